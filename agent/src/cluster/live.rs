@@ -1,0 +1,95 @@
+//! An object as the API server has it: its metadata read, the rest as bytes.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::object::canonical_json;
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::ClusterError;
+
+/// What the API server answered to an apply.
+pub(crate) struct Live {
+    pub(crate) metadata: Metadata,
+    /// The whole object, for those rules that need it.
+    pub(crate) body: Vec<u8>,
+}
+
+/// What ownership and freshness are read from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Metadata {
+    pub(crate) uid: Uuid,
+    pub(crate) resource_version: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) owner_references: Vec<OwnerReference>,
+    pub(crate) managed_fields: Vec<ManagedFields>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct OwnerReference {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) controller: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct ManagedFields {
+    pub(crate) manager: String,
+    pub(crate) subresource: String,
+}
+
+impl Metadata {
+    pub(super) fn of(object: &[u8]) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Object {
+            metadata: Metadata,
+        }
+        serde_json::from_slice(object).map(|object: Object| object.metadata)
+    }
+
+    /// Versions of one object can be compared: a greater one is newer. 0 when this one does not tell.
+    pub(crate) fn version(&self) -> u64 {
+        self.resource_version.parse().unwrap_or_default()
+    }
+}
+
+pub(super) fn without_namespace(object: &[u8]) -> Result<Vec<u8>, ClusterError> {
+    let mut object: Value = serde_json::from_slice(object).map_err(|error| ClusterError::Rejected {
+        reason: "BadRequest".to_owned(),
+        message: format!("the object is not JSON: {error}"),
+    })?;
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("namespace");
+    }
+    Ok(canonical_json(&object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_read_from_whatever_else_there_is() {
+        let object = br#"{"kind": "ConfigMap", "data": {"a": "b"}, "metadata": {"name": "x", "uid": "9b2f6a3e-3f5e-4d0e-9a55-0f2c1d1f7a11",
+            "resourceVersion": "12", "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:data": {}}}]}}"#;
+
+        let metadata = Metadata::of(object).expect("is an object");
+
+        assert_eq!((metadata.uid.get_version_num(), metadata.version()), (4, 12));
+        assert_eq!(metadata.managed_fields[0].manager, "kubectl");
+    }
+
+    #[test]
+    fn only_the_namespace_is_taken_away() {
+        let object = br#"{"kind":"Namespace","metadata":{"name":"a","namespace":"b"}}"#;
+
+        let without = without_namespace(object).expect("is JSON");
+
+        assert_eq!(String::from_utf8_lossy(&without), r#"{"kind":"Namespace","metadata":{"name":"a"}}"#);
+    }
+}

@@ -1,0 +1,170 @@
+//! The API server, as the rest of the agent sees it. The only room that knows `kube`.
+//!
+//! Nothing here decides: it sends what it is told to, once, with a deadline, and says in [`ClusterError`] what came of
+//! it. It retries nothing (the reconciler has the one retry policy) and forces nothing.
+
+mod discovery;
+mod error;
+mod live;
+mod paths;
+mod request;
+mod secret;
+pub(crate) mod watch;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bellwether_core::ObjectKey;
+use bellwether_core::object::TARGET_LABEL;
+use serde::Deserialize;
+
+use discovery::{Discovery, Resource};
+pub(crate) use error::ClusterError;
+#[cfg(test)]
+pub(crate) use live::ManagedFields;
+pub(crate) use live::{Live, Metadata};
+use request::Requests;
+pub(crate) use secret::Secret;
+
+/// Our name among the managers of an object's fields.
+pub(crate) const FIELD_MANAGER: &str = "bellwether";
+
+/// Cheap to clone: every clone is the same connection pool and the same discovery.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    requests: Requests,
+    discovery: Discovery,
+}
+
+/// The agent was told nonsense, or is not where it thinks: trying again does not help.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error("the kubeconfig {path} cannot be used")]
+    Kubeconfig {
+        path: String,
+        #[source]
+        source: Box<kube::config::KubeconfigError>,
+    },
+    #[error("this process does not run in a pod that may talk to the API server")]
+    NotInCluster(#[source] kube::config::InClusterError),
+    #[error("no client can be made from the configuration of the API server")]
+    Client(#[source] Box<kube::Error>),
+}
+
+impl ConnectError {
+    pub(crate) const fn hint(&self) -> &'static str {
+        match self {
+            Self::Kubeconfig { .. } => "check BELLWETHER_KUBECONFIG",
+            Self::NotInCluster(_) => "outside of a cluster, say --kubeconfig FILE",
+            Self::Client(_) => "check the certificates and the proxy in the kubeconfig",
+        }
+    }
+}
+
+impl Cluster {
+    /// Reads how to reach the API server; sends nothing yet.
+    pub(crate) async fn connect(kubeconfig: Option<&Path>) -> Result<Self, ConnectError> {
+        let mut config = match kubeconfig {
+            Some(path) => read_kubeconfig(path).await?,
+            None => kube::Config::incluster().map_err(ConnectError::NotInCluster)?,
+        };
+        // Up to 15 tries and 1,000 s of waits that a newer assignment could not interrupt.
+        config.default_retry = false;
+        let client = kube::Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))?;
+        Ok(Self { inner: Arc::new(Inner { requests: Requests::new(client), discovery: Discovery::default() }) })
+    }
+
+    /// What the hub shows of a cluster. The first request, so it also tells whether the API server answers.
+    pub(crate) async fn fetch_facts(&self) -> Result<BTreeMap<String, String>, ClusterError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Version {
+            git_version: String,
+            #[serde(default)]
+            platform: String,
+        }
+        let version: Version = self.inner.requests.get("/version").await?.decode()?;
+        Ok(BTreeMap::from([
+            ("kubernetes.version".to_owned(), version.git_version),
+            ("kubernetes.platform".to_owned(), version.platform),
+        ]))
+    }
+
+    /// Server-side apply. Not forced: a field that another manager owns is an error, and nothing is changed.
+    ///
+    /// `body` is the object as the bundle has it.
+    pub(crate) async fn apply(&self, key: &ObjectKey, body: &[u8]) -> Result<Live, ClusterError> {
+        let resource = self.resource(key).await?;
+        let path = paths::object(key, &resource)?;
+        let query = format!("fieldManager={FIELD_MANAGER}&fieldValidation=Strict");
+        // A manifest may give a namespace to what has none; kubectl drops it, the API server would refuse it.
+        let body =
+            if resource.namespaced || key.namespace.is_none() { body.to_vec() } else { live::without_namespace(body)? };
+        let live = self.inner.requests.apply(&format!("{path}?{query}"), body).await?.live()?;
+        if (key.group(), key.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition") {
+            self.inner.discovery.expect_kind();
+        }
+        Ok(live)
+    }
+
+    /// The metadata of an object, and nothing else of it; `None` when it is not there.
+    pub(crate) async fn find(&self, key: &ObjectKey) -> Result<Option<Metadata>, ClusterError> {
+        let resource = self.resource(key).await?;
+        let path = paths::object(key, &resource)?;
+        match self.inner.requests.get_metadata(&path).await {
+            Ok(answer) => answer.metadata().map(Some),
+            // Neither is an object in a namespace that is not there.
+            Err(ClusterError::NotFound | ClusterError::NamespaceMissing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A Secret of the agent's own; `None` when it is not there.
+    pub(crate) async fn read_secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ClusterError> {
+        match self.inner.requests.get(&paths::secret(namespace, Some(name))).await {
+            Ok(answer) => answer.decode().map(Some),
+            Err(ClusterError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates it, or replaces exactly the version that was read. Somebody else's write in between is an error.
+    pub(crate) async fn write_secret(&self, secret: &Secret) -> Result<Secret, ClusterError> {
+        let body = serde_json::to_vec(secret).expect("strings serialize");
+        let namespace = secret.namespace();
+        let answer = if secret.is_stored() {
+            self.inner.requests.put(&paths::secret(namespace, Some(secret.name())), body).await?
+        } else {
+            self.inner.requests.post(&paths::secret(namespace, None), body).await?
+        };
+        answer.decode()
+    }
+
+    /// How the API server serves this kind. Asks it anew when the kind is not known.
+    async fn resource(&self, key: &ObjectKey) -> Result<Resource, ClusterError> {
+        self.inner.discovery.resource(&self.inner.requests, key).await
+    }
+}
+
+async fn read_kubeconfig(path: &Path) -> Result<kube::Config, ConnectError> {
+    let failed = |source| ConnectError::Kubeconfig { path: path.display().to_string(), source: Box::new(source) };
+    let file = kube::config::Kubeconfig::read_from(path).map_err(failed)?;
+    let names_proxy =
+        file.clusters.iter().filter_map(|named| named.cluster.as_ref()).any(|cluster| cluster.proxy_url.is_some());
+    let mut config = kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
+        .await
+        .map_err(failed)?;
+    if !names_proxy {
+        // kube takes HTTPS_PROXY here, and never NO_PROXY; that proxy is for the way to the hub.
+        config.proxy_url = None;
+    }
+    Ok(config)
+}
+
+/// Selects what any target of ours owns.
+pub(crate) const OWNED_SELECTOR: &str = TARGET_LABEL;

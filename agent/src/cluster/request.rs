@@ -1,0 +1,112 @@
+//! One request, one answer, one deadline.
+//!
+//! Requests are built here and not by kube's typed API for three reasons: a bundle's bytes are sent as they are, without
+//! being parsed; the answer's `Retry-After` is seen; and kube logs a body that it cannot read, which may be a Secret's.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode, header};
+use serde::de::DeserializeOwned;
+
+use super::error::judge;
+use super::{ClusterError, Live, Metadata};
+
+/// The API server gives up on most requests by itself after a while; by then ours should long be tried again.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+const JSON: &str = "application/json";
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
+
+pub(super) struct Requests {
+    client: kube::Client,
+}
+
+/// The body of a success.
+pub(super) struct Answer(Vec<u8>);
+
+impl Requests {
+    pub(super) fn new(client: kube::Client) -> Self {
+        Self { client }
+    }
+
+    pub(super) fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, ClusterError> {
+        self.send(request(Method::GET, path, JSON), Vec::new()).await
+    }
+
+    pub(super) async fn get_metadata(&self, path: &str) -> Result<Answer, ClusterError> {
+        self.send(request(Method::GET, path, METADATA_ONLY), Vec::new()).await
+    }
+
+    pub(super) async fn get_discovery(&self, path: &str) -> Result<Answer, ClusterError> {
+        self.send(request(Method::GET, path, DISCOVERY), Vec::new()).await
+    }
+
+    pub(super) async fn apply(&self, path: &str, body: Vec<u8>) -> Result<Answer, ClusterError> {
+        self.send(request(Method::PATCH, path, JSON).header(header::CONTENT_TYPE, APPLY_PATCH), body).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Vec<u8>) -> Result<Answer, ClusterError> {
+        self.send(request(Method::POST, path, JSON).header(header::CONTENT_TYPE, JSON), body).await
+    }
+
+    pub(super) async fn put(&self, path: &str, body: Vec<u8>) -> Result<Answer, ClusterError> {
+        self.send(request(Method::PUT, path, JSON).header(header::CONTENT_TYPE, JSON), body).await
+    }
+
+    async fn send(&self, request: http::request::Builder, body: Vec<u8>) -> Result<Answer, ClusterError> {
+        let request = request.body(body.into()).map_err(|error| ClusterError::Rejected {
+            reason: "BadRequest".to_owned(),
+            message: format!("no request can be made of this: {error}"),
+        })?;
+        let exchange = async {
+            let response = self.client.send(request).await.map_err(|error| unanswered(&error))?;
+            let (parts, body) = response.into_parts();
+            let body = body.collect_bytes().await.map_err(|error| unanswered(&error))?;
+            Ok((parts.status, retry_after(&parts.headers), Vec::from(body)))
+        };
+        let (status, retry_after, body) = tokio::time::timeout(DEADLINE, exchange)
+            .await
+            .map_err(|_| ClusterError::retry(format!("the API server did not answer within {DEADLINE:?}")))??;
+        if status.is_success() { Ok(Answer(body)) } else { Err(judge(status, retry_after, &body)) }
+    }
+}
+
+fn request(method: Method, path: &str, accept: &str) -> http::request::Builder {
+    http::Request::builder().method(method).uri(path).header(header::ACCEPT, accept)
+}
+
+fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+fn unanswered(error: &kube::Error) -> ClusterError {
+    ClusterError::retry(format!("the API server cannot be reached: {}", crate::error_chain(error)))
+}
+
+impl Answer {
+    pub(super) fn decode<T: DeserializeOwned>(&self) -> Result<T, ClusterError> {
+        serde_json::from_slice(&self.0).map_err(|error| judge_unreadable(&error))
+    }
+
+    pub(super) fn metadata(&self) -> Result<Metadata, ClusterError> {
+        Metadata::of(&self.0).map_err(|error| judge_unreadable(&error))
+    }
+
+    pub(super) fn live(self) -> Result<Live, ClusterError> {
+        let metadata = self.metadata()?;
+        Ok(Live { metadata, body: self.0 })
+    }
+}
+
+/// A success that makes no sense: something between us and the API server answered. Its words may be a body's, so they
+/// are not repeated.
+fn judge_unreadable(error: &serde_json::Error) -> ClusterError {
+    let at = (error.line(), error.column());
+    judge(StatusCode::BAD_GATEWAY, None, format!("an answer cannot be read at {at:?}").as_bytes())
+}

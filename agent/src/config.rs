@@ -1,0 +1,206 @@
+//! What the agent is told at its start, by flags or environment. Parsed once; a bad value names the variable and shows
+//! one that would do.
+
+use std::fmt;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use bellwether_core::Name;
+use clap::{Parser, ValueEnum};
+use secrecy::SecretString;
+use tracing_subscriber::EnvFilter;
+
+/// Carries the token when no file does. Not a flag: the arguments of a process are there for all to read.
+const TOKEN_VARIABLE: &str = "BELLWETHER_TOKEN";
+
+/// Runs in a cluster: applies what the hub assigns to it, keeps it so, and reports what it sees.
+#[derive(Debug, Parser)]
+#[command(name = "bellwether-agent", version)]
+pub struct Config {
+    /// Where the hub takes its agents' connections
+    #[arg(long, env = "BELLWETHER_HUB", value_name = "HOST:PORT")]
+    pub(crate) hub: HubAddress,
+
+    /// SHA-256 of the hub's root certificate (its DER), as `bellwether cluster register` prints it
+    #[arg(long, env = "BELLWETHER_CA_FINGERPRINT", value_name = "HEX")]
+    pub(crate) ca_fingerprint: Fingerprint,
+
+    /// File with the single-use join token [default: $BELLWETHER_TOKEN]; only needed until the cluster has joined
+    #[arg(long, env = "BELLWETHER_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// The namespace that the agent is installed in; its identity is kept there
+    #[arg(long, env = "BELLWETHER_NAMESPACE", default_value = "bellwether-system", value_parser = parse_namespace)]
+    pub(crate) namespace: Name,
+
+    /// How to reach the API server [default: as a pod does]
+    #[arg(long, env = "BELLWETHER_KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// How log lines look
+    #[arg(long, env = "BELLWETHER_LOG", value_enum, default_value_t = LogFormat::Json)]
+    pub(crate) log: LogFormat,
+
+    /// From the environment; `--token-file` wins over it.
+    #[arg(skip)]
+    pub(crate) token: Option<SecretString>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Json,
+    Pretty,
+}
+
+impl Config {
+    /// From the arguments and environment of this process; what is wrong is said on standard error, and ends it.
+    pub fn from_process() -> Self {
+        Self { token: std::env::var(TOKEN_VARIABLE).ok().as_deref().and_then(token), ..Self::parse() }
+    }
+
+    /// Sends log lines to standard output, filtered by `RUST_LOG`.
+    pub fn start_logging(&self) {
+        // kube logs each request that fails, and as an error: what matters of that is logged where it is handled.
+        let quiet = || EnvFilter::new("info,kube_client=off,kube_runtime=off");
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet());
+        let is_terminal = std::io::stdout().is_terminal();
+        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(is_terminal);
+        // A second start, in tests, finds the first one's subscriber.
+        let _ = match self.log {
+            LogFormat::Json => logs.json().flatten_event(true).try_init(),
+            LogFormat::Pretty => logs.try_init(),
+        };
+    }
+}
+
+/// A join token without the white space that editors and `echo` leave at its end; `None` when nothing is left.
+pub(crate) fn token(text: &str) -> Option<SecretString> {
+    let trimmed = text.trim();
+    (!trimmed.is_empty()).then(|| SecretString::from(trimmed))
+}
+
+/// `HOST:PORT`; an IPv6 address stands in brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HubAddress {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl FromStr for HubAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = |host: &str| {
+            let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+            let host = bracketed.unwrap_or(host);
+            let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+            let fits = host.bytes().all(|byte| may_stand(byte) || (bracketed.is_some() && byte == b':'));
+            (!host.is_empty() && fits).then(|| host.to_owned())
+        };
+        text.rsplit_once(':')
+            .and_then(|(host, port)| {
+                Some(Self { host: plain(host)?, port: port.parse().ok().filter(|&port| port > 0)? })
+            })
+            .ok_or_else(|| "BELLWETHER_HUB is HOST:PORT, for example hub.example.com:8443".to_owned())
+    }
+}
+
+impl fmt::Display for HubAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// The SHA-256 of a certificate's DER.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    pub(crate) fn of(der: &[u8]) -> Self {
+        Self(*bellwether_core::Digest::of(der).as_bytes())
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut bytes = [0; 32];
+        // `openssl x509 -fingerprint` puts colons between the pairs.
+        let digits = text.trim().replace(':', "");
+        hex::decode_to_slice(digits, &mut bytes).map_err(|_| {
+            "BELLWETHER_CA_FINGERPRINT is 64 hexadecimal digits, for example \
+             9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+                .to_owned()
+        })?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn parse_namespace(text: &str) -> Result<Name, String> {
+    text.parse().map_err(|error| format!("BELLWETHER_NAMESPACE: {error}, for example bellwether-system"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FINGERPRINT: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for (text, host, port) in [("hub.example.com:8443", "hub.example.com", 8443), ("[::1]:443", "::1", 443)] {
+            let address: HubAddress = text.parse().expect(text);
+            assert_eq!((address.host.as_str(), address.port), (host, port));
+            assert_eq!(address.to_string(), text);
+        }
+        for text in ["", "hub", "hub:", ":1", "hub:0", "hub:99999", "https://hub:1", "a b:1", "::1:443"] {
+            let refused = text.parse::<HubAddress>().expect_err(text);
+            assert!(refused.contains("BELLWETHER_HUB") && refused.contains("example"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_may_be_written_as_openssl_does() {
+        let plain: Fingerprint = FINGERPRINT.parse().expect("is one");
+        let pairs: Vec<_> = FINGERPRINT.as_bytes().chunks(2).map(String::from_utf8_lossy).collect();
+
+        assert_eq!(pairs.join(":").to_uppercase().parse(), Ok(plain));
+        assert_eq!(plain.to_string(), FINGERPRINT);
+        assert!("9f86".parse::<Fingerprint>().is_err());
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_the_variable_and_an_example() {
+        let call = ["bellwether-agent", "--hub", "hub:1", "--ca-fingerprint", FINGERPRINT, "--namespace", "Not_A_Name"];
+
+        let refused = Config::try_parse_from(call).expect_err("is no namespace").to_string();
+
+        assert!(refused.contains("BELLWETHER_NAMESPACE") && refused.contains("bellwether-system"), "{refused}");
+    }
+
+    #[test]
+    fn a_token_of_white_space_is_no_token() {
+        use secrecy::ExposeSecret;
+
+        assert!(token(" \n").is_none());
+        assert_eq!(token("bw_x\n").as_ref().map(ExposeSecret::expose_secret), Some("bw_x"));
+    }
+}

@@ -1,0 +1,41 @@
+//! The agent: one small process per cluster. It dials out to the hub; nothing dials in.
+//!
+//! | room | does |
+//! |---|---|
+//! | `config` | what it is told at its start |
+//! | `identity` | its key and certificates, and whom it trusts |
+//! | `link` | the connection to the hub; the only room that knows `tonic` |
+//! | `reconcile` | what to do about each target; owns all that is known of them |
+//! | `cluster` | the API server; the only room that knows `kube` |
+//! | `report` | rolls up what is known of a target into what the hub is told |
+//!
+//! The hub says what is to run ([`link`] → `reconcile`), the reconciler makes it so (`reconcile` → `cluster`), and what
+//! it sees goes back (`reconcile` → [`link`]). Nothing in a cluster waits for the hub once an assignment was accepted.
+
+mod backoff;
+mod clock;
+mod cluster;
+mod config;
+mod identity;
+mod link;
+mod reconcile;
+mod report;
+mod run;
+
+pub use config::Config;
+pub use run::{RunError, run};
+
+/// An error with all that caused it, in one line. Sources that their error repeats are left out.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let words = source.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = source.source();
+    }
+    text
+}

@@ -1,0 +1,186 @@
+//! The agent's connection to the hub: one at a time, made anew for as long as the agent lives.
+//!
+//! It carries; what is said is decided by [`AgentSession`], which outlives connections. Nothing here waits for the
+//! cluster, and nothing in the cluster waits for this. The only room that knows `tonic`.
+
+mod connect;
+mod enroll;
+mod failure;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_core::report::Report;
+use bellwether_core::session::agent::{Accepted, AgentSession};
+use bellwether_proto::v1::agents_client::AgentsClient;
+use bellwether_proto::{MESSAGE_BYTES_MAX, hub_message, v1};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use crate::backoff::{Backoff, Jitter, chance};
+use crate::clock::Clock;
+use crate::config::HubAddress;
+use crate::identity::Identity;
+pub(crate) use enroll::{EnrollError, enroll};
+use failure::LinkError;
+
+/// A fleet that lost its hub in one instant comes back within it: anything between nothing and the wait.
+pub(crate) const RECONNECT: Backoff =
+    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(15), jitter: Jitter::Full };
+
+/// A session that lasted so long was a good one: what ended it is a new trouble, and not the old one still.
+const GOOD_SESSION: SignedDuration = SignedDuration::from_secs(30);
+
+/// What waits, waits in the session, where newer replaces older; this is only what the connection writes next.
+const OUTBOUND_MAX: usize = 1;
+
+/// The least time between two wakes while the hub does not read: what the session wants to send then does not become
+/// sendable by waking up.
+const BLOCKED_PAUSE: SignedDuration = SignedDuration::from_millis(100);
+
+pub(crate) struct Link {
+    pub(crate) hub: HubAddress,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) session: AgentSession,
+    pub(crate) clock: Clock,
+    pub(crate) accepted: mpsc::Sender<Accepted>,
+    pub(crate) reports: mpsc::Receiver<Report>,
+}
+
+/// The reconciler takes an assignment in microseconds, and there a newer one replaces an older one. This bound is only
+/// so that a hub that sends faster is slowed down instead of queued.
+pub(crate) const ACCEPTED_MAX: usize = 16;
+
+/// What waits longer waits in the reconciler, where a newer report replaces an older one.
+pub(crate) const REPORTS_MAX: usize = 16;
+
+enum Event<'a> {
+    Received(Option<v1::FromHub>),
+    Writable(mpsc::Permit<'a, v1::FromAgent>),
+    Takable(mpsc::Permit<'a, Accepted>),
+    Reported(Report),
+    Ticked,
+}
+
+/// Runs until the stop.
+pub(crate) async fn serve(mut link: Link, stop: CancellationToken) {
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        let began = link.clock.now();
+        let ended = tokio::select! {
+            () = stop.cancelled() => return,
+            ended = link.connect_and_converse() => ended,
+        };
+        let lasted = link.clock.now().duration_since(began);
+        failures = if lasted > GOOD_SESSION { 1 } else { failures + 1 };
+        let wait = RECONNECT.wait(failures, chance());
+        tracing::warn!(
+            hub = %link.hub,
+            reason = %ended,
+            hint = ended.hint(),
+            lasted = %format_args!("{lasted:#}"),
+            wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            "not connected"
+        );
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+impl Link {
+    /// One connection, from its beginning to its end; it never ends well.
+    async fn connect_and_converse(&mut self) -> LinkError {
+        let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
+        let now = self.clock.now();
+        self.session.connect(now);
+        // The Hello goes with the request, so that the hub's first word needs no second way around.
+        if let Some(hello) = self.session.take_outbound(now) {
+            let _ = outbound.try_send(hello.into());
+        }
+        let opened = connect::within_deadline(async {
+            let channel = connect::channel(&self.hub, self.identity.tls()).await?;
+            let opened = client(channel).session(ReceiverStream::new(messages)).await;
+            opened.map(tonic::Response::into_inner).map_err(LinkError::from)
+        });
+        match opened.await {
+            Ok(inbound) => self.converse(inbound, outbound).await,
+            Err(error) => error,
+        }
+    }
+
+    async fn converse(
+        &mut self,
+        mut inbound: Streaming<v1::FromHub>,
+        outbound: mpsc::Sender<v1::FromAgent>,
+    ) -> LinkError {
+        let Self { session, clock, accepted, reports, .. } = self;
+        tracing::info!(hub = %self.hub, certificate_until = %self.identity.not_after(), "connected");
+        let mut handing: Option<Accepted> = None;
+        loop {
+            handing = handing.or_else(|| session.take_accepted());
+            let now = clock.now();
+            let has_outbound = session.has_outbound(now);
+            let wake = wake(session, has_outbound, now);
+            let event = tokio::select! {
+                // Nothing is read while an assignment waits to be taken: the hub is slowed down, not queued.
+                message = inbound.message(), if handing.is_none() => match message {
+                    Ok(message) => Event::Received(message),
+                    Err(status) => return status.into(),
+                },
+                slot = outbound.reserve(), if has_outbound => match slot {
+                    Ok(slot) => Event::Writable(slot),
+                    Err(_) => return LinkError::Ended,
+                },
+                Ok(slot) = accepted.reserve(), if handing.is_some() => Event::Takable(slot),
+                Some(report) = reports.recv() => Event::Reported(report),
+                () = clock.sleep_until(wake) => Event::Ticked,
+            };
+            let handled = match event {
+                Event::Received(message) => handle_received(session, message, clock.now()),
+                Event::Writable(slot) => {
+                    if let Some(message) = session.take_outbound(clock.now()) {
+                        slot.send(message.into());
+                    }
+                    Ok(())
+                }
+                Event::Takable(slot) => {
+                    if let Some(taken) = handing.take() {
+                        slot.send(taken);
+                    }
+                    Ok(())
+                }
+                Event::Reported(report) => {
+                    session.report(report);
+                    Ok(())
+                }
+                Event::Ticked => session.handle_tick(clock.now()).map_err(LinkError::Violation),
+            };
+            if let Err(error) = handled {
+                return error;
+            }
+        }
+    }
+}
+
+fn handle_received(session: &mut AgentSession, message: Option<v1::FromHub>, now: Timestamp) -> Result<(), LinkError> {
+    let message = hub_message(message.ok_or(LinkError::Ended)?)?;
+    session.handle(message, now).map_err(LinkError::Violation)
+}
+
+fn wake(session: &AgentSession, has_outbound: bool, now: Timestamp) -> Timestamp {
+    let wake = session.next_wake();
+    if !has_outbound {
+        return wake;
+    }
+    wake.max(now.saturating_add(BLOCKED_PAUSE).unwrap_or(Timestamp::MAX))
+}
+
+fn client(channel: Channel) -> AgentsClient<Channel> {
+    AgentsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+}

@@ -1,0 +1,131 @@
+//! The bytes of the objects that current assignments name, each once, for as long as one names it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bellwether_core::Digest;
+use bellwether_core::apply::{self, Phase};
+use bellwether_core::bundle::Entry;
+use serde::Deserialize;
+
+#[derive(Debug, Default)]
+pub(super) struct Bodies {
+    held: HashMap<Digest, Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// `None` when it was named and never came.
+    bytes: Option<Arc<[u8]>>,
+    phase: Option<Phase>,
+    /// How many lines of current assignments name it.
+    names: usize,
+}
+
+impl Bodies {
+    /// Counts what an assignment names. `arrived` has the bodies that are new; the others are held already.
+    pub(super) fn hold(&mut self, entries: &[Entry], mut arrived: BTreeMap<Digest, Vec<u8>>) {
+        for entry in entries {
+            let held = self.held.entry(entry.digest).or_default();
+            held.names += 1;
+            if held.bytes.is_none()
+                && let Some(body) = arrived.remove(&entry.digest)
+            {
+                held.phase = phase_of(entry, &body);
+                held.bytes = Some(body.into());
+            }
+        }
+    }
+
+    pub(super) fn release(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            let Some(held) = self.held.get_mut(&entry.digest) else { continue };
+            held.names -= 1;
+            if held.names == 0 {
+                self.held.remove(&entry.digest);
+            }
+        }
+    }
+
+    /// In which phase the object is applied.
+    pub(super) fn phase(&self, entry: &Entry) -> Phase {
+        let known = self.held.get(&entry.digest).and_then(|held| held.phase);
+        known.unwrap_or_else(|| apply::phase(&entry.key, &BTreeMap::new()))
+    }
+
+    pub(super) fn find(&self, digest: Digest) -> Option<Arc<[u8]>> {
+        self.held.get(&digest)?.bytes.clone()
+    }
+}
+
+fn phase_of(entry: &Entry, body: &[u8]) -> Option<Phase> {
+    #[derive(Deserialize)]
+    struct Object {
+        metadata: Metadata,
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        #[serde(default)]
+        annotations: Option<BTreeMap<String, String>>,
+    }
+    let object: Object = serde_json::from_slice(body).ok()?;
+    Some(apply::phase(&entry.key, &object.metadata.annotations.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::ObjectKey;
+
+    use super::*;
+
+    fn entry(body: &str) -> Entry {
+        let key = ObjectKey {
+            api_version: "v1".to_owned(),
+            kind: "ConfigMap".to_owned(),
+            namespace: None,
+            name: body.to_owned(),
+        };
+        Entry { key, digest: Digest::of(body.as_bytes()) }
+    }
+
+    fn arrived(bodies: &[&str]) -> BTreeMap<Digest, Vec<u8>> {
+        bodies.iter().map(|body| (Digest::of(body.as_bytes()), body.as_bytes().to_vec())).collect()
+    }
+
+    #[test]
+    fn a_body_stays_while_somebody_names_it() {
+        let mut bodies = Bodies::default();
+        let (a, b) = (entry("a"), entry("b"));
+
+        bodies.hold(&[a.clone(), b.clone()], arrived(&["a", "b"]));
+        bodies.hold(std::slice::from_ref(&a), arrived(&[]));
+        bodies.release(&[a.clone(), b.clone()]);
+
+        assert_eq!(bodies.find(a.digest).as_deref(), Some(&b"a"[..]));
+        assert_eq!(bodies.find(b.digest), None);
+    }
+
+    #[test]
+    fn the_phase_is_what_the_annotations_say() {
+        let mut bodies = Bodies::default();
+        let body = r#"{"metadata":{"annotations":{"bellwether.dev/phase":"3"}}}"#;
+        let (late, plain) = (entry(body), entry("{}"));
+
+        bodies.hold(&[late.clone(), plain.clone()], arrived(&[body, "{}"]));
+
+        assert_eq!((bodies.phase(&late), bodies.phase(&plain)), (Phase::Main(3), Phase::Main(0)));
+    }
+
+    #[test]
+    fn a_body_that_never_came_is_not_found_and_may_come_later() {
+        let mut bodies = Bodies::default();
+        let a = entry("a");
+
+        bodies.hold(std::slice::from_ref(&a), arrived(&[]));
+        assert_eq!(bodies.find(a.digest), None);
+
+        bodies.hold(std::slice::from_ref(&a), arrived(&["a"]));
+        bodies.release(std::slice::from_ref(&a));
+        assert_eq!(bodies.find(a.digest).as_deref(), Some(&b"a"[..]));
+    }
+}

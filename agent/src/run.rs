@@ -1,0 +1,199 @@
+//! Puts the rooms together: reaches the cluster, joins if need be, then runs link and reconciler until the stop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_core::session::agent::AgentSession;
+use bellwether_proto::zip;
+use secrecy::SecretString;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::backoff::{Backoff, Jitter, chance};
+use crate::clock::Clock;
+use crate::cluster::{Cluster, ClusterError, ConnectError};
+use crate::config::{self, Config};
+use crate::identity::{self, Identity, IdentityError, Join, Start};
+use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, RECONNECT, REPORTS_MAX};
+use crate::reconcile::{self, Ports, ReconcileError};
+
+/// Between tries to reach the API server at the start. It is often a pod's neighbour that starts at the same time.
+const API_SERVER: Backoff =
+    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10), jitter: Jitter::Half };
+
+/// Why the agent cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct RunError(Cause);
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error("the way to the API server is not known")]
+    Connect(#[from] ConnectError),
+    #[error("the join token in {path} cannot be read")]
+    TokenFile { path: String, source: std::io::Error },
+    #[error("this agent has no identity")]
+    Identity(#[from] IdentityError),
+    #[error("this cluster cannot join")]
+    Enroll(#[from] EnrollError),
+    #[error("the reconciler failed")]
+    Reconcile(#[from] ReconcileError),
+    #[error("a part of the agent broke down")]
+    Part(#[source] JoinError),
+    #[error("a part of the agent ended by itself")]
+    Ended,
+}
+
+impl RunError {
+    /// What a person can do about it; empty when there is nothing to say.
+    pub fn hint(&self) -> String {
+        match &self.0 {
+            Cause::Connect(error) => error.hint().to_owned(),
+            Cause::Identity(error) => error.hint(),
+            Cause::Enroll(error) => error.hint().unwrap_or_default().to_owned(),
+            Cause::TokenFile { .. } => "check BELLWETHER_TOKEN_FILE".to_owned(),
+            Cause::Reconcile(_) | Cause::Part(_) | Cause::Ended => String::new(),
+        }
+    }
+
+    /// The error and all that caused it, in one line.
+    pub fn with_sources(&self) -> String {
+        crate::error_chain(&self.0)
+    }
+}
+
+impl<T: Into<Cause>> From<T> for RunError {
+    fn from(cause: T) -> Self {
+        Self(cause.into())
+    }
+}
+
+/// Runs the agent until `stop`; a part that ends by itself ends it with an error.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+    tokio::select! {
+        ready = start(&config) => serve(&config, ready?, stop).await,
+        // Nothing is in hand before the start is through: a join that is cut off is repeated with the same key.
+        () = stop.cancelled() => Ok(()),
+    }
+}
+
+struct Ready {
+    cluster: Cluster,
+    identity: Identity,
+    facts: BTreeMap<String, String>,
+}
+
+async fn start(config: &Config) -> Result<Ready, RunError> {
+    let cluster = Cluster::connect(config.kubeconfig.as_deref()).await?;
+    let facts = reach(&cluster).await;
+    let token = token(config)?;
+    let identity = match load_identity(&cluster, config, token).await? {
+        Start::Joined(identity) => identity,
+        Start::Join(join) => enroll(&cluster, config, *join).await?,
+    };
+    Ok(Ready { cluster, identity, facts })
+}
+
+/// Asks until the API server answers: without it there is neither an identity nor anything to do.
+async fn reach(cluster: &Cluster) -> BTreeMap<String, String> {
+    let mut failures = 0;
+    loop {
+        match cluster.fetch_facts().await {
+            Ok(facts) => return facts,
+            Err(error) => wait_for_api_server(&mut failures, &error).await,
+        }
+    }
+}
+
+async fn load_identity(cluster: &Cluster, config: &Config, token: Option<SecretString>) -> Result<Start, RunError> {
+    let mut failures = 0;
+    loop {
+        match identity::load(cluster, config.namespace.as_str(), token.clone()).await {
+            Err(IdentityError::Storage { source: error, .. }) if may_pass(&error) => {
+                wait_for_api_server(&mut failures, &error).await;
+            }
+            loaded => return Ok(loaded?),
+        }
+    }
+}
+
+/// Somebody else's write in between is read anew, too: it may hold the identity.
+const fn may_pass(error: &ClusterError) -> bool {
+    matches!(error, ClusterError::Retry { .. } | ClusterError::Stale { .. })
+}
+
+async fn wait_for_api_server(failures: &mut u32, error: &ClusterError) {
+    *failures += 1;
+    tracing::warn!(%error, "waiting for the API server");
+    tokio::time::sleep(API_SERVER.wait(*failures, chance())).await;
+}
+
+fn token(config: &Config) -> Result<Option<SecretString>, RunError> {
+    let Some(path) = &config.token_file else { return Ok(config.token.clone()) };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(config::token(&text)),
+        // The Secret that it is mounted from may be deleted once the cluster has joined.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            tracing::info!(path = %path.display(), "there is no token file");
+            Ok(None)
+        }
+        Err(source) => Err(Cause::TokenFile { path: path.display().to_string(), source }.into()),
+    }
+}
+
+async fn enroll(cluster: &Cluster, config: &Config, join: Join) -> Result<Identity, RunError> {
+    let tls = identity::joining_tls(config.ca_fingerprint);
+    let mut failures = 0;
+    let granted = loop {
+        match link::enroll(&config.hub, Arc::clone(&tls), join.token(), join.request()?).await {
+            Ok(granted) => break granted,
+            Err(EnrollError::Unanswered(reason)) => {
+                failures += 1;
+                tracing::warn!(hub = %config.hub, %reason, hint = reason.hint(), "waiting for the hub to join");
+                tokio::time::sleep(RECONNECT.wait(failures, chance())).await;
+            }
+            Err(refused) => return Err(refused.into()),
+        }
+    };
+    let identity = join.complete(cluster, &granted).await?;
+    tracing::info!(hub = %config.hub, certificate_until = %identity.not_after(), "joined");
+    Ok(identity)
+}
+
+async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result<(), RunError> {
+    let clock = Clock::start();
+    let (accepted_sender, accepted) = mpsc::channel(ACCEPTED_MAX);
+    let (reports, report_receiver) = mpsc::channel(REPORTS_MAX);
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let link = Link {
+        hub: config.hub.clone(),
+        identity: Arc::new(ready.identity),
+        session: AgentSession::new(Uuid::new_v4(), version, ready.facts, zip::inflate, clock.now()),
+        clock,
+        accepted: accepted_sender,
+        reports: report_receiver,
+    };
+    let mut parts: JoinSet<Result<(), ReconcileError>> = JoinSet::new();
+    let link_stop = stop.clone();
+    parts.spawn(async move {
+        link::serve(link, link_stop).await;
+        Ok(())
+    });
+    parts.spawn(reconcile::serve(ready.cluster, clock, Ports { accepted, reports }, stop.clone()));
+    let mut first = Ok(());
+    while let Some(ended) = parts.join_next().await {
+        let verdict = match ended {
+            Err(error) => Err(Cause::Part(error).into()),
+            Ok(Err(error)) => Err(error.into()),
+            Ok(Ok(())) if stop.is_cancelled() => Ok(()),
+            Ok(Ok(())) => Err(Cause::Ended.into()),
+        };
+        first = first.and(verdict);
+        // One down, all down: half an agent looks healthy and is not.
+        stop.cancel();
+    }
+    first
+}

@@ -1,0 +1,255 @@
+//! A namespace, a hub and an agent for one test, and the API server that all tests have in common.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bellwether_agent::{Config, RunError, run};
+use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::object::{TARGET_LABEL, canonical_json};
+use bellwether_core::report::Report;
+use bellwether_core::session::{Action, Assignment, SyncOptions};
+use bellwether_core::{Digest, Generation, ObjectKey, TargetId};
+use clap::Parser as _;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::hub::{Hub, TOKEN};
+
+const KUBECONFIG: &str = "BELLWETHER_TEST_KUBECONFIG";
+
+/// For anything that a test waits for; on a machine that does something else meanwhile, too.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+pub(crate) struct Fixture {
+    pub(crate) hub: Hub,
+    pub(crate) target: TargetId,
+    /// What the target's objects are in.
+    pub(crate) namespace: String,
+    /// What the agent is installed in.
+    home: String,
+    kubeconfig: PathBuf,
+    client: kube::Client,
+    folder: tempfile::TempDir,
+    agent: Option<JoinHandle<Result<(), RunError>>>,
+}
+
+impl Fixture {
+    /// `None` without a cluster.
+    pub(crate) async fn start() -> Option<Self> {
+        let Some(kubeconfig) = std::env::var_os(KUBECONFIG).map(PathBuf::from) else {
+            assert!(std::env::var_os("CI").is_none(), "{KUBECONFIG} has to name a cluster's kubeconfig in CI");
+            #[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
+            {
+                eprintln!("SKIPPED: {KUBECONFIG} does not name a cluster's kubeconfig");
+            }
+            return None;
+        };
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let id = Uuid::now_v7();
+        // The first half of a v7 id is the time, which tests that start together share.
+        let suffix = id.simple().to_string()[20..].to_owned();
+        let fixture = Self {
+            hub: Hub::start().await,
+            target: TargetId::new(id),
+            namespace: format!("shop-{suffix}"),
+            home: format!("agent-{suffix}"),
+            client: client(&kubeconfig).await,
+            kubeconfig,
+            folder: tempfile::tempdir().expect("makes a folder"),
+            agent: None,
+        };
+        fixture.create(&namespace_object(&fixture.home), "fixture").await;
+        Some(fixture)
+    }
+
+    pub(crate) fn start_agent(&mut self) {
+        self.agent = Some(tokio::spawn(run(self.config(Some(TOKEN)), CancellationToken::new())));
+    }
+
+    pub(crate) fn start_agent_without_token(&mut self) {
+        self.agent = Some(tokio::spawn(run(self.config(None), CancellationToken::new())));
+    }
+
+    pub(crate) async fn run_agent_with_token(&self, token: &str) -> Result<(), RunError> {
+        run(self.config(Some(token)), CancellationToken::new()).await
+    }
+
+    /// Without a chance to end what it has in hand.
+    pub(crate) async fn kill_agent(&mut self) {
+        let agent = self.agent.take().expect("an agent runs");
+        agent.abort();
+        assert!(agent.await.is_err_and(|ended| ended.is_cancelled()), "it ran until then");
+    }
+
+    fn config(&self, token: Option<&str>) -> Config {
+        let file = self.folder.path().join(token.map_or("none", |_| "token"));
+        if let Some(token) = token {
+            std::fs::write(&file, format!("{token}\n")).expect("writes");
+        }
+        let kubeconfig = self.kubeconfig.display().to_string();
+        let (hub, file) = (self.hub.address.to_string(), file.display().to_string());
+        let flags = [
+            ("--hub", hub.as_str()),
+            ("--ca-fingerprint", &self.hub.fingerprint),
+            ("--namespace", &self.home),
+            ("--kubeconfig", &kubeconfig),
+            ("--token-file", &file),
+        ];
+        let arguments = flags.iter().flat_map(|(flag, value)| [*flag, *value]);
+        Config::try_parse_from(["bellwether-agent"].into_iter().chain(arguments)).expect("is a configuration")
+    }
+
+    pub(crate) fn assign(&self, generation: i64, objects: &[Value]) {
+        let bodies: Vec<_> = objects.iter().map(canonical_json).collect();
+        let entries = objects
+            .iter()
+            .zip(&bodies)
+            .map(|(object, body)| Entry { key: ObjectKey::of(object).expect("has a key"), digest: Digest::of(body) });
+        let assignment = Assignment {
+            target: self.target,
+            name: "shop".parse().expect("is a name"),
+            generation: Generation::new(generation),
+            action: Action::Apply,
+            manifest: Manifest::new(entries.collect()).expect("is a manifest"),
+            prunable: Vec::new(),
+            options: SyncOptions::default(),
+        };
+        self.hub.assign(assignment, &bodies);
+    }
+
+    /// The newest report, once it is like this.
+    pub(crate) async fn report(&self, mut is_so: impl FnMut(&Report) -> bool) -> Report {
+        let reports = self.reports(|reports| reports.last().is_some_and(&mut is_so)).await;
+        reports.last().expect("there is one").clone()
+    }
+
+    pub(crate) async fn reports(&self, mut are_so: impl FnMut(&[Report]) -> bool) -> Vec<Report> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let reports = self.hub.reports(self.target);
+            if are_so(&reports) {
+                return reports;
+            }
+            let ended = self.agent.as_ref().is_some_and(JoinHandle::is_finished);
+            assert!(!ended, "the agent ended; the newest report is {:#?}", reports.last());
+            let is_late = tokio::time::Instant::now() > deadline;
+            assert!(!is_late, "not within {PATIENCE:?}; the newest report is {:#?}", reports.last());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) fn object(&self, api_version: &str, kind: &str, name: &str, rest: &Value) -> Value {
+        let labels = json!({TARGET_LABEL: self.target.as_uuid().simple().to_string()});
+        let metadata = json!({"name": name, "namespace": self.namespace, "labels": labels});
+        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata});
+        let rest = rest.as_object().expect("is an object").clone();
+        object.as_object_mut().expect("is an object").extend(rest);
+        object
+    }
+
+    pub(crate) fn config_map(&self, name: &str, value: &str) -> Value {
+        self.object("v1", "ConfigMap", name, &json!({"data": {"key": value}}))
+    }
+
+    pub(crate) fn unlabelled_config_map(&self, name: &str, value: &str) -> Value {
+        let mut object = self.config_map(name, value);
+        object["metadata"].as_object_mut().expect("is an object").remove("labels");
+        object
+    }
+
+    /// As part of the target. It names a namespace itself, as careless manifests do.
+    pub(crate) fn namespace_object(&self) -> Value {
+        self.object("v1", "Namespace", &self.namespace, &json!({}))
+    }
+
+    pub(crate) fn definition(&self, group: &str) -> Value {
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object",
+            "properties": {"size": {"type": "integer"}}}}});
+        let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
+        let names = json!({"plural": "widgets", "singular": "widget", "kind": "Widget"});
+        let spec = json!({"group": group, "scope": "Namespaced", "names": names, "versions": [version]});
+        let mut object = self.object(
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            &format!("widgets.{group}"),
+            &json!({"spec": spec}),
+        );
+        object["metadata"].as_object_mut().expect("is an object").remove("namespace");
+        object
+    }
+
+    pub(crate) async fn create_namespace(&self) {
+        self.create(&namespace_object(&self.namespace), "fixture").await;
+    }
+
+    pub(crate) async fn create_as(&self, manager: &str, object: Value) {
+        self.create(&object, manager).await;
+    }
+
+    async fn create(&self, object: &Value, manager: &str) {
+        let collection = match object["kind"].as_str() {
+            Some("Namespace") => "/api/v1/namespaces".to_owned(),
+            _ => format!("/api/v1/namespaces/{}/configmaps", self.namespace),
+        };
+        let request = http::Request::post(format!("{collection}?fieldManager={manager}"))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(object.to_string().into_bytes())
+            .expect("is a request");
+        self.client.request_text(request).await.expect("creates");
+    }
+
+    pub(crate) async fn patch_status(&self, api_version: &str, plural: &str, name: &str, status: &Value) {
+        let path = format!("/apis/{api_version}/namespaces/{}/{plural}/{name}/status", self.namespace);
+        let request = http::Request::patch(path)
+            .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
+            .body(json!({"status": status}).to_string().into_bytes())
+            .expect("is a request");
+        self.client.request_text(request).await.expect("patches");
+    }
+
+    pub(crate) async fn fetch(&self, kind: &str, name: &str) -> Value {
+        let plural = format!("{}s", kind.to_lowercase());
+        let path = format!("/api/v1/namespaces/{}/{plural}/{name}", self.namespace);
+        serde_json::from_str(&self.get(&path).await).expect("is JSON")
+    }
+
+    /// How many requests for this kind the API server has answered.
+    pub(crate) async fn requests(&self, plural: &str) -> u64 {
+        let metrics = self.get("/metrics").await;
+        let label = format!("resource=\"{plural}\"");
+        metrics
+            .lines()
+            .filter(|line| line.starts_with("apiserver_request_total{") && line.contains(&label))
+            // The API server's own informers.
+            .filter(|line| !line.contains("verb=\"WATCH\"") && !line.contains("verb=\"LIST\""))
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+            .sum()
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let request = http::Request::get(path).body(Vec::new()).expect("is a request");
+        self.client.request_text(request).await.expect("answers")
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if let Some(agent) = &self.agent {
+            agent.abort();
+        }
+    }
+}
+
+async fn client(kubeconfig: &Path) -> kube::Client {
+    let file = kube::config::Kubeconfig::read_from(kubeconfig).expect("reads the kubeconfig");
+    let options = kube::config::KubeConfigOptions::default();
+    let mut config = kube::Config::from_custom_kubeconfig(file, &options).await.expect("is a kubeconfig");
+    config.proxy_url = None;
+    kube::Client::try_from(config).expect("makes a client")
+}
+
+fn namespace_object(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}

@@ -1,0 +1,223 @@
+//! The whole agent against a real API server, from its join to its reports.
+//!
+//! `BELLWETHER_TEST_KUBECONFIG` names a kubeconfig of a cluster's administrator. Every test has a namespace, an agent and
+//! a hub of its own, so that they run side by side; what they make stays in the cluster, which is thrown away.
+
+mod fixture;
+mod hub;
+
+use bellwether_core::Generation;
+use bellwether_core::report::{Outcome, Verdict};
+use serde_json::json;
+
+use fixture::Fixture;
+
+/// Skips loudly on a machine without a cluster, and fails in CI.
+macro_rules! fixture {
+    () => {
+        match Fixture::start().await {
+            Some(fixture) => fixture,
+            None => return,
+        }
+    };
+}
+
+#[tokio::test]
+async fn an_agent_joins_applies_what_it_is_assigned_and_says_so() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1"), fixture.config_map("b", "1")]);
+    fixture.start_agent();
+
+    let report = fixture.report(|report| report.applied).await;
+
+    assert_eq!((report.generation, report.verdict), (Generation::new(1), Verdict::Healthy));
+    assert_eq!((report.objects.total, report.objects.in_place, report.objects.healthy), (3, 3, 3));
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["key"], "1");
+    let first = &fixture.hub.reports(fixture.target)[0];
+    assert_eq!((first.applied, first.verdict), (false, Verdict::Progressing), "the acknowledgement");
+    assert!(fixture.hub.facts()["kubernetes.version"].starts_with("v1."));
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_the_join_is_asked_for_again_with_the_same_key() {
+    let mut fixture = fixture!();
+    fixture.hub.lose_answers(2);
+    fixture.assign(1, &[fixture.namespace_object()]);
+    fixture.start_agent();
+
+    fixture.report(|report| report.applied).await;
+
+    let keys = fixture.hub.enrolled();
+    assert_eq!(keys.len(), 3);
+    assert!(keys.iter().all(|key| *key == keys[0]));
+}
+
+#[tokio::test]
+async fn a_killed_agent_comes_back_without_joining_and_changes_nothing() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(|report| report.applied).await;
+    let before = fixture.fetch("ConfigMap", "a").await;
+
+    fixture.kill_agent().await;
+    fixture.start_agent_without_token();
+    fixture.reports(|reports| reports.iter().filter(|report| report.applied).count() == 2).await;
+
+    assert_eq!(fixture.hub.enrolled().len(), 1);
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["metadata"], before["metadata"]);
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_left_alone_and_its_owner_named() {
+    let mut fixture = fixture!();
+    fixture.create_namespace().await;
+    fixture.create_as("somebody", fixture.unlabelled_config_map("taken", "theirs")).await;
+    fixture.assign(1, &[fixture.config_map("taken", "ours"), fixture.config_map("free", "1")]);
+    fixture.start_agent();
+
+    let report = fixture.report(|report| report.objects.in_place == 1 && report.verdict == Verdict::Failed).await;
+
+    assert_eq!(report.lines.len(), 1);
+    assert_eq!((report.lines[0].key.name.as_str(), report.lines[0].outcome), ("taken", Outcome::Exists));
+    assert!(report.lines[0].hint.contains("written by somebody"), "{}", report.lines[0].hint);
+    assert_eq!(fixture.fetch("ConfigMap", "taken").await["data"]["key"], "theirs");
+    assert!(!report.applied);
+}
+
+#[tokio::test]
+async fn a_missing_namespace_is_named_and_heals_when_it_appears() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.config_map("a", "1")]);
+    fixture.start_agent();
+
+    let report = fixture.report(|report| report.verdict == Verdict::Degraded).await;
+    let hint = format!("create namespace {}, or add it to the target", fixture.namespace);
+    assert_eq!((report.lines[0].outcome, &report.lines[0].hint), (Outcome::Retrying, &hint));
+    fixture.create_namespace().await;
+
+    let healed = fixture.report(|report| report.applied).await;
+    assert_eq!(healed.verdict, Verdict::Healthy);
+}
+
+#[tokio::test]
+async fn what_did_not_change_is_not_sent() {
+    let mut fixture = fixture!();
+    // Of a kind that nothing else in the cluster uses, because the API server's counters know only the kind.
+    let limits = |name: &str, cpu: &str| {
+        let limits = json!([{"type": "Container", "default": {"cpu": cpu}, "defaultRequest": {"cpu": "1m"}}]);
+        fixture.object("v1", "LimitRange", name, &json!({"spec": {"limits": limits}}))
+    };
+    let (a, b, b2) = (limits("a", "1"), limits("b", "1"), limits("b", "2"));
+    fixture.assign(1, &[fixture.namespace_object(), a.clone(), b.clone()]);
+    fixture.start_agent();
+    fixture.report(|report| report.applied && report.generation == Generation::new(1)).await;
+    let first = fixture.requests("limitranges").await;
+
+    fixture.assign(2, &[fixture.namespace_object(), a.clone(), b]);
+    fixture.report(|report| report.applied && report.generation == Generation::new(2)).await;
+    let unchanged = fixture.requests("limitranges").await;
+    fixture.assign(3, &[fixture.namespace_object(), a, b2]);
+    fixture.report(|report| report.applied && report.generation == Generation::new(3)).await;
+
+    assert_eq!(first, unchanged, "nothing is read or written");
+    assert_eq!(fixture.requests("limitranges").await, first + 1, "one object is applied, and not looked at before");
+}
+
+#[tokio::test]
+async fn a_rejected_object_is_named_with_the_servers_reason_and_the_others_go_on() {
+    let mut fixture = fixture!();
+    let unknown = fixture.object("v1", "ConfigMap", "unknown", &json!({"dataa": {"key": "1"}}));
+    let invalid = fixture.object("v1", "Service", "invalid", &json!({"spec": {"ports": [{"port": 0}]}}));
+    let kindless = fixture.object("example.org/v1", "Nothing", "kindless", &json!({}));
+    fixture.assign(1, &[fixture.namespace_object(), unknown, invalid, kindless, fixture.config_map("good", "1")]);
+    fixture.start_agent();
+
+    let stands = |report: &bellwether_core::report::Report, outcome: Outcome| {
+        report.lines.iter().filter(|line| line.outcome == outcome).count()
+    };
+    let report =
+        fixture.report(|report| stands(report, Outcome::Rejected) == 2 && stands(report, Outcome::Retrying) == 1).await;
+
+    let line = |name: &str| report.lines.iter().find(|line| line.key.name == name).expect("has a line");
+    assert!(line("unknown").message.contains("dataa"), "{}", line("unknown").message);
+    assert!(line("invalid").message.contains("spec.ports[0].port"), "{}", line("invalid").message);
+    assert!(line("kindless").hint.contains("definition of Nothing"), "{}", line("kindless").hint);
+    assert_eq!((report.verdict, report.objects.in_place), (Verdict::Failed, 2));
+    assert_eq!(fixture.fetch("ConfigMap", "good").await["data"]["key"], "1");
+}
+
+#[tokio::test]
+async fn a_field_that_somebody_else_owns_is_a_conflict_and_nothing_of_the_object_is_sent() {
+    let mut fixture = fixture!();
+    fixture.create_namespace().await;
+    fixture.create_as("somebody", fixture.config_map("shared", "theirs")).await;
+    fixture.assign(1, &[fixture.config_map("shared", "ours")]);
+    fixture.start_agent();
+
+    let report = fixture.report(|report| report.verdict == Verdict::Failed).await;
+
+    assert_eq!(report.lines[0].outcome, Outcome::Conflict);
+    assert_eq!(report.lines[0].message, "field .data.key is managed by somebody");
+    assert_eq!(fixture.fetch("ConfigMap", "shared").await["data"]["key"], "theirs");
+}
+
+#[tokio::test]
+async fn a_definition_and_an_object_of_its_kind_come_in_one_bundle() {
+    let mut fixture = fixture!();
+    let group = format!("{}.example.org", fixture.namespace);
+    let widget = fixture.object(&format!("{group}/v1"), "Widget", "one", &json!({"spec": {"size": 3}}));
+    fixture.assign(1, &[fixture.namespace_object(), fixture.definition(&group), widget]);
+    fixture.start_agent();
+
+    let report = fixture.report(|report| report.applied && report.verdict == Verdict::Healthy).await;
+
+    assert_eq!(report.objects.healthy, 3);
+    let waited = fixture.hub.reports(fixture.target);
+    let held_up = |name: &str| waited.iter().flat_map(|report| &report.lines).any(|line| line.key.name == name);
+    assert!(held_up("one"), "it waits for its definition");
+}
+
+#[tokio::test]
+async fn health_is_what_the_object_says_of_this_generation() {
+    let mut fixture = fixture!();
+    let template =
+        json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
+    let spec = json!({"spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": template}});
+    let deployment = fixture.object("apps/v1", "ReplicaSet", "web", &spec);
+    fixture.assign(1, &[fixture.namespace_object(), deployment]);
+    fixture.start_agent();
+    let applied = fixture.report(|report| report.applied).await;
+    assert_eq!(applied.verdict, Verdict::Progressing);
+
+    fixture
+        .patch_status("apps/v1", "replicasets", "web", &json!({"observedGeneration": 1, "replicas": 1, "fullyLabeledReplicas": 1, "readyReplicas": 1, "availableReplicas": 1}))
+        .await;
+
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+}
+
+#[tokio::test]
+async fn a_cut_session_is_taken_up_again_and_newer_assignments_arrive() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(|report| report.applied).await;
+
+    fixture.hub.cut_sessions();
+    fixture.assign(2, &[fixture.namespace_object(), fixture.config_map("a", "2")]);
+    fixture.report(|report| report.applied && report.generation == Generation::new(2)).await;
+
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["key"], "2");
+    assert!(fixture.hub.sessions() >= 2);
+}
+
+#[tokio::test]
+async fn a_refused_token_ends_the_agent_with_a_hint() {
+    let fixture = fixture!();
+
+    let error = fixture.run_agent_with_token("bwj_other").await.expect_err("it cannot join");
+
+    assert!(error.with_sources().contains("the token is not known"), "{}", error.with_sources());
+    assert!(error.hint().contains("cluster reenroll"), "{}", error.hint());
+}

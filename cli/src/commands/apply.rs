@@ -1,0 +1,444 @@
+//! `apply`: repos and targets from files.
+//!
+//! All documents are read and judged as far as that is possible here before the first is sent. Fields are judged by the
+//! hub, which knows those of its own version; what it refuses is told with the file and the line.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use bellwether_core::Name;
+use bellwether_core::api::{API_VERSION, TargetDocument};
+use serde_json::{Map, Value, json};
+use serde_saphyr::Spanned;
+
+use super::Room;
+use super::outcome::{self, Pending};
+use super::repo::{self, draw_webhook, read_text, read_token};
+use crate::args::{ApplyArgs, Format};
+use crate::client::{Answer, RequestError, Route};
+use crate::failure::{Exit, Failure};
+use crate::output::{note, print};
+
+const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+/// A name further away than that from every known one is no misspelling of it.
+const LIKENESS_MIN: f64 = 0.7;
+
+/// The kinds that can be applied, in the order in which they are sent: targets name repos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Applied {
+    Repo,
+    Target,
+}
+
+impl Applied {
+    const ALL: [Self; 2] = [Self::Repo, Self::Target];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Repo => "Repo",
+            Self::Target => "Target",
+        }
+    }
+}
+
+/// A file as it was read.
+#[derive(Debug)]
+struct Source {
+    /// As people named it.
+    name: String,
+    /// What relative paths in it start from.
+    folder: PathBuf,
+    text: String,
+}
+
+/// Where a document stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    file: String,
+    line: u64,
+    /// From 1, of those in the file.
+    number: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{} (document {})", self.file, self.line, self.number)
+    }
+}
+
+/// A document that is ready to be sent.
+#[derive(Debug)]
+struct Sendable {
+    kind: Applied,
+    name: Name,
+    place: Place,
+    body: Value,
+    credential: Option<String>,
+    /// Its own lines, to find a field in.
+    text: String,
+}
+
+pub(super) async fn run(room: &Room, arguments: &ApplyArgs) -> anyhow::Result<Exit> {
+    let mut sendables = Vec::new();
+    for source in read_sources(&arguments.files)? {
+        sendables.extend(read_documents(&source)?);
+    }
+    if sendables.is_empty() {
+        return Err(Failure::new("the files hold no document").hint("write a Repo or a Target into one").into());
+    }
+    refuse_twins(&sendables)?;
+    // Stable: within a kind, the order of the files stays.
+    sendables.sort_by_key(|sendable| sendable.kind);
+    let is_table = room.output.document_format()? == Format::Table;
+    let mut sent = Sent::default();
+    let outcome = send_all(room, &sendables, is_table, &mut sent).await;
+    if !is_table {
+        // Whatever was taken is told, even when the next was not: it may hold a webhook's secret.
+        let list = Answer { json: json!({"items": sent.answers, "next": null}), document: () };
+        room.output.answer(&list, |(), _| String::new())?;
+    }
+    outcome?;
+    if !arguments.no_wait {
+        outcome::wait(&room.client, sent.pending).await?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What the hub has taken.
+#[derive(Debug, Default)]
+struct Sent {
+    answers: Vec<Value>,
+    pending: Vec<Pending>,
+}
+
+async fn send_all(room: &Room, sendables: &[Sendable], is_table: bool, sent: &mut Sent) -> Result<(), Failure> {
+    for sendable in sendables {
+        let outcome = match sendable.kind {
+            Applied::Repo => send_repo(room, sendable, is_table, sent).await,
+            Applied::Target => send_target(room, sendable, is_table, sent).await,
+        };
+        outcome.map_err(|error| refused(sendable, error))?;
+    }
+    Ok(())
+}
+
+async fn send_repo(room: &Room, sendable: &Sendable, is_table: bool, sent: &mut Sent) -> Result<(), RequestError> {
+    let (client, name) = (&room.client, &sendable.name);
+    let repo = repo::send(client, name, &sendable.body, sendable.credential.is_some()).await?;
+    let created = &repo.answer.document;
+    if is_table {
+        note(&format!("repo {name} {}", if created.webhook_secret.is_some() { "created" } else { "configured" }));
+        // A pipe that closed must not keep the rest from being sent.
+        let _ = print(&draw_webhook(created, room.output.look()));
+    }
+    sent.answers.push(repo.answer.json);
+    sent.pending.push(repo.pending);
+    repo::send_credential(client, name, sendable.credential.as_deref()).await
+}
+
+async fn send_target(room: &Room, sendable: &Sendable, is_table: bool, sent: &mut Sent) -> Result<(), RequestError> {
+    let name = &sendable.name;
+    let route = Route::named("targets", name);
+    let before = outcome::before::<TargetDocument>(&room.client, &route).await?;
+    let done = if before.is_some() { "configured" } else { "created" };
+    let answer: Answer<TargetDocument> = room.client.put(&route, &sendable.body).await?;
+    if is_table {
+        note(&format!("target {name} {done}"));
+    }
+    sent.answers.push(answer.json);
+    sent.pending.push(Pending::target(name.clone(), before, &answer.document));
+    Ok(())
+}
+
+/// What the hub refused, with the line of the field that it names.
+fn refused(sendable: &Sendable, error: RequestError) -> Failure {
+    let failure = error.into_failure();
+    let message = failure.to_string();
+    let line = quoted(&message).find_map(|word| line_of_field(&sendable.text, word)).unwrap_or_default();
+    failure.at(Place { line: sendable.place.line + line, ..sendable.place.clone() })
+}
+
+/// The words between backticks: messages name fields so.
+fn quoted(message: &str) -> impl Iterator<Item = &str> {
+    message.split('`').skip(1).step_by(2)
+}
+
+/// The first line, from 0, that has this field.
+fn line_of_field(text: &str, field: &str) -> Option<u64> {
+    let has_field = |line: &str| {
+        let key = line.trim_start_matches([' ', '-', '{', '"', '\'']);
+        let rest = key.strip_prefix(field).unwrap_or_default().trim_start_matches(['"', '\'']);
+        !field.is_empty() && rest.trim_start().starts_with(':')
+    };
+    text.lines().position(has_field).and_then(|line| u64::try_from(line).ok())
+}
+
+fn read_sources(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+    let mut sources = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            sources.push(read_stdin()?);
+        } else if path.is_dir() {
+            for file in list_files(path)? {
+                sources.push(read_source(&file)?);
+            }
+        } else {
+            sources.push(read_source(path)?);
+        }
+    }
+    Ok(sources)
+}
+
+fn read_stdin() -> Result<Source, Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::new(format!("cannot read standard input: {error}")))?;
+    Ok(Source { name: "-".to_owned(), folder: PathBuf::new(), text })
+}
+
+fn read_source(path: &Path) -> Result<Source, Failure> {
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    Ok(Source { name: path.display().to_string(), folder, text: read_text(path)? })
+}
+
+/// The files of a folder by name, without those of folders in it.
+fn list_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let unreadable = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", folder.display()));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        if path.is_file() && EXTENSIONS.contains(&extension) {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        return Err(Failure::new(format!("{} holds no .yaml, .yml or .json file", folder.display()))
+            .hint("folders inside a folder are not read; name each with -f"));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_documents(source: &Source) -> Result<Vec<Sendable>, Failure> {
+    // As kubectl reads numbers; duplicate keys are refused, because one of them would be lost.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+    let documents: Vec<Spanned<Value>> =
+        serde_saphyr::from_multiple_with_options(&source.text, options).map_err(|error| unparsable(source, &error))?;
+    let starts: Vec<u64> = documents.iter().map(|document| document.referenced.line()).collect();
+    let read = |(index, document): (usize, Spanned<Value>)| {
+        let place = Place { file: source.name.clone(), line: starts[index], number: index + 1 };
+        let text = lines_between(&source.text, starts[index], starts.get(index + 1).copied());
+        read_document(source, &place, document.value, text).map_err(|failure| failure.at(&place))
+    };
+    documents.into_iter().enumerate().map(read).collect()
+}
+
+fn unparsable(source: &Source, error: &serde_saphyr::Error) -> Failure {
+    let line = error.location().map(|location| format!(":{}", location.line())).unwrap_or_default();
+    // The crate's own text ends with the position, which stands in front here.
+    let text = error.without_snippet().to_string();
+    let text = text.split(" at line ").next().unwrap_or_default().to_owned();
+    Failure::new(format!("{}{line}: {text}", source.name)).hint("the file must be YAML or JSON that parses")
+}
+
+/// Lines count from 1; `end` is the first that no longer belongs to it.
+fn lines_between(text: &str, start: u64, end: Option<u64>) -> String {
+    let index = |line: u64| usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let count = end.map_or(usize::MAX, |end| index(end).saturating_sub(index(start)));
+    text.lines().skip(index(start)).take(count).collect::<Vec<_>>().join("\n")
+}
+
+fn read_document(source: &Source, place: &Place, mut body: Value, text: String) -> Result<Sendable, Failure> {
+    let fields =
+        body.as_object().ok_or_else(|| Failure::new("it is not a document with `kind`, `metadata` and `spec`"))?;
+    let kind = find_kind(fields)?;
+    let api_version = fields.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    if api_version != API_VERSION {
+        return Err(Failure::new(format!("`apiVersion` is `{api_version}`, not `{API_VERSION}`"))
+            .hint(format!("write `apiVersion: {API_VERSION}`")));
+    }
+    let name = fields.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str);
+    let name = name.ok_or_else(|| {
+        Failure::new(format!("this {} has no name", kind.as_str())).hint("write `metadata: {name: …}`")
+    })?;
+    let name: Name = name.parse().map_err(|error: <Name as std::str::FromStr>::Err| Failure::new(error.to_string()))?;
+    let spec = body.get_mut("spec").and_then(Value::as_object_mut);
+    let credential = match (kind, spec) {
+        (Applied::Repo, Some(spec)) => take_files(&source.folder, spec)?,
+        _ => None,
+    };
+    Ok(Sendable { kind, name, place: place.clone(), body, credential, text })
+}
+
+fn find_kind(fields: &Map<String, Value>) -> Result<Applied, Failure> {
+    let written = fields.get("kind").and_then(Value::as_str).unwrap_or_default();
+    if let Some(kind) = Applied::ALL.into_iter().find(|kind| kind.as_str() == written) {
+        return Ok(kind);
+    }
+    let known = Applied::ALL.map(Applied::as_str);
+    let failure = match written {
+        "" => Failure::new("it has no `kind`"),
+        written => Failure::new(format!("kind `{written}` is not known here")),
+    };
+    Err(match nearest(written, &known) {
+        Some(nearest) => failure.hint(format!("did you mean `{nearest}`?")),
+        None => failure.hint(format!("these can be applied: {}", known.join(", "))),
+    })
+}
+
+fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+    let likeness = |name: &str| strsim::jaro_winkler(&written.to_lowercase(), &name.to_lowercase());
+    let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) >= LIKENESS_MIN).then_some(best)
+}
+
+/// What the CLI reads for the hub: `caFile` becomes `ca`, and `tokenFile` goes a way of its own.
+fn take_files(folder: &Path, spec: &mut Map<String, Value>) -> Result<Option<String>, Failure> {
+    if let Some(path) = take_path(folder, spec, "caFile")? {
+        if spec.contains_key("ca") {
+            return Err(Failure::new("`ca` and `caFile` are both given").hint("keep one of them"));
+        }
+        spec.insert("ca".to_owned(), read_text(&path)?.into());
+    }
+    take_path(folder, spec, "tokenFile")?.map(|path| read_token(&path)).transpose()
+}
+
+fn take_path(folder: &Path, spec: &mut Map<String, Value>, field: &str) -> Result<Option<PathBuf>, Failure> {
+    match spec.remove(field) {
+        None => Ok(None),
+        Some(Value::String(path)) => Ok(Some(folder.join(path))),
+        Some(_) => {
+            Err(Failure::new(format!("`{field}` is not a path"))
+                .hint("write the path of a file, from this file's folder"))
+        }
+    }
+}
+
+/// Two documents for one thing: the later would undo the earlier at once.
+fn refuse_twins(sendables: &[Sendable]) -> Result<(), Failure> {
+    let mut places: BTreeMap<(Applied, &Name), &Place> = BTreeMap::new();
+    for sendable in sendables {
+        if let Some(first) = places.insert((sendable.kind, &sendable.name), &sendable.place) {
+            let message = format!("{} `{}` stands at {first} already", sendable.kind.as_str(), sendable.name);
+            return Err(Failure::new(message).hint("keep one of the two").at(&sendable.place));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPO: &str = "apiVersion: bellwether.dev/v1\nkind: Repo\nmetadata: {name: apps}\nspec:\n  url: https://git.example.org/apps.git\n";
+    const TARGET: &str =
+        "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {name: shop}\nspec:\n  repo: apps\n  pth: shop\n";
+
+    fn source(text: &str) -> Source {
+        Source { name: "shop.yaml".to_owned(), folder: PathBuf::new(), text: text.to_owned() }
+    }
+
+    fn refusal(text: &str) -> String {
+        format!("{:?}", read_documents(&source(text)).expect_err("refused"))
+    }
+
+    #[test]
+    fn every_document_of_a_file_is_read_with_its_line() {
+        let documents = read_documents(&source(&format!("# two\n---\n{REPO}---\n{TARGET}---\n"))).expect("documents");
+
+        let shown: Vec<_> =
+            documents.iter().map(|one| format!("{} {} {}", one.place, one.kind.as_str(), one.name)).collect();
+        assert_eq!(shown, ["shop.yaml:3 (document 1) Repo apps", "shop.yaml:9 (document 2) Target shop"]);
+        assert_eq!(documents[1].body["spec"], json!({"repo": "apps", "pth": "shop"}), "fields are the hub's to judge");
+    }
+
+    #[test]
+    fn values_are_read_as_kubectl_reads_them() {
+        let text =
+            format!("{TARGET}  parameters:\n  - values: {{a: yes, b: 0777, c: \"yes\", d: 1_000, e: 2026-11-23}}\n");
+
+        let documents = read_documents(&source(&text)).expect("documents");
+
+        let values = &documents[0].body["spec"]["parameters"][0]["values"];
+        assert_eq!(*values, json!({"a": true, "b": 511, "c": "yes", "d": 1000, "e": "2026-11-23"}));
+    }
+
+    #[test]
+    fn what_does_not_parse_is_told_with_its_line() {
+        let text = refusal(&format!("{REPO}  bad: [1, 2\n---\n"));
+        assert!(text.contains("shop.yaml:6:"), "{text}");
+
+        let text = refusal("kind: Repo\nkind: Target\n");
+        assert!(text.contains("shop.yaml:2: ") && text.contains("kind"), "{text}");
+    }
+
+    #[test]
+    fn a_refused_field_is_told_with_its_own_line() {
+        let documents = read_documents(&source(&format!("{REPO}---\n{TARGET}"))).expect("documents");
+        let problem = Failure::new("unknown field `pth`").hint("did you mean `path`?");
+
+        let failure = refused(&documents[1], RequestError::Refused(problem));
+
+        assert_eq!(failure.to_string(), "shop.yaml:12 (document 2): unknown field `pth`");
+        let failure = refused(&documents[1], RequestError::Refused(Failure::new("no repo is called `pay`")));
+        assert_eq!(failure.to_string(), "shop.yaml:7 (document 2): no repo is called `pay`");
+    }
+
+    #[test]
+    fn a_misspelt_kind_is_answered_with_the_nearest() {
+        let text = refusal("apiVersion: bellwether.dev/v1\nkind: Targt\nmetadata: {name: shop}\n");
+
+        assert!(text.contains("kind `Targt` is not known here") && text.contains("did you mean `Target`?"), "{text}");
+        assert!(refusal("kind: Deployment\n").contains("Repo, Target"));
+    }
+
+    #[test]
+    fn what_is_no_document_of_ours_is_refused() {
+        for (text, expected) in [
+            ("- a\n", "not a document"),
+            ("kind: Repo\nmetadata: {name: apps}\n", "`apiVersion` is ``"),
+            ("apiVersion: bellwether.dev/v1\nkind: Repo\n", "has no name"),
+            ("apiVersion: bellwether.dev/v1\nkind: Repo\nmetadata: {name: Apps}\n", "`Apps` is not a name"),
+        ] {
+            let refusal = refusal(text);
+            assert!(refusal.contains(expected), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn files_that_a_repo_names_are_read_beside_it_and_never_sent_as_paths() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("ca.pem"), "PEM\n").expect("a file");
+        std::fs::write(folder.path().join("token"), "secret\n").expect("a file");
+        let file = folder.path().join("repo.yaml");
+        std::fs::write(&file, format!("{REPO}  caFile: ca.pem\n  tokenFile: token\n")).expect("a file");
+
+        let sources = read_sources(&[folder.path().to_owned()]).expect("sources");
+        let documents = read_documents(&sources[0]).expect("documents");
+
+        assert_eq!(sources.len(), 1, "only .yaml, .yml and .json");
+        assert_eq!(documents[0].body["spec"], json!({"url": "https://git.example.org/apps.git", "ca": "PEM\n"}));
+        assert_eq!(documents[0].credential.as_deref(), Some("secret"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        assert!(refusal(&format!("{REPO}  caFile: nowhere.pem\n")).contains("cannot read nowhere.pem"));
+        assert!(refusal(&format!("{REPO}  caFile: 3\n")).contains("`caFile` is not a path"));
+        let missing = read_sources(&[PathBuf::from("/nowhere/shop.yaml")]).expect_err("refused");
+        assert!(missing.to_string().contains("cannot read /nowhere/shop.yaml"));
+    }
+
+    #[test]
+    fn two_documents_for_one_thing_are_refused() {
+        let documents = read_documents(&source(&format!("{REPO}---\n{REPO}"))).expect("documents");
+
+        let refusal = refuse_twins(&documents).expect_err("refused").to_string();
+
+        assert_eq!(refusal, "shop.yaml:7 (document 2): Repo `apps` stands at shop.yaml:1 (document 1) already");
+    }
+}

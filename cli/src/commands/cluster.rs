@@ -1,0 +1,238 @@
+//! Clusters: registering them, and what they are and run.
+
+use bellwether_core::api::{ClusterDocument, ClusterPhase, ClusterTarget, List, RegisterCluster, RegisteredCluster};
+use bellwether_core::{Labels, Name};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{ALL, Room, as_list, delete_named, note_if_empty};
+use crate::args::{ClusterCommand, Format, Label, LabelChange, RegisterArgs};
+use crate::client::{Answer, Route};
+use crate::failure::Exit;
+use crate::output::table::{Field, Tone, fields, table, verdict};
+use crate::output::{Look, age, note, print, time, word};
+
+pub(super) async fn run(room: &Room, command: ClusterCommand) -> anyhow::Result<Exit> {
+    match command {
+        ClusterCommand::Register(arguments) => register(room, arguments).await,
+        ClusterCommand::List { labels } => list(room, &labels).await,
+        ClusterCommand::Show { name } => show(room, &name).await,
+        ClusterCommand::Label { name, changes } => label(room, &name, &changes).await,
+        ClusterCommand::Revoke { name } => revoke(room, &name).await,
+        ClusterCommand::Reenroll { name } => reenroll(room, &name).await,
+        ClusterCommand::Delete { name } => delete(room, &name).await,
+    }
+}
+
+async fn register(room: &Room, arguments: RegisterArgs) -> anyhow::Result<Exit> {
+    let seconds = arguments.ttl.map(|ttl| ttl.duration().as_secs());
+    let body = RegisterCluster {
+        name: arguments.name,
+        labels: arguments.labels.into_iter().map(|label| (label.key, label.value)).collect(),
+        namespace: arguments.namespace,
+        ttl_seconds: seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
+    };
+    let answer = room.client.post(&Route::new(["clusters"]), &body).await?;
+    print_registered(room, &answer)
+}
+
+async fn reenroll(room: &Room, name: &Name) -> anyhow::Result<Exit> {
+    let answer = room.client.post(&Route::named("clusters", name).then("reenroll"), &json!({})).await?;
+    print_registered(room, &answer)
+}
+
+/// Standard output is only what a program reads: it is piped into kubectl.
+fn print_registered(room: &Room, answer: &Answer<RegisteredCluster>) -> anyhow::Result<Exit> {
+    let registered = &answer.document;
+    match room.output.format() {
+        None | Some(Format::Manifest) => print(&registered.manifest)?,
+        Some(Format::Token) => print(&registered.token)?,
+        Some(Format::Table) => print(&draw_registered(registered, room.output.look()))?,
+        Some(Format::Json | Format::Yaml) => room.output.answer(answer, |_, _| String::new())?,
+    }
+    let name = &registered.cluster.metadata.name;
+    note(&format!("cluster {name} is registered; its join token works once, until {}", time(registered.expires_at)));
+    if room.output.format().is_none() {
+        note("install its agent by piping this manifest into `kubectl apply -f -` with that cluster's context");
+    }
+    Ok(Exit::Done)
+}
+
+fn draw_registered(registered: &RegisteredCluster, look: Look) -> String {
+    let pairs = [
+        ("cluster", Field::from(&registered.cluster.metadata.name)),
+        ("token", registered.token.as_str().into()),
+        ("expires", time(registered.expires_at).into()),
+        ("hub", registered.hub.as_str().into()),
+        ("ca fingerprint", registered.ca_fingerprint.as_str().into()),
+    ];
+    fields(pairs, look)
+}
+
+pub(super) async fn list(room: &Room, labels: &[Label]) -> anyhow::Result<Exit> {
+    let selector = |route: Route, label: &Label| route.with("label", format!("{}={}", label.key, label.value));
+    let route = labels.iter().fold(Route::new(["clusters"]), selector);
+    let answer: Answer<List<ClusterDocument>> = room.client.fetch_list(&route, ALL).await?;
+    room.output.answer(&answer, |list, look| draw_list(&list.items, look))?;
+    let empty = "no cluster is there; `bellwether cluster register NAME` adds one";
+    note_if_empty(&answer.document.items, empty);
+    Ok(Exit::Done)
+}
+
+pub(super) async fn one(room: &Room, name: &Name) -> anyhow::Result<Exit> {
+    let answer = room.client.fetch::<ClusterDocument>(&Route::named("clusters", name)).await?;
+    room.output.answer(&as_list(&answer), |items, look| draw_list(items, look))?;
+    Ok(Exit::Done)
+}
+
+fn draw_list(clusters: &[ClusterDocument], look: Look) -> String {
+    if clusters.is_empty() {
+        return String::new();
+    }
+    let now = Timestamp::now();
+    let row = |cluster: &ClusterDocument| {
+        [
+            Field::from(&cluster.metadata.name),
+            phase(cluster.status.phase),
+            cluster.status.since.map_or_else(String::new, |since| age(since, now)).into(),
+            cluster.status.agent_version.clone().unwrap_or_default().into(),
+            label_text(&cluster.labels).into(),
+        ]
+    };
+    table(["NAME", "STATE", "SINCE", "AGENT", "LABELS"], clusters.iter().map(row), look)
+}
+
+fn phase(phase: ClusterPhase) -> Field {
+    let tone = match phase {
+        ClusterPhase::Connected => Tone::Good,
+        ClusterPhase::Registered => Tone::Busy,
+        ClusterPhase::Disconnected => Tone::Faint,
+        ClusterPhase::Revoked => Tone::Bad,
+    };
+    Field::toned(word(&phase), tone)
+}
+
+fn label_text(labels: &Labels) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+pub(super) async fn show(room: &Room, name: &Name) -> anyhow::Result<Exit> {
+    let answer = room.client.fetch::<ClusterDocument>(&Route::named("clusters", name)).await?;
+    room.output.answer(&answer, draw)?;
+    Ok(Exit::Done)
+}
+
+fn draw(cluster: &ClusterDocument, look: Look) -> String {
+    let status = &cluster.status;
+    let facts = status.facts.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+    let pairs = [
+        ("name", Field::from(&cluster.metadata.name)),
+        ("state", phase(status.phase)),
+        ("since", status.since.map(time).unwrap_or_default().into()),
+        ("agent", status.agent_version.clone().unwrap_or_default().into()),
+        ("certificate until", status.certificate_expires_at.map(time).unwrap_or_default().into()),
+        ("labels", label_text(&cluster.labels).into()),
+        ("facts", facts.into()),
+    ];
+    let mut parts = vec![fields(pairs, look)];
+    if !status.targets.is_empty() {
+        parts.push(draw_targets(&status.targets, look));
+    }
+    let objects = draw_objects(&status.targets, look);
+    if !objects.is_empty() {
+        parts.push(objects);
+    }
+    parts.join("\n\n")
+}
+
+fn draw_targets(targets: &[ClusterTarget], look: Look) -> String {
+    let now = Timestamp::now();
+    let row = |target: &ClusterTarget| {
+        [
+            Field::from(&target.target),
+            target.digest.short().into(),
+            yes_no(target.applied),
+            verdict(target.verdict),
+            format!("{}/{}", target.objects.healthy, target.objects.total).into(),
+            target.reported_at.map_or_else(String::new, |at| age(at, now)).into(),
+        ]
+    };
+    table(["TARGET", "BUNDLE", "APPLIED", "HEALTH", "OBJECTS", "AGE"], targets.iter().map(row), look)
+}
+
+/// Objects that are not well, of all targets.
+fn draw_objects(targets: &[ClusterTarget], look: Look) -> String {
+    let rows: Vec<_> = targets
+        .iter()
+        .flat_map(|target| target.lines.iter().map(move |line| (target, line)))
+        .map(|(target, line)| {
+            let message =
+                if line.hint.is_empty() { line.message.clone() } else { format!("{}; {}", line.message, line.hint) };
+            [
+                Field::from(&target.target),
+                line.key.to_string().into(),
+                line.outcome.as_str().into(),
+                verdict(line.verdict),
+                message.into(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        String::new()
+    } else {
+        table(["TARGET", "OBJECT", "OUTCOME", "HEALTH", "MESSAGE"], rows, look)
+    }
+}
+
+pub(super) fn yes_no(yes: bool) -> Field {
+    if yes { Field::toned("yes", Tone::Good) } else { Field::toned("no", Tone::Busy) }
+}
+
+/// The hub takes the whole set of labels, so the changes are made to what is there now.
+async fn label(room: &Room, name: &Name, changes: &[LabelChange]) -> anyhow::Result<Exit> {
+    let route = Route::named("clusters", name);
+    let before = room.client.fetch::<ClusterDocument>(&route).await?;
+    let labels = changed(before.document.labels, changes);
+    let answer: Answer<ClusterDocument> = room.client.put(&route.then("labels"), &labels).await?;
+    let sentence = format!("cluster {name} has the labels {}", label_text(&answer.document.labels));
+    room.output.done(&answer, &sentence)?;
+    Ok(Exit::Done)
+}
+
+fn changed(mut labels: Labels, changes: &[LabelChange]) -> Labels {
+    for change in changes {
+        match change {
+            LabelChange::Set(label) => labels.insert(label.key.clone(), label.value.clone()),
+            LabelChange::Remove(key) => labels.remove(key),
+        };
+    }
+    labels
+}
+
+async fn revoke(room: &Room, name: &Name) -> anyhow::Result<Exit> {
+    let route = Route::named("clusters", name).then("revoke");
+    let answer: Answer<Value> = room.client.post(&route, &json!({})).await?;
+    let sentence = format!("cluster {name} is revoked; `bellwether cluster reenroll {name}` lets it join again");
+    room.output.done(&answer, &sentence)?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn delete(room: &Room, name: &Name) -> anyhow::Result<Exit> {
+    let sentence = format!("cluster {name} is deleted; what runs in it was left as it is");
+    delete_named(room, &Route::named("clusters", name), &sentence).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_set_and_removed_in_the_order_given() {
+        let before = Labels::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
+        let set = |key: &str, value: &str| LabelChange::Set(Label { key: key.to_owned(), value: value.to_owned() });
+        let changes =
+            [set("a", "3"), LabelChange::Remove("b".to_owned()), LabelChange::Remove("none".to_owned()), set("c", "")];
+
+        assert_eq!(label_text(&changed(before, &changes)), "a=3,c=");
+    }
+}

@@ -1,0 +1,42 @@
+//! Drift: what others changed in the clusters, and what was done about it.
+
+use bellwether_core::api::{DriftAction, DriftDocument, List};
+
+use super::{Room, note_if_empty};
+use crate::args::DriftCommand;
+use crate::client::{Answer, Route};
+use crate::failure::Exit;
+use crate::output::table::{Field, Tone, table};
+use crate::output::{Look, time};
+
+pub(super) async fn run(room: &Room, command: DriftCommand) -> anyhow::Result<Exit> {
+    let DriftCommand::List { cluster, target, limit } = command;
+    let route = Route::new(["drift"]).maybe_with("cluster", cluster).maybe_with("target", target);
+    let answer: Answer<List<DriftDocument>> = room.client.fetch_list(&route, limit).await?;
+    room.output.answer(&answer, |list, look| draw(&list.items, look))?;
+    note_if_empty(&answer.document.items, "nobody changed anything that is deployed");
+    Ok(Exit::Done)
+}
+
+fn draw(drifts: &[DriftDocument], look: Look) -> String {
+    if drifts.is_empty() {
+        return String::new();
+    }
+    let row = |drift: &DriftDocument| {
+        let tone = match drift.action {
+            DriftAction::Corrected => Tone::Good,
+            DriftAction::Warned => Tone::Busy,
+            DriftAction::Failed => Tone::Bad,
+        };
+        [
+            Field::from(time(drift.at)),
+            Field::from(&drift.cluster),
+            Field::from(&drift.target),
+            Field::from(&drift.object),
+            drift.change.as_str().into(),
+            drift.manager.as_deref().unwrap_or("unknown").into(),
+            Field::toned(drift.action.as_str(), tone),
+        ]
+    };
+    table(["TIME", "CLUSTER", "TARGET", "OBJECT", "CHANGE", "BY", "ACTION"], drifts.iter().map(row), look)
+}

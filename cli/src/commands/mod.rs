@@ -1,0 +1,161 @@
+//! The commands, one module per noun. Each asks the hub and prints; none keeps anything.
+
+mod apply;
+mod audit;
+mod cluster;
+mod drift;
+mod outcome;
+mod repo;
+mod rollout;
+mod status;
+mod target;
+
+use clap::CommandFactory as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::args::{Arguments, Command, DeleteMode, Kind, RolloutChoice};
+use crate::client::{Answer, Client, Route};
+use crate::failure::{Exit, Failure};
+use crate::output::table::fields;
+use crate::output::{Output, note, print};
+
+/// Of lists that are shown whole.
+const ALL: usize = usize::MAX;
+
+/// What every command works with.
+#[derive(Debug)]
+pub(crate) struct Room {
+    client: Client,
+    output: Output,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+    let output = Output::new(arguments.output);
+    match arguments.command {
+        Command::Completions { shell } => return completions(shell),
+        Command::Version => return version(&output),
+        _ => {}
+    }
+    let room = Room { client: Client::new(&arguments.connection)?, output };
+    match arguments.command {
+        Command::Cluster(command) => cluster::run(&room, command).await,
+        Command::Repo(command) => repo::run(&room, command).await,
+        Command::Target(command) => target::run(&room, command).await,
+        Command::Rollout(command) => rollout::run(&room, command).await,
+        Command::Apply(arguments) => apply::run(&room, &arguments).await,
+        Command::Get { kind, name: None } => list(&room, kind).await,
+        Command::Get { kind, name: Some(name) } => one(&room, kind, &name).await,
+        Command::Describe { kind, name } => describe(&room, kind, &name).await,
+        Command::Delete { kind, name, mode } => delete(&room, kind, &name, mode).await,
+        Command::Status { target, watch } => status::run(&room, target.as_ref(), watch).await,
+        Command::Drift(command) => drift::run(&room, command).await,
+        Command::Audit(command) => audit::run(&room, command).await,
+        Command::Whoami => whoami(&room).await,
+        Command::Completions { .. } | Command::Version => Ok(Exit::Done),
+    }
+}
+
+async fn list(room: &Room, kind: Kind) -> anyhow::Result<Exit> {
+    match kind {
+        Kind::Cluster => cluster::list(room, &[]).await,
+        Kind::Repo => repo::list(room).await,
+        Kind::Target => target::list(room).await,
+        Kind::Rollout => rollout::list(room, None, ALL).await,
+    }
+}
+
+async fn one(room: &Room, kind: Kind, name: &str) -> anyhow::Result<Exit> {
+    match kind {
+        Kind::Cluster => cluster::one(room, &parse(name)?).await,
+        Kind::Repo => repo::one(room, &parse(name)?).await,
+        Kind::Target => target::one(room, &parse(name)?).await,
+        Kind::Rollout => rollout::one(room, &parse::<RolloutChoice>(name)?).await,
+    }
+}
+
+async fn describe(room: &Room, kind: Kind, name: &str) -> anyhow::Result<Exit> {
+    match kind {
+        Kind::Cluster => cluster::show(room, &parse(name)?).await,
+        Kind::Repo => repo::show(room, &parse(name)?).await,
+        Kind::Target => target::show(room, &parse(name)?).await,
+        Kind::Rollout => rollout::show(room, &parse::<RolloutChoice>(name)?).await,
+    }
+}
+
+async fn delete(room: &Room, kind: Kind, name: &bellwether_core::Name, mode: DeleteMode) -> anyhow::Result<Exit> {
+    if kind != Kind::Target && (mode.orphan || mode.prune) {
+        return Err(Failure::usage("--orphan and --prune are for targets").hint("leave them out").into());
+    }
+    match kind {
+        Kind::Cluster => cluster::delete(room, name).await,
+        Kind::Repo => repo::delete(room, name).await,
+        Kind::Target => target::delete(room, name, mode).await,
+        Kind::Rollout => {
+            let hint = format!("`bellwether rollout abort {name}` stops it");
+            Err(Failure::usage("rollouts are not deleted: they are part of the record").hint(hint).into())
+        }
+    }
+}
+
+/// What clap could not judge, because it depends on the kind.
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|error: T::Err| Failure::usage(error.to_string()))
+}
+
+/// A list of one, so that `get KIND NAME` looks like `get KIND`.
+fn as_list<T>(answer: &Answer<T>) -> Answer<Vec<T>>
+where
+    T: Clone,
+{
+    Answer { json: answer.json.clone(), document: vec![answer.document.clone()] }
+}
+
+/// Deletes, and says so.
+async fn delete_named(room: &Room, route: &Route, sentence: &str) -> anyhow::Result<Exit> {
+    let answer = room.client.delete(route).await?;
+    room.output.done(&answer, sentence)?;
+    Ok(Exit::Done)
+}
+
+/// Asks for something that the hub does later.
+async fn order(room: &Room, route: &Route, body: &Value, sentence: &str) -> anyhow::Result<Exit> {
+    let answer: Answer<Value> = room.client.post(route, body).await?;
+    room.output.done(&answer, sentence)?;
+    Ok(Exit::Done)
+}
+
+/// An empty list is said on standard error, with the command that changes it.
+fn note_if_empty<T>(items: &[T], sentence: &str) {
+    if items.is_empty() {
+        note(sentence);
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Whoami {
+    name: String,
+    kind: String,
+}
+
+async fn whoami(room: &Room) -> anyhow::Result<Exit> {
+    let answer: Answer<Whoami> = room.client.fetch(&Route::new(["whoami"])).await?;
+    let draw =
+        |who: &Whoami, look| fields([("name", who.name.as_str().into()), ("kind", who.kind.as_str().into())], look);
+    room.output.answer(&answer, draw)?;
+    Ok(Exit::Done)
+}
+
+fn version(output: &Output) -> anyhow::Result<Exit> {
+    let version = env!("CARGO_PKG_VERSION");
+    let answer = Answer { json: serde_json::json!({"version": version}), document: () };
+    output.answer(&answer, |(), _| format!("bellwether {version}"))?;
+    Ok(Exit::Done)
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "bellwether", &mut script);
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,199 @@
+//! Repos: letting the hub watch a Git repository, and what it sees there.
+
+use std::path::Path;
+
+use bellwether_core::Name;
+use bellwether_core::api::{API_VERSION, CreatedRepo, Document, List, Metadata, RepoDocument, RepoHead, RepoSpec};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::outcome::{self, Pending};
+use super::{ALL, Room, as_list, delete_named, note_if_empty, order};
+use crate::args::{Format, RepoAddArgs, RepoCommand};
+use crate::client::{Answer, Client, RequestError, Route};
+use crate::failure::{Exit, Failure, condition_text};
+use crate::output::table::{Field, Tone, fields, table};
+use crate::output::{Look, age, note, short_commit, time};
+
+pub(super) async fn run(room: &Room, command: RepoCommand) -> anyhow::Result<Exit> {
+    match command {
+        RepoCommand::Add(arguments) => add(room, arguments).await,
+        RepoCommand::List => list(room).await,
+        RepoCommand::Show { name } => show(room, &name).await,
+        RepoCommand::Refresh { name } => {
+            let sentence = format!("the hub looks at repo {name} now");
+            order(room, &Route::named("repos", &name).then("refresh"), &json!({}), &sentence).await
+        }
+        RepoCommand::Delete { name } => delete(room, &name).await,
+    }
+}
+
+async fn add(room: &Room, arguments: RepoAddArgs) -> anyhow::Result<Exit> {
+    let ca = arguments.ca_file.as_deref().map(read_text).transpose()?;
+    let credential = arguments.token_file.as_deref().map(read_token).transpose()?;
+    let spec = RepoSpec { url: arguments.git_url, ca, poll_seconds: arguments.poll_seconds };
+    let document: RepoDocument = Document {
+        api_version: API_VERSION.to_owned(),
+        kind: "Repo".to_owned(),
+        metadata: Metadata::named(arguments.name.clone()),
+        spec,
+        status: None,
+    };
+    let body = serde_json::to_value(&document)?;
+    let sent = send(&room.client, &arguments.name, &body, credential.is_some()).await?;
+    print_created(room, &sent.answer)?;
+    send_credential(&room.client, &arguments.name, credential.as_deref()).await?;
+    if arguments.no_wait {
+        return Ok(Exit::Done);
+    }
+    outcome::wait(&room.client, vec![sent.pending]).await?;
+    note(&format!("repo {} was fetched", arguments.name));
+    Ok(Exit::Done)
+}
+
+/// A repo that the hub has taken, and what there is to wait for.
+#[derive(Debug)]
+pub(super) struct SentRepo {
+    pub(super) answer: Answer<CreatedRepo>,
+    pub(super) pending: Pending,
+}
+
+/// Sends a repo. What is answered has to be shown before anything else can fail: it may hold the webhook's secret.
+pub(super) async fn send(
+    client: &Client,
+    name: &Name,
+    body: &Value,
+    has_credential: bool,
+) -> Result<SentRepo, RequestError> {
+    let route = Route::named("repos", name);
+    let before = outcome::before::<RepoDocument>(client, &route).await?;
+    let answer: Answer<CreatedRepo> = client.put(&route, body).await?;
+    let pending = Pending::repo(name.clone(), before, &answer.document.repo, has_credential);
+    Ok(SentRepo { answer, pending })
+}
+
+/// A credential has a route of its own because it is never read back.
+pub(super) async fn send_credential(
+    client: &Client,
+    name: &Name,
+    credential: Option<&str>,
+) -> Result<(), RequestError> {
+    let Some(token) = credential else { return Ok(()) };
+    client.put::<Value>(&Route::named("repos", name).then("credential"), &json!({"token": token})).await?;
+    Ok(())
+}
+
+fn print_created(room: &Room, answer: &Answer<CreatedRepo>) -> anyhow::Result<()> {
+    let created = &answer.document;
+    let name = &created.repo.metadata.name;
+    room.output.answer(answer, draw_webhook)?;
+    if room.output.document_format()? == Format::Table {
+        match created.webhook_secret {
+            Some(_) => note(&format!("repo {name} is created; its webhook secret is not shown again")),
+            None => note(&format!("repo {name} was there already and is changed; its webhook secret stays")),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn draw_webhook(created: &CreatedRepo, look: Look) -> String {
+    let Some(secret) = &created.webhook_secret else { return String::new() };
+    fields([("webhook path", created.webhook_path.as_str().into()), ("webhook secret", secret.as_str().into())], look)
+}
+
+pub(super) fn read_text(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))
+}
+
+/// A token without the line end that editors leave behind it.
+pub(super) fn read_token(path: &Path) -> Result<String, Failure> {
+    let text = read_text(path)?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(Failure::new(format!("{} is empty", path.display())).hint("write the repository's token into it"));
+    }
+    Ok(token.to_owned())
+}
+
+pub(super) async fn list(room: &Room) -> anyhow::Result<Exit> {
+    let answer: Answer<List<RepoDocument>> = room.client.fetch_list(&Route::new(["repos"]), ALL).await?;
+    room.output.answer(&answer, |list, look| draw_list(&list.items, look))?;
+    note_if_empty(&answer.document.items, "no repo is there; `bellwether repo add NAME URL` adds one");
+    Ok(Exit::Done)
+}
+
+pub(super) async fn one(room: &Room, name: &Name) -> anyhow::Result<Exit> {
+    let answer = room.client.fetch::<RepoDocument>(&Route::named("repos", name)).await?;
+    room.output.answer(&as_list(&answer), |items, look| draw_list(items, look))?;
+    Ok(Exit::Done)
+}
+
+fn draw_list(repos: &[RepoDocument], look: Look) -> String {
+    if repos.is_empty() {
+        return String::new();
+    }
+    let now = Timestamp::now();
+    let row = |repo: &RepoDocument| {
+        let status = repo.status.as_ref();
+        let fetched = status.and_then(|status| status.fetched_at);
+        [
+            Field::from(&repo.metadata.name),
+            repo.spec.url.as_str().into(),
+            fetched.map_or_else(|| "never".to_owned(), |at| age(at, now)).into(),
+            condition(repo),
+        ]
+    };
+    table(["NAME", "URL", "FETCHED", "CONDITION"], repos.iter().map(row), look)
+}
+
+fn condition(repo: &RepoDocument) -> Field {
+    let condition = repo.status.as_ref().and_then(|status| status.condition.as_ref());
+    Field::toned(condition.map(condition_text).unwrap_or_default(), Tone::Bad)
+}
+
+/// Exit code 3 when something is wrong with it.
+pub(super) async fn show(room: &Room, name: &Name) -> anyhow::Result<Exit> {
+    let answer = room.client.fetch::<RepoDocument>(&Route::named("repos", name)).await?;
+    room.output.answer(&answer, draw)?;
+    let condition = answer.document.status.and_then(|status| status.condition);
+    Ok(if condition.is_some() { Exit::Differs } else { Exit::Done })
+}
+
+fn draw(repo: &RepoDocument, look: Look) -> String {
+    let status = repo.status.as_ref();
+    let credential = if status.is_some_and(|status| status.has_credential) { "a token is stored" } else { "" };
+    let hint = status.and_then(|status| status.condition.as_ref()).and_then(|condition| condition.hint.clone());
+    let pairs = [
+        ("name", Field::from(&repo.metadata.name)),
+        ("url", repo.spec.url.as_str().into()),
+        ("ca", repo.spec.ca.as_ref().map_or("", |_| "private").into()),
+        ("credential", credential.into()),
+        ("poll", repo.spec.poll_seconds.map(|seconds| format!("{seconds}s")).unwrap_or_default().into()),
+        ("fetched", status.and_then(|status| status.fetched_at).map_or_else(|| "never".to_owned(), time).into()),
+        ("condition", condition(repo)),
+        ("hint", hint.unwrap_or_default().into()),
+    ];
+    let heads = status.map(|status| draw_heads(&status.heads, look)).unwrap_or_default();
+    let fields = fields(pairs, look);
+    if heads.is_empty() { fields } else { format!("{fields}\n\n{heads}") }
+}
+
+fn draw_heads(heads: &[RepoHead], look: Look) -> String {
+    if heads.is_empty() {
+        return String::new();
+    }
+    let row = |head: &RepoHead| {
+        [
+            Field::from(&head.reference),
+            short_commit(&head.commit).into(),
+            head.author.as_str().into(),
+            time(head.seen_at).into(),
+            head.subject.as_str().into(),
+        ]
+    };
+    table(["REF", "COMMIT", "AUTHOR", "SEEN", "SUBJECT"], heads.iter().map(row), look)
+}
+
+pub(super) async fn delete(room: &Room, name: &Name) -> anyhow::Result<Exit> {
+    delete_named(room, &Route::named("repos", name), &format!("repo {name} is deleted")).await
+}

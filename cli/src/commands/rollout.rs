@@ -1,0 +1,331 @@
+//! Rollouts: watching them, steering them, and asking them why.
+
+use std::time::Duration;
+
+use bellwether_core::api::{ClusterDocument, List, MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
+use bellwether_core::rollout::{Intent, MemberState, RolloutState, WaveState};
+use bellwether_core::{ClusterId, Name};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::{Room, note_if_empty, order};
+use crate::args::{Reason, RolloutChoice, RolloutCommand, SteerArgs, SteerClusterArgs};
+use crate::client::{Answer, Client, RequestError, Route};
+use crate::failure::{Exit, Failure};
+use crate::output::progress::{Progress, counts, head};
+use crate::output::table::{Field, Tone, fields, table};
+use crate::output::{Look, age, note, short_commit, time, word};
+
+/// Between two looks at a rollout that is watched: people see it move, and one request costs the hub a few rows.
+const LOOK_PAUSE: Duration = Duration::from_millis(300);
+/// A hub that restarts is back well before that.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// A `resume` just before is acted on within that; a rollout still paused then really waits for a person.
+const PAUSE_SETTLE: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(room: &Room, command: RolloutCommand) -> anyhow::Result<Exit> {
+    match command {
+        RolloutCommand::List { target, limit } => list(room, target.as_ref(), limit).await,
+        RolloutCommand::Show { rollout } => show(room, &rollout).await,
+        RolloutCommand::Watch { rollout } => watch(room, rollout).await,
+        RolloutCommand::Pause(arguments) => steer(room, arguments, Intent::Pause, "pause").await,
+        RolloutCommand::Resume(arguments) => steer(room, arguments, Intent::Resume, "resume").await,
+        RolloutCommand::Abort(arguments) => steer(room, arguments, Intent::Abort, "stop for good").await,
+        RolloutCommand::Promote(arguments) => steer(room, arguments, Intent::Promote, "end its soak").await,
+        RolloutCommand::Skip(arguments) => {
+            steer_cluster(room, arguments, |cluster| Intent::Skip { cluster }, "skip").await
+        }
+        RolloutCommand::Retry(arguments) => {
+            steer_cluster(room, arguments, |cluster| Intent::Retry { cluster }, "retry").await
+        }
+        RolloutCommand::Rollback { target, to, reason } => roll_back(room, &target, to, reason).await,
+        RolloutCommand::Release { target, reason } => {
+            let sentence = format!("target {target} follows Git again");
+            let route = Route::named("targets", &target).then("release");
+            order(room, &route, &json!({"reason": reason.reason}), &sentence).await
+        }
+        RolloutCommand::Why { rollout } => why(room, &rollout).await,
+    }
+}
+
+pub(super) async fn list(room: &Room, target: Option<&Name>, limit: usize) -> anyhow::Result<Exit> {
+    let route = Route::new(["rollouts"]).maybe_with("target", target);
+    let answer: Answer<List<RolloutDocument>> = room.client.fetch_list(&route, limit).await?;
+    room.output.answer(&answer, |list, look| draw_list(&list.items, look))?;
+    note_if_empty(&answer.document.items, "no rollout yet; one starts when a target's revision or spec changes");
+    Ok(Exit::Done)
+}
+
+pub(super) async fn one(room: &Room, choice: &RolloutChoice) -> anyhow::Result<Exit> {
+    let answer = fetch(&room.client, Some(choice)).await?;
+    room.output.answer(&answer, |rollout, look| draw_list(std::slice::from_ref(rollout), look))?;
+    Ok(Exit::Done)
+}
+
+fn draw_list(rollouts: &[RolloutDocument], look: Look) -> String {
+    if rollouts.is_empty() {
+        return String::new();
+    }
+    let now = Timestamp::now();
+    let row = |rollout: &RolloutDocument| {
+        let passed = rollout.waves.iter().filter(|wave| wave.state == WaveState::Passed).count();
+        [
+            Field::from(rollout.id),
+            Field::from(&rollout.target),
+            short_commit(&rollout.to_commit).into(),
+            state(rollout.state),
+            format!("{passed}/{}", rollout.waves.len()).into(),
+            age(rollout.started_at, now).into(),
+            rollout.why.as_str().into(),
+        ]
+    };
+    table(["ID", "TARGET", "REVISION", "STATE", "WAVES", "AGE", "WHY"], rollouts.iter().map(row), look)
+}
+
+fn state(state: RolloutState) -> Field {
+    let tone = match state {
+        RolloutState::Done => Tone::Good,
+        RolloutState::Failed => Tone::Bad,
+        RolloutState::Superseded | RolloutState::Cancelled => Tone::Faint,
+        RolloutState::Planned | RolloutState::Rolling | RolloutState::Paused | RolloutState::RollingBack => Tone::Busy,
+    };
+    Field::toned(word(&state).replace('_', " "), tone)
+}
+
+pub(super) async fn show(room: &Room, choice: &RolloutChoice) -> anyhow::Result<Exit> {
+    let answer = fetch(&room.client, Some(choice)).await?;
+    room.output.answer(&answer, draw)?;
+    Ok(Exit::Done)
+}
+
+/// The rollout with its members.
+async fn fetch(client: &Client, choice: Option<&RolloutChoice>) -> anyhow::Result<Answer<RolloutDocument>> {
+    let id = match choice {
+        Some(RolloutChoice::Id(id)) => id.to_string(),
+        Some(RolloutChoice::NewestOf(target)) => newest(client, Some(target)).await?,
+        None => newest(client, None).await?,
+    };
+    Ok(client.fetch(&route(&id)).await?)
+}
+
+fn route(id: &str) -> Route {
+    Route::new(["rollouts", id])
+}
+
+/// Lists come newest first.
+async fn newest(client: &Client, target: Option<&Name>) -> anyhow::Result<String> {
+    let route = Route::new(["rollouts"]).maybe_with("target", target);
+    let list: Answer<List<RolloutDocument>> = client.fetch_list(&route, 1).await?;
+    let nothing = || match target {
+        Some(target) => Failure::new(format!("target `{target}` has no rollout"))
+            .hint(format!("`bellwether describe target {target}` says what the hub knows of it")),
+        None => Failure::new("there is no rollout yet").hint("one starts when a target's revision or spec changes"),
+    };
+    let first = list.document.items.first().ok_or_else(nothing)?;
+    Ok(first.id.to_string())
+}
+
+fn draw(rollout: &RolloutDocument, look: Look) -> String {
+    let pairs = [
+        ("id", Field::from(rollout.id)),
+        ("target", Field::from(&rollout.target)),
+        ("state", state(rollout.state)),
+        ("why", rollout.why.as_str().into()),
+        ("from", rollout.from_commit.as_deref().unwrap_or_default().into()),
+        ("to", rollout.to_commit.as_str().into()),
+        ("started", time(rollout.started_at).into()),
+        ("ended", rollout.ended_at.map(time).unwrap_or_default().into()),
+    ];
+    let mut parts = vec![fields(pairs, look), draw_waves(&rollout.waves, look)];
+    if !rollout.members.is_empty() {
+        parts.push(draw_members(rollout.members.iter(), look));
+    }
+    parts.join("\n\n")
+}
+
+fn draw_waves(waves: &[WaveDocument], look: Look) -> String {
+    let row = |wave: &WaveDocument| {
+        let tone = match wave.state {
+            WaveState::Passed => Tone::Good,
+            WaveState::Failed => Tone::Bad,
+            WaveState::Open | WaveState::Soaking => Tone::Busy,
+            WaveState::Waiting => Tone::Faint,
+        };
+        [
+            Field::from(&wave.name),
+            Field::toned(word(&wave.state), tone),
+            wave.opened_at.map(time).unwrap_or_default().into(),
+            wave.soak_until.map(time).unwrap_or_default().into(),
+            counts(wave).into(),
+        ]
+    };
+    table(["WAVE", "STATE", "OPENED", "SOAK UNTIL", "CLUSTERS"], waves.iter().map(row), look)
+}
+
+fn draw_members<'a>(members: impl Iterator<Item = &'a MemberDocument>, look: Look) -> String {
+    let row = |member: &MemberDocument| {
+        let tone = match member.state {
+            MemberState::Healthy => Tone::Good,
+            MemberState::Failed => Tone::Bad,
+            MemberState::Assigned | MemberState::Applied | MemberState::RolledBack => Tone::Busy,
+            MemberState::Waiting | MemberState::Offline | MemberState::Skipped => Tone::Faint,
+        };
+        [
+            Field::from(&member.cluster),
+            member.wave.as_str().into(),
+            Field::toned(word(&member.state).replace('_', " "), tone),
+            member.digest.short().into(),
+            member.reason.as_str().into(),
+        ]
+    };
+    table(["CLUSTER", "WAVE", "STATE", "BUNDLE", "REASON"], members.map(row), look)
+}
+
+/// In one sentence, and then the clusters that have something to say.
+async fn why(room: &Room, choice: &RolloutChoice) -> anyhow::Result<Exit> {
+    let answer = fetch(&room.client, Some(choice)).await?;
+    room.output.answer(&answer, |rollout, look| {
+        let mut parts = vec![head(rollout)];
+        if !rollout.why.is_empty() {
+            parts.push(crate::output::visible(&rollout.why));
+        }
+        let mut spoken = rollout.members.iter().filter(|member| !member.reason.is_empty()).peekable();
+        if spoken.peek().is_some() {
+            parts.push(draw_members(spoken, look));
+        }
+        parts.join("\n")
+    })?;
+    Ok(Exit::Done)
+}
+
+async fn steer(room: &Room, arguments: SteerArgs, intent: Intent, what: &str) -> anyhow::Result<Exit> {
+    let rollout = fetch(&room.client, Some(&arguments.rollout)).await?.document;
+    send_intent(room, &rollout, intent, arguments.reason, what).await
+}
+
+async fn steer_cluster(
+    room: &Room,
+    arguments: SteerClusterArgs,
+    intent: fn(ClusterId) -> Intent,
+    what: &str,
+) -> anyhow::Result<Exit> {
+    let rollout = fetch(&room.client, Some(&arguments.rollout)).await?.document;
+    let cluster: Answer<ClusterDocument> = room.client.fetch(&Route::named("clusters", &arguments.cluster)).await?;
+    let without_id = || Failure::new(format!("the hub does not say the id of cluster `{}`", arguments.cluster));
+    let id = cluster.document.metadata.id.ok_or_else(without_id)?;
+    let what = format!("{what} cluster {}", arguments.cluster);
+    send_intent(room, &rollout, intent(ClusterId::new(id)), arguments.reason, &what).await
+}
+
+async fn send_intent(
+    room: &Room,
+    rollout: &RolloutDocument,
+    intent: Intent,
+    reason: Reason,
+    what: &str,
+) -> anyhow::Result<Exit> {
+    let body = RolloutIntent { intent, reason: reason.reason };
+    let id = rollout.id.to_string();
+    let answer: Answer<Value> = room.client.post(&route(&id).then("intents"), &body).await?;
+    room.output.done(&answer, &format!("rollout {id} of {} was asked to {what}", rollout.target))?;
+    Ok(Exit::Done)
+}
+
+async fn roll_back(room: &Room, target: &Name, to: Option<String>, reason: Reason) -> anyhow::Result<Exit> {
+    let body = json!({"to": to, "reason": reason.reason});
+    let route = Route::named("targets", target).then("rollback");
+    let answer: Answer<RolloutDocument> = room.client.post(&route, &body).await?;
+    let to = short_commit(&answer.document.to_commit);
+    let sentence = format!("target {target} goes back to {to}; `bellwether rollout watch {target}` follows it");
+    room.output.done(&answer, &sentence)?;
+    Ok(Exit::Done)
+}
+
+async fn watch(room: &Room, choice: Option<RolloutChoice>) -> anyhow::Result<Exit> {
+    let mut id = fetch(&room.client, choice.as_ref()).await?.document.id.to_string();
+    let mut progress = Progress::new(&room.output);
+    let mut answered_at = Instant::now();
+    let mut paused_since = None;
+    loop {
+        match room.client.fetch::<RolloutDocument>(&route(&id)).await {
+            Ok(answer) => {
+                answered_at = Instant::now();
+                progress.show(&answer.document, Timestamp::now())?;
+                let is_paused = answer.document.state == RolloutState::Paused;
+                paused_since = is_paused.then(|| paused_since.unwrap_or_else(Instant::now));
+                let settled = paused_since.is_none_or(|since: Instant| since.elapsed() >= PAUSE_SETTLE);
+                match ending(answer.document.state).filter(|_| settled) {
+                    Some(Ending::Exit(exit)) => return finish(room, &progress, &answer, exit),
+                    Some(Ending::Superseded) => match successor(&room.client, choice.as_ref(), &id).await {
+                        Some(next) => id = next,
+                        None => return finish(room, &progress, &answer, Exit::Failed),
+                    },
+                    None => {}
+                }
+            }
+            Err(RequestError::Unavailable(_)) if answered_at.elapsed() < PATIENCE => {
+                progress.note("the hub does not answer; trying again");
+            }
+            Err(error) => {
+                progress.finish();
+                return Err(error.into());
+            }
+        }
+        sleep(LOOK_PAUSE).await;
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Exit(Exit),
+    /// Another one has taken its place.
+    Superseded,
+}
+
+fn ending(state: RolloutState) -> Option<Ending> {
+    match state {
+        RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack => None,
+        RolloutState::Done => Some(Ending::Exit(Exit::Done)),
+        RolloutState::Failed | RolloutState::Cancelled => Some(Ending::Exit(Exit::Failed)),
+        RolloutState::Paused => Some(Ending::Exit(Exit::Differs)),
+        RolloutState::Superseded => Some(Ending::Superseded),
+    }
+}
+
+/// Who watches a target wants to see it arrive, by whichever rollout; who named a rollout watches that one.
+async fn successor(client: &Client, choice: Option<&RolloutChoice>, id: &str) -> Option<String> {
+    let target = match choice? {
+        RolloutChoice::NewestOf(target) => target,
+        RolloutChoice::Id(_) => return None,
+    };
+    newest(client, Some(target)).await.ok().filter(|newest| newest != id)
+}
+
+fn finish(room: &Room, progress: &Progress<'_>, answer: &Answer<RolloutDocument>, exit: Exit) -> anyhow::Result<Exit> {
+    progress.finish();
+    room.output.answer(answer, |_, _| String::new())?;
+    if exit == Exit::Differs {
+        let target = &answer.document.target;
+        note(&format!("it waits for you: `bellwether rollout resume {target}`, `abort` or `rollback`"));
+    }
+    Ok(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_ends_when_a_rollout_does_or_waits_for_a_person() {
+        use RolloutState as S;
+
+        let going_on = [S::Planned, S::Rolling, S::RollingBack].map(ending);
+        let ended = [S::Done, S::Failed, S::Cancelled, S::Paused, S::Superseded].map(ending);
+
+        assert_eq!(going_on, [None, None, None]);
+        let exit = |exit| Some(Ending::Exit(exit));
+        let failed = exit(Exit::Failed);
+        assert_eq!(ended, [exit(Exit::Done), failed, failed, exit(Exit::Differs), Some(Ending::Superseded)]);
+    }
+}

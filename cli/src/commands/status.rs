@@ -1,0 +1,189 @@
+//! What runs where: one row for each target in each cluster, and what is wrong below.
+
+use std::time::Duration;
+
+use bellwether_core::Name;
+use bellwether_core::api::{Condition, StatusDocument, StatusRow};
+use bellwether_core::report::Verdict;
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use super::Room;
+use super::cluster::yes_no;
+use crate::args::Format;
+use crate::client::{Answer, RequestError, Route};
+use crate::failure::{Exit, condition_text};
+use crate::output::table::{Field, Tone, table, verdict};
+use crate::output::{Look, age, note, short_commit, visible};
+
+/// Between two looks; a table that changes more often cannot be read.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(room: &Room, target: Option<&Name>, watches: bool) -> anyhow::Result<Exit> {
+    let route = Route::new(["status"]).maybe_with("target", target);
+    if watches {
+        return watch(room, &route).await;
+    }
+    let answer: Answer<StatusDocument> = room.client.fetch(&route).await?;
+    let now = Timestamp::now();
+    room.output.answer(&answer, |status, look| draw(status, now, look))?;
+    note_if_nothing(&answer.document);
+    Ok(if is_well(&answer.document) { Exit::Done } else { Exit::Differs })
+}
+
+fn note_if_nothing(status: &StatusDocument) {
+    if status.targets.is_empty() {
+        note("no target is there; `bellwether apply -f FILE` makes one from a file");
+    } else if status.rows.is_empty() {
+        note("no cluster has been assigned anything yet");
+    }
+}
+
+/// Until Ctrl-C. A hub that is away for a moment does not end it.
+async fn watch(room: &Room, route: &Route) -> anyhow::Result<Exit> {
+    let is_table = room.output.document_format()? == Format::Table;
+    let mut shown = String::new();
+    loop {
+        match room.client.fetch::<StatusDocument>(route).await {
+            Ok(answer) => {
+                // Ages alone are no news where lines pile up.
+                let news = answer.json.to_string();
+                let now = Timestamp::now();
+                if is_table && room.output.look().wrap {
+                    room.output.print_again(&draw(&answer.document, now, room.output.look()))?;
+                } else if news != shown {
+                    room.output.answer(&answer, |status, look| draw(status, now, look))?;
+                }
+                shown = news;
+            }
+            Err(RequestError::Unavailable(failure)) => note(&format!("{failure}; trying again")),
+            Err(error) => return Err(error.into()),
+        }
+        sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// Everything is in place, healthy and known, and nothing has a condition.
+fn is_well(status: &StatusDocument) -> bool {
+    let row_is_well = |row: &StatusRow| row.connected && row.applied && row.verdict == Verdict::Healthy;
+    status.rows.iter().all(row_is_well) && conditions(status).next().is_none()
+}
+
+fn conditions(status: &StatusDocument) -> impl Iterator<Item = (String, &Condition)> {
+    let of_targets = status.targets.iter().filter_map(|target| {
+        let condition = target.status.as_ref()?.condition.as_ref()?;
+        Some((format!("target {}", target.metadata.name), condition))
+    });
+    let others = status
+        .conditions
+        .iter()
+        .map(|named| (format!("{} {}", named.kind.to_lowercase(), named.name), &named.condition));
+    of_targets.chain(others)
+}
+
+fn draw(status: &StatusDocument, now: Timestamp, look: Look) -> String {
+    let mut parts = Vec::new();
+    if !status.rows.is_empty() {
+        let header = ["TARGET", "CLUSTER", "CONNECTED", "REVISION", "APPLIED", "HEALTH", "AGE", "MESSAGE"];
+        parts.push(table(header, status.rows.iter().map(|row| draw_row(row, now)), look));
+    }
+    let held = status.targets.iter().filter(|target| target.status.as_ref().is_some_and(|status| status.held));
+    let remarks: Vec<_> = held
+        .map(|target| {
+            let name = &target.metadata.name;
+            format!(
+                "target {name} is held after a rollback; `bellwether rollout release {name}` lets it follow Git again"
+            )
+        })
+        .chain(conditions(status).map(|(subject, condition)| remark(&subject, condition)))
+        .collect();
+    if !remarks.is_empty() {
+        parts.push(remarks.join("\n"));
+    }
+    parts.join("\n\n")
+}
+
+fn draw_row(row: &StatusRow, now: Timestamp) -> [Field; 8] {
+    let connected = if row.connected { yes_no(true) } else { Field::toned("no", Tone::Bad) };
+    let message = match row.since {
+        Some(since) if !row.connected && row.message.is_empty() => format!("not connected for {}", age(since, now)),
+        _ => row.message.clone(),
+    };
+    [
+        Field::from(&row.target),
+        Field::from(&row.cluster),
+        connected,
+        row.commit.as_deref().map_or("", short_commit).into(),
+        yes_no(row.applied),
+        verdict(row.verdict),
+        row.reported_at.map_or_else(String::new, |at| age(at, now)).into(),
+        message.into(),
+    ]
+}
+
+fn remark(subject: &str, condition: &Condition) -> String {
+    let text = visible(&condition_text(condition));
+    match &condition.hint {
+        Some(hint) => format!("{subject}: {text}\n  hint: {}", visible(hint)),
+        None => format!("{subject}: {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn row(cluster: &str, connected: bool, verdict: &str, message: &str) -> Value {
+        json!({
+            "target": "shop", "cluster": cluster, "connected": connected, "since": "2026-11-23T19:00:00Z",
+            "commit": "0123456789abcdef0123456789abcdef01234567", "digest": format!("sha256:{}", "0".repeat(64)),
+            "applied": true, "verdict": verdict, "objects": {"total": 3, "inPlace": 3, "healthy": 3}, "message": message,
+            "reportedAt": "2026-11-23T19:59:30Z",
+        })
+    }
+
+    fn status(rows: &[Value], conditions: &Value) -> StatusDocument {
+        serde_json::from_value(json!({"targets": [], "rows": rows, "conditions": conditions})).expect("a status")
+    }
+
+    #[test]
+    fn the_table_says_what_runs_where_and_what_is_wrong() {
+        let rows = [
+            row("eu-1", true, "healthy", ""),
+            row("eu-22", false, "unknown", ""),
+            row("us-1", true, "degraded", "Deployment shop/web: image not found"),
+        ];
+        let condition = json!({"kind": "Repo", "name": "apps", "code": "repo_unreachable", "message": "cannot reach git.example.org",
+            "hint": "is the address right?"});
+
+        let text =
+            draw(&status(&rows, &json!([condition])), "2026-11-23T20:00:00Z".parse().expect("a time"), Look::default());
+
+        insta::assert_snapshot!(text, @r"
+        TARGET  CLUSTER  CONNECTED  REVISION  APPLIED  HEALTH    AGE  MESSAGE
+        shop    eu-1     yes        01234567  yes      healthy   30s  -
+        shop    eu-22    no         01234567  yes      unknown   30s  not connected for 60m
+        shop    us-1     yes        01234567  yes      degraded  30s  Deployment shop/web: image not found
+
+        repo apps: cannot reach git.example.org
+          hint: is the address right?
+        ");
+    }
+
+    #[test]
+    fn all_is_well_only_when_everything_is_known_to_be() {
+        let healthy = || row("eu-1", true, "healthy", "");
+        let condition = json!([{"kind": "Repo", "name": "apps", "code": "x", "message": "y"}]);
+        let mut not_applied = healthy();
+        not_applied["applied"] = json!(false);
+
+        assert!(is_well(&status(&[healthy()], &json!([]))));
+        assert!(!is_well(&status(&[healthy()], &condition)));
+        assert!(!is_well(&status(&[healthy(), not_applied], &json!([]))));
+        for (connected, verdict) in [(true, "progressing"), (true, "degraded"), (true, "unknown"), (false, "unknown")] {
+            assert!(!is_well(&status(&[row("eu-1", connected, verdict, "")], &json!([]))), "{verdict}");
+        }
+    }
+}

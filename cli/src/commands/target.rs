@@ -1,0 +1,134 @@
+//! Targets: what is deployed where, one by one.
+
+use bellwether_core::Name;
+use bellwether_core::api::{GitRef, List, TargetDocument, TargetStatus};
+use serde_json::json;
+
+use super::{ALL, Room, as_list, delete_named, note_if_empty, order};
+use crate::args::{DeleteMode, TargetCommand};
+use crate::client::{Answer, Route};
+use crate::failure::{Exit, Failure, condition_text};
+use crate::output::progress::{counts, head};
+use crate::output::table::{Field, Tone, fields, table};
+use crate::output::{Look, short_commit, word, yaml};
+
+pub(super) async fn run(room: &Room, command: TargetCommand) -> anyhow::Result<Exit> {
+    match command {
+        TargetCommand::List => list(room).await,
+        TargetCommand::Show { name } => show(room, &name).await,
+        TargetCommand::Refresh { name } => {
+            let sentence = format!("the hub renders target {name} again");
+            order(room, &Route::named("targets", &name).then("refresh"), &json!({}), &sentence).await
+        }
+        TargetCommand::Delete { name, mode } => delete(room, &name, mode).await,
+    }
+}
+
+pub(super) async fn list(room: &Room) -> anyhow::Result<Exit> {
+    let answer: Answer<List<TargetDocument>> = room.client.fetch_list(&Route::new(["targets"]), ALL).await?;
+    room.output.answer(&answer, |list, look| draw_list(&list.items, look))?;
+    note_if_empty(&answer.document.items, "no target is there; `bellwether apply -f FILE` makes one from a file");
+    Ok(Exit::Done)
+}
+
+pub(super) async fn one(room: &Room, name: &Name) -> anyhow::Result<Exit> {
+    let answer = room.client.fetch::<TargetDocument>(&Route::named("targets", name)).await?;
+    room.output.answer(&as_list(&answer), |items, look| draw_list(items, look))?;
+    Ok(Exit::Done)
+}
+
+fn draw_list(targets: &[TargetDocument], look: Look) -> String {
+    if targets.is_empty() {
+        return String::new();
+    }
+    let row = |target: &TargetDocument| {
+        let status = target.status.as_ref();
+        [
+            Field::from(&target.metadata.name),
+            target.spec.repo.as_str().into(),
+            reference(&target.spec.reference).into(),
+            target.spec.path.as_str().into(),
+            status.and_then(|status| status.commit.as_deref()).map_or("", short_commit).into(),
+            status.map_or_else(|| Field::from(""), healthy),
+            state(status),
+        ]
+    };
+    table(["NAME", "REPO", "REF", "PATH", "REVISION", "HEALTHY", "STATE"], targets.iter().map(row), look)
+}
+
+fn reference(reference: &GitRef) -> String {
+    match reference {
+        GitRef::Branch(name) => name.clone(),
+        GitRef::Tag(name) => format!("tag {name}"),
+        GitRef::Commit(id) => format!("commit {}", short_commit(id)),
+    }
+}
+
+fn healthy(status: &TargetStatus) -> Field {
+    let tone = if status.healthy == status.clusters { Tone::Good } else { Tone::Busy };
+    Field::toned(format!("{}/{}", status.healthy, status.clusters), tone)
+}
+
+/// The worst that there is to say: a condition, a hold, the newest rollout.
+fn state(status: Option<&TargetStatus>) -> Field {
+    let Some(status) = status else { return Field::from("") };
+    if let Some(condition) = &status.condition {
+        return Field::toned(condition_text(condition), Tone::Bad);
+    }
+    if status.held {
+        return Field::toned("held", Tone::Busy);
+    }
+    status.rollout.as_ref().map_or_else(String::new, |rollout| word(&rollout.state).replace('_', " ")).into()
+}
+
+/// Exit code 3 when something is wrong with it.
+pub(super) async fn show(room: &Room, name: &Name) -> anyhow::Result<Exit> {
+    let answer = room.client.fetch::<TargetDocument>(&Route::named("targets", name)).await?;
+    room.output.answer(&answer, draw)?;
+    let condition = answer.document.status.and_then(|status| status.condition);
+    Ok(if condition.is_some() { Exit::Differs } else { Exit::Done })
+}
+
+fn draw(target: &TargetDocument, look: Look) -> String {
+    let status = target.status.as_ref();
+    let condition = status.and_then(|status| status.condition.as_ref());
+    let held = if status.is_some_and(|status| status.held) {
+        format!("after a rollback; `bellwether rollout release {}` lets it follow Git again", target.metadata.name)
+    } else {
+        String::new()
+    };
+    let pairs = [
+        ("name", Field::from(&target.metadata.name)),
+        ("revision", status.and_then(|status| status.commit.clone()).unwrap_or_default().into()),
+        ("bundle", status.and_then(|status| status.digest).map(|digest| digest.short()).unwrap_or_default().into()),
+        ("healthy", status.map_or_else(|| Field::from(""), healthy)),
+        ("held", Field::toned(held, Tone::Busy)),
+        ("condition", Field::toned(condition.map(condition_text).unwrap_or_default(), Tone::Bad)),
+        ("hint", condition.and_then(|condition| condition.hint.clone()).unwrap_or_default().into()),
+    ];
+    let mut parts = vec![fields(pairs, look)];
+    if let Some(rollout) = status.and_then(|status| status.rollout.as_ref()) {
+        let waves =
+            rollout.waves.iter().map(|wave| format!("  wave {}: {}, {}", wave.name, word(&wave.state), counts(wave)));
+        let lines: Vec<_> =
+            std::iter::once(format!("rollout {}: {}", rollout.id, head(rollout))).chain(waves).collect();
+        parts.push(lines.join("\n"));
+    }
+    let spec = serde_json::to_value(&target.spec).ok().and_then(|spec| yaml::text(&json!({"spec": spec})).ok());
+    parts.extend(spec);
+    parts.join("\n\n")
+}
+
+pub(super) async fn delete(room: &Room, name: &Name, mode: DeleteMode) -> anyhow::Result<Exit> {
+    let (mode, effect) = match (mode.orphan, mode.prune) {
+        (true, _) => ("orphan", "its objects stay in the clusters"),
+        (_, true) => ("prune", "its objects are being deleted in every cluster"),
+        _ => {
+            return Err(Failure::usage(format!("what becomes of the objects of target {name}?"))
+                .hint("--orphan leaves them in the clusters, --prune deletes them there")
+                .into());
+        }
+    };
+    let route = Route::named("targets", name).with("mode", mode);
+    delete_named(room, &route, &format!("target {name} is deleted; {effect}")).await
+}

@@ -1,0 +1,203 @@
+//! A rollout as it moves: bars on a terminal, lines elsewhere.
+//!
+//! It shows what one document says and decides nothing. Lines are written only when something changed, so a log of a
+//! rollout is as long as its story.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
+
+use bellwether_core::api::{RolloutDocument, WaveDocument};
+use bellwether_core::rollout::WaveState;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+
+use super::{Output, short_commit, short_duration, visible, word};
+
+const WAVE_TEMPLATE: &str = "  {prefix} {bar:24} {msg}";
+const TEXT_TEMPLATE: &str = "{wide_msg}";
+
+/// One rollout on the screen.
+#[derive(Debug)]
+pub(crate) struct Progress<'a> {
+    output: &'a Output,
+    bars: Option<Bars>,
+    lines: Vec<String>,
+    last_note: String,
+}
+
+#[derive(Debug)]
+struct Bars {
+    all: MultiProgress,
+    head: ProgressBar,
+    waves: Vec<ProgressBar>,
+    why: ProgressBar,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(output: &'a Output) -> Self {
+        let bars = io::stderr().is_terminal().then(Bars::new);
+        Self { output, bars, lines: Vec::new(), last_note: String::new() }
+    }
+
+    pub(crate) fn show(&mut self, rollout: &RolloutDocument, now: Timestamp) -> anyhow::Result<()> {
+        self.last_note.clear();
+        if let Some(bars) = &mut self.bars {
+            bars.show(rollout, now);
+            return Ok(());
+        }
+        let lines = story(rollout);
+        for line in lines.iter().filter(|line| !self.lines.contains(line)) {
+            self.line(line)?;
+        }
+        self.lines = lines;
+        Ok(())
+    }
+
+    /// Something about the watching itself; said once until the rollout is shown again.
+    pub(crate) fn note(&mut self, text: &str) {
+        if self.last_note == text {
+            return;
+        }
+        text.clone_into(&mut self.last_note);
+        match &self.bars {
+            Some(bars) => bars.why.set_message(visible(text)),
+            None => super::note(text),
+        }
+    }
+
+    /// Leaves what is on the screen where it is.
+    pub(crate) fn finish(&self) {
+        let Some(bars) = &self.bars else { return };
+        bars.head.abandon();
+        bars.waves.iter().for_each(ProgressBar::abandon);
+        bars.why.abandon();
+    }
+
+    /// Where a document is wanted on standard output, the lines go to the other one.
+    fn line(&self, line: &str) -> anyhow::Result<()> {
+        if self.output.document_format()? == crate::args::Format::Table {
+            return super::print(&visible(line));
+        }
+        super::note(line);
+        Ok(())
+    }
+}
+
+impl Bars {
+    fn new() -> Self {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let text = || ProgressBar::new(1).with_style(style(TEXT_TEMPLATE));
+        let head = all.add(text());
+        let why = all.add(text());
+        Self { all, head, waves: Vec::new(), why }
+    }
+
+    fn show(&mut self, rollout: &RolloutDocument, now: Timestamp) {
+        let width = rollout.waves.iter().map(|wave| wave.name.chars().count()).max().unwrap_or_default();
+        while self.waves.len() < rollout.waves.len() {
+            let bar = ProgressBar::new(1).with_style(style(WAVE_TEMPLATE).progress_chars("█▉▊▋▌▍▎▏ "));
+            self.waves.push(self.all.insert_before(&self.why, bar));
+        }
+        self.head.set_message(head(rollout));
+        for (bar, wave) in self.waves.iter().zip(&rollout.waves) {
+            bar.set_length(u64::from(wave.members));
+            bar.set_position(u64::from(wave.healthy));
+            bar.set_prefix(format!("{:width$}", visible(&wave.name)));
+            bar.set_message(format!("{}{}", counts(wave), soak_left(wave, now)));
+        }
+        self.why.set_message(visible(&rollout.why));
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates are constants")
+}
+
+/// `shop 1a2b3c4d → 5e6f7a8b: rolling`
+pub(crate) fn head(rollout: &RolloutDocument) -> String {
+    let from = rollout.from_commit.as_deref().map_or("nothing", short_commit);
+    let (to, state) = (short_commit(&rollout.to_commit), word(&rollout.state));
+    format!("{} {} → {}: {}", rollout.target, visible(from), visible(to), state.replace('_', " "))
+}
+
+/// `3/4 healthy, 1 in flight`, with only the counts that say something.
+pub(crate) fn counts(wave: &WaveDocument) -> String {
+    let mut text = format!("{}/{} healthy", wave.healthy, wave.members);
+    let others = [
+        (wave.in_flight, "in flight"),
+        (wave.failed, "failed"),
+        (wave.offline, "offline"),
+        (wave.skipped, "skipped"),
+        (wave.rolled_back, "rolled back"),
+    ];
+    for (count, name) in others.into_iter().filter(|&(count, _)| count > 0) {
+        let _ = write!(text, ", {count} {name}");
+    }
+    text
+}
+
+fn soak_left(wave: &WaveDocument, now: Timestamp) -> String {
+    match wave.soak_until {
+        Some(until) if wave.state == WaveState::Soaking => {
+            format!(", soaking, {} left", short_duration(until.duration_since(now)))
+        }
+        _ => String::new(),
+    }
+}
+
+/// The rollout in lines that differ exactly when something happened.
+fn story(rollout: &RolloutDocument) -> Vec<String> {
+    let opened = |wave: &&WaveDocument| wave.state != WaveState::Waiting;
+    let wave_line = |wave: &WaveDocument| {
+        let soak = wave.soak_until.filter(|_| wave.state == WaveState::Soaking);
+        let until = soak.map_or_else(String::new, |until| format!(" until {}", super::time(until)));
+        format!("  wave {}: {}{until}, {}", wave.name, word(&wave.state), counts(wave))
+    };
+    let mut lines = vec![head(rollout)];
+    lines.extend(rollout.waves.iter().filter(opened).map(wave_line));
+    if !rollout.why.is_empty() {
+        lines.push(format!("  {}", rollout.why));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rollout() -> RolloutDocument {
+        let wave = |name: &str, state: &str, healthy: u32, failed: u32| {
+            json!({
+                "name": name, "state": state, "openedAt": null, "soakUntil": "2026-11-23T20:01:00Z", "members": 4,
+                "waiting": 0, "inFlight": 4 - healthy - failed, "healthy": healthy, "failed": failed, "offline": 0,
+                "skipped": 0, "rolledBack": 0,
+            })
+        };
+        serde_json::from_value(json!({
+            "id": "019a0000-0000-7000-8000-000000000000", "target": "shop", "state": "rolling_back",
+            "why": "canary: c1 is degraded", "fromCommit": null, "toCommit": "0123456789abcdef", "startedAt": "2026-11-23T20:00:00Z",
+            "endedAt": null, "waves": [wave("canary", "soaking", 3, 1), wave("eu", "open", 1, 0), wave("us", "waiting", 0, 0)],
+        }))
+        .expect("a rollout")
+    }
+
+    #[test]
+    fn lines_tell_the_waves_that_have_opened() {
+        insta::assert_snapshot!(story(&rollout()).join("\n"), @r"
+        shop nothing → 01234567: rolling back
+          wave canary: soaking until 2026-11-23T20:01:00Z, 3/4 healthy, 1 failed
+          wave eu: open, 1/4 healthy, 3 in flight
+          canary: c1 is degraded
+        ");
+    }
+
+    #[test]
+    fn the_soak_counts_down() {
+        let now = "2026-11-23T20:00:18Z".parse().expect("a time");
+
+        assert_eq!(soak_left(&rollout().waves[0], now), ", soaking, 42s left");
+        assert_eq!(soak_left(&rollout().waves[1], now), "");
+    }
+}

@@ -1,0 +1,76 @@
+//! The documents of the REST API, as hub and command line both see them.
+//!
+//! camelCase, RFC 3339 in UTC, digests as `sha256:HEX`, states as lower-case words. Unknown fields of what people write
+//! are errors. Nothing here holds a secret but the answers that hand one out once.
+
+mod audit;
+mod cluster;
+mod drift;
+mod problem;
+mod repo;
+mod rollout;
+mod status;
+mod target;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use audit::{AuditDocument, AuditEntry, AuditFilter, AuditVerification};
+pub use cluster::{ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget, RegisterCluster, RegisteredCluster};
+pub use drift::{DriftAction, DriftChange, DriftDocument};
+pub use problem::{Condition, Problem};
+pub use repo::{CreatedRepo, RepoDocument, RepoHead, RepoSpec, RepoStatus};
+pub use rollout::{MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
+pub use status::{NamedCondition, StatusDocument, StatusRow};
+pub use target::{GitRef, SyncSpec, TargetDocument, TargetSpec, TargetStatus};
+
+use crate::{Name, Version};
+
+pub const API_VERSION: &str = "bellwether.dev/v1";
+
+/// What people write and read: a kind, a name, a wish, and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Document<Spec, Status> {
+    pub api_version: String,
+    pub kind: String,
+    pub metadata: Metadata,
+    pub spec: Spec,
+    /// Written by the hub; ignored when a person sends it.
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+}
+
+fn none<T>() -> Option<T> {
+    None
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    pub name: Name,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<Name>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    /// The row's counter: a writer that names it is refused when somebody else wrote meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Timestamp>,
+}
+
+impl Metadata {
+    pub fn named(name: Name) -> Self {
+        Self { name, project: None, id: None, version: None, created_at: None }
+    }
+}
+
+/// A page of a list. `next` is given back as `?cursor=` for the page after it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct List<T> {
+    pub items: Vec<T>,
+    pub next: Option<String>,
+}

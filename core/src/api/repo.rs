@@ -1,0 +1,55 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Document};
+
+/// A Git repository that the hub watches.
+pub type RepoDocument = Document<RepoSpec, RepoStatus>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RepoSpec {
+    /// `https://host/path`; plain http only where the hub was started with `--insecure-git`.
+    pub url: String,
+    /// Certificates (PEM) of a private authority that signs the Git server's, instead of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Seconds between two looks without a webhook; 60 when left out, at least 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_seconds: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepoStatus {
+    /// The last successful look; `None`: none yet.
+    pub fetched_at: Option<Timestamp>,
+    /// Refs that targets use, and where they are.
+    pub heads: Vec<RepoHead>,
+    /// A token for the repo is stored. It is never shown.
+    pub has_credential: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepoHead {
+    #[serde(rename = "ref")]
+    pub reference: String,
+    pub commit: String,
+    pub author: String,
+    pub subject: String,
+    pub seen_at: Timestamp,
+}
+
+/// The answer to creating a repo: the only time its webhook secret is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedRepo {
+    pub repo: RepoDocument,
+    /// `None` when the repo was there already.
+    pub webhook_secret: Option<String>,
+    /// Where to send the webhook: `POST`, `X-Signature: sha256=HEX` over the body.
+    pub webhook_path: String,
+}

@@ -1,0 +1,46 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, TargetDocument};
+use crate::report::{Counts, Verdict};
+use crate::{Digest, Name};
+
+/// What runs where: every target, and every cluster that it has an assignment in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusDocument {
+    pub targets: Vec<TargetDocument>,
+    pub rows: Vec<StatusRow>,
+    /// Of repos; those of targets stand with them.
+    pub conditions: Vec<NamedCondition>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedCondition {
+    pub kind: String,
+    pub name: Name,
+    #[serde(flatten)]
+    pub condition: Condition,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusRow {
+    pub target: Name,
+    pub cluster: Name,
+    pub connected: bool,
+    /// Since when it is connected or not.
+    pub since: Option<Timestamp>,
+    pub commit: Option<String>,
+    pub digest: Digest,
+    /// Every object of this digest is in place there.
+    pub applied: bool,
+    /// A disconnected cluster's is unknown, whatever it said last.
+    pub verdict: Verdict,
+    pub objects: Counts,
+    /// The worst object's message; empty when all is well.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    pub reported_at: Option<Timestamp>,
+}

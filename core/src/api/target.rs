@@ -1,0 +1,76 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Document, RolloutDocument};
+use crate::labels::LabelSelector;
+use crate::parameters::ParameterSet;
+use crate::rollout::Strategy;
+use crate::session::{DriftMode, Prune};
+use crate::{Digest, Name};
+
+/// What to deploy where.
+pub type TargetDocument = Document<TargetSpec, TargetStatus>;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetSpec {
+    pub repo: Name,
+    #[serde(rename = "ref", default)]
+    pub reference: GitRef,
+    /// A folder of the repo; its root when left out.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// For objects that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Name>,
+    /// All clusters when left out.
+    #[serde(default)]
+    pub clusters: LabelSelector,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<ParameterSet>,
+    #[serde(default)]
+    pub sync: SyncSpec,
+    /// One cluster first, then the rest in quarters, when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Strategy>,
+}
+
+/// Which commit of a repo. Exactly one field is given; `branch: main` when none is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum GitRef {
+    Branch(String),
+    Tag(String),
+    Commit(String),
+}
+
+impl Default for GitRef {
+    fn default() -> Self {
+        Self::Branch("main".to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SyncSpec {
+    pub prune: Prune,
+    pub drift: DriftMode,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetStatus {
+    /// Clusters that the selector selects now.
+    pub clusters: u32,
+    pub healthy: u32,
+    pub in_place: u32,
+    /// The newest commit of the ref, rendered or not.
+    pub commit: Option<String>,
+    /// What the newest commit renders to, if it is one bundle for all clusters.
+    pub digest: Option<Digest>,
+    /// Kept back after a rollback, while Git says something newer.
+    pub held: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+}

@@ -1,0 +1,137 @@
+//! Bundles: the rendered objects of a target, content-addressed.
+//!
+//! A bundle's manifest is the sorted list of its objects with their digests, and the hash of the manifest is the
+//! bundle's digest. It never says when or from which commit it was made: the same objects are the same bundle.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, ObjectKey};
+
+/// Objects in one bundle. At ~200 bytes each the manifest stays well below the 4 MiB that a message may have.
+pub const OBJECTS_MAX: usize = 10_000;
+
+/// One line of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Entry {
+    #[serde(flatten)]
+    pub key: ObjectKey,
+    pub digest: Digest,
+}
+
+/// What a bundle consists of, in order of the objects' keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    entries: Vec<Entry>,
+    digest: Digest,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("{0} stands twice")]
+    Duplicate(ObjectKey),
+    #[error("{0} objects are more than the {OBJECTS_MAX} of one bundle")]
+    TooMany(usize),
+    #[error("the manifest cannot be read")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("the manifest hashes to {found:?}, not to {expected:?}")]
+    Mismatch { expected: Digest, found: Digest },
+    #[error("the manifest's lines are not in order")]
+    Unsorted,
+}
+
+impl Manifest {
+    pub fn new(mut entries: Vec<Entry>) -> Result<Self, ManifestError> {
+        if entries.len() > OBJECTS_MAX {
+            return Err(ManifestError::TooMany(entries.len()));
+        }
+        entries.sort();
+        let mut identities: Vec<_> = entries.iter().map(|entry| entry.key.identity()).collect();
+        identities.sort_unstable();
+        if let Some(twice) = identities.windows(2).find(|pair| pair[0] == pair[1]) {
+            let twin = entries.iter().find(|entry| entry.key.identity() == twice[0]).expect("it was listed from these");
+            return Err(ManifestError::Duplicate(twin.key.clone()));
+        }
+        let digest = Digest::of(&encode(&entries));
+        Ok(Self { entries, digest })
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The bytes whose hash is the bundle's digest: one JSON line per object.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(&self.entries)
+    }
+
+    /// Reads what [`Manifest::encode`] wrote, and takes it only if it is the bundle that was named.
+    pub fn decode(bytes: &[u8], expected: Digest) -> Result<Self, ManifestError> {
+        let found = Digest::of(bytes);
+        if found != expected {
+            return Err(ManifestError::Mismatch { expected, found });
+        }
+        let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        let entries = lines.map(serde_json::from_slice).collect::<Result<Vec<Entry>, _>>()?;
+        let manifest = Self::new(entries)?;
+        if manifest.digest == expected { Ok(manifest) } else { Err(ManifestError::Unsorted) }
+    }
+}
+
+fn encode(entries: &[Entry]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(entries.len() * 200);
+    for entry in entries {
+        serde_json::to_writer(&mut bytes, entry).expect("writing strings into memory cannot fail");
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(api_version: &str, name: &str) -> Entry {
+        let key = ObjectKey {
+            api_version: api_version.to_owned(),
+            kind: "ConfigMap".to_owned(),
+            namespace: Some("shop".to_owned()),
+            name: name.to_owned(),
+        };
+        Entry { key, digest: Digest::of(name.as_bytes()) }
+    }
+
+    #[test]
+    fn the_order_in_which_objects_come_does_not_matter() {
+        let one = Manifest::new(vec![entry("v1", "a"), entry("v1", "b")]).expect("is a manifest");
+        let other = Manifest::new(vec![entry("v1", "b"), entry("v1", "a")]).expect("is a manifest");
+
+        assert_eq!(one.digest(), other.digest());
+        assert_eq!(Manifest::decode(&one.encode(), one.digest()).expect("reads back"), one);
+    }
+
+    #[test]
+    fn the_same_object_in_two_versions_is_a_duplicate() {
+        let twice = Manifest::new(vec![entry("v1", "a"), entry("v1", "b"), entry("v2", "a")]);
+        let group_differs = Manifest::new(vec![entry("g/v1", "a"), entry("v1", "a")]);
+
+        assert!(matches!(twice, Err(ManifestError::Duplicate(_))));
+        assert!(group_differs.is_ok());
+    }
+
+    #[test]
+    fn a_manifest_with_another_digest_is_refused() {
+        let manifest = Manifest::new(vec![entry("v1", "a")]).expect("is a manifest");
+
+        let read = Manifest::decode(&manifest.encode(), Digest::of(b"other"));
+
+        assert!(matches!(read, Err(ManifestError::Mismatch { .. })));
+    }
+}

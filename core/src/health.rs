@@ -1,0 +1,140 @@
+//! How well one Kubernetes object is, by its own status: the rules of kstatus (sigs.k8s.io/cli-utils).
+//!
+//! Pure: reads one object as JSON and nothing else. An object whose controller has not seen its newest generation is
+//! never healthy, and a status that cannot be read is unknown, never healthy.
+//! `builtin` holds the rules of the kinds that Kubernetes ships; everything else goes by its conditions.
+
+mod builtin;
+mod fields;
+#[cfg(test)]
+mod tests;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::report::Verdict;
+use fields::{Condition, Unreadable, conditions, integer, text};
+
+/// The verdict on one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    pub verdict: Verdict,
+    /// Why, in the rule's or the controller's words.
+    pub message: String,
+    /// When the object counts as failed if nothing about it changes until then: a rule that gives time is asked again
+    /// then, by [`Health::at`].
+    pub fails_at: Option<Timestamp>,
+}
+
+impl Health {
+    fn new(verdict: Verdict, message: impl Into<String>) -> Self {
+        Self { verdict, message: message.into(), fails_at: None }
+    }
+
+    fn healthy(message: impl Into<String>) -> Self {
+        Self::new(Verdict::Healthy, message)
+    }
+
+    fn progressing(message: impl Into<String>) -> Self {
+        Self::new(Verdict::Progressing, message)
+    }
+
+    fn failed(message: impl Into<String>) -> Self {
+        Self::new(Verdict::Failed, message)
+    }
+
+    /// The verdict at this time.
+    pub fn at(&self, now: Timestamp) -> Verdict {
+        if self.fails_at.is_some_and(|at| at <= now) { Verdict::Failed } else { self.verdict }
+    }
+}
+
+/// Kinds whose health is in their metadata alone: there, and not being deleted. (group, kind)
+const METADATA_IS_ENOUGH: [(&str, &str); 33] = [
+    ("", "ConfigMap"),
+    ("", "Endpoints"),
+    ("", "Event"),
+    ("", "LimitRange"),
+    ("", "Namespace"),
+    ("", "PersistentVolume"),
+    ("", "PodTemplate"),
+    ("", "ResourceQuota"),
+    ("", "Secret"),
+    ("", "ServiceAccount"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+    ("apps", "ControllerRevision"),
+    ("batch", "CronJob"),
+    ("coordination.k8s.io", "Lease"),
+    ("discovery.k8s.io", "EndpointSlice"),
+    ("networking.k8s.io", "Ingress"),
+    ("networking.k8s.io", "IngressClass"),
+    ("networking.k8s.io", "NetworkPolicy"),
+    ("node.k8s.io", "RuntimeClass"),
+    ("rbac.authorization.k8s.io", "ClusterRole"),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+    ("rbac.authorization.k8s.io", "Role"),
+    ("rbac.authorization.k8s.io", "RoleBinding"),
+    ("resource.k8s.io", "DeviceClass"),
+    ("scheduling.k8s.io", "PriorityClass"),
+    ("storage.k8s.io", "CSIDriver"),
+    ("storage.k8s.io", "CSINode"),
+    ("storage.k8s.io", "StorageClass"),
+    ("storage.k8s.io", "VolumeAttributesClass"),
+];
+
+/// Whether objects of this kind must be watched with their bodies. What is not known may carry conditions, so it must.
+pub fn needs_watch_in_full(group: &str, kind: &str) -> bool {
+    !METADATA_IS_ENOUGH.contains(&(group, kind))
+}
+
+/// The verdict on an object as the API server gives it. Of kinds that need no watch in full, the metadata is enough.
+pub fn assess(object: &Value) -> Health {
+    try_assess(object).unwrap_or_else(|unreadable| Health::new(Verdict::Unknown, unreadable.to_string()))
+}
+
+fn try_assess(object: &Value) -> Result<Health, Unreadable> {
+    if let Some(health) = by_generic_rules(object)? {
+        return Ok(health);
+    }
+    let api_version = text(object, &["apiVersion"]).unwrap_or_default();
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    match builtin::rule(group, text(object, &["kind"]).unwrap_or_default()) {
+        Some(rule) => rule(object),
+        None => by_ready_condition(object),
+    }
+}
+
+/// What holds for every kind: deletion, the observed generation, and the conditions that say it all.
+fn by_generic_rules(object: &Value) -> Result<Option<Health>, Unreadable> {
+    if text(object, &["metadata", "deletionTimestamp"]).is_some_and(|at| !at.is_empty()) {
+        return Ok(Some(Health::progressing("being deleted")));
+    }
+    if let Some(generation) = integer(object, &["metadata", "generation"])?
+        && let Some(observed) = integer(object, &["status", "observedGeneration"])?
+        && generation != observed
+    {
+        let kind = text(object, &["kind"]).unwrap_or("object");
+        let message = format!("{kind} generation is {generation}, but latest observed generation is {observed}");
+        return Ok(Some(Health::progressing(message)));
+    }
+    let decisive = conditions(object)?.into_iter().find_map(|condition| match (condition.kind, condition.status) {
+        ("Reconciling", "True") => Some(Health::progressing(condition.message)),
+        ("Stalled", "True") => Some(Health::failed(condition.message)),
+        _ => None,
+    });
+    Ok(decisive)
+}
+
+/// Of kinds without a rule of their own. Without the condition it is healthy once it is there.
+fn by_ready_condition(object: &Value) -> Result<Health, Unreadable> {
+    let by_status = |condition: Condition| match (condition.kind, condition.status) {
+        ("Ready", "True") => Some(Health::healthy("ready")),
+        ("Ready", "False" | "Unknown") => Some(Health::progressing(condition.message)),
+        _ => None,
+    };
+    Ok(conditions(object)?.into_iter().find_map(by_status).unwrap_or_else(|| Health::healthy("current")))
+}

@@ -1,0 +1,59 @@
+//! Reading single fields of an object's JSON.
+//!
+//! A field that is not there is nothing; one of another type than Kubernetes gives it makes the object unreadable.
+
+use serde_json::Value;
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    #[error("`{0}` is not a whole number")]
+    Integer(String),
+    #[error("`status.conditions` is not a list of conditions")]
+    Conditions,
+    #[error("pod phase `{0}` is not known")]
+    Phase(String),
+}
+
+/// One of `status.conditions`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Condition<'a> {
+    pub(super) kind: &'a str,
+    pub(super) status: &'a str,
+    pub(super) reason: &'a str,
+    pub(super) message: &'a str,
+}
+
+pub(super) fn field<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(object, |value, key| value.get(key)).filter(|value| !value.is_null())
+}
+
+pub(super) fn text<'a>(object: &'a Value, path: &[&str]) -> Option<&'a str> {
+    field(object, path)?.as_str()
+}
+
+/// Strict: a null there is not the same as nothing there.
+pub(super) fn integer(object: &Value, path: &[&str]) -> Result<Option<i64>, Unreadable> {
+    let Some(value) = path.iter().try_fold(object, |value, key| value.get(key)) else { return Ok(None) };
+    value.as_i64().map(Some).ok_or_else(|| Unreadable::Integer(path.join(".")))
+}
+
+/// The number there, or the one that stands for its absence.
+pub(super) fn number(object: &Value, path: &[&str], absent: i64) -> i64 {
+    field(object, path).and_then(Value::as_i64).unwrap_or(absent)
+}
+
+pub(super) fn conditions(object: &Value) -> Result<Vec<Condition<'_>>, Unreadable> {
+    let Some(conditions) = field(object, &["status", "conditions"]) else { return Ok(Vec::new()) };
+    conditions.as_array().ok_or(Unreadable::Conditions)?.iter().map(condition).collect()
+}
+
+fn condition(value: &Value) -> Result<Condition<'_>, Unreadable> {
+    let part = |key: &str| match value.get(key) {
+        None | Some(Value::Null) => Ok(""),
+        Some(part) => part.as_str().ok_or(Unreadable::Conditions),
+    };
+    if !value.is_object() {
+        return Err(Unreadable::Conditions);
+    }
+    Ok(Condition { kind: part("type")?, status: part("status")?, reason: part("reason")?, message: part("message")? })
+}

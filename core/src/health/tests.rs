@@ -1,0 +1,443 @@
+//! One table per kind: status as controllers write it, and the verdict that kstatus gives.
+
+use serde_json::{Value, json};
+
+use super::{assess, needs_watch_in_full};
+use crate::report::Verdict::{self, Failed, Healthy, Progressing, Unknown};
+
+fn object(api_version: &str, kind: &str, spec: &Value, status: &Value) -> Value {
+    json!({
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {"name": "web", "namespace": "shop", "generation": 2, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": spec,
+        "status": status,
+    })
+}
+
+/// (what is the case, spec, status, verdict, words of the message)
+type Row = (&'static str, Value, Value, Verdict, &'static str);
+
+fn check(api_version: &str, kind: &str, rows: Vec<Row>) {
+    for (case, spec, status, verdict, words) in rows {
+        let health = assess(&object(api_version, kind, &spec, &status));
+        assert_eq!(health.verdict, verdict, "{kind}: {case}: {}", health.message);
+        assert!(health.message.contains(words), "{kind}: {case}: {}", health.message);
+    }
+}
+
+fn condition(kind: &str, status: &str, reason: &str) -> Value {
+    json!({"type": kind, "status": status, "reason": reason, "message": format!("message of {reason}"),
+           "lastTransitionTime": "2026-01-01T00:00:00Z"})
+}
+
+fn rolled_out() -> Value {
+    json!({
+        "observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3, "availableReplicas": 3,
+        "conditions": [
+            condition("Available", "True", "MinimumReplicasAvailable"),
+            condition("Progressing", "True", "NewReplicaSetAvailable"),
+        ],
+    })
+}
+
+/// With other values for some fields; null removes one.
+fn but(mut status: Value, changes: &Value) -> Value {
+    for (key, value) in changes.as_object().expect("an object") {
+        status[key] = value.clone();
+    }
+    status
+}
+
+#[test]
+fn a_deployment_is_healthy_when_its_new_pods_are_available() {
+    let spec = || json!({"replicas": 3, "progressDeadlineSeconds": 600});
+    let waiting = |condition: Value| but(rolled_out(), &json!({"conditions": [condition]}));
+    let late = condition("Progressing", "False", "ProgressDeadlineExceeded");
+    check(
+        "apps/v1",
+        "Deployment",
+        vec![
+            ("rolled out", spec(), rolled_out(), Healthy, "Replicas: 3"),
+            ("just created", spec(), json!({}), Progressing, "Replicas: 0/3"),
+            (
+                "an older generation",
+                spec(),
+                but(rolled_out(), &json!({"observedGeneration": 1})),
+                Progressing,
+                "generation is 2",
+            ),
+            ("old pods only", spec(), but(rolled_out(), &json!({"updatedReplicas": 1})), Progressing, "Updated: 1/3"),
+            (
+                "old pods still there",
+                spec(),
+                but(rolled_out(), &json!({"replicas": 4})),
+                Progressing,
+                "Pending termination: 1",
+            ),
+            (
+                "not yet available",
+                spec(),
+                but(rolled_out(), &json!({"availableReplicas": 2})),
+                Progressing,
+                "Available: 2/3",
+            ),
+            ("not yet ready", spec(), but(rolled_out(), &json!({"readyReplicas": 1})), Progressing, "Ready: 1/3"),
+            (
+                "too late",
+                spec(),
+                but(rolled_out(), &json!({"conditions": [late]})),
+                Failed,
+                "progress deadline exceeded",
+            ),
+            (
+                "progressing",
+                spec(),
+                waiting(condition("Progressing", "True", "ReplicaSetUpdated")),
+                Progressing,
+                "ReplicaSet",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_deployment_without_a_deadline_is_judged_by_its_availability_alone() {
+    let waiting = |condition: Value| but(rolled_out(), &json!({"conditions": [condition]}));
+    check(
+        "apps/v1",
+        "Deployment",
+        vec![
+            (
+                "no conditions, no deadline",
+                json!({"replicas": 3}),
+                but(rolled_out(), &json!({"conditions": null})),
+                Progressing,
+                "Deployment",
+            ),
+            (
+                "no deadline",
+                json!({"replicas": 3}),
+                waiting(condition("Available", "True", "MinimumReplicasAvailable")),
+                Healthy,
+                "",
+            ),
+            (
+                "scaled to nothing",
+                json!({"replicas": 0}),
+                json!({
+                    "observedGeneration": 2, "conditions": [condition("Available", "True", "MinimumReplicasAvailable")],
+                }),
+                Healthy,
+                "Replicas: 0",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_stateful_set_is_healthy_when_all_run_the_updated_revision() {
+    let spec = || json!({"replicas": 3, "updateStrategy": {"type": "RollingUpdate"}});
+    let status = || {
+        json!({"observedGeneration": 2, "replicas": 3, "readyReplicas": 3, "currentReplicas": 3, "updatedReplicas": 3,
+               "currentRevision": "web-5d", "updateRevision": "web-5d"})
+    };
+    let partitioned =
+        || json!({"replicas": 3, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}});
+    check(
+        "apps/v1",
+        "StatefulSet",
+        vec![
+            ("rolled out", spec(), status(), Healthy, "Replicas: 3"),
+            ("just created", spec(), json!({}), Progressing, "Replicas: 0/3"),
+            ("not ready", spec(), but(status(), &json!({"readyReplicas": 2})), Progressing, "Ready: 2/3"),
+            ("too many", spec(), but(status(), &json!({"replicas": 5})), Progressing, "Pending termination: 2"),
+            ("being updated", spec(), but(status(), &json!({"currentReplicas": 1})), Progressing, "Current: 1/3"),
+            ("two revisions", spec(), but(status(), &json!({"updateRevision": "web-7f"})), Progressing, "revision"),
+            ("one of a partition", partitioned(), but(status(), &json!({"updatedReplicas": 1})), Healthy, "partition"),
+            (
+                "none of a partition",
+                partitioned(),
+                but(status(), &json!({"updatedReplicas": 0})),
+                Progressing,
+                "Updated: 0/1",
+            ),
+            ("by hand", json!({"updateStrategy": {"type": "OnDelete"}}), json!({}), Healthy, "OnDelete"),
+        ],
+    );
+}
+
+#[test]
+fn a_daemon_set_is_healthy_when_it_is_on_every_node() {
+    let status = || {
+        json!({"observedGeneration": 2, "desiredNumberScheduled": 4, "currentNumberScheduled": 4,
+               "updatedNumberScheduled": 4, "numberAvailable": 4, "numberReady": 4, "numberMisscheduled": 0})
+    };
+    check(
+        "apps/v1",
+        "DaemonSet",
+        vec![
+            ("on every node", json!({}), status(), Healthy, "Replicas: 4"),
+            (
+                "no node wants it",
+                json!({}),
+                json!({"observedGeneration": 2, "desiredNumberScheduled": 0}),
+                Healthy,
+                "Replicas: 0",
+            ),
+            ("not seen", json!({}), json!({}), Progressing, "observedGeneration not found"),
+            ("not counted", json!({}), json!({"observedGeneration": 2}), Progressing, "desiredNumberScheduled"),
+            (
+                "being placed",
+                json!({}),
+                but(status(), &json!({"currentNumberScheduled": 3})),
+                Progressing,
+                "Current: 3/4",
+            ),
+            (
+                "being updated",
+                json!({}),
+                but(status(), &json!({"updatedNumberScheduled": 1})),
+                Progressing,
+                "Updated: 1/4",
+            ),
+            ("not available", json!({}), but(status(), &json!({"numberAvailable": 2})), Progressing, "Available: 2/4"),
+            ("not ready", json!({}), but(status(), &json!({"numberReady": 2})), Progressing, "Ready: 2/4"),
+        ],
+    );
+}
+
+#[test]
+fn a_replica_set_is_healthy_when_its_pods_are_available() {
+    let spec = || json!({"replicas": 2});
+    let status = || json!({"observedGeneration": 2, "replicas": 2, "fullyLabeledReplicas": 2, "readyReplicas": 2, "availableReplicas": 2});
+    let failure = json!({"conditions": [condition("ReplicaFailure", "True", "FailedCreate")]});
+    check(
+        "apps/v1",
+        "ReplicaSet",
+        vec![
+            ("all there", spec(), status(), Healthy, "Replicas: 2"),
+            ("just created", spec(), json!({}), Progressing, "Labelled: 0/2"),
+            ("not available", spec(), but(status(), &json!({"availableReplicas": 1})), Progressing, "Available: 1/2"),
+            ("not ready", spec(), but(status(), &json!({"readyReplicas": 1})), Progressing, "Ready: 1/2"),
+            ("too many", spec(), but(status(), &json!({"replicas": 3})), Progressing, "Pending termination: 1"),
+            ("quota is used up", spec(), but(status(), &failure), Progressing, "message of FailedCreate"),
+        ],
+    );
+}
+
+#[test]
+fn a_job_is_healthy_while_it_runs_and_failed_when_it_failed() {
+    let started = || json!({"startTime": "2026-01-01T00:00:00Z", "active": 1});
+    let ended = |kind: &str| but(started(), &json!({"conditions": [condition(kind, "True", "Some")]}));
+    check(
+        "batch/v1",
+        "Job",
+        vec![
+            ("just created", json!({}), json!({}), Progressing, "not started"),
+            ("running", json!({"completions": 4}), started(), Healthy, "active: 1"),
+            ("complete", json!({"completions": 1}), but(ended("Complete"), &json!({"succeeded": 1})), Healthy, "1/1"),
+            ("failed", json!({"parallelism": 3}), but(ended("Failed"), &json!({"failed": 2})), Failed, "2/3"),
+            (
+                "suspended",
+                json!({"suspend": true}),
+                json!({"conditions": [condition("Suspended", "True", "JobSuspended")]}),
+                Healthy,
+                "suspended",
+            ),
+            (
+                "resumed",
+                json!({}),
+                but(started(), &json!({"conditions": [condition("Suspended", "False", "JobResumed")]})),
+                Healthy,
+                "",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_pod_is_healthy_when_it_is_ready_or_has_completed() {
+    let with = |phase: &str, condition: Value| json!({"phase": phase, "conditions": [condition]});
+    let crashing = json!({
+        "phase": "Running",
+        "conditions": [condition("Ready", "False", "ContainersNotReady")],
+        "containerStatuses": [
+            {"name": "web", "state": {"waiting": {"reason": "CrashLoopBackOff"}}},
+            {"name": "side", "state": {"running": {}}},
+        ],
+    });
+    check(
+        "v1",
+        "Pod",
+        vec![
+            ("not observed", json!({}), json!({}), Progressing, "not observed"),
+            ("ready", json!({}), with("Running", condition("Ready", "True", "")), Healthy, "ready"),
+            (
+                "not ready",
+                json!({}),
+                with("Running", condition("Ready", "False", "ContainersNotReady")),
+                Progressing,
+                "not ready",
+            ),
+            ("crashing", json!({}), crashing, Failed, "crash loop: web"),
+            ("pulling", json!({}), with("Pending", condition("PodScheduled", "True", "")), Progressing, "pending"),
+            ("completed", json!({}), json!({"phase": "Succeeded"}), Healthy, "completed"),
+            ("ended badly", json!({}), json!({"phase": "Failed"}), Healthy, "not successfully"),
+            ("lost", json!({}), json!({"phase": "Unknown"}), Unknown, "pod phase `Unknown`"),
+        ],
+    );
+}
+
+#[test]
+fn an_unschedulable_pod_fails_after_fifteen_seconds_and_not_before() {
+    let status = json!({"phase": "Pending", "conditions": [condition("PodScheduled", "False", "Unschedulable")]});
+    let mut pod = object("v1", "Pod", &json!({}), &status);
+    let health = assess(&pod);
+    let at = |text: &str| health.at(text.parse().expect("a time"));
+
+    assert_eq!(
+        (health.verdict, at("2026-01-01T00:00:14Z"), at("2026-01-01T00:00:15Z")),
+        (Progressing, Progressing, Failed)
+    );
+
+    pod["metadata"]["creationTimestamp"] = Value::Null;
+    assert_eq!(assess(&pod).verdict, Failed);
+}
+
+#[test]
+fn claims_services_and_budgets_go_by_their_own_fields() {
+    check(
+        "v1",
+        "PersistentVolumeClaim",
+        vec![
+            ("bound", json!({}), json!({"phase": "Bound"}), Healthy, "bound"),
+            ("pending", json!({}), json!({"phase": "Pending"}), Progressing, "phase: Pending"),
+            ("just created", json!({}), json!({}), Progressing, "phase: unknown"),
+        ],
+    );
+    check(
+        "v1",
+        "Service",
+        vec![
+            ("inside", json!({}), json!({"loadBalancer": {}}), Healthy, "ready"),
+            ("a load balancer", json!({"type": "LoadBalancer", "clusterIP": "10.0.0.7"}), json!({}), Healthy, "ready"),
+            ("no address", json!({"type": "LoadBalancer"}), json!({}), Progressing, "no cluster IP"),
+        ],
+    );
+    check(
+        "policy/v1",
+        "PodDisruptionBudget",
+        vec![
+            ("computed", json!({}), json!({"observedGeneration": 2, "disruptionsAllowed": 0}), Healthy, ""),
+            ("of an older generation", json!({}), json!({"observedGeneration": 1}), Progressing, "generation is 2"),
+        ],
+    );
+    check("batch/v1", "CronJob", vec![("there", json!({}), json!({}), Healthy, "")]);
+}
+
+#[test]
+fn a_custom_resource_definition_is_healthy_when_it_is_established() {
+    let with = |conditions: Vec<Value>| json!({"conditions": conditions});
+    let accepted = || condition("NamesAccepted", "True", "NoConflicts");
+    check(
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+        vec![
+            ("just created", json!({}), json!({}), Progressing, "being installed"),
+            (
+                "established",
+                json!({}),
+                with(vec![accepted(), condition("Established", "True", "InitialNamesAccepted")]),
+                Healthy,
+                "",
+            ),
+            (
+                "installing",
+                json!({}),
+                with(vec![accepted(), condition("Established", "False", "Installing")]),
+                Progressing,
+                "",
+            ),
+            (
+                "refused",
+                json!({}),
+                with(vec![condition("NamesAccepted", "False", "PluralConflict")]),
+                Failed,
+                "PluralConflict",
+            ),
+            (
+                "not accepted",
+                json!({}),
+                with(vec![accepted(), condition("Established", "False", "NotAccepted")]),
+                Failed,
+                "NotAccepted",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn other_kinds_go_by_generation_and_conditions() {
+    let with =
+        |kind: &str, status: &str| json!({"observedGeneration": 2, "conditions": [condition(kind, status, "Some")]});
+    let both = json!({"conditions": [condition("Ready", "True", "A"), condition("Stalled", "True", "B")]});
+    check(
+        "example.org/v1",
+        "Widget",
+        vec![
+            ("no status", json!({}), Value::Null, Healthy, "current"),
+            ("ready", json!({}), with("Ready", "True"), Healthy, "ready"),
+            ("not ready", json!({}), with("Ready", "False"), Progressing, "message of Some"),
+            ("who knows", json!({}), with("Ready", "Unknown"), Progressing, "message of Some"),
+            ("reconciling", json!({}), with("Reconciling", "True"), Progressing, "message of Some"),
+            ("stalled", json!({}), with("Stalled", "True"), Failed, "message of Some"),
+            ("stalled although ready", json!({}), both, Failed, "message of B"),
+            ("no longer stalled", json!({}), with("Stalled", "False"), Healthy, "current"),
+            (
+                "not observed",
+                json!({}),
+                but(with("Ready", "True"), &json!({"observedGeneration": 1})),
+                Progressing,
+                "generation is 2",
+            ),
+            ("conditions by name", json!({}), json!({"conditions": {"ready": true}}), Unknown, "list of conditions"),
+            ("a generation in words", json!({}), json!({"observedGeneration": "two"}), Unknown, "observedGeneration"),
+        ],
+    );
+    // Knative's Service is not Kubernetes' Service.
+    check("serving.knative.dev/v1", "Service", vec![("not ready", json!({}), with("Ready", "False"), Progressing, "")]);
+}
+
+#[test]
+fn what_is_being_deleted_is_not_healthy() {
+    for (api_version, kind) in [("v1", "ConfigMap"), ("apps/v1", "Deployment"), ("example.org/v1", "Widget")] {
+        let mut deleted = object(api_version, kind, &json!({"replicas": 3}), &rolled_out());
+        deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let health = assess(&deleted);
+
+        assert_eq!((health.verdict, health.message.as_str()), (Progressing, "being deleted"));
+    }
+}
+
+#[test]
+fn plain_kinds_are_healthy_by_their_metadata_alone() {
+    for (group, kind) in [("", "ConfigMap"), ("", "Secret"), ("rbac.authorization.k8s.io", "Role"), ("", "Namespace")] {
+        let api_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+        let metadata = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a", "generation": 3}});
+
+        assert!(!needs_watch_in_full(group, kind), "{kind}");
+        assert_eq!(assess(&metadata).verdict, Healthy, "{kind}");
+    }
+    for (group, kind) in [("apps", "Deployment"), ("", "Pod"), ("example.org", "ConfigMap"), ("example.org", "Widget")]
+    {
+        assert!(needs_watch_in_full(group, kind), "{kind}");
+    }
+}
+
+#[test]
+fn nonsense_is_never_a_panic() {
+    for nonsense in [json!(null), json!([]), json!("x"), json!({"kind": 7, "metadata": [], "status": "y"})] {
+        assess(&nonsense);
+    }
+}

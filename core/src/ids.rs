@@ -1,0 +1,85 @@
+//! Identities and counters, each with a type of its own so that none is taken for another.
+//!
+//! Ids are UUIDs of version 7, made at the edge: this crate has neither clock nor randomness.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! uuid_ids {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            pub const fn new(id: Uuid) -> Self {
+                Self(id)
+            }
+
+            pub const fn as_uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )+};
+}
+
+uuid_ids! {
+    /// A registered cluster. In a certificate it is the last part of the SAN URI.
+    ClusterId,
+    /// A tenancy boundary.
+    ProjectId,
+    RepoId,
+    TargetId,
+    RevisionId,
+    /// One rendering of a target at a revision, with one bundle per distinct set of parameters.
+    RenderId,
+    RolloutId,
+    /// One running hub process.
+    HubId,
+    /// An audit entry, from its outbox row on.
+    EventId,
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(i64);
+
+        impl $name {
+            pub const fn new(number: i64) -> Self {
+                Self(number)
+            }
+
+            pub const fn get(self) -> i64 {
+                self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )+};
+}
+
+counters! {
+    /// The age of an assignment. From one Postgres sequence for the whole installation, never from the row it is
+    /// written to: what a restored database hands out can be told from what agents have already seen.
+    Generation,
+    /// A row's optimistic counter. It travels to people, never to agents.
+    Version,
+    /// A live stream of one agent, from a Postgres sequence: a later stream has a greater number.
+    SessionNumber,
+    /// The place of a report within its session, from 1.
+    Serial,
+}

@@ -1,0 +1,48 @@
+//! The domain: what Bellwether decides, without a clock, a socket, a table or a task.
+//!
+//! Everything here is a value or a pure function. Time and randomness are arguments. The rooms around it (hub, agent,
+//! cli) feed it with rows and messages and carry out what it answers.
+//!
+//! # Glossary (one word per thing, in code, SQL, API and logs)
+//!
+//! | noun | meaning |
+//! |---|---|
+//! | cluster | a registered Kubernetes cluster: name, labels, facts that its agent reports |
+//! | repo | a Git repository that the hub watches |
+//! | target | what to deploy where: repo, ref, path, which clusters, how changes roll out |
+//! | revision | a commit seen on a repo's ref |
+//! | bundle | the rendered objects of a target for one or more clusters, content-addressed |
+//! | rollout | moves a target from one revision to another, over its clusters, in waves |
+//! | wave | a part of a rollout: the clusters that move together |
+//! | phase | an order of applying inside a target |
+//! | stage | a part of the hub: source, bundle, rollout, link, record; nothing else is called so |
+//! | held | a target kept back after a rollback, while Git says something newer |
+//! | assignment | what one cluster is to run for one target: bundle digest and generation |
+//! | report | what an agent saw: of which generation, with which verdict |
+//! | audit entry | who did or decided what, to what, when, why, with what outcome |
+//! | project | the tenancy boundary: repos, targets and rights belong to one |
+
+pub mod api;
+pub mod apply;
+pub mod audit;
+pub mod bundle;
+pub mod digest;
+pub mod health;
+pub mod ids;
+pub mod labels;
+pub mod names;
+pub mod object;
+pub mod parameters;
+pub mod report;
+pub mod rollout;
+pub mod session;
+pub mod source;
+
+pub use digest::Digest;
+pub use ids::{
+    ClusterId, EventId, Generation, HubId, ProjectId, RenderId, RepoId, RevisionId, RolloutId, Serial, SessionNumber,
+    TargetId, Version,
+};
+pub use labels::{LabelSelector, Labels};
+pub use names::Name;
+pub use object::ObjectKey;

@@ -1,0 +1,175 @@
+//! What an agent saw, as it tells the hub: of which generation, with which verdict, object by object.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Generation, ObjectKey, TargetId};
+
+/// Object lines of one report. What is not healthy comes first; the rest is in the counts.
+pub const LINES_MAX: usize = 50;
+/// Bytes of a message from an API server or a rule that travel; more is cut.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// How well something is. Unknown is never healthy.
+///
+/// The order is that of a roll-up: the worst of several is the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Healthy,
+    Progressing,
+    Unknown,
+    Degraded,
+    Failed,
+}
+
+impl Verdict {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Progressing => "progressing",
+            Self::Unknown => "unknown",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Of a whole, from its parts; a whole without parts is healthy.
+    pub fn worst(verdicts: impl IntoIterator<Item = Self>) -> Self {
+        verdicts.into_iter().max().unwrap_or(Self::Healthy)
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Verdict {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Healthy, Self::Progressing, Self::Unknown, Self::Degraded, Self::Failed]
+            .into_iter()
+            .find(|verdict| verdict.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is not a verdict"))
+    }
+}
+
+/// What became of one object when the agent last dealt with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Not dealt with yet: an earlier phase holds it up.
+    Waiting,
+    /// Sent and accepted by the API server.
+    Applied,
+    /// As after our last apply; nothing was sent.
+    Unchanged,
+    /// There already without this target's label; nothing was sent.
+    Exists,
+    /// Another manager owns a field of it that was never ours; nothing was sent.
+    Conflict,
+    /// Refused by the API server, or not sendable; it stalls until something changes.
+    Rejected,
+    /// The API server did not answer or asked to wait; it is tried again.
+    Retrying,
+    /// Found changed by somebody else.
+    Drifted,
+    /// No longer wanted, and being deleted.
+    Pruning,
+}
+
+impl Outcome {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Exists => "exists",
+            Self::Conflict => "conflict",
+            Self::Rejected => "rejected",
+            Self::Retrying => "retrying",
+            Self::Drifted => "drifted",
+            Self::Pruning => "pruning",
+        }
+    }
+
+    /// The cluster holds what the bundle says.
+    pub const fn is_in_place(self) -> bool {
+        matches!(self, Self::Applied | Self::Unchanged)
+    }
+
+    /// Waiting does not help: only a new revision, or a person in the cluster.
+    pub const fn is_stalled(self) -> bool {
+        matches!(self, Self::Exists | Self::Conflict | Self::Rejected)
+    }
+}
+
+/// One object of a target, in a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectLine {
+    #[serde(flatten)]
+    pub key: ObjectKey,
+    pub outcome: Outcome,
+    pub verdict: Verdict,
+    /// Why, in the API server's or the rule's own words; at most [`MESSAGE_BYTES_MAX`]. Empty when all is well.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// What a person can do about it; empty when there is nothing to say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hint: String,
+}
+
+/// The state of one target in one cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub target: TargetId,
+    pub generation: Generation,
+    pub digest: Digest,
+    /// Every object is in place for this generation. Applied and healthy are told apart.
+    pub applied: bool,
+    pub verdict: Verdict,
+    pub objects: Counts,
+    /// What is not well, worst first; at most [`LINES_MAX`].
+    pub lines: Vec<ObjectLine>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    pub total: u32,
+    pub in_place: u32,
+    pub healthy: u32,
+}
+
+/// Cuts a message to what travels, at a character's border, without control characters.
+pub fn bounded_message(text: &str) -> String {
+    let mut end = text.len().min(MESSAGE_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_hides_neither_in_healthy_nor_in_progressing() {
+        assert_eq!(Verdict::worst([Verdict::Healthy, Verdict::Unknown, Verdict::Progressing]), Verdict::Unknown);
+        assert_eq!(Verdict::worst([Verdict::Unknown, Verdict::Failed]), Verdict::Failed);
+        assert_eq!(Verdict::worst([]), Verdict::Healthy);
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let text = "ü".repeat(MESSAGE_BYTES_MAX);
+
+        assert_eq!(bounded_message(&text).len(), MESSAGE_BYTES_MAX);
+        assert_eq!(bounded_message("a\u{1b}[31m\nb"), "a [31m b");
+    }
+}

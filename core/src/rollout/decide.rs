@@ -1,0 +1,333 @@
+//! What a rollout does next.
+//!
+//! Reads one rollout's rows and the time, and answers with decisions that an executor carries out to the letter, in one
+//! transaction, before it asks again; when nothing comes back, nothing is to be done before the time that came with it.
+//! It must never assign past a spent budget or a full wave, nor pass a wave on members that are not healthy now.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::rows::{Asked, Intent, Member, MemberState, Presence, Rollout, RolloutState, Wave, WaveState};
+use super::why::{hold_reason, members_text, stop_reason};
+use super::{OnFailure, after};
+use crate::{ClusterId, Digest};
+
+/// What the executor does. Waves are named by their place, from 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The oldest intent is answered and must not come again. Refused: with this reason, and nothing else happens.
+    Answer { refused: Option<String> },
+    /// The rollout is rolling.
+    Start,
+    /// The wave is open, from now.
+    OpenWave { wave: u32 },
+    /// The cluster gets this bundle under a new generation: its member is assigned, now, and judged from now.
+    Assign { cluster: ClusterId, digest: Digest },
+    /// The wave is soaking; its clock runs until then. What was left of it is forgotten.
+    StartSoak { wave: u32, until: Timestamp },
+    /// The soak's clock stands with so much left; the wave stays soaking and has no end of it.
+    HoldSoak { wave: u32, left: SignedDuration },
+    /// The wave is open again; the whole soak is yet to come.
+    RestartSoak { wave: u32 },
+    /// A person ends the soak: it is over now.
+    EndSoak { wave: u32 },
+    /// The wave has passed. With a reason when a person passed it although too few were healthy.
+    PassWave { wave: u32, overridden: Option<String> },
+    /// The wave has failed for good.
+    FailWave { wave: u32 },
+    /// The rollout is paused: nothing new is assigned.
+    Pause { reason: String },
+    /// The rollout is rolling again.
+    Resume,
+    /// The rollout is rolling back.
+    StartRollback { reason: String },
+    /// The cluster gets back what it ran, under a new generation: its member is returning, assigned, now, and judged
+    /// from now.
+    Return { cluster: ClusterId, digest: Digest },
+    /// The member is skipped.
+    Skip { cluster: ClusterId, reason: String },
+    /// The member waits for another try: without generation, reason and clock, not returning. When it was last
+    /// assigned is kept.
+    Retry { cluster: ClusterId },
+    /// The rollout is over.
+    Finish { state: RolloutState, reason: String },
+}
+
+/// What this rollout does next, and when to look again if nothing else happens. Same rows, same answer.
+pub fn decide(rollout: &Rollout, now: Timestamp) -> (Vec<Decision>, Option<Timestamp>) {
+    let decisions = match (rollout.intents.first(), rollout.state) {
+        (Some(asked), _) => answer(rollout, asked),
+        (None, RolloutState::Planned) => vec![Decision::Start],
+        (None, RolloutState::Rolling) => roll(rollout, now),
+        (None, RolloutState::Paused) => soak_clock(rollout, now).into_iter().collect(),
+        (None, RolloutState::RollingBack) => roll_back(rollout),
+        (None, RolloutState::Done) => catch_up(rollout),
+        (None, RolloutState::Failed | RolloutState::Superseded | RolloutState::Cancelled) => Vec::new(),
+    };
+    (decisions, look_at(rollout, now))
+}
+
+fn look_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
+    if rollout.state.is_over() && rollout.state != RolloutState::Done {
+        return None;
+    }
+    let soak_until = rollout.open_wave().and_then(|(_, wave)| wave.soak_until).filter(|&until| until > now);
+    [rollout.look_at, soak_until].into_iter().flatten().min()
+}
+
+fn roll(rollout: &Rollout, now: Timestamp) -> Vec<Decision> {
+    if rollout.is_over_budget() {
+        return stop(rollout);
+    }
+    let mut decisions = catch_up(rollout);
+    match rollout.open_wave() {
+        None => decisions.extend(open_next(rollout)),
+        Some((index, wave)) if may_pass(wave, now) => {
+            decisions.push(Decision::PassWave { wave: index, overridden: None });
+        }
+        Some((index, wave)) => match soak_clock(rollout, now) {
+            Some(decision) => decisions.push(decision),
+            None => decisions.extend(fill(index, wave, &rollout.next)),
+        },
+    }
+    decisions
+}
+
+/// More clusters failed than the rollout stands.
+fn stop(rollout: &Rollout) -> Vec<Decision> {
+    let reason = stop_reason(rollout);
+    if rollout.on_failure != OnFailure::Rollback {
+        return vec![Decision::Pause { reason }];
+    }
+    if rollout.sum(|wave| wave.returnable) == 0 {
+        // A first install that fails keeps what was applied, for people to look at.
+        return vec![Decision::Pause {
+            reason: format!("{reason}; nothing ran here before that could be returned to"),
+        }];
+    }
+    start_rollback(rollout, reason)
+}
+
+fn start_rollback(rollout: &Rollout, reason: String) -> Vec<Decision> {
+    fail_current(rollout).into_iter().chain([Decision::StartRollback { reason }]).collect()
+}
+
+/// The wave at which a rollout ends that ends early.
+fn fail_current(rollout: &Rollout) -> Option<Decision> {
+    let current = (0..).zip(&rollout.waves).find(|(_, wave)| wave.state != WaveState::Passed);
+    let (wave, _) = current.filter(|(_, wave)| wave.state != WaveState::Failed)?;
+    Some(Decision::FailWave { wave })
+}
+
+fn open_next(rollout: &Rollout) -> Option<Decision> {
+    let next = (0..).zip(&rollout.waves).find(|(_, wave)| wave.state != WaveState::Passed);
+    match next {
+        Some((wave, next)) => (next.state == WaveState::Waiting).then_some(Decision::OpenWave { wave }),
+        None => Some(finish(rollout)),
+    }
+}
+
+/// All waves have passed.
+fn finish(rollout: &Rollout) -> Decision {
+    let state = if rollout.failures() > rollout.failures_max { RolloutState::Failed } else { RolloutState::Done };
+    Decision::Finish { state, reason: members_text(rollout) }
+}
+
+fn may_pass(wave: &Wave, now: Timestamp) -> bool {
+    let is_over = match wave.state {
+        WaveState::Open => wave.soak.is_zero(),
+        WaveState::Soaking => wave.soak_until.is_some_and(|until| until <= now),
+        WaveState::Waiting | WaveState::Passed | WaveState::Failed => false,
+    };
+    is_over && may_soak(wave) && wave.silent == 0
+}
+
+/// Everybody is settled and enough of them are healthy.
+const fn may_soak(wave: &Wave) -> bool {
+    wave.is_settled() && !wave.holds()
+}
+
+/// What the open wave's members do to its soak; also while the rollout is paused.
+fn soak_clock(rollout: &Rollout, now: Timestamp) -> Option<Decision> {
+    let (index, wave) = rollout.open_wave()?;
+    let wave_is = (wave.state, may_soak(wave), wave.silent > 0);
+    match (wave_is, wave.soak_until) {
+        ((WaveState::Soaking, false, _), _) => Some(Decision::RestartSoak { wave: index }),
+        ((WaveState::Soaking, true, true), Some(until)) => {
+            let left = until.duration_since(now).max(SignedDuration::ZERO);
+            Some(Decision::HoldSoak { wave: index, left })
+        }
+        ((WaveState::Soaking, true, false), None) => {
+            let left = wave.soak_left.unwrap_or(wave.soak);
+            Some(Decision::StartSoak { wave: index, until: after(now, left) })
+        }
+        ((WaveState::Open, true, false), _) if !wave.soak.is_zero() => {
+            Some(Decision::StartSoak { wave: index, until: after(now, wave.soak) })
+        }
+        _ => None,
+    }
+}
+
+/// Free slots of the open wave go to the next waiting clusters that are there.
+fn fill<'a>(index: u32, wave: &Wave, next: &'a [(Member, Presence)]) -> impl Iterator<Item = Decision> + 'a + use<'a> {
+    let slots = wave.concurrent_max.saturating_sub(wave.in_flight) as usize;
+    next.iter()
+        .filter(move |(member, presence)| may_assign(member, *presence) && member.wave == index)
+        .take(slots)
+        .map(assign)
+}
+
+fn may_assign(member: &Member, presence: Presence) -> bool {
+    member.state == MemberState::Waiting && presence.is_connected()
+}
+
+fn assign((member, _): &(Member, Presence)) -> Decision {
+    Decision::Assign { cluster: member.cluster, digest: member.digest }
+}
+
+/// Clusters of passed waves that are there now get what their wave passed with.
+fn catch_up(rollout: &Rollout) -> Vec<Decision> {
+    if rollout.is_over_budget() {
+        return Vec::new();
+    }
+    let passed = (0..).zip(&rollout.waves).filter(|(_, wave)| wave.state == WaveState::Passed);
+    passed.flat_map(|(index, wave)| fill(index, wave, &rollout.catch_up)).collect()
+}
+
+fn roll_back(rollout: &Rollout) -> Vec<Decision> {
+    let returns = rollout.next.iter().filter(|(member, _)| member.is_returnable());
+    let returns: Vec<_> = returns
+        .filter_map(|(member, _)| Some(Decision::Return { cluster: member.cluster, digest: member.digest_before? }))
+        .collect();
+    let is_under_way = rollout.sum(|wave| wave.returnable + wave.in_flight) > 0;
+    if !returns.is_empty() || is_under_way {
+        return returns;
+    }
+    let reason = format!("{} ({})", rollout.reason, members_text(rollout));
+    match rollout.sum(|wave| wave.first_installs) {
+        0 => vec![Decision::Finish { state: RolloutState::Failed, reason }],
+        1 => vec![Decision::Pause {
+            reason: format!("{reason}; 1 cluster ran nothing before and keeps what was applied"),
+        }],
+        kept => vec![Decision::Pause {
+            reason: format!("{reason}; {kept} clusters ran nothing before and keep what was applied"),
+        }],
+    }
+}
+
+/// The oldest intent is answered alone, so that each is consumed once, on the rows as they are by then.
+fn answer(rollout: &Rollout, asked: &Asked) -> Vec<Decision> {
+    match answered(rollout, asked) {
+        Ok(decisions) => [Decision::Answer { refused: None }].into_iter().chain(decisions).collect(),
+        Err(refused) => vec![Decision::Answer { refused: Some(refused) }],
+    }
+}
+
+fn answered(rollout: &Rollout, asked: &Asked) -> Result<Vec<Decision>, String> {
+    let may_retry = matches!(asked.intent, Intent::Retry { .. }) && rollout.state == RolloutState::Done;
+    if rollout.state.is_over() && !may_retry {
+        return Err("the rollout is over".to_owned());
+    }
+    match asked.intent {
+        Intent::Pause => pause(rollout, asked),
+        Intent::Resume => resume(rollout),
+        Intent::Abort => {
+            let end = Decision::Finish { state: RolloutState::Cancelled, reason: words("aborted", asked) };
+            Ok(fail_current(rollout).into_iter().chain([end]).collect())
+        }
+        Intent::Rollback => rollback(rollout, asked),
+        Intent::Skip { cluster } => skip(cluster, asked),
+        Intent::Retry { cluster } => retry(rollout, cluster, asked),
+        Intent::Promote => promote(rollout, asked),
+    }
+}
+
+fn words(what: &str, asked: &Asked) -> String {
+    match asked.reason.trim() {
+        "" => format!("{what} by {}", asked.by),
+        reason => format!("{what} by {}: {reason}", asked.by),
+    }
+}
+
+fn pause(rollout: &Rollout, asked: &Asked) -> Result<Vec<Decision>, String> {
+    match rollout.state {
+        RolloutState::Paused => Err("it is paused already".to_owned()),
+        RolloutState::RollingBack => Err("it is rolling back; abort stops that".to_owned()),
+        _ => Ok(vec![Decision::Pause { reason: words("paused", asked) }]),
+    }
+}
+
+fn resume(rollout: &Rollout) -> Result<Vec<Decision>, String> {
+    if rollout.state != RolloutState::Paused {
+        return Err("it is not paused".to_owned());
+    }
+    if rollout.waves.iter().any(|wave| wave.state == WaveState::Failed) {
+        return Err("it has rolled back; roll out another revision, or abort it".to_owned());
+    }
+    let rolls_back = rollout.on_failure == OnFailure::Rollback && rollout.sum(|wave| wave.returnable) > 0;
+    if rollout.is_over_budget() && !rolls_back {
+        return Err(format!("{}; skip or retry failed clusters first, or abort", stop_reason(rollout)));
+    }
+    Ok(vec![Decision::Resume])
+}
+
+fn rollback(rollout: &Rollout, asked: &Asked) -> Result<Vec<Decision>, String> {
+    if rollout.state == RolloutState::RollingBack {
+        return Err("it is rolling back already".to_owned());
+    }
+    if rollout.waves.iter().any(|wave| wave.state == WaveState::Failed) {
+        return Err("it has rolled back already".to_owned());
+    }
+    Ok(start_rollback(rollout, words("rolled back", asked)))
+}
+
+fn named(cluster: ClusterId, asked: &Asked) -> Result<&Member, String> {
+    let member = asked.member.as_ref().filter(|member| member.cluster == cluster);
+    member.ok_or_else(|| "the cluster is not part of this rollout".to_owned())
+}
+
+fn skip(cluster: ClusterId, asked: &Asked) -> Result<Vec<Decision>, String> {
+    match named(cluster, asked)?.state {
+        MemberState::Healthy => Err("it is healthy already".to_owned()),
+        MemberState::Skipped => Err("it is skipped already".to_owned()),
+        MemberState::RolledBack => Err("it is rolled back already".to_owned()),
+        MemberState::Waiting
+        | MemberState::Assigned
+        | MemberState::Applied
+        | MemberState::Failed
+        | MemberState::Offline => Ok(vec![Decision::Skip { cluster, reason: words("skipped", asked) }]),
+    }
+}
+
+fn retry(rollout: &Rollout, cluster: ClusterId, asked: &Asked) -> Result<Vec<Decision>, String> {
+    let member = named(cluster, asked)?;
+    if !matches!(member.state, MemberState::Failed | MemberState::Skipped) {
+        return Err("only a cluster that failed or was skipped can be tried again".to_owned());
+    }
+    let wave = rollout.waves.get(member.wave as usize);
+    let may_try = match rollout.state {
+        RolloutState::RollingBack => member.returning,
+        _ => wave.is_some_and(|wave| wave.state != WaveState::Failed),
+    };
+    if !may_try {
+        return Err("its rollout goes back, not forward".to_owned());
+    }
+    Ok(vec![Decision::Retry { cluster }])
+}
+
+fn promote(rollout: &Rollout, asked: &Asked) -> Result<Vec<Decision>, String> {
+    if rollout.state != RolloutState::Rolling {
+        return Err("only a rollout that is rolling can be promoted".to_owned());
+    }
+    if asked.reason.trim().is_empty() {
+        return Err("promoting needs a reason".to_owned());
+    }
+    match rollout.open_wave() {
+        Some((_, wave)) if !wave.is_settled() => Err(format!("{} still has clusters that are not settled", wave.name)),
+        Some((index, wave)) if wave.holds() => {
+            let overridden = format!("{} ({})", words("passed", asked), hold_reason(wave));
+            Ok(vec![Decision::PassWave { wave: index, overridden: Some(overridden) }])
+        }
+        Some((index, wave)) if wave.state == WaveState::Soaking => Ok(vec![Decision::EndSoak { wave: index }]),
+        Some(_) | None => Err("no wave is soaking or holding".to_owned()),
+    }
+}

@@ -1,0 +1,38 @@
+//! Rollouts: how a change crosses the fleet.
+//!
+//! Three pure functions, and nothing else, decide: [`waves`] plans, [`settle`] judges one cluster by its newest report,
+//! [`decide`] says what happens next. They see rows, never events: the same rows give the same answer, a repeat after a
+//! crash is harmless, and the explanation that people read ([`why`]) comes from the same rows.
+//!
+//! What must never happen: a gate that opens on evidence that is old, missing or about something else; two waves open
+//! at once; more clusters in flight than the wave allows; an assignment after the failure budget is spent.
+
+mod decide;
+mod plan;
+mod rows;
+mod settle;
+mod span;
+mod strategy;
+mod why;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod simulator;
+
+pub use decide::{Decision, decide};
+pub use plan::{Candidate, ORDER_LABEL, PlannedWave, waves};
+pub use rows::{Asked, Intent, Member, MemberState, Notable, Presence, Rollout, RolloutState, Wave, WaveState};
+pub use settle::{Evidence, Limits, Seen, Settled, settle};
+pub use span::{InvalidSpan, Span};
+pub use strategy::{Amount, Offline, OnFailure, Strategy, StrategyError, WAVES_MAX, WaveSpec};
+pub use why::why;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// So much later, and never beyond the end of time.
+fn after(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,275 @@
+//! What a rollout is, as its rows say: the state that [`decide`](super::decide) and [`settle`](super::settle) see.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{Offline, OnFailure};
+use crate::{ClusterId, Digest, Generation, RolloutId};
+
+/// `planned → rolling ⇄ paused → (rolling_back →) done | failed | superseded | cancelled`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutState {
+    Planned,
+    Rolling,
+    Paused,
+    RollingBack,
+    Done,
+    Failed,
+    Superseded,
+    Cancelled,
+}
+
+/// `waiting → open → soaking → passed | failed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaveState {
+    Waiting,
+    Open,
+    Soaking,
+    Passed,
+    Failed,
+}
+
+/// `waiting → assigned → applied → healthy | failed | offline | skipped | rolled_back`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberState {
+    /// Its turn has not come.
+    Waiting,
+    /// Its assignment is written.
+    Assigned,
+    /// Its agent says that every object of this generation is in place.
+    Applied,
+    Healthy,
+    Failed,
+    /// Disconnected for longer than the limit while it was to be decided about. Neither healthy nor failed.
+    Offline,
+    /// A person took it out.
+    Skipped,
+    /// Got back what it ran before.
+    RolledBack,
+}
+
+/// One cluster of a rollout. Its wave and digest are frozen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub cluster: ClusterId,
+    /// From 0.
+    pub wave: u32,
+    pub digest: Digest,
+    /// What it ran before; `None`: nothing of this target.
+    pub digest_before: Option<Digest>,
+    pub state: MemberState,
+    /// Of the assignment that it is judged by; `None`: none yet, or it waits for another try.
+    pub generation: Option<Generation>,
+    /// When this rollout last wrote an assignment for it; `None`: never, so it runs what it ran before.
+    pub assigned_at: Option<Timestamp>,
+    /// The newest assignment is `digest_before`: it is being given back what it ran.
+    pub returning: bool,
+    /// Its deadline counts from here: its assignment, its return after an absence, or the moment it stopped being
+    /// healthy. `None`: the deadline's clock stands.
+    pub judged_from: Option<Timestamp>,
+    /// Why it is in its state, for people; empty when there is nothing to say.
+    pub reason: String,
+}
+
+impl Member {
+    /// A cluster whose turn has not come.
+    pub fn waiting(cluster: ClusterId, wave: u32, digest: Digest, digest_before: Option<Digest>) -> Self {
+        Self {
+            cluster,
+            wave,
+            digest,
+            digest_before,
+            state: MemberState::Waiting,
+            generation: None,
+            assigned_at: None,
+            returning: false,
+            judged_from: None,
+            reason: String::new(),
+        }
+    }
+
+    /// What its newest assignment says; `None` when there is none to judge by.
+    pub fn wanted(&self) -> Option<(Generation, Digest)> {
+        let digest = if self.returning { self.digest_before? } else { self.digest };
+        Some((self.generation?, digest))
+    }
+
+    /// It was assigned by this rollout, ran something before, and has not been given that back.
+    pub const fn is_returnable(&self) -> bool {
+        self.assigned_at.is_some() && self.digest_before.is_some() && !self.returning
+    }
+
+    /// It was assigned by this rollout and ran nothing of the target before.
+    pub const fn is_first_install(&self) -> bool {
+        self.assigned_at.is_some() && self.digest_before.is_none()
+    }
+}
+
+/// Whether a cluster's agent is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It has a live session, and what it kept to itself while it was away has arrived: until its first beat or report
+    /// after the welcome, it counts as disconnected.
+    Connected { since: Timestamp },
+    /// No live session since then.
+    Disconnected { since: Timestamp },
+}
+
+impl Presence {
+    pub const fn is_connected(self) -> bool {
+        matches!(self, Self::Connected { .. })
+    }
+}
+
+/// A wave, with the counts of its members by state. The counts are of rows, so they add up to `members`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wave {
+    pub name: String,
+    pub state: WaveState,
+    /// Members that may be assigned and not settled at once; at least 1.
+    pub concurrent_max: u32,
+    /// Members that must be healthy for it to pass; at least 1.
+    pub healthy_min: u32,
+    pub soak: SignedDuration,
+    pub opened_at: Option<Timestamp>,
+    /// When the soak ends, while soaking and its clock runs.
+    pub soak_until: Option<Timestamp>,
+    /// What is left of the soak, while soaking and its clock stands because a healthy member is silent.
+    pub soak_left: Option<SignedDuration>,
+    pub members: u32,
+    pub waiting: u32,
+    /// Assigned and applied: in flight.
+    pub in_flight: u32,
+    pub healthy: u32,
+    pub failed: u32,
+    pub offline: u32,
+    pub skipped: u32,
+    pub rolled_back: u32,
+    /// Of the healthy: those whose agent is not connected now. They stop the soak's clock, and no wave passes on them.
+    /// Needed for the open wave only.
+    pub silent: u32,
+    /// Members for which [`Member::is_returnable`] holds.
+    pub returnable: u32,
+    /// Members for which [`Member::is_first_install`] holds.
+    pub first_installs: u32,
+    /// One member to name to people, with its reason: the first that failed, or else the first in flight.
+    pub notable: Option<Notable>,
+}
+
+/// A member that explains its wave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notable {
+    pub cluster_name: String,
+    pub state: MemberState,
+    pub reason: String,
+}
+
+impl Wave {
+    /// Nobody in it is waited for: all are healthy, failed, offline, skipped or rolled back.
+    pub const fn is_settled(&self) -> bool {
+        self.waiting == 0 && self.in_flight == 0
+    }
+
+    /// All are settled and too few are healthy: it holds until one answers or a person decides.
+    pub const fn holds(&self) -> bool {
+        self.is_settled() && self.healthy < self.healthy_min
+    }
+
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, WaveState::Open | WaveState::Soaking)
+    }
+}
+
+/// What a person asked of a rollout and nothing has acted on yet, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "verb")]
+pub enum Intent {
+    Pause,
+    Resume,
+    /// Stops for good; clusters keep what they run.
+    Abort,
+    /// This rollout gives every cluster that it assigned what that cluster ran before.
+    Rollback,
+    /// Takes a cluster out: it blocks nothing and counts as neither healthy nor failed.
+    Skip {
+        cluster: ClusterId,
+    },
+    /// Gives a failed cluster its assignment again, under a new generation.
+    Retry {
+        cluster: ClusterId,
+    },
+    /// Ends a soak now, or passes a wave that holds although too few of it are healthy. Needs a reason.
+    Promote,
+}
+
+/// An intent, with who asked and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub intent: Intent,
+    pub by: String,
+    /// In the person's words; may be empty.
+    pub reason: String,
+    /// The member that the intent names; `None` when it names none, or one that is not in this rollout.
+    pub member: Option<Member>,
+}
+
+/// One rollout as its rows say, with the few members that a decision may need.
+///
+/// Only the newest rollout of a target is decided about: an older one that is done must not let its clusters catch up.
+/// Members with a new report, a changed presence or a due deadline are settled, and the counts are taken, before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollout {
+    pub id: RolloutId,
+    pub state: RolloutState,
+    /// When it came into its state.
+    pub since: Timestamp,
+    /// Why it is in its state, for people; kept with the row. Empty while rolling.
+    pub reason: String,
+    /// Failed clusters, of the whole rollout, that it stands; it stops at more.
+    pub failures_max: u32,
+    pub on_failure: OnFailure,
+    pub offline: Offline,
+    pub waves: Vec<Wave>,
+    /// Waiting members of the open wave, the connected ones first, in the order in which they were planned; as many as
+    /// there are free slots. While rolling back: returnable members of any wave; not none as long as there is one.
+    pub next: Vec<(Member, Presence)>,
+    /// Waiting members of passed waves that are connected: they were offline, joined late or are tried again. As many
+    /// as their waves have free slots.
+    pub catch_up: Vec<(Member, Presence)>,
+    /// The earliest time at which a member that is not settled must be looked at again, as
+    /// [`settle`](super::settle) said.
+    pub look_at: Option<Timestamp>,
+    /// Not answered yet, oldest first.
+    pub intents: Vec<Asked>,
+}
+
+impl RolloutState {
+    /// Nothing is assigned any more, but for clusters that catch up with one that is done.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Superseded | Self::Cancelled)
+    }
+}
+
+impl Rollout {
+    /// The wave that is open or soaking, with its place; there is never more than one.
+    pub fn open_wave(&self) -> Option<(u32, &Wave)> {
+        (0..).zip(&self.waves).find(|(_, wave)| wave.is_open())
+    }
+
+    /// Members that failed, in all waves.
+    pub fn failures(&self) -> u32 {
+        self.waves.iter().map(|wave| wave.failed).sum()
+    }
+
+    /// More failed than it stands, and its strategy does not say to go on all the same.
+    pub fn is_over_budget(&self) -> bool {
+        self.on_failure != OnFailure::Continue && self.failures() > self.failures_max
+    }
+
+    pub(super) fn sum(&self, count: impl Fn(&Wave) -> u32) -> u32 {
+        self.waves.iter().map(count).sum()
+    }
+}

@@ -1,0 +1,176 @@
+//! What one cluster's newest report, its presence and the clock make of it.
+//!
+//! Only evidence for exactly the generation and digest that the cluster was given counts; anything else is no evidence.
+//! Offline is a state of its own: a deadline is never judged while a cluster is away. It must never find a cluster
+//! healthy that did not say so itself, about this assignment.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::rows::{Member, MemberState, Presence, WaveState};
+use super::{Offline, Span, after};
+use crate::report::Verdict;
+use crate::{Digest, Generation};
+
+/// The newest report of a cluster about the rollout's target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    pub generation: Generation,
+    pub digest: Digest,
+    /// Every object is in place.
+    pub applied: bool,
+    pub verdict: Verdict,
+    /// When the hub recorded it, by the hub's clock.
+    pub at: Timestamp,
+    /// The worst line of the report, for people; empty when all is well.
+    pub message: String,
+}
+
+/// What the hub sees of a cluster now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub evidence: Option<Evidence>,
+    pub presence: Presence,
+}
+
+/// What a cluster is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// From its assignment (or relapse, or return) until it must be healthy.
+    pub deadline: SignedDuration,
+    /// Disconnected for longer than this is offline.
+    pub offline_after: SignedDuration,
+    /// No cluster is offline before: a hub that has just started has not given them time to connect.
+    pub grace_until: Timestamp,
+    pub offline: Offline,
+    /// The state of the cluster's wave.
+    pub wave: WaveState,
+}
+
+/// What becomes of a member.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// The member as it is to be written; `None`: it stays as it is.
+    pub member: Option<Member>,
+    /// When time alone may change it; `None`: only a report or a connection can.
+    pub look_at: Option<Timestamp>,
+}
+
+/// How long a cluster has been away.
+enum Absence {
+    Here {
+        since: Timestamp,
+    },
+    /// Not long enough to call it offline before that time.
+    Short {
+        offline_at: Timestamp,
+    },
+    Long {
+        since: Timestamp,
+    },
+}
+
+/// The member after what is seen now. Same member, sight and time, same answer; asked again about its answer, it
+/// changes nothing more.
+pub fn settle(member: &Member, seen: &Seen, limits: &Limits, now: Timestamp) -> Settled {
+    let absence = absence(seen.presence, limits, now);
+    let is_judged = match member.state {
+        MemberState::Failed | MemberState::Skipped | MemberState::RolledBack => false,
+        // Its turn has not come, or never will.
+        MemberState::Waiting => !matches!(limits.wave, WaveState::Waiting | WaveState::Failed),
+        // What a wave passed on is not judged again.
+        MemberState::Healthy => matches!(limits.wave, WaveState::Open | WaveState::Soaking),
+        MemberState::Assigned | MemberState::Applied | MemberState::Offline => true,
+    };
+    if !is_judged {
+        return Settled::default();
+    }
+    let (after, look_at) = match absence {
+        Absence::Long { since } => (gone(member, since, limits.offline), None),
+        Absence::Short { offline_at } if member.state == MemberState::Offline => (member.clone(), Some(offline_at)),
+        Absence::Short { offline_at } => (judged(member, seen, now), Some(offline_at)),
+        Absence::Here { since } => by_deadline(judged(member, seen, now), since, limits, now),
+    };
+    Settled { member: (after != *member).then_some(after), look_at }
+}
+
+fn absence(presence: Presence, limits: &Limits, now: Timestamp) -> Absence {
+    match presence {
+        Presence::Connected { since } => Absence::Here { since },
+        Presence::Disconnected { since } => {
+            let offline_at = after(since, limits.offline_after).max(limits.grace_until);
+            if now < offline_at { Absence::Short { offline_at } } else { Absence::Long { since } }
+        }
+    }
+}
+
+/// What an offline cluster is, as the strategy says. Its deadline's clock stands until it is back.
+fn gone(member: &Member, since: Timestamp, offline: Offline) -> Member {
+    let state = match (offline, member.state) {
+        (_, MemberState::Offline) | (Offline::Skip, _) => MemberState::Offline,
+        (Offline::Fail, _) => MemberState::Failed,
+        // It blocks its wave: a healthy one that nobody hears is healthy no more.
+        (Offline::Wait, MemberState::Healthy) => MemberState::Applied,
+        (Offline::Wait, state) => state,
+    };
+    Member { state, judged_from: None, reason: format!("disconnected since {since:.0}"), ..member.clone() }
+}
+
+/// What its evidence says, whatever the time.
+fn judged(member: &Member, seen: &Seen, now: Timestamp) -> Member {
+    let Some(wanted) = member.wanted() else {
+        let state = MemberState::Waiting;
+        return Member { state, judged_from: None, reason: String::new(), ..member.clone() };
+    };
+    let fresh = seen.evidence.as_ref().filter(|evidence| (evidence.generation, evidence.digest) == wanted);
+    let (state, reason, at) = match fresh {
+        None => (MemberState::Assigned, "", now),
+        Some(evidence) => (state_by(evidence, member.returning), evidence.message.as_str(), evidence.at.min(now)),
+    };
+    let judged_from = match member.state {
+        MemberState::Healthy => at,
+        _ => member.judged_from.unwrap_or(now),
+    };
+    let judged_from = if state == MemberState::Healthy { member.judged_from } else { Some(judged_from) };
+    Member { state, judged_from, reason: reason.to_owned(), ..member.clone() }
+}
+
+fn state_by(evidence: &Evidence, returning: bool) -> MemberState {
+    match (evidence.applied, evidence.verdict) {
+        (_, Verdict::Failed) => MemberState::Failed,
+        (true, Verdict::Healthy) if returning => MemberState::RolledBack,
+        (true, Verdict::Healthy) => MemberState::Healthy,
+        (true, _) => MemberState::Applied,
+        (false, _) => MemberState::Assigned,
+    }
+}
+
+/// A connected member that is not settled fails when its time is over.
+fn by_deadline(
+    member: Member,
+    connected_since: Timestamp,
+    limits: &Limits,
+    now: Timestamp,
+) -> (Member, Option<Timestamp>) {
+    if !matches!(member.state, MemberState::Assigned | MemberState::Applied) {
+        return (member, None);
+    }
+    let from = member.judged_from.unwrap_or(now);
+    let due = due(from, connected_since, limits);
+    if now < due {
+        return (member, Some(due));
+    }
+    let late = format!("not healthy within {}", Span::clamped(limits.deadline));
+    let reason = if member.reason.is_empty() { late } else { format!("{late}: {}", member.reason) };
+    (Member { state: MemberState::Failed, reason, ..member }, None)
+}
+
+/// Whoever was cut off for a moment gets time to say what happened meanwhile. The added time is bounded, so that an
+/// agent whose connection flaps cannot put its deadline off for ever; two limits cover one absence that ended late.
+fn due(from: Timestamp, connected_since: Timestamp, limits: &Limits) -> Timestamp {
+    let due = after(from, limits.deadline);
+    if connected_since <= from {
+        return due;
+    }
+    let heard_by = after(connected_since, limits.offline_after);
+    due.max(heard_by.min(after(due, limits.offline_after * 2)))
+}

@@ -1,0 +1,356 @@
+//! The agent's end of the stream to the hub.
+//!
+//! One value lives as long as the agent's process; [`AgentSession::connect`] starts it anew on each connection. It takes
+//! a Desired only when every object that it names is here and has its digest; it never takes an older generation than
+//! one it has; and it keeps each target's newest report until the hub says that it is durable.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::{
+    Action, AgentMessage, Assignment, Desired, Hello, HubMessage, Listed, PROTOCOL, Pace, Piece, Violation, Want,
+    Welcome, root,
+};
+use crate::object::OBJECT_BYTES_MAX;
+use crate::report::Report;
+use crate::{Digest, Serial, SessionNumber, TargetId};
+
+/// Compressed bytes of objects that wait for the Desired that names them: several full bundles.
+const ARRIVED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The least time between two reports: the hub stops reading a session that sends more than 10 a second, over time.
+const REPORT_PAUSE: SignedDuration = SignedDuration::from_millis(10);
+
+/// Uncompresses an object, if it is at most that many bytes; given by the surroundings, which know the format.
+pub type Inflate = fn(&[u8], usize) -> Option<Vec<u8>>;
+
+/// An assignment that the agent has accepted, with the bodies of its objects that are new to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    pub assignment: Assignment,
+    pub objects: BTreeMap<Digest, Vec<u8>>,
+}
+
+#[derive(Debug)]
+pub struct AgentSession {
+    boot: Uuid,
+    version: String,
+    facts: BTreeMap<String, String>,
+    inflate: Inflate,
+    held: BTreeMap<TargetId, Held>,
+    /// What the hub last listed; held targets that are not in it are kept, and shown as unlisted.
+    listed: BTreeSet<TargetId>,
+    accepted: VecDeque<Accepted>,
+    reports: BTreeMap<TargetId, Waiting>,
+    acked: Option<(SessionNumber, Serial)>,
+    connection: Connection,
+}
+
+/// What is forgotten when the connection ends.
+#[derive(Debug)]
+struct Connection {
+    outbound: VecDeque<AgentMessage>,
+    session: Option<SessionNumber>,
+    pace: Pace,
+    serial: Serial,
+    arriving: Option<Arriving>,
+    arrived: BTreeMap<Digest, Vec<u8>>,
+    arrived_bytes: usize,
+    /// The hub was told, by a first beat, that what was kept while it was away has all been sent.
+    caught_up: bool,
+    heard_at: Timestamp,
+    beat_at: Timestamp,
+    report_at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Held {
+    listed: Listed,
+    objects: BTreeSet<Digest>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    report: Report,
+    /// Under which number it was last sent on this connection; `None`: not yet.
+    sent: Option<Serial>,
+    /// A hub has it durably; kept for a hub that wants all.
+    durable: bool,
+}
+
+#[derive(Debug)]
+struct Arriving {
+    digest: Digest,
+    bytes_total: usize,
+    bytes: Vec<u8>,
+}
+
+impl AgentSession {
+    pub fn new(boot: Uuid, version: String, facts: BTreeMap<String, String>, inflate: Inflate, now: Timestamp) -> Self {
+        Self {
+            boot,
+            version,
+            facts,
+            inflate,
+            held: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            accepted: VecDeque::new(),
+            reports: BTreeMap::new(),
+            acked: None,
+            connection: Connection::new(now),
+        }
+    }
+
+    /// A new connection: says Hello, and forgets what was under way on the last one.
+    pub fn connect(&mut self, now: Timestamp) {
+        self.connection = Connection::new(now);
+        for waiting in self.reports.values_mut() {
+            waiting.sent = None;
+        }
+        let hello = Hello {
+            protocol: PROTOCOL,
+            version: self.version.clone(),
+            boot: self.boot,
+            root: self.root(),
+            acked: self.acked,
+            facts: self.facts.clone(),
+        };
+        self.connection.outbound.push_back(AgentMessage::Hello(hello));
+    }
+
+    /// Of what the hub last listed.
+    pub fn root(&self) -> Digest {
+        root(self.held.values().map(|held| held.listed).filter(|listed| self.listed.contains(&listed.target)))
+    }
+
+    /// Targets that are held and that the hub did not list.
+    pub fn unlisted(&self) -> impl Iterator<Item = TargetId> + '_ {
+        self.held.keys().copied().filter(|target| !self.listed.contains(target))
+    }
+
+    pub fn next_wake(&self) -> Timestamp {
+        let deadline = self.connection.heard_at + self.connection.pace.deadline;
+        if self.connection.session.is_none() {
+            return deadline;
+        }
+        let next = deadline.min(self.connection.beat_at);
+        if self.next_report().is_some() { next.min(self.connection.report_at) } else { next }
+    }
+
+    pub fn handle_tick(&mut self, now: Timestamp) -> Result<(), Violation> {
+        if now >= self.connection.heard_at + self.connection.pace.deadline {
+            return Err(Violation::Silent(self.connection.pace.deadline));
+        }
+        if self.connection.session.is_some() && now >= self.connection.beat_at {
+            self.connection.beat_at = now + self.connection.pace.beat;
+            self.connection.outbound.push_back(AgentMessage::Beat);
+        }
+        Ok(())
+    }
+
+    pub fn handle(&mut self, message: HubMessage, now: Timestamp) -> Result<(), Violation> {
+        self.connection.heard_at = now;
+        match message {
+            HubMessage::Welcome(_) if self.connection.session.is_some() => Err(Violation::Repeated),
+            HubMessage::Welcome(welcome) => {
+                self.handle_welcome(welcome, now);
+                Ok(())
+            }
+            _ if self.connection.session.is_none() => Err(Violation::NoWelcome),
+            HubMessage::Objects(pieces) => pieces.iter().try_for_each(|piece| self.handle_piece(piece)),
+            HubMessage::Desired(desired) => self.handle_desired(desired),
+            HubMessage::Ack(serial) => self.handle_ack(serial),
+        }
+    }
+
+    fn handle_welcome(&mut self, welcome: Welcome, now: Timestamp) {
+        self.connection.session = Some(welcome.session);
+        self.connection.pace = welcome.pace;
+        self.connection.beat_at = now + welcome.pace.beat;
+        self.connection.report_at = now;
+        self.connection.caught_up = false;
+        if welcome.want == Want::All {
+            for waiting in self.reports.values_mut() {
+                waiting.durable = false;
+            }
+        }
+    }
+
+    fn handle_piece(&mut self, piece: &Piece) -> Result<(), Violation> {
+        let arriving = match self.connection.arriving.take() {
+            Some(arriving) if piece.offset > 0 && arriving.digest == piece.digest => arriving,
+            _ if piece.offset == 0 => Arriving::start(piece),
+            _ => return Err(Violation::Pieces(piece.digest)),
+        };
+        match arriving.with(piece)? {
+            Progress::Partial(arriving) => self.connection.arriving = Some(arriving),
+            Progress::Whole(digest, compressed) => self.handle_object(digest, &compressed)?,
+        }
+        Ok(())
+    }
+
+    fn handle_object(&mut self, digest: Digest, compressed: &[u8]) -> Result<(), Violation> {
+        let body = (self.inflate)(compressed, OBJECT_BYTES_MAX).ok_or(Violation::Mismatch(digest))?;
+        if Digest::of(&body) != digest {
+            return Err(Violation::Mismatch(digest));
+        }
+        self.connection.arrived_bytes += body.len();
+        if self.connection.arrived_bytes > ARRIVED_BYTES_MAX {
+            return Err(Violation::TooMuch);
+        }
+        self.connection.arrived.insert(digest, body);
+        Ok(())
+    }
+
+    fn handle_desired(&mut self, desired: Desired) -> Result<(), Violation> {
+        let held_objects: BTreeSet<_> = self.held.values().flat_map(|held| held.objects.iter().copied()).collect();
+        let arrived = std::mem::take(&mut self.connection.arrived);
+        self.connection.arrived_bytes = 0;
+        let here = |object: &Digest| held_objects.contains(object) || arrived.contains_key(object);
+        for assignment in &desired.assignments {
+            if let Some(object) = objects_of(assignment).find(|object| !here(object)) {
+                return Err(Violation::Missing { target: assignment.target, object });
+            }
+        }
+        if desired.complete {
+            self.listed = desired.assignments.iter().map(|assignment| assignment.target).collect();
+        }
+        for assignment in desired.assignments {
+            self.listed.insert(assignment.target);
+            self.accept(assignment, &arrived);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, assignment: Assignment, arrived: &BTreeMap<Digest, Vec<u8>>) {
+        let known = self.held.get(&assignment.target);
+        if known.is_some_and(|held| held.listed.generation >= assignment.generation) {
+            return;
+        }
+        let objects: BTreeSet<_> = objects_of(&assignment).collect();
+        let bodies = objects.iter().filter_map(|object| Some((*object, arrived.get(object)?.clone()))).collect();
+        // What was said about an older generation is of no use to anybody.
+        self.reports.remove(&assignment.target);
+        if assignment.action == Action::Apply {
+            self.held.insert(assignment.target, Held { listed: assignment.listed(), objects });
+        } else {
+            self.held.insert(assignment.target, Held { listed: assignment.listed(), objects: BTreeSet::new() });
+        }
+        self.accepted.push_back(Accepted { assignment, objects: bodies });
+    }
+
+    fn handle_ack(&mut self, serial: Serial) -> Result<(), Violation> {
+        let Some(session) = self.connection.session else { return Ok(()) };
+        if serial > self.connection.serial {
+            return Err(Violation::Unsent(serial));
+        }
+        if serial == Serial::default() {
+            return Ok(());
+        }
+        self.acked = Some((session, serial));
+        for waiting in self.reports.values_mut() {
+            waiting.durable |= waiting.sent.is_some_and(|sent| sent <= serial);
+        }
+        Ok(())
+    }
+
+    /// What was accepted and not yet taken, oldest first.
+    pub fn take_accepted(&mut self) -> Option<Accepted> {
+        self.accepted.pop_front()
+    }
+
+    /// The newest report of a target; it replaces one that waits. Reports of other generations than the held one, and
+    /// repetitions, are dropped.
+    pub fn report(&mut self, report: Report) {
+        let current = self.held.get(&report.target).is_some_and(|held| held.listed.generation == report.generation);
+        let said = self.reports.get(&report.target).is_some_and(|waiting| waiting.report == report);
+        if current && !said {
+            self.reports.insert(report.target, Waiting { report, sent: None, durable: false });
+        }
+    }
+
+    pub fn has_outbound(&self, now: Timestamp) -> bool {
+        !self.connection.outbound.is_empty()
+            || !self.connection.caught_up && self.next_report().is_none()
+            || self.may_report(now) && self.next_report().is_some()
+    }
+
+    pub fn take_outbound(&mut self, now: Timestamp) -> Option<AgentMessage> {
+        if let Some(message) = self.connection.outbound.pop_front() {
+            return Some(message);
+        }
+        let Some(target) = self.next_report() else {
+            let says_so = !std::mem::replace(&mut self.connection.caught_up, true);
+            return says_so.then_some(AgentMessage::Beat);
+        };
+        if !self.may_report(now) {
+            return None;
+        }
+        let serial = Serial::new(self.connection.serial.get() + 1);
+        self.connection.serial = serial;
+        self.connection.report_at = now + REPORT_PAUSE;
+        let waiting = self.reports.get_mut(&target).expect("it was found there");
+        waiting.sent = Some(serial);
+        Some(AgentMessage::Report(serial, waiting.report.clone()))
+    }
+
+    fn may_report(&self, now: Timestamp) -> bool {
+        self.connection.session.is_some() && now >= self.connection.report_at
+    }
+
+    fn next_report(&self) -> Option<TargetId> {
+        let waits = |waiting: &Waiting| waiting.sent.is_none() && !waiting.durable;
+        self.reports.iter().find(|(_, waiting)| waits(waiting)).map(|(&target, _)| target)
+    }
+}
+
+impl Connection {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            outbound: VecDeque::new(),
+            session: None,
+            pace: Pace::default(),
+            serial: Serial::default(),
+            arriving: None,
+            arrived: BTreeMap::new(),
+            arrived_bytes: 0,
+            caught_up: true,
+            heard_at: now,
+            beat_at: now,
+            report_at: now,
+        }
+    }
+}
+
+enum Progress {
+    Partial(Arriving),
+    Whole(Digest, Vec<u8>),
+}
+
+impl Arriving {
+    fn start(piece: &Piece) -> Self {
+        Self { digest: piece.digest, bytes_total: piece.bytes_total as usize, bytes: Vec::new() }
+    }
+
+    fn with(mut self, piece: &Piece) -> Result<Progress, Violation> {
+        let fits = piece.offset as usize == self.bytes.len()
+            && piece.bytes_total as usize == self.bytes_total
+            && self.bytes_total <= OBJECT_BYTES_MAX
+            && self.bytes.len() + piece.bytes.len() <= self.bytes_total
+            && !piece.bytes.is_empty();
+        if !fits {
+            return Err(Violation::Pieces(piece.digest));
+        }
+        self.bytes.extend_from_slice(&piece.bytes);
+        if self.bytes.len() < self.bytes_total {
+            return Ok(Progress::Partial(self));
+        }
+        Ok(Progress::Whole(self.digest, self.bytes))
+    }
+}
+
+fn objects_of(assignment: &Assignment) -> impl Iterator<Item = Digest> + '_ {
+    assignment.manifest.entries().iter().map(|entry| entry.digest)
+}

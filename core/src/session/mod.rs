@@ -1,0 +1,224 @@
+//! The conversation of one agent with the hub: the messages, and both ends as state machines.
+//!
+//! Each end is fed with messages and the time, and asked for messages and the next wake-up. Neither opens a socket, so a
+//! connection that drops in the middle of a hand-over is a unit test. What waits, waits here, where newer replaces older.
+
+pub mod agent;
+pub mod hub;
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use crate::bundle::Manifest;
+use crate::report::Report;
+use crate::{Digest, Generation, Name, ObjectKey, Serial, SessionNumber, TargetId};
+
+/// The protocol's number. A hub speaks every one that a released agent speaks.
+pub const PROTOCOL: u32 = 1;
+
+/// Bytes of objects in one frame: a Desired that is newer never waits for more than this.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// How often an agent beats, and how long either end stands silence. The hub says them in its Welcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    pub beat: SignedDuration,
+    pub deadline: SignedDuration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { beat: SignedDuration::from_secs(15), deadline: SignedDuration::from_secs(25) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentMessage {
+    Hello(Hello),
+    Report(Serial, Report),
+    Beat,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HubMessage {
+    Welcome(Welcome),
+    Objects(Vec<Piece>),
+    Desired(Desired),
+    Ack(Serial),
+}
+
+/// The first message of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    pub protocol: u32,
+    /// Of the agent's program.
+    pub version: String,
+    /// Made anew at each start of the agent's process.
+    pub boot: Uuid,
+    /// [`root`] of what the hub last listed to this process.
+    pub root: Digest,
+    /// The last report that a hub acknowledged to this process.
+    pub acked: Option<(SessionNumber, Serial)>,
+    pub facts: BTreeMap<String, String>,
+}
+
+/// The first message of the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Welcome {
+    pub session: SessionNumber,
+    pub want: Want,
+    pub pace: Pace,
+}
+
+/// Which reports the hub wants first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Those that were not acknowledged.
+    Unacked,
+    /// One for each target: a new process, or a hub whose rows are older than what it acknowledged.
+    All,
+}
+
+/// A part of a compressed object. The parts of an object come in order and without gaps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Of the object, uncompressed.
+    pub digest: Digest,
+    /// Of the compressed object.
+    pub bytes_total: u32,
+    pub offset: u32,
+    pub bytes: Vec<u8>,
+}
+
+/// What the cluster is to run, as a difference to what was listed before in this session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// Nothing was listed before, or it no longer counts: this is all of it. What the agent holds and this does not
+    /// name is kept and reported as unlisted: absence never means delete.
+    pub complete: bool,
+    pub assignments: Vec<Assignment>,
+}
+
+/// What one cluster is to run for one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    pub target: TargetId,
+    pub name: Name,
+    pub generation: Generation,
+    pub action: Action,
+    pub manifest: Manifest,
+    /// Which earlier objects of this target the plan allows to be deleted once the new ones are healthy.
+    pub prunable: Vec<ObjectKey>,
+    pub options: SyncOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    Apply,
+    /// A tombstone: delete what this target owns here.
+    Delete,
+    /// A tombstone: forget it, and leave the objects.
+    Orphan,
+}
+
+impl Action {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Delete => "delete",
+            Self::Orphan => "orphan",
+        }
+    }
+}
+
+impl std::str::FromStr for Action {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Apply, Self::Delete, Self::Orphan]
+            .into_iter()
+            .find(|action| action.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is not an action"))
+    }
+}
+
+/// How an agent keeps a target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SyncOptions {
+    pub prune: Prune,
+    pub drift: DriftMode,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Prune {
+    #[default]
+    AfterHealthy,
+    AfterApply,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DriftMode {
+    #[default]
+    Correct,
+    Warn,
+    Ignore,
+}
+
+/// What makes an assignment another one, in short: it stands in the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    pub target: TargetId,
+    pub generation: Generation,
+    pub action: Action,
+    pub digest: Digest,
+}
+
+impl Assignment {
+    pub fn listed(&self) -> Listed {
+        Listed { target: self.target, generation: self.generation, action: self.action, digest: self.manifest.digest() }
+    }
+}
+
+/// The hash of a whole desired state: equal roots mean that nothing has to be said.
+pub fn root(listed: impl IntoIterator<Item = Listed>) -> Digest {
+    let mut listed: Vec<_> = listed.into_iter().collect();
+    listed.sort_unstable();
+    let mut bytes = Vec::with_capacity(listed.len() * 57);
+    for line in listed {
+        bytes.extend_from_slice(line.target.as_uuid().as_bytes());
+        bytes.extend_from_slice(&line.generation.get().to_be_bytes());
+        bytes.push(line.action as u8);
+        bytes.extend_from_slice(line.digest.as_bytes());
+    }
+    Digest::of(&bytes)
+}
+
+/// The other end did what the protocol does not allow; the connection ends and starts anew.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Violation {
+    #[error("the first message was not a Hello")]
+    NoHello,
+    #[error("the first message was not a Welcome")]
+    NoWelcome,
+    #[error("a second Hello or Welcome")]
+    Repeated,
+    #[error("protocol {theirs} is not spoken here, only {PROTOCOL}")]
+    Protocol { theirs: u32 },
+    #[error("silent for longer than {0:#}")]
+    Silent(SignedDuration),
+    #[error("object {0:?} came in pieces that do not fit together")]
+    Pieces(Digest),
+    #[error("object {0:?} does not have that digest")]
+    Mismatch(Digest),
+    #[error("target {target} names object {object:?}, which never came")]
+    Missing { target: TargetId, object: Digest },
+    #[error("report {0} was acknowledged and never sent")]
+    Unsent(Serial),
+    #[error("more objects came than an agent holds")]
+    TooMuch,
+}

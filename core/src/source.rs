@@ -1,0 +1,70 @@
+//! What of fetching is a decision: which ref a target means, and what counts as a new revision.
+
+use crate::api::GitRef;
+
+/// The full name of a ref, or of a commit: how a revision's row names where it was seen.
+pub fn full_name(reference: &GitRef) -> String {
+    match reference {
+        GitRef::Branch(name) => format!("refs/heads/{name}"),
+        GitRef::Tag(name) => format!("refs/tags/{name}"),
+        GitRef::Commit(id) => id.clone(),
+    }
+}
+
+/// Whether Git could have such a ref; `git check-ref-format`'s rules, so that no name is an option, a path upwards or
+/// a control sequence.
+pub fn is_valid(reference: &GitRef) -> bool {
+    match reference {
+        GitRef::Branch(name) | GitRef::Tag(name) => is_valid_name(name),
+        GitRef::Commit(id) => id.len() == 40 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+    }
+}
+
+fn is_valid_name(name: &str) -> bool {
+    let part_is_valid = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    let refused = |character: char| character.is_control() || " ~^:?*[\\".contains(character);
+    name.len() <= 250
+        && !name.starts_with('-')
+        && !name.ends_with('.')
+        && !name.contains("..")
+        && !name.contains("@{")
+        && name != "@"
+        && !name.chars().any(refused)
+        && name.split('/').all(part_is_valid)
+}
+
+/// Whether a target's path may be looked up in a tree: relative, downwards, plain.
+pub fn is_valid_path(path: &str) -> bool {
+    let part_is_valid = |part: &str| {
+        !part.is_empty() && part != "." && part != ".." && !part.eq_ignore_ascii_case(".git") && !part.contains('\\')
+    };
+    path.is_empty() || (path.len() <= 1024 && !path.chars().any(char::is_control) && path.split('/').all(part_is_valid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_git_would_refuse_are_refused() {
+        for name in ["main", "release/1.2", "feature/a@b", "v1"] {
+            assert!(is_valid(&GitRef::Branch(name.to_owned())), "{name}");
+        }
+        for name in
+            ["", "--output=x", "../x", "a..b", "a b", "a\nb", "a/", "/a", "a.lock", "a~1", "x@{1}", "refs/.hidden"]
+        {
+            assert!(!is_valid(&GitRef::Branch(name.to_owned())), "{name}");
+        }
+        assert!(!is_valid(&GitRef::Commit("main".to_owned())));
+    }
+
+    #[test]
+    fn paths_lead_only_downwards() {
+        for path in ["", "shop", "apps/shop/base"] {
+            assert!(is_valid_path(path), "{path}");
+        }
+        for path in ["/etc", "../x", "a/../b", "a//b", "./a", "a/", ".git/config", "a\\b", "a\0b", ".GIT"] {
+            assert!(!is_valid_path(path), "{path}");
+        }
+    }
+}

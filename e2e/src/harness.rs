@@ -1,0 +1,565 @@
+//! What an end-to-end test stands on: a scene of its own on clusters that all tests share.
+//!
+//! A scene has its own database, hub, Git server, namespaces, and agents, so that tests run beside each other; all of it
+//! is gone when the test ends, however it ends. The clusters, their etcd and Postgres are the run's. Who stops a server of
+//! a cluster uses the third, alone: [`Scene::run_alone_on_third`].
+//! Neighbours: `environment` starts what is shared and says where it is.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use futures_util::FutureExt as _;
+use futures_util::future::{join_all, try_join_all};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::sync::RwLock;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use url::Url;
+use uuid::Uuid;
+
+use crate::agent::{self, AgentPlace, Registered};
+use crate::api::{Api, Reply};
+use crate::controlplane::ApiServer;
+use crate::environment::programs_folder;
+use crate::git_server::{GitRepo, GitServer, GitServerOptions, WorkTree};
+use crate::hub::{self, HubOptions, Ports};
+use crate::kubectl::Kubectl;
+use crate::process::Child;
+use crate::stack::is_connected;
+use crate::{install_crypto, ports, postgres};
+
+/// For what takes a second alone: eight tests share two cores.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+const CLI_DEADLINE: Duration = Duration::from_secs(90);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The repo of a scene, by this name in Git and in the hub.
+pub const REPO: &str = "apps";
+/// An agent that is gone is missed within seconds, and one on a busy machine is not.
+const PACE: [&str; 4] = ["--beat-ms=1000", "--deadline-ms=5000", "--offline-after-ms=5000", "--grace-ms=5000"];
+/// Whoever uses the third cluster reads; whoever stops a part of it writes.
+static THIRD: RwLock<()> = RwLock::const_new(());
+
+/// What all tests share.
+#[derive(Debug, Clone)]
+pub struct Env {
+    pub database_url: Url,
+    /// From cluster 1 on.
+    pub kubeconfigs: Vec<PathBuf>,
+    /// The folder of the programs under test.
+    pub programs: PathBuf,
+    /// Where the shared processes are written down.
+    pub state: PathBuf,
+}
+
+impl Env {
+    /// As `./dev test` exports it.
+    ///
+    /// # Panics
+    /// When it is not there, with what to run.
+    pub fn from_environment() -> Self {
+        Self::read().unwrap_or_else(|error| {
+            panic!("{error:#}; run `./dev test e2e NAME`, which starts what the end-to-end tests need")
+        })
+    }
+
+    fn read() -> Result<Self> {
+        let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
+        let clusters: usize = variable("BELLWETHER_TEST_CLUSTERS")?.parse()?;
+        let kubeconfig = |number| variable(&format!("KUBECONFIG_{number}")).map(PathBuf::from);
+        Ok(Self {
+            database_url: variable("DATABASE_URL")?.parse()?,
+            kubeconfigs: (1..=clusters).map(kubeconfig).collect::<Result<_>>()?,
+            programs: programs_folder()?,
+            state: variable("BELLWETHER_TEST_STATE")?.into(),
+        })
+    }
+
+    fn kubeconfig(&self, cluster: usize) -> Result<&Path> {
+        let found = cluster.checked_sub(1).and_then(|index| self.kubeconfigs.get(index));
+        found.map(PathBuf::as_path).with_context(|| format!("there is no cluster {cluster}"))
+    }
+
+    /// The API server of a shared cluster, for tests that stop it.
+    pub async fn api_server(&self, cluster: usize) -> Result<ApiServer> {
+        ApiServer::find(&self.state, cluster, self.kubeconfig(cluster)?).await
+    }
+}
+
+/// A test's own hub, as a process.
+#[derive(Debug)]
+pub struct Hub {
+    process: Child,
+    data: PathBuf,
+}
+
+impl Hub {
+    async fn start(options: &HubOptions) -> Result<(Self, Api)> {
+        let mut hub = Self { process: hub::launch(options).start_child()?, data: options.data.clone() };
+        let endpoints = hub.wait_until_ready().await?;
+        Ok((hub, Api::of_hub(endpoints.api, &options.data)?))
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<hub::Endpoints> {
+        let deadline = Instant::now() + hub::START_DEADLINE;
+        loop {
+            if let Some(endpoints) = hub::find_endpoints(&self.data) {
+                return Ok(endpoints);
+            }
+            ensure!(self.process.is_alive(), "the hub ended:\n{}", self.process.log());
+            ensure!(Instant::now() < deadline, "the hub is not ready:\n{}", self.process.log());
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    pub async fn kill9(&mut self) -> Result<()> {
+        self.process.kill9().await
+    }
+
+    /// Starts it again on its data and its ports, and waits until it serves.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.process.kill9().await?;
+        hub::forget_endpoints(&self.data)?;
+        self.process.restart().await?;
+        self.wait_until_ready().await.map(|_| ())
+    }
+
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+/// What a program of ours answered.
+#[derive(Debug, Clone)]
+pub struct CliOutput {
+    pub command: String,
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl CliOutput {
+    /// The same, once it ended with this code.
+    pub fn ended_with(self, code: i32) -> Result<Self> {
+        ensure!(
+            self.code == code,
+            "{} ended with {}, not {code}:\n{}{}",
+            self.command,
+            self.code,
+            self.stdout,
+            self.stderr
+        );
+        Ok(self)
+    }
+
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.stdout)
+            .with_context(|| format!("{} printed no JSON:\n{}", self.command, self.stdout))
+    }
+
+    /// Whether a person reads all of these.
+    pub fn tells(&self, words: &[&str]) -> Result<()> {
+        for word in words {
+            ensure!(self.stderr.contains(word), "{} does not say `{word}`:\n{}", self.command, self.stderr);
+        }
+        Ok(())
+    }
+}
+
+/// One test's world.
+#[derive(Debug)]
+pub struct Scene {
+    pub env: Env,
+    pub hub: Hub,
+    pub api: Api,
+    pub git: GitServer,
+    pub repo: GitRepo,
+    pub tree: WorkTree,
+    /// By the number of their cluster; in the hub it is called `c1`.
+    pub agents: BTreeMap<usize, Child>,
+    /// Made in every cluster of the scene, for the test's objects.
+    pub namespace: String,
+    /// Where the agents are installed.
+    pub install_namespace: String,
+    /// Part of every name that others could see.
+    id: String,
+    folder: TempDir,
+    webhook_secret: Option<String>,
+}
+
+impl Scene {
+    /// Runs a test in a scene with agents joined in these clusters, and takes the scene down, however the test ends.
+    pub async fn run(clusters: &[usize], test: impl AsyncFnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let _third = if clusters.contains(&3) { Some(THIRD.read().await) } else { None };
+        Self::run_held(clusters, test).await
+    }
+
+    /// The same, on the third cluster and others, while no other test uses the third.
+    pub async fn run_alone_on_third(clusters: &[usize], test: impl AsyncFnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let _third = THIRD.write().await;
+        Self::run_held(clusters, test).await
+    }
+
+    async fn run_held(clusters: &[usize], test: impl AsyncFnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        install_crypto();
+        let env = Env::from_environment();
+        let id = Uuid::new_v4().simple().to_string()[..8].to_owned();
+        let ended = match Self::start(&env, &id, clusters).await {
+            Ok(mut scene) => {
+                let ended = AssertUnwindSafe(test(&mut scene)).catch_unwind().await;
+                if !matches!(ended, Ok(Ok(()))) {
+                    scene.tell_logs();
+                }
+                scene.end_processes().await;
+                ended
+            }
+            Err(error) => Ok(Err(error.context("the scene cannot be set"))),
+        };
+        clean(&env, &id).await?;
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    async fn start(env: &Env, id: &str, clusters: &[usize]) -> Result<Self> {
+        for &cluster in clusters {
+            env.kubeconfig(cluster)?;
+        }
+        let folder = tempfile::Builder::new().prefix(&format!("bw-{id}-")).tempdir()?;
+        let git = GitServer::start(folder.path().join("git"), GitServerOptions::default()).await?;
+        let repo = git.create_repo(REPO).await?;
+        let tree = git.work_tree(&repo, folder.path().join("tree")).await?;
+        let database = postgres::create_database(&env.database_url, &database_name(id)).await?;
+        let options = HubOptions {
+            state: folder.path().to_owned(),
+            programs: env.programs.clone(),
+            data: folder.path().join("hub"),
+            database: Some(database),
+            ports: Ports { api: ports::free()?, agents: ports::free()? },
+            flags: PACE.map(str::to_owned).to_vec(),
+        };
+        let (hub, api) = Hub::start(&options).await?;
+        let mut scene = Self {
+            env: env.clone(),
+            hub,
+            api,
+            git,
+            repo,
+            tree,
+            agents: BTreeMap::new(),
+            namespace: format!("app-{id}"),
+            install_namespace: format!("bw-{id}"),
+            id: id.to_owned(),
+            folder,
+            webhook_secret: None,
+        };
+        scene.join(clusters).await?;
+        Ok(scene)
+    }
+
+    /// Registers these clusters, installs their agents, and waits until they are connected.
+    pub async fn join(&mut self, clusters: &[usize]) -> Result<()> {
+        let joined = try_join_all(clusters.iter().map(|&cluster| self.start_agent_of(cluster))).await?;
+        self.agents.extend(clusters.iter().copied().zip(joined));
+        try_join_all(clusters.iter().map(|&cluster| self.wait_until_connected(cluster))).await?;
+        Ok(())
+    }
+
+    async fn start_agent_of(&self, cluster: usize) -> Result<Child> {
+        self.create_namespace(cluster, &self.namespace).await?;
+        let registered = self.register(cluster).await?;
+        self.start_agent(cluster, &registered).await
+    }
+
+    /// As `c1`, with the labels `cluster` (its name) and `ring` (`canary` for the first, else `stable`).
+    pub async fn register(&self, cluster: usize) -> Result<Registered> {
+        let name = format!("c{cluster}");
+        let ring = if cluster == 1 { "canary" } else { "stable" };
+        agent::register(&self.api, &name, &json!({"cluster": name, "ring": ring}), &self.install_namespace).await
+    }
+
+    /// Installs an agent with this manifest, whichever cluster it was made for.
+    pub async fn start_agent(&self, cluster: usize, registered: &Registered) -> Result<Child> {
+        let place = AgentPlace {
+            name: &format!("agent-{cluster}"),
+            state: self.folder.path(),
+            programs: &self.env.programs,
+            kubectl: &self.kubectl_of(cluster)?,
+            namespace: &self.install_namespace,
+        };
+        agent::install(&place, registered).await?.start_child()
+    }
+
+    pub async fn wait_until_connected(&self, cluster: usize) -> Result<()> {
+        let name = format!("c{cluster}");
+        eventually(PATIENCE, &format!("{name} is connected"), async || {
+            ensure!(is_connected(&self.api, &name).await?, "it is not");
+            Ok(())
+        })
+        .await
+    }
+
+    /// The agent of a cluster that has one.
+    pub fn agent(&mut self, cluster: usize) -> Result<&mut Child> {
+        self.agents.get_mut(&cluster).with_context(|| format!("cluster {cluster} has no agent"))
+    }
+
+    /// Runs `bellwether` against this scene's hub.
+    pub async fn cli(&self, args: &[&str]) -> Result<CliOutput> {
+        let mut command = Command::new(self.env.programs.join("bellwether"));
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .env("BELLWETHER_URL", self.api.url.as_str())
+            .env("BELLWETHER_TOKEN", &self.api.token)
+            .env("BELLWETHER_CA", &self.api.ca)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let shown = format!("bellwether {}", args.join(" "));
+        let output = timeout(CLI_DEADLINE, command.output())
+            .await
+            .with_context(|| format!("{shown} did not end within {CLI_DEADLINE:?}"))?
+            .with_context(|| format!("{shown} does not start"))?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let code = output.status.code().with_context(|| format!("{shown} was killed"))?;
+        Ok(CliOutput { command: shown, code, stdout: text(output.stdout), stderr: text(output.stderr) })
+    }
+
+    /// `bellwether apply -f` of a file with this text.
+    pub async fn apply(&self, file: &str, text: &str) -> Result<CliOutput> {
+        fs::write(self.folder.path().join(file), text)?;
+        self.cli(&["apply", "-f", file]).await
+    }
+
+    /// A target of the scene's repo, folder and namespace: in all its clusters at once, or as `more` says otherwise.
+    pub async fn apply_target(&self, name: &str, more: &str) -> Result<CliOutput> {
+        self.apply(&format!("{name}.yaml"), &self.target(name, more)).await
+    }
+
+    /// `more` is the rest of the spec, with two spaces before each line.
+    pub fn target(&self, name: &str, more: &str) -> String {
+        let namespace = &self.namespace;
+        let rollout = if more.contains("rollout:") { "" } else { "  rollout: {waves: [{name: all}]}\n" };
+        format!(
+            "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {{name: {name}}}\nspec:\n  repo: {REPO}\n  path: {name}\n  \
+             namespace: {namespace}\n{rollout}{more}"
+        )
+    }
+
+    /// Lets the hub watch the scene's repo. Push something first: it waits until the hub has seen it.
+    pub async fn add_repo(&mut self) -> Result<()> {
+        // Hours between two looks: what is seen was told by a webhook.
+        self.add_repo_polled(7200).await
+    }
+
+    /// The same, with a look every so many seconds.
+    pub async fn add_repo_polled(&mut self, seconds: u32) -> Result<()> {
+        let seconds = seconds.to_string();
+        let args = ["repo", "add", REPO, self.repo.url.as_str(), "--poll-seconds", &seconds, "-o", "json"];
+        let created = self.cli(&args).await?.ended_with(0)?.json()?;
+        let secret = created["webhookSecret"].as_str().with_context(|| format!("no webhook secret in {created}"))?;
+        self.webhook_secret = Some(secret.to_owned());
+        Ok(())
+    }
+
+    /// Writes files, commits and pushes them to `main`; the hub is told by a webhook when it knows the repo.
+    pub async fn push(&self, files: &[(&str, &str)]) -> Result<String> {
+        let commit = self.push_quietly(files).await?;
+        if self.webhook_secret.is_some() {
+            let reply = self.send_webhook().await?;
+            ensure!(reply.status == 202, "the webhook was answered with {reply:?}");
+        }
+        Ok(commit)
+    }
+
+    /// The same, without a webhook.
+    pub async fn push_quietly(&self, files: &[(&str, &str)]) -> Result<String> {
+        for (path, content) in files {
+            self.tree.write(path, content)?;
+        }
+        self.tree.commit("a change").await?;
+        Ok(self.tree.push().await?.commit)
+    }
+
+    pub async fn send_webhook(&self) -> Result<Reply> {
+        let body = "{}";
+        let secret = self.webhook_secret.as_deref().context("the repo is not added yet")?;
+        let signature = hex::encode(hmac_sha256(secret.as_bytes(), body.as_bytes()));
+        self.send_webhook_signed(&format!("sha256={signature}")).await
+    }
+
+    pub async fn send_webhook_signed(&self, signature: &str) -> Result<Reply> {
+        self.api.send_webhook(&format!("/hooks/v1/{REPO}"), "{}", signature).await
+    }
+
+    pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Reply> {
+        self.api.send(method, path, body).await
+    }
+
+    pub async fn kubectl(&self, cluster: usize, args: &[&str]) -> Result<String> {
+        self.kubectl_of(cluster)?.run(args).await
+    }
+
+    fn kubectl_of(&self, cluster: usize) -> Result<Kubectl> {
+        kubectl_of(&self.env, cluster, &self.folder.path().join("kubectl-cache"))
+    }
+
+    pub async fn create_namespace(&self, cluster: usize, name: &str) -> Result<()> {
+        self.kubectl(cluster, &["create", "namespace", name]).await.map(|_| ())
+    }
+
+    /// A name for something that no other test has, and that is removed with the scene when it is a namespace.
+    pub fn own(&self, name: &str) -> String {
+        format!("{name}-{}", self.id)
+    }
+
+    /// A value of a ConfigMap in the scene's namespace.
+    pub async fn value(&self, cluster: usize, config_map: &str, key: &str) -> Result<String> {
+        let path = format!("jsonpath={{.data.{key}}}");
+        self.kubectl(cluster, &["get", "configmap", config_map, "-n", &self.namespace, "-o", &path]).await
+    }
+
+    pub async fn wait_for_value(&self, cluster: usize, config_map: &str, key: &str, wanted: &str) -> Result<()> {
+        eventually(PATIENCE, &format!("{config_map} of c{cluster} has {key}={wanted}"), async || {
+            let value = self.value(cluster, config_map, key).await?;
+            ensure!(value == wanted, "it has {key}={value}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until `bellwether status` ends with 0, at this commit wherever something runs.
+    pub async fn wait_until_healthy(&self, commit: &str) -> Result<Value> {
+        eventually(PATIENCE, &format!("all is healthy at {commit}"), async || {
+            let status = self.cli(&["status", "-o", "json"]).await?.ended_with(0)?.json()?;
+            let rows = status["rows"].as_array().filter(|rows| !rows.is_empty()).context("nothing runs")?;
+            ensure!(rows.iter().all(|row| row["commit"] == commit), "{status:#}");
+            Ok(status)
+        })
+        .await
+    }
+
+    /// Waits until the agent of a cluster says this of an object, and answers its line.
+    pub async fn wait_for_outcome(&self, cluster: usize, object: &str, outcome: &str) -> Result<Value> {
+        eventually(PATIENCE, &format!("{object} of c{cluster} is {outcome}"), async || {
+            let document = self.api.fetch(&format!("/api/v1/clusters/c{cluster}")).await?;
+            let targets = document["status"]["targets"].as_array().cloned().unwrap_or_default();
+            let lines = targets.iter().filter_map(|target| target["lines"].as_array()).flatten();
+            let line = lines.into_iter().find(|line| line["name"] == object && line["outcome"] == outcome);
+            line.cloned().with_context(|| format!("{document:#}"))
+        })
+        .await
+    }
+
+    fn tell_logs(&self) {
+        let agents = self.agents.iter().map(|(cluster, agent)| (format!("the agent of c{cluster}"), agent.log()));
+        let hub = ("the hub".to_owned(), self.hub.log());
+        for (who, log) in std::iter::once(hub).chain(agents) {
+            // Through the test harness' own capture, so that it stands with this test's failure.
+            #[expect(clippy::print_stderr, reason = "what a failed test says of itself")]
+            {
+                eprintln!("--- {who} wrote last:\n{log}");
+            }
+        }
+    }
+
+    /// Agents first: a hub that is gone is nothing that they should tell of in the clusters.
+    async fn end_processes(mut self) {
+        for agent in self.agents.values_mut() {
+            // An agent that is gone already is what a test may leave.
+            let _ = agent.kill9().await;
+        }
+        let _ = self.hub.kill9().await;
+    }
+}
+
+fn kubectl_of(env: &Env, cluster: usize, cache: &Path) -> Result<Kubectl> {
+    Ok(Kubectl {
+        program: env.state.join("bin/kubectl"),
+        kubeconfig: env.kubeconfig(cluster)?.to_owned(),
+        cache: cache.to_owned(),
+    })
+}
+
+fn database_name(id: &str) -> String {
+    format!("bw_{id}")
+}
+
+/// Drops what a scene made in what is shared. Namespaces go by themselves then, in a while.
+async fn clean(env: &Env, id: &str) -> Result<()> {
+    let cache = tempfile::tempdir()?;
+    let clusters =
+        join_all((1..=env.kubeconfigs.len()).map(|cluster| clean_cluster(env, cluster, id, cache.path()))).await;
+    postgres::drop_database(&env.database_url, &database_name(id)).await?;
+    clusters.into_iter().collect()
+}
+
+async fn clean_cluster(env: &Env, cluster: usize, id: &str, cache: &Path) -> Result<()> {
+    let kubectl = kubectl_of(env, cluster, cache)?;
+    let listed = kubectl.run(&["get", "namespaces,clusterroles,clusterrolebindings", "-o", "name"]).await;
+    // A test on the third cluster may have stopped it for good; then there is nothing that could be in anybody's way.
+    let Ok(names) = listed else { return Ok(()) };
+    let suffix = format!("-{id}");
+    let ours: Vec<&str> = names.lines().filter(|name| name.ends_with(&suffix)).collect();
+    if ours.is_empty() {
+        return Ok(());
+    }
+    kubectl.run(&[&["delete", "--wait=false", "--ignore-not-found"], ours.as_slice()].concat()).await?;
+    Ok(())
+}
+
+/// Looks until it sees what it wants. An error of the look says what it saw instead; the last is told at the deadline.
+pub async fn eventually<T>(patience: Duration, what: &str, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + patience;
+    let mut last = None;
+    while Instant::now() < deadline {
+        match timeout_at(deadline, look()).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => break,
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    match last {
+        Some(error) => bail!("{what}: not within {patience:?}; last: {error:#}"),
+        None => bail!("{what}: the first look did not end within {patience:?}"),
+    }
+}
+
+/// Written out, so that the hub's is checked against another than itself.
+fn hmac_sha256(key: &[u8], message: &[u8]) -> Vec<u8> {
+    const BLOCK_BYTES: usize = 64;
+    let mut block = if key.len() > BLOCK_BYTES { Sha256::digest(key).to_vec() } else { key.to_vec() };
+    block.resize(BLOCK_BYTES, 0);
+    let padded = |pad: u8| block.iter().map(|byte| byte ^ pad).collect::<Vec<_>>();
+    let inner = Sha256::digest([padded(0x36).as_slice(), message].concat());
+    Sha256::digest([padded(0x5c).as_slice(), inner.as_slice()].concat()).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4231, case 2.
+    #[test]
+    fn a_signature_is_an_hmac() {
+        let signature = hmac_sha256(b"Jefe", b"what do ya want for nothing?");
+
+        assert_eq!(hex::encode(signature), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    }
+
+    #[tokio::test]
+    async fn what_never_comes_is_told_with_what_was_seen_last() {
+        let refused =
+            eventually(Duration::from_millis(120), "it rains", async || bail!("the sun shines") as Result<()>).await;
+
+        let text = refused.expect_err("it never comes").to_string();
+        assert!(text.contains("it rains") && text.contains("the sun shines"), "{text}");
+    }
+}

@@ -1,0 +1,74 @@
+//! One transaction of a stage or a handler: rows, work and audit entries that commit together.
+//!
+//! Whoever sees a work row sees what it announces. Stages of this process are woken after the commit, never before, and
+//! never when it failed.
+
+use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
+
+use bellwether_core::audit::Event;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::store::work::Stage;
+use crate::store::{self, Connection, Pool, StoreError, Transaction};
+use crate::wakes::Wakes;
+
+pub(crate) struct Change<'a> {
+    transaction: Transaction,
+    wakes: &'a Wakes,
+    woken: BTreeSet<Stage>,
+    audited: bool,
+}
+
+impl<'a> Change<'a> {
+    pub(crate) async fn begin(pool: &Pool, wakes: &'a Wakes) -> Result<Self, StoreError> {
+        let transaction = store::begin(pool).await?;
+        Ok(Self { transaction, wakes, woken: BTreeSet::new(), audited: false })
+    }
+
+    /// Tells a stage to look at these subjects, now or later.
+    pub(crate) async fn tell(
+        &mut self,
+        stage: Stage,
+        keys: &[Uuid],
+        due_at: Timestamp,
+        trace_id: Option<&str>,
+    ) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.woken.insert(stage);
+        store::work::append(&mut self.transaction, stage, keys, due_at, trace_id).await
+    }
+
+    pub(crate) async fn audit(&mut self, event: &Event) -> Result<(), StoreError> {
+        self.audited = true;
+        store::audit::append(&mut self.transaction, event).await
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        self.transaction.commit().await?;
+        for stage in self.woken {
+            self.wakes.wake(stage);
+        }
+        if self.audited {
+            self.wakes.wake_sealer();
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Change<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Change<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.transaction
+    }
+}

@@ -1,0 +1,126 @@
+//! How a hub is run: one struct, parsed once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use bellwether_core::session::Pace;
+use clap::Parser;
+use jiff::SignedDuration;
+use secrecy::SecretString;
+
+/// The Bellwether hub: fetches Git, renders, and rolls changes out over a fleet of Kubernetes clusters.
+#[derive(Debug, Parser)]
+#[command(name = "bellwether-hub", version)]
+pub struct Config {
+    /// Where the hub keeps its files: mirrors of repos, the first admin token, its private Postgres
+    #[arg(long, env = "BELLWETHER_DATA", default_value = "/var/lib/bellwether", value_name = "DIR")]
+    pub(crate) data: PathBuf,
+
+    /// Postgres 15 or later, as postgres://USER@HOST/DATABASE; without it the hub starts a private one in its data folder
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+
+    /// The folder of the Postgres programs for the private server, such as /usr/lib/postgresql/15/bin
+    #[arg(long, env = "BELLWETHER_POSTGRES_BIN", value_name = "DIR")]
+    pub(crate) postgres_bin: Option<PathBuf>,
+
+    /// The private Postgres forgets its last writes when the machine crashes; for tests
+    #[arg(long, hide = true)]
+    pub(crate) unsafe_no_fsync: bool,
+
+    /// Where the REST API listens
+    #[arg(long, env = "BELLWETHER_LISTEN_API", default_value = "127.0.0.1:8443", value_name = "ADDRESS:PORT")]
+    pub(crate) listen_api: SocketAddr,
+
+    /// Where agents connect
+    #[arg(long, env = "BELLWETHER_LISTEN_AGENTS", default_value = "127.0.0.1:8444", value_name = "ADDRESS:PORT")]
+    pub(crate) listen_agents: SocketAddr,
+
+    /// What agents are told to connect to, when it is not the address that the hub listens on
+    #[arg(long, env = "BELLWETHER_PUBLIC_AGENTS_ADDRESS", value_name = "HOST:PORT")]
+    pub(crate) public_agents_address: Option<String>,
+
+    /// Another name of the API in its certificate, besides localhost; may be repeated
+    #[arg(long = "name", env = "BELLWETHER_NAMES", value_delimiter = ',', value_name = "HOST")]
+    pub(crate) names: Vec<String>,
+
+    /// The file with the key that seals secrets at rest: 64 hexadecimal digits; made in the data folder when left out
+    #[arg(long, env = "BELLWETHER_SEAL_KEY_FILE", value_name = "FILE")]
+    pub(crate) seal_key_file: Option<PathBuf>,
+
+    /// That key itself; prefer the file
+    #[arg(long, env = "BELLWETHER_SEAL_KEY", value_name = "HEX", hide_env_values = true)]
+    pub(crate) seal_key: Option<SecretString>,
+
+    /// The agents' image in install manifests
+    #[arg(long, env = "BELLWETHER_AGENT_IMAGE", default_value = concat!("bellwether-agent:", env!("CARGO_PKG_VERSION")))]
+    pub(crate) agent_image: String,
+
+    /// Allow repos over plain http and from files; for tests and demos
+    #[arg(long, env = "BELLWETHER_INSECURE_GIT")]
+    pub(crate) insecure_git: bool,
+
+    /// How logs are written
+    #[arg(long, env = "BELLWETHER_LOG_FORMAT", value_enum, default_value = "pretty")]
+    pub(crate) log_format: LogFormat,
+
+    /// What is logged, such as info or bellwether_hub=debug
+    #[arg(long, env = "BELLWETHER_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log: String,
+
+    /// Milliseconds between two beats of an agent
+    #[arg(long, default_value = "15000", value_parser = clap::value_parser!(u32).range(100..=60_000))]
+    pub(crate) beat_ms: u32,
+
+    /// Milliseconds of silence after which a stream ends
+    #[arg(long, default_value = "25000", value_parser = clap::value_parser!(u32).range(200..=300_000))]
+    pub(crate) deadline_ms: u32,
+
+    /// Milliseconds without a stream after which a cluster is offline for rollouts
+    #[arg(long, default_value = "60000")]
+    pub(crate) offline_after_ms: u32,
+
+    /// Milliseconds after the hub's start before which no cluster is offline
+    #[arg(long, default_value = "60000")]
+    pub(crate) grace_ms: u32,
+
+    /// Minutes that an agent's certificate is good for
+    #[arg(long, default_value = "10080", value_parser = clap::value_parser!(u32).range(1..=525_600))]
+    pub(crate) certificate_minutes: u32,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum LogFormat {
+    Pretty,
+    Json,
+}
+
+impl Config {
+    pub(crate) fn pace(&self) -> Pace {
+        Pace { beat: millis(self.beat_ms), deadline: millis(self.deadline_ms) }
+    }
+
+    pub(crate) fn offline_after(&self) -> SignedDuration {
+        millis(self.offline_after_ms)
+    }
+
+    pub(crate) fn grace(&self) -> SignedDuration {
+        millis(self.grace_ms)
+    }
+
+    pub(crate) fn certificate_lifetime(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(u64::from(self.certificate_minutes) * 60)
+    }
+
+    /// Says what is wrong with settings that only together make sense.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.deadline_ms <= self.beat_ms {
+            return Err(format!("--deadline-ms {} must be more than --beat-ms {}", self.deadline_ms, self.beat_ms));
+        }
+        Ok(())
+    }
+}
+
+fn millis(number: u32) -> SignedDuration {
+    SignedDuration::from_millis(number.into())
+}

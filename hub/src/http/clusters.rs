@@ -1,0 +1,291 @@
+//! Registering clusters, and what is known of them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use bellwether_core::api::{
+    API_VERSION, ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget, List, Metadata, RegisterCluster,
+    RegisteredCluster,
+};
+use bellwether_core::audit::{Event, Subject};
+use bellwether_core::labels::check_labels;
+use bellwether_core::report::{Counts, Verdict};
+use bellwether_core::{ClusterId, LabelSelector, Labels, Name, Version};
+use jiff::{SignedDuration, Timestamp};
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+
+use super::auth::Caller;
+use super::input::{Asked, Body, Named};
+use super::pages;
+use super::problem::Refusal;
+use crate::change::Change;
+use crate::install::{self, Install};
+use crate::store::clusters::Cluster;
+use crate::store::work::Stage;
+use crate::store::{self, Connection, StoreError};
+use crate::{Hub, clock, seal, setup, trust};
+
+/// Where agents are installed when nobody says otherwise.
+const NAMESPACE: &str = "bellwether-system";
+/// How long a join token may be used.
+const TTL_SECONDS: u32 = 3_600;
+const TTL_SECONDS_MAX: u32 = 7 * 24 * 3_600;
+/// Targets in the document of one cluster.
+const TARGETS_MAX: i64 = 10_000;
+
+pub(super) async fn register(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Body(asked): Body<RegisterCluster>,
+) -> Result<(StatusCode, Json<RegisteredCluster>), Refusal> {
+    check_labels(&asked.labels).map_err(|error| Refusal::invalid("label_invalid", error.to_string()))?;
+    let ttl = checked_ttl(asked.ttl_seconds)?;
+    let now = clock::now();
+    let cluster = Cluster {
+        id: ClusterId::new(clock::new_id()),
+        project: hub.project,
+        namespace: asked.namespace.map_or_else(|| NAMESPACE.to_owned(), |namespace| namespace.to_string()),
+        name: asked.name,
+        labels: asked.labels,
+        version: Version::new(1),
+        created_at: now,
+        revoked_at: None,
+    };
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    store::clusters::insert(&mut change, &cluster).await.map_err(|error| match error {
+        StoreError::NameTaken => {
+            Refusal::conflict("cluster_exists", format!("there is a cluster `{}` already", cluster.name))
+                .hint(format!("for a new join token: bellwether cluster reenroll {}", cluster.name))
+        }
+        other => other.into(),
+    })?;
+    let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;
+    let mut event = event(&cluster, &caller, "cluster.registered");
+    event.detail = serde_json::json!({"labels": cluster.labels, "namespace": cluster.namespace});
+    change.audit(&event).await?;
+    change.commit().await?;
+    Ok((StatusCode::CREATED, Json(registered)))
+}
+
+fn checked_ttl(asked: Option<u32>) -> Result<SignedDuration, Refusal> {
+    let seconds = asked.unwrap_or(TTL_SECONDS);
+    if seconds == 0 || seconds > TTL_SECONDS_MAX {
+        return Err(Refusal::invalid("ttl_invalid", "a join token is good for at least a second and at most 7 days"));
+    }
+    Ok(SignedDuration::from_secs(seconds.into()))
+}
+
+async fn hand_out_token(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    cluster: &Cluster,
+    ttl: SignedDuration,
+    now: Timestamp,
+) -> Result<RegisteredCluster, Refusal> {
+    let token = seal::random_token("bwj_");
+    let expires_at = now + ttl;
+    let hash = seal::hash_token(token.expose_secret());
+    store::clusters::insert_enrollment(change, hash, cluster.id, now, expires_at).await?;
+    let fingerprint = hub.authority.fingerprint();
+    let namespace: Name = cluster.namespace.parse().map_err(|_| Refusal::invalid("name_invalid", "the namespace"))?;
+    let manifest = install::manifest(&Install {
+        namespace: &namespace,
+        cluster: &cluster.name,
+        hub: &hub.agents_address,
+        fingerprint: &fingerprint,
+        token: &token,
+        image: &hub.config.agent_image,
+    });
+    Ok(RegisteredCluster {
+        cluster: document(change, cluster, now).await?,
+        token: token.expose_secret().to_owned(),
+        expires_at,
+        ca_fingerprint: fingerprint,
+        hub: hub.agents_address.clone(),
+        manifest,
+    })
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct ListQuery {
+    cursor: Option<String>,
+    limit: Option<u32>,
+    /// `key=value`; more by commas.
+    label: Option<String>,
+}
+
+pub(super) async fn list(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Json<List<ClusterDocument>>, Refusal> {
+    let now = clock::now();
+    let after = query.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
+    let selector = selector(query.label.as_deref())?;
+    let limit = pages::limit(query.limit);
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let clusters = store::clusters::list(&mut db, &after, limit).await?;
+    let mut documents = Vec::with_capacity(clusters.len());
+    for cluster in &clusters {
+        documents.push(document(&mut db, cluster, now).await?);
+    }
+    let mut page = pages::page(documents, limit, |document| pages::encode_cursor(&document.metadata.name));
+    page.items.retain(|document| selector.selects(&document.labels));
+    Ok(Json(page))
+}
+
+fn selector(label: Option<&str>) -> Result<LabelSelector, Refusal> {
+    let mut match_labels = Labels::new();
+    for pair in label.into_iter().flat_map(|text| text.split(',')) {
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Refusal::invalid("label_invalid", format!("`{pair}` is not of the form key=value")))?;
+        match_labels.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(LabelSelector { match_labels, ..LabelSelector::default() })
+}
+
+pub(super) async fn show(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    Named(name): Named,
+) -> Result<Json<ClusterDocument>, Refusal> {
+    let now = clock::now();
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let cluster = find(&mut db, &name).await?;
+    let mut document = document(&mut db, &cluster, now).await?;
+    let placements = store::fleet::list_placements(&mut db, None, Some(cluster.id), TARGETS_MAX, now).await?;
+    document.status.targets = placements
+        .into_iter()
+        .map(|one| ClusterTarget {
+            target: one.target,
+            digest: one.digest,
+            generation: one.generation,
+            applied: one.said.as_ref().is_some_and(|said| said.applied),
+            verdict: one.said.as_ref().map_or(Verdict::Unknown, |said| said.verdict),
+            objects: one.said.as_ref().map_or_else(Counts::default, |said| said.objects),
+            reported_at: one.said.as_ref().map(|said| said.at),
+            lines: one.said.map(|said| said.lines).unwrap_or_default(),
+        })
+        .collect();
+    Ok(Json(document))
+}
+
+pub(super) async fn label(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Named(name): Named,
+    Body(labels): Body<Labels>,
+) -> Result<Json<ClusterDocument>, Refusal> {
+    check_labels(&labels).map_err(|error| Refusal::invalid("label_invalid", error.to_string()))?;
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let cluster = find(&mut change, &name).await?;
+    store::clusters::mark_labels(&mut change, cluster.id, &labels, now).await?;
+    let mut event = event(&cluster, &caller, "cluster.labelled");
+    event.detail = serde_json::json!({"before": cluster.labels, "after": labels});
+    change.audit(&event).await?;
+    let targets = store::targets::list_ids_of_project(&mut change, cluster.project).await?;
+    change.tell(Stage::Bundle, &targets, now, None).await?;
+    let document = document(&mut change, &Cluster { labels, ..cluster }, now).await?;
+    change.commit().await?;
+    Ok(Json(document))
+}
+
+/// The cluster's certificates are refused from now on, and its live stream ends.
+pub(super) async fn revoke(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Named(name): Named,
+) -> Result<StatusCode, Refusal> {
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let cluster = find(&mut change, &name).await?;
+    store::clusters::mark_revoked(&mut change, cluster.id, now).await?;
+    store::certificates::mark_all_revoked(&mut change, cluster.id, now).await?;
+    change.audit(&event(&cluster, &caller, "cluster.revoked")).await?;
+    change.commit().await?;
+    hub.sessions.cut(cluster.id);
+    if let Err(error) = trust::refresh(&hub).await {
+        // The certificate is refused by its row; the handshake refuses it at the next look.
+        tracing::warn!(error = %crate::chain(&error), "could not refresh the revocation list");
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn reenroll(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Named(name): Named,
+) -> Result<(StatusCode, Json<RegisteredCluster>), Refusal> {
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let cluster = find(&mut change, &name).await?;
+    store::clusters::mark_welcome_again(&mut change, cluster.id, now).await?;
+    let ttl = checked_ttl(None)?;
+    let cluster = Cluster { revoked_at: None, ..cluster };
+    let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;
+    change.audit(&event(&cluster, &caller, "cluster.reenrolled")).await?;
+    change.commit().await?;
+    Ok((StatusCode::CREATED, Json(registered)))
+}
+
+/// Forgets a cluster. What runs there goes on running: nothing is deleted in it.
+pub(super) async fn delete(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Named(name): Named,
+) -> Result<StatusCode, Refusal> {
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let cluster = find(&mut change, &name).await?;
+    store::clusters::delete(&mut change, cluster.id).await?;
+    change.audit(&event(&cluster, &caller, "cluster.deleted")).await?;
+    change.commit().await?;
+    hub.sessions.cut(cluster.id);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn find(db: &mut Connection, name: &Name) -> Result<Cluster, Refusal> {
+    store::clusters::find_by_name(db, name).await?.ok_or_else(|| Refusal::not_found("cluster", name))
+}
+
+async fn document(db: &mut Connection, cluster: &Cluster, now: Timestamp) -> Result<ClusterDocument, StoreError> {
+    let attendance = store::fleet::find_attendance(db, cluster.id, now).await?;
+    let phase = match (cluster.revoked_at, attendance.since, attendance.connected) {
+        (Some(_), _, _) => ClusterPhase::Revoked,
+        (None, None, _) => ClusterPhase::Registered,
+        (None, Some(_), true) => ClusterPhase::Connected,
+        (None, Some(_), false) => ClusterPhase::Disconnected,
+    };
+    Ok(ClusterDocument {
+        api_version: API_VERSION.to_owned(),
+        kind: "Cluster".to_owned(),
+        metadata: Metadata {
+            name: cluster.name.clone(),
+            project: setup::PROJECT.parse().ok(),
+            id: Some(cluster.id.as_uuid()),
+            version: Some(cluster.version),
+            created_at: Some(cluster.created_at),
+        },
+        labels: cluster.labels.clone(),
+        status: ClusterStatus {
+            phase,
+            since: cluster.revoked_at.or(attendance.since),
+            agent_version: attendance.agent_version,
+            facts: attendance.facts,
+            certificate_expires_at: attendance.certificate_expires_at,
+            targets: Vec::new(),
+        },
+    })
+}
+
+fn event(cluster: &Cluster, caller: &Caller, action: &'static str) -> Event {
+    let subject = Subject { kind: "cluster".to_owned(), name: cluster.name.to_string() };
+    let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
+    event.cluster = Some(cluster.name.to_string());
+    event
+}

@@ -1,0 +1,73 @@
+//! The REST API: rows → documents, people's wishes → rows. It decides nothing about rollouts.
+//!
+//! Every route under `/api/v1` but none outside it needs a bearer token: the extractor [`auth::Caller`] is how a handler
+//! learns who calls, and a test walks every route without a token.
+
+mod audit;
+mod auth;
+mod clusters;
+mod health;
+mod hooks;
+mod input;
+mod pages;
+mod problem;
+mod repos;
+mod rollouts;
+mod status;
+mod targets;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post, put};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Hub, tls};
+
+/// Specs and certificates are small; a webhook's body is only hashed.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+pub(crate) async fn serve(hub: Arc<Hub>, listener: TcpListener, stop: CancellationToken) {
+    let incoming = tls::incoming(listener, hub.trust.api.clone(), stop.clone());
+    tls::serve_http(incoming, router(hub), stop).await;
+}
+
+fn router(hub: Arc<Hub>) -> Router {
+    let api = Router::new()
+        .route("/whoami", get(auth::whoami))
+        .route("/clusters", get(clusters::list).post(clusters::register))
+        .route("/clusters/{name}", get(clusters::show).delete(clusters::delete))
+        .route("/clusters/{name}/labels", put(clusters::label))
+        .route("/clusters/{name}/revoke", post(clusters::revoke))
+        .route("/clusters/{name}/reenroll", post(clusters::reenroll))
+        .route("/repos", get(repos::list))
+        .route("/repos/{name}", get(repos::show).put(repos::put).delete(repos::delete))
+        .route("/repos/{name}/credential", put(repos::put_credential))
+        .route("/repos/{name}/refresh", post(repos::refresh))
+        .route("/targets", get(targets::list))
+        .route("/targets/{name}", get(targets::show).put(targets::put).delete(targets::delete))
+        .route("/targets/{name}/refresh", post(targets::refresh))
+        .route("/targets/{name}/rollback", post(targets::rollback))
+        .route("/targets/{name}/release", post(targets::release))
+        .route("/rollouts", get(rollouts::list))
+        .route("/rollouts/{id}", get(rollouts::show))
+        .route("/rollouts/{id}/intents", post(rollouts::intend))
+        .route("/status", get(status::show))
+        .route("/audit", get(audit::list))
+        .route("/audit/verify", post(audit::verify))
+        .fallback(problem::no_such_route);
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/hooks/v1/{repo}", post(hooks::generic))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(hub)
+}

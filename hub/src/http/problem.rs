@@ -1,0 +1,95 @@
+//! Refusals, as RFC 9457 problems with a stable code and a hint.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bellwether_core::api::Problem;
+
+use crate::store::StoreError;
+
+/// A refusal on its way to whoever asked.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    hint: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), hint: None }
+    }
+
+    pub(super) fn invalid(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+    }
+
+    pub(super) fn not_found(kind: &str, name: impl std::fmt::Display) -> Self {
+        let code = match kind {
+            "cluster" => "cluster_not_found",
+            "repo" => "repo_not_found",
+            "target" => "target_not_found",
+            _ => "rollout_not_found",
+        };
+        let detail = format!("there is no {kind} `{name}`");
+        Self::new(StatusCode::NOT_FOUND, code, detail).hint(format!("see: bellwether {kind} list"))
+    }
+
+    pub(super) fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(super) fn maybe_hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint;
+        self
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            kind: "about:blank".to_owned(),
+            title: self.status.canonical_reason().unwrap_or("refused").to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            code: self.code.to_owned(),
+            hint: self.hint,
+        };
+        let mut response = (self.status, axum::Json(problem)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// What the database could not do is logged here, and nothing of it is told.
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NameTaken => Self::conflict("name_taken", "the name is taken"),
+            StoreError::InUse => Self::conflict("in_use", "it is still used"),
+            StoreError::Stale { .. } => Self::conflict("changed_meanwhile", "somebody else changed it meanwhile")
+                .hint("read it again, and repeat the change"),
+            other => {
+                tracing::warn!(error = %crate::chain(&other), "a request could not be served");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", "the hub cannot reach its database")
+                    .hint("try again in a moment")
+            }
+        }
+    }
+}
+
+pub(super) async fn no_such_route() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "no_such_route", "there is nothing at this path")
+}
+
+pub(super) async fn wrong_method() -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "this path has no such method")
+}

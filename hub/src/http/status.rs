@@ -1,0 +1,74 @@
+//! What runs where.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use bellwether_core::Name;
+use bellwether_core::api::{NamedCondition, StatusDocument, StatusRow};
+use bellwether_core::report::{Counts, Verdict};
+use serde::Deserialize;
+
+use super::auth::Caller;
+use super::input::Asked;
+use super::problem::Refusal;
+use super::targets;
+use crate::store::fleet::Placement;
+use crate::store::{self, StoreError};
+use crate::{Hub, clock};
+
+/// Rows of one answer; more is asked for by target.
+const ROWS_MAX: i64 = 20_000;
+const REPOS_MAX: i64 = 1_000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct StatusQuery {
+    target: Option<Name>,
+}
+
+pub(super) async fn show(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    Asked(query): Asked<StatusQuery>,
+) -> Result<Json<StatusDocument>, Refusal> {
+    let now = clock::now();
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let shown = match &query.target {
+        Some(name) => vec![targets::find(&mut db, name).await?],
+        None => store::targets::list(&mut db, "", REPOS_MAX).await?,
+    };
+    let only = query.target.as_ref().and_then(|_| shown.first()).map(|target| target.id);
+    let placements = store::fleet::list_placements(&mut db, only, None, ROWS_MAX, now).await?;
+    let mut documents = Vec::with_capacity(shown.len());
+    for target in &shown {
+        documents.push(targets::document_of(&mut db, target).await?);
+    }
+    let mut conditions = Vec::new();
+    for repo in store::repos::list(&mut db, "", REPOS_MAX).await? {
+        if let Some(condition) = store::repos::find_look(&mut db, repo.id).await?.condition {
+            conditions.push(NamedCondition { kind: "Repo".to_owned(), name: repo.name, condition });
+        }
+    }
+    Ok(Json(StatusDocument { targets: documents, rows: placements.into_iter().map(row).collect(), conditions }))
+}
+
+/// A disconnected cluster's health is unknown, whatever it said last.
+fn row(one: Placement) -> StatusRow {
+    let said = one.said.as_ref();
+    let verdict = said.map_or(Verdict::Unknown, |said| said.verdict);
+    let worst = said.and_then(|said| said.lines.first());
+    StatusRow {
+        target: one.target,
+        cluster: one.cluster,
+        connected: one.connected,
+        since: one.since,
+        commit: one.commit,
+        digest: one.digest,
+        applied: said.is_some_and(|said| said.applied),
+        verdict: if one.connected { verdict } else { Verdict::Unknown },
+        objects: said.map_or_else(Counts::default, |said| said.objects),
+        message: worst.map_or_else(String::new, |line| format!("{}: {}", line.key, line.message)),
+        reported_at: said.map(|said| said.at),
+    }
+}

@@ -1,0 +1,236 @@
+//! The hub: the server that stores repos, targets and the audit log, renders, plans rollouts and talks to agents.
+//!
+//! Stages (`source`, `bundle`, `rollout`, `link`, `record`) never call each other: each reads rows, decides with
+//! `bellwether-core`, and writes rows, work and audit entries in one transaction ([`change`]). Everything that is big
+//! has one door: `sqlx` in `store`, `gix` in `source`, `axum` in `http`, `tonic` in `link`, `rcgen` in `ca`.
+
+mod actors;
+mod bundle;
+mod ca;
+mod change;
+mod clock;
+mod config;
+mod http;
+mod install;
+mod link;
+mod logs;
+mod manifests;
+mod metrics;
+mod postgres;
+mod record;
+mod rollout;
+mod seal;
+mod sealer;
+mod setup;
+mod source;
+mod stage;
+mod store;
+#[cfg(test)]
+mod testing;
+mod tls;
+mod trust;
+mod wakes;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_core::ProjectId;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+pub use config::{Config, LogFormat};
+use setup::{Listeners, SetupError};
+
+/// What is in hand may take so long to finish after the first signal.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// How often a hub says that it lives; one that is silent for three of them holds no sessions.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// What every part of a running hub shares.
+pub(crate) struct Hub {
+    pub(crate) id: Uuid,
+    pub(crate) config: Config,
+    pub(crate) installation: Uuid,
+    /// The only project as yet: `default`.
+    pub(crate) project: ProjectId,
+    pub(crate) pool: store::Pool,
+    pub(crate) wakes: wakes::Wakes,
+    pub(crate) seal: seal::Seal,
+    pub(crate) authority: ca::Authority,
+    pub(crate) trust: trust::Trust,
+    pub(crate) mirrors: source::mirrors::Mirrors,
+    pub(crate) sessions: link::Sessions,
+    pub(crate) reports: mpsc::Sender<record::Incoming>,
+    pub(crate) metrics: metrics::Metrics,
+    /// Streams of agents: one task each.
+    pub(crate) tasks: TaskTracker,
+    /// No cluster is called offline before.
+    pub(crate) grace_until: Timestamp,
+    /// What agents are told to connect to.
+    pub(crate) agents_address: String,
+}
+
+impl Hub {
+    /// `installation/project/target`: the owner that a target's objects name.
+    pub(crate) fn owner_of(&self, target: &store::targets::Target) -> String {
+        format!("{}/{}/{}", self.installation, setup::PROJECT, target.name)
+    }
+}
+
+/// Runs a hub until a signal; the exit code tells how it ended.
+pub fn main(config: Config) -> ExitCode {
+    logs::init(&config);
+    // Two providers may be linked; the first to be installed wins, and there is only this call.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return setup::say_failure(&error, None),
+    };
+    let stop = CancellationToken::new();
+    let ended = runtime.block_on(async {
+        let signals = tokio::spawn(watch_signals(stop.clone()));
+        let ended = run(config, stop).await;
+        signals.abort();
+        ended
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => setup::say_failure(&error, error.hint()),
+    }
+}
+
+/// The first signal drains; the second drops everything.
+async fn watch_signals(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    for _ in 0..2 {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if stop.is_cancelled() {
+            tracing::warn!("a second signal: dropping what is in hand");
+            std::process::exit(130);
+        }
+        tracing::info!("a signal: finishing what is in hand");
+        stop.cancel();
+    }
+}
+
+/// Runs a hub until `stop`, or until a part of it fails.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), SetupError> {
+    let (hub, listeners, queue, mut server) = setup::build(config).await?;
+    let parts = run_parts(&hub, listeners, queue, &stop);
+    let mut parts = std::pin::pin!(parts);
+    let ended = tokio::select! {
+        ended = &mut parts => ended,
+        error = database_ended(&mut server) => {
+            stop.cancel();
+            // What is in hand ends with errors of its own; why is known already.
+            let _ = parts.await;
+            Err(error.into())
+        }
+    };
+    let mut db = hub.pool.acquire().await;
+    if let Ok(db) = &mut db {
+        let _ = store::installation::mark_hub_stopped(db, hub.id).await;
+    }
+    drop(db);
+    hub.pool.close().await;
+    if let Some(server) = server {
+        server.stop().await?;
+    }
+    ended
+}
+
+/// When the private Postgres ends by itself; without one, never.
+async fn database_ended(server: &mut Option<postgres::PrivateServer>) -> postgres::PostgresError {
+    match server {
+        Some(server) => server.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One down, all down: half a hub looks healthy and is not.
+async fn run_parts(
+    hub: &Arc<Hub>,
+    listeners: Listeners,
+    queue: mpsc::Receiver<record::Incoming>,
+    stop: &CancellationToken,
+) -> Result<(), SetupError> {
+    let mut parts = JoinSet::new();
+    let spawn = |parts: &mut JoinSet<&'static str>, name, part: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        parts.spawn(async move {
+            part.await;
+            name
+        });
+    };
+    let (one, two) = (|| hub.clone(), || stop.clone());
+    spawn(&mut parts, "source", Box::pin(stage::run_slow(one(), source::Source, two())));
+    spawn(&mut parts, "bundle", Box::pin(stage::run_slow(one(), bundle::Bundle, two())));
+    spawn(&mut parts, "rollout", Box::pin(stage::run_quick(one(), rollout::Rollouts, two())));
+    spawn(&mut parts, "link", Box::pin(link::run(one(), two())));
+    spawn(&mut parts, "record", Box::pin(record::run(one(), queue, two())));
+    spawn(&mut parts, "sealer", Box::pin(sealer::run(one(), two())));
+    spawn(&mut parts, "trust", Box::pin(trust::run(one(), two())));
+    spawn(&mut parts, "beat", Box::pin(beat(one(), two())));
+    spawn(&mut parts, "agents", Box::pin(serve_agents(one(), listeners.agents, two())));
+    spawn(&mut parts, "api", Box::pin(http::serve(one(), listeners.api, two())));
+
+    let mut failed = None;
+    while let Some(ended) = parts.join_next().await {
+        if !stop.is_cancelled() {
+            failed = Some(ended.unwrap_or("a part that panicked"));
+            stop.cancel();
+        }
+        if parts.is_empty() {
+            break;
+        }
+    }
+    hub.tasks.close();
+    let _ = tokio::time::timeout(DRAIN_MAX, hub.tasks.wait()).await;
+    failed.map_or(Ok(()), |part| Err(SetupError::PartEnded(part)))
+}
+
+async fn serve_agents(hub: Arc<Hub>, listener: tokio::net::TcpListener, stop: CancellationToken) {
+    if let Err(error) = link::serve(hub, listener, stop).await {
+        tracing::error!(error = %chain(&error), "the agents' port ended");
+    }
+}
+
+async fn beat(hub: Arc<Hub>, stop: CancellationToken) {
+    loop {
+        let beat = async {
+            let mut db = hub.pool.acquire().await.map_err(store::StoreError::from)?;
+            store::installation::mark_hub_beat(&mut db, hub.id, clock::now()).await
+        };
+        if let Err(error) = beat.await {
+            tracing::warn!(error = %chain(&error), "could not say that this hub lives");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(BEAT) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// An error with its causes, as one line for people.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}

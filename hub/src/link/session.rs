@@ -1,0 +1,277 @@
+//! One agent's stream: the loop around [`HubSession`], which decides what is said.
+
+use std::sync::Arc;
+
+use bellwether_core::audit::{Event, Subject};
+use bellwether_core::session::hub::{Effect, HubSession};
+use bellwether_core::session::{AgentMessage, Hello, Violation, Want};
+use bellwether_core::{Serial, SessionNumber};
+use bellwether_proto::v1::{FromAgent, FromHub};
+use bellwether_proto::{WireError, agent_message};
+use futures_util::{Stream, StreamExt as _};
+use jiff::Timestamp;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::service::Caller;
+use super::{Held, listing};
+use crate::change::Change;
+use crate::record::Incoming;
+use crate::store::sessions::{self, Opened};
+use crate::store::work::{self, Stage};
+use crate::store::{self, StoreError};
+use crate::{Hub, actors, clock};
+
+/// Messages between the session and the stream: the session holds what waits, where newer replaces older.
+const OUTBOUND_MAX: usize = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BeginError {
+    #[error("the certificate is revoked or not known")]
+    Refused,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Admits a caller and starts its session's task; answers with what is sent to it.
+pub(super) async fn begin(
+    hub: &Arc<Hub>,
+    caller: Caller,
+    inbound: Streaming<FromAgent>,
+    cut: CancellationToken,
+) -> Result<impl Stream<Item = Result<FromHub, Status>> + use<>, BeginError> {
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, clock::now()).await? {
+        return Err(BeginError::Refused);
+    }
+    let number = sessions::next_number(&mut change).await?;
+    change.commit().await?;
+
+    let (to_agent, outbound) = mpsc::channel(OUTBOUND_MAX);
+    let nudge = Arc::new(Notify::new());
+    hub.sessions
+        .enter(caller.cluster, Held { number, serial: caller.serial.clone(), nudge: nudge.clone(), cut: cut.clone() });
+    let (recorded_to, recorded) = watch::channel(Serial::default());
+    let stream = AgentStream {
+        hub: hub.clone(),
+        session: HubSession::new(number, hub.config.pace(), clock::now()),
+        caller,
+        nudge,
+        cut,
+        recorded_to,
+        recorded,
+    };
+    hub.tasks.spawn(stream.run(inbound, to_agent));
+    Ok(ReceiverStream::new(outbound).map(Ok))
+}
+
+struct AgentStream {
+    hub: Arc<Hub>,
+    caller: Caller,
+    session: HubSession,
+    nudge: Arc<Notify>,
+    cut: CancellationToken,
+    recorded_to: watch::Sender<Serial>,
+    recorded: watch::Receiver<Serial>,
+}
+
+enum Happened<'a> {
+    Received(AgentMessage),
+    Writable(mpsc::Permit<'a, FromHub>),
+    Nudged,
+    Recorded,
+    Ticked,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the agent closed it")]
+    Closed,
+    #[error("it was cut")]
+    Cut,
+    #[error("the connection broke")]
+    Broken(#[source] Box<Status>),
+    #[error("the agent sent what cannot be read")]
+    Wire(#[from] WireError),
+    #[error("the agent broke the protocol")]
+    Violation(#[from] Violation),
+    #[error("the database did not answer")]
+    Store(#[from] StoreError),
+}
+
+impl AgentStream {
+    async fn run(mut self, inbound: Streaming<FromAgent>, to_agent: mpsc::Sender<FromHub>) {
+        let ended = self.converse(inbound, &to_agent).await;
+        self.hub.sessions.leave(self.caller.cluster, self.session.number());
+        let cause = ended.err().map_or_else(String::new, |error| crate::chain(&error));
+        tracing::info!(cluster.id = %self.caller.cluster, session = %self.session.number(), cause, "an agent's stream ended");
+        if let Err(error) = mark_ended(&self.hub, &self.caller, self.session.number()).await {
+            tracing::warn!(error = %crate::chain(&error), "could not write down that a stream ended");
+        }
+    }
+
+    async fn converse(
+        &mut self,
+        mut inbound: Streaming<FromAgent>,
+        to_agent: &mpsc::Sender<FromHub>,
+    ) -> Result<(), Ended> {
+        loop {
+            let happened = self.next(&mut inbound, to_agent).await?;
+            self.handle(happened).await?;
+            while let Some(effect) = self.session.take_effect() {
+                self.carry_out(effect).await?;
+            }
+        }
+    }
+
+    async fn next<'a>(
+        &mut self,
+        inbound: &mut Streaming<FromAgent>,
+        to_agent: &'a mpsc::Sender<FromHub>,
+    ) -> Result<Happened<'a>, Ended> {
+        let wake = until(self.session.next_wake());
+        tokio::select! {
+            () = self.cut.cancelled() => Err(Ended::Cut),
+            message = inbound.message() => match message {
+                Ok(Some(message)) => Ok(Happened::Received(agent_message(message)?)),
+                Ok(None) => Err(Ended::Closed),
+                Err(status) => Err(Ended::Broken(Box::new(status))),
+            },
+            permit = to_agent.reserve(), if self.session.has_outbound() => {
+                permit.map(Happened::Writable).map_err(|_| Ended::Closed)
+            }
+            () = self.nudge.notified() => Ok(Happened::Nudged),
+            _ = self.recorded.changed() => Ok(Happened::Recorded),
+            () = tokio::time::sleep(wake) => Ok(Happened::Ticked),
+        }
+    }
+
+    async fn handle(&mut self, happened: Happened<'_>) -> Result<(), Ended> {
+        let now = clock::now();
+        match happened {
+            Happened::Received(message) => self.session.handle(message, now)?,
+            Happened::Writable(permit) => {
+                if let Some(message) = self.session.take_outbound() {
+                    permit.send(message.into());
+                }
+            }
+            Happened::Nudged => self.read_listing().await?,
+            Happened::Recorded => {
+                let serial = *self.recorded.borrow_and_update();
+                self.session.handle_recorded(serial);
+            }
+            Happened::Ticked => self.session.handle_tick(now)?,
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, effect: Effect) -> Result<(), Ended> {
+        match effect {
+            Effect::Greeted(hello) => self.greet(hello).await,
+            Effect::Record(serial, report) => {
+                let incoming = Incoming {
+                    cluster: self.caller.cluster,
+                    session: self.session.number(),
+                    serial,
+                    report,
+                    recorded: self.recorded_to.clone(),
+                };
+                // A full queue stops this stream's reading: its agent waits, and nobody else.
+                self.hub.reports.send(incoming).await.map_err(|_| Ended::Cut)
+            }
+            Effect::CaughtUp => {
+                mark_caught_up(&self.hub, &self.caller, self.session.number()).await?;
+                Ok(())
+            }
+            Effect::Load(digests) => {
+                let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
+                let bodies = listing::load_objects(&mut db, &digests).await?;
+                self.session.handle_objects(bodies);
+                Ok(())
+            }
+        }
+    }
+
+    async fn greet(&mut self, hello: Hello) -> Result<(), Ended> {
+        let want = mark_opened(&self.hub, &self.caller, self.session.number(), &hello).await?;
+        self.session.welcome(want);
+        self.read_listing().await
+    }
+
+    /// A connecting cluster's signals are dropped before everything is read: it sees what they announced.
+    async fn read_listing(&mut self) -> Result<(), Ended> {
+        let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
+        let listing = listing::load(&mut db, self.caller.cluster).await?;
+        self.session.handle_listing(listing);
+        Ok(())
+    }
+}
+
+/// Writes down that a stream began, and says which reports are wanted.
+async fn mark_opened(hub: &Hub, caller: &Caller, number: SessionNumber, hello: &Hello) -> Result<Want, StoreError> {
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let key = caller.cluster.as_uuid();
+    work::take_due_of(&mut change, Stage::Link, &[key], Timestamp::MAX).await?;
+    let opened = Opened {
+        cluster: caller.cluster,
+        session: number,
+        hub: hub.id,
+        boot: hello.boot,
+        address: &caller.address,
+        serial: &caller.serial,
+        agent_version: &hello.version,
+        facts: &hello.facts,
+    };
+    let before = sessions::mark_opened(&mut change, &opened, now).await?;
+    let same_boot = before.as_ref().is_some_and(|before| before.boot == hello.boot);
+    let known = match hello.acked {
+        Some(acked) => store::reports::is_known(&mut change, caller.cluster, acked).await?,
+        None => same_boot,
+    };
+    if before.is_none() {
+        mark_joined(&mut change, caller, now).await?;
+    }
+    change.commit().await?;
+    Ok(if same_boot && known { Want::Unacked } else { Want::All })
+}
+
+/// From now on the cluster counts as connected: rollouts that wait for it look again.
+async fn mark_caught_up(hub: &Hub, caller: &Caller, number: SessionNumber) -> Result<(), StoreError> {
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    sessions::mark_caught_up(&mut change, caller.cluster, number, now).await?;
+    let concerned = store::rollouts::list_targets_of(&mut change, caller.cluster).await?;
+    change.tell(Stage::Rollout, &concerned, now, None).await?;
+    change.commit().await
+}
+
+/// A cluster's first stream: every target may select it now.
+async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -> Result<(), StoreError> {
+    let Some(cluster) = store::clusters::find(change, caller.cluster).await? else { return Ok(()) };
+    let subject = Subject { kind: "cluster".to_owned(), name: cluster.name.to_string() };
+    let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), "cluster.joined", subject);
+    event.cluster = Some(cluster.name.to_string());
+    event.detail = serde_json::json!({"address": caller.address, "serial": caller.serial});
+    change.audit(&event).await?;
+    tracing::info!(cluster.name = %cluster.name, "a cluster joined");
+    let targets = store::targets::list_ids_of_project(change, cluster.project).await?;
+    change.tell(Stage::Bundle, &targets, now, None).await
+}
+
+async fn mark_ended(hub: &Hub, caller: &Caller, number: SessionNumber) -> Result<(), StoreError> {
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    if sessions::mark_ended(&mut change, caller.cluster, number, now).await? {
+        let concerned = store::rollouts::list_targets_of(&mut change, caller.cluster).await?;
+        change.tell(Stage::Rollout, &concerned, now, None).await?;
+    }
+    change.commit().await
+}
+
+fn until(at: Timestamp) -> std::time::Duration {
+    std::time::Duration::try_from(at.duration_since(clock::now())).unwrap_or_default()
+}

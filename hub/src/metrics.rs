@@ -1,0 +1,37 @@
+//! Figures for Prometheus. Names are documented in docs/metrics.md and do not change.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) sessions: Gauge,
+    pub(crate) reports_refused: Counter,
+    pub(crate) unsealed: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("bellwether");
+        let sessions = Gauge::default();
+        registry.register("sessions", "Agents connected to this hub", sessions.clone());
+        let reports_refused = Counter::default();
+        registry.register("reports_refused", "Reports about foreign targets, dropped", reports_refused.clone());
+        let unsealed = Gauge::default();
+        registry.register("audit_unsealed", "Audit entries on their way to a number", unsealed.clone());
+        Self { registry, sessions, reports_refused, unsealed }
+    }
+}
+
+impl Metrics {
+    /// OpenMetrics text.
+    pub(crate) fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

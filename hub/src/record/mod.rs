@@ -1,0 +1,174 @@
+//! The record stage: reports → rows, in batches without a timer.
+//!
+//! It takes what waits, commits, tells the agents what is durable, and takes what came meanwhile. A report about
+//! something that the cluster is not assigned is dropped, counted and audited: an agent can do nothing to another
+//! cluster's records. Verdicts that turn bad are audited; healthy ones are not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_core::audit::{Event, Outcome, Subject};
+use bellwether_core::report::{Report, Verdict};
+use bellwether_core::{ClusterId, Generation, Serial, SessionNumber, TargetId};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::change::Change;
+use crate::store::reports::{self, Received};
+use crate::store::work::Stage;
+use crate::store::{self, StoreError};
+use crate::{Hub, actors, clock};
+
+/// Reports of one transaction, and of the queue: a fleet of 10,000 that answers at once passes in 20 commits.
+pub(crate) const BATCH_MAX: usize = 500;
+/// Between two tries while Postgres is away. Nothing is acknowledged meanwhile.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// A report on its way from a stream to the rows.
+pub(crate) struct Incoming {
+    pub(crate) cluster: ClusterId,
+    pub(crate) session: SessionNumber,
+    pub(crate) serial: Serial,
+    pub(crate) report: Report,
+    /// Told the serial once it is durable.
+    pub(crate) recorded: watch::Sender<Serial>,
+}
+
+pub(crate) async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Incoming>, stop: CancellationToken) {
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    loop {
+        let took = tokio::select! {
+            took = queue.recv_many(&mut batch, BATCH_MAX) => took,
+            () = stop.cancelled() => break,
+        };
+        if took == 0 {
+            break;
+        }
+        while let Err(error) = record(&hub, &batch).await {
+            tracing::warn!(error = %crate::chain(&error), "could not record reports");
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+        for incoming in batch.drain(..) {
+            incoming.recorded.send_if_modified(|durable| {
+                let is_newer = *durable < incoming.serial;
+                *durable = incoming.serial.max(*durable);
+                is_newer
+            });
+        }
+    }
+}
+
+async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
+    let now = clock::now();
+    let received: Vec<_> = batch.iter().map(Incoming::received).collect();
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let assigned: BTreeMap<_, _> = reports::list_assigned(&mut change, &received)
+        .await?
+        .into_iter()
+        .map(|(cluster, target, generation)| ((cluster, target), generation))
+        .collect();
+    let (expected, foreign): (Vec<_>, Vec<_>) =
+        received.iter().partition(|one| assigned.contains_key(&(one.cluster, one.report.target)));
+    audit_foreign(hub, &mut change, &foreign, now).await?;
+    let newest = newest_of(&expected);
+    audit_turns(&mut change, &received, &newest, &assigned, now).await?;
+    reports::mark_newer(&mut change, &newest, now).await?;
+    let mut targets: Vec<_> = newest.iter().map(|one| one.report.target.as_uuid()).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    change.tell(Stage::Rollout, &targets, now, None).await?;
+    change.commit().await
+}
+
+impl Incoming {
+    fn received(&self) -> Received {
+        Received { cluster: self.cluster, session: self.session, serial: self.serial, report: self.report.clone() }
+    }
+}
+
+/// One for each cluster and target, in their order.
+fn newest_of<'a>(received: &[&'a Received]) -> Vec<&'a Received> {
+    let mut newest: BTreeMap<_, &Received> = BTreeMap::new();
+    for one in received {
+        let place = newest.entry((one.cluster, one.report.target)).or_insert(one);
+        if (place.session, place.serial) < (one.session, one.serial) {
+            *place = one;
+        }
+    }
+    newest.into_values().collect()
+}
+
+/// One entry for each cluster of the batch, however many such reports it sent.
+async fn audit_foreign(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    foreign: &[&Received],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut by_cluster: BTreeMap<ClusterId, Vec<TargetId>> = BTreeMap::new();
+    for one in foreign {
+        by_cluster.entry(one.cluster).or_default().push(one.report.target);
+    }
+    for (id, targets) in by_cluster {
+        hub.metrics.reports_refused.inc_by(targets.len() as u64);
+        let Some(cluster) = store::clusters::find(change, id).await? else { continue };
+        tracing::warn!(cluster.name = %cluster.name, reports = targets.len(), "dropped reports about foreign targets");
+        let subject = Subject { kind: "report".to_owned(), name: targets[0].to_string() };
+        let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), "report.refused", subject);
+        event.cluster = Some(cluster.name.to_string());
+        event.outcome = Outcome::Denied;
+        "the cluster has no assignment for this target".clone_into(&mut event.reason);
+        event.detail = serde_json::json!({"reports": targets.len()});
+        change.audit(&event).await?;
+    }
+    Ok(())
+}
+
+/// Says in the log when an assignment starts to fail or degrade, once, and not again until it says something else.
+async fn audit_turns(
+    change: &mut Change<'_>,
+    received: &[Received],
+    newest: &[&Received],
+    assigned: &BTreeMap<(ClusterId, TargetId), Generation>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let is_bad = |verdict: Verdict| matches!(verdict, Verdict::Failed | Verdict::Degraded);
+    if !newest.iter().any(|one| is_bad(one.report.verdict)) {
+        return Ok(());
+    }
+    let before: BTreeMap<_, _> = reports::list_verdicts(change, received)
+        .await?
+        .into_iter()
+        .map(|(cluster, target, verdict, digest)| ((cluster, target), (verdict, digest)))
+        .collect();
+    for one in newest {
+        let key = (one.cluster, one.report.target);
+        let said = (one.report.verdict.to_string(), one.report.digest);
+        let is_current = assigned.get(&key) == Some(&one.report.generation);
+        if is_bad(one.report.verdict) && is_current && before.get(&key) != Some(&said) {
+            audit_turn(change, one, now).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn audit_turn(change: &mut Change<'_>, one: &Received, now: Timestamp) -> Result<(), StoreError> {
+    let cluster = store::clusters::find(change, one.cluster).await?;
+    let target = store::targets::find(change, one.report.target).await?;
+    let (Some(cluster), Some(target)) = (cluster, target) else { return Ok(()) };
+    let action = if one.report.verdict == Verdict::Failed { "report.failed" } else { "report.degraded" };
+    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+    let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), action, subject);
+    event.cluster = Some(cluster.name.to_string());
+    event.target = Some(target.name.to_string());
+    event.outcome = Outcome::Failed;
+    let line = one.report.lines.first();
+    event.reason = line.map_or_else(String::new, |line| format!("{}: {}", line.key, line.message));
+    event.detail = serde_json::json!({"generation": one.report.generation, "digest": one.report.digest});
+    change.audit(&event).await
+}

@@ -1,0 +1,101 @@
+//! What people ask of a target: back to an earlier bundle, and on again.
+
+use bellwether_core::RenderId;
+use bellwether_core::audit::{Event, Outcome, Subject};
+use bellwether_core::rollout::{RolloutState, Strategy, WaveSpec};
+use jiff::Timestamp;
+
+use super::plan::{self, Begin};
+use crate::change::Change;
+use crate::store::intents::{Asked, TargetVerb, Verb};
+use crate::store::rollouts::Kind;
+use crate::store::targets::{State, Target};
+use crate::store::{self, StoreError};
+use crate::{Hub, actors, clock};
+
+pub(super) async fn answer_for_target(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    target: &Target,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for asked in store::intents::list_open(change, target.id).await? {
+        let Verb::Target(verb) = asked.verb.clone() else { continue };
+        let refused = match verb {
+            TargetVerb::Release => release(change, target).await?,
+            TargetVerb::RollbackTo { render, .. } => {
+                roll_back(hub, change, target, &asked, RenderId::new(render), now).await?
+            }
+        };
+        store::intents::mark_done(change, asked.id, refused.unwrap_or("done"), now).await?;
+        audit(change, target, &asked, refused, now).await?;
+    }
+    Ok(())
+}
+
+async fn release(change: &mut Change<'_>, target: &Target) -> Result<Option<&'static str>, StoreError> {
+    let state = store::targets::find_state(change, target.id).await?;
+    if !state.held {
+        return Ok(Some("the target is not held"));
+    }
+    store::targets::mark_state(change, target.id, &State { held: false, ..state }).await?;
+    Ok(None)
+}
+
+/// Every cluster gets what an earlier render says: one wave, no soak, nothing fetched or rendered. The target is held
+/// from then on, so that the next push does not undo it.
+async fn roll_back(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    target: &Target,
+    asked: &Asked,
+    render: RenderId,
+    now: Timestamp,
+) -> Result<Option<&'static str>, StoreError> {
+    let Some(render) = store::renders::find(change, render).await? else {
+        return Ok(Some("what that revision rendered to is no longer stored"));
+    };
+    let candidates = plan::selected(change, target, now).await?;
+    let Some(moves) = plan::moves_to(change, target, &render, candidates).await? else {
+        return Ok(Some("a cluster's parameters were never rendered at that revision"));
+    };
+    if let Some(live) = store::rollouts::find_newest(change, target.id).await?.filter(|row| super::is_live(row.state)) {
+        let reason = "rolled back by a person";
+        store::rollouts::mark_state(change, live.id, RolloutState::Superseded, reason, now).await?;
+    }
+    let state = store::targets::find_state(change, target.id).await?;
+    store::targets::mark_state(change, target.id, &State { held: true, ..state }).await?;
+    if moves.is_empty() {
+        return Ok(None);
+    }
+    let wave = WaveSpec::named("all".parse().expect("`all` is a name"));
+    let begin = Begin {
+        kind: Kind::Rollback,
+        render: render.id,
+        strategy: Strategy { waves: vec![wave], ..target.spec.rollout.clone().unwrap_or_default() },
+        trace_id: clock::new_trace(),
+        actor: actors::token(&asked.actor),
+        reason: asked.reason.clone(),
+    };
+    plan::begin_rollout(hub, change, target, begin, moves, now).await?;
+    Ok(None)
+}
+
+async fn audit(
+    change: &mut Change<'_>,
+    target: &Target,
+    asked: &Asked,
+    refused: Option<&str>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let action = match &asked.verb {
+        Verb::Target(TargetVerb::Release) => "target.released",
+        _ => "target.rolled_back",
+    };
+    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+    let mut event = Event::new(clock::new_id(), now, actors::token(&asked.actor), action, subject);
+    event.target = Some(target.name.to_string());
+    event.outcome = if refused.is_some() { Outcome::Denied } else { Outcome::Done };
+    event.reason = refused.unwrap_or(&asked.reason).to_owned();
+    change.audit(&event).await
+}

@@ -1,0 +1,267 @@
+//! When a rollout begins, and over which clusters: those whose newest render differs from what they run.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::api::Condition;
+use bellwether_core::audit::{Event, Subject};
+use bellwether_core::parameters::{ClusterFacts, Parameters};
+use bellwether_core::rollout::{Candidate, Member, PlannedWave, RolloutState, Strategy, waves};
+use bellwether_core::{ClusterId, Digest, RenderId, RolloutId};
+use jiff::Timestamp;
+
+use super::is_live;
+use crate::change::Change;
+use crate::store::renders::Render;
+use crate::store::rollouts::{Kind, Rollout as Row};
+use crate::store::targets::{State, Target};
+use crate::store::work::Stage;
+use crate::store::{self, StoreError};
+use crate::{Hub, actors, clock};
+
+/// A cluster that is to run something else than it does.
+pub(super) struct Move {
+    pub(super) cluster: store::fleet::Candidate,
+    pub(super) to: Digest,
+    pub(super) from: Option<Digest>,
+}
+
+/// Starts the next rollout of a target if there is one to start; true: it did, or it ended one that stood in its way.
+pub(super) async fn start_next(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    target: &Target,
+    trace_id: Option<&str>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let state = store::targets::find_state(change, target.id).await?;
+    let Some(render) = store::renders::find_newest(change, target.id).await? else { return Ok(false) };
+    let newest = store::rollouts::find_newest(change, target.id).await?;
+    if state.held || !may_follow(newest.as_ref(), &render) {
+        return Ok(false);
+    }
+    let candidates = selected(change, target, now).await?;
+    mark_selection(change, target, &state, candidates.is_empty(), now).await?;
+    let Some(moves) = moves_to(change, target, &render, candidates).await? else {
+        // A cluster has parameters that were not rendered yet.
+        change.tell(Stage::Bundle, &[target.id.as_uuid()], now, trace_id).await?;
+        return Ok(false);
+    };
+    if moves.is_empty() {
+        return Ok(false);
+    }
+    if let Some(stopped) = newest.as_ref().filter(|row| is_live(row.state)) {
+        supersede(change, target, stopped, now).await?;
+    }
+    let kind = kind_of(newest.as_ref(), &render);
+    let strategy = target.spec.rollout.clone().unwrap_or_default();
+    let trace_id = trace_id.map_or_else(clock::new_trace, ToOwned::to_owned);
+    let begin = Begin { kind, render: render.id, strategy, trace_id, actor: actors::hub(), reason: String::new() };
+    begin_rollout(hub, change, target, begin, moves, now).await?;
+    Ok(true)
+}
+
+/// A rollout that rolls is not disturbed: the newest revision waits. One that is paused has stopped for a reason that a
+/// newer revision may mend. What failed or was cancelled is not tried again by itself.
+fn may_follow(newest: Option<&Row>, render: &Render) -> bool {
+    let Some(row) = newest else { return true };
+    let is_same = row.render == render.id;
+    match row.state {
+        RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack => false,
+        RolloutState::Paused | RolloutState::Failed | RolloutState::Cancelled | RolloutState::Superseded => !is_same,
+        RolloutState::Done => true,
+    }
+}
+
+fn kind_of(newest: Option<&Row>, render: &Render) -> Kind {
+    match newest {
+        Some(row) if row.render == render.id => Kind::ClusterChange,
+        _ => Kind::Revision,
+    }
+}
+
+/// Clusters that the target selects, joined and not revoked.
+pub(super) async fn selected(
+    change: &mut Change<'_>,
+    target: &Target,
+    now: Timestamp,
+) -> Result<Vec<store::fleet::Candidate>, StoreError> {
+    let mut candidates = store::fleet::list_candidates(change, target.project, now).await?;
+    candidates.retain(|cluster| target.spec.clusters.selects(&cluster.labels));
+    Ok(candidates)
+}
+
+/// Says at the target that it selects no cluster, or that it does again.
+async fn mark_selection(
+    change: &mut Change<'_>,
+    target: &Target,
+    state: &State,
+    selects_none: bool,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if selects_none == state.condition.is_some() {
+        return Ok(());
+    }
+    let condition = selects_none.then(|| Condition {
+        code: "no_clusters".to_owned(),
+        message: "the target selects no cluster that has joined".to_owned(),
+        hint: Some("compare its `clusters` with the labels in: bellwether cluster list".to_owned()),
+        file: None,
+        line: None,
+        since: Some(now),
+    });
+    store::targets::mark_state(change, target.id, &State { held: state.held, condition }).await
+}
+
+/// Which clusters would run something else; `None` when a cluster's parameters have not been rendered.
+pub(super) async fn moves_to(
+    change: &mut Change<'_>,
+    target: &Target,
+    render: &Render,
+    candidates: Vec<store::fleet::Candidate>,
+) -> Result<Option<Vec<Move>>, StoreError> {
+    let assigned: BTreeMap<ClusterId, Digest> = store::assignments::list_digests_of_target(change, target.id)
+        .await?
+        .into_iter()
+        .map(|(cluster, digest, _)| (cluster, digest))
+        .collect();
+    let used = render.variables.iter().cloned().collect();
+    let mut moves = Vec::new();
+    for cluster in candidates {
+        let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
+        let values = Parameters::resolve(&target.spec.parameters, facts).restricted_to(&used);
+        let Some(&to) = render.variants.get(&values.digest()) else { return Ok(None) };
+        let from = assigned.get(&cluster.id).copied();
+        if from != Some(to) {
+            moves.push(Move { cluster, to, from });
+        }
+    }
+    Ok(Some(moves))
+}
+
+async fn supersede(change: &mut Change<'_>, target: &Target, row: &Row, now: Timestamp) -> Result<(), StoreError> {
+    let reason = "a newer revision took its place";
+    store::rollouts::mark_state(change, row.id, RolloutState::Superseded, reason, now).await?;
+    let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), "rollout.superseded", subject);
+    event.target = Some(target.name.to_string());
+    event.rollout = Some(row.id);
+    event.reason = reason.to_owned();
+    change.audit(&event).await
+}
+
+/// How a rollout begins.
+pub(super) struct Begin {
+    pub(super) kind: Kind,
+    pub(super) render: RenderId,
+    pub(super) strategy: Strategy,
+    pub(super) trace_id: String,
+    pub(super) actor: bellwether_core::audit::Actor,
+    /// In a person's words; may be empty.
+    pub(super) reason: String,
+}
+
+/// Writes a rollout with its waves and members, all waiting.
+pub(super) async fn begin_rollout(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    target: &Target,
+    begin: Begin,
+    moves: Vec<Move>,
+    now: Timestamp,
+) -> Result<RolloutId, StoreError> {
+    let _ = hub;
+    let candidates: Vec<_> = moves.iter().map(Move::candidate).collect();
+    let planned = waves(&candidates, &begin.strategy);
+    let members = members_of(&planned, &moves);
+    let empties = renders_to_nothing(change, &moves).await?;
+    let (state, stopped) = if empties {
+        (RolloutState::Paused, "the revision renders to nothing: resume to let clusters run nothing".to_owned())
+    } else {
+        (RolloutState::Planned, String::new())
+    };
+    let row = Row {
+        id: RolloutId::new(clock::new_id()),
+        target: target.id,
+        render: begin.render,
+        from_render: most_common_render(change, target).await?,
+        kind: begin.kind,
+        failures_max: begin.strategy.failures_max(u32::try_from(members.len()).unwrap_or(u32::MAX)),
+        strategy: begin.strategy,
+        state,
+        state_since: now,
+        reason: stopped,
+        trace_id: begin.trace_id,
+        created_at: now,
+        ended_at: None,
+    };
+    store::rollouts::insert(change, &row).await?;
+    for (place, wave) in (0..).zip(&planned) {
+        store::rollouts::insert_wave(change, row.id, place, wave).await?;
+    }
+    store::rollouts::insert_members(change, row.id, &members).await?;
+    let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
+    let mut event = Event::new(clock::new_id(), now, begin.actor, "rollout.planned", subject);
+    event.target = Some(target.name.to_string());
+    event.rollout = Some(row.id);
+    event.trace_id = Some(row.trace_id.clone());
+    event.reason = if row.reason.is_empty() { begin.reason } else { row.reason.clone() };
+    event.commit = commit_of(change, begin.render).await?;
+    event.detail = serde_json::json!({"clusters": members.len(), "waves": planned.len()});
+    change.audit(&event).await?;
+    if row.state == RolloutState::Paused {
+        let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
+        let mut event = Event::new(clock::new_id(), now, actors::hub(), "rollout.paused", subject);
+        event.target = Some(target.name.to_string());
+        event.rollout = Some(row.id);
+        event.trace_id = Some(row.trace_id.clone());
+        event.reason = row.reason;
+        change.audit(&event).await?;
+    }
+    Ok(row.id)
+}
+
+impl Move {
+    fn candidate(&self) -> Candidate {
+        Candidate {
+            cluster: self.cluster.id,
+            name: self.cluster.name.clone(),
+            labels: self.cluster.labels.clone(),
+            connected: self.cluster.connected,
+        }
+    }
+}
+
+fn members_of(planned: &[PlannedWave], moves: &[Move]) -> Vec<Member> {
+    let by_cluster: BTreeMap<ClusterId, &Move> = moves.iter().map(|one| (one.cluster.id, one)).collect();
+    (0..)
+        .zip(planned)
+        .flat_map(|(place, wave)| wave.members.iter().map(move |cluster| (place, cluster)))
+        .filter_map(|(place, cluster)| {
+            let one = by_cluster.get(cluster)?;
+            Some(Member::waiting(*cluster, place, one.to, one.from))
+        })
+        .collect()
+}
+
+/// A bundle of no objects where there were some: absence never means delete, so a person has to say so.
+async fn renders_to_nothing(change: &mut Change<'_>, moves: &[Move]) -> Result<bool, StoreError> {
+    for one in moves {
+        if one.from.is_some() && store::bundles::find_size(change, one.to).await? == Some(0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn most_common_render(change: &mut Change<'_>, target: &Target) -> Result<Option<RenderId>, StoreError> {
+    let mut counts: BTreeMap<RenderId, usize> = BTreeMap::new();
+    for (_, _, render) in store::assignments::list_digests_of_target(change, target.id).await? {
+        *counts.entry(render).or_default() += 1;
+    }
+    Ok(counts.into_iter().max_by_key(|&(_, count)| count).map(|(render, _)| render))
+}
+
+async fn commit_of(change: &mut Change<'_>, render: RenderId) -> Result<Option<String>, StoreError> {
+    let Some(render) = store::renders::find(change, render).await? else { return Ok(None) };
+    Ok(store::revisions::find(change, render.revision).await?.map(|revision| revision.commit))
+}

@@ -1,0 +1,309 @@
+//! Everything that has to be there before a hub can serve: its database, its keys, its ports, its first token.
+
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bellwether_core::ProjectId;
+use bellwether_core::audit::{Event, Subject};
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::ca::{Authority, CaError, StoredKey};
+use crate::change::Change;
+use crate::config::Config;
+use crate::postgres::{PostgresError, PrivateServer, ServerSettings};
+use crate::seal::{self, Seal, SealError, SealKey};
+use crate::source::mirrors::Mirrors;
+use crate::store::{self, Pool, StoreError};
+use crate::trust::{Trust, TrustError};
+use crate::wakes::Wakes;
+use crate::{Hub, actors, clock, link, metrics, record};
+
+pub(crate) const PROJECT: &str = "default";
+/// Who the first token is for.
+const ADMIN: &str = "admin";
+
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error("a setting cannot be used: {0}")]
+    Setting(String),
+    #[error("cannot use {}", path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("cannot listen on {address}")]
+    Listen { address: String, source: io::Error },
+    #[error("the private Postgres does not run")]
+    Postgres(#[source] Box<dyn std::error::Error + Send + Sync>, Option<String>),
+    #[error("the database cannot be used")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the seal key cannot be used")]
+    Seal(#[source] Box<dyn std::error::Error + Send + Sync>, Option<String>),
+    #[error("the hub's own authority cannot be used")]
+    Authority(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("a part of the hub ended by itself: {0}")]
+    PartEnded(&'static str),
+}
+
+impl SetupError {
+    pub(crate) fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Postgres(_, hint) | Self::Seal(_, hint) => hint.as_deref(),
+            Self::Store(_) => Some("check DATABASE_URL, and that the server is Postgres 15 or later"),
+            Self::Listen { .. } => {
+                Some("is another hub running? choose another port with --listen-api, --listen-agents")
+            }
+            Self::Folder { .. } => Some("choose another folder with --data"),
+            _ => None,
+        }
+    }
+}
+
+impl From<PostgresError> for SetupError {
+    fn from(error: PostgresError) -> Self {
+        let hint = error.hint().map(ToOwned::to_owned);
+        Self::Postgres(Box::new(error), hint)
+    }
+}
+
+impl From<StoreError> for SetupError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
+impl From<SealError> for SetupError {
+    fn from(error: SealError) -> Self {
+        let hint = error.hint().map(ToOwned::to_owned);
+        Self::Seal(Box::new(error), hint)
+    }
+}
+
+impl From<CaError> for SetupError {
+    fn from(error: CaError) -> Self {
+        Self::Authority(Box::new(error))
+    }
+}
+
+impl From<TrustError> for SetupError {
+    fn from(error: TrustError) -> Self {
+        Self::Authority(Box::new(error))
+    }
+}
+
+/// Says on standard error why the hub does not run, and what to do.
+pub(crate) fn say_failure(error: &dyn std::error::Error, hint: Option<&str>) -> ExitCode {
+    use io::Write as _;
+    let mut out = io::stderr().lock();
+    let _ = writeln!(out, "error: {}", crate::chain(error));
+    if let Some(hint) = hint {
+        let _ = writeln!(out, "hint: {hint}");
+    }
+    ExitCode::FAILURE
+}
+
+pub(crate) struct Listeners {
+    pub(crate) api: TcpListener,
+    pub(crate) agents: TcpListener,
+}
+
+type Built = (Arc<Hub>, Listeners, mpsc::Receiver<record::Incoming>, Option<PrivateServer>);
+
+pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
+    config.check().map_err(SetupError::Setting)?;
+    make_folder(&config.data)?;
+    let seal = load_seal(&config)?;
+    tracing::info!(key = %seal.key_id(), "loaded the seal key");
+    let (url, server) = find_database(&config).await?;
+    let pool = store::connect(&url).await?;
+    store::migrate(&pool).await?;
+
+    let wakes = Wakes::default();
+    let id = clock::new_id();
+    let (installation, project) = ensure_installation(&pool, id).await?;
+    let authority = load_authority(&pool, &seal, installation).await?;
+    ensure_admin_token(&pool, &wakes, &config.data).await?;
+    store::audit::ensure_partitions(&pool, clock::now()).await?;
+
+    let listeners = Listeners { api: listen(config.listen_api).await?, agents: listen(config.listen_agents).await? };
+    let trust = Trust::new(&authority, &config.names)?;
+    let agents_address = agents_address(&config, &listeners);
+    announce(&config.data, &authority, &listeners, &agents_address)?;
+
+    let (reports, queue) = mpsc::channel(record::BATCH_MAX);
+    let hub = Hub {
+        id,
+        installation,
+        project,
+        pool,
+        wakes,
+        seal,
+        authority,
+        trust,
+        mirrors: Mirrors::new(config.data.join("repos")),
+        sessions: link::Sessions::default(),
+        reports,
+        metrics: metrics::Metrics::default(),
+        tasks: TaskTracker::new(),
+        grace_until: clock::now() + config.grace(),
+        agents_address,
+        config,
+    };
+    Ok((Arc::new(hub), listeners, queue, server))
+}
+
+fn make_folder(path: &Path) -> Result<(), SetupError> {
+    let failed = |source| SetupError::Folder { path: path.to_owned(), source };
+    let is_new = !path.exists();
+    std::fs::create_dir_all(path).map_err(failed)?;
+    if is_new {
+        // Another user's private Postgres has to pass through; what is in it is each closed by itself.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn load_seal(config: &Config) -> Result<Seal, SealError> {
+    match (&config.seal_key_file, &config.seal_key) {
+        (Some(file), _) => Seal::load(&SealKey::File(file.clone())),
+        (None, Some(value)) => Seal::load(&SealKey::Value(value.clone())),
+        (None, None) => Seal::load_or_create(&config.data.join("seal-key")),
+    }
+}
+
+async fn find_database(config: &Config) -> Result<(String, Option<PrivateServer>), SetupError> {
+    if let Some(url) = &config.database_url {
+        return Ok((url.clone(), None));
+    }
+    let settings = ServerSettings {
+        data: config.data.clone(),
+        programs: config.postgres_bin.clone(),
+        unsafe_no_fsync: config.unsafe_no_fsync,
+    };
+    tracing::info!("no DATABASE_URL: starting a private Postgres in {}", config.data.join("postgres").display());
+    let server = PrivateServer::start(&settings).await?;
+    Ok((server.url(), Some(server)))
+}
+
+async fn ensure_installation(pool: &Pool, hub: Uuid) -> Result<(Uuid, ProjectId), SetupError> {
+    let now = clock::now();
+    let mut db = store::begin(pool).await?;
+    let installation = store::installation::ensure(&mut db, clock::new_id(), now).await?;
+    let name = PROJECT.parse().expect("`default` is a name");
+    let project = store::installation::ensure_project(&mut db, ProjectId::new(clock::new_id()), &name, now).await?;
+    store::installation::mark_hub_started(&mut db, hub, now).await?;
+    db.commit().await.map_err(StoreError::from)?;
+    Ok((installation, project))
+}
+
+/// The installation's authority: made by its first hub, restored by all others.
+async fn load_authority(pool: &Pool, seal: &Seal, installation: Uuid) -> Result<Authority, SetupError> {
+    let now = clock::now();
+    let mut db = store::begin(pool).await?;
+    let stored = store::keys::lock_all(&mut db).await?;
+    if !stored.is_empty() {
+        let keys = stored.iter().map(|key| open_key(seal, key)).collect::<Result<Vec<_>, _>>()?;
+        return Ok(Authority::restore(&keys)?);
+    }
+    let (authority, keys) = Authority::create(now, installation)?;
+    for key in keys {
+        let sealed = seal.seal(&purpose(key.name), key.private_key.expose_secret());
+        let row = store::keys::SealedKey { name: key.name.to_owned(), certificate: Some(key.certificate), sealed };
+        store::keys::insert(&mut db, &row, now).await?;
+    }
+    db.commit().await.map_err(StoreError::from)?;
+    Ok(authority)
+}
+
+fn purpose(key: &str) -> String {
+    format!("key/{key}")
+}
+
+fn open_key(seal: &Seal, stored: &store::keys::SealedKey) -> Result<StoredKey, SetupError> {
+    let name = match stored.name.as_str() {
+        "root" => "root",
+        "intermediate" => "intermediate",
+        _ => return Err(StoreError::Unreadable { table: "keys", column: "name" }.into()),
+    };
+    let private_key = seal.open(&purpose(name), &stored.sealed)?;
+    let certificate = stored.certificate.clone().unwrap_or_default();
+    Ok(StoredKey { name, certificate, private_key })
+}
+
+/// The first start writes a token that may do everything into a file that only its owner can read.
+async fn ensure_admin_token(pool: &Pool, wakes: &Wakes, data: &Path) -> Result<(), SetupError> {
+    let mut change = Change::begin(pool, wakes).await?;
+    if store::tokens::count(&mut change).await? > 0 {
+        return Ok(());
+    }
+    let token = seal::random_token("bwt_");
+    let hash = seal::hash_token(token.expose_secret());
+    match store::tokens::insert(&mut change, clock::new_id(), ADMIN, hash, clock::now()).await {
+        // Another hub was first.
+        Err(StoreError::NameTaken) => return Ok(()),
+        other => other?,
+    }
+    let subject = Subject { kind: "token".to_owned(), name: ADMIN.to_owned() };
+    change.audit(&Event::new(clock::new_id(), clock::now(), actors::hub(), "token.created", subject)).await?;
+    let path = data.join("admin-token");
+    write_private(&path, token.expose_secret()).map_err(|source| SetupError::Folder { path: path.clone(), source })?;
+    change.commit().await?;
+    tracing::info!("wrote the first admin token to {}", path.display());
+    Ok(())
+}
+
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    use io::Write as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, SetupError> {
+    TcpListener::bind(address).await.map_err(|source| SetupError::Listen { address: address.to_string(), source })
+}
+
+fn agents_address(config: &Config, listeners: &Listeners) -> String {
+    let listened =
+        || listeners.agents.local_addr().map_or_else(|_| config.listen_agents.to_string(), |at| at.to_string());
+    config.public_agents_address.clone().unwrap_or_else(listened)
+}
+
+/// Writes where the hub is and whom to trust, for scripts on this machine.
+fn announce(data: &Path, authority: &Authority, listeners: &Listeners, agents: &str) -> Result<(), SetupError> {
+    let failed = |path: &Path, source| SetupError::Folder { path: path.to_owned(), source };
+    let ca = data.join("ca.pem");
+    std::fs::write(&ca, pem(&authority.roots())).map_err(|source| failed(&ca, source))?;
+    let api = listeners.api.local_addr().map_err(|source| failed(data, source))?;
+    let endpoints = serde_json::json!({
+        "api": format!("https://{api}"),
+        "agents": agents,
+        "caFingerprint": authority.fingerprint(),
+    });
+    let path = data.join("endpoints.json");
+    let unfinished = data.join("endpoints.json.new");
+    std::fs::write(&unfinished, endpoints.to_string()).map_err(|source| failed(&unfinished, source))?;
+    // Whoever waits for the file finds it whole.
+    std::fs::rename(&unfinished, &path).map_err(|source| failed(&path, source))?;
+    tracing::info!(api = %format!("https://{api}"), agents, "the hub listens");
+    Ok(())
+}
+
+fn pem(certificates: &[Vec<u8>]) -> String {
+    use base64::Engine as _;
+    let mut text = String::new();
+    for certificate in certificates {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(certificate);
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        for line in encoded.as_bytes().chunks(64) {
+            text.push_str(&String::from_utf8_lossy(line));
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text
+}

@@ -1,0 +1,108 @@
+//! How long and how much one fetch may take. Everything that waits or grows asks here.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::error::FetchError;
+
+/// The refs of a big repo fill a few MiB; more is an attack or a mistake.
+pub(super) const LISTING_BYTES_MAX: u64 = 16 << 20;
+
+/// The bounds of a fetch; the defaults suit a repo of manifests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FetchBounds {
+    pub(crate) deadline: Duration,
+    /// As it travels, compressed.
+    pub(crate) pack_bytes_max: u64,
+}
+
+impl Default for FetchBounds {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(30), pack_bytes_max: 1 << 30 }
+    }
+}
+
+/// What is left of the bounds while a fetch runs.
+#[derive(Debug)]
+pub(super) struct Budget<'a> {
+    bounds: FetchBounds,
+    ends: Instant,
+    stop: &'a AtomicBool,
+    /// Of the answer that is being read now.
+    bytes_max: Cell<u64>,
+    bytes_left: Cell<u64>,
+}
+
+impl<'a> Budget<'a> {
+    pub(super) fn new(bounds: FetchBounds, stop: &'a AtomicBool) -> Self {
+        Self {
+            bounds,
+            ends: Instant::now() + bounds.deadline,
+            stop,
+            bytes_max: Cell::new(LISTING_BYTES_MAX),
+            bytes_left: Cell::new(LISTING_BYTES_MAX),
+        }
+    }
+
+    pub(super) fn allow_listing(&self) {
+        self.allow(LISTING_BYTES_MAX);
+    }
+
+    pub(super) fn allow_pack(&self) {
+        self.allow(self.bounds.pack_bytes_max);
+    }
+
+    fn allow(&self, bytes_max: u64) {
+        self.bytes_max.set(bytes_max);
+        self.bytes_left.set(bytes_max);
+    }
+
+    pub(super) fn charge(&self, bytes: usize) -> Result<(), FetchError> {
+        match self.bytes_left.get().checked_sub(bytes as u64) {
+            Some(left) => {
+                self.bytes_left.set(left);
+                Ok(())
+            }
+            None => Err(FetchError::TooLarge { bytes_max: self.bytes_max.get() }),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), FetchError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(FetchError::Stopped);
+        }
+        if Instant::now() >= self.ends {
+            return Err(FetchError::Deadline { deadline: self.bounds.deadline });
+        }
+        Ok(())
+    }
+
+    pub(super) fn time_left(&self) -> Duration {
+        self.ends.saturating_duration_since(Instant::now())
+    }
+
+    /// Runs `work` with a flag that rises when the time is over or the caller stops: for code that computes for long
+    /// and looks at such a flag.
+    pub(super) fn watch<T>(&self, work: impl FnOnce(&AtomicBool) -> T) -> T {
+        /// Short against a stop's patience, long against a core's.
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
+        let (raised, done) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (stop, ends) = (self.stop, self.ends);
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    if stop.load(Ordering::Relaxed) || Instant::now() >= ends {
+                        raised.store(true, Ordering::Relaxed);
+                        return;
+                    }
+                    std::thread::park_timeout(LOOK_EVERY);
+                }
+            });
+            let result = work(&raised);
+            done.store(true, Ordering::Release);
+            watcher.thread().unpark();
+            result
+        })
+    }
+}

@@ -1,0 +1,277 @@
+//! What can go wrong between a Git server, the mirror and a reader of the mirror.
+//!
+//! Three kinds, because they concern different things: a [`FetchError`] the whole repo, a [`RefError`] the targets that
+//! follow one ref, a [`ReadError`] one target's folder.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+/// Errors below this room; their types stay in it.
+pub(crate) type Cause = Box<dyn Error + Send + Sync>;
+
+/// Nothing of the repo could be learned or stored. What was fetched before stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error("cannot reach {host}")]
+    Unreachable {
+        host: String,
+        #[source]
+        source: Cause,
+    },
+    #[error("the certificate of {host} is not trusted: {reason}")]
+    Untrusted { host: String, reason: String },
+    #[error("the repo's own certificate authority cannot be read")]
+    InvalidAuthority {
+        #[source]
+        source: Cause,
+    },
+    #[error("a token would be sent in clear text to {host}")]
+    TokenNeedsHttps { host: String },
+    #[error("{host} refused {}", if *.with_token { "the token" } else { "to answer without a token" })]
+    Unauthorized { host: String, with_token: bool },
+    #[error("there is no repository at {url}")]
+    NoSuchRepo { url: String },
+    #[error("{host} asks to come back later")]
+    Limited { host: String, retry_after: Option<Duration> },
+    #[error("{host} answered with HTTP status {status}")]
+    ServerFailed { host: String, status: u16 },
+    #[error("{host} redirects to {target}")]
+    Redirected { host: String, target: String },
+    #[error("what answers at {url} is not a Git server")]
+    NotGit { url: String },
+    #[error("the Git server {}", .reason)]
+    Unsupported { reason: &'static str },
+    #[error("the Git server refused: {message}")]
+    Refused { message: String },
+    #[error("the Git server said what could not be understood")]
+    Protocol {
+        #[source]
+        source: Cause,
+    },
+    #[error("not done within {} seconds", .deadline.as_secs())]
+    Deadline { deadline: Duration },
+    #[error("stopped")]
+    Stopped,
+    #[error("more than {bytes_max} bytes")]
+    TooLarge { bytes_max: u64 },
+    #[error("the mirror is damaged")]
+    Damaged {
+        #[source]
+        source: Cause,
+    },
+    #[error("cannot write to the mirror")]
+    Mirror {
+        #[source]
+        source: Cause,
+    },
+}
+
+impl FetchError {
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "git_unreachable",
+            Self::Untrusted { .. } => "git_untrusted",
+            Self::InvalidAuthority { .. } => "git_invalid_ca",
+            Self::TokenNeedsHttps { .. } => "git_token_needs_https",
+            Self::Unauthorized { .. } => "git_unauthorized",
+            Self::NoSuchRepo { .. } => "git_repo_not_found",
+            Self::Limited { .. } => "git_limited",
+            Self::ServerFailed { .. } => "git_server_failed",
+            Self::Redirected { .. } => "git_redirected",
+            Self::NotGit { .. } => "git_not_a_server",
+            Self::Unsupported { .. } => "git_unsupported",
+            Self::Refused { .. } => "git_refused",
+            Self::Protocol { .. } => "git_protocol",
+            Self::Deadline { .. } => "git_deadline",
+            Self::Stopped => "git_stopped",
+            Self::TooLarge { .. } => "git_too_large",
+            Self::Damaged { .. } => "git_mirror_damaged",
+            Self::Mirror { .. } => "git_mirror",
+        }
+    }
+
+    pub(crate) fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Unreachable { .. } => "check the repo's URL, and that the hub may connect to that host",
+            Self::Untrusted { .. } => "give the repo the certificate of the authority that signs this server (`ca`)",
+            Self::InvalidAuthority { .. } => "`ca` holds certificates in PEM, each from BEGIN to END CERTIFICATE",
+            Self::TokenNeedsHttps { .. } => "use the repo's https URL, or remove its token",
+            Self::Unauthorized { with_token: true, .. } => "store a new token; it needs the right to read this repo",
+            Self::Unauthorized { with_token: false, .. } => "store a token that may read this repo, or check its URL",
+            Self::NoSuchRepo { .. } => "check the repo's URL; servers also say so when a token may not see a repo",
+            Self::Limited { retry_after: Some(after), .. } => {
+                return Some(format!(
+                    "it asked for {} seconds; webhooks need fewer looks than a short poll",
+                    after.as_secs()
+                ));
+            }
+            Self::Limited { retry_after: None, .. } => "webhooks need fewer looks than a short poll",
+            Self::ServerFailed { .. } => "the server's log knows more; the hub tries again",
+            Self::Redirected { target, .. } => {
+                return Some(format!("set the repo's URL to the one on {target}; other hosts are never followed"));
+            }
+            Self::NotGit { .. } => "give the URL that `git clone` takes, not a page in the browser",
+            Self::Unsupported { .. } => "the server needs Git 2.18 or later and SHA-1 objects",
+            Self::Deadline { .. } | Self::TooLarge { .. } => {
+                "a smaller repo, without big binary files, is quick everywhere"
+            }
+            Self::Damaged { .. } | Self::Mirror { .. } => {
+                "check the free space and the rights of the hub's cache folder"
+            }
+            Self::Refused { .. } | Self::Protocol { .. } | Self::Stopped => return None,
+        };
+        Some(text.to_owned())
+    }
+
+    /// A server that was upgraded or closed a kept connection fails like this; a fresh connection tells the difference.
+    pub(super) const fn may_come_from_a_kept_connection(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Refused { .. } | Self::Protocol { .. } | Self::NotGit { .. })
+    }
+}
+
+/// One ref is not there or not usable. Targets on other refs go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RefError {
+    #[error("there is no branch `{branch}`")]
+    NoSuchBranch { branch: String, nearest: Option<String> },
+    #[error("there is no tag `{tag}`")]
+    NoSuchTag { tag: String, nearest: Option<String> },
+    #[error("there is no commit {commit}")]
+    NoSuchCommit { commit: String },
+    #[error("`{reference}` does not lead to a commit")]
+    NotACommit { reference: String },
+    #[error("`{reference}` cannot be the name of a ref")]
+    Invalid { reference: String },
+}
+
+impl RefError {
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::NoSuchBranch { .. } => "branch_not_found",
+            Self::NoSuchTag { .. } => "tag_not_found",
+            Self::NoSuchCommit { .. } => "commit_not_found",
+            Self::NotACommit { .. } => "ref_not_a_commit",
+            Self::Invalid { .. } => "ref_invalid",
+        }
+    }
+
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoSuchBranch { nearest, .. } | Self::NoSuchTag { nearest, .. } => Some(match nearest {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => "push it, or change the target's `ref`".to_owned(),
+            }),
+            Self::NoSuchCommit { .. } => Some("give all 40 digits of a commit that was pushed".to_owned()),
+            Self::NotACommit { .. } => Some("a target needs a commit or a tag of one".to_owned()),
+            Self::Invalid { .. } => None,
+        }
+    }
+}
+
+/// A folder of a commit could not be read, or must not be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    #[error("the mirror cannot be opened")]
+    Unopened(#[from] FetchError),
+    #[error("commit {commit} is not in the mirror")]
+    NoSuchCommit { commit: String },
+    #[error("there is no folder `{path}`")]
+    NoSuchPath { path: String, nearest: Option<String> },
+    #[error("`{path}` is not a folder")]
+    NotAFolder { path: String },
+    #[error("`{file}` is a symbolic link")]
+    Symlink { file: String },
+    #[error("`{file}` has a name that is not allowed")]
+    UnsafeName { file: String },
+    #[error("more than {files_max} files")]
+    TooManyFiles { files_max: usize },
+    #[error("more than {bytes_max} bytes of YAML and JSON")]
+    TooLarge { bytes_max: usize },
+    #[error("`{path}` lies deeper than {depth_max} folders")]
+    TooDeep { path: String, depth_max: usize },
+    #[error("the mirror is damaged")]
+    Damaged {
+        #[source]
+        source: Cause,
+    },
+}
+
+impl ReadError {
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::Unopened(error) => error.code(),
+            Self::NoSuchCommit { .. } => "commit_not_mirrored",
+            Self::NoSuchPath { .. } => "path_not_found",
+            Self::NotAFolder { .. } => "path_not_a_folder",
+            Self::Symlink { .. } => "file_symlink",
+            Self::UnsafeName { .. } => "file_name_unsafe",
+            Self::TooManyFiles { .. } => "too_many_files",
+            Self::TooLarge { .. } => "files_too_large",
+            Self::TooDeep { .. } => "files_too_deep",
+            Self::Damaged { .. } => "git_mirror_damaged",
+        }
+    }
+
+    pub(crate) fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Unopened(error) => return error.hint(),
+            Self::NoSuchPath { nearest: Some(nearest), .. } => return Some(format!("did you mean `{nearest}`?")),
+            Self::NoSuchPath { nearest: None, .. } => "check the target's `path`; upper and lower case differ",
+            Self::NotAFolder { .. } => "a target's `path` is the folder that holds the files",
+            Self::Symlink { .. } => "put the file itself there; links are not followed",
+            Self::UnsafeName { .. } => "rename it: no control characters, no backslash, nothing like `.git` or `..`",
+            Self::TooManyFiles { .. } | Self::TooLarge { .. } | Self::TooDeep { .. } => {
+                "give the target a `path` that holds only what it deploys"
+            }
+            // The next look at the repo fetches it again.
+            Self::NoSuchCommit { .. } | Self::Damaged { .. } => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// The first cause of a type. What an `io::Error` wraps, and all but the first of what gix collects, are not among an
+/// error's sources, so they are looked at by themselves.
+pub(super) fn find_cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    if let Some(found) = error.downcast_ref::<T>() {
+        return Some(found);
+    }
+    if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        return find_cause(inner);
+    }
+    match error.downcast_ref::<gix::Error>() {
+        Some(collected) => collected.iter_errors().find_map(find_cause),
+        None => error.source().and_then(find_cause),
+    }
+}
+
+/// The candidate that was probably meant: close by, or the only one.
+pub(super) fn nearest<'a>(wanted: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    let candidates: Vec<&str> = candidates.collect();
+    if let [only] = candidates[..] {
+        return Some(only.to_owned());
+    }
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(wanted, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= (wanted.len().max(candidate.len()) / 3).max(1))
+        .min()
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn a_typing_error_finds_what_was_meant_and_nonsense_finds_nothing() {
+        let branches = ["main", "release", "staging"];
+
+        assert_eq!(nearest("relase", branches.into_iter()).as_deref(), Some("release"));
+        assert_eq!(nearest("Main", branches.into_iter()).as_deref(), Some("main"));
+        assert_eq!(nearest("quarterly", branches.into_iter()), None);
+        assert_eq!(nearest("main", ["master"].into_iter()).as_deref(), Some("master"));
+        assert_eq!(nearest("main", [].into_iter()), None);
+    }
+}

@@ -1,0 +1,483 @@
+//! Git: mirrors of repos, what is new in them, and the files of a commit. The only place that knows gix.
+//!
+//! A mirror is a bare repository in a cache folder that may be deleted at any time. It has no work tree, takes no
+//! configuration from the host, runs no hook and no filter, and fetches no submodule and no LFS object. It keeps the
+//! commits it once fetched, each without its history, so that an earlier revision can be rendered again.
+//!
+//! Everything here blocks: callers are in `spawn_blocking`. A fetch that fails changes nothing of what can be read.
+
+mod budget;
+mod error;
+mod read;
+mod session;
+#[cfg(test)]
+mod tests;
+mod unpack;
+mod url;
+mod wire;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bellwether_core::api::GitRef;
+use bellwether_core::source;
+use gix::ObjectId;
+use gix::bstr::ByteSlice;
+use gix::objs::Kind;
+use gix::protocol::handshake::Ref;
+use gix::protocol::transport::Protocol;
+use gix::protocol::transport::client::blocking_io::{Transport, file, http};
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+pub(crate) use self::error::{FetchError, ReadError, RefError};
+pub(crate) use self::read::Folder;
+pub(crate) use self::url::{InvalidUrl, RepoUrl};
+
+use self::budget::{Budget, FetchBounds};
+use self::error::{Cause, nearest};
+use self::session::Session;
+use self::unpack::Stored;
+use self::wire::{Connection, Wire};
+
+/// The only way to name objects that servers and clients agree on today.
+const HASH: gix::hash::Kind = gix::hash::Kind::Sha1;
+
+/// Names looked through for a suggestion.
+const SUGGESTIONS_MAX: usize = 10_000;
+
+/// Commits offered as "have": enough for the branches of a repo, few enough for one small request.
+const TIPS_MAX: usize = 16;
+
+/// A thousand lines, read once at start.
+const TIPS_BYTES_MAX: u64 = 41_000;
+
+/// For lists and logs; commits may hold books.
+const LINE_CHARACTERS_MAX: usize = 200;
+
+/// Where a repo is, and how it is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Remote {
+    pub(crate) url: RepoUrl,
+    /// Trusted instead of the system's certificates.
+    pub(crate) ca_pem: Option<String>,
+    pub(crate) token: Option<SecretString>,
+}
+
+/// A ref that was asked for, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) reference: GitRef,
+    pub(crate) outcome: Result<Commit, RefError>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub(crate) id: String,
+    pub(crate) tree: String,
+    /// `Name <email>`.
+    pub(crate) author: String,
+    /// The first line of the message.
+    pub(crate) subject: String,
+    pub(crate) committed_at: Timestamp,
+}
+
+/// A repo's local copy. One at a time per folder.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    folder: PathBuf,
+    repo: gix::ThreadSafeRepository,
+    bounds: FetchBounds,
+    connection: Option<Connection>,
+    /// The newest commits that are here, latest last.
+    tips: Vec<ObjectId>,
+    /// A reader found damage: the next fetch begins anew.
+    damaged: AtomicBool,
+}
+
+impl Mirror {
+    /// Opens the mirror in `folder`. What is torn or not a mirror at all is removed and made anew.
+    pub(crate) fn open_or_create(folder: &Path) -> Result<Self, FetchError> {
+        let repo = match open(folder) {
+            Ok(repo) => repo,
+            Err(reason) => create(folder, &reason.to_string())?,
+        };
+        let tips = read_tips(folder, &repo.to_thread_local());
+        let folder = folder.to_owned();
+        Ok(Self {
+            folder,
+            repo,
+            bounds: FetchBounds::default(),
+            connection: None,
+            tips,
+            damaged: AtomicBool::new(false),
+        })
+    }
+
+    /// No setting yet: the defaults fit every repo that is fit for this.
+    #[cfg(test)]
+    pub(crate) fn with_bounds(self, bounds: FetchBounds) -> Self {
+        Self { bounds, ..self }
+    }
+
+    /// Looks where the `wanted` refs are, and fetches the commits that are not here yet.
+    ///
+    /// One answer per ref, in the same order. Without any it still asks, so that a repo that is not there is noticed.
+    pub(crate) fn fetch(
+        &mut self,
+        remote: &Remote,
+        wanted: &[GitRef],
+        stop: &AtomicBool,
+    ) -> Result<Vec<Head>, FetchError> {
+        if self.damaged.swap(false, Ordering::Relaxed) {
+            self.begin_anew("a reader found damage")?;
+        }
+        let budget = Budget::new(self.bounds, stop);
+        let kept = self.connection.as_ref().is_some_and(|connection| connection.serves(remote));
+        let mut fetched = self.fetch_once(remote, wanted, &budget);
+        if kept && fetched.as_ref().is_err_and(FetchError::may_come_from_a_kept_connection) {
+            fetched = self.fetch_once(remote, wanted, &budget);
+        }
+        let is_not_stored = matches!(fetched, Err(FetchError::Mirror { .. } | FetchError::Protocol { .. }));
+        if is_not_stored && !self.tips.is_empty() {
+            // What is sent builds on the commits we say to have; one of them may be damaged.
+            self.tips.clear();
+            fetched = self.fetch_once(remote, wanted, &budget);
+        }
+        if let Err(FetchError::Damaged { source }) = &fetched {
+            self.begin_anew(&source.to_string())?;
+            fetched = self.fetch_once(remote, wanted, &budget);
+        }
+        let Fetched { heads, tips, stored } = fetched?;
+        if stored == Some(Stored::Pack) {
+            // See `options`.
+            self.repo = open(&self.folder).map_err(mirror)?;
+        }
+        self.remember(&tips)?;
+        Ok(heads)
+    }
+
+    /// The manifests below `path` (the empty path is the root) in a commit that was fetched.
+    pub(crate) fn read_folder(&self, commit: &str, path: &str) -> Result<Folder, ReadError> {
+        self.note_damage(read::read_folder(&self.repo.to_thread_local(), commit, path))
+    }
+
+    /// The id of that folder's tree; it changes exactly when something in the folder does.
+    pub(crate) fn tree_of(&self, commit: &str, path: &str) -> Result<String, ReadError> {
+        self.note_damage(read::find_tree(&self.repo.to_thread_local(), commit, path)).map(|tree| tree.to_string())
+    }
+
+    fn note_damage<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        if matches!(result, Err(ReadError::Damaged { .. })) {
+            self.damaged.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn begin_anew(&mut self, reason: &str) -> Result<(), FetchError> {
+        self.tips.clear();
+        self.repo = create(&self.folder, reason)?;
+        Ok(())
+    }
+
+    fn fetch_once(&mut self, remote: &Remote, wanted: &[GitRef], budget: &Budget<'_>) -> Result<Fetched, FetchError> {
+        let repo = self.repo.to_thread_local();
+        if let Some(folder) = remote.url.local_folder() {
+            let connect = || {
+                let Ok(transport) = file::connect(folder.as_str(), Protocol::V2, false);
+                transport
+            };
+            return look(connect, wanted, &self.tips, &repo, budget);
+        }
+        // It is put back only when all went well; after a failure the next fetch connects again.
+        let connection = match self.connection.take().filter(|connection| connection.serves(remote)) {
+            Some(connection) => connection,
+            None => Connection::open(remote)?,
+        };
+        let wire = Wire::new(&connection, budget)?;
+        let failure = wire.failure();
+        let url = gix::url::parse(remote.url.as_str()).map_err(protocol)?;
+        let connect = || http::Transport::new_http(wire.clone(), url.clone(), Protocol::V2, false);
+        match look(connect, wanted, &self.tips, &repo, budget) {
+            Ok(fetched) => {
+                self.connection = Some(connection);
+                Ok(fetched)
+            }
+            Err(error) => Err(failure.take().unwrap_or(error)),
+        }
+    }
+
+    fn remember(&mut self, found: &[ObjectId]) -> Result<(), FetchError> {
+        if found.iter().all(|tip| self.tips.contains(tip)) {
+            return Ok(());
+        }
+        self.tips.retain(|tip| !found.contains(tip));
+        self.tips.extend(found);
+        let excess = self.tips.len().saturating_sub(TIPS_MAX);
+        self.tips.drain(..excess);
+        write_tips(&self.folder, &self.tips, found).map_err(mirror)
+    }
+}
+
+/// What one look brought.
+struct Fetched {
+    heads: Vec<Head>,
+    tips: Vec<ObjectId>,
+    stored: Option<Stored>,
+}
+
+/// Where each wanted ref leads, before anything is fetched.
+enum Found {
+    Commit(ObjectId),
+    Missing,
+    Invalid,
+}
+
+/// `connect` begins a conversation. One that ended in an error is not gone on with: a process at the other end is gone
+/// by then, and over HTTP a new one costs nothing.
+fn look<T: Transport>(
+    connect: impl Fn() -> T,
+    wanted: &[GitRef],
+    tips: &[ObjectId],
+    repo: &gix::Repository,
+    budget: &Budget<'_>,
+) -> Result<Fetched, FetchError> {
+    let mut session = Session::open(connect(), budget)?;
+    let mut found = locate(&mut session, wanted)?;
+    let mut stored = fetch_missing(&mut session, &found, wanted, tips, repo)?;
+    for (found, reference) in found.iter_mut().zip(wanted) {
+        // Pinned commits go one by one: a server refuses the whole request for one that it does not have.
+        let (Found::Commit(id), GitRef::Commit(_)) = (&*found, reference) else { continue };
+        if !repo.has_object(*id) {
+            match Session::open(connect(), budget)?.receive(&[*id], tips, repo) {
+                Ok(done) => stored = Some(done).max(stored),
+                Err(error) if session::is_not_our_ref(&error) => *found = Found::Missing,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    session.close();
+    let suggest = &|prefix: &str, wanted: &str| {
+        // A suggestion is worth a look, and no failure.
+        let listed = Session::open(connect(), budget).and_then(|mut session| session.list([prefix.to_owned()]));
+        nearest_ref(&listed.unwrap_or_default(), prefix, wanted)
+    };
+    let outcomes = found.iter().zip(wanted).map(|(found, reference)| {
+        let outcome = describe(found, reference, repo, suggest)?;
+        Ok(Head { reference: reference.clone(), outcome })
+    });
+    let heads: Vec<Head> = outcomes.collect::<Result<_, FetchError>>()?;
+    let tips = heads.iter().filter_map(|head| ObjectId::from_hex(head.outcome.as_ref().ok()?.id.as_bytes()).ok());
+    Ok(Fetched { tips: tips.collect(), heads, stored })
+}
+
+/// One listing for all branches and tags; a commit is where it says. It is asked for even if there is none of them:
+/// that the server answers is half of what a look is for.
+fn locate<T: Transport>(session: &mut Session<'_, T>, wanted: &[GitRef]) -> Result<Vec<Found>, FetchError> {
+    let is_listed = |reference: &&GitRef| !matches!(reference, GitRef::Commit(_)) && source::is_valid(reference);
+    let mut names: Vec<String> = wanted.iter().filter(is_listed).map(source::full_name).collect();
+    if names.is_empty() {
+        // Without a prefix a server lists everything.
+        names.push("HEAD".to_owned());
+    }
+    let refs = session.list(names)?;
+    let targets: HashMap<&[u8], ObjectId> = refs.iter().filter_map(target).collect();
+    let find = |reference: &GitRef| match reference {
+        reference if !source::is_valid(reference) => Found::Invalid,
+        GitRef::Commit(id) => ObjectId::from_hex(id.as_bytes()).map_or(Found::Invalid, Found::Commit),
+        listed => targets.get(source::full_name(listed).as_bytes()).map_or(Found::Missing, |id| Found::Commit(*id)),
+    };
+    Ok(wanted.iter().map(find).collect())
+}
+
+/// A ref's full name, and what it leads to when tags and symbolic refs are followed.
+fn target(listed: &Ref) -> Option<(&[u8], ObjectId)> {
+    match listed {
+        Ref::Direct { full_ref_name, object }
+        | Ref::Peeled { full_ref_name, object, .. }
+        | Ref::Symbolic { full_ref_name, object, .. } => Some((full_ref_name.as_bytes(), *object)),
+        Ref::Unborn { .. } => None,
+    }
+}
+
+fn fetch_missing<T: Transport>(
+    session: &mut Session<'_, T>,
+    found: &[Found],
+    wanted: &[GitRef],
+    tips: &[ObjectId],
+    repo: &gix::Repository,
+) -> Result<Option<Stored>, FetchError> {
+    let named = found.iter().zip(wanted).filter_map(|(found, reference)| match (found, reference) {
+        (Found::Commit(id), GitRef::Branch(_) | GitRef::Tag(_)) => Some(*id),
+        _ => None,
+    });
+    let mut wants: Vec<ObjectId> = named.filter(|id| !repo.has_object(id)).collect();
+    wants.sort_unstable();
+    wants.dedup();
+    if wants.is_empty() { Ok(None) } else { session.receive(&wants, tips, repo).map(Some) }
+}
+
+fn describe(
+    found: &Found,
+    reference: &GitRef,
+    repo: &gix::Repository,
+    suggest: impl Fn(&str, &str) -> Option<String>,
+) -> Result<Result<Commit, RefError>, FetchError> {
+    Ok(match (found, reference) {
+        (Found::Commit(id), _) if repo.find_header(*id).map_err(damaged)?.kind() == Kind::Commit => {
+            Ok(read_commit(*id, repo)?)
+        }
+        (Found::Commit(_), _) => Err(RefError::NotACommit { reference: source::full_name(reference) }),
+        (Found::Invalid, _) => Err(RefError::Invalid { reference: tidy(source::full_name(reference).as_bytes()) }),
+        (Found::Missing, GitRef::Branch(branch)) => {
+            Err(RefError::NoSuchBranch { branch: branch.clone(), nearest: suggest("refs/heads/", branch) })
+        }
+        (Found::Missing, GitRef::Tag(tag)) => {
+            Err(RefError::NoSuchTag { tag: tag.clone(), nearest: suggest("refs/tags/", tag) })
+        }
+        (Found::Missing, GitRef::Commit(commit)) => Err(RefError::NoSuchCommit { commit: commit.clone() }),
+    })
+}
+
+fn nearest_ref(listed: &[Ref], prefix: &str, wanted: &str) -> Option<String> {
+    let names = listed.iter().filter_map(target);
+    let names = names.filter_map(|(name, _)| name.strip_prefix(prefix.as_bytes())?.to_str().ok());
+    nearest(wanted, names.take(SUGGESTIONS_MAX))
+}
+
+fn read_commit(id: ObjectId, repo: &gix::Repository) -> Result<Commit, FetchError> {
+    let bytes = read::load(repo, id, Kind::Commit, read::COMMIT_BYTES_MAX);
+    let bytes = bytes.map_err(damaged)?;
+    let commit = gix::objs::CommitRef::from_bytes(&bytes, HASH).map_err(protocol)?;
+    let author = commit.author().map_err(protocol)?;
+    let seconds = commit.time().map_err(protocol)?.seconds;
+    Ok(Commit {
+        id: id.to_string(),
+        tree: commit.tree().to_string(),
+        author: format!("{} <{}>", tidy(author.name), tidy(author.email)),
+        subject: tidy(commit.message().title),
+        // A commit may claim any time, even one that no calendar has.
+        committed_at: Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH),
+    })
+}
+
+/// One short line of somebody else's text, safe to print.
+fn tidy(text: &[u8]) -> String {
+    let text = text.to_str_lossy();
+    let line = text.trim().chars().filter(|character| !character.is_control());
+    line.take(LINE_CHARACTERS_MAX).collect()
+}
+
+fn options() -> gix::open::Options {
+    // The store counts its packs when it is opened, and takes no more than there is then room for; one look may bring
+    // several.
+    let slots = gix::odb::store::init::Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 256 };
+    gix::open::Options::isolated().open_path_as_is(true).strict_config(true).object_store_slots(slots)
+}
+
+fn open(folder: &Path) -> Result<gix::ThreadSafeRepository, Cause> {
+    sweep(folder)?;
+    check_packs(&folder.join("objects/pack"))?;
+    let repo = gix::ThreadSafeRepository::open_opts(folder, options())?;
+    if !repo.to_thread_local().is_bare() {
+        return Err("it is not bare".into());
+    }
+    Ok(repo)
+}
+
+fn create(folder: &Path, reason: &str) -> Result<gix::ThreadSafeRepository, FetchError> {
+    if folder.exists() {
+        tracing::warn!(folder = %folder.display(), reason, "a mirror is made anew");
+    }
+    let removed = if folder.is_dir() { fs::remove_dir_all(folder) } else { fs::remove_file(folder) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(mirror(error)),
+        _ => fs::create_dir_all(folder).map_err(mirror)?,
+    }
+    let bare = gix::create::Kind::Bare;
+    gix::ThreadSafeRepository::init_opts(folder, bare, gix::create::Options::default(), options()).map_err(mirror)
+}
+
+/// What a killed hub left half-written.
+fn sweep(folder: &Path) -> io::Result<()> {
+    for folder in [folder.join("objects"), folder.join("objects/pack")] {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".tmp") {
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// After a crash a pack may be shorter than its index says. Both end with the sum over the pack; damage in the middle is
+/// found when the object there is read.
+fn check_packs(folder: &Path) -> Result<(), Cause> {
+    let sum_bytes = HASH.len_in_bytes();
+    for entry in fs::read_dir(folder)? {
+        let index = entry?.path();
+        if index.extension().is_some_and(|extension| extension == "idx") {
+            let pack_end = read_end(&index.with_extension("pack"), sum_bytes)?;
+            let index_end = read_end(&index, 2 * sum_bytes)?;
+            if pack_end != index_end[..sum_bytes] {
+                return Err(format!("{} does not belong to its pack", index.display()).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_end(file: &Path, bytes: usize) -> io::Result<Vec<u8>> {
+    use std::io::{Read, Seek, SeekFrom};
+
+    let mut file = fs::File::open(file)?;
+    let mut end = vec![0; bytes];
+    file.seek(SeekFrom::End(-(i64::try_from(bytes).map_err(io::Error::other)?)))?;
+    file.read_exact(&mut end)?;
+    Ok(end)
+}
+
+/// Without them the first fetch after a restart would bring everything again. They are a hint, so anything unreadable
+/// is left out.
+fn read_tips(folder: &Path, repo: &gix::Repository) -> Vec<ObjectId> {
+    let text = fs::read(tips_file(folder)).unwrap_or_default();
+    let ids = text.split(|byte| *byte == b'\n').filter_map(|line| ObjectId::from_hex(line).ok());
+    let mut tips: Vec<ObjectId> = Vec::new();
+    for id in ids.rev() {
+        if tips.len() < TIPS_MAX && !tips.contains(&id) && repo.has_object(id) {
+            tips.insert(0, id);
+        }
+    }
+    tips
+}
+
+/// One line more, and from time to time a new file: replacing the file with every push would wait for the disk.
+fn write_tips(folder: &Path, tips: &[ObjectId], new: &[ObjectId]) -> io::Result<()> {
+    let list = |tips: &[ObjectId]| tips.iter().fold(String::new(), |text, tip| text + &tip.to_string() + "\n");
+    let mut file = fs::File::options().create(true).append(true).open(tips_file(folder))?;
+    if file.metadata()?.len() < TIPS_BYTES_MAX {
+        file.write_all(list(new).as_bytes())
+    } else {
+        fs::write(tips_file(folder), list(tips))
+    }
+}
+
+fn tips_file(folder: &Path) -> PathBuf {
+    folder.join("bellwether-tips")
+}
+
+fn protocol(source: impl Into<Cause>) -> FetchError {
+    FetchError::Protocol { source: source.into() }
+}
+
+fn damaged(source: impl Into<Cause>) -> FetchError {
+    FetchError::Damaged { source: source.into() }
+}
+
+fn mirror(source: impl Into<Cause>) -> FetchError {
+    FetchError::Mirror { source: source.into() }
+}

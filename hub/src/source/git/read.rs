@@ -1,0 +1,168 @@
+//! Reads a target's folder out of a commit. Nothing is checked out and no link is followed.
+//!
+//! Every object is checked against its id as it is read, so a damaged mirror is an error and never a wrong manifest.
+
+use bellwether_core::source::is_valid_path;
+use bellwether_render::SourceFile;
+use gix::ObjectId;
+use gix::bstr::{BStr, ByteSlice};
+use gix::objs::tree::{EntryKind, EntryRef};
+use gix::objs::{Find, Kind, TreeRefIter};
+use gix::odb::HeaderExt;
+
+use super::HASH;
+use super::error::{ReadError, nearest};
+
+const FILES_MAX: usize = 10_000;
+const BYTES_MAX: usize = 64 << 20;
+const DEPTH_MAX: usize = 64;
+
+/// A commit is text of a person, and a tree has one line per file; both are small or an attack.
+pub(super) const COMMIT_BYTES_MAX: u64 = 1 << 20;
+const TREE_BYTES_MAX: u64 = 16 << 20;
+
+/// The manifests of a folder, in the order of their paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Folder {
+    /// The id of the folder's tree: equal ids, equal content.
+    pub(crate) tree: String,
+    /// Paths are relative to the folder.
+    pub(crate) files: Vec<SourceFile>,
+}
+
+pub(super) fn read_folder(repo: &gix::Repository, commit: &str, path: &str) -> Result<Folder, ReadError> {
+    let tree = find_tree(repo, commit, path)?;
+    let mut walk = Walk { repo, files: Vec::new(), entries: 0, bytes: 0 };
+    walk.visit(tree, "", 0)?;
+    let mut files = walk.files;
+    files.sort_by(|left, right| left.path.cmp(&right.path));
+    // Git never writes a tree with a name twice; whoever does wants two readers to see different files.
+    if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
+        return Err(ReadError::UnsafeName { file: pair[0].path.clone() });
+    }
+    Ok(Folder { tree: tree.to_string(), files })
+}
+
+pub(super) fn find_tree(repo: &gix::Repository, commit: &str, path: &str) -> Result<ObjectId, ReadError> {
+    let not_found = |nearest| ReadError::NoSuchPath { path: path.to_owned(), nearest };
+    let mut tree = find_root(repo, commit)?;
+    if !is_valid_path(path) {
+        return Err(not_found(None));
+    }
+    let mut above = String::new();
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        let bytes = load_tree(repo, tree)?;
+        let entries: Vec<EntryRef<'_>> =
+            TreeRefIter::from_bytes(&bytes, HASH).collect::<Result<_, _>>().map_err(damaged)?;
+        let Some(entry) = entries.iter().find(|entry| entry.filename == part) else {
+            let folders =
+                entries.iter().filter(|entry| entry.mode.is_tree()).filter_map(|entry| entry.filename.to_str().ok());
+            return Err(not_found(nearest(part, folders).map(|folder| format!("{above}{folder}"))));
+        };
+        above.push_str(part);
+        match entry.mode.kind() {
+            EntryKind::Tree => tree = entry.oid.to_owned(),
+            EntryKind::Link => return Err(ReadError::Symlink { file: above }),
+            _ => return Err(ReadError::NotAFolder { path: above }),
+        }
+        above.push('/');
+    }
+    Ok(tree)
+}
+
+fn find_root(repo: &gix::Repository, commit: &str) -> Result<ObjectId, ReadError> {
+    let missing = || ReadError::NoSuchCommit { commit: commit.to_owned() };
+    let id = ObjectId::from_hex(commit.as_bytes()).map_err(|_| missing())?;
+    if !repo.has_object(id) {
+        return Err(missing());
+    }
+    let bytes = load(repo, id, Kind::Commit, COMMIT_BYTES_MAX)?;
+    Ok(gix::objs::CommitRef::from_bytes(&bytes, HASH).map_err(damaged)?.tree())
+}
+
+struct Walk<'a> {
+    repo: &'a gix::Repository,
+    files: Vec<SourceFile>,
+    /// Of all kinds, so that a folder of ten million pictures ends too.
+    entries: usize,
+    bytes: usize,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, tree: ObjectId, above: &str, depth: usize) -> Result<(), ReadError> {
+        if depth > DEPTH_MAX {
+            return Err(ReadError::TooDeep { path: above.trim_end_matches('/').to_owned(), depth_max: DEPTH_MAX });
+        }
+        let bytes = load_tree(self.repo, tree)?;
+        for entry in TreeRefIter::from_bytes(&bytes, HASH) {
+            let entry = entry.map_err(damaged)?;
+            self.entries += 1;
+            if self.entries > FILES_MAX * 10 {
+                return Err(ReadError::TooManyFiles { files_max: FILES_MAX });
+            }
+            let path = format!("{above}{}", check_name(entry.filename, above)?);
+            match entry.mode.kind() {
+                EntryKind::Tree => self.visit(entry.oid.to_owned(), &format!("{path}/"), depth + 1)?,
+                // Even one beside the manifests: it could stand for a folder of them, left out silently.
+                EntryKind::Link => return Err(ReadError::Symlink { file: path }),
+                EntryKind::Blob | EntryKind::BlobExecutable if is_manifest(&path) => {
+                    self.read(entry.oid.to_owned(), path)?;
+                }
+                EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Commit => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, id: ObjectId, path: String) -> Result<(), ReadError> {
+        if self.files.len() == FILES_MAX {
+            return Err(ReadError::TooManyFiles { files_max: FILES_MAX });
+        }
+        let left = BYTES_MAX - self.bytes;
+        let bytes = load(self.repo, id, Kind::Blob, left as u64)?;
+        self.bytes += bytes.len();
+        self.files.push(SourceFile { path, bytes });
+        Ok(())
+    }
+}
+
+fn is_manifest(path: &str) -> bool {
+    let extension = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, extension)| extension);
+    matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+/// A tree may hold any bytes as a name. What would mean something else on another file system, or moves a terminal's
+/// cursor, is refused, as Git refuses it at checkout.
+fn check_name<'a>(name: &'a BStr, above: &str) -> Result<&'a str, ReadError> {
+    let refused = || ReadError::UnsafeName { file: format!("{above}{}", super::tidy(name)) };
+    let options =
+        gix::validate::path::component::Options { protect_windows: false, protect_hfs: true, protect_ntfs: true };
+    gix::validate::path::component(name, None, options).map_err(|_| refused())?;
+    match name.to_str() {
+        Ok(text) if text.len() <= 255 && !text.contains('\\') && !text.chars().any(char::is_control) => Ok(text),
+        _ => Err(refused()),
+    }
+}
+
+fn load_tree(repo: &gix::Repository, id: ObjectId) -> Result<Vec<u8>, ReadError> {
+    load(repo, id, Kind::Tree, TREE_BYTES_MAX)
+}
+
+/// An object of a kind, whole and unharmed.
+pub(super) fn load(repo: &gix::Repository, id: ObjectId, kind: Kind, bytes_max: u64) -> Result<Vec<u8>, ReadError> {
+    // The size is in the header, so what is too large is never inflated.
+    let header = repo.objects.header(id).map_err(damaged)?;
+    if header.size() > bytes_max {
+        return Err(ReadError::TooLarge { bytes_max: BYTES_MAX });
+    }
+    let mut bytes = Vec::new();
+    let found = repo.objects.try_find(&id, &mut bytes).map_err(damaged)?.map(|found| found.kind);
+    if found != Some(kind) || gix::objs::compute_hash(HASH, kind, &bytes).map_err(damaged)? != id {
+        return Err(damaged(format!("object {id} is not what it should be")));
+    }
+    Ok(bytes)
+}
+
+fn damaged(source: impl Into<super::error::Cause>) -> ReadError {
+    ReadError::Damaged { source: source.into() }
+}

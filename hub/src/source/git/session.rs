@@ -1,0 +1,129 @@
+//! One conversation with a Git server, in protocol 2.
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+
+use gix::ObjectId;
+use gix::bstr::BString;
+use gix::protocol::fetch::{Arguments, Response};
+use gix::protocol::handshake::Ref;
+use gix::protocol::ls_refs::RefPrefixes;
+use gix::protocol::transport::client::Capabilities;
+use gix::protocol::transport::client::blocking_io::Transport;
+use gix::protocol::transport::{Protocol, Service, packetline};
+use gix::protocol::{Command, LsRefsCommand, command};
+
+use super::budget::Budget;
+use super::error::{Cause, FetchError, find_cause};
+use super::unpack::{self, Stored};
+
+/// What a server says when it does not have, or does not give, a commit that was asked for by its id.
+const NOT_OUR_REF: &str = "not our ref";
+
+pub(super) struct Session<'a, T> {
+    transport: T,
+    capabilities: Capabilities,
+    budget: &'a Budget<'a>,
+}
+
+impl<'a, T: Transport> Session<'a, T> {
+    pub(super) fn open(mut transport: T, budget: &'a Budget<'a>) -> Result<Self, FetchError> {
+        budget.allow_listing();
+        let (protocol, capabilities) = {
+            let answer = transport.handshake(Service::UploadPack, &[]).map_err(conversation)?;
+            (answer.actual_protocol, answer.capabilities)
+        };
+        if protocol != Protocol::V2 {
+            return Err(FetchError::Unsupported { reason: "does not speak version 2 of the protocol" });
+        }
+        let format = capabilities.capability("object-format");
+        if format.and_then(|format| format.value()).is_some_and(|format| format != "sha1") {
+            return Err(FetchError::Unsupported { reason: "names objects by something else than SHA-1" });
+        }
+        Ok(Self { transport, capabilities, budget })
+    }
+
+    pub(super) fn list(&mut self, prefixes: impl IntoIterator<Item = String>) -> Result<Vec<Ref>, FetchError> {
+        self.budget.allow_listing();
+        let mut wanted = RefPrefixes::new();
+        wanted.extend(prefixes.into_iter().map(BString::from));
+        LsRefsCommand::new(Some(wanted), &self.capabilities, agent())
+            .invoke_blocking(&mut self.transport, &mut gix::progress::Discard, false)
+            .map_err(conversation)
+    }
+
+    /// Fetches the commits `wants` without their history. `haves` are commits that are here already, equally shallow:
+    /// what they share with the new ones is not sent.
+    pub(super) fn receive(
+        &mut self,
+        wants: &[ObjectId],
+        haves: &[ObjectId],
+        repo: &gix::Repository,
+    ) -> Result<Stored, FetchError> {
+        self.budget.allow_pack();
+        let mut features = Command::Fetch.default_features(Protocol::V2, &self.capabilities);
+        features.push(agent());
+        let mut arguments = Arguments::new(Protocol::V2, features, false);
+        arguments.add_feature("no-progress");
+        for want in wants {
+            arguments.want(want);
+        }
+        for have in haves {
+            if arguments.can_use_shallow() {
+                arguments.shallow(have);
+            }
+            arguments.have(have);
+        }
+        if arguments.can_use_shallow() {
+            arguments.deepen(1);
+        }
+        let complaint = RefCell::new(None);
+        // There is nothing to negotiate: what we have is known, and the rest is one commit.
+        let mut reader = arguments.send(&mut self.transport, true).map_err(conversation)?;
+        let response = Response::from_line_reader(Protocol::V2, &mut reader, true, false).map_err(conversation)?;
+        if !response.has_pack() {
+            return Err(conversation("there is no pack in the answer"));
+        }
+        reader.set_progress_handler(Some(Box::new(|is_error, text: &[u8]| {
+            if is_error {
+                complaint.borrow_mut().get_or_insert_with(|| super::tidy(text));
+            }
+            ControlFlow::Continue(())
+        })));
+        let result = unpack::unpack(&mut reader, repo, self.budget).and_then(|stored| {
+            std::io::copy(&mut reader, &mut std::io::sink()).map_err(conversation)?;
+            Ok(stored)
+        });
+        drop(reader);
+        if let Some(message) = complaint.into_inner() {
+            return Err(FetchError::Refused { message });
+        }
+        let stored = result?;
+        if wants.iter().any(|want| !repo.has_object(want)) {
+            return Err(conversation("the pack does not hold what was asked for"));
+        }
+        Ok(stored)
+    }
+
+    /// A process at the other end would complain if it were just cut off.
+    pub(super) fn close(mut self) {
+        let _ = gix::protocol::indicate_end_of_interaction(&mut self.transport, false);
+    }
+}
+
+pub(super) fn is_not_our_ref(error: &FetchError) -> bool {
+    matches!(error, FetchError::Refused { message } if message.contains(NOT_OUR_REF))
+}
+
+fn agent() -> command::Feature {
+    ("agent", Some(concat!("git/bellwether-", env!("CARGO_PKG_VERSION")).to_owned()))
+}
+
+/// What a server says in its own words is passed on as such.
+fn conversation(source: impl Into<Cause>) -> FetchError {
+    let source = source.into();
+    match find_cause::<packetline::read::Error>(source.as_ref()) {
+        Some(said) => FetchError::Refused { message: super::tidy(&said.message) },
+        None => FetchError::Protocol { source },
+    }
+}

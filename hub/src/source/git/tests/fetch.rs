@@ -1,0 +1,298 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use bellwether_core::api::GitRef;
+
+use super::upstream::{Local, Upstream, branch, pairs, tag};
+use crate::source::git::{Mirror, ReadError, RefError};
+
+#[test]
+fn the_first_fetch_brings_a_branch_and_its_files() {
+    let upstream = Upstream::new();
+    let id = upstream.push("main", "Open the shop", &[("shop/app.yaml", "a: 1"), ("README.md", "read")]);
+    let mut local = Local::new();
+
+    let commit = local.fetch_main(&upstream.remote());
+
+    assert_eq!(commit.id, id);
+    assert_eq!((commit.author.as_str(), commit.subject.as_str()), ("Ada <ada@example.com>", "Open the shop"));
+    assert_eq!(commit.committed_at.as_second(), 1_750_000_000);
+    assert_eq!(local.files(&id, ""), pairs(&[("shop/app.yaml", "a: 1")]));
+    assert_eq!(local.mirror.tree_of(&id, "").expect("the root"), commit.tree);
+}
+
+#[test]
+fn a_look_at_an_unchanged_branch_stores_nothing() {
+    let upstream = Upstream::new();
+    upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+    let mut local = Local::new();
+    let first = local.fetch_main(&upstream.remote());
+    let stored = local.stored();
+
+    let second = local.fetch_main(&upstream.remote());
+
+    assert_eq!((first, stored), (second, local.stored()));
+}
+
+#[test]
+fn a_push_brings_only_what_is_new_and_earlier_commits_stay_readable() {
+    let upstream = Upstream::new();
+    let long = "line: of a file that is worth a delta\n".repeat(200);
+    let first = upstream.push("main", "One", &[("shop/a.yaml", &long), ("other/b.yaml", "b: 1")]);
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    let (single, _) = local.stored();
+    upstream.push("main", "Between", &[("shop/a.yaml", "never fetched")]);
+    let longer = format!("{long}one: more");
+    let second = upstream.push("main", "Two", &[("shop/a.yaml", &longer)]);
+
+    local.fetch_main(&upstream.remote());
+
+    // A commit, two trees and a file; neither the commit between nor the other folder.
+    assert_eq!(local.stored(), (single + 4, 0));
+    assert_eq!(local.files(&second, "shop"), pairs(&[("a.yaml", &longer)]));
+    assert_eq!(local.files(&first, "shop"), pairs(&[("a.yaml", &long)]));
+    let tree = |commit, path| local.mirror.tree_of(commit, path).expect("a folder");
+    assert_eq!(tree(&first, "other"), tree(&second, "other"));
+    assert_ne!(tree(&first, "shop"), tree(&second, "shop"));
+}
+
+#[test]
+fn a_restarted_hub_still_fetches_only_what_is_new() {
+    let upstream = Upstream::new();
+    upstream.push("main", "One", &[("shop/a.yaml", "a: 1"), ("other/b.yaml", "b: 1")]);
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    let (single, _) = local.stored();
+    upstream.push("main", "Two", &[("shop/a.yaml", "a: 2")]);
+
+    let mut local = local.reopen();
+    local.fetch_main(&upstream.remote());
+
+    assert_eq!(local.stored(), (single + 4, 0));
+}
+
+#[test]
+fn big_pushes_become_packs_and_any_number_of_them_can_be_read() {
+    let upstream = Upstream::new();
+    let mut local = Local::new();
+    let mut commits = Vec::new();
+    // More than the 32 packs that an opened store has room for by itself.
+    for round in 0..34 {
+        let files: Vec<(String, String)> =
+            (0..101).map(|file| (format!("shop/{file}.yaml"), format!("a: {round}-{file}"))).collect();
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (path.as_str(), content.as_str())).collect();
+        commits.push(upstream.push("main", "Many", &files));
+        local.fetch_main(&upstream.remote());
+    }
+
+    assert_eq!(local.stored(), (0, 34));
+    for (round, commit) in commits.iter().enumerate() {
+        let files = local.files(commit, "shop");
+        assert_eq!((files.len(), files[0].1.clone()), (101, format!("a: {round}-0")));
+    }
+}
+
+#[test]
+fn a_missing_branch_fails_alone_and_the_nearest_name_is_suggested() {
+    let upstream = Upstream::new();
+    for name in ["main", "release", "staging"] {
+        upstream.push(name, "One", &[("a.yaml", "a: 1")]);
+    }
+    let mut local = Local::new();
+    let wanted = [branch("relase"), branch("main"), branch("rel"), tag("v1"), branch("--output=x")];
+
+    let heads = local.fetch(&upstream.remote(), &wanted).expect("the server answers");
+
+    let missing = |branch: &str, nearest: Option<&str>| RefError::NoSuchBranch {
+        branch: branch.to_owned(),
+        nearest: nearest.map(str::to_owned),
+    };
+    assert_eq!(heads[0].outcome, Err(missing("relase", Some("release"))));
+    assert!(heads[1].outcome.is_ok());
+    // It is the beginning of a branch's name, which the server therefore lists.
+    assert_eq!(heads[2].outcome, Err(missing("rel", None)));
+    assert_eq!(heads[3].outcome, Err(RefError::NoSuchTag { tag: "v1".to_owned(), nearest: None }));
+    assert_eq!(heads[4].outcome.as_ref().map_err(RefError::code), Err("ref_invalid"));
+}
+
+#[test]
+fn an_empty_repo_answers_and_has_no_branch() {
+    let upstream = Upstream::new();
+    let mut local = Local::new();
+
+    assert_eq!(local.fetch(&upstream.remote(), &[]).expect("the server answers"), []);
+    let outcome = local.fetch_one(&upstream.remote(), branch("main"));
+    assert_eq!(outcome.expect_err("it is empty").code(), "branch_not_found");
+}
+
+#[test]
+fn tags_lead_to_commits_with_and_without_an_object_of_their_own() {
+    let upstream = Upstream::new();
+    let id = upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+    upstream.git(["tag", "light", &id], b"");
+    upstream.git(["tag", "-a", "-m", "A release", "heavy", &id], b"");
+    upstream.git(["tag", "tree", &format!("{id}^{{tree}}")], b"");
+    let mut local = Local::new();
+
+    let heads = local.fetch(&upstream.remote(), &[tag("light"), tag("heavy"), tag("tree")]).expect("an answer");
+
+    assert_eq!(heads[0].outcome.as_ref().map(|commit| commit.id.clone()), Ok(id.clone()));
+    assert_eq!(heads[1].outcome.as_ref().map(|commit| commit.id.clone()), Ok(id));
+    assert_eq!(heads[2].outcome.as_ref().map_err(RefError::code), Err("ref_not_a_commit"));
+}
+
+#[test]
+fn a_commit_is_fetched_by_its_id_and_an_unknown_one_fails_alone() {
+    let upstream = Upstream::new();
+    let first = upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+    upstream.push("main", "Two", &[("a.yaml", "a: 2")]);
+    let unknown = "ab".repeat(20);
+    let mut local = Local::new();
+    let wanted = [GitRef::Commit(unknown.clone()), GitRef::Commit(first.clone()), branch("main")];
+
+    let heads = local.fetch(&upstream.remote(), &wanted).expect("an answer");
+
+    assert_eq!(heads[0].outcome, Err(RefError::NoSuchCommit { commit: unknown }));
+    assert_eq!(local.files(&first, ""), pairs(&[("a.yaml", "a: 1")]));
+    assert_eq!(heads[2].outcome.as_ref().map(|commit| commit.subject.as_str()), Ok("Two"));
+}
+
+#[test]
+fn a_rewritten_branch_is_fetched_and_the_old_commit_stays() {
+    let upstream = Upstream::new();
+    let old = upstream.push("main", "Old", &[("a.yaml", "a: 1"), ("b.yaml", "b: 1")]);
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    upstream.git(["update-ref", "-d", "refs/heads/main"], b"");
+    upstream.git(["reflog", "expire", "--expire=now", "--all"], b"");
+    upstream.git(["gc", "--quiet", "--prune=now"], b"");
+    let new = upstream.push("main", "New", &[("a.yaml", "a: 2")]);
+
+    let commit = local.fetch_main(&upstream.remote());
+
+    assert_eq!(commit.id, new);
+    assert_eq!(local.files(&new, ""), pairs(&[("a.yaml", "a: 2")]));
+    assert_eq!(local.files(&old, ""), pairs(&[("a.yaml", "a: 1"), ("b.yaml", "b: 1")]));
+}
+
+#[test]
+fn what_people_write_is_one_short_line_without_control_characters() {
+    let upstream = Upstream::new();
+    let message = format!("\u{1b}[31mRed\u{7} {}\n\nbody", "x".repeat(1000));
+    upstream.push("main", &message, &[("a.yaml", "a: 1")]);
+
+    let commit = Local::new().fetch_main(&upstream.remote());
+
+    assert!(commit.subject.starts_with("[31mRed x"), "{}", commit.subject);
+    assert_eq!(commit.subject.chars().count(), 200);
+}
+
+#[test]
+fn a_torn_mirror_is_made_anew() {
+    let upstream = Upstream::new();
+    let files: Vec<String> = (0..101).map(|file| format!("{file}.yaml")).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|path| (path.as_str(), path.as_str())).collect();
+    let id = upstream.push("main", "Many", &files);
+    let tears: [fn(&Local); 4] = [
+        |local| fs::remove_file(local.path().join("HEAD")).expect("it is there"),
+        |local| fs::write(local.path().join("config"), "[[[").expect("it can be written"),
+        |local| cut_pack(local),
+        |local| {
+            fs::remove_dir_all(local.path()).expect("it is there");
+            fs::write(local.path(), "not even a folder").expect("it can be written");
+        },
+    ];
+    for tear in tears {
+        let mut local = Local::new();
+        local.fetch_main(&upstream.remote());
+        tear(&local);
+
+        let mut local = local.reopen();
+
+        local.fetch_main(&upstream.remote());
+        assert_eq!(local.files(&id, "").len(), 101);
+    }
+}
+
+fn cut_pack(local: &Local) {
+    let packs = fs::read_dir(local.path().join("objects/pack")).expect("a folder");
+    let pack = packs
+        .map(|entry| entry.expect("an entry").path())
+        .find(|path| path.extension().is_some_and(|end| end == "pack"));
+    let pack = pack.expect("a pack");
+    fs::set_permissions(&pack, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    let file = fs::File::options().write(true).open(&pack).expect("it can be written");
+    file.set_len(file.metadata().expect("a size").len() / 2).expect("it can be cut");
+}
+
+#[test]
+fn a_damaged_object_is_never_read_and_the_next_fetch_mends_it() {
+    let upstream = Upstream::new();
+    let id = upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    // Whole by itself, but another file.
+    let (wanted, other) = (upstream.blob(b"a: 1"), upstream.blob(b"a: 666"));
+    let place = local.path().join(loose(&wanted));
+    fs::remove_file(&place).expect("it is there");
+    fs::copy(upstream.folder().join(loose(&other)), &place).expect("it can be written");
+
+    let damage = local.mirror.read_folder(&id, "").expect_err("it is damaged");
+    local.fetch_main(&upstream.remote());
+
+    assert!(matches!(damage, ReadError::Damaged { .. }), "{damage:?}");
+    assert_eq!(local.files(&id, ""), pairs(&[("a.yaml", "a: 1")]));
+}
+
+fn loose(id: &str) -> String {
+    format!("objects/{}/{}", &id[..2], &id[2..])
+}
+
+#[test]
+fn a_commit_that_is_damaged_is_fetched_again() {
+    let upstream = Upstream::new();
+    let id = upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    let place = local.path().join(loose(&id));
+    fs::remove_file(&place).expect("it is there");
+    fs::write(&place, "no object").expect("it can be written");
+
+    assert_eq!(local.fetch_main(&upstream.remote()).subject, "One");
+    assert_eq!(local.files(&id, ""), pairs(&[("a.yaml", "a: 1")]));
+}
+
+#[test]
+fn a_push_on_top_of_an_object_that_was_lost_is_fetched_whole() {
+    let upstream = Upstream::new();
+    let long = "line: of a file that is worth a delta\n".repeat(200);
+    upstream.push("main", "One", &[("a.yaml", &long)]);
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    fs::remove_file(local.path().join(loose(&upstream.blob(long.as_bytes())))).expect("it is there");
+    let longer = format!("{long}one: more");
+    let id = upstream.push("main", "Two", &[("a.yaml", &longer)]);
+
+    local.fetch_main(&upstream.remote());
+
+    assert_eq!(local.files(&id, ""), pairs(&[("a.yaml", &longer)]));
+}
+
+#[test]
+fn a_mirror_takes_no_configuration_of_the_host_and_has_no_work_tree() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+
+    Mirror::open_or_create(&folder.path().join("deep/mirror")).expect("a new mirror");
+
+    let config = fs::read_to_string(folder.path().join("deep/mirror/config")).expect("a config");
+    assert!(config.contains("bare = true"), "{config}");
+    assert!(!folder.path().join("deep/mirror/.git").exists());
+}
+
+#[test]
+fn a_mirror_can_be_shared_by_threads() {
+    fn check<T: Send + Sync>() {}
+
+    check::<Mirror>();
+}

@@ -1,0 +1,6 @@
+//! Against the real `git`, by folder and by HTTP.
+
+mod fetch;
+mod http;
+mod read;
+mod upstream;

@@ -1,0 +1,160 @@
+use super::upstream::{Local, Upstream, branch, pairs};
+use crate::source::git::ReadError;
+
+fn refused(upstream: &Upstream, entries: &[(&str, &[u8], &str)]) -> ReadError {
+    upstream.push_tree("main", &upstream.tree(entries));
+    let mut local = Local::new();
+    let commit = local.fetch_main(&upstream.remote());
+    local.mirror.read_folder(&commit.id, "").expect_err("it must be refused")
+}
+
+#[test]
+fn only_yaml_and_json_are_read_and_submodules_are_left_out() {
+    let upstream = Upstream::new();
+    let (blob, script) = (upstream.blob(b"a: 1"), upstream.blob(b"#!/bin/sh"));
+    let folder = upstream.tree(&[("100644", b"deep.yml", &blob)]);
+    let tree = upstream.tree(&[
+        ("100644", b".hidden.yaml", &blob),
+        ("100644", b"a.json", &blob),
+        ("100644", b"b.YAML", &blob),
+        ("40000", b"folder.yaml", &folder),
+        ("100755", b"run.sh", &script),
+        ("160000", b"sub", &"1".repeat(40)),
+        ("100644", b"yaml", &blob),
+        ("100755", b"z.yaml", &blob),
+    ]);
+    upstream.push_tree("main", &tree);
+    let mut local = Local::new();
+
+    let commit = local.fetch_main(&upstream.remote());
+
+    let read = [(".hidden.yaml", "a: 1"), ("a.json", "a: 1"), ("folder.yaml/deep.yml", "a: 1"), ("z.yaml", "a: 1")];
+    assert_eq!(local.files(&commit.id, ""), pairs(&read));
+}
+
+#[test]
+fn a_symbolic_link_is_an_error_that_names_it() {
+    let upstream = Upstream::new();
+    let (link, file) = (upstream.blob(b"/etc/passwd"), upstream.blob(b"a: 1"));
+
+    for name in ["values.yaml", "folder", "README.md"] {
+        let error = refused(&upstream, &[("100644", b"a.yaml", &file), ("120000", name.as_bytes(), &link)]);
+        assert_eq!(error.to_string(), format!("`{name}` is a symbolic link"));
+        assert_eq!(error.code(), "file_symlink");
+    }
+}
+
+#[test]
+fn a_link_on_the_way_to_the_folder_is_not_followed() {
+    let upstream = Upstream::new();
+    let link = upstream.blob(b"../../other");
+    upstream.push_tree("main", &upstream.tree(&[("120000", b"apps", &link)]));
+    let mut local = Local::new();
+    let commit = local.fetch_main(&upstream.remote());
+
+    let error = local.mirror.read_folder(&commit.id, "apps/shop").expect_err("a link");
+
+    assert_eq!(error.to_string(), "`apps` is a symbolic link");
+}
+
+#[test]
+fn names_that_mean_something_else_elsewhere_are_refused() {
+    let upstream = Upstream::new();
+    let blob = upstream.blob(b"a: 1");
+    let folder = upstream.tree(&[("100644", b"config.yaml", &blob)]);
+    let long = "x".repeat(5000);
+    let names: [&[u8]; 12] = [
+        b"..",
+        b".",
+        b".git",
+        b".GIT",
+        b"git~1",
+        b"a\\b.yaml",
+        b"a/b.yaml",
+        b"a\x1b[2J.yaml",
+        b"a\n.yaml",
+        b"\xff.yaml",
+        ".g\u{200c}it".as_bytes(),
+        long.as_bytes(),
+    ];
+
+    for name in names {
+        for (mode, id) in [("100644", &blob), ("40000", &folder)] {
+            let error = refused(&upstream, &[(mode, name, id)]);
+            assert!(matches!(error, ReadError::UnsafeName { .. }), "{}: {error:?}", name.escape_ascii());
+            assert!(!error.to_string().chars().any(char::is_control));
+            assert!(error.to_string().len() < 500);
+        }
+    }
+}
+
+#[test]
+fn a_name_that_stands_twice_is_refused() {
+    let upstream = Upstream::new();
+    let (one, two) = (upstream.blob(b"a: 1"), upstream.blob(b"a: 2"));
+
+    let error = refused(&upstream, &[("100644", b"a.yaml", &one), ("100644", b"a.yaml", &two)]);
+
+    assert!(matches!(error, ReadError::UnsafeName { .. }), "{error:?}");
+}
+
+#[test]
+fn a_path_that_is_not_there_suggests_the_nearest_and_never_leaves_the_commit() {
+    let upstream = Upstream::new();
+    let id = upstream.push(
+        "main",
+        "One",
+        &[("apps/shop/a.yaml", "a: 1"), ("apps/bank/b.yaml", "b: 1"), ("infra/c.yaml", "c: 1")],
+    );
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    let cases = [
+        ("apps/shpo", "path_not_found", Some("did you mean `apps/shop`?")),
+        ("app/shop", "path_not_found", Some("did you mean `apps`?")),
+        ("Apps/shop", "path_not_found", Some("did you mean `apps`?")),
+        ("nothing", "path_not_found", None),
+        ("apps/shop/a.yaml", "path_not_a_folder", None),
+        ("apps/shop/a.yaml/b", "path_not_a_folder", None),
+        ("../other", "path_not_found", None),
+        ("/etc", "path_not_found", None),
+        ("apps/..", "path_not_found", None),
+        ("%2e%2e", "path_not_found", None),
+        ("\u{ff0e}\u{ff0e}", "path_not_found", None),
+        ("apps//shop", "path_not_found", None),
+    ];
+
+    for (path, code, hint) in cases {
+        let error = local.mirror.read_folder(&id, path).expect_err(path);
+        assert_eq!(error.code(), code, "{path}");
+        assert_eq!(local.mirror.tree_of(&id, path).expect_err(path).code(), code, "{path}");
+        if let Some(hint) = hint {
+            assert_eq!(error.hint().as_deref(), Some(hint), "{path}");
+        }
+    }
+    let error = local.mirror.read_folder(&"1".repeat(40), "").expect_err("no such commit");
+    assert_eq!(error.code(), "commit_not_mirrored");
+}
+
+#[test]
+fn too_deep_too_many_and_too_large_are_errors_and_not_a_full_memory() {
+    let upstream = Upstream::new();
+    let blob = upstream.blob(b"a: 1");
+    let mut deep = upstream.tree(&[("100644", b"a.yaml", &blob)]);
+    for _ in 0..65 {
+        deep = upstream.tree(&[("40000", b"d", &deep)]);
+    }
+    let names: Vec<String> = (0..10_001).map(|file| format!("{file:05}.yaml")).collect();
+    let many: Vec<(&str, &[u8], &str)> = names.iter().map(|name| ("100644", name.as_bytes(), blob.as_str())).collect();
+    let many = upstream.tree(&many);
+    let large = upstream.blob(&vec![b' '; (64 << 20) + 1]);
+    let large = upstream.tree(&[("100644", b"a.yaml", &large)]);
+    let mut local = Local::new();
+
+    for (name, tree, code) in
+        [("deep", deep, "files_too_deep"), ("many", many, "too_many_files"), ("large", large, "files_too_large")]
+    {
+        let id = upstream.push_tree(name, &tree);
+        local.fetch_one(&upstream.remote(), branch(name)).expect("it can be fetched");
+        assert_eq!(local.mirror.read_folder(&id, "").expect_err(name).code(), code);
+    }
+}

@@ -1,0 +1,256 @@
+//! The source stage: repo → revisions.
+//!
+//! Woken by a webhook, a person or the poll; only the fetch decides what is new. It writes revisions and how the look
+//! ended, and tells the bundle stage about targets whose ref moved. A repo that cannot be reached, a ref that is gone,
+//! a history that was rewritten: the last good revision stays, and nothing downstream hears of it.
+
+pub(crate) mod git;
+pub(crate) mod mirrors;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bellwether_core::api::{Condition, GitRef};
+use bellwether_core::audit::{Event, Subject};
+use bellwether_core::source::full_name;
+use bellwether_core::{RepoId, RevisionId};
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use self::git::{Commit, FetchError, Head, Remote, RepoUrl};
+use crate::change::Change;
+use crate::seal::SealError;
+use crate::stage::Slow;
+use crate::store::repos::Repo;
+use crate::store::revisions::Revision;
+use crate::store::work::{self, Due, Stage};
+use crate::store::{self, StoreError};
+use crate::{Hub, actors, clock};
+
+/// Between two looks at a repo that says nothing about it.
+const POLL: SignedDuration = SignedDuration::from_secs(60);
+
+pub(crate) struct Source;
+
+impl Slow for Source {
+    const STAGE: Stage = Stage::Source;
+    /// Fetches wait for the network more than they compute.
+    const AT_ONCE: usize = 8;
+
+    async fn look(&self, hub: &Hub, due: &Due) -> Result<(), StoreError> {
+        let id = RepoId::new(due.key);
+        let Some((repo, wanted, credential)) = load(hub, id).await? else {
+            return forget(hub, due).await;
+        };
+        let fetched = fetch(hub, &repo, &wanted, credential).await;
+        record(hub, due, &repo, fetched).await
+    }
+}
+
+async fn load(hub: &Hub, id: RepoId) -> Result<Option<(Repo, Vec<GitRef>, Option<Vec<u8>>)>, StoreError> {
+    let mut db = hub.pool.acquire().await?;
+    let Some(repo) = store::repos::find(&mut db, id).await? else { return Ok(None) };
+    let specs = store::targets::list_refs(&mut db, id).await?;
+    let credential = store::repos::find_credential(&mut db, id).await?;
+    Ok(Some((repo, specs.into_iter().map(|spec| spec.reference).collect(), credential)))
+}
+
+/// A repo that was deleted: its work goes, and nothing comes after it.
+async fn forget(hub: &Hub, due: &Due) -> Result<(), StoreError> {
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    work::take_seen(&mut change, Stage::Source, due.key, due.newest, Timestamp::MAX).await?;
+    change.commit().await
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("the stored token cannot be opened")]
+    Credential(#[from] SealError),
+    #[error("the repo's URL is no longer allowed")]
+    Url(#[from] git::InvalidUrl),
+}
+
+impl LookError {
+    fn condition(&self, now: Timestamp) -> Condition {
+        let (code, hint) = match self {
+            Self::Fetch(error) => (error.code(), error.hint()),
+            Self::Credential(_) => {
+                ("credential_unreadable", Some("give the token again: bellwether repo add".to_owned()))
+            }
+            Self::Url(error) => (error.code(), Some(error.hint().to_owned())),
+        };
+        Condition { code: code.to_owned(), message: crate::chain(self), hint, file: None, line: None, since: Some(now) }
+    }
+}
+
+async fn fetch(hub: &Hub, repo: &Repo, wanted: &[GitRef], credential: Option<Vec<u8>>) -> Result<Vec<Head>, LookError> {
+    let token = credential.map(|sealed| open_token(hub, repo, &sealed)).transpose()?;
+    let url = RepoUrl::parse(&repo.spec.url, hub.config.insecure_git)?;
+    let remote = Remote { url, ca_pem: repo.spec.ca.clone(), token };
+    let mirror = hub.mirrors.of(repo.id);
+    // With no target yet the default branch is looked at, so that adding a repo tells whether it can be reached.
+    let wanted = if wanted.is_empty() { vec![GitRef::default()] } else { wanted.to_vec() };
+    let stop = Arc::new(AtomicBool::new(false));
+    let work = {
+        let stop = stop.clone();
+        tokio::task::spawn_blocking(move || mirror.fetch(&remote, &wanted, &stop))
+    };
+    Ok(work.await.expect("a fetch does not panic")?)
+}
+
+fn open_token(hub: &Hub, repo: &Repo, sealed: &[u8]) -> Result<SecretString, SealError> {
+    let purpose = credential_purpose(repo.id);
+    let bytes = hub.seal.open(&purpose, sealed)?;
+    let text = std::str::from_utf8(bytes.expose_secret()).map_err(|_| SealError::NotSealed { purpose })?;
+    Ok(SecretString::from(text))
+}
+
+/// What a repo's token is sealed for.
+pub(crate) fn credential_purpose(repo: RepoId) -> String {
+    format!("credential/{repo}")
+}
+
+async fn record(hub: &Hub, due: &Due, repo: &Repo, fetched: Result<Vec<Head>, LookError>) -> Result<(), StoreError> {
+    let now = clock::now();
+    let trace_id = due.trace_id.clone().unwrap_or_else(clock::new_trace);
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    if !work::lock_subject(&mut change, Stage::Source, due.key).await? {
+        // Another hub writes the same; what it does not see is still due.
+        return Ok(());
+    }
+    work::take_seen(&mut change, Stage::Source, due.key, due.newest, now).await?;
+    match fetched {
+        Ok(heads) => record_heads(&mut change, repo, heads, &trace_id, now).await?,
+        Err(error) => record_failure(&mut change, repo, &error, now).await?,
+    }
+    schedule_poll(&mut change, repo, now).await?;
+    change.commit().await
+}
+
+async fn record_heads(
+    change: &mut Change<'_>,
+    repo: &Repo,
+    heads: Vec<Head>,
+    trace_id: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut changed = store::repos::find_look(change, repo.id).await?.condition.is_some();
+    let followed = store::targets::list_refs(change, repo.id).await?;
+    for head in heads {
+        let reference = full_name(&head.reference);
+        let is_followed = followed.iter().any(|spec| spec.reference == head.reference);
+        match head.outcome {
+            Ok(commit) => changed |= record_commit(change, repo, &reference, commit, trace_id, now).await?,
+            Err(_) if !is_followed => {}
+            Err(error) => {
+                let condition = Condition {
+                    code: error.code().to_owned(),
+                    message: crate::chain(&error),
+                    hint: error.hint(),
+                    file: None,
+                    line: None,
+                    since: Some(now),
+                };
+                record_ref_condition(change, repo, &reference, &condition, now).await?;
+            }
+        }
+    }
+    if changed || store::repos::find_look(change, repo.id).await?.fetched_at.is_none() {
+        store::repos::mark_fetched(change, repo.id, now).await?;
+    }
+    Ok(())
+}
+
+/// A commit that is not the last one seen at its ref is a new revision, forwards or backwards.
+async fn record_commit(
+    change: &mut Change<'_>,
+    repo: &Repo,
+    reference: &str,
+    commit: Commit,
+    trace_id: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let targets = store::targets::list_ids_at(change, repo.id, reference).await?;
+    let cleared = store::revisions::find_ref_condition(change, repo.id, reference).await?.is_some();
+    if cleared {
+        store::revisions::mark_ref_condition(change, repo.id, reference, None).await?;
+        change.tell(Stage::Bundle, &targets, now, Some(trace_id)).await?;
+    }
+    let head = store::revisions::find_head(change, repo.id, reference).await?;
+    if head.is_some_and(|head| head.commit == commit.id) {
+        return Ok(cleared);
+    }
+    let revision = Revision {
+        id: RevisionId::new(clock::new_id()),
+        reference: reference.to_owned(),
+        commit: commit.id,
+        author: commit.author,
+        subject: commit.subject,
+        seen_at: now,
+        trace_id: trace_id.to_owned(),
+    };
+    store::revisions::insert(change, repo.id, &revision).await?;
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), "revision.seen", subject(repo));
+    event.commit = Some(revision.commit.clone());
+    event.trace_id = Some(trace_id.to_owned());
+    event.detail = serde_json::json!({"ref": reference, "author": revision.author, "subject": revision.subject});
+    change.audit(&event).await?;
+    change.tell(Stage::Bundle, &targets, now, Some(trace_id)).await?;
+    tracing::info!(repo.name = %repo.name, revision = revision.commit, trace.id = trace_id, "saw a new revision");
+    Ok(true)
+}
+
+async fn record_ref_condition(
+    change: &mut Change<'_>,
+    repo: &Repo,
+    reference: &str,
+    condition: &Condition,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let before = store::revisions::find_ref_condition(change, repo.id, reference).await?;
+    if before.is_some_and(|before| before.code == condition.code && before.message == condition.message) {
+        return Ok(());
+    }
+    store::revisions::mark_ref_condition(change, repo.id, reference, Some(condition)).await?;
+    change.audit(&failure(repo, condition, now)).await?;
+    let targets = store::targets::list_ids_at(change, repo.id, reference).await?;
+    change.tell(Stage::Bundle, &targets, now, None).await
+}
+
+/// Written down and audited once, not at every poll.
+async fn record_failure(
+    change: &mut Change<'_>,
+    repo: &Repo,
+    error: &LookError,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let condition = error.condition(now);
+    let before = store::repos::find_look(change, repo.id).await?.condition;
+    if before.is_some_and(|before| before.code == condition.code && before.message == condition.message) {
+        return Ok(());
+    }
+    store::repos::mark_failed(change, repo.id, &condition, now).await?;
+    tracing::warn!(repo.name = %repo.name, error = condition.message, "could not fetch a repo");
+    change.audit(&failure(repo, &condition, now)).await
+}
+
+fn failure(repo: &Repo, condition: &Condition, now: Timestamp) -> Event {
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), "repo.failed", subject(repo));
+    event.outcome = bellwether_core::audit::Outcome::Failed;
+    event.reason.clone_from(&condition.message);
+    event.detail = serde_json::json!({"code": condition.code});
+    event
+}
+
+fn subject(repo: &Repo) -> Subject {
+    Subject { kind: "repo".to_owned(), name: repo.name.to_string() }
+}
+
+/// One timer per repo, up to a tenth later than asked, so that a thousand repos are not looked at in one second.
+async fn schedule_poll(change: &mut Change<'_>, repo: &Repo, now: Timestamp) -> Result<(), StoreError> {
+    let poll = repo.spec.poll_seconds.map_or(POLL, |seconds| SignedDuration::from_secs(seconds.into()));
+    let jitter = poll / 10 * i32::from(clock::new_id().as_bytes()[15]) / 255;
+    work::replace_timer(change, Stage::Source, repo.id.as_uuid(), now + poll + jitter).await
+}

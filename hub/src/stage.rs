@@ -1,0 +1,174 @@
+//! How a stage works: woken by a signal or the clock, it looks at one due subject after another until none is due.
+//!
+//! Two kinds: a *quick* look decides inside one transaction that holds its subject's lock; a *slow* one (fetch, render)
+//! reads, works without a transaction, and then writes in one. A slow look that two hubs do at once costs work only:
+//! both write the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::Hub;
+use crate::change::Change;
+use crate::clock;
+use crate::store::work::{self, Due, Stage};
+use crate::store::{self, StoreError};
+
+/// The look without a signal: for what another hub wrote, and for a signal that was lost.
+const FALLBACK: Duration = Duration::from_secs(1);
+/// Subjects read at once: enough to step over some that other workers hold.
+const CANDIDATES: i64 = 16;
+/// After a failure of Postgres; every look before it would fail too.
+const AFTER_FAILURE: Duration = Duration::from_millis(250);
+
+/// A subject whose look failed is left alone for so long.
+const PUT_ASIDE: SignedDuration = SignedDuration::from_secs(2);
+
+/// Subjects whose last look failed, and until when they are left alone.
+#[derive(Default)]
+struct Failing {
+    until: BTreeMap<Uuid, Timestamp>,
+}
+
+impl Failing {
+    fn forget_before(&mut self, now: Timestamp) {
+        self.until.retain(|_, until| *until > now);
+    }
+}
+
+/// Decides about one subject inside the transaction.
+pub(crate) trait Quick: Send + Sync + 'static {
+    const STAGE: Stage;
+
+    fn look(
+        &self,
+        hub: &Hub,
+        change: &mut Change<'_>,
+        key: Uuid,
+        trace_id: Option<&str>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Works on one subject, opening transactions of its own, the last of which calls [`work::take_seen`].
+pub(crate) trait Slow: Send + Sync + 'static {
+    const STAGE: Stage;
+    /// Subjects worked on at once.
+    const AT_ONCE: usize;
+
+    fn look(&self, hub: &Hub, due: &Due) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+pub(crate) async fn run_quick<Q: Quick>(hub: Arc<Hub>, stage: Q, stop: CancellationToken) {
+    let mut failing = Failing::default();
+    while !stop.is_cancelled() {
+        let pause = match look_once(&hub, &stage, &mut failing).await {
+            Ok(true) => continue,
+            Ok(false) => until_next(&hub, Q::STAGE).await,
+            Err(error) => {
+                log_failure(Q::STAGE, &error);
+                AFTER_FAILURE
+            }
+        };
+        wait(&hub, Q::STAGE, pause, &stop).await;
+    }
+}
+
+/// Looks at the first due subject that nobody else holds; false: there is none.
+async fn look_once<Q: Quick>(hub: &Hub, stage: &Q, failing: &mut Failing) -> Result<bool, StoreError> {
+    let now = clock::now();
+    failing.forget_before(now);
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    for due in work::list_due(&mut change, Q::STAGE, now, CANDIDATES).await? {
+        if failing.until.contains_key(&due.key) || !work::lock_subject(&mut change, Q::STAGE, due.key).await? {
+            continue;
+        }
+        // Taken back when the look succeeds; a subject that cannot be decided must not hold up the others.
+        failing.until.insert(due.key, now + PUT_ASIDE);
+        let trace_id = work::take_due(&mut change, Q::STAGE, due.key, now).await?;
+        stage.look(hub, &mut change, due.key, trace_id.as_deref(), now).await?;
+        change.commit().await?;
+        failing.until.remove(&due.key);
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+pub(crate) async fn run_slow<S: Slow>(hub: Arc<Hub>, stage: S, stop: CancellationToken) {
+    let stage = Arc::new(stage);
+    let mut looks = JoinSet::new();
+    let mut busy = BTreeSet::new();
+    while !stop.is_cancelled() {
+        let free = S::AT_ONCE - looks.len();
+        let pause = match start_looks(&hub, &stage, &mut looks, &mut busy, free).await {
+            Ok(()) => until_next(&hub, S::STAGE).await,
+            Err(error) => {
+                log_failure(S::STAGE, &error);
+                AFTER_FAILURE
+            }
+        };
+        tokio::select! {
+            Some(ended) = looks.join_next() => {
+                if let Ok(key) = ended {
+                    busy.remove(&key);
+                }
+            }
+            () = wait(&hub, S::STAGE, pause, &stop) => {}
+        }
+    }
+}
+
+async fn start_looks<S: Slow>(
+    hub: &Arc<Hub>,
+    stage: &Arc<S>,
+    looks: &mut JoinSet<Uuid>,
+    busy: &mut BTreeSet<Uuid>,
+    free: usize,
+) -> Result<(), StoreError> {
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let limit = CANDIDATES + i64::try_from(busy.len()).unwrap_or(0);
+    let due = work::list_due(&mut db, S::STAGE, clock::now(), limit).await?;
+    let idle: Vec<_> = due.into_iter().filter(|due| !busy.contains(&due.key)).take(free).collect();
+    for due in idle {
+        busy.insert(due.key);
+        let (hub, stage) = (hub.clone(), stage.clone());
+        looks.spawn(async move {
+            if let Err(error) = stage.look(&hub, &due).await {
+                log_failure(S::STAGE, &error);
+                tokio::time::sleep(AFTER_FAILURE).await;
+            }
+            due.key
+        });
+    }
+    Ok(())
+}
+
+/// How long nothing is due for, at most the fallback.
+async fn until_next(hub: &Hub, stage: Stage) -> Duration {
+    let next = async {
+        let mut db = hub.pool.acquire().await?;
+        store::work::find_next(&mut db, stage).await
+    };
+    let Ok(Some(due_at)) = next.await else { return FALLBACK };
+    let left = Duration::try_from(due_at.duration_since(clock::now())).unwrap_or(Duration::ZERO);
+    // A subject that is due and was not taken is another worker's: it is asked for again soon, not at once.
+    left.clamp(Duration::from_millis(20), FALLBACK)
+}
+
+async fn wait(hub: &Hub, stage: Stage, pause: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = hub.wakes.woken(stage) => {}
+        () = tokio::time::sleep(pause) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+fn log_failure(stage: Stage, error: &StoreError) {
+    tracing::warn!(stage = stage.as_str(), error = %crate::chain(error), "a stage could not finish a look");
+}

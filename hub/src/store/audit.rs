@@ -1,0 +1,297 @@
+//! The audit log's rows: the outbox that handlers and stages write, and the entries that the sealer numbers.
+
+use bellwether_core::Digest;
+use bellwether_core::api::{AuditEntry, AuditFilter};
+use bellwether_core::audit::{Actor, ActorKind, Event, Frontier, Outcome, Subject};
+use jiff::Timestamp;
+
+use super::{Connection, StoreError, from_sql, to_sql};
+
+pub(crate) async fn append(db: &mut Connection, event: &Event) -> Result<(), StoreError> {
+    sqlx::query!("insert into audit_outbox (at, body) values ($1, $2)", to_sql(event.at), event.body(),)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Whether this transaction is the sealer now; nobody waits.
+pub(crate) async fn lock_sealer(db: &mut Connection) -> Result<bool, StoreError> {
+    let locked =
+        sqlx::query_scalar!(r#"select pg_try_advisory_xact_lock(hashtextextended('audit/sealer', 0)) as "locked!""#)
+            .fetch_one(db)
+            .await?;
+    Ok(locked)
+}
+
+/// An entry on its way to a number.
+pub(crate) struct Unsealed {
+    pub(crate) at: Timestamp,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Takes the oldest rows of the outbox.
+pub(crate) async fn take_unsealed(db: &mut Connection, limit: i64) -> Result<Vec<Unsealed>, StoreError> {
+    let mut rows = sqlx::query!(
+        r#"
+        delete from audit_outbox
+         where outbox_id in (select outbox_id from audit_outbox order by outbox_id limit $1)
+        returning outbox_id, at, body
+        "#,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.sort_unstable_by_key(|row| row.outbox_id);
+    Ok(rows.into_iter().map(|row| Unsealed { at: from_sql(row.at), body: row.body }).collect())
+}
+
+pub(crate) async fn find_head(db: &mut Connection) -> Result<Frontier, StoreError> {
+    let row = sqlx::query!("select size, frontier from audit_head").fetch_one(db).await?;
+    let unreadable = StoreError::Unreadable { table: "audit_head", column: "frontier" };
+    let roots = row
+        .frontier
+        .chunks(Digest::LENGTH)
+        .map(|bytes| super::digest(bytes, "audit_head"))
+        .collect::<Result<Vec<_>, _>>()?;
+    u64::try_from(row.size).ok().and_then(|size| Frontier::new(size, roots)).ok_or(unreadable)
+}
+
+pub(crate) async fn mark_head(db: &mut Connection, frontier: &Frontier) -> Result<(), StoreError> {
+    let roots: Vec<u8> = frontier.roots().iter().flat_map(|root| root.as_bytes().iter().copied()).collect();
+    sqlx::query!("update audit_head set size = $1, frontier = $2", size_of(frontier), roots).execute(db).await?;
+    Ok(())
+}
+
+pub(crate) fn size_of(frontier: &Frontier) -> i64 {
+    i64::try_from(frontier.size()).expect("nobody writes 2^63 entries")
+}
+
+/// A sealed entry: its number, its bytes, and what they say.
+pub(crate) struct Sealed {
+    pub(crate) seq: i64,
+    pub(crate) body: Vec<u8>,
+    pub(crate) leaf_hash: Digest,
+    pub(crate) at: Timestamp,
+    pub(crate) index: Index,
+}
+
+/// What the columns repeat of an entry's bytes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Index {
+    pub(crate) event_id: uuid::Uuid,
+    pub(crate) project: Option<String>,
+    pub(crate) actor: Actor,
+    pub(crate) action: String,
+    pub(crate) subject: Subject,
+    pub(crate) cluster: Option<String>,
+    pub(crate) target: Option<String>,
+    pub(crate) rollout: Option<uuid::Uuid>,
+    pub(crate) commit: Option<String>,
+    pub(crate) outcome: Outcome,
+    pub(crate) reason: String,
+    pub(crate) trace_id: Option<String>,
+}
+
+impl Index {
+    pub(crate) fn of(body: &[u8]) -> Result<Self, StoreError> {
+        serde_json::from_slice(body).map_err(|_| StoreError::Unreadable { table: "audit_outbox", column: "body" })
+    }
+}
+
+pub(crate) async fn insert(db: &mut Connection, entry: &Sealed) -> Result<(), StoreError> {
+    let index = &entry.index;
+    sqlx::query!(
+        r#"
+        insert into audit_entries
+               (seq, at, event_id, project, actor_kind, actor_name, action, subject_kind, subject_name, cluster,
+                target, rollout_id, commit_id, outcome, reason, trace_id, body, leaf_hash)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+        "#,
+        entry.seq,
+        to_sql(entry.at),
+        index.event_id,
+        index.project,
+        index.actor.kind.as_str(),
+        index.actor.name,
+        index.action,
+        index.subject.kind,
+        index.subject.name,
+        index.cluster,
+        index.target,
+        index.rollout,
+        index.commit,
+        index.outcome.as_str(),
+        index.reason,
+        index.trace_id,
+        entry.body,
+        entry.leaf_hash.as_bytes(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+struct Row {
+    seq: i64,
+    at: chrono::DateTime<chrono::Utc>,
+    event_id: uuid::Uuid,
+    project: Option<String>,
+    actor_kind: String,
+    actor_name: String,
+    action: String,
+    subject_kind: String,
+    subject_name: String,
+    cluster: Option<String>,
+    target: Option<String>,
+    rollout_id: Option<uuid::Uuid>,
+    commit_id: Option<String>,
+    outcome: String,
+    reason: String,
+    trace_id: Option<String>,
+    body: Vec<u8>,
+    leaf_hash: Vec<u8>,
+}
+
+/// A page, newest first, before a place in the log.
+pub(crate) async fn list(
+    db: &mut Connection,
+    filter: &AuditFilter,
+    before: Option<(Timestamp, i64)>,
+    limit: i64,
+) -> Result<Vec<AuditEntry>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select seq, at, event_id, project, actor_kind, actor_name, action, subject_kind, subject_name, cluster, target,
+               rollout_id, commit_id, outcome, reason, trace_id, body, leaf_hash
+          from audit_entries
+         where ($1::text is null or actor_name = $1)
+           and ($2::text is null or action = $2 or starts_with(action, $2 || '.'))
+           and ($3::text is null or cluster = $3)
+           and ($4::text is null or target = $4)
+           and ($5::uuid is null or rollout_id = $5)
+           and ($6::text is null or outcome = $6)
+           and ($7::timestamptz is null or at >= $7)
+           and ($8::timestamptz is null or at < $8)
+           and ($9::timestamptz is null or (at, seq) < ($9, $10))
+         order by at desc, seq desc
+         limit $11
+        "#,
+        filter.actor,
+        filter.action,
+        filter.cluster,
+        filter.target,
+        filter.rollout,
+        filter.outcome.map(Outcome::as_str),
+        filter.since.map(to_sql),
+        filter.until.map(to_sql),
+        before.map(|(at, _)| to_sql(at)),
+        before.map_or(0, |(_, seq)| seq),
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+impl TryFrom<Row> for AuditEntry {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let unreadable = |column| StoreError::Unreadable { table: "audit_entries", column };
+        let body: serde_json::Value = serde_json::from_slice(&row.body).map_err(|_| unreadable("body"))?;
+        let word = |text: String| serde_json::Value::String(text);
+        let kind: ActorKind = serde_json::from_value(word(row.actor_kind)).map_err(|_| unreadable("actor_kind"))?;
+        Ok(Self {
+            seq: row.seq,
+            event_id: row.event_id,
+            at: from_sql(row.at),
+            project: row.project.map(|name| super::name(&name, "audit_entries")).transpose()?,
+            actor: Actor { kind, name: row.actor_name },
+            action: row.action,
+            subject: Subject { kind: row.subject_kind, name: row.subject_name },
+            cluster: row.cluster,
+            target: row.target,
+            rollout: row.rollout_id,
+            commit: row.commit_id,
+            outcome: serde_json::from_value(word(row.outcome)).map_err(|_| unreadable("outcome"))?,
+            reason: row.reason,
+            trace_id: row.trace_id,
+            detail: body.get("detail").cloned().unwrap_or_default(),
+            leaf_hash: super::digest(&row.leaf_hash, "audit_entries")?,
+        })
+    }
+}
+
+/// Entries from a number on, in their order, as `verify` reads them.
+pub(crate) async fn list_from(db: &mut Connection, seq: i64, limit: i64) -> Result<Vec<Sealed>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select seq, at, event_id, project, actor_kind, actor_name, action, subject_kind, subject_name, cluster, target,
+               rollout_id, commit_id, outcome, reason, trace_id, body, leaf_hash
+          from audit_entries
+         where seq >= $1
+         order by seq
+         limit $2
+        "#,
+        seq,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let (body, leaf_hash) = (row.body.clone(), row.leaf_hash.clone());
+            let entry = AuditEntry::try_from(row)?;
+            Ok(Sealed {
+                seq: entry.seq,
+                body,
+                leaf_hash: super::digest(&leaf_hash, "audit_entries")?,
+                at: entry.at,
+                index: Index {
+                    event_id: entry.event_id,
+                    project: entry.project.map(|name| name.to_string()),
+                    actor: entry.actor,
+                    action: entry.action,
+                    subject: entry.subject,
+                    cluster: entry.cluster,
+                    target: entry.target,
+                    rollout: entry.rollout,
+                    commit: entry.commit,
+                    outcome: entry.outcome,
+                    reason: entry.reason,
+                    trace_id: entry.trace_id,
+                },
+            })
+        })
+        .collect()
+}
+
+pub(crate) async fn count_unsealed(db: &mut Connection) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(r#"select count(*) as "count!" from audit_outbox"#).fetch_one(db).await?)
+}
+
+/// Makes the partitions of this month and the next.
+///
+/// A partition cannot be made while the default one holds rows of its month; then those rows stay where they are.
+pub(crate) async fn ensure_partitions(pool: &super::Pool, now: Timestamp) -> Result<(), StoreError> {
+    let mut db = super::begin(pool).await?;
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('audit/partitions', 0))").execute(&mut *db).await?;
+    let this = now.to_zoned(jiff::tz::TimeZone::UTC).date().first_of_month();
+    for start in [this, this.saturating_add(jiff::Span::new().months(1))] {
+        let end = start.saturating_add(jiff::Span::new().months(1));
+        let name = format!("audit_entries_{}", start.strftime("%Y_%m"));
+        let there =
+            sqlx::query_scalar!(r#"select to_regclass($1) is not null as "there!""#, name).fetch_one(&mut *db).await?;
+        if !there {
+            let statement = format!(
+                "create table {name} partition of audit_entries for values from ('{start} 00:00Z') to ('{end} 00:00Z')"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *db).await?;
+        }
+    }
+    db.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Agents' certificates: which were issued, which are used, which are revoked.
+
+use bellwether_core::ClusterId;
+use jiff::Timestamp;
+
+use super::{Connection, StoreError, to_sql};
+
+pub(crate) async fn insert(
+    db: &mut Connection,
+    serial: &str,
+    cluster: ClusterId,
+    issued_at: Timestamp,
+    not_after: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into certificates (serial, cluster_id, issued_at, not_after) values ($1, $2, $3, $4)",
+        serial,
+        cluster.as_uuid(),
+        to_sql(issued_at),
+        to_sql(not_after),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Marks a certificate as used; false when it is unknown, revoked, or its cluster is.
+///
+/// The cluster's row is held to the end of the transaction, so that a revocation comes wholly before or after.
+pub(crate) async fn mark_used(
+    db: &mut Connection,
+    serial: &str,
+    cluster: ClusterId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let used = sqlx::query!(
+        r#"
+        update certificates
+           set first_used_at = coalesce(first_used_at, $3)
+         where serial = $1 and cluster_id = $2 and revoked_at is null
+           and exists (select from clusters where cluster_id = $2 and revoked_at is null for share)
+        "#,
+        serial,
+        cluster.as_uuid(),
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(used.rows_affected() == 1)
+}
+
+pub(crate) async fn mark_all_revoked(
+    db: &mut Connection,
+    cluster: ClusterId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update certificates set revoked_at = $2 where cluster_id = $1 and revoked_at is null",
+        cluster.as_uuid(),
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Serials that are revoked and would otherwise still be good.
+pub(crate) async fn list_revoked(db: &mut Connection, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    let serials = sqlx::query_scalar!(
+        "select serial from certificates where revoked_at is not null and not_after > $1 order by serial",
+        to_sql(now),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(serials)
+}

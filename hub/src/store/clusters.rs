@@ -1,0 +1,235 @@
+//! Registered clusters and their join tokens.
+
+use bellwether_core::{ClusterId, Digest, Labels, Name, ProjectId, Version};
+use jiff::Timestamp;
+use sqlx::types::Json;
+
+use super::{Connection, StoreError, from_sql, named, to_sql};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    pub(crate) id: ClusterId,
+    pub(crate) project: ProjectId,
+    pub(crate) name: Name,
+    pub(crate) labels: Labels,
+    pub(crate) namespace: String,
+    pub(crate) version: Version,
+    pub(crate) created_at: Timestamp,
+    pub(crate) revoked_at: Option<Timestamp>,
+}
+
+struct Row {
+    cluster_id: uuid::Uuid,
+    project_id: uuid::Uuid,
+    name: String,
+    labels: Json<Labels>,
+    namespace: String,
+    version: i64,
+    created_at: chrono::DateTime<chrono::Utc>,
+    revoked_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+impl TryFrom<Row> for Cluster {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: ClusterId::new(row.cluster_id),
+            project: ProjectId::new(row.project_id),
+            name: super::name(&row.name, "clusters")?,
+            labels: row.labels.0,
+            namespace: row.namespace,
+            version: Version::new(row.version),
+            created_at: from_sql(row.created_at),
+            revoked_at: row.revoked_at.map(from_sql),
+        })
+    }
+}
+
+pub(crate) async fn insert(db: &mut Connection, cluster: &Cluster) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into clusters (cluster_id, project_id, name, labels, namespace, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $6)
+        "#,
+        cluster.id.as_uuid(),
+        cluster.project.as_uuid(),
+        cluster.name.as_str(),
+        Json(&cluster.labels) as _,
+        cluster.namespace,
+        to_sql(cluster.created_at),
+    )
+    .execute(db)
+    .await
+    .map_err(named)?;
+    Ok(())
+}
+
+pub(crate) async fn find(db: &mut Connection, id: ClusterId) -> Result<Option<Cluster>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select cluster_id, project_id, name, labels as "labels: Json<Labels>", namespace, version, created_at, revoked_at
+          from clusters
+         where cluster_id = $1
+        "#,
+        id.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Option<Cluster>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select cluster_id, project_id, name, labels as "labels: Json<Labels>", namespace, version, created_at, revoked_at
+          from clusters
+         where name = $1
+        "#,
+        name.as_str(),
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// A page in order of names, after one.
+pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Cluster>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select cluster_id, project_id, name, labels as "labels: Json<Labels>", namespace, version, created_at, revoked_at
+          from clusters
+         where name > $1
+         order by name
+         limit $2
+        "#,
+        after,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+pub(crate) async fn mark_labels(
+    db: &mut Connection,
+    id: ClusterId,
+    labels: &Labels,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update clusters set labels = $2, version = version + 1, updated_at = $3 where cluster_id = $1",
+        id.as_uuid(),
+        Json(labels) as _,
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn mark_revoked(db: &mut Connection, id: ClusterId, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update clusters set revoked_at = $2, version = version + 1, updated_at = $2 where cluster_id = $1",
+        id.as_uuid(),
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A join token, as it is found by its hash.
+#[derive(Debug)]
+pub(crate) struct Enrollment {
+    pub(crate) cluster: ClusterId,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) first_key: Option<Digest>,
+    /// The certificate that the first key got has opened a session.
+    pub(crate) spent: bool,
+}
+
+pub(crate) async fn insert_enrollment(
+    db: &mut Connection,
+    hash: Digest,
+    cluster: ClusterId,
+    now: Timestamp,
+    expires_at: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into enrollments (token_hash, cluster_id, created_at, expires_at) values ($1, $2, $3, $4)",
+        hash.as_bytes(),
+        cluster.as_uuid(),
+        to_sql(now),
+        to_sql(expires_at),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Finds a join token and holds its row: of two that use it at once, the second sees what the first did.
+pub(crate) async fn lock_enrollment(db: &mut Connection, hash: Digest) -> Result<Option<Enrollment>, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        select cluster_id, expires_at, first_key,
+               exists (select from certificates
+                        where cluster_id = e.cluster_id and first_used_at >= e.used_at) as "spent!"
+          from enrollments e
+         where token_hash = $1
+           for update
+        "#,
+        hash.as_bytes(),
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let first_key = row.first_key.map(|bytes| super::digest(&bytes, "enrollments")).transpose()?;
+    Ok(Some(Enrollment {
+        cluster: ClusterId::new(row.cluster_id),
+        expires_at: from_sql(row.expires_at),
+        first_key,
+        spent: row.spent,
+    }))
+}
+
+pub(crate) async fn mark_enrollment_used(
+    db: &mut Connection,
+    hash: Digest,
+    key: Digest,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update enrollments
+           set first_key = $2, used_at = coalesce(used_at, $3)
+         where token_hash = $1
+        "#,
+        hash.as_bytes(),
+        key.as_bytes(),
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A revoked cluster may join again, with a new token and a new certificate.
+pub(crate) async fn mark_welcome_again(db: &mut Connection, id: ClusterId, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update clusters set revoked_at = null, version = version + 1, updated_at = $2 where cluster_id = $1",
+        id.as_uuid(),
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn delete(db: &mut Connection, id: ClusterId) -> Result<(), StoreError> {
+    sqlx::query!("delete from clusters where cluster_id = $1", id.as_uuid()).execute(db).await?;
+    Ok(())
+}

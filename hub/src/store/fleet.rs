@@ -1,0 +1,190 @@
+//! What runs where: the reads across clusters, sessions, assignments and reports that people ask for.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::report::{Counts, ObjectLine, Verdict};
+use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ProjectId, TargetId};
+use jiff::Timestamp;
+use sqlx::types::Json;
+
+use super::{Connection, StoreError, from_sql, to_sql};
+
+/// How a cluster's agent is, as the rows say.
+#[derive(Debug, Clone)]
+pub(crate) struct Attendance {
+    pub(crate) connected: bool,
+    /// `None`: no stream yet.
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) agent_version: Option<String>,
+    pub(crate) facts: BTreeMap<String, String>,
+    pub(crate) certificate_expires_at: Option<Timestamp>,
+}
+
+pub(crate) async fn find_attendance(
+    db: &mut Connection,
+    cluster: ClusterId,
+    now: Timestamp,
+) -> Result<Attendance, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        select s.ended_at is null and coalesce(h.beat_at > $2::timestamptz - interval '15 s', false) as "connected!",
+               coalesce(s.ended_at, s.since) as "since!", s.agent_version,
+               s.facts as "facts: Json<BTreeMap<String, String>>",
+               x.not_after as "not_after?"
+          from sessions s
+          left join hubs h using (hub_id)
+          left join certificates x on x.serial = s.certificate_serial
+         where s.cluster_id = $1
+        "#,
+        cluster.as_uuid(),
+        to_sql(now),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map_or_else(
+        || Attendance {
+            connected: false,
+            since: None,
+            agent_version: None,
+            facts: BTreeMap::new(),
+            certificate_expires_at: None,
+        },
+        |row| Attendance {
+            connected: row.connected,
+            since: Some(from_sql(row.since)),
+            agent_version: Some(row.agent_version),
+            facts: row.facts.0,
+            certificate_expires_at: row.not_after.map(from_sql),
+        },
+    ))
+}
+
+/// A cluster that a rollout may have as a member: it has joined and is not revoked.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate {
+    pub(crate) id: ClusterId,
+    pub(crate) name: Name,
+    pub(crate) labels: Labels,
+    pub(crate) connected: bool,
+}
+
+pub(crate) async fn list_candidates(
+    db: &mut Connection,
+    project: ProjectId,
+    now: Timestamp,
+) -> Result<Vec<Candidate>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select c.cluster_id, c.name, c.labels as "labels: Json<Labels>",
+               s.ended_at is null and coalesce(h.beat_at > $2::timestamptz - interval '15 s', false) as "connected!"
+          from clusters c
+          join sessions s using (cluster_id)
+          left join hubs h using (hub_id)
+         where c.project_id = $1 and c.revoked_at is null
+         order by c.name
+        "#,
+        project.as_uuid(),
+        to_sql(now),
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Candidate {
+                id: ClusterId::new(row.cluster_id),
+                name: super::name(&row.name, "clusters")?,
+                labels: row.labels.0,
+                connected: row.connected,
+            })
+        })
+        .collect()
+}
+
+/// One target in one cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Placement {
+    pub(crate) target: Name,
+    pub(crate) cluster: Name,
+    pub(crate) connected: bool,
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) commit: Option<String>,
+    pub(crate) digest: Digest,
+    pub(crate) generation: Generation,
+    /// What its agent said of exactly this generation and digest; `None`: nothing yet.
+    pub(crate) said: Option<Said>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Said {
+    pub(crate) applied: bool,
+    pub(crate) verdict: Verdict,
+    pub(crate) objects: Counts,
+    pub(crate) lines: Vec<ObjectLine>,
+    pub(crate) at: Timestamp,
+}
+
+struct Row {
+    target: String,
+    cluster: String,
+    connected: bool,
+    since: Option<chrono::DateTime<chrono::Utc>>,
+    commit_id: Option<String>,
+    digest: Vec<u8>,
+    generation: i64,
+    applied: Option<bool>,
+    verdict: Option<String>,
+    total: Option<i32>,
+    in_place: Option<i32>,
+    healthy: Option<i32>,
+    lines: Option<Json<Vec<ObjectLine>>>,
+    reported_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+/// Every assignment, in order of targets and clusters; of one target or one cluster when given.
+pub(crate) async fn list_placements(
+    db: &mut Connection,
+    target: Option<TargetId>,
+    cluster: Option<ClusterId>,
+    limit: i64,
+    now: Timestamp,
+) -> Result<Vec<Placement>, StoreError> {
+    let rows = sqlx::query_file_as!(
+        Row,
+        "src/store/sql/list_placements.sql",
+        target.map(TargetId::as_uuid),
+        cluster.map(ClusterId::as_uuid),
+        limit,
+        to_sql(now),
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+impl TryFrom<Row> for Placement {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let count = |number: Option<i32>| u32::try_from(number.unwrap_or(0)).unwrap_or(0);
+        let said = match (row.verdict, row.reported_at) {
+            (Some(verdict), Some(at)) => Some(Said {
+                applied: row.applied.unwrap_or(false),
+                verdict: verdict.parse().map_err(|_| StoreError::Unreadable { table: "reports", column: "verdict" })?,
+                objects: Counts { total: count(row.total), in_place: count(row.in_place), healthy: count(row.healthy) },
+                lines: row.lines.map(|lines| lines.0).unwrap_or_default(),
+                at: from_sql(at),
+            }),
+            _ => None,
+        };
+        Ok(Self {
+            target: super::name(&row.target, "targets")?,
+            cluster: super::name(&row.cluster, "clusters")?,
+            connected: row.connected,
+            since: row.since.map(from_sql),
+            commit: row.commit_id,
+            digest: super::digest(&row.digest, "assignments")?,
+            generation: Generation::new(row.generation),
+            said,
+        })
+    }
+}

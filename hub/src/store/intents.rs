@@ -1,0 +1,89 @@
+//! What people asked of rollouts.
+
+use bellwether_core::rollout::Intent;
+use bellwether_core::{RolloutId, TargetId};
+use jiff::Timestamp;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Connection, StoreError, to_sql};
+
+/// Of a rollout, or of the target itself.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Verb {
+    Rollout(Intent),
+    Target(TargetVerb),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case", tag = "verb")]
+pub(crate) enum TargetVerb {
+    /// Every cluster gets what this render says; the target is held from then on.
+    RollbackTo { render: Uuid, commit: String },
+    /// New revisions roll again.
+    Release,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) id: Uuid,
+    pub(crate) target: TargetId,
+    pub(crate) rollout: Option<RolloutId>,
+    pub(crate) verb: Verb,
+    pub(crate) actor: String,
+    pub(crate) reason: String,
+}
+
+pub(crate) async fn insert(db: &mut Connection, asked: &Asked, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into intents (intent_id, target_id, rollout_id, verb, actor, reason, created_at)
+        values ($1, $2, $3, $4, $5, $6, $7)
+        "#,
+        asked.id,
+        asked.target.as_uuid(),
+        asked.rollout.map(RolloutId::as_uuid),
+        Json(&asked.verb) as _,
+        asked.actor,
+        asked.reason,
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Not answered yet, oldest first.
+pub(crate) async fn list_open(db: &mut Connection, target: TargetId) -> Result<Vec<Asked>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select intent_id, target_id, rollout_id, verb as "verb: Json<Verb>", actor, reason
+          from intents
+         where target_id = $1 and done_at is null
+         order by intent_id
+         limit 100
+        "#,
+        target.as_uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Asked {
+            id: row.intent_id,
+            target: TargetId::new(row.target_id),
+            rollout: row.rollout_id.map(RolloutId::new),
+            verb: row.verb.0,
+            actor: row.actor,
+            reason: row.reason,
+        })
+        .collect())
+}
+
+pub(crate) async fn mark_done(db: &mut Connection, id: Uuid, outcome: &str, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!("update intents set done_at = $2, outcome = $3 where intent_id = $1", id, to_sql(now), outcome)
+        .execute(db)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! What targets render to.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::api::Condition;
+use bellwether_core::{Digest, RenderId, RevisionId, TargetId, Version};
+use jiff::Timestamp;
+use sqlx::types::Json;
+
+use super::{Connection, StoreError, to_sql};
+
+/// One rendering of a target at a revision.
+#[derive(Debug, Clone)]
+pub(crate) struct Render {
+    pub(crate) id: RenderId,
+    pub(crate) target: TargetId,
+    pub(crate) revision: RevisionId,
+    pub(crate) target_version: Version,
+    /// Git's id of the folder.
+    pub(crate) tree: String,
+    pub(crate) variables: Vec<String>,
+    /// Digest of the used parameters → bundle.
+    pub(crate) variants: BTreeMap<Digest, Digest>,
+}
+
+struct Row {
+    render_id: uuid::Uuid,
+    target_id: uuid::Uuid,
+    revision_id: uuid::Uuid,
+    target_version: i64,
+    tree: String,
+    variables: Vec<String>,
+}
+
+pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into renders (render_id, target_id, revision_id, target_version, tree, variables, created_at)
+        values ($1, $2, $3, $4, $5, $6, $7)
+        "#,
+        render.id.as_uuid(),
+        render.target.as_uuid(),
+        render.revision.as_uuid(),
+        render.target_version.get(),
+        render.tree,
+        &render.variables,
+        to_sql(now),
+    )
+    .execute(&mut *db)
+    .await?;
+    insert_variants(db, render.id, &render.variants).await
+}
+
+pub(crate) async fn insert_variants(
+    db: &mut Connection,
+    render: RenderId,
+    variants: &BTreeMap<Digest, Digest>,
+) -> Result<(), StoreError> {
+    let parameters: Vec<_> = variants.keys().map(|digest| digest.as_bytes().to_vec()).collect();
+    let digests: Vec<_> = variants.values().map(|digest| digest.as_bytes().to_vec()).collect();
+    sqlx::query!(
+        r#"
+        insert into render_variants (render_id, parameters, digest)
+        select $1, parameters, digest from unnest($2::bytea[], $3::bytea[]) as v (parameters, digest)
+            on conflict do nothing
+        "#,
+        render.as_uuid(),
+        &parameters,
+        &digests,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The newest render of a target.
+pub(crate) async fn find_newest(db: &mut Connection, target: TargetId) -> Result<Option<Render>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select render_id, target_id, revision_id, target_version, tree, variables
+          from renders
+         where target_id = $1
+         order by render_id desc
+         limit 1
+        "#,
+        target.as_uuid(),
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    with_variants(db, row).await
+}
+
+pub(crate) async fn find(db: &mut Connection, id: RenderId) -> Result<Option<Render>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select render_id, target_id, revision_id, target_version, tree, variables
+          from renders
+         where render_id = $1
+        "#,
+        id.as_uuid(),
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    with_variants(db, row).await
+}
+
+/// The newest render of a target at a commit, given in full or by its first digits.
+pub(crate) async fn find_at_commit(
+    db: &mut Connection,
+    target: TargetId,
+    commit: &str,
+) -> Result<Option<Render>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select render_id, target_id, revision_id, target_version, tree, variables
+          from renders
+          join revisions using (revision_id)
+         where target_id = $1 and starts_with(commit_id, $2)
+         order by render_id desc
+         limit 1
+        "#,
+        target.as_uuid(),
+        commit,
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    with_variants(db, row).await
+}
+
+async fn with_variants(db: &mut Connection, row: Option<Row>) -> Result<Option<Render>, StoreError> {
+    let Some(row) = row else { return Ok(None) };
+    let variants = sqlx::query!("select parameters, digest from render_variants where render_id = $1", row.render_id)
+        .fetch_all(db)
+        .await?;
+    let digest = |bytes: &[u8]| super::digest(bytes, "render_variants");
+    let variants = variants
+        .iter()
+        .map(|variant| Ok((digest(&variant.parameters)?, digest(&variant.digest)?)))
+        .collect::<Result<_, StoreError>>()?;
+    Ok(Some(Render {
+        id: RenderId::new(row.render_id),
+        target: TargetId::new(row.target_id),
+        revision: RevisionId::new(row.revision_id),
+        target_version: Version::new(row.target_version),
+        tree: row.tree,
+        variables: row.variables,
+        variants,
+    }))
+}
+
+pub(crate) async fn find_condition(db: &mut Connection, target: TargetId) -> Result<Option<Condition>, StoreError> {
+    let condition = sqlx::query_scalar!(
+        r#"select condition as "condition: Json<Condition>" from render_conditions where target_id = $1"#,
+        target.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(condition.map(|condition| condition.0))
+}
+
+/// Says why the newest revision does not render, or that it does.
+pub(crate) async fn mark_condition(
+    db: &mut Connection,
+    target: TargetId,
+    revision: Option<RevisionId>,
+    condition: Option<&Condition>,
+) -> Result<(), StoreError> {
+    let Some(condition) = condition else {
+        sqlx::query!("delete from render_conditions where target_id = $1", target.as_uuid()).execute(db).await?;
+        return Ok(());
+    };
+    sqlx::query!(
+        r#"
+        insert into render_conditions (target_id, revision_id, condition)
+        values ($1, $2, $3)
+            on conflict (target_id) do update
+           set revision_id = excluded.revision_id, condition = excluded.condition
+        "#,
+        target.as_uuid(),
+        revision.map(RevisionId::as_uuid),
+        Json(condition) as _,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! Repos, their credentials, and how the last look at them ended.
+
+use bellwether_core::api::{Condition, RepoSpec};
+use bellwether_core::{Name, ProjectId, RepoId, Version};
+use jiff::Timestamp;
+use sqlx::types::Json;
+
+use super::{Connection, StoreError, from_sql, named, to_sql};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Repo {
+    pub(crate) id: RepoId,
+    pub(crate) project: ProjectId,
+    pub(crate) name: Name,
+    pub(crate) spec: RepoSpec,
+    /// Sealed.
+    pub(crate) webhook_secret: Vec<u8>,
+    pub(crate) version: Version,
+    pub(crate) created_at: Timestamp,
+}
+
+struct Row {
+    repo_id: uuid::Uuid,
+    project_id: uuid::Uuid,
+    name: String,
+    spec: Json<RepoSpec>,
+    webhook_secret: Vec<u8>,
+    version: i64,
+    created_at: chrono::DateTime<chrono::Utc>,
+}
+
+impl TryFrom<Row> for Repo {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: RepoId::new(row.repo_id),
+            project: ProjectId::new(row.project_id),
+            name: super::name(&row.name, "repos")?,
+            spec: row.spec.0,
+            webhook_secret: row.webhook_secret,
+            version: Version::new(row.version),
+            created_at: from_sql(row.created_at),
+        })
+    }
+}
+
+pub(crate) async fn insert(db: &mut Connection, repo: &Repo) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into repos (repo_id, project_id, name, spec, webhook_secret, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $6)
+        "#,
+        repo.id.as_uuid(),
+        repo.project.as_uuid(),
+        repo.name.as_str(),
+        Json(&repo.spec) as _,
+        repo.webhook_secret,
+        to_sql(repo.created_at),
+    )
+    .execute(db)
+    .await
+    .map_err(named)?;
+    Ok(())
+}
+
+pub(crate) async fn mark_spec(
+    db: &mut Connection,
+    id: RepoId,
+    seen: Version,
+    spec: &RepoSpec,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let updated = sqlx::query!(
+        "update repos set spec = $3, version = version + 1, updated_at = $4 where repo_id = $1 and version = $2",
+        id.as_uuid(),
+        seen.get(),
+        Json(spec) as _,
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    if updated.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Stale { table: "repos" }) }
+}
+
+pub(crate) async fn delete(db: &mut Connection, id: RepoId) -> Result<(), StoreError> {
+    sqlx::query!("delete from repos where repo_id = $1", id.as_uuid()).execute(db).await.map_err(named)?;
+    Ok(())
+}
+
+pub(crate) async fn find(db: &mut Connection, id: RepoId) -> Result<Option<Repo>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select repo_id, project_id, name, spec as "spec: Json<RepoSpec>", webhook_secret, version, created_at
+          from repos
+         where repo_id = $1
+        "#,
+        id.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Option<Repo>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select repo_id, project_id, name, spec as "spec: Json<RepoSpec>", webhook_secret, version, created_at
+          from repos
+         where name = $1
+        "#,
+        name.as_str(),
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// A page in order of names, after one.
+pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Repo>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select repo_id, project_id, name, spec as "spec: Json<RepoSpec>", webhook_secret, version, created_at
+          from repos
+         where name > $1
+         order by name
+         limit $2
+        "#,
+        after,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+pub(crate) async fn mark_credential(
+    db: &mut Connection,
+    id: RepoId,
+    sealed: &[u8],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into credentials (repo_id, sealed, updated_at)
+        values ($1, $2, $3)
+            on conflict (repo_id) do update set sealed = excluded.sealed, updated_at = excluded.updated_at
+        "#,
+        id.as_uuid(),
+        sealed,
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn find_credential(db: &mut Connection, id: RepoId) -> Result<Option<Vec<u8>>, StoreError> {
+    let sealed = sqlx::query_scalar!("select sealed from credentials where repo_id = $1", id.as_uuid())
+        .fetch_optional(db)
+        .await?;
+    Ok(sealed)
+}
+
+/// How the last look that changed something ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Look {
+    pub(crate) fetched_at: Option<Timestamp>,
+    pub(crate) condition: Option<Condition>,
+    pub(crate) has_credential: bool,
+}
+
+pub(crate) async fn find_look(db: &mut Connection, id: RepoId) -> Result<Look, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        select l.fetched_at as "fetched_at?", l.condition as "condition?: Json<Condition>",
+               exists (select from credentials c where c.repo_id = r.repo_id) as "has_credential!"
+          from repos r
+          left join repo_looks l using (repo_id)
+         where r.repo_id = $1
+        "#,
+        id.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(Look::default()) };
+    Ok(Look {
+        fetched_at: row.fetched_at.map(from_sql),
+        condition: row.condition.map(|condition| condition.0),
+        has_credential: row.has_credential,
+    })
+}
+
+/// A success clears the condition.
+pub(crate) async fn mark_fetched(db: &mut Connection, id: RepoId, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into repo_looks (repo_id, looked_at, fetched_at)
+        values ($1, $2, $2)
+            on conflict (repo_id) do update
+           set looked_at = excluded.looked_at, fetched_at = excluded.fetched_at, condition = null
+        "#,
+        id.as_uuid(),
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A failure keeps what was fetched before, and says what is wrong.
+pub(crate) async fn mark_failed(
+    db: &mut Connection,
+    id: RepoId,
+    condition: &Condition,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into repo_looks (repo_id, looked_at, condition)
+        values ($1, $2, $3)
+            on conflict (repo_id) do update set looked_at = excluded.looked_at, condition = excluded.condition
+        "#,
+        id.as_uuid(),
+        to_sql(now),
+        Json(condition) as _,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

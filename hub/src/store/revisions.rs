@@ -1,0 +1,161 @@
+//! Commits seen at refs.
+
+use bellwether_core::api::Condition;
+use bellwether_core::{RepoId, RevisionId};
+use jiff::Timestamp;
+use sqlx::types::Json;
+
+use super::{Connection, StoreError, from_sql, to_sql};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Revision {
+    pub(crate) id: RevisionId,
+    pub(crate) reference: String,
+    pub(crate) commit: String,
+    pub(crate) author: String,
+    pub(crate) subject: String,
+    pub(crate) seen_at: Timestamp,
+    pub(crate) trace_id: String,
+}
+
+struct Row {
+    revision_id: uuid::Uuid,
+    r#ref: String,
+    commit_id: String,
+    author: String,
+    subject: String,
+    seen_at: chrono::DateTime<chrono::Utc>,
+    trace_id: String,
+}
+
+impl From<Row> for Revision {
+    fn from(row: Row) -> Self {
+        Self {
+            id: RevisionId::new(row.revision_id),
+            reference: row.r#ref,
+            commit: row.commit_id,
+            author: row.author,
+            subject: row.subject,
+            seen_at: from_sql(row.seen_at),
+            trace_id: row.trace_id,
+        }
+    }
+}
+
+pub(crate) async fn insert(db: &mut Connection, repo: RepoId, revision: &Revision) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into revisions (revision_id, repo_id, ref, commit_id, author, subject, seen_at, trace_id)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
+        "#,
+        revision.id.as_uuid(),
+        repo.as_uuid(),
+        revision.reference,
+        revision.commit,
+        revision.author,
+        revision.subject,
+        to_sql(revision.seen_at),
+        revision.trace_id,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The newest revision at a ref.
+pub(crate) async fn find_head(
+    db: &mut Connection,
+    repo: RepoId,
+    reference: &str,
+) -> Result<Option<Revision>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select revision_id, ref, commit_id, author, subject, seen_at, trace_id
+          from revisions
+         where repo_id = $1 and ref = $2
+         order by revision_id desc
+         limit 1
+        "#,
+        repo.as_uuid(),
+        reference,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(Into::into))
+}
+
+pub(crate) async fn find(db: &mut Connection, id: RevisionId) -> Result<Option<Revision>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select revision_id, ref, commit_id, author, subject, seen_at, trace_id
+          from revisions
+         where revision_id = $1
+        "#,
+        id.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(Into::into))
+}
+
+/// The newest revision of each ref of a repo.
+pub(crate) async fn list_heads(db: &mut Connection, repo: RepoId) -> Result<Vec<Revision>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select distinct on (ref) revision_id, ref, commit_id, author, subject, seen_at, trace_id
+          from revisions
+         where repo_id = $1
+         order by ref, revision_id desc
+        "#,
+        repo.as_uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+pub(crate) async fn find_ref_condition(
+    db: &mut Connection,
+    repo: RepoId,
+    reference: &str,
+) -> Result<Option<Condition>, StoreError> {
+    let condition = sqlx::query_scalar!(
+        r#"select condition as "condition: Json<Condition>" from ref_conditions where repo_id = $1 and ref = $2"#,
+        repo.as_uuid(),
+        reference,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(condition.map(|condition| condition.0))
+}
+
+/// Says what is wrong with a ref, or that nothing is.
+pub(crate) async fn mark_ref_condition(
+    db: &mut Connection,
+    repo: RepoId,
+    reference: &str,
+    condition: Option<&Condition>,
+) -> Result<(), StoreError> {
+    let Some(condition) = condition else {
+        sqlx::query!("delete from ref_conditions where repo_id = $1 and ref = $2", repo.as_uuid(), reference)
+            .execute(db)
+            .await?;
+        return Ok(());
+    };
+    sqlx::query!(
+        r#"
+        insert into ref_conditions (repo_id, ref, condition)
+        values ($1, $2, $3)
+            on conflict (repo_id, ref) do update set condition = excluded.condition
+        "#,
+        repo.as_uuid(),
+        reference,
+        Json(condition) as _,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,559 @@
+//! Rollouts, their waves and members: rows in, [`bellwether_core::rollout`]'s values out.
+
+use bellwether_core::rollout::{
+    Evidence, Member, MemberState, Notable, Presence, RolloutState, Seen, Strategy, Wave, WaveState,
+};
+use bellwether_core::{ClusterId, Generation, RenderId, RolloutId, TargetId};
+use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Connection, StoreError, from_sql, to_sql};
+
+/// A rollout's own row.
+#[derive(Debug, Clone)]
+pub(crate) struct Rollout {
+    pub(crate) id: RolloutId,
+    pub(crate) target: TargetId,
+    pub(crate) render: RenderId,
+    pub(crate) from_render: Option<RenderId>,
+    pub(crate) kind: Kind,
+    pub(crate) strategy: Strategy,
+    pub(crate) failures_max: u32,
+    pub(crate) state: RolloutState,
+    pub(crate) state_since: Timestamp,
+    pub(crate) reason: String,
+    pub(crate) trace_id: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) ended_at: Option<Timestamp>,
+}
+
+/// Why there is a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Git or the target's spec changed.
+    Revision,
+    /// A person asked for an earlier bundle.
+    Rollback,
+    /// Clusters joined, or what they are rendered with changed.
+    ClusterChange,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revision => "revision",
+            Self::Rollback => "rollback",
+            Self::ClusterChange => "cluster_change",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, StoreError> {
+        [Self::Revision, Self::Rollback, Self::ClusterChange]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or(StoreError::Unreadable { table: "rollouts", column: "kind" })
+    }
+}
+
+struct Row {
+    rollout_id: Uuid,
+    target_id: Uuid,
+    render_id: Uuid,
+    from_render_id: Option<Uuid>,
+    kind: String,
+    strategy: Json<Strategy>,
+    failures_max: i32,
+    state: String,
+    state_since: chrono::DateTime<chrono::Utc>,
+    reason: String,
+    trace_id: String,
+    created_at: chrono::DateTime<chrono::Utc>,
+    ended_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+impl TryFrom<Row> for Rollout {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: RolloutId::new(row.rollout_id),
+            target: TargetId::new(row.target_id),
+            render: RenderId::new(row.render_id),
+            from_render: row.from_render_id.map(RenderId::new),
+            kind: Kind::parse(&row.kind)?,
+            strategy: row.strategy.0,
+            failures_max: unsigned(row.failures_max),
+            state: word(&row.state, "rollouts")?,
+            state_since: from_sql(row.state_since),
+            reason: row.reason,
+            trace_id: row.trace_id,
+            created_at: from_sql(row.created_at),
+            ended_at: row.ended_at.map(from_sql),
+        })
+    }
+}
+
+/// States are written as serde writes them, so that rows, documents and code have one spelling.
+fn word<T: DeserializeOwned>(text: &str, table: &'static str) -> Result<T, StoreError> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned()))
+        .map_err(|_| StoreError::Unreadable { table, column: "state" })
+}
+
+fn text<T: serde::Serialize>(state: T) -> String {
+    match serde_json::to_value(state) {
+        Ok(serde_json::Value::String(text)) => text,
+        _ => unreachable!("states are written as words"),
+    }
+}
+
+fn unsigned(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}
+
+fn signed(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn millis(number: i64) -> SignedDuration {
+    SignedDuration::from_millis(number)
+}
+
+fn in_millis(duration: SignedDuration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(crate) async fn insert(db: &mut Connection, rollout: &Rollout) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into rollouts
+               (rollout_id, target_id, render_id, from_render_id, kind, strategy, failures_max, state, state_since,
+                reason, trace_id, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $9, $9)
+        "#,
+        rollout.id.as_uuid(),
+        rollout.target.as_uuid(),
+        rollout.render.as_uuid(),
+        rollout.from_render.map(RenderId::as_uuid),
+        rollout.kind.as_str(),
+        Json(&rollout.strategy) as _,
+        signed(rollout.failures_max),
+        text(rollout.state),
+        to_sql(rollout.created_at),
+        rollout.reason,
+        rollout.trace_id,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Writes a wave that waits.
+pub(crate) async fn insert_wave(
+    db: &mut Connection,
+    rollout: RolloutId,
+    place: u32,
+    wave: &bellwether_core::rollout::PlannedWave,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into rollout_waves (rollout_id, wave, name, state, concurrent_max, healthy_min, soak_ms)
+        values ($1, $2, $3, 'waiting', $4, $5, $6)
+        "#,
+        rollout.as_uuid(),
+        signed(place),
+        wave.name,
+        signed(wave.concurrent_max),
+        signed(wave.healthy_min),
+        in_millis(wave.soak),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Writes members that wait, in their order.
+pub(crate) async fn insert_members(
+    db: &mut Connection,
+    rollout: RolloutId,
+    members: &[Member],
+) -> Result<(), StoreError> {
+    let clusters: Vec<Uuid> = members.iter().map(|member| member.cluster.as_uuid()).collect();
+    let waves: Vec<i32> = members.iter().map(|member| signed(member.wave)).collect();
+    let digests: Vec<Vec<u8>> = members.iter().map(|member| member.digest.as_bytes().to_vec()).collect();
+    let before: Vec<Option<Vec<u8>>> =
+        members.iter().map(|member| member.digest_before.map(|digest| digest.as_bytes().to_vec())).collect();
+    sqlx::query!(
+        r#"
+        insert into rollout_clusters
+               (rollout_id, cluster_id, wave, position, digest, digest_before, state, reason)
+        select $1, cluster_id, wave, position, digest, digest_before, 'waiting', ''
+          from unnest($2::uuid[], $3::int[], $4::bytea[], $5::bytea[])
+               with ordinality as m (cluster_id, wave, digest, digest_before, position)
+        "#,
+        rollout.as_uuid(),
+        &clusters,
+        &waves,
+        &digests,
+        &before as _,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The newest rollout of a target, over or not.
+pub(crate) async fn find_newest(db: &mut Connection, target: TargetId) -> Result<Option<Rollout>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Json<Strategy>",
+               failures_max, state, state_since, reason, trace_id, created_at, ended_at
+          from rollouts
+         where target_id = $1
+         order by rollout_id desc
+         limit 1
+        "#,
+        target.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+pub(crate) async fn find(db: &mut Connection, id: RolloutId) -> Result<Option<Rollout>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Json<Strategy>",
+               failures_max, state, state_since, reason, trace_id, created_at, ended_at
+          from rollouts
+         where rollout_id = $1
+        "#,
+        id.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// A page, newest first, before one; of one target or of all.
+pub(crate) async fn list(
+    db: &mut Connection,
+    target: Option<TargetId>,
+    before: Uuid,
+    limit: i64,
+) -> Result<Vec<Rollout>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Json<Strategy>",
+               failures_max, state, state_since, reason, trace_id, created_at, ended_at
+          from rollouts
+         where ($1::uuid is null or target_id = $1) and rollout_id < $2
+         order by rollout_id desc
+         limit $3
+        "#,
+        target.map(TargetId::as_uuid),
+        before,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+pub(crate) async fn mark_state(
+    db: &mut Connection,
+    id: RolloutId,
+    state: RolloutState,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update rollouts
+           set state = $2, reason = $3, state_since = $4::timestamptz, updated_at = $4, version = version + 1,
+               ended_at = case when $5 then $4::timestamptz end
+         where rollout_id = $1
+        "#,
+        id.as_uuid(),
+        text(state),
+        reason,
+        to_sql(now),
+        state.is_over(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// What changes of a wave when its state does.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct WaveClock {
+    pub(crate) opened_at: Option<Timestamp>,
+    pub(crate) soak_until: Option<Timestamp>,
+    pub(crate) soak_left: Option<SignedDuration>,
+}
+
+/// Writes a wave's state; its opening time is kept once it has one.
+pub(crate) async fn mark_wave(
+    db: &mut Connection,
+    rollout: RolloutId,
+    wave: u32,
+    state: WaveState,
+    clock: WaveClock,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update rollout_waves
+           set state = $3, opened_at = coalesce(opened_at, $4), soak_until = $5, soak_left_ms = $6
+         where rollout_id = $1 and wave = $2
+        "#,
+        rollout.as_uuid(),
+        signed(wave),
+        text(state),
+        clock.opened_at.map(to_sql),
+        clock.soak_until.map(to_sql),
+        clock.soak_left.map(in_millis),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Writes a member as it is now.
+pub(crate) async fn mark_member(db: &mut Connection, rollout: RolloutId, member: &Member) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update rollout_clusters
+           set state = $3, generation = $4, assigned_at = $5, is_returning = $6, judged_from = $7, reason = $8
+         where rollout_id = $1 and cluster_id = $2
+        "#,
+        rollout.as_uuid(),
+        member.cluster.as_uuid(),
+        text(member.state),
+        member.generation.map(Generation::get),
+        member.assigned_at.map(to_sql),
+        member.returning,
+        member.judged_from.map(to_sql),
+        member.reason,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A member with what is needed to judge it.
+pub(crate) struct Judged {
+    pub(crate) member: Member,
+    pub(crate) seen: Seen,
+    pub(crate) wave: WaveState,
+    /// Its wave and its turn in it.
+    pub(crate) place: (i32, i32),
+    pub(crate) cluster_name: String,
+}
+
+struct MemberRow {
+    cluster_id: Uuid,
+    cluster_name: String,
+    wave: i32,
+    position: i32,
+    wave_state: String,
+    digest: Vec<u8>,
+    digest_before: Option<Vec<u8>>,
+    state: String,
+    generation: Option<i64>,
+    assigned_at: Option<chrono::DateTime<chrono::Utc>>,
+    returning: bool,
+    judged_from: Option<chrono::DateTime<chrono::Utc>>,
+    reason: String,
+    connected: bool,
+    since: chrono::DateTime<chrono::Utc>,
+    report_generation: Option<i64>,
+    report_digest: Option<Vec<u8>>,
+    report_applied: Option<bool>,
+    report_verdict: Option<String>,
+    report_message: Option<String>,
+    reported_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+impl TryFrom<MemberRow> for Judged {
+    type Error = StoreError;
+
+    fn try_from(row: MemberRow) -> Result<Self, StoreError> {
+        let table = "rollout_clusters";
+        let digest = |bytes: &[u8]| super::digest(bytes, table);
+        let since = from_sql(row.since);
+        let evidence = match (row.report_generation, row.report_digest, row.report_verdict, row.reported_at) {
+            (Some(generation), Some(bytes), Some(verdict), Some(at)) => Some(Evidence {
+                generation: Generation::new(generation),
+                digest: digest(&bytes)?,
+                applied: row.report_applied.unwrap_or(false),
+                verdict: verdict.parse().map_err(|_| StoreError::Unreadable { table: "reports", column: "verdict" })?,
+                at: from_sql(at),
+                message: row.report_message.unwrap_or_default(),
+            }),
+            _ => None,
+        };
+        let presence = if row.connected { Presence::Connected { since } } else { Presence::Disconnected { since } };
+        Ok(Self {
+            member: Member {
+                cluster: ClusterId::new(row.cluster_id),
+                wave: unsigned(row.wave),
+                digest: digest(&row.digest)?,
+                digest_before: row.digest_before.as_deref().map(digest).transpose()?,
+                state: word(&row.state, table)?,
+                generation: row.generation.map(Generation::new),
+                assigned_at: row.assigned_at.map(from_sql),
+                returning: row.returning,
+                judged_from: row.judged_from.map(from_sql),
+                reason: row.reason,
+            },
+            seen: Seen { evidence, presence },
+            wave: word(&row.wave_state, "rollout_waves")?,
+            place: (row.wave, row.position),
+            cluster_name: row.cluster_name,
+        })
+    }
+}
+
+/// Which members of a rollout to read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Which {
+    /// In one of these states; all when empty.
+    pub(crate) states: &'static [MemberState],
+    pub(crate) wave: Option<u32>,
+    pub(crate) cluster: Option<ClusterId>,
+    /// Given a bundle by this rollout, and not given back what it ran.
+    pub(crate) returnable: bool,
+    pub(crate) connected: bool,
+    /// That a report, an absence or the clock may change; in the order of their turns.
+    pub(crate) judged: bool,
+    /// After this wave and place.
+    pub(crate) after: Option<(i32, i32)>,
+    pub(crate) limit: i64,
+}
+
+/// Members with their newest report and presence, the connected ones first, then in their order.
+///
+/// Online is: a stream that has not ended, on a hub that beat less than 15 s ago.
+pub(crate) async fn list_members(
+    db: &mut Connection,
+    rollout: RolloutId,
+    which: Which,
+    now: Timestamp,
+) -> Result<Vec<Judged>, StoreError> {
+    let states: Vec<String> = which.states.iter().map(text).collect();
+    let rows = sqlx::query_file_as!(
+        MemberRow,
+        "src/store/sql/list_members.sql",
+        rollout.as_uuid(),
+        &states,
+        which.wave.map(signed),
+        which.cluster.map(ClusterId::as_uuid),
+        which.returnable,
+        which.connected,
+        which.limit,
+        to_sql(now),
+        which.judged,
+        which.after.map(|(wave, _)| wave),
+        which.after.map_or(0, |(_, position)| position),
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+struct WaveRow {
+    name: String,
+    state: String,
+    concurrent_max: i32,
+    healthy_min: i32,
+    soak_ms: i64,
+    opened_at: Option<chrono::DateTime<chrono::Utc>>,
+    soak_until: Option<chrono::DateTime<chrono::Utc>>,
+    soak_left_ms: Option<i64>,
+    members: i64,
+    waiting: i64,
+    in_flight: i64,
+    healthy: i64,
+    failed: i64,
+    offline: i64,
+    skipped: i64,
+    rolled_back: i64,
+    silent: i64,
+    returnable: i64,
+    first_installs: i64,
+    notable_name: Option<String>,
+    notable_state: Option<String>,
+    notable_reason: Option<String>,
+}
+
+impl TryFrom<WaveRow> for Wave {
+    type Error = StoreError;
+
+    fn try_from(row: WaveRow) -> Result<Self, StoreError> {
+        let count = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+        let notable = match (row.notable_name, row.notable_state) {
+            (Some(cluster_name), Some(state)) => Some(Notable {
+                cluster_name,
+                state: word(&state, "rollout_clusters")?,
+                reason: row.notable_reason.unwrap_or_default(),
+            }),
+            _ => None,
+        };
+        Ok(Self {
+            name: row.name,
+            state: word(&row.state, "rollout_waves")?,
+            concurrent_max: unsigned(row.concurrent_max),
+            healthy_min: unsigned(row.healthy_min),
+            soak: millis(row.soak_ms),
+            opened_at: row.opened_at.map(from_sql),
+            soak_until: row.soak_until.map(from_sql),
+            soak_left: row.soak_left_ms.map(millis),
+            members: count(row.members),
+            waiting: count(row.waiting),
+            in_flight: count(row.in_flight),
+            healthy: count(row.healthy),
+            failed: count(row.failed),
+            offline: count(row.offline),
+            skipped: count(row.skipped),
+            rolled_back: count(row.rolled_back),
+            silent: count(row.silent),
+            returnable: count(row.returnable),
+            first_installs: count(row.first_installs),
+            notable,
+        })
+    }
+}
+
+/// The waves in their order, with their members counted.
+pub(crate) async fn list_waves(
+    db: &mut Connection,
+    rollout: RolloutId,
+    now: Timestamp,
+) -> Result<Vec<Wave>, StoreError> {
+    let rows = sqlx::query_file_as!(WaveRow, "src/store/sql/list_waves.sql", rollout.as_uuid(), to_sql(now))
+        .fetch_all(db)
+        .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Targets whose rollouts may care that a cluster came or went: live ones, and those it has yet to catch up with.
+pub(crate) async fn list_targets_of(db: &mut Connection, cluster: ClusterId) -> Result<Vec<Uuid>, StoreError> {
+    let targets = sqlx::query_scalar!(
+        r#"
+        select distinct o.target_id
+          from rollout_clusters m
+          join rollouts o using (rollout_id)
+         where m.cluster_id = $1
+           and (o.ended_at is null or (o.state = 'done' and m.state in ('waiting', 'offline', 'assigned', 'applied')))
+        "#,
+        cluster.as_uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(targets)
+}

@@ -1,0 +1,106 @@
+//! The newest stream of each cluster.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::{ClusterId, SessionNumber};
+use jiff::Timestamp;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Connection, StoreError, to_sql};
+
+pub(crate) async fn next_number(db: &mut Connection) -> Result<SessionNumber, StoreError> {
+    let number = sqlx::query_scalar!(r#"select nextval('session_numbers') as "number!""#).fetch_one(db).await?;
+    Ok(SessionNumber::new(number))
+}
+
+pub(crate) struct Opened<'a> {
+    pub(crate) cluster: ClusterId,
+    pub(crate) session: SessionNumber,
+    pub(crate) hub: Uuid,
+    pub(crate) boot: Uuid,
+    pub(crate) address: &'a str,
+    pub(crate) serial: &'a str,
+    pub(crate) agent_version: &'a str,
+    pub(crate) facts: &'a BTreeMap<String, String>,
+}
+
+/// What was known of the cluster's agent before this stream.
+pub(crate) struct Before {
+    pub(crate) boot: Uuid,
+}
+
+/// Writes down a stream that began; answers with the one before it, `None` when this is the cluster's first.
+pub(crate) async fn mark_opened(
+    db: &mut Connection,
+    opened: &Opened<'_>,
+    now: Timestamp,
+) -> Result<Option<Before>, StoreError> {
+    let before = sqlx::query_as!(
+        Before,
+        "select boot from sessions where cluster_id = $1 for update",
+        opened.cluster.as_uuid(),
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    sqlx::query!(
+        r#"
+        insert into sessions
+               (cluster_id, session, hub_id, boot, since, address, certificate_serial, agent_version, facts)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            on conflict (cluster_id) do update
+           set session = excluded.session, hub_id = excluded.hub_id, boot = excluded.boot, since = excluded.since,
+               caught_up_at = null, ended_at = null, address = excluded.address, certificate_serial = excluded.certificate_serial,
+               agent_version = excluded.agent_version, facts = excluded.facts
+         where sessions.session < excluded.session
+        "#,
+        opened.cluster.as_uuid(),
+        opened.session.get(),
+        opened.hub,
+        opened.boot,
+        to_sql(now),
+        opened.address,
+        opened.serial,
+        opened.agent_version,
+        Json(opened.facts) as _,
+    )
+    .execute(db)
+    .await?;
+    Ok(before)
+}
+
+/// Writes down that streams ended; one that was replaced meanwhile is left alone.
+pub(crate) async fn mark_ended(
+    db: &mut Connection,
+    cluster: ClusterId,
+    session: SessionNumber,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let ended = sqlx::query!(
+        "update sessions set ended_at = $3 where cluster_id = $1 and session = $2 and ended_at is null",
+        cluster.as_uuid(),
+        session.get(),
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(ended.rows_affected() == 1)
+}
+
+/// Writes down that what the agent had kept to itself has arrived and is durable.
+pub(crate) async fn mark_caught_up(
+    db: &mut Connection,
+    cluster: ClusterId,
+    session: SessionNumber,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update sessions set caught_up_at = $3 where cluster_id = $1 and session = $2",
+        cluster.as_uuid(),
+        session.get(),
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,27 @@
+select t.name as target, c.name as cluster,
+       s.ended_at is null and coalesce(h.beat_at > $4::timestamptz - interval '15 s', false) as "connected!",
+       coalesce(s.ended_at, s.since) as since,
+       v.commit_id as "commit_id?",
+       a.digest, a.generation,
+       r.applied as "applied?",
+       r.verdict as "verdict?",
+       r.total as "total?",
+       r.in_place as "in_place?",
+       r.healthy as "healthy?",
+       r.lines as "lines?: Json<Vec<ObjectLine>>",
+       r.reported_at as "reported_at?"
+  from assignments a
+  join targets t using (target_id)
+  join clusters c using (cluster_id)
+  left join sessions s using (cluster_id)
+  left join hubs h using (hub_id)
+  left join renders n using (render_id)
+  left join revisions v using (revision_id)
+  -- What was said of an older generation is not said of this one.
+  left join reports r
+    on r.cluster_id = a.cluster_id and r.target_id = a.target_id
+   and r.generation = a.generation and r.digest = a.digest
+ where ($1::uuid is null or a.target_id = $1)
+   and ($2::uuid is null or a.cluster_id = $2)
+ order by t.name, c.name
+ limit $3

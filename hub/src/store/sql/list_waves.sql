@@ -1,0 +1,32 @@
+select w.name, w.state, w.concurrent_max, w.healthy_min, w.soak_ms, w.opened_at, w.soak_until, w.soak_left_ms,
+       count(m.cluster_id) as "members!",
+       count(*) filter (where m.state = 'waiting') as "waiting!",
+       count(*) filter (where m.state in ('assigned', 'applied')) as "in_flight!",
+       count(*) filter (where m.state = 'healthy') as "healthy!",
+       count(*) filter (where m.state = 'failed') as "failed!",
+       count(*) filter (where m.state = 'offline') as "offline!",
+       count(*) filter (where m.state = 'skipped') as "skipped!",
+       count(*) filter (where m.state = 'rolled_back') as "rolled_back!",
+       count(*) filter (
+           where m.state = 'healthy'
+             and not (s.ended_at is null and s.caught_up_at is not null
+                      and coalesce(h.beat_at > $2::timestamptz - interval '15 s', false))
+       ) as "silent!",
+       count(*) filter (
+           where m.assigned_at is not null and m.digest_before is not null and not m.is_returning
+       ) as "returnable!",
+       count(*) filter (where m.assigned_at is not null and m.digest_before is null) as "first_installs!",
+       (array_agg(c.name order by m.state = 'failed' desc, m.position)
+           filter (where m.state in ('failed', 'assigned', 'applied')))[1] as notable_name,
+       (array_agg(m.state order by m.state = 'failed' desc, m.position)
+           filter (where m.state in ('failed', 'assigned', 'applied')))[1] as notable_state,
+       (array_agg(m.reason order by m.state = 'failed' desc, m.position)
+           filter (where m.state in ('failed', 'assigned', 'applied')))[1] as notable_reason
+  from rollout_waves w
+  left join rollout_clusters m using (rollout_id, wave)
+  left join clusters c using (cluster_id)
+  left join sessions s using (cluster_id)
+  left join hubs h using (hub_id)
+ where w.rollout_id = $1
+ group by w.rollout_id, w.wave
+ order by w.wave

@@ -1,0 +1,211 @@
+//! Targets: what to deploy where.
+
+use bellwether_core::api::{Condition, TargetSpec};
+use bellwether_core::{Name, ProjectId, RepoId, TargetId, Version};
+use jiff::Timestamp;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Connection, StoreError, from_sql, named, to_sql};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) id: TargetId,
+    pub(crate) project: ProjectId,
+    pub(crate) name: Name,
+    pub(crate) repo: RepoId,
+    /// Full name.
+    pub(crate) reference: String,
+    pub(crate) spec: TargetSpec,
+    pub(crate) version: Version,
+    pub(crate) created_at: Timestamp,
+}
+
+struct Row {
+    target_id: Uuid,
+    project_id: Uuid,
+    name: String,
+    repo_id: Uuid,
+    r#ref: String,
+    spec: Json<TargetSpec>,
+    version: i64,
+    created_at: chrono::DateTime<chrono::Utc>,
+}
+
+impl TryFrom<Row> for Target {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: TargetId::new(row.target_id),
+            project: ProjectId::new(row.project_id),
+            name: super::name(&row.name, "targets")?,
+            repo: RepoId::new(row.repo_id),
+            reference: row.r#ref,
+            spec: row.spec.0,
+            version: Version::new(row.version),
+            created_at: from_sql(row.created_at),
+        })
+    }
+}
+
+pub(crate) async fn insert(db: &mut Connection, target: &Target) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into targets (target_id, project_id, name, repo_id, ref, spec, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $7)
+        "#,
+        target.id.as_uuid(),
+        target.project.as_uuid(),
+        target.name.as_str(),
+        target.repo.as_uuid(),
+        target.reference,
+        Json(&target.spec) as _,
+        to_sql(target.created_at),
+    )
+    .execute(db)
+    .await
+    .map_err(named)?;
+    Ok(())
+}
+
+/// Writes a changed spec, if the row is still the one that was seen.
+pub(crate) async fn mark_spec(db: &mut Connection, target: &Target, now: Timestamp) -> Result<(), StoreError> {
+    let updated = sqlx::query!(
+        r#"
+        update targets
+           set repo_id = $3, ref = $4, spec = $5, version = version + 1, updated_at = $6
+         where target_id = $1 and version = $2
+        "#,
+        target.id.as_uuid(),
+        target.version.get(),
+        target.repo.as_uuid(),
+        target.reference,
+        Json(&target.spec) as _,
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    if updated.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Stale { table: "targets" }) }
+}
+
+pub(crate) async fn find(db: &mut Connection, id: TargetId) -> Result<Option<Target>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select target_id, project_id, name, repo_id, ref, spec as "spec: Json<TargetSpec>", version, created_at
+          from targets
+         where target_id = $1
+        "#,
+        id.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Option<Target>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select target_id, project_id, name, repo_id, ref, spec as "spec: Json<TargetSpec>", version, created_at
+          from targets
+         where name = $1
+        "#,
+        name.as_str(),
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// A page in order of names, after one.
+pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Target>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select target_id, project_id, name, repo_id, ref, spec as "spec: Json<TargetSpec>", version, created_at
+          from targets
+         where name > $1
+         order by name
+         limit $2
+        "#,
+        after,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+pub(crate) async fn list_ids_of_project(db: &mut Connection, project: ProjectId) -> Result<Vec<Uuid>, StoreError> {
+    let ids = sqlx::query_scalar!("select target_id from targets where project_id = $1", project.as_uuid())
+        .fetch_all(db)
+        .await?;
+    Ok(ids)
+}
+
+/// Targets that follow a ref of a repo.
+pub(crate) async fn list_ids_at(db: &mut Connection, repo: RepoId, reference: &str) -> Result<Vec<Uuid>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        "select target_id from targets where repo_id = $1 and ref = $2",
+        repo.as_uuid(),
+        reference,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(ids)
+}
+
+/// Refs of a repo that targets follow.
+pub(crate) async fn list_refs(db: &mut Connection, repo: RepoId) -> Result<Vec<TargetSpec>, StoreError> {
+    let specs = sqlx::query_scalar!(
+        r#"select distinct on (ref) spec as "spec: Json<TargetSpec>" from targets where repo_id = $1 order by ref"#,
+        repo.as_uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(specs.into_iter().map(|spec| spec.0).collect())
+}
+
+/// What the rollout stage knows of a target besides its rollouts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct State {
+    pub(crate) held: bool,
+    pub(crate) condition: Option<Condition>,
+}
+
+pub(crate) async fn find_state(db: &mut Connection, id: TargetId) -> Result<State, StoreError> {
+    let row = sqlx::query!(
+        r#"select held, condition as "condition: Json<Condition>" from target_states where target_id = $1"#,
+        id.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map_or_else(State::default, |row| State {
+        held: row.held,
+        condition: row.condition.map(|condition| condition.0),
+    }))
+}
+
+pub(crate) async fn mark_state(db: &mut Connection, id: TargetId, state: &State) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into target_states (target_id, held, condition)
+        values ($1, $2, $3)
+            on conflict (target_id) do update set held = excluded.held, condition = excluded.condition
+        "#,
+        id.as_uuid(),
+        state.held,
+        state.condition.as_ref().map(Json) as _,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn delete(db: &mut Connection, id: TargetId) -> Result<(), StoreError> {
+    sqlx::query!("delete from assignments where target_id = $1", id.as_uuid()).execute(&mut *db).await?;
+    sqlx::query!("delete from targets where target_id = $1", id.as_uuid()).execute(db).await?;
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Work rows: the signals that wake stages.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Connection, StoreError, from_sql, to_sql};
+
+/// A part of the hub that looks at rows when it is told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Stage {
+    /// Key: a repo.
+    Source,
+    /// Key: a target.
+    Bundle,
+    /// Key: a target.
+    Rollout,
+    /// Key: a cluster.
+    Link,
+}
+
+impl Stage {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Bundle => "bundle",
+            Self::Rollout => "rollout",
+            Self::Link => "link",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Due {
+    pub(crate) key: Uuid,
+    /// The newest row of this subject that is due.
+    pub(crate) newest: i64,
+    pub(crate) trace_id: Option<String>,
+}
+
+pub(crate) async fn append(
+    db: &mut Connection,
+    stage: Stage,
+    keys: &[Uuid],
+    due_at: Timestamp,
+    trace_id: Option<&str>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into work (stage, key, due_at, trace_id) select $1, key, $3, $4 from unnest($2::uuid[]) as key",
+        stage.as_str(),
+        keys,
+        to_sql(due_at),
+        trace_id,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Subjects that are due, the longest waiting first.
+pub(crate) async fn list_due(
+    db: &mut Connection,
+    stage: Stage,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<Due>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select key, max(work_id) as "newest!", max(trace_id) as trace_id
+          from work
+         where stage = $1 and due_at <= $2
+         group by key
+         order by min(work_id)
+         limit $3
+        "#,
+        stage.as_str(),
+        to_sql(now),
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| Due { key: row.key, newest: row.newest, trace_id: row.trace_id }).collect())
+}
+
+/// When the next timer of a stage is due.
+pub(crate) async fn find_next(db: &mut Connection, stage: Stage) -> Result<Option<Timestamp>, StoreError> {
+    let next =
+        sqlx::query_scalar!("select min(due_at) from work where stage = $1", stage.as_str()).fetch_one(db).await?;
+    Ok(next.map(from_sql))
+}
+
+/// Takes the subject's lock until the transaction ends; false: another worker has it.
+///
+/// An advisory lock, not a row's: link's subjects have no row of their own to lock, and a person's edit of a target
+/// must not wait for a decision about it. Two subjects whose ids collide in 64 bits only wait for each other.
+pub(crate) async fn lock_subject(db: &mut Connection, stage: Stage, key: Uuid) -> Result<bool, StoreError> {
+    let locked = sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtextextended($1 || $2::uuid::text, 0)) as "locked!""#,
+        stage.as_str(),
+        key,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(locked)
+}
+
+/// Deletes the subject's due rows: whatever they announced is seen by every statement after this one.
+pub(crate) async fn take_due(
+    db: &mut Connection,
+    stage: Stage,
+    key: Uuid,
+    now: Timestamp,
+) -> Result<Option<String>, StoreError> {
+    let traces = sqlx::query_scalar!(
+        "delete from work where stage = $1 and key = $2 and due_at <= $3 returning trace_id",
+        stage.as_str(),
+        key,
+        to_sql(now),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(traces.into_iter().flatten().max())
+}
+
+/// Deletes the subject's due rows up to one that was seen before slow work began: what came meanwhile stays.
+pub(crate) async fn take_seen(
+    db: &mut Connection,
+    stage: Stage,
+    key: Uuid,
+    newest: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "delete from work where stage = $1 and key = $2 and work_id <= $3 and due_at <= $4",
+        stage.as_str(),
+        key,
+        newest,
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Deletes the due rows of a stage for any of these keys, and says which keys had one.
+pub(crate) async fn take_due_of(
+    db: &mut Connection,
+    stage: Stage,
+    keys: &[Uuid],
+    now: Timestamp,
+) -> Result<Vec<Uuid>, StoreError> {
+    let mut taken = sqlx::query_scalar!(
+        "delete from work where stage = $1 and key = any($2) and due_at <= $3 returning key",
+        stage.as_str(),
+        keys,
+        to_sql(now),
+    )
+    .fetch_all(db)
+    .await?;
+    taken.sort_unstable();
+    taken.dedup();
+    Ok(taken)
+}
+
+/// Sets the one timer of a subject in the place of the one before. Signals that came meanwhile stay.
+pub(crate) async fn replace_timer(
+    db: &mut Connection,
+    stage: Stage,
+    key: Uuid,
+    due_at: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        with dropped as (
+            delete from work where stage = $1 and key = $2 and is_timer
+        )
+        insert into work (stage, key, due_at, is_timer) values ($1, $2, $3, true)
+        "#,
+        stage.as_str(),
+        key,
+        to_sql(due_at),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

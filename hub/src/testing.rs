@@ -1,0 +1,26 @@
+//! A hub for tests: real Postgres, real keys, no ports that anybody calls.
+
+use std::sync::Arc;
+
+use clap::Parser as _;
+
+use crate::store::Pool;
+use crate::{Config, Hub, setup};
+
+/// A hub on the test's own database, and the folder that it keeps its files in.
+pub(crate) async fn hub(pool: &Pool) -> (Arc<Hub>, tempfile::TempDir) {
+    // The first test of a process installs it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let data = folder.path().to_string_lossy().into_owned();
+    let url = crate::store::url_of(pool);
+    let arguments = ["bellwether-hub", "--data", &data, "--database-url", &url];
+    let ports = ["--listen-api", "127.0.0.1:0", "--listen-agents", "127.0.0.1:0", "--insecure-git"];
+    let config = Config::try_parse_from(arguments.into_iter().chain(ports)).expect("the settings are good");
+    let (hub, _, _, _) = setup::build(config).await.expect("the hub can be set up");
+    (hub, folder)
+}
+
+pub(crate) fn admin_token(folder: &tempfile::TempDir) -> String {
+    std::fs::read_to_string(folder.path().join("admin-token")).expect("the first start wrote it")
+}

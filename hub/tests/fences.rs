@@ -1,0 +1,77 @@
+//! Each big dependency has one place: this test reads the sources and holds that.
+
+use std::path::{Path, PathBuf};
+
+/// A crate's name in code, and the only folders or files that may speak it.
+const FENCES: &[(&str, &[&str])] = &[
+    ("sqlx", &["hub/src/store"]),
+    ("gix", &["hub/src/source"]),
+    ("axum", &["hub/src/http"]),
+    ("tonic", &["hub/src/link", "agent/src/link", "proto"]),
+    ("kube", &["agent/src/cluster"]),
+    ("rcgen", &["hub/src/ca.rs", "agent/src/identity"]),
+    ("reqwest", &["hub/src/source", "cli/src/client.rs"]),
+    ("clap", &["hub/src/main.rs", "hub/src/config.rs", "agent/src/main.rs", "agent/src/config.rs", "cli"]),
+];
+
+const ROOMS: &[&str] = &["core/src", "proto/src", "render/src", "hub/src", "agent/src", "cli/src"];
+
+#[test]
+fn each_big_dependency_is_spoken_in_one_place_only() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    let mut breaches = Vec::new();
+    for file in ROOMS.iter().flat_map(|room| sources(&root.join(room))) {
+        let text = std::fs::read_to_string(&file).expect("a source can be read");
+        let place = file.strip_prefix(root).expect("it lies in the workspace").to_string_lossy().into_owned();
+        for (name, allowed) in FENCES {
+            let may = allowed.iter().any(|fence| place.starts_with(fence));
+            if !may && product(&text).lines().any(|line| speaks(line, name)) {
+                breaches.push(format!("{place} speaks {name}, which has its place in {allowed:?}"));
+            }
+        }
+    }
+
+    assert!(breaches.is_empty(), "{}", breaches.join("\n"));
+}
+
+#[test]
+fn the_domain_depends_on_what_was_agreed_and_no_more() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/Cargo.toml");
+    let text = std::fs::read_to_string(manifest).expect("the manifest can be read");
+    let dependencies = text.split("[dependencies]").nth(1).and_then(|rest| rest.split('[').next()).expect("has some");
+    let names: Vec<_> =
+        dependencies.lines().filter_map(|line| line.split(['.', ' ']).next()).filter(|name| !name.is_empty()).collect();
+
+    assert_eq!(names, ["serde", "serde_json", "sha2", "uuid", "jiff", "thiserror"]);
+}
+
+/// What is compiled into the product: tests may make certificates and servers of their own.
+fn product(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+}
+
+/// Whether a line of code, not a comment, names the crate in a path.
+fn speaks(line: &str, name: &str) -> bool {
+    let code = line.split("//").next().unwrap_or(line);
+    code.match_indices(&format!("{name}::")).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        !before.is_some_and(|character| character.is_alphanumeric() || character == '_' || character == ':')
+    })
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the room is there") {
+        let path = entry.expect("the room can be listed").path();
+        // Tests may make certificates, servers and settings of their own.
+        if ["tests", "tests.rs", "testing.rs"].iter().any(|name| path.ends_with(name)) {
+            continue;
+        }
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}

@@ -1,0 +1,206 @@
+//! Wire → domain. Everything that the other end could have got wrong is refused here, by name.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::bundle::{Manifest, ManifestError};
+use bellwether_core::report::{Counts, LINES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message};
+use bellwether_core::session::{
+    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Pace, Piece, Prune, SyncOptions, Want,
+    Welcome,
+};
+use bellwether_core::{Digest, Generation, Name, ObjectKey, Serial, SessionNumber, TargetId};
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use crate::v1;
+
+/// Facts that an agent may report, and the bytes of each.
+const FACTS_MAX: usize = 64;
+const FACT_BYTES_MAX: usize = 256;
+/// Of a name that an agent's report carries: what Kubernetes allows at most.
+const KEY_BYTES_MAX: usize = 253;
+
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    #[error("a message without content")]
+    Empty,
+    #[error("`{field}` is missing or unspecified")]
+    Unspecified { field: &'static str },
+    #[error("`{field}` has the wrong form or size")]
+    Malformed { field: &'static str },
+    #[error("a manifest that does not hold")]
+    Manifest(#[from] ManifestError),
+}
+
+pub fn agent_message(message: v1::FromAgent) -> Result<AgentMessage, WireError> {
+    match message.message.ok_or(WireError::Empty)? {
+        v1::from_agent::Message::Hello(message) => hello(message).map(AgentMessage::Hello),
+        v1::from_agent::Message::Report(message) => {
+            report(message).map(|(serial, report)| AgentMessage::Report(serial, report))
+        }
+        v1::from_agent::Message::Beat(v1::Beat {}) => Ok(AgentMessage::Beat),
+    }
+}
+
+pub fn hub_message(message: v1::FromHub) -> Result<HubMessage, WireError> {
+    match message.message.ok_or(WireError::Empty)? {
+        v1::from_hub::Message::Welcome(message) => welcome(message).map(HubMessage::Welcome),
+        v1::from_hub::Message::Objects(message) => {
+            message.pieces.into_iter().map(piece).collect::<Result<_, _>>().map(HubMessage::Objects)
+        }
+        v1::from_hub::Message::Desired(message) => {
+            let assignments = message.assignments.into_iter().map(assignment).collect::<Result<_, _>>()?;
+            Ok(HubMessage::Desired(Desired { complete: message.complete, assignments }))
+        }
+        v1::from_hub::Message::Ack(message) => Ok(HubMessage::Ack(Serial::new(message.serial))),
+    }
+}
+
+fn hello(message: v1::Hello) -> Result<Hello, WireError> {
+    let short = |text: &String| text.len() <= FACT_BYTES_MAX && !text.chars().any(char::is_control);
+    let facts: BTreeMap<_, _> = message.facts.into_iter().collect();
+    if facts.len() > FACTS_MAX || !facts.iter().all(|(key, value)| short(key) && short(value)) {
+        return Err(WireError::Malformed { field: "facts" });
+    }
+    if !short(&message.version) {
+        return Err(WireError::Malformed { field: "version" });
+    }
+    Ok(Hello {
+        protocol: message.protocol,
+        version: message.version,
+        boot: id(&message.boot, "boot")?,
+        root: digest(&message.root, "root")?,
+        acked: message.acked.map(|position| (SessionNumber::new(position.session), Serial::new(position.serial))),
+        facts,
+    })
+}
+
+fn welcome(message: v1::Welcome) -> Result<Welcome, WireError> {
+    let want = match v1::Want::try_from(message.want) {
+        Ok(v1::Want::Unacked) => Want::Unacked,
+        Ok(v1::Want::All) => Want::All,
+        _ => return Err(WireError::Unspecified { field: "want" }),
+    };
+    if message.beat_ms == 0 || message.deadline_ms <= message.beat_ms {
+        return Err(WireError::Malformed { field: "beat_ms" });
+    }
+    let pace = Pace {
+        beat: SignedDuration::from_millis(message.beat_ms.into()),
+        deadline: SignedDuration::from_millis(message.deadline_ms.into()),
+    };
+    Ok(Welcome { session: SessionNumber::new(message.session), want, pace })
+}
+
+fn piece(message: v1::Piece) -> Result<Piece, WireError> {
+    Ok(Piece {
+        digest: digest(&message.digest, "piece.digest")?,
+        bytes_total: message.bytes_total,
+        offset: message.offset,
+        bytes: message.bytes,
+    })
+}
+
+fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
+    let action = match v1::Action::try_from(message.action) {
+        Ok(v1::Action::Apply) => Action::Apply,
+        Ok(v1::Action::Delete) => Action::Delete,
+        Ok(v1::Action::Orphan) => Action::Orphan,
+        _ => return Err(WireError::Unspecified { field: "action" }),
+    };
+    let prune = match v1::Prune::try_from(message.prune) {
+        Ok(v1::Prune::AfterHealthy) => Prune::AfterHealthy,
+        Ok(v1::Prune::AfterApply) => Prune::AfterApply,
+        Ok(v1::Prune::Never) => Prune::Never,
+        _ => return Err(WireError::Unspecified { field: "prune" }),
+    };
+    let drift = match v1::Drift::try_from(message.drift) {
+        Ok(v1::Drift::Correct) => DriftMode::Correct,
+        Ok(v1::Drift::Warn) => DriftMode::Warn,
+        Ok(v1::Drift::Ignore) => DriftMode::Ignore,
+        _ => return Err(WireError::Unspecified { field: "drift" }),
+    };
+    let name: Name = message.name.parse().map_err(|_| WireError::Malformed { field: "assignment.name" })?;
+    Ok(Assignment {
+        target: TargetId::new(id(&message.target, "assignment.target")?),
+        name,
+        generation: Generation::new(message.generation),
+        action,
+        manifest: Manifest::decode(&message.manifest, digest(&message.digest, "assignment.digest")?)?,
+        prunable: message.prunable.into_iter().map(object_key).collect::<Result<_, _>>()?,
+        options: SyncOptions { prune, drift },
+    })
+}
+
+fn object_key(message: v1::ObjectKey) -> Result<ObjectKey, WireError> {
+    let plain = |text: &String| text.len() <= KEY_BYTES_MAX && !text.chars().any(char::is_control);
+    let fields = [&message.api_version, &message.kind, &message.namespace, &message.name];
+    if !fields.into_iter().all(plain) {
+        return Err(WireError::Malformed { field: "object" });
+    }
+    Ok(ObjectKey {
+        api_version: message.api_version,
+        kind: message.kind,
+        namespace: Some(message.namespace).filter(|namespace| !namespace.is_empty()),
+        name: message.name,
+    })
+}
+
+fn report(message: v1::Report) -> Result<(Serial, Report), WireError> {
+    if message.lines.len() > LINES_MAX {
+        return Err(WireError::Malformed { field: "lines" });
+    }
+    if message.serial < 1 {
+        return Err(WireError::Malformed { field: "serial" });
+    }
+    let report = Report {
+        target: TargetId::new(id(&message.target, "report.target")?),
+        generation: Generation::new(message.generation),
+        digest: digest(&message.digest, "report.digest")?,
+        applied: message.applied,
+        verdict: verdict(message.verdict)?,
+        objects: Counts { total: message.total, in_place: message.in_place, healthy: message.healthy },
+        lines: message.lines.into_iter().map(object_line).collect::<Result<_, _>>()?,
+    };
+    Ok((Serial::new(message.serial), report))
+}
+
+fn object_line(message: v1::ObjectLine) -> Result<ObjectLine, WireError> {
+    let outcome = match v1::Outcome::try_from(message.outcome) {
+        Ok(v1::Outcome::Waiting) => Outcome::Waiting,
+        Ok(v1::Outcome::Applied) => Outcome::Applied,
+        Ok(v1::Outcome::Unchanged) => Outcome::Unchanged,
+        Ok(v1::Outcome::Exists) => Outcome::Exists,
+        Ok(v1::Outcome::Conflict) => Outcome::Conflict,
+        Ok(v1::Outcome::Rejected) => Outcome::Rejected,
+        Ok(v1::Outcome::Retrying) => Outcome::Retrying,
+        Ok(v1::Outcome::Drifted) => Outcome::Drifted,
+        Ok(v1::Outcome::Pruning) => Outcome::Pruning,
+        _ => return Err(WireError::Unspecified { field: "outcome" }),
+    };
+    Ok(ObjectLine {
+        key: object_key(message.key.ok_or(WireError::Unspecified { field: "key" })?)?,
+        outcome,
+        verdict: verdict(message.verdict)?,
+        message: bounded_message(&message.message),
+        hint: bounded_message(&message.hint),
+    })
+}
+
+fn verdict(number: i32) -> Result<Verdict, WireError> {
+    match v1::Verdict::try_from(number) {
+        Ok(v1::Verdict::Healthy) => Ok(Verdict::Healthy),
+        Ok(v1::Verdict::Progressing) => Ok(Verdict::Progressing),
+        Ok(v1::Verdict::Unknown) => Ok(Verdict::Unknown),
+        Ok(v1::Verdict::Degraded) => Ok(Verdict::Degraded),
+        Ok(v1::Verdict::Failed) => Ok(Verdict::Failed),
+        _ => Err(WireError::Unspecified { field: "verdict" }),
+    }
+}
+
+fn id(bytes: &[u8], field: &'static str) -> Result<Uuid, WireError> {
+    Uuid::from_slice(bytes).map_err(|_| WireError::Malformed { field })
+}
+
+fn digest(bytes: &[u8], field: &'static str) -> Result<Digest, WireError> {
+    Digest::try_from(bytes).map_err(|_| WireError::Malformed { field })
+}

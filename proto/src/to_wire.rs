@@ -1,0 +1,178 @@
+//! Domain → wire. Never fails: what the domain can hold, the wire can say.
+
+use bellwether_core::ObjectKey;
+use bellwether_core::Serial;
+use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
+use bellwether_core::session::{
+    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Piece, Prune, Want, Welcome,
+};
+use jiff::SignedDuration;
+
+use crate::v1;
+
+impl From<AgentMessage> for v1::FromAgent {
+    fn from(message: AgentMessage) -> Self {
+        let message = match message {
+            AgentMessage::Hello(hello) => v1::from_agent::Message::Hello(hello.into()),
+            AgentMessage::Report(serial, report) => v1::from_agent::Message::Report(report_to_wire(serial, report)),
+            AgentMessage::Beat => v1::from_agent::Message::Beat(v1::Beat {}),
+        };
+        Self { message: Some(message) }
+    }
+}
+
+impl From<HubMessage> for v1::FromHub {
+    fn from(message: HubMessage) -> Self {
+        let message = match message {
+            HubMessage::Welcome(welcome) => v1::from_hub::Message::Welcome(welcome.into()),
+            HubMessage::Objects(pieces) => {
+                let pieces = pieces.into_iter().map(Into::into).collect();
+                v1::from_hub::Message::Objects(v1::Objects { pieces })
+            }
+            HubMessage::Desired(desired) => v1::from_hub::Message::Desired(desired.into()),
+            HubMessage::Ack(serial) => v1::from_hub::Message::Ack(v1::Ack { serial: serial.get() }),
+        };
+        Self { message: Some(message) }
+    }
+}
+
+impl From<Hello> for v1::Hello {
+    fn from(hello: Hello) -> Self {
+        Self {
+            protocol: hello.protocol,
+            version: hello.version,
+            boot: hello.boot.as_bytes().to_vec(),
+            root: hello.root.as_bytes().to_vec(),
+            acked: hello.acked.map(|(session, serial)| v1::Position { session: session.get(), serial: serial.get() }),
+            facts: hello.facts.into_iter().collect(),
+        }
+    }
+}
+
+impl From<Welcome> for v1::Welcome {
+    fn from(welcome: Welcome) -> Self {
+        let want = match welcome.want {
+            Want::Unacked => v1::Want::Unacked,
+            Want::All => v1::Want::All,
+        };
+        let millis = |duration: SignedDuration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            session: welcome.session.get(),
+            want: want.into(),
+            beat_ms: millis(welcome.pace.beat),
+            deadline_ms: millis(welcome.pace.deadline),
+        }
+    }
+}
+
+impl From<Piece> for v1::Piece {
+    fn from(piece: Piece) -> Self {
+        Self {
+            digest: piece.digest.as_bytes().to_vec(),
+            bytes_total: piece.bytes_total,
+            offset: piece.offset,
+            bytes: piece.bytes,
+        }
+    }
+}
+
+impl From<Desired> for v1::Desired {
+    fn from(desired: Desired) -> Self {
+        Self { complete: desired.complete, assignments: desired.assignments.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<Assignment> for v1::Assignment {
+    fn from(assignment: Assignment) -> Self {
+        let action = match assignment.action {
+            Action::Apply => v1::Action::Apply,
+            Action::Delete => v1::Action::Delete,
+            Action::Orphan => v1::Action::Orphan,
+        };
+        let prune = match assignment.options.prune {
+            Prune::AfterHealthy => v1::Prune::AfterHealthy,
+            Prune::AfterApply => v1::Prune::AfterApply,
+            Prune::Never => v1::Prune::Never,
+        };
+        let drift = match assignment.options.drift {
+            DriftMode::Correct => v1::Drift::Correct,
+            DriftMode::Warn => v1::Drift::Warn,
+            DriftMode::Ignore => v1::Drift::Ignore,
+        };
+        Self {
+            target: assignment.target.as_uuid().as_bytes().to_vec(),
+            name: assignment.name.to_string(),
+            generation: assignment.generation.get(),
+            action: action.into(),
+            digest: assignment.manifest.digest().as_bytes().to_vec(),
+            manifest: assignment.manifest.encode(),
+            prunable: assignment.prunable.into_iter().map(Into::into).collect(),
+            prune: prune.into(),
+            drift: drift.into(),
+        }
+    }
+}
+
+impl From<ObjectKey> for v1::ObjectKey {
+    fn from(key: ObjectKey) -> Self {
+        Self {
+            api_version: key.api_version,
+            kind: key.kind,
+            namespace: key.namespace.unwrap_or_default(),
+            name: key.name,
+        }
+    }
+}
+
+fn report_to_wire(serial: Serial, report: Report) -> v1::Report {
+    v1::Report {
+        serial: serial.get(),
+        target: report.target.as_uuid().as_bytes().to_vec(),
+        generation: report.generation.get(),
+        digest: report.digest.as_bytes().to_vec(),
+        applied: report.applied,
+        verdict: verdict_to_wire(report.verdict).into(),
+        total: report.objects.total,
+        in_place: report.objects.in_place,
+        healthy: report.objects.healthy,
+        lines: report.lines.into_iter().map(Into::into).collect(),
+    }
+}
+
+impl From<ObjectLine> for v1::ObjectLine {
+    fn from(line: ObjectLine) -> Self {
+        let outcome = match line.outcome {
+            Outcome::Waiting => v1::Outcome::Waiting,
+            Outcome::Applied => v1::Outcome::Applied,
+            Outcome::Unchanged => v1::Outcome::Unchanged,
+            Outcome::Exists => v1::Outcome::Exists,
+            Outcome::Conflict => v1::Outcome::Conflict,
+            Outcome::Rejected => v1::Outcome::Rejected,
+            Outcome::Retrying => v1::Outcome::Retrying,
+            Outcome::Drifted => v1::Outcome::Drifted,
+            Outcome::Pruning => v1::Outcome::Pruning,
+        };
+        Self {
+            key: Some(line.key.into()),
+            outcome: outcome.into(),
+            verdict: verdict_to_wire(line.verdict).into(),
+            message: line.message,
+            hint: line.hint,
+        }
+    }
+}
+
+fn verdict_to_wire(verdict: Verdict) -> v1::Verdict {
+    match verdict {
+        Verdict::Healthy => v1::Verdict::Healthy,
+        Verdict::Progressing => v1::Verdict::Progressing,
+        Verdict::Unknown => v1::Verdict::Unknown,
+        Verdict::Degraded => v1::Verdict::Degraded,
+        Verdict::Failed => v1::Verdict::Failed,
+    }
+}
+
+/// The answer to `Enroll` and `Renew`.
+pub fn to_wire_certificate(chain: Vec<Vec<u8>>, roots: Vec<Vec<u8>>) -> v1::Certificate {
+    v1::Certificate { chain, roots }
+}

@@ -1,0 +1,361 @@
+use std::collections::BTreeMap;
+
+use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters};
+use serde_json::json;
+
+use super::*;
+
+fn file(path: &str, text: &str) -> SourceFile {
+    SourceFile { path: path.to_owned(), bytes: text.as_bytes().to_vec() }
+}
+
+fn parse(text: &str) -> Result<Documents, RenderError> {
+    Documents::parse(&[file("a.yaml", text)])
+}
+
+fn recipe() -> Recipe {
+    let target = serde_json::from_value(json!("0193f0a0-0000-7000-8000-00000000000a")).expect("is an id");
+    Recipe { target, owner: "main/shop/web".to_owned(), namespace: Some("shop".to_owned()) }
+}
+
+fn values(values: Value) -> Values {
+    let name = "berlin".parse().expect("is a name");
+    let labels = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
+    let values = serde_json::from_value(values).expect("is a map");
+    let sets = [ParameterSet { clusters: None, values }];
+    Parameters::resolve(&sets, ClusterFacts { name: &name, labels: &labels })
+}
+
+fn render_with(text: &str, parameters: Value) -> Result<Vec<RenderedObject>, RenderError> {
+    parse(text)?.render(&recipe(), &values(parameters))
+}
+
+fn render(text: &str) -> Result<Vec<RenderedObject>, RenderError> {
+    render_with(text, json!({}))
+}
+
+fn body(object: &RenderedObject) -> Value {
+    serde_json::from_slice(&object.body).expect("is JSON")
+}
+
+fn only(text: &str, parameters: Value) -> Value {
+    let objects = render_with(text, parameters).expect("renders");
+    assert_eq!(objects.len(), 1);
+    body(&objects[0])
+}
+
+fn refusal(text: &str) -> RenderError {
+    render(text).expect_err("is refused")
+}
+
+/// A ConfigMap with these lines under `data:`.
+fn config(data: &str) -> String {
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n{data}")
+}
+
+#[test]
+fn an_object_is_completed_and_stripped() {
+    let object = only(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, uid: u, resourceVersion: '1', generation: 2,\n  \
+         managedFields: [], creationTimestamp: null, selfLink: /x, finalizers: [f]}\ndata: {k: v}\nstatus: {x: 1}\n",
+        json!({}),
+    );
+
+    assert_eq!(
+        object,
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": "a",
+                "namespace": "shop",
+                "finalizers": ["f"],
+                "labels": {"bellwether.dev/target": "0193f0a000007000800000000000000a"},
+                "annotations": {"bellwether.dev/owner": "main/shop/web"},
+            },
+            "data": {"k": "v"},
+        })
+    );
+}
+
+#[test]
+fn labels_are_added_to_the_object_and_not_to_its_template() {
+    let object = only(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, labels: {app: a}}\n\
+         spec: {template: {metadata: {labels: {app: a}, creationTimestamp: null}}}\n",
+        json!({}),
+    );
+
+    assert_eq!(object["metadata"]["labels"]["app"], "a");
+    let template = &object["spec"]["template"]["metadata"];
+    assert_eq!(template, &json!({"labels": {"app": "a"}, "creationTimestamp": null}));
+}
+
+#[test]
+fn the_same_files_in_any_order_give_the_same_bytes() {
+    let (a, b) = (
+        file("a.yaml", &config("  k: a\n")),
+        file("b.json", r#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"b"}}"#),
+    );
+    let again =
+        [file("b.json", &String::from_utf8_lossy(&b.bytes)), file("a.yaml", &String::from_utf8_lossy(&a.bytes))];
+    let render = |files: &[SourceFile]| {
+        Documents::parse(files).expect("parses").render(&recipe(), &values(json!({}))).expect("renders")
+    };
+
+    let objects = render(&[a, b]);
+
+    assert_eq!(objects, render(&again));
+    assert_eq!(
+        objects.iter().map(|object| object.key.to_string()).collect::<Vec<_>>(),
+        ["ConfigMap shop/a", "Secret shop/b"]
+    );
+    assert!(objects.iter().all(|object| object.digest == Digest::of(&object.body)));
+}
+
+#[test]
+fn only_manifests_are_taken_and_nothing_may_come_out() {
+    let files = [file("README.md", "# ${x}"), file("a.yaml", "# nothing\n---\n"), file("yaml", "x"), file("b.yml", "")];
+
+    let documents = Documents::parse(&files).expect("parses");
+
+    assert_eq!(documents.render(&recipe(), &Values::default()), Ok(vec![]));
+}
+
+#[test]
+fn lists_are_unrolled_however_deep() {
+    let item = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    let inner = json!({"apiVersion": "v1", "kind": "ConfigMapList", "items": [item("b")]});
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [item("a"), inner]});
+
+    let objects = render(&list.to_string()).expect("renders");
+
+    assert_eq!(objects.iter().map(|object| object.key.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(render("apiVersion: v1\nkind: List\nitems: []\n"), Ok(vec![]));
+}
+
+#[test]
+fn what_is_no_object_is_refused_with_a_code_and_a_line() {
+    for (text, code, line) in [
+        ("- a\n", "object_invalid", 1),
+        ("# c\nhello\n", "object_invalid", 2),
+        ("kind: A\nmetadata: {name: a}\n", "object_without_api_version", 1),
+        ("\n---\n\napiVersion: v1\nmetadata: {name: a}\n", "object_without_kind", 4),
+        ("apiVersion: v1\nkind: A\n", "object_without_name", 1),
+        ("apiVersion: v1\nkind: A\nmetadata:\n", "object_without_name", 1),
+        ("apiVersion: v1\nkind: A\nmetadata: {name: ''}\n", "object_without_name", 1),
+        ("apiVersion: v1\nkind: A\nmetadata: []\n", "field_type_wrong", 3),
+        ("apiVersion: v1\nkind: A\nmetadata:\n  name: 12\n", "field_type_wrong", 4),
+        ("apiVersion: 1\nkind: A\nmetadata: {name: a}\n", "field_type_wrong", 1),
+        ("apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  namespace: 1\n", "field_type_wrong", 5),
+        ("apiVersion: v1\nkind: A\nmetadata:\n  generateName: a-\n", "object_name_generated", 4),
+        ("apiVersion: v1\nkind: A\nmetadata:\n  name: ../a\n", "object_name_invalid", 4),
+        ("apiVersion: a/b/c\nkind: A\nmetadata: {name: a}\n", "object_name_invalid", 1),
+        ("apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  namespace: a/b\n", "object_name_invalid", 5),
+        ("a: 1\nb: [\n", "yaml_invalid", 2),
+    ] {
+        let error = refusal(text);
+        assert_eq!((error.code(), error.file(), error.line()), (code, Some("a.yaml"), Some(line)), "{text}: {error}");
+        assert!(error.hint().is_some());
+    }
+}
+
+#[test]
+fn labels_and_annotations_that_are_no_strings_are_refused_where_they_stand() {
+    for value in ["yes", "1", "null", "[a]", "{a: b}"] {
+        let text =
+            format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  labels:\n    app: a\n    on-call: {value}\n");
+        let error = refusal(&text);
+        assert_eq!((error.code(), error.line()), ("field_type_wrong", Some(7)), "{error}");
+        assert!(error.to_string().contains("metadata.labels.on-call"), "{error}");
+    }
+    assert!(render("apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n").is_ok());
+}
+
+#[test]
+fn the_same_object_in_two_files_is_refused_naming_both() {
+    let one = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: a}\n";
+    let other = "# c\napiVersion: networking.k8s.io/v1beta1\nkind: Ingress\nmetadata: {name: a, namespace: shop}\n";
+
+    let documents = Documents::parse(&[file("b.yaml", other), file("a.yaml", one)]).expect("parses");
+    let error = documents.render(&recipe(), &values(json!({}))).expect_err("is refused");
+
+    assert_eq!(error.code(), "object_duplicate");
+    assert_eq!(error.to_string(), "Ingress shop/a stands twice: at a.yaml:1 and at b.yaml:2");
+}
+
+#[test]
+fn an_object_that_etcd_would_refuse_is_refused() {
+    let error = refusal(&config(&format!("  k: {}\n", "x".repeat(OBJECT_BYTES_MAX))));
+
+    assert_eq!((error.code(), error.line()), ("object_too_large", Some(1)));
+}
+
+#[test]
+fn namespaces_are_defaulted_for_what_has_one() {
+    let namespace = |api_version: &str, kind: &str, metadata: &str| {
+        let object = only(&format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{{metadata}}}\n"), json!({}));
+        object["metadata"].get("namespace").cloned()
+    };
+
+    assert_eq!(namespace("v1", "Pod", "name: a"), Some(json!("shop")));
+    assert_eq!(namespace("v1", "Pod", "name: a, namespace: ''"), Some(json!("shop")));
+    assert_eq!(namespace("v1", "Pod", "name: a, namespace: other"), Some(json!("other")));
+    assert_eq!(namespace("v1", "Namespace", "name: a"), None);
+    assert_eq!(namespace("rbac.authorization.k8s.io/v1", "ClusterRole", "name: 'a:b', namespace: x"), None);
+    assert_eq!(namespace("example.org/v1", "ClusterRole", "name: a"), Some(json!("shop")), "the agent corrects it");
+}
+
+#[test]
+fn a_definition_among_the_documents_says_whether_its_kind_has_a_namespace() {
+    let text = "apiVersion: example.org/v1\nkind: Fleet\nmetadata: {name: a}\n---\n\
+                apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: fleets.example.org}\n\
+                spec: {group: example.org, scope: Cluster, names: {kind: Fleet}}\n";
+
+    let objects = render(text).expect("renders");
+
+    assert!(objects.iter().all(|object| object.key.namespace.is_none()));
+}
+
+#[test]
+fn an_object_that_needs_a_namespace_and_finds_none_is_refused() {
+    let nowhere = Recipe { namespace: None, ..recipe() };
+    let render = |kind: &str| {
+        let text = format!("apiVersion: {kind}\nmetadata: {{name: a}}\n");
+        parse(&text).expect("parses").render(&nowhere, &Values::default())
+    };
+
+    let error = render("v1\nkind: Pod").expect_err("is refused");
+
+    assert_eq!(error.code(), "namespace_missing");
+    assert_eq!(render("example.org/v1\nkind: Fleet").map(|objects| objects.len()), Ok(1), "it may need none");
+}
+
+#[test]
+fn string_data_of_a_secret_becomes_data() {
+    let text =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata: {a: QQ==, b: Qg==}\nstringData: {b: ü, c: ''}\n";
+
+    let object = only(text, json!({}));
+
+    assert_eq!(object["data"], json!({"a": "QQ==", "b": "w7w=", "c": ""}));
+    assert_eq!(object.get("stringData"), None);
+    let error = refusal("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData:\n  pin: 1234\n");
+    assert_eq!((error.code(), error.line()), ("field_type_wrong", Some(5)));
+    assert!(!error.to_string().contains("1234"), "a secret does not stand in an error");
+}
+
+#[test]
+fn a_whole_plain_reference_takes_the_type_of_its_value_and_every_other_stays_a_string() {
+    let parameters = json!({"n": 4, "t": "0777", "b": true, "y": "yes", "s": "a: b", "e": "", "f": 1.5});
+    for (written, expected) in [
+        ("${n}", json!(4)),
+        ("${t}", json!(511)),
+        ("${b}", json!(true)),
+        ("${y}", json!(true)),
+        ("${f}", json!(1.5)),
+        ("${s}", json!("a: b")),
+        ("${e}", json!("")),
+        ("${x:-2}", json!(2)),
+        ("${x:-null}", json!("null")),
+        ("\"${n}\"", json!("4")),
+        ("'${b}'", json!("true")),
+        ("!!str ${n}", json!("4")),
+        ("${n}${n}", json!("44")),
+        ("1${n}", json!("14")),
+        ("|-\n    ${n}", json!("4")),
+        ("[\"${n}\", {k: '${b}'}]", json!(["4", {"k": "true"}])),
+        ("${cluster.labels.region}", json!("eu")),
+        ("$${n}", json!("${n}")),
+        ("$(n) $n ${1}", json!("$(n) $n ${1}")),
+    ] {
+        let object = only(&config(&format!("  k: {written}\n")), parameters.clone());
+        assert_eq!(object["data"]["k"], expected, "{written}");
+    }
+}
+
+#[test]
+fn values_add_neither_keys_nor_documents() {
+    let hostile = "x\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: b}\n";
+    let text = config("  a: ${v}\n  \"${v}\": 1\n");
+
+    let object = only(&text, json!({"v": hostile}));
+
+    assert_eq!(object["data"], json!({"a": hostile, hostile: 1}));
+    let error = render_with(&config("  a: 1\n  ${v}: 2\n"), json!({"v": "a"})).expect_err("is refused");
+    assert_eq!((error.code(), error.line()), ("variable_repeats_key", Some(7)));
+}
+
+#[test]
+fn a_key_stays_a_string_whatever_its_value() {
+    let object = only(&config("  ${n}: ${n}\n"), json!({"n": 1}));
+
+    assert_eq!(object["data"], json!({"1": 1}));
+}
+
+#[test]
+fn an_unset_variable_is_named_with_file_line_and_the_nearest_known_name() {
+    let text = config("  a: ok\n  script: |\n    one\n    two ${replcas}\n");
+
+    let documents = parse(&text).expect("parses");
+    let values = values(json!({"replicas": 1})).restricted_to(documents.variables());
+    let error = documents.render(&recipe(), &values).expect_err("is refused");
+
+    assert_eq!(error.code(), "variable_unset");
+    assert_eq!(error.to_string(), "a.yaml:9: variable `replcas` has no value and no default");
+    let hint = "did you mean `replicas`? else set `replcas` in the target's parameters";
+    assert_eq!(error.hint().as_deref(), Some(hint));
+}
+
+#[test]
+fn a_malformed_reference_is_found_before_any_cluster_is_rendered() {
+    let error = parse(&config("  a: ok\n  b: '${v^^}'\n")).err().expect("is refused");
+
+    assert_eq!((error.code(), error.line()), ("variable_malformed", Some(7)));
+}
+
+#[test]
+fn an_object_may_keep_its_references() {
+    for (field, key) in [
+        ("annotations", "bellwether.dev/substitute"),
+        ("annotations", "kustomize.toolkit.fluxcd.io/substitute"),
+        ("labels", "kustomize.toolkit.fluxcd.io/substitute"),
+    ] {
+        let text = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  {field}: {{{key}: disabled}}\ndata: {{a: '${{x}} $${{y}} ${{z^^}}'}}\n"
+        );
+        let documents = parse(&text).expect("parses");
+        assert!(documents.variables().is_empty());
+        assert_eq!(only(&text, json!({}))["data"]["a"], "${x} $${y} ${z^^}");
+    }
+}
+
+#[test]
+fn variables_are_all_names_in_keys_values_and_defaults() {
+    let documents = parse(&config("  ${a}: ${b:-${c}}\n  d: '$${e} $f ${cluster.name}'\n")).expect("parses");
+
+    assert_eq!(documents.variables().iter().collect::<Vec<_>>(), ["a", "b", "c", "cluster.name"]);
+}
+
+#[test]
+fn a_long_value_that_is_referred_to_very_often_is_refused_early() {
+    let text = config(&format!("  k: '{}'\n", "${v}".repeat(2000)));
+
+    let error = render_with(&text, json!({"v": "x".repeat(60_000)})).expect_err("is refused");
+
+    assert_eq!(error.code(), "object_too_large");
+}
+
+#[test]
+fn a_number_that_json_has_not_is_refused() {
+    let error = render_with(&config("  k: ${v}\n"), json!({"v": ".inf"})).expect_err("is refused");
+
+    assert_eq!((error.code(), error.line()), ("variable_out_of_range", Some(6)));
+}
+
+#[test]
+fn debug_output_of_an_object_has_no_body() {
+    let objects = render(&config("  k: hush\n")).expect("renders");
+
+    assert!(!format!("{objects:?}").contains("hush"));
+}

@@ -1,0 +1,246 @@
+//! `${name}` in a parsed text: Flux's forms, strictly.
+//!
+//! A value is put into one text and nowhere else: it cannot add a key, a document or an object, because the YAML around
+//! it has been parsed before. Neighbours: `core::parameters` says which values a cluster has; `plain` walks the objects.
+
+use std::borrow::Cow;
+
+use bellwether_core::parameters::{Values, is_parameter_name};
+
+/// How deep a default may hold another reference; Flux's users go to two.
+const DEFAULT_DEPTH_MAX: usize = 8;
+
+/// A text with references.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Template<'t> {
+    pieces: Vec<Piece<'t>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece<'t> {
+    Text(Cow<'t, str>),
+    Reference(Reference<'t>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reference<'t> {
+    name: &'t str,
+    /// Taken if the variable is unset or empty.
+    default: Option<Template<'t>>,
+    /// Of the `$` in the text, in bytes.
+    offset: usize,
+}
+
+/// A reference with a valid name that is none of the forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Malformed<'t> {
+    pub(crate) name: &'t str,
+    pub(crate) offset: usize,
+}
+
+/// A variable without value and default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unset<'t> {
+    pub(crate) name: &'t str,
+    pub(crate) offset: usize,
+}
+
+impl<'t> Template<'t> {
+    /// `None` if nothing in the text could be a reference or an escape, which is so for nearly all texts.
+    pub(crate) fn parse(text: &'t str) -> Result<Option<Self>, Malformed<'t>> {
+        if !text.contains("${") {
+            return Ok(None);
+        }
+        let mut scanner = Scanner { text, offset: 0 };
+        scanner.template(0).map(Some)
+    }
+
+    /// Every name, also those in defaults.
+    pub(crate) fn names(&self) -> Vec<&'t str> {
+        let references = self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Reference(reference) => Some(reference),
+            Piece::Text(_) => None,
+        });
+        references
+            .flat_map(|reference| {
+                let inner = reference.default.as_ref().map(Template::names).unwrap_or_default();
+                std::iter::once(reference.name).chain(inner)
+            })
+            .collect()
+    }
+
+    /// Whether the text is one reference and nothing else.
+    pub(crate) fn is_one_reference(&self) -> bool {
+        matches!(self.pieces.as_slice(), [Piece::Reference(_)])
+    }
+
+    pub(crate) fn fill(&self, values: &Values) -> Result<String, Unset<'t>> {
+        self.pieces.iter().try_fold(String::new(), |mut text, piece| {
+            match piece {
+                Piece::Text(plain) => text.push_str(plain),
+                Piece::Reference(reference) => text.push_str(&reference.fill(values)?),
+            }
+            Ok(text)
+        })
+    }
+}
+
+impl<'t> Reference<'t> {
+    fn fill(&self, values: &Values) -> Result<String, Unset<'t>> {
+        let value = values.find_text(self.name);
+        match (value, &self.default) {
+            (Some(value), None) => Ok(value),
+            (Some(value), Some(_)) if !value.is_empty() => Ok(value),
+            (_, Some(default)) => default.fill(values),
+            (None, None) => Err(Unset { name: self.name, offset: self.offset }),
+        }
+    }
+}
+
+struct Scanner<'t> {
+    text: &'t str,
+    offset: usize,
+}
+
+impl<'t> Scanner<'t> {
+    /// Up to the end of the text, or inside a default up to its `}`.
+    fn template(&mut self, depth: usize) -> Result<Template<'t>, Malformed<'t>> {
+        let mut pieces = Vec::new();
+        loop {
+            let rest = &self.text[self.offset..];
+            let stops: &[char] = if depth > 0 { &['$', '}'] } else { &['$'] };
+            let plain = rest.find(stops).unwrap_or(rest.len());
+            push_text(&mut pieces, &rest[..plain]);
+            self.offset += plain;
+            let rest = &rest[plain..];
+            if rest.starts_with("$${") {
+                push_text(&mut pieces, "${");
+                self.offset += "$${".len();
+            } else if let Some(name) = reference_name(rest) {
+                pieces.push(Piece::Reference(self.reference(name, depth)?));
+            } else if rest.starts_with('$') {
+                push_text(&mut pieces, "$");
+                self.offset += 1;
+            } else {
+                return Ok(Template { pieces });
+            }
+        }
+    }
+
+    fn reference(&mut self, name: &'t str, depth: usize) -> Result<Reference<'t>, Malformed<'t>> {
+        let offset = self.offset;
+        let malformed = Malformed { name, offset };
+        self.offset += "${".len() + name.len();
+        let has_default = [":-", ":="].iter().any(|operator| self.text[self.offset..].starts_with(operator));
+        let default = if has_default && depth < DEFAULT_DEPTH_MAX {
+            self.offset += ":-".len();
+            Some(self.template(depth + 1)?)
+        } else {
+            None
+        };
+        if !self.text[self.offset..].starts_with('}') {
+            return Err(malformed);
+        }
+        self.offset += 1;
+        Ok(Reference { name, default, offset })
+    }
+}
+
+/// The name of the reference at the start of a text; `None` if there is none, and then the `$` is only a `$`.
+fn reference_name(text: &str) -> Option<&str> {
+    let inner = text.strip_prefix("${")?;
+    let end = inner.find(|c: char| !c.is_ascii_alphanumeric() && !"_.-/".contains(c)).unwrap_or(inner.len());
+    // A `/` is part of few names; where it is not, it is what makes the reference malformed.
+    let name = [&inner[..end], inner[..end].split('/').next().unwrap_or_default()];
+    name.into_iter().find(|name| is_parameter_name(name))
+}
+
+fn push_text<'t>(pieces: &mut Vec<Piece<'t>>, text: &'t str) {
+    match pieces.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Piece::Text(before)) => before.to_mut().push_str(text),
+        _ => pieces.push(Piece::Text(Cow::Borrowed(text))),
+    }
+}
+
+/// The known name that is nearest to one that is not known, if it is near enough to be a slip.
+pub(crate) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let distances = known.map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate));
+    let (distance, candidate) = distances.min()?;
+    (distance <= name.len().max(candidate.len()) / 3).then_some(candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters};
+
+    use super::*;
+
+    fn values(pairs: &[(&str, &str)]) -> Values {
+        let name = "berlin".parse().expect("is a name");
+        let labels = BTreeMap::from([("region".to_owned(), "eu".to_owned()), ("a.b/c".to_owned(), "x".to_owned())]);
+        let values = pairs.iter().map(|&(name, value)| (name.to_owned(), value.into())).collect();
+        let set = ParameterSet { clusters: None, values };
+        Parameters::resolve(&[set], ClusterFacts { name: &name, labels: &labels })
+    }
+
+    fn fill(text: &str) -> String {
+        let template = Template::parse(text).expect("is well-formed");
+        template.map_or(text.to_owned(), |template| {
+            template.fill(&values(&[("a", "1"), ("b", "2"), ("empty", "")])).expect("is set")
+        })
+    }
+
+    #[test]
+    fn references_follow_flux() {
+        for (text, expected) in [
+            ("${a}-${b}", "1-2"),
+            ("${x:-y}", "y"),
+            ("${x:=y z}", "y z"),
+            ("${a:-y}", "1"),
+            ("${empty:-y}", "y"),
+            ("[${empty}]", "[]"),
+            ("${x:-}", ""),
+            ("${x:-${a}}", "1"),
+            ("${x:-a${y:-b}c}d", "abcd"),
+            ("$${a}", "${a}"),
+            ("$$${a}", "$${a}"),
+            ("${cluster.name}/${cluster.labels.region}", "berlin/eu"),
+            ("${cluster.labels.a.b/c}", "x"),
+        ] {
+            assert_eq!(fill(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_reference_is_left_alone() {
+        for text in ["$a", "$(a)", "${1}", "${}", "${ a }", "${-a}", "a$", "$$", "${", "{a}", "${é}", "${/a}", "}"] {
+            assert_eq!(fill(text), text);
+        }
+    }
+
+    #[test]
+    fn a_valid_name_in_another_form_is_malformed() {
+        for text in ["${a", "${a^^}", "${a:0:3}", "${a:?b}", "${a }", "${a:-b", "${a/x/y}", "x ${a%%-*}"] {
+            let malformed = Template::parse(text).expect_err(text);
+            assert_eq!((malformed.name, malformed.offset), ("a", text.find('$').expect("has one")), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_in_defaults_are_referenced_too() {
+        let template = Template::parse("${x:-${y}} $${z} ${w}").expect("is well-formed").expect("has references");
+
+        assert_eq!(template.names(), ["x", "y", "w"]);
+    }
+
+    #[test]
+    fn only_a_near_name_is_suggested() {
+        let known = ["replicas", "region"];
+
+        assert_eq!(nearest("replcas", known.into_iter()), Some("replicas"));
+        assert_eq!(nearest("image", known.into_iter()), None);
+    }
+}
