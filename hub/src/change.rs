@@ -50,7 +50,7 @@ impl<'a> Change<'a> {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit().await?;
         for stage in self.woken {
-            self.wakes.wake(stage);
+            self.wakes.announce(stage);
         }
         if self.audited {
             self.wakes.wake_sealer();

@@ -16,15 +16,18 @@ mod link;
 mod logs;
 mod manifests;
 mod metrics;
+mod notify;
 mod postgres;
 mod record;
 mod rollout;
 mod seal;
 mod sealer;
+mod seldom;
 mod setup;
 mod source;
 mod stage;
 mod store;
+mod sweep;
 #[cfg(test)]
 mod testing;
 mod tls;
@@ -67,6 +70,8 @@ pub(crate) struct Hub {
     pub(crate) sessions: link::Sessions,
     pub(crate) reports: mpsc::Sender<record::Incoming>,
     pub(crate) metrics: metrics::Metrics,
+    /// Of repos: forged webhooks are audited once in a while.
+    pub(crate) forged_webhooks: seldom::Seldom,
     /// Streams of agents: one task each.
     pub(crate) tasks: TaskTracker,
     /// No cluster is called offline before.
@@ -181,6 +186,9 @@ async fn run_parts(
     spawn(&mut parts, "link", Box::pin(link::run(one(), two())));
     spawn(&mut parts, "record", Box::pin(record::run(one(), queue, two())));
     spawn(&mut parts, "sealer", Box::pin(sealer::run(one(), two())));
+    spawn(&mut parts, "signals out", Box::pin(notify::send(one(), two())));
+    spawn(&mut parts, "signals in", Box::pin(notify::listen(one(), two())));
+    spawn(&mut parts, "sweep", Box::pin(sweep::run(one(), two())));
     spawn(&mut parts, "trust", Box::pin(trust::run(one(), two())));
     spawn(&mut parts, "beat", Box::pin(beat(one(), two())));
     spawn(&mut parts, "agents", Box::pin(serve_agents(one(), listeners.agents, two())));

@@ -23,7 +23,7 @@ use crate::source::mirrors::Mirrors;
 use crate::store::{self, Pool, StoreError};
 use crate::trust::{Trust, TrustError};
 use crate::wakes::Wakes;
-use crate::{Hub, actors, clock, link, metrics, record};
+use crate::{Hub, actors, clock, link, metrics, record, seldom};
 
 pub(crate) const PROJECT: &str = "default";
 /// Who the first token is for.
@@ -148,6 +148,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         sessions: link::Sessions::default(),
         reports,
         metrics: metrics::Metrics::default(),
+        forged_webhooks: seldom::Seldom::default(),
         tasks: TaskTracker::new(),
         grace_until: clock::now() + config.grace(),
         agents_address,

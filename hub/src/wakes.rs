@@ -2,6 +2,9 @@
 //!
 //! A lost one costs a second: every stage looks by itself that often.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard};
+
 use tokio::sync::Notify;
 
 use crate::store::work::Stage;
@@ -13,6 +16,9 @@ pub(crate) struct Wakes {
     rollout: Notify,
     link: Notify,
     sealer: Notify,
+    /// What other hubs have not been told yet.
+    untold: Mutex<BTreeSet<Stage>>,
+    news: Notify,
 }
 
 impl Wakes {
@@ -23,6 +29,25 @@ impl Wakes {
 
     pub(crate) fn wake_sealer(&self) {
         self.sealer.notify_one();
+    }
+
+    /// A stage has work that this hub wrote: its own stage is woken, and the other hubs are to be told.
+    pub(crate) fn announce(&self, stage: Stage) {
+        self.wake(stage);
+        self.lock().insert(stage);
+        self.news.notify_one();
+    }
+
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    pub(crate) fn take_news(&self) -> BTreeSet<Stage> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Stage>> {
+        self.untold.lock().expect("no holder of this lock panics")
     }
 
     pub(crate) async fn woken(&self, stage: Stage) {

@@ -235,7 +235,8 @@ async fn send_intent(
 async fn roll_back(room: &Room, target: &Name, to: Option<String>, reason: Reason) -> anyhow::Result<Exit> {
     let body = json!({"to": to, "reason": reason.reason});
     let route = Route::named("targets", target).then("rollback");
-    let answer: Answer<RolloutDocument> = room.client.post(&route, &body).await?;
+    let _: Answer<Value> = room.client.post(&route, &body).await?;
+    let answer = fetch(&room.client, Some(&RolloutChoice::NewestOf(target.clone()))).await?;
     let to = short_commit(&answer.document.to_commit);
     let sentence = format!("target {target} goes back to {to}; `bellwether rollout watch {target}` follows it");
     room.output.done(&answer, &sentence)?;

@@ -38,8 +38,11 @@ pub(super) async fn generic(
         event.outcome = Outcome::Denied;
         "the signature does not fit the body".clone_into(&mut event.reason);
         event.detail = serde_json::json!({"address": address.to_string()});
-        change.audit(&event).await?;
-        change.commit().await?;
+        // A stranger can fail as often as they like; once a minute is enough to know of it.
+        if hub.forged_webhooks.is_first(repo.id.as_uuid(), clock::now()) {
+            change.audit(&event).await?;
+            change.commit().await?;
+        }
         return Err(refused());
     }
     let trace_id = clock::new_trace();

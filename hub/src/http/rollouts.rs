@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use bellwether_core::api::{List, MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 use bellwether_core::audit::{Event, Subject};
-use bellwether_core::rollout::{Intent, Wave, why};
+use bellwether_core::rollout::{Intent, RolloutState, Wave, why};
 use bellwether_core::{Name, RolloutId};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -23,6 +23,10 @@ use crate::store::rollouts::{Rollout as Row, Which};
 use crate::store::work::Stage;
 use crate::store::{self, Connection, StoreError};
 use crate::{Hub, clock, rollout};
+
+/// How long a request waits for the rollout stage's answer, and how often it looks: a person waits at the other end.
+const ANSWER_MAX: std::time::Duration = std::time::Duration::from_secs(3);
+const ANSWER_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Members in the document of one rollout.
 const MEMBERS_MAX: i64 = 20_000;
@@ -93,9 +97,11 @@ pub(super) async fn intend(
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let (row, target) = find(&mut change, &id).await?;
-    if row.state.is_over() && asked.intent != Intent::Rollback {
+    let may_still = row.state == RolloutState::Done && matches!(asked.intent, Intent::Retry { .. });
+    if row.state.is_over() && !may_still {
         let detail = format!("the rollout is over: {}", serde_word(&row.state));
-        return Err(Refusal::conflict("rollout_over", detail).hint(format!("see: bellwether rollout show {target}")));
+        return Err(Refusal::conflict("rollout_over", detail)
+            .hint(format!("to go back to what ran before: bellwether rollout rollback {target}")));
     }
     let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
     let mut event = Event::new(clock::new_id(), now, caller.actor(), action_of(&asked.intent), subject);
@@ -114,6 +120,22 @@ pub(super) async fn intend(
     intents::insert(&mut change, &intent, now).await?;
     change.tell(Stage::Rollout, &[row.target.as_uuid()], now, None).await?;
     change.commit().await?;
+    answer(&hub, intent.id).await
+}
+
+/// What the rollout stage said to a wish: done, refused with its reason, or not yet.
+pub(super) async fn answer(hub: &Hub, intent: Uuid) -> Result<StatusCode, Refusal> {
+    let patience = tokio::time::Instant::now() + ANSWER_MAX;
+    while tokio::time::Instant::now() < patience {
+        let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+        match intents::find_outcome(&mut db, intent).await?.as_deref() {
+            Some("done") => return Ok(StatusCode::NO_CONTENT),
+            Some(reason) => return Err(Refusal::conflict("refused", reason)),
+            None => {}
+        }
+        drop(db);
+        tokio::time::sleep(ANSWER_LOOK).await;
+    }
     Ok(StatusCode::ACCEPTED)
 }
 

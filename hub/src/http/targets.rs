@@ -12,6 +12,7 @@ use bellwether_core::report::Verdict;
 use bellwether_core::source::{full_name, is_valid, is_valid_path};
 use bellwether_core::{Name, TargetId, Version};
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::auth::Caller;
 use super::input::{Asked, Body, Named, nearest};
@@ -198,14 +199,14 @@ pub(super) async fn rollback(
             None => format!("target `{name}` ran nothing before what it runs"),
         };
         return Err(Refusal::invalid("revision_not_found", detail)
-            .hint(format!("see what there was: bellwether rollout list --target {name}")));
+            .hint(format!("see what there was: bellwether rollout list {name}")));
     };
     let commit = store::revisions::find(&mut change, render.revision).await?.map(|revision| revision.commit);
     let verb = TargetVerb::RollbackTo { render: render.id.as_uuid(), commit: commit.unwrap_or_default() };
-    ask(&mut change, &target, Verb::Target(verb), &caller, body.reason).await?;
+    let intent = ask(&mut change, &target, Verb::Target(verb), &caller, body.reason).await?;
     change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;
     change.commit().await?;
-    Ok(StatusCode::ACCEPTED)
+    rollouts::answer(&hub, intent).await
 }
 
 async fn render_before(db: &mut Connection, target: &Target) -> Result<Option<store::renders::Render>, StoreError> {
@@ -234,10 +235,11 @@ pub(super) async fn release(
     if !store::targets::find_state(&mut change, target.id).await?.held {
         return Err(Refusal::conflict("target_not_held", format!("target `{name}` is not held")));
     }
-    ask(&mut change, &target, Verb::Target(TargetVerb::Release), &caller, body.reason).await?;
+    let verb = Verb::Target(TargetVerb::Release);
+    let intent = ask(&mut change, &target, verb, &caller, body.reason).await?;
     change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;
     change.commit().await?;
-    Ok(StatusCode::ACCEPTED)
+    rollouts::answer(&hub, intent).await
 }
 
 async fn ask(
@@ -246,7 +248,7 @@ async fn ask(
     verb: Verb,
     caller: &Caller,
     reason: String,
-) -> Result<(), StoreError> {
+) -> Result<Uuid, StoreError> {
     let asked = intents::Asked {
         id: clock::new_id(),
         target: target.id,
@@ -255,7 +257,8 @@ async fn ask(
         actor: caller.name.clone(),
         reason,
     };
-    intents::insert(change, &asked, clock::now()).await
+    intents::insert(change, &asked, clock::now()).await?;
+    Ok(asked.id)
 }
 
 #[derive(Debug, Default, Deserialize)]

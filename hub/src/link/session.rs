@@ -244,7 +244,10 @@ async fn mark_caught_up(hub: &Hub, caller: &Caller, number: SessionNumber) -> Re
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     sessions::mark_caught_up(&mut change, caller.cluster, number, now).await?;
-    let concerned = store::rollouts::list_targets_of(&mut change, caller.cluster).await?;
+    let mut concerned = store::rollouts::list_targets_of(&mut change, caller.cluster).await?;
+    concerned.extend(store::rollouts::list_targets_missing(&mut change, caller.cluster).await?);
+    concerned.sort_unstable();
+    concerned.dedup();
     change.tell(Stage::Rollout, &concerned, now, None).await?;
     change.commit().await
 }

@@ -11,10 +11,9 @@ use crate::store::intents::{Asked, TargetVerb, Verb};
 use crate::store::rollouts::Kind;
 use crate::store::targets::{State, Target};
 use crate::store::{self, StoreError};
-use crate::{Hub, actors, clock};
+use crate::{actors, clock};
 
 pub(super) async fn answer_for_target(
-    hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
     now: Timestamp,
@@ -24,7 +23,7 @@ pub(super) async fn answer_for_target(
         let refused = match verb {
             TargetVerb::Release => release(change, target).await?,
             TargetVerb::RollbackTo { render, .. } => {
-                roll_back(hub, change, target, &asked, RenderId::new(render), now).await?
+                roll_back(change, target, &asked, RenderId::new(render), now).await?
             }
         };
         store::intents::mark_done(change, asked.id, refused.unwrap_or("done"), now).await?;
@@ -45,7 +44,6 @@ async fn release(change: &mut Change<'_>, target: &Target) -> Result<Option<&'st
 /// Every cluster gets what an earlier render says: one wave, no soak, nothing fetched or rendered. The target is held
 /// from then on, so that the next push does not undo it.
 async fn roll_back(
-    hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
     asked: &Asked,
@@ -56,6 +54,7 @@ async fn roll_back(
         return Ok(Some("what that revision rendered to is no longer stored"));
     };
     let candidates = plan::selected(change, target, now).await?;
+    let all: Vec<_> = candidates.iter().map(plan::candidate).collect();
     let Some(moves) = plan::moves_to(change, target, &render, candidates).await? else {
         return Ok(Some("a cluster's parameters were never rendered at that revision"));
     };
@@ -77,7 +76,7 @@ async fn roll_back(
         actor: actors::token(&asked.actor),
         reason: asked.reason.clone(),
     };
-    plan::begin_rollout(hub, change, target, begin, moves, now).await?;
+    plan::begin_rollout(change, target, begin, &all, moves, now).await?;
     Ok(None)
 }
 

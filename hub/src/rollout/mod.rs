@@ -43,9 +43,9 @@ impl Quick for Rollouts {
         let mut look_at = None;
         // A rollout that ends makes room for the next, which begins in the same look.
         for _ in 0..ROUNDS_MAX {
-            asked::answer_for_target(hub, change, &target, now).await?;
+            asked::answer_for_target(change, &target, now).await?;
             look_at = roll(hub, change, &target, now).await?;
-            if !plan::start_next(hub, change, &target, trace_id, now).await? {
+            if !plan::start_next(change, &target, trace_id, now).await? {
                 break;
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bellwether_core::api::Condition;
 use bellwether_core::audit::{Event, Subject};
 use bellwether_core::parameters::{ClusterFacts, Parameters};
-use bellwether_core::rollout::{Candidate, Member, PlannedWave, RolloutState, Strategy, waves};
+use bellwether_core::rollout::{Candidate, Member, PlannedWave, RolloutState, Strategy, WaveSpec, waves};
 use bellwether_core::{ClusterId, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ use crate::store::rollouts::{Kind, Rollout as Row};
 use crate::store::targets::{State, Target};
 use crate::store::work::Stage;
 use crate::store::{self, StoreError};
-use crate::{Hub, actors, clock};
+use crate::{actors, clock};
 
 /// A cluster that is to run something else than it does.
 pub(super) struct Move {
@@ -27,7 +27,6 @@ pub(super) struct Move {
 
 /// Starts the next rollout of a target if there is one to start; true: it did, or it ended one that stood in its way.
 pub(super) async fn start_next(
-    hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
     trace_id: Option<&str>,
@@ -41,22 +40,26 @@ pub(super) async fn start_next(
     }
     let candidates = selected(change, target, now).await?;
     mark_selection(change, target, &state, candidates.is_empty(), now).await?;
-    let Some(moves) = moves_to(change, target, &render, candidates).await? else {
+    let all: Vec<_> = candidates.iter().map(candidate).collect();
+    let Some(mut moves) = moves_to(change, target, &render, candidates).await? else {
         // A cluster has parameters that were not rendered yet.
         change.tell(Stage::Bundle, &[target.id.as_uuid()], now, trace_id).await?;
         return Ok(false);
     };
+    let kind = kind_of(newest.as_ref(), &render);
+    if let (Kind::ClusterChange, Some(row)) = (kind, &newest) {
+        keep_newcomers(change, row, &mut moves).await?;
+    }
     if moves.is_empty() {
         return Ok(false);
     }
     if let Some(stopped) = newest.as_ref().filter(|row| is_live(row.state)) {
         supersede(change, target, stopped, now).await?;
     }
-    let kind = kind_of(newest.as_ref(), &render);
-    let strategy = target.spec.rollout.clone().unwrap_or_default();
+    let strategy = strategy_for(target, kind);
     let trace_id = trace_id.map_or_else(clock::new_trace, ToOwned::to_owned);
     let begin = Begin { kind, render: render.id, strategy, trace_id, actor: actors::hub(), reason: String::new() };
-    begin_rollout(hub, change, target, begin, moves, now).await?;
+    begin_rollout(change, target, begin, &all, moves, now).await?;
     Ok(true)
 }
 
@@ -76,6 +79,27 @@ fn kind_of(newest: Option<&Row>, render: &Render) -> Kind {
     match newest {
         Some(row) if row.render == render.id => Kind::ClusterChange,
         _ => Kind::Revision,
+    }
+}
+
+/// Of clusters that differ from a revision that has rolled: those that its rollout does not know, or knew with other
+/// parameters. One that was offline catches up within that rollout; one that a person skipped waits for the next
+/// revision. A newcomer that is away now is looked at again when it connects.
+async fn keep_newcomers(change: &mut Change<'_>, row: &Row, moves: &mut Vec<Move>) -> Result<(), StoreError> {
+    let known = store::rollouts::list_digests(change, row.id).await?;
+    moves.retain(|one| one.cluster.connected && known.get(&one.cluster.id) != Some(&one.to));
+    Ok(())
+}
+
+/// A change of single clusters goes to just those, all of them in one wave: the revision has passed the target's own.
+fn strategy_for(target: &Target, kind: Kind) -> Strategy {
+    let strategy = target.spec.rollout.clone().unwrap_or_default();
+    match kind {
+        Kind::Revision | Kind::Rollback => strategy,
+        Kind::ClusterChange => {
+            let wave = WaveSpec::named("newcomers".parse().expect("`newcomers` is a name"));
+            Strategy { waves: vec![wave], ..strategy }
+        }
     }
 }
 
@@ -162,16 +186,14 @@ pub(super) struct Begin {
 
 /// Writes a rollout with its waves and members, all waiting.
 pub(super) async fn begin_rollout(
-    hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
     begin: Begin,
+    all: &[Candidate],
     moves: Vec<Move>,
     now: Timestamp,
 ) -> Result<RolloutId, StoreError> {
-    let _ = hub;
-    let candidates: Vec<_> = moves.iter().map(Move::candidate).collect();
-    let planned = waves(&candidates, &begin.strategy);
+    let planned = planned_waves(all, &moves, &begin.strategy);
     let members = members_of(&planned, &moves);
     let empties = renders_to_nothing(change, &moves).await?;
     let (state, stopped) = if empties {
@@ -220,14 +242,25 @@ pub(super) async fn begin_rollout(
     Ok(row.id)
 }
 
-impl Move {
-    fn candidate(&self) -> Candidate {
-        Candidate {
-            cluster: self.cluster.id,
-            name: self.cluster.name.clone(),
-            labels: self.cluster.labels.clone(),
-            connected: self.cluster.connected,
-        }
+/// The waves of those that move. A named wave that selects nobody stays, and holds; one whose clusters merely have
+/// nothing to change is left out.
+fn planned_waves(all: &[Candidate], moves: &[Move], strategy: &Strategy) -> Vec<PlannedWave> {
+    let moving: Vec<_> = moves.iter().map(|one| candidate(&one.cluster)).collect();
+    let of_all = waves(all, strategy);
+    let is_idle = |wave: &PlannedWave| {
+        wave.members.is_empty() && of_all.iter().any(|other| other.name == wave.name && !other.members.is_empty())
+    };
+    let mut planned = waves(&moving, strategy);
+    planned.retain(|wave| !is_idle(wave));
+    planned
+}
+
+pub(super) fn candidate(cluster: &store::fleet::Candidate) -> Candidate {
+    Candidate {
+        cluster: cluster.id,
+        name: cluster.name.clone(),
+        labels: cluster.labels.clone(),
+        connected: cluster.connected,
     }
 }
 

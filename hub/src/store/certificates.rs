@@ -74,3 +74,8 @@ pub(crate) async fn list_revoked(db: &mut Connection, now: Timestamp) -> Result<
     .await?;
     Ok(serials)
 }
+
+pub(crate) async fn delete_ended(db: &mut Connection, before: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!("delete from certificates where not_after < $1", to_sql(before)).execute(db).await?;
+    Ok(())
+}

@@ -233,3 +233,8 @@ pub(crate) async fn delete(db: &mut Connection, id: ClusterId) -> Result<(), Sto
     sqlx::query!("delete from clusters where cluster_id = $1", id.as_uuid()).execute(db).await?;
     Ok(())
 }
+
+pub(crate) async fn delete_spent_enrollments(db: &mut Connection, before: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!("delete from enrollments where expires_at < $1", to_sql(before)).execute(db).await?;
+    Ok(())
+}

@@ -64,3 +64,19 @@ pub(crate) async fn mark_hub_stopped(db: &mut Connection, hub: Uuid) -> Result<(
     sqlx::query!("delete from hubs where hub_id = $1", hub).execute(db).await?;
     Ok(())
 }
+
+pub(crate) async fn delete_silent_hubs(db: &mut Connection, before: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!("delete from hubs where beat_at < $1", to_sql(before)).execute(db).await?;
+    Ok(())
+}
+
+/// Hubs that beat less than 15 s ago.
+pub(crate) async fn count_live_hubs(db: &mut Connection, now: Timestamp) -> Result<i64, StoreError> {
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from hubs where beat_at > $1::timestamptz - interval '15 s'"#,
+        to_sql(now),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(count)
+}

@@ -87,3 +87,15 @@ pub(crate) async fn mark_done(db: &mut Connection, id: Uuid, outcome: &str, now:
         .await?;
     Ok(())
 }
+
+/// `done`, or why it was refused; `None`: nothing has acted on it yet.
+pub(crate) async fn find_outcome(db: &mut Connection, id: Uuid) -> Result<Option<String>, StoreError> {
+    let outcome =
+        sqlx::query_scalar!("select outcome from intents where intent_id = $1", id).fetch_optional(db).await?;
+    Ok(outcome.flatten())
+}
+
+pub(crate) async fn delete_done(db: &mut Connection, before: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!("delete from intents where done_at < $1", to_sql(before)).execute(db).await?;
+    Ok(())
+}

@@ -18,6 +18,7 @@ pub(crate) mod repos;
 pub(crate) mod revisions;
 pub(crate) mod rollouts;
 pub(crate) mod sessions;
+pub(crate) mod signals;
 pub(crate) mod targets;
 pub(crate) mod tokens;
 pub(crate) mod work;

@@ -3,7 +3,9 @@
 use bellwether_core::rollout::{
     Evidence, Member, MemberState, Notable, Presence, RolloutState, Seen, Strategy, Wave, WaveState,
 };
-use bellwether_core::{ClusterId, Generation, RenderId, RolloutId, TargetId};
+use bellwether_core::{ClusterId, Digest, Generation, RenderId, RolloutId, TargetId};
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use sqlx::types::Json;
@@ -539,6 +541,43 @@ pub(crate) async fn list_waves(
         .fetch_all(db)
         .await?;
     rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// What a rollout gives each of its members.
+pub(crate) async fn list_digests(
+    db: &mut Connection,
+    rollout: RolloutId,
+) -> Result<BTreeMap<ClusterId, Digest>, StoreError> {
+    let rows = sqlx::query!("select cluster_id, digest from rollout_clusters where rollout_id = $1", rollout.as_uuid())
+        .fetch_all(db)
+        .await?;
+    rows.into_iter()
+        .map(|row| Ok((ClusterId::new(row.cluster_id), super::digest(&row.digest, "rollout_clusters")?)))
+        .collect()
+}
+
+/// Targets that may care that a cluster is back: those whose rollouts have it as a member that is not settled, and those
+/// whose newest render it does not run.
+pub(crate) async fn list_targets_missing(db: &mut Connection, cluster: ClusterId) -> Result<Vec<Uuid>, StoreError> {
+    let targets = sqlx::query_scalar!(
+        r#"
+        select t.target_id
+          from targets t
+          join clusters c on c.project_id = t.project_id
+         where c.cluster_id = $1
+           and not exists (
+               select from assignments a
+                where a.cluster_id = c.cluster_id and a.target_id = t.target_id
+                  and a.render_id = (
+                      select n.render_id from renders n where n.target_id = t.target_id order by render_id desc limit 1
+                  )
+           )
+        "#,
+        cluster.as_uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(targets)
 }
 
 /// Targets whose rollouts may care that a cluster came or went: live ones, and those it has yet to catch up with.

@@ -209,3 +209,13 @@ pub(crate) async fn delete(db: &mut Connection, id: TargetId) -> Result<(), Stor
     sqlx::query!("delete from targets where target_id = $1", id.as_uuid()).execute(db).await?;
     Ok(())
 }
+
+/// Whether one of these targets exists.
+pub(crate) async fn is_any(db: &mut Connection, ids: &[TargetId]) -> Result<bool, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+    let is_any =
+        sqlx::query_scalar!(r#"select exists (select from targets where target_id = any($1)) as "is_any!""#, &ids,)
+            .fetch_one(db)
+            .await?;
+    Ok(is_any)
+}

@@ -19,6 +19,10 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Source, Self::Bundle, Self::Rollout, Self::Link].into_iter().find(|stage| stage.as_str() == text)
+    }
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Source => "source",

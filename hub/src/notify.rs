@@ -1,0 +1,87 @@
+//! Signals between hubs on one database: they say "look", and nothing else.
+//!
+//! NOTIFY inside a stage's transaction would serialise all commits, so one task of each hub sends it after them: at most
+//! one per pause, naming the stages, and none when no other hub is alive. A lost one costs a second: every stage looks
+//! by itself that often.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::store::signals::{self, Listener};
+use crate::store::work::Stage;
+use crate::store::{self, StoreError};
+use crate::{Hub, clock};
+
+/// A burst of commits is one signal.
+const PAUSE: Duration = Duration::from_millis(10);
+/// After the connection was lost.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a look at who else is alive is good for.
+const ALONE_FOR: SignedDuration = SignedDuration::from_secs(5);
+
+/// Tells the other hubs which stages have work.
+pub(crate) async fn send(hub: Arc<Hub>, stop: CancellationToken) {
+    let mut looked_at = jiff::Timestamp::UNIX_EPOCH;
+    let mut is_alone = true;
+    loop {
+        tokio::select! {
+            () = hub.wakes.news() => {}
+            () = stop.cancelled() => return,
+        }
+        let stages = hub.wakes.take_news();
+        if looked_at + ALONE_FOR < clock::now() {
+            is_alone = look_around(&hub).await.unwrap_or(is_alone);
+            looked_at = clock::now();
+        }
+        if !is_alone && let Err(error) = tell(&hub, &stages).await {
+            tracing::warn!(error = %crate::chain(&error), "could not signal the other hubs");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn look_around(hub: &Hub) -> Result<bool, StoreError> {
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    Ok(store::installation::count_live_hubs(&mut db, clock::now()).await? <= 1)
+}
+
+async fn tell(hub: &Hub, stages: &BTreeSet<Stage>) -> Result<(), StoreError> {
+    let names: Vec<_> = stages.iter().map(|stage| stage.as_str()).collect();
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    signals::send(&mut db, &format!("{} {}", hub.id, names.join(" "))).await
+}
+
+/// Wakes this hub's stages when another hub tells of work.
+pub(crate) async fn listen(hub: Arc<Hub>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        tokio::select! {
+            ended = hear(&hub) => {
+                if let Err(error) = ended {
+                    tracing::warn!(error = %crate::chain(&error), "cannot hear the other hubs");
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => {}
+                    () = stop.cancelled() => return,
+                }
+            }
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn hear(hub: &Hub) -> Result<(), StoreError> {
+    let mut listener = Listener::connect(&hub.pool).await?;
+    loop {
+        let signal = listener.next().await?;
+        let mut words = signal.split(' ');
+        if words.next().and_then(|id| id.parse::<Uuid>().ok()) == Some(hub.id) {
+            continue;
+        }
+        words.filter_map(Stage::parse).for_each(|stage| hub.wakes.wake(stage));
+    }
+}
