@@ -5,6 +5,8 @@
 
 pub mod agent;
 pub mod hub;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,363 @@
+//! Both ends together, without a network: a connection is two queues that the test moves, cuts and repeats.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::agent::{Accepted, AgentSession};
+use super::hub::{Effect, HubSession};
+use super::{
+    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HubMessage, Pace, Piece, SyncOptions, Violation, Want,
+};
+use crate::bundle::{Entry, Manifest};
+use crate::report::{Counts, Report, Verdict};
+use crate::{Digest, Generation, ObjectKey, Serial, SessionNumber, TargetId};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("is a time")
+}
+
+fn target(number: u128) -> TargetId {
+    TargetId::new(Uuid::from_u128(number))
+}
+
+/// The tests do not compress.
+fn inflate(bytes: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+    (bytes.len() <= bytes_max).then(|| bytes.to_vec())
+}
+
+/// What the hub's store holds, and what it lists.
+#[derive(Default)]
+struct Store {
+    objects: BTreeMap<Digest, Vec<u8>>,
+    listing: Vec<Assignment>,
+}
+
+impl Store {
+    fn assign(&mut self, number: u128, generation: i64, bodies: &[&str]) {
+        let entries = bodies.iter().enumerate().map(|(index, body)| {
+            let digest = Digest::of(body.as_bytes());
+            self.objects.insert(digest, body.as_bytes().to_vec());
+            let key = ObjectKey {
+                api_version: "v1".to_owned(),
+                kind: "ConfigMap".to_owned(),
+                namespace: Some("shop".to_owned()),
+                name: format!("c{index}"),
+            };
+            Entry { key, digest }
+        });
+        let assignment = Assignment {
+            target: target(number),
+            name: format!("t{number}").parse().expect("is a name"),
+            generation: Generation::new(generation),
+            action: Action::Apply,
+            manifest: Manifest::new(entries.collect()).expect("is a manifest"),
+            prunable: Vec::new(),
+            options: SyncOptions::default(),
+        };
+        self.listing.retain(|one| one.target != assignment.target);
+        self.listing.push(assignment);
+    }
+}
+
+fn new_agent() -> AgentSession {
+    AgentSession::new(Uuid::from_u128(7), "1".to_owned(), BTreeMap::new(), inflate, at(0))
+}
+
+/// One connection: both ends, what the hub was asked to record, and how many objects travelled.
+struct Wire<'a> {
+    agent: &'a mut AgentSession,
+    hub: HubSession,
+    store: &'a Store,
+    recorded: Vec<(Serial, Report)>,
+    travelled: usize,
+    caught_up: bool,
+}
+
+impl<'a> Wire<'a> {
+    fn connect(agent: &'a mut AgentSession, store: &'a Store, number: i64) -> Self {
+        agent.connect(at(0));
+        let hub = HubSession::new(SessionNumber::new(number), Pace::default(), at(0));
+        Self { agent, hub, store, recorded: Vec::new(), travelled: 0, caught_up: false }
+    }
+
+    /// Moves messages until none is left, or the next would be the so-manieth from the hub.
+    fn run(&mut self, hub_messages_max: usize) -> Result<(), Violation> {
+        let mut from_hub = 0;
+        loop {
+            let mut moved = false;
+            // A second apart, so that no pause between reports holds anything up.
+            let now = at(1);
+            while let Some(message) = self.agent.take_outbound(now) {
+                moved = true;
+                self.hub.handle(message, now)?;
+                self.carry_out();
+            }
+            while from_hub < hub_messages_max
+                && let Some(message) = self.hub.take_outbound()
+            {
+                moved = true;
+                from_hub += 1;
+                if let HubMessage::Objects(pieces) = &message {
+                    self.travelled += pieces.iter().filter(|piece| piece.offset == 0).count();
+                }
+                self.agent.handle(message, now)?;
+                self.carry_out();
+            }
+            if !moved {
+                return Ok(());
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.hub.take_effect() {
+            match effect {
+                Effect::Greeted(_) => {
+                    self.hub.welcome(Want::Unacked);
+                    self.hub.handle_listing(self.store.listing.clone());
+                }
+                Effect::Load(digests) => {
+                    let bodies = digests.iter().map(|digest| (*digest, self.store.objects[digest].clone())).collect();
+                    self.hub.handle_objects(bodies);
+                }
+                Effect::Record(serial, report) => {
+                    self.recorded.push((serial, report));
+                    self.hub.handle_recorded(serial);
+                }
+                Effect::CaughtUp => self.caught_up = true,
+            }
+        }
+    }
+}
+
+fn accepted(agent: &mut AgentSession) -> Vec<Accepted> {
+    std::iter::from_fn(|| agent.take_accepted()).collect()
+}
+
+fn report(number: u128, generation: i64, digest: Digest) -> Report {
+    Report {
+        target: target(number),
+        generation: Generation::new(generation),
+        digest,
+        applied: true,
+        verdict: Verdict::Healthy,
+        objects: Counts::default(),
+        lines: Vec::new(),
+    }
+}
+
+#[test]
+fn a_new_agent_gets_everything_with_its_objects() {
+    let mut store = Store::default();
+    store.assign(1, 1, &["a", "b"]);
+    let mut agent = new_agent();
+
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("the protocol is kept");
+
+    let accepted = accepted(&mut agent);
+    assert_eq!(accepted.len(), 1);
+    assert_eq!(accepted[0].objects.len(), 2);
+}
+
+#[test]
+fn an_agent_that_comes_back_with_the_same_root_is_told_nothing() {
+    let mut store = Store::default();
+    store.assign(1, 1, &["a"]);
+    let mut agent = new_agent();
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("the protocol is kept");
+    accepted(&mut agent);
+
+    let mut again = Wire::connect(&mut agent, &store, 2);
+    again.run(usize::MAX).expect("the protocol is kept");
+
+    assert_eq!(again.travelled, 0);
+    assert!(accepted(&mut agent).is_empty());
+}
+
+#[test]
+fn within_a_session_only_what_differs_travels() {
+    let mut store = Store::default();
+    store.assign(1, 1, &["a", "b"]);
+    store.assign(2, 2, &["c"]);
+    let before = Store { objects: store.objects.clone(), listing: store.listing.clone() };
+    let mut agent = new_agent();
+    store.assign(1, 3, &["a", "changed"]);
+
+    let mut wire = Wire::connect(&mut agent, &before, 1);
+    wire.run(usize::MAX).expect("the protocol is kept");
+    wire.store = &store;
+    wire.travelled = 0;
+    wire.hub.handle_listing(store.listing.clone());
+    wire.carry_out();
+    wire.run(usize::MAX).expect("the protocol is kept");
+
+    assert_eq!(wire.travelled, 1, "only the changed object");
+    let generations: Vec<_> = accepted(&mut agent).iter().map(|one| one.assignment.generation.get()).collect();
+    assert_eq!(generations, [1, 2, 3]);
+}
+
+#[test]
+fn a_connection_that_drops_at_any_message_loses_nothing() {
+    let mut store = Store::default();
+    let large = "x".repeat(3 * FRAME_BYTES_MAX);
+    store.assign(1, 1, &[&large, "b"]);
+    store.assign(2, 2, &["c"]);
+
+    for messages in 0..12 {
+        let mut agent = new_agent();
+        Wire::connect(&mut agent, &store, 1).run(messages).expect("the protocol is kept");
+        Wire::connect(&mut agent, &store, 2).run(usize::MAX).expect("the protocol is kept");
+
+        let accepted = accepted(&mut agent);
+        assert_eq!(accepted.len(), 2, "cut after {messages} messages");
+        assert_eq!(agent.root(), super::root(store.listing.iter().map(Assignment::listed)), "after {messages}");
+    }
+}
+
+#[test]
+fn more_objects_than_one_request_holds_all_arrive() {
+    let mut store = Store::default();
+    let bodies: Vec<_> = (0..200).map(|number| format!("body {number}")).collect();
+    store.assign(1, 1, &bodies.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut agent = new_agent();
+
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("the protocol is kept");
+
+    assert_eq!(accepted(&mut agent)[0].objects.len(), 200);
+}
+
+#[test]
+fn a_newer_listing_takes_the_place_of_one_whose_objects_still_travel() {
+    let mut store = Store::default();
+    let large = "x".repeat(5 * FRAME_BYTES_MAX);
+    store.assign(1, 1, &[&large]);
+    let old = Store { objects: store.objects.clone(), listing: store.listing.clone() };
+    store.assign(1, 2, &["small"]);
+    let mut agent = new_agent();
+
+    let mut wire = Wire::connect(&mut agent, &old, 1);
+    wire.run(2).expect("the protocol is kept");
+    wire.store = &store;
+    wire.hub.handle_listing(store.listing.clone());
+    wire.carry_out();
+    wire.run(usize::MAX).expect("the protocol is kept");
+
+    let generations: Vec<_> = accepted(&mut agent).iter().map(|one| one.assignment.generation.get()).collect();
+    assert_eq!(generations, [2], "the older one was never whole");
+}
+
+#[test]
+fn an_older_generation_never_replaces_a_newer_one() {
+    let mut store = Store::default();
+    store.assign(1, 5, &["new"]);
+    let mut old = Store::default();
+    old.assign(1, 4, &["old"]);
+    let mut agent = new_agent();
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("the protocol is kept");
+    accepted(&mut agent);
+
+    Wire::connect(&mut agent, &old, 2).run(usize::MAX).expect("the protocol is kept");
+
+    assert!(accepted(&mut agent).is_empty());
+}
+
+#[test]
+fn what_is_no_longer_listed_is_kept_and_shown() {
+    let mut store = Store::default();
+    store.assign(1, 1, &["a"]);
+    let mut agent = new_agent();
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("the protocol is kept");
+    accepted(&mut agent);
+
+    Wire::connect(&mut agent, &Store::default(), 2).run(usize::MAX).expect("the protocol is kept");
+
+    assert!(accepted(&mut agent).is_empty(), "absence never means delete");
+    assert_eq!(agent.unlisted().collect::<Vec<_>>(), [target(1)]);
+}
+
+#[test]
+fn a_report_that_was_not_acknowledged_is_sent_again_and_one_that_was_is_not() {
+    let mut store = Store::default();
+    store.assign(1, 1, &["a"]);
+    let digest = store.listing[0].manifest.digest();
+    let mut agent = new_agent();
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("the protocol is kept");
+    agent.report(report(1, 1, digest));
+
+    // The hub takes its messages and says nothing.
+    let mut mute = Wire::connect(&mut agent, &store, 2);
+    mute.run(1).expect("the protocol is kept");
+    assert_eq!(mute.recorded.len(), 1);
+    let mut second = Wire::connect(&mut agent, &store, 3);
+    second.run(usize::MAX).expect("the protocol is kept");
+    assert_eq!(second.recorded.len(), 1, "it was never acknowledged");
+    assert!(second.caught_up);
+    let mut third = Wire::connect(&mut agent, &store, 4);
+    third.run(usize::MAX).expect("the protocol is kept");
+    assert!(third.recorded.is_empty());
+}
+
+#[test]
+fn a_report_about_another_generation_than_the_held_one_is_not_sent() {
+    let mut store = Store::default();
+    store.assign(1, 2, &["a"]);
+    let mut agent = new_agent();
+    let mut wire = Wire::connect(&mut agent, &store, 1);
+    wire.run(usize::MAX).expect("the protocol is kept");
+
+    wire.agent.report(report(1, 1, store.listing[0].manifest.digest()));
+    wire.run(usize::MAX).expect("the protocol is kept");
+
+    assert!(wire.recorded.is_empty());
+}
+
+#[test]
+fn an_object_whose_bytes_do_not_have_its_digest_ends_the_connection() {
+    let store = Store::default();
+    let mut agent = new_agent();
+    let mut wire = Wire::connect(&mut agent, &store, 1);
+    wire.run(usize::MAX).expect("the protocol is kept");
+
+    let digest = Digest::of(b"good");
+    let piece = Piece { digest, bytes_total: 4, offset: 0, bytes: b"evil".to_vec() };
+    let refused = wire.agent.handle(HubMessage::Objects(vec![piece]), at(2));
+
+    assert_eq!(refused, Err(Violation::Mismatch(digest)));
+}
+
+#[test]
+fn a_desired_state_that_names_an_object_that_never_came_is_not_taken() {
+    let mut store = Store::default();
+    store.assign(1, 1, &["a"]);
+    let empty = Store::default();
+    let mut agent = new_agent();
+    let mut wire = Wire::connect(&mut agent, &empty, 1);
+    wire.run(usize::MAX).expect("the protocol is kept");
+
+    let desired = Desired { complete: false, assignments: store.listing.clone() };
+    let refused = wire.agent.handle(HubMessage::Desired(desired), at(2));
+
+    assert!(matches!(refused, Err(Violation::Missing { .. })), "{refused:?}");
+    assert!(accepted(&mut agent).is_empty());
+}
+
+#[test]
+fn either_end_gives_up_a_silent_other() {
+    let mut agent = new_agent();
+    agent.connect(at(0));
+    let mut hub = HubSession::new(SessionNumber::new(1), Pace::default(), at(0));
+    let deadline = SignedDuration::from_secs(25);
+
+    assert_eq!(hub.handle_tick(at(24)), Ok(()));
+    assert_eq!(hub.handle_tick(at(25)), Err(Violation::Silent(deadline)));
+    assert_eq!(agent.handle_tick(at(25)), Err(Violation::Silent(deadline)));
+}
+
+#[test]
+fn nothing_is_said_before_the_hello() {
+    let mut hub = HubSession::new(SessionNumber::new(1), Pace::default(), at(0));
+
+    assert_eq!(hub.handle(AgentMessage::Beat, at(0)), Err(Violation::NoHello));
+}

@@ -1,0 +1,133 @@
+//! What one end says is what the other hears, and what no end should say is refused.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::report::{Counts, ObjectLine, Outcome, Report, Verdict};
+use bellwether_core::session::{
+    Action, AgentMessage, Assignment, Desired, Hello, HubMessage, PROTOCOL, Pace, Piece, SyncOptions, Want, Welcome,
+};
+use bellwether_core::{Digest, Generation, ObjectKey, Serial, SessionNumber, TargetId};
+use bellwether_proto::{agent_message, hub_message, v1};
+use prost::Message as _;
+use uuid::Uuid;
+
+fn key() -> ObjectKey {
+    ObjectKey {
+        api_version: "apps/v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        namespace: Some("shop".to_owned()),
+        name: "web".to_owned(),
+    }
+}
+
+fn from_agent() -> Vec<AgentMessage> {
+    let hello = Hello {
+        protocol: PROTOCOL,
+        version: "0.1.0".to_owned(),
+        boot: Uuid::from_u128(1),
+        root: Digest::of(b"root"),
+        acked: Some((SessionNumber::new(3), Serial::new(4))),
+        facts: BTreeMap::from([("kubernetes.version".to_owned(), "v1.37.2".to_owned())]),
+    };
+    let line = ObjectLine {
+        key: key(),
+        outcome: Outcome::Rejected,
+        verdict: Verdict::Failed,
+        message: "no".to_owned(),
+        hint: "yes".to_owned(),
+    };
+    let report = Report {
+        target: TargetId::new(Uuid::from_u128(2)),
+        generation: Generation::new(5),
+        digest: Digest::of(b"bundle"),
+        applied: false,
+        verdict: Verdict::Failed,
+        objects: Counts { total: 3, in_place: 2, healthy: 1 },
+        lines: vec![line],
+    };
+    vec![AgentMessage::Hello(hello), AgentMessage::Report(Serial::new(1), report), AgentMessage::Beat]
+}
+
+fn from_hub() -> Vec<HubMessage> {
+    let manifest = Manifest::new(vec![Entry { key: key(), digest: Digest::of(b"object") }]).expect("is a manifest");
+    let assignment = Assignment {
+        target: TargetId::new(Uuid::from_u128(2)),
+        name: "shop".parse().expect("is a name"),
+        generation: Generation::new(5),
+        action: Action::Apply,
+        manifest,
+        prunable: vec![ObjectKey { namespace: None, ..key() }],
+        options: SyncOptions::default(),
+    };
+    let piece = Piece { digest: Digest::of(b"object"), bytes_total: 6, offset: 0, bytes: b"object".to_vec() };
+    vec![
+        HubMessage::Welcome(Welcome { session: SessionNumber::new(1), want: Want::All, pace: Pace::default() }),
+        HubMessage::Objects(vec![piece]),
+        HubMessage::Desired(Desired { complete: true, assignments: vec![assignment] }),
+        HubMessage::Ack(Serial::new(9)),
+    ]
+}
+
+#[test]
+fn what_an_agent_says_is_what_the_hub_hears() {
+    for message in from_agent() {
+        let bytes = v1::FromAgent::from(message.clone()).encode_to_vec();
+        let heard = v1::FromAgent::decode(bytes.as_slice()).expect("decodes");
+        assert_eq!(agent_message(heard).expect("is accepted"), message);
+    }
+}
+
+#[test]
+fn what_the_hub_says_is_what_an_agent_hears() {
+    for message in from_hub() {
+        let bytes = v1::FromHub::from(message.clone()).encode_to_vec();
+        let heard = v1::FromHub::decode(bytes.as_slice()).expect("decodes");
+        assert_eq!(hub_message(heard).expect("is accepted"), message);
+    }
+}
+
+#[test]
+fn a_field_of_a_later_version_is_passed_over() {
+    let mut bytes = v1::FromAgent::from(AgentMessage::Beat).encode_to_vec();
+    // Field 1000, a number.
+    bytes.extend([0xc0, 0x3e, 0x07]);
+
+    let heard = v1::FromAgent::decode(bytes.as_slice()).expect("decodes");
+
+    assert_eq!(agent_message(heard).expect("is accepted"), AgentMessage::Beat);
+}
+
+#[test]
+fn nothing_unspecified_is_accepted() {
+    let wire = |message: &AgentMessage| v1::FromAgent::from(message.clone());
+    let report = wire(&from_agent()[1]);
+    let spoil = |change: fn(&mut v1::Report)| {
+        let mut message = report.clone();
+        if let Some(v1::from_agent::Message::Report(report)) = &mut message.message {
+            change(report);
+        }
+        agent_message(message)
+    };
+
+    assert!(spoil(|_| {}).is_ok());
+    assert!(spoil(|report| report.verdict = 0).is_err());
+    assert!(spoil(|report| report.verdict = 99).is_err());
+    assert!(spoil(|report| report.serial = 0).is_err());
+    assert!(spoil(|report| report.target.clear()).is_err());
+    assert!(spoil(|report| report.digest.push(0)).is_err());
+    assert!(spoil(|report| report.lines[0].outcome = 0).is_err());
+    assert!(spoil(|report| report.lines[0].key = None).is_err());
+    assert!(spoil(|report| report.lines = vec![report.lines[0].clone(); 51]).is_err());
+    assert!(agent_message(v1::FromAgent { message: None }).is_err());
+}
+
+#[test]
+fn a_manifest_that_is_not_the_one_named_is_refused() {
+    let mut message = v1::FromHub::from(from_hub()[2].clone());
+    if let Some(v1::from_hub::Message::Desired(desired)) = &mut message.message {
+        desired.assignments[0].manifest.push(b'\n');
+    }
+
+    assert!(hub_message(message).is_err());
+}
