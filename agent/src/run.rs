@@ -120,9 +120,10 @@ async fn load_identity(cluster: &Cluster, config: &Config, token: Option<SecretS
     }
 }
 
-/// Somebody else's write in between is read anew, too: it may hold the identity.
+/// Somebody else's write in between is read anew, too: it may hold the identity. An API server that has just started
+/// forbids everything for a moment, and a role that is missing may be given.
 const fn may_pass(error: &ClusterError) -> bool {
-    matches!(error, ClusterError::Retry { .. } | ClusterError::Stale { .. })
+    matches!(error, ClusterError::Retry { .. } | ClusterError::Stale { .. } | ClusterError::Forbidden { .. })
 }
 
 async fn wait_for_api_server(failures: &mut u32, error: &ClusterError) {

@@ -38,10 +38,6 @@ const GOOD_SESSION: SignedDuration = SignedDuration::from_secs(30);
 /// What waits, waits in the session, where newer replaces older; this is only what the connection writes next.
 const OUTBOUND_MAX: usize = 1;
 
-/// The least time between two wakes while the hub does not read: what the session wants to send then does not become
-/// sendable by waking up.
-const BLOCKED_PAUSE: SignedDuration = SignedDuration::from_millis(100);
-
 pub(crate) struct Link {
     pub(crate) hub: HubAddress,
     pub(crate) identity: Arc<Identity>,
@@ -126,7 +122,7 @@ impl Link {
             handing = handing.or_else(|| session.take_accepted());
             let now = clock.now();
             let has_outbound = session.has_outbound(now);
-            let wake = wake(session, has_outbound, now);
+            let wake = session.next_wake(now);
             let event = tokio::select! {
                 // Nothing is read while an assignment waits to be taken: the hub is slowed down, not queued.
                 message = inbound.message(), if handing.is_none() => match message {
@@ -171,14 +167,6 @@ impl Link {
 fn handle_received(session: &mut AgentSession, message: Option<v1::FromHub>, now: Timestamp) -> Result<(), LinkError> {
     let message = hub_message(message.ok_or(LinkError::Ended)?)?;
     session.handle(message, now).map_err(LinkError::Violation)
-}
-
-fn wake(session: &AgentSession, has_outbound: bool, now: Timestamp) -> Timestamp {
-    let wake = session.next_wake();
-    if !has_outbound {
-        return wake;
-    }
-    wake.max(now.saturating_add(BLOCKED_PAUSE).unwrap_or(Timestamp::MAX))
 }
 
 fn client(channel: Channel) -> AgentsClient<Channel> {

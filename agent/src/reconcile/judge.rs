@@ -16,6 +16,13 @@ pub(super) const RETRY: Backoff =
 /// After that many failures (about five seconds) it is no longer a hiccup that nobody needs to see.
 const HICCUPS_MAX: u32 = 3;
 
+/// So many times, over about fifteen seconds, a missing right may still appear: an API server that has just started
+/// forbids everything until it has read the cluster's roles.
+const FORBIDDEN_HICCUPS_MAX: u32 = 5;
+
+/// How often it is asked whether a right that is missing has been given since.
+const FORBIDDEN_PAUSE: Duration = Duration::from_mins(1);
+
 /// Why an object is not in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Judgement {
@@ -23,13 +30,14 @@ pub(super) struct Judgement {
     pub(super) verdict: Verdict,
     pub(super) message: String,
     pub(super) hint: String,
-    /// Not to be tried before.
-    pub(super) after: Duration,
+    /// It is tried again, and not before that long; `None`: only when something changes.
+    pub(super) retry: Option<Duration>,
 }
 
 impl Judgement {
     fn new(outcome: Outcome, verdict: Verdict, message: String, hint: impl Into<String>) -> Self {
-        Self { outcome, verdict, message, hint: hint.into(), after: Duration::ZERO }
+        let retry = (outcome == Outcome::Retrying).then_some(Duration::ZERO);
+        Self { outcome, verdict, message, hint: hint.into(), retry }
     }
 }
 
@@ -49,7 +57,14 @@ pub(super) fn failure(error: &ClusterError, failures: u32) -> Judgement {
             rejected("give it metadata.namespace, or the target a namespace")
         }
         ClusterError::Rejected { .. } => rejected("correct the manifest"),
-        ClusterError::Forbidden { .. } => rejected("check the agent's rights, quotas and admission policies"),
+        ClusterError::Forbidden { .. } => {
+            let hint = "check the agent's rights, quotas and admission policies";
+            if failures <= FORBIDDEN_HICCUPS_MAX {
+                retrying(Verdict::Progressing, hint.to_owned())
+            } else {
+                Judgement { retry: Some(FORBIDDEN_PAUSE), ..rejected(hint) }
+            }
+        }
         ClusterError::Conflict { manager, .. } => {
             let hint = format!("take the field out of the manifest, or let {manager} give it up");
             Judgement::new(Outcome::Conflict, Verdict::Failed, message, hint)
@@ -62,7 +77,7 @@ pub(super) fn failure(error: &ClusterError, failures: u32) -> Judgement {
             retrying(hiccup, format!("install the definition of {kind}, or add it to the target"))
         }
         ClusterError::Retry { after, .. } => {
-            Judgement { after: after.unwrap_or_default(), ..retrying(hiccup, String::new()) }
+            Judgement { retry: Some(after.unwrap_or_default()), ..retrying(hiccup, String::new()) }
         }
         ClusterError::NotFound | ClusterError::Stale { .. } => retrying(hiccup, String::new()),
     }
@@ -127,26 +142,35 @@ mod tests {
     }
 
     #[test]
-    fn what_is_invalid_forbidden_or_in_conflict_stalls() {
+    fn what_is_invalid_or_in_conflict_stalls() {
         let message = || "m".to_owned();
         let conflict = ClusterError::Conflict { field: ".a".to_owned(), manager: "kubectl".to_owned(), others: 0 };
         let errors = [
             ClusterError::Rejected { reason: "Invalid".to_owned(), message: message() },
-            ClusterError::Forbidden { message: message() },
             conflict,
         ];
         for error in errors {
             let judgement = failure(&error, 1);
             assert!(judgement.outcome.is_stalled(), "{error:?}");
-            assert_eq!(judgement.verdict, Verdict::Failed);
+            assert_eq!((judgement.verdict, judgement.retry), (Verdict::Failed, None));
         }
+    }
+
+    #[test]
+    fn a_missing_right_may_appear_and_later_is_a_failure_that_still_heals() {
+        let judged = |failures| failure(&ClusterError::Forbidden { message: "m".to_owned() }, failures);
+
+        assert_eq!([1, 5].map(|failures| judged(failures).verdict), [Verdict::Progressing; 2]);
+        let lasting = judged(6);
+        assert_eq!((lasting.outcome, lasting.verdict), (Outcome::Rejected, Verdict::Failed));
+        assert_eq!(lasting.retry, Some(FORBIDDEN_PAUSE));
     }
 
     #[test]
     fn the_server_may_ask_for_a_longer_wait() {
         let error = ClusterError::Retry { after: Some(Duration::from_secs(9)), message: "m".to_owned() };
 
-        assert_eq!(failure(&error, 1).after, Duration::from_secs(9));
+        assert_eq!(failure(&error, 1).retry, Some(Duration::from_secs(9)));
     }
 
     #[test]

@@ -286,8 +286,8 @@ impl Target {
         let object = &mut self.objects[index];
         object.failures += 1;
         let judgement = judge::failure(error, object.failures);
-        if judgement.outcome == Outcome::Retrying {
-            let wait = RETRY.wait(object.failures, chance).max(judgement.after);
+        if let Some(pause) = judgement.retry {
+            let wait = RETRY.wait(object.failures, chance).max(pause);
             let at = now.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default());
             self.retries.insert((at.unwrap_or(Timestamp::MAX), index));
         }

@@ -130,13 +130,16 @@ impl AgentSession {
         self.held.keys().copied().filter(|target| !self.listed.contains(target))
     }
 
-    pub fn next_wake(&self) -> Timestamp {
+    /// When [`AgentSession::handle_tick`] or [`AgentSession::has_outbound`] has something new to say, if nothing comes
+    /// before. What may be sent already is not waited for by the clock.
+    pub fn next_wake(&self, now: Timestamp) -> Timestamp {
         let deadline = self.connection.heard_at + self.connection.pace.deadline;
         if self.connection.session.is_none() {
             return deadline;
         }
         let next = deadline.min(self.connection.beat_at);
-        if self.next_report().is_some() { next.min(self.connection.report_at) } else { next }
+        let is_held_back = self.connection.report_at > now && self.next_report().is_some();
+        if is_held_back { next.min(self.connection.report_at) } else { next }
     }
 
     pub fn handle_tick(&mut self, now: Timestamp) -> Result<(), Violation> {

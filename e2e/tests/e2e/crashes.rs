@@ -51,7 +51,6 @@ async fn an_agent_that_was_killed_catches_up_without_its_token() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "an API server that has just started answers 403 for a moment, and the agent takes that as the last word"]
 async fn an_api_server_that_was_away_is_caught_up_with() -> Result<()> {
     Scene::run_alone_on_third(&[3], async |scene| {
         let first = scene.push(&[("shop/greeting.yaml", &config_map("greeting", "text", "one"))]).await?;
