@@ -27,6 +27,7 @@ pub mod apply;
 pub mod audit;
 pub mod bundle;
 pub mod digest;
+pub mod drift;
 pub mod health;
 pub mod ids;
 pub mod labels;

@@ -68,7 +68,7 @@ pub(crate) struct Hub {
     pub(crate) trust: trust::Trust,
     pub(crate) mirrors: source::mirrors::Mirrors,
     pub(crate) sessions: link::Sessions,
-    pub(crate) reports: mpsc::Sender<record::Incoming>,
+    pub(crate) news: mpsc::Sender<record::Incoming>,
     pub(crate) metrics: metrics::Metrics,
     /// Of repos: forged webhooks are audited once in a while.
     pub(crate) forged_webhooks: seldom::Seldom,

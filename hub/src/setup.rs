@@ -134,7 +134,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
     let agents_address = agents_address(&config, &listeners);
     announce(&config.data, &authority, &listeners, &agents_address)?;
 
-    let (reports, queue) = mpsc::channel(record::BATCH_MAX);
+    let (news, queue) = mpsc::channel(record::BATCH_MAX);
     let hub = Hub {
         id,
         installation,
@@ -146,7 +146,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         trust,
         mirrors: Mirrors::new(config.data.join("repos")),
         sessions: link::Sessions::default(),
-        reports,
+        news,
         metrics: metrics::Metrics::default(),
         forged_webhooks: seldom::Seldom::default(),
         tasks: TaskTracker::new(),

@@ -10,7 +10,7 @@ use crate::store::{self, StoreError};
 use crate::{Hub, clock};
 
 const EVERY: Duration = Duration::from_hours(1);
-/// Join tokens, certificates and answered wishes are kept so long after their end.
+/// Drifts are kept so long, and join tokens, certificates and answered wishes so long after their end.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// A hub that has not beaten for so long is not coming back under its id.
 const HUB_KEPT: SignedDuration = SignedDuration::from_hours(24);
@@ -33,5 +33,6 @@ async fn sweep(hub: &Hub, now: Timestamp) -> Result<(), StoreError> {
     store::installation::delete_silent_hubs(&mut db, now - HUB_KEPT).await?;
     store::clusters::delete_spent_enrollments(&mut db, now - KEPT).await?;
     store::certificates::delete_ended(&mut db, now - KEPT).await?;
+    store::drifts::delete_before(&mut db, now - KEPT).await?;
     store::intents::delete_done(&mut db, now - KEPT).await
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::bundle::{Manifest, ManifestError};
+use bellwether_core::drift::{Change, Drift, FIELDS_MAX, Response};
 use bellwether_core::report::{Counts, LINES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message};
 use bellwether_core::session::{
     Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Pace, Piece, Prune, SyncOptions, Want,
     Welcome,
 };
 use bellwether_core::{Digest, Generation, Name, ObjectKey, Serial, SessionNumber, TargetId};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::v1;
@@ -37,6 +38,9 @@ pub fn agent_message(message: v1::FromAgent) -> Result<AgentMessage, WireError> 
         v1::from_agent::Message::Hello(message) => hello(message).map(AgentMessage::Hello),
         v1::from_agent::Message::Report(message) => {
             report(message).map(|(serial, report)| AgentMessage::Report(serial, report))
+        }
+        v1::from_agent::Message::Drift(message) => {
+            drift(message).map(|(serial, drift)| AgentMessage::Drift(serial, drift))
         }
         v1::from_agent::Message::Beat(v1::Beat {}) => Ok(AgentMessage::Beat),
     }
@@ -113,10 +117,10 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         Ok(v1::Prune::Never) => Prune::Never,
         _ => return Err(WireError::Unspecified { field: "prune" }),
     };
-    let drift = match v1::Drift::try_from(message.drift) {
-        Ok(v1::Drift::Correct) => DriftMode::Correct,
-        Ok(v1::Drift::Warn) => DriftMode::Warn,
-        Ok(v1::Drift::Ignore) => DriftMode::Ignore,
+    let drift = match v1::DriftMode::try_from(message.drift) {
+        Ok(v1::DriftMode::Correct) => DriftMode::Correct,
+        Ok(v1::DriftMode::Warn) => DriftMode::Warn,
+        Ok(v1::DriftMode::Ignore) => DriftMode::Ignore,
         _ => return Err(WireError::Unspecified { field: "drift" }),
     };
     let name: Name = message.name.parse().map_err(|_| WireError::Malformed { field: "assignment.name" })?;
@@ -162,6 +166,39 @@ fn report(message: v1::Report) -> Result<(Serial, Report), WireError> {
         lines: message.lines.into_iter().map(object_line).collect::<Result<_, _>>()?,
     };
     Ok((Serial::new(message.serial), report))
+}
+
+fn drift(message: v1::Drift) -> Result<(Serial, Drift), WireError> {
+    let change = match v1::Change::try_from(message.change) {
+        Ok(v1::Change::Modified) => Change::Modified,
+        Ok(v1::Change::Deleted) => Change::Deleted,
+        Ok(v1::Change::Replaced) => Change::Replaced,
+        Ok(v1::Change::Unlabelled) => Change::Unlabelled,
+        _ => return Err(WireError::Unspecified { field: "change" }),
+    };
+    let response = match v1::Response::try_from(message.response) {
+        Ok(v1::Response::Corrected) => Response::Corrected,
+        Ok(v1::Response::Warned) => Response::Warned,
+        Ok(v1::Response::Failed) => Response::Failed,
+        _ => return Err(WireError::Unspecified { field: "response" }),
+    };
+    if message.serial < 1 || message.fields.len() > FIELDS_MAX {
+        return Err(WireError::Malformed { field: "drift" });
+    }
+    let said = |text: String| Some(bounded_message(&text)).filter(|text| !text.is_empty());
+    let drift = Drift {
+        id: id(&message.id, "drift.id")?,
+        target: TargetId::new(id(&message.target, "drift.target")?),
+        object: object_key(message.object.ok_or(WireError::Unspecified { field: "object" })?)?,
+        found_at: Timestamp::from_microsecond(message.found_at_us)
+            .map_err(|_| WireError::Malformed { field: "found_at_us" })?,
+        change,
+        response,
+        manager: said(message.manager),
+        operation: said(message.operation),
+        fields: message.fields.iter().map(|field| bounded_message(field)).collect(),
+    };
+    Ok((Serial::new(message.serial), drift))
 }
 
 fn object_line(message: v1::ObjectLine) -> Result<ObjectLine, WireError> {

@@ -2,6 +2,7 @@
 
 use bellwether_core::ObjectKey;
 use bellwether_core::Serial;
+use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
     Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Piece, Prune, Want, Welcome,
@@ -15,6 +16,7 @@ impl From<AgentMessage> for v1::FromAgent {
         let message = match message {
             AgentMessage::Hello(hello) => v1::from_agent::Message::Hello(hello.into()),
             AgentMessage::Report(serial, report) => v1::from_agent::Message::Report(report_to_wire(serial, report)),
+            AgentMessage::Drift(serial, drift) => v1::from_agent::Message::Drift(drift_to_wire(serial, drift)),
             AgentMessage::Beat => v1::from_agent::Message::Beat(v1::Beat {}),
         };
         Self { message: Some(message) }
@@ -95,9 +97,9 @@ impl From<Assignment> for v1::Assignment {
             Prune::Never => v1::Prune::Never,
         };
         let drift = match assignment.options.drift {
-            DriftMode::Correct => v1::Drift::Correct,
-            DriftMode::Warn => v1::Drift::Warn,
-            DriftMode::Ignore => v1::Drift::Ignore,
+            DriftMode::Correct => v1::DriftMode::Correct,
+            DriftMode::Warn => v1::DriftMode::Warn,
+            DriftMode::Ignore => v1::DriftMode::Ignore,
         };
         Self {
             target: assignment.target.as_uuid().as_bytes().to_vec(),
@@ -136,6 +138,32 @@ fn report_to_wire(serial: Serial, report: Report) -> v1::Report {
         in_place: report.objects.in_place,
         healthy: report.objects.healthy,
         lines: report.lines.into_iter().map(Into::into).collect(),
+    }
+}
+
+fn drift_to_wire(serial: Serial, drift: Drift) -> v1::Drift {
+    let change = match drift.change {
+        Change::Modified => v1::Change::Modified,
+        Change::Deleted => v1::Change::Deleted,
+        Change::Replaced => v1::Change::Replaced,
+        Change::Unlabelled => v1::Change::Unlabelled,
+    };
+    let response = match drift.response {
+        Response::Corrected => v1::Response::Corrected,
+        Response::Warned => v1::Response::Warned,
+        Response::Failed => v1::Response::Failed,
+    };
+    v1::Drift {
+        serial: serial.get(),
+        id: drift.id.as_bytes().to_vec(),
+        target: drift.target.as_uuid().as_bytes().to_vec(),
+        object: Some(drift.object.into()),
+        found_at_us: drift.found_at.as_microsecond(),
+        change: change.into(),
+        response: response.into(),
+        manager: drift.manager.unwrap_or_default(),
+        operation: drift.operation.unwrap_or_default(),
+        fields: drift.fields,
     }
 }
 

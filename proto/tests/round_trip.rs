@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{Counts, ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
     Action, AgentMessage, Assignment, Desired, Hello, HubMessage, PROTOCOL, Pace, Piece, SyncOptions, Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, ObjectKey, Serial, SessionNumber, TargetId};
 use bellwether_proto::{agent_message, hub_message, v1};
+use jiff::Timestamp;
 use prost::Message as _;
 use uuid::Uuid;
 
@@ -46,7 +48,23 @@ fn from_agent() -> Vec<AgentMessage> {
         objects: Counts { total: 3, in_place: 2, healthy: 1 },
         lines: vec![line],
     };
-    vec![AgentMessage::Hello(hello), AgentMessage::Report(Serial::new(1), report), AgentMessage::Beat]
+    let drift = Drift {
+        id: Uuid::from_u128(9),
+        target: TargetId::new(Uuid::from_u128(2)),
+        object: key(),
+        found_at: Timestamp::from_microsecond(1_234_567).expect("is a time"),
+        change: Change::Modified,
+        response: Response::Corrected,
+        manager: Some("kubectl-edit".to_owned()),
+        operation: None,
+        fields: vec![".spec.replicas".to_owned()],
+    };
+    vec![
+        AgentMessage::Hello(hello),
+        AgentMessage::Report(Serial::new(1), report),
+        AgentMessage::Drift(Serial::new(2), drift),
+        AgentMessage::Beat,
+    ]
 }
 
 fn from_hub() -> Vec<HubMessage> {

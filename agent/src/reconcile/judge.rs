@@ -145,10 +145,7 @@ mod tests {
     fn what_is_invalid_or_in_conflict_stalls() {
         let message = || "m".to_owned();
         let conflict = ClusterError::Conflict { field: ".a".to_owned(), manager: "kubectl".to_owned(), others: 0 };
-        let errors = [
-            ClusterError::Rejected { reason: "Invalid".to_owned(), message: message() },
-            conflict,
-        ];
+        let errors = [ClusterError::Rejected { reason: "Invalid".to_owned(), message: message() }, conflict];
         for error in errors {
             let judgement = failure(&error, 1);
             assert!(judgement.outcome.is_stalled(), "{error:?}");

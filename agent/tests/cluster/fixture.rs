@@ -200,15 +200,6 @@ impl Fixture {
         self.client.request_text(request).await.expect("creates");
     }
 
-    pub(crate) async fn patch_status(&self, api_version: &str, plural: &str, name: &str, status: &Value) {
-        let path = format!("/apis/{api_version}/namespaces/{}/{plural}/{name}/status", self.namespace);
-        let request = http::Request::patch(path)
-            .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
-            .body(json!({"status": status}).to_string().into_bytes())
-            .expect("is a request");
-        self.client.request_text(request).await.expect("patches");
-    }
-
     pub(crate) async fn fetch(&self, kind: &str, name: &str) -> Value {
         let plural = format!("{}s", kind.to_lowercase());
         let path = format!("/api/v1/namespaces/{}/{plural}/{name}", self.namespace);

@@ -285,6 +285,7 @@ fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
             state.rows().reports.push(report);
             session.handle_recorded(serial);
         }
+        Effect::RecordDrift(serial, _) => session.handle_recorded(serial),
         Effect::CaughtUp => {}
         Effect::Load(digests) => {
             let rows = state.rows();

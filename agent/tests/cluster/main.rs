@@ -8,7 +8,7 @@ mod hub;
 
 use bellwether_core::Generation;
 use bellwether_core::report::{Outcome, Verdict};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use fixture::Fixture;
 
@@ -181,20 +181,22 @@ async fn a_definition_and_an_object_of_its_kind_come_in_one_bundle() {
 #[tokio::test]
 async fn health_is_what_the_object_says_of_this_generation() {
     let mut fixture = fixture!();
-    let template =
-        json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
-    let spec = json!({"spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": template}});
-    let deployment = fixture.object("apps/v1", "ReplicaSet", "web", &spec);
-    fixture.assign(1, &[fixture.namespace_object(), deployment]);
+    // The cluster has a scheduler: only a node that is not there keeps the pods waiting.
+    let deployment = |node: &Value| {
+        let pod = json!({"containers": [{"name": "a", "image": "a"}], "nodeSelector": node});
+        let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": pod});
+        json!({"spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": template}})
+    };
+    let nowhere = fixture.object("apps/v1", "Deployment", "web", &deployment(&json!({"node": "none"})));
+    fixture.assign(1, &[fixture.namespace_object(), nowhere]);
     fixture.start_agent();
     let applied = fixture.report(|report| report.applied).await;
     assert_eq!(applied.verdict, Verdict::Progressing);
 
-    fixture
-        .patch_status("apps/v1", "replicasets", "web", &json!({"observedGeneration": 1, "replicas": 1, "fullyLabeledReplicas": 1, "readyReplicas": 1, "availableReplicas": 1}))
-        .await;
+    let anywhere = fixture.object("apps/v1", "Deployment", "web", &deployment(&json!({})));
+    fixture.assign(2, &[fixture.namespace_object(), anywhere]);
 
-    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+    fixture.report(|report| report.generation == Generation::new(2) && report.verdict == Verdict::Healthy).await;
 }
 
 #[tokio::test]

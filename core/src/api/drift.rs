@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use crate::drift::{Change as DriftChange, Response as DriftAction};
 use crate::{Name, ObjectKey};
 
 /// One change that somebody else made to what a target owns, and what was done about it.
@@ -25,49 +26,7 @@ pub struct DriftDocument {
     pub operation: Option<String>,
     pub change: DriftChange,
     pub action: DriftAction,
-}
-
-/// What was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DriftChange {
-    /// A field of ours has another value.
-    Modified,
-    Deleted,
-    /// Deleted and made again by somebody else.
-    Replaced,
-    /// It no longer carries its target's label.
-    Unlabelled,
-}
-
-impl DriftChange {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Modified => "modified",
-            Self::Deleted => "deleted",
-            Self::Replaced => "replaced",
-            Self::Unlabelled => "unlabelled",
-        }
-    }
-}
-
-/// What the agent did about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DriftAction {
-    Corrected,
-    /// Left as it is: the target only warns.
-    Warned,
-    /// The correction did not succeed, or somebody undoes it again and again.
-    Failed,
-}
-
-impl DriftAction {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Corrected => "corrected",
-            Self::Warned => "warned",
-            Self::Failed => "failed",
-        }
-    }
+    /// Paths that differed; never their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
 }

@@ -13,6 +13,7 @@ use super::{
     Action, AgentMessage, Assignment, Desired, Hello, HubMessage, Listed, PROTOCOL, Pace, Piece, Violation, Want,
     Welcome, root,
 };
+use crate::drift::Drift;
 use crate::object::OBJECT_BYTES_MAX;
 use crate::report::Report;
 use crate::{Digest, Serial, SessionNumber, TargetId};
@@ -22,6 +23,9 @@ const ARRIVED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The least time between two reports: the hub stops reading a session that sends more than 10 a second, over time.
 const REPORT_PAUSE: SignedDuration = SignedDuration::from_millis(10);
+
+/// Drifts kept for a hub that is away: at ~1 KiB each, a quarter of a megabyte.
+const DRIFTS_MAX: usize = 256;
 
 /// Uncompresses an object, if it is at most that many bytes; given by the surroundings, which know the format.
 pub type Inflate = fn(&[u8], usize) -> Option<Vec<u8>>;
@@ -44,6 +48,8 @@ pub struct AgentSession {
     listed: BTreeSet<TargetId>,
     accepted: VecDeque<Accepted>,
     reports: BTreeMap<TargetId, Waiting>,
+    /// Drifts that no hub has durably, oldest first.
+    drifts: VecDeque<Told>,
     acked: Option<(SessionNumber, Serial)>,
     connection: Connection,
 }
@@ -80,6 +86,13 @@ struct Waiting {
     durable: bool,
 }
 
+/// A drift on its way, and under which number it was last sent on this connection.
+#[derive(Debug)]
+struct Told {
+    drift: Drift,
+    sent: Option<Serial>,
+}
+
 #[derive(Debug)]
 struct Arriving {
     digest: Digest,
@@ -98,6 +111,7 @@ impl AgentSession {
             listed: BTreeSet::new(),
             accepted: VecDeque::new(),
             reports: BTreeMap::new(),
+            drifts: VecDeque::new(),
             acked: None,
             connection: Connection::new(now),
         }
@@ -108,6 +122,9 @@ impl AgentSession {
         self.connection = Connection::new(now);
         for waiting in self.reports.values_mut() {
             waiting.sent = None;
+        }
+        for told in &mut self.drifts {
+            told.sent = None;
         }
         let hello = Hello {
             protocol: PROTOCOL,
@@ -138,7 +155,7 @@ impl AgentSession {
             return deadline;
         }
         let next = deadline.min(self.connection.beat_at);
-        let is_held_back = self.connection.report_at > now && self.next_report().is_some();
+        let is_held_back = self.connection.report_at > now && self.next_news().is_some();
         if is_held_back { next.min(self.connection.report_at) } else { next }
     }
 
@@ -256,6 +273,7 @@ impl AgentSession {
         for waiting in self.reports.values_mut() {
             waiting.durable |= waiting.sent.is_some_and(|sent| sent <= serial);
         }
+        self.drifts.retain(|told| told.sent.is_none_or(|sent| sent > serial));
         Ok(())
     }
 
@@ -274,17 +292,26 @@ impl AgentSession {
         }
     }
 
+    /// A drift that was found; it is kept until a hub has it durably. Of too many, the oldest are forgotten: what they
+    /// were about has been dealt with, and the objects' state is in the reports.
+    pub fn tell_drift(&mut self, drift: Drift) {
+        if self.drifts.len() == DRIFTS_MAX {
+            self.drifts.pop_front();
+        }
+        self.drifts.push_back(Told { drift, sent: None });
+    }
+
     pub fn has_outbound(&self, now: Timestamp) -> bool {
         !self.connection.outbound.is_empty()
-            || !self.connection.caught_up && self.next_report().is_none()
-            || self.may_report(now) && self.next_report().is_some()
+            || !self.connection.caught_up && self.next_news().is_none()
+            || self.may_report(now) && self.next_news().is_some()
     }
 
     pub fn take_outbound(&mut self, now: Timestamp) -> Option<AgentMessage> {
         if let Some(message) = self.connection.outbound.pop_front() {
             return Some(message);
         }
-        let Some(target) = self.next_report() else {
+        let Some(news) = self.next_news() else {
             let says_so = !std::mem::replace(&mut self.connection.caught_up, true);
             return says_so.then_some(AgentMessage::Beat);
         };
@@ -294,18 +321,29 @@ impl AgentSession {
         let serial = Serial::new(self.connection.serial.get() + 1);
         self.connection.serial = serial;
         self.connection.report_at = now + REPORT_PAUSE;
-        let waiting = self.reports.get_mut(&target).expect("it was found there");
-        waiting.sent = Some(serial);
-        Some(AgentMessage::Report(serial, waiting.report.clone()))
+        match news {
+            News::Report(target) => {
+                let waiting = self.reports.get_mut(&target).expect("it was found there");
+                waiting.sent = Some(serial);
+                Some(AgentMessage::Report(serial, waiting.report.clone()))
+            }
+            News::Drift(place) => {
+                let told = self.drifts.get_mut(place).expect("it was found there");
+                told.sent = Some(serial);
+                Some(AgentMessage::Drift(serial, told.drift.clone()))
+            }
+        }
     }
 
     fn may_report(&self, now: Timestamp) -> bool {
         self.connection.session.is_some() && now >= self.connection.report_at
     }
 
-    fn next_report(&self) -> Option<TargetId> {
+    /// Reports first: a rollout may wait for one.
+    fn next_news(&self) -> Option<News> {
         let waits = |waiting: &Waiting| waiting.sent.is_none() && !waiting.durable;
-        self.reports.iter().find(|(_, waiting)| waits(waiting)).map(|(&target, _)| target)
+        let report = self.reports.iter().find(|(_, waiting)| waits(waiting)).map(|(&target, _)| News::Report(target));
+        report.or_else(|| self.drifts.iter().position(|told| told.sent.is_none()).map(News::Drift))
     }
 }
 
@@ -325,6 +363,13 @@ impl Connection {
             report_at: now,
         }
     }
+}
+
+/// What waits to be told.
+enum News {
+    Report(TargetId),
+    /// The place among the drifts.
+    Drift(usize),
 }
 
 enum Progress {

@@ -12,6 +12,7 @@ use super::{
     AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, Hello, HubMessage, Listed, PROTOCOL, Pace, Piece, Violation,
     Want, Welcome, root,
 };
+use crate::drift::Drift;
 use crate::report::Report;
 use crate::{Digest, Generation, Serial, SessionNumber, TargetId};
 
@@ -26,6 +27,8 @@ pub enum Effect {
     Greeted(Hello),
     /// Record this report, then call [`HubSession::handle_recorded`].
     Record(Serial, Report),
+    /// Record this drift, then call [`HubSession::handle_recorded`].
+    RecordDrift(Serial, Drift),
     /// What the agent had kept to itself while it was away has arrived and is durable.
     CaughtUp,
     /// Read these objects, answer with [`HubSession::handle_objects`].
@@ -119,6 +122,11 @@ impl HubSession {
             AgentMessage::Report(serial, report) => {
                 self.received = self.received.max(Some(serial));
                 self.effects.push_back(Effect::Record(serial, report));
+                Ok(())
+            }
+            AgentMessage::Drift(serial, drift) => {
+                self.received = self.received.max(Some(serial));
+                self.effects.push_back(Effect::RecordDrift(serial, drift));
                 Ok(())
             }
             AgentMessage::Beat => {

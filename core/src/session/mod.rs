@@ -14,6 +14,7 @@ use jiff::SignedDuration;
 use uuid::Uuid;
 
 use crate::bundle::Manifest;
+use crate::drift::Drift;
 use crate::report::Report;
 use crate::{Digest, Generation, Name, ObjectKey, Serial, SessionNumber, TargetId};
 
@@ -40,6 +41,8 @@ impl Default for Pace {
 pub enum AgentMessage {
     Hello(Hello),
     Report(Serial, Report),
+    /// In one count with the reports.
+    Drift(Serial, Drift),
     Beat,
 }
 

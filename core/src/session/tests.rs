@@ -11,6 +11,7 @@ use super::{
     Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HubMessage, Pace, Piece, SyncOptions, Violation, Want,
 };
 use crate::bundle::{Entry, Manifest};
+use crate::drift::{Change, Drift, Response};
 use crate::report::{Counts, Report, Verdict};
 use crate::{Digest, Generation, ObjectKey, Serial, SessionNumber, TargetId};
 
@@ -71,6 +72,7 @@ struct Wire<'a> {
     hub: HubSession,
     store: &'a Store,
     recorded: Vec<(Serial, Report)>,
+    drifts: Vec<Drift>,
     travelled: usize,
     caught_up: bool,
 }
@@ -79,7 +81,7 @@ impl<'a> Wire<'a> {
     fn connect(agent: &'a mut AgentSession, store: &'a Store, number: i64) -> Self {
         agent.connect(at(0));
         let hub = HubSession::new(SessionNumber::new(number), Pace::default(), at(0));
-        Self { agent, hub, store, recorded: Vec::new(), travelled: 0, caught_up: false }
+        Self { agent, hub, store, recorded: Vec::new(), drifts: Vec::new(), travelled: 0, caught_up: false }
     }
 
     /// Moves messages until none is left, or the next would be the so-manieth from the hub.
@@ -124,6 +126,10 @@ impl<'a> Wire<'a> {
                 }
                 Effect::Record(serial, report) => {
                     self.recorded.push((serial, report));
+                    self.hub.handle_recorded(serial);
+                }
+                Effect::RecordDrift(serial, drift) => {
+                    self.drifts.push(drift);
                     self.hub.handle_recorded(serial);
                 }
                 Effect::CaughtUp => self.caught_up = true,
@@ -297,6 +303,36 @@ fn a_report_that_was_not_acknowledged_is_sent_again_and_one_that_was_is_not() {
     let mut third = Wire::connect(&mut agent, &store, 4);
     third.run(usize::MAX).expect("the protocol is kept");
     assert!(third.recorded.is_empty());
+}
+
+#[test]
+fn a_drift_is_told_once_and_kept_while_no_hub_has_it() {
+    let store = Store::default();
+    let mut agent = new_agent();
+    let object =
+        ObjectKey { api_version: "v1".to_owned(), kind: "ConfigMap".to_owned(), namespace: None, name: "a".to_owned() };
+    agent.tell_drift(Drift {
+        id: Uuid::from_u128(1),
+        target: target(1),
+        object,
+        found_at: at(0),
+        change: Change::Deleted,
+        response: Response::Corrected,
+        manager: None,
+        operation: None,
+        fields: Vec::new(),
+    });
+
+    // The hub takes its messages and says nothing.
+    let mut mute = Wire::connect(&mut agent, &store, 1);
+    mute.run(1).expect("the protocol is kept");
+    assert_eq!(mute.drifts.len(), 1);
+    let mut second = Wire::connect(&mut agent, &store, 2);
+    second.run(usize::MAX).expect("the protocol is kept");
+    assert_eq!(second.drifts.len(), 1, "it was never acknowledged");
+    let mut third = Wire::connect(&mut agent, &store, 3);
+    third.run(usize::MAX).expect("the protocol is kept");
+    assert!(third.drifts.is_empty());
 }
 
 #[test]

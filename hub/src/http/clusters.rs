@@ -249,7 +249,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn find(db: &mut Connection, name: &Name) -> Result<Cluster, Refusal> {
+pub(super) async fn find(db: &mut Connection, name: &Name) -> Result<Cluster, Refusal> {
     store::clusters::find_by_name(db, name).await?.ok_or_else(|| Refusal::not_found("cluster", name))
 }
 

@@ -6,6 +6,7 @@
 mod audit;
 mod auth;
 mod clusters;
+mod drift;
 mod health;
 mod hooks;
 mod input;
@@ -57,6 +58,7 @@ fn router(hub: Arc<Hub>) -> Router {
         .route("/rollouts/{id}", get(rollouts::show))
         .route("/rollouts/{id}/intents", post(rollouts::intend))
         .route("/status", get(status::show))
+        .route("/drift", get(drift::list))
         .route("/audit", get(audit::list))
         .route("/audit/verify", post(audit::verify))
         .fallback(problem::no_such_route);

@@ -40,6 +40,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET", "/rollouts/a"),
     ("POST", "/rollouts/a/intents"),
     ("GET", "/status"),
+    ("GET", "/drift"),
     ("GET", "/audit"),
     ("POST", "/audit/verify"),
 ];

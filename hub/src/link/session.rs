@@ -18,7 +18,7 @@ use tonic::{Status, Streaming};
 use super::service::Caller;
 use super::{Held, listing};
 use crate::change::Change;
-use crate::record::Incoming;
+use crate::record::{Incoming, News};
 use crate::store::sessions::{self, Opened};
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
@@ -78,7 +78,7 @@ struct AgentStream {
 }
 
 enum Happened<'a> {
-    Received(AgentMessage),
+    Received(Box<AgentMessage>),
     Writable(mpsc::Permit<'a, FromHub>),
     Nudged,
     Recorded,
@@ -136,7 +136,7 @@ impl AgentStream {
         tokio::select! {
             () = self.cut.cancelled() => Err(Ended::Cut),
             message = inbound.message() => match message {
-                Ok(Some(message)) => Ok(Happened::Received(agent_message(message)?)),
+                Ok(Some(message)) => Ok(Happened::Received(Box::new(agent_message(message)?))),
                 Ok(None) => Err(Ended::Closed),
                 Err(status) => Err(Ended::Broken(Box::new(status))),
             },
@@ -152,7 +152,7 @@ impl AgentStream {
     async fn handle(&mut self, happened: Happened<'_>) -> Result<(), Ended> {
         let now = clock::now();
         match happened {
-            Happened::Received(message) => self.session.handle(message, now)?,
+            Happened::Received(message) => self.session.handle(*message, now)?,
             Happened::Writable(permit) => {
                 if let Some(message) = self.session.take_outbound() {
                     permit.send(message.into());
@@ -171,17 +171,8 @@ impl AgentStream {
     async fn carry_out(&mut self, effect: Effect) -> Result<(), Ended> {
         match effect {
             Effect::Greeted(hello) => self.greet(hello).await,
-            Effect::Record(serial, report) => {
-                let incoming = Incoming {
-                    cluster: self.caller.cluster,
-                    session: self.session.number(),
-                    serial,
-                    report,
-                    recorded: self.recorded_to.clone(),
-                };
-                // A full queue stops this stream's reading: its agent waits, and nobody else.
-                self.hub.reports.send(incoming).await.map_err(|_| Ended::Cut)
-            }
+            Effect::Record(serial, report) => self.pass_on(serial, News::Report(report)).await,
+            Effect::RecordDrift(serial, drift) => self.pass_on(serial, News::Drift(drift)).await,
             Effect::CaughtUp => {
                 mark_caught_up(&self.hub, &self.caller, self.session.number()).await?;
                 Ok(())
@@ -193,6 +184,18 @@ impl AgentStream {
                 Ok(())
             }
         }
+    }
+
+    /// A full queue stops this stream's reading: its agent waits, and nobody else.
+    async fn pass_on(&mut self, serial: Serial, news: News) -> Result<(), Ended> {
+        let incoming = Incoming {
+            cluster: self.caller.cluster,
+            session: self.session.number(),
+            serial,
+            news,
+            recorded: self.recorded_to.clone(),
+        };
+        self.hub.news.send(incoming).await.map_err(|_| Ended::Cut)
     }
 
     async fn greet(&mut self, hello: Hello) -> Result<(), Ended> {

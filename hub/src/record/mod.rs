@@ -1,4 +1,4 @@
-//! The record stage: reports → rows, in batches without a timer.
+//! The record stage: reports and drifts → rows, in batches without a timer.
 //!
 //! It takes what waits, commits, tells the agents what is durable, and takes what came meanwhile. A report about
 //! something that the cluster is not assigned is dropped, counted and audited: an agent can do nothing to another
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::audit::{Event, Outcome, Subject};
+use bellwether_core::drift::Drift;
 use bellwether_core::report::{Report, Verdict};
 use bellwether_core::{ClusterId, Generation, Serial, SessionNumber, TargetId};
 use jiff::Timestamp;
@@ -26,12 +27,21 @@ pub(crate) const BATCH_MAX: usize = 500;
 /// Between two tries while Postgres is away. Nothing is acknowledged meanwhile.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// A report on its way from a stream to the rows.
+mod drifts;
+
+/// What an agent tells.
+#[derive(Debug, Clone)]
+pub(crate) enum News {
+    Report(Report),
+    Drift(Drift),
+}
+
+/// News on its way from a stream to the rows.
 pub(crate) struct Incoming {
     pub(crate) cluster: ClusterId,
     pub(crate) session: SessionNumber,
     pub(crate) serial: Serial,
-    pub(crate) report: Report,
+    pub(crate) news: News,
     /// Told the serial once it is durable.
     pub(crate) recorded: watch::Sender<Serial>,
 }
@@ -65,8 +75,9 @@ pub(crate) async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Incoming>, stop
 
 async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
     let now = clock::now();
-    let received: Vec<_> = batch.iter().map(Incoming::received).collect();
+    let received: Vec<_> = batch.iter().filter_map(Incoming::received).collect();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    drifts::record(&mut change, batch, now).await?;
     let assigned: BTreeMap<_, _> = reports::list_assigned(&mut change, &received)
         .await?
         .into_iter()
@@ -86,8 +97,10 @@ async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
 }
 
 impl Incoming {
-    fn received(&self) -> Received {
-        Received { cluster: self.cluster, session: self.session, serial: self.serial, report: self.report.clone() }
+    fn received(&self) -> Option<Received> {
+        let News::Report(report) = &self.news else { return None };
+        let report = report.clone();
+        Some(Received { cluster: self.cluster, session: self.session, serial: self.serial, report })
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod audit;
 pub(crate) mod bundles;
 pub(crate) mod certificates;
 pub(crate) mod clusters;
+pub(crate) mod drifts;
 pub(crate) mod fleet;
 pub(crate) mod installation;
 pub(crate) mod intents;
