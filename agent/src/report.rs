@@ -2,6 +2,8 @@
 //!
 //! It decides what is worth a line: whatever is not well, worst first. What is well is in the counts.
 
+use std::borrow::Cow;
+
 use bellwether_core::ObjectKey;
 use bellwether_core::report::{Counts, LINES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message};
 use bellwether_core::session::Assignment;
@@ -12,12 +14,17 @@ pub(crate) struct Standing<'a> {
     pub(crate) key: &'a ObjectKey,
     pub(crate) outcome: Outcome,
     pub(crate) verdict: Verdict,
-    pub(crate) message: &'a str,
+    pub(crate) message: Cow<'a, str>,
     pub(crate) hint: &'a str,
 }
 
-/// The report of a target whose objects stand like this.
-pub(crate) fn roll_up<'a>(assignment: &Assignment, standings: impl Iterator<Item = Standing<'a>>) -> Report {
+/// The report of a target whose objects stand like this. What leaves it has lines and a say in the verdict, and is not
+/// counted; a line of it may be a healthy one, when it says why something stays.
+pub(crate) fn roll_up<'a>(
+    assignment: &Assignment,
+    standings: impl Iterator<Item = Standing<'a>>,
+    leaving: impl Iterator<Item = Standing<'a>>,
+) -> Report {
     let mut counts = Counts::default();
     let mut verdict = Verdict::Healthy;
     let mut unwell = Vec::new();
@@ -29,6 +36,10 @@ pub(crate) fn roll_up<'a>(assignment: &Assignment, standings: impl Iterator<Item
         if standing.verdict != Verdict::Healthy {
             unwell.push(standing);
         }
+    }
+    for standing in leaving {
+        verdict = verdict.max(standing.verdict);
+        unwell.push(standing);
     }
     Report {
         target: assignment.target,
@@ -54,7 +65,7 @@ fn line(standing: &Standing<'_>) -> ObjectLine {
         key: standing.key.clone(),
         outcome: standing.outcome,
         verdict: standing.verdict,
-        message: bounded_message(standing.message),
+        message: bounded_message(&standing.message),
         hint: bounded_message(standing.hint),
     }
 }
@@ -85,7 +96,7 @@ mod tests {
     }
 
     fn standing(key: &ObjectKey, outcome: Outcome, verdict: Verdict) -> Standing<'_> {
-        Standing { key, outcome, verdict, message: "", hint: "" }
+        Standing { key, outcome, verdict, message: "".into(), hint: "" }
     }
 
     #[test]
@@ -93,7 +104,7 @@ mod tests {
         let keys = [key("a"), key("b")];
         let standings = keys.iter().map(|key| standing(key, Outcome::Unchanged, Verdict::Healthy));
 
-        let report = roll_up(&assignment(), standings);
+        let report = roll_up(&assignment(), standings, std::iter::empty());
 
         assert!(report.applied && report.lines.is_empty());
         assert_eq!((report.verdict, report.objects.total, report.objects.healthy), (Verdict::Healthy, 2, 2));
@@ -103,7 +114,11 @@ mod tests {
     fn applied_and_healthy_are_told_apart() {
         let key = key("a");
 
-        let report = roll_up(&assignment(), [standing(&key, Outcome::Applied, Verdict::Progressing)].into_iter());
+        let report = roll_up(
+            &assignment(),
+            [standing(&key, Outcome::Applied, Verdict::Progressing)].into_iter(),
+            std::iter::empty(),
+        );
 
         assert!(report.applied);
         assert_eq!((report.verdict, report.objects.in_place, report.objects.healthy), (Verdict::Progressing, 1, 0));
@@ -120,7 +135,7 @@ mod tests {
             Verdict::Failed,
         )]);
 
-        let report = roll_up(&assignment(), standings);
+        let report = roll_up(&assignment(), standings, std::iter::empty());
 
         assert_eq!((report.lines.len(), report.objects.total), (LINES_MAX, 61));
         assert_eq!((report.lines[0].key.name.as_str(), report.lines[1].key.name.as_str()), ("z", "a00"));

@@ -24,6 +24,8 @@ pub(crate) struct Metadata {
     pub(crate) resource_version: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) finalizers: Vec<String>,
+    pub(crate) deletion_timestamp: Option<String>,
     pub(crate) owner_references: Vec<OwnerReference>,
     pub(crate) managed_fields: Vec<ManagedFields>,
 }

@@ -16,8 +16,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bellwether_core::ObjectKey;
-use bellwether_core::object::TARGET_LABEL;
+use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
 use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
 
 use discovery::{Discovery, Resource};
 pub(crate) use error::ClusterError;
@@ -122,6 +124,36 @@ impl Cluster {
             Err(ClusterError::NotFound | ClusterError::NamespaceMissing { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Deletes the object with this uid, and leaves what it owns to the garbage collector. `None`: it is gone; otherwise its
+    /// metadata, as far as it is known to be on its way out.
+    pub(crate) async fn delete(&self, key: &ObjectKey, uid: Uuid) -> Result<Option<Metadata>, ClusterError> {
+        #[derive(Deserialize)]
+        struct Kind {
+            kind: String,
+        }
+        let resource = self.resource(key).await?;
+        let path = paths::object(key, &resource)?;
+        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
+            "preconditions": {"uid": uid}});
+        let answer = match self.inner.requests.delete(&path, options.to_string().into_bytes()).await {
+            Ok(answer) => answer,
+            Err(ClusterError::NotFound | ClusterError::NamespaceMissing { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // A deletion that is done is answered by a Status, one that waits for finalizers by the object.
+        if answer.decode::<Kind>()?.kind == "Status" { Ok(None) } else { answer.metadata().map(Some) }
+    }
+
+    /// Takes our label and our annotation off an object that was not written since that version.
+    pub(crate) async fn release(&self, key: &ObjectKey, version: &str) -> Result<(), ClusterError> {
+        let resource = self.resource(key).await?;
+        let path = paths::object(key, &resource)?;
+        let change = json!({"metadata": {"resourceVersion": version, "labels": {TARGET_LABEL: null},
+            "annotations": {OWNER_ANNOTATION: null}}});
+        let path = format!("{path}?fieldManager={FIELD_MANAGER}");
+        self.inner.requests.merge(&path, change.to_string().into_bytes()).await.map(|_| ())
     }
 
     /// A Secret of the agent's own; `None` when it is not there.

@@ -17,6 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const JSON: &str = "application/json";
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const MERGE_PATCH: &str = "application/merge-patch+json";
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 pub(super) struct Requests {
@@ -49,6 +50,14 @@ impl Requests {
 
     pub(super) async fn apply(&self, path: &str, body: Vec<u8>) -> Result<Answer, ClusterError> {
         self.send(request(Method::PATCH, path, JSON).header(header::CONTENT_TYPE, APPLY_PATCH), body).await
+    }
+
+    pub(super) async fn merge(&self, path: &str, body: Vec<u8>) -> Result<Answer, ClusterError> {
+        self.send(request(Method::PATCH, path, METADATA_ONLY).header(header::CONTENT_TYPE, MERGE_PATCH), body).await
+    }
+
+    pub(super) async fn delete(&self, path: &str, options: Vec<u8>) -> Result<Answer, ClusterError> {
+        self.send(request(Method::DELETE, path, JSON).header(header::CONTENT_TYPE, JSON), options).await
     }
 
     pub(super) async fn post(&self, path: &str, body: Vec<u8>) -> Result<Answer, ClusterError> {

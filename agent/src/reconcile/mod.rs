@@ -6,7 +6,11 @@
 //! what it applied, and applies it again, which changes nothing.
 
 mod bodies;
+mod claims;
 mod judge;
+mod removal;
+#[cfg(test)]
+mod removal_scenarios;
 #[cfg(test)]
 mod scenarios;
 mod step;
@@ -31,8 +35,9 @@ use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::cluster::watch::{Kind, Sighting};
 use bodies::Bodies;
+use claims::Claims;
 use step::carry_out;
-use target::{Finding, Step, Target};
+use target::{Act, Finding, Step, Target};
 
 /// Requests on their way at once: enough to hide the API server's latency, far below what its priority and fairness
 /// give one client.
@@ -66,6 +71,7 @@ struct Reconciler {
     clock: Clock,
     targets: BTreeMap<TargetId, Target>,
     bodies: Bodies,
+    claims: Claims,
     requests: JoinSet<(Step, Finding)>,
     /// The target that had the last turn: the next one is first in line.
     turn: Option<TargetId>,
@@ -125,6 +131,7 @@ impl Reconciler {
             clock,
             targets: BTreeMap::new(),
             bodies: Bodies::default(),
+            claims: Claims::default(),
             requests: JoinSet::new(),
             turn: None,
             watched: BTreeSet::new(),
@@ -170,6 +177,7 @@ impl Reconciler {
         // The new ones are held before the old ones are let go: what both have stays.
         if assignment.action == Action::Apply {
             self.bodies.hold(assignment.manifest.entries(), objects);
+            self.claims.add(id, assignment.manifest.entries());
         }
         let phase = |entry: &Entry| self.bodies.phase(entry);
         match self.targets.get_mut(&id) {
@@ -177,10 +185,11 @@ impl Reconciler {
                 let old = target.accept(assignment, phase);
                 if old.action == Action::Apply {
                     self.bodies.release(old.manifest.entries());
+                    self.claims.remove(id, old.manifest.entries());
                 }
             }
             None => {
-                self.targets.insert(id, Target::new(assignment, phase));
+                self.targets.insert(id, Target::new(assignment, Vec::new(), phase));
             }
         }
     }
@@ -195,6 +204,9 @@ impl Reconciler {
             }
         }
         target.record(step, finding, self.clock.now(), chance());
+        for key in target.take_forgotten() {
+            tracing::debug!(target.name = %target.name(), object = %key, "no longer in the inventory");
+        }
     }
 
     fn see(&mut self, sighting: Sighting) {
@@ -210,7 +222,10 @@ impl Reconciler {
         while self.requests.len() < REQUESTS_MAX {
             let Some(step) = self.next_step(now) else { break };
             let cluster = self.cluster.clone();
-            let body = self.bodies.find(step.digest);
+            let body = match step.act {
+                Act::Apply { digest, .. } => self.bodies.find(digest),
+                _ => None,
+            };
             self.requests.spawn(async move {
                 let finding = carry_out(&cluster, &step, body).await;
                 (step, finding)
@@ -236,7 +251,8 @@ impl Reconciler {
         };
         for range in [after, until] {
             for (&id, target) in self.targets.range_mut(range) {
-                if let Some(step) = target.take_step(now) {
+                let claims = &self.claims;
+                if let Some(step) = target.take_step(now, |key| claims.has_another(id, key)) {
                     self.turn = Some(id);
                     return Some(step);
                 }
@@ -261,11 +277,17 @@ fn log(target: &Target, step: &Step, finding: &Finding) {
         Finding::Applied { .. } => {
             tracing::debug!(target.name = %name, generation, object = %step.key, "applied");
         }
+        Finding::Gone if !matches!(step.act, Act::Look) => {
+            tracing::info!(target.name = %name, generation, object = %step.key, "removed");
+        }
+        Finding::There { .. } | Finding::Gone => {
+            tracing::debug!(target.name = %name, generation, object = %step.key, "looked at");
+        }
         Finding::Exists { hint } => {
             tracing::warn!(target.name = %name, generation, object = %step.key, hint, "exists and is not ours");
         }
         Finding::Failed(error) => {
-            tracing::warn!(target.name = %name, generation, object = %step.key, %error, "not applied");
+            tracing::warn!(target.name = %name, generation, object = %step.key, %error, "failed");
         }
     }
 }

@@ -10,12 +10,13 @@ use bellwether_core::apply::Phase;
 use bellwether_core::bundle::Entry;
 use bellwether_core::health::Health;
 use bellwether_core::report::{Outcome, Report, Verdict};
-use bellwether_core::session::{Action, Assignment};
+use bellwether_core::session::{Action, Assignment, Prune};
 use bellwether_core::{Digest, Generation, Name, ObjectKey, TargetId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::judge::{self, Judgement, RETRY};
+use super::removal::{Candidate, Mode, Removals, Standby};
 use crate::cluster::ClusterError;
 use crate::cluster::watch::{Seen, Sighting};
 use crate::report::{Standing, roll_up};
@@ -26,9 +27,14 @@ pub(crate) struct Target {
     /// By phase, then by key.
     objects: Vec<Object>,
     by_identity: BTreeMap<Identity, usize>,
-    /// The inventory: what we applied and have not deleted. It outlives assignments; what stands here and in no object
-    /// of the assignment is left over, and stays until it may be pruned.
+    /// What may carry our label: all that this and earlier assignments name and that is not known to be gone. It outlives
+    /// assignments; what stands here and in no object of the assignment is left over.
+    inventory: BTreeMap<Identity, Candidate>,
+    /// What this process applied and has not deleted.
     owned: BTreeMap<Identity, Owned>,
+    removals: Removals,
+    /// What is no longer in the inventory, for the journal.
+    forgotten: Vec<ObjectKey>,
     by_uid: BTreeMap<Uuid, Identity>,
     /// Seen while a request is on its way: it may be about what that request makes.
     early: BTreeMap<Uuid, (u64, Seen)>,
@@ -48,8 +54,8 @@ pub(crate) struct Target {
 }
 
 /// What makes two objects the same one to an API server.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Identity {
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Identity {
     group: String,
     kind: String,
     namespace: Option<String>,
@@ -87,14 +93,25 @@ struct Owned {
     health: Health,
 }
 
-/// A thing to do: look whether the object may be applied, if we do not own it yet, and apply it.
+/// A thing to do with one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) target: TargetId,
     pub(crate) generation: Generation,
     pub(crate) key: ObjectKey,
-    pub(crate) digest: Digest,
-    pub(crate) look_first: bool,
+    pub(crate) act: Act,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Look whether it may be applied, if we do not own it yet, and apply it.
+    Apply { digest: Digest, look_first: bool },
+    /// Look whether it is there and carries the target's label.
+    Look,
+    /// Delete exactly the one that was looked at.
+    Delete { uid: Uuid },
+    /// Take our label off it, if nobody wrote it since it was looked at.
+    Release { version: String },
 }
 
 /// What came of a step.
@@ -109,16 +126,29 @@ pub(crate) enum Finding {
     Exists {
         hint: String,
     },
+    /// There and ours.
+    There {
+        uid: Uuid,
+        version: String,
+        finalizers: Vec<String>,
+        is_leaving: bool,
+    },
+    /// Not there, or not ours (any more).
+    Gone,
     Failed(ClusterError),
 }
 
 impl Target {
-    /// `phase` tells in which phase an object of the assignment is applied.
-    pub(crate) fn new(assignment: Assignment, phase: impl Fn(&Entry) -> Phase) -> Self {
+    /// `before`: what the target had before this assignment. `phase` tells in which phase an object of the assignment is
+    /// applied.
+    pub(crate) fn new(assignment: Assignment, before: Vec<Candidate>, phase: impl Fn(&Entry) -> Phase) -> Self {
         let mut target = Self {
             assignment,
             objects: Vec::new(),
             by_identity: BTreeMap::new(),
+            inventory: before.into_iter().map(|candidate| (Identity::of(&candidate.key), candidate)).collect(),
+            removals: Removals::default(),
+            forgotten: Vec::new(),
             owned: BTreeMap::new(),
             by_uid: BTreeMap::new(),
             early: BTreeMap::new(),
@@ -149,17 +179,48 @@ impl Target {
         self.changed = true;
         self.objects = match self.assignment.action {
             Action::Apply => self.plan_objects(phase),
-            // What a deletion takes away, and in which order, is decided from the inventory.
-            Action::Delete => Vec::new(),
-            Action::Orphan => {
-                self.owned.clear();
-                self.by_uid.clear();
-                Vec::new()
-            }
+            Action::Delete | Action::Orphan => Vec::new(),
         };
         let identities = self.objects.iter().enumerate();
         self.by_identity = identities.map(|(index, object)| (Identity::of(&object.key), index)).collect();
+        self.track();
+        self.removals = self.plan_removals();
         self.open_phases();
+    }
+
+    /// Written down before the first apply: what may be there from now on, and what a plan allows to go.
+    fn track(&mut self) {
+        for key in &self.assignment.prunable {
+            if let Some(candidate) = self.inventory.get_mut(&Identity::of(key)) {
+                candidate.prunable = true;
+            }
+        }
+        for object in &self.objects {
+            let candidate = Candidate { key: object.key.clone(), phase: object.phase, prunable: false };
+            self.inventory.insert(Identity::of(&object.key), candidate);
+        }
+    }
+
+    fn plan_removals(&self) -> Removals {
+        let mode = match (self.assignment.action, self.assignment.options.prune) {
+            (Action::Delete, _) => Mode::Delete,
+            (Action::Orphan, _) => Mode::Orphan,
+            (Action::Apply, Prune::Never) => return Removals::default(),
+            (Action::Apply, Prune::AfterHealthy | Prune::AfterApply) => Mode::Prune,
+        };
+        let left = self.inventory.iter().filter(|(identity, _)| !self.by_identity.contains_key(identity));
+        Removals::plan(mode, left.map(|(_, candidate)| candidate.clone()).collect())
+    }
+
+    fn may_remove(&self) -> bool {
+        match (self.assignment.action, self.assignment.options.prune) {
+            (Action::Delete | Action::Orphan, _) => true,
+            (Action::Apply, Prune::Never) => false,
+            (Action::Apply, Prune::AfterApply) => {
+                self.objects.iter().all(|object| matches!(object.state, State::InPlace(_)))
+            }
+            (Action::Apply, Prune::AfterHealthy) => (0..self.objects.len()).all(|index| !self.holds_up(index)),
+        }
     }
 
     fn plan_objects(&self, phase: impl Fn(&Entry) -> Phase) -> Vec<Object> {
@@ -211,26 +272,52 @@ impl Target {
     }
 
     /// The next step, if there is one whose time has come. What it names counts as under way until
-    /// [`Target::record`] is told of it.
-    pub(crate) fn take_step(&mut self, now: Timestamp) -> Option<Step> {
+    /// [`Target::record`] is told of it. `is_claimed` tells whether another target has an object in its bundle.
+    pub(crate) fn take_step(&mut self, now: Timestamp, is_claimed: impl Fn(&ObjectKey) -> bool) -> Option<Step> {
         while let Some(&(at, index)) = self.retries.first().filter(|(at, _)| *at <= now) {
             self.retries.remove(&(at, index));
             self.objects[index].state = State::Ready;
             self.ready.push_back(index);
         }
+        let (key, act) = self.take_apply().or_else(|| self.take_removal(now, is_claimed))?;
+        self.under_way.insert(Identity::of(&key));
+        Some(Step { target: self.assignment.target, generation: self.assignment.generation, key, act })
+    }
+
+    fn take_apply(&mut self) -> Option<(ObjectKey, Act)> {
         let index = self.take_ready()?;
         let object = &mut self.objects[index];
         object.state = State::Sent;
-        let identity = Identity::of(&object.key);
-        let look_first = !self.owned.contains_key(&identity);
-        self.under_way.insert(identity);
-        Some(Step {
-            target: self.assignment.target,
-            generation: self.assignment.generation,
-            key: object.key.clone(),
-            digest: object.digest,
-            look_first,
-        })
+        let look_first = !self.owned.contains_key(&Identity::of(&object.key));
+        Some((object.key.clone(), Act::Apply { digest: object.digest, look_first }))
+    }
+
+    fn take_removal(&mut self, now: Timestamp, is_claimed: impl Fn(&ObjectKey) -> bool) -> Option<(ObjectKey, Act)> {
+        if self.removals.is_idle(now) {
+            return None;
+        }
+        let is_open = self.may_remove();
+        let under_way = &self.under_way;
+        // What is to be deleted is no longer known to be as we applied it, whatever comes of that.
+        let step = self.removals.take_step(now, is_open, |key| {
+            if under_way.contains(&Identity::of(key)) {
+                Standby::Busy
+            } else if is_claimed(key) {
+                Standby::Claimed
+            } else {
+                Standby::Free
+            }
+        });
+        if let Some((key, Act::Delete { .. } | Act::Release { .. })) = &step {
+            self.disown(&Identity::of(key));
+        }
+        step
+    }
+
+    fn disown(&mut self, identity: &Identity) {
+        if let Some(owned) = self.owned.remove(identity) {
+            self.by_uid.remove(&owned.uid);
+        }
     }
 
     fn take_ready(&mut self) -> Option<usize> {
@@ -254,28 +341,64 @@ impl Target {
 
     /// When there is something new to do or to say, if nothing happens before.
     pub(crate) fn next_wake(&self) -> Option<Timestamp> {
-        self.retries.first().map(|&(at, _)| at).into_iter().chain(self.fails_at).min()
+        self.retries.first().map(|&(at, _)| at).into_iter().chain(self.fails_at).chain(self.removals.next_wake()).min()
     }
 
     /// What came of a step, of this assignment or of one before it.
     pub(crate) fn record(&mut self, step: &Step, finding: Finding, now: Timestamp, chance: f64) {
         let identity = Identity::of(&step.key);
         self.under_way.remove(&identity);
-        self.note(&identity, step.digest, &finding);
+        if let Act::Apply { digest, .. } = step.act {
+            self.record_apply(step, digest, &identity, finding, now, chance);
+        } else {
+            self.record_removal(step, &identity, &finding, now, chance);
+        }
         if self.under_way.is_empty() {
             self.early.clear();
         }
-        let Some(&index) = self.by_identity.get(&identity) else { return };
+    }
+
+    fn record_removal(&mut self, step: &Step, identity: &Identity, finding: &Finding, now: Timestamp, chance: f64) {
+        if self.by_identity.contains_key(identity) {
+            // It is wanted again: whether it is still there is looked at before it is applied.
+            return;
+        }
+        if step.generation != self.assignment.generation && *finding != Finding::Gone {
+            // The new plan begins with a look of its own.
+            return;
+        }
+        if self.removals.record(&step.key, finding, now, chance) {
+            self.disown(identity);
+            self.forgotten.extend(self.inventory.remove(identity).map(|candidate| candidate.key));
+        }
+        self.changed = true;
+        if self.assignment.action != Action::Apply && self.removals.is_done() {
+            let left = std::mem::take(&mut self.inventory);
+            self.forgotten.extend(left.into_values().map(|candidate| candidate.key));
+        }
+    }
+
+    fn record_apply(
+        &mut self,
+        step: &Step,
+        digest: Digest,
+        identity: &Identity,
+        finding: Finding,
+        now: Timestamp,
+        chance: f64,
+    ) {
+        self.note(identity, digest, &finding);
+        let Some(&index) = self.by_identity.get(identity) else { return };
         let object = &self.objects[index];
         let is_current = step.generation == self.assignment.generation;
         match finding {
-            Finding::Applied { .. } if object.digest == step.digest => {
+            Finding::Applied { .. } if object.digest == digest => {
                 self.objects[index].state = State::InPlace(Outcome::Applied);
                 self.open_phases();
             }
             // What an older assignment sent came after all; ours is still to be sent.
             _ if !is_current => return,
-            Finding::Applied { .. } => {}
+            Finding::Applied { .. } | Finding::There { .. } | Finding::Gone => {}
             Finding::Exists { hint } => self.objects[index].state = State::Failed(judge::exists(hint)),
             Finding::Failed(error) => self.fail(index, &error, now, chance),
         }
@@ -313,7 +436,7 @@ impl Target {
                     owned.digest = None;
                 }
             }
-            Finding::Exists { .. } | Finding::Failed(_) => {}
+            Finding::Exists { .. } | Finding::There { .. } | Finding::Gone | Finding::Failed(_) => {}
         }
     }
 
@@ -350,17 +473,21 @@ impl Target {
         }
         self.changed = false;
         self.fails_at = self.owned.values().filter_map(|owned| owned.health.fails_at).filter(|&at| at > now).min();
-        let mut report = roll_up(&self.assignment, self.standings(now));
-        if self.assignment.action == Action::Delete {
-            // Nothing is deleted yet, and a target that is to go is not healthy by having nothing to show.
-            report.applied = false;
-            report.verdict = Verdict::Progressing;
+        let leaving = self.removals.standings(now, self.may_remove());
+        let mut report = roll_up(&self.assignment, self.standings(now), leaving);
+        if self.assignment.action != Action::Apply {
+            report.applied = self.removals.is_done();
         }
         if self.reported.as_ref() == Some(&report) {
             return None;
         }
         self.reported = Some(report.clone());
         Some(report)
+    }
+
+    /// What left the inventory since it was last asked.
+    pub(crate) fn take_forgotten(&mut self) -> Vec<ObjectKey> {
+        std::mem::take(&mut self.forgotten)
     }
 
     pub(crate) fn name(&self) -> &Name {
@@ -373,23 +500,29 @@ impl Target {
 
     /// Nothing of this assignment is on its way or about to be.
     fn is_quiet(&self) -> bool {
-        self.under_way.is_empty() && !self.ready.iter().any(|&index| self.objects[index].state == State::Ready)
+        self.under_way.is_empty()
+            && !self.ready.iter().any(|&index| self.objects[index].state == State::Ready)
+            && !(self.removals.has_ready() && self.may_remove())
     }
 
     fn standings(&self, now: Timestamp) -> impl Iterator<Item = Standing<'_>> {
         self.objects.iter().map(move |object| {
-            let plain = |outcome, verdict| Standing { key: &object.key, outcome, verdict, message: "", hint: "" };
+            let plain =
+                |outcome, verdict| Standing { key: &object.key, outcome, verdict, message: "".into(), hint: "" };
             match &object.state {
                 State::Waiting | State::Ready | State::Sent => plain(Outcome::Waiting, Verdict::Progressing),
                 State::Failed(judgement) => Standing {
                     key: &object.key,
                     outcome: judgement.outcome,
                     verdict: judgement.verdict,
-                    message: &judgement.message,
+                    message: judgement.message.as_str().into(),
                     hint: &judgement.hint,
                 },
                 State::InPlace(outcome) => match self.owned.get(&Identity::of(&object.key)) {
-                    Some(owned) => Standing { message: &owned.health.message, ..plain(*outcome, owned.health.at(now)) },
+                    Some(owned) => Standing {
+                        message: owned.health.message.as_str().into(),
+                        ..plain(*outcome, owned.health.at(now))
+                    },
                     None => plain(*outcome, Verdict::Unknown),
                 },
             }
@@ -427,7 +560,7 @@ impl Owned {
 }
 
 impl Identity {
-    fn of(key: &ObjectKey) -> Self {
+    pub(super) fn of(key: &ObjectKey) -> Self {
         let (group, kind, namespace, name) = key.identity();
         Self {
             group: group.to_owned(),

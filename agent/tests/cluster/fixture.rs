@@ -102,6 +102,20 @@ impl Fixture {
     }
 
     pub(crate) fn assign(&self, generation: i64, objects: &[Value]) {
+        self.assign_pruning(generation, objects, &[]);
+    }
+
+    /// With a plan that allows these to be deleted.
+    pub(crate) fn assign_pruning(&self, generation: i64, objects: &[Value], prunable: &[Value]) {
+        let prunable = prunable.iter().map(|object| ObjectKey::of(object).expect("has a key")).collect();
+        self.assign_as(Action::Apply, generation, objects, prunable);
+    }
+
+    pub(crate) fn assign_tombstone(&self, generation: i64, action: Action) {
+        self.assign_as(action, generation, &[], Vec::new());
+    }
+
+    fn assign_as(&self, action: Action, generation: i64, objects: &[Value], prunable: Vec<ObjectKey>) {
         let bodies: Vec<_> = objects.iter().map(canonical_json).collect();
         let entries = objects
             .iter()
@@ -111,9 +125,9 @@ impl Fixture {
             target: self.target,
             name: "shop".parse().expect("is a name"),
             generation: Generation::new(generation),
-            action: Action::Apply,
+            action,
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
-            prunable: Vec::new(),
+            prunable,
             options: SyncOptions::default(),
         };
         self.hub.assign(assignment, &bodies);
@@ -204,6 +218,16 @@ impl Fixture {
         let plural = format!("{}s", kind.to_lowercase());
         let path = format!("/api/v1/namespaces/{}/{plural}/{name}", self.namespace);
         serde_json::from_str(&self.get(&path).await).expect("is JSON")
+    }
+
+    pub(crate) async fn is_there(&self, name: &str) -> bool {
+        let path = format!("/api/v1/namespaces/{}/configmaps/{name}", self.namespace);
+        let request = http::Request::get(path).body(Vec::new()).expect("is a request");
+        match self.client.request_text(request).await {
+            Ok(_) => true,
+            Err(kube::Error::Api(status)) if status.code == 404 => false,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// How many requests for this kind the API server has answered.

@@ -8,6 +8,7 @@ mod hub;
 
 use bellwether_core::Generation;
 use bellwether_core::report::{Outcome, Verdict};
+use bellwether_core::session::Action;
 use serde_json::{Value, json};
 
 use fixture::Fixture;
@@ -222,4 +223,57 @@ async fn a_refused_token_ends_the_agent_with_a_hint() {
 
     assert!(error.with_sources().contains("the token is not known"), "{}", error.with_sources());
     assert!(error.hint().contains("cluster reenroll"), "{}", error.hint());
+}
+
+#[tokio::test]
+async fn what_left_the_bundle_is_deleted_when_the_new_objects_are_healthy() {
+    let mut fixture = fixture!();
+    let (a, old) = (fixture.config_map("a", "1"), fixture.config_map("old", "1"));
+    fixture.assign(1, &[fixture.namespace_object(), a.clone(), old.clone()]);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+
+    fixture.assign_pruning(2, &[fixture.namespace_object(), a], &[old]);
+    let is_done = |generation, verdict| {
+        move |report: &bellwether_core::report::Report| {
+            report.generation == Generation::new(generation) && report.verdict == verdict
+        }
+    };
+    fixture.report(is_done(2, Verdict::Healthy)).await;
+    assert!(fixture.is_there("a").await && !fixture.is_there("old").await);
+
+    fixture.assign_tombstone(3, Action::Delete);
+    let gone = fixture.report(is_done(3, Verdict::Healthy)).await;
+    assert!(gone.applied && !fixture.is_there("a").await);
+    assert!(gone.lines[0].message.starts_with("never deleted"), "the namespace stays: {:?}", gone.lines);
+}
+
+#[tokio::test]
+async fn nothing_is_pruned_when_something_left_that_the_plan_does_not_name() {
+    let mut fixture = fixture!();
+    let [a, b, c] = ["a", "b", "c"].map(|name| fixture.config_map(name, "1"));
+    fixture.assign(1, &[fixture.namespace_object(), a.clone(), b.clone(), c]);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+
+    fixture.assign_pruning(2, &[fixture.namespace_object(), a], &[b]);
+    let refused = fixture.report(|report| report.verdict == Verdict::Degraded).await;
+
+    let line = refused.lines.iter().find(|line| line.key.name == "c").expect("it has a line");
+    assert_eq!((line.outcome, line.message.as_str()), (Outcome::Pruning, "prune refused: not in the plan"));
+    assert!(fixture.is_there("b").await && fixture.is_there("c").await);
+}
+
+#[tokio::test]
+async fn an_orphaned_object_stays_without_our_label() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+
+    fixture.assign_tombstone(2, Action::Orphan);
+    fixture.report(|report| report.generation == Generation::new(2) && report.applied).await;
+
+    let a = fixture.fetch("ConfigMap", "a").await;
+    assert_eq!((&a["data"]["key"], &a["metadata"]["labels"]), (&json!("1"), &serde_json::Value::Null));
 }
