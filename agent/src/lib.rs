@@ -5,11 +5,12 @@
 //! | `config` | what it is told at its start |
 //! | `identity` | its key and certificates, and whom it trusts |
 //! | `link` | the connection to the hub; the only room that knows `tonic` |
+//! | `journal` | what was accepted, written down in the cluster before anything acts on it |
 //! | `reconcile` | what to do about each target; owns all that is known of them |
 //! | `cluster` | the API server; the only room that knows `kube` |
 //! | `report` | rolls up what is known of a target into what the hub is told |
 //!
-//! The hub says what is to run ([`link`] → `reconcile`), the reconciler makes it so (`reconcile` → `cluster`), and what
+//! The hub says what is to run ([`link`] → `journal` → `reconcile`), the reconciler makes it so (`reconcile` → `cluster`), and what
 //! it sees goes back (`reconcile` → [`link`]). Nothing in a cluster waits for the hub once an assignment was accepted.
 
 mod backoff;
@@ -17,6 +18,7 @@ mod clock;
 mod cluster;
 mod config;
 mod identity;
+mod journal;
 mod link;
 mod reconcile;
 mod report;

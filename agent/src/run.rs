@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_core::journal::Journal;
 use bellwether_core::session::agent::AgentSession;
 use bellwether_proto::zip;
 use secrecy::SecretString;
@@ -17,6 +18,7 @@ use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterError, ConnectError};
 use crate::config::{self, Config};
 use crate::identity::{self, Identity, IdentityError, Join, Start};
+use crate::journal::{self, FORGOTTEN_MAX, JournalError, Store};
 use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, RECONNECT, REPORTS_MAX};
 use crate::reconcile::{self, Ports, ReconcileError};
 
@@ -39,6 +41,8 @@ enum Cause {
     Identity(#[from] IdentityError),
     #[error("this cluster cannot join")]
     Enroll(#[from] EnrollError),
+    #[error("what the hub assigns cannot be written down")]
+    Journal(#[from] JournalError),
     #[error("the reconciler failed")]
     Reconcile(#[from] ReconcileError),
     #[error("a part of the agent broke down")]
@@ -54,6 +58,7 @@ impl RunError {
             Cause::Connect(error) => error.hint().to_owned(),
             Cause::Identity(error) => error.hint(),
             Cause::Enroll(error) => error.hint().unwrap_or_default().to_owned(),
+            Cause::Journal(error) => error.hint(),
             Cause::TokenFile { .. } => "check BELLWETHER_TOKEN_FILE".to_owned(),
             Cause::Reconcile(_) | Cause::Part(_) | Cause::Ended => String::new(),
         }
@@ -84,6 +89,9 @@ struct Ready {
     cluster: Cluster,
     identity: Identity,
     facts: BTreeMap<String, String>,
+    boot: Uuid,
+    store: Store,
+    journal: Journal,
 }
 
 async fn start(config: &Config) -> Result<Ready, RunError> {
@@ -94,7 +102,22 @@ async fn start(config: &Config) -> Result<Ready, RunError> {
         Start::Joined(identity) => identity,
         Start::Join(join) => enroll(&cluster, config, *join).await?,
     };
-    Ok(Ready { cluster, identity, facts })
+    let boot = Uuid::new_v4();
+    let store = Store::new(cluster.clone(), config.namespace.as_str(), boot);
+    let journal = load_journal(&store).await?;
+    Ok(Ready { cluster, identity, facts, boot, store, journal })
+}
+
+async fn load_journal(store: &Store) -> Result<Journal, RunError> {
+    let mut failures = 0;
+    loop {
+        match store.load().await {
+            Err(JournalError::Storage { source: error, .. }) if may_pass(&error) => {
+                wait_for_api_server(&mut failures, &error).await;
+            }
+            loaded => return Ok(loaded?),
+        }
+    }
 }
 
 /// Asks until the API server answers: without it there is neither an identity nor anything to do.
@@ -167,23 +190,33 @@ async fn enroll(cluster: &Cluster, config: &Config, join: Join) -> Result<Identi
 async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result<(), RunError> {
     let clock = Clock::start();
     let (accepted_sender, accepted) = mpsc::channel(ACCEPTED_MAX);
+    let (journalled_sender, journalled) = mpsc::channel(ACCEPTED_MAX);
+    let (forgotten_sender, forgotten) = mpsc::channel(FORGOTTEN_MAX);
     let (reports, report_receiver) = mpsc::channel(REPORTS_MAX);
+    let held = ready.journal.held();
     let version = env!("CARGO_PKG_VERSION").to_owned();
+    let session = AgentSession::new(ready.boot, version, ready.facts, zip::inflate, clock.now())
+        .resume(held.iter().map(|journalled| &journalled.assignment));
     let link = Link {
         hub: config.hub.clone(),
         identity: Arc::new(ready.identity),
-        session: AgentSession::new(Uuid::new_v4(), version, ready.facts, zip::inflate, clock.now()),
+        session,
         clock,
         accepted: accepted_sender,
         reports: report_receiver,
     };
-    let mut parts: JoinSet<Result<(), ReconcileError>> = JoinSet::new();
+    let mut parts: JoinSet<Result<(), Cause>> = JoinSet::new();
     let link_stop = stop.clone();
     parts.spawn(async move {
         link::serve(link, link_stop).await;
         Ok(())
     });
-    parts.spawn(reconcile::serve(ready.cluster, clock, Ports { accepted, reports }, stop.clone()));
+    let ports = journal::Ports { accepted, journalled: journalled_sender, forgotten };
+    let scribe = journal::serve(ready.store, ready.journal, ports, stop.clone());
+    parts.spawn(async { Ok(scribe.await?) });
+    let ports = Ports { journalled, forgotten: forgotten_sender, reports };
+    let reconciler = reconcile::serve(ready.cluster, clock, held, ports, stop.clone());
+    parts.spawn(async { Ok(reconciler.await?) });
     let mut first = Ok(());
     while let Some(ended) = parts.join_next().await {
         let verdict = match ended {

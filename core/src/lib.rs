@@ -30,6 +30,7 @@ pub mod digest;
 pub mod drift;
 pub mod health;
 pub mod ids;
+pub mod journal;
 pub mod labels;
 pub mod names;
 pub mod object;

@@ -27,7 +27,7 @@ pub(crate) use error::ClusterError;
 pub(crate) use live::ManagedFields;
 pub(crate) use live::{Live, Metadata};
 use request::Requests;
-pub(crate) use secret::Secret;
+pub(crate) use secret::{Bytes, Secret};
 
 /// Our name among the managers of an object's fields.
 pub(crate) const FIELD_MANAGER: &str = "bellwether";
@@ -161,6 +161,24 @@ impl Cluster {
         match self.inner.requests.get(&paths::secret(namespace, Some(name))).await {
             Ok(answer) => answer.decode().map(Some),
             Err(ClusterError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The agent's own Secrets that the selector finds.
+    pub(crate) async fn list_secrets(&self, namespace: &str, selector: &str) -> Result<Vec<Secret>, ClusterError> {
+        #[derive(Deserialize)]
+        struct List {
+            items: Vec<Secret>,
+        }
+        let path = format!("{}?labelSelector={}", paths::secret(namespace, None), selector.replace('=', "%3D"));
+        self.inner.requests.get(&path).await?.decode().map(|list: List| list.items)
+    }
+
+    /// A Secret that is not there is as good as deleted.
+    pub(crate) async fn delete_secret(&self, namespace: &str, name: &str) -> Result<(), ClusterError> {
+        match self.inner.requests.delete(&paths::secret(namespace, Some(name)), Vec::new()).await {
+            Ok(_) | Err(ClusterError::NotFound) => Ok(()),
             Err(error) => Err(error),
         }
     }

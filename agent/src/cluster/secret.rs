@@ -1,4 +1,4 @@
-//! The agent's own Secrets: its identity now, its journal later. Never another's.
+//! The agent's own Secrets: its identity and its journal. Never another's.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,6 +57,10 @@ impl Secret {
 
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         std::str::from_utf8(&self.data.get(key)?.0).ok()
+    }
+
+    pub(crate) fn label(&mut self, key: &str, value: &str) {
+        self.metadata.labels.insert(key.to_owned(), value.to_owned());
     }
 
     pub(crate) fn set(&mut self, key: &str, text: &str) {

@@ -23,16 +23,16 @@ struct Held {
 }
 
 impl Bodies {
-    /// Counts what an assignment names. `arrived` has the bodies that are new; the others are held already.
-    pub(super) fn hold(&mut self, entries: &[Entry], mut arrived: BTreeMap<Digest, Vec<u8>>) {
+    /// Counts what an assignment names. `arrived` has the bodies of those that are not held already.
+    pub(super) fn hold(&mut self, entries: &[Entry], arrived: &BTreeMap<Digest, Arc<[u8]>>) {
         for entry in entries {
             let held = self.held.entry(entry.digest).or_default();
             held.names += 1;
             if held.bytes.is_none()
-                && let Some(body) = arrived.remove(&entry.digest)
+                && let Some(body) = arrived.get(&entry.digest)
             {
-                held.phase = phase_of(entry, &body);
-                held.bytes = Some(body.into());
+                held.phase = phase_of(entry, body);
+                held.bytes = Some(Arc::clone(body));
             }
         }
     }
@@ -88,8 +88,8 @@ mod tests {
         Entry { key, digest: Digest::of(body.as_bytes()) }
     }
 
-    fn arrived(bodies: &[&str]) -> BTreeMap<Digest, Vec<u8>> {
-        bodies.iter().map(|body| (Digest::of(body.as_bytes()), body.as_bytes().to_vec())).collect()
+    fn arrived(bodies: &[&str]) -> BTreeMap<Digest, Arc<[u8]>> {
+        bodies.iter().map(|body| (Digest::of(body.as_bytes()), body.as_bytes().into())).collect()
     }
 
     #[test]
@@ -97,8 +97,8 @@ mod tests {
         let mut bodies = Bodies::default();
         let (a, b) = (entry("a"), entry("b"));
 
-        bodies.hold(&[a.clone(), b.clone()], arrived(&["a", "b"]));
-        bodies.hold(std::slice::from_ref(&a), arrived(&[]));
+        bodies.hold(&[a.clone(), b.clone()], &arrived(&["a", "b"]));
+        bodies.hold(std::slice::from_ref(&a), &arrived(&[]));
         bodies.release(&[a.clone(), b.clone()]);
 
         assert_eq!(bodies.find(a.digest).as_deref(), Some(&b"a"[..]));
@@ -111,7 +111,7 @@ mod tests {
         let body = r#"{"metadata":{"annotations":{"bellwether.dev/phase":"3"}}}"#;
         let (late, plain) = (entry(body), entry("{}"));
 
-        bodies.hold(&[late.clone(), plain.clone()], arrived(&[body, "{}"]));
+        bodies.hold(&[late.clone(), plain.clone()], &arrived(&[body, "{}"]));
 
         assert_eq!((bodies.phase(&late), bodies.phase(&plain)), (Phase::Main(3), Phase::Main(0)));
     }
@@ -121,10 +121,10 @@ mod tests {
         let mut bodies = Bodies::default();
         let a = entry("a");
 
-        bodies.hold(std::slice::from_ref(&a), arrived(&[]));
+        bodies.hold(std::slice::from_ref(&a), &arrived(&[]));
         assert_eq!(bodies.find(a.digest), None);
 
-        bodies.hold(std::slice::from_ref(&a), arrived(&["a"]));
+        bodies.hold(std::slice::from_ref(&a), &arrived(&["a"]));
         bodies.release(std::slice::from_ref(&a));
         assert_eq!(bodies.find(a.digest).as_deref(), Some(&b"a"[..]));
     }

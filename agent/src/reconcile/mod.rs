@@ -2,8 +2,8 @@
 //!
 //! One task owns every target; what is to be done is decided by [`Target`], which is pure, and done by at most
 //! [`REQUESTS_MAX`] requests at a time. It never waits for the hub, and one target or object never waits for another's
-//! trouble. Accepted state and inventory live in memory: a new process is told everything again, finds its label on
-//! what it applied, and applies it again, which changes nothing.
+//! trouble. What was accepted and what each target had before comes from the journal: a new process applies it once more,
+//! which changes nothing where nothing changed.
 
 mod bodies;
 mod claims;
@@ -22,9 +22,9 @@ use std::time::Duration;
 use bellwether_core::TargetId;
 use bellwether_core::bundle::Entry;
 use bellwether_core::health::needs_watch_in_full;
+use bellwether_core::journal::Journalled;
 use bellwether_core::report::Report;
 use bellwether_core::session::Action;
-use bellwether_core::session::agent::Accepted;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
@@ -34,8 +34,10 @@ use crate::backoff::chance;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::cluster::watch::{Kind, Sighting};
+use crate::journal::Forgotten;
 use bodies::Bodies;
 use claims::Claims;
+use removal::Candidate;
 use step::carry_out;
 use target::{Act, Finding, Step, Target};
 
@@ -54,7 +56,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// The ways to and from the link.
 pub(crate) struct Ports {
-    pub(crate) accepted: mpsc::Receiver<Accepted>,
+    pub(crate) journalled: mpsc::Receiver<Journalled>,
+    pub(crate) forgotten: mpsc::Sender<Forgotten>,
     pub(crate) reports: mpsc::Sender<Report>,
 }
 
@@ -78,13 +81,14 @@ struct Reconciler {
     watched: BTreeSet<Kind>,
     watches: JoinSet<()>,
     sightings: mpsc::Sender<Sighting>,
+    forgotten: mpsc::Sender<Forgotten>,
     /// Reports that the link has not taken yet; newer replaces older, so there is at most one for each target.
     outbox: BTreeMap<TargetId, Report>,
     progress_at: Timestamp,
 }
 
 enum Event<'a> {
-    Accepted(Accepted),
+    Journalled(Journalled),
     Found(Result<(Step, Finding), JoinError>),
     Sighted(Sighting),
     WatchEnded(Result<(), JoinError>),
@@ -92,22 +96,24 @@ enum Event<'a> {
     Ticked,
 }
 
-/// Runs until the stop, then lets what is on its way end.
+/// Runs until the stop, then lets what is on its way end. `held` is what the process before accepted.
 pub(crate) async fn serve(
     cluster: Cluster,
     clock: Clock,
+    held: Vec<Journalled>,
     ports: Ports,
     stop: CancellationToken,
 ) -> Result<(), ReconcileError> {
-    let Ports { mut accepted, reports } = ports;
+    let Ports { mut journalled, forgotten, reports } = ports;
     let (sightings, mut seen) = mpsc::channel(SIGHTINGS_MAX);
-    let mut reconciler = Reconciler::new(cluster, clock, sightings);
+    let mut reconciler = Reconciler::new(cluster, clock, sightings, forgotten);
+    held.into_iter().for_each(|journalled| reconciler.accept(journalled));
     loop {
         reconciler.go_on();
         let wake = reconciler.next_wake();
         let event = tokio::select! {
             () = stop.cancelled() => break,
-            Some(message) = accepted.recv() => Event::Accepted(message),
+            Some(message) = journalled.recv() => Event::Journalled(message),
             Some(found) = reconciler.requests.join_next() => Event::Found(found),
             Some(sighting) = seen.recv() => Event::Sighted(sighting),
             Some(ended) = reconciler.watches.join_next() => Event::WatchEnded(ended),
@@ -125,7 +131,12 @@ pub(crate) async fn serve(
 }
 
 impl Reconciler {
-    fn new(cluster: Cluster, clock: Clock, sightings: mpsc::Sender<Sighting>) -> Self {
+    fn new(
+        cluster: Cluster,
+        clock: Clock,
+        sightings: mpsc::Sender<Sighting>,
+        forgotten: mpsc::Sender<Forgotten>,
+    ) -> Self {
         Self {
             cluster,
             clock,
@@ -137,6 +148,7 @@ impl Reconciler {
             watched: BTreeSet::new(),
             watches: JoinSet::new(),
             sightings,
+            forgotten,
             outbox: BTreeMap::new(),
             progress_at: clock.now(),
         }
@@ -144,7 +156,7 @@ impl Reconciler {
 
     fn handle(&mut self, event: Event<'_>) -> Result<(), ReconcileError> {
         match event {
-            Event::Accepted(accepted) => self.accept(accepted),
+            Event::Journalled(journalled) => self.accept(journalled),
             Event::Found(found) => {
                 let (step, finding) = found?;
                 self.record(&step, finding);
@@ -164,8 +176,8 @@ impl Reconciler {
         Ok(())
     }
 
-    fn accept(&mut self, accepted: Accepted) {
-        let Accepted { assignment, objects } = accepted;
+    fn accept(&mut self, journalled: Journalled) {
+        let Journalled { assignment, before, objects } = journalled;
         tracing::info!(
             target.name = %assignment.name,
             generation = assignment.generation.get(),
@@ -176,7 +188,7 @@ impl Reconciler {
         let id = assignment.target;
         // The new ones are held before the old ones are let go: what both have stays.
         if assignment.action == Action::Apply {
-            self.bodies.hold(assignment.manifest.entries(), objects);
+            self.bodies.hold(assignment.manifest.entries(), &objects);
             self.claims.add(id, assignment.manifest.entries());
         }
         let phase = |entry: &Entry| self.bodies.phase(entry);
@@ -189,7 +201,8 @@ impl Reconciler {
                 }
             }
             None => {
-                self.targets.insert(id, Target::new(assignment, Vec::new(), phase));
+                let before = before.into_iter().map(Candidate::of).collect();
+                self.targets.insert(id, Target::new(assignment, before, phase));
             }
         }
     }
@@ -204,8 +217,10 @@ impl Reconciler {
             }
         }
         target.record(step, finding, self.clock.now(), chance());
-        for key in target.take_forgotten() {
-            tracing::debug!(target.name = %target.name(), object = %key, "no longer in the inventory");
+        let keys = target.take_forgotten();
+        if !keys.is_empty() {
+            // A journal that is behind looks for them once more after the next start.
+            let _ = self.forgotten.try_send(Forgotten { target: step.target, keys });
         }
     }
 

@@ -5,11 +5,12 @@
 //! nothing is pruned at all. Definitions, namespaces and volumes always stay: with them goes what nobody listed.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bellwether_core::ObjectKey;
-use bellwether_core::apply::{Phase, plan_deletions};
+use bellwether_core::apply::{self, Phase, plan_deletions};
+use bellwether_core::journal::Before;
 use bellwether_core::report::{Outcome, Verdict};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -52,6 +53,14 @@ pub(crate) struct Candidate {
     pub(crate) phase: Phase,
     /// A plan has named it, and no bundle since.
     pub(crate) prunable: bool,
+}
+
+impl Candidate {
+    /// What the journal knows of it: its phase is that of its kind.
+    pub(super) fn of(before: Before) -> Self {
+        let phase = apply::phase(&before.key, &BTreeMap::new());
+        Self { key: before.key, phase, prunable: before.prunable }
+    }
 }
 
 #[derive(Debug, Default)]

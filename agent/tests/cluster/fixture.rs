@@ -83,6 +83,11 @@ impl Fixture {
         assert!(agent.await.is_err_and(|ended| ended.is_cancelled()), "it ran until then");
     }
 
+    /// It goes on, and nobody looks after it.
+    pub(crate) fn take_agent(&mut self) -> JoinHandle<Result<(), RunError>> {
+        self.agent.take().expect("an agent runs")
+    }
+
     fn config(&self, token: Option<&str>) -> Config {
         let file = self.folder.path().join(token.map_or("none", |_| "token"));
         if let Some(token) = token {
@@ -218,6 +223,20 @@ impl Fixture {
         let plural = format!("{}s", kind.to_lowercase());
         let path = format!("/api/v1/namespaces/{}/{plural}/{name}", self.namespace);
         serde_json::from_str(&self.get(&path).await).expect("is JSON")
+    }
+
+    pub(crate) async fn wait_until(&self, name: &str, is_there: bool) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.is_there(name).await != is_there {
+            assert!(tokio::time::Instant::now() < deadline, "{name}: not within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) async fn delete(&self, name: &str) {
+        let path = format!("/api/v1/namespaces/{}/configmaps/{name}", self.namespace);
+        let request = http::Request::delete(path).body(Vec::new()).expect("is a request");
+        self.client.request_text(request).await.expect("deletes");
     }
 
     pub(crate) async fn is_there(&self, name: &str) -> bool {

@@ -61,6 +61,10 @@ struct Rows {
     /// Answers to enrolments that are still to be lost.
     losses: usize,
     sessions: i64,
+    /// Takes no sessions.
+    is_away: bool,
+    /// Objects that were sent, over all sessions.
+    loaded: usize,
 }
 
 struct Authority {
@@ -163,6 +167,19 @@ impl Hub {
         self.state.rows().reports.iter().filter(|report| report.target == target).cloned().collect()
     }
 
+    pub(crate) fn loaded(&self) -> usize {
+        self.state.rows().loaded
+    }
+
+    pub(crate) fn go_away(&self) {
+        self.state.rows().is_away = true;
+        self.cut_sessions();
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.state.rows().is_away = false;
+    }
+
     /// Ends all streams, as a hub that goes away does.
     pub(crate) fn cut_sessions(&self) {
         self.state.cut.send_replace(self.sessions() + 1);
@@ -226,6 +243,9 @@ impl Agents for Service {
     }
 
     async fn session(&self, request: Request<tonic::Streaming<v1::FromAgent>>) -> Result<Response<HubStream>, Status> {
+        if self.state.rows().is_away {
+            return Err(Status::unavailable("away"));
+        }
         let (sender, receiver) = mpsc::channel(4);
         let state = Arc::clone(&self.state);
         tokio::spawn(async move {
@@ -288,7 +308,8 @@ fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
         Effect::RecordDrift(serial, _) => session.handle_recorded(serial),
         Effect::CaughtUp => {}
         Effect::Load(digests) => {
-            let rows = state.rows();
+            let mut rows = state.rows();
+            rows.loaded += digests.len();
             let bodies = digests.into_iter().map(|digest| (digest, rows.objects[&digest].clone())).collect();
             drop(rows);
             session.handle_objects(bodies);

@@ -277,3 +277,69 @@ async fn an_orphaned_object_stays_without_our_label() {
     let a = fixture.fetch("ConfigMap", "a").await;
     assert_eq!((&a["data"]["key"], &a["metadata"]["labels"]), (&json!("1"), &serde_json::Value::Null));
 }
+
+#[tokio::test]
+async fn an_agent_that_was_killed_in_the_middle_of_a_prune_ends_it() {
+    let mut fixture = fixture!();
+    let old: Vec<_> = (0..40).map(|number| fixture.config_map(&format!("old-{number:02}"), "1")).collect();
+    let mut all = vec![fixture.namespace_object()];
+    all.extend(old.iter().cloned());
+    fixture.assign(1, &all);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+
+    fixture.assign_pruning(2, &[fixture.namespace_object()], &old);
+    fixture.wait_until("old-39", false).await;
+    fixture.kill_agent().await;
+    fixture.start_agent_without_token();
+    fixture.report(|report| report.generation == Generation::new(2) && report.verdict == Verdict::Healthy).await;
+
+    for number in 0..40 {
+        assert!(!fixture.is_there(&format!("old-{number:02}")).await, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_while_the_hub_is_away_heals_from_its_journal() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1"), fixture.config_map("b", "1")]);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+    let loaded = fixture.hub.loaded();
+
+    fixture.hub.go_away();
+    fixture.kill_agent().await;
+    fixture.delete("a").await;
+    fixture.start_agent_without_token();
+    fixture.wait_until("a", true).await;
+
+    let reports = fixture.hub.reports(fixture.target).len();
+    fixture.hub.come_back();
+    let reports = fixture.reports(|all| all.len() > reports && all.last().is_some_and(|report| report.applied)).await;
+    assert_eq!(reports.last().map(|report| report.verdict), Some(Verdict::Healthy));
+    assert_eq!(fixture.hub.loaded(), loaded, "nothing is sent again");
+}
+
+#[tokio::test]
+async fn of_two_agents_with_one_journal_one_stops() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+    let mut first = fixture.take_agent();
+    fixture.start_agent_without_token();
+    fixture.reports(|reports| reports.iter().filter(|report| report.applied).count() == 2).await;
+    let mut second = fixture.take_agent();
+
+    fixture.assign(2, &[fixture.namespace_object(), fixture.config_map("a", "2")]);
+    let ended = tokio::select! {
+        ended = &mut first => ended,
+        ended = &mut second => ended,
+    };
+
+    let error = ended.expect("it does not panic").expect_err("it stops");
+    assert!(error.with_sources().contains("another agent"), "{}", error.with_sources());
+    fixture.report(|report| report.generation == Generation::new(2) && report.applied).await;
+    first.abort();
+    second.abort();
+}

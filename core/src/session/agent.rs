@@ -117,6 +117,17 @@ impl AgentSession {
         }
     }
 
+    /// Starts with what an earlier process accepted and wrote down, as if the hub had listed it to this one. What the hub
+    /// says meanwhile is found out by the root.
+    #[must_use]
+    pub fn resume<'a>(mut self, held: impl IntoIterator<Item = &'a Assignment>) -> Self {
+        for assignment in held {
+            self.listed.insert(assignment.target);
+            self.held.insert(assignment.target, Held::of(assignment));
+        }
+        self
+    }
+
     /// A new connection: says Hello, and forgets what was under way on the last one.
     pub fn connect(&mut self, now: Timestamp) {
         self.connection = Connection::new(now);
@@ -253,11 +264,7 @@ impl AgentSession {
         let bodies = objects.iter().filter_map(|object| Some((*object, arrived.get(object)?.clone()))).collect();
         // What was said about an older generation is of no use to anybody.
         self.reports.remove(&assignment.target);
-        if assignment.action == Action::Apply {
-            self.held.insert(assignment.target, Held { listed: assignment.listed(), objects });
-        } else {
-            self.held.insert(assignment.target, Held { listed: assignment.listed(), objects: BTreeSet::new() });
-        }
+        self.held.insert(assignment.target, Held::of(&assignment));
         self.accepted.push_back(Accepted { assignment, objects: bodies });
     }
 
@@ -344,6 +351,15 @@ impl AgentSession {
         let waits = |waiting: &Waiting| waiting.sent.is_none() && !waiting.durable;
         let report = self.reports.iter().find(|(_, waiting)| waits(waiting)).map(|(&target, _)| News::Report(target));
         report.or_else(|| self.drifts.iter().position(|told| told.sent.is_none()).map(News::Drift))
+    }
+}
+
+impl Held {
+    fn of(assignment: &Assignment) -> Self {
+        // A tombstone's objects are never needed.
+        let objects =
+            if assignment.action == Action::Apply { objects_of(assignment).collect() } else { BTreeSet::new() };
+        Self { listed: assignment.listed(), objects }
     }
 }
 

@@ -1,0 +1,158 @@
+//! Writes down what the hub assigned, in the cluster, before anything acts on it; and reads it back at a start.
+//!
+//! It stands between the link and the reconciler. What is written is decided by `core::journal`. The next number is the
+//! lock: if somebody else has taken it, another agent acts in this cluster, and this one ends. While one entry is being
+//! written, what comes is gathered for the next, so that neither the hub nor the cluster is waited for twice.
+
+mod store;
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use bellwether_core::journal::{Entry, Journal, Journalled};
+use bellwether_core::session::agent::Accepted;
+use bellwether_core::{ObjectKey, TargetId};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::ClusterError;
+pub(crate) use store::Store;
+
+/// What is to be known here of what went from the cluster. Losing one costs a look after the next start.
+pub(crate) const FORGOTTEN_MAX: usize = 256;
+
+/// Objects of a target that are gone from the cluster.
+#[derive(Debug)]
+pub(crate) struct Forgotten {
+    pub(crate) target: TargetId,
+    pub(crate) keys: Vec<ObjectKey>,
+}
+
+/// The ways to and from the link and the reconciler.
+pub(crate) struct Ports {
+    pub(crate) accepted: mpsc::Receiver<Accepted>,
+    pub(crate) journalled: mpsc::Sender<Journalled>,
+    pub(crate) forgotten: mpsc::Receiver<Forgotten>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JournalError {
+    #[error("another agent writes the journal of this cluster: Secret {namespace}/{name} is not ours")]
+    Contested { namespace: String, name: String },
+    #[error("Secret {namespace}/{name} cannot be read")]
+    Unreadable { namespace: String, name: String, problem: String },
+    #[error("the journal cannot be kept in namespace {namespace}")]
+    Storage { namespace: String, source: ClusterError },
+    #[error("writing the journal broke down")]
+    Broken(#[from] JoinError),
+}
+
+impl JournalError {
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::Contested { .. } => {
+                "let only one agent run in a cluster; this one starts anew from the journal".to_owned()
+            }
+            Self::Unreadable { namespace, name, .. } => format!(
+                "delete Secret {namespace}/{name}: the hub assigns everything anew, and what left a bundle meanwhile stays"
+            ),
+            Self::Storage { .. } => {
+                "check that the agent's Role may list, create and delete Secrets in its namespace".to_owned()
+            }
+            Self::Broken(_) => String::new(),
+        }
+    }
+}
+
+struct Scribe {
+    store: Store,
+    journal: Journal,
+    /// Accepted and not being written yet.
+    waiting: Vec<Accepted>,
+    /// One at a time.
+    writes: JoinSet<Result<(), JournalError>>,
+    writing: Option<Writing>,
+    /// Written, and not handed on yet.
+    outbox: BTreeSet<TargetId>,
+}
+
+struct Writing {
+    entry: Entry,
+    numbers: RangeInclusive<u64>,
+    targets: BTreeSet<TargetId>,
+}
+
+enum Event<'a> {
+    Accepted(Accepted),
+    Forgotten(Forgotten),
+    Written(Result<Result<(), JournalError>, JoinError>),
+    Writable(mpsc::Permit<'a, Journalled>),
+}
+
+/// Runs until the stop. A write that is cut off then was not acted on.
+pub(crate) async fn serve(
+    store: Store,
+    journal: Journal,
+    ports: Ports,
+    stop: CancellationToken,
+) -> Result<(), JournalError> {
+    let Ports { mut accepted, journalled, mut forgotten } = ports;
+    let mut scribe =
+        Scribe { store, journal, waiting: Vec::new(), writes: JoinSet::new(), writing: None, outbox: BTreeSet::new() };
+    loop {
+        scribe.go_on();
+        let event = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            Some(message) = accepted.recv() => Event::Accepted(message),
+            Some(message) = forgotten.recv() => Event::Forgotten(message),
+            Some(written) = scribe.writes.join_next() => Event::Written(written),
+            Ok(slot) = journalled.reserve(), if !scribe.outbox.is_empty() => Event::Writable(slot),
+        };
+        scribe.handle(event)?;
+    }
+}
+
+impl Scribe {
+    fn handle(&mut self, event: Event<'_>) -> Result<(), JournalError> {
+        match event {
+            Event::Accepted(accepted) => self.waiting.push(accepted),
+            Event::Forgotten(Forgotten { target, keys }) => self.journal.forget(target, &keys),
+            Event::Written(written) => {
+                written??;
+                self.note_written();
+            }
+            Event::Writable(slot) => {
+                if let Some(journalled) = self.outbox.pop_first().and_then(|target| self.journal.find(target)) {
+                    slot.send(journalled);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is handed on is what was written last, so nothing new is taken in while something written waits.
+    fn go_on(&mut self) {
+        if !self.writes.is_empty() || self.waiting.is_empty() || !self.outbox.is_empty() {
+            return;
+        }
+        let accepted = std::mem::take(&mut self.waiting);
+        let targets = accepted.iter().map(|accepted| accepted.assignment.target).collect();
+        let entry = self.journal.plan(accepted);
+        let parts = self.store.split(&entry);
+        let numbers = self.journal.next_numbers(parts.len() as u64);
+        self.writes.spawn(self.store.clone().write(parts, *numbers.start(), self.journal.last()));
+        self.writing = Some(Writing { entry, numbers, targets });
+    }
+
+    fn note_written(&mut self) {
+        // A cleaning has ended.
+        let Some(Writing { entry, numbers, targets }) = self.writing.take() else { return };
+        self.journal.note_written(&entry, &numbers);
+        self.outbox.extend(targets);
+        let dead = self.journal.take_dead();
+        if !dead.is_empty() {
+            self.writes.spawn(self.store.clone().clean(dead));
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! What an agent has accepted, as it stands in its cluster: which entries there are, what is in them, which may go.
+//!
+//! Every entry holds the assignments that changed, the objects that no entry held before, and what each target had
+//! before: so it is also the list of all that may ever have to be deleted, written before anything of it is applied.
+//! Entries are numbered, and written by creating the next number. Nothing here writes; it decides what is written, and
+//! never names an entry as dead that holds something current, or that is newer than one that does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::bundle::Manifest;
+use crate::session::agent::Accepted;
+use crate::session::{Action, Assignment, DriftMode, Prune, SyncOptions};
+use crate::{Digest, Generation, Name, ObjectKey, TargetId};
+
+/// Of one part of an entry: a Secret may hold 1 MiB.
+pub const PART_BYTES_MAX: usize = 900 * 1024;
+
+/// Dead bytes that are not worth writing the living ones anew.
+const SLACK_BYTES: usize = 64 * 1024;
+
+/// Entries that are not worth it either; they are all read at a start.
+const ENTRIES_MAX: usize = 200;
+
+/// Stands in each part, beside its bytes. The last part seals the entry: without it nothing of it was acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Of the process that wrote it.
+    pub boot: Uuid,
+    /// The number of the entry's first part; the others follow.
+    pub entry: u64,
+    pub parts: u64,
+}
+
+/// A part as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub number: u64,
+    pub head: Head,
+    pub bytes: Vec<u8>,
+}
+
+/// An object that a target had before its assignment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    pub key: ObjectKey,
+    /// A plan has named it, and no bundle since.
+    pub prunable: bool,
+}
+
+/// An assignment that was written down, with all that is needed to act on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journalled {
+    pub assignment: Assignment,
+    pub before: Vec<Before>,
+    pub objects: BTreeMap<Digest, Arc<[u8]>>,
+}
+
+/// What is written at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    records: Vec<Record>,
+    objects: BTreeMap<Digest, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    target: TargetId,
+    name: Name,
+    generation: Generation,
+    action: String,
+    digest: Digest,
+    manifest: String,
+    prunable: Vec<ObjectKey>,
+    prune: Prune,
+    drift: DriftMode,
+    before: Vec<Before>,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("entry {entry} of the journal cannot be read: {problem}")]
+pub struct LoadError {
+    pub entry: u64,
+    problem: String,
+}
+
+#[derive(Debug, Default)]
+pub struct Journal {
+    current: BTreeMap<TargetId, Current>,
+    bodies: BTreeMap<Digest, Arc<[u8]>>,
+    /// By the number of the first part.
+    stored: BTreeMap<u64, Stored>,
+    /// The entry that holds the newest copy.
+    homes: BTreeMap<Digest, u64>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Current {
+    assignment: Assignment,
+    before: Vec<Before>,
+    home: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    parts: u64,
+    bytes: usize,
+}
+
+impl Journal {
+    /// From all parts that there are. `inflate` is given bytes and how many they may become.
+    pub fn load(mut parts: Vec<Part>, inflate: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Self, LoadError> {
+        parts.sort_by_key(|part| part.number);
+        let mut journal = Self { last: parts.last().map_or(0, |part| part.number), ..Self::default() };
+        let mut entries: BTreeMap<u64, Vec<Part>> = BTreeMap::new();
+        for part in parts {
+            entries.entry(part.head.entry).or_default().push(part);
+        }
+        for (number, parts) in entries {
+            let expected = parts[0].head.parts;
+            // One that was never sealed, or that was half deleted: nothing of it counts, and it goes with the others.
+            if parts.len() as u64 != expected {
+                journal.stored.insert(number, Stored { parts: expected, bytes: 0 });
+                continue;
+            }
+            let bytes = parts.into_iter().flat_map(|part| part.bytes).collect::<Vec<_>>();
+            let read = |problem: &str| LoadError { entry: number, problem: problem.to_owned() };
+            let plain = inflate(&bytes).ok_or_else(|| read("it is damaged"))?;
+            let entry: Entry = serde_json::from_slice(&plain).map_err(|error| read(&error.to_string()))?;
+            journal.take_in(number, expected, &entry).map_err(|problem| read(&problem))?;
+        }
+        journal.drop_bodies(&BTreeSet::new());
+        Ok(journal)
+    }
+
+    fn take_in(&mut self, number: u64, parts: u64, entry: &Entry) -> Result<(), String> {
+        for (digest, body) in &entry.objects {
+            if Digest::of(body.as_bytes()) == *digest {
+                self.bodies.insert(*digest, body.as_bytes().into());
+            }
+        }
+        for record in &entry.records {
+            let assignment = record.assignment()?;
+            let current = Current { assignment, before: record.before.clone(), home: number };
+            self.current.insert(record.target, current);
+        }
+        self.note_stored(number, parts, entry);
+        Ok(())
+    }
+
+    /// What the agent holds, with all its bodies. What lacks one is left out: the hub is asked for it again, and what it
+    /// had before is known when it comes.
+    pub fn held(&self) -> Vec<Journalled> {
+        let whole =
+            |current: &&Current| objects_of(&current.assignment).all(|digest| self.bodies.contains_key(&digest));
+        self.current.values().filter(whole).map(|current| self.journalled(current)).collect()
+    }
+
+    /// A target as it stands.
+    pub fn find(&self, target: TargetId) -> Option<Journalled> {
+        self.current.get(&target).map(|current| self.journalled(current))
+    }
+
+    fn journalled(&self, current: &Current) -> Journalled {
+        let body = |digest| Some((digest, Arc::clone(self.bodies.get(&digest)?)));
+        let objects = objects_of(&current.assignment).filter_map(body).collect();
+        Journalled { assignment: current.assignment.clone(), before: current.before.clone(), objects }
+    }
+
+    /// These are gone from the cluster. Written down with the target's next assignment: until then a new process looks
+    /// for them once more.
+    pub fn forget(&mut self, target: TargetId, keys: &[ObjectKey]) {
+        if let Some(current) = self.current.get_mut(&target) {
+            let gone: BTreeSet<_> = keys.iter().map(ObjectKey::identity).collect();
+            current.before.retain(|before| !gone.contains(&before.key.identity()));
+        }
+    }
+
+    /// Takes in what was accepted, oldest first, and answers with what has to be written before it is acted on.
+    pub fn plan(&mut self, accepted: Vec<Accepted>) -> Entry {
+        let kept: BTreeSet<_> = self.current.values().flat_map(|current| objects_of(&current.assignment)).collect();
+        let mut changed = BTreeSet::new();
+        for Accepted { assignment, objects } in accepted {
+            changed.insert(assignment.target);
+            self.bodies.extend(objects.into_iter().map(|(digest, body)| (digest, body.into())));
+            let before = self.before(&assignment);
+            self.current.insert(assignment.target, Current { assignment, before, home: 0 });
+        }
+        // Another target may be about to name what the last message took out of use.
+        self.drop_bodies(&kept);
+        let stored: usize = self.stored.values().map(|stored| stored.bytes).sum();
+        let everything = self.entry(&self.current.keys().copied().collect(), |_| true);
+        let is_worth_it = stored > everything.bytes() + SLACK_BYTES || self.stored.len() >= ENTRIES_MAX;
+        if is_worth_it { everything } else { self.entry(&changed, |digest| !self.homes.contains_key(digest)) }
+    }
+
+    fn before(&self, next: &Assignment) -> Vec<Before> {
+        let Some(current) = self.current.get(&next.target) else { return Vec::new() };
+        let applied =
+            current.assignment.manifest.entries().iter().filter(|_| current.assignment.action == Action::Apply);
+        let had = applied.map(|entry| Before { key: entry.key.clone(), prunable: false });
+        let wanted: BTreeSet<_> = next.manifest.entries().iter().map(|entry| entry.key.identity()).collect();
+        let allowed: BTreeSet<_> = next.prunable.iter().map(ObjectKey::identity).collect();
+        let stays = |key: &ObjectKey| next.action == Action::Apply && wanted.contains(&key.identity());
+        had.chain(current.before.iter().cloned())
+            .filter(|before| !stays(&before.key))
+            .map(|before| Before { prunable: before.prunable || allowed.contains(&before.key.identity()), ..before })
+            .collect()
+    }
+
+    fn entry(&self, targets: &BTreeSet<TargetId>, is_new: impl Fn(&Digest) -> bool) -> Entry {
+        let of = targets.iter().filter_map(|target| self.current.get(target));
+        let records = of.clone().map(Record::of).collect();
+        let objects = of
+            .flat_map(|current| objects_of(&current.assignment))
+            .filter(is_new)
+            .filter_map(|digest| Some((digest, String::from_utf8(self.bodies.get(&digest)?.to_vec()).ok()?)));
+        Entry { records, objects: objects.collect() }
+    }
+
+    /// The numbers that the parts of the next entry have.
+    pub fn next_numbers(&self, parts: u64) -> std::ops::RangeInclusive<u64> {
+        self.last + 1..=self.last + parts
+    }
+
+    /// The newest part that there was before: while it stands, nobody has taken a later number and given it up again.
+    pub fn last(&self) -> Option<u64> {
+        (self.last > 0).then_some(self.last)
+    }
+
+    /// It is written, under these numbers.
+    pub fn note_written(&mut self, entry: &Entry, numbers: &std::ops::RangeInclusive<u64>) {
+        let first = *numbers.start();
+        for record in &entry.records {
+            if let Some(current) =
+                self.current.get_mut(&record.target).filter(|it| it.assignment.generation == record.generation)
+            {
+                current.home = first;
+            }
+        }
+        self.last = *numbers.end();
+        self.note_stored(first, numbers.end() - first + 1, entry);
+    }
+
+    fn note_stored(&mut self, number: u64, parts: u64, entry: &Entry) {
+        self.stored.insert(number, Stored { parts, bytes: entry.bytes() });
+        self.homes.extend(entry.objects.keys().map(|digest| (*digest, number)));
+    }
+
+    /// The parts, oldest first, that hold nothing current, and before which there is none that does. They are no longer
+    /// counted as stored.
+    pub fn take_dead(&mut self) -> Vec<u64> {
+        let objects = self.current.values().flat_map(|current| objects_of(&current.assignment));
+        let homes = objects.filter_map(|digest| self.homes.get(&digest).copied());
+        let oldest = self.current.values().map(|current| current.home).chain(homes).min().unwrap_or(self.last);
+        let living = self.stored.split_off(&oldest);
+        let dead = std::mem::replace(&mut self.stored, living);
+        self.homes.retain(|_, home| *home >= oldest);
+        dead.into_iter().flat_map(|(first, stored)| first..first + stored.parts).collect()
+    }
+
+    fn drop_bodies(&mut self, kept: &BTreeSet<Digest>) {
+        let current: BTreeSet<_> = self.current.values().flat_map(|current| objects_of(&current.assignment)).collect();
+        self.bodies.retain(|digest, _| current.contains(digest) || kept.contains(digest));
+    }
+}
+
+impl Entry {
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("writing strings into memory cannot fail")
+    }
+
+    fn bytes(&self) -> usize {
+        let records = self.records.iter().map(|record| record.manifest.len() + 100 * record.before.len() + 200);
+        records.chain(self.objects.values().map(String::len)).sum()
+    }
+}
+
+impl Record {
+    fn of(current: &Current) -> Self {
+        let Current { assignment, before, .. } = current;
+        Self {
+            target: assignment.target,
+            name: assignment.name.clone(),
+            generation: assignment.generation,
+            action: assignment.action.as_str().to_owned(),
+            digest: assignment.manifest.digest(),
+            manifest: String::from_utf8(assignment.manifest.encode()).expect("JSON is UTF-8"),
+            prunable: assignment.prunable.clone(),
+            prune: assignment.options.prune,
+            drift: assignment.options.drift,
+            before: before.clone(),
+        }
+    }
+
+    fn assignment(&self) -> Result<Assignment, String> {
+        Ok(Assignment {
+            target: self.target,
+            name: self.name.clone(),
+            generation: self.generation,
+            action: self.action.parse()?,
+            manifest: Manifest::decode(self.manifest.as_bytes(), self.digest).map_err(|error| error.to_string())?,
+            prunable: self.prunable.clone(),
+            options: SyncOptions { prune: self.prune, drift: self.drift },
+        })
+    }
+}
+
+/// The bodies that an assignment needs.
+fn objects_of(assignment: &Assignment) -> impl Iterator<Item = Digest> + '_ {
+    let entries = if assignment.action == Action::Apply { assignment.manifest.entries() } else { &[] };
+    entries.iter().map(|entry| entry.digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle;
+
+    /// `name@content`.
+    fn accepted(generation: i64, objects: &str) -> Accepted {
+        let split =
+            |text: &str| text.split_once('@').map(|(name, body)| (key(name), body.to_owned())).expect("a content");
+        let objects: Vec<_> = objects.split_whitespace().map(split).collect();
+        let entries =
+            objects.iter().map(|(key, body)| bundle::Entry { key: key.clone(), digest: Digest::of(body.as_bytes()) });
+        let assignment = Assignment {
+            target: TargetId::new(Uuid::from_u128(7)),
+            name: "shop".parse().expect("is a name"),
+            generation: Generation::new(generation),
+            action: Action::Apply,
+            manifest: Manifest::new(entries.collect()).expect("is a manifest"),
+            prunable: Vec::new(),
+            options: SyncOptions::default(),
+        };
+        let bodies = objects.into_iter().map(|(_, body)| (Digest::of(body.as_bytes()), body.into_bytes()));
+        Accepted { assignment, objects: bodies.collect() }
+    }
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey { api_version: "v1".to_owned(), kind: "ConfigMap".to_owned(), namespace: None, name: name.to_owned() }
+    }
+
+    #[derive(Default)]
+    struct Store(BTreeMap<u64, Part>);
+
+    impl Store {
+        fn write(&mut self, journal: &mut Journal, accepted: Vec<Accepted>) -> Entry {
+            let entry = journal.plan(accepted);
+            let numbers = journal.next_numbers(1);
+            let number = *numbers.start();
+            let head = Head { boot: Uuid::nil(), entry: number, parts: 1 };
+            self.0.insert(number, Part { number, head, bytes: entry.encode() });
+            journal.note_written(&entry, &numbers);
+            for dead in journal.take_dead() {
+                self.0.remove(&dead);
+            }
+            entry
+        }
+
+        fn load(&self) -> Journal {
+            Journal::load(self.0.values().cloned().collect(), |bytes| Some(bytes.to_vec())).expect("it can be read")
+        }
+    }
+
+    fn names(before: &[Before]) -> Vec<(&str, bool)> {
+        before.iter().map(|before| (before.key.name.as_str(), before.prunable)).collect()
+    }
+
+    #[test]
+    fn a_new_process_holds_what_the_last_one_accepted() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        store.write(&mut journal, vec![accepted(1, "a@1 b@1")]);
+        store.write(&mut journal, vec![accepted(2, "a@2")]);
+
+        let loaded = store.load();
+
+        assert_eq!(loaded.held(), journal.held());
+        assert_eq!(loaded.held()[0].objects.len(), 1);
+        assert_eq!(names(&loaded.held()[0].before), [("b", false)]);
+        assert_eq!(loaded.next_numbers(2), 3..=4);
+    }
+
+    #[test]
+    fn an_object_is_written_once() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        store.write(&mut journal, vec![accepted(1, "a@x b@y")]);
+
+        let second = store.write(&mut journal, vec![accepted(2, "a@x b@y c@z")]);
+
+        assert_eq!(second.objects.values().collect::<Vec<_>>(), ["z"]);
+        assert_eq!(store.load().held()[0].objects.len(), 3, "the first entry still holds two of them");
+    }
+
+    #[test]
+    fn what_no_plan_took_away_is_remembered_over_many_assignments() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        store.write(&mut journal, vec![accepted(1, "a@1 b@1 c@1")]);
+        let mut second = accepted(2, "a@1");
+        second.assignment.prunable = vec![key("b")];
+        store.write(&mut journal, vec![second]);
+        store.write(&mut journal, vec![accepted(3, "a@2 c@2")]);
+
+        assert_eq!(names(&store.load().held()[0].before), [("b", true)], "c is wanted again");
+        journal.forget(TargetId::new(Uuid::from_u128(7)), &[key("b")]);
+        store.write(&mut journal, vec![accepted(4, "c@2")]);
+        assert_eq!(names(&store.load().held()[0].before), [("a", false)]);
+    }
+
+    #[test]
+    fn entries_with_nothing_current_go_and_a_tombstone_needs_no_bodies() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        store.write(&mut journal, vec![accepted(1, "a@1")]);
+        let mut tombstone = accepted(2, "");
+        tombstone.assignment.action = Action::Delete;
+
+        store.write(&mut journal, vec![tombstone]);
+
+        assert_eq!(store.0.keys().collect::<Vec<_>>(), [&2]);
+        assert_eq!(names(&store.load().held()[0].before), [("a", false)]);
+    }
+
+    #[test]
+    fn when_most_is_dead_the_living_is_written_anew() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        let large = "x".repeat(SLACK_BYTES);
+        store.write(&mut journal, vec![accepted(1, &format!("a@small b@{large}"))]);
+        store.write(&mut journal, vec![accepted(2, "a@small")]);
+        assert_eq!(store.0.len(), 2, "the first still holds a");
+
+        store.write(&mut journal, vec![accepted(3, "a@small")]);
+
+        assert_eq!(store.0.keys().collect::<Vec<_>>(), [&3]);
+        assert_eq!(store.load().held(), journal.held());
+    }
+
+    #[test]
+    fn an_entry_that_was_not_sealed_does_not_count_and_its_numbers_are_not_used_again() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        store.write(&mut journal, vec![accepted(1, "a@1")]);
+        let head = Head { boot: Uuid::nil(), entry: 2, parts: 3 };
+        store.0.insert(2, Part { number: 2, head, bytes: b"half".to_vec() });
+
+        let loaded = store.load();
+
+        assert_eq!((loaded.held(), loaded.next_numbers(1)), (journal.held(), 3..=3));
+    }
+
+    #[test]
+    fn a_target_without_all_of_its_bodies_is_not_held_and_what_it_had_is_not_forgotten() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        store.write(&mut journal, vec![accepted(1, "a@1")]);
+        let mut second = accepted(2, "b@2");
+        second.objects.clear();
+        store.write(&mut journal, vec![second]);
+
+        let mut loaded = store.load();
+        assert_eq!(loaded.held(), []);
+        store.write(&mut loaded, vec![accepted(3, "c@3")]);
+
+        assert_eq!(names(&loaded.held()[0].before), [("b", false), ("a", false)]);
+    }
+}
