@@ -50,11 +50,16 @@ pub(super) async fn start_next(
     if let (Kind::ClusterChange, Some(row)) = (kind, &newest) {
         keep_newcomers(change, row, &mut moves).await?;
     }
-    if moves.is_empty() {
+    let stopped = newest.as_ref().filter(|row| is_live(row.state));
+    if moves.is_empty() && stopped.is_none() {
         return Ok(false);
     }
-    if let Some(stopped) = newest.as_ref().filter(|row| is_live(row.state)) {
+    if let Some(stopped) = stopped {
         supersede(change, target, stopped, now).await?;
+    }
+    if moves.is_empty() {
+        // The newest revision is what already runs everywhere: with the stopped one's end all is as it should be.
+        return Ok(true);
     }
     let strategy = strategy_for(target, kind);
     let trace_id = trace_id.map_or_else(clock::new_trace, ToOwned::to_owned);
