@@ -94,7 +94,9 @@ impl FetchError {
     pub(crate) fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Unreachable { .. } => "check the repo's URL, and that the hub may connect to that host",
-            Self::Untrusted { .. } => "give the repo the certificate of the authority that signs this server (`ca`)",
+            Self::Untrusted { .. } => {
+                "give the repo the certificate of the authority that signs this server: `caFile`, or `--ca-file`"
+            }
             Self::InvalidAuthority { .. } => "`ca` holds certificates in PEM, each from BEGIN to END CERTIFICATE",
             Self::TokenNeedsHttps { .. } => "use the repo's https URL, or remove its token",
             Self::Unauthorized { with_token: true, .. } => "store a new token; it needs the right to read this repo",
