@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -27,12 +28,13 @@ use uuid::Uuid;
 
 use crate::agent::{self, AgentPlace, Registered};
 use crate::api::{Api, Reply};
-use crate::controlplane::ApiServer;
+use crate::controlplane::{ApiServer, Durability};
 use crate::environment::programs_folder;
 use crate::git_server::{GitRepo, GitServer, GitServerOptions, WorkTree};
 use crate::hub::{self, HubOptions, Ports};
 use crate::kubectl::Kubectl;
-use crate::process::Child;
+use crate::postgres::Postgres;
+use crate::process::{Child, ProcessTable};
 use crate::stack::is_connected;
 use crate::{install_crypto, ports, postgres};
 
@@ -43,7 +45,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The repo of a scene, by this name in Git and in the hub.
 pub const REPO: &str = "apps";
 /// An agent that is gone is missed within seconds, and one on a busy machine is not.
-const PACE: [&str; 4] = ["--beat-ms=1000", "--deadline-ms=5000", "--offline-after-ms=5000", "--grace-ms=5000"];
+pub const PACE: [&str; 4] = ["--beat-ms=1000", "--deadline-ms=5000", "--offline-after-ms=5000", "--grace-ms=5000"];
+/// The same for tests in which agents go and are missed: a second or two, so that they wait for nothing else.
+pub const HASTE: [&str; 4] = ["--beat-ms=500", "--deadline-ms=1500", "--offline-after-ms=2000", "--grace-ms=0"];
 /// Whoever uses the third cluster reads; whoever stops a part of it writes.
 static THIRD: RwLock<()> = RwLock::const_new(());
 
@@ -123,6 +127,10 @@ impl Hub {
         self.process.kill9().await
     }
 
+    pub fn is_alive(&mut self) -> bool {
+        self.process.is_alive()
+    }
+
     /// Starts it again on its data and its ports, and waits until it serves.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill9().await?;
@@ -173,10 +181,30 @@ impl CliOutput {
     }
 }
 
+/// How a scene differs from most.
+#[derive(Debug, Clone)]
+pub struct SceneOptions {
+    /// Of the hub.
+    pub flags: Vec<&'static str>,
+    pub git: GitServerOptions,
+    /// With a Postgres server that no other test uses.
+    pub has_own_postgres: bool,
+}
+
+impl Default for SceneOptions {
+    fn default() -> Self {
+        Self { flags: PACE.to_vec(), git: GitServerOptions::default(), has_own_postgres: false }
+    }
+}
+
 /// One test's world.
 #[derive(Debug)]
 pub struct Scene {
     pub env: Env,
+    /// The hub's.
+    pub database: Url,
+    /// When the scene has its own.
+    pub postgres: Option<Postgres>,
     pub hub: Hub,
     pub api: Api,
     pub git: GitServer,
@@ -190,28 +218,42 @@ pub struct Scene {
     pub install_namespace: String,
     /// Part of every name that others could see.
     id: String,
-    folder: TempDir,
+    /// Its files; programs run there.
+    pub folder: TempDir,
     webhook_secret: Option<String>,
 }
 
 impl Scene {
     /// Runs a test in a scene with agents joined in these clusters, and takes the scene down, however the test ends.
     pub async fn run(clusters: &[usize], test: impl AsyncFnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        Self::run_with(clusters, SceneOptions::default(), test).await
+    }
+
+    /// The same, in another scene than most.
+    pub async fn run_with(
+        clusters: &[usize],
+        options: SceneOptions,
+        test: impl AsyncFnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         let _third = if clusters.contains(&3) { Some(THIRD.read().await) } else { None };
-        Self::run_held(clusters, test).await
+        Self::run_held(clusters, options, test).await
     }
 
     /// The same, on the third cluster and others, while no other test uses the third.
     pub async fn run_alone_on_third(clusters: &[usize], test: impl AsyncFnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let _third = THIRD.write().await;
-        Self::run_held(clusters, test).await
+        Self::run_held(clusters, SceneOptions::default(), test).await
     }
 
-    async fn run_held(clusters: &[usize], test: impl AsyncFnOnce(&mut Self) -> Result<()>) -> Result<()> {
+    async fn run_held(
+        clusters: &[usize],
+        options: SceneOptions,
+        test: impl AsyncFnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         install_crypto();
         let env = Env::from_environment();
         let id = Uuid::new_v4().simple().to_string()[..8].to_owned();
-        let ended = match Self::start(&env, &id, clusters).await {
+        let ended = match Self::start(&env, &id, clusters, options).await {
             Ok(mut scene) => {
                 let ended = AssertUnwindSafe(test(&mut scene)).catch_unwind().await;
                 if !matches!(ended, Ok(Ok(()))) {
@@ -226,26 +268,30 @@ impl Scene {
         ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    async fn start(env: &Env, id: &str, clusters: &[usize]) -> Result<Self> {
+    async fn start(env: &Env, id: &str, clusters: &[usize], given: SceneOptions) -> Result<Self> {
         for &cluster in clusters {
             env.kubeconfig(cluster)?;
         }
         let folder = tempfile::Builder::new().prefix(&format!("bw-{id}-")).tempdir()?;
-        let git = GitServer::start(folder.path().join("git"), GitServerOptions::default()).await?;
+        let git = GitServer::start(folder.path().join("git"), given.git).await?;
         let repo = git.create_repo(REPO).await?;
         let tree = git.work_tree(&repo, folder.path().join("tree")).await?;
-        let database = postgres::create_database(&env.database_url, &database_name(id)).await?;
+        let postgres = if given.has_own_postgres { Some(start_postgres(env, id, folder.path()).await?) } else { None };
+        let server = postgres.as_ref().map_or(&env.database_url, |postgres| &postgres.url);
+        let database = postgres::create_database(server, &database_name(id)).await?;
         let options = HubOptions {
             state: folder.path().to_owned(),
             programs: env.programs.clone(),
             data: folder.path().join("hub"),
-            database: Some(database),
+            database: Some(database.clone()),
             ports: Ports { api: ports::free()?, agents: ports::free()? },
-            flags: PACE.map(str::to_owned).to_vec(),
+            flags: given.flags.into_iter().map(str::to_owned).collect(),
         };
         let (hub, api) = Hub::start(&options).await?;
         let mut scene = Self {
             env: env.clone(),
+            database,
+            postgres,
             hub,
             api,
             git,
@@ -352,6 +398,11 @@ impl Scene {
         )
     }
 
+    /// Runs a statement in the hub's database, behind its back; answers how many rows it changed.
+    pub async fn sql(&self, statement: &str) -> Result<u64> {
+        postgres::run(&self.database, statement).await
+    }
+
     /// Lets the hub watch the scene's repo. Push something first: it waits until the hub has seen it.
     pub async fn add_repo(&mut self) -> Result<()> {
         // Hours between two looks: what is seen was told by a webhook.
@@ -361,7 +412,12 @@ impl Scene {
     /// The same, with a look every so many seconds.
     pub async fn add_repo_polled(&mut self, seconds: u32) -> Result<()> {
         let seconds = seconds.to_string();
-        let args = ["repo", "add", REPO, self.repo.url.as_str(), "--poll-seconds", &seconds, "-o", "json"];
+        self.add_repo_with(&["--poll-seconds", &seconds]).await
+    }
+
+    /// The same, with other flags of `bellwether repo add`.
+    pub async fn add_repo_with(&mut self, flags: &[&str]) -> Result<()> {
+        let args = [&["repo", "add", REPO, self.repo.url.as_str(), "-o", "json"], flags].concat();
         let created = self.cli(&args).await?.ended_with(0)?.json()?;
         let secret = created["webhookSecret"].as_str().with_context(|| format!("no webhook secret in {created}"))?;
         self.webhook_secret = Some(secret.to_owned());
@@ -457,6 +513,59 @@ impl Scene {
         .await
     }
 
+    /// The audit log that these filters leave, the earliest first.
+    pub async fn audit(&self, filters: &[&str]) -> Result<Vec<Value>> {
+        let args = [&["audit", "list", "--limit", "1000", "-o", "json"], filters].concat();
+        let listed = self.cli(&args).await?.ended_with(0)?.json()?;
+        let mut entries = listed["items"].as_array().cloned().context("no items")?;
+        entries.sort_by_key(|entry| entry["seq"].as_i64());
+        Ok(entries)
+    }
+
+    /// Waits until the audit log has this action, and answers the last such entry.
+    pub async fn wait_for_audit(&self, action: &str) -> Result<Value> {
+        eventually(PATIENCE, &format!("the audit log has {action}"), async || {
+            self.audit(&["--action", action]).await?.pop().context("it has not")
+        })
+        .await
+    }
+
+    /// A target's newest rollout, with its members.
+    pub async fn rollout(&self, target: &str) -> Result<Value> {
+        self.cli(&["rollout", "show", target, "-o", "json"]).await?.ended_with(0)?.json()
+    }
+
+    /// Waits until a target's newest rollout goes to this commit and has this in these places, such as
+    /// `("/waves/0/state", "soaking")`.
+    pub async fn wait_for_rollout(&self, target: &str, commit: &str, places: &[(&str, &str)]) -> Result<Value> {
+        eventually(PATIENCE, &format!("the rollout of {target} to {commit} has {places:?}"), async || {
+            let rollout = self.rollout(target).await?;
+            let is_so = |(place, word): &(&str, &str)| rollout.pointer(place).is_some_and(|found| found == word);
+            ensure!(rollout["toCommit"] == commit && places.iter().all(is_so), "{rollout:#}");
+            Ok(rollout)
+        })
+        .await
+    }
+
+    /// The time of all clusters: their etcd is one, and each write there has the next number.
+    pub async fn revision(&self, cluster: usize, kind: &str, name: &str) -> Result<u64> {
+        let path = "jsonpath={.metadata.resourceVersion}";
+        Ok(self.kubectl(cluster, &["get", kind, name, "-n", &self.namespace, "-o", path]).await?.trim().parse()?)
+    }
+
+    /// What an object is known by for as long as it is not deleted.
+    pub async fn uid(&self, cluster: usize, kind: &str, name: &str) -> Result<String> {
+        self.kubectl(cluster, &["get", kind, name, "-n", &self.namespace, "-o", "jsonpath={.metadata.uid}"]).await
+    }
+
+    /// What is written from now on is later than this.
+    pub async fn now(&self) -> Result<u64> {
+        let name = format!("now-{}", Uuid::new_v4().simple());
+        let path = "jsonpath={.metadata.resourceVersion}";
+        let args = ["create", "configmap", &name, "-n", &self.namespace, "-o", path];
+        Ok(self.kubectl(1, &args).await?.trim().parse()?)
+    }
+
     fn tell_logs(&self) {
         let agents = self.agents.iter().map(|(cluster, agent)| (format!("the agent of c{cluster}"), agent.log()));
         let hub = ("the hub".to_owned(), self.hub.log());
@@ -476,7 +585,18 @@ impl Scene {
             let _ = agent.kill9().await;
         }
         let _ = self.hub.kill9().await;
+        if let Some(postgres) = &self.postgres {
+            let _ = postgres.stop_immediately().await;
+        }
     }
+}
+
+/// In the run's process table, so that whoever ends the run ends it too.
+async fn start_postgres(env: &Env, id: &str, folder: &Path) -> Result<Postgres> {
+    // Root's Postgres runs as another user, who has to enter.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o711))?;
+    let table = ProcessTable::open(&env.state)?;
+    Postgres::start_named(&format!("postgres-{id}"), folder, &table, Durability::ForTests).await
 }
 
 fn kubectl_of(env: &Env, cluster: usize, cache: &Path) -> Result<Kubectl> {

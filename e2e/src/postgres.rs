@@ -40,17 +40,21 @@ pub struct Postgres {
 
 impl Postgres {
     pub async fn start(state: &Path, table: &ProcessTable, durability: Durability) -> Result<Self> {
-        let bin = find_programs()?;
-        let user = user()?;
-        let folder = make_folder(state, user)?;
+        Self::start_named("postgres", state, table, durability).await
+    }
+
+    /// The same, under another name in the table, beside others.
+    pub async fn start_named(name: &str, state: &Path, table: &ProcessTable, durability: Durability) -> Result<Self> {
+        let server = Server { name, state, bin: find_programs()?, user: user()? };
+        let folder = make_folder(state, server.user)?;
         let password = Uuid::new_v4().simple().to_string();
-        initialize(state, table, &bin, user, &password).await?;
+        server.initialize(table, &password).await?;
 
         let mut refusal = String::new();
         for _ in 0..ports::STARTS {
             let port = ports::free()?;
             let url = socket_url(&folder, port)?;
-            let process = table.start(&launch(state, &bin, user, durability, port))?;
+            let process = table.start(&server.launch(durability, port))?;
             let ready = async || is_reachable(&url).await.then_some(());
             match wait_until_ready(&process, START_DEADLINE, ready).await {
                 Ok(()) => {
@@ -95,14 +99,16 @@ pub async fn create_database(server: &Url, name: &str) -> Result<Url> {
 
 /// Drops a database, whoever is still connected to it.
 pub async fn drop_database(server: &Url, name: &str) -> Result<()> {
-    run(server, &format!("drop database if exists {} with (force)", quoted(name)?)).await
+    run(server, &format!("drop database if exists {} with (force)", quoted(name)?)).await.map(|_| ())
 }
 
-async fn run(server: &Url, statement: &str) -> Result<()> {
+/// Answers how many rows it changed.
+pub(crate) async fn run(server: &Url, statement: &str) -> Result<u64> {
     let mut connection = PgConnection::connect(server.as_str()).await?;
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.with_context(|| statement.to_owned())?;
+    let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await;
+    let rows = done.with_context(|| statement.to_owned())?.rows_affected();
     connection.close().await?;
-    Ok(())
+    Ok(rows)
 }
 
 fn quoted(name: &str) -> Result<String> {
@@ -157,51 +163,67 @@ fn make_folder(state: &Path, user: Option<User>) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// In the background as all else, so that whoever ends a half-made environment ends this too.
-async fn initialize(state: &Path, table: &ProcessTable, bin: &Path, user: Option<User>, password: &str) -> Result<()> {
-    let folder = state.join("postgres");
-    let password_file = folder.join("password");
-    write_private(&password_file, password)?;
-    if let Some(user) = user {
-        chown(&password_file, Some(user.uid), Some(user.gid))?;
-    }
-    let mut launch = Launch::new("initdb", bin.join("initdb"), Tier::Preparation, state)
-        .args([format!("--pgdata={}", folder.join("data").display()), format!("--pwfile={}", password_file.display())])
-        .args([format!("--username={SUPERUSER}")])
-        .args(["--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C"])
-        // The server syncs what it writes; before its first start nothing is worth it.
-        .args(["--no-sync", "--no-instructions"]);
-    launch.folder.clone_from(&folder);
-    launch.user = user;
-    table.run(&launch).await?;
-    fs::remove_file(&password_file)?;
-    Ok(())
+/// What it is started from.
+struct Server<'a> {
+    /// Of its process and its log.
+    name: &'a str,
+    state: &'a Path,
+    bin: PathBuf,
+    user: Option<User>,
 }
 
-fn launch(state: &Path, bin: &Path, user: Option<User>, durability: Durability, port: u16) -> Launch {
-    let folder = state.join("postgres");
-    let mut options = vec![
-        format!("port={port}"),
-        format!("unix_socket_directories={}", folder.display()),
-        "listen_addresses=127.0.0.1".to_owned(),
-        "unix_socket_permissions=0700".to_owned(),
-        // Eight tests at once, with a hub or two each, of some dozen connections.
-        "max_connections=300".to_owned(),
-        // Our queries are short, and the compiler would cost each connection 20 MB.
-        "jit=off".to_owned(),
-        // In its folder, which is removed: what stands in /dev/shm outlives a server that is killed.
-        "dynamic_shared_memory_type=mmap".to_owned(),
-        "timezone=UTC".to_owned(),
-    ];
-    if durability == Durability::ForTests {
-        options.extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"].map(str::to_owned));
+impl Server<'_> {
+    /// In the background as all else, so that whoever ends a half-made environment ends this too.
+    async fn initialize(&self, table: &ProcessTable, password: &str) -> Result<()> {
+        let Self { name, state, bin, user } = self;
+        let folder = state.join("postgres");
+        let password_file = folder.join("password");
+        write_private(&password_file, password)?;
+        if let Some(user) = user {
+            chown(&password_file, Some(user.uid), Some(user.gid))?;
+        }
+        let mut launch = Launch::new(&format!("{name}-initdb"), bin.join("initdb"), Tier::Preparation, state)
+            .args([
+                format!("--pgdata={}", folder.join("data").display()),
+                format!("--pwfile={}", password_file.display()),
+            ])
+            .args([format!("--username={SUPERUSER}")])
+            .args(["--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C"])
+            // The server syncs what it writes; before its first start nothing is worth it.
+            .args(["--no-sync", "--no-instructions"]);
+        launch.folder.clone_from(&folder);
+        launch.user = *user;
+        table.run(&launch).await?;
+        fs::remove_file(&password_file)?;
+        Ok(())
     }
-    let mut launch = Launch::new("postgres", bin.join("postgres"), Tier::Postgres, state)
-        .args(["-D".to_owned(), folder.join("data").display().to_string()])
-        .args(options.into_iter().flat_map(|option| ["-c".to_owned(), option]));
-    launch.folder = folder;
-    launch.user = user;
-    launch
+
+    fn launch(&self, durability: Durability, port: u16) -> Launch {
+        let Self { name, state, bin, user } = self;
+        let folder = state.join("postgres");
+        let mut options = vec![
+            format!("port={port}"),
+            format!("unix_socket_directories={}", folder.display()),
+            "listen_addresses=127.0.0.1".to_owned(),
+            "unix_socket_permissions=0700".to_owned(),
+            // Eight tests at once, with a hub or two each, of some dozen connections.
+            "max_connections=300".to_owned(),
+            // Our queries are short, and the compiler would cost each connection 20 MB.
+            "jit=off".to_owned(),
+            // In its folder, which is removed: what stands in /dev/shm outlives a server that is killed.
+            "dynamic_shared_memory_type=mmap".to_owned(),
+            "timezone=UTC".to_owned(),
+        ];
+        if durability == Durability::ForTests {
+            options.extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"].map(str::to_owned));
+        }
+        let mut launch = Launch::new(name, bin.join("postgres"), Tier::Postgres, state)
+            .args(["-D".to_owned(), folder.join("data").display().to_string()])
+            .args(options.into_iter().flat_map(|option| ["-c".to_owned(), option]));
+        launch.folder = folder;
+        launch.user = *user;
+        launch
+    }
 }
 
 fn socket_url(folder: &Path, port: u16) -> Result<Url> {
