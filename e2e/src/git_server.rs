@@ -21,6 +21,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -50,6 +51,20 @@ pub struct GitServerTls {
     pub key_pem: String,
     /// What a client has to trust.
     pub ca_pem: String,
+}
+
+impl GitServerTls {
+    /// For loopback, from an authority that signs nothing else.
+    pub fn issue() -> anyhow::Result<Self> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new([])?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_pem = params.self_signed(&key)?.pem();
+        let issuer = Issuer::new(params, key);
+        let key = KeyPair::generate()?;
+        let certificate_pem = CertificateParams::new(["127.0.0.1".to_owned()])?.signed_by(&key, &issuer)?.pem();
+        Ok(Self { certificate_pem, key_pem: key.serialize_pem(), ca_pem })
+    }
 }
 
 /// Serves while it lives.
@@ -486,7 +501,6 @@ fn plain(status: StatusCode, message: &str) -> Response<Outgoing> {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use tempfile::TempDir;
 
     use super::*;
@@ -495,18 +509,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let server = GitServer::start(folder.path().join("it's repos"), options).await.expect("it starts");
         (folder, server)
-    }
-
-    fn tls() -> GitServerTls {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new([]).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca_pem = params.self_signed(&key).expect("a certificate").pem();
-        let issuer = Issuer::new(params, key);
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
-        let certificate_pem = params.signed_by(&key, &issuer).expect("a certificate").pem();
-        GitServerTls { certificate_pem, key_pem: key.serialize_pem(), ca_pem }
     }
 
     #[tokio::test]
@@ -556,7 +558,11 @@ mod tests {
 
     #[tokio::test]
     async fn with_a_token_and_tls_only_who_knows_it_gets_in() {
-        let options = GitServerOptions { tls: Some(tls()), token: Some("secret".to_owned()), on_push: None };
+        let options = GitServerOptions {
+            tls: Some(GitServerTls::issue().expect("a certificate")),
+            token: Some("secret".to_owned()),
+            on_push: None,
+        };
         let (folder, server) = start(options).await;
         let repo = server.create_repo("shop").await.expect("a repo");
         let tree = server.work_tree(&repo, folder.path().join("ada")).await.expect("a clone");

@@ -7,6 +7,7 @@ mod applying;
 mod bad_input;
 mod crashes;
 mod joining;
+mod private_repos;
 mod rollouts;
 
 use anyhow::{Context as _, Result, ensure};
