@@ -8,6 +8,7 @@ pub mod agent;
 pub mod api;
 pub mod controlplane;
 pub mod environment;
+pub mod fake_agent;
 pub mod git_server;
 pub mod harness;
 pub mod hub;
