@@ -38,15 +38,7 @@ type Exports = BTreeMap<String, String>;
 pub async fn up(options: &Options) -> Result<()> {
     let progress = Progress::begin();
     let state = &options.state;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
-    if state.join("processes").exists() {
-        bail!("{} is in use; `bellwether-e2e-env down --state` ends it", state.display());
-    }
-    if nix::unistd::Uid::effective().is_root() {
-        // Postgres has a user of its own then, which passes through and sees nothing.
-        fs::set_permissions(state, fs::Permissions::from_mode(0o711))?;
-    }
-    let table = ProcessTable::open(state)?;
+    let table = make_state_folder(state)?;
     let mut exports = Exports::new();
     if options.hub {
         let clusters = start_clusters(options, &table, progress).await?;
@@ -66,13 +58,30 @@ pub async fn up(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Makes a state folder that nothing runs in yet.
+pub(crate) fn make_state_folder(state: &Path) -> Result<ProcessTable> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+    if state.join("processes").exists() {
+        bail!("{} is in use; `bellwether-e2e-env down --state` ends it", state.display());
+    }
+    if nix::unistd::Uid::effective().is_root() {
+        // Postgres has a user of its own then, which passes through and sees nothing.
+        fs::set_permissions(state, fs::Permissions::from_mode(0o711))?;
+    }
+    ProcessTable::open(state)
+}
+
 async fn start_postgres(options: &Options, table: &ProcessTable, progress: Progress) -> Result<Postgres> {
     let postgres = Postgres::start(&options.state, table, options.durability).await?;
     progress.say("Postgres is ready");
     Ok(postgres)
 }
 
-async fn start_clusters(options: &Options, table: &ProcessTable, progress: Progress) -> Result<Vec<Cluster>> {
+pub(crate) async fn start_clusters(
+    options: &Options,
+    table: &ProcessTable,
+    progress: Progress,
+) -> Result<Vec<Cluster>> {
     let programs = Programs::from_environment()?;
     let bin = options.state.join("bin");
     fs::create_dir(&bin)?;

@@ -653,7 +653,7 @@ pub async fn eventually<T>(patience: Duration, what: &str, mut look: impl AsyncF
 }
 
 /// Written out, so that the hub's is checked against another than itself.
-fn hmac_sha256(key: &[u8], message: &[u8]) -> Vec<u8> {
+pub(crate) fn hmac_sha256(key: &[u8], message: &[u8]) -> Vec<u8> {
     const BLOCK_BYTES: usize = 64;
     let mut block = if key.len() > BLOCK_BYTES { Sha256::digest(key).to_vec() } else { key.to_vec() };
     block.resize(BLOCK_BYTES, 0);

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod api;
 pub mod controlplane;
+pub mod demo;
 pub mod environment;
 pub mod fake_agent;
 pub mod git_server;
