@@ -177,8 +177,9 @@ fn objects(namespace: &str, value: &str) -> Vec<Value> {
 /// JSON is YAML. The namespace comes first and never changes.
 fn manifest(namespace: &str, value: &str) -> String {
     let namespace_object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-    let all = std::iter::once(namespace_object).chain(objects(namespace, value));
-    all.map(|object| format!("---\n{object}\n")).collect()
+    let all: Vec<String> =
+        std::iter::once(namespace_object).chain(objects(namespace, value)).map(|object| object.to_string()).collect();
+    all.join("\n---\n")
 }
 
 fn outcome(samples: &Samples) -> Result<Outcome> {

@@ -1,7 +1,8 @@
 //! What a run leaves for others to count again: what was done, and what each observer wrote about it.
 //!
 //! `run.json` says what was pushed and when windows were open, `figures.json` what the run claims; the rest are the
-//! observers' own files: `watch.stamps`, `refs.stamps`, `audit.json`, `api-audit/CLUSTER.log`.
+//! observers' own files: `watch.stamps`, `refs.stamps`, `audit.json`, `api-audit/CLUSTER.log`. The logs of the
+//! hub and the agents are there for people; nothing is counted from them.
 
 use std::fs;
 use std::path::Path;
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use super::figures::Figures;
 use super::ground::{Ground, cluster_name, stamps_file, timestamp};
+use crate::process::Tier;
 
 /// What was done.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -96,6 +98,10 @@ pub async fn write(folder: &Path, ground: &Ground, run: &Run, figures: &Figures)
     }
     copy(&stamps_file(&ground.state), "watch.stamps")?;
     copy(&ground.repo.folder.join("stamps"), "refs.stamps")?;
+    fs::create_dir_all(folder.join("logs"))?;
+    for process in ground.table.list()?.iter().filter(|process| process.launch.tier >= Tier::Hub) {
+        copy(&process.launch.log, &format!("logs/{}.log", process.launch.name))?;
+    }
     let entries = ground.audit("").await?;
     fs::write(folder.join("audit.json"), serde_json::to_vec_pretty(&entries)?)?;
     fs::write(folder.join("run.json"), serde_json::to_vec_pretty(run)?)?;

@@ -1,5 +1,7 @@
 //! What a run of the demo measured: the JSON object of its last line.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// What is null is not there yet, or could not be seen.
@@ -70,9 +72,9 @@ pub fn whole(milliseconds: f64) -> u64 {
 
 /// From one stamp to a later one; negative when it came before.
 pub fn ms_between(from_unix_ns: u128, to_unix_ns: u128) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "differences within a run are far below 2^53 ns")]
-    let difference = (to_unix_ns as i128 - from_unix_ns as i128) as f64;
-    difference / 1e6
+    let distance = Duration::from_nanos(u64::try_from(from_unix_ns.abs_diff(to_unix_ns)).unwrap_or(u64::MAX));
+    let sign = if to_unix_ns < from_unix_ns { -1.0 } else { 1.0 };
+    sign * distance.as_secs_f64() * 1e3
 }
 
 #[cfg(test)]

@@ -248,20 +248,12 @@ fn kubectl(state: &Path, cluster: &Cluster) -> Kubectl {
     }
 }
 
-/// When the API server had taken the last object of the install manifest, the agent's Deployment.
+/// When the API server had taken the last object of the install manifest, the agent's Deployment. It is the only one
+/// that is created by POST: what the agents apply, they patch.
 fn manifest_applied(cluster: &Cluster) -> Result<u128> {
     let log = fs::read_to_string(&cluster.audit_log)?;
-    for line in log.lines().filter(|line| line.contains("bellwether-agent")) {
-        let event: Value = serde_json::from_str(line)?;
-        let object = &event["objectRef"];
-        let is_agent = object["resource"] == "deployments" && object["name"] == "bellwether-agent";
-        if is_agent && event["verb"] == "create" && event["stage"] == "ResponseComplete" {
-            return timestamp(&event["stageTimestamp"]);
-        }
-    }
-    // Objects that are created have their name in the body, which this log leaves out.
-    let created = log.lines().filter(|line| line.contains(r#""verb":"create""#) && line.contains("/deployments?"));
-    let line = created.last().context("the API server's audit log has no creation of the agent's Deployment")?;
+    let is_it = |line: &&str| line.contains(r#""verb":"create""#) && line.contains("/deployments?");
+    let line = log.lines().find(is_it).context("the audit log has no creation of the agent's Deployment")?;
     timestamp(&serde_json::from_str::<Value>(line)?["stageTimestamp"])
 }
 

@@ -1,7 +1,7 @@
 //! The steps of the demo, each seen to hold or not.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,6 +16,7 @@ use super::ground::{AGENT_USER, Ground, PATIENCE, cluster_name, now_unix_ns, tim
 use super::sample::{self, NOTES, NOTES_TEXT, Nodes, PRUNED, PULSE, SHOP};
 use super::show::Show;
 use crate::controlplane;
+use crate::environment::programs_folder;
 use crate::git_server::Push;
 use crate::harness::eventually;
 
@@ -30,6 +31,16 @@ const PRUNE_IS_DUE: bool = false;
 const PROBE: Duration = Duration::from_secs(3);
 /// After a hub is back: whatever an agent asks its API server for because of that, it has asked by then.
 const SETTLE: Duration = Duration::from_secs(3);
+
+/// For people who stay.
+const TO_TRY: &str = "
+  bellwether status
+  bellwether rollout list
+  bellwether audit list --since 10m
+  git clone \"$GIT_URL\" apps      # edit shop/app.yaml, commit, push …
+  bellwether rollout watch shop   # … and see it cross the fleet
+  kubectl --kubeconfig \"$KUBECONFIG_1\" -n shop get all
+";
 
 /// A demo that goes on.
 #[derive(Debug)]
@@ -400,24 +411,18 @@ pub fn canary_passed(entries: &[Value], rollout: &str) -> Result<u128> {
 
 /// Where to look and what to try, for whoever stays.
 pub fn invitation(ground: &Ground) -> String {
-    let exports = [
-        ("BELLWETHER_URL", ground.api.url.to_string()),
-        ("BELLWETHER_TOKEN", ground.api.token.clone()),
-        ("BELLWETHER_CA", ground.api.ca.display().to_string()),
-        ("GIT_URL", ground.repo.url.clone()),
+    let mut exports = vec![
+        ("BELLWETHER_URL".to_owned(), ground.api.url.to_string()),
+        ("BELLWETHER_TOKEN".to_owned(), ground.api.token.clone()),
+        ("BELLWETHER_CA".to_owned(), ground.api.ca.display().to_string()),
+        ("GIT_URL".to_owned(), ground.repo.url.clone()),
     ];
-    let mut text = exports.iter().map(|(name, value)| format!("  export {name}='{value}'\n")).collect::<String>();
     for cluster in &ground.clusters {
-        text += &format!("  export KUBECONFIG_{}='{}'\n", cluster.number, cluster.kubeconfig.display());
+        exports.push((format!("KUBECONFIG_{}", cluster.number), cluster.kubeconfig.display().to_string()));
     }
-    let programs = std::env::current_exe().ok().and_then(|path| path.parent().map(PathBuf::from)).unwrap_or_default();
-    text += &format!("  export PATH='{}:{}':\"$PATH\"\n", ground.state.join("bin").display(), programs.display());
-    text + "
-  bellwether status
-  bellwether rollout list
-  bellwether audit list --since 10m
-  git clone \"$GIT_URL\" apps      # edit shop/app.yaml, commit, push …
-  bellwether rollout watch shop   # … and see it cross the fleet
-  kubectl --kubeconfig \"$KUBECONFIG_1\" -n shop get all
-"
+    let mut lines: Vec<String> = exports.iter().map(|(name, value)| format!("  export {name}='{value}'")).collect();
+    let programs = programs_folder().unwrap_or_default();
+    lines.push(format!("  export PATH='{}:{}':\"$PATH\"", ground.state.join("bin").display(), programs.display()));
+    lines.push(TO_TRY.to_owned());
+    lines.join("\n")
 }
