@@ -10,6 +10,9 @@ use crate::Digest;
 /// The largest object that travels, as canonical JSON: etcd refuses a request over 1.5 MiB.
 pub const OBJECT_BYTES_MAX: usize = 1_536 * 1024;
 
+/// The field manager that agents apply as.
+pub const MANAGER: &str = "bellwether";
+
 /// Which target of this installation owns the object: the target's id, without dashes.
 pub const TARGET_LABEL: &str = "bellwether.dev/target";
 /// `installation/project/target`, for people and for telling another installation's objects from ours.

@@ -30,7 +30,7 @@ use request::Requests;
 pub(crate) use secret::{Bytes, Secret};
 
 /// Our name among the managers of an object's fields.
-pub(crate) const FIELD_MANAGER: &str = "bellwether";
+pub(crate) const FIELD_MANAGER: &str = bellwether_core::object::MANAGER;
 
 /// Cheap to clone: every clone is the same connection pool and the same discovery.
 #[derive(Clone)]

@@ -121,7 +121,10 @@ fn reduce(kind: &Kind, mut object: DynamicObject, gone: bool) -> Option<Sighting
     if gone {
         return Some(Sighting { target, uid, version, seen: Seen::Gone });
     }
-    metadata.managed_fields = None;
+    // Who wrote when is read; what they own is the larger part of an object, and is not.
+    for entry in metadata.managed_fields.iter_mut().flatten() {
+        entry.fields_v1 = None;
+    }
     let mut object = serde_json::to_value(object).ok()?;
     // The items of a list do not repeat them.
     object["apiVersion"] = Value::String(kind.api_version.clone());

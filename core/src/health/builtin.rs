@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Health;
 use super::fields::{Condition, Unreadable, conditions, field, integer, number, text};
+use crate::object::MANAGER;
 
 /// The scheduler gets this long to place a pod before it counts as unschedulable.
 const SCHEDULE_WINDOW: SignedDuration = SignedDuration::from_secs(15);
@@ -84,6 +85,9 @@ fn deployment(object: &Value) -> Result<Health, Unreadable> {
     let conditions = conditions(object)?;
     let progress = || conditions.iter().filter(|condition| condition.kind == "Progressing");
     if let Some(late) = progress().find(|condition| condition.reason == "ProgressDeadlineExceeded") {
+        if is_of_before(late, object) {
+            return Ok(Health::progressing("the controller has not judged the last change yet"));
+        }
         return Ok(Health::failed(explained("progress deadline exceeded", late)));
     }
     let wanted = number(object, &["spec", "replicas"], 1);
@@ -107,6 +111,15 @@ fn deployment(object: &Value) -> Result<Health, Unreadable> {
         return Ok(Health::progressing("the Deployment is not available"));
     }
     Ok(Health::healthy(format!("Replicas: {replicas}")))
+}
+
+/// The deployment controller moves `observedGeneration` before it takes back a failure of the generation before. What it
+/// said no later than our last change is not about that change. Times have seconds, and no deadline is under one.
+fn is_of_before(condition: &Condition, object: &Value) -> bool {
+    let entries = field(object, &["metadata", "managedFields"]).and_then(Value::as_array);
+    let ours = entries.into_iter().flatten().find(|entry| entry["manager"] == MANAGER && entry["operation"] == "Apply");
+    let changed_at = ours.and_then(|entry| entry["time"].as_str()).unwrap_or_default();
+    !condition.updated_at.is_empty() && condition.updated_at <= changed_at
 }
 
 fn explained(what: &str, condition: &Condition) -> String {

@@ -21,6 +21,8 @@ pub(super) struct Condition<'a> {
     pub(super) status: &'a str,
     pub(super) reason: &'a str,
     pub(super) message: &'a str,
+    /// Empty for conditions that do not say; RFC 3339 in UTC, so that times compare as texts.
+    pub(super) updated_at: &'a str,
 }
 
 pub(super) fn field<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
@@ -55,5 +57,11 @@ fn condition(value: &Value) -> Result<Condition<'_>, Unreadable> {
     if !value.is_object() {
         return Err(Unreadable::Conditions);
     }
-    Ok(Condition { kind: part("type")?, status: part("status")?, reason: part("reason")?, message: part("message")? })
+    Ok(Condition {
+        kind: part("type")?,
+        status: part("status")?,
+        reason: part("reason")?,
+        message: part("message")?,
+        updated_at: part("lastUpdateTime")?,
+    })
 }

@@ -441,3 +441,22 @@ fn nonsense_is_never_a_panic() {
         assess(&nonsense);
     }
 }
+
+#[test]
+fn a_failure_from_before_our_last_change_is_no_failure_of_it() {
+    let mut late = condition("Progressing", "False", "ProgressDeadlineExceeded");
+    late["lastUpdateTime"] = json!("2026-01-01T00:00:10Z");
+    let applied_at = |time: &str| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "web", "generation": 2, "managedFields": [
+                {"manager": "bellwether", "operation": "Apply", "time": time},
+            ]},
+            "spec": {"replicas": 1, "progressDeadlineSeconds": 5},
+            "status": {"observedGeneration": 2, "conditions": [late]},
+        })
+    };
+
+    assert_eq!(assess(&applied_at("2026-01-01T00:00:10Z")).verdict, Verdict::Progressing);
+    assert_eq!(assess(&applied_at("2026-01-01T00:00:05Z")).verdict, Verdict::Failed);
+}

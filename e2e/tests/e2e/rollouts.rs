@@ -197,7 +197,6 @@ async fn a_bad_change_stops_at_the_canary() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "a Deployment's condition about the bad change stands for a moment after the good one, and counts against it"]
 async fn a_good_change_takes_the_place_of_a_bad_one() -> Result<()> {
     Scene::run(&ALL, async |scene| {
         install(scene, CANARY_FIRST, &[("shop/web.yaml", &web())]).await?;
@@ -242,7 +241,6 @@ async fn a_bad_change_is_rolled_back_at_the_canary() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "a Deployment's condition about the bad change stands for a moment after the return, and counts against it"]
 async fn a_cluster_that_was_returned_counts_as_rolled_back() -> Result<()> {
     Scene::run(&ALL, async |scene| {
         let strategy = format!("{CANARY_FIRST}    onFailure: rollback\n");
