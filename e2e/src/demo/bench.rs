@@ -197,7 +197,9 @@ fn outcome(samples: &Samples) -> Result<Outcome> {
     ];
     let rows = rows.map(|(what, ms)| format!("{what:44} {:>8.1} {:>8.1}\n", ms.p50, ms.p99));
     let table = format!("{:44} {:>8} {:>8}\n{}", "ms", "p50", "p99", rows.concat());
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     let conditions = json!({
+        "build": build,
         "clusters": 1, "objects": 5, "pushes": PUSHES, "waves": 1, "soak_s": 0, "trigger": "webhook", "fsync": true,
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "controller_manager_qps": 1000, "concurrent_deployment_syncs": 50, "percentiles": "nearest rank",
