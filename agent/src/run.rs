@@ -211,11 +211,11 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         link::serve(link, link_stop).await;
         Ok(())
     });
-    let ports = journal::Ports { accepted, journalled: journalled_sender, forgotten };
-    let scribe = journal::serve(ready.store, ready.journal, ports, stop.clone());
+    let to_scribe = journal::Ports { accepted, journalled: journalled_sender, forgotten };
+    let scribe = journal::serve(ready.store, ready.journal, to_scribe, stop.clone());
     parts.spawn(async { Ok(scribe.await?) });
-    let ports = Ports { journalled, forgotten: forgotten_sender, reports };
-    let reconciler = reconcile::serve(ready.cluster, clock, held, ports, stop.clone());
+    let to_reconciler = Ports { journalled, forgotten: forgotten_sender, reports };
+    let reconciler = reconcile::serve(ready.cluster, clock, held, to_reconciler, stop.clone());
     parts.spawn(async { Ok(reconciler.await?) });
     let mut first = Ok(());
     while let Some(ended) = parts.join_next().await {

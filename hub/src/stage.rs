@@ -70,7 +70,7 @@ pub(crate) async fn run_quick<Q: Quick>(hub: Arc<Hub>, stage: Q, stop: Cancellat
     while !stop.is_cancelled() {
         let pause = match look_once(&hub, &stage, &mut failing).await {
             Ok(true) => continue,
-            Ok(false) => until_next(&hub, Q::STAGE).await,
+            Ok(false) => until_next(&hub, Q::STAGE, &BTreeSet::new()).await,
             Err(error) => {
                 log_failure(Q::STAGE, &error);
                 AFTER_FAILURE
@@ -107,7 +107,7 @@ pub(crate) async fn run_slow<S: Slow>(hub: Arc<Hub>, stage: S, stop: Cancellatio
     while !stop.is_cancelled() {
         let free = S::AT_ONCE - looks.len();
         let pause = match start_looks(&hub, &stage, &mut looks, &mut busy, free).await {
-            Ok(()) => until_next(&hub, S::STAGE).await,
+            Ok(()) => until_next(&hub, S::STAGE, &busy).await,
             Err(error) => {
                 log_failure(S::STAGE, &error);
                 AFTER_FAILURE
@@ -149,11 +149,12 @@ async fn start_looks<S: Slow>(
     Ok(())
 }
 
-/// How long nothing is due for, at most the fallback.
-async fn until_next(hub: &Hub, stage: Stage) -> Duration {
+/// How long nothing is due for, besides what is being worked on; at most the fallback.
+async fn until_next(hub: &Hub, stage: Stage, busy: &BTreeSet<Uuid>) -> Duration {
+    let busy: Vec<_> = busy.iter().copied().collect();
     let next = async {
         let mut db = hub.pool.acquire().await?;
-        store::work::find_next(&mut db, stage).await
+        store::work::find_next(&mut db, stage, &busy).await
     };
     let Ok(Some(due_at)) = next.await else { return FALLBACK };
     let left = Duration::try_from(due_at.duration_since(clock::now())).unwrap_or(Duration::ZERO);

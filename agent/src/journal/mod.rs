@@ -139,7 +139,7 @@ impl Scribe {
         let accepted = std::mem::take(&mut self.waiting);
         let targets = accepted.iter().map(|accepted| accepted.assignment.target).collect();
         let entry = self.journal.plan(accepted);
-        let parts = self.store.split(&entry);
+        let parts = Store::split(&entry);
         let numbers = self.journal.next_numbers(parts.len() as u64);
         self.writes.spawn(self.store.clone().write(parts, *numbers.start(), self.journal.last()));
         self.writing = Some(Writing { entry, numbers, targets });

@@ -53,7 +53,7 @@ impl Store {
     }
 
     /// What the Secrets of an entry hold.
-    pub(super) fn split(&self, entry: &Entry) -> Vec<Vec<u8>> {
+    pub(super) fn split(entry: &Entry) -> Vec<Vec<u8>> {
         zip::deflate(&entry.encode()).chunks(PART_BYTES_MAX).map(<[u8]>::to_vec).collect()
     }
 

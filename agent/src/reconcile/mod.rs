@@ -107,7 +107,9 @@ pub(crate) async fn serve(
     let Ports { mut journalled, forgotten, reports } = ports;
     let (sightings, mut seen) = mpsc::channel(SIGHTINGS_MAX);
     let mut reconciler = Reconciler::new(cluster, clock, sightings, forgotten);
-    held.into_iter().for_each(|journalled| reconciler.accept(journalled));
+    for held in held {
+        reconciler.accept(held);
+    }
     loop {
         reconciler.go_on();
         let wake = reconciler.next_wake();

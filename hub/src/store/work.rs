@@ -85,10 +85,19 @@ pub(crate) async fn list_due(
     Ok(rows.into_iter().map(|row| Due { key: row.key, newest: row.newest, trace_id: row.trace_id }).collect())
 }
 
-/// When the next timer of a stage is due.
-pub(crate) async fn find_next(db: &mut Connection, stage: Stage) -> Result<Option<Timestamp>, StoreError> {
-    let next =
-        sqlx::query_scalar!("select min(due_at) from work where stage = $1", stage.as_str()).fetch_one(db).await?;
+/// When the next row of a stage is due, besides those of some subjects.
+pub(crate) async fn find_next(
+    db: &mut Connection,
+    stage: Stage,
+    besides: &[Uuid],
+) -> Result<Option<Timestamp>, StoreError> {
+    let next = sqlx::query_scalar!(
+        "select min(due_at) from work where stage = $1 and key <> all($2)",
+        stage.as_str(),
+        besides,
+    )
+    .fetch_one(db)
+    .await?;
     Ok(next.map(from_sql))
 }
 
