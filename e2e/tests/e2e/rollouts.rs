@@ -241,6 +241,33 @@ async fn a_bad_change_is_rolled_back_at_the_canary() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_commit_elsewhere_does_not_try_a_failed_change_again() -> Result<()> {
+    Scene::run(&ALL, async |scene| {
+        let strategy = format!("{CANARY_FIRST}    onFailure: rollback\n");
+        install(scene, &strategy, &[("shop/web.yaml", &web())]).await?;
+        let bad = scene.push(&[("shop/web.yaml", &web_on("nowhere", 5))]).await?;
+        scene.wait_for_rollout("shop", &bad, &[("/state", "failed")]).await?;
+
+        let elsewhere = scene.push(&[("elsewhere/note.yaml", "a: 1\n")]).await?;
+        eventually(PATIENCE, "the commit elsewhere is seen", async || {
+            let target = scene.cli(&["target", "show", "shop", "-o", "json"]).await?.json()?;
+            ensure!(target["status"]["commit"] == elsewhere.as_str(), "{target:#}");
+            Ok(())
+        })
+        .await?;
+        let good = scene.push(&[("shop/web.yaml", &web_with("", "      terminationGracePeriodSeconds: 5\n"))]).await?;
+        scene.wait_for_rollout("shop", &good, &[("/state", "done")]).await?;
+
+        let rollouts = scene.cli(&["rollout", "list", "shop", "-o", "json"]).await?.ended_with(0)?.json()?;
+        let rollouts = rollouts["items"].as_array().context("is a list")?;
+        let commits: Vec<_> = rollouts.iter().filter_map(|rollout| rollout["toCommit"].as_str()).take(2).collect();
+        assert_eq!(commits, [good.as_str(), bad.as_str()], "none of {elsewhere}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_cluster_that_was_returned_counts_as_rolled_back() -> Result<()> {
     Scene::run(&ALL, async |scene| {
         let strategy = format!("{CANARY_FIRST}    onFailure: rollback\n");

@@ -35,7 +35,11 @@ pub(super) async fn start_next(
     let state = store::targets::find_state(change, target.id).await?;
     let Some(render) = store::renders::find_newest(change, target.id).await? else { return Ok(false) };
     let newest = store::rollouts::find_newest(change, target.id).await?;
-    if state.held || !may_follow(newest.as_ref(), &render) {
+    let is_known = match &newest {
+        Some(row) => gives_the_same(change, row, &render).await?,
+        None => false,
+    };
+    if state.held || !may_follow(newest.as_ref(), is_known) {
         return Ok(false);
     }
     let candidates = selected(change, target, now).await?;
@@ -46,7 +50,7 @@ pub(super) async fn start_next(
         change.tell(Stage::Bundle, &[target.id.as_uuid()], now, trace_id).await?;
         return Ok(false);
     };
-    let kind = kind_of(newest.as_ref(), &render);
+    let kind = if is_known { Kind::ClusterChange } else { Kind::Revision };
     if let (Kind::ClusterChange, Some(row)) = (kind, &newest) {
         keep_newcomers(change, row, &mut moves).await?;
     }
@@ -70,21 +74,25 @@ pub(super) async fn start_next(
 
 /// A rollout that rolls is not disturbed: the newest revision waits. One that is paused has stopped for a reason that a
 /// newer revision may mend. What failed or was cancelled is not tried again by itself.
-fn may_follow(newest: Option<&Row>, render: &Render) -> bool {
+fn may_follow(newest: Option<&Row>, is_known: bool) -> bool {
     let Some(row) = newest else { return true };
-    let is_same = row.render == render.id;
     match row.state {
         RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack => false,
-        RolloutState::Paused | RolloutState::Failed | RolloutState::Cancelled | RolloutState::Superseded => !is_same,
+        RolloutState::Paused | RolloutState::Failed | RolloutState::Cancelled | RolloutState::Superseded => !is_known,
         RolloutState::Done => true,
     }
 }
 
-fn kind_of(newest: Option<&Row>, render: &Render) -> Kind {
-    match newest {
-        Some(row) if row.render == render.id => Kind::ClusterChange,
-        _ => Kind::Revision,
+/// Whether a render gives what a rollout moved to: a commit elsewhere in the repo changes nothing here, and must not try
+/// again what has failed. A changed spec may.
+async fn gives_the_same(change: &mut Change<'_>, row: &Row, render: &Render) -> Result<bool, StoreError> {
+    if row.render == render.id {
+        return Ok(true);
     }
+    let Some(moved_to) = store::renders::find(change, row.render).await? else { return Ok(false) };
+    Ok(moved_to.target_version == render.target_version
+        && moved_to.variables == render.variables
+        && moved_to.variants == render.variants)
 }
 
 /// Of clusters that differ from a revision that has rolled: those that its rollout does not know, or knew with other
