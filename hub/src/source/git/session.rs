@@ -111,8 +111,17 @@ impl<'a, T: Transport> Session<'a, T> {
     }
 }
 
+/// Whether a request for one commit was refused because the server does not have it.
+///
+/// A process at the other end of a pipe (`file://`) may be gone before it has read all of the request. What it said is
+/// lost then, and refusing is all that it can have done.
 pub(super) fn is_not_our_ref(error: &FetchError) -> bool {
-    matches!(error, FetchError::Refused { message } if message.contains(NOT_OUR_REF))
+    match error {
+        FetchError::Refused { message } => message.contains(NOT_OUR_REF),
+        FetchError::Protocol { source } => find_cause::<std::io::Error>(source.as_ref())
+            .is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe),
+        _ => false,
+    }
 }
 
 fn agent() -> command::Feature {
