@@ -12,7 +12,7 @@ use bellwether_e2e::harness::{HASTE, PATIENCE, Scene, SceneOptions, eventually};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::{config_map, expect_steps};
+use crate::{UNDISTURBED, config_map, expect_steps};
 
 const ALL: [usize; 3] = [1, 2, 3];
 const CANARY_FIRST: &str = "  rollout:
@@ -20,16 +20,6 @@ const CANARY_FIRST: &str = "  rollout:
     - {name: canary, clusters: {matchLabels: {ring: canary}}}
     - {name: others}
 ";
-/// Of a rollout over these two waves that nothing stops.
-const STEPS: [&str; 7] = [
-    "planned",
-    "started",
-    "wave.opened canary",
-    "wave.passed canary",
-    "wave.opened others",
-    "wave.passed others",
-    "done",
-];
 /// More than an agent applies between two looks of kubectl.
 const MANY: usize = 1000;
 
@@ -70,7 +60,7 @@ async fn expect_it_went_on(scene: &Scene, commit: &str, rollout: &Value) -> Resu
     for member in 0..ALL.len() {
         assert_eq!(ended["members"][member]["generation"], rollout["members"][member]["generation"]);
     }
-    expect_steps(scene, rollout, &STEPS).await?;
+    expect_steps(scene, rollout, &UNDISTURBED).await?;
     let path = "jsonpath={.metadata.generation}";
     for cluster in ALL {
         let args = ["get", "deployment", "web", "-n", &scene.namespace, "-o", path];

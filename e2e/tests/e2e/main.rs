@@ -20,6 +20,17 @@ fn config_map(name: &str, key: &str, value: &str) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{{key}: {value:?}}}\n")
 }
 
+/// Of a rollout over the waves `canary` and `others` that nothing stops.
+const UNDISTURBED: [&str; 7] = [
+    "planned",
+    "started",
+    "wave.opened canary",
+    "wave.passed canary",
+    "wave.opened others",
+    "wave.passed others",
+    "done",
+];
+
 /// Waits until the audit log has exactly this of a rollout, in this order. What people asked is left out.
 async fn expect_steps(scene: &Scene, rollout: &Value, expected: &[&str]) -> Result<()> {
     let id = rollout["id"].as_str().context("a rollout has an id")?;
