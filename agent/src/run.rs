@@ -18,8 +18,8 @@ use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterError, ConnectError};
 use crate::config::{self, Config};
 use crate::identity::{self, Identity, IdentityError, Join, Start};
-use crate::journal::{self, FORGOTTEN_MAX, JournalError, Store};
-use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, RECONNECT, REPORTS_MAX};
+use crate::journal::{self, JournalError, LESSONS_MAX, Store};
+use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, RECONNECT, TOLD_MAX};
 use crate::reconcile::{self, Ports, ReconcileError};
 
 /// Between tries to reach the API server at the start. It is often a pod's neighbour that starts at the same time.
@@ -191,8 +191,8 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let clock = Clock::start();
     let (accepted_sender, accepted) = mpsc::channel(ACCEPTED_MAX);
     let (journalled_sender, journalled) = mpsc::channel(ACCEPTED_MAX);
-    let (forgotten_sender, forgotten) = mpsc::channel(FORGOTTEN_MAX);
-    let (reports, report_receiver) = mpsc::channel(REPORTS_MAX);
+    let (lesson_sender, lessons) = mpsc::channel(LESSONS_MAX);
+    let (told_sender, told) = mpsc::channel(TOLD_MAX);
     let held = ready.journal.held();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let session = AgentSession::new(ready.boot, version, ready.facts, zip::inflate, clock.now())
@@ -203,7 +203,7 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         session,
         clock,
         accepted: accepted_sender,
-        reports: report_receiver,
+        told,
     };
     let mut parts: JoinSet<Result<(), Cause>> = JoinSet::new();
     let link_stop = stop.clone();
@@ -211,10 +211,10 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         link::serve(link, link_stop).await;
         Ok(())
     });
-    let to_scribe = journal::Ports { accepted, journalled: journalled_sender, forgotten };
+    let to_scribe = journal::Ports { accepted, journalled: journalled_sender, lessons };
     let scribe = journal::serve(ready.store, ready.journal, to_scribe, stop.clone());
     parts.spawn(async { Ok(scribe.await?) });
-    let to_reconciler = Ports { journalled, forgotten: forgotten_sender, reports };
+    let to_reconciler = Ports { journalled, lessons: lesson_sender, told: told_sender };
     let reconciler = reconcile::serve(ready.cluster, clock, held, to_reconciler, stop.clone());
     parts.spawn(async { Ok(reconciler.await?) });
     let mut first = Ok(());

@@ -58,7 +58,7 @@ pub enum Response {
     Corrected,
     /// Left as it is: the target only warns.
     Warned,
-    /// The correction did not succeed, or somebody undoes it again and again.
+    /// The correction did not succeed.
     Failed,
 }
 
@@ -171,18 +171,98 @@ impl Fingerprint {
     }
 }
 
-/// Whoever changed the object last, besides us: manager and operation.
-pub fn last_other_manager(metadata: &Value, manager: &str) -> Option<(String, String)> {
+/// Who changed the object, as far as its `managedFields` tell: whoever besides us owns one of the changed fields now, or
+/// else whoever wrote last. Manager and operation.
+pub fn culprit(metadata: &Value, manager: &str, changed: &[String]) -> Option<(String, String)> {
     let entries = metadata.get("managedFields")?.as_array()?;
-    entries
-        .iter()
-        .filter(|entry| entry["manager"] != manager && entry.get("subresource").is_none_or(|of| of == ""))
-        .max_by_key(|entry| entry["time"].as_str().unwrap_or_default().to_owned())
-        .map(|entry| {
-            let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
-            (text("manager"), text("operation"))
-        })
+    // What is written through `scale` is the object's own; what is written through `status` never is.
+    let others = entries.iter().filter(|entry| entry["manager"] != manager && entry["subresource"] != "status");
+    let took_a_field = |entry: &Value| changed.iter().any(|path| owns(&entry["fieldsV1"], path));
+    let newest = others.max_by_key(|entry| (took_a_field(entry), entry["time"].as_str().unwrap_or_default()))?;
+    let text = |name: &str| newest[name].as_str().unwrap_or_default().to_owned();
+    Some((text("manager"), text("operation")))
 }
+
+/// Whether a path, as [`differing_paths`] writes it, is among the fields of an entry.
+fn owns(fields: &Value, path: &str) -> bool {
+    let Some(rest) = path.strip_prefix('.') else { return path.is_empty() };
+    let mut fields = fields.as_object().into_iter().flatten();
+    fields.any(|(key, below)| {
+        key.strip_prefix("f:").and_then(|name| rest.strip_prefix(name)).is_some_and(|rest| owns(below, rest))
+    })
+}
+
+/// Whether an object says something at a path as the API server writes it in a conflict:
+/// `.spec.ports[port=80,protocol="TCP"].name`.
+///
+/// A key of a list's item that the object leaves out has some default, so it fits.
+pub fn says(object: &Value, path: &str) -> bool {
+    match object {
+        _ if path.is_empty() => true,
+        Value::Object(fields) => path.strip_prefix('.').is_some_and(|rest| {
+            // A key may hold dots itself.
+            fields.iter().any(|(key, value)| rest.strip_prefix(key.as_str()).is_some_and(|rest| says(value, rest)))
+        }),
+        Value::Array(items) => split_selector(path).is_some_and(|(selector, rest)| {
+            let mut items = items.iter().enumerate();
+            items.any(|(index, item)| is_selected(item, index, selector) && says(item, rest))
+        }),
+        _ => false,
+    }
+}
+
+/// `[a="b"].c` → `a="b"`, `.c`.
+fn split_selector(path: &str) -> Option<(&str, &str)> {
+    let inner = path.strip_prefix('[')?;
+    let end = find_unquoted(inner, ']')?;
+    Some((&inner[..end], &inner[end + 1..]))
+}
+
+fn is_selected(item: &Value, index: usize, selector: &str) -> bool {
+    let (first, rest) = match find_unquoted(selector, ',') {
+        Some(comma) => (&selector[..comma], Some(&selector[comma + 1..])),
+        None => (selector, None),
+    };
+    let fits = match first.split_once('=') {
+        None => first.parse() == Ok(index),
+        Some(("", value)) => is_value(item, value),
+        Some((key, value)) => item.get(key).is_none_or(|of| is_value(of, value)),
+    };
+    fits && rest.is_none_or(|rest| is_selected(item, index, rest))
+}
+
+fn is_value(item: &Value, written: &str) -> bool {
+    serde_json::from_str::<Value>(written).is_ok_and(|value| value == *item)
+}
+
+fn find_unquoted(text: &str, wanted: char) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.char_indices().find_map(|(at, character)| {
+        let is_found = !quoted && character == wanted;
+        quoted ^= character == '"' && !escaped;
+        escaped = character == '\\' && !escaped;
+        is_found.then_some(at)
+    })
+}
+
+/// Paths whose values a correction changes: those of `after` that `found` does not have, but for what the API server
+/// writes itself; at most [`FIELDS_MAX`].
+pub fn corrected_paths(found: &Value, after: &Value) -> Vec<String> {
+    let by_people = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(fields) = object.as_object_mut() {
+            fields.remove("status");
+        }
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.retain(|field, _| !WRITTEN_BY_THE_SERVER.contains(&field.as_str()));
+        }
+        object
+    };
+    differing_paths(&by_people(after), &by_people(found))
+}
+
+const WRITTEN_BY_THE_SERVER: [&str; 6] =
+    ["managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"];
 
 /// Paths at which `wanted` says something that `found` does not; at most [`FIELDS_MAX`]. What only `found` has is
 /// somebody else's.
@@ -262,10 +342,47 @@ mod tests {
     }
 
     #[test]
-    fn the_culprit_is_the_last_other_manager() {
-        let named = last_other_manager(&metadata(&json!({}), 1, "2026-01-03T00:00:00Z"), "bellwether");
+    fn the_culprit_is_who_took_the_field_and_else_who_wrote_last() {
+        let entry = |manager: &str, time: &str, fields: Value| json!({"manager": manager, "operation": "Update", "time": time, "fieldsV1": fields});
+        let metadata = json!({"managedFields": [
+            entry("kubectl-edit", "2026-01-02T00:00:00Z", json!({"f:data": {"f:a.b": {}}})),
+            entry("controller", "2026-01-03T00:00:00Z", json!({"f:metadata": {"f:annotations": {".": {}, "f:x": {}}}})),
+            entry("bellwether", "2026-01-04T00:00:00Z", json!({"f:data": {"f:c": {}}})),
+        ]});
+        let culprit = |changed: &str| culprit(&metadata, "bellwether", &[changed.to_owned()]);
 
-        assert_eq!(named, Some(("kubectl".to_owned(), "Update".to_owned())));
+        assert_eq!(culprit(".data.a.b"), Some(("kubectl-edit".to_owned(), "Update".to_owned())));
+        assert_eq!(culprit(".data.c"), Some(("controller".to_owned(), "Update".to_owned())));
+    }
+
+    #[test]
+    fn a_path_of_a_conflict_is_found_in_what_was_applied() {
+        let object = json!({
+            "metadata": {"annotations": {"example.com/a": "1"}, "finalizers": ["x]y"]},
+            "spec": {"replicas": 1, "args": ["-v"], "ports": [{"port": 80, "name": "a"}, {"port": 81}]},
+        });
+        for path in [
+            ".spec.replicas",
+            ".metadata.annotations.example.com/a",
+            ".spec.ports[port=80,protocol=\"TCP\"].name",
+            ".spec.ports[port=81]",
+            ".metadata.finalizers[=\"x]y\"]",
+            ".spec.args[0]",
+            ".spec.args",
+        ] {
+            assert!(says(&object, path), "{path}");
+        }
+        for path in [".spec.replica", ".spec.ports[port=81].name", ".spec.ports[port=82]", ".data", ".spec.args[1]"] {
+            assert!(!says(&object, path), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_writes_is_nobodys_drift() {
+        let found = json!({"metadata": {"resourceVersion": "1", "labels": {"a": "x"}}, "status": {"a": 1}});
+        let after = json!({"metadata": {"resourceVersion": "2", "labels": {"a": "y"}}, "status": {"a": 2}});
+
+        assert_eq!(corrected_paths(&found, &after), [".metadata.labels.a"]);
     }
 
     #[test]

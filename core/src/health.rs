@@ -96,6 +96,17 @@ pub fn assess(object: &Value) -> Health {
     try_assess(object).unwrap_or_else(|unreadable| Health::new(Verdict::Unknown, unreadable.to_string()))
 }
 
+/// Whether the object ran to its end: a Job or a Pod that then goes away was not taken from anybody.
+pub fn has_finished(object: &Value) -> bool {
+    let ends =
+        |condition: &Condition<'_>| matches!(condition.kind, "Complete" | "Failed") && condition.status == "True";
+    match (text(object, &["apiVersion"]), text(object, &["kind"])) {
+        (Some("batch/v1"), Some("Job")) => conditions(object).is_ok_and(|found| found.iter().any(ends)),
+        (Some("v1"), Some("Pod")) => matches!(text(object, &["status", "phase"]), Some("Succeeded" | "Failed")),
+        _ => false,
+    }
+}
+
 fn try_assess(object: &Value) -> Result<Health, Unreadable> {
     if let Some(health) = by_generic_rules(object)? {
         return Ok(health);

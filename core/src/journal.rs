@@ -2,6 +2,8 @@
 //!
 //! Every entry holds the assignments that changed, the objects that no entry held before, and what each target had
 //! before: so it is also the list of all that may ever have to be deleted, written before anything of it is applied.
+//! What was learned since (which object holds what, what is gone) follows when there is time: it saves looks, and tells
+//! what an agent that starts anew may take back from somebody who changed it meanwhile.
 //! Entries are numbered, and written by creating the next number. Nothing here writes; it decides what is written, and
 //! never names an entry as dead that holds something current, or that is newer than one that does.
 
@@ -51,11 +53,40 @@ pub struct Before {
     pub prunable: bool,
 }
 
+/// What an apply that succeeded put into the cluster: the fields of that are ours, on the object with that uid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    pub key: ObjectKey,
+    pub uid: Uuid,
+    pub digest: Digest,
+    /// A Job or a Pod that ran to its end: when it is gone, it is not missed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finished: bool,
+}
+
+/// What was learned of a target's objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lesson {
+    pub target: TargetId,
+    /// Newer ones last.
+    pub applied: Vec<Applied>,
+    /// Gone from the cluster.
+    pub gone: Vec<ObjectKey>,
+}
+
+impl Lesson {
+    pub const fn about(target: TargetId) -> Self {
+        Self { target, applied: Vec::new(), gone: Vec::new() }
+    }
+}
+
 /// An assignment that was written down, with all that is needed to act on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Journalled {
     pub assignment: Assignment,
     pub before: Vec<Before>,
+    pub applied: Vec<Applied>,
+    /// Those of the assignment, and of what was applied.
     pub objects: BTreeMap<Digest, Arc<[u8]>>,
 }
 
@@ -64,6 +95,17 @@ pub struct Journalled {
 pub struct Entry {
     records: Vec<Record>,
     objects: BTreeMap<Digest, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    learned: Vec<Learned>,
+}
+
+/// All that is known of a target's objects; it replaces what earlier entries say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Learned {
+    target: TargetId,
+    generation: Generation,
+    before: Vec<Before>,
+    applied: Vec<Applied>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +144,21 @@ pub struct Journal {
 struct Current {
     assignment: Assignment,
     before: Vec<Before>,
+    applied: BTreeMap<ObjectKey, Applied>,
+    /// The entry that holds the assignment.
     home: u64,
+    /// The newest entry that holds what was learned, and whether there is more.
+    learned_home: Option<u64>,
+    lessons: Lessons,
+}
+
+/// What was learned of a target and no entry holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lessons {
+    None,
+    Unwritten,
+    /// Taken into an entry that is being written.
+    Planned,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -145,11 +201,35 @@ impl Journal {
         }
         for record in &entry.records {
             let assignment = record.assignment()?;
-            let current = Current { assignment, before: record.before.clone(), home: number };
-            self.current.insert(record.target, current);
+            self.replace(assignment, record.before.clone(), number);
+        }
+        for learned in &entry.learned {
+            let Some(current) = self.current.get_mut(&learned.target) else { continue };
+            if current.assignment.generation == learned.generation {
+                current.before.clone_from(&learned.before);
+            }
+            let applied = learned.applied.iter().cloned();
+            current.applied = applied.map(|applied| (applied.key.clone(), applied)).collect();
+            current.learned_home = Some(number);
         }
         self.note_stored(number, parts, entry);
         Ok(())
+    }
+
+    /// What was learned of its objects outlives an assignment.
+    fn replace(&mut self, assignment: Assignment, before: Vec<Before>, home: u64) {
+        let current = match self.current.remove(&assignment.target) {
+            Some(current) => Current { assignment, before, home, ..current },
+            None => Current {
+                assignment,
+                before,
+                home,
+                applied: BTreeMap::new(),
+                learned_home: None,
+                lessons: Lessons::None,
+            },
+        };
+        self.current.insert(current.assignment.target, current);
     }
 
     /// What the agent holds, with all its bodies. What lacks one is left out: the hub is asked for it again, and what it
@@ -167,35 +247,57 @@ impl Journal {
 
     fn journalled(&self, current: &Current) -> Journalled {
         let body = |digest| Some((digest, Arc::clone(self.bodies.get(&digest)?)));
-        let objects = objects_of(&current.assignment).filter_map(body).collect();
-        Journalled { assignment: current.assignment.clone(), before: current.before.clone(), objects }
+        Journalled {
+            assignment: current.assignment.clone(),
+            before: current.before.clone(),
+            applied: current.applied.values().cloned().collect(),
+            objects: current.bodies().filter_map(body).collect(),
+        }
     }
 
-    /// These are gone from the cluster. Written down with the target's next assignment: until then a new process looks
-    /// for them once more.
-    pub fn forget(&mut self, target: TargetId, keys: &[ObjectKey]) {
-        if let Some(current) = self.current.get_mut(&target) {
-            let gone: BTreeSet<_> = keys.iter().map(ObjectKey::identity).collect();
+    /// Written down with the next entry.
+    pub fn learn(&mut self, lesson: Lesson) {
+        let Some(current) = self.current.get_mut(&lesson.target) else { return };
+        current.applied.extend(lesson.applied.into_iter().map(|applied| (applied.key.clone(), applied)));
+        if !lesson.gone.is_empty() {
+            let gone: BTreeSet<_> = lesson.gone.iter().map(ObjectKey::identity).collect();
             current.before.retain(|before| !gone.contains(&before.key.identity()));
+            current.applied.retain(|key, _| !gone.contains(&key.identity()));
         }
+        current.lessons = Lessons::Unwritten;
+    }
+
+    pub fn has_learned(&self) -> bool {
+        self.current.values().any(|current| current.lessons == Lessons::Unwritten)
     }
 
     /// Takes in what was accepted, oldest first, and answers with what has to be written before it is acted on.
     pub fn plan(&mut self, accepted: Vec<Accepted>) -> Entry {
-        let kept: BTreeSet<_> = self.current.values().flat_map(|current| objects_of(&current.assignment)).collect();
+        let kept: BTreeSet<_> = self.current.values().flat_map(Current::bodies).collect();
         let mut changed = BTreeSet::new();
         for Accepted { assignment, objects } in accepted {
             changed.insert(assignment.target);
             self.bodies.extend(objects.into_iter().map(|(digest, body)| (digest, body.into())));
             let before = self.before(&assignment);
-            self.current.insert(assignment.target, Current { assignment, before, home: 0 });
+            self.replace(assignment, before, 0);
         }
         // Another target may be about to name what the last message took out of use.
         self.drop_bodies(&kept);
         let stored: usize = self.stored.values().map(|stored| stored.bytes).sum();
-        let everything = self.entry(&self.current.keys().copied().collect(), |_| true);
+        let everything = self.entry(&self.current.keys().copied().collect(), |_| true, |_| true);
         let is_worth_it = stored > 2 * everything.bytes() + SLACK_BYTES || self.stored.len() >= ENTRIES_MAX;
-        if is_worth_it { everything } else { self.entry(&changed, |digest| !self.homes.contains_key(digest)) }
+        let entry = if is_worth_it {
+            everything
+        } else {
+            let has_more = |current: &Current| current.lessons == Lessons::Unwritten;
+            self.entry(&changed, |digest| !self.homes.contains_key(digest), has_more)
+        };
+        for learned in &entry.learned {
+            if let Some(current) = self.current.get_mut(&learned.target) {
+                current.lessons = Lessons::Planned;
+            }
+        }
+        entry
     }
 
     fn before(&self, next: &Assignment) -> Vec<Before> {
@@ -212,14 +314,22 @@ impl Journal {
             .collect()
     }
 
-    fn entry(&self, targets: &BTreeSet<TargetId>, is_new: impl Fn(&Digest) -> bool) -> Entry {
+    fn entry(
+        &self,
+        targets: &BTreeSet<TargetId>,
+        is_new: impl Fn(&Digest) -> bool,
+        is_to_be_learned: impl Fn(&Current) -> bool,
+    ) -> Entry {
         let of = targets.iter().filter_map(|target| self.current.get(target));
         let records = of.clone().map(Record::of).collect();
         let objects = of
-            .flat_map(|current| objects_of(&current.assignment))
+            .flat_map(Current::bodies)
             .filter(is_new)
             .filter_map(|digest| Some((digest, String::from_utf8(self.bodies.get(&digest)?.to_vec()).ok()?)));
-        Entry { records, objects: objects.collect() }
+        let knows = |current: &&Current| current.lessons != Lessons::None || current.learned_home.is_some();
+        let learned = self.current.values().filter(knows).filter(|current| is_to_be_learned(current));
+        let learned = learned.map(Learned::of).collect();
+        Entry { records, objects: objects.collect(), learned }
     }
 
     /// The numbers that the parts of the next entry have.
@@ -242,6 +352,14 @@ impl Journal {
                 current.home = first;
             }
         }
+        for learned in &entry.learned {
+            let Some(current) = self.current.get_mut(&learned.target) else { continue };
+            current.learned_home = Some(first);
+            // What was learned meanwhile is still to be written.
+            if current.lessons == Lessons::Planned {
+                current.lessons = Lessons::None;
+            }
+        }
         self.last = *numbers.end();
         self.note_stored(first, numbers.end() - first + 1, entry);
     }
@@ -254,9 +372,10 @@ impl Journal {
     /// The parts, oldest first, that hold nothing current, and before which there is none that does. They are no longer
     /// counted as stored.
     pub fn take_dead(&mut self) -> Vec<u64> {
-        let objects = self.current.values().flat_map(|current| objects_of(&current.assignment));
+        let objects = self.current.values().flat_map(Current::bodies);
         let homes = objects.filter_map(|digest| self.homes.get(&digest).copied());
-        let oldest = self.current.values().map(|current| current.home).chain(homes).min().unwrap_or(self.last);
+        let of_targets = self.current.values().flat_map(|current| [Some(current.home), current.learned_home]);
+        let oldest = of_targets.flatten().chain(homes).min().unwrap_or(self.last);
         let living = self.stored.split_off(&oldest);
         let dead = std::mem::replace(&mut self.stored, living);
         self.homes.retain(|_, home| *home >= oldest);
@@ -264,7 +383,7 @@ impl Journal {
     }
 
     fn drop_bodies(&mut self, kept: &BTreeSet<Digest>) {
-        let current: BTreeSet<_> = self.current.values().flat_map(|current| objects_of(&current.assignment)).collect();
+        let current: BTreeSet<_> = self.current.values().flat_map(Current::bodies).collect();
         self.bodies.retain(|digest, _| current.contains(digest) || kept.contains(digest));
     }
 }
@@ -276,7 +395,27 @@ impl Entry {
 
     fn bytes(&self) -> usize {
         let records = self.records.iter().map(|record| record.manifest.len() + 100 * record.before.len() + 200);
-        records.chain(self.objects.values().map(String::len)).sum()
+        let learned = self.learned.iter().map(|learned| 250 * learned.applied.len() + 100 * learned.before.len());
+        records.chain(self.objects.values().map(String::len)).chain(learned).sum()
+    }
+}
+
+impl Current {
+    /// What must be kept: what the assignment needs, and what was applied before it and may still be there.
+    fn bodies(&self) -> impl Iterator<Item = Digest> + '_ {
+        let applied = self.applied.values().map(|applied| applied.digest);
+        objects_of(&self.assignment).chain(applied.filter(|_| self.assignment.action == Action::Apply))
+    }
+}
+
+impl Learned {
+    fn of(current: &Current) -> Self {
+        Self {
+            target: current.assignment.target,
+            generation: current.assignment.generation,
+            before: current.before.clone(),
+            applied: current.applied.values().cloned().collect(),
+        }
     }
 }
 
@@ -406,9 +545,52 @@ mod tests {
         store.write(&mut journal, vec![accepted(3, "a@2 c@2")]);
 
         assert_eq!(names(&store.load().held()[0].before), [("b", true)], "c is wanted again");
-        journal.forget(TargetId::new(Uuid::from_u128(7)), &[key("b")]);
+        journal.learn(Lesson { gone: vec![key("b")], ..Lesson::about(TargetId::new(Uuid::from_u128(7))) });
         store.write(&mut journal, vec![accepted(4, "c@2")]);
         assert_eq!(names(&store.load().held()[0].before), [("a", false)]);
+    }
+
+    fn applied(name: &str, body: &str) -> Applied {
+        Applied { key: key(name), uid: Uuid::from_u128(1), digest: Digest::of(body.as_bytes()), finished: false }
+    }
+
+    fn lesson(applied: Vec<Applied>) -> Lesson {
+        Lesson { applied, ..Lesson::about(TargetId::new(Uuid::from_u128(7))) }
+    }
+
+    #[test]
+    fn a_new_process_knows_what_was_applied_though_the_bundle_has_moved_on() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        store.write(&mut journal, vec![accepted(1, "a@1 b@1")]);
+        journal.learn(lesson(vec![applied("a", "1"), applied("b", "1")]));
+        assert!(journal.has_learned());
+        store.write(&mut journal, vec![accepted(2, "a@2")]);
+        assert!(!journal.has_learned());
+        store.write(&mut journal, vec![accepted(3, "a@3")]);
+
+        let held = store.load().held();
+
+        assert_eq!(held, journal.held());
+        assert_eq!(held[0].applied, [applied("a", "1"), applied("b", "1")]);
+        assert_eq!(held[0].objects.len(), 2, "what is in the cluster, and what is to be");
+    }
+
+    #[test]
+    fn what_is_learned_alone_is_an_entry_of_its_own_and_replaces_the_one_before() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        store.write(&mut journal, vec![accepted(1, "a@1")]);
+        for _ in 0..3 {
+            journal.learn(lesson(vec![applied("a", "1")]));
+            store.write(&mut journal, Vec::new());
+        }
+        let held = store.load().held();
+        assert_eq!(held[0].applied, [applied("a", "1")]);
+
+        journal.learn(Lesson { gone: vec![key("a")], ..lesson(Vec::new()) });
+        store.write(&mut journal, vec![accepted(2, "b@2")]);
+
+        assert_eq!(store.load().held()[0].applied, []);
+        assert_eq!(store.0.keys().collect::<Vec<_>>(), [&5], "what is current is all in the last");
     }
 
     #[test]

@@ -16,9 +16,9 @@ pub(crate) enum ClusterError {
     NamespaceMissing { namespace: String },
     #[error("the API server knows no {kind} in {api_version}")]
     KindMissing { api_version: String, kind: String },
-    /// Another manager owns a field that the manifest sets to another value.
-    #[error("{}", conflict_message(.field, .manager, *.others))]
-    Conflict { field: String, manager: String, others: usize },
+    /// Other managers own fields that the manifest sets to other values; there is at least one.
+    #[error("{}", conflict_message(.0))]
+    Conflict(Vec<Contested>),
     #[error("not found")]
     NotFound,
     /// Somebody else wrote the object in between.
@@ -29,13 +29,23 @@ pub(crate) enum ClusterError {
     Retry { after: Option<Duration>, message: String },
 }
 
+/// A field that another manager owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Contested {
+    /// As the API server writes it: `.spec.ports[port=80].name`.
+    pub(crate) field: String,
+    pub(crate) manager: String,
+}
+
 impl ClusterError {
     pub(crate) fn retry(message: impl Into<String>) -> Self {
         Self::Retry { after: None, message: message.into() }
     }
 }
 
-fn conflict_message(field: &str, manager: &str, others: usize) -> String {
+fn conflict_message(fields: &[Contested]) -> String {
+    let Some((Contested { field, manager }, others)) = fields.split_first() else { return String::new() };
+    let others = others.len();
     let more = if others == 0 { String::new() } else { format!(", and {others} more fields are in conflict") };
     format!("field {field} is managed by {manager}{more}")
 }
@@ -103,11 +113,13 @@ pub(super) fn judge(code: StatusCode, retry_after: Option<Duration>, body: &[u8]
 }
 
 fn conflict(causes: &[Cause], message: String) -> ClusterError {
-    let mut fields = causes.iter().filter(|cause| cause.reason == "FieldManagerConflict");
-    let Some(first) = fields.next() else { return ClusterError::Stale { message } };
-    // `conflict with "kubectl-edit" using v1`
-    let manager = first.message.split('"').nth(1).unwrap_or("somebody else");
-    ClusterError::Conflict { field: first.field.clone(), manager: manager.to_owned(), others: fields.count() }
+    let contested = |cause: &Cause| {
+        // `conflict with "kubectl-edit" using v1`
+        let manager = cause.message.split('"').nth(1).unwrap_or("somebody else");
+        Contested { field: cause.field.clone(), manager: manager.to_owned() }
+    };
+    let fields: Vec<_> = causes.iter().filter(|cause| cause.reason == "FieldManagerConflict").map(contested).collect();
+    if fields.is_empty() { ClusterError::Stale { message } } else { ClusterError::Conflict(fields) }
 }
 
 fn not_found(details: &Details, message: String) -> ClusterError {
@@ -141,10 +153,8 @@ mod tests {
 
         let error = judged(409, &body);
 
-        assert_eq!(
-            error,
-            ClusterError::Conflict { field: ".data.a".to_owned(), manager: "kubectl".to_owned(), others: 1 }
-        );
+        let contested = |field: &str| Contested { field: field.to_owned(), manager: "kubectl".to_owned() };
+        assert_eq!(error, ClusterError::Conflict(vec![contested(".data.a"), contested(".data.b")]));
         assert_eq!(error.to_string(), "field .data.a is managed by kubectl, and 1 more fields are in conflict");
     }
 

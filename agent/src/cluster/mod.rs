@@ -1,7 +1,7 @@
 //! The API server, as the rest of the agent sees it. The only room that knows `kube`.
 //!
 //! Nothing here decides: it sends what it is told to, once, with a deadline, and says in [`ClusterError`] what came of
-//! it. It retries nothing (the reconciler has the one retry policy) and forces nothing.
+//! it. It retries nothing (the reconciler has the one retry policy) and forces nothing by itself.
 
 mod discovery;
 mod error;
@@ -24,13 +24,27 @@ use uuid::Uuid;
 use discovery::{Discovery, Resource};
 pub(crate) use error::ClusterError;
 #[cfg(test)]
+pub(crate) use error::Contested;
+#[cfg(test)]
 pub(crate) use live::ManagedFields;
 pub(crate) use live::{Live, Metadata};
-use request::Requests;
+use request::{Answer, Requests};
 pub(crate) use secret::{Bytes, Secret};
 
 /// Our name among the managers of an object's fields.
 pub(crate) const FIELD_MANAGER: &str = bellwether_core::object::MANAGER;
+
+/// How an object is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Apply {
+    /// A field that another manager owns with another value is an error, and nothing is changed.
+    Plain,
+    /// Such fields are taken over.
+    Forced,
+    /// Nothing is changed; the answer is what would be.
+    DryRun,
+    ForcedDryRun,
+}
 
 /// Cheap to clone: every clone is the same connection pool and the same discovery.
 #[derive(Clone)]
@@ -97,13 +111,17 @@ impl Cluster {
         ]))
     }
 
-    /// Server-side apply. Not forced: a field that another manager owns is an error, and nothing is changed.
-    ///
-    /// `body` is the object as the bundle has it.
-    pub(crate) async fn apply(&self, key: &ObjectKey, body: &[u8]) -> Result<Live, ClusterError> {
+    /// Server-side apply. `body` is the object as the bundle has it.
+    pub(crate) async fn apply(&self, key: &ObjectKey, body: &[u8], how: Apply) -> Result<Live, ClusterError> {
         let resource = self.resource(key).await?;
         let path = paths::object(key, &resource)?;
-        let query = format!("fieldManager={FIELD_MANAGER}&fieldValidation=Strict");
+        let more = match how {
+            Apply::Plain => "",
+            Apply::Forced => "&force=true",
+            Apply::DryRun => "&dryRun=All",
+            Apply::ForcedDryRun => "&force=true&dryRun=All",
+        };
+        let query = format!("fieldManager={FIELD_MANAGER}&fieldValidation=Strict{more}");
         // A manifest may give a namespace to what has none; kubectl drops it, the API server would refuse it.
         let body =
             if resource.namespaced || key.namespace.is_none() { body.to_vec() } else { live::without_namespace(body)? };
@@ -114,16 +132,18 @@ impl Cluster {
         Ok(live)
     }
 
+    /// The whole object; `None` when it is not there.
+    pub(crate) async fn read(&self, key: &ObjectKey) -> Result<Option<Live>, ClusterError> {
+        let resource = self.resource(key).await?;
+        let path = paths::object(key, &resource)?;
+        absent_as_none(self.inner.requests.get(&path).await.and_then(Answer::live))
+    }
+
     /// The metadata of an object, and nothing else of it; `None` when it is not there.
     pub(crate) async fn find(&self, key: &ObjectKey) -> Result<Option<Metadata>, ClusterError> {
         let resource = self.resource(key).await?;
         let path = paths::object(key, &resource)?;
-        match self.inner.requests.get_metadata(&path).await {
-            Ok(answer) => answer.metadata().map(Some),
-            // Neither is an object in a namespace that is not there.
-            Err(ClusterError::NotFound | ClusterError::NamespaceMissing { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        absent_as_none(self.inner.requests.get_metadata(&path).await.and_then(|answer| answer.metadata()))
     }
 
     /// Deletes the object with this uid, and leaves what it owns to the garbage collector. `None`: it is gone; otherwise its
@@ -198,6 +218,14 @@ impl Cluster {
     /// How the API server serves this kind. Asks it anew when the kind is not known.
     async fn resource(&self, key: &ObjectKey) -> Result<Resource, ClusterError> {
         self.inner.discovery.resource(&self.inner.requests, key).await
+    }
+}
+
+fn absent_as_none<T>(found: Result<T, ClusterError>) -> Result<Option<T>, ClusterError> {
+    match found {
+        // Neither is an object in a namespace that is not there.
+        Err(ClusterError::NotFound | ClusterError::NamespaceMissing { .. }) => Ok(None),
+        found => found.map(Some),
     }
 }
 

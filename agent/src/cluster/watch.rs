@@ -1,26 +1,37 @@
-//! What happens to the objects that we own: one watch per kind, reduced to a verdict on arrival.
+//! What happens to the objects that we own: one watch per kind, reduced on arrival to what is decided by.
 //!
-//! Only kinds whose health has to be read from their body are watched here; nothing of a body is kept. A watch never
-//! ends: it reconnects, and lists anew when the API server has forgotten where it was.
+//! Bodies are watched only of kinds whose health is in them, and nothing of a body is kept. A watch never ends: it
+//! reconnects, and lists anew when the API server has forgotten where it was or could not be reached for a while. Every
+//! list is told as one, so that what went away unseen is found out.
 
+use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::Duration;
 
 use bellwether_core::ObjectKey;
+use bellwether_core::drift::Fingerprint;
 use bellwether_core::health::{self, Health};
 use bellwether_core::object::TARGET_LABEL;
-use futures_util::StreamExt as _;
-use kube::api::{Api, ApiResource, DynamicObject};
-use kube::runtime::watcher::{self, Event};
-use serde_json::Value;
+use futures_util::{Stream, StreamExt as _};
+use jiff::Timestamp;
+use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta};
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, Event, watcher};
+use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::Cluster;
+use super::{Cluster, FIELD_MANAGER};
 use crate::backoff::{Backoff, Jitter, chance};
+use crate::clock::Clock;
 
 /// Between tries of a watch that broke off: an API server that was away is to be seen again within ten seconds.
 const RECONNECT: Backoff =
     Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5), jitter: Jitter::Half };
+
+/// After so many failures in a row (about a second) it is no hiccup: what is known of the kind is no longer believed.
+const HICCUPS_MAX: u32 = 3;
 
 /// What is watched: a kind in one version, in all namespaces.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,11 +40,28 @@ pub(crate) struct Kind {
     pub(crate) kind: String,
 }
 
+/// What a watch has to tell.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum News {
+    Sighted(Box<Sighting>),
+    /// All objects of the kind that there are. Those that were made after it began may be missing.
+    Listed {
+        kind: Kind,
+        began_at: Timestamp,
+        uids: BTreeSet<Uuid>,
+    },
+    /// It is not known how objects of this kind stand, until they are listed again.
+    Blind {
+        kind: Kind,
+    },
+}
+
 /// An object of ours, as it was at that version.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sighting {
     /// The value of the target label.
     pub(crate) target: String,
+    pub(crate) key: ObjectKey,
     pub(crate) uid: Uuid,
     pub(crate) version: u64,
     pub(crate) seen: Seen,
@@ -41,9 +69,29 @@ pub(crate) struct Sighting {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Seen {
-    There(Health),
+    There(Condition),
     /// Deleted, or without our label.
     Gone,
+}
+
+/// How an object stands, as far as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Condition {
+    pub(crate) health: Health,
+    /// A Job or a Pod that ran to its end.
+    pub(crate) finished: bool,
+    pub(crate) fingerprint: Option<Fingerprint>,
+}
+
+impl Condition {
+    /// Of an object as JSON; of kinds that need no watch in full, the metadata is enough.
+    pub(crate) fn of(object: &Value) -> Self {
+        Self {
+            health: health::assess(object),
+            finished: health::has_finished(object),
+            fingerprint: Fingerprint::of(&object["metadata"], FIELD_MANAGER),
+        }
+    }
 }
 
 impl Kind {
@@ -66,32 +114,24 @@ impl Cluster {
     ///
     /// A send waits when the receiver is behind: the API server then holds the events back, and a watch that falls too
     /// far behind lists anew.
-    pub(crate) async fn watch(self, kind: Kind, sightings: mpsc::Sender<Sighting>) {
-        let api = self.api(&kind).await;
+    pub(crate) async fn watch(self, kind: Kind, clock: Clock, news: mpsc::Sender<News>) {
+        let served = self.served(&kind).await;
         let config = watcher::Config::default().labels(super::OWNED_SELECTOR);
-        let mut events = std::pin::pin!(watcher::watcher(api, config));
-        let mut failures = 0;
-        while let Some(event) = events.next().await {
-            failures = if event.is_ok() { 0 } else { failures + 1 };
-            let sighting = match event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => reduce(&kind, object, false),
-                Ok(Event::Delete(object)) => reduce(&kind, object, true),
-                Ok(Event::Init | Event::InitDone) => None,
-                Err(error) => {
-                    tracing::warn!(kind = %kind.kind, error = %crate::error_chain(&error), "a watch broke off");
-                    // It goes on when it is polled again.
-                    tokio::time::sleep(RECONNECT.wait(failures, chance())).await;
-                    None
-                }
-            };
-            let Some(sighting) = sighting else { continue };
-            if sightings.send(sighting).await.is_err() {
-                return;
+        let mut watch = Watch { news, clock, began_at: clock.now(), uids: BTreeSet::new(), failures: 0, kind };
+        // It is begun anew, with a list, when it was away for long.
+        while !watch.news.is_closed() {
+            let key = watch.kind.key();
+            if health::needs_watch_in_full(key.group(), &key.kind) {
+                let api = Api::<DynamicObject>::all_with(self.inner.requests.client(), &served);
+                watch.follow(watcher(api, config.clone()), full).await;
+            } else {
+                let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(self.inner.requests.client(), &served);
+                watch.follow(watcher(api, config.clone()), metadata_only).await;
             }
         }
     }
 
-    async fn api(&self, kind: &Kind) -> Api<DynamicObject> {
+    async fn served(&self, kind: &Kind) -> ApiResource {
         let key = kind.key();
         let mut failures = 0;
         let resource = loop {
@@ -102,32 +142,107 @@ impl Cluster {
             failures += 1;
             tokio::time::sleep(RECONNECT.wait(failures, chance())).await;
         };
-        let served = ApiResource {
+        ApiResource {
             group: key.group().to_owned(),
             version: key.version().to_owned(),
             api_version: key.api_version.clone(),
             kind: key.kind.clone(),
             plural: resource.plural,
-        };
-        Api::all_with(self.inner.requests.client(), &served)
+        }
     }
 }
 
-fn reduce(kind: &Kind, mut object: DynamicObject, gone: bool) -> Option<Sighting> {
-    let metadata = &mut object.metadata;
+struct Watch {
+    kind: Kind,
+    news: mpsc::Sender<News>,
+    clock: Clock,
+    /// Of the list that is being read.
+    began_at: Timestamp,
+    uids: BTreeSet<Uuid>,
+    /// In a row.
+    failures: u32,
+}
+
+impl Watch {
+    /// Until nobody listens any more, or it is to begin anew.
+    async fn follow<K>(
+        &mut self,
+        events: impl Stream<Item = watcher::Result<Event<K>>>,
+        parts: impl Fn(K) -> (ObjectMeta, Value),
+    ) {
+        let mut events = pin!(events);
+        while let Some(event) = events.next().await {
+            let told = match event {
+                Ok(event) => self.take(event, &parts),
+                Err(error) => {
+                    self.failures += 1;
+                    tracing::warn!(kind = %self.kind.kind, error = %crate::error_chain(&error), "a watch broke off");
+                    tokio::time::sleep(RECONNECT.wait(self.failures, chance())).await;
+                    if self.failures == HICCUPS_MAX {
+                        let _ = self.news.send(News::Blind { kind: self.kind.clone() }).await;
+                    }
+                    if self.failures >= HICCUPS_MAX {
+                        return;
+                    }
+                    None
+                }
+            };
+            let Some(told) = told else { continue };
+            if self.news.send(told).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn take<K>(&mut self, event: Event<K>, parts: impl Fn(K) -> (ObjectMeta, Value)) -> Option<News> {
+        match event {
+            // The first of a list, before anything was asked: it says nothing about the connection.
+            Event::Init => {
+                self.began_at = self.clock.now();
+                self.uids.clear();
+                return None;
+            }
+            Event::InitDone => {
+                self.failures = 0;
+                let uids = std::mem::take(&mut self.uids);
+                return Some(News::Listed { kind: self.kind.clone(), began_at: self.began_at, uids });
+            }
+            Event::InitApply(object) => {
+                let sighting = reduce(&self.kind, parts(object), false)?;
+                self.uids.insert(sighting.uid);
+                return Some(News::Sighted(Box::new(sighting)));
+            }
+            Event::Apply(object) => reduce(&self.kind, parts(object), false),
+            Event::Delete(object) => reduce(&self.kind, parts(object), true),
+        }
+        .inspect(|_| self.failures = 0)
+        .map(|sighting| News::Sighted(Box::new(sighting)))
+    }
+}
+
+fn full(object: DynamicObject) -> (ObjectMeta, Value) {
+    (object.metadata, object.data)
+}
+
+fn metadata_only(object: PartialObjectMeta<DynamicObject>) -> (ObjectMeta, Value) {
+    (object.metadata, json!({}))
+}
+
+fn reduce(kind: &Kind, (metadata, mut object): (ObjectMeta, Value), gone: bool) -> Option<Sighting> {
     let target = metadata.labels.as_ref()?.get(TARGET_LABEL)?.clone();
     let uid = metadata.uid.as_ref()?.parse().ok()?;
     let version = metadata.resource_version.as_ref()?.parse().unwrap_or_default();
+    let key = ObjectKey { namespace: metadata.namespace.clone(), name: metadata.name.clone()?, ..kind.key() };
     if gone {
-        return Some(Sighting { target, uid, version, seen: Seen::Gone });
+        return Some(Sighting { target, key, uid, version, seen: Seen::Gone });
     }
-    // Who wrote when is read; what they own is the larger part of an object, and is not.
-    for entry in metadata.managed_fields.iter_mut().flatten() {
-        entry.fields_v1 = None;
-    }
-    let mut object = serde_json::to_value(object).ok()?;
+    object["metadata"] = to_value(&metadata)?;
     // The items of a list do not repeat them.
     object["apiVersion"] = Value::String(kind.api_version.clone());
     object["kind"] = Value::String(kind.kind.clone());
-    Some(Sighting { target, uid, version, seen: Seen::There(health::assess(&object)) })
+    Some(Sighting { target, key, uid, version, seen: Seen::There(Condition::of(&object)) })
+}
+
+fn to_value(metadata: &impl Serialize) -> Option<Value> {
+    serde_json::to_value(metadata).ok()
 }

@@ -8,32 +8,32 @@ mod store;
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
+use bellwether_core::TargetId;
+pub(crate) use bellwether_core::journal::Lesson;
 use bellwether_core::journal::{Entry, Journal, Journalled};
 use bellwether_core::session::agent::Accepted;
-use bellwether_core::{ObjectKey, TargetId};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::ClusterError;
 pub(crate) use store::Store;
 
-/// What is to be known here of what went from the cluster. Losing one costs a look after the next start.
-pub(crate) const FORGOTTEN_MAX: usize = 256;
+/// What the reconciler learned and is not taken in yet waits there, so one is enough.
+pub(crate) const LESSONS_MAX: usize = 1;
 
-/// Objects of a target that are gone from the cluster.
-#[derive(Debug)]
-pub(crate) struct Forgotten {
-    pub(crate) target: TargetId,
-    pub(crate) keys: Vec<ObjectKey>,
-}
+/// Between two writes of nothing but lessons. Losing them costs looks and a reported conflict after the next start, never
+/// an object.
+const LESSONS_PAUSE: Duration = Duration::from_secs(5);
 
 /// The ways to and from the link and the reconciler.
 pub(crate) struct Ports {
     pub(crate) accepted: mpsc::Receiver<Accepted>,
     pub(crate) journalled: mpsc::Sender<Journalled>,
-    pub(crate) forgotten: mpsc::Receiver<Forgotten>,
+    pub(crate) lessons: mpsc::Receiver<Lesson>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,8 @@ struct Scribe {
     writing: Option<Writing>,
     /// Written, and not handed on yet.
     outbox: BTreeSet<TargetId>,
+    /// From when on lessons are written without an assignment.
+    lessons_at: Instant,
 }
 
 struct Writing {
@@ -85,7 +87,8 @@ struct Writing {
 
 enum Event<'a> {
     Accepted(Accepted),
-    Forgotten(Forgotten),
+    Learned(Lesson),
+    Ticked,
     Written(Result<Result<(), JournalError>, JoinError>),
     Writable(mpsc::Permit<'a, Journalled>),
 }
@@ -97,15 +100,23 @@ pub(crate) async fn serve(
     ports: Ports,
     stop: CancellationToken,
 ) -> Result<(), JournalError> {
-    let Ports { mut accepted, journalled, mut forgotten } = ports;
-    let mut scribe =
-        Scribe { store, journal, waiting: Vec::new(), writes: JoinSet::new(), writing: None, outbox: BTreeSet::new() };
+    let Ports { mut accepted, journalled, mut lessons } = ports;
+    let mut scribe = Scribe {
+        store,
+        journal,
+        waiting: Vec::new(),
+        writes: JoinSet::new(),
+        writing: None,
+        outbox: BTreeSet::new(),
+        lessons_at: Instant::now(),
+    };
     loop {
         scribe.go_on();
         let event = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             Some(message) = accepted.recv() => Event::Accepted(message),
-            Some(message) = forgotten.recv() => Event::Forgotten(message),
+            Some(lesson) = lessons.recv() => Event::Learned(lesson),
+            () = tokio::time::sleep_until(scribe.lessons_at), if scribe.waits_to_write_lessons() => Event::Ticked,
             Some(written) = scribe.writes.join_next() => Event::Written(written),
             Ok(slot) = journalled.reserve(), if !scribe.outbox.is_empty() => Event::Writable(slot),
         };
@@ -117,7 +128,8 @@ impl Scribe {
     fn handle(&mut self, event: Event<'_>) -> Result<(), JournalError> {
         match event {
             Event::Accepted(accepted) => self.waiting.push(accepted),
-            Event::Forgotten(Forgotten { target, keys }) => self.journal.forget(target, &keys),
+            Event::Learned(lesson) => self.journal.learn(lesson),
+            Event::Ticked => {}
             Event::Written(written) => {
                 written??;
                 self.note_written();
@@ -131,11 +143,18 @@ impl Scribe {
         Ok(())
     }
 
+    fn waits_to_write_lessons(&self) -> bool {
+        self.journal.has_learned() && self.writes.is_empty() && Instant::now() < self.lessons_at
+    }
+
     /// What is handed on is what was written last, so nothing new is taken in while something written waits.
     fn go_on(&mut self) {
-        if !self.writes.is_empty() || self.waiting.is_empty() || !self.outbox.is_empty() {
+        let lessons_are_due = self.journal.has_learned() && Instant::now() >= self.lessons_at;
+        let has_something = !self.waiting.is_empty() || lessons_are_due;
+        if !self.writes.is_empty() || !has_something || !self.outbox.is_empty() {
             return;
         }
+        self.lessons_at = Instant::now() + LESSONS_PAUSE;
         let accepted = std::mem::take(&mut self.waiting);
         let targets = accepted.iter().map(|accepted| accepted.assignment.target).collect();
         let entry = self.journal.plan(accepted);

@@ -10,7 +10,6 @@ mod failure;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_core::report::Report;
 use bellwether_core::session::agent::{Accepted, AgentSession};
 use bellwether_proto::v1::agents_client::AgentsClient;
 use bellwether_proto::{MESSAGE_BYTES_MAX, hub_message, v1};
@@ -25,6 +24,7 @@ use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::Clock;
 use crate::config::HubAddress;
 use crate::identity::Identity;
+use crate::reconcile::Told;
 pub(crate) use enroll::{EnrollError, enroll};
 use failure::LinkError;
 
@@ -44,7 +44,7 @@ pub(crate) struct Link {
     pub(crate) session: AgentSession,
     pub(crate) clock: Clock,
     pub(crate) accepted: mpsc::Sender<Accepted>,
-    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) told: mpsc::Receiver<Told>,
 }
 
 /// The reconciler takes an assignment in microseconds, and there a newer one replaces an older one. This bound is only
@@ -52,13 +52,13 @@ pub(crate) struct Link {
 pub(crate) const ACCEPTED_MAX: usize = 16;
 
 /// What waits longer waits in the reconciler, where a newer report replaces an older one.
-pub(crate) const REPORTS_MAX: usize = 16;
+pub(crate) const TOLD_MAX: usize = 16;
 
 enum Event<'a> {
     Received(Option<v1::FromHub>),
     Writable(mpsc::Permit<'a, v1::FromAgent>),
     Takable(mpsc::Permit<'a, Accepted>),
-    Reported(Report),
+    Told(Told),
     Ticked,
 }
 
@@ -115,7 +115,7 @@ impl Link {
         mut inbound: Streaming<v1::FromHub>,
         outbound: mpsc::Sender<v1::FromAgent>,
     ) -> LinkError {
-        let Self { session, clock, accepted, reports, .. } = self;
+        let Self { session, clock, accepted, told, .. } = self;
         tracing::info!(hub = %self.hub, certificate_until = %self.identity.not_after(), "connected");
         let mut handing: Option<Accepted> = None;
         loop {
@@ -134,7 +134,7 @@ impl Link {
                     Err(_) => return LinkError::Ended,
                 },
                 Ok(slot) = accepted.reserve(), if handing.is_some() => Event::Takable(slot),
-                Some(report) = reports.recv() => Event::Reported(report),
+                Some(told) = told.recv() => Event::Told(told),
                 () = clock.sleep_until(wake) => Event::Ticked,
             };
             let handled = match event {
@@ -151,8 +151,11 @@ impl Link {
                     }
                     Ok(())
                 }
-                Event::Reported(report) => {
-                    session.report(report);
+                Event::Told(told) => {
+                    match told {
+                        Told::Report(report) => session.report(report),
+                        Told::Drift(drift) => session.tell_drift(drift),
+                    }
                     Ok(())
                 }
                 Event::Ticked => session.handle_tick(clock.now()).map_err(LinkError::Violation),

@@ -8,6 +8,28 @@ use bellwether_core::apply::{self, Phase};
 use bellwether_core::bundle::Entry;
 use serde::Deserialize;
 
+/// An object as a bundle has it. It may be a Secret's, so nothing of it is ever printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Body(Arc<[u8]>);
+
+impl Body {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Arc<[u8]>> for Body {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Body({} bytes)", self.0.len())
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
     held: HashMap<Digest, Held>,
@@ -16,7 +38,7 @@ pub(super) struct Bodies {
 #[derive(Debug, Default)]
 struct Held {
     /// `None` when it was named and never came.
-    bytes: Option<Arc<[u8]>>,
+    bytes: Option<Body>,
     phase: Option<Phase>,
     /// How many lines of current assignments name it.
     names: usize,
@@ -32,7 +54,7 @@ impl Bodies {
                 && let Some(body) = arrived.get(&entry.digest)
             {
                 held.phase = phase_of(entry, body);
-                held.bytes = Some(Arc::clone(body));
+                held.bytes = Some(Arc::clone(body).into());
             }
         }
     }
@@ -53,7 +75,7 @@ impl Bodies {
         known.unwrap_or_else(|| apply::phase(&entry.key, &BTreeMap::new()))
     }
 
-    pub(super) fn find(&self, digest: Digest) -> Option<Arc<[u8]>> {
+    pub(super) fn find(&self, digest: Digest) -> Option<Body> {
         self.held.get(&digest)?.bytes.clone()
     }
 }
@@ -101,7 +123,7 @@ mod tests {
         bodies.hold(std::slice::from_ref(&a), &arrived(&[]));
         bodies.release(&[a.clone(), b.clone()]);
 
-        assert_eq!(bodies.find(a.digest).as_deref(), Some(&b"a"[..]));
+        assert_eq!(bodies.find(a.digest).as_ref().map(Body::bytes), Some(&b"a"[..]));
         assert_eq!(bodies.find(b.digest), None);
     }
 
@@ -126,6 +148,6 @@ mod tests {
 
         bodies.hold(std::slice::from_ref(&a), &arrived(&["a"]));
         bodies.release(std::slice::from_ref(&a));
-        assert_eq!(bodies.find(a.digest).as_deref(), Some(&b"a"[..]));
+        assert_eq!(bodies.find(a.digest).as_ref().map(Body::bytes), Some(&b"a"[..]));
     }
 }

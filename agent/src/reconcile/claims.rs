@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bellwether_core::bundle::Entry;
 use bellwether_core::{ObjectKey, TargetId};
 
-use super::target::Identity;
+use super::owned::Identity;
 
 #[derive(Debug, Default)]
 pub(super) struct Claims {

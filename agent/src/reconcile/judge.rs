@@ -65,7 +65,8 @@ pub(super) fn failure(error: &ClusterError, failures: u32) -> Judgement {
                 Judgement { retry: Some(FORBIDDEN_PAUSE), ..rejected(hint) }
             }
         }
-        ClusterError::Conflict { manager, .. } => {
+        ClusterError::Conflict(fields) => {
+            let manager = fields.first().map_or("the other manager", |contested| &contested.manager);
             let hint = format!("take the field out of the manifest, or let {manager} give it up");
             Judgement::new(Outcome::Conflict, Verdict::Failed, message, hint)
         }
@@ -124,7 +125,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::cluster::ManagedFields;
+    use crate::cluster::{Contested, ManagedFields};
 
     #[test]
     fn a_missing_namespace_is_retried_and_its_hint_names_it() {
@@ -144,7 +145,8 @@ mod tests {
     #[test]
     fn what_is_invalid_or_in_conflict_stalls() {
         let message = || "m".to_owned();
-        let conflict = ClusterError::Conflict { field: ".a".to_owned(), manager: "kubectl".to_owned(), others: 0 };
+        let contested = Contested { field: ".a".to_owned(), manager: "kubectl".to_owned() };
+        let conflict = ClusterError::Conflict(vec![contested]);
         let errors = [ClusterError::Rejected { reason: "Invalid".to_owned(), message: message() }, conflict];
         for error in errors {
             let judgement = failure(&error, 1);

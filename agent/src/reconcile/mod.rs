@@ -7,7 +7,11 @@
 
 mod bodies;
 mod claims;
+mod doubts;
+#[cfg(test)]
+mod drift_scenarios;
 mod judge;
+mod owned;
 mod removal;
 #[cfg(test)]
 mod removal_scenarios;
@@ -16,12 +20,13 @@ mod scenarios;
 mod step;
 mod target;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::TargetId;
 use bellwether_core::bundle::Entry;
-use bellwether_core::health::needs_watch_in_full;
+use bellwether_core::drift::Drift;
 use bellwether_core::journal::Journalled;
 use bellwether_core::report::Report;
 use bellwether_core::session::Action;
@@ -29,24 +34,26 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::backoff::chance;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
-use crate::cluster::watch::{Kind, Sighting};
-use crate::journal::Forgotten;
+use crate::cluster::watch::{Kind, News, Sighting};
+use crate::journal::Lesson;
 use bodies::Bodies;
 use claims::Claims;
+use owned::{Held, Identity};
 use removal::Candidate;
-use step::carry_out;
-use target::{Act, Finding, Step, Target};
+use step::{Act, Answer, Finding, Step, carry_out};
+use target::{Drifted, Past, Target};
 
 /// Requests on their way at once: enough to hide the API server's latency, far below what its priority and fairness
 /// give one client.
 const REQUESTS_MAX: usize = 8;
 
-/// Sightings that wait for this loop. It is never busy for long; beyond that the API server holds them back.
-const SIGHTINGS_MAX: usize = 256;
+/// What watches told and this loop has not taken. It is never busy for long; beyond that the API server holds them back.
+const NEWS_MAX: usize = 256;
 
 /// How often a target that is being applied says how far it is.
 const PROGRESS_PAUSE: SignedDuration = SignedDuration::from_millis(500);
@@ -57,9 +64,20 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// The ways to and from the link.
 pub(crate) struct Ports {
     pub(crate) journalled: mpsc::Receiver<Journalled>,
-    pub(crate) forgotten: mpsc::Sender<Forgotten>,
-    pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) lessons: mpsc::Sender<Lesson>,
+    pub(crate) told: mpsc::Sender<Told>,
 }
+
+/// What the hub is told.
+#[derive(Debug)]
+pub(crate) enum Told {
+    Report(Report),
+    Drift(Drift),
+}
+
+/// Drifts that the link has not taken: it takes none while the hub is away. Of more, the oldest are forgotten; what they
+/// were about has been dealt with.
+const DRIFTS_MAX: usize = 256;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReconcileError {
@@ -75,24 +93,29 @@ struct Reconciler {
     targets: BTreeMap<TargetId, Target>,
     bodies: Bodies,
     claims: Claims,
-    requests: JoinSet<(Step, Finding)>,
+    requests: JoinSet<Box<(Step, Answer)>>,
     /// The target that had the last turn: the next one is first in line.
     turn: Option<TargetId>,
     watched: BTreeSet<Kind>,
     watches: JoinSet<()>,
-    sightings: mpsc::Sender<Sighting>,
-    forgotten: mpsc::Sender<Forgotten>,
+    /// Kinds of which it is not known how their objects stand.
+    blind: BTreeSet<Kind>,
+    news: mpsc::Sender<News>,
+    /// What the journal has not taken yet.
+    lessons: BTreeMap<TargetId, Lesson>,
     /// Reports that the link has not taken yet; newer replaces older, so there is at most one for each target.
-    outbox: BTreeMap<TargetId, Report>,
+    reports: BTreeMap<TargetId, Report>,
+    drifts: VecDeque<Drift>,
     progress_at: Timestamp,
 }
 
 enum Event<'a> {
     Journalled(Journalled),
-    Found(Result<(Step, Finding), JoinError>),
-    Sighted(Sighting),
+    Answered(Result<Box<(Step, Answer)>, JoinError>),
+    Watched(News),
     WatchEnded(Result<(), JoinError>),
-    Writable(mpsc::Permit<'a, Report>),
+    Tellable(mpsc::Permit<'a, Told>),
+    Teachable(mpsc::Permit<'a, Lesson>),
     Ticked,
 }
 
@@ -104,9 +127,9 @@ pub(crate) async fn serve(
     ports: Ports,
     stop: CancellationToken,
 ) -> Result<(), ReconcileError> {
-    let Ports { mut journalled, forgotten, reports } = ports;
-    let (sightings, mut seen) = mpsc::channel(SIGHTINGS_MAX);
-    let mut reconciler = Reconciler::new(cluster, clock, sightings, forgotten);
+    let Ports { mut journalled, lessons, told } = ports;
+    let (news, mut watched) = mpsc::channel(NEWS_MAX);
+    let mut reconciler = Reconciler::new(cluster, clock, news);
     for held in held {
         reconciler.accept(held);
     }
@@ -116,10 +139,11 @@ pub(crate) async fn serve(
         let event = tokio::select! {
             () = stop.cancelled() => break,
             Some(message) = journalled.recv() => Event::Journalled(message),
-            Some(found) = reconciler.requests.join_next() => Event::Found(found),
-            Some(sighting) = seen.recv() => Event::Sighted(sighting),
+            Some(answered) = reconciler.requests.join_next() => Event::Answered(answered),
+            Some(news) = watched.recv() => Event::Watched(news),
             Some(ended) = reconciler.watches.join_next() => Event::WatchEnded(ended),
-            Ok(slot) = reports.reserve(), if !reconciler.outbox.is_empty() => Event::Writable(slot),
+            Ok(slot) = told.reserve(), if reconciler.has_something_to_tell() => Event::Tellable(slot),
+            Ok(slot) = lessons.reserve(), if !reconciler.lessons.is_empty() => Event::Teachable(slot),
             () = clock.sleep_until(wake) => Event::Ticked,
         };
         reconciler.handle(event)?;
@@ -133,12 +157,7 @@ pub(crate) async fn serve(
 }
 
 impl Reconciler {
-    fn new(
-        cluster: Cluster,
-        clock: Clock,
-        sightings: mpsc::Sender<Sighting>,
-        forgotten: mpsc::Sender<Forgotten>,
-    ) -> Self {
+    fn new(cluster: Cluster, clock: Clock, news: mpsc::Sender<News>) -> Self {
         Self {
             cluster,
             clock,
@@ -149,9 +168,11 @@ impl Reconciler {
             turn: None,
             watched: BTreeSet::new(),
             watches: JoinSet::new(),
-            sightings,
-            forgotten,
-            outbox: BTreeMap::new(),
+            blind: BTreeSet::new(),
+            news,
+            lessons: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            drifts: VecDeque::new(),
             progress_at: clock.now(),
         }
     }
@@ -159,18 +180,25 @@ impl Reconciler {
     fn handle(&mut self, event: Event<'_>) -> Result<(), ReconcileError> {
         match event {
             Event::Journalled(journalled) => self.accept(journalled),
-            Event::Found(found) => {
-                let (step, finding) = found?;
-                self.record(&step, finding);
+            Event::Answered(answered) => {
+                let (step, answer) = *answered?;
+                self.record(&step, answer);
             }
-            Event::Sighted(sighting) => self.see(sighting),
+            Event::Watched(news) => self.see(news),
             Event::WatchEnded(ended) => {
                 ended?;
                 return Err(ReconcileError::WatchEnded);
             }
-            Event::Writable(slot) => {
-                if let Some((_, report)) = self.outbox.pop_first() {
-                    slot.send(report);
+            Event::Tellable(slot) => {
+                // Reports first: a rollout may wait for one.
+                let report = self.reports.pop_first().map(|(_, report)| Told::Report(report));
+                if let Some(told) = report.or_else(|| self.drifts.pop_front().map(Told::Drift)) {
+                    slot.send(told);
+                }
+            }
+            Event::Teachable(slot) => {
+                if let Some((_, lesson)) = self.lessons.pop_first() {
+                    slot.send(lesson);
                 }
             }
             Event::Ticked => {}
@@ -178,8 +206,12 @@ impl Reconciler {
         Ok(())
     }
 
+    fn has_something_to_tell(&self) -> bool {
+        !self.reports.is_empty() || !self.drifts.is_empty()
+    }
+
     fn accept(&mut self, journalled: Journalled) {
-        let Journalled { assignment, before, objects } = journalled;
+        let Journalled { assignment, before, applied, objects } = journalled;
         tracing::info!(
             target.name = %assignment.name,
             generation = assignment.generation.get(),
@@ -204,32 +236,74 @@ impl Reconciler {
             }
             None => {
                 let before = before.into_iter().map(Candidate::of).collect();
-                self.targets.insert(id, Target::new(assignment, before, phase));
+                let held = applied.into_iter().map(|applied| {
+                    let body = objects.get(&applied.digest).map(|body| Arc::clone(body).into());
+                    let held = Held { uid: applied.uid, digest: applied.digest, body, finished: applied.finished };
+                    (Identity::of(&applied.key), held)
+                });
+                let past = Past { before, held: held.collect() };
+                let mut target = Target::new(assignment, past, phase);
+                for kind in &self.blind {
+                    target.set_blind(kind, true);
+                }
+                self.targets.insert(id, target);
             }
         }
     }
 
-    fn record(&mut self, step: &Step, finding: Finding) {
+    fn record(&mut self, step: &Step, answer: Answer) {
         let Some(target) = self.targets.get_mut(&step.target) else { return };
-        log(target, step, &finding);
-        if matches!(finding, Finding::Applied { .. }) && needs_watch_in_full(step.key.group(), &step.key.kind) {
+        log(target, step, &answer);
+        if matches!(answer.finding, Finding::Applied { .. } | Finding::Kept { .. }) {
             let kind = Kind::of(&step.key);
             if self.watched.insert(kind.clone()) {
-                self.watches.spawn(self.cluster.clone().watch(kind, self.sightings.clone()));
+                self.watches.spawn(self.cluster.clone().watch(kind, self.clock, self.news.clone()));
             }
         }
-        target.record(step, finding, self.clock.now(), chance());
-        let keys = target.take_forgotten();
-        if !keys.is_empty() {
-            // A journal that is behind looks for them once more after the next start.
-            let _ = self.forgotten.try_send(Forgotten { target: step.target, keys });
+        target.record(step, answer, self.clock.now(), chance());
+        for drifted in target.take_drifts() {
+            if self.drifts.len() == DRIFTS_MAX {
+                self.drifts.pop_front();
+            }
+            self.drifts.push_back(drift(step.target, drifted));
+        }
+        self.learn(step.target);
+    }
+
+    fn learn(&mut self, id: TargetId) {
+        let Some(learned) = self.targets.get_mut(&id).map(Target::take_learned) else { return };
+        if !(learned.applied.is_empty() && learned.gone.is_empty()) {
+            let lesson = self.lessons.entry(id).or_insert_with(|| Lesson::about(id));
+            lesson.applied.extend(learned.applied);
+            lesson.gone.extend(learned.gone);
         }
     }
 
-    fn see(&mut self, sighting: Sighting) {
-        let owner = sighting.target.parse().ok().map(TargetId::new);
-        if let Some(target) = owner.and_then(|owner| self.targets.get_mut(&owner)) {
-            target.see(sighting);
+    fn see(&mut self, news: News) {
+        let now = self.clock.now();
+        match news {
+            News::Sighted(sighting) => self.see_one(*sighting, now),
+            News::Listed { kind, began_at, uids } => {
+                self.blind.remove(&kind);
+                for target in self.targets.values_mut() {
+                    target.set_blind(&kind, false);
+                    target.see_all(&kind, began_at, &uids, now);
+                }
+            }
+            News::Blind { kind } => {
+                for target in self.targets.values_mut() {
+                    target.set_blind(&kind, true);
+                }
+                self.blind.insert(kind);
+            }
+        }
+    }
+
+    fn see_one(&mut self, sighting: Sighting, now: Timestamp) {
+        let Ok(id) = sighting.target.parse().map(TargetId::new) else { return };
+        if let Some(target) = self.targets.get_mut(&id) {
+            target.see(sighting, now);
+            self.learn(id);
         }
     }
 
@@ -240,12 +314,12 @@ impl Reconciler {
             let Some(step) = self.next_step(now) else { break };
             let cluster = self.cluster.clone();
             let body = match step.act {
-                Act::Apply { digest, .. } => self.bodies.find(digest),
+                Act::Apply { digest, .. } | Act::Correct { digest, .. } => self.bodies.find(digest),
                 _ => None,
             };
             self.requests.spawn(async move {
-                let finding = carry_out(&cluster, &step, body).await;
-                (step, finding)
+                let answer = carry_out(&cluster, &step, body).await;
+                Box::new((step, answer))
             });
         }
         let progress_is_due = now >= self.progress_at;
@@ -254,7 +328,7 @@ impl Reconciler {
         }
         for (&id, target) in &mut self.targets {
             if let Some(report) = target.take_report(progress_is_due, now) {
-                self.outbox.insert(id, report);
+                self.reports.insert(id, report);
             }
         }
     }
@@ -288,16 +362,41 @@ impl Reconciler {
     }
 }
 
-fn log(target: &Target, step: &Step, finding: &Finding) {
+fn drift(target: TargetId, drifted: Drifted) -> Drift {
+    let Drifted { key, found_at, found, response } = drifted;
+    Drift {
+        id: Uuid::now_v7(),
+        target,
+        object: key,
+        found_at,
+        change: found.change,
+        response,
+        manager: found.manager,
+        operation: found.operation,
+        fields: found.fields,
+    }
+}
+
+fn log(target: &Target, step: &Step, answer: &Answer) {
     let (name, generation) = (target.name(), step.generation.get());
-    match finding {
+    if let Some(found) = &answer.drift {
+        tracing::info!(
+            target.name = %name,
+            object = %step.key,
+            change = found.change.as_str(),
+            manager = found.manager.as_deref().unwrap_or_default(),
+            fields = ?found.fields,
+            "drift"
+        );
+    }
+    match &answer.finding {
         Finding::Applied { .. } => {
             tracing::debug!(target.name = %name, generation, object = %step.key, "applied");
         }
         Finding::Gone if !matches!(step.act, Act::Look) => {
             tracing::info!(target.name = %name, generation, object = %step.key, "removed");
         }
-        Finding::There { .. } | Finding::Gone => {
+        Finding::There { .. } | Finding::Gone | Finding::Kept { .. } | Finding::Finished => {
             tracing::debug!(target.name = %name, generation, object = %step.key, "looked at");
         }
         Finding::Exists { hint } => {

@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::judge::{self, Judgement, RETRY};
-use super::target::{Act, Finding};
+use super::step::{Act, Finding};
 use crate::backoff::{Backoff, Jitter};
 use crate::cluster::ClusterError;
 use crate::report::Standing;
@@ -247,7 +247,7 @@ impl Removals {
                 }
             }
             Finding::Failed(error) => return self.fail(index, error, now, chance),
-            Finding::Applied { .. } | Finding::Exists { .. } => {}
+            Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished | Finding::Exists { .. } => {}
         }
         false
     }
@@ -264,7 +264,7 @@ impl Removals {
     fn fail(&mut self, index: usize, error: &ClusterError, now: Timestamp, chance: f64) -> bool {
         let object = &mut self.objects[index];
         object.failures += 1;
-        let is_final = matches!(error, ClusterError::Rejected { .. } | ClusterError::Conflict { .. });
+        let is_final = matches!(error, ClusterError::Rejected { .. } | ClusterError::Conflict(_));
         let is_kind_gone = matches!(error, ClusterError::KindMissing { .. }) && object.failures >= KIND_MISSING_MAX;
         if is_kind_gone || (self.mode == Mode::Orphan && is_final) {
             object.state = State::Gone;

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use super::scenarios::{
     START, applied, apply_all, assignment, at, entry, names, phase, record, report, steps, target, uid,
 };
-use super::target::{Act, Finding, Step, Target};
+use super::step::{Act, Finding, Step};
+use super::target::Target;
 use crate::cluster::ClusterError;
 
 fn keys(objects: &str) -> Vec<ObjectKey> {
@@ -79,7 +80,7 @@ fn what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before() {
 
     let done = report(&mut target);
     assert_eq!((done.verdict, done.lines.len(), done.objects.total), (Verdict::Healthy, 0, 1));
-    assert_eq!(target.take_forgotten().len(), 2);
+    assert_eq!(target.take_learned().gone.len(), 2);
 }
 
 #[test]
@@ -151,7 +152,7 @@ fn a_finalizer_is_waited_for_and_named_after_a_minute() {
         now = target.next_wake().expect("it is looked at again");
         for step in steps(&mut target, now) {
             assert_eq!(step.act, Act::Look);
-            target.record(&step, leaving(&step, "example.org/hold"), now, 0.999);
+            target.record(&step, leaving(&step, "example.org/hold").into(), now, 0.999);
         }
     }
     let blocked = target.take_report(true, now).expect("it is news");
@@ -159,7 +160,7 @@ fn a_finalizer_is_waited_for_and_named_after_a_minute() {
 
     now = target.next_wake().expect("it is looked at again");
     for step in steps(&mut target, now) {
-        target.record(&step, Finding::Gone, now, 0.999);
+        target.record(&step, Finding::Gone.into(), now, 0.999);
     }
     assert_eq!(target.take_report(true, now).map(|report| report.verdict), Some(Verdict::Healthy));
 }

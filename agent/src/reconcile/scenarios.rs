@@ -9,9 +9,11 @@ use bellwether_core::{Digest, Generation, ObjectKey, TargetId};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::target::{Act, Finding, Step, Target};
+use super::bodies::Body;
+use super::step::{Act, Answer, Finding, Step};
+use super::target::{Past, Target};
 use crate::cluster::ClusterError;
-use crate::cluster::watch::{Seen, Sighting};
+use crate::cluster::watch::{Condition, Seen, Sighting};
 
 pub(super) const START: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -52,7 +54,7 @@ pub(super) fn phase(entry: &Entry) -> Phase {
 }
 
 pub(super) fn target(objects: &str) -> Target {
-    Target::new(assignment(1, objects), Vec::new(), phase)
+    Target::new(assignment(1, objects), Past::default(), phase)
 }
 
 pub(super) fn steps(target: &mut Target, now: Timestamp) -> Vec<Step> {
@@ -82,12 +84,20 @@ pub(super) fn health(verdict: Verdict) -> Health {
     Health { verdict, message: String::new(), fails_at: None }
 }
 
-pub(super) fn applied(step: &Step, version: u64, verdict: Verdict) -> Finding {
-    Finding::Applied { uid: uid(step), version, health: health(verdict) }
+pub(super) fn condition(verdict: Verdict) -> Condition {
+    Condition { health: health(verdict), finished: false, fingerprint: None }
 }
 
-pub(super) fn record(target: &mut Target, step: &Step, finding: Finding) {
-    target.record(step, finding, START, 0.999);
+pub(super) fn body(text: &str) -> Body {
+    std::sync::Arc::<[u8]>::from(text.as_bytes()).into()
+}
+
+pub(super) fn applied(step: &Step, version: u64, verdict: Verdict) -> Finding {
+    Finding::Applied { uid: uid(step), version, condition: condition(verdict), body: body("{}") }
+}
+
+pub(super) fn record(target: &mut Target, step: &Step, answer: impl Into<Answer>) {
+    target.record(step, answer.into(), START, 0.999);
 }
 
 /// Applies whatever there is to do, until there is nothing more.
@@ -176,7 +186,7 @@ fn a_later_phase_waits_for_the_health_of_the_one_before() {
 
     record(&mut target, &first[0], applied(&first[0], 5, Verdict::Progressing));
     assert_eq!(steps(&mut target, START), []);
-    target.see(sighting(&first[0], 6, Seen::There(health(Verdict::Healthy))));
+    target.see(sighting(&first[0], 6, Seen::There(condition(Verdict::Healthy))), START);
 
     let second = steps(&mut target, START);
     assert_eq!(names(&second), ["a"]);
@@ -184,8 +194,8 @@ fn a_later_phase_waits_for_the_health_of_the_one_before() {
     assert_eq!(names(&steps(&mut target, START)), ["w"]);
 }
 
-fn sighting(step: &Step, version: u64, seen: Seen) -> Sighting {
-    Sighting { target: step.label(), uid: uid(step), version, seen }
+pub(super) fn sighting(step: &Step, version: u64, seen: Seen) -> Sighting {
+    Sighting { target: step.label(), key: step.key.clone(), uid: uid(step), version, seen }
 }
 
 #[test]
@@ -324,10 +334,10 @@ fn health_from_before_our_write_is_not_believed() {
     let taken = steps(&mut target, START);
     record(&mut target, &taken[0], applied(&taken[0], 10, Verdict::Progressing));
 
-    target.see(sighting(&taken[0], 9, Seen::There(health(Verdict::Healthy))));
+    target.see(sighting(&taken[0], 9, Seen::There(condition(Verdict::Healthy))), START);
     assert_eq!(report(&mut target).verdict, Verdict::Progressing);
 
-    target.see(sighting(&taken[0], 11, Seen::There(health(Verdict::Healthy))));
+    target.see(sighting(&taken[0], 11, Seen::There(condition(Verdict::Healthy))), START);
     assert_eq!(report(&mut target).verdict, Verdict::Healthy);
 }
 
@@ -336,7 +346,7 @@ fn health_that_is_seen_before_the_answer_to_our_write_is_not_lost() {
     let mut target = target("Deployment/web@1");
     let taken = steps(&mut target, START);
 
-    target.see(sighting(&taken[0], 11, Seen::There(health(Verdict::Healthy))));
+    target.see(sighting(&taken[0], 11, Seen::There(condition(Verdict::Healthy))), START);
     record(&mut target, &taken[0], applied(&taken[0], 10, Verdict::Progressing));
 
     assert_eq!(report(&mut target).verdict, Verdict::Healthy);
@@ -347,7 +357,16 @@ fn what_takes_too_long_fails_without_anything_being_seen() {
     let mut target = target("Deployment/web@1");
     let taken = steps(&mut target, START);
     let late = Health { fails_at: Some(at(30)), ..health(Verdict::Progressing) };
-    record(&mut target, &taken[0], Finding::Applied { uid: uid(&taken[0]), version: 1, health: late });
+    record(
+        &mut target,
+        &taken[0],
+        Finding::Applied {
+            uid: uid(&taken[0]),
+            version: 1,
+            condition: Condition { health: late, ..condition(Verdict::Progressing) },
+            body: body("{}"),
+        },
+    );
     assert_eq!(report(&mut target).verdict, Verdict::Progressing);
 
     assert_eq!(target.next_wake(), Some(at(30)));
@@ -363,7 +382,7 @@ fn an_object_that_somebody_deletes_is_no_longer_healthy_and_is_sent_next_time() 
     record(&mut target, &taken[0], applied(&taken[0], 1, Verdict::Healthy));
     report(&mut target);
 
-    target.see(sighting(&taken[0], 2, Seen::Gone));
+    target.see(sighting(&taken[0], 2, Seen::Gone), START);
     assert_eq!(report(&mut target).verdict, Verdict::Degraded);
     target.accept(assignment(2, "Deployment/web@1"), phase);
 

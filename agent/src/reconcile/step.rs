@@ -1,54 +1,295 @@
-//! Carries out one step of one object. Decides nothing but whether what is there is this target's.
+//! One thing to do with one object: what it may be, what may come of it, and how it is carried out.
+//!
+//! Decides nothing but whether what is there is this target's, and whether a field that somebody else took was ours.
 
-use std::sync::Arc;
-
-use bellwether_core::health::{self, Health};
-use bellwether_core::report::Verdict;
+use bellwether_core::drift::{Change, corrected_paths, culprit, differing_paths, says};
+use bellwether_core::{Digest, Generation, ObjectKey, TargetId};
+use jiff::Timestamp;
+use serde_json::Value;
 use uuid::Uuid;
 
+use super::bodies::Body;
 use super::judge::{is_ours, owner_hint};
-use super::target::{Act, Finding, Step};
-use crate::cluster::{Cluster, ClusterError, Live, Metadata};
+use super::owned::Held;
+use crate::cluster::watch::Condition;
+use crate::cluster::{Apply, Cluster, ClusterError, FIELD_MANAGER, Live, Metadata};
 
-/// `body` is the object as the bundle has it, of what is to be applied; `None` is answered as what it is, a mistake of
-/// ours.
-pub(super) async fn carry_out(cluster: &Cluster, step: &Step, body: Option<Arc<[u8]>>) -> Finding {
-    let found = match &step.act {
-        Act::Apply { look_first, .. } => look_and_apply(cluster, step, *look_first, body).await,
-        Act::Look => look(cluster, step).await,
-        Act::Delete { uid } => delete(cluster, step, *uid).await,
-        Act::Release { version } => cluster.release(&step.key, version).await.map(|()| Finding::Gone),
-    };
-    match found {
-        // What is not there needs neither deleting nor releasing.
-        Err(ClusterError::NotFound) if !matches!(step.act, Act::Apply { .. }) => Finding::Gone,
-        Err(error) => Finding::Failed(error),
-        Ok(finding) => finding,
+/// A thing to do with one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) target: TargetId,
+    pub(crate) generation: Generation,
+    pub(crate) key: ObjectKey,
+    pub(crate) act: Act,
+    /// What is ours of it already, of what is to be applied.
+    pub(crate) held: Option<Held>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Look whether it may be applied, if we do not own it yet, and apply it.
+    Apply { digest: Digest, look_first: bool },
+    /// Look whether it is as we applied it; and if `writes`, make it so.
+    Correct { digest: Digest, seen_at: Timestamp, writes: bool },
+    /// Look whether it is there and carries the target's label.
+    Look,
+    /// Delete exactly the one that was looked at.
+    Delete { uid: Uuid },
+    /// Take our label off it, if nobody wrote it since it was looked at.
+    Release { version: String },
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Finding {
+    Applied {
+        uid: Uuid,
+        version: u64,
+        condition: Condition,
+        body: Body,
+    },
+    /// Left as it is, whether it is as we applied it or not; `None`: it is not there.
+    Kept {
+        seen: Option<(Uuid, u64, Condition)>,
+    },
+    /// A Job or a Pod that ran to its end, and is gone since.
+    Finished,
+    /// There already, and not ours; the hint says whose it is.
+    Exists {
+        hint: String,
+    },
+    /// There and ours.
+    There {
+        uid: Uuid,
+        version: String,
+        finalizers: Vec<String>,
+        is_leaving: bool,
+    },
+    /// Not there, or not ours (any more).
+    Gone,
+    Failed(ClusterError),
+}
+
+/// What somebody else did to an object of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) change: Change,
+    pub(crate) manager: Option<String>,
+    pub(crate) operation: Option<String>,
+    pub(crate) fields: Vec<String>,
+}
+
+/// What came of a step, with what was found to be changed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) finding: Finding,
+    pub(crate) drift: Option<Found>,
+}
+
+impl From<Finding> for Answer {
+    fn from(finding: Finding) -> Self {
+        Self { finding, drift: None }
     }
 }
 
-async fn look_and_apply(
-    cluster: &Cluster,
-    step: &Step,
-    look_first: bool,
-    body: Option<Arc<[u8]>>,
-) -> Result<Finding, ClusterError> {
-    let body = body.ok_or_else(|| ClusterError::Rejected {
-        reason: "BodyMissing".to_owned(),
-        message: "the object's body never came".to_owned(),
-    })?;
+impl Step {
+    /// The value of the target label on what this target owns.
+    pub(crate) fn label(&self) -> String {
+        self.target.as_uuid().simple().to_string()
+    }
+
+    /// About an object that should be in place.
+    pub(super) fn is_question(&self) -> bool {
+        matches!(self.act, Act::Correct { .. })
+    }
+}
+
+impl Act {
+    /// Of the object that is to be in place.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Apply { digest, .. } | Self::Correct { digest, .. } => Some(*digest),
+            Self::Look | Self::Delete { .. } | Self::Release { .. } => None,
+        }
+    }
+}
+
+/// `modified by kubectl-edit: .data.a`
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.change.as_str())?;
+        if let Some(manager) = &self.manager {
+            write!(f, " by {manager}")?;
+        }
+        if !self.fields.is_empty() {
+            write!(f, ": {}", self.fields.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// `body` is the object as the bundle has it, of what is to be applied; `None` is answered as what it is, a mistake of
+/// ours.
+pub(super) async fn carry_out(cluster: &Cluster, step: &Step, body: Option<Body>) -> Answer {
+    let body = || {
+        body.ok_or_else(|| ClusterError::Rejected {
+            reason: "BodyMissing".to_owned(),
+            message: "the object's body never came".to_owned(),
+        })
+    };
+    let found = match &step.act {
+        Act::Apply { look_first, .. } => match body() {
+            Ok(body) => look_and_apply(cluster, step, *look_first, body).await.map(Answer::from),
+            Err(error) => Err(error),
+        },
+        Act::Correct { writes, .. } => match body() {
+            Ok(body) => Question { cluster, step, body, writes: *writes }.answer().await,
+            Err(error) => Err(error),
+        },
+        Act::Look => look(cluster, step).await.map(Answer::from),
+        Act::Delete { uid } => delete(cluster, step, *uid).await.map(Answer::from),
+        Act::Release { version } => cluster.release(&step.key, version).await.map(|()| Answer::from(Finding::Gone)),
+    };
+    match found {
+        // What is not there needs neither deleting nor releasing.
+        Err(ClusterError::NotFound) if matches!(step.act, Act::Look | Act::Delete { .. } | Act::Release { .. }) => {
+            Finding::Gone.into()
+        }
+        Err(error) => Finding::Failed(error).into(),
+        Ok(answer) => answer,
+    }
+}
+
+async fn look_and_apply(cluster: &Cluster, step: &Step, look_first: bool, body: Body) -> Result<Finding, ClusterError> {
     if look_first
         && let Some(there) = cluster.find(&step.key).await?
         && !is_ours(&there, &step.label())
     {
         return Ok(Finding::Exists { hint: owner_hint(&there) });
     }
-    let live = cluster.apply(&step.key, &body).await?;
+    let (live, object) = apply(cluster, step, &body, true).await?;
+    Ok(applied(&live, &object, body))
+}
+
+fn applied(live: &Live, object: &Value, body: Body) -> Finding {
+    let (uid, version) = (live.metadata.uid, live.metadata.version());
+    Finding::Applied { uid, version, condition: Condition::of(object), body }
+}
+
+/// Applies, and takes over what others took of what was ours; what never was ours is a conflict, and nothing is changed.
+async fn apply(cluster: &Cluster, step: &Step, body: &Body, writes: bool) -> Result<(Live, Value), ClusterError> {
+    let (plain, forced) = if writes { (Apply::Plain, Apply::Forced) } else { (Apply::DryRun, Apply::ForcedDryRun) };
+    let live = match cluster.apply(&step.key, body.bytes(), plain).await {
+        Err(ClusterError::Conflict(fields)) => {
+            let was_ours = match &step.held {
+                Some(held) => {
+                    held.says_all(fields.iter().map(|contested| contested.field.as_str()))
+                        && is_still(cluster, step, held).await?
+                }
+                None => false,
+            };
+            if !was_ours {
+                return Err(ClusterError::Conflict(fields));
+            }
+            cluster.apply(&step.key, body.bytes(), forced).await?
+        }
+        live => live?,
+    };
     if live.metadata.deletion_timestamp.is_some() {
-        return Err(ClusterError::retry("it is being deleted, and applied again when it is gone"));
+        return Err(being_deleted());
     }
-    let health = assess(step, &live);
-    Ok(Finding::Applied { uid: live.metadata.uid, version: live.metadata.version(), health })
+    let object = parse(&live.body)?;
+    Ok((live, object))
+}
+
+/// What we held we held on that object, and on no other of its name.
+async fn is_still(cluster: &Cluster, step: &Step, held: &Held) -> Result<bool, ClusterError> {
+    Ok(cluster.find(&step.key).await?.is_some_and(|there| there.uid == held.uid))
+}
+
+fn being_deleted() -> ClusterError {
+    ClusterError::retry("it is being deleted, and applied again when it is gone")
+}
+
+fn parse(body: &[u8]) -> Result<Value, ClusterError> {
+    // The reader's words may be the body's.
+    serde_json::from_slice(body).map_err(|_| ClusterError::retry("an object cannot be read"))
+}
+
+/// Whether an object is as we applied it; and if it may be written, it then is.
+struct Question<'a> {
+    cluster: &'a Cluster,
+    step: &'a Step,
+    body: Body,
+    writes: bool,
+}
+
+impl Question<'_> {
+    async fn answer(self) -> Result<Answer, ClusterError> {
+        let there = self.cluster.read(&self.step.key).await?;
+        let finished = self.step.held.as_ref().is_some_and(|held| held.finished);
+        match there {
+            None if finished => Ok(Finding::Finished.into()),
+            None => self.answer_deleted().await,
+            Some(there) => self.answer_there(there).await,
+        }
+    }
+
+    async fn answer_deleted(self) -> Result<Answer, ClusterError> {
+        let drift = Some(Found { change: Change::Deleted, manager: None, operation: None, fields: Vec::new() });
+        if !self.writes {
+            return Ok(Answer { finding: Finding::Kept { seen: None }, drift });
+        }
+        let (live, object) = apply(self.cluster, self.step, &self.body, true).await?;
+        Ok(Answer { finding: applied(&live, &object, self.body), drift })
+    }
+
+    async fn answer_there(self, there: Live) -> Result<Answer, ClusterError> {
+        if there.metadata.deletion_timestamp.is_some() {
+            return Err(being_deleted());
+        }
+        let is_same = self.step.held.as_ref().is_none_or(|held| held.uid == there.metadata.uid);
+        let is_labelled = is_ours(&there.metadata, &self.step.label());
+        let found = parse(&there.body)?;
+        let change = match (is_same, is_labelled) {
+            (true, true) => Change::Modified,
+            (true, false) => Change::Unlabelled,
+            (false, _) => Change::Replaced,
+        };
+        if !is_same && !is_labelled {
+            let finding = Finding::Exists { hint: owner_hint(&there.metadata) };
+            return Ok(Answer { finding, drift: Some(describe(change, &found, Vec::new())) });
+        }
+        let (live, after) = match apply(self.cluster, self.step, &self.body, self.writes).await {
+            Ok(answer) => answer,
+            Err(error @ (ClusterError::Conflict(_) | ClusterError::Rejected { .. })) => {
+                let fields = differing_paths(&parse(self.body.bytes())?, &found);
+                let drift = Some(describe(change, &found, fields));
+                return Ok(Answer { finding: Finding::Failed(error), drift });
+            }
+            Err(error) => return Err(error),
+        };
+        let fields = corrected_paths(&found, &after);
+        let drift = (!fields.is_empty()).then(|| describe(change, &found, fields));
+        if self.writes {
+            return Ok(Answer { finding: applied(&live, &after, self.body), drift });
+        }
+        let seen = Some((there.metadata.uid, there.metadata.version(), Condition::of(&found)));
+        Ok(Answer { finding: Finding::Kept { seen }, drift })
+    }
+}
+
+fn describe(change: Change, found: &Value, fields: Vec<String>) -> Found {
+    let (manager, operation) = culprit(&found["metadata"], FIELD_MANAGER, &fields).unzip();
+    Found { change, manager, operation, fields }
+}
+
+impl Held {
+    /// Whether what we applied last says something at each of these paths.
+    fn says_all<'a>(&self, mut paths: impl Iterator<Item = &'a str>) -> bool {
+        let object = self.body.as_ref().and_then(|body| serde_json::from_slice(body.bytes()).ok());
+        object.is_some_and(|object: Value| paths.all(|path| says(&object, path)))
+    }
 }
 
 async fn look(cluster: &Cluster, step: &Step) -> Result<Finding, ClusterError> {
@@ -65,15 +306,4 @@ async fn delete(cluster: &Cluster, step: &Step, uid: Uuid) -> Result<Finding, Cl
 
 fn found(there: Metadata, is_leaving: bool) -> Finding {
     Finding::There { uid: there.uid, version: there.resource_version, finalizers: there.finalizers, is_leaving }
-}
-
-/// By the answer to the apply: what a controller has to do is still to come, and a watch will tell.
-fn assess(step: &Step, live: &Live) -> Health {
-    if !health::needs_watch_in_full(step.key.group(), &step.key.kind) {
-        return Health { verdict: Verdict::Healthy, message: String::new(), fails_at: None };
-    }
-    match serde_json::from_slice(&live.body) {
-        Ok(object) => health::assess(&object),
-        Err(error) => Health { verdict: Verdict::Unknown, message: error.to_string(), fails_at: None },
-    }
 }

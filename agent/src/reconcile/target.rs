@@ -1,6 +1,7 @@
 //! One target: what it is to run here, what we hold of it, and what to do next. Decides; asks nobody.
 //!
 //! It is fed with assignments, findings, sightings and the time, and asked for steps and for how its objects stand.
+//! What somebody else changes is a doubt (see [`super::doubts`]): it is asked about, and what was ours is put back.
 //! A newer assignment drops the waits and retries of the old one at once. Only a request that is already on its way is
 //! waited for, because nobody can call it back: no object ever has two requests on their way.
 
@@ -8,17 +9,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bellwether_core::apply::Phase;
 use bellwether_core::bundle::Entry;
-use bellwether_core::health::Health;
+use bellwether_core::drift::{Response, Suspicion};
+use bellwether_core::journal::Applied;
 use bellwether_core::report::{Outcome, Report, Verdict};
-use bellwether_core::session::{Action, Assignment, Prune};
-use bellwether_core::{Digest, Generation, Name, ObjectKey, TargetId};
+use bellwether_core::session::{Action, Assignment, DriftMode, Prune};
+use bellwether_core::{Digest, Name, ObjectKey};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::doubts::Doubts;
 use super::judge::{self, Judgement, RETRY};
+use super::owned::{self, Held, Identity, Owned};
 use super::removal::{Candidate, Mode, Removals, Standby};
+use super::step::{Act, Answer, Finding, Found, Step};
 use crate::cluster::ClusterError;
-use crate::cluster::watch::{Seen, Sighting};
+use crate::cluster::watch::{Condition, Kind, Seen, Sighting};
 use crate::report::{Standing, roll_up};
 
 #[derive(Debug)]
@@ -32,9 +37,16 @@ pub(crate) struct Target {
     inventory: BTreeMap<Identity, Candidate>,
     /// What this process applied and has not deleted.
     owned: BTreeMap<Identity, Owned>,
+    /// What this process or one before it applied last: the fields of that are ours.
+    held: BTreeMap<Identity, Held>,
+    doubts: Doubts,
+    /// Found and not told yet.
+    drifts: Vec<Drifted>,
+    /// Kinds whose watch is broken.
+    blind: BTreeSet<Kind>,
     removals: Removals,
-    /// What is no longer in the inventory, for the journal.
-    forgotten: Vec<ObjectKey>,
+    /// For the journal.
+    learned: Learned,
     by_uid: BTreeMap<Uuid, Identity>,
     /// Seen while a request is on its way: it may be about what that request makes.
     early: BTreeMap<Uuid, (u64, Seen)>,
@@ -53,15 +65,6 @@ pub(crate) struct Target {
     fails_at: Option<Timestamp>,
 }
 
-/// What makes two objects the same one to an API server.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Identity {
-    group: String,
-    kind: String,
-    namespace: Option<String>,
-    name: String,
-}
-
 #[derive(Debug)]
 struct Object {
     key: ObjectKey,
@@ -69,6 +72,10 @@ struct Object {
     phase: Phase,
     state: State,
     failures: u32,
+    /// The last drift of it under this assignment.
+    drift: Option<Found>,
+    /// It is left as it was found.
+    is_left_drifted: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -83,73 +90,46 @@ enum State {
     Failed(Judgement),
 }
 
-#[derive(Debug)]
-struct Owned {
-    /// What we last applied; `None` when a request's end is not known, or somebody deleted it since.
-    digest: Option<Digest>,
-    uid: Uuid,
-    /// At which version it was last seen.
-    version: u64,
-    health: Health,
+/// What the journal is to know.
+#[derive(Debug, Default)]
+pub(crate) struct Learned {
+    pub(crate) applied: Vec<Applied>,
+    /// No longer in the inventory.
+    pub(crate) gone: Vec<ObjectKey>,
 }
 
-/// A thing to do with one object.
+/// A drift, and what was done about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub(crate) target: TargetId,
-    pub(crate) generation: Generation,
+pub(crate) struct Drifted {
     pub(crate) key: ObjectKey,
-    pub(crate) act: Act,
+    pub(crate) found_at: Timestamp,
+    pub(crate) found: Found,
+    pub(crate) response: Response,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Act {
-    /// Look whether it may be applied, if we do not own it yet, and apply it.
-    Apply { digest: Digest, look_first: bool },
-    /// Look whether it is there and carries the target's label.
-    Look,
-    /// Delete exactly the one that was looked at.
-    Delete { uid: Uuid },
-    /// Take our label off it, if nobody wrote it since it was looked at.
-    Release { version: String },
-}
-
-/// What came of a step.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Finding {
-    Applied {
-        uid: Uuid,
-        version: u64,
-        health: Health,
-    },
-    /// There already, and not ours; the hint says whose it is.
-    Exists {
-        hint: String,
-    },
-    /// There and ours.
-    There {
-        uid: Uuid,
-        version: String,
-        finalizers: Vec<String>,
-        is_leaving: bool,
-    },
-    /// Not there, or not ours (any more).
-    Gone,
-    Failed(ClusterError),
+/// What an earlier process knew of a target.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    /// What the target had before its assignment.
+    pub(crate) before: Vec<Candidate>,
+    pub(crate) held: BTreeMap<Identity, Held>,
 }
 
 impl Target {
-    /// `before`: what the target had before this assignment. `phase` tells in which phase an object of the assignment is
-    /// applied.
-    pub(crate) fn new(assignment: Assignment, before: Vec<Candidate>, phase: impl Fn(&Entry) -> Phase) -> Self {
+    /// `phase` tells in which phase an object of the assignment is applied.
+    pub(crate) fn new(assignment: Assignment, past: Past, phase: impl Fn(&Entry) -> Phase) -> Self {
         let mut target = Self {
             assignment,
             objects: Vec::new(),
             by_identity: BTreeMap::new(),
-            inventory: before.into_iter().map(|candidate| (Identity::of(&candidate.key), candidate)).collect(),
+            inventory: past.before.into_iter().map(|candidate| (Identity::of(&candidate.key), candidate)).collect(),
             removals: Removals::default(),
-            forgotten: Vec::new(),
+            learned: Learned::default(),
             owned: BTreeMap::new(),
+            held: past.held,
+            doubts: Doubts::default(),
+            drifts: Vec::new(),
+            blind: BTreeSet::new(),
             by_uid: BTreeMap::new(),
             early: BTreeMap::new(),
             under_way: BTreeSet::new(),
@@ -183,6 +163,8 @@ impl Target {
         };
         let identities = self.objects.iter().enumerate();
         self.by_identity = identities.map(|(index, object)| (Identity::of(&object.key), index)).collect();
+        let by_identity = &self.by_identity;
+        self.doubts.retain(|identity| by_identity.contains_key(identity));
         self.track();
         self.removals = self.plan_removals();
         self.open_phases();
@@ -236,7 +218,15 @@ impl Target {
                 let unchanged = owned.is_some_and(|owned| owned.digest == Some(entry.digest))
                     && !self.under_way.contains(&identity);
                 let state = if unchanged { State::InPlace(Outcome::Unchanged) } else { State::Waiting };
-                Object { key: entry.key.clone(), digest: entry.digest, phase: phase(entry), state, failures: 0 }
+                Object {
+                    key: entry.key.clone(),
+                    digest: entry.digest,
+                    phase: phase(entry),
+                    state,
+                    failures: 0,
+                    drift: None,
+                    is_left_drifted: false,
+                }
             })
             .collect();
         // Stable: within a phase the manifest's order stays.
@@ -279,17 +269,51 @@ impl Target {
             self.objects[index].state = State::Ready;
             self.ready.push_back(index);
         }
-        let (key, act) = self.take_apply().or_else(|| self.take_removal(now, is_claimed))?;
-        self.under_way.insert(Identity::of(&key));
-        Some(Step { target: self.assignment.target, generation: self.assignment.generation, key, act })
+        let question = self.take_question(now);
+        let taken = question.or_else(|| self.take_apply(now)).or_else(|| self.take_removal(now, is_claimed));
+        let (key, act) = taken?;
+        let identity = Identity::of(&key);
+        let held = self.held.get(&identity).filter(|_| act.digest().is_some()).cloned();
+        self.under_way.insert(identity);
+        Some(Step { target: self.assignment.target, generation: self.assignment.generation, key, act, held })
     }
 
-    fn take_apply(&mut self) -> Option<(ObjectKey, Act)> {
+    fn take_apply(&mut self, now: Timestamp) -> Option<(ObjectKey, Act)> {
         let index = self.take_ready()?;
         let object = &mut self.objects[index];
         object.state = State::Sent;
-        let look_first = !self.owned.contains_key(&Identity::of(&object.key));
-        Some((object.key.clone(), Act::Apply { digest: object.digest, look_first }))
+        let (identity, digest) = (Identity::of(&object.key), object.digest);
+        let is_owned = self.owned.contains_key(&identity);
+        // Another process applied it: what was done to it since is drift as well.
+        let was_applied = !is_owned && self.held.get(&identity).is_some_and(|held| held.digest == digest);
+        let act = if was_applied {
+            Act::Correct { digest, seen_at: now, writes: self.assignment.options.drift == DriftMode::Correct }
+        } else {
+            Act::Apply { digest, look_first: !is_owned }
+        };
+        Some((object.key.clone(), act))
+    }
+
+    /// About an object in place that may have been changed. What is about to be applied anyway is not asked about, and
+    /// what is not in place for some other reason is tried again: that reason may be gone.
+    fn take_question(&mut self, now: Timestamp) -> Option<(ObjectKey, Act)> {
+        loop {
+            let under_way = &self.under_way;
+            let (identity, seen_at) = self.doubts.take_due(now, |identity| !under_way.contains(identity))?;
+            let Some(&index) = self.by_identity.get(&identity) else { continue };
+            let object = &mut self.objects[index];
+            match object.state {
+                State::InPlace(_) => {
+                    let writes = self.assignment.options.drift == DriftMode::Correct;
+                    return Some((object.key.clone(), Act::Correct { digest: object.digest, seen_at, writes }));
+                }
+                State::Failed(_) => {
+                    object.state = State::Ready;
+                    self.ready.push_back(index);
+                }
+                State::Waiting | State::Ready | State::Sent => {}
+            }
+        }
     }
 
     fn take_removal(&mut self, now: Timestamp, is_claimed: impl Fn(&ObjectKey) -> bool) -> Option<(ObjectKey, Act)> {
@@ -315,6 +339,7 @@ impl Target {
     }
 
     fn disown(&mut self, identity: &Identity) {
+        self.held.remove(identity);
         if let Some(owned) = self.owned.remove(identity) {
             self.by_uid.remove(&owned.uid);
         }
@@ -341,14 +366,20 @@ impl Target {
 
     /// When there is something new to do or to say, if nothing happens before.
     pub(crate) fn next_wake(&self) -> Option<Timestamp> {
-        self.retries.first().map(|&(at, _)| at).into_iter().chain(self.fails_at).chain(self.removals.next_wake()).min()
+        let doubt = self.doubts.next_wake(|identity| !self.under_way.contains(identity));
+        let retry = self.retries.first().map(|&(at, _)| at);
+        retry.into_iter().chain(self.fails_at).chain(doubt).chain(self.removals.next_wake()).min()
     }
 
     /// What came of a step, of this assignment or of one before it.
-    pub(crate) fn record(&mut self, step: &Step, finding: Finding, now: Timestamp, chance: f64) {
+    pub(crate) fn record(&mut self, step: &Step, answer: Answer, now: Timestamp, chance: f64) {
+        let Answer { finding, drift } = answer;
         let identity = Identity::of(&step.key);
         self.under_way.remove(&identity);
-        if let Act::Apply { digest, .. } = step.act {
+        if let Some(digest) = step.act.digest() {
+            let is_drifted = drift.is_some();
+            self.note(&identity, step, digest, &finding, is_drifted, now);
+            self.note_drift(step, &identity, drift, &finding, now);
             self.record_apply(step, digest, &identity, finding, now, chance);
         } else {
             self.record_removal(step, &identity, &finding, now, chance);
@@ -369,12 +400,13 @@ impl Target {
         }
         if self.removals.record(&step.key, finding, now, chance) {
             self.disown(identity);
-            self.forgotten.extend(self.inventory.remove(identity).map(|candidate| candidate.key));
+            self.learned.gone.extend(self.inventory.remove(identity).map(|candidate| candidate.key));
         }
         self.changed = true;
         if self.assignment.action != Action::Apply && self.removals.is_done() {
             let left = std::mem::take(&mut self.inventory);
-            self.forgotten.extend(left.into_values().map(|candidate| candidate.key));
+            self.held.clear();
+            self.learned.gone.extend(left.into_values().map(|candidate| candidate.key));
         }
     }
 
@@ -387,76 +419,197 @@ impl Target {
         now: Timestamp,
         chance: f64,
     ) {
-        self.note(identity, digest, &finding);
         let Some(&index) = self.by_identity.get(identity) else { return };
-        let object = &self.objects[index];
+        let object = &mut self.objects[index];
         let is_current = step.generation == self.assignment.generation;
         match finding {
             Finding::Applied { .. } if object.digest == digest => {
-                self.objects[index].state = State::InPlace(Outcome::Applied);
+                let outcome = if step.is_question() { Outcome::Unchanged } else { Outcome::Applied };
+                object.state = State::InPlace(outcome);
                 self.open_phases();
             }
             // What an older assignment sent came after all; ours is still to be sent.
             _ if !is_current => return,
+            Finding::Kept { .. } | Finding::Finished => {
+                object.state = State::InPlace(Outcome::Unchanged);
+                self.open_phases();
+            }
             Finding::Applied { .. } | Finding::There { .. } | Finding::Gone => {}
-            Finding::Exists { hint } => self.objects[index].state = State::Failed(judge::exists(hint)),
-            Finding::Failed(error) => self.fail(index, &error, now, chance),
+            Finding::Exists { hint } => object.state = State::Failed(judge::exists(hint)),
+            Finding::Failed(error) => self.fail(step, index, &error, now, chance),
         }
         self.changed = true;
     }
 
-    fn fail(&mut self, index: usize, error: &ClusterError, now: Timestamp, chance: f64) {
+    fn fail(&mut self, step: &Step, index: usize, error: &ClusterError, now: Timestamp, chance: f64) {
         let object = &mut self.objects[index];
         object.failures += 1;
         let judgement = judge::failure(error, object.failures);
-        if let Some(pause) = judgement.retry {
+        let retry_at = judgement.retry.map(|pause| {
             let wait = RETRY.wait(object.failures, chance).max(pause);
-            let at = now.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default());
-            self.retries.insert((at.unwrap_or(Timestamp::MAX), index));
+            let wait = jiff::SignedDuration::try_from(wait).unwrap_or(jiff::SignedDuration::MAX);
+            now.saturating_add(wait).unwrap_or(Timestamp::MAX)
+        });
+        match (&step.act, &object.state, retry_at) {
+            // Nothing was learned of what is in place.
+            (&Act::Correct { seen_at, .. }, State::InPlace(_), Some(at)) => {
+                return self.doubts.ask_again(&Identity::of(&step.key), seen_at, at);
+            }
+            (_, _, Some(at)) => {
+                self.retries.insert((at, index));
+            }
+            (_, _, None) => {}
         }
         object.state = State::Failed(judgement);
     }
 
     /// Keeps the inventory true, whatever the current assignment says.
-    fn note(&mut self, identity: &Identity, digest: Digest, finding: &Finding) {
-        match finding {
-            Finding::Applied { uid, version, health } => {
-                let mut owned = Owned { digest: Some(digest), uid: *uid, version: *version, health: health.clone() };
-                if let Some((version, seen)) = self.early.remove(uid) {
-                    owned.see(version, seen);
-                }
-                if let Some(before) = self.owned.insert(identity.clone(), owned) {
-                    self.by_uid.remove(&before.uid);
-                }
-                self.by_uid.insert(*uid, identity.clone());
+    fn note(
+        &mut self,
+        identity: &Identity,
+        step: &Step,
+        digest: Digest,
+        finding: &Finding,
+        is_drifted: bool,
+        now: Timestamp,
+    ) {
+        let (uid, version, condition, digest) = match finding {
+            Finding::Applied { uid, version, condition, body } => {
+                let held = Held { uid: *uid, digest, body: Some(body.clone()), finished: condition.finished };
+                self.hold(identity, &step.key, held);
+                (*uid, *version, condition.clone(), Some(digest))
+            }
+            // What is left drifted is overwritten by the next assignment.
+            Finding::Kept { seen: Some((uid, version, condition)) } => {
+                (*uid, *version, condition.clone(), (!is_drifted).then_some(digest))
+            }
+            Finding::Kept { seen: None } | Finding::Finished => {
+                let held = self.held.get(identity);
+                let health = if *finding == Finding::Finished { owned::finished() } else { owned::deleted() };
+                let condition = Condition { health, finished: *finding == Finding::Finished, fingerprint: None };
+                let is_as_wanted = condition.finished;
+                (held.map_or(Uuid::nil(), |held| held.uid), 0, condition, is_as_wanted.then_some(digest))
             }
             // The request may have been carried out, though its answer never came.
             Finding::Failed(ClusterError::Retry { .. }) => {
                 if let Some(owned) = self.owned.get_mut(identity) {
                     owned.digest = None;
                 }
+                return;
             }
-            Finding::Exists { .. } | Finding::There { .. } | Finding::Gone | Finding::Failed(_) => {}
+            Finding::Exists { .. } | Finding::There { .. } | Finding::Gone | Finding::Failed(_) => return,
+        };
+        let Condition { health, finished, fingerprint } = condition;
+        let owned = Owned { digest, uid, version, health, finished, fingerprint, asked_at: now };
+        if let Some(before) = self.owned.insert(identity.clone(), owned) {
+            self.by_uid.remove(&before.uid);
+        }
+        self.by_uid.insert(uid, identity.clone());
+        self.doubts.settle(identity);
+        if let Some((version, seen)) = self.early.remove(&uid) {
+            self.see_owned(identity, version, seen, now);
         }
     }
 
+    fn hold(&mut self, identity: &Identity, key: &ObjectKey, held: Held) {
+        if self.held.get(identity) != Some(&held) {
+            let Held { uid, digest, finished, .. } = held;
+            self.learned.applied.push(Applied { key: key.clone(), uid, digest, finished });
+            self.held.insert(identity.clone(), held);
+        }
+    }
+
+    fn note_drift(
+        &mut self,
+        step: &Step,
+        identity: &Identity,
+        drift: Option<Found>,
+        finding: &Finding,
+        now: Timestamp,
+    ) {
+        let Act::Correct { seen_at, .. } = step.act else { return };
+        let response = match (finding, self.assignment.options.drift) {
+            (Finding::Applied { .. }, _) => Response::Corrected,
+            (Finding::Kept { .. }, DriftMode::Warn) => Response::Warned,
+            (Finding::Exists { .. } | Finding::Failed(_), DriftMode::Correct) => Response::Failed,
+            _ => return,
+        };
+        let Some(&index) = self.by_identity.get(identity) else { return };
+        let object = &mut self.objects[index];
+        let was_left = std::mem::take(&mut object.is_left_drifted);
+        let Some(found) = drift else { return };
+        object.is_left_drifted = response == Response::Warned;
+        let is_said = was_left && object.drift.as_ref() == Some(&found);
+        object.drift = Some(found.clone());
+        if is_said {
+            return;
+        }
+        if response == Response::Corrected {
+            self.doubts.note_correction(identity, now);
+        }
+        self.drifts.push(Drifted { key: step.key.clone(), found_at: seen_at, found, response });
+    }
+
     /// What a watch saw of an object that carries this target's label.
-    pub(crate) fn see(&mut self, sighting: Sighting) {
-        let Some(identity) = self.by_uid.get(&sighting.uid) else {
-            if !self.under_way.is_empty() {
-                self.early.insert(sighting.uid, (sighting.version, sighting.seen));
-            }
+    pub(crate) fn see(&mut self, sighting: Sighting, now: Timestamp) {
+        let Sighting { key, uid, version, seen, .. } = sighting;
+        let Some(identity) = self.by_uid.get(&uid).cloned() else {
+            self.see_unknown(&Identity::of(&key), uid, version, seen, now);
             return;
         };
-        let Some(owned) = self.owned.get_mut(identity) else { return };
-        if self.under_way.contains(identity) {
+        if self.under_way.contains(&identity) {
             // Which of the two is newer is known when the answer comes.
-            self.early.insert(sighting.uid, (sighting.version, sighting.seen.clone()));
+            self.early.insert(uid, (version, seen.clone()));
         }
-        if owned.see(sighting.version, sighting.seen) {
+        self.see_owned(&identity, version, seen, now);
+    }
+
+    /// One that carries our label, and that we did not make or do not know of yet.
+    fn see_unknown(&mut self, identity: &Identity, uid: Uuid, version: u64, seen: Seen, now: Timestamp) {
+        if seen != Seen::Gone && self.owned.contains_key(identity) && !self.under_way.contains(identity) {
+            self.doubts.raise(identity, Suspicion::Grave, now);
+        } else if !self.under_way.is_empty() {
+            self.early.insert(uid, (version, seen));
+        }
+    }
+
+    fn see_owned(&mut self, identity: &Identity, version: u64, seen: Seen, now: Timestamp) {
+        let Some(owned) = self.owned.get_mut(identity) else { return };
+        let (is_news, suspicion) = owned.see(version, seen);
+        if owned.finished
+            && let Some(held) = self.held.get_mut(identity).filter(|held| !held.finished)
+            && let Some(candidate) = self.inventory.get(identity)
+        {
+            held.finished = true;
+            let (key, uid, digest) = (candidate.key.clone(), held.uid, held.digest);
+            self.learned.applied.push(Applied { key, uid, digest, finished: true });
+        }
+        if self.assignment.options.drift != DriftMode::Ignore && self.by_identity.contains_key(identity) {
+            self.doubts.raise(identity, suspicion, now);
+        }
+        if is_news {
             self.changed = true;
             self.open_phases();
         }
+    }
+
+    /// All objects of a kind that there were when the list began: what is not among them went away unseen.
+    pub(crate) fn see_all(&mut self, kind: &Kind, began_at: Timestamp, uids: &BTreeSet<Uuid>, now: Timestamp) {
+        let objects = self.objects.iter().filter(|object| Kind::of(&object.key) == *kind);
+        let missing = |owned: &Owned| owned.asked_at < began_at && !uids.contains(&owned.uid);
+        let gone: Vec<_> = objects
+            .map(|object| Identity::of(&object.key))
+            .filter_map(|identity| Some((self.owned.get(&identity).filter(|owned| missing(owned))?.version, identity)))
+            .collect();
+        for (version, identity) in gone {
+            self.see_owned(&identity, version, Seen::Gone, now);
+        }
+    }
+
+    /// Whether it is known how objects of a kind stand.
+    pub(crate) fn set_blind(&mut self, kind: &Kind, is_blind: bool) {
+        let is_news = if is_blind { self.blind.insert(kind.clone()) } else { self.blind.remove(kind) };
+        self.changed |= is_news;
     }
 
     /// Says how the target stands, if that is something new and is not about to change with the next answer.
@@ -468,7 +621,7 @@ impl Target {
             self.changed = true;
         }
         let is_first = self.reported.as_ref().is_none_or(|report| report.generation != self.assignment.generation);
-        if !self.changed || !(is_first || may_be_partial || self.is_quiet()) {
+        if !self.changed || !(is_first || may_be_partial || self.is_quiet(now)) {
             return None;
         }
         self.changed = false;
@@ -485,9 +638,13 @@ impl Target {
         Some(report)
     }
 
-    /// What left the inventory since it was last asked.
-    pub(crate) fn take_forgotten(&mut self) -> Vec<ObjectKey> {
-        std::mem::take(&mut self.forgotten)
+    /// What the journal is to know since it was last asked.
+    pub(crate) fn take_learned(&mut self) -> Learned {
+        std::mem::take(&mut self.learned)
+    }
+
+    pub(crate) fn take_drifts(&mut self) -> Vec<Drifted> {
+        std::mem::take(&mut self.drifts)
     }
 
     pub(crate) fn name(&self) -> &Name {
@@ -499,10 +656,12 @@ impl Target {
     }
 
     /// Nothing of this assignment is on its way or about to be.
-    fn is_quiet(&self) -> bool {
-        self.under_way.is_empty()
-            && !self.ready.iter().any(|&index| self.objects[index].state == State::Ready)
-            && !(self.removals.has_ready() && self.may_remove())
+    fn is_quiet(&self, now: Timestamp) -> bool {
+        let is_busy = !self.under_way.is_empty()
+            || self.doubts.has_due(now)
+            || self.ready.iter().any(|&index| self.objects[index].state == State::Ready)
+            || (self.removals.has_ready() && self.may_remove());
+        !is_busy
     }
 
     fn standings(&self, now: Timestamp) -> impl Iterator<Item = Standing<'_>> {
@@ -518,55 +677,29 @@ impl Target {
                     message: judgement.message.as_str().into(),
                     hint: &judgement.hint,
                 },
-                State::InPlace(outcome) => match self.owned.get(&Identity::of(&object.key)) {
-                    Some(owned) => Standing {
-                        message: owned.health.message.as_str().into(),
-                        ..plain(*outcome, owned.health.at(now))
-                    },
-                    None => plain(*outcome, Verdict::Unknown),
-                },
+                State::InPlace(outcome) => self.standing_in_place(object, *outcome, now),
             }
         })
     }
-}
 
-impl Step {
-    /// The value of the target label on what this target owns.
-    pub(crate) fn label(&self) -> String {
-        self.target.as_uuid().simple().to_string()
-    }
-}
-
-impl Owned {
-    /// Whether that was news.
-    fn see(&mut self, version: u64, seen: Seen) -> bool {
-        // What was on its way when we wrote is about an object that is no more.
-        if version < self.version {
-            return false;
-        }
-        self.version = version;
-        let health = match seen {
-            Seen::There(health) => health,
-            Seen::Gone => {
-                self.digest = None;
-                let message = "deleted by somebody else".to_owned();
-                Health { verdict: Verdict::Degraded, message, fails_at: None }
-            }
+    fn standing_in_place<'a>(&'a self, object: &'a Object, outcome: Outcome, now: Timestamp) -> Standing<'a> {
+        let identity = Identity::of(&object.key);
+        let standing = |outcome, verdict, message, hint| Standing { key: &object.key, outcome, verdict, message, hint };
+        let drifted = |hint| {
+            let words = object.drift.as_ref().map(Found::to_string).unwrap_or_default();
+            standing(Outcome::Drifted, Verdict::Degraded, words.into(), hint)
         };
-        let is_news = self.health != health;
-        self.health = health;
-        is_news
-    }
-}
-
-impl Identity {
-    pub(super) fn of(key: &ObjectKey) -> Self {
-        let (group, kind, namespace, name) = key.identity();
-        Self {
-            group: group.to_owned(),
-            kind: kind.to_owned(),
-            namespace: namespace.map(str::to_owned),
-            name: name.to_owned(),
+        match self.owned.get(&identity) {
+            None => standing(outcome, Verdict::Unknown, "".into(), ""),
+            Some(_) if object.is_left_drifted => drifted("the target only warns of drift"),
+            Some(_) if self.doubts.is_fought_over(&identity, now) => drifted(FOUGHT_OVER_HINT),
+            Some(_) if self.blind.contains(&Kind::of(&object.key)) => {
+                standing(outcome, Verdict::Unknown, "its watch is broken".into(), "")
+            }
+            Some(owned) => standing(outcome, owned.health.at(now), owned.health.message.as_str().into(), ""),
         }
     }
 }
+
+const FOUGHT_OVER_HINT: &str =
+    "it is put right again and again: stop who changes it, or take the field out of the manifest";

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bellwether_agent::{Config, RunError, run};
 use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::drift::Drift;
 use bellwether_core::object::{TARGET_LABEL, canonical_json};
 use bellwether_core::report::Report;
 use bellwether_core::session::{Action, Assignment, SyncOptions};
@@ -33,6 +34,7 @@ pub(crate) struct Fixture {
     client: kube::Client,
     folder: tempfile::TempDir,
     agent: Option<JoinHandle<Result<(), RunError>>>,
+    pub(crate) options: SyncOptions,
 }
 
 impl Fixture {
@@ -59,6 +61,7 @@ impl Fixture {
             kubeconfig,
             folder: tempfile::tempdir().expect("makes a folder"),
             agent: None,
+            options: SyncOptions::default(),
         };
         fixture.create(&namespace_object(&fixture.home), "fixture").await;
         Some(fixture)
@@ -133,7 +136,7 @@ impl Fixture {
             action,
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable,
-            options: SyncOptions::default(),
+            options: self.options,
         };
         self.hub.assign(assignment, &bodies);
     }
@@ -234,14 +237,96 @@ impl Fixture {
     }
 
     pub(crate) async fn delete(&self, name: &str) {
-        let path = format!("/api/v1/namespaces/{}/configmaps/{name}", self.namespace);
-        let request = http::Request::delete(path).body(Vec::new()).expect("is a request");
+        let request = http::Request::delete(self.path(name)).body(Vec::new()).expect("is a request");
         self.client.request_text(request).await.expect("deletes");
     }
 
+    fn path(&self, name: &str) -> String {
+        format!("/api/v1/namespaces/{}/configmaps/{name}", self.namespace)
+    }
+
+    /// Changes a config map as `kubectl edit` and `kubectl patch` do.
+    pub(crate) async fn edit(&self, name: &str, change: &Value) {
+        self.patch(&format!("{}?fieldManager=kubectl-edit", self.path(name)), "merge-patch", change).await;
+    }
+
+    /// `kubectl apply --server-side --force-conflicts`
+    pub(crate) async fn force(&self, name: &str, value: &str) {
+        let object = self.unlabelled_config_map(name, value);
+        self.patch(&format!("{}?fieldManager=kubectl&force=true", self.path(name)), "apply-patch", &object).await;
+    }
+
+    /// `kubectl scale`
+    pub(crate) async fn scale(&self, name: &str, replicas: u32) {
+        let path = format!("/apis/apps/v1/namespaces/{}/deployments/{name}/scale", self.namespace);
+        let scale = json!({"spec": {"replicas": replicas}});
+        self.patch(&format!("{path}?fieldManager=kubectl"), "merge-patch", &scale).await;
+    }
+
+    async fn patch(&self, path: &str, kind: &str, change: &Value) {
+        let format = if kind == "apply-patch" { "yaml" } else { "json" };
+        let request = http::Request::patch(path)
+            .header(http::header::CONTENT_TYPE, format!("application/{kind}+{format}"))
+            .body(change.to_string().into_bytes())
+            .expect("is a request");
+        self.client.request_text(request).await.expect("patches");
+    }
+
+    pub(crate) async fn wait_for_value(&self, name: &str, value: &str) {
+        self.wait_for_object("v1", "configmaps", name, |object| object["data"]["key"] == value).await;
+    }
+
+    pub(crate) async fn wait_for_object(
+        &self,
+        version: &str,
+        plural: &str,
+        name: &str,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let prefix = if version == "v1" { "/api" } else { "/apis" };
+        let path = format!("{prefix}/{version}/namespaces/{}/{plural}/{name}", self.namespace);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let request = http::Request::get(&path).body(Vec::new()).expect("is a request");
+            let object = self.client.request_text(request).await.unwrap_or_default();
+            let object: Value = serde_json::from_str(&object).unwrap_or_default();
+            if is_so(&object) {
+                return object;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{name}: not within {PATIENCE:?}: {object:#}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Until the journal knows what was applied: it holds more entries than assignments.
+    pub(crate) async fn wait_for_lessons(&self, assignments: usize) {
+        let path = format!("/api/v1/namespaces/{}/secrets?labelSelector=bellwether.dev%2Fjournal", self.home);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let list: Value = serde_json::from_str(&self.get(&path).await).expect("is a list");
+            if list["items"].as_array().is_some_and(|entries| entries.len() > assignments) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The drifts that the hub was told, once there are so many.
+    pub(crate) async fn drifts(&self, count: usize) -> Vec<Drift> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let drifts = self.hub.drifts();
+            if drifts.len() >= count {
+                return drifts;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {drifts:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub(crate) async fn is_there(&self, name: &str) -> bool {
-        let path = format!("/api/v1/namespaces/{}/configmaps/{name}", self.namespace);
-        let request = http::Request::get(path).body(Vec::new()).expect("is a request");
+        let request = http::Request::get(self.path(name)).body(Vec::new()).expect("is a request");
         match self.client.request_text(request).await {
             Ok(_) => true,
             Err(kube::Error::Api(status)) if status.code == 404 => false,

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellwether_core::Digest;
+use bellwether_core::drift::Drift;
 use bellwether_core::report::Report;
 use bellwether_core::session::hub::{Effect, HubSession};
 use bellwether_core::session::{Assignment, Pace, Want};
@@ -55,6 +56,7 @@ struct Rows {
     assignments: BTreeMap<TargetId, Assignment>,
     objects: BTreeMap<Digest, Vec<u8>>,
     reports: Vec<Report>,
+    drifts: Vec<Drift>,
     facts: BTreeMap<String, String>,
     /// The keys of the enrolments, as they came.
     enrolled: Vec<Vec<u8>>,
@@ -165,6 +167,10 @@ impl Hub {
 
     pub(crate) fn reports(&self, target: TargetId) -> Vec<Report> {
         self.state.rows().reports.iter().filter(|report| report.target == target).cloned().collect()
+    }
+
+    pub(crate) fn drifts(&self) -> Vec<Drift> {
+        self.state.rows().drifts.clone()
     }
 
     pub(crate) fn loaded(&self) -> usize {
@@ -305,7 +311,10 @@ fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
             state.rows().reports.push(report);
             session.handle_recorded(serial);
         }
-        Effect::RecordDrift(serial, _) => session.handle_recorded(serial),
+        Effect::RecordDrift(serial, drift) => {
+            state.rows().drifts.push(drift);
+            session.handle_recorded(serial);
+        }
         Effect::CaughtUp => {}
         Effect::Load(digests) => {
             let mut rows = state.rows();

@@ -3,6 +3,17 @@
 //! `BELLWETHER_TEST_KUBECONFIG` names a kubeconfig of a cluster's administrator. Every test has a namespace, an agent and
 //! a hub of its own, so that they run side by side; what they make stays in the cluster, which is thrown away.
 
+/// Skips loudly on a machine without a cluster, and fails in CI.
+macro_rules! fixture {
+    () => {
+        match crate::fixture::Fixture::start().await {
+            Some(fixture) => fixture,
+            None => return,
+        }
+    };
+}
+
+mod drift;
 mod fixture;
 mod hub;
 
@@ -10,18 +21,6 @@ use bellwether_core::Generation;
 use bellwether_core::report::{Outcome, Verdict};
 use bellwether_core::session::Action;
 use serde_json::{Value, json};
-
-use fixture::Fixture;
-
-/// Skips loudly on a machine without a cluster, and fails in CI.
-macro_rules! fixture {
-    () => {
-        match Fixture::start().await {
-            Some(fixture) => fixture,
-            None => return,
-        }
-    };
-}
 
 #[tokio::test]
 async fn an_agent_joins_applies_what_it_is_assigned_and_says_so() {

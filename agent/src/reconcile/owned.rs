@@ -1,0 +1,92 @@
+//! What is known of one object of a target: what we put there, and how it was last seen.
+
+use bellwether_core::drift::{Fingerprint, Suspicion};
+use bellwether_core::health::Health;
+use bellwether_core::report::Verdict;
+use bellwether_core::{Digest, ObjectKey};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::bodies::Body;
+use crate::cluster::watch::Seen;
+
+/// What makes two objects the same one to an API server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Identity {
+    group: String,
+    kind: String,
+    namespace: Option<String>,
+    name: String,
+}
+
+/// An object that this process applied or looked at, and that a watch follows.
+#[derive(Debug)]
+pub(super) struct Owned {
+    /// What we last applied; `None` when a request's end is not known, or somebody deleted it since.
+    pub(super) digest: Option<Digest>,
+    pub(super) uid: Uuid,
+    /// At which version it was last seen.
+    pub(super) version: u64,
+    pub(super) health: Health,
+    pub(super) finished: bool,
+    /// As after our last apply.
+    pub(super) fingerprint: Option<Fingerprint>,
+    /// When we last had an answer about it.
+    pub(super) asked_at: Timestamp,
+}
+
+/// What an apply of ours that succeeded put into the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) uid: Uuid,
+    pub(crate) digest: Digest,
+    /// `None` when it was not kept; then nothing is known to be ours.
+    pub(crate) body: Option<Body>,
+    pub(crate) finished: bool,
+}
+
+impl Owned {
+    /// Whether that was news for its health, and what else it calls for.
+    pub(super) fn see(&mut self, version: u64, seen: Seen) -> (bool, Suspicion) {
+        // What was on its way when we wrote is about an object that is no more.
+        if version < self.version {
+            return (false, Suspicion::None);
+        }
+        self.version = version;
+        let (health, suspicion) = match seen {
+            Seen::There(condition) => {
+                self.finished = condition.finished;
+                let before = self.fingerprint.as_ref().zip(condition.fingerprint.as_ref());
+                (condition.health, before.map_or(Suspicion::None, |(before, now)| before.suspicion(now)))
+            }
+            Seen::Gone if self.finished => (finished(), Suspicion::None),
+            Seen::Gone => {
+                self.digest = None;
+                (deleted(), Suspicion::Grave)
+            }
+        };
+        let is_news = self.health != health;
+        self.health = health;
+        (is_news, suspicion)
+    }
+}
+
+pub(super) fn deleted() -> Health {
+    Health { verdict: Verdict::Degraded, message: "deleted by somebody else".to_owned(), fails_at: None }
+}
+
+pub(super) fn finished() -> Health {
+    Health { verdict: Verdict::Healthy, message: "finished".to_owned(), fails_at: None }
+}
+
+impl Identity {
+    pub(super) fn of(key: &ObjectKey) -> Self {
+        let (group, kind, namespace, name) = key.identity();
+        Self {
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+        }
+    }
+}

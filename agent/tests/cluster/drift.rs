@@ -1,0 +1,180 @@
+//! What others do to objects of ours in a real API server, and what becomes of it.
+
+use bellwether_core::Generation;
+use bellwether_core::drift::{Change, Response};
+use bellwether_core::report::{Outcome, Report, Verdict};
+use bellwether_core::session::{DriftMode, SyncOptions};
+use serde_json::{Value, json};
+
+use crate::fixture::Fixture;
+
+fn is_done(generation: i64) -> impl Fn(&Report) -> bool {
+    move |report| report.generation == Generation::new(generation) && report.verdict == Verdict::Healthy
+}
+
+/// A namespace and `a` are in place.
+async fn begin(fixture: &mut Fixture) {
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(is_done(1)).await;
+}
+
+#[tokio::test]
+async fn an_edit_is_put_right_its_author_told_and_the_field_is_still_ours_to_change() {
+    let mut fixture = fixture!();
+    begin(&mut fixture).await;
+
+    fixture.edit("a", &json!({"data": {"key": "theirs"}})).await;
+    fixture.wait_for_value("a", "1").await;
+
+    let drift = fixture.drifts(1).await.remove(0);
+    assert_eq!((drift.change, drift.response), (Change::Modified, Response::Corrected));
+    assert_eq!((drift.manager.as_deref(), drift.operation.as_deref()), (Some("kubectl-edit"), Some("Update")));
+    assert_eq!((drift.object.name.as_str(), drift.fields), ("a", vec![".data.key".to_owned()]));
+    fixture.assign(2, &[fixture.namespace_object(), fixture.config_map("a", "2")]);
+    fixture.report(is_done(2)).await;
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["key"], "2");
+}
+
+#[tokio::test]
+async fn a_forced_apply_of_somebody_else_is_put_right_and_the_field_is_still_ours_to_change() {
+    let mut fixture = fixture!();
+    begin(&mut fixture).await;
+
+    fixture.force("a", "theirs").await;
+    fixture.wait_for_value("a", "1").await;
+
+    let drift = fixture.drifts(1).await.remove(0);
+    assert_eq!((drift.manager.as_deref(), drift.operation.as_deref()), (Some("kubectl"), Some("Apply")));
+    fixture.assign(2, &[fixture.namespace_object(), fixture.config_map("a", "2")]);
+    fixture.report(is_done(2)).await;
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["key"], "2");
+}
+
+#[tokio::test]
+async fn a_scaled_deployment_is_scaled_back() {
+    let mut fixture = fixture!();
+    let pod = json!({"containers": [{"name": "a", "image": "a"}]});
+    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": pod});
+    let spec = |replicas: u32| json!({"spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template}});
+    let replicas = |count: u32| move |object: &Value| object["spec"]["replicas"] == count;
+    fixture.assign(1, &[fixture.namespace_object(), fixture.object("apps/v1", "Deployment", "web", &spec(1))]);
+    fixture.start_agent();
+    fixture.report(is_done(1)).await;
+
+    fixture.scale("web", 0).await;
+    fixture.wait_for_object("apps/v1", "deployments", "web", replicas(1)).await;
+    let drift = fixture.drifts(1).await.remove(0);
+    // Who scaled it stands nowhere: the API server takes the field from our entry and gives it to none.
+    assert_eq!((drift.change, drift.fields), (Change::Modified, vec![".spec.replicas".to_owned()]));
+
+    fixture.assign(2, &[fixture.namespace_object(), fixture.object("apps/v1", "Deployment", "web", &spec(2))]);
+    fixture.report(is_done(2)).await;
+    fixture.wait_for_object("apps/v1", "deployments", "web", replicas(2)).await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_or_loses_our_label_comes_back() {
+    let mut fixture = fixture!();
+    begin(&mut fixture).await;
+
+    fixture.delete("a").await;
+    fixture.drifts(1).await;
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["key"], "1");
+    fixture.edit("a", &json!({"metadata": {"labels": null}})).await;
+
+    let drifts = fixture.drifts(2).await;
+    let changes: Vec<_> = drifts.iter().map(|drift| drift.change).collect();
+    assert_eq!(changes, [Change::Deleted, Change::Unlabelled]);
+    assert!(fixture.fetch("ConfigMap", "a").await["metadata"]["labels"]["bellwether.dev/target"].is_string());
+    fixture.report(is_done(1)).await;
+}
+
+#[tokio::test]
+async fn what_was_never_ours_may_be_changed_by_anybody() {
+    let mut fixture = fixture!();
+    begin(&mut fixture).await;
+
+    fixture.edit("a", &json!({"data": {"other": "theirs"}, "metadata": {"annotations": {"note": "x"}}})).await;
+    // A slight doubt is asked about within two seconds; this one is after it.
+    fixture.edit("a", &json!({"data": {"key": "theirs"}})).await;
+    fixture.wait_for_value("a", "1").await;
+
+    let drift = fixture.drifts(1).await.remove(0);
+    assert_eq!(drift.fields, [".data.key"]);
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["other"], "theirs");
+}
+
+#[tokio::test]
+async fn a_target_that_warns_tells_and_changes_nothing_until_the_next_revision() {
+    let mut fixture = fixture!();
+    fixture.options = SyncOptions { drift: DriftMode::Warn, ..SyncOptions::default() };
+    begin(&mut fixture).await;
+
+    fixture.edit("a", &json!({"data": {"key": "theirs"}})).await;
+
+    let drift = fixture.drifts(1).await.remove(0);
+    assert_eq!((drift.response, drift.manager.as_deref()), (Response::Warned, Some("kubectl-edit")));
+    let report = fixture.report(|report| report.verdict == Verdict::Degraded).await;
+    assert_eq!(report.lines[0].outcome, Outcome::Drifted);
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["key"], "theirs");
+    fixture.assign(2, &[fixture.namespace_object(), fixture.config_map("a", "2")]);
+    fixture.report(is_done(2)).await;
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["key"], "2");
+}
+
+#[tokio::test]
+async fn edits_and_deletes_while_the_hub_is_away_are_healed_at_once_and_told_later() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1"), fixture.config_map("b", "1")]);
+    fixture.start_agent();
+    fixture.report(is_done(1)).await;
+
+    fixture.hub.go_away();
+    fixture.edit("a", &json!({"data": {"key": "theirs"}})).await;
+    fixture.delete("b").await;
+    fixture.wait_for_value("a", "1").await;
+    fixture.wait_for_value("b", "1").await;
+    assert!(fixture.hub.drifts().is_empty());
+    fixture.hub.come_back();
+
+    let mut changes: Vec<_> = fixture.drifts(2).await.iter().map(|drift| drift.change.as_str()).collect();
+    changes.sort_unstable();
+    assert_eq!(changes, ["deleted", "modified"]);
+}
+
+#[tokio::test]
+async fn a_new_process_takes_back_what_was_ours_though_the_hub_is_away() {
+    let mut fixture = fixture!();
+    begin(&mut fixture).await;
+    fixture.wait_for_lessons(1).await;
+
+    fixture.hub.go_away();
+    fixture.kill_agent().await;
+    fixture.edit("a", &json!({"data": {"key": "theirs"}})).await;
+    fixture.start_agent_without_token();
+
+    fixture.wait_for_value("a", "1").await;
+    fixture.hub.come_back();
+    let drift = fixture.drifts(1).await.remove(0);
+    assert_eq!((drift.change, drift.manager.as_deref()), (Change::Modified, Some("kubectl-edit")));
+}
+
+#[tokio::test]
+async fn an_object_that_a_finalizer_holds_is_waited_for_and_its_finalizer_named() {
+    let mut fixture = fixture!();
+    let held = fixture.config_map("held", "1");
+    fixture.assign(1, &[fixture.namespace_object(), held.clone()]);
+    fixture.start_agent();
+    fixture.report(is_done(1)).await;
+    fixture.edit("held", &json!({"metadata": {"finalizers": ["example.org/hold"]}})).await;
+
+    fixture.assign_pruning(2, &[fixture.namespace_object()], &[held]);
+    let leaving = |report: &Report| report.lines.iter().any(|line| line.message == "being deleted");
+    fixture.report(leaving).await;
+    assert!(fixture.is_there("held").await);
+    fixture.edit("held", &json!({"metadata": {"finalizers": null}})).await;
+
+    fixture.report(is_done(2)).await;
+    assert!(!fixture.is_there("held").await);
+}
