@@ -44,6 +44,7 @@ pub struct Waves {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Edit {
     pub cluster: String,
+    pub note: String,
     pub value: String,
 }
 

@@ -1,5 +1,6 @@
-//! The figures of a run once more, from the observers' files alone. It shares no computation with the run itself but the
-//! percentiles.
+//! The figures of a run once more, from the observers' files: what the API servers, Git's hook, the watcher and the audit
+//! log wrote. With the run it shares how a line of such a file is read, what was done (`run.json`), and the percentiles;
+//! how the figures come of them is written twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::evidence::{ApiRequest, Run, Waves, read_api_audit};
 use super::figures::{Figures, Spread, ms_between};
 use super::ground::{AGENT_USER, timestamp};
-use super::sample::{NOTES, NOTES_TEXT};
+use super::sample::NOTES_TEXT;
 use super::stamps::Stamp;
 
 /// What can be counted from evidence.
@@ -142,7 +143,7 @@ impl Evidence {
             let shown = here().find(|stamp| stamp.value == edit.value).context("an edit that nobody saw")?;
             let restored = here().find(|stamp| stamp.unix_ns > shown.unix_ns && stamp.value == NOTES_TEXT);
             let log = self.requests.get(&edit.cluster).context("no audit log")?;
-            let edits = log.iter().filter(|one| one.user == "admin" && one.verb == "patch" && one.name == NOTES);
+            let edits = log.iter().filter(|one| one.user == "admin" && one.verb == "patch" && one.name == edit.note);
             let edited = edits.map(|one| one.received_unix_ns).filter(|&at| at < shown.unix_ns).max();
             let restored = restored.context("an edit that stayed")?.unix_ns;
             samples.push(ms_between(edited.context("an edit that the API server does not know")?, restored));

@@ -3,16 +3,21 @@
 /// The names of the two targets, which are folders of the repo and namespaces too.
 pub const SHOP: &str = "shop";
 pub const PULSE: &str = "pulse";
-/// The edits of the demo go to this ConfigMap of the shop, which says this in Git.
-pub const NOTES: &str = "notes";
+/// The edits of the demo go to these ConfigMaps of the shop, in turn: an object that is edited again and again within
+/// minutes is put right less and less often. In Git they say this.
+pub const NOTES: [&str; 5] = ["notes-1", "notes-2", "notes-3", "notes-4", "notes-5"];
 pub const NOTES_TEXT: &str = "as-in-git";
 /// ConfigMaps of the shop that are removed from Git.
 pub const PRUNED: [&str; 2] = ["coupon-spring", "coupon-summer"];
 /// What has to be watched for the shop and the pulse, as `bellwether-watch` takes it.
-pub const WATCHED: [&str; 6] = [
+pub const WATCHED: [&str; 10] = [
     "configmap:shop/web:version",
     "deployment:shop/web:demo.bellwether.dev/version",
-    "configmap:shop/notes:text",
+    "configmap:shop/notes-1:text",
+    "configmap:shop/notes-2:text",
+    "configmap:shop/notes-3:text",
+    "configmap:shop/notes-4:text",
+    "configmap:shop/notes-5:text",
     "configmap:shop/coupon-spring:text",
     "configmap:shop/coupon-summer:text",
     "configmap:pulse/beat:value",
@@ -40,11 +45,6 @@ metadata: {{name: web}}
 data:
   version: {version}
   greeting: hello from ${{cluster.name}}
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {{name: notes}}
-data: {{text: {NOTES_TEXT}}}
 ---
 apiVersion: v1
 kind: Service
@@ -75,8 +75,9 @@ spec:
     )
 }
 
-pub fn coupon(name: &str) -> String {
-    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{text: {name}}}\n")
+/// A ConfigMap with a text.
+pub fn text(name: &str, text: &str) -> String {
+    format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{text: {text}}}\n")
 }
 
 /// Canary first, then all others; what fails goes back by itself.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -23,12 +23,9 @@ use crate::harness::eventually;
 /// Pushes and edits that are measured.
 const SAMPLES: usize = 20;
 const REFRESHES: usize = 10;
-/// What the product does not promise yet; the first look decides whether it is there, and this whether it has to be.
-const DRIFT_IS_DUE: bool = false;
-const HEALING_IS_DUE: bool = false;
-const PRUNE_IS_DUE: bool = false;
-/// How long the demo waits for what may not be there.
-const PROBE: Duration = Duration::from_secs(3);
+/// What an agent still has to ask or to write down because of the last change, it has by then: it writes what it learned
+/// at most once in five seconds.
+const QUIET: Duration = Duration::from_secs(6);
 /// After a hub is back: whatever an agent asks its API server for because of that, it has asked by then.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -102,14 +99,6 @@ impl<'a> Demo<'a> {
         }
     }
 
-    fn not_there_yet(&mut self, is_due: bool, what: &str) {
-        if is_due {
-            self.check(false, what);
-        } else {
-            self.show.done(format_args!("{what}: not there yet, so null"));
-        }
-    }
-
     async fn join(&mut self) -> Result<()> {
         self.show.step("clusters join, each with a single-use token", self.clusters());
         self.figures.join_ms = self.ground.join_all(self.show).await?;
@@ -122,8 +111,9 @@ impl<'a> Demo<'a> {
         let [spring, summer] = PRUNED;
         let files = [
             ("shop/app.yaml", sample::shop("shop-1", Nodes::Any)),
-            (&format!("shop/{spring}.yaml"), sample::coupon(spring)),
-            (&format!("shop/{summer}.yaml"), sample::coupon(summer)),
+            ("shop/notes.yaml", NOTES.map(|name| sample::text(name, NOTES_TEXT)).concat()),
+            (&format!("shop/{spring}.yaml"), sample::text(spring, spring)),
+            (&format!("shop/{summer}.yaml"), sample::text(summer, summer)),
             ("pulse/app.yaml", sample::pulse("pulse-0")),
         ];
         let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
@@ -219,18 +209,12 @@ impl<'a> Demo<'a> {
 
     async fn drift(&mut self) -> Result<()> {
         self.show.step("somebody edits what is managed", SAMPLES);
-        let first = self.edit(1, "edit-1").await?;
-        if self.restored(1, first, PROBE).await?.is_none() {
-            self.edit(1, NOTES_TEXT).await?;
-            self.not_there_yet(DRIFT_IS_DUE, "drift corrected");
-            return Ok(());
-        }
-        self.record_edit(1, "edit-1");
-        for number in 2..=SAMPLES {
-            let (cluster, value) = (number % self.clusters() + 1, format!("edit-{number}"));
-            let from = self.edit(cluster, &value).await?;
-            self.restored(cluster, from, PATIENCE).await?.with_context(|| format!("{value} was not corrected"))?;
-            self.record_edit(cluster, &value);
+        for number in 0..SAMPLES {
+            let (cluster, note) = (number % self.clusters() + 1, NOTES[number / self.clusters() % NOTES.len()]);
+            let value = format!("edit-{number}");
+            let from = self.edit(cluster, note, &value).await?;
+            self.restored(cluster, from).await.with_context(|| format!("{value} was not corrected"))?;
+            self.run.edits.push(Edit { cluster: cluster_name(cluster), note: note.to_owned(), value });
             self.show.advance();
         }
         self.figures.drift_ms = Spread::of(&self.drift_samples()?);
@@ -240,19 +224,31 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
-    fn record_edit(&mut self, cluster: usize, value: &str) {
-        self.run.edits.push(Edit { cluster: cluster_name(cluster), value: value.to_owned() });
-    }
-
     /// Writes a value as somebody else, and waits until it is seen; answers the place of its stamp.
-    async fn edit(&mut self, number: usize, value: &str) -> Result<usize> {
-        let cluster =
-            self.ground.clusters.iter().find(|cluster| cluster.number == number).context("no such cluster")?;
-        let client = controlplane::client(&cluster.kubeconfig).await?;
-        let maps: kube::Api<ConfigMap> = kube::Api::namespaced(client, SHOP);
+    async fn edit(&mut self, number: usize, note: &str, value: &str) -> Result<usize> {
+        let maps = self.maps(number).await?;
         self.ground.stamps.read()?;
         let from = self.ground.stamps.seen.len();
-        maps.patch(NOTES, &PatchParams::default(), &Patch::Merge(json!({"data": {"text": value}}))).await?;
+        maps.patch(note, &PatchParams::default(), &Patch::Merge(json!({"data": {"text": value}}))).await?;
+        self.place_of(number, value, from).await
+    }
+
+    /// Deletes a note as somebody else, and waits until that is seen; answers the place of its stamp.
+    async fn delete(&mut self, number: usize, note: &str) -> Result<usize> {
+        let maps = self.maps(number).await?;
+        self.ground.stamps.read()?;
+        let from = self.ground.stamps.seen.len();
+        maps.delete(note, &DeleteParams::default()).await?;
+        self.place_of(number, &format!("deleted:{SHOP}/{note}"), from).await
+    }
+
+    async fn maps(&self, number: usize) -> Result<kube::Api<ConfigMap>> {
+        let mut clusters = self.ground.clusters.iter();
+        let cluster = clusters.find(|cluster| cluster.number == number).context("no such cluster")?;
+        Ok(kube::Api::namespaced(controlplane::client(&cluster.kubeconfig).await?, SHOP))
+    }
+
+    async fn place_of(&mut self, number: usize, value: &str, from: usize) -> Result<usize> {
         self.ground.stamps.wait_for(value, 1, from, PATIENCE).await?;
         let name = cluster_name(number);
         let is_it = |stamp: &super::stamps::Stamp| stamp.cluster == name && stamp.value == value;
@@ -260,9 +256,9 @@ impl<'a> Demo<'a> {
     }
 
     /// When a cluster showed Git's value again.
-    async fn restored(&mut self, cluster: usize, from: usize, patience: Duration) -> Result<Option<u128>> {
-        let seen = self.ground.stamps.find_within(NOTES_TEXT, 1, from, patience).await?;
-        Ok(seen.and_then(|seen| seen.get(&cluster_name(cluster)).copied()))
+    async fn restored(&mut self, cluster: usize, from: usize) -> Result<u128> {
+        let seen = self.ground.stamps.wait_for(NOTES_TEXT, 1, from, PATIENCE).await?;
+        seen.get(&cluster_name(cluster)).copied().context("another cluster showed it")
     }
 
     /// From the API server's time of each edit to the stamp of what Git says.
@@ -277,7 +273,8 @@ impl<'a> Demo<'a> {
             let shown = at(&edit.value, 0)?;
             let cluster = self.ground.clusters.iter().find(|cluster| cluster_name(cluster.number) == edit.cluster);
             let log = read_api_audit(&cluster.context("no such cluster")?.audit_log)?;
-            let mut edits = log.iter().filter(|one| one.user == "admin" && one.verb == "patch" && one.name == NOTES);
+            let mut edits =
+                log.iter().filter(|one| one.user == "admin" && one.verb == "patch" && one.name == edit.note);
             let edited = edits.rfind(|one| one.received_unix_ns < shown).context("the edit is not in the audit log")?;
             samples.push(ms_between(edited.received_unix_ns, at(NOTES_TEXT, shown)?));
         }
@@ -285,25 +282,27 @@ impl<'a> Demo<'a> {
     }
 
     async fn heal_without_hub(&mut self) -> Result<()> {
-        if self.figures.drift_ms.is_none() {
-            self.not_there_yet(HEALING_IS_DUE, "healing while the hub is away");
-            return Ok(());
-        }
-        self.show.step("the hub is stopped, and somebody edits what is managed", 1);
+        self.show.step("the hub is stopped, and somebody edits and deletes what is managed", 2);
         self.ground.stop_hub().await?;
-        let from = self.edit(1, "edit-without-hub").await?;
-        let edited = self.ground.stamps.seen.get(from).map(|stamp| stamp.unix_ns);
-        let healed = self.restored(1, from, PROBE).await?;
+        let [edited, deleted, ..] = NOTES;
+        let edited = self.edit(1, edited, "edit-without-hub").await?;
+        let after_edit = self.healed_ms(edited).await?;
+        let deleted = self.delete(1, deleted).await?;
+        let after_delete = self.healed_ms(deleted).await?;
         self.ground.start_hub().await?;
-        match (edited, healed) {
-            (Some(edited), Some(healed)) => {
-                let heal_ms = whole(ms_between(edited, healed));
-                self.figures.hub_down_heal_ms = Some(heal_ms);
-                self.show.done(format_args!("healed in {heal_ms} ms, without the hub"));
-            }
-            _ => self.not_there_yet(HEALING_IS_DUE, "healing while the hub is away"),
-        }
+        self.figures.hub_down_heal_ms = Some(whole(after_edit.max(after_delete)));
+        self.show.done(format_args!(
+            "healed without the hub: the edit in {after_edit:.0} ms, the delete in {after_delete:.0} ms"
+        ));
         Ok(())
+    }
+
+    /// From a stamp of the first cluster to Git's value.
+    async fn healed_ms(&mut self, from: usize) -> Result<f64> {
+        let healed = self.restored(1, from).await?;
+        let harmed = self.ground.stamps.seen.get(from).context("the harm has no stamp")?.unix_ns;
+        self.show.advance();
+        Ok(ms_between(harmed, healed))
     }
 
     async fn prune(&mut self) -> Result<()> {
@@ -313,17 +312,11 @@ impl<'a> Demo<'a> {
         }
         let push = self.ground.push("shop: End the coupons", &[]).await?;
         self.ground.wait_for_rollout(SHOP, &push.commit, &["done"]).await?;
-        let mut pruned = 0;
         for name in PRUNED {
-            let gone = format!("deleted:{SHOP}/{name}");
-            let patience = if PRUNE_IS_DUE || pruned > 0 { PATIENCE } else { PROBE };
-            if self.ground.stamps.find_within(&gone, self.clusters(), 0, patience).await?.is_none() {
-                self.not_there_yet(PRUNE_IS_DUE, "objects that left Git are pruned");
-                return Ok(());
-            }
-            pruned += 1;
+            self.ground.stamps.wait_for(&format!("deleted:{SHOP}/{name}"), self.clusters(), 0, PATIENCE).await?;
             self.show.advance();
         }
+        let pruned = PRUNED.len();
         self.figures.pruned = Some(pruned);
         self.show.done(format_args!("{pruned} objects that left Git are gone from every cluster"));
         Ok(())
@@ -331,7 +324,7 @@ impl<'a> Demo<'a> {
 
     async fn reconcile_without_change(&mut self) -> Result<()> {
         self.show.step("reconciles without a change, and a hub that restarts", REFRESHES + 1);
-        sleep(SETTLE).await;
+        self.wait_for_quiet().await?;
         let from_unix_ns = now_unix_ns()?;
         for _ in 0..REFRESHES {
             self.ground.cli().run(&["target", "refresh", SHOP]).await?.ended_with(0)?;
@@ -365,6 +358,21 @@ impl<'a> Demo<'a> {
         self.check(requests == 0, &format!("agents asked while nothing changed: {kinds:?}"));
         self.check(after > 0, "the change after the window was not seen in the API servers' audit logs");
         Ok(())
+    }
+
+    /// Until no agent has asked its API server for anything for a while.
+    async fn wait_for_quiet(&self) -> Result<()> {
+        eventually(PATIENCE, "the agents are quiet", async || {
+            let now = now_unix_ns()?;
+            for cluster in &self.ground.clusters {
+                let log = read_api_audit(&cluster.audit_log)?;
+                let mut recent = log.iter().filter(|one| now < one.received_unix_ns + QUIET.as_nanos());
+                let asked = recent.find(|one| one.user == AGENT_USER && one.verb != "watch");
+                ensure!(asked.is_none(), "{asked:?}");
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn verify_audit(&mut self) -> Result<()> {
