@@ -6,6 +6,7 @@
 mod applying;
 mod bad_input;
 mod crashes;
+mod drift;
 mod faults;
 mod joining;
 mod private_repos;
