@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use bellwether_core::{ClusterId, Digest};
-use jiff::{Timestamp, ToSpan as _};
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData as _,
@@ -28,8 +28,9 @@ use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIS
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::SubjectPublicKeyInfo as RequestKey;
 
-/// Agents whose clock runs behind ours by less than this accept what was issued just now.
-const CLOCK_TOLERANCE: Duration = Duration::from_mins(5);
+/// Agents whose clock runs behind ours by less than this accept what was issued just now. Of a short life it is a tenth:
+/// half of a life that began long ago would be over at once, and agents renew by that.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 /// A P-256 request with a long name is 400 bytes; nobody gets to make us parse more than this.
 const REQUEST_BYTES_MAX: usize = 4096;
 const ROOT_YEARS: i64 = 10;
@@ -90,6 +91,15 @@ pub(crate) struct Issued {
     /// The agent's certificate, then the intermediate.
     pub(crate) chain: Vec<Vec<u8>>,
     /// Lower-case hexadecimal digits, as [`identity_of`] tells it.
+    pub(crate) serial: String,
+    pub(crate) not_after: Timestamp,
+}
+
+/// Whom an agent's certificate names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AgentIdentity {
+    pub(crate) cluster: ClusterId,
+    /// Lower-case hexadecimal digits.
     pub(crate) serial: String,
     pub(crate) not_after: Timestamp,
 }
@@ -242,9 +252,9 @@ pub(crate) fn key_of(csr_der: &[u8]) -> Result<Digest, CaError> {
     Ok(Digest::of(request.certification_request_info.subject_pki.raw))
 }
 
-/// Whose certificate this is, and its serial number. The TLS handshake has checked who signed it and when it ends; this
-/// checks that it was signed to be an agent's.
-pub(crate) fn identity_of(cert_der: &[u8]) -> Result<(ClusterId, String), CaError> {
+/// Whose certificate this is. The TLS handshake has checked who signed it and that it has not ended; this checks that it
+/// was signed to be an agent's.
+pub(crate) fn identity_of(cert_der: &[u8]) -> Result<AgentIdentity, CaError> {
     let refuse = |reason| CaError::NotAnAgent { reason };
     let certificate = read_certificate(cert_der).ok_or(refuse("it cannot be read"))?;
     if certificate.is_ca() {
@@ -259,7 +269,9 @@ pub(crate) fn identity_of(cert_der: &[u8]) -> Result<(ClusterId, String), CaErro
         return Err(refuse("it has other names than one URI"));
     };
     let cluster = parse_cluster_uri(uri).ok_or(refuse("its URI is not a cluster's"))?;
-    Ok((cluster, serial_of(&certificate)))
+    let not_after = Timestamp::from_second(certificate.validity().not_after.timestamp());
+    let not_after = not_after.map_err(|_| refuse("its end is no time"))?;
+    Ok(AgentIdentity { cluster, serial: serial_of(&certificate), not_after })
 }
 
 fn parse_cluster_uri(uri: &str) -> Option<ClusterId> {
@@ -340,10 +352,11 @@ fn authority_params(name: &str, path_len: u8, now: Timestamp, years: i64) -> Cer
 
 /// What every certificate has; as it stands, of somebody who is no authority and may do nothing yet.
 fn params(name: &str, serial: &[u8], now: Timestamp, not_after: Timestamp) -> CertificateParams {
+    let tolerance = CLOCK_TOLERANCE.min(not_after.duration_since(now) / 10);
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from_slice(serial));
     params.distinguished_name = common_name(name);
-    params.not_before = date_time_ymd(1970, 1, 1) + since_1970(now.checked_sub(CLOCK_TOLERANCE).unwrap_or(now));
+    params.not_before = date_time_ymd(1970, 1, 1) + since_1970(now.checked_sub(tolerance).unwrap_or(now));
     params.not_after = date_time_ymd(1970, 1, 1) + since_1970(not_after);
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -440,13 +453,26 @@ pub(crate) mod tests {
         let issued = authority.issue_agent(&csr, cluster(), now, WEEK).expect("issued");
 
         let leaf = parsed(&issued.chain[0]);
-        assert_eq!(identity_of(&issued.chain[0]).expect("an agent's"), (cluster(), issued.serial.clone()));
+        let (serial, not_after) = (issued.serial.clone(), issued.not_after);
+        let identity = identity_of(&issued.chain[0]).expect("an agent's");
+        assert_eq!(identity, AgentIdentity { cluster: cluster(), serial, not_after });
         assert_eq!(leaf.public_key().raw, key.subject_public_key_info());
         assert_eq!(leaf.validity().not_before.timestamp(), now.as_second() - 300);
         assert_eq!(leaf.validity().not_after.timestamp(), issued.not_after.as_second());
         assert_eq!(issued.not_after, now.checked_add(WEEK).expect("in range"));
         assert_eq!(issued.chain[1], authority.intermediate);
         assert_eq!(issued.serial.len(), 32);
+    }
+
+    #[test]
+    fn half_of_a_short_life_lies_ahead_when_it_is_issued() {
+        let now = now();
+
+        let issued = authority().issue_agent(&request().1, cluster(), now, Duration::from_secs(30)).expect("issued");
+
+        let validity = parsed(&issued.chain[0]).validity().clone();
+        let (from, to) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        assert!(from < now.as_second() && from.midpoint(to) > now.as_second() + 10, "{from} {to}");
     }
 
     #[test]
@@ -470,7 +496,7 @@ pub(crate) mod tests {
             authority.issue_agent(&request_with(&hostile, &key), cluster(), now(), WEEK).expect("issued all the same");
 
         let leaf = parsed(&issued.chain[0]);
-        assert_eq!(identity_of(&issued.chain[0]).expect("an agent's").0, cluster());
+        assert_eq!(identity_of(&issued.chain[0]).expect("an agent's").cluster, cluster());
         assert_eq!(leaf.subject().to_string(), format!("CN=agent of {}", cluster()));
         assert!(!leaf.is_ca());
         assert!(!leaf.key_usage().expect("readable").expect("there").value.key_cert_sign());

@@ -84,9 +84,9 @@ pub struct Config {
     #[arg(long, default_value = "60000")]
     pub(crate) grace_ms: u32,
 
-    /// Minutes that an agent's certificate is good for
-    #[arg(long, default_value = "10080", value_parser = clap::value_parser!(u32).range(1..=525_600))]
-    pub(crate) certificate_minutes: u32,
+    /// Seconds that an agent's certificate is good for; agents renew it when half of them are over
+    #[arg(long, default_value = "604800", value_parser = clap::value_parser!(u32).range(10..=31_536_000))]
+    pub(crate) certificate_seconds: u32,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -109,7 +109,7 @@ impl Config {
     }
 
     pub(crate) fn certificate_lifetime(&self) -> std::time::Duration {
-        std::time::Duration::from_secs(u64::from(self.certificate_minutes) * 60)
+        std::time::Duration::from_secs(self.certificate_seconds.into())
     }
 
     /// Says what is wrong with settings that only together make sense.

@@ -365,7 +365,8 @@ mod tests {
 
         let session = connection.get_ref().1;
         let shown = session.peer_certificates().expect("a certificate");
-        assert_eq!(crate::ca::identity_of(&shown[0]).expect("an agent's"), (cluster(), serial));
+        let identity = crate::ca::identity_of(&shown[0]).expect("an agent's");
+        assert_eq!((identity.cluster, identity.serial), (cluster(), serial));
         assert_eq!(session.alpn_protocol(), Some(&b"h2"[..]));
         let chain = client.get_ref().1.peer_certificates().expect("a chain");
         assert_eq!(chain.len(), 3);

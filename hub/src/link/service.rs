@@ -9,6 +9,7 @@ use bellwether_proto::v1::agents_server::{Agents, AgentsServer};
 use bellwether_proto::v1::{Certificate, EnrollRequest, FromAgent, FromHub, RenewRequest};
 use bellwether_proto::{MESSAGE_BYTES_MAX, to_wire_certificate};
 use futures_util::Stream;
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::enroll::{self, EnrollError};
 use super::session;
-use crate::{Hub, ca, tls};
+use crate::ca::{self, AgentIdentity};
+use crate::{Hub, tls};
 
 /// Per stream and connection: what the hub buffers for an agent that sends faster than it is read.
 const WINDOW_BYTES: u32 = 64 * 1024;
@@ -85,6 +87,8 @@ pub(super) struct Caller {
     pub(super) cluster: ClusterId,
     /// Of the certificate.
     pub(super) serial: String,
+    /// Of the certificate.
+    pub(super) not_after: Timestamp,
     pub(super) address: String,
 }
 
@@ -95,8 +99,9 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
         .and_then(TlsConnectInfo::peer_certs)
         .ok_or_else(|| Status::unauthenticated("a session needs a client certificate: enrol first"))?;
     let leaf = certificates.first().ok_or_else(|| Status::unauthenticated("the certificate chain is empty"))?;
-    let (cluster, serial) = ca::identity_of(leaf).map_err(|error| Status::unauthenticated(crate::chain(&error)))?;
-    Ok(Caller { cluster, serial, address: address(request) })
+    let AgentIdentity { cluster, serial, not_after } =
+        ca::identity_of(leaf).map_err(|error| Status::unauthenticated(crate::chain(&error)))?;
+    Ok(Caller { cluster, serial, not_after, address: address(request) })
 }
 
 fn address<T>(request: &Request<T>) -> String {

@@ -92,6 +92,9 @@ enum Ended {
     Closed,
     #[error("it was cut")]
     Cut,
+    /// What was let in by a certificate does not outlast it: the revocation list holds only what has not ended.
+    #[error("its certificate has ended")]
+    Expired,
     #[error("the connection broke")]
     Broken(#[source] Box<Status>),
     #[error("the agent sent what cannot be read")]
@@ -132,7 +135,7 @@ impl AgentStream {
         inbound: &mut Streaming<FromAgent>,
         to_agent: &'a mpsc::Sender<FromHub>,
     ) -> Result<Happened<'a>, Ended> {
-        let wake = until(self.session.next_wake());
+        let wake = until(self.session.next_wake().min(self.caller.not_after));
         tokio::select! {
             () = self.cut.cancelled() => Err(Ended::Cut),
             message = inbound.message() => match message {
@@ -163,6 +166,7 @@ impl AgentStream {
                 let serial = *self.recorded.borrow_and_update();
                 self.session.handle_recorded(serial);
             }
+            Happened::Ticked if now >= self.caller.not_after => return Err(Ended::Expired),
             Happened::Ticked => self.session.handle_tick(now)?,
         }
         Ok(())
