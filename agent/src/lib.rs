@@ -5,6 +5,7 @@
 //! | `config` | what it is told at its start |
 //! | `identity` | its key and certificates, and whom it trusts |
 //! | `link` | the connection to the hub; the only room that knows `tonic` |
+//! | `renewal` | the next certificate, when half of this one's life is over |
 //! | `journal` | what was accepted, written down in the cluster before anything acts on it |
 //! | `reconcile` | what to do about each target; owns all that is known of them |
 //! | `cluster` | the API server; the only room that knows `kube` |
@@ -21,6 +22,7 @@ mod identity;
 mod journal;
 mod link;
 mod reconcile;
+mod renewal;
 mod report;
 mod run;
 

@@ -1,4 +1,4 @@
-//! Puts the rooms together: reaches the cluster, joins if need be, then runs link and reconciler until the stop.
+//! Puts the rooms together: reaches the cluster, joins if need be, then runs link, renewal, journal and reconciler until the stop.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::identity::{self, Identity, IdentityError, Join, Start};
 use crate::journal::{self, JournalError, LESSONS_MAX, Store};
 use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, RECONNECT, TOLD_MAX};
 use crate::reconcile::{self, Ports, ReconcileError};
+use crate::renewal::{self, Renewal};
 
 /// Between tries to reach the API server at the start. It is often a pod's neighbour that starts at the same time.
 const API_SERVER: Backoff =
@@ -183,7 +184,7 @@ async fn enroll(cluster: &Cluster, config: &Config, join: Join) -> Result<Identi
         }
     };
     let identity = join.complete(cluster, &granted).await?;
-    tracing::info!(hub = %config.hub, certificate_until = %identity.not_after(), "joined");
+    tracing::info!(hub = %config.hub, certificate_until = %identity.live().not_after(), "joined");
     Ok(identity)
 }
 
@@ -197,18 +198,23 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let session = AgentSession::new(ready.boot, version, ready.facts, zip::inflate, clock.now())
         .resume(held.iter().map(|journalled| &journalled.assignment));
-    let link = Link {
+    let identity = Arc::new(ready.identity);
+    let renewal = Renewal {
         hub: config.hub.clone(),
-        identity: Arc::new(ready.identity),
-        session,
-        clock,
-        accepted: accepted_sender,
-        told,
+        identity: Arc::clone(&identity),
+        cluster: ready.cluster.clone(),
+        namespace: config.namespace.to_string(),
     };
+    let link = Link { hub: config.hub.clone(), identity, session, clock, accepted: accepted_sender, told };
     let mut parts: JoinSet<Result<(), Cause>> = JoinSet::new();
     let link_stop = stop.clone();
     parts.spawn(async move {
         link::serve(link, link_stop).await;
+        Ok(())
+    });
+    let renewal_stop = stop.clone();
+    parts.spawn(async move {
+        renewal::serve(renewal, renewal_stop).await;
         Ok(())
     });
     let to_scribe = journal::Ports { accepted, journalled: journalled_sender, lessons };

@@ -9,12 +9,12 @@ mod stored;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bellwether_core::Digest;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::watch;
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::Fingerprint;
@@ -34,8 +34,10 @@ pub(crate) enum IdentityError {
     NoToken,
     #[error("the identity in Secret {namespace}/{name} cannot be used: {problem}")]
     Unusable { namespace: String, name: &'static str, problem: String },
-    #[error("the hub's answer to the join cannot be used: {problem}")]
+    #[error("the certificate that the hub gave cannot be used: {problem}")]
     BadGrant { problem: String },
+    #[error("Secret {namespace}/{name} does not hold this agent's key any more")]
+    Replaced { namespace: String, name: &'static str },
     #[error("the identity cannot be kept in Secret {namespace}/{name}")]
     Storage { namespace: String, name: &'static str, source: ClusterError },
     #[error("no key can be made")]
@@ -55,30 +57,100 @@ impl IdentityError {
             Self::Storage { .. } => {
                 "check that the agent's Role may create and update Secrets in its namespace".to_owned()
             }
+            Self::Replaced { .. } => "restart the agent: it goes on as what that Secret says that it is".to_owned(),
             Self::Key(_) => String::new(),
         }
     }
 }
 
-/// A joined agent's identity. What the link connects with can be replaced while it runs.
+/// A joined agent's identity: one key for as long as it lives, and the certificate of now.
 pub(crate) struct Identity {
-    live: ArcSwap<Live>,
+    key: StoredKey,
+    live: watch::Sender<Arc<Live>>,
 }
 
-struct Live {
+/// A certificate that can be used, and what it is used with.
+pub(crate) struct Live {
     tls: Arc<ClientConfig>,
+    not_before: Timestamp,
     not_after: Timestamp,
 }
 
 impl Identity {
-    /// For a connection that begins now.
-    pub(crate) fn tls(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.live.load().tls)
+    fn new(key: StoredKey, granted: &Granted) -> Result<Self, String> {
+        let live = Live::new(&key, granted)?;
+        Ok(Self { key, live: watch::Sender::new(Arc::new(live)) })
     }
 
-    /// When the certificate ends; at half of its life it is to be renewed.
-    pub(crate) fn not_after(&self) -> Timestamp {
-        self.live.load().not_after
+    pub(crate) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.borrow())
+    }
+
+    /// Sees each certificate that takes the place of the one before.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Live>> {
+        self.live.subscribe()
+    }
+
+    /// A request for the next certificate, of the same key: an answer that is lost costs nothing then.
+    pub(crate) fn request(&self) -> Result<Vec<u8>, IdentityError> {
+        request(&KeyPair::from_pem(self.key.0.expose_secret()).map_err(IdentityError::Key)?)
+    }
+
+    /// Takes the next certificate, if it can be used and ends later. It is stored before it is used.
+    pub(crate) async fn renew(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        granted: &Granted,
+    ) -> Result<(), IdentityError> {
+        let next = self.next(granted).map_err(|problem| IdentityError::BadGrant { problem })?;
+        Stored::read(cluster, namespace).await?.with_renewed(cluster, &self.key, granted).await?;
+        self.live.send_replace(Arc::new(next));
+        Ok(())
+    }
+
+    fn next(&self, granted: &Granted) -> Result<Live, String> {
+        let next = Live::new(&self.key, granted)?;
+        let before = self.live().not_after;
+        if next.not_after <= before {
+            return Err(format!("it ends at {}, and the one before at {before}", next.not_after));
+        }
+        Ok(next)
+    }
+}
+
+impl Live {
+    fn new(key: &StoredKey, granted: &Granted) -> Result<Self, String> {
+        let tls = Arc::new(pin::mutual_config(key.0.expose_secret(), granted)?);
+        let leaf = granted.chain.first().ok_or("there is no certificate")?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(leaf).map_err(|error| error.to_string())?;
+        let time = |seconds| Timestamp::from_second(seconds).map_err(|error| error.to_string());
+        let validity = certificate.validity();
+        let not_before = time(validity.not_before.timestamp())?;
+        let live = Self { tls, not_before, not_after: time(validity.not_after.timestamp())? };
+        pin::verify_chain(granted, not_before + live.life() / 2)?;
+        Ok(live)
+    }
+
+    /// For a connection that begins now.
+    pub(crate) fn tls(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.tls)
+    }
+
+    pub(crate) const fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    pub(crate) fn life(&self) -> SignedDuration {
+        self.not_after.duration_since(self.not_before)
+    }
+
+    /// When the next one is to be asked for: at half of its life, and up to a tenth of it later by `chance`, so that a
+    /// fleet that joined in one hour does not come back in one hour for ever.
+    pub(crate) fn renew_at(&self, chance: f64) -> Timestamp {
+        let life = self.life();
+        let spread = SignedDuration::try_from_secs_f64(life.as_secs_f64() * chance / 10.0).unwrap_or_default();
+        self.not_before + life / 2 + spread
     }
 }
 
@@ -108,8 +180,8 @@ pub(crate) async fn load(
     let digest = token.as_ref().map(|token| Digest::of(token.expose_secret().as_bytes()));
     let is_known = digest.is_none_or(|digest| stored.token() == Some(digest));
     if let Some(joined) = stored.joined().filter(|_| is_known) {
-        let live = live(&joined.key, &joined.granted).map_err(|problem| stored.unusable(problem))?;
-        return Ok(Start::Joined(Identity { live: ArcSwap::from_pointee(live) }));
+        let identity = Identity::new(joined.key, &joined.granted).map_err(|problem| stored.unusable(problem))?;
+        return Ok(Start::Joined(identity));
     }
     let (Some(token), Some(digest)) = (token, digest) else { return Err(IdentityError::NoToken) };
     if let Some(StoredKey(pem)) = stored.joining_key().filter(|_| is_known) {
@@ -126,18 +198,16 @@ impl Join {
         &self.token
     }
 
-    /// A request for a certificate: PKCS #10, DER. The hub reads nothing of it but the key.
     pub(crate) fn request(&self) -> Result<Vec<u8>, IdentityError> {
-        let request = CertificateParams::default().serialize_request(&self.key).map_err(IdentityError::Key)?;
-        Ok(request.der().to_vec())
+        request(&self.key)
     }
 
     /// Takes the certificate, if it is for our key and can be used, and stores it.
     pub(crate) async fn complete(self, cluster: &Cluster, granted: &Granted) -> Result<Identity, IdentityError> {
-        let key = StoredKey(pem(&self.key));
-        let live = live(&key, granted).map_err(|problem| IdentityError::BadGrant { problem })?;
-        self.stored.with_certificate(cluster, &key, granted).await?;
-        Ok(Identity { live: ArcSwap::from_pointee(live) })
+        let identity = Identity::new(StoredKey(pem(&self.key)), granted);
+        let identity = identity.map_err(|problem| IdentityError::BadGrant { problem })?;
+        self.stored.with_certificate(cluster, &identity.key, granted).await?;
+        Ok(identity)
     }
 }
 
@@ -150,13 +220,11 @@ fn pem(key: &KeyPair) -> SecretString {
     SecretString::from(key.serialize_pem())
 }
 
-fn live(key: &StoredKey, granted: &Granted) -> Result<Live, String> {
-    let tls = pin::mutual_config(key.0.expose_secret(), granted)?;
-    Ok(Live { tls: Arc::new(tls), not_after: not_after(granted)? })
+/// PKCS #10, DER. The hub reads nothing of it but the key.
+fn request(key: &KeyPair) -> Result<Vec<u8>, IdentityError> {
+    let request = CertificateParams::default().serialize_request(key).map_err(IdentityError::Key)?;
+    Ok(request.der().to_vec())
 }
 
-fn not_after(granted: &Granted) -> Result<Timestamp, String> {
-    let leaf = granted.chain.first().ok_or("there is no certificate")?;
-    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).map_err(|error| error.to_string())?;
-    Timestamp::from_second(certificate.validity().not_after.timestamp()).map_err(|error| error.to_string())
-}
+#[cfg(test)]
+mod tests;

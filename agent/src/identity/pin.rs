@@ -5,13 +5,16 @@
 //! roots that came with the certificate. Either way the hub's name is a fixed one, whatever its address is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 use rustls::{CertificateError, DigitallySignedStruct, Error, PeerIncompatible, RootCertStore, SignatureScheme};
 
@@ -38,13 +41,7 @@ pub(super) fn config(fingerprint: Fingerprint) -> Arc<ClientConfig> {
 
 /// Trusts the roots that came with the certificate, and presents it.
 pub(super) fn mutual_config(key_pem: &str, granted: &Granted) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    for root in &granted.roots {
-        roots.add(CertificateDer::from(root.clone())).map_err(|error| format!("a root: {error}"))?;
-    }
-    if roots.is_empty() {
-        return Err("there is no root".to_owned());
-    }
+    let roots = roots(granted)?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| format!("the key: {error}"))?;
     let chain = granted.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -54,6 +51,30 @@ pub(super) fn mutual_config(key_pem: &str, granted: &Granted) -> Result<ClientCo
         .with_client_auth_cert(chain, key)
         .map_err(|error| format!("the certificate: {error}"))?;
     Ok(finished(config))
+}
+
+/// Whether one of its roots signed the certificate, over the others of its chain, to be a client's.
+pub(super) fn verify_chain(granted: &Granted, at: Timestamp) -> Result<(), String> {
+    let chain: Vec<_> = granted.chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+    let (leaf, others) = chain.split_first().ok_or("there is no certificate")?;
+    let at = Duration::try_from(at.as_duration()).map_err(|error| error.to_string())?;
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots(granted)?), Arc::new(aws_lc_rs::default_provider()))
+        .build()
+        .map_err(|error| format!("the roots: {error}"))?
+        .verify_client_cert(leaf, others, UnixTime::since_unix_epoch(at))
+        .map(drop)
+        .map_err(|error| format!("the chain: {error}"))
+}
+
+fn roots(granted: &Granted) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for root in &granted.roots {
+        roots.add(CertificateDer::from(root.clone())).map_err(|error| format!("a root: {error}"))?;
+    }
+    if roots.is_empty() {
+        return Err("there is no root".to_owned());
+    }
+    Ok(roots)
 }
 
 fn finished(mut config: ClientConfig) -> ClientConfig {

@@ -75,6 +75,22 @@ impl Stored {
         self.write(cluster).await
     }
 
+    /// The next certificate of the same key. A join that is under way beside it stays as it is.
+    pub(super) async fn with_renewed(
+        mut self,
+        cluster: &Cluster,
+        key: &StoredKey,
+        granted: &Granted,
+    ) -> Result<Self, IdentityError> {
+        if self.secret.text(KEY) != Some(key.0.expose_secret()) {
+            let namespace = self.secret.namespace().to_owned();
+            return Err(IdentityError::Replaced { namespace, name: SECRET_NAME });
+        }
+        self.secret.set(CHAIN, &pem_of(&granted.chain));
+        self.secret.set(ROOTS, &pem_of(&granted.roots));
+        self.write(cluster).await
+    }
+
     async fn write(self, cluster: &Cluster) -> Result<Self, IdentityError> {
         let namespace = self.secret.namespace().to_owned();
         let secret = cluster.write_secret(&self.secret).await.map_err(|source| storage(&namespace, source))?;

@@ -6,6 +6,9 @@ use std::time::Duration;
 use bellwether_core::session::Violation;
 use bellwether_proto::WireError;
 use rustls::{CertificateError, Error as TlsError};
+use tonic::Code;
+
+const REVOKED: &str = "this cluster was revoked: `bellwether cluster reenroll NAME`, and apply what it prints";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
@@ -18,7 +21,7 @@ pub(crate) enum LinkError {
     #[error("{0}")]
     Transport(String),
     #[error("the hub answered {code}: {message}")]
-    Refused { code: tonic::Code, message: String },
+    Refused { code: Code, message: String },
     #[error("the hub broke the protocol: {0}")]
     Violation(Violation),
     #[error("the hub broke the protocol: {0}")]
@@ -29,6 +32,8 @@ impl LinkError {
     pub(crate) const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Tls { hint, .. } => *hint,
+            // Of a certificate that the handshake let through: the list of revoked ones is a moment behind.
+            Self::Refused { code: Code::Unauthenticated | Code::PermissionDenied, .. } => Some(REVOKED),
             _ => None,
         }
     }
@@ -84,9 +89,7 @@ fn alert_hint(words: &str) -> Option<&'static str> {
     let (_, alert) = words.split_once("received fatal alert: ")?;
     let name = alert.split(|character: char| !character.is_ascii_alphanumeric()).next()?;
     Some(match name {
-        "CertificateRevoked" | "AccessDenied" => {
-            "this cluster was revoked: `bellwether cluster reenroll NAME`, and apply what it prints"
-        }
+        "CertificateRevoked" | "AccessDenied" => REVOKED,
         "CertificateExpired" => {
             "this agent's certificate has ended: `bellwether cluster reenroll NAME`, and apply what it prints"
         }

@@ -6,6 +6,7 @@
 mod connect;
 mod enroll;
 mod failure;
+mod renew;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use bellwether_core::session::agent::{Accepted, AgentSession};
 use bellwether_proto::v1::agents_client::AgentsClient;
 use bellwether_proto::{MESSAGE_BYTES_MAX, hub_message, v1};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -23,10 +24,11 @@ use tonic::transport::Channel;
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::Clock;
 use crate::config::HubAddress;
-use crate::identity::Identity;
+use crate::identity::{Identity, Live};
 use crate::reconcile::Told;
 pub(crate) use enroll::{EnrollError, enroll};
-use failure::LinkError;
+pub(crate) use failure::LinkError;
+pub(crate) use renew::renew;
 
 /// A fleet that lost its hub in one instant comes back within it: anything between nothing and the wait.
 pub(crate) const RECONNECT: Backoff =
@@ -59,6 +61,7 @@ enum Event<'a> {
     Writable(mpsc::Permit<'a, v1::FromAgent>),
     Takable(mpsc::Permit<'a, Accepted>),
     Told(Told),
+    Renewed,
     Ticked,
 }
 
@@ -71,13 +74,18 @@ pub(crate) async fn serve(mut link: Link, stop: CancellationToken) {
             () = stop.cancelled() => return,
             ended = link.connect_and_converse() => ended,
         };
+        // The hub knows a session by its certificate, and ends it with that.
+        let Err(reason) = ended else {
+            failures = 0;
+            continue;
+        };
         let lasted = link.clock.now().duration_since(began);
         failures = if lasted > GOOD_SESSION { 1 } else { failures + 1 };
         let wait = RECONNECT.wait(failures, chance());
         tracing::warn!(
             hub = %link.hub,
-            reason = %ended,
-            hint = ended.hint(),
+            %reason,
+            hint = reason.hint(),
             lasted = %format_args!("{lasted:#}"),
             wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             "not connected"
@@ -90,8 +98,10 @@ pub(crate) async fn serve(mut link: Link, stop: CancellationToken) {
 }
 
 impl Link {
-    /// One connection, from its beginning to its end; it never ends well.
-    async fn connect_and_converse(&mut self) -> LinkError {
+    /// One connection, from its beginning to its end; it only ends well to be made anew with a renewed certificate.
+    async fn connect_and_converse(&mut self) -> Result<(), LinkError> {
+        let mut certificates = self.identity.subscribe();
+        let tls = certificates.borrow_and_update().tls();
         let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
         let now = self.clock.now();
         self.session.connect(now);
@@ -100,23 +110,21 @@ impl Link {
             let _ = outbound.try_send(hello.into());
         }
         let opened = connect::within_deadline(async {
-            let channel = connect::channel(&self.hub, self.identity.tls()).await?;
+            let channel = connect::channel(&self.hub, tls).await?;
             let opened = client(channel).session(ReceiverStream::new(messages)).await;
             opened.map(tonic::Response::into_inner).map_err(LinkError::from)
         });
-        match opened.await {
-            Ok(inbound) => self.converse(inbound, outbound).await,
-            Err(error) => error,
-        }
+        self.converse(opened.await?, outbound, certificates).await
     }
 
     async fn converse(
         &mut self,
         mut inbound: Streaming<v1::FromHub>,
         outbound: mpsc::Sender<v1::FromAgent>,
-    ) -> LinkError {
+        mut certificates: watch::Receiver<Arc<Live>>,
+    ) -> Result<(), LinkError> {
         let Self { session, clock, accepted, told, .. } = self;
-        tracing::info!(hub = %self.hub, certificate_until = %self.identity.not_after(), "connected");
+        tracing::info!(hub = %self.hub, certificate_until = %self.identity.live().not_after(), "connected");
         let mut handing: Option<Accepted> = None;
         loop {
             handing = handing.or_else(|| session.take_accepted());
@@ -127,41 +135,33 @@ impl Link {
                 // Nothing is read while an assignment waits to be taken: the hub is slowed down, not queued.
                 message = inbound.message(), if handing.is_none() => match message {
                     Ok(message) => Event::Received(message),
-                    Err(status) => return status.into(),
+                    Err(status) => return Err(status.into()),
                 },
                 slot = outbound.reserve(), if has_outbound => match slot {
                     Ok(slot) => Event::Writable(slot),
-                    Err(_) => return LinkError::Ended,
+                    Err(_) => return Err(LinkError::Ended),
                 },
                 Ok(slot) = accepted.reserve(), if handing.is_some() => Event::Takable(slot),
                 Some(told) = told.recv() => Event::Told(told),
+                Ok(()) = certificates.changed() => Event::Renewed,
                 () = clock.sleep_until(wake) => Event::Ticked,
             };
-            let handled = match event {
-                Event::Received(message) => handle_received(session, message, clock.now()),
+            match event {
+                Event::Received(message) => handle_received(session, message, clock.now())?,
                 Event::Writable(slot) => {
                     if let Some(message) = session.take_outbound(clock.now()) {
                         slot.send(message.into());
                     }
-                    Ok(())
                 }
                 Event::Takable(slot) => {
                     if let Some(taken) = handing.take() {
                         slot.send(taken);
                     }
-                    Ok(())
                 }
-                Event::Told(told) => {
-                    match told {
-                        Told::Report(report) => session.report(report),
-                        Told::Drift(drift) => session.tell_drift(drift),
-                    }
-                    Ok(())
-                }
-                Event::Ticked => session.handle_tick(clock.now()).map_err(LinkError::Violation),
-            };
-            if let Err(error) = handled {
-                return error;
+                Event::Told(Told::Report(report)) => session.report(report),
+                Event::Told(Told::Drift(drift)) => session.tell_drift(drift),
+                Event::Renewed => return Ok(()),
+                Event::Ticked => session.handle_tick(clock.now()).map_err(LinkError::Violation)?,
             }
         }
     }

@@ -248,7 +248,7 @@ async fn a_wave_whose_only_cluster_is_cut_off_holds() -> Result<()> {
 }
 
 /// A cluster whose agent is ours to speak for.
-async fn enroll_fake(scene: &Scene, name: &str) -> Result<FakeAgent> {
+pub(crate) async fn enroll_fake(scene: &Scene, name: &str) -> Result<FakeAgent> {
     let body = json!({"name": name, "labels": {"ring": "fake"}, "namespace": scene.install_namespace});
     let answer = scene.api.post("/api/v1/clusters", &body).await?;
     let text = |field: &str| answer[field].as_str().with_context(|| format!("no `{field}` in {answer}"));

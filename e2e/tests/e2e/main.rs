@@ -8,6 +8,7 @@ mod bad_input;
 mod crashes;
 mod drift;
 mod faults;
+mod identity;
 mod joining;
 mod private_repos;
 mod rollouts;
