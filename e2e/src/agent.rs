@@ -63,7 +63,9 @@ pub async fn install(place: &AgentPlace<'_>, registered: &Registered) -> Result<
     Ok(Launch::new(name, agent_program(programs), Tier::Agents, state)
         .args(["--hub", registered.hub.as_str(), "--ca-fingerprint", &decoded(&secret, "ca-fingerprint")?])
         .args(["--namespace", namespace, "--kubeconfig", &file("kubeconfig"), "--token-file", &file("token")])
-        .args(["--log", "pretty"]))
+        .args(["--log", "pretty"])
+        // A proxy of the machine is not for a hub on it.
+        .env("NO_PROXY", "127.0.0.1"))
 }
 
 fn agent_program(programs: &Path) -> PathBuf {
