@@ -10,6 +10,7 @@ mod ca;
 mod change;
 mod clock;
 mod config;
+mod descriptors;
 mod http;
 mod install;
 mod link;
@@ -90,6 +91,7 @@ impl Hub {
 /// Runs a hub until a signal; the exit code tells how it ended.
 pub fn main(config: Config) -> ExitCode {
     logs::init(&config);
+    descriptors::raise_limit();
     // Two providers may be linked; the first to be installed wins, and there is only this call.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -95,8 +95,8 @@ enum Ended {
     /// What was let in by a certificate does not outlast it: the revocation list holds only what has not ended.
     #[error("its certificate has ended")]
     Expired,
-    #[error("the connection broke")]
-    Broken(#[source] Box<Status>),
+    #[error("the connection broke: {0}")]
+    Broken(String),
     #[error("the agent sent what cannot be read")]
     Wire(#[from] WireError),
     #[error("the agent broke the protocol")]
@@ -141,7 +141,7 @@ impl AgentStream {
             message = inbound.message() => match message {
                 Ok(Some(message)) => Ok(Happened::Received(Box::new(agent_message(message)?))),
                 Ok(None) => Err(Ended::Closed),
-                Err(status) => Err(Ended::Broken(Box::new(status))),
+                Err(status) => Err(Ended::Broken(innermost(&status))),
             },
             permit = to_agent.reserve(), if self.session.has_outbound() => {
                 permit.map(Happened::Writable).map_err(|_| Ended::Closed)
@@ -280,6 +280,15 @@ async fn mark_ended(hub: &Hub, caller: &Caller, number: SessionNumber) -> Result
         change.tell(Stage::Rollout, &concerned, now, None).await?;
     }
     change.commit().await
+}
+
+/// What broke, in the words of whoever saw it first: each error around it repeats them.
+fn innermost(status: &Status) -> String {
+    let mut error: &dyn std::error::Error = status;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 fn until(at: Timestamp) -> std::time::Duration {
