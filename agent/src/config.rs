@@ -1,18 +1,31 @@
-//! What the agent is told at its start, by flags or environment. Parsed once; a bad value names the variable and shows
+//! What the program is told at its start, by flags or environment. Parsed once; a bad value names the variable and shows
 //! one that would do.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use bellwether_core::Name;
-use clap::{Parser, ValueEnum};
+use bellwether_core::{Labels, Name};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use http::Uri;
 use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
 /// Carries the token when no file does. Not a flag: the arguments of a process are there for all to read.
 const TOKEN_VARIABLE: &str = "BELLWETHER_TOKEN";
+
+/// The agent itself has no name among the commands: it is what the program is for.
+const SIMULATE: &str = "simulate";
+
+/// What the program is to do.
+#[derive(Debug)]
+pub enum Call {
+    Run(Config),
+    Simulate(Simulation),
+}
 
 /// Runs in a cluster: applies what the hub assigns to it, keeps it so, and reports what it sees.
 #[derive(Debug, Parser)]
@@ -47,18 +60,92 @@ pub struct Config {
     pub(crate) token: Option<SecretString>,
 }
 
+/// Joins many agents without clusters to a hub, for load tests
+///
+/// What they are assigned they report as applied and healthy at once. Figures are printed as lines of JSON; Ctrl-C ends
+/// it. The clusters stay registered.
+#[derive(Debug, Args)]
+pub struct Simulation {
+    /// How many agents
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) count: u32,
+
+    /// The hub's API; its token is taken from $BELLWETHER_TOKEN
+    #[arg(long, env = "BELLWETHER_URL", value_name = "URL", value_parser = parse_api)]
+    pub(crate) url: HubAddress,
+
+    /// The hub's root certificate, a PEM file
+    #[arg(long, env = "BELLWETHER_CA", value_name = "FILE")]
+    pub(crate) ca: PathBuf,
+
+    /// What the clusters' names begin with; those that are registered already are enrolled again
+    #[arg(long, value_name = "NAME", default_value = "sim", value_parser = parse_prefix)]
+    pub(crate) prefix: Name,
+
+    /// A label of all clusters, beside simulated=true; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+
+    /// How many join at a time
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) at_once: u32,
+
+    /// Seconds between two lines of figures, once all have joined
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) every_seconds: u32,
+
+    #[arg(skip)]
+    pub(crate) token: SecretString,
+}
+
+impl Simulation {
+    pub(crate) fn labels(&self) -> Labels {
+        let own = ("simulated".to_owned(), "true".to_owned());
+        std::iter::once(own).chain(self.labels.iter().cloned()).collect()
+    }
+
+    /// Warnings of a thousand agents would say one thing a thousand times.
+    pub fn start_logging(&self) {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+        let _ = logs.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).try_init();
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     Json,
     Pretty,
 }
 
-impl Config {
+impl Call {
     /// From the arguments and environment of this process; what is wrong is said on standard error, and ends it.
     pub fn from_process() -> Self {
-        Self { token: std::env::var(TOKEN_VARIABLE).ok().as_deref().and_then(token), ..Self::parse() }
+        let token = std::env::var(TOKEN_VARIABLE).ok().as_deref().and_then(token);
+        Self::parse(std::env::args_os(), token).unwrap_or_else(|error| error.exit())
     }
 
+    fn parse<T: Into<OsString> + Clone>(
+        arguments: impl IntoIterator<Item = T>,
+        token: Option<SecretString>,
+    ) -> Result<Self, clap::Error> {
+        let simulate = Simulation::augment_args(clap::Command::new(SIMULATE));
+        let mut command = Config::command()
+            .subcommand(simulate)
+            .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true)
+            .disable_help_subcommand(true);
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let Some((SIMULATE, matches)) = matches.subcommand() else {
+            return Ok(Self::Run(Config { token, ..Config::from_arg_matches(&matches)? }));
+        };
+        let missing = || command.error(ErrorKind::MissingRequiredArgument, "BELLWETHER_TOKEN is not set: an API token");
+        let token = token.ok_or_else(missing)?;
+        Ok(Self::Simulate(Simulation { token, ..Simulation::from_arg_matches(matches)? }))
+    }
+}
+
+impl Config {
     /// Sends log lines to standard output, filtered by `RUST_LOG`.
     pub fn start_logging(&self) {
         // kube logs each request that fails, and as an error: what matters of that is logged where it is handled.
@@ -74,7 +161,7 @@ impl Config {
     }
 }
 
-/// A join token without the white space that editors and `echo` leave at its end; `None` when nothing is left.
+/// A token without the white space that editors and `echo` leave at its end; `None` when nothing is left.
 pub(crate) fn token(text: &str) -> Option<SecretString> {
     let trimmed = text.trim();
     (!trimmed.is_empty()).then(|| SecretString::from(trimmed))
@@ -154,6 +241,22 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+fn parse_api(text: &str) -> Result<HubAddress, String> {
+    let form = || "BELLWETHER_URL is https://HOST[:PORT], for example https://hub.example.com:8443".to_owned();
+    let url: Uri = text.parse().map_err(|_| form())?;
+    let host = url.host().filter(|_| url.scheme_str() == Some("https") && url.path() == "/").ok_or_else(form)?;
+    format!("{host}:{}", url.port_u16().unwrap_or(443)).parse().map_err(|_| form())
+}
+
+fn parse_prefix(text: &str) -> Result<Name, String> {
+    text.parse().map_err(|error| format!("--prefix: {error}, for example sim"))
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("--label is KEY=VALUE, for example ring=stable")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 fn parse_namespace(text: &str) -> Result<Name, String> {
     text.parse().map_err(|error| format!("BELLWETHER_NAMESPACE: {error}, for example bellwether-system"))
 }
@@ -191,9 +294,25 @@ mod tests {
     fn a_bad_value_is_refused_with_the_variable_and_an_example() {
         let call = ["bellwether-agent", "--hub", "hub:1", "--ca-fingerprint", FINGERPRINT, "--namespace", "Not_A_Name"];
 
-        let refused = Config::try_parse_from(call).expect_err("is no namespace").to_string();
+        let refused = Call::parse(call, None).expect_err("is no namespace").to_string();
 
         assert!(refused.contains("BELLWETHER_NAMESPACE") && refused.contains("bellwether-system"), "{refused}");
+    }
+
+    #[test]
+    fn the_program_is_the_agent_unless_it_is_told_to_simulate() {
+        let api_token = || Some(SecretString::from("bw_x"));
+        let agent = ["bellwether-agent", "--hub", "hub:1", "--ca-fingerprint", FINGERPRINT];
+        let simulate =
+            ["bellwether-agent", "simulate", "--url", "https://[::1]:8443", "--ca", "ca.pem", "--count", "7"];
+
+        assert!(matches!(Call::parse(agent, None), Ok(Call::Run(_))));
+        let Ok(Call::Simulate(simulation)) = Call::parse(simulate, api_token()) else { panic!("it is to simulate") };
+        assert_eq!((simulation.count, simulation.url.to_string().as_str()), (7, "[::1]:8443"));
+        let refused = Call::parse(simulate, None).expect_err("has no token").to_string();
+        assert!(refused.contains("BELLWETHER_TOKEN"), "{refused}");
+        let refused = Call::parse(["bellwether-agent"], None).expect_err("says nothing").to_string();
+        assert!(refused.contains("--hub"), "{refused}");
     }
 
     #[test]

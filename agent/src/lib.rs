@@ -9,6 +9,7 @@
 //! | `journal` | what was accepted, written down in the cluster before anything acts on it |
 //! | `reconcile` | what to do about each target; owns all that is known of them |
 //! | `cluster` | the API server; the only room that knows `kube` |
+//! | `simulate` | many agents at once without a cluster, to see what a hub bears |
 //! | `report` | rolls up what is known of a target into what the hub is told |
 //!
 //! The hub says what is to run ([`link`] → `journal` → `reconcile`), the reconciler makes it so (`reconcile` → `cluster`), and what
@@ -25,9 +26,11 @@ mod reconcile;
 mod renewal;
 mod report;
 mod run;
+mod simulate;
 
-pub use config::Config;
+pub use config::{Call, Config, Simulation};
 pub use run::{RunError, run};
+pub use simulate::{SimulateError, simulate};
 
 /// An error with all that caused it, in one line. Sources that their error repeats are left out.
 pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {

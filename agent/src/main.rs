@@ -1,34 +1,56 @@
-//! The agent's program: reads its configuration, listens for signals, and hands everything else to the library.
+//! The program: reads what it is told, listens for signals, and hands everything else to the library.
 //!
 //! Exit codes: 0 stopped when asked to, 1 failed, 2 called wrongly, 3 stopped by a second signal with work in hand.
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
-use bellwether_agent::{Config, run};
+use bellwether_agent::{Call, Config, Simulation, run, simulate};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> anyhow::Result<ExitCode> {
-    let config = Config::from_process();
-    config.start_logging();
+    let call = Call::from_process();
+    match &call {
+        Call::Run(config) => config.start_logging(),
+        Call::Simulate(simulation) => simulation.start_logging(),
+    }
     // Every TLS configuration of the process asks for the default provider; two candidates would make it panic.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // One thread: the work is waiting, and a second thread's stack and allocator arena cost more than they bring.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let code = runtime.block_on(run_until_told(config));
+    let stop = CancellationToken::new();
+    let running: Pin<Box<dyn Future<Output = ExitCode>>> = match call {
+        Call::Run(config) => Box::pin(run_agent(config, stop.clone())),
+        Call::Simulate(simulation) => Box::pin(run_simulation(simulation, stop.clone())),
+    };
+    let code = runtime.block_on(until_told(running, &stop));
     // Name lookups run in threads that nothing can interrupt; the process does not wait for them.
     runtime.shutdown_background();
     code
 }
 
-async fn run_until_told(config: Config) -> anyhow::Result<ExitCode> {
+async fn run_agent(config: Config, stop: CancellationToken) -> ExitCode {
+    let Err(error) = run(config, stop).await else { return ExitCode::SUCCESS };
+    tracing::error!(error = %error.with_sources(), hint = error.hint(), "the agent cannot go on");
+    ExitCode::FAILURE
+}
+
+async fn run_simulation(simulation: Simulation, stop: CancellationToken) -> ExitCode {
+    let Err(error) = simulate(simulation, stop).await else { return ExitCode::SUCCESS };
+    tracing::error!(error = %error.with_sources(), hint = error.hint(), "the simulation cannot go on");
+    ExitCode::FAILURE
+}
+
+async fn until_told(
+    mut running: Pin<Box<dyn Future<Output = ExitCode>>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let mut running = std::pin::pin!(run(config, stop.clone()));
     loop {
         tokio::select! {
-            ended = &mut running => return Ok(exit_code(ended)),
+            code = &mut running => return Ok(code),
             () = told(&mut terminate, &mut interrupt) => {}
         }
         if stop.is_cancelled() {
@@ -44,10 +66,4 @@ async fn told(terminate: &mut Signal, interrupt: &mut Signal) {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-}
-
-fn exit_code(ended: Result<(), bellwether_agent::RunError>) -> ExitCode {
-    let Err(error) = ended else { return ExitCode::SUCCESS };
-    tracing::error!(error = %error.with_sources(), hint = error.hint(), "the agent cannot go on");
-    ExitCode::FAILURE
 }

@@ -8,7 +8,7 @@ use bellwether_core::journal::Journal;
 use bellwether_core::session::agent::AgentSession;
 use bellwether_proto::zip;
 use secrecy::SecretString;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -205,7 +205,15 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         cluster: ready.cluster.clone(),
         namespace: config.namespace.to_string(),
     };
-    let link = Link { hub: config.hub.clone(), identity, session, clock, accepted: accepted_sender, told };
+    let link = Link {
+        hub: config.hub.clone(),
+        identity,
+        session,
+        clock,
+        accepted: accepted_sender,
+        told,
+        presence: watch::Sender::new(false),
+    };
     let mut parts: JoinSet<Result<(), Cause>> = JoinSet::new();
     let link_stop = stop.clone();
     parts.spawn(async move {

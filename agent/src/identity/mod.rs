@@ -93,7 +93,7 @@ impl Identity {
 
     /// A request for the next certificate, of the same key: an answer that is lost costs nothing then.
     pub(crate) fn request(&self) -> Result<Vec<u8>, IdentityError> {
-        request(&KeyPair::from_pem(self.key.0.expose_secret()).map_err(IdentityError::Key)?)
+        Key::from_pem(&self.key).map_err(IdentityError::Key)?.request()
     }
 
     /// Takes the next certificate, if it can be used and ends later. It is stored before it is used.
@@ -164,8 +164,36 @@ pub(crate) enum Start {
 /// An enrolment that may be repeated: with the same key, for as long as the token is the same.
 pub(crate) struct Join {
     stored: Stored,
-    key: KeyPair,
+    key: Key,
     token: SecretString,
+}
+
+/// A key that no certificate was issued for yet. By itself it is kept nowhere.
+pub(crate) struct Key(KeyPair);
+
+impl Key {
+    pub(crate) fn generate() -> Result<Self, IdentityError> {
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map(Self).map_err(IdentityError::Key)
+    }
+
+    fn from_pem(pem: &StoredKey) -> Result<Self, rcgen::Error> {
+        KeyPair::from_pem(pem.0.expose_secret()).map(Self)
+    }
+
+    fn pem(&self) -> SecretString {
+        SecretString::from(self.0.serialize_pem())
+    }
+
+    /// A request for a certificate: PKCS #10, DER. The hub reads nothing of it but the key.
+    pub(crate) fn request(&self) -> Result<Vec<u8>, IdentityError> {
+        let request = CertificateParams::default().serialize_request(&self.0).map_err(IdentityError::Key)?;
+        Ok(request.der().to_vec())
+    }
+
+    /// Takes the certificate, if it is for this key and can be used.
+    pub(crate) fn joined(&self, granted: &Granted) -> Result<Identity, IdentityError> {
+        Identity::new(StoredKey(self.pem()), granted).map_err(|problem| IdentityError::BadGrant { problem })
+    }
 }
 
 /// Reads the identity, and makes and stores a key when there is none for this token yet.
@@ -184,12 +212,12 @@ pub(crate) async fn load(
         return Ok(Start::Joined(identity));
     }
     let (Some(token), Some(digest)) = (token, digest) else { return Err(IdentityError::NoToken) };
-    if let Some(StoredKey(pem)) = stored.joining_key().filter(|_| is_known) {
-        let key = KeyPair::from_pem(pem.expose_secret()).map_err(|error| stored.unusable(error))?;
+    if let Some(pem) = stored.joining_key().filter(|_| is_known) {
+        let key = Key::from_pem(&pem).map_err(|error| stored.unusable(error))?;
         return Ok(Start::Join(Box::new(Join { stored, key, token })));
     }
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IdentityError::Key)?;
-    let stored = stored.with_joining_key(cluster, &pem(&key), digest).await?;
+    let key = Key::generate()?;
+    let stored = stored.with_joining_key(cluster, &key.pem(), digest).await?;
     Ok(Start::Join(Box::new(Join { stored, key, token })))
 }
 
@@ -199,13 +227,12 @@ impl Join {
     }
 
     pub(crate) fn request(&self) -> Result<Vec<u8>, IdentityError> {
-        request(&self.key)
+        self.key.request()
     }
 
     /// Takes the certificate, if it is for our key and can be used, and stores it.
     pub(crate) async fn complete(self, cluster: &Cluster, granted: &Granted) -> Result<Identity, IdentityError> {
-        let identity = Identity::new(StoredKey(pem(&self.key)), granted);
-        let identity = identity.map_err(|problem| IdentityError::BadGrant { problem })?;
+        let identity = self.key.joined(granted)?;
         self.stored.with_certificate(cluster, &identity.key, granted).await?;
         Ok(identity)
     }
@@ -214,16 +241,6 @@ impl Join {
 /// With what an agent that has not joined looks for the hub.
 pub(crate) fn joining_tls(fingerprint: Fingerprint) -> Arc<ClientConfig> {
     pin::config(fingerprint)
-}
-
-fn pem(key: &KeyPair) -> SecretString {
-    SecretString::from(key.serialize_pem())
-}
-
-/// PKCS #10, DER. The hub reads nothing of it but the key.
-fn request(key: &KeyPair) -> Result<Vec<u8>, IdentityError> {
-    let request = CertificateParams::default().serialize_request(key).map_err(IdentityError::Key)?;
-    Ok(request.der().to_vec())
 }
 
 #[cfg(test)]

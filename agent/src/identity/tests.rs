@@ -23,7 +23,7 @@ fn granted(key: &KeyPair, issuer: &Authority, days: u64) -> Granted {
 }
 
 fn joined(key: &KeyPair, issuer: &Authority) -> Identity {
-    Identity::new(StoredKey(pem(key)), &granted(key, issuer, 10)).expect("can be used")
+    Identity::new(StoredKey(SecretString::from(key.serialize_pem())), &granted(key, issuer, 10)).expect("can be used")
 }
 
 #[test]

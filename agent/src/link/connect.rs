@@ -45,7 +45,8 @@ pub(super) async fn channel(hub: &HubAddress, tls: Arc<ClientConfig>) -> Result<
     Ok(endpoint.connect_with_connector(connector).await?)
 }
 
-async fn stream(hub: &HubAddress, tls: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+/// Either of the hub's ports: both speak HTTP/2 and show the same certificate.
+pub(crate) async fn stream(hub: &HubAddress, tls: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
     let tcp = dial(hub, &Matcher::from_env()).await?;
     // A report is a few hundred bytes that somebody waits for.
     tcp.set_nodelay(true)?;
@@ -67,7 +68,7 @@ async fn dial_through(proxy: &Intercept, destination: Uri) -> io::Result<TcpStre
     if address.scheme_str() != Some("http") {
         return Err(io::Error::other(format!("the proxy {address} is not of the form http://HOST:PORT")));
     }
-    let connector = tower::service_fn(async |proxy: Uri| {
+    let connector = tower::service_fn(|proxy: Uri| async move {
         let host = proxy.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         TcpStream::connect((host, proxy.port_u16().unwrap_or(HTTP_PORT))).await.map(TokioIo::new)
     });

@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::config::HubAddress;
 use crate::identity::{Identity, Live};
 use crate::reconcile::Told;
+pub(crate) use connect::stream;
 pub(crate) use enroll::{EnrollError, enroll};
 pub(crate) use failure::LinkError;
 pub(crate) use renew::renew;
@@ -47,6 +48,8 @@ pub(crate) struct Link {
     pub(crate) clock: Clock,
     pub(crate) accepted: mpsc::Sender<Accepted>,
     pub(crate) told: mpsc::Receiver<Told>,
+    /// Whether there is a stream, for whoever wants to see it.
+    pub(crate) presence: watch::Sender<bool>,
 }
 
 /// The reconciler takes an assignment in microseconds, and there a newer one replaces an older one. This bound is only
@@ -74,6 +77,7 @@ pub(crate) async fn serve(mut link: Link, stop: CancellationToken) {
             () = stop.cancelled() => return,
             ended = link.connect_and_converse() => ended,
         };
+        link.presence.send_replace(false);
         // The hub knows a session by its certificate, and ends it with that.
         let Err(reason) = ended else {
             failures = 0;
@@ -123,7 +127,8 @@ impl Link {
         outbound: mpsc::Sender<v1::FromAgent>,
         mut certificates: watch::Receiver<Arc<Live>>,
     ) -> Result<(), LinkError> {
-        let Self { session, clock, accepted, told, .. } = self;
+        let Self { session, clock, accepted, told, presence, .. } = self;
+        presence.send_replace(true);
         tracing::info!(hub = %self.hub, certificate_until = %self.identity.live().not_after(), "connected");
         let mut handing: Option<Accepted> = None;
         loop {

@@ -12,6 +12,7 @@ mod identity;
 mod joining;
 mod private_repos;
 mod rollouts;
+mod simulation;
 
 use anyhow::{Context as _, Result, ensure};
 use bellwether_e2e::harness::{PATIENCE, Scene, eventually};
