@@ -127,11 +127,7 @@ impl Teller {
         if self.told_at.elapsed() >= self.every { self.tell() } else { Ok(()) }
     }
 
-    pub(super) fn tell_last(&mut self) -> io::Result<()> {
-        self.tell()
-    }
-
-    fn tell(&mut self) -> io::Result<()> {
+    pub(super) fn tell(&mut self) -> io::Result<()> {
         self.told_at = Instant::now();
         let line = serde_json::to_string(&self.figures())?;
         writeln!(io::stdout(), "{line}")

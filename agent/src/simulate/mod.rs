@@ -94,7 +94,7 @@ async fn run(simulation: &Simulation, stop: CancellationToken) -> Result<(), Cau
     let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
-            () = stop.cancelled() => return Ok(teller.tell_last()?),
+            () = stop.cancelled() => return Ok(teller.tell()?),
             Some(ended) = agents.join_next() => match ended?? {},
             _ = looks.tick() => teller.look()?,
         }

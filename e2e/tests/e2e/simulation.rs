@@ -15,6 +15,7 @@ fn start(scene: &Scene) -> Result<Child> {
         .env("BELLWETHER_URL", scene.api.url.as_str())
         .env("BELLWETHER_CA", scene.api.ca.display().to_string())
         .env("BELLWETHER_TOKEN", &scene.api.token)
+        .env("NO_PROXY", "127.0.0.1")
         .start_child()
 }
 
