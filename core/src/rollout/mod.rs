@@ -7,6 +7,7 @@
 //! What must never happen: a gate that opens on evidence that is old, missing or about something else; two waves open
 //! at once; more clusters in flight than the wave allows; an assignment after the failure budget is spent.
 
+mod board;
 mod decide;
 mod plan;
 mod rows;
@@ -22,6 +23,7 @@ mod scenarios;
 #[cfg(test)]
 mod simulator;
 
+pub use board::{Board, Reach, Seat};
 pub use decide::{Decision, decide};
 pub use plan::{Candidate, ORDER_LABEL, PlannedWave, waves};
 pub use rows::{Asked, Intent, Member, MemberState, Notable, Presence, Rollout, RolloutState, Wave, WaveState};

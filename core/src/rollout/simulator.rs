@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::rows::{Asked, Intent, Member, MemberState, Notable, Presence, Rollout, RolloutState, Wave, WaveState};
 use super::settle::{Evidence, Limits, Seen, settle};
-use super::{Candidate, Decision, OnFailure, Strategy, after, decide, waves};
+use super::{Board, Candidate, Decision, OnFailure, Seat, Strategy, after, decide, waves};
 use crate::report::Verdict;
 use crate::{ClusterId, Digest, Generation, Labels, RolloutId};
 
@@ -216,10 +216,12 @@ impl World {
     /// One look of the hub's worker: settle, count, decide, execute, until nothing is left to do.
     pub(super) fn look(&mut self) -> Option<Timestamp> {
         let looks_max = self.members.len() * 8 + self.waves.len() * 8 + self.intents.len() * 4 + 20;
+        let mut board = self.board();
         for _ in 0..looks_max {
             let look_at = self.settle_all();
             let rollout = self.rollout(look_at);
             let (decisions, look_at) = decide(&rollout, self.now);
+            self.compare(&mut board, &rollout, &(decisions.clone(), look_at));
             if decide(&rollout.clone(), self.now) != (decisions.clone(), look_at) {
                 self.violations.push("the same rows gave other decisions".to_owned());
             }
@@ -230,11 +232,70 @@ impl World {
             for decision in decisions {
                 self.watch(&decision);
                 self.execute(&decision);
+                self.execute_on(&mut board, &decision);
                 self.log.push(decision);
+            }
+            if board.lacks_members() {
+                board = self.board();
             }
         }
         self.violations.push(format!("decisions without end: {:?}", self.log.iter().rev().take(6).collect::<Vec<_>>()));
         None
+    }
+
+    /// What a worker reads: the members within reach, and no others.
+    fn board(&self) -> Board {
+        let rollout = self.rollout(None);
+        let reach = rollout.reach();
+        let is_named = |member: &Member| {
+            let mut named = rollout.intents.iter().filter_map(|asked| asked.member.as_ref());
+            named.any(|named| named.cluster == member.cluster)
+        };
+        let is_within = |member: &&Member| match member.state {
+            MemberState::Assigned | MemberState::Applied | MemberState::Offline | MemberState::Failed => true,
+            MemberState::Waiting if member.wave <= reach.wave => true,
+            MemberState::Healthy if member.wave == reach.wave => true,
+            _ => is_named(member) || (reach.returnable && member.is_returnable()),
+        };
+        let seat = |member: &Member| {
+            let cluster = self.cluster(member.cluster);
+            let seen = Seen { evidence: cluster.evidence.clone(), presence: cluster.presence };
+            Seat { member: member.clone(), seen, cluster_name: cluster.name.clone() }
+        };
+        let seats = self.members.iter().filter(is_within).map(seat).collect();
+        Board::new(rollout, seats)
+    }
+
+    fn execute_on(&self, board: &mut Board, decision: &Decision) {
+        board.carry_out(decision, self.now);
+        if let Decision::Assign { cluster, .. } | Decision::Return { cluster, .. } = decision {
+            let Some((generation, _)) = self.cluster(*cluster).assignment else { return };
+            board.assign(*cluster, generation, matches!(decision, Decision::Return { .. }), self.now);
+        }
+    }
+
+    /// What is carried along in memory is what the rows say, and leads to the same decisions.
+    fn compare(&mut self, board: &mut Board, rollout: &Rollout, decided: &(Vec<Decision>, Option<Timestamp>)) {
+        board.settle(&self.limits(), self.now);
+        let carried = board.rollout();
+        if (&carried.waves, carried.state, carried.since, &carried.reason)
+            != (&rollout.waves, rollout.state, rollout.since, &rollout.reason)
+        {
+            self.violations.push(format!("in memory it is {carried:?}, and in rows {rollout:?}"));
+        }
+        if decide(carried, self.now) != *decided {
+            self.violations.push(format!("in memory it decides otherwise than {decided:?}"));
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            deadline: self.strategy.deadline.duration(),
+            offline_after: OFFLINE_AFTER,
+            grace_until: self.grace_until,
+            offline: self.strategy.offline,
+            wave: WaveState::Waiting,
+        }
     }
 
     fn settle_all(&mut self) -> Option<Timestamp> {
@@ -246,13 +307,7 @@ impl World {
             let member = &self.members[index];
             let cluster = self.cluster(member.cluster);
             let seen = Seen { evidence: cluster.evidence.clone(), presence: cluster.presence };
-            let limits = Limits {
-                deadline: self.strategy.deadline.duration(),
-                offline_after: OFFLINE_AFTER,
-                grace_until: self.grace_until,
-                offline: self.strategy.offline,
-                wave: self.waves[member.wave as usize].state,
-            };
+            let limits = Limits { wave: self.waves[member.wave as usize].state, ..self.limits() };
             let settled = settle(member, &seen, &limits, self.now);
             if let Some(after) = &settled.member
                 && settle(after, &seen, &limits, self.now).member.is_some()

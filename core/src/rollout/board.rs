@@ -1,0 +1,267 @@
+//! A rollout's rows in memory: what one look reads once, and carries its own decisions into.
+//!
+//! An executor reads the rows within [`Reach`], lets members settle, decides, carries the decisions out here, and writes
+//! what changed at the end. The waves' counts are of all members, also of those that were not read, so they are changed
+//! with each member and never taken anew. It must never differ from what the same rows, written and read again, say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Decision;
+use super::rows::{Intent, Member, MemberState, Notable, Presence, Rollout, RolloutState, Wave, WaveState};
+use super::settle::{Limits, Seen, settle};
+use crate::{ClusterId, Generation};
+
+/// Members that one round assigns: more are the next round's.
+const ROUND_MAX: usize = 500;
+
+/// A member, with what it is judged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    pub member: Member,
+    pub seen: Seen,
+    pub cluster_name: String,
+}
+
+/// The members that decisions about a rollout can be about: all that are in flight, offline or failed, those that
+/// wait in waves up to this one, those that are healthy in it, and those that an intent names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// The first that has not passed; from 0.
+    pub wave: u32,
+    /// And those that can be given back what they ran, wherever they are.
+    pub returnable: bool,
+}
+
+impl Rollout {
+    pub fn reach(&self) -> Reach {
+        let passed = self.waves.iter().take_while(|wave| wave.state == WaveState::Passed).count();
+        Reach { wave: u32::try_from(passed).unwrap_or(u32::MAX), returnable: self.state == RolloutState::RollingBack }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Board {
+    rollout: Rollout,
+    /// In the order of their turns.
+    seats: Vec<Seat>,
+    places: BTreeMap<ClusterId, usize>,
+    reach: Reach,
+    is_row_changed: bool,
+    changed_waves: BTreeSet<u32>,
+    changed_seats: BTreeSet<usize>,
+}
+
+impl Board {
+    /// Of a rollout with its waves counted, and its members within reach in the order of their turns.
+    pub fn new(rollout: Rollout, seats: Vec<Seat>) -> Self {
+        Self {
+            reach: rollout.reach(),
+            rollout,
+            places: seats.iter().enumerate().map(|(index, seat)| (seat.member.cluster, index)).collect(),
+            seats,
+            is_row_changed: false,
+            changed_waves: BTreeSet::new(),
+            changed_seats: BTreeSet::new(),
+        }
+    }
+
+    /// Decisions have led to members that were not read: what changed is to be written, and the rest read.
+    pub fn lacks_members(&self) -> bool {
+        let now = self.rollout.reach();
+        let is_further = now.wave > self.reach.wave && (now.wave as usize) < self.rollout.waves.len();
+        is_further || (now.returnable && !self.reach.returnable)
+    }
+
+    /// The rollout's own row, when it changed.
+    pub fn changed_row(&self) -> Option<&Rollout> {
+        self.is_row_changed.then_some(&self.rollout)
+    }
+
+    pub fn waves(&self) -> &[Wave] {
+        &self.rollout.waves
+    }
+
+    pub fn changed_waves(&self) -> impl Iterator<Item = (u32, &Wave)> {
+        (0..).zip(&self.rollout.waves).filter(|(place, _)| self.changed_waves.contains(place))
+    }
+
+    pub fn changed_members(&self) -> impl Iterator<Item = &Member> {
+        self.changed_seats.iter().map(|&index| &self.seats[index].member)
+    }
+
+    /// What is decided from.
+    pub fn rollout(&mut self) -> &Rollout {
+        self.rollout.next = self.next();
+        self.rollout.catch_up = self.catch_up();
+        for (place, wave) in (0..).zip(&mut self.rollout.waves) {
+            wave.notable = notable(&self.seats, place);
+        }
+        for asked in &mut self.rollout.intents {
+            if let Intent::Skip { cluster } | Intent::Retry { cluster } = asked.intent {
+                asked.member = self.places.get(&cluster).map(|&index| self.seats[index].member.clone());
+            }
+        }
+        &self.rollout
+    }
+
+    fn next(&self) -> Vec<(Member, Presence)> {
+        if self.rollout.state == RolloutState::RollingBack {
+            return self.turns(ROUND_MAX, |seat| seat.member.is_returnable());
+        }
+        let Some((place, wave)) = self.rollout.open_wave() else { return Vec::new() };
+        self.turns(free_slots(wave), |seat| is_waiting_in(seat, place))
+    }
+
+    fn catch_up(&self) -> Vec<(Member, Presence)> {
+        let passed = (0..).zip(&self.rollout.waves).filter(|(_, wave)| wave.state == WaveState::Passed);
+        let of_wave = |(place, wave): (u32, &Wave)| {
+            let is_there = |seat: &Seat| is_waiting_in(seat, place) && seat.seen.presence.is_connected();
+            if wave.waiting == 0 { Vec::new() } else { self.turns(free_slots(wave), is_there) }
+        };
+        passed.flat_map(of_wave).collect()
+    }
+
+    /// As many members as may be assigned, the connected ones first.
+    fn turns(&self, slots: usize, is_meant: impl Fn(&Seat) -> bool) -> Vec<(Member, Presence)> {
+        let of = |connected: bool| {
+            let is_one = move |seat: &&Seat| seat.seen.presence.is_connected() == connected;
+            self.seats.iter().filter(is_one).filter(|seat| is_meant(seat))
+        };
+        of(true).chain(of(false)).take(slots).map(|seat| (seat.member.clone(), seat.seen.presence)).collect()
+    }
+
+    /// Judges every member by what is seen of it; those of a rollout that is over and not done stay as they are.
+    pub fn settle(&mut self, limits: &Limits, now: Timestamp) {
+        self.rollout.look_at = None;
+        if self.rollout.state.is_over() && self.rollout.state != RolloutState::Done {
+            return;
+        }
+        for index in 0..self.seats.len() {
+            let seat = &self.seats[index];
+            let Some(wave) = self.rollout.waves.get(seat.member.wave as usize) else { continue };
+            let settled = settle(&seat.member, &seat.seen, &Limits { wave: wave.state, ..*limits }, now);
+            self.rollout.look_at = [self.rollout.look_at, settled.look_at].into_iter().flatten().min();
+            if let Some(member) = settled.member {
+                self.replace(index, member);
+            }
+        }
+    }
+
+    /// Carries a decision out, to the letter; of an assignment [`Board::assign`] does, once it has its generation.
+    pub fn carry_out(&mut self, decision: &Decision, now: Timestamp) {
+        match decision.clone() {
+            Decision::Answer { .. } => drop(self.rollout.intents.remove(0)),
+            Decision::Start | Decision::Resume => self.enter(RolloutState::Rolling, String::new(), now),
+            Decision::Pause { reason } => self.enter(RolloutState::Paused, reason, now),
+            Decision::StartRollback { reason } => self.enter(RolloutState::RollingBack, reason, now),
+            Decision::Finish { state, reason } => self.enter(state, reason, now),
+            Decision::OpenWave { wave } => {
+                self.set_wave(wave, WaveState::Open, None, None);
+                if let Some(wave) = self.rollout.waves.get_mut(wave as usize) {
+                    wave.opened_at = wave.opened_at.or(Some(now));
+                }
+            }
+            Decision::StartSoak { wave, until } => self.set_wave(wave, WaveState::Soaking, Some(until), None),
+            Decision::HoldSoak { wave, left } => self.set_wave(wave, WaveState::Soaking, None, Some(left)),
+            Decision::EndSoak { wave } => self.set_wave(wave, WaveState::Soaking, Some(now), None),
+            Decision::RestartSoak { wave } => self.set_wave(wave, WaveState::Open, None, None),
+            Decision::PassWave { wave, .. } => self.set_wave(wave, WaveState::Passed, None, None),
+            Decision::FailWave { wave } => self.set_wave(wave, WaveState::Failed, None, None),
+            Decision::Skip { cluster, reason } => {
+                self.change(cluster, |member| Member { state: MemberState::Skipped, reason, ..member });
+            }
+            Decision::Retry { cluster } => self.change(cluster, |member| {
+                let again = Member::waiting(cluster, member.wave, member.digest, member.digest_before);
+                Member { assigned_at: member.assigned_at, ..again }
+            }),
+            Decision::Assign { .. } | Decision::Return { .. } => {}
+        }
+    }
+
+    /// The cluster's assignment is written, under this generation.
+    pub fn assign(&mut self, cluster: ClusterId, generation: Generation, returning: bool, now: Timestamp) {
+        self.change(cluster, |member| Member {
+            state: MemberState::Assigned,
+            generation: Some(generation),
+            assigned_at: Some(now),
+            judged_from: Some(now),
+            returning,
+            reason: String::new(),
+            ..member
+        });
+    }
+
+    fn enter(&mut self, state: RolloutState, reason: String, now: Timestamp) {
+        (self.rollout.state, self.rollout.reason, self.rollout.since) = (state, reason, now);
+        self.is_row_changed = true;
+    }
+
+    fn set_wave(&mut self, place: u32, state: WaveState, until: Option<Timestamp>, left: Option<SignedDuration>) {
+        let Some(wave) = self.rollout.waves.get_mut(place as usize) else { return };
+        (wave.state, wave.soak_until, wave.soak_left) = (state, until, left);
+        self.changed_waves.insert(place);
+    }
+
+    fn change(&mut self, cluster: ClusterId, into: impl FnOnce(Member) -> Member) {
+        let Some(&index) = self.places.get(&cluster) else { return };
+        let member = into(self.seats[index].member.clone());
+        self.replace(index, member);
+    }
+
+    fn replace(&mut self, index: usize, member: Member) {
+        let seat = &mut self.seats[index];
+        if let Some(wave) = self.rollout.waves.get_mut(member.wave as usize) {
+            let is_connected = seat.seen.presence.is_connected();
+            count(wave, &seat.member, is_connected, |count| *count = count.saturating_sub(1));
+            count(wave, &member, is_connected, |count| *count += 1);
+        }
+        seat.member = member;
+        self.changed_seats.insert(index);
+    }
+}
+
+fn free_slots(wave: &Wave) -> usize {
+    (wave.concurrent_max.saturating_sub(wave.in_flight) as usize).min(ROUND_MAX)
+}
+
+fn is_waiting_in(seat: &Seat, place: u32) -> bool {
+    seat.member.wave == place && seat.member.state == MemberState::Waiting
+}
+
+/// Changes every count of a wave that a member stands in.
+fn count(wave: &mut Wave, member: &Member, is_connected: bool, change: impl Fn(&mut u32)) {
+    change(match member.state {
+        MemberState::Waiting => &mut wave.waiting,
+        MemberState::Assigned | MemberState::Applied => &mut wave.in_flight,
+        MemberState::Healthy => &mut wave.healthy,
+        MemberState::Failed => &mut wave.failed,
+        MemberState::Offline => &mut wave.offline,
+        MemberState::Skipped => &mut wave.skipped,
+        MemberState::RolledBack => &mut wave.rolled_back,
+    });
+    if member.state == MemberState::Healthy && !is_connected {
+        change(&mut wave.silent);
+    }
+    if member.is_returnable() {
+        change(&mut wave.returnable);
+    }
+    if member.is_first_install() {
+        change(&mut wave.first_installs);
+    }
+}
+
+/// The first of a wave that failed, or else the first in flight.
+fn notable(seats: &[Seat], place: u32) -> Option<Notable> {
+    let find = |is_meant: fn(MemberState) -> bool| {
+        seats.iter().find(|seat| seat.member.wave == place && is_meant(seat.member.state))
+    };
+    let seat = find(|state| state == MemberState::Failed)
+        .or_else(|| find(|state| matches!(state, MemberState::Assigned | MemberState::Applied)))?;
+    Some(Notable {
+        cluster_name: seat.cluster_name.clone(),
+        state: seat.member.state,
+        reason: seat.member.reason.clone(),
+    })
+}
