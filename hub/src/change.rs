@@ -19,12 +19,13 @@ pub(crate) struct Change<'a> {
     wakes: &'a Wakes,
     woken: BTreeSet<Stage>,
     audited: bool,
+    answered: bool,
 }
 
 impl<'a> Change<'a> {
     pub(crate) async fn begin(pool: &Pool, wakes: &'a Wakes) -> Result<Self, StoreError> {
         let transaction = store::begin(pool).await?;
-        Ok(Self { transaction, wakes, woken: BTreeSet::new(), audited: false })
+        Ok(Self { transaction, wakes, woken: BTreeSet::new(), audited: false, answered: false })
     }
 
     /// Tells a stage to look at these subjects, now or later.
@@ -43,8 +44,21 @@ impl<'a> Change<'a> {
     }
 
     pub(crate) async fn audit(&mut self, event: &Event) -> Result<(), StoreError> {
+        self.audit_all(std::slice::from_ref(event)).await
+    }
+
+    pub(crate) async fn audit_all(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
         self.audited = true;
-        store::audit::append(&mut self.transaction, event).await
+        store::audit::append(&mut self.transaction, events).await
+    }
+
+    /// What came of what a person asked; they wait for it.
+    pub(crate) async fn answer(&mut self, intent: Uuid, outcome: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.answered = true;
+        store::intents::mark_done(&mut self.transaction, intent, outcome, now).await
     }
 
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
@@ -54,6 +68,9 @@ impl<'a> Change<'a> {
         }
         if self.audited {
             self.wakes.wake_sealer();
+        }
+        if self.answered {
+            self.wakes.wake_askers();
         }
         Ok(())
     }

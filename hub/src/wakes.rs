@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::store::work::Stage;
 
@@ -16,6 +17,7 @@ pub(crate) struct Wakes {
     rollout: Notify,
     link: Notify,
     sealer: Notify,
+    answers: Notify,
     /// What other hubs have not been told yet.
     untold: Mutex<BTreeSet<Stage>>,
     news: Notify,
@@ -29,6 +31,16 @@ impl Wakes {
 
     pub(crate) fn wake_sealer(&self) {
         self.sealer.notify_one();
+    }
+
+    /// Something that people asked has its answer.
+    pub(crate) fn wake_askers(&self) {
+        self.answers.notify_waiters();
+    }
+
+    /// Ends with the next answer, to anybody, after this call: to be asked for before the rows are looked at.
+    pub(crate) fn next_answer(&self) -> Notified<'_> {
+        self.answers.notified()
     }
 
     /// A stage has work that this hub wrote: its own stage is woken, and the other hubs are to be told.

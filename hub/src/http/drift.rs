@@ -37,10 +37,7 @@ pub(super) async fn list(
         Some(name) => Some(clusters::find(&mut db, name).await?.id),
         None => None,
     };
-    let target = match &query.target {
-        Some(name) => Some(targets::find(&mut db, name).await?.id),
-        None => None,
-    };
+    let target = targets::find_asked(&mut db, query.target.as_ref()).await?;
     let drifts = store::drifts::list(&mut db, cluster, target, before, limit).await?;
     let page = pages::page(drifts, limit, |(_, place)| pages::encode_cursor(place));
     let items = page.items.into_iter().map(|(document, _)| document).collect();

@@ -1,6 +1,7 @@
 //! Rollouts, and what people ask of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -24,9 +25,10 @@ use crate::store::work::Stage;
 use crate::store::{self, Connection, StoreError};
 use crate::{Hub, clock, rollout};
 
-/// How long a request waits for the rollout stage's answer, and how often it looks: a person waits at the other end.
-const ANSWER_MAX: std::time::Duration = std::time::Duration::from_secs(3);
-const ANSWER_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
+/// How long a request waits for the rollout stage's answer: a person waits at the other end.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// The look without a signal: for what another hub answered.
+const ANSWER_LOOK: Duration = Duration::from_millis(250);
 
 /// Members in the document of one rollout.
 const MEMBERS_MAX: i64 = 20_000;
@@ -47,10 +49,7 @@ pub(super) async fn list(
     let before = query.cursor.as_deref().map(pages::decode_cursor::<Uuid>).transpose()?.unwrap_or(Uuid::max());
     let limit = pages::limit(query.limit);
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let target = match &query.target {
-        Some(name) => Some(targets::find(&mut db, name).await?.id),
-        None => None,
-    };
+    let target = targets::find_asked(&mut db, query.target.as_ref()).await?;
     let mut documents = Vec::new();
     for row in store::rollouts::list(&mut db, target, before, limit).await? {
         let Some(target) = store::targets::find(&mut db, row.target).await? else { continue };
@@ -68,7 +67,7 @@ pub(super) async fn show(
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
     let (row, target) = find(&mut db, &id).await?;
     let mut document = document_of(&mut db, &row, &target).await?;
-    let which = Which { limit: MEMBERS_MAX, ..Which::default() };
+    let which = Which { limit: Some(MEMBERS_MAX), ..Which::default() };
     let mut members = store::rollouts::list_members(&mut db, row.id, which, now).await?;
     members.sort_by(|a, b| (a.member.wave, &a.cluster_name).cmp(&(b.member.wave, &b.cluster_name)));
     for judged in members {
@@ -127,6 +126,7 @@ pub(super) async fn intend(
 pub(super) async fn answer(hub: &Hub, intent: Uuid) -> Result<StatusCode, Refusal> {
     let patience = tokio::time::Instant::now() + ANSWER_MAX;
     while tokio::time::Instant::now() < patience {
+        let next = hub.wakes.next_answer();
         let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
         match intents::find_outcome(&mut db, intent).await?.as_deref() {
             Some("done") => return Ok(StatusCode::NO_CONTENT),
@@ -134,7 +134,7 @@ pub(super) async fn answer(hub: &Hub, intent: Uuid) -> Result<StatusCode, Refusa
             None => {}
         }
         drop(db);
-        tokio::time::sleep(ANSWER_LOOK).await;
+        let _ = tokio::time::timeout(ANSWER_LOOK, next).await;
     }
     Ok(StatusCode::ACCEPTED)
 }
@@ -165,7 +165,7 @@ async fn find(db: &mut Connection, id: &str) -> Result<(Row, Name), Refusal> {
 
 pub(super) async fn document_of(db: &mut Connection, row: &Row, target: &Name) -> Result<RolloutDocument, StoreError> {
     let now = clock::now();
-    let rollout = rollout::load_rollout(db, row, None, now).await?;
+    let rollout = rollout::load_rollout(db, row, now).await?;
     let from_commit = match row.from_render {
         Some(render) => commit_of(db, render).await?,
         None => None,

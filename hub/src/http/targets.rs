@@ -290,6 +290,14 @@ pub(super) async fn find(db: &mut Connection, name: &Name) -> Result<Target, Ref
     store::targets::find_by_name(db, name).await?.ok_or_else(|| Refusal::not_found("target", name))
 }
 
+/// The target that a list is asked for, if it is asked for one.
+pub(super) async fn find_asked(db: &mut Connection, name: Option<&Name>) -> Result<Option<TargetId>, Refusal> {
+    match name {
+        Some(name) => Ok(Some(find(db, name).await?.id)),
+        None => Ok(None),
+    }
+}
+
 pub(super) async fn document_of(db: &mut Connection, target: &Target) -> Result<TargetDocument, StoreError> {
     Ok(TargetDocument {
         api_version: API_VERSION.to_owned(),

@@ -16,18 +16,19 @@ use crate::{actors, clock};
 pub(super) async fn answer_for_target(
     change: &mut Change<'_>,
     target: &Target,
+    open: &[Asked],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    for asked in store::intents::list_open(change, target.id).await? {
-        let Verb::Target(verb) = asked.verb.clone() else { continue };
+    for asked in open {
+        let Verb::Target(verb) = &asked.verb else { continue };
         let refused = match verb {
             TargetVerb::Release => release(change, target).await?,
             TargetVerb::RollbackTo { render, .. } => {
-                roll_back(change, target, &asked, RenderId::new(render), now).await?
+                roll_back(change, target, asked, RenderId::new(*render), now).await?
             }
         };
-        store::intents::mark_done(change, asked.id, refused.unwrap_or("done"), now).await?;
-        audit(change, target, &asked, refused, now).await?;
+        change.answer(asked.id, refused.unwrap_or("done"), now).await?;
+        audit(change, target, asked, refused, now).await?;
     }
     Ok(())
 }
@@ -64,19 +65,20 @@ async fn roll_back(
     }
     let state = store::targets::find_state(change, target.id).await?;
     store::targets::mark_state(change, target.id, &State { held: true, ..state }).await?;
-    if moves.is_empty() {
+    if moves.moves.is_empty() {
         return Ok(None);
     }
     let wave = WaveSpec::named("all".parse().expect("`all` is a name"));
     let begin = Begin {
         kind: Kind::Rollback,
-        render: render.id,
+        render: &render,
+        from_render: moves.from_render,
         strategy: Strategy { waves: vec![wave], ..target.spec.rollout.clone().unwrap_or_default() },
         trace_id: clock::new_trace(),
         actor: actors::token(&asked.actor),
         reason: asked.reason.clone(),
     };
-    plan::begin_rollout(change, target, begin, &all, moves, now).await?;
+    plan::begin_rollout(change, target, begin, &all, moves.moves, now).await?;
     Ok(None)
 }
 

@@ -1,194 +1,206 @@
 //! Decisions → rows. To the letter: what is written here was decided in `core`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bellwether_core::audit::{Event, Outcome, Subject};
-use bellwether_core::rollout::{Decision, Member, MemberState, Rollout, RolloutState, WaveState};
+use bellwether_core::bundle::Manifest;
+use bellwether_core::rollout::{Board, Decision, RolloutState};
 use bellwether_core::session::Action;
-use bellwether_core::{ClusterId, Digest, ObjectKey};
+use bellwether_core::{ClusterId, Digest, Generation, ObjectKey};
 use jiff::Timestamp;
 
 use crate::change::Change;
-use crate::store::assignments::Assignment;
+use crate::store::StoreError;
+use crate::store::assignments::{self, Assignment};
 use crate::store::intents::{Asked, Verb};
-use crate::store::rollouts::{self, Rollout as Row, WaveClock, Which};
+use crate::store::rollouts::{self, Rollout as Row};
 use crate::store::targets::Target;
 use crate::store::work::Stage;
-use crate::store::{self, StoreError};
 use crate::{actors, clock};
 
-pub(super) async fn all(
-    change: &mut Change<'_>,
-    target: &Target,
-    row: &Row,
-    rollout: &Rollout,
-    decisions: Vec<Decision>,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let mut scene = Scene { change, target, row, rollout, now };
-    for decision in decisions {
-        scene.carry_out(decision).await?;
-    }
-    Ok(())
-}
-
-/// What every decision is carried out on.
-struct Scene<'a, 'c> {
+/// What decisions are carried out on: in memory, but for assignments, which get their generations from the database.
+pub(super) struct Scene<'a, 'c> {
     change: &'a mut Change<'c>,
     target: &'a Target,
-    row: &'a Row,
-    rollout: &'a Rollout,
+    row: &'a mut Row,
+    pub(super) board: Board,
+    /// Not answered yet, oldest first, of whatever rollout.
+    open: &'a mut Vec<Asked>,
+    events: Vec<Event>,
+    /// How many assignments this look has written.
+    pub(super) assigned: usize,
     now: Timestamp,
 }
 
-impl Scene<'_, '_> {
-    async fn carry_out(&mut self, decision: Decision) -> Result<(), StoreError> {
-        match decision {
-            Decision::Answer { refused } => self.answer(refused).await,
-            Decision::Start => self.enter(RolloutState::Rolling, String::new(), "rollout.started").await,
-            Decision::Resume => self.enter(RolloutState::Rolling, String::new(), "rollout.resumed").await,
-            Decision::Pause { reason } => self.enter(RolloutState::Paused, reason, "rollout.paused").await,
-            Decision::StartRollback { reason } => {
-                self.enter(RolloutState::RollingBack, reason, "rollout.rolling_back").await
-            }
-            Decision::Finish { state, reason } => self.finish(state, reason).await,
-            Decision::OpenWave { wave } => {
-                let clock = WaveClock { opened_at: Some(self.now), ..WaveClock::default() };
-                self.mark_wave(wave, WaveState::Open, clock, Some("rollout.wave.opened"), String::new()).await
-            }
-            Decision::StartSoak { wave, until } => {
-                let clock = WaveClock { soak_until: Some(until), ..WaveClock::default() };
-                self.mark_wave(wave, WaveState::Soaking, clock, None, String::new()).await
-            }
-            Decision::HoldSoak { wave, left } => {
-                let clock = WaveClock { soak_left: Some(left), ..WaveClock::default() };
-                self.mark_wave(wave, WaveState::Soaking, clock, None, String::new()).await
-            }
-            Decision::EndSoak { wave } => {
-                let clock = WaveClock { soak_until: Some(self.now), ..WaveClock::default() };
-                self.mark_wave(wave, WaveState::Soaking, clock, None, String::new()).await
-            }
-            Decision::RestartSoak { wave } => {
-                self.mark_wave(wave, WaveState::Open, WaveClock::default(), None, String::new()).await
-            }
-            Decision::PassWave { wave, overridden } => {
-                let reason = overridden.unwrap_or_default();
-                self.mark_wave(wave, WaveState::Passed, WaveClock::default(), Some("rollout.wave.passed"), reason).await
-            }
-            Decision::FailWave { wave } => {
-                let action = Some("rollout.wave.failed");
-                self.mark_wave(wave, WaveState::Failed, WaveClock::default(), action, String::new()).await
-            }
-            Decision::Assign { cluster, digest } => self.assign(cluster, digest, false).await,
-            Decision::Return { cluster, digest } => self.assign(cluster, digest, true).await,
-            Decision::Skip { cluster, reason } => self.skip(cluster, reason).await,
-            Decision::Retry { cluster } => self.retry(cluster).await,
+/// An assignment that was decided.
+struct Given {
+    cluster: ClusterId,
+    digest: Digest,
+    returning: bool,
+}
+
+impl<'a, 'c> Scene<'a, 'c> {
+    pub(super) async fn load(
+        change: &'a mut Change<'c>,
+        target: &'a Target,
+        row: &'a mut Row,
+        open: &'a mut Vec<Asked>,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let board = super::rows::load_board(change, row, open, now).await?;
+        Ok(Self { change, target, row, board, open, events: Vec::new(), assigned: 0, now })
+    }
+
+    /// After what changed was written: reads the members that decisions can be about by now.
+    pub(super) async fn read(&mut self) -> Result<(), StoreError> {
+        self.board = super::rows::load_board(self.change, self.row, self.open, self.now).await?;
+        Ok(())
+    }
+
+    /// Writes what changed since it was read.
+    pub(super) async fn write(&mut self) -> Result<(), StoreError> {
+        let id = self.row.id;
+        if let Some(changed) = self.board.changed_row() {
+            rollouts::mark_state(self.change, id, changed.state, &changed.reason, self.now).await?;
+            (self.row.state, self.row.state_since) = (changed.state, changed.since);
+            self.row.reason.clone_from(&changed.reason);
         }
+        for (place, wave) in self.board.changed_waves() {
+            rollouts::mark_wave(self.change, id, place, wave).await?;
+        }
+        let members: Vec<_> = self.board.changed_members().collect();
+        if !members.is_empty() {
+            rollouts::mark_members(self.change, id, &members).await?;
+        }
+        self.change.audit_all(&std::mem::take(&mut self.events)).await
+    }
+
+    pub(super) async fn carry_out(&mut self, decisions: Vec<Decision>) -> Result<(), StoreError> {
+        let mut given = Vec::new();
+        for decision in decisions {
+            self.tell_of(&decision).await?;
+            self.board.carry_out(&decision, self.now);
+            match decision {
+                Decision::Assign { cluster, digest } => given.push(Given { cluster, digest, returning: false }),
+                Decision::Return { cluster, digest } => given.push(Given { cluster, digest, returning: true }),
+                _ => {}
+            }
+        }
+        self.assign(given).await
+    }
+
+    /// Whoever asked has the answer, and the log its entry.
+    async fn tell_of(&mut self, decision: &Decision) -> Result<(), StoreError> {
+        match decision {
+            Decision::Answer { refused } => self.answer(refused.as_deref()).await?,
+            Decision::Start => self.enter("rollout.started", Outcome::Done, ""),
+            Decision::Resume => self.enter("rollout.resumed", Outcome::Done, ""),
+            Decision::Pause { reason } => self.enter("rollout.paused", Outcome::Done, reason),
+            Decision::StartRollback { reason } => self.enter("rollout.rolling_back", Outcome::Done, reason),
+            Decision::Finish { state, reason } => self.finish(*state, reason),
+            Decision::OpenWave { wave } => self.tell_of_wave(*wave, "rollout.wave.opened", ""),
+            Decision::PassWave { wave, overridden } => {
+                self.tell_of_wave(*wave, "rollout.wave.passed", overridden.as_deref().unwrap_or_default());
+            }
+            Decision::FailWave { wave } => self.tell_of_wave(*wave, "rollout.wave.failed", ""),
+            Decision::StartSoak { .. }
+            | Decision::HoldSoak { .. }
+            | Decision::EndSoak { .. }
+            | Decision::RestartSoak { .. }
+            | Decision::Assign { .. }
+            | Decision::Return { .. }
+            | Decision::Skip { .. }
+            | Decision::Retry { .. } => {}
+        }
+        Ok(())
     }
 
     /// The oldest open intent of this rollout has its answer.
-    async fn answer(&mut self, refused: Option<String>) -> Result<(), StoreError> {
-        let open = store::intents::list_open(self.change, self.target.id).await?;
+    async fn answer(&mut self, refused: Option<&str>) -> Result<(), StoreError> {
         let is_its = |asked: &Asked| asked.rollout == Some(self.row.id) && matches!(asked.verb, Verb::Rollout(_));
-        let Some(asked) = open.into_iter().find(is_its) else { return Ok(()) };
-        let outcome = refused.as_deref().unwrap_or("done");
-        store::intents::mark_done(self.change, asked.id, outcome, self.now).await?;
+        let Some(place) = self.open.iter().position(is_its) else { return Ok(()) };
+        let asked = self.open.remove(place);
+        self.change.answer(asked.id, refused.unwrap_or("done"), self.now).await?;
         let Some(reason) = refused else { return Ok(()) };
         let mut event = self.event("rollout.intent.refused");
         event.actor = actors::token(&asked.actor);
         event.outcome = Outcome::Denied;
-        event.reason = reason;
-        self.change.audit(&event).await
+        reason.clone_into(&mut event.reason);
+        self.events.push(event);
+        Ok(())
     }
 
-    async fn enter(&mut self, state: RolloutState, reason: String, action: &'static str) -> Result<(), StoreError> {
-        rollouts::mark_state(self.change, self.row.id, state, &reason, self.now).await?;
+    fn enter(&mut self, action: &'static str, outcome: Outcome, reason: &str) {
         tracing::info!(target.name = %self.target.name, rollout.id = %self.row.id, reason, "{action}");
         let mut event = self.event(action);
-        event.reason = reason;
-        self.change.audit(&event).await
+        event.outcome = outcome;
+        reason.clone_into(&mut event.reason);
+        self.events.push(event);
     }
 
-    async fn finish(&mut self, state: RolloutState, reason: String) -> Result<(), StoreError> {
+    fn finish(&mut self, state: RolloutState, reason: &str) {
         let (action, outcome) = match state {
             RolloutState::Done => ("rollout.done", Outcome::Done),
             RolloutState::Superseded => ("rollout.superseded", Outcome::Done),
             RolloutState::Cancelled => ("rollout.cancelled", Outcome::Done),
             _ => ("rollout.failed", Outcome::Failed),
         };
-        rollouts::mark_state(self.change, self.row.id, state, &reason, self.now).await?;
-        tracing::info!(target.name = %self.target.name, rollout.id = %self.row.id, reason, "{action}");
-        let mut event = self.event(action);
-        event.outcome = outcome;
-        event.reason = reason;
-        self.change.audit(&event).await
+        self.enter(action, outcome, reason);
     }
 
-    async fn mark_wave(
-        &mut self,
-        place: u32,
-        state: WaveState,
-        clock: WaveClock,
-        action: Option<&'static str>,
-        reason: String,
-    ) -> Result<(), StoreError> {
-        rollouts::mark_wave(self.change, self.row.id, place, state, clock).await?;
-        let Some(action) = action else { return Ok(()) };
-        let Some(wave) = self.rollout.waves.get(place as usize) else { return Ok(()) };
+    fn tell_of_wave(&mut self, place: u32, action: &'static str, reason: &str) {
+        let Some(wave) = self.board.waves().get(place as usize) else { return };
         let mut event = self.event(action);
-        event.reason = reason;
+        reason.clone_into(&mut event.reason);
         event.detail = serde_json::json!({
             "wave": wave.name, "place": place + 1, "members": wave.members, "healthy": wave.healthy,
             "failed": wave.failed, "offline": wave.offline, "skipped": wave.skipped,
         });
-        self.change.audit(&event).await
+        self.events.push(event);
     }
 
-    /// Writes an assignment under a new generation, and tells the cluster's link.
-    async fn assign(&mut self, cluster: ClusterId, digest: Digest, returning: bool) -> Result<(), StoreError> {
-        let Some(mut member) = self.find_member(cluster).await? else { return Ok(()) };
-        let render = if returning { self.row.from_render.unwrap_or(self.row.render) } else { self.row.render };
-        let prunable = prunable(self.change, self.target, cluster, digest).await?;
-        let assignment = Assignment {
-            cluster,
+    /// Writes assignments, each under a new generation, and tells the clusters' links.
+    async fn assign(&mut self, given: Vec<Given>) -> Result<(), StoreError> {
+        if given.is_empty() {
+            return Ok(());
+        }
+        let mut prunable = self.prunable(&given).await?;
+        let assignments = given.iter().map(|one| Assignment {
+            cluster: one.cluster,
             target: self.target.id,
-            digest,
-            generation: bellwether_core::Generation::default(),
+            digest: one.digest,
+            generation: Generation::default(),
             rollout: self.row.id,
-            render,
+            render: if one.returning { self.row.from_render.unwrap_or(self.row.render) } else { self.row.render },
             action: Action::Apply,
-            prunable,
-        };
-        let generation = store::assignments::mark(self.change, &assignment, self.now).await?;
-        member.state = MemberState::Assigned;
-        member.generation = Some(generation);
-        member.assigned_at = Some(self.now);
-        member.judged_from = Some(self.now);
-        member.returning = returning;
-        member.reason = String::new();
-        rollouts::mark_member(self.change, self.row.id, &member).await?;
-        self.change.tell(Stage::Link, &[cluster.as_uuid()], self.now, Some(&self.row.trace_id)).await
+            prunable: prunable.remove(&one.cluster).unwrap_or_default(),
+        });
+        let generations = assignments::mark(self.change, assignments.collect(), self.now).await?;
+        let returning: BTreeSet<_> = given.iter().filter(|one| one.returning).map(|one| one.cluster).collect();
+        for &(cluster, generation) in &generations {
+            self.board.assign(cluster, generation, returning.contains(&cluster), self.now);
+        }
+        self.assigned += generations.len();
+        let clusters: Vec<_> = generations.iter().map(|(cluster, _)| cluster.as_uuid()).collect();
+        self.change.tell(Stage::Link, &clusters, self.now, Some(&self.row.trace_id)).await
     }
 
-    async fn skip(&mut self, cluster: ClusterId, reason: String) -> Result<(), StoreError> {
-        let Some(mut member) = self.find_member(cluster).await? else { return Ok(()) };
-        member.state = MemberState::Skipped;
-        member.reason = reason;
-        rollouts::mark_member(self.change, self.row.id, &member).await
-    }
-
-    async fn retry(&mut self, cluster: ClusterId) -> Result<(), StoreError> {
-        let Some(mut member) = self.find_member(cluster).await? else { return Ok(()) };
-        member.state = MemberState::Waiting;
-        member.generation = None;
-        member.judged_from = None;
-        member.returning = false;
-        member.reason = String::new();
-        rollouts::mark_member(self.change, self.row.id, &member).await
-    }
-
-    async fn find_member(&mut self, cluster: ClusterId) -> Result<Option<Member>, StoreError> {
-        let which = Which { cluster: Some(cluster), limit: 1, ..Which::default() };
-        let mut members = rollouts::list_members(self.change, self.row.id, which, self.now).await?;
-        Ok(members.pop().map(|judged| judged.member))
+    /// What the change from a cluster's current bundle to the given one leaves behind: its agent may delete that, and
+    /// nothing else, once the new objects are healthy.
+    async fn prunable(&mut self, given: &[Given]) -> Result<BTreeMap<ClusterId, Vec<ObjectKey>>, StoreError> {
+        let clusters: Vec<_> = given.iter().map(|one| one.cluster).collect();
+        let before = assignments::list_digests_of(self.change, self.target.id, &clusters).await?;
+        let steps: Vec<_> =
+            given.iter().filter_map(|one| Some((one.cluster, *before.get(&one.cluster)?, one.digest))).collect();
+        let digests: BTreeSet<_> = steps.iter().flat_map(|&(_, old, new)| [old, new]).collect();
+        let manifests = crate::manifests::load(self.change, &digests.into_iter().collect::<Vec<_>>()).await?;
+        let mut left = BTreeMap::new();
+        let of_cluster = steps.into_iter().filter_map(|(cluster, old, new)| {
+            let manifests = (manifests.get(&old)?, manifests.get(&new)?);
+            // Most clusters take the same step.
+            Some((cluster, left.entry((old, new)).or_insert_with(|| left_behind(manifests.0, manifests.1)).clone()))
+        });
+        Ok(of_cluster.collect())
     }
 
     fn event(&self, action: &'static str) -> Event {
@@ -201,22 +213,9 @@ impl Scene<'_, '_> {
     }
 }
 
-/// What the change from the cluster's current bundle to this one leaves behind: the agent may delete that, and nothing
-/// else, once the new objects are healthy.
-async fn prunable(
-    change: &mut Change<'_>,
-    target: &Target,
-    cluster: ClusterId,
-    digest: Digest,
-) -> Result<Vec<ObjectKey>, StoreError> {
-    let assigned = store::assignments::list_digests_of_target(change, target.id).await?;
-    let Some(before) = assigned.into_iter().find(|(of, _, _)| *of == cluster).map(|(_, before, _)| before) else {
-        return Ok(Vec::new());
-    };
-    let [old, new] = [before, digest];
-    let manifests = crate::manifests::load(change, &[old, new]).await?;
-    let (Some(old), Some(new)) = (manifests.get(&old), manifests.get(&new)) else { return Ok(Vec::new()) };
-    let kept: std::collections::BTreeSet<_> = new.entries().iter().map(|entry| entry.key.identity()).collect();
+/// What is in the old and not in the new.
+fn left_behind(old: &Manifest, new: &Manifest) -> Vec<ObjectKey> {
+    let kept: BTreeSet<_> = new.entries().iter().map(|entry| entry.key.identity()).collect();
     let left = old.entries().iter().filter(|entry| !kept.contains(&entry.key.identity()));
-    Ok(left.map(|entry| entry.key.clone()).collect())
+    left.map(|entry| entry.key.clone()).collect()
 }

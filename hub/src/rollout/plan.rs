@@ -1,6 +1,6 @@
 //! When a rollout begins, and over which clusters: those whose newest render differs from what they run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::api::Condition;
 use bellwether_core::audit::{Event, Subject};
@@ -25,61 +25,72 @@ pub(super) struct Move {
     pub(super) from: Option<Digest>,
 }
 
-/// Starts the next rollout of a target if there is one to start; true: it did, or it ended one that stood in its way.
+/// Who is to run something else, and what most clusters run now.
+pub(super) struct Moves {
+    pub(super) moves: Vec<Move>,
+    pub(super) from_render: Option<RenderId>,
+}
+
+/// Starts the next rollout of a target if there is one to start, and ends one that stands in its way.
 pub(super) async fn start_next(
     change: &mut Change<'_>,
     target: &Target,
+    newest: Option<&Row>,
     trace_id: Option<&str>,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<Option<Row>, StoreError> {
+    // Of most looks at a rollout that rolls, this is all.
+    if newest.is_some_and(|row| is_undisturbed(row.state)) {
+        return Ok(None);
+    }
     let state = store::targets::find_state(change, target.id).await?;
-    let Some(render) = store::renders::find_newest(change, target.id).await? else { return Ok(false) };
-    let newest = store::rollouts::find_newest(change, target.id).await?;
-    let is_known = match &newest {
+    let Some(render) = store::renders::find_newest(change, target.id).await? else { return Ok(None) };
+    let is_known = match newest {
         Some(row) => gives_the_same(change, row, &render).await?,
         None => false,
     };
-    if state.held || !may_follow(newest.as_ref(), is_known) {
-        return Ok(false);
+    if state.held || !may_follow(newest, is_known) {
+        return Ok(None);
     }
     let candidates = selected(change, target, now).await?;
     mark_selection(change, target, &state, candidates.is_empty(), now).await?;
     let all: Vec<_> = candidates.iter().map(candidate).collect();
-    let Some(mut moves) = moves_to(change, target, &render, candidates).await? else {
+    let Some(Moves { mut moves, from_render }) = moves_to(change, target, &render, candidates).await? else {
         // A cluster has parameters that were not rendered yet.
         change.tell(Stage::Bundle, &[target.id.as_uuid()], now, trace_id).await?;
-        return Ok(false);
+        return Ok(None);
     };
     let kind = if is_known { Kind::ClusterChange } else { Kind::Revision };
-    if let (Kind::ClusterChange, Some(row)) = (kind, &newest) {
+    if let (Kind::ClusterChange, Some(row), false) = (kind, newest, moves.is_empty()) {
         keep_newcomers(change, row, &mut moves).await?;
     }
-    let stopped = newest.as_ref().filter(|row| is_live(row.state));
-    if moves.is_empty() && stopped.is_none() {
-        return Ok(false);
-    }
-    if let Some(stopped) = stopped {
+    if let Some(stopped) = newest.filter(|row| is_live(row.state)) {
         supersede(change, target, stopped, now).await?;
     }
     if moves.is_empty() {
-        // The newest revision is what already runs everywhere: with the stopped one's end all is as it should be.
-        return Ok(true);
+        // The newest revision is what already runs everywhere.
+        return Ok(None);
     }
     let strategy = strategy_for(target, kind);
     let trace_id = trace_id.map_or_else(clock::new_trace, ToOwned::to_owned);
-    let begin = Begin { kind, render: render.id, strategy, trace_id, actor: actors::hub(), reason: String::new() };
-    begin_rollout(change, target, begin, &all, moves, now).await?;
-    Ok(true)
+    let (actor, reason) = (actors::hub(), String::new());
+    let begin = Begin { kind, render: &render, from_render, strategy, trace_id, actor, reason };
+    begin_rollout(change, target, begin, &all, moves, now).await.map(Some)
 }
 
-/// A rollout that rolls is not disturbed: the newest revision waits. One that is paused has stopped for a reason that a
-/// newer revision may mend. What failed or was cancelled is not tried again by itself.
+/// A rollout that rolls is not disturbed: the newest revision waits.
+fn is_undisturbed(state: RolloutState) -> bool {
+    matches!(state, RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack)
+}
+
+/// A rollout that is paused has stopped for a reason that a newer revision may mend. What failed or was cancelled is not
+/// tried again by itself.
 fn may_follow(newest: Option<&Row>, is_known: bool) -> bool {
     let Some(row) = newest else { return true };
     match row.state {
-        RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack => false,
+        state if is_undisturbed(state) => false,
         RolloutState::Paused | RolloutState::Failed | RolloutState::Cancelled | RolloutState::Superseded => !is_known,
-        RolloutState::Done => true,
+        _ => true,
     }
 }
 
@@ -155,12 +166,11 @@ pub(super) async fn moves_to(
     target: &Target,
     render: &Render,
     candidates: Vec<store::fleet::Candidate>,
-) -> Result<Option<Vec<Move>>, StoreError> {
-    let assigned: BTreeMap<ClusterId, Digest> = store::assignments::list_digests_of_target(change, target.id)
-        .await?
-        .into_iter()
-        .map(|(cluster, digest, _)| (cluster, digest))
-        .collect();
+) -> Result<Option<Moves>, StoreError> {
+    let runs = store::assignments::list_digests_of_target(change, target.id).await?;
+    let from_render = most_common(runs.iter().map(|&(_, _, render)| render));
+    let assigned: BTreeMap<ClusterId, Digest> =
+        runs.into_iter().map(|(cluster, digest, _)| (cluster, digest)).collect();
     let used = render.variables.iter().cloned().collect();
     let mut moves = Vec::new();
     for cluster in candidates {
@@ -172,7 +182,7 @@ pub(super) async fn moves_to(
             moves.push(Move { cluster, to, from });
         }
     }
-    Ok(Some(moves))
+    Ok(Some(Moves { moves, from_render }))
 }
 
 async fn supersede(change: &mut Change<'_>, target: &Target, row: &Row, now: Timestamp) -> Result<(), StoreError> {
@@ -187,9 +197,10 @@ async fn supersede(change: &mut Change<'_>, target: &Target, row: &Row, now: Tim
 }
 
 /// How a rollout begins.
-pub(super) struct Begin {
+pub(super) struct Begin<'a> {
     pub(super) kind: Kind,
-    pub(super) render: RenderId,
+    pub(super) render: &'a Render,
+    pub(super) from_render: Option<RenderId>,
     pub(super) strategy: Strategy,
     pub(super) trace_id: String,
     pub(super) actor: bellwether_core::audit::Actor,
@@ -201,11 +212,11 @@ pub(super) struct Begin {
 pub(super) async fn begin_rollout(
     change: &mut Change<'_>,
     target: &Target,
-    begin: Begin,
+    begin: Begin<'_>,
     all: &[Candidate],
     moves: Vec<Move>,
     now: Timestamp,
-) -> Result<RolloutId, StoreError> {
+) -> Result<Row, StoreError> {
     let planned = planned_waves(all, &moves, &begin.strategy);
     let members = members_of(&planned, &moves);
     let empties = renders_to_nothing(change, &moves).await?;
@@ -217,8 +228,8 @@ pub(super) async fn begin_rollout(
     let row = Row {
         id: RolloutId::new(clock::new_id()),
         target: target.id,
-        render: begin.render,
-        from_render: most_common_render(change, target).await?,
+        render: begin.render.id,
+        from_render: begin.from_render,
         kind: begin.kind,
         failures_max: begin.strategy.failures_max(u32::try_from(members.len()).unwrap_or(u32::MAX)),
         strategy: begin.strategy,
@@ -230,9 +241,7 @@ pub(super) async fn begin_rollout(
         ended_at: None,
     };
     store::rollouts::insert(change, &row).await?;
-    for (place, wave) in (0..).zip(&planned) {
-        store::rollouts::insert_wave(change, row.id, place, wave).await?;
-    }
+    store::rollouts::insert_waves(change, row.id, &planned).await?;
     store::rollouts::insert_members(change, row.id, &members).await?;
     let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
     let mut event = Event::new(clock::new_id(), now, begin.actor, "rollout.planned", subject);
@@ -240,7 +249,7 @@ pub(super) async fn begin_rollout(
     event.rollout = Some(row.id);
     event.trace_id = Some(row.trace_id.clone());
     event.reason = if row.reason.is_empty() { begin.reason } else { row.reason.clone() };
-    event.commit = commit_of(change, begin.render).await?;
+    event.commit = store::revisions::find(change, begin.render.revision).await?.map(|revision| revision.commit);
     event.detail = serde_json::json!({"clusters": members.len(), "waves": planned.len()});
     change.audit(&event).await?;
     if row.state == RolloutState::Paused {
@@ -249,10 +258,10 @@ pub(super) async fn begin_rollout(
         event.target = Some(target.name.to_string());
         event.rollout = Some(row.id);
         event.trace_id = Some(row.trace_id.clone());
-        event.reason = row.reason;
+        event.reason.clone_from(&row.reason);
         change.audit(&event).await?;
     }
-    Ok(row.id)
+    Ok(row)
 }
 
 /// The waves of those that move. A named wave that selects nobody stays, and holds; one whose clusters merely have
@@ -291,23 +300,12 @@ fn members_of(planned: &[PlannedWave], moves: &[Move]) -> Vec<Member> {
 
 /// A bundle of no objects where there were some: absence never means delete, so a person has to say so.
 async fn renders_to_nothing(change: &mut Change<'_>, moves: &[Move]) -> Result<bool, StoreError> {
-    for one in moves {
-        if one.from.is_some() && store::bundles::find_size(change, one.to).await? == Some(0) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let given: BTreeSet<_> = moves.iter().filter(|one| one.from.is_some()).map(|one| one.to).collect();
+    store::bundles::is_any_empty(change, &given.into_iter().collect::<Vec<_>>()).await
 }
 
-async fn most_common_render(change: &mut Change<'_>, target: &Target) -> Result<Option<RenderId>, StoreError> {
+fn most_common(renders: impl Iterator<Item = RenderId>) -> Option<RenderId> {
     let mut counts: BTreeMap<RenderId, usize> = BTreeMap::new();
-    for (_, _, render) in store::assignments::list_digests_of_target(change, target.id).await? {
-        *counts.entry(render).or_default() += 1;
-    }
-    Ok(counts.into_iter().max_by_key(|&(_, count)| count).map(|(render, _)| render))
-}
-
-async fn commit_of(change: &mut Change<'_>, render: RenderId) -> Result<Option<String>, StoreError> {
-    let Some(render) = store::renders::find(change, render).await? else { return Ok(None) };
-    Ok(store::revisions::find(change, render.revision).await?.map(|revision| revision.commit))
+    renders.for_each(|render| *counts.entry(render).or_default() += 1);
+    counts.into_iter().max_by_key(|&(_, count)| count).map(|(render, _)| render)
 }

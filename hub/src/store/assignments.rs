@@ -1,9 +1,12 @@
 //! What each cluster is to run.
 
+use std::collections::BTreeMap;
+
 use bellwether_core::session::Action;
 use bellwether_core::{ClusterId, Digest, Generation, ObjectKey, RenderId, RolloutId, TargetId};
 use jiff::Timestamp;
 use sqlx::types::Json;
+use uuid::Uuid;
 
 use super::{Connection, StoreError, to_sql};
 
@@ -19,35 +22,46 @@ pub(crate) struct Assignment {
     pub(crate) prunable: Vec<ObjectKey>,
 }
 
-/// Writes an assignment under a generation of its own, and says which.
+/// Writes assignments to clusters that differ, each under a generation of its own, and says which.
+///
+/// In the order of the clusters: whoever writes some of the same waits instead of deadlocking.
 pub(crate) async fn mark(
     db: &mut Connection,
-    assignment: &Assignment,
+    mut assignments: Vec<Assignment>,
     now: Timestamp,
-) -> Result<Generation, StoreError> {
-    let generation = sqlx::query_scalar!(
+) -> Result<Vec<(ClusterId, Generation)>, StoreError> {
+    assignments.sort_unstable_by_key(|one| one.cluster);
+    let clusters: Vec<Uuid> = assignments.iter().map(|one| one.cluster.as_uuid()).collect();
+    let targets: Vec<Uuid> = assignments.iter().map(|one| one.target.as_uuid()).collect();
+    let digests: Vec<Vec<u8>> = assignments.iter().map(|one| one.digest.as_bytes().to_vec()).collect();
+    let rollouts: Vec<Uuid> = assignments.iter().map(|one| one.rollout.as_uuid()).collect();
+    let renders: Vec<Uuid> = assignments.iter().map(|one| one.render.as_uuid()).collect();
+    let actions: Vec<String> = assignments.iter().map(|one| one.action.as_str().to_owned()).collect();
+    let prunable: Vec<Json<&Vec<ObjectKey>>> = assignments.iter().map(|one| Json(&one.prunable)).collect();
+    let rows = sqlx::query!(
         r#"
         insert into assignments
-               (cluster_id, target_id, digest, generation, rollout_id, render_id, action, prunable, assigned_at)
-        values ($1, $2, $3, nextval('generations'), $4, $5, $6, $7, $8)
+               (cluster_id, target_id, digest, rollout_id, render_id, action, prunable, generation, assigned_at)
+        select *, nextval('generations'), $8::timestamptz
+          from unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::uuid[], $6::text[], $7::jsonb[])
             on conflict (cluster_id, target_id) do update
            set digest = excluded.digest, generation = excluded.generation, rollout_id = excluded.rollout_id,
                render_id = excluded.render_id, action = excluded.action, prunable = excluded.prunable,
                assigned_at = excluded.assigned_at
-        returning generation
+        returning cluster_id, generation
         "#,
-        assignment.cluster.as_uuid(),
-        assignment.target.as_uuid(),
-        assignment.digest.as_bytes(),
-        assignment.rollout.as_uuid(),
-        assignment.render.as_uuid(),
-        assignment.action.as_str(),
-        Json(&assignment.prunable) as _,
+        &clusters,
+        &targets,
+        &digests,
+        &rollouts,
+        &renders,
+        &actions,
+        &prunable as _,
         to_sql(now),
     )
-    .fetch_one(db)
+    .fetch_all(db)
     .await?;
-    Ok(Generation::new(generation))
+    Ok(rows.into_iter().map(|row| (ClusterId::new(row.cluster_id), Generation::new(row.generation))).collect())
 }
 
 /// What a cluster is to run, with what its agent has to know of each target.
@@ -58,12 +72,12 @@ pub(crate) struct Listed {
 }
 
 struct Row {
-    cluster_id: uuid::Uuid,
-    target_id: uuid::Uuid,
+    cluster_id: Uuid,
+    target_id: Uuid,
     digest: Vec<u8>,
     generation: i64,
-    rollout_id: uuid::Uuid,
-    render_id: uuid::Uuid,
+    rollout_id: Uuid,
+    render_id: Uuid,
     action: String,
     prunable: Json<Vec<ObjectKey>>,
     name: String,
@@ -127,5 +141,28 @@ pub(crate) async fn list_digests_of_target(
             let digest = super::digest(&row.digest, "assignments")?;
             Ok((ClusterId::new(row.cluster_id), digest, RenderId::new(row.render_id)))
         })
+        .collect()
+}
+
+/// What these clusters run of a target.
+pub(crate) async fn list_digests_of(
+    db: &mut Connection,
+    target: TargetId,
+    clusters: &[ClusterId],
+) -> Result<BTreeMap<ClusterId, Digest>, StoreError> {
+    let clusters: Vec<Uuid> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
+    let rows = sqlx::query!(
+        r#"
+        select cluster_id, digest
+          from assignments
+         where target_id = $1 and cluster_id = any($2) and action = 'apply'
+        "#,
+        target.as_uuid(),
+        &clusters,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| Ok((ClusterId::new(row.cluster_id), super::digest(&row.digest, "assignments")?)))
         .collect()
 }

@@ -7,10 +7,20 @@ use jiff::Timestamp;
 
 use super::{Connection, StoreError, from_sql, to_sql};
 
-pub(crate) async fn append(db: &mut Connection, event: &Event) -> Result<(), StoreError> {
-    sqlx::query!("insert into audit_outbox (at, body) values ($1, $2)", to_sql(event.at), event.body(),)
-        .execute(db)
-        .await?;
+/// In their order.
+pub(crate) async fn append(db: &mut Connection, events: &[Event]) -> Result<(), StoreError> {
+    let times: Vec<_> = events.iter().map(|event| to_sql(event.at)).collect();
+    let bodies: Vec<_> = events.iter().map(Event::body).collect();
+    sqlx::query!(
+        r#"
+        insert into audit_outbox (at, body)
+        select at, body from unnest($1::timestamptz[], $2::bytea[]) with ordinality as e (at, body, place) order by place
+        "#,
+        &times,
+        &bodies,
+    )
+    .execute(db)
+    .await?;
     Ok(())
 }
 

@@ -88,12 +88,16 @@ pub(crate) async fn insert_bundle(
     Ok(())
 }
 
-/// How many objects a bundle has; `None`: there is no such bundle.
-pub(crate) async fn find_size(db: &mut Connection, digest: Digest) -> Result<Option<i32>, StoreError> {
-    let size = sqlx::query_scalar!("select objects from bundles where digest = $1", digest.as_bytes())
-        .fetch_optional(db)
-        .await?;
-    Ok(size)
+/// Whether one of these bundles has no objects.
+pub(crate) async fn is_any_empty(db: &mut Connection, digests: &[Digest]) -> Result<bool, StoreError> {
+    let digests: Vec<_> = digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+    let is_any = sqlx::query_scalar!(
+        r#"select exists (select from bundles where digest = any($1) and objects = 0) as "is_any!""#,
+        &digests,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(is_any)
 }
 
 pub(crate) async fn list_manifests(db: &mut Connection, digests: &[Digest]) -> Result<Vec<Blob>, StoreError> {

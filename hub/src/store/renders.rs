@@ -30,6 +30,9 @@ struct Row {
     target_version: i64,
     tree: String,
     variables: Vec<String>,
+    /// Of the variants, and in the same order what they render to.
+    parameters: Vec<Vec<u8>>,
+    digests: Vec<Vec<u8>>,
 }
 
 pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp) -> Result<(), StoreError> {
@@ -78,32 +81,40 @@ pub(crate) async fn find_newest(db: &mut Connection, target: TargetId) -> Result
     let row = sqlx::query_as!(
         Row,
         r#"
-        select render_id, target_id, revision_id, target_version, tree, variables
-          from renders
+        select render_id, target_id, revision_id, target_version, tree, variables,
+               array(select v.parameters from render_variants v where v.render_id = r.render_id order by v.parameters)
+                   as "parameters!",
+               array(select v.digest from render_variants v where v.render_id = r.render_id order by v.parameters)
+                   as "digests!"
+          from renders r
          where target_id = $1
          order by render_id desc
          limit 1
         "#,
         target.as_uuid(),
     )
-    .fetch_optional(&mut *db)
+    .fetch_optional(db)
     .await?;
-    with_variants(db, row).await
+    row.map(TryInto::try_into).transpose()
 }
 
 pub(crate) async fn find(db: &mut Connection, id: RenderId) -> Result<Option<Render>, StoreError> {
     let row = sqlx::query_as!(
         Row,
         r#"
-        select render_id, target_id, revision_id, target_version, tree, variables
-          from renders
+        select render_id, target_id, revision_id, target_version, tree, variables,
+               array(select v.parameters from render_variants v where v.render_id = r.render_id order by v.parameters)
+                   as "parameters!",
+               array(select v.digest from render_variants v where v.render_id = r.render_id order by v.parameters)
+                   as "digests!"
+          from renders r
          where render_id = $1
         "#,
         id.as_uuid(),
     )
-    .fetch_optional(&mut *db)
+    .fetch_optional(db)
     .await?;
-    with_variants(db, row).await
+    row.map(TryInto::try_into).transpose()
 }
 
 /// The newest render of a target at a commit, given in full or by its first digits.
@@ -115,8 +126,12 @@ pub(crate) async fn find_at_commit(
     let row = sqlx::query_as!(
         Row,
         r#"
-        select render_id, target_id, revision_id, target_version, tree, variables
-          from renders
+        select render_id, target_id, revision_id, target_version, tree, variables,
+               array(select v.parameters from render_variants v where v.render_id = r.render_id order by v.parameters)
+                   as "parameters!",
+               array(select v.digest from render_variants v where v.render_id = r.render_id order by v.parameters)
+                   as "digests!"
+          from renders r
           join revisions using (revision_id)
          where target_id = $1 and starts_with(commit_id, $2)
          order by render_id desc
@@ -125,30 +140,29 @@ pub(crate) async fn find_at_commit(
         target.as_uuid(),
         commit,
     )
-    .fetch_optional(&mut *db)
+    .fetch_optional(db)
     .await?;
-    with_variants(db, row).await
+    row.map(TryInto::try_into).transpose()
 }
 
-async fn with_variants(db: &mut Connection, row: Option<Row>) -> Result<Option<Render>, StoreError> {
-    let Some(row) = row else { return Ok(None) };
-    let variants = sqlx::query!("select parameters, digest from render_variants where render_id = $1", row.render_id)
-        .fetch_all(db)
-        .await?;
-    let digest = |bytes: &[u8]| super::digest(bytes, "render_variants");
-    let variants = variants
-        .iter()
-        .map(|variant| Ok((digest(&variant.parameters)?, digest(&variant.digest)?)))
-        .collect::<Result<_, StoreError>>()?;
-    Ok(Some(Render {
-        id: RenderId::new(row.render_id),
-        target: TargetId::new(row.target_id),
-        revision: RevisionId::new(row.revision_id),
-        target_version: Version::new(row.target_version),
-        tree: row.tree,
-        variables: row.variables,
-        variants,
-    }))
+impl TryFrom<Row> for Render {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let digest = |bytes: &Vec<u8>| super::digest(bytes, "render_variants");
+        let variants = row.parameters.iter().zip(&row.digests);
+        Ok(Self {
+            id: RenderId::new(row.render_id),
+            target: TargetId::new(row.target_id),
+            revision: RevisionId::new(row.revision_id),
+            target_version: Version::new(row.target_version),
+            tree: row.tree,
+            variables: row.variables,
+            variants: variants
+                .map(|(parameters, variant)| Ok((digest(parameters)?, digest(variant)?)))
+                .collect::<Result<_, StoreError>>()?,
+        })
+    }
 }
 
 pub(crate) async fn find_condition(db: &mut Connection, target: TargetId) -> Result<Option<Condition>, StoreError> {

@@ -1,7 +1,7 @@
 //! Rollouts, their waves and members: rows in, [`bellwether_core::rollout`]'s values out.
 
 use bellwether_core::rollout::{
-    Evidence, Member, MemberState, Notable, Presence, RolloutState, Seen, Strategy, Wave, WaveState,
+    Evidence, Member, Notable, PlannedWave, Presence, Reach, RolloutState, Seat, Seen, Strategy, Wave,
 };
 use bellwether_core::{ClusterId, Digest, Generation, RenderId, RolloutId, TargetId};
 use std::collections::BTreeMap;
@@ -12,6 +12,8 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{Connection, StoreError, from_sql, to_sql};
+
+type DateTime = chrono::DateTime<chrono::Utc>;
 
 /// A rollout's own row.
 #[derive(Debug, Clone)]
@@ -68,11 +70,11 @@ struct Row {
     strategy: Json<Strategy>,
     failures_max: i32,
     state: String,
-    state_since: chrono::DateTime<chrono::Utc>,
+    state_since: DateTime,
     reason: String,
     trace_id: String,
-    created_at: chrono::DateTime<chrono::Utc>,
-    ended_at: Option<chrono::DateTime<chrono::Utc>>,
+    created_at: DateTime,
+    ended_at: Option<DateTime>,
 }
 
 impl TryFrom<Row> for Rollout {
@@ -151,24 +153,28 @@ pub(crate) async fn insert(db: &mut Connection, rollout: &Rollout) -> Result<(),
     Ok(())
 }
 
-/// Writes a wave that waits.
-pub(crate) async fn insert_wave(
+/// Writes waves that wait, in their order.
+pub(crate) async fn insert_waves(
     db: &mut Connection,
     rollout: RolloutId,
-    place: u32,
-    wave: &bellwether_core::rollout::PlannedWave,
+    waves: &[PlannedWave],
 ) -> Result<(), StoreError> {
+    let names: Vec<String> = waves.iter().map(|wave| wave.name.clone()).collect();
+    let concurrent_max: Vec<i32> = waves.iter().map(|wave| signed(wave.concurrent_max)).collect();
+    let healthy_min: Vec<i32> = waves.iter().map(|wave| signed(wave.healthy_min)).collect();
+    let soak_ms: Vec<i64> = waves.iter().map(|wave| in_millis(wave.soak)).collect();
     sqlx::query!(
         r#"
         insert into rollout_waves (rollout_id, wave, name, state, concurrent_max, healthy_min, soak_ms)
-        values ($1, $2, $3, 'waiting', $4, $5, $6)
+        select $1, place - 1, name, 'waiting', concurrent_max, healthy_min, soak_ms
+          from unnest($2::text[], $3::int[], $4::int[], $5::bigint[])
+               with ordinality as w (name, concurrent_max, healthy_min, soak_ms, place)
         "#,
         rollout.as_uuid(),
-        signed(place),
-        wave.name,
-        signed(wave.concurrent_max),
-        signed(wave.healthy_min),
-        in_millis(wave.soak),
+        &names,
+        &concurrent_max,
+        &healthy_min,
+        &soak_ms,
     )
     .execute(db)
     .await?;
@@ -291,97 +297,90 @@ pub(crate) async fn mark_state(
     Ok(())
 }
 
-/// What changes of a wave when its state does.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct WaveClock {
-    pub(crate) opened_at: Option<Timestamp>,
-    pub(crate) soak_until: Option<Timestamp>,
-    pub(crate) soak_left: Option<SignedDuration>,
-}
-
-/// Writes a wave's state; its opening time is kept once it has one.
+/// Writes a wave as it is now.
 pub(crate) async fn mark_wave(
     db: &mut Connection,
     rollout: RolloutId,
-    wave: u32,
-    state: WaveState,
-    clock: WaveClock,
+    place: u32,
+    wave: &Wave,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
         update rollout_waves
-           set state = $3, opened_at = coalesce(opened_at, $4), soak_until = $5, soak_left_ms = $6
+           set state = $3, opened_at = $4, soak_until = $5, soak_left_ms = $6
          where rollout_id = $1 and wave = $2
         "#,
         rollout.as_uuid(),
-        signed(wave),
-        text(state),
-        clock.opened_at.map(to_sql),
-        clock.soak_until.map(to_sql),
-        clock.soak_left.map(in_millis),
+        signed(place),
+        text(wave.state),
+        wave.opened_at.map(to_sql),
+        wave.soak_until.map(to_sql),
+        wave.soak_left.map(in_millis),
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// Writes a member as it is now.
-pub(crate) async fn mark_member(db: &mut Connection, rollout: RolloutId, member: &Member) -> Result<(), StoreError> {
+/// Writes members as they are now.
+pub(crate) async fn mark_members(
+    db: &mut Connection,
+    rollout: RolloutId,
+    members: &[&Member],
+) -> Result<(), StoreError> {
+    let clusters: Vec<Uuid> = members.iter().map(|member| member.cluster.as_uuid()).collect();
+    let states: Vec<String> = members.iter().map(|member| text(member.state)).collect();
+    let generations: Vec<Option<i64>> = members.iter().map(|member| member.generation.map(Generation::get)).collect();
+    let assigned_at: Vec<Option<DateTime>> = members.iter().map(|member| member.assigned_at.map(to_sql)).collect();
+    let returning: Vec<bool> = members.iter().map(|member| member.returning).collect();
+    let judged_from: Vec<Option<DateTime>> = members.iter().map(|member| member.judged_from.map(to_sql)).collect();
+    let reasons: Vec<String> = members.iter().map(|member| member.reason.clone()).collect();
     sqlx::query!(
         r#"
-        update rollout_clusters
-           set state = $3, generation = $4, assigned_at = $5, is_returning = $6, judged_from = $7, reason = $8
-         where rollout_id = $1 and cluster_id = $2
+        update rollout_clusters m
+           set state = n.state, generation = n.generation, assigned_at = n.assigned_at, is_returning = n.is_returning,
+               judged_from = n.judged_from, reason = n.reason
+          from unnest($2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[], $6::bool[], $7::timestamptz[], $8::text[])
+               as n (cluster_id, state, generation, assigned_at, is_returning, judged_from, reason)
+         where m.rollout_id = $1 and m.cluster_id = n.cluster_id
         "#,
         rollout.as_uuid(),
-        member.cluster.as_uuid(),
-        text(member.state),
-        member.generation.map(Generation::get),
-        member.assigned_at.map(to_sql),
-        member.returning,
-        member.judged_from.map(to_sql),
-        member.reason,
+        &clusters,
+        &states,
+        &generations as _,
+        &assigned_at as _,
+        &returning,
+        &judged_from as _,
+        &reasons,
     )
     .execute(db)
     .await?;
     Ok(())
-}
-
-/// A member with what is needed to judge it.
-pub(crate) struct Judged {
-    pub(crate) member: Member,
-    pub(crate) seen: Seen,
-    pub(crate) wave: WaveState,
-    /// Its wave and its turn in it.
-    pub(crate) place: (i32, i32),
-    pub(crate) cluster_name: String,
 }
 
 struct MemberRow {
     cluster_id: Uuid,
     cluster_name: String,
     wave: i32,
-    position: i32,
-    wave_state: String,
     digest: Vec<u8>,
     digest_before: Option<Vec<u8>>,
     state: String,
     generation: Option<i64>,
-    assigned_at: Option<chrono::DateTime<chrono::Utc>>,
+    assigned_at: Option<DateTime>,
     returning: bool,
-    judged_from: Option<chrono::DateTime<chrono::Utc>>,
+    judged_from: Option<DateTime>,
     reason: String,
     connected: bool,
-    since: chrono::DateTime<chrono::Utc>,
+    since: DateTime,
     report_generation: Option<i64>,
     report_digest: Option<Vec<u8>>,
     report_applied: Option<bool>,
     report_verdict: Option<String>,
     report_message: Option<String>,
-    reported_at: Option<chrono::DateTime<chrono::Utc>>,
+    reported_at: Option<DateTime>,
 }
 
-impl TryFrom<MemberRow> for Judged {
+impl TryFrom<MemberRow> for Seat {
     type Error = StoreError;
 
     fn try_from(row: MemberRow) -> Result<Self, StoreError> {
@@ -414,54 +413,41 @@ impl TryFrom<MemberRow> for Judged {
                 reason: row.reason,
             },
             seen: Seen { evidence, presence },
-            wave: word(&row.wave_state, "rollout_waves")?,
-            place: (row.wave, row.position),
             cluster_name: row.cluster_name,
         })
     }
 }
 
-/// Which members of a rollout to read.
+/// Which members of a rollout to read; all, when it says nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Which {
-    /// In one of these states; all when empty.
-    pub(crate) states: &'static [MemberState],
-    pub(crate) wave: Option<u32>,
-    pub(crate) cluster: Option<ClusterId>,
-    /// Given a bundle by this rollout, and not given back what it ran.
-    pub(crate) returnable: bool,
-    pub(crate) connected: bool,
-    /// That a report, an absence or the clock may change; in the order of their turns.
-    pub(crate) judged: bool,
-    /// After this wave and place.
-    pub(crate) after: Option<(i32, i32)>,
-    pub(crate) limit: i64,
+pub(crate) struct Which<'a> {
+    /// Those that decisions can be about.
+    pub(crate) reach: Option<Reach>,
+    /// And these, besides those within reach.
+    pub(crate) named: &'a [ClusterId],
+    /// Never with a reach: a wave must not pass on a member that was not looked at.
+    pub(crate) limit: Option<i64>,
 }
 
-/// Members with their newest report and presence, the connected ones first, then in their order.
+/// Members with their newest report and presence, in the order of their turns.
 ///
 /// Online is: a stream that has not ended, on a hub that beat less than 15 s ago.
 pub(crate) async fn list_members(
     db: &mut Connection,
     rollout: RolloutId,
-    which: Which,
+    which: Which<'_>,
     now: Timestamp,
-) -> Result<Vec<Judged>, StoreError> {
-    let states: Vec<String> = which.states.iter().map(text).collect();
+) -> Result<Vec<Seat>, StoreError> {
+    let named: Vec<Uuid> = which.named.iter().map(|cluster| cluster.as_uuid()).collect();
     let rows = sqlx::query_file_as!(
         MemberRow,
         "src/store/sql/list_members.sql",
         rollout.as_uuid(),
-        &states,
-        which.wave.map(signed),
-        which.cluster.map(ClusterId::as_uuid),
-        which.returnable,
-        which.connected,
+        which.reach.map(|reach| signed(reach.wave)),
+        which.reach.is_some_and(|reach| reach.returnable),
+        &named,
         which.limit,
         to_sql(now),
-        which.judged,
-        which.after.map(|(wave, _)| wave),
-        which.after.map_or(0, |(_, position)| position),
     )
     .fetch_all(db)
     .await?;
@@ -474,8 +460,8 @@ struct WaveRow {
     concurrent_max: i32,
     healthy_min: i32,
     soak_ms: i64,
-    opened_at: Option<chrono::DateTime<chrono::Utc>>,
-    soak_until: Option<chrono::DateTime<chrono::Utc>>,
+    opened_at: Option<DateTime>,
+    soak_until: Option<DateTime>,
     soak_left_ms: Option<i64>,
     members: i64,
     waiting: i64,
