@@ -19,6 +19,8 @@ mod manifests;
 mod metrics;
 mod notify;
 mod postgres;
+#[cfg(test)]
+mod pushes;
 mod record;
 mod rollout;
 mod seal;

@@ -1,6 +1,6 @@
 //! The bundle stage: revision + recipe + parameters → objects → bundles.
 //!
-//! For each target whose ref moved, whose spec changed or whose clusters changed: renders the newest revision once for
+//! For each target whose folder moved, whose spec changed or whose clusters changed: renders the newest revision once for
 //! each distinct set of used parameters, and writes what came out under its digest. A folder that did not change is not
 //! read again. What does not render is said at the target, and the last good render stays.
 
@@ -40,6 +40,9 @@ impl Slow for Bundle {
             drop(db);
             return finish(hub, due, None).await;
         };
+        // Source leaves out targets whose folder a revision did not move. Whoever reads a target after it was changed,
+        // and before the revision that was seen with its spec of before, would never hear of that revision.
+        work::await_subject(&mut db, Stage::Source, target.repo.as_uuid()).await?;
         let head = store::revisions::find_head(&mut db, target.repo, &target.reference).await?;
         let ref_condition = store::revisions::find_ref_condition(&mut db, target.repo, &target.reference).await?;
         let Some(revision) = head else {
@@ -144,11 +147,12 @@ async fn render(
     let same_spec = known.as_ref().filter(|render| render.target_version == target.version).cloned();
     let existing = same_spec.as_ref().filter(|render| render.revision == revision.id).map(|render| render.id);
     let work = move || {
-        let tree = mirror.tree_of(&commit, &path)?;
+        let reader = mirror.reader().map_err(ReadError::from)?;
+        let tree = reader.tree_of(&commit, &path)?;
         if let Some(reused) = same_spec.filter(|render| render.tree == tree).and_then(|render| reuse(render, &values)) {
             return Ok(Rendered { tree, existing, ..reused });
         }
-        let mut files = mirror.read_folder(&commit, &path)?.files;
+        let mut files = reader.read_folder(&commit, &path)?.files;
         if !path.is_empty() {
             // People read paths from the repo's root on.
             for file in &mut files {

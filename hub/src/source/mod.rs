@@ -1,28 +1,32 @@
 //! The source stage: repo → revisions.
 //!
 //! Woken by a webhook, a person or the poll; only the fetch decides what is new. It writes revisions and how the look
-//! ended, and tells the bundle stage about targets whose ref moved. A repo that cannot be reached, a ref that is gone,
+//! ended, and tells the bundle stage about targets whose folder moved: what a push costs grows with what it changed, and
+//! not with what else is in the repo. A repo that cannot be reached, a ref that is gone,
 //! a history that was rewritten: the last good revision stays, and nothing downstream hears of it.
 
 pub(crate) mod git;
 pub(crate) mod mirrors;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bellwether_core::api::{Condition, GitRef};
 use bellwether_core::audit::{Event, Subject};
 use bellwether_core::source::full_name;
-use bellwether_core::{RepoId, RevisionId};
+use bellwether_core::{RepoId, RevisionId, TargetId, Version};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use self::git::{Commit, FetchError, Head, Remote, RepoUrl};
+use self::git::{Commit, FetchError, Head, RefError, Remote, RepoUrl};
+use self::mirrors::Slot;
 use crate::change::Change;
 use crate::seal::SealError;
 use crate::stage::Slow;
 use crate::store::repos::Repo;
 use crate::store::revisions::Revision;
+use crate::store::targets::Follower;
 use crate::store::work::{self, Due, Stage};
 use crate::store::{self, StoreError};
 use crate::{Hub, actors, clock};
@@ -39,20 +43,67 @@ impl Slow for Source {
 
     async fn look(&self, hub: &Hub, due: &Due) -> Result<(), StoreError> {
         let id = RepoId::new(due.key);
-        let Some((repo, wanted, credential)) = load(hub, id).await? else {
+        let Some(known) = load(hub, id).await? else {
             return forget(hub, due).await;
         };
-        let fetched = fetch(hub, &repo, &wanted, credential).await;
+        let repo = known.repo.clone();
+        let fetched = fetch(hub, known).await;
         record(hub, due, &repo, fetched).await
     }
 }
 
-async fn load(hub: &Hub, id: RepoId) -> Result<Option<(Repo, Vec<GitRef>, Option<Vec<u8>>)>, StoreError> {
+/// What is known of a repo before it is looked at.
+struct Known {
+    repo: Repo,
+    followers: Vec<Follower>,
+    /// The last commit seen at each ref.
+    heads: BTreeMap<String, String>,
+    credential: Option<Vec<u8>>,
+}
+
+async fn load(hub: &Hub, id: RepoId) -> Result<Option<Known>, StoreError> {
     let mut db = hub.pool.acquire().await?;
     let Some(repo) = store::repos::find(&mut db, id).await? else { return Ok(None) };
-    let specs = store::targets::list_refs(&mut db, id).await?;
+    let followers = store::targets::list_followers(&mut db, id).await?;
+    let heads = store::revisions::list_commits_at(&mut db, id, followers.iter().map(|one| &*one.reference)).await?;
     let credential = store::repos::find_credential(&mut db, id).await?;
-    Ok(Some((repo, specs.into_iter().map(|spec| spec.reference).collect(), credential)))
+    Ok(Some(Known { repo, followers, heads, credential }))
+}
+
+impl Known {
+    /// Each ref once. With no target yet the default branch is looked at, so that adding a repo tells whether it can be
+    /// reached.
+    fn wanted(&self) -> Vec<GitRef> {
+        let by_name: BTreeMap<_, _> = self.followers.iter().map(|one| (&one.reference, &one.spec.reference)).collect();
+        if by_name.is_empty() { vec![GitRef::default()] } else { by_name.into_values().cloned().collect() }
+    }
+
+    /// Which targets a commit leaves as they are, compared to the last one seen at its ref. Of what cannot be compared
+    /// nothing is said, so that all of its targets are looked at.
+    fn unmoved(&self, mirror: &Slot, reference: &str, commit: &str) -> Option<Unmoved> {
+        let since = self.heads.get(reference)?;
+        if since == commit {
+            return None;
+        }
+        let at_it = || self.followers.iter().filter(|one| one.reference == reference);
+        let paths = at_it().map(|one| one.spec.path.clone()).collect();
+        let paths = mirror.reader().ok()?.list_unmoved(since, commit, &paths).ok()?;
+        let targets = at_it().filter(|one| paths.contains(&one.spec.path)).map(|one| (one.id, one.version));
+        Some(Unmoved { since: since.clone(), targets: targets.collect() })
+    }
+}
+
+/// Targets whose folders are the same since a commit, as they were when that was found.
+#[derive(Debug, Default)]
+struct Unmoved {
+    since: String,
+    targets: Vec<(TargetId, Version)>,
+}
+
+/// What is at a ref, and whom that leaves as they are.
+struct Found {
+    head: Head,
+    unmoved: Unmoved,
 }
 
 /// A repo that was deleted: its work goes, and nothing comes after it.
@@ -85,19 +136,27 @@ impl LookError {
     }
 }
 
-async fn fetch(hub: &Hub, repo: &Repo, wanted: &[GitRef], credential: Option<Vec<u8>>) -> Result<Vec<Head>, LookError> {
-    let token = credential.map(|sealed| open_token(hub, repo, &sealed)).transpose()?;
+async fn fetch(hub: &Hub, known: Known) -> Result<Vec<Found>, LookError> {
+    let repo = &known.repo;
+    let token = known.credential.as_ref().map(|sealed| open_token(hub, repo, sealed)).transpose()?;
     let url = RepoUrl::parse(&repo.spec.url, hub.config.insecure_git)?;
     let remote = Remote { url, ca_pem: repo.spec.ca.clone(), token };
     let mirror = hub.mirrors.of(repo.id);
-    // With no target yet the default branch is looked at, so that adding a repo tells whether it can be reached.
-    let wanted = if wanted.is_empty() { vec![GitRef::default()] } else { wanted.to_vec() };
     let stop = Arc::new(AtomicBool::new(false));
     let work = {
         let stop = stop.clone();
-        tokio::task::spawn_blocking(move || mirror.fetch(&remote, &wanted, &stop))
+        tokio::task::spawn_blocking(move || {
+            let heads = mirror.fetch(&remote, &known.wanted(), &stop)?;
+            Ok(heads.into_iter().map(|head| compare(&known, &mirror, head)).collect())
+        })
     };
-    Ok(work.await.expect("a fetch does not panic")?)
+    work.await.expect("a fetch does not panic")
+}
+
+fn compare(known: &Known, mirror: &Slot, head: Head) -> Found {
+    let commit = head.outcome.as_ref().ok().map(|commit| commit.id.as_str());
+    let unmoved = commit.and_then(|commit| known.unmoved(mirror, &full_name(&head.reference), commit));
+    Found { head, unmoved: unmoved.unwrap_or_default() }
 }
 
 fn open_token(hub: &Hub, repo: &Repo, sealed: &[u8]) -> Result<SecretString, SealError> {
@@ -112,7 +171,7 @@ pub(crate) fn credential_purpose(repo: RepoId) -> String {
     format!("credential/{repo}")
 }
 
-async fn record(hub: &Hub, due: &Due, repo: &Repo, fetched: Result<Vec<Head>, LookError>) -> Result<(), StoreError> {
+async fn record(hub: &Hub, due: &Due, repo: &Repo, fetched: Result<Vec<Found>, LookError>) -> Result<(), StoreError> {
     let now = clock::now();
     let trace_id = due.trace_id.clone().unwrap_or_else(clock::new_trace);
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
@@ -122,7 +181,7 @@ async fn record(hub: &Hub, due: &Due, repo: &Repo, fetched: Result<Vec<Head>, Lo
     }
     work::take_seen(&mut change, Stage::Source, due.key, due.newest, now).await?;
     match fetched {
-        Ok(heads) => record_heads(&mut change, repo, heads, &trace_id, now).await?,
+        Ok(found) => record_heads(&mut change, repo, found, &trace_id, now).await?,
         Err(error) => record_failure(&mut change, repo, &error, now).await?,
     }
     schedule_poll(&mut change, repo, now).await?;
@@ -132,54 +191,58 @@ async fn record(hub: &Hub, due: &Due, repo: &Repo, fetched: Result<Vec<Head>, Lo
 async fn record_heads(
     change: &mut Change<'_>,
     repo: &Repo,
-    heads: Vec<Head>,
+    found: Vec<Found>,
     trace_id: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut changed = store::repos::find_look(change, repo.id).await?.condition.is_some();
-    let followed = store::targets::list_refs(change, repo.id).await?;
-    for head in heads {
+    let look = store::repos::find_look(change, repo.id).await?;
+    let mut changed = look.condition.is_some() || look.fetched_at.is_none();
+    for Found { head, unmoved } in found {
         let reference = full_name(&head.reference);
-        let is_followed = followed.iter().any(|spec| spec.reference == head.reference);
+        let seen = Seen { repo, reference: &reference, trace_id, now };
         match head.outcome {
-            Ok(commit) => changed |= record_commit(change, repo, &reference, commit, trace_id, now).await?,
-            Err(_) if !is_followed => {}
-            Err(error) => {
-                let condition = Condition {
-                    code: error.code().to_owned(),
-                    message: crate::chain(&error),
-                    hint: error.hint(),
-                    file: None,
-                    line: None,
-                    since: Some(now),
-                };
-                record_ref_condition(change, repo, &reference, &condition, now).await?;
-            }
+            Ok(commit) => changed |= record_commit(change, seen, commit, unmoved).await?,
+            Err(error) => record_ref_failure(change, seen, &error).await?,
         }
     }
-    if changed || store::repos::find_look(change, repo.id).await?.fetched_at.is_none() {
+    if changed {
         store::repos::mark_fetched(change, repo.id, now).await?;
     }
     Ok(())
 }
 
+/// A ref that was looked at.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    repo: &'a Repo,
+    reference: &'a str,
+    trace_id: &'a str,
+    now: Timestamp,
+}
+
 /// A commit that is not the last one seen at its ref is a new revision, forwards or backwards.
 async fn record_commit(
     change: &mut Change<'_>,
-    repo: &Repo,
-    reference: &str,
+    seen: Seen<'_>,
     commit: Commit,
-    trace_id: &str,
-    now: Timestamp,
+    unmoved: Unmoved,
 ) -> Result<bool, StoreError> {
-    let targets = store::targets::list_ids_at(change, repo.id, reference).await?;
+    let Seen { repo, reference, trace_id, now } = seen;
     let cleared = store::revisions::find_ref_condition(change, repo.id, reference).await?.is_some();
     if cleared {
         store::revisions::mark_ref_condition(change, repo.id, reference, None).await?;
-        change.tell(Stage::Bundle, &targets, now, Some(trace_id)).await?;
     }
     let head = store::revisions::find_head(change, repo.id, reference).await?;
-    if head.is_some_and(|head| head.commit == commit.id) {
+    let since = head.map(|head| head.commit);
+    let is_new = since.as_ref() != Some(&commit.id);
+    // Another hub may have seen something in between; and who was told that the ref is gone is told that it is back.
+    let is_compared = is_new && !cleared && since == Some(unmoved.since);
+    let unmoved = if is_compared { unmoved.targets } else { Vec::new() };
+    if is_new || cleared {
+        let moved = store::targets::list_ids_moved(change, repo.id, reference, &unmoved).await?;
+        change.tell(Stage::Bundle, &moved, now, Some(trace_id)).await?;
+    }
+    if !is_new {
         return Ok(cleared);
     }
     let revision = Revision {
@@ -197,26 +260,30 @@ async fn record_commit(
     event.trace_id = Some(trace_id.to_owned());
     event.detail = serde_json::json!({"ref": reference, "author": revision.author, "subject": revision.subject});
     change.audit(&event).await?;
-    change.tell(Stage::Bundle, &targets, now, Some(trace_id)).await?;
     tracing::info!(repo.name = %repo.name, revision = revision.commit, trace.id = trace_id, "saw a new revision");
     Ok(true)
 }
 
-async fn record_ref_condition(
-    change: &mut Change<'_>,
-    repo: &Repo,
-    reference: &str,
-    condition: &Condition,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+/// Of a ref that nobody follows any more nothing is said. Written down and audited once, not at every poll.
+async fn record_ref_failure(change: &mut Change<'_>, seen: Seen<'_>, error: &RefError) -> Result<(), StoreError> {
+    let Seen { repo, reference, now, .. } = seen;
+    let followers = store::targets::list_ids_moved(change, repo.id, reference, &[]).await?;
+    let condition = Condition {
+        code: error.code().to_owned(),
+        message: crate::chain(error),
+        hint: error.hint(),
+        file: None,
+        line: None,
+        since: Some(now),
+    };
     let before = store::revisions::find_ref_condition(change, repo.id, reference).await?;
-    if before.is_some_and(|before| before.code == condition.code && before.message == condition.message) {
+    let is_known = before.is_some_and(|before| before.code == condition.code && before.message == condition.message);
+    if followers.is_empty() || is_known {
         return Ok(());
     }
-    store::revisions::mark_ref_condition(change, repo.id, reference, Some(condition)).await?;
-    change.audit(&failure(repo, condition, now)).await?;
-    let targets = store::targets::list_ids_at(change, repo.id, reference).await?;
-    change.tell(Stage::Bundle, &targets, now, None).await
+    store::revisions::mark_ref_condition(change, repo.id, reference, Some(&condition)).await?;
+    change.audit(&failure(repo, &condition, now)).await?;
+    change.tell(Stage::Bundle, &followers, now, None).await
 }
 
 /// Written down and audited once, not at every poll.

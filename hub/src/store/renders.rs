@@ -117,31 +117,16 @@ pub(crate) async fn find(db: &mut Connection, id: RenderId) -> Result<Option<Ren
     row.map(TryInto::try_into).transpose()
 }
 
-/// The newest render of a target at a commit, given in full or by its first digits.
+/// What a target was at by a commit, given in full or by its first digits: its newest render there, or the one before
+/// when the commit did not move its folder.
 pub(crate) async fn find_at_commit(
     db: &mut Connection,
     target: TargetId,
     commit: &str,
 ) -> Result<Option<Render>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select render_id, target_id, revision_id, target_version, tree, variables,
-               array(select v.parameters from render_variants v where v.render_id = r.render_id order by v.parameters)
-                   as "parameters!",
-               array(select v.digest from render_variants v where v.render_id = r.render_id order by v.parameters)
-                   as "digests!"
-          from renders r
-          join revisions using (revision_id)
-         where target_id = $1 and starts_with(commit_id, $2)
-         order by render_id desc
-         limit 1
-        "#,
-        target.as_uuid(),
-        commit,
-    )
-    .fetch_optional(db)
-    .await?;
+    let row = sqlx::query_file_as!(Row, "src/store/sql/find_render_at_commit.sql", target.as_uuid(), commit)
+        .fetch_optional(db)
+        .await?;
     row.map(TryInto::try_into).transpose()
 }
 

@@ -1,5 +1,7 @@
 //! Commits seen at refs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bellwether_core::api::Condition;
 use bellwether_core::{RepoId, RevisionId};
 use jiff::Timestamp;
@@ -115,6 +117,30 @@ pub(crate) async fn list_heads(db: &mut Connection, repo: RepoId) -> Result<Vec<
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// The commits of the newest revisions at these refs, by ref.
+pub(crate) async fn list_commits_at(
+    db: &mut Connection,
+    repo: RepoId,
+    references: impl Iterator<Item = &str>,
+) -> Result<BTreeMap<String, String>, StoreError> {
+    let references: BTreeSet<_> = references.map(ToOwned::to_owned).collect();
+    let references: Vec<String> = references.into_iter().collect();
+    let rows = sqlx::query!(
+        r#"
+        select r.ref as "reference!", v.commit_id
+          from unnest($2::text[]) as r (ref)
+         cross join lateral (
+               select commit_id from revisions where repo_id = $1 and ref = r.ref order by revision_id desc limit 1
+               ) v
+        "#,
+        repo.as_uuid(),
+        &references,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.reference, row.commit_id)).collect())
 }
 
 pub(crate) async fn find_ref_condition(

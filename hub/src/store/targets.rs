@@ -145,27 +145,61 @@ pub(crate) async fn list_ids_of_project(db: &mut Connection, project: ProjectId)
     Ok(ids)
 }
 
-/// Targets that follow a ref of a repo.
-pub(crate) async fn list_ids_at(db: &mut Connection, repo: RepoId, reference: &str) -> Result<Vec<Uuid>, StoreError> {
-    let ids = sqlx::query_scalar!(
-        "select target_id from targets where repo_id = $1 and ref = $2",
-        repo.as_uuid(),
-        reference,
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(ids)
+/// A target, as far as Git is concerned.
+#[derive(Debug, Clone)]
+pub(crate) struct Follower {
+    pub(crate) id: TargetId,
+    pub(crate) version: Version,
+    /// Full name.
+    pub(crate) reference: String,
+    pub(crate) spec: TargetSpec,
 }
 
-/// Refs of a repo that targets follow.
-pub(crate) async fn list_refs(db: &mut Connection, repo: RepoId) -> Result<Vec<TargetSpec>, StoreError> {
-    let specs = sqlx::query_scalar!(
-        r#"select distinct on (ref) spec as "spec: Json<TargetSpec>" from targets where repo_id = $1 order by ref"#,
+/// Targets that follow a repo.
+pub(crate) async fn list_followers(db: &mut Connection, repo: RepoId) -> Result<Vec<Follower>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select target_id, version, ref, spec as "spec: Json<TargetSpec>" from targets where repo_id = $1"#,
         repo.as_uuid(),
     )
     .fetch_all(db)
     .await?;
-    Ok(specs.into_iter().map(|spec| spec.0).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| Follower {
+            id: TargetId::new(row.target_id),
+            version: Version::new(row.version),
+            reference: row.r#ref,
+            spec: row.spec.0,
+        })
+        .collect())
+}
+
+/// Targets that follow a ref of a repo and may be moved by what is new there: all but these, as they were. One that did
+/// not render is among them, because why it did not may have been mended elsewhere.
+pub(crate) async fn list_ids_moved(
+    db: &mut Connection,
+    repo: RepoId,
+    reference: &str,
+    unmoved: &[(TargetId, Version)],
+) -> Result<Vec<Uuid>, StoreError> {
+    let ids: Vec<Uuid> = unmoved.iter().map(|(id, _)| id.as_uuid()).collect();
+    let versions: Vec<i64> = unmoved.iter().map(|(_, version)| version.get()).collect();
+    let moved = sqlx::query_scalar!(
+        r#"
+        select t.target_id
+          from targets t
+          left join unnest($3::uuid[], $4::bigint[]) as u (target_id, version) using (target_id, version)
+          left join render_conditions c using (target_id)
+         where t.repo_id = $1 and t.ref = $2 and (u.target_id is null or c.target_id is not null)
+        "#,
+        repo.as_uuid(),
+        reference,
+        &ids,
+        &versions,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(moved)
 }
 
 /// What the rollout stage knows of a target besides its rollouts.

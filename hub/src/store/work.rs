@@ -116,6 +116,19 @@ pub(crate) async fn lock_subject(db: &mut Connection, stage: Stage, key: Uuid) -
     Ok(locked)
 }
 
+/// Waits until no worker holds the subject's lock: what it wrote is seen by every statement after this one. Not to be
+/// called in a transaction, which would keep the lock.
+pub(crate) async fn await_subject(db: &mut Connection, stage: Stage, key: Uuid) -> Result<(), StoreError> {
+    sqlx::query!(
+        "select pg_advisory_xact_lock_shared(hashtextextended($1 || $2::uuid::text, 0))",
+        stage.as_str(),
+        key,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Deletes the subject's due rows: whatever they announced is seen by every statement after this one.
 pub(crate) async fn take_due(
     db: &mut Connection,

@@ -16,10 +16,11 @@ mod unpack;
 mod url;
 mod wire;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bellwether_core::api::GitRef;
@@ -35,6 +36,8 @@ use secrecy::SecretString;
 
 pub(crate) use self::error::{FetchError, ReadError, RefError};
 pub(crate) use self::read::Folder;
+#[cfg(test)]
+pub(crate) use self::tests::upstream;
 pub(crate) use self::url::{InvalidUrl, RepoUrl};
 
 use self::budget::{Budget, FetchBounds};
@@ -95,7 +98,14 @@ pub(crate) struct Mirror {
     /// The newest commits that are here, latest last.
     tips: Vec<ObjectId>,
     /// A reader found damage: the next fetch begins anew.
-    damaged: AtomicBool,
+    damaged: Arc<AtomicBool>,
+}
+
+/// Reads what a mirror held when this was made, while the mirror fetches.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader {
+    repo: gix::ThreadSafeRepository,
+    damaged: Arc<AtomicBool>,
 }
 
 impl Mirror {
@@ -107,14 +117,7 @@ impl Mirror {
         };
         let tips = read_tips(folder, &repo.to_thread_local());
         let folder = folder.to_owned();
-        Ok(Self {
-            folder,
-            repo,
-            bounds: FetchBounds::default(),
-            connection: None,
-            tips,
-            damaged: AtomicBool::new(false),
-        })
+        Ok(Self { folder, repo, bounds: FetchBounds::default(), connection: None, tips, damaged: Arc::default() })
     }
 
     /// No setting yet: the defaults fit every repo that is fit for this.
@@ -160,21 +163,8 @@ impl Mirror {
         Ok(heads)
     }
 
-    /// The manifests below `path` (the empty path is the root) in a commit that was fetched.
-    pub(crate) fn read_folder(&self, commit: &str, path: &str) -> Result<Folder, ReadError> {
-        self.note_damage(read::read_folder(&self.repo.to_thread_local(), commit, path))
-    }
-
-    /// The id of that folder's tree; it changes exactly when something in the folder does.
-    pub(crate) fn tree_of(&self, commit: &str, path: &str) -> Result<String, ReadError> {
-        self.note_damage(read::find_tree(&self.repo.to_thread_local(), commit, path)).map(|tree| tree.to_string())
-    }
-
-    fn note_damage<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
-        if matches!(result, Err(ReadError::Damaged { .. })) {
-            self.damaged.store(true, Ordering::Relaxed);
-        }
-        result
+    pub(crate) fn reader(&self) -> Reader {
+        Reader { repo: self.repo.clone(), damaged: self.damaged.clone() }
     }
 
     fn begin_anew(&mut self, reason: &str) -> Result<(), FetchError> {
@@ -219,6 +209,35 @@ impl Mirror {
         let excess = self.tips.len().saturating_sub(TIPS_MAX);
         self.tips.drain(..excess);
         write_tips(&self.folder, &self.tips, found).map_err(mirror)
+    }
+}
+
+impl Reader {
+    /// The manifests below `path` (the empty path is the root) in a commit that was fetched.
+    pub(crate) fn read_folder(&self, commit: &str, path: &str) -> Result<Folder, ReadError> {
+        self.note_damage(read::read_folder(&self.repo.to_thread_local(), commit, path))
+    }
+
+    /// The id of that folder's tree; it changes exactly when something in the folder does.
+    pub(crate) fn tree_of(&self, commit: &str, path: &str) -> Result<String, ReadError> {
+        self.note_damage(read::find_tree(&self.repo.to_thread_local(), commit, path)).map(|tree| tree.to_string())
+    }
+
+    /// Of these folders, those that are the same in two commits.
+    pub(crate) fn list_unmoved(
+        &self,
+        old: &str,
+        new: &str,
+        paths: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, ReadError> {
+        self.note_damage(read::list_unmoved(&self.repo.to_thread_local(), old, new, paths))
+    }
+
+    fn note_damage<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        if matches!(result, Err(ReadError::Damaged { .. })) {
+            self.damaged.store(true, Ordering::Relaxed);
+        }
+        result
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Every object is checked against its id as it is read, so a damaged mirror is an error and never a wrong manifest.
 
+use std::collections::{BTreeSet, HashMap};
+
 use bellwether_core::source::is_valid_path;
 use bellwether_render::SourceFile;
 use gix::ObjectId;
-use gix::bstr::{BStr, ByteSlice};
+use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::{EntryKind, EntryRef};
 use gix::objs::{Find, Kind, TreeRefIter};
 use gix::odb::HeaderExt;
@@ -78,6 +80,60 @@ fn find_root(repo: &gix::Repository, commit: &str) -> Result<ObjectId, ReadError
     }
     let bytes = load(repo, id, Kind::Commit, COMMIT_BYTES_MAX)?;
     Ok(gix::objs::CommitRef::from_bytes(&bytes, HASH).map_err(damaged)?.tree())
+}
+
+/// Of these folders, those that are the same in two commits: one tree, or in neither a folder. Reads only where the
+/// commits differ, and every tree once.
+pub(super) fn list_unmoved(
+    repo: &gix::Repository,
+    old: &str,
+    new: &str,
+    paths: &BTreeSet<String>,
+) -> Result<BTreeSet<String>, ReadError> {
+    let (old, new) = (find_root(repo, old)?, find_root(repo, new)?);
+    let mut trees = Trees { repo, read: HashMap::new() };
+    let mut unmoved = BTreeSet::new();
+    for path in paths {
+        if trees.is_unmoved(old, new, path)? {
+            unmoved.insert(path.clone());
+        }
+    }
+    Ok(unmoved)
+}
+
+/// Trees that were read, by their ids.
+struct Trees<'a> {
+    repo: &'a gix::Repository,
+    read: HashMap<ObjectId, HashMap<BString, (EntryKind, ObjectId)>>,
+}
+
+impl Trees<'_> {
+    fn is_unmoved(&mut self, mut old: ObjectId, mut new: ObjectId, path: &str) -> Result<bool, ReadError> {
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            if old == new {
+                return Ok(true);
+            }
+            match (self.find(old, part)?, self.find(new, part)?) {
+                (Some((EntryKind::Tree, below_old)), Some((EntryKind::Tree, below_new))) => {
+                    (old, new) = (below_old, below_new);
+                }
+                (old, new) => return Ok(old == new),
+            }
+        }
+        Ok(old == new)
+    }
+
+    fn find(&mut self, tree: ObjectId, name: &str) -> Result<Option<(EntryKind, ObjectId)>, ReadError> {
+        if !self.read.contains_key(&tree) {
+            let bytes = load_tree(self.repo, tree)?;
+            let entries = TreeRefIter::from_bytes(&bytes, HASH).map(|entry| {
+                let entry = entry.map_err(damaged)?;
+                Ok((entry.filename.to_owned(), (entry.mode.kind(), entry.oid.to_owned())))
+            });
+            self.read.insert(tree, entries.collect::<Result<_, ReadError>>()?);
+        }
+        Ok(self.read.get(&tree).and_then(|entries| entries.get(BStr::new(name)).copied()))
+    }
 }
 
 struct Walk<'a> {

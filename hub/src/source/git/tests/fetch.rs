@@ -18,7 +18,7 @@ fn the_first_fetch_brings_a_branch_and_its_files() {
     assert_eq!((commit.author.as_str(), commit.subject.as_str()), ("Ada <ada@example.com>", "Open the shop"));
     assert_eq!(commit.committed_at.as_second(), 1_750_000_000);
     assert_eq!(local.files(&id, ""), pairs(&[("shop/app.yaml", "a: 1")]));
-    assert_eq!(local.mirror.tree_of(&id, "").expect("the root"), commit.tree);
+    assert_eq!(local.mirror.reader().tree_of(&id, "").expect("the root"), commit.tree);
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_push_brings_only_what_is_new_and_earlier_commits_stay_readable() {
     assert_eq!(local.stored(), (single + 4, 0));
     assert_eq!(local.files(&second, "shop"), pairs(&[("a.yaml", &longer)]));
     assert_eq!(local.files(&first, "shop"), pairs(&[("a.yaml", &long)]));
-    let tree = |commit, path| local.mirror.tree_of(commit, path).expect("a folder");
+    let tree = |commit, path| local.mirror.reader().tree_of(commit, path).expect("a folder");
     assert_eq!(tree(&first, "other"), tree(&second, "other"));
     assert_ne!(tree(&first, "shop"), tree(&second, "shop"));
 }
@@ -238,7 +238,7 @@ fn a_damaged_object_is_never_read_and_the_next_fetch_mends_it() {
     fs::remove_file(&place).expect("it is there");
     fs::copy(upstream.folder().join(loose(&other)), &place).expect("it can be written");
 
-    let damage = local.mirror.read_folder(&id, "").expect_err("it is damaged");
+    let damage = local.mirror.reader().read_folder(&id, "").expect_err("it is damaged");
     local.fetch_main(&upstream.remote());
 
     assert!(matches!(damage, ReadError::Damaged { .. }), "{damage:?}");

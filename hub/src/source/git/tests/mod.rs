@@ -3,4 +3,4 @@
 mod fetch;
 mod http;
 mod read;
-mod upstream;
+pub(crate) mod upstream;

@@ -5,7 +5,7 @@ fn refused(upstream: &Upstream, entries: &[(&str, &[u8], &str)]) -> ReadError {
     upstream.push_tree("main", &upstream.tree(entries));
     let mut local = Local::new();
     let commit = local.fetch_main(&upstream.remote());
-    local.mirror.read_folder(&commit.id, "").expect_err("it must be refused")
+    local.mirror.reader().read_folder(&commit.id, "").expect_err("it must be refused")
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_link_on_the_way_to_the_folder_is_not_followed() {
     let mut local = Local::new();
     let commit = local.fetch_main(&upstream.remote());
 
-    let error = local.mirror.read_folder(&commit.id, "apps/shop").expect_err("a link");
+    let error = local.mirror.reader().read_folder(&commit.id, "apps/shop").expect_err("a link");
 
     assert_eq!(error.to_string(), "`apps` is a symbolic link");
 }
@@ -124,14 +124,14 @@ fn a_path_that_is_not_there_suggests_the_nearest_and_never_leaves_the_commit() {
     ];
 
     for (path, code, hint) in cases {
-        let error = local.mirror.read_folder(&id, path).expect_err(path);
+        let error = local.mirror.reader().read_folder(&id, path).expect_err(path);
         assert_eq!(error.code(), code, "{path}");
-        assert_eq!(local.mirror.tree_of(&id, path).expect_err(path).code(), code, "{path}");
+        assert_eq!(local.mirror.reader().tree_of(&id, path).expect_err(path).code(), code, "{path}");
         if let Some(hint) = hint {
             assert_eq!(error.hint().as_deref(), Some(hint), "{path}");
         }
     }
-    let error = local.mirror.read_folder(&"1".repeat(40), "").expect_err("no such commit");
+    let error = local.mirror.reader().read_folder(&"1".repeat(40), "").expect_err("no such commit");
     assert_eq!(error.code(), "commit_not_mirrored");
 }
 
@@ -155,6 +155,22 @@ fn too_deep_too_many_and_too_large_are_errors_and_not_a_full_memory() {
     {
         let id = upstream.push_tree(name, &tree);
         local.fetch_one(&upstream.remote(), branch(name)).expect("it can be fetched");
-        assert_eq!(local.mirror.read_folder(&id, "").expect_err(name).code(), code);
+        assert_eq!(local.mirror.reader().read_folder(&id, "").expect_err(name).code(), code);
     }
+}
+
+#[test]
+fn folders_that_two_commits_have_in_common_are_told_from_those_that_moved() {
+    let upstream = Upstream::new();
+    let files = [("a/b/x.yaml", "x: 1"), ("a/c/y.yaml", "y: 1"), ("d/z.yaml", "z: 1"), ("file", "1")];
+    let old = upstream.push("main", "One", &files);
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    let new = upstream.push("main", "Two", &[("a/b/x.yaml", "x: 2"), ("new/n.yaml", "n: 1")]);
+    local.fetch_main(&upstream.remote());
+    let paths = ["", "a", "a/b", "a/c", "d", "new", "gone", "gone/too", "file", "d/z.yaml"].map(ToOwned::to_owned);
+
+    let unmoved = local.mirror.reader().list_unmoved(&old, &new, &paths.into()).expect("both are here");
+
+    assert_eq!(unmoved.into_iter().collect::<Vec<_>>(), ["a/c", "d", "d/z.yaml", "file", "gone", "gone/too"]);
 }

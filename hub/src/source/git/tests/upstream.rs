@@ -11,13 +11,13 @@ use tempfile::TempDir;
 
 use crate::source::git::{Commit, FetchError, Head, Mirror, RefError, Remote, RepoUrl};
 
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     _root: TempDir,
     folder: PathBuf,
 }
 
 impl Upstream {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().expect("a temporary folder");
         let folder = root.path().join("shop.git");
         let upstream = Self { _root: root, folder };
@@ -30,8 +30,12 @@ impl Upstream {
         &self.folder
     }
 
+    pub(crate) fn url(&self) -> String {
+        format!("file://{}", self.folder.display())
+    }
+
     pub(super) fn remote(&self) -> Remote {
-        remote(&format!("file://{}", self.folder.display()))
+        remote(&self.url())
     }
 
     pub(super) fn git<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>, input: &[u8]) -> String {
@@ -56,7 +60,7 @@ impl Upstream {
     }
 
     /// A commit on a branch that replaces the files named; the others stay.
-    pub(super) fn push(&self, branch: &str, message: &str, files: &[(&str, &str)]) -> String {
+    pub(crate) fn push(&self, branch: &str, message: &str, files: &[(&str, &str)]) -> String {
         let mut stream = format!(
             "commit refs/heads/{branch}\ncommitter Ada <ada@example.com> 1750000000 +0200\ndata {}\n{message}\n",
             message.len()
@@ -143,7 +147,7 @@ impl Local {
     }
 
     pub(super) fn files(&self, commit: &str, path: &str) -> Vec<(String, String)> {
-        let folder = self.mirror.read_folder(commit, path).expect("a readable folder");
+        let folder = self.mirror.reader().read_folder(commit, path).expect("a readable folder");
         let text = |bytes| String::from_utf8(bytes).expect("text");
         folder.files.into_iter().map(|file| (file.path, text(file.bytes))).collect()
     }

@@ -1,0 +1,247 @@
+//! Pushes through the stages of one hub, with real Git and Postgres and without agents: what each wakes and writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellwether_core::api::{RepoSpec, TargetSpec};
+use bellwether_core::report::{Counts, Report, Verdict};
+use bellwether_core::{ClusterId, ProjectId, RepoId, Serial, SessionNumber, TargetId, Version};
+use serde_json::json;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::bundle::Bundle;
+use crate::change::Change;
+use crate::rollout::Rollouts;
+use crate::source::Source;
+use crate::source::git::upstream::Upstream;
+use crate::stage::{Quick as _, Slow as _};
+use crate::store::assignments::Listed;
+use crate::store::clusters::Cluster;
+use crate::store::reports::Received;
+use crate::store::repos::Repo;
+use crate::store::sessions::{self, Opened};
+use crate::store::targets::Target;
+use crate::store::work::{self, Stage};
+use crate::store::{self, Connection, Pool};
+use crate::{Hub, clock};
+
+struct Scene {
+    hub: Arc<Hub>,
+    upstream: Upstream,
+    repo: RepoId,
+    clusters: Vec<ClusterId>,
+    _folder: TempDir,
+}
+
+impl Scene {
+    /// Clusters that are connected, and a repo with two targets, `one` and `two`, each with a folder of its name.
+    async fn new(pool: &Pool, clusters: i64) -> Self {
+        let (hub, folder) = crate::testing::hub(pool).await;
+        let upstream = Upstream::new();
+        let mut db = hub.pool.acquire().await.expect("a connection");
+        store::installation::mark_hub_beat(&mut db, hub.id, clock::now()).await.expect("a beat");
+        let repo = insert_repo(&mut db, hub.project, &upstream).await;
+        let mut joined = Vec::new();
+        for number in 1..=clusters {
+            joined.push(join(&mut db, &hub, number).await);
+        }
+        for name in ["one", "two"] {
+            insert_target(&mut db, hub.project, repo, name).await;
+        }
+        drop(db);
+        Self { hub, upstream, repo, clusters: joined, _folder: folder }
+    }
+
+    async fn push(&self, files: &[(&str, &str)]) {
+        self.upstream.push("main", "A push", files);
+        self.tell(Stage::Source, self.repo.as_uuid()).await;
+        self.look(Stage::Source).await;
+    }
+
+    async fn tell(&self, stage: Stage, key: Uuid) {
+        let mut change = Change::begin(&self.hub.pool, &self.hub.wakes).await.expect("a transaction");
+        change.tell(stage, &[key], clock::now(), None).await.expect("it is told");
+        change.commit().await.expect("it commits");
+    }
+
+    /// Every due look of a stage; says at what.
+    async fn look(&self, stage: Stage) -> Vec<Uuid> {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let due = work::list_due(&mut db, stage, clock::now(), 16).await.expect("what is due");
+        drop(db);
+        for due in &due {
+            match stage {
+                Stage::Source => Source.look(&self.hub, due).await.expect("a look"),
+                Stage::Bundle => Bundle.look(&self.hub, due).await.expect("a look"),
+                Stage::Rollout | Stage::Link => {
+                    let now = clock::now();
+                    let mut change = Change::begin(&self.hub.pool, &self.hub.wakes).await.expect("a transaction");
+                    work::take_due(&mut change, stage, due.key, now).await.expect("it is taken");
+                    if stage == Stage::Rollout {
+                        Rollouts.look(&self.hub, &mut change, due.key, None, now).await.expect("a look");
+                    }
+                    change.commit().await.expect("it commits");
+                }
+            }
+        }
+        due.into_iter().map(|due| due.key).collect()
+    }
+
+    async fn id(&self, target: &str) -> Uuid {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let name = target.parse().expect("a name");
+        let target = store::targets::find_by_name(&mut db, &name).await.expect("it is read");
+        target.expect("it is there").id.as_uuid()
+    }
+
+    /// What a cluster is to run, by target.
+    async fn listing(&self, cluster: ClusterId) -> BTreeMap<String, Listed> {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let listed = store::assignments::list_of_cluster(&mut db, cluster).await.expect("it is read");
+        listed.into_iter().map(|one| (one.target_name.to_string(), one)).collect()
+    }
+}
+
+async fn insert_repo(db: &mut Connection, project: ProjectId, upstream: &Upstream) -> RepoId {
+    let id = RepoId::new(clock::new_id());
+    let repo = Repo {
+        id,
+        project,
+        name: "apps".parse().expect("a name"),
+        spec: RepoSpec { url: upstream.url(), ca: None, poll_seconds: None },
+        webhook_secret: Vec::new(),
+        version: Version::new(1),
+        created_at: clock::now(),
+    };
+    store::repos::insert(db, &repo).await.expect("a new repo");
+    id
+}
+
+async fn insert_target(db: &mut Connection, project: ProjectId, repo: RepoId, name: &str) {
+    let spec = json!({"repo": "apps", "path": name, "rollout": {"waves": [{"name": "all", "maxConcurrent": "100%"}]}});
+    let target = Target {
+        id: TargetId::new(clock::new_id()),
+        project,
+        name: name.parse().expect("a name"),
+        repo,
+        reference: "refs/heads/main".to_owned(),
+        spec: serde_json::from_value::<TargetSpec>(spec).expect("a spec"),
+        version: Version::new(1),
+        created_at: clock::now(),
+    };
+    store::targets::insert(db, &target).await.expect("a new target");
+}
+
+async fn join(db: &mut Connection, hub: &Hub, number: i64) -> ClusterId {
+    let (id, now) = (ClusterId::new(clock::new_id()), clock::now());
+    let cluster = Cluster {
+        id,
+        project: hub.project,
+        name: format!("cluster-{number}").parse().expect("a name"),
+        labels: BTreeMap::new(),
+        namespace: "bellwether-system".to_owned(),
+        version: Version::new(1),
+        created_at: now,
+        revoked_at: None,
+    };
+    store::clusters::insert(db, &cluster).await.expect("a new cluster");
+    let opened = Opened {
+        cluster: id,
+        session: SessionNumber::new(number),
+        hub: hub.id,
+        boot: clock::new_id(),
+        address: "127.0.0.1:1",
+        serial: "1",
+        agent_version: "1",
+        facts: &BTreeMap::new(),
+    };
+    sessions::mark_opened(db, &opened, now).await.expect("a stream");
+    sessions::mark_caught_up(db, id, SessionNumber::new(number), now).await.expect("it has caught up");
+    id
+}
+
+const ONE: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: one, namespace: default}}";
+const ANOTHER: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: another, namespace: default}}";
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_push_wakes_only_targets_whose_folder_it_moved(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let first = [("one/a.yaml", ONE), ("two/a.yaml", ONE), ("README.md", "1")];
+    scene.push(&first).await;
+    assert_eq!(scene.look(Stage::Bundle).await.len(), 2, "the first revision concerns both");
+
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    assert_eq!(scene.look(Stage::Bundle).await, [scene.id("one").await]);
+
+    scene.push(&[("README.md", "2")]).await;
+    assert!(scene.look(Stage::Bundle).await.is_empty(), "none of its files is a target's");
+
+    // What does not render may have been mended elsewhere.
+    scene.push(&[("two/a.yaml", "not: [yaml")]).await;
+    assert_eq!(scene.look(Stage::Bundle).await, [scene.id("two").await]);
+    scene.push(&[("README.md", "3")]).await;
+    assert_eq!(scene.look(Stage::Bundle).await, [scene.id("two").await]);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_push_assigns_every_cluster_at_once_and_says_what_may_be_pruned(pool: Pool) {
+    let scene = Scene::new(&pool, 5).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.look(Stage::Bundle).await;
+    scene.look(Stage::Rollout).await;
+    scene.look(Stage::Link).await;
+    let mut before = Vec::new();
+    for cluster in &scene.clusters {
+        before.push(scene.listing(*cluster).await);
+    }
+    finish(&scene).await;
+
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.look(Stage::Bundle).await;
+    scene.look(Stage::Rollout).await;
+
+    let mut generations = Vec::new();
+    for (cluster, before) in scene.clusters.iter().zip(before) {
+        let after = scene.listing(*cluster).await;
+        let (one, two) = (&after["one"].assignment, &after["two"].assignment);
+        assert!(one.generation > before["one"].assignment.generation);
+        let prunable: Vec<_> = one.prunable.iter().map(|key| key.name.as_str()).collect();
+        assert_eq!(prunable, ["one"]);
+        assert!(before["one"].assignment.prunable.is_empty());
+        assert_eq!(two.generation, before["two"].assignment.generation, "it did not move");
+        generations.push(one.generation);
+    }
+    generations.sort_unstable();
+    generations.dedup();
+    assert_eq!(generations.len(), 5, "each assignment has a generation of its own");
+    let mut told = scene.look(Stage::Link).await;
+    told.sort_unstable();
+    assert_eq!(told, scene.clusters.iter().map(|cluster| cluster.as_uuid()).collect::<Vec<_>>());
+}
+
+/// Every cluster says that it runs what it was assigned.
+async fn finish(scene: &Scene) {
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    for (number, cluster) in (1..).zip(&scene.clusters) {
+        for (serial, listed) in (1..).zip(scene.listing(*cluster).await.into_values()) {
+            let report = Report {
+                target: listed.assignment.target,
+                generation: listed.assignment.generation,
+                digest: listed.assignment.digest,
+                applied: true,
+                verdict: Verdict::Healthy,
+                objects: Counts::default(),
+                lines: Vec::new(),
+            };
+            let (session, serial) = (SessionNumber::new(number), Serial::new(serial));
+            let received = Received { cluster: *cluster, session, serial, report };
+            store::reports::mark_newer(&mut db, &[&received], clock::now()).await.expect("it is written");
+        }
+    }
+    drop(db);
+    for target in ["one", "two"] {
+        scene.tell(Stage::Rollout, scene.id(target).await).await;
+    }
+    scene.look(Stage::Rollout).await;
+}
