@@ -175,11 +175,12 @@ async fn record(hub: &Hub, due: &Due, repo: &Repo, fetched: Result<Vec<Found>, L
     let now = clock::now();
     let trace_id = due.trace_id.clone().unwrap_or_else(clock::new_trace);
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    if !work::lock_subject(&mut change, Stage::Source, due.key).await? {
-        // Another hub writes the same; what it does not see is still due.
+    // Not to be skipped when it is held: bundle looks hold it for a moment, and a fetch would be for nothing.
+    work::lock_subject_in_turn(&mut change, Stage::Source, due.key).await?;
+    if !work::take_seen(&mut change, Stage::Source, due.key, due.newest, now).await? {
+        // Another hub was told the same, and what it wrote may be newer than what is known here.
         return Ok(());
     }
-    work::take_seen(&mut change, Stage::Source, due.key, due.newest, now).await?;
     match fetched {
         Ok(found) => record_heads(&mut change, repo, found, &trace_id, now).await?,
         Err(error) => record_failure(&mut change, repo, &error, now).await?,

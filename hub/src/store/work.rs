@@ -116,6 +116,14 @@ pub(crate) async fn lock_subject(db: &mut Connection, stage: Stage, key: Uuid) -
     Ok(locked)
 }
 
+/// Takes the subject's lock until the transaction ends, after whoever has it.
+pub(crate) async fn lock_subject_in_turn(db: &mut Connection, stage: Stage, key: Uuid) -> Result<(), StoreError> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1 || $2::uuid::text, 0))", stage.as_str(), key,)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Waits until no worker holds the subject's lock: what it wrote is seen by every statement after this one. Not to be
 /// called in a transaction, which would keep the lock.
 pub(crate) async fn await_subject(db: &mut Connection, stage: Stage, key: Uuid) -> Result<(), StoreError> {
@@ -148,14 +156,15 @@ pub(crate) async fn take_due(
 }
 
 /// Deletes the subject's due rows up to one that was seen before slow work began: what came meanwhile stays.
+/// False: another worker has taken them.
 pub(crate) async fn take_seen(
     db: &mut Connection,
     stage: Stage,
     key: Uuid,
     newest: i64,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query!(
+) -> Result<bool, StoreError> {
+    let taken = sqlx::query!(
         "delete from work where stage = $1 and key = $2 and work_id <= $3 and due_at <= $4",
         stage.as_str(),
         key,
@@ -164,7 +173,7 @@ pub(crate) async fn take_seen(
     )
     .execute(db)
     .await?;
-    Ok(())
+    Ok(taken.rows_affected() > 0)
 }
 
 /// Deletes the due rows of a stage for any of these keys, and says which keys had one.
