@@ -61,6 +61,13 @@ impl<'a> Change<'a> {
         store::intents::mark_done(&mut self.transaction, intent, outcome, now).await
     }
 
+    /// Does not wait for the disk. For what can be made again and is not audited: a crash that takes it back takes back
+    /// whatever came of it too, and leaves the work row that leads here.
+    pub(crate) async fn commit_without_wait(mut self) -> Result<(), StoreError> {
+        store::defer_flush(&mut self.transaction).await?;
+        self.commit().await
+    }
+
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit().await?;
         for stage in self.woken {

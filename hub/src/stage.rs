@@ -84,9 +84,16 @@ pub(crate) async fn run_quick<Q: Quick>(hub: Arc<Hub>, stage: Q, stop: Cancellat
 async fn look_once<Q: Quick>(hub: &Hub, stage: &Q, failing: &mut Failing) -> Result<bool, StoreError> {
     let now = clock::now();
     failing.forget_before(now);
+    let mut db = hub.pool.acquire().await?;
+    let mut due = work::list_due(&mut db, Q::STAGE, now, CANDIDATES).await?;
+    drop(db);
+    due.retain(|due| !failing.until.contains_key(&due.key));
+    if due.is_empty() {
+        return Ok(false);
+    }
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    for due in work::list_due(&mut change, Q::STAGE, now, CANDIDATES).await? {
-        if failing.until.contains_key(&due.key) || !work::lock_subject(&mut change, Q::STAGE, due.key).await? {
+    for due in due {
+        if !work::lock_subject(&mut change, Q::STAGE, due.key).await? {
             continue;
         }
         // Taken back when the look succeeds; a subject that cannot be decided must not hold up the others.

@@ -204,20 +204,20 @@ async fn finish(hub: &Hub, due: &Due, said: Option<Said>) -> Result<(), StoreErr
         return Ok(());
     }
     work::take_seen(&mut change, Stage::Bundle, due.key, due.newest, now).await?;
-    if let Some(said) = said {
-        let trace_id = due.trace_id.clone().unwrap_or_else(clock::new_trace);
-        match said.result {
-            Ok(rendered) => {
-                let revision = said.revision.expect("only a revision renders");
-                record(&mut change, &said.target, &revision, rendered, now).await?;
-                change.tell(Stage::Rollout, &[due.key], now, Some(&trace_id)).await?;
-            }
-            Err(condition) => {
-                record_failure(&mut change, &said.target, said.revision.as_ref(), &condition, now).await?;
-            }
+    let Some(said) = said else { return change.commit().await };
+    match said.result {
+        Ok(rendered) => {
+            let revision = said.revision.expect("only a revision renders");
+            record(&mut change, &said.target, &revision, rendered, now).await?;
+            let trace_id = due.trace_id.clone().unwrap_or_else(clock::new_trace);
+            change.tell(Stage::Rollout, &[due.key], now, Some(&trace_id)).await?;
+            change.commit_without_wait().await
+        }
+        Err(condition) => {
+            record_failure(&mut change, &said.target, said.revision.as_ref(), &condition, now).await?;
+            change.commit().await
         }
     }
-    change.commit().await
 }
 
 async fn record(

@@ -1,7 +1,7 @@
 //! Rows → the values that decisions are made from.
 
 use bellwether_core::ClusterId;
-use bellwether_core::rollout::{Asked, Board, Intent, Rollout};
+use bellwether_core::rollout::{Asked, Board, Intent, Rollout, RolloutState};
 use jiff::Timestamp;
 
 use crate::store::intents::{self, Verb};
@@ -16,18 +16,25 @@ pub(super) async fn load_board(
     now: Timestamp,
 ) -> Result<Board, StoreError> {
     let rollout = Rollout { intents: intents_of(row, open), ..load_counts(db, row, now).await? };
+    let is_at_rest = rollout.state == RolloutState::Done && rollout.intents.is_empty() && !has_unsettled(&rollout);
+    if is_at_rest {
+        return Ok(Board::new(rollout, Vec::new()));
+    }
     let named: Vec<ClusterId> = rollout.intents.iter().filter_map(|asked| named_by(&asked.intent)).collect();
     let which = Which { reach: Some(rollout.reach()), named: &named, limit: None };
     let seats = rollouts::list_members(db, row.id, which, now).await?;
     Ok(Board::new(rollout, seats))
 }
 
-/// A rollout as it is explained to people. Its members are read only where the explanation is about them.
+/// Clusters that catch up with what is done.
+fn has_unsettled(rollout: &Rollout) -> bool {
+    rollout.waves.iter().any(|wave| wave.waiting + wave.in_flight + wave.offline > 0)
+}
+
+/// A rollout as it is explained to people. Of most that are over, the counts say it all.
 pub(crate) async fn load(db: &mut Connection, row: &Row, now: Timestamp) -> Result<Rollout, StoreError> {
     let rollout = load_counts(db, row, now).await?;
-    let has_room =
-        |(_, wave): (u32, &bellwether_core::rollout::Wave)| wave.waiting > 0 && wave.in_flight < wave.concurrent_max;
-    if !rollout.open_wave().is_some_and(has_room) {
+    if rollout.state.is_over() && !rollout.is_over_budget() {
         return Ok(rollout);
     }
     let which = Which { reach: Some(rollout.reach()), ..Which::default() };

@@ -34,6 +34,9 @@ pub(crate) use sqlx::PgConnection as Connection;
 pub(crate) use sqlx::PgPool as Pool;
 pub(crate) type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 
+/// More than there are statements: each is parsed once a connection.
+const STATEMENTS_MAX: usize = 512;
+
 /// Stages, handlers and the sealer together hold fewer at once; Postgres' default allows 100 to all hubs.
 const CONNECTIONS_MAX: u32 = 24;
 
@@ -56,7 +59,7 @@ pub(crate) enum StoreError {
 /// Opens the pool. Every session gives up locks and transactions that a stopped hub would hold.
 pub(crate) async fn connect(url: &str) -> Result<Pool, StoreError> {
     let options: PgConnectOptions = url.parse()?;
-    let options = options.application_name("bellwether-hub").options([
+    let options = options.application_name("bellwether-hub").statement_cache_capacity(STATEMENTS_MAX).options([
         ("idle_in_transaction_session_timeout", "5s"),
         ("lock_timeout", "1s"),
         ("statement_timeout", "30s"),
@@ -80,6 +83,12 @@ pub(crate) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
 
 pub(crate) async fn begin(pool: &Pool) -> Result<Transaction, StoreError> {
     Ok(pool.begin().await?)
+}
+
+/// This transaction's commit does not wait for the disk. The log is one: once a later commit is on disk, so is this.
+pub(crate) async fn defer_flush(db: &mut Connection) -> Result<(), StoreError> {
+    sqlx::query!("set local synchronous_commit = off").execute(db).await?;
+    Ok(())
 }
 
 /// Postgres keeps microseconds; [`crate::clock`] gives no more, so nothing is lost here.

@@ -1,7 +1,7 @@
 //! Rollouts, their waves and members: rows in, [`bellwether_core::rollout`]'s values out.
 
 use bellwether_core::rollout::{
-    Evidence, Member, Notable, PlannedWave, Presence, Reach, RolloutState, Seat, Seen, Strategy, Wave,
+    Evidence, Member, PlannedWave, Presence, Reach, RolloutState, Seat, Seen, Strategy, Wave,
 };
 use bellwether_core::{ClusterId, Digest, Generation, RenderId, RolloutId, TargetId};
 use std::collections::BTreeMap;
@@ -474,9 +474,6 @@ struct WaveRow {
     silent: i64,
     returnable: i64,
     first_installs: i64,
-    notable_name: Option<String>,
-    notable_state: Option<String>,
-    notable_reason: Option<String>,
 }
 
 impl TryFrom<WaveRow> for Wave {
@@ -484,14 +481,6 @@ impl TryFrom<WaveRow> for Wave {
 
     fn try_from(row: WaveRow) -> Result<Self, StoreError> {
         let count = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
-        let notable = match (row.notable_name, row.notable_state) {
-            (Some(cluster_name), Some(state)) => Some(Notable {
-                cluster_name,
-                state: word(&state, "rollout_clusters")?,
-                reason: row.notable_reason.unwrap_or_default(),
-            }),
-            _ => None,
-        };
         Ok(Self {
             name: row.name,
             state: word(&row.state, "rollout_waves")?,
@@ -512,12 +501,12 @@ impl TryFrom<WaveRow> for Wave {
             silent: count(row.silent),
             returnable: count(row.returnable),
             first_installs: count(row.first_installs),
-            notable,
+            notable: None,
         })
     }
 }
 
-/// The waves in their order, with their members counted.
+/// The waves in their order, with their members counted and none of them named.
 pub(crate) async fn list_waves(
     db: &mut Connection,
     rollout: RolloutId,

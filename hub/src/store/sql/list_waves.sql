@@ -15,16 +15,9 @@ select w.name, w.state, w.concurrent_max, w.healthy_min, w.soak_ms, w.opened_at,
        count(*) filter (
            where m.assigned_at is not null and m.digest_before is not null and not m.is_returning
        ) as "returnable!",
-       count(*) filter (where m.assigned_at is not null and m.digest_before is null) as "first_installs!",
-       (array_agg(c.name order by m.state = 'failed' desc, m.position)
-           filter (where m.state in ('failed', 'assigned', 'applied')))[1] as notable_name,
-       (array_agg(m.state order by m.state = 'failed' desc, m.position)
-           filter (where m.state in ('failed', 'assigned', 'applied')))[1] as notable_state,
-       (array_agg(m.reason order by m.state = 'failed' desc, m.position)
-           filter (where m.state in ('failed', 'assigned', 'applied')))[1] as notable_reason
+       count(*) filter (where m.assigned_at is not null and m.digest_before is null) as "first_installs!"
   from rollout_waves w
   left join rollout_clusters m using (rollout_id, wave)
-  left join clusters c using (cluster_id)
   left join sessions s using (cluster_id)
   left join hubs h using (hub_id)
  where w.rollout_id = $1
