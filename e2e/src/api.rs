@@ -42,6 +42,19 @@ impl Api {
         Ok(Self { url, token: token.trim().to_owned(), ca, http })
     }
 
+    /// The same installation, as another of its hubs serves it.
+    #[must_use]
+    pub fn at(&self, url: Url) -> Self {
+        Self { url, ..self.clone() }
+    }
+
+    /// One of the figures that the hub tells without a label.
+    pub async fn metric(&self, name: &str) -> Result<u64> {
+        let text = self.http.get(self.url.join("/metrics")?).send().await?.error_for_status()?.text().await?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("no {name} in:\n{text}"))?.trim().parse()?)
+    }
+
     /// `path` from the root, such as `/api/v1/clusters`.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Reply> {
         let mut request = self.http.request(method, self.url.join(path)?).bearer_auth(&self.token);

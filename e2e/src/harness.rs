@@ -101,20 +101,29 @@ impl Env {
 #[derive(Debug)]
 pub struct Hub {
     process: Child,
-    data: PathBuf,
+    options: HubOptions,
 }
 
 impl Hub {
-    async fn start(options: &HubOptions) -> Result<(Self, Api)> {
-        let mut hub = Self { process: hub::launch(options).start_child()?, data: options.data.clone() };
+    async fn start(options: HubOptions) -> Result<(Self, hub::Endpoints)> {
+        let mut hub = Self { process: hub::launch(&options).start_child()?, options };
         let endpoints = hub.wait_until_ready().await?;
-        Ok((hub, Api::of_hub(endpoints.api, &options.data)?))
+        Ok((hub, endpoints))
+    }
+
+    /// Another hub on this one's database, with its seal key, and a folder and ports of its own.
+    async fn start_beside(&self, state: PathBuf) -> Result<(Self, hub::Endpoints)> {
+        fs::create_dir(&state)?;
+        let mut flags = self.options.flags.clone();
+        flags.push(format!("--seal-key-file={}", self.options.data.join("seal-key").display()));
+        let ports = Ports { api: ports::free()?, agents: ports::free()? };
+        Self::start(HubOptions { data: state.join("hub"), state, ports, flags, ..self.options.clone() }).await
     }
 
     async fn wait_until_ready(&mut self) -> Result<hub::Endpoints> {
         let deadline = Instant::now() + hub::START_DEADLINE;
         loop {
-            if let Some(endpoints) = hub::find_endpoints(&self.data) {
+            if let Some(endpoints) = hub::find_endpoints(&self.options.data) {
                 return Ok(endpoints);
             }
             ensure!(self.process.is_alive(), "the hub ended:\n{}", self.process.log());
@@ -131,10 +140,15 @@ impl Hub {
         self.process.is_alive()
     }
 
+    /// Where agents find it.
+    pub fn agents_address(&self) -> String {
+        format!("127.0.0.1:{}", self.options.ports.agents)
+    }
+
     /// Starts it again on its data and its ports, and waits until it serves.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill9().await?;
-        hub::forget_endpoints(&self.data)?;
+        hub::forget_endpoints(&self.options.data)?;
         self.process.restart().await?;
         self.wait_until_ready().await.map(|_| ())
     }
@@ -206,6 +220,9 @@ pub struct Scene {
     /// When the scene has its own.
     pub postgres: Option<Postgres>,
     pub hub: Hub,
+    /// A second one on the same database.
+    pub other_hub: Option<Hub>,
+    /// Of the hub that people and webhooks speak to.
     pub api: Api,
     pub git: GitServer,
     pub repo: GitRepo,
@@ -287,12 +304,15 @@ impl Scene {
             ports: Ports { api: ports::free()?, agents: ports::free()? },
             flags: given.flags.into_iter().map(str::to_owned).collect(),
         };
-        let (hub, api) = Hub::start(&options).await?;
+        let data = options.data.clone();
+        let (hub, endpoints) = Hub::start(options).await?;
+        let api = Api::of_hub(endpoints.api, &data)?;
         let mut scene = Self {
             env: env.clone(),
             database,
             postgres,
             hub,
+            other_hub: None,
             api,
             git,
             repo,
@@ -306,6 +326,22 @@ impl Scene {
         };
         scene.join(clusters).await?;
         Ok(scene)
+    }
+
+    /// Starts a second hub on the scene's database.
+    pub async fn start_other_hub(&mut self) -> Result<hub::Endpoints> {
+        let (other, endpoints) = self.hub.start_beside(self.folder.path().join("other")).await?;
+        self.other_hub = Some(other);
+        Ok(endpoints)
+    }
+
+    /// Joins a cluster whose agent finds its hub at another address than the hub's own.
+    pub async fn join_through(&mut self, cluster: usize, address: &str) -> Result<()> {
+        self.create_namespace(cluster, &self.namespace).await?;
+        let registered = Registered { hub: address.to_owned(), ..self.register(cluster).await? };
+        let agent = self.start_agent(cluster, &registered).await?;
+        self.agents.insert(cluster, agent);
+        self.wait_until_connected(cluster).await
     }
 
     /// Registers these clusters, installs their agents, and waits until they are connected.
@@ -569,7 +605,8 @@ impl Scene {
     fn tell_logs(&self) {
         let agents = self.agents.iter().map(|(cluster, agent)| (format!("the agent of c{cluster}"), agent.log()));
         let hub = ("the hub".to_owned(), self.hub.log());
-        for (who, log) in std::iter::once(hub).chain(agents) {
+        let other = self.other_hub.iter().map(|other| ("the other hub".to_owned(), other.log()));
+        for (who, log) in std::iter::once(hub).chain(other).chain(agents) {
             // Through the test harness' own capture, so that it stands with this test's failure.
             #[expect(clippy::print_stderr, reason = "what a failed test says of itself")]
             {
@@ -585,6 +622,9 @@ impl Scene {
             let _ = agent.kill9().await;
         }
         let _ = self.hub.kill9().await;
+        if let Some(other) = &mut self.other_hub {
+            let _ = other.kill9().await;
+        }
         if let Some(postgres) = &self.postgres {
             let _ = postgres.stop_immediately().await;
         }

@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod balancer;
 pub mod controlplane;
 pub mod demo;
 pub mod environment;

@@ -5,6 +5,7 @@
 //! has one door: `sqlx` in `store`, `gix` in `source`, `axum` in `http`, `tonic` in `link`, `rcgen` in `ca`.
 
 mod actors;
+mod alive;
 mod bundle;
 mod ca;
 mod change;
@@ -54,8 +55,6 @@ use setup::{Listeners, SetupError};
 
 /// What is in hand may take so long to finish after the first signal.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
-/// How often a hub says that it lives; one that is silent for three of them holds no sessions.
-const BEAT: Duration = Duration::from_secs(5);
 
 /// What every part of a running hub shares.
 pub(crate) struct Hub {
@@ -194,7 +193,7 @@ async fn run_parts(
     spawn(&mut parts, "signals in", Box::pin(notify::listen(one(), two())));
     spawn(&mut parts, "sweep", Box::pin(sweep::run(one(), two())));
     spawn(&mut parts, "trust", Box::pin(trust::run(one(), two())));
-    spawn(&mut parts, "beat", Box::pin(beat(one(), two())));
+    spawn(&mut parts, "beat", Box::pin(alive::run(one(), two())));
     spawn(&mut parts, "agents", Box::pin(serve_agents(one(), listeners.agents, two())));
     spawn(&mut parts, "api", Box::pin(http::serve(one(), listeners.api, two())));
 
@@ -216,22 +215,6 @@ async fn run_parts(
 async fn serve_agents(hub: Arc<Hub>, listener: tokio::net::TcpListener, stop: CancellationToken) {
     if let Err(error) = link::serve(hub, listener, stop).await {
         tracing::error!(error = %chain(&error), "the agents' port ended");
-    }
-}
-
-async fn beat(hub: Arc<Hub>, stop: CancellationToken) {
-    loop {
-        let beat = async {
-            let mut db = hub.pool.acquire().await.map_err(store::StoreError::from)?;
-            store::installation::mark_hub_beat(&mut db, hub.id, clock::now()).await
-        };
-        if let Err(error) = beat.await {
-            tracing::warn!(error = %chain(&error), "could not say that this hub lives");
-        }
-        tokio::select! {
-            () = tokio::time::sleep(BEAT) => {}
-            () = stop.cancelled() => return,
-        }
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) sessions: Gauge,
     pub(crate) reports_refused: Counter,
+    pub(crate) signals_heard: Counter,
     pub(crate) unsealed: Gauge,
 }
 
@@ -20,9 +21,11 @@ impl Default for Metrics {
         registry.register("sessions", "Agents connected to this hub", sessions.clone());
         let reports_refused = Counter::default();
         registry.register("reports_refused", "Reports about foreign targets, dropped", reports_refused.clone());
+        let signals_heard = Counter::default();
+        registry.register("signals_heard", "Signals of other hubs that there is work", signals_heard.clone());
         let unsealed = Gauge::default();
         registry.register("audit_unsealed", "Audit entries on their way to a number", unsealed.clone());
-        Self { registry, sessions, reports_refused, unsealed }
+        Self { registry, sessions, reports_refused, signals_heard, unsealed }
     }
 }
 

@@ -82,6 +82,7 @@ async fn hear(hub: &Hub) -> Result<(), StoreError> {
         if words.next().and_then(|id| id.parse::<Uuid>().ok()) == Some(hub.id) {
             continue;
         }
+        hub.metrics.signals_heard.inc();
         words.filter_map(Stage::parse).for_each(|stage| hub.wakes.wake(stage));
     }
 }

@@ -36,13 +36,13 @@ fn deployment(node_label: &str) -> String {
     )
 }
 
-async fn make_room(scene: &Scene, cluster: usize) -> Result<()> {
+pub(crate) async fn make_room(scene: &Scene, cluster: usize) -> Result<()> {
     let label = format!("{}=yes", scene.own("room"));
     scene.kubectl(cluster, &["label", "node", "--all", &label]).await.map(|_| ())
 }
 
 /// A rollout whose canary has passed, and whose other two clusters wait for room in their second wave.
-async fn stop_in_second_wave(scene: &mut Scene) -> Result<(String, Value)> {
+pub(crate) async fn stop_in_second_wave(scene: &mut Scene) -> Result<(String, Value)> {
     let commit = scene.push(&[("shop/web.yaml", &deployment(&scene.own("room")))]).await?;
     make_room(scene, 1).await?;
     scene.add_repo().await?;
@@ -52,7 +52,7 @@ async fn stop_in_second_wave(scene: &mut Scene) -> Result<(String, Value)> {
     Ok((commit, rollout))
 }
 
-async fn expect_it_went_on(scene: &Scene, commit: &str, rollout: &Value) -> Result<()> {
+pub(crate) async fn expect_it_went_on(scene: &Scene, commit: &str, rollout: &Value) -> Result<()> {
     scene.wait_until_healthy(commit).await?;
     let ended = scene.wait_for_rollout("shop", commit, &[("/state", "done")]).await?;
     ensure!(ended["id"] == rollout["id"], "another rollout took its place: {ended:#}");

@@ -13,6 +13,7 @@ mod joining;
 mod private_repos;
 mod rollouts;
 mod simulation;
+mod two_hubs;
 
 use anyhow::{Context as _, Result, ensure};
 use bellwether_e2e::harness::{PATIENCE, Scene, eventually};

@@ -70,6 +70,23 @@ pub(crate) async fn delete_silent_hubs(db: &mut Connection, before: Timestamp) -
     Ok(())
 }
 
+pub(crate) struct SeenHub {
+    pub(crate) id: Uuid,
+    pub(crate) lives: bool,
+}
+
+/// Every hub of the last day, and whether it beat less than 15 s ago.
+pub(crate) async fn list_hubs(db: &mut Connection, now: Timestamp) -> Result<Vec<SeenHub>, StoreError> {
+    let hubs = sqlx::query_as!(
+        SeenHub,
+        r#"select hub_id as id, beat_at > $1::timestamptz - interval '15 s' as "lives!" from hubs"#,
+        to_sql(now),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(hubs)
+}
+
 /// Hubs that beat less than 15 s ago.
 pub(crate) async fn count_live_hubs(db: &mut Connection, now: Timestamp) -> Result<i64, StoreError> {
     let count = sqlx::query_scalar!(

@@ -104,3 +104,22 @@ pub(crate) async fn mark_caught_up(
     .await?;
     Ok(())
 }
+
+/// Targets whose rollouts may care that these hubs are gone: they have members whose newest stream was there.
+pub(crate) async fn list_targets_of_hubs(db: &mut Connection, hubs: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+    let targets = sqlx::query_scalar!(
+        r#"
+        select distinct o.target_id
+          from sessions s
+          join rollout_clusters m using (cluster_id)
+          join rollouts o using (rollout_id)
+         where s.hub_id = any($1)
+           and s.ended_at is null
+           and (o.ended_at is null or (o.state = 'done' and m.state in ('waiting', 'offline', 'assigned', 'applied')))
+        "#,
+        hubs,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(targets)
+}
