@@ -194,10 +194,11 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let (journalled_sender, journalled) = mpsc::channel(ACCEPTED_MAX);
     let (lesson_sender, lessons) = mpsc::channel(LESSONS_MAX);
     let (told_sender, told) = mpsc::channel(TOLD_MAX);
-    let held = ready.journal.held();
+    let (held, lacking) = (ready.journal.held(), ready.journal.lacking());
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let session = AgentSession::new(ready.boot, version, ready.facts, zip::inflate, clock.now())
-        .resume(held.iter().map(|journalled| &journalled.assignment));
+        .resume(held.iter().map(|journalled| &journalled.assignment))
+        .resume_lacking(lacking);
     let identity = Arc::new(ready.identity);
     let renewal = Renewal {
         hub: config.hub.clone(),

@@ -232,12 +232,20 @@ impl Journal {
         self.current.insert(current.assignment.target, current);
     }
 
-    /// What the agent holds, with all its bodies. What lacks one is left out: the hub is asked for it again, and what it
-    /// had before is known when it comes.
+    /// What the agent holds, with all its bodies. What lacks one is left out, and is among [`Journal::lacking`].
     pub fn held(&self) -> Vec<Journalled> {
-        let whole =
-            |current: &&Current| objects_of(&current.assignment).all(|digest| self.bodies.contains_key(&digest));
-        self.current.values().filter(whole).map(|current| self.journalled(current)).collect()
+        let whole = self.current.values().filter(|current| self.missing(current).next().is_none());
+        whole.map(|current| self.journalled(current)).collect()
+    }
+
+    /// What cannot be acted on before these bodies have come again.
+    pub fn lacking(&self) -> Vec<(Assignment, BTreeSet<Digest>)> {
+        let all = self.current.values().map(|current| (current.assignment.clone(), self.missing(current).collect()));
+        all.filter(|(_, missing): &(_, BTreeSet<_>)| !missing.is_empty()).collect()
+    }
+
+    fn missing<'a>(&'a self, current: &'a Current) -> impl Iterator<Item = Digest> + 'a {
+        current.assignment.objects().filter(|digest| !self.bodies.contains_key(digest))
     }
 
     /// A target as it stands.
@@ -404,7 +412,7 @@ impl Current {
     /// What must be kept: what the assignment needs, and what was applied before it and may still be there.
     fn bodies(&self) -> impl Iterator<Item = Digest> + '_ {
         let applied = self.applied.values().map(|applied| applied.digest);
-        objects_of(&self.assignment).chain(applied.filter(|_| self.assignment.action == Action::Apply))
+        self.assignment.objects().chain(applied.filter(|_| self.assignment.action == Action::Apply))
     }
 }
 
@@ -447,12 +455,6 @@ impl Record {
             options: SyncOptions { prune: self.prune, drift: self.drift },
         })
     }
-}
-
-/// The bodies that an assignment needs.
-fn objects_of(assignment: &Assignment) -> impl Iterator<Item = Digest> + '_ {
-    let entries = if assignment.action == Action::Apply { assignment.manifest.entries() } else { &[] };
-    entries.iter().map(|entry| entry.digest)
 }
 
 #[cfg(test)]
@@ -638,14 +640,20 @@ mod tests {
     fn a_target_without_all_of_its_bodies_is_not_held_and_what_it_had_is_not_forgotten() {
         let (mut journal, mut store) = (Journal::default(), Store::default());
         store.write(&mut journal, vec![accepted(1, "a@1")]);
-        let mut second = accepted(2, "b@2");
-        second.objects.clear();
-        store.write(&mut journal, vec![second]);
+        let mut second = accepted(2, "b@2 d@4");
+        let lost = Digest::of(b"2");
+        second.objects.remove(&lost);
+        store.write(&mut journal, vec![second.clone()]);
 
         let mut loaded = store.load();
         assert_eq!(loaded.held(), []);
+        assert_eq!(loaded.lacking(), [(second.assignment.clone(), BTreeSet::from([lost]))]);
+        let body = BTreeMap::from([(lost, b"2".to_vec())]);
+        store.write(&mut loaded, vec![Accepted { objects: body, ..second }]);
+        assert_eq!((store.load().held(), store.load().lacking()), (loaded.held(), Vec::new()));
+        assert_eq!(loaded.held()[0].objects.len(), 2);
         store.write(&mut loaded, vec![accepted(3, "c@3")]);
 
-        assert_eq!(names(&loaded.held()[0].before), [("b", false), ("a", false)]);
+        assert_eq!(names(&loaded.held()[0].before), [("b", false), ("d", false), ("a", false)]);
     }
 }

@@ -6,8 +6,8 @@ use bellwether_core::bundle::{Manifest, ManifestError};
 use bellwether_core::drift::{Change, Drift, FIELDS_MAX, Response};
 use bellwether_core::report::{Counts, LINES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Pace, Piece, Prune, SyncOptions, Want,
-    Welcome,
+    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Pace, Piece, Prune, SyncOptions,
+    Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, Name, ObjectKey, Serial, SessionNumber, TargetId};
 use jiff::{SignedDuration, Timestamp};
@@ -42,6 +42,13 @@ pub fn agent_message(message: v1::FromAgent) -> Result<AgentMessage, WireError> 
         v1::from_agent::Message::Drift(message) => {
             drift(message).map(|(serial, drift)| AgentMessage::Drift(serial, drift))
         }
+        v1::from_agent::Message::Held(message) => {
+            message.listed.iter().map(listed).collect::<Result<_, _>>().map(AgentMessage::Held)
+        }
+        v1::from_agent::Message::Need(message) => {
+            let objects = message.objects.iter().map(|bytes| digest(bytes, "need.objects"));
+            objects.collect::<Result<_, _>>().map(AgentMessage::Need)
+        }
         v1::from_agent::Message::Beat(v1::Beat {}) => Ok(AgentMessage::Beat),
     }
 }
@@ -54,8 +61,11 @@ pub fn hub_message(message: v1::FromHub) -> Result<HubMessage, WireError> {
         }
         v1::from_hub::Message::Desired(message) => {
             let assignments = message.assignments.into_iter().map(assignment).collect::<Result<_, _>>()?;
-            Ok(HubMessage::Desired(Desired { complete: message.complete, assignments }))
+            let unchanged = message.unchanged.iter().map(|bytes| id(bytes, "desired.unchanged").map(TargetId::new));
+            let unchanged = unchanged.collect::<Result<_, _>>()?;
+            Ok(HubMessage::Desired(Desired { complete: message.complete, assignments, unchanged }))
         }
+        v1::from_hub::Message::Compare(message) => digest(&message.root, "compare.root").map(HubMessage::Compare),
         v1::from_hub::Message::Ack(message) => Ok(HubMessage::Ack(Serial::new(message.serial))),
     }
 }
@@ -104,13 +114,25 @@ fn piece(message: v1::Piece) -> Result<Piece, WireError> {
     })
 }
 
+fn listed(message: &v1::Listed) -> Result<Listed, WireError> {
+    Ok(Listed {
+        target: TargetId::new(id(&message.target, "listed.target")?),
+        generation: Generation::new(message.generation),
+        action: action(message.action)?,
+        digest: digest(&message.digest, "listed.digest")?,
+    })
+}
+
+fn action(number: i32) -> Result<Action, WireError> {
+    match v1::Action::try_from(number) {
+        Ok(v1::Action::Apply) => Ok(Action::Apply),
+        Ok(v1::Action::Delete) => Ok(Action::Delete),
+        Ok(v1::Action::Orphan) => Ok(Action::Orphan),
+        _ => Err(WireError::Unspecified { field: "action" }),
+    }
+}
+
 fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
-    let action = match v1::Action::try_from(message.action) {
-        Ok(v1::Action::Apply) => Action::Apply,
-        Ok(v1::Action::Delete) => Action::Delete,
-        Ok(v1::Action::Orphan) => Action::Orphan,
-        _ => return Err(WireError::Unspecified { field: "action" }),
-    };
     let prune = match v1::Prune::try_from(message.prune) {
         Ok(v1::Prune::AfterHealthy) => Prune::AfterHealthy,
         Ok(v1::Prune::AfterApply) => Prune::AfterApply,
@@ -128,7 +150,7 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         target: TargetId::new(id(&message.target, "assignment.target")?),
         name,
         generation: Generation::new(message.generation),
-        action,
+        action: action(message.action)?,
         manifest: Manifest::decode(&message.manifest, digest(&message.digest, "assignment.digest")?)?,
         prunable: message.prunable.into_iter().map(object_key).collect::<Result<_, _>>()?,
         options: SyncOptions { prune, drift },

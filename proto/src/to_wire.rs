@@ -5,7 +5,7 @@ use bellwether_core::Serial;
 use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Piece, Prune, Want, Welcome,
+    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Piece, Prune, Want, Welcome,
 };
 use jiff::SignedDuration;
 
@@ -17,6 +17,14 @@ impl From<AgentMessage> for v1::FromAgent {
             AgentMessage::Hello(hello) => v1::from_agent::Message::Hello(hello.into()),
             AgentMessage::Report(serial, report) => v1::from_agent::Message::Report(report_to_wire(serial, report)),
             AgentMessage::Drift(serial, drift) => v1::from_agent::Message::Drift(drift_to_wire(serial, drift)),
+            AgentMessage::Held(listed) => {
+                let listed = listed.into_iter().map(Into::into).collect();
+                v1::from_agent::Message::Held(v1::Held { listed })
+            }
+            AgentMessage::Need(objects) => {
+                let objects = objects.iter().map(|object| object.as_bytes().to_vec()).collect();
+                v1::from_agent::Message::Need(v1::Need { objects })
+            }
             AgentMessage::Beat => v1::from_agent::Message::Beat(v1::Beat {}),
         };
         Self { message: Some(message) }
@@ -27,6 +35,7 @@ impl From<HubMessage> for v1::FromHub {
     fn from(message: HubMessage) -> Self {
         let message = match message {
             HubMessage::Welcome(welcome) => v1::from_hub::Message::Welcome(welcome.into()),
+            HubMessage::Compare(root) => v1::from_hub::Message::Compare(v1::Compare { root: root.as_bytes().to_vec() }),
             HubMessage::Objects(pieces) => {
                 let pieces = pieces.into_iter().map(Into::into).collect();
                 v1::from_hub::Message::Objects(v1::Objects { pieces })
@@ -80,17 +89,16 @@ impl From<Piece> for v1::Piece {
 
 impl From<Desired> for v1::Desired {
     fn from(desired: Desired) -> Self {
-        Self { complete: desired.complete, assignments: desired.assignments.into_iter().map(Into::into).collect() }
+        Self {
+            complete: desired.complete,
+            assignments: desired.assignments.into_iter().map(Into::into).collect(),
+            unchanged: desired.unchanged.into_iter().map(|target| target.as_uuid().as_bytes().to_vec()).collect(),
+        }
     }
 }
 
 impl From<Assignment> for v1::Assignment {
     fn from(assignment: Assignment) -> Self {
-        let action = match assignment.action {
-            Action::Apply => v1::Action::Apply,
-            Action::Delete => v1::Action::Delete,
-            Action::Orphan => v1::Action::Orphan,
-        };
         let prune = match assignment.options.prune {
             Prune::AfterHealthy => v1::Prune::AfterHealthy,
             Prune::AfterApply => v1::Prune::AfterApply,
@@ -105,13 +113,32 @@ impl From<Assignment> for v1::Assignment {
             target: assignment.target.as_uuid().as_bytes().to_vec(),
             name: assignment.name.to_string(),
             generation: assignment.generation.get(),
-            action: action.into(),
+            action: action_to_wire(assignment.action).into(),
             digest: assignment.manifest.digest().as_bytes().to_vec(),
             manifest: assignment.manifest.encode(),
             prunable: assignment.prunable.into_iter().map(Into::into).collect(),
             prune: prune.into(),
             drift: drift.into(),
         }
+    }
+}
+
+impl From<Listed> for v1::Listed {
+    fn from(listed: Listed) -> Self {
+        Self {
+            target: listed.target.as_uuid().as_bytes().to_vec(),
+            generation: listed.generation.get(),
+            action: action_to_wire(listed.action).into(),
+            digest: listed.digest.as_bytes().to_vec(),
+        }
+    }
+}
+
+fn action_to_wire(action: Action) -> v1::Action {
+    match action {
+        Action::Apply => v1::Action::Apply,
+        Action::Delete => v1::Action::Delete,
+        Action::Orphan => v1::Action::Orphan,
     }
 }
 

@@ -64,12 +64,14 @@ fn from_agent() -> Vec<AgentMessage> {
         AgentMessage::Report(Serial::new(1), report),
         AgentMessage::Drift(Serial::new(2), drift),
         AgentMessage::Beat,
+        AgentMessage::Held(vec![assignment().listed()]),
+        AgentMessage::Need(vec![Digest::of(b"object")]),
     ]
 }
 
-fn from_hub() -> Vec<HubMessage> {
+fn assignment() -> Assignment {
     let manifest = Manifest::new(vec![Entry { key: key(), digest: Digest::of(b"object") }]).expect("is a manifest");
-    let assignment = Assignment {
+    Assignment {
         target: TargetId::new(Uuid::from_u128(2)),
         name: "shop".parse().expect("is a name"),
         generation: Generation::new(5),
@@ -77,12 +79,17 @@ fn from_hub() -> Vec<HubMessage> {
         manifest,
         prunable: vec![ObjectKey { namespace: None, ..key() }],
         options: SyncOptions::default(),
-    };
+    }
+}
+
+fn from_hub() -> Vec<HubMessage> {
+    let unchanged = vec![TargetId::new(Uuid::from_u128(3))];
     let piece = Piece { digest: Digest::of(b"object"), bytes_total: 6, offset: 0, bytes: b"object".to_vec() };
     vec![
         HubMessage::Welcome(Welcome { session: SessionNumber::new(1), want: Want::All, pace: Pace::default() }),
         HubMessage::Objects(vec![piece]),
-        HubMessage::Desired(Desired { complete: true, assignments: vec![assignment] }),
+        HubMessage::Desired(Desired { complete: true, assignments: vec![assignment()], unchanged }),
+        HubMessage::Compare(Digest::of(b"root")),
         HubMessage::Ack(Serial::new(9)),
     ]
 }
@@ -138,6 +145,8 @@ fn nothing_unspecified_is_accepted() {
     assert!(spoil(|report| report.lines[0].key = None).is_err());
     assert!(spoil(|report| report.lines = vec![report.lines[0].clone(); 51]).is_err());
     assert!(agent_message(v1::FromAgent { message: None }).is_err());
+    let held = v1::Held { listed: vec![v1::Listed { action: 0, ..assignment().listed().into() }] };
+    assert!(agent_message(v1::FromAgent { message: Some(v1::from_agent::Message::Held(held)) }).is_err());
 }
 
 #[test]

@@ -316,6 +316,15 @@ fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
             session.handle_recorded(serial);
         }
         Effect::CaughtUp => {}
+        Effect::LoadBundles(digests) => {
+            let rows = state.rows();
+            let stored = rows.assignments.values().map(|assignment| &assignment.manifest);
+            let named = stored.filter(|manifest| digests.contains(&manifest.digest()));
+            let manifests = named.map(|manifest| (manifest.digest(), manifest.clone())).collect();
+            drop(rows);
+            session.handle_bundles(&manifests);
+            session.handle_listing(listing(state));
+        }
         Effect::Load(digests) => {
             let mut rows = state.rows();
             rows.loaded += digests.len();

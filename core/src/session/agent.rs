@@ -1,8 +1,9 @@
 //! The agent's end of the stream to the hub.
 //!
 //! One value lives as long as the agent's process; [`AgentSession::connect`] starts it anew on each connection. It takes
-//! a Desired only when every object that it names is here and has its digest; it never takes an older generation than
-//! one it has; and it keeps each target's newest report until the hub says that it is durable.
+//! an assignment only when every object that it names is here and has its digest, and asks for those that are not; it
+//! never takes an older generation than one it has; and it keeps each target's newest report until the hub says that it
+//! is durable.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,8 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{
-    Action, AgentMessage, Assignment, Desired, Hello, HubMessage, Listed, PROTOCOL, Pace, Piece, Violation, Want,
-    Welcome, root,
+    AgentMessage, Assignment, Desired, Hello, HubMessage, Listed, PROTOCOL, Pace, Piece, Violation, Want, Welcome, root,
 };
 use crate::drift::Drift;
 use crate::object::OBJECT_BYTES_MAX;
@@ -20,6 +20,9 @@ use crate::{Digest, Serial, SessionNumber, TargetId};
 
 /// Compressed bytes of objects that wait for the Desired that names them: several full bundles.
 const ARRIVED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Objects that one message asks for: those of a full bundle, a third of a megabyte.
+const NEED_OBJECTS_MAX: usize = 10_000;
 
 /// The least time between two reports: the hub stops reading a session that sends more than 10 a second, over time.
 const REPORT_PAUSE: SignedDuration = SignedDuration::from_millis(10);
@@ -44,6 +47,8 @@ pub struct AgentSession {
     facts: BTreeMap<String, String>,
     inflate: Inflate,
     held: BTreeMap<TargetId, Held>,
+    /// Assigned, and not accepted before all of its objects are here.
+    lacking: BTreeMap<TargetId, Lacking>,
     /// What the hub last listed; held targets that are not in it are kept, and shown as unlisted.
     listed: BTreeSet<TargetId>,
     accepted: VecDeque<Accepted>,
@@ -64,6 +69,8 @@ struct Connection {
     arriving: Option<Arriving>,
     arrived: BTreeMap<Digest, Vec<u8>>,
     arrived_bytes: usize,
+    /// Objects that the hub was asked for and has not sent.
+    asked: BTreeSet<Digest>,
     /// The hub was told, by a first beat, that what was kept while it was away has all been sent.
     caught_up: bool,
     heard_at: Timestamp,
@@ -75,6 +82,16 @@ struct Connection {
 struct Held {
     listed: Listed,
     objects: BTreeSet<Digest>,
+}
+
+#[derive(Debug)]
+struct Lacking {
+    assignment: Assignment,
+    /// Those of its objects that an earlier process wrote down with it.
+    stored: BTreeSet<Digest>,
+    /// Those that have come since.
+    bodies: BTreeMap<Digest, Vec<u8>>,
+    missing: BTreeSet<Digest>,
 }
 
 #[derive(Debug)]
@@ -108,6 +125,7 @@ impl AgentSession {
             facts,
             inflate,
             held: BTreeMap::new(),
+            lacking: BTreeMap::new(),
             listed: BTreeSet::new(),
             accepted: VecDeque::new(),
             reports: BTreeMap::new(),
@@ -124,6 +142,18 @@ impl AgentSession {
         for assignment in held {
             self.listed.insert(assignment.target);
             self.held.insert(assignment.target, Held::of(assignment));
+        }
+        self
+    }
+
+    /// The same of assignments whose objects the earlier process lost in part: those are asked for, and no others.
+    #[must_use]
+    pub fn resume_lacking(mut self, lacking: impl IntoIterator<Item = (Assignment, BTreeSet<Digest>)>) -> Self {
+        for (assignment, missing) in lacking {
+            let stored = assignment.objects().filter(|object| !missing.contains(object)).collect();
+            self.listed.insert(assignment.target);
+            let lacking = Lacking { assignment, stored, bodies: BTreeMap::new(), missing };
+            self.lacking.insert(lacking.assignment.target, lacking);
         }
         self
     }
@@ -150,7 +180,13 @@ impl AgentSession {
 
     /// Of what the hub last listed.
     pub fn root(&self) -> Digest {
-        root(self.held.values().map(|held| held.listed).filter(|listed| self.listed.contains(&listed.target)))
+        root(self.assigned().filter(|listed| self.listed.contains(&listed.target)))
+    }
+
+    /// The newest that came of each target, accepted or not.
+    fn assigned(&self) -> impl Iterator<Item = Listed> + '_ {
+        let held = self.held.values().map(|held| held.listed).filter(|held| !self.lacking.contains_key(&held.target));
+        held.chain(self.lacking.values().map(|lacking| lacking.assignment.listed()))
     }
 
     /// Targets that are held and that the hub did not list.
@@ -190,8 +226,18 @@ impl AgentSession {
                 Ok(())
             }
             _ if self.connection.session.is_none() => Err(Violation::NoWelcome),
+            HubMessage::Compare(theirs) => {
+                if theirs != self.root() {
+                    let held = self.assigned().collect();
+                    self.connection.outbound.push_back(AgentMessage::Held(held));
+                }
+                Ok(())
+            }
             HubMessage::Objects(pieces) => pieces.iter().try_for_each(|piece| self.handle_piece(piece)),
-            HubMessage::Desired(desired) => self.handle_desired(desired),
+            HubMessage::Desired(desired) => {
+                self.handle_desired(desired);
+                Ok(())
+            }
             HubMessage::Ack(serial) => self.handle_ack(serial),
         }
     }
@@ -207,6 +253,7 @@ impl AgentSession {
                 waiting.durable = false;
             }
         }
+        self.ask();
     }
 
     fn handle_piece(&mut self, piece: &Piece) -> Result<(), Violation> {
@@ -227,45 +274,86 @@ impl AgentSession {
         if Digest::of(&body) != digest {
             return Err(Violation::Mismatch(digest));
         }
-        self.connection.arrived_bytes += body.len();
-        if self.connection.arrived_bytes > ARRIVED_BYTES_MAX {
+        let lacked = self.connection.asked.remove(&digest);
+        let waiting: usize = self.lacking.values().flat_map(|lacking| lacking.bodies.values()).map(Vec::len).sum();
+        self.connection.arrived_bytes += if lacked { 0 } else { body.len() };
+        if self.connection.arrived_bytes.max(waiting) > ARRIVED_BYTES_MAX {
             return Err(Violation::TooMuch);
         }
-        self.connection.arrived.insert(digest, body);
+        if lacked {
+            self.handle_lacked(digest, &body);
+        } else {
+            self.connection.arrived.insert(digest, body);
+        }
         Ok(())
     }
 
-    fn handle_desired(&mut self, desired: Desired) -> Result<(), Violation> {
-        let held_objects: BTreeSet<_> = self.held.values().flat_map(|held| held.objects.iter().copied()).collect();
-        let arrived = std::mem::take(&mut self.connection.arrived);
-        self.connection.arrived_bytes = 0;
-        let here = |object: &Digest| held_objects.contains(object) || arrived.contains_key(object);
-        for assignment in &desired.assignments {
-            if let Some(object) = objects_of(assignment).find(|object| !here(object)) {
-                return Err(Violation::Missing { target: assignment.target, object });
+    fn handle_lacked(&mut self, digest: Digest, body: &[u8]) {
+        for lacking in self.lacking.values_mut() {
+            if lacking.missing.remove(&digest) {
+                lacking.bodies.insert(digest, body.to_vec());
             }
         }
+        let whole = self.lacking.values().filter(|lacking| lacking.missing.is_empty());
+        for target in whole.map(|lacking| lacking.assignment.target).collect::<Vec<_>>() {
+            if let Some(lacking) = self.lacking.remove(&target) {
+                // What another target had when this one came may have gone with that one's next assignment.
+                self.take_in(lacking.assignment, lacking.stored, &lacking.bodies);
+            }
+        }
+        self.ask();
+    }
+
+    /// Asks for what is missing and was not asked for on this connection.
+    fn ask(&mut self) {
+        let missing = self.lacking.values().flat_map(|lacking| lacking.missing.iter().copied());
+        let news: BTreeSet<_> = missing.filter(|object| !self.connection.asked.contains(object)).collect();
+        let news: Vec<_> = news.into_iter().collect();
+        for request in news.chunks(NEED_OBJECTS_MAX) {
+            self.connection.outbound.push_back(AgentMessage::Need(request.to_vec()));
+        }
+        self.connection.asked.extend(news);
+    }
+
+    fn handle_desired(&mut self, desired: Desired) {
+        let mut bodies = std::mem::take(&mut self.connection.arrived);
+        self.connection.arrived_bytes = 0;
+        bodies.extend(self.lacking.values().flat_map(|lacking| lacking.bodies.clone()));
         if desired.complete {
-            self.listed = desired.assignments.iter().map(|assignment| assignment.target).collect();
+            self.listed = desired.unchanged.into_iter().collect();
         }
         for assignment in desired.assignments {
             self.listed.insert(assignment.target);
-            self.accept(assignment, &arrived);
+            let known = self.assigned().find(|listed| listed.target == assignment.target);
+            if known.is_none_or(|known| known.generation < assignment.generation) {
+                // What was said about an older generation is of no use to anybody.
+                self.reports.remove(&assignment.target);
+                let stored = self.lacking.remove(&assignment.target).map(|lacking| lacking.stored);
+                self.take_in(assignment, stored.unwrap_or_default(), &bodies);
+            }
         }
-        Ok(())
+        self.ask();
     }
 
-    fn accept(&mut self, assignment: Assignment, arrived: &BTreeMap<Digest, Vec<u8>>) {
-        let known = self.held.get(&assignment.target);
-        if known.is_some_and(|held| held.listed.generation >= assignment.generation) {
+    /// Accepts an assignment, or keeps it until its objects are here.
+    fn take_in(&mut self, assignment: Assignment, stored: BTreeSet<Digest>, bodies: &BTreeMap<Digest, Vec<u8>>) {
+        let own = |object: &Digest| stored.contains(object) || bodies.contains_key(object);
+        let missing: BTreeSet<_> = assignment.objects().filter(|object| !own(object) && !self.has(object)).collect();
+        let bodies = assignment.objects().filter_map(|object| Some((object, bodies.get(&object)?.clone()))).collect();
+        if !missing.is_empty() {
+            let lacking = Lacking { assignment, stored, bodies, missing };
+            self.lacking.insert(lacking.assignment.target, lacking);
             return;
         }
-        let objects: BTreeSet<_> = objects_of(&assignment).collect();
-        let bodies = objects.iter().filter_map(|object| Some((*object, arrived.get(object)?.clone()))).collect();
-        // What was said about an older generation is of no use to anybody.
-        self.reports.remove(&assignment.target);
+        self.lacking.remove(&assignment.target);
         self.held.insert(assignment.target, Held::of(&assignment));
         self.accepted.push_back(Accepted { assignment, objects: bodies });
+    }
+
+    /// Whether an object is written down with some target.
+    fn has(&self, object: &Digest) -> bool {
+        self.held.values().any(|held| held.objects.contains(object))
+            || self.lacking.values().any(|lacking| lacking.stored.contains(object))
     }
 
     fn handle_ack(&mut self, serial: Serial) -> Result<(), Violation> {
@@ -356,10 +444,7 @@ impl AgentSession {
 
 impl Held {
     fn of(assignment: &Assignment) -> Self {
-        // A tombstone's objects are never needed.
-        let objects =
-            if assignment.action == Action::Apply { objects_of(assignment).collect() } else { BTreeSet::new() };
-        Self { listed: assignment.listed(), objects }
+        Self { listed: assignment.listed(), objects: assignment.objects().collect() }
     }
 }
 
@@ -373,6 +458,7 @@ impl Connection {
             arriving: None,
             arrived: BTreeMap::new(),
             arrived_bytes: 0,
+            asked: BTreeSet::new(),
             caught_up: true,
             heard_at: now,
             beat_at: now,
@@ -413,8 +499,4 @@ impl Arriving {
         }
         Ok(Progress::Whole(self.digest, self.bytes))
     }
-}
-
-fn objects_of(assignment: &Assignment) -> impl Iterator<Item = Digest> + '_ {
-    assignment.manifest.entries().iter().map(|entry| entry.digest)
 }

@@ -3,21 +3,32 @@
 //! It is told what the rows say ([`HubSession::handle_listing`]) as often as they change, finds what the agent lacks,
 //! asks for those objects a few at a time, and sends them before the Desired that names them. A listing that comes while
 //! objects still travel replaces the one they were for. An older generation never replaces a newer one.
+//!
+//! An agent that comes with another root than the rows' is asked what it holds, and is told the difference. What it says
+//! only spares it objects: it is never sent one that its own assignments do not name.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, Hello, HubMessage, Listed, PROTOCOL, Pace, Piece, Violation,
-    Want, Welcome, root,
+    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, Hello, HubMessage, Listed, PROTOCOL, Pace, Piece,
+    Violation, Want, Welcome, root,
 };
+use crate::bundle::Manifest;
 use crate::drift::Drift;
 use crate::report::Report;
 use crate::{Digest, Generation, Serial, SessionNumber, TargetId};
 
 /// Objects that one request to the store may name: with 1.5 MiB each at the very most, and a few KiB in practice.
 const REQUEST_OBJECTS_MAX: usize = 64;
+
+/// Objects that an agent may be waiting for: four full bundles. An honest one asks for what a journal lost.
+const NEEDED_MAX: usize = 40_000;
+
+/// How often the roots are compared while a stream goes on. They can only differ by a fault, which nobody may notice for
+/// so long.
+const COMPARE_EVERY: SignedDuration = SignedDuration::from_hours(1);
 
 /// What the session wants from its surroundings.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +44,9 @@ pub enum Effect {
     CaughtUp,
     /// Read these objects, answer with [`HubSession::handle_objects`].
     Load(Vec<Digest>),
+    /// The agent has said what it holds. Read these bundles, answer with [`HubSession::handle_bundles`]; then read its
+    /// assignments, and answer with [`HubSession::handle_listing`].
+    LoadBundles(Vec<Digest>),
 }
 
 #[derive(Debug)]
@@ -40,14 +54,22 @@ pub struct HubSession {
     number: SessionNumber,
     pace: Pace,
     greeted: bool,
-    /// The root that the agent came with; `None` once a listing was compared to it.
-    agent_root: Option<Digest>,
+    knowledge: Knowledge,
+    /// The agent may say what it holds.
+    asked: bool,
+    compare_at: Timestamp,
     /// What was listed to the agent, and the objects that it therefore holds.
     sent: BTreeMap<TargetId, Sent>,
     /// The newest listing, as far as it is not sent: what waits for objects.
     offer: Option<Offer>,
     /// Loaded pieces, in order.
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<Loaded>,
+    /// What the agent asked for and was not looked at.
+    needed: BTreeSet<Digest>,
+    /// Of that, what is being read.
+    repairing: BTreeSet<Digest>,
+    /// What was sent because it was asked for: once in a session is enough.
+    repaired: BTreeSet<Digest>,
     controls: VecDeque<HubMessage>,
     effects: VecDeque<Effect>,
     durable: Option<Serial>,
@@ -66,10 +88,34 @@ enum CatchUp {
     Done,
 }
 
+/// What is known of what the agent holds.
+#[derive(Debug)]
+enum Knowledge {
+    /// The root that it came with.
+    Root(Digest),
+    /// It is being asked. The rows are read anew when it has answered.
+    Asked,
+    /// It has answered; the bundles that it named are being read.
+    Said(Vec<Listed>),
+    /// All that it said. The next listing is told whole, because it may hold what is not listed any more.
+    Fresh,
+    /// What was listed to it in this session.
+    Known,
+}
+
 #[derive(Debug)]
 struct Sent {
     listed: Listed,
     objects: BTreeSet<Digest>,
+    /// The rows say so, and not only the agent.
+    is_ours: bool,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    piece: Piece,
+    /// The agent asked for it: no newer listing makes it needless.
+    is_repair: bool,
 }
 
 #[derive(Debug)]
@@ -87,10 +133,15 @@ impl HubSession {
             number,
             pace,
             greeted: false,
-            agent_root: None,
+            knowledge: Knowledge::Root(nothing()),
+            asked: false,
+            compare_at: first_comparison(number, now),
             sent: BTreeMap::new(),
             offer: None,
             pieces: VecDeque::new(),
+            needed: BTreeSet::new(),
+            repairing: BTreeSet::new(),
+            repaired: BTreeSet::new(),
             controls: VecDeque::new(),
             effects: VecDeque::new(),
             durable: None,
@@ -106,11 +157,26 @@ impl HubSession {
 
     /// When [`HubSession::handle_tick`] has something to say, if nothing comes before.
     pub fn next_wake(&self) -> Timestamp {
-        self.heard_at + self.pace.deadline
+        self.compare_at.min(self.heard_at + self.pace.deadline)
     }
 
     pub fn handle_tick(&mut self, now: Timestamp) -> Result<(), Violation> {
-        if now >= self.next_wake() { Err(Violation::Silent(self.pace.deadline)) } else { Ok(()) }
+        if now >= self.heard_at + self.pace.deadline {
+            return Err(Violation::Silent(self.pace.deadline));
+        }
+        if now >= self.compare_at {
+            self.compare_at = now + COMPARE_EVERY;
+            // While something is on its way they differ by right.
+            if matches!(self.knowledge, Knowledge::Known) && self.offer.is_none() {
+                self.compare(root(self.sent.values().map(|sent| sent.listed)));
+            }
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, ours: Digest) {
+        self.asked = true;
+        self.controls.push_back(HubMessage::Compare(ours));
     }
 
     pub fn handle(&mut self, message: AgentMessage, now: Timestamp) -> Result<(), Violation> {
@@ -119,6 +185,8 @@ impl HubSession {
             AgentMessage::Hello(_) if self.greeted => Err(Violation::Repeated),
             AgentMessage::Hello(hello) => self.handle_hello(hello),
             _ if !self.greeted => Err(Violation::NoHello),
+            AgentMessage::Held(listed) => self.handle_held(listed),
+            AgentMessage::Need(objects) => self.handle_need(objects),
             AgentMessage::Report(serial, report) => {
                 self.received = self.received.max(Some(serial));
                 self.effects.push_back(Effect::Record(serial, report));
@@ -145,7 +213,7 @@ impl HubSession {
             return Err(Violation::Protocol { theirs: hello.protocol });
         }
         self.greeted = true;
-        self.agent_root = Some(hello.root);
+        self.knowledge = Knowledge::Root(hello.root);
         self.effects.push_back(Effect::Greeted(hello));
         Ok(())
     }
@@ -160,48 +228,120 @@ impl HubSession {
     ///
     /// Generations that are older than what was sent are ignored: two readers of the rows may overtake each other.
     pub fn handle_listing(&mut self, listing: Vec<Assignment>) {
-        let complete = match self.agent_root.take() {
-            Some(theirs) if theirs == root(listing.iter().map(Assignment::listed)) => {
-                self.sent = listing.iter().map(|assignment| (assignment.target, Sent::of(assignment))).collect();
-                return;
+        let complete = match self.knowledge {
+            Knowledge::Asked | Knowledge::Said(_) => return,
+            Knowledge::Root(theirs) => {
+                let ours = root(listing.iter().map(Assignment::listed));
+                if theirs == ours {
+                    self.sent = listing.iter().map(|assignment| (assignment.target, Sent::of(assignment))).collect();
+                    self.knowledge = Knowledge::Known;
+                    return self.advance();
+                }
+                if theirs != nothing() {
+                    self.knowledge = Knowledge::Asked;
+                    return self.compare(ours);
+                }
+                true
             }
-            Some(_) => true,
-            None => self.offer.as_ref().is_some_and(|offer| offer.desired.complete),
+            Knowledge::Fresh => true,
+            Knowledge::Known => self.offer.as_ref().is_some_and(|offer| offer.desired.complete),
         };
-        let assignments: Vec<_> =
-            listing.into_iter().filter(|assignment| complete || self.is_news(assignment)).collect();
-        if self.offer.as_ref().is_some_and(|offer| offer.desired.assignments == assignments) {
+        self.knowledge = Knowledge::Known;
+        self.tell(listing, complete);
+    }
+
+    fn tell(&mut self, listing: Vec<Assignment>, complete: bool) {
+        let (assignments, known): (Vec<_>, Vec<_>) = listing.into_iter().partition(|one| self.is_news(one));
+        let mut unchanged = Vec::new();
+        if complete {
+            for assignment in &known {
+                self.confirm(assignment);
+            }
+            unchanged = known.iter().map(|assignment| assignment.target).collect();
+        }
+        let desired = Desired { complete, assignments, unchanged };
+        if self.offer.as_ref().is_some_and(|offer| offer.desired == desired) {
             // It is on its way already.
             return;
         }
-        if assignments.is_empty() && !complete {
+        if desired.assignments.is_empty() && !complete {
             self.offer = None;
-            self.pieces.clear();
-            return;
+            self.pieces.retain(|loaded| loaded.is_repair);
+            return self.advance();
         }
-        self.offer_now(Desired { complete, assignments });
+        self.offer_now(desired);
     }
 
     fn is_news(&self, assignment: &Assignment) -> bool {
         self.sent.get(&assignment.target).is_none_or(|sent| assignment.generation > sent.listed.generation)
     }
 
+    /// What the agent says that it holds is what the rows say.
+    fn confirm(&mut self, assignment: &Assignment) {
+        if let Some(sent) = self.sent.get_mut(&assignment.target)
+            && sent.listed == assignment.listed()
+        {
+            *sent = Sent::of(assignment);
+        }
+    }
+
     fn offer_now(&mut self, desired: Desired) {
         // A half-sent object is finished by nobody: the agent forgets pieces when another object begins.
-        self.pieces.clear();
+        self.pieces.retain(|loaded| loaded.is_repair);
         let held: BTreeSet<_> = self.sent.values().flat_map(|sent| sent.objects.iter().copied()).collect();
-        let wanted: BTreeSet<_> = desired.assignments.iter().flat_map(objects_of).collect();
+        let wanted: BTreeSet<_> = desired.assignments.iter().flat_map(Assignment::objects).collect();
         let missing = wanted.difference(&held).copied().collect();
+        if desired.complete {
+            let named = |target: &TargetId| {
+                desired.unchanged.contains(target) || desired.assignments.iter().any(|one| one.target == *target)
+            };
+            self.sent.retain(|target, _| named(target));
+        }
         self.offer = Some(Offer { desired, missing, loading: BTreeSet::new() });
         self.advance();
     }
 
+    fn handle_held(&mut self, listed: Vec<Listed>) -> Result<(), Violation> {
+        if !std::mem::take(&mut self.asked) {
+            return Err(Violation::Unasked);
+        }
+        self.offer = None;
+        self.pieces.retain(|loaded| loaded.is_repair);
+        let applied = listed.iter().filter(|one| one.action == Action::Apply).map(|one| one.digest);
+        let digests: BTreeSet<_> = applied.collect();
+        self.knowledge = Knowledge::Said(listed);
+        self.effects.push_back(Effect::LoadBundles(digests.into_iter().collect()));
+        Ok(())
+    }
+
+    /// Those of the bundles that are stored.
+    pub fn handle_bundles(&mut self, manifests: &BTreeMap<Digest, Manifest>) {
+        let Knowledge::Said(listed) = &self.knowledge else { return };
+        let objects = |listed: &Listed| {
+            let manifest = manifests.get(&listed.digest).filter(|_| listed.action == Action::Apply);
+            manifest.into_iter().flat_map(Manifest::entries).map(|entry| entry.digest).collect()
+        };
+        let sent = listed.iter().map(|&listed| Sent { listed, objects: objects(&listed), is_ours: false });
+        self.sent = sent.map(|sent| (sent.listed.target, sent)).collect();
+        self.knowledge = Knowledge::Fresh;
+    }
+
+    fn handle_need(&mut self, objects: Vec<Digest>) -> Result<(), Violation> {
+        self.needed.extend(objects);
+        if self.needed.len() > NEEDED_MAX {
+            return Err(Violation::TooMuch);
+        }
+        self.advance();
+        Ok(())
+    }
+
     /// Objects that were asked for, compressed. What nobody waits for any more is dropped.
     pub fn handle_objects(&mut self, bodies: Vec<(Digest, Vec<u8>)>) {
-        let Some(offer) = &mut self.offer else { return };
         for (digest, body) in bodies {
-            if offer.loading.remove(&digest) {
-                self.pieces.extend(cut(digest, &body));
+            let is_repair = self.repairing.remove(&digest);
+            let is_offered = self.offer.as_mut().is_some_and(|offer| offer.loading.remove(&digest));
+            if is_repair || is_offered {
+                self.pieces.extend(cut(digest, &body).map(|piece| Loaded { piece, is_repair }));
             }
         }
     }
@@ -242,6 +382,7 @@ impl HubSession {
         for assignment in &ready.desired.assignments {
             self.sent.insert(assignment.target, Sent::of(assignment));
         }
+        self.advance();
         Some(HubMessage::Desired(ready.desired))
     }
 
@@ -251,34 +392,59 @@ impl HubSession {
     }
 
     fn take_frame(&mut self) -> Option<Vec<Piece>> {
-        let mut frame = vec![self.pieces.pop_front()?];
+        let mut frame = vec![self.pieces.pop_front()?.piece];
         let mut bytes = frame[0].bytes.len();
         while let Some(next) = self.pieces.front() {
-            bytes += next.bytes.len();
+            bytes += next.piece.bytes.len();
             if bytes > FRAME_BYTES_MAX {
                 break;
             }
-            frame.extend(self.pieces.pop_front());
+            frame.extend(self.pieces.pop_front().map(|loaded| loaded.piece));
         }
         Some(frame)
     }
 
-    /// Asks for more objects when all that were loaded are on their way.
+    /// Asks for more objects when all that were loaded are on their way; those of a Desired first.
     fn advance(&mut self) {
-        let Some(offer) = &mut self.offer else { return };
-        if !self.pieces.is_empty() || !offer.loading.is_empty() || offer.missing.is_empty() {
+        if !self.pieces.is_empty() {
             return;
         }
-        let count = offer.missing.len().min(REQUEST_OBJECTS_MAX);
-        let request: Vec<_> = offer.missing.drain(..count).collect();
-        offer.loading = request.iter().copied().collect();
+        if let Some(offer) = self.offer.as_mut().filter(|offer| !offer.is_ready()) {
+            if offer.loading.is_empty() {
+                let count = offer.missing.len().min(REQUEST_OBJECTS_MAX);
+                let request: Vec<_> = offer.missing.drain(..count).collect();
+                offer.loading = request.iter().copied().collect();
+                self.effects.push_back(Effect::Load(request));
+            }
+        } else if self.repairing.is_empty() && matches!(self.knowledge, Knowledge::Known) {
+            self.repair();
+        }
+    }
+
+    /// Asks for objects that the agent misses. What a Desired on its way names is its own when that has been sent; what
+    /// none names is another's, and is never sent.
+    fn repair(&mut self) {
+        let own = |object: &Digest| self.sent.values().any(|sent| sent.is_ours && sent.objects.contains(object));
+        let is_to_send = |object: &Digest| own(object) && !self.repaired.contains(object);
+        let request: Vec<_> = self.needed.iter().copied().filter(is_to_send).take(REQUEST_OBJECTS_MAX).collect();
+        if request.is_empty() {
+            if self.offer.is_none() {
+                self.needed.clear();
+            }
+            return;
+        }
+        for object in &request {
+            self.needed.remove(object);
+        }
+        self.repaired.extend(&request);
+        self.repairing = request.iter().copied().collect();
         self.effects.push_back(Effect::Load(request));
     }
 }
 
 impl Sent {
     fn of(assignment: &Assignment) -> Self {
-        Self { listed: assignment.listed(), objects: objects_of(assignment).collect() }
+        Self { listed: assignment.listed(), objects: assignment.objects().collect(), is_ours: true }
     }
 }
 
@@ -289,8 +455,15 @@ impl Offer {
     }
 }
 
-fn objects_of(assignment: &Assignment) -> impl Iterator<Item = Digest> + '_ {
-    assignment.manifest.entries().iter().map(|entry| entry.digest)
+/// The root of an agent that holds nothing: it need not be asked.
+fn nothing() -> Digest {
+    root([])
+}
+
+/// At any second of the second half hour: streams that began together have numbers that follow each other.
+fn first_comparison(number: SessionNumber, now: Timestamp) -> Timestamp {
+    let half = COMPARE_EVERY.as_secs() / 2;
+    now + SignedDuration::from_secs(half + number.get().rem_euclid(half))
 }
 
 fn cut(digest: Digest, body: &[u8]) -> impl Iterator<Item = Piece> + '_ {

@@ -40,6 +40,10 @@ impl Default for Pace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentMessage {
     Hello(Hello),
+    /// All that it has accepted; the answer to a [`HubMessage::Compare`] with another root than its own.
+    Held(Vec<Listed>),
+    /// Objects that its assignments name and that it does not have: what a journal has lost.
+    Need(Vec<Digest>),
     Report(Serial, Report),
     /// In one count with the reports.
     Drift(Serial, Drift),
@@ -49,6 +53,9 @@ pub enum AgentMessage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HubMessage {
     Welcome(Welcome),
+    /// The root of what the hub has listed: an agent with another one answers with what it holds, with an equal one it
+    /// says nothing.
+    Compare(Digest),
     Objects(Vec<Piece>),
     Desired(Desired),
     Ack(Serial),
@@ -104,6 +111,8 @@ pub struct Desired {
     /// name is kept and reported as unlisted: absence never means delete.
     pub complete: bool,
     pub assignments: Vec<Assignment>,
+    /// Of a complete one: targets that are listed as well, as the agent says that it holds them.
+    pub unchanged: Vec<TargetId>,
 }
 
 /// What one cluster is to run for one target.
@@ -187,6 +196,12 @@ impl Assignment {
     pub fn listed(&self) -> Listed {
         Listed { target: self.target, generation: self.generation, action: self.action, digest: self.manifest.digest() }
     }
+
+    /// The bodies that it needs: none for a tombstone.
+    pub fn objects(&self) -> impl Iterator<Item = Digest> + '_ {
+        let entries = if self.action == Action::Apply { self.manifest.entries() } else { &[] };
+        entries.iter().map(|entry| entry.digest)
+    }
 }
 
 /// The hash of a whole desired state: equal roots mean that nothing has to be said.
@@ -220,10 +235,10 @@ pub enum Violation {
     Pieces(Digest),
     #[error("object {0:?} does not have that digest")]
     Mismatch(Digest),
-    #[error("target {target} names object {object:?}, which never came")]
-    Missing { target: TargetId, object: Digest },
+    #[error("said what it holds and was not asked")]
+    Unasked,
     #[error("report {0} was acknowledged and never sent")]
     Unsent(Serial),
-    #[error("more objects came than an agent holds")]
+    #[error("more objects came, or were asked for, than one end keeps for the other")]
     TooMuch,
 }

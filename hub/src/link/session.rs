@@ -181,6 +181,13 @@ impl AgentStream {
                 mark_caught_up(&self.hub, &self.caller, self.session.number()).await?;
                 Ok(())
             }
+            Effect::LoadBundles(digests) => {
+                let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
+                let manifests = crate::manifests::load(&mut db, &digests).await?;
+                drop(db);
+                self.session.handle_bundles(&manifests);
+                self.read_listing().await
+            }
             Effect::Load(digests) => {
                 let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
                 let bodies = listing::load_objects(&mut db, &digests).await?;
