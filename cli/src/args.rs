@@ -301,9 +301,13 @@ pub(crate) enum TargetCommand {
     },
     /// Delete a target. What becomes of its objects has to be said.
     #[command(after_long_help = "\
+It is shown as deleting until every connected cluster has answered; `bellwether target show` names those that have not. \
+Clusters that are away do it when they are back.
+
 Examples:
-  bellwether target delete shop --orphan    # its objects stay
-  bellwether target delete shop --prune     # its objects are deleted in every cluster")]
+  bellwether target delete shop --orphan           # its objects stay
+  bellwether target delete shop --prune            # its objects are deleted in every cluster
+  bellwether target delete shop --prune --force    # and a cluster that cannot is not waited for")]
     Delete {
         /// The target.
         name: Name,
@@ -321,6 +325,9 @@ pub(crate) struct DeleteMode {
     /// Of a target: its objects are deleted in every cluster.
     #[arg(long)]
     pub(crate) prune: bool,
+    /// Of a target: clusters that have not answered are not waited for; they do it when they can.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -33,6 +33,7 @@ async fn sweep(hub: &Hub, now: Timestamp) -> Result<(), StoreError> {
     store::installation::delete_silent_hubs(&mut db, now - HUB_KEPT).await?;
     store::clusters::delete_spent_enrollments(&mut db, now - KEPT).await?;
     store::certificates::delete_ended(&mut db, now - KEPT).await?;
+    store::reports::delete_unassigned(&mut db).await?;
     store::drifts::delete_before(&mut db, now - KEPT).await?;
     store::intents::delete_done(&mut db, now - KEPT).await
 }

@@ -84,8 +84,8 @@ async fn describe(room: &Room, kind: Kind, name: &str) -> anyhow::Result<Exit> {
 }
 
 async fn delete(room: &Room, kind: Kind, name: &bellwether_core::Name, mode: DeleteMode) -> anyhow::Result<Exit> {
-    if kind != Kind::Target && (mode.orphan || mode.prune) {
-        return Err(Failure::usage("--orphan and --prune are for targets").hint("leave them out").into());
+    if kind != Kind::Target && (mode.orphan || mode.prune || mode.force) {
+        return Err(Failure::usage("--orphan, --prune and --force are for targets").hint("leave them out").into());
     }
     match kind {
         Kind::Cluster => cluster::delete(room, name).await,

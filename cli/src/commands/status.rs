@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bellwether_core::Name;
-use bellwether_core::api::{Condition, StatusDocument, StatusRow};
+use bellwether_core::api::{Condition, StatusDocument, StatusRow, TargetDocument};
 use bellwether_core::report::Verdict;
 use jiff::Timestamp;
 use tokio::time::sleep;
@@ -88,6 +88,8 @@ fn draw(status: &StatusDocument, now: Timestamp, look: Look) -> String {
         parts.push(table(header, status.rows.iter().map(|row| draw_row(row, now)), look));
     }
     let held = status.targets.iter().filter(|target| target.status.as_ref().is_some_and(|status| status.held));
+    let is_deleted = |target: &&TargetDocument| target.status.as_ref().is_some_and(|status| status.deletion.is_some());
+    let deleting = status.targets.iter().filter(is_deleted);
     let remarks: Vec<_> = held
         .map(|target| {
             let name = &target.metadata.name;
@@ -95,6 +97,7 @@ fn draw(status: &StatusDocument, now: Timestamp, look: Look) -> String {
                 "target {name} is held after a rollback; `bellwether rollout release {name}` lets it follow Git again"
             )
         })
+        .chain(deleting.map(|target| format!("target {} is being deleted", target.metadata.name)))
         .chain(conditions(status).map(|(subject, condition)| remark(&subject, condition)))
         .collect();
     if !remarks.is_empty() {

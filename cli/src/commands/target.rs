@@ -72,6 +72,9 @@ fn healthy(status: &TargetStatus) -> Field {
 /// The worst that there is to say: a condition, a hold, the newest rollout.
 fn state(status: Option<&TargetStatus>) -> Field {
     let Some(status) = status else { return Field::from("") };
+    if status.deletion.is_some() {
+        return Field::toned("deleting", Tone::Busy);
+    }
     if let Some(condition) = &status.condition {
         return Field::toned(condition_text(condition), Tone::Bad);
     }
@@ -89,6 +92,13 @@ pub(super) async fn show(room: &Room, name: &Name) -> anyhow::Result<Exit> {
     Ok(if condition.is_some() { Exit::Differs } else { Exit::Done })
 }
 
+/// Whom a deletion waits for; empty when there is none.
+fn deleting(status: &TargetStatus) -> String {
+    let Some(deletion) = &status.deletion else { return String::new() };
+    let left = if deletion.waits_for.is_empty() { "nobody".to_owned() } else { deletion.waits_for.join(", ") };
+    format!("{}, asked by {}; waits for {left}", deletion.mode, deletion.by)
+}
+
 fn draw(target: &TargetDocument, look: Look) -> String {
     let status = target.status.as_ref();
     let condition = status.and_then(|status| status.condition.as_ref());
@@ -103,6 +113,7 @@ fn draw(target: &TargetDocument, look: Look) -> String {
         ("bundle", status.and_then(|status| status.digest).map(|digest| digest.short()).unwrap_or_default().into()),
         ("healthy", status.map_or_else(|| Field::from(""), healthy)),
         ("held", Field::toned(held, Tone::Busy)),
+        ("deleting", Field::toned(status.map_or_else(String::new, deleting), Tone::Busy)),
         ("condition", Field::toned(condition.map(condition_text).unwrap_or_default(), Tone::Bad)),
         ("hint", condition.and_then(|condition| condition.hint.clone()).unwrap_or_default().into()),
     ];
@@ -120,15 +131,16 @@ fn draw(target: &TargetDocument, look: Look) -> String {
 }
 
 pub(super) async fn delete(room: &Room, name: &Name, mode: DeleteMode) -> anyhow::Result<Exit> {
+    let force = mode.force;
     let (mode, effect) = match (mode.orphan, mode.prune) {
         (true, _) => ("orphan", "its objects stay in the clusters"),
-        (_, true) => ("prune", "its objects are being deleted in every cluster"),
+        (_, true) => ("prune", "its objects go from every cluster"),
         _ => {
             return Err(Failure::usage(format!("what becomes of the objects of target {name}?"))
                 .hint("--orphan leaves them in the clusters, --prune deletes them there")
                 .into());
         }
     };
-    let route = Route::named("targets", name).with("mode", mode);
-    delete_named(room, &route, &format!("target {name} is deleted; {effect}")).await
+    let route = Route::named("targets", name).with("mode", mode).maybe_with("force", force.then_some("true"));
+    delete_named(room, &route, &format!("target {name} is being deleted; {effect}")).await
 }

@@ -23,7 +23,7 @@ pub use problem::{Condition, Problem};
 pub use repo::{CreatedRepo, RepoDocument, RepoHead, RepoSpec, RepoStatus};
 pub use rollout::{MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 pub use status::{NamedCondition, StatusDocument, StatusRow};
-pub use target::{GitRef, SyncSpec, TargetDocument, TargetSpec, TargetStatus};
+pub use target::{DeletionStatus, GitRef, SyncSpec, TargetDocument, TargetSpec, TargetStatus};
 
 use crate::{Name, Version};
 

@@ -1,3 +1,4 @@
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, Document, RolloutDocument};
@@ -69,8 +70,23 @@ pub struct TargetStatus {
     pub digest: Option<Digest>,
     /// Kept back after a rollback, while Git says something newer.
     pub held: bool,
+    /// A person deleted it, and its clusters have not all answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<DeletionStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
+}
+
+/// How far a target's end is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletionStatus {
+    /// `prune`: its objects are deleted in the clusters; `orphan`: they stay.
+    pub mode: String,
+    pub by: String,
+    pub since: Timestamp,
+    /// Clusters that have not said that they are done, at most 50; those that are away are not waited for.
+    pub waits_for: Vec<String>,
 }

@@ -6,6 +6,7 @@
 mod applying;
 mod bad_input;
 mod crashes;
+mod deleting;
 mod drift;
 mod faults;
 mod identity;

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use bellwether_core::api::{API_VERSION, List, Metadata, RolloutDocument, TargetDocument, TargetSpec, TargetStatus};
+use bellwether_core::api::{
+    API_VERSION, DeletionStatus, List, Metadata, RolloutDocument, TargetDocument, TargetSpec, TargetStatus,
+};
 use bellwether_core::audit::{Event, Subject};
 use bellwether_core::parameters::Parameters;
 use bellwether_core::report::Verdict;
+use bellwether_core::session::Action;
 use bellwether_core::source::{full_name, is_valid, is_valid_path};
 use bellwether_core::{Name, TargetId, Version};
+use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -21,13 +25,15 @@ use super::problem::Refusal;
 use super::rollouts;
 use crate::change::Change;
 use crate::store::intents::{self, TargetVerb, Verb};
-use crate::store::targets::Target;
+use crate::store::targets::{Deletion, Target};
 use crate::store::work::Stage;
 use crate::store::{self, Connection, StoreError};
 use crate::{Hub, clock, setup};
 
 /// Clusters of a target that its status counts.
 const CLUSTERS_MAX: i64 = 20_000;
+/// Clusters that are named as not done with a deletion: as many as a person reads.
+const WAITING_MAX: i64 = 50;
 
 /// That a document is what its path says.
 pub(super) fn check_head(
@@ -64,6 +70,7 @@ pub(super) async fn put(
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let repo = find_repo(&mut change, &document.spec.repo).await?;
     let known = store::targets::find_by_name(&mut change, &name).await?;
+    known.as_ref().map_or(Ok(()), check_stays)?;
     let is_new = known.is_none();
     let reference = full_name(&document.spec.reference);
     let target = match known {
@@ -89,6 +96,7 @@ pub(super) async fn put(
                 spec: document.spec,
                 version: Version::new(1),
                 created_at: now,
+                deletion: None,
             };
             store::targets::insert(&mut change, &target).await?;
             change.audit(&changed_event(&target, &caller, "target.added")).await?;
@@ -189,6 +197,7 @@ pub(super) async fn rollback(
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let target = find(&mut change, &name).await?;
+    check_stays(&target)?;
     let render = match &body.to {
         Some(commit) => store::renders::find_at_commit(&mut change, target.id, commit).await?,
         None => render_before(&mut change, &target).await?,
@@ -232,6 +241,7 @@ pub(super) async fn release(
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let target = find(&mut change, &name).await?;
+    check_stays(&target)?;
     if !store::targets::find_state(&mut change, target.id).await?.held {
         return Err(Refusal::conflict("target_not_held", format!("target `{name}` is not held")));
     }
@@ -265,25 +275,49 @@ async fn ask(
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct DeleteQuery {
     mode: Option<String>,
+    force: bool,
 }
 
-/// Forgets a target and leaves its objects; deleting them with it comes with tombstones.
+/// Begins a target's end: its clusters delete its objects or let go of them, and it is gone when they have answered.
 pub(super) async fn delete(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
     Named(name): Named,
     Asked(query): Asked<DeleteQuery>,
-) -> Result<StatusCode, Refusal> {
-    if query.mode.as_deref() != Some("orphan") {
-        return Err(Refusal::invalid("delete_mode_invalid", "`mode` must be `orphan`: objects stay where they are")
-            .hint(format!("bellwether target delete {name} --orphan")));
-    }
+) -> Result<(StatusCode, Json<TargetDocument>), Refusal> {
+    let action = match query.mode.as_deref() {
+        Some("prune") => Action::Delete,
+        Some("orphan") => Action::Orphan,
+        _ => {
+            return Err(Refusal::invalid("delete_mode_invalid", "`mode` must be `prune` or `orphan`")
+                .hint("prune deletes its objects in the clusters, orphan leaves them there"));
+        }
+    };
+    let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let target = find(&mut change, &name).await?;
-    store::targets::delete(&mut change, target.id).await?;
-    change.audit(&changed_event(&target, &caller, "target.deleted")).await?;
+    let deletion = Deletion { action, forced: query.force, by: caller.name.clone(), at: now };
+    let is_asked = |known: &Deletion| (known.action, known.forced) == (deletion.action, deletion.forced);
+    if !target.deletion.as_ref().is_some_and(is_asked) {
+        store::targets::mark_deletion(&mut change, target.id, &deletion).await?;
+        let mut event = changed_event(&target, &caller, "target.deleted");
+        event.detail = serde_json::json!({"spec": target.spec, "mode": query.mode, "force": query.force});
+        change.audit(&event).await?;
+    }
+    change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;
+    let target = find(&mut change, &name).await?;
+    let document = document_of(&mut change, &target).await?;
     change.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok((StatusCode::ACCEPTED, Json(document)))
+}
+
+/// What is being deleted takes no more wishes.
+fn check_stays(target: &Target) -> Result<(), Refusal> {
+    if target.deletion.is_none() {
+        return Ok(());
+    }
+    Err(Refusal::conflict("target_deleting", format!("target `{}` is being deleted", target.name))
+        .hint(format!("wait until it is gone; whom it waits for: bellwether target show {}", target.name)))
 }
 
 pub(super) async fn find(db: &mut Connection, name: &Name) -> Result<Target, Refusal> {
@@ -335,6 +369,10 @@ async fn status_of(db: &mut Connection, target: &Target) -> Result<TargetStatus,
         Some(row) => Some(rollouts::document_of(db, &row, &target.name).await?),
         None => None,
     };
+    let deletion = match &target.deletion {
+        Some(deletion) => Some(deletion_status(db, target, deletion, now).await?),
+        None => None,
+    };
     Ok(TargetStatus {
         clusters: count(placements.len()),
         healthy: count(healthy.count()),
@@ -342,8 +380,25 @@ async fn status_of(db: &mut Connection, target: &Target) -> Result<TargetStatus,
         commit: head.map(|head| head.commit),
         digest,
         held: state.held,
+        deletion,
         rollout,
         condition: ref_condition.or(render_condition).or(state.condition),
+    })
+}
+
+async fn deletion_status(
+    db: &mut Connection,
+    target: &Target,
+    deletion: &Deletion,
+    now: Timestamp,
+) -> Result<DeletionStatus, StoreError> {
+    let waiting = store::assignments::list_waiting(db, target.id, WAITING_MAX, now).await?;
+    let mode = if deletion.action == Action::Delete { "prune" } else { "orphan" };
+    Ok(DeletionStatus {
+        mode: mode.to_owned(),
+        by: deletion.by.clone(),
+        since: deletion.at,
+        waits_for: waiting.into_iter().map(|one| one.cluster).collect(),
     })
 }
 

@@ -7,6 +7,7 @@
 
 mod asked;
 mod carry_out;
+mod deletion;
 mod plan;
 mod rows;
 
@@ -45,7 +46,13 @@ impl Quick for Rollouts {
         trace_id: Option<&str>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let Some(target) = store::targets::find(change, TargetId::new(key)).await? else { return Ok(()) };
+        let Some(target) = store::targets::find(change, TargetId::new(key)).await? else {
+            return deletion::forget_done(change, TargetId::new(key)).await;
+        };
+        if let Some(deletion) = &target.deletion {
+            let Some(at) = deletion::go_on(hub, change, &target, deletion, now).await? else { return Ok(()) };
+            return work::replace_timer(change, Stage::Rollout, key, at).await;
+        }
         let mut open = store::intents::list_open(change, target.id).await?;
         asked::answer_for_target(change, &target, &open, now).await?;
         let mut newest = store::rollouts::find_newest(change, target.id).await?;

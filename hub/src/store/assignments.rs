@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::session::Action;
-use bellwether_core::{ClusterId, Digest, Generation, ObjectKey, RenderId, RolloutId, TargetId};
+use bellwether_core::{ClusterId, Digest, Generation, Name, ObjectKey, RenderId, RolloutId, TargetId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Connection, StoreError, to_sql};
+use super::{Connection, StoreError, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Assignment {
@@ -67,7 +67,7 @@ pub(crate) async fn mark(
 /// What a cluster is to run, with what its agent has to know of each target.
 pub(crate) struct Listed {
     pub(crate) assignment: Assignment,
-    pub(crate) target_name: bellwether_core::Name,
+    pub(crate) target_name: Name,
     pub(crate) options: bellwether_core::api::SyncSpec,
 }
 
@@ -81,7 +81,7 @@ struct Row {
     action: String,
     prunable: Json<Vec<ObjectKey>>,
     name: String,
-    spec: Json<bellwether_core::api::TargetSpec>,
+    spec: Option<Json<bellwether_core::api::TargetSpec>>,
 }
 
 pub(crate) async fn list_of_cluster(db: &mut Connection, cluster: ClusterId) -> Result<Vec<Listed>, StoreError> {
@@ -89,11 +89,12 @@ pub(crate) async fn list_of_cluster(db: &mut Connection, cluster: ClusterId) -> 
         Row,
         r#"
         select a.cluster_id, a.target_id, a.digest, a.generation, a.rollout_id, a.render_id, a.action,
-               a.prunable as "prunable: Json<Vec<ObjectKey>>", t.name,
-               t.spec as "spec: Json<bellwether_core::api::TargetSpec>"
+               a.prunable as "prunable: Json<Vec<ObjectKey>>", coalesce(t.name, a.target_name) as "name!",
+               t.spec as "spec?: Json<bellwether_core::api::TargetSpec>"
           from assignments a
-          join targets t using (target_id)
+          left join targets t using (target_id)
          where a.cluster_id = $1
+           and coalesce(t.name, a.target_name) is not null
          order by a.target_id
         "#,
         cluster.as_uuid(),
@@ -120,7 +121,8 @@ impl TryFrom<Row> for Listed {
                 prunable: row.prunable.0,
             },
             target_name: super::name(&row.name, "targets")?,
-            options: row.spec.0.sync,
+            // A tombstone that outlives its target needs none.
+            options: row.spec.map(|spec| spec.0.sync).unwrap_or_default(),
         })
     }
 }
@@ -165,4 +167,81 @@ pub(crate) async fn list_digests_of(
     rows.into_iter()
         .map(|row| Ok((ClusterId::new(row.cluster_id), super::digest(&row.digest, "assignments")?)))
         .collect()
+}
+
+/// Gives so many clusters that still run the target a tombstone under a generation of its own, and says which.
+pub(crate) async fn mark_tombstones(
+    db: &mut Connection,
+    target: TargetId,
+    action: Action,
+    limit: i64,
+    now: Timestamp,
+) -> Result<Vec<Uuid>, StoreError> {
+    let clusters = sqlx::query_scalar!(
+        r#"
+        update assignments
+           set action = $2, generation = nextval('generations'), prunable = '[]', assigned_at = $4
+         where target_id = $1
+           and cluster_id in (
+               select cluster_id from assignments where target_id = $1 and action <> $2 order by cluster_id limit $3
+           )
+        returning cluster_id
+        "#,
+        target.as_uuid(),
+        action.as_str(),
+        limit,
+        to_sql(now),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(clusters)
+}
+
+/// Deletes the tombstones of a target that their clusters have carried out.
+pub(crate) async fn delete_done(db: &mut Connection, target: TargetId) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        delete from assignments a
+         using reports r
+         where a.target_id = $1
+           and a.action <> 'apply'
+           and r.cluster_id = a.cluster_id and r.target_id = a.target_id
+           and r.generation = a.generation and r.digest = a.digest and r.applied
+        "#,
+        target.as_uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A cluster that has not said that it carried out its assignment.
+pub(crate) struct Waiting {
+    pub(crate) cluster: String,
+    pub(crate) connected: bool,
+    /// Connected or not.
+    pub(crate) since: Timestamp,
+}
+
+/// Clusters that have not carried out what they are assigned of a target, by name.
+pub(crate) async fn list_waiting(
+    db: &mut Connection,
+    target: TargetId,
+    limit: i64,
+    now: Timestamp,
+) -> Result<Vec<Waiting>, StoreError> {
+    let rows =
+        sqlx::query_file!("src/store/sql/list_waiting.sql", target.as_uuid(), limit, to_sql(now)).fetch_all(db).await?;
+    let waiting = rows.into_iter();
+    let waiting =
+        waiting.map(|row| Waiting { cluster: row.name, connected: row.connected, since: from_sql(row.since) });
+    Ok(waiting.collect())
+}
+
+/// Lets the tombstones of a target outlive it under its name.
+pub(crate) async fn mark_outliving(db: &mut Connection, target: TargetId, name: &Name) -> Result<(), StoreError> {
+    sqlx::query!("update assignments set target_name = $2 where target_id = $1", target.as_uuid(), name.as_str())
+        .execute(db)
+        .await?;
+    Ok(())
 }

@@ -135,3 +135,18 @@ pub(crate) async fn is_known(
     .await?;
     Ok(known)
 }
+
+/// Deletes what was said of assignments that are gone.
+pub(crate) async fn delete_unassigned(db: &mut Connection) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        delete from reports r
+         where not exists (
+               select from assignments a where a.cluster_id = r.cluster_id and a.target_id = r.target_id
+           )
+        "#,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! Targets: what to deploy where.
 
 use bellwether_core::api::{Condition, TargetSpec};
+use bellwether_core::session::Action;
 use bellwether_core::{Name, ProjectId, RepoId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
@@ -19,6 +20,19 @@ pub(crate) struct Target {
     pub(crate) spec: TargetSpec,
     pub(crate) version: Version,
     pub(crate) created_at: Timestamp,
+    /// A person deleted it, and its clusters have not all answered.
+    pub(crate) deletion: Option<Deletion>,
+}
+
+/// How a target goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Deletion {
+    /// Delete or orphan.
+    pub(crate) action: Action,
+    /// Clusters that have not answered are not waited for.
+    pub(crate) forced: bool,
+    pub(crate) by: String,
+    pub(crate) at: Timestamp,
 }
 
 struct Row {
@@ -30,12 +44,26 @@ struct Row {
     spec: Json<TargetSpec>,
     version: i64,
     created_at: chrono::DateTime<chrono::Utc>,
+    deletion: Option<String>,
+    deletion_forced: bool,
+    deletion_by: Option<String>,
+    deletion_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
 impl TryFrom<Row> for Target {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
+        let unreadable = |_| StoreError::Unreadable { table: "targets", column: "deletion" };
+        let deletion = match (row.deletion, row.deletion_at) {
+            (Some(action), Some(at)) => Some(Deletion {
+                action: action.parse().map_err(unreadable)?,
+                forced: row.deletion_forced,
+                by: row.deletion_by.unwrap_or_default(),
+                at: from_sql(at),
+            }),
+            _ => None,
+        };
         Ok(Self {
             id: TargetId::new(row.target_id),
             project: ProjectId::new(row.project_id),
@@ -45,6 +73,7 @@ impl TryFrom<Row> for Target {
             spec: row.spec.0,
             version: Version::new(row.version),
             created_at: from_sql(row.created_at),
+            deletion,
         })
     }
 }
@@ -93,7 +122,8 @@ pub(crate) async fn find(db: &mut Connection, id: TargetId) -> Result<Option<Tar
     let row = sqlx::query_as!(
         Row,
         r#"
-        select target_id, project_id, name, repo_id, ref, spec as "spec: Json<TargetSpec>", version, created_at
+        select target_id, project_id, name, repo_id, ref, spec as "spec: Json<TargetSpec>", version, created_at,
+               deletion, deletion_forced, deletion_by, deletion_at
           from targets
          where target_id = $1
         "#,
@@ -108,7 +138,8 @@ pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Opt
     let row = sqlx::query_as!(
         Row,
         r#"
-        select target_id, project_id, name, repo_id, ref, spec as "spec: Json<TargetSpec>", version, created_at
+        select target_id, project_id, name, repo_id, ref, spec as "spec: Json<TargetSpec>", version, created_at,
+               deletion, deletion_forced, deletion_by, deletion_at
           from targets
          where name = $1
         "#,
@@ -124,7 +155,8 @@ pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select target_id, project_id, name, repo_id, ref, spec as "spec: Json<TargetSpec>", version, created_at
+        select target_id, project_id, name, repo_id, ref, spec as "spec: Json<TargetSpec>", version, created_at,
+               deletion, deletion_forced, deletion_by, deletion_at
           from targets
          where name > $1
          order by name
@@ -238,18 +270,39 @@ pub(crate) async fn mark_state(db: &mut Connection, id: TargetId, state: &State)
     Ok(())
 }
 
+/// Writes that a target is to go, and how.
+pub(crate) async fn mark_deletion(db: &mut Connection, id: TargetId, deletion: &Deletion) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update targets
+           set deletion = $2, deletion_forced = $3, deletion_by = $4, deletion_at = $5
+         where target_id = $1
+        "#,
+        id.as_uuid(),
+        deletion.action.as_str(),
+        deletion.forced,
+        deletion.by,
+        to_sql(deletion.at),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// With all that was rendered and rolled out of it.
 pub(crate) async fn delete(db: &mut Connection, id: TargetId) -> Result<(), StoreError> {
-    sqlx::query!("delete from assignments where target_id = $1", id.as_uuid()).execute(&mut *db).await?;
     sqlx::query!("delete from targets where target_id = $1", id.as_uuid()).execute(db).await?;
     Ok(())
 }
 
-/// Whether one of these targets exists.
+/// Whether one of these targets exists, and stays.
 pub(crate) async fn is_any(db: &mut Connection, ids: &[TargetId]) -> Result<bool, StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
-    let is_any =
-        sqlx::query_scalar!(r#"select exists (select from targets where target_id = any($1)) as "is_any!""#, &ids,)
-            .fetch_one(db)
-            .await?;
+    let is_any = sqlx::query_scalar!(
+        r#"select exists (select from targets where target_id = any($1) and deletion is null) as "is_any!""#,
+        &ids,
+    )
+    .fetch_one(db)
+    .await?;
     Ok(is_any)
 }

@@ -1,0 +1,96 @@
+//! How a target goes: its clusters are told to delete or to let go of its objects, and when they have answered, its rows
+//! go too.
+//!
+//! A vanished row deletes nothing, so this is a change of assignments like any other: tombstones with generations of
+//! their own, and reports about exactly those. Clusters that are away are not waited for: their tombstones outlive the
+//! target, and go when they have been carried out.
+
+use bellwether_core::TargetId;
+use bellwether_core::audit::{Event, Subject};
+use bellwether_core::rollout::RolloutState;
+use jiff::{SignedDuration, Timestamp};
+
+use super::is_live;
+use crate::change::Change;
+use crate::store::assignments::Waiting;
+use crate::store::targets::{Deletion, Target};
+use crate::store::work::Stage;
+use crate::store::{self, StoreError};
+use crate::{Hub, actors, clock};
+
+const REASON: &str = "the target is being deleted";
+
+/// Tombstones written in one transaction; the rest is another look.
+const TOMBSTONES_MAX: i64 = 1_000;
+
+/// Clusters that an audit entry names.
+const NAMED_MAX: i64 = 50;
+
+/// Reports are looked at as they come; who went away meanwhile, this often.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(5);
+
+/// Goes as far as it can now; says when to look again, `None`: the target is gone.
+pub(super) async fn go_on(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    target: &Target,
+    deletion: &Deletion,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    stop_rollout(change, target, now).await?;
+    for asked in store::intents::list_open(change, target.id).await? {
+        store::intents::mark_done(change, asked.id, REASON, now).await?;
+    }
+    let told = store::assignments::mark_tombstones(change, target.id, deletion.action, TOMBSTONES_MAX, now).await?;
+    if !told.is_empty() {
+        change.tell(Stage::Link, &told, now, None).await?;
+        return Ok(Some(now));
+    }
+    let waiting = store::assignments::list_waiting(change, target.id, NAMED_MAX, now).await?;
+    let is_waited_for = |one: &Waiting| {
+        one.connected || now < hub.grace_until || now.duration_since(one.since) < hub.config.offline_after()
+    };
+    if !deletion.forced && waiting.iter().any(is_waited_for) {
+        return Ok(Some(now + LOOK_EVERY));
+    }
+    finish(change, target, deletion, &waiting, now).await?;
+    Ok(None)
+}
+
+async fn stop_rollout(change: &mut Change<'_>, target: &Target, now: Timestamp) -> Result<(), StoreError> {
+    let newest = store::rollouts::find_newest(change, target.id).await?;
+    let Some(row) = newest.filter(|row| is_live(row.state)) else { return Ok(()) };
+    store::rollouts::mark_state(change, row.id, RolloutState::Cancelled, REASON, now).await?;
+    let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), "rollout.cancelled", subject);
+    event.target = Some(target.name.to_string());
+    event.rollout = Some(row.id);
+    REASON.clone_into(&mut event.reason);
+    change.audit(&event).await
+}
+
+async fn finish(
+    change: &mut Change<'_>,
+    target: &Target,
+    deletion: &Deletion,
+    waiting: &[Waiting],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    store::assignments::delete_done(change, target.id).await?;
+    store::assignments::mark_outliving(change, target.id, &target.name).await?;
+    store::targets::delete(change, target.id).await?;
+    tracing::info!(target.name = %target.name, unanswered = waiting.len(), "a target is gone");
+    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), "target.gone", subject);
+    event.target = Some(target.name.to_string());
+    let unanswered: Vec<_> = waiting.iter().map(|one| one.cluster.as_str()).collect();
+    event.detail = serde_json::json!({
+        "action": deletion.action.as_str(), "by": deletion.by, "forced": deletion.forced, "unanswered": unanswered,
+    });
+    change.audit(&event).await
+}
+
+/// A cluster may have carried out a tombstone that outlived its target.
+pub(super) async fn forget_done(change: &mut Change<'_>, target: TargetId) -> Result<(), StoreError> {
+    store::assignments::delete_done(change, target).await
+}
