@@ -298,6 +298,13 @@ impl Fixture {
         }
     }
 
+    /// Takes the first entry out of the journal, as somebody with access to the namespace could.
+    pub(crate) async fn lose_first_entry(&self) {
+        let path = format!("/api/v1/namespaces/{}/secrets/bellwether-journal-000000000001", self.home);
+        let request = http::Request::delete(path).body(Vec::new()).expect("is a request");
+        self.client.request_text(request).await.expect("deletes");
+    }
+
     /// Until the journal knows what was applied: it holds more entries than assignments.
     pub(crate) async fn wait_for_lessons(&self, assignments: usize) {
         let path = format!("/api/v1/namespaces/{}/secrets?labelSelector=bellwether.dev%2Fjournal", self.home);

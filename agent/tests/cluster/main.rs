@@ -320,6 +320,28 @@ async fn an_agent_that_starts_while_the_hub_is_away_heals_from_its_journal() {
 }
 
 #[tokio::test]
+async fn of_a_journal_that_lost_a_part_only_that_is_sent_again() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1"), fixture.config_map("b", "1")]);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+    fixture.assign(2, &[fixture.namespace_object(), fixture.config_map("a", "1"), fixture.config_map("b", "2")]);
+    let is_second = |report: &bellwether_core::report::Report| report.generation == Generation::new(2);
+    fixture.report(|report| is_second(report) && report.verdict == Verdict::Healthy).await;
+    let (loaded, reports) = (fixture.hub.loaded(), fixture.hub.reports(fixture.target).len());
+
+    fixture.kill_agent().await;
+    fixture.lose_first_entry().await;
+    fixture.start_agent_without_token();
+
+    let is_well = |all: &[bellwether_core::report::Report]| {
+        all.len() > reports && all.last().is_some_and(|last| is_second(last) && last.verdict == Verdict::Healthy)
+    };
+    fixture.reports(is_well).await;
+    assert_eq!(fixture.hub.loaded() - loaded, 2, "the namespace and `a`, whose bodies stood in the first entry");
+}
+
+#[tokio::test]
 async fn of_two_agents_with_one_journal_one_stops() {
     let mut fixture = fixture!();
     fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
