@@ -299,9 +299,9 @@ impl AgentSession {
             if let Some(lacking) = self.lacking.remove(&target) {
                 // What another target had when this one came may have gone with that one's next assignment.
                 self.take_in(lacking.assignment, lacking.stored, &lacking.bodies);
+                self.ask();
             }
         }
-        self.ask();
     }
 
     /// Asks for what is missing and was not asked for on this connection.
