@@ -7,6 +7,8 @@ mod enroll;
 mod listing;
 mod service;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -90,10 +92,10 @@ impl Sessions {
     }
 }
 
-/// Takes the stage's rows of clusters whose stream is here, and tells those streams to read theirs.
+/// Takes the stage's rows of clusters whose newest stream is here, and tells those streams to read theirs.
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        match take_rows(&hub).await {
+        match take_rows(&hub, hub.sessions.clusters()).await {
             Ok(clusters) => clusters.into_iter().for_each(|cluster| hub.sessions.nudge(ClusterId::new(cluster))),
             Err(error) => tracing::warn!(error = %crate::chain(&error), "cannot read which clusters have news"),
         }
@@ -105,13 +107,12 @@ pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     }
 }
 
-async fn take_rows(hub: &Hub) -> Result<Vec<Uuid>, StoreError> {
-    let held = hub.sessions.clusters();
+async fn take_rows(hub: &Hub, held: Vec<Uuid>) -> Result<Vec<Uuid>, StoreError> {
     if held.is_empty() {
         return Ok(Vec::new());
     }
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    let taken = work::take_due_of(&mut change, Stage::Link, &held, clock::now()).await?;
+    let taken = work::take_due_of_streams(&mut change, hub.id, &held, clock::now()).await?;
     change.commit().await?;
     Ok(taken)
 }

@@ -196,6 +196,32 @@ pub(crate) async fn take_due_of(
     Ok(taken)
 }
 
+/// The same of the link stage, for those of these clusters whose newest stream is at this hub. The stream that another
+/// hub has not missed yet must not take what the newest one is told.
+pub(crate) async fn take_due_of_streams(
+    db: &mut Connection,
+    hub: Uuid,
+    clusters: &[Uuid],
+    now: Timestamp,
+) -> Result<Vec<Uuid>, StoreError> {
+    let mut taken = sqlx::query_scalar!(
+        r#"
+        delete from work
+         where stage = 'link' and key = any($2) and due_at <= $3
+           and exists (select from sessions s where s.cluster_id = work.key and s.hub_id = $1)
+        returning key
+        "#,
+        hub,
+        clusters,
+        to_sql(now),
+    )
+    .fetch_all(db)
+    .await?;
+    taken.sort_unstable();
+    taken.dedup();
+    Ok(taken)
+}
+
 /// Sets the one timer of a subject in the place of the one before. Signals that came meanwhile stay.
 pub(crate) async fn replace_timer(
     db: &mut Connection,
