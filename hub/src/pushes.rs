@@ -129,6 +129,7 @@ async fn insert_target(db: &mut Connection, project: ProjectId, repo: RepoId, na
         spec: serde_json::from_value::<TargetSpec>(spec).expect("a spec"),
         version: Version::new(1),
         created_at: clock::now(),
+        deletion: None,
     };
     store::targets::insert(db, &target).await.expect("a new target");
 }
