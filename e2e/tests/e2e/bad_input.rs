@@ -1,6 +1,7 @@
 //! What people get wrong, and what they are told.
 
 use anyhow::{Result, ensure};
+use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_e2e::harness::{PATIENCE, Scene, eventually};
 use serde_json::json;
 
@@ -98,6 +99,20 @@ async fn an_object_that_stands_there_twice_is_told_with_both_places() -> Result<
         let applied = scene.apply_target("shop", "").await?.ended_with(1)?;
 
         applied.tells(&["twice", "one.yaml", "other.yaml"])
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_object_that_is_too_large_is_named_with_its_place() -> Result<()> {
+    Scene::run(&[2], async |scene| {
+        let large = config_map("large", "text", &"x".repeat(OBJECT_BYTES_MAX));
+        scene.push(&[("shop/large.yaml", &large)]).await?;
+        scene.add_repo().await?;
+
+        let applied = scene.apply_target("shop", "").await?.ended_with(1)?;
+
+        applied.tells(&["large.yaml", "large", "hint: split it"])
     })
     .await
 }

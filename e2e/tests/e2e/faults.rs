@@ -138,6 +138,36 @@ async fn an_agent_that_is_killed_while_it_applies_goes_on_with_the_rest() -> Res
     .await
 }
 
+#[tokio::test]
+async fn an_agent_that_is_killed_while_it_prunes_goes_on_with_the_rest() -> Result<()> {
+    Scene::run(&[1], async |scene| {
+        let all: Vec<_> = (0..MANY).map(|number| config_map(&format!("many-{number}"), "text", "hello")).collect();
+        let first = scene.push(&[("shop/many.yaml", &all.join("---\n"))]).await?;
+        scene.add_repo().await?;
+        scene.apply_target("shop", "").await?.ended_with(0)?;
+        scene.wait_until_healthy(&first).await?;
+        let kept = many(scene).await?.remove("many-0");
+
+        let commit = scene.push(&[("shop/many.yaml", &all[0])]).await?;
+        eventually(PATIENCE, "the first object is gone", async || {
+            ensure!(many(scene).await?.len() < MANY, "all are there");
+            Ok(())
+        })
+        .await?;
+        scene.agent(1)?.kill9().await?;
+        let before = many(scene).await?;
+        scene.agent(1)?.restart().await?;
+
+        ensure!(before.len() > 1, "all were gone before the agent was killed");
+        scene.wait_until_healthy(&commit).await?;
+        let after = many(scene).await?;
+        assert_eq!(after.len(), 1);
+        assert_eq!(after.get("many-0"), kept.as_ref(), "what stays was not written again");
+        Ok(())
+    })
+    .await
+}
+
 /// The resource versions of the many, by their names.
 async fn many(scene: &Scene) -> Result<BTreeMap<String, String>> {
     let path = "jsonpath={range .items[*]}{.metadata.name} {.metadata.resourceVersion}{\"\\n\"}{end}";

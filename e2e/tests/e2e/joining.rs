@@ -60,3 +60,38 @@ async fn whoever_has_no_token_learns_nothing() -> Result<()> {
     })
     .await
 }
+
+/// Starts an agent whose join token is spoilt by this statement; it ends, and says why and what to do.
+async fn expect_refused(scene: &mut Scene, spoil: &str, why: &str) -> Result<()> {
+    let registered = scene.register(1).await?;
+    ensure!(scene.sql(spoil).await? > 0, "nothing was spoilt");
+
+    let mut agent = scene.start_agent(1, &registered).await?;
+    eventually(PATIENCE, "the agent ends", async || {
+        ensure!(!agent.is_alive(), "it still runs");
+        Ok(())
+    })
+    .await?;
+
+    let log = agent.log();
+    ensure!(log.contains(why) && log.contains("bellwether cluster reenroll"), "{log}");
+    let denied = scene.audit(&["--outcome", "denied"]).await?;
+    ensure!(denied.iter().any(|entry| entry["action"] == "cluster.enroll.refused"), "{denied:#?}");
+    ensure!(scene.audit(&["--action", "cluster.joined"]).await?.is_empty(), "it joined");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_join_token_that_has_expired_is_refused() -> Result<()> {
+    Scene::run(&[], async |scene| {
+        let spoil = "update enrollments set expires_at = now() - interval '1 minute'";
+        expect_refused(scene, spoil, "the join token has expired").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_join_token_that_this_hub_never_gave_is_refused() -> Result<()> {
+    Scene::run(&[], async |scene| expect_refused(scene, "delete from enrollments", "the join token is not known").await)
+        .await
+}
