@@ -38,10 +38,15 @@ use crate::process::{Child, ProcessTable};
 use crate::stack::is_connected;
 use crate::{install_crypto, ports, postgres};
 
-/// For what takes a second alone: eight tests share two cores.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+/// For what takes seconds alone: eight tests share two cores, and whatever else the machine does. It only says when a
+/// test is given up.
+pub const PATIENCE: Duration = Duration::from_mins(4);
 const CLI_DEADLINE: Duration = Duration::from_secs(90);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Before the second look.
+const LOOK_SOON: Duration = Duration::from_millis(50);
+/// Between later ones: most looks are a process of their own, and eight tests that did nothing but look would leave
+/// nothing to those that are looked at.
+const LOOK_SELDOM: Duration = Duration::from_millis(800);
 /// The repo of a scene, by this name in Git and in the hub.
 pub const REPO: &str = "apps";
 /// An agent that is gone is missed within seconds, and one on a busy machine is not.
@@ -128,7 +133,7 @@ impl Hub {
             }
             ensure!(self.process.is_alive(), "the hub ended:\n{}", self.process.log());
             ensure!(Instant::now() < deadline, "the hub is not ready:\n{}", self.process.log());
-            sleep(LOOK_EVERY).await;
+            sleep(LOOK_SOON).await;
         }
     }
 
@@ -677,14 +682,15 @@ async fn clean_cluster(env: &Env, cluster: usize, id: &str, cache: &Path) -> Res
 /// Looks until it sees what it wants. An error of the look says what it saw instead; the last is told at the deadline.
 pub async fn eventually<T>(patience: Duration, what: &str, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + patience;
-    let mut last = None;
+    let (mut last, mut pause) = (None, LOOK_SOON);
     while Instant::now() < deadline {
         match timeout_at(deadline, look()).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => last = Some(error),
             Err(_) => break,
         }
-        sleep(LOOK_EVERY).await;
+        sleep(pause).await;
+        pause = LOOK_SELDOM.min(pause * 3 / 2);
     }
     match last {
         Some(error) => bail!("{what}: not within {patience:?}; last: {error:#}"),

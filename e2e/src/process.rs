@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// After SIGKILL a process is gone as soon as the kernel has freed its memory.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 /// Of a log, in a message.
-const TAIL_BYTES: u64 = 2_000;
+const TAIL_BYTES: u64 = 8_000;
 
 /// What is to run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
