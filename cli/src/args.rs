@@ -234,10 +234,13 @@ Examples:
         /// The repo.
         name: Name,
     },
-    /// Look at the repository now.
+    /// Look at the repository now, and wait for what comes of it.
     Refresh {
         /// The repo.
         name: Name,
+        /// Do not wait for the look.
+        #[arg(long)]
+        no_wait: bool,
     },
     /// Stop watching a repo that no target uses.
     Delete {
@@ -294,10 +297,17 @@ pub(crate) enum TargetCommand {
         /// The target.
         name: Name,
     },
-    /// Render it again, with the clusters and labels of now.
+    /// Fetch its repo and render it now, with the clusters and labels of now; waits until a rollout is begun, if one is
+    /// needed.
+    #[command(after_long_help = "\
+Examples:
+  git push && bellwether target refresh shop && bellwether rollout watch shop")]
     Refresh {
         /// The target.
         name: Name,
+        /// Do not wait for what comes of it.
+        #[arg(long)]
+        no_wait: bool,
     },
     /// Delete a target. What becomes of its objects has to be said.
     #[command(after_long_help = "\

@@ -101,7 +101,7 @@ pub(super) async fn run(room: &Room, arguments: &ApplyArgs) -> anyhow::Result<Ex
     }
     outcome?;
     if !arguments.no_wait {
-        outcome::wait(&room.client, sent.pending).await?;
+        outcome::wait(room, sent.pending).await?;
     }
     Ok(Exit::Done)
 }
@@ -126,29 +126,32 @@ async fn send_all(room: &Room, sendables: &[Sendable], is_table: bool, sent: &mu
 
 async fn send_repo(room: &Room, sendable: &Sendable, is_table: bool, sent: &mut Sent) -> Result<(), RequestError> {
     let (client, name) = (&room.client, &sendable.name);
-    let repo = repo::send(client, name, &sendable.body, sendable.credential.is_some()).await?;
-    let created = &repo.answer.document;
+    let answer = repo::send(client, name, &sendable.body).await?;
+    let created = &answer.document;
     if is_table {
         note(&format!("repo {name} {}", if created.webhook_secret.is_some() { "created" } else { "configured" }));
         // A pipe that closed must not keep the rest from being sent.
         let _ = print(&draw_webhook(created, room.output.look()));
     }
-    sent.answers.push(repo.answer.json);
-    sent.pending.push(repo.pending);
+    sent.answers.push(answer.json);
+    sent.pending.push(Pending::Repo(name.clone()));
     repo::send_credential(client, name, sendable.credential.as_deref()).await
 }
 
 async fn send_target(room: &Room, sendable: &Sendable, is_table: bool, sent: &mut Sent) -> Result<(), RequestError> {
     let name = &sendable.name;
     let route = Route::named("targets", name);
-    let before = outcome::before::<TargetDocument>(&room.client, &route).await?;
-    let done = if before.is_some() { "configured" } else { "created" };
+    let done = match room.client.fetch::<TargetDocument>(&route).await {
+        Ok(_) => "configured",
+        Err(RequestError::NotFound(_)) => "created",
+        Err(error) => return Err(error),
+    };
     let answer: Answer<TargetDocument> = room.client.put(&route, &sendable.body).await?;
     if is_table {
         note(&format!("target {name} {done}"));
     }
     sent.answers.push(answer.json);
-    sent.pending.push(Pending::target(name.clone(), before, &answer.document));
+    sent.pending.push(Pending::Target(name.clone()));
     Ok(())
 }
 

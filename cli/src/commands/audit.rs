@@ -9,6 +9,7 @@ use super::{Room, note_if_empty};
 use crate::args::{AuditCommand, AuditListArgs, OutcomeChoice};
 use crate::client::{Answer, Route};
 use crate::failure::Exit;
+use crate::output::progress::Waiting;
 use crate::output::table::{Field, Tone, fields, table};
 use crate::output::{Look, time};
 
@@ -93,7 +94,8 @@ fn outcome(outcome: Outcome) -> Field {
 
 /// Exit code 3 when an entry does not hold.
 async fn verify(room: &Room) -> anyhow::Result<Exit> {
-    let answer: Answer<AuditVerification> = room.client.post(&Route::new(["audit", "verify"]), &json!({})).await?;
+    let verified = async { room.client.post::<AuditVerification>(&Route::new(["audit", "verify"]), &json!({})).await };
+    let answer = Waiting::during("the hub reads the whole log", verified).await?;
     room.output.answer(&answer, draw_verification)?;
     Ok(if answer.document.verified { Exit::Done } else { Exit::Differs })
 }

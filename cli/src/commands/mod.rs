@@ -14,6 +14,7 @@ use clap::CommandFactory as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::outcome::Pending;
 use crate::args::{Arguments, Command, DeleteMode, Kind, RolloutChoice};
 use crate::client::{Answer, Client, Route};
 use crate::failure::{Exit, Failure};
@@ -121,6 +122,17 @@ async fn delete_named(room: &Room, route: &Route, sentence: &str) -> anyhow::Res
 /// Asks for something that the hub does later.
 async fn order(room: &Room, route: &Route, body: &Value, sentence: &str) -> anyhow::Result<Exit> {
     let answer: Answer<Value> = room.client.post(route, body).await?;
+    room.output.done(&answer, sentence)?;
+    Ok(Exit::Done)
+}
+
+/// Lets the hub look at something now, and waits for what it finds.
+async fn refresh(room: &Room, route: &Route, what: Pending, sentence: &str, no_wait: bool) -> anyhow::Result<Exit> {
+    let answer: Answer<Value> = room.client.post(route, &serde_json::json!({})).await?;
+    if !no_wait {
+        outcome::wait(room, vec![what]).await?;
+    }
+    let sentence = if no_wait { "the hub was told" } else { sentence };
     room.output.done(&answer, sentence)?;
     Ok(Exit::Done)
 }

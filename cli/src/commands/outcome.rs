@@ -1,143 +1,112 @@
-//! Waiting for what only fetching and rendering can know, after a repo or a target was sent.
+//! Waiting for what only fetching and rendering can know, after a repo or a target was sent or is to be looked at again.
 //!
-//! The first result counts: a fetch, a bundle or a rollout, or a condition. A condition must stand for a moment, because
-//! one from before the change is still there when it was just sent.
+//! The hub says whether a change is still on its way. Once it is not, what the document says is the result: a fetch, a
+//! bundle, a rollout or a condition.
 
 use std::time::Duration;
 
 use bellwether_core::Name;
-use bellwether_core::api::{Condition, Document, RepoDocument, TargetDocument};
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use bellwether_core::api::{Condition, RepoDocument, TargetDocument};
 use tokio::time::{Instant, sleep};
 
+use super::Room;
 use crate::client::{Answer, Client, RequestError, Route};
 use crate::failure::{Failure, report};
+use crate::output::progress::Waiting;
 
-/// For how long the first result is waited for: a large repo over a slow line.
+/// For how long the result is waited for: a large repo over a slow line.
 const DEADLINE: Duration = Duration::from_secs(30);
-const LOOK_PAUSE: Duration = Duration::from_millis(200);
-/// A look at a repository or a rendering that was under way with the old spec has ended within that.
-const SETTLE: Duration = Duration::from_secs(2);
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What there is to wait for.
-#[derive(Debug)]
-pub(super) struct Pending {
-    kind: Watched,
-    name: Name,
-    /// What the result was before the change; null when there was none.
-    before: Value,
-    /// The hub took the document as one that differs from what it had.
-    is_changed: bool,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pending {
+    Repo(Name),
+    Target(Name),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Watched {
-    Repo,
-    Target,
-}
-
-/// What a document says of its own first result.
+/// What a document says of its own result.
 #[derive(Debug, Clone, PartialEq)]
 struct Seen {
-    /// Null while there is none.
-    result: Value,
+    pending: bool,
+    /// There is something that was fetched or rendered.
+    has_result: bool,
     condition: Option<Condition>,
 }
 
 impl Pending {
-    pub(super) fn repo(
-        name: Name,
-        before: Option<RepoDocument>,
-        after: &RepoDocument,
-        has_new_credential: bool,
-    ) -> Self {
-        let is_changed = has_new_credential || is_changed(before.as_ref(), after);
-        let before = before.map_or(Value::Null, |repo| seen_repo(&repo).result);
-        Self { kind: Watched::Repo, name, before, is_changed }
-    }
-
-    pub(super) fn target(name: Name, before: Option<TargetDocument>, after: &TargetDocument) -> Self {
-        let is_changed = is_changed(before.as_ref(), after);
-        let before = before.map_or(Value::Null, |target| seen_target(&target).result);
-        Self { kind: Watched::Target, name, before, is_changed }
-    }
-
     fn subject(&self) -> String {
-        match self.kind {
-            Watched::Repo => format!("repo `{}`", self.name),
-            Watched::Target => format!("target `{}`", self.name),
+        match self {
+            Self::Repo(name) => format!("repo `{name}`"),
+            Self::Target(name) => format!("target `{name}`"),
         }
     }
 
     async fn look(&self, client: &Client) -> Result<Seen, RequestError> {
-        match self.kind {
-            Watched::Repo => {
-                let repo: Answer<RepoDocument> = client.fetch(&Route::named("repos", &self.name)).await?;
-                Ok(seen_repo(&repo.document))
+        match self {
+            Self::Repo(name) => {
+                let repo: Answer<RepoDocument> = client.fetch(&Route::named("repos", name)).await?;
+                Ok(seen_repo(repo.document))
             }
-            Watched::Target => {
-                let target: Answer<TargetDocument> = client.fetch(&Route::named("targets", &self.name)).await?;
-                Ok(seen_target(&target.document))
+            Self::Target(name) => {
+                let target: Answer<TargetDocument> = client.fetch(&Route::named("targets", name)).await?;
+                Ok(seen_target(target.document))
             }
         }
     }
 
     /// `None`: nothing can be said yet.
-    fn judge(&self, seen: &Seen, waited: Duration) -> Option<Result<(), Failure>> {
-        let settled = !self.is_changed || waited >= SETTLE;
-        if let Some(condition) = &seen.condition {
-            return settled.then(|| Err(Failure::of_condition(&self.subject(), condition)));
+    fn judge(&self, seen: &Seen) -> Option<Result<(), Failure>> {
+        if seen.pending {
+            return None;
         }
-        let is_new = seen.result != self.before;
-        (!seen.result.is_null() && (is_new || settled)).then_some(Ok(()))
+        Some(match &seen.condition {
+            Some(condition) => Err(Failure::of_condition(&self.subject(), condition)),
+            None if seen.has_result => Ok(()),
+            None => Err(self.without_result()),
+        })
+    }
+
+    fn without_result(&self) -> Failure {
+        let failure = Failure::new(format!("{} has nothing to run yet", self.subject()));
+        match self {
+            Self::Repo(name) => failure.hint(format!("`bellwether repo refresh {name}` looks at it again")),
+            Self::Target(_) => failure.hint("`bellwether status` says how its repo stands"),
+        }
     }
 
     fn out_of_time(&self) -> Failure {
-        let (what, kind) = match self.kind {
-            Watched::Repo => ("fetched", "repo"),
-            Watched::Target => ("rendered", "target"),
+        let (what, kind, name) = match self {
+            Self::Repo(name) => ("fetched", "repo", name),
+            Self::Target(name) => ("rendered", "target", name),
         };
         Failure::new(format!("{} was not {what} within {} s", self.subject(), DEADLINE.as_secs()))
-            .hint(format!("it goes on; `bellwether describe {kind} {}` says how it stands", self.name))
+            .hint(format!("it goes on; `bellwether describe {kind} {name}` says how it stands"))
     }
 }
 
-fn is_changed<Spec, Status>(before: Option<&Document<Spec, Status>>, after: &Document<Spec, Status>) -> bool {
-    before.is_none_or(|before| before.metadata.version.is_none() || before.metadata.version != after.metadata.version)
+fn seen_repo(repo: RepoDocument) -> Seen {
+    let Some(status) = repo.status else { return Seen { pending: true, has_result: false, condition: None } };
+    Seen { pending: status.pending, has_result: status.fetched_at.is_some(), condition: status.condition }
 }
 
-fn seen_repo(repo: &RepoDocument) -> Seen {
-    let Some(status) = &repo.status else { return Seen { result: Value::Null, condition: None } };
-    Seen { result: json!(status.fetched_at), condition: status.condition.clone() }
-}
-
-fn seen_target(target: &TargetDocument) -> Seen {
-    let Some(status) = &target.status else { return Seen { result: Value::Null, condition: None } };
-    let rollout = status.rollout.as_ref().map(|rollout| rollout.id);
-    let is_rendered = status.commit.is_some() && (rollout.is_some() || status.digest.is_some());
-    let result = if is_rendered { json!([status.commit, rollout, status.digest]) } else { Value::Null };
-    Seen { result, condition: status.condition.clone() }
-}
-
-/// The document as it is before it is changed; `None` when it is new.
-pub(super) async fn before<T: DeserializeOwned>(client: &Client, route: &Route) -> Result<Option<T>, RequestError> {
-    match client.fetch::<T>(route).await {
-        Ok(answer) => Ok(Some(answer.document)),
-        Err(RequestError::NotFound(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
+fn seen_target(target: TargetDocument) -> Seen {
+    let Some(status) = target.status else { return Seen { pending: true, has_result: false, condition: None } };
+    let has_result = status.rollout.is_some() || status.digest.is_some();
+    Seen { pending: status.pending, has_result, condition: status.condition }
 }
 
 /// Waits for all of them at once. Every failure is told; the last is what the command ends with.
-pub(super) async fn wait(client: &Client, mut pending: Vec<Pending>) -> anyhow::Result<()> {
-    let started_at = Instant::now();
+pub(super) async fn wait(room: &Room, mut pending: Vec<Pending>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    let waiting = Waiting::start();
     let mut failures = Vec::new();
-    while !pending.is_empty() && started_at.elapsed() < DEADLINE {
+    while !pending.is_empty() && Instant::now() < deadline {
+        waiting.say(&format!("waiting for {}", subjects(&pending)));
         let mut left = Vec::new();
         for one in pending {
-            match one.look(client).await {
-                Ok(seen) => match one.judge(&seen, started_at.elapsed()) {
+            match one.look(&room.client).await {
+                Ok(seen) => match one.judge(&seen) {
                     Some(outcome) => failures.extend(outcome.err()),
                     None => left.push(one),
                 },
@@ -150,6 +119,7 @@ pub(super) async fn wait(client: &Client, mut pending: Vec<Pending>) -> anyhow::
             sleep(LOOK_PAUSE).await;
         }
     }
+    drop(waiting);
     failures.extend(pending.iter().map(Pending::out_of_time));
     let Some(last) = failures.pop() else { return Ok(()) };
     for failure in failures {
@@ -158,60 +128,58 @@ pub(super) async fn wait(client: &Client, mut pending: Vec<Pending>) -> anyhow::
     Err(last.into())
 }
 
+/// As many as fit a line.
+fn subjects(pending: &[Pending]) -> String {
+    const NAMED_MAX: usize = 3;
+    let named: Vec<_> = pending.iter().take(NAMED_MAX).map(Pending::subject).collect();
+    let more = pending.len().saturating_sub(NAMED_MAX);
+    if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NOT_YET: Duration = Duration::from_millis(100);
-
-    fn pending(before: Value, is_changed: bool) -> Pending {
-        Pending { kind: Watched::Repo, name: "apps".parse().expect("a name"), before, is_changed }
+    fn target() -> Pending {
+        Pending::Target("shop".parse().expect("a name"))
     }
 
-    fn seen(result: Value, condition: Option<&str>) -> Seen {
-        let condition = condition.map(|message| Condition {
-            code: "x".to_owned(),
+    fn condition(message: &str) -> Condition {
+        Condition {
+            code: "code".to_owned(),
             message: message.to_owned(),
-            hint: Some("mend it".to_owned()),
+            hint: None,
             file: None,
             line: None,
             since: None,
-        });
-        Seen { result, condition }
+        }
     }
 
     #[test]
-    fn the_first_result_of_something_new_is_enough() {
-        let pending = pending(Value::Null, true);
+    fn what_a_document_says_while_a_change_is_on_its_way_is_not_believed() {
+        let before = Seen { pending: true, has_result: true, condition: Some(condition("gone")) };
 
-        assert!(pending.judge(&seen(Value::Null, None), NOT_YET).is_none());
-        assert!(matches!(pending.judge(&seen(json!("t1"), None), NOT_YET), Some(Ok(()))));
+        assert!(target().judge(&before).is_none());
+        assert!(target().judge(&Seen { condition: None, ..before }).is_none());
     }
 
     #[test]
-    fn a_result_from_before_a_change_is_believed_only_after_a_while() {
-        let pending = pending(json!("t1"), true);
+    fn then_it_is_rendered_or_says_why_not() {
+        let seen = |has_result, text: Option<&str>| {
+            let condition = text.map(condition);
+            target().judge(&Seen { pending: false, has_result, condition }).expect("a result")
+        };
 
-        assert!(pending.judge(&seen(json!("t1"), None), NOT_YET).is_none());
-        assert!(matches!(pending.judge(&seen(json!("t2"), None), NOT_YET), Some(Ok(()))));
-        assert!(matches!(pending.judge(&seen(json!("t1"), None), SETTLE), Some(Ok(()))));
+        assert!(seen(true, None).is_ok());
+        assert_eq!(seen(true, Some("no folder")).expect_err("it failed").to_string(), "target `shop`: no folder");
+        assert_eq!(seen(false, None).expect_err("nothing").to_string(), "target `shop` has nothing to run yet");
     }
 
     #[test]
-    fn what_was_not_changed_is_judged_at_once() {
-        let pending = pending(json!("t1"), false);
+    fn many_are_waited_for_in_one_line() {
+        let all: Vec<_> = (0..5).map(|number| Pending::Repo(format!("r{number}").parse().expect("a name"))).collect();
 
-        assert!(matches!(pending.judge(&seen(json!("t1"), None), NOT_YET), Some(Ok(()))));
-        assert!(matches!(pending.judge(&seen(json!("t1"), Some("gone")), NOT_YET), Some(Err(_))));
-    }
-
-    #[test]
-    fn a_condition_that_stands_is_the_result() {
-        let pending = pending(Value::Null, true);
-        let gone = seen(json!("t1"), Some("cannot reach git.example.org"));
-
-        assert!(pending.judge(&gone, NOT_YET).is_none());
-        let failure = pending.judge(&gone, SETTLE).expect("a result").expect_err("a failure");
-        assert_eq!(failure.to_string(), "repo `apps`: cannot reach git.example.org");
+        assert_eq!(subjects(&all), "repo `r0`, repo `r1`, repo `r2` and 2 more");
+        assert_eq!(subjects(&all[..1]), "repo `r0`");
     }
 }

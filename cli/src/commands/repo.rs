@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::outcome::{self, Pending};
-use super::{ALL, Room, as_list, delete_named, note_if_empty, order};
+use super::{ALL, Room, as_list, delete_named, note_if_empty, refresh};
 use crate::args::{Format, RepoAddArgs, RepoCommand};
 use crate::client::{Answer, Client, RequestError, Route};
 use crate::failure::{Exit, Failure, condition_text};
@@ -20,9 +20,10 @@ pub(super) async fn run(room: &Room, command: RepoCommand) -> anyhow::Result<Exi
         RepoCommand::Add(arguments) => add(room, arguments).await,
         RepoCommand::List => list(room).await,
         RepoCommand::Show { name } => show(room, &name).await,
-        RepoCommand::Refresh { name } => {
-            let sentence = format!("the hub looks at repo {name} now");
-            order(room, &Route::named("repos", &name).then("refresh"), &json!({}), &sentence).await
+        RepoCommand::Refresh { name, no_wait } => {
+            let route = Route::named("repos", &name).then("refresh");
+            let sentence = format!("repo {name} was fetched");
+            refresh(room, &route, Pending::Repo(name), &sentence, no_wait).await
         }
         RepoCommand::Delete { name } => delete(room, &name).await,
     }
@@ -40,36 +41,20 @@ async fn add(room: &Room, arguments: RepoAddArgs) -> anyhow::Result<Exit> {
         status: None,
     };
     let body = serde_json::to_value(&document)?;
-    let sent = send(&room.client, &arguments.name, &body, credential.is_some()).await?;
-    print_created(room, &sent.answer)?;
+    let created = send(&room.client, &arguments.name, &body).await?;
+    print_created(room, &created)?;
     send_credential(&room.client, &arguments.name, credential.as_deref()).await?;
     if arguments.no_wait {
         return Ok(Exit::Done);
     }
-    outcome::wait(&room.client, vec![sent.pending]).await?;
+    outcome::wait(room, vec![Pending::Repo(arguments.name.clone())]).await?;
     note(&format!("repo {} was fetched", arguments.name));
     Ok(Exit::Done)
 }
 
-/// A repo that the hub has taken, and what there is to wait for.
-#[derive(Debug)]
-pub(super) struct SentRepo {
-    pub(super) answer: Answer<CreatedRepo>,
-    pub(super) pending: Pending,
-}
-
 /// Sends a repo. What is answered has to be shown before anything else can fail: it may hold the webhook's secret.
-pub(super) async fn send(
-    client: &Client,
-    name: &Name,
-    body: &Value,
-    has_credential: bool,
-) -> Result<SentRepo, RequestError> {
-    let route = Route::named("repos", name);
-    let before = outcome::before::<RepoDocument>(client, &route).await?;
-    let answer: Answer<CreatedRepo> = client.put(&route, body).await?;
-    let pending = Pending::repo(name.clone(), before, &answer.document.repo, has_credential);
-    Ok(SentRepo { answer, pending })
+pub(super) async fn send(client: &Client, name: &Name, body: &Value) -> Result<Answer<CreatedRepo>, RequestError> {
+    client.put(&Route::named("repos", name), body).await
 }
 
 /// A credential has a route of its own because it is never read back.

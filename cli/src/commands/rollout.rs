@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::outcome::{self, Pending};
 use super::{Room, note_if_empty, order};
 use crate::args::{Reason, RolloutChoice, RolloutCommand, SteerArgs, SteerClusterArgs};
 use crate::client::{Answer, Client, RequestError, Route};
@@ -244,6 +245,15 @@ async fn roll_back(room: &Room, target: &Name, to: Option<String>, reason: Reaso
 }
 
 async fn watch(room: &Room, choice: Option<RolloutChoice>) -> anyhow::Result<Exit> {
+    let followed = match &choice {
+        Some(RolloutChoice::NewestOf(target)) => Some(Pending::Target(target.clone())),
+        _ => None,
+    };
+    // Who has just pushed wants to see that change, and not the rollout before it. What is wrong with it is told at the
+    // end, so that a rollout that goes on meanwhile is seen.
+    if let Some(target) = &followed {
+        let _ = outcome::wait(room, vec![target.clone()]).await;
+    }
     let mut id = fetch(&room.client, choice.as_ref()).await?.document.id.to_string();
     let mut progress = Progress::new(&room.output);
     let mut answered_at = Instant::now();
@@ -257,7 +267,13 @@ async fn watch(room: &Room, choice: Option<RolloutChoice>) -> anyhow::Result<Exi
                 paused_since = is_paused.then(|| paused_since.unwrap_or_else(Instant::now));
                 let settled = paused_since.is_none_or(|since: Instant| since.elapsed() >= PAUSE_SETTLE);
                 match ending(answer.document.state).filter(|_| settled) {
-                    Some(Ending::Exit(exit)) => return finish(room, &progress, &answer, exit),
+                    Some(Ending::Exit(exit)) => {
+                        let exit = finish(room, &progress, &answer, exit)?;
+                        if let (Exit::Done, Some(target)) = (exit, followed) {
+                            outcome::wait(room, vec![target]).await?;
+                        }
+                        return Ok(exit);
+                    }
                     Some(Ending::Superseded) => match successor(&room.client, choice.as_ref(), &id).await {
                         Some(next) => id = next,
                         None => return finish(room, &progress, &answer, Exit::Failed),

@@ -4,7 +4,8 @@ use bellwether_core::Name;
 use bellwether_core::api::{GitRef, List, TargetDocument, TargetStatus};
 use serde_json::json;
 
-use super::{ALL, Room, as_list, delete_named, note_if_empty, order};
+use super::outcome::Pending;
+use super::{ALL, Room, as_list, delete_named, note_if_empty, refresh};
 use crate::args::{DeleteMode, TargetCommand};
 use crate::client::{Answer, Route};
 use crate::failure::{Exit, Failure, condition_text};
@@ -16,9 +17,10 @@ pub(super) async fn run(room: &Room, command: TargetCommand) -> anyhow::Result<E
     match command {
         TargetCommand::List => list(room).await,
         TargetCommand::Show { name } => show(room, &name).await,
-        TargetCommand::Refresh { name } => {
-            let sentence = format!("the hub renders target {name} again");
-            order(room, &Route::named("targets", &name).then("refresh"), &json!({}), &sentence).await
+        TargetCommand::Refresh { name, no_wait } => {
+            let route = Route::named("targets", &name).then("refresh");
+            let sentence = format!("target {name} was rendered, and compared with what its clusters run");
+            refresh(room, &route, Pending::Target(name), &sentence, no_wait).await
         }
         TargetCommand::Delete { name, mode } => delete(room, &name, mode).await,
     }

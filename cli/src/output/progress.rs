@@ -1,10 +1,12 @@
-//! A rollout as it moves: bars on a terminal, lines elsewhere.
+//! A rollout as it moves: bars on a terminal, lines elsewhere. And that something is waited for, on a terminal only.
 //!
 //! It shows what one document says and decides nothing. Lines are written only when something changed, so a log of a
 //! rollout is as long as its story.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use bellwether_core::api::{RolloutDocument, WaveDocument};
 use bellwether_core::rollout::WaveState;
@@ -15,6 +17,50 @@ use super::{Output, short_commit, short_duration, visible, word};
 
 const WAVE_TEMPLATE: &str = "  {prefix} {bar:24} {msg}";
 const TEXT_TEMPLATE: &str = "{wide_msg}";
+const WAIT_TEMPLATE: &str = "{spinner} {msg} ({elapsed})";
+
+/// Before that, nothing is said: most waits are over by then.
+const SILENT: Duration = Duration::from_millis(500);
+
+/// Says on a terminal what is waited for, and for how long already; gone with it.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    spinner: Option<ProgressBar>,
+    began_at: Instant,
+}
+
+impl Waiting {
+    pub(crate) fn start() -> Self {
+        let shown =
+            || ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style(WAIT_TEMPLATE));
+        Self { spinner: io::stderr().is_terminal().then(shown), began_at: Instant::now() }
+    }
+
+    /// Waits for one thing.
+    pub(crate) async fn during<T>(text: &str, work: impl Future<Output = T>) -> T {
+        let waiting = Self::start();
+        let mut work = pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(SILENT) => waiting.say(text),
+        }
+        work.await
+    }
+
+    pub(crate) fn say(&self, text: &str) {
+        let Some(spinner) = self.spinner.as_ref().filter(|_| self.began_at.elapsed() >= SILENT) else { return };
+        spinner.set_message(visible(text));
+        spinner.enable_steady_tick(Duration::from_millis(100));
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+    }
+}
 
 /// One rollout on the screen.
 #[derive(Debug)]

@@ -28,6 +28,9 @@ pub struct RepoStatus {
     pub heads: Vec<RepoHead>,
     /// A token for the repo is stored. It is never shown.
     pub has_credential: bool,
+    /// The hub was told to look at it and has not done so yet: what stands here is of before.
+    #[serde(default)]
+    pub pending: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
 }

@@ -181,6 +181,8 @@ async fn find(db: &mut Connection, name: &Name) -> Result<Repo, Refusal> {
 }
 
 async fn document_of(db: &mut Connection, repo: &Repo) -> Result<RepoDocument, StoreError> {
+    // Asked first: when nothing is pending, everything that is read after it is there.
+    let pending = store::work::is_pending(db, repo.id, None, clock::now()).await?;
     let look = store::repos::find_look(db, repo.id).await?;
     let heads = store::revisions::list_heads(db, repo.id).await?;
     Ok(RepoDocument {
@@ -207,6 +209,7 @@ async fn document_of(db: &mut Connection, repo: &Repo) -> Result<RepoDocument, S
                 })
                 .collect(),
             has_credential: look.has_credential,
+            pending,
             condition: look.condition,
         }),
     })

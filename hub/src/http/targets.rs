@@ -350,6 +350,8 @@ pub(super) async fn document_of(db: &mut Connection, target: &Target) -> Result<
 
 async fn status_of(db: &mut Connection, target: &Target) -> Result<TargetStatus, StoreError> {
     let now = clock::now();
+    // Asked first: when nothing is pending, everything that is read after it is there.
+    let pending = store::work::is_pending(db, target.repo, Some(target.id), now).await?;
     let placements = store::fleet::list_placements(db, Some(target.id), None, CLUSTERS_MAX, now).await?;
     let healthy = placements.iter().filter(|one| {
         one.connected && one.said.as_ref().is_some_and(|said| said.verdict == Verdict::Healthy && said.applied)
@@ -380,6 +382,7 @@ async fn status_of(db: &mut Connection, target: &Target) -> Result<TargetStatus,
         commit: head.map(|head| head.commit),
         digest,
         held: state.held,
+        pending,
         deletion,
         rollout,
         condition: ref_condition.or(render_condition).or(state.condition),

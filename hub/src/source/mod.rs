@@ -196,20 +196,15 @@ async fn record_heads(
     trace_id: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let look = store::repos::find_look(change, repo.id).await?;
-    let mut changed = look.condition.is_some() || look.fetched_at.is_none();
     for Found { head, unmoved } in found {
         let reference = full_name(&head.reference);
         let seen = Seen { repo, reference: &reference, trace_id, now };
         match head.outcome {
-            Ok(commit) => changed |= record_commit(change, seen, commit, unmoved).await?,
+            Ok(commit) => record_commit(change, seen, commit, unmoved).await?,
             Err(error) => record_ref_failure(change, seen, &error).await?,
         }
     }
-    if changed {
-        store::repos::mark_fetched(change, repo.id, now).await?;
-    }
-    Ok(())
+    store::repos::mark_fetched(change, repo.id, now).await
 }
 
 /// A ref that was looked at.
@@ -227,7 +222,7 @@ async fn record_commit(
     seen: Seen<'_>,
     commit: Commit,
     unmoved: Unmoved,
-) -> Result<bool, StoreError> {
+) -> Result<(), StoreError> {
     let Seen { repo, reference, trace_id, now } = seen;
     let cleared = store::revisions::find_ref_condition(change, repo.id, reference).await?.is_some();
     if cleared {
@@ -244,7 +239,7 @@ async fn record_commit(
         change.tell(Stage::Bundle, &moved, now, Some(trace_id)).await?;
     }
     if !is_new {
-        return Ok(cleared);
+        return Ok(());
     }
     let revision = Revision {
         id: RevisionId::new(clock::new_id()),
@@ -262,12 +257,12 @@ async fn record_commit(
     event.detail = serde_json::json!({"ref": reference, "author": revision.author, "subject": revision.subject});
     change.audit(&event).await?;
     tracing::info!(repo.name = %repo.name, revision = revision.commit, trace.id = trace_id, "saw a new revision");
-    Ok(true)
+    Ok(())
 }
 
 /// Of a ref that nobody follows any more nothing is said. Written down and audited once, not at every poll.
 async fn record_ref_failure(change: &mut Change<'_>, seen: Seen<'_>, error: &RefError) -> Result<(), StoreError> {
-    let Seen { repo, reference, now, .. } = seen;
+    let Seen { repo, reference, trace_id, now } = seen;
     let followers = store::targets::list_ids_moved(change, repo.id, reference, &[]).await?;
     let condition = Condition {
         code: error.code().to_owned(),
@@ -284,7 +279,7 @@ async fn record_ref_failure(change: &mut Change<'_>, seen: Seen<'_>, error: &Ref
     }
     store::revisions::mark_ref_condition(change, repo.id, reference, Some(&condition)).await?;
     change.audit(&failure(repo, &condition, now)).await?;
-    change.tell(Stage::Bundle, &followers, now, None).await
+    change.tell(Stage::Bundle, &followers, now, Some(trace_id)).await
 }
 
 /// Written down and audited once, not at every poll.

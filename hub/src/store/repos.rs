@@ -165,7 +165,7 @@ pub(crate) async fn find_credential(db: &mut Connection, id: RepoId) -> Result<O
     Ok(sealed)
 }
 
-/// How the last look that changed something ended.
+/// How the last looks ended.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Look {
     pub(crate) fetched_at: Option<Timestamp>,

@@ -1,5 +1,6 @@
 //! Work rows: the signals that wake stages.
 
+use bellwether_core::{RepoId, TargetId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -99,6 +100,32 @@ pub(crate) async fn find_next(
     .fetch_one(db)
     .await?;
     Ok(next.map(from_sql))
+}
+
+/// Whether a change that something began, such as a webhook, a poll's find or a person, has not come through source for
+/// this repo, or through bundle and rollout for this target. Timers and reports begin none: they have no trace.
+pub(crate) async fn is_pending(
+    db: &mut Connection,
+    repo: RepoId,
+    target: Option<TargetId>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let pending = sqlx::query_scalar!(
+        r#"
+        select exists (
+               select
+                 from work
+                where trace_id is not null and due_at <= $3
+                  and (stage = 'source' and key = $1 or stage in ('bundle', 'rollout') and key = $2)
+               ) as "pending!"
+        "#,
+        repo.as_uuid(),
+        target.map(TargetId::as_uuid),
+        to_sql(now),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(pending)
 }
 
 /// Takes the subject's lock until the transaction ends; false: another worker has it.
