@@ -211,9 +211,16 @@ async fn assignments_that_vanish_from_the_database_delete_nothing() -> Result<()
         for cluster in ALL {
             assert_eq!(scene.value(cluster, "greeting", "text").await?, "one");
         }
-        let commit = push_greeting(scene, "two").await?;
 
         assert_eq!(vanished, 3);
+        // They come back, since their clusters differ from what the last revision gave them.
+        eventually(PATIENCE, "all assignments are back", async || {
+            let status = scene.wait_until_healthy(&commit).await?;
+            ensure!(status["rows"].as_array().map(Vec::len) == Some(ALL.len()), "{status:#}");
+            Ok(())
+        })
+        .await?;
+        let commit = push_greeting(scene, "two").await?;
         scene.wait_until_healthy(&commit).await?;
         for cluster in ALL {
             assert_eq!(scene.value(cluster, "greeting", "text").await?, "two");

@@ -107,7 +107,7 @@ async fn gives_the_same(change: &mut Change<'_>, row: &Row, render: &Render) -> 
 }
 
 /// Of clusters that differ from a revision that has rolled: those that its rollout does not know, or knew with other
-/// parameters. One that was offline catches up within that rollout; one that a person skipped waits for the next
+/// parameters, and those whose assignment has vanished since. One that was offline catches up within that rollout; one that a person skipped waits for the next
 /// revision. A newcomer that is away now is looked at again when it connects.
 async fn keep_newcomers(change: &mut Change<'_>, row: &Row, moves: &mut Vec<Move>) -> Result<(), StoreError> {
     let known = store::rollouts::list_digests(change, row.id).await?;

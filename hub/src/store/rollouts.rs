@@ -518,14 +518,27 @@ pub(crate) async fn list_waves(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// What a rollout gives each of its members.
+/// What a rollout gives each of its members. Of those that it gave something, and whose assignment is not there any more,
+/// it gives none.
 pub(crate) async fn list_digests(
     db: &mut Connection,
     rollout: RolloutId,
 ) -> Result<BTreeMap<ClusterId, Digest>, StoreError> {
-    let rows = sqlx::query!("select cluster_id, digest from rollout_clusters where rollout_id = $1", rollout.as_uuid())
-        .fetch_all(db)
-        .await?;
+    let rows = sqlx::query!(
+        r#"
+        select m.cluster_id, m.digest
+          from rollout_clusters m
+          join rollouts o using (rollout_id)
+         where m.rollout_id = $1
+           and (m.assigned_at is null
+                or exists (
+                    select from assignments a where a.cluster_id = m.cluster_id and a.target_id = o.target_id
+                ))
+        "#,
+        rollout.as_uuid(),
+    )
+    .fetch_all(db)
+    .await?;
     rows.into_iter()
         .map(|row| Ok((ClusterId::new(row.cluster_id), super::digest(&row.digest, "rollout_clusters")?)))
         .collect()
