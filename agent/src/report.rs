@@ -88,6 +88,7 @@ mod tests {
             manifest: Manifest::new(Vec::new()).expect("is a manifest"),
             prunable: Vec::new(),
             options: SyncOptions::default(),
+            trace: None,
         }
     }
 

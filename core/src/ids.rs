@@ -47,6 +47,37 @@ uuid_ids! {
     EventId,
 }
 
+/// Follows one change from what began it, a webhook or a person, to the reports about it. Stands in logs and in the audit
+/// log; nothing is decided by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TraceId(Uuid);
+
+impl TraceId {
+    pub const fn new(id: Uuid) -> Self {
+        Self(id)
+    }
+
+    pub const fn as_uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+/// 32 hexadecimal digits, as traces are written elsewhere (W3C Trace Context).
+impl std::fmt::Display for TraceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.simple().fmt(f)
+    }
+}
+
+impl std::str::FromStr for TraceId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        Uuid::try_parse(text).map(Self)
+    }
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*

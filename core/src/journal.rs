@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::bundle::Manifest;
 use crate::session::agent::Accepted;
 use crate::session::{Action, Assignment, DriftMode, Prune, SyncOptions};
-use crate::{Digest, Generation, Name, ObjectKey, TargetId};
+use crate::{Digest, Generation, Name, ObjectKey, TargetId, TraceId};
 
 /// Of one part of an entry: a Secret may hold 1 MiB.
 pub const PART_BYTES_MAX: usize = 900 * 1024;
@@ -120,6 +120,8 @@ struct Record {
     prune: Prune,
     drift: DriftMode,
     before: Vec<Before>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceId>,
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -441,6 +443,7 @@ impl Record {
             prune: assignment.options.prune,
             drift: assignment.options.drift,
             before: before.clone(),
+            trace: assignment.trace,
         }
     }
 
@@ -453,6 +456,7 @@ impl Record {
             manifest: Manifest::decode(self.manifest.as_bytes(), self.digest).map_err(|error| error.to_string())?,
             prunable: self.prunable.clone(),
             options: SyncOptions { prune: self.prune, drift: self.drift },
+            trace: self.trace,
         })
     }
 }
@@ -477,6 +481,7 @@ mod tests {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable: Vec::new(),
             options: SyncOptions::default(),
+            trace: Some(TraceId::new(Uuid::from_u128(3))),
         };
         let bodies = objects.into_iter().map(|(_, body)| (Digest::of(body.as_bytes()), body.into_bytes()));
         Accepted { assignment, objects: bodies.collect() }

@@ -43,7 +43,7 @@ pub mod source;
 pub use digest::Digest;
 pub use ids::{
     ClusterId, EventId, Generation, HubId, ProjectId, RenderId, RepoId, RevisionId, RolloutId, Serial, SessionNumber,
-    TargetId, Version,
+    TargetId, TraceId, Version,
 };
 pub use labels::{LabelSelector, Labels};
 pub use names::Name;

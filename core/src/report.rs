@@ -122,6 +122,14 @@ pub struct ObjectLine {
     pub hint: String,
 }
 
+/// `ConfigMap shop/web: the reason`, or what is done with it where nobody gave one.
+impl std::fmt::Display for ObjectLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let why = if self.message.is_empty() { self.outcome.as_str() } else { &self.message };
+        write!(f, "{}: {why}", self.key)
+    }
+}
+
 /// The state of one target in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

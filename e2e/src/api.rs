@@ -48,7 +48,7 @@ impl Api {
         Self { url, ..self.clone() }
     }
 
-    /// One of the figures that the hub tells without a label.
+    /// One of the figures that the hub tells, named with its label where it has one.
     pub async fn metric(&self, name: &str) -> Result<u64> {
         let text = self.http.get(self.url.join("/metrics")?).send().await?.error_for_status()?.text().await?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -98,7 +98,7 @@ impl Scene {
     /// What a cluster is to run, by target.
     async fn listing(&self, cluster: ClusterId) -> BTreeMap<String, Listed> {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
-        let listed = store::assignments::list_of_cluster(&mut db, cluster).await.expect("it is read");
+        let listed = store::assignments::list_of_clusters(&mut db, &[cluster]).await.expect("it is read");
         listed.into_iter().map(|one| (one.target_name.to_string(), one)).collect()
     }
 }

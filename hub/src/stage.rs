@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
@@ -98,9 +98,11 @@ async fn look_once<Q: Quick>(hub: &Hub, stage: &Q, failing: &mut Failing) -> Res
         }
         // Taken back when the look succeeds; a subject that cannot be decided must not hold up the others.
         failing.until.insert(due.key, now + PUT_ASIDE);
+        let began_at = Instant::now();
         let trace_id = work::take_due(&mut change, Q::STAGE, due.key, now).await?;
         stage.look(hub, &mut change, due.key, trace_id.as_deref(), now).await?;
         change.commit().await?;
+        hub.metrics.note_look(Q::STAGE, began_at.elapsed());
         failing.until.remove(&due.key);
         return Ok(true);
     }
@@ -146,7 +148,10 @@ async fn start_looks<S: Slow>(
         busy.insert(due.key);
         let (hub, stage) = (hub.clone(), stage.clone());
         looks.spawn(async move {
-            if let Err(error) = stage.look(&hub, &due).await {
+            let began_at = Instant::now();
+            let looked = stage.look(&hub, &due).await;
+            hub.metrics.note_look(S::STAGE, began_at.elapsed());
+            if let Err(error) = looked {
                 log_failure(S::STAGE, &error);
                 tokio::time::sleep(AFTER_FAILURE).await;
             }

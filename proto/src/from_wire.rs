@@ -9,7 +9,7 @@ use bellwether_core::session::{
     Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Pace, Piece, Prune, SyncOptions,
     Want, Welcome,
 };
-use bellwether_core::{Digest, Generation, Name, ObjectKey, Serial, SessionNumber, TargetId};
+use bellwether_core::{Digest, Generation, Name, ObjectKey, Serial, SessionNumber, TargetId, TraceId};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -146,6 +146,10 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         _ => return Err(WireError::Unspecified { field: "drift" }),
     };
     let name: Name = message.name.parse().map_err(|_| WireError::Malformed { field: "assignment.name" })?;
+    let trace = match message.trace.as_slice() {
+        [] => None,
+        bytes => Some(TraceId::new(id(bytes, "assignment.trace")?)),
+    };
     Ok(Assignment {
         target: TargetId::new(id(&message.target, "assignment.target")?),
         name,
@@ -154,6 +158,7 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         manifest: Manifest::decode(&message.manifest, digest(&message.digest, "assignment.digest")?)?,
         prunable: message.prunable.into_iter().map(object_key).collect::<Result<_, _>>()?,
         options: SyncOptions { prune, drift },
+        trace,
     })
 }
 

@@ -119,6 +119,7 @@ impl From<Assignment> for v1::Assignment {
             prunable: assignment.prunable.into_iter().map(Into::into).collect(),
             prune: prune.into(),
             drift: drift.into(),
+            trace: assignment.trace.map(|trace| trace.as_uuid().as_bytes().to_vec()).unwrap_or_default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use bellwether_core::report::{Counts, ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
     Action, AgentMessage, Assignment, Desired, Hello, HubMessage, PROTOCOL, Pace, Piece, SyncOptions, Want, Welcome,
 };
-use bellwether_core::{Digest, Generation, ObjectKey, Serial, SessionNumber, TargetId};
+use bellwether_core::{Digest, Generation, ObjectKey, Serial, SessionNumber, TargetId, TraceId};
 use bellwether_proto::{agent_message, hub_message, v1};
 use jiff::Timestamp;
 use prost::Message as _;
@@ -79,6 +79,7 @@ fn assignment() -> Assignment {
         manifest,
         prunable: vec![ObjectKey { namespace: None, ..key() }],
         options: SyncOptions::default(),
+        trace: Some(TraceId::new(Uuid::from_u128(6))),
     }
 }
 

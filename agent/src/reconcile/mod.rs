@@ -28,7 +28,7 @@ use bellwether_core::TargetId;
 use bellwether_core::bundle::Entry;
 use bellwether_core::drift::Drift;
 use bellwether_core::journal::Journalled;
-use bellwether_core::report::Report;
+use bellwether_core::report::{Report, Verdict};
 use bellwether_core::session::Action;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
@@ -217,6 +217,7 @@ impl Reconciler {
             generation = assignment.generation.get(),
             action = assignment.action.as_str(),
             objects = assignment.manifest.entries().len(),
+            trace.id = assignment.trace.map(tracing::field::display),
             "accepted"
         );
         let id = assignment.target;
@@ -328,6 +329,7 @@ impl Reconciler {
         }
         for (&id, target) in &mut self.targets {
             if let Some(report) = target.take_report(progress_is_due, now) {
+                log_report(target, &report);
                 self.reports.insert(id, report);
             }
         }
@@ -375,6 +377,21 @@ fn drift(target: TargetId, drifted: Drifted) -> Drift {
         operation: found.operation,
         fields: found.fields,
     }
+}
+
+/// Of how far it is on its way there, the counts in the reports tell.
+fn log_report(target: &Target, report: &Report) {
+    if matches!(report.verdict, Verdict::Progressing | Verdict::Unknown) {
+        return;
+    }
+    tracing::info!(
+        target.name = %target.name(),
+        generation = report.generation.get(),
+        verdict = %report.verdict,
+        applied = report.applied,
+        trace.id = target.trace().map(tracing::field::display),
+        "reported"
+    );
 }
 
 fn log(target: &Target, step: &Step, answer: &Answer) {

@@ -46,6 +46,7 @@ pub(super) fn assignment(generation: i64, objects: &str) -> Assignment {
         manifest: Manifest::new(entries).expect("is a manifest"),
         prunable: Vec::new(),
         options: SyncOptions::default(),
+        trace: None,
     }
 }
 

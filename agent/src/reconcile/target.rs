@@ -13,7 +13,7 @@ use bellwether_core::drift::{Response, Suspicion};
 use bellwether_core::journal::Applied;
 use bellwether_core::report::{Outcome, Report, Verdict};
 use bellwether_core::session::{Action, Assignment, DriftMode, Prune};
-use bellwether_core::{Digest, Name, ObjectKey};
+use bellwether_core::{Digest, Name, ObjectKey, TraceId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -649,6 +649,10 @@ impl Target {
 
     pub(crate) fn name(&self) -> &Name {
         &self.assignment.name
+    }
+
+    pub(crate) fn trace(&self) -> Option<TraceId> {
+        self.assignment.trace
     }
 
     pub(crate) fn is_changed(&self) -> bool {

@@ -137,6 +137,7 @@ impl Fixture {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable,
             options: self.options,
+            trace: None,
         };
         self.hub.assign(assignment, &bodies);
     }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::bundle::Manifest;
 use crate::drift::Drift;
 use crate::report::Report;
-use crate::{Digest, Generation, Name, ObjectKey, Serial, SessionNumber, TargetId};
+use crate::{Digest, Generation, Name, ObjectKey, Serial, SessionNumber, TargetId, TraceId};
 
 /// The protocol's number. A hub speaks every one that a released agent speaks.
 pub const PROTOCOL: u32 = 1;
@@ -126,6 +126,8 @@ pub struct Assignment {
     /// Which earlier objects of this target the plan allows to be deleted once the new ones are healthy.
     pub prunable: Vec<ObjectKey>,
     pub options: SyncOptions,
+    /// Of the change that led to it; `None` when the hub does not know any more.
+    pub trace: Option<TraceId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -59,6 +59,7 @@ impl Store {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable: Vec::new(),
             options: SyncOptions::default(),
+            trace: None,
         };
         self.bundles.insert(assignment.manifest.digest(), assignment.manifest.clone());
         self.listing.retain(|one| one.target != assignment.target);

@@ -13,6 +13,7 @@ mod identity;
 mod joining;
 mod private_repos;
 mod rollouts;
+mod seeing;
 mod simulation;
 mod two_hubs;
 

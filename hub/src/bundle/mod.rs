@@ -208,10 +208,19 @@ async fn finish(hub: &Hub, due: &Due, said: Option<Said>) -> Result<(), StoreErr
     match said.result {
         Ok(rendered) => {
             let revision = said.revision.expect("only a revision renders");
+            let bundles = rendered.variants.len();
             record(&mut change, &said.target, &revision, rendered, now).await?;
             let trace_id = due.trace_id.clone().unwrap_or_else(clock::new_trace);
             change.tell(Stage::Rollout, &[due.key], now, Some(&trace_id)).await?;
-            change.commit_without_wait().await
+            change.commit_without_wait().await?;
+            tracing::info!(
+                target.name = %said.target.name,
+                revision = revision.commit,
+                bundles,
+                trace.id = trace_id,
+                "rendered"
+            );
+            Ok(())
         }
         Err(condition) => {
             record_failure(&mut change, &said.target, said.revision.as_ref(), &condition, now).await?;

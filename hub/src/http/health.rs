@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
-use crate::{Hub, store};
+use crate::{Hub, clock, store};
 
 pub(super) async fn live() -> &'static str {
     "ok\n"
@@ -27,9 +27,9 @@ pub(super) async fn ready(State(hub): State<Arc<Hub>>) -> (StatusCode, &'static 
 pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> impl IntoResponse {
     hub.metrics.sessions.set(i64::try_from(hub.sessions.count()).unwrap_or(i64::MAX));
     if let Ok(mut db) = hub.pool.acquire().await
-        && let Ok(unsealed) = store::audit::count_unsealed(&mut db).await
+        && let Ok(rows) = store::figures::load(&mut db, clock::now()).await
     {
-        hub.metrics.unsealed.set(unsealed);
+        hub.metrics.note_rows(rows);
     }
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], hub.metrics.encode())

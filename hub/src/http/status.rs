@@ -68,7 +68,7 @@ fn row(one: Placement) -> StatusRow {
         applied: said.is_some_and(|said| said.applied),
         verdict: if one.connected { verdict } else { Verdict::Unknown },
         objects: said.map_or_else(Counts::default, |said| said.objects),
-        message: worst.map_or_else(String::new, |line| format!("{}: {}", line.key, line.message)),
+        message: worst.map(ToString::to_string).unwrap_or_default(),
         reported_at: said.map(|said| said.at),
     }
 }

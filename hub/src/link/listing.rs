@@ -6,7 +6,7 @@ use bellwether_core::{ClusterId, Digest};
 use crate::store::{self, Connection, StoreError};
 
 pub(super) async fn load(db: &mut Connection, cluster: ClusterId) -> Result<Vec<Assignment>, StoreError> {
-    let listed = store::assignments::list_of_cluster(db, cluster).await?;
+    let listed = store::assignments::list_of_clusters(db, &[cluster]).await?;
     let digests: Vec<_> = listed.iter().map(|one| one.assignment.digest).collect();
     let manifests = crate::manifests::load(db, &digests).await?;
     listed
@@ -22,6 +22,7 @@ pub(super) async fn load(db: &mut Connection, cluster: ClusterId) -> Result<Vec<
                 manifest: manifests.get(&row.digest).cloned().ok_or(missing)?,
                 prunable: row.prunable,
                 options: SyncOptions { prune: one.options.prune, drift: one.options.drift },
+                trace: one.trace,
             })
         })
         .collect()

@@ -11,13 +11,13 @@ use std::time::Duration;
 use bellwether_core::audit::{Event, Outcome, Subject};
 use bellwether_core::drift::Drift;
 use bellwether_core::report::{Report, Verdict};
-use bellwether_core::{ClusterId, Generation, Serial, SessionNumber, TargetId};
+use bellwether_core::{ClusterId, Serial, SessionNumber, TargetId};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::change::Change;
-use crate::store::reports::{self, Received};
+use crate::store::reports::{self, Assigned, Received};
 use crate::store::work::Stage;
 use crate::store::{self, StoreError};
 use crate::{Hub, actors, clock};
@@ -78,11 +78,7 @@ async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
     let received: Vec<_> = batch.iter().filter_map(Incoming::received).collect();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     drifts::record(&mut change, batch, now).await?;
-    let assigned: BTreeMap<_, _> = reports::list_assigned(&mut change, &received)
-        .await?
-        .into_iter()
-        .map(|(cluster, target, generation)| ((cluster, target), generation))
-        .collect();
+    let assigned = reports::list_assigned(&mut change, &received).await?;
     let (expected, foreign): (Vec<_>, Vec<_>) =
         received.iter().partition(|one| assigned.contains_key(&(one.cluster, one.report.target)));
     audit_foreign(hub, &mut change, &foreign, now).await?;
@@ -93,7 +89,9 @@ async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
     targets.sort_unstable();
     targets.dedup();
     change.tell(Stage::Rollout, &targets, now, None).await?;
-    change.commit().await
+    change.commit().await?;
+    note(hub, &newest, &assigned);
+    Ok(())
 }
 
 impl Incoming {
@@ -101,6 +99,23 @@ impl Incoming {
         let News::Report(report) = &self.news else { return None };
         let report = report.clone();
         Some(Received { cluster: self.cluster, session: self.session, serial: self.serial, report })
+    }
+}
+
+/// What people need to see of it is said where it changes something: here are all, for whoever looks for one.
+fn note(hub: &Hub, newest: &[&Received], assigned: &BTreeMap<(ClusterId, TargetId), Assigned>) {
+    for one in newest {
+        hub.metrics.note_report(one.report.verdict.as_str());
+        let key = (one.cluster, one.report.target);
+        tracing::debug!(
+            cluster.id = %one.cluster,
+            target.id = %one.report.target,
+            generation = one.report.generation.get(),
+            verdict = %one.report.verdict,
+            applied = one.report.applied,
+            trace.id = assigned.get(&key).and_then(|assigned| assigned.trace_id.as_deref()),
+            "a report"
+        );
     }
 }
 
@@ -151,7 +166,7 @@ async fn audit_turns(
     change: &mut Change<'_>,
     received: &[Received],
     newest: &[&Received],
-    assigned: &BTreeMap<(ClusterId, TargetId), Generation>,
+    assigned: &BTreeMap<(ClusterId, TargetId), Assigned>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let is_bad = |verdict: Verdict| matches!(verdict, Verdict::Failed | Verdict::Degraded);
@@ -166,15 +181,23 @@ async fn audit_turns(
     for one in newest {
         let key = (one.cluster, one.report.target);
         let said = (one.report.verdict.to_string(), one.report.digest);
-        let is_current = assigned.get(&key) == Some(&one.report.generation);
-        if is_bad(one.report.verdict) && is_current && before.get(&key) != Some(&said) {
-            audit_turn(change, one, now).await?;
+        let current = assigned.get(&key).filter(|assigned| assigned.generation == one.report.generation);
+        if let Some(current) = current
+            && is_bad(one.report.verdict)
+            && before.get(&key) != Some(&said)
+        {
+            audit_turn(change, one, current, now).await?;
         }
     }
     Ok(())
 }
 
-async fn audit_turn(change: &mut Change<'_>, one: &Received, now: Timestamp) -> Result<(), StoreError> {
+async fn audit_turn(
+    change: &mut Change<'_>,
+    one: &Received,
+    assigned: &Assigned,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let cluster = store::clusters::find(change, one.cluster).await?;
     let target = store::targets::find(change, one.report.target).await?;
     let (Some(cluster), Some(target)) = (cluster, target) else { return Ok(()) };
@@ -183,9 +206,9 @@ async fn audit_turn(change: &mut Change<'_>, one: &Received, now: Timestamp) -> 
     let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), action, subject);
     event.cluster = Some(cluster.name.to_string());
     event.target = Some(target.name.to_string());
+    event.trace_id.clone_from(&assigned.trace_id);
     event.outcome = Outcome::Failed;
-    let line = one.report.lines.first();
-    event.reason = line.map_or_else(String::new, |line| format!("{}: {}", line.key, line.message));
+    event.reason = one.report.lines.first().map(ToString::to_string).unwrap_or_default();
     event.detail = serde_json::json!({"generation": one.report.generation, "digest": one.report.digest});
     change.audit(&event).await
 }

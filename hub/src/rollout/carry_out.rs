@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::audit::{Event, Outcome, Subject};
 use bellwether_core::bundle::Manifest;
-use bellwether_core::rollout::{Board, Decision, RolloutState};
+use bellwether_core::rollout::{Board, Decision, Member, MemberState, RolloutState};
 use bellwether_core::session::Action;
 use bellwether_core::{ClusterId, Digest, Generation, ObjectKey};
 use jiff::Timestamp;
@@ -16,10 +16,11 @@ use crate::store::intents::{Asked, Verb};
 use crate::store::rollouts::{self, Rollout as Row};
 use crate::store::targets::Target;
 use crate::store::work::Stage;
-use crate::{actors, clock};
+use crate::{Hub, actors, clock};
 
 /// What decisions are carried out on: in memory, but for assignments, which get their generations from the database.
 pub(super) struct Scene<'a, 'c> {
+    hub: &'a Hub,
     change: &'a mut Change<'c>,
     target: &'a Target,
     row: &'a mut Row,
@@ -41,6 +42,7 @@ struct Given {
 
 impl<'a, 'c> Scene<'a, 'c> {
     pub(super) async fn load(
+        hub: &'a Hub,
         change: &'a mut Change<'c>,
         target: &'a Target,
         row: &'a mut Row,
@@ -48,7 +50,7 @@ impl<'a, 'c> Scene<'a, 'c> {
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let board = super::rows::load_board(change, row, open, now).await?;
-        Ok(Self { change, target, row, board, open, events: Vec::new(), assigned: 0, now })
+        Ok(Self { hub, change, target, row, board, open, events: Vec::new(), assigned: 0, now })
     }
 
     /// After what changed was written: reads the members that decisions can be about by now.
@@ -72,7 +74,47 @@ impl<'a, 'c> Scene<'a, 'c> {
         if !members.is_empty() {
             rollouts::mark_members(self.change, id, &members).await?;
         }
-        self.change.audit_all(&std::mem::take(&mut self.events)).await
+        let is_settled = |member: &&Member| {
+            matches!(member.state, MemberState::Healthy | MemberState::Failed | MemberState::RolledBack)
+        };
+        for member in members.into_iter().filter(is_settled) {
+            self.note_settled(member);
+        }
+        let events = std::mem::take(&mut self.events);
+        for event in &events {
+            self.log(event);
+        }
+        self.change.audit_all(&events).await
+    }
+
+    /// Where the way of a change ends, in one cluster.
+    fn note_settled(&self, member: &Member) {
+        let state = rollouts::text(member.state);
+        tracing::info!(
+            target.name = %self.target.name,
+            rollout.id = %self.row.id,
+            cluster.id = %member.cluster,
+            generation = member.generation.map(Generation::get),
+            state,
+            reason = member.reason,
+            trace.id = self.row.trace_id,
+            "a cluster has settled"
+        );
+        if let Some(assigned_at) = member.assigned_at {
+            self.hub.metrics.note_settled(state, self.now.duration_since(assigned_at));
+        }
+    }
+
+    fn log(&self, event: &Event) {
+        tracing::info!(
+            target.name = %self.target.name,
+            rollout.id = %self.row.id,
+            wave = event.detail["wave"].as_str(),
+            reason = event.reason,
+            trace.id = self.row.trace_id,
+            "{}",
+            event.action
+        );
     }
 
     pub(super) async fn carry_out(&mut self, decisions: Vec<Decision>) -> Result<(), StoreError> {
@@ -131,7 +173,6 @@ impl<'a, 'c> Scene<'a, 'c> {
     }
 
     fn enter(&mut self, action: &'static str, outcome: Outcome, reason: &str) {
-        tracing::info!(target.name = %self.target.name, rollout.id = %self.row.id, reason, "{action}");
         let mut event = self.event(action);
         event.outcome = outcome;
         reason.clone_into(&mut event.reason);
@@ -146,6 +187,7 @@ impl<'a, 'c> Scene<'a, 'c> {
             _ => ("rollout.failed", Outcome::Failed),
         };
         self.enter(action, outcome, reason);
+        self.hub.metrics.note_ended(rollouts::text(state), self.now.duration_since(self.row.created_at));
     }
 
     fn tell_of_wave(&mut self, place: u32, action: &'static str, reason: &str) {
@@ -181,6 +223,7 @@ impl<'a, 'c> Scene<'a, 'c> {
             self.board.assign(cluster, generation, returning.contains(&cluster), self.now);
         }
         self.assigned += generations.len();
+        self.hub.metrics.assignments.inc_by(generations.len() as u64);
         let clusters: Vec<_> = generations.iter().map(|(cluster, _)| cluster.as_uuid()).collect();
         self.change.tell(Stage::Link, &clusters, self.now, Some(&self.row.trace_id)).await
     }

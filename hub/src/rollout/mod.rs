@@ -90,7 +90,7 @@ async fn roll(
         offline: row.strategy.offline,
         wave: WaveState::Waiting,
     };
-    let mut scene = Scene::load(change, target, row, open, now).await?;
+    let mut scene = Scene::load(hub, change, target, row, open, now).await?;
     for _ in 0..ROUNDS_MAX {
         scene.board.settle(&limits, now);
         let (decisions, look_at) = decide(scene.board.rollout(), now);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::api::SyncSpec;
 use bellwether_core::session::Action;
-use bellwether_core::{ClusterId, Digest, Generation, Name, ObjectKey, RenderId, RolloutId, TargetId};
+use bellwether_core::{ClusterId, Digest, Generation, Name, ObjectKey, RenderId, RolloutId, TargetId, TraceId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -64,11 +65,13 @@ pub(crate) async fn mark(
     Ok(rows.into_iter().map(|row| (ClusterId::new(row.cluster_id), Generation::new(row.generation))).collect())
 }
 
-/// What a cluster is to run, with what its agent has to know of each target.
+/// What a cluster is to run of one target, with what its agent has to know of that.
 pub(crate) struct Listed {
     pub(crate) assignment: Assignment,
     pub(crate) target_name: Name,
-    pub(crate) options: bellwether_core::api::SyncSpec,
+    pub(crate) options: SyncSpec,
+    /// Of the rollout that decided it; `None` once that is gone.
+    pub(crate) trace: Option<TraceId>,
 }
 
 struct Row {
@@ -81,23 +84,27 @@ struct Row {
     action: String,
     prunable: Json<Vec<ObjectKey>>,
     name: String,
-    spec: Option<Json<bellwether_core::api::TargetSpec>>,
+    sync: Option<Json<SyncSpec>>,
+    trace_id: Option<String>,
 }
 
-pub(crate) async fn list_of_cluster(db: &mut Connection, cluster: ClusterId) -> Result<Vec<Listed>, StoreError> {
+/// In the order of the clusters and targets.
+pub(crate) async fn list_of_clusters(db: &mut Connection, clusters: &[ClusterId]) -> Result<Vec<Listed>, StoreError> {
+    let clusters: Vec<Uuid> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
     let rows = sqlx::query_as!(
         Row,
         r#"
         select a.cluster_id, a.target_id, a.digest, a.generation, a.rollout_id, a.render_id, a.action,
                a.prunable as "prunable: Json<Vec<ObjectKey>>", coalesce(t.name, a.target_name) as "name!",
-               t.spec as "spec?: Json<bellwether_core::api::TargetSpec>"
+               t.spec -> 'sync' as "sync?: Json<SyncSpec>", r.trace_id as "trace_id?"
           from assignments a
           left join targets t using (target_id)
-         where a.cluster_id = $1
+          left join rollouts r using (rollout_id)
+         where a.cluster_id = any($1)
            and coalesce(t.name, a.target_name) is not null
-         order by a.target_id
+         order by a.cluster_id, a.target_id
         "#,
-        cluster.as_uuid(),
+        &clusters,
     )
     .fetch_all(db)
     .await?;
@@ -122,7 +129,8 @@ impl TryFrom<Row> for Listed {
             },
             target_name: super::name(&row.name, "targets")?,
             // A tombstone that outlives its target needs none.
-            options: row.spec.map(|spec| spec.0.sync).unwrap_or_default(),
+            options: row.sync.map(|sync| sync.0).unwrap_or_default(),
+            trace: row.trace_id.and_then(|trace| trace.parse().ok()),
         })
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod bundles;
 pub(crate) mod certificates;
 pub(crate) mod clusters;
 pub(crate) mod drifts;
+pub(crate) mod figures;
 pub(crate) mod fleet;
 pub(crate) mod installation;
 pub(crate) mod intents;

@@ -1,5 +1,7 @@
 //! The newest report of each cluster and target.
 
+use std::collections::BTreeMap;
+
 use bellwether_core::report::{ObjectLine, Report};
 use bellwether_core::{ClusterId, Digest, Generation, Serial, SessionNumber, TargetId};
 use jiff::Timestamp;
@@ -17,28 +19,38 @@ pub(crate) struct Received {
     pub(crate) report: Report,
 }
 
-/// Of these clusters and targets, those that an assignment connects, with its generation.
+/// What a report may be about.
+#[derive(Debug, Clone)]
+pub(crate) struct Assigned {
+    pub(crate) generation: Generation,
+    /// Of the rollout that decided it; `None` once that is gone.
+    pub(crate) trace_id: Option<String>,
+}
+
+/// Of these clusters and targets, those that an assignment connects.
 pub(crate) async fn list_assigned(
     db: &mut Connection,
     received: &[Received],
-) -> Result<Vec<(ClusterId, TargetId, Generation)>, StoreError> {
+) -> Result<BTreeMap<(ClusterId, TargetId), Assigned>, StoreError> {
     let clusters: Vec<Uuid> = received.iter().map(|one| one.cluster.as_uuid()).collect();
     let targets: Vec<Uuid> = received.iter().map(|one| one.report.target.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        select cluster_id, target_id, generation
-          from assignments
-         where (cluster_id, target_id) in (select * from unnest($1::uuid[], $2::uuid[]))
+        select a.cluster_id, a.target_id, a.generation, r.trace_id as "trace_id?"
+          from assignments a
+          left join rollouts r using (rollout_id)
+         where (a.cluster_id, a.target_id) in (select * from unnest($1::uuid[], $2::uuid[]))
         "#,
         &clusters,
         &targets,
     )
     .fetch_all(db)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (ClusterId::new(row.cluster_id), TargetId::new(row.target_id), Generation::new(row.generation)))
-        .collect())
+    let assigned = rows.into_iter().map(|row| {
+        let key = (ClusterId::new(row.cluster_id), TargetId::new(row.target_id));
+        (key, Assigned { generation: Generation::new(row.generation), trace_id: row.trace_id })
+    });
+    Ok(assigned.collect())
 }
 
 /// Writes reports that are newer than what is there. At most one for each cluster and target, sorted by them: two

@@ -105,7 +105,8 @@ fn word<T: DeserializeOwned>(text: &str, table: &'static str) -> Result<T, Store
         .map_err(|_| StoreError::Unreadable { table, column: "state" })
 }
 
-fn text<T: serde::Serialize>(state: T) -> String {
+/// The word for a state, in rows and in logs.
+pub(crate) fn text<T: serde::Serialize>(state: T) -> String {
     match serde_json::to_value(state) {
         Ok(serde_json::Value::String(text)) => text,
         _ => unreachable!("states are written as words"),
