@@ -11,12 +11,12 @@ mod ca;
 mod change;
 mod clock;
 mod config;
+mod content;
 mod descriptors;
 mod http;
 mod install;
 mod link;
 mod logs;
-mod manifests;
 mod metrics;
 mod notify;
 mod postgres;
@@ -69,6 +69,7 @@ pub(crate) struct Hub {
     pub(crate) authority: ca::Authority,
     pub(crate) trust: trust::Trust,
     pub(crate) mirrors: source::mirrors::Mirrors,
+    pub(crate) content: content::Content,
     pub(crate) sessions: link::Sessions,
     pub(crate) news: mpsc::Sender<record::Incoming>,
     pub(crate) metrics: metrics::Metrics,

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::ca::{Authority, CaError, StoredKey};
 use crate::change::Change;
 use crate::config::Config;
+use crate::content::Content;
 use crate::postgres::{PostgresError, PrivateServer, ServerSettings};
 use crate::seal::{self, Seal, SealError, SealKey};
 use crate::source::mirrors::Mirrors;
@@ -145,6 +146,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         authority,
         trust,
         mirrors: Mirrors::new(config.data.join("repos")),
+        content: Content::default(),
         sessions: link::Sessions::default(),
         news,
         metrics: metrics::Metrics::default(),

@@ -328,7 +328,7 @@ fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
         Effect::Load(digests) => {
             let mut rows = state.rows();
             rows.loaded += digests.len();
-            let bodies = digests.into_iter().map(|digest| (digest, rows.objects[&digest].clone())).collect();
+            let bodies: Vec<_> = digests.into_iter().map(|digest| (digest, rows.objects[&digest].clone())).collect();
             drop(rows);
             session.handle_objects(bodies);
         }

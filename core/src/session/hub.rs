@@ -106,7 +106,8 @@ enum Knowledge {
 #[derive(Debug)]
 struct Sent {
     listed: Listed,
-    objects: BTreeSet<Digest>,
+    /// Of which the agent holds every object; `None` for a tombstone, and for a bundle that is not stored any more.
+    manifest: Option<Manifest>,
     /// The rows say so, and not only the agent.
     is_ours: bool,
 }
@@ -288,16 +289,17 @@ impl HubSession {
     fn offer_now(&mut self, desired: Desired) {
         // A half-sent object is finished by nobody: the agent forgets pieces when another object begins.
         self.pieces.retain(|loaded| loaded.is_repair);
-        let held: BTreeSet<_> = self.sent.values().flat_map(|sent| sent.objects.iter().copied()).collect();
-        let wanted: BTreeSet<_> = desired.assignments.iter().flat_map(Assignment::objects).collect();
-        let missing = wanted.difference(&held).copied().collect();
+        let mut missing: BTreeSet<_> = desired.assignments.iter().flat_map(Assignment::objects).collect();
+        for held in self.sent.values().flat_map(Sent::objects) {
+            missing.remove(&held);
+        }
         if desired.complete {
             let named = |target: &TargetId| {
                 desired.unchanged.contains(target) || desired.assignments.iter().any(|one| one.target == *target)
             };
             self.sent.retain(|target, _| named(target));
         }
-        self.offer = Some(Offer { desired, missing, loading: BTreeSet::new() });
+        self.offer = Some(Offer { desired, missing: missing.into_iter().collect(), loading: BTreeSet::new() });
         self.advance();
     }
 
@@ -317,11 +319,9 @@ impl HubSession {
     /// Those of the bundles that are stored.
     pub fn handle_bundles(&mut self, manifests: &BTreeMap<Digest, Manifest>) {
         let Knowledge::Said(listed) = &self.knowledge else { return };
-        let objects = |listed: &Listed| {
-            let manifest = manifests.get(&listed.digest).filter(|_| listed.action == Action::Apply);
-            manifest.into_iter().flat_map(Manifest::entries).map(|entry| entry.digest).collect()
-        };
-        let sent = listed.iter().map(|&listed| Sent { listed, objects: objects(&listed), is_ours: false });
+        let manifest =
+            |listed: &Listed| manifests.get(&listed.digest).filter(|_| listed.action == Action::Apply).cloned();
+        let sent = listed.iter().map(|&listed| Sent { listed, manifest: manifest(&listed), is_ours: false });
         self.sent = sent.map(|sent| (sent.listed.target, sent)).collect();
         self.knowledge = Knowledge::Fresh;
     }
@@ -336,12 +336,12 @@ impl HubSession {
     }
 
     /// Objects that were asked for, compressed. What nobody waits for any more is dropped.
-    pub fn handle_objects(&mut self, bodies: Vec<(Digest, Vec<u8>)>) {
+    pub fn handle_objects(&mut self, bodies: impl IntoIterator<Item = (Digest, impl AsRef<[u8]>)>) {
         for (digest, body) in bodies {
             let is_repair = self.repairing.remove(&digest);
             let is_offered = self.offer.as_mut().is_some_and(|offer| offer.loading.remove(&digest));
             if is_repair || is_offered {
-                self.pieces.extend(cut(digest, &body).map(|piece| Loaded { piece, is_repair }));
+                self.pieces.extend(cut(digest, body.as_ref()).map(|piece| Loaded { piece, is_repair }));
             }
         }
     }
@@ -424,9 +424,9 @@ impl HubSession {
     /// Asks for objects that the agent misses. What a Desired on its way names is its own when that has been sent; what
     /// none names is another's, and is never sent.
     fn repair(&mut self) {
-        let own = |object: &Digest| self.sent.values().any(|sent| sent.is_ours && sent.objects.contains(object));
-        let is_to_send = |object: &Digest| own(object) && !self.repaired.contains(object);
-        let request: Vec<_> = self.needed.iter().copied().filter(is_to_send).take(REQUEST_OBJECTS_MAX).collect();
+        let ours = self.sent.values().filter(|sent| sent.is_ours).flat_map(Sent::objects);
+        let own: BTreeSet<_> = ours.filter(|object| self.needed.contains(object)).collect();
+        let request: Vec<_> = own.difference(&self.repaired).copied().take(REQUEST_OBJECTS_MAX).collect();
         if request.is_empty() {
             if self.offer.is_none() {
                 self.needed.clear();
@@ -444,7 +444,12 @@ impl HubSession {
 
 impl Sent {
     fn of(assignment: &Assignment) -> Self {
-        Self { listed: assignment.listed(), objects: assignment.objects().collect(), is_ours: true }
+        let manifest = (assignment.action == Action::Apply).then(|| assignment.manifest.clone());
+        Self { listed: assignment.listed(), manifest, is_ours: true }
+    }
+
+    fn objects(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.manifest.iter().flat_map(Manifest::entries).map(|entry| entry.digest)
     }
 }
 

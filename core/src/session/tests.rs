@@ -154,7 +154,7 @@ impl<'a> Wire<'a> {
                     self.hub.handle_listing(self.store.listing.clone());
                 }
                 Effect::Load(digests) => {
-                    let bodies = digests.iter().map(|digest| (*digest, self.store.objects[digest].clone())).collect();
+                    let bodies = digests.iter().map(|digest| (*digest, self.store.objects[digest].clone()));
                     self.hub.handle_objects(bodies);
                 }
                 Effect::Record(serial, report) => {

@@ -209,7 +209,7 @@ async fn finish(hub: &Hub, due: &Due, said: Option<Said>) -> Result<(), StoreErr
         Ok(rendered) => {
             let revision = said.revision.expect("only a revision renders");
             let bundles = rendered.variants.len();
-            record(&mut change, &said.target, &revision, rendered, now).await?;
+            record(hub, &mut change, &said.target, &revision, rendered, now).await?;
             let trace_id = due.trace_id.clone().unwrap_or_else(clock::new_trace);
             change.tell(Stage::Rollout, &[due.key], now, Some(&trace_id)).await?;
             change.commit_without_wait().await?;
@@ -230,6 +230,7 @@ async fn finish(hub: &Hub, due: &Due, said: Option<Said>) -> Result<(), StoreErr
 }
 
 async fn record(
+    hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
     revision: &Revision,
@@ -239,7 +240,7 @@ async fn record(
     let digests = rendered.variants.iter().map(|(used, variant)| (*used, variant.digest())).collect();
     for variant in rendered.variants.into_values() {
         if let Variant::New { manifest, objects } = variant {
-            store_bundle(change, &manifest, objects, now).await?;
+            store_bundle(hub, change, manifest, objects, now).await?;
         }
     }
     if let Some(existing) = rendered.existing {
@@ -259,22 +260,27 @@ async fn record(
     store::renders::mark_condition(change, target.id, None, None).await
 }
 
+/// What was just made is what fleets are about to ask for.
 async fn store_bundle(
+    hub: &Hub,
     change: &mut Change<'_>,
-    manifest: &Manifest,
+    manifest: Manifest,
     objects: Vec<RenderedObject>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let digests: Vec<_> = objects.iter().map(|object| object.digest).collect();
     let missing: BTreeSet<_> = store::bundles::list_missing_objects(change, &digests, now).await?.into_iter().collect();
-    let blobs = objects
+    let blobs: Vec<_> = objects
         .into_iter()
         .filter(|object| missing.contains(&object.digest))
         .map(|object| Blob { digest: object.digest, frame: zip::deflate(&object.body) })
         .collect();
+    hub.content.keep_objects(&blobs);
     store::bundles::insert_objects(change, blobs, now).await?;
     let blob = Blob { digest: manifest.digest(), frame: zip::deflate(&manifest.encode()) };
-    store::bundles::insert_bundle(change, &blob, manifest.entries().len(), now).await
+    store::bundles::insert_bundle(change, &blob, manifest.entries().len(), now).await?;
+    hub.content.keep_manifest(manifest);
+    Ok(())
 }
 
 /// Written down and audited once, not at every look.

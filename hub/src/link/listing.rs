@@ -1,41 +1,36 @@
-//! What the rows say that a cluster is to run, as its session takes it.
+//! What the rows say that clusters are to run, as their sessions take it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_core::ClusterId;
 use bellwether_core::session::{Assignment, SyncOptions};
-use bellwether_core::{ClusterId, Digest};
 
+use crate::content::Content;
 use crate::store::{self, Connection, StoreError};
 
-pub(super) async fn load(db: &mut Connection, cluster: ClusterId) -> Result<Vec<Assignment>, StoreError> {
-    let listed = store::assignments::list_of_clusters(db, &[cluster]).await?;
-    let digests: Vec<_> = listed.iter().map(|one| one.assignment.digest).collect();
-    let manifests = crate::manifests::load(db, &digests).await?;
-    listed
-        .into_iter()
-        .map(|one| {
-            let missing = StoreError::Unreadable { table: "bundles", column: "digest" };
-            let row = one.assignment;
-            Ok(Assignment {
-                target: row.target,
-                name: one.target_name,
-                generation: row.generation,
-                action: row.action,
-                manifest: manifests.get(&row.digest).cloned().ok_or(missing)?,
-                prunable: row.prunable,
-                options: SyncOptions { prune: one.options.prune, drift: one.options.drift },
-                trace: one.trace,
-            })
-        })
-        .collect()
-}
-
-/// Bodies of objects, compressed. The session asks only for what its own assignments hold.
-pub(super) async fn load_objects(
+/// All assignments of each of these clusters; none is an empty list.
+pub(super) async fn load(
     db: &mut Connection,
-    digests: &[Digest],
-) -> Result<Vec<(Digest, Vec<u8>)>, StoreError> {
-    let blobs = store::bundles::list_objects(db, digests).await?;
-    if blobs.len() < digests.len() {
-        return Err(StoreError::Unreadable { table: "objects", column: "digest" });
+    content: &Content,
+    clusters: &[ClusterId],
+) -> Result<BTreeMap<ClusterId, Vec<Assignment>>, StoreError> {
+    let listed = store::assignments::list_of_clusters(db, clusters).await?;
+    let digests: BTreeSet<_> = listed.iter().map(|one| one.assignment.digest).collect();
+    let manifests = content.load_manifests(db, &digests).await?;
+    let mut listings: BTreeMap<_, Vec<_>> = clusters.iter().map(|cluster| (*cluster, Vec::new())).collect();
+    for one in listed {
+        let missing = StoreError::Unreadable { table: "bundles", column: "digest" };
+        let row = one.assignment;
+        listings.entry(row.cluster).or_default().push(Assignment {
+            target: row.target,
+            name: one.target_name,
+            generation: row.generation,
+            action: row.action,
+            manifest: manifests.get(&row.digest).cloned().ok_or(missing)?,
+            prunable: row.prunable,
+            options: SyncOptions { prune: one.options.prune, drift: one.options.drift },
+            trace: one.trace,
+        });
     }
-    Ok(blobs.into_iter().map(|blob| (blob.digest, blob.frame)).collect())
+    Ok(listings)
 }

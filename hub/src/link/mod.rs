@@ -1,7 +1,8 @@
 //! The link stage: assignments → agents, one stream for each.
 //!
-//! The rows are the truth; what waits for an agent waits in its session's memory and is read anew after any doubt. A
-//! cluster's identity is the URI in its verified certificate, and nothing that it says.
+//! The rows are the truth; what waits for an agent waits in its session's memory and is read anew after any doubt. What
+//! changes for many clusters at once is read at once, and handed to their streams. A cluster's identity is the URI in its
+//! verified certificate, and nothing that it says.
 
 mod enroll;
 mod listing;
@@ -12,7 +13,9 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use bellwether_core::session::Assignment;
 use bellwether_core::{ClusterId, SessionNumber};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -36,10 +39,35 @@ struct Held {
     number: SessionNumber,
     /// Of the certificate that it came with.
     serial: String,
-    /// Its assignments may have changed.
-    nudge: Arc<Notify>,
+    inbox: Arc<Inbox>,
     /// It is to end now.
     cut: CancellationToken,
+}
+
+/// Where a stream finds what was read for it; newer replaces older.
+#[derive(Debug, Default)]
+struct Inbox {
+    listing: Mutex<Option<Listing>>,
+    came: Notify,
+}
+
+/// All that one cluster is to run.
+#[derive(Debug)]
+struct Listing {
+    /// Whatever was committed before this stands in it.
+    began_at: Instant,
+    assignments: Vec<Assignment>,
+}
+
+impl Inbox {
+    fn put(&self, listing: Listing) {
+        *self.listing.lock().expect("no holder of this lock panics") = Some(listing);
+        self.came.notify_one();
+    }
+
+    fn take(&self) -> Option<Listing> {
+        self.listing.lock().expect("no holder of this lock panics").take()
+    }
 }
 
 impl Sessions {
@@ -81,9 +109,12 @@ impl Sessions {
         self.lock().keys().map(|cluster| cluster.as_uuid()).collect()
     }
 
-    fn nudge(&self, cluster: ClusterId) {
-        if let Some(held) = self.lock().get(&cluster) {
-            held.nudge.notify_one();
+    fn hand_out(&self, began_at: Instant, listings: BTreeMap<ClusterId, Vec<Assignment>>) {
+        let held = self.lock();
+        for (cluster, assignments) in listings {
+            if let Some(held) = held.get(&cluster) {
+                held.inbox.put(Listing { began_at, assignments });
+            }
         }
     }
 
@@ -92,12 +123,13 @@ impl Sessions {
     }
 }
 
-/// Takes the stage's rows of clusters whose newest stream is here, and tells those streams to read theirs.
+/// Takes the stage's rows of clusters whose newest stream is here, and hands those streams what their clusters are to run.
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        match take_rows(&hub, hub.sessions.clusters()).await {
-            Ok(clusters) => clusters.into_iter().for_each(|cluster| hub.sessions.nudge(ClusterId::new(cluster))),
-            Err(error) => tracing::warn!(error = %crate::chain(&error), "cannot read which clusters have news"),
+        match deliver(&hub, &hub.sessions.clusters()).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(error = %crate::chain(&error), "cannot read what clusters are to run"),
         }
         tokio::select! {
             () = hub.wakes.woken(Stage::Link) => {}
@@ -107,12 +139,23 @@ pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     }
 }
 
-async fn take_rows(hub: &Hub, held: Vec<Uuid>) -> Result<Vec<Uuid>, StoreError> {
+/// Of so many clusters what they are to run is read at once: a few hundred kilobytes for most fleets.
+const DELIVERED_MAX: i64 = 250;
+
+/// One transaction: a delivery that fails leaves its rows to the next. False: nothing was due.
+async fn deliver(hub: &Hub, held: &[Uuid]) -> Result<bool, StoreError> {
     if held.is_empty() {
-        return Ok(Vec::new());
+        return Ok(false);
     }
+    let began_at = Instant::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    let taken = work::take_due_of_streams(&mut change, hub.id, &held, clock::now()).await?;
-    change.commit().await?;
-    Ok(taken)
+    let taken = work::take_due_of_streams(&mut change, hub.id, held, DELIVERED_MAX, clock::now()).await?;
+    if taken.is_empty() {
+        return Ok(false);
+    }
+    let clusters: Vec<_> = taken.into_iter().map(ClusterId::new).collect();
+    let listings = listing::load(&mut change, &hub.content, &clusters).await?;
+    change.commit_without_wait().await?;
+    hub.sessions.hand_out(began_at, listings);
+    Ok(true)
 }

@@ -1,6 +1,7 @@
 //! One agent's stream: the loop around [`HubSession`], which decides what is said.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bellwether_core::audit::{Event, Subject};
 use bellwether_core::session::hub::{Effect, HubSession};
@@ -10,13 +11,13 @@ use bellwether_proto::v1::{FromAgent, FromHub};
 use bellwether_proto::{WireError, agent_message};
 use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::service::Caller;
-use super::{Held, listing};
+use super::{Held, Inbox, listing};
 use crate::change::Change;
 use crate::record::{Incoming, News};
 use crate::store::sessions::{self, Opened};
@@ -50,15 +51,16 @@ pub(super) async fn begin(
     change.commit().await?;
 
     let (to_agent, outbound) = mpsc::channel(OUTBOUND_MAX);
-    let nudge = Arc::new(Notify::new());
+    let inbox = Arc::new(Inbox::default());
     hub.sessions
-        .enter(caller.cluster, Held { number, serial: caller.serial.clone(), nudge: nudge.clone(), cut: cut.clone() });
+        .enter(caller.cluster, Held { number, serial: caller.serial.clone(), inbox: inbox.clone(), cut: cut.clone() });
     let (recorded_to, recorded) = watch::channel(Serial::default());
     let stream = AgentStream {
         hub: hub.clone(),
         session: HubSession::new(number, hub.config.pace(), clock::now()),
         caller,
-        nudge,
+        inbox,
+        read_at: None,
         cut,
         recorded_to,
         recorded,
@@ -71,7 +73,9 @@ struct AgentStream {
     hub: Arc<Hub>,
     caller: Caller,
     session: HubSession,
-    nudge: Arc<Notify>,
+    inbox: Arc<Inbox>,
+    /// When it began to read its rows by itself; `None`: not yet, as its agent has not said Hello.
+    read_at: Option<Instant>,
     cut: CancellationToken,
     recorded_to: watch::Sender<Serial>,
     recorded: watch::Receiver<Serial>,
@@ -80,7 +84,7 @@ struct AgentStream {
 enum Happened<'a> {
     Received(Box<AgentMessage>),
     Writable(mpsc::Permit<'a, FromHub>),
-    Nudged,
+    Delivered,
     Recorded,
     Ticked,
 }
@@ -146,7 +150,7 @@ impl AgentStream {
             permit = to_agent.reserve(), if self.session.has_outbound() => {
                 permit.map(Happened::Writable).map_err(|_| Ended::Closed)
             }
-            () = self.nudge.notified() => Ok(Happened::Nudged),
+            () = self.inbox.came.notified() => Ok(Happened::Delivered),
             _ = self.recorded.changed() => Ok(Happened::Recorded),
             () = tokio::time::sleep(wake) => Ok(Happened::Ticked),
         }
@@ -161,7 +165,7 @@ impl AgentStream {
                     permit.send(message.into());
                 }
             }
-            Happened::Nudged => self.read_listing().await?,
+            Happened::Delivered => self.take_delivery().await?,
             Happened::Recorded => {
                 let serial = *self.recorded.borrow_and_update();
                 self.session.handle_recorded(serial);
@@ -183,15 +187,14 @@ impl AgentStream {
             }
             Effect::LoadBundles(digests) => {
                 let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
-                let manifests = crate::manifests::load(&mut db, &digests).await?;
+                let digests = digests.into_iter().collect();
+                let manifests = self.hub.content.load_manifests(&mut db, &digests).await?;
                 drop(db);
                 self.session.handle_bundles(&manifests);
                 self.read_listing().await
             }
             Effect::Load(digests) => {
-                let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
-                let bodies = listing::load_objects(&mut db, &digests).await?;
-                self.session.handle_objects(bodies);
+                self.session.handle_objects(self.hub.content.load_objects(&self.hub.pool, &digests).await?);
                 Ok(())
             }
         }
@@ -217,10 +220,27 @@ impl AgentStream {
 
     /// A connecting cluster's signals are dropped before everything is read: it sees what they announced.
     async fn read_listing(&mut self) -> Result<(), Ended> {
+        self.read_at = Some(Instant::now());
+        let cluster = self.caller.cluster;
         let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
-        let listing = listing::load(&mut db, self.caller.cluster).await?;
-        self.session.handle_listing(listing);
+        let mut listings = listing::load(&mut db, &self.hub.content, &[cluster]).await?;
+        drop(db);
+        self.session.handle_listing(listings.remove(&cluster).unwrap_or_default());
         Ok(())
+    }
+
+    /// Before the Hello a delivery is of no use, since everything is read then. One that was begun before the stream's own
+    /// reading may be the older of the two or the newer: then it is read again.
+    async fn take_delivery(&mut self) -> Result<(), Ended> {
+        let Some(delivered) = self.inbox.take() else { return Ok(()) };
+        match self.read_at {
+            None => Ok(()),
+            Some(read_at) if delivered.began_at <= read_at => self.read_listing().await,
+            Some(_) => {
+                self.session.handle_listing(delivered.assignments);
+                Ok(())
+            }
+        }
     }
 }
 

@@ -236,7 +236,7 @@ impl<'a, 'c> Scene<'a, 'c> {
         let steps: Vec<_> =
             given.iter().filter_map(|one| Some((one.cluster, *before.get(&one.cluster)?, one.digest))).collect();
         let digests: BTreeSet<_> = steps.iter().flat_map(|&(_, old, new)| [old, new]).collect();
-        let manifests = crate::manifests::load(self.change, &digests.into_iter().collect::<Vec<_>>()).await?;
+        let manifests = self.hub.content.load_manifests(self.change, &digests).await?;
         let mut left = BTreeMap::new();
         let of_cluster = steps.into_iter().filter_map(|(cluster, old, new)| {
             let manifests = (manifests.get(&old)?, manifests.get(&new)?);

@@ -223,23 +223,31 @@ pub(crate) async fn take_due_of(
     Ok(taken)
 }
 
-/// The same of the link stage, for those of these clusters whose newest stream is at this hub. The stream that another
-/// hub has not missed yet must not take what the newest one is told.
+/// The same of the link stage, of so many rows of those of these clusters whose newest stream is at this hub. The stream
+/// that another hub has not missed yet must not take what the newest one is told.
 pub(crate) async fn take_due_of_streams(
     db: &mut Connection,
     hub: Uuid,
     clusters: &[Uuid],
+    limit: i64,
     now: Timestamp,
 ) -> Result<Vec<Uuid>, StoreError> {
     let mut taken = sqlx::query_scalar!(
         r#"
         delete from work
-         where stage = 'link' and key = any($2) and due_at <= $3
-           and exists (select from sessions s where s.cluster_id = work.key and s.hub_id = $1)
+         where work_id in (
+               select w.work_id
+                 from work w
+                 join sessions s on s.cluster_id = w.key and s.hub_id = $1
+                where w.stage = 'link' and w.key = any($2) and w.due_at <= $4
+                order by w.work_id
+                limit $3
+               )
         returning key
         "#,
         hub,
         clusters,
+        limit,
         to_sql(now),
     )
     .fetch_all(db)
