@@ -1,4 +1,5 @@
-//! Pushes through the stages of one hub, with real Git and Postgres and without agents: what each wakes and writes.
+//! Pushes through the stages of one hub, with real Git and Postgres and without agents: what each wakes and writes, and
+//! what is swept in the end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,6 +94,13 @@ impl Scene {
         let name = target.parse().expect("a name");
         let target = store::targets::find_by_name(&mut db, &name).await.expect("it is read");
         target.expect("it is there").id.as_uuid()
+    }
+
+    /// Rows of what a revision leaves behind.
+    async fn counts(&self) -> BTreeMap<String, i64> {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let tables = ["revisions", "renders", "bundles", "objects", "rollouts"];
+        store::count_rows(&mut db, &tables).await.expect("they are counted")
     }
 
     /// What a cluster is to run, by target.
@@ -196,7 +204,7 @@ async fn a_push_assigns_every_cluster_at_once_and_says_what_may_be_pruned(pool: 
     for cluster in &scene.clusters {
         before.push(scene.listing(*cluster).await);
     }
-    finish(&scene).await;
+    finish(&scene, 1).await;
 
     scene.push(&[("one/a.yaml", ANOTHER)]).await;
     scene.look(Stage::Bundle).await;
@@ -221,11 +229,11 @@ async fn a_push_assigns_every_cluster_at_once_and_says_what_may_be_pruned(pool: 
     assert_eq!(told, scene.clusters.iter().map(|cluster| cluster.as_uuid()).collect::<Vec<_>>());
 }
 
-/// Every cluster says that it runs what it was assigned.
-async fn finish(scene: &Scene) {
+/// Every cluster says that it runs what it was assigned; each time after the one before.
+async fn finish(scene: &Scene, time: i64) {
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     for (number, cluster) in (1..).zip(&scene.clusters) {
-        for (serial, listed) in (1..).zip(scene.listing(*cluster).await.into_values()) {
+        for (serial, listed) in (10 * time..).zip(scene.listing(*cluster).await.into_values()) {
             let report = Report {
                 target: listed.assignment.target,
                 generation: listed.assignment.generation,
@@ -245,4 +253,37 @@ async fn finish(scene: &Scene) {
         scene.tell(Stage::Rollout, scene.id(target).await).await;
     }
     scene.look(Stage::Rollout).await;
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_sweep_keeps_what_runs_and_what_people_may_go_back_to(pool: Pool) {
+    const PUSHES: i64 = 24;
+    let scene = Scene::new(&pool, 2).await;
+    for number in 1..=PUSHES {
+        let text = ONE.replace("namespace: default", &format!("namespace: default, labels: {{push: p{number}}}"));
+        scene.push(&[("one/a.yaml", &text), ("two/a.yaml", ANOTHER)]).await;
+        scene.look(Stage::Bundle).await;
+        scene.look(Stage::Rollout).await;
+        finish(&scene, number).await;
+    }
+    let before = scene.counts().await;
+
+    crate::sweep::sweep(&scene.hub, clock::now()).await.expect("it sweeps");
+    assert_eq!(scene.counts().await, before, "all of it is young");
+    let later = clock::now() + jiff::SignedDuration::from_hours(100 * 24);
+    crate::sweep::sweep(&scene.hub, later).await.expect("it sweeps");
+
+    // The last 20 rollouts of one and the only one of two; what they name, and what the oldest of them moved from; of
+    // revisions, those of what is kept.
+    let counts =
+        [("rollouts", 20 + 1), ("renders", 21 + 1), ("bundles", 21 + 1), ("objects", 21 + 1), ("revisions", 21 + 1)];
+    assert_eq!(scene.counts().await, counts.map(|(table, count)| (table.to_owned(), count)).into());
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    for listed in scene.listing(scene.clusters[0]).await.into_values() {
+        let digest = listed.assignment.digest;
+        let fresh = crate::content::Content::default();
+        let manifests = fresh.load_manifests(&mut db, &[digest].into()).await.expect("it is read");
+        let objects: Vec<_> = manifests[&digest].entries().iter().map(|entry| entry.digest).collect();
+        assert_eq!(fresh.load_objects(&scene.hub.pool, &objects).await.expect("all are there").len(), 1);
+    }
 }

@@ -1,7 +1,7 @@
 //! Objects and bundles, content-addressed and compressed.
 
 use bellwether_core::Digest;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Connection, StoreError, to_sql};
 
@@ -20,20 +20,16 @@ pub(crate) async fn list_missing_objects(
     digests: &[Digest],
     now: Timestamp,
 ) -> Result<Vec<Digest>, StoreError> {
+    mark_objects_used(db, digests, SignedDuration::from_hours(24), now).await?;
     let wanted: Vec<_> = digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+    // A statement of its own: it sees what a sweep deleted before the objects were marked.
     let missing = sqlx::query_scalar!(
         r#"
-        with touched as (
-            update objects
-               set used_at = $2::timestamptz
-             where digest = any($1) and used_at < $2::timestamptz - interval '1 day'
-        )
         select wanted as "wanted!"
           from unnest($1::bytea[]) as wanted
          where not exists (select from objects where digest = wanted)
         "#,
         &wanted,
-        to_sql(now),
     )
     .fetch_all(db)
     .await?;
@@ -116,4 +112,81 @@ pub(crate) async fn list_objects(db: &mut Connection, digests: &[Digest]) -> Res
         .fetch_all(db)
         .await?;
     rows.into_iter().map(|row| Ok(Blob { digest: super::digest(&row.digest, "objects")?, frame: row.body })).collect()
+}
+
+/// Those of these objects that were not for so long are marked as used.
+pub(crate) async fn mark_objects_used(
+    db: &mut Connection,
+    digests: &[Digest],
+    unless_within: SignedDuration,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let digests: Vec<_> = digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+    sqlx::query!(
+        "update objects set used_at = $2 where digest = any($1) and used_at < $3",
+        &digests,
+        to_sql(now),
+        to_sql(now - unless_within),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A page of all bundles, in the order of their digests, after one.
+pub(crate) async fn list_after(
+    db: &mut Connection,
+    after: Option<Digest>,
+    limit: i64,
+) -> Result<Vec<Digest>, StoreError> {
+    let after = after.map_or_else(Vec::new, |digest| digest.as_bytes().to_vec());
+    let digests =
+        sqlx::query_scalar!("select digest from bundles where digest > $1 order by digest limit $2", after, limit)
+            .fetch_all(db)
+            .await?;
+    digests.iter().map(|bytes| super::digest(bytes, "bundles")).collect()
+}
+
+/// Deletes so many of those that were not used since and that nothing names; says how many it deleted.
+pub(crate) async fn delete_unused(db: &mut Connection, since: Timestamp, limit: i64) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        r#"
+        delete from bundles
+         where used_at < $1
+           and digest in (
+               select digest
+                 from bundles b
+                where used_at < $1
+                  and not exists (select from render_variants v where v.digest = b.digest)
+                  and not exists (select from assignments a where a.digest = b.digest)
+                  and not exists (select from rollout_clusters m where m.digest = b.digest)
+                  and not exists (select from rollout_clusters m where m.digest_before = b.digest)
+                limit $2
+               )
+        "#,
+        to_sql(since),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Deletes so many of those that were not used since; says how many it deleted.
+pub(crate) async fn delete_unused_objects(
+    db: &mut Connection,
+    since: Timestamp,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        r#"
+        delete from objects
+         where used_at < $1 and digest in (select digest from objects where used_at < $1 limit $2)
+        "#,
+        to_sql(since),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(deleted.rows_affected())
 }

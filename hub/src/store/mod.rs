@@ -134,3 +134,17 @@ pub(crate) async fn execute_raw(pool: &Pool, statement: &'static str) -> Result<
     sqlx::query(statement).execute(pool).await?;
     Ok(())
 }
+
+/// For tests that look at what is left.
+#[cfg(test)]
+pub(crate) async fn count_rows(
+    db: &mut Connection,
+    tables: &[&'static str],
+) -> Result<std::collections::BTreeMap<String, i64>, StoreError> {
+    let mut counts = std::collections::BTreeMap::new();
+    for table in tables {
+        let statement = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
+        counts.insert((*table).to_owned(), sqlx::query_scalar(statement).fetch_one(&mut *db).await?);
+    }
+    Ok(counts)
+}

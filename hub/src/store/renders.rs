@@ -186,3 +186,29 @@ pub(crate) async fn mark_condition(
     .await?;
     Ok(())
 }
+
+/// Deletes so many of those that nothing names, besides the last ones of each target; says how many it deleted.
+pub(crate) async fn delete_unused(db: &mut Connection, kept: i64, limit: i64) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        r#"
+        delete from renders
+         where render_id in (
+               select render_id
+                 from (
+                     select render_id, row_number() over (partition by target_id order by render_id desc) as place
+                       from renders
+                      ) as r
+                where place > $1
+                  and not exists (select from assignments a where a.render_id = r.render_id)
+                  and not exists (select from rollouts o where o.render_id = r.render_id)
+                  and not exists (select from rollouts o where o.from_render_id = r.render_id)
+                limit $2
+               )
+        "#,
+        kept,
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(deleted.rows_affected())
+}

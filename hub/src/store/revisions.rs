@@ -185,3 +185,35 @@ pub(crate) async fn mark_ref_condition(
     .await?;
     Ok(())
 }
+
+/// Deletes so many of those that were seen before and that no render is of, besides the last ones of each ref; says how
+/// many it deleted.
+pub(crate) async fn delete_unused(
+    db: &mut Connection,
+    before: Timestamp,
+    kept: i64,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        r#"
+        delete from revisions
+         where revision_id in (
+               select revision_id
+                 from (
+                     select revision_id, seen_at,
+                            row_number() over (partition by repo_id, ref order by revision_id desc) as place
+                       from revisions
+                      ) as v
+                where place > $2 and seen_at < $1
+                  and not exists (select from renders r where r.revision_id = v.revision_id)
+                limit $3
+               )
+        "#,
+        to_sql(before),
+        kept,
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(deleted.rows_affected())
+}

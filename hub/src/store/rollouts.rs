@@ -585,3 +585,33 @@ pub(crate) async fn list_targets_of(db: &mut Connection, cluster: ClusterId) -> 
     .await?;
     Ok(targets)
 }
+
+/// Deletes so many of those that ended before, besides the last ones of each target; says how many it deleted.
+pub(crate) async fn delete_old(
+    db: &mut Connection,
+    before: Timestamp,
+    kept: i64,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        r#"
+        delete from rollouts
+         where rollout_id in (
+               select rollout_id
+                 from (
+                     select rollout_id, ended_at,
+                            row_number() over (partition by target_id order by rollout_id desc) as place
+                       from rollouts
+                      ) as r
+                where place > $2 and ended_at < $1
+                limit $3
+               )
+        "#,
+        to_sql(before),
+        kept,
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(deleted.rows_affected())
+}
