@@ -36,7 +36,8 @@ fn draw(drifts: &[DriftDocument], look: Look) -> String {
             drift.change.as_str().into(),
             drift.manager.as_deref().unwrap_or("unknown").into(),
             Field::toned(drift.action.as_str(), tone),
+            drift.fields.join(", ").into(),
         ]
     };
-    table(["TIME", "CLUSTER", "TARGET", "OBJECT", "CHANGE", "BY", "ACTION"], drifts.iter().map(row), look)
+    table(["TIME", "CLUSTER", "TARGET", "OBJECT", "CHANGE", "BY", "ACTION", "FIELDS"], drifts.iter().map(row), look)
 }

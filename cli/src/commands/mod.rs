@@ -9,6 +9,7 @@ mod repo;
 mod rollout;
 mod status;
 mod target;
+mod watch;
 
 use clap::CommandFactory as _;
 use serde::{Deserialize, Serialize};

@@ -1,35 +1,24 @@
-//! Rollouts: watching them, steering them, and asking them why.
-
-use std::time::Duration;
+//! Rollouts: steering them, and asking them why. Watching them is in `watch`.
 
 use bellwether_core::api::{ClusterDocument, List, MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 use bellwether_core::rollout::{Intent, MemberState, RolloutState, WaveState};
 use bellwether_core::{ClusterId, Name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
-use super::outcome::{self, Pending};
-use super::{Room, note_if_empty, order};
+use super::{Room, note_if_empty, order, watch};
 use crate::args::{Reason, RolloutChoice, RolloutCommand, SteerArgs, SteerClusterArgs};
-use crate::client::{Answer, Client, RequestError, Route};
+use crate::client::{Answer, Client, Route};
 use crate::failure::{Exit, Failure};
-use crate::output::progress::{Progress, counts, head};
+use crate::output::progress::{counts, head};
 use crate::output::table::{Field, Tone, fields, table};
-use crate::output::{Look, age, note, short_commit, time, word};
-
-/// Between two looks at a rollout that is watched: people see it move, and one request costs the hub a few rows.
-const LOOK_PAUSE: Duration = Duration::from_millis(300);
-/// A hub that restarts is back well before that.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// A `resume` just before is acted on within that; a rollout still paused then really waits for a person.
-const PAUSE_SETTLE: Duration = Duration::from_secs(1);
+use crate::output::{Look, age, short_commit, time, word};
 
 pub(super) async fn run(room: &Room, command: RolloutCommand) -> anyhow::Result<Exit> {
     match command {
         RolloutCommand::List { target, limit } => list(room, target.as_ref(), limit).await,
         RolloutCommand::Show { rollout } => show(room, &rollout).await,
-        RolloutCommand::Watch { rollout } => watch(room, rollout).await,
+        RolloutCommand::Watch { rollout } => watch::run(room, rollout).await,
         RolloutCommand::Pause(arguments) => steer(room, arguments, Intent::Pause, "pause").await,
         RolloutCommand::Resume(arguments) => steer(room, arguments, Intent::Resume, "resume").await,
         RolloutCommand::Abort(arguments) => steer(room, arguments, Intent::Abort, "stop for good").await,
@@ -101,7 +90,7 @@ pub(super) async fn show(room: &Room, choice: &RolloutChoice) -> anyhow::Result<
 }
 
 /// The rollout with its members.
-async fn fetch(client: &Client, choice: Option<&RolloutChoice>) -> anyhow::Result<Answer<RolloutDocument>> {
+pub(super) async fn fetch(client: &Client, choice: Option<&RolloutChoice>) -> anyhow::Result<Answer<RolloutDocument>> {
     let id = match choice {
         Some(RolloutChoice::Id(id)) => id.to_string(),
         Some(RolloutChoice::NewestOf(target)) => newest(client, Some(target)).await?,
@@ -110,12 +99,12 @@ async fn fetch(client: &Client, choice: Option<&RolloutChoice>) -> anyhow::Resul
     Ok(client.fetch(&route(&id)).await?)
 }
 
-fn route(id: &str) -> Route {
+pub(super) fn route(id: &str) -> Route {
     Route::new(["rollouts", id])
 }
 
 /// Lists come newest first.
-async fn newest(client: &Client, target: Option<&Name>) -> anyhow::Result<String> {
+pub(super) async fn newest(client: &Client, target: Option<&Name>) -> anyhow::Result<String> {
     let route = Route::new(["rollouts"]).maybe_with("target", target);
     let list: Answer<List<RolloutDocument>> = client.fetch_list(&route, 1).await?;
     let nothing = || match target {
@@ -242,107 +231,4 @@ async fn roll_back(room: &Room, target: &Name, to: Option<String>, reason: Reaso
     let sentence = format!("target {target} goes back to {to}; `bellwether rollout watch {target}` follows it");
     room.output.done(&answer, &sentence)?;
     Ok(Exit::Done)
-}
-
-async fn watch(room: &Room, choice: Option<RolloutChoice>) -> anyhow::Result<Exit> {
-    let followed = match &choice {
-        Some(RolloutChoice::NewestOf(target)) => Some(Pending::Target(target.clone())),
-        _ => None,
-    };
-    // Who has just pushed wants to see that change, and not the rollout before it. What is wrong with it is told at the
-    // end, so that a rollout that goes on meanwhile is seen.
-    if let Some(target) = &followed {
-        let _ = outcome::wait(room, vec![target.clone()]).await;
-    }
-    let mut id = fetch(&room.client, choice.as_ref()).await?.document.id.to_string();
-    let mut progress = Progress::new(&room.output);
-    let mut answered_at = Instant::now();
-    let mut paused_since = None;
-    loop {
-        match room.client.fetch::<RolloutDocument>(&route(&id)).await {
-            Ok(answer) => {
-                answered_at = Instant::now();
-                progress.show(&answer.document, Timestamp::now())?;
-                let is_paused = answer.document.state == RolloutState::Paused;
-                paused_since = is_paused.then(|| paused_since.unwrap_or_else(Instant::now));
-                let settled = paused_since.is_none_or(|since: Instant| since.elapsed() >= PAUSE_SETTLE);
-                match ending(answer.document.state).filter(|_| settled) {
-                    Some(Ending::Exit(exit)) => {
-                        let exit = finish(room, &progress, &answer, exit)?;
-                        if let (Exit::Done, Some(target)) = (exit, followed) {
-                            outcome::wait(room, vec![target]).await?;
-                        }
-                        return Ok(exit);
-                    }
-                    Some(Ending::Superseded) => match successor(&room.client, choice.as_ref(), &id).await {
-                        Some(next) => id = next,
-                        None => return finish(room, &progress, &answer, Exit::Failed),
-                    },
-                    None => {}
-                }
-            }
-            Err(RequestError::Unavailable(_)) if answered_at.elapsed() < PATIENCE => {
-                progress.note("the hub does not answer; trying again");
-            }
-            Err(error) => {
-                progress.finish();
-                return Err(error.into());
-            }
-        }
-        sleep(LOOK_PAUSE).await;
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    Exit(Exit),
-    /// Another one has taken its place.
-    Superseded,
-}
-
-fn ending(state: RolloutState) -> Option<Ending> {
-    match state {
-        RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack => None,
-        RolloutState::Done => Some(Ending::Exit(Exit::Done)),
-        RolloutState::Failed | RolloutState::Cancelled => Some(Ending::Exit(Exit::Failed)),
-        RolloutState::Paused => Some(Ending::Exit(Exit::Differs)),
-        RolloutState::Superseded => Some(Ending::Superseded),
-    }
-}
-
-/// Who watches a target wants to see it arrive, by whichever rollout; who named a rollout watches that one.
-async fn successor(client: &Client, choice: Option<&RolloutChoice>, id: &str) -> Option<String> {
-    let target = match choice? {
-        RolloutChoice::NewestOf(target) => target,
-        RolloutChoice::Id(_) => return None,
-    };
-    newest(client, Some(target)).await.ok().filter(|newest| newest != id)
-}
-
-fn finish(room: &Room, progress: &Progress<'_>, answer: &Answer<RolloutDocument>, exit: Exit) -> anyhow::Result<Exit> {
-    progress.finish();
-    room.output.answer(answer, |_, _| String::new())?;
-    if exit == Exit::Differs {
-        let target = &answer.document.target;
-        note(&format!("it waits for you: `bellwether rollout resume {target}`, `abort` or `rollback`"));
-    }
-    Ok(exit)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_watch_ends_when_a_rollout_does_or_waits_for_a_person() {
-        use RolloutState as S;
-
-        let going_on = [S::Planned, S::Rolling, S::RollingBack].map(ending);
-        let ended = [S::Done, S::Failed, S::Cancelled, S::Paused, S::Superseded].map(ending);
-
-        assert_eq!(going_on, [None, None, None]);
-        let exit = |exit| Some(Ending::Exit(exit));
-        let failed = exit(Exit::Failed);
-        assert_eq!(ended, [exit(Exit::Done), failed, failed, exit(Exit::Differs), Some(Ending::Superseded)]);
-    }
 }

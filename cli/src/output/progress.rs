@@ -111,12 +111,15 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Leaves what is on the screen where it is.
-    pub(crate) fn finish(&self) {
+    /// Leaves what is on the screen where it is, with the last word in full: bars cut it at the end of their line.
+    pub(crate) fn finish(&self, last_word: &str) {
         let Some(bars) = &self.bars else { return };
         bars.head.abandon();
         bars.waves.iter().for_each(ProgressBar::abandon);
-        bars.why.abandon();
+        bars.why.finish_and_clear();
+        if !last_word.is_empty() {
+            super::note(&visible(last_word));
+        }
     }
 
     /// Where a document is wanted on standard output, the lines go to the other one.

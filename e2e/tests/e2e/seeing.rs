@@ -50,6 +50,9 @@ async fn a_watch_after_a_push_tells_what_becomes_of_that_push() -> Result<()> {
             let watched = scene.cli(&["rollout", "watch", "shop", "-o", "json"]).await?.ended_with(0)?.json()?;
             assert_eq!((&watched["toCommit"], &watched["state"]), (&json!(commit), &json!("done")));
         }
+        let same = format!("# Nothing else.\n{}", config_map("greeting", "text", "and again"));
+        scene.push(&[("shop/greeting.yaml", &same)]).await?;
+        scene.cli(&["rollout", "watch", "shop"]).await?.ended_with(0)?.tells(&["needs no rollout"])?;
         scene.push(&[("shop/greeting.yaml", "kind: [")]).await?;
         scene.cli(&["rollout", "watch", "shop"]).await?.ended_with(1)?.tells(&["shop/greeting.yaml"])?;
         scene.cli(&["target", "refresh", "shop"]).await?.ended_with(1)?.tells(&["shop/greeting.yaml"])?;
