@@ -2,6 +2,7 @@
 //!
 //! Whatever comes from the other end is checked here once; behind this door only domain values are seen.
 
+mod codec;
 mod from_wire;
 mod to_wire;
 pub mod zip;

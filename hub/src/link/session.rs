@@ -115,7 +115,7 @@ impl AgentStream {
         self.hub.sessions.leave(self.caller.cluster, self.session.number());
         let cause = ended.err().map_or_else(String::new, |error| crate::chain(&error));
         tracing::info!(cluster.id = %self.caller.cluster, session = %self.session.number(), cause, "an agent's stream ended");
-        if let Err(error) = mark_ended(&self.hub, &self.caller, self.session.number()).await {
+        if let Err(error) = Box::pin(mark_ended(&self.hub, &self.caller, self.session.number())).await {
             tracing::warn!(error = %crate::chain(&error), "could not write down that a stream ended");
         }
     }
@@ -127,9 +127,11 @@ impl AgentStream {
     ) -> Result<(), Ended> {
         loop {
             let happened = self.next(&mut inbound, to_agent).await?;
-            self.handle(happened).await?;
+            // In boxes of their own: a stream is kept for as long as its agent lives, and what the work needs would be
+            // most of it.
+            Box::pin(self.handle(happened)).await?;
             while let Some(effect) = self.session.take_effect() {
-                self.carry_out(effect).await?;
+                Box::pin(self.carry_out(effect)).await?;
             }
         }
     }
