@@ -19,7 +19,6 @@ use bellwether_core::session::Assignment;
 use bellwether_core::{ClusterId, SessionNumber};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::change::Change;
 use crate::store::StoreError;
@@ -105,10 +104,6 @@ impl Sessions {
         self.lock().len()
     }
 
-    fn clusters(&self) -> Vec<Uuid> {
-        self.lock().keys().map(|cluster| cluster.as_uuid()).collect()
-    }
-
     fn hand_out(&self, began_at: Instant, listings: BTreeMap<ClusterId, Vec<Assignment>>) {
         let held = self.lock();
         for (cluster, assignments) in listings {
@@ -126,7 +121,7 @@ impl Sessions {
 /// Takes the stage's rows of clusters whose newest stream is here, and hands those streams what their clusters are to run.
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        match deliver(&hub, &hub.sessions.clusters()).await {
+        match deliver(&hub).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => tracing::warn!(error = %crate::chain(&error), "cannot read what clusters are to run"),
@@ -143,13 +138,10 @@ pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
 const DELIVERED_MAX: i64 = 250;
 
 /// One transaction: a delivery that fails leaves its rows to the next. False: nothing was due.
-async fn deliver(hub: &Hub, held: &[Uuid]) -> Result<bool, StoreError> {
-    if held.is_empty() {
-        return Ok(false);
-    }
+async fn deliver(hub: &Hub) -> Result<bool, StoreError> {
     let began_at = Instant::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    let taken = work::take_due_of_streams(&mut change, hub.id, held, DELIVERED_MAX, clock::now()).await?;
+    let taken = work::take_due_of_streams(&mut change, hub.id, DELIVERED_MAX, clock::now()).await?;
     if taken.is_empty() {
         return Ok(false);
     }

@@ -223,12 +223,12 @@ pub(crate) async fn take_due_of(
     Ok(taken)
 }
 
-/// The same of the link stage, of so many rows of those of these clusters whose newest stream is at this hub. The stream
-/// that another hub has not missed yet must not take what the newest one is told.
+/// The same of the link stage, of so many rows of clusters whose newest stream is or was at this hub. The stream that
+/// another hub has not missed yet must not take what the newest one is told; of a stream that has ended nothing is lost,
+/// since the next one reads everything.
 pub(crate) async fn take_due_of_streams(
     db: &mut Connection,
     hub: Uuid,
-    clusters: &[Uuid],
     limit: i64,
     now: Timestamp,
 ) -> Result<Vec<Uuid>, StoreError> {
@@ -239,14 +239,13 @@ pub(crate) async fn take_due_of_streams(
                select w.work_id
                  from work w
                  join sessions s on s.cluster_id = w.key and s.hub_id = $1
-                where w.stage = 'link' and w.key = any($2) and w.due_at <= $4
+                where w.stage = 'link' and w.due_at <= $3
                 order by w.work_id
-                limit $3
+                limit $2
                )
         returning key
         "#,
         hub,
-        clusters,
         limit,
         to_sql(now),
     )
