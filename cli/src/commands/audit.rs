@@ -70,7 +70,7 @@ fn draw(entries: &[AuditEntry], look: Look) -> String {
             format!("{} {}", entry.subject.kind, entry.subject.name).into(),
             entry.cluster.clone().unwrap_or_default().into(),
             outcome(entry.outcome),
-            entry.reason.as_str().into(),
+            reason(entry).into(),
         ]
     };
     table(["SEQ", "TIME", "ACTOR", "ACTION", "SUBJECT", "CLUSTER", "OUTCOME", "REASON"], entries.iter().map(row), look)
@@ -81,6 +81,14 @@ fn actor(entry: &AuditEntry) -> String {
     match entry.actor.kind {
         ActorKind::Hub => "hub".to_owned(),
         kind => format!("{} {}", kind.as_str(), entry.actor.name),
+    }
+}
+
+/// Why, or else of which wave.
+fn reason(entry: &AuditEntry) -> String {
+    match entry.detail["wave"].as_str() {
+        Some(wave) if entry.reason.is_empty() => format!("wave {wave}"),
+        _ => entry.reason.clone(),
     }
 }
 

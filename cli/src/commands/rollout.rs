@@ -6,6 +6,7 @@ use bellwether_core::{ClusterId, Name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::outcome::{self, Pending};
 use super::{Room, note_if_empty, order, watch};
 use crate::args::{Reason, RolloutChoice, RolloutCommand, SteerArgs, SteerClusterArgs};
 use crate::client::{Answer, Client, Route};
@@ -84,9 +85,23 @@ fn state(state: RolloutState) -> Field {
 }
 
 pub(super) async fn show(room: &Room, choice: &RolloutChoice) -> anyhow::Result<Exit> {
-    let answer = fetch(&room.client, Some(choice)).await?;
+    let answer = fetch_meant(room, choice).await?;
     room.output.answer(&answer, draw)?;
     Ok(Exit::Done)
+}
+
+/// The rollout that a person means who has just pushed: one that is over is no more than the last before that, and a
+/// change that is on its way is waited for. One that goes on is there at once.
+async fn fetch_meant(room: &Room, choice: &RolloutChoice) -> anyhow::Result<Answer<RolloutDocument>> {
+    let first = fetch(&room.client, Some(choice)).await;
+    match choice {
+        RolloutChoice::NewestOf(target) if first.as_ref().map_or(true, |first| first.document.state.is_over()) => {
+            // What is wrong with the change is not about any rollout.
+            let _ = outcome::wait(room, vec![Pending::Target(target.clone())]).await;
+            fetch(&room.client, Some(choice)).await
+        }
+        _ => first,
+    }
 }
 
 /// The rollout with its members.
@@ -174,7 +189,7 @@ fn draw_members<'a>(members: impl Iterator<Item = &'a MemberDocument>, look: Loo
 
 /// In one sentence, and then the clusters that have something to say.
 async fn why(room: &Room, choice: &RolloutChoice) -> anyhow::Result<Exit> {
-    let answer = fetch(&room.client, Some(choice)).await?;
+    let answer = fetch_meant(room, choice).await?;
     room.output.answer(&answer, |rollout, look| {
         let mut parts = vec![head(rollout)];
         if !rollout.why.is_empty() {
@@ -190,7 +205,7 @@ async fn why(room: &Room, choice: &RolloutChoice) -> anyhow::Result<Exit> {
 }
 
 async fn steer(room: &Room, arguments: SteerArgs, intent: Intent, what: &str) -> anyhow::Result<Exit> {
-    let rollout = fetch(&room.client, Some(&arguments.rollout)).await?.document;
+    let rollout = fetch_meant(room, &arguments.rollout).await?.document;
     send_intent(room, &rollout, intent, arguments.reason, what).await
 }
 
@@ -200,7 +215,7 @@ async fn steer_cluster(
     intent: fn(ClusterId) -> Intent,
     what: &str,
 ) -> anyhow::Result<Exit> {
-    let rollout = fetch(&room.client, Some(&arguments.rollout)).await?.document;
+    let rollout = fetch_meant(room, &arguments.rollout).await?.document;
     let cluster: Answer<ClusterDocument> = room.client.fetch(&Route::named("clusters", &arguments.cluster)).await?;
     let without_id = || Failure::new(format!("the hub does not say the id of cluster `{}`", arguments.cluster));
     let id = cluster.document.metadata.id.ok_or_else(without_id)?;

@@ -205,9 +205,25 @@ fn story(rollout: &RolloutDocument) -> Vec<String> {
     let mut lines = vec![head(rollout)];
     lines.extend(rollout.waves.iter().filter(opened).map(wave_line));
     if !rollout.why.is_empty() {
-        lines.push(format!("  {}", rollout.why));
+        lines.push(format!("  {}", without_ages(&rollout.why)));
     }
     lines
+}
+
+/// Without `(9s left)` and `(3s ago)`, which are news every second: the times that they count from stand before them.
+fn without_ages(text: &str) -> String {
+    let mut parts = text.split(" (");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((age, rest)) if age.ends_with(" ago") || age.ends_with(" left") => kept.push_str(rest),
+            _ => {
+                kept.push_str(" (");
+                kept.push_str(part);
+            }
+        }
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -240,6 +256,16 @@ mod tests {
           wave eu: open, 1/4 healthy, 3 in flight
           canary: c1 is degraded
         ");
+    }
+
+    #[test]
+    fn time_that_passes_is_no_news() {
+        let said = "rest: 1 in flight (c2: Replicas: 0/1); open since 2026-11-25T12:06:47Z (3s ago)";
+        assert_eq!(without_ages(said), "rest: 1 in flight (c2: Replicas: 0/1); open since 2026-11-25T12:06:47Z");
+
+        let soaks = "canary soaks until 2026-11-25T12:06:47Z (1m 9s left); open since 2026-11-25T12:06:36Z (0s ago)";
+        let kept = "canary soaks until 2026-11-25T12:06:47Z; open since 2026-11-25T12:06:36Z";
+        assert_eq!(without_ages(soaks), kept);
     }
 
     #[test]
