@@ -46,26 +46,27 @@ struct Held {
 /// Where a stream finds what was read for it; newer replaces older.
 #[derive(Debug, Default)]
 struct Inbox {
-    listing: Mutex<Option<Listing>>,
+    delivery: Mutex<Option<Delivery>>,
     came: Notify,
 }
 
-/// All that one cluster is to run.
+/// What one cluster is to run may have changed.
 #[derive(Debug)]
-struct Listing {
+struct Delivery {
     /// Whatever was committed before this stands in it.
     began_at: Instant,
-    assignments: Vec<Assignment>,
+    /// All of it; `None`: the stream has to read it by itself.
+    listing: Option<Vec<Assignment>>,
 }
 
 impl Inbox {
-    fn put(&self, listing: Listing) {
-        *self.listing.lock().expect("no holder of this lock panics") = Some(listing);
+    fn put(&self, delivery: Delivery) {
+        *self.delivery.lock().expect("no holder of this lock panics") = Some(delivery);
         self.came.notify_one();
     }
 
-    fn take(&self) -> Option<Listing> {
-        self.listing.lock().expect("no holder of this lock panics").take()
+    fn take(&self) -> Option<Delivery> {
+        self.delivery.lock().expect("no holder of this lock panics").take()
     }
 }
 
@@ -104,11 +105,11 @@ impl Sessions {
         self.lock().len()
     }
 
-    fn hand_out(&self, began_at: Instant, listings: BTreeMap<ClusterId, Vec<Assignment>>) {
+    fn hand_out(&self, began_at: Instant, listings: impl IntoIterator<Item = (ClusterId, Option<Vec<Assignment>>)>) {
         let held = self.lock();
-        for (cluster, assignments) in listings {
+        for (cluster, listing) in listings {
             if let Some(held) = held.get(&cluster) {
-                held.inbox.put(Listing { began_at, assignments });
+                held.inbox.put(Delivery { began_at, listing });
             }
         }
     }
@@ -146,7 +147,12 @@ async fn deliver(hub: &Hub) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let clusters: Vec<_> = taken.into_iter().map(ClusterId::new).collect();
-    let listings = listing::load(&mut change, &hub.content, &clusters).await?;
+    let listings: Vec<_> = match listing::load(&mut change, &hub.content, &clusters).await {
+        Ok(listings) => listings.into_iter().map(|(cluster, listing)| (cluster, Some(listing))).collect(),
+        // A row of one cluster that cannot be read must not hold up the others: each finds out about its own.
+        Err(StoreError::Unreadable { .. }) => clusters.into_iter().map(|cluster| (cluster, None)).collect(),
+        Err(error) => return Err(error),
+    };
     change.commit_without_wait().await?;
     hub.sessions.hand_out(began_at, listings);
     Ok(true)

@@ -234,14 +234,14 @@ impl AgentStream {
     /// Before the Hello a delivery is of no use, since everything is read then. One that was begun before the stream's own
     /// reading may be the older of the two or the newer: then it is read again.
     async fn take_delivery(&mut self) -> Result<(), Ended> {
-        let Some(delivered) = self.inbox.take() else { return Ok(()) };
-        match self.read_at {
-            None => Ok(()),
-            Some(read_at) if delivered.began_at <= read_at => self.read_listing().await,
-            Some(_) => {
-                self.session.handle_listing(delivered.assignments);
+        let Some(delivery) = self.inbox.take() else { return Ok(()) };
+        match (self.read_at, delivery.listing) {
+            (None, _) => Ok(()),
+            (Some(read_at), Some(listing)) if delivery.began_at > read_at => {
+                self.session.handle_listing(listing);
                 Ok(())
             }
+            (Some(_), _) => self.read_listing().await,
         }
     }
 }
