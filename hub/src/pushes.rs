@@ -287,3 +287,64 @@ async fn a_sweep_keeps_what_runs_and_what_people_may_go_back_to(pool: Pool) {
         assert_eq!(fresh.load_objects(&scene.hub.pool, &objects).await.expect("all are there").len(), 1);
     }
 }
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_a_cluster_never_pruned_may_still_go_with_the_next_push(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let prunable = async || {
+        let listing = scene.listing(scene.clusters[0]).await;
+        listing["one"].assignment.prunable.iter().map(|key| key.name.clone()).collect::<Vec<_>>()
+    };
+    let roll = async |files: &[(&str, &str)]| {
+        scene.push(files).await;
+        scene.look(Stage::Bundle).await;
+        scene.look(Stage::Rollout).await;
+    };
+    roll(&[("one/a.yaml", ONE), ("one/b.yaml", ANOTHER)]).await;
+    finish(&scene, 1).await;
+
+    roll(&[("one/b.yaml", "")]).await;
+    assert_eq!(prunable().await, ["another"]);
+    // It is skipped before it has carried that out, and gets the next one instead.
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let target = TargetId::new(scene.id("one").await);
+    let row = store::rollouts::find_newest(&mut db, target).await.expect("it is read").expect("it is there");
+    let done = bellwether_core::rollout::RolloutState::Done;
+    store::rollouts::mark_state(&mut db, row.id, done, "", clock::now()).await.expect("it is written");
+    drop(db);
+    roll(&[("one/a.yaml", &ONE.replace("namespace: default", "namespace: default, labels: {a: b}"))]).await;
+    assert_eq!(prunable().await, ["another"], "no other plan would ever name it");
+    finish(&scene, 2).await;
+
+    roll(&[("one/a.yaml", ONE)]).await;
+    assert!(prunable().await.is_empty(), "it was carried out");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_drift_of_a_target_that_its_tombstone_outlives_is_dropped(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.look(Stage::Bundle).await;
+    scene.look(Stage::Rollout).await;
+    let target = TargetId::new(scene.id("one").await);
+    let drift = bellwether_core::drift::Drift {
+        id: clock::new_id(),
+        target,
+        object: serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "one"})).expect("a key"),
+        found_at: clock::now(),
+        change: bellwether_core::drift::Change::Modified,
+        response: bellwether_core::drift::Response::Corrected,
+        manager: None,
+        operation: None,
+        fields: Vec::new(),
+    };
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+
+    let action = bellwether_core::session::Action::Orphan;
+    store::assignments::mark_tombstones(&mut db, target, action, 10, clock::now()).await.expect("it is written");
+    store::assignments::mark_outliving(&mut db, target, &"one".parse().expect("a name")).await.expect("it is written");
+    store::targets::delete(&mut db, target).await.expect("it goes");
+    let is_new = store::drifts::insert_new(&mut db, scene.clusters[0], &drift, clock::now()).await;
+
+    assert!(!is_new.expect("it is no error: a batch would be tried again for ever"));
+}

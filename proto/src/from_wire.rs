@@ -217,8 +217,7 @@ fn drift(message: v1::Drift) -> Result<(Serial, Drift), WireError> {
         id: id(&message.id, "drift.id")?,
         target: TargetId::new(id(&message.target, "drift.target")?),
         object: object_key(message.object.ok_or(WireError::Unspecified { field: "object" })?)?,
-        found_at: Timestamp::from_microsecond(message.found_at_us)
-            .map_err(|_| WireError::Malformed { field: "found_at_us" })?,
+        found_at: found_at(message.found_at_us)?,
         change,
         response,
         manager: said(message.manager),
@@ -226,6 +225,16 @@ fn drift(message: v1::Drift) -> Result<(Serial, Drift), WireError> {
         fields: message.fields.iter().map(|field| bounded_message(field)).collect(),
     };
     Ok((Serial::new(message.serial), drift))
+}
+
+/// Within what a database can hold: one that it refused would be refused again and again, with all that is written with it.
+fn found_at(microseconds: i64) -> Result<Timestamp, WireError> {
+    const YEARS: std::ops::Range<i64> = 946_684_800_000_000..7_258_118_400_000_000; // 2000 to 2200
+    let malformed = WireError::Malformed { field: "found_at_us" };
+    if !YEARS.contains(&microseconds) {
+        return Err(malformed);
+    }
+    Timestamp::from_microsecond(microseconds).map_err(|_| malformed)
 }
 
 fn object_line(message: v1::ObjectLine) -> Result<ObjectLine, WireError> {

@@ -52,7 +52,7 @@ fn from_agent() -> Vec<AgentMessage> {
         id: Uuid::from_u128(9),
         target: TargetId::new(Uuid::from_u128(2)),
         object: key(),
-        found_at: Timestamp::from_microsecond(1_234_567).expect("is a time"),
+        found_at: Timestamp::from_microsecond(1_795_000_000_234_567).expect("is a time"),
         change: Change::Modified,
         response: Response::Corrected,
         manager: Some("kubectl-edit".to_owned()),
@@ -148,6 +148,17 @@ fn nothing_unspecified_is_accepted() {
     assert!(agent_message(v1::FromAgent { message: None }).is_err());
     let held = v1::Held { listed: vec![v1::Listed { action: 0, ..assignment().listed().into() }] };
     assert!(agent_message(v1::FromAgent { message: Some(v1::from_agent::Message::Held(held)) }).is_err());
+}
+
+#[test]
+fn a_drift_from_another_age_is_refused() {
+    let mut message = v1::FromAgent::from(from_agent()[2].clone());
+    if let Some(v1::from_agent::Message::Drift(drift)) = &mut message.message {
+        // The year -9000: a timestamp to us, and none to Postgres.
+        drift.found_at_us = -346_000_000_000_000_000;
+    }
+
+    assert!(agent_message(message).is_err());
 }
 
 #[test]

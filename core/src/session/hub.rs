@@ -199,7 +199,7 @@ impl HubSession {
                 Ok(())
             }
             AgentMessage::Beat => {
-                self.controls.push_back(HubMessage::Ack(self.durable.unwrap_or_default()));
+                self.acknowledge(self.durable.unwrap_or_default());
                 if self.caught_up == CatchUp::Sending {
                     self.caught_up = CatchUp::Until(self.received);
                     self.notice_catch_up();
@@ -207,6 +207,12 @@ impl HubSession {
                 Ok(())
             }
         }
+    }
+
+    /// One waits at most: an agent that beats and does not read would otherwise fill the hub's memory.
+    fn acknowledge(&mut self, durable: Serial) {
+        self.controls.retain(|control| !matches!(control, HubMessage::Ack(_)));
+        self.controls.push_back(HubMessage::Ack(durable));
     }
 
     fn handle_hello(&mut self, hello: Hello) -> Result<(), Violation> {
@@ -350,7 +356,7 @@ impl HubSession {
     pub fn handle_recorded(&mut self, serial: Serial) {
         if self.durable < Some(serial) {
             self.durable = Some(serial);
-            self.controls.push_back(HubMessage::Ack(serial));
+            self.acknowledge(serial);
             self.notice_catch_up();
         }
     }

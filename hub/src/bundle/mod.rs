@@ -10,6 +10,7 @@ use bellwether_core::api::Condition;
 use bellwether_core::audit::{Event, Outcome, Subject};
 use bellwether_core::bundle::{Entry, Manifest, ManifestError};
 use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
+use bellwether_core::report::bounded_message;
 use bellwether_core::{Digest, RenderId, TargetId};
 use bellwether_proto::zip;
 use bellwether_render::RenderError;
@@ -126,7 +127,14 @@ impl BundleError {
             Self::Render(error) => (error.code(), error.hint(), error.file().map(ToOwned::to_owned), error.line()),
             Self::Manifest(_) => ("bundle_invalid", None, None, None),
         };
-        Condition { code: code.to_owned(), message: crate::chain(self), hint, file, line, since: Some(now) }
+        Condition {
+            code: code.to_owned(),
+            message: bounded_message(&crate::chain(self)),
+            hint,
+            file,
+            line,
+            since: Some(now),
+        }
     }
 }
 
@@ -203,7 +211,7 @@ async fn finish(hub: &Hub, due: &Due, said: Option<Said>) -> Result<(), StoreErr
     if !work::lock_subject(&mut change, Stage::Bundle, due.key).await? {
         return Ok(());
     }
-    work::take_seen(&mut change, Stage::Bundle, due.key, due.newest, now).await?;
+    work::take_seen(&mut change, due).await?;
     let Some(said) = said else { return change.commit().await };
     match said.result {
         Ok(rendered) => {

@@ -229,19 +229,21 @@ impl<'a, 'c> Scene<'a, 'c> {
     }
 
     /// What the change from a cluster's current bundle to the given one leaves behind: its agent may delete that, and
-    /// nothing else, once the new objects are healthy.
+    /// nothing else, once the new objects are healthy. What an assignment allowed that was never carried out stays allowed:
+    /// its cluster may hold what came before it.
     async fn prunable(&mut self, given: &[Given]) -> Result<BTreeMap<ClusterId, Vec<ObjectKey>>, StoreError> {
         let clusters: Vec<_> = given.iter().map(|one| one.cluster).collect();
-        let before = assignments::list_digests_of(self.change, self.target.id, &clusters).await?;
+        let mut replaced = assignments::list_replaced(self.change, self.target.id, &clusters).await?;
         let steps: Vec<_> =
-            given.iter().filter_map(|one| Some((one.cluster, *before.get(&one.cluster)?, one.digest))).collect();
-        let digests: BTreeSet<_> = steps.iter().flat_map(|&(_, old, new)| [old, new]).collect();
+            given.iter().filter_map(|one| Some((replaced.remove(&one.cluster)?, one.cluster, one.digest))).collect();
+        let digests: BTreeSet<_> = steps.iter().flat_map(|(old, _, new)| [old.digest, *new]).collect();
         let manifests = self.hub.content.load_manifests(self.change, &digests).await?;
         let mut left = BTreeMap::new();
-        let of_cluster = steps.into_iter().filter_map(|(cluster, old, new)| {
-            let manifests = (manifests.get(&old)?, manifests.get(&new)?);
+        let of_cluster = steps.into_iter().filter_map(|(old, cluster, new)| {
+            let (before, after) = (manifests.get(&old.digest)?, manifests.get(&new)?);
             // Most clusters take the same step.
-            Some((cluster, left.entry((old, new)).or_insert_with(|| left_behind(manifests.0, manifests.1)).clone()))
+            let step = left.entry((old.digest, new)).or_insert_with(|| left_behind(before, after)).clone();
+            Some((cluster, with_undone(step, old.prunable, after)))
         });
         Ok(of_cluster.collect())
     }
@@ -261,4 +263,19 @@ fn left_behind(old: &Manifest, new: &Manifest) -> Vec<ObjectKey> {
     let kept: BTreeSet<_> = new.entries().iter().map(|entry| entry.key.identity()).collect();
     let left = old.entries().iter().filter(|entry| !kept.contains(&entry.key.identity()));
     left.map(|entry| entry.key.clone()).collect()
+}
+
+/// With what was to go already, and is not wanted again.
+fn with_undone(mut left: Vec<ObjectKey>, undone: Vec<ObjectKey>, new: &Manifest) -> Vec<ObjectKey> {
+    if undone.is_empty() {
+        return left;
+    }
+    let kept: BTreeSet<_> = new.entries().iter().map(|entry| entry.key.identity()).collect();
+    let is_there = |left: &[ObjectKey], key: &ObjectKey| left.iter().any(|one| one.identity() == key.identity());
+    for key in undone {
+        if !kept.contains(&key.identity()) && !is_there(&left, &key) {
+            left.push(key);
+        }
+    }
+    left
 }

@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 
 use bellwether_core::api::{Condition, GitRef};
 use bellwether_core::audit::{Event, Subject};
+use bellwether_core::report::bounded_message;
 use bellwether_core::source::full_name;
 use bellwether_core::{RepoId, RevisionId, TargetId, Version};
 use jiff::{SignedDuration, Timestamp};
@@ -109,7 +110,7 @@ struct Found {
 /// A repo that was deleted: its work goes, and nothing comes after it.
 async fn forget(hub: &Hub, due: &Due) -> Result<(), StoreError> {
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    work::take_seen(&mut change, Stage::Source, due.key, due.newest, Timestamp::MAX).await?;
+    work::take_seen(&mut change, due).await?;
     change.commit().await
 }
 
@@ -132,7 +133,14 @@ impl LookError {
             }
             Self::Url(error) => (error.code(), Some(error.hint().to_owned())),
         };
-        Condition { code: code.to_owned(), message: crate::chain(self), hint, file: None, line: None, since: Some(now) }
+        Condition {
+            code: code.to_owned(),
+            message: bounded_message(&crate::chain(self)),
+            hint,
+            file: None,
+            line: None,
+            since: Some(now),
+        }
     }
 }
 
@@ -177,7 +185,7 @@ async fn record(hub: &Hub, due: &Due, repo: &Repo, fetched: Result<Vec<Found>, L
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     // Not to be skipped when it is held: bundle looks hold it for a moment, and a fetch would be for nothing.
     work::lock_subject_in_turn(&mut change, Stage::Source, due.key).await?;
-    if !work::take_seen(&mut change, Stage::Source, due.key, due.newest, now).await? {
+    if !work::take_seen(&mut change, due).await? {
         // Another hub was told the same, and what it wrote may be newer than what is known here.
         return Ok(());
     }

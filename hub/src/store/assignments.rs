@@ -154,18 +154,29 @@ pub(crate) async fn list_digests_of_target(
         .collect()
 }
 
-/// What these clusters run of a target.
-pub(crate) async fn list_digests_of(
+/// What a cluster was assigned last of a target.
+pub(crate) struct Replaced {
+    pub(crate) digest: Digest,
+    /// What that allowed to be deleted, unless the cluster has said that all of it is done.
+    pub(crate) prunable: Vec<ObjectKey>,
+}
+
+/// What these clusters are assigned of a target now.
+pub(crate) async fn list_replaced(
     db: &mut Connection,
     target: TargetId,
     clusters: &[ClusterId],
-) -> Result<BTreeMap<ClusterId, Digest>, StoreError> {
+) -> Result<BTreeMap<ClusterId, Replaced>, StoreError> {
     let clusters: Vec<Uuid> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        select cluster_id, digest
-          from assignments
-         where target_id = $1 and cluster_id = any($2) and action = 'apply'
+        select a.cluster_id, a.digest, a.prunable as "prunable: Json<Vec<ObjectKey>>",
+               coalesce(r.applied and r.verdict = 'healthy', false) as "is_done!"
+          from assignments a
+          left join reports r
+            on r.cluster_id = a.cluster_id and r.target_id = a.target_id
+           and r.generation = a.generation and r.digest = a.digest
+         where a.target_id = $1 and a.cluster_id = any($2) and a.action = 'apply'
         "#,
         target.as_uuid(),
         &clusters,
@@ -173,7 +184,11 @@ pub(crate) async fn list_digests_of(
     .fetch_all(db)
     .await?;
     rows.into_iter()
-        .map(|row| Ok((ClusterId::new(row.cluster_id), super::digest(&row.digest, "assignments")?)))
+        .map(|row| {
+            let prunable = if row.is_done { Vec::new() } else { row.prunable.0 };
+            let digest = super::digest(&row.digest, "assignments")?;
+            Ok((ClusterId::new(row.cluster_id), Replaced { digest, prunable }))
+        })
         .collect()
 }
 

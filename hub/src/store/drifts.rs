@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::{Connection, StoreError, from_sql, to_sql};
 
-/// Writes a drift of a cluster that is assigned the target; false: it is not, or the drift is there already.
+/// Writes a drift of a cluster that is assigned the target; false: it is not, the drift is there already, or the target is
+/// not: a tombstone outlives it.
 pub(crate) async fn insert_new(
     db: &mut Connection,
     cluster: ClusterId,
@@ -22,7 +23,9 @@ pub(crate) async fn insert_new(
                (drift_id, cluster_id, target_id, object, change, action, manager, operation, fields, found_at,
                 recorded_at)
         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
-         where exists (select from assignments where cluster_id = $2 and target_id = $3)
+         where exists (
+               select from assignments a join targets t using (target_id) where a.cluster_id = $2 and t.target_id = $3
+         )
             on conflict do nothing
         "#,
         drift.id,

@@ -37,8 +37,9 @@ impl Stage {
 #[derive(Debug, Clone)]
 pub(crate) struct Due {
     pub(crate) key: Uuid,
-    /// The newest row of this subject that is due.
-    pub(crate) newest: i64,
+    /// The rows of this subject that are due. Those are taken, and no others: one with a smaller number may be committed
+    /// later than it was written, and announces what a look that had begun before could not see.
+    pub(crate) rows: Vec<i64>,
     pub(crate) trace_id: Option<String>,
 }
 
@@ -70,7 +71,7 @@ pub(crate) async fn list_due(
 ) -> Result<Vec<Due>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select key, max(work_id) as "newest!", max(trace_id) as trace_id
+        select key, array_agg(work_id) as "rows!", max(trace_id) as trace_id
           from work
          where stage = $1 and due_at <= $2
          group by key
@@ -83,7 +84,7 @@ pub(crate) async fn list_due(
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| Due { key: row.key, newest: row.newest, trace_id: row.trace_id }).collect())
+    Ok(rows.into_iter().map(|row| Due { key: row.key, rows: row.rows, trace_id: row.trace_id }).collect())
 }
 
 /// When the next row of a stage is due, besides those of some subjects.
@@ -182,24 +183,10 @@ pub(crate) async fn take_due(
     Ok(traces.into_iter().flatten().max())
 }
 
-/// Deletes the subject's due rows up to one that was seen before slow work began: what came meanwhile stays.
-/// False: another worker has taken them.
-pub(crate) async fn take_seen(
-    db: &mut Connection,
-    stage: Stage,
-    key: Uuid,
-    newest: i64,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let taken = sqlx::query!(
-        "delete from work where stage = $1 and key = $2 and work_id <= $3 and due_at <= $4",
-        stage.as_str(),
-        key,
-        newest,
-        to_sql(now),
-    )
-    .execute(db)
-    .await?;
+/// Deletes the rows of a subject that were seen before slow work began: what came meanwhile stays. False: another worker
+/// has taken them.
+pub(crate) async fn take_seen(db: &mut Connection, due: &Due) -> Result<bool, StoreError> {
+    let taken = sqlx::query!("delete from work where work_id = any($1)", &due.rows).execute(db).await?;
     Ok(taken.rows_affected() > 0)
 }
 
