@@ -1,7 +1,7 @@
 //! Work rows: the signals that wake stages.
 
 use bellwether_core::{RepoId, TargetId};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{Connection, StoreError, from_sql, to_sql};
@@ -122,7 +122,8 @@ pub(crate) async fn is_pending(
         "#,
         repo.as_uuid(),
         target.map(TargetId::as_uuid),
-        to_sql(now),
+        // All that has a trace is due when it is written, by the clock of whoever wrote it, maybe a moment after ours was read.
+        to_sql(now + SignedDuration::from_hours(1)),
     )
     .fetch_one(db)
     .await?;
