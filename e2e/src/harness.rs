@@ -110,7 +110,19 @@ pub struct Hub {
 }
 
 impl Hub {
-    async fn start(options: HubOptions) -> Result<(Self, hub::Endpoints)> {
+    async fn start(mut options: HubOptions) -> Result<(Self, hub::Endpoints)> {
+        for _ in 1..ports::STARTS {
+            match Self::start_once(options.clone()).await {
+                Err(error) if ports::was_taken(&error.to_string()) => {
+                    options.ports = Ports { api: ports::free()?, agents: ports::free()? };
+                }
+                started => return started,
+            }
+        }
+        Self::start_once(options).await
+    }
+
+    async fn start_once(options: HubOptions) -> Result<(Self, hub::Endpoints)> {
         let mut hub = Self { process: hub::launch(&options).start_child()?, options };
         let endpoints = hub.wait_until_ready().await?;
         Ok((hub, endpoints))

@@ -55,14 +55,15 @@ fn main() -> Result<ExitCode> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run(arguments.command))
 }
 
-/// What is interrupted stays half made, for `down` to end.
+/// What is interrupted stays half made, for `down` to end; that one is not interrupted.
 async fn run(command: Command) -> Result<ExitCode> {
+    let is_down = matches!(command, Command::Down { .. });
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         done = carry_out(command) => done.map(|()| ExitCode::SUCCESS),
-        _ = interrupt.recv() => Ok(ExitCode::from(130)),
-        _ = terminate.recv() => Ok(ExitCode::from(143)),
+        _ = interrupt.recv(), if !is_down => Ok(ExitCode::from(130)),
+        _ = terminate.recv(), if !is_down => Ok(ExitCode::from(143)),
     }
 }
 

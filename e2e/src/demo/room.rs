@@ -45,7 +45,8 @@ pub async fn run_in<T>(state: Option<&Path>, work: impl AsyncFnOnce(&Path) -> Re
 
 /// Makes the folder, for one run at a time.
 fn lock(state: &Path) -> Result<Flock<File>> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+    // Root's Postgres is another user's, who passes through and sees nothing.
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(state)?;
     Flock::lock(File::open(state)?, FlockArg::LockExclusiveNonblock)
         .map_err(|(_, error)| anyhow!(error))
         .with_context(|| format!("{} is in use by another run", state.display()))
