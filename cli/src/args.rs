@@ -347,7 +347,7 @@ pub(crate) enum RolloutCommand {
         /// Only of this target.
         target: Option<Name>,
         /// At most so many.
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 20, value_parser = parse_limit)]
         limit: usize,
     },
     /// Show a rollout with its waves and clusters.
@@ -442,7 +442,7 @@ pub(crate) enum DriftCommand {
         #[arg(long)]
         target: Option<Name>,
         /// At most so many.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = parse_limit)]
         limit: usize,
     },
 }
@@ -484,7 +484,7 @@ pub(crate) struct AuditListArgs {
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Since>,
     /// At most so many.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = parse_limit)]
     pub(crate) limit: usize,
 }
 
@@ -587,6 +587,10 @@ fn parse_label_change(text: &str) -> Result<LabelChange, String> {
         Some(key) if !key.is_empty() => Ok(LabelChange::Remove(key.to_owned())),
         _ => Err(format!("`{text}` neither sets a label (`key=value`) nor removes one (`key-`)")),
     }
+}
+
+fn parse_limit(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&limit| limit > 0).ok_or_else(|| "a number from 1".to_owned())
 }
 
 fn parse_ttl(text: &str) -> Result<Span, String> {

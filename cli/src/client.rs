@@ -27,6 +27,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 /// Pages of one list; a hub that hands out cursors without end must not keep this program for ever.
 const PAGES_MAX: usize = 1_000;
+/// The hub gives no more in one.
+const PAGE_MAX: usize = 1_000;
 /// Of an answer that is not ours, as far as it is shown.
 const FOREIGN_CHARS_MAX: usize = 200;
 
@@ -147,13 +149,15 @@ impl Client {
         self.ask(Method::GET, route, None).await
     }
 
-    /// The pages of a list as one, up to `limit` items. `next` is what the last page said.
+    /// The pages of a list as one, up to `limit` items. `next` is what the last page said: where the items end.
     pub(crate) async fn fetch_list<T: DeserializeOwned>(&self, route: &Route, limit: usize) -> Answered<List<T>> {
         let mut items = Vec::new();
         let mut raw = Vec::new();
         let mut next = None;
         for _ in 0..PAGES_MAX {
-            let page: Answer<List<T>> = self.fetch(&route.clone().maybe_with("cursor", next.take())).await?;
+            let left = limit.saturating_sub(items.len()).min(PAGE_MAX);
+            let page = route.clone().with("limit", left.to_string()).maybe_with("cursor", next.take());
+            let page: Answer<List<T>> = self.fetch(&page).await?;
             items.extend(page.document.items);
             raw.extend(page.json.get("items").and_then(Value::as_array).cloned().unwrap_or_default());
             next = page.document.next;
@@ -161,8 +165,6 @@ impl Client {
                 break;
             }
         }
-        items.truncate(limit);
-        raw.truncate(limit);
         Ok(Answer { json: json!({"items": raw, "next": next}), document: List { items, next } })
     }
 
@@ -414,17 +416,17 @@ mod tests {
     #[tokio::test]
     async fn pages_become_one_list_with_every_field_that_came() {
         let first = r#"{"items":[{"name":"a","new":1}],"next":"x y"}"#;
-        let second = r#"{"items":[{"name":"b"},{"name":"c"}],"next":null}"#;
+        let second = r#"{"items":[{"name":"b"}],"next":"z"}"#;
         let (client, served) = hub(vec![(200, first), (200, second)]);
 
         let list: Answer<List<Value>> =
             client.fetch_list(&Route::new(["clusters"]).with("label", "k=v"), 2).await.expect("a list");
 
-        assert_eq!(list.json, json!({"items": [{"name": "a", "new": 1}, {"name": "b"}], "next": null}));
+        assert_eq!(list.json, json!({"items": [{"name": "a", "new": 1}, {"name": "b"}], "next": "z"}));
         assert_eq!(list.document.items.len(), 2);
         let requests = served.join().expect("served");
-        assert!(requests[0].starts_with("GET /api/v1/clusters?label=k%3Dv HTTP"), "{}", requests[0]);
-        assert!(requests[1].starts_with("GET /api/v1/clusters?label=k%3Dv&cursor=x+y HTTP"), "{}", requests[1]);
+        assert!(requests[0].starts_with("GET /api/v1/clusters?label=k%3Dv&limit=2 HTTP"), "{}", requests[0]);
+        assert!(requests[1].starts_with("GET /api/v1/clusters?label=k%3Dv&limit=1&cursor=x+y HTTP"), "{}", requests[1]);
     }
 
     #[test]

@@ -126,7 +126,7 @@ async fn send_all(room: &Room, sendables: &[Sendable], is_table: bool, sent: &mu
 
 async fn send_repo(room: &Room, sendable: &Sendable, is_table: bool, sent: &mut Sent) -> Result<(), RequestError> {
     let (client, name) = (&room.client, &sendable.name);
-    let answer = repo::send(client, name, &sendable.body).await?;
+    let answer = repo::send(client, name, &sendable.body, sendable.credential.is_some()).await?;
     let created = &answer.document;
     if is_table {
         note(&format!("repo {name} {}", if created.webhook_secret.is_some() { "created" } else { "configured" }));

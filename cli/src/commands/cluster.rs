@@ -70,11 +70,15 @@ fn draw_registered(registered: &RegisteredCluster, look: Look) -> String {
 }
 
 pub(super) async fn list(room: &Room, labels: &[Label]) -> anyhow::Result<Exit> {
-    let selector = |route: Route, label: &Label| route.with("label", format!("{}={}", label.key, label.value));
-    let route = labels.iter().fold(Route::new(["clusters"]), selector);
+    let selector: Vec<_> = labels.iter().map(|label| format!("{}={}", label.key, label.value)).collect();
+    let route = Route::new(["clusters"]).maybe_with("label", (!selector.is_empty()).then(|| selector.join(",")));
     let answer: Answer<List<ClusterDocument>> = room.client.fetch_list(&route, ALL).await?;
     room.output.answer(&answer, |list, look| draw_list(&list.items, look))?;
-    let empty = "no cluster is there; `bellwether cluster register NAME` adds one";
+    let empty = if labels.is_empty() {
+        "no cluster is there; `bellwether cluster register NAME` adds one"
+    } else {
+        "no cluster has these labels; `bellwether cluster list` shows all"
+    };
     note_if_empty(&answer.document.items, empty);
     Ok(Exit::Done)
 }

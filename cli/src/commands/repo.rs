@@ -41,7 +41,7 @@ async fn add(room: &Room, arguments: RepoAddArgs) -> anyhow::Result<Exit> {
         status: None,
     };
     let body = serde_json::to_value(&document)?;
-    let created = send(&room.client, &arguments.name, &body).await?;
+    let created = send(&room.client, &arguments.name, &body, credential.is_some()).await?;
     print_created(room, &created)?;
     send_credential(&room.client, &arguments.name, credential.as_deref()).await?;
     if arguments.no_wait {
@@ -53,8 +53,14 @@ async fn add(room: &Room, arguments: RepoAddArgs) -> anyhow::Result<Exit> {
 }
 
 /// Sends a repo. What is answered has to be shown before anything else can fail: it may hold the webhook's secret.
-pub(super) async fn send(client: &Client, name: &Name, body: &Value) -> Result<Answer<CreatedRepo>, RequestError> {
-    client.put(&Route::named("repos", name), body).await
+/// With a token to follow, the hub does not look before it has that.
+pub(super) async fn send(
+    client: &Client,
+    name: &Name,
+    body: &Value,
+    token_follows: bool,
+) -> Result<Answer<CreatedRepo>, RequestError> {
+    client.put(&Route::named("repos", name).maybe_with("look", token_follows.then_some("false")), body).await
 }
 
 /// A credential has a route of its own because it is never read back.

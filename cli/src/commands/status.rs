@@ -63,10 +63,21 @@ async fn watch(room: &Room, route: &Route) -> anyhow::Result<Exit> {
     }
 }
 
-/// Everything is in place, healthy and known, and nothing has a condition.
+/// Everything is in place, healthy and known, no cluster is behind Git, and nothing has a condition.
 fn is_well(status: &StatusDocument) -> bool {
     let row_is_well = |row: &StatusRow| row.connected && row.applied && row.verdict == Verdict::Healthy;
-    status.rows.iter().all(row_is_well) && conditions(status).next().is_none()
+    status.rows.iter().all(row_is_well) && behind(status).next().is_none() && conditions(status).next().is_none()
+}
+
+/// Targets with clusters that do not run what Git says. Of one that is held, that is meant.
+fn behind(status: &StatusDocument) -> impl Iterator<Item = String> {
+    status.targets.iter().filter_map(|target| {
+        let (name, status) = (&target.metadata.name, target.status.as_ref()?);
+        let commit = status.commit.as_deref().filter(|_| status.behind > 0 && !status.held)?;
+        let clusters = if status.behind == 1 { "1 cluster is" } else { &format!("{} clusters are", status.behind) };
+        let commit = short_commit(commit);
+        Some(format!("target {name}: {clusters} not at {commit}; `bellwether rollout why {name}` says why"))
+    })
 }
 
 fn conditions(status: &StatusDocument) -> impl Iterator<Item = (String, &Condition)> {
@@ -98,6 +109,7 @@ fn draw(status: &StatusDocument, now: Timestamp, look: Look) -> String {
             )
         })
         .chain(deleting.map(|target| format!("target {} is being deleted", target.metadata.name)))
+        .chain(behind(status))
         .chain(conditions(status).map(|(subject, condition)| remark(&subject, condition)))
         .collect();
     if !remarks.is_empty() {

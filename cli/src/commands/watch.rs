@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bellwether_core::Name;
 use bellwether_core::api::{RolloutDocument, StatusDocument, StatusRow, TargetStatus};
+use bellwether_core::report::Verdict;
 use bellwether_core::rollout::RolloutState;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
@@ -78,7 +79,7 @@ async fn follow(room: &Room, choice: Option<&RolloutChoice>) -> anyhow::Result<E
     }
 }
 
-/// The newest commit, if its target's last rollout did not go to it because every cluster runs that bundle already: a
+/// The newest commit, if its target's last rollout did not go to it because every cluster runs what it says already: a
 /// revert of what failed, say.
 async fn unneeded(client: &Client, target: &Name) -> anyhow::Result<Option<String>> {
     let route = Route::new(["status"]).with("target", target.as_str());
@@ -88,10 +89,11 @@ async fn unneeded(client: &Client, target: &Name) -> anyhow::Result<Option<Strin
 }
 
 fn commit_in_place(status: TargetStatus, rows: &[StatusRow]) -> Option<String> {
-    let (rollout, digest, commit) = (status.rollout?, status.digest?, status.commit?);
+    let (rollout, commit) = (status.rollout?, status.commit?);
     let is_older = rollout.state.is_over() && rollout.to_commit != commit;
-    let runs = !rows.is_empty() && rows.iter().all(|row| row.digest == digest);
-    (is_older && runs && !status.held && status.condition.is_none()).then_some(commit)
+    let runs = !rows.is_empty() && rows.iter().all(|row| row.applied && row.verdict == Verdict::Healthy);
+    let is_settled = status.behind == 0 && !status.pending && !status.held && status.condition.is_none();
+    (is_older && runs && is_settled).then_some(commit)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

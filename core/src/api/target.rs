@@ -66,6 +66,10 @@ pub struct TargetStatus {
     pub in_place: u32,
     /// The newest commit of the ref, rendered or not.
     pub commit: Option<String>,
+    /// Clusters that are assigned something else than what the newest render gives them: a rollout has not come to them, was
+    /// stopped, or there is none.
+    #[serde(default)]
+    pub behind: u32,
     /// What the newest commit renders to, if it is one bundle for all clusters.
     pub digest: Option<Digest>,
     /// Kept back after a rollback, while Git says something newer.

@@ -191,9 +191,14 @@ pub(super) async fn label(
     change.audit(&event).await?;
     let targets = store::targets::list_ids_of_project(&mut change, cluster.project).await?;
     change.tell(Stage::Bundle, &targets, now, None).await?;
-    let document = document(&mut change, &Cluster { labels, ..cluster }, now).await?;
+    let document = document(&mut change, &Cluster { labels, version: next(cluster.version), ..cluster }, now).await?;
     change.commit().await?;
     Ok(Json(document))
+}
+
+/// Of what was just written on top of it.
+fn next(version: Version) -> Version {
+    Version::new(version.get() + 1)
 }
 
 /// The cluster's certificates are refused from now on, and its live stream ends.
@@ -227,7 +232,7 @@ pub(super) async fn reenroll(
     let cluster = find(&mut change, &name).await?;
     store::clusters::mark_welcome_again(&mut change, cluster.id, now).await?;
     let ttl = checked_ttl(None)?;
-    let cluster = Cluster { revoked_at: None, ..cluster };
+    let cluster = Cluster { revoked_at: None, version: next(cluster.version), ..cluster };
     let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;
     change.audit(&event(&cluster, &caller, "cluster.reenrolled")).await?;
     change.commit().await?;

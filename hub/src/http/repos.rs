@@ -30,11 +30,25 @@ pub(super) fn webhook_purpose(repo: RepoId) -> String {
     format!("webhook/{repo}")
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct PutQuery {
+    /// False when a token follows: a look without it would only be refused.
+    look: bool,
+}
+
+impl Default for PutQuery {
+    fn default() -> Self {
+        Self { look: true }
+    }
+}
+
 /// Adds a repo or changes it, and looks at it at once.
 pub(super) async fn put(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
     Named(name): Named,
+    Asked(query): Asked<PutQuery>,
     Body(document): Body<RepoDocument>,
 ) -> Result<(StatusCode, Json<CreatedRepo>), Refusal> {
     check(&hub, &name, &document)?;
@@ -44,11 +58,13 @@ pub(super) async fn put(
     let (repo, secret) = match known {
         Some(repo) => {
             let seen = document.metadata.version.unwrap_or(repo.version);
-            if repo.spec != document.spec {
+            if repo.spec == document.spec {
+                (repo, None)
+            } else {
                 store::repos::mark_spec(&mut change, repo.id, seen, &document.spec, now).await?;
                 change.audit(&event(&repo, &caller, "repo.changed")).await?;
+                (Repo { spec: document.spec, version: Version::new(seen.get() + 1), ..repo }, None)
             }
-            (Repo { spec: document.spec, ..repo }, None)
         }
         None => {
             let (repo, secret) = new_repo(&hub, name, document.spec);
@@ -57,7 +73,9 @@ pub(super) async fn put(
             (repo, Some(secret))
         }
     };
-    change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?;
+    if query.look {
+        change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?;
+    }
     let created = CreatedRepo {
         repo: document_of(&mut change, &repo).await?,
         webhook_secret: secret.as_ref().map(|secret| secret.expose_secret().to_owned()),

@@ -364,6 +364,7 @@ async fn status_of(db: &mut Connection, target: &Target) -> Result<TargetStatus,
         let mut digests = render.variants.into_values();
         digests.next().filter(|first| digests.all(|digest| digest == *first))
     });
+    let behind = crate::rollout::count_behind(db, target, now).await?;
     let state = store::targets::find_state(db, target.id).await?;
     let ref_condition = store::revisions::find_ref_condition(db, target.repo, &target.reference).await?;
     let render_condition = store::renders::find_condition(db, target.id).await?;
@@ -379,6 +380,7 @@ async fn status_of(db: &mut Connection, target: &Target) -> Result<TargetStatus,
         clusters: count(placements.len()),
         healthy: count(healthy.count()),
         in_place: count(in_place.count()),
+        behind: count(behind),
         commit: head.map(|head| head.commit),
         digest,
         held: state.held,

@@ -26,6 +26,7 @@ use crate::store::targets::Target;
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
 
+pub(crate) use plan::count_behind;
 pub(crate) use rows::load as load_rollout;
 
 /// Decisions in one transaction: waves opened and passed one after another. The rest is another look.

@@ -15,7 +15,7 @@ use crate::store::renders::Render;
 use crate::store::rollouts::{Kind, Rollout as Row};
 use crate::store::targets::{State, Target};
 use crate::store::work::Stage;
-use crate::store::{self, StoreError};
+use crate::store::{self, Connection, StoreError};
 use crate::{actors, clock};
 
 /// A cluster that is to run something else than it does.
@@ -129,11 +129,11 @@ fn strategy_for(target: &Target, kind: Kind) -> Strategy {
 
 /// Clusters that the target selects, joined and not revoked.
 pub(super) async fn selected(
-    change: &mut Change<'_>,
+    db: &mut Connection,
     target: &Target,
     now: Timestamp,
 ) -> Result<Vec<store::fleet::Candidate>, StoreError> {
-    let mut candidates = store::fleet::list_candidates(change, target.project, now).await?;
+    let mut candidates = store::fleet::list_candidates(db, target.project, now).await?;
     candidates.retain(|cluster| target.spec.clusters.selects(&cluster.labels));
     Ok(candidates)
 }
@@ -162,12 +162,12 @@ async fn mark_selection(
 
 /// Which clusters would run something else; `None` when a cluster's parameters have not been rendered.
 pub(super) async fn moves_to(
-    change: &mut Change<'_>,
+    db: &mut Connection,
     target: &Target,
     render: &Render,
     candidates: Vec<store::fleet::Candidate>,
 ) -> Result<Option<Moves>, StoreError> {
-    let runs = store::assignments::list_digests_of_target(change, target.id).await?;
+    let runs = store::assignments::list_digests_of_target(db, target.id).await?;
     let from_render = most_common(runs.iter().map(|&(_, _, render)| render));
     let assigned: BTreeMap<ClusterId, Digest> =
         runs.into_iter().map(|(cluster, digest, _)| (cluster, digest)).collect();
@@ -183,6 +183,15 @@ pub(super) async fn moves_to(
         }
     }
     Ok(Some(Moves { moves, from_render }))
+}
+
+/// How many clusters are assigned something else than what the newest render gives them; those whose parameters were not
+/// rendered yet, all of them.
+pub(crate) async fn count_behind(db: &mut Connection, target: &Target, now: Timestamp) -> Result<usize, StoreError> {
+    let Some(render) = store::renders::find_newest(db, target.id).await? else { return Ok(0) };
+    let candidates = selected(db, target, now).await?;
+    let all = candidates.len();
+    Ok(moves_to(db, target, &render, candidates).await?.map_or(all, |moves| moves.moves.len()))
 }
 
 async fn supersede(change: &mut Change<'_>, target: &Target, row: &Row, now: Timestamp) -> Result<(), StoreError> {
