@@ -44,6 +44,7 @@ use std::time::Duration;
 
 use bellwether_core::ProjectId;
 use jiff::Timestamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +76,8 @@ pub(crate) struct Hub {
     pub(crate) metrics: metrics::Metrics,
     /// Of repos: forged webhooks are audited once in a while.
     pub(crate) forged_webhooks: seldom::Seldom,
+    /// Of clusters, or of nobody's: so are join tokens that are refused.
+    pub(crate) refused_enrolments: seldom::Seldom,
     /// Streams of agents: one task each.
     pub(crate) tasks: TaskTracker,
     /// No cluster is called offline before.
@@ -102,9 +105,11 @@ pub fn main(config: Config) -> ExitCode {
     };
     let stop = CancellationToken::new();
     let ended = runtime.block_on(async {
-        let signals = tokio::spawn(watch_signals(stop.clone()));
+        let signals = Signals::listen().map(|signals| tokio::spawn(signals.watch(stop.clone())));
         let ended = run(config, stop).await;
-        signals.abort();
+        if let Ok(signals) = signals {
+            signals.abort();
+        }
         ended
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -114,24 +119,31 @@ pub fn main(config: Config) -> ExitCode {
     }
 }
 
-/// The first signal drains; the second drops everything.
-async fn watch_signals(stop: CancellationToken) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return;
-    };
-    for _ in 0..2 {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on a signal ends nothing by itself.
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The first signal drains; the second drops everything.
+    async fn watch(mut self, stop: CancellationToken) {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if stop.is_cancelled() {
+                tracing::warn!("a second signal: dropping what is in hand");
+                std::process::exit(130);
+            }
+            tracing::info!("a signal: finishing what is in hand");
+            stop.cancel();
         }
-        if stop.is_cancelled() {
-            tracing::warn!("a second signal: dropping what is in hand");
-            std::process::exit(130);
-        }
-        tracing::info!("a signal: finishing what is in hand");
-        stop.cancel();
     }
 }
 

@@ -32,7 +32,7 @@ struct Scene {
     upstream: Upstream,
     repo: RepoId,
     clusters: Vec<ClusterId>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Scene {
@@ -51,7 +51,7 @@ impl Scene {
             insert_target(&mut db, hub.project, repo, name).await;
         }
         drop(db);
-        Self { hub, upstream, repo, clusters: joined, _folder: folder }
+        Self { hub, upstream, repo, clusters: joined, folder }
     }
 
     async fn push(&self, files: &[(&str, &str)]) {
@@ -347,4 +347,38 @@ async fn a_drift_of_a_target_that_its_tombstone_outlives_is_dropped(pool: Pool) 
     let is_new = store::drifts::insert_new(&mut db, scene.clusters[0], &drift, clock::now()).await;
 
     assert!(!is_new.expect("it is no error: a batch would be tried again for ever"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_look_whose_rows_another_hub_has_taken_writes_nothing(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let seen_before = work::list_due(&mut db, Stage::Bundle, clock::now(), 16).await.expect("what is due");
+    drop(db);
+    scene.look(Stage::Bundle).await;
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.look(Stage::Bundle).await;
+    let counts = scene.counts().await;
+
+    for due in &seen_before {
+        Bundle.look(&scene.hub, due).await.expect("a look");
+    }
+
+    assert_eq!(scene.counts().await, counts, "an older render would be taken for the newest");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_commit_that_the_mirror_lacks_is_fetched_and_no_condition(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    // Another hub on the same database, or this one after its folder was lost.
+    let (other, _folder) = crate::testing::hub_beside(&pool, &scene.folder).await;
+    let other = Scene { hub: other, ..scene };
+
+    assert_eq!(other.look(Stage::Bundle).await.len(), 2);
+    assert_eq!(other.look(Stage::Source).await, [other.repo.as_uuid()], "the look asked for it");
+    assert_eq!(other.look(Stage::Bundle).await.len(), 2, "their rows stayed");
+
+    assert_eq!(other.counts().await["renders"], 2);
 }

@@ -151,6 +151,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         news,
         metrics: metrics::Metrics::default(),
         forged_webhooks: seldom::Seldom::default(),
+        refused_enrolments: seldom::Seldom::default(),
         tasks: TaskTracker::new(),
         grace_until: clock::now() + config.grace(),
         agents_address,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -85,7 +85,8 @@ async fn look_once<Q: Quick>(hub: &Hub, stage: &Q, failing: &mut Failing) -> Res
     let now = clock::now();
     failing.forget_before(now);
     let mut db = hub.pool.acquire().await?;
-    let mut due = work::list_due(&mut db, Q::STAGE, now, CANDIDATES).await?;
+    let aside = i64::try_from(failing.until.len()).unwrap_or(0);
+    let mut due = work::list_due(&mut db, Q::STAGE, now, CANDIDATES + aside).await?;
     drop(db);
     due.retain(|due| !failing.until.contains_key(&due.key));
     if due.is_empty() {
@@ -111,52 +112,71 @@ async fn look_once<Q: Quick>(hub: &Hub, stage: &Q, failing: &mut Failing) -> Res
 
 pub(crate) async fn run_slow<S: Slow>(hub: Arc<Hub>, stage: S, stop: CancellationToken) {
     let stage = Arc::new(stage);
-    let mut looks = JoinSet::new();
-    let mut busy = BTreeSet::new();
+    let (mut looks, mut busy, mut failing) = (JoinSet::new(), BTreeMap::new(), Failing::default());
     while !stop.is_cancelled() {
+        failing.forget_before(clock::now());
+        let besides: BTreeSet<_> = busy.values().chain(failing.until.keys()).copied().collect();
         let free = S::AT_ONCE - looks.len();
-        let pause = match start_looks(&hub, &stage, &mut looks, &mut busy, free).await {
-            Ok(()) => until_next(&hub, S::STAGE, &busy).await,
+        let pause = match start_looks(&hub, &stage, &mut looks, &mut busy, &besides, free).await {
+            Ok(()) => until_next(&hub, S::STAGE, &besides).await,
             Err(error) => {
                 log_failure(S::STAGE, &error);
                 AFTER_FAILURE
             }
         };
         tokio::select! {
-            Some(ended) = looks.join_next() => {
-                if let Ok(key) = ended {
-                    busy.remove(&key);
-                }
-            }
+            Some(ended) = looks.join_next_with_id() => note_end(S::STAGE, ended, &mut busy, &mut failing),
             () = wait(&hub, S::STAGE, pause, &stop) => {}
         }
+    }
+}
+
+/// Its subject is free again; one whose look failed, however it did, is left alone for a while, so that some that cannot
+/// be dealt with do not hold up the others.
+fn note_end(
+    stage: Stage,
+    ended: Result<(task::Id, Result<(), StoreError>), JoinError>,
+    busy: &mut BTreeMap<task::Id, Uuid>,
+    failing: &mut Failing,
+) {
+    let (id, has_failed) = match ended {
+        Ok((id, Ok(()))) => (id, false),
+        Ok((id, Err(error))) => {
+            log_failure(stage, &error);
+            (id, true)
+        }
+        Err(panic) => {
+            tracing::error!(stage = stage.as_str(), error = %panic, "a look broke down");
+            (panic.id(), true)
+        }
+    };
+    let key = busy.remove(&id);
+    if let Some(key) = key.filter(|_| has_failed) {
+        failing.until.insert(key, clock::now() + PUT_ASIDE);
     }
 }
 
 async fn start_looks<S: Slow>(
     hub: &Arc<Hub>,
     stage: &Arc<S>,
-    looks: &mut JoinSet<Uuid>,
-    busy: &mut BTreeSet<Uuid>,
+    looks: &mut JoinSet<Result<(), StoreError>>,
+    busy: &mut BTreeMap<task::Id, Uuid>,
+    besides: &BTreeSet<Uuid>,
     free: usize,
 ) -> Result<(), StoreError> {
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let limit = CANDIDATES + i64::try_from(busy.len()).unwrap_or(0);
+    let limit = CANDIDATES + i64::try_from(besides.len()).unwrap_or(0);
     let due = work::list_due(&mut db, S::STAGE, clock::now(), limit).await?;
-    let idle: Vec<_> = due.into_iter().filter(|due| !busy.contains(&due.key)).take(free).collect();
+    let idle: Vec<_> = due.into_iter().filter(|due| !besides.contains(&due.key)).take(free).collect();
     for due in idle {
-        busy.insert(due.key);
-        let (hub, stage) = (hub.clone(), stage.clone());
-        looks.spawn(async move {
+        let (hub, stage, key) = (hub.clone(), stage.clone(), due.key);
+        let look = looks.spawn(async move {
             let began_at = Instant::now();
             let looked = stage.look(&hub, &due).await;
             hub.metrics.note_look(S::STAGE, began_at.elapsed());
-            if let Err(error) = looked {
-                log_failure(S::STAGE, &error);
-                tokio::time::sleep(AFTER_FAILURE).await;
-            }
-            due.key
+            looked
         });
+        busy.insert(look.id(), key);
     }
     Ok(())
 }

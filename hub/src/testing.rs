@@ -9,6 +9,16 @@ use crate::{Config, Hub, setup};
 
 /// A hub on the test's own database, and the folder that it keeps its files in.
 pub(crate) async fn hub(pool: &Pool) -> (Arc<Hub>, tempfile::TempDir) {
+    hub_with(pool, &[]).await
+}
+
+/// Another one on the same database, with a folder of its own.
+pub(crate) async fn hub_beside(pool: &Pool, first: &tempfile::TempDir) -> (Arc<Hub>, tempfile::TempDir) {
+    let seal_key = first.path().join("seal-key");
+    hub_with(pool, &["--seal-key-file", &seal_key.to_string_lossy()]).await
+}
+
+async fn hub_with(pool: &Pool, more: &[&str]) -> (Arc<Hub>, tempfile::TempDir) {
     // The first test of a process installs it.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
@@ -16,7 +26,8 @@ pub(crate) async fn hub(pool: &Pool) -> (Arc<Hub>, tempfile::TempDir) {
     let url = crate::store::url_of(pool);
     let arguments = ["bellwether-hub", "--data", &data, "--database-url", &url];
     let ports = ["--listen-api", "127.0.0.1:0", "--listen-agents", "127.0.0.1:0", "--insecure-git"];
-    let config = Config::try_parse_from(arguments.into_iter().chain(ports)).expect("the settings are good");
+    let all = arguments.into_iter().chain(ports).chain(more.iter().copied());
+    let config = Config::try_parse_from(all).expect("the settings are good");
     let (hub, _, _, _) = setup::build(config).await.expect("the hub can be set up");
     (hub, folder)
 }

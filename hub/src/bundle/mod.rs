@@ -5,6 +5,7 @@
 //! read again. What does not render is said at the target, and the last good render stays.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bellwether_core::api::Condition;
 use bellwether_core::audit::{Event, Outcome, Subject};
@@ -55,11 +56,24 @@ impl Slow for Bundle {
         let values = values_of(&mut db, &target).await?;
         drop(db);
         let result = match render(hub, &target, &revision, known, values).await {
+            Err(BundleError::Read(ReadError::NoSuchCommit { .. })) => return await_mirror(hub, &target, due).await,
             Ok(_) if ref_condition.is_some() => Err(ref_condition.expect("it was just found")),
             other => other.map_err(|error| error.condition(clock::now())),
         };
         finish(hub, due, Some(Said { target, revision: Some(revision), result })).await
     }
+}
+
+/// Between looks for a commit that this hub's mirror lacks: another hub has seen it, or the mirror was lost.
+const MIRROR_PAUSE: Duration = Duration::from_secs(1);
+
+/// The rows stay: a hub that has the commit may take them, and this one looks again when it has fetched.
+async fn await_mirror(hub: &Hub, target: &Target, due: &Due) -> Result<(), StoreError> {
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    change.tell(Stage::Source, &[target.repo.as_uuid()], clock::now(), due.trace_id.as_deref()).await?;
+    change.commit().await?;
+    tokio::time::sleep(MIRROR_PAUSE).await;
+    Ok(())
 }
 
 /// The distinct values that the selected clusters have. Clusters that have not joined yet are left out: they are
@@ -211,7 +225,10 @@ async fn finish(hub: &Hub, due: &Due, said: Option<Said>) -> Result<(), StoreErr
     if !work::lock_subject(&mut change, Stage::Bundle, due.key).await? {
         return Ok(());
     }
-    work::take_seen(&mut change, due).await?;
+    // Another hub has taken them, and what it wrote may be of a newer revision than what is known here.
+    if !work::take_seen(&mut change, due).await? {
+        return Ok(());
+    }
     let Some(said) = said else { return change.commit().await };
     match said.result {
         Ok(rendered) => {

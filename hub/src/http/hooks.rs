@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode};
 use bellwether_core::audit::{Event, Outcome, Subject};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -24,8 +25,9 @@ pub(super) async fn generic(
     Extension(Peer(address)): Extension<Peer>,
     Named(name): Named,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Refusal> {
+    let body = body.map_err(|rejection| Refusal::new(rejection.status(), "body_unreadable", rejection.body_text()))?;
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     // The same answer for a repo that is not there: names are not told to strangers.
     let Some(repo) = store::repos::find_by_name(&mut change, &name).await? else { return Err(refused()) };

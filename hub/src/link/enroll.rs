@@ -5,6 +5,7 @@
 
 use bellwether_core::audit::{Event, Outcome, Subject};
 use bellwether_core::{ClusterId, Digest};
+use uuid::Uuid;
 
 use super::service::Caller;
 use crate::ca::{self, CaError, Issued};
@@ -39,8 +40,12 @@ pub(super) async fn enroll(hub: &Hub, token: &str, csr: &[u8], address: &str) ->
         None => None,
     };
     if let Err(refused) = check(enrollment.as_ref(), cluster.as_ref(), key) {
-        audit_refusal(&mut change, cluster.as_ref(), &refused, address).await?;
-        change.commit().await?;
+        let subject = cluster.as_ref().map_or(Uuid::nil(), |cluster| cluster.id.as_uuid());
+        // A stranger can fail as often as they like; once a minute is enough to know of it.
+        if hub.refused_enrolments.is_first(subject, clock::now()) {
+            audit_refusal(&mut change, cluster.as_ref(), &refused, address).await?;
+            change.commit().await?;
+        }
         return Err(refused);
     }
     let cluster = cluster.ok_or(EnrollError::Unknown)?;

@@ -71,11 +71,16 @@ impl Inbox {
 }
 
 impl Sessions {
-    /// Puts a stream in its cluster's place; an older one ends.
+    /// Puts a stream in its cluster's place; the older one ends.
     fn enter(&self, cluster: ClusterId, held: Held) {
-        let before = self.lock().insert(cluster, held);
-        if let Some(before) = before {
-            before.cut.cancel();
+        let mut streams = self.lock();
+        match streams.get(&cluster) {
+            Some(newer) if newer.number > held.number => held.cut.cancel(),
+            _ => {
+                if let Some(older) = streams.insert(cluster, held) {
+                    older.cut.cancel();
+                }
+            }
         }
     }
 

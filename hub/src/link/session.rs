@@ -20,7 +20,7 @@ use super::service::Caller;
 use super::{Held, Inbox, listing};
 use crate::change::Change;
 use crate::record::{Incoming, News};
-use crate::store::sessions::{self, Opened};
+use crate::store::sessions::{self, Before, Opened};
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
 use crate::{Hub, actors, clock};
@@ -215,7 +215,8 @@ impl AgentStream {
     }
 
     async fn greet(&mut self, hello: Hello) -> Result<(), Ended> {
-        let want = mark_opened(&self.hub, &self.caller, self.session.number(), &hello).await?;
+        let opened = mark_opened(&self.hub, &self.caller, self.session.number(), &hello).await?;
+        let want = opened.ok_or(Ended::Cut)?;
         self.session.welcome(want);
         self.read_listing().await
     }
@@ -246,12 +247,16 @@ impl AgentStream {
     }
 }
 
-/// Writes down that a stream began, and says which reports are wanted.
-async fn mark_opened(hub: &Hub, caller: &Caller, number: SessionNumber, hello: &Hello) -> Result<Want, StoreError> {
+/// Writes down that a stream began, and says which reports are wanted; `None`: there is a newer one, and what its cluster
+/// is told is for that.
+async fn mark_opened(
+    hub: &Hub,
+    caller: &Caller,
+    number: SessionNumber,
+    hello: &Hello,
+) -> Result<Option<Want>, StoreError> {
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    let key = caller.cluster.as_uuid();
-    work::take_due_of(&mut change, Stage::Link, &[key], Timestamp::MAX).await?;
     let opened = Opened {
         cluster: caller.cluster,
         session: number,
@@ -262,17 +267,22 @@ async fn mark_opened(hub: &Hub, caller: &Caller, number: SessionNumber, hello: &
         agent_version: &hello.version,
         facts: &hello.facts,
     };
-    let before = sessions::mark_opened(&mut change, &opened, now).await?;
-    let same_boot = before.as_ref().is_some_and(|before| before.boot == hello.boot);
+    let same_boot = match sessions::mark_opened(&mut change, &opened, now).await? {
+        Before::Newer => return Ok(None),
+        Before::Boot(boot) => boot == hello.boot,
+        Before::Nothing => {
+            mark_joined(&mut change, caller, now).await?;
+            false
+        }
+    };
+    let key = caller.cluster.as_uuid();
+    work::take_due_of(&mut change, Stage::Link, &[key], Timestamp::MAX).await?;
     let known = match hello.acked {
         Some(acked) => store::reports::is_known(&mut change, caller.cluster, acked).await?,
         None => same_boot,
     };
-    if before.is_none() {
-        mark_joined(&mut change, caller, now).await?;
-    }
     change.commit().await?;
-    Ok(if same_boot && known { Want::Unacked } else { Want::All })
+    Ok(Some(if same_boot && known { Want::Unacked } else { Want::All }))
 }
 
 /// From now on the cluster counts as connected: rollouts that wait for it look again.

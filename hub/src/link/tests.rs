@@ -114,3 +114,35 @@ async fn a_row_of_one_cluster_that_cannot_be_read_holds_up_no_other(pool: Pool) 
     }
     assert!(!deliver(&hub).await.expect("the rows can be read"), "nothing is left");
 }
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_stream_that_was_overtaken_neither_opens_nor_takes_a_place(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "c1").await;
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
+    let older = sessions::next_number(&mut change).await.expect("there is a sequence");
+    change.commit().await.expect("it commits");
+    open_at(&hub, cluster, hub.id).await;
+
+    let (boot, facts) = (Uuid::nil(), BTreeMap::new());
+    let late = Opened {
+        cluster,
+        session: older,
+        hub: hub.id,
+        boot,
+        address: "",
+        serial: "",
+        agent_version: "1",
+        facts: &facts,
+    };
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
+    let before = sessions::mark_opened(&mut change, &late, clock::now()).await.expect("it is no error");
+    assert!(matches!(before, sessions::Before::Newer));
+
+    let newest = hold(&hub, cluster);
+    let cut = CancellationToken::new();
+    let held = Held { number: SessionNumber::new(0), serial: String::new(), inbox: Arc::default(), cut: cut.clone() };
+    hub.sessions.enter(cluster, held);
+    assert!(cut.is_cancelled());
+    assert!(Arc::ptr_eq(&hub.sessions.lock()[&cluster].inbox, &newest));
+}

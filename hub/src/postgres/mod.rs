@@ -290,6 +290,9 @@ async fn run(mut command: Command, input: &str) -> Result<(), PostgresError> {
     let program = PathBuf::from(command.as_std().get_program());
     let failed = |source| PostgresError::Run { program: program.clone(), source };
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // Whoever ends the hub's whole group must not end this in the middle: it would leave its shared memory behind. It
+    // takes a second, and the hub ends after it.
+    command.process_group(0);
     let mut child = command.spawn().map_err(failed)?;
     let mut stdin = child.stdin.take().expect("it was piped above");
     // A program that ends without reading tells why with its exit code.

@@ -56,7 +56,7 @@ pub(crate) async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Incoming>, stop
         if took == 0 {
             break;
         }
-        while let Err(error) = record(&hub, &batch).await {
+        while let Err(error) = record_all(&hub, &batch).await {
             tracing::warn!(error = %crate::chain(&error), "could not record reports");
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
@@ -71,6 +71,25 @@ pub(crate) async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Incoming>, stop
             });
         }
     }
+}
+
+/// What Postgres refuses must not hold up what came with it, from whichever cluster: then each is written by itself, and
+/// that one dropped.
+async fn record_all(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
+    match record(hub, batch).await {
+        Err(error) if error.is_refusal() => {}
+        recorded => return recorded,
+    }
+    for one in batch {
+        match record(hub, std::slice::from_ref(one)).await {
+            Err(error) if error.is_refusal() => {
+                let error = crate::chain(&error);
+                tracing::error!(cluster.id = %one.cluster, error, "dropped what the database does not take");
+            }
+            recorded => recorded?,
+        }
+    }
+    Ok(())
 }
 
 async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {

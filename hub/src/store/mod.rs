@@ -57,6 +57,15 @@ pub(crate) enum StoreError {
     InUse,
 }
 
+impl StoreError {
+    /// Postgres will not take this, however often it is asked: a value that it cannot hold, or a row that breaks a rule.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        // Classes of SQLSTATE: data exceptions, and violations of integrity.
+        error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    }
+}
+
 /// Opens the pool. Every session gives up locks and transactions that a stopped hub would hold.
 pub(crate) async fn connect(url: &str) -> Result<Pool, StoreError> {
     let options: PgConnectOptions = url.parse()?;

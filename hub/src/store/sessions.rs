@@ -25,25 +25,25 @@ pub(crate) struct Opened<'a> {
     pub(crate) facts: &'a BTreeMap<String, String>,
 }
 
-/// What was known of the cluster's agent before this stream.
-pub(crate) struct Before {
-    pub(crate) boot: Uuid,
+/// What was known of the cluster's agent before a stream.
+pub(crate) enum Before {
+    Nothing,
+    Boot(Uuid),
+    /// A newer stream than this one.
+    Newer,
 }
 
-/// Writes down a stream that began; answers with the one before it, `None` when this is the cluster's first.
+/// Writes down a stream that began, unless there is a newer one.
 pub(crate) async fn mark_opened(
     db: &mut Connection,
     opened: &Opened<'_>,
     now: Timestamp,
-) -> Result<Option<Before>, StoreError> {
-    let before = sqlx::query_as!(
-        Before,
-        "select boot from sessions where cluster_id = $1 for update",
-        opened.cluster.as_uuid(),
-    )
-    .fetch_optional(&mut *db)
-    .await?;
-    sqlx::query!(
+) -> Result<Before, StoreError> {
+    let before =
+        sqlx::query_scalar!("select boot from sessions where cluster_id = $1 for update", opened.cluster.as_uuid(),)
+            .fetch_optional(&mut *db)
+            .await?;
+    let written = sqlx::query!(
         r#"
         insert into sessions
                (cluster_id, session, hub_id, boot, since, address, certificate_serial, agent_version, facts)
@@ -66,7 +66,11 @@ pub(crate) async fn mark_opened(
     )
     .execute(db)
     .await?;
-    Ok(before)
+    Ok(match before {
+        _ if written.rows_affected() == 0 => Before::Newer,
+        Some(boot) => Before::Boot(boot),
+        None => Before::Nothing,
+    })
 }
 
 /// Writes down that streams ended; one that was replaced meanwhile is left alone.
