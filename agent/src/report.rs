@@ -16,6 +16,8 @@ pub(crate) struct Standing<'a> {
     pub(crate) verdict: Verdict,
     pub(crate) message: Cow<'a, str>,
     pub(crate) hint: &'a str,
+    /// Of a failure: it may pass without another revision.
+    pub(crate) may_pass: bool,
 }
 
 /// The report of a target whose objects stand like this. What leaves it has lines and a say in the verdict, and is not
@@ -53,8 +55,10 @@ pub(crate) fn roll_up<'a>(
 }
 
 fn worst_first(mut unwell: Vec<Standing<'_>>) -> Vec<ObjectLine> {
-    let rank =
-        |standing: &Standing<'_>| (standing.verdict, standing.outcome.is_stalled(), !standing.message.is_empty());
+    // What is final comes before what may pass: the hub judges by the lines that are left.
+    let rank = |standing: &Standing<'_>| {
+        (standing.verdict, !standing.may_pass, standing.outcome.is_stalled(), !standing.message.is_empty())
+    };
     unwell.sort_by(|one, other| rank(other).cmp(&rank(one)).then_with(|| one.key.cmp(other.key)));
     unwell.truncate(LINES_MAX);
     unwell.iter().map(line).collect()
@@ -67,6 +71,7 @@ fn line(standing: &Standing<'_>) -> ObjectLine {
         verdict: standing.verdict,
         message: bounded_message(&standing.message),
         hint: bounded_message(standing.hint),
+        may_pass: standing.may_pass,
     }
 }
 
@@ -97,7 +102,7 @@ mod tests {
     }
 
     fn standing(key: &ObjectKey, outcome: Outcome, verdict: Verdict) -> Standing<'_> {
-        Standing { key, outcome, verdict, message: "".into(), hint: "" }
+        Standing { key, outcome, verdict, message: "".into(), hint: "", may_pass: false }
     }
 
     #[test]
@@ -124,6 +129,20 @@ mod tests {
         assert!(report.applied);
         assert_eq!((report.verdict, report.objects.in_place, report.objects.healthy), (Verdict::Progressing, 1, 0));
         assert_eq!(report.lines.len(), 1);
+    }
+
+    #[test]
+    fn a_final_failure_is_never_cut_off_behind_those_that_may_pass() {
+        let keys: Vec<_> = (0..60).map(|number| key(&format!("a{number:02}"))).collect();
+        let last = key("z");
+        let passing = |key| Standing { may_pass: true, ..standing(key, Outcome::Rejected, Verdict::Failed) };
+        let report = |more: Option<Standing<'_>>| {
+            roll_up(&assignment(), keys.iter().map(passing).chain(more), std::iter::empty())
+        };
+
+        assert!(report(None).may_pass());
+        let is_final = report(Some(standing(&last, Outcome::Rejected, Verdict::Failed)));
+        assert!(!is_final.may_pass() && is_final.lines[0].key.name == "z");
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub enum Outcome {
     Exists,
     /// Another manager owns a field of it that was never ours; nothing was sent.
     Conflict,
-    /// Refused by the API server, or not sendable; it stalls until something changes.
+    /// Refused by the API server, or not sendable.
     Rejected,
     /// The API server did not answer or asked to wait; it is tried again.
     Retrying,
@@ -100,7 +100,7 @@ impl Outcome {
         matches!(self, Self::Applied | Self::Unchanged)
     }
 
-    /// Waiting does not help: only a new revision, or a person in the cluster.
+    /// Hardly anything but a new revision or a person in the cluster helps.
     pub const fn is_stalled(self) -> bool {
         matches!(self, Self::Exists | Self::Conflict | Self::Rejected)
     }
@@ -120,6 +120,17 @@ pub struct ObjectLine {
     /// What a person can do about it; empty when there is nothing to say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hint: String,
+    /// Of a failed one: it may get well without another revision, and the agent goes on trying or looking. Where this is
+    /// not said, the failure is final.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_pass: bool,
+}
+
+impl ObjectLine {
+    /// Nothing but another revision makes it well.
+    pub fn is_final_failure(&self) -> bool {
+        self.verdict == Verdict::Failed && !self.may_pass
+    }
 }
 
 /// `ConfigMap shop/web: the reason`, or what is done with it where nobody gave one.
@@ -143,6 +154,13 @@ pub struct Report {
     pub objects: Counts,
     /// What is not well, worst first; at most [`LINES_MAX`].
     pub lines: Vec<ObjectLine>,
+}
+
+impl Report {
+    /// It failed, and everything that failed may pass: other evidence may follow for the same generation.
+    pub fn may_pass(&self) -> bool {
+        self.verdict == Verdict::Failed && !self.lines.iter().any(ObjectLine::is_final_failure)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -256,6 +256,7 @@ fn object_line(message: v1::ObjectLine) -> Result<ObjectLine, WireError> {
         verdict: verdict(message.verdict)?,
         message: bounded_message(&message.message),
         hint: bounded_message(&message.hint),
+        may_pass: message.may_pass,
     })
 }
 

@@ -214,6 +214,7 @@ impl From<ObjectLine> for v1::ObjectLine {
             verdict: verdict_to_wire(line.verdict).into(),
             message: line.message,
             hint: line.hint,
+            may_pass: line.may_pass,
         }
     }
 }

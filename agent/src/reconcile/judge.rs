@@ -39,6 +39,11 @@ impl Judgement {
         let retry = (outcome == Outcome::Retrying).then_some(Duration::ZERO);
         Self { outcome, verdict, message, hint: hint.into(), retry }
     }
+
+    /// It is tried again without another revision.
+    pub(super) fn may_pass(&self) -> bool {
+        self.retry.is_some()
+    }
 }
 
 pub(super) fn exists(hint: String) -> Judgement {

@@ -331,7 +331,7 @@ impl Removal {
             _ if is_open => plain(Verdict::Progressing, ""),
             _ => plain(Verdict::Progressing, "waits for the new objects"),
         };
-        Some(Standing { key: &self.candidate.key, outcome: Outcome::Pruning, verdict, message, hint })
+        Some(Standing { key: &self.candidate.key, outcome: Outcome::Pruning, verdict, message, hint, may_pass: false })
     }
 }
 

@@ -670,8 +670,14 @@ impl Target {
 
     fn standings(&self, now: Timestamp) -> impl Iterator<Item = Standing<'_>> {
         self.objects.iter().map(move |object| {
-            let plain =
-                |outcome, verdict| Standing { key: &object.key, outcome, verdict, message: "".into(), hint: "" };
+            let plain = |outcome, verdict| Standing {
+                key: &object.key,
+                outcome,
+                verdict,
+                message: "".into(),
+                hint: "",
+                may_pass: false,
+            };
             match &object.state {
                 State::Waiting | State::Ready | State::Sent => plain(Outcome::Waiting, Verdict::Progressing),
                 State::Failed(judgement) => Standing {
@@ -680,6 +686,7 @@ impl Target {
                     verdict: judgement.verdict,
                     message: judgement.message.as_str().into(),
                     hint: &judgement.hint,
+                    may_pass: judgement.may_pass(),
                 },
                 State::InPlace(outcome) => self.standing_in_place(object, *outcome, now),
             }
@@ -688,7 +695,14 @@ impl Target {
 
     fn standing_in_place<'a>(&'a self, object: &'a Object, outcome: Outcome, now: Timestamp) -> Standing<'a> {
         let identity = Identity::of(&object.key);
-        let standing = |outcome, verdict, message, hint| Standing { key: &object.key, outcome, verdict, message, hint };
+        let standing = |outcome, verdict, message, hint| Standing {
+            key: &object.key,
+            outcome,
+            verdict,
+            message,
+            hint,
+            may_pass: false,
+        };
         let drifted = |hint| {
             let words = object.drift.as_ref().map(Found::to_string).unwrap_or_default();
             standing(Outcome::Drifted, Verdict::Degraded, words.into(), hint)
