@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use crate::ObjectKey;
 
-/// A whole number that orders what has no fixed phase; 0 when there is none. Negative ones come earlier.
+/// A whole number that orders what has no phase of its own; 0 when there is none. Negative ones come earlier. It moves
+/// what has one too: webhooks that the pods of the same target wait for must not wait for those pods.
 pub const PHASE_ANNOTATION: &str = "bellwether.dev/phase";
-/// Argo CD's name for the same.
+/// Argo CD's name for it; where it stands on what has a phase of its own, that phase stays.
 pub const SYNC_WAVE_ANNOTATION: &str = "argocd.argoproj.io/sync-wave";
 
 /// When an object is applied: each phase waits for the health of the one before. The order is that of applying.
@@ -48,6 +49,9 @@ pub fn phase_of(object: &Value) -> Option<Phase> {
 }
 
 fn phase_by<'a>(key: &ObjectKey, annotation: impl Fn(&'static str) -> Option<&'a str>) -> Phase {
+    if let Some(number) = annotation(PHASE_ANNOTATION).and_then(|text| text.trim().parse().ok()) {
+        return Phase::Main(number);
+    }
     match (key.group(), key.kind.as_str()) {
         ("apiextensions.k8s.io", "CustomResourceDefinition")
         | ("", "Namespace")
@@ -139,6 +143,15 @@ mod tests {
             names(&phases),
             ["shop widgets rights", "fast gate", "widget", "web settings own", "late", "hook policy"]
         );
+    }
+
+    #[test]
+    fn our_annotation_moves_a_webhook_to_what_waits_for_it_and_argos_does_not() {
+        let webhook = "admissionregistration.k8s.io/v1 MutatingWebhookConfiguration injector";
+
+        assert_eq!(of(&object(&format!("{webhook} bellwether.dev/phase=0"))), Phase::Main(0));
+        assert_eq!(of(&object(&format!("{webhook} bellwether.dev/phase=soon"))), Phase::Admission);
+        assert_eq!(of(&object(&format!("{webhook} argocd.argoproj.io/sync-wave=1"))), Phase::Admission);
     }
 
     #[test]

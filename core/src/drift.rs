@@ -264,6 +264,72 @@ pub fn corrected_paths(found: &Value, after: &Value) -> Vec<String> {
 const WRITTEN_BY_THE_SERVER: [&str; 6] =
     ["managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"];
 
+/// Paths that `wanted` says something at and that our entry among the object's managers no longer lists: they were ours
+/// and have been taken. Unlike [`differing_paths`] it does not mind how the API server writes a value; at most
+/// [`FIELDS_MAX`].
+pub fn lost_paths(wanted: &Value, metadata: &Value, manager: &str) -> Vec<String> {
+    let entries = metadata.get("managedFields").and_then(Value::as_array);
+    let ours = entries.into_iter().flatten().find(|entry| entry["manager"] == manager && entry["operation"] == "Apply");
+    let listed = ours.map_or(&Value::Null, |entry| &entry["fieldsV1"]);
+    let mut paths = Vec::new();
+    let mut wanted = wanted.clone();
+    // What makes the object this object is in nobody's entry.
+    if let Some(fields) = wanted.as_object_mut() {
+        fields.retain(|field, _| !matches!(field.as_str(), "apiVersion" | "kind" | "status"));
+    }
+    if let Some(metadata) = wanted.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|field, _| !matches!(field.as_str(), "name" | "namespace" | "creationTimestamp"));
+    }
+    collect_lost(&wanted, listed, &mut String::new(), &mut paths);
+    paths
+}
+
+fn collect_lost(wanted: &Value, listed: &Value, path: &mut String, paths: &mut Vec<String>) {
+    let Value::Object(fields) = wanted else { return };
+    for (key, value) in fields {
+        if paths.len() >= FIELDS_MAX {
+            return;
+        }
+        let is_nothing = value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
+        let length = path.len();
+        path.push('.');
+        path.push_str(key);
+        match listed.get(format!("f:{key}")) {
+            _ if is_nothing => {}
+            // A map whose fields are all somebody else's now is not listed either, and is told by its fields.
+            None if value.is_object() => collect_lost(value, &Value::Null, path, paths),
+            None => paths.push(path.clone()),
+            // Whole: a value, or a map that nobody shares.
+            Some(below) if below.as_object().is_none_or(serde_json::Map::is_empty) => {}
+            Some(below) => match value {
+                Value::Array(items) if !items.iter().all(|item| is_listed(item, below)) => paths.push(path.clone()),
+                _ => collect_lost(value, below, path, paths),
+            },
+        }
+        path.truncate(length);
+    }
+}
+
+/// Whether an item of a list is among those of an entry, with all that it says: `k:{"name":"web"}`, or `v:"item"`.
+fn is_listed(item: &Value, listed: &Value) -> bool {
+    listed.as_object().into_iter().flatten().any(|(key, below)| {
+        let is_named = |names: &str| {
+            let keys: Value = serde_json::from_str(names).unwrap_or_default();
+            let mut keys = keys.as_object().into_iter().flatten();
+            keys.all(|(name, value)| item.get(name).is_none_or(|of| of == value))
+        };
+        if let Some(value) = key.strip_prefix("v:") {
+            return is_value(item, value);
+        }
+        let mut lost = Vec::new();
+        if key.strip_prefix("k:").is_some_and(is_named) {
+            collect_lost(item, below, &mut String::new(), &mut lost);
+            return lost.is_empty();
+        }
+        false
+    })
+}
+
 /// Paths at which `wanted` says something that `found` does not; at most [`FIELDS_MAX`]. What only `found` has is
 /// somebody else's.
 pub fn differing_paths(wanted: &Value, found: &Value) -> Vec<String> {
@@ -383,6 +449,33 @@ mod tests {
         let after = json!({"metadata": {"resourceVersion": "2", "labels": {"a": "y"}}, "status": {"a": 2}});
 
         assert_eq!(corrected_paths(&found, &after), [".metadata.labels.a"]);
+    }
+
+    #[test]
+    fn what_was_taken_from_our_entry_is_lost_however_its_value_is_written() {
+        let wanted = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "labels": {"a": "x"}},
+            "spec": {"replicas": 2, "paused": null, "containers": [{"name": "web", "cpu": "1000m", "args": ["-v"]}],
+                     "names": ["a"]},
+        });
+        let entry = |replicas: Value, container: Value| {
+            let mut spec = json!({"f:containers": {"k:{\"name\":\"web\"}": container}, "f:names": {"v:\"a\"": {}}});
+            if !replicas.is_null() {
+                spec["f:replicas"] = replicas;
+            }
+            let fields = json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": spec});
+            json!({"managedFields": [
+                {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+                {"manager": "bellwether", "operation": "Apply", "fieldsV1": fields},
+            ]})
+        };
+        let whole = || json!({".": {}, "f:name": {}, "f:cpu": {}, "f:args": {}});
+        let lost = |metadata: &Value| lost_paths(&wanted, metadata, "bellwether");
+
+        assert_eq!(lost(&entry(json!({}), whole())), Vec::<String>::new());
+        assert_eq!(lost(&entry(Value::Null, whole())), [".spec.replicas"]);
+        assert_eq!(lost(&entry(json!({}), json!({".": {}, "f:name": {}, "f:args": {}}))), [".spec.containers"]);
+        assert_eq!(lost(&json!({})).len(), 4);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod fields;
 mod tests;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::report::Verdict;
@@ -96,15 +97,36 @@ pub fn assess(object: &Value) -> Health {
     try_assess(object).unwrap_or_else(|unreadable| Health::new(Verdict::Unknown, unreadable.to_string()))
 }
 
-/// Whether the object ran to its end: a Job or a Pod that then goes away was not taken from anybody.
-pub fn has_finished(object: &Value) -> bool {
-    let ends =
-        |condition: &Condition<'_>| matches!(condition.kind, "Complete" | "Failed") && condition.status == "True";
+/// How something ended that runs once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    Succeeded,
+    Failed,
+}
+
+/// How the object ended, if it ran to its end: a Job or a Pod that then goes away was not taken from anybody.
+pub fn ending(object: &Value) -> Option<Ending> {
     match (text(object, &["apiVersion"]), text(object, &["kind"])) {
-        (Some("batch/v1"), Some("Job")) => conditions(object).is_ok_and(|found| found.iter().any(ends)),
-        (Some("v1"), Some("Pod")) => matches!(text(object, &["status", "phase"]), Some("Succeeded" | "Failed")),
-        _ => false,
+        (Some("batch/v1"), Some("Job")) => {
+            conditions(object).ok()?.iter().find_map(|condition| match (condition.kind, condition.status) {
+                ("Complete", "True") => Some(Ending::Succeeded),
+                ("Failed", "True") => Some(Ending::Failed),
+                _ => None,
+            })
+        }
+        (Some("v1"), Some("Pod")) => match text(object, &["status", "phase"]) {
+            // The rule for Pods asks no more than that it has ended, and that stays true when it is gone.
+            Some("Succeeded" | "Failed") => Some(Ending::Succeeded),
+            _ => None,
+        },
+        _ => None,
     }
+}
+
+/// Whether objects of this kind run once: that one was applied must not be forgotten, or it would run twice.
+pub fn runs_once(group: &str, kind: &str) -> bool {
+    matches!((group, kind), ("batch", "Job") | ("", "Pod"))
 }
 
 fn try_assess(object: &Value) -> Result<Health, Unreadable> {
@@ -124,7 +146,8 @@ fn by_generic_rules(object: &Value) -> Result<Option<Health>, Unreadable> {
     if text(object, &["metadata", "deletionTimestamp"]).is_some_and(|at| !at.is_empty()) {
         return Ok(Some(Health::progressing("being deleted")));
     }
-    if let Some(generation) = integer(object, &["metadata", "generation"])?
+    let generation = integer(object, &["metadata", "generation"])?;
+    if let Some(generation) = generation
         && let Some(observed) = integer(object, &["status", "observedGeneration"])?
         && generation != observed
     {
@@ -134,16 +157,22 @@ fn by_generic_rules(object: &Value) -> Result<Option<Health>, Unreadable> {
     }
     let decisive = conditions(object)?.into_iter().find_map(|condition| match (condition.kind, condition.status) {
         ("Reconciling", "True") => Some(Health::progressing(condition.message)),
-        ("Stalled", "True") => Some(Health::failed(condition.message)),
+        ("Stalled", "True") => Some(current_or_progressing(&condition, generation, Health::failed(condition.message))),
         _ => None,
     });
     Ok(decisive)
 }
 
+/// What a condition says, if it is about the object as it is.
+fn current_or_progressing(condition: &Condition<'_>, generation: Option<i64>, says: Health) -> Health {
+    condition.outdated(generation).map_or(says, Health::progressing)
+}
+
 /// Of kinds without a rule of their own. Without the condition it is healthy once it is there.
 fn by_ready_condition(object: &Value) -> Result<Health, Unreadable> {
+    let generation = integer(object, &["metadata", "generation"])?;
     let by_status = |condition: Condition| match (condition.kind, condition.status) {
-        ("Ready", "True") => Some(Health::healthy("ready")),
+        ("Ready", "True") => Some(current_or_progressing(&condition, generation, Health::healthy("ready"))),
         ("Ready", "False" | "Unknown") => Some(Health::progressing(condition.message)),
         _ => None,
     };

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::bundle::Manifest;
+use crate::health::{self, Ending};
 use crate::session::agent::Accepted;
 use crate::session::{Action, Assignment, DriftMode, Prune, SyncOptions};
 use crate::{Digest, Generation, Name, ObjectKey, TargetId, TraceId};
@@ -59,9 +60,9 @@ pub struct Applied {
     pub key: ObjectKey,
     pub uid: Uuid,
     pub digest: Digest,
-    /// A Job or a Pod that ran to its end: when it is gone, it is not missed.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub finished: bool,
+    /// How a Job or a Pod ended that ran to its end: when it is gone, it is not missed, and what it did stays known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Ending>,
 }
 
 /// What was learned of a target's objects.
@@ -75,6 +76,11 @@ pub struct Lesson {
 }
 
 impl Lesson {
+    /// It is about something that runs once: a process that has not learned it would run that again.
+    pub fn is_urgent(&self) -> bool {
+        self.applied.iter().any(|applied| health::runs_once(applied.key.group(), &applied.key.kind))
+    }
+
     pub const fn about(target: TargetId) -> Self {
         Self { target, applied: Vec::new(), gone: Vec::new() }
     }
@@ -558,7 +564,7 @@ mod tests {
     }
 
     fn applied(name: &str, body: &str) -> Applied {
-        Applied { key: key(name), uid: Uuid::from_u128(1), digest: Digest::of(body.as_bytes()), finished: false }
+        Applied { key: key(name), uid: Uuid::from_u128(1), digest: Digest::of(body.as_bytes()), finished: None }
     }
 
     fn lesson(applied: Vec<Applied>) -> Lesson {

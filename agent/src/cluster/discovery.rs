@@ -1,6 +1,6 @@
 //! Which kinds the API server has, and under which paths.
 //!
-//! Read in two requests (aggregated discovery), and read again when a kind is missing: once for all that miss one at the
+//! Read in two requests (aggregated discovery; older API servers need one for each version), and read again when a kind is missing: once for all that miss one at the
 //! same time, and at most once in five seconds, so that a bundle full of unknown kinds costs next to nothing. Only after
 //! we applied a definition ourselves it is read more often for a while: then the kind is on its way.
 
@@ -89,15 +89,80 @@ impl Discovery {
 async fn fetch_kinds(requests: &Requests) -> Result<Kinds, ClusterError> {
     let mut kinds = Kinds::new();
     for path in ["/api", "/apis"] {
-        let groups: Groups = requests.get_discovery(path).await?.decode()?;
-        read_groups(groups, &mut kinds);
+        match requests.get_discovery(path).await?.decode()? {
+            Answer::Aggregated(groups) => read_groups(groups, &mut kinds),
+            Answer::Names(names) => {
+                // An API server before Kubernetes 1.27, or one that has this switched off: a request for each version.
+                for api_version in names.api_versions() {
+                    let list = requests.get(&format!("{path}/{api_version}")).await?.decode()?;
+                    read_list(&api_version, list, &mut kinds);
+                }
+            }
+        }
     }
     Ok(kinds)
+}
+
+/// What an API server says at `/api` and `/apis`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Aggregated(Groups),
+    Names(Names),
 }
 
 #[derive(Deserialize)]
 struct Groups {
     items: Vec<Group>,
+}
+
+/// Versions of the core group, or groups with their versions.
+#[derive(Deserialize)]
+struct Names {
+    #[serde(default)]
+    versions: Vec<String>,
+    #[serde(default)]
+    groups: Vec<NamedGroup>,
+}
+
+#[derive(Deserialize)]
+struct NamedGroup {
+    #[serde(default)]
+    versions: Vec<NamedVersion>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NamedVersion {
+    group_version: String,
+}
+
+impl Names {
+    fn api_versions(self) -> Vec<String> {
+        let of_groups = self.groups.into_iter().flat_map(|group| group.versions).map(|version| version.group_version);
+        self.versions.into_iter().chain(of_groups).collect()
+    }
+}
+
+#[derive(Deserialize)]
+struct List {
+    resources: Vec<ListedResource>,
+}
+
+#[derive(Deserialize)]
+struct ListedResource {
+    /// Subresources have a slash in theirs.
+    name: String,
+    kind: String,
+    #[serde(default)]
+    namespaced: bool,
+}
+
+fn read_list(api_version: &str, list: List, kinds: &mut Kinds) {
+    for resource in list.resources.into_iter().filter(|resource| !resource.name.contains('/')) {
+        let found = Resource { plural: resource.name, namespaced: resource.namespaced };
+        kinds.insert((api_version.to_owned(), resource.kind), found);
+    }
 }
 
 #[derive(Deserialize)]
@@ -176,5 +241,27 @@ mod tests {
         assert_eq!(kind("apps/v1", "Deployment"), resource("deployments", true));
         assert_eq!(kind("v1", "Deployment"), None);
         assert_eq!(kinds.len(), 2);
+    }
+    #[test]
+    fn an_api_server_without_aggregated_discovery_is_asked_for_each_version() {
+        let names = |text: &str| match serde_json::from_str(text).expect("is discovery") {
+            Answer::Names(names) => names.api_versions(),
+            Answer::Aggregated(_) => panic!("it only has names"),
+        };
+        let core = r#"{"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}"#;
+        let groups = r#"{"kind": "APIGroupList", "apiVersion": "v1", "groups": [{"name": "apps",
+            "versions": [{"groupVersion": "apps/v1", "version": "v1"}],
+            "preferredVersion": {"groupVersion": "apps/v1", "version": "v1"}}]}"#;
+        let list = r#"{"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [
+            {"name": "deployments", "singularName": "deployment", "namespaced": true, "kind": "Deployment", "verbs": []},
+            {"name": "deployments/scale", "group": "autoscaling", "namespaced": true, "kind": "Scale", "verbs": []}]}"#;
+        let mut kinds = Kinds::new();
+
+        read_list("apps/v1", serde_json::from_str(list).expect("is a list"), &mut kinds);
+
+        assert_eq!((names(core), names(groups)), (vec!["v1".to_owned()], vec!["apps/v1".to_owned()]));
+        let deployments = Resource { plural: "deployments".to_owned(), namespaced: true };
+        assert_eq!(kinds.get(&("apps/v1".to_owned(), "Deployment".to_owned())), Some(&deployments));
+        assert_eq!(kinds.len(), 1);
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ClusterError {
-    /// Sending it again gives the same answer.
+    /// The API server, or something that it asks, does not take it.
     #[error("{message}")]
     Rejected { reason: String, message: String },
     #[error("{message}")]
@@ -41,6 +41,19 @@ impl ClusterError {
     pub(crate) fn retry(message: impl Into<String>) -> Self {
         Self::Retry { after: None, message: message.into() }
     }
+}
+
+/// The admission webhook that the API server says it could not ask: `failed calling webhook "name": …`.
+pub(crate) fn unanswering_webhook(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("failed calling webhook \"")?;
+    rest.split_once('"').map(|(name, _)| name)
+}
+
+/// Whether a refusal is the cluster's of the moment and not the manifest's own: admission, or what others have taken.
+pub(crate) fn is_refused_by_the_cluster(message: &str) -> bool {
+    ["denied", "webhook", "already allocated", "exceeded quota", "is forbidden"]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 fn conflict_message(fields: &[Contested]) -> String {
@@ -198,6 +211,14 @@ mod tests {
 
         assert!(matches!(unfit, ClusterError::Rejected { .. }));
         assert!(matches!(broken, ClusterError::Retry { .. }));
+    }
+
+    #[test]
+    fn a_webhook_that_does_not_answer_is_named() {
+        let message = "Internal error occurred: failed calling webhook \"deaf.example.org\": failed to call webhook: Post \"https://x/\": context deadline exceeded";
+
+        assert_eq!(unanswering_webhook(message), Some("deaf.example.org"));
+        assert_eq!(unanswering_webhook("etcd is away"), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub(crate) mod watch;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether_core::ObjectKey;
 use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
@@ -22,9 +23,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use discovery::{Discovery, Resource};
-pub(crate) use error::ClusterError;
 #[cfg(test)]
 pub(crate) use error::Contested;
+pub(crate) use error::{ClusterError, is_refused_by_the_cluster, unanswering_webhook};
 #[cfg(test)]
 pub(crate) use live::ManagedFields;
 pub(crate) use live::{Live, Metadata};
@@ -33,6 +34,9 @@ pub(crate) use secret::{Bytes, Secret};
 
 /// Our name among the managers of an object's fields.
 pub(crate) const FIELD_MANAGER: &str = bellwether_core::object::MANAGER;
+
+/// Longer than an API server takes between two bookmarks, and than any deadline of a request.
+const SILENCE_MAX: Duration = Duration::from_secs(90);
 
 /// How an object is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +95,10 @@ impl Cluster {
         };
         // Up to 15 tries and 1,000 s of waits that a newer assignment could not interrupt.
         config.default_retry = false;
+        // A connection on which nothing comes is dead, though nobody says so: a watch of the quietest kind gets a
+        // bookmark every minute. Writes are given up before.
+        config.read_timeout = Some(SILENCE_MAX);
+        config.reset_reader_on_write = true;
         let client = kube::Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))?;
         Ok(Self { inner: Arc::new(Inner { requests: Requests::new(client), discovery: Discovery::default() }) })
     }

@@ -11,12 +11,17 @@ use serde::de::DeserializeOwned;
 use super::error::judge;
 use super::{ClusterError, Live, Metadata};
 
-/// The API server gives up on most requests by itself after a while; by then ours should long be tried again.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// The API server answers a read from memory or from one read of its store.
+const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// A write may wait for admission webhooks, one after the other, for as long as the API server bounds it: 34 s. Whoever
+/// gives up before cancels it, though a webhook that does not answer may be one that lets it pass.
+const WRITE_DEADLINE: Duration = Duration::from_secs(40);
 
 const JSON: &str = "application/json";
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+/// Everything at once, since Kubernetes 1.30 or 1.27; older API servers answer with their lists of groups.
+const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
+    application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
@@ -73,15 +78,16 @@ impl Requests {
             reason: "BadRequest".to_owned(),
             message: format!("no request can be made of this: {error}"),
         })?;
+        let is_read = request.method() == Method::GET;
+        let deadline = if is_read { READ_DEADLINE } else { WRITE_DEADLINE };
         let exchange = async {
             let response = self.client.send(request).await.map_err(|error| unanswered(&error))?;
             let (parts, body) = response.into_parts();
             let body = body.collect_bytes().await.map_err(|error| unanswered(&error))?;
             Ok((parts.status, retry_after(&parts.headers), Vec::from(body)))
         };
-        let (status, retry_after, body) = tokio::time::timeout(DEADLINE, exchange)
-            .await
-            .map_err(|_| ClusterError::retry(format!("the API server did not answer within {DEADLINE:?}")))??;
+        let (status, retry_after, body) =
+            tokio::time::timeout(deadline, exchange).await.map_err(|_| late(deadline, is_read))??;
         if status.is_success() { Ok(Answer(body)) } else { Err(judge(status, retry_after, &body)) }
     }
 }
@@ -92,6 +98,11 @@ fn request(method: Method, path: &str, accept: &str) -> http::request::Builder {
 
 fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+fn late(deadline: Duration, is_read: bool) -> ClusterError {
+    let why = if is_read { "" } else { ": admission webhooks can take that long" };
+    ClusterError::retry(format!("the API server did not answer within {deadline:?}{why}"))
 }
 
 fn unanswered(error: &kube::Error) -> ClusterError {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bellwether_core::ObjectKey;
 use bellwether_core::drift::Fingerprint;
-use bellwether_core::health::{self, Health};
+use bellwether_core::health::{self, Ending, Health};
 use bellwether_core::object::TARGET_LABEL;
 use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
@@ -29,6 +29,13 @@ use crate::clock::Clock;
 /// Between tries of a watch that broke off: an API server that was away is to be seen again within ten seconds.
 const RECONNECT: Backoff =
     Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5), jitter: Jitter::Half };
+
+/// Between tries of a kind that the API server does not serve: whoever brings it back is seldom in a hurry.
+const ABSENT: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30), jitter: Jitter::Half };
+
+/// Failures that are further apart are not in a row: a watch of a quiet kind sees nothing else for days.
+const IN_A_ROW: Duration = Duration::from_mins(1);
 
 /// After so many failures in a row (about a second) it is no hiccup: what is known of the kind is no longer believed.
 const HICCUPS_MAX: u32 = 3;
@@ -78,8 +85,8 @@ pub(crate) enum Seen {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Condition {
     pub(crate) health: Health,
-    /// A Job or a Pod that ran to its end.
-    pub(crate) finished: bool,
+    /// How a Job or a Pod ended that ran to its end.
+    pub(crate) finished: Option<Ending>,
     pub(crate) fingerprint: Option<Fingerprint>,
 }
 
@@ -88,7 +95,7 @@ impl Condition {
     pub(crate) fn of(object: &Value) -> Self {
         Self {
             health: health::assess(object),
-            finished: health::has_finished(object),
+            finished: health::ending(object),
             fingerprint: Fingerprint::of(&object["metadata"], FIELD_MANAGER),
         }
     }
@@ -117,7 +124,9 @@ impl Cluster {
     pub(crate) async fn watch(self, kind: Kind, clock: Clock, news: mpsc::Sender<News>) {
         let served = self.served(&kind).await;
         let config = watcher::Config::default().labels(super::OWNED_SELECTOR);
-        let mut watch = Watch { news, clock, began_at: clock.now(), uids: BTreeSet::new(), failures: 0, kind };
+        let began_at = clock.now();
+        let mut watch =
+            Watch { news, clock, began_at, uids: BTreeSet::new(), failures: 0, failed_at: Timestamp::UNIX_EPOCH, kind };
         // It is begun anew, with a list, when it was away for long.
         while !watch.news.is_closed() {
             let key = watch.kind.key();
@@ -140,7 +149,7 @@ impl Cluster {
             }
             // An object of it was applied a moment ago: the kind comes back, or the watch is of no use anyway.
             failures += 1;
-            tokio::time::sleep(RECONNECT.wait(failures, chance())).await;
+            tokio::time::sleep(ABSENT.wait(failures, chance())).await;
         };
         ApiResource {
             group: key.group().to_owned(),
@@ -161,6 +170,7 @@ struct Watch {
     uids: BTreeSet<Uuid>,
     /// In a row.
     failures: u32,
+    failed_at: Timestamp,
 }
 
 impl Watch {
@@ -172,52 +182,87 @@ impl Watch {
     ) {
         let mut events = pin!(events);
         while let Some(event) = events.next().await {
-            let told = match event {
-                Ok(event) => self.take(event, &parts),
+            match event {
+                Ok(event) => {
+                    for told in self.take(event, &parts) {
+                        if self.news.send(told).await.is_err() {
+                            return;
+                        }
+                    }
+                }
                 Err(error) => {
-                    self.failures += 1;
+                    let wait = self.note_failure(&error);
                     tracing::warn!(kind = %self.kind.kind, error = %crate::error_chain(&error), "a watch broke off");
-                    tokio::time::sleep(RECONNECT.wait(self.failures, chance())).await;
                     if self.failures == HICCUPS_MAX {
                         let _ = self.news.send(News::Blind { kind: self.kind.clone() }).await;
                     }
+                    tokio::time::sleep(wait).await;
                     if self.failures >= HICCUPS_MAX {
                         return;
                     }
-                    None
                 }
-            };
-            let Some(told) = told else { continue };
-            if self.news.send(told).await.is_err() {
-                return;
             }
         }
     }
 
-    fn take<K>(&mut self, event: Event<K>, parts: impl Fn(K) -> (ObjectMeta, Value)) -> Option<News> {
+    /// How long to wait after it.
+    fn note_failure(&mut self, error: &watcher::Error) -> Duration {
+        let now = self.clock.now();
+        let is_in_a_row = now.duration_since(self.failed_at).unsigned_abs() < IN_A_ROW;
+        self.failures = if is_in_a_row || self.failures >= HICCUPS_MAX { self.failures + 1 } else { 1 };
+        self.failed_at = now;
+        let backoff = if is_absent(error) { ABSENT } else { RECONNECT };
+        backoff.wait(self.failures, chance())
+    }
+
+    fn take<K>(&mut self, event: Event<K>, parts: impl Fn(K) -> (ObjectMeta, Value)) -> Vec<News> {
         match event {
             // The first of a list, before anything was asked: it says nothing about the connection.
             Event::Init => {
                 self.began_at = self.clock.now();
                 self.uids.clear();
-                return None;
+                Vec::new()
             }
             Event::InitDone => {
                 self.failures = 0;
                 let uids = std::mem::take(&mut self.uids);
-                return Some(News::Listed { kind: self.kind.clone(), began_at: self.began_at, uids });
+                vec![News::Listed { kind: self.kind.clone(), began_at: self.began_at, uids }]
             }
             Event::InitApply(object) => {
-                let sighting = reduce(&self.kind, parts(object), false)?;
-                self.uids.insert(sighting.uid);
-                return Some(News::Sighted(Box::new(sighting)));
+                let sighting = reduce(&self.kind, parts(object), false);
+                self.uids.extend(sighting.as_ref().map(|sighting| sighting.uid));
+                told(sighting)
             }
-            Event::Apply(object) => reduce(&self.kind, parts(object), false),
-            Event::Delete(object) => reduce(&self.kind, parts(object), true),
+            Event::Apply(object) => {
+                self.failures = 0;
+                told(reduce(&self.kind, parts(object), false))
+            }
+            Event::Delete(object) => {
+                self.failures = 0;
+                let parts = parts(object);
+                // Its last state may be the only one that says how it ended.
+                let last = reduce(&self.kind, parts.clone(), false).filter(Sighting::has_ended);
+                told(last).into_iter().chain(told(reduce(&self.kind, parts, true))).collect()
+            }
         }
-        .inspect(|_| self.failures = 0)
-        .map(|sighting| News::Sighted(Box::new(sighting)))
     }
+}
+
+impl Sighting {
+    fn has_ended(&self) -> bool {
+        matches!(&self.seen, Seen::There(condition) if condition.finished.is_some())
+    }
+}
+
+fn told(sighting: Option<Sighting>) -> Vec<News> {
+    sighting.map(|sighting| News::Sighted(Box::new(sighting))).into_iter().collect()
+}
+
+/// The API server does not know the kind (any more).
+fn is_absent(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    let (InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error)) = error else { return false };
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 fn full(object: DynamicObject) -> (ObjectMeta, Value) {

@@ -26,7 +26,7 @@ pub(crate) use store::Store;
 pub(crate) const LESSONS_MAX: usize = 1;
 
 /// Between two writes of nothing but lessons. Losing them costs looks and a reported conflict after the next start, never
-/// an object.
+/// an object. What is learned of a Job is written at once: losing that would run it twice.
 const LESSONS_PAUSE: Duration = Duration::from_secs(5);
 
 /// The ways to and from the link and the reconciler.
@@ -128,7 +128,12 @@ impl Scribe {
     fn handle(&mut self, event: Event<'_>) -> Result<(), JournalError> {
         match event {
             Event::Accepted(accepted) => self.waiting.push(accepted),
-            Event::Learned(lesson) => self.journal.learn(lesson),
+            Event::Learned(lesson) => {
+                if lesson.is_urgent() {
+                    self.lessons_at = Instant::now();
+                }
+                self.journal.learn(lesson);
+            }
             Event::Ticked => {}
             Event::Written(written) => {
                 written??;

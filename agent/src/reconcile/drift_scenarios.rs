@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::Digest;
 use bellwether_core::drift::{Change, Fingerprint, Response};
+use bellwether_core::health::Ending;
 use bellwether_core::report::{Outcome, Verdict};
 use bellwether_core::session::{Assignment, DriftMode, SyncOptions};
 use jiff::Timestamp;
@@ -163,9 +164,77 @@ fn a_correction_that_is_refused_is_a_failure_and_one_that_is_not_answered_is_tri
     record(&mut target, &again, drifted(Finding::Failed(ClusterError::Conflict(vec![contested]))));
 
     assert_eq!(responses(&mut target), [(Change::Modified, Response::Failed, at(5))]);
-    assert_eq!(report(&mut target).lines[0].outcome, Outcome::Conflict);
+    let refused = report(&mut target);
+    let line = &refused.lines[0];
+    assert_eq!((line.outcome, line.verdict), (Outcome::Drifted, Verdict::Degraded));
+    let why = "modified by kubectl-edit: .data.a; it cannot be put right: field .data.a is managed by helm";
+    assert_eq!((line.message.as_str(), refused.applied), (why, false));
     target.see(sighting(&again, 9, Seen::There(owning("f:other"))), wake);
     assert_eq!(names(&steps(&mut target, wake)), ["a"], "whoever held it may have let go");
+}
+
+#[test]
+fn a_drift_that_cannot_be_put_right_stays_shown_until_it_is() {
+    let (mut target, _) = edited(assignment(1, "ConfigMap/a@1"));
+    let denied = || ClusterError::Forbidden { message: "admission webhook denied the request".to_owned() };
+    let mut now = at(5);
+    for number in 0..8 {
+        let question = steps(&mut target, now).remove(0);
+        assert!(is_question(&question, true));
+        // Once the question itself is not answered: what was found before is still so.
+        let answer = if number == 4 { denied_unseen() } else { drifted(Finding::Failed(denied())) };
+        target.record(&question, answer, now, 0.999);
+        if let Some(report) = target.take_report(true, now) {
+            let line = &report.lines[0];
+            assert_eq!((line.outcome, report.verdict, report.applied), (Outcome::Drifted, Verdict::Degraded, false));
+        }
+        now = target.next_wake().expect("it is tried again");
+    }
+    assert_eq!(responses(&mut target), [(Change::Modified, Response::Failed, at(5))], "told once");
+
+    let question = steps(&mut target, now).remove(0);
+    record(&mut target, &question, drifted(applied_with(&question, 9, "f:ours")));
+
+    assert_eq!(report(&mut target).verdict, Verdict::Healthy);
+    assert_eq!(responses(&mut target), [(Change::Modified, Response::Corrected, at(5))]);
+}
+
+fn denied_unseen() -> Answer {
+    Finding::Failed(ClusterError::retry("away")).into()
+}
+
+#[test]
+fn what_cannot_be_looked_at_for_long_is_not_known_to_be_healthy() {
+    let (mut target, _) = edited(assignment(1, "ConfigMap/a@1"));
+    let mut now = at(5);
+    for _ in 0..4 {
+        let question = steps(&mut target, now).remove(0);
+        target.record(&question, Finding::Failed(ClusterError::retry("away")).into(), now, 0.999);
+        now = target.next_wake().expect("it is asked again");
+    }
+
+    assert_eq!(report(&mut target).verdict, Verdict::Unknown);
+}
+
+#[test]
+fn a_job_that_failed_stays_failed_when_it_is_gone() {
+    let mut target = target("Job/migrate@1");
+    let step = steps(&mut target, START).remove(0);
+    record(&mut target, &step, applied(&step, 1, Verdict::Healthy));
+    let failed = Condition { finished: Some(Ending::Failed), ..condition(Verdict::Failed) };
+    target.see(sighting(&step, 2, Seen::There(failed)), at(1));
+    target.see(sighting(&step, 3, Seen::Gone), at(2));
+
+    let gone = report(&mut target);
+    assert_eq!((gone.verdict, gone.may_pass()), (Verdict::Failed, false));
+    assert_eq!(steps(&mut target, at(3_600)), [], "it does not run twice");
+    target.accept(assignment(2, "Job/migrate@1 ConfigMap/b@1"), phase);
+    assert_eq!(report(&mut target).verdict, Verdict::Failed);
+
+    let mut next = restarted(assignment(1, "Job/migrate@1"), "Job/migrate@1", Some(Ending::Failed));
+    let question = steps(&mut next, at(1)).remove(0);
+    record(&mut next, &question, Finding::Finished);
+    assert_eq!(report(&mut next).verdict, Verdict::Failed, "the next process knows how it ended");
 }
 
 #[test]
@@ -185,7 +254,7 @@ fn who_changes_it_again_and_again_is_named() {
 }
 
 /// A new process, where this object was applied by the one before.
-fn restarted(assignment: Assignment, object: &str, finished: bool) -> Target {
+fn restarted(assignment: Assignment, object: &str, finished: Option<Ending>) -> Target {
     let key = entry(object).key;
     let held = Held {
         uid: uid(&Step { key: key.clone(), ..dummy(&target("ConfigMap/x@1")) }),
@@ -199,14 +268,14 @@ fn restarted(assignment: Assignment, object: &str, finished: bool) -> Target {
 
 #[test]
 fn a_new_process_asks_about_what_was_applied_and_applies_the_rest() {
-    let mut target = restarted(assignment(1, "ConfigMap/a@1 ConfigMap/b@1"), "ConfigMap/a@1", false);
+    let mut target = restarted(assignment(1, "ConfigMap/a@1 ConfigMap/b@1"), "ConfigMap/a@1", None);
     let taken = steps(&mut target, at(1));
     assert!(is_question(&taken[0], true) && matches!(taken[1].act, Act::Apply { look_first: true, .. }));
 
     record(&mut target, &taken[0], drifted(applied(&taken[0], 2, Verdict::Healthy)));
     assert_eq!(responses(&mut target), [(Change::Modified, Response::Corrected, at(1))]);
 
-    let mut moved = restarted(assignment(2, "ConfigMap/a@2"), "ConfigMap/a@1", false);
+    let mut moved = restarted(assignment(2, "ConfigMap/a@2"), "ConfigMap/a@1", None);
     let step = steps(&mut moved, at(1)).remove(0);
     assert!(matches!(step.act, Act::Apply { look_first: true, .. }));
     assert_eq!(step.held.map(|held| held.digest), Some(Digest::of(b"1")), "what was ours is known");
@@ -217,16 +286,19 @@ fn a_job_that_ran_to_its_end_is_not_missed() {
     let mut target = target("Job/migrate@1");
     let step = steps(&mut target, START).remove(0);
     record(&mut target, &step, applied(&step, 1, Verdict::Healthy));
-    target.see(sighting(&step, 2, Seen::There(Condition { finished: true, ..condition(Verdict::Healthy) })), at(1));
-    assert!(target.take_learned().applied.iter().any(|applied| applied.finished), "the next process knows");
+    target.see(
+        sighting(&step, 2, Seen::There(Condition { finished: Some(Ending::Succeeded), ..condition(Verdict::Healthy) })),
+        at(1),
+    );
+    assert!(target.take_learned().applied.iter().any(|applied| applied.finished.is_some()), "the next process knows");
 
     target.see(sighting(&step, 3, Seen::Gone), at(2));
     assert_eq!(steps(&mut target, at(3_600)), []);
     assert_eq!(report(&mut target).verdict, Verdict::Healthy);
 
-    let mut next = restarted(assignment(1, "Job/migrate@1"), "Job/migrate@1", true);
+    let mut next = restarted(assignment(1, "Job/migrate@1"), "Job/migrate@1", Some(Ending::Succeeded));
     let question = steps(&mut next, at(1)).remove(0);
-    assert!(question.held.as_ref().is_some_and(|held| held.finished));
+    assert!(question.held.as_ref().is_some_and(|held| held.finished.is_some()));
     record(&mut next, &question, Finding::Finished);
     let report = report(&mut next);
     assert!(report.applied && report.verdict == Verdict::Healthy);

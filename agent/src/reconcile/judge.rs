@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bellwether_core::ObjectKey;
 use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
 use bellwether_core::report::{Outcome, Verdict};
 
 use crate::backoff::{Backoff, Jitter};
-use crate::cluster::{ClusterError, FIELD_MANAGER, Metadata};
+use crate::cluster::{ClusterError, FIELD_MANAGER, Metadata, is_refused_by_the_cluster, unanswering_webhook};
 
 /// Between two tries of one object. Half of each wait is jitter: the objects of a cluster that was away do not all come
 /// back at once, and none asks again immediately.
@@ -20,8 +21,14 @@ const HICCUPS_MAX: u32 = 3;
 /// forbids everything until it has read the cluster's roles.
 const FORBIDDEN_HICCUPS_MAX: u32 = 5;
 
-/// How often it is asked whether a right that is missing has been given since.
-const FORBIDDEN_PAUSE: Duration = Duration::from_mins(1);
+/// So often a refusal may be a passing one that nobody needs to see: the API server takes a changed definition into use
+/// about a second after it was applied.
+const REFUSALS_MAX: u32 = 2;
+
+/// Between two tries of what a person mends in the cluster: whoever did what the hint says sees it taken up while still
+/// looking. Many of them share the pace of all retries.
+const STALLED: Backoff =
+    Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(15), jitter: Jitter::Half };
 
 /// Why an object is not in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,19 +37,38 @@ pub(super) struct Judgement {
     pub(super) verdict: Verdict,
     pub(super) message: String,
     pub(super) hint: String,
-    /// It is tried again, and not before that long; `None`: only when something changes.
-    pub(super) retry: Option<Duration>,
+    pub(super) retry: Retry,
+}
+
+/// When it is tried again without another assignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// It is the manifest's own fault: only when something is seen of the object.
+    Never,
+    /// By that measure, and not before the API server asks to come back.
+    After(Backoff, Duration),
+}
+
+impl Retry {
+    /// The wait after so many failures.
+    pub(super) fn wait(self, failures: u32, chance: f64) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::After(backoff, at_least) => Some(backoff.wait(failures, chance).max(at_least)),
+        }
+    }
 }
 
 impl Judgement {
     fn new(outcome: Outcome, verdict: Verdict, message: String, hint: impl Into<String>) -> Self {
-        let retry = (outcome == Outcome::Retrying).then_some(Duration::ZERO);
+        let backoff = if outcome.is_stalled() { STALLED } else { RETRY };
+        let retry = Retry::After(backoff, Duration::ZERO);
         Self { outcome, verdict, message, hint: hint.into(), retry }
     }
 
     /// It is tried again without another revision.
     pub(super) fn may_pass(&self) -> bool {
-        self.retry.is_some()
+        self.retry != Retry::Never
     }
 }
 
@@ -51,23 +77,34 @@ pub(super) fn exists(hint: String) -> Judgement {
     Judgement::new(Outcome::Exists, Verdict::Failed, message, hint)
 }
 
-/// `failures`: how often this object failed under this assignment, this time included.
-pub(super) fn failure(error: &ClusterError, failures: u32) -> Judgement {
+/// `failures`: how often this object failed in a row under this assignment, this time included.
+pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> Judgement {
     let message = error.to_string();
     let rejected = |hint: &str| Judgement::new(Outcome::Rejected, Verdict::Failed, message.clone(), hint);
     let retrying = |verdict, hint: String| Judgement::new(Outcome::Retrying, verdict, message.clone(), hint);
     let hiccup = if failures > HICCUPS_MAX { Verdict::Degraded } else { Verdict::Progressing };
     match error {
         ClusterError::Rejected { reason, .. } if reason == "NamespaceRequired" => {
-            rejected("give it metadata.namespace, or the target a namespace")
+            Judgement { retry: Retry::Never, ..rejected("give it metadata.namespace, or the target a namespace") }
         }
-        ClusterError::Rejected { .. } => rejected("correct the manifest"),
+        ClusterError::Rejected { message, .. } if is_refused_by_the_cluster(message) => {
+            let hint = "correct the manifest, or what refuses it";
+            if failures <= REFUSALS_MAX { retrying(Verdict::Progressing, hint.to_owned()) } else { rejected(hint) }
+        }
+        ClusterError::Rejected { .. } if is_built_in(key.group()) => {
+            Judgement { retry: Retry::Never, ..rejected("correct the manifest") }
+        }
+        // What fits a custom resource stands in its definition, which may be on its way.
+        ClusterError::Rejected { .. } => {
+            let hint = "correct the manifest, or its kind's definition";
+            if failures <= REFUSALS_MAX { retrying(Verdict::Progressing, hint.to_owned()) } else { rejected(hint) }
+        }
         ClusterError::Forbidden { .. } => {
             let hint = "check the agent's rights, quotas and admission policies";
             if failures <= FORBIDDEN_HICCUPS_MAX {
                 retrying(Verdict::Progressing, hint.to_owned())
             } else {
-                Judgement { retry: Some(FORBIDDEN_PAUSE), ..rejected(hint) }
+                rejected(hint)
             }
         }
         ClusterError::Conflict(fields) => {
@@ -82,11 +119,19 @@ pub(super) fn failure(error: &ClusterError, failures: u32) -> Judgement {
         ClusterError::KindMissing { kind, .. } => {
             retrying(hiccup, format!("install the definition of {kind}, or add it to the target"))
         }
-        ClusterError::Retry { after, .. } => {
-            Judgement { retry: Some(after.unwrap_or_default()), ..retrying(hiccup, String::new()) }
+        ClusterError::Retry { after, message } => {
+            let hint = unanswering_webhook(message)
+                .map(|name| format!("mend or remove the admission webhook {name}: it does not answer"));
+            let retry = Retry::After(RETRY, after.unwrap_or_default());
+            Judgement { retry, ..retrying(hiccup, hint.unwrap_or_default()) }
         }
         ClusterError::NotFound | ClusterError::Stale { .. } => retrying(hiccup, String::new()),
     }
+}
+
+/// Kinds whose schema changes with the API server alone.
+fn is_built_in(group: &str) -> bool {
+    !group.contains('.') || group.ends_with(".k8s.io")
 }
 
 /// Whether the object that is there is this target's.
@@ -132,9 +177,18 @@ mod tests {
     use super::*;
     use crate::cluster::{Contested, ManagedFields};
 
+    fn key(api_version: &str) -> ObjectKey {
+        let (kind, name) = ("Kind".to_owned(), "a".to_owned());
+        ObjectKey { api_version: api_version.to_owned(), kind, namespace: None, name }
+    }
+
+    fn failed(error: &ClusterError, failures: u32) -> Judgement {
+        failure(&key("v1"), error, failures)
+    }
+
     #[test]
     fn a_missing_namespace_is_retried_and_its_hint_names_it() {
-        let judgement = failure(&ClusterError::NamespaceMissing { namespace: "shop".to_owned() }, 1);
+        let judgement = failed(&ClusterError::NamespaceMissing { namespace: "shop".to_owned() }, 1);
 
         assert_eq!((judgement.outcome, judgement.verdict), (Outcome::Retrying, Verdict::Degraded));
         assert_eq!(judgement.hint, "create namespace shop, or add it to the target");
@@ -142,39 +196,65 @@ mod tests {
 
     #[test]
     fn a_hiccup_is_progress_and_a_lasting_one_is_not() {
-        let verdict = |failures| failure(&ClusterError::retry("m"), failures).verdict;
+        let verdict = |failures| failed(&ClusterError::retry("m"), failures).verdict;
 
         assert_eq!([1, 3, 4].map(verdict), [Verdict::Progressing, Verdict::Progressing, Verdict::Degraded]);
     }
 
     #[test]
-    fn what_is_invalid_or_in_conflict_stalls() {
-        let message = || "m".to_owned();
+    fn what_does_not_fit_a_built_in_kind_is_final_and_a_conflict_is_tried_again() {
+        let invalid = failed(&rejected("spec.x: Required value"), 1);
         let contested = Contested { field: ".a".to_owned(), manager: "kubectl".to_owned() };
-        let conflict = ClusterError::Conflict(vec![contested]);
-        let errors = [ClusterError::Rejected { reason: "Invalid".to_owned(), message: message() }, conflict];
-        for error in errors {
-            let judgement = failure(&error, 1);
-            assert!(judgement.outcome.is_stalled(), "{error:?}");
-            assert_eq!((judgement.verdict, judgement.retry), (Verdict::Failed, None));
+        let conflict = failed(&ClusterError::Conflict(vec![contested]), 1);
+
+        assert!(invalid.outcome.is_stalled() && conflict.outcome.is_stalled());
+        assert_eq!((invalid.verdict, invalid.retry, invalid.may_pass()), (Verdict::Failed, Retry::Never, false));
+        assert!(conflict.verdict == Verdict::Failed && conflict.may_pass());
+    }
+
+    fn rejected(message: &str) -> ClusterError {
+        ClusterError::Rejected { reason: "Invalid".to_owned(), message: message.to_owned() }
+    }
+
+    #[test]
+    fn a_refusal_by_admission_or_by_a_definition_may_pass() {
+        let denial = rejected("admission webhook \"a\" denied the request: no");
+        for failures in 1..=2 {
+            assert_eq!(failed(&denial, failures).verdict, Verdict::Progressing, "it may be a hiccup");
+        }
+        let custom = failure(&key("example.org/v1"), &rejected("spec.x: unknown field"), 3);
+        for lasting in [failed(&denial, 3), custom] {
+            assert_eq!((lasting.outcome, lasting.verdict), (Outcome::Rejected, Verdict::Failed));
+            assert!(lasting.may_pass());
+            let wait = lasting.retry.wait(1_000, 1.0);
+            assert!(wait.is_some_and(|wait| wait < Duration::from_secs(20)), "{wait:?}");
         }
     }
 
     #[test]
+    fn a_webhook_that_does_not_answer_is_named() {
+        let message = "Internal error occurred: failed calling webhook \"deaf.example.org\": timed out";
+
+        let judged = failed(&ClusterError::retry(message), 1);
+
+        assert!(judged.hint.contains("webhook deaf.example.org"), "{}", judged.hint);
+    }
+
+    #[test]
     fn a_missing_right_may_appear_and_later_is_a_failure_that_still_heals() {
-        let judged = |failures| failure(&ClusterError::Forbidden { message: "m".to_owned() }, failures);
+        let judged = |failures| failed(&ClusterError::Forbidden { message: "m".to_owned() }, failures);
 
         assert_eq!([1, 5].map(|failures| judged(failures).verdict), [Verdict::Progressing; 2]);
         let lasting = judged(6);
         assert_eq!((lasting.outcome, lasting.verdict), (Outcome::Rejected, Verdict::Failed));
-        assert_eq!(lasting.retry, Some(FORBIDDEN_PAUSE));
+        assert!(lasting.may_pass());
     }
 
     #[test]
     fn the_server_may_ask_for_a_longer_wait() {
         let error = ClusterError::Retry { after: Some(Duration::from_secs(9)), message: "m".to_owned() };
 
-        assert_eq!(failure(&error, 1).retry, Some(Duration::from_secs(9)));
+        assert_eq!(failed(&error, 1).retry.wait(1, 1.0), Some(Duration::from_secs(9)));
     }
 
     #[test]

@@ -10,11 +10,13 @@ mod claims;
 mod doubts;
 #[cfg(test)]
 mod drift_scenarios;
+mod evidence;
 mod judge;
 mod owned;
 mod removal;
 #[cfg(test)]
 mod removal_scenarios;
+mod retries;
 #[cfg(test)]
 mod scenarios;
 mod step;

@@ -1,13 +1,14 @@
 //! What is known of one object of a target: what we put there, and how it was last seen.
 
 use bellwether_core::drift::{Fingerprint, Suspicion};
-use bellwether_core::health::Health;
+use bellwether_core::health::{Ending, Health};
 use bellwether_core::report::Verdict;
 use bellwether_core::{Digest, ObjectKey};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::bodies::Body;
+use super::evidence::Evidence;
 use crate::cluster::watch::Seen;
 
 /// What makes two objects the same one to an API server.
@@ -28,7 +29,9 @@ pub(super) struct Owned {
     /// At which version it was last seen.
     pub(super) version: u64,
     pub(super) health: Health,
-    pub(super) finished: bool,
+    /// Since when it says that it failed, if we saw that begin; what it said when it was found may be as old as it likes.
+    pub(super) failed_at: Option<Timestamp>,
+    pub(super) finished: Option<Ending>,
     /// As after our last apply.
     pub(super) fingerprint: Option<Fingerprint>,
     /// When we last had an answer about it.
@@ -42,12 +45,16 @@ pub(crate) struct Held {
     pub(crate) digest: Digest,
     /// `None` when it was not kept; then nothing is known to be ours.
     pub(crate) body: Option<Body>,
-    pub(crate) finished: bool,
+    pub(crate) finished: Option<Ending>,
 }
 
 impl Owned {
+    pub(super) fn evidence(&self) -> Evidence<'_> {
+        Evidence { health: &self.health, failed_at: self.failed_at, ending: self.finished }
+    }
+
     /// Whether that was news for its health, and what else it calls for.
-    pub(super) fn see(&mut self, version: u64, seen: Seen) -> (bool, Suspicion) {
+    pub(super) fn see(&mut self, version: u64, seen: Seen, now: Timestamp) -> (bool, Suspicion) {
         // What was on its way when we wrote is about an object that is no more.
         if version < self.version {
             return (false, Suspicion::None);
@@ -59,13 +66,18 @@ impl Owned {
                 let before = self.fingerprint.as_ref().zip(condition.fingerprint.as_ref());
                 (condition.health, before.map_or(Suspicion::None, |(before, now)| before.suspicion(now)))
             }
-            Seen::Gone if self.finished => (finished(), Suspicion::None),
-            Seen::Gone => {
-                self.digest = None;
-                (deleted(), Suspicion::Grave)
-            }
+            Seen::Gone => match self.finished {
+                Some(ending) => (finished(ending), Suspicion::None),
+                None => {
+                    self.digest = None;
+                    (deleted(), Suspicion::Grave)
+                }
+            },
         };
         let is_news = self.health != health;
+        if is_news {
+            self.failed_at = (health.verdict == Verdict::Failed).then_some(now);
+        }
         self.health = health;
         (is_news, suspicion)
     }
@@ -75,8 +87,13 @@ pub(super) fn deleted() -> Health {
     Health { verdict: Verdict::Degraded, message: "deleted by somebody else".to_owned(), fails_at: None }
 }
 
-pub(super) fn finished() -> Health {
-    Health { verdict: Verdict::Healthy, message: "finished".to_owned(), fails_at: None }
+/// Of something that is gone since it ended.
+pub(super) fn finished(ending: Ending) -> Health {
+    let (verdict, message) = match ending {
+        Ending::Succeeded => (Verdict::Healthy, "finished"),
+        Ending::Failed => (Verdict::Failed, "it failed, and is gone since"),
+    };
+    Health { verdict, message: message.to_owned(), fails_at: None }
 }
 
 impl Identity {

@@ -15,7 +15,7 @@ use bellwether_core::report::{Outcome, Verdict};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::judge::{self, Judgement, RETRY};
+use super::judge::{self, Judgement};
 use super::step::{Act, Finding};
 use crate::backoff::{Backoff, Jitter};
 use crate::cluster::ClusterError;
@@ -271,12 +271,12 @@ impl Removals {
             self.note_look(index);
             return true;
         }
-        let judgement = judge::failure(error, object.failures);
+        let judgement = judge::failure(&object.candidate.key, error, object.failures);
         let failures = object.failures;
         // What somebody changed in between is looked at again at once; the rest waits.
-        let pause = judgement.retry.unwrap_or(REFUSED_PAUSE);
+        let wait = judgement.retry.wait(failures, chance).unwrap_or(REFUSED_PAUSE);
         object.state = State::Failed(judgement);
-        self.wake_after(index, RETRY.wait(failures, chance).max(pause), now);
+        self.wake_after(index, wait, now);
         false
     }
 
@@ -331,7 +331,7 @@ impl Removal {
             _ if is_open => plain(Verdict::Progressing, ""),
             _ => plain(Verdict::Progressing, "waits for the new objects"),
         };
-        Some(Standing { key: &self.candidate.key, outcome: Outcome::Pruning, verdict, message, hint, may_pass: false })
+        Some(Standing { key: &self.candidate.key, outcome: Outcome::Pruning, verdict, message, hint, may_pass: true })
     }
 }
 
@@ -353,5 +353,7 @@ fn is_protected(key: &ObjectKey) -> bool {
         (key.group(), key.kind.as_str()),
         ("apiextensions.k8s.io", "CustomResourceDefinition")
             | ("", "Namespace" | "PersistentVolume" | "PersistentVolumeClaim")
+            // OpenShift's, which is a namespace.
+            | ("project.openshift.io", "Project")
     )
 }

@@ -86,7 +86,7 @@ pub(super) fn health(verdict: Verdict) -> Health {
 }
 
 pub(super) fn condition(verdict: Verdict) -> Condition {
-    Condition { health: health(verdict), finished: false, fingerprint: None }
+    Condition { health: health(verdict), finished: None, fingerprint: None }
 }
 
 pub(super) fn body(text: &str) -> Body {
@@ -229,7 +229,116 @@ fn an_object_of_somebody_else_is_left_alone_and_stalls() {
     let report = report(&mut target);
     assert_eq!(outcomes(&report), [("a", Outcome::Exists)]);
     assert_eq!((report.verdict, report.lines[0].hint.as_str()), (Verdict::Failed, "owned by helm"));
-    assert_eq!(steps(&mut target, at(3_600)), []);
+    assert!(report.may_pass(), "somebody may delete it");
+}
+
+#[test]
+fn what_was_taken_is_applied_within_seconds_of_its_being_free_however_long_it_was_taken() {
+    let mut target = target("ConfigMap/a@1");
+    for _ in 0..100 {
+        let wake = target.next_wake().unwrap_or(START);
+        let step = steps(&mut target, wake).remove(0);
+        assert!(looks_first(&step));
+        target.record(&step, Finding::Exists { hint: String::new() }.into(), wake, 0.999);
+        let next = target.next_wake().expect("it is looked at again");
+        assert!(next.duration_since(wake) < SignedDuration::from_secs(20), "{wake} {next}");
+    }
+    let wake = target.next_wake().expect("it is looked at again");
+    let step = steps(&mut target, wake).remove(0);
+
+    record(&mut target, &step, applied(&step, 1, Verdict::Healthy));
+
+    assert_eq!(report(&mut target).verdict, Verdict::Healthy);
+    assert_eq!(target.next_wake(), None);
+}
+
+#[test]
+fn of_many_objects_in_a_missing_namespace_one_is_tried_and_all_follow() {
+    let objects: Vec<_> = (0..300).map(|number| format!("ConfigMap/a{number:03}@1")).collect();
+    let mut target = target(&objects.join(" "));
+    let missing = || Finding::Failed(ClusterError::NamespaceMissing { namespace: "shop".to_owned() });
+    for step in steps(&mut target, START) {
+        record(&mut target, &step, missing());
+    }
+
+    let tried: usize = (0..60)
+        .map(|second| {
+            let taken = steps(&mut target, at(second));
+            taken.iter().for_each(|step| target.record(step, missing().into(), at(second), 0.999));
+            taken.len()
+        })
+        .sum();
+    assert!((2..10).contains(&tried), "{tried} tries in a minute");
+
+    let wake = target.next_wake().expect("it is tried again");
+    let probe = steps(&mut target, wake);
+    assert_eq!(probe.len(), 1);
+    record(&mut target, &probe[0], applied(&probe[0], 1, Verdict::Healthy));
+    assert_eq!(steps(&mut target, wake).len(), 299);
+}
+
+#[test]
+fn a_success_forgets_the_failures_before_it() {
+    let mut target = target("ConfigMap/a@1");
+    let away = || Finding::Failed(ClusterError::retry("away"));
+    let mut now = START;
+    for _ in 0..10 {
+        let step = steps(&mut target, now).remove(0);
+        target.record(&step, away().into(), now, 0.999);
+        now = target.next_wake().expect("it is tried again");
+    }
+    let step = steps(&mut target, now).remove(0);
+    target.record(&step, applied(&step, 1, Verdict::Healthy).into(), now, 0.999);
+
+    target.see(sighting(&step, 2, Seen::Gone), now);
+    let question = steps(&mut target, now).remove(0);
+    target.record(&question, away().into(), now, 0.999);
+
+    let wake = target.next_wake().expect("it is asked again");
+    assert!(wake.duration_since(now) <= SignedDuration::from_secs(1));
+}
+
+#[test]
+fn an_old_failure_of_what_an_assignment_does_not_change_is_no_failure_of_it() {
+    let mut target = target("Deployment/web@1");
+    let step = steps(&mut target, START).remove(0);
+    record(&mut target, &step, applied(&step, 1, Verdict::Progressing));
+    report(&mut target);
+    target.see(sighting(&step, 2, Seen::There(condition(Verdict::Failed))), at(5));
+    let failed = target.take_report(true, at(5)).expect("it is news");
+    assert_eq!((failed.verdict, failed.may_pass()), (Verdict::Failed, true));
+
+    target.accept(assignment(2, "Deployment/web@1 ServiceAccount/account@1"), phase);
+    let account = steps(&mut target, at(100)).remove(0);
+    let first = target.take_report(true, at(100)).expect("it acknowledges the assignment");
+    assert_eq!(first.verdict, Verdict::Degraded);
+    target.record(&account, applied(&account, 3, Verdict::Healthy).into(), at(100), 0.5);
+    let second = target.take_report(true, at(101)).expect("it is news");
+    assert_eq!((second.applied, second.verdict), (true, Verdict::Degraded));
+
+    let wake = target.next_wake().expect("it does not wait for ever");
+    assert_eq!(target.take_report(true, wake).map(|report| report.verdict), Some(Verdict::Failed));
+    target.see(sighting(&step, 4, Seen::There(condition(Verdict::Healthy))), wake);
+    assert_eq!(target.take_report(true, wake).map(|report| report.verdict), Some(Verdict::Healthy));
+}
+
+#[test]
+fn a_failure_that_begins_after_the_assignment_counts_at_once() {
+    let mut target = target("Deployment/web@1");
+    apply_all(&mut target);
+    target.accept(assignment(2, "Deployment/web@1"), phase);
+    assert_eq!(report(&mut target).verdict, Verdict::Healthy);
+    let step = Step { act: Act::Look, held: None, ..web() };
+
+    target.see(sighting(&step, 2, Seen::There(condition(Verdict::Failed))), at(5));
+
+    assert_eq!(target.take_report(true, at(5)).map(|report| report.verdict), Some(Verdict::Failed));
+}
+
+fn web() -> Step {
+    let assignment = assignment(1, "Deployment/web@1");
+    let key = entry("Deployment/web@1").key;
+    Step { target: assignment.target, generation: assignment.generation, key, act: Act::Look, held: None }
 }
 
 #[test]

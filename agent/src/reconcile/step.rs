@@ -2,7 +2,10 @@
 //!
 //! Decides nothing but whether what is there is this target's, and whether a field that somebody else took was ours.
 
-use bellwether_core::drift::{Change, corrected_paths, culprit, differing_paths, says};
+use std::sync::Arc;
+
+use bellwether_core::drift::{Change, corrected_paths, culprit, differing_paths, lost_paths, says};
+use bellwether_core::yielded::without_yielded;
 use bellwether_core::{Digest, Generation, ObjectKey, TargetId};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -131,6 +134,8 @@ impl std::fmt::Display for Found {
 /// `body` is the object as the bundle has it, of what is to be applied; `None` is answered as what it is, a mistake of
 /// ours.
 pub(super) async fn carry_out(cluster: &Cluster, step: &Step, body: Option<Body>) -> Answer {
+    let yielded = body.as_ref().and_then(|body| without_yielded(&step.key, body.bytes()));
+    let body = yielded.map(|body| Body::from(Arc::<[u8]>::from(body))).or(body);
     let body = || {
         body.ok_or_else(|| ClusterError::Rejected {
             reason: "BodyMissing".to_owned(),
@@ -227,7 +232,7 @@ struct Question<'a> {
 impl Question<'_> {
     async fn answer(self) -> Result<Answer, ClusterError> {
         let there = self.cluster.read(&self.step.key).await?;
-        let finished = self.step.held.as_ref().is_some_and(|held| held.finished);
+        let finished = self.step.held.as_ref().is_some_and(|held| held.finished.is_some());
         match there {
             None if finished => Ok(Finding::Finished.into()),
             None => self.answer_deleted().await,
@@ -240,8 +245,12 @@ impl Question<'_> {
         if !self.writes {
             return Ok(Answer { finding: Finding::Kept { seen: None }, drift });
         }
-        let (live, object) = apply(self.cluster, self.step, &self.body, true).await?;
-        Ok(Answer { finding: applied(&live, &object, self.body), drift })
+        let finding = match apply(self.cluster, self.step, &self.body, true).await {
+            Ok((live, object)) => applied(&live, &object, self.body),
+            // It is gone all the same.
+            Err(error) => Finding::Failed(error),
+        };
+        Ok(Answer { finding, drift })
     }
 
     async fn answer_there(self, there: Live) -> Result<Answer, ClusterError> {
@@ -262,12 +271,10 @@ impl Question<'_> {
         }
         let (live, after) = match apply(self.cluster, self.step, &self.body, self.writes).await {
             Ok(answer) => answer,
-            Err(error @ (ClusterError::Conflict(_) | ClusterError::Rejected { .. })) => {
-                let fields = differing_paths(&parse(self.body.bytes())?, &found);
-                let drift = Some(describe(change, &found, fields));
+            Err(error) => {
+                let drift = self.uncorrected(change, &found, &error)?;
                 return Ok(Answer { finding: Finding::Failed(error), drift });
             }
-            Err(error) => return Err(error),
         };
         let fields = corrected_paths(&found, &after);
         let drift = (!fields.is_empty()).then(|| describe(change, &found, fields));
@@ -276,6 +283,20 @@ impl Question<'_> {
         }
         let seen = Some((there.metadata.uid, there.metadata.version(), Condition::of(&found)));
         Ok(Answer { finding: Finding::Kept { seen }, drift })
+    }
+}
+
+impl Question<'_> {
+    /// What is not as we applied it, as far as that can be told without the API server's help: what left our entry was
+    /// taken. After a refusal that says so itself, any other value is a change.
+    fn uncorrected(&self, change: Change, found: &Value, error: &ClusterError) -> Result<Option<Found>, ClusterError> {
+        let wanted = parse(self.body.bytes())?;
+        let mut fields = lost_paths(&wanted, &found["metadata"], FIELD_MANAGER);
+        if fields.is_empty() && matches!(error, ClusterError::Conflict(_) | ClusterError::Rejected { .. }) {
+            fields = differing_paths(&wanted, found);
+        }
+        let is_drift = change != Change::Modified || !fields.is_empty();
+        Ok(is_drift.then(|| describe(change, found, fields)))
     }
 }
 

@@ -5,6 +5,7 @@
 //! A newer assignment drops the waits and retries of the old one at once. Only a request that is already on its way is
 //! waited for, because nobody can call it back: no object ever has two requests on their way.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bellwether_core::apply::Phase;
@@ -18,9 +19,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::doubts::Doubts;
-use super::judge::{self, Judgement, RETRY};
+use super::judge::{self, Judgement};
 use super::owned::{self, Held, Identity, Owned};
 use super::removal::{Candidate, Mode, Removals, Standby};
+use super::retries::{Cause, Retries};
 use super::step::{Act, Answer, Finding, Found, Step};
 use crate::cluster::ClusterError;
 use crate::cluster::watch::{Condition, Kind, Seen, Sighting};
@@ -57,7 +59,9 @@ pub(crate) struct Target {
     settled: usize,
     /// Of objects; those that are no longer ready are skipped when their turn comes.
     ready: VecDeque<usize>,
-    retries: BTreeSet<(Timestamp, usize)>,
+    retries: Retries,
+    /// When the assignment was taken up; `None` until the first step or report after it.
+    accepted_at: Option<Timestamp>,
     /// What was last said, to say it only once.
     reported: Option<Report>,
     changed: bool,
@@ -76,6 +80,8 @@ struct Object {
     drift: Option<Found>,
     /// It is left as it was found.
     is_left_drifted: bool,
+    /// Why it could not be asked about or put right when that was last tried.
+    uncorrected: Option<Judgement>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -136,7 +142,8 @@ impl Target {
             opened: 0,
             settled: 0,
             ready: VecDeque::new(),
-            retries: BTreeSet::new(),
+            retries: Retries::default(),
+            accepted_at: None,
             reported: None,
             changed: true,
             fails_at: None,
@@ -155,6 +162,7 @@ impl Target {
     fn begin(&mut self, phase: impl Fn(&Entry) -> Phase) {
         self.ready.clear();
         self.retries.clear();
+        self.accepted_at = None;
         (self.opened, self.settled) = (0, 0);
         self.changed = true;
         self.objects = match self.assignment.action {
@@ -226,6 +234,7 @@ impl Target {
                     failures: 0,
                     drift: None,
                     is_left_drifted: false,
+                    uncorrected: None,
                 }
             })
             .collect();
@@ -264,10 +273,9 @@ impl Target {
     /// The next step, if there is one whose time has come. What it names counts as under way until
     /// [`Target::record`] is told of it. `is_claimed` tells whether another target has an object in its bundle.
     pub(crate) fn take_step(&mut self, now: Timestamp, is_claimed: impl Fn(&ObjectKey) -> bool) -> Option<Step> {
-        while let Some(&(at, index)) = self.retries.first().filter(|(at, _)| *at <= now) {
-            self.retries.remove(&(at, index));
-            self.objects[index].state = State::Ready;
-            self.ready.push_back(index);
+        self.accepted_at.get_or_insert(now);
+        while let Some(index) = self.retries.take_due(now) {
+            self.make_ready(index);
         }
         let question = self.take_question(now);
         let taken = question.or_else(|| self.take_apply(now)).or_else(|| self.take_removal(now, is_claimed));
@@ -276,6 +284,13 @@ impl Target {
         let held = self.held.get(&identity).filter(|_| act.digest().is_some()).cloned();
         self.under_way.insert(identity);
         Some(Step { target: self.assignment.target, generation: self.assignment.generation, key, act, held })
+    }
+
+    fn make_ready(&mut self, index: usize) {
+        if matches!(self.objects[index].state, State::Failed(_)) {
+            self.objects[index].state = State::Ready;
+            self.ready.push_back(index);
+        }
     }
 
     fn take_apply(&mut self, now: Timestamp) -> Option<(ObjectKey, Act)> {
@@ -367,7 +382,7 @@ impl Target {
     /// When there is something new to do or to say, if nothing happens before.
     pub(crate) fn next_wake(&self) -> Option<Timestamp> {
         let doubt = self.doubts.next_wake(|identity| !self.under_way.contains(identity));
-        let retry = self.retries.first().map(|&(at, _)| at);
+        let retry = self.retries.next_at();
         retry.into_iter().chain(self.fails_at).chain(doubt).chain(self.removals.next_wake()).min()
     }
 
@@ -420,10 +435,17 @@ impl Target {
         chance: f64,
     ) {
         let Some(&index) = self.by_identity.get(identity) else { return };
-        let object = &mut self.objects[index];
         let is_current = step.generation == self.assignment.generation;
+        if is_current {
+            let cause = if let Finding::Failed(error) = &finding { Cause::of(&step.key, error) } else { None };
+            for waiting in self.retries.note_answer(index, cause.as_ref()) {
+                self.make_ready(waiting);
+            }
+        }
+        let object = &mut self.objects[index];
         match finding {
             Finding::Applied { .. } if object.digest == digest => {
+                object.failures = 0;
                 let outcome = if step.is_question() { Outcome::Unchanged } else { Outcome::Applied };
                 object.state = State::InPlace(outcome);
                 self.open_phases();
@@ -431,33 +453,47 @@ impl Target {
             // What an older assignment sent came after all; ours is still to be sent.
             _ if !is_current => return,
             Finding::Kept { .. } | Finding::Finished => {
+                object.failures = 0;
                 object.state = State::InPlace(Outcome::Unchanged);
                 self.open_phases();
             }
             Finding::Applied { .. } | Finding::There { .. } | Finding::Gone => {}
-            Finding::Exists { hint } => object.state = State::Failed(judge::exists(hint)),
-            Finding::Failed(error) => self.fail(step, index, &error, now, chance),
+            Finding::Exists { hint } => {
+                object.failures += 1;
+                self.fail(step, index, judge::exists(hint), None, now, chance);
+            }
+            Finding::Failed(error) => {
+                object.failures += 1;
+                let judgement = judge::failure(&step.key, &error, object.failures);
+                self.fail(step, index, judgement, Cause::of(&step.key, &error), now, chance);
+            }
         }
         self.changed = true;
     }
 
-    fn fail(&mut self, step: &Step, index: usize, error: &ClusterError, now: Timestamp, chance: f64) {
+    fn fail(
+        &mut self,
+        step: &Step,
+        index: usize,
+        judgement: Judgement,
+        cause: Option<Cause>,
+        now: Timestamp,
+        chance: f64,
+    ) {
         let object = &mut self.objects[index];
-        object.failures += 1;
-        let judgement = judge::failure(error, object.failures);
-        let retry_at = judgement.retry.map(|pause| {
-            let wait = RETRY.wait(object.failures, chance).max(pause);
+        let wait = judgement.retry.wait(object.failures, chance);
+        let retry_at = wait.map(|wait| {
             let wait = jiff::SignedDuration::try_from(wait).unwrap_or(jiff::SignedDuration::MAX);
             now.saturating_add(wait).unwrap_or(Timestamp::MAX)
         });
+        let is_there = judgement.outcome != Outcome::Exists;
         match (&step.act, &object.state, retry_at) {
-            // Nothing was learned of what is in place.
-            (&Act::Correct { seen_at, .. }, State::InPlace(_), Some(at)) => {
+            // It stays in place, with whatever was found of it.
+            (&Act::Correct { seen_at, .. }, State::InPlace(_), Some(at)) if is_there => {
+                object.uncorrected = Some(judgement);
                 return self.doubts.ask_again(&Identity::of(&step.key), seen_at, at);
             }
-            (_, _, Some(at)) => {
-                self.retries.insert((at, index));
-            }
+            (_, _, Some(at)) => self.retries.add(index, cause, at),
             (_, _, None) => {}
         }
         object.state = State::Failed(judgement);
@@ -485,9 +521,10 @@ impl Target {
             }
             Finding::Kept { seen: None } | Finding::Finished => {
                 let held = self.held.get(identity);
-                let health = if *finding == Finding::Finished { owned::finished() } else { owned::deleted() };
-                let condition = Condition { health, finished: *finding == Finding::Finished, fingerprint: None };
-                let is_as_wanted = condition.finished;
+                let is_as_wanted = *finding == Finding::Finished;
+                let finished = held.and_then(|held| held.finished).filter(|_| is_as_wanted);
+                let health = finished.map_or_else(owned::deleted, owned::finished);
+                let condition = Condition { health, finished, fingerprint: None };
                 (held.map_or(Uuid::nil(), |held| held.uid), 0, condition, is_as_wanted.then_some(digest))
             }
             // The request may have been carried out, though its answer never came.
@@ -500,10 +537,14 @@ impl Target {
             Finding::Exists { .. } | Finding::There { .. } | Finding::Gone | Finding::Failed(_) => return,
         };
         let Condition { health, finished, fingerprint } = condition;
-        let owned = Owned { digest, uid, version, health, finished, fingerprint, asked_at: now };
-        if let Some(before) = self.owned.insert(identity.clone(), owned) {
+        let before = self.owned.remove(identity);
+        // What it says right after an apply is of before; only what we saw begin has a time.
+        let failed_at = before.as_ref().filter(|before| before.health == health).and_then(|before| before.failed_at);
+        let owned = Owned { digest, uid, version, health, failed_at, finished, fingerprint, asked_at: now };
+        if let Some(before) = before {
             self.by_uid.remove(&before.uid);
         }
+        self.owned.insert(identity.clone(), owned);
         self.by_uid.insert(uid, identity.clone());
         self.doubts.settle(identity);
         if let Some((version, seen)) = self.early.remove(&uid) {
@@ -530,16 +571,20 @@ impl Target {
         let Act::Correct { seen_at, .. } = step.act else { return };
         let response = match (finding, self.assignment.options.drift) {
             (Finding::Applied { .. }, _) => Response::Corrected,
-            (Finding::Kept { .. }, DriftMode::Warn) => Response::Warned,
+            (Finding::Kept { .. } | Finding::Failed(_), DriftMode::Warn) => Response::Warned,
             (Finding::Exists { .. } | Finding::Failed(_), DriftMode::Correct) => Response::Failed,
             _ => return,
         };
         let Some(&index) = self.by_identity.get(identity) else { return };
         let object = &mut self.objects[index];
-        let was_left = std::mem::take(&mut object.is_left_drifted);
+        let was_left = object.is_left_drifted;
+        if !matches!(finding, Finding::Failed(_)) {
+            object.is_left_drifted = false;
+            object.uncorrected = None;
+        }
         let Some(found) = drift else { return };
-        object.is_left_drifted = response == Response::Warned;
-        let is_said = was_left && object.drift.as_ref() == Some(&found);
+        object.is_left_drifted = response != Response::Corrected;
+        let is_said = was_left && object.is_left_drifted && object.drift.as_ref() == Some(&found);
         object.drift = Some(found.clone());
         if is_said {
             return;
@@ -575,14 +620,14 @@ impl Target {
 
     fn see_owned(&mut self, identity: &Identity, version: u64, seen: Seen, now: Timestamp) {
         let Some(owned) = self.owned.get_mut(identity) else { return };
-        let (is_news, suspicion) = owned.see(version, seen);
-        if owned.finished
-            && let Some(held) = self.held.get_mut(identity).filter(|held| !held.finished)
+        let (is_news, suspicion) = owned.see(version, seen, now);
+        if let Some(ending) = owned.finished
+            && let Some(held) = self.held.get_mut(identity).filter(|held| held.finished.is_none())
             && let Some(candidate) = self.inventory.get(identity)
         {
-            held.finished = true;
+            held.finished = Some(ending);
             let (key, uid, digest) = (candidate.key.clone(), held.uid, held.digest);
-            self.learned.applied.push(Applied { key, uid, digest, finished: true });
+            self.learned.applied.push(Applied { key, uid, digest, finished: Some(ending) });
         }
         if self.assignment.options.drift != DriftMode::Ignore && self.by_identity.contains_key(identity) {
             self.doubts.raise(identity, suspicion, now);
@@ -616,6 +661,7 @@ impl Target {
     ///
     /// The first report of an assignment is its acknowledgement, so it comes at once.
     pub(crate) fn take_report(&mut self, may_be_partial: bool, now: Timestamp) -> Option<Report> {
+        let accepted_at = *self.accepted_at.get_or_insert(now);
         if self.fails_at.is_some_and(|at| at <= now) {
             self.fails_at = None;
             self.changed = true;
@@ -625,7 +671,11 @@ impl Target {
             return None;
         }
         self.changed = false;
-        self.fails_at = self.owned.values().filter_map(|owned| owned.health.fails_at).filter(|&at| at > now).min();
+        let times = |owned: &Owned| {
+            let grace_end = owned.evidence().grace_end(accepted_at, now);
+            [owned.health.fails_at, grace_end].into_iter().flatten().filter(|&at| at > now).min()
+        };
+        self.fails_at = self.owned.values().filter_map(times).min();
         let leaving = self.removals.standings(now, self.may_remove());
         let mut report = roll_up(&self.assignment, self.standings(now), leaving);
         if self.assignment.action != Action::Apply {
@@ -695,7 +745,7 @@ impl Target {
 
     fn standing_in_place<'a>(&'a self, object: &'a Object, outcome: Outcome, now: Timestamp) -> Standing<'a> {
         let identity = Identity::of(&object.key);
-        let standing = |outcome, verdict, message, hint| Standing {
+        let standing = |outcome, verdict, message: Cow<'a, str>, hint: &'a str| Standing {
             key: &object.key,
             outcome,
             verdict,
@@ -703,19 +753,33 @@ impl Target {
             hint,
             may_pass: false,
         };
-        let drifted = |hint| {
-            let words = object.drift.as_ref().map(Found::to_string).unwrap_or_default();
+        let drifted = |hint: &'a str, why: &str| {
+            let found = object.drift.as_ref().map(Found::to_string).unwrap_or_default();
+            let words = if why.is_empty() { found } else { format!("{found}; it cannot be put right: {why}") };
             standing(Outcome::Drifted, Verdict::Degraded, words.into(), hint)
         };
-        match self.owned.get(&identity) {
-            None => standing(outcome, Verdict::Unknown, "".into(), ""),
-            Some(_) if object.is_left_drifted => drifted("the target only warns of drift"),
-            Some(_) if self.doubts.is_fought_over(&identity, now) => drifted(FOUGHT_OVER_HINT),
-            Some(_) if self.blind.contains(&Kind::of(&object.key)) => {
-                standing(outcome, Verdict::Unknown, "its watch is broken".into(), "")
+        let Some(owned) = self.owned.get(&identity) else { return standing(outcome, Verdict::Unknown, "".into(), "") };
+        match &object.uncorrected {
+            Some(why) if object.is_left_drifted => return drifted(&why.hint, &why.message),
+            _ if object.is_left_drifted => return drifted("the target only warns of drift", ""),
+            // It is doubtful, and for too long to be believed as it was last seen.
+            Some(why) if why.verdict > Verdict::Progressing => {
+                let message = format!("it cannot be looked at: {}", why.message);
+                return standing(outcome, Verdict::Unknown, message.into(), why.hint.as_str());
             }
-            Some(owned) => standing(outcome, owned.health.at(now), owned.health.message.as_str().into(), ""),
+            _ => {}
         }
+        if self.doubts.is_fought_over(&identity, now) {
+            return drifted(FOUGHT_OVER_HINT, "");
+        }
+        if self.blind.contains(&Kind::of(&object.key)) {
+            return standing(outcome, Verdict::Unknown, "its watch is broken".into(), "");
+        }
+        let accepted_at = self.accepted_at.unwrap_or(now);
+        let verdict = owned.evidence().verdict(accepted_at, now);
+        // What ended has ended; everything else can get well while nobody changes it.
+        let may_pass = verdict == Verdict::Failed && owned.finished.is_none();
+        Standing { may_pass, ..standing(outcome, verdict, owned.health.message.as_str().into(), "") }
     }
 }
 

@@ -333,6 +333,36 @@ impl Fixture {
         }
     }
 
+    /// Any request, for what only one test needs.
+    pub(crate) async fn send(
+        &self,
+        method: http::Method,
+        path: &str,
+        content_type: &str,
+        body: &Value,
+    ) -> Result<Value, kube::Error> {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::CONTENT_TYPE, content_type)
+            .body(body.to_string().into_bytes())
+            .expect("is a request");
+        let answer = self.client.request_text(request).await?;
+        Ok(serde_json::from_str(&answer).expect("is JSON"))
+    }
+
+    pub(crate) async fn wait_for_path(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let object: Value = serde_json::from_str(&self.get(path).await).expect("is JSON");
+            if is_so(&object) {
+                return object;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{path}: not within {PATIENCE:?}: {object:#}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) async fn is_there(&self, name: &str) -> bool {
         let request = http::Request::get(self.path(name)).body(Vec::new()).expect("is a request");
         match self.client.request_text(request).await {

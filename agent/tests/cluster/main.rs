@@ -16,6 +16,7 @@ macro_rules! fixture {
 mod drift;
 mod fixture;
 mod hub;
+mod verdicts;
 
 use bellwether_core::Generation;
 use bellwether_core::report::{Outcome, Verdict};

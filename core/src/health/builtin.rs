@@ -11,6 +11,8 @@ use crate::object::MANAGER;
 
 /// The scheduler gets this long to place a pod before it counts as unschedulable.
 const SCHEDULE_WINDOW: SignedDuration = SignedDuration::from_secs(15);
+/// The deployment controller gets at least this long to judge a change, however short the deadline.
+const JUDGED_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 /// What Kubernetes takes for "no progress deadline".
 const NO_DEADLINE: i64 = i32::MAX as i64;
 
@@ -81,12 +83,17 @@ fn stateful_set(object: &Value) -> Result<Health, Unreadable> {
 }
 
 fn deployment(object: &Value) -> Result<Health, Unreadable> {
-    let has_no_deadline = number(object, &["spec", "progressDeadlineSeconds"], NO_DEADLINE) == NO_DEADLINE;
+    let deadline = number(object, &["spec", "progressDeadlineSeconds"], NO_DEADLINE);
+    let has_no_deadline = deadline == NO_DEADLINE;
     let conditions = conditions(object)?;
     let progress = || conditions.iter().filter(|condition| condition.kind == "Progressing");
     if let Some(late) = progress().find(|condition| condition.reason == "ProgressDeadlineExceeded") {
-        if is_of_before(late, object) {
-            return Ok(Health::progressing("the controller has not judged the last change yet"));
+        if let Some(changed_at) = changed_since(late, object) {
+            // A change that the controller has nothing to judge by, of metadata alone, leaves the failure standing.
+            let patience = SignedDuration::from_secs(deadline).max(JUDGED_WITHIN);
+            let message = explained("progress deadline exceeded before the last change", late);
+            let fails_at = Some(changed_at.saturating_add(patience).unwrap_or(Timestamp::MAX));
+            return Ok(Health { fails_at, ..Health::progressing(message) });
         }
         return Ok(Health::failed(explained("progress deadline exceeded", late)));
     }
@@ -113,13 +120,15 @@ fn deployment(object: &Value) -> Result<Health, Unreadable> {
     Ok(Health::healthy(format!("Replicas: {replicas}")))
 }
 
-/// The deployment controller moves `observedGeneration` before it takes back a failure of the generation before. What it
-/// said no later than our last change is not about that change. Times have seconds, and no deadline is under one.
-fn is_of_before(condition: &Condition, object: &Value) -> bool {
+/// When we last changed the object, if the condition is no newer. The deployment controller moves `observedGeneration`
+/// before it takes back a failure of the generation before: what it said no later than our last change is not about that
+/// change. Times have seconds, and no deadline is under one.
+fn changed_since(condition: &Condition, object: &Value) -> Option<Timestamp> {
     let entries = field(object, &["metadata", "managedFields"]).and_then(Value::as_array);
     let ours = entries.into_iter().flatten().find(|entry| entry["manager"] == MANAGER && entry["operation"] == "Apply");
-    let changed_at = ours.and_then(|entry| entry["time"].as_str()).unwrap_or_default();
-    !condition.updated_at.is_empty() && condition.updated_at <= changed_at
+    let changed_at = ours?["time"].as_str()?;
+    let is_older = !condition.updated_at.is_empty() && condition.updated_at <= changed_at;
+    changed_at.parse().ok().filter(|_| is_older)
 }
 
 fn explained(what: &str, condition: &Condition) -> String {
@@ -160,13 +169,23 @@ fn daemon_set(object: &Value) -> Result<Health, Unreadable> {
     if wanted == -1 {
         return Ok(Health::progressing("status.desiredNumberScheduled not found"));
     }
+    let updated = status(object, "updatedNumberScheduled");
+    let is_by_hand = text(object, &["spec", "updateStrategy", "type"]) == Some("OnDelete");
     let counts = [
         ("Current", status(object, "currentNumberScheduled"), wanted),
-        ("Updated", status(object, "updatedNumberScheduled"), wanted),
+        // Nobody but a person makes more of them.
+        ("Updated", if is_by_hand { wanted } else { updated }, wanted),
         ("Available", status(object, "numberAvailable"), wanted),
         ("Ready", status(object, "numberReady"), wanted),
     ];
-    Ok(lagging(&counts).unwrap_or_else(|| Health::healthy(format!("Replicas: {wanted}"))))
+    Ok(lagging(&counts).unwrap_or_else(|| {
+        let message = if is_by_hand && updated < wanted {
+            format!("{updated} of {wanted} updated by hand (OnDelete)")
+        } else {
+            format!("Replicas: {wanted}")
+        };
+        Health::healthy(message)
+    }))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it is one of the rules, and others can fail")]

@@ -23,6 +23,17 @@ pub(super) struct Condition<'a> {
     pub(super) message: &'a str,
     /// Empty for conditions that do not say; RFC 3339 in UTC, so that times compare as texts.
     pub(super) updated_at: &'a str,
+    /// The generation that it is about, of conditions that say so.
+    pub(super) observed: Option<i64>,
+}
+
+impl Condition<'_> {
+    /// In words, when it is about an older generation than this: then it says nothing about the object as it is.
+    pub(super) fn outdated(&self, generation: Option<i64>) -> Option<String> {
+        let (generation, observed) = generation.zip(self.observed)?;
+        let kind = self.kind;
+        (observed < generation).then(|| format!("{kind} is about generation {observed}, the object is at {generation}"))
+    }
 }
 
 pub(super) fn field<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
@@ -33,10 +44,16 @@ pub(super) fn text<'a>(object: &'a Value, path: &[&str]) -> Option<&'a str> {
     field(object, path)?.as_str()
 }
 
-/// Strict: a null there is not the same as nothing there.
+/// Strict: a null there is not the same as nothing there. Only digits may be a text: Argo's Rollout keeps its observed
+/// generation so.
 pub(super) fn integer(object: &Value, path: &[&str]) -> Result<Option<i64>, Unreadable> {
     let Some(value) = path.iter().try_fold(object, |value, key| value.get(key)) else { return Ok(None) };
-    value.as_i64().map(Some).ok_or_else(|| Unreadable::Integer(path.join(".")))
+    whole(value).map(Some).ok_or_else(|| Unreadable::Integer(path.join(".")))
+}
+
+fn whole(value: &Value) -> Option<i64> {
+    let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    value.as_i64().or_else(|| value.as_str().filter(digits)?.parse().ok())
 }
 
 /// The number there, or the one that stands for its absence.
@@ -62,6 +79,8 @@ fn condition(value: &Value) -> Result<Condition<'_>, Unreadable> {
         status: part("status")?,
         reason: part("reason")?,
         message: part("message")?,
-        updated_at: part("lastUpdateTime")?,
+        // Few kinds have one, and each writes it in its own way: a time that cannot be read is none.
+        updated_at: value.get("lastUpdateTime").and_then(Value::as_str).unwrap_or_default(),
+        observed: value.get("observedGeneration").and_then(whole),
     })
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{assess, needs_watch_in_full};
+use super::{Ending, assess, ending, needs_watch_in_full};
 use crate::report::Verdict::{self, Failed, Healthy, Progressing, Unknown};
 
 fn object(api_version: &str, kind: &str, spec: &Value, status: &Value) -> Value {
@@ -205,6 +205,78 @@ fn a_daemon_set_is_healthy_when_it_is_on_every_node() {
             ("not ready", json!({}), but(status(), &json!({"numberReady": 2})), Progressing, "Ready: 2/4"),
         ],
     );
+}
+
+#[test]
+fn a_daemon_set_that_people_update_waits_for_no_update_but_for_every_pod() {
+    let spec = || json!({"updateStrategy": {"type": "OnDelete"}});
+    let status = || {
+        json!({"observedGeneration": 2, "desiredNumberScheduled": 4, "currentNumberScheduled": 4, "numberAvailable": 4,
+               "numberReady": 4})
+    };
+    check(
+        "apps/v1",
+        "DaemonSet",
+        vec![
+            ("none updated", spec(), status(), Healthy, "0 of 4 updated by hand"),
+            ("all updated", spec(), but(status(), &json!({"updatedNumberScheduled": 4})), Healthy, "Replicas: 4"),
+            ("one is missing", spec(), but(status(), &json!({"numberReady": 3})), Progressing, "Ready: 3/4"),
+            ("not observed", spec(), but(status(), &json!({"observedGeneration": 1})), Progressing, "generation is 2"),
+        ],
+    );
+}
+
+#[test]
+fn a_condition_counts_for_the_generation_that_it_is_about() {
+    let about = |kind: &str, status: &str, generation: Value| {
+        let mut condition = condition(kind, status, "Some");
+        condition["observedGeneration"] = generation;
+        json!({"conditions": [condition]})
+    };
+    check(
+        "example.org/v1",
+        "Widget",
+        vec![
+            ("ready then", json!({}), about("Ready", "True", json!(1)), Progressing, "Ready is about generation 1"),
+            ("ready now", json!({}), about("Ready", "True", json!(2)), Healthy, "ready"),
+            ("ready now, in words", json!({}), about("Ready", "True", json!("2")), Healthy, "ready"),
+            ("stalled then", json!({}), about("Stalled", "True", json!(1)), Progressing, "Stalled is about"),
+            ("stalled now", json!({}), about("Stalled", "True", json!(2)), Failed, "message of Some"),
+        ],
+    );
+}
+
+#[test]
+fn a_generation_spelled_in_digits_is_a_number() {
+    let ready = |observed: &str| json!({"observedGeneration": observed, "phase": "Healthy"});
+    check(
+        "argoproj.io/v1alpha1",
+        "Rollout",
+        vec![
+            ("observed", json!({}), ready("2"), Healthy, "current"),
+            ("not observed", json!({}), ready("1"), Progressing, "generation is 2"),
+            ("no number", json!({}), ready("-"), Unknown, "observedGeneration"),
+        ],
+    );
+}
+
+#[test]
+fn a_time_that_is_no_text_hides_nothing() {
+    let mut ready = condition("Ready", "True", "Some");
+    ready["lastUpdateTime"] = json!(1_795_000_000);
+    check("example.org/v1", "Widget", vec![("ready", json!({}), json!({"conditions": [ready]}), Healthy, "ready")]);
+}
+
+#[test]
+fn how_it_ended_is_known_of_what_runs_once() {
+    let with = |api_version: &str, kind: &str, status: &Value| ending(&object(api_version, kind, &json!({}), status));
+    let ended = |kind: &str| json!({"conditions": [condition("Suspended", "False", ""), condition(kind, "True", "")]});
+
+    assert_eq!(with("batch/v1", "Job", &ended("Complete")), Some(Ending::Succeeded));
+    assert_eq!(with("batch/v1", "Job", &ended("Failed")), Some(Ending::Failed));
+    assert_eq!(with("batch/v1", "Job", &json!({"active": 1})), None);
+    assert_eq!(with("v1", "Pod", &json!({"phase": "Succeeded"})), Some(Ending::Succeeded));
+    assert_eq!(with("apps/v1", "Deployment", &ended("Failed")), None);
 }
 
 #[test]
@@ -457,6 +529,9 @@ fn a_failure_from_before_our_last_change_is_no_failure_of_it() {
         })
     };
 
-    assert_eq!(assess(&applied_at("2026-01-01T00:00:10Z")).verdict, Verdict::Progressing);
-    assert_eq!(assess(&applied_at("2026-01-01T00:00:05Z")).verdict, Verdict::Failed);
+    let before = assess(&applied_at("2026-01-01T00:00:10Z"));
+    assert_eq!((before.verdict, assess(&applied_at("2026-01-01T00:00:05Z")).verdict), (Progressing, Failed));
+    // A change of metadata alone is never judged: the failure stands, and counts again.
+    let at = |text: &str| before.at(text.parse().expect("a time"));
+    assert_eq!((at("2026-01-01T00:00:39Z"), at("2026-01-01T00:00:40Z")), (Progressing, Failed));
 }
