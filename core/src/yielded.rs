@@ -57,7 +57,8 @@ fn yield_bundles(object: &mut Value) -> bool {
             _ => {}
         }
     }
-    places.into_iter().fold(false, |any, place| remove(place, "caBundle") || any)
+    let removed = places.into_iter().filter_map(|place| remove(place, "caBundle").then_some(()));
+    removed.count() > 0
 }
 
 fn remove(object: &mut Value, field: &str) -> bool {

@@ -34,7 +34,7 @@ use bellwether_core::report::{Report, Verdict};
 use bellwether_core::session::Action;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -59,6 +59,10 @@ const NEWS_MAX: usize = 256;
 
 /// How often a target that is being applied says how far it is.
 const PROGRESS_PAUSE: SignedDuration = SignedDuration::from_millis(500);
+
+/// From an assignment until the kinds that it no longer needs are not watched any more: what it left is being deleted
+/// meanwhile, and the next one may want them again.
+const SWEEP_PAUSE: SignedDuration = SignedDuration::from_mins(2);
 
 /// What was begun when the stop came may end: a request's deadline is longer, but few come near it.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -98,7 +102,9 @@ struct Reconciler {
     requests: JoinSet<Box<(Step, Answer)>>,
     /// The target that had the last turn: the next one is first in line.
     turn: Option<TargetId>,
-    watched: BTreeSet<Kind>,
+    watched: BTreeMap<Kind, AbortHandle>,
+    /// When watches are ended that nobody needs any more.
+    sweep_at: Option<Timestamp>,
     watches: JoinSet<()>,
     /// Kinds of which it is not known how their objects stand.
     blind: BTreeSet<Kind>,
@@ -168,7 +174,8 @@ impl Reconciler {
             claims: Claims::default(),
             requests: JoinSet::new(),
             turn: None,
-            watched: BTreeSet::new(),
+            watched: BTreeMap::new(),
+            sweep_at: None,
             watches: JoinSet::new(),
             blind: BTreeSet::new(),
             news,
@@ -187,6 +194,7 @@ impl Reconciler {
                 self.record(&step, answer);
             }
             Event::Watched(news) => self.see(news),
+            Event::WatchEnded(Err(ended)) if ended.is_cancelled() => {}
             Event::WatchEnded(ended) => {
                 ended?;
                 return Err(ReconcileError::WatchEnded);
@@ -223,6 +231,7 @@ impl Reconciler {
             "accepted"
         );
         let id = assignment.target;
+        self.plan_sweep();
         // The new ones are held before the old ones are let go: what both have stays.
         if assignment.action == Action::Apply {
             self.bodies.hold(assignment.manifest.entries(), &objects);
@@ -259,8 +268,9 @@ impl Reconciler {
         log(target, step, &answer);
         if matches!(answer.finding, Finding::Applied { .. } | Finding::Kept { .. }) {
             let kind = Kind::of(&step.key);
-            if self.watched.insert(kind.clone()) {
-                self.watches.spawn(self.cluster.clone().watch(kind, self.clock, self.news.clone()));
+            if !self.watched.contains_key(&kind) {
+                let watch = self.cluster.clone().watch(kind.clone(), self.clock, self.news.clone());
+                self.watched.insert(kind, self.watches.spawn(watch));
             }
         }
         target.record(step, answer, self.clock.now(), chance());
@@ -276,9 +286,28 @@ impl Reconciler {
     fn learn(&mut self, id: TargetId) {
         let Some(learned) = self.targets.get_mut(&id).map(Target::take_learned) else { return };
         if !(learned.applied.is_empty() && learned.gone.is_empty()) {
+            if !learned.gone.is_empty() {
+                self.plan_sweep();
+            }
             let lesson = self.lessons.entry(id).or_insert_with(|| Lesson::about(id));
             lesson.applied.extend(learned.applied);
             lesson.gone.extend(learned.gone);
+        }
+    }
+
+    fn plan_sweep(&mut self) {
+        self.sweep_at = Some(self.clock.now().saturating_add(SWEEP_PAUSE).unwrap_or(Timestamp::MAX));
+    }
+
+    /// Ends the watches of kinds that no target has any more.
+    fn sweep_watches(&mut self) {
+        let wanted: BTreeSet<_> = self.targets.values().flat_map(Target::kinds).collect();
+        for (kind, watch) in self.watched.extract_if(.., |kind, _| !wanted.contains(kind)) {
+            watch.abort();
+            self.blind.remove(&kind);
+            for target in self.targets.values_mut() {
+                target.set_blind(&kind, false);
+            }
         }
     }
 
@@ -293,6 +322,8 @@ impl Reconciler {
                     target.see_all(&kind, began_at, &uids, now);
                 }
             }
+            // The last words of a watch that was ended.
+            News::Blind { kind } if !self.watched.contains_key(&kind) => {}
             News::Blind { kind } => {
                 for target in self.targets.values_mut() {
                     target.set_blind(&kind, true);
@@ -324,6 +355,10 @@ impl Reconciler {
                 let answer = carry_out(&cluster, &step, body).await;
                 Box::new((step, answer))
             });
+        }
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep_at = None;
+            self.sweep_watches();
         }
         let progress_is_due = now >= self.progress_at;
         if progress_is_due {
@@ -360,7 +395,7 @@ impl Reconciler {
         let is_changed = self.targets.values().any(Target::is_changed);
         let wakes = self.targets.values().filter_map(Target::next_wake).chain(is_changed.then_some(self.progress_at));
         // A free slot is not waited for by the clock: an answer that frees one is an event.
-        let soonest = wakes.min().unwrap_or(Timestamp::MAX);
+        let soonest = wakes.chain(self.sweep_at).min().unwrap_or(Timestamp::MAX);
         let is_full = self.requests.len() >= REQUESTS_MAX;
         if is_full { soonest.max(self.progress_at) } else { soonest }
     }

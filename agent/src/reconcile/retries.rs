@@ -97,20 +97,20 @@ mod tests {
         Timestamp::UNIX_EPOCH + SignedDuration::from_millis(milliseconds)
     }
 
-    fn namespace() -> Option<Cause> {
-        Some(Cause::Namespace("shop".to_owned()))
+    fn namespace() -> Cause {
+        Cause::Namespace("shop".to_owned())
     }
 
     #[test]
     fn of_ten_thousand_objects_in_a_missing_namespace_one_is_tried() {
         let mut retries = Retries::default();
         for index in 0..10_000 {
-            retries.add(index, namespace(), at(1_000));
+            retries.add(index, Some(namespace()), at(1_000));
         }
 
         assert_eq!((retries.take_due(at(1_000)), retries.take_due(at(60_000))), (Some(0), None));
-        assert!(retries.note_answer(0, namespace().as_ref()).is_empty());
-        retries.add(0, namespace(), at(3_000));
+        assert!(retries.note_answer(0, Some(&namespace())).is_empty());
+        retries.add(0, Some(namespace()), at(3_000));
         assert_eq!(retries.take_due(at(3_000)), Some(0));
 
         assert_eq!(retries.note_answer(0, None).len(), 9_999, "all follow at once");

@@ -705,6 +705,13 @@ impl Target {
         self.assignment.trace
     }
 
+    /// Of what it has or may still have in the cluster.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = Kind> {
+        let wanted = self.objects.iter().map(|object| &object.key);
+        let left = self.inventory.values().map(|candidate| &candidate.key);
+        wanted.chain(left).map(Kind::of)
+    }
+
     pub(crate) fn is_changed(&self) -> bool {
         self.changed
     }

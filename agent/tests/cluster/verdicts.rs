@@ -165,11 +165,14 @@ async fn a_deaf_webhook_that_may_be_ignored_makes_an_apply_slow_and_does_not_sto
     });
     let name = fixture.namespace.clone();
     let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]});
-    let webhook = json!({"name": "deaf.example.org", "admissionReviewVersions": ["v1"], "sideEffects": "None",
-        "failurePolicy": "Ignore", "timeoutSeconds": 12, "clientConfig": {"url": url}, "rules": [rule],
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}});
-    let webhooks = format!("{ADMISSION}/validatingwebhookconfigurations");
-    let configuration = json!({"metadata": {"name": name}, "webhooks": [webhook]});
+    let webhook = |of: &str| {
+        json!({"name": format!("{of}.example.org"), "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "failurePolicy": "Ignore", "timeoutSeconds": 8, "clientConfig": {"url": url}, "rules": [rule],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}})
+    };
+    let webhooks = format!("{ADMISSION}/mutatingwebhookconfigurations");
+    // One is asked after the other.
+    let configuration = json!({"metadata": {"name": name}, "webhooks": [webhook("deaf"), webhook("mute")]});
     fixture.send(Method::POST, &webhooks, JSON, &configuration).await.expect("creates");
     wait_until_refused(&fixture, Duration::from_secs(2), &fixture.unlabelled_config_map("b", "1")).await;
     fixture.assign(1, &[fixture.config_map("a", "1")]);
@@ -178,7 +181,7 @@ async fn a_deaf_webhook_that_may_be_ignored_makes_an_apply_slow_and_does_not_sto
 
     fixture.report(stands(1, Verdict::Healthy)).await;
 
-    assert!(began_at.elapsed() > Duration::from_secs(11), "the webhook was asked");
+    assert!(began_at.elapsed() > Duration::from_secs(15), "both were asked: {:?}", began_at.elapsed());
     let waited = fixture.hub.reports(fixture.target);
     assert!(waited.iter().all(|report| report.verdict < Verdict::Degraded), "the first try is the one that passes");
     fixture.send(Method::DELETE, &format!("{webhooks}/{name}"), JSON, &json!({})).await.expect("deletes");
