@@ -14,8 +14,7 @@ use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
 use bellwether_core::report::bounded_message;
 use bellwether_core::{Digest, RenderId, TargetId};
 use bellwether_proto::zip;
-use bellwether_render::RenderError;
-use bellwether_render::plain::{Documents, Recipe, RenderedObject};
+use bellwether_render::{Documents, Recipe, RenderError, RenderedObject};
 use jiff::Timestamp;
 
 use crate::change::Change;

@@ -1,7 +1,11 @@
+//! From text to objects: what a person writes, and what comes out.
+
 use std::collections::BTreeMap;
 
-use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters};
-use serde_json::json;
+use bellwether_core::Digest;
+use bellwether_core::object::OBJECT_BYTES_MAX;
+use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters, Values};
+use serde_json::{Value, json};
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! `${name}` in a parsed text: Flux's forms, strictly.
 //!
 //! A value is put into one text and nowhere else: it cannot add a key, a document or an object, because the YAML around
-//! it has been parsed before. Neighbours: `core::parameters` says which values a cluster has; `plain` walks the objects.
+//! it has been parsed before. Neighbours: `core::parameters` says which values a cluster has; `fill` walks the objects.
 
 use std::borrow::Cow;
 

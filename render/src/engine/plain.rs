@@ -1,0 +1,174 @@
+//! Plain manifests: every YAML and JSON file under a path, its variables filled in.
+//!
+//! Files are parsed once and then rendered for each distinct set of values. It applies nothing and never writes a value
+//! into an error.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bellwether_core::bundle::OBJECTS_MAX;
+use bellwether_core::parameters::Values;
+use serde_json::{Map, Value};
+
+use super::fill::{Filling, template};
+use crate::error::{Place, RenderError};
+use crate::finish::{Draft, Origin, Scopes};
+use crate::yaml::{self, Content, Node, Text, TextStyle};
+use crate::{Recipe, RenderedObject, SourceFile};
+
+/// All files of one target: thrice what a bundle of as many objects as may be, of usual size, is made from.
+pub const SOURCES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// On an object: `disabled` leaves its `${…}` alone. The second is Flux's, so that its users need not change a file.
+const SUBSTITUTE_ANNOTATIONS: [&str; 2] = ["bellwether.dev/substitute", "kustomize.toolkit.fluxcd.io/substitute"];
+
+/// The objects of a target as written, lists unrolled.
+#[derive(Clone)]
+pub struct Documents {
+    sources: Vec<Source>,
+    variables: BTreeSet<String>,
+}
+
+/// One object as written.
+#[derive(Clone)]
+struct Source {
+    file: Arc<str>,
+    root: Node,
+    is_filled: bool,
+}
+
+impl Documents {
+    /// Takes the files that end in `.yaml`, `.yml` and `.json`; their order does not matter.
+    pub fn parse(files: &[SourceFile]) -> Result<Self, RenderError> {
+        let mut files: Vec<_> = files.iter().filter(|file| file.is_manifest()).collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let bytes = files.iter().map(|file| file.bytes.len()).sum();
+        if bytes > SOURCES_BYTES_MAX {
+            return Err(RenderError::SourcesTooLarge { bytes, max: SOURCES_BYTES_MAX });
+        }
+        let mut documents = Self { sources: Vec::new(), variables: BTreeSet::new() };
+        for file in files {
+            let name = Arc::from(file.path.as_str());
+            for document in yaml::read(&file.path, &file.bytes)? {
+                documents.add(&name, document.root)?;
+            }
+        }
+        Ok(documents)
+    }
+
+    /// Every variable that is referenced, also in defaults.
+    pub fn variables(&self) -> &BTreeSet<String> {
+        &self.variables
+    }
+
+    /// The objects in order of their keys. Same documents, recipe and values: same bytes.
+    pub fn render(&self, recipe: &Recipe, values: &Values) -> Result<Vec<RenderedObject>, RenderError> {
+        let mut scopes = Scopes::default();
+        for source in self.sources.iter().filter(|source| source.may_define_kind()) {
+            scopes.learn(&Value::Object(source.fill(values)?));
+        }
+        let mut seen = BTreeMap::new();
+        let mut rendered = Vec::with_capacity(self.sources.len());
+        for source in &self.sources {
+            let object = source.render(recipe, values, &scopes)?;
+            let (group, kind, namespace, name) = object.key.identity();
+            let identity = (group.to_owned(), kind.to_owned(), namespace.map(str::to_owned), name.to_owned());
+            let here = source.origin().start();
+            if let Some(first) = seen.insert(identity, here.clone()) {
+                return Err(RenderError::Duplicate { key: Box::new(object.key), first, second: here });
+            }
+            rendered.push(object);
+        }
+        rendered.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(rendered)
+    }
+
+    fn add(&mut self, file: &Arc<str>, root: Node) -> Result<(), RenderError> {
+        if is_list(&root) {
+            return self.add_items(file, root);
+        }
+        if root.entries().is_none() {
+            let at = Place { file: file.clone(), line: root.line() };
+            return Err(RenderError::NotAnObject { at, found: root.kind() });
+        }
+        if self.sources.len() == OBJECTS_MAX {
+            return Err(RenderError::TooMany);
+        }
+        let is_filled = may_be_filled(&root);
+        let source = Source { file: file.clone(), root, is_filled };
+        if is_filled {
+            source.collect_variables(&source.root, &mut self.variables)?;
+        }
+        self.sources.push(source);
+        Ok(())
+    }
+
+    fn add_items(&mut self, file: &Arc<str>, list: Node) -> Result<(), RenderError> {
+        let Content::Map(entries) = list.content else {
+            return Ok(());
+        };
+        let items = entries.into_iter().find(|entry| &*entry.key == "items").map(|entry| entry.value.content);
+        let Some(Content::List(items)) = items else {
+            return Ok(());
+        };
+        items.into_iter().try_for_each(|item| self.add(file, item))
+    }
+}
+
+/// `List`, and as with kubectl any other list of objects, such as `ConfigMapList`.
+fn is_list(root: &Node) -> bool {
+    let is_named_so = root.field("kind").and_then(Node::text).is_some_and(|kind| kind.ends_with("List"));
+    let items = root.field("items").map(|items| &items.content);
+    is_named_so && matches!(items, Some(Content::List(_) | Content::Null))
+}
+
+/// Not if an annotation or label says so, nor if the document is sealed by SOPS: its MAC covers every value.
+fn may_be_filled(root: &Node) -> bool {
+    let metadata = root.field("metadata");
+    let maps = ["annotations", "labels"].into_iter().filter_map(|field| metadata?.field(field));
+    let mut settings = maps.flat_map(|map| SUBSTITUTE_ANNOTATIONS.iter().filter_map(|key| map.field(key)));
+    let is_disabled = settings.any(|setting| setting.text() == Some("disabled"));
+    !is_disabled && root.field("sops").is_none()
+}
+
+impl Source {
+    fn render(&self, recipe: &Recipe, values: &Values, scopes: &Scopes) -> Result<RenderedObject, RenderError> {
+        Draft { origin: self.origin(), object: self.fill(values)? }.finish(recipe, scopes)
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        Origin { file: &self.file, root: &self.root }
+    }
+
+    fn may_define_kind(&self) -> bool {
+        self.root.field("kind").and_then(Node::text) == Some("CustomResourceDefinition")
+    }
+
+    fn fill(&self, values: &Values) -> Result<Map<String, Value>, RenderError> {
+        match Filling::new(self.origin(), values, self.is_filled).value(&self.root)? {
+            Value::Object(object) => Ok(object),
+            _ => Err(RenderError::NotAnObject { at: self.origin().start(), found: self.root.kind() }),
+        }
+    }
+
+    /// Also finds every reference that is malformed, so that rendering cannot.
+    fn collect_variables(&self, node: &Node, names: &mut BTreeSet<String>) -> Result<(), RenderError> {
+        match &node.content {
+            Content::Text(text) => self.collect_names(text, node.line(), names),
+            Content::List(items) => items.iter().try_for_each(|item| self.collect_variables(item, names)),
+            Content::Map(entries) => entries.iter().try_for_each(|entry| {
+                let key = Text { value: entry.key.clone(), style: TextStyle::Quoted };
+                self.collect_names(&key, entry.line(), names)?;
+                self.collect_variables(&entry.value, names)
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn collect_names(&self, text: &Text, line: u32, names: &mut BTreeSet<String>) -> Result<(), RenderError> {
+        if let Some(template) = template(self.origin(), &text.value, text.style, line)? {
+            names.extend(template.names().into_iter().map(str::to_owned));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! What every object goes through, whatever engine made it: checked, marked as its target's, put into a namespace, bounded.
+//!
+//! There is no API server to ask: what cannot be known of a kind is left to the agent. Errors name fields, never values.
+
+mod limits;
+mod namespace;
+mod ownership;
+mod scopes;
+mod secret;
+
+use std::sync::Arc;
+
+use bellwether_core::ObjectKey;
+use serde_json::{Map, Value};
+
+pub(crate) use self::scopes::Scopes;
+use crate::error::{Place, RenderError};
+use crate::yaml::Node;
+use crate::{Recipe, RenderedObject};
+
+/// Where an object was written: what errors point to.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'s> {
+    pub(crate) file: &'s Arc<str>,
+    pub(crate) root: &'s Node,
+}
+
+impl Origin<'_> {
+    pub(crate) fn start(self) -> Place {
+        self.place(self.root.line())
+    }
+
+    pub(crate) fn place(self, line: u32) -> Place {
+        Place { file: self.file.clone(), line }
+    }
+
+    /// Of the field at a path, or of the nearest one around it.
+    pub(crate) fn place_of(self, path: &[&str]) -> Place {
+        let mut node = self.root;
+        for field in path {
+            let Some(inner) = node.field(field) else { break };
+            node = inner;
+        }
+        self.place(node.line())
+    }
+}
+
+/// An object with its values, before it is checked and completed.
+pub(crate) struct Draft<'s> {
+    pub(crate) origin: Origin<'s>,
+    pub(crate) object: Map<String, Value>,
+}
+
+impl Draft<'_> {
+    pub(crate) fn finish(mut self, recipe: &Recipe, scopes: &Scopes) -> Result<RenderedObject, RenderError> {
+        self.check_key()?;
+        self.object.remove("status");
+        self.complete_metadata(recipe)?;
+        self.encode_secret()?;
+        let key = self.place_in_namespace(recipe, scopes)?;
+        limits::sealed(self.origin, key, &Value::Object(self.object))
+    }
+
+    fn check_key(&mut self) -> Result<(), RenderError> {
+        for field in ["apiVersion", "kind"] {
+            let text = self.required_text(self.object.get(field), &[field], field)?;
+            if text.split('/').count() > 2 || !text.split('/').all(is_path_segment) {
+                return Err(self.not_a_segment(field, &[field], text));
+            }
+        }
+        let metadata = match self.object.get("metadata") {
+            None | Some(Value::Null) => return Err(self.without("metadata.name")),
+            Some(Value::Object(metadata)) => metadata,
+            Some(other) => return Err(self.wrong_type(&["metadata"], other, "a map")),
+        };
+        if metadata.get("generateName").is_some_and(|name| !name.is_null() && name != "") {
+            return Err(RenderError::GeneratedName { at: self.origin.place_of(&["metadata", "generateName"]) });
+        }
+        let path = ["metadata", "name"];
+        let name = self.required_text(metadata.get("name"), &path, "metadata.name")?;
+        if !is_path_segment(name) {
+            return Err(self.not_a_segment("metadata.name", &path, name));
+        }
+        Ok(())
+    }
+
+    fn metadata(&mut self) -> &mut Map<String, Value> {
+        let metadata = self.object.get_mut("metadata").and_then(Value::as_object_mut);
+        metadata.expect("the key was checked before, and with it that metadata is a map")
+    }
+
+    fn key(&self) -> ObjectKey {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        ObjectKey {
+            api_version: text(&self.object["apiVersion"]),
+            kind: text(&self.object["kind"]),
+            namespace: None,
+            name: text(&self.object["metadata"]["name"]),
+        }
+    }
+
+    fn required_text<'v>(
+        &self,
+        value: Option<&'v Value>,
+        path: &[&str],
+        field: &'static str,
+    ) -> Result<&'v str, RenderError> {
+        match value {
+            None | Some(Value::Null) => Err(self.without(field)),
+            Some(Value::String(text)) if text.is_empty() => Err(self.without(field)),
+            Some(Value::String(text)) => Ok(text),
+            Some(other) => Err(self.wrong_type(path, other, "a string")),
+        }
+    }
+
+    fn without(&self, field: &'static str) -> RenderError {
+        RenderError::WithoutField { at: self.origin.start(), field }
+    }
+
+    fn wrong_type(&self, path: &[&str], value: &Value, wanted: &'static str) -> RenderError {
+        let found = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::String(_) => "a string",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "a map",
+        };
+        RenderError::WrongType { at: self.origin.place_of(path), field: path.join("."), found, wanted }
+    }
+
+    fn not_a_segment(&self, field: &'static str, path: &[&str], text: &str) -> RenderError {
+        RenderError::NotAPathSegment { at: self.origin.place_of(path), field, text: text.chars().take(80).collect() }
+    }
+}
+
+/// Whether a text can stand in a request's path as it is. Manifests are hostile input, and agents ask for objects by
+/// these texts; whether a name is good for its kind, the API server says.
+fn is_path_segment(text: &str) -> bool {
+    let may_stand = |c: char| !c.is_control() && !c.is_whitespace() && !"/\\%?#".contains(c);
+    (1..=253).contains(&text.len()) && text != "." && text != ".." && text.chars().all(may_stand)
+}
