@@ -128,9 +128,14 @@ pub fn is_parameter_name(name: &str) -> bool {
     first_may_stand && name.bytes().all(|byte| inner(byte) || (byte == b'/' && slash_may_stand))
 }
 
+/// Whether a parameter is the cluster's name or one of its labels, which are always text.
+pub fn is_clusters_own(name: &str) -> bool {
+    name.starts_with(CLUSTER_PREFIX)
+}
+
 fn check_value(name: &str, value: &Value) -> Result<(), InvalidParameter> {
     let named = || name.chars().take(80).collect::<String>();
-    if name == "cluster" || name.starts_with(CLUSTER_PREFIX) {
+    if name == "cluster" || is_clusters_own(name) {
         return Err(InvalidParameter::Reserved { name: named() });
     }
     if !is_parameter_name(name) {
@@ -171,12 +176,9 @@ impl fmt::Debug for Values {
 }
 
 impl Values {
-    /// As text, the way it is put into a manifest.
-    pub fn find_text(&self, name: &str) -> Option<String> {
-        self.values.get(name).map(|value| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        })
+    /// A string, number or boolean, as it was given.
+    pub fn find(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
     }
 
     /// Every name that the cluster has a value for, also those that [`Values::restricted_to`] left out.
@@ -228,8 +230,8 @@ mod tests {
 
         let values = resolve(document, json!({"region": "eu"}));
 
-        assert_eq!(values.find_text("replicas").as_deref(), Some("4"));
-        assert_eq!(values.find_text("tier").as_deref(), Some("web"));
+        assert_eq!(values.find("replicas"), Some(&json!(4)));
+        assert_eq!(values.find("tier"), Some(&json!("web")));
     }
 
     #[test]
@@ -239,7 +241,7 @@ mod tests {
             {"clusters": {}, "values": {"log": "info"}},
         ]);
 
-        assert_eq!(resolve(document, json!({"ring": "canary"})).find_text("log").as_deref(), Some("info"));
+        assert_eq!(resolve(document, json!({"ring": "canary"})).find("log"), Some(&json!("info")));
     }
 
     #[test]
@@ -249,9 +251,9 @@ mod tests {
 
         let values = resolve(document, json!({"topology.kubernetes.io/region": "eu"}));
 
-        assert_eq!(values.find_text("cluster.name").as_deref(), Some("berlin"));
-        assert_eq!(values.find_text("cluster.labels.topology.kubernetes.io/region").as_deref(), Some("eu"));
-        assert_eq!(values.find_text("cluster.labels.ring"), None);
+        assert_eq!(values.find("cluster.name"), Some(&json!("berlin")));
+        assert_eq!(values.find("cluster.labels.topology.kubernetes.io/region"), Some(&json!("eu")));
+        assert_eq!(values.find("cluster.labels.ring"), None);
     }
 
     #[test]

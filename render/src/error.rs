@@ -52,8 +52,16 @@ pub enum RenderError {
     VariableUnset { at: Place, name: String, nearest: Option<String> },
     #[error("{at}: `${{{name}` is not continued as a reference")]
     VariableMalformed { at: Place, name: String },
-    #[error("{at}: the value of {text} is a number that cannot be written in JSON")]
-    VariableOutOfRange { at: Place, text: String },
+    #[error("{at}: {field} is not base64")]
+    NotBase64 { at: Place, field: String },
+    #[error("{at}: {field} is Bellwether's own")]
+    MetadataReserved { at: Place, field: String },
+    #[error("{at}: {key} belongs to the cluster's agent")]
+    OfTheAgent { at: Place, key: Box<ObjectKey> },
+    #[error("`{file}` is a pointer of Git LFS, not the file itself")]
+    LfsPointer { file: String },
+    #[error("the target renders to more than {max} bytes for a cluster")]
+    BundleTooLarge { max: usize },
     #[error("{at}: a variable makes key `{key}` equal to another key of the map")]
     VariableRepeatsKey { at: Place, key: String },
 }
@@ -77,7 +85,11 @@ impl RenderError {
             Self::NamespaceMissing { .. } => "namespace_missing",
             Self::VariableUnset { .. } => "variable_unset",
             Self::VariableMalformed { .. } => "variable_malformed",
-            Self::VariableOutOfRange { .. } => "variable_out_of_range",
+            Self::NotBase64 { .. } => "field_not_base64",
+            Self::MetadataReserved { .. } => "metadata_reserved",
+            Self::OfTheAgent { .. } => "object_of_the_agent",
+            Self::LfsPointer { .. } => "file_lfs_pointer",
+            Self::BundleTooLarge { .. } => "bundle_too_large",
             Self::VariableRepeatsKey { .. } => "variable_repeats_key",
         }
     }
@@ -115,7 +127,13 @@ impl RenderError {
             Self::TooLarge { .. } => "split it; Kubernetes stores no larger object",
             Self::TooMany => "split the target",
             Self::NamespaceMissing { .. } => "set metadata.namespace, or `namespace:` in the target's spec",
-            Self::VariableOutOfRange { .. } => "put the reference in quotes if its value is meant as text",
+            Self::NotBase64 { .. } => "encode it as base64, or write it as text under stringData",
+            Self::MetadataReserved { .. } => "remove it; Bellwether sets its labels and annotations itself",
+            Self::OfTheAgent { .. } => {
+                "use another namespace and name; agents are installed with `bellwether cluster add`"
+            }
+            Self::LfsPointer { .. } => "keep manifests out of Git LFS: what it points to is not fetched",
+            Self::BundleTooLarge { .. } => "split the target",
             Self::VariableRepeatsKey { .. } => "give the keys names that stay different for every cluster",
         };
         Some(fixed.to_owned())
@@ -124,6 +142,7 @@ impl RenderError {
     pub fn file(&self) -> Option<&str> {
         match self {
             Self::Yaml(error) => Some(&error.file),
+            Self::LfsPointer { file } => Some(file),
             _ => self.place().map(|place| &*place.file),
         }
     }
@@ -149,9 +168,15 @@ impl RenderError {
             | Self::NamespaceMissing { at, .. }
             | Self::VariableUnset { at, .. }
             | Self::VariableMalformed { at, .. }
-            | Self::VariableOutOfRange { at, .. }
+            | Self::NotBase64 { at, .. }
+            | Self::MetadataReserved { at, .. }
+            | Self::OfTheAgent { at, .. }
             | Self::VariableRepeatsKey { at, .. } => Some(at),
-            Self::Yaml(_) | Self::SourcesTooLarge { .. } | Self::TooMany => None,
+            Self::Yaml(_)
+            | Self::SourcesTooLarge { .. }
+            | Self::TooMany
+            | Self::LfsPointer { .. }
+            | Self::BundleTooLarge { .. } => None,
         }
     }
 }

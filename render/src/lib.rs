@@ -14,13 +14,14 @@ mod tests;
 mod tree;
 pub mod yaml;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bellwether_core::{Digest, ObjectKey, TargetId};
 
 pub use engine::plain::{Documents, SOURCES_BYTES_MAX};
 pub use error::{Place, RenderError};
-pub use tree::SourceFile;
+pub use tree::{Inputs, SourceFile};
 
 /// What a target adds to its objects.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Recipe {
     pub owner: String,
     /// For objects that need a namespace and name none.
     pub namespace: Option<String>,
+    /// Namespaces in which agents of the fleet live.
+    pub agents: BTreeSet<String>,
 }
 
 #[derive(Clone, PartialEq, Eq)]

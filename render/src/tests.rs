@@ -1,7 +1,5 @@
 //! From text to objects: what a person writes, and what comes out.
 
-use std::collections::BTreeMap;
-
 use bellwether_core::Digest;
 use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters, Values};
@@ -14,17 +12,18 @@ fn file(path: &str, text: &str) -> SourceFile {
 }
 
 fn parse(text: &str) -> Result<Documents, RenderError> {
-    Documents::parse(&[file("a.yaml", text)])
+    Documents::parse("", &[file("a.yaml", text)])
 }
 
 fn recipe() -> Recipe {
     let target = serde_json::from_value(json!("0193f0a0-0000-7000-8000-00000000000a")).expect("is an id");
-    Recipe { target, owner: "main/shop/web".to_owned(), namespace: Some("shop".to_owned()) }
+    Recipe { target, owner: "main/shop/web".to_owned(), namespace: Some("shop".to_owned()), agents: BTreeSet::new() }
 }
 
 fn values(values: Value) -> Values {
     let name = "berlin".parse().expect("is a name");
-    let labels = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
+    let labels = [("region", "eu"), ("replicas", "3"), ("zip", "01234"), ("release", "1.10")];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let values = serde_json::from_value(values).expect("is a map");
     let sets = [ParameterSet { clusters: None, values }];
     Parameters::resolve(&sets, ClusterFacts { name: &name, labels: &labels })
@@ -104,7 +103,7 @@ fn the_same_files_in_any_order_give_the_same_bytes() {
     let again =
         [file("b.json", &String::from_utf8_lossy(&b.bytes)), file("a.yaml", &String::from_utf8_lossy(&a.bytes))];
     let render = |files: &[SourceFile]| {
-        Documents::parse(files).expect("parses").render(&recipe(), &values(json!({}))).expect("renders")
+        Documents::parse("", files).expect("parses").render(&recipe(), &values(json!({}))).expect("renders")
     };
 
     let objects = render(&[a, b]);
@@ -121,7 +120,7 @@ fn the_same_files_in_any_order_give_the_same_bytes() {
 fn only_manifests_are_taken_and_nothing_may_come_out() {
     let files = [file("README.md", "# ${x}"), file("a.yaml", "# nothing\n---\n"), file("yaml", "x"), file("b.yml", "")];
 
-    let documents = Documents::parse(&files).expect("parses");
+    let documents = Documents::parse("", &files).expect("parses");
 
     assert_eq!(documents.render(&recipe(), &Values::default()), Ok(vec![]));
 }
@@ -181,7 +180,7 @@ fn the_same_object_in_two_files_is_refused_naming_both() {
     let one = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: a}\n";
     let other = "# c\napiVersion: networking.k8s.io/v1beta1\nkind: Ingress\nmetadata: {name: a, namespace: shop}\n";
 
-    let documents = Documents::parse(&[file("b.yaml", other), file("a.yaml", one)]).expect("parses");
+    let documents = Documents::parse("", &[file("b.yaml", other), file("a.yaml", one)]).expect("parses");
     let error = documents.render(&recipe(), &values(json!({}))).expect_err("is refused");
 
     assert_eq!(error.code(), "object_duplicate");
@@ -251,12 +250,24 @@ fn string_data_of_a_secret_becomes_data() {
 
 #[test]
 fn a_whole_plain_reference_takes_the_type_of_its_value_and_every_other_stays_a_string() {
-    let parameters = json!({"n": 4, "t": "0777", "b": true, "y": "yes", "s": "a: b", "e": "", "f": 1.5});
+    let parameters = json!({"n": 4, "t": "0777", "b": true, "y": "yes", "s": "a: b", "e": "", "f": 1.5,
+        "release": "1.10", "commit": "12e4567"});
     for (written, expected) in [
         ("${n}", json!(4)),
-        ("${t}", json!(511)),
+        ("${t}", json!("0777")),
         ("${b}", json!(true)),
-        ("${y}", json!(true)),
+        ("${y}", json!("yes")),
+        ("${release}", json!("1.10")),
+        ("${commit}", json!("12e4567")),
+        ("${x:-${n}}", json!(4)),
+        ("${x:-${t}}", json!("0777")),
+        ("${x:-1.5}", json!(1.5)),
+        ("${x:-true}", json!(true)),
+        ("${x:-no}", json!("no")),
+        ("${x:-.inf}", json!(".inf")),
+        ("${cluster.labels.replicas}", json!(3)),
+        ("${cluster.labels.zip}", json!("01234")),
+        ("${cluster.labels.release}", json!("1.10")),
         ("${f}", json!(1.5)),
         ("${s}", json!("a: b")),
         ("${e}", json!("")),
@@ -351,10 +362,89 @@ fn a_long_value_that_is_referred_to_very_often_is_refused_early() {
 }
 
 #[test]
-fn a_number_that_json_has_not_is_refused() {
-    let error = render_with(&config("  k: ${v}\n"), json!({"v": ".inf"})).expect_err("is refused");
+fn no_reference_of_a_long_text_makes_more_than_an_object_may_be() {
+    // Filled in before it is measured, this would be 100 GB.
+    let text = config(&format!("  k: '{}'\n", "${v}".repeat(300_000)));
+    let longer = config(&format!("  k: '{}'\n", "${v}".repeat(500_000)));
 
-    assert_eq!((error.code(), error.line()), ("variable_out_of_range", Some(6)));
+    for text in [text, longer] {
+        let error = render_with(&text, json!({"v": "x".repeat(60_000)})).expect_err("is refused");
+        assert_eq!(error.code(), "object_too_large");
+    }
+}
+
+#[test]
+fn values_of_a_secret_must_be_text_and_stand_in_no_error() {
+    let secret = |field: &str, value: &str| {
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: login}}\n{field}:\n  ok: QQ==\n  pin: {value}\n")
+    };
+    let values = [
+        ("73519264", "field_type_wrong"),
+        ("[opensesame88]", "field_type_wrong"),
+        ("{a: opensesame88}", "field_type_wrong"),
+        ("true", "field_type_wrong"),
+        ("", "field_type_wrong"),
+        ("${number}", "field_type_wrong"),
+        ("opensesame88!", "field_not_base64"),
+        ("${text}", "field_not_base64"),
+    ];
+    for (value, code) in values {
+        let error = render_with(&secret("data", value), json!({"number": 73519264, "text": "opensesame88!"}));
+        let error = error.expect_err("is refused");
+        assert_eq!((error.code(), error.line()), (code, Some(6)), "{value}: {error}");
+        let said = format!("{error} {error:?} {:?}", error.hint());
+        assert!(said.contains("data.pin"), "{said}");
+        assert!(!said.contains("opensesame88") && !said.contains("73519264"), "{said}");
+    }
+    assert!(render(&secret("data", "\"QU\\nI=\"")).is_ok(), "an API server passes over line ends");
+    let error = refusal("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata: opensesame88\n");
+    assert_eq!((error.code(), error.line()), ("field_type_wrong", Some(4)));
+}
+
+#[test]
+fn what_is_bellwethers_own_cannot_be_written() {
+    for (metadata, field) in [
+        ("labels: {bellwether.dev/target: x}", "metadata.labels.bellwether.dev/target"),
+        ("labels: {bellwether.dev/journal: v1}", "metadata.labels.bellwether.dev/journal"),
+        ("annotations: {bellwether.dev/owner: x}", "metadata.annotations.bellwether.dev/owner"),
+        ("labels: {\"bellwether.dev/${n}\": x}", "metadata.labels.bellwether.dev/journal"),
+    ] {
+        let text = format!("apiVersion: v1\nkind: Secret\nmetadata:\n  name: a\n  {metadata}\n");
+        let error = render_with(&text, json!({"n": "journal"})).expect_err("is refused");
+        assert_eq!((error.code(), error.line()), ("metadata_reserved", Some(5)), "{error}");
+        assert!(error.to_string().contains(field), "{error}");
+    }
+    let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  labels: {bellwether.dev/substitute: disabled, demo.bellwether.dev/x: z}\n  \
+                annotations: {bellwether.dev/phase: '2'}\n";
+    assert_eq!(render(text).map(|objects| objects.len()), Ok(1), "these are for people");
+}
+
+#[test]
+fn what_an_agent_was_installed_with_is_no_targets() {
+    let recipe = Recipe { agents: ["system".to_owned()].into(), ..recipe() };
+    let refused = |kind: &str, metadata: &str| {
+        let text = format!("apiVersion: {kind}\nmetadata: {{{metadata}}}\n");
+        let rendered = parse(&text).expect("parses").render(&recipe, &Values::default());
+        rendered.err().map(|error| (error.code(), error.line()))
+    };
+    let code = Some(("object_of_the_agent", Some(1)));
+
+    assert_eq!(refused("v1\nkind: Secret", "name: a, namespace: system"), code);
+    assert_eq!(refused("example.org/v1\nkind: Sealed", "name: a, namespace: system"), code);
+    assert_eq!(refused("v1\nkind: Namespace", "name: system"), code);
+    assert_eq!(refused("rbac.authorization.k8s.io/v1\nkind: ClusterRole", "name: bellwether-agent-system"), code);
+    assert_eq!(refused("v1\nkind: Secret", "name: system"), None);
+    assert_eq!(refused("rbac.authorization.k8s.io/v1\nkind: ClusterRole", "name: bellwether-agent-other"), None);
+}
+
+#[test]
+fn a_pointer_to_a_large_file_is_refused_for_what_it_is() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+
+    let error = refusal(pointer);
+
+    assert_eq!((error.code(), error.file()), ("file_lfs_pointer", Some("a.yaml")));
+    assert!(error.hint().is_some());
 }
 
 #[test]

@@ -18,8 +18,11 @@ const ACCEPTED_BEYOND_KUBECTL: &[(&str, &str)] = &[
     ("indent-tab-line.yaml", "a line of tabs is an empty line"),
     ("json-after-marker.json", "JSON's `\\/` is an escape in YAML 1.2"),
     ("json-documents.json", "JSON's surrogate pairs, in a document that kubectl reads as YAML"),
+    ("line-separator-quoted-key.yaml", "U+2028 ends a line in YAML 1.1, and a key may not go over two"),
     ("quote-slash.yaml", "JSON's `\\/` is an escape in YAML 1.2"),
     ("quote-surrogates.yaml", "JSON's surrogate pairs"),
+    ("utf16-le.yaml", "kubectl cuts lines at the byte 0A, in the middle of a character"),
+    ("utf16.yaml", "as above"),
 ];
 
 /// Refusing more is safe, too.
@@ -34,7 +37,9 @@ const REFUSED_BEYOND_KUBECTL: &[(&str, &str)] = &[
     ("json-not-utf8.json", "kubectl would put U+FFFD in place of the bytes, silently"),
     ("line-separator-in-comment.yaml", "U+2028 ends a comment in YAML 1.1 and not in YAML 1.2"),
     ("line-separator-spaces.yaml", "U+2028 folds lines in YAML 1.1 and not in YAML 1.2"),
-    ("line-separator.yaml", "U+2028 ends a line in YAML 1.1 and not in YAML 1.2"),
+    ("line-separator-block-indented.yaml", "U+2028 ends a line of a block in YAML 1.1 and not in YAML 1.2"),
+    ("line-separator-quoted-folded.yaml", "U+2028 folds lines in YAML 1.1 and not in YAML 1.2"),
+    ("utf16-odd.yaml", "half a character is damage"),
 ];
 
 fn corpus() -> PathBuf {

@@ -2,7 +2,12 @@
 
 #![allow(clippy::format_collect)] // Short texts, and easier to read.
 
+use std::collections::BTreeSet;
+
+use bellwether_core::Labels;
+use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters};
 use bellwether_render::yaml::{self, FILE_BYTES_MAX, Problem};
+use bellwether_render::{Documents, Recipe, SourceFile};
 
 fn refusal(text: &str) -> Problem {
     yaml::read("hostile.yaml", text.as_bytes()).expect_err("is refused").problem
@@ -88,4 +93,50 @@ fn errors_name_line_and_column_in_the_file_and_hold_no_value() {
         assert!(error.starts_with(&format!("a.yaml:{place}: ")), "{error}");
         assert!(!error.contains("hush"), "{error}");
     }
+}
+
+fn files(count: usize, text: &str) -> Vec<SourceFile> {
+    let file = |number| SourceFile { path: format!("{number}.yaml"), bytes: text.as_bytes().to_vec() };
+    (0..count).map(file).collect()
+}
+
+#[test]
+fn many_small_files_of_aliases_are_bounded_together() {
+    let list = format!("a: &a [{}]\nb: [{}]\n", "x,".repeat(500), "*a,".repeat(90));
+    let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(40_000), "*a,".repeat(90));
+
+    for (text, code) in [(list, "sources_too_large"), (text, "sources_too_large")] {
+        assert!(yaml::read("one.yaml", text.as_bytes()).is_ok(), "one alone is no attack");
+        let error = Documents::parse("", &files(300, &text)).err().expect("is refused");
+        assert_eq!(error.code(), code);
+    }
+}
+
+#[test]
+fn what_comes_out_is_bounded_over_all_objects() {
+    let data = "${v}".repeat(25);
+    let object = |number| {
+        let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a{number}}}\ndata: {{k: '{data}'}}\n");
+        SourceFile { path: format!("{number}.yaml"), bytes: text.into_bytes() }
+    };
+    let value = serde_json::Value::from("x".repeat(60_000));
+    let set = ParameterSet { clusters: None, values: [("v".to_owned(), value)].into() };
+    let name = "berlin".parse().expect("is a name");
+    let values = Parameters::resolve(&[set], ClusterFacts { name: &name, labels: &Labels::new() });
+    let target = serde_json::from_value(serde_json::json!("0193f0a0-0000-7000-8000-00000000000a")).expect("is an id");
+    let recipe = Recipe {
+        target,
+        owner: "main/shop/web".to_owned(),
+        namespace: Some("shop".to_owned()),
+        agents: BTreeSet::new(),
+    };
+    let render = |count| {
+        let files: Vec<_> = (0..count).map(object).collect();
+        Documents::parse("", &files).expect("parses").render(&recipe, &values)
+    };
+
+    let error = render(45).expect_err("is refused");
+
+    assert!(render(44).is_ok());
+    assert_eq!(error.code(), "bundle_too_large");
 }

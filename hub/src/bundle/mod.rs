@@ -164,6 +164,7 @@ async fn render(
         target: target.id,
         owner: hub.owner_of(target),
         namespace: target.spec.namespace.as_ref().map(ToString::to_string),
+        agents: BTreeSet::new(),
     };
     let same_spec = known.as_ref().filter(|render| render.target_version == target.version).cloned();
     let existing = same_spec.as_ref().filter(|render| render.revision == revision.id).map(|render| render.id);
@@ -180,7 +181,7 @@ async fn render(
                 file.path = format!("{path}/{}", file.path);
             }
         }
-        let documents = Documents::parse(&files)?;
+        let documents = Documents::parse(&path, &files)?;
         let variables = documents.variables().clone();
         let variants = render_variants(&documents, &recipe, &variables, &values)?;
         Ok(Rendered { tree, variables, variants, existing })

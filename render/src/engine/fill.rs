@@ -4,23 +4,23 @@ use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_core::parameters::Values;
 use serde_json::{Map, Value};
 
-use super::variables::{Template, nearest};
+use super::variables::{Template, Unfilled, nearest};
 use crate::error::RenderError;
 use crate::finish::Origin;
-use crate::yaml::{Content, Entry, Node, Text, TextStyle, plain_content};
+use crate::yaml::{Content, Entry, Node, Text, TextStyle};
 
 /// One object on its way from what is written to JSON.
 pub(super) struct Filling<'s> {
     origin: Origin<'s>,
     values: &'s Values,
     is_filled: bool,
-    /// Filled in so far: a short file may refer to a long value very often.
-    bytes: usize,
+    /// For what is filled in: a short file may refer to a long value very often.
+    bytes_left: usize,
 }
 
 impl<'s> Filling<'s> {
     pub(super) fn new(origin: Origin<'s>, values: &'s Values, is_filled: bool) -> Self {
-        Self { origin, values, is_filled, bytes: 0 }
+        Self { origin, values, is_filled, bytes_left: OBJECT_BYTES_MAX }
     }
 
     pub(super) fn value(&mut self, node: &Node) -> Result<Value, RenderError> {
@@ -44,7 +44,7 @@ impl<'s> Filling<'s> {
         let (filled, plain): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| entry.key.contains("${"));
         for entry in plain.into_iter().chain(filled) {
             let key = self.filled(&entry.key, TextStyle::Quoted, entry.line())?;
-            let key = key.map_or_else(|| entry.key.to_string(), |(key, _)| key);
+            let key = key.unwrap_or_else(|| entry.key.to_string());
             if fields.insert(key, self.value(&entry.value)?).is_some() {
                 let at = self.origin.place(entry.line());
                 return Err(RenderError::VariableRepeatsKey { at, key: entry.key.to_string() });
@@ -53,41 +53,54 @@ impl<'s> Filling<'s> {
         Ok(Value::Object(fields))
     }
 
-    /// A plain scalar that is nothing but a reference takes the type that its value would have there.
+    /// A plain scalar that is nothing but a reference takes the type of its value.
     fn text(&mut self, text: &Text, line: u32) -> Result<Value, RenderError> {
-        let Some((filled, is_one_reference)) = self.filled(&text.value, text.style, line)? else {
-            return Ok(Value::from(&*text.value));
-        };
-        if !is_one_reference || text.style != TextStyle::Plain {
-            return Ok(Value::String(filled));
+        if text.style == TextStyle::Plain
+            && let Some(template) = template(self.origin, &text.value, text.style, line)?
+            && let Some(value) =
+                self.take(template.value(self.values, self.bytes_left), &text.value, text.style, line)?
+        {
+            self.use_bytes(value.as_str().map_or(0, str::len), line)?;
+            return Ok(value);
         }
-        match plain_content(&filled) {
-            Ok(Content::Bool(flag)) => Ok(Value::Bool(flag)),
-            Ok(Content::Number(number)) => Ok(Value::Number(number)),
-            // Null too: an empty value is an empty text, and does not remove the field.
-            Ok(_) => Ok(Value::String(filled)),
-            Err(_) => {
-                let (at, text) = (self.origin.place(line), text.value.to_string());
-                Err(RenderError::VariableOutOfRange { at, text })
-            }
-        }
+        let filled = self.filled(&text.value, text.style, line)?;
+        Ok(filled.map_or_else(|| Value::from(&*text.value), Value::String))
     }
 
-    /// `None` if there is nothing to fill in; else also whether the text is one reference.
-    fn filled(&mut self, text: &str, style: TextStyle, line: u32) -> Result<Option<(String, bool)>, RenderError> {
+    /// `None` if there is nothing to fill in.
+    fn filled(&mut self, text: &str, style: TextStyle, line: u32) -> Result<Option<String>, RenderError> {
         let Some(template) = template(self.origin, text, style, line)? else {
             return Ok(None);
         };
-        let filled = template.fill(self.values).map_err(|unset| RenderError::VariableUnset {
-            at: self.origin.place(line_in(text, style, line, unset.offset)),
-            name: unset.name.to_owned(),
-            nearest: nearest(unset.name, self.values.names()).map(str::to_owned),
-        })?;
-        self.bytes += filled.len();
-        if self.bytes > OBJECT_BYTES_MAX {
-            return Err(RenderError::TooLarge { at: self.origin.place(line), key: "an object".to_owned() });
-        }
-        Ok(Some((filled, template.is_one_reference())))
+        let filled = self.take(template.fill(self.values, self.bytes_left), text, style, line)?;
+        self.use_bytes(filled.len(), line)?;
+        Ok(Some(filled))
+    }
+
+    fn take<T>(
+        &self,
+        result: Result<T, Unfilled<'_>>,
+        text: &str,
+        style: TextStyle,
+        line: u32,
+    ) -> Result<T, RenderError> {
+        result.map_err(|unfilled| match unfilled {
+            Unfilled::TooLong => self.too_large(line),
+            Unfilled::Unset { name, offset } => RenderError::VariableUnset {
+                at: self.origin.place(line_in(text, style, line, offset)),
+                name: name.to_owned(),
+                nearest: nearest(name, self.values.names()).map(str::to_owned),
+            },
+        })
+    }
+
+    fn use_bytes(&mut self, bytes: usize, line: u32) -> Result<(), RenderError> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(|| self.too_large(line))?;
+        Ok(())
+    }
+
+    fn too_large(&self, line: u32) -> RenderError {
+        RenderError::TooLarge { at: self.origin.place(line), key: "an object".to_owned() }
     }
 }
 
@@ -97,6 +110,10 @@ pub(super) fn template<'t>(
     style: TextStyle,
     line: u32,
 ) -> Result<Option<Template<'t>>, RenderError> {
+    // No default and no escape makes such a text short enough for an object, and its pieces would fill the memory.
+    if text.len() > OBJECT_BYTES_MAX && text.contains("${") {
+        return Err(RenderError::TooLarge { at: origin.place(line), key: "a text".to_owned() });
+    }
     Template::parse(text).map_err(|malformed| RenderError::VariableMalformed {
         at: origin.place(line_in(text, style, line, malformed.offset)),
         name: malformed.name.to_owned(),

@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 
 use super::fill::{Filling, template};
 use crate::error::{Place, RenderError};
-use crate::finish::{Draft, Origin, Scopes};
+use crate::finish::{BundleLimit, Draft, Origin, Scopes};
 use crate::yaml::{self, Content, Node, Text, TextStyle};
-use crate::{Recipe, RenderedObject, SourceFile};
+use crate::{Inputs, Recipe, RenderedObject, SourceFile};
 
 /// All files of one target: thrice what a bundle of as many objects as may be, of usual size, is made from.
 pub const SOURCES_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -27,6 +27,7 @@ const SUBSTITUTE_ANNOTATIONS: [&str; 2] = ["bellwether.dev/substitute", "kustomi
 pub struct Documents {
     sources: Vec<Source>,
     variables: BTreeSet<String>,
+    inputs: Inputs,
 }
 
 /// One object as written.
@@ -39,17 +40,23 @@ struct Source {
 
 impl Documents {
     /// Takes the files that end in `.yaml`, `.yml` and `.json`; their order does not matter.
-    pub fn parse(files: &[SourceFile]) -> Result<Self, RenderError> {
+    /// `folder` is where they were listed.
+    pub fn parse(folder: &str, files: &[SourceFile]) -> Result<Self, RenderError> {
         let mut files: Vec<_> = files.iter().filter(|file| file.is_manifest()).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let bytes = files.iter().map(|file| file.bytes.len()).sum();
         if bytes > SOURCES_BYTES_MAX {
             return Err(RenderError::SourcesTooLarge { bytes, max: SOURCES_BYTES_MAX });
         }
-        let mut documents = Self { sources: Vec::new(), variables: BTreeSet::new() };
+        let inputs = Inputs::of_folder(folder);
+        let mut documents = Self { sources: Vec::new(), variables: BTreeSet::new(), inputs };
+        let mut budget = yaml::Budget::default();
         for file in files {
+            if file.is_lfs_pointer() {
+                return Err(RenderError::LfsPointer { file: file.path.clone() });
+            }
             let name = Arc::from(file.path.as_str());
-            for document in yaml::read(&file.path, &file.bytes)? {
+            for document in yaml::read_within(&file.path, &file.bytes, &mut budget)? {
                 documents.add(&name, document.root)?;
             }
         }
@@ -61,6 +68,11 @@ impl Documents {
         &self.variables
     }
 
+    /// What of the commit these came from.
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
     /// The objects in order of their keys. Same documents, recipe and values: same bytes.
     pub fn render(&self, recipe: &Recipe, values: &Values) -> Result<Vec<RenderedObject>, RenderError> {
         let mut scopes = Scopes::default();
@@ -69,8 +81,10 @@ impl Documents {
         }
         let mut seen = BTreeMap::new();
         let mut rendered = Vec::with_capacity(self.sources.len());
+        let mut limit = BundleLimit::default();
         for source in &self.sources {
             let object = source.render(recipe, values, &scopes)?;
+            limit.add(&object)?;
             let (group, kind, namespace, name) = object.key.identity();
             let identity = (group.to_owned(), kind.to_owned(), namespace.map(str::to_owned), name.to_owned());
             let here = source.origin().start();

@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use bellwether_core::parameters::{Values, is_parameter_name};
+use bellwether_core::parameters::{Values, is_clusters_own, is_parameter_name};
+use serde_json::Value;
 
 /// How deep a default may hold another reference; Flux's users go to two.
 const DEFAULT_DEPTH_MAX: usize = 8;
@@ -38,11 +39,15 @@ pub(crate) struct Malformed<'t> {
     pub(crate) offset: usize,
 }
 
-/// A variable without value and default.
+/// Why a text could not be filled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unset<'t> {
-    pub(crate) name: &'t str,
-    pub(crate) offset: usize,
+pub(crate) enum Unfilled<'t> {
+    /// A variable without value and default.
+    Unset {
+        name: &'t str,
+        offset: usize,
+    },
+    TooLong,
 }
 
 impl<'t> Template<'t> {
@@ -69,32 +74,72 @@ impl<'t> Template<'t> {
             .collect()
     }
 
-    /// Whether the text is one reference and nothing else.
-    pub(crate) fn is_one_reference(&self) -> bool {
-        matches!(self.pieces.as_slice(), [Piece::Reference(_)])
+    /// The value itself if the text is one reference and nothing else, whose type it then has. A default and a label of
+    /// the cluster are only text: they are a number or boolean if they are written exactly as one is.
+    pub(crate) fn value(&self, values: &Values, bytes_max: usize) -> Result<Option<Value>, Unfilled<'t>> {
+        let [Piece::Reference(reference)] = self.pieces.as_slice() else {
+            return Ok(None);
+        };
+        let typed = match (reference.find(values), &reference.default) {
+            (Some(Value::String(text)), _) if !is_clusters_own(reference.name) => Value::from(text.as_str()),
+            (Some(Value::String(text)), _) => typed(text),
+            (Some(value), _) => value.clone(),
+            (None, Some(default)) => match default.value(values, bytes_max)? {
+                Some(value) => value,
+                None => typed(&default.fill(values, bytes_max)?),
+            },
+            (None, None) => return Err(reference.unset()),
+        };
+        Ok(Some(typed))
     }
 
-    pub(crate) fn fill(&self, values: &Values) -> Result<String, Unset<'t>> {
-        self.pieces.iter().try_fold(String::new(), |mut text, piece| {
+    /// Never longer than so many bytes: a short text may refer to a long value very often.
+    pub(crate) fn fill(&self, values: &Values, bytes_max: usize) -> Result<String, Unfilled<'t>> {
+        let mut text = String::new();
+        self.fill_into(&mut text, values, bytes_max)?;
+        Ok(text)
+    }
+
+    fn fill_into(&self, text: &mut String, values: &Values, bytes_max: usize) -> Result<(), Unfilled<'t>> {
+        for piece in &self.pieces {
             match piece {
                 Piece::Text(plain) => text.push_str(plain),
-                Piece::Reference(reference) => text.push_str(&reference.fill(values)?),
+                Piece::Reference(reference) => reference.fill_into(text, values, bytes_max)?,
             }
-            Ok(text)
-        })
+            if text.len() > bytes_max {
+                return Err(Unfilled::TooLong);
+            }
+        }
+        Ok(())
     }
 }
 
 impl<'t> Reference<'t> {
-    fn fill(&self, values: &Values) -> Result<String, Unset<'t>> {
-        let value = values.find_text(self.name);
-        match (value, &self.default) {
-            (Some(value), None) => Ok(value),
-            (Some(value), Some(_)) if !value.is_empty() => Ok(value),
-            (_, Some(default)) => default.fill(values),
-            (None, None) => Err(Unset { name: self.name, offset: self.offset }),
+    fn fill_into(&self, text: &mut String, values: &Values, bytes_max: usize) -> Result<(), Unfilled<'t>> {
+        match (self.find(values), &self.default) {
+            (Some(Value::String(value)), _) => text.push_str(value),
+            (Some(value), _) => text.push_str(&value.to_string()),
+            (None, Some(default)) => default.fill_into(text, values, bytes_max)?,
+            (None, None) => return Err(self.unset()),
         }
+        Ok(())
     }
+
+    /// An empty value gives way to a default.
+    fn find<'v>(&self, values: &'v Values) -> Option<&'v Value> {
+        values.find(self.name).filter(|value| self.default.is_none() || *value != "")
+    }
+
+    fn unset(&self) -> Unfilled<'t> {
+        Unfilled::Unset { name: self.name, offset: self.offset }
+    }
+}
+
+/// A number or boolean if its text is exactly this one. `01234`, `1.10`, `1e3` and `no` are what somebody calls
+/// something, and would be another text if they came back.
+fn typed(text: &str) -> Value {
+    let value = serde_json::from_str::<Value>(text).ok().filter(|value| value.is_boolean() || value.is_number());
+    value.filter(|value| value.to_string() == text).unwrap_or_else(|| Value::from(text))
 }
 
 struct Scanner<'t> {
@@ -189,7 +234,7 @@ mod tests {
     fn fill(text: &str) -> String {
         let template = Template::parse(text).expect("is well-formed");
         template.map_or(text.to_owned(), |template| {
-            template.fill(&values(&[("a", "1"), ("b", "2"), ("empty", "")])).expect("is set")
+            template.fill(&values(&[("a", "1"), ("b", "2"), ("empty", "")]), 100).expect("is set")
         })
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bellwether_core::ObjectKey;
 use serde_json::{Map, Value};
 
+pub(crate) use self::limits::BundleLimit;
 pub(crate) use self::scopes::Scopes;
 use crate::error::{Place, RenderError};
 use crate::yaml::Node;
@@ -56,8 +57,9 @@ impl Draft<'_> {
         self.check_key()?;
         self.object.remove("status");
         self.complete_metadata(recipe)?;
-        self.encode_secret()?;
+        self.complete_secret()?;
         let key = self.place_in_namespace(recipe, scopes)?;
+        self.check_not_the_agents(&key, recipe)?;
         limits::sealed(self.origin, key, &Value::Object(self.object))
     }
 

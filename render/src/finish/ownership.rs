@@ -1,5 +1,7 @@
 //! Whose an object is: the marks of its target, and nothing that only an API server may write.
 
+use bellwether_core::ObjectKey;
+use bellwether_core::apply::PHASE_ANNOTATION;
 use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
 use serde_json::{Map, Value};
 
@@ -11,6 +13,12 @@ use crate::error::RenderError;
 const SERVER_SET: [&str; 6] =
     ["creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"];
 
+/// Before an agent's namespace in the names of its ClusterRole and of what binds it.
+const AGENT_PREFIX: &str = "bellwether-agent-";
+
+/// What manifests may say to Bellwether.
+const FOR_PEOPLE: [&str; 2] = ["bellwether.dev/substitute", PHASE_ANNOTATION];
+
 impl Draft<'_> {
     pub(super) fn complete_metadata(&mut self, recipe: &Recipe) -> Result<(), RenderError> {
         let target = recipe.target.as_uuid().simple().to_string();
@@ -19,6 +27,22 @@ impl Draft<'_> {
         }
         self.complete_texts("labels", TARGET_LABEL, target)?;
         self.complete_texts("annotations", OWNER_ANNOTATION, recipe.owner.clone())
+    }
+
+    /// An agent's namespace holds its journal and its identity. A target that wrote there, or over the rights that it
+    /// was installed with, could take the agent over or keep it from starting again.
+    pub(super) fn check_not_the_agents(&self, key: &ObjectKey, recipe: &Recipe) -> Result<(), RenderError> {
+        let is_theirs = |name: &str| recipe.agents.contains(name);
+        let is_of_an_agent = match (&key.namespace, key.group(), key.kind.as_str()) {
+            (Some(namespace), ..) => is_theirs(namespace),
+            (None, "", "Namespace") => is_theirs(&key.name),
+            (None, "rbac.authorization.k8s.io", _) => key.name.strip_prefix(AGENT_PREFIX).is_some_and(is_theirs),
+            (None, ..) => false,
+        };
+        if is_of_an_agent {
+            return Err(RenderError::OfTheAgent { at: self.origin.start(), key: Box::new(key.clone()) });
+        }
+        Ok(())
     }
 
     /// Adds to `metadata.labels` or `metadata.annotations`, of which every value must be a string.
@@ -31,8 +55,18 @@ impl Draft<'_> {
         if let Some((name, other)) = texts.iter().find(|(_, value)| !value.is_string()) {
             return Err(self.wrong_type(&["metadata", field, name], other, "a string"));
         }
+        if let Some(name) = texts.keys().find(|name| is_reserved(name)) {
+            let at = self.origin.place_of(&["metadata", field, name]);
+            return Err(RenderError::MetadataReserved { at, field: format!("metadata.{field}.{name}") });
+        }
         texts.insert(key.to_owned(), Value::String(value));
         self.metadata().insert(field.to_owned(), Value::Object(texts));
         Ok(())
     }
+}
+
+/// By labels and annotations of this prefix the agent finds what is its own, its journal too: whoever wrote one could
+/// pass off an object as another target's, or as a part of the journal.
+fn is_reserved(name: &str) -> bool {
+    name.starts_with("bellwether.dev/") && !FOR_PEOPLE.contains(&name)
 }

@@ -5,22 +5,46 @@ use granit_parser::ScalarStyle;
 use super::scalar::{Scalar, float_key, resolve_plain, resolve_tagged, to_number};
 use super::tree::{NodeId, RawContent, RawNode, RawScalar, Tree};
 use super::{
-    ALIAS_BYTES_MAX, Content, DEPTH_MAX, Entry, FILE_NODES_MAX, Failure, Node, Problem, Text, TextStyle, map_of,
+    ALIAS_BYTES_MAX, Content, DEPTH_MAX, Entry, FILE_ALIAS_BYTES_MAX, FILE_NODES_MAX, Failure, NODES_MAX, Node,
+    Problem, Text, TextStyle, map_of,
 };
 
 const MERGE_TAG: &str = "tag:yaml.org,2002:merge";
 
-/// What one file may still use.
+/// What was used of the bounds: those of one file, and those of all files that are read together.
 #[derive(Debug, Default)]
-pub(super) struct Budget {
+pub struct Budget {
+    file: Used,
+    together: Used,
+}
+
+#[derive(Debug, Default)]
+struct Used {
     nodes: usize,
     alias_bytes: usize,
 }
 
 impl Budget {
+    pub(super) fn begin_file(&mut self) {
+        self.file = Used::default();
+    }
+
     pub(super) fn take_node(&mut self) -> Result<(), Problem> {
-        self.nodes += 1;
-        if self.nodes > FILE_NODES_MAX { Err(Problem::TooManyNodes) } else { Ok(()) }
+        self.file.nodes += 1;
+        self.together.nodes += 1;
+        if self.file.nodes > FILE_NODES_MAX {
+            return Err(Problem::TooManyNodes);
+        }
+        if self.together.nodes > NODES_MAX { Err(Problem::TooManyNodesTogether) } else { Ok(()) }
+    }
+
+    fn take_alias_bytes(&mut self, bytes: usize) -> Result<(), Problem> {
+        self.file.alias_bytes += bytes;
+        self.together.alias_bytes += bytes;
+        if self.file.alias_bytes > FILE_ALIAS_BYTES_MAX {
+            return Err(Problem::TooManyAliases);
+        }
+        if self.together.alias_bytes > ALIAS_BYTES_MAX { Err(Problem::TooManyAliasesTogether) } else { Ok(()) }
     }
 }
 
@@ -164,8 +188,7 @@ impl<'d, 't> Decoder<'d, 't> {
     }
 
     fn count_alias_bytes(&mut self, bytes: usize) -> Result<(), Problem> {
-        self.budget.alias_bytes += bytes;
-        if self.budget.alias_bytes > ALIAS_BYTES_MAX { Err(Problem::TooManyAliases) } else { Ok(()) }
+        self.budget.take_alias_bytes(bytes)
     }
 }
 
@@ -212,11 +235,6 @@ fn resolve(scalar: &RawScalar<'_>) -> Result<Content, Problem> {
         _ => TextStyle::Quoted,
     };
     content_of(&resolve_scalar(scalar)?, &scalar.text, style)
-}
-
-/// What a scalar without quotes or tag would be.
-pub(crate) fn plain_content(text: &str) -> Result<Content, Problem> {
-    content_of(&resolve_plain(text), text, TextStyle::Plain)
 }
 
 fn content_of(scalar: &Scalar, text: &str, style: TextStyle) -> Result<Content, Problem> {

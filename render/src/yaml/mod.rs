@@ -9,6 +9,7 @@
 //! Files are hostile input: size, depth, nodes, documents and what aliases add are bounded, each with its reason.
 
 mod decode;
+mod encoding;
 mod json;
 mod scalar;
 mod split;
@@ -18,7 +19,8 @@ use std::fmt;
 
 use serde_json::{Map, Number, Value};
 
-pub(crate) use decode::plain_content;
+pub use decode::Budget;
+pub(crate) use scalar::is_go_base64;
 
 /// The largest file. The largest public bundles of CustomResourceDefinitions have half of it.
 pub const FILE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -28,8 +30,12 @@ pub const DEPTH_MAX: usize = 100;
 /// Keys and values of one file, aliases expanded. The largest public bundles have half of it; it holds memory at
 /// ~50 MB, and go-yaml becomes stricter with aliases here.
 pub const FILE_NODES_MAX: usize = 400_000;
+/// Keys and values of all files that are read together: ~120 MB. A full bundle of objects of usual size has fewer.
+pub const NODES_MAX: usize = 1_000_000;
 /// Text that aliases may add to one file: go-yaml counts nodes only, and an alias of a long text is one node.
-pub const ALIAS_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const FILE_ALIAS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// And to all files that are read together: a quarter of what they may have themselves.
+pub const ALIAS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Documents of one file: as many objects as a bundle may have.
 pub const FILE_DOCUMENTS_MAX: usize = bellwether_core::bundle::OBJECTS_MAX;
 
@@ -186,6 +192,8 @@ pub enum Problem {
     Syntax(String),
     #[error("the file is not UTF-8")]
     NotUtf8,
+    #[error("the file begins as UTF-16 and is none")]
+    IncompleteUtf16,
     #[error("a `---` line may be followed by a comment only")]
     SeparatorWithContent,
     #[error("the file has {bytes} bytes, more than {FILE_BYTES_MAX}")]
@@ -194,10 +202,14 @@ pub enum Problem {
     TooDeep,
     #[error("the file has more than {FILE_NODES_MAX} keys and values")]
     TooManyNodes,
+    #[error("the files up to this one have more than {NODES_MAX} keys and values together")]
+    TooManyNodesTogether,
     #[error("the file has more than {FILE_DOCUMENTS_MAX} documents")]
     TooManyDocuments,
     #[error("aliases expand to far more than the file itself")]
     TooManyAliases,
+    #[error("the aliases of the files up to this one expand to more than {ALIAS_BYTES_MAX} bytes together")]
+    TooManyAliasesTogether,
     #[error("the anchor's value contains itself")]
     AliasOfItself,
     #[error("a key is null")]
@@ -221,6 +233,7 @@ impl Problem {
     pub fn code(&self) -> &'static str {
         match self {
             Self::FileTooLarge { .. } | Self::TooManyNodes | Self::TooManyDocuments => "yaml_too_large",
+            Self::TooManyNodesTogether | Self::TooManyAliasesTogether => "sources_too_large",
             Self::TooDeep => "yaml_too_deep",
             Self::TooManyAliases => "yaml_too_many_aliases",
             _ => "yaml_invalid",
@@ -231,11 +244,13 @@ impl Problem {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Syntax(_) => "kubectl would not read this either; templates (`{{ }}`) belong into a Helm chart",
+            Self::TooManyNodesTogether | Self::TooManyAliasesTogether => "split the target, or give it a narrower path",
             Self::NotUtf8 => "save the file as UTF-8, or encode binary content as base64",
             Self::SeparatorWithContent => "start the document on the next line",
             Self::FileTooLarge { .. } | Self::TooManyNodes | Self::TooManyDocuments => "split the file",
             Self::TooDeep => "flatten the value, or keep it as a text",
             Self::TooManyAliases | Self::AliasOfItself => "write the values out instead of using aliases",
+            Self::IncompleteUtf16 => "save the file as UTF-8",
             Self::NullKey => "write the key, or quote it if it is `null` or `~`",
             Self::CollectionKey => "quote the key; a value such as `{{ x }}` is a template and must be quoted too",
             Self::KeyTooLarge => "quote the key",
@@ -249,7 +264,13 @@ impl Problem {
 
 /// Reads the documents of one file. Empty, comment-only and null documents are left out.
 pub fn read(file: &str, bytes: &[u8]) -> Result<Vec<Document>, YamlError> {
-    read_bytes(bytes).map_err(|Failure { at, problem }| YamlError { file: file.to_owned(), at, problem })
+    read_within(file, bytes, &mut Budget::default())
+}
+
+/// The same of one of several files whose documents are kept together.
+pub fn read_within(file: &str, bytes: &[u8], budget: &mut Budget) -> Result<Vec<Document>, YamlError> {
+    budget.begin_file();
+    read_bytes(bytes, budget).map_err(|Failure { at, problem }| YamlError { file: file.to_owned(), at, problem })
 }
 
 /// A problem before the file's name is known.
@@ -269,9 +290,13 @@ impl Failure {
     }
 }
 
-fn read_bytes(bytes: &[u8]) -> Result<Vec<Document>, Failure> {
+fn read_bytes(bytes: &[u8], budget: &mut Budget) -> Result<Vec<Document>, Failure> {
     if bytes.len() > FILE_BYTES_MAX {
         return Err(Failure::new(1, 1, Problem::FileTooLarge { bytes: bytes.len() }));
+    }
+    if let Some(decoded) = encoding::from_utf16(bytes) {
+        let text = decoded.map_err(|problem| Failure::new(1, 1, problem))?;
+        return read_yaml(&text, 1, Vec::new(), budget);
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes[..error.valid_up_to()].split(|&byte| byte == b'\n');
@@ -279,17 +304,16 @@ fn read_bytes(bytes: &[u8]) -> Result<Vec<Document>, Failure> {
         let (line, column) = (line + 1, last.len() + 1);
         Failure::new(line, column, Problem::NotUtf8)
     })?;
-    let mut budget = decode::Budget::default();
     if !text.trim_start().starts_with('{') {
-        return read_yaml(text, 1, Vec::new(), &mut budget);
+        return read_yaml(text, 1, Vec::new(), budget);
     }
-    let stream = json::read_stream(text, &mut budget)?;
+    let stream = json::read_stream(text, budget)?;
     let Some(rest) = stream.rest else {
         return Ok(stream.documents);
     };
     let was_first = stream.documents.is_empty();
     // What is wrong with a file that is neither JSON nor YAML is better told by the reader it was written for.
-    read_yaml(rest.text, rest.line, stream.documents, &mut budget)
+    read_yaml(rest.text, rest.line, stream.documents, budget)
         .map_err(|failure| if was_first && rest.looks_like_json { rest.failure } else { failure })
 }
 
@@ -297,7 +321,7 @@ fn read_yaml(
     text: &str,
     first_line: usize,
     mut documents: Vec<Document>,
-    budget: &mut decode::Budget,
+    budget: &mut Budget,
 ) -> Result<Vec<Document>, Failure> {
     for (index, part) in split::split(text, first_line).enumerate() {
         let part = part?;
@@ -305,7 +329,8 @@ fn read_yaml(
         if index + documents.len() >= 2 * FILE_DOCUMENTS_MAX {
             return Err(Failure::new(part.line, 1, Problem::TooManyDocuments));
         }
-        let tree = tree::parse(&part)?;
+        let text = encoding::with_plain_line_ends(part.text);
+        let tree = tree::parse(&split::Part { text: &text, ..part })?;
         let Some(root) = decode::decode(&tree, budget)? else {
             continue;
         };

@@ -203,13 +203,21 @@ pub(super) fn float_key(number: f64) -> String {
 
 /// Go's `base64.StdEncoding`: padding is needed, line ends are passed over, unused bits are not looked at.
 fn decode_binary(text: &str) -> Result<String, Problem> {
+    go_base64(text).map(|bytes| go_text(&bytes)).ok_or(Problem::InvalidBinary)
+}
+
+/// Whether an API server could decode it as bytes.
+pub(crate) fn is_go_base64(text: &str) -> bool {
+    go_base64(text).is_some()
+}
+
+fn go_base64(text: &str) -> Option<Vec<u8>> {
     let config = GeneralPurposeConfig::new()
         .with_decode_allow_trailing_bits(true)
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical);
     let engine = GeneralPurpose::new(&alphabet::STANDARD, config);
     let text = text.replace(['\r', '\n'], "");
-    let bytes = engine.decode(text).map_err(|_| Problem::InvalidBinary)?;
-    Ok(go_text(&bytes))
+    engine.decode(text).ok()
 }
 
 /// Go's JSON writes U+FFFD for each byte that is not UTF-8.

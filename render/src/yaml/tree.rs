@@ -69,6 +69,7 @@ struct Open {
 /// Reads the first document of a part; kubectl does not look at what follows a `...` line.
 pub(super) fn parse<'t>(part: &Part<'t>) -> Result<Tree<'t>, Failure> {
     check_characters(part)?;
+    let mut separators = Separators::of(part.text);
     let options = granit_parser::options! { emit_comments: false };
     let parser = Parser::new_from_str_with_options(part.text, options);
     let mut builder = Builder { text: part.text, first_line: part.line, ..Builder::default() };
@@ -77,9 +78,12 @@ pub(super) fn parse<'t>(part: &Part<'t>) -> Result<Tree<'t>, Failure> {
         if matches!(event, Event::DocumentEnd) {
             break;
         }
+        if let Event::Scalar(_, style, ..) = &event {
+            separators.pass(part.text, *style, span);
+        }
         builder.take(event, span)?;
     }
-    Ok(builder.tree)
+    if separators.left > 0 { Err(separators.failure(part)) } else { Ok(builder.tree) }
 }
 
 #[derive(Default)]
@@ -191,10 +195,56 @@ fn check_characters(part: &Part<'_>) -> Result<(), Failure> {
     Err(Failure::syntax(at, &format!("character U+{code:04X} must be written as an escape in double quotes")))
 }
 
+/// U+2028 and U+2029 end a line in YAML 1.1, where the next one's start is content, and are text in YAML 1.2. Between
+/// quotes and without white space beside them both read the same; everywhere else they are refused, above all in comments.
+struct Separators {
+    left: usize,
+}
+
+impl Separators {
+    fn of(text: &str) -> Self {
+        Self { left: text.matches(is_separator).count() }
+    }
+
+    fn pass(&mut self, text: &str, style: ScalarStyle, span: Span) {
+        if self.left == 0 || !matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted) {
+            return;
+        }
+        let written =
+            span.start.byte_offset().zip(span.end.byte_offset()).and_then(|(start, end)| text.get(start..end));
+        let written = written.unwrap_or_default();
+        let stands_alone = |&(offset, separator): &(usize, &str)| {
+            let (before, after) = (&written[..offset], &written[offset + separator.len()..]);
+            !before.ends_with(is_blank) && !after.starts_with(is_blank)
+        };
+        self.left -= written.match_indices(is_separator).filter(stands_alone).count().min(self.left);
+    }
+
+    fn failure(&self, part: &Part<'_>) -> Failure {
+        let rows = part.text.split('\n').enumerate();
+        let first = rows.filter_map(|(row, text)| Some((row, text[..text.find(is_separator)?].chars().count()))).next();
+        let (row, column) = first.unwrap_or_default();
+        let at = Position { line: part.line + row, column: column + 1 };
+        Failure::syntax(
+            at,
+            "U+2028 and U+2029 may stand between quotes, without white space beside them, or as escapes",
+        )
+    }
+}
+
+fn is_separator(character: char) -> bool {
+    matches!(character, '\u{2028}' | '\u{2029}')
+}
+
+/// What is folded at a line end, the `\\` that stops it included.
+fn is_blank(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\n' | '\r' | '\\') || is_separator(character)
+}
+
 fn may_stand(character: char) -> bool {
     match character {
         '\t' | '\n' | '\r' | ' '..='~' => true,
-        '\u{2028}' | '\u{2029}' | '\u{FEFF}' | '\u{FFFE}' | '\u{FFFF}' => false,
+        '\u{FEFF}' | '\u{FFFE}' | '\u{FFFF}' => false,
         other => other >= '\u{A0}',
     }
 }
