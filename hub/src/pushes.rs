@@ -382,3 +382,76 @@ async fn a_commit_that_the_mirror_lacks_is_fetched_and_no_condition(pool: Pool) 
 
     assert_eq!(other.counts().await["renders"], 2);
 }
+
+impl Scene {
+    async fn condition(&self, target: &str) -> Option<String> {
+        let id = TargetId::new(self.id(target).await);
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        store::renders::find_condition(&mut db, id).await.expect("it is read").map(|condition| condition.code)
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_render_that_hubs_died_of_is_not_begun_again_until_something_changes(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let head = store::revisions::find_head(&mut db, scene.repo, "refs/heads/main").await.expect("it is read");
+    let (target, now) = (TargetId::new(scene.id("one").await), clock::now());
+    let of = (head.expect("it was pushed").id, Version::new(1));
+    for _ in 0..3 {
+        store::renders::begin_try(&mut db, target, of, now - jiff::SignedDuration::from_hours(1), now)
+            .await
+            .expect("it is noted");
+    }
+    drop(db);
+
+    assert_eq!(scene.look(Stage::Bundle).await.len(), 2);
+    assert_eq!(scene.condition("one").await.as_deref(), Some("render_broke_down"));
+    assert_eq!(scene.condition("two").await, None);
+    assert_eq!(scene.counts().await["renders"], 1);
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.look(Stage::Bundle).await;
+
+    assert_eq!(scene.condition("one").await, None, "another revision is another render");
+    assert_eq!(scene.counts().await["renders"], 2);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_push_concerns_a_target_whose_render_read_something_that_moved(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE), ("base/a.yaml", ONE)]).await;
+    scene.look(Stage::Bundle).await;
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let (one, two) = (scene.id("one").await, scene.id("two").await);
+    let inputs = store::renders::list_inputs(&mut db, scene.repo).await.expect("they are read");
+    assert_eq!(
+        inputs,
+        [(TargetId::new(one), vec!["one".to_owned()]), (TargetId::new(two), vec!["two".to_owned()])].into()
+    );
+
+    // As an engine will say that it looked for a file that is not there, and read another folder.
+    let paths = ["one", "base", "missing/values.yaml"].map(ToOwned::to_owned);
+    store::renders::end_try(&mut db, TargetId::new(one), Some(&paths)).await.expect("it is written");
+    drop(db);
+    scene.push(&[("README.md", "1")]).await;
+    assert!(scene.look(Stage::Bundle).await.is_empty());
+    scene.push(&[("base/a.yaml", ANOTHER)]).await;
+    assert_eq!(scene.look(Stage::Bundle).await, [one]);
+    scene.push(&[("missing/values.yaml", "a: 1")]).await;
+    assert_eq!(scene.look(Stage::Bundle).await, [one]);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn objects_in_an_agents_namespace_are_refused_and_the_last_render_stays(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.look(Stage::Bundle).await;
+    let taken = ONE.replace("namespace: default", "namespace: bellwether-system");
+
+    scene.push(&[("one/b.yaml", &taken)]).await;
+    scene.look(Stage::Bundle).await;
+
+    assert_eq!(scene.condition("one").await.as_deref(), Some("object_of_the_agent"));
+    assert_eq!(scene.counts().await["renders"], 2);
+}

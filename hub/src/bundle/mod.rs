@@ -5,6 +5,7 @@
 //! read again. What does not render is said at the target, and the last good render stays.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::api::Condition;
@@ -14,8 +15,8 @@ use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
 use bellwether_core::report::bounded_message;
 use bellwether_core::{Digest, RenderId, TargetId};
 use bellwether_proto::zip;
-use bellwether_render::{Documents, Recipe, RenderError, RenderedObject};
-use jiff::Timestamp;
+use bellwether_render::{Documents, Recipe, RenderError, RenderedObject, SourceFile};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::change::Change;
 use crate::source::git::ReadError;
@@ -53,8 +54,11 @@ impl Slow for Bundle {
         };
         let known = store::renders::find_newest(&mut db, target.id).await?;
         let values = values_of(&mut db, &target).await?;
+        let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
         drop(db);
-        let result = match render(hub, &target, &revision, known, values).await {
+        let job = Job { hub, target: &target, revision: &revision, values };
+        let result = match job.render(known, agents).await {
+            Err(BundleError::Store(error)) => return Err(error),
             Err(BundleError::Read(ReadError::NoSuchCommit { .. })) => return await_mirror(hub, &target, due).await,
             Ok(_) if ref_condition.is_some() => Err(ref_condition.expect("it was just found")),
             other => other.map_err(|error| error.condition(clock::now())),
@@ -99,29 +103,29 @@ struct Said {
 struct Rendered {
     tree: String,
     variables: BTreeSet<String>,
-    /// Digest of the used parameters → what it renders to.
-    variants: BTreeMap<Digest, Variant>,
+    /// What it was made from; `None`: an earlier render of the same is used.
+    inputs: Option<Vec<String>>,
+    /// Digest of the used parameters → bundle.
+    variants: BTreeMap<Digest, Digest>,
+    /// Bundles that are not written yet.
+    unwritten: Vec<Made>,
     /// The render of exactly this revision and spec is there, and only variants are added to it.
     existing: Option<RenderId>,
 }
 
-enum Variant {
-    /// Made by an earlier render.
-    Known(Digest),
-    New {
-        manifest: Manifest,
-        objects: Vec<RenderedObject>,
-    },
+/// A bundle that was just made.
+struct Made {
+    manifest: Manifest,
+    objects: Vec<RenderedObject>,
 }
 
-impl Variant {
-    fn digest(&self) -> Digest {
-        match self {
-            Self::Known(digest) => *digest,
-            Self::New { manifest, .. } => manifest.digest(),
-        }
+impl Made {
+    fn bytes(&self) -> usize {
+        self.objects.iter().map(|object| object.body.len()).sum()
     }
 }
+
+const BROKE_DOWN: &str = "render_broke_down";
 
 #[derive(Debug, thiserror::Error)]
 enum BundleError {
@@ -131,6 +135,10 @@ enum BundleError {
     Render(#[from] RenderError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a hub broke down whenever it rendered this")]
+    BrokeDown,
 }
 
 impl BundleError {
@@ -139,6 +147,11 @@ impl BundleError {
             Self::Read(error) => (error.code(), error.hint(), None, None),
             Self::Render(error) => (error.code(), error.hint(), error.file().map(ToOwned::to_owned), error.line()),
             Self::Manifest(_) => ("bundle_invalid", None, None, None),
+            Self::BrokeDown => {
+                let hint = "split the target or push something smaller; it is tried again within the hour";
+                (BROKE_DOWN, Some(hint.to_owned()), None, None)
+            }
+            Self::Store(_) => ("database_failed", None, None, None),
         };
         Condition {
             code: code.to_owned(),
@@ -151,42 +164,131 @@ impl BundleError {
     }
 }
 
-async fn render(
-    hub: &Hub,
-    target: &Target,
-    revision: &Revision,
-    known: Option<Render>,
+/// Bundles that wait in memory to be written together, uncompressed. A fleet in which every cluster has values of its own
+/// has as many bundles as clusters.
+const UNWRITTEN_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// One hub's bad moment is none of the render's fault, nor are two.
+const TRIES_MAX: i32 = 3;
+/// What was begun before says nothing any more: hubs have been given more memory, or were updated.
+const TRIES_COUNT: SignedDuration = SignedDuration::from_hours(1);
+
+/// A target to be rendered at a revision, for the distinct values of its clusters.
+struct Job<'a> {
+    hub: &'a Hub,
+    target: &'a Target,
+    revision: &'a Revision,
     values: Vec<Values>,
-) -> Result<Rendered, BundleError> {
-    let mirror = hub.mirrors.of(target.repo);
-    let (commit, path) = (revision.commit.clone(), target.spec.path.clone());
-    let recipe = Recipe {
-        target: target.id,
-        owner: hub.owner_of(target),
-        namespace: target.spec.namespace.as_ref().map(ToString::to_string),
-        agents: BTreeSet::new(),
-    };
-    let same_spec = known.as_ref().filter(|render| render.target_version == target.version).cloned();
-    let existing = same_spec.as_ref().filter(|render| render.revision == revision.id).map(|render| render.id);
-    let work = move || {
-        let reader = mirror.reader().map_err(ReadError::from)?;
-        let tree = reader.tree_of(&commit, &path)?;
-        if let Some(reused) = same_spec.filter(|render| render.tree == tree).and_then(|render| reuse(render, &values)) {
-            return Ok(Rendered { tree, existing, ..reused });
-        }
-        let mut files = reader.read_folder(&commit, &path)?.files;
-        if !path.is_empty() {
-            // People read paths from the repo's root on.
-            for file in &mut files {
-                file.path = format!("{path}/{}", file.path);
+}
+
+/// What was found at the commit.
+enum Found {
+    Rendered(Rendered),
+    Files { tree: String, files: Vec<SourceFile> },
+}
+
+impl Job<'_> {
+    async fn render(&self, known: Option<Render>, agents: BTreeSet<String>) -> Result<Rendered, BundleError> {
+        let same_spec = known.filter(|render| render.target_version == self.target.version);
+        let existing = same_spec.as_ref().filter(|render| render.revision == self.revision.id).map(|render| render.id);
+        let (tree, files) = match self.read(same_spec).await? {
+            Found::Rendered(rendered) => return Ok(Rendered { existing, ..rendered }),
+            Found::Files { tree, files } => (tree, files),
+        };
+        self.begin_try().await?;
+        let folder = self.target.spec.path.clone();
+        let documents = Arc::new(blocking(move || Ok(Documents::parse(&folder, &files)?)).await?);
+        let recipe = Arc::new(Recipe {
+            target: self.target.id,
+            owner: self.hub.owner_of(self.target),
+            namespace: self.target.spec.namespace.as_ref().map(ToString::to_string),
+            agents,
+        });
+        let (variants, unwritten) = self.render_variants(&documents, &recipe).await?;
+        let inputs = Some(documents.inputs().paths().iter().cloned().collect());
+        Ok(Rendered { tree, variables: documents.variables().clone(), inputs, variants, unwritten, existing })
+    }
+
+    async fn read(&self, same_spec: Option<Render>) -> Result<Found, BundleError> {
+        let mirror = self.hub.mirrors.of(self.target.repo);
+        let (commit, path) = (self.revision.commit.clone(), self.target.spec.path.clone());
+        let values = self.values.clone();
+        blocking(move || {
+            let reader = mirror.reader().map_err(ReadError::from)?;
+            let tree = reader.tree_of(&commit, &path)?;
+            let same = same_spec.filter(|render| render.tree == tree);
+            if let Some(reused) = same.and_then(|render| reuse(render, &values)) {
+                return Ok(Found::Rendered(reused));
             }
+            let mut files = reader.read_folder(&commit, &path)?.files;
+            if !path.is_empty() {
+                // People read paths from the repo's root on.
+                for file in &mut files {
+                    file.path = format!("{path}/{}", file.path);
+                }
+            }
+            Ok(Found::Files { tree, files })
+        })
+        .await
+    }
+
+    /// A row that outlives this process, should it be killed for what it is about to do: its work is still there then,
+    /// and would kill the next one too.
+    async fn begin_try(&self) -> Result<(), BundleError> {
+        let now = clock::now();
+        let of = (self.revision.id, self.target.version);
+        let mut change = Change::begin(&self.hub.pool, &self.hub.wakes).await?;
+        let tries = store::renders::begin_try(&mut change, self.target.id, of, now - TRIES_COUNT, now).await?;
+        change.commit_without_wait().await?;
+        if tries > TRIES_MAX { Err(BundleError::BrokeDown) } else { Ok(()) }
+    }
+
+    /// One after another, and written as they come; the last ones are left to whoever writes the render.
+    async fn render_variants(
+        &self,
+        documents: &Arc<Documents>,
+        recipe: &Arc<Recipe>,
+    ) -> Result<(BTreeMap<Digest, Digest>, Vec<Made>), BundleError> {
+        let (mut variants, mut unwritten, mut bytes) = (BTreeMap::new(), Vec::new(), 0);
+        for values in &self.values {
+            let used = values.restricted_to(documents.variables());
+            let parameters = used.digest();
+            if variants.contains_key(&parameters) {
+                continue;
+            }
+            if bytes > UNWRITTEN_BYTES_MAX {
+                write_bundles(self.hub, std::mem::take(&mut unwritten)).await?;
+                bytes = 0;
+            }
+            let (documents, recipe) = (documents.clone(), recipe.clone());
+            let made = blocking(move || make(&documents, &recipe, &used)).await?;
+            bytes += made.bytes();
+            variants.insert(parameters, made.manifest.digest());
+            unwritten.push(made);
         }
-        let documents = Documents::parse(&path, &files)?;
-        let variables = documents.variables().clone();
-        let variants = render_variants(&documents, &recipe, &variables, &values)?;
-        Ok(Rendered { tree, variables, variants, existing })
-    };
-    tokio::task::spawn_blocking(work).await.expect("a render does not panic")
+        Ok((variants, unwritten))
+    }
+}
+
+/// Computes; what breaks down in it is told at the target.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BundleError> + Send + 'static,
+) -> Result<T, BundleError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(BundleError::BrokeDown))
+}
+
+fn make(documents: &Documents, recipe: &Recipe, values: &Values) -> Result<Made, BundleError> {
+    let objects = documents.render(recipe, values)?;
+    let entries = objects.iter().map(|object| Entry { key: object.key.clone(), digest: object.digest });
+    Ok(Made { manifest: Manifest::new(entries.collect())?, objects })
+}
+
+async fn write_bundles(hub: &Hub, bundles: Vec<Made>) -> Result<(), StoreError> {
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    for made in bundles {
+        store_bundle(hub, &mut change, made, clock::now()).await?;
+    }
+    change.commit_without_wait().await
 }
 
 /// An earlier render of the same folder with the same spec, if it has a variant for every cluster.
@@ -196,27 +298,8 @@ fn reuse(render: Render, values: &[Values]) -> Option<Rendered> {
     if !values.iter().all(covers) || render.variants.is_empty() {
         return None;
     }
-    let variants = render.variants.into_iter().map(|(used, digest)| (used, Variant::Known(digest))).collect();
-    Some(Rendered { tree: render.tree, variables, variants, existing: None })
-}
-
-fn render_variants(
-    documents: &Documents,
-    recipe: &Recipe,
-    variables: &BTreeSet<String>,
-    values: &[Values],
-) -> Result<BTreeMap<Digest, Variant>, BundleError> {
-    let mut variants = BTreeMap::new();
-    for values in values {
-        let used = values.restricted_to(variables);
-        if let std::collections::btree_map::Entry::Vacant(vacant) = variants.entry(used.digest()) {
-            let objects = documents.render(recipe, &used)?;
-            let entries = objects.iter().map(|object| Entry { key: object.key.clone(), digest: object.digest });
-            let manifest = Manifest::new(entries.collect())?;
-            vacant.insert(Variant::New { manifest, objects });
-        }
-    }
-    Ok(variants)
+    let (tree, variants) = (render.tree, render.variants);
+    Some(Rendered { tree, variables, inputs: None, variants, unwritten: Vec::new(), existing: None })
 }
 
 async fn finish(hub: &Hub, due: &Due, said: Option<Said>) -> Result<(), StoreError> {
@@ -262,14 +345,14 @@ async fn record(
     rendered: Rendered,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let digests = rendered.variants.iter().map(|(used, variant)| (*used, variant.digest())).collect();
-    for variant in rendered.variants.into_values() {
-        if let Variant::New { manifest, objects } = variant {
-            store_bundle(hub, change, manifest, objects, now).await?;
-        }
+    for made in rendered.unwritten {
+        store_bundle(hub, change, made, now).await?;
+    }
+    if rendered.inputs.is_some() {
+        store::renders::end_try(change, target.id, rendered.inputs.as_deref()).await?;
     }
     if let Some(existing) = rendered.existing {
-        store::renders::insert_variants(change, existing, &digests).await?;
+        store::renders::insert_variants(change, existing, &rendered.variants).await?;
     } else {
         let render = Render {
             id: RenderId::new(clock::new_id()),
@@ -278,7 +361,7 @@ async fn record(
             target_version: target.version,
             tree: rendered.tree,
             variables: rendered.variables.into_iter().collect(),
-            variants: digests,
+            variants: rendered.variants,
         };
         store::renders::insert(change, &render, now).await?;
     }
@@ -289,8 +372,7 @@ async fn record(
 async fn store_bundle(
     hub: &Hub,
     change: &mut Change<'_>,
-    manifest: Manifest,
-    objects: Vec<RenderedObject>,
+    Made { manifest, objects }: Made,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let digests: Vec<_> = objects.iter().map(|object| object.digest).collect();
@@ -316,6 +398,9 @@ async fn record_failure(
     condition: &Condition,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    if condition.code != BROKE_DOWN {
+        store::renders::end_try(change, target.id, None).await?;
+    }
     let before = store::renders::find_condition(change, target.id).await?;
     let is_known = before.is_some_and(|before| before.code == condition.code && before.message == condition.message);
     store::renders::mark_condition(change, target.id, revision.map(|revision| revision.id), Some(condition)).await?;

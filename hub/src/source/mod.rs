@@ -59,6 +59,8 @@ struct Known {
     followers: Vec<Follower>,
     /// The last commit seen at each ref.
     heads: BTreeMap<String, String>,
+    /// What the last render of each target came from.
+    inputs: BTreeMap<TargetId, Vec<String>>,
     credential: Option<Vec<u8>>,
 }
 
@@ -67,8 +69,9 @@ async fn load(hub: &Hub, id: RepoId) -> Result<Option<Known>, StoreError> {
     let Some(repo) = store::repos::find(&mut db, id).await? else { return Ok(None) };
     let followers = store::targets::list_followers(&mut db, id).await?;
     let heads = store::revisions::list_commits_at(&mut db, id, followers.iter().map(|one| &*one.reference)).await?;
+    let inputs = store::renders::list_inputs(&mut db, id).await?;
     let credential = store::repos::find_credential(&mut db, id).await?;
-    Ok(Some(Known { repo, followers, heads, credential }))
+    Ok(Some(Known { repo, followers, heads, inputs, credential }))
 }
 
 impl Known {
@@ -87,9 +90,13 @@ impl Known {
             return None;
         }
         let at_it = || self.followers.iter().filter(|one| one.reference == reference);
-        let paths = at_it().map(|one| one.spec.path.clone()).collect();
+        let paths_of = |one: &'_ Follower| {
+            self.inputs.get(&one.id).into_iter().flatten().chain([&one.spec.path]).cloned().collect::<Vec<_>>()
+        };
+        let paths = at_it().flat_map(paths_of).collect();
         let paths = mirror.reader().ok()?.list_unmoved(since, commit, &paths).ok()?;
-        let targets = at_it().filter(|one| paths.contains(&one.spec.path)).map(|one| (one.id, one.version));
+        let is_unmoved = |one: &&Follower| paths_of(one).iter().all(|path| paths.contains(path));
+        let targets = at_it().filter(is_unmoved).map(|one| (one.id, one.version));
         Some(Unmoved { since: since.clone(), targets: targets.collect() })
     }
 }

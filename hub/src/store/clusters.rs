@@ -1,5 +1,7 @@
 //! Registered clusters and their join tokens.
 
+use std::collections::BTreeSet;
+
 use bellwether_core::{ClusterId, Digest, Labels, Name, ProjectId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
@@ -237,4 +239,16 @@ pub(crate) async fn delete(db: &mut Connection, id: ClusterId) -> Result<(), Sto
 pub(crate) async fn delete_spent_enrollments(db: &mut Connection, before: Timestamp) -> Result<(), StoreError> {
     sqlx::query!("delete from enrollments where expires_at < $1", to_sql(before)).execute(db).await?;
     Ok(())
+}
+
+/// The namespaces that a project's agents live in.
+pub(crate) async fn list_agent_namespaces(
+    db: &mut Connection,
+    project: ProjectId,
+) -> Result<BTreeSet<String>, StoreError> {
+    let namespaces =
+        sqlx::query_scalar!("select distinct namespace from clusters where project_id = $1", project.as_uuid())
+            .fetch_all(db)
+            .await?;
+    Ok(namespaces.into_iter().collect())
 }

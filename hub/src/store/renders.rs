@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::api::Condition;
-use bellwether_core::{Digest, RenderId, RevisionId, TargetId, Version};
+use bellwether_core::{Digest, RenderId, RepoId, RevisionId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 
@@ -185,6 +185,67 @@ pub(crate) async fn mark_condition(
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Notes that a target's render begins, and says how often that of this revision and spec has begun since one ended.
+/// What was begun long ago does not count.
+pub(crate) async fn begin_try(
+    db: &mut Connection,
+    target: TargetId,
+    of: (RevisionId, Version),
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<i32, StoreError> {
+    let tries = sqlx::query_scalar!(
+        r#"
+        insert into render_tries as t (target_id, revision_id, target_version, tries, tried_at)
+        values ($1, $2, $3, 1, $4)
+            on conflict (target_id) do update
+           set revision_id = excluded.revision_id,
+               target_version = excluded.target_version,
+               tries = case when t.revision_id = $2 and t.target_version = $3 and t.tried_at > $5 then t.tries else 0 end + 1,
+               tried_at = excluded.tried_at
+        returning tries
+        "#,
+        target.as_uuid(),
+        of.0.as_uuid(),
+        of.1.get(),
+        to_sql(now),
+        to_sql(since),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(tries)
+}
+
+/// The render has ended; what it came from, if it got so far.
+pub(crate) async fn end_try(
+    db: &mut Connection,
+    target: TargetId,
+    inputs: Option<&[String]>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update render_tries set tries = 0, inputs = coalesce($2, inputs) where target_id = $1",
+        target.as_uuid(),
+        inputs,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Paths of the commit that the last renders of a repo's targets came from.
+pub(crate) async fn list_inputs(
+    db: &mut Connection,
+    repo: RepoId,
+) -> Result<BTreeMap<TargetId, Vec<String>>, StoreError> {
+    let rows = sqlx::query!(
+        "select target_id, t.inputs from render_tries t join targets using (target_id) where repo_id = $1",
+        repo.as_uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (TargetId::new(row.target_id), row.inputs)).collect())
 }
 
 /// Deletes so many of those that nothing names, besides the last ones of each target; says how many it deleted.

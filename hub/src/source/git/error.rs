@@ -184,6 +184,8 @@ pub(crate) enum ReadError {
     NotAFolder { path: String },
     #[error("`{file}` is a symbolic link")]
     Symlink { file: String },
+    #[error("`{path}` is a submodule")]
+    Submodule { path: String },
     #[error("`{file}` has a name that is not allowed")]
     UnsafeName { file: String },
     #[error("more than {files_max} files")]
@@ -207,6 +209,7 @@ impl ReadError {
             Self::NoSuchPath { .. } => "path_not_found",
             Self::NotAFolder { .. } => "path_not_a_folder",
             Self::Symlink { .. } => "file_symlink",
+            Self::Submodule { .. } => "file_submodule",
             Self::UnsafeName { .. } => "file_name_unsafe",
             Self::TooManyFiles { .. } => "too_many_files",
             Self::TooLarge { .. } => "files_too_large",
@@ -222,6 +225,9 @@ impl ReadError {
             Self::NoSuchPath { nearest: None, .. } => "check the target's `path`; upper and lower case differ",
             Self::NotAFolder { .. } => "a target's `path` is the folder that holds the files",
             Self::Symlink { .. } => "put the file itself there; links are not followed",
+            Self::Submodule { .. } => {
+                "submodules are not fetched: copy the files, or make it a repo and a target of its own"
+            }
             Self::UnsafeName { .. } => "rename it: no control characters, no backslash, nothing like `.git` or `..`",
             Self::TooManyFiles { .. } | Self::TooLarge { .. } | Self::TooDeep { .. } => {
                 "give the target a `path` that holds only what it deploys"

@@ -65,6 +65,7 @@ pub(super) fn find_tree(repo: &gix::Repository, commit: &str, path: &str) -> Res
         match entry.mode.kind() {
             EntryKind::Tree => tree = entry.oid.to_owned(),
             EntryKind::Link => return Err(ReadError::Symlink { file: above }),
+            EntryKind::Commit => return Err(ReadError::Submodule { path: above }),
             _ => return Err(ReadError::NotAFolder { path: above }),
         }
         above.push('/');
@@ -161,10 +162,12 @@ impl Walk<'_> {
                 EntryKind::Tree => self.visit(entry.oid.to_owned(), &format!("{path}/"), depth + 1)?,
                 // Even one beside the manifests: it could stand for a folder of them, left out silently.
                 EntryKind::Link => return Err(ReadError::Symlink { file: path }),
+                // A folder that nobody looked into is not an empty one: what it held would be pruned.
+                EntryKind::Commit => return Err(ReadError::Submodule { path }),
                 EntryKind::Blob | EntryKind::BlobExecutable if is_manifest(&path) => {
                     self.read(entry.oid.to_owned(), path)?;
                 }
-                EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Commit => {}
+                EntryKind::Blob | EntryKind::BlobExecutable => {}
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ fn refused(upstream: &Upstream, entries: &[(&str, &[u8], &str)]) -> ReadError {
 }
 
 #[test]
-fn only_yaml_and_json_are_read_and_submodules_are_left_out() {
+fn only_yaml_and_json_are_read() {
     let upstream = Upstream::new();
     let (blob, script) = (upstream.blob(b"a: 1"), upstream.blob(b"#!/bin/sh"));
     let folder = upstream.tree(&[("100644", b"deep.yml", &blob)]);
@@ -19,7 +19,6 @@ fn only_yaml_and_json_are_read_and_submodules_are_left_out() {
         ("100644", b"b.YAML", &blob),
         ("40000", b"folder.yaml", &folder),
         ("100755", b"run.sh", &script),
-        ("160000", b"sub", &"1".repeat(40)),
         ("100644", b"yaml", &blob),
         ("100755", b"z.yaml", &blob),
     ]);
@@ -30,6 +29,24 @@ fn only_yaml_and_json_are_read_and_submodules_are_left_out() {
 
     let read = [(".hidden.yaml", "a: 1"), ("a.json", "a: 1"), ("folder.yaml/deep.yml", "a: 1"), ("z.yaml", "a: 1")];
     assert_eq!(local.files(&commit.id, ""), pairs(&read));
+}
+
+#[test]
+fn a_submodule_in_the_folder_is_an_error_that_names_it_and_one_elsewhere_is_not() {
+    let upstream = Upstream::new();
+    let (file, nowhere) = (upstream.blob(b"a: 1"), "1".repeat(40));
+    let shop = upstream.tree(&[("100644", b"a.yaml", &file), ("160000", b"shared", &nowhere)]);
+    let bank = upstream.tree(&[("100644", b"a.yaml", &file)]);
+    let id = upstream.push_tree("main", &upstream.tree(&[("40000", b"bank", &bank), ("40000", b"shop", &shop)]));
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    let reader = local.mirror.reader();
+
+    let error = reader.read_folder(&id, "shop").expect_err("it must be refused");
+    assert_eq!((error.code(), error.to_string().as_str()), ("file_submodule", "`shared` is a submodule"));
+    let error = reader.read_folder(&id, "shop/shared").expect_err("it must be refused");
+    assert_eq!(error.to_string(), "`shop/shared` is a submodule");
+    assert_eq!(local.files(&id, "bank"), pairs(&[("a.yaml", "a: 1")]));
 }
 
 #[test]
