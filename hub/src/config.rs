@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bellwether_core::session::Pace;
 use clap::Parser;
 use jiff::SignedDuration;
 use secrecy::SecretString;
+
+use crate::source::git::{FetchBounds, UrlPolicy};
 
 /// The Bellwether hub: fetches Git, renders, and rolls changes out over a fleet of Kubernetes clusters.
 #[derive(Debug, Parser)]
@@ -60,6 +63,25 @@ pub struct Config {
     #[arg(long, env = "BELLWETHER_INSECURE_GIT")]
     pub(crate) insecure_git: bool,
 
+    /// Allow repos at addresses inside a private network, such as 10.0.0.7 or localhost; so does --insecure-git
+    #[arg(long, env = "BELLWETHER_GIT_ALLOW_PRIVATE")]
+    pub(crate) git_allow_private: bool,
+
+    /// Seconds that a Git server may be silent for
+    #[arg(long, env = "BELLWETHER_GIT_STALL_SECONDS", default_value = "30", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) git_stall_seconds: u32,
+
+    /// Seconds that a fetch may take in all, however steadily something comes
+    #[arg(long, env = "BELLWETHER_GIT_FETCH_SECONDS", default_value = "900", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) git_fetch_seconds: u32,
+
+    /// MiB that a fetch may bring, compressed
+    #[arg(long, env = "BELLWETHER_GIT_PACK_MIB_MAX", default_value = "1024", value_name = "MIB",
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) git_pack_mib_max: u32,
+
     /// How logs are written
     #[arg(long, env = "BELLWETHER_LOG_FORMAT", value_enum, default_value = "pretty")]
     pub(crate) log_format: LogFormat,
@@ -96,6 +118,18 @@ pub enum LogFormat {
 }
 
 impl Config {
+    pub(crate) fn url_policy(&self) -> UrlPolicy {
+        UrlPolicy { insecure: self.insecure_git, private: self.git_allow_private || self.insecure_git }
+    }
+
+    pub(crate) fn fetch_bounds(&self) -> FetchBounds {
+        FetchBounds {
+            stall: Duration::from_secs(self.git_stall_seconds.into()),
+            deadline: Duration::from_secs(self.git_fetch_seconds.into()),
+            pack_bytes_max: u64::from(self.git_pack_mib_max) << 20,
+        }
+    }
+
     pub(crate) fn pace(&self) -> Pace {
         Pace { beat: millis(self.beat_ms), deadline: millis(self.deadline_ms) }
     }
@@ -108,8 +142,8 @@ impl Config {
         millis(self.grace_ms)
     }
 
-    pub(crate) fn certificate_lifetime(&self) -> std::time::Duration {
-        std::time::Duration::from_secs(self.certificate_seconds.into())
+    pub(crate) fn certificate_lifetime(&self) -> Duration {
+        Duration::from_secs(self.certificate_seconds.into())
     }
 
     /// Says what is wrong with settings that only together make sense.

@@ -69,7 +69,7 @@ pub(crate) struct Hub {
     pub(crate) seal: seal::Seal,
     pub(crate) authority: ca::Authority,
     pub(crate) trust: trust::Trust,
-    pub(crate) mirrors: source::mirrors::Mirrors,
+    pub(crate) mirrors: Arc<source::mirrors::Mirrors>,
     pub(crate) content: content::Content,
     pub(crate) sessions: link::Sessions,
     pub(crate) news: mpsc::Sender<record::Incoming>,

@@ -145,7 +145,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         seal,
         authority,
         trust,
-        mirrors: Mirrors::new(config.data.join("repos")),
+        mirrors: Arc::new(open_mirrors(&config)?),
         content: Content::default(),
         sessions: link::Sessions::default(),
         news,
@@ -169,6 +169,11 @@ fn make_folder(path: &Path) -> Result<(), SetupError> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).map_err(failed)?;
     }
     Ok(())
+}
+
+fn open_mirrors(config: &Config) -> Result<Mirrors, SetupError> {
+    let path = config.data.join("repos");
+    Mirrors::open(path.clone(), config.fetch_bounds()).map_err(|source| SetupError::Folder { path, source })
 }
 
 fn load_seal(config: &Config) -> Result<Seal, SealError> {

@@ -61,6 +61,10 @@ pub(crate) trait Slow: Send + Sync + 'static {
     const STAGE: Stage;
     /// Subjects worked on at once.
     const AT_ONCE: usize;
+    /// Of those, so many are kept for what somebody asked for and follows by a trace.
+    const KEPT: usize = 0;
+    /// Subjects read at once, besides those that are busy or failing.
+    const CANDIDATES: i64 = CANDIDATES;
 
     fn look(&self, hub: &Hub, due: &Due) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
@@ -118,6 +122,8 @@ pub(crate) async fn run_slow<S: Slow>(hub: Arc<Hub>, stage: S, stop: Cancellatio
         let besides: BTreeSet<_> = busy.values().chain(failing.until.keys()).copied().collect();
         let free = S::AT_ONCE - looks.len();
         let pause = match start_looks(&hub, &stage, &mut looks, &mut busy, &besides, free).await {
+            // What may still begin then is woken for, and so is an end.
+            Ok(()) if S::AT_ONCE - looks.len() <= S::KEPT => FALLBACK,
             Ok(()) => until_next(&hub, S::STAGE, &besides).await,
             Err(error) => {
                 log_failure(S::STAGE, &error);
@@ -165,9 +171,10 @@ async fn start_looks<S: Slow>(
     free: usize,
 ) -> Result<(), StoreError> {
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let limit = CANDIDATES + i64::try_from(besides.len()).unwrap_or(0);
+    let limit = S::CANDIDATES + i64::try_from(besides.len()).unwrap_or(0);
     let due = work::list_due(&mut db, S::STAGE, clock::now(), limit).await?;
-    let idle: Vec<_> = due.into_iter().filter(|due| !besides.contains(&due.key)).take(free).collect();
+    let due = due.into_iter().filter(|due| !besides.contains(&due.key));
+    let idle = choose(due, free, S::KEPT);
     for due in idle {
         let (hub, stage, key) = (hub.clone(), stage.clone(), due.key);
         let look = looks.spawn(async move {
@@ -179,6 +186,15 @@ async fn start_looks<S: Slow>(
         busy.insert(look.id(), key);
     }
     Ok(())
+}
+
+/// What is started in so many free slots, of which the last are kept for what somebody asked for.
+fn choose(due: impl Iterator<Item = Due>, free: usize, kept: usize) -> Vec<Due> {
+    let (mut asked, unasked): (Vec<_>, Vec<_>) = due.partition(|due| due.trace_id.is_some());
+    asked.truncate(free);
+    let open = free.saturating_sub(kept.max(asked.len()));
+    asked.extend(unasked.into_iter().take(open));
+    asked
 }
 
 /// How long nothing is due for, besides what is being worked on; at most the fallback.
@@ -204,4 +220,26 @@ async fn wait(hub: &Hub, stage: Stage, pause: Duration, stop: &CancellationToken
 
 fn log_failure(stage: Stage, error: &StoreError) {
     tracing::warn!(stage = stage.as_str(), error = %crate::chain(error), "a stage could not finish a look");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(number: u8, is_asked: bool) -> Due {
+        Due { key: Uuid::from_bytes([number; 16]), rows: Vec::new(), trace_id: is_asked.then(|| "a trace".to_owned()) }
+    }
+
+    #[test]
+    fn polls_leave_slots_to_what_somebody_asked_for() {
+        let polls = || (0..20).map(|number| due(number, false));
+        let started = |due: Vec<Due>| due.into_iter().map(|due| due.key.as_bytes()[0]).collect::<Vec<_>>();
+
+        assert_eq!(choose(polls(), 8, 2).len(), 6);
+        assert_eq!(choose(polls(), 2, 2).len(), 0);
+        assert_eq!(choose(polls(), 8, 0).len(), 8);
+        assert_eq!(started(choose(polls().chain([due(99, true)]), 2, 2)), [99]);
+        assert_eq!(started(choose(polls().chain([due(99, true)]), 8, 2)), [99, 0, 1, 2, 3, 4, 5]);
+        assert_eq!(choose((0..20).map(|number| due(number, true)), 8, 2).len(), 8);
+    }
 }

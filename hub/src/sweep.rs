@@ -56,7 +56,9 @@ pub(crate) async fn sweep(hub: &Hub, now: Timestamp) -> Result<(), StoreError> {
     store::reports::delete_unassigned(&mut db).await?;
     store::drifts::delete_before(&mut db, now - KEPT).await?;
     store::intents::delete_done(&mut db, now - KEPT).await?;
-    sweep_content(hub, &mut db, now).await
+    sweep_content(hub, &mut db, now).await?;
+    drop(db);
+    crate::source::sweep_mirrors(hub).await
 }
 
 /// From what names to what is named: a rollout that goes lets go of its renders and bundles.

@@ -59,7 +59,9 @@ impl Slow for Bundle {
         let job = Job { hub, target: &target, revision: &revision, values };
         let result = match job.render(known, agents).await {
             Err(BundleError::Store(error)) => return Err(error),
-            Err(BundleError::Read(ReadError::NoSuchCommit { .. })) => return await_mirror(hub, &target, due).await,
+            Err(BundleError::Read(ReadError::NoSuchCommit { .. } | ReadError::NotFetched)) => {
+                return await_mirror(hub, &target).await;
+            }
             Ok(_) if ref_condition.is_some() => Err(ref_condition.expect("it was just found")),
             other => other.map_err(|error| error.condition(clock::now())),
         };
@@ -71,9 +73,10 @@ impl Slow for Bundle {
 const MIRROR_PAUSE: Duration = Duration::from_secs(1);
 
 /// The rows stay: a hub that has the commit may take them, and this one looks again when it has fetched.
-async fn await_mirror(hub: &Hub, target: &Target, due: &Due) -> Result<(), StoreError> {
+async fn await_mirror(hub: &Hub, target: &Target) -> Result<(), StoreError> {
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    change.tell(Stage::Source, &[target.repo.as_uuid()], clock::now(), due.trace_id.as_deref()).await?;
+    // Without a trace: after a failure this waits as a poll does.
+    change.tell(Stage::Source, &[target.repo.as_uuid()], clock::now(), None).await?;
     change.commit().await?;
     tokio::time::sleep(MIRROR_PAUSE).await;
     Ok(())

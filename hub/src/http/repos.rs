@@ -73,6 +73,7 @@ pub(super) async fn put(
             (repo, Some(secret))
         }
     };
+    store::repos::end_pauses(&mut change, repo.id).await?;
     if query.look {
         change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?;
     }
@@ -103,7 +104,7 @@ fn new_repo(hub: &Hub, name: Name, spec: RepoSpec) -> (Repo, SecretString) {
 
 fn check(hub: &Hub, name: &Name, document: &RepoDocument) -> Result<(), Refusal> {
     super::targets::check_head(name, "Repo", &document.api_version, &document.kind, &document.metadata)?;
-    RepoUrl::parse(&document.spec.url, hub.config.insecure_git)
+    RepoUrl::parse(&document.spec.url, hub.config.url_policy())
         .map_err(|error| Refusal::invalid(error.code(), crate::chain(&error)).hint(error.hint()))?;
     if document.spec.poll_seconds.is_some_and(|seconds| seconds < POLL_SECONDS_MIN) {
         let detail = format!("`pollSeconds` is at least {POLL_SECONDS_MIN}");
@@ -136,8 +137,9 @@ pub(super) async fn put_credential(
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let repo = find(&mut change, &name).await?;
-    let sealed = hub.seal.seal(&credential_purpose(repo.id), token.as_bytes());
+    let sealed = hub.seal.seal(&credential_purpose(repo.id, &repo.spec.url, repo.spec.ca.as_deref()), token.as_bytes());
     store::repos::mark_credential(&mut change, repo.id, &sealed, now).await?;
+    store::repos::end_pauses(&mut change, repo.id).await?;
     change.audit(&event(&repo, &caller, "repo.credential.changed")).await?;
     change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?;
     change.commit().await?;
@@ -172,6 +174,7 @@ pub(super) async fn show(
 pub(super) async fn refresh(State(hub): State<Arc<Hub>>, _: Caller, Named(name): Named) -> Result<StatusCode, Refusal> {
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let repo = find(&mut change, &name).await?;
+    store::repos::end_pauses(&mut change, repo.id).await?;
     change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), Some(&clock::new_trace())).await?;
     change.commit().await?;
     Ok(StatusCode::ACCEPTED)
@@ -190,6 +193,8 @@ pub(super) async fn delete(
         other => other.into(),
     })?;
     change.audit(&event(&repo, &caller, "repo.deleted")).await?;
+    // Its mirror goes.
+    change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), None).await?;
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

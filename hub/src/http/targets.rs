@@ -173,6 +173,7 @@ pub(super) async fn refresh(State(hub): State<Arc<Hub>>, _: Caller, Named(name):
     let trace_id = clock::new_trace();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let target = find(&mut change, &name).await?;
+    store::repos::end_pauses(&mut change, target.repo).await?;
     change.tell(Stage::Source, &[target.repo.as_uuid()], now, Some(&trace_id)).await?;
     change.tell(Stage::Bundle, &[target.id.as_uuid()], now, Some(&trace_id)).await?;
     change.commit().await?;

@@ -1,39 +1,85 @@
 //! The repos' bare mirrors: a cache that may be deleted at any time.
+//!
+//! They hold what private repos hold, so nobody but the hub's user may look into their folder.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_core::RepoId;
 use bellwether_core::api::GitRef;
 
-use super::git::{FetchError, Head, Mirror, Reader, Remote};
+use super::git::{FetchBounds, FetchError, Head, Mirror, Reader, Remote};
+
+/// What is git's in the folder ends so; everything else there is left alone.
+const ENDING: &str = ".git";
 
 pub(crate) struct Mirrors {
     folder: PathBuf,
-    open: Mutex<std::collections::BTreeMap<RepoId, Arc<Slot>>>,
+    bounds: FetchBounds,
+    open: Mutex<BTreeMap<RepoId, Arc<Slot>>>,
 }
 
 /// One repo's mirror. Fetches wait for each other; reads wait for no fetch.
 pub(crate) struct Slot {
     folder: PathBuf,
+    bounds: FetchBounds,
     mirror: Mutex<Option<Mirror>>,
     /// Of the mirror as the last fetch left it.
     reader: Mutex<Option<Reader>>,
 }
 
 impl Mirrors {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, open: Mutex::default() }
+    /// Closes the folder to everybody else, also one that an earlier hub left open.
+    pub(crate) fn open(folder: PathBuf, bounds: FetchBounds) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        Ok(Self { folder, bounds, open: Mutex::default() })
     }
 
     pub(crate) fn of(&self, repo: RepoId) -> Arc<Slot> {
-        let mut open = self.open.lock().expect("no holder of this lock panics");
-        let slot = open.entry(repo).or_insert_with(|| {
-            let folder = self.folder.join(format!("{repo}.git"));
-            Arc::new(Slot { folder, mirror: Mutex::default(), reader: Mutex::default() })
-        });
-        slot.clone()
+        let slot = || {
+            let mirror = (Mutex::default(), Mutex::default());
+            Arc::new(Slot { folder: self.path(repo), bounds: self.bounds, mirror: mirror.0, reader: mirror.1 })
+        };
+        lock(&self.open).entry(repo).or_insert_with(slot).clone()
+    }
+
+    /// Of a repo that is deleted. Blocks, also for a fetch that is under way.
+    pub(crate) fn remove(&self, repo: RepoId) -> io::Result<()> {
+        let slot = lock(&self.open).remove(&repo);
+        let held = slot.as_ref().map(|slot| (lock(&slot.mirror), lock(&slot.reader)));
+        if let Some((mut mirror, mut reader)) = held {
+            (*mirror, *reader) = (None, None);
+        }
+        remove_all(&self.path(repo))
+    }
+
+    /// Repos that have a mirror here, whether they are still known or not. Blocks.
+    pub(crate) fn list(&self) -> io::Result<BTreeSet<RepoId>> {
+        let mut repos = BTreeSet::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            let id =
+                name.to_str().and_then(|name| name.strip_suffix(ENDING)).and_then(|id| uuid::Uuid::parse_str(id).ok());
+            repos.extend(id.map(RepoId::new));
+        }
+        Ok(repos)
+    }
+
+    fn path(&self, repo: RepoId) -> PathBuf {
+        self.folder.join(format!("{repo}{ENDING}"))
+    }
+}
+
+fn remove_all(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -56,7 +102,7 @@ impl Slot {
         let mut slot = lock(&self.mirror);
         let mirror = match &mut *slot {
             Some(mirror) => mirror,
-            none => none.insert(Mirror::open_or_create(&self.folder)?),
+            none => none.insert(Mirror::open_or_create(&self.folder)?.with_bounds(self.bounds)),
         };
         let done = work(mirror);
         *lock(&self.reader) = Some(mirror.reader());
@@ -67,4 +113,43 @@ impl Slot {
 /// Whoever panicked with it left nothing half done that the next fetch would not mend.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn nobody_else_may_look_into_the_mirrors_even_if_they_once_could() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let repos = folder.path().join("repos");
+        fs::create_dir(&repos).expect("a new folder");
+        fs::set_permissions(&repos, fs::Permissions::from_mode(0o755)).expect("it is ours");
+
+        let mirrors = Mirrors::open(repos.clone(), FetchBounds::default()).expect("it can be used");
+        let repo = RepoId::new(crate::clock::new_id());
+        mirrors.of(repo).reader().expect("a new mirror");
+
+        assert_eq!((mode(&repos), mode(&mirrors.path(repo))), (0o700, 0o700));
+    }
+
+    #[test]
+    fn a_mirror_goes_with_its_repo_also_when_this_hub_never_opened_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mirrors = Mirrors::open(folder.path().join("repos"), FetchBounds::default()).expect("it can be used");
+        let (opened, closed) = (RepoId::new(crate::clock::new_id()), RepoId::new(crate::clock::new_id()));
+        mirrors.of(opened).reader().expect("a new mirror");
+        fs::create_dir(mirrors.path(closed)).expect("a folder of an earlier run");
+        assert_eq!(mirrors.list().expect("they are listed"), [opened, closed].into());
+
+        for repo in [opened, closed, RepoId::new(crate::clock::new_id())] {
+            mirrors.remove(repo).expect("it goes");
+        }
+
+        assert_eq!(mirrors.list().expect("they are listed"), BTreeSet::new());
+    }
 }

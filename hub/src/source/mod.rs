@@ -7,21 +7,26 @@
 
 pub(crate) mod git;
 pub(crate) mod mirrors;
+pub(crate) mod schedule;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use bellwether_core::api::{Condition, GitRef};
 use bellwether_core::audit::{Event, Subject};
 use bellwether_core::report::bounded_message;
 use bellwether_core::source::full_name;
-use bellwether_core::{RepoId, RevisionId, TargetId, Version};
+use bellwether_core::{Digest, RepoId, RevisionId, TargetId, Version};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use self::git::{Commit, FetchError, Head, RefError, Remote, RepoUrl};
 use self::mirrors::Slot;
+use self::schedule::{Ended, Schedule};
 use crate::change::Change;
 use crate::seal::SealError;
 use crate::stage::Slow;
@@ -41,16 +46,29 @@ impl Slow for Source {
     const STAGE: Stage = Stage::Source;
     /// Fetches wait for the network more than they compute.
     const AT_ONCE: usize = 8;
+    /// Hosts that drop what is sent to them hold each slot until they are given up.
+    const KEPT: usize = 2;
+    /// So that a repo that somebody waits for is found behind all that are polled.
+    const CANDIDATES: i64 = 1_000;
 
     async fn look(&self, hub: &Hub, due: &Due) -> Result<(), StoreError> {
         let id = RepoId::new(due.key);
         let Some(known) = load(hub, id).await? else {
             return forget(hub, due).await;
         };
-        let repo = known.repo.clone();
+        if let Some(until) = known.schedule.wait(due.trace_id.is_some(), clock::now()) {
+            return postpone(hub, due, until).await;
+        }
+        let before = Before { repo: known.repo.clone(), schedule: known.schedule.clone() };
         let fetched = fetch(hub, known).await;
-        record(hub, due, &repo, fetched).await
+        record(hub, due, &before, fetched).await
     }
+}
+
+/// What a fetch is recorded on.
+struct Before {
+    repo: Repo,
+    schedule: Schedule,
 }
 
 /// What is known of a repo before it is looked at.
@@ -62,6 +80,7 @@ struct Known {
     /// What the last render of each target came from.
     inputs: BTreeMap<TargetId, Vec<String>>,
     credential: Option<Vec<u8>>,
+    schedule: Schedule,
 }
 
 async fn load(hub: &Hub, id: RepoId) -> Result<Option<Known>, StoreError> {
@@ -70,8 +89,8 @@ async fn load(hub: &Hub, id: RepoId) -> Result<Option<Known>, StoreError> {
     let followers = store::targets::list_followers(&mut db, id).await?;
     let heads = store::revisions::list_commits_at(&mut db, id, followers.iter().map(|one| &*one.reference)).await?;
     let inputs = store::renders::list_inputs(&mut db, id).await?;
-    let credential = store::repos::find_credential(&mut db, id).await?;
-    Ok(Some(Known { repo, followers, heads, inputs, credential }))
+    let (credential, schedule) = store::repos::find_access(&mut db, id).await?;
+    Ok(Some(Known { repo, followers, heads, inputs, credential, schedule }))
 }
 
 impl Known {
@@ -114,10 +133,52 @@ struct Found {
     unmoved: Unmoved,
 }
 
-/// A repo that was deleted: its work goes, and nothing comes after it.
+/// A repo that was deleted: its work and its mirror go, and nothing comes after it.
 async fn forget(hub: &Hub, due: &Due) -> Result<(), StoreError> {
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     work::take_seen(&mut change, due).await?;
+    change.commit().await?;
+    remove_mirrors(hub, [RepoId::new(due.key)].into()).await;
+    Ok(())
+}
+
+/// Mirrors of repos that another hub forgot, or that were deleted while this one was down.
+pub(crate) async fn sweep_mirrors(hub: &Hub) -> Result<(), StoreError> {
+    let hub_mirrors = hub.mirrors.clone();
+    let listed = tokio::task::spawn_blocking(move || hub_mirrors.list()).await.expect("a listing does not panic");
+    let mut unknown = listed.unwrap_or_else(|error| {
+        tracing::warn!(error = %error, "cannot list the mirrors");
+        BTreeSet::new()
+    });
+    let mut db = hub.pool.acquire().await?;
+    // Listed before: a repo that is added meanwhile has no mirror among them.
+    for known in store::repos::list_ids(&mut db).await? {
+        unknown.remove(&known);
+    }
+    drop(db);
+    remove_mirrors(hub, unknown).await;
+    Ok(())
+}
+
+/// What stays is found by the next sweep.
+async fn remove_mirrors(hub: &Hub, repos: BTreeSet<RepoId>) {
+    let mirrors = hub.mirrors.clone();
+    let work = move || {
+        for repo in repos {
+            if let Err(error) = mirrors.remove(repo) {
+                tracing::warn!(repo.id = %repo, error = %error, "cannot remove the mirror of a deleted repo");
+            }
+        }
+    };
+    tokio::task::spawn_blocking(work).await.expect("a removal does not panic");
+}
+
+/// Too early: the server asked for peace, or the last fetch failed and nobody asks for this one.
+async fn postpone(hub: &Hub, due: &Due, until: Timestamp) -> Result<(), StoreError> {
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    if work::take_seen(&mut change, due).await? {
+        work::replace_timer(&mut change, Stage::Source, due.key, until).await?;
+    }
     change.commit().await
 }
 
@@ -132,6 +193,13 @@ enum LookError {
 }
 
 impl LookError {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Fetch(FetchError::Limited { retry_after, .. }) => *retry_after,
+            _ => None,
+        }
+    }
+
     fn condition(&self, now: Timestamp) -> Condition {
         let (code, hint) = match self {
             Self::Fetch(error) => (error.code(), error.hint()),
@@ -154,8 +222,9 @@ impl LookError {
 async fn fetch(hub: &Hub, known: Known) -> Result<Vec<Found>, LookError> {
     let repo = &known.repo;
     let token = known.credential.as_ref().map(|sealed| open_token(hub, repo, sealed)).transpose()?;
-    let url = RepoUrl::parse(&repo.spec.url, hub.config.insecure_git)?;
-    let remote = Remote { url, ca_pem: repo.spec.ca.clone(), token };
+    let policy = hub.config.url_policy();
+    let url = RepoUrl::parse(&repo.spec.url, policy)?;
+    let remote = Remote { url, ca_pem: repo.spec.ca.clone(), token, may_be_private: policy.private };
     let mirror = hub.mirrors.of(repo.id);
     let stop = Arc::new(AtomicBool::new(false));
     let work = {
@@ -175,20 +244,27 @@ fn compare(known: &Known, mirror: &Slot, head: Head) -> Found {
 }
 
 fn open_token(hub: &Hub, repo: &Repo, sealed: &[u8]) -> Result<SecretString, SealError> {
-    let purpose = credential_purpose(repo.id);
+    let purpose = credential_purpose(repo.id, &repo.spec.url, repo.spec.ca.as_deref());
     let bytes = hub.seal.open(&purpose, sealed)?;
     let text = std::str::from_utf8(bytes.expose_secret()).map_err(|_| SealError::NotSealed { purpose })?;
     Ok(SecretString::from(text))
 }
 
-/// What a repo's token is sealed for.
-pub(crate) fn credential_purpose(repo: RepoId) -> String {
-    format!("credential/{repo}")
+/// What a repo's token is sealed for: it opens for no other host, and for nobody else's certificate.
+pub(crate) fn credential_purpose(repo: RepoId, url: &str, ca: Option<&str>) -> String {
+    let authority = ca.map_or_else(|| "system".to_owned(), |pem| Digest::of(pem.as_bytes()).to_string());
+    format!("credential/{repo}/{}/{authority}", RepoUrl::origin_of(url))
 }
 
-async fn record(hub: &Hub, due: &Due, repo: &Repo, fetched: Result<Vec<Found>, LookError>) -> Result<(), StoreError> {
+async fn record(
+    hub: &Hub,
+    due: &Due,
+    before: &Before,
+    fetched: Result<Vec<Found>, LookError>,
+) -> Result<(), StoreError> {
     let now = clock::now();
     let trace_id = due.trace_id.clone().unwrap_or_else(clock::new_trace);
+    let repo = &before.repo;
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     // Not to be skipped when it is held: bundle looks hold it for a moment, and a fetch would be for nothing.
     work::lock_subject_in_turn(&mut change, Stage::Source, due.key).await?;
@@ -196,30 +272,48 @@ async fn record(hub: &Hub, due: &Due, repo: &Repo, fetched: Result<Vec<Found>, L
         // Another hub was told the same, and what it wrote may be newer than what is known here.
         return Ok(());
     }
-    match fetched {
-        Ok(found) => record_heads(&mut change, repo, found, &trace_id, now).await?,
-        Err(error) => record_failure(&mut change, repo, &error, now).await?,
-    }
-    schedule_poll(&mut change, repo, now).await?;
+    let poll = repo.spec.poll_seconds.map_or(POLL, |seconds| SignedDuration::from_secs(seconds.into()));
+    let due_at = match fetched {
+        Ok(found) => {
+            let was_asked = due.trace_id.is_some();
+            let has_moved = record_heads(&mut change, repo, found, &trace_id, now).await?;
+            let ended = if has_moved { Ended::Moved } else { Ended::Unmoved { was_asked } };
+            let (next, due_at) = before.schedule.after(ended, poll, now);
+            store::repos::mark_fetched(&mut change, repo.id, &next, now).await?;
+            due_at
+        }
+        Err(error) => {
+            let ended = Ended::Failed { retry_after: error.retry_after() };
+            let (next, due_at) = before.schedule.after(ended, poll, now);
+            record_failure(&mut change, repo, &error, &next, now).await?;
+            due_at
+        }
+    };
+    // Up to a tenth later than asked, so that a thousand repos are not fetched in one second.
+    let pause = due_at.duration_since(now);
+    let jitter = pause / 10 * i32::from(clock::new_id().as_bytes()[15]) / 255;
+    work::replace_timer(&mut change, Stage::Source, repo.id.as_uuid(), due_at + jitter).await?;
     change.commit().await
 }
 
+/// Says whether a ref moved.
 async fn record_heads(
     change: &mut Change<'_>,
     repo: &Repo,
     found: Vec<Found>,
     trace_id: &str,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    let mut has_moved = false;
     for Found { head, unmoved } in found {
         let reference = full_name(&head.reference);
         let seen = Seen { repo, reference: &reference, trace_id, now };
         match head.outcome {
-            Ok(commit) => record_commit(change, seen, commit, unmoved).await?,
+            Ok(commit) => has_moved |= record_commit(change, seen, commit, unmoved).await?,
             Err(error) => record_ref_failure(change, seen, &error).await?,
         }
     }
-    store::repos::mark_fetched(change, repo.id, now).await
+    Ok(has_moved)
 }
 
 /// A ref that was looked at.
@@ -231,13 +325,13 @@ struct Seen<'a> {
     now: Timestamp,
 }
 
-/// A commit that is not the last one seen at its ref is a new revision, forwards or backwards.
+/// A commit that is not the last one seen at its ref is a new revision, forwards or backwards. Says whether it is.
 async fn record_commit(
     change: &mut Change<'_>,
     seen: Seen<'_>,
     commit: Commit,
     unmoved: Unmoved,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let Seen { repo, reference, trace_id, now } = seen;
     let cleared = store::revisions::find_ref_condition(change, repo.id, reference).await?.is_some();
     if cleared {
@@ -254,7 +348,7 @@ async fn record_commit(
         change.tell(Stage::Bundle, &moved, now, Some(trace_id)).await?;
     }
     if !is_new {
-        return Ok(());
+        return Ok(false);
     }
     let revision = Revision {
         id: RevisionId::new(clock::new_id()),
@@ -272,7 +366,7 @@ async fn record_commit(
     event.detail = serde_json::json!({"ref": reference, "author": revision.author, "subject": revision.subject});
     change.audit(&event).await?;
     tracing::info!(repo.name = %repo.name, revision = revision.commit, trace.id = trace_id, "saw a new revision");
-    Ok(())
+    Ok(true)
 }
 
 /// Of a ref that nobody follows any more nothing is said. Written down and audited once, not at every poll.
@@ -302,14 +396,15 @@ async fn record_failure(
     change: &mut Change<'_>,
     repo: &Repo,
     error: &LookError,
+    next: &Schedule,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let condition = error.condition(now);
     let before = store::repos::find_look(change, repo.id).await?.condition;
     if before.is_some_and(|before| before.code == condition.code && before.message == condition.message) {
-        return Ok(());
+        return store::repos::mark_failed(change, repo.id, None, next, now).await;
     }
-    store::repos::mark_failed(change, repo.id, &condition, now).await?;
+    store::repos::mark_failed(change, repo.id, Some(&condition), next, now).await?;
     tracing::warn!(repo.name = %repo.name, error = condition.message, "could not fetch a repo");
     change.audit(&failure(repo, &condition, now)).await
 }
@@ -324,11 +419,4 @@ fn failure(repo: &Repo, condition: &Condition, now: Timestamp) -> Event {
 
 fn subject(repo: &Repo) -> Subject {
     Subject { kind: "repo".to_owned(), name: repo.name.to_string() }
-}
-
-/// One timer per repo, up to a tenth later than asked, so that a thousand repos are not looked at in one second.
-async fn schedule_poll(change: &mut Change<'_>, repo: &Repo, now: Timestamp) -> Result<(), StoreError> {
-    let poll = repo.spec.poll_seconds.map_or(POLL, |seconds| SignedDuration::from_secs(seconds.into()));
-    let jitter = poll / 10 * i32::from(clock::new_id().as_bytes()[15]) / 255;
-    work::replace_timer(change, Stage::Source, repo.id.as_uuid(), now + poll + jitter).await
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sqlx::types::Json;
 
 use super::{Connection, StoreError, from_sql, named, to_sql};
+use crate::source::schedule::Schedule;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Repo {
@@ -137,6 +138,11 @@ pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
+pub(crate) async fn list_ids(db: &mut Connection) -> Result<Vec<RepoId>, StoreError> {
+    let ids = sqlx::query_scalar!("select repo_id from repos").fetch_all(db).await?;
+    Ok(ids.into_iter().map(RepoId::new).collect())
+}
+
 pub(crate) async fn mark_credential(
     db: &mut Connection,
     id: RepoId,
@@ -158,11 +164,44 @@ pub(crate) async fn mark_credential(
     Ok(())
 }
 
-pub(crate) async fn find_credential(db: &mut Connection, id: RepoId) -> Result<Option<Vec<u8>>, StoreError> {
-    let sealed = sqlx::query_scalar!("select sealed from credentials where repo_id = $1", id.as_uuid())
-        .fetch_optional(db)
-        .await?;
-    Ok(sealed)
+/// The sealed credential, and when the repo is fetched next.
+pub(crate) async fn find_access(db: &mut Connection, id: RepoId) -> Result<(Option<Vec<u8>>, Schedule), StoreError> {
+    let row = sqlx::query!(
+        r#"
+        select c.sealed as "sealed?", l.failures as "failures?", l.not_before, l.retry_at, l.poll_at, l.looked_again
+          from repos r
+          left join credentials c using (repo_id)
+          left join repo_looks l using (repo_id)
+         where r.repo_id = $1
+        "#,
+        id.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok((None, Schedule::default())) };
+    let schedule = Schedule {
+        failures: row.failures.unwrap_or(0),
+        not_before: row.not_before.map(from_sql),
+        retry_at: row.retry_at.map(from_sql),
+        poll_at: row.poll_at.map(from_sql),
+        looked_again: row.looked_again,
+    };
+    Ok((row.sealed, schedule))
+}
+
+/// A person asks: pauses after failures, and those that the server asked for, are over.
+pub(crate) async fn end_pauses(db: &mut Connection, id: RepoId) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update repo_looks
+           set failures = 0, not_before = null, retry_at = null
+         where repo_id = $1 and (failures > 0 or not_before is not null or retry_at is not null)
+        "#,
+        id.as_uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// How the last looks ended.
@@ -195,38 +234,55 @@ pub(crate) async fn find_look(db: &mut Connection, id: RepoId) -> Result<Look, S
 }
 
 /// A success clears the condition.
-pub(crate) async fn mark_fetched(db: &mut Connection, id: RepoId, now: Timestamp) -> Result<(), StoreError> {
+pub(crate) async fn mark_fetched(
+    db: &mut Connection,
+    id: RepoId,
+    next: &Schedule,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into repo_looks (repo_id, looked_at, fetched_at)
-        values ($1, $2, $2)
+        insert into repo_looks (repo_id, looked_at, fetched_at, poll_at, looked_again)
+        values ($1, $2, $2, $3, $4)
             on conflict (repo_id) do update
-           set looked_at = excluded.looked_at, fetched_at = excluded.fetched_at, condition = null
+           set looked_at = excluded.looked_at, fetched_at = excluded.fetched_at, condition = null,
+               failures = 0, not_before = null, retry_at = null,
+               poll_at = excluded.poll_at, looked_again = excluded.looked_again
         "#,
         id.as_uuid(),
         to_sql(now),
+        next.poll_at.map(to_sql),
+        next.looked_again,
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// A failure keeps what was fetched before, and says what is wrong.
+/// A failure keeps what was fetched before, and says what is wrong; of one that is known already only what follows.
 pub(crate) async fn mark_failed(
     db: &mut Connection,
     id: RepoId,
-    condition: &Condition,
+    condition: Option<&Condition>,
+    next: &Schedule,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into repo_looks (repo_id, looked_at, condition)
-        values ($1, $2, $3)
-            on conflict (repo_id) do update set looked_at = excluded.looked_at, condition = excluded.condition
+        insert into repo_looks as l (repo_id, looked_at, condition, failures, not_before, retry_at)
+        values ($1, $2, $3, $4, $5, $6)
+            on conflict (repo_id) do update
+           set looked_at = case when excluded.condition is null then l.looked_at else excluded.looked_at end,
+               condition = coalesce(excluded.condition, l.condition),
+               failures = excluded.failures, not_before = excluded.not_before, retry_at = excluded.retry_at,
+               poll_at = null, looked_again = null
         "#,
         id.as_uuid(),
         to_sql(now),
-        Json(condition) as _,
+        condition.map(Json) as _,
+        next.failures,
+        next.not_before.map(to_sql),
+        next.retry_at.map(to_sql),
     )
     .execute(db)
     .await?;

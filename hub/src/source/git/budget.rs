@@ -9,9 +9,15 @@ use super::error::FetchError;
 /// The refs of a big repo fill a few MiB; more is an attack or a mistake.
 pub(super) const LISTING_BYTES_MAX: u64 = 16 << 20;
 
+/// Text becomes a fifth or less when it is compressed.
+const INFLATED_BY: u64 = 8;
+
 /// The bounds of a fetch; the defaults suit a repo of manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FetchBounds {
+    /// A server may be silent for so long.
+    pub(crate) stall: Duration,
+    /// Of the whole fetch, however steadily it trickles: a fetch holds one of few slots.
     pub(crate) deadline: Duration,
     /// As it travels, compressed.
     pub(crate) pack_bytes_max: u64,
@@ -19,7 +25,7 @@ pub(crate) struct FetchBounds {
 
 impl Default for FetchBounds {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(30), pack_bytes_max: 1 << 30 }
+        Self { stall: Duration::from_secs(30), deadline: Duration::from_secs(900), pack_bytes_max: 1 << 30 }
     }
 }
 
@@ -28,6 +34,8 @@ impl Default for FetchBounds {
 pub(super) struct Budget<'a> {
     bounds: FetchBounds,
     ends: Instant,
+    /// When something last came, or was last asked for.
+    moved_at: Cell<Instant>,
     stop: &'a AtomicBool,
     /// Of the answer that is being read now.
     bytes_max: Cell<u64>,
@@ -39,6 +47,7 @@ impl<'a> Budget<'a> {
         Self {
             bounds,
             ends: Instant::now() + bounds.deadline,
+            moved_at: Cell::new(Instant::now()),
             stop,
             bytes_max: Cell::new(LISTING_BYTES_MAX),
             bytes_left: Cell::new(LISTING_BYTES_MAX),
@@ -53,6 +62,16 @@ impl<'a> Budget<'a> {
         self.allow(self.bounds.pack_bytes_max);
     }
 
+    /// Of all objects of a pack.
+    pub(super) fn inflated_bytes_max(&self) -> u64 {
+        self.bounds.pack_bytes_max.saturating_mul(INFLATED_BY)
+    }
+
+    /// The server's silence counts from now on.
+    pub(super) fn begin_wait(&self) {
+        self.moved_at.set(Instant::now());
+    }
+
     fn allow(&self, bytes_max: u64) {
         self.bytes_max.set(bytes_max);
         self.bytes_left.set(bytes_max);
@@ -64,7 +83,10 @@ impl<'a> Budget<'a> {
                 self.bytes_left.set(left);
                 Ok(())
             }
-            None => Err(FetchError::TooLarge { bytes_max: self.bytes_max.get() }),
+            None => {
+                let max = self.bytes_max.get();
+                Err(FetchError::TooLarge { what: format!("an answer has more than {max} bytes"), max })
+            }
         }
     }
 
@@ -78,8 +100,18 @@ impl<'a> Budget<'a> {
         Ok(())
     }
 
+    /// The same while a server is waited for.
+    pub(super) fn check_wait(&self) -> Result<(), FetchError> {
+        self.check()?;
+        if self.moved_at.get().elapsed() >= self.bounds.stall {
+            return Err(FetchError::Stalled { stall: self.bounds.stall });
+        }
+        Ok(())
+    }
+
     pub(super) fn time_left(&self) -> Duration {
-        self.ends.saturating_duration_since(Instant::now())
+        let stalled = self.moved_at.get() + self.bounds.stall;
+        self.ends.min(stalled).saturating_duration_since(Instant::now())
     }
 
     /// Runs `work` with a flag that rises when the time is over or the caller stops: for code that computes for long

@@ -49,12 +49,16 @@ pub(crate) enum FetchError {
         #[source]
         source: Cause,
     },
+    #[error("nothing came for {} seconds", .stall.as_secs())]
+    Stalled { stall: Duration },
     #[error("not done within {} seconds", .deadline.as_secs())]
     Deadline { deadline: Duration },
     #[error("stopped")]
     Stopped,
-    #[error("more than {bytes_max} bytes")]
-    TooLarge { bytes_max: u64 },
+    #[error("the repo is too large: {what}, and at most {max} are allowed")]
+    TooLarge { what: String, max: u64 },
+    #[error("{host} is at {address}, inside a private network")]
+    Private { host: String, address: std::net::IpAddr },
     #[error("the mirror is damaged")]
     Damaged {
         #[source]
@@ -83,7 +87,8 @@ impl FetchError {
             Self::Unsupported { .. } => "git_unsupported",
             Self::Refused { .. } => "git_refused",
             Self::Protocol { .. } => "git_protocol",
-            Self::Deadline { .. } => "git_deadline",
+            Self::Deadline { .. } | Self::Stalled { .. } => "git_deadline",
+            Self::Private { .. } => "git_private_address",
             Self::Stopped => "git_stopped",
             Self::TooLarge { .. } => "git_too_large",
             Self::Damaged { .. } => "git_mirror_damaged",
@@ -104,7 +109,7 @@ impl FetchError {
             Self::NoSuchRepo { .. } => "check the repo's URL; servers also say so when a token may not see a repo",
             Self::Limited { retry_after: Some(after), .. } => {
                 return Some(format!(
-                    "it asked for {} seconds; webhooks need fewer looks than a short poll",
+                    "it asked for {} seconds, which are kept; `bellwether repo refresh` asks at once",
                     after.as_secs()
                 ));
             }
@@ -115,9 +120,12 @@ impl FetchError {
             }
             Self::NotGit { .. } => "give the URL that `git clone` takes, not a page in the browser",
             Self::Unsupported { .. } => "the server needs Git 2.18 or later and SHA-1 objects",
-            Self::Deadline { .. } | Self::TooLarge { .. } => {
-                "a smaller repo, without big binary files, is quick everywhere"
+            Self::Stalled { .. } => "check the server and the network to it, or give it more: `--git-stall-seconds`",
+            Self::Deadline { .. } => "a smaller repo is quicker, or give it more time: `--git-fetch-seconds`",
+            Self::TooLarge { .. } => {
+                "keep large binary files elsewhere, or in Git LFS; a server with `uploadpack.allowFilter` need not send them"
             }
+            Self::Private { .. } => "if that is meant, start the hub with `--git-allow-private`",
             Self::Damaged { .. } | Self::Mirror { .. } => {
                 "check the free space and the rights of the hub's cache folder"
             }
@@ -178,6 +186,10 @@ pub(crate) enum ReadError {
     Unopened(#[from] FetchError),
     #[error("commit {commit} is not in the mirror")]
     NoSuchCommit { commit: String },
+    #[error("files that the server left out are not here yet")]
+    NotFetched,
+    #[error("`{file}` is larger than {bytes_max} bytes")]
+    FileTooLarge { file: String, bytes_max: u64 },
     #[error("there is no folder `{path}`")]
     NoSuchPath { path: String, nearest: Option<String> },
     #[error("`{path}` is not a folder")]
@@ -205,14 +217,14 @@ impl ReadError {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::Unopened(error) => error.code(),
-            Self::NoSuchCommit { .. } => "commit_not_mirrored",
+            Self::NoSuchCommit { .. } | Self::NotFetched => "commit_not_mirrored",
             Self::NoSuchPath { .. } => "path_not_found",
             Self::NotAFolder { .. } => "path_not_a_folder",
             Self::Symlink { .. } => "file_symlink",
             Self::Submodule { .. } => "file_submodule",
             Self::UnsafeName { .. } => "file_name_unsafe",
             Self::TooManyFiles { .. } => "too_many_files",
-            Self::TooLarge { .. } => "files_too_large",
+            Self::TooLarge { .. } | Self::FileTooLarge { .. } => "files_too_large",
             Self::TooDeep { .. } => "files_too_deep",
             Self::Damaged { .. } => "git_mirror_damaged",
         }
@@ -229,11 +241,11 @@ impl ReadError {
                 "submodules are not fetched: copy the files, or make it a repo and a target of its own"
             }
             Self::UnsafeName { .. } => "rename it: no control characters, no backslash, nothing like `.git` or `..`",
-            Self::TooManyFiles { .. } | Self::TooLarge { .. } | Self::TooDeep { .. } => {
+            Self::TooManyFiles { .. } | Self::TooLarge { .. } | Self::FileTooLarge { .. } | Self::TooDeep { .. } => {
                 "give the target a `path` that holds only what it deploys"
             }
             // The next look at the repo fetches it again.
-            Self::NoSuchCommit { .. } | Self::Damaged { .. } => return None,
+            Self::NoSuchCommit { .. } | Self::NotFetched | Self::Damaged { .. } => return None,
         };
         Some(text.to_owned())
     }

@@ -8,7 +8,10 @@
 
 mod budget;
 mod error;
+mod lacking;
+mod reach;
 mod read;
+mod scan;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -16,9 +19,11 @@ mod unpack;
 mod url;
 mod wire;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,10 +43,12 @@ pub(crate) use self::error::{FetchError, ReadError, RefError};
 pub(crate) use self::read::Folder;
 #[cfg(test)]
 pub(crate) use self::tests::upstream;
-pub(crate) use self::url::{InvalidUrl, RepoUrl};
+pub(crate) use self::url::{InvalidUrl, RepoUrl, UrlPolicy};
 
-use self::budget::{Budget, FetchBounds};
+use self::budget::Budget;
+pub(crate) use self::budget::FetchBounds;
 use self::error::{Cause, nearest};
+use self::lacking::Lacking;
 use self::session::Session;
 use self::unpack::Stored;
 use self::wire::{Connection, Wire};
@@ -68,6 +75,8 @@ pub(crate) struct Remote {
     /// Trusted instead of the system's certificates.
     pub(crate) ca_pem: Option<String>,
     pub(crate) token: Option<SecretString>,
+    /// Its name may lead to an address inside the hub's network.
+    pub(crate) may_be_private: bool,
 }
 
 /// A ref that was asked for, and where it is.
@@ -99,6 +108,16 @@ pub(crate) struct Mirror {
     tips: Vec<ObjectId>,
     /// A reader found damage: the next fetch begins anew.
     damaged: Arc<AtomicBool>,
+    lacking: Arc<Lacking>,
+    refused: Option<Refused>,
+}
+
+/// Commits whose pack was too large: it is not sent again while the same ones are wanted.
+#[derive(Debug)]
+struct Refused {
+    wants: Vec<ObjectId>,
+    what: String,
+    max: u64,
 }
 
 /// Reads what a mirror held when this was made, while the mirror fetches.
@@ -106,6 +125,7 @@ pub(crate) struct Mirror {
 pub(crate) struct Reader {
     repo: gix::ThreadSafeRepository,
     damaged: Arc<AtomicBool>,
+    lacking: Arc<Lacking>,
 }
 
 impl Mirror {
@@ -117,11 +137,18 @@ impl Mirror {
         };
         let tips = read_tips(folder, &repo.to_thread_local());
         let folder = folder.to_owned();
-        Ok(Self { folder, repo, bounds: FetchBounds::default(), connection: None, tips, damaged: Arc::default() })
+        Ok(Self {
+            folder,
+            repo,
+            bounds: FetchBounds::default(),
+            connection: None,
+            tips,
+            damaged: Arc::default(),
+            lacking: Arc::default(),
+            refused: None,
+        })
     }
 
-    /// No setting yet: the defaults fit every repo that is fit for this.
-    #[cfg(test)]
     pub(crate) fn with_bounds(self, bounds: FetchBounds) -> Self {
         Self { bounds, ..self }
     }
@@ -164,23 +191,25 @@ impl Mirror {
     }
 
     pub(crate) fn reader(&self) -> Reader {
-        Reader { repo: self.repo.clone(), damaged: self.damaged.clone() }
+        Reader { repo: self.repo.clone(), damaged: self.damaged.clone(), lacking: self.lacking.clone() }
     }
 
     fn begin_anew(&mut self, reason: &str) -> Result<(), FetchError> {
         self.tips.clear();
+        self.lacking.clear();
         self.repo = create(&self.folder, reason)?;
         Ok(())
     }
 
     fn fetch_once(&mut self, remote: &Remote, wanted: &[GitRef], budget: &Budget<'_>) -> Result<Fetched, FetchError> {
         let repo = self.repo.to_thread_local();
+        let here = Here { repo: &repo, tips: &self.tips, lacking: &self.lacking, refused: &mut self.refused };
         if let Some(folder) = remote.url.local_folder() {
             let connect = || {
                 let Ok(transport) = file::connect(folder.as_str(), Protocol::V2, false);
                 transport
             };
-            return look(connect, wanted, &self.tips, &repo, budget);
+            return look(connect, wanted, here, budget);
         }
         // It is put back only when all went well; after a failure the next fetch connects again.
         let connection = match self.connection.take().filter(|connection| connection.serves(remote)) {
@@ -191,7 +220,7 @@ impl Mirror {
         let failure = wire.failure();
         let url = gix::url::parse(remote.url.as_str()).map_err(protocol)?;
         let connect = || http::Transport::new_http(wire.clone(), url.clone(), Protocol::V2, false);
-        match look(connect, wanted, &self.tips, &repo, budget) {
+        match look(connect, wanted, here, budget) {
             Ok(fetched) => {
                 self.connection = Some(connection);
                 Ok(fetched)
@@ -215,7 +244,7 @@ impl Mirror {
 impl Reader {
     /// The manifests below `path` (the empty path is the root) in a commit that was fetched.
     pub(crate) fn read_folder(&self, commit: &str, path: &str) -> Result<Folder, ReadError> {
-        self.note_damage(read::read_folder(&self.repo.to_thread_local(), commit, path))
+        self.note_damage(read::read_folder(&self.repo.to_thread_local(), commit, path, &self.lacking))
     }
 
     /// The id of that folder's tree; it changes exactly when something in the folder does.
@@ -255,18 +284,26 @@ enum Found {
     Invalid,
 }
 
+/// What a fetch builds on.
+struct Here<'a> {
+    repo: &'a gix::Repository,
+    tips: &'a [ObjectId],
+    lacking: &'a Lacking,
+    refused: &'a mut Option<Refused>,
+}
+
 /// `connect` begins a conversation. One that ended in an error is not gone on with: a process at the other end is gone
 /// by then, and over HTTP a new one costs nothing.
 fn look<T: Transport>(
     connect: impl Fn() -> T,
     wanted: &[GitRef],
-    tips: &[ObjectId],
-    repo: &gix::Repository,
+    here: Here<'_>,
     budget: &Budget<'_>,
 ) -> Result<Fetched, FetchError> {
+    let Here { repo, tips, lacking, refused } = here;
     let mut session = Session::open(connect(), budget)?;
     let mut found = locate(&mut session, wanted)?;
-    let mut stored = fetch_missing(&mut session, &found, wanted, tips, repo)?;
+    let mut stored = fetch_missing(&mut session, &list_missing(&found, wanted, repo), tips, repo, refused)?;
     for (found, reference) in found.iter_mut().zip(wanted) {
         // Pinned commits go one by one: a server refuses the whole request for one that it does not have.
         let (Found::Commit(id), GitRef::Commit(_)) = (&*found, reference) else { continue };
@@ -279,10 +316,16 @@ fn look<T: Transport>(
         }
     }
     session.close();
+    stored = fetch_lacking(&connect, lacking, repo, budget)?.max(stored);
+    let listing = OnceCell::new();
     let suggest = &|prefix: &str, wanted: &str| {
-        // A suggestion is worth a look, and no failure.
-        let listed = Session::open(connect(), budget).and_then(|mut session| session.list([prefix.to_owned()]));
-        nearest_ref(&listed.unwrap_or_default(), prefix, wanted)
+        // A suggestion is worth one listing, however many refs are missing, and no failure.
+        let list = || {
+            let prefixes = ["refs/heads/".to_owned(), "refs/tags/".to_owned()];
+            let listed = Session::open(connect(), budget).and_then(|mut session| session.list(prefixes));
+            listed.unwrap_or_default()
+        };
+        nearest_ref(listing.get_or_init(list), prefix, wanted)
     };
     let outcomes = found.iter().zip(wanted).map(|(found, reference)| {
         let outcome = describe(found, reference, repo, suggest)?;
@@ -322,13 +365,8 @@ fn target(listed: &Ref) -> Option<(&[u8], ObjectId)> {
     }
 }
 
-fn fetch_missing<T: Transport>(
-    session: &mut Session<'_, T>,
-    found: &[Found],
-    wanted: &[GitRef],
-    tips: &[ObjectId],
-    repo: &gix::Repository,
-) -> Result<Option<Stored>, FetchError> {
+/// Commits at branches and tags that are not here.
+fn list_missing(found: &[Found], wanted: &[GitRef], repo: &gix::Repository) -> Vec<ObjectId> {
     let named = found.iter().zip(wanted).filter_map(|(found, reference)| match (found, reference) {
         (Found::Commit(id), GitRef::Branch(_) | GitRef::Tag(_)) => Some(*id),
         _ => None,
@@ -336,7 +374,65 @@ fn fetch_missing<T: Transport>(
     let mut wants: Vec<ObjectId> = named.filter(|id| !repo.has_object(id)).collect();
     wants.sort_unstable();
     wants.dedup();
-    if wants.is_empty() { Ok(None) } else { session.receive(&wants, tips, repo).map(Some) }
+    wants
+}
+
+fn fetch_missing<T: Transport>(
+    session: &mut Session<'_, T>,
+    wants: &[ObjectId],
+    tips: &[ObjectId],
+    repo: &gix::Repository,
+    refused: &mut Option<Refused>,
+) -> Result<Option<Stored>, FetchError> {
+    if wants.is_empty() {
+        return Ok(None);
+    }
+    if let Some(Refused { what, max, .. }) = refused.as_ref().filter(|refused| refused.wants == wants) {
+        return Err(FetchError::TooLarge { what: what.clone(), max: *max });
+    }
+    let received = session.receive(wants, tips, repo);
+    if let Err(FetchError::TooLarge { what, max }) = &received {
+        *refused = Some(Refused { wants: wants.to_vec(), what: what.clone(), max: *max });
+    }
+    received.map(Some)
+}
+
+/// All at once, or one by one if that is too much: then only those that are too large stay away.
+fn fetch_lacking<T: Transport>(
+    connect: &impl Fn() -> T,
+    lacking: &Lacking,
+    repo: &gix::Repository,
+    budget: &Budget<'_>,
+) -> Result<Option<Stored>, FetchError> {
+    let wants = lacking.list_wanted();
+    if wants.is_empty() {
+        return Ok(None);
+    }
+    let receive = |wants: &[ObjectId]| {
+        let received = Session::open(connect(), budget)?.receive_files(wants, repo);
+        match received {
+            // What a commit names and the server does not have was lost here, or is of a commit that is gone.
+            Err(error) if session::is_not_our_ref(&error) => Err(damaged(error)),
+            other => other,
+        }
+    };
+    let mut stored = match receive(&wants) {
+        Err(FetchError::TooLarge { .. }) => None,
+        received => {
+            lacking.mark_here(&wants);
+            return received.map(Some);
+        }
+    };
+    for id in wants {
+        match receive(&[id]) {
+            Err(FetchError::TooLarge { .. }) => lacking.mark_too_large(id),
+            received => {
+                stored = Some(received?).max(stored);
+                lacking.mark_here(&[id]);
+            }
+        }
+    }
+    Ok(stored)
 }
 
 fn describe(
@@ -414,10 +510,15 @@ fn create(folder: &Path, reason: &str) -> Result<gix::ThreadSafeRepository, Fetc
     let removed = if folder.is_dir() { fs::remove_dir_all(folder) } else { fs::remove_file(folder) };
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(mirror(error)),
-        _ => fs::create_dir_all(folder).map_err(mirror)?,
+        _ => make_private(folder).map_err(mirror)?,
     }
     let bare = gix::create::Kind::Bare;
     gix::ThreadSafeRepository::init_opts(folder, bare, gix::create::Options::default(), options()).map_err(mirror)
+}
+
+/// What a private repo holds is for nobody else on this machine.
+fn make_private(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// What a killed hub left half-written.

@@ -14,6 +14,8 @@ use gix::odb::HeaderExt;
 
 use super::HASH;
 use super::error::{ReadError, nearest};
+use super::lacking::Lacking;
+use super::scan::OBJECT_BYTES_MAX;
 
 const FILES_MAX: usize = 10_000;
 const BYTES_MAX: usize = 64 << 20;
@@ -22,6 +24,9 @@ const DEPTH_MAX: usize = 64;
 /// A commit is text of a person, and a tree has one line per file; both are small or an attack.
 pub(super) const COMMIT_BYTES_MAX: u64 = 1 << 20;
 const TREE_BYTES_MAX: u64 = 16 << 20;
+
+/// Of listings held at once: those above the one that is read, or those that were read to compare two commits.
+const LISTINGS_BYTES_MAX: usize = 32 << 20;
 
 /// The manifests of a folder, in the order of their paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +37,18 @@ pub(crate) struct Folder {
     pub(crate) files: Vec<SourceFile>,
 }
 
-pub(super) fn read_folder(repo: &gix::Repository, commit: &str, path: &str) -> Result<Folder, ReadError> {
+pub(super) fn read_folder(
+    repo: &gix::Repository,
+    commit: &str,
+    path: &str,
+    lacking: &Lacking,
+) -> Result<Folder, ReadError> {
     let tree = find_tree(repo, commit, path)?;
-    let mut walk = Walk { repo, files: Vec::new(), entries: 0, bytes: 0 };
+    let mut walk = Walk { repo, lacking, files: Vec::new(), entries: 0, bytes: 0, listings_bytes: 0, is_whole: true };
     walk.visit(tree, "", 0)?;
+    if !walk.is_whole {
+        return Err(ReadError::NotFetched);
+    }
     let mut files = walk.files;
     files.sort_by(|left, right| left.path.cmp(&right.path));
     // Git never writes a tree with a name twice; whoever does wants two readers to see different files.
@@ -84,7 +97,7 @@ fn find_root(repo: &gix::Repository, commit: &str) -> Result<ObjectId, ReadError
 }
 
 /// Of these folders, those that are the same in two commits: one tree, or in neither a folder. Reads only where the
-/// commits differ, and every tree once.
+/// commits differ, and most trees once.
 pub(super) fn list_unmoved(
     repo: &gix::Repository,
     old: &str,
@@ -92,7 +105,7 @@ pub(super) fn list_unmoved(
     paths: &BTreeSet<String>,
 ) -> Result<BTreeSet<String>, ReadError> {
     let (old, new) = (find_root(repo, old)?, find_root(repo, new)?);
-    let mut trees = Trees { repo, read: HashMap::new() };
+    let mut trees = Trees { repo, read: HashMap::new(), bytes: 0 };
     let mut unmoved = BTreeSet::new();
     for path in paths {
         if trees.is_unmoved(old, new, path)? {
@@ -102,9 +115,11 @@ pub(super) fn list_unmoved(
     Ok(unmoved)
 }
 
-/// Trees that were read, by their ids.
+/// The last trees that were read, by their ids.
 struct Trees<'a> {
     repo: &'a gix::Repository,
+    /// As they are stored; parsed they take a few times that.
+    bytes: usize,
     read: HashMap<ObjectId, HashMap<BString, (EntryKind, ObjectId)>>,
 }
 
@@ -127,6 +142,11 @@ impl Trees<'_> {
     fn find(&mut self, tree: ObjectId, name: &str) -> Result<Option<(EntryKind, ObjectId)>, ReadError> {
         if !self.read.contains_key(&tree) {
             let bytes = load_tree(self.repo, tree)?;
+            if self.bytes + bytes.len() > LISTINGS_BYTES_MAX {
+                self.read.clear();
+                self.bytes = 0;
+            }
+            self.bytes += bytes.len();
             let entries = TreeRefIter::from_bytes(&bytes, HASH).map(|entry| {
                 let entry = entry.map_err(damaged)?;
                 Ok((entry.filename.to_owned(), (entry.mode.kind(), entry.oid.to_owned())))
@@ -139,10 +159,16 @@ impl Trees<'_> {
 
 struct Walk<'a> {
     repo: &'a gix::Repository,
+    lacking: &'a Lacking,
     files: Vec<SourceFile>,
     /// Of all kinds, so that a folder of ten million pictures ends too.
     entries: usize,
+    /// Of files and of their paths, which may be longer than what they hold.
     bytes: usize,
+    /// Of the folders that the one being read is in.
+    listings_bytes: usize,
+    /// No file was lacking.
+    is_whole: bool,
 }
 
 impl Walk<'_> {
@@ -151,6 +177,10 @@ impl Walk<'_> {
             return Err(ReadError::TooDeep { path: above.trim_end_matches('/').to_owned(), depth_max: DEPTH_MAX });
         }
         let bytes = load_tree(self.repo, tree)?;
+        self.listings_bytes += bytes.len();
+        if self.listings_bytes > LISTINGS_BYTES_MAX {
+            return Err(ReadError::TooManyFiles { files_max: FILES_MAX });
+        }
         for entry in TreeRefIter::from_bytes(&bytes, HASH) {
             let entry = entry.map_err(damaged)?;
             self.entries += 1;
@@ -170,6 +200,7 @@ impl Walk<'_> {
                 EntryKind::Blob | EntryKind::BlobExecutable => {}
             }
         }
+        self.listings_bytes -= bytes.len();
         Ok(())
     }
 
@@ -177,9 +208,17 @@ impl Walk<'_> {
         if self.files.len() == FILES_MAX {
             return Err(ReadError::TooManyFiles { files_max: FILES_MAX });
         }
-        let left = BYTES_MAX - self.bytes;
+        if self.lacking.is_too_large(id) {
+            return Err(ReadError::FileTooLarge { file: path, bytes_max: OBJECT_BYTES_MAX });
+        }
+        if !self.repo.has_object(id) {
+            self.lacking.want(id);
+            self.is_whole = false;
+            return Ok(());
+        }
+        let left = BYTES_MAX.saturating_sub(self.bytes + path.len());
         let bytes = load(self.repo, id, Kind::Blob, left as u64)?;
-        self.bytes += bytes.len();
+        self.bytes += bytes.len() + path.len();
         self.files.push(SourceFile { path, bytes });
         Ok(())
     }

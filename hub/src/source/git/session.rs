@@ -20,6 +20,10 @@ use super::unpack::{self, Stored};
 /// What a server says when it does not have, or does not give, a commit that was asked for by its id.
 const NOT_OUR_REF: &str = "not our ref";
 
+/// A manifest is smaller, so films and dumps beside them are not sent by servers that can leave them out. Larger files
+/// that a target does need are asked for by their ids.
+const FILTER: &str = "blob:limit=1m";
+
 pub(super) struct Session<'a, T> {
     transport: T,
     capabilities: Capabilities,
@@ -60,14 +64,7 @@ impl<'a, T: Transport> Session<'a, T> {
         haves: &[ObjectId],
         repo: &gix::Repository,
     ) -> Result<Stored, FetchError> {
-        self.budget.allow_pack();
-        let mut features = Command::Fetch.default_features(Protocol::V2, &self.capabilities);
-        features.push(agent());
-        let mut arguments = Arguments::new(Protocol::V2, features, false);
-        arguments.add_feature("no-progress");
-        for want in wants {
-            arguments.want(want);
-        }
+        let mut arguments = self.arguments(wants);
         for have in haves {
             if arguments.can_use_shallow() {
                 arguments.shallow(have);
@@ -77,6 +74,36 @@ impl<'a, T: Transport> Session<'a, T> {
         if arguments.can_use_shallow() {
             arguments.deepen(1);
         }
+        if arguments.can_use_filter() {
+            arguments.filter(FILTER);
+        }
+        self.store(arguments, wants, repo)
+    }
+
+    /// Fetches single files by their ids.
+    pub(super) fn receive_files(&mut self, wants: &[ObjectId], repo: &gix::Repository) -> Result<Stored, FetchError> {
+        let arguments = self.arguments(wants);
+        self.store(arguments, wants, repo)
+    }
+
+    fn arguments(&self, wants: &[ObjectId]) -> Arguments {
+        let mut features = Command::Fetch.default_features(Protocol::V2, &self.capabilities);
+        features.push(agent());
+        let mut arguments = Arguments::new(Protocol::V2, features, false);
+        arguments.add_feature("no-progress");
+        for want in wants {
+            arguments.want(want);
+        }
+        arguments
+    }
+
+    fn store(
+        &mut self,
+        mut arguments: Arguments,
+        wants: &[ObjectId],
+        repo: &gix::Repository,
+    ) -> Result<Stored, FetchError> {
+        self.budget.allow_pack();
         let complaint = RefCell::new(None);
         // There is nothing to negotiate: what we have is known, and the rest is one commit.
         let mut reader = arguments.send(&mut self.transport, true).map_err(conversation)?;

@@ -10,12 +10,14 @@ use std::io::{self, BufRead, Cursor, Read};
 
 use gix::ObjectId;
 use gix::objs::{Find, Kind, Write};
+use gix::odb::HeaderExt;
 use gix::odb::pack::data::decode::entry::ResolvedBase;
 use gix::odb::pack::data::input::{BytesToEntriesIter, EntryDataMode, Mode};
 use gix::odb::pack::{self, data};
 
 use super::budget::Budget;
 use super::error::{Cause, FetchError, find_cause};
+use super::scan::{OBJECT_BYTES_MAX, Scan};
 use super::{HASH, mirror, protocol};
 
 /// Git's own `transfer.unpackLimit`.
@@ -23,9 +25,6 @@ const LOOSE_OBJECTS_MAX: u32 = 100;
 
 /// Compressed and inflated; what is bigger is not held in memory at once.
 const LOOSE_BYTES_MAX: usize = 8 << 20;
-
-/// GitHub takes no larger file, so a repo that lives there fits. It bounds what a forged size can make us allocate.
-const OBJECT_BYTES_MAX: usize = 101 << 20;
 
 /// Deltas are resolved side by side; each thread may hold an object of the greatest size.
 const THREADS_MAX: usize = 2;
@@ -45,6 +44,16 @@ pub(super) fn unpack(
     repo: &gix::Repository,
     budget: &Budget<'_>,
 ) -> Result<Stored, FetchError> {
+    let size_of = |id: &ObjectId| repo.objects.header(id).ok().map(|header| header.size());
+    let mut scan = Scan::new(pack, budget.inflated_bytes_max(), &size_of);
+    let stored = store(&mut scan, repo, budget);
+    match scan.into_verdict() {
+        Some(verdict) => Err(verdict),
+        None => stored,
+    }
+}
+
+fn store(pack: &mut dyn BufRead, repo: &gix::Repository, budget: &Budget<'_>) -> Result<Stored, FetchError> {
     let mut head = Vec::with_capacity(64 << 10);
     let enough = (LOOSE_BYTES_MAX + 1) as u64;
     pack.take(data::header::SIZE as u64).read_to_end(&mut head).map_err(protocol)?;
@@ -113,7 +122,7 @@ fn write_pack(pack: &mut dyn BufRead, repo: &gix::Repository, budget: &Budget<'_
     let options = pack::bundle::write::Options {
         thread_limit: Some(THREADS_MAX),
         iteration_mode: Mode::Verify,
-        alloc_limit_bytes: Some(OBJECT_BYTES_MAX),
+        alloc_limit_bytes: usize::try_from(OBJECT_BYTES_MAX).ok(),
         ..Default::default()
     };
     let bases = repo.objects.clone();

@@ -4,8 +4,19 @@ use std::fmt;
 
 use url::Url;
 
+use super::reach::is_public;
+
 /// Longer ones are no addresses but attempts.
 const LENGTH_MAX: usize = 2048;
+
+/// What a hub allows beyond public `https` hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UrlPolicy {
+    /// `http` and `file` too; for tests and demos.
+    pub(crate) insecure: bool,
+    /// Hosts inside the hub's network too.
+    pub(crate) private: bool,
+}
 
 /// Where a repo is fetched from: checked, and without credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +34,8 @@ pub(crate) enum InvalidUrl {
     SshNotYet,
     #[error("`{scheme}://` sends everything in clear text")]
     Insecure { scheme: String },
+    #[error("`{host}` is inside a private network")]
+    Private { host: String },
     #[error("repos cannot be fetched by `{scheme}`")]
     UnsupportedScheme { scheme: String },
     #[error("the URL holds credentials")]
@@ -41,6 +54,7 @@ impl InvalidUrl {
             Self::SshNotYet | Self::UnsupportedScheme { .. } => "repo_url_unsupported",
             Self::Insecure { .. } => "repo_url_insecure",
             Self::HoldsCredentials => "repo_url_holds_credentials",
+            Self::Private { .. } => "repo_url_private",
             _ => "repo_url_invalid",
         }
     }
@@ -49,6 +63,7 @@ impl InvalidUrl {
         match self {
             Self::SshNotYet => "ssh comes later; use the repo's https URL, with a token if it is private",
             Self::Insecure { .. } => "use https; for tests and demos, start the hub with `--insecure-git`",
+            Self::Private { .. } => "if that is meant, start the hub with `--git-allow-private`",
             Self::HoldsCredentials => "leave them out of the URL and store a token with the repo",
             _ => "give it as `https://HOST/PATH`",
         }
@@ -56,8 +71,8 @@ impl InvalidUrl {
 }
 
 impl RepoUrl {
-    /// `https` always; `http` and `file` only with `insecure_git`, which is for tests and demos.
-    pub(crate) fn parse(text: &str, insecure_git: bool) -> Result<Self, InvalidUrl> {
+    /// Addresses that a name leads to are checked when it is connected to.
+    pub(crate) fn parse(text: &str, policy: UrlPolicy) -> Result<Self, InvalidUrl> {
         if text.len() > LENGTH_MAX {
             return Err(InvalidUrl::TooLong);
         }
@@ -69,9 +84,19 @@ impl RepoUrl {
             return Err(InvalidUrl::SshNotYet);
         }
         let url = Url::parse(text).map_err(|_| InvalidUrl::NotAUrl { text: text.to_owned() })?;
-        check_scheme(&url, insecure_git)?;
+        check_scheme(&url, policy.insecure)?;
         check_parts(&url)?;
+        if !policy.private {
+            check_reach(&url)?;
+        }
         Ok(Self(url))
+    }
+
+    /// Whom a credential may be given to: scheme, host and port.
+    pub(crate) fn origin_of(text: &str) -> String {
+        let Ok(url) = Url::parse(text) else { return text.to_owned() };
+        let port = url.port_or_known_default().unwrap_or_default();
+        format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default())
     }
 
     pub(crate) fn is_https(&self) -> bool {
@@ -130,6 +155,20 @@ fn check_scheme(url: &Url, insecure_git: bool) -> Result<(), InvalidUrl> {
     }
 }
 
+fn check_reach(url: &Url) -> Result<(), InvalidUrl> {
+    let is_inside = match url.host() {
+        Some(url::Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(url::Host::Ipv4(address)) => !is_public(address.into()),
+        Some(url::Host::Ipv6(address)) => !is_public(address.into()),
+        // A local folder is no host.
+        None => false,
+    };
+    if is_inside { Err(InvalidUrl::Private { host: url.host_str().unwrap_or_default().to_owned() }) } else { Ok(()) }
+}
+
 fn check_parts(url: &Url) -> Result<(), InvalidUrl> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(InvalidUrl::HoldsCredentials);
@@ -154,15 +193,42 @@ fn check_parts(url: &Url) -> Result<(), InvalidUrl> {
 mod tests {
     use super::*;
 
+    const STRICT: UrlPolicy = UrlPolicy { insecure: false, private: false };
+    const INSIDE: UrlPolicy = UrlPolicy { insecure: false, private: true };
+    const OPEN: UrlPolicy = UrlPolicy { insecure: true, private: true };
+
+    #[test]
+    fn hosts_inside_the_network_are_refused_unless_they_are_allowed() {
+        let inside = [
+            "https://localhost/a",
+            "https://LOCALHOST./a",
+            "https://git.localhost/a",
+            "https://127.0.0.1/a",
+            "https://2130706433/a",
+            "https://0x7f.1/a",
+            "https://10.0.0.7:8443/a/b",
+            "https://[::1]/a",
+            "https://[::ffff:10.0.0.1]/a",
+            "https://169.254.169.254/latest",
+        ];
+        for text in inside {
+            assert_eq!(RepoUrl::parse(text, STRICT).expect_err(text).code(), "repo_url_private", "{text}");
+            assert!(RepoUrl::parse(text, INSIDE).is_ok(), "{text}");
+        }
+        for text in ["https://git.example.com/a", "https://140.82.121.3/a"] {
+            assert!(RepoUrl::parse(text, STRICT).is_ok(), "{text}");
+        }
+    }
+
     #[test]
     fn https_is_always_allowed_and_clear_text_only_on_demand() {
         for text in ["https://git.example.com/shop.git", "https://10.0.0.7:8443/a/b", "https://[::1]/a"] {
-            assert!(RepoUrl::parse(text, false).is_ok(), "{text}");
+            assert!(RepoUrl::parse(text, INSIDE).is_ok(), "{text}");
         }
         for text in ["http://git.example.com/shop.git", "file:///srv/git/shop.git"] {
-            let code = RepoUrl::parse(text, false).expect_err(text).code();
+            let code = RepoUrl::parse(text, INSIDE).expect_err(text).code();
             assert!(code == "repo_url_insecure" || code == "repo_url_unsupported", "{text}: {code}");
-            assert!(RepoUrl::parse(text, true).is_ok(), "{text}");
+            assert!(RepoUrl::parse(text, OPEN).is_ok(), "{text}");
         }
     }
 
@@ -192,7 +258,7 @@ mod tests {
         ];
 
         for (text, code) in cases {
-            match RepoUrl::parse(text, true) {
+            match RepoUrl::parse(text, OPEN) {
                 Err(error) => assert_eq!(error.code(), code, "{text}: {error}"),
                 Ok(url) => panic!("{text} was read as {url}"),
             }
@@ -201,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_message_for_ssh_says_what_to_use_instead() {
-        let error = RepoUrl::parse("git@github.com:a/b.git", false).expect_err("ssh");
+        let error = RepoUrl::parse("git@github.com:a/b.git", STRICT).expect_err("ssh");
 
         assert_eq!(error.to_string(), "ssh repos are not supported yet");
         assert!(error.hint().contains("https"));

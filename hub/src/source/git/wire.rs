@@ -11,7 +11,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, BufRead, Cursor, Read, Write};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -25,6 +25,7 @@ use tokio::runtime::Handle;
 use super::Remote;
 use super::budget::Budget;
 use super::error::{FetchError, find_cause};
+use super::reach::{PrivateAddress, PublicOnly};
 
 /// The user name that GitHub, GitLab, Gitea and Bitbucket take beside a token.
 const TOKEN_USER: &str = "x-access-token";
@@ -34,6 +35,9 @@ const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
 
 /// A renamed repo redirects once, some servers add `.git` with another.
 const REDIRECTS_MAX: usize = 3;
+
+/// A host that takes longer is down or drops what is sent to it; each such wait holds one of few slots.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// How often a stop is looked for while a server is silent.
 const TICK: Duration = Duration::from_millis(50);
@@ -61,10 +65,14 @@ impl Connection {
         let host = remote.url.host().to_owned();
         let mut builder = reqwest::Client::builder()
             .redirect(redirect::Policy::custom(follow_on_the_same_host))
+            .connect_timeout(CONNECT_MAX)
             // One fetch at a time talks to a remote.
             .pool_max_idle_per_host(1)
             // Longer than the default poll, so that a quiet repo keeps its connection.
             .pool_idle_timeout(Duration::from_secs(90));
+        if !remote.may_be_private {
+            builder = builder.dns_resolver(Arc::new(PublicOnly { host: host.clone() }));
+        }
         if remote.url.is_loopback() {
             builder = builder.no_proxy();
         }
@@ -90,13 +98,15 @@ impl Connection {
 
     pub(super) fn serves(&self, remote: &Remote) -> bool {
         let token = |remote: &Remote| remote.token.as_ref().map(|token| token.expose_secret().to_owned());
-        self.remote.url == remote.url && self.remote.ca_pem == remote.ca_pem && token(&self.remote) == token(remote)
+        self.remote.url == remote.url
+            && self.remote.ca_pem == remote.ca_pem
+            && self.remote.may_be_private == remote.may_be_private
+            && token(&self.remote) == token(remote)
     }
 
     fn describe_status(&self, response: &reqwest::Response) -> FetchError {
         let (host, url) = (self.remote.url.host().to_owned(), self.remote.url.to_string());
-        let seconds = |value: &HeaderValue| value.to_str().ok()?.trim().parse().ok();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds).map(Duration::from_secs);
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| parse_wait(value.to_str().ok()?));
         match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 FetchError::Unauthorized { host, with_token: self.authorization.is_some() }
@@ -113,11 +123,23 @@ impl Connection {
         if let Some(RedirectRefused { target }) = find_cause(&error) {
             return FetchError::Redirected { host, target: target.clone() };
         }
+        if let Some(PrivateAddress { host, address }) = find_cause(&error) {
+            return FetchError::Private { host: host.clone(), address: *address };
+        }
         if let Some(rustls::Error::InvalidCertificate(reason)) = find_cause(&error) {
             return FetchError::Untrusted { host, reason: reason.to_string() };
         }
         FetchError::Unreachable { host, source: error.without_url().into() }
     }
+}
+
+/// Seconds, or the moment when they are over.
+fn parse_wait(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let moment = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
+    Some(Duration::try_from(moment.duration_since(jiff::Timestamp::now())).unwrap_or(Duration::ZERO))
 }
 
 fn authorization(remote: &Remote) -> Result<Option<HeaderValue>, FetchError> {
@@ -189,9 +211,10 @@ impl<'a> Wire<'a> {
 
     fn wait<T>(&self, work: impl Future<Output = reqwest::Result<T>>) -> io::Result<T> {
         let mut work = pin!(work);
+        self.budget.begin_wait();
         self.runtime.block_on(async {
             loop {
-                if let Err(error) = self.budget.check() {
+                if let Err(error) = self.budget.check_wait() {
                     return Err(self.fail(error));
                 }
                 let tick = TICK.min(self.budget.time_left());

@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, http};
+use futures_util::StreamExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -25,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::upstream::{Local, Upstream, branch, remote};
 use crate::source::git::budget::FetchBounds;
-use crate::source::git::{FetchError, Remote};
+use crate::source::git::{FetchError, ReadError, Remote};
 
 #[derive(Clone)]
 enum Mood {
@@ -36,6 +37,8 @@ enum Mood {
     Redirect(String),
     Page,
     Hang,
+    /// A piece every 100 ms.
+    Trickle,
 }
 
 struct Shared {
@@ -146,8 +149,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let mood = shared.mood.lock().expect("not poisoned").clone();
+    let trickles = matches!(mood, Mood::Trickle);
     let protocol = match mood {
-        Mood::Serve => parts.headers.get("git-protocol").and_then(|value| value.to_str().ok()).unwrap_or_default(),
+        Mood::Serve | Mood::Trickle => {
+            parts.headers.get("git-protocol").and_then(|value| value.to_str().ok()).unwrap_or_default()
+        }
         Mood::ServeOldProtocol => "",
         Mood::Answer(status) => return (status, [(header::RETRY_AFTER, "7")]).into_response(),
         Mood::Redirect(to) if parts.uri.path().starts_with("/shop.git") => {
@@ -190,7 +196,17 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             _ => response.header(name, value),
         };
     }
-    response.body(Body::from(output[end + 4..].to_vec())).expect("a response")
+    let body = output[end + 4..].to_vec();
+    response.body(if trickles { trickle(&body) } else { Body::from(body) }).expect("a response")
+}
+
+fn trickle(body: &[u8]) -> Body {
+    let pieces: Vec<Vec<u8>> = body.chunks(body.len() / 15 + 1).map(<[u8]>::to_vec).collect();
+    let pieces = futures_util::stream::iter(pieces).then(|piece| async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok::<_, std::convert::Infallible>(piece)
+    });
+    Body::from_stream(pieces)
 }
 
 fn upstream() -> Upstream {
@@ -353,6 +369,145 @@ fn a_silent_server_is_left_at_the_deadline_or_at_a_stop() {
     assert!(matches!(stopped, Err(FetchError::Stopped)), "{stopped:?}");
     assert_eq!(late.code(), "git_deadline");
     assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_slow_server_is_waited_for_as_long_as_something_comes() {
+    let upstream = upstream();
+    let server = Server::start(&upstream);
+    let _runtime = server.enter();
+    let mut local = Local::new();
+    let bounds = FetchBounds { stall: Duration::from_millis(900), ..FetchBounds::default() };
+    local.mirror = local.mirror.with_bounds(bounds);
+    server.set(Mood::Trickle);
+    let began = Instant::now();
+
+    local.fetch_main(&server.remote());
+
+    assert!(began.elapsed() > bounds.stall, "each answer alone takes longer than a silence may");
+    server.set(Mood::Hang);
+    let error = failure(&mut local, &server.remote());
+    assert!(matches!(error, FetchError::Stalled { .. }), "{error:?}");
+}
+
+#[test]
+fn a_name_that_leads_inside_is_refused_when_it_is_connected_to() {
+    let upstream = upstream();
+    let server = Server::start(&upstream);
+    let _runtime = server.enter();
+    let inside = remote(&format!("http://localhost:{}/shop.git", server.address.port()));
+
+    let error = failure(&mut Local::new(), &Remote { may_be_private: false, ..inside.clone() });
+
+    assert_eq!((error.code(), server.requests().len()), ("git_private_address", 0), "{error:?}");
+    Local::new().fetch_main(&inside);
+}
+
+/// Text that does not compress well.
+fn noise(bytes: usize) -> String {
+    let numbers = (0..).map(|number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_string());
+    let mut text = String::new();
+    for number in numbers {
+        if text.len() >= bytes {
+            break;
+        }
+        text.push_str(&number);
+    }
+    text
+}
+
+#[test]
+fn a_large_file_that_no_target_needs_is_not_sent_by_a_server_that_can_leave_it_out() {
+    let upstream = upstream();
+    upstream.git(["config", "uploadpack.allowFilter", "true"], b"");
+    let id = upstream.push("main", "A film", &[("docs/tour.mp4", &noise(3 << 20)), ("shop/a.yaml", "a: 2")]);
+    let server = Server::start(&upstream);
+    let _runtime = server.enter();
+    let mut local = Local::new();
+    local.mirror = local.mirror.with_bounds(FetchBounds { pack_bytes_max: 100_000, ..FetchBounds::default() });
+
+    local.fetch_main(&server.remote());
+
+    assert_eq!(local.files(&id, "shop"), [("a.yaml".to_owned(), "a: 2".to_owned())]);
+}
+
+#[test]
+fn a_large_file_that_a_target_needs_comes_with_the_fetch_after_it_was_missed() {
+    let upstream = upstream();
+    upstream.git(["config", "uploadpack.allowFilter", "true"], b"");
+    let large = noise(3 << 20);
+    let id = upstream.push("main", "Large", &[("shop/crds.yaml", &large)]);
+    let server = Server::start(&upstream);
+    let _runtime = server.enter();
+    let mut local = Local::new();
+    local.fetch_main(&server.remote());
+
+    let missed = local.mirror.reader().read_folder(&id, "shop").expect_err("it was left out");
+    local.fetch_main(&server.remote());
+
+    assert!(matches!(missed, ReadError::NotFetched), "{missed:?}");
+    let files = local.files(&id, "shop");
+    assert_eq!((files.len(), files[1].1 == large), (2, true));
+    // What was asked for is not asked for again.
+    server.requests();
+    local.fetch_main(&server.remote());
+    assert_eq!(server.request_lines(), ["POST /shop.git/git-upload-pack"]);
+}
+
+#[test]
+fn a_file_that_is_too_large_for_one_target_stops_no_other() {
+    let upstream = upstream();
+    upstream.git(["config", "uploadpack.allowFilter", "true"], b"");
+    let huge = "0".repeat(102 << 20);
+    let id = upstream.push("main", "Huge", &[("shop/huge.yaml", &huge), ("other/b.yaml", "b: 2")]);
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    let missed = local.mirror.reader().read_folder(&id, "shop").expect_err("it was left out");
+    assert!(matches!(missed, ReadError::NotFetched), "{missed:?}");
+
+    local.fetch_main(&upstream.remote());
+
+    let refused = local.mirror.reader().read_folder(&id, "shop").expect_err("it is too large");
+    assert!(matches!(&refused, ReadError::FileTooLarge { file, .. } if file == "huge.yaml"), "{refused:?}");
+    assert_eq!(local.files(&id, "other"), [("b.yaml".to_owned(), "b: 2".to_owned())]);
+}
+
+#[test]
+fn a_pack_that_was_too_large_is_not_sent_again_until_the_branch_moves() {
+    let upstream = upstream();
+    let server = Server::start(&upstream);
+    let _runtime = server.enter();
+    let mut local = Local::new();
+    let first = local.fetch_main(&server.remote());
+    upstream.push("main", "A film", &[("docs/tour.mp4", &"0".repeat(102 << 20))]);
+    let error = failure(&mut local, &server.remote());
+    assert_eq!(error.code(), "git_too_large");
+    assert!(error.to_string().contains("106954752 bytes"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("LFS")));
+    server.requests();
+
+    assert_eq!(failure(&mut local, &server.remote()).code(), "git_too_large");
+
+    assert!(server.request_lines().len() <= 2, "a listing, and no pack");
+    upstream.git(["update-ref", "refs/heads/main", &first.id], b"");
+    let id = upstream.push("main", "No film", &[("shop/a.yaml", "a: 3")]);
+    assert_eq!(local.fetch_main(&server.remote()).id, id);
+}
+
+#[test]
+fn all_suggestions_for_missing_refs_cost_one_listing() {
+    let upstream = upstream();
+    let server = Server::start(&upstream);
+    let _runtime = server.enter();
+    let mut local = Local::new();
+    local.fetch_main(&server.remote());
+    server.requests();
+    let gone: Vec<_> = (1..=5).map(|number| branch(&format!("gone-{number}"))).collect();
+
+    let heads = local.fetch(&server.remote(), &gone).expect("the server answers");
+
+    assert!(heads.iter().all(|head| head.outcome.is_err()));
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[test]

@@ -2,5 +2,6 @@
 
 mod fetch;
 mod http;
+mod packs;
 mod read;
 pub(crate) mod upstream;

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use bellwether_core::api::GitRef;
 use tempfile::TempDir;
 
-use crate::source::git::{Commit, FetchError, Head, Mirror, RefError, Remote, RepoUrl};
+use crate::source::git::{Commit, FetchError, Head, Mirror, RefError, Remote, RepoUrl, UrlPolicy};
 
 pub(crate) struct Upstream {
     _root: TempDir,
@@ -107,7 +107,9 @@ impl Upstream {
 }
 
 pub(super) fn remote(url: &str) -> Remote {
-    Remote { url: RepoUrl::parse(url, true).expect("a valid URL"), ca_pem: None, token: None }
+    let policy = UrlPolicy { insecure: true, private: true };
+    let url = RepoUrl::parse(url, policy).expect("a valid URL");
+    Remote { url, ca_pem: None, token: None, may_be_private: true }
 }
 
 /// A mirror in a folder that goes with it.

@@ -1,0 +1,237 @@
+//! The stage with Postgres: when it fetches again, and what goes with a repo.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bellwether_core::api::RepoSpec;
+use bellwether_core::{RepoId, Version};
+use jiff::{SignedDuration, Timestamp};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::git::upstream::Upstream;
+use super::{Source, credential_purpose, sweep_mirrors};
+use crate::change::Change;
+use crate::stage::Slow as _;
+use crate::store::repos::Repo;
+use crate::store::work::{self, Stage};
+use crate::store::{self, Pool};
+use crate::{Hub, clock};
+
+struct Scene {
+    hub: Arc<Hub>,
+    repo: Repo,
+    _folder: TempDir,
+}
+
+impl Scene {
+    async fn new(pool: &Pool, url: String, poll_seconds: Option<u32>) -> Self {
+        let (hub, folder) = crate::testing::hub(pool).await;
+        let repo = Repo {
+            id: RepoId::new(clock::new_id()),
+            project: hub.project,
+            name: "apps".parse().expect("a name"),
+            spec: RepoSpec { url, ca: None, poll_seconds },
+            webhook_secret: Vec::new(),
+            version: Version::new(1),
+            created_at: clock::now(),
+        };
+        let mut db = hub.pool.acquire().await.expect("a connection");
+        store::repos::insert(&mut db, &repo).await.expect("a new repo");
+        drop(db);
+        Self { hub, repo, _folder: folder }
+    }
+
+    async fn tell(&self, trace_id: Option<&str>) {
+        let mut change = Change::begin(&self.hub.pool, &self.hub.wakes).await.expect("a transaction");
+        let key = self.repo.id.as_uuid();
+        change.tell(Stage::Source, &[key], clock::now(), trace_id).await.expect("it is told");
+        change.commit().await.expect("it commits");
+    }
+
+    /// All that is due by then.
+    async fn reconcile(&self, by: Timestamp) {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let due = work::list_due(&mut db, Stage::Source, by, 16).await.expect("what is due");
+        drop(db);
+        for due in due {
+            Source.look(&self.hub, &due).await.expect("it is reconciled");
+        }
+    }
+
+    /// What a webhook does.
+    async fn hook(&self) {
+        self.tell(Some("a trace")).await;
+        self.reconcile(clock::now()).await;
+    }
+
+    /// Seconds until the timer.
+    async fn pause(&self) -> f64 {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let next = work::find_next(&mut db, Stage::Source, &[]).await.expect("it is read").expect("a timer");
+        next.duration_since(clock::now()).as_secs_f64()
+    }
+
+    async fn look(&self) -> store::repos::Look {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        store::repos::find_look(&mut db, self.repo.id).await.expect("it is read")
+    }
+
+    async fn revisions(&self) -> usize {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        store::revisions::list_heads(&mut db, self.repo.id).await.expect("they are read").len()
+    }
+}
+
+/// A server that answers everything with the same, and how often it did.
+async fn answer(text: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (address, asked) = (listener.local_addr().expect("an address"), Arc::new(AtomicUsize::new(0)));
+    let count = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            count.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.write_all(text.as_bytes()).await;
+        }
+    });
+    (address, asked)
+}
+
+const LIMITED: &str =
+    "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 600\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_server_that_asks_for_a_pause_has_it_until_a_person_insists(pool: Pool) {
+    let (address, asked) = answer(LIMITED).await;
+    let scene = Scene::new(&pool, format!("http://{address}/shop.git"), Some(5)).await;
+
+    scene.hook().await;
+    assert_eq!(scene.look().await.condition.map(|condition| condition.code).as_deref(), Some("git_limited"));
+    let told = asked.load(Ordering::Relaxed);
+    for _ in 0..3 {
+        scene.hook().await;
+        scene.tell(None).await;
+        scene.reconcile(clock::now()).await;
+    }
+
+    assert_eq!(asked.load(Ordering::Relaxed), told, "webhooks wait too");
+    assert!(scene.pause().await > 590.0, "{}", scene.pause().await);
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    store::repos::end_pauses(&mut db, scene.repo.id).await.expect("it is written");
+    drop(db);
+    scene.hook().await;
+    assert_eq!(asked.load(Ordering::Relaxed), told + 1, "a person asks once");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn each_failure_makes_the_pause_longer_and_a_success_makes_it_short_again(pool: Pool) {
+    let upstream = Upstream::new();
+    upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+    let scene = Scene::new(&pool, format!("{}/nothing", upstream.url()), Some(5)).await;
+
+    scene.hook().await;
+    let first = scene.pause().await;
+    scene.reconcile(clock::now() + SignedDuration::from_secs(30)).await;
+    assert!(first < 6.0, "{first}");
+    // It came before its time, as nobody asked for it.
+    assert!(scene.pause().await < 6.0);
+    for _ in 0..3 {
+        scene.hook().await;
+    }
+    assert!(scene.pause().await > 39.0, "{}", scene.pause().await);
+
+    let spec = RepoSpec { url: upstream.url(), ..scene.repo.spec.clone() };
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    store::repos::mark_spec(&mut db, scene.repo.id, scene.repo.version, &spec, clock::now()).await.expect("changed");
+    drop(db);
+    scene.hook().await;
+    assert!(scene.pause().await < 6.0, "{}", scene.pause().await);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_webhook_that_comes_before_its_ref_is_not_lost(pool: Pool) {
+    let upstream = Upstream::new();
+    let scene = Scene::new(&pool, upstream.url(), None).await;
+    scene.reconcile(clock::now()).await;
+    scene.tell(None).await;
+    scene.reconcile(clock::now()).await;
+    let poll = scene.pause().await;
+    assert!(poll > 50.0, "{poll}");
+
+    scene.hook().await;
+
+    let again = scene.pause().await;
+    assert!((0.5..3.0).contains(&again), "{again}");
+    scene.reconcile(clock::now() + SignedDuration::from_secs(3)).await;
+    let later = scene.pause().await;
+    assert!((3.0..6.0).contains(&later), "{later}");
+    upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+    scene.reconcile(clock::now() + SignedDuration::from_secs(6)).await;
+    assert_eq!(scene.revisions().await, 1);
+    assert!(scene.pause().await > 50.0, "what is found ends it");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_webhook_for_nothing_does_not_put_the_poll_off(pool: Pool) {
+    let upstream = Upstream::new();
+    upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+    let scene = Scene::new(&pool, upstream.url(), Some(5)).await;
+    scene.hook().await;
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let (_, before) = store::repos::find_access(&mut db, scene.repo.id).await.expect("it is read");
+
+    scene.hook().await;
+
+    let (_, after) = store::repos::find_access(&mut db, scene.repo.id).await.expect("it is read");
+    assert_eq!((after.poll_at, after.looked_again), (before.poll_at, Some(1)));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn the_mirror_of_a_deleted_repo_goes_also_from_hubs_that_were_not_told(pool: Pool) {
+    let upstream = Upstream::new();
+    upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+    let scene = Scene::new(&pool, upstream.url(), None).await;
+    let mirrors = || scene.hub.mirrors.list().expect("they are listed");
+    scene.hook().await;
+    sweep_mirrors(&scene.hub).await.expect("it sweeps");
+    assert_eq!(mirrors(), [scene.repo.id].into(), "it is in use");
+    scene.hub.mirrors.of(RepoId::new(clock::new_id())).reader().expect("a mirror of a repo that nobody knows");
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    store::repos::delete(&mut db, scene.repo.id).await.expect("it goes");
+    drop(db);
+
+    scene.hook().await;
+    assert!(!mirrors().contains(&scene.repo.id));
+    sweep_mirrors(&scene.hub).await.expect("it sweeps");
+    assert!(mirrors().is_empty());
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_token_opens_only_for_the_host_and_authority_that_it_was_given_for(pool: Pool) {
+    let (address, asked) = answer(LIMITED).await;
+    let scene = Scene::new(&pool, format!("https://{address}/shop.git"), None).await;
+    let purpose = credential_purpose(scene.repo.id, "https://git.example.com/shop.git", None);
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let sealed = scene.hub.seal.seal(&purpose, b"secret");
+    store::repos::mark_credential(&mut db, scene.repo.id, &sealed, clock::now()).await.expect("it is stored");
+    drop(db);
+
+    scene.hook().await;
+
+    let condition = scene.look().await.condition.expect("it fails");
+    assert_eq!((condition.code.as_str(), asked.load(Ordering::Relaxed)), ("credential_unreadable", 0));
+    let of = |url, ca| credential_purpose(scene.repo.id, url, ca);
+    assert_eq!(of("https://git.example.com:443/other.git", None), purpose, "another path of the same host");
+    for (url, ca) in [
+        ("https://git.example.com:8443/shop.git", None),
+        ("http://git.example.com/shop.git", None),
+        ("https://git.example.org/shop.git", None),
+        ("https://git.example.com/shop.git", Some("an authority")),
+    ] {
+        assert_ne!(of(url, ca), purpose, "{url}");
+    }
+}
