@@ -103,7 +103,12 @@ impl GitServer {
         std::fs::create_dir(&repo.folder)?;
         let git = Git { folder: repo.folder.clone(), environment: Vec::new() };
         git.run(["init", "--quiet", "--bare", "--initial-branch", BRANCH, "."]).await?;
-        let settings = ["http.receivepack", "uploadpack.allowAnySHA1InWant", "uploadpack.allowReachableSHA1InWant"];
+        let settings = [
+            "http.receivepack",
+            "uploadpack.allowAnySHA1InWant",
+            "uploadpack.allowReachableSHA1InWant",
+            "uploadpack.allowFilter",
+        ];
         for setting in settings {
             git.run(["config", setting, "true"]).await?;
         }

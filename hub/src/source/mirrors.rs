@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_core::RepoId;
 use bellwether_core::api::GitRef;
 
-use super::git::{FetchBounds, FetchError, Head, Mirror, Reader, Remote};
+use super::git::{self, FetchBounds, FetchError, Head, Mirror, Reader, Remote};
 
 /// What is git's in the folder ends so; everything else there is left alone.
 const ENDING: &str = ".git";
@@ -56,7 +56,7 @@ impl Mirrors {
         if let Some((mut mirror, mut reader)) = held {
             (*mirror, *reader) = (None, None);
         }
-        remove_all(&self.path(repo))
+        git::remove_mirror(&self.path(repo))
     }
 
     /// Repos that have a mirror here, whether they are still known or not. Blocks.
@@ -73,13 +73,6 @@ impl Mirrors {
 
     fn path(&self, repo: RepoId) -> PathBuf {
         self.folder.join(format!("{repo}{ENDING}"))
-    }
-}
-
-fn remove_all(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -117,6 +110,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {

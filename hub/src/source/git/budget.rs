@@ -25,7 +25,7 @@ pub(crate) struct FetchBounds {
 
 impl Default for FetchBounds {
     fn default() -> Self {
-        Self { stall: Duration::from_secs(30), deadline: Duration::from_secs(900), pack_bytes_max: 1 << 30 }
+        Self { stall: Duration::from_secs(30), deadline: Duration::from_mins(15), pack_bytes_max: 1 << 30 }
     }
 }
 

@@ -65,6 +65,10 @@ const TIPS_MAX: usize = 16;
 /// A thousand lines, read once at start.
 const TIPS_BYTES_MAX: u64 = 41_000;
 
+/// A mirror beyond these is made anew: single objects and packs that Git would pack, too.
+const LOOSE_MAX: usize = 5_000;
+const PACKS_MAX: usize = 20;
+
 /// For lists and logs; commits may hold books.
 const LINE_CHARACTERS_MAX: usize = 200;
 
@@ -110,6 +114,8 @@ pub(crate) struct Mirror {
     damaged: Arc<AtomicBool>,
     lacking: Arc<Lacking>,
     refused: Option<Refused>,
+    /// Something was stored since it was last found small enough.
+    has_grown: bool,
 }
 
 /// Commits whose pack was too large: it is not sent again while the same ones are wanted.
@@ -146,6 +152,7 @@ impl Mirror {
             damaged: Arc::default(),
             lacking: Arc::default(),
             refused: None,
+            has_grown: true,
         })
     }
 
@@ -187,7 +194,36 @@ impl Mirror {
             self.repo = open(&self.folder).map_err(mirror)?;
         }
         self.remember(&tips)?;
+        match stored {
+            Some(_) => self.has_grown = true,
+            // Nobody waits for what nothing was found for.
+            None if std::mem::take(&mut self.has_grown) && self.is_worn() => {
+                if let Err(error) = self.renew(remote, wanted, stop) {
+                    tracing::warn!(folder = %self.folder.display(), error = %crate::chain(&error), "cannot renew a mirror");
+                }
+            }
+            None => {}
+        }
         Ok(heads)
+    }
+
+    fn is_worn(&self) -> bool {
+        let size = measure(&self.folder.join("objects")).unwrap_or_default();
+        size.loose > LOOSE_MAX || size.packs > PACKS_MAX || size.bytes > self.bounds.pack_bytes_max.saturating_mul(2)
+    }
+
+    /// Fetches the commits that are wanted into a new mirror and puts it in the place of this one. Earlier commits go:
+    /// what was rendered from them is kept elsewhere. Readers go on in the new one.
+    fn renew(&mut self, remote: &Remote, wanted: &[GitRef], stop: &AtomicBool) -> Result<(), FetchError> {
+        let (new, old) = (beside(&self.folder, "new"), beside(&self.folder, "old"));
+        for folder in [&new, &old] {
+            remove(folder).map_err(mirror)?;
+        }
+        Self::open_or_create(&new)?.with_bounds(self.bounds).fetch(remote, wanted, stop)?;
+        fs::rename(&self.folder, &old).and_then(|()| fs::rename(&new, &self.folder)).map_err(mirror)?;
+        let Self { repo, tips, .. } = Self::open_or_create(&self.folder)?;
+        (self.repo, self.tips) = (repo, tips);
+        remove(&old).map_err(mirror)
     }
 
     pub(crate) fn reader(&self) -> Reader {
@@ -501,6 +537,56 @@ fn open(folder: &Path) -> Result<gix::ThreadSafeRepository, Cause> {
         return Err("it is not bare".into());
     }
     Ok(repo)
+}
+
+/// Where a mirror is made anew, and where the one before it is until it is removed.
+fn beside(folder: &Path, ending: &str) -> PathBuf {
+    let mut path = folder.as_os_str().to_owned();
+    path.push(".");
+    path.push(ending);
+    path.into()
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A mirror, and what a renewal that was cut off left beside it.
+pub(crate) fn remove_mirror(folder: &Path) -> io::Result<()> {
+    remove(folder)?;
+    remove(&beside(folder, "new"))?;
+    remove(&beside(folder, "old"))
+}
+
+#[derive(Debug, Default)]
+struct Size {
+    loose: usize,
+    packs: usize,
+    bytes: u64,
+}
+
+fn measure(objects: &Path) -> io::Result<Size> {
+    let mut size = Size::default();
+    for folder in fs::read_dir(objects)? {
+        let folder = folder?;
+        let is_of_packs = folder.file_name() == "pack";
+        if !folder.file_type()?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(folder.path())? {
+            let file = file?;
+            size.bytes += file.metadata()?.len();
+            if !is_of_packs {
+                size.loose += 1;
+            } else if file.path().extension().is_some_and(|end| end == "pack") {
+                size.packs += 1;
+            }
+        }
+    }
+    Ok(size)
 }
 
 fn create(folder: &Path, reason: &str) -> Result<gix::ThreadSafeRepository, FetchError> {

@@ -273,7 +273,7 @@ fn parse_entry_head(held: &[u8], offset: u64) -> Result<Option<(u64, Base)>, Fet
 fn parse_distance(bytes: &[u8]) -> Result<Option<u64>, FetchError> {
     let mut distance = 0u64;
     for (place, byte) in bytes.iter().enumerate() {
-        let above = if place == 0 { 0 } else { distance.checked_add(1).unwrap_or(u64::MAX) };
+        let above = if place == 0 { 0 } else { distance.saturating_add(1) };
         distance = above.checked_mul(128).ok_or_else(|| protocol("a delta is made from nothing"))?;
         distance |= u64::from(byte & 0x7f);
         if byte & 0x80 == 0 {

@@ -39,6 +39,9 @@ const REDIRECTS_MAX: usize = 3;
 /// A host that takes longer is down or drops what is sent to it; each such wait holds one of few slots.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
+/// What is asked for in it is a pack, after which nothing more is asked.
+const FETCH: &[u8] = b"command=fetch";
+
 /// How often a stop is looked for while a server is silent.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -307,7 +310,8 @@ impl<'a> Http for Wire<'a> {
         _kind: PostBodyDataKind,
     ) -> gix::Result<PostResponse<Self::Headers, Self::ResponseBody, Self::PostBody>> {
         let request = self.connection.client.post(url).headers(parse_headers(headers));
-        let exchange = Exchange { wire: self.clone(), request: Some(request), upload: Vec::new(), response: None };
+        let exchange =
+            Exchange { wire: self.clone(), request: Some(request), upload: Vec::new(), is_last: false, response: None };
         let exchange = Rc::new(RefCell::new(exchange));
         Ok(PostResponse {
             post_body: Upload(Rc::clone(&exchange)),
@@ -330,6 +334,8 @@ struct Exchange<'a> {
     wire: Wire<'a>,
     request: Option<reqwest::RequestBuilder>,
     upload: Vec<u8>,
+    /// The last request of a conversation.
+    is_last: bool,
     response: Option<reqwest::Response>,
 }
 
@@ -337,6 +343,7 @@ impl Exchange<'_> {
     fn response(&mut self) -> io::Result<Option<&mut reqwest::Response>> {
         if let Some(request) = self.request.take() {
             let upload = std::mem::take(&mut self.upload);
+            self.is_last = upload.windows(FETCH.len()).any(|bytes| bytes == FETCH);
             self.response = Some(self.wire.send(request.body(upload))?);
         }
         Ok(self.response.as_mut())
@@ -362,7 +369,13 @@ impl Drop for Exchange<'_> {
         if let Some(mut response) = self.response.take()
             && self.wire.failure.borrow().is_none()
         {
-            let _ = self.wire.runtime.block_on(async { tokio::time::timeout(TICK, response.chunk()).await });
+            let end = async move { tokio::time::timeout(TICK, response.chunk()).await.is_ok() };
+            if self.is_last {
+                // The server's process ends now, which nobody needs to wait for.
+                self.wire.runtime.spawn(end);
+            } else {
+                self.wire.runtime.block_on(end);
+            }
         }
     }
 }

@@ -94,6 +94,32 @@ fn big_pushes_become_packs_and_any_number_of_them_can_be_read() {
 }
 
 #[test]
+fn a_mirror_of_many_packs_becomes_one_pack_when_nothing_is_new() {
+    let upstream = Upstream::new();
+    let mut local = Local::new();
+    let mut last = String::new();
+    for round in 0..22 {
+        let files: Vec<(String, String)> =
+            (0..101).map(|file| (format!("shop/{file}.yaml"), format!("a: {round}-{file}"))).collect();
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (path.as_str(), content.as_str())).collect();
+        last = upstream.push("main", "Many", &files);
+        local.fetch_main(&upstream.remote());
+    }
+    assert_eq!(local.stored(), (0, 22));
+    let reader = local.mirror.reader();
+
+    local.fetch_main(&upstream.remote());
+
+    assert_eq!(local.stored(), (0, 1));
+    assert_eq!(fs::read_dir(local.folder.path()).expect("a folder").count(), 1, "nothing is left over");
+    assert_eq!(reader.read_folder(&last, "shop").expect("a reader goes on").files.len(), 101);
+    assert_eq!(local.files(&last, "shop").len(), 101);
+    let next = upstream.push("main", "Next", &[("shop/0.yaml", "a: next")]);
+    assert_eq!(local.fetch_main(&upstream.remote()).id, next);
+    assert_eq!(local.stored().1, 1, "what is here was not sent again");
+}
+
+#[test]
 fn a_missing_branch_fails_alone_and_the_nearest_name_is_suggested() {
     let upstream = Upstream::new();
     for name in ["main", "release", "staging"] {

@@ -191,3 +191,24 @@ fn folders_that_two_commits_have_in_common_are_told_from_those_that_moved() {
 
     assert_eq!(unmoved.into_iter().collect::<Vec<_>>(), ["a/c", "d", "d/z.yaml", "file", "gone", "gone/too"]);
 }
+
+#[test]
+fn paths_count_as_the_bytes_that_they_take() {
+    let upstream = Upstream::new();
+    let blob = upstream.blob(b"a: 1");
+    let names: Vec<String> = (0..5_000).map(|number| format!("{number:04}.yaml")).collect();
+    let entries: Vec<(&str, &[u8], &str)> =
+        names.iter().map(|name| ("100644", name.as_bytes(), blob.as_str())).collect();
+    let mut tree = upstream.tree(&entries);
+    let long = "x".repeat(250);
+    for _ in 0..60 {
+        tree = upstream.tree(&[("40000", long.as_bytes(), &tree)]);
+    }
+    let commit = upstream.push_tree("main", &tree);
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+
+    let refused = local.mirror.reader().read_folder(&commit, "").expect_err("75 MB of paths");
+
+    assert!(matches!(refused, ReadError::TooLarge { .. }), "{refused:?}");
+}
