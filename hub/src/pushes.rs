@@ -308,7 +308,7 @@ async fn what_a_cluster_never_pruned_may_still_go_with_the_next_push(pool: Pool)
     // It is skipped before it has carried that out, and gets the next one instead.
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let target = TargetId::new(scene.id("one").await);
-    let row = store::rollouts::find_newest(&mut db, target).await.expect("it is read").expect("it is there");
+    let row = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there");
     let done = bellwether_core::rollout::RolloutState::Done;
     store::rollouts::mark_state(&mut db, row.id, done, "", clock::now()).await.expect("it is written");
     drop(db);
@@ -389,6 +389,28 @@ impl Scene {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         store::renders::find_condition(&mut db, id).await.expect("it is read").map(|condition| condition.code)
     }
+
+    async fn change_spec(&self, target: &str, change: impl FnOnce(&mut TargetSpec)) {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let name = target.parse().expect("a name");
+        let mut target = store::targets::find_by_name(&mut db, &name).await.expect("it is read").expect("it is there");
+        change(&mut target.spec);
+        store::targets::mark_spec(&mut db, &target, clock::now()).await.expect("it is written");
+    }
+
+    async fn join(&mut self) -> ClusterId {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let number = i64::try_from(self.clusters.len()).expect("a few") + 1;
+        let joined = join(&mut db, &self.hub, number).await;
+        self.clusters.push(joined);
+        joined
+    }
+
+    /// The rollout stage looks at this target.
+    async fn decide(&self, target: &str) {
+        self.tell(Stage::Rollout, self.id(target).await).await;
+        self.look(Stage::Rollout).await;
+    }
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -454,4 +476,89 @@ async fn objects_in_an_agents_namespace_are_refused_and_the_last_render_stays(po
 
     assert_eq!(scene.condition("one").await.as_deref(), Some("object_of_the_agent"));
     assert_eq!(scene.counts().await["renders"], 2);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_changed_spec_moves_nobody_before_it_is_rendered(pool: Pool) {
+    let mut scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ANOTHER)]).await;
+    scene.look(Stage::Bundle).await;
+    scene.look(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    let before = scene.listing(scene.clusters[0]).await;
+
+    scene.change_spec("one", |spec| "two".clone_into(&mut spec.path)).await;
+    let newcomer = scene.join().await;
+    scene.decide("one").await;
+
+    assert!(!scene.listing(newcomer).await.contains_key("one"), "what the old spec renders to is not for it");
+
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    scene.look(Stage::Bundle).await;
+    scene.look(Stage::Rollout).await;
+    let after = scene.listing(newcomer).await;
+    assert_ne!(after["one"].assignment.digest, before["one"].assignment.digest);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_skipped_cluster_stays_as_it_is_when_others_join(pool: Pool) {
+    let mut scene = Scene::new(&pool, 2).await;
+    let waves = json!({"waves": [{"name": "all", "maxConcurrent": 1}]});
+    scene.change_spec("one", |spec| spec.rollout = serde_json::from_value(waves).expect("a strategy")).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.look(Stage::Bundle).await;
+    scene.look(Stage::Rollout).await;
+    let skipped = scene.clusters[1];
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let target = TargetId::new(scene.id("one").await);
+    let rollout = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there").id;
+    let asked = store::intents::Asked {
+        id: clock::new_id(),
+        target,
+        rollout: Some(rollout),
+        verb: store::intents::Verb::Rollout(bellwether_core::rollout::Intent::Skip { cluster: skipped }),
+        actor: "alice".to_owned(),
+        reason: String::new(),
+    };
+    store::intents::insert(&mut db, &asked, clock::now()).await.expect("it is written");
+    drop(db);
+    scene.decide("one").await;
+    finish(&scene, 1).await;
+
+    let newcomer = scene.join().await;
+    scene.decide("one").await;
+    assert!(scene.listing(newcomer).await.contains_key("one"));
+    finish(&scene, 2).await;
+    let second = scene.join().await;
+    scene.decide("one").await;
+
+    assert!(scene.listing(second).await.contains_key("one"));
+    assert!(!scene.listing(skipped).await.contains_key("one"), "a person took it out");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn another_way_to_keep_a_target_comes_to_every_cluster_as_a_new_generation(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.look(Stage::Bundle).await;
+    scene.look(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    let rollouts = scene.counts().await["rollouts"];
+    let before = scene.listing(scene.clusters[1]).await;
+
+    scene.change_spec("one", |spec| spec.sync.drift = bellwether_core::session::DriftMode::Ignore).await;
+    scene.decide("one").await;
+    let unrendered = scene.listing(scene.clusters[1]).await;
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    scene.look(Stage::Bundle).await;
+    scene.look(Stage::Rollout).await;
+    let after = scene.listing(scene.clusters[1]).await;
+
+    let drift = |listing: &BTreeMap<String, Listed>| listing["one"].assignment.options.drift;
+    assert_eq!(drift(&before), bellwether_core::session::DriftMode::Correct);
+    assert_eq!(drift(&unrendered), bellwether_core::session::DriftMode::Ignore, "it waits for no render");
+    assert!(unrendered["one"].assignment.generation > before["one"].assignment.generation);
+    assert_eq!(after["one"].assignment.generation, unrendered["one"].assignment.generation);
+    assert_eq!(after["one"].assignment.digest, before["one"].assignment.digest);
+    assert_eq!(scene.counts().await["rollouts"], rollouts, "no content moves");
 }

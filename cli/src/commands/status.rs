@@ -65,7 +65,7 @@ async fn watch(room: &Room, route: &Route) -> anyhow::Result<Exit> {
 
 /// Everything is in place, healthy and known, no cluster is behind Git, and nothing has a condition.
 fn is_well(status: &StatusDocument) -> bool {
-    let row_is_well = |row: &StatusRow| row.connected && row.applied && row.verdict == Verdict::Healthy;
+    let row_is_well = |row: &StatusRow| row.connected && row.selected && row.applied && row.verdict == Verdict::Healthy;
     status.rows.iter().all(row_is_well) && behind(status).next().is_none() && conditions(status).next().is_none()
 }
 
@@ -121,6 +121,10 @@ fn draw(status: &StatusDocument, now: Timestamp, look: Look) -> String {
 fn draw_row(row: &StatusRow, now: Timestamp) -> [Field; 8] {
     let connected = if row.connected { yes_no(true) } else { Field::toned("no", Tone::Bad) };
     let message = match row.since {
+        _ if !row.selected => match row.message.as_str() {
+            "" => "not selected any more".to_owned(),
+            message => format!("not selected any more; {message}"),
+        },
         Some(since) if !row.connected && row.message.is_empty() => format!("not connected for {}", age(since, now)),
         _ => row.message.clone(),
     };

@@ -24,12 +24,20 @@ pub struct NamedCondition {
     pub condition: Condition,
 }
 
+/// Of a hub that does not say.
+const fn yes() -> bool {
+    true
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusRow {
     pub target: Name,
     pub cluster: Name,
     pub connected: bool,
+    /// The target selects it; if not, it goes on with what it has and gets nothing newer.
+    #[serde(default = "yes")]
+    pub selected: bool,
     /// Since when it is connected or not.
     pub since: Option<Timestamp>,
     pub commit: Option<String>,

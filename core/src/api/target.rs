@@ -60,7 +60,7 @@ pub struct SyncSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetStatus {
-    /// Clusters that the selector selects now.
+    /// Clusters that have something of it.
     pub clusters: u32,
     pub healthy: u32,
     pub in_place: u32,
@@ -70,6 +70,9 @@ pub struct TargetStatus {
     /// stopped, or there is none.
     #[serde(default)]
     pub behind: u32,
+    /// Clusters that go on with what they have although the selector does not select them any more.
+    #[serde(default)]
+    pub unselected: u32,
     /// What the newest commit renders to, if it is one bundle for all clusters.
     pub digest: Option<Digest>,
     /// Kept back after a rollback, while Git says something newer.

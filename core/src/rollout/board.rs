@@ -170,7 +170,8 @@ impl Board {
             Decision::PassWave { wave, .. } => self.set_wave(wave, WaveState::Passed, None, None),
             Decision::FailWave { wave } => self.set_wave(wave, WaveState::Failed, None, None),
             Decision::Skip { cluster, reason } => {
-                self.change(cluster, |member| Member { state: MemberState::Skipped, reason, ..member });
+                let skipped = |member| Member { state: MemberState::Skipped, failing_since: None, reason, ..member };
+                self.change(cluster, skipped);
             }
             Decision::Retry { cluster } => self.change(cluster, |member| {
                 let again = Member::waiting(cluster, member.wave, member.digest, member.digest_before);
@@ -187,6 +188,7 @@ impl Board {
             generation: Some(generation),
             assigned_at: Some(now),
             judged_from: Some(now),
+            failing_since: None,
             returning,
             reason: String::new(),
             ..member

@@ -223,8 +223,7 @@ fn answer(rollout: &Rollout, asked: &Asked) -> Vec<Decision> {
 }
 
 fn answered(rollout: &Rollout, asked: &Asked) -> Result<Vec<Decision>, String> {
-    let may_retry = matches!(asked.intent, Intent::Retry { .. }) && rollout.state == RolloutState::Done;
-    if rollout.state.is_over() && !may_retry {
+    if !rollout.state.takes(&asked.intent) {
         return Err("the rollout is over".to_owned());
     }
     match asked.intent {
@@ -281,8 +280,11 @@ fn rollback(rollout: &Rollout, asked: &Asked) -> Result<Vec<Decision>, String> {
 }
 
 fn named(cluster: ClusterId, asked: &Asked) -> Result<&Member, String> {
-    let member = asked.member.as_ref().filter(|member| member.cluster == cluster);
-    member.ok_or_else(|| "the cluster is not part of this rollout".to_owned())
+    match asked.member.as_ref().filter(|member| member.cluster == cluster) {
+        Some(member) if member.overtaken => Err("a later rollout goes on with this cluster".to_owned()),
+        Some(member) => Ok(member),
+        None => Err("the cluster is not part of this rollout".to_owned()),
+    }
 }
 
 fn skip(cluster: ClusterId, asked: &Asked) -> Result<Vec<Decision>, String> {

@@ -1,7 +1,7 @@
 //! Rollouts: how a change crosses the fleet.
 //!
-//! Three pure functions, and nothing else, decide: [`waves`] plans, [`settle`] judges one cluster by its newest report,
-//! [`decide`] says what happens next. They see rows, never events: the same rows give the same answer, a repeat after a
+//! Pure functions, and nothing else, decide: [`start`] says when a rollout begins, [`waves`] plans, [`settle`] judges one
+//! cluster by its newest report, [`decide`] says what happens next. They see rows, never events: the same rows give the same answer, a repeat after a
 //! crash is harmless, and the explanation that people read ([`why`]) comes from the same rows.
 //!
 //! What must never happen: a gate that opens on evidence that is old, missing or about something else; two waves open
@@ -13,6 +13,7 @@ mod plan;
 mod rows;
 mod settle;
 mod span;
+mod start;
 mod strategy;
 mod why;
 
@@ -29,6 +30,9 @@ pub use plan::{Candidate, ORDER_LABEL, PlannedWave, waves};
 pub use rows::{Asked, Intent, Member, MemberState, Notable, Presence, Rollout, RolloutState, Wave, WaveState};
 pub use settle::{Evidence, Limits, Seen, Settled, settle};
 pub use span::{InvalidSpan, Span};
+pub use start::{
+    Earlier, Kind, LiveChange, Move, Placed, Situation, Start, back, is_same_content, moves, start, waited_for,
+};
 pub use strategy::{Amount, Offline, OnFailure, Strategy, StrategyError, WAVES_MAX, WaveSpec};
 pub use why::why;
 

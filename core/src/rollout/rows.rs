@@ -70,6 +70,10 @@ pub struct Member {
     /// Its deadline counts from here: its assignment, its return after an absence, or the moment it stopped being
     /// healthy. `None`: the deadline's clock stands.
     pub judged_from: Option<Timestamp>,
+    /// Since when it says that it failed, in a way that may pass.
+    pub failing_since: Option<Timestamp>,
+    /// A later rollout of the target has this cluster: nothing is decided about it here.
+    pub overtaken: bool,
     /// Why it is in its state, for people; empty when there is nothing to say.
     pub reason: String,
 }
@@ -87,6 +91,8 @@ impl Member {
             assigned_at: None,
             returning: false,
             judged_from: None,
+            failing_since: None,
+            overtaken: false,
             reason: String::new(),
         }
     }
@@ -99,7 +105,7 @@ impl Member {
 
     /// It was assigned by this rollout, ran something before, and has not been given that back.
     pub const fn is_returnable(&self) -> bool {
-        self.assigned_at.is_some() && self.digest_before.is_some() && !self.returning
+        self.assigned_at.is_some() && self.digest_before.is_some() && !self.returning && !self.overtaken
     }
 
     /// It was assigned by this rollout and ran nothing of the target before.
@@ -218,7 +224,8 @@ pub struct Asked {
 
 /// One rollout as its rows say, with the few members that a decision may need.
 ///
-/// Only the newest rollout of a target is decided about: an older one that is done must not let its clusters catch up.
+/// Decided about are the newest rollout over a whole target and the changes of single clusters after it; an older one
+/// must not let its clusters catch up.
 /// Members with a new report, a changed presence or a due deadline are settled, and the counts are taken, before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollout {
@@ -250,6 +257,11 @@ impl RolloutState {
     /// Nothing is assigned any more, but for clusters that catch up with one that is done.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::Failed | Self::Superseded | Self::Cancelled)
+    }
+
+    /// Whether a rollout in this state can answer to it with anything but that it is over.
+    pub const fn takes(self, intent: &Intent) -> bool {
+        !self.is_over() || (matches!(self, Self::Done) && matches!(intent, Intent::Retry { .. }))
     }
 }
 

@@ -267,6 +267,8 @@ scenarios! {
     a_joiner_enters_its_wave,
     too_few_healthy_clusters_hold_a_wave,
     a_rejected_object_fails_at_once,
+    a_failure_that_passes_fails_nothing,
+    a_failure_that_lasts_fails_although_it_might_pass,
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub struct Evidence {
     /// Every object is in place.
     pub applied: bool,
     pub verdict: Verdict,
+    /// It failed, and all that failed may get well without another revision.
+    pub may_pass: bool,
     /// When the hub recorded it, by the hub's clock.
     pub at: Timestamp,
     /// The worst line of the report, for people; empty when all is well.
@@ -74,6 +76,7 @@ enum Absence {
 pub fn settle(member: &Member, seen: &Seen, limits: &Limits, now: Timestamp) -> Settled {
     let absence = absence(seen.presence, limits, now);
     let is_judged = match member.state {
+        _ if member.overtaken => false,
         MemberState::Failed | MemberState::Skipped | MemberState::RolledBack => false,
         // Its turn has not come, or never will.
         MemberState::Waiting => !matches!(limits.wave, WaveState::Waiting | WaveState::Failed),
@@ -88,7 +91,7 @@ pub fn settle(member: &Member, seen: &Seen, limits: &Limits, now: Timestamp) -> 
         Absence::Long { since } => (gone(member, since, limits.offline), None),
         Absence::Short { offline_at } if member.state == MemberState::Offline => (member.clone(), Some(offline_at)),
         Absence::Short { offline_at } => (judged(member, seen, now), Some(offline_at)),
-        Absence::Here { since } => by_deadline(judged(member, seen, now), since, limits, now),
+        Absence::Here { since } => by_time(judged(member, seen, now), since, limits, now),
     };
     Settled { member: (after != *member).then_some(after), look_at }
 }
@@ -112,14 +115,15 @@ fn gone(member: &Member, since: Timestamp, offline: Offline) -> Member {
         (Offline::Wait, MemberState::Healthy) => MemberState::Applied,
         (Offline::Wait, state) => state,
     };
-    Member { state, judged_from: None, reason: format!("disconnected since {since:.0}"), ..member.clone() }
+    let reason = format!("disconnected since {since:.0}");
+    Member { state, judged_from: None, failing_since: None, reason, ..member.clone() }
 }
 
 /// What its evidence says, whatever the time.
 fn judged(member: &Member, seen: &Seen, now: Timestamp) -> Member {
     let Some(wanted) = member.wanted() else {
         let state = MemberState::Waiting;
-        return Member { state, judged_from: None, reason: String::new(), ..member.clone() };
+        return Member { state, judged_from: None, failing_since: None, reason: String::new(), ..member.clone() };
     };
     let fresh = seen.evidence.as_ref().filter(|evidence| (evidence.generation, evidence.digest) == wanted);
     let (state, reason, at) = match fresh {
@@ -131,12 +135,14 @@ fn judged(member: &Member, seen: &Seen, now: Timestamp) -> Member {
         _ => member.judged_from.unwrap_or(now),
     };
     let judged_from = if state == MemberState::Healthy { member.judged_from } else { Some(judged_from) };
-    Member { state, judged_from, reason: reason.to_owned(), ..member.clone() }
+    let is_failing = fresh.is_some_and(|evidence| evidence.verdict == Verdict::Failed && evidence.may_pass);
+    let failing_since = is_failing.then(|| member.failing_since.unwrap_or(at));
+    Member { state, judged_from, failing_since, reason: reason.to_owned(), ..member.clone() }
 }
 
 fn state_by(evidence: &Evidence, returning: bool) -> MemberState {
     match (evidence.applied, evidence.verdict) {
-        (_, Verdict::Failed) => MemberState::Failed,
+        (_, Verdict::Failed) if !evidence.may_pass => MemberState::Failed,
         (true, Verdict::Healthy) if returning => MemberState::RolledBack,
         (true, Verdict::Healthy) => MemberState::Healthy,
         (true, _) => MemberState::Applied,
@@ -144,20 +150,23 @@ fn state_by(evidence: &Evidence, returning: bool) -> MemberState {
     }
 }
 
-/// A connected member that is not settled fails when its time is over.
-fn by_deadline(
-    member: Member,
-    connected_since: Timestamp,
-    limits: &Limits,
-    now: Timestamp,
-) -> (Member, Option<Timestamp>) {
+/// A failure that may pass, such as that of a webhook that is being restarted or of a Deployment that lacks what has just
+/// been added, counts once it has lasted so long: the controllers' own pauses between two tries are about half of it.
+const FAILURE_LASTS: SignedDuration = SignedDuration::from_secs(60);
+
+/// A connected member that is not settled fails when its time is over, or when it has failed for long enough.
+fn by_time(member: Member, connected_since: Timestamp, limits: &Limits, now: Timestamp) -> (Member, Option<Timestamp>) {
     if !matches!(member.state, MemberState::Assigned | MemberState::Applied) {
         return (member, None);
     }
     let from = member.judged_from.unwrap_or(now);
     let due = due(from, connected_since, limits);
+    let lasted = member.failing_since.map(|since| after(since, FAILURE_LASTS));
+    if lasted.is_some_and(|lasted| lasted <= now) {
+        return (Member { state: MemberState::Failed, ..member }, None);
+    }
     if now < due {
-        return (member, Some(due));
+        return (member, Some(lasted.map_or(due, |lasted| lasted.min(due))));
     }
     let late = format!("not healthy within {}", Span::clamped(limits.deadline));
     let reason = if member.reason.is_empty() { late } else { format!("{late}: {}", member.reason) };

@@ -14,6 +14,9 @@ use crate::{ClusterId, Digest, Generation, Labels, RolloutId};
 /// More looks than this without an end mean that decisions chase each other.
 const LOOKS_MAX: usize = 400;
 
+/// How the message of a failure begins that may pass.
+pub(super) const MAY_PASS: &str = "denied:";
+
 pub(super) const OFFLINE_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 /// One cluster, as it is and as the hub's rows know it.
@@ -141,11 +144,13 @@ impl World {
         verdict: Verdict,
         message: &str,
     ) {
+        // As agents say it of what another try may mend.
+        let may_pass = verdict == Verdict::Failed && message.starts_with(MAY_PASS);
         let now = self.now;
         let cluster = self.cluster_mut(id);
         let (generation, digest) = about;
         cluster.evidence =
-            Some(Evidence { generation, digest, applied, verdict, at: now, message: message.to_owned() });
+            Some(Evidence { generation, digest, applied, verdict, may_pass, at: now, message: message.to_owned() });
         cluster.mark_well(now);
         self.look();
     }
@@ -411,7 +416,7 @@ impl World {
             Decision::Return { cluster, digest } => self.assign(cluster, digest, true),
             Decision::Skip { cluster, reason } => {
                 let member = self.member_mut(cluster);
-                (member.state, member.reason) = (MemberState::Skipped, reason);
+                (member.state, member.failing_since, member.reason) = (MemberState::Skipped, None, reason);
             }
             Decision::Retry { cluster } => {
                 let member = self.member_mut(cluster);
@@ -463,6 +468,7 @@ impl World {
             assigned_at: Some(now),
             returning,
             judged_from: Some(now),
+            failing_since: None,
             reason: String::new(),
             ..member.clone()
         };

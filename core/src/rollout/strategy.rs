@@ -249,6 +249,15 @@ impl Strategy {
         Ok(())
     }
 
+    /// Members of a wave that must be healthy, of so many that are left: a share is of those, a number stays.
+    pub fn healthy_min(&self, wave: &str, planned: u32, left: u32) -> u32 {
+        let spec = self.waves.iter().find(|spec| spec.name.as_str() == wave);
+        match spec.map(|spec| spec.min_healthy) {
+            Some(share @ Amount::Percent(_)) => share.at_least_one_of(left).min(planned),
+            _ => planned,
+        }
+    }
+
     /// Clusters that may fail, of so many.
     pub fn failures_max(&self, members: u32) -> u32 {
         self.failure_budget.at_most_of(members)

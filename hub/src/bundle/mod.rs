@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_core::api::Condition;
+use bellwether_core::api::{Condition, SyncSpec, TargetSpec};
 use bellwether_core::audit::{Event, Outcome, Subject};
 use bellwether_core::bundle::{Entry, Manifest, ManifestError};
 use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
 use bellwether_core::report::bounded_message;
+use bellwether_core::rollout::is_same_content;
 use bellwether_core::{Digest, RenderId, TargetId};
 use bellwether_proto::zip;
 use bellwether_render::{Documents, Recipe, RenderError, RenderedObject, SourceFile};
@@ -52,7 +53,7 @@ impl Slow for Bundle {
             let outcome = ref_condition.map(|condition| Said { target, revision: None, result: Err(condition) });
             return finish(hub, due, outcome).await;
         };
-        let known = store::renders::find_newest(&mut db, target.id).await?;
+        let known = store::wanted::find(&mut db, target.id).await?.map(|wanted| wanted.render);
         let values = values_of(&mut db, &target).await?;
         let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
         drop(db);
@@ -354,21 +355,49 @@ async fn record(
     if rendered.inputs.is_some() {
         store::renders::end_try(change, target.id, rendered.inputs.as_deref()).await?;
     }
-    if let Some(existing) = rendered.existing {
-        store::renders::insert_variants(change, existing, &rendered.variants).await?;
+    let (variables, variants) = (rendered.variables, rendered.variants);
+    let render_id = rendered.existing.unwrap_or_else(|| RenderId::new(clock::new_id()));
+    if rendered.existing.is_some() {
+        store::renders::insert_variants(change, render_id, &variants).await?;
     } else {
         let render = Render {
-            id: RenderId::new(clock::new_id()),
+            id: render_id,
             target: target.id,
             revision: revision.id,
             target_version: target.version,
             tree: rendered.tree,
-            variables: rendered.variables.into_iter().collect(),
-            variants: rendered.variants,
+            variables: variables.iter().cloned().collect(),
+            variants: variants.clone(),
         };
         store::renders::insert(change, &render, now).await?;
     }
+    mark_wanted(change, target, revision, render_id, &variables, &variants).await?;
     store::renders::mark_condition(change, target.id, None, None).await
+}
+
+/// The target is to run this from now on: the same as before, as far as rollouts go, when neither the spec nor what it
+/// gives any cluster is another.
+async fn mark_wanted(
+    change: &mut Change<'_>,
+    target: &Target,
+    revision: &Revision,
+    render: RenderId,
+    variables: &BTreeSet<String>,
+    variants: &BTreeMap<Digest, Digest>,
+) -> Result<(), StoreError> {
+    let recipe = TargetSpec { sync: SyncSpec::default(), ..target.spec.clone() };
+    let recipe = serde_json::to_vec(&recipe).expect("a spec is JSON");
+    let recipe = Digest::of(&recipe).as_bytes().to_vec();
+    let before = store::wanted::find(change, target.id).await?;
+    let same = before.filter(|before| {
+        let is_same_recipe =
+            before.recipe == recipe || (before.recipe.is_empty() && before.target_version == target.version);
+        is_same_recipe
+            && before.render.variables.iter().eq(variables)
+            && is_same_content(&before.render.variants, variants)
+    });
+    let since = same.map_or(render, |before| before.since);
+    store::wanted::mark(change, target.id, revision.id, (target.version, render, &recipe, since)).await
 }
 
 /// What was just made is what fleets are about to ask for.

@@ -247,7 +247,10 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Refusal> {
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let cluster = find(&mut change, &name).await?;
+    let concerned = store::rollouts::list_targets_of(&mut change, cluster.id).await?;
     store::clusters::delete(&mut change, cluster.id).await?;
+    // Their waves have a member less to wait for.
+    change.tell(Stage::Rollout, &concerned, clock::now(), None).await?;
     change.audit(&event(&cluster, &caller, "cluster.deleted")).await?;
     change.commit().await?;
     hub.sessions.cut(cluster.id);

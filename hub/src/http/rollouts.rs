@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use bellwether_core::api::{List, MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 use bellwether_core::audit::{Event, Subject};
-use bellwether_core::rollout::{Intent, RolloutState, Wave, why};
+use bellwether_core::rollout::{Intent, Wave, why};
 use bellwether_core::{Name, RolloutId};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -96,8 +96,7 @@ pub(super) async fn intend(
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let (row, target) = find(&mut change, &id).await?;
-    let may_still = row.state == RolloutState::Done && matches!(asked.intent, Intent::Retry { .. });
-    if row.state.is_over() && !may_still {
+    if !row.state.takes(&asked.intent) {
         let detail = format!("the rollout is over: {}", serde_word(&row.state));
         return Err(Refusal::conflict("rollout_over", detail)
             .hint(format!("to go back to what ran before: bellwether rollout rollback {target}")));
@@ -107,6 +106,10 @@ pub(super) async fn intend(
     event.target = Some(target.to_string());
     event.rollout = Some(row.id);
     event.reason.clone_from(&asked.reason);
+    if let Intent::Skip { cluster } | Intent::Retry { cluster } = asked.intent {
+        let cluster = store::clusters::find(&mut change, cluster).await?;
+        event.cluster = cluster.map(|cluster| cluster.name.to_string());
+    }
     change.audit(&event).await?;
     let intent = intents::Asked {
         id: clock::new_id(),

@@ -50,11 +50,16 @@ pub(super) async fn show(
             conditions.push(NamedCondition { kind: "Repo".to_owned(), name: repo.name, condition });
         }
     }
-    Ok(Json(StatusDocument { targets: documents, rows: placements.into_iter().map(row).collect(), conditions }))
+    let selects = |one: &Placement| {
+        let target = shown.iter().find(|target| target.name == one.target);
+        target.is_none_or(|target| target.spec.clusters.selects(&one.labels))
+    };
+    let rows = placements.into_iter().map(|one| (selects(&one), one)).map(row).collect();
+    Ok(Json(StatusDocument { targets: documents, rows, conditions }))
 }
 
 /// A disconnected cluster's health is unknown, whatever it said last.
-fn row(one: Placement) -> StatusRow {
+fn row((selected, one): (bool, Placement)) -> StatusRow {
     let said = one.said.as_ref();
     let verdict = said.map_or(Verdict::Unknown, |said| said.verdict);
     let worst = said.and_then(|said| said.lines.first());
@@ -62,6 +67,7 @@ fn row(one: Placement) -> StatusRow {
         target: one.target,
         cluster: one.cluster,
         connected: one.connected,
+        selected,
         since: one.since,
         commit: one.commit,
         digest: one.digest,

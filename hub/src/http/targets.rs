@@ -106,6 +106,8 @@ pub(super) async fn put(
     let trace_id = clock::new_trace();
     change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&trace_id)).await?;
     change.tell(Stage::Bundle, &[target.id.as_uuid()], now, Some(&trace_id)).await?;
+    // Whom it selects and how it is kept count at once, whether it renders or not.
+    change.tell(Stage::Rollout, &[target.id.as_uuid()], now, Some(&trace_id)).await?;
     let document = document_of(&mut change, &target).await?;
     change.commit().await?;
     Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)))
@@ -200,16 +202,12 @@ pub(super) async fn rollback(
     let target = find(&mut change, &name).await?;
     check_stays(&target)?;
     let render = match &body.to {
-        Some(commit) => store::renders::find_at_commit(&mut change, target.id, commit).await?,
-        None => render_before(&mut change, &target).await?,
-    };
-    let Some(render) = render else {
-        let detail = match &body.to {
-            Some(commit) => format!("no commit `{commit}` of target `{name}` is stored"),
-            None => format!("target `{name}` ran nothing before what it runs"),
-        };
-        return Err(Refusal::invalid("revision_not_found", detail)
-            .hint(format!("see what there was: bellwether rollout list {name}")));
+        Some(prefix) => render_at(&mut change, &target, prefix).await?,
+        None => crate::rollout::find_back(&mut change, &target, now).await?.ok_or_else(|| {
+            let detail = format!("no earlier revision of target `{name}` would change what its clusters run");
+            Refusal::invalid("revision_not_found", detail)
+                .hint(format!("name one with --to; see what there was: bellwether rollout list {name}"))
+        })?,
     };
     let commit = store::revisions::find(&mut change, render.revision).await?.map(|revision| revision.commit);
     let verb = TargetVerb::RollbackTo { render: render.id.as_uuid(), commit: commit.unwrap_or_default() };
@@ -219,12 +217,28 @@ pub(super) async fn rollback(
     rollouts::answer(&hub, intent).await
 }
 
-async fn render_before(db: &mut Connection, target: &Target) -> Result<Option<store::renders::Render>, StoreError> {
-    let Some(newest) = store::rollouts::find_newest(db, target.id).await? else { return Ok(None) };
-    match newest.from_render {
-        Some(render) => store::renders::find(db, render).await,
-        None => Ok(None),
+/// Digits of a commit that are few enough to type and enough to mean one; Git itself takes no fewer.
+const PREFIX_MIN: usize = 4;
+/// Commits that an ambiguous beginning is answered with.
+const NAMED_COMMITS_MAX: i64 = 5;
+
+/// What a target was at by a commit, of which the first digits are enough as long as they mean one.
+async fn render_at(db: &mut Connection, target: &Target, prefix: &str) -> Result<store::renders::Render, Refusal> {
+    let name = &target.name;
+    let hint = format!("see what there was: bellwether rollout list {name}");
+    let commits = store::renders::list_commits(db, target.id, prefix, NAMED_COMMITS_MAX).await?;
+    if prefix.len() < PREFIX_MIN || commits.len() > 1 {
+        let known: Vec<_> = commits.iter().map(|commit| commit.get(..12).unwrap_or(commit)).collect();
+        let detail = format!("`{prefix}` does not mean one commit of target `{name}`");
+        let hint = format!("give more digits, at least {PREFIX_MIN}; it may be one of: {}", known.join(", "));
+        return Err(Refusal::invalid("revision_ambiguous", detail).hint(hint));
     }
+    let missing = || {
+        let detail = format!("no commit `{prefix}` of target `{name}` is stored");
+        Refusal::invalid("revision_not_found", detail).hint(hint)
+    };
+    let Some(commit) = commits.first() else { return Err(missing()) };
+    store::renders::find_at_commit(db, target.id, commit).await?.ok_or_else(missing)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -268,7 +282,18 @@ async fn ask(
         actor: caller.name.clone(),
         reason,
     };
-    intents::insert(change, &asked, clock::now()).await?;
+    let now = clock::now();
+    let (action, commit) = match &asked.verb {
+        Verb::Target(TargetVerb::RollbackTo { commit, .. }) => ("target.rollback.asked", Some(commit.clone())),
+        _ => ("target.release.asked", None),
+    };
+    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+    let mut event = Event::new(clock::new_id(), now, caller.actor(), action, subject);
+    event.target = Some(target.name.to_string());
+    event.commit = commit.filter(|commit| !commit.is_empty());
+    event.reason.clone_from(&asked.reason);
+    change.audit(&event).await?;
+    intents::insert(change, &asked, now).await?;
     Ok(asked.id)
 }
 
@@ -357,19 +382,21 @@ async fn status_of(db: &mut Connection, target: &Target) -> Result<TargetStatus,
     let healthy = placements.iter().filter(|one| {
         one.connected && one.said.as_ref().is_some_and(|said| said.verdict == Verdict::Healthy && said.applied)
     });
+    let unselected = placements.iter().filter(|one| !target.spec.clusters.selects(&one.labels)).count();
     let in_place = placements.iter().filter(|one| one.said.as_ref().is_some_and(|said| said.applied));
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let head = store::revisions::find_head(db, target.repo, &target.reference).await?;
-    let render = store::renders::find_newest(db, target.id).await?;
-    let digest = render.and_then(|render| {
-        let mut digests = render.variants.into_values();
+    let wanted = store::wanted::find(db, target.id).await?;
+    let wanted = wanted.filter(|wanted| wanted.target_version == target.version);
+    let digest = wanted.and_then(|wanted| {
+        let mut digests = wanted.render.variants.into_values();
         digests.next().filter(|first| digests.all(|digest| digest == *first))
     });
     let behind = crate::rollout::count_behind(db, target, now).await?;
     let state = store::targets::find_state(db, target.id).await?;
     let ref_condition = store::revisions::find_ref_condition(db, target.repo, &target.reference).await?;
     let render_condition = store::renders::find_condition(db, target.id).await?;
-    let rollout: Option<RolloutDocument> = match store::rollouts::find_newest(db, target.id).await? {
+    let rollout: Option<RolloutDocument> = match store::rollouts::find_shown(db, target.id).await? {
         Some(row) => Some(rollouts::document_of(db, &row, &target.name).await?),
         None => None,
     };
@@ -382,6 +409,7 @@ async fn status_of(db: &mut Connection, target: &Target) -> Result<TargetStatus,
         healthy: count(healthy.count()),
         in_place: count(in_place.count()),
         behind: count(behind),
+        unselected: count(unselected),
         commit: head.map(|head| head.commit),
         digest,
         held: state.held,

@@ -28,7 +28,7 @@ pub(super) async fn load(
             action: row.action,
             manifest: manifests.get(&row.digest).cloned().ok_or(missing)?,
             prunable: row.prunable,
-            options: SyncOptions { prune: one.options.prune, drift: one.options.drift },
+            options: SyncOptions { prune: row.options.prune, drift: row.options.drift },
             trace: one.trace,
         });
     }

@@ -2,13 +2,12 @@
 
 use bellwether_core::RenderId;
 use bellwether_core::audit::{Event, Outcome, Subject};
-use bellwether_core::rollout::{RolloutState, Strategy, WaveSpec};
+use bellwether_core::rollout::{Kind, Strategy, WaveSpec, moves};
 use jiff::Timestamp;
 
 use super::plan::{self, Begin};
 use crate::change::Change;
 use crate::store::intents::{Asked, TargetVerb, Verb};
-use crate::store::rollouts::Kind;
 use crate::store::targets::{State, Target};
 use crate::store::{self, StoreError};
 use crate::{actors, clock};
@@ -54,32 +53,64 @@ async fn roll_back(
     let Some(render) = store::renders::find(change, render).await? else {
         return Ok(Some("what that revision rendered to is no longer stored"));
     };
+    let state = store::targets::find_state(change, target.id).await?;
     let candidates = plan::selected(change, target, now).await?;
-    let all: Vec<_> = candidates.iter().map(plan::candidate).collect();
-    let Some(moves) = plan::moves_to(change, target, &render, candidates).await? else {
+    let all = candidates.clone();
+    let runs = plan::list_runs(change, target).await?;
+    let placed = plan::placed(change, target, &state, &render, &runs, candidates).await?;
+    let Some(moves) = moves(&placed) else {
         return Ok(Some("a cluster's parameters were never rendered at that revision"));
     };
-    if let Some(live) = store::rollouts::find_newest(change, target.id).await?.filter(|row| super::is_live(row.state)) {
-        let reason = "rolled back by a person";
-        store::rollouts::mark_state(change, live.id, RolloutState::Superseded, reason, now).await?;
+    if moves.is_empty() {
+        return Ok(Some(
+            "every cluster runs that already; a rollout that goes on is stopped by: bellwether rollout abort",
+        ));
     }
-    let state = store::targets::find_state(change, target.id).await?;
+    plan::supersede(change, target, "rolled back by a person", now).await?;
+    store::wanted::delete_aside(change, target.id).await?;
     store::targets::mark_state(change, target.id, &State { held: true, ..state }).await?;
-    if moves.moves.is_empty() {
-        return Ok(None);
-    }
     let wave = WaveSpec::named("all".parse().expect("`all` is a name"));
     let begin = Begin {
         kind: Kind::Rollback,
         render: &render,
-        from_render: moves.from_render,
         strategy: Strategy { waves: vec![wave], ..target.spec.rollout.clone().unwrap_or_default() },
         trace_id: clock::new_trace(),
         actor: actors::token(&asked.actor),
         reason: asked.reason.clone(),
     };
-    plan::begin_rollout(change, target, begin, &all, moves.moves, now).await?;
+    let row = plan::begin_rollout(change, target, begin, &all, (moves, &runs), now).await?;
+    plan::mark_rolled(change, target, None, row.id.as_uuid()).await?;
     Ok(None)
+}
+
+/// Answers what nothing will act on any more, and drops it: of rollouts that are history, or all of a target that goes.
+pub(super) async fn refuse(
+    change: &mut Change<'_>,
+    target: &Target,
+    open: &mut Vec<Asked>,
+    (is_meant, reason): (impl Fn(&Asked) -> bool, &'static str),
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (refused, kept) = std::mem::take(open).into_iter().partition(is_meant);
+    *open = kept;
+    let refused: Vec<Asked> = refused;
+    for asked in refused {
+        change.answer(asked.id, reason, now).await?;
+        match asked.rollout {
+            None => audit(change, target, &asked, Some(reason), now).await?,
+            Some(rollout) => {
+                let subject = Subject { kind: "rollout".to_owned(), name: rollout.to_string() };
+                let actor = actors::token(&asked.actor);
+                let mut event = Event::new(clock::new_id(), now, actor, "rollout.intent.refused", subject);
+                event.target = Some(target.name.to_string());
+                event.rollout = Some(rollout);
+                event.outcome = Outcome::Denied;
+                reason.clone_into(&mut event.reason);
+                change.audit(&event).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn audit(

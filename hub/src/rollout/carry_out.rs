@@ -15,6 +15,7 @@ use crate::store::assignments::{self, Assignment};
 use crate::store::intents::{Asked, Verb};
 use crate::store::rollouts::{self, Rollout as Row};
 use crate::store::targets::Target;
+use crate::store::wanted;
 use crate::store::work::Stage;
 use crate::{Hub, actors, clock};
 
@@ -73,6 +74,7 @@ impl<'a, 'c> Scene<'a, 'c> {
         let members: Vec<_> = self.board.changed_members().collect();
         if !members.is_empty() {
             rollouts::mark_members(self.change, id, &members).await?;
+            wanted::mark_aside(self.change, self.target.id, id, &members, self.now).await?;
         }
         let is_settled = |member: &&Member| {
             matches!(member.state, MemberState::Healthy | MemberState::Failed | MemberState::RolledBack)
@@ -207,15 +209,23 @@ impl<'a, 'c> Scene<'a, 'c> {
             return Ok(());
         }
         let mut prunable = self.prunable(&given).await?;
+        let returned: Vec<_> = given.iter().filter(|one| one.returning).map(|one| one.cluster).collect();
+        let renders_before = rollouts::list_renders_before(self.change, self.row.id, &returned).await?;
+        let render_of = |one: &Given| match renders_before.get(&one.cluster) {
+            Some(render) => *render,
+            None if one.returning => self.row.from_render.unwrap_or(self.row.render),
+            None => self.row.render,
+        };
         let assignments = given.iter().map(|one| Assignment {
             cluster: one.cluster,
             target: self.target.id,
             digest: one.digest,
             generation: Generation::default(),
             rollout: self.row.id,
-            render: if one.returning { self.row.from_render.unwrap_or(self.row.render) } else { self.row.render },
+            render: render_of(one),
             action: Action::Apply,
             prunable: prunable.remove(&one.cluster).unwrap_or_default(),
+            options: self.target.spec.sync,
         });
         let generations = assignments::mark(self.change, assignments.collect(), self.now).await?;
         let returning: BTreeSet<_> = given.iter().filter(|one| one.returning).map(|one| one.cluster).collect();

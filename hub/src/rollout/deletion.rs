@@ -10,7 +10,7 @@ use bellwether_core::audit::{Event, Subject};
 use bellwether_core::rollout::RolloutState;
 use jiff::{SignedDuration, Timestamp};
 
-use super::is_live;
+use super::{asked, plan};
 use crate::change::Change;
 use crate::store::assignments::Waiting;
 use crate::store::targets::{Deletion, Target};
@@ -37,10 +37,9 @@ pub(super) async fn go_on(
     deletion: &Deletion,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, StoreError> {
-    stop_rollout(change, target, now).await?;
-    for asked in store::intents::list_open(change, target.id).await? {
-        store::intents::mark_done(change, asked.id, REASON, now).await?;
-    }
+    stop_rollouts(change, target, now).await?;
+    let mut open = store::intents::list_open(change, target.id).await?;
+    asked::refuse(change, target, &mut open, (|_: &_| true, REASON), now).await?;
     let told = store::assignments::mark_tombstones(change, target.id, deletion.action, TOMBSTONES_MAX, now).await?;
     if !told.is_empty() {
         change.tell(Stage::Link, &told, now, None).await?;
@@ -57,16 +56,11 @@ pub(super) async fn go_on(
     Ok(None)
 }
 
-async fn stop_rollout(change: &mut Change<'_>, target: &Target, now: Timestamp) -> Result<(), StoreError> {
-    let newest = store::rollouts::find_newest(change, target.id).await?;
-    let Some(row) = newest.filter(|row| is_live(row.state)) else { return Ok(()) };
-    store::rollouts::mark_state(change, row.id, RolloutState::Cancelled, REASON, now).await?;
-    let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
-    let mut event = Event::new(clock::new_id(), now, actors::hub(), "rollout.cancelled", subject);
-    event.target = Some(target.name.to_string());
-    event.rollout = Some(row.id);
-    REASON.clone_into(&mut event.reason);
-    change.audit(&event).await
+async fn stop_rollouts(change: &mut Change<'_>, target: &Target, now: Timestamp) -> Result<(), StoreError> {
+    for row in store::rollouts::list_live(change, target.id).await? {
+        plan::end(change, target, &row, (RolloutState::Cancelled, "rollout.cancelled"), REASON, now).await?;
+    }
+    Ok(())
 }
 
 async fn finish(

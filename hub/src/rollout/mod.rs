@@ -12,12 +12,13 @@ mod plan;
 mod rows;
 
 use bellwether_core::TargetId;
+use bellwether_core::audit::{Event, Subject};
 use bellwether_core::rollout::{Limits, RolloutState, WaveState, decide};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use self::carry_out::Scene;
-use crate::Hub;
+use self::plan::Begun;
 use crate::change::Change;
 use crate::stage::Quick;
 use crate::store::intents::Asked;
@@ -25,8 +26,9 @@ use crate::store::rollouts::Rollout as Row;
 use crate::store::targets::Target;
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
+use crate::{Hub, actors, clock};
 
-pub(crate) use plan::count_behind;
+pub(crate) use plan::{count_behind, find_back};
 pub(crate) use rows::load as load_rollout;
 
 /// Decisions in one transaction: waves opened and passed one after another. The rest is another look.
@@ -56,19 +58,65 @@ impl Quick for Rollouts {
         }
         let mut open = store::intents::list_open(change, target.id).await?;
         asked::answer_for_target(change, &target, &open, now).await?;
-        let mut newest = store::rollouts::find_newest(change, target.id).await?;
-        let mut look_at = None;
+        open.retain(|asked| asked.rollout.is_some());
+        let asked: Vec<_> = open.iter().filter_map(|asked| asked.rollout).collect();
+        if trace_id.is_some() {
+            // Somebody changed something: maybe how it is kept, or a cluster's labels.
+            plan::mark_unselected(change, &target, now).await?;
+        }
+        let mut look_at = sync_options(change, &target, trace_id, now).await?;
         // A rollout that ends makes room for the next, which begins in the same look.
         for _ in 0..ROUNDS_MAX {
-            if let Some(row) = &mut newest {
-                look_at = roll(hub, change, &target, row, &mut open, now).await?;
+            let state = store::targets::find_state(change, target.id).await?;
+            let mut current = store::rollouts::list_current(change, target.id, state.current_from, &asked).await?;
+            let is_history = |asked: &Asked| !current.iter().any(|row| asked.rollout == Some(row.id));
+            asked::refuse(change, &target, &mut open, (is_history, "a newer rollout took its place"), now).await?;
+            let mut next = None;
+            for row in &mut current {
+                next = earliest(next, roll(hub, change, &target, row, &mut open, now).await?);
             }
-            let Some(row) = plan::start_next(change, &target, newest.as_ref(), trace_id, now).await? else { break };
-            newest = Some(row);
+            match plan::start_next(change, &target, &state, &current, trace_id, now).await? {
+                Begun::Rollout => {}
+                Begun::None(at) => {
+                    look_at = earliest(look_at, earliest(next, at));
+                    break;
+                }
+            }
         }
         let Some(at) = look_at else { return Ok(()) };
         work::replace_timer(change, Stage::Rollout, key, at.max(now)).await
     }
+}
+
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    [one, other].into_iter().flatten().min()
+}
+
+/// How a target is kept is no content: it has no waves, waits for no render and no rollout, and comes to every cluster at
+/// once, under new generations. Says when to go on, if there are more clusters than one transaction takes.
+async fn sync_options(
+    change: &mut Change<'_>,
+    target: &Target,
+    trace_id: Option<&str>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let limit = i64::try_from(ASSIGNED_MAX).unwrap_or(i64::MAX);
+    let told = store::assignments::mark_options(change, target.id, target.spec.sync, limit, now).await?;
+    if told.is_empty() {
+        return Ok(None);
+    }
+    change.tell(Stage::Link, &told, now, trace_id).await?;
+    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), "target.options.assigned", subject);
+    event.target = Some(target.name.to_string());
+    event.detail = serde_json::json!({"sync": target.spec.sync, "clusters": told.len()});
+    change.audit(&event).await?;
+    if told.len() < ASSIGNED_MAX {
+        return Ok(None);
+    }
+    // It is pending as long as this is to be done: the rest keeps the trace.
+    change.tell(Stage::Rollout, &[target.id.as_uuid()], now, trace_id).await?;
+    Ok(Some(now))
 }
 
 /// Takes a rollout as far as it goes now; says when to look again.

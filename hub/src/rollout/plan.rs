@@ -1,118 +1,167 @@
-//! When a rollout begins, and over which clusters: those whose newest render differs from what they run.
+//! What the rows say of a target → the situation that [`start`] decides by, and what begins → rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::api::Condition;
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::audit::{Actor, Event, Subject};
 use bellwether_core::parameters::{ClusterFacts, Parameters};
-use bellwether_core::rollout::{Candidate, Member, PlannedWave, RolloutState, Strategy, WaveSpec, waves};
+use bellwether_core::rollout::{
+    Candidate, Earlier, Kind, LiveChange, Member, Move, Placed, PlannedWave, RolloutState, Situation, Start, Strategy,
+    WaveSpec, back, moves, start, waited_for, waves,
+};
 use bellwether_core::{ClusterId, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
 
 use super::is_live;
 use crate::change::Change;
 use crate::store::renders::Render;
-use crate::store::rollouts::{Kind, Rollout as Row};
+use crate::store::rollouts::Rollout as Row;
 use crate::store::targets::{State, Target};
 use crate::store::work::Stage;
 use crate::store::{self, Connection, StoreError};
 use crate::{actors, clock};
 
-/// A cluster that is to run something else than it does.
-pub(super) struct Move {
-    pub(super) cluster: store::fleet::Candidate,
-    pub(super) to: Digest,
-    pub(super) from: Option<Digest>,
+/// Earlier rollouts that a rollback without a commit looks through: as many as are kept of each target.
+const PAST_MAX: i64 = 20;
+
+/// What came of asking what begins.
+pub(super) enum Begun {
+    /// A rollout: it rolls in the same look.
+    Rollout,
+    /// None; to be asked again by then.
+    None(Option<Timestamp>),
 }
 
-/// Who is to run something else, and what most clusters run now.
-pub(super) struct Moves {
-    pub(super) moves: Vec<Move>,
-    pub(super) from_render: Option<RenderId>,
-}
-
-/// Starts the next rollout of a target if there is one to start, and ends one that stands in its way.
+/// Starts the next rollout of a target if there is one to start, and ends those that stand in its way.
 pub(super) async fn start_next(
     change: &mut Change<'_>,
     target: &Target,
-    newest: Option<&Row>,
+    state: &State,
+    current: &[Row],
     trace_id: Option<&str>,
     now: Timestamp,
-) -> Result<Option<Row>, StoreError> {
-    // Of most looks at a rollout that rolls, this is all.
-    if newest.is_some_and(|row| is_undisturbed(row.state)) {
-        return Ok(None);
-    }
-    let state = store::targets::find_state(change, target.id).await?;
-    let Some(render) = store::renders::find_newest(change, target.id).await? else { return Ok(None) };
-    let is_known = match newest {
-        Some(row) => gives_the_same(change, row, &render).await?,
-        None => false,
+) -> Result<Begun, StoreError> {
+    let wanted = store::wanted::find(change, target.id).await?;
+    // A spec that was not rendered yet goes with no render: its selector and its waves are for what it renders to.
+    let wanted = wanted.filter(|wanted| wanted.target_version == target.version);
+    let main = current.iter().find(|row| Some(row.id.as_uuid()) == state.current_from);
+    let mut situation = Situation {
+        wanted: wanted.as_ref().map(|wanted| wanted.since),
+        rolled: state.rolled_since,
+        main: main.map(|row| row.state),
+        changes: Vec::new(),
+        held: state.held,
+        placed: Vec::new(),
     };
-    if state.held || !may_follow(newest, is_known) {
-        return Ok(None);
-    }
+    let Some(wanted) = wanted.filter(|_| !situation.is_closed()) else { return Ok(Begun::None(None)) };
     let candidates = selected(change, target, now).await?;
-    mark_selection(change, target, &state, candidates.is_empty(), now).await?;
-    let all: Vec<_> = candidates.iter().map(candidate).collect();
-    let Some(Moves { mut moves, from_render }) = moves_to(change, target, &render, candidates).await? else {
-        // A cluster has parameters that were not rendered yet.
-        change.tell(Stage::Bundle, &[target.id.as_uuid()], now, trace_id).await?;
-        return Ok(None);
+    mark_selection(change, target, state, candidates.is_empty(), now).await?;
+    let runs = list_runs(change, target).await?;
+    situation.placed = placed(change, target, state, &wanted.render, &runs, candidates).await?;
+    situation.changes = live_changes(change, current).await?;
+    let all: Vec<_> = situation.placed.iter().map(|one| one.candidate.clone()).collect();
+    let (kind, moves) = match start(&situation, now) {
+        Start::Nothing => return Ok(Begun::None(None)),
+        Start::Wait { until } => return Ok(Begun::None(Some(until))),
+        Start::Render => {
+            change.tell(Stage::Bundle, &[target.id.as_uuid()], now, trace_id).await?;
+            return Ok(Begun::None(None));
+        }
+        Start::Revision { moves } => (Kind::Revision, moves),
+        Start::ClusterChange { moves } => (Kind::ClusterChange, moves),
     };
-    let kind = if is_known { Kind::ClusterChange } else { Kind::Revision };
-    if let (Kind::ClusterChange, Some(row), false) = (kind, newest, moves.is_empty()) {
-        keep_newcomers(change, row, &mut moves).await?;
+    if kind == Kind::Revision {
+        supersede(change, target, "a newer revision took its place", now).await?;
+        store::wanted::delete_aside(change, target.id).await?;
+        if moves.is_empty() {
+            if !all.is_empty() {
+                mark_rolled(change, target, Some(wanted.since), clock::new_id()).await?;
+            }
+            return Ok(Begun::None(None));
+        }
     }
-    if let Some(stopped) = newest.filter(|row| is_live(row.state)) {
-        supersede(change, target, stopped, now).await?;
+    let moved: Vec<_> = moves.iter().map(|one| one.candidate.cluster).collect();
+    let begin = Begin {
+        kind,
+        render: &wanted.render,
+        strategy: strategy_for(target, kind),
+        trace_id: trace_id.map_or_else(clock::new_trace, ToOwned::to_owned),
+        actor: actors::hub(),
+        reason: String::new(),
+    };
+    let row = begin_rollout(change, target, begin, &all, (moves, &runs), now).await?;
+    match kind {
+        Kind::ClusterChange => store::rollouts::mark_overtaken(change, target.id, row.id, &moved).await?,
+        Kind::Revision | Kind::Rollback => {
+            mark_rolled(change, target, Some(wanted.since), row.id.as_uuid()).await?;
+        }
     }
-    if moves.is_empty() {
-        // The newest revision is what already runs everywhere.
-        return Ok(None);
-    }
-    let strategy = strategy_for(target, kind);
-    let trace_id = trace_id.map_or_else(clock::new_trace, ToOwned::to_owned);
-    let (actor, reason) = (actors::hub(), String::new());
-    let begin = Begin { kind, render: &render, from_render, strategy, trace_id, actor, reason };
-    begin_rollout(change, target, begin, &all, moves, now).await.map(Some)
+    Ok(Begun::Rollout)
 }
 
-/// A rollout that rolls is not disturbed: the newest revision waits.
-fn is_undisturbed(state: RolloutState) -> bool {
-    matches!(state, RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack)
+/// What is decided about from now on.
+pub(super) async fn mark_rolled(
+    change: &mut Change<'_>,
+    target: &Target,
+    since: Option<RenderId>,
+    from: uuid::Uuid,
+) -> Result<(), StoreError> {
+    let state = store::targets::find_state(change, target.id).await?;
+    let rolled = State { rolled_since: since, current_from: Some(from), ..state };
+    store::targets::mark_state(change, target.id, &rolled).await
 }
 
-/// A rollout that is paused has stopped for a reason that a newer revision may mend. What failed or was cancelled is not
-/// tried again by itself.
-fn may_follow(newest: Option<&Row>, is_known: bool) -> bool {
-    let Some(row) = newest else { return true };
-    match row.state {
-        state if is_undisturbed(state) => false,
-        RolloutState::Paused | RolloutState::Failed | RolloutState::Cancelled | RolloutState::Superseded => !is_known,
-        _ => true,
+async fn live_changes(db: &mut Connection, current: &[Row]) -> Result<Vec<LiveChange>, StoreError> {
+    let mut changes = Vec::new();
+    for row in current.iter().filter(|row| row.kind == Kind::ClusterChange && is_live(row.state)) {
+        changes.push(LiveChange {
+            state: row.state,
+            unsettled: store::rollouts::count_unsettled(db, row.id).await?,
+            until: waited_for(row.created_at, row.strategy.deadline.duration()),
+        });
     }
+    Ok(changes)
 }
 
-/// Whether a render gives what a rollout moved to: a commit elsewhere in the repo changes nothing here, and must not try
-/// again what has failed. A changed spec may.
-async fn gives_the_same(change: &mut Change<'_>, row: &Row, render: &Render) -> Result<bool, StoreError> {
-    if row.render == render.id {
-        return Ok(true);
-    }
-    let Some(moved_to) = store::renders::find(change, row.render).await? else { return Ok(false) };
-    Ok(moved_to.target_version == render.target_version
-        && moved_to.variables == render.variables
-        && moved_to.variants == render.variants)
+/// What each cluster is assigned, and of which render that is.
+pub(super) type Runs = BTreeMap<ClusterId, (Digest, RenderId)>;
+
+pub(super) async fn list_runs(db: &mut Connection, target: &Target) -> Result<Runs, StoreError> {
+    let runs = store::assignments::list_digests_of_target(db, target.id).await?;
+    Ok(runs.into_iter().map(|(cluster, digest, render)| (cluster, (digest, render))).collect())
 }
 
-/// Of clusters that differ from a revision that has rolled: those that its rollout does not know, or knew with other
-/// parameters, and those whose assignment has vanished since. One that was offline catches up within that rollout; one that a person skipped waits for the next
-/// revision. A newcomer that is away now is looked at again when it connects.
-async fn keep_newcomers(change: &mut Change<'_>, row: &Row, moves: &mut Vec<Move>) -> Result<(), StoreError> {
-    let known = store::rollouts::list_digests(change, row.id).await?;
-    moves.retain(|one| one.cluster.connected && known.get(&one.cluster.id) != Some(&one.to));
-    Ok(())
+/// The selected clusters, with all that is known of them there.
+pub(super) async fn placed(
+    db: &mut Connection,
+    target: &Target,
+    state: &State,
+    render: &Render,
+    runs: &Runs,
+    candidates: Vec<Candidate>,
+) -> Result<Vec<Placed>, StoreError> {
+    let aside = store::wanted::list_aside(db, target.id).await?;
+    let moving = store::rollouts::list_moving(db, target.id, state.current_from).await?;
+    let gives = gives(target, render, &candidates);
+    let placed = candidates.into_iter().map(|candidate| Placed {
+        runs: runs.get(&candidate.cluster).map(|(digest, _)| *digest),
+        wants: gives[&candidate.cluster],
+        aside: aside.get(&candidate.cluster).copied(),
+        moving: moving.get(&candidate.cluster).copied(),
+        candidate,
+    });
+    Ok(placed.collect())
+}
+
+/// What a render gives each cluster; `None`: it was never rendered with that cluster's parameters.
+fn gives(target: &Target, render: &Render, candidates: &[Candidate]) -> BTreeMap<ClusterId, Option<Digest>> {
+    let used: BTreeSet<_> = render.variables.iter().cloned().collect();
+    let given = candidates.iter().map(|cluster| {
+        let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
+        let values = Parameters::resolve(&target.spec.parameters, facts).restricted_to(&used);
+        (cluster.cluster, render.variants.get(&values.digest()).copied())
+    });
+    given.collect()
 }
 
 /// A change of single clusters goes to just those, all of them in one wave: the revision has passed the target's own.
@@ -132,10 +181,10 @@ pub(super) async fn selected(
     db: &mut Connection,
     target: &Target,
     now: Timestamp,
-) -> Result<Vec<store::fleet::Candidate>, StoreError> {
-    let mut candidates = store::fleet::list_candidates(db, target.project, now).await?;
-    candidates.retain(|cluster| target.spec.clusters.selects(&cluster.labels));
-    Ok(candidates)
+) -> Result<Vec<Candidate>, StoreError> {
+    let candidates = store::fleet::list_candidates(db, target.project, now).await?.into_iter();
+    let selected = candidates.filter(|cluster| target.spec.clusters.selects(&cluster.labels));
+    Ok(selected.map(candidate).collect())
 }
 
 /// Says at the target that it selects no cluster, or that it does again.
@@ -157,51 +206,106 @@ async fn mark_selection(
         line: None,
         since: Some(now),
     });
-    store::targets::mark_state(change, target.id, &State { held: state.held, condition }).await
+    store::targets::mark_state(change, target.id, &State { condition, ..state.clone() }).await
 }
 
-/// Which clusters would run something else; `None` when a cluster's parameters have not been rendered.
-pub(super) async fn moves_to(
-    db: &mut Connection,
+/// Writes down, and into the log, which clusters go on with what they have although the target selects them no more, and
+/// which it selects again. Nothing is deleted there: a label may be a typing error.
+pub(super) async fn mark_unselected(
+    change: &mut Change<'_>,
     target: &Target,
-    render: &Render,
-    candidates: Vec<store::fleet::Candidate>,
-) -> Result<Option<Moves>, StoreError> {
-    let runs = store::assignments::list_digests_of_target(db, target.id).await?;
-    let from_render = most_common(runs.iter().map(|&(_, _, render)| render));
-    let assigned: BTreeMap<ClusterId, Digest> =
-        runs.into_iter().map(|(cluster, digest, _)| (cluster, digest)).collect();
-    let used = render.variables.iter().cloned().collect();
-    let mut moves = Vec::new();
-    for cluster in candidates {
-        let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
-        let values = Parameters::resolve(&target.spec.parameters, facts).restricted_to(&used);
-        let Some(&to) = render.variants.get(&values.digest()) else { return Ok(None) };
-        let from = assigned.get(&cluster.id).copied();
-        if from != Some(to) {
-            moves.push(Move { cluster, to, from });
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut events = Vec::new();
+    for holder in store::assignments::list_holders(change, target.id).await? {
+        let selects = target.spec.clusters.selects(&holder.labels);
+        if selects != holder.unselected {
+            continue;
         }
+        store::assignments::mark_unselected(change, target.id, holder.cluster, (!selects).then_some(now)).await?;
+        let action = if selects { "target.cluster.selected" } else { "target.cluster.unselected" };
+        let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+        let mut event = Event::new(clock::new_id(), now, actors::hub(), action, subject);
+        event.target = Some(target.name.to_string());
+        event.cluster = Some(holder.name.to_string());
+        if !selects {
+            "its labels do not match any more; it goes on with what it has".clone_into(&mut event.reason);
+        }
+        events.push(event);
     }
-    Ok(Some(Moves { moves, from_render }))
+    change.audit_all(&events).await
 }
 
-/// How many clusters are assigned something else than what the newest render gives them; those whose parameters were not
-/// rendered yet, all of them.
+/// How many clusters are assigned something else than what is wanted; all of them, while the target's spec as it stands
+/// or a cluster's parameters have not been rendered.
 pub(crate) async fn count_behind(db: &mut Connection, target: &Target, now: Timestamp) -> Result<usize, StoreError> {
-    let Some(render) = store::renders::find_newest(db, target.id).await? else { return Ok(0) };
+    let Some(wanted) = store::wanted::find(db, target.id).await? else { return Ok(0) };
     let candidates = selected(db, target, now).await?;
     let all = candidates.len();
-    Ok(moves_to(db, target, &render, candidates).await?.map_or(all, |moves| moves.moves.len()))
+    if wanted.target_version != target.version {
+        return Ok(all);
+    }
+    let state = store::targets::find_state(db, target.id).await?;
+    let runs = list_runs(db, target).await?;
+    let placed = placed(db, target, &state, &wanted.render, &runs, candidates).await?;
+    Ok(moves(&placed).map_or(all, |moves| moves.len()))
 }
 
-async fn supersede(change: &mut Change<'_>, target: &Target, row: &Row, now: Timestamp) -> Result<(), StoreError> {
-    let reason = "a newer revision took its place";
-    store::rollouts::mark_state(change, row.id, RolloutState::Superseded, reason, now).await?;
+/// What a rollback without a commit goes back to.
+pub(crate) async fn find_back(
+    db: &mut Connection,
+    target: &Target,
+    now: Timestamp,
+) -> Result<Option<Render>, StoreError> {
+    let candidates = selected(db, target, now).await?;
+    let runs = list_runs(db, target).await?.into_iter().map(|(cluster, (digest, _))| (cluster, digest)).collect();
+    let past = store::rollouts::list_past(db, target.id, PAST_MAX).await?;
+    let is_former = |place: usize, assigned: bool| place > 0 && assigned;
+    let former = past.iter().enumerate().flat_map(|(place, past)| {
+        [is_former(place, past.assigned).then_some(past.render), past.from_render].into_iter().flatten()
+    });
+    let newest = past.first().map(|past| past.render);
+    let mut seen: BTreeSet<RenderId> = newest.into_iter().collect();
+    let former: Vec<_> = former.filter(|render| seen.insert(*render)).collect();
+    let mut renders = BTreeMap::new();
+    let mut earlier = Vec::new();
+    for id in former {
+        let Some(render) = store::renders::find(db, id).await? else { continue };
+        earlier.push(Earlier { render: id, gives: gives(target, &render, &candidates) });
+        renders.insert(id, render);
+    }
+    Ok(back(&runs, &earlier).and_then(|id| renders.remove(&id)))
+}
+
+/// Ends whatever of a target goes on.
+pub(super) async fn supersede(
+    change: &mut Change<'_>,
+    target: &Target,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for row in store::rollouts::list_live(change, target.id).await? {
+        end(change, target, &row, (RolloutState::Superseded, "rollout.superseded"), reason, now).await?;
+    }
+    Ok(())
+}
+
+/// Ends a rollout from outside, with its entry.
+pub(super) async fn end(
+    change: &mut Change<'_>,
+    target: &Target,
+    row: &Row,
+    (state, action): (RolloutState, &'static str),
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    store::rollouts::mark_state(change, row.id, state, reason, now).await?;
     let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
-    let mut event = Event::new(clock::new_id(), now, actors::hub(), "rollout.superseded", subject);
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), action, subject);
     event.target = Some(target.name.to_string());
     event.rollout = Some(row.id);
-    event.reason = reason.to_owned();
+    event.trace_id = Some(row.trace_id.clone());
+    reason.clone_into(&mut event.reason);
     change.audit(&event).await
 }
 
@@ -209,10 +313,9 @@ async fn supersede(change: &mut Change<'_>, target: &Target, row: &Row, now: Tim
 pub(super) struct Begin<'a> {
     pub(super) kind: Kind,
     pub(super) render: &'a Render,
-    pub(super) from_render: Option<RenderId>,
     pub(super) strategy: Strategy,
     pub(super) trace_id: String,
-    pub(super) actor: bellwether_core::audit::Actor,
+    pub(super) actor: Actor,
     /// In a person's words; may be empty.
     pub(super) reason: String,
 }
@@ -223,7 +326,7 @@ pub(super) async fn begin_rollout(
     target: &Target,
     begin: Begin<'_>,
     all: &[Candidate],
-    moves: Vec<Move>,
+    (moves, runs): (Vec<Move>, &Runs),
     now: Timestamp,
 ) -> Result<Row, StoreError> {
     let planned = planned_waves(all, &moves, &begin.strategy);
@@ -238,7 +341,7 @@ pub(super) async fn begin_rollout(
         id: RolloutId::new(clock::new_id()),
         target: target.id,
         render: begin.render.id,
-        from_render: begin.from_render,
+        from_render: most_common(runs.values().map(|&(_, render)| render)),
         kind: begin.kind,
         failures_max: begin.strategy.failures_max(u32::try_from(members.len()).unwrap_or(u32::MAX)),
         strategy: begin.strategy,
@@ -251,7 +354,8 @@ pub(super) async fn begin_rollout(
     };
     store::rollouts::insert(change, &row).await?;
     store::rollouts::insert_waves(change, row.id, &planned).await?;
-    store::rollouts::insert_members(change, row.id, &members).await?;
+    let renders_before = runs.iter().map(|(cluster, &(_, render))| (*cluster, render)).collect();
+    store::rollouts::insert_members(change, row.id, &members, &renders_before).await?;
     let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
     let mut event = Event::new(clock::new_id(), now, begin.actor, "rollout.planned", subject);
     event.target = Some(target.name.to_string());
@@ -276,7 +380,7 @@ pub(super) async fn begin_rollout(
 /// The waves of those that move. A named wave that selects nobody stays, and holds; one whose clusters merely have
 /// nothing to change is left out.
 fn planned_waves(all: &[Candidate], moves: &[Move], strategy: &Strategy) -> Vec<PlannedWave> {
-    let moving: Vec<_> = moves.iter().map(|one| candidate(&one.cluster)).collect();
+    let moving: Vec<_> = moves.iter().map(|one| one.candidate.clone()).collect();
     let of_all = waves(all, strategy);
     let is_idle = |wave: &PlannedWave| {
         wave.members.is_empty() && of_all.iter().any(|other| other.name == wave.name && !other.members.is_empty())
@@ -286,17 +390,12 @@ fn planned_waves(all: &[Candidate], moves: &[Move], strategy: &Strategy) -> Vec<
     planned
 }
 
-pub(super) fn candidate(cluster: &store::fleet::Candidate) -> Candidate {
-    Candidate {
-        cluster: cluster.id,
-        name: cluster.name.clone(),
-        labels: cluster.labels.clone(),
-        connected: cluster.connected,
-    }
+fn candidate(cluster: store::fleet::Candidate) -> Candidate {
+    Candidate { cluster: cluster.id, name: cluster.name, labels: cluster.labels, connected: cluster.connected }
 }
 
 fn members_of(planned: &[PlannedWave], moves: &[Move]) -> Vec<Member> {
-    let by_cluster: BTreeMap<ClusterId, &Move> = moves.iter().map(|one| (one.cluster.id, one)).collect();
+    let by_cluster: BTreeMap<ClusterId, &Move> = moves.iter().map(|one| (one.candidate.cluster, one)).collect();
     (0..)
         .zip(planned)
         .flat_map(|(place, wave)| wave.members.iter().map(move |cluster| (place, cluster)))

@@ -43,6 +43,11 @@ pub(crate) async fn load(db: &mut Connection, row: &Row, now: Timestamp) -> Resu
 }
 
 async fn load_counts(db: &mut Connection, row: &Row, now: Timestamp) -> Result<Rollout, StoreError> {
+    let mut waves = rollouts::list_waves(db, row.id, now).await?;
+    for wave in &mut waves {
+        // Clusters may have been deleted since it was planned.
+        wave.healthy_min = row.strategy.healthy_min(&wave.name, wave.healthy_min, wave.members);
+    }
     Ok(Rollout {
         id: row.id,
         state: row.state,
@@ -51,7 +56,7 @@ async fn load_counts(db: &mut Connection, row: &Row, now: Timestamp) -> Result<R
         failures_max: row.failures_max,
         on_failure: row.strategy.on_failure,
         offline: row.strategy.offline,
-        waves: rollouts::list_waves(db, row.id, now).await?,
+        waves,
         next: Vec::new(),
         catch_up: Vec::new(),
         look_at: None,

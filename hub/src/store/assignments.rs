@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::api::SyncSpec;
-use bellwether_core::session::Action;
-use bellwether_core::{ClusterId, Digest, Generation, Name, ObjectKey, RenderId, RolloutId, TargetId, TraceId};
+use bellwether_core::session::{Action, DriftMode, Prune};
+use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ObjectKey, RenderId, RolloutId, TargetId, TraceId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -21,6 +21,22 @@ pub(crate) struct Assignment {
     pub(crate) render: RenderId,
     pub(crate) action: Action,
     pub(crate) prunable: Vec<ObjectKey>,
+    /// Part of its generation, as the bundle is.
+    pub(crate) options: SyncSpec,
+}
+
+/// As rows hold them: what a later version adds is not read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct StoredOptions {
+    prune: Prune,
+    drift: DriftMode,
+}
+
+impl From<SyncSpec> for StoredOptions {
+    fn from(options: SyncSpec) -> Self {
+        Self { prune: options.prune, drift: options.drift }
+    }
 }
 
 /// Writes assignments to clusters that differ, each under a generation of its own, and says which.
@@ -39,16 +55,17 @@ pub(crate) async fn mark(
     let renders: Vec<Uuid> = assignments.iter().map(|one| one.render.as_uuid()).collect();
     let actions: Vec<String> = assignments.iter().map(|one| one.action.as_str().to_owned()).collect();
     let prunable: Vec<Json<&Vec<ObjectKey>>> = assignments.iter().map(|one| Json(&one.prunable)).collect();
+    let options: Vec<Json<StoredOptions>> = assignments.iter().map(|one| Json(one.options.into())).collect();
     let rows = sqlx::query!(
         r#"
         insert into assignments
-               (cluster_id, target_id, digest, rollout_id, render_id, action, prunable, generation, assigned_at)
+               (cluster_id, target_id, digest, rollout_id, render_id, action, prunable, options, generation, assigned_at)
         select *, nextval('generations'), $8::timestamptz
-          from unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::uuid[], $6::text[], $7::jsonb[])
+          from unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::uuid[], $6::text[], $7::jsonb[], $9::jsonb[])
             on conflict (cluster_id, target_id) do update
            set digest = excluded.digest, generation = excluded.generation, rollout_id = excluded.rollout_id,
                render_id = excluded.render_id, action = excluded.action, prunable = excluded.prunable,
-               assigned_at = excluded.assigned_at
+               options = excluded.options, assigned_at = excluded.assigned_at
         returning cluster_id, generation
         "#,
         &clusters,
@@ -59,6 +76,7 @@ pub(crate) async fn mark(
         &actions,
         &prunable as _,
         to_sql(now),
+        &options as _,
     )
     .fetch_all(db)
     .await?;
@@ -69,7 +87,6 @@ pub(crate) async fn mark(
 pub(crate) struct Listed {
     pub(crate) assignment: Assignment,
     pub(crate) target_name: Name,
-    pub(crate) options: SyncSpec,
     /// Of the rollout that decided it; `None` once that is gone.
     pub(crate) trace: Option<TraceId>,
 }
@@ -84,7 +101,7 @@ struct Row {
     action: String,
     prunable: Json<Vec<ObjectKey>>,
     name: String,
-    sync: Option<Json<SyncSpec>>,
+    options: Json<StoredOptions>,
     trace_id: Option<String>,
 }
 
@@ -96,7 +113,7 @@ pub(crate) async fn list_of_clusters(db: &mut Connection, clusters: &[ClusterId]
         r#"
         select a.cluster_id, a.target_id, a.digest, a.generation, a.rollout_id, a.render_id, a.action,
                a.prunable as "prunable: Json<Vec<ObjectKey>>", coalesce(t.name, a.target_name) as "name!",
-               t.spec -> 'sync' as "sync?: Json<SyncSpec>", r.trace_id as "trace_id?"
+               a.options as "options: Json<StoredOptions>", r.trace_id as "trace_id?"
           from assignments a
           left join targets t using (target_id)
           left join rollouts r using (rollout_id)
@@ -126,10 +143,9 @@ impl TryFrom<Row> for Listed {
                 render: RenderId::new(row.render_id),
                 action: row.action.parse().map_err(unreadable)?,
                 prunable: row.prunable.0,
+                options: SyncSpec { prune: row.options.0.prune, drift: row.options.0.drift },
             },
             target_name: super::name(&row.name, "targets")?,
-            // A tombstone that outlives its target needs none.
-            options: row.sync.map(|sync| sync.0).unwrap_or_default(),
             trace: row.trace_id.and_then(|trace| trace.parse().ok()),
         })
     }
@@ -190,6 +206,110 @@ pub(crate) async fn list_replaced(
             Ok((ClusterId::new(row.cluster_id), Replaced { digest, prunable }))
         })
         .collect()
+}
+
+/// Gives so many clusters of a target that are to keep it in another way than theirs new generations of what they have,
+/// and says which. Whoever judges them by the generation before judges them by the new one.
+pub(crate) async fn mark_options(
+    db: &mut Connection,
+    target: TargetId,
+    options: SyncSpec,
+    limit: i64,
+    now: Timestamp,
+) -> Result<Vec<Uuid>, StoreError> {
+    let clusters = sqlx::query_scalar!(
+        r#"
+        with given as (
+            update assignments
+               set options = $2, generation = nextval('generations'), assigned_at = $4
+             where target_id = $1
+               and cluster_id in (
+                   select cluster_id
+                     from assignments
+                    where target_id = $1 and action = 'apply'
+                      and (coalesce(options ->> 'prune', $5), coalesce(options ->> 'drift', $6))
+                          <> ($2::jsonb ->> 'prune', $2::jsonb ->> 'drift')
+                    order by cluster_id
+                    limit $3
+                   )
+            returning cluster_id, rollout_id, generation
+        ), judged as (
+            update rollout_clusters m
+               set generation = g.generation
+              from given g
+             where m.rollout_id = g.rollout_id and m.cluster_id = g.cluster_id and m.generation is not null
+        )
+        select cluster_id from given
+        "#,
+        target.as_uuid(),
+        Json(StoredOptions::from(options)) as _,
+        limit,
+        to_sql(now),
+        word(Prune::default()),
+        word(DriftMode::default()),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(clusters)
+}
+
+/// As serde writes it.
+fn word(option: impl serde::Serialize) -> String {
+    match serde_json::to_value(option) {
+        Ok(serde_json::Value::String(text)) => text,
+        _ => unreachable!("options are written as words"),
+    }
+}
+
+/// A cluster that runs a target, as selectors see it.
+pub(crate) struct Holder {
+    pub(crate) cluster: ClusterId,
+    pub(crate) name: Name,
+    pub(crate) labels: Labels,
+    /// It was found that the target does not select it any more.
+    pub(crate) unselected: bool,
+}
+
+pub(crate) async fn list_holders(db: &mut Connection, target: TargetId) -> Result<Vec<Holder>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select a.cluster_id, c.name, c.labels as "labels: Json<Labels>", a.unselected_at is not null as "unselected!"
+          from assignments a
+          join clusters c using (cluster_id)
+         where a.target_id = $1 and a.action = 'apply'
+        "#,
+        target.as_uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Holder {
+                cluster: ClusterId::new(row.cluster_id),
+                name: super::name(&row.name, "clusters")?,
+                labels: row.labels.0,
+                unselected: row.unselected,
+            })
+        })
+        .collect()
+}
+
+/// Writes that a target does not select a cluster any more, or that it does again.
+pub(crate) async fn mark_unselected(
+    db: &mut Connection,
+    target: TargetId,
+    cluster: ClusterId,
+    since: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update assignments set unselected_at = $3 where target_id = $1 and cluster_id = $2",
+        target.as_uuid(),
+        cluster.as_uuid(),
+        since.map(to_sql),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Gives so many clusters that still run the target a tombstone under a generation of its own, and says which.

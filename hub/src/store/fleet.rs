@@ -105,6 +105,8 @@ pub(crate) async fn list_candidates(
 pub(crate) struct Placement {
     pub(crate) target: Name,
     pub(crate) cluster: Name,
+    /// As selectors see it.
+    pub(crate) labels: Labels,
     pub(crate) connected: bool,
     pub(crate) since: Option<Timestamp>,
     pub(crate) commit: Option<String>,
@@ -126,6 +128,7 @@ pub(crate) struct Said {
 struct Row {
     target: String,
     cluster: String,
+    labels: Json<Labels>,
     connected: bool,
     since: Option<chrono::DateTime<chrono::Utc>>,
     commit_id: Option<String>,
@@ -179,6 +182,7 @@ impl TryFrom<Row> for Placement {
         Ok(Self {
             target: super::name(&row.target, "targets")?,
             cluster: super::name(&row.cluster, "clusters")?,
+            labels: row.labels.0,
             connected: row.connected,
             since: row.since.map(from_sql),
             commit: row.commit_id,

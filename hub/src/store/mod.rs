@@ -23,6 +23,7 @@ pub(crate) mod sessions;
 pub(crate) mod signals;
 pub(crate) mod targets;
 pub(crate) mod tokens;
+pub(crate) mod wanted;
 pub(crate) mod work;
 
 use std::time::Duration;

@@ -76,28 +76,6 @@ pub(crate) async fn insert_variants(
     Ok(())
 }
 
-/// The newest render of a target.
-pub(crate) async fn find_newest(db: &mut Connection, target: TargetId) -> Result<Option<Render>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select render_id, target_id, revision_id, target_version, tree, variables,
-               array(select v.parameters from render_variants v where v.render_id = r.render_id order by v.parameters)
-                   as "parameters!",
-               array(select v.digest from render_variants v where v.render_id = r.render_id order by v.parameters)
-                   as "digests!"
-          from renders r
-         where target_id = $1
-         order by render_id desc
-         limit 1
-        "#,
-        target.as_uuid(),
-    )
-    .fetch_optional(db)
-    .await?;
-    row.map(TryInto::try_into).transpose()
-}
-
 pub(crate) async fn find(db: &mut Connection, id: RenderId) -> Result<Option<Render>, StoreError> {
     let row = sqlx::query_as!(
         Row,
@@ -117,7 +95,35 @@ pub(crate) async fn find(db: &mut Connection, id: RenderId) -> Result<Option<Ren
     row.map(TryInto::try_into).transpose()
 }
 
-/// What a target was at by a commit, given in full or by its first digits: its newest render there, or the one before
+/// So many of the commits that begin so and that a target was rendered at, or may have been: those of its ref.
+pub(crate) async fn list_commits(
+    db: &mut Connection,
+    target: TargetId,
+    prefix: &str,
+    limit: i64,
+) -> Result<Vec<String>, StoreError> {
+    let commits = sqlx::query_scalar!(
+        r#"
+        select x.commit_id
+          from revisions x
+          join targets t on t.target_id = $1
+         where starts_with(x.commit_id, $2)
+           and ((x.repo_id = t.repo_id and x.ref = t.ref)
+                or exists (select from renders r where r.target_id = $1 and r.revision_id = x.revision_id))
+         group by x.commit_id
+         order by max(x.revision_id::text) desc
+         limit $3
+        "#,
+        target.as_uuid(),
+        prefix,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(commits)
+}
+
+/// What a target was at by a commit: its newest render there, or the one before
 /// when the commit did not move its folder.
 pub(crate) async fn find_at_commit(
     db: &mut Connection,
@@ -263,6 +269,7 @@ pub(crate) async fn delete_unused(db: &mut Connection, kept: i64, limit: i64) ->
                   and not exists (select from assignments a where a.render_id = r.render_id)
                   and not exists (select from rollouts o where o.render_id = r.render_id)
                   and not exists (select from rollouts o where o.from_render_id = r.render_id)
+                  and not exists (select from wanted_renders w where w.render_id = r.render_id)
                 limit $2
                )
         "#,

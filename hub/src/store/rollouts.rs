@@ -1,7 +1,7 @@
 //! Rollouts, their waves and members: rows in, [`bellwether_core::rollout`]'s values out.
 
 use bellwether_core::rollout::{
-    Evidence, Member, PlannedWave, Presence, Reach, RolloutState, Seat, Seen, Strategy, Wave,
+    Evidence, Kind, Member, PlannedWave, Presence, Reach, RolloutState, Seat, Seen, Strategy, Wave,
 };
 use bellwether_core::{ClusterId, Digest, Generation, RenderId, RolloutId, TargetId};
 use std::collections::BTreeMap;
@@ -33,34 +33,6 @@ pub(crate) struct Rollout {
     pub(crate) ended_at: Option<Timestamp>,
 }
 
-/// Why there is a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Git or the target's spec changed.
-    Revision,
-    /// A person asked for an earlier bundle.
-    Rollback,
-    /// Clusters joined, or what they are rendered with changed.
-    ClusterChange,
-}
-
-impl Kind {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Revision => "revision",
-            Self::Rollback => "rollback",
-            Self::ClusterChange => "cluster_change",
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self, StoreError> {
-        [Self::Revision, Self::Rollback, Self::ClusterChange]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or(StoreError::Unreadable { table: "rollouts", column: "kind" })
-    }
-}
-
 struct Row {
     rollout_id: Uuid,
     target_id: Uuid,
@@ -86,7 +58,7 @@ impl TryFrom<Row> for Rollout {
             target: TargetId::new(row.target_id),
             render: RenderId::new(row.render_id),
             from_render: row.from_render_id.map(RenderId::new),
-            kind: Kind::parse(&row.kind)?,
+            kind: row.kind.parse().map_err(|_| StoreError::Unreadable { table: "rollouts", column: "kind" })?,
             strategy: row.strategy.0,
             failures_max: unsigned(row.failures_max),
             state: word(&row.state, "rollouts")?,
@@ -187,33 +159,37 @@ pub(crate) async fn insert_members(
     db: &mut Connection,
     rollout: RolloutId,
     members: &[Member],
+    renders_before: &BTreeMap<ClusterId, RenderId>,
 ) -> Result<(), StoreError> {
     let clusters: Vec<Uuid> = members.iter().map(|member| member.cluster.as_uuid()).collect();
     let waves: Vec<i32> = members.iter().map(|member| signed(member.wave)).collect();
     let digests: Vec<Vec<u8>> = members.iter().map(|member| member.digest.as_bytes().to_vec()).collect();
     let before: Vec<Option<Vec<u8>>> =
         members.iter().map(|member| member.digest_before.map(|digest| digest.as_bytes().to_vec())).collect();
+    let renders: Vec<Option<Uuid>> =
+        members.iter().map(|member| renders_before.get(&member.cluster).map(|render| render.as_uuid())).collect();
     sqlx::query!(
         r#"
         insert into rollout_clusters
-               (rollout_id, cluster_id, wave, position, digest, digest_before, state, reason)
-        select $1, cluster_id, wave, position, digest, digest_before, 'waiting', ''
-          from unnest($2::uuid[], $3::int[], $4::bytea[], $5::bytea[])
-               with ordinality as m (cluster_id, wave, digest, digest_before, position)
+               (rollout_id, cluster_id, wave, position, digest, digest_before, render_before_id, state, reason)
+        select $1, cluster_id, wave, position, digest, digest_before, render_before_id, 'waiting', ''
+          from unnest($2::uuid[], $3::int[], $4::bytea[], $5::bytea[], $6::uuid[])
+               with ordinality as m (cluster_id, wave, digest, digest_before, render_before_id, position)
         "#,
         rollout.as_uuid(),
         &clusters,
         &waves,
         &digests,
         &before as _,
+        &renders as _,
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// The newest rollout of a target, over or not.
-pub(crate) async fn find_newest(db: &mut Connection, target: TargetId) -> Result<Option<Rollout>, StoreError> {
+/// The rollout of a target that people are shown: the newest that goes on, or else the newest. Nothing is decided by it.
+pub(crate) async fn find_shown(db: &mut Connection, target: TargetId) -> Result<Option<Rollout>, StoreError> {
     let row = sqlx::query_as!(
         Row,
         r#"
@@ -221,7 +197,7 @@ pub(crate) async fn find_newest(db: &mut Connection, target: TargetId) -> Result
                failures_max, state, state_since, reason, trace_id, created_at, ended_at
           from rollouts
          where target_id = $1
-         order by rollout_id desc
+         order by ended_at is null desc, rollout_id desc
          limit 1
         "#,
         target.as_uuid(),
@@ -245,6 +221,175 @@ pub(crate) async fn find(db: &mut Connection, id: RolloutId) -> Result<Option<Ro
     .fetch_optional(db)
     .await?;
     row.map(TryInto::try_into).transpose()
+}
+
+/// The rollouts of a target that something may be decided in, oldest first: the one over all of it, whatever its state,
+/// and of those since then the ones that go on, that clusters catch up with, and that were asked something.
+pub(crate) async fn list_current(
+    db: &mut Connection,
+    target: TargetId,
+    from: Option<Uuid>,
+    asked: &[RolloutId],
+) -> Result<Vec<Rollout>, StoreError> {
+    let asked: Vec<Uuid> = asked.iter().map(|id| id.as_uuid()).collect();
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Json<Strategy>",
+               failures_max, state, state_since, reason, trace_id, created_at, ended_at
+          from rollouts o
+         where target_id = $1
+           and (ended_at is null
+                or rollout_id = $2
+                or (rollout_id > $2 and rollout_id = any($3))
+                or (rollout_id > $2 and state = 'done'
+                    and exists (
+                        select from rollout_clusters m
+                         where m.rollout_id = o.rollout_id and not m.overtaken
+                           and m.state in ('waiting', 'assigned', 'applied', 'offline')
+                    )))
+         order by rollout_id
+        "#,
+        target.as_uuid(),
+        from.unwrap_or(Uuid::max()),
+        &asked,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Rollouts of a target that are not over.
+pub(crate) async fn list_live(db: &mut Connection, target: TargetId) -> Result<Vec<Rollout>, StoreError> {
+    list_current(db, target, None, &[]).await
+}
+
+/// What the current rollouts of a target have yet to give their clusters, or have not seen healthy.
+pub(crate) async fn list_moving(
+    db: &mut Connection,
+    target: TargetId,
+    from: Option<Uuid>,
+) -> Result<BTreeMap<ClusterId, Digest>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select m.cluster_id, m.digest
+          from rollouts o
+          join rollout_clusters m using (rollout_id)
+         where o.target_id = $1
+           and o.rollout_id >= $2
+           and (o.ended_at is null or o.state = 'done')
+           and not m.overtaken
+           and m.state in ('waiting', 'assigned', 'applied', 'offline')
+        "#,
+        target.as_uuid(),
+        from.unwrap_or(Uuid::nil()),
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| Ok((ClusterId::new(row.cluster_id), super::digest(&row.digest, "rollout_clusters")?)))
+        .collect()
+}
+
+/// Members that wait or are in flight.
+pub(crate) async fn count_unsettled(db: &mut Connection, rollout: RolloutId) -> Result<u32, StoreError> {
+    let count = sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!"
+          from rollout_clusters
+         where rollout_id = $1 and not overtaken and state in ('waiting', 'assigned', 'applied')
+        "#,
+        rollout.as_uuid(),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// From now on a later rollout has these clusters.
+pub(crate) async fn mark_overtaken(
+    db: &mut Connection,
+    target: TargetId,
+    by: RolloutId,
+    clusters: &[ClusterId],
+) -> Result<(), StoreError> {
+    let clusters: Vec<Uuid> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
+    sqlx::query!(
+        r#"
+        update rollout_clusters m
+           set overtaken = true,
+               state = case when m.state in ('waiting', 'assigned', 'applied', 'offline') then 'skipped' else m.state end,
+               reason = case
+                   when m.state in ('waiting', 'assigned', 'applied', 'offline') then 'a later rollout goes on with it'
+                   else m.reason
+               end
+          from rollouts o
+         where o.rollout_id = m.rollout_id and o.target_id = $1 and o.rollout_id <> $2
+           and (o.ended_at is null or o.state = 'done')
+           and m.cluster_id = any($3) and not m.overtaken
+        "#,
+        target.as_uuid(),
+        by.as_uuid(),
+        &clusters,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// What a rollout over a whole target moved to, and from.
+pub(crate) struct Past {
+    pub(crate) render: RenderId,
+    pub(crate) from_render: Option<RenderId>,
+    /// It has given it to some cluster.
+    pub(crate) assigned: bool,
+}
+
+/// So many of them, newest first.
+pub(crate) async fn list_past(db: &mut Connection, target: TargetId, limit: i64) -> Result<Vec<Past>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select o.render_id, o.from_render_id,
+               exists (
+                   select from rollout_clusters m where m.rollout_id = o.rollout_id and m.assigned_at is not null
+               ) as "assigned!"
+          from rollouts o
+         where o.target_id = $1 and o.kind <> 'cluster_change'
+         order by o.rollout_id desc
+         limit $2
+        "#,
+        target.as_uuid(),
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    let past = rows.into_iter().map(|row| Past {
+        render: RenderId::new(row.render_id),
+        from_render: row.from_render_id.map(RenderId::new),
+        assigned: row.assigned,
+    });
+    Ok(past.collect())
+}
+
+/// Which render each of these members ran before.
+pub(crate) async fn list_renders_before(
+    db: &mut Connection,
+    rollout: RolloutId,
+    clusters: &[ClusterId],
+) -> Result<BTreeMap<ClusterId, RenderId>, StoreError> {
+    let clusters: Vec<Uuid> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
+    let rows = sqlx::query!(
+        r#"
+        select cluster_id, render_before_id as "render!"
+          from rollout_clusters
+         where rollout_id = $1 and cluster_id = any($2) and render_before_id is not null
+        "#,
+        rollout.as_uuid(),
+        &clusters,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (ClusterId::new(row.cluster_id), RenderId::new(row.render))).collect())
 }
 
 /// A page, newest first, before one; of one target or of all.
@@ -335,14 +480,16 @@ pub(crate) async fn mark_members(
     let assigned_at: Vec<Option<DateTime>> = members.iter().map(|member| member.assigned_at.map(to_sql)).collect();
     let returning: Vec<bool> = members.iter().map(|member| member.returning).collect();
     let judged_from: Vec<Option<DateTime>> = members.iter().map(|member| member.judged_from.map(to_sql)).collect();
+    let failing: Vec<Option<DateTime>> = members.iter().map(|member| member.failing_since.map(to_sql)).collect();
     let reasons: Vec<String> = members.iter().map(|member| member.reason.clone()).collect();
     sqlx::query!(
         r#"
         update rollout_clusters m
            set state = n.state, generation = n.generation, assigned_at = n.assigned_at, is_returning = n.is_returning,
-               judged_from = n.judged_from, reason = n.reason
-          from unnest($2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[], $6::bool[], $7::timestamptz[], $8::text[])
-               as n (cluster_id, state, generation, assigned_at, is_returning, judged_from, reason)
+               judged_from = n.judged_from, reason = n.reason, failing_since = n.failing_since
+          from unnest($2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[], $6::bool[], $7::timestamptz[], $8::text[],
+                      $9::timestamptz[])
+               as n (cluster_id, state, generation, assigned_at, is_returning, judged_from, reason, failing_since)
          where m.rollout_id = $1 and m.cluster_id = n.cluster_id
         "#,
         rollout.as_uuid(),
@@ -353,6 +500,7 @@ pub(crate) async fn mark_members(
         &returning,
         &judged_from as _,
         &reasons,
+        &failing as _,
     )
     .execute(db)
     .await?;
@@ -370,6 +518,8 @@ struct MemberRow {
     assigned_at: Option<DateTime>,
     returning: bool,
     judged_from: Option<DateTime>,
+    failing_since: Option<DateTime>,
+    overtaken: bool,
     reason: String,
     connected: bool,
     since: DateTime,
@@ -378,6 +528,7 @@ struct MemberRow {
     report_applied: Option<bool>,
     report_verdict: Option<String>,
     report_message: Option<String>,
+    report_may_pass: Option<bool>,
     reported_at: Option<DateTime>,
 }
 
@@ -394,6 +545,7 @@ impl TryFrom<MemberRow> for Seat {
                 digest: digest(&bytes)?,
                 applied: row.report_applied.unwrap_or(false),
                 verdict: verdict.parse().map_err(|_| StoreError::Unreadable { table: "reports", column: "verdict" })?,
+                may_pass: row.report_may_pass.unwrap_or(false),
                 at: from_sql(at),
                 message: row.report_message.unwrap_or_default(),
             }),
@@ -411,6 +563,8 @@ impl TryFrom<MemberRow> for Seat {
                 assigned_at: row.assigned_at.map(from_sql),
                 returning: row.returning,
                 judged_from: row.judged_from.map(from_sql),
+                failing_since: row.failing_since.map(from_sql),
+                overtaken: row.overtaken,
                 reason: row.reason,
             },
             seen: Seen { evidence, presence },
@@ -519,34 +673,8 @@ pub(crate) async fn list_waves(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// What a rollout gives each of its members. Of those that it gave something, and whose assignment is not there any more,
-/// it gives none.
-pub(crate) async fn list_digests(
-    db: &mut Connection,
-    rollout: RolloutId,
-) -> Result<BTreeMap<ClusterId, Digest>, StoreError> {
-    let rows = sqlx::query!(
-        r#"
-        select m.cluster_id, m.digest
-          from rollout_clusters m
-          join rollouts o using (rollout_id)
-         where m.rollout_id = $1
-           and (m.assigned_at is null
-                or exists (
-                    select from assignments a where a.cluster_id = m.cluster_id and a.target_id = o.target_id
-                ))
-        "#,
-        rollout.as_uuid(),
-    )
-    .fetch_all(db)
-    .await?;
-    rows.into_iter()
-        .map(|row| Ok((ClusterId::new(row.cluster_id), super::digest(&row.digest, "rollout_clusters")?)))
-        .collect()
-}
-
 /// Targets that may care that a cluster is back: those whose rollouts have it as a member that is not settled, and those
-/// whose newest render it does not run.
+/// of which it does not run what is wanted.
 pub(crate) async fn list_targets_missing(db: &mut Connection, cluster: ClusterId) -> Result<Vec<Uuid>, StoreError> {
     let targets = sqlx::query_scalar!(
         r#"
@@ -557,9 +685,7 @@ pub(crate) async fn list_targets_missing(db: &mut Connection, cluster: ClusterId
            and not exists (
                select from assignments a
                 where a.cluster_id = c.cluster_id and a.target_id = t.target_id
-                  and a.render_id = (
-                      select n.render_id from renders n where n.target_id = t.target_id order by render_id desc limit 1
-                  )
+                  and a.render_id = (select w.render_id from wanted_renders w where w.target_id = t.target_id)
            )
         "#,
         cluster.as_uuid(),
@@ -599,11 +725,14 @@ pub(crate) async fn delete_old(
          where rollout_id in (
                select rollout_id
                  from (
-                     select rollout_id, ended_at,
+                     select rollout_id, target_id, ended_at,
                             row_number() over (partition by target_id order by rollout_id desc) as place
                        from rollouts
                       ) as r
                 where place > $2 and ended_at < $1
+                  and not exists (
+                      select from target_states s where s.target_id = r.target_id and s.current_from <= r.rollout_id
+                  )
                 limit $3
                )
         "#,

@@ -2,7 +2,7 @@
 
 use bellwether_core::api::{Condition, TargetSpec};
 use bellwether_core::session::Action;
-use bellwether_core::{Name, ProjectId, RepoId, TargetId, Version};
+use bellwether_core::{Name, ProjectId, RenderId, RepoId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -239,11 +239,19 @@ pub(crate) async fn list_ids_moved(
 pub(crate) struct State {
     pub(crate) held: bool,
     pub(crate) condition: Option<Condition>,
+    /// Tells what was rolled out last over the whole target from other content.
+    pub(crate) rolled_since: Option<RenderId>,
+    /// The rollout of that, or where there was nothing to move, a place in their order.
+    pub(crate) current_from: Option<Uuid>,
 }
 
 pub(crate) async fn find_state(db: &mut Connection, id: TargetId) -> Result<State, StoreError> {
     let row = sqlx::query!(
-        r#"select held, condition as "condition: Json<Condition>" from target_states where target_id = $1"#,
+        r#"
+        select held, condition as "condition: Json<Condition>", rolled_since, current_from
+          from target_states
+         where target_id = $1
+        "#,
         id.as_uuid(),
     )
     .fetch_optional(db)
@@ -251,19 +259,25 @@ pub(crate) async fn find_state(db: &mut Connection, id: TargetId) -> Result<Stat
     Ok(row.map_or_else(State::default, |row| State {
         held: row.held,
         condition: row.condition.map(|condition| condition.0),
+        rolled_since: row.rolled_since.map(RenderId::new),
+        current_from: row.current_from,
     }))
 }
 
 pub(crate) async fn mark_state(db: &mut Connection, id: TargetId, state: &State) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into target_states (target_id, held, condition)
-        values ($1, $2, $3)
-            on conflict (target_id) do update set held = excluded.held, condition = excluded.condition
+        insert into target_states (target_id, held, condition, rolled_since, current_from)
+        values ($1, $2, $3, $4, $5)
+            on conflict (target_id) do update
+           set held = excluded.held, condition = excluded.condition, rolled_since = excluded.rolled_since,
+               current_from = excluded.current_from
         "#,
         id.as_uuid(),
         state.held,
         state.condition.as_ref().map(Json) as _,
+        state.rolled_since.map(RenderId::as_uuid),
+        state.current_from,
     )
     .execute(db)
     .await?;

@@ -1,5 +1,5 @@
 select m.cluster_id, c.name as cluster_name, m.wave, m.digest, m.digest_before, m.state,
-       m.generation, m.assigned_at, m.is_returning as returning, m.judged_from, m.reason,
+       m.generation, m.assigned_at, m.is_returning as returning, m.judged_from, m.failing_since, m.overtaken, m.reason,
        p.connected as "connected!",
        p.since as "since!",
        r.generation as "report_generation?",
@@ -7,6 +7,13 @@ select m.cluster_id, c.name as cluster_name, m.wave, m.digest, m.digest_before, 
        r.applied as "report_applied?",
        r.verdict as "report_verdict?",
        r.lines -> 0 ->> 'message' as report_message,
+       -- Nothing that failed is final, and something did: core::report::ObjectLine.
+       r.verdict = 'failed'
+           and exists (select from jsonb_array_elements(r.lines) l where l ->> 'verdict' = 'failed')
+           and not exists (
+               select from jsonb_array_elements(r.lines) l
+                where l ->> 'verdict' = 'failed' and not coalesce((l ->> 'mayPass')::bool, false)
+           ) as report_may_pass,
        r.reported_at as "reported_at?"
   from rollout_clusters m
   join clusters c using (cluster_id)

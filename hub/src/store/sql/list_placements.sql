@@ -1,4 +1,4 @@
-select t.name as target, c.name as cluster,
+select t.name as target, c.name as cluster, c.labels as "labels: Json<Labels>",
        s.ended_at is null and coalesce(h.beat_at > $4::timestamptz - interval '15 s', false) as "connected!",
        coalesce(s.ended_at, s.since) as since,
        v.commit_id as "commit_id?",

@@ -1,0 +1,319 @@
+//! When a rollout begins, over which clusters, and what a person's rollback goes back to.
+//!
+//! Reads what is wanted of a target at the version of its spec that stands, what its clusters run, who is set aside and
+//! what rollouts are doing; answers with one beginning at most. It must never move a cluster that a person took out or
+//! that failed with the same bundle, and never combine one version of a spec with the render of another.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Candidate, RolloutState, after};
+use crate::{ClusterId, Digest, RenderId};
+
+/// Why there is a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Git or the target's spec changed.
+    Revision,
+    /// A person asked for an earlier bundle.
+    Rollback,
+    /// Clusters joined, or what they are rendered with changed.
+    ClusterChange,
+}
+
+impl Kind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revision => "revision",
+            Self::Rollback => "rollback",
+            Self::ClusterChange => "cluster_change",
+        }
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Revision, Self::Rollback, Self::ClusterChange]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is not a kind of rollout"))
+    }
+}
+
+/// A cluster that the target selects, with what is known of it there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    pub candidate: Candidate,
+    /// What it is assigned; `None`: nothing of this target.
+    pub runs: Option<Digest>,
+    /// What the wanted render gives it; `None`: it was not rendered with this cluster's parameters.
+    pub wants: Option<Digest>,
+    /// It does not get this bundle by itself: a person took it out, or it had it and failed.
+    pub aside: Option<Digest>,
+    /// What a rollout that goes on is to give it yet, or has not seen healthy.
+    pub moving: Option<Digest>,
+}
+
+/// A cluster that is to run something else than it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    pub candidate: Candidate,
+    pub from: Option<Digest>,
+    pub to: Digest,
+}
+
+/// A change of single clusters that is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveChange {
+    pub state: RolloutState,
+    /// Members that wait or are in flight.
+    pub unsettled: u32,
+    /// Nobody waits for it beyond this.
+    pub until: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Situation {
+    /// What tells the wanted content from other content; `None`: the target's spec, as it stands, has not been rendered.
+    pub wanted: Option<RenderId>,
+    /// The same of what was rolled out last over the whole target.
+    pub rolled: Option<RenderId>,
+    /// Of that rollout; `None`: there was nothing to move.
+    pub main: Option<RolloutState>,
+    /// Since then.
+    pub changes: Vec<LiveChange>,
+    /// Kept back after a rollback.
+    pub held: bool,
+    pub placed: Vec<Placed>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    Nothing,
+    /// Clusters wait for a change of others to settle, no longer than this.
+    Wait {
+        until: Timestamp,
+    },
+    /// A cluster has parameters that were not rendered yet.
+    Render,
+    /// Whatever goes on is superseded, who was set aside is not any more, and these move: none, when every cluster runs it.
+    Revision {
+        moves: Vec<Move>,
+    },
+    /// Beside what goes on.
+    ClusterChange {
+        moves: Vec<Move>,
+    },
+}
+
+impl Situation {
+    /// Whether nothing can begin, wherever the clusters are: they need not be read.
+    pub fn is_closed(&self) -> bool {
+        let Some(wanted) = self.wanted else { return true };
+        if self.held {
+            return true;
+        }
+        let is_new = self.rolled != Some(wanted);
+        match self.main {
+            None | Some(RolloutState::Done) => false,
+            // A rollout that rolls is not disturbed: the newest revision waits.
+            Some(RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack) => true,
+            // It has stopped for a reason that newer content may mend. What failed or was aborted is not tried again by
+            // itself, nor given to others.
+            Some(RolloutState::Paused | RolloutState::Failed | RolloutState::Cancelled | RolloutState::Superseded) => {
+                !is_new
+            }
+        }
+    }
+}
+
+/// What begins now. Same rows, same answer.
+pub fn start(situation: &Situation, now: Timestamp) -> Start {
+    if situation.is_closed() {
+        return Start::Nothing;
+    }
+    let Some(moves) = moves(&situation.placed) else { return Start::Render };
+    if situation.rolled != situation.wanted {
+        return Start::Revision { moves };
+    }
+    let is_newcomer = |one: &&Placed| one.candidate.connected && one.aside != one.wants && one.moving != one.wants;
+    let newcomers: Vec<ClusterId> =
+        situation.placed.iter().filter(is_newcomer).map(|one| one.candidate.cluster).collect();
+    let moves: Vec<_> = moves.into_iter().filter(|one| newcomers.contains(&one.candidate.cluster)).collect();
+    if moves.is_empty() {
+        return Start::Nothing;
+    }
+    // Those that come while others are being moved move together afterwards: a fleet that joins is a few rollouts.
+    let goes_on =
+        |change: &&LiveChange| change.state != RolloutState::Paused && change.unsettled > 0 && change.until > now;
+    match situation.changes.iter().filter(goes_on).map(|change| change.until).max() {
+        Some(until) => Start::Wait { until },
+        None => Start::ClusterChange { moves },
+    }
+}
+
+/// How long a change of single clusters may make others wait: one that never settles must not stall them.
+pub fn waited_for(created_at: Timestamp, deadline: SignedDuration) -> Timestamp {
+    after(created_at, deadline)
+}
+
+/// Whether two renders of a recipe give the same, as far as both were made: a commit elsewhere in the repo changes nothing
+/// here, and must not try again what has failed.
+pub fn is_same_content(before: &BTreeMap<Digest, Digest>, after: &BTreeMap<Digest, Digest>) -> bool {
+    let mut shared = before.iter().filter_map(|(parameters, digest)| Some((digest, after.get(parameters)?))).peekable();
+    let is_any_shared = shared.peek().is_some();
+    (is_any_shared || (before.is_empty() && after.is_empty())) && shared.all(|(before, after)| before == after)
+}
+
+/// Everybody who runs something else than is wanted; `None`: somebody's was not rendered.
+pub fn moves(placed: &[Placed]) -> Option<Vec<Move>> {
+    let mut moves = Vec::new();
+    for one in placed {
+        let to = one.wants?;
+        if one.runs != Some(to) {
+            moves.push(Move { candidate: one.candidate.clone(), from: one.runs, to });
+        }
+    }
+    Some(moves)
+}
+
+/// What a target was rolled out with before, by cluster; `None`: never rendered with that cluster's parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    pub render: RenderId,
+    pub gives: BTreeMap<ClusterId, Option<Digest>>,
+}
+
+/// What a rollback without a commit goes back to: the first of the earlier renders, newest first, that gives some cluster
+/// something else than it runs. `None`: none would move anything.
+pub fn back(runs: &BTreeMap<ClusterId, Digest>, earlier: &[Earlier]) -> Option<RenderId> {
+    let would_move = |one: &&Earlier| {
+        one.gives.values().all(Option::is_some)
+            && one.gives.iter().any(|(cluster, gives)| *gives != runs.get(cluster).copied())
+    };
+    earlier.iter().find(would_move).map(|one| one.render)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::Labels;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn render(number: u128) -> RenderId {
+        RenderId::new(Uuid::from_u128(number))
+    }
+
+    fn bundle(name: &str) -> Option<Digest> {
+        Some(Digest::of(name.as_bytes()))
+    }
+
+    fn placed(number: u128, runs: Option<Digest>) -> Placed {
+        let name = format!("c{number}").parse().expect("a name");
+        let cluster = ClusterId::new(Uuid::from_u128(number));
+        let candidate = Candidate { cluster, name, labels: Labels::new(), connected: true };
+        Placed { candidate, runs, wants: bundle("new"), aside: None, moving: None }
+    }
+
+    /// Content that is rolled out and done.
+    fn done(placed: Vec<Placed>) -> Situation {
+        Situation {
+            wanted: Some(render(1)),
+            rolled: Some(render(1)),
+            main: Some(RolloutState::Done),
+            changes: Vec::new(),
+            held: false,
+            placed,
+        }
+    }
+
+    fn names(start: &Start) -> Vec<&str> {
+        let (Start::Revision { moves } | Start::ClusterChange { moves }) = start else { return Vec::new() };
+        moves.iter().map(|one| one.candidate.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_spec_that_is_not_rendered_starts_nothing() {
+        let situation = Situation { wanted: None, ..done(vec![placed(1, bundle("old"))]) };
+
+        assert_eq!(start(&situation, NOW), Start::Nothing);
+    }
+
+    #[test]
+    fn new_content_moves_everybody_also_who_was_set_aside() {
+        let aside = Placed { aside: bundle("new"), ..placed(2, bundle("old")) };
+        let situation = Situation { rolled: Some(render(9)), ..done(vec![placed(1, None), aside]) };
+
+        let start = start(&situation, NOW);
+
+        assert!(matches!(start, Start::Revision { .. }));
+        assert_eq!(names(&start), ["c1", "c2"]);
+    }
+
+    #[test]
+    fn only_newcomers_move_who_are_there_and_not_set_aside_nor_moving() {
+        let aside = Placed { aside: bundle("new"), ..placed(2, bundle("old")) };
+        let moving = Placed { moving: bundle("new"), ..placed(3, bundle("old")) };
+        let mut away = placed(4, None);
+        away.candidate.connected = false;
+        let other = Placed { aside: bundle("other"), moving: bundle("other"), ..placed(5, bundle("old")) };
+
+        let start = start(&done(vec![placed(1, None), aside, moving, away, other]), NOW);
+
+        assert!(matches!(start, Start::ClusterChange { .. }));
+        assert_eq!(names(&start), ["c1", "c5"], "another bundle than the one it failed with may do");
+    }
+
+    #[test]
+    fn newcomers_wait_for_those_before_them_but_not_for_one_that_failed_or_never_settles() {
+        let until = NOW + SignedDuration::from_secs(600);
+        let change = |state, unsettled| LiveChange { state, unsettled, until };
+        let with = |change| Situation { changes: vec![change], ..done(vec![placed(1, None)]) };
+
+        assert_eq!(start(&with(change(RolloutState::Rolling, 1)), NOW), Start::Wait { until });
+        for passed in [change(RolloutState::Paused, 1), change(RolloutState::Rolling, 0)] {
+            assert_eq!(names(&start(&with(passed), NOW)), ["c1"]);
+        }
+        assert_eq!(names(&start(&with(change(RolloutState::Rolling, 1)), until)), ["c1"]);
+    }
+
+    #[test]
+    fn what_failed_or_was_aborted_goes_to_nobody_else_and_new_content_does() {
+        for state in [RolloutState::Failed, RolloutState::Cancelled, RolloutState::Paused] {
+            let stopped = Situation { main: Some(state), ..done(vec![placed(1, None)]) };
+            assert_eq!(start(&stopped, NOW), Start::Nothing);
+            let newer = Situation { rolled: None, ..stopped };
+            assert_eq!(names(&start(&newer, NOW)), ["c1"], "{state:?}");
+        }
+        let rolling = Situation { main: Some(RolloutState::Rolling), rolled: None, ..done(vec![placed(1, None)]) };
+        assert_eq!(start(&rolling, NOW), Start::Nothing);
+    }
+
+    #[test]
+    fn going_back_passes_over_what_would_move_nobody() {
+        let cluster = ClusterId::new(Uuid::from_u128(1));
+        let runs = [(cluster, Digest::of(b"b"))].into();
+        let earlier = |number, gives| Earlier { render: render(number), gives: [(cluster, gives)].into() };
+
+        let past = [earlier(1, bundle("b")), earlier(2, None), earlier(3, bundle("a")), earlier(4, bundle("z"))];
+        assert_eq!(back(&runs, &past), Some(render(3)));
+        assert_eq!(back(&runs, &past[..2]), None);
+    }
+
+    #[test]
+    fn more_variants_of_the_same_are_the_same_content() {
+        let of = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(used, gives)| (Digest::of(used.as_bytes()), Digest::of(gives.as_bytes()))).collect()
+        };
+
+        assert!(is_same_content(&of(&[("x", "1")]), &of(&[("x", "1"), ("y", "2")])));
+        assert!(!is_same_content(&of(&[("x", "1")]), &of(&[("x", "2")])));
+        assert!(!is_same_content(&of(&[("x", "1")]), &of(&[("y", "1")])));
+    }
+}

@@ -1,0 +1,134 @@
+//! What each target is to run, at which version of its spec, and who is left out of that.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::rollout::{Member, MemberState};
+use bellwether_core::{ClusterId, Digest, RenderId, RevisionId, RolloutId, TargetId, Version};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::renders::{self, Render};
+use super::{Connection, StoreError, to_sql};
+
+/// What a target is to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) target_version: Version,
+    pub(crate) render: Render,
+    /// Of the spec without its sync options.
+    pub(crate) recipe: Vec<u8>,
+    /// The first render in a row that gave the same.
+    pub(crate) since: RenderId,
+}
+
+pub(crate) async fn find(db: &mut Connection, target: TargetId) -> Result<Option<Wanted>, StoreError> {
+    let row = sqlx::query!(
+        "select target_version, render_id, recipe, since from wanted_renders where target_id = $1",
+        target.as_uuid(),
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let render = renders::find(db, RenderId::new(row.render_id)).await?;
+    Ok(render.map(|render| Wanted {
+        target_version: Version::new(row.target_version),
+        render,
+        recipe: row.recipe,
+        since: RenderId::new(row.since),
+    }))
+}
+
+/// Writes what is wanted from now on, unless what stands is of a newer spec or revision: a late render is history.
+pub(crate) async fn mark(
+    db: &mut Connection,
+    target: TargetId,
+    revision: RevisionId,
+    wanted: (Version, RenderId, &[u8], RenderId),
+) -> Result<(), StoreError> {
+    let (version, render, recipe, since) = wanted;
+    sqlx::query!(
+        r#"
+        insert into wanted_renders (target_id, target_version, revision_id, render_id, recipe, since)
+        values ($1, $2, $3, $4, $5, $6)
+            on conflict (target_id) do update
+           set target_version = excluded.target_version, revision_id = excluded.revision_id,
+               render_id = excluded.render_id, recipe = excluded.recipe, since = excluded.since
+         where (wanted_renders.target_version, wanted_renders.revision_id)
+               <= (excluded.target_version, excluded.revision_id)
+        "#,
+        target.as_uuid(),
+        version.get(),
+        revision.as_uuid(),
+        render.as_uuid(),
+        recipe,
+        since.as_uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Which bundle each cluster that is set aside does not get by itself.
+pub(crate) async fn list_aside(
+    db: &mut Connection,
+    target: TargetId,
+) -> Result<BTreeMap<ClusterId, Digest>, StoreError> {
+    let rows = sqlx::query!("select cluster_id, digest from set_aside where target_id = $1", target.as_uuid())
+        .fetch_all(db)
+        .await?;
+    rows.into_iter().map(|row| Ok((ClusterId::new(row.cluster_id), super::digest(&row.digest, "set_aside")?))).collect()
+}
+
+/// Sets those members aside that were skipped or failed, and no longer those that are tried again.
+pub(crate) async fn mark_aside(
+    db: &mut Connection,
+    target: TargetId,
+    rollout: RolloutId,
+    members: &[&Member],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let cause = |member: &Member| match member.state {
+        MemberState::Skipped => Some("skipped".to_owned()),
+        MemberState::Failed => Some("failed".to_owned()),
+        _ => None,
+    };
+    let again = members.iter().filter(|member| member.state == MemberState::Waiting);
+    let again: Vec<Uuid> = again.map(|member| member.cluster.as_uuid()).collect();
+    if !again.is_empty() {
+        sqlx::query!("delete from set_aside where target_id = $1 and cluster_id = any($2)", target.as_uuid(), &again,)
+            .execute(&mut *db)
+            .await?;
+    }
+    let aside: Vec<_> = members.iter().filter_map(|member| Some((member, cause(member)?))).collect();
+    if aside.is_empty() {
+        return Ok(());
+    }
+    let clusters: Vec<Uuid> = aside.iter().map(|(member, _)| member.cluster.as_uuid()).collect();
+    let digests: Vec<Vec<u8>> = aside.iter().map(|(member, _)| member.digest.as_bytes().to_vec()).collect();
+    let causes: Vec<String> = aside.into_iter().map(|(_, cause)| cause).collect();
+    sqlx::query!(
+        r#"
+        insert into set_aside (target_id, cluster_id, digest, cause, rollout_id, set_at)
+        select $1, cluster_id, digest, cause, $5, $6::timestamptz
+          from unnest($2::uuid[], $3::bytea[], $4::text[]) as a (cluster_id, digest, cause)
+            on conflict (target_id, cluster_id) do update
+           set digest = excluded.digest, cause = excluded.cause, rollout_id = excluded.rollout_id,
+               set_at = excluded.set_at
+        "#,
+        target.as_uuid(),
+        &clusters,
+        &digests,
+        &causes,
+        rollout.as_uuid(),
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// New content is for everybody.
+pub(crate) async fn delete_aside(db: &mut Connection, target: TargetId) -> Result<(), StoreError> {
+    sqlx::query!("delete from set_aside where target_id = $1", target.as_uuid()).execute(db).await?;
+    Ok(())
+}
