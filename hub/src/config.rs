@@ -94,6 +94,10 @@ pub struct Config {
     #[arg(long, default_value = "15000", value_parser = clap::value_parser!(u32).range(100..=60_000))]
     pub(crate) beat_ms: u32,
 
+    /// Milliseconds between two heartbeats of the hub; one that misses three holds no streams for the others
+    #[arg(long, default_value = "5000", value_parser = clap::value_parser!(u32).range(50..=20_000))]
+    pub(crate) heartbeat_ms: u32,
+
     /// Milliseconds of silence after which a stream ends
     #[arg(long, default_value = "25000", value_parser = clap::value_parser!(u32).range(200..=300_000))]
     pub(crate) deadline_ms: u32,
@@ -102,7 +106,7 @@ pub struct Config {
     #[arg(long, default_value = "60000")]
     pub(crate) offline_after_ms: u32,
 
-    /// Milliseconds after the hub's start before which no cluster is offline
+    /// Milliseconds after the hub's start, or after a time without its database, before which no cluster is offline
     #[arg(long, default_value = "60000")]
     pub(crate) grace_ms: u32,
 
@@ -138,8 +142,12 @@ impl Config {
         millis(self.offline_after_ms)
     }
 
-    pub(crate) fn grace(&self) -> SignedDuration {
-        millis(self.grace_ms)
+    pub(crate) fn grace(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.grace_ms.into())
+    }
+
+    pub(crate) fn heartbeat(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.heartbeat_ms.into())
     }
 
     pub(crate) fn certificate_lifetime(&self) -> Duration {

@@ -43,7 +43,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::ProjectId;
-use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -65,6 +64,8 @@ pub(crate) struct Hub {
     /// The only project as yet: `default`.
     pub(crate) project: ProjectId,
     pub(crate) pool: store::Pool,
+    /// For its heartbeat and the ends of streams only: nothing else makes them wait.
+    pub(crate) vital: store::Pool,
     pub(crate) wakes: wakes::Wakes,
     pub(crate) seal: seal::Seal,
     pub(crate) authority: ca::Authority,
@@ -78,10 +79,11 @@ pub(crate) struct Hub {
     pub(crate) forged_webhooks: seldom::Seldom,
     /// Of clusters, or of nobody's: so are join tokens that are refused.
     pub(crate) refused_enrolments: seldom::Seldom,
+    /// Of clusters: so is what they tell and no row can hold.
+    pub(crate) dropped_news: seldom::Seldom,
     /// Streams of agents: one task each.
     pub(crate) tasks: TaskTracker,
-    /// No cluster is called offline before.
-    pub(crate) grace_until: Timestamp,
+    pub(crate) heartbeat: alive::Heartbeat,
     /// What agents are told to connect to.
     pub(crate) agents_address: String,
 }
@@ -161,11 +163,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), SetupErr
             Err(error.into())
         }
     };
-    let mut db = hub.pool.acquire().await;
+    let mut db = hub.vital.acquire().await;
     if let Ok(db) = &mut db {
         let _ = store::installation::mark_hub_stopped(db, hub.id).await;
     }
     drop(db);
+    hub.vital.close().await;
     hub.pool.close().await;
     if let Some(server) = server {
         server.stop().await?;
@@ -206,7 +209,8 @@ async fn run_parts(
     spawn(&mut parts, "signals in", Box::pin(notify::listen(one(), two())));
     spawn(&mut parts, "sweep", Box::pin(sweep::run(one(), two())));
     spawn(&mut parts, "trust", Box::pin(trust::run(one(), two())));
-    spawn(&mut parts, "beat", Box::pin(alive::run(one(), two())));
+    spawn(&mut parts, "heartbeat", Box::pin(alive::run(one(), two())));
+    spawn(&mut parts, "stream ends", Box::pin(link::write_ends(one(), two())));
     spawn(&mut parts, "agents", Box::pin(serve_agents(one(), listeners.agents, two())));
     spawn(&mut parts, "api", Box::pin(http::serve(one(), listeners.api, two())));
 
@@ -222,6 +226,7 @@ async fn run_parts(
     }
     hub.tasks.close();
     let _ = tokio::time::timeout(DRAIN_MAX, hub.tasks.wait()).await;
+    link::write_last_ends(hub).await;
     failed.map_or(Ok(()), |part| Err(SetupError::PartEnded(part)))
 }
 

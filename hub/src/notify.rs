@@ -6,27 +6,26 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::Hub;
 use crate::store::signals::{self, Listener};
 use crate::store::work::Stage;
 use crate::store::{self, StoreError};
-use crate::{Hub, clock};
 
 /// A burst of commits is one signal.
 const PAUSE: Duration = Duration::from_millis(10);
 /// After the connection was lost.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a look at who else is alive is good for.
-const ALONE_FOR: SignedDuration = SignedDuration::from_secs(5);
+const ALONE_FOR: Duration = Duration::from_secs(5);
 
 /// Tells the other hubs which stages have work.
 pub(crate) async fn send(hub: Arc<Hub>, stop: CancellationToken) {
-    let mut looked_at = jiff::Timestamp::UNIX_EPOCH;
+    let mut looked_at: Option<Instant> = None;
     let mut is_alone = true;
     loop {
         tokio::select! {
@@ -34,9 +33,9 @@ pub(crate) async fn send(hub: Arc<Hub>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         let stages = hub.wakes.take_news();
-        if looked_at + ALONE_FOR < clock::now() {
+        if looked_at.is_none_or(|at| at.elapsed() > ALONE_FOR) {
             is_alone = look_around(&hub).await.unwrap_or(is_alone);
-            looked_at = clock::now();
+            looked_at = Some(Instant::now());
         }
         if !is_alone && let Err(error) = tell(&hub, &stages).await {
             tracing::warn!(error = %crate::chain(&error), "could not signal the other hubs");
@@ -47,7 +46,7 @@ pub(crate) async fn send(hub: Arc<Hub>, stop: CancellationToken) {
 
 async fn look_around(hub: &Hub) -> Result<bool, StoreError> {
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    Ok(store::installation::count_live_hubs(&mut db, clock::now()).await? <= 1)
+    Ok(store::installation::list_living(&mut db).await?.len() <= 1)
 }
 
 async fn tell(hub: &Hub, stages: &BTreeSet<Stage>) -> Result<(), StoreError> {

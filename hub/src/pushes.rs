@@ -38,17 +38,22 @@ struct Scene {
 impl Scene {
     /// Clusters that are connected, and a repo with two targets, `one` and `two`, each with a folder of its name.
     async fn new(pool: &Pool, clusters: i64) -> Self {
-        let (hub, folder) = crate::testing::hub(pool).await;
+        Self::with(pool, clusters, &[], &json!({"waves": [{"name": "all", "maxConcurrent": "100%"}]})).await
+    }
+
+    /// The same, on a hub with other settings and with another strategy.
+    async fn with(pool: &Pool, clusters: i64, settings: &[&str], rollout: &serde_json::Value) -> Self {
+        let (hub, folder) = crate::testing::hub_with(pool, settings).await;
         let upstream = Upstream::new();
         let mut db = hub.pool.acquire().await.expect("a connection");
-        store::installation::mark_hub_beat(&mut db, hub.id, clock::now()).await.expect("a beat");
+        store::installation::mark_hub_beat(&mut db, hub.id, std::time::Duration::from_secs(600)).await.expect("a beat");
         let repo = insert_repo(&mut db, hub.project, &upstream).await;
         let mut joined = Vec::new();
         for number in 1..=clusters {
             joined.push(join(&mut db, &hub, number).await);
         }
         for name in ["one", "two"] {
-            insert_target(&mut db, hub.project, repo, name).await;
+            insert_target(&mut db, hub.project, repo, name, rollout).await;
         }
         drop(db);
         Self { hub, upstream, repo, clusters: joined, folder }
@@ -69,7 +74,7 @@ impl Scene {
     /// Every due look of a stage; says at what.
     async fn look(&self, stage: Stage) -> Vec<Uuid> {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
-        let due = work::list_due(&mut db, stage, clock::now(), 16).await.expect("what is due");
+        let due = work::list_due(&mut db, stage, clock::now(), &[], 16).await.expect("what is due");
         drop(db);
         for due in &due {
             match stage {
@@ -126,8 +131,8 @@ async fn insert_repo(db: &mut Connection, project: ProjectId, upstream: &Upstrea
     id
 }
 
-async fn insert_target(db: &mut Connection, project: ProjectId, repo: RepoId, name: &str) {
-    let spec = json!({"repo": "apps", "path": name, "rollout": {"waves": [{"name": "all", "maxConcurrent": "100%"}]}});
+async fn insert_target(db: &mut Connection, project: ProjectId, repo: RepoId, name: &str, rollout: &serde_json::Value) {
+    let spec = json!({"repo": "apps", "path": name, "rollout": rollout});
     let target = Target {
         id: TargetId::new(clock::new_id()),
         project,
@@ -354,7 +359,7 @@ async fn a_look_whose_rows_another_hub_has_taken_writes_nothing(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
-    let seen_before = work::list_due(&mut db, Stage::Bundle, clock::now(), 16).await.expect("what is due");
+    let seen_before = work::list_due(&mut db, Stage::Bundle, clock::now(), &[], 16).await.expect("what is due");
     drop(db);
     scene.look(Stage::Bundle).await;
     scene.push(&[("one/a.yaml", ANOTHER)]).await;
@@ -561,4 +566,89 @@ async fn another_way_to_keep_a_target_comes_to_every_cluster_as_a_new_generation
     assert_eq!(after["one"].assignment.generation, unrendered["one"].assignment.generation);
     assert_eq!(after["one"].assignment.digest, before["one"].assignment.digest);
     assert_eq!(scene.counts().await["rollouts"], rollouts, "no content moves");
+}
+
+/// Asked again and again, until it is so.
+async fn await_true(db: &mut Connection, question: &'static str) {
+    let is_so = async {
+        while !store::ask_raw(db, question).await.expect("it is answered") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), is_so).await.expect(question);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn an_outage_of_the_database_fails_no_healthy_rollout(pool: Pool) {
+    let settings = ["--heartbeat-ms", "100", "--offline-after-ms", "200", "--grace-ms", "200"];
+    let strategy = json!({"offline": "fail", "waves": [{"name": "all", "maxConcurrent": "100%", "soak": "1h"}]});
+    let scene = Scene::with(&pool, 2, &settings, &strategy).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.look(Stage::Bundle).await;
+    scene.look(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    await_true(&mut db, "select count(*) = 2 from rollout_waves where state = 'soaking'").await;
+    // Those grace periods of the start are over when the heartbeats have gone on for a while.
+    let stop = tokio_util::sync::CancellationToken::new();
+    let stage = tokio::spawn(crate::stage::run_quick(scene.hub.clone(), Rollouts, stop.clone()));
+    let heartbeat = tokio::spawn(crate::alive::run(scene.hub.clone(), stop.clone()));
+    await_true(&mut db, "select beat_at > started_at + interval '300 ms' from hubs").await;
+
+    store::set_outage(&pool, &mut db, true).await.expect("the owner may");
+    let due = "insert into work (stage, key, due_at) select 'rollout', target_id, now() from targets returning true";
+    assert!(store::ask_raw(&mut db, due).await.expect("it is written"));
+    await_true(&mut db, "select clock_timestamp() > beat_at + interval '1 s' from hubs").await;
+    store::set_outage(&pool, &mut db, false).await.expect("the owner may");
+    await_true(&mut db, "select clock_timestamp() < lives_until from hubs").await;
+    await_true(&mut db, "select count(*) = 0 from work where stage = 'rollout' and due_at <= clock_timestamp()").await;
+
+    let unharmed = "select bool_and(state = 'rolling') and (select bool_and(state = 'healthy') from rollout_clusters)
+                           and (select bool_and(state = 'soaking') from rollout_waves)
+                      from rollouts";
+    assert!(store::ask_raw(&mut db, unharmed).await.expect("it is read"));
+    stop.cancel();
+    stage.await.expect("it ends");
+    heartbeat.await.expect("it ends");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_report_about_a_row_that_cannot_be_read_is_dropped_alone_and_said_once(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.look(Stage::Bundle).await;
+    scene.look(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let damage = "update reports set digest = 'x'
+                   where cluster_id = (select cluster_id from clusters order by name limit 1) returning true";
+    assert!(store::ask_raw(&mut db, damage).await.expect("an intruder can"));
+
+    let (queue, incoming) = tokio::sync::mpsc::channel(8);
+    let (recorded_to, recorded) = tokio::sync::watch::channel(Serial::default());
+    for (number, cluster) in (1..).zip(&scene.clusters) {
+        for (serial, listed) in (20..).zip(scene.listing(*cluster).await.into_values()) {
+            let report = Report {
+                target: listed.assignment.target,
+                generation: listed.assignment.generation,
+                digest: listed.assignment.digest,
+                applied: true,
+                verdict: Verdict::Failed,
+                objects: Counts::default(),
+                lines: Vec::new(),
+            };
+            let (session, serial) = (SessionNumber::new(number), Serial::new(serial));
+            let (news, recorded) = (crate::record::News::Report(report), recorded_to.clone());
+            let one = crate::record::Incoming { cluster: *cluster, session, serial, news, recorded };
+            queue.send(one).await.expect("there is room");
+        }
+    }
+    drop(queue);
+    crate::record::run(scene.hub.clone(), incoming, tokio_util::sync::CancellationToken::new()).await;
+
+    let others = "select bool_and((verdict = 'failed') = (digest <> 'x')) from reports";
+    let said = "select count(*) = 1 from audit_outbox where convert_from(body, 'UTF8') like '%report.dropped%'";
+    assert!(store::ask_raw(&mut db, others).await.expect("it is read"));
+    assert!(store::ask_raw(&mut db, said).await.expect("it is read"));
+    assert_eq!(*recorded.borrow(), Serial::new(21), "their agents could only say the same again");
 }

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::clock;
+
 /// Between two entries about the same subject.
 const PAUSE: SignedDuration = SignedDuration::from_secs(60);
 /// Subjects remembered: more than anybody has repos.
@@ -17,8 +19,13 @@ pub(crate) struct Seldom {
 }
 
 impl Seldom {
-    /// Whether nothing was said about the subject for a while; it counts as said now.
-    pub(crate) fn is_first(&self, subject: Uuid, now: Timestamp) -> bool {
+    /// Whether nothing was said about the subject for a while; it counts as said now. By a clock that nobody sets: after
+    /// one that is set back nothing would be said for as long.
+    pub(crate) fn is_first(&self, subject: Uuid) -> bool {
+        self.is_first_at(subject, clock::steady())
+    }
+
+    fn is_first_at(&self, subject: Uuid, now: Timestamp) -> bool {
         let mut said = self.said.lock().expect("no holder of this lock panics");
         said.retain(|_, at| *at + PAUSE > now);
         if said.contains_key(&subject) || said.len() >= SUBJECTS_MAX {
@@ -38,9 +45,9 @@ mod tests {
         let seldom = Seldom::default();
         let at = |second| Timestamp::from_second(second).expect("is a time");
 
-        assert!(seldom.is_first(Uuid::nil(), at(0)));
-        assert!(!seldom.is_first(Uuid::nil(), at(59)));
-        assert!(seldom.is_first(Uuid::max(), at(59)));
-        assert!(seldom.is_first(Uuid::nil(), at(60)));
+        assert!(seldom.is_first_at(Uuid::nil(), at(0)));
+        assert!(!seldom.is_first_at(Uuid::nil(), at(59)));
+        assert!(seldom.is_first_at(Uuid::max(), at(59)));
+        assert!(seldom.is_first_at(Uuid::nil(), at(60)));
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::alive::Heartbeat;
 use crate::ca::{Authority, CaError, StoredKey};
 use crate::change::Change;
 use crate::config::Config;
@@ -125,10 +126,14 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
 
     let wakes = Wakes::default();
     let id = clock::new_id();
-    let (installation, project) = ensure_installation(&pool, id).await?;
+    let vital = store::connect_vital(&url).await?;
+    let (installation, project) = ensure_installation(&pool).await?;
     let authority = load_authority(&pool, &seal, installation).await?;
     ensure_admin_token(&pool, &wakes, &config.data).await?;
-    store::audit::ensure_partitions(&pool, clock::now()).await?;
+    if let Err(error) = store::audit::ensure_partitions(&pool, clock::now()).await {
+        // Entries have a place without it, and the sweep tries again.
+        tracing::warn!(error = %crate::chain(&error), "could not make this month's part of the audit log");
+    }
 
     let listeners = Listeners { api: listen(config.listen_api).await?, agents: listen(config.listen_agents).await? };
     let trust = Trust::new(&authority, &config.names)?;
@@ -136,11 +141,16 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
     announce(&config.data, &authority, &listeners, &agents_address)?;
 
     let (news, queue) = mpsc::channel(record::BATCH_MAX);
+    let heartbeat = Heartbeat::new(config.heartbeat(), config.grace());
+    let mut db = vital.acquire().await.map_err(StoreError::from)?;
+    store::installation::mark_hub_beat(&mut db, id, heartbeat.promise()).await?;
+    drop(db);
     let hub = Hub {
         id,
         installation,
         project,
         pool,
+        vital,
         wakes,
         seal,
         authority,
@@ -152,8 +162,9 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         metrics: metrics::Metrics::default(),
         forged_webhooks: seldom::Seldom::default(),
         refused_enrolments: seldom::Seldom::default(),
+        dropped_news: seldom::Seldom::default(),
         tasks: TaskTracker::new(),
-        grace_until: clock::now() + config.grace(),
+        heartbeat,
         agents_address,
         config,
     };
@@ -198,13 +209,12 @@ async fn find_database(config: &Config) -> Result<(String, Option<PrivateServer>
     Ok((server.url(), Some(server)))
 }
 
-async fn ensure_installation(pool: &Pool, hub: Uuid) -> Result<(Uuid, ProjectId), SetupError> {
+async fn ensure_installation(pool: &Pool) -> Result<(Uuid, ProjectId), SetupError> {
     let now = clock::now();
     let mut db = store::begin(pool).await?;
     let installation = store::installation::ensure(&mut db, clock::new_id(), now).await?;
     let name = PROJECT.parse().expect("`default` is a name");
     let project = store::installation::ensure_project(&mut db, ProjectId::new(clock::new_id()), &name, now).await?;
-    store::installation::mark_hub_started(&mut db, hub, now).await?;
     db.commit().await.map_err(StoreError::from)?;
     Ok((installation, project))
 }

@@ -4,12 +4,12 @@
 //! reads, works without a transaction, and then writes in one. A slow look that two hubs do at once costs work only:
 //! both write the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -27,18 +27,47 @@ const CANDIDATES: i64 = 16;
 /// After a failure of Postgres; every look before it would fail too.
 const AFTER_FAILURE: Duration = Duration::from_millis(250);
 
-/// A subject whose look failed is left alone for so long.
-const PUT_ASIDE: SignedDuration = SignedDuration::from_secs(2);
+/// After a subject's first failure; twice as long after each further one.
+const BACKOFF: Duration = Duration::from_secs(2);
+/// What fails for this long needs a person, who should not wait much longer for what they did about it.
+const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// A subject that was not tried again for so long has changed, or is gone.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
-/// Subjects whose last look failed, and until when they are left alone.
+/// Subjects that failed the last time, and how long they are left alone. Counted from the failure, however long it took
+/// to come: a subject that is due again when it has just failed would be the first in order, always.
 #[derive(Default)]
-struct Failing {
-    until: BTreeMap<Uuid, Timestamp>,
+struct Backoff {
+    failed: BTreeMap<Uuid, Failure>,
 }
 
-impl Failing {
-    fn forget_before(&mut self, now: Timestamp) {
-        self.until.retain(|_, until| *until > now);
+struct Failure {
+    times: u32,
+    until: Instant,
+}
+
+impl Backoff {
+    /// How a subject's turn ended. Nothing is said of the subject when nobody can be served.
+    fn note(&mut self, key: Uuid, ended: Option<&StoreError>, took: Duration) {
+        match ended {
+            None => drop(self.failed.remove(&key)),
+            Some(error) if error.is_outage() => {}
+            Some(_) => self.note_failure(key, took),
+        }
+    }
+
+    /// At least as long as the failure took: then no subject has more than half of a worker's time.
+    fn note_failure(&mut self, key: Uuid, took: Duration) {
+        let failure = self.failed.entry(key).or_insert(Failure { times: 0, until: Instant::now() });
+        let pause = BACKOFF.saturating_mul(1 << failure.times.min(16));
+        failure.times += 1;
+        failure.until = Instant::now() + pause.max(took).min(BACKOFF_MAX);
+    }
+
+    fn waiting(&mut self) -> Vec<Uuid> {
+        let now = Instant::now();
+        self.failed.retain(|_, failure| failure.until + FORGOTTEN_AFTER > now);
+        self.failed.iter().filter(|(_, failure)| failure.until > now).map(|(key, _)| *key).collect()
     }
 }
 
@@ -70,11 +99,11 @@ pub(crate) trait Slow: Send + Sync + 'static {
 }
 
 pub(crate) async fn run_quick<Q: Quick>(hub: Arc<Hub>, stage: Q, stop: CancellationToken) {
-    let mut failing = Failing::default();
+    let mut backoff = Backoff::default();
     while !stop.is_cancelled() {
-        let pause = match look_once(&hub, &stage, &mut failing).await {
+        let pause = match look_once(&hub, &stage, &mut backoff).await {
             Ok(true) => continue,
-            Ok(false) => until_next(&hub, Q::STAGE, &BTreeSet::new()).await,
+            Ok(false) => until_next(&hub, Q::STAGE, &backoff.waiting()).await,
             Err(error) => {
                 log_failure(Q::STAGE, &error);
                 AFTER_FAILURE
@@ -85,14 +114,14 @@ pub(crate) async fn run_quick<Q: Quick>(hub: Arc<Hub>, stage: Q, stop: Cancellat
 }
 
 /// Looks at the first due subject that nobody else holds; false: there is none.
-async fn look_once<Q: Quick>(hub: &Hub, stage: &Q, failing: &mut Failing) -> Result<bool, StoreError> {
-    let now = clock::now();
-    failing.forget_before(now);
+async fn look_once<Q: Quick>(hub: &Hub, stage: &Q, backoff: &mut Backoff) -> Result<bool, StoreError> {
+    // Its own clusters would be away for it. The heartbeat that comes first wakes the stage.
+    if !hub.heartbeat.is_current() {
+        return Ok(false);
+    }
     let mut db = hub.pool.acquire().await?;
-    let aside = i64::try_from(failing.until.len()).unwrap_or(0);
-    let mut due = work::list_due(&mut db, Q::STAGE, now, CANDIDATES + aside).await?;
+    let due = work::list_due(&mut db, Q::STAGE, clock::now(), &backoff.waiting(), CANDIDATES).await?;
     drop(db);
-    due.retain(|due| !failing.until.contains_key(&due.key));
     if due.is_empty() {
         return Ok(false);
     }
@@ -101,25 +130,29 @@ async fn look_once<Q: Quick>(hub: &Hub, stage: &Q, failing: &mut Failing) -> Res
         if !work::lock_subject(&mut change, Q::STAGE, due.key).await? {
             continue;
         }
-        // Taken back when the look succeeds; a subject that cannot be decided must not hold up the others.
-        failing.until.insert(due.key, now + PUT_ASIDE);
         let began_at = Instant::now();
-        let trace_id = work::take_due(&mut change, Q::STAGE, due.key, now).await?;
-        stage.look(hub, &mut change, due.key, trace_id.as_deref(), now).await?;
-        change.commit().await?;
+        let looked = decide(hub, stage, change, due.key).await;
+        backoff.note(due.key, looked.as_ref().err(), began_at.elapsed());
+        looked?;
         hub.metrics.note_look(Q::STAGE, began_at.elapsed());
-        failing.until.remove(&due.key);
         return Ok(true);
     }
     Ok(false)
 }
 
+async fn decide<Q: Quick>(hub: &Hub, stage: &Q, mut change: Change<'_>, key: Uuid) -> Result<(), StoreError> {
+    let now = clock::now();
+    let trace_id = work::take_due(&mut change, Q::STAGE, key, now).await?;
+    stage.look(hub, &mut change, key, trace_id.as_deref(), now).await?;
+    change.commit().await
+}
+
 pub(crate) async fn run_slow<S: Slow>(hub: Arc<Hub>, stage: S, stop: CancellationToken) {
     let stage = Arc::new(stage);
-    let (mut looks, mut busy, mut failing) = (JoinSet::new(), BTreeMap::new(), Failing::default());
+    let (mut looks, mut busy, mut backoff) = (JoinSet::new(), BTreeMap::new(), Backoff::default());
     while !stop.is_cancelled() {
-        failing.forget_before(clock::now());
-        let besides: BTreeSet<_> = busy.values().chain(failing.until.keys()).copied().collect();
+        let mut besides = backoff.waiting();
+        besides.extend(busy.values().copied());
         let free = S::AT_ONCE - looks.len();
         let pause = match start_looks(&hub, &stage, &mut looks, &mut busy, &besides, free).await {
             // What may still begin then is woken for, and so is an end.
@@ -131,7 +164,7 @@ pub(crate) async fn run_slow<S: Slow>(hub: Arc<Hub>, stage: S, stop: Cancellatio
             }
         };
         tokio::select! {
-            Some(ended) = looks.join_next_with_id() => note_end(S::STAGE, ended, &mut busy, &mut failing),
+            Some(ended) = looks.join_next_with_id() => note_end(S::STAGE, ended, &mut busy, &mut backoff),
             () = wait(&hub, S::STAGE, pause, &stop) => {}
         }
     }
@@ -143,22 +176,23 @@ fn note_end(
     stage: Stage,
     ended: Result<(task::Id, Result<(), StoreError>), JoinError>,
     busy: &mut BTreeMap<task::Id, Uuid>,
-    failing: &mut Failing,
+    backoff: &mut Backoff,
 ) {
-    let (id, has_failed) = match ended {
-        Ok((id, Ok(()))) => (id, false),
-        Ok((id, Err(error))) => {
-            log_failure(stage, &error);
-            (id, true)
+    let id = match &ended {
+        Ok((id, _)) => *id,
+        Err(panic) => panic.id(),
+    };
+    let Some(key) = busy.remove(&id) else { return };
+    match ended {
+        Ok((_, looked)) => {
+            let error = looked.err().inspect(|error| log_failure(stage, error));
+            // Others were worked on meanwhile: how long it took does not count.
+            backoff.note(key, error.as_ref(), Duration::ZERO);
         }
         Err(panic) => {
             tracing::error!(stage = stage.as_str(), error = %panic, "a look broke down");
-            (panic.id(), true)
+            backoff.note_failure(key, Duration::ZERO);
         }
-    };
-    let key = busy.remove(&id);
-    if let Some(key) = key.filter(|_| has_failed) {
-        failing.until.insert(key, clock::now() + PUT_ASIDE);
     }
 }
 
@@ -167,15 +201,12 @@ async fn start_looks<S: Slow>(
     stage: &Arc<S>,
     looks: &mut JoinSet<Result<(), StoreError>>,
     busy: &mut BTreeMap<task::Id, Uuid>,
-    besides: &BTreeSet<Uuid>,
+    besides: &[Uuid],
     free: usize,
 ) -> Result<(), StoreError> {
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let limit = S::CANDIDATES + i64::try_from(besides.len()).unwrap_or(0);
-    let due = work::list_due(&mut db, S::STAGE, clock::now(), limit).await?;
-    let due = due.into_iter().filter(|due| !besides.contains(&due.key));
-    let idle = choose(due, free, S::KEPT);
-    for due in idle {
+    let due = work::list_due(&mut db, S::STAGE, clock::now(), besides, S::CANDIDATES).await?;
+    for due in choose(due, free, S::KEPT) {
         let (hub, stage, key) = (hub.clone(), stage.clone(), due.key);
         let look = looks.spawn(async move {
             let began_at = Instant::now();
@@ -189,20 +220,19 @@ async fn start_looks<S: Slow>(
 }
 
 /// What is started in so many free slots, of which the last are kept for what somebody asked for.
-fn choose(due: impl Iterator<Item = Due>, free: usize, kept: usize) -> Vec<Due> {
-    let (mut asked, unasked): (Vec<_>, Vec<_>) = due.partition(|due| due.trace_id.is_some());
+fn choose(due: impl IntoIterator<Item = Due>, free: usize, kept: usize) -> Vec<Due> {
+    let (mut asked, unasked): (Vec<_>, Vec<_>) = due.into_iter().partition(|due| due.trace_id.is_some());
     asked.truncate(free);
     let open = free.saturating_sub(kept.max(asked.len()));
     asked.extend(unasked.into_iter().take(open));
     asked
 }
 
-/// How long nothing is due for, besides what is being worked on; at most the fallback.
-async fn until_next(hub: &Hub, stage: Stage, busy: &BTreeSet<Uuid>) -> Duration {
-    let busy: Vec<_> = busy.iter().copied().collect();
+/// How long nothing is due for, besides what is being worked on or left alone; at most the fallback.
+async fn until_next(hub: &Hub, stage: Stage, besides: &[Uuid]) -> Duration {
     let next = async {
         let mut db = hub.pool.acquire().await?;
-        store::work::find_next(&mut db, stage, &busy).await
+        store::work::find_next(&mut db, stage, besides).await
     };
     let Ok(Some(due_at)) = next.await else { return FALLBACK };
     let left = Duration::try_from(due_at.duration_since(clock::now())).unwrap_or(Duration::ZERO);
@@ -225,6 +255,7 @@ fn log_failure(stage: Stage, error: &StoreError) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Pool;
 
     fn due(number: u8, is_asked: bool) -> Due {
         Due { key: Uuid::from_bytes([number; 16]), rows: Vec::new(), trace_id: is_asked.then(|| "a trace".to_owned()) }
@@ -241,5 +272,92 @@ mod tests {
         assert_eq!(started(choose(polls().chain([due(99, true)]), 2, 2)), [99]);
         assert_eq!(started(choose(polls().chain([due(99, true)]), 8, 2)), [99, 0, 1, 2, 3, 4, 5]);
         assert_eq!(choose((0..20).map(|number| due(number, true)), 8, 2).len(), 8);
+    }
+
+    fn failure() -> StoreError {
+        StoreError::Stale { table: "rollouts" }
+    }
+
+    fn left_alone(backoff: &Backoff, key: Uuid) -> Duration {
+        backoff.failed[&key].until.saturating_duration_since(Instant::now())
+    }
+
+    #[test]
+    fn a_subject_is_left_alone_for_longer_each_time_it_fails() {
+        let (mut backoff, key) = (Backoff::default(), Uuid::nil());
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            backoff.note(key, Some(&failure()), Duration::ZERO);
+            pauses.push(left_alone(&backoff, key).as_secs_f64().ceil());
+        }
+
+        assert_eq!(pauses[..4], [2.0, 4.0, 8.0, 16.0]);
+        assert_eq!(pauses[11], BACKOFF_MAX.as_secs_f64());
+        backoff.note(key, None, Duration::ZERO);
+        assert!(backoff.waiting().is_empty(), "it went well");
+    }
+
+    #[test]
+    fn a_failure_that_took_long_is_not_due_again_at_once() {
+        let (mut backoff, key) = (Backoff::default(), Uuid::nil());
+
+        backoff.note(key, Some(&failure()), Duration::from_secs(30));
+
+        assert!(left_alone(&backoff, key) > Duration::from_secs(29), "half of the worker's time is for others");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn an_outage_is_nobodys_failure(pool: Pool) {
+        let mut backoff = Backoff::default();
+        pool.close().await;
+        let error = store::begin(&pool).await.expect_err("nobody is served");
+
+        backoff.note(Uuid::nil(), Some(&error), Duration::ZERO);
+
+        assert!(backoff.waiting().is_empty());
+    }
+
+    /// Some subjects cannot be decided, others can.
+    struct Poisoned(Vec<Uuid>);
+
+    impl Quick for Poisoned {
+        const STAGE: Stage = Stage::Rollout;
+
+        async fn look(
+            &self,
+            _: &Hub,
+            _: &mut Change<'_>,
+            key: Uuid,
+            _: Option<&str>,
+            _: Timestamp,
+        ) -> Result<(), StoreError> {
+            if self.0.contains(&key) { Err(failure()) } else { Ok(()) }
+        }
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn subjects_that_cannot_be_decided_hold_up_no_other(pool: Pool) {
+        let (hub, _folder) = crate::testing::hub(&pool).await;
+        let poisoned: Vec<_> = (0..40).map(|_| clock::new_id()).collect();
+        let good = clock::new_id();
+        let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("a transaction");
+        for key in poisoned.iter().chain([&good]) {
+            change.tell(Stage::Rollout, &[*key], clock::now(), None).await.expect("it is told");
+        }
+        change.commit().await.expect("it commits");
+
+        let (stage, mut backoff) = (Poisoned(poisoned), Backoff::default());
+        // On a slow machine the first may be due again before all were tried: each time they wait for twice as long.
+        let mut looks = 0;
+        let found = loop {
+            looks += 1;
+            match look_once(&hub, &stage, &mut backoff).await {
+                Err(_) if looks <= 40 * 8 => {}
+                other => break other,
+            }
+        };
+
+        assert!(found.expect("the good one is no failure"));
+        assert_eq!(backoff.failed.len(), 40, "all others came first, since they waited for longer");
     }
 }

@@ -18,7 +18,8 @@ pub(crate) async fn hub_beside(pool: &Pool, first: &tempfile::TempDir) -> (Arc<H
     hub_with(pool, &["--seal-key-file", &seal_key.to_string_lossy()]).await
 }
 
-async fn hub_with(pool: &Pool, more: &[&str]) -> (Arc<Hub>, tempfile::TempDir) {
+/// One with other settings.
+pub(crate) async fn hub_with(pool: &Pool, more: &[&str]) -> (Arc<Hub>, tempfile::TempDir) {
     // The first test of a process installs it.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let folder = tempfile::tempdir().expect("a temporary folder can be made");

@@ -212,7 +212,10 @@ impl AgentSession {
         }
         if self.connection.session.is_some() && now >= self.connection.beat_at {
             self.connection.beat_at = now + self.connection.pace.beat;
-            self.connection.outbound.push_back(AgentMessage::Beat);
+            // The first one says that nothing is left to be told. Until then what is told shows that this end lives.
+            if self.connection.caught_up {
+                self.connection.outbound.push_back(AgentMessage::Beat);
+            }
         }
         Ok(())
     }

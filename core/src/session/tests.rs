@@ -574,6 +574,35 @@ fn equal_roots_are_compared_without_an_answer() {
 }
 
 #[test]
+fn an_agent_that_still_tells_when_its_heartbeat_is_due_has_not_caught_up() {
+    let mut store = Store::default();
+    store.assign(1, 1, &["a"]);
+    store.assign(2, 2, &["b"]);
+    let mut agent = new_agent();
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("the protocol is kept");
+    for listed in &store.listing {
+        let generation = listed.generation.get();
+        agent.report(report(u128::try_from(generation).expect("it is small"), generation, listed.manifest.digest()));
+    }
+
+    let mut wire = Wire::connect(&mut agent, &store, 2);
+    wire.run(0).expect("the protocol is kept");
+    let welcome = wire.hub.take_outbound().expect("it answers");
+    wire.agent.handle(welcome, at(1)).expect("it is allowed");
+    let first = wire.agent.take_outbound(at(1)).expect("it tells");
+    wire.hub.handle(first, at(1)).expect("it is allowed");
+    wire.agent.handle_tick(at(16)).expect("a heartbeat is due");
+    let second = wire.agent.take_outbound(at(16)).expect("it tells");
+    assert!(matches!(second, AgentMessage::Report(..)), "a heartbeat would say that nothing is left: {second:?}");
+    wire.hub.handle(second, at(16)).expect("it is allowed");
+    wire.carry_out();
+    assert!(!wire.caught_up);
+    wire.run(usize::MAX).expect("the protocol is kept");
+
+    assert_eq!((wire.recorded.len(), wire.caught_up), (2, true));
+}
+
+#[test]
 fn what_nobody_asked_for_is_not_said() {
     let store = Store::default();
     let mut agent = new_agent();

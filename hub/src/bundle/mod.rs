@@ -86,7 +86,7 @@ async fn await_mirror(hub: &Hub, target: &Target) -> Result<(), StoreError> {
 /// The distinct values that the selected clusters have. Clusters that have not joined yet are left out: they are
 /// rendered for when they come.
 async fn values_of(db: &mut store::Connection, target: &Target) -> Result<Vec<Values>, StoreError> {
-    let candidates = store::fleet::list_candidates(db, target.project, clock::now()).await?;
+    let candidates = store::fleet::list_candidates(db, target.project).await?;
     Ok(candidates
         .iter()
         .filter(|cluster| target.spec.clusters.selects(&cluster.labels))

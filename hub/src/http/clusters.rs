@@ -100,7 +100,7 @@ async fn hand_out_token(
         image: &hub.config.agent_image,
     });
     Ok(RegisteredCluster {
-        cluster: document(change, cluster, now).await?,
+        cluster: document(change, cluster).await?,
         token: token.expose_secret().to_owned(),
         expires_at,
         ca_fingerprint: fingerprint,
@@ -123,7 +123,6 @@ pub(super) async fn list(
     _: Caller,
     Asked(query): Asked<ListQuery>,
 ) -> Result<Json<List<ClusterDocument>>, Refusal> {
-    let now = clock::now();
     let after = query.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let selector = selector(query.label.as_deref())?;
     let limit = pages::limit(query.limit);
@@ -131,7 +130,7 @@ pub(super) async fn list(
     let clusters = store::clusters::list(&mut db, &after, limit).await?;
     let mut documents = Vec::with_capacity(clusters.len());
     for cluster in &clusters {
-        documents.push(document(&mut db, cluster, now).await?);
+        documents.push(document(&mut db, cluster).await?);
     }
     let mut page = pages::page(documents, limit, |document| pages::encode_cursor(&document.metadata.name));
     page.items.retain(|document| selector.selects(&document.labels));
@@ -154,11 +153,10 @@ pub(super) async fn show(
     _: Caller,
     Named(name): Named,
 ) -> Result<Json<ClusterDocument>, Refusal> {
-    let now = clock::now();
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
     let cluster = find(&mut db, &name).await?;
-    let mut document = document(&mut db, &cluster, now).await?;
-    let placements = store::fleet::list_placements(&mut db, None, Some(cluster.id), TARGETS_MAX, now).await?;
+    let mut document = document(&mut db, &cluster).await?;
+    let placements = store::fleet::list_placements(&mut db, None, Some(cluster.id), TARGETS_MAX).await?;
     document.status.targets = placements
         .into_iter()
         .map(|one| ClusterTarget {
@@ -191,7 +189,7 @@ pub(super) async fn label(
     change.audit(&event).await?;
     let targets = store::targets::list_ids_of_project(&mut change, cluster.project).await?;
     change.tell(Stage::Bundle, &targets, now, None).await?;
-    let document = document(&mut change, &Cluster { labels, version: next(cluster.version), ..cluster }, now).await?;
+    let document = document(&mut change, &Cluster { labels, version: next(cluster.version), ..cluster }).await?;
     change.commit().await?;
     Ok(Json(document))
 }
@@ -247,7 +245,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Refusal> {
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let cluster = find(&mut change, &name).await?;
-    let concerned = store::rollouts::list_targets_of(&mut change, cluster.id).await?;
+    let concerned = store::rollouts::list_targets_of(&mut change, &[cluster.id]).await?;
     store::clusters::delete(&mut change, cluster.id).await?;
     // Their waves have a member less to wait for.
     change.tell(Stage::Rollout, &concerned, clock::now(), None).await?;
@@ -261,8 +259,8 @@ pub(super) async fn find(db: &mut Connection, name: &Name) -> Result<Cluster, Re
     store::clusters::find_by_name(db, name).await?.ok_or_else(|| Refusal::not_found("cluster", name))
 }
 
-async fn document(db: &mut Connection, cluster: &Cluster, now: Timestamp) -> Result<ClusterDocument, StoreError> {
-    let attendance = store::fleet::find_attendance(db, cluster.id, now).await?;
+async fn document(db: &mut Connection, cluster: &Cluster) -> Result<ClusterDocument, StoreError> {
+    let attendance = store::fleet::find_attendance(db, cluster.id).await?;
     let phase = match (cluster.revoked_at, attendance.since, attendance.connected) {
         (Some(_), _, _) => ClusterPhase::Revoked,
         (None, None, _) => ClusterPhase::Registered,

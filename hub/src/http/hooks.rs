@@ -41,7 +41,7 @@ pub(super) async fn generic(
         "the signature does not fit the body".clone_into(&mut event.reason);
         event.detail = serde_json::json!({"address": address.to_string()});
         // A stranger can fail as often as they like; once a minute is enough to know of it.
-        if hub.forged_webhooks.is_first(repo.id.as_uuid(), clock::now()) {
+        if hub.forged_webhooks.is_first(repo.id.as_uuid()) {
             change.audit(&event).await?;
             change.commit().await?;
         }

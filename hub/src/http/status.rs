@@ -13,9 +13,9 @@ use super::auth::Caller;
 use super::input::Asked;
 use super::problem::Refusal;
 use super::targets;
+use crate::Hub;
 use crate::store::fleet::Placement;
 use crate::store::{self, StoreError};
-use crate::{Hub, clock};
 
 /// Rows of one answer; more is asked for by target.
 const ROWS_MAX: i64 = 20_000;
@@ -32,14 +32,13 @@ pub(super) async fn show(
     _: Caller,
     Asked(query): Asked<StatusQuery>,
 ) -> Result<Json<StatusDocument>, Refusal> {
-    let now = clock::now();
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
     let shown = match &query.target {
         Some(name) => vec![targets::find(&mut db, name).await?],
         None => store::targets::list(&mut db, "", REPOS_MAX).await?,
     };
     let only = query.target.as_ref().and_then(|_| shown.first()).map(|target| target.id);
-    let placements = store::fleet::list_placements(&mut db, only, None, ROWS_MAX, now).await?;
+    let placements = store::fleet::list_placements(&mut db, only, None, ROWS_MAX).await?;
     let mut documents = Vec::with_capacity(shown.len());
     for target in &shown {
         documents.push(targets::document_of(&mut db, target).await?);

@@ -203,7 +203,7 @@ pub(super) async fn rollback(
     check_stays(&target)?;
     let render = match &body.to {
         Some(prefix) => render_at(&mut change, &target, prefix).await?,
-        None => crate::rollout::find_back(&mut change, &target, now).await?.ok_or_else(|| {
+        None => crate::rollout::find_back(&mut change, &target).await?.ok_or_else(|| {
             let detail = format!("no earlier revision of target `{name}` would change what its clusters run");
             Refusal::invalid("revision_not_found", detail)
                 .hint(format!("name one with --to; see what there was: bellwether rollout list {name}"))
@@ -378,7 +378,7 @@ async fn status_of(db: &mut Connection, target: &Target) -> Result<TargetStatus,
     let now = clock::now();
     // Asked first: when nothing is pending, everything that is read after it is there.
     let pending = store::work::is_pending(db, target.repo, Some(target.id), now).await?;
-    let placements = store::fleet::list_placements(db, Some(target.id), None, CLUSTERS_MAX, now).await?;
+    let placements = store::fleet::list_placements(db, Some(target.id), None, CLUSTERS_MAX).await?;
     let healthy = placements.iter().filter(|one| {
         one.connected && one.said.as_ref().is_some_and(|said| said.verdict == Verdict::Healthy && said.applied)
     });
@@ -392,7 +392,7 @@ async fn status_of(db: &mut Connection, target: &Target) -> Result<TargetStatus,
         let mut digests = wanted.render.variants.into_values();
         digests.next().filter(|first| digests.all(|digest| digest == *first))
     });
-    let behind = crate::rollout::count_behind(db, target, now).await?;
+    let behind = crate::rollout::count_behind(db, target).await?;
     let state = store::targets::find_state(db, target.id).await?;
     let ref_condition = store::revisions::find_ref_condition(db, target.repo, &target.reference).await?;
     let render_condition = store::renders::find_condition(db, target.id).await?;

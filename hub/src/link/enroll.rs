@@ -42,7 +42,7 @@ pub(super) async fn enroll(hub: &Hub, token: &str, csr: &[u8], address: &str) ->
     if let Err(refused) = check(enrollment.as_ref(), cluster.as_ref(), key) {
         let subject = cluster.as_ref().map_or(Uuid::nil(), |cluster| cluster.id.as_uuid());
         // A stranger can fail as often as they like; once a minute is enough to know of it.
-        if hub.refused_enrolments.is_first(subject, clock::now()) {
+        if hub.refused_enrolments.is_first(subject) {
             audit_refusal(&mut change, cluster.as_ref(), &refused, address).await?;
             change.commit().await?;
         }

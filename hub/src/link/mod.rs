@@ -4,6 +4,7 @@
 //! changes for many clusters at once is read at once, and handed to their streams. A cluster's identity is the URI in its
 //! verified certificate, and nothing that it says.
 
+mod ends;
 mod enroll;
 mod listing;
 mod service;
@@ -17,6 +18,7 @@ use std::time::Instant;
 
 use bellwether_core::session::Assignment;
 use bellwether_core::{ClusterId, SessionNumber};
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -25,12 +27,17 @@ use crate::store::StoreError;
 use crate::store::work::{self, Stage};
 use crate::{Hub, clock};
 
+pub(crate) use ends::{run as write_ends, write_last as write_last_ends};
 pub(crate) use service::serve;
 
 /// The streams that this hub holds.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     held: Mutex<BTreeMap<ClusterId, Held>>,
+    /// Of streams that are over here, as long as the rows do not say so. No more than there were streams when Postgres
+    /// was last there, since none begins without it.
+    ends: Mutex<BTreeMap<(ClusterId, SessionNumber), Timestamp>>,
+    ended: Notify,
 }
 
 #[derive(Debug, Clone)]
@@ -84,12 +91,23 @@ impl Sessions {
         }
     }
 
-    /// Takes a stream out, unless a newer one has its place.
-    fn leave(&self, cluster: ClusterId, number: SessionNumber) {
+    /// Takes a stream out, unless a newer one has its place; its end is to be written.
+    fn leave(&self, cluster: ClusterId, number: SessionNumber, now: Timestamp) {
         let mut held = self.lock();
         if held.get(&cluster).is_some_and(|held| held.number == number) {
             held.remove(&cluster);
         }
+        drop(held);
+        self.ends().entry((cluster, number)).or_insert(now);
+        self.ended.notify_one();
+    }
+
+    fn holds(&self, cluster: ClusterId, number: SessionNumber) -> bool {
+        self.lock().get(&cluster).is_some_and(|held| held.number == number)
+    }
+
+    fn ends(&self) -> std::sync::MutexGuard<'_, BTreeMap<(ClusterId, SessionNumber), Timestamp>> {
+        self.ends.lock().expect("no holder of this lock panics")
     }
 
     /// Ends a cluster's stream.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bellwether_core::audit::{Event, Subject};
 use bellwether_core::session::hub::{Effect, HubSession};
 use bellwether_core::session::{AgentMessage, Hello, Violation, Want};
-use bellwether_core::{Serial, SessionNumber};
+use bellwether_core::{ClusterId, Serial, SessionNumber};
 use bellwether_proto::v1::{FromAgent, FromHub};
 use bellwether_proto::{WireError, agent_message};
 use futures_util::{Stream, StreamExt as _};
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::service::Caller;
 use super::{Held, Inbox, listing};
@@ -40,9 +40,9 @@ pub(super) enum BeginError {
 pub(super) async fn begin(
     hub: &Arc<Hub>,
     caller: Caller,
-    inbound: Streaming<FromAgent>,
+    inbound: impl Inbound,
     cut: CancellationToken,
-) -> Result<impl Stream<Item = Result<FromHub, Status>> + use<>, BeginError> {
+) -> Result<ReceiverStream<Result<FromHub, Status>>, BeginError> {
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, clock::now()).await? {
         return Err(BeginError::Refused);
@@ -50,29 +50,51 @@ pub(super) async fn begin(
     let number = sessions::next_number(&mut change).await?;
     change.commit().await?;
 
-    let (to_agent, outbound) = mpsc::channel(OUTBOUND_MAX);
+    let (outbound_to, outbound) = mpsc::channel(OUTBOUND_MAX);
     let inbox = Arc::new(Inbox::default());
     hub.sessions
         .enter(caller.cluster, Held { number, serial: caller.serial.clone(), inbox: inbox.clone(), cut: cut.clone() });
+    let place = Place { hub: hub.clone(), cluster: caller.cluster, number };
     let (recorded_to, recorded) = watch::channel(Serial::default());
     let stream = AgentStream {
         hub: hub.clone(),
-        session: HubSession::new(number, hub.config.pace(), clock::now()),
+        session: HubSession::new(number, hub.config.pace(), clock::steady()),
         caller,
+        _place: place,
         inbox,
         read_at: None,
         cut,
         recorded_to,
         recorded,
     };
-    hub.tasks.spawn(stream.run(inbound, to_agent));
-    Ok(ReceiverStream::new(outbound).map(Ok))
+    hub.tasks.spawn(stream.run(inbound, outbound_to));
+    Ok(ReceiverStream::new(outbound))
+}
+
+/// What an agent sends.
+pub(super) trait Inbound: Stream<Item = Result<FromAgent, Status>> + Send + Unpin + 'static {}
+
+impl<S: Stream<Item = Result<FromAgent, Status>> + Send + Unpin + 'static> Inbound for S {}
+
+/// A stream's place among those of this hub. It is given up, and the end written, however the stream's task ends: a task
+/// that breaks down says nothing more.
+struct Place {
+    hub: Arc<Hub>,
+    cluster: ClusterId,
+    number: SessionNumber,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.hub.sessions.leave(self.cluster, self.number, clock::now());
+    }
 }
 
 struct AgentStream {
     hub: Arc<Hub>,
     caller: Caller,
     session: HubSession,
+    _place: Place,
     inbox: Arc<Inbox>,
     /// When it began to read its rows by itself; `None`: not yet, as its agent has not said Hello.
     read_at: Option<Instant>,
@@ -83,7 +105,7 @@ struct AgentStream {
 
 enum Happened<'a> {
     Received(Box<AgentMessage>),
-    Writable(mpsc::Permit<'a, FromHub>),
+    Writable(mpsc::Permit<'a, Result<FromHub, Status>>),
     Delivered,
     Recorded,
     Ticked,
@@ -110,20 +132,16 @@ enum Ended {
 }
 
 impl AgentStream {
-    async fn run(mut self, inbound: Streaming<FromAgent>, to_agent: mpsc::Sender<FromHub>) {
+    async fn run(mut self, inbound: impl Inbound, to_agent: mpsc::Sender<Result<FromHub, Status>>) {
         let ended = self.converse(inbound, &to_agent).await;
-        self.hub.sessions.leave(self.caller.cluster, self.session.number());
         let cause = ended.err().map_or_else(String::new, |error| crate::chain(&error));
         tracing::info!(cluster.id = %self.caller.cluster, session = %self.session.number(), cause, "an agent's stream ended");
-        if let Err(error) = Box::pin(mark_ended(&self.hub, &self.caller, self.session.number())).await {
-            tracing::warn!(error = %crate::chain(&error), "could not write down that a stream ended");
-        }
     }
 
     async fn converse(
         &mut self,
-        mut inbound: Streaming<FromAgent>,
-        to_agent: &mpsc::Sender<FromHub>,
+        mut inbound: impl Inbound,
+        to_agent: &mpsc::Sender<Result<FromHub, Status>>,
     ) -> Result<(), Ended> {
         loop {
             let happened = self.next(&mut inbound, to_agent).await?;
@@ -138,16 +156,17 @@ impl AgentStream {
 
     async fn next<'a>(
         &mut self,
-        inbound: &mut Streaming<FromAgent>,
-        to_agent: &'a mpsc::Sender<FromHub>,
+        inbound: &mut impl Inbound,
+        to_agent: &'a mpsc::Sender<Result<FromHub, Status>>,
     ) -> Result<Happened<'a>, Ended> {
-        let wake = until(self.session.next_wake().min(self.caller.not_after));
+        // Silence is counted by a clock that nobody sets; a certificate ends at a date.
+        let wake = until(self.session.next_wake(), clock::steady()).min(until(self.caller.not_after, clock::now()));
         tokio::select! {
             () = self.cut.cancelled() => Err(Ended::Cut),
-            message = inbound.message() => match message {
-                Ok(Some(message)) => Ok(Happened::Received(Box::new(agent_message(message)?))),
-                Ok(None) => Err(Ended::Closed),
-                Err(status) => Err(Ended::Broken(innermost(&status))),
+            message = inbound.next() => match message {
+                Some(Ok(message)) => Ok(Happened::Received(Box::new(agent_message(message)?))),
+                None => Err(Ended::Closed),
+                Some(Err(status)) => Err(Ended::Broken(innermost(&status))),
             },
             permit = to_agent.reserve(), if self.session.has_outbound() => {
                 permit.map(Happened::Writable).map_err(|_| Ended::Closed)
@@ -159,12 +178,12 @@ impl AgentStream {
     }
 
     async fn handle(&mut self, happened: Happened<'_>) -> Result<(), Ended> {
-        let now = clock::now();
+        let now = clock::steady();
         match happened {
             Happened::Received(message) => self.session.handle(*message, now)?,
             Happened::Writable(permit) => {
                 if let Some(message) = self.session.take_outbound() {
-                    permit.send(message.into());
+                    permit.send(Ok(message.into()));
                 }
             }
             Happened::Delivered => self.take_delivery().await?,
@@ -172,7 +191,7 @@ impl AgentStream {
                 let serial = *self.recorded.borrow_and_update();
                 self.session.handle_recorded(serial);
             }
-            Happened::Ticked if now >= self.caller.not_after => return Err(Ended::Expired),
+            Happened::Ticked if clock::now() >= self.caller.not_after => return Err(Ended::Expired),
             Happened::Ticked => self.session.handle_tick(now)?,
         }
         Ok(())
@@ -290,7 +309,7 @@ async fn mark_caught_up(hub: &Hub, caller: &Caller, number: SessionNumber) -> Re
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     sessions::mark_caught_up(&mut change, caller.cluster, number, now).await?;
-    let mut concerned = store::rollouts::list_targets_of(&mut change, caller.cluster).await?;
+    let mut concerned = store::rollouts::list_targets_of(&mut change, &[caller.cluster]).await?;
     concerned.extend(store::rollouts::list_targets_missing(&mut change, caller.cluster).await?);
     concerned.sort_unstable();
     concerned.dedup();
@@ -311,16 +330,6 @@ async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -
     change.tell(Stage::Bundle, &targets, now, None).await
 }
 
-async fn mark_ended(hub: &Hub, caller: &Caller, number: SessionNumber) -> Result<(), StoreError> {
-    let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    if sessions::mark_ended(&mut change, caller.cluster, number, now).await? {
-        let concerned = store::rollouts::list_targets_of(&mut change, caller.cluster).await?;
-        change.tell(Stage::Rollout, &concerned, now, None).await?;
-    }
-    change.commit().await
-}
-
 /// What broke, in the words of whoever saw it first: each error around it repeats them.
 fn innermost(status: &Status) -> String {
     let mut error: &dyn std::error::Error = status;
@@ -330,6 +339,6 @@ fn innermost(status: &Status) -> String {
     error.to_string()
 }
 
-fn until(at: Timestamp) -> std::time::Duration {
-    std::time::Duration::try_from(at.duration_since(clock::now())).unwrap_or_default()
+fn until(at: Timestamp, now: Timestamp) -> std::time::Duration {
+    std::time::Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }

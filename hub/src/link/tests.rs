@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bellwether_core::{ClusterId, Labels, SessionNumber, Version};
+use futures_util::StreamExt as _;
+use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Held, Inbox, deliver};
+use super::service::Caller;
+use super::{Held, Inbox, deliver, ends, session};
 use crate::change::Change;
-use crate::store::Pool;
 use crate::store::clusters::{self, Cluster};
 use crate::store::sessions::{self, Opened};
 use crate::store::work::Stage;
+use crate::store::{Pool, ask_raw};
 use crate::{Hub, clock, store, testing};
 
 async fn register(hub: &Hub, name: &str) -> ClusterId {
@@ -33,7 +36,7 @@ async fn register(hub: &Hub, name: &str) -> ClusterId {
 }
 
 /// The cluster's newest stream is at this hub from now on.
-async fn open_at(hub: &Hub, cluster: ClusterId, at: Uuid) {
+async fn open_at(hub: &Hub, cluster: ClusterId, at: Uuid) -> SessionNumber {
     let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
     let opened = Opened {
         cluster,
@@ -48,6 +51,7 @@ async fn open_at(hub: &Hub, cluster: ClusterId, at: Uuid) {
     sessions::mark_opened(&mut change, &opened, clock::now()).await.expect("it is written");
     change.tell(Stage::Link, &[cluster.as_uuid()], clock::now(), None).await.expect("it is written");
     change.commit().await.expect("it commits");
+    opened.session
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -145,4 +149,134 @@ async fn a_stream_that_was_overtaken_neither_opens_nor_takes_a_place(pool: Pool)
     hub.sessions.enter(cluster, held);
     assert!(cut.is_cancelled());
     assert!(Arc::ptr_eq(&hub.sessions.lock()[&cluster].inbox, &newest));
+}
+
+const ALL_ENDED: &str = "select bool_and(ended_at is not null) from sessions";
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn streams_that_all_end_at_once_are_written_though_no_connection_is_free(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let mut streams = Vec::new();
+    for number in 0..100 {
+        let cluster = register(&hub, &format!("c{number}")).await;
+        streams.push((cluster, open_at(&hub, cluster, hub.id).await));
+    }
+    let mut taken = Vec::new();
+    for _ in 0..hub.pool.options().get_max_connections() {
+        taken.push(hub.pool.acquire().await.expect("it is free"));
+    }
+
+    for (cluster, session) in streams {
+        hub.sessions.leave(cluster, session, clock::now());
+    }
+    let written = tokio::time::timeout(std::time::Duration::from_secs(4), ends::write(&hub, 500)).await;
+
+    assert!(written.expect("it waits for no connection").expect("it is written"));
+    assert!(ask_raw(&mut taken[0], ALL_ENDED).await.expect("it is read"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn the_end_of_a_stream_that_cannot_be_written_is_written_later(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "c1").await;
+    let session = open_at(&hub, cluster, hub.id).await;
+    let mut holder = store::begin(&pool).await.expect("a transaction");
+    store::lock_table(&mut holder, "sessions").await.expect("it is held");
+
+    hub.sessions.leave(cluster, session, clock::now());
+    ends::write(&hub, 500).await.expect_err("the row cannot be had");
+    drop(holder);
+    let later = ends::write(&hub, 500).await.expect("it can now");
+    let nothing = ends::write(&hub, 500).await.expect("it can now");
+
+    let mut db = pool.acquire().await.expect("a connection");
+    assert!(later && !nothing);
+    assert!(ask_raw(&mut db, ALL_ENDED).await.expect("it is read"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_row_of_a_stream_that_is_not_here_is_ended_and_no_other(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    for name in ["lost", "held", "elsewhere"] {
+        let cluster = register(&hub, name).await;
+        let at = if name == "elsewhere" { clock::new_id() } else { hub.id };
+        let number = open_at(&hub, cluster, at).await;
+        if name == "held" {
+            let held = Held { number, serial: String::new(), inbox: Arc::default(), cut: CancellationToken::new() };
+            hub.sessions.enter(cluster, held);
+        }
+    }
+
+    ends::compare(&hub).await.expect("the rows can be read");
+    ends::write(&hub, 500).await.expect("it is written");
+
+    let only_lost =
+        "select bool_and((ended_at is not null) = (name = 'lost')) from sessions join clusters using (cluster_id)";
+    let mut db = pool.acquire().await.expect("a connection");
+    assert!(ask_raw(&mut db, only_lost).await.expect("it is read"));
+}
+
+async fn certify(hub: &Hub, cluster: ClusterId, serial: &str) {
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    let not_after = clock::now() + SignedDuration::from_hours(24);
+    store::certificates::insert(&mut db, serial, cluster, clock::now(), not_after).await.expect("it is new");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_silent_agent_is_cut_off_though_the_clock_is_set_back(pool: Pool) {
+    let (hub, _folder) = testing::hub_with(&pool, &["--beat-ms", "100", "--deadline-ms", "300"]).await;
+    let cluster = register(&hub, "c1").await;
+    certify(&hub, cluster, "1").await;
+    let not_after = clock::now() + SignedDuration::from_hours(24);
+    let caller = Caller { cluster, serial: "1".to_owned(), not_after, address: String::new() };
+
+    let silence = futures_util::stream::pending();
+    let begun = session::begin(&hub, caller, silence, CancellationToken::new()).await;
+    let mut to_agent = begun.ok().expect("it may begin");
+    clock::step(SignedDuration::from_hours(-1));
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), to_agent.next()).await;
+
+    assert!(ended.expect("it ends in time").is_none(), "nothing was said to it");
+    hub.tasks.close();
+    hub.tasks.wait().await;
+    assert_eq!((hub.sessions.count(), hub.sessions.ends().len()), (0, 1));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_stream_whose_task_breaks_down_has_ended(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "c1").await;
+    certify(&hub, cluster, "1").await;
+    let not_after = clock::now() + SignedDuration::from_hours(24);
+    let caller = Caller { cluster, serial: "1".to_owned(), not_after, address: String::new() };
+
+    let broken = futures_util::stream::poll_fn(|_| panic!("as a fault in a stream's task would"));
+    let begun = session::begin(&hub, caller, broken, CancellationToken::new()).await;
+    assert!(begun.ok().expect("it may begin").next().await.is_none());
+
+    hub.tasks.close();
+    hub.tasks.wait().await;
+    assert_eq!((hub.sessions.count(), hub.sessions.ends().len()), (0, 1));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn the_stream_of_a_cluster_that_another_hub_deleted_is_cut_here(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let mut cuts = Vec::new();
+    for (name, serial) in [("deleted", "0a"), ("kept", "0b")] {
+        let cluster = register(&hub, name).await;
+        certify(&hub, cluster, serial).await;
+        let cut = CancellationToken::new();
+        let number = open_at(&hub, cluster, hub.id).await;
+        hub.sessions
+            .enter(cluster, Held { number, serial: serial.to_owned(), inbox: Arc::default(), cut: cut.clone() });
+        cuts.push((cluster, cut));
+    }
+
+    let mut db = pool.acquire().await.expect("a connection");
+    clusters::delete(&mut db, cuts[0].0).await.expect("it goes");
+    crate::trust::refresh(&hub).await.expect("the list can be read");
+
+    let is_cut: Vec<_> = cuts.iter().map(|(_, cut)| cut.is_cancelled()).collect();
+    assert_eq!(is_cut, [true, false]);
 }

@@ -73,23 +73,51 @@ pub(crate) async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Incoming>, stop
     }
 }
 
-/// What Postgres refuses must not hold up what came with it, from whichever cluster: then each is written by itself, and
-/// that one dropped.
+/// What cannot be written, or concerns a row that this version cannot read, must not hold up what came with it, from
+/// whichever cluster: then each is written by itself, and that one dropped. It counts as heard, since its agent could only
+/// say the same again. No gate opens on it, so nothing is decided by what is missing but that its cluster is waited for.
 async fn record_all(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
     match record(hub, batch).await {
-        Err(error) if error.is_refusal() => {}
+        Err(error) if is_of_one(&error) => {}
         recorded => return recorded,
     }
     for one in batch {
         match record(hub, std::slice::from_ref(one)).await {
-            Err(error) if error.is_refusal() => {
-                let error = crate::chain(&error);
-                tracing::error!(cluster.id = %one.cluster, error, "dropped what the database does not take");
-            }
+            Err(error) if is_of_one(&error) => drop_one(hub, one, &error).await?,
             recorded => recorded?,
         }
     }
     Ok(())
+}
+
+/// Whether it will fail again, and without it others may not.
+fn is_of_one(error: &StoreError) -> bool {
+    error.is_refusal() || matches!(error, StoreError::Unreadable { .. })
+}
+
+/// Says in the log that something which an agent told is lost; of each cluster once in a while, as an agent may tell more.
+async fn drop_one(hub: &Hub, one: &Incoming, error: &StoreError) -> Result<(), StoreError> {
+    tracing::error!(cluster.id = %one.cluster, error = %crate::chain(error), "dropped what an agent told");
+    if !hub.dropped_news.is_first(one.cluster.as_uuid()) {
+        return Ok(());
+    }
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let (action, kind, target) = match &one.news {
+        News::Report(report) => ("report.dropped", "report", report.target),
+        News::Drift(drift) => ("drift.dropped", "drift", drift.target),
+    };
+    let cluster = match store::clusters::find(&mut change, one.cluster).await {
+        Err(StoreError::Unreadable { .. }) => None,
+        found => found?,
+    };
+    let subject = Subject { kind: kind.to_owned(), name: target.to_string() };
+    let mut event = Event::new(clock::new_id(), clock::now(), actors::hub(), action, subject);
+    event.cluster = Some(cluster.map_or_else(|| one.cluster.to_string(), |cluster| cluster.name.to_string()));
+    event.outcome = Outcome::Failed;
+    // Its own words only: Postgres repeats what it was sent.
+    event.reason = error.to_string();
+    change.audit(&event).await?;
+    change.commit().await
 }
 
 async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {

@@ -54,7 +54,7 @@ async fn roll_back(
         return Ok(Some("what that revision rendered to is no longer stored"));
     };
     let state = store::targets::find_state(change, target.id).await?;
-    let candidates = plan::selected(change, target, now).await?;
+    let candidates = plan::selected(change, target).await?;
     let all = candidates.clone();
     let runs = plan::list_runs(change, target).await?;
     let placed = plan::placed(change, target, &state, &render, &runs, candidates).await?;

@@ -47,7 +47,9 @@ pub(super) async fn go_on(
     }
     let waiting = store::assignments::list_waiting(change, target.id, NAMED_MAX, now).await?;
     let is_waited_for = |one: &Waiting| {
-        one.connected || now < hub.grace_until || now.duration_since(one.since) < hub.config.offline_after()
+        one.connected
+            || now < hub.heartbeat.grace_until(now)
+            || now.duration_since(one.since) < hub.config.offline_after()
     };
     if !deletion.forced && waiting.iter().any(is_waited_for) {
         return Ok(Some(now + LOOK_EVERY));

@@ -135,7 +135,7 @@ async fn roll(
     let limits = Limits {
         deadline: row.strategy.deadline.duration(),
         offline_after: hub.config.offline_after(),
-        grace_until: hub.grace_until,
+        grace_until: hub.heartbeat.grace_until(now),
         offline: row.strategy.offline,
         wave: WaveState::Waiting,
     };

@@ -54,7 +54,7 @@ pub(super) async fn start_next(
         placed: Vec::new(),
     };
     let Some(wanted) = wanted.filter(|_| !situation.is_closed()) else { return Ok(Begun::None(None)) };
-    let candidates = selected(change, target, now).await?;
+    let candidates = selected(change, target).await?;
     mark_selection(change, target, state, candidates.is_empty(), now).await?;
     let runs = list_runs(change, target).await?;
     situation.placed = placed(change, target, state, &wanted.render, &runs, candidates).await?;
@@ -177,12 +177,8 @@ fn strategy_for(target: &Target, kind: Kind) -> Strategy {
 }
 
 /// Clusters that the target selects, joined and not revoked.
-pub(super) async fn selected(
-    db: &mut Connection,
-    target: &Target,
-    now: Timestamp,
-) -> Result<Vec<Candidate>, StoreError> {
-    let candidates = store::fleet::list_candidates(db, target.project, now).await?.into_iter();
+pub(super) async fn selected(db: &mut Connection, target: &Target) -> Result<Vec<Candidate>, StoreError> {
+    let candidates = store::fleet::list_candidates(db, target.project).await?.into_iter();
     let selected = candidates.filter(|cluster| target.spec.clusters.selects(&cluster.labels));
     Ok(selected.map(candidate).collect())
 }
@@ -238,9 +234,9 @@ pub(super) async fn mark_unselected(
 
 /// How many clusters are assigned something else than what is wanted; all of them, while the target's spec as it stands
 /// or a cluster's parameters have not been rendered.
-pub(crate) async fn count_behind(db: &mut Connection, target: &Target, now: Timestamp) -> Result<usize, StoreError> {
+pub(crate) async fn count_behind(db: &mut Connection, target: &Target) -> Result<usize, StoreError> {
     let Some(wanted) = store::wanted::find(db, target.id).await? else { return Ok(0) };
-    let candidates = selected(db, target, now).await?;
+    let candidates = selected(db, target).await?;
     let all = candidates.len();
     if wanted.target_version != target.version {
         return Ok(all);
@@ -252,12 +248,8 @@ pub(crate) async fn count_behind(db: &mut Connection, target: &Target, now: Time
 }
 
 /// What a rollback without a commit goes back to.
-pub(crate) async fn find_back(
-    db: &mut Connection,
-    target: &Target,
-    now: Timestamp,
-) -> Result<Option<Render>, StoreError> {
-    let candidates = selected(db, target, now).await?;
+pub(crate) async fn find_back(db: &mut Connection, target: &Target) -> Result<Option<Render>, StoreError> {
+    let candidates = selected(db, target).await?;
     let runs = list_runs(db, target).await?.into_iter().map(|(cluster, (digest, _))| (cluster, digest)).collect();
     let past = store::rollouts::list_past(db, target.id, PAST_MAX).await?;
     let is_former = |place: usize, assigned: bool| place > 0 && assigned;

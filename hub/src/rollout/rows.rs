@@ -15,7 +15,7 @@ pub(super) async fn load_board(
     open: &[intents::Asked],
     now: Timestamp,
 ) -> Result<Board, StoreError> {
-    let rollout = Rollout { intents: intents_of(row, open), ..load_counts(db, row, now).await? };
+    let rollout = Rollout { intents: intents_of(row, open), ..load_counts(db, row).await? };
     let is_at_rest = rollout.state == RolloutState::Done && rollout.intents.is_empty() && !has_unsettled(&rollout);
     if is_at_rest {
         return Ok(Board::new(rollout, Vec::new()));
@@ -33,7 +33,7 @@ fn has_unsettled(rollout: &Rollout) -> bool {
 
 /// A rollout as it is explained to people. Of most that are over, the counts say it all.
 pub(crate) async fn load(db: &mut Connection, row: &Row, now: Timestamp) -> Result<Rollout, StoreError> {
-    let rollout = load_counts(db, row, now).await?;
+    let rollout = load_counts(db, row).await?;
     if rollout.state.is_over() && !rollout.is_over_budget() {
         return Ok(rollout);
     }
@@ -42,8 +42,8 @@ pub(crate) async fn load(db: &mut Connection, row: &Row, now: Timestamp) -> Resu
     Ok(Board::new(rollout, seats).rollout().clone())
 }
 
-async fn load_counts(db: &mut Connection, row: &Row, now: Timestamp) -> Result<Rollout, StoreError> {
-    let mut waves = rollouts::list_waves(db, row.id, now).await?;
+async fn load_counts(db: &mut Connection, row: &Row) -> Result<Rollout, StoreError> {
+    let mut waves = rollouts::list_waves(db, row.id).await?;
     for wave in &mut waves {
         // Clusters may have been deleted since it was planned.
         wave.healthy_min = row.strategy.healthy_min(&wave.name, wave.healthy_min, wave.members);

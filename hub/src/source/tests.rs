@@ -54,7 +54,7 @@ impl Scene {
     /// All that is due by then.
     async fn reconcile(&self, by: Timestamp) {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
-        let due = work::list_due(&mut db, Stage::Source, by, 16).await.expect("what is due");
+        let due = work::list_due(&mut db, Stage::Source, by, &[], 16).await.expect("what is due");
         drop(db);
         for due in due {
             Source.look(&self.hub, &due).await.expect("it is reconciled");

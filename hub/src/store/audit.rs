@@ -285,22 +285,38 @@ pub(crate) async fn count_unsealed(db: &mut Connection) -> Result<i64, StoreErro
 
 /// Makes the partitions of this month and the next.
 ///
-/// A partition cannot be made while the default one holds rows of its month; then those rows stay where they are.
+/// Entries of a month without one are in the default partition, and move into theirs: what they say does not change.
 pub(crate) async fn ensure_partitions(pool: &super::Pool, now: Timestamp) -> Result<(), StoreError> {
-    let mut db = super::begin(pool).await?;
-    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('audit/partitions', 0))").execute(&mut *db).await?;
     let this = now.to_zoned(jiff::tz::TimeZone::UTC).date().first_of_month();
     for start in [this, this.saturating_add(jiff::Span::new().months(1))] {
-        let end = start.saturating_add(jiff::Span::new().months(1));
-        let name = format!("audit_entries_{}", start.strftime("%Y_%m"));
-        let there =
-            sqlx::query_scalar!(r#"select to_regclass($1) is not null as "there!""#, name).fetch_one(&mut *db).await?;
-        if !there {
-            let statement = format!(
-                "create table {name} partition of audit_entries for values from ('{start} 00:00Z') to ('{end} 00:00Z')"
-            );
-            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *db).await?;
-        }
+        ensure_partition(pool, start).await?;
+    }
+    Ok(())
+}
+
+async fn ensure_partition(pool: &super::Pool, start: jiff::civil::Date) -> Result<(), StoreError> {
+    let end = start.saturating_add(jiff::Span::new().months(1));
+    let name = format!("audit_entries_{}", start.strftime("%Y_%m"));
+    let mut db = super::begin(pool).await?;
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('audit/partitions', 0))").execute(&mut *db).await?;
+    let there =
+        sqlx::query_scalar!(r#"select to_regclass($1) is not null as "there!""#, name).fetch_one(&mut *db).await?;
+    if there {
+        return Ok(());
+    }
+    let (from, to) = (format!("'{start} 00:00Z'"), format!("'{end} 00:00Z'"));
+    let statements = [
+        // The sealer must not write another of these entries meanwhile.
+        "lock table audit_entries_other in access exclusive mode".to_owned(),
+        format!("create table {name} (like audit_entries including defaults including constraints)"),
+        format!(
+            "with moved as (delete from audit_entries_other where at >= {from} and at < {to} returning *)
+             insert into {name} select * from moved"
+        ),
+        format!("alter table audit_entries attach partition {name} for values from ({from}) to ({to})"),
+    ];
+    for statement in statements {
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *db).await?;
     }
     db.commit().await?;
     Ok(())

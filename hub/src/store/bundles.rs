@@ -133,18 +133,27 @@ pub(crate) async fn mark_objects_used(
     Ok(())
 }
 
-/// A page of all bundles, in the order of their digests, after one.
-pub(crate) async fn list_after(
+/// So many bundles whose objects were not marked as used since, the longest unmarked first.
+pub(crate) async fn list_unmarked(
     db: &mut Connection,
-    after: Option<Digest>,
+    since: Timestamp,
     limit: i64,
 ) -> Result<Vec<Digest>, StoreError> {
-    let after = after.map_or_else(Vec::new, |digest| digest.as_bytes().to_vec());
-    let digests =
-        sqlx::query_scalar!("select digest from bundles where digest > $1 order by digest limit $2", after, limit)
-            .fetch_all(db)
-            .await?;
+    let digests = sqlx::query_scalar!(
+        "select digest from bundles where marked_at < $1 order by marked_at limit $2",
+        to_sql(since),
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
     digests.iter().map(|bytes| super::digest(bytes, "bundles")).collect()
+}
+
+/// The objects of these bundles are marked as used.
+pub(crate) async fn mark_marked(db: &mut Connection, digests: &[Digest], now: Timestamp) -> Result<(), StoreError> {
+    let digests: Vec<_> = digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+    sqlx::query!("update bundles set marked_at = $2 where digest = any($1)", &digests, to_sql(now)).execute(db).await?;
+    Ok(())
 }
 
 /// Deletes so many of those that were not used since and that nothing names; says how many it deleted.

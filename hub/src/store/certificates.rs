@@ -64,10 +64,15 @@ pub(crate) async fn mark_all_revoked(
     Ok(())
 }
 
-/// Serials that are revoked and would otherwise still be good.
+/// Serials that are revoked, or whose clusters are deleted, and that would otherwise still be good.
 pub(crate) async fn list_revoked(db: &mut Connection, now: Timestamp) -> Result<Vec<String>, StoreError> {
     let serials = sqlx::query_scalar!(
-        "select serial from certificates where revoked_at is not null and not_after > $1 order by serial",
+        r#"
+        select serial
+          from certificates
+         where (revoked_at is not null or cluster_id is null) and not_after > $1
+         order by serial
+        "#,
         to_sql(now),
     )
     .fetch_all(db)
@@ -75,7 +80,14 @@ pub(crate) async fn list_revoked(db: &mut Connection, now: Timestamp) -> Result<
     Ok(serials)
 }
 
-pub(crate) async fn delete_ended(db: &mut Connection, before: Timestamp) -> Result<(), StoreError> {
-    sqlx::query!("delete from certificates where not_after < $1", to_sql(before)).execute(db).await?;
-    Ok(())
+/// Deletes so many of those that ended before; says how many it deleted.
+pub(crate) async fn delete_ended(db: &mut Connection, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        "delete from certificates where serial in (select serial from certificates where not_after < $1 limit $2)",
+        to_sql(before),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(deleted.rows_affected())
 }

@@ -236,9 +236,20 @@ pub(crate) async fn delete(db: &mut Connection, id: ClusterId) -> Result<(), Sto
     Ok(())
 }
 
-pub(crate) async fn delete_spent_enrollments(db: &mut Connection, before: Timestamp) -> Result<(), StoreError> {
-    sqlx::query!("delete from enrollments where expires_at < $1", to_sql(before)).execute(db).await?;
-    Ok(())
+/// Deletes so many of those that ended before; says how many it deleted.
+pub(crate) async fn delete_spent_enrollments(
+    db: &mut Connection,
+    before: Timestamp,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        "delete from enrollments where token_hash in (select token_hash from enrollments where expires_at < $1 limit $2)",
+        to_sql(before),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(deleted.rows_affected())
 }
 
 /// The namespaces that a project's agents live in.

@@ -117,7 +117,14 @@ impl TryFrom<Row> for (DriftDocument, Place) {
     }
 }
 
-pub(crate) async fn delete_before(db: &mut Connection, before: Timestamp) -> Result<(), StoreError> {
-    sqlx::query!("delete from drift_events where recorded_at < $1", to_sql(before)).execute(db).await?;
-    Ok(())
+/// Deletes so many of those that were recorded before; says how many it deleted.
+pub(crate) async fn delete_before(db: &mut Connection, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        "delete from drift_events where drift_id in (select drift_id from drift_events where recorded_at < $1 limit $2)",
+        to_sql(before),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(deleted.rows_affected())
 }

@@ -7,7 +7,7 @@ use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ProjectId, Ta
 use jiff::Timestamp;
 use sqlx::types::Json;
 
-use super::{Connection, StoreError, from_sql, to_sql};
+use super::{Connection, StoreError, from_sql};
 
 /// How a cluster's agent is, as the rows say.
 #[derive(Debug, Clone)]
@@ -20,24 +20,18 @@ pub(crate) struct Attendance {
     pub(crate) certificate_expires_at: Option<Timestamp>,
 }
 
-pub(crate) async fn find_attendance(
-    db: &mut Connection,
-    cluster: ClusterId,
-    now: Timestamp,
-) -> Result<Attendance, StoreError> {
+pub(crate) async fn find_attendance(db: &mut Connection, cluster: ClusterId) -> Result<Attendance, StoreError> {
     let row = sqlx::query!(
         r#"
-        select s.ended_at is null and coalesce(h.beat_at > $2::timestamptz - interval '15 s', false) as "connected!",
-               coalesce(s.ended_at, s.since) as "since!", s.agent_version,
+        select p.is_connected as "connected!", coalesce(s.ended_at, s.since) as "since!", s.agent_version,
                s.facts as "facts: Json<BTreeMap<String, String>>",
                x.not_after as "not_after?"
           from sessions s
-          left join hubs h using (hub_id)
+          join presences p using (cluster_id)
           left join certificates x on x.serial = s.certificate_serial
          where s.cluster_id = $1
         "#,
         cluster.as_uuid(),
-        to_sql(now),
     )
     .fetch_optional(db)
     .await?;
@@ -68,23 +62,16 @@ pub(crate) struct Candidate {
     pub(crate) connected: bool,
 }
 
-pub(crate) async fn list_candidates(
-    db: &mut Connection,
-    project: ProjectId,
-    now: Timestamp,
-) -> Result<Vec<Candidate>, StoreError> {
+pub(crate) async fn list_candidates(db: &mut Connection, project: ProjectId) -> Result<Vec<Candidate>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select c.cluster_id, c.name, c.labels as "labels: Json<Labels>",
-               s.ended_at is null and coalesce(h.beat_at > $2::timestamptz - interval '15 s', false) as "connected!"
+        select c.cluster_id, c.name, c.labels as "labels: Json<Labels>", p.is_connected as "connected!"
           from clusters c
-          join sessions s using (cluster_id)
-          left join hubs h using (hub_id)
+          join presences p using (cluster_id)
          where c.project_id = $1 and c.revoked_at is null
          order by c.name
         "#,
         project.as_uuid(),
-        to_sql(now),
     )
     .fetch_all(db)
     .await?;
@@ -149,7 +136,6 @@ pub(crate) async fn list_placements(
     target: Option<TargetId>,
     cluster: Option<ClusterId>,
     limit: i64,
-    now: Timestamp,
 ) -> Result<Vec<Placement>, StoreError> {
     let rows = sqlx::query_file_as!(
         Row,
@@ -157,7 +143,6 @@ pub(crate) async fn list_placements(
         target.map(TargetId::as_uuid),
         cluster.map(ClusterId::as_uuid),
         limit,
-        to_sql(now),
     )
     .fetch_all(db)
     .await?;

@@ -1,5 +1,8 @@
 //! The installation's own row, and the project that every installation has.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use bellwether_core::{Name, ProjectId};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -37,22 +40,19 @@ pub(crate) async fn ensure_project(
     Ok(ProjectId::new(id))
 }
 
-pub(crate) async fn mark_hub_started(db: &mut Connection, hub: Uuid, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query!("insert into hubs (hub_id, started_at, beat_at) values ($1, $2, $2)", hub, to_sql(now),)
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-pub(crate) async fn mark_hub_beat(db: &mut Connection, hub: Uuid, now: Timestamp) -> Result<(), StoreError> {
+/// A heartbeat, the first or a later one: the hub promises to send the next within so long.
+///
+/// By Postgres' clock, which is the same for all hubs.
+pub(crate) async fn mark_hub_beat(db: &mut Connection, hub: Uuid, promise: Duration) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into hubs (hub_id, started_at, beat_at)
-        values ($1, $2, $2)
-            on conflict (hub_id) do update set beat_at = excluded.beat_at
+        insert into hubs (hub_id, started_at, beat_at, lives_until)
+        values ($1, now(), now(), now() + make_interval(secs => $2))
+            on conflict (hub_id) do update
+           set beat_at = excluded.beat_at, lives_until = excluded.lives_until
         "#,
         hub,
-        to_sql(now),
+        promise.as_secs_f64(),
     )
     .execute(db)
     .await?;
@@ -65,35 +65,16 @@ pub(crate) async fn mark_hub_stopped(db: &mut Connection, hub: Uuid) -> Result<(
     Ok(())
 }
 
-pub(crate) async fn delete_silent_hubs(db: &mut Connection, before: Timestamp) -> Result<(), StoreError> {
-    sqlx::query!("delete from hubs where beat_at < $1", to_sql(before)).execute(db).await?;
+/// Hubs that have been silent for so long, by Postgres' clock.
+pub(crate) async fn delete_silent_hubs(db: &mut Connection, silence: Duration) -> Result<(), StoreError> {
+    sqlx::query!("delete from hubs where beat_at < now() - make_interval(secs => $1)", silence.as_secs_f64())
+        .execute(db)
+        .await?;
     Ok(())
 }
 
-pub(crate) struct SeenHub {
-    pub(crate) id: Uuid,
-    pub(crate) lives: bool,
-}
-
-/// Every hub of the last day, and whether it beat less than 15 s ago.
-pub(crate) async fn list_hubs(db: &mut Connection, now: Timestamp) -> Result<Vec<SeenHub>, StoreError> {
-    let hubs = sqlx::query_as!(
-        SeenHub,
-        r#"select hub_id as id, beat_at > $1::timestamptz - interval '15 s' as "lives!" from hubs"#,
-        to_sql(now),
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(hubs)
-}
-
-/// Hubs that beat less than 15 s ago.
-pub(crate) async fn count_live_hubs(db: &mut Connection, now: Timestamp) -> Result<i64, StoreError> {
-    let count = sqlx::query_scalar!(
-        r#"select count(*) as "count!" from hubs where beat_at > $1::timestamptz - interval '15 s'"#,
-        to_sql(now),
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(count)
+/// Hubs whose last heartbeat still holds.
+pub(crate) async fn list_living(db: &mut Connection) -> Result<BTreeSet<Uuid>, StoreError> {
+    let hubs = sqlx::query_scalar!("select hub_id from hubs where lives_until > now()").fetch_all(db).await?;
+    Ok(hubs.into_iter().collect())
 }

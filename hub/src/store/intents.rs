@@ -95,7 +95,14 @@ pub(crate) async fn find_outcome(db: &mut Connection, id: Uuid) -> Result<Option
     Ok(outcome.flatten())
 }
 
-pub(crate) async fn delete_done(db: &mut Connection, before: Timestamp) -> Result<(), StoreError> {
-    sqlx::query!("delete from intents where done_at < $1", to_sql(before)).execute(db).await?;
-    Ok(())
+/// Deletes so many of those that were answered before; says how many it deleted.
+pub(crate) async fn delete_done(db: &mut Connection, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        "delete from intents where intent_id in (select intent_id from intents where done_at < $1 limit $2)",
+        to_sql(before),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(deleted.rows_affected())
 }

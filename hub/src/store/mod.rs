@@ -42,10 +42,27 @@ const STATEMENTS_MAX: usize = 512;
 /// Stages, handlers and the sealer together hold fewer at once; Postgres' default allows 100 to all hubs.
 const CONNECTIONS_MAX: u32 = 24;
 
+/// One for the heartbeat and one for the ends of streams.
+const VITAL_CONNECTIONS_MAX: u32 = 2;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
+    /// Nobody can be served now: no connection, or Postgres ended it. Nothing is wrong with what was asked.
+    #[error("Postgres cannot be reached")]
+    Unreachable(#[source] sqlx::Error),
+    /// Postgres is there, and gave this statement up: a lock or a turn was not had in time. Another try may succeed.
+    #[error("Postgres gave a statement up that took too long, or was in another's way")]
+    Busy(#[source] sqlx::Error),
+    /// A value that no column can hold, such as a text with a NUL. It will never be taken.
+    #[error("Postgres cannot hold a value")]
+    BadValue(#[source] sqlx::Error),
+    /// A row that breaks a rule of the schema, such as a foreign key. The same row will not be taken while the others
+    /// stay as they are.
+    #[error("Postgres does not take a row")]
+    Constraint(#[source] sqlx::Error),
+    /// A fault of this version or of the schema.
     #[error("Postgres did not carry out a statement")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
     #[error("the schema could not be brought up to date")]
     Migration(#[from] sqlx::migrate::MigrateError),
     #[error("`{column}` of a row in `{table}` holds what this version cannot read")]
@@ -58,17 +75,65 @@ pub(crate) enum StoreError {
     InUse,
 }
 
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let sqlx::Error::Database(said) = &error else {
+            return if is_connection_lost(&error) { Self::Unreachable(error) } else { Self::Database(error) };
+        };
+        let code = said.code().unwrap_or_default().into_owned();
+        match code.get(..2).unwrap_or_default() {
+            // No lock in time; the statement ran out of time or was cancelled; a deadlock or a lost race.
+            _ if code == "55P03" || code == "57014" => Self::Busy(error),
+            "40" => Self::Busy(error),
+            "22" => Self::BadValue(error),
+            "23" => Self::Constraint(error),
+            // Connection lost or refused; no such database or login; out of connections, memory or disk; shutting down;
+            // our transaction was idle for so long that Postgres ended the connection.
+            "08" | "28" | "3D" | "53" | "57" | "58" => Self::Unreachable(error),
+            _ if code == "25P03" => Self::Unreachable(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+fn is_connection_lost(error: &sqlx::Error) -> bool {
+    use sqlx::Error;
+    matches!(
+        error,
+        Error::Io(_)
+            | Error::Tls(_)
+            | Error::Protocol(_)
+            | Error::PoolTimedOut
+            | Error::PoolClosed
+            | Error::WorkerCrashed
+            | Error::BeginFailed
+    )
+}
+
 impl StoreError {
     /// Postgres will not take this, however often it is asked: a value that it cannot hold, or a row that breaks a rule.
     pub(crate) fn is_refusal(&self) -> bool {
-        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        // Classes of SQLSTATE: data exceptions, and violations of integrity.
-        error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+        matches!(self, Self::BadValue(_) | Self::Constraint(_))
+    }
+
+    /// Whatever is asked now fails: it says nothing about what was asked.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
     }
 }
 
 /// Opens the pool. Every session gives up locks and transactions that a stopped hub would hold.
 pub(crate) async fn connect(url: &str) -> Result<Pool, StoreError> {
+    open(url, CONNECTIONS_MAX, 4).await
+}
+
+/// A pool for what keeps the hub alive in the eyes of others: its heartbeat and the ends of streams. Whatever holds every
+/// connection of the large one, these are written.
+pub(crate) async fn connect_vital(url: &str) -> Result<Pool, StoreError> {
+    open(url, VITAL_CONNECTIONS_MAX, 1).await
+}
+
+async fn open(url: &str, connections_max: u32, connections_min: u32) -> Result<Pool, StoreError> {
     let options: PgConnectOptions = url.parse()?;
     let options = options.application_name("bellwether-hub").statement_cache_capacity(STATEMENTS_MAX).options([
         ("idle_in_transaction_session_timeout", "5s"),
@@ -76,8 +141,8 @@ pub(crate) async fn connect(url: &str) -> Result<Pool, StoreError> {
         ("statement_timeout", "30s"),
     ]);
     let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS_MAX)
-        .min_connections(4)
+        .max_connections(connections_max)
+        .min_connections(connections_min)
         .acquire_timeout(Duration::from_secs(5))
         // A query on a dead connection fails by itself; asking first costs a round trip on every hop.
         .test_before_acquire(false)
@@ -116,7 +181,7 @@ fn named(error: sqlx::Error) -> StoreError {
     match error.as_database_error() {
         Some(violation) if violation.is_unique_violation() => StoreError::NameTaken,
         Some(violation) if violation.is_foreign_key_violation() => StoreError::InUse,
-        _ => StoreError::Database(error),
+        _ => error.into(),
     }
 }
 
@@ -145,6 +210,36 @@ pub(crate) async fn execute_raw(pool: &Pool, statement: &'static str) -> Result<
     Ok(())
 }
 
+/// Nobody else uses the table until the transaction ends.
+#[cfg(test)]
+pub(crate) async fn lock_table(db: &mut Connection, table: &str) -> Result<(), StoreError> {
+    let statement = sqlx::AssertSqlSafe(format!("lock table {table} in access exclusive mode"));
+    sqlx::query(statement).execute(db).await?;
+    Ok(())
+}
+
+/// Postgres ends every connection to this database but the given one, and takes no new one. It is told in another database,
+/// since none is closed from within.
+#[cfg(test)]
+pub(crate) async fn set_outage(pool: &Pool, kept: &mut Connection, is_out: bool) -> Result<(), StoreError> {
+    use sqlx::ConnectOptions as _;
+    let (name, pid): (String, i32) =
+        sqlx::query_as("select current_database()::text, pg_backend_pid()").fetch_one(kept).await?;
+    let beside = PgConnectOptions::clone(&pool.connect_options()).database("postgres");
+    let mut db = beside.connect().await?;
+    let statement = format!("alter database {name:?} with allow_connections {}", !is_out);
+    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut db).await?;
+    let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = $1 and pid <> $2 and $3";
+    sqlx::query(kill).bind(name).bind(pid).bind(is_out).execute(&mut db).await?;
+    Ok(())
+}
+
+/// What a query of one row and column answers.
+#[cfg(test)]
+pub(crate) async fn ask_raw(db: &mut Connection, query: &'static str) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar(query).fetch_one(db).await?)
+}
+
 /// For tests that look at what is left.
 #[cfg(test)]
 pub(crate) async fn count_rows(
@@ -157,4 +252,47 @@ pub(crate) async fn count_rows(
         counts.insert((*table).to_owned(), sqlx::query_scalar(statement).fetch_one(&mut *db).await?);
     }
     Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Pool, StoreError, begin};
+
+    async fn fail(pool: &Pool, statement: &'static str) -> StoreError {
+        let mut db = begin(pool).await.expect("a transaction");
+        sqlx::query("set local lock_timeout = '50ms'").execute(&mut *db).await.expect("it is set");
+        sqlx::query("set local statement_timeout = '200ms'").execute(&mut *db).await.expect("it is set");
+        sqlx::query(statement).execute(&mut *db).await.expect_err("Postgres refuses it").into()
+    }
+
+    #[super::database_test(migrations = "../migrations")]
+    async fn a_lock_that_is_not_had_in_time_is_no_outage(pool: Pool) {
+        let mut holder = begin(&pool).await.expect("a transaction");
+        sqlx::query("lock table hubs in access exclusive mode").execute(&mut *holder).await.expect("it is held");
+
+        let no_lock = fail(&pool, "select from hubs").await;
+        let too_slow = fail(&pool, "select pg_sleep(5)").await;
+
+        assert!(matches!(no_lock, StoreError::Busy(_)), "{no_lock:?}");
+        assert!(matches!(too_slow, StoreError::Busy(_)), "{too_slow:?}");
+        assert!(!no_lock.is_outage() && !too_slow.is_outage());
+    }
+
+    #[super::database_test(migrations = "../migrations")]
+    async fn a_value_that_no_column_holds_is_told_from_a_row_that_breaks_a_rule(pool: Pool) {
+        let nul = sqlx::query("select $1::text").bind("a\0b").execute(&pool).await.expect_err("it has a NUL").into();
+        let nul_in_json = fail(&pool, r#"select '{"a": "\u0000"}'::jsonb"#).await;
+        let orphan = fail(&pool, "insert into repo_looks (repo_id, looked_at) values (gen_random_uuid(), now())").await;
+
+        assert!(matches!(nul, StoreError::BadValue(_)), "{nul:?}");
+        assert!(matches!(nul_in_json, StoreError::BadValue(_)), "{nul_in_json:?}");
+        assert!(matches!(orphan, StoreError::Constraint(_)), "{orphan:?}");
+    }
+
+    #[super::database_test(migrations = "../migrations")]
+    async fn a_connection_that_postgres_ended_is_an_outage(pool: Pool) {
+        let ended = fail(&pool, "select pg_terminate_backend(pg_backend_pid())").await;
+
+        assert!(ended.is_outage(), "{ended:?}");
+    }
 }

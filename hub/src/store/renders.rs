@@ -6,6 +6,7 @@ use bellwether_core::api::Condition;
 use bellwether_core::{Digest, RenderId, RepoId, RevisionId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
+use uuid::Uuid;
 
 use super::{Connection, StoreError, to_sql};
 
@@ -254,29 +255,32 @@ pub(crate) async fn list_inputs(
     Ok(rows.into_iter().map(|row| (TargetId::new(row.target_id), row.inputs)).collect())
 }
 
-/// Deletes so many of those that nothing names, besides the last ones of each target; says how many it deleted.
-pub(crate) async fn delete_unused(db: &mut Connection, kept: i64, limit: i64) -> Result<u64, StoreError> {
-    let deleted = sqlx::query!(
+/// So many of those that nothing names, besides the last ones of each target. All assignments are read for it, once.
+pub(crate) async fn list_unused(db: &mut Connection, kept: i64, limit: i64) -> Result<Vec<Uuid>, StoreError> {
+    let renders = sqlx::query_scalar!(
         r#"
-        delete from renders
-         where render_id in (
-               select render_id
-                 from (
-                     select render_id, row_number() over (partition by target_id order by render_id desc) as place
-                       from renders
-                      ) as r
-                where place > $1
-                  and not exists (select from assignments a where a.render_id = r.render_id)
-                  and not exists (select from rollouts o where o.render_id = r.render_id)
-                  and not exists (select from rollouts o where o.from_render_id = r.render_id)
-                  and not exists (select from wanted_renders w where w.render_id = r.render_id)
-                limit $2
-               )
+        select render_id
+          from (
+              select render_id, row_number() over (partition by target_id order by render_id desc) as place
+                from renders
+               ) as r
+         where place > $1
+           and not exists (select from assignments a where a.render_id = r.render_id)
+           and not exists (select from rollouts o where o.render_id = r.render_id)
+           and not exists (select from rollouts o where o.from_render_id = r.render_id)
+           and not exists (select from wanted_renders w where w.render_id = r.render_id)
+         limit $2
         "#,
         kept,
         limit,
     )
-    .execute(db)
+    .fetch_all(db)
     .await?;
-    Ok(deleted.rows_affected())
+    Ok(renders)
+}
+
+/// What is assigned is named by the rollout that assigned it, or by one since: a foreign key keeps it from going.
+pub(crate) async fn delete(db: &mut Connection, renders: &[Uuid]) -> Result<(), StoreError> {
+    sqlx::query!("delete from renders where render_id = any($1)", renders).execute(db).await?;
+    Ok(())
 }

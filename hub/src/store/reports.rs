@@ -148,17 +148,23 @@ pub(crate) async fn is_known(
     Ok(known)
 }
 
-/// Deletes what was said of assignments that are gone.
-pub(crate) async fn delete_unassigned(db: &mut Connection) -> Result<(), StoreError> {
-    sqlx::query!(
+/// Deletes so much of what was said of assignments that are gone; says how many it deleted.
+pub(crate) async fn delete_unassigned(db: &mut Connection, limit: i64) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
         r#"
-        delete from reports r
-         where not exists (
-               select from assignments a where a.cluster_id = r.cluster_id and a.target_id = r.target_id
+        delete from reports
+         where (cluster_id, target_id) in (
+               select r.cluster_id, r.target_id
+                 from reports r
+                where not exists (
+                      select from assignments a where a.cluster_id = r.cluster_id and a.target_id = r.target_id
+                  )
+                limit $1
            )
         "#,
+        limit,
     )
     .execute(db)
     .await?;
-    Ok(())
+    Ok(deleted.rows_affected())
 }

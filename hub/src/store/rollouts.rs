@@ -586,7 +586,7 @@ pub(crate) struct Which<'a> {
 
 /// Members with their newest report and presence, in the order of their turns.
 ///
-/// Online is: a stream that has not ended, on a hub that beat less than 15 s ago.
+/// Who is there, and since when, says the view `presences`.
 pub(crate) async fn list_members(
     db: &mut Connection,
     rollout: RolloutId,
@@ -662,14 +662,8 @@ impl TryFrom<WaveRow> for Wave {
 }
 
 /// The waves in their order, with their members counted and none of them named.
-pub(crate) async fn list_waves(
-    db: &mut Connection,
-    rollout: RolloutId,
-    now: Timestamp,
-) -> Result<Vec<Wave>, StoreError> {
-    let rows = sqlx::query_file_as!(WaveRow, "src/store/sql/list_waves.sql", rollout.as_uuid(), to_sql(now))
-        .fetch_all(db)
-        .await?;
+pub(crate) async fn list_waves(db: &mut Connection, rollout: RolloutId) -> Result<Vec<Wave>, StoreError> {
+    let rows = sqlx::query_file_as!(WaveRow, "src/store/sql/list_waves.sql", rollout.as_uuid()).fetch_all(db).await?;
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
@@ -695,17 +689,22 @@ pub(crate) async fn list_targets_missing(db: &mut Connection, cluster: ClusterId
     Ok(targets)
 }
 
-/// Targets whose rollouts may care that a cluster came or went: live ones, and those it has yet to catch up with.
-pub(crate) async fn list_targets_of(db: &mut Connection, cluster: ClusterId) -> Result<Vec<Uuid>, StoreError> {
+/// Targets whose rollouts may care that one of these clusters came or went: live ones, and those it has yet to catch up with.
+pub(crate) async fn list_targets_of(db: &mut Connection, clusters: &[ClusterId]) -> Result<Vec<Uuid>, StoreError> {
+    let clusters: Vec<Uuid> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
     let targets = sqlx::query_scalar!(
         r#"
-        select distinct o.target_id
+        select o.target_id as "target!"
+          from rollouts o
+          join rollout_clusters m using (rollout_id)
+         where m.cluster_id = any($1) and o.ended_at is null
+         union
+        select o.target_id
           from rollout_clusters m
           join rollouts o using (rollout_id)
-         where m.cluster_id = $1
-           and (o.ended_at is null or (o.state = 'done' and m.state in ('waiting', 'offline', 'assigned', 'applied')))
+         where m.cluster_id = any($1) and o.state = 'done' and m.state in ('waiting', 'offline', 'assigned', 'applied')
         "#,
-        cluster.as_uuid(),
+        &clusters,
     )
     .fetch_all(db)
     .await?;

@@ -73,22 +73,57 @@ pub(crate) async fn mark_opened(
     })
 }
 
-/// Writes down that streams ended; one that was replaced meanwhile is left alone.
-pub(crate) async fn mark_ended(
-    db: &mut Connection,
-    cluster: ClusterId,
-    session: SessionNumber,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let ended = sqlx::query!(
-        "update sessions set ended_at = $3 where cluster_id = $1 and session = $2 and ended_at is null",
-        cluster.as_uuid(),
-        session.get(),
-        to_sql(now),
+/// A stream that is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    pub(crate) cluster: ClusterId,
+    pub(crate) session: SessionNumber,
+    pub(crate) at: Timestamp,
+}
+
+/// Writes down that streams ended; one that was replaced meanwhile is left alone. Says which clusters have none now.
+pub(crate) async fn mark_ended(db: &mut Connection, ends: &[End]) -> Result<Vec<ClusterId>, StoreError> {
+    let clusters: Vec<_> = ends.iter().map(|end| end.cluster.as_uuid()).collect();
+    let sessions: Vec<_> = ends.iter().map(|end| end.session.get()).collect();
+    let times: Vec<_> = ends.iter().map(|end| to_sql(end.at)).collect();
+    let ended = sqlx::query_scalar!(
+        r#"
+        update sessions s
+           set ended_at = e.at
+          from unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) as e (cluster_id, session, at)
+         where s.cluster_id = e.cluster_id and s.session = e.session and s.ended_at is null
+        returning s.cluster_id
+        "#,
+        &clusters,
+        &sessions,
+        &times,
     )
-    .execute(db)
+    .fetch_all(db)
     .await?;
-    Ok(ended.rows_affected() == 1)
+    Ok(ended.into_iter().map(ClusterId::new).collect())
+}
+
+/// Streams of a hub that have not ended, as far as the rows know.
+pub(crate) async fn list_open(db: &mut Connection, hub: Uuid) -> Result<Vec<(ClusterId, SessionNumber)>, StoreError> {
+    let rows = sqlx::query!("select cluster_id, session from sessions where hub_id = $1 and ended_at is null", hub)
+        .fetch_all(db)
+        .await?;
+    Ok(rows.into_iter().map(|row| (ClusterId::new(row.cluster_id), SessionNumber::new(row.session))).collect())
+}
+
+/// Hubs that do not live and have streams that nobody ended.
+pub(crate) async fn list_missed_hubs(db: &mut Connection) -> Result<Vec<Uuid>, StoreError> {
+    let hubs = sqlx::query_scalar!(
+        r#"
+        select distinct s.hub_id
+          from sessions s
+         where s.ended_at is null
+           and not exists (select from hubs h where h.hub_id = s.hub_id and h.lives_until > now())
+        "#,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(hubs)
 }
 
 /// Writes down that what the agent had kept to itself has arrived and is durable.
@@ -109,17 +144,22 @@ pub(crate) async fn mark_caught_up(
     Ok(())
 }
 
-/// Targets whose rollouts may care that these hubs are gone: they have members whose newest stream was there.
+/// Targets whose rollouts may care that these hubs came or went: they have members whose newest stream was there.
 pub(crate) async fn list_targets_of_hubs(db: &mut Connection, hubs: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
     let targets = sqlx::query_scalar!(
         r#"
-        select distinct o.target_id
+        select o.target_id as "target!"
+          from rollouts o
+          join rollout_clusters m using (rollout_id)
+          join sessions s using (cluster_id)
+         where s.hub_id = any($1) and s.ended_at is null and o.ended_at is null
+         union
+        select o.target_id
           from sessions s
           join rollout_clusters m using (cluster_id)
           join rollouts o using (rollout_id)
-         where s.hub_id = any($1)
-           and s.ended_at is null
-           and (o.ended_at is null or (o.state = 'done' and m.state in ('waiting', 'offline', 'assigned', 'applied')))
+         where s.hub_id = any($1) and s.ended_at is null
+           and o.state = 'done' and m.state in ('waiting', 'offline', 'assigned', 'applied')
         "#,
         hubs,
     )

@@ -62,25 +62,36 @@ pub(crate) async fn append(
     Ok(())
 }
 
-/// Subjects that are due, the longest waiting first.
+/// Rows that are read to find subjects that are due: a subject with many has its others taken with them, or later.
+const DUE_ROWS_MAX: i64 = 2_000;
+
+/// Subjects that are due, the longest waiting first, besides some: those do not stand in the others' way.
 pub(crate) async fn list_due(
     db: &mut Connection,
     stage: Stage,
     now: Timestamp,
+    besides: &[Uuid],
     limit: i64,
 ) -> Result<Vec<Due>, StoreError> {
     let rows = sqlx::query!(
         r#"
         select key, array_agg(work_id) as "rows!", max(trace_id) as trace_id
-          from work
-         where stage = $1 and due_at <= $2
+          from (
+               select key, work_id, due_at, trace_id
+                 from work
+                where stage = $1 and due_at <= $2 and key <> all($4)
+                order by due_at, work_id
+                limit $5
+               ) as due
          group by key
-         order by min(work_id)
+         order by min(due_at), min(work_id)
          limit $3
         "#,
         stage.as_str(),
         to_sql(now),
         limit,
+        besides,
+        DUE_ROWS_MAX,
     )
     .fetch_all(db)
     .await?;

@@ -1,7 +1,7 @@
 select m.cluster_id, c.name as cluster_name, m.wave, m.digest, m.digest_before, m.state,
        m.generation, m.assigned_at, m.is_returning as returning, m.judged_from, m.failing_since, m.overtaken, m.reason,
-       p.connected as "connected!",
-       p.since as "since!",
+       coalesce(p.is_heard, false) as "connected!",
+       coalesce($6::timestamptz - p.silent_for, p.since, c.created_at) as "since!",
        r.generation as "report_generation?",
        r.digest as "report_digest?",
        r.applied as "report_applied?",
@@ -18,22 +18,8 @@ select m.cluster_id, c.name as cluster_name, m.wave, m.digest, m.digest_before, 
   from rollout_clusters m
   join clusters c using (cluster_id)
   join rollouts o using (rollout_id)
-  left join sessions s using (cluster_id)
-  left join hubs h using (hub_id)
+  left join presences p using (cluster_id)
   left join reports r on r.cluster_id = m.cluster_id and r.target_id = o.target_id
- cross join lateral (
-       -- A stream counts once what the agent kept to itself while it was away has arrived.
-       select s.ended_at is null and s.caught_up_at is not null
-              and coalesce(h.beat_at > $6::timestamptz - interval '15 s', false) as connected,
-              -- A hub that died left no end: its last beat was the last that anybody heard of its agents.
-              case
-                when s.cluster_id is null then c.created_at
-                when s.ended_at is not null then s.ended_at
-                when h.beat_at is null or h.beat_at <= $6::timestamptz - interval '15 s'
-                then greatest(s.since, coalesce(h.beat_at, s.since))
-                else coalesce(s.caught_up_at, s.since)
-              end as since
-       ) p
  where m.rollout_id = $1
    -- core::rollout::Reach, when there is one.
    and ($2::int is null

@@ -1,5 +1,5 @@
 select t.name as target, c.name as cluster, c.labels as "labels: Json<Labels>",
-       s.ended_at is null and coalesce(h.beat_at > $4::timestamptz - interval '15 s', false) as "connected!",
+       coalesce(p.is_connected, false) as "connected!",
        coalesce(s.ended_at, s.since) as since,
        v.commit_id as "commit_id?",
        a.digest, a.generation,
@@ -14,7 +14,7 @@ select t.name as target, c.name as cluster, c.labels as "labels: Json<Labels>",
   join targets t using (target_id)
   join clusters c using (cluster_id)
   left join sessions s using (cluster_id)
-  left join hubs h using (hub_id)
+  left join presences p using (cluster_id)
   left join renders n using (render_id)
   left join revisions v using (revision_id)
   -- What was said of an older generation is not said of this one.

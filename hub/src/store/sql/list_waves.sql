@@ -9,8 +9,7 @@ select w.name, w.state, w.concurrent_max, w.healthy_min, w.soak_ms, w.opened_at,
        count(*) filter (where m.state = 'rolled_back') as "rolled_back!",
        count(*) filter (
            where m.state = 'healthy'
-             and not (s.ended_at is null and s.caught_up_at is not null
-                      and coalesce(h.beat_at > $2::timestamptz - interval '15 s', false))
+             and not coalesce(p.is_heard, false)
        ) as "silent!",
        count(*) filter (
            where m.assigned_at is not null and m.digest_before is not null and not m.is_returning
@@ -18,8 +17,7 @@ select w.name, w.state, w.concurrent_max, w.healthy_min, w.soak_ms, w.opened_at,
        count(*) filter (where m.assigned_at is not null and m.digest_before is null) as "first_installs!"
   from rollout_waves w
   left join rollout_clusters m using (rollout_id, wave)
-  left join sessions s using (cluster_id)
-  left join hubs h using (hub_id)
+  left join presences p using (cluster_id)
  where w.rollout_id = $1
  group by w.rollout_id, w.wave
  order by w.wave
