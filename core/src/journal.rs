@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::bundle::Manifest;
 use crate::health::{self, Ending};
+use crate::object::Identity;
 use crate::session::agent::Accepted;
 use crate::session::{Action, Assignment, DriftMode, Prune, SyncOptions};
 use crate::{Digest, Generation, Name, ObjectKey, TargetId, TraceId};
@@ -152,7 +153,8 @@ pub struct Journal {
 struct Current {
     assignment: Assignment,
     before: Vec<Before>,
-    applied: BTreeMap<ObjectKey, Applied>,
+    /// Whatever version they were applied in.
+    applied: BTreeMap<Identity, Applied>,
     /// The entry that holds the assignment.
     home: u64,
     /// The newest entry that holds what was learned, and whether there is more.
@@ -217,7 +219,7 @@ impl Journal {
                 current.before.clone_from(&learned.before);
             }
             let applied = learned.applied.iter().cloned();
-            current.applied = applied.map(|applied| (applied.key.clone(), applied)).collect();
+            current.applied = applied.map(|applied| (Identity::of(&applied.key), applied)).collect();
             current.learned_home = Some(number);
         }
         self.note_stored(number, parts, entry);
@@ -274,11 +276,11 @@ impl Journal {
     /// Written down with the next entry.
     pub fn learn(&mut self, lesson: Lesson) {
         let Some(current) = self.current.get_mut(&lesson.target) else { return };
-        current.applied.extend(lesson.applied.into_iter().map(|applied| (applied.key.clone(), applied)));
+        current.applied.extend(lesson.applied.into_iter().map(|applied| (Identity::of(&applied.key), applied)));
         if !lesson.gone.is_empty() {
-            let gone: BTreeSet<_> = lesson.gone.iter().map(ObjectKey::identity).collect();
-            current.before.retain(|before| !gone.contains(&before.key.identity()));
-            current.applied.retain(|key, _| !gone.contains(&key.identity()));
+            let gone: BTreeSet<_> = lesson.gone.iter().map(Identity::of).collect();
+            current.before.retain(|before| !gone.contains(&Identity::of(&before.key)));
+            current.applied.retain(|identity, _| !gone.contains(identity));
         }
         current.lessons = Lessons::Unwritten;
     }
@@ -586,6 +588,19 @@ mod tests {
         assert_eq!(held, journal.held());
         assert_eq!(held[0].applied, [applied("a", "1"), applied("b", "1")]);
         assert_eq!(held[0].objects.len(), 2, "what is in the cluster, and what is to be");
+    }
+
+    #[test]
+    fn what_is_applied_in_another_version_takes_the_place_of_the_older() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        store.write(&mut journal, vec![accepted(1, "a@1")]);
+        let mut old = applied("a", "1");
+        old.key.api_version = "v1beta1".to_owned();
+
+        journal.learn(lesson(vec![old]));
+        journal.learn(lesson(vec![applied("a", "1")]));
+
+        assert_eq!(journal.held()[0].applied, [applied("a", "1")]);
     }
 
     #[test]

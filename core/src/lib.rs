@@ -39,6 +39,7 @@ pub mod report;
 pub mod rollout;
 pub mod session;
 pub mod source;
+pub mod takeover;
 pub mod yielded;
 
 pub use digest::Digest;

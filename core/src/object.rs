@@ -53,9 +53,73 @@ impl ObjectKey {
     }
 
     /// What makes two objects the same one to an API server, whatever version they are written in.
+    ///
+    /// A cluster-scoped kind has no namespaces, and one that is written all the same is decoration. Who does not know the
+    /// scope of a kind takes two such spellings for two objects; the agent, which can ask, does not: see [`Self::is_at`].
     pub fn identity(&self) -> (&str, &str, Option<&str>, &str) {
         (self.group(), &self.kind, self.namespace.as_deref(), &self.name)
     }
+
+    /// Whether this names the object that an API server keeps under `live`: without a namespace there, the namespace that
+    /// is written here is decoration.
+    pub fn is_at(&self, live: &Self) -> bool {
+        let same_namespace = live.namespace.is_none() || live.namespace == self.namespace;
+        same_namespace && (self.group(), &self.kind, &self.name) == (live.group(), &live.kind, &live.name)
+    }
+}
+
+/// [`ObjectKey::identity`], to be kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    group: String,
+    kind: String,
+    namespace: Option<String>,
+    name: String,
+}
+
+impl Identity {
+    pub fn of(key: &ObjectKey) -> Self {
+        let (group, kind, namespace, name) = key.identity();
+        Self {
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+        }
+    }
+}
+
+/// Groups of Kubernetes itself. Other groups that end in `k8s.io` belong to CustomResourceDefinitions.
+const BUILT_IN_GROUPS: &[&str] = &[
+    "",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "apps",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "extensions",
+    "flowcontrol.apiserver.k8s.io",
+    "internal.apiserver.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+    "storagemigration.k8s.io",
+];
+
+/// Whether an API server has this group by itself, and not because somebody defined it.
+pub fn is_built_in_group(group: &str) -> bool {
+    BUILT_IN_GROUPS.contains(&group)
 }
 
 /// `Deployment shop/web`, as kubectl's users read it.
@@ -139,5 +203,19 @@ mod tests {
 
         assert_ne!(old, new);
         assert_eq!(old.identity(), new.identity());
+    }
+
+    #[test]
+    fn a_namespace_that_an_object_does_not_have_is_decoration() {
+        let key = |version: &str, namespace: &[&str]| {
+            let metadata = json!({"name": "blue", "namespace": namespace.first()});
+            let object = json!({"apiVersion": version, "kind": "Realm", "metadata": metadata});
+            ObjectKey::of(&object).expect("has a key")
+        };
+        let (of_cluster, of_a) = (key("g/v1", &[]), key("g/v1", &["a"]));
+
+        assert!(key("g/v1", &["a"]).is_at(&of_cluster) && key("g/v2", &["b"]).is_at(&of_cluster));
+        assert!(key("g/v2", &["a"]).is_at(&of_a));
+        assert!(!key("g/v1", &["b"]).is_at(&of_a) && !key("h/v1", &[]).is_at(&of_cluster));
     }
 }

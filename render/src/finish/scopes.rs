@@ -3,38 +3,10 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ObjectKey;
+use bellwether_core::object::is_built_in_group;
 use serde_json::Value;
 
-/// Groups of Kubernetes itself: every kind in them that is not listed below is namespaced. Other groups that end in
-/// `k8s.io` belong to CustomResourceDefinitions.
-const BUILT_IN_GROUPS: &[&str] = &[
-    "",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "apiregistration.k8s.io",
-    "apps",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "coordination.k8s.io",
-    "discovery.k8s.io",
-    "events.k8s.io",
-    "extensions",
-    "flowcontrol.apiserver.k8s.io",
-    "internal.apiserver.k8s.io",
-    "networking.k8s.io",
-    "node.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "resource.k8s.io",
-    "scheduling.k8s.io",
-    "storage.k8s.io",
-    "storagemigration.k8s.io",
-];
-
-/// Cluster-scoped kinds of these groups: what Kubernetes 1.37 marks `+genclient:nonNamespaced`, and what older versions had.
+/// Cluster-scoped kinds of built-in groups; every other kind in them is namespaced. It is what Kubernetes 1.37 marks `+genclient:nonNamespaced`, and what older versions had.
 const CLUSTER_SCOPED: &[(&str, &str)] = &[
     ("", "ComponentStatus"),
     ("", "Namespace"),
@@ -84,8 +56,8 @@ const CLUSTER_SCOPED: &[(&str, &str)] = &[
 pub(crate) enum Scope {
     Cluster,
     Namespaced,
-    /// A custom resource whose definition is not among the documents. It is taken for namespaced, as most are; at apply
-    /// the agent, which has an API server to ask, drops the namespace if the kind turns out to be cluster-scoped.
+    /// A custom resource whose definition is not among the documents. It is taken for namespaced, as most are. The agent,
+    /// which has an API server to ask, knows better: for a cluster-scoped kind the namespace is no part of the identity.
     Unknown,
 }
 
@@ -116,7 +88,7 @@ impl Scopes {
         let (group, kind) = (key.group(), key.kind.as_str());
         if CLUSTER_SCOPED.contains(&(group, kind)) {
             Scope::Cluster
-        } else if BUILT_IN_GROUPS.contains(&group) {
+        } else if is_built_in_group(group) {
             Scope::Namespaced
         } else {
             let defined = self.defined.get(&(group.to_owned(), kind.to_owned()));

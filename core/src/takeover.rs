@@ -1,0 +1,190 @@
+//! What Git takes out goes, though somebody applied the same file with kubectl.
+//!
+//! Server-side apply removes a field only when its last owner gives it up. Who runs `kubectl apply` with the file that is
+//! in Git changes nothing and becomes an owner beside us; from then on what leaves Git stays, and nobody is told. So what
+//! such a tool holds of what we applied and no longer want is made ours, and the next apply removes it. What it holds
+//! beyond that was never ours, and stays.
+
+use serde_json::{Map, Value};
+
+/// Tools that apply what people keep in files. Others, such as `kubectl-edit`, change what is there: that is drift.
+const TOOLS: [&str; 3] = ["kubectl", "kubectl-client-side-apply", "before-first-apply"];
+
+/// `managedFields` in which what only such tools hold of `former`, and `wanted` does not have, is `manager`'s. `None` when
+/// there is nothing like that. `former` and `wanted` are the object as `manager` applied it before, and as it does now.
+pub fn taken_over(managed_fields: &Value, manager: &str, former: &Value, wanted: &Value) -> Option<Value> {
+    let mut entries = managed_fields.as_array()?.clone();
+    let mut taken = Map::new();
+    for entry in entries.iter_mut().filter(|entry| is_tools(entry)) {
+        let (left, more) = split(&entry["fieldsV1"], Some(former), Some(wanted));
+        unite(&mut taken, more);
+        entry["fieldsV1"] = Value::Object(left);
+    }
+    if taken.is_empty() {
+        return None;
+    }
+    entries.retain(|entry| entry["fieldsV1"].as_object().is_none_or(|fields| !fields.is_empty()));
+    let ours = entries.iter_mut().find(|entry| is_applied_by(entry, manager))?;
+    unite(ours["fieldsV1"].as_object_mut()?, taken);
+    Some(Value::Array(entries))
+}
+
+fn is_applied_by(entry: &Value, manager: &str) -> bool {
+    entry["manager"] == manager && entry["operation"] == "Apply" && is_of_the_object(entry)
+}
+
+fn is_tools(entry: &Value) -> bool {
+    is_of_the_object(entry) && TOOLS.iter().any(|tool| entry["manager"] == *tool)
+}
+
+fn is_of_the_object(entry: &Value) -> bool {
+    entry.get("subresource").is_none_or(|subresource| subresource == "")
+}
+
+/// What of a field set stays, and what is taken: what `former` has and `wanted` has not.
+fn split(fields: &Value, former: Option<&Value>, wanted: Option<&Value>) -> (Map<String, Value>, Map<String, Value>) {
+    let is_taken = former.is_some() && wanted.is_none();
+    let (mut left, mut taken) = (Map::new(), Map::new());
+    for (key, below) in fields.as_object().into_iter().flatten() {
+        if key == "." {
+            let side = if is_taken { &mut taken } else { &mut left };
+            side.insert(key.clone(), below.clone());
+            continue;
+        }
+        let (former, wanted) = (former.and_then(|it| find(it, key)), wanted.and_then(|it| find(it, key)));
+        if below.as_object().is_some_and(Map::is_empty) {
+            let side = if former.is_some() && wanted.is_none() { &mut taken } else { &mut left };
+            side.insert(key.clone(), below.clone());
+            continue;
+        }
+        let (left_below, taken_below) = split(below, former, wanted);
+        for (side, below) in [(&mut left, left_below), (&mut taken, taken_below)] {
+            if !below.is_empty() {
+                side.insert(key.clone(), Value::Object(below));
+            }
+        }
+    }
+    (left, taken)
+}
+
+/// What an object has at one step of a field set: `f:name`, `k:{"name":"web"}`, `v:"x"` or `i:0`.
+fn find<'a>(object: &'a Value, step: &str) -> Option<&'a Value> {
+    let (how, what) = step.split_once(':')?;
+    match (how, object) {
+        ("f", Value::Object(fields)) => fields.get(what),
+        ("i", Value::Array(items)) => items.get(what.parse::<usize>().ok()?),
+        ("v", Value::Array(items)) => {
+            let value: Value = serde_json::from_str(what).ok()?;
+            items.iter().find(|item| **item == value)
+        }
+        ("k", Value::Array(items)) => {
+            let keys: Map<String, Value> = serde_json::from_str(what).ok()?;
+            // A key that the item leaves out has some default, so it fits.
+            let fits = |item: &&Value| keys.iter().all(|(key, value)| item.get(key).is_none_or(|of| of == value));
+            items.iter().find(fits)
+        }
+        _ => None,
+    }
+}
+
+/// Adds the fields of one set to another. `{}` is the field itself; beside what is below it, that is written as `.`.
+fn unite(fields: &mut Map<String, Value>, more: Map<String, Value>) {
+    for (key, more) in more {
+        let Value::Object(mut more) = more else { continue };
+        let Some(below) = fields.get_mut(&key).and_then(Value::as_object_mut) else {
+            fields.insert(key, Value::Object(more));
+            continue;
+        };
+        if below.is_empty() == more.is_empty() {
+            unite(below, more);
+            continue;
+        }
+        let itself = if below.is_empty() { &mut *below } else { &mut more };
+        itself.insert(".".to_owned(), Value::Object(Map::new()));
+        unite(below, more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(manager: &str, operation: &str, fields: Value) -> Value {
+        json!({"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": fields})
+    }
+
+    fn web(containers: Value) -> Value {
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": containers}})
+    }
+
+    #[test]
+    fn what_a_tool_holds_of_what_we_no_longer_want_becomes_ours() {
+        let helper = json!({".": {}, "f:name": {}, "f:image": {}});
+        let of_web = json!({".": {}, "f:name": {}, "f:env": {"k:{\"name\":\"DEBUG\"}": {".": {}, "f:name": {}}}});
+        let theirs = json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:containers": {
+            "k:{\"name\":\"web\"}": of_web, "k:{\"name\":\"helper\"}": helper, "k:{\"name\":\"added\"}": {".": {}, "f:name": {}}}}});
+        let ours = json!({"f:spec": {"f:containers": {"k:{\"name\":\"web\"}": {".": {}, "f:name": {}}}}});
+        let former = web(json!([{"name": "web", "env": [{"name": "DEBUG"}]}, {"name": "helper", "image": "x"}]));
+        let wanted = web(json!([{"name": "web"}]));
+        let fields = json!([entry("kubectl", "Apply", theirs), entry("bellwether", "Apply", ours)]);
+
+        let taken = taken_over(&fields, "bellwether", &former, &wanted).expect("there is something");
+
+        let debug = json!({"k:{\"name\":\"DEBUG\"}": {".": {}, "f:name": {}}});
+        assert_eq!(
+            taken[1]["fieldsV1"]["f:spec"]["f:containers"],
+            json!({"k:{\"name\":\"web\"}": {".": {}, "f:name": {}, "f:env": debug}, "k:{\"name\":\"helper\"}": helper})
+        );
+        assert_eq!(
+            taken[0]["fieldsV1"],
+            json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:containers": {
+                "k:{\"name\":\"web\"}": {".": {}, "f:name": {}}, "k:{\"name\":\"added\"}": {".": {}, "f:name": {}}}}})
+        );
+    }
+
+    #[test]
+    fn an_entry_of_which_nothing_is_left_goes() {
+        let (former, wanted) = (json!({"data": {"a": "1", "b": "2"}}), json!({"data": {"a": "1"}}));
+        let theirs = || json!({"f:data": {"f:b": {}}});
+        let fields = json!([
+            entry("kubectl-client-side-apply", "Update", theirs()),
+            entry("bellwether", "Apply", json!({"f:data": {"f:a": {}}})),
+        ]);
+
+        let taken = taken_over(&fields, "bellwether", &former, &wanted);
+
+        assert_eq!(taken, Some(json!([entry("bellwether", "Apply", json!({"f:data": {"f:a": {}, "f:b": {}}}))])));
+    }
+
+    #[test]
+    fn controllers_editors_and_what_was_never_ours_are_left_alone() {
+        let (former, wanted) = (json!({"data": {"a": "1", "b": "2"}}), json!({"data": {"a": "1"}}));
+        let ours = entry("bellwether", "Apply", json!({"f:data": {"f:a": {}}}));
+        let all = json!({"f:data": {".": {}, "f:a": {}, "f:b": {}}});
+        let mut scaled = entry("kubectl", "Update", all.clone());
+        scaled["subresource"] = json!("scale");
+        let never_ours = entry("kubectl", "Apply", json!({"f:data": {"f:a": {}, "f:c": {}}}));
+        for other in
+            [entry("controller", "Update", all.clone()), entry("kubectl-edit", "Update", all), scaled, never_ours]
+        {
+            let fields = json!([other, ours]);
+
+            assert_eq!(taken_over(&fields, "bellwether", &former, &wanted), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_field_and_what_is_below_it_are_united_in_both_orders() {
+        let sets = [json!({"f:a": {}}), json!({"f:a": {"f:b": {}}})];
+        let united = json!({"f:a": {".": {}, "f:b": {}}});
+        for (one, other) in [(&sets[0], &sets[1]), (&sets[1], &sets[0])] {
+            let (mut one, other) = (one.as_object().expect("a set").clone(), other.as_object().expect("a set").clone());
+
+            unite(&mut one, other);
+
+            assert_eq!(Value::Object(one), united);
+        }
+    }
+}
