@@ -111,11 +111,11 @@ mod tests {
 
     use super::*;
 
-    fn entry(manager: &str, operation: &str, fields: Value) -> Value {
+    fn entry(manager: &str, operation: &str, fields: &Value) -> Value {
         json!({"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": fields})
     }
 
-    fn web(containers: Value) -> Value {
+    fn web(containers: &Value) -> Value {
         json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": containers}})
     }
 
@@ -126,9 +126,9 @@ mod tests {
         let theirs = json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:containers": {
             "k:{\"name\":\"web\"}": of_web, "k:{\"name\":\"helper\"}": helper, "k:{\"name\":\"added\"}": {".": {}, "f:name": {}}}}});
         let ours = json!({"f:spec": {"f:containers": {"k:{\"name\":\"web\"}": {".": {}, "f:name": {}}}}});
-        let former = web(json!([{"name": "web", "env": [{"name": "DEBUG"}]}, {"name": "helper", "image": "x"}]));
-        let wanted = web(json!([{"name": "web"}]));
-        let fields = json!([entry("kubectl", "Apply", theirs), entry("bellwether", "Apply", ours)]);
+        let former = web(&json!([{"name": "web", "env": [{"name": "DEBUG"}]}, {"name": "helper", "image": "x"}]));
+        let wanted = web(&json!([{"name": "web"}]));
+        let fields = json!([entry("kubectl", "Apply", &theirs), entry("bellwether", "Apply", &ours)]);
 
         let taken = taken_over(&fields, "bellwether", &former, &wanted).expect("there is something");
 
@@ -149,26 +149,24 @@ mod tests {
         let (former, wanted) = (json!({"data": {"a": "1", "b": "2"}}), json!({"data": {"a": "1"}}));
         let theirs = || json!({"f:data": {"f:b": {}}});
         let fields = json!([
-            entry("kubectl-client-side-apply", "Update", theirs()),
-            entry("bellwether", "Apply", json!({"f:data": {"f:a": {}}})),
+            entry("kubectl-client-side-apply", "Update", &theirs()),
+            entry("bellwether", "Apply", &json!({"f:data": {"f:a": {}}})),
         ]);
 
         let taken = taken_over(&fields, "bellwether", &former, &wanted);
 
-        assert_eq!(taken, Some(json!([entry("bellwether", "Apply", json!({"f:data": {"f:a": {}, "f:b": {}}}))])));
+        assert_eq!(taken, Some(json!([entry("bellwether", "Apply", &json!({"f:data": {"f:a": {}, "f:b": {}}}))])));
     }
 
     #[test]
     fn controllers_editors_and_what_was_never_ours_are_left_alone() {
         let (former, wanted) = (json!({"data": {"a": "1", "b": "2"}}), json!({"data": {"a": "1"}}));
-        let ours = entry("bellwether", "Apply", json!({"f:data": {"f:a": {}}}));
+        let ours = entry("bellwether", "Apply", &json!({"f:data": {"f:a": {}}}));
         let all = json!({"f:data": {".": {}, "f:a": {}, "f:b": {}}});
-        let mut scaled = entry("kubectl", "Update", all.clone());
+        let mut scaled = entry("kubectl", "Update", &all);
         scaled["subresource"] = json!("scale");
-        let never_ours = entry("kubectl", "Apply", json!({"f:data": {"f:a": {}, "f:c": {}}}));
-        for other in
-            [entry("controller", "Update", all.clone()), entry("kubectl-edit", "Update", all), scaled, never_ours]
-        {
+        let never_ours = entry("kubectl", "Apply", &json!({"f:data": {"f:a": {}, "f:c": {}}}));
+        for other in [entry("controller", "Update", &all), entry("kubectl-edit", "Update", &all), scaled, never_ours] {
             let fields = json!([other, ours]);
 
             assert_eq!(taken_over(&fields, "bellwether", &former, &wanted), None, "{other}");

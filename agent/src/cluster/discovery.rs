@@ -2,9 +2,14 @@
 //!
 //! Read in two requests (aggregated discovery; older API servers need one for each version), and read again when a kind is missing: once for all that miss one at the
 //! same time, and at most once in five seconds, so that a bundle full of unknown kinds costs next to nothing. Only after
-//! we applied a definition ourselves it is read more often for a while: then the kind is on its way.
+//! we applied a definition ourselves, or a path that was read here is not served any more, it is read more often for a
+//! while: then something is on its way.
+//!
+//! One reading can lack what is there: an API server that starts publishes kinds one by one, and an aggregated one may be
+//! away. So a kind that is not listed is only missing. It is *gone* when those that could serve it say so: see
+//! [`Discovery::is_gone`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,8 +17,8 @@ use bellwether_core::ObjectKey;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use super::ClusterError;
 use super::request::Requests;
+use super::{ClusterError, evidence};
 
 const REFRESH_PAUSE: Duration = Duration::from_secs(5);
 
@@ -23,6 +28,8 @@ const EXPECTING_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resource {
+    /// In which it is served; another one than that of the manifest, when the manifest's is not.
+    pub(super) api_version: String,
     pub(super) plural: String,
     pub(super) namespaced: bool,
 }
@@ -33,15 +40,48 @@ pub(super) struct Discovery {
     reader: Semaphore,
 }
 
-#[derive(Default)]
-struct Known {
-    kinds: Kinds,
-    read_at: Option<Instant>,
-    expecting_since: Option<Instant>,
+/// In which version a kind has to be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Served {
+    /// In that of the manifest: nobody but its author may write it in another one.
+    AsWritten,
+    /// In any: to read or to delete an object, one is as good as another.
+    Somehow,
 }
 
-/// By apiVersion and kind.
-type Kinds = HashMap<(String, String), Resource>;
+#[derive(Default)]
+struct Known {
+    snapshot: Snapshot,
+    read_at: Option<Instant>,
+    expecting_since: Option<Instant>,
+    /// Groups and kinds, when that was asked, and whether they are gone.
+    gone: HashMap<(String, String), (Instant, bool)>,
+}
+
+/// What one reading found.
+#[derive(Debug, Default)]
+struct Snapshot {
+    /// By group and kind; the version that is preferred first.
+    kinds: HashMap<(String, String), Vec<Resource>>,
+    /// Groups of which a version is not known: whoever serves it does not answer.
+    unknown_groups: BTreeSet<String>,
+}
+
+impl Snapshot {
+    fn find(&self, key: &ObjectKey, served: Served) -> Option<&Resource> {
+        let versions = self.kinds.get(&group_and_kind(key))?;
+        let as_written = versions.iter().find(|resource| resource.api_version == key.api_version);
+        as_written.or_else(|| versions.first().filter(|_| served == Served::Somehow))
+    }
+}
+
+fn group_and_kind(key: &ObjectKey) -> (String, String) {
+    (key.group().to_owned(), key.kind.clone())
+}
+
+fn missing(key: &ObjectKey) -> ClusterError {
+    ClusterError::KindMissing { api_version: key.api_version.clone(), kind: key.kind.clone() }
+}
 
 impl Default for Discovery {
     fn default() -> Self {
@@ -50,23 +90,61 @@ impl Default for Discovery {
 }
 
 impl Discovery {
-    pub(super) async fn resource(&self, requests: &Requests, key: &ObjectKey) -> Result<Resource, ClusterError> {
-        let kind = (key.api_version.clone(), key.kind.clone());
-        if let Some(resource) = self.known(&kind) {
+    pub(super) async fn resource(
+        &self,
+        requests: &Requests,
+        key: &ObjectKey,
+        served: Served,
+    ) -> Result<Resource, ClusterError> {
+        if let Some(resource) = self.known(key, served) {
             return Ok(resource);
         }
         let _reader = self.reader.acquire().await.expect("it is never closed");
         if !self.is_fresh() {
-            let kinds = fetch_kinds(requests).await?;
+            let snapshot = fetch_snapshot(requests).await?;
             let mut known = self.lock();
-            known.kinds = kinds;
+            known.snapshot = snapshot;
             known.read_at = Some(Instant::now());
         }
-        self.known(&kind).ok_or(ClusterError::KindMissing { api_version: kind.0, kind: kind.1 })
+        self.known(key, served).ok_or_else(|| missing(key))
     }
 
-    fn known(&self, kind: &(String, String)) -> Option<Resource> {
-        self.lock().kinds.get(kind).cloned()
+    fn known(&self, key: &ObjectKey, served: Served) -> Option<Resource> {
+        self.lock().snapshot.find(key, served).cloned()
+    }
+
+    /// A path of this kind is not served, though it was read here.
+    pub(super) fn disprove(&self, key: &ObjectKey) {
+        let mut known = self.lock();
+        known.snapshot.kinds.remove(&group_and_kind(key));
+        known.expecting_since = Some(Instant::now());
+    }
+
+    /// Whether objects of this group and kind cannot exist: no version of it is served, no definition names it, and no API
+    /// server of somebody else that could serve it is out of reach.
+    pub(super) async fn is_gone(&self, requests: &Requests, key: &ObjectKey) -> Result<bool, ClusterError> {
+        match self.resource(requests, key, Served::Somehow).await {
+            Ok(_) => return Ok(false),
+            Err(ClusterError::KindMissing { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let _reader = self.reader.acquire().await.expect("it is never closed");
+        let kind = group_and_kind(key);
+        {
+            let known = self.lock();
+            if known.snapshot.unknown_groups.contains(key.group()) {
+                return Ok(false);
+            }
+            // Many objects of one kind miss it at once.
+            if let Some((_, is_gone)) = known.gone.get(&kind).filter(|(at, _)| at.elapsed() < REFRESH_PAUSE) {
+                return Ok(*is_gone);
+            }
+        }
+        let is_listed = self.lock().snapshot.kinds.keys().any(|(group, _)| group == key.group());
+        let is_elsewhere = !is_listed && evidence::is_served_elsewhere(requests, key.group()).await?;
+        let is_gone = !is_elsewhere && !evidence::is_defined(requests, key).await?;
+        self.lock().gone.insert(kind, (Instant::now(), is_gone));
+        Ok(is_gone)
     }
 
     /// A definition was applied: a kind that is missing is likely to appear.
@@ -86,21 +164,21 @@ impl Discovery {
     }
 }
 
-async fn fetch_kinds(requests: &Requests) -> Result<Kinds, ClusterError> {
-    let mut kinds = Kinds::new();
+async fn fetch_snapshot(requests: &Requests) -> Result<Snapshot, ClusterError> {
+    let mut snapshot = Snapshot::default();
     for path in ["/api", "/apis"] {
         match requests.get_discovery(path).await?.decode()? {
-            Answer::Aggregated(groups) => read_groups(groups, &mut kinds),
+            Answer::Aggregated(groups) => snapshot.take_in(groups),
             Answer::Names(names) => {
                 // An API server before Kubernetes 1.27, or one that has this switched off: a request for each version.
                 for api_version in names.api_versions() {
                     let list = requests.get(&format!("{path}/{api_version}")).await?.decode()?;
-                    read_list(&api_version, list, &mut kinds);
+                    snapshot.take_in_version(&api_version, list);
                 }
             }
         }
     }
-    Ok(kinds)
+    Ok(snapshot)
 }
 
 /// What an API server says at `/api` and `/apis`.
@@ -158,13 +236,6 @@ struct ListedResource {
     namespaced: bool,
 }
 
-fn read_list(api_version: &str, list: List, kinds: &mut Kinds) {
-    for resource in list.resources.into_iter().filter(|resource| !resource.name.contains('/')) {
-        let found = Resource { plural: resource.name, namespaced: resource.namespaced };
-        kinds.insert((api_version.to_owned(), resource.kind), found);
-    }
-}
-
 #[derive(Deserialize)]
 struct Group {
     #[serde(default)]
@@ -185,6 +256,9 @@ struct GroupVersion {
     version: String,
     #[serde(default)]
     resources: Vec<GroupResource>,
+    /// `Stale`: whoever serves it did not answer when it was asked last.
+    #[serde(default)]
+    freshness: String,
 }
 
 #[derive(Deserialize)]
@@ -202,18 +276,40 @@ struct ResponseKind {
     kind: String,
 }
 
-fn read_groups(groups: Groups, kinds: &mut Kinds) {
-    for group in groups.items {
-        for version in group.versions {
-            let api_version = match group.metadata.name.as_str() {
-                "" => version.version,
-                name => format!("{name}/{}", version.version),
+impl Snapshot {
+    /// Versions come as the API server prefers them.
+    fn take_in_version(&mut self, api_version: &str, list: List) {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
+        if list.resources.is_empty() {
+            self.unknown_groups.insert(group.clone());
+        }
+        for resource in list.resources.into_iter().filter(|resource| !resource.name.contains('/')) {
+            let found = Resource {
+                api_version: api_version.to_owned(),
+                plural: resource.name,
+                namespaced: resource.namespaced,
             };
-            for resource in version.resources {
-                let Some(response) = resource.response_kind else { continue };
-                let namespaced = resource.scope == "Namespaced";
-                let found = Resource { plural: resource.resource, namespaced };
-                kinds.insert((api_version.clone(), response.kind), found);
+            self.kinds.entry((group.clone(), resource.kind)).or_default().push(found);
+        }
+    }
+
+    fn take_in(&mut self, groups: Groups) {
+        for group in groups.items {
+            let name = group.metadata.name;
+            for version in group.versions {
+                if version.freshness == "Stale" || version.resources.is_empty() {
+                    self.unknown_groups.insert(name.clone());
+                }
+                let api_version = match name.as_str() {
+                    "" => version.version,
+                    name => format!("{name}/{}", version.version),
+                };
+                for resource in version.resources {
+                    let Some(response) = resource.response_kind else { continue };
+                    let namespaced = resource.scope == "Namespaced";
+                    let found = Resource { api_version: api_version.clone(), plural: resource.resource, namespaced };
+                    self.kinds.entry((name.clone(), response.kind)).or_default().push(found);
+                }
             }
         }
     }
@@ -231,17 +327,58 @@ mod tests {
                 {"resource": "orphans", "scope": "Namespaced"}]}]},
             {"metadata": {"name": "apps"}, "versions": [{"version": "v1", "resources": [
                 {"resource": "deployments", "responseKind": {"kind": "Deployment"}, "scope": "Namespaced"}]}]}]}"#;
-        let mut kinds = Kinds::new();
+        let found = snapshot(groups);
 
-        read_groups(serde_json::from_str(groups).expect("is discovery"), &mut kinds);
-
-        let kind = |version: &str, kind: &str| kinds.get(&(version.to_owned(), kind.to_owned())).cloned();
-        let resource = |plural: &str, namespaced| Some(Resource { plural: plural.to_owned(), namespaced });
-        assert_eq!(kind("v1", "Namespace"), resource("namespaces", false));
-        assert_eq!(kind("apps/v1", "Deployment"), resource("deployments", true));
+        let kind = |version: &str, kind: &str| found.find(&key(version, kind), Served::AsWritten).cloned();
+        let resource = |api_version: &str, plural: &str, namespaced| {
+            Some(Resource { api_version: api_version.to_owned(), plural: plural.to_owned(), namespaced })
+        };
+        assert_eq!(kind("v1", "Namespace"), resource("v1", "namespaces", false));
+        assert_eq!(kind("apps/v1", "Deployment"), resource("apps/v1", "deployments", true));
         assert_eq!(kind("v1", "Deployment"), None);
-        assert_eq!(kinds.len(), 2);
+        assert_eq!(found.kinds.len(), 2);
     }
+
+    fn snapshot(groups: &str) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.take_in(serde_json::from_str(groups).expect("is discovery"));
+        snapshot
+    }
+
+    fn key(api_version: &str, kind: &str) -> ObjectKey {
+        let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
+        ObjectKey { api_version, kind, namespace: None, name: "a".to_owned() }
+    }
+
+    #[test]
+    fn a_version_that_is_not_served_is_read_in_another_one_and_never_written_so() {
+        let found = snapshot(
+            r#"{"items": [{"metadata": {"name": "g"}, "versions": [
+            {"version": "v2", "resources": [{"resource": "as", "responseKind": {"kind": "A"}, "scope": "Cluster"}]},
+            {"version": "v1", "resources": [{"resource": "as", "responseKind": {"kind": "A"}, "scope": "Cluster"}]}]}]}"#,
+        );
+        let version = |written: &str, served| Some(found.find(&key(written, "A"), served)?.api_version.clone());
+
+        assert_eq!(version("g/v1beta1", Served::AsWritten), None);
+        assert_eq!(version("g/v1beta1", Served::Somehow).as_deref(), Some("g/v2"));
+        assert_eq!(version("g/v1", Served::Somehow).as_deref(), Some("g/v1"));
+        assert_eq!(version("h/v1", Served::Somehow), None);
+    }
+
+    #[test]
+    fn a_group_whose_server_does_not_answer_is_unknown() {
+        let found = snapshot(
+            r#"{"items": [
+            {"metadata": {"name": "stale"}, "versions": [{"version": "v1", "freshness": "Stale", "resources": [
+                {"resource": "as", "responseKind": {"kind": "A"}, "scope": "Cluster"}]}]},
+            {"metadata": {"name": "empty"}, "versions": [{"version": "v1", "freshness": "Current", "resources": []}]},
+            {"metadata": {"name": "well"}, "versions": [{"version": "v1", "freshness": "Current", "resources": [
+                {"resource": "as", "responseKind": {"kind": "A"}, "scope": "Cluster"}]}]}]}"#,
+        );
+
+        assert_eq!(found.unknown_groups.iter().map(String::as_str).collect::<Vec<_>>(), ["empty", "stale"]);
+    }
+
     #[test]
     fn an_api_server_without_aggregated_discovery_is_asked_for_each_version() {
         let names = |text: &str| match serde_json::from_str(text).expect("is discovery") {
@@ -255,13 +392,15 @@ mod tests {
         let list = r#"{"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [
             {"name": "deployments", "singularName": "deployment", "namespaced": true, "kind": "Deployment", "verbs": []},
             {"name": "deployments/scale", "group": "autoscaling", "namespaced": true, "kind": "Scale", "verbs": []}]}"#;
-        let mut kinds = Kinds::new();
+        let mut found = Snapshot::default();
 
-        read_list("apps/v1", serde_json::from_str(list).expect("is a list"), &mut kinds);
+        found.take_in_version("apps/v1", serde_json::from_str(list).expect("is a list"));
 
         assert_eq!((names(core), names(groups)), (vec!["v1".to_owned()], vec!["apps/v1".to_owned()]));
-        let deployments = Resource { plural: "deployments".to_owned(), namespaced: true };
-        assert_eq!(kinds.get(&("apps/v1".to_owned(), "Deployment".to_owned())), Some(&deployments));
-        assert_eq!(kinds.len(), 1);
+        let deployments =
+            Resource { api_version: "apps/v1".to_owned(), plural: "deployments".to_owned(), namespaced: true };
+        assert_eq!(found.find(&key("apps/v1", "Deployment"), Served::AsWritten), Some(&deployments));
+        assert_eq!(found.kinds.len(), 1);
+        assert!(found.unknown_groups.is_empty());
     }
 }

@@ -108,7 +108,7 @@ pub(super) fn judge(code: StatusCode, retry_after: Option<Duration>, body: &[u8]
     let after = retry_after.or(details.retry_after_seconds.map(Duration::from_secs));
     match code {
         StatusCode::CONFLICT => conflict(&details.causes, message),
-        StatusCode::NOT_FOUND => not_found(&details, message),
+        StatusCode::NOT_FOUND => not_found(&details),
         StatusCode::FORBIDDEN if details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => {
             ClusterError::Retry { after, message }
         }
@@ -119,6 +119,10 @@ pub(super) fn judge(code: StatusCode, retry_after: Option<Duration>, body: &[u8]
         }
         StatusCode::INTERNAL_SERVER_ERROR if status.reason.is_empty() && message.starts_with(UNFIT) => {
             ClusterError::Rejected { reason: "Invalid".to_owned(), message }
+        }
+        // We said which object we mean, and another has its name now.
+        StatusCode::UNPROCESSABLE_ENTITY if details.causes.iter().any(|cause| cause.field == "metadata.uid") => {
+            ClusterError::Stale { message }
         }
         code if code.is_server_error() => ClusterError::Retry { after, message },
         _ => ClusterError::Rejected { reason: status.reason, message },
@@ -135,11 +139,11 @@ fn conflict(causes: &[Cause], message: String) -> ClusterError {
     if fields.is_empty() { ClusterError::Stale { message } } else { ClusterError::Conflict(fields) }
 }
 
-fn not_found(details: &Details, message: String) -> ClusterError {
+fn not_found(details: &Details) -> ClusterError {
     match details.kind.as_str() {
         "namespaces" => ClusterError::NamespaceMissing { namespace: details.name.clone() },
-        // The path itself: discovery knew the kind, and it is gone since.
-        "" => ClusterError::retry(message),
+        // The path itself: discovery knew the kind, and it is gone since. Which kind that is, knows who asked.
+        "" => ClusterError::KindMissing { api_version: String::new(), kind: String::new() },
         _ => ClusterError::NotFound,
     }
 }
@@ -177,6 +181,22 @@ mod tests {
 
         assert_eq!(not_found("namespaces"), ClusterError::NamespaceMissing { namespace: "shop".to_owned() });
         assert_eq!(not_found("configmaps"), ClusterError::NotFound);
+    }
+
+    #[test]
+    fn a_path_that_is_not_served_is_a_missing_kind() {
+        let plain = judge(StatusCode::NOT_FOUND, None, b"404 page not found\n");
+
+        assert!(matches!(plain, ClusterError::KindMissing { .. }));
+    }
+
+    #[test]
+    fn an_object_that_is_another_one_by_now_is_not_what_is_invalid() {
+        let cause = json!({"reason": "FieldValueInvalid", "message": "field is immutable", "field": "metadata.uid"});
+
+        let other = judged(422, &json!({"reason": "Invalid", "message": "m", "details": {"causes": [cause]}}));
+
+        assert_eq!(other, ClusterError::Stale { message: "m".to_owned() });
     }
 
     #[test]

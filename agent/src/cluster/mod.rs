@@ -5,6 +5,7 @@
 
 mod discovery;
 mod error;
+mod evidence;
 mod live;
 mod paths;
 mod request;
@@ -19,16 +20,15 @@ use std::time::Duration;
 use bellwether_core::ObjectKey;
 use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use discovery::{Discovery, Resource};
+use discovery::{Discovery, Resource, Served};
 #[cfg(test)]
 pub(crate) use error::Contested;
 pub(crate) use error::{ClusterError, is_refused_by_the_cluster, unanswering_webhook};
-#[cfg(test)]
-pub(crate) use live::ManagedFields;
-pub(crate) use live::{Live, Metadata};
+use live::Sending;
+pub(crate) use live::{Live, ManagedFields, Metadata};
 use request::{Answer, Requests};
 pub(crate) use secret::{Bytes, Secret};
 
@@ -119,9 +119,16 @@ impl Cluster {
         ]))
     }
 
-    /// Server-side apply. `body` is the object as the bundle has it.
-    pub(crate) async fn apply(&self, key: &ObjectKey, body: &[u8], how: Apply) -> Result<Live, ClusterError> {
-        let resource = self.resource(key).await?;
+    /// Server-side apply. `body` is the object as the bundle has it. With a `uid` it is refused as stale unless it is
+    /// about exactly that object, and makes none.
+    pub(crate) async fn apply(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        how: Apply,
+        uid: Option<Uuid>,
+    ) -> Result<Live, ClusterError> {
+        let resource = self.resource(key, Served::AsWritten).await?;
         let path = paths::object(key, &resource)?;
         let more = match how {
             Apply::Plain => "",
@@ -130,10 +137,9 @@ impl Cluster {
             Apply::ForcedDryRun => "&force=true&dryRun=All",
         };
         let query = format!("fieldManager={FIELD_MANAGER}&fieldValidation=Strict{more}");
-        // A manifest may give a namespace to what has none; kubectl drops it, the API server would refuse it.
-        let body =
-            if resource.namespaced || key.namespace.is_none() { body.to_vec() } else { live::without_namespace(body)? };
-        let live = self.inner.requests.apply(&format!("{path}?{query}"), body).await?.live()?;
+        let sending = Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), uid };
+        let answer = self.inner.requests.apply(&format!("{path}?{query}"), sending.prepare(body)?).await;
+        let live = self.checked(key, answer)?.live()?;
         if (key.group(), key.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition") {
             self.inner.discovery.expect_kind();
         }
@@ -142,30 +148,35 @@ impl Cluster {
 
     /// The whole object; `None` when it is not there.
     pub(crate) async fn read(&self, key: &ObjectKey) -> Result<Option<Live>, ClusterError> {
-        let resource = self.resource(key).await?;
-        let path = paths::object(key, &resource)?;
-        absent_as_none(self.inner.requests.get(&path).await.and_then(Answer::live))
+        let path = self.path(key).await?;
+        let answer = self.checked(key, self.inner.requests.get(&path).await);
+        absent_as_none(answer.and_then(Answer::live))
     }
 
     /// The metadata of an object, and nothing else of it; `None` when it is not there.
     pub(crate) async fn find(&self, key: &ObjectKey) -> Result<Option<Metadata>, ClusterError> {
-        let resource = self.resource(key).await?;
-        let path = paths::object(key, &resource)?;
-        absent_as_none(self.inner.requests.get_metadata(&path).await.and_then(|answer| answer.metadata()))
+        let path = self.path(key).await?;
+        let answer = self.checked(key, self.inner.requests.get_metadata(&path).await);
+        absent_as_none(answer.and_then(|answer| answer.metadata()))
     }
 
-    /// Deletes the object with this uid, and leaves what it owns to the garbage collector. `None`: it is gone; otherwise its
-    /// metadata, as far as it is known to be on its way out.
-    pub(crate) async fn delete(&self, key: &ObjectKey, uid: Uuid) -> Result<Option<Metadata>, ClusterError> {
+    /// Deletes the object with this uid, if nobody wrote it since that version, and leaves what it owns to the garbage
+    /// collector. `None`: it is gone; otherwise its metadata, as far as it is known to be on its way out.
+    pub(crate) async fn delete(
+        &self,
+        key: &ObjectKey,
+        uid: Uuid,
+        version: &str,
+    ) -> Result<Option<Metadata>, ClusterError> {
         #[derive(Deserialize)]
         struct Kind {
             kind: String,
         }
-        let resource = self.resource(key).await?;
-        let path = paths::object(key, &resource)?;
+        let path = self.path(key).await?;
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
-            "preconditions": {"uid": uid}});
-        let answer = match self.inner.requests.delete(&path, options.to_string().into_bytes()).await {
+            "preconditions": {"uid": uid, "resourceVersion": version}});
+        let answer = self.inner.requests.delete(&path, options.to_string().into_bytes()).await;
+        let answer = match self.checked(key, answer) {
             Ok(answer) => answer,
             Err(ClusterError::NotFound | ClusterError::NamespaceMissing { .. }) => return Ok(None),
             Err(error) => return Err(error),
@@ -176,12 +187,35 @@ impl Cluster {
 
     /// Takes our label and our annotation off an object that was not written since that version.
     pub(crate) async fn release(&self, key: &ObjectKey, version: &str) -> Result<(), ClusterError> {
-        let resource = self.resource(key).await?;
-        let path = paths::object(key, &resource)?;
         let change = json!({"metadata": {"resourceVersion": version, "labels": {TARGET_LABEL: null},
             "annotations": {OWNER_ANNOTATION: null}}});
-        let path = format!("{path}?fieldManager={FIELD_MANAGER}");
-        self.inner.requests.merge(&path, change.to_string().into_bytes()).await.map(|_| ())
+        self.merge(key, &change).await
+    }
+
+    /// Says who manages which fields of an object that was not written since that version. Changes no field.
+    pub(crate) async fn set_managers(
+        &self,
+        key: &ObjectKey,
+        version: &str,
+        managed_fields: &Value,
+    ) -> Result<(), ClusterError> {
+        let change = json!({"metadata": {"resourceVersion": version, "managedFields": managed_fields}});
+        self.merge(key, &change).await
+    }
+
+    async fn merge(&self, key: &ObjectKey, change: &Value) -> Result<(), ClusterError> {
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", self.path(key).await?);
+        let answer = self.inner.requests.merge(&path, change.to_string().into_bytes()).await;
+        self.checked(key, answer).map(|_| ())
+    }
+
+    pub(crate) async fn is_namespaced(&self, key: &ObjectKey) -> Result<bool, ClusterError> {
+        Ok(self.resource(key, Served::Somehow).await?.namespaced)
+    }
+
+    /// Whether it is certain that there can be no object of this kind; a kind that is only not listed may come back.
+    pub(crate) async fn is_kind_gone(&self, key: &ObjectKey) -> Result<bool, ClusterError> {
+        self.inner.discovery.is_gone(&self.inner.requests, key).await
     }
 
     /// A Secret of the agent's own; `None` when it is not there.
@@ -224,8 +258,24 @@ impl Cluster {
     }
 
     /// How the API server serves this kind. Asks it anew when the kind is not known.
-    async fn resource(&self, key: &ObjectKey) -> Result<Resource, ClusterError> {
-        self.inner.discovery.resource(&self.inner.requests, key).await
+    async fn resource(&self, key: &ObjectKey, served: Served) -> Result<Resource, ClusterError> {
+        self.inner.discovery.resource(&self.inner.requests, key, served).await
+    }
+
+    /// Under which an object is read and deleted.
+    async fn path(&self, key: &ObjectKey) -> Result<String, ClusterError> {
+        paths::object(key, &self.resource(key, Served::Somehow).await?)
+    }
+
+    /// A path that is not there disproves what discovery said of its kind.
+    fn checked<T>(&self, key: &ObjectKey, answer: Result<T, ClusterError>) -> Result<T, ClusterError> {
+        answer.map_err(|error| match error {
+            ClusterError::KindMissing { .. } => {
+                self.inner.discovery.disprove(key);
+                ClusterError::KindMissing { api_version: key.api_version.clone(), kind: key.kind.clone() }
+            }
+            error => error,
+        })
     }
 }
 

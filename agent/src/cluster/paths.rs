@@ -9,7 +9,7 @@ use super::discovery::Resource;
 
 /// Of one object.
 pub(super) fn object(key: &ObjectKey, resource: &Resource) -> Result<String, ClusterError> {
-    let mut path = version(key);
+    let mut path = version(&resource.api_version);
     if resource.namespaced {
         let namespace = key.namespace.as_deref().ok_or_else(|| ClusterError::Rejected {
             reason: "NamespaceRequired".to_owned(),
@@ -31,8 +31,9 @@ pub(super) fn secret(namespace: &str, name: Option<&str>) -> String {
     name.map_or_else(|| collection.clone(), |name| format!("{collection}/{name}"))
 }
 
-fn version(key: &ObjectKey) -> String {
-    if key.group().is_empty() { format!("/api/{}", key.version()) } else { format!("/apis/{}", key.api_version) }
+fn version(api_version: &str) -> String {
+    let prefix = if api_version.contains('/') { "/apis" } else { "/api" };
+    format!("{prefix}/{api_version}")
 }
 
 fn push_segment(path: &mut String, segment: &str) -> Result<(), ClusterError> {
@@ -67,7 +68,8 @@ mod tests {
     }
 
     fn path(key: &ObjectKey, namespaced: bool) -> Result<String, ClusterError> {
-        object(key, &Resource { plural: "kinds".to_owned(), namespaced })
+        let api_version = key.api_version.clone();
+        object(key, &Resource { api_version, plural: "kinds".to_owned(), namespaced })
     }
 
     #[test]

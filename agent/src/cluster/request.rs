@@ -19,6 +19,7 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(40);
 
 const JSON: &str = "application/json";
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const LIST_METADATA_ONLY: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /// Everything at once, since Kubernetes 1.30 or 1.27; older API servers answer with their lists of groups.
 const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
     application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
@@ -47,6 +48,10 @@ impl Requests {
 
     pub(super) async fn get_metadata(&self, path: &str) -> Result<Answer, ClusterError> {
         self.send(request(Method::GET, path, METADATA_ONLY), Vec::new()).await
+    }
+
+    pub(super) async fn list_metadata(&self, path: &str) -> Result<Answer, ClusterError> {
+        self.send(request(Method::GET, path, LIST_METADATA_ONLY), Vec::new()).await
     }
 
     pub(super) async fn get_discovery(&self, path: &str) -> Result<Answer, ClusterError> {

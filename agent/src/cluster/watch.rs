@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::discovery::Served;
 use super::{Cluster, FIELD_MANAGER};
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::Clock;
@@ -71,6 +72,9 @@ pub(crate) struct Sighting {
     pub(crate) key: ObjectKey,
     pub(crate) uid: Uuid,
     pub(crate) version: u64,
+    /// When the list began that it was found in; `None`: it is an event. A list is the state of the cluster, whatever was
+    /// seen before: after a restore of etcd, versions begin anew at lower ones.
+    pub(crate) listed_at: Option<Timestamp>,
     pub(crate) seen: Seen,
 }
 
@@ -122,14 +126,24 @@ impl Cluster {
     /// A send waits when the receiver is behind: the API server then holds the events back, and a watch that falls too
     /// far behind lists anew.
     pub(crate) async fn watch(self, kind: Kind, clock: Clock, news: mpsc::Sender<News>) {
-        let served = self.served(&kind).await;
         let config = watcher::Config::default().labels(super::OWNED_SELECTOR);
-        let began_at = clock.now();
-        let mut watch =
-            Watch { news, clock, began_at, uids: BTreeSet::new(), failures: 0, failed_at: Timestamp::UNIX_EPOCH, kind };
+        let mut watch = Watch {
+            news,
+            clock,
+            began_at: clock.now(),
+            uids: BTreeSet::new(),
+            failures: 0,
+            failed_at: Timestamp::UNIX_EPOCH,
+            is_path_gone: false,
+            kind,
+        };
         // It is begun anew, with a list, when it was away for long.
         while !watch.news.is_closed() {
             let key = watch.kind.key();
+            if std::mem::take(&mut watch.is_path_gone) {
+                self.inner.discovery.disprove(&key);
+            }
+            let served = self.served(&watch.kind).await;
             if health::needs_watch_in_full(key.group(), &key.kind) {
                 let api = Api::<DynamicObject>::all_with(self.inner.requests.client(), &served);
                 watch.follow(watcher(api, config.clone()), full).await;
@@ -144,19 +158,20 @@ impl Cluster {
         let key = kind.key();
         let mut failures = 0;
         let resource = loop {
-            if let Ok(resource) = self.resource(&key).await {
+            if let Ok(resource) = self.resource(&key, Served::Somehow).await {
                 break resource;
             }
-            // An object of it was applied a moment ago: the kind comes back, or the watch is of no use anyway.
+            // An object of it was applied before: the kind comes back, or the watch is of no use anyway.
             failures += 1;
             tokio::time::sleep(ABSENT.wait(failures, chance())).await;
         };
+        let served = ObjectKey { api_version: resource.api_version, ..key };
         ApiResource {
-            group: key.group().to_owned(),
-            version: key.version().to_owned(),
-            api_version: key.api_version.clone(),
-            kind: key.kind.clone(),
+            group: served.group().to_owned(),
+            version: served.version().to_owned(),
             plural: resource.plural,
+            api_version: served.api_version,
+            kind: served.kind,
         }
     }
 }
@@ -171,6 +186,8 @@ struct Watch {
     /// In a row.
     failures: u32,
     failed_at: Timestamp,
+    /// The last failure says that the kind is not served where it was.
+    is_path_gone: bool,
 }
 
 impl Watch {
@@ -193,11 +210,11 @@ impl Watch {
                 Err(error) => {
                     let wait = self.note_failure(&error);
                     tracing::warn!(kind = %self.kind.kind, error = %crate::error_chain(&error), "a watch broke off");
-                    if self.failures == HICCUPS_MAX {
+                    if self.failures == HICCUPS_MAX || self.is_path_gone {
                         let _ = self.news.send(News::Blind { kind: self.kind.clone() }).await;
                     }
                     tokio::time::sleep(wait).await;
-                    if self.failures >= HICCUPS_MAX {
+                    if self.failures >= HICCUPS_MAX || self.is_path_gone {
                         return;
                     }
                 }
@@ -211,7 +228,8 @@ impl Watch {
         let is_in_a_row = now.duration_since(self.failed_at).unsigned_abs() < IN_A_ROW;
         self.failures = if is_in_a_row || self.failures >= HICCUPS_MAX { self.failures + 1 } else { 1 };
         self.failed_at = now;
-        let backoff = if is_absent(error) { ABSENT } else { RECONNECT };
+        self.is_path_gone = is_absent(error);
+        let backoff = if self.is_path_gone { ABSENT } else { RECONNECT };
         backoff.wait(self.failures, chance())
     }
 
@@ -231,7 +249,7 @@ impl Watch {
             Event::InitApply(object) => {
                 let sighting = reduce(&self.kind, parts(object), false);
                 self.uids.extend(sighting.as_ref().map(|sighting| sighting.uid));
-                told(sighting)
+                told(sighting.map(|sighting| Sighting { listed_at: Some(self.began_at), ..sighting }))
             }
             Event::Apply(object) => {
                 self.failures = 0;
@@ -279,13 +297,13 @@ fn reduce(kind: &Kind, (metadata, mut object): (ObjectMeta, Value), gone: bool) 
     let version = metadata.resource_version.as_ref()?.parse().unwrap_or_default();
     let key = ObjectKey { namespace: metadata.namespace.clone(), name: metadata.name.clone()?, ..kind.key() };
     if gone {
-        return Some(Sighting { target, key, uid, version, seen: Seen::Gone });
+        return Some(Sighting { target, key, uid, version, listed_at: None, seen: Seen::Gone });
     }
     object["metadata"] = to_value(&metadata)?;
     // The items of a list do not repeat them.
     object["apiVersion"] = Value::String(kind.api_version.clone());
     object["kind"] = Value::String(kind.kind.clone());
-    Some(Sighting { target, key, uid, version, seen: Seen::There(Condition::of(&object)) })
+    Some(Sighting { target, key, uid, version, listed_at: None, seen: Seen::There(Condition::of(&object)) })
 }
 
 fn to_value(metadata: &impl Serialize) -> Option<Value> {

@@ -115,7 +115,7 @@ fn dummy(target: &Target) -> Step {
     let assignment = assignment(1, "ConfigMap/x@1");
     assert_eq!(target.name(), &assignment.name);
     let key = entry("ConfigMap/x@1").key;
-    Step { target: assignment.target, generation: assignment.generation, key, act: Act::Look, held: None }
+    Step { target: assignment.target, generation: assignment.generation, key, act: Act::Look, held: None, twin: None }
 }
 
 #[test]

@@ -263,7 +263,7 @@ mod tests {
             annotations: BTreeMap::from([(name.to_owned(), value.to_owned())]),
             ..Metadata::default()
         };
-        let entry = |manager: &str| ManagedFields { manager: manager.to_owned(), subresource: String::new() };
+        let entry = |manager: &str| ManagedFields { manager: manager.to_owned(), ..ManagedFields::default() };
         let written = Metadata { managed_fields: vec![entry("kubectl"), entry("kubectl")], ..Metadata::default() };
         let cases = [
             (annotated(OWNER_ANNOTATION, "main/default/shop"), "owned by main/default/shop; it stays"),

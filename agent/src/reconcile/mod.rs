@@ -13,6 +13,9 @@ mod drift_scenarios;
 mod evidence;
 mod judge;
 mod owned;
+mod ownership;
+#[cfg(test)]
+mod ownership_scenarios;
 mod removal;
 #[cfg(test)]
 mod removal_scenarios;
@@ -314,7 +317,7 @@ impl Reconciler {
     fn see(&mut self, news: News) {
         let now = self.clock.now();
         match news {
-            News::Sighted(sighting) => self.see_one(*sighting, now),
+            News::Sighted(sighting) => self.see_one(&sighting, now),
             News::Listed { kind, began_at, uids } => {
                 self.blind.remove(&kind);
                 for target in self.targets.values_mut() {
@@ -333,10 +336,18 @@ impl Reconciler {
         }
     }
 
-    fn see_one(&mut self, sighting: Sighting, now: Timestamp) {
-        let Ok(id) = sighting.target.parse().map(TargetId::new) else { return };
-        if let Some(target) = self.targets.get_mut(&id) {
-            target.see(sighting, now);
+    /// To the target that the object is known by, and to the one that its label names: anybody may edit a label.
+    fn see_one(&mut self, sighting: &Sighting, now: Timestamp) {
+        let labelled = sighting.target.parse().map(TargetId::new).ok();
+        let concerned: Vec<_> = self
+            .targets
+            .iter()
+            .filter(|(id, target)| Some(**id) == labelled || target.follows(sighting.uid))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in concerned {
+            let Some(target) = self.targets.get_mut(&id) else { continue };
+            target.see(sighting.clone(), now);
             self.learn(id);
         }
     }

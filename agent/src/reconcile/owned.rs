@@ -1,9 +1,10 @@
 //! What is known of one object of a target: what we put there, and how it was last seen.
 
+use bellwether_core::Digest;
 use bellwether_core::drift::{Fingerprint, Suspicion};
 use bellwether_core::health::{Ending, Health};
+pub(super) use bellwether_core::object::Identity;
 use bellwether_core::report::Verdict;
-use bellwether_core::{Digest, ObjectKey};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -11,21 +12,14 @@ use super::bodies::Body;
 use super::evidence::Evidence;
 use crate::cluster::watch::Seen;
 
-/// What makes two objects the same one to an API server.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Identity {
-    group: String,
-    kind: String,
-    namespace: Option<String>,
-    name: String,
-}
-
 /// An object that this process applied or looked at, and that a watch follows.
 #[derive(Debug)]
 pub(super) struct Owned {
     /// What we last applied; `None` when a request's end is not known, or somebody deleted it since.
     pub(super) digest: Option<Digest>,
     pub(super) uid: Uuid,
+    /// As far as is known. The name of what is gone may belong to somebody else by now.
+    pub(super) is_there: bool,
     /// At which version it was last seen.
     pub(super) version: u64,
     pub(super) health: Health,
@@ -53,13 +47,21 @@ impl Owned {
         Evidence { health: &self.health, failed_at: self.failed_at, ending: self.finished }
     }
 
-    /// Whether that was news for its health, and what else it calls for.
-    pub(super) fn see(&mut self, version: u64, seen: Seen, now: Timestamp) -> (bool, Suspicion) {
-        // What was on its way when we wrote is about an object that is no more.
-        if version < self.version {
+    /// Whether that was news for its health, and what else it calls for. What was listed after we last had an answer is how
+    /// it is; of events, those from before that answer are about an object that is no more.
+    pub(super) fn see(
+        &mut self,
+        version: u64,
+        listed_at: Option<Timestamp>,
+        seen: Seen,
+        now: Timestamp,
+    ) -> (bool, Suspicion) {
+        let is_listed_since = listed_at.is_some_and(|at| self.asked_at < at);
+        if version < self.version && !is_listed_since {
             return (false, Suspicion::None);
         }
         self.version = version;
+        self.is_there = seen != Seen::Gone;
         let (health, suspicion) = match seen {
             Seen::There(condition) => {
                 self.finished = condition.finished;
@@ -94,16 +96,4 @@ pub(super) fn finished(ending: Ending) -> Health {
         Ending::Failed => (Verdict::Failed, "it failed, and is gone since"),
     };
     Health { verdict, message: message.to_owned(), fails_at: None }
-}
-
-impl Identity {
-    pub(super) fn of(key: &ObjectKey) -> Self {
-        let (group, kind, namespace, name) = key.identity();
-        Self {
-            group: group.to_owned(),
-            kind: kind.to_owned(),
-            namespace: namespace.map(str::to_owned),
-            name: name.to_owned(),
-        }
-    }
 }

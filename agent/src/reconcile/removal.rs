@@ -1,15 +1,15 @@
 //! What a target has to take away from the cluster: objects that left its bundle, or all of them for a tombstone.
 //!
-//! Decides; asks nobody. Every object is looked at first, and only what carries the target's label is touched. When all
-//! were looked at, they go phase by phase, in the reverse of applying. If one is there that the plan does not name,
-//! nothing is pruned at all. Definitions, namespaces and volumes always stay: with them goes what nobody listed.
+//! Decides; asks nobody. Every object is looked at first, and only what carries the target's label, was applied by it and
+//! is wanted by nobody is touched. When all were looked at, they go stage by stage, in the reverse of applying; custom
+//! resources before who answers their finalizers. If one is there that the plan does not name, nothing is pruned at all. Definitions, namespaces and volumes always stay: with them goes what nobody listed.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bellwether_core::ObjectKey;
-use bellwether_core::apply::{self, Phase, plan_deletions};
+use bellwether_core::apply::{self, DeletionStage, Phase, sort_for_deleting};
 use bellwether_core::journal::Before;
 use bellwether_core::report::{Outcome, Verdict};
 use jiff::{SignedDuration, Timestamp};
@@ -33,8 +33,8 @@ const REFUSED_HINT: &str = "nothing was deleted; delete it in the cluster, or pu
 
 const PROTECTED: &str = "never deleted: it may hold more than this target's";
 
-/// After that many answers a kind that the API server does not know is gone, and its objects with it.
-const KIND_MISSING_MAX: u32 = 4;
+/// Somebody copied it, or restored it, and we never came to apply it.
+const COPY: &str = "left: it carries this target's label, and was not applied by this target";
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -96,6 +96,7 @@ enum State {
     Sent,
     There {
         uid: Uuid,
+        namespace: Option<String>,
         version: String,
     },
     /// Deleted, and not gone.
@@ -125,8 +126,10 @@ pub(super) enum Standby {
 
 impl Removals {
     pub(super) fn plan(mode: Mode, candidates: Vec<Candidate>) -> Self {
-        let ordered = plan_deletions(candidates, |candidate| candidate.phase).into_iter().flatten();
-        let objects: Vec<_> = ordered
+        let mut candidates = candidates;
+        sort_for_deleting(&mut candidates, |candidate| (&candidate.key, candidate.phase));
+        let objects: Vec<_> = candidates
+            .into_iter()
             .map(|candidate| {
                 let stays = mode != Mode::Orphan && is_protected(&candidate.key);
                 let state = if stays { State::Left(PROTECTED) } else { State::Waiting };
@@ -155,12 +158,13 @@ impl Removals {
         self.wakes.first().map(|&(at, _)| at)
     }
 
-    /// The next thing to do. Nothing is begun unless `is_open`; what was begun is followed to its end.
+    /// The next thing to do. Nothing is begun unless `is_open`; what was begun is followed to its end. `standby` is asked
+    /// about an object by our name of it and by that which it has in the cluster, as far as that is known.
     pub(super) fn take_step(
         &mut self,
         now: Timestamp,
         is_open: bool,
-        standby: impl Fn(&ObjectKey) -> Standby,
+        standby: impl Fn(&ObjectKey, &ObjectKey) -> Standby,
     ) -> Option<(ObjectKey, Act)> {
         while let Some(&(at, index)) = self.wakes.first().filter(|(at, _)| *at <= now) {
             self.wakes.remove(&(at, index));
@@ -172,7 +176,7 @@ impl Removals {
             let Some(index) = self.ready.pop_front() else { break None };
             let object = &mut self.objects[index];
             let follows = matches!(object.state, State::Leaving { .. });
-            match standby(&object.candidate.key) {
+            match standby(&object.candidate.key, &object.live_key()) {
                 Standby::Claimed if !follows => self.leave(index, "another target of this cluster has it now"),
                 Standby::Free if is_open || follows => {
                     break Some((object.candidate.key.clone(), object.begin(self.mode)));
@@ -209,8 +213,8 @@ impl Removals {
             if self.passed < self.opened || self.opened == self.objects.len() {
                 return;
             }
-            let phase = self.objects[self.opened].candidate.phase;
-            while let Some(object) = self.objects.get(self.opened).filter(|object| object.candidate.phase == phase) {
+            let stage = self.objects[self.opened].stage();
+            while let Some(object) = self.objects.get(self.opened).filter(|object| object.stage() == stage) {
                 if matches!(object.state, State::There { .. }) {
                     self.ready.push_back(self.opened);
                 }
@@ -234,20 +238,22 @@ impl Removals {
                 self.note_look(index);
                 return true;
             }
-            Finding::There { uid, version, finalizers, is_leaving } => {
+            Finding::There { uid, namespace, version, finalizers, is_leaving } => {
                 self.objects[index].failures = 0;
                 self.note_look(index);
                 if *is_leaving && self.mode != Mode::Orphan {
                     self.follow(index, finalizers.clone(), now, chance);
                 } else {
-                    self.objects[index].state = State::There { uid: *uid, version: version.clone() };
+                    let (namespace, version) = (namespace.clone(), version.clone());
+                    self.objects[index].state = State::There { uid: *uid, namespace, version };
                     if index < self.opened {
                         self.ready.push_back(index);
                     }
                 }
             }
             Finding::Failed(error) => return self.fail(index, error, now, chance),
-            Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished | Finding::Exists { .. } => {}
+            Finding::Exists { .. } => self.leave(index, COPY),
+            Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished => {}
         }
         false
     }
@@ -265,8 +271,7 @@ impl Removals {
         let object = &mut self.objects[index];
         object.failures += 1;
         let is_final = matches!(error, ClusterError::Rejected { .. } | ClusterError::Conflict(_));
-        let is_kind_gone = matches!(error, ClusterError::KindMissing { .. }) && object.failures >= KIND_MISSING_MAX;
-        if is_kind_gone || (self.mode == Mode::Orphan && is_final) {
+        if self.mode == Mode::Orphan && is_final {
             object.state = State::Gone;
             self.note_look(index);
             return true;
@@ -292,6 +297,17 @@ impl Removals {
 }
 
 impl Removal {
+    fn stage(&self) -> DeletionStage {
+        DeletionStage::of(&self.candidate.key, self.candidate.phase)
+    }
+
+    fn live_key(&self) -> ObjectKey {
+        match &self.state {
+            State::There { namespace, .. } => ObjectKey { namespace: namespace.clone(), ..self.candidate.key.clone() },
+            _ => self.candidate.key.clone(),
+        }
+    }
+
     fn begin(&mut self, mode: Mode) -> Act {
         let before = match &self.state {
             State::Leaving { .. } => return Act::Look,
@@ -307,6 +323,10 @@ impl Removal {
     fn holds_up(&self, now: Timestamp) -> bool {
         match &self.state {
             State::Gone | State::Left(_) => false,
+            // However long it takes: without their controller, custom resources would stay for ever.
+            State::Leaving { finalizers, .. } if self.stage().is_of_custom_resources() && !finalizers.is_empty() => {
+                true
+            }
             State::Leaving { since, .. } => !is_overdue(*since, now),
             _ => true,
         }

@@ -33,12 +33,14 @@ fn moved(from: &str, to: Assignment) -> Target {
 }
 
 fn there(step: &Step) -> Finding {
-    Finding::There { uid: uid(step), version: "1".to_owned(), finalizers: Vec::new(), is_leaving: false }
+    let (namespace, version) = (step.key.namespace.clone(), "1".to_owned());
+    Finding::There { uid: uid(step), namespace, version, finalizers: Vec::new(), is_leaving: false }
 }
 
 fn leaving(step: &Step, finalizer: &str) -> Finding {
     let finalizers = finalizer.split_whitespace().map(str::to_owned).collect();
-    Finding::There { uid: uid(step), version: "2".to_owned(), finalizers, is_leaving: true }
+    let (namespace, version) = (step.key.namespace.clone(), "2".to_owned());
+    Finding::There { uid: uid(step), namespace, version, finalizers, is_leaving: true }
 }
 
 /// Answers all looks with "there", and tells what is done then.

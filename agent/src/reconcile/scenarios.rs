@@ -196,7 +196,7 @@ fn a_later_phase_waits_for_the_health_of_the_one_before() {
 }
 
 pub(super) fn sighting(step: &Step, version: u64, seen: Seen) -> Sighting {
-    Sighting { target: step.label(), key: step.key.clone(), uid: uid(step), version, seen }
+    Sighting { target: step.label(), key: step.key.clone(), uid: uid(step), version, listed_at: None, seen }
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn a_failure_that_begins_after_the_assignment_counts_at_once() {
 fn web() -> Step {
     let assignment = assignment(1, "Deployment/web@1");
     let key = entry("Deployment/web@1").key;
-    Step { target: assignment.target, generation: assignment.generation, key, act: Act::Look, held: None }
+    Step { target: assignment.target, generation: assignment.generation, key, act: Act::Look, held: None, twin: None }
 }
 
 #[test]

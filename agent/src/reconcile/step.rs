@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bellwether_core::drift::{Change, corrected_paths, culprit, differing_paths, lost_paths, says};
+use bellwether_core::takeover::taken_over;
 use bellwether_core::yielded::without_yielded;
 use bellwether_core::{Digest, Generation, ObjectKey, TargetId};
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use super::bodies::Body;
 use super::judge::{is_ours, owner_hint};
 use super::owned::Held;
+use super::ownership::{Owner, may_delete};
 use crate::cluster::watch::Condition;
 use crate::cluster::{Apply, Cluster, ClusterError, FIELD_MANAGER, Live, Metadata};
 
@@ -24,13 +26,15 @@ pub(crate) struct Step {
     pub(crate) generation: Generation,
     pub(crate) key: ObjectKey,
     pub(crate) act: Act,
-    /// What is ours of it already, of what is to be applied.
+    /// What we applied under its name last.
     pub(crate) held: Option<Held>,
+    /// Another object of the bundle that is this one, if their kind has no namespaces.
+    pub(crate) twin: Option<ObjectKey>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// Look whether it may be applied, if we do not own it yet, and apply it.
+    /// Look whether it may be applied, and apply it; or else apply it to exactly the one that is held.
     Apply { digest: Digest, look_first: bool },
     /// Look whether it is as we applied it; and if `writes`, make it so.
     Correct { digest: Digest, seen_at: Timestamp, writes: bool },
@@ -64,6 +68,8 @@ pub(crate) enum Finding {
     /// There and ours.
     There {
         uid: Uuid,
+        /// The one that it has, whatever its manifest says.
+        namespace: Option<String>,
         version: String,
         finalizers: Vec<String>,
         is_leaving: bool,
@@ -99,6 +105,10 @@ impl Step {
     /// The value of the target label on what this target owns.
     pub(crate) fn label(&self) -> String {
         self.target.as_uuid().simple().to_string()
+    }
+
+    fn owner(&self, there: &Metadata) -> Owner {
+        Owner::of(there, &self.label(), self.held.as_ref().map(|held| held.uid))
     }
 
     /// About an object that should be in place.
@@ -166,14 +176,29 @@ pub(super) async fn carry_out(cluster: &Cluster, step: &Step, body: Option<Body>
 }
 
 async fn look_and_apply(cluster: &Cluster, step: &Step, look_first: bool, body: Body) -> Result<Finding, ClusterError> {
-    if look_first
-        && let Some(there) = cluster.find(&step.key).await?
-        && !is_ours(&there, &step.label())
-    {
-        return Ok(Finding::Exists { hint: owner_hint(&there) });
-    }
-    let (live, object) = apply(cluster, step, &body, true).await?;
+    refuse_twin(cluster, step).await?;
+    let uid = if look_first {
+        let there = cluster.find(&step.key).await?;
+        if let Some(there) = there.as_ref().filter(|there| !step.owner(there).may_write()) {
+            return Ok(Finding::Exists { hint: owner_hint(there) });
+        }
+        there.map(|there| there.uid)
+    } else {
+        step.held.as_ref().map(|held| held.uid)
+    };
+    let (live, object) = apply(cluster, step, &body, true, uid).await?;
     Ok(applied(&live, &object, body))
+}
+
+/// Two spellings of one object would be applied in turns.
+async fn refuse_twin(cluster: &Cluster, step: &Step) -> Result<(), ClusterError> {
+    let Some(twin) = &step.twin else { return Ok(()) };
+    if cluster.is_namespaced(&step.key).await? {
+        return Ok(());
+    }
+    let (key, kind) = (&step.key, &step.key.kind);
+    let message = format!("it stands twice: {key} and {twin} are one object, because {kind} has no namespaces");
+    Err(ClusterError::Rejected { reason: "StandsTwice".to_owned(), message })
 }
 
 fn applied(live: &Live, object: &Value, body: Body) -> Finding {
@@ -181,22 +206,26 @@ fn applied(live: &Live, object: &Value, body: Body) -> Finding {
     Finding::Applied { uid, version, condition: Condition::of(object), body }
 }
 
-/// Applies, and takes over what others took of what was ours; what never was ours is a conflict, and nothing is changed.
-async fn apply(cluster: &Cluster, step: &Step, body: &Body, writes: bool) -> Result<(Live, Value), ClusterError> {
+/// Applies, to the object with that uid if there is one, and takes over what others took of what was ours; what never was
+/// ours is a conflict, and nothing is changed.
+async fn apply(
+    cluster: &Cluster,
+    step: &Step,
+    body: &Body,
+    writes: bool,
+    uid: Option<Uuid>,
+) -> Result<(Live, Value), ClusterError> {
     let (plain, forced) = if writes { (Apply::Plain, Apply::Forced) } else { (Apply::DryRun, Apply::ForcedDryRun) };
-    let live = match cluster.apply(&step.key, body.bytes(), plain).await {
+    let live = match cluster.apply(&step.key, body.bytes(), plain, uid).await {
         Err(ClusterError::Conflict(fields)) => {
-            let was_ours = match &step.held {
-                Some(held) => {
-                    held.says_all(fields.iter().map(|contested| contested.field.as_str()))
-                        && is_still(cluster, step, held).await?
-                }
-                None => false,
-            };
-            if !was_ours {
+            let held = step.held.as_ref();
+            let was_ours = held.is_some_and(|held| held.says_all(fields.iter().map(|field| field.field.as_str())));
+            // It may have been made again since it was looked at.
+            let there = if was_ours { cluster.find(&step.key).await? } else { None };
+            let Some(there) = there.filter(|there| step.owner(there).may_write()) else {
                 return Err(ClusterError::Conflict(fields));
-            }
-            cluster.apply(&step.key, body.bytes(), forced).await?
+            };
+            cluster.apply(&step.key, body.bytes(), forced, Some(there.uid)).await?
         }
         live => live?,
     };
@@ -204,12 +233,27 @@ async fn apply(cluster: &Cluster, step: &Step, body: &Body, writes: bool) -> Res
         return Err(being_deleted());
     }
     let object = parse(&live.body)?;
-    Ok((live, object))
+    if writes { take_over(cluster, step, body, live, object).await } else { Ok((live, object)) }
 }
 
-/// What we held we held on that object, and on no other of its name.
-async fn is_still(cluster: &Cluster, step: &Step, held: &Held) -> Result<bool, ClusterError> {
-    Ok(cluster.find(&step.key).await?.is_some_and(|there| there.uid == held.uid))
+/// What left the manifest and stays because a tool that applied the same file holds it too, is made ours and goes.
+async fn take_over(
+    cluster: &Cluster,
+    step: &Step,
+    body: &Body,
+    live: Live,
+    object: Value,
+) -> Result<(Live, Value), ClusterError> {
+    let former = step.held.as_ref().filter(|held| held.uid == live.metadata.uid).and_then(|held| held.body.as_ref());
+    let Some(former) = former.filter(|former| *former != body) else { return Ok((live, object)) };
+    let managed_fields = &object["metadata"]["managedFields"];
+    let Some(ours) = taken_over(managed_fields, FIELD_MANAGER, &parse(former.bytes())?, &parse(body.bytes())?) else {
+        return Ok((live, object));
+    };
+    cluster.set_managers(&step.key, &live.metadata.resource_version, &ours).await?;
+    let live = cluster.apply(&step.key, body.bytes(), Apply::Plain, Some(live.metadata.uid)).await?;
+    let object = parse(&live.body)?;
+    Ok((live, object))
 }
 
 fn being_deleted() -> ClusterError {
@@ -231,6 +275,7 @@ struct Question<'a> {
 
 impl Question<'_> {
     async fn answer(self) -> Result<Answer, ClusterError> {
+        refuse_twin(self.cluster, self.step).await?;
         let there = self.cluster.read(&self.step.key).await?;
         let finished = self.step.held.as_ref().is_some_and(|held| held.finished.is_some());
         match there {
@@ -245,7 +290,7 @@ impl Question<'_> {
         if !self.writes {
             return Ok(Answer { finding: Finding::Kept { seen: None }, drift });
         }
-        let finding = match apply(self.cluster, self.step, &self.body, true).await {
+        let finding = match apply(self.cluster, self.step, &self.body, true, None).await {
             Ok((live, object)) => applied(&live, &object, self.body),
             // It is gone all the same.
             Err(error) => Finding::Failed(error),
@@ -257,19 +302,19 @@ impl Question<'_> {
         if there.metadata.deletion_timestamp.is_some() {
             return Err(being_deleted());
         }
-        let is_same = self.step.held.as_ref().is_none_or(|held| held.uid == there.metadata.uid);
-        let is_labelled = is_ours(&there.metadata, &self.step.label());
+        let owner = self.step.owner(&there.metadata);
         let found = parse(&there.body)?;
-        let change = match (is_same, is_labelled) {
-            (true, true) => Change::Modified,
-            (true, false) => Change::Unlabelled,
-            (false, _) => Change::Replaced,
+        let change = match owner {
+            Owner::Us => Change::Modified,
+            Owner::UsUnlabelled => Change::Unlabelled,
+            Owner::UsReplaced | Owner::Stranger => Change::Replaced,
         };
-        if !is_same && !is_labelled {
+        if !owner.may_write() {
             let finding = Finding::Exists { hint: owner_hint(&there.metadata) };
             return Ok(Answer { finding, drift: Some(describe(change, &found, Vec::new())) });
         }
-        let (live, after) = match apply(self.cluster, self.step, &self.body, self.writes).await {
+        let there_uid = Some(there.metadata.uid);
+        let (live, after) = match apply(self.cluster, self.step, &self.body, self.writes, there_uid).await {
             Ok(answer) => answer,
             Err(error) => {
                 let drift = self.uncorrected(change, &found, &error)?;
@@ -314,17 +359,47 @@ impl Held {
 }
 
 async fn look(cluster: &Cluster, step: &Step) -> Result<Finding, ClusterError> {
-    let there = cluster.find(&step.key).await?.filter(|there| is_ours(there, &step.label()));
-    Ok(there.map_or(Finding::Gone, |there| {
-        let is_leaving = there.deletion_timestamp.is_some();
-        found(there, is_leaving)
-    }))
+    let there = match cluster.find(&step.key).await {
+        Ok(there) => there,
+        // With its definition went all objects of a kind; one that only is not listed now may come back.
+        Err(error @ ClusterError::KindMissing { .. }) => {
+            return if cluster.is_kind_gone(&step.key).await? { Ok(Finding::Gone) } else { Err(error) };
+        }
+        // It has no address, so it was never there.
+        Err(ClusterError::Rejected { reason, .. }) if UNADDRESSABLE.contains(&reason.as_str()) => None,
+        Err(error) => return Err(error),
+    };
+    let label = step.label();
+    Ok(match there.filter(|there| is_ours(there, &label)) {
+        None => Finding::Gone,
+        Some(there) if !may_delete(&there, &label, step.held.as_ref().map(|held| held.uid)) => {
+            Finding::Exists { hint: owner_hint(&there) }
+        }
+        Some(there) => {
+            let is_leaving = there.deletion_timestamp.is_some();
+            found(there, is_leaving)
+        }
+    })
 }
 
+/// Reasons of ours why no path leads to an object.
+const UNADDRESSABLE: [&str; 2] = ["NamespaceRequired", "InvalidName"];
+
+/// What was looked at may have been given to somebody else since: it is read once more, and deleted as it was read.
 async fn delete(cluster: &Cluster, step: &Step, uid: Uuid) -> Result<Finding, ClusterError> {
-    Ok(cluster.delete(&step.key, uid).await?.map_or(Finding::Gone, |there| found(there, true)))
+    let Some(there) = cluster.find(&step.key).await? else { return Ok(Finding::Gone) };
+    if !is_ours(&there, &step.label()) {
+        return Ok(Finding::Gone);
+    }
+    if there.uid != uid {
+        let message = "another object has its name by now".to_owned();
+        return Err(ClusterError::Stale { message });
+    }
+    let left = cluster.delete(&step.key, uid, &there.resource_version).await?;
+    Ok(left.map_or(Finding::Gone, |there| found(there, true)))
 }
 
 fn found(there: Metadata, is_leaving: bool) -> Finding {
-    Finding::There { uid: there.uid, version: there.resource_version, finalizers: there.finalizers, is_leaving }
+    let Metadata { uid, namespace, resource_version, finalizers, .. } = there;
+    Finding::There { uid, namespace, version: resource_version, finalizers, is_leaving }
 }

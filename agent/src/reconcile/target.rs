@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bellwether_core::apply::Phase;
+use bellwether_core::apply::{Phase, sort_for_applying};
 use bellwether_core::bundle::Entry;
 use bellwether_core::drift::{Response, Suspicion};
 use bellwether_core::journal::Applied;
@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::doubts::Doubts;
 use super::judge::{self, Judgement};
 use super::owned::{self, Held, Identity, Owned};
+use super::ownership::find_twins;
 use super::removal::{Candidate, Mode, Removals, Standby};
 use super::retries::{Cause, Retries};
 use super::step::{Act, Answer, Finding, Found, Step};
@@ -75,6 +76,8 @@ struct Object {
     digest: Digest,
     phase: Phase,
     state: State,
+    /// Another one that is this one, if their kind has no namespaces.
+    twin: Option<ObjectKey>,
     failures: u32,
     /// The last drift of it under this assignment.
     drift: Option<Found>,
@@ -214,6 +217,7 @@ impl Target {
     }
 
     fn plan_objects(&self, phase: impl Fn(&Entry) -> Phase) -> Vec<Object> {
+        let mut twins = find_twins(self.assignment.manifest.entries());
         let mut objects: Vec<_> = self
             .assignment
             .manifest
@@ -231,6 +235,7 @@ impl Target {
                     digest: entry.digest,
                     phase: phase(entry),
                     state,
+                    twin: twins.remove(&identity),
                     failures: 0,
                     drift: None,
                     is_left_drifted: false,
@@ -238,8 +243,7 @@ impl Target {
                 }
             })
             .collect();
-        // Stable: within a phase the manifest's order stays.
-        objects.sort_by_key(|object| object.phase);
+        sort_for_applying(&mut objects, |object| (&object.key, object.phase));
         objects
     }
 
@@ -281,9 +285,10 @@ impl Target {
         let taken = question.or_else(|| self.take_apply(now)).or_else(|| self.take_removal(now, is_claimed));
         let (key, act) = taken?;
         let identity = Identity::of(&key);
-        let held = self.held.get(&identity).filter(|_| act.digest().is_some()).cloned();
+        let held = self.held.get(&identity).cloned();
+        let twin = self.by_identity.get(&identity).and_then(|&index| self.objects[index].twin.clone());
         self.under_way.insert(identity);
-        Some(Step { target: self.assignment.target, generation: self.assignment.generation, key, act, held })
+        Some(Step { target: self.assignment.target, generation: self.assignment.generation, key, act, held, twin })
     }
 
     fn make_ready(&mut self, index: usize) {
@@ -298,13 +303,15 @@ impl Target {
         let object = &mut self.objects[index];
         object.state = State::Sent;
         let (identity, digest) = (Identity::of(&object.key), object.digest);
-        let is_owned = self.owned.contains_key(&identity);
+        let (owned, held) = (self.owned.get(&identity), self.held.get(&identity));
         // Another process applied it: what was done to it since is drift as well.
-        let was_applied = !is_owned && self.held.get(&identity).is_some_and(|held| held.digest == digest);
+        let was_applied = owned.is_none() && held.is_some_and(|held| held.digest == digest);
+        // Then it is applied to exactly that one; under the name of what is gone, there may be somebody else's.
+        let is_known = owned.zip(held).is_some_and(|(owned, held)| owned.is_there && owned.uid == held.uid);
         let act = if was_applied {
             Act::Correct { digest, seen_at: now, writes: self.assignment.options.drift == DriftMode::Correct }
         } else {
-            Act::Apply { digest, look_first: !is_owned }
+            Act::Apply { digest, look_first: !is_known }
         };
         Some((object.key.clone(), act))
     }
@@ -338,10 +345,10 @@ impl Target {
         let is_open = self.may_remove();
         let under_way = &self.under_way;
         // What is to be deleted is no longer known to be as we applied it, whatever comes of that.
-        let step = self.removals.take_step(now, is_open, |key| {
+        let step = self.removals.take_step(now, is_open, |key, live| {
             if under_way.contains(&Identity::of(key)) {
                 Standby::Busy
-            } else if is_claimed(key) {
+            } else if is_claimed(live) {
                 Standby::Claimed
             } else {
                 Standby::Free
@@ -356,8 +363,39 @@ impl Target {
     fn disown(&mut self, identity: &Identity) {
         self.held.remove(identity);
         if let Some(owned) = self.owned.remove(identity) {
-            self.by_uid.remove(&owned.uid);
+            self.unfollow(owned.uid, identity);
         }
+    }
+
+    /// One object may be followed under another spelling of its name by now.
+    fn unfollow(&mut self, uid: Uuid, identity: &Identity) {
+        if self.by_uid.get(&uid) == Some(identity) {
+            self.by_uid.remove(&uid);
+        }
+    }
+
+    /// Whether the object is one that this target applied, whatever its label says.
+    pub(crate) fn follows(&self, uid: Uuid) -> bool {
+        self.by_uid.contains_key(&uid)
+    }
+
+    /// Whether an object that is to go is one that is to stay, in another spelling.
+    fn is_wanted(&self, key: &ObjectKey, finding: &Finding) -> bool {
+        let Finding::There { uid, namespace, .. } = finding else { return false };
+        let live = ObjectKey { namespace: namespace.clone(), ..key.clone() };
+        let is_followed = self.by_uid.get(uid).is_some_and(|identity| self.by_identity.contains_key(identity));
+        is_followed || self.wanted_at(&live).is_some()
+    }
+
+    /// Our name of what an API server keeps under this one.
+    fn wanted_at(&self, live: &ObjectKey) -> Option<Identity> {
+        let identity = Identity::of(live);
+        if self.by_identity.contains_key(&identity) {
+            return Some(identity);
+        }
+        // In a namespace, there is no other spelling.
+        let mut wanted = self.objects.iter().filter(|_| live.namespace.is_none());
+        wanted.find(|object| object.key.is_at(live)).map(|object| Identity::of(&object.key))
     }
 
     fn take_ready(&mut self) -> Option<usize> {
@@ -413,6 +451,7 @@ impl Target {
             // The new plan begins with a look of its own.
             return;
         }
+        let finding = if self.is_wanted(&step.key, finding) { &Finding::Gone } else { finding };
         if self.removals.record(&step.key, finding, now, chance) {
             self.disown(identity);
             self.learned.gone.extend(self.inventory.remove(identity).map(|candidate| candidate.key));
@@ -527,10 +566,11 @@ impl Target {
                 let condition = Condition { health, finished, fingerprint: None };
                 (held.map_or(Uuid::nil(), |held| held.uid), 0, condition, is_as_wanted.then_some(digest))
             }
-            // The request may have been carried out, though its answer never came.
-            Finding::Failed(ClusterError::Retry { .. }) => {
+            // The request may have been carried out, though its answer never came; or another object has its name.
+            Finding::Failed(error @ (ClusterError::Retry { .. } | ClusterError::Stale { .. })) => {
                 if let Some(owned) = self.owned.get_mut(identity) {
                     owned.digest = None;
+                    owned.is_there &= !matches!(error, ClusterError::Stale { .. });
                 }
                 return;
             }
@@ -540,15 +580,16 @@ impl Target {
         let before = self.owned.remove(identity);
         // What it says right after an apply is of before; only what we saw begin has a time.
         let failed_at = before.as_ref().filter(|before| before.health == health).and_then(|before| before.failed_at);
-        let owned = Owned { digest, uid, version, health, failed_at, finished, fingerprint, asked_at: now };
+        let is_there = !matches!(finding, Finding::Kept { seen: None } | Finding::Finished);
+        let owned = Owned { digest, uid, is_there, version, health, failed_at, finished, fingerprint, asked_at: now };
         if let Some(before) = before {
-            self.by_uid.remove(&before.uid);
+            self.unfollow(before.uid, identity);
         }
         self.owned.insert(identity.clone(), owned);
         self.by_uid.insert(uid, identity.clone());
         self.doubts.settle(identity);
         if let Some((version, seen)) = self.early.remove(&uid) {
-            self.see_owned(identity, version, seen, now);
+            self.see_owned(identity, version, None, seen, now);
         }
     }
 
@@ -595,18 +636,19 @@ impl Target {
         self.drifts.push(Drifted { key: step.key.clone(), found_at: seen_at, found, response });
     }
 
-    /// What a watch saw of an object that carries this target's label.
+    /// What a watch saw of an object that this target follows, or that carries its label.
     pub(crate) fn see(&mut self, sighting: Sighting, now: Timestamp) {
-        let Sighting { key, uid, version, seen, .. } = sighting;
+        let Sighting { key, uid, version, listed_at, seen, .. } = sighting;
         let Some(identity) = self.by_uid.get(&uid).cloned() else {
-            self.see_unknown(&Identity::of(&key), uid, version, seen, now);
+            let identity = self.wanted_at(&key).unwrap_or_else(|| Identity::of(&key));
+            self.see_unknown(&identity, uid, version, seen, now);
             return;
         };
         if self.under_way.contains(&identity) {
             // Which of the two is newer is known when the answer comes.
             self.early.insert(uid, (version, seen.clone()));
         }
-        self.see_owned(&identity, version, seen, now);
+        self.see_owned(&identity, version, listed_at, seen, now);
     }
 
     /// One that carries our label, and that we did not make or do not know of yet.
@@ -618,9 +660,16 @@ impl Target {
         }
     }
 
-    fn see_owned(&mut self, identity: &Identity, version: u64, seen: Seen, now: Timestamp) {
+    fn see_owned(
+        &mut self,
+        identity: &Identity,
+        version: u64,
+        listed_at: Option<Timestamp>,
+        seen: Seen,
+        now: Timestamp,
+    ) {
         let Some(owned) = self.owned.get_mut(identity) else { return };
-        let (is_news, suspicion) = owned.see(version, seen, now);
+        let (is_news, suspicion) = owned.see(version, listed_at, seen, now);
         if let Some(ending) = owned.finished
             && let Some(held) = self.held.get_mut(identity).filter(|held| held.finished.is_none())
             && let Some(candidate) = self.inventory.get(identity)
@@ -647,7 +696,7 @@ impl Target {
             .filter_map(|identity| Some((self.owned.get(&identity).filter(|owned| missing(owned))?.version, identity)))
             .collect();
         for (version, identity) in gone {
-            self.see_owned(&identity, version, Seen::Gone, now);
+            self.see_owned(&identity, version, None, Seen::Gone, now);
         }
     }
 

@@ -211,6 +211,50 @@ impl Fixture {
         self.create(&object, manager).await;
     }
 
+    /// Unless somebody else was faster.
+    pub(crate) async fn try_create_as(&self, manager: &str, object: &Value) {
+        let path = format!("/api/v1/namespaces/{}/configmaps?fieldManager={manager}", self.namespace);
+        match self.client.request_text(json_request(http::Method::POST, &path, "json", object)).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub(crate) async fn post(&self, path: &str, object: &Value) {
+        let request = json_request(http::Method::POST, path, "json", object);
+        self.client.request_text(request).await.expect("creates");
+    }
+
+    pub(crate) async fn remove(&self, path: &str) {
+        let request = json_request(http::Method::DELETE, path, "json", &json!({}));
+        self.client.request_text(request).await.expect("deletes");
+    }
+
+    pub(crate) async fn merge(&self, path: &str, manager: &str, change: &Value) {
+        self.patch(&format!("{path}?fieldManager={manager}"), "merge-patch", change).await;
+    }
+
+    /// `kubectl apply --server-side`
+    pub(crate) async fn apply_as(&self, manager: &str, path: &str, object: &Value) {
+        self.patch(&format!("{path}?fieldManager={manager}"), "apply-patch", object).await;
+    }
+
+    /// What is there under a path, once it is like this; null when nothing is.
+    pub(crate) async fn wait_for(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let request = http::Request::get(path).body(Vec::new()).expect("is a request");
+            let found = self.client.request_text(request).await.unwrap_or_default();
+            let found: Value = serde_json::from_str(&found).unwrap_or_default();
+            if is_so(&found) {
+                return found;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{path}: not within {PATIENCE:?}: {found:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn create(&self, object: &Value, manager: &str) {
         let collection = match object["kind"].as_str() {
             Some("Namespace") => "/api/v1/namespaces".to_owned(),
@@ -266,10 +310,7 @@ impl Fixture {
 
     async fn patch(&self, path: &str, kind: &str, change: &Value) {
         let format = if kind == "apply-patch" { "yaml" } else { "json" };
-        let request = http::Request::patch(path)
-            .header(http::header::CONTENT_TYPE, format!("application/{kind}+{format}"))
-            .body(change.to_string().into_bytes())
-            .expect("is a request");
+        let request = json_request(http::Method::PATCH, path, &format!("{kind}+{format}"), change);
         self.client.request_text(request).await.expect("patches");
     }
 
@@ -397,6 +438,15 @@ impl Drop for Fixture {
             agent.abort();
         }
     }
+}
+
+fn json_request(method: http::Method, path: &str, kind: &str, body: &Value) -> http::Request<Vec<u8>> {
+    http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, format!("application/{kind}"))
+        .body(body.to_string().into_bytes())
+        .expect("is a request")
 }
 
 async fn client(kubeconfig: &Path) -> kube::Client {

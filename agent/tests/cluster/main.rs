@@ -16,6 +16,7 @@ macro_rules! fixture {
 mod drift;
 mod fixture;
 mod hub;
+mod ownership;
 mod verdicts;
 
 use bellwether_core::Generation;
