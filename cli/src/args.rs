@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use bellwether_core::api::TokenRole;
 use bellwether_core::labels::check_labels;
 use bellwether_core::rollout::Span;
 use bellwether_core::{Labels, Name};
@@ -141,6 +142,9 @@ Examples:
     /// Who did or decided what, when and why.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Tokens of the API: make them, list them, take them back.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// As whom the hub knows you.
     Whoami,
     /// Print a script that completes commands in a shell.
@@ -432,6 +436,34 @@ pub(crate) struct Reason {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token, and print it: the only time that it is shown.
+    #[command(after_long_help = "\
+Standard output is the token alone.
+
+Examples:
+  bellwether token create ci --role admin --ttl 90d > ci-token
+  bellwether token create wallboard")]
+    Create {
+        /// Whose it is: the audit log knows its holder by this name.
+        name: Name,
+        /// What its holder may do: a viewer only reads.
+        #[arg(long, value_name = "ROLE", default_value = "viewer", value_parser = parse_role)]
+        role: TokenRole,
+        /// For how long it is good, such as `90d`; for ever when left out.
+        #[arg(long, value_parser = parse_ttl)]
+        ttl: Option<Span>,
+    },
+    /// List tokens, with when each was last used.
+    List,
+    /// Refuse a token from now on.
+    Revoke {
+        /// The token's name.
+        name: Name,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum DriftCommand {
     /// List what was changed by others and what was done about it, newest first.
     List {
@@ -599,6 +631,10 @@ fn parse_ttl(text: &str) -> Result<Span, String> {
         return Err("a token that expires at once is of no use: write at least `1s`".to_owned());
     }
     Ok(ttl)
+}
+
+fn parse_role(text: &str) -> Result<TokenRole, String> {
+    text.parse()
 }
 
 fn parse_commit(text: &str) -> Result<String, String> {

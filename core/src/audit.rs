@@ -117,11 +117,7 @@ impl Event {
 
     /// The bytes that are hashed, without the number: RFC 8785 JSON, times in microseconds.
     pub fn body(&self) -> Vec<u8> {
-        let detail = if canonical_json(&self.detail).len() > DETAIL_BYTES_MAX {
-            json!({"cut": "the detail was larger than 8 KiB"})
-        } else {
-            self.detail.clone()
-        };
+        let detail = fitted(self.detail.clone());
         canonical_json(&json!({
             "format": FORMAT,
             "eventId": self.id,
@@ -140,6 +136,46 @@ impl Event {
             "detail": detail,
         }))
     }
+}
+
+/// Within 8 KiB: the largest parts are told by their digests, and what they stand beside is kept.
+fn fitted(mut detail: Value) -> Value {
+    while canonical_json(&detail).len() > DETAIL_BYTES_MAX {
+        let Some(largest) = largest_part(&mut detail) else {
+            return cut(&detail);
+        };
+        *largest = cut(largest);
+    }
+    detail
+}
+
+fn cut(value: &Value) -> Value {
+    let bytes = canonical_json(value);
+    json!({"cut": {"sha256": Digest::of(&bytes), "bytes": bytes.len()}})
+}
+
+/// Smaller ones would not become smaller.
+const PART_BYTES_MIN: usize = 256;
+
+/// The largest part that none of its own parts outweighs; `None`: all are small.
+fn largest_part(value: &mut Value) -> Option<&mut Value> {
+    let parts: Vec<&mut Value> = match value {
+        Value::Object(fields) => fields.values_mut().collect(),
+        Value::Array(items) => items.iter_mut().collect(),
+        _ => return None,
+    };
+    let total: usize = parts.iter().map(|part| canonical_json(part).len()).sum();
+    let largest = parts.into_iter().max_by_key(|part| canonical_json(part).len())?;
+    let size = canonical_json(largest).len();
+    if size < PART_BYTES_MIN {
+        return None;
+    }
+    // One part is nearly all of it: what stands inside is looked at before it goes as a whole.
+    let has_parts = matches!(largest, Value::Object(_) | Value::Array(_)) && largest.get("cut").is_none();
+    if has_parts && size * 2 > total && largest_part(&mut largest.clone()).is_some() {
+        return largest_part(largest);
+    }
+    Some(largest)
 }
 
 /// The hash of a leaf of the tree: RFC 6962's, over the entry's number and bytes.
@@ -250,6 +286,27 @@ mod tests {
     #[test]
     fn a_frontier_of_another_size_is_refused() {
         assert!(Frontier::new(3, vec![leaf(b"a")]).is_none());
+    }
+
+    #[test]
+    fn a_detail_that_is_too_long_keeps_what_is_short_in_it() {
+        let long = "x".repeat(DETAIL_BYTES_MAX);
+        let many: Vec<_> = (0..2_000).collect();
+        let detail = json!({"spec": {"path": "apps/shop", "parameters": [long], "hosts": many}, "mode": "prune"});
+
+        let fitted = fitted(detail);
+
+        assert!(canonical_json(&fitted).len() <= DETAIL_BYTES_MAX);
+        assert_eq!((&fitted["mode"], &fitted["spec"]["path"]), (&json!("prune"), &json!("apps/shop")));
+        assert!(fitted.to_string().contains("sha256"), "{fitted}");
+    }
+
+    #[test]
+    fn a_detail_of_many_small_parts_ends_within_the_bound_too() {
+        let many: Vec<_> = (0..5_000).collect();
+
+        assert!(canonical_json(&super::fitted(json!(many))).len() <= DETAIL_BYTES_MAX);
+        assert!(canonical_json(&super::fitted(json!({"a": many, "b": "kept"}))).len() <= DETAIL_BYTES_MAX);
     }
 
     #[test]

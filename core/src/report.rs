@@ -171,13 +171,20 @@ pub struct Counts {
     pub healthy: u32,
 }
 
-/// Cuts a message to what travels, at a character's border, without control characters.
+/// What a terminal or a browser obeys instead of showing it: control characters, line separators, and what turns the order
+/// of the text around it.
+pub fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Cuts a message to what travels, at a character's border, without what somebody's terminal would obey.
 pub fn bounded_message(text: &str) -> String {
     let mut end = text.len().min(MESSAGE_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+    text[..end].chars().map(|character| if is_obeyed(character) { ' ' } else { character }).collect()
 }
 
 #[cfg(test)]
@@ -197,5 +204,6 @@ mod tests {
 
         assert_eq!(bounded_message(&text).len(), MESSAGE_BYTES_MAX);
         assert_eq!(bounded_message("a\u{1b}[31m\nb"), "a [31m b");
+        assert_eq!(bounded_message("a\u{202e}b\u{2066}c\u{200f}d\u{2028}e"), "a b c d e");
     }
 }

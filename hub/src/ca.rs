@@ -102,6 +102,8 @@ pub(crate) struct AgentIdentity {
     /// Lower-case hexadecimal digits.
     pub(crate) serial: String,
     pub(crate) not_after: Timestamp,
+    /// The digest of its public key, as [`key_of`] tells it of a request.
+    pub(crate) key: Digest,
 }
 
 /// What the hub shows to those who connect.
@@ -271,7 +273,8 @@ pub(crate) fn identity_of(cert_der: &[u8]) -> Result<AgentIdentity, CaError> {
     let cluster = parse_cluster_uri(uri).ok_or(refuse("its URI is not a cluster's"))?;
     let not_after = Timestamp::from_second(certificate.validity().not_after.timestamp());
     let not_after = not_after.map_err(|_| refuse("its end is no time"))?;
-    Ok(AgentIdentity { cluster, serial: serial_of(&certificate), not_after })
+    let key = Digest::of(certificate.tbs_certificate.subject_pki.raw);
+    Ok(AgentIdentity { cluster, serial: serial_of(&certificate), not_after, key })
 }
 
 fn parse_cluster_uri(uri: &str) -> Option<ClusterId> {
@@ -455,7 +458,8 @@ pub(crate) mod tests {
         let leaf = parsed(&issued.chain[0]);
         let (serial, not_after) = (issued.serial.clone(), issued.not_after);
         let identity = identity_of(&issued.chain[0]).expect("an agent's");
-        assert_eq!(identity, AgentIdentity { cluster: cluster(), serial, not_after });
+        let key_digest = key_of(&csr).expect("a request");
+        assert_eq!(identity, AgentIdentity { cluster: cluster(), serial, not_after, key: key_digest });
         assert_eq!(leaf.public_key().raw, key.subject_public_key_info());
         assert_eq!(leaf.validity().not_before.timestamp(), now.as_second() - 300);
         assert_eq!(leaf.validity().not_after.timestamp(), issued.not_after.as_second());

@@ -13,6 +13,7 @@ mod clock;
 mod config;
 mod content;
 mod descriptors;
+mod guests;
 mod http;
 mod install;
 mod link;
@@ -22,6 +23,7 @@ mod notify;
 mod postgres;
 #[cfg(test)]
 mod pushes;
+mod rate;
 mod record;
 mod rollout;
 mod seal;
@@ -64,8 +66,11 @@ pub(crate) struct Hub {
     /// The only project as yet: `default`.
     pub(crate) project: ProjectId,
     pub(crate) pool: store::Pool,
-    /// For its heartbeat and the ends of streams only: nothing else makes them wait.
+    /// Of everything that must go on while others wait for a connection: what says that this hub lives, the ends of
+    /// streams, who is revoked, agents' streams and what they report.
     pub(crate) vital: store::Pool,
+    /// Of streams at `vital`: they leave connections to the rest.
+    pub(crate) stream_turns: tokio::sync::Semaphore,
     pub(crate) wakes: wakes::Wakes,
     pub(crate) seal: seal::Seal,
     pub(crate) authority: ca::Authority,
@@ -81,6 +86,18 @@ pub(crate) struct Hub {
     pub(crate) refused_enrolments: seldom::Seldom,
     /// Of clusters: so is what they tell and no row can hold.
     pub(crate) dropped_news: seldom::Seldom,
+    /// Of clusters: what agents say that no honest one does.
+    pub(crate) odd_reports: seldom::Seldom,
+    /// Of addresses: tries to join that were refused.
+    pub(crate) join_tries: rate::Buckets<std::net::IpAddr>,
+    /// Of clusters' targets: entries that one began to fail.
+    pub(crate) turns: rate::Buckets<(bellwether_core::ClusterId, bellwether_core::TargetId)>,
+    pub(crate) renewals: rate::Buckets<bellwether_core::ClusterId>,
+    /// Strangers that are looked up in the database at once.
+    pub(crate) strangers: tokio::sync::Semaphore,
+    /// Hashes of API tokens that were good when they were last shown.
+    pub(crate) known_tokens: quick_cache::sync::Cache<bellwether_core::Digest, ()>,
+    pub(crate) readiness: http::Readiness,
     /// Streams of agents: one task each.
     pub(crate) tasks: TaskTracker,
     pub(crate) heartbeat: alive::Heartbeat,

@@ -9,6 +9,7 @@ use bellwether_core::report::{Counts, Report, Verdict};
 use bellwether_core::{ClusterId, ProjectId, RepoId, Serial, SessionNumber, TargetId, Version};
 use serde_json::json;
 use tempfile::TempDir;
+use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use crate::bundle::Bundle;
@@ -332,17 +333,7 @@ async fn a_drift_of_a_target_that_its_tombstone_outlives_is_dropped(pool: Pool) 
     scene.look(Stage::Bundle).await;
     scene.look(Stage::Rollout).await;
     let target = TargetId::new(scene.id("one").await);
-    let drift = bellwether_core::drift::Drift {
-        id: clock::new_id(),
-        target,
-        object: serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "one"})).expect("a key"),
-        found_at: clock::now(),
-        change: bellwether_core::drift::Change::Modified,
-        response: bellwether_core::drift::Response::Corrected,
-        manager: None,
-        operation: None,
-        fields: Vec::new(),
-    };
+    let drift = drift_of(target);
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
 
     let action = bellwether_core::session::Action::Orphan;
@@ -651,4 +642,68 @@ async fn a_report_about_a_row_that_cannot_be_read_is_dropped_alone_and_said_once
     assert!(store::ask_raw(&mut db, others).await.expect("it is read"));
     assert!(store::ask_raw(&mut db, said).await.expect("it is read"));
     assert_eq!(*recorded.borrow(), Serial::new(21), "their agents could only say the same again");
+}
+
+fn drift_of(target: TargetId) -> bellwether_core::drift::Drift {
+    bellwether_core::drift::Drift {
+        id: clock::new_id(),
+        target,
+        object: serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "one"})).expect("a key"),
+        found_at: clock::now(),
+        change: bellwether_core::drift::Change::Modified,
+        response: bellwether_core::drift::Response::Corrected,
+        manager: None,
+        operation: None,
+        fields: Vec::new(),
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_has_its_share_of_a_days_drifts_and_no_more(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.look(Stage::Bundle).await;
+    scene.look(Stage::Rollout).await;
+    let target = TargetId::new(scene.id("one").await);
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let [first, second] = [scene.clusters[0], scene.clusters[1]];
+
+    let mut written = 0;
+    for _ in 0..510 {
+        let is_new = store::drifts::insert_new(&mut db, first, &drift_of(target), clock::now()).await;
+        written += usize::from(is_new.expect("it is no error"));
+    }
+    let others = store::drifts::insert_new(&mut db, second, &drift_of(target), clock::now()).await;
+    let tomorrow = clock::now() + jiff::SignedDuration::from_hours(25);
+    let next = store::drifts::insert_new(&mut db, first, &drift_of(target), tomorrow).await;
+
+    assert_eq!(written, 500);
+    assert!(others.expect("written") && next.expect("written"), "another cluster, and another day");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_wish_about_one_cluster_names_that_cluster_in_the_log(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.look(Stage::Bundle).await;
+    scene.look(Stage::Rollout).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let target = TargetId::new(scene.id("one").await);
+    let row = store::rollouts::find_newest(&mut db, target).await.expect("it is read").expect("it is there");
+    let cluster = scene.clusters[0];
+    let name = store::clusters::find(&mut db, cluster).await.expect("it is read").expect("it is there").name;
+
+    let asked = json!({"intent": {"verb": "skip", "cluster": cluster}, "reason": "its disk is broken"}).to_string();
+    let request = axum::http::Request::post(format!("/api/v1/rollouts/{}/intents", row.id))
+        .header("authorization", format!("Bearer {}", crate::testing::admin_token(&scene.folder)))
+        .extension(crate::tls::Peer("127.0.0.1:1".parse().expect("is an address")))
+        .body(axum::body::Body::from(asked))
+        .expect("is a request");
+    let answer = crate::http::router(Arc::clone(&scene.hub)).oneshot(request).await.expect("it always answers");
+
+    assert_eq!(answer.status(), axum::http::StatusCode::ACCEPTED, "nobody carries it out here");
+    let bodies = store::audit::list_bodies(&mut db).await.expect("the log can be read");
+    let entries = bodies.iter().map(|body| serde_json::from_slice::<serde_json::Value>(body).expect("is JSON"));
+    let told: Vec<_> = entries.filter(|entry| entry["action"] == "rollout.skip.asked").collect();
+    assert_eq!((told.len(), &told[0]["cluster"]), (1, &json!(name)));
 }

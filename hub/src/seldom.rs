@@ -1,38 +1,54 @@
-//! What a stranger can cause as often as they like, and what is written down only once in a while.
+//! What a stranger can cause as often as they like, and what is written down only once in a while, with how often it
+//! happened.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::clock;
-
-/// Between two entries about the same subject.
+/// Between two entries about the same subject and address.
 const PAUSE: SignedDuration = SignedDuration::from_secs(60);
-/// Subjects remembered: more than anybody has repos.
-const SUBJECTS_MAX: usize = 10_000;
+/// Entries within a pause about all of them together: with a kilobyte each, all strangers of a year are some gigabytes.
+const SAID_MAX: usize = 20;
+/// Subjects and addresses remembered.
+const REMEMBERED_MAX: usize = 10_000;
+/// What was not said is forgotten after this.
+const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 #[derive(Debug, Default)]
 pub(crate) struct Seldom {
-    said: Mutex<BTreeMap<Uuid, Timestamp>>,
+    heard: Mutex<BTreeMap<(Uuid, Option<IpAddr>), Heard>>,
+}
+
+#[derive(Debug)]
+struct Heard {
+    said_at: Option<Timestamp>,
+    last_at: Timestamp,
+    unsaid: u64,
 }
 
 impl Seldom {
-    /// Whether nothing was said about the subject for a while; it counts as said now. By a clock that nobody sets: after
-    /// one that is set back nothing would be said for as long.
-    pub(crate) fn is_first(&self, subject: Uuid) -> bool {
-        self.is_first_at(subject, clock::steady())
-    }
-
-    fn is_first_at(&self, subject: Uuid, now: Timestamp) -> bool {
-        let mut said = self.said.lock().expect("no holder of this lock panics");
-        said.retain(|_, at| *at + PAUSE > now);
-        if said.contains_key(&subject) || said.len() >= SUBJECTS_MAX {
-            return false;
+    /// One more about this subject, from this address. How many there were since the last entry, if one is due: it
+    /// counts as said now.
+    pub(crate) fn count(&self, subject: Uuid, from: Option<IpAddr>, now: Timestamp) -> Option<u64> {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = |one: &Heard| one.said_at.is_some_and(|at| at + PAUSE > now);
+        heard.retain(|_, one| is_recent(one) || (one.unsaid > 0 && one.last_at + FORGOTTEN_AFTER > now));
+        let is_silent = heard.values().filter(|one| is_recent(one)).count() >= SAID_MAX;
+        let key = (subject, from);
+        if heard.len() >= REMEMBERED_MAX && !heard.contains_key(&key) {
+            return None;
         }
-        said.insert(subject, now);
-        true
+        let one = heard.entry(key).or_insert(Heard { said_at: None, last_at: now, unsaid: 0 });
+        one.last_at = now;
+        one.unsaid += 1;
+        if is_silent || is_recent(one) {
+            return None;
+        }
+        one.said_at = Some(now);
+        Some(std::mem::take(&mut one.unsaid))
     }
 }
 
@@ -40,14 +56,29 @@ impl Seldom {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_second_within_a_minute_is_not_said() {
-        let seldom = Seldom::default();
-        let at = |second| Timestamp::from_second(second).expect("is a time");
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("is a time")
+    }
 
-        assert!(seldom.is_first_at(Uuid::nil(), at(0)));
-        assert!(!seldom.is_first_at(Uuid::nil(), at(59)));
-        assert!(seldom.is_first_at(Uuid::max(), at(59)));
-        assert!(seldom.is_first_at(Uuid::nil(), at(60)));
+    #[test]
+    fn what_happens_within_a_minute_is_counted_and_said_with_the_next() {
+        let seldom = Seldom::default();
+        let count = |subject, second| seldom.count(subject, None, at(second));
+
+        assert_eq!(count(Uuid::nil(), 0), Some(1));
+        assert_eq!(count(Uuid::nil(), 30), None);
+        assert_eq!(count(Uuid::nil(), 59), None);
+        assert_eq!(count(Uuid::max(), 59), Some(1));
+        assert_eq!(count(Uuid::nil(), 60), Some(3));
+    }
+
+    #[test]
+    fn many_addresses_together_are_said_a_bounded_number_of_times() {
+        let seldom = Seldom::default();
+        let from = |number: u32| Some(IpAddr::V4(number.into()));
+
+        let said = (0..20_000).filter(|&number| seldom.count(Uuid::nil(), from(number), at(0)).is_some()).count();
+
+        assert_eq!(said, SAID_MAX);
     }
 }

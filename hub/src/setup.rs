@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bellwether_core::ProjectId;
+use bellwether_core::api::TokenRole;
 use bellwether_core::audit::{Event, Subject};
+use jiff::SignedDuration;
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -25,11 +27,22 @@ use crate::source::mirrors::Mirrors;
 use crate::store::{self, Pool, StoreError};
 use crate::trust::{Trust, TrustError};
 use crate::wakes::Wakes;
-use crate::{Hub, actors, clock, link, metrics, record, seldom};
+use crate::{Hub, actors, clock, http, link, metrics, rate, record, seldom};
 
 pub(crate) const PROJECT: &str = "default";
 /// Who the first token is for.
 const ADMIN: &str = "admin";
+/// Of one address. Agents that hold a good token are never counted; who guesses 256 bits needs more tries than this.
+const JOIN_TRIES: rate::Rate = rate::Rate { at_once: 20, every: SignedDuration::from_secs(6) };
+/// A first failure, a recovery and the next at once; then one each minute.
+const TURNS: rate::Rate = rate::Rate { at_once: 5, every: SignedDuration::from_secs(60) };
+/// An honest agent renews twice in a certificate's life; it may lose some answers.
+const RENEWALS_AT_ONCE: i32 = 5;
+const RENEWALS_PER_LIFE: i32 = 20;
+/// More than people and programs use at a time.
+const KNOWN_TOKENS_MAX: usize = 1_000;
+/// A third of the pool: the others are served meanwhile.
+const STRANGERS_AT_ONCE: usize = 6;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -163,6 +176,18 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         forged_webhooks: seldom::Seldom::default(),
         refused_enrolments: seldom::Seldom::default(),
         dropped_news: seldom::Seldom::default(),
+        odd_reports: seldom::Seldom::default(),
+        join_tries: rate::Buckets::new(JOIN_TRIES),
+        turns: rate::Buckets::new(TURNS),
+        renewals: rate::Buckets::new(rate::Rate {
+            at_once: RENEWALS_AT_ONCE,
+            every: SignedDuration::try_from(config.certificate_lifetime()).unwrap_or(SignedDuration::MAX)
+                / RENEWALS_PER_LIFE,
+        }),
+        stream_turns: tokio::sync::Semaphore::new(store::STREAM_TURNS_MAX),
+        strangers: tokio::sync::Semaphore::new(STRANGERS_AT_ONCE),
+        known_tokens: quick_cache::sync::Cache::new(KNOWN_TOKENS_MAX),
+        readiness: http::Readiness::default(),
         tasks: TaskTracker::new(),
         heartbeat,
         agents_address,
@@ -259,9 +284,19 @@ async fn ensure_admin_token(pool: &Pool, wakes: &Wakes, data: &Path) -> Result<(
     if store::tokens::count(&mut change).await? > 0 {
         return Ok(());
     }
-    let token = seal::random_token("bwt_");
-    let hash = seal::hash_token(token.expose_secret());
-    match store::tokens::insert(&mut change, clock::new_id(), ADMIN, hash, clock::now()).await {
+    let secret = seal::random_token("bwt_");
+    let hash = seal::hash_token(secret.expose_secret());
+    let token = store::tokens::Token {
+        id: clock::new_id(),
+        name: ADMIN.parse().expect("`admin` is a name"),
+        role: TokenRole::Admin,
+        created_at: clock::now(),
+        created_by: None,
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+    };
+    match store::tokens::insert(&mut change, &token, hash).await {
         // Another hub was first.
         Err(StoreError::NameTaken) => return Ok(()),
         other => other?,
@@ -269,7 +304,7 @@ async fn ensure_admin_token(pool: &Pool, wakes: &Wakes, data: &Path) -> Result<(
     let subject = Subject { kind: "token".to_owned(), name: ADMIN.to_owned() };
     change.audit(&Event::new(clock::new_id(), clock::now(), actors::hub(), "token.created", subject)).await?;
     let path = data.join("admin-token");
-    write_private(&path, token.expose_secret()).map_err(|source| SetupError::Folder { path: path.clone(), source })?;
+    write_private(&path, secret.expose_secret()).map_err(|source| SetupError::Folder { path: path.clone(), source })?;
     change.commit().await?;
     tracing::info!("wrote the first admin token to {}", path.display());
     Ok(())

@@ -5,10 +5,11 @@
 //! certificate or revocation list counts from the next handshake on; streams that are open already are for `link` to
 //! end. Neighbours: `ca` (certificates), `link` and `http` (which serve what comes out of here).
 
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
-use crate::ca::{Authority, ServerIdentity};
+use crate::ca::{Authority, ServerIdentity, identity_of};
+use crate::guests::{Guest, Limits, Party, Patience, Place, Places, network};
 
 /// A handshake is two round trips and a millisecond of work; who needs longer is no agent.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
@@ -49,6 +51,15 @@ const HTTP_CONNECTIONS_MAX: usize = 512;
 const HTTP_HEADERS_DEADLINE: Duration = Duration::from_secs(10);
 /// A browser that went away without a word, in the middle of a stream of events, is noticed by this.
 const HTTP_PING_EVERY: Duration = Duration::from_secs(30);
+const HTTP_PING_DEADLINE: Duration = Duration::from_secs(10);
+/// Of one connection: the command line asks one thing after the other, a page in a browser a dozen.
+const HTTP_STREAMS_MAX: u32 = 32;
+/// A token and a trace; browsers send some cookies.
+const HTTP_HEADERS_BYTES: u32 = 16 * 1024;
+/// What a connection may have sent without being read by a handler: with the number of connections, this bounds what
+/// strangers can fill.
+const HTTP_WINDOW_BYTES: u32 = 64 * 1024;
+const HTTP_BUFFER_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
@@ -113,14 +124,69 @@ fn private_key(server: &ServerIdentity) -> PrivateKeyDer<'static> {
     PrivatePkcs8KeyDer::from(server.key.expose_secret().to_vec()).into()
 }
 
+/// What one port allows whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) connections: Limits,
+    pub(crate) patience: Patience,
+    /// What a connection without a certificate may send in all.
+    pub(crate) stranger_bytes_max: Option<usize>,
+}
+
+/// A join is one small request; an agent's stream stays for as long as the agent lives.
+pub(crate) const AGENTS: Rules = Rules {
+    // A rack of clusters behind one address joins at once; together they stay well below the usual 1,024 descriptors.
+    // A cluster has one stream, and for a moment the one before and a call to renew.
+    connections: Limits { strangers_max: 512, per_address_max: 128, per_known_max: 8 },
+    patience: Patience { before_first: Duration::from_secs(15), between: Duration::from_secs(15), age_max: None },
+    // A token, a request for a certificate (4 KiB at most), and HTTP/2 around them. Times the strangers, it is all the
+    // memory that they can take.
+    stranger_bytes_max: Some(32 * 1024),
+};
+
+/// People, scripts and webhooks.
+pub(crate) const API: Rules = Rules {
+    connections: Limits { strangers_max: HTTP_CONNECTIONS_MAX, per_address_max: 128, per_known_max: 8 },
+    patience: Patience {
+        before_first: Duration::from_secs(10),
+        between: Duration::from_secs(60),
+        // A pool of connections that is never empty would otherwise keep to one hub for ever.
+        age_max: Some(Duration::from_hours(1)),
+    },
+    stranger_bytes_max: None,
+};
+
+/// Handshakes at once. What is left of `HANDSHAKES_MAX` is in reserve for addresses that have shown a certificate.
+const SHAKING: Limits = Limits { strangers_max: 192, per_address_max: 16, per_known_max: HANDSHAKES_MAX };
+/// Connections whose handshake has yet to begin: a fleet that comes back at once waits here for a moment.
+const WAITING: Limits = Limits { strangers_max: 1_024, per_address_max: 128, per_known_max: 1_024 };
+/// Addresses remembered for having shown a certificate: more than there are in a big fleet.
+const KNOWN_MAX: usize = 20_000;
+
+/// A connection that came through its handshake and has a place.
+pub(crate) type Connection = Guest<TlsStream<TcpStream>>;
+
 /// The connections that came through their handshake, until `stop`. Nothing ends it before: a failed `accept` or
 /// handshake is told in the log. It works only while it is polled.
 pub(crate) fn incoming(
     listener: TcpListener,
     config: Arc<ArcSwap<ServerConfig>>,
+    rules: Rules,
     stop: CancellationToken,
-) -> impl Stream<Item = TlsStream<TcpStream>> + Send {
-    let door = Door { listener, config, stop, handshakes: JoinSet::new(), closed_until: None };
+) -> impl Stream<Item = Connection> + Send {
+    let door = Door {
+        listener,
+        config,
+        rules,
+        places: Places::new(rules.connections),
+        shaking: Places::new(SHAKING),
+        queue: Places::new(WAITING),
+        waiting: VecDeque::new(),
+        known: BTreeSet::new(),
+        stop,
+        handshakes: JoinSet::new(),
+        closed_until: None,
+    };
     stream::unfold(door, |mut door| async move {
         let next = door.next().await?;
         Some((next, door))
@@ -130,20 +196,27 @@ pub(crate) fn incoming(
 struct Door {
     listener: TcpListener,
     config: Arc<ArcSwap<ServerConfig>>,
+    rules: Rules,
+    places: Arc<Places>,
+    shaking: Arc<Places>,
+    queue: Arc<Places>,
+    waiting: VecDeque<(TcpStream, IpAddr, Place)>,
+    /// Where somebody has shown a certificate.
+    known: BTreeSet<IpAddr>,
     stop: CancellationToken,
     /// Boxed, as is whatever waits for hundreds of them.
-    handshakes: JoinSet<Option<Box<TlsStream<TcpStream>>>>,
+    handshakes: JoinSet<Option<Box<(TlsStream<TcpStream>, IpAddr)>>>,
     /// Set while `accept` fails.
     closed_until: Option<Instant>,
 }
 
 enum AtDoor {
     Accepted(io::Result<(TcpStream, SocketAddr)>),
-    Shaken(Option<Box<TlsStream<TcpStream>>>),
+    Shaken(Option<Box<(TlsStream<TcpStream>, IpAddr)>>),
 }
 
 impl Door {
-    async fn next(&mut self) -> Option<TlsStream<TcpStream>> {
+    async fn next(&mut self) -> Option<Connection> {
         loop {
             let event = tokio::select! {
                 () = self.stop.cancelled() => return None,
@@ -152,18 +225,50 @@ impl Door {
                     AtDoor::Accepted(accepted),
             };
             match event {
-                AtDoor::Shaken(Some(connection)) => return Some(*connection),
-                AtDoor::Shaken(None) => {}
-                AtDoor::Accepted(Ok((connection, peer))) => self.shake_hands(connection, peer),
+                AtDoor::Shaken(shaken) => {
+                    let guest = shaken.and_then(|shaken| self.let_in(shaken.0, shaken.1));
+                    self.begin_waiting();
+                    if guest.is_some() {
+                        return guest;
+                    }
+                }
+                AtDoor::Accepted(Ok((connection, peer))) => self.receive(connection, network(peer.ip())),
                 AtDoor::Accepted(Err(error)) => self.pause(&error),
             }
         }
     }
 
-    fn shake_hands(&mut self, connection: TcpStream, peer: SocketAddr) {
+    fn party(&self, address: IpAddr) -> Party {
+        if self.known.contains(&address) { Party::Known(address) } else { Party::Address(address) }
+    }
+
+    /// Begins the handshake, lets it wait for its turn, or closes the connection of somebody who has enough of them.
+    fn receive(&mut self, connection: TcpStream, address: IpAddr) {
         if self.closed_until.take().is_some() {
             tracing::info!("connections are accepted again");
         }
+        let party = self.party(address);
+        if let Some(slot) = self.shaking.take(party) {
+            self.shake_hands(connection, address, slot);
+        } else if let Some(turn) = self.queue.take(party) {
+            self.waiting.push_back((connection, address, turn));
+        } else {
+            tracing::debug!(%address, "closed a connection: its address has too many");
+        }
+    }
+
+    /// Those that wait and whose party has a slot again, in their order.
+    fn begin_waiting(&mut self) {
+        for _ in 0..self.waiting.len() {
+            let Some((connection, address, turn)) = self.waiting.pop_front() else { return };
+            match self.shaking.take(self.party(address)).filter(|_| self.handshakes.len() < HANDSHAKES_MAX) {
+                Some(slot) => self.shake_hands(connection, address, slot),
+                None => self.waiting.push_back((connection, address, turn)),
+            }
+        }
+    }
+
+    fn shake_hands(&mut self, connection: TcpStream, address: IpAddr, slot: Place) {
         let acceptor = TlsAcceptor::from(self.config.load_full());
         self.handshakes.spawn(async move {
             // Messages are small and somebody waits for each of them.
@@ -172,9 +277,23 @@ impl Door {
                 Ok(handshake) => timeout(HANDSHAKE_DEADLINE, handshake).await.unwrap_or_else(|late| Err(late.into())),
                 Err(error) => Err(error),
             };
+            drop(slot);
             // Anybody can cause this, at any rate, so it is not for the log of every day.
-            shaken.inspect_err(|error| tracing::debug!(%peer, %error, "a handshake failed")).ok().map(Box::new)
+            let shaken = shaken.inspect_err(|error| tracing::debug!(%address, %error, "a handshake failed"));
+            shaken.ok().map(|connection| Box::new((connection, address)))
         });
+    }
+
+    fn let_in(&mut self, connection: TlsStream<TcpStream>, address: IpAddr) -> Option<Connection> {
+        let leaf = connection.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let cluster = leaf.and_then(|leaf| identity_of(leaf).ok()).map(|identity| identity.cluster);
+        if cluster.is_some() && self.known.len() < KNOWN_MAX {
+            self.known.insert(address);
+        }
+        let party = cluster.map_or(Party::Address(address), Party::Cluster);
+        let place = self.places.take(party)?;
+        let bytes_max = self.rules.stranger_bytes_max.filter(|_| cluster.is_none());
+        Some(Guest::new(connection, place, self.rules.patience, bytes_max))
     }
 
     fn pause(&mut self, error: &io::Error) {
@@ -199,7 +318,7 @@ async fn accept(listener: &TcpListener, closed_until: Option<Instant>) -> io::Re
 /// Answers HTTP on these connections until `stop`, then finishes the requests in hand. How long that may take is the
 /// caller's to bound: dropping this drops them.
 pub(crate) async fn serve_http<S, B>(
-    incoming: impl Stream<Item = TlsStream<TcpStream>> + Send,
+    incoming: impl Stream<Item = Connection> + Send,
     service: S,
     stop: CancellationToken,
 ) where
@@ -211,7 +330,7 @@ pub(crate) async fn serve_http<S, B>(
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            next = incoming.next(), if connections.len() < HTTP_CONNECTIONS_MAX => match next {
+            next = incoming.next() => match next {
                 Some(connection) => connections.spawn(serve_connection(connection, service.clone(), stop.clone())),
                 None => break,
             },
@@ -221,21 +340,35 @@ pub(crate) async fn serve_http<S, B>(
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve_connection<S, B>(connection: TlsStream<TcpStream>, service: S, stop: CancellationToken)
+async fn serve_connection<S, B>(connection: Connection, service: S, stop: CancellationToken)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: Body<Data: Send, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
     // Gone before its first request.
-    let Ok(peer) = connection.get_ref().0.peer_addr().map(Peer) else { return };
+    let Ok(peer) = connection.connection().get_ref().0.peer_addr().map(Peer) else { return };
+    let usage = Arc::clone(connection.usage());
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        service.clone().oneshot(request)
+        let (in_hand, answered) = (usage.begin(), service.clone().oneshot(request));
+        async move {
+            let answer = answered.await;
+            drop(in_hand);
+            answer
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HTTP_HEADERS_DEADLINE);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HTTP_PING_EVERY);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HTTP_HEADERS_DEADLINE).max_buf_size(HTTP_BUFFER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HTTP_PING_EVERY)
+        .keep_alive_timeout(HTTP_PING_DEADLINE)
+        .max_concurrent_streams(HTTP_STREAMS_MAX)
+        .max_header_list_size(HTTP_HEADERS_BYTES)
+        .initial_stream_window_size(HTTP_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP_WINDOW_BYTES);
     let mut served = pin!(builder.serve_connection(TokioIo::new(connection), answer));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
@@ -269,14 +402,18 @@ mod tests {
         address: SocketAddr,
         config: Arc<ArcSwap<ServerConfig>>,
         stop: CancellationToken,
-        incoming: Pin<Box<dyn Stream<Item = TlsStream<TcpStream>> + Send>>,
+        incoming: Pin<Box<dyn Stream<Item = Connection> + Send>>,
     }
 
     async fn open_port(config: ServerConfig) -> Port {
+        open_port_with(config, AGENTS).await
+    }
+
+    async fn open_port_with(config: ServerConfig, rules: Rules) -> Port {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("bound");
         let (config, stop) = (Arc::new(ArcSwap::from_pointee(config)), CancellationToken::new());
-        let incoming = Box::pin(incoming(listener, Arc::clone(&config), stop.clone()));
+        let incoming = Box::pin(incoming(listener, Arc::clone(&config), rules, stop.clone()));
         Port { address, config, stop, incoming }
     }
 
@@ -327,7 +464,7 @@ mod tests {
 
     /// Both ends of a connection, or what the client was told. In TLS 1.3 a client learns that its certificate was
     /// refused only when it reads.
-    async fn meet(port: &mut Port, config: ClientConfig) -> Result<(TlsStream<TcpStream>, Client), String> {
+    async fn meet(port: &mut Port, config: ClientConfig) -> Result<(Connection, Client), String> {
         let address = port.address;
         let refused = async {
             let mut client = connect(address, config).await?;
@@ -363,7 +500,7 @@ mod tests {
         let (connection, client) =
             meet(&mut port, client_config(&authority, Some(credentials), &TLS13)).await.expect("let in");
 
-        let session = connection.get_ref().1;
+        let session = connection.connection().get_ref().1;
         let shown = session.peer_certificates().expect("a certificate");
         let identity = crate::ca::identity_of(&shown[0]).expect("an agent's");
         assert_eq!((identity.cluster, identity.serial), (cluster(), serial));
@@ -380,7 +517,7 @@ mod tests {
 
         let (connection, _client) = meet(&mut port, client_config(&authority, None, &TLS13)).await.expect("let in");
 
-        assert!(connection.get_ref().1.peer_certificates().is_none());
+        assert!(connection.connection().get_ref().1.peer_certificates().is_none());
     }
 
     #[tokio::test]
@@ -455,17 +592,119 @@ mod tests {
         }
     }
 
+    async fn connect_from(from: &str, address: SocketAddr) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind(from.parse().expect("an address")).expect("all of 127.0.0.0/8 is this machine's");
+        socket.connect(address).await.expect("connected")
+    }
+
+    /// The port works only while it is polled, and the kernel's queue is shorter than what is done here.
+    async fn with_nobody_let_in<T>(port: &mut Port, done: impl Future<Output = T>) -> T {
+        let done = async {
+            tokio::select! {
+                done = done => done,
+                _ = port.incoming.next() => panic!("somebody was let in"),
+            }
+        };
+        timeout(PATIENCE, done).await.expect("in time")
+    }
+
+    async fn silent_connections(port: &mut Port, from: impl Fn(usize) -> String) -> Vec<TcpStream> {
+        let address = port.address;
+        let connecting = async {
+            let mut silent = Vec::new();
+            for number in 0..2 * HANDSHAKES_MAX {
+                silent.push(connect_from(&from(number), address).await);
+            }
+            silent
+        };
+        with_nobody_let_in(port, connecting).await
+    }
+
+    #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn silent_strangers_keep_nobody_out() {
+    async fn silent_strangers_keep_no_other_address_out() {
         let authority = authority();
         let mut port = agents_port(&authority).await;
-        let mut silent = Vec::new();
-        for _ in 0..HANDSHAKES_MAX / 2 {
-            silent.push(TcpStream::connect(port.address).await.expect("connected"));
-        }
+        let mut silent = silent_connections(&mut port, |_| "127.0.0.2:0".to_owned()).await;
         silent[0].write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
+        let began = Instant::now();
 
         meet(&mut port, client_config(&authority, None, &TLS13)).await.expect("let in");
+
+        assert!(began.elapsed() < HANDSHAKE_DEADLINE, "it had to wait until they were gone");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn addresses_of_agents_have_slots_when_strangers_hold_all_of_theirs() {
+        let authority = authority();
+        let mut port = agents_port(&authority).await;
+        let (credentials, _) = agent_of(&authority);
+        let config = client_config(&authority, Some(credentials), &TLS13);
+        let _first = meet(&mut port, config.clone()).await.expect("let in");
+        let _silent = silent_connections(&mut port, |number| format!("127.0.1.{}:0", 1 + number % 64)).await;
+        let began = Instant::now();
+
+        meet(&mut port, config).await.expect("let in");
+
+        assert!(began.elapsed() < HANDSHAKE_DEADLINE, "it had to wait until they were gone");
+    }
+
+    #[tokio::test]
+    async fn one_cluster_has_few_connections() {
+        let authority = authority();
+        let mut port = agents_port(&authority).await;
+        let (credentials, _) = agent_of(&authority);
+        let config = client_config(&authority, Some(credentials), &TLS13);
+        let mut held = Vec::new();
+        for _ in 0..AGENTS.connections.per_known_max {
+            held.push(meet(&mut port, config.clone()).await.expect("let in"));
+        }
+
+        let address = port.address;
+        let closed = async {
+            let mut client = connect(address, config).await.expect("its handshake is done before it is counted");
+            client.read_u8().await.is_err()
+        };
+        assert!(with_nobody_let_in(&mut port, closed).await);
+    }
+
+    /// What a client gets that sends this and then nothing more.
+    async fn sent(address: SocketAddr, config: ClientConfig, bytes: &[u8]) -> Vec<u8> {
+        let mut client = connect(address, config).await.expect("connected");
+        client.write_all(bytes).await.expect("written");
+        let mut answer = Vec::new();
+        let _ = timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("it is closed in time");
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_asks_for_nothing_is_closed() {
+        let authority = authority();
+        let server = authority.issue_server(&[], now()).expect("issued");
+        let short = Duration::from_millis(100);
+        let rules = Rules { patience: Patience { before_first: short, between: short, age_max: None }, ..API };
+        let Port { address, stop, incoming, .. } =
+            open_port_with(api_config(&server).expect("a configuration"), rules).await;
+        let service =
+            tower::service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new("bell".to_owned())) });
+        let serving = tokio::spawn(serve_http(incoming, service, stop.clone()));
+        let h2 = client_config(&authority, None, &TLS13);
+        let mut h1 = h2.clone();
+        h1.alpn_protocols = vec![b"http/1.1".to_vec()];
+
+        // Nothing at all; half of what tells HTTP/2 from HTTP/1; a client of HTTP/2 without requests; half a header; and
+        // one that was answered and keeps the connection.
+        assert!(sent(address, h1.clone(), b"").await.is_empty());
+        assert!(sent(address, h1.clone(), b"PRI * HT").await.is_empty());
+        sent(address, h2, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+        sent(address, h1.clone(), b"GET / HTTP/1.1\r\nho").await;
+        let answered = sent(address, h1, b"GET / HTTP/1.1\r\nhost: hub\r\n\r\n").await;
+
+        assert!(answered.starts_with(b"HTTP/1.1 200"));
+        stop.cancel();
+        timeout(PATIENCE, serving).await.expect("in time").expect("no panic");
     }
 
     #[tokio::test]

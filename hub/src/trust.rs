@@ -81,7 +81,7 @@ impl Trust {
 /// Reads who is revoked, refuses them from now on, and cuts the streams that they have here.
 pub(crate) async fn refresh(hub: &Hub) -> Result<(), TrustError> {
     let now = clock::now();
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
     let revoked: BTreeSet<_> = store::certificates::list_revoked(&mut db, now).await?.into_iter().collect();
     drop(db);
     hub.sessions.cut_all(&revoked);

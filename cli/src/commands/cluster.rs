@@ -196,8 +196,10 @@ pub(super) fn yes_no(yes: bool) -> Field {
 async fn label(room: &Room, name: &Name, changes: &[LabelChange]) -> anyhow::Result<Exit> {
     let route = Route::named("clusters", name);
     let before = room.client.fetch::<ClusterDocument>(&route).await?;
+    let version = before.document.metadata.version.map(|version| version.get().to_string());
     let labels = changed(before.document.labels, changes);
-    let answer: Answer<ClusterDocument> = room.client.put(&route.then("labels"), &labels).await?;
+    let route = route.then("labels").maybe_with("version", version);
+    let answer: Answer<ClusterDocument> = room.client.put(&route, &labels).await?;
     let sentence = format!("cluster {name} has the labels {}", label_text(&answer.document.labels));
     room.output.done(&answer, &sentence)?;
     Ok(Exit::Done)

@@ -9,8 +9,10 @@ mod repo;
 mod rollout;
 mod status;
 mod target;
+mod token;
 mod watch;
 
+use bellwether_core::api::TokenRole;
 use clap::CommandFactory as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -53,6 +55,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Status { target, watch } => status::run(&room, target.as_ref(), watch).await,
         Command::Drift(command) => drift::run(&room, command).await,
         Command::Audit(command) => audit::run(&room, command).await,
+        Command::Token(command) => token::run(&room, command).await,
         Command::Whoami => whoami(&room).await,
         Command::Completions { .. } | Command::Version => Ok(Exit::Done),
     }
@@ -149,12 +152,15 @@ fn note_if_empty<T>(items: &[T], sentence: &str) {
 struct Whoami {
     name: String,
     kind: String,
+    role: TokenRole,
 }
 
 async fn whoami(room: &Room) -> anyhow::Result<Exit> {
     let answer: Answer<Whoami> = room.client.fetch(&Route::new(["whoami"])).await?;
-    let draw =
-        |who: &Whoami, look| fields([("name", who.name.as_str().into()), ("kind", who.kind.as_str().into())], look);
+    let draw = |who: &Whoami, look| {
+        let [name, kind, role] = [who.name.as_str(), who.kind.as_str(), who.role.as_str()].map(Into::into);
+        fields([("name", name), ("kind", kind), ("role", role)], look)
+    };
     room.output.answer(&answer, draw)?;
     Ok(Exit::Done)
 }

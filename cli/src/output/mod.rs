@@ -11,6 +11,7 @@ pub(crate) mod yaml;
 use std::io::{self, IsTerminal as _, Write};
 
 use anstream::{AutoStream, ColorChoice};
+use bellwether_core::report::is_obeyed;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -115,7 +116,7 @@ fn pretty(json: &Value) -> String {
 
 /// The text without what a terminal would obey; line ends stay.
 pub(crate) fn visible(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() && character != '\n' { ' ' } else { character }).collect()
+    text.chars().map(|character| if is_obeyed(character) && character != '\n' { ' ' } else { character }).collect()
 }
 
 /// How long ago, in its largest unit: `5s`, `12m`, `3h`, `9d`.
@@ -167,6 +168,11 @@ mod tests {
     #[test]
     fn nothing_from_elsewhere_moves_the_cursor() {
         assert_eq!(visible("a\u{1b}[2Jb\r\nc\u{9b}x"), "a [2Jb \nc x");
+    }
+
+    #[test]
+    fn nothing_from_elsewhere_turns_the_order_of_what_is_read() {
+        assert_eq!(visible("main\u{202e}gpj.exe\u{2069}"), "main gpj.exe ");
     }
 
     #[test]

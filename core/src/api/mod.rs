@@ -11,6 +11,7 @@ mod repo;
 mod rollout;
 mod status;
 mod target;
+mod token;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ pub use repo::{CreatedRepo, RepoDocument, RepoHead, RepoSpec, RepoStatus};
 pub use rollout::{MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 pub use status::{NamedCondition, StatusDocument, StatusRow};
 pub use target::{DeletionStatus, GitRef, SyncSpec, TargetDocument, TargetSpec, TargetStatus};
+pub use token::{CreateToken, CreatedToken, TokenDocument, TokenRole};
 
 use crate::{Name, Version};
 

@@ -53,6 +53,9 @@ pub struct CreatedRepo {
     pub repo: RepoDocument,
     /// `None` when the repo was there already.
     pub webhook_secret: Option<String>,
+    /// The stored token was for another origin or authority, and is gone: give one again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub credential_removed: bool,
     /// Where to send the webhook: `POST`, `X-Signature: sha256=HEX` over the body.
     pub webhook_path: String,
 }

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, Document, RolloutDocument};
 use crate::labels::LabelSelector;
+use crate::object::digest_of;
 use crate::parameters::ParameterSet;
 use crate::rollout::Strategy;
 use crate::session::{DriftMode, Prune};
@@ -33,6 +34,19 @@ pub struct TargetSpec {
     /// One cluster first, then the rest in quarters, when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Strategy>,
+}
+
+impl TargetSpec {
+    /// For the audit log, which is kept for ever: of parameters, names and digests instead of values.
+    pub fn for_audit(&self) -> serde_json::Value {
+        let hidden = |value: &serde_json::Value| serde_json::Value::String(digest_of(value).to_string());
+        let hide = |set: &ParameterSet| ParameterSet {
+            clusters: set.clusters.clone(),
+            values: set.values.iter().map(|(name, value)| (name.clone(), hidden(value))).collect(),
+        };
+        let spec = Self { parameters: self.parameters.iter().map(hide).collect(), ..self.clone() };
+        serde_json::to_value(spec).expect("a spec is plain data")
+    }
 }
 
 /// Which commit of a repo. Exactly one field is given; `branch: main` when none is.

@@ -160,8 +160,8 @@ impl BundleError {
         Condition {
             code: code.to_owned(),
             message: bounded_message(&crate::chain(self)),
-            hint,
-            file,
+            hint: hint.as_deref().map(bounded_message),
+            file: file.as_deref().map(bounded_message),
             line,
             since: Some(now),
         }

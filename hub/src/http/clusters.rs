@@ -173,17 +173,26 @@ pub(super) async fn show(
     Ok(Json(document))
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct LabelQuery {
+    /// What the labels were read at: refused when somebody else wrote meanwhile.
+    version: Option<Version>,
+}
+
 pub(super) async fn label(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
     Named(name): Named,
+    Asked(query): Asked<LabelQuery>,
     Body(labels): Body<Labels>,
 ) -> Result<Json<ClusterDocument>, Refusal> {
     check_labels(&labels).map_err(|error| Refusal::invalid("label_invalid", error.to_string()))?;
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let cluster = find(&mut change, &name).await?;
-    store::clusters::mark_labels(&mut change, cluster.id, &labels, now).await?;
+    let seen = query.version.unwrap_or(cluster.version);
+    store::clusters::mark_labels(&mut change, cluster.id, seen, &labels, now).await?;
     let mut event = event(&cluster, &caller, "cluster.labelled");
     event.detail = serde_json::json!({"before": cluster.labels, "after": labels});
     change.audit(&event).await?;
@@ -207,18 +216,30 @@ pub(super) async fn revoke(
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    let cluster = find(&mut change, &name).await?;
+    let cluster = lock(&mut change, &name).await?;
+    store::clusters::delete_enrollments(&mut change, cluster.id).await?;
     store::clusters::mark_revoked(&mut change, cluster.id, now).await?;
     store::certificates::mark_all_revoked(&mut change, cluster.id, now).await?;
     change.audit(&event(&cluster, &caller, "cluster.revoked")).await?;
     change.commit().await?;
-    hub.sessions.cut(cluster.id);
-    if let Err(error) = trust::refresh(&hub).await {
+    shut_out(&hub, cluster.id).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn shut_out(hub: &Hub, cluster: ClusterId) {
+    hub.sessions.cut(cluster);
+    if let Err(error) = trust::refresh(hub).await {
         // The certificate is refused by its row; the handshake refuses it at the next look.
         tracing::warn!(error = %crate::chain(&error), "could not refresh the revocation list");
     }
-    Ok(StatusCode::NO_CONTENT)
 }
+
+async fn lock(change: &mut Change<'_>, name: &Name) -> Result<Cluster, Refusal> {
+    let cluster = find(change, name).await?;
+    store::clusters::lock(change, cluster.id).await?.ok_or_else(|| Refusal::not_found("cluster", name))
+}
+
+/// Whoever had the cluster's identity before has it no more.
 
 pub(super) async fn reenroll(
     State(hub): State<Arc<Hub>>,
@@ -227,13 +248,16 @@ pub(super) async fn reenroll(
 ) -> Result<(StatusCode, Json<RegisteredCluster>), Refusal> {
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    let cluster = find(&mut change, &name).await?;
+    let cluster = lock(&mut change, &name).await?;
+    store::clusters::delete_enrollments(&mut change, cluster.id).await?;
+    store::certificates::mark_all_revoked(&mut change, cluster.id, now).await?;
     store::clusters::mark_welcome_again(&mut change, cluster.id, now).await?;
     let ttl = checked_ttl(None)?;
     let cluster = Cluster { revoked_at: None, version: next(cluster.version), ..cluster };
     let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;
     change.audit(&event(&cluster, &caller, "cluster.reenrolled")).await?;
     change.commit().await?;
+    shut_out(&hub, cluster.id).await;
     Ok((StatusCode::CREATED, Json(registered)))
 }
 
@@ -244,14 +268,14 @@ pub(super) async fn delete(
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    let cluster = find(&mut change, &name).await?;
+    let cluster = lock(&mut change, &name).await?;
     let concerned = store::rollouts::list_targets_of(&mut change, &[cluster.id]).await?;
     store::clusters::delete(&mut change, cluster.id).await?;
     // Their waves have a member less to wait for.
     change.tell(Stage::Rollout, &concerned, clock::now(), None).await?;
     change.audit(&event(&cluster, &caller, "cluster.deleted")).await?;
     change.commit().await?;
-    hub.sessions.cut(cluster.id);
+    shut_out(&hub, cluster.id).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,12 +1,40 @@
 //! Whether the hub lives, whether it can serve, and its figures.
+//!
+//! Anybody may ask, as often as they like: the database is asked once in a while, by one of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::{Hub, clock, store};
+
+/// How old an answer may be: less than a probe or a scrape leaves between two.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// What was found last.
+#[derive(Debug, Default)]
+pub(crate) struct Readiness {
+    is_ready: Mutex<Option<(Instant, bool)>>,
+    figures: Mutex<Option<(Instant, String)>>,
+}
+
+/// The last answer while it is fresh; else `ask` is asked, and others wait for what it says.
+async fn remembered<T: Clone>(last: &Mutex<Option<(Instant, T)>>, ask: impl Future<Output = T>) -> T {
+    let mut last = last.lock().await;
+    if let Some((at, answer)) = last.as_ref()
+        && at.elapsed() < FRESH_FOR
+    {
+        return answer.clone();
+    }
+    let answer = ask.await;
+    *last = Some((Instant::now(), answer.clone()));
+    answer
+}
 
 pub(super) async fn live() -> &'static str {
     "ok\n"
@@ -15,22 +43,26 @@ pub(super) async fn live() -> &'static str {
 /// A hub without Postgres is not ready.
 pub(super) async fn ready(State(hub): State<Arc<Hub>>) -> (StatusCode, &'static str) {
     let asked = async {
-        let mut db = hub.pool.acquire().await?;
-        store::audit::count_unsealed(&mut db).await
+        let Ok(mut db) = hub.vital.acquire().await else { return false };
+        store::installation::is_there(&mut db).await.unwrap_or(false)
     };
-    match asked.await {
-        Ok(_) => (StatusCode::OK, "ok\n"),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
+    if remembered(&hub.readiness.is_ready, asked).await {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
     }
 }
 
 pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> impl IntoResponse {
-    hub.metrics.sessions.set(i64::try_from(hub.sessions.count()).unwrap_or(i64::MAX));
-    if let Ok(mut db) = hub.pool.acquire().await
-        && let Ok(rows) = store::figures::load(&mut db, clock::now()).await
-    {
-        hub.metrics.note_rows(rows);
-    }
+    let asked = async {
+        hub.metrics.sessions.set(i64::try_from(hub.sessions.count()).unwrap_or(i64::MAX));
+        if let Ok(mut db) = hub.vital.acquire().await
+            && let Ok(rows) = store::figures::load(&mut db, clock::now()).await
+        {
+            hub.metrics.note_rows(rows);
+        }
+        hub.metrics.encode()
+    };
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], hub.metrics.encode())
+    ([(header::CONTENT_TYPE, content_type)], remembered(&hub.readiness.figures, asked).await)
 }

@@ -1,19 +1,24 @@
 //! Webhooks: they wake the source stage, and the fetch decides. The signature is checked before anything is read.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode};
+use bellwether_core::Name;
 use bellwether_core::audit::{Event, Outcome, Subject};
+use futures_util::StreamExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::input::Named;
+use super::input::{BODY_DEADLINE, Named, too_slow};
 use super::problem::Refusal;
 use super::repos::webhook_purpose;
 use crate::change::Change;
+use crate::guests::network;
+use crate::seal::HmacSha256;
+use crate::store::StoreError;
 use crate::store::repos::Repo;
 use crate::store::work::Stage;
 use crate::tls::Peer;
@@ -25,33 +30,69 @@ pub(super) async fn generic(
     Extension(Peer(address)): Extension<Peer>,
     Named(name): Named,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<StatusCode, Refusal> {
-    let body = body.map_err(|rejection| Refusal::new(rejection.status(), "body_unreadable", rejection.body_text()))?;
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    // The same answer for a repo that is not there: names are not told to strangers.
-    let Some(repo) = store::repos::find_by_name(&mut change, &name).await? else { return Err(refused()) };
     let signature = headers.get("x-signature").and_then(|value| value.to_str().ok());
     let signature = signature.and_then(|value| value.strip_prefix("sha256="));
-    let secret = open_secret(&hub, &repo)?;
-    if !signature.is_some_and(|signature| seal::verify_hmac_sha256(&secret, &body, signature)) {
-        let subject = Subject { kind: "webhook".to_owned(), name: name.to_string() };
-        let mut event = Event::new(clock::new_id(), clock::now(), actors::anonymous(), "webhook.refused", subject);
-        event.outcome = Outcome::Denied;
-        "the signature does not fit the body".clone_into(&mut event.reason);
-        event.detail = serde_json::json!({"address": address.to_string()});
-        // A stranger can fail as often as they like; once a minute is enough to know of it.
-        if hub.forged_webhooks.is_first(repo.id.as_uuid()) {
-            change.audit(&event).await?;
-            change.commit().await?;
-        }
+    let mut signature_bytes = [0; 32];
+    let signed = signature.map(|signature| hex::decode_to_slice(signature, &mut signature_bytes));
+    let Some(Ok(())) = signed else { return Err(refused()) };
+    let repo = find_repo(&hub, &name).await?;
+    // The same work and the same answer for a repo that is not there: names are not told to strangers.
+    let secret = match &repo {
+        Some(repo) => open_secret(&hub, repo)?,
+        None => seal::random_token("bww_"),
+    };
+    let hashed = tokio::time::timeout(BODY_DEADLINE, hash(body, &secret)).await.map_err(|_| too_slow())??;
+    let Some(repo) = repo else { return Err(refused()) };
+    if !hashed.is_signed_by(&signature_bytes) {
+        audit_forged(&hub, &repo, address).await?;
         return Err(refused());
     }
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
     let trace_id = clock::new_trace();
     tracing::info!(repo.name = %name, trace.id = trace_id, "a webhook");
     change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), Some(&trace_id)).await?;
     change.commit().await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// A few at once: who forges webhooks leaves connections to the rest.
+async fn find_repo(hub: &Hub, name: &Name) -> Result<Option<Repo>, Refusal> {
+    let _turn = hub.strangers.acquire().await.ok();
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    Ok(store::repos::find_by_name(&mut db, name).await?)
+}
+
+/// Hashed as it comes: nothing of it is kept, whoever sent it.
+async fn hash(body: Body, secret: &SecretString) -> Result<HmacSha256, Refusal> {
+    let unreadable = |detail: &str| Refusal::new(StatusCode::BAD_REQUEST, "body_unreadable", detail);
+    let mut hashed = HmacSha256::new(secret);
+    let mut left = super::BODY_BYTES_MAX;
+    let mut parts = body.into_data_stream();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| unreadable("the body broke off"))?;
+        left = left.checked_sub(part.len()).ok_or_else(|| {
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than 1 MiB")
+        })?;
+        hashed.update(&part);
+    }
+    Ok(hashed)
+}
+
+/// A stranger can fail as often as they like; once a minute is enough to know of it.
+async fn audit_forged(hub: &Hub, repo: &Repo, address: SocketAddr) -> Result<(), Refusal> {
+    let from = Some(network(address.ip()));
+    let Some(times) = hub.forged_webhooks.count(repo.id.as_uuid(), from, clock::steady()) else { return Ok(()) };
+    let subject = Subject { kind: "webhook".to_owned(), name: repo.name.to_string() };
+    let mut event = Event::new(clock::new_id(), clock::now(), actors::anonymous(), "webhook.refused", subject);
+    event.outcome = Outcome::Denied;
+    "the signature does not fit the body".clone_into(&mut event.reason);
+    event.detail = serde_json::json!({"address": address.to_string(), "times": times});
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    change.audit(&event).await?;
+    change.commit().await?;
+    Ok(())
 }
 
 fn refused() -> Refusal {

@@ -1,6 +1,7 @@
 //! What people send: JSON bodies and names in paths, with refusals that say what is wrong and what was meant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -8,6 +9,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use bellwether_core::Name;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::problem::Refusal;
 use crate::Hub;
@@ -19,14 +21,49 @@ impl<T: DeserializeOwned> FromRequest<Arc<Hub>> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, hub: &Arc<Hub>) -> Result<Self, Refusal> {
-        let bytes = Bytes::from_request(request, hub)
+        let bytes = tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, hub))
             .await
+            .map_err(|_| too_slow())?
             .map_err(|rejection| Refusal::new(rejection.status(), "body_unreadable", rejection.body_text()))?;
+        check_text(&bytes)?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             let message = error.to_string();
             let code = if message.starts_with("unknown field") { "unknown_field" } else { "body_invalid" };
             Refusal::new(StatusCode::BAD_REQUEST, code, plain(&message)).maybe_hint(suggest(&message))
         })
+    }
+}
+
+/// A megabyte over a slow line; who needs longer holds a connection for nothing.
+pub(super) const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// A reason is read by people, and kept for ever.
+const REASON_BYTES_MAX: usize = 4 * 1024;
+
+pub(super) fn too_slow() -> Refusal {
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", "the body did not arrive within 10 s")
+}
+
+/// What no row can hold, or nobody wants to read. A body that is no JSON is told by whoever reads it.
+fn check_text(body: &[u8]) -> Result<(), Refusal> {
+    let refused = |detail: String| Err(Refusal::new(StatusCode::BAD_REQUEST, "text_invalid", detail));
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return Ok(()) };
+    if holds_nul(&value) {
+        return refused("a text holds the character U+0000, which cannot be stored".to_owned());
+    }
+    match value.get("reason").and_then(Value::as_str) {
+        Some(reason) if reason.len() > REASON_BYTES_MAX => {
+            refused(format!("`reason` has {} bytes, more than {REASON_BYTES_MAX}", reason.len()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(fields) => fields.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
+        _ => false,
     }
 }
 

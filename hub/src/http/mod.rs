@@ -18,14 +18,17 @@ mod status;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use health::Readiness;
 
 use crate::{Hub, tls};
 
@@ -33,13 +36,15 @@ use crate::{Hub, tls};
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 pub(crate) async fn serve(hub: Arc<Hub>, listener: TcpListener, stop: CancellationToken) {
-    let incoming = tls::incoming(listener, hub.trust.api.clone(), stop.clone());
+    let incoming = tls::incoming(listener, hub.trust.api.clone(), tls::API, stop.clone());
     tls::serve_http(incoming, router(hub), stop).await;
 }
 
-fn router(hub: Arc<Hub>) -> Router {
+pub(crate) fn router(hub: Arc<Hub>) -> Router {
     let api = Router::new()
         .route("/whoami", get(auth::whoami))
+        .route("/tokens", get(tokens::list).post(tokens::create))
+        .route("/tokens/{name}", delete(tokens::revoke))
         .route("/clusters", get(clusters::list).post(clusters::register))
         .route("/clusters/{name}", get(clusters::show).delete(clusters::delete))
         .route("/clusters/{name}/labels", put(clusters::label))

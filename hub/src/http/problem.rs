@@ -3,8 +3,9 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bellwether_core::api::Problem;
+use bellwether_core::report::bounded_message;
 
-use crate::store::StoreError;
+use crate::store::{Cause, StoreError};
 
 /// A refusal on its way to whoever asked.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), hint: None }
+        Self { status, code, detail: bounded_message(&detail.into()), hint: None }
     }
 
     pub(super) fn invalid(code: &'static str, detail: impl Into<String>) -> Self {
@@ -29,6 +30,7 @@ impl Refusal {
             "cluster" => "cluster_not_found",
             "repo" => "repo_not_found",
             "target" => "target_not_found",
+            "token" => "token_not_found",
             _ => "rollout_not_found",
         };
         let detail = format!("there is no {kind} `{name}`");
@@ -40,12 +42,12 @@ impl Refusal {
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(bounded_message(&hint.into()));
         self
     }
 
     pub(super) fn maybe_hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint;
+        self.hint = hint.as_deref().map(bounded_message);
         self
     }
 }
@@ -77,12 +79,30 @@ impl From<StoreError> for Refusal {
             StoreError::InUse => Self::conflict("in_use", "it is still used"),
             StoreError::Stale { .. } => Self::conflict("changed_meanwhile", "somebody else changed it meanwhile")
                 .hint("read it again, and repeat the change"),
-            other => {
-                tracing::warn!(error = %crate::chain(&other), "a request could not be served");
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", "the hub cannot reach its database")
-                    .hint("try again in a moment")
-            }
+            other => match other.cause() {
+                Some(Cause::NameTaken) => Self::conflict("name_taken", "the name is taken"),
+                Some(Cause::InUse) => Self::conflict("in_use", "it is still used, or what it names is gone"),
+                Some(Cause::Value) => Self::new(
+                    StatusCode::BAD_REQUEST,
+                    "text_invalid",
+                    "the request holds a value that cannot be stored",
+                ),
+                Some(Cause::Busy) => {
+                    tracing::warn!(error = %crate::chain(&other), "a request could not be served in time");
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "somebody else holds what this would change")
+                        .hint("try again in a moment")
+                }
+                None => Self::unavailable(&other),
+            },
         }
+    }
+}
+
+impl Refusal {
+    fn unavailable(error: &StoreError) -> Self {
+        tracing::warn!(error = %crate::chain(error), "a request could not be served");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", "the hub cannot reach its database")
+            .hint("try again in a moment")
     }
 }
 

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use bellwether_core::api::{API_VERSION, CreatedRepo, List, Metadata, RepoDocument, RepoHead, RepoSpec, RepoStatus};
 use bellwether_core::audit::{Event, Subject};
-use bellwether_core::{Name, RepoId, Version};
+use bellwether_core::{Digest, Name, RepoId, Version};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
@@ -54,15 +54,30 @@ pub(super) async fn put(
     check(&hub, &name, &document)?;
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    let known = store::repos::find_by_name(&mut change, &name).await?;
+    let known = store::repos::lock_by_name(&mut change, &name).await?;
+    let mut credential_removed = false;
     let (repo, secret) = match known {
         Some(repo) => {
             let seen = document.metadata.version.unwrap_or(repo.version);
+            if seen != repo.version {
+                return Err(StoreError::Stale { table: "repos" }.into());
+            }
             if repo.spec == document.spec {
                 (repo, None)
             } else {
                 store::repos::mark_spec(&mut change, repo.id, seen, &document.spec, now).await?;
-                change.audit(&event(&repo, &caller, "repo.changed")).await?;
+                // A token that was given for one server is not told to another.
+                let purpose = |spec: &RepoSpec| credential_purpose(repo.id, &spec.url, spec.ca.as_deref());
+                if purpose(&repo.spec) != purpose(&document.spec) {
+                    credential_removed = store::repos::delete_credential(&mut change, repo.id).await?;
+                }
+                let mut event = event(&repo, &caller, "repo.changed");
+                event.detail = serde_json::json!({
+                    "before": audited(&repo.spec),
+                    "after": audited(&document.spec),
+                    "credentialRemoved": credential_removed,
+                });
+                change.audit(&event).await?;
                 (Repo { spec: document.spec, version: Version::new(seen.get() + 1), ..repo }, None)
             }
         }
@@ -81,6 +96,7 @@ pub(super) async fn put(
         repo: document_of(&mut change, &repo).await?,
         webhook_secret: secret.as_ref().map(|secret| secret.expose_secret().to_owned()),
         webhook_path: format!("/hooks/v1/{}", repo.name),
+        credential_removed,
     };
     change.commit().await?;
     let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
@@ -136,8 +152,10 @@ pub(super) async fn put_credential(
     }
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    let repo = find(&mut change, &name).await?;
-    let sealed = hub.seal.seal(&credential_purpose(repo.id, &repo.spec.url, repo.spec.ca.as_deref()), token.as_bytes());
+    let known = store::repos::lock_by_name(&mut change, &name).await?;
+    let repo = known.ok_or_else(|| Refusal::not_found("repo", &name))?;
+    let purpose = credential_purpose(repo.id, &repo.spec.url, repo.spec.ca.as_deref());
+    let sealed = hub.seal.seal(&purpose, token.as_bytes());
     store::repos::mark_credential(&mut change, repo.id, &sealed, now).await?;
     store::repos::end_pauses(&mut change, repo.id).await?;
     change.audit(&event(&repo, &caller, "repo.credential.changed")).await?;
@@ -241,6 +259,14 @@ async fn document_of(db: &mut Connection, repo: &Repo) -> Result<RepoDocument, S
 fn event(repo: &Repo, caller: &Caller, action: &'static str) -> Event {
     let subject = Subject { kind: "repo".to_owned(), name: repo.name.to_string() };
     let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
-    event.detail = serde_json::json!({"url": repo.spec.url});
+    event.detail = audited(&repo.spec);
     event
+}
+
+fn audited(spec: &RepoSpec) -> serde_json::Value {
+    serde_json::json!({
+        "url": spec.url,
+        "ca": spec.ca.as_ref().map(|ca| Digest::of(ca.trim().as_bytes())),
+        "pollSeconds": spec.poll_seconds,
+    })
 }

@@ -106,9 +106,9 @@ pub(super) async fn intend(
     event.target = Some(target.to_string());
     event.rollout = Some(row.id);
     event.reason.clone_from(&asked.reason);
-    if let Intent::Skip { cluster } | Intent::Retry { cluster } = asked.intent {
-        let cluster = store::clusters::find(&mut change, cluster).await?;
-        event.cluster = cluster.map(|cluster| cluster.name.to_string());
+    if let Intent::Skip { cluster } | Intent::Retry { cluster } = &asked.intent {
+        let named = store::clusters::find(&mut change, *cluster).await?;
+        event.cluster = Some(named.map_or_else(|| cluster.to_string(), |cluster| cluster.name.to_string()));
     }
     change.audit(&event).await?;
     let intent = intents::Asked {

@@ -77,6 +77,9 @@ pub(super) async fn put(
         Some(target) => {
             let seen = document.metadata.version.unwrap_or(target.version);
             let changed = Target { repo: repo.id, reference, spec: document.spec, version: seen, ..target.clone() };
+            if seen != target.version {
+                return Err(StoreError::Stale { table: "targets" }.into());
+            }
             if changed.spec == target.spec && changed.repo == target.repo {
                 target
             } else {
@@ -327,7 +330,7 @@ pub(super) async fn delete(
     if !target.deletion.as_ref().is_some_and(is_asked) {
         store::targets::mark_deletion(&mut change, target.id, &deletion).await?;
         let mut event = changed_event(&target, &caller, "target.deleted");
-        event.detail = serde_json::json!({"spec": target.spec, "mode": query.mode, "force": query.force});
+        event.detail = serde_json::json!({"spec": target.spec.for_audit(), "mode": query.mode, "force": query.force});
         change.audit(&event).await?;
     }
     change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;
@@ -440,6 +443,6 @@ fn changed_event(target: &Target, caller: &Caller, action: &'static str) -> Even
     let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
     let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
     event.target = Some(target.name.to_string());
-    event.detail = serde_json::json!({"spec": target.spec});
+    event.detail = serde_json::json!({"spec": target.spec.for_audit()});
     event
 }

@@ -3,6 +3,8 @@
 //! A token is for one cluster and binds to the first key that uses it: the same key may come again until its certificate
 //! was used, because an answer may be lost; any other key is refused, and said in the audit log.
 
+use std::net::SocketAddr;
+
 use bellwether_core::audit::{Event, Outcome, Subject};
 use bellwether_core::{ClusterId, Digest};
 use uuid::Uuid;
@@ -10,6 +12,7 @@ use uuid::Uuid;
 use super::service::Caller;
 use crate::ca::{self, CaError, Issued};
 use crate::change::Change;
+use crate::guests::network;
 use crate::store::clusters::{Cluster, Enrollment};
 use crate::store::{self, StoreError};
 use crate::{Hub, actors, clock, seal};
@@ -24,32 +27,53 @@ pub(super) enum EnrollError {
     Used,
     #[error("the cluster is revoked")]
     Revoked,
+    #[error("this certificate was renewed already, and the newer one was used")]
+    Replaced,
+    #[error("the certificate request is for another key than the certificate that was shown")]
+    OtherKey,
+    #[error("too many tries; come again later")]
+    TooOften,
     #[error("the certificate request cannot be used")]
     Request(#[source] CaError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-pub(super) async fn enroll(hub: &Hub, token: &str, csr: &[u8], address: &str) -> Result<Issued, EnrollError> {
+pub(super) async fn enroll(
+    hub: &Hub,
+    token: &str,
+    csr: &[u8],
+    address: Option<SocketAddr>,
+) -> Result<Issued, EnrollError> {
+    let from = address.map(|address| network(address.ip()));
+    let _turn = hub.strangers.acquire().await.map_err(|_| EnrollError::TooOften)?;
+    if from.is_some_and(|from| !hub.join_tries.may(&from, clock::now())) {
+        return Err(EnrollError::TooOften);
+    }
     let key = ca::key_of(csr).map_err(EnrollError::Request)?;
     let hash = seal::hash_token(token);
+    let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    let enrollment = store::clusters::lock_enrollment(&mut change, hash).await?;
-    let cluster = match &enrollment {
-        Some(enrollment) => store::clusters::find(&mut change, enrollment.cluster).await?,
+    // The cluster first, as whoever revokes it does.
+    let cluster = match store::clusters::find_invited(&mut change, hash).await? {
+        Some(cluster) => store::clusters::lock(&mut change, cluster).await?,
         None => None,
     };
+    let enrollment = store::clusters::lock_enrollment(&mut change, hash).await?;
     if let Err(refused) = check(enrollment.as_ref(), cluster.as_ref(), key) {
+        if let Some(from) = from {
+            hub.join_tries.take(from, clock::now());
+        }
         let subject = cluster.as_ref().map_or(Uuid::nil(), |cluster| cluster.id.as_uuid());
         // A stranger can fail as often as they like; once a minute is enough to know of it.
-        if hub.refused_enrolments.is_first(subject) {
-            audit_refusal(&mut change, cluster.as_ref(), &refused, address).await?;
+        if let Some(times) = hub.refused_enrolments.count(subject, from, clock::steady()) {
+            audit_refusal(&mut change, cluster.as_ref(), &refused, &address, times).await?;
             change.commit().await?;
         }
         return Err(refused);
     }
     let cluster = cluster.ok_or(EnrollError::Unknown)?;
-    let issued = issue(hub, &mut change, cluster.id, csr).await?;
+    let issued = issue(hub, &mut change, cluster.id, csr, None).await?;
     store::clusters::mark_enrollment_used(&mut change, hash, key, clock::now()).await?;
     let mut event = event(&cluster, "cluster.enrolled");
     event.detail = serde_json::json!({"serial": issued.serial, "address": address});
@@ -62,12 +86,25 @@ pub(super) async fn enroll(hub: &Hub, token: &str, csr: &[u8], address: &str) ->
 /// A live certificate → one with a later end. The identity is the presented certificate's; of the request, only the key.
 pub(super) async fn renew(hub: &Hub, caller: &Caller, csr: &[u8]) -> Result<Issued, EnrollError> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    if ca::key_of(csr).map_err(EnrollError::Request)? != caller.key {
+        return Err(EnrollError::OtherKey);
+    }
+    if !hub.renewals.may(&caller.cluster, now) {
+        return Err(EnrollError::TooOften);
+    }
+    hub.renewals.take(caller.cluster, now);
+    let _turn = store::take_turn(&hub.stream_turns).await?;
+    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
+    let cluster = store::clusters::lock(&mut change, caller.cluster).await?.ok_or(EnrollError::Unknown)?;
     if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, now).await? {
         return Err(EnrollError::Revoked);
     }
-    let cluster = store::clusters::find(&mut change, caller.cluster).await?.ok_or(EnrollError::Unknown)?;
-    let issued = issue(hub, &mut change, cluster.id, csr).await?;
+    // Somebody kept a copy of the old one.
+    if store::certificates::is_replaced(&mut change, &caller.serial, caller.cluster).await? {
+        return Err(EnrollError::Replaced);
+    }
+    store::certificates::delete_unused_successors(&mut change, &caller.serial).await?;
+    let issued = issue(hub, &mut change, cluster.id, csr, Some(&caller.serial)).await?;
     let mut event = event(&cluster, "cluster.renewed");
     event.detail = serde_json::json!({"serial": issued.serial, "before": caller.serial, "address": caller.address});
     change.audit(&event).await?;
@@ -89,13 +126,19 @@ fn check(enrollment: Option<&Enrollment>, cluster: Option<&Cluster>, key: Digest
     Ok(())
 }
 
-async fn issue(hub: &Hub, change: &mut Change<'_>, cluster: ClusterId, csr: &[u8]) -> Result<Issued, EnrollError> {
+async fn issue(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    cluster: ClusterId,
+    csr: &[u8],
+    renewed_from: Option<&str>,
+) -> Result<Issued, EnrollError> {
     let now = clock::now();
     let issued = hub
         .authority
         .issue_agent(csr, cluster, now, hub.config.certificate_lifetime())
         .map_err(EnrollError::Request)?;
-    store::certificates::insert(change, &issued.serial, cluster, now, issued.not_after).await?;
+    store::certificates::insert(change, &issued.serial, cluster, now, issued.not_after, renewed_from).await?;
     Ok(issued)
 }
 
@@ -104,6 +147,7 @@ async fn audit_refusal(
     cluster: Option<&Cluster>,
     refused: &EnrollError,
     address: &str,
+    times: u64,
 ) -> Result<(), StoreError> {
     let mut event = if let Some(cluster) = cluster {
         event(cluster, "cluster.enroll.refused")
@@ -113,7 +157,7 @@ async fn audit_refusal(
     };
     event.outcome = Outcome::Denied;
     event.reason = refused.to_string();
-    event.detail = serde_json::json!({"address": address});
+    event.detail = serde_json::json!({"address": address, "times": times});
     change.audit(&event).await
 }
 

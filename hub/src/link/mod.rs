@@ -164,7 +164,7 @@ const DELIVERED_MAX: i64 = 250;
 /// One transaction: a delivery that fails leaves its rows to the next. False: nothing was due.
 async fn deliver(hub: &Hub) -> Result<bool, StoreError> {
     let began_at = Instant::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
     let taken = work::take_due_of_streams(&mut change, hub.id, DELIVERED_MAX, clock::now()).await?;
     if taken.is_empty() {
         return Ok(false);

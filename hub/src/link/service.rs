@@ -3,28 +3,53 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bellwether_core::ClusterId;
+use bellwether_core::{ClusterId, Digest};
 use bellwether_proto::v1::agents_server::{Agents, AgentsServer};
 use bellwether_proto::v1::{Certificate, EnrollRequest, FromAgent, FromHub, RenewRequest};
 use bellwether_proto::{MESSAGE_BYTES_MAX, to_wire_certificate};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
-use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::enroll::{self, EnrollError};
 use super::session;
 use crate::ca::{self, AgentIdentity};
+use crate::guests::{InHand, Usage};
 use crate::{Hub, tls};
 
 /// Per stream and connection: what the hub buffers for an agent that sends faster than it is read.
 const WINDOW_BYTES: u32 = 64 * 1024;
 /// Streams of one connection: an agent has one, and calls to enrol or renew.
 const STREAMS_MAX: u32 = 4;
+/// tonic's own headers are a few hundred bytes.
+const HEADERS_BYTES_MAX: u32 = 8 * 1024;
+/// A peer that is gone without a word and has no stream, whose deadline would tell, is noticed by this.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a call knows of the connection that it came on.
+#[derive(Debug, Clone)]
+pub(crate) struct CalledOn {
+    address: Option<SocketAddr>,
+    leaf: Option<CertificateDer<'static>>,
+    usage: Arc<Usage>,
+}
+
+impl Connected for tls::Connection {
+    type ConnectInfo = CalledOn;
+
+    fn connect_info(&self) -> CalledOn {
+        let (tcp, tls) = self.connection().get_ref();
+        let leaf = tls.peer_certificates().and_then(|chain| chain.first()).cloned();
+        CalledOn { address: tcp.peer_addr().ok(), leaf, usage: Arc::clone(self.usage()) }
+    }
+}
 
 /// Serves agents until `stop`.
 pub(crate) async fn serve(
@@ -32,7 +57,8 @@ pub(crate) async fn serve(
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let incoming = tls::incoming(listener, hub.trust.agents.clone(), stop.clone()).map(Ok::<_, std::io::Error>);
+    let incoming = tls::incoming(listener, hub.trust.agents.clone(), tls::AGENTS, stop.clone());
+    let incoming = incoming.map(Ok::<_, std::io::Error>);
     let service = AgentsServer::new(Service { hub, stop: stop.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -40,6 +66,9 @@ pub(crate) async fn serve(
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADERS_BYTES_MAX)
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_DEADLINE))
         .add_service(service)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
@@ -53,15 +82,17 @@ struct Service {
 #[tonic::async_trait]
 impl Agents for Service {
     async fn enroll(&self, request: Request<EnrollRequest>) -> Result<Response<Certificate>, Status> {
+        let _in_hand = begin(&request);
         let address = address(&request);
         let request = request.into_inner();
-        let issued = enroll::enroll(&self.hub, &request.token, &request.csr, &address)
+        let issued = enroll::enroll(&self.hub, &request.token, &request.csr, address)
             .await
             .map_err(|error| to_status(&error))?;
         Ok(Response::new(to_wire_certificate(issued.chain, self.hub.authority.roots())))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<Certificate>, Status> {
+        let _in_hand = begin(&request);
         let caller = caller(&request)?;
         let issued =
             enroll::renew(&self.hub, &caller, &request.into_inner().csr).await.map_err(|error| to_status(&error))?;
@@ -71,6 +102,7 @@ impl Agents for Service {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<FromHub, Status>> + Send>>;
 
     async fn session(&self, request: Request<Streaming<FromAgent>>) -> Result<Response<Self::SessionStream>, Status> {
+        let in_hand = begin(&request);
         let caller = caller(&request)?;
         let outbound = session::begin(&self.hub, caller, request.into_inner(), self.stop.child_token()).await.map_err(
             |error| match error {
@@ -78,7 +110,9 @@ impl Agents for Service {
                 session::BeginError::Store(error) => unavailable(&crate::chain(&error)),
             },
         )?;
-        Ok(Response::new(Box::pin(outbound)))
+        Ok(Response::new(Box::pin(outbound.inspect(move |_| {
+            let _ = &in_hand;
+        }))))
     }
 }
 
@@ -89,27 +123,34 @@ pub(super) struct Caller {
     pub(super) serial: String,
     /// Of the certificate.
     pub(super) not_after: Timestamp,
+    /// The digest of the certificate's public key.
+    pub(super) key: Digest,
     pub(super) address: String,
 }
 
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    let certificates = request
-        .extensions()
-        .get::<TlsConnectInfo<TcpConnectInfo>>()
-        .and_then(TlsConnectInfo::peer_certs)
-        .ok_or_else(|| Status::unauthenticated("a session needs a client certificate: enrol first"))?;
-    let leaf = certificates.first().ok_or_else(|| Status::unauthenticated("the certificate chain is empty"))?;
-    let AgentIdentity { cluster, serial, not_after } =
+    let leaf = called_on(request).and_then(|connection| connection.leaf.as_ref());
+    let leaf = leaf.ok_or_else(|| Status::unauthenticated("a session needs a client certificate: enrol first"))?;
+    let AgentIdentity { cluster, serial, not_after, key } =
         ca::identity_of(leaf).map_err(|error| Status::unauthenticated(crate::chain(&error)))?;
-    Ok(Caller { cluster, serial, not_after, address: address(request) })
+    Ok(Caller { cluster, serial, not_after, key, address: told(request) })
 }
 
-fn address<T>(request: &Request<T>) -> String {
-    let address = request
-        .extensions()
-        .get::<TlsConnectInfo<TcpConnectInfo>>()
-        .and_then(|connection| connection.get_ref().remote_addr());
-    address.as_ref().map_or_else(|| "unknown".to_owned(), SocketAddr::to_string)
+fn called_on<T>(request: &Request<T>) -> Option<&CalledOn> {
+    request.extensions().get::<CalledOn>()
+}
+
+/// Keeps the connection open for as long as it lives.
+fn begin<T>(request: &Request<T>) -> Option<InHand> {
+    called_on(request).map(|connection| connection.usage.begin())
+}
+
+fn address<T>(request: &Request<T>) -> Option<SocketAddr> {
+    called_on(request).and_then(|connection| connection.address)
+}
+
+fn told<T>(request: &Request<T>) -> String {
+    address(request).map_or_else(|| "unknown".to_owned(), |address| address.to_string())
 }
 
 fn to_status(error: &EnrollError) -> Status {
@@ -117,6 +158,7 @@ fn to_status(error: &EnrollError) -> Status {
     match error {
         EnrollError::Request(_) => Status::invalid_argument(message),
         EnrollError::Store(_) => unavailable(&message),
+        EnrollError::TooOften => Status::resource_exhausted(message),
         _ => Status::permission_denied(message),
     }
 }

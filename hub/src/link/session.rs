@@ -10,7 +10,7 @@ use bellwether_core::{ClusterId, Serial, SessionNumber};
 use bellwether_proto::v1::{FromAgent, FromHub};
 use bellwether_proto::{WireError, agent_message};
 use futures_util::{Stream, StreamExt as _};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use tonic::Status;
 use super::service::Caller;
 use super::{Held, Inbox, listing};
 use crate::change::Change;
+use crate::rate::{Bucket, Rate};
 use crate::record::{Incoming, News};
 use crate::store::sessions::{self, Before, Opened};
 use crate::store::work::{self, Stage};
@@ -43,12 +44,14 @@ pub(super) async fn begin(
     inbound: impl Inbound,
     cut: CancellationToken,
 ) -> Result<ReceiverStream<Result<FromHub, Status>>, BeginError> {
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let turn = store::take_turn(&hub.stream_turns).await?;
+    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
     if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, clock::now()).await? {
         return Err(BeginError::Refused);
     }
     let number = sessions::next_number(&mut change).await?;
     change.commit().await?;
+    drop(turn);
 
     let (outbound_to, outbound) = mpsc::channel(OUTBOUND_MAX);
     let inbox = Arc::new(Inbox::default());
@@ -66,6 +69,7 @@ pub(super) async fn begin(
         cut,
         recorded_to,
         recorded,
+        said: Bucket::full(),
     };
     hub.tasks.spawn(stream.run(inbound, outbound_to));
     Ok(ReceiverStream::new(outbound))
@@ -101,6 +105,8 @@ struct AgentStream {
     cut: CancellationToken,
     recorded_to: watch::Sender<Serial>,
     recorded: watch::Receiver<Serial>,
+    /// What it said lately: it is not read while that is too much.
+    said: Bucket,
 }
 
 enum Happened<'a> {
@@ -160,10 +166,14 @@ impl AgentStream {
         to_agent: &'a mpsc::Sender<Result<FromHub, Status>>,
     ) -> Result<Happened<'a>, Ended> {
         // Silence is counted by a clock that nobody sets; a certificate ends at a date.
-        let wake = until(self.session.next_wake(), clock::steady()).min(until(self.caller.not_after, clock::now()));
+        let (now, reads_from) = (clock::steady(), self.said.open_from(SAID));
+        let mut wake = until(self.session.next_wake(), now).min(until(self.caller.not_after, clock::now()));
+        if reads_from > now {
+            wake = wake.min(until(reads_from, now));
+        }
         tokio::select! {
             () = self.cut.cancelled() => Err(Ended::Cut),
-            message = inbound.next() => match message {
+            message = inbound.next(), if reads_from <= now => match message {
                 Some(Ok(message)) => Ok(Happened::Received(Box::new(agent_message(message)?))),
                 None => Err(Ended::Closed),
                 Some(Err(status)) => Err(Ended::Broken(innermost(&status))),
@@ -180,7 +190,10 @@ impl AgentStream {
     async fn handle(&mut self, happened: Happened<'_>) -> Result<(), Ended> {
         let now = clock::steady();
         match happened {
-            Happened::Received(message) => self.session.handle(*message, now)?,
+            Happened::Received(message) => {
+                self.said.take(SAID, cost_of(&message), now);
+                self.session.handle(*message, now)?;
+            }
             Happened::Writable(permit) => {
                 if let Some(message) = self.session.take_outbound() {
                     permit.send(Ok(message.into()));
@@ -207,15 +220,17 @@ impl AgentStream {
                 Ok(())
             }
             Effect::LoadBundles(digests) => {
-                let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
+                let turn = store::take_turn(&self.hub.stream_turns).await?;
+                let mut db = self.hub.vital.acquire().await.map_err(StoreError::from)?;
                 let digests = digests.into_iter().collect();
                 let manifests = self.hub.content.load_manifests(&mut db, &digests).await?;
-                drop(db);
+                drop((db, turn));
                 self.session.handle_bundles(&manifests);
                 self.read_listing().await
             }
             Effect::Load(digests) => {
-                self.session.handle_objects(self.hub.content.load_objects(&self.hub.pool, &digests).await?);
+                let _turn = store::take_turn(&self.hub.stream_turns).await?;
+                self.session.handle_objects(self.hub.content.load_objects(&self.hub.vital, &digests).await?);
                 Ok(())
             }
         }
@@ -244,9 +259,10 @@ impl AgentStream {
     async fn read_listing(&mut self) -> Result<(), Ended> {
         self.read_at = Some(Instant::now());
         let cluster = self.caller.cluster;
-        let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
+        let turn = store::take_turn(&self.hub.stream_turns).await?;
+        let mut db = self.hub.vital.acquire().await.map_err(StoreError::from)?;
         let mut listings = listing::load(&mut db, &self.hub.content, &[cluster]).await?;
-        drop(db);
+        drop((db, turn));
         self.session.handle_listing(listings.remove(&cluster).unwrap_or_default());
         Ok(())
     }
@@ -275,7 +291,8 @@ async fn mark_opened(
     hello: &Hello,
 ) -> Result<Option<Want>, StoreError> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let _turn = store::take_turn(&hub.stream_turns).await?;
+    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
     let opened = Opened {
         cluster: caller.cluster,
         session: number,
@@ -307,7 +324,8 @@ async fn mark_opened(
 /// From now on the cluster counts as connected: rollouts that wait for it look again.
 async fn mark_caught_up(hub: &Hub, caller: &Caller, number: SessionNumber) -> Result<(), StoreError> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let _turn = store::take_turn(&hub.stream_turns).await?;
+    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
     sessions::mark_caught_up(&mut change, caller.cluster, number, now).await?;
     let mut concerned = store::rollouts::list_targets_of(&mut change, &[caller.cluster]).await?;
     concerned.extend(store::rollouts::list_targets_missing(&mut change, caller.cluster).await?);
@@ -328,6 +346,20 @@ async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -
     tracing::info!(cluster.name = %cluster.name, "a cluster joined");
     let targets = store::targets::list_ids_of_project(change, cluster.project).await?;
     change.tell(Stage::Bundle, &targets, now, None).await
+}
+
+/// An agent that comes back with a thousand targets says all of them at once, several times over; what it says beyond
+/// that waits in its own memory, as the window is small. At this rate the few messages that a window holds are read
+/// within seconds, so that a beat behind them comes before the deadline.
+const SAID: Rate = Rate { at_once: 5_000, every: SignedDuration::from_millis(10) };
+/// Looks at every object of the cluster's targets.
+const NEED_COST: i32 = 100;
+
+fn cost_of(message: &AgentMessage) -> i32 {
+    match message {
+        AgentMessage::Need(_) => NEED_COST,
+        _ => 1,
+    }
 }
 
 /// What broke, in the words of whoever saw it first: each error around it repeats them.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bellwether_core::{ClusterId, Labels, SessionNumber, Version};
+use bellwether_core::{ClusterId, Digest, Labels, SessionNumber, Version};
 use futures_util::StreamExt as _;
 use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::enroll::{self, EnrollError};
 use super::service::Caller;
 use super::{Held, Inbox, deliver, ends, session};
 use crate::change::Change;
@@ -219,7 +220,7 @@ async fn a_row_of_a_stream_that_is_not_here_is_ended_and_no_other(pool: Pool) {
 async fn certify(hub: &Hub, cluster: ClusterId, serial: &str) {
     let mut db = hub.pool.acquire().await.expect("a connection");
     let not_after = clock::now() + SignedDuration::from_hours(24);
-    store::certificates::insert(&mut db, serial, cluster, clock::now(), not_after).await.expect("it is new");
+    store::certificates::insert(&mut db, serial, cluster, clock::now(), not_after, None).await.expect("it is new");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -228,7 +229,7 @@ async fn a_silent_agent_is_cut_off_though_the_clock_is_set_back(pool: Pool) {
     let cluster = register(&hub, "c1").await;
     certify(&hub, cluster, "1").await;
     let not_after = clock::now() + SignedDuration::from_hours(24);
-    let caller = Caller { cluster, serial: "1".to_owned(), not_after, address: String::new() };
+    let caller = Caller { cluster, serial: "1".to_owned(), not_after, key: Digest::of(b"key"), address: String::new() };
 
     let silence = futures_util::stream::pending();
     let begun = session::begin(&hub, caller, silence, CancellationToken::new()).await;
@@ -248,7 +249,7 @@ async fn a_stream_whose_task_breaks_down_has_ended(pool: Pool) {
     let cluster = register(&hub, "c1").await;
     certify(&hub, cluster, "1").await;
     let not_after = clock::now() + SignedDuration::from_hours(24);
-    let caller = Caller { cluster, serial: "1".to_owned(), not_after, address: String::new() };
+    let caller = Caller { cluster, serial: "1".to_owned(), not_after, key: Digest::of(b"key"), address: String::new() };
 
     let broken = futures_util::stream::poll_fn(|_| panic!("as a fault in a stream's task would"));
     let begun = session::begin(&hub, caller, broken, CancellationToken::new()).await;
@@ -279,4 +280,97 @@ async fn the_stream_of_a_cluster_that_another_hub_deleted_is_cut_here(pool: Pool
 
     let is_cut: Vec<_> = cuts.iter().map(|(_, cut)| cut.is_cancelled()).collect();
     assert_eq!(is_cut, [true, false]);
+}
+
+/// A join token of a cluster.
+async fn invite(hub: &Hub, cluster: ClusterId) -> String {
+    let token = clock::new_id().to_string();
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    let (now, hash) = (clock::now(), crate::seal::hash_token(&token));
+    let until = now + jiff::SignedDuration::from_hours(1);
+    clusters::insert_enrollment(&mut db, hash, cluster, now, until).await.expect("it is written");
+    token
+}
+
+fn caller(issued: &crate::ca::Issued) -> Caller {
+    let identity = crate::ca::identity_of(&issued.chain[0]).expect("an agent's");
+    Caller {
+        cluster: identity.cluster,
+        serial: identity.serial,
+        not_after: identity.not_after,
+        key: identity.key,
+        address: String::new(),
+    }
+}
+
+async fn refusals(hub: &Hub) -> Vec<serde_json::Value> {
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    let bodies = store::audit::list_bodies(&mut db).await.expect("the log can be read");
+    let entries = bodies.iter().map(|body| serde_json::from_slice::<serde_json::Value>(body).expect("is JSON"));
+    entries.filter(|entry| entry["action"] == "cluster.enroll.refused").collect()
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn strangers_who_guess_join_tokens_write_one_entry_and_soon_do_not_reach_the_database(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let (_, csr) = crate::ca::tests::agent_request();
+    let stranger = |port| Some(std::net::SocketAddr::from(([192, 0, 2, 1], port)));
+
+    let mut turned_away = 0;
+    for port in 1..=100 {
+        let refused = enroll::enroll(&hub, &format!("bwj_{port}"), &csr, stranger(port)).await;
+        turned_away += usize::from(matches!(refused, Err(EnrollError::TooOften)));
+    }
+
+    assert!(turned_away >= 70, "{turned_away} of 100");
+    assert_eq!(refusals(&hub).await.len(), 1);
+    let cluster = register(&hub, "c1").await;
+    let token = invite(&hub, cluster).await;
+    let elsewhere = Some(std::net::SocketAddr::from(([192, 0, 2, 2], 1)));
+    enroll::enroll(&hub, &token, &csr, elsewhere).await.expect("another address joins");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_certificate_is_renewed_for_its_own_key_only_and_has_one_successor(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "c1").await;
+    let (_, csr) = crate::ca::tests::agent_request();
+    let (_, others) = crate::ca::tests::agent_request();
+    let token = invite(&hub, cluster).await;
+    let first = caller(&enroll::enroll(&hub, &token, &csr, None).await.expect("it joins"));
+    let used = async |caller: &Caller| {
+        let mut db = hub.pool.acquire().await.expect("a connection");
+        let now = clock::now();
+        store::certificates::mark_used(&mut db, &caller.serial, cluster, now).await.expect("asked")
+    };
+
+    let stolen = enroll::renew(&hub, &first, &others).await;
+    let lost = caller(&enroll::renew(&hub, &first, &csr).await.expect("renewed"));
+    let second = caller(&enroll::renew(&hub, &first, &csr).await.expect("its answer was lost"));
+
+    assert!(matches!(stolen, Err(EnrollError::OtherKey)), "{stolen:?}");
+    assert!(!used(&lost).await, "two successors are good");
+    assert!(used(&second).await);
+    let late = enroll::renew(&hub, &first, &csr).await;
+    assert!(matches!(late, Err(EnrollError::Replaced)), "{late:?}");
+
+    let mut granted = 0;
+    for _ in 0..20 {
+        granted += usize::from(enroll::renew(&hub, &second, &csr).await.is_ok());
+    }
+    assert!(granted < 5, "{granted} at once");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn streams_and_beats_go_on_while_the_other_pool_is_exhausted(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let mut held = Vec::new();
+    for _ in 0..store::CONNECTIONS_MAX {
+        held.push(hub.pool.acquire().await.expect("a connection"));
+    }
+
+    let delivered = deliver(&hub).await;
+    let trusted = crate::trust::refresh(&hub).await;
+
+    assert!(delivered.is_ok() && trusted.is_ok(), "{delivered:?} {trusted:?}");
 }

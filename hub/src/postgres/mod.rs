@@ -61,6 +61,8 @@ pub(crate) enum PostgresError {
     OtherVersion { folder: PathBuf, made_by: u32 },
     #[error("Postgres does not run as root, and there is no user `postgres` to run it as")]
     NoUser,
+    #[error("the user that runs the hub has no name")]
+    NoName,
     #[error("the user `postgres` cannot reach {}", folder.display())]
     OutOfReach { folder: PathBuf },
     #[error("another hub uses {}", folder.display())]
@@ -110,6 +112,7 @@ impl PostgresError {
             Self::NotInstalled { .. } | Self::NoUser => Some(
                 "run `apt install postgresql` or `brew install postgresql`, or set DATABASE_URL to a server you have",
             ),
+            Self::NoName => Some("run it as a user that /etc/passwd knows, or set DATABASE_URL to a server you have"),
             Self::NotUsable { .. } => Some(
                 "BELLWETHER_POSTGRES_BIN is a folder with `postgres` and `initdb`, such as /usr/lib/postgresql/15/bin",
             ),
@@ -145,6 +148,7 @@ impl PrivateServer {
         if !room.has_cluster() {
             create_cluster(&room, &programs, settings.unsafe_no_fsync).await?;
         }
+        room.write_access(DATABASE)?;
         room.rotate_log()?;
         let child = launch(&room, &programs, settings.unsafe_no_fsync)?;
         let mut server = Self { child, room };
@@ -228,8 +232,8 @@ async fn create_cluster(room: &Room, programs: &Programs, no_fsync: bool) -> Res
         .arg("--pgdata")
         .arg(&unfinished)
         .args(["--encoding=UTF8", "--locale=C", "--no-instructions", "--data-checksums"])
-        // Whoever reaches the socket is trusted, and only its folder's owner does.
-        .args(["--auth-local=trust", "--auth-host=reject"])
+        // What counts is in the files that each start names: see `Room::write_access`.
+        .args(["--auth-local=reject", "--auth-host=reject"])
         .args(["--username", DATABASE])
         .args(no_fsync.then_some("--no-sync"));
     run(initdb, "").await?;
@@ -269,6 +273,8 @@ fn server_options(room: &Room, no_fsync: bool) -> Vec<(&'static str, String)> {
         ("port", PORT.to_string()),
         ("unix_socket_directories", socket_folder),
         ("unix_socket_permissions", "0700".to_owned()),
+        ("hba_file", room.access_file().display().to_string()),
+        ("ident_file", room.users_file().display().to_string()),
         // The hub's pools take some dozens; the rest is for people with psql and for a second hub in tests.
         ("max_connections", "100".to_owned()),
         ("shared_buffers", "32MB".to_owned()),
@@ -376,12 +382,33 @@ mod tests {
         server.stop().await.expect("stopped again");
     }
 
+    /// Root's server runs as a user that other programs may run as, too.
+    #[tokio::test]
+    async fn the_servers_own_user_is_not_let_in_when_the_hub_is_another() {
+        let data = tempfile::tempdir().expect("a folder");
+        let Some(server) = unless_missing(PrivateServer::start(&settings(data.path())).await) else { return };
+        let programs = Programs::find(None, None, &server.room).await.expect("found");
+        let psql = programs.initdb().with_file_name("psql");
+        if nix::unistd::geteuid().is_root() && psql.exists() {
+            let socket = server.room.socket_folder().to_owned();
+            let arguments = ["-h", &socket, "-U", DATABASE, "-d", DATABASE, "-c", "select 1"];
+
+            let theirs = server.room.command(&psql).args(arguments).output().await.expect("it runs");
+            let ours = Command::new(&psql).args(arguments).output().await.expect("it runs");
+
+            assert!(!theirs.status.success(), "{theirs:?}");
+            assert!(ours.status.success(), "{ours:?}");
+        }
+        server.stop().await.expect("stopped");
+    }
+
     #[tokio::test]
     async fn what_a_killed_hub_left_running_is_stopped_and_replaced() {
         let data = tempfile::tempdir().expect("a folder");
         let Some(server) = unless_missing(PrivateServer::start(&settings(data.path())).await) else { return };
         server.stop().await.expect("stopped");
         let room = Room::enter(data.path()).expect("entered");
+        room.write_access(DATABASE).expect("written");
         let programs = Programs::find(None, None, &room).await.expect("found");
         // As a hub does that is killed right afterwards: nobody tells the server to stop, and the lock is gone.
         let mut left = launch(&room, &programs, true).expect("launched");

@@ -123,6 +123,37 @@ impl Room {
         lines.first().and_then(|line| line.parse().ok()) == process && lines.get(7) == Some(&"ready")
     }
 
+    pub(super) fn access_file(&self) -> PathBuf {
+        self.folder.join("access.conf")
+    }
+
+    pub(super) fn users_file(&self) -> PathBuf {
+        self.folder.join("users.conf")
+    }
+
+    /// Says who is let in: whoever runs the hub, by what the kernel says of the other end of the socket. The server's own
+    /// user is not, when it is another: programs of others may run as it.
+    pub(super) fn write_access(&self, database_user: &str) -> Result<(), PostgresError> {
+        let user = User::from_uid(geteuid()).ok().flatten().ok_or(PostgresError::NoName)?;
+        let users = format!("hub \"{}\" {database_user}\n", user.name.replace('"', "\"\""));
+        self.write_for_server(&self.access_file(), "local all all peer map=hub\n")?;
+        self.write_for_server(&self.users_file(), &users)
+    }
+
+    fn write_for_server(&self, path: &Path, text: &str) -> Result<(), PostgresError> {
+        use std::io::Write as _;
+        let unfinished = path.with_extension("new");
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o640).open(&unfinished)?;
+            file.write_all(text.as_bytes())?;
+            if let Some(runner) = self.runner {
+                chown(&unfinished, None, Some(runner.group))?;
+            }
+            fs::rename(&unfinished, path)
+        };
+        write().map_err(|source| folder_error("write", path, source))
+    }
+
     pub(super) fn log(&self) -> PathBuf {
         self.folder.join("server.log")
     }

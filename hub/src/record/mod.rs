@@ -98,7 +98,7 @@ fn is_of_one(error: &StoreError) -> bool {
 /// Says in the log that something which an agent told is lost; of each cluster once in a while, as an agent may tell more.
 async fn drop_one(hub: &Hub, one: &Incoming, error: &StoreError) -> Result<(), StoreError> {
     tracing::error!(cluster.id = %one.cluster, error = %crate::chain(error), "dropped what an agent told");
-    if !hub.dropped_news.is_first(one.cluster.as_uuid()) {
+    if hub.dropped_news.count(one.cluster.as_uuid(), None, clock::steady()).is_none() {
         return Ok(());
     }
     let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
@@ -123,14 +123,14 @@ async fn drop_one(hub: &Hub, one: &Incoming, error: &StoreError) -> Result<(), S
 async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
     let now = clock::now();
     let received: Vec<_> = batch.iter().filter_map(Incoming::received).collect();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
     drifts::record(&mut change, batch, now).await?;
     let assigned = reports::list_assigned(&mut change, &received).await?;
     let (expected, foreign): (Vec<_>, Vec<_>) =
         received.iter().partition(|one| assigned.contains_key(&(one.cluster, one.report.target)));
     audit_foreign(hub, &mut change, &foreign, now).await?;
     let newest = newest_of(&expected);
-    audit_turns(&mut change, &received, &newest, &assigned, now).await?;
+    audit_turns(hub, &mut change, &received, &newest, &assigned, now).await?;
     reports::mark_newer(&mut change, &newest, now).await?;
     let mut targets: Vec<_> = newest.iter().map(|one| one.report.target.as_uuid()).collect();
     targets.sort_unstable();
@@ -195,6 +195,7 @@ async fn audit_foreign(
             continue;
         }
         hub.metrics.reports_refused.inc_by(targets.len() as u64);
+        let Some(times) = hub.odd_reports.count(id.as_uuid(), None, clock::steady()) else { continue };
         let Some(cluster) = store::clusters::find(change, id).await? else { continue };
         tracing::warn!(cluster.name = %cluster.name, reports = targets.len(), "dropped reports about foreign targets");
         let subject = Subject { kind: "report".to_owned(), name: targets[0].to_string() };
@@ -202,7 +203,7 @@ async fn audit_foreign(
         event.cluster = Some(cluster.name.to_string());
         event.outcome = Outcome::Denied;
         "the cluster has no assignment for this target".clone_into(&mut event.reason);
-        event.detail = serde_json::json!({"reports": targets.len()});
+        event.detail = serde_json::json!({"reports": targets.len(), "times": times});
         change.audit(&event).await?;
     }
     Ok(())
@@ -210,6 +211,7 @@ async fn audit_foreign(
 
 /// Says in the log when an assignment starts to fail or degrade, once, and not again until it says something else.
 async fn audit_turns(
+    hub: &Hub,
     change: &mut Change<'_>,
     received: &[Received],
     newest: &[&Received],
@@ -228,11 +230,16 @@ async fn audit_turns(
     for one in newest {
         let key = (one.cluster, one.report.target);
         let said = (one.report.verdict.to_string(), one.report.digest);
-        let current = assigned.get(&key).filter(|assigned| assigned.generation == one.report.generation);
-        if let Some(current) = current
+        // About exactly what was assigned: of digests that an agent makes up there is no end.
+        let is_about =
+            |assigned: &&Assigned| (assigned.generation, assigned.digest) == (one.report.generation, one.report.digest);
+        if let Some(current) = assigned.get(&key).filter(is_about)
             && is_bad(one.report.verdict)
             && before.get(&key) != Some(&said)
+            // One that turns back and forth is told once a minute.
+            && hub.turns.may(&key, now)
         {
+            hub.turns.take(key, now);
             audit_turn(change, one, current, now).await?;
         }
     }

@@ -211,7 +211,7 @@ impl LookError {
         Condition {
             code: code.to_owned(),
             message: bounded_message(&crate::chain(self)),
-            hint,
+            hint: hint.as_deref().map(bounded_message),
             file: None,
             line: None,
             since: Some(now),
@@ -252,7 +252,7 @@ fn open_token(hub: &Hub, repo: &Repo, sealed: &[u8]) -> Result<SecretString, Sea
 
 /// What a repo's token is sealed for: it opens for no other host, and for nobody else's certificate.
 pub(crate) fn credential_purpose(repo: RepoId, url: &str, ca: Option<&str>) -> String {
-    let authority = ca.map_or_else(|| "system".to_owned(), |pem| Digest::of(pem.as_bytes()).to_string());
+    let authority = ca.map_or_else(|| "system".to_owned(), |pem| Digest::of(pem.trim().as_bytes()).to_string());
     format!("credential/{repo}/{}/{authority}", RepoUrl::origin_of(url))
 }
 
@@ -375,8 +375,8 @@ async fn record_ref_failure(change: &mut Change<'_>, seen: Seen<'_>, error: &Ref
     let followers = store::targets::list_ids_moved(change, repo.id, reference, &[]).await?;
     let condition = Condition {
         code: error.code().to_owned(),
-        message: crate::chain(error),
-        hint: error.hint(),
+        message: bounded_message(&crate::chain(error)),
+        hint: error.hint().as_deref().map(bounded_message),
         file: None,
         line: None,
         since: Some(now),

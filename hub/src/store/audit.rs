@@ -279,6 +279,13 @@ pub(crate) async fn list_from(db: &mut Connection, seq: i64, limit: i64) -> Resu
         .collect()
 }
 
+/// What was written, sealed or not, oldest first.
+#[cfg(test)]
+pub(crate) async fn list_bodies(db: &mut Connection) -> Result<Vec<Vec<u8>>, StoreError> {
+    let statement = "select body from audit_outbox order by outbox_id";
+    Ok(sqlx::query_scalar(statement).fetch_all(db).await?)
+}
+
 pub(crate) async fn count_unsealed(db: &mut Connection) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(r#"select count(*) as "count!" from audit_outbox"#).fetch_one(db).await?)
 }

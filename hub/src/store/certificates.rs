@@ -11,16 +11,47 @@ pub(crate) async fn insert(
     cluster: ClusterId,
     issued_at: Timestamp,
     not_after: Timestamp,
+    renewed_from: Option<&str>,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into certificates (serial, cluster_id, issued_at, not_after) values ($1, $2, $3, $4)",
+        r#"
+        insert into certificates (serial, cluster_id, issued_at, not_after, renewed_from)
+        values ($1, $2, $3, $4, $5)
+        "#,
         serial,
         cluster.as_uuid(),
         to_sql(issued_at),
         to_sql(not_after),
+        renewed_from,
     )
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// Whether the cluster has used a certificate that was issued after this one.
+pub(crate) async fn is_replaced(db: &mut Connection, serial: &str, cluster: ClusterId) -> Result<bool, StoreError> {
+    let replaced = sqlx::query_scalar!(
+        r#"
+        select exists (
+               select from certificates newer
+                 join certificates this on this.serial = $1
+                where newer.cluster_id = $2 and newer.issued_at > this.issued_at and newer.first_used_at is not null
+        ) as "replaced!"
+        "#,
+        serial,
+        cluster.as_uuid(),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(replaced)
+}
+
+/// Forgets what was issued in place of this one and never used: its answer was lost, and it is refused from now on.
+pub(crate) async fn delete_unused_successors(db: &mut Connection, serial: &str) -> Result<(), StoreError> {
+    sqlx::query!("delete from certificates where renewed_from = $1 and first_used_at is null", serial)
+        .execute(db)
+        .await?;
     Ok(())
 }
 

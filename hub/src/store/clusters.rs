@@ -97,6 +97,14 @@ pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Opt
     row.map(TryInto::try_into).transpose()
 }
 
+/// Finds a cluster and holds its row: what is decided about who it is comes one after the other.
+pub(crate) async fn lock(db: &mut Connection, id: ClusterId) -> Result<Option<Cluster>, StoreError> {
+    sqlx::query!("select from clusters where cluster_id = $1 for no key update", id.as_uuid())
+        .fetch_optional(&mut *db)
+        .await?;
+    find(db, id).await
+}
+
 /// A page in order of names, after one.
 pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Cluster>, StoreError> {
     let rows = sqlx::query_as!(
@@ -119,18 +127,20 @@ pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result
 pub(crate) async fn mark_labels(
     db: &mut Connection,
     id: ClusterId,
+    seen: Version,
     labels: &Labels,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
-        "update clusters set labels = $2, version = version + 1, updated_at = $3 where cluster_id = $1",
+    let updated = sqlx::query!(
+        "update clusters set labels = $3, version = version + 1, updated_at = $4 where cluster_id = $1 and version = $2",
         id.as_uuid(),
+        seen.get(),
         Json(labels) as _,
         to_sql(now),
     )
     .execute(db)
     .await?;
-    Ok(())
+    if updated.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Stale { table: "clusters" }) }
 }
 
 pub(crate) async fn mark_revoked(db: &mut Connection, id: ClusterId, now: Timestamp) -> Result<(), StoreError> {
@@ -147,7 +157,6 @@ pub(crate) async fn mark_revoked(db: &mut Connection, id: ClusterId, now: Timest
 /// A join token, as it is found by its hash.
 #[derive(Debug)]
 pub(crate) struct Enrollment {
-    pub(crate) cluster: ClusterId,
     pub(crate) expires_at: Timestamp,
     pub(crate) first_key: Option<Digest>,
     /// The certificate that the first key got has opened a session.
@@ -173,11 +182,25 @@ pub(crate) async fn insert_enrollment(
     Ok(())
 }
 
+/// Which cluster a join token is for.
+pub(crate) async fn find_invited(db: &mut Connection, hash: Digest) -> Result<Option<ClusterId>, StoreError> {
+    let cluster = sqlx::query_scalar!("select cluster_id from enrollments where token_hash = $1", hash.as_bytes())
+        .fetch_optional(db)
+        .await?;
+    Ok(cluster.map(ClusterId::new))
+}
+
+/// Join tokens that nobody may use any more: they do not come back when the cluster is let in again.
+pub(crate) async fn delete_enrollments(db: &mut Connection, id: ClusterId) -> Result<(), StoreError> {
+    sqlx::query!("delete from enrollments where cluster_id = $1", id.as_uuid()).execute(db).await?;
+    Ok(())
+}
+
 /// Finds a join token and holds its row: of two that use it at once, the second sees what the first did.
 pub(crate) async fn lock_enrollment(db: &mut Connection, hash: Digest) -> Result<Option<Enrollment>, StoreError> {
     let row = sqlx::query!(
         r#"
-        select cluster_id, expires_at, first_key,
+        select expires_at, first_key,
                exists (select from certificates
                         where cluster_id = e.cluster_id and first_used_at >= e.used_at) as "spent!"
           from enrollments e
@@ -190,12 +213,7 @@ pub(crate) async fn lock_enrollment(db: &mut Connection, hash: Digest) -> Result
     .await?;
     let Some(row) = row else { return Ok(None) };
     let first_key = row.first_key.map(|bytes| super::digest(&bytes, "enrollments")).transpose()?;
-    Ok(Some(Enrollment {
-        cluster: ClusterId::new(row.cluster_id),
-        expires_at: from_sql(row.expires_at),
-        first_key,
-        spent: row.spent,
-    }))
+    Ok(Some(Enrollment { expires_at: from_sql(row.expires_at), first_key, spent: row.spent }))
 }
 
 pub(crate) async fn mark_enrollment_used(

@@ -9,8 +9,14 @@ use uuid::Uuid;
 
 use super::{Connection, StoreError, from_sql, to_sql};
 
-/// Writes a drift of a cluster that is assigned the target; false: it is not, the drift is there already, or the target is
-/// not: a tombstone outlives it.
+/// Drifts of one cluster and target within a day: somebody who fights with us over a field every few minutes. What is
+/// beyond says nothing new, and rows of all clusters are kept for 90 days.
+const PER_TARGET_MAX: i64 = 500;
+/// Of a cluster, whose targets somebody changed all at once.
+const PER_CLUSTER_MAX: i64 = 5_000;
+
+/// Writes a drift of a cluster that is assigned the target; false: it is not, the drift is there already, the cluster
+/// has had its share of this day, or the target is not there: a tombstone outlives it.
 pub(crate) async fn insert_new(
     db: &mut Connection,
     cluster: ClusterId,
@@ -26,6 +32,16 @@ pub(crate) async fn insert_new(
          where exists (
                select from assignments a join targets t using (target_id) where a.cluster_id = $2 and t.target_id = $3
          )
+           and not exists (
+               select from drift_events
+                where cluster_id = $2 and recorded_at > $11::timestamptz - interval '1 day'
+               offset $12
+         )
+           and not exists (
+               select from drift_events
+                where cluster_id = $2 and target_id = $3 and recorded_at > $11::timestamptz - interval '1 day'
+               offset $13
+         )
             on conflict do nothing
         "#,
         drift.id,
@@ -39,6 +55,8 @@ pub(crate) async fn insert_new(
         &drift.fields,
         to_sql(drift.found_at),
         to_sql(now),
+        PER_CLUSTER_MAX - 1,
+        PER_TARGET_MAX - 1,
     )
     .execute(db)
     .await?;

@@ -21,6 +21,11 @@ pub(crate) async fn ensure(db: &mut Connection, proposed: Uuid, now: Timestamp) 
     Ok(sqlx::query_scalar!("select installation_id from installation").fetch_one(db).await?)
 }
 
+/// Whether the database answers, and is one of ours.
+pub(crate) async fn is_there(db: &mut Connection) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(r#"select exists (select from installation) as "there!""#).fetch_one(db).await?)
+}
+
 pub(crate) async fn ensure_project(
     db: &mut Connection,
     proposed: ProjectId,

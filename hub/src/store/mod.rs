@@ -31,6 +31,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use jiff::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub(crate) use sqlx::PgConnection as Connection;
 pub(crate) use sqlx::PgPool as Pool;
@@ -40,10 +41,13 @@ pub(crate) type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 const STATEMENTS_MAX: usize = 512;
 
 /// Stages, handlers and the sealer together hold fewer at once; Postgres' default allows 100 to all hubs.
-const CONNECTIONS_MAX: u32 = 24;
-
-/// One for the heartbeat and one for the ends of streams.
-const VITAL_CONNECTIONS_MAX: u32 = 2;
+pub(crate) const CONNECTIONS_MAX: u32 = 18;
+/// Of the pool beside it, for what must not wait behind them: each holds one for milliseconds.
+pub(crate) const VITAL_CONNECTIONS_MAX: u32 = 8;
+/// Of these, streams take so many at once, though a thousand of them come back in a second: the heartbeat, the ends of
+/// streams, the journal of what agents say, and the revocation list have the others to themselves.
+pub(crate) const STREAM_TURNS_MAX: usize = 4;
+const ACQUIRE_DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
@@ -110,7 +114,33 @@ fn is_connection_lost(error: &sqlx::Error) -> bool {
     )
 }
 
+/// What a refusal of Postgres means to whoever asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Somebody else holds it at this moment.
+    Busy,
+    /// Another row names it.
+    InUse,
+    NameTaken,
+    /// A value that cannot be stored.
+    Value,
+}
+
 impl StoreError {
+    /// Why Postgres refused, when that concerns whoever asked.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Busy(_) => Some(Cause::Busy),
+            Self::BadValue(_) => Some(Cause::Value),
+            Self::Constraint(sqlx::Error::Database(error)) => match error.code()?.as_ref() {
+                "23503" => Some(Cause::InUse),
+                "23505" => Some(Cause::NameTaken),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Postgres will not take this, however often it is asked: a value that it cannot hold, or a row that breaks a rule.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::BadValue(_) | Self::Constraint(_))
@@ -127,10 +157,16 @@ pub(crate) async fn connect(url: &str) -> Result<Pool, StoreError> {
     open(url, CONNECTIONS_MAX, 4).await
 }
 
-/// A pool for what keeps the hub alive in the eyes of others: its heartbeat and the ends of streams. Whatever holds every
-/// connection of the large one, these are written.
+/// A pool beside it, for what must not wait behind people and stages: heartbeats, the ends of streams, streams, the
+/// journal of what agents say. Whatever holds every connection of the large one, these are written.
 pub(crate) async fn connect_vital(url: &str) -> Result<Pool, StoreError> {
-    open(url, VITAL_CONNECTIONS_MAX, 1).await
+    open(url, VITAL_CONNECTIONS_MAX, 2).await
+}
+
+/// A stream's turn at the second pool: see [`STREAM_TURNS_MAX`].
+pub(crate) async fn take_turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, StoreError> {
+    let turn = tokio::time::timeout(ACQUIRE_DEADLINE, turns.acquire()).await;
+    turn.ok().and_then(Result::ok).ok_or(StoreError::Unreachable(sqlx::Error::PoolTimedOut))
 }
 
 async fn open(url: &str, connections_max: u32, connections_min: u32) -> Result<Pool, StoreError> {
@@ -143,7 +179,7 @@ async fn open(url: &str, connections_max: u32, connections_min: u32) -> Result<P
     let pool = PgPoolOptions::new()
         .max_connections(connections_max)
         .min_connections(connections_min)
-        .acquire_timeout(Duration::from_secs(5))
+        .acquire_timeout(ACQUIRE_DEADLINE)
         // A query on a dead connection fails by itself; asking first costs a round trip on every hop.
         .test_before_acquire(false)
         .connect_with(options)
@@ -214,6 +250,12 @@ pub(crate) async fn execute_raw(pool: &Pool, statement: &'static str) -> Result<
 #[cfg(test)]
 pub(crate) async fn lock_table(db: &mut Connection, table: &str) -> Result<(), StoreError> {
     let statement = sqlx::AssertSqlSafe(format!("lock table {table} in access exclusive mode"));
+    sqlx::query(statement).execute(db).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) async fn execute_in(db: &mut Connection, statement: &'static str) -> Result<(), StoreError> {
     sqlx::query(statement).execute(db).await?;
     Ok(())
 }

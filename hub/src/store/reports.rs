@@ -23,6 +23,7 @@ pub(crate) struct Received {
 #[derive(Debug, Clone)]
 pub(crate) struct Assigned {
     pub(crate) generation: Generation,
+    pub(crate) digest: Digest,
     /// Of the rollout that decided it; `None` once that is gone.
     pub(crate) trace_id: Option<String>,
 }
@@ -36,7 +37,7 @@ pub(crate) async fn list_assigned(
     let targets: Vec<Uuid> = received.iter().map(|one| one.report.target.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        select a.cluster_id, a.target_id, a.generation, r.trace_id as "trace_id?"
+        select a.cluster_id, a.target_id, a.generation, a.digest, r.trace_id as "trace_id?"
           from assignments a
           left join rollouts r using (rollout_id)
          where (a.cluster_id, a.target_id) in (select * from unnest($1::uuid[], $2::uuid[]))
@@ -48,9 +49,10 @@ pub(crate) async fn list_assigned(
     .await?;
     let assigned = rows.into_iter().map(|row| {
         let key = (ClusterId::new(row.cluster_id), TargetId::new(row.target_id));
-        (key, Assigned { generation: Generation::new(row.generation), trace_id: row.trace_id })
+        let digest = super::digest(&row.digest, "assignments")?;
+        Ok((key, Assigned { generation: Generation::new(row.generation), digest, trace_id: row.trace_id }))
     });
-    Ok(assigned.collect())
+    assigned.collect()
 }
 
 /// Writes reports that are newer than what is there. At most one for each cluster and target, sorted by them: two

@@ -204,6 +204,18 @@ pub(crate) async fn end_pauses(db: &mut Connection, id: RepoId) -> Result<(), St
     Ok(())
 }
 
+/// Whether there was one.
+pub(crate) async fn delete_credential(db: &mut Connection, id: RepoId) -> Result<bool, StoreError> {
+    let deleted = sqlx::query!("delete from credentials where repo_id = $1", id.as_uuid()).execute(db).await?;
+    Ok(deleted.rows_affected() == 1)
+}
+
+/// Holds the repo's row, so that no token for its old address is stored while it moves.
+pub(crate) async fn lock_by_name(db: &mut Connection, name: &Name) -> Result<Option<Repo>, StoreError> {
+    sqlx::query!("select from repos where name = $1 for no key update", name.as_str()).fetch_optional(&mut *db).await?;
+    find_by_name(db, name).await
+}
+
 /// How the last looks ended.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Look {

@@ -104,7 +104,7 @@ pub(crate) async fn mark_spec(db: &mut Connection, target: &Target, now: Timesta
         r#"
         update targets
            set repo_id = $3, ref = $4, spec = $5, version = version + 1, updated_at = $6
-         where target_id = $1 and version = $2
+         where target_id = $1 and version = $2 and deletion is null
         "#,
         target.id.as_uuid(),
         target.version.get(),

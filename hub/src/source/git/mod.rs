@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bellwether_core::api::GitRef;
+use bellwether_core::report::is_obeyed;
 use bellwether_core::source;
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
@@ -518,7 +519,7 @@ fn read_commit(id: ObjectId, repo: &gix::Repository) -> Result<Commit, FetchErro
 /// One short line of somebody else's text, safe to print.
 fn tidy(text: &[u8]) -> String {
     let text = text.to_str_lossy();
-    let line = text.trim().chars().filter(|character| !character.is_control());
+    let line = text.trim().chars().filter(|character| !is_obeyed(*character));
     line.take(LINE_CHARACTERS_MAX).collect()
 }
 

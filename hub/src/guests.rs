@@ -1,0 +1,327 @@
+//! Who may be connected, for how long, and how much they may send: the same rules at both ports.
+//!
+//! Anybody can open a connection. Each takes a place, which is counted by its address until its owner has shown a
+//! certificate, and by the cluster afterwards. A connection that asks nothing for a while is closed, and one without a
+//! certificate at the agents' port may send only what a join needs. Neighbours: `tls` (handshakes), `link` and `http`
+//! (which say when something is asked).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bellwether_core::ClusterId;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// What one party's connections are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Party {
+    Address(IpAddr),
+    /// An address from which somebody has shown a certificate.
+    Known(IpAddr),
+    Cluster(ClusterId),
+}
+
+/// Whoever has one IPv6 address has all of its /64.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Of all addresses together.
+    pub(crate) strangers_max: usize,
+    pub(crate) per_address_max: usize,
+    /// Those who are known are not counted together: each belongs to a cluster that somebody registered.
+    pub(crate) per_known_max: usize,
+}
+
+/// The places of one port.
+#[derive(Debug)]
+pub(crate) struct Places {
+    limits: Limits,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    strangers: usize,
+    by_party: BTreeMap<Party, usize>,
+}
+
+/// One connection's place; free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    party: Party,
+    places: Arc<Places>,
+}
+
+impl Places {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, taken: Mutex::default() })
+    }
+
+    /// `None`: the party has as many as one may have, or all strangers together have.
+    pub(crate) fn take(self: &Arc<Self>, party: Party) -> Option<Place> {
+        let mut taken = self.lock();
+        let is_stranger = matches!(party, Party::Address(_));
+        let most = if is_stranger { self.limits.per_address_max } else { self.limits.per_known_max };
+        let own = taken.by_party.get(&party).copied().unwrap_or_default();
+        if own >= most || (is_stranger && taken.strangers >= self.limits.strangers_max) {
+            return None;
+        }
+        taken.strangers += usize::from(is_stranger);
+        taken.by_party.insert(party, own + 1);
+        Some(Place { party, places: Arc::clone(self) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        taken.strangers -= usize::from(matches!(self.party, Party::Address(_)));
+        let left = taken.by_party.get(&self.party).map_or(0, |count| count - 1);
+        if left == 0 {
+            taken.by_party.remove(&self.party);
+        } else {
+            taken.by_party.insert(self.party, left);
+        }
+    }
+}
+
+/// How long a connection may be without a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) before_first: Duration,
+    pub(crate) between: Duration,
+    /// After this it is closed as soon as nothing is in hand; `None`: it may live for ever.
+    pub(crate) age_max: Option<Duration>,
+}
+
+/// What is in hand on one connection.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    patience: Patience,
+    opened_at: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    in_hand: usize,
+    /// Without anything in hand, it is closed then.
+    quiet_until: Instant,
+}
+
+/// Something is in hand for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct InHand(Arc<Usage>);
+
+impl Usage {
+    fn new(patience: Patience) -> Arc<Self> {
+        let opened_at = Instant::now();
+        let state = Mutex::new(State { in_hand: 0, quiet_until: opened_at + patience.before_first });
+        Arc::new(Self { patience, opened_at, state })
+    }
+
+    pub(crate) fn begin(self: &Arc<Self>) -> InHand {
+        self.lock().in_hand += 1;
+        InHand(Arc::clone(self))
+    }
+
+    /// When it is to be closed, if nothing happens before.
+    fn closes_at(&self) -> Option<Instant> {
+        let state = self.lock();
+        let aged = self.patience.age_max.map(|age| self.opened_at + age);
+        (state.in_hand == 0).then(|| aged.map_or(state.quiet_until, |aged| aged.min(state.quiet_until)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.in_hand -= 1;
+        state.quiet_until = Instant::now() + self.0.patience.between;
+    }
+}
+
+/// A connection that keeps to the rules: reading fails once its owner was quiet for too long or sent too much.
+#[derive(Debug)]
+pub(crate) struct Guest<T> {
+    connection: T,
+    usage: Arc<Usage>,
+    wake: Pin<Box<Sleep>>,
+    /// Bytes that it may still send; `None`: as many as it likes.
+    bytes_left: Option<usize>,
+    _place: Place,
+}
+
+impl<T> Guest<T> {
+    pub(crate) fn new(connection: T, place: Place, patience: Patience, bytes_max: Option<usize>) -> Self {
+        let usage = Usage::new(patience);
+        let wake = Box::pin(sleep_until(Instant::now() + patience.before_first));
+        Self { connection, usage, wake, bytes_left: bytes_max, _place: place }
+    }
+
+    pub(crate) fn connection(&self) -> &T {
+        &self.connection
+    }
+
+    pub(crate) fn usage(&self) -> &Arc<Usage> {
+        &self.usage
+    }
+
+    /// Ready when it is to be closed. What is in hand keeps it open, and it is looked at again later.
+    fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let now = Instant::now();
+            match self.usage.closes_at() {
+                Some(at) if at <= now => return Poll::Ready(()),
+                Some(at) => self.wake.as_mut().reset(at),
+                None => self.wake.as_mut().reset(now + self.usage.patience.between),
+            }
+            if self.wake.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Guest<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let guest = &mut *self;
+        if guest.poll_closed(context).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was asked for too long")));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut guest.connection).poll_read(context, buffer);
+        let Some(left) = &mut guest.bytes_left else { return read };
+        match left.checked_sub(buffer.filled().len() - before) {
+            Some(rest) => *left = rest,
+            None => {
+                // Whoever reads counts on it that a failure brought nothing.
+                buffer.set_filled(before);
+                return Poll::Ready(Err(io::Error::other("more was sent than a stranger may")));
+            }
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Guest<T> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.connection).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    const LIMITS: Limits = Limits { strangers_max: 3, per_address_max: 2, per_known_max: 1 };
+    const PATIENCE: Patience =
+        Patience { before_first: Duration::from_millis(50), between: Duration::from_millis(50), age_max: None };
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn at(address: &str) -> Party {
+        Party::Address(network(address.parse().expect("an address")))
+    }
+
+    #[test]
+    fn one_address_leaves_places_to_others_and_strangers_leave_them_to_clusters() {
+        let places = Places::new(LIMITS);
+        let cluster = Party::Cluster(ClusterId::new(uuid::Uuid::nil()));
+
+        let mine: Vec<_> = (0..3).filter_map(|_| places.take(at("192.0.2.1"))).collect();
+        let other = places.take(at("192.0.2.2"));
+        let third = places.take(at("192.0.2.3"));
+        let known = places.take(cluster);
+
+        assert_eq!(mine.len(), 2);
+        assert!(other.is_some() && third.is_none() && known.is_some());
+        assert!(places.take(cluster).is_none());
+        drop(mine);
+        assert!(places.take(at("192.0.2.3")).is_some(), "a place that was left is free");
+    }
+
+    #[test]
+    fn all_addresses_of_one_network_are_one_party() {
+        assert_eq!(at("2001:db8:1:2::1"), at("2001:db8:1:2:ffff::9"));
+        assert_ne!(at("2001:db8:1:2::1"), at("2001:db8:1:3::1"));
+        assert_eq!(at("::ffff:192.0.2.1"), at("192.0.2.1"));
+    }
+
+    fn guest(bytes_max: Option<usize>) -> (Guest<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let place = Places::new(LIMITS).take(at("192.0.2.1")).expect("it is empty");
+        (Guest::new(ours, place, PATIENCE, bytes_max), theirs)
+    }
+
+    #[tokio::test]
+    async fn who_asks_nothing_is_closed_and_who_is_answered_is_not() {
+        let (mut silent, _their_end) = guest(None);
+        assert_eq!(silent.read_u8().await.expect_err("closed").kind(), io::ErrorKind::TimedOut);
+
+        let (mut busy, _their_end) = guest(None);
+        let in_hand = busy.usage().begin();
+        let while_in_hand = tokio::time::timeout(PATIENCE.before_first * 4, busy.read_u8()).await;
+        assert!(while_in_hand.is_err(), "closed although something was in hand");
+        drop(in_hand);
+        assert!(tokio::time::timeout(LONG, busy.read_u8()).await.expect("closed in time").is_err());
+    }
+
+    #[tokio::test]
+    async fn who_sends_a_byte_now_and_then_is_closed_too() {
+        let (mut slow, mut their_end) = guest(None);
+        let dripping = tokio::spawn(async move { while their_end.write_u8(0).await.is_ok() {} });
+
+        let closed = tokio::time::timeout(LONG, async { while slow.read_u8().await.is_ok() {} }).await;
+
+        assert!(closed.is_ok(), "each byte won it more time");
+        drop(slow);
+        dripping.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn a_stranger_may_send_only_so_much() {
+        let (mut stranger, mut their_end) = guest(Some(1_000));
+        their_end.write_all(&[0; 1_001]).await.expect("written");
+
+        let mut all = Vec::new();
+        let read = stranger.read_to_end(&mut all).await;
+
+        assert!(read.is_err(), "{} bytes came through", all.len());
+    }
+}

@@ -1,0 +1,105 @@
+//! Tokens of the API: made, listed, taken back. What a token is, is shown once.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use bellwether_core::Name;
+use bellwether_core::api::{CreateToken, CreatedToken, List, TokenDocument};
+use bellwether_core::audit::{Event, Subject};
+use jiff::SignedDuration;
+use secrecy::ExposeSecret as _;
+
+use super::auth::Caller;
+use super::input::{Asked, Body, Named};
+use super::pages::{self, Paging};
+use super::problem::Refusal;
+use crate::change::Change;
+use crate::store::tokens::Token;
+use crate::store::{self, StoreError};
+use crate::{Hub, clock, seal};
+
+pub(super) async fn create(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Body(asked): Body<CreateToken>,
+) -> Result<(StatusCode, Json<CreatedToken>), Refusal> {
+    if asked.ttl_seconds == Some(0) {
+        return Err(Refusal::invalid("ttl_invalid", "a token is good for at least a second"));
+    }
+    let now = clock::now();
+    let secret = seal::random_token("bwt_");
+    let token = Token {
+        id: clock::new_id(),
+        name: asked.name,
+        role: asked.role,
+        created_at: now,
+        created_by: Some(caller.name.clone()),
+        expires_at: asked.ttl_seconds.map(|seconds| now + SignedDuration::from_secs(seconds.into())),
+        revoked_at: None,
+        last_used_at: None,
+    };
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let hash = seal::hash_token(secret.expose_secret());
+    store::tokens::insert(&mut change, &token, hash).await.map_err(|error| match error {
+        StoreError::NameTaken => Refusal::conflict("token_exists", format!("there is or was a token `{}`", token.name))
+            .hint("choose another name: the audit log knows people by it"),
+        other => other.into(),
+    })?;
+    let mut event = event(&token.name, &caller, "token.created");
+    event.detail = serde_json::json!({"role": token.role, "expiresAt": token.expires_at});
+    change.audit(&event).await?;
+    change.commit().await?;
+    let created = CreatedToken { token: document(token), secret: secret.expose_secret().to_owned() };
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+pub(super) async fn list(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    Asked(paging): Asked<Paging>,
+) -> Result<Json<List<TokenDocument>>, Refusal> {
+    let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
+    let limit = pages::limit(paging.limit);
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let tokens = store::tokens::list(&mut db, &after, limit).await?.into_iter().map(document).collect();
+    Ok(Json(pages::page(tokens, limit, |token: &TokenDocument| pages::encode_cursor(&token.name))))
+}
+
+/// Refused from the next request on, at every hub.
+pub(super) async fn revoke(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Named(name): Named,
+) -> Result<StatusCode, Refusal> {
+    if name.as_str() == caller.name {
+        // So there is always one left that can make others.
+        return Err(Refusal::conflict("token_own", "a token does not revoke itself")
+            .hint("make another admin token, and revoke this one with it"));
+    }
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    if !store::tokens::mark_revoked(&mut change, &name, clock::now()).await? {
+        return Err(Refusal::not_found("token", &name));
+    }
+    change.audit(&event(&name, &caller, "token.revoked")).await?;
+    change.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn document(token: Token) -> TokenDocument {
+    TokenDocument {
+        name: token.name,
+        role: token.role,
+        created_at: token.created_at,
+        created_by: token.created_by,
+        expires_at: token.expires_at,
+        revoked_at: token.revoked_at,
+        last_used_at: token.last_used_at,
+    }
+}
+
+fn event(name: &Name, caller: &Caller, action: &'static str) -> Event {
+    let subject = Subject { kind: "token".to_owned(), name: name.to_string() };
+    Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject)
+}
