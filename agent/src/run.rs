@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterError, ConnectError};
 use crate::config::{self, Config};
 use crate::identity::{self, Identity, IdentityError, Join, Start};
-use crate::journal::{self, JournalError, LESSONS_MAX, Store};
+use crate::journal::{self, JournalError, LESSONS_MAX, Seal, Store};
 use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, RECONNECT, TOLD_MAX};
 use crate::reconcile::{self, Ports, ReconcileError};
 use crate::renewal::{self, Renewal};
@@ -104,7 +104,8 @@ async fn start(config: &Config) -> Result<Ready, RunError> {
         Start::Join(join) => enroll(&cluster, config, *join).await?,
     };
     let boot = Uuid::new_v4();
-    let store = Store::new(cluster.clone(), config.namespace.as_str(), boot);
+    let seal = load_seal(&cluster, config).await?;
+    let store = Store::new(cluster.clone(), config.namespace.as_str(), boot, seal);
     let journal = load_journal(&store).await?;
     Ok(Ready { cluster, identity, facts, boot, store, journal })
 }
@@ -136,6 +137,18 @@ async fn load_identity(cluster: &Cluster, config: &Config, token: Option<SecretS
     let mut failures = 0;
     loop {
         match identity::load(cluster, config.namespace.as_str(), token.clone()).await {
+            Err(IdentityError::Storage { source: error, .. }) if may_pass(&error) => {
+                wait_for_api_server(&mut failures, &error).await;
+            }
+            loaded => return Ok(loaded?),
+        }
+    }
+}
+
+async fn load_seal(cluster: &Cluster, config: &Config) -> Result<Seal, RunError> {
+    let mut failures = 0;
+    loop {
+        match identity::load_journal_seal(cluster, config.namespace.as_str()).await {
             Err(IdentityError::Storage { source: error, .. }) if may_pass(&error) => {
                 wait_for_api_server(&mut failures, &error).await;
             }
@@ -230,7 +243,8 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let scribe = journal::serve(ready.store, ready.journal, to_scribe, stop.clone());
     parts.spawn(async { Ok(scribe.await?) });
     let to_reconciler = Ports { journalled, lessons: lesson_sender, told: told_sender };
-    let reconciler = reconcile::serve(ready.cluster, clock, held, to_reconciler, stop.clone());
+    let home = config.namespace.as_str().into();
+    let reconciler = reconcile::serve(ready.cluster, home, clock, held, to_reconciler, stop.clone());
     parts.spawn(async { Ok(reconciler.await?) });
     let mut first = Ok(());
     while let Some(ended) = parts.join_next().await {

@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, ObjectKey};
 
-/// Objects in one bundle. At ~200 bytes each the manifest stays well below the 4 MiB that a message may have.
+/// Objects in one bundle. At ~200 bytes each the manifest stays below [`MANIFEST_BYTES_MAX`].
 pub const OBJECTS_MAX: usize = 10_000;
+
+/// Of a manifest, encoded: with what a plan may delete beside it, it has to fit the 4 MiB that a message may have.
+pub const MANIFEST_BYTES_MAX: usize = 2_560 * 1024;
 
 /// One line of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,6 +37,10 @@ pub enum ManifestError {
     Duplicate(ObjectKey),
     #[error("{0} objects are more than the {OBJECTS_MAX} of one bundle")]
     TooMany(usize),
+    #[error(
+        "its list of objects has {0} bytes, more than the {MANIFEST_BYTES_MAX} of one bundle: share it out over several targets"
+    )]
+    TooLarge(usize),
     #[error("the manifest cannot be read")]
     Unreadable(#[from] serde_json::Error),
     #[error("the manifest hashes to {found:?}, not to {expected:?}")]
@@ -54,7 +61,11 @@ impl Manifest {
             let twin = entries.iter().find(|entry| entry.key.identity() == twice[0]).expect("it was listed from these");
             return Err(ManifestError::Duplicate(twin.key.clone()));
         }
-        let digest = Digest::of(&encode(&entries));
+        let encoded = encode(&entries);
+        if encoded.len() > MANIFEST_BYTES_MAX {
+            return Err(ManifestError::TooLarge(encoded.len()));
+        }
+        let digest = Digest::of(&encoded);
         Ok(Self { entries: entries.into(), digest })
     }
 
@@ -118,6 +129,15 @@ mod tests {
 
         assert_eq!(one.digest(), other.digest());
         assert_eq!(Manifest::decode(&one.encode(), one.digest()).expect("reads back"), one);
+    }
+
+    #[test]
+    fn a_manifest_that_no_message_could_carry_is_refused() {
+        let long = "x".repeat(250);
+        let entries = |count: usize| (0..count).map(|number| entry("v1", &format!("{long}{number}"))).collect();
+
+        assert!(Manifest::new(entries(5_000)).is_ok());
+        assert!(matches!(Manifest::new(entries(10_000)), Err(ManifestError::TooLarge(_))));
     }
 
     #[test]

@@ -8,9 +8,10 @@
 //! never names an entry as dead that holds something current, or that is newer than one that does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::bundle::Manifest;
@@ -28,6 +29,12 @@ const SLACK_BYTES: usize = 64 * 1024;
 
 /// Entries that are not worth it either; they are all read at a start.
 const ENTRIES_MAX: usize = 200;
+
+/// About what these take in an entry.
+const MANIFEST_LINE_BYTES: usize = 200;
+const APPLIED_BYTES: usize = 250;
+const BEFORE_BYTES: usize = 100;
+const RECORD_BYTES: usize = 200;
 
 /// Stands in each part, beside its bytes. The last part seals the entry: without it nothing of it was acted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,13 +104,29 @@ pub struct Journalled {
     pub objects: BTreeMap<Digest, Arc<[u8]>>,
 }
 
-/// What is written at once.
+/// What is written at once. Its bodies are the journal's own, and no copies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     records: Vec<Record>,
-    objects: BTreeMap<Digest, String>,
+    objects: BTreeMap<Digest, Body>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     learned: Vec<Learned>,
+}
+
+/// An object's bytes: a text to whoever writes them, as they are JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Body(Arc<[u8]>);
+
+impl Serialize for Body {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(&self.0).map_err(serde::ser::Error::custom)?)
+    }
+}
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Arc::from(text.into_bytes())))
+    }
 }
 
 /// All that is known of a target's objects; it replaces what earlier entries say.
@@ -178,8 +201,11 @@ struct Stored {
 }
 
 impl Journal {
-    /// From all parts that there are. `inflate` is given bytes and how many they may become.
-    pub fn load(mut parts: Vec<Part>, inflate: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Self, LoadError> {
+    /// From all parts that there are. `inflate` reads what [`Entry::write`] wrote out of the bytes that it became.
+    pub fn load<R: io::Read>(
+        mut parts: Vec<Part>,
+        inflate: impl Fn(Vec<u8>) -> io::Result<R>,
+    ) -> Result<Self, LoadError> {
         parts.sort_by_key(|part| part.number);
         let mut journal = Self { last: parts.last().map_or(0, |part| part.number), ..Self::default() };
         let mut entries: BTreeMap<u64, Vec<Part>> = BTreeMap::new();
@@ -195,8 +221,9 @@ impl Journal {
             }
             let bytes = parts.into_iter().flat_map(|part| part.bytes).collect::<Vec<_>>();
             let read = |problem: &str| LoadError { entry: number, problem: problem.to_owned() };
-            let plain = inflate(&bytes).ok_or_else(|| read("it is damaged"))?;
-            let entry: Entry = serde_json::from_slice(&plain).map_err(|error| read(&error.to_string()))?;
+            let plain = inflate(bytes).map_err(|_| read("it is damaged"))?;
+            let plain = io::BufReader::new(plain);
+            let entry: Entry = serde_json::from_reader(plain).map_err(|error| read(&error.to_string()))?;
             journal.take_in(number, expected, &entry).map_err(|problem| read(&problem))?;
         }
         journal.drop_bodies(&BTreeSet::new());
@@ -205,8 +232,8 @@ impl Journal {
 
     fn take_in(&mut self, number: u64, parts: u64, entry: &Entry) -> Result<(), String> {
         for (digest, body) in &entry.objects {
-            if Digest::of(body.as_bytes()) == *digest {
-                self.bodies.insert(*digest, body.as_bytes().into());
+            if Digest::of(&body.0) == *digest {
+                self.bodies.insert(*digest, Arc::clone(&body.0));
             }
         }
         for record in &entry.records {
@@ -295,17 +322,16 @@ impl Journal {
         let mut changed = BTreeSet::new();
         for Accepted { assignment, objects } in accepted {
             changed.insert(assignment.target);
-            self.bodies.extend(objects.into_iter().map(|(digest, body)| (digest, body.into())));
+            self.bodies.extend(objects);
             let before = self.before(&assignment);
             self.replace(assignment, before, 0);
         }
         // Another target may be about to name what the last message took out of use.
         self.drop_bodies(&kept);
         let stored: usize = self.stored.values().map(|stored| stored.bytes).sum();
-        let everything = self.entry(&self.current.keys().copied().collect(), |_| true, |_| true);
-        let is_worth_it = stored > 2 * everything.bytes() + SLACK_BYTES || self.stored.len() >= ENTRIES_MAX;
+        let is_worth_it = stored > 2 * self.living_bytes() + SLACK_BYTES || self.stored.len() >= ENTRIES_MAX;
         let entry = if is_worth_it {
-            everything
+            self.entry(&self.current.keys().copied().collect(), |_| true, |_| true)
         } else {
             let has_more = |current: &Current| current.lessons == Lessons::Unwritten;
             self.entry(&changed, |digest| !self.homes.contains_key(digest), has_more)
@@ -316,6 +342,17 @@ impl Journal {
             }
         }
         entry
+    }
+
+    /// Of an entry with everything, about.
+    fn living_bytes(&self) -> usize {
+        let bodies: BTreeSet<_> = self.current.values().flat_map(Current::bodies).collect();
+        let bodies = bodies.iter().filter_map(|digest| self.bodies.get(digest)).map(|body| body.len());
+        let records = self.current.values().map(|current| {
+            let lines = MANIFEST_LINE_BYTES * current.assignment.manifest.entries().len();
+            lines + APPLIED_BYTES * current.applied.len() + BEFORE_BYTES * current.before.len() + RECORD_BYTES
+        });
+        bodies.chain(records).sum()
     }
 
     fn before(&self, next: &Assignment) -> Vec<Before> {
@@ -343,7 +380,8 @@ impl Journal {
         let objects = of
             .flat_map(Current::bodies)
             .filter(is_new)
-            .filter_map(|digest| Some((digest, String::from_utf8(self.bodies.get(&digest)?.to_vec()).ok()?)));
+            .filter_map(|digest| Some((digest, Body(Arc::clone(self.bodies.get(&digest)?)))))
+            .filter(|(_, body)| std::str::from_utf8(&body.0).is_ok());
         let knows = |current: &&Current| current.lessons != Lessons::None || current.learned_home.is_some();
         let learned = self.current.values().filter(knows).filter(|current| is_to_be_learned(current));
         let learned = learned.map(Learned::of).collect();
@@ -407,14 +445,19 @@ impl Journal {
 }
 
 impl Entry {
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("writing strings into memory cannot fail")
+    /// Into whatever makes it smaller on the way: as a whole it may be as large as everything that a cluster runs.
+    pub fn write(&self, to: impl io::Write) -> io::Result<()> {
+        Ok(serde_json::to_writer(to, self)?)
     }
 
     fn bytes(&self) -> usize {
-        let records = self.records.iter().map(|record| record.manifest.len() + 100 * record.before.len() + 200);
-        let learned = self.learned.iter().map(|learned| 250 * learned.applied.len() + 100 * learned.before.len());
-        records.chain(self.objects.values().map(String::len)).chain(learned).sum()
+        let records =
+            self.records.iter().map(|record| record.manifest.len() + BEFORE_BYTES * record.before.len() + RECORD_BYTES);
+        let learned = self
+            .learned
+            .iter()
+            .map(|learned| APPLIED_BYTES * learned.applied.len() + BEFORE_BYTES * learned.before.len());
+        records.chain(self.objects.values().map(|body| body.0.len())).chain(learned).sum()
     }
 }
 
@@ -491,7 +534,7 @@ mod tests {
             options: SyncOptions::default(),
             trace: Some(TraceId::new(Uuid::from_u128(3))),
         };
-        let bodies = objects.into_iter().map(|(_, body)| (Digest::of(body.as_bytes()), body.into_bytes()));
+        let bodies = objects.into_iter().map(|(_, body)| (Digest::of(body.as_bytes()), Arc::from(body.into_bytes())));
         Accepted { assignment, objects: bodies.collect() }
     }
 
@@ -508,7 +551,9 @@ mod tests {
             let numbers = journal.next_numbers(1);
             let number = *numbers.start();
             let head = Head { boot: Uuid::nil(), entry: number, parts: 1 };
-            self.0.insert(number, Part { number, head, bytes: entry.encode() });
+            let mut bytes = Vec::new();
+            entry.write(&mut bytes).expect("it is in memory");
+            self.0.insert(number, Part { number, head, bytes });
             journal.note_written(&entry, &numbers);
             for dead in journal.take_dead() {
                 self.0.remove(&dead);
@@ -517,7 +562,8 @@ mod tests {
         }
 
         fn load(&self) -> Journal {
-            Journal::load(self.0.values().cloned().collect(), |bytes| Some(bytes.to_vec())).expect("it can be read")
+            Journal::load(self.0.values().cloned().collect(), |bytes| Ok(io::Cursor::new(bytes)))
+                .expect("it can be read")
         }
     }
 
@@ -540,13 +586,25 @@ mod tests {
     }
 
     #[test]
+    fn a_body_is_never_copied_on_its_way_into_an_entry() {
+        let mut journal = Journal::default();
+        let accepted = accepted(1, "a@1");
+        let body = Arc::clone(&accepted.objects[&Digest::of(b"1")]);
+
+        let entry = journal.plan(vec![accepted]);
+
+        assert!(Arc::ptr_eq(&body, &entry.objects[&Digest::of(b"1")].0));
+        assert!(Arc::ptr_eq(&body, &journal.held()[0].objects[&Digest::of(b"1")]));
+    }
+
+    #[test]
     fn an_object_is_written_once() {
         let (mut journal, mut store) = (Journal::default(), Store::default());
         store.write(&mut journal, vec![accepted(1, "a@x b@y")]);
 
         let second = store.write(&mut journal, vec![accepted(2, "a@x b@y c@z")]);
 
-        assert_eq!(second.objects.values().collect::<Vec<_>>(), ["z"]);
+        assert_eq!(second.objects.keys().collect::<Vec<_>>(), [&Digest::of(b"z")]);
         assert_eq!(store.load().held()[0].objects.len(), 3, "the first entry still holds two of them");
     }
 
@@ -674,7 +732,7 @@ mod tests {
         let mut loaded = store.load();
         assert_eq!(loaded.held(), []);
         assert_eq!(loaded.lacking(), [(second.assignment.clone(), BTreeSet::from([lost]))]);
-        let body = BTreeMap::from([(lost, b"2".to_vec())]);
+        let body = BTreeMap::from([(lost, Arc::from(b"2".as_slice()))]);
         store.write(&mut loaded, vec![Accepted { objects: body, ..second }]);
         assert_eq!((store.load().held(), store.load().lacking()), (loaded.held(), Vec::new()));
         assert_eq!(loaded.held()[0].objects.len(), 2);

@@ -36,6 +36,7 @@ pub mod names;
 pub mod object;
 pub mod parameters;
 pub mod report;
+pub mod reserved;
 pub mod rollout;
 pub mod session;
 pub mod source;

@@ -689,7 +689,7 @@ async fn a_wish_about_one_cluster_names_that_cluster_in_the_log(pool: Pool) {
     scene.look(Stage::Rollout).await;
     let mut db = pool.acquire().await.expect("a connection");
     let target = TargetId::new(scene.id("one").await);
-    let row = store::rollouts::find_newest(&mut db, target).await.expect("it is read").expect("it is there");
+    let row = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there");
     let cluster = scene.clusters[0];
     let name = store::clusters::find(&mut db, cluster).await.expect("it is read").expect("it is there").name;
 

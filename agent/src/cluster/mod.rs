@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bellwether_core::ObjectKey;
 use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
+use bellwether_core::session::UID_FACT;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -113,10 +114,18 @@ impl Cluster {
             platform: String,
         }
         let version: Version = self.inner.requests.get("/version").await?.decode()?;
-        Ok(BTreeMap::from([
+        let mut facts = BTreeMap::from([
             ("kubernetes.version".to_owned(), version.git_version),
             ("kubernetes.platform".to_owned(), version.platform),
-        ]))
+        ]);
+        // As old as the cluster, and in each one another: what tells a cluster from a copy of it. An agent that may not
+        // read it does without.
+        match self.inner.requests.get_metadata("/api/v1/namespaces/kube-system").await.and_then(|it| it.metadata()) {
+            Ok(namespace) => drop(facts.insert(UID_FACT.to_owned(), namespace.uid.to_string())),
+            Err(ClusterError::Forbidden { .. } | ClusterError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(facts)
     }
 
     /// Server-side apply. `body` is the object as the bundle has it. With a `uid` it is refused as stale unless it is

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::Fingerprint;
+use crate::journal::Seal;
 pub(crate) use pin::SERVER_NAME;
 use stored::{Stored, StoredKey};
 
@@ -219,6 +220,14 @@ pub(crate) async fn load(
     let key = Key::generate()?;
     let stored = stored.with_joining_key(cluster, &key.pem(), digest).await?;
     Ok(Start::Join(Box::new(Join { stored, key, token })))
+}
+
+/// What the journal is sealed with: as old as the identity's Secret, whatever becomes of the key and the certificate.
+pub(crate) async fn load_journal_seal(cluster: &Cluster, namespace: &str) -> Result<Seal, IdentityError> {
+    let stored = Stored::read(cluster, namespace).await?;
+    let stored = if stored.journal_key().is_some() { stored } else { stored.with_journal_key(cluster).await? };
+    let key = stored.journal_key().ok_or_else(|| stored.unusable("it has no key for the journal"))?;
+    Ok(Seal::new(&key))
 }
 
 impl Join {

@@ -6,7 +6,7 @@ use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Granted, IdentityError};
-use crate::cluster::{Cluster, ClusterError, Secret};
+use crate::cluster::{Bytes, Cluster, ClusterError, Secret};
 
 pub(super) const SECRET_NAME: &str = "bellwether-agent-identity";
 
@@ -15,6 +15,8 @@ const CHAIN: &str = "chain.pem";
 const ROOTS: &str = "roots.pem";
 /// The key of a join that is under way; the identity before it stays usable until it is through.
 const JOINING_KEY: &str = "joining-key.pem";
+/// What the journal is sealed with.
+const JOURNAL_KEY: &str = "journal.key";
 /// The digest of the token that the newest key was made for: a token that was used is told from a new one by it.
 const TOKEN: &str = "token.digest";
 
@@ -41,6 +43,17 @@ impl Stored {
 
     pub(super) fn joining_key(&self) -> Option<StoredKey> {
         self.secret.text(JOINING_KEY).map(|pem| StoredKey(SecretString::from(pem)))
+    }
+
+    pub(super) fn journal_key(&self) -> Option<[u8; 32]> {
+        self.secret.data.get(JOURNAL_KEY)?.0.as_slice().try_into().ok()
+    }
+
+    pub(super) async fn with_journal_key(mut self, cluster: &Cluster) -> Result<Self, IdentityError> {
+        let mut key = [0; 32];
+        aws_lc_rs::rand::fill(&mut key).expect("the system gives random bytes");
+        self.secret.data.insert(JOURNAL_KEY.to_owned(), Bytes(key.to_vec()));
+        self.write(cluster).await
     }
 
     /// A whole identity; `None` when a part of it is missing or is no PEM.

@@ -4,6 +4,7 @@
 //! lock: if somebody else has taken it, another agent acts in this cluster, and this one ends. While one entry is being
 //! written, what comes is gathered for the next, so that neither the hub nor the cluster is waited for twice.
 
+mod seal;
 mod store;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::ClusterError;
+pub(crate) use seal::Seal;
 pub(crate) use store::Store;
 
 /// What the reconciler learned and is not taken in yet waits there, so one is enough.

@@ -1,4 +1,6 @@
 //! The Secrets that the journal is kept in. Creates, reads and deletes them; decides nothing.
+//!
+//! Only what carries the seal of this agent's identity is the journal's: a Secret with its label alone is not.
 
 use std::time::Duration;
 
@@ -6,7 +8,7 @@ use bellwether_core::journal::{Entry, Head, Journal, PART_BYTES_MAX, Part};
 use bellwether_proto::zip;
 use uuid::Uuid;
 
-use super::JournalError;
+use super::{JournalError, Seal};
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::cluster::{Bytes, Cluster, ClusterError, Secret};
 
@@ -15,9 +17,10 @@ const PREFIX: &str = "bellwether-journal-";
 const LABEL: (&str, &str) = ("bellwether.dev/journal", "v1");
 const HEAD: &str = "head.json";
 const BODY: &str = "entry.zst";
+const SEAL: &str = "seal";
 
 /// Of one entry, uncompressed. Several hundred full bundles: more is damage.
-const ENTRY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+const ENTRY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// Between tries of a write. Nothing is acted on meanwhile, so it is not waited for long.
 const RETRY: Backoff =
@@ -28,23 +31,27 @@ pub(crate) struct Store {
     cluster: Cluster,
     namespace: String,
     boot: Uuid,
+    seal: Seal,
 }
 
 impl Store {
-    pub(crate) fn new(cluster: Cluster, namespace: &str, boot: Uuid) -> Self {
-        Self { cluster, namespace: namespace.to_owned(), boot }
+    pub(crate) fn new(cluster: Cluster, namespace: &str, boot: Uuid, seal: Seal) -> Self {
+        Self { cluster, namespace: namespace.to_owned(), boot, seal }
     }
 
     pub(crate) async fn load(&self) -> Result<Journal, JournalError> {
         let selector = format!("{}={}", LABEL.0, LABEL.1);
         let secrets = self.cluster.list_secrets(&self.namespace, &selector).await;
         let secrets = secrets.map_err(|source| JournalError::Storage { namespace: self.namespace.clone(), source })?;
-        let parts = secrets.iter().map(|secret| {
-            part(secret)
-                .ok_or_else(|| self.unreadable(secret.name().to_owned(), "it is no part of a journal".to_owned()))
+        let parts = secrets.into_iter().filter_map(|secret| {
+            let part = part(&secret, &self.seal);
+            if part.is_none() {
+                let (namespace, name) = (secret.namespace(), secret.name());
+                tracing::warn!(namespace, name, "a Secret has the journal's label and not its seal; it is ignored");
+            }
+            part
         });
-        let parts = parts.collect::<Result<_, _>>()?;
-        Journal::load(parts, |frame| zip::inflate(frame, ENTRY_BYTES_MAX))
+        Journal::load(parts.collect(), |frame| zip::inflate_stream(frame, ENTRY_BYTES_MAX))
             .map_err(|error| self.unreadable(name(error.entry), error.to_string()))
     }
 
@@ -54,7 +61,8 @@ impl Store {
 
     /// What the Secrets of an entry hold.
     pub(super) fn split(entry: &Entry) -> Vec<Vec<u8>> {
-        zip::deflate(&entry.encode()).chunks(PART_BYTES_MAX).map(<[u8]>::to_vec).collect()
+        let frame = zip::deflate_stream(|to| entry.write(to)).expect("writing into memory cannot fail");
+        frame.chunks(PART_BYTES_MAX).map(<[u8]>::to_vec).collect()
     }
 
     /// Creates the parts, the last of which seals the entry, and makes sure that nobody else has written meanwhile.
@@ -66,6 +74,7 @@ impl Store {
             secret.label(LABEL.0, LABEL.1);
             secret.set(HEAD, &serde_json::to_string(&head).expect("numbers serialize"));
             secret.data.insert(BODY.to_owned(), Bytes(bytes));
+            seal(&mut secret, &self.seal);
             self.create(&secret).await?;
         }
         self.check_lock(first, last).await
@@ -79,6 +88,8 @@ impl Store {
                 // It is there: an answer that was lost, or another agent.
                 Err(ClusterError::Stale { .. }) => match self.read(secret.name()).await? {
                     Some(there) if there.data == secret.data => return Ok(()),
+                    // Another agent of this cluster has the same identity, so this is none's.
+                    Some(there) if part(&there, &self.seal).is_none() => self.take_away(there.name()).await?,
                     _ => return Err(self.contested(secret.name().to_owned())),
                 },
                 Err(error) => self.wait_after(&mut failures, error).await?,
@@ -86,12 +97,23 @@ impl Store {
         }
     }
 
+    async fn take_away(&self, name: &str) -> Result<(), JournalError> {
+        tracing::warn!(namespace = %self.namespace, name, "a Secret without the journal's seal is in its way; it is deleted");
+        let mut failures = 0;
+        while let Err(error) = self.cluster.delete_secret(&self.namespace, name).await {
+            self.wait_after(&mut failures, error).await?;
+        }
+        Ok(())
+    }
+
     /// Old numbers are deleted from the lowest up, so while the number before ours stands, no number of ours was ever
     /// another's.
     async fn check_lock(&self, first: u64, last: Option<u64>) -> Result<(), JournalError> {
         let Some(last) = last else { return self.check_first(first).await };
         let name = name(last);
-        if self.read(&name).await?.is_some() { Ok(()) } else { Err(self.contested(name)) }
+        let there = self.read(&name).await?;
+        let is_ours = there.is_some_and(|there| part(&there, &self.seal).is_some());
+        if is_ours { Ok(()) } else { Err(self.contested(name)) }
     }
 
     async fn check_first(&self, first: u64) -> Result<(), JournalError> {
@@ -103,11 +125,11 @@ impl Store {
                 Err(error) => self.wait_after(&mut failures, error).await?,
             }
         };
-        let is_ours = |secret: &&Secret| part(secret).is_some_and(|part| part.head.boot == self.boot);
-        match secrets.iter().find(|secret| !is_ours(secret)) {
-            None if !secrets.is_empty() => Ok(()),
+        let parts: Vec<_> = secrets.iter().filter_map(|secret| part(secret, &self.seal)).collect();
+        match parts.iter().find(|part| part.head.boot != self.boot) {
+            None if !parts.is_empty() => Ok(()),
             None => Err(self.contested(name(first))),
-            Some(secret) => Err(self.contested(secret.name().to_owned())),
+            Some(part) => Err(self.contested(name(part.number))),
         }
     }
 
@@ -152,7 +174,22 @@ fn name(number: u64) -> String {
     format!("{PREFIX}{number:012}")
 }
 
-fn part(secret: &Secret) -> Option<Part> {
+fn seal(secret: &mut Secret, seal: &Seal) {
+    let tag = seal.tag(&sealed(secret));
+    secret.data.insert(SEAL.to_owned(), Bytes(tag));
+}
+
+/// What the seal is over: a part is good under its own name only.
+fn sealed(secret: &Secret) -> [&[u8]; 3] {
+    let bytes = |key| secret.data.get(key).map_or(&[][..], |bytes: &Bytes| &bytes.0);
+    [secret.name().as_bytes(), bytes(HEAD), bytes(BODY)]
+}
+
+/// `None` of what is not the journal's.
+fn part(secret: &Secret, seal: &Seal) -> Option<Part> {
+    if !seal.is_good(&sealed(secret), &secret.data.get(SEAL)?.0) {
+        return None;
+    }
     let number = secret.name().strip_prefix(PREFIX)?.parse().ok()?;
     let head = serde_json::from_str(secret.text(HEAD)?).ok()?;
     Some(Part { number, head, bytes: secret.data.get(BODY)?.0.clone() })
@@ -167,8 +204,15 @@ mod tests {
         let mut secret = Secret::new("home", &name(12));
         secret.set(HEAD, &serde_json::to_string(&Head { boot: Uuid::nil(), entry: 11, parts: 2 }).expect("serializes"));
         secret.data.insert(BODY.to_owned(), Bytes(vec![1, 2]));
+        let ours = Seal::new(&[7; 32]);
+        assert_eq!(part(&secret, &ours), None, "nobody has sealed it");
+        seal(&mut secret, &ours);
+        assert_eq!(part(&secret, &Seal::new(&[8; 32])), None, "another has");
+        let mut moved = Secret::new("home", &name(13));
+        moved.data.clone_from(&secret.data);
+        assert_eq!(part(&moved, &ours), None, "it is good under its own name only");
 
-        let part = part(&secret).expect("is a part");
+        let part = part(&secret, &ours).expect("is a part");
 
         assert_eq!((part.number, part.head.entry, part.head.parts, part.bytes), (12, 11, 2, vec![1, 2]));
         assert_eq!(secret.name(), "bellwether-journal-000000000012");

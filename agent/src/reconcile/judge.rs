@@ -87,6 +87,13 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
         ClusterError::Rejected { reason, .. } if reason == "NamespaceRequired" => {
             Judgement { retry: Retry::Never, ..rejected("give it metadata.namespace, or the target a namespace") }
         }
+        ClusterError::Rejected { reason, .. } if reason == "ObjectOfTheAgent" => {
+            Judgement { retry: Retry::Never, ..rejected("use another namespace and name") }
+        }
+        ClusterError::Rejected { reason, .. } if reason == "MetadataReserved" => {
+            let hint = "remove it; Bellwether sets its labels and annotations itself";
+            Judgement { retry: Retry::Never, ..rejected(hint) }
+        }
         ClusterError::Rejected { message, .. } if is_refused_by_the_cluster(message) => {
             let hint = "correct the manifest, or what refuses it";
             if failures <= REFUSALS_MAX { retrying(Verdict::Progressing, hint.to_owned()) } else { rejected(hint) }

@@ -11,6 +11,7 @@ mod doubts;
 #[cfg(test)]
 mod drift_scenarios;
 mod evidence;
+mod guard;
 mod judge;
 mod owned;
 mod ownership;
@@ -98,6 +99,8 @@ pub(crate) enum ReconcileError {
 
 struct Reconciler {
     cluster: Cluster,
+    /// What the agent is installed in: no target's objects are there.
+    home: Arc<str>,
     clock: Clock,
     targets: BTreeMap<TargetId, Target>,
     bodies: Bodies,
@@ -133,6 +136,7 @@ enum Event<'a> {
 /// Runs until the stop, then lets what is on its way end. `held` is what the process before accepted.
 pub(crate) async fn serve(
     cluster: Cluster,
+    home: Arc<str>,
     clock: Clock,
     held: Vec<Journalled>,
     ports: Ports,
@@ -140,7 +144,7 @@ pub(crate) async fn serve(
 ) -> Result<(), ReconcileError> {
     let Ports { mut journalled, lessons, told } = ports;
     let (news, mut watched) = mpsc::channel(NEWS_MAX);
-    let mut reconciler = Reconciler::new(cluster, clock, news);
+    let mut reconciler = Reconciler::new(cluster, home, clock, news);
     for held in held {
         reconciler.accept(held);
     }
@@ -168,9 +172,10 @@ pub(crate) async fn serve(
 }
 
 impl Reconciler {
-    fn new(cluster: Cluster, clock: Clock, news: mpsc::Sender<News>) -> Self {
+    fn new(cluster: Cluster, home: Arc<str>, clock: Clock, news: mpsc::Sender<News>) -> Self {
         Self {
             cluster,
+            home,
             clock,
             targets: BTreeMap::new(),
             bodies: Bodies::default(),
@@ -357,13 +362,16 @@ impl Reconciler {
         let now = self.clock.now();
         while self.requests.len() < REQUESTS_MAX {
             let Some(step) = self.next_step(now) else { break };
-            let cluster = self.cluster.clone();
+            let (cluster, home) = (self.cluster.clone(), Arc::clone(&self.home));
             let body = match step.act {
                 Act::Apply { digest, .. } | Act::Correct { digest, .. } => self.bodies.find(digest),
                 _ => None,
             };
             self.requests.spawn(async move {
-                let answer = carry_out(&cluster, &step, body).await;
+                let answer = match guard::refusal(&home, &step, body.as_ref()) {
+                    Some(refused) => refused,
+                    None => carry_out(&cluster, &step, body).await,
+                };
                 Box::new((step, answer))
             });
         }

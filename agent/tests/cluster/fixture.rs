@@ -29,7 +29,7 @@ pub(crate) struct Fixture {
     /// What the target's objects are in.
     pub(crate) namespace: String,
     /// What the agent is installed in.
-    home: String,
+    pub(crate) home: String,
     kubeconfig: PathBuf,
     client: kube::Client,
     folder: tempfile::TempDir,
@@ -75,6 +75,15 @@ impl Fixture {
         self.agent = Some(tokio::spawn(run(self.config(None), CancellationToken::new())));
     }
 
+    /// As a process of its own, whose memory is its own.
+    pub(crate) fn start_agent_process(&mut self) -> tokio::process::Child {
+        tokio::process::Command::new(env!("CARGO_BIN_EXE_bellwether-agent"))
+            .args(self.flags(Some(TOKEN)))
+            .kill_on_drop(true)
+            .spawn()
+            .expect("starts")
+    }
+
     pub(crate) async fn run_agent_with_token(&self, token: &str) -> Result<(), RunError> {
         run(self.config(Some(token)), CancellationToken::new()).await
     }
@@ -92,6 +101,11 @@ impl Fixture {
     }
 
     fn config(&self, token: Option<&str>) -> Config {
+        let arguments = std::iter::once("bellwether-agent".to_owned()).chain(self.flags(token));
+        Config::try_parse_from(arguments).expect("is a configuration")
+    }
+
+    fn flags(&self, token: Option<&str>) -> Vec<String> {
         let file = self.folder.path().join(token.map_or("none", |_| "token"));
         if let Some(token) = token {
             std::fs::write(&file, format!("{token}\n")).expect("writes");
@@ -105,8 +119,7 @@ impl Fixture {
             ("--kubeconfig", &kubeconfig),
             ("--token-file", &file),
         ];
-        let arguments = flags.iter().flat_map(|(flag, value)| [*flag, *value]);
-        Config::try_parse_from(["bellwether-agent"].into_iter().chain(arguments)).expect("is a configuration")
+        flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect()
     }
 
     pub(crate) fn assign(&self, generation: i64, objects: &[Value]) {
@@ -119,18 +132,34 @@ impl Fixture {
         self.assign_as(Action::Apply, generation, objects, prunable);
     }
 
+    /// Another target than the test's own, of many objects.
+    pub(crate) fn assign_to(&self, target: TargetId, objects: &[Value]) {
+        self.assign_full(target, Action::Apply, 1, objects, Vec::new());
+    }
+
     pub(crate) fn assign_tombstone(&self, generation: i64, action: Action) {
         self.assign_as(action, generation, &[], Vec::new());
     }
 
     fn assign_as(&self, action: Action, generation: i64, objects: &[Value], prunable: Vec<ObjectKey>) {
+        self.assign_full(self.target, action, generation, objects, prunable);
+    }
+
+    fn assign_full(
+        &self,
+        target: TargetId,
+        action: Action,
+        generation: i64,
+        objects: &[Value],
+        prunable: Vec<ObjectKey>,
+    ) {
         let bodies: Vec<_> = objects.iter().map(canonical_json).collect();
         let entries = objects
             .iter()
             .zip(&bodies)
             .map(|(object, body)| Entry { key: ObjectKey::of(object).expect("has a key"), digest: Digest::of(body) });
         let assignment = Assignment {
-            target: self.target,
+            target,
             name: "shop".parse().expect("is a name"),
             generation: Generation::new(generation),
             action,
@@ -345,6 +374,22 @@ impl Fixture {
         let path = format!("/api/v1/namespaces/{}/secrets/bellwether-journal-000000000001", self.home);
         let request = http::Request::delete(path).body(Vec::new()).expect("is a request");
         self.client.request_text(request).await.expect("deletes");
+    }
+
+    /// Puts a Secret with the journal's label into the agent's namespace: with the data of another one, or with nonsense.
+    pub(crate) async fn forge_journal(&self, name: &str, copied: Option<&str>) {
+        let secrets = format!("/api/v1/namespaces/{}/secrets", self.home);
+        let data = match copied {
+            Some(name) => {
+                let secret: Value =
+                    serde_json::from_str(&self.get(&format!("{secrets}/{name}")).await).expect("is one");
+                secret["data"].clone()
+            }
+            None => json!({"head.json": "bm8=", "entry.zst": "bm8=", "seal": "bm8="}),
+        };
+        let metadata = json!({"name": name, "labels": {"bellwether.dev/journal": "v1"}});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data});
+        self.send(http::Method::POST, &secrets, "application/json", &secret).await.expect("creates");
     }
 
     /// Until the journal knows what was applied: it holds more entries than assignments.

@@ -16,6 +16,7 @@ macro_rules! fixture {
 mod drift;
 mod fixture;
 mod hub;
+mod many;
 mod ownership;
 mod verdicts;
 
@@ -341,6 +342,61 @@ async fn of_a_journal_that_lost_a_part_only_that_is_sent_again() {
     };
     fixture.reports(is_well).await;
     assert_eq!(fixture.hub.loaded() - loaded, 2, "the namespace and `a`, whose bodies stood in the first entry");
+}
+
+#[tokio::test]
+async fn a_secret_that_only_looks_like_the_journals_is_ignored_and_stops_nobody() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(|report| report.applied).await;
+    fixture.kill_agent().await;
+    // Of any name, of one that the journal comes to, and a copy of a good part under another number.
+    fixture.forge_journal("not-even-a-number", None).await;
+    fixture.forge_journal("bellwether-journal-000000000003", None).await;
+    fixture.forge_journal("bellwether-journal-18446744073709551615", None).await;
+    fixture.forge_journal("bellwether-journal-000000000004", Some("bellwether-journal-000000000001")).await;
+
+    fixture.start_agent_without_token();
+    fixture.reports(|reports| reports.iter().filter(|report| report.applied).count() == 2).await;
+    for generation in 2..6 {
+        fixture.assign(generation, &[fixture.namespace_object(), fixture.config_map("a", &generation.to_string())]);
+        fixture.report(|report| report.applied && report.generation == Generation::new(generation)).await;
+    }
+
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["key"], "5");
+    assert_eq!(fixture.hub.enrolled().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_the_agents_own_is_written_by_no_target_and_the_others_go_on() {
+    let mut fixture = fixture!();
+    let mut role = fixture.object("rbac.authorization.k8s.io/v1", "ClusterRole", "x", &json!({"rules": []}));
+    role["metadata"]["name"] = json!(format!("bellwether-agent-{}", fixture.home));
+    role["metadata"].as_object_mut().expect("is an object").remove("namespace");
+    let mut secret = fixture.object("v1", "Secret", "in-its-namespace", &json!({}));
+    secret["metadata"]["namespace"] = json!(fixture.home);
+    let mut marked = fixture.config_map("marked", "1");
+    marked["metadata"]["labels"]["bellwether.dev/journal"] = json!("v1");
+    let namespace = fixture.namespace_object();
+    fixture.assign(1, &[namespace.clone(), secret, marked, fixture.config_map("good", "1")]);
+    fixture.start_agent();
+
+    let report = fixture.report(|report| report.objects.in_place == 2 && report.verdict == Verdict::Failed).await;
+
+    fixture.assign(2, &[namespace, role]);
+    let second =
+        fixture.report(|report| report.generation == Generation::new(2) && report.verdict == Verdict::Failed).await;
+
+    let said = |report: &bellwether_core::report::Report, name: &str| {
+        let line = report.lines.iter().find(|line| line.key.name == name).expect("is told");
+        assert_eq!((line.outcome, line.may_pass), (Outcome::Rejected, false), "{line:?}");
+        line.message.clone()
+    };
+    assert!(said(&report, "in-its-namespace").ends_with("belongs to the cluster's agent"));
+    assert!(said(&second, &format!("bellwether-agent-{}", fixture.home)).ends_with("belongs to the cluster's agent"));
+    assert_eq!(said(&report, "marked"), "metadata.labels.bellwether.dev/journal is Bellwether's own");
+    assert_eq!(fixture.fetch("ConfigMap", "good").await["data"]["key"], "1");
 }
 
 #[tokio::test]

@@ -139,6 +139,10 @@ fn draw(cluster: &ClusterDocument, look: Look) -> String {
         ("facts", facts.into()),
     ];
     let mut parts = vec![fields(pairs, look)];
+    for condition in &status.conditions {
+        let hint = condition.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        parts.push(format!("{}{hint}", condition.message));
+    }
     if !status.targets.is_empty() {
         parts.push(draw_targets(&status.targets, look));
     }

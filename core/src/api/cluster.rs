@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Metadata;
+use super::{Condition, Metadata};
 use crate::report::{Counts, ObjectLine, Verdict};
 use crate::{Digest, Generation, Labels, Name};
 
@@ -28,6 +28,9 @@ pub struct ClusterStatus {
     /// What its agent says of it.
     pub facts: BTreeMap<String, String>,
     pub certificate_expires_at: Option<Timestamp>,
+    /// What keeps it from being told what to run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
     /// Only in the document of one cluster, not in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<ClusterTarget>,

@@ -6,6 +6,7 @@
 //! is durable.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -18,7 +19,8 @@ use crate::object::OBJECT_BYTES_MAX;
 use crate::report::Report;
 use crate::{Digest, Serial, SessionNumber, TargetId};
 
-/// Compressed bytes of objects that wait for the Desired that names them: several full bundles.
+/// Bytes of objects that wait for the Desired that names them, and of those that were asked for: a full bundle. A hub
+/// sends what is more in parts.
 const ARRIVED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Objects that one message asks for: those of a full bundle, a third of a megabyte.
@@ -37,7 +39,7 @@ pub type Inflate = fn(&[u8], usize) -> Option<Vec<u8>>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     pub assignment: Assignment,
-    pub objects: BTreeMap<Digest, Vec<u8>>,
+    pub objects: BTreeMap<Digest, Arc<[u8]>>,
 }
 
 #[derive(Debug)]
@@ -67,8 +69,7 @@ struct Connection {
     pace: Pace,
     serial: Serial,
     arriving: Option<Arriving>,
-    arrived: BTreeMap<Digest, Vec<u8>>,
-    arrived_bytes: usize,
+    arrived: Arrived,
     /// Objects that the hub was asked for and has not sent.
     asked: BTreeSet<Digest>,
     /// The hub was told, by a first beat, that what was kept while it was away has all been sent.
@@ -90,7 +91,7 @@ struct Lacking {
     /// Those of its objects that an earlier process wrote down with it.
     stored: BTreeSet<Digest>,
     /// Those that have come since.
-    bodies: BTreeMap<Digest, Vec<u8>>,
+    bodies: BTreeMap<Digest, Arc<[u8]>>,
     missing: BTreeSet<Digest>,
 }
 
@@ -108,6 +109,15 @@ struct Waiting {
 struct Told {
     drift: Drift,
     sent: Option<Serial>,
+}
+
+/// Objects that came and that no Desired has named yet. Of too many, those that came first are let go: they were for a
+/// Desired that never came, or they will be asked for.
+#[derive(Debug, Default)]
+struct Arrived {
+    bodies: BTreeMap<Digest, Arc<[u8]>>,
+    order: VecDeque<Digest>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -277,24 +287,23 @@ impl AgentSession {
         if Digest::of(&body) != digest {
             return Err(Violation::Mismatch(digest));
         }
-        let lacked = self.connection.asked.remove(&digest);
-        let waiting: usize = self.lacking.values().flat_map(|lacking| lacking.bodies.values()).map(Vec::len).sum();
-        self.connection.arrived_bytes += if lacked { 0 } else { body.len() };
-        if self.connection.arrived_bytes.max(waiting) > ARRIVED_BYTES_MAX {
+        let body = Arc::from(body);
+        if !self.connection.asked.remove(&digest) {
+            self.connection.arrived.add(digest, body);
+            return Ok(());
+        }
+        let waiting: usize = self.lacking.values().flat_map(|lacking| lacking.bodies.values()).map(|it| it.len()).sum();
+        if waiting > ARRIVED_BYTES_MAX {
             return Err(Violation::TooMuch);
         }
-        if lacked {
-            self.handle_lacked(digest, &body);
-        } else {
-            self.connection.arrived.insert(digest, body);
-        }
+        self.handle_lacked(digest, &body);
         Ok(())
     }
 
-    fn handle_lacked(&mut self, digest: Digest, body: &[u8]) {
+    fn handle_lacked(&mut self, digest: Digest, body: &Arc<[u8]>) {
         for lacking in self.lacking.values_mut() {
             if lacking.missing.remove(&digest) {
-                lacking.bodies.insert(digest, body.to_vec());
+                lacking.bodies.insert(digest, Arc::clone(body));
             }
         }
         let whole = self.lacking.values().filter(|lacking| lacking.missing.is_empty());
@@ -319,8 +328,7 @@ impl AgentSession {
     }
 
     fn handle_desired(&mut self, desired: Desired) {
-        let mut bodies = std::mem::take(&mut self.connection.arrived);
-        self.connection.arrived_bytes = 0;
+        let mut bodies = std::mem::take(&mut self.connection.arrived).bodies;
         bodies.extend(self.lacking.values().flat_map(|lacking| lacking.bodies.clone()));
         if desired.complete {
             self.listed = desired.unchanged.into_iter().collect();
@@ -339,10 +347,11 @@ impl AgentSession {
     }
 
     /// Accepts an assignment, or keeps it until its objects are here.
-    fn take_in(&mut self, assignment: Assignment, stored: BTreeSet<Digest>, bodies: &BTreeMap<Digest, Vec<u8>>) {
+    fn take_in(&mut self, assignment: Assignment, stored: BTreeSet<Digest>, bodies: &BTreeMap<Digest, Arc<[u8]>>) {
         let own = |object: &Digest| stored.contains(object) || bodies.contains_key(object);
         let missing: BTreeSet<_> = assignment.objects().filter(|object| !own(object) && !self.has(object)).collect();
-        let bodies = assignment.objects().filter_map(|object| Some((object, bodies.get(&object)?.clone()))).collect();
+        let bodies =
+            assignment.objects().filter_map(|object| Some((object, Arc::clone(bodies.get(&object)?)))).collect();
         if !missing.is_empty() {
             let lacking = Lacking { assignment, stored, bodies, missing };
             self.lacking.insert(lacking.assignment.target, lacking);
@@ -459,8 +468,7 @@ impl Connection {
             pace: Pace::default(),
             serial: Serial::default(),
             arriving: None,
-            arrived: BTreeMap::new(),
-            arrived_bytes: 0,
+            arrived: Arrived::default(),
             asked: BTreeSet::new(),
             caught_up: true,
             heard_at: now,
@@ -480,6 +488,22 @@ enum News {
 enum Progress {
     Partial(Arriving),
     Whole(Digest, Vec<u8>),
+}
+
+impl Arrived {
+    fn add(&mut self, digest: Digest, body: Arc<[u8]>) {
+        self.bytes += body.len();
+        if let Some(again) = self.bodies.insert(digest, body) {
+            self.bytes -= again.len();
+            return;
+        }
+        self.order.push_back(digest);
+        while self.bytes > ARRIVED_BYTES_MAX
+            && let Some(first) = self.order.pop_front()
+        {
+            self.bytes -= self.bodies.remove(&first).map_or(0, |body| body.len());
+        }
+    }
 }
 
 impl Arriving {

@@ -1,8 +1,10 @@
 //! The hub's end of one agent stream.
 //!
 //! It is told what the rows say ([`HubSession::handle_listing`]) as often as they change, finds what the agent lacks,
-//! asks for those objects a few at a time, and sends them before the Desired that names them. A listing that comes while
-//! objects still travel replaces the one they were for. An older generation never replaces a newer one.
+//! asks for those objects a few at a time, and sends them before the Desired that names them. What is too much for one
+//! message is told in parts: each with its own objects before it, so that the agent takes in one part while the next
+//! travels and never has to keep the objects of all. Of a complete Desired only the last part says so. A listing that
+//! comes while objects still travel replaces what is not sent yet. An older generation never replaces a newer one.
 //!
 //! An agent that comes with another root than the rows' is asked what it holds, and is told the difference. What it says
 //! only spares it objects: it is never sent one that its own assignments do not name.
@@ -22,6 +24,13 @@ use crate::{Digest, Generation, Serial, SessionNumber, TargetId};
 
 /// Objects that one request to the store may name: with 1.5 MiB each at the very most, and a few KiB in practice.
 const REQUEST_OBJECTS_MAX: usize = 64;
+
+/// Of the assignments in one Desired, as they stand on the wire: far below what a message may have, as an assignment that
+/// begins below it is not cut.
+const PART_BYTES_MAX: usize = 512 * 1024;
+
+/// Objects that a Desired of several assignments brings: they are few enough to be asked for at once.
+const PART_OBJECTS_MAX: usize = REQUEST_OBJECTS_MAX;
 
 /// Objects that an agent may be waiting for: four full bundles. An honest one asks for what a journal lost.
 const NEEDED_MAX: usize = 40_000;
@@ -119,10 +128,18 @@ struct Loaded {
     is_repair: bool,
 }
 
+/// What is to be told: all that is not sent yet.
 #[derive(Debug)]
 struct Offer {
-    desired: Desired,
-    /// Objects that still have to be loaded and sent.
+    /// The last part says that all parts together are all.
+    complete: bool,
+    /// Of a complete one: listed as well, and held by the agent. The parts that were sent are among them.
+    unchanged: BTreeSet<TargetId>,
+    /// Sent together, when their objects are.
+    part: Vec<Assignment>,
+    /// Sent after that.
+    rest: VecDeque<Assignment>,
+    /// Objects of the part that still have to be loaded and sent.
     missing: VecDeque<Digest>,
     /// Asked for and not answered.
     loading: BTreeSet<Digest>,
@@ -251,7 +268,7 @@ impl HubSession {
                 true
             }
             Knowledge::Fresh => true,
-            Knowledge::Known => self.offer.as_ref().is_some_and(|offer| offer.desired.complete),
+            Knowledge::Known => self.offer.as_ref().is_some_and(|offer| offer.complete),
         };
         self.knowledge = Knowledge::Known;
         self.tell(listing, complete);
@@ -259,24 +276,23 @@ impl HubSession {
 
     fn tell(&mut self, listing: Vec<Assignment>, complete: bool) {
         let (assignments, known): (Vec<_>, Vec<_>) = listing.into_iter().partition(|one| self.is_news(one));
-        let mut unchanged = Vec::new();
+        let mut unchanged = BTreeSet::new();
         if complete {
             for assignment in &known {
                 self.confirm(assignment);
             }
             unchanged = known.iter().map(|assignment| assignment.target).collect();
+            let named: BTreeSet<_> =
+                assignments.iter().map(|one| one.target).chain(unchanged.iter().copied()).collect();
+            self.sent.retain(|target, _| named.contains(target));
         }
-        let desired = Desired { complete, assignments, unchanged };
-        if self.offer.as_ref().is_some_and(|offer| offer.desired == desired) {
-            // It is on its way already.
-            return;
-        }
-        if desired.assignments.is_empty() && !complete {
+        if assignments.is_empty() && !complete {
             self.offer = None;
             self.pieces.retain(|loaded| loaded.is_repair);
-            return self.advance();
+        } else {
+            self.offer_now(complete, unchanged, assignments);
         }
-        self.offer_now(desired);
+        self.advance();
     }
 
     fn is_news(&self, assignment: &Assignment) -> bool {
@@ -292,21 +308,23 @@ impl HubSession {
         }
     }
 
-    fn offer_now(&mut self, desired: Desired) {
+    /// Replaces what is not sent yet. A part whose objects are on their way goes on if it is still wanted: otherwise a
+    /// target that changes often would keep a large one from ever arriving.
+    fn offer_now(&mut self, complete: bool, unchanged: BTreeSet<TargetId>, assignments: Vec<Assignment>) {
+        let is_wanted =
+            |begun: &Offer| !begun.part.is_empty() && begun.part.iter().all(|one| assignments.contains(one));
+        if let Some(begun) = self.offer.take().filter(is_wanted) {
+            let rest = assignments.into_iter().filter(|one| !begun.part.contains(one)).collect();
+            self.offer = Some(Offer { complete, unchanged, rest, ..begun });
+            return;
+        }
         // A half-sent object is finished by nobody: the agent forgets pieces when another object begins.
         self.pieces.retain(|loaded| loaded.is_repair);
-        let mut missing: BTreeSet<_> = desired.assignments.iter().flat_map(Assignment::objects).collect();
-        for held in self.sent.values().flat_map(Sent::objects) {
-            missing.remove(&held);
-        }
-        if desired.complete {
-            let named = |target: &TargetId| {
-                desired.unchanged.contains(target) || desired.assignments.iter().any(|one| one.target == *target)
-            };
-            self.sent.retain(|target, _| named(target));
-        }
-        self.offer = Some(Offer { desired, missing: missing.into_iter().collect(), loading: BTreeSet::new() });
-        self.advance();
+        let rest = assignments.into();
+        let (part, missing, loading) = (Vec::new(), VecDeque::new(), BTreeSet::new());
+        let mut offer = Offer { complete, unchanged, part, rest, missing, loading };
+        offer.begin_part(&self.sent);
+        self.offer = Some(offer);
     }
 
     fn handle_held(&mut self, listed: Vec<Listed>) -> Result<(), Violation> {
@@ -384,12 +402,20 @@ impl HubSession {
             self.advance();
             return Some(HubMessage::Objects(frame));
         }
-        let ready = self.offer.take_if(|offer| offer.is_ready())?;
-        for assignment in &ready.desired.assignments {
+        let mut offer = self.offer.take_if(|offer| offer.is_ready())?;
+        let assignments = std::mem::take(&mut offer.part);
+        for assignment in &assignments {
             self.sent.insert(assignment.target, Sent::of(assignment));
         }
+        let complete = offer.complete && offer.rest.is_empty();
+        let unchanged = if complete { offer.unchanged.iter().copied().collect() } else { Vec::new() };
+        if !offer.rest.is_empty() {
+            offer.unchanged.extend(assignments.iter().map(|one| one.target));
+            offer.begin_part(&self.sent);
+            self.offer = Some(offer);
+        }
         self.advance();
-        Some(HubMessage::Desired(ready.desired))
+        Some(HubMessage::Desired(Desired { complete, assignments, unchanged }))
     }
 
     /// The generation that the agent was last told of for this target.
@@ -427,12 +453,13 @@ impl HubSession {
         }
     }
 
-    /// Asks for objects that the agent misses. What a Desired on its way names is its own when that has been sent; what
+    /// Asks for objects that the agent misses, one target's after the other's: what is whole need not be kept. What a
+    /// Desired on its way names is its own when that has been sent; what
     /// none names is another's, and is never sent.
     fn repair(&mut self) {
         let ours = self.sent.values().filter(|sent| sent.is_ours).flat_map(Sent::objects);
-        let own: BTreeSet<_> = ours.filter(|object| self.needed.contains(object)).collect();
-        let request: Vec<_> = own.difference(&self.repaired).copied().take(REQUEST_OBJECTS_MAX).collect();
+        let own = ours.filter(|object| self.needed.contains(object) && !self.repaired.contains(object));
+        let request: BTreeSet<_> = own.take(REQUEST_OBJECTS_MAX).collect();
         if request.is_empty() {
             if self.offer.is_none() {
                 self.needed.clear();
@@ -443,8 +470,8 @@ impl HubSession {
             self.needed.remove(object);
         }
         self.repaired.extend(&request);
-        self.repairing = request.iter().copied().collect();
-        self.effects.push_back(Effect::Load(request));
+        self.effects.push_back(Effect::Load(request.iter().copied().collect()));
+        self.repairing = request;
     }
 }
 
@@ -460,6 +487,24 @@ impl Sent {
 }
 
 impl Offer {
+    /// The next assignments, as many as are told at once, and the objects that none of those sent has brought.
+    fn begin_part(&mut self, sent: &BTreeMap<TargetId, Sent>) {
+        let held: BTreeSet<_> = sent.values().flat_map(Sent::objects).collect();
+        let mut missing = BTreeSet::new();
+        let mut bytes = 0;
+        while let Some(next) = self.rest.front() {
+            let new: Vec<_> = next.objects().filter(|object| !held.contains(object)).collect();
+            let fits = bytes + next.wire_bytes() <= PART_BYTES_MAX && missing.len() + new.len() <= PART_OBJECTS_MAX;
+            if !fits && !self.part.is_empty() {
+                break;
+            }
+            bytes += next.wire_bytes();
+            missing.extend(new);
+            self.part.extend(self.rest.pop_front());
+        }
+        self.missing = missing.into_iter().collect();
+    }
+
     /// Called when no piece waits: every object is on its way.
     fn is_ready(&self) -> bool {
         self.missing.is_empty() && self.loading.is_empty()

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod hub;
+pub mod rivals;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,9 @@ pub const PROTOCOL: u32 = 1;
 
 /// Bytes of objects in one frame: a Desired that is newer never waits for more than this.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// The fact that tells a cluster from a copy of it: the uid of its namespace `kube-system`.
+pub const UID_FACT: &str = "kubernetes.uid";
 
 /// How often an agent beats, and how long either end stands silence. The hub says them in its Welcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,8 +111,9 @@ pub struct Piece {
 /// What the cluster is to run, as a difference to what was listed before in this session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
-    /// Nothing was listed before, or it no longer counts: this is all of it. What the agent holds and this does not
-    /// name is kept and reported as unlisted: absence never means delete.
+    /// Nothing was listed before, or it no longer counts: this, with what came on this connection before it and stands
+    /// among the unchanged, is all of it. What the agent holds and this does not name is kept and reported as unlisted:
+    /// absence never means delete.
     pub complete: bool,
     pub assignments: Vec<Assignment>,
     /// Of a complete one: targets that are listed as well, as the agent says that it holds them.
@@ -197,6 +202,18 @@ pub struct Listed {
 impl Assignment {
     pub fn listed(&self) -> Listed {
         Listed { target: self.target, generation: self.generation, action: self.action, digest: self.manifest.digest() }
+    }
+
+    /// About what it takes on the wire.
+    fn wire_bytes(&self) -> usize {
+        // Of a line of the manifest, beside the names: a digest in hexadecimals, and the fields' names.
+        const LINE: usize = 64 + 72;
+        let names = |key: &ObjectKey| {
+            key.api_version.len() + key.kind.len() + key.namespace.as_ref().map_or(0, String::len) + key.name.len()
+        };
+        let lines = self.manifest.entries().iter().map(|entry| LINE + names(&entry.key));
+        // And of a key: its tags and lengths.
+        lines.chain(self.prunable.iter().map(|key| 16 + names(key))).sum::<usize>() + 256
     }
 
     /// The bodies that it needs: none for a tombstone.

@@ -85,6 +85,8 @@ struct Wire<'a> {
     travelled: usize,
     /// Assignments that were told.
     told: usize,
+    /// The bytes of the manifests in the largest Desired.
+    largest: usize,
     /// The hub takes no notice of what the agent asks for.
     is_deaf: bool,
     caught_up: bool,
@@ -102,6 +104,7 @@ impl<'a> Wire<'a> {
             drifts: Vec::new(),
             travelled: 0,
             told: 0,
+            largest: 0,
             is_deaf: false,
             caught_up: false,
         }
@@ -132,6 +135,8 @@ impl<'a> Wire<'a> {
                 }
                 if let HubMessage::Desired(desired) = &message {
                     self.told += desired.assignments.len();
+                    let bytes = desired.assignments.iter().map(|one| one.manifest.encode().len()).sum();
+                    self.largest = self.largest.max(bytes);
                 }
                 self.agent.handle(message, now)?;
                 self.carry_out();
@@ -265,6 +270,150 @@ fn more_objects_than_one_request_holds_all_arrive() {
     Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("the protocol is kept");
 
     assert_eq!(accepted(&mut agent)[0].objects.len(), 200);
+}
+
+/// So many bodies that no other number's are like them.
+fn bodies(number: u128, count: usize, bytes: usize) -> Vec<String> {
+    (0..count).map(|index| format!("{number} {index} {}", "x".repeat(bytes))).collect()
+}
+
+fn assign_many(store: &mut Store, number: u128, generation: i64, count: usize, bytes: usize) {
+    let bodies = bodies(number, count, bytes);
+    store.assign(number, generation, &bodies.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_does_not_fit_one_message_is_told_in_parts() {
+    let mut store = Store::default();
+    for number in 1..4 {
+        assign_many(&mut store, number, 1, 9_000, 0);
+    }
+    let mut agent = new_agent();
+
+    let mut wire = Wire::connect(&mut agent, &store, 1);
+    wire.run(usize::MAX).expect("the protocol is kept");
+
+    let all: usize = store.listing.iter().map(|one| one.manifest.encode().len()).sum();
+    assert!(all > 4 * 1024 * 1024 && wire.largest < 2 * 1024 * 1024, "{all}, {}", wire.largest);
+    assert_eq!(wire.told, 3);
+    assert_eq!(accepted(&mut agent).len(), 3);
+    assert_eq!(agent.root(), store.root());
+}
+
+#[test]
+fn more_objects_than_an_agent_keeps_at_once_arrive_target_by_target() {
+    let mut store = Store::default();
+    for number in 1..4 {
+        assign_many(&mut store, number, 1, 25, 1024 * 1024);
+    }
+    let mut agent = new_agent();
+
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("75 MiB are no violation");
+
+    let objects: Vec<_> = accepted(&mut agent).iter().map(|one| one.objects.len()).collect();
+    assert_eq!(objects, [25, 25, 25]);
+}
+
+#[test]
+fn many_small_assignments_are_told_together() {
+    let mut store = Store::default();
+    for number in 1..=40 {
+        store.assign(number, 1, &[&format!("object of {number}")]);
+    }
+    let mut agent = new_agent();
+
+    let mut wire = Wire::connect(&mut agent, &store, 1);
+    let first = std::iter::from_fn(|| wire.agent.take_outbound(at(1))).next().expect("a Hello");
+    wire.hub.handle(first, at(1)).expect("it is allowed");
+    wire.carry_out();
+    let told = std::iter::from_fn(|| {
+        let message = wire.hub.take_outbound();
+        wire.carry_out();
+        message
+    });
+    let desired: Vec<_> = told.filter(|message| matches!(message, HubMessage::Desired(_))).collect();
+
+    assert_eq!(desired.len(), 1);
+}
+
+#[test]
+fn a_connection_that_drops_between_two_parts_loses_nothing_and_lists_all_at_last() {
+    let mut store = Store::default();
+    for number in 1..4 {
+        assign_many(&mut store, number, 1, 70, 0);
+    }
+    let mut gone = store.clone();
+    assign_many(&mut gone, 9, 1, 1, 0);
+
+    for messages in 0..12 {
+        let mut agent = new_agent();
+        // It comes with a target that is listed no more.
+        Wire::connect(&mut agent, &gone, 1).run(usize::MAX).expect("the protocol is kept");
+        accepted(&mut agent);
+        let mut next = store.clone();
+        for number in 1..4 {
+            assign_many(&mut next, number, 2, 71, 1);
+        }
+        Wire::connect(&mut agent, &next, 2).run(messages).expect("the protocol is kept");
+        Wire::connect(&mut agent, &next, 3).run(usize::MAX).expect("the protocol is kept");
+
+        assert_eq!(accepted(&mut agent).len(), 3, "cut after {messages}");
+        assert_eq!(agent.root(), next.root(), "after {messages}");
+        assert_eq!(agent.unlisted().collect::<Vec<_>>(), [target(9)], "after {messages}");
+    }
+}
+
+#[test]
+fn a_target_that_changes_often_does_not_keep_a_large_one_from_arriving() {
+    let mut store = Store::default();
+    assign_many(&mut store, 1, 1, 200, 1_000);
+    store.assign(2, 1, &["small"]);
+    let mut agent = new_agent();
+    let versions: Vec<_> = (2..40)
+        .map(|generation| {
+            store.assign(2, generation, &[&format!("small {generation}")]);
+            store.clone()
+        })
+        .collect();
+
+    let mut wire = Wire::connect(&mut agent, &versions[0], 1);
+    for version in &versions {
+        wire.store = version;
+        wire.hub.handle_listing(version.listing.clone());
+        wire.carry_out();
+        // A few messages only, before it changes again.
+        wire.run(2).expect("the protocol is kept");
+    }
+
+    assert!(accepted(&mut agent).iter().any(|one| one.assignment.target == target(1)));
+}
+
+#[test]
+fn of_objects_that_no_desired_names_only_the_newest_are_kept() {
+    let store = Store::default();
+    let mut agent = new_agent();
+    let mut wire = Wire::connect(&mut agent, &store, 1);
+    wire.run(usize::MAX).expect("the protocol is kept");
+    let bodies = bodies(1, 70, 1024 * 1024);
+    for body in &bodies {
+        let digest = Digest::of(body.as_bytes());
+        let bytes_total = u32::try_from(body.len()).expect("is small");
+        for (offset, bytes) in (0..).step_by(FRAME_BYTES_MAX).zip(body.as_bytes().chunks(FRAME_BYTES_MAX)) {
+            let piece = Piece { digest, bytes_total, offset, bytes: bytes.to_vec() };
+            wire.agent.handle(HubMessage::Objects(vec![piece]), at(2)).expect("it is allowed");
+        }
+    }
+
+    let mut named = Store::default();
+    named.assign(1, 1, &[&bodies[0], &bodies[69]]);
+    let desired = Desired { complete: true, assignments: named.listing, unchanged: Vec::new() };
+    wire.agent.handle(HubMessage::Desired(desired), at(2)).expect("it is allowed");
+
+    assert_eq!(
+        wire.agent.take_outbound(at(2)),
+        Some(AgentMessage::Need(vec![Digest::of(bodies[0].as_bytes())])),
+        "the first is asked for again"
+    );
 }
 
 #[test]

@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use bellwether_core::api::{
-    API_VERSION, ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget, List, Metadata, RegisterCluster,
-    RegisteredCluster,
+    API_VERSION, ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget, Condition, List, Metadata,
+    RegisterCluster, RegisteredCluster,
 };
 use bellwether_core::audit::{Event, Subject};
 use bellwether_core::labels::check_labels;
@@ -252,6 +252,7 @@ pub(super) async fn reenroll(
     store::clusters::delete_enrollments(&mut change, cluster.id).await?;
     store::certificates::mark_all_revoked(&mut change, cluster.id, now).await?;
     store::clusters::mark_welcome_again(&mut change, cluster.id, now).await?;
+    store::sessions::mark_rivalry(&mut change, cluster.id, None).await?;
     let ttl = checked_ttl(None)?;
     let cluster = Cluster { revoked_at: None, version: next(cluster.version), ..cluster };
     let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;
@@ -308,9 +309,28 @@ async fn document(db: &mut Connection, cluster: &Cluster) -> Result<ClusterDocum
             agent_version: attendance.agent_version,
             facts: attendance.facts,
             certificate_expires_at: attendance.certificate_expires_at,
+            conditions: contested(db, cluster).await?.into_iter().collect(),
             targets: Vec::new(),
         },
     })
+}
+
+async fn contested(db: &mut Connection, cluster: &Cluster) -> Result<Option<Condition>, StoreError> {
+    let found = store::sessions::find_rivalry(db, cluster.id).await?;
+    Ok(found.filter(|(rivalry, _)| rivalry.contested_at.is_some()).map(|(rivalry, address)| Condition {
+        code: "cluster_contested".to_owned(),
+        message: format!(
+            "two agents take turns with this cluster's identity, from {} and {address}; neither is told anything new",
+            rivalry.other.address
+        ),
+        hint: Some(format!(
+            "bellwether cluster reenroll {}: apply what it prints to the cluster that is to keep the identity",
+            cluster.name
+        )),
+        file: None,
+        line: None,
+        since: rivalry.contested_at,
+    }))
 }
 
 fn event(cluster: &Cluster, caller: &Caller, action: &'static str) -> Event {

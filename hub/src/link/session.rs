@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use bellwether_core::audit::{Event, Subject};
 use bellwether_core::session::hub::{Effect, HubSession};
-use bellwether_core::session::{AgentMessage, Hello, Violation, Want};
+use bellwether_core::session::rivals::{Guest, Rivalry};
+use bellwether_core::session::{AgentMessage, Hello, UID_FACT, Violation, Want};
 use bellwether_core::{ClusterId, Serial, SessionNumber};
 use bellwether_proto::v1::{FromAgent, FromHub};
 use bellwether_proto::{WireError, agent_message};
@@ -66,6 +67,7 @@ pub(super) async fn begin(
         _place: place,
         inbox,
         read_at: None,
+        is_contested: false,
         cut,
         recorded_to,
         recorded,
@@ -102,6 +104,8 @@ struct AgentStream {
     inbox: Arc<Inbox>,
     /// When it began to read its rows by itself; `None`: not yet, as its agent has not said Hello.
     read_at: Option<Instant>,
+    /// Another agent uses the same identity: which of them is the cluster, a person has to say.
+    is_contested: bool,
     cut: CancellationToken,
     recorded_to: watch::Sender<Serial>,
     recorded: watch::Receiver<Serial>,
@@ -250,7 +254,8 @@ impl AgentStream {
 
     async fn greet(&mut self, hello: Hello) -> Result<(), Ended> {
         let opened = mark_opened(&self.hub, &self.caller, self.session.number(), &hello).await?;
-        let want = opened.ok_or(Ended::Cut)?;
+        let (want, is_contested) = opened.ok_or(Ended::Cut)?;
+        self.is_contested = is_contested;
         self.session.welcome(want);
         self.read_listing().await
     }
@@ -258,6 +263,9 @@ impl AgentStream {
     /// A connecting cluster's signals are dropped before everything is read: it sees what they announced.
     async fn read_listing(&mut self) -> Result<(), Ended> {
         self.read_at = Some(Instant::now());
+        if self.is_contested {
+            return Ok(());
+        }
         let cluster = self.caller.cluster;
         let turn = store::take_turn(&self.hub.stream_turns).await?;
         let mut db = self.hub.vital.acquire().await.map_err(StoreError::from)?;
@@ -273,6 +281,7 @@ impl AgentStream {
         let Some(delivery) = self.inbox.take() else { return Ok(()) };
         match (self.read_at, delivery.listing) {
             (None, _) => Ok(()),
+            _ if self.is_contested => Ok(()),
             (Some(read_at), Some(listing)) if delivery.began_at > read_at => {
                 self.session.handle_listing(listing);
                 Ok(())
@@ -282,14 +291,14 @@ impl AgentStream {
     }
 }
 
-/// Writes down that a stream began, and says which reports are wanted; `None`: there is a newer one, and what its cluster
+/// Writes down that a stream began, and says which reports are wanted, and whether its identity is contested; `None`: there is a newer one, and what its cluster
 /// is told is for that.
-async fn mark_opened(
+pub(super) async fn mark_opened(
     hub: &Hub,
     caller: &Caller,
     number: SessionNumber,
     hello: &Hello,
-) -> Result<Option<Want>, StoreError> {
+) -> Result<Option<(Want, bool)>, StoreError> {
     let now = clock::now();
     let _turn = store::take_turn(&hub.stream_turns).await?;
     let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
@@ -303,12 +312,14 @@ async fn mark_opened(
         agent_version: &hello.version,
         facts: &hello.facts,
     };
-    let same_boot = match sessions::mark_opened(&mut change, &opened, now).await? {
+    let (same_boot, is_contested) = match sessions::mark_opened(&mut change, &opened, now).await? {
         Before::Newer => return Ok(None),
-        Before::Boot(boot) => boot == hello.boot,
+        Before::Guest(last, before) => {
+            (last.boot == hello.boot, mark_rivalry(&mut change, caller, hello, *last, before, now).await?)
+        }
         Before::Nothing => {
             mark_joined(&mut change, caller, now).await?;
-            false
+            (false, false)
         }
     };
     let key = caller.cluster.as_uuid();
@@ -318,7 +329,40 @@ async fn mark_opened(
         None => same_boot,
     };
     change.commit().await?;
-    Ok(Some(if same_boot && known { Want::Unacked } else { Want::All }))
+    Ok(Some((if same_boot && known { Want::Unacked } else { Want::All }, is_contested)))
+}
+
+/// Whether two agents take turns with this identity. The first time, it is told.
+async fn mark_rivalry(
+    change: &mut Change<'_>,
+    caller: &Caller,
+    hello: &Hello,
+    last: Guest,
+    before: Option<Rivalry>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let (uid, address) = (hello.facts.get(UID_FACT).cloned(), caller.address.clone());
+    let guest = Guest { boot: hello.boot, uid, address, at: now };
+    let was_contested = before.as_ref().is_some_and(|before| before.contested_at.is_some());
+    let rivalry = Rivalry::assess(last, before.clone(), &guest);
+    if rivalry != before {
+        sessions::mark_rivalry(change, caller.cluster, rivalry.as_ref()).await?;
+    }
+    let Some(rivalry) = rivalry.filter(|rivalry| rivalry.contested_at.is_some()) else { return Ok(false) };
+    if !was_contested && let Some(cluster) = store::clusters::find(change, caller.cluster).await? {
+        let subject = Subject { kind: "cluster".to_owned(), name: cluster.name.to_string() };
+        let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), "cluster.contested", subject);
+        event.cluster = Some(cluster.name.to_string());
+        event.reason =
+            format!("two agents take turns with this identity: {} and {}", rivalry.other.address, guest.address);
+        event.detail = serde_json::json!({"agents": [
+            {"address": rivalry.other.address, "uid": rivalry.other.uid, "boot": rivalry.other.boot},
+            {"address": guest.address, "uid": guest.uid, "boot": guest.boot},
+        ]});
+        change.audit(&event).await?;
+        tracing::warn!(cluster.name = %cluster.name, reason = event.reason, "neither is told anything new");
+    }
+    Ok(true)
 }
 
 /// From now on the cluster counts as connected: rollouts that wait for it look again.

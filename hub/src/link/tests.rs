@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bellwether_core::session::{Hello, PROTOCOL, UID_FACT, root};
 use bellwether_core::{ClusterId, Digest, Labels, SessionNumber, Version};
 use futures_util::StreamExt as _;
 use jiff::SignedDuration;
@@ -11,8 +12,10 @@ use uuid::Uuid;
 
 use super::enroll::{self, EnrollError};
 use super::service::Caller;
+use super::session::mark_opened;
 use super::{Held, Inbox, deliver, ends, session};
 use crate::change::Change;
+use crate::store::audit;
 use crate::store::clusters::{self, Cluster};
 use crate::store::sessions::{self, Opened};
 use crate::store::work::Stage;
@@ -373,4 +376,51 @@ async fn streams_and_beats_go_on_while_the_other_pool_is_exhausted(pool: Pool) {
     let trusted = crate::trust::refresh(&hub).await;
 
     assert!(delivered.is_ok() && trusted.is_ok(), "{delivered:?} {trusted:?}");
+}
+
+/// Whether the stream that an agent opens now is contested.
+async fn greet(hub: &Hub, cluster: ClusterId, boot: u128, uid: &str) -> bool {
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
+    let number = sessions::next_number(&mut change).await.expect("there is a sequence");
+    change.commit().await.expect("it commits");
+    let caller = Caller {
+        cluster,
+        serial: "1".to_owned(),
+        not_after: jiff::Timestamp::MAX,
+        key: Digest::of(b"key"),
+        address: format!("10.0.0.{boot}:1"),
+    };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        version: "1".to_owned(),
+        boot: Uuid::from_u128(boot),
+        root: root([]),
+        acked: None,
+        facts: BTreeMap::from([(UID_FACT.to_owned(), uid.to_owned())]),
+    };
+    let opened = mark_opened(hub, &caller, number, &hello).await.expect("it is written");
+    opened.expect("it is the newest").1
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn of_a_cluster_and_its_copy_both_are_named_and_neither_is_trusted_until_it_enrols_anew(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "c1").await;
+
+    let mut turns = Vec::new();
+    for (boot, uid) in [(1, "a"), (2, "b"), (1, "a"), (2, "b")] {
+        turns.push(greet(&hub, cluster, boot, uid).await);
+    }
+    let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
+    let said = audit::take_unsealed(&mut change, 100).await.expect("the rows can be read");
+    let said: Vec<_> = said.iter().map(|one| String::from_utf8_lossy(&one.body)).collect();
+    sessions::mark_rivalry(&mut change, cluster, None).await.expect("it is written");
+    change.commit().await.expect("it commits");
+    let settled = greet(&hub, cluster, 1, "a").await;
+
+    assert_eq!(turns, [false, false, true, true]);
+    let told: Vec<_> = said.iter().filter(|body| body.contains("cluster.contested")).collect();
+    assert_eq!(told.len(), 1, "{said:?}");
+    assert!(told[0].contains("10.0.0.1:1") && told[0].contains("10.0.0.2:1"), "{}", told[0]);
+    assert!(!settled);
 }

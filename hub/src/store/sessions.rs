@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::session::UID_FACT;
+use bellwether_core::session::rivals::{Guest, Rivalry};
 use bellwether_core::{ClusterId, SessionNumber};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Connection, StoreError, to_sql};
+use super::{Connection, StoreError, from_sql, to_sql};
 
 pub(crate) async fn next_number(db: &mut Connection) -> Result<SessionNumber, StoreError> {
     let number = sqlx::query_scalar!(r#"select nextval('session_numbers') as "number!""#).fetch_one(db).await?;
@@ -28,7 +30,7 @@ pub(crate) struct Opened<'a> {
 /// What was known of the cluster's agent before a stream.
 pub(crate) enum Before {
     Nothing,
-    Boot(Uuid),
+    Guest(Box<Guest>, Option<Rivalry>),
     /// A newer stream than this one.
     Newer,
 }
@@ -39,10 +41,18 @@ pub(crate) async fn mark_opened(
     opened: &Opened<'_>,
     now: Timestamp,
 ) -> Result<Before, StoreError> {
-    let before =
-        sqlx::query_scalar!("select boot from sessions where cluster_id = $1 for update", opened.cluster.as_uuid(),)
-            .fetch_optional(&mut *db)
-            .await?;
+    let before = sqlx::query!(
+        r#"
+        select boot, address, since, facts as "facts: Json<BTreeMap<String, String>>",
+               rivalry as "rivalry: Json<Rivalry>"
+          from sessions
+         where cluster_id = $1
+           for update
+        "#,
+        opened.cluster.as_uuid(),
+    )
+    .fetch_optional(&mut *db)
+    .await?;
     let written = sqlx::query!(
         r#"
         insert into sessions
@@ -68,9 +78,39 @@ pub(crate) async fn mark_opened(
     .await?;
     Ok(match before {
         _ if written.rows_affected() == 0 => Before::Newer,
-        Some(boot) => Before::Boot(boot),
+        Some(mut row) => {
+            let uid = row.facts.0.remove(UID_FACT);
+            let guest = Guest { boot: row.boot, uid, address: row.address, at: from_sql(row.since) };
+            Before::Guest(Box::new(guest), row.rivalry.map(|rivalry| rivalry.0))
+        }
         None => Before::Nothing,
     })
+}
+
+/// Remembers the agent before this one; `None` forgets it.
+pub(crate) async fn mark_rivalry(
+    db: &mut Connection,
+    cluster: ClusterId,
+    rivalry: Option<&Rivalry>,
+) -> Result<(), StoreError> {
+    sqlx::query!("update sessions set rivalry = $2 where cluster_id = $1", cluster.as_uuid(), rivalry.map(Json) as _,)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// The rival of a cluster's newest agent, and that agent's address.
+pub(crate) async fn find_rivalry(
+    db: &mut Connection,
+    cluster: ClusterId,
+) -> Result<Option<(Rivalry, String)>, StoreError> {
+    let row = sqlx::query!(
+        r#"select rivalry as "rivalry: Json<Rivalry>", address from sessions where cluster_id = $1"#,
+        cluster.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.and_then(|row| Some((row.rivalry?.0, row.address))))
 }
 
 /// A stream that is over.
