@@ -256,7 +256,7 @@ impl HmacSha256 {
     }
 
     /// Takes as long for a nearly right signature as for a wrong one.
-    pub(crate) fn is_signed_by(self, signature: &[u8; 32]) -> bool {
+    pub(crate) fn fits(self, signature: &[u8; 32]) -> bool {
         use subtle::ConstantTimeEq as _;
         self.0.sign().as_ref().ct_eq(signature).into()
     }
@@ -386,7 +386,7 @@ mod tests {
             hex::decode_to_slice(signature_hex, &mut signature).expect("64 digits");
             let mut hashed = HmacSha256::new(secret);
             body.chunks(5).for_each(|part| hashed.update(part));
-            hashed.is_signed_by(&signature)
+            hashed.fits(&signature)
         };
 
         assert!(is_signed(&secret, body, signature));

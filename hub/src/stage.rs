@@ -30,9 +30,9 @@ const AFTER_FAILURE: Duration = Duration::from_millis(250);
 /// After a subject's first failure; twice as long after each further one.
 const BACKOFF: Duration = Duration::from_secs(2);
 /// What fails for this long needs a person, who should not wait much longer for what they did about it.
-const BACKOFF_MAX: Duration = Duration::from_secs(300);
+const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// A subject that was not tried again for so long has changed, or is gone.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 
 /// Subjects that failed the last time, and how long they are left alone. Counted from the failure, however long it took
 /// to come: a subject that is due again when it has just failed would be the first in order, always.

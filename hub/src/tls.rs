@@ -149,7 +149,7 @@ pub(crate) const API: Rules = Rules {
     connections: Limits { strangers_max: HTTP_CONNECTIONS_MAX, per_address_max: 128, per_known_max: 8 },
     patience: Patience {
         before_first: Duration::from_secs(10),
-        between: Duration::from_secs(60),
+        between: Duration::from_mins(1),
         // A pool of connections that is never empty would otherwise keep to one hub for ever.
         age_max: Some(Duration::from_hours(1)),
     },
@@ -193,6 +193,9 @@ pub(crate) fn incoming(
     })
 }
 
+/// Boxed, as is whatever waits for hundreds of them.
+type Shaken = Box<(TlsStream<TcpStream>, IpAddr)>;
+
 struct Door {
     listener: TcpListener,
     config: Arc<ArcSwap<ServerConfig>>,
@@ -204,15 +207,14 @@ struct Door {
     /// Where somebody has shown a certificate.
     known: BTreeSet<IpAddr>,
     stop: CancellationToken,
-    /// Boxed, as is whatever waits for hundreds of them.
-    handshakes: JoinSet<Option<Box<(TlsStream<TcpStream>, IpAddr)>>>,
+    handshakes: JoinSet<Option<Shaken>>,
     /// Set while `accept` fails.
     closed_until: Option<Instant>,
 }
 
 enum AtDoor {
     Accepted(io::Result<(TcpStream, SocketAddr)>),
-    Shaken(Option<Box<(TlsStream<TcpStream>, IpAddr)>>),
+    Shaken(Option<Shaken>),
 }
 
 impl Door {

@@ -240,7 +240,6 @@ async fn lock(change: &mut Change<'_>, name: &Name) -> Result<Cluster, Refusal> 
 }
 
 /// Whoever had the cluster's identity before has it no more.
-
 pub(super) async fn reenroll(
     State(hub): State<Arc<Hub>>,
     caller: Caller,

@@ -45,7 +45,7 @@ pub(super) async fn generic(
     };
     let hashed = tokio::time::timeout(BODY_DEADLINE, hash(body, &secret)).await.map_err(|_| too_slow())??;
     let Some(repo) = repo else { return Err(refused()) };
-    if !hashed.is_signed_by(&signature_bytes) {
+    if !hashed.fits(&signature_bytes) {
         audit_forged(&hub, &repo, address).await?;
         return Err(refused());
     }

@@ -47,7 +47,7 @@ impl Refusal {
     }
 
     pub(super) fn maybe_hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint.as_deref().map(bounded_message);
+        self.hint = hint.map(|hint| bounded_message(&hint));
         self
     }
 }

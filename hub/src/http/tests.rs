@@ -247,6 +247,22 @@ async fn a_write_on_top_of_an_older_version_is_refused(pool: Pool) {
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn a_spec_that_was_read_before_a_deletion_is_not_written_after_it(pool: Pool) {
+    let api = api(&pool).await;
+    api.ask("PUT", "/repos/apps", &repo("https://git.example.org/a.git", None)).await;
+    api.ask("PUT", "/targets/shop", &target(&json!({"repo": "apps"}))).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let shop = "shop".parse().expect("is a name");
+    let seen = store::targets::find_by_name(&mut db, &shop).await.expect("it is read").expect("it is there");
+
+    let (status, body) = api.ask("DELETE", "/targets/shop?mode=prune", "").await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    let written = store::targets::mark_spec(&mut db, &seen, clock::now()).await;
+
+    assert!(matches!(written, Err(store::StoreError::Stale { .. })), "{written:?}");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_problem_names_its_cause(pool: Pool) {
     let api = api(&pool).await;
     api.ask("PUT", "/repos/apps", &repo("https://git.example.org/a.git", None)).await;
