@@ -96,7 +96,7 @@ pub struct Config {
 
     /// Milliseconds between two heartbeats of the hub; one that misses three holds no streams for the others
     #[arg(long, default_value = "5000", value_parser = clap::value_parser!(u32).range(50..=20_000))]
-    pub(crate) heartbeat_ms: u32,
+    pub(crate) hub_heartbeat_ms: u32,
 
     /// Milliseconds of silence after which a stream ends
     #[arg(long, default_value = "25000", value_parser = clap::value_parser!(u32).range(200..=300_000))]
@@ -147,7 +147,7 @@ impl Config {
     }
 
     pub(crate) fn heartbeat(&self) -> std::time::Duration {
-        std::time::Duration::from_millis(self.heartbeat_ms.into())
+        std::time::Duration::from_millis(self.hub_heartbeat_ms.into())
     }
 
     pub(crate) fn certificate_lifetime(&self) -> Duration {

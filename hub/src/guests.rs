@@ -41,10 +41,10 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Of all addresses together.
-    pub(crate) strangers_max: usize,
-    pub(crate) per_address_max: usize,
+    pub(crate) strangers: usize,
+    pub(crate) per_address: usize,
     /// Those who are known are not counted together: each belongs to a cluster that somebody registered.
-    pub(crate) per_known_max: usize,
+    pub(crate) per_known: usize,
 }
 
 /// The places of one port.
@@ -76,9 +76,9 @@ impl Places {
     pub(crate) fn take(self: &Arc<Self>, party: Party) -> Option<Place> {
         let mut taken = self.lock();
         let is_stranger = matches!(party, Party::Address(_));
-        let most = if is_stranger { self.limits.per_address_max } else { self.limits.per_known_max };
+        let most = if is_stranger { self.limits.per_address } else { self.limits.per_known };
         let own = taken.by_party.get(&party).copied().unwrap_or_default();
-        if own >= most || (is_stranger && taken.strangers >= self.limits.strangers_max) {
+        if own >= most || (is_stranger && taken.strangers >= self.limits.strangers) {
             return None;
         }
         taken.strangers += usize::from(is_stranger);
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    const LIMITS: Limits = Limits { strangers_max: 3, per_address_max: 2, per_known_max: 1 };
+    const LIMITS: Limits = Limits { strangers: 3, per_address: 2, per_known: 1 };
     const PATIENCE: Patience =
         Patience { before_first: Duration::from_millis(50), between: Duration::from_millis(50), age_max: None };
     const LONG: Duration = Duration::from_secs(20);

@@ -47,7 +47,7 @@ impl Scene {
         let (hub, folder) = crate::testing::hub_with(pool, settings).await;
         let upstream = Upstream::new();
         let mut db = hub.pool.acquire().await.expect("a connection");
-        store::installation::mark_hub_beat(&mut db, hub.id, std::time::Duration::from_secs(600)).await.expect("a beat");
+        store::installation::mark_hub_beat(&mut db, hub.id, std::time::Duration::from_mins(10)).await.expect("a beat");
         let repo = insert_repo(&mut db, hub.project, &upstream).await;
         let mut joined = Vec::new();
         for number in 1..=clusters {
@@ -571,7 +571,7 @@ async fn await_true(db: &mut Connection, question: &'static str) {
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn an_outage_of_the_database_fails_no_healthy_rollout(pool: Pool) {
-    let settings = ["--heartbeat-ms", "100", "--offline-after-ms", "200", "--grace-ms", "200"];
+    let settings = ["--hub-heartbeat-ms", "100", "--offline-after-ms", "200", "--grace-ms", "200"];
     let strategy = json!({"offline": "fail", "waves": [{"name": "all", "maxConcurrent": "100%", "soak": "1h"}]});
     let scene = Scene::with(&pool, 2, &settings, &strategy).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;

@@ -137,7 +137,7 @@ pub(crate) struct Rules {
 pub(crate) const AGENTS: Rules = Rules {
     // A rack of clusters behind one address joins at once; together they stay well below the usual 1,024 descriptors.
     // A cluster has one stream, and for a moment the one before and a call to renew.
-    connections: Limits { strangers_max: 512, per_address_max: 128, per_known_max: 8 },
+    connections: Limits { strangers: 512, per_address: 128, per_known: 8 },
     patience: Patience { before_first: Duration::from_secs(15), between: Duration::from_secs(15), age_max: None },
     // A token, a request for a certificate (4 KiB at most), and HTTP/2 around them. Times the strangers, it is all the
     // memory that they can take.
@@ -146,7 +146,7 @@ pub(crate) const AGENTS: Rules = Rules {
 
 /// People, scripts and webhooks.
 pub(crate) const API: Rules = Rules {
-    connections: Limits { strangers_max: HTTP_CONNECTIONS_MAX, per_address_max: 128, per_known_max: 8 },
+    connections: Limits { strangers: HTTP_CONNECTIONS_MAX, per_address: 128, per_known: 8 },
     patience: Patience {
         before_first: Duration::from_secs(10),
         between: Duration::from_mins(1),
@@ -157,9 +157,9 @@ pub(crate) const API: Rules = Rules {
 };
 
 /// Handshakes at once. What is left of `HANDSHAKES_MAX` is in reserve for addresses that have shown a certificate.
-const SHAKING: Limits = Limits { strangers_max: 192, per_address_max: 16, per_known_max: HANDSHAKES_MAX };
+const SHAKING: Limits = Limits { strangers: 192, per_address: 16, per_known: HANDSHAKES_MAX };
 /// Connections whose handshake has yet to begin: a fleet that comes back at once waits here for a moment.
-const WAITING: Limits = Limits { strangers_max: 1_024, per_address_max: 128, per_known_max: 1_024 };
+const WAITING: Limits = Limits { strangers: 1_024, per_address: 128, per_known: 1_024 };
 /// Addresses remembered for having shown a certificate: more than there are in a big fleet.
 const KNOWN_MAX: usize = 20_000;
 
@@ -660,7 +660,7 @@ mod tests {
         let (credentials, _) = agent_of(&authority);
         let config = client_config(&authority, Some(credentials), &TLS13);
         let mut held = Vec::new();
-        for _ in 0..AGENTS.connections.per_known_max {
+        for _ in 0..AGENTS.connections.per_known {
             held.push(meet(&mut port, config.clone()).await.expect("let in"));
         }
 

@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_read_back_up_to_its_bound() {
-        let frame = deflate_stream(|to| io::Write::write_all(to, &[b'x'; 100_000])).expect("it is in memory");
+        let frame = deflate_stream(|to| io::Write::write_all(to, &vec![b'x'; 100_000])).expect("it is in memory");
 
         let read = |bytes_max| {
             let mut bytes = Vec::new();

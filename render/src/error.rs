@@ -125,7 +125,7 @@ impl RenderError {
             Self::GeneratedName { .. } => "give the object a metadata.name",
             Self::Duplicate { .. } => "remove one, or rename it",
             Self::TooLarge { .. } => "split it; Kubernetes stores no larger object",
-            Self::TooMany => "split the target",
+            Self::TooMany | Self::BundleTooLarge { .. } => "split the target",
             Self::NamespaceMissing { .. } => "set metadata.namespace, or `namespace:` in the target's spec",
             Self::NotBase64 { .. } => "encode it as base64, or write it as text under stringData",
             Self::MetadataReserved { .. } => "remove it; Bellwether sets its labels and annotations itself",
@@ -133,7 +133,6 @@ impl RenderError {
                 "use another namespace and name; agents are installed with `bellwether cluster add`"
             }
             Self::LfsPointer { .. } => "keep manifests out of Git LFS: what it points to is not fetched",
-            Self::BundleTooLarge { .. } => "split the target",
             Self::VariableRepeatsKey { .. } => "give the keys names that stay different for every cluster",
         };
         Some(fixed.to_owned())

@@ -389,7 +389,7 @@ fn values_of_a_secret_must_be_text_and_stand_in_no_error() {
         ("${text}", "field_not_base64"),
     ];
     for (value, code) in values {
-        let error = render_with(&secret("data", value), json!({"number": 73519264, "text": "opensesame88!"}));
+        let error = render_with(&secret("data", value), json!({"number": 73_519_264, "text": "opensesame88!"}));
         let error = error.expect_err("is refused");
         assert_eq!((error.code(), error.line()), (code, Some(6)), "{value}: {error}");
         let said = format!("{error} {error:?} {:?}", error.hint());

@@ -1,9 +1,9 @@
 //! Which kinds the API server has, and under which paths.
 //!
-//! Read in two requests (aggregated discovery; older API servers need one for each version), and read again when a kind is missing: once for all that miss one at the
-//! same time, and at most once in five seconds, so that a bundle full of unknown kinds costs next to nothing. Only after
-//! we applied a definition ourselves, or a path that was read here is not served any more, it is read more often for a
-//! while: then something is on its way.
+//! Read in two requests (aggregated discovery; older API servers need one for each version), and read again when a kind
+//! is missing: once for all that miss one at the same time, and at most once in five seconds, so that a bundle full of
+//! unknown kinds costs next to nothing. Only after we applied a definition ourselves, or a path that was read here is not
+//! served any more, it is read more often for a while: then something is on its way.
 //!
 //! One reading can lack what is there: an API server that starts publishes kinds one by one, and an aggregated one may be
 //! away. So a kind that is not listed is only missing. It is *gone* when those that could serve it say so: see
@@ -77,6 +77,11 @@ impl Snapshot {
 
 fn group_and_kind(key: &ObjectKey) -> (String, String) {
     (key.group().to_owned(), key.kind.clone())
+}
+
+/// Of `apps/v1`; the core group's versions have none in front.
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 fn missing(key: &ObjectKey) -> ClusterError {
@@ -172,8 +177,14 @@ async fn fetch_snapshot(requests: &Requests) -> Result<Snapshot, ClusterError> {
             Answer::Names(names) => {
                 // An API server before Kubernetes 1.27, or one that has this switched off: a request for each version.
                 for api_version in names.api_versions() {
-                    let list = requests.get(&format!("{path}/{api_version}")).await?.decode()?;
-                    snapshot.take_in_version(&api_version, list);
+                    match requests.get(&format!("{path}/{api_version}")).await {
+                        Ok(list) => snapshot.take_in_list(&api_version, list.decode()?),
+                        // One that others serve may be away: of the rest, nothing else is known by that.
+                        Err(ClusterError::Retry { .. } | ClusterError::KindMissing { .. }) if path == "/apis" => {
+                            snapshot.unknown_groups.insert(group_of(&api_version).to_owned());
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }
@@ -277,19 +288,16 @@ struct ResponseKind {
 }
 
 impl Snapshot {
-    /// Versions come as the API server prefers them.
-    fn take_in_version(&mut self, api_version: &str, list: List) {
-        let group = api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
+    /// Versions are to be taken in as they are named: the preferred one of a group first.
+    fn take_in_list(&mut self, api_version: &str, list: List) {
+        let group = group_of(api_version);
         if list.resources.is_empty() {
-            self.unknown_groups.insert(group.clone());
+            self.unknown_groups.insert(group.to_owned());
         }
         for resource in list.resources.into_iter().filter(|resource| !resource.name.contains('/')) {
-            let found = Resource {
-                api_version: api_version.to_owned(),
-                plural: resource.name,
-                namespaced: resource.namespaced,
-            };
-            self.kinds.entry((group.clone(), resource.kind)).or_default().push(found);
+            let ListedResource { name: plural, kind, namespaced } = resource;
+            let found = Resource { api_version: api_version.to_owned(), plural, namespaced };
+            self.kinds.entry((group.to_owned(), kind)).or_default().push(found);
         }
     }
 
@@ -392,15 +400,18 @@ mod tests {
         let list = r#"{"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [
             {"name": "deployments", "singularName": "deployment", "namespaced": true, "kind": "Deployment", "verbs": []},
             {"name": "deployments/scale", "group": "autoscaling", "namespaced": true, "kind": "Scale", "verbs": []}]}"#;
+        let empty = r#"{"kind": "APIResourceList", "groupVersion": "empty/v1", "resources": []}"#;
         let mut found = Snapshot::default();
 
-        found.take_in_version("apps/v1", serde_json::from_str(list).expect("is a list"));
+        found.take_in_list("apps/v1", serde_json::from_str(list).expect("is a list"));
+        found.take_in_list("empty/v1", serde_json::from_str(empty).expect("is a list"));
 
         assert_eq!((names(core), names(groups)), (vec!["v1".to_owned()], vec!["apps/v1".to_owned()]));
-        let deployments =
-            Resource { api_version: "apps/v1".to_owned(), plural: "deployments".to_owned(), namespaced: true };
+        let (api_version, plural) = ("apps/v1".to_owned(), "deployments".to_owned());
+        let deployments = Resource { api_version, plural, namespaced: true };
         assert_eq!(found.find(&key("apps/v1", "Deployment"), Served::AsWritten), Some(&deployments));
+        assert_eq!(found.find(&key("apps/v1beta1", "Deployment"), Served::Somehow), Some(&deployments));
         assert_eq!(found.kinds.len(), 1);
-        assert!(found.unknown_groups.is_empty());
+        assert_eq!(found.unknown_groups.iter().map(String::as_str).collect::<Vec<_>>(), ["empty"]);
     }
 }

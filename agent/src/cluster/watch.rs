@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::discovery::Served;
-use super::{Cluster, FIELD_MANAGER};
+use super::{Cluster, ClusterError, FIELD_MANAGER};
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::Clock;
 
@@ -128,9 +128,9 @@ impl Cluster {
     pub(crate) async fn watch(self, kind: Kind, clock: Clock, news: mpsc::Sender<News>) {
         let config = watcher::Config::default().labels(super::OWNED_SELECTOR);
         let mut watch = Watch {
+            began_at: clock.now(),
             news,
             clock,
-            began_at: clock.now(),
             uids: BTreeSet::new(),
             failures: 0,
             failed_at: Timestamp::UNIX_EPOCH,
@@ -158,12 +158,14 @@ impl Cluster {
         let key = kind.key();
         let mut failures = 0;
         let resource = loop {
-            if let Ok(resource) = self.resource(&key, Served::Somehow).await {
-                break resource;
-            }
-            // An object of it was applied before: the kind comes back, or the watch is of no use anyway.
+            let backoff = match self.resource(&key, Served::Somehow).await {
+                Ok(resource) => break resource,
+                // An object of it was applied before: the kind comes back, or the watch is of no use anyway.
+                Err(ClusterError::KindMissing { .. }) => ABSENT,
+                Err(_) => RECONNECT,
+            };
             failures += 1;
-            tokio::time::sleep(ABSENT.wait(failures, chance())).await;
+            tokio::time::sleep(backoff.wait(failures, chance())).await;
         };
         let served = ObjectKey { api_version: resource.api_version, ..key };
         ApiResource {
@@ -228,7 +230,7 @@ impl Watch {
         let is_in_a_row = now.duration_since(self.failed_at).unsigned_abs() < IN_A_ROW;
         self.failures = if is_in_a_row || self.failures >= HICCUPS_MAX { self.failures + 1 } else { 1 };
         self.failed_at = now;
-        self.is_path_gone = is_absent(error);
+        self.is_path_gone = is_not_found(error);
         let backoff = if self.is_path_gone { ABSENT } else { RECONNECT };
         backoff.wait(self.failures, chance())
     }
@@ -247,9 +249,10 @@ impl Watch {
                 vec![News::Listed { kind: self.kind.clone(), began_at: self.began_at, uids }]
             }
             Event::InitApply(object) => {
-                let sighting = reduce(&self.kind, parts(object), false);
+                let listed_at = Some(self.began_at);
+                let sighting = reduce(&self.kind, parts(object), false).map(|seen| Sighting { listed_at, ..seen });
                 self.uids.extend(sighting.as_ref().map(|sighting| sighting.uid));
-                told(sighting.map(|sighting| Sighting { listed_at: Some(self.began_at), ..sighting }))
+                told(sighting)
             }
             Event::Apply(object) => {
                 self.failures = 0;
@@ -276,8 +279,7 @@ fn told(sighting: Option<Sighting>) -> Vec<News> {
     sighting.map(|sighting| News::Sighted(Box::new(sighting))).into_iter().collect()
 }
 
-/// The API server does not know the kind (any more).
-fn is_absent(error: &watcher::Error) -> bool {
+fn is_not_found(error: &watcher::Error) -> bool {
     use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
     let (InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error)) = error else { return false };
     matches!(error, kube::Error::Api(status) if status.code == 404)

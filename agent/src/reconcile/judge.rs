@@ -94,6 +94,9 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
             let hint = "remove it; Bellwether sets its labels and annotations itself";
             Judgement { retry: Retry::Never, ..rejected(hint) }
         }
+        ClusterError::Rejected { reason, .. } if reason == "StandsTwice" => {
+            Judgement { retry: Retry::Never, ..rejected("take one of the two out of the target") }
+        }
         ClusterError::Rejected { message, .. } if is_refused_by_the_cluster(message) => {
             let hint = "correct the manifest, or what refuses it";
             if failures <= REFUSALS_MAX { retrying(Verdict::Progressing, hint.to_owned()) } else { rejected(hint) }
@@ -217,6 +220,15 @@ mod tests {
         assert!(invalid.outcome.is_stalled() && conflict.outcome.is_stalled());
         assert_eq!((invalid.verdict, invalid.retry, invalid.may_pass()), (Verdict::Failed, Retry::Never, false));
         assert!(conflict.verdict == Verdict::Failed && conflict.may_pass());
+    }
+
+    #[test]
+    fn two_spellings_of_one_object_are_the_manifests_own_fault_whatever_the_kind() {
+        let error = ClusterError::Rejected { reason: "StandsTwice".to_owned(), message: "m".to_owned() };
+
+        let judged = failure(&key("example.org/v1"), &error, 1);
+
+        assert_eq!((judged.outcome, judged.verdict, judged.may_pass()), (Outcome::Rejected, Verdict::Failed, false));
     }
 
     fn rejected(message: &str) -> ClusterError {

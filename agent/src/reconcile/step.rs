@@ -144,10 +144,8 @@ impl std::fmt::Display for Found {
 /// `body` is the object as the bundle has it, of what is to be applied; `None` is answered as what it is, a mistake of
 /// ours.
 pub(super) async fn carry_out(cluster: &Cluster, step: &Step, body: Option<Body>) -> Answer {
-    let yielded = body.as_ref().and_then(|body| without_yielded(&step.key, body.bytes()));
-    let body = yielded.map(|body| Body::from(Arc::<[u8]>::from(body))).or(body);
     let body = || {
-        body.ok_or_else(|| ClusterError::Rejected {
+        body.map(|body| yielding(&step.key, body)).ok_or_else(|| ClusterError::Rejected {
             reason: "BodyMissing".to_owned(),
             message: "the object's body never came".to_owned(),
         })
@@ -173,6 +171,11 @@ pub(super) async fn carry_out(cluster: &Cluster, step: &Step, body: Option<Body>
         Err(error) => Finding::Failed(error).into(),
         Ok(answer) => answer,
     }
+}
+
+/// Without what is left to the cluster's own controllers.
+fn yielding(key: &ObjectKey, body: Body) -> Body {
+    without_yielded(key, body.bytes()).map_or(body, |body| Body::from(Arc::<[u8]>::from(body)))
 }
 
 async fn look_and_apply(cluster: &Cluster, step: &Step, look_first: bool, body: Body) -> Result<Finding, ClusterError> {
@@ -244,8 +247,10 @@ async fn take_over(
     live: Live,
     object: Value,
 ) -> Result<(Live, Value), ClusterError> {
-    let former = step.held.as_ref().filter(|held| held.uid == live.metadata.uid).and_then(|held| held.body.as_ref());
-    let Some(former) = former.filter(|former| *former != body) else { return Ok((live, object)) };
+    let former = step.held.as_ref().filter(|held| held.uid == live.metadata.uid).and_then(|held| held.body.clone());
+    // After a restart it is as the bundle has it.
+    let former = former.map(|former| yielding(&step.key, former));
+    let Some(former) = former.filter(|former| former != body) else { return Ok((live, object)) };
     let managed_fields = &object["metadata"]["managedFields"];
     let Some(ours) = taken_over(managed_fields, FIELD_MANAGER, &parse(former.bytes())?, &parse(body.bytes())?) else {
         return Ok((live, object));
@@ -313,9 +318,11 @@ impl Question<'_> {
             let finding = Finding::Exists { hint: owner_hint(&there.metadata) };
             return Ok(Answer { finding, drift: Some(describe(change, &found, Vec::new())) });
         }
-        let there_uid = Some(there.metadata.uid);
-        let (live, after) = match apply(self.cluster, self.step, &self.body, self.writes, there_uid).await {
+        let uid = Some(there.metadata.uid);
+        let (live, after) = match apply(self.cluster, self.step, &self.body, self.writes, uid).await {
             Ok(answer) => answer,
+            // What was found is not what is there by now.
+            Err(error @ ClusterError::Stale { .. }) => return Err(error),
             Err(error) => {
                 let drift = self.uncorrected(change, &found, &error)?;
                 return Ok(Answer { finding: Finding::Failed(error), drift });

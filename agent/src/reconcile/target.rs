@@ -577,10 +577,11 @@ impl Target {
             Finding::Exists { .. } | Finding::There { .. } | Finding::Gone | Finding::Failed(_) => return,
         };
         let Condition { health, finished, fingerprint } = condition;
+        let is_there = !matches!(finding, Finding::Kept { seen: None } | Finding::Finished);
         let before = self.owned.remove(identity);
         // What it says right after an apply is of before; only what we saw begin has a time.
-        let failed_at = before.as_ref().filter(|before| before.health == health).and_then(|before| before.failed_at);
-        let is_there = !matches!(finding, Finding::Kept { seen: None } | Finding::Finished);
+        let same = before.as_ref().filter(|before| before.uid == uid && before.health == health);
+        let failed_at = same.and_then(|before| before.failed_at);
         let owned = Owned { digest, uid, is_there, version, health, failed_at, finished, fingerprint, asked_at: now };
         if let Some(before) = before {
             self.unfollow(before.uid, identity);

@@ -210,15 +210,15 @@ mod tests {
         RenderId::new(Uuid::from_u128(number))
     }
 
-    fn bundle(name: &str) -> Option<Digest> {
-        Some(Digest::of(name.as_bytes()))
+    fn bundle(name: &str) -> Digest {
+        Digest::of(name.as_bytes())
     }
 
     fn placed(number: u128, runs: Option<Digest>) -> Placed {
         let name = format!("c{number}").parse().expect("a name");
         let cluster = ClusterId::new(Uuid::from_u128(number));
         let candidate = Candidate { cluster, name, labels: Labels::new(), connected: true };
-        Placed { candidate, runs, wants: bundle("new"), aside: None, moving: None }
+        Placed { candidate, runs, wants: Some(bundle("new")), aside: None, moving: None }
     }
 
     /// Content that is rolled out and done.
@@ -240,14 +240,14 @@ mod tests {
 
     #[test]
     fn a_spec_that_is_not_rendered_starts_nothing() {
-        let situation = Situation { wanted: None, ..done(vec![placed(1, bundle("old"))]) };
+        let situation = Situation { wanted: None, ..done(vec![placed(1, Some(bundle("old")))]) };
 
         assert_eq!(start(&situation, NOW), Start::Nothing);
     }
 
     #[test]
     fn new_content_moves_everybody_also_who_was_set_aside() {
-        let aside = Placed { aside: bundle("new"), ..placed(2, bundle("old")) };
+        let aside = Placed { aside: Some(bundle("new")), ..placed(2, Some(bundle("old"))) };
         let situation = Situation { rolled: Some(render(9)), ..done(vec![placed(1, None), aside]) };
 
         let start = start(&situation, NOW);
@@ -258,11 +258,12 @@ mod tests {
 
     #[test]
     fn only_newcomers_move_who_are_there_and_not_set_aside_nor_moving() {
-        let aside = Placed { aside: bundle("new"), ..placed(2, bundle("old")) };
-        let moving = Placed { moving: bundle("new"), ..placed(3, bundle("old")) };
+        let aside = Placed { aside: Some(bundle("new")), ..placed(2, Some(bundle("old"))) };
+        let moving = Placed { moving: Some(bundle("new")), ..placed(3, Some(bundle("old"))) };
         let mut away = placed(4, None);
         away.candidate.connected = false;
-        let other = Placed { aside: bundle("other"), moving: bundle("other"), ..placed(5, bundle("old")) };
+        let other =
+            Placed { aside: Some(bundle("other")), moving: Some(bundle("other")), ..placed(5, Some(bundle("old"))) };
 
         let start = start(&done(vec![placed(1, None), aside, moving, away, other]), NOW);
 
@@ -301,7 +302,12 @@ mod tests {
         let runs = [(cluster, Digest::of(b"b"))].into();
         let earlier = |number, gives| Earlier { render: render(number), gives: [(cluster, gives)].into() };
 
-        let past = [earlier(1, bundle("b")), earlier(2, None), earlier(3, bundle("a")), earlier(4, bundle("z"))];
+        let past = [
+            earlier(1, Some(bundle("b"))),
+            earlier(2, None),
+            earlier(3, Some(bundle("a"))),
+            earlier(4, Some(bundle("z"))),
+        ];
         assert_eq!(back(&runs, &past), Some(render(3)));
         assert_eq!(back(&runs, &past[..2]), None);
     }

@@ -20,7 +20,7 @@ const BATCH_MAX: usize = 500;
 /// Between two tries while Postgres does not take them.
 const RETRY: Duration = Duration::from_millis(250);
 /// Between two comparisons of rows and streams. They differ by a fault only, and each reads a row for every stream.
-const COMPARE_EVERY: Duration = Duration::from_secs(60);
+const COMPARE_EVERY: Duration = Duration::from_mins(1);
 
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     let (mut compared_at, mut batch) = (Instant::now(), BATCH_MAX);

@@ -236,7 +236,7 @@ async fn a_silent_agent_is_cut_off_though_the_clock_is_set_back(pool: Pool) {
 
     let silence = futures_util::stream::pending();
     let begun = session::begin(&hub, caller, silence, CancellationToken::new()).await;
-    let mut to_agent = begun.ok().expect("it may begin");
+    let Ok(mut to_agent) = begun else { panic!("it may begin") };
     clock::step(SignedDuration::from_hours(-1));
     let ended = tokio::time::timeout(std::time::Duration::from_secs(10), to_agent.next()).await;
 
@@ -256,7 +256,8 @@ async fn a_stream_whose_task_breaks_down_has_ended(pool: Pool) {
 
     let broken = futures_util::stream::poll_fn(|_| panic!("as a fault in a stream's task would"));
     let begun = session::begin(&hub, caller, broken, CancellationToken::new()).await;
-    assert!(begun.ok().expect("it may begin").next().await.is_none());
+    let Ok(mut to_agent) = begun else { panic!("it may begin") };
+    assert!(to_agent.next().await.is_none());
 
     hub.tasks.close();
     hub.tasks.wait().await;

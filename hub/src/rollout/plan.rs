@@ -80,7 +80,7 @@ pub(super) async fn start_next(
             return Ok(Begun::None(None));
         }
     }
-    let moved: Vec<_> = moves.iter().map(|one| one.candidate.cluster).collect();
+    let clusters: Vec<_> = moves.iter().map(|one| one.candidate.cluster).collect();
     let begin = Begin {
         kind,
         render: &wanted.render,
@@ -91,7 +91,7 @@ pub(super) async fn start_next(
     };
     let row = begin_rollout(change, target, begin, &all, (moves, &runs), now).await?;
     match kind {
-        Kind::ClusterChange => store::rollouts::mark_overtaken(change, target.id, row.id, &moved).await?,
+        Kind::ClusterChange => store::rollouts::mark_overtaken(change, target.id, row.id, &clusters).await?,
         Kind::Revision | Kind::Rollback => {
             mark_rolled(change, target, Some(wanted.since), row.id.as_uuid()).await?;
         }

@@ -139,7 +139,7 @@ impl<'t> Reference<'t> {
 /// something, and would be another text if they came back.
 fn typed(text: &str) -> Value {
     let value = serde_json::from_str::<Value>(text).ok().filter(|value| value.is_boolean() || value.is_number());
-    value.filter(|value| value.to_string() == text).unwrap_or_else(|| Value::from(text))
+    value.filter(|value| *text == *value.to_string()).unwrap_or_else(|| Value::from(text))
 }
 
 struct Scanner<'t> {

@@ -83,7 +83,7 @@ pub(super) fn parse<'t>(part: &Part<'t>) -> Result<Tree<'t>, Failure> {
         }
         builder.take(event, span)?;
     }
-    if separators.left > 0 { Err(separators.failure(part)) } else { Ok(builder.tree) }
+    if separators.left > 0 { Err(separator_failure(part)) } else { Ok(builder.tree) }
 }
 
 #[derive(Default)]
@@ -219,17 +219,15 @@ impl Separators {
         };
         self.left -= written.match_indices(is_separator).filter(stands_alone).count().min(self.left);
     }
+}
 
-    fn failure(&self, part: &Part<'_>) -> Failure {
-        let rows = part.text.split('\n').enumerate();
-        let first = rows.filter_map(|(row, text)| Some((row, text[..text.find(is_separator)?].chars().count()))).next();
-        let (row, column) = first.unwrap_or_default();
-        let at = Position { line: part.line + row, column: column + 1 };
-        Failure::syntax(
-            at,
-            "U+2028 and U+2029 may stand between quotes, without white space beside them, or as escapes",
-        )
-    }
+fn separator_failure(part: &Part<'_>) -> Failure {
+    let rows = part.text.split('\n').enumerate();
+    let mut places = rows.map(|(row, text)| Some((row, text[..text.find(is_separator)?].chars().count())));
+    let first = places.find_map(|place| place);
+    let (row, column) = first.unwrap_or_default();
+    let at = Position { line: part.line + row, column: column + 1 };
+    Failure::syntax(at, "U+2028 and U+2029 may stand between quotes, without white space beside them, or as escapes")
 }
 
 fn is_separator(character: char) -> bool {
