@@ -742,6 +742,9 @@ mod tests {
         drift list
         audit list
         audit verify
+        token create
+        token list
+        token revoke
         whoami
         completions
         version
