@@ -22,7 +22,7 @@ mod metrics;
 mod notify;
 mod postgres;
 #[cfg(test)]
-mod pushes;
+mod tests;
 mod rate;
 mod record;
 mod rollout;
