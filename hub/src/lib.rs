@@ -21,8 +21,6 @@ mod logs;
 mod metrics;
 mod notify;
 mod postgres;
-#[cfg(test)]
-mod tests;
 mod rate;
 mod record;
 mod rollout;
@@ -36,6 +34,8 @@ mod store;
 mod sweep;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod trust;
 mod wakes;
