@@ -1,14 +1,14 @@
 //! The agent: one small process per cluster. It dials out to the hub; nothing dials in.
 //!
-//! | room | does |
+//! | module | does |
 //! |---|---|
 //! | `config` | what it is told at its start |
 //! | `identity` | its key and certificates, and whom it trusts |
-//! | `link` | the connection to the hub; the only room that knows `tonic` |
+//! | `link` | the connection to the hub; the only module that knows `tonic` |
 //! | `renewal` | the next certificate, when half of this one's life is over |
 //! | `journal` | what was accepted, written down in the cluster before anything acts on it |
 //! | `reconcile` | what to do about each target; owns all that is known of them |
-//! | `cluster` | the API server; the only room that knows `kube` |
+//! | `cluster` | the API server; the only module that knows `kube` |
 //! | `simulate` | many agents at once without a cluster, to see what a hub bears |
 //! | `report` | rolls up what is known of a target into what the hub is told |
 //!

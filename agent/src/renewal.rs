@@ -21,7 +21,7 @@ const RETRY: Backoff =
     Backoff { first: Duration::from_secs(1), longest: Duration::from_mins(10), jitter: Jitter::Half };
 
 /// A machine that slept wakes up late: its timers did not run on.
-const LOOK_EVERY: Duration = Duration::from_mins(10);
+const POLL_EVERY: Duration = Duration::from_mins(10);
 
 pub(crate) struct Renewal {
     pub(crate) hub: HubAddress,
@@ -96,6 +96,6 @@ async fn wait_until(at: Timestamp) {
         if left.is_zero() {
             return;
         }
-        tokio::time::sleep(left.min(LOOK_EVERY)).await;
+        tokio::time::sleep(left.min(POLL_EVERY)).await;
     }
 }

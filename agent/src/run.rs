@@ -1,4 +1,5 @@
-//! Puts the rooms together: reaches the cluster, joins if need be, then runs link, renewal, journal and reconciler until the stop.
+//! Puts the parts together: reaches the cluster, joins if need be, then runs link, renewal, journal and reconciler
+//! until the stop.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use bellwether_core::journal::Journal;
 use bellwether_core::session::agent::AgentSession;
-use bellwether_proto::zip;
+use bellwether_proto::compression;
 use secrecy::SecretString;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -18,8 +19,8 @@ use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterError, ConnectError};
 use crate::config::{self, Config};
 use crate::identity::{self, Identity, IdentityError, Join, Start};
-use crate::journal::{self, JournalError, LESSONS_MAX, Seal, Store};
-use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, RECONNECT, TOLD_MAX};
+use crate::journal::{self, INVENTORY_UPDATES_MAX, JournalError, Seal, Store};
+use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
 use crate::reconcile::{self, Ports, ReconcileError};
 use crate::renewal::{self, Renewal};
 
@@ -205,12 +206,12 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let clock = Clock::start();
     let (accepted_sender, accepted) = mpsc::channel(ACCEPTED_MAX);
     let (journalled_sender, journalled) = mpsc::channel(ACCEPTED_MAX);
-    let (lesson_sender, lessons) = mpsc::channel(LESSONS_MAX);
-    let (told_sender, told) = mpsc::channel(TOLD_MAX);
-    let (held, lacking) = (ready.journal.held(), ready.journal.lacking());
+    let (updates_sender, updates) = mpsc::channel(INVENTORY_UPDATES_MAX);
+    let (to_hub_sender, to_hub) = mpsc::channel(OUTBOUND_REPORTS_MAX);
+    let (inventory, lacking) = (ready.journal.inventory(), ready.journal.lacking());
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let session = AgentSession::new(ready.boot, version, ready.facts, zip::inflate, clock.now())
-        .resume(held.iter().map(|journalled| &journalled.assignment))
+    let session = AgentSession::new(ready.boot, version, ready.facts, compression::decompress, clock.now())
+        .resume(inventory.iter().map(|journalled| &journalled.assignment))
         .resume_lacking(lacking);
     let identity = Arc::new(ready.identity);
     let renewal = Renewal {
@@ -225,7 +226,7 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         session,
         clock,
         accepted: accepted_sender,
-        told,
+        to_hub,
         presence: watch::Sender::new(false),
     };
     let mut parts: JoinSet<Result<(), Cause>> = JoinSet::new();
@@ -239,12 +240,12 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         renewal::serve(renewal, renewal_stop).await;
         Ok(())
     });
-    let to_scribe = journal::Ports { accepted, journalled: journalled_sender, lessons };
-    let scribe = journal::serve(ready.store, ready.journal, to_scribe, stop.clone());
-    parts.spawn(async { Ok(scribe.await?) });
-    let to_reconciler = Ports { journalled, lessons: lesson_sender, told: told_sender };
+    let to_writer = journal::Ports { accepted, journalled: journalled_sender, updates };
+    let writer = journal::serve(ready.store, ready.journal, to_writer, stop.clone());
+    parts.spawn(async { Ok(writer.await?) });
+    let to_reconciler = Ports { journalled, updates: updates_sender, to_hub: to_hub_sender };
     let home = config.namespace.as_str().into();
-    let reconciler = reconcile::serve(ready.cluster, home, clock, held, to_reconciler, stop.clone());
+    let reconciler = reconcile::serve(ready.cluster, home, clock, inventory, to_reconciler, stop.clone());
     parts.spawn(async { Ok(reconciler.await?) });
     let mut first = Ok(());
     while let Some(ended) = parts.join_next().await {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use bellwether_core::api::TokenRole;
 use bellwether_core::labels::check_labels;
-use bellwether_core::rollout::Span;
+use bellwether_core::rollout::HumanDuration;
 use bellwether_core::{Labels, Name};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
@@ -218,7 +218,7 @@ pub(crate) struct RegisterArgs {
     pub(crate) namespace: Option<Name>,
     /// For how long the join token may be used, such as `30m`; an hour when left out, at most 7 days.
     #[arg(long, value_parser = parse_ttl)]
-    pub(crate) ttl: Option<Span>,
+    pub(crate) ttl: Option<HumanDuration>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -238,11 +238,11 @@ Examples:
         /// The repo.
         name: Name,
     },
-    /// Look at the repository now, and wait for what comes of it.
+    /// Fetch the repository now, and wait for what comes of it.
     Refresh {
         /// The repo.
         name: Name,
-        /// Do not wait for the look.
+        /// Do not wait for the fetch.
         #[arg(long)]
         no_wait: bool,
     },
@@ -269,7 +269,7 @@ pub(crate) struct RepoAddArgs {
     /// Seconds between two looks without a webhook; 60 when left out, at least 5.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(5..))]
     pub(crate) poll_seconds: Option<u32>,
-    /// Do not wait for the first look at the repository.
+    /// Do not wait for the first fetch of the repository.
     #[arg(long)]
     pub(crate) no_wait: bool,
 }
@@ -452,7 +452,7 @@ Examples:
         role: TokenRole,
         /// For how long it is good, such as `90d`; for ever when left out.
         #[arg(long, value_parser = parse_ttl)]
-        ttl: Option<Span>,
+        ttl: Option<HumanDuration>,
     },
     /// List tokens, with when each was last used.
     List,
@@ -574,7 +574,7 @@ impl FromStr for RolloutChoice {
 /// A moment, as it was typed: how long ago, or when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Since {
-    Ago(Span),
+    Ago(HumanDuration),
     At(Timestamp),
 }
 
@@ -625,8 +625,8 @@ fn parse_limit(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&limit| limit > 0).ok_or_else(|| "a number from 1".to_owned())
 }
 
-fn parse_ttl(text: &str) -> Result<Span, String> {
-    let ttl: Span = text.parse().map_err(|error: <Span as FromStr>::Err| error.to_string())?;
+fn parse_ttl(text: &str) -> Result<HumanDuration, String> {
+    let ttl: HumanDuration = text.parse().map_err(|error: <HumanDuration as FromStr>::Err| error.to_string())?;
     if ttl.duration().as_secs() < 1 {
         return Err("a token that expires at once is of no use: write at least `1s`".to_owned());
     }

@@ -120,14 +120,14 @@ struct Entry {
 
 /// What a changed fingerprint calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Suspicion {
+pub enum DriftSignal {
     /// Nothing is asked.
     None,
-    /// Only the generation or the time of our entry moved: asked about seldom. Admission may have changed a field of
+    /// Only the generation or the time of our entry moved: checked rarely. Admission may have changed a field of
     /// ours while our entry stayed, or the same manager's name was used by hand.
-    Slight,
+    Possible,
     /// Another object under the name, or fields have left our entry: asked about at once.
-    Grave,
+    Certain,
 }
 
 impl Fingerprint {
@@ -159,15 +159,15 @@ impl Fingerprint {
     }
 
     /// What seeing `now` calls for, when `self` is as after our last apply.
-    pub fn suspicion(&self, now: &Self) -> Suspicion {
+    pub fn signal(&self, now: &Self) -> DriftSignal {
         if self == now {
-            return Suspicion::None;
+            return DriftSignal::None;
         }
         let fields = |fingerprint: &Self| fingerprint.entry.as_ref().map(|entry| entry.fields);
         if self.uid != now.uid || fields(self) != fields(now) {
-            return Suspicion::Grave;
+            return DriftSignal::Certain;
         }
-        Suspicion::Slight
+        DriftSignal::Possible
     }
 }
 
@@ -384,27 +384,27 @@ mod tests {
         let before = fingerprint(&metadata(&json!({"f:data": {"f:a": {}, "f:b": {}}}), 1, "t"));
         let after = fingerprint(&metadata(&json!({"f:data": {"f:a": {}}}), 1, "t"));
 
-        assert_eq!(before.suspicion(&after), Suspicion::Grave);
-        assert_eq!(before.suspicion(&before), Suspicion::None);
+        assert_eq!(before.signal(&after), DriftSignal::Certain);
+        assert_eq!(before.signal(&before), DriftSignal::None);
     }
 
     #[test]
-    fn a_generation_that_moved_under_an_equal_entry_is_slight() {
+    fn a_generation_that_moved_under_an_equal_entry_is_a_possible_drift() {
         let fields = json!({"f:data": {"f:a": {}}});
 
         let before = fingerprint(&metadata(&fields, 1, "t"));
 
-        assert_eq!(before.suspicion(&fingerprint(&metadata(&fields, 2, "t"))), Suspicion::Slight);
-        assert_eq!(before.suspicion(&fingerprint(&metadata(&fields, 1, "u"))), Suspicion::Slight);
+        assert_eq!(before.signal(&fingerprint(&metadata(&fields, 2, "t"))), DriftSignal::Possible);
+        assert_eq!(before.signal(&fingerprint(&metadata(&fields, 1, "u"))), DriftSignal::Possible);
     }
 
     #[test]
-    fn another_object_under_the_same_name_is_grave() {
+    fn another_object_under_the_same_name_is_a_certain_drift() {
         let mut other = metadata(&json!({}), 1, "t");
         let before = fingerprint(&other);
         other["uid"] = json!("u2");
 
-        assert_eq!(before.suspicion(&fingerprint(&other)), Suspicion::Grave);
+        assert_eq!(before.signal(&fingerprint(&other)), DriftSignal::Certain);
     }
 
     #[test]

@@ -112,5 +112,5 @@ counters! {
     /// A live stream of one agent, from a Postgres sequence: a later stream has a greater number.
     SessionNumber,
     /// The place of a report within its session, from 1.
-    Serial,
+    ReportSequence,
 }

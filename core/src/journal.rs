@@ -2,10 +2,10 @@
 //!
 //! Every entry holds the assignments that changed, the objects that no entry held before, and what each target had
 //! before: so it is also the list of all that may ever have to be deleted, written before anything of it is applied.
-//! What was learned since (which object holds what, what is gone) follows when there is time: it saves looks, and tells
-//! what an agent that starts anew may take back from somebody who changed it meanwhile.
-//! Entries are numbered, and written by creating the next number. Nothing here writes; it decides what is written, and
-//! never names an entry as dead that holds something current, or that is newer than one that does.
+//! What was learned since (which object holds what, what is gone) follows when there is time: it saves requests, and
+//! tells what an agent that starts anew may take back from somebody who changed it meanwhile. Entries are numbered, and
+//! written by creating the next number. Nothing here writes; it decides what is written, and never names an entry as
+//! dead that holds something current, or that is newer than one that does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -75,7 +75,7 @@ pub struct Applied {
 
 /// What was learned of a target's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lesson {
+pub struct InventoryUpdate {
     pub target: TargetId,
     /// Newer ones last.
     pub applied: Vec<Applied>,
@@ -83,7 +83,7 @@ pub struct Lesson {
     pub gone: Vec<ObjectKey>,
 }
 
-impl Lesson {
+impl InventoryUpdate {
     /// It is about something that runs once: a process that has not learned it would run that again.
     pub fn is_urgent(&self) -> bool {
         self.applied.iter().any(|applied| health::runs_once(applied.key.group(), &applied.key.kind))
@@ -182,12 +182,12 @@ struct Current {
     home: u64,
     /// The newest entry that holds what was learned, and whether there is more.
     learned_home: Option<u64>,
-    lessons: Lessons,
+    updates: Updates,
 }
 
 /// What was learned of a target and no entry holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lessons {
+enum Updates {
     None,
     Unwritten,
     /// Taken into an entry that is being written.
@@ -201,10 +201,10 @@ struct Stored {
 }
 
 impl Journal {
-    /// From all parts that there are. `inflate` reads what [`Entry::write`] wrote out of the bytes that it became.
+    /// From all parts that there are. `decompress` reads what [`Entry::write`] wrote out of the bytes that it became.
     pub fn load<R: io::Read>(
         mut parts: Vec<Part>,
-        inflate: impl Fn(Vec<u8>) -> io::Result<R>,
+        decompress: impl Fn(Vec<u8>) -> io::Result<R>,
     ) -> Result<Self, LoadError> {
         parts.sort_by_key(|part| part.number);
         let mut journal = Self { last: parts.last().map_or(0, |part| part.number), ..Self::default() };
@@ -221,7 +221,7 @@ impl Journal {
             }
             let bytes = parts.into_iter().flat_map(|part| part.bytes).collect::<Vec<_>>();
             let read = |problem: &str| LoadError { entry: number, problem: problem.to_owned() };
-            let plain = inflate(bytes).map_err(|_| read("it is damaged"))?;
+            let plain = decompress(bytes).map_err(|_| read("it is damaged"))?;
             let plain = io::BufReader::new(plain);
             let entry: Entry = serde_json::from_reader(plain).map_err(|error| read(&error.to_string()))?;
             journal.take_in(number, expected, &entry).map_err(|problem| read(&problem))?;
@@ -263,14 +263,14 @@ impl Journal {
                 home,
                 applied: BTreeMap::new(),
                 learned_home: None,
-                lessons: Lessons::None,
+                updates: Updates::None,
             },
         };
         self.current.insert(current.assignment.target, current);
     }
 
     /// What the agent holds, with all its bodies. What lacks one is left out, and is among [`Journal::lacking`].
-    pub fn held(&self) -> Vec<Journalled> {
+    pub fn inventory(&self) -> Vec<Journalled> {
         let whole = self.current.values().filter(|current| self.missing(current).next().is_none());
         whole.map(|current| self.journalled(current)).collect()
     }
@@ -301,19 +301,19 @@ impl Journal {
     }
 
     /// Written down with the next entry.
-    pub fn learn(&mut self, lesson: Lesson) {
-        let Some(current) = self.current.get_mut(&lesson.target) else { return };
-        current.applied.extend(lesson.applied.into_iter().map(|applied| (Identity::of(&applied.key), applied)));
-        if !lesson.gone.is_empty() {
-            let gone: BTreeSet<_> = lesson.gone.iter().map(Identity::of).collect();
+    pub fn learn(&mut self, update: InventoryUpdate) {
+        let Some(current) = self.current.get_mut(&update.target) else { return };
+        current.applied.extend(update.applied.into_iter().map(|applied| (Identity::of(&applied.key), applied)));
+        if !update.gone.is_empty() {
+            let gone: BTreeSet<_> = update.gone.iter().map(Identity::of).collect();
             current.before.retain(|before| !gone.contains(&Identity::of(&before.key)));
             current.applied.retain(|identity, _| !gone.contains(identity));
         }
-        current.lessons = Lessons::Unwritten;
+        current.updates = Updates::Unwritten;
     }
 
     pub fn has_learned(&self) -> bool {
-        self.current.values().any(|current| current.lessons == Lessons::Unwritten)
+        self.current.values().any(|current| current.updates == Updates::Unwritten)
     }
 
     /// Takes in what was accepted, oldest first, and answers with what has to be written before it is acted on.
@@ -333,12 +333,12 @@ impl Journal {
         let entry = if is_worth_it {
             self.entry(&self.current.keys().copied().collect(), |_| true, |_| true)
         } else {
-            let has_more = |current: &Current| current.lessons == Lessons::Unwritten;
+            let has_more = |current: &Current| current.updates == Updates::Unwritten;
             self.entry(&changed, |digest| !self.homes.contains_key(digest), has_more)
         };
         for learned in &entry.learned {
             if let Some(current) = self.current.get_mut(&learned.target) {
-                current.lessons = Lessons::Planned;
+                current.updates = Updates::Planned;
             }
         }
         entry
@@ -382,7 +382,7 @@ impl Journal {
             .filter(is_new)
             .filter_map(|digest| Some((digest, Body(Arc::clone(self.bodies.get(&digest)?)))))
             .filter(|(_, body)| std::str::from_utf8(&body.0).is_ok());
-        let knows = |current: &&Current| current.lessons != Lessons::None || current.learned_home.is_some();
+        let knows = |current: &&Current| current.updates != Updates::None || current.learned_home.is_some();
         let learned = self.current.values().filter(knows).filter(|current| is_to_be_learned(current));
         let learned = learned.map(Learned::of).collect();
         Entry { records, objects: objects.collect(), learned }
@@ -412,8 +412,8 @@ impl Journal {
             let Some(current) = self.current.get_mut(&learned.target) else { continue };
             current.learned_home = Some(first);
             // What was learned meanwhile is still to be written.
-            if current.lessons == Lessons::Planned {
-                current.lessons = Lessons::None;
+            if current.updates == Updates::Planned {
+                current.updates = Updates::None;
             }
         }
         self.last = *numbers.end();
@@ -579,9 +579,9 @@ mod tests {
 
         let loaded = store.load();
 
-        assert_eq!(loaded.held(), journal.held());
-        assert_eq!(loaded.held()[0].objects.len(), 1);
-        assert_eq!(names(&loaded.held()[0].before), [("b", false)]);
+        assert_eq!(loaded.inventory(), journal.inventory());
+        assert_eq!(loaded.inventory()[0].objects.len(), 1);
+        assert_eq!(names(&loaded.inventory()[0].before), [("b", false)]);
         assert_eq!(loaded.next_numbers(2), 3..=4);
     }
 
@@ -594,7 +594,7 @@ mod tests {
         let entry = journal.plan(vec![accepted]);
 
         assert!(Arc::ptr_eq(&body, &entry.objects[&Digest::of(b"1")].0));
-        assert!(Arc::ptr_eq(&body, &journal.held()[0].objects[&Digest::of(b"1")]));
+        assert!(Arc::ptr_eq(&body, &journal.inventory()[0].objects[&Digest::of(b"1")]));
     }
 
     #[test]
@@ -605,7 +605,7 @@ mod tests {
         let second = store.write(&mut journal, vec![accepted(2, "a@x b@y c@z")]);
 
         assert_eq!(second.objects.keys().collect::<Vec<_>>(), [&Digest::of(b"z")]);
-        assert_eq!(store.load().held()[0].objects.len(), 3, "the first entry still holds two of them");
+        assert_eq!(store.load().inventory()[0].objects.len(), 3, "the first entry still holds two of them");
     }
 
     #[test]
@@ -617,35 +617,38 @@ mod tests {
         store.write(&mut journal, vec![second]);
         store.write(&mut journal, vec![accepted(3, "a@2 c@2")]);
 
-        assert_eq!(names(&store.load().held()[0].before), [("b", true)], "c is wanted again");
-        journal.learn(Lesson { gone: vec![key("b")], ..Lesson::about(TargetId::new(Uuid::from_u128(7))) });
+        assert_eq!(names(&store.load().inventory()[0].before), [("b", true)], "c is wanted again");
+        journal.learn(InventoryUpdate {
+            gone: vec![key("b")],
+            ..InventoryUpdate::about(TargetId::new(Uuid::from_u128(7)))
+        });
         store.write(&mut journal, vec![accepted(4, "c@2")]);
-        assert_eq!(names(&store.load().held()[0].before), [("a", false)]);
+        assert_eq!(names(&store.load().inventory()[0].before), [("a", false)]);
     }
 
     fn applied(name: &str, body: &str) -> Applied {
         Applied { key: key(name), uid: Uuid::from_u128(1), digest: Digest::of(body.as_bytes()), finished: None }
     }
 
-    fn lesson(applied: Vec<Applied>) -> Lesson {
-        Lesson { applied, ..Lesson::about(TargetId::new(Uuid::from_u128(7))) }
+    fn update(applied: Vec<Applied>) -> InventoryUpdate {
+        InventoryUpdate { applied, ..InventoryUpdate::about(TargetId::new(Uuid::from_u128(7))) }
     }
 
     #[test]
     fn a_new_process_knows_what_was_applied_though_the_bundle_has_moved_on() {
         let (mut journal, mut store) = (Journal::default(), Store::default());
         store.write(&mut journal, vec![accepted(1, "a@1 b@1")]);
-        journal.learn(lesson(vec![applied("a", "1"), applied("b", "1")]));
+        journal.learn(update(vec![applied("a", "1"), applied("b", "1")]));
         assert!(journal.has_learned());
         store.write(&mut journal, vec![accepted(2, "a@2")]);
         assert!(!journal.has_learned());
         store.write(&mut journal, vec![accepted(3, "a@3")]);
 
-        let held = store.load().held();
+        let inventory = store.load().inventory();
 
-        assert_eq!(held, journal.held());
-        assert_eq!(held[0].applied, [applied("a", "1"), applied("b", "1")]);
-        assert_eq!(held[0].objects.len(), 2, "what is in the cluster, and what is to be");
+        assert_eq!(inventory, journal.inventory());
+        assert_eq!(inventory[0].applied, [applied("a", "1"), applied("b", "1")]);
+        assert_eq!(inventory[0].objects.len(), 2, "what is in the cluster, and what is to be");
     }
 
     #[test]
@@ -655,10 +658,10 @@ mod tests {
         let mut old = applied("a", "1");
         old.key.api_version = "v1beta1".to_owned();
 
-        journal.learn(lesson(vec![old]));
-        journal.learn(lesson(vec![applied("a", "1")]));
+        journal.learn(update(vec![old]));
+        journal.learn(update(vec![applied("a", "1")]));
 
-        assert_eq!(journal.held()[0].applied, [applied("a", "1")]);
+        assert_eq!(journal.inventory()[0].applied, [applied("a", "1")]);
     }
 
     #[test]
@@ -666,16 +669,16 @@ mod tests {
         let (mut journal, mut store) = (Journal::default(), Store::default());
         store.write(&mut journal, vec![accepted(1, "a@1")]);
         for _ in 0..3 {
-            journal.learn(lesson(vec![applied("a", "1")]));
+            journal.learn(update(vec![applied("a", "1")]));
             store.write(&mut journal, Vec::new());
         }
-        let held = store.load().held();
-        assert_eq!(held[0].applied, [applied("a", "1")]);
+        let inventory = store.load().inventory();
+        assert_eq!(inventory[0].applied, [applied("a", "1")]);
 
-        journal.learn(Lesson { gone: vec![key("a")], ..lesson(Vec::new()) });
+        journal.learn(InventoryUpdate { gone: vec![key("a")], ..update(Vec::new()) });
         store.write(&mut journal, vec![accepted(2, "b@2")]);
 
-        assert_eq!(store.load().held()[0].applied, []);
+        assert_eq!(store.load().inventory()[0].applied, []);
         assert_eq!(store.0.keys().collect::<Vec<_>>(), [&5], "what is current is all in the last");
     }
 
@@ -689,7 +692,7 @@ mod tests {
         store.write(&mut journal, vec![tombstone]);
 
         assert_eq!(store.0.keys().collect::<Vec<_>>(), [&2]);
-        assert_eq!(names(&store.load().held()[0].before), [("a", false)]);
+        assert_eq!(names(&store.load().inventory()[0].before), [("a", false)]);
     }
 
     #[test]
@@ -705,7 +708,7 @@ mod tests {
         }
 
         assert!(!store.0.contains_key(&1));
-        assert_eq!(store.load().held(), journal.held());
+        assert_eq!(store.load().inventory(), journal.inventory());
     }
 
     #[test]
@@ -717,11 +720,11 @@ mod tests {
 
         let loaded = store.load();
 
-        assert_eq!((loaded.held(), loaded.next_numbers(1)), (journal.held(), 3..=3));
+        assert_eq!((loaded.inventory(), loaded.next_numbers(1)), (journal.inventory(), 3..=3));
     }
 
     #[test]
-    fn a_target_without_all_of_its_bodies_is_not_held_and_what_it_had_is_not_forgotten() {
+    fn a_target_without_all_of_its_bodies_is_not_in_the_inventory_and_what_it_had_is_not_forgotten() {
         let (mut journal, mut store) = (Journal::default(), Store::default());
         store.write(&mut journal, vec![accepted(1, "a@1")]);
         let mut second = accepted(2, "b@2 d@4");
@@ -730,14 +733,14 @@ mod tests {
         store.write(&mut journal, vec![second.clone()]);
 
         let mut loaded = store.load();
-        assert_eq!(loaded.held(), []);
+        assert_eq!(loaded.inventory(), []);
         assert_eq!(loaded.lacking(), [(second.assignment.clone(), BTreeSet::from([lost]))]);
         let body = BTreeMap::from([(lost, Arc::from(b"2".as_slice()))]);
         store.write(&mut loaded, vec![Accepted { objects: body, ..second }]);
-        assert_eq!((store.load().held(), store.load().lacking()), (loaded.held(), Vec::new()));
-        assert_eq!(loaded.held()[0].objects.len(), 2);
+        assert_eq!((store.load().inventory(), store.load().lacking()), (loaded.inventory(), Vec::new()));
+        assert_eq!(loaded.inventory()[0].objects.len(), 2);
         store.write(&mut loaded, vec![accepted(3, "c@3")]);
 
-        assert_eq!(names(&loaded.held()[0].before), [("b", false), ("d", false), ("a", false)]);
+        assert_eq!(names(&loaded.inventory()[0].before), [("b", false), ("d", false), ("a", false)]);
     }
 }

@@ -1,6 +1,6 @@
 //! The domain: what Bellwether decides, without a clock, a socket, a table or a task.
 //!
-//! Everything here is a value or a pure function. Time and randomness are arguments. The rooms around it (hub, agent,
+//! Everything here is a value or a pure function. Time and randomness are arguments. The crates around it (hub, agent,
 //! cli) feed it with rows and messages and carry out what it answers.
 //!
 //! # Glossary (one word per thing, in code, SQL, API and logs)
@@ -45,8 +45,8 @@ pub mod yielded;
 
 pub use digest::Digest;
 pub use ids::{
-    ClusterId, EventId, Generation, HubId, ProjectId, RenderId, RepoId, RevisionId, RolloutId, Serial, SessionNumber,
-    TargetId, TraceId, Version,
+    ClusterId, EventId, Generation, HubId, ProjectId, RenderId, RepoId, ReportSequence, RevisionId, RolloutId,
+    SessionNumber, TargetId, TraceId, Version,
 };
 pub use labels::{LabelSelector, Labels};
 pub use names::Name;

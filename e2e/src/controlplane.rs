@@ -112,16 +112,20 @@ impl ControlPlanes {
 
     /// Starts a cluster; several may be started at once.
     pub async fn start_cluster(&self, number: usize) -> Result<Cluster> {
-        let room = ClusterRoom { planes: self, number, folder: self.state.join(format!("cluster-{number}")) };
-        fs::create_dir_all(&room.folder)?;
-        write_private(&room.file("audit.yaml"), AUDIT_POLICY)?;
-        let pki = Pki::write(&room.folder)?;
-        let client = room.start_api_server(&pki).await?;
+        let cluster_dir = ClusterDir { planes: self, number, folder: self.state.join(format!("cluster-{number}")) };
+        fs::create_dir_all(&cluster_dir.folder)?;
+        write_private(&cluster_dir.file("audit.yaml"), AUDIT_POLICY)?;
+        let pki = Pki::write(&cluster_dir.folder)?;
+        let client = cluster_dir.start_api_server(&pki).await?;
         self.progress.say(format_args!("cluster {number}: the API server is ready"));
-        room.start_controllers()?;
-        room.start_node(&client).await?;
+        cluster_dir.start_controllers()?;
+        cluster_dir.start_node(&client).await?;
         self.progress.say(format_args!("cluster {number}: its node is ready"));
-        Ok(Cluster { number, kubeconfig: room.file("admin.kubeconfig"), audit_log: room.file("audit.log") })
+        Ok(Cluster {
+            number,
+            kubeconfig: cluster_dir.file("admin.kubeconfig"),
+            audit_log: cluster_dir.file("audit.log"),
+        })
     }
 }
 
@@ -177,13 +181,13 @@ async fn start_etcd(state: &Path, table: &ProcessTable, programs: &Programs, dur
 }
 
 /// A cluster that is being started.
-struct ClusterRoom<'a> {
+struct ClusterDir<'a> {
     planes: &'a ControlPlanes,
     number: usize,
     folder: PathBuf,
 }
 
-impl ClusterRoom<'_> {
+impl ClusterDir<'_> {
     fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -281,7 +285,7 @@ impl ClusterRoom<'_> {
 }
 
 fn node() -> Result<Node> {
-    let room = json!({"cpu": "32", "memory": "256Gi", "pods": "1000"});
+    let resources = json!({"cpu": "32", "memory": "256Gi", "pods": "1000"});
     let node = json!({
         "apiVersion": "v1",
         "kind": "Node",
@@ -296,7 +300,7 @@ fn node() -> Result<Node> {
                 "node-role.kubernetes.io/agent": "",
             },
         },
-        "status": {"allocatable": room, "capacity": room},
+        "status": {"allocatable": resources, "capacity": resources},
     });
     Ok(serde_json::from_value(node)?)
 }

@@ -42,17 +42,19 @@ use crate::{install_crypto, ports, postgres};
 /// test is given up.
 pub const PATIENCE: Duration = Duration::from_mins(4);
 const CLI_DEADLINE: Duration = Duration::from_secs(90);
-/// Before the second look.
-const LOOK_SOON: Duration = Duration::from_millis(50);
-/// Between later ones: most looks are a process of their own, and eight tests that did nothing but look would leave
-/// nothing to those that are looked at.
-const LOOK_SELDOM: Duration = Duration::from_millis(800);
+/// Before the second probe.
+const POLL_SOON: Duration = Duration::from_millis(50);
+/// Between later ones: most probes are a process of their own, and eight tests that did nothing but probe would leave
+/// nothing to those that are probed.
+const POLL_LATER: Duration = Duration::from_millis(800);
 /// The repo of a scene, by this name in Git and in the hub.
 pub const REPO: &str = "apps";
 /// An agent that is gone is missed within seconds, and one on a busy machine is not.
-pub const PACE: [&str; 4] = ["--beat-ms=1000", "--deadline-ms=5000", "--offline-after-ms=5000", "--grace-ms=5000"];
+pub const HEARTBEAT_FLAGS: [&str; 4] =
+    ["--heartbeat-ms=1000", "--deadline-ms=5000", "--offline-after-ms=5000", "--grace-ms=5000"];
 /// The same for tests in which agents go and are missed: a second or two, so that they wait for nothing else.
-pub const HASTE: [&str; 4] = ["--beat-ms=500", "--deadline-ms=1500", "--offline-after-ms=2000", "--grace-ms=0"];
+pub const FAST_HEARTBEAT_FLAGS: [&str; 4] =
+    ["--heartbeat-ms=500", "--deadline-ms=1500", "--offline-after-ms=2000", "--grace-ms=0"];
 /// Whoever uses the third cluster reads; whoever stops a part of it writes.
 static THIRD: RwLock<()> = RwLock::const_new(());
 
@@ -145,7 +147,7 @@ impl Hub {
             }
             ensure!(self.process.is_alive(), "the hub ended:\n{}", self.process.log());
             ensure!(Instant::now() < deadline, "the hub is not ready:\n{}", self.process.log());
-            sleep(LOOK_SOON).await;
+            sleep(POLL_SOON).await;
         }
     }
 
@@ -224,7 +226,7 @@ pub struct SceneOptions {
 
 impl Default for SceneOptions {
     fn default() -> Self {
-        Self { flags: PACE.to_vec(), git: GitServerOptions::default(), has_own_postgres: false }
+        Self { flags: HEARTBEAT_FLAGS.to_vec(), git: GitServerOptions::default(), has_own_postgres: false }
     }
 }
 
@@ -458,11 +460,11 @@ impl Scene {
 
     /// Lets the hub watch the scene's repo. Push something first: it waits until the hub has seen it.
     pub async fn add_repo(&mut self) -> Result<()> {
-        // Hours between two looks: what is seen was told by a webhook.
+        // Hours between two polls: what is seen was told by a webhook.
         self.add_repo_polled(7200).await
     }
 
-    /// The same, with a look every so many seconds.
+    /// The same, with a poll every so many seconds.
     pub async fn add_repo_polled(&mut self, seconds: u32) -> Result<()> {
         let seconds = seconds.to_string();
         self.add_repo_with(&["--poll-seconds", &seconds]).await
@@ -691,22 +693,23 @@ async fn clean_cluster(env: &Env, cluster: usize, id: &str, cache: &Path) -> Res
     Ok(())
 }
 
-/// Looks until it sees what it wants. An error of the look says what it saw instead; the last is told at the deadline.
-pub async fn eventually<T>(patience: Duration, what: &str, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+/// Probes until it sees what it wants. An error of the probe says what it saw instead; the last is told at the
+/// deadline.
+pub async fn eventually<T>(patience: Duration, what: &str, mut probe: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + patience;
-    let (mut last, mut pause) = (None, LOOK_SOON);
+    let (mut last, mut pause) = (None, POLL_SOON);
     while Instant::now() < deadline {
-        match timeout_at(deadline, look()).await {
+        match timeout_at(deadline, probe()).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => last = Some(error),
             Err(_) => break,
         }
         sleep(pause).await;
-        pause = LOOK_SELDOM.min(pause * 3 / 2);
+        pause = POLL_LATER.min(pause * 3 / 2);
     }
     match last {
         Some(error) => bail!("{what}: not within {patience:?}; last: {error:#}"),
-        None => bail!("{what}: the first look did not end within {patience:?}"),
+        None => bail!("{what}: the first probe did not end within {patience:?}"),
     }
 }
 

@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_EVERY: Duration = Duration::from_millis(20);
 /// After SIGKILL a process is gone as soon as the kernel has freed its memory.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 /// Of a log, in a message.
@@ -240,7 +240,7 @@ impl ProcessTable {
                 }
                 bail!("{} failed ({status}):\n{}", launch.name, background.log());
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_EVERY).await;
         }
     }
 
@@ -332,7 +332,7 @@ impl Background {
             if Instant::now() > deadline {
                 return false;
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_EVERY).await;
         }
         true
     }
@@ -355,7 +355,7 @@ pub async fn wait_until_ready<T>(
         if Instant::now() > deadline {
             bail!("{} is not ready after {} s:\n{}", process.launch.name, patience.as_secs(), process.log());
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_EVERY).await;
     }
 }
 

@@ -10,25 +10,25 @@ use bellwether_core::audit::Event;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::signals::Signals;
 use crate::store::work::Stage;
 use crate::store::{self, Connection, Pool, StoreError, Transaction};
-use crate::wakes::Wakes;
 
 pub(crate) struct Change<'a> {
     transaction: Transaction,
-    wakes: &'a Wakes,
+    signals: &'a Signals,
     woken: BTreeSet<Stage>,
     audited: bool,
     answered: bool,
 }
 
 impl<'a> Change<'a> {
-    pub(crate) async fn begin(pool: &Pool, wakes: &'a Wakes) -> Result<Self, StoreError> {
+    pub(crate) async fn begin(pool: &Pool, signals: &'a Signals) -> Result<Self, StoreError> {
         let transaction = store::begin(pool).await?;
-        Ok(Self { transaction, wakes, woken: BTreeSet::new(), audited: false, answered: false })
+        Ok(Self { transaction, signals, woken: BTreeSet::new(), audited: false, answered: false })
     }
 
-    /// Tells a stage to look at these subjects, now or later.
+    /// Tells a stage to reconcile these subjects, now or later.
     pub(crate) async fn tell(
         &mut self,
         stage: Stage,
@@ -71,13 +71,13 @@ impl<'a> Change<'a> {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit().await?;
         for stage in self.woken {
-            self.wakes.announce(stage);
+            self.signals.announce(stage);
         }
         if self.audited {
-            self.wakes.wake_sealer();
+            self.signals.wake_sealer();
         }
         if self.answered {
-            self.wakes.wake_askers();
+            self.signals.wake_askers();
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bellwether_core::session::Pace;
+use bellwether_core::session::HeartbeatPolicy;
 use clap::Parser;
 use jiff::SignedDuration;
 use secrecy::SecretString;
@@ -90,9 +90,9 @@ pub struct Config {
     #[arg(long, env = "BELLWETHER_LOG", default_value = "info", value_name = "FILTER")]
     pub(crate) log: String,
 
-    /// Milliseconds between two beats of an agent
+    /// Milliseconds between two heartbeats of an agent
     #[arg(long, default_value = "15000", value_parser = clap::value_parser!(u32).range(100..=60_000))]
-    pub(crate) beat_ms: u32,
+    pub(crate) heartbeat_ms: u32,
 
     /// Milliseconds between two heartbeats of the hub; one that misses three holds no streams for the others
     #[arg(long, default_value = "5000", value_parser = clap::value_parser!(u32).range(50..=20_000))]
@@ -134,8 +134,8 @@ impl Config {
         }
     }
 
-    pub(crate) fn pace(&self) -> Pace {
-        Pace { beat: millis(self.beat_ms), deadline: millis(self.deadline_ms) }
+    pub(crate) fn heartbeat_policy(&self) -> HeartbeatPolicy {
+        HeartbeatPolicy { interval: millis(self.heartbeat_ms), deadline: millis(self.deadline_ms) }
     }
 
     pub(crate) fn offline_after(&self) -> SignedDuration {
@@ -156,8 +156,11 @@ impl Config {
 
     /// Says what is wrong with settings that only together make sense.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.deadline_ms <= self.beat_ms {
-            return Err(format!("--deadline-ms {} must be more than --beat-ms {}", self.deadline_ms, self.beat_ms));
+        if self.deadline_ms <= self.heartbeat_ms {
+            return Err(format!(
+                "--deadline-ms {} must be more than --heartbeat-ms {}",
+                self.deadline_ms, self.heartbeat_ms
+            ));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bellwether_core::Digest;
 use bellwether_core::bundle::{Manifest, OBJECTS_MAX};
-use bellwether_proto::zip;
+use bellwether_proto::compression;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -80,7 +80,7 @@ impl Content {
         }
         let unreadable = || StoreError::Unreadable { table: "bundles", column: "manifest" };
         for blob in store::bundles::list_manifests(db, &missing).await? {
-            let bytes = zip::inflate(&blob.frame, MANIFEST_BYTES_MAX).ok_or_else(unreadable)?;
+            let bytes = compression::decompress(&blob.frame, MANIFEST_BYTES_MAX).ok_or_else(unreadable)?;
             let manifest = Manifest::decode(&bytes, blob.digest).map_err(|_| unreadable())?;
             self.keep_manifest(manifest.clone());
             manifests.insert(blob.digest, manifest);

@@ -5,15 +5,14 @@
 //! has one door: `sqlx` in `store`, `gix` in `source`, `axum` in `http`, `tonic` in `link`, `rcgen` in `ca`.
 
 mod actors;
-mod alive;
 mod bundle;
 mod ca;
 mod change;
 mod clock;
 mod config;
 mod content;
-mod descriptors;
 mod guests;
+mod heartbeat;
 mod http;
 mod install;
 mod link;
@@ -22,12 +21,14 @@ mod metrics;
 mod notify;
 mod postgres;
 mod rate;
+mod rate_limiter;
 mod record;
+mod rlimit;
 mod rollout;
 mod seal;
 mod sealer;
-mod seldom;
 mod setup;
+mod signals;
 mod source;
 mod stage;
 mod store;
@@ -38,7 +39,6 @@ mod testing;
 mod tests;
 mod tls;
 mod trust;
-mod wakes;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -71,23 +71,23 @@ pub(crate) struct Hub {
     pub(crate) vital: store::Pool,
     /// Of streams at `vital`: they leave connections to the rest.
     pub(crate) stream_turns: tokio::sync::Semaphore,
-    pub(crate) wakes: wakes::Wakes,
+    pub(crate) signals: signals::Signals,
     pub(crate) seal: seal::Seal,
     pub(crate) authority: ca::Authority,
     pub(crate) trust: trust::Trust,
     pub(crate) mirrors: Arc<source::mirrors::Mirrors>,
     pub(crate) content: content::Content,
     pub(crate) sessions: link::Sessions,
-    pub(crate) news: mpsc::Sender<record::Incoming>,
+    pub(crate) report_queue: mpsc::Sender<record::Incoming>,
     pub(crate) metrics: metrics::Metrics,
     /// Of repos: forged webhooks are audited once in a while.
-    pub(crate) forged_webhooks: seldom::Seldom,
+    pub(crate) forged_webhooks: rate_limiter::RateLimiter,
     /// Of clusters, or of nobody's: so are join tokens that are refused.
-    pub(crate) refused_enrolments: seldom::Seldom,
+    pub(crate) refused_enrolments: rate_limiter::RateLimiter,
     /// Of clusters: so is what they tell and no row can hold.
-    pub(crate) dropped_news: seldom::Seldom,
+    pub(crate) dropped_news: rate_limiter::RateLimiter,
     /// Of clusters: what agents say that no honest one does.
-    pub(crate) odd_reports: seldom::Seldom,
+    pub(crate) odd_reports: rate_limiter::RateLimiter,
     /// Of addresses: tries to join that were refused.
     pub(crate) join_tries: rate::Buckets<std::net::IpAddr>,
     /// Of clusters' targets: entries that one began to fail.
@@ -100,7 +100,7 @@ pub(crate) struct Hub {
     pub(crate) readiness: http::Readiness,
     /// Streams of agents: one task each.
     pub(crate) tasks: TaskTracker,
-    pub(crate) heartbeat: alive::Heartbeat,
+    pub(crate) heartbeat: heartbeat::Heartbeat,
     /// What agents are told to connect to.
     pub(crate) agents_address: String,
 }
@@ -115,7 +115,7 @@ impl Hub {
 /// Runs a hub until a signal; the exit code tells how it ended.
 pub fn main(config: Config) -> ExitCode {
     logs::init(&config);
-    descriptors::raise_limit();
+    rlimit::raise();
     // Two providers may be linked; the first to be installed wins, and there is only this call.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -124,7 +124,7 @@ pub fn main(config: Config) -> ExitCode {
     };
     let stop = CancellationToken::new();
     let ended = runtime.block_on(async {
-        let signals = Signals::listen().map(|signals| tokio::spawn(signals.watch(stop.clone())));
+        let signals = StopSignals::listen().map(|signals| tokio::spawn(signals.watch(stop.clone())));
         let ended = run(config, stop).await;
         if let Ok(signals) = signals {
             signals.abort();
@@ -138,12 +138,12 @@ pub fn main(config: Config) -> ExitCode {
     }
 }
 
-struct Signals {
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
+impl StopSignals {
     /// From now on a signal ends nothing by itself.
     fn listen() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
@@ -216,9 +216,9 @@ async fn run_parts(
         });
     };
     let (one, two) = (|| hub.clone(), || stop.clone());
-    spawn(&mut parts, "source", Box::pin(stage::run_slow(one(), source::Source, two())));
-    spawn(&mut parts, "bundle", Box::pin(stage::run_slow(one(), bundle::Bundle, two())));
-    spawn(&mut parts, "rollout", Box::pin(stage::run_quick(one(), rollout::Rollouts, two())));
+    spawn(&mut parts, "source", Box::pin(stage::run_detached(one(), source::Source, two())));
+    spawn(&mut parts, "bundle", Box::pin(stage::run_detached(one(), bundle::Bundle, two())));
+    spawn(&mut parts, "rollout", Box::pin(stage::run_transactional(one(), rollout::Rollouts, two())));
     spawn(&mut parts, "link", Box::pin(link::run(one(), two())));
     spawn(&mut parts, "record", Box::pin(record::run(one(), queue, two())));
     spawn(&mut parts, "sealer", Box::pin(sealer::run(one(), two())));
@@ -226,7 +226,7 @@ async fn run_parts(
     spawn(&mut parts, "signals in", Box::pin(notify::listen(one(), two())));
     spawn(&mut parts, "sweep", Box::pin(sweep::run(one(), two())));
     spawn(&mut parts, "trust", Box::pin(trust::run(one(), two())));
-    spawn(&mut parts, "heartbeat", Box::pin(alive::run(one(), two())));
+    spawn(&mut parts, "heartbeat", Box::pin(heartbeat::run(one(), two())));
     spawn(&mut parts, "stream ends", Box::pin(link::write_ends(one(), two())));
     spawn(&mut parts, "agents", Box::pin(serve_agents(one(), listeners.agents, two())));
     spawn(&mut parts, "api", Box::pin(http::serve(one(), listeners.api, two())));

@@ -19,8 +19,8 @@ use crate::store::work::Stage;
 /// One label, with a value that the code knows: what comes from outside is never a label.
 type Label = [(&'static str, String); 1];
 
-/// From a look that found nothing to do to a fetch over a slow line.
-const LOOK_BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
+/// From a reconcile that found nothing to do to a fetch over a slow line.
+const STAGE_BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
 /// From a ConfigMap to a rollout that soaks over a day.
 const CHANGE_BUCKETS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0];
 
@@ -32,7 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) signals_heard: Counter,
     pub(crate) assignments: Counter,
     reports: Family<Label, Counter>,
-    looks: Family<Label, Histogram, fn() -> Histogram>,
+    stage_durations: Family<Label, Histogram, fn() -> Histogram>,
     settled: Family<Label, Histogram, fn() -> Histogram>,
     ended: Family<Label, Histogram, fn() -> Histogram>,
     unsealed: Gauge,
@@ -43,7 +43,7 @@ pub(crate) struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let in_looks: fn() -> Histogram = || Histogram::new(LOOK_BUCKETS);
+        let in_stages: fn() -> Histogram = || Histogram::new(STAGE_BUCKETS);
         let in_changes: fn() -> Histogram = || Histogram::new(CHANGE_BUCKETS);
         let mut metrics = Self {
             registry: Registry::with_prefix("bellwether"),
@@ -52,7 +52,7 @@ impl Default for Metrics {
             signals_heard: Counter::default(),
             assignments: Counter::default(),
             reports: Family::default(),
-            looks: Family::new_with_constructor(in_looks),
+            stage_durations: Family::new_with_constructor(in_stages),
             settled: Family::new_with_constructor(in_changes),
             ended: Family::new_with_constructor(in_changes),
             unsealed: Gauge::default(),
@@ -73,7 +73,11 @@ impl Metrics {
         registry.register("reports_refused", "Reports about foreign targets, dropped", self.reports_refused.clone());
         registry.register("assignments", "Assignments written by rollouts", self.assignments.clone());
         registry.register("signals_heard", "Signals of other hubs that there is work", self.signals_heard.clone());
-        registry.register("look_seconds", "Looks of stages that found something due", self.looks.clone());
+        registry.register(
+            "stage_duration_seconds",
+            "How long stages took to reconcile something that was due",
+            self.stage_durations.clone(),
+        );
         registry.register(
             "cluster_settled_seconds",
             "From a cluster's assignment until its rollout knew how it ended",
@@ -90,8 +94,8 @@ impl Metrics {
         self.reports.get_or_create(&[("verdict", verdict.to_owned())]).inc();
     }
 
-    pub(crate) fn note_look(&self, stage: Stage, took: Duration) {
-        self.looks.get_or_create(&[("stage", stage.as_str().to_owned())]).observe(took.as_secs_f64());
+    pub(crate) fn note_reconcile(&self, stage: Stage, took: Duration) {
+        self.stage_durations.get_or_create(&[("stage", stage.as_str().to_owned())]).observe(took.as_secs_f64());
     }
 
     pub(crate) fn note_settled(&self, state: String, took: SignedDuration) {

@@ -1,8 +1,8 @@
-//! Signals between hubs on one database: they say "look", and nothing else.
+//! Signals between hubs on one database: they say "reconcile", and nothing else.
 //!
-//! NOTIFY inside a stage's transaction would serialise all commits, so one task of each hub sends it after them: at most
-//! one per pause, naming the stages, and none when no other hub is alive. A lost one costs a second: every stage looks
-//! by itself that often.
+//! NOTIFY inside a stage's transaction would serialise all commits, so one task of each hub sends it after them: at
+//! most one per pause, naming the stages, and none when no other hub is alive. A lost one costs a second: every stage
+//! reconciles by itself that often.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::Hub;
-use crate::store::signals::{self, Listener};
+use crate::store::channel::{self, Listener};
 use crate::store::work::Stage;
 use crate::store::{self, StoreError};
 
@@ -20,22 +20,22 @@ use crate::store::{self, StoreError};
 const PAUSE: Duration = Duration::from_millis(10);
 /// After the connection was lost.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long a look at who else is alive is good for.
+/// How long it stays known whether other hubs are alive.
 const ALONE_FOR: Duration = Duration::from_secs(5);
 
 /// Tells the other hubs which stages have work.
 pub(crate) async fn send(hub: Arc<Hub>, stop: CancellationToken) {
-    let mut looked_at: Option<Instant> = None;
+    let mut checked_at: Option<Instant> = None;
     let mut is_alone = true;
     loop {
         tokio::select! {
-            () = hub.wakes.news() => {}
+            () = hub.signals.pending() => {}
             () = stop.cancelled() => return,
         }
-        let stages = hub.wakes.take_news();
-        if looked_at.is_none_or(|at| at.elapsed() > ALONE_FOR) {
-            is_alone = look_around(&hub).await.unwrap_or(is_alone);
-            looked_at = Some(Instant::now());
+        let stages = hub.signals.take_pending();
+        if checked_at.is_none_or(|at| at.elapsed() > ALONE_FOR) {
+            is_alone = is_only_hub(&hub).await.unwrap_or(is_alone);
+            checked_at = Some(Instant::now());
         }
         if !is_alone && let Err(error) = tell(&hub, &stages).await {
             tracing::warn!(error = %crate::chain(&error), "could not signal the other hubs");
@@ -44,7 +44,7 @@ pub(crate) async fn send(hub: Arc<Hub>, stop: CancellationToken) {
     }
 }
 
-async fn look_around(hub: &Hub) -> Result<bool, StoreError> {
+async fn is_only_hub(hub: &Hub) -> Result<bool, StoreError> {
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
     Ok(store::installation::list_living(&mut db).await?.len() <= 1)
 }
@@ -52,7 +52,7 @@ async fn look_around(hub: &Hub) -> Result<bool, StoreError> {
 async fn tell(hub: &Hub, stages: &BTreeSet<Stage>) -> Result<(), StoreError> {
     let names: Vec<_> = stages.iter().map(|stage| stage.as_str()).collect();
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    signals::send(&mut db, &format!("{} {}", hub.id, names.join(" "))).await
+    channel::send(&mut db, &format!("{} {}", hub.id, names.join(" "))).await
 }
 
 /// Wakes this hub's stages when another hub tells of work.
@@ -82,6 +82,6 @@ async fn hear(hub: &Hub) -> Result<(), StoreError> {
             continue;
         }
         hub.metrics.signals_heard.inc();
-        words.filter_map(Stage::parse).for_each(|stage| hub.wakes.wake(stage));
+        words.filter_map(Stage::parse).for_each(|stage| hub.signals.wake(stage));
     }
 }

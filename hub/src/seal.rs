@@ -232,7 +232,7 @@ pub(crate) fn random_token(prefix: &str) -> SecretString {
     token.into()
 }
 
-/// What is kept of a token. It holds 256 random bits, so neither salt nor a slow hash would add anything, and a look-up
+/// What is kept of a token. It holds 256 random bits, so neither salt nor a slow hash would add anything, and a lookup
 /// by digest tells nobody by its timing how much of a guess was right.
 pub(crate) fn hash_token(token: &str) -> Digest {
     Digest::of(token.as_bytes())

@@ -16,18 +16,18 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::alive::Heartbeat;
 use crate::ca::{Authority, CaError, StoredKey};
 use crate::change::Change;
 use crate::config::Config;
 use crate::content::Content;
+use crate::heartbeat::Heartbeat;
 use crate::postgres::{PostgresError, PrivateServer, ServerSettings};
 use crate::seal::{self, Seal, SealError, SealKey};
+use crate::signals::Signals;
 use crate::source::mirrors::Mirrors;
 use crate::store::{self, Pool, StoreError};
 use crate::trust::{Trust, TrustError};
-use crate::wakes::Wakes;
-use crate::{Hub, actors, clock, http, link, metrics, rate, record, seldom};
+use crate::{Hub, actors, clock, http, link, metrics, rate, rate_limiter, record};
 
 pub(crate) const PROJECT: &str = "default";
 /// Who the first token is for.
@@ -137,12 +137,12 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
     let pool = store::connect(&url).await?;
     store::migrate(&pool).await?;
 
-    let wakes = Wakes::default();
+    let signals = Signals::default();
     let id = clock::new_id();
     let vital = store::connect_vital(&url).await?;
     let (installation, project) = ensure_installation(&pool).await?;
     let authority = load_authority(&pool, &seal, installation).await?;
-    ensure_admin_token(&pool, &wakes, &config.data).await?;
+    ensure_admin_token(&pool, &signals, &config.data).await?;
     if let Err(error) = store::audit::ensure_partitions(&pool, clock::now()).await {
         // Entries have a place without it, and the sweep tries again.
         tracing::warn!(error = %crate::chain(&error), "could not make this month's part of the audit log");
@@ -153,10 +153,10 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
     let agents_address = agents_address(&config, &listeners);
     announce(&config.data, &authority, &listeners, &agents_address)?;
 
-    let (news, queue) = mpsc::channel(record::BATCH_MAX);
+    let (report_queue, queue) = mpsc::channel(record::BATCH_MAX);
     let heartbeat = Heartbeat::new(config.heartbeat(), config.grace());
     let mut db = vital.acquire().await.map_err(StoreError::from)?;
-    store::installation::mark_hub_beat(&mut db, id, heartbeat.promise()).await?;
+    store::installation::mark_hub_heartbeat(&mut db, id, heartbeat.promise()).await?;
     drop(db);
     let hub = Hub {
         id,
@@ -164,19 +164,19 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         project,
         pool,
         vital,
-        wakes,
+        signals,
         seal,
         authority,
         trust,
         mirrors: Arc::new(open_mirrors(&config)?),
         content: Content::default(),
         sessions: link::Sessions::default(),
-        news,
+        report_queue,
         metrics: metrics::Metrics::default(),
-        forged_webhooks: seldom::Seldom::default(),
-        refused_enrolments: seldom::Seldom::default(),
-        dropped_news: seldom::Seldom::default(),
-        odd_reports: seldom::Seldom::default(),
+        forged_webhooks: rate_limiter::RateLimiter::default(),
+        refused_enrolments: rate_limiter::RateLimiter::default(),
+        dropped_news: rate_limiter::RateLimiter::default(),
+        odd_reports: rate_limiter::RateLimiter::default(),
         join_tries: rate::Buckets::new(JOIN_TRIES),
         turns: rate::Buckets::new(TURNS),
         renewals: rate::Buckets::new(rate::Rate {
@@ -279,8 +279,8 @@ fn open_key(seal: &Seal, stored: &store::keys::SealedKey) -> Result<StoredKey, S
 }
 
 /// The first start writes a token that may do everything into a file that only its owner can read.
-async fn ensure_admin_token(pool: &Pool, wakes: &Wakes, data: &Path) -> Result<(), SetupError> {
-    let mut change = Change::begin(pool, wakes).await?;
+async fn ensure_admin_token(pool: &Pool, signals: &Signals, data: &Path) -> Result<(), SetupError> {
+    let mut change = Change::begin(pool, signals).await?;
     if store::tokens::count(&mut change).await? > 0 {
         return Ok(());
     }

@@ -1,8 +1,8 @@
-//! How a stage works: woken by a signal or the clock, it looks at one due subject after another until none is due.
+//! How a stage works: woken by a signal or the clock, it reconciles one due subject after another until none is due.
 //!
-//! Two kinds: a *quick* look decides inside one transaction that holds its subject's lock; a *slow* one (fetch, render)
-//! reads, works without a transaction, and then writes in one. A slow look that two hubs do at once costs work only:
-//! both write the same.
+//! Two kinds: a *transactional* stage decides inside one transaction that holds its subject's lock; a *detached* one
+//! (fetch, render) reads, works without a transaction, and then writes in one. A detached reconcile that two hubs do at
+//! once costs work only: both write the same.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,14 +17,14 @@ use uuid::Uuid;
 use crate::Hub;
 use crate::change::Change;
 use crate::clock;
-use crate::store::work::{self, Due, Stage};
+use crate::store::work::{self, QueueItem, Stage};
 use crate::store::{self, StoreError};
 
-/// The look without a signal: for what another hub wrote, and for a signal that was lost.
-const FALLBACK: Duration = Duration::from_secs(1);
+/// Reconciles without a signal this often: for what another hub wrote, and for a signal that was lost.
+const RESYNC: Duration = Duration::from_secs(1);
 /// Subjects read at once: enough to step over some that other workers hold.
 const CANDIDATES: i64 = 16;
-/// After a failure of Postgres; every look before it would fail too.
+/// After a failure of Postgres; every reconcile before it would fail too.
 const AFTER_FAILURE: Duration = Duration::from_millis(250);
 
 /// After a subject's first failure; twice as long after each further one.
@@ -72,10 +72,10 @@ impl Backoff {
 }
 
 /// Decides about one subject inside the transaction.
-pub(crate) trait Quick: Send + Sync + 'static {
+pub(crate) trait Transactional: Send + Sync + 'static {
     const STAGE: Stage;
 
-    fn look(
+    fn reconcile(
         &self,
         hub: &Hub,
         change: &mut Change<'_>,
@@ -86,7 +86,7 @@ pub(crate) trait Quick: Send + Sync + 'static {
 }
 
 /// Works on one subject, opening transactions of its own, the last of which calls [`work::take_seen`].
-pub(crate) trait Slow: Send + Sync + 'static {
+pub(crate) trait Detached: Send + Sync + 'static {
     const STAGE: Stage;
     /// Subjects worked on at once.
     const AT_ONCE: usize;
@@ -95,83 +95,83 @@ pub(crate) trait Slow: Send + Sync + 'static {
     /// Subjects read at once, besides those that are busy or failing.
     const CANDIDATES: i64 = CANDIDATES;
 
-    fn look(&self, hub: &Hub, due: &Due) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn reconcile(&self, hub: &Hub, item: &QueueItem) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-pub(crate) async fn run_quick<Q: Quick>(hub: Arc<Hub>, stage: Q, stop: CancellationToken) {
+pub(crate) async fn run_transactional<T: Transactional>(hub: Arc<Hub>, stage: T, stop: CancellationToken) {
     let mut backoff = Backoff::default();
     while !stop.is_cancelled() {
-        let pause = match look_once(&hub, &stage, &mut backoff).await {
+        let pause = match reconcile_next(&hub, &stage, &mut backoff).await {
             Ok(true) => continue,
-            Ok(false) => until_next(&hub, Q::STAGE, &backoff.waiting()).await,
+            Ok(false) => until_next(&hub, T::STAGE, &backoff.waiting()).await,
             Err(error) => {
-                log_failure(Q::STAGE, &error);
+                log_failure(T::STAGE, &error);
                 AFTER_FAILURE
             }
         };
-        wait(&hub, Q::STAGE, pause, &stop).await;
+        wait(&hub, T::STAGE, pause, &stop).await;
     }
 }
 
-/// Looks at the first due subject that nobody else holds; false: there is none.
-async fn look_once<Q: Quick>(hub: &Hub, stage: &Q, backoff: &mut Backoff) -> Result<bool, StoreError> {
+/// Reconciles the first due subject that nobody else holds; false: there is none.
+async fn reconcile_next<T: Transactional>(hub: &Hub, stage: &T, backoff: &mut Backoff) -> Result<bool, StoreError> {
     // Its own clusters would be away for it. The heartbeat that comes first wakes the stage.
     if !hub.heartbeat.is_current() {
         return Ok(false);
     }
     let mut db = hub.pool.acquire().await?;
-    let due = work::list_due(&mut db, Q::STAGE, clock::now(), &backoff.waiting(), CANDIDATES).await?;
+    let items = work::list_due(&mut db, T::STAGE, clock::now(), &backoff.waiting(), CANDIDATES).await?;
     drop(db);
-    if due.is_empty() {
+    if items.is_empty() {
         return Ok(false);
     }
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    for due in due {
-        if !work::lock_subject(&mut change, Q::STAGE, due.key).await? {
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    for item in items {
+        if !work::lock_subject(&mut change, T::STAGE, item.key).await? {
             continue;
         }
         let began_at = Instant::now();
-        let looked = decide(hub, stage, change, due.key).await;
-        backoff.note(due.key, looked.as_ref().err(), began_at.elapsed());
-        looked?;
-        hub.metrics.note_look(Q::STAGE, began_at.elapsed());
+        let outcome = decide(hub, stage, change, item.key).await;
+        backoff.note(item.key, outcome.as_ref().err(), began_at.elapsed());
+        outcome?;
+        hub.metrics.note_reconcile(T::STAGE, began_at.elapsed());
         return Ok(true);
     }
     Ok(false)
 }
 
-async fn decide<Q: Quick>(hub: &Hub, stage: &Q, mut change: Change<'_>, key: Uuid) -> Result<(), StoreError> {
+async fn decide<T: Transactional>(hub: &Hub, stage: &T, mut change: Change<'_>, key: Uuid) -> Result<(), StoreError> {
     let now = clock::now();
-    let trace_id = work::take_due(&mut change, Q::STAGE, key, now).await?;
-    stage.look(hub, &mut change, key, trace_id.as_deref(), now).await?;
+    let trace_id = work::take_due(&mut change, T::STAGE, key, now).await?;
+    stage.reconcile(hub, &mut change, key, trace_id.as_deref(), now).await?;
     change.commit().await
 }
 
-pub(crate) async fn run_slow<S: Slow>(hub: Arc<Hub>, stage: S, stop: CancellationToken) {
+pub(crate) async fn run_detached<D: Detached>(hub: Arc<Hub>, stage: D, stop: CancellationToken) {
     let stage = Arc::new(stage);
-    let (mut looks, mut busy, mut backoff) = (JoinSet::new(), BTreeMap::new(), Backoff::default());
+    let (mut running, mut busy, mut backoff) = (JoinSet::new(), BTreeMap::new(), Backoff::default());
     while !stop.is_cancelled() {
         let mut besides = backoff.waiting();
         besides.extend(busy.values().copied());
-        let free = S::AT_ONCE - looks.len();
-        let pause = match start_looks(&hub, &stage, &mut looks, &mut busy, &besides, free).await {
+        let free = D::AT_ONCE - running.len();
+        let pause = match start_due(&hub, &stage, &mut running, &mut busy, &besides, free).await {
             // What may still begin then is woken for, and so is an end.
-            Ok(()) if S::AT_ONCE - looks.len() <= S::KEPT => FALLBACK,
-            Ok(()) => until_next(&hub, S::STAGE, &besides).await,
+            Ok(()) if D::AT_ONCE - running.len() <= D::KEPT => RESYNC,
+            Ok(()) => until_next(&hub, D::STAGE, &besides).await,
             Err(error) => {
-                log_failure(S::STAGE, &error);
+                log_failure(D::STAGE, &error);
                 AFTER_FAILURE
             }
         };
         tokio::select! {
-            Some(ended) = looks.join_next_with_id() => note_end(S::STAGE, ended, &mut busy, &mut backoff),
-            () = wait(&hub, S::STAGE, pause, &stop) => {}
+            Some(ended) = running.join_next_with_id() => note_end(D::STAGE, ended, &mut busy, &mut backoff),
+            () = wait(&hub, D::STAGE, pause, &stop) => {}
         }
     }
 }
 
-/// Its subject is free again; one whose look failed, however it did, is left alone for a while, so that some that cannot
-/// be dealt with do not hold up the others.
+/// Its subject is free again; one whose reconcile failed, however it did, is left alone for a while, so that some that
+/// cannot be dealt with do not hold up the others.
 fn note_end(
     stage: Stage,
     ended: Result<(task::Id, Result<(), StoreError>), JoinError>,
@@ -184,44 +184,44 @@ fn note_end(
     };
     let Some(key) = busy.remove(&id) else { return };
     match ended {
-        Ok((_, looked)) => {
-            let error = looked.err().inspect(|error| log_failure(stage, error));
+        Ok((_, outcome)) => {
+            let error = outcome.err().inspect(|error| log_failure(stage, error));
             // Others were worked on meanwhile: how long it took does not count.
             backoff.note(key, error.as_ref(), Duration::ZERO);
         }
         Err(panic) => {
-            tracing::error!(stage = stage.as_str(), error = %panic, "a look broke down");
+            tracing::error!(stage = stage.as_str(), error = %panic, "a reconcile broke down");
             backoff.note_failure(key, Duration::ZERO);
         }
     }
 }
 
-async fn start_looks<S: Slow>(
+async fn start_due<D: Detached>(
     hub: &Arc<Hub>,
-    stage: &Arc<S>,
-    looks: &mut JoinSet<Result<(), StoreError>>,
+    stage: &Arc<D>,
+    running: &mut JoinSet<Result<(), StoreError>>,
     busy: &mut BTreeMap<task::Id, Uuid>,
     besides: &[Uuid],
     free: usize,
 ) -> Result<(), StoreError> {
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let due = work::list_due(&mut db, S::STAGE, clock::now(), besides, S::CANDIDATES).await?;
-    for due in choose(due, free, S::KEPT) {
-        let (hub, stage, key) = (hub.clone(), stage.clone(), due.key);
-        let look = looks.spawn(async move {
+    let items = work::list_due(&mut db, D::STAGE, clock::now(), besides, D::CANDIDATES).await?;
+    for item in choose(items, free, D::KEPT) {
+        let (hub, stage, key) = (hub.clone(), stage.clone(), item.key);
+        let task = running.spawn(async move {
             let began_at = Instant::now();
-            let looked = stage.look(&hub, &due).await;
-            hub.metrics.note_look(S::STAGE, began_at.elapsed());
-            looked
+            let outcome = stage.reconcile(&hub, &item).await;
+            hub.metrics.note_reconcile(D::STAGE, began_at.elapsed());
+            outcome
         });
-        busy.insert(look.id(), key);
+        busy.insert(task.id(), key);
     }
     Ok(())
 }
 
 /// What is started in so many free slots, of which the last are kept for what somebody asked for.
-fn choose(due: impl IntoIterator<Item = Due>, free: usize, kept: usize) -> Vec<Due> {
-    let (mut asked, unasked): (Vec<_>, Vec<_>) = due.into_iter().partition(|due| due.trace_id.is_some());
+fn choose(items: impl IntoIterator<Item = QueueItem>, free: usize, kept: usize) -> Vec<QueueItem> {
+    let (mut asked, unasked): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.trace_id.is_some());
     asked.truncate(free);
     let open = free.saturating_sub(kept.max(asked.len()));
     asked.extend(unasked.into_iter().take(open));
@@ -234,22 +234,22 @@ async fn until_next(hub: &Hub, stage: Stage, besides: &[Uuid]) -> Duration {
         let mut db = hub.pool.acquire().await?;
         store::work::find_next(&mut db, stage, besides).await
     };
-    let Ok(Some(due_at)) = next.await else { return FALLBACK };
+    let Ok(Some(due_at)) = next.await else { return RESYNC };
     let left = Duration::try_from(due_at.duration_since(clock::now())).unwrap_or(Duration::ZERO);
     // A subject that is due and was not taken is another worker's: it is asked for again soon, not at once.
-    left.clamp(Duration::from_millis(20), FALLBACK)
+    left.clamp(Duration::from_millis(20), RESYNC)
 }
 
 async fn wait(hub: &Hub, stage: Stage, pause: Duration, stop: &CancellationToken) {
     tokio::select! {
-        () = hub.wakes.woken(stage) => {}
+        () = hub.signals.woken(stage) => {}
         () = tokio::time::sleep(pause) => {}
         () = stop.cancelled() => {}
     }
 }
 
 fn log_failure(stage: Stage, error: &StoreError) {
-    tracing::warn!(stage = stage.as_str(), error = %crate::chain(error), "a stage could not finish a look");
+    tracing::warn!(stage = stage.as_str(), error = %crate::chain(error), "a stage could not finish a reconcile");
 }
 
 #[cfg(test)]
@@ -257,14 +257,18 @@ mod tests {
     use super::*;
     use crate::store::Pool;
 
-    fn due(number: u8, is_asked: bool) -> Due {
-        Due { key: Uuid::from_bytes([number; 16]), rows: Vec::new(), trace_id: is_asked.then(|| "a trace".to_owned()) }
+    fn due(number: u8, is_asked: bool) -> QueueItem {
+        QueueItem {
+            key: Uuid::from_bytes([number; 16]),
+            rows: Vec::new(),
+            trace_id: is_asked.then(|| "a trace".to_owned()),
+        }
     }
 
     #[test]
     fn polls_leave_slots_to_what_somebody_asked_for() {
         let polls = || (0..20).map(|number| due(number, false));
-        let started = |due: Vec<Due>| due.into_iter().map(|due| due.key.as_bytes()[0]).collect::<Vec<_>>();
+        let started = |items: Vec<QueueItem>| items.into_iter().map(|item| item.key.as_bytes()[0]).collect::<Vec<_>>();
 
         assert_eq!(choose(polls(), 8, 2).len(), 6);
         assert_eq!(choose(polls(), 2, 2).len(), 0);
@@ -320,10 +324,10 @@ mod tests {
     /// Some subjects cannot be decided, others can.
     struct Poisoned(Vec<Uuid>);
 
-    impl Quick for Poisoned {
+    impl Transactional for Poisoned {
         const STAGE: Stage = Stage::Rollout;
 
-        async fn look(
+        async fn reconcile(
             &self,
             _: &Hub,
             _: &mut Change<'_>,
@@ -340,7 +344,7 @@ mod tests {
         let (hub, _folder) = crate::testing::hub(&pool).await;
         let poisoned: Vec<_> = (0..40).map(|_| clock::new_id()).collect();
         let good = clock::new_id();
-        let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("a transaction");
+        let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("a transaction");
         for key in poisoned.iter().chain([&good]) {
             change.tell(Stage::Rollout, &[*key], clock::now(), None).await.expect("it is told");
         }
@@ -348,11 +352,11 @@ mod tests {
 
         let (stage, mut backoff) = (Poisoned(poisoned), Backoff::default());
         // On a slow machine the first may be due again before all were tried: each time they wait for twice as long.
-        let mut looks = 0;
+        let mut running = 0;
         let found = loop {
-            looks += 1;
-            match look_once(&hub, &stage, &mut backoff).await {
-                Err(_) if looks <= 40 * 8 => {}
+            running += 1;
+            match reconcile_next(&hub, &stage, &mut backoff).await {
+                Err(_) if running <= 40 * 8 => {}
                 other => break other,
             }
         };

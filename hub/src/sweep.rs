@@ -14,10 +14,10 @@ use crate::store::{self, Connection, StoreError};
 use crate::{Hub, clock};
 
 const EVERY: Duration = Duration::from_hours(1);
-/// Drifts, rollouts and revisions are kept so long, and join tokens, certificates and answered wishes so long after their
-/// end.
+/// Drifts, rollouts and revisions are kept so long, and join tokens, certificates and answered intents so long after
+/// their end.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// A hub that has not beaten for so long is not coming back under its id.
+/// A hub without a heartbeat for this long is not coming back under its id.
 const HUB_KEPT: Duration = Duration::from_hours(24);
 /// Of each target, whatever their age: what people look back at.
 const ROLLOUTS_KEPT: i64 = 20;

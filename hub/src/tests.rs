@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bellwether_core::api::{RepoSpec, TargetSpec};
 use bellwether_core::report::{Counts, Report, Verdict};
-use bellwether_core::{ClusterId, ProjectId, RepoId, Serial, SessionNumber, TargetId, Version};
+use bellwether_core::{ClusterId, ProjectId, RepoId, ReportSequence, SessionNumber, TargetId, Version};
 use serde_json::json;
 use tempfile::TempDir;
 use tower::ServiceExt as _;
@@ -17,7 +17,7 @@ use crate::change::Change;
 use crate::rollout::Rollouts;
 use crate::source::Source;
 use crate::source::git::upstream::Upstream;
-use crate::stage::{Quick as _, Slow as _};
+use crate::stage::{Detached as _, Transactional as _};
 use crate::store::assignments::Listed;
 use crate::store::clusters::Cluster;
 use crate::store::reports::Received;
@@ -47,7 +47,9 @@ impl Scene {
         let (hub, folder) = crate::testing::hub_with(pool, settings).await;
         let upstream = Upstream::new();
         let mut db = hub.pool.acquire().await.expect("a connection");
-        store::installation::mark_hub_beat(&mut db, hub.id, std::time::Duration::from_mins(10)).await.expect("a beat");
+        store::installation::mark_hub_heartbeat(&mut db, hub.id, std::time::Duration::from_mins(10))
+            .await
+            .expect("a heartbeat");
         let repo = insert_repo(&mut db, hub.project, &upstream).await;
         let mut joined = Vec::new();
         for number in 1..=clusters {
@@ -63,30 +65,30 @@ impl Scene {
     async fn push(&self, files: &[(&str, &str)]) {
         self.upstream.push("main", "A push", files);
         self.tell(Stage::Source, self.repo.as_uuid()).await;
-        self.look(Stage::Source).await;
+        self.reconcile(Stage::Source).await;
     }
 
     async fn tell(&self, stage: Stage, key: Uuid) {
-        let mut change = Change::begin(&self.hub.pool, &self.hub.wakes).await.expect("a transaction");
+        let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");
         change.tell(stage, &[key], clock::now(), None).await.expect("it is told");
         change.commit().await.expect("it commits");
     }
 
-    /// Every due look of a stage; says at what.
-    async fn look(&self, stage: Stage) -> Vec<Uuid> {
+    /// Reconciles all that is due for a stage; says what.
+    async fn reconcile(&self, stage: Stage) -> Vec<Uuid> {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         let due = work::list_due(&mut db, stage, clock::now(), &[], 16).await.expect("what is due");
         drop(db);
         for due in &due {
             match stage {
-                Stage::Source => Source.look(&self.hub, due).await.expect("a look"),
-                Stage::Bundle => Bundle.look(&self.hub, due).await.expect("a look"),
+                Stage::Source => Source.reconcile(&self.hub, due).await.expect("a reconcile"),
+                Stage::Bundle => Bundle.reconcile(&self.hub, due).await.expect("a reconcile"),
                 Stage::Rollout | Stage::Link => {
                     let now = clock::now();
-                    let mut change = Change::begin(&self.hub.pool, &self.hub.wakes).await.expect("a transaction");
+                    let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");
                     work::take_due(&mut change, stage, due.key, now).await.expect("it is taken");
                     if stage == Stage::Rollout {
-                        Rollouts.look(&self.hub, &mut change, due.key, None, now).await.expect("a look");
+                        Rollouts.reconcile(&self.hub, &mut change, due.key, None, now).await.expect("a reconcile");
                     }
                     change.commit().await.expect("it commits");
                 }
@@ -184,28 +186,28 @@ async fn a_push_wakes_only_targets_whose_folder_it_moved(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
     let first = [("one/a.yaml", ONE), ("two/a.yaml", ONE), ("README.md", "1")];
     scene.push(&first).await;
-    assert_eq!(scene.look(Stage::Bundle).await.len(), 2, "the first revision concerns both");
+    assert_eq!(scene.reconcile(Stage::Bundle).await.len(), 2, "the first revision concerns both");
 
     scene.push(&[("one/a.yaml", ANOTHER)]).await;
-    assert_eq!(scene.look(Stage::Bundle).await, [scene.id("one").await]);
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [scene.id("one").await]);
 
     scene.push(&[("README.md", "2")]).await;
-    assert!(scene.look(Stage::Bundle).await.is_empty(), "none of its files is a target's");
+    assert!(scene.reconcile(Stage::Bundle).await.is_empty(), "none of its files is a target's");
 
-    // What does not render may have been mended elsewhere.
+    // What does not render may have been fixed elsewhere.
     scene.push(&[("two/a.yaml", "not: [yaml")]).await;
-    assert_eq!(scene.look(Stage::Bundle).await, [scene.id("two").await]);
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [scene.id("two").await]);
     scene.push(&[("README.md", "3")]).await;
-    assert_eq!(scene.look(Stage::Bundle).await, [scene.id("two").await]);
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [scene.id("two").await]);
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_push_assigns_every_cluster_at_once_and_says_what_may_be_pruned(pool: Pool) {
     let scene = Scene::new(&pool, 5).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
-    scene.look(Stage::Bundle).await;
-    scene.look(Stage::Rollout).await;
-    scene.look(Stage::Link).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    scene.reconcile(Stage::Link).await;
     let mut before = Vec::new();
     for cluster in &scene.clusters {
         before.push(scene.listing(*cluster).await);
@@ -213,8 +215,8 @@ async fn a_push_assigns_every_cluster_at_once_and_says_what_may_be_pruned(pool: 
     finish(&scene, 1).await;
 
     scene.push(&[("one/a.yaml", ANOTHER)]).await;
-    scene.look(Stage::Bundle).await;
-    scene.look(Stage::Rollout).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
 
     let mut generations = Vec::new();
     for (cluster, before) in scene.clusters.iter().zip(before) {
@@ -230,7 +232,7 @@ async fn a_push_assigns_every_cluster_at_once_and_says_what_may_be_pruned(pool: 
     generations.sort_unstable();
     generations.dedup();
     assert_eq!(generations.len(), 5, "each assignment has a generation of its own");
-    let mut told = scene.look(Stage::Link).await;
+    let mut told = scene.reconcile(Stage::Link).await;
     told.sort_unstable();
     assert_eq!(told, scene.clusters.iter().map(|cluster| cluster.as_uuid()).collect::<Vec<_>>());
 }
@@ -239,7 +241,7 @@ async fn a_push_assigns_every_cluster_at_once_and_says_what_may_be_pruned(pool: 
 async fn finish(scene: &Scene, time: i64) {
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     for (number, cluster) in (1..).zip(&scene.clusters) {
-        for (serial, listed) in (10 * time..).zip(scene.listing(*cluster).await.into_values()) {
+        for (sequence, listed) in (10 * time..).zip(scene.listing(*cluster).await.into_values()) {
             let report = Report {
                 target: listed.assignment.target,
                 generation: listed.assignment.generation,
@@ -249,8 +251,8 @@ async fn finish(scene: &Scene, time: i64) {
                 objects: Counts::default(),
                 lines: Vec::new(),
             };
-            let (session, serial) = (SessionNumber::new(number), Serial::new(serial));
-            let received = Received { cluster: *cluster, session, serial, report };
+            let (session, sequence) = (SessionNumber::new(number), ReportSequence::new(sequence));
+            let received = Received { cluster: *cluster, session, sequence, report };
             store::reports::mark_newer(&mut db, &[&received], clock::now()).await.expect("it is written");
         }
     }
@@ -258,7 +260,7 @@ async fn finish(scene: &Scene, time: i64) {
     for target in ["one", "two"] {
         scene.tell(Stage::Rollout, scene.id(target).await).await;
     }
-    scene.look(Stage::Rollout).await;
+    scene.reconcile(Stage::Rollout).await;
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -268,8 +270,8 @@ async fn a_sweep_keeps_what_runs_and_what_people_may_go_back_to(pool: Pool) {
     for number in 1..=PUSHES {
         let text = ONE.replace("namespace: default", &format!("namespace: default, labels: {{push: p{number}}}"));
         scene.push(&[("one/a.yaml", &text), ("two/a.yaml", ANOTHER)]).await;
-        scene.look(Stage::Bundle).await;
-        scene.look(Stage::Rollout).await;
+        scene.reconcile(Stage::Bundle).await;
+        scene.reconcile(Stage::Rollout).await;
         finish(&scene, number).await;
     }
     let before = scene.counts().await;
@@ -303,8 +305,8 @@ async fn what_a_cluster_never_pruned_may_still_go_with_the_next_push(pool: Pool)
     };
     let roll = async |files: &[(&str, &str)]| {
         scene.push(files).await;
-        scene.look(Stage::Bundle).await;
-        scene.look(Stage::Rollout).await;
+        scene.reconcile(Stage::Bundle).await;
+        scene.reconcile(Stage::Rollout).await;
     };
     roll(&[("one/a.yaml", ONE), ("one/b.yaml", ANOTHER)]).await;
     finish(&scene, 1).await;
@@ -330,8 +332,8 @@ async fn what_a_cluster_never_pruned_may_still_go_with_the_next_push(pool: Pool)
 async fn a_drift_of_a_target_that_its_tombstone_outlives_is_dropped(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
-    scene.look(Stage::Bundle).await;
-    scene.look(Stage::Rollout).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
     let target = TargetId::new(scene.id("one").await);
     let drift = drift_of(target);
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
@@ -346,19 +348,19 @@ async fn a_drift_of_a_target_that_its_tombstone_outlives_is_dropped(pool: Pool) 
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
-async fn a_look_whose_rows_another_hub_has_taken_writes_nothing(pool: Pool) {
+async fn a_reconcile_whose_rows_another_hub_has_taken_writes_nothing(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let seen_before = work::list_due(&mut db, Stage::Bundle, clock::now(), &[], 16).await.expect("what is due");
     drop(db);
-    scene.look(Stage::Bundle).await;
+    scene.reconcile(Stage::Bundle).await;
     scene.push(&[("one/a.yaml", ANOTHER)]).await;
-    scene.look(Stage::Bundle).await;
+    scene.reconcile(Stage::Bundle).await;
     let counts = scene.counts().await;
 
     for due in &seen_before {
-        Bundle.look(&scene.hub, due).await.expect("a look");
+        Bundle.reconcile(&scene.hub, due).await.expect("a reconcile");
     }
 
     assert_eq!(scene.counts().await, counts, "an older render would be taken for the newest");
@@ -372,9 +374,9 @@ async fn a_commit_that_the_mirror_lacks_is_fetched_and_no_condition(pool: Pool) 
     let (other, _folder) = crate::testing::hub_beside(&pool, &scene.folder).await;
     let other = Scene { hub: other, ..scene };
 
-    assert_eq!(other.look(Stage::Bundle).await.len(), 2);
-    assert_eq!(other.look(Stage::Source).await, [other.repo.as_uuid()], "the look asked for it");
-    assert_eq!(other.look(Stage::Bundle).await.len(), 2, "their rows stayed");
+    assert_eq!(other.reconcile(Stage::Bundle).await.len(), 2);
+    assert_eq!(other.reconcile(Stage::Source).await, [other.repo.as_uuid()], "the reconcile asked for it");
+    assert_eq!(other.reconcile(Stage::Bundle).await.len(), 2, "their rows stayed");
 
     assert_eq!(other.counts().await["renders"], 2);
 }
@@ -405,7 +407,7 @@ impl Scene {
     /// The rollout stage looks at this target.
     async fn decide(&self, target: &str) {
         self.tell(Stage::Rollout, self.id(target).await).await;
-        self.look(Stage::Rollout).await;
+        self.reconcile(Stage::Rollout).await;
     }
 }
 
@@ -424,12 +426,12 @@ async fn a_render_that_hubs_died_of_is_not_begun_again_until_something_changes(p
     }
     drop(db);
 
-    assert_eq!(scene.look(Stage::Bundle).await.len(), 2);
+    assert_eq!(scene.reconcile(Stage::Bundle).await.len(), 2);
     assert_eq!(scene.condition("one").await.as_deref(), Some("render_broke_down"));
     assert_eq!(scene.condition("two").await, None);
     assert_eq!(scene.counts().await["renders"], 1);
     scene.push(&[("one/a.yaml", ANOTHER)]).await;
-    scene.look(Stage::Bundle).await;
+    scene.reconcile(Stage::Bundle).await;
 
     assert_eq!(scene.condition("one").await, None, "another revision is another render");
     assert_eq!(scene.counts().await["renders"], 2);
@@ -439,7 +441,7 @@ async fn a_render_that_hubs_died_of_is_not_begun_again_until_something_changes(p
 async fn a_push_concerns_a_target_whose_render_read_something_that_moved(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE), ("base/a.yaml", ONE)]).await;
-    scene.look(Stage::Bundle).await;
+    scene.reconcile(Stage::Bundle).await;
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let (one, two) = (scene.id("one").await, scene.id("two").await);
     let inputs = store::renders::list_inputs(&mut db, scene.repo).await.expect("they are read");
@@ -453,22 +455,22 @@ async fn a_push_concerns_a_target_whose_render_read_something_that_moved(pool: P
     store::renders::end_try(&mut db, TargetId::new(one), Some(&paths)).await.expect("it is written");
     drop(db);
     scene.push(&[("README.md", "1")]).await;
-    assert!(scene.look(Stage::Bundle).await.is_empty());
+    assert!(scene.reconcile(Stage::Bundle).await.is_empty());
     scene.push(&[("base/a.yaml", ANOTHER)]).await;
-    assert_eq!(scene.look(Stage::Bundle).await, [one]);
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [one]);
     scene.push(&[("missing/values.yaml", "a: 1")]).await;
-    assert_eq!(scene.look(Stage::Bundle).await, [one]);
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [one]);
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn objects_in_an_agents_namespace_are_refused_and_the_last_render_stays(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
-    scene.look(Stage::Bundle).await;
+    scene.reconcile(Stage::Bundle).await;
     let taken = ONE.replace("namespace: default", "namespace: bellwether-system");
 
     scene.push(&[("one/b.yaml", &taken)]).await;
-    scene.look(Stage::Bundle).await;
+    scene.reconcile(Stage::Bundle).await;
 
     assert_eq!(scene.condition("one").await.as_deref(), Some("object_of_the_agent"));
     assert_eq!(scene.counts().await["renders"], 2);
@@ -478,8 +480,8 @@ async fn objects_in_an_agents_namespace_are_refused_and_the_last_render_stays(po
 async fn a_changed_spec_moves_nobody_before_it_is_rendered(pool: Pool) {
     let mut scene = Scene::new(&pool, 1).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ANOTHER)]).await;
-    scene.look(Stage::Bundle).await;
-    scene.look(Stage::Rollout).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
     finish(&scene, 1).await;
     let before = scene.listing(scene.clusters[0]).await;
 
@@ -490,8 +492,8 @@ async fn a_changed_spec_moves_nobody_before_it_is_rendered(pool: Pool) {
     assert!(!scene.listing(newcomer).await.contains_key("one"), "what the old spec renders to is not for it");
 
     scene.tell(Stage::Bundle, scene.id("one").await).await;
-    scene.look(Stage::Bundle).await;
-    scene.look(Stage::Rollout).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
     let after = scene.listing(newcomer).await;
     assert_ne!(after["one"].assignment.digest, before["one"].assignment.digest);
 }
@@ -502,13 +504,13 @@ async fn a_skipped_cluster_stays_as_it_is_when_others_join(pool: Pool) {
     let waves = json!({"waves": [{"name": "all", "maxConcurrent": 1}]});
     scene.change_spec("one", |spec| spec.rollout = serde_json::from_value(waves).expect("a strategy")).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
-    scene.look(Stage::Bundle).await;
-    scene.look(Stage::Rollout).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
     let skipped = scene.clusters[1];
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let target = TargetId::new(scene.id("one").await);
     let rollout = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there").id;
-    let asked = store::intents::Asked {
+    let asked = store::intents::IntentRow {
         id: clock::new_id(),
         target,
         rollout: Some(rollout),
@@ -536,8 +538,8 @@ async fn a_skipped_cluster_stays_as_it_is_when_others_join(pool: Pool) {
 async fn another_way_to_keep_a_target_comes_to_every_cluster_as_a_new_generation(pool: Pool) {
     let scene = Scene::new(&pool, 2).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
-    scene.look(Stage::Bundle).await;
-    scene.look(Stage::Rollout).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
     finish(&scene, 1).await;
     let rollouts = scene.counts().await["rollouts"];
     let before = scene.listing(scene.clusters[1]).await;
@@ -546,8 +548,8 @@ async fn another_way_to_keep_a_target_comes_to_every_cluster_as_a_new_generation
     scene.decide("one").await;
     let unrendered = scene.listing(scene.clusters[1]).await;
     scene.tell(Stage::Bundle, scene.id("one").await).await;
-    scene.look(Stage::Bundle).await;
-    scene.look(Stage::Rollout).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
     let after = scene.listing(scene.clusters[1]).await;
 
     let drift = |listing: &BTreeMap<String, Listed>| listing["one"].assignment.options.drift;
@@ -575,21 +577,21 @@ async fn an_outage_of_the_database_fails_no_healthy_rollout(pool: Pool) {
     let strategy = json!({"offline": "fail", "waves": [{"name": "all", "maxConcurrent": "100%", "soak": "1h"}]});
     let scene = Scene::with(&pool, 2, &settings, &strategy).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
-    scene.look(Stage::Bundle).await;
-    scene.look(Stage::Rollout).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
     finish(&scene, 1).await;
     let mut db = pool.acquire().await.expect("a connection");
     await_true(&mut db, "select count(*) = 2 from rollout_waves where state = 'soaking'").await;
     // Those grace periods of the start are over when the heartbeats have gone on for a while.
     let stop = tokio_util::sync::CancellationToken::new();
-    let stage = tokio::spawn(crate::stage::run_quick(scene.hub.clone(), Rollouts, stop.clone()));
-    let heartbeat = tokio::spawn(crate::alive::run(scene.hub.clone(), stop.clone()));
-    await_true(&mut db, "select beat_at > started_at + interval '300 ms' from hubs").await;
+    let stage = tokio::spawn(crate::stage::run_transactional(scene.hub.clone(), Rollouts, stop.clone()));
+    let heartbeat = tokio::spawn(crate::heartbeat::run(scene.hub.clone(), stop.clone()));
+    await_true(&mut db, "select heartbeat_at > started_at + interval '300 ms' from hubs").await;
 
     store::set_outage(&pool, &mut db, true).await.expect("the owner may");
     let due = "insert into work (stage, key, due_at) select 'rollout', target_id, now() from targets returning true";
     assert!(store::ask_raw(&mut db, due).await.expect("it is written"));
-    await_true(&mut db, "select clock_timestamp() > beat_at + interval '1 s' from hubs").await;
+    await_true(&mut db, "select clock_timestamp() > heartbeat_at + interval '1 s' from hubs").await;
     store::set_outage(&pool, &mut db, false).await.expect("the owner may");
     await_true(&mut db, "select clock_timestamp() < lives_until from hubs").await;
     await_true(&mut db, "select count(*) = 0 from work where stage = 'rollout' and due_at <= clock_timestamp()").await;
@@ -607,8 +609,8 @@ async fn an_outage_of_the_database_fails_no_healthy_rollout(pool: Pool) {
 async fn a_report_about_a_row_that_cannot_be_read_is_dropped_alone_and_said_once(pool: Pool) {
     let scene = Scene::new(&pool, 2).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
-    scene.look(Stage::Bundle).await;
-    scene.look(Stage::Rollout).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
     finish(&scene, 1).await;
     let mut db = pool.acquire().await.expect("a connection");
     let damage = "update reports set digest = 'x'
@@ -616,9 +618,9 @@ async fn a_report_about_a_row_that_cannot_be_read_is_dropped_alone_and_said_once
     assert!(store::ask_raw(&mut db, damage).await.expect("an intruder can"));
 
     let (queue, incoming) = tokio::sync::mpsc::channel(8);
-    let (recorded_to, recorded) = tokio::sync::watch::channel(Serial::default());
+    let (recorded_to, recorded) = tokio::sync::watch::channel(ReportSequence::default());
     for (number, cluster) in (1..).zip(&scene.clusters) {
-        for (serial, listed) in (20..).zip(scene.listing(*cluster).await.into_values()) {
+        for (sequence, listed) in (20..).zip(scene.listing(*cluster).await.into_values()) {
             let report = Report {
                 target: listed.assignment.target,
                 generation: listed.assignment.generation,
@@ -628,9 +630,9 @@ async fn a_report_about_a_row_that_cannot_be_read_is_dropped_alone_and_said_once
                 objects: Counts::default(),
                 lines: Vec::new(),
             };
-            let (session, serial) = (SessionNumber::new(number), Serial::new(serial));
-            let (news, recorded) = (crate::record::News::Report(report), recorded_to.clone());
-            let one = crate::record::Incoming { cluster: *cluster, session, serial, news, recorded };
+            let (session, sequence) = (SessionNumber::new(number), ReportSequence::new(sequence));
+            let (event, recorded) = (crate::record::AgentEvent::Report(report), recorded_to.clone());
+            let one = crate::record::Incoming { cluster: *cluster, session, sequence, event, recorded };
             queue.send(one).await.expect("there is room");
         }
     }
@@ -641,7 +643,7 @@ async fn a_report_about_a_row_that_cannot_be_read_is_dropped_alone_and_said_once
     let said = "select count(*) = 1 from audit_outbox where convert_from(body, 'UTF8') like '%report.dropped%'";
     assert!(store::ask_raw(&mut db, others).await.expect("it is read"));
     assert!(store::ask_raw(&mut db, said).await.expect("it is read"));
-    assert_eq!(*recorded.borrow(), Serial::new(21), "their agents could only say the same again");
+    assert_eq!(*recorded.borrow(), ReportSequence::new(21), "their agents could only say the same again");
 }
 
 fn drift_of(target: TargetId) -> bellwether_core::drift::Drift {
@@ -662,8 +664,8 @@ fn drift_of(target: TargetId) -> bellwether_core::drift::Drift {
 async fn a_cluster_has_its_share_of_a_days_drifts_and_no_more(pool: Pool) {
     let scene = Scene::new(&pool, 2).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
-    scene.look(Stage::Bundle).await;
-    scene.look(Stage::Rollout).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
     let target = TargetId::new(scene.id("one").await);
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let [first, second] = [scene.clusters[0], scene.clusters[1]];
@@ -685,8 +687,8 @@ async fn a_cluster_has_its_share_of_a_days_drifts_and_no_more(pool: Pool) {
 async fn a_wish_about_one_cluster_names_that_cluster_in_the_log(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
     scene.push(&[("one/a.yaml", ONE)]).await;
-    scene.look(Stage::Bundle).await;
-    scene.look(Stage::Rollout).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
     let mut db = pool.acquire().await.expect("a connection");
     let target = TargetId::new(scene.id("one").await);
     let row = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there");

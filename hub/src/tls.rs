@@ -96,7 +96,7 @@ pub(crate) fn agents_config(
     let builder = tls13(provider).with_client_cert_verifier(verifier);
     let mut config = builder.with_single_cert(chain(server), private_key(server)).map_err(TlsError::Identity)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // A resumed session would skip the look at the certificate, and so its revocation.
+    // A resumed session would skip the check of the certificate, and so its revocation.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
@@ -572,7 +572,7 @@ mod tests {
         let list = authority.revocation_list(&[serial], now()).expect("a list");
         port.config.store(Arc::new(agents_config(&authority, &server, Some(list)).expect("a configuration")));
 
-        // With the session of before, and with a new one.
+        // With the earlier session, and with a new one.
         for config in [config, client_config(&authority, Some((chain, key)), &TLS13)] {
             let error = meet(&mut port, config).await.expect_err("refused");
             assert!(error.contains("CertificateRevoked"), "{error}");

@@ -1,7 +1,7 @@
 //! What the hub's ports present, and whose certificates they refuse: kept current while the hub runs.
 //!
 //! A revocation list ends new handshakes; a stream that is open already is cut here. Revocations by another hub are
-//! seen at the next look.
+//! seen at the next poll.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use crate::tls::{self, TlsError};
 use crate::{Hub, clock};
 
 /// A live stream of a revoked cluster ends within 5 s, whichever hub was told.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const POLL_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TrustError {
@@ -95,7 +95,7 @@ pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
             tracing::warn!(error = %crate::chain(&error), "could not read which certificates are revoked");
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(POLL_EVERY) => {}
             () = stop.cancelled() => return,
         }
     }

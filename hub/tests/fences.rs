@@ -14,13 +14,13 @@ const FENCES: &[(&str, &[&str])] = &[
     ("clap", &["hub/src/main.rs", "hub/src/config.rs", "agent/src/main.rs", "agent/src/config.rs", "cli"]),
 ];
 
-const ROOMS: &[&str] = &["core/src", "proto/src", "render/src", "hub/src", "agent/src", "cli/src"];
+const CRATES: &[&str] = &["core/src", "proto/src", "render/src", "hub/src", "agent/src", "cli/src"];
 
 #[test]
 fn each_big_dependency_is_spoken_in_one_place_only() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
     let mut breaches = Vec::new();
-    for file in ROOMS.iter().flat_map(|room| sources(&root.join(room))) {
+    for file in CRATES.iter().flat_map(|folder| sources(&root.join(folder))) {
         let text = std::fs::read_to_string(&file).expect("a source can be read");
         let place = file.strip_prefix(root).expect("it lies in the workspace").to_string_lossy().into_owned();
         for (name, allowed) in FENCES {
@@ -61,8 +61,8 @@ fn speaks(line: &str, name: &str) -> bool {
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).expect("the room is there") {
-        let path = entry.expect("the room can be listed").path();
+    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("the folder can be listed").path();
         // Tests may make certificates, servers and settings of their own.
         if ["tests", "tests.rs", "testing.rs"].iter().any(|name| path.ends_with(name)) {
             continue;

@@ -9,7 +9,7 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::ProstCodec;
 
-/// A beat is a few bytes, a report on what is well about a hundred. Larger messages make a buffer grow.
+/// A heartbeat is a few bytes, a report on what is well about a hundred. Larger messages make a buffer grow.
 const BUFFER_BYTES: usize = 512;
 /// tonic's own: so much is put together before it is sent.
 const YIELD_BYTES: usize = 32 * 1024;

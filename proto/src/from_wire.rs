@@ -6,10 +6,10 @@ use bellwether_core::bundle::{Manifest, ManifestError};
 use bellwether_core::drift::{Change, Drift, FIELDS_MAX, Response};
 use bellwether_core::report::{Counts, LINES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Pace, Piece, Prune, SyncOptions,
-    Want, Welcome,
+    Action, AgentMessage, Assignment, Desired, DriftMode, HeartbeatPolicy, Hello, HubMessage, Listed, Piece, Prune,
+    SyncOptions, Want, Welcome,
 };
-use bellwether_core::{Digest, Generation, Name, ObjectKey, Serial, SessionNumber, TargetId, TraceId};
+use bellwether_core::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -37,19 +37,19 @@ pub fn agent_message(message: v1::FromAgent) -> Result<AgentMessage, WireError> 
     match message.message.ok_or(WireError::Empty)? {
         v1::from_agent::Message::Hello(message) => hello(message).map(AgentMessage::Hello),
         v1::from_agent::Message::Report(message) => {
-            report(message).map(|(serial, report)| AgentMessage::Report(serial, report))
+            report(message).map(|(sequence, report)| AgentMessage::Report(sequence, report))
         }
         v1::from_agent::Message::Drift(message) => {
-            drift(message).map(|(serial, drift)| AgentMessage::Drift(serial, drift))
+            drift(message).map(|(sequence, drift)| AgentMessage::Drift(sequence, drift))
         }
-        v1::from_agent::Message::Held(message) => {
-            message.listed.iter().map(listed).collect::<Result<_, _>>().map(AgentMessage::Held)
+        v1::from_agent::Message::Inventory(message) => {
+            message.listed.iter().map(listed).collect::<Result<_, _>>().map(AgentMessage::Inventory)
         }
         v1::from_agent::Message::Need(message) => {
             let objects = message.objects.iter().map(|bytes| digest(bytes, "need.objects"));
             objects.collect::<Result<_, _>>().map(AgentMessage::Need)
         }
-        v1::from_agent::Message::Beat(v1::Beat {}) => Ok(AgentMessage::Beat),
+        v1::from_agent::Message::Heartbeat(v1::Heartbeat {}) => Ok(AgentMessage::Heartbeat),
     }
 }
 
@@ -66,7 +66,7 @@ pub fn hub_message(message: v1::FromHub) -> Result<HubMessage, WireError> {
             Ok(HubMessage::Desired(Desired { complete: message.complete, assignments, unchanged }))
         }
         v1::from_hub::Message::Compare(message) => digest(&message.root, "compare.root").map(HubMessage::Compare),
-        v1::from_hub::Message::Ack(message) => Ok(HubMessage::Ack(Serial::new(message.serial))),
+        v1::from_hub::Message::Ack(message) => Ok(HubMessage::Ack(ReportSequence::new(message.sequence))),
     }
 }
 
@@ -84,7 +84,9 @@ fn hello(message: v1::Hello) -> Result<Hello, WireError> {
         version: message.version,
         boot: id(&message.boot, "boot")?,
         root: digest(&message.root, "root")?,
-        acked: message.acked.map(|position| (SessionNumber::new(position.session), Serial::new(position.serial))),
+        acked: message
+            .acked
+            .map(|position| (SessionNumber::new(position.session), ReportSequence::new(position.sequence))),
         facts,
     })
 }
@@ -95,14 +97,14 @@ fn welcome(message: v1::Welcome) -> Result<Welcome, WireError> {
         Ok(v1::Want::All) => Want::All,
         _ => return Err(WireError::Unspecified { field: "want" }),
     };
-    if message.beat_ms == 0 || message.deadline_ms <= message.beat_ms {
-        return Err(WireError::Malformed { field: "beat_ms" });
+    if message.heartbeat_ms == 0 || message.deadline_ms <= message.heartbeat_ms {
+        return Err(WireError::Malformed { field: "heartbeat_ms" });
     }
-    let pace = Pace {
-        beat: SignedDuration::from_millis(message.beat_ms.into()),
+    let heartbeat = HeartbeatPolicy {
+        interval: SignedDuration::from_millis(message.heartbeat_ms.into()),
         deadline: SignedDuration::from_millis(message.deadline_ms.into()),
     };
-    Ok(Welcome { session: SessionNumber::new(message.session), want, pace })
+    Ok(Welcome { session: SessionNumber::new(message.session), want, heartbeat })
 }
 
 fn piece(message: v1::Piece) -> Result<Piece, WireError> {
@@ -176,12 +178,12 @@ fn object_key(message: v1::ObjectKey) -> Result<ObjectKey, WireError> {
     })
 }
 
-fn report(message: v1::Report) -> Result<(Serial, Report), WireError> {
+fn report(message: v1::Report) -> Result<(ReportSequence, Report), WireError> {
     if message.lines.len() > LINES_MAX {
         return Err(WireError::Malformed { field: "lines" });
     }
-    if message.serial < 1 {
-        return Err(WireError::Malformed { field: "serial" });
+    if message.sequence < 1 {
+        return Err(WireError::Malformed { field: "sequence" });
     }
     let report = Report {
         target: TargetId::new(id(&message.target, "report.target")?),
@@ -192,10 +194,10 @@ fn report(message: v1::Report) -> Result<(Serial, Report), WireError> {
         objects: Counts { total: message.total, in_place: message.in_place, healthy: message.healthy },
         lines: message.lines.into_iter().map(object_line).collect::<Result<_, _>>()?,
     };
-    Ok((Serial::new(message.serial), report))
+    Ok((ReportSequence::new(message.sequence), report))
 }
 
-fn drift(message: v1::Drift) -> Result<(Serial, Drift), WireError> {
+fn drift(message: v1::Drift) -> Result<(ReportSequence, Drift), WireError> {
     let change = match v1::Change::try_from(message.change) {
         Ok(v1::Change::Modified) => Change::Modified,
         Ok(v1::Change::Deleted) => Change::Deleted,
@@ -209,7 +211,7 @@ fn drift(message: v1::Drift) -> Result<(Serial, Drift), WireError> {
         Ok(v1::Response::Failed) => Response::Failed,
         _ => return Err(WireError::Unspecified { field: "response" }),
     };
-    if message.serial < 1 || message.fields.len() > FIELDS_MAX {
+    if message.sequence < 1 || message.fields.len() > FIELDS_MAX {
         return Err(WireError::Malformed { field: "drift" });
     }
     let said = |text: String| Some(bounded_message(&text)).filter(|text| !text.is_empty());
@@ -224,7 +226,7 @@ fn drift(message: v1::Drift) -> Result<(Serial, Drift), WireError> {
         operation: said(message.operation),
         fields: message.fields.iter().map(|field| bounded_message(field)).collect(),
     };
-    Ok((Serial::new(message.serial), drift))
+    Ok((ReportSequence::new(message.sequence), drift))
 }
 
 /// Within what a database can hold: one that it refused would be refused again and again, with all that is written with it.

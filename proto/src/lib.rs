@@ -3,9 +3,9 @@
 //! Whatever comes from the other end is checked here once; behind this door only domain values are seen.
 
 mod codec;
+pub mod compression;
 mod from_wire;
 mod to_wire;
-pub mod zip;
 
 pub use from_wire::{WireError, agent_message, hub_message};
 pub use to_wire::to_wire_certificate;

@@ -1,7 +1,7 @@
 //! Domain → wire. Never fails: what the domain can hold, the wire can say.
 
 use bellwether_core::ObjectKey;
-use bellwether_core::Serial;
+use bellwether_core::ReportSequence;
 use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
@@ -15,17 +15,17 @@ impl From<AgentMessage> for v1::FromAgent {
     fn from(message: AgentMessage) -> Self {
         let message = match message {
             AgentMessage::Hello(hello) => v1::from_agent::Message::Hello(hello.into()),
-            AgentMessage::Report(serial, report) => v1::from_agent::Message::Report(report_to_wire(serial, report)),
-            AgentMessage::Drift(serial, drift) => v1::from_agent::Message::Drift(drift_to_wire(serial, drift)),
-            AgentMessage::Held(listed) => {
+            AgentMessage::Report(sequence, report) => v1::from_agent::Message::Report(report_to_wire(sequence, report)),
+            AgentMessage::Drift(sequence, drift) => v1::from_agent::Message::Drift(drift_to_wire(sequence, drift)),
+            AgentMessage::Inventory(listed) => {
                 let listed = listed.into_iter().map(Into::into).collect();
-                v1::from_agent::Message::Held(v1::Held { listed })
+                v1::from_agent::Message::Inventory(v1::Inventory { listed })
             }
             AgentMessage::Need(objects) => {
                 let objects = objects.iter().map(|object| object.as_bytes().to_vec()).collect();
                 v1::from_agent::Message::Need(v1::Need { objects })
             }
-            AgentMessage::Beat => v1::from_agent::Message::Beat(v1::Beat {}),
+            AgentMessage::Heartbeat => v1::from_agent::Message::Heartbeat(v1::Heartbeat {}),
         };
         Self { message: Some(message) }
     }
@@ -41,7 +41,7 @@ impl From<HubMessage> for v1::FromHub {
                 v1::from_hub::Message::Objects(v1::Objects { pieces })
             }
             HubMessage::Desired(desired) => v1::from_hub::Message::Desired(desired.into()),
-            HubMessage::Ack(serial) => v1::from_hub::Message::Ack(v1::Ack { serial: serial.get() }),
+            HubMessage::Ack(sequence) => v1::from_hub::Message::Ack(v1::Ack { sequence: sequence.get() }),
         };
         Self { message: Some(message) }
     }
@@ -54,7 +54,9 @@ impl From<Hello> for v1::Hello {
             version: hello.version,
             boot: hello.boot.as_bytes().to_vec(),
             root: hello.root.as_bytes().to_vec(),
-            acked: hello.acked.map(|(session, serial)| v1::Position { session: session.get(), serial: serial.get() }),
+            acked: hello
+                .acked
+                .map(|(session, sequence)| v1::Position { session: session.get(), sequence: sequence.get() }),
             facts: hello.facts.into_iter().collect(),
         }
     }
@@ -70,8 +72,8 @@ impl From<Welcome> for v1::Welcome {
         Self {
             session: welcome.session.get(),
             want: want.into(),
-            beat_ms: millis(welcome.pace.beat),
-            deadline_ms: millis(welcome.pace.deadline),
+            heartbeat_ms: millis(welcome.heartbeat.interval),
+            deadline_ms: millis(welcome.heartbeat.deadline),
         }
     }
 }
@@ -154,9 +156,9 @@ impl From<ObjectKey> for v1::ObjectKey {
     }
 }
 
-fn report_to_wire(serial: Serial, report: Report) -> v1::Report {
+fn report_to_wire(sequence: ReportSequence, report: Report) -> v1::Report {
     v1::Report {
-        serial: serial.get(),
+        sequence: sequence.get(),
         target: report.target.as_uuid().as_bytes().to_vec(),
         generation: report.generation.get(),
         digest: report.digest.as_bytes().to_vec(),
@@ -169,7 +171,7 @@ fn report_to_wire(serial: Serial, report: Report) -> v1::Report {
     }
 }
 
-fn drift_to_wire(serial: Serial, drift: Drift) -> v1::Drift {
+fn drift_to_wire(sequence: ReportSequence, drift: Drift) -> v1::Drift {
     let change = match drift.change {
         Change::Modified => v1::Change::Modified,
         Change::Deleted => v1::Change::Deleted,
@@ -182,7 +184,7 @@ fn drift_to_wire(serial: Serial, drift: Drift) -> v1::Drift {
         Response::Failed => v1::Response::Failed,
     };
     v1::Drift {
-        serial: serial.get(),
+        sequence: sequence.get(),
         id: drift.id.as_bytes().to_vec(),
         target: drift.target.as_uuid().as_bytes().to_vec(),
         object: Some(drift.object.into()),

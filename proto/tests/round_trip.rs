@@ -6,9 +6,10 @@ use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{Counts, ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, Hello, HubMessage, PROTOCOL, Pace, Piece, SyncOptions, Want, Welcome,
+    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, PROTOCOL, Piece, SyncOptions, Want,
+    Welcome,
 };
-use bellwether_core::{Digest, Generation, ObjectKey, Serial, SessionNumber, TargetId, TraceId};
+use bellwether_core::{Digest, Generation, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 use bellwether_proto::{agent_message, hub_message, v1};
 use jiff::Timestamp;
 use prost::Message as _;
@@ -29,7 +30,7 @@ fn from_agent() -> Vec<AgentMessage> {
         version: "0.1.0".to_owned(),
         boot: Uuid::from_u128(1),
         root: Digest::of(b"root"),
-        acked: Some((SessionNumber::new(3), Serial::new(4))),
+        acked: Some((SessionNumber::new(3), ReportSequence::new(4))),
         facts: BTreeMap::from([("kubernetes.version".to_owned(), "v1.37.2".to_owned())]),
     };
     let line = ObjectLine {
@@ -62,10 +63,10 @@ fn from_agent() -> Vec<AgentMessage> {
     };
     vec![
         AgentMessage::Hello(hello),
-        AgentMessage::Report(Serial::new(1), report),
-        AgentMessage::Drift(Serial::new(2), drift),
-        AgentMessage::Beat,
-        AgentMessage::Held(vec![assignment().listed()]),
+        AgentMessage::Report(ReportSequence::new(1), report),
+        AgentMessage::Drift(ReportSequence::new(2), drift),
+        AgentMessage::Heartbeat,
+        AgentMessage::Inventory(vec![assignment().listed()]),
         AgentMessage::Need(vec![Digest::of(b"object")]),
     ]
 }
@@ -88,11 +89,15 @@ fn from_hub() -> Vec<HubMessage> {
     let unchanged = vec![TargetId::new(Uuid::from_u128(3))];
     let piece = Piece { digest: Digest::of(b"object"), bytes_total: 6, offset: 0, bytes: b"object".to_vec() };
     vec![
-        HubMessage::Welcome(Welcome { session: SessionNumber::new(1), want: Want::All, pace: Pace::default() }),
+        HubMessage::Welcome(Welcome {
+            session: SessionNumber::new(1),
+            want: Want::All,
+            heartbeat: HeartbeatPolicy::default(),
+        }),
         HubMessage::Objects(vec![piece]),
         HubMessage::Desired(Desired { complete: true, assignments: vec![assignment()], unchanged }),
         HubMessage::Compare(Digest::of(b"root")),
-        HubMessage::Ack(Serial::new(9)),
+        HubMessage::Ack(ReportSequence::new(9)),
     ]
 }
 
@@ -116,13 +121,13 @@ fn what_the_hub_says_is_what_an_agent_hears() {
 
 #[test]
 fn a_field_of_a_later_version_is_passed_over() {
-    let mut bytes = v1::FromAgent::from(AgentMessage::Beat).encode_to_vec();
+    let mut bytes = v1::FromAgent::from(AgentMessage::Heartbeat).encode_to_vec();
     // Field 1000, a number.
     bytes.extend([0xc0, 0x3e, 0x07]);
 
     let heard = v1::FromAgent::decode(bytes.as_slice()).expect("decodes");
 
-    assert_eq!(agent_message(heard).expect("is accepted"), AgentMessage::Beat);
+    assert_eq!(agent_message(heard).expect("is accepted"), AgentMessage::Heartbeat);
 }
 
 #[test]
@@ -140,15 +145,15 @@ fn nothing_unspecified_is_accepted() {
     assert!(spoil(|_| {}).is_ok());
     assert!(spoil(|report| report.verdict = 0).is_err());
     assert!(spoil(|report| report.verdict = 99).is_err());
-    assert!(spoil(|report| report.serial = 0).is_err());
+    assert!(spoil(|report| report.sequence = 0).is_err());
     assert!(spoil(|report| report.target.clear()).is_err());
     assert!(spoil(|report| report.digest.push(0)).is_err());
     assert!(spoil(|report| report.lines[0].outcome = 0).is_err());
     assert!(spoil(|report| report.lines[0].key = None).is_err());
     assert!(spoil(|report| report.lines = vec![report.lines[0].clone(); 51]).is_err());
     assert!(agent_message(v1::FromAgent { message: None }).is_err());
-    let held = v1::Held { listed: vec![v1::Listed { action: 0, ..assignment().listed().into() }] };
-    assert!(agent_message(v1::FromAgent { message: Some(v1::from_agent::Message::Held(held)) }).is_err());
+    let inventory = v1::Inventory { listed: vec![v1::Listed { action: 0, ..assignment().listed().into() }] };
+    assert!(agent_message(v1::FromAgent { message: Some(v1::from_agent::Message::Inventory(inventory)) }).is_err());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The API server, as the rest of the agent sees it. The only room that knows `kube`.
+//! The API server, as the rest of the agent sees it. The only module that knows `kube`.
 //!
 //! Nothing here decides: it sends what it is told to, once, with a deadline, and says in [`ClusterError`] what came of
 //! it. It retries nothing (the reconciler has the one retry policy) and forces nothing by itself.
@@ -195,7 +195,7 @@ impl Cluster {
     }
 
     /// Takes our label and our annotation off an object that was not written since that version.
-    pub(crate) async fn release(&self, key: &ObjectKey, version: &str) -> Result<(), ClusterError> {
+    pub(crate) async fn orphan(&self, key: &ObjectKey, version: &str) -> Result<(), ClusterError> {
         let change = json!({"metadata": {"resourceVersion": version, "labels": {TARGET_LABEL: null},
             "annotations": {OWNER_ANNOTATION: null}}});
         self.merge(key, &change).await

@@ -50,8 +50,8 @@ pub(crate) struct Kind {
 
 /// What a watch has to tell.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum News {
-    Sighted(Box<Sighting>),
+pub(crate) enum WatchEvent {
+    Object(Box<ObjectEvent>),
     /// All objects of the kind that there are. Those that were made after it began may be missing.
     Listed {
         kind: Kind,
@@ -59,14 +59,14 @@ pub(crate) enum News {
         uids: BTreeSet<Uuid>,
     },
     /// It is not known how objects of this kind stand, until they are listed again.
-    Blind {
+    NotSynced {
         kind: Kind,
     },
 }
 
 /// An object of ours, as it was at that version.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Sighting {
+pub(crate) struct ObjectEvent {
     /// The value of the target label.
     pub(crate) target: String,
     pub(crate) key: ObjectKey,
@@ -75,14 +75,14 @@ pub(crate) struct Sighting {
     /// When the list began that it was found in; `None`: it is an event. A list is the state of the cluster, whatever was
     /// seen before: after a restore of etcd, versions begin anew at lower ones.
     pub(crate) listed_at: Option<Timestamp>,
-    pub(crate) seen: Seen,
+    pub(crate) seen: ObjectState,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Seen {
-    There(Condition),
+pub(crate) enum ObjectState {
+    Present(Condition),
     /// Deleted, or without our label.
-    Gone,
+    Deleted,
 }
 
 /// How an object stands, as far as it is kept.
@@ -125,11 +125,11 @@ impl Cluster {
     ///
     /// A send waits when the receiver is behind: the API server then holds the events back, and a watch that falls too
     /// far behind lists anew.
-    pub(crate) async fn watch(self, kind: Kind, clock: Clock, news: mpsc::Sender<News>) {
+    pub(crate) async fn watch(self, kind: Kind, clock: Clock, events: mpsc::Sender<WatchEvent>) {
         let config = watcher::Config::default().labels(super::OWNED_SELECTOR);
         let mut watch = Watch {
             began_at: clock.now(),
-            news,
+            events,
             clock,
             uids: BTreeSet::new(),
             failures: 0,
@@ -138,7 +138,7 @@ impl Cluster {
             kind,
         };
         // It is begun anew, with a list, when it was away for long.
-        while !watch.news.is_closed() {
+        while !watch.events.is_closed() {
             let key = watch.kind.key();
             if std::mem::take(&mut watch.is_path_gone) {
                 self.inner.discovery.disprove(&key);
@@ -180,7 +180,7 @@ impl Cluster {
 
 struct Watch {
     kind: Kind,
-    news: mpsc::Sender<News>,
+    events: mpsc::Sender<WatchEvent>,
     clock: Clock,
     /// Of the list that is being read.
     began_at: Timestamp,
@@ -203,8 +203,8 @@ impl Watch {
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
-                    for told in self.take(event, &parts) {
-                        if self.news.send(told).await.is_err() {
+                    for event in self.take(event, &parts) {
+                        if self.events.send(event).await.is_err() {
                             return;
                         }
                     }
@@ -213,7 +213,7 @@ impl Watch {
                     let wait = self.note_failure(&error);
                     tracing::warn!(kind = %self.kind.kind, error = %crate::error_chain(&error), "a watch broke off");
                     if self.failures == HICCUPS_MAX || self.is_path_gone {
-                        let _ = self.news.send(News::Blind { kind: self.kind.clone() }).await;
+                        let _ = self.events.send(WatchEvent::NotSynced { kind: self.kind.clone() }).await;
                     }
                     tokio::time::sleep(wait).await;
                     if self.failures >= HICCUPS_MAX || self.is_path_gone {
@@ -235,7 +235,7 @@ impl Watch {
         backoff.wait(self.failures, chance())
     }
 
-    fn take<K>(&mut self, event: Event<K>, parts: impl Fn(K) -> (ObjectMeta, Value)) -> Vec<News> {
+    fn take<K>(&mut self, event: Event<K>, parts: impl Fn(K) -> (ObjectMeta, Value)) -> Vec<WatchEvent> {
         match event {
             // The first of a list, before anything was asked: it says nothing about the connection.
             Event::Init => {
@@ -246,37 +246,38 @@ impl Watch {
             Event::InitDone => {
                 self.failures = 0;
                 let uids = std::mem::take(&mut self.uids);
-                vec![News::Listed { kind: self.kind.clone(), began_at: self.began_at, uids }]
+                vec![WatchEvent::Listed { kind: self.kind.clone(), began_at: self.began_at, uids }]
             }
             Event::InitApply(object) => {
                 let listed_at = Some(self.began_at);
-                let sighting = reduce(&self.kind, parts(object), false).map(|seen| Sighting { listed_at, ..seen });
-                self.uids.extend(sighting.as_ref().map(|sighting| sighting.uid));
-                told(sighting)
+                let object_event =
+                    reduce(&self.kind, parts(object), false).map(|seen| ObjectEvent { listed_at, ..seen });
+                self.uids.extend(object_event.as_ref().map(|object_event| object_event.uid));
+                events_of(object_event)
             }
             Event::Apply(object) => {
                 self.failures = 0;
-                told(reduce(&self.kind, parts(object), false))
+                events_of(reduce(&self.kind, parts(object), false))
             }
             Event::Delete(object) => {
                 self.failures = 0;
                 let parts = parts(object);
                 // Its last state may be the only one that says how it ended.
-                let last = reduce(&self.kind, parts.clone(), false).filter(Sighting::has_ended);
-                told(last).into_iter().chain(told(reduce(&self.kind, parts, true))).collect()
+                let last = reduce(&self.kind, parts.clone(), false).filter(ObjectEvent::has_ended);
+                events_of(last).into_iter().chain(events_of(reduce(&self.kind, parts, true))).collect()
             }
         }
     }
 }
 
-impl Sighting {
+impl ObjectEvent {
     fn has_ended(&self) -> bool {
-        matches!(&self.seen, Seen::There(condition) if condition.finished.is_some())
+        matches!(&self.seen, ObjectState::Present(condition) if condition.finished.is_some())
     }
 }
 
-fn told(sighting: Option<Sighting>) -> Vec<News> {
-    sighting.map(|sighting| News::Sighted(Box::new(sighting))).into_iter().collect()
+fn events_of(object_event: Option<ObjectEvent>) -> Vec<WatchEvent> {
+    object_event.map(|object_event| WatchEvent::Object(Box::new(object_event))).into_iter().collect()
 }
 
 fn is_not_found(error: &watcher::Error) -> bool {
@@ -293,19 +294,19 @@ fn metadata_only(object: PartialObjectMeta<DynamicObject>) -> (ObjectMeta, Value
     (object.metadata, json!({}))
 }
 
-fn reduce(kind: &Kind, (metadata, mut object): (ObjectMeta, Value), gone: bool) -> Option<Sighting> {
+fn reduce(kind: &Kind, (metadata, mut object): (ObjectMeta, Value), gone: bool) -> Option<ObjectEvent> {
     let target = metadata.labels.as_ref()?.get(TARGET_LABEL)?.clone();
     let uid = metadata.uid.as_ref()?.parse().ok()?;
     let version = metadata.resource_version.as_ref()?.parse().unwrap_or_default();
     let key = ObjectKey { namespace: metadata.namespace.clone(), name: metadata.name.clone()?, ..kind.key() };
     if gone {
-        return Some(Sighting { target, key, uid, version, listed_at: None, seen: Seen::Gone });
+        return Some(ObjectEvent { target, key, uid, version, listed_at: None, seen: ObjectState::Deleted });
     }
     object["metadata"] = to_value(&metadata)?;
     // The items of a list do not repeat them.
     object["apiVersion"] = Value::String(kind.api_version.clone());
     object["kind"] = Value::String(kind.kind.clone());
-    Some(Sighting { target, key, uid, version, listed_at: None, seen: Seen::There(Condition::of(&object)) })
+    Some(ObjectEvent { target, key, uid, version, listed_at: None, seen: ObjectState::Present(Condition::of(&object)) })
 }
 
 fn to_value(metadata: &impl Serialize) -> Option<Value> {

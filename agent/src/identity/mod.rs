@@ -2,7 +2,7 @@
 //!
 //! Kept in one Secret of the agent's namespace. A key is stored before it is enrolled: an answer that is lost, or a
 //! process that dies in between, must not burn the token, which is bound to the first key that uses it. Nobody else ever
-//! sees the key. The only room that knows `rcgen`.
+//! sees the key. The only module that knows `rcgen`.
 
 mod pin;
 mod stored;

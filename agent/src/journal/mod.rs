@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bellwether_core::TargetId;
-pub(crate) use bellwether_core::journal::Lesson;
+pub(crate) use bellwether_core::journal::InventoryUpdate;
 use bellwether_core::journal::{Entry, Journal, Journalled};
 use bellwether_core::session::agent::Accepted;
 use tokio::sync::mpsc;
@@ -25,17 +25,17 @@ pub(crate) use seal::Seal;
 pub(crate) use store::Store;
 
 /// What the reconciler learned and is not taken in yet waits there, so one is enough.
-pub(crate) const LESSONS_MAX: usize = 1;
+pub(crate) const INVENTORY_UPDATES_MAX: usize = 1;
 
-/// Between two writes of nothing but lessons. Losing them costs looks and a reported conflict after the next start, never
-/// an object. What is learned of a Job is written at once: losing that would run it twice.
-const LESSONS_PAUSE: Duration = Duration::from_secs(5);
+/// Between two writes of nothing but inventory updates. Losing them costs requests and a reported conflict after the
+/// next start, never an object. What is learned of a Job is written at once: losing that would run it twice.
+const UPDATES_PAUSE: Duration = Duration::from_secs(5);
 
 /// The ways to and from the link and the reconciler.
 pub(crate) struct Ports {
     pub(crate) accepted: mpsc::Receiver<Accepted>,
     pub(crate) journalled: mpsc::Sender<Journalled>,
-    pub(crate) lessons: mpsc::Receiver<Lesson>,
+    pub(crate) updates: mpsc::Receiver<InventoryUpdate>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ impl JournalError {
     }
 }
 
-struct Scribe {
+struct JournalWriter {
     store: Store,
     journal: Journal,
     /// Accepted and not being written yet.
@@ -77,8 +77,8 @@ struct Scribe {
     writing: Option<Writing>,
     /// Written, and not handed on yet.
     outbox: BTreeSet<TargetId>,
-    /// From when on lessons are written without an assignment.
-    lessons_at: Instant,
+    /// From when on inventory updates are written without an assignment.
+    updates_at: Instant,
 }
 
 struct Writing {
@@ -89,7 +89,7 @@ struct Writing {
 
 enum Event<'a> {
     Accepted(Accepted),
-    Learned(Lesson),
+    Learned(InventoryUpdate),
     Ticked,
     Written(Result<Result<(), JournalError>, JoinError>),
     Writable(mpsc::Permit<'a, Journalled>),
@@ -102,39 +102,39 @@ pub(crate) async fn serve(
     ports: Ports,
     stop: CancellationToken,
 ) -> Result<(), JournalError> {
-    let Ports { mut accepted, journalled, mut lessons } = ports;
-    let mut scribe = Scribe {
+    let Ports { mut accepted, journalled, mut updates } = ports;
+    let mut writer = JournalWriter {
         store,
         journal,
         waiting: Vec::new(),
         writes: JoinSet::new(),
         writing: None,
         outbox: BTreeSet::new(),
-        lessons_at: Instant::now(),
+        updates_at: Instant::now(),
     };
     loop {
-        scribe.go_on();
+        writer.schedule();
         let event = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             Some(message) = accepted.recv() => Event::Accepted(message),
-            Some(lesson) = lessons.recv() => Event::Learned(lesson),
-            () = tokio::time::sleep_until(scribe.lessons_at), if scribe.waits_to_write_lessons() => Event::Ticked,
-            Some(written) = scribe.writes.join_next() => Event::Written(written),
-            Ok(slot) = journalled.reserve(), if !scribe.outbox.is_empty() => Event::Writable(slot),
+            Some(update) = updates.recv() => Event::Learned(update),
+            () = tokio::time::sleep_until(writer.updates_at), if writer.waits_to_write_updates() => Event::Ticked,
+            Some(written) = writer.writes.join_next() => Event::Written(written),
+            Ok(slot) = journalled.reserve(), if !writer.outbox.is_empty() => Event::Writable(slot),
         };
-        scribe.handle(event)?;
+        writer.handle(event)?;
     }
 }
 
-impl Scribe {
+impl JournalWriter {
     fn handle(&mut self, event: Event<'_>) -> Result<(), JournalError> {
         match event {
             Event::Accepted(accepted) => self.waiting.push(accepted),
-            Event::Learned(lesson) => {
-                if lesson.is_urgent() {
-                    self.lessons_at = Instant::now();
+            Event::Learned(update) => {
+                if update.is_urgent() {
+                    self.updates_at = Instant::now();
                 }
-                self.journal.learn(lesson);
+                self.journal.learn(update);
             }
             Event::Ticked => {}
             Event::Written(written) => {
@@ -150,18 +150,18 @@ impl Scribe {
         Ok(())
     }
 
-    fn waits_to_write_lessons(&self) -> bool {
-        self.journal.has_learned() && self.writes.is_empty() && Instant::now() < self.lessons_at
+    fn waits_to_write_updates(&self) -> bool {
+        self.journal.has_learned() && self.writes.is_empty() && Instant::now() < self.updates_at
     }
 
     /// What is handed on is what was written last, so nothing new is taken in while something written waits.
-    fn go_on(&mut self) {
-        let lessons_are_due = self.journal.has_learned() && Instant::now() >= self.lessons_at;
-        let has_something = !self.waiting.is_empty() || lessons_are_due;
+    fn schedule(&mut self) {
+        let updates_are_due = self.journal.has_learned() && Instant::now() >= self.updates_at;
+        let has_something = !self.waiting.is_empty() || updates_are_due;
         if !self.writes.is_empty() || !has_something || !self.outbox.is_empty() {
             return;
         }
-        self.lessons_at = Instant::now() + LESSONS_PAUSE;
+        self.updates_at = Instant::now() + UPDATES_PAUSE;
         let accepted = std::mem::take(&mut self.waiting);
         let targets = accepted.iter().map(|accepted| accepted.assignment.target).collect();
         let entry = self.journal.plan(accepted);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bellwether_core::journal::{Entry, Head, Journal, PART_BYTES_MAX, Part};
-use bellwether_proto::zip;
+use bellwether_proto::compression;
 use uuid::Uuid;
 
 use super::{JournalError, Seal};
@@ -51,7 +51,7 @@ impl Store {
             }
             part
         });
-        Journal::load(parts.collect(), |frame| zip::inflate_stream(frame, ENTRY_BYTES_MAX))
+        Journal::load(parts.collect(), |frame| compression::inflate_stream(frame, ENTRY_BYTES_MAX))
             .map_err(|error| self.unreadable(name(error.entry), error.to_string()))
     }
 
@@ -61,7 +61,7 @@ impl Store {
 
     /// What the Secrets of an entry hold.
     pub(super) fn split(entry: &Entry) -> Vec<Vec<u8>> {
-        let frame = zip::deflate_stream(|to| entry.write(to)).expect("writing into memory cannot fail");
+        let frame = compression::deflate_stream(|to| entry.write(to)).expect("writing into memory cannot fail");
         frame.chunks(PART_BYTES_MAX).map(<[u8]>::to_vec).collect()
     }
 

@@ -1,7 +1,7 @@
 //! The agent's connection to the hub: one at a time, made anew for as long as the agent lives.
 //!
 //! It carries; what is said is decided by [`AgentSession`], which outlives connections. Nothing here waits for the
-//! cluster, and nothing in the cluster waits for this. The only room that knows `tonic`.
+//! cluster, and nothing in the cluster waits for this. The only module that knows `tonic`.
 
 mod connect;
 mod enroll;
@@ -25,7 +25,7 @@ use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::Clock;
 use crate::config::HubAddress;
 use crate::identity::{Identity, Live};
-use crate::reconcile::Told;
+use crate::reconcile::Outbound;
 pub(crate) use connect::stream;
 pub(crate) use enroll::{EnrollError, enroll};
 pub(crate) use failure::LinkError;
@@ -47,7 +47,7 @@ pub(crate) struct Link {
     pub(crate) session: AgentSession,
     pub(crate) clock: Clock,
     pub(crate) accepted: mpsc::Sender<Accepted>,
-    pub(crate) told: mpsc::Receiver<Told>,
+    pub(crate) to_hub: mpsc::Receiver<Outbound>,
     /// Whether there is a stream, for whoever wants to see it.
     pub(crate) presence: watch::Sender<bool>,
 }
@@ -57,13 +57,13 @@ pub(crate) struct Link {
 pub(crate) const ACCEPTED_MAX: usize = 16;
 
 /// What waits longer waits in the reconciler, where a newer report replaces an older one.
-pub(crate) const TOLD_MAX: usize = 16;
+pub(crate) const OUTBOUND_REPORTS_MAX: usize = 16;
 
 enum Event<'a> {
     Received(Option<v1::FromHub>),
     Writable(mpsc::Permit<'a, v1::FromAgent>),
     Takable(mpsc::Permit<'a, Accepted>),
-    Told(Told),
+    Outbound(Outbound),
     Renewed,
     Ticked,
 }
@@ -75,7 +75,7 @@ pub(crate) async fn serve(mut link: Link, stop: CancellationToken) {
         let began = link.clock.now();
         let ended = tokio::select! {
             () = stop.cancelled() => return,
-            ended = link.connect_and_converse() => ended,
+            ended = link.connect_and_run() => ended,
         };
         link.presence.send_replace(false);
         // The hub knows a session by its certificate, and ends it with that.
@@ -103,7 +103,7 @@ pub(crate) async fn serve(mut link: Link, stop: CancellationToken) {
 
 impl Link {
     /// One connection, from its beginning to its end; it only ends well to be made anew with a renewed certificate.
-    async fn connect_and_converse(&mut self) -> Result<(), LinkError> {
+    async fn connect_and_run(&mut self) -> Result<(), LinkError> {
         let mut certificates = self.identity.subscribe();
         let tls = certificates.borrow_and_update().tls();
         let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
@@ -118,16 +118,16 @@ impl Link {
             let opened = client(channel).session(ReceiverStream::new(messages)).await;
             opened.map(tonic::Response::into_inner).map_err(LinkError::from)
         });
-        self.converse(opened.await?, outbound, certificates).await
+        self.run_stream(opened.await?, outbound, certificates).await
     }
 
-    async fn converse(
+    async fn run_stream(
         &mut self,
         mut inbound: Streaming<v1::FromHub>,
         outbound: mpsc::Sender<v1::FromAgent>,
         mut certificates: watch::Receiver<Arc<Live>>,
     ) -> Result<(), LinkError> {
-        let Self { session, clock, accepted, told, presence, .. } = self;
+        let Self { session, clock, accepted, to_hub, presence, .. } = self;
         presence.send_replace(true);
         tracing::info!(hub = %self.hub, certificate_until = %self.identity.live().not_after(), "connected");
         let mut handing: Option<Accepted> = None;
@@ -147,7 +147,7 @@ impl Link {
                     Err(_) => return Err(LinkError::Ended),
                 },
                 Ok(slot) = accepted.reserve(), if handing.is_some() => Event::Takable(slot),
-                Some(told) = told.recv() => Event::Told(told),
+                Some(to_hub) = to_hub.recv() => Event::Outbound(to_hub),
                 Ok(()) = certificates.changed() => Event::Renewed,
                 () = clock.sleep_until(wake) => Event::Ticked,
             };
@@ -163,8 +163,8 @@ impl Link {
                         slot.send(taken);
                     }
                 }
-                Event::Told(Told::Report(report)) => session.report(report),
-                Event::Told(Told::Drift(drift)) => session.tell_drift(drift),
+                Event::Outbound(Outbound::Report(report)) => session.report(report),
+                Event::Outbound(Outbound::Drift(drift)) => session.tell_drift(drift),
                 Event::Renewed => return Ok(()),
                 Event::Ticked => session.handle_tick(clock.now()).map_err(LinkError::Violation)?,
             }

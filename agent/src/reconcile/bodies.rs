@@ -32,11 +32,11 @@ impl std::fmt::Debug for Body {
 
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
-    held: HashMap<Digest, Held>,
+    stored: HashMap<Digest, StoredBody>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct StoredBody {
     /// `None` when it was named and never came.
     bytes: Option<Body>,
     phase: Option<Phase>,
@@ -45,38 +45,38 @@ struct Held {
 }
 
 impl Bodies {
-    /// Counts what an assignment names. `arrived` has the bodies of those that are not held already.
+    /// Counts what an assignment names. `arrived` has the bodies of those that are not stored already.
     pub(super) fn hold(&mut self, entries: &[Entry], arrived: &BTreeMap<Digest, Arc<[u8]>>) {
         for entry in entries {
-            let held = self.held.entry(entry.digest).or_default();
-            held.names += 1;
-            if held.bytes.is_none()
+            let stored = self.stored.entry(entry.digest).or_default();
+            stored.names += 1;
+            if stored.bytes.is_none()
                 && let Some(body) = arrived.get(&entry.digest)
             {
-                held.phase = phase_of(entry, body);
-                held.bytes = Some(Arc::clone(body).into());
+                stored.phase = phase_of(entry, body);
+                stored.bytes = Some(Arc::clone(body).into());
             }
         }
     }
 
     pub(super) fn release(&mut self, entries: &[Entry]) {
         for entry in entries {
-            let Some(held) = self.held.get_mut(&entry.digest) else { continue };
-            held.names -= 1;
-            if held.names == 0 {
-                self.held.remove(&entry.digest);
+            let Some(stored) = self.stored.get_mut(&entry.digest) else { continue };
+            stored.names -= 1;
+            if stored.names == 0 {
+                self.stored.remove(&entry.digest);
             }
         }
     }
 
     /// In which phase the object is applied.
     pub(super) fn phase(&self, entry: &Entry) -> Phase {
-        let known = self.held.get(&entry.digest).and_then(|held| held.phase);
+        let known = self.stored.get(&entry.digest).and_then(|stored| stored.phase);
         known.unwrap_or_else(|| apply::phase(&entry.key, &BTreeMap::new()))
     }
 
     pub(super) fn find(&self, digest: Digest) -> Option<Body> {
-        self.held.get(&digest)?.bytes.clone()
+        self.stored.get(&digest)?.bytes.clone()
     }
 }
 

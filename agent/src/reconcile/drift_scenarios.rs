@@ -10,14 +10,14 @@ use bellwether_core::session::{Assignment, DriftMode, SyncOptions};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::owned::{Held, Identity};
+use super::owned::{Identity, LastApplied};
 use super::scenarios::{
-    START, applied, apply_all, assignment, at, body, condition, entry, names, phase, record, report, sighting, steps,
-    target, uid,
+    START, applied, apply_all, assignment, at, body, condition, entry, names, object_event, phase, record, report,
+    steps, target, uid,
 };
 use super::step::{Act, Answer, Finding, Found, Step};
 use super::target::{Drifted, Past, Target};
-use crate::cluster::watch::{Condition, Kind, Seen};
+use crate::cluster::watch::{Condition, Kind, ObjectState};
 use crate::cluster::{ClusterError, Contested};
 
 fn mode(drift: DriftMode, assignment: Assignment) -> Assignment {
@@ -51,7 +51,7 @@ fn edited(assignment: Assignment) -> (Target, Step) {
     let step = steps(&mut target, START).remove(0);
     record(&mut target, &step, applied_with(&step, 1, "f:ours"));
     report(&mut target);
-    target.see(sighting(&step, 2, Seen::There(owning("f:less"))), at(5));
+    target.see(object_event(&step, 2, ObjectState::Present(owning("f:less"))), at(5));
     (target, step)
 }
 
@@ -70,12 +70,12 @@ fn an_edit_is_put_right_at_once_and_told_without_a_change_of_health() {
 
     let question = steps(&mut target, at(5)).remove(0);
     assert!(is_question(&question, true));
-    assert_eq!(question.held.as_ref().map(|held| held.uid), Some(uid(&question)));
+    assert_eq!(question.last_applied.as_ref().map(|last_applied| last_applied.uid), Some(uid(&question)));
     record(&mut target, &question, drifted(applied_with(&question, 3, "f:ours")));
 
     assert_eq!(responses(&mut target), [(Change::Modified, Response::Corrected, at(5))]);
     assert!(target.take_report(true, at(6)).is_none_or(|report| report.applied && report.verdict == Verdict::Healthy));
-    target.see(sighting(&question, 3, Seen::There(owning("f:ours"))), at(7));
+    target.see(object_event(&question, 3, ObjectState::Present(owning("f:ours"))), at(7));
     assert_eq!(steps(&mut target, at(3_600)), [], "our own write is nobody's edit");
 }
 
@@ -87,7 +87,7 @@ fn a_question_that_finds_nothing_changed_tells_nothing() {
     record(&mut target, &question, applied_with(&question, 2, "f:less"));
 
     assert_eq!(responses(&mut target), []);
-    target.see(sighting(&question, 2, Seen::There(owning("f:less"))), at(7));
+    target.see(object_event(&question, 2, ObjectState::Present(owning("f:less"))), at(7));
     assert_eq!(steps(&mut target, at(3_600)), []);
 }
 
@@ -95,11 +95,11 @@ fn a_question_that_finds_nothing_changed_tells_nothing() {
 fn what_is_deleted_is_made_again() {
     let mut target = target("Deployment/web@1");
     apply_all(&mut target);
-    let (held, _) = (target.take_learned(), report(&mut target));
-    assert_eq!(held.applied.len(), 1);
-    let step = Step { key: held.applied[0].key.clone(), ..dummy(&target) };
+    let (learned, _) = (target.take_learned(), report(&mut target));
+    assert_eq!(learned.applied.len(), 1);
+    let step = Step { key: learned.applied[0].key.clone(), ..dummy(&target) };
 
-    target.see(sighting(&step, 2, Seen::Gone), at(5));
+    target.see(object_event(&step, 2, ObjectState::Deleted), at(5));
     let question = steps(&mut target, at(5)).remove(0);
     record(
         &mut target,
@@ -115,7 +115,14 @@ fn dummy(target: &Target) -> Step {
     let assignment = assignment(1, "ConfigMap/x@1");
     assert_eq!(target.name(), &assignment.name);
     let key = entry("ConfigMap/x@1").key;
-    Step { target: assignment.target, generation: assignment.generation, key, act: Act::Look, held: None, twin: None }
+    Step {
+        target: assignment.target,
+        generation: assignment.generation,
+        key,
+        act: Act::Inspect,
+        last_applied: None,
+        twin: None,
+    }
 }
 
 #[test]
@@ -133,15 +140,15 @@ fn a_target_that_warns_leaves_it_and_says_so_until_the_next_assignment() {
     assert_eq!((line.outcome, line.verdict), (Outcome::Drifted, Verdict::Degraded));
     assert_eq!(line.message, "modified by kubectl-edit: .data.a");
 
-    target.see(sighting(&question, 3, Seen::There(owning("f:even-less"))), at(8));
+    target.see(object_event(&question, 3, ObjectState::Present(owning("f:even-less"))), at(8));
     let again = steps(&mut target, at(8)).remove(0);
     record(&mut target, &again, drifted(kept()));
     assert_eq!(responses(&mut target), [], "it was said");
 
     target.accept(warns(2, "ConfigMap/a@1"), phase);
     let overwritten = steps(&mut target, at(9)).remove(0);
-    assert!(matches!(overwritten.act, Act::Apply { look_first: false, .. }));
-    assert!(overwritten.held.is_some(), "what was ours is taken back");
+    assert!(matches!(overwritten.act, Act::Apply { inspect_first: false, .. }));
+    assert!(overwritten.last_applied.is_some(), "what was ours is taken back");
 }
 
 #[test]
@@ -169,7 +176,7 @@ fn a_correction_that_is_refused_is_a_failure_and_one_that_is_not_answered_is_tri
     assert_eq!((line.outcome, line.verdict), (Outcome::Drifted, Verdict::Degraded));
     let why = "modified by kubectl-edit: .data.a; it cannot be put right: field .data.a is managed by helm";
     assert_eq!((line.message.as_str(), refused.applied), (why, false));
-    target.see(sighting(&again, 9, Seen::There(owning("f:other"))), wake);
+    target.see(object_event(&again, 9, ObjectState::Present(owning("f:other"))), wake);
     assert_eq!(names(&steps(&mut target, wake)), ["a"], "whoever held it may have let go");
 }
 
@@ -204,7 +211,7 @@ fn denied_unseen() -> Answer {
 }
 
 #[test]
-fn what_cannot_be_looked_at_for_long_is_not_known_to_be_healthy() {
+fn what_cannot_be_inspected_for_long_is_not_known_to_be_healthy() {
     let (mut target, _) = edited(assignment(1, "ConfigMap/a@1"));
     let mut now = at(5);
     for _ in 0..4 {
@@ -222,8 +229,8 @@ fn a_job_that_failed_stays_failed_when_it_is_gone() {
     let step = steps(&mut target, START).remove(0);
     record(&mut target, &step, applied(&step, 1, Verdict::Healthy));
     let failed = Condition { finished: Some(Ending::Failed), ..condition(Verdict::Failed) };
-    target.see(sighting(&step, 2, Seen::There(failed)), at(1));
-    target.see(sighting(&step, 3, Seen::Gone), at(2));
+    target.see(object_event(&step, 2, ObjectState::Present(failed)), at(1));
+    target.see(object_event(&step, 3, ObjectState::Deleted), at(2));
 
     let gone = report(&mut target);
     assert_eq!((gone.verdict, gone.may_pass()), (Verdict::Failed, false));
@@ -243,7 +250,7 @@ fn who_changes_it_again_and_again_is_named() {
     for version in 3..8 {
         let question = steps(&mut target, at(5)).remove(0);
         record(&mut target, &question, drifted(applied_with(&question, 2 * version, "f:ours")));
-        target.see(sighting(&step, 2 * version + 1, Seen::There(owning("f:less"))), START);
+        target.see(object_event(&step, 2 * version + 1, ObjectState::Present(owning("f:less"))), START);
     }
 
     assert_eq!(steps(&mut target, START), [], "now it waits");
@@ -256,13 +263,13 @@ fn who_changes_it_again_and_again_is_named() {
 /// A new process, where this object was applied by the one before.
 fn restarted(assignment: Assignment, object: &str, finished: Option<Ending>) -> Target {
     let key = entry(object).key;
-    let held = Held {
+    let last_applied = LastApplied {
         uid: uid(&Step { key: key.clone(), ..dummy(&target("ConfigMap/x@1")) }),
         digest: entry(object).digest,
         body: Some(body("{}")),
         finished,
     };
-    let past = Past { before: Vec::new(), held: BTreeMap::from([(Identity::of(&key), held)]) };
+    let past = Past { before: Vec::new(), last_applied: BTreeMap::from([(Identity::of(&key), last_applied)]) };
     Target::new(assignment, past, phase)
 }
 
@@ -270,15 +277,19 @@ fn restarted(assignment: Assignment, object: &str, finished: Option<Ending>) -> 
 fn a_new_process_asks_about_what_was_applied_and_applies_the_rest() {
     let mut target = restarted(assignment(1, "ConfigMap/a@1 ConfigMap/b@1"), "ConfigMap/a@1", None);
     let taken = steps(&mut target, at(1));
-    assert!(is_question(&taken[0], true) && matches!(taken[1].act, Act::Apply { look_first: true, .. }));
+    assert!(is_question(&taken[0], true) && matches!(taken[1].act, Act::Apply { inspect_first: true, .. }));
 
     record(&mut target, &taken[0], drifted(applied(&taken[0], 2, Verdict::Healthy)));
     assert_eq!(responses(&mut target), [(Change::Modified, Response::Corrected, at(1))]);
 
     let mut moved = restarted(assignment(2, "ConfigMap/a@2"), "ConfigMap/a@1", None);
     let step = steps(&mut moved, at(1)).remove(0);
-    assert!(matches!(step.act, Act::Apply { look_first: true, .. }));
-    assert_eq!(step.held.map(|held| held.digest), Some(Digest::of(b"1")), "what was ours is known");
+    assert!(matches!(step.act, Act::Apply { inspect_first: true, .. }));
+    assert_eq!(
+        step.last_applied.map(|last_applied| last_applied.digest),
+        Some(Digest::of(b"1")),
+        "what was ours is known"
+    );
 }
 
 #[test]
@@ -287,18 +298,22 @@ fn a_job_that_ran_to_its_end_is_not_missed() {
     let step = steps(&mut target, START).remove(0);
     record(&mut target, &step, applied(&step, 1, Verdict::Healthy));
     target.see(
-        sighting(&step, 2, Seen::There(Condition { finished: Some(Ending::Succeeded), ..condition(Verdict::Healthy) })),
+        object_event(
+            &step,
+            2,
+            ObjectState::Present(Condition { finished: Some(Ending::Succeeded), ..condition(Verdict::Healthy) }),
+        ),
         at(1),
     );
     assert!(target.take_learned().applied.iter().any(|applied| applied.finished.is_some()), "the next process knows");
 
-    target.see(sighting(&step, 3, Seen::Gone), at(2));
+    target.see(object_event(&step, 3, ObjectState::Deleted), at(2));
     assert_eq!(steps(&mut target, at(3_600)), []);
     assert_eq!(report(&mut target).verdict, Verdict::Healthy);
 
     let mut next = restarted(assignment(1, "Job/migrate@1"), "Job/migrate@1", Some(Ending::Succeeded));
     let question = steps(&mut next, at(1)).remove(0);
-    assert!(question.held.as_ref().is_some_and(|held| held.finished.is_some()));
+    assert!(question.last_applied.as_ref().is_some_and(|last_applied| last_applied.finished.is_some()));
     record(&mut next, &question, Finding::Finished);
     let report = report(&mut next);
     assert!(report.applied && report.verdict == Verdict::Healthy);
@@ -327,8 +342,8 @@ fn while_a_watch_is_broken_nothing_is_known_to_be_healthy() {
     assert_eq!(report(&mut target).verdict, Verdict::Healthy);
     let kind = Kind::of(&entry("ConfigMap/a@1").key);
 
-    target.set_blind(&kind, true);
+    target.set_not_synced(&kind, true);
     assert_eq!(report(&mut target).verdict, Verdict::Unknown);
-    target.set_blind(&kind, false);
+    target.set_not_synced(&kind, false);
     assert_eq!(report(&mut target).verdict, Verdict::Healthy);
 }

@@ -1,6 +1,6 @@
 //! What an object's failure says about the assignment: nothing, when it is older.
 //!
-//! An object that an assignment does not change may be mended by what comes beside it, a missing ServiceAccount for
+//! An object that an assignment does not change may be fixed by what comes beside it, a missing ServiceAccount for
 //! instance; its controller takes the failure back in its own time. Until then it is unwell, and nobody knows yet that
 //! the assignment failed. Decides; looks at nothing.
 
@@ -28,7 +28,7 @@ impl Evidence<'_> {
         if self.grace_end(accepted_at, now).is_some_and(|end| now < end) { Verdict::Degraded } else { verdict }
     }
 
-    /// Until when the failure counts as one of before; `None`: it does not.
+    /// Until when the failure counts as an earlier one; `None`: it does not.
     pub(super) fn grace_end(self, accepted_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
         // What ran to its end is not taken back.
         if self.ending.is_some() || self.health.at(now) != Verdict::Failed {

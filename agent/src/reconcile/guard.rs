@@ -19,7 +19,7 @@ pub(super) fn refusal(home: &str, step: &Step, body: Option<&Body>) -> Option<An
             Some(refused("MetadataReserved", format!("{mark} is Bellwether's own")))
         }
         // Never this target's, whatever label it has.
-        Act::Look | Act::Delete { .. } | Act::Release { .. } => is_of_the_agent.then(|| Finding::Gone.into()),
+        Act::Inspect | Act::Delete { .. } | Act::Orphan { .. } => is_of_the_agent.then(|| Finding::Gone.into()),
     }
 }
 

@@ -25,7 +25,7 @@ const FORBIDDEN_HICCUPS_MAX: u32 = 5;
 /// about a second after it was applied.
 const REFUSALS_MAX: u32 = 2;
 
-/// Between two tries of what a person mends in the cluster: whoever did what the hint says sees it taken up while still
+/// Between two tries of what a person fixes in the cluster: whoever did what the hint says sees it taken up while still
 /// looking. Many of them share the pace of all retries.
 const STALLED: Backoff =
     Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(15), jitter: Jitter::Half };
@@ -131,7 +131,7 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
         }
         ClusterError::Retry { after, message } => {
             let hint = unanswering_webhook(message)
-                .map(|name| format!("mend or remove the admission webhook {name}: it does not answer"));
+                .map(|name| format!("fix or remove the admission webhook {name}: it does not answer"));
             let retry = Retry::After(RETRY, after.unwrap_or_default());
             Judgement { retry, ..retrying(hiccup, hint.unwrap_or_default()) }
         }

@@ -7,7 +7,6 @@
 
 mod bodies;
 mod claims;
-mod doubts;
 #[cfg(test)]
 mod drift_scenarios;
 mod evidence;
@@ -17,6 +16,7 @@ mod owned;
 mod ownership;
 #[cfg(test)]
 mod ownership_scenarios;
+mod recheck_queue;
 mod removal;
 #[cfg(test)]
 mod removal_scenarios;
@@ -45,11 +45,11 @@ use uuid::Uuid;
 use crate::backoff::chance;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
-use crate::cluster::watch::{Kind, News, Sighting};
-use crate::journal::Lesson;
+use crate::cluster::watch::{Kind, ObjectEvent, WatchEvent};
+use crate::journal::InventoryUpdate;
 use bodies::Bodies;
 use claims::Claims;
-use owned::{Held, Identity};
+use owned::{Identity, LastApplied};
 use removal::Candidate;
 use step::{Act, Answer, Finding, Step, carry_out};
 use target::{Drifted, Past, Target};
@@ -59,7 +59,7 @@ use target::{Drifted, Past, Target};
 const REQUESTS_MAX: usize = 8;
 
 /// What watches told and this loop has not taken. It is never busy for long; beyond that the API server holds them back.
-const NEWS_MAX: usize = 256;
+const WATCH_EVENTS_MAX: usize = 256;
 
 /// How often a target that is being applied says how far it is.
 const PROGRESS_PAUSE: SignedDuration = SignedDuration::from_millis(500);
@@ -74,13 +74,13 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// The ways to and from the link.
 pub(crate) struct Ports {
     pub(crate) journalled: mpsc::Receiver<Journalled>,
-    pub(crate) lessons: mpsc::Sender<Lesson>,
-    pub(crate) told: mpsc::Sender<Told>,
+    pub(crate) updates: mpsc::Sender<InventoryUpdate>,
+    pub(crate) to_hub: mpsc::Sender<Outbound>,
 }
 
 /// What the hub is told.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum Outbound {
     Report(Report),
     Drift(Drift),
 }
@@ -113,10 +113,10 @@ struct Reconciler {
     sweep_at: Option<Timestamp>,
     watches: JoinSet<()>,
     /// Kinds of which it is not known how their objects stand.
-    blind: BTreeSet<Kind>,
-    news: mpsc::Sender<News>,
+    not_synced: BTreeSet<Kind>,
+    watch_events: mpsc::Sender<WatchEvent>,
     /// What the journal has not taken yet.
-    lessons: BTreeMap<TargetId, Lesson>,
+    updates: BTreeMap<TargetId, InventoryUpdate>,
     /// Reports that the link has not taken yet; newer replaces older, so there is at most one for each target.
     reports: BTreeMap<TargetId, Report>,
     drifts: VecDeque<Drift>,
@@ -126,39 +126,39 @@ struct Reconciler {
 enum Event<'a> {
     Journalled(Journalled),
     Answered(Result<Box<(Step, Answer)>, JoinError>),
-    Watched(News),
+    Watched(WatchEvent),
     WatchEnded(Result<(), JoinError>),
-    Tellable(mpsc::Permit<'a, Told>),
-    Teachable(mpsc::Permit<'a, Lesson>),
+    LinkWritable(mpsc::Permit<'a, Outbound>),
+    JournalWritable(mpsc::Permit<'a, InventoryUpdate>),
     Ticked,
 }
 
-/// Runs until the stop, then lets what is on its way end. `held` is what the process before accepted.
+/// Runs until the stop, then lets what is on its way end. `inventory` is what the process before accepted.
 pub(crate) async fn serve(
     cluster: Cluster,
     home: Arc<str>,
     clock: Clock,
-    held: Vec<Journalled>,
+    inventory: Vec<Journalled>,
     ports: Ports,
     stop: CancellationToken,
 ) -> Result<(), ReconcileError> {
-    let Ports { mut journalled, lessons, told } = ports;
-    let (news, mut watched) = mpsc::channel(NEWS_MAX);
-    let mut reconciler = Reconciler::new(cluster, home, clock, news);
-    for held in held {
-        reconciler.accept(held);
+    let Ports { mut journalled, updates, to_hub } = ports;
+    let (watch_events, mut watched) = mpsc::channel(WATCH_EVENTS_MAX);
+    let mut reconciler = Reconciler::new(cluster, home, clock, watch_events);
+    for journalled in inventory {
+        reconciler.accept(journalled);
     }
     loop {
-        reconciler.go_on();
+        reconciler.schedule();
         let wake = reconciler.next_wake();
         let event = tokio::select! {
             () = stop.cancelled() => break,
             Some(message) = journalled.recv() => Event::Journalled(message),
             Some(answered) = reconciler.requests.join_next() => Event::Answered(answered),
-            Some(news) = watched.recv() => Event::Watched(news),
+            Some(event) = watched.recv() => Event::Watched(event),
             Some(ended) = reconciler.watches.join_next() => Event::WatchEnded(ended),
-            Ok(slot) = told.reserve(), if reconciler.has_something_to_tell() => Event::Tellable(slot),
-            Ok(slot) = lessons.reserve(), if !reconciler.lessons.is_empty() => Event::Teachable(slot),
+            Ok(slot) = to_hub.reserve(), if reconciler.has_something_to_tell() => Event::LinkWritable(slot),
+            Ok(slot) = updates.reserve(), if !reconciler.updates.is_empty() => Event::JournalWritable(slot),
             () = clock.sleep_until(wake) => Event::Ticked,
         };
         reconciler.handle(event)?;
@@ -172,7 +172,7 @@ pub(crate) async fn serve(
 }
 
 impl Reconciler {
-    fn new(cluster: Cluster, home: Arc<str>, clock: Clock, news: mpsc::Sender<News>) -> Self {
+    fn new(cluster: Cluster, home: Arc<str>, clock: Clock, watch_events: mpsc::Sender<WatchEvent>) -> Self {
         Self {
             cluster,
             home,
@@ -185,9 +185,9 @@ impl Reconciler {
             watched: BTreeMap::new(),
             sweep_at: None,
             watches: JoinSet::new(),
-            blind: BTreeSet::new(),
-            news,
-            lessons: BTreeMap::new(),
+            not_synced: BTreeSet::new(),
+            watch_events,
+            updates: BTreeMap::new(),
             reports: BTreeMap::new(),
             drifts: VecDeque::new(),
             progress_at: clock.now(),
@@ -201,22 +201,22 @@ impl Reconciler {
                 let (step, answer) = *answered?;
                 self.record(&step, answer);
             }
-            Event::Watched(news) => self.see(news),
+            Event::Watched(event) => self.see(event),
             Event::WatchEnded(Err(ended)) if ended.is_cancelled() => {}
             Event::WatchEnded(ended) => {
                 ended?;
                 return Err(ReconcileError::WatchEnded);
             }
-            Event::Tellable(slot) => {
+            Event::LinkWritable(slot) => {
                 // Reports first: a rollout may wait for one.
-                let report = self.reports.pop_first().map(|(_, report)| Told::Report(report));
-                if let Some(told) = report.or_else(|| self.drifts.pop_front().map(Told::Drift)) {
-                    slot.send(told);
+                let report = self.reports.pop_first().map(|(_, report)| Outbound::Report(report));
+                if let Some(to_hub) = report.or_else(|| self.drifts.pop_front().map(Outbound::Drift)) {
+                    slot.send(to_hub);
                 }
             }
-            Event::Teachable(slot) => {
-                if let Some((_, lesson)) = self.lessons.pop_first() {
-                    slot.send(lesson);
+            Event::JournalWritable(slot) => {
+                if let Some((_, update)) = self.updates.pop_first() {
+                    slot.send(update);
                 }
             }
             Event::Ticked => {}
@@ -256,15 +256,16 @@ impl Reconciler {
             }
             None => {
                 let before = before.into_iter().map(Candidate::of).collect();
-                let held = applied.into_iter().map(|applied| {
+                let last_applied = applied.into_iter().map(|applied| {
                     let body = objects.get(&applied.digest).map(|body| Arc::clone(body).into());
-                    let held = Held { uid: applied.uid, digest: applied.digest, body, finished: applied.finished };
-                    (Identity::of(&applied.key), held)
+                    let last_applied =
+                        LastApplied { uid: applied.uid, digest: applied.digest, body, finished: applied.finished };
+                    (Identity::of(&applied.key), last_applied)
                 });
-                let past = Past { before, held: held.collect() };
+                let past = Past { before, last_applied: last_applied.collect() };
                 let mut target = Target::new(assignment, past, phase);
-                for kind in &self.blind {
-                    target.set_blind(kind, true);
+                for kind in &self.not_synced {
+                    target.set_not_synced(kind, true);
                 }
                 self.targets.insert(id, target);
             }
@@ -277,7 +278,7 @@ impl Reconciler {
         if matches!(answer.finding, Finding::Applied { .. } | Finding::Kept { .. }) {
             let kind = Kind::of(&step.key);
             if !self.watched.contains_key(&kind) {
-                let watch = self.cluster.clone().watch(kind.clone(), self.clock, self.news.clone());
+                let watch = self.cluster.clone().watch(kind.clone(), self.clock, self.watch_events.clone());
                 self.watched.insert(kind, self.watches.spawn(watch));
             }
         }
@@ -297,9 +298,9 @@ impl Reconciler {
             if !learned.gone.is_empty() {
                 self.plan_sweep();
             }
-            let lesson = self.lessons.entry(id).or_insert_with(|| Lesson::about(id));
-            lesson.applied.extend(learned.applied);
-            lesson.gone.extend(learned.gone);
+            let update = self.updates.entry(id).or_insert_with(|| InventoryUpdate::about(id));
+            update.applied.extend(learned.applied);
+            update.gone.extend(learned.gone);
         }
     }
 
@@ -312,53 +313,53 @@ impl Reconciler {
         let wanted: BTreeSet<_> = self.targets.values().flat_map(Target::kinds).collect();
         for (kind, watch) in self.watched.extract_if(.., |kind, _| !wanted.contains(kind)) {
             watch.abort();
-            self.blind.remove(&kind);
+            self.not_synced.remove(&kind);
             for target in self.targets.values_mut() {
-                target.set_blind(&kind, false);
+                target.set_not_synced(&kind, false);
             }
         }
     }
 
-    fn see(&mut self, news: News) {
+    fn see(&mut self, event: WatchEvent) {
         let now = self.clock.now();
-        match news {
-            News::Sighted(sighting) => self.see_one(&sighting, now),
-            News::Listed { kind, began_at, uids } => {
-                self.blind.remove(&kind);
+        match event {
+            WatchEvent::Object(object_event) => self.see_one(&object_event, now),
+            WatchEvent::Listed { kind, began_at, uids } => {
+                self.not_synced.remove(&kind);
                 for target in self.targets.values_mut() {
-                    target.set_blind(&kind, false);
+                    target.set_not_synced(&kind, false);
                     target.see_all(&kind, began_at, &uids, now);
                 }
             }
             // The last words of a watch that was ended.
-            News::Blind { kind } if !self.watched.contains_key(&kind) => {}
-            News::Blind { kind } => {
+            WatchEvent::NotSynced { kind } if !self.watched.contains_key(&kind) => {}
+            WatchEvent::NotSynced { kind } => {
                 for target in self.targets.values_mut() {
-                    target.set_blind(&kind, true);
+                    target.set_not_synced(&kind, true);
                 }
-                self.blind.insert(kind);
+                self.not_synced.insert(kind);
             }
         }
     }
 
     /// To the target that the object is known by, and to the one that its label names: anybody may edit a label.
-    fn see_one(&mut self, sighting: &Sighting, now: Timestamp) {
-        let labelled = sighting.target.parse().map(TargetId::new).ok();
+    fn see_one(&mut self, object_event: &ObjectEvent, now: Timestamp) {
+        let labelled = object_event.target.parse().map(TargetId::new).ok();
         let concerned: Vec<_> = self
             .targets
             .iter()
-            .filter(|(id, target)| Some(**id) == labelled || target.follows(sighting.uid))
+            .filter(|(id, target)| Some(**id) == labelled || target.follows(object_event.uid))
             .map(|(id, _)| *id)
             .collect();
         for id in concerned {
             let Some(target) = self.targets.get_mut(&id) else { continue };
-            target.see(sighting.clone(), now);
+            target.see(object_event.clone(), now);
             self.learn(id);
         }
     }
 
     /// Begins what may begin, and puts down what is to be said.
-    fn go_on(&mut self) {
+    fn schedule(&mut self) {
         let now = self.clock.now();
         while self.requests.len() < REQUESTS_MAX {
             let Some(step) = self.next_step(now) else { break };
@@ -466,11 +467,11 @@ fn log(target: &Target, step: &Step, answer: &Answer) {
         Finding::Applied { .. } => {
             tracing::debug!(target.name = %name, generation, object = %step.key, "applied");
         }
-        Finding::Gone if !matches!(step.act, Act::Look) => {
+        Finding::Gone if !matches!(step.act, Act::Inspect) => {
             tracing::info!(target.name = %name, generation, object = %step.key, "removed");
         }
         Finding::There { .. } | Finding::Gone | Finding::Kept { .. } | Finding::Finished => {
-            tracing::debug!(target.name = %name, generation, object = %step.key, "looked at");
+            tracing::debug!(target.name = %name, generation, object = %step.key, "inspected");
         }
         Finding::Exists { hint } => {
             tracing::warn!(target.name = %name, generation, object = %step.key, hint, "exists and is not ours");

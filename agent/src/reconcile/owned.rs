@@ -1,7 +1,7 @@
 //! What is known of one object of a target: what we put there, and how it was last seen.
 
 use bellwether_core::Digest;
-use bellwether_core::drift::{Fingerprint, Suspicion};
+use bellwether_core::drift::{DriftSignal, Fingerprint};
 use bellwether_core::health::{Ending, Health};
 pub(super) use bellwether_core::object::Identity;
 use bellwether_core::report::Verdict;
@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::bodies::Body;
 use super::evidence::Evidence;
-use crate::cluster::watch::Seen;
+use crate::cluster::watch::ObjectState;
 
-/// An object that this process applied or looked at, and that a watch follows.
+/// An object that this process applied or inspected, and that a watch follows.
 #[derive(Debug)]
 pub(super) struct Owned {
     /// What we last applied; `None` when a request's end is not known, or somebody deleted it since.
@@ -34,7 +34,7 @@ pub(super) struct Owned {
 
 /// What an apply of ours that succeeded put into the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct LastApplied {
     pub(crate) uid: Uuid,
     pub(crate) digest: Digest,
     /// `None` when it was not kept; then nothing is known to be ours.
@@ -47,41 +47,41 @@ impl Owned {
         Evidence { health: &self.health, failed_at: self.failed_at, ending: self.finished }
     }
 
-    /// Whether that was news for its health, and what else it calls for. What was listed after we last had an answer is how
+    /// Whether that changes its health, and what else it calls for. What was listed after we last had an answer is how
     /// it is; of events, those from before that answer are about an object that is no more.
     pub(super) fn see(
         &mut self,
         version: u64,
         listed_at: Option<Timestamp>,
-        seen: Seen,
+        seen: ObjectState,
         now: Timestamp,
-    ) -> (bool, Suspicion) {
+    ) -> (bool, DriftSignal) {
         let is_listed_since = listed_at.is_some_and(|at| self.asked_at < at);
         if version < self.version && !is_listed_since {
-            return (false, Suspicion::None);
+            return (false, DriftSignal::None);
         }
         self.version = version;
-        self.is_there = seen != Seen::Gone;
-        let (health, suspicion) = match seen {
-            Seen::There(condition) => {
+        self.is_there = seen != ObjectState::Deleted;
+        let (health, signal) = match seen {
+            ObjectState::Present(condition) => {
                 self.finished = condition.finished;
                 let before = self.fingerprint.as_ref().zip(condition.fingerprint.as_ref());
-                (condition.health, before.map_or(Suspicion::None, |(before, now)| before.suspicion(now)))
+                (condition.health, before.map_or(DriftSignal::None, |(before, now)| before.signal(now)))
             }
-            Seen::Gone => match self.finished {
-                Some(ending) => (finished(ending), Suspicion::None),
+            ObjectState::Deleted => match self.finished {
+                Some(ending) => (finished(ending), DriftSignal::None),
                 None => {
                     self.digest = None;
-                    (deleted(), Suspicion::Grave)
+                    (deleted(), DriftSignal::Certain)
                 }
             },
         };
-        let is_news = self.health != health;
-        if is_news {
+        let has_changed = self.health != health;
+        if has_changed {
             self.failed_at = (health.verdict == Verdict::Failed).then_some(now);
         }
         self.health = health;
-        (is_news, suspicion)
+        (has_changed, signal)
     }
 }
 

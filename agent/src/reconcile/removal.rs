@@ -1,8 +1,9 @@
 //! What a target has to take away from the cluster: objects that left its bundle, or all of them for a tombstone.
 //!
-//! Decides; asks nobody. Every object is looked at first, and only what carries the target's label, was applied by it and
-//! is wanted by nobody is touched. When all were looked at, they go stage by stage, in the reverse of applying; custom
-//! resources before who answers their finalizers. If one is there that the plan does not name, nothing is pruned at all. Definitions, namespaces and volumes always stay: with them goes what nobody listed.
+//! Decides; asks nobody. Every object is inspected first, and only what carries the target's label, was applied by it
+//! and is wanted by nobody is touched. When all were inspected, they go stage by stage, in the reverse of applying;
+//! custom resources before who answers their finalizers. If one is there that the plan does not name, nothing is pruned
+//! at all. Definitions, namespaces and volumes always stay: with them goes what nobody listed.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,7 +22,7 @@ use crate::backoff::{Backoff, Jitter};
 use crate::cluster::ClusterError;
 use crate::report::Standing;
 
-/// Between two looks at an object that is being deleted. Most are gone at the first.
+/// Between two inspections of an object that is being deleted. Most are gone at the first.
 const POLL: Backoff =
     Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(10), jitter: Jitter::Half };
 
@@ -70,8 +71,8 @@ pub(super) struct Removals {
     objects: Vec<Removal>,
     ready: VecDeque<usize>,
     wakes: BTreeSet<(Timestamp, usize)>,
-    /// Not looked at yet.
-    unlooked: usize,
+    /// Not inspected yet.
+    uninspected: usize,
     /// Objects before this one are of phases that are open.
     opened: usize,
     /// Objects before this one hold up nothing.
@@ -82,7 +83,7 @@ pub(super) struct Removals {
 struct Removal {
     candidate: Candidate,
     state: State,
-    looked: bool,
+    inspected: bool,
     failures: u32,
     polls: u32,
     /// When it was first seen to be on its way out.
@@ -133,11 +134,11 @@ impl Removals {
             .map(|candidate| {
                 let stays = mode != Mode::Orphan && is_protected(&candidate.key);
                 let state = if stays { State::Left(PROTECTED) } else { State::Waiting };
-                Removal { candidate, state, looked: stays, failures: 0, polls: 0, leaving_since: None }
+                Removal { candidate, state, inspected: stays, failures: 0, polls: 0, leaving_since: None }
             })
             .collect();
-        let ready: VecDeque<_> = (0..objects.len()).filter(|&index| !objects[index].looked).collect();
-        Self { mode, unlooked: ready.len(), ready, objects, ..Self::default() }
+        let ready: VecDeque<_> = (0..objects.len()).filter(|&index| !objects[index].inspected).collect();
+        Self { mode, uninspected: ready.len(), ready, objects, ..Self::default() }
     }
 
     pub(super) fn has_ready(&self) -> bool {
@@ -146,7 +147,7 @@ impl Removals {
 
     /// Nothing can come of asking for a step now.
     pub(super) fn is_idle(&self, now: Timestamp) -> bool {
-        let is_opening = self.opened < self.objects.len() && self.unlooked == 0;
+        let is_opening = self.opened < self.objects.len() && self.uninspected == 0;
         self.ready.is_empty() && !is_opening && self.next_wake().is_none_or(|at| at > now)
     }
 
@@ -192,18 +193,18 @@ impl Removals {
 
     fn leave(&mut self, index: usize, why: &'static str) {
         self.objects[index].state = State::Left(why);
-        self.note_look(index);
+        self.note_inspected(index);
     }
 
-    fn note_look(&mut self, index: usize) {
-        if !std::mem::replace(&mut self.objects[index].looked, true) {
-            self.unlooked -= 1;
+    fn note_inspected(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.objects[index].inspected, true) {
+            self.uninspected -= 1;
         }
     }
 
     /// Makes ready what nothing holds up any more, once it is known what is there.
     fn open_phases(&mut self, now: Timestamp) {
-        if self.unlooked > 0 || self.is_refused() {
+        if self.uninspected > 0 || self.is_refused() {
             return;
         }
         loop {
@@ -235,12 +236,12 @@ impl Removals {
         match finding {
             Finding::Gone => {
                 self.objects[index].state = State::Gone;
-                self.note_look(index);
+                self.note_inspected(index);
                 return true;
             }
             Finding::There { uid, namespace, version, finalizers, is_leaving } => {
                 self.objects[index].failures = 0;
-                self.note_look(index);
+                self.note_inspected(index);
                 if *is_leaving && self.mode != Mode::Orphan {
                     self.follow(index, finalizers.clone(), now, chance);
                 } else {
@@ -273,12 +274,12 @@ impl Removals {
         let is_final = matches!(error, ClusterError::Rejected { .. } | ClusterError::Conflict(_));
         if self.mode == Mode::Orphan && is_final {
             object.state = State::Gone;
-            self.note_look(index);
+            self.note_inspected(index);
             return true;
         }
         let judgement = judge::failure(&object.candidate.key, error, object.failures);
         let failures = object.failures;
-        // What somebody changed in between is looked at again at once; the rest waits.
+        // What somebody changed in between is inspected again at once; the rest waits.
         let wait = judgement.retry.wait(failures, chance).unwrap_or(REFUSED_PAUSE);
         object.state = State::Failed(judgement);
         self.wake_after(index, wait, now);
@@ -291,7 +292,7 @@ impl Removals {
     }
 
     pub(super) fn standings(&self, now: Timestamp, is_open: bool) -> impl Iterator<Item = Standing<'_>> {
-        let is_refused = self.unlooked == 0 && self.is_refused();
+        let is_refused = self.uninspected == 0 && self.is_refused();
         self.objects.iter().filter_map(move |object| object.standing(now, is_open, is_refused))
     }
 }
@@ -310,13 +311,13 @@ impl Removal {
 
     fn begin(&mut self, mode: Mode) -> Act {
         let before = match &self.state {
-            State::Leaving { .. } => return Act::Look,
+            State::Leaving { .. } => return Act::Inspect,
             _ => std::mem::replace(&mut self.state, State::Sent),
         };
         match before {
-            State::There { version, .. } if mode == Mode::Orphan => Act::Release { version },
+            State::There { version, .. } if mode == Mode::Orphan => Act::Orphan { version },
             State::There { uid, .. } => Act::Delete { uid },
-            _ => Act::Look,
+            _ => Act::Inspect,
         }
     }
 
@@ -334,7 +335,7 @@ impl Removal {
 
     /// There, ours, and in no plan.
     fn is_unplanned(&self) -> bool {
-        let may_go = self.candidate.prunable || !self.looked;
+        let may_go = self.candidate.prunable || !self.inspected;
         !may_go && !matches!(self.state, State::Gone | State::Left(_) | State::Leaving { .. })
     }
 

@@ -43,10 +43,10 @@ fn leaving(step: &Step, finalizer: &str) -> Finding {
     Finding::There { uid: uid(step), namespace, version, finalizers, is_leaving: true }
 }
 
-/// Answers all looks with "there", and tells what is done then.
-fn look_at_all(target: &mut Target) -> Vec<Step> {
+/// Answers all inspections with "there", and tells what is done then.
+fn inspect_all(target: &mut Target) -> Vec<Step> {
     for step in steps(target, START) {
-        assert_eq!(step.act, Act::Look, "{}", step.key);
+        assert_eq!(step.act, Act::Inspect, "{}", step.key);
         let finding = there(&step);
         record(target, &step, finding);
     }
@@ -72,7 +72,7 @@ fn what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before() {
     assert!(waiting.applied);
     record(&mut target, &web[0], applied(&web[0], 6, Verdict::Healthy));
 
-    let deletions = look_at_all(&mut target);
+    let deletions = inspect_all(&mut target);
     assert_eq!(names(&deletions), ["old", "a"]);
     assert!(deletions.iter().all(|step| step.act == Act::Delete { uid: uid(step) }));
     assert_eq!(report(&mut target).verdict, Verdict::Progressing, "healthy means that the prune is done");
@@ -89,11 +89,11 @@ fn what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before() {
 fn prune_after_apply_waits_for_no_health_and_never_is_never() {
     let options = |prune| SyncOptions { prune, ..SyncOptions::default() };
     let to = |prune| Assignment { options: options(prune), ..pruning(2, "Deployment/web@1", "ConfigMap/old") };
-    for (prune, looked) in [(Prune::AfterApply, 1), (Prune::Never, 0)] {
+    for (prune, inspected) in [(Prune::AfterApply, 1), (Prune::Never, 0)] {
         let mut target = moved("ConfigMap/old@1", to(prune));
         let web = steps(&mut target, START);
         record(&mut target, &web[0], applied(&web[0], 5, Verdict::Progressing));
-        assert_eq!(steps(&mut target, START).len(), looked, "{prune:?}");
+        assert_eq!(steps(&mut target, START).len(), inspected, "{prune:?}");
     }
 }
 
@@ -101,21 +101,21 @@ fn prune_after_apply_waits_for_no_health_and_never_is_never() {
 fn nothing_at_all_is_pruned_when_something_left_that_is_in_no_plan() {
     let mut target = moved("ConfigMap/a@1 ConfigMap/b@1 ConfigMap/c@1", pruning(2, "ConfigMap/a@1", "ConfigMap/b"));
 
-    assert_eq!(look_at_all(&mut target), []);
+    assert_eq!(inspect_all(&mut target), []);
     let refused = report(&mut target);
     assert_eq!(line(&refused, "c"), (Outcome::Pruning, Verdict::Degraded, "prune refused: not in the plan"));
     assert_eq!((refused.verdict, steps(&mut target, at(3_600)).len()), (Verdict::Degraded, 0));
 
     target.accept(pruning(3, "ConfigMap/a@1", "ConfigMap/c"), phase);
-    assert_eq!(names(&look_at_all(&mut target)), ["c", "b"], "b was allowed before, and nobody wanted it since");
+    assert_eq!(names(&inspect_all(&mut target)), ["c", "b"], "b was allowed before, and nobody wanted it since");
 }
 
 #[test]
 fn what_is_not_there_or_not_ours_needs_no_plan() {
     let mut target = moved("ConfigMap/a@1 ConfigMap/b@1", pruning(2, "ConfigMap/a@1", ""));
 
-    let look = steps(&mut target, START);
-    record(&mut target, &look[0], Finding::Gone);
+    let inspection = steps(&mut target, START);
+    record(&mut target, &inspection[0], Finding::Gone);
 
     assert_eq!((report(&mut target).verdict, steps(&mut target, START).len()), (Verdict::Healthy, 0));
 }
@@ -145,22 +145,22 @@ fn what_another_target_has_now_is_left() {
 #[test]
 fn a_finalizer_is_waited_for_and_named_after_a_minute() {
     let mut target = moved("ConfigMap/a@1 ConfigMap/b@1", pruning(2, "ConfigMap/a@1", "ConfigMap/b"));
-    let delete = look_at_all(&mut target);
+    let delete = inspect_all(&mut target);
     record(&mut target, &delete[0], leaving(&delete[0], "example.org/hold"));
     assert_eq!(line(&report(&mut target), "b").2, "being deleted");
 
     let mut now = START;
     while now < at(60) {
-        now = target.next_wake().expect("it is looked at again");
+        now = target.next_wake().expect("it is inspected again");
         for step in steps(&mut target, now) {
-            assert_eq!(step.act, Act::Look);
+            assert_eq!(step.act, Act::Inspect);
             target.record(&step, leaving(&step, "example.org/hold").into(), now, 0.999);
         }
     }
-    let blocked = target.take_report(true, now).expect("it is news");
+    let blocked = target.take_report(true, now).expect("it is new");
     assert_eq!(line(&blocked, "b"), (Outcome::Pruning, Verdict::Degraded, "blocked by finalizer example.org/hold"));
 
-    now = target.next_wake().expect("it is looked at again");
+    now = target.next_wake().expect("it is inspected again");
     for step in steps(&mut target, now) {
         target.record(&step, Finding::Gone.into(), now, 0.999);
     }
@@ -174,7 +174,7 @@ fn a_tombstone_deletes_in_reverse_and_then_has_nothing_left() {
     assert!(!report(&mut target).applied);
 
     let mut order = Vec::new();
-    let mut taken = look_at_all(&mut target);
+    let mut taken = inspect_all(&mut target);
     while !taken.is_empty() {
         order.push(names(&taken).join(" "));
         for step in &taken {
@@ -189,24 +189,24 @@ fn a_tombstone_deletes_in_reverse_and_then_has_nothing_left() {
 }
 
 #[test]
-fn an_orphaned_object_is_released_and_no_longer_ours() {
+fn an_orphaned_object_loses_our_label_and_is_no_longer_ours() {
     let mut target = moved("ConfigMap/a@1", tombstone(2, Action::Orphan));
 
-    let release = look_at_all(&mut target);
-    assert_eq!(release[0].act, Act::Release { version: "1".to_owned() });
-    record(&mut target, &release[0], Finding::Gone);
+    let orphaning = inspect_all(&mut target);
+    assert_eq!(orphaning[0].act, Act::Orphan { version: "1".to_owned() });
+    record(&mut target, &orphaning[0], Finding::Gone);
     let orphaned = report(&mut target);
     target.accept(assignment(3, "ConfigMap/a@1"), phase);
 
     assert_eq!((orphaned.applied, orphaned.verdict), (true, Verdict::Healthy));
     let again = steps(&mut target, START);
-    assert!(matches!(again[0].act, Act::Apply { look_first: true, .. }));
+    assert!(matches!(again[0].act, Act::Apply { inspect_first: true, .. }));
 }
 
 #[test]
 fn what_comes_back_while_it_is_being_deleted_is_applied_after_the_answer() {
     let mut target = moved("ConfigMap/a@1 ConfigMap/b@1", pruning(2, "ConfigMap/a@1", "ConfigMap/b"));
-    let delete = look_at_all(&mut target);
+    let delete = inspect_all(&mut target);
 
     target.accept(assignment(3, "ConfigMap/a@1 ConfigMap/b@1"), phase);
     assert_eq!(steps(&mut target, START), [], "the deletion is on its way");
@@ -214,31 +214,31 @@ fn what_comes_back_while_it_is_being_deleted_is_applied_after_the_answer() {
 
     let back = steps(&mut target, START);
     assert_eq!(names(&back), ["b"]);
-    assert!(matches!(back[0].act, Act::Apply { look_first: true, .. }));
+    assert!(matches!(back[0].act, Act::Apply { inspect_first: true, .. }));
 }
 
 #[test]
-fn a_look_that_an_older_plan_began_deletes_nothing() {
+fn an_inspection_that_an_older_plan_began_deletes_nothing() {
     let mut target = moved("ConfigMap/a@1 ConfigMap/b@1", pruning(2, "ConfigMap/a@1", "ConfigMap/b"));
-    let look = steps(&mut target, START);
+    let inspection = steps(&mut target, START);
 
     target.accept(assignment(3, "ConfigMap/a@1"), phase);
-    record(&mut target, &look[0], there(&look[0]));
+    record(&mut target, &inspection[0], there(&inspection[0]));
 
-    assert_eq!(steps(&mut target, START)[0].act, Act::Look, "the new plan looks for itself");
+    assert_eq!(steps(&mut target, START)[0].act, Act::Inspect, "the new plan inspects for itself");
 }
 
 #[test]
-fn a_deletion_that_fails_is_tried_again_after_another_look() {
+fn a_deletion_that_fails_is_tried_again_after_another_inspection() {
     let mut target = moved("ConfigMap/a@1 ConfigMap/b@1", pruning(2, "ConfigMap/a@1", "ConfigMap/b"));
-    let delete = look_at_all(&mut target);
+    let delete = inspect_all(&mut target);
     let stale = ClusterError::Stale { message: "the uid differs".to_owned() };
     record(&mut target, &delete[0], Finding::Failed(stale));
 
     let wake: Timestamp = target.next_wake().expect("it is tried again");
-    let look = steps(&mut target, wake);
-    assert_eq!(look[0].act, Act::Look);
-    record(&mut target, &look[0], there(&look[0]));
+    let inspection = steps(&mut target, wake);
+    assert_eq!(inspection[0].act, Act::Inspect);
+    record(&mut target, &inspection[0], there(&inspection[0]));
 
     assert!(matches!(steps(&mut target, wake)[0].act, Act::Delete { .. }));
 }

@@ -13,7 +13,7 @@ use super::bodies::Body;
 use super::step::{Act, Answer, Finding, Step};
 use super::target::{Past, Target};
 use crate::cluster::ClusterError;
-use crate::cluster::watch::{Condition, Seen, Sighting};
+use crate::cluster::watch::{Condition, ObjectEvent, ObjectState};
 
 pub(super) const START: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -66,8 +66,8 @@ pub(super) fn names(steps: &[Step]) -> Vec<&str> {
     steps.iter().map(|step| step.key.name.as_str()).collect()
 }
 
-fn looks_first(step: &Step) -> bool {
-    matches!(step.act, Act::Apply { look_first: true, .. })
+fn inspects_first(step: &Step) -> bool {
+    matches!(step.act, Act::Apply { inspect_first: true, .. })
 }
 
 fn digest(step: &Step) -> Option<Digest> {
@@ -150,16 +150,16 @@ fn when_all_is_applied_the_next_report_says_so_and_then_there_is_silence() {
 }
 
 #[test]
-fn what_is_new_is_looked_at_before_it_is_applied_and_what_we_own_is_not() {
+fn what_is_new_is_inspected_before_it_is_applied_and_what_we_own_is_not() {
     let mut target = target("ConfigMap/a@1");
     let first = steps(&mut target, START);
     record(&mut target, &first[0], applied(&first[0], 1, Verdict::Healthy));
 
     target.accept(assignment(2, "ConfigMap/a@2 ConfigMap/b@1"), phase);
 
-    let looks: Vec<_> = steps(&mut target, START).iter().map(looks_first).collect();
-    assert!(looks_first(&first[0]));
-    assert_eq!(looks, [false, true]);
+    let inspections: Vec<_> = steps(&mut target, START).iter().map(inspects_first).collect();
+    assert!(inspects_first(&first[0]));
+    assert_eq!(inspections, [false, true]);
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_later_phase_waits_for_the_health_of_the_one_before() {
 
     record(&mut target, &first[0], applied(&first[0], 5, Verdict::Progressing));
     assert_eq!(steps(&mut target, START), []);
-    target.see(sighting(&first[0], 6, Seen::There(condition(Verdict::Healthy))), START);
+    target.see(object_event(&first[0], 6, ObjectState::Present(condition(Verdict::Healthy))), START);
 
     let second = steps(&mut target, START);
     assert_eq!(names(&second), ["a"]);
@@ -195,8 +195,8 @@ fn a_later_phase_waits_for_the_health_of_the_one_before() {
     assert_eq!(names(&steps(&mut target, START)), ["w"]);
 }
 
-pub(super) fn sighting(step: &Step, version: u64, seen: Seen) -> Sighting {
-    Sighting { target: step.label(), key: step.key.clone(), uid: uid(step), version, listed_at: None, seen }
+pub(super) fn object_event(step: &Step, version: u64, seen: ObjectState) -> ObjectEvent {
+    ObjectEvent { target: step.label(), key: step.key.clone(), uid: uid(step), version, listed_at: None, seen }
 }
 
 #[test]
@@ -238,12 +238,12 @@ fn what_was_taken_is_applied_within_seconds_of_its_being_free_however_long_it_wa
     for _ in 0..100 {
         let wake = target.next_wake().unwrap_or(START);
         let step = steps(&mut target, wake).remove(0);
-        assert!(looks_first(&step));
+        assert!(inspects_first(&step));
         target.record(&step, Finding::Exists { hint: String::new() }.into(), wake, 0.999);
-        let next = target.next_wake().expect("it is looked at again");
+        let next = target.next_wake().expect("it is inspected again");
         assert!(next.duration_since(wake) < SignedDuration::from_secs(20), "{wake} {next}");
     }
-    let wake = target.next_wake().expect("it is looked at again");
+    let wake = target.next_wake().expect("it is inspected again");
     let step = steps(&mut target, wake).remove(0);
 
     record(&mut target, &step, applied(&step, 1, Verdict::Healthy));
@@ -292,7 +292,7 @@ fn a_success_forgets_the_failures_before_it() {
     let step = steps(&mut target, now).remove(0);
     target.record(&step, applied(&step, 1, Verdict::Healthy).into(), now, 0.999);
 
-    target.see(sighting(&step, 2, Seen::Gone), now);
+    target.see(object_event(&step, 2, ObjectState::Deleted), now);
     let question = steps(&mut target, now).remove(0);
     target.record(&question, away().into(), now, 0.999);
 
@@ -306,8 +306,8 @@ fn an_old_failure_of_what_an_assignment_does_not_change_is_no_failure_of_it() {
     let step = steps(&mut target, START).remove(0);
     record(&mut target, &step, applied(&step, 1, Verdict::Progressing));
     report(&mut target);
-    target.see(sighting(&step, 2, Seen::There(condition(Verdict::Failed))), at(5));
-    let failed = target.take_report(true, at(5)).expect("it is news");
+    target.see(object_event(&step, 2, ObjectState::Present(condition(Verdict::Failed))), at(5));
+    let failed = target.take_report(true, at(5)).expect("it is new");
     assert_eq!((failed.verdict, failed.may_pass()), (Verdict::Failed, true));
 
     target.accept(assignment(2, "Deployment/web@1 ServiceAccount/account@1"), phase);
@@ -315,12 +315,12 @@ fn an_old_failure_of_what_an_assignment_does_not_change_is_no_failure_of_it() {
     let first = target.take_report(true, at(100)).expect("it acknowledges the assignment");
     assert_eq!(first.verdict, Verdict::Degraded);
     target.record(&account, applied(&account, 3, Verdict::Healthy).into(), at(100), 0.5);
-    let second = target.take_report(true, at(101)).expect("it is news");
+    let second = target.take_report(true, at(101)).expect("it is new");
     assert_eq!((second.applied, second.verdict), (true, Verdict::Degraded));
 
     let wake = target.next_wake().expect("it does not wait for ever");
     assert_eq!(target.take_report(true, wake).map(|report| report.verdict), Some(Verdict::Failed));
-    target.see(sighting(&step, 4, Seen::There(condition(Verdict::Healthy))), wake);
+    target.see(object_event(&step, 4, ObjectState::Present(condition(Verdict::Healthy))), wake);
     assert_eq!(target.take_report(true, wake).map(|report| report.verdict), Some(Verdict::Healthy));
 }
 
@@ -330,9 +330,9 @@ fn a_failure_that_begins_after_the_assignment_counts_at_once() {
     apply_all(&mut target);
     target.accept(assignment(2, "Deployment/web@1"), phase);
     assert_eq!(report(&mut target).verdict, Verdict::Healthy);
-    let step = Step { act: Act::Look, held: None, ..web() };
+    let step = Step { act: Act::Inspect, last_applied: None, ..web() };
 
-    target.see(sighting(&step, 2, Seen::There(condition(Verdict::Failed))), at(5));
+    target.see(object_event(&step, 2, ObjectState::Present(condition(Verdict::Failed))), at(5));
 
     assert_eq!(target.take_report(true, at(5)).map(|report| report.verdict), Some(Verdict::Failed));
 }
@@ -340,7 +340,14 @@ fn a_failure_that_begins_after_the_assignment_counts_at_once() {
 fn web() -> Step {
     let assignment = assignment(1, "Deployment/web@1");
     let key = entry("Deployment/web@1").key;
-    Step { target: assignment.target, generation: assignment.generation, key, act: Act::Look, held: None, twin: None }
+    Step {
+        target: assignment.target,
+        generation: assignment.generation,
+        key,
+        act: Act::Inspect,
+        last_applied: None,
+        twin: None,
+    }
 }
 
 #[test]
@@ -446,10 +453,10 @@ fn health_from_before_our_write_is_not_believed() {
     let taken = steps(&mut target, START);
     record(&mut target, &taken[0], applied(&taken[0], 10, Verdict::Progressing));
 
-    target.see(sighting(&taken[0], 9, Seen::There(condition(Verdict::Healthy))), START);
+    target.see(object_event(&taken[0], 9, ObjectState::Present(condition(Verdict::Healthy))), START);
     assert_eq!(report(&mut target).verdict, Verdict::Progressing);
 
-    target.see(sighting(&taken[0], 11, Seen::There(condition(Verdict::Healthy))), START);
+    target.see(object_event(&taken[0], 11, ObjectState::Present(condition(Verdict::Healthy))), START);
     assert_eq!(report(&mut target).verdict, Verdict::Healthy);
 }
 
@@ -458,7 +465,7 @@ fn health_that_is_seen_before_the_answer_to_our_write_is_not_lost() {
     let mut target = target("Deployment/web@1");
     let taken = steps(&mut target, START);
 
-    target.see(sighting(&taken[0], 11, Seen::There(condition(Verdict::Healthy))), START);
+    target.see(object_event(&taken[0], 11, ObjectState::Present(condition(Verdict::Healthy))), START);
     record(&mut target, &taken[0], applied(&taken[0], 10, Verdict::Progressing));
 
     assert_eq!(report(&mut target).verdict, Verdict::Healthy);
@@ -482,7 +489,7 @@ fn what_takes_too_long_fails_without_anything_being_seen() {
     assert_eq!(report(&mut target).verdict, Verdict::Progressing);
 
     assert_eq!(target.next_wake(), Some(at(30)));
-    let report = target.take_report(false, at(30)).expect("it is news");
+    let report = target.take_report(false, at(30)).expect("it is new");
 
     assert_eq!((report.verdict, report.applied), (Verdict::Failed, true));
 }
@@ -494,7 +501,7 @@ fn an_object_that_somebody_deletes_is_no_longer_healthy_and_is_sent_next_time() 
     record(&mut target, &taken[0], applied(&taken[0], 1, Verdict::Healthy));
     report(&mut target);
 
-    target.see(sighting(&taken[0], 2, Seen::Gone), START);
+    target.see(object_event(&taken[0], 2, ObjectState::Deleted), START);
     assert_eq!(report(&mut target).verdict, Verdict::Degraded);
     target.accept(assignment(2, "Deployment/web@1"), phase);
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::bodies::Body;
 use super::judge::{is_ours, owner_hint};
-use super::owned::Held;
+use super::owned::LastApplied;
 use super::ownership::{Owner, may_delete};
 use crate::cluster::watch::Condition;
 use crate::cluster::{Apply, Cluster, ClusterError, FIELD_MANAGER, Live, Metadata};
@@ -27,23 +27,23 @@ pub(crate) struct Step {
     pub(crate) key: ObjectKey,
     pub(crate) act: Act,
     /// What we applied under its name last.
-    pub(crate) held: Option<Held>,
+    pub(crate) last_applied: Option<LastApplied>,
     /// Another object of the bundle that is this one, if their kind has no namespaces.
     pub(crate) twin: Option<ObjectKey>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// Look whether it may be applied, and apply it; or else apply it to exactly the one that is held.
-    Apply { digest: Digest, look_first: bool },
-    /// Look whether it is as we applied it; and if `writes`, make it so.
+    /// Inspect whether it may be applied, and apply it; or else apply it to exactly the one that is held.
+    Apply { digest: Digest, inspect_first: bool },
+    /// Inspect whether it is as we applied it; and if `writes`, make it so.
     Correct { digest: Digest, seen_at: Timestamp, writes: bool },
-    /// Look whether it is there and carries the target's label.
-    Look,
-    /// Delete exactly the one that was looked at.
+    /// Inspect whether it is there and carries the target's label.
+    Inspect,
+    /// Delete exactly the one that was inspected.
     Delete { uid: Uuid },
-    /// Take our label off it, if nobody wrote it since it was looked at.
-    Release { version: String },
+    /// Take our label off it, if nobody wrote it since it was inspected.
+    Orphan { version: String },
 }
 
 /// What came of a step.
@@ -108,7 +108,7 @@ impl Step {
     }
 
     fn owner(&self, there: &Metadata) -> Owner {
-        Owner::of(there, &self.label(), self.held.as_ref().map(|held| held.uid))
+        Owner::of(there, &self.label(), self.last_applied.as_ref().map(|last_applied| last_applied.uid))
     }
 
     /// About an object that should be in place.
@@ -122,7 +122,7 @@ impl Act {
     pub(super) fn digest(&self) -> Option<Digest> {
         match self {
             Self::Apply { digest, .. } | Self::Correct { digest, .. } => Some(*digest),
-            Self::Look | Self::Delete { .. } | Self::Release { .. } => None,
+            Self::Inspect | Self::Delete { .. } | Self::Orphan { .. } => None,
         }
     }
 }
@@ -151,21 +151,21 @@ pub(super) async fn carry_out(cluster: &Cluster, step: &Step, body: Option<Body>
         })
     };
     let found = match &step.act {
-        Act::Apply { look_first, .. } => match body() {
-            Ok(body) => look_and_apply(cluster, step, *look_first, body).await.map(Answer::from),
+        Act::Apply { inspect_first, .. } => match body() {
+            Ok(body) => inspect_and_apply(cluster, step, *inspect_first, body).await.map(Answer::from),
             Err(error) => Err(error),
         },
         Act::Correct { writes, .. } => match body() {
             Ok(body) => Question { cluster, step, body, writes: *writes }.answer().await,
             Err(error) => Err(error),
         },
-        Act::Look => look(cluster, step).await.map(Answer::from),
+        Act::Inspect => inspect(cluster, step).await.map(Answer::from),
         Act::Delete { uid } => delete(cluster, step, *uid).await.map(Answer::from),
-        Act::Release { version } => cluster.release(&step.key, version).await.map(|()| Answer::from(Finding::Gone)),
+        Act::Orphan { version } => cluster.orphan(&step.key, version).await.map(|()| Answer::from(Finding::Gone)),
     };
     match found {
         // What is not there needs neither deleting nor releasing.
-        Err(ClusterError::NotFound) if matches!(step.act, Act::Look | Act::Delete { .. } | Act::Release { .. }) => {
+        Err(ClusterError::NotFound) if matches!(step.act, Act::Inspect | Act::Delete { .. } | Act::Orphan { .. }) => {
             Finding::Gone.into()
         }
         Err(error) => Finding::Failed(error).into(),
@@ -178,16 +178,21 @@ fn yielding(key: &ObjectKey, body: Body) -> Body {
     without_yielded(key, body.bytes()).map_or(body, |body| Body::from(Arc::<[u8]>::from(body)))
 }
 
-async fn look_and_apply(cluster: &Cluster, step: &Step, look_first: bool, body: Body) -> Result<Finding, ClusterError> {
+async fn inspect_and_apply(
+    cluster: &Cluster,
+    step: &Step,
+    inspect_first: bool,
+    body: Body,
+) -> Result<Finding, ClusterError> {
     refuse_twin(cluster, step).await?;
-    let uid = if look_first {
+    let uid = if inspect_first {
         let there = cluster.find(&step.key).await?;
         if let Some(there) = there.as_ref().filter(|there| !step.owner(there).may_write()) {
             return Ok(Finding::Exists { hint: owner_hint(there) });
         }
         there.map(|there| there.uid)
     } else {
-        step.held.as_ref().map(|held| held.uid)
+        step.last_applied.as_ref().map(|last_applied| last_applied.uid)
     };
     let (live, object) = apply(cluster, step, &body, true, uid).await?;
     Ok(applied(&live, &object, body))
@@ -221,9 +226,10 @@ async fn apply(
     let (plain, forced) = if writes { (Apply::Plain, Apply::Forced) } else { (Apply::DryRun, Apply::ForcedDryRun) };
     let live = match cluster.apply(&step.key, body.bytes(), plain, uid).await {
         Err(ClusterError::Conflict(fields)) => {
-            let held = step.held.as_ref();
-            let was_ours = held.is_some_and(|held| held.says_all(fields.iter().map(|field| field.field.as_str())));
-            // It may have been made again since it was looked at.
+            let last_applied = step.last_applied.as_ref();
+            let was_ours = last_applied
+                .is_some_and(|last_applied| last_applied.says_all(fields.iter().map(|field| field.field.as_str())));
+            // It may have been made again since it was inspected.
             let there = if was_ours { cluster.find(&step.key).await? } else { None };
             let Some(there) = there.filter(|there| step.owner(there).may_write()) else {
                 return Err(ClusterError::Conflict(fields));
@@ -247,7 +253,11 @@ async fn take_over(
     live: Live,
     object: Value,
 ) -> Result<(Live, Value), ClusterError> {
-    let former = step.held.as_ref().filter(|held| held.uid == live.metadata.uid).and_then(|held| held.body.clone());
+    let former = step
+        .last_applied
+        .as_ref()
+        .filter(|last_applied| last_applied.uid == live.metadata.uid)
+        .and_then(|last_applied| last_applied.body.clone());
     // After a restart it is as the bundle has it.
     let former = former.map(|former| yielding(&step.key, former));
     let Some(former) = former.filter(|former| former != body) else { return Ok((live, object)) };
@@ -282,7 +292,7 @@ impl Question<'_> {
     async fn answer(self) -> Result<Answer, ClusterError> {
         refuse_twin(self.cluster, self.step).await?;
         let there = self.cluster.read(&self.step.key).await?;
-        let finished = self.step.held.as_ref().is_some_and(|held| held.finished.is_some());
+        let finished = self.step.last_applied.as_ref().is_some_and(|last_applied| last_applied.finished.is_some());
         match there {
             None if finished => Ok(Finding::Finished.into()),
             None => self.answer_deleted().await,
@@ -357,7 +367,7 @@ fn describe(change: Change, found: &Value, fields: Vec<String>) -> Found {
     Found { change, manager, operation, fields }
 }
 
-impl Held {
+impl LastApplied {
     /// Whether what we applied last says something at each of these paths.
     fn says_all<'a>(&self, mut paths: impl Iterator<Item = &'a str>) -> bool {
         let object = self.body.as_ref().and_then(|body| serde_json::from_slice(body.bytes()).ok());
@@ -365,7 +375,7 @@ impl Held {
     }
 }
 
-async fn look(cluster: &Cluster, step: &Step) -> Result<Finding, ClusterError> {
+async fn inspect(cluster: &Cluster, step: &Step) -> Result<Finding, ClusterError> {
     let there = match cluster.find(&step.key).await {
         Ok(there) => there,
         // With its definition went all objects of a kind; one that only is not listed now may come back.
@@ -379,7 +389,7 @@ async fn look(cluster: &Cluster, step: &Step) -> Result<Finding, ClusterError> {
     let label = step.label();
     Ok(match there.filter(|there| is_ours(there, &label)) {
         None => Finding::Gone,
-        Some(there) if !may_delete(&there, &label, step.held.as_ref().map(|held| held.uid)) => {
+        Some(there) if !may_delete(&there, &label, step.last_applied.as_ref().map(|last_applied| last_applied.uid)) => {
             Finding::Exists { hint: owner_hint(&there) }
         }
         Some(there) => {
@@ -392,7 +402,7 @@ async fn look(cluster: &Cluster, step: &Step) -> Result<Finding, ClusterError> {
 /// Reasons of ours why no path leads to an object.
 const UNADDRESSABLE: [&str; 2] = ["NamespaceRequired", "InvalidName"];
 
-/// What was looked at may have been given to somebody else since: it is read once more, and deleted as it was read.
+/// What was inspected may have been given to somebody else since: it is read once more, and deleted as it was read.
 async fn delete(cluster: &Cluster, step: &Step, uid: Uuid) -> Result<Finding, ClusterError> {
     let Some(there) = cluster.find(&step.key).await? else { return Ok(Finding::Gone) };
     if !is_ours(&there, &step.label()) {

@@ -1,16 +1,16 @@
 //! One target: what it is to run here, what we hold of it, and what to do next. Decides; asks nobody.
 //!
-//! It is fed with assignments, findings, sightings and the time, and asked for steps and for how its objects stand.
-//! What somebody else changes is a doubt (see [`super::doubts`]): it is asked about, and what was ours is put back.
-//! A newer assignment drops the waits and retries of the old one at once. Only a request that is already on its way is
-//! waited for, because nobody can call it back: no object ever has two requests on their way.
+//! It is fed with assignments, findings, object events and the time, and asked for steps and for how its objects stand.
+//! What somebody else changes goes into the recheck queue (see [`super::recheck_queue`]): it is checked, and what was
+//! ours is put back. A newer assignment drops the waits and retries of the old one at once. Only a request that is
+//! already on its way is waited for, because nobody can call it back: no object ever has two requests on their way.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bellwether_core::apply::{Phase, sort_for_applying};
 use bellwether_core::bundle::Entry;
-use bellwether_core::drift::{Response, Suspicion};
+use bellwether_core::drift::{DriftSignal, Response};
 use bellwether_core::journal::Applied;
 use bellwether_core::report::{Outcome, Report, Verdict};
 use bellwether_core::session::{Action, Assignment, DriftMode, Prune};
@@ -18,15 +18,15 @@ use bellwether_core::{Digest, Name, ObjectKey, TraceId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::doubts::Doubts;
 use super::judge::{self, Judgement};
-use super::owned::{self, Held, Identity, Owned};
+use super::owned::{self, Identity, LastApplied, Owned};
 use super::ownership::find_twins;
+use super::recheck_queue::RecheckQueue;
 use super::removal::{Candidate, Mode, Removals, Standby};
 use super::retries::{Cause, Retries};
 use super::step::{Act, Answer, Finding, Found, Step};
 use crate::cluster::ClusterError;
-use crate::cluster::watch::{Condition, Kind, Seen, Sighting};
+use crate::cluster::watch::{Condition, Kind, ObjectEvent, ObjectState};
 use crate::report::{Standing, roll_up};
 
 #[derive(Debug)]
@@ -41,18 +41,18 @@ pub(crate) struct Target {
     /// What this process applied and has not deleted.
     owned: BTreeMap<Identity, Owned>,
     /// What this process or one before it applied last: the fields of that are ours.
-    held: BTreeMap<Identity, Held>,
-    doubts: Doubts,
+    last_applied: BTreeMap<Identity, LastApplied>,
+    rechecks: RecheckQueue,
     /// Found and not told yet.
     drifts: Vec<Drifted>,
     /// Kinds whose watch is broken.
-    blind: BTreeSet<Kind>,
+    not_synced: BTreeSet<Kind>,
     removals: Removals,
     /// For the journal.
     learned: Learned,
     by_uid: BTreeMap<Uuid, Identity>,
     /// Seen while a request is on its way: it may be about what that request makes.
-    early: BTreeMap<Uuid, (u64, Seen)>,
+    early: BTreeMap<Uuid, (u64, ObjectState)>,
     under_way: BTreeSet<Identity>,
     /// Objects before this one are of phases that are open.
     opened: usize,
@@ -121,7 +121,7 @@ pub(crate) struct Drifted {
 pub(crate) struct Past {
     /// What the target had before its assignment.
     pub(crate) before: Vec<Candidate>,
-    pub(crate) held: BTreeMap<Identity, Held>,
+    pub(crate) last_applied: BTreeMap<Identity, LastApplied>,
 }
 
 impl Target {
@@ -135,10 +135,10 @@ impl Target {
             removals: Removals::default(),
             learned: Learned::default(),
             owned: BTreeMap::new(),
-            held: past.held,
-            doubts: Doubts::default(),
+            last_applied: past.last_applied,
+            rechecks: RecheckQueue::default(),
             drifts: Vec::new(),
-            blind: BTreeSet::new(),
+            not_synced: BTreeSet::new(),
             by_uid: BTreeMap::new(),
             early: BTreeMap::new(),
             under_way: BTreeSet::new(),
@@ -175,7 +175,7 @@ impl Target {
         let identities = self.objects.iter().enumerate();
         self.by_identity = identities.map(|(index, object)| (Identity::of(&object.key), index)).collect();
         let by_identity = &self.by_identity;
-        self.doubts.retain(|identity| by_identity.contains_key(identity));
+        self.rechecks.retain(|identity| by_identity.contains_key(identity));
         self.track();
         self.removals = self.plan_removals();
         self.open_phases();
@@ -226,7 +226,7 @@ impl Target {
             .map(|entry| {
                 let identity = Identity::of(&entry.key);
                 let owned = self.owned.get(&identity);
-                // What is on its way may be something else, and arrive after we looked.
+                // What is on its way may be something else, and arrive after we inspected it.
                 let unchanged = owned.is_some_and(|owned| owned.digest == Some(entry.digest))
                     && !self.under_way.contains(&identity);
                 let state = if unchanged { State::InPlace(Outcome::Unchanged) } else { State::Waiting };
@@ -285,10 +285,17 @@ impl Target {
         let taken = question.or_else(|| self.take_apply(now)).or_else(|| self.take_removal(now, is_claimed));
         let (key, act) = taken?;
         let identity = Identity::of(&key);
-        let held = self.held.get(&identity).cloned();
+        let last_applied = self.last_applied.get(&identity).cloned();
         let twin = self.by_identity.get(&identity).and_then(|&index| self.objects[index].twin.clone());
         self.under_way.insert(identity);
-        Some(Step { target: self.assignment.target, generation: self.assignment.generation, key, act, held, twin })
+        Some(Step {
+            target: self.assignment.target,
+            generation: self.assignment.generation,
+            key,
+            act,
+            last_applied,
+            twin,
+        })
     }
 
     fn make_ready(&mut self, index: usize) {
@@ -303,15 +310,17 @@ impl Target {
         let object = &mut self.objects[index];
         object.state = State::Sent;
         let (identity, digest) = (Identity::of(&object.key), object.digest);
-        let (owned, held) = (self.owned.get(&identity), self.held.get(&identity));
+        let (owned, last_applied) = (self.owned.get(&identity), self.last_applied.get(&identity));
         // Another process applied it: what was done to it since is drift as well.
-        let was_applied = owned.is_none() && held.is_some_and(|held| held.digest == digest);
+        let was_applied = owned.is_none() && last_applied.is_some_and(|last_applied| last_applied.digest == digest);
         // Then it is applied to exactly that one; under the name of what is gone, there may be somebody else's.
-        let is_known = owned.zip(held).is_some_and(|(owned, held)| owned.is_there && owned.uid == held.uid);
+        let is_known = owned
+            .zip(last_applied)
+            .is_some_and(|(owned, last_applied)| owned.is_there && owned.uid == last_applied.uid);
         let act = if was_applied {
             Act::Correct { digest, seen_at: now, writes: self.assignment.options.drift == DriftMode::Correct }
         } else {
-            Act::Apply { digest, look_first: !is_known }
+            Act::Apply { digest, inspect_first: !is_known }
         };
         Some((object.key.clone(), act))
     }
@@ -321,7 +330,7 @@ impl Target {
     fn take_question(&mut self, now: Timestamp) -> Option<(ObjectKey, Act)> {
         loop {
             let under_way = &self.under_way;
-            let (identity, seen_at) = self.doubts.take_due(now, |identity| !under_way.contains(identity))?;
+            let (identity, seen_at) = self.rechecks.take_due(now, |identity| !under_way.contains(identity))?;
             let Some(&index) = self.by_identity.get(&identity) else { continue };
             let object = &mut self.objects[index];
             match object.state {
@@ -354,14 +363,14 @@ impl Target {
                 Standby::Free
             }
         });
-        if let Some((key, Act::Delete { .. } | Act::Release { .. })) = &step {
+        if let Some((key, Act::Delete { .. } | Act::Orphan { .. })) = &step {
             self.disown(&Identity::of(key));
         }
         step
     }
 
     fn disown(&mut self, identity: &Identity) {
-        self.held.remove(identity);
+        self.last_applied.remove(identity);
         if let Some(owned) = self.owned.remove(identity) {
             self.unfollow(owned.uid, identity);
         }
@@ -419,9 +428,9 @@ impl Target {
 
     /// When there is something new to do or to say, if nothing happens before.
     pub(crate) fn next_wake(&self) -> Option<Timestamp> {
-        let doubt = self.doubts.next_wake(|identity| !self.under_way.contains(identity));
+        let recheck = self.rechecks.next_wake(|identity| !self.under_way.contains(identity));
         let retry = self.retries.next_at();
-        retry.into_iter().chain(self.fails_at).chain(doubt).chain(self.removals.next_wake()).min()
+        retry.into_iter().chain(self.fails_at).chain(recheck).chain(self.removals.next_wake()).min()
     }
 
     /// What came of a step, of this assignment or of one before it.
@@ -444,11 +453,11 @@ impl Target {
 
     fn record_removal(&mut self, step: &Step, identity: &Identity, finding: &Finding, now: Timestamp, chance: f64) {
         if self.by_identity.contains_key(identity) {
-            // It is wanted again: whether it is still there is looked at before it is applied.
+            // It is wanted again: whether it is still there is inspected before it is applied.
             return;
         }
         if step.generation != self.assignment.generation && *finding != Finding::Gone {
-            // The new plan begins with a look of its own.
+            // The new plan begins with an inspection of its own.
             return;
         }
         let finding = if self.is_wanted(&step.key, finding) { &Finding::Gone } else { finding };
@@ -459,7 +468,7 @@ impl Target {
         self.changed = true;
         if self.assignment.action != Action::Apply && self.removals.is_done() {
             let left = std::mem::take(&mut self.inventory);
-            self.held.clear();
+            self.last_applied.clear();
             self.learned.gone.extend(left.into_values().map(|candidate| candidate.key));
         }
     }
@@ -530,7 +539,7 @@ impl Target {
             // It stays in place, with whatever was found of it.
             (&Act::Correct { seen_at, .. }, State::InPlace(_), Some(at)) if is_there => {
                 object.uncorrected = Some(judgement);
-                return self.doubts.ask_again(&Identity::of(&step.key), seen_at, at);
+                return self.rechecks.ask_again(&Identity::of(&step.key), seen_at, at);
             }
             (_, _, Some(at)) => self.retries.add(index, cause, at),
             (_, _, None) => {}
@@ -550,8 +559,9 @@ impl Target {
     ) {
         let (uid, version, condition, digest) = match finding {
             Finding::Applied { uid, version, condition, body } => {
-                let held = Held { uid: *uid, digest, body: Some(body.clone()), finished: condition.finished };
-                self.hold(identity, &step.key, held);
+                let last_applied =
+                    LastApplied { uid: *uid, digest, body: Some(body.clone()), finished: condition.finished };
+                self.note_applied(identity, &step.key, last_applied);
                 (*uid, *version, condition.clone(), Some(digest))
             }
             // What is left drifted is overwritten by the next assignment.
@@ -559,12 +569,17 @@ impl Target {
                 (*uid, *version, condition.clone(), (!is_drifted).then_some(digest))
             }
             Finding::Kept { seen: None } | Finding::Finished => {
-                let held = self.held.get(identity);
+                let last_applied = self.last_applied.get(identity);
                 let is_as_wanted = *finding == Finding::Finished;
-                let finished = held.and_then(|held| held.finished).filter(|_| is_as_wanted);
+                let finished = last_applied.and_then(|last_applied| last_applied.finished).filter(|_| is_as_wanted);
                 let health = finished.map_or_else(owned::deleted, owned::finished);
                 let condition = Condition { health, finished, fingerprint: None };
-                (held.map_or(Uuid::nil(), |held| held.uid), 0, condition, is_as_wanted.then_some(digest))
+                (
+                    last_applied.map_or(Uuid::nil(), |last_applied| last_applied.uid),
+                    0,
+                    condition,
+                    is_as_wanted.then_some(digest),
+                )
             }
             // The request may have been carried out, though its answer never came; or another object has its name.
             Finding::Failed(error @ (ClusterError::Retry { .. } | ClusterError::Stale { .. })) => {
@@ -579,7 +594,7 @@ impl Target {
         let Condition { health, finished, fingerprint } = condition;
         let is_there = !matches!(finding, Finding::Kept { seen: None } | Finding::Finished);
         let before = self.owned.remove(identity);
-        // What it says right after an apply is of before; only what we saw begin has a time.
+        // What it says right after an apply is from before that; only what we saw begin has a time.
         let same = before.as_ref().filter(|before| before.uid == uid && before.health == health);
         let failed_at = same.and_then(|before| before.failed_at);
         let owned = Owned { digest, uid, is_there, version, health, failed_at, finished, fingerprint, asked_at: now };
@@ -588,17 +603,17 @@ impl Target {
         }
         self.owned.insert(identity.clone(), owned);
         self.by_uid.insert(uid, identity.clone());
-        self.doubts.settle(identity);
+        self.rechecks.settle(identity);
         if let Some((version, seen)) = self.early.remove(&uid) {
             self.see_owned(identity, version, None, seen, now);
         }
     }
 
-    fn hold(&mut self, identity: &Identity, key: &ObjectKey, held: Held) {
-        if self.held.get(identity) != Some(&held) {
-            let Held { uid, digest, finished, .. } = held;
+    fn note_applied(&mut self, identity: &Identity, key: &ObjectKey, last_applied: LastApplied) {
+        if self.last_applied.get(identity) != Some(&last_applied) {
+            let LastApplied { uid, digest, finished, .. } = last_applied;
             self.learned.applied.push(Applied { key: key.clone(), uid, digest, finished });
-            self.held.insert(identity.clone(), held);
+            self.last_applied.insert(identity.clone(), last_applied);
         }
     }
 
@@ -632,14 +647,14 @@ impl Target {
             return;
         }
         if response == Response::Corrected {
-            self.doubts.note_correction(identity, now);
+            self.rechecks.note_correction(identity, now);
         }
         self.drifts.push(Drifted { key: step.key.clone(), found_at: seen_at, found, response });
     }
 
     /// What a watch saw of an object that this target follows, or that carries its label.
-    pub(crate) fn see(&mut self, sighting: Sighting, now: Timestamp) {
-        let Sighting { key, uid, version, listed_at, seen, .. } = sighting;
+    pub(crate) fn see(&mut self, object_event: ObjectEvent, now: Timestamp) {
+        let ObjectEvent { key, uid, version, listed_at, seen, .. } = object_event;
         let Some(identity) = self.by_uid.get(&uid).cloned() else {
             let identity = self.wanted_at(&key).unwrap_or_else(|| Identity::of(&key));
             self.see_unknown(&identity, uid, version, seen, now);
@@ -653,9 +668,9 @@ impl Target {
     }
 
     /// One that carries our label, and that we did not make or do not know of yet.
-    fn see_unknown(&mut self, identity: &Identity, uid: Uuid, version: u64, seen: Seen, now: Timestamp) {
-        if seen != Seen::Gone && self.owned.contains_key(identity) && !self.under_way.contains(identity) {
-            self.doubts.raise(identity, Suspicion::Grave, now);
+    fn see_unknown(&mut self, identity: &Identity, uid: Uuid, version: u64, seen: ObjectState, now: Timestamp) {
+        if seen != ObjectState::Deleted && self.owned.contains_key(identity) && !self.under_way.contains(identity) {
+            self.rechecks.raise(identity, DriftSignal::Certain, now);
         } else if !self.under_way.is_empty() {
             self.early.insert(uid, (version, seen));
         }
@@ -666,23 +681,24 @@ impl Target {
         identity: &Identity,
         version: u64,
         listed_at: Option<Timestamp>,
-        seen: Seen,
+        seen: ObjectState,
         now: Timestamp,
     ) {
         let Some(owned) = self.owned.get_mut(identity) else { return };
-        let (is_news, suspicion) = owned.see(version, listed_at, seen, now);
+        let (has_changed, signal) = owned.see(version, listed_at, seen, now);
         if let Some(ending) = owned.finished
-            && let Some(held) = self.held.get_mut(identity).filter(|held| held.finished.is_none())
+            && let Some(last_applied) =
+                self.last_applied.get_mut(identity).filter(|last_applied| last_applied.finished.is_none())
             && let Some(candidate) = self.inventory.get(identity)
         {
-            held.finished = Some(ending);
-            let (key, uid, digest) = (candidate.key.clone(), held.uid, held.digest);
+            last_applied.finished = Some(ending);
+            let (key, uid, digest) = (candidate.key.clone(), last_applied.uid, last_applied.digest);
             self.learned.applied.push(Applied { key, uid, digest, finished: Some(ending) });
         }
         if self.assignment.options.drift != DriftMode::Ignore && self.by_identity.contains_key(identity) {
-            self.doubts.raise(identity, suspicion, now);
+            self.rechecks.raise(identity, signal, now);
         }
-        if is_news {
+        if has_changed {
             self.changed = true;
             self.open_phases();
         }
@@ -697,14 +713,15 @@ impl Target {
             .filter_map(|identity| Some((self.owned.get(&identity).filter(|owned| missing(owned))?.version, identity)))
             .collect();
         for (version, identity) in gone {
-            self.see_owned(&identity, version, None, Seen::Gone, now);
+            self.see_owned(&identity, version, None, ObjectState::Deleted, now);
         }
     }
 
     /// Whether it is known how objects of a kind stand.
-    pub(crate) fn set_blind(&mut self, kind: &Kind, is_blind: bool) {
-        let is_news = if is_blind { self.blind.insert(kind.clone()) } else { self.blind.remove(kind) };
-        self.changed |= is_news;
+    pub(crate) fn set_not_synced(&mut self, kind: &Kind, is_not_synced: bool) {
+        let has_changed =
+            if is_not_synced { self.not_synced.insert(kind.clone()) } else { self.not_synced.remove(kind) };
+        self.changed |= has_changed;
     }
 
     /// Says how the target stands, if that is something new and is not about to change with the next answer.
@@ -769,7 +786,7 @@ impl Target {
     /// Nothing of this assignment is on its way or about to be.
     fn is_quiet(&self, now: Timestamp) -> bool {
         let is_busy = !self.under_way.is_empty()
-            || self.doubts.has_due(now)
+            || self.rechecks.has_due(now)
             || self.ready.iter().any(|&index| self.objects[index].state == State::Ready)
             || (self.removals.has_ready() && self.may_remove());
         !is_busy
@@ -821,15 +838,15 @@ impl Target {
             _ if object.is_left_drifted => return drifted("the target only warns of drift", ""),
             // It is doubtful, and for too long to be believed as it was last seen.
             Some(why) if why.verdict > Verdict::Progressing => {
-                let message = format!("it cannot be looked at: {}", why.message);
+                let message = format!("it cannot be inspected: {}", why.message);
                 return standing(outcome, Verdict::Unknown, message.into(), why.hint.as_str());
             }
             _ => {}
         }
-        if self.doubts.is_fought_over(&identity, now) {
-            return drifted(FOUGHT_OVER_HINT, "");
+        if self.rechecks.is_flapping(&identity, now) {
+            return drifted(CONFLICTING_CONTROLLER_HINT, "");
         }
-        if self.blind.contains(&Kind::of(&object.key)) {
+        if self.not_synced.contains(&Kind::of(&object.key)) {
             return standing(outcome, Verdict::Unknown, "its watch is broken".into(), "");
         }
         let accepted_at = self.accepted_at.unwrap_or(now);
@@ -840,5 +857,5 @@ impl Target {
     }
 }
 
-const FOUGHT_OVER_HINT: &str =
+const CONFLICTING_CONTROLLER_HINT: &str =
     "it is put right again and again: stop who changes it, or take the field out of the manifest";

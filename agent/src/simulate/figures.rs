@@ -101,7 +101,7 @@ struct NewestFigures {
     spread_ms: u128,
 }
 
-/// Tells progress each time it looks while agents join, then figures at its own pace.
+/// Tells progress at each tick while agents join, then figures at its own pace.
 pub(super) struct Teller {
     agents: u32,
     every: Duration,
@@ -118,7 +118,7 @@ impl Teller {
         Self { agents: simulation.count, every, fleet, began, all_joined: false, told_at: began }
     }
 
-    pub(super) fn look(&mut self) -> io::Result<()> {
+    pub(super) fn tick(&mut self) -> io::Result<()> {
         if !self.all_joined {
             self.tell_progress()?;
             self.all_joined = self.fleet.lock().joins.len() == self.agents as usize;

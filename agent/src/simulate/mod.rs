@@ -17,7 +17,7 @@ use bellwether_core::api::RegisteredCluster;
 use bellwether_core::report::{Counts, Report, Verdict};
 use bellwether_core::session::agent::{Accepted, AgentSession};
 use bellwether_core::session::{Action, Assignment};
-use bellwether_proto::zip;
+use bellwether_proto::compression;
 use secrecy::SecretString;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -28,13 +28,13 @@ use crate::backoff::chance;
 use crate::clock::Clock;
 use crate::config::{Fingerprint, HubAddress, Simulation};
 use crate::identity::{self, Identity, IdentityError, Key};
-use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, RECONNECT, TOLD_MAX};
-use crate::reconcile::Told;
+use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
+use crate::reconcile::Outbound;
 use api::{Api, ApiError};
 use figures::{Fleet, Teller};
 
-/// How often it looks whether there is something to tell.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it checks whether there is something to tell.
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a simulation cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -84,19 +84,19 @@ async fn run(simulation: &Simulation, stop: CancellationToken) -> Result<(), Cau
     let mut teller = Teller::new(simulation, Arc::clone(&fleet));
     let registry = Arc::new(Registry {
         api: Api::connect(simulation).await?,
-        seats: Semaphore::new(simulation.at_once as usize),
+        slots: Semaphore::new(simulation.at_once as usize),
         fleet,
     });
     let mut agents = JoinSet::new();
     for name in names(&simulation.prefix, simulation.count) {
         agents.spawn(live(name, Arc::clone(&registry)));
     }
-    let mut looks = tokio::time::interval(LOOK_EVERY);
+    let mut ticks = tokio::time::interval(POLL_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(teller.tell()?),
             Some(ended) = agents.join_next() => match ended?? {},
-            _ = looks.tick() => teller.look()?,
+            _ = ticks.tick() => teller.tick()?,
         }
     }
 }
@@ -111,13 +111,13 @@ fn names(prefix: &Name, count: u32) -> impl Iterator<Item = Name> {
 struct Registry {
     api: Api,
     /// Of those who join now.
-    seats: Semaphore,
+    slots: Semaphore,
     fleet: Arc<Fleet>,
 }
 
 /// One agent, from its registration on.
 async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> {
-    let seat = registry.seats.acquire().await.expect("it is never closed");
+    let slot = registry.slots.acquire().await.expect("it is never closed");
     let registered = registry.api.register(&name).await?;
     let hub: HubAddress = registered.hub.parse().map_err(Cause::Answer)?;
     let began = Instant::now();
@@ -125,7 +125,7 @@ async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> 
 
     let clock = Clock::start();
     let (accepted_sender, accepted) = mpsc::channel(ACCEPTED_MAX);
-    let (told_sender, told) = mpsc::channel(TOLD_MAX);
+    let (to_hub_sender, to_hub) = mpsc::channel(OUTBOUND_REPORTS_MAX);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let facts = BTreeMap::from([("simulated".to_owned(), "true".to_owned())]);
     let presence = watch::Sender::new(false);
@@ -133,10 +133,10 @@ async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> 
     let link = Link {
         hub,
         identity: Arc::new(identity),
-        session: AgentSession::new(Uuid::new_v4(), version, facts, zip::inflate, clock.now()),
+        session: AgentSession::new(Uuid::new_v4(), version, facts, compression::decompress, clock.now()),
         clock,
         accepted: accepted_sender,
-        told,
+        to_hub,
         presence,
     };
     // It ends with its task, in the middle of whatever it does: nothing is kept.
@@ -145,9 +145,9 @@ async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> 
         if present.wait_for(|&present| present).await.is_ok() {
             registry.fleet.mark_joined(present, began.elapsed());
         }
-        drop(seat);
+        drop(slot);
     };
-    let ((), (), ()) = tokio::join!(linked, joined, answer(&name, accepted, told_sender, &registry.fleet));
+    let ((), (), ()) = tokio::join!(linked, joined, answer(&name, accepted, to_hub_sender, &registry.fleet));
     unreachable!("a link serves until it is told to stop");
 }
 
@@ -178,10 +178,10 @@ async fn enroll(
 }
 
 /// Says of everything that it is applied and healthy.
-async fn answer(name: &Name, mut accepted: mpsc::Receiver<Accepted>, told: mpsc::Sender<Told>, fleet: &Fleet) {
+async fn answer(name: &Name, mut accepted: mpsc::Receiver<Accepted>, to_hub: mpsc::Sender<Outbound>, fleet: &Fleet) {
     while let Some(Accepted { assignment, .. }) = accepted.recv().await {
         fleet.mark_accepted(name, &assignment);
-        let _ = told.send(Told::Report(all_well(&assignment))).await;
+        let _ = to_hub.send(Outbound::Report(all_well(&assignment))).await;
     }
 }
 

@@ -96,7 +96,7 @@ async fn what_was_never_ours_may_be_changed_by_anybody() {
     begin(&mut fixture).await;
 
     fixture.edit("a", &json!({"data": {"other": "theirs"}, "metadata": {"annotations": {"note": "x"}}})).await;
-    // A slight doubt is asked about within two seconds; this one is after it.
+    // A possible drift is checked within two seconds; this one is after it.
     fixture.edit("a", &json!({"data": {"key": "theirs"}})).await;
     fixture.wait_for_value("a", "1").await;
 
@@ -147,7 +147,7 @@ async fn edits_and_deletes_while_the_hub_is_away_are_healed_at_once_and_told_lat
 async fn a_new_process_takes_back_what_was_ours_though_the_hub_is_away() {
     let mut fixture = fixture!();
     begin(&mut fixture).await;
-    fixture.wait_for_lessons(1).await;
+    fixture.wait_for_inventory(1).await;
 
     fixture.hub.go_away();
     fixture.kill_agent().await;

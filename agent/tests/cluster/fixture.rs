@@ -393,7 +393,7 @@ impl Fixture {
     }
 
     /// Until the journal knows what was applied: it holds more entries than assignments.
-    pub(crate) async fn wait_for_lessons(&self, assignments: usize) {
+    pub(crate) async fn wait_for_inventory(&self, assignments: usize) {
         let path = format!("/api/v1/namespaces/{}/secrets?labelSelector=bellwether.dev%2Fjournal", self.home);
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {

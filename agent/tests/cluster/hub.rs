@@ -9,10 +9,10 @@ use bellwether_core::Digest;
 use bellwether_core::drift::Drift;
 use bellwether_core::report::Report;
 use bellwether_core::session::hub::{Effect, HubSession};
-use bellwether_core::session::{Assignment, Pace, Want};
+use bellwether_core::session::{Assignment, HeartbeatPolicy, Want};
 use bellwether_core::{SessionNumber, TargetId};
 use bellwether_proto::v1::agents_server::{Agents, AgentsServer};
-use bellwether_proto::{agent_message, v1, zip};
+use bellwether_proto::{agent_message, compression, v1};
 use futures_util::Stream;
 use jiff::Timestamp;
 use rcgen::{
@@ -143,7 +143,7 @@ impl Hub {
 
     pub(crate) fn assign(&self, assignment: Assignment, objects: &[Vec<u8>]) {
         let mut rows = self.state.rows();
-        rows.objects.extend(objects.iter().map(|body| (Digest::of(body), zip::deflate(body))));
+        rows.objects.extend(objects.iter().map(|body| (Digest::of(body), compression::compress(body))));
         rows.assignments.insert(assignment.target, assignment);
         drop(rows);
         self.state.changed.send_modify(|count| *count += 1);
@@ -255,7 +255,7 @@ impl Agents for Service {
         let (sender, receiver) = mpsc::channel(4);
         let state = Arc::clone(&self.state);
         tokio::spawn(async move {
-            if let Err(status) = converse(&state, request.into_inner(), &sender).await {
+            if let Err(status) = run_stream(&state, request.into_inner(), &sender).await {
                 let _ = sender.send(Err(status)).await;
             }
         });
@@ -263,7 +263,7 @@ impl Agents for Service {
     }
 }
 
-async fn converse(
+async fn run_stream(
     state: &State,
     mut inbound: tonic::Streaming<v1::FromAgent>,
     outbound: &mpsc::Sender<Result<v1::FromHub, Status>>,
@@ -273,7 +273,7 @@ async fn converse(
         rows.sessions += 1;
         rows.sessions
     };
-    let mut session = HubSession::new(SessionNumber::new(number), Pace::default(), Timestamp::now());
+    let mut session = HubSession::new(SessionNumber::new(number), HeartbeatPolicy::default(), Timestamp::now());
     let mut changed = state.changed.subscribe();
     let mut cut = state.cut.subscribe();
     let mut greeted = false;
@@ -307,13 +307,13 @@ fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
             session.welcome(if hello.acked.is_some() { Want::Unacked } else { Want::All });
             session.handle_listing(listing(state));
         }
-        Effect::Record(serial, report) => {
+        Effect::Record(sequence, report) => {
             state.rows().reports.push(report);
-            session.handle_recorded(serial);
+            session.handle_recorded(sequence);
         }
-        Effect::RecordDrift(serial, drift) => {
+        Effect::RecordDrift(sequence, drift) => {
             state.rows().drifts.push(drift);
-            session.handle_recorded(serial);
+            session.handle_recorded(sequence);
         }
         Effect::CaughtUp => {}
         Effect::LoadBundles(digests) => {

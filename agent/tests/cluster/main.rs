@@ -124,7 +124,7 @@ async fn what_did_not_change_is_not_sent() {
     fixture.report(|report| report.applied && report.generation == Generation::new(3)).await;
 
     assert_eq!(first, unchanged, "nothing is read or written");
-    assert_eq!(fixture.requests("limitranges").await, first + 1, "one object is applied, and not looked at before");
+    assert_eq!(fixture.requests("limitranges").await, first + 1, "one object is applied, and not inspected before");
 }
 
 #[tokio::test]

@@ -237,7 +237,7 @@ async fn an_object_that_is_restored_from_a_backup_becomes_what_git_says() {
     fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "new")]);
     fixture.start_agent();
     fixture.report(is_done(1)).await;
-    fixture.wait_for_lessons(1).await;
+    fixture.wait_for_inventory(1).await;
     let backup = fixture.config_map("a", "old");
 
     fixture.kill_agent().await;

@@ -200,7 +200,7 @@ async fn a_job_that_failed_and_is_gone_stays_failed_and_does_not_run_again() {
     let gone = |report: &Report| report.lines.iter().any(|line| line.message == "it failed, and is gone since");
     let report = fixture.report(gone).await;
     assert_eq!((report.verdict, report.may_pass()), (Verdict::Failed, false));
-    fixture.wait_for_lessons(1).await;
+    fixture.wait_for_inventory(1).await;
     let requests = fixture.requests("jobs").await;
 
     fixture.kill_agent().await;

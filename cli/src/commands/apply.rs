@@ -13,7 +13,7 @@ use bellwether_core::api::{API_VERSION, TargetDocument};
 use serde_json::{Map, Value, json};
 use serde_saphyr::Spanned;
 
-use super::Room;
+use super::Context;
 use super::outcome::{self, Pending};
 use super::repo::{self, draw_webhook, read_text, read_token};
 use crate::args::{ApplyArgs, Format};
@@ -80,7 +80,7 @@ struct Sendable {
     text: String,
 }
 
-pub(super) async fn run(room: &Room, arguments: &ApplyArgs) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context, arguments: &ApplyArgs) -> anyhow::Result<Exit> {
     let mut sendables = Vec::new();
     for source in read_sources(&arguments.files)? {
         sendables.extend(read_documents(&source)?);
@@ -91,17 +91,17 @@ pub(super) async fn run(room: &Room, arguments: &ApplyArgs) -> anyhow::Result<Ex
     refuse_twins(&sendables)?;
     // Stable: within a kind, the order of the files stays.
     sendables.sort_by_key(|sendable| sendable.kind);
-    let is_table = room.output.document_format()? == Format::Table;
+    let is_table = context.output.document_format()? == Format::Table;
     let mut sent = Sent::default();
-    let outcome = send_all(room, &sendables, is_table, &mut sent).await;
+    let outcome = send_all(context, &sendables, is_table, &mut sent).await;
     if !is_table {
         // Whatever was taken is told, even when the next was not: it may hold a webhook's secret.
         let list = Answer { json: json!({"items": sent.answers, "next": null}), document: () };
-        room.output.answer(&list, |(), _| String::new())?;
+        context.output.answer(&list, |(), _| String::new())?;
     }
     outcome?;
     if !arguments.no_wait {
-        outcome::wait(room, sent.pending).await?;
+        outcome::wait(context, sent.pending).await?;
     }
     Ok(Exit::Done)
 }
@@ -113,40 +113,50 @@ struct Sent {
     pending: Vec<Pending>,
 }
 
-async fn send_all(room: &Room, sendables: &[Sendable], is_table: bool, sent: &mut Sent) -> Result<(), Failure> {
+async fn send_all(context: &Context, sendables: &[Sendable], is_table: bool, sent: &mut Sent) -> Result<(), Failure> {
     for sendable in sendables {
         let outcome = match sendable.kind {
-            Applied::Repo => send_repo(room, sendable, is_table, sent).await,
-            Applied::Target => send_target(room, sendable, is_table, sent).await,
+            Applied::Repo => send_repo(context, sendable, is_table, sent).await,
+            Applied::Target => send_target(context, sendable, is_table, sent).await,
         };
         outcome.map_err(|error| refused(sendable, error))?;
     }
     Ok(())
 }
 
-async fn send_repo(room: &Room, sendable: &Sendable, is_table: bool, sent: &mut Sent) -> Result<(), RequestError> {
-    let (client, name) = (&room.client, &sendable.name);
+async fn send_repo(
+    context: &Context,
+    sendable: &Sendable,
+    is_table: bool,
+    sent: &mut Sent,
+) -> Result<(), RequestError> {
+    let (client, name) = (&context.client, &sendable.name);
     let answer = repo::send(client, name, &sendable.body, sendable.credential.is_some()).await?;
     let created = &answer.document;
     if is_table {
         note(&format!("repo {name} {}", if created.webhook_secret.is_some() { "created" } else { "configured" }));
         // A pipe that closed must not keep the rest from being sent.
-        let _ = print(&draw_webhook(created, room.output.look()));
+        let _ = print(&draw_webhook(created, context.output.style()));
     }
     sent.answers.push(answer.json);
     sent.pending.push(Pending::Repo(name.clone()));
     repo::send_credential(client, name, sendable.credential.as_deref()).await
 }
 
-async fn send_target(room: &Room, sendable: &Sendable, is_table: bool, sent: &mut Sent) -> Result<(), RequestError> {
+async fn send_target(
+    context: &Context,
+    sendable: &Sendable,
+    is_table: bool,
+    sent: &mut Sent,
+) -> Result<(), RequestError> {
     let name = &sendable.name;
     let route = Route::named("targets", name);
-    let done = match room.client.fetch::<TargetDocument>(&route).await {
+    let done = match context.client.fetch::<TargetDocument>(&route).await {
         Ok(_) => "configured",
         Err(RequestError::NotFound(_)) => "created",
         Err(error) => return Err(error),
     };
-    let answer: Answer<TargetDocument> = room.client.put(&route, &sendable.body).await?;
+    let answer: Answer<TargetDocument> = context.client.put(&route, &sendable.body).await?;
     if is_table {
         note(&format!("target {name} {done}"));
     }

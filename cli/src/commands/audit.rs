@@ -5,26 +5,26 @@ use bellwether_core::audit::{ActorKind, Outcome};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Room, note_if_empty};
+use super::{Context, note_if_empty};
 use crate::args::{AuditCommand, AuditListArgs, OutcomeChoice};
 use crate::client::{Answer, Route};
 use crate::failure::Exit;
 use crate::output::progress::Waiting;
 use crate::output::table::{Field, Tone, fields, table};
-use crate::output::{Look, time};
+use crate::output::{Style, time};
 
-pub(super) async fn run(room: &Room, command: AuditCommand) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context, command: AuditCommand) -> anyhow::Result<Exit> {
     match command {
-        AuditCommand::List(arguments) => list(room, arguments).await,
-        AuditCommand::Verify => verify(room).await,
+        AuditCommand::List(arguments) => list(context, arguments).await,
+        AuditCommand::Verify => verify(context).await,
     }
 }
 
-async fn list(room: &Room, arguments: AuditListArgs) -> anyhow::Result<Exit> {
+async fn list(context: &Context, arguments: AuditListArgs) -> anyhow::Result<Exit> {
     let limit = arguments.limit;
     let route = route(&filter(arguments, Timestamp::now()));
-    let answer: Answer<List<AuditEntry>> = room.client.fetch_list(&route, limit).await?;
-    room.output.answer(&answer, |list, look| draw(&list.items, look))?;
+    let answer: Answer<List<AuditEntry>> = context.client.fetch_list(&route, limit).await?;
+    context.output.answer(&answer, |list, style| draw(&list.items, style))?;
     note_if_empty(&answer.document.items, "no entry matches");
     Ok(Exit::Done)
 }
@@ -57,7 +57,7 @@ fn route(filter: &AuditFilter) -> Route {
     })
 }
 
-fn draw(entries: &[AuditEntry], look: Look) -> String {
+fn draw(entries: &[AuditEntry], style: Style) -> String {
     if entries.is_empty() {
         return String::new();
     }
@@ -73,7 +73,7 @@ fn draw(entries: &[AuditEntry], look: Look) -> String {
             reason(entry).into(),
         ]
     };
-    table(["SEQ", "TIME", "ACTOR", "ACTION", "SUBJECT", "CLUSTER", "OUTCOME", "REASON"], entries.iter().map(row), look)
+    table(["SEQ", "TIME", "ACTOR", "ACTION", "SUBJECT", "CLUSTER", "OUTCOME", "REASON"], entries.iter().map(row), style)
 }
 
 /// `token alice`, `agent eu-1`, `hub`.
@@ -101,14 +101,15 @@ fn outcome(outcome: Outcome) -> Field {
 }
 
 /// Exit code 3 when an entry does not hold.
-async fn verify(room: &Room) -> anyhow::Result<Exit> {
-    let verified = async { room.client.post::<AuditVerification>(&Route::new(["audit", "verify"]), &json!({})).await };
+async fn verify(context: &Context) -> anyhow::Result<Exit> {
+    let verified =
+        async { context.client.post::<AuditVerification>(&Route::new(["audit", "verify"]), &json!({})).await };
     let answer = Waiting::during("the hub reads the whole log", verified).await?;
-    room.output.answer(&answer, draw_verification)?;
+    context.output.answer(&answer, draw_verification)?;
     Ok(if answer.document.verified { Exit::Done } else { Exit::Differs })
 }
 
-fn draw_verification(verification: &AuditVerification, look: Look) -> String {
+fn draw_verification(verification: &AuditVerification, style: Style) -> String {
     let verified = if verification.verified { Field::toned("yes", Tone::Good) } else { Field::toned("no", Tone::Bad) };
     let pairs = [
         ("verified", verified),
@@ -117,7 +118,7 @@ fn draw_verification(verification: &AuditVerification, look: Look) -> String {
         ("first bad", verification.first_bad.map(|seq| seq.to_string()).unwrap_or_default().into()),
         ("problem", verification.problem.clone().unwrap_or_default().into()),
     ];
-    fields(pairs, look)
+    fields(pairs, style)
 }
 
 #[cfg(test)]

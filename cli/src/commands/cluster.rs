@@ -5,26 +5,26 @@ use bellwether_core::{Labels, Name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{ALL, Room, as_list, delete_named, note_if_empty};
+use super::{ALL, Context, as_list, delete_named, note_if_empty};
 use crate::args::{ClusterCommand, Format, Label, LabelChange, RegisterArgs};
 use crate::client::{Answer, Route};
 use crate::failure::Exit;
 use crate::output::table::{Field, Tone, fields, table, verdict};
-use crate::output::{Look, age, note, print, time, word};
+use crate::output::{Style, age, note, print, time, word};
 
-pub(super) async fn run(room: &Room, command: ClusterCommand) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context, command: ClusterCommand) -> anyhow::Result<Exit> {
     match command {
-        ClusterCommand::Register(arguments) => register(room, arguments).await,
-        ClusterCommand::List { labels } => list(room, &labels).await,
-        ClusterCommand::Show { name } => show(room, &name).await,
-        ClusterCommand::Label { name, changes } => label(room, &name, &changes).await,
-        ClusterCommand::Revoke { name } => revoke(room, &name).await,
-        ClusterCommand::Reenroll { name } => reenroll(room, &name).await,
-        ClusterCommand::Delete { name } => delete(room, &name).await,
+        ClusterCommand::Register(arguments) => register(context, arguments).await,
+        ClusterCommand::List { labels } => list(context, &labels).await,
+        ClusterCommand::Show { name } => show(context, &name).await,
+        ClusterCommand::Label { name, changes } => label(context, &name, &changes).await,
+        ClusterCommand::Revoke { name } => revoke(context, &name).await,
+        ClusterCommand::Reenroll { name } => reenroll(context, &name).await,
+        ClusterCommand::Delete { name } => delete(context, &name).await,
     }
 }
 
-async fn register(room: &Room, arguments: RegisterArgs) -> anyhow::Result<Exit> {
+async fn register(context: &Context, arguments: RegisterArgs) -> anyhow::Result<Exit> {
     let seconds = arguments.ttl.map(|ttl| ttl.duration().as_secs());
     let body = RegisterCluster {
         name: arguments.name,
@@ -32,33 +32,33 @@ async fn register(room: &Room, arguments: RegisterArgs) -> anyhow::Result<Exit> 
         namespace: arguments.namespace,
         ttl_seconds: seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
     };
-    let answer = room.client.post(&Route::new(["clusters"]), &body).await?;
-    print_registered(room, &answer)
+    let answer = context.client.post(&Route::new(["clusters"]), &body).await?;
+    print_registered(context, &answer)
 }
 
-async fn reenroll(room: &Room, name: &Name) -> anyhow::Result<Exit> {
-    let answer = room.client.post(&Route::named("clusters", name).then("reenroll"), &json!({})).await?;
-    print_registered(room, &answer)
+async fn reenroll(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+    let answer = context.client.post(&Route::named("clusters", name).then("reenroll"), &json!({})).await?;
+    print_registered(context, &answer)
 }
 
 /// Standard output is only what a program reads: it is piped into kubectl.
-fn print_registered(room: &Room, answer: &Answer<RegisteredCluster>) -> anyhow::Result<Exit> {
+fn print_registered(context: &Context, answer: &Answer<RegisteredCluster>) -> anyhow::Result<Exit> {
     let registered = &answer.document;
-    match room.output.format() {
+    match context.output.format() {
         None | Some(Format::Manifest) => print(&registered.manifest)?,
         Some(Format::Token) => print(&registered.token)?,
-        Some(Format::Table) => print(&draw_registered(registered, room.output.look()))?,
-        Some(Format::Json | Format::Yaml) => room.output.answer(answer, |_, _| String::new())?,
+        Some(Format::Table) => print(&draw_registered(registered, context.output.style()))?,
+        Some(Format::Json | Format::Yaml) => context.output.answer(answer, |_, _| String::new())?,
     }
     let name = &registered.cluster.metadata.name;
     note(&format!("cluster {name} is registered; its join token works once, until {}", time(registered.expires_at)));
-    if room.output.format().is_none() {
+    if context.output.format().is_none() {
         note("install its agent by piping this manifest into `kubectl apply -f -` with that cluster's context");
     }
     Ok(Exit::Done)
 }
 
-fn draw_registered(registered: &RegisteredCluster, look: Look) -> String {
+fn draw_registered(registered: &RegisteredCluster, style: Style) -> String {
     let pairs = [
         ("cluster", Field::from(&registered.cluster.metadata.name)),
         ("token", registered.token.as_str().into()),
@@ -66,14 +66,14 @@ fn draw_registered(registered: &RegisteredCluster, look: Look) -> String {
         ("hub", registered.hub.as_str().into()),
         ("ca fingerprint", registered.ca_fingerprint.as_str().into()),
     ];
-    fields(pairs, look)
+    fields(pairs, style)
 }
 
-pub(super) async fn list(room: &Room, labels: &[Label]) -> anyhow::Result<Exit> {
+pub(super) async fn list(context: &Context, labels: &[Label]) -> anyhow::Result<Exit> {
     let selector: Vec<_> = labels.iter().map(|label| format!("{}={}", label.key, label.value)).collect();
     let route = Route::new(["clusters"]).maybe_with("label", (!selector.is_empty()).then(|| selector.join(",")));
-    let answer: Answer<List<ClusterDocument>> = room.client.fetch_list(&route, ALL).await?;
-    room.output.answer(&answer, |list, look| draw_list(&list.items, look))?;
+    let answer: Answer<List<ClusterDocument>> = context.client.fetch_list(&route, ALL).await?;
+    context.output.answer(&answer, |list, style| draw_list(&list.items, style))?;
     let empty = if labels.is_empty() {
         "no cluster is there; `bellwether cluster register NAME` adds one"
     } else {
@@ -83,13 +83,13 @@ pub(super) async fn list(room: &Room, labels: &[Label]) -> anyhow::Result<Exit> 
     Ok(Exit::Done)
 }
 
-pub(super) async fn one(room: &Room, name: &Name) -> anyhow::Result<Exit> {
-    let answer = room.client.fetch::<ClusterDocument>(&Route::named("clusters", name)).await?;
-    room.output.answer(&as_list(&answer), |items, look| draw_list(items, look))?;
+pub(super) async fn one(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+    let answer = context.client.fetch::<ClusterDocument>(&Route::named("clusters", name)).await?;
+    context.output.answer(&as_list(&answer), |items, style| draw_list(items, style))?;
     Ok(Exit::Done)
 }
 
-fn draw_list(clusters: &[ClusterDocument], look: Look) -> String {
+fn draw_list(clusters: &[ClusterDocument], style: Style) -> String {
     if clusters.is_empty() {
         return String::new();
     }
@@ -103,7 +103,7 @@ fn draw_list(clusters: &[ClusterDocument], look: Look) -> String {
             label_text(&cluster.labels).into(),
         ]
     };
-    table(["NAME", "STATE", "SINCE", "AGENT", "LABELS"], clusters.iter().map(row), look)
+    table(["NAME", "STATE", "SINCE", "AGENT", "LABELS"], clusters.iter().map(row), style)
 }
 
 fn phase(phase: ClusterPhase) -> Field {
@@ -120,13 +120,13 @@ fn label_text(labels: &Labels) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-pub(super) async fn show(room: &Room, name: &Name) -> anyhow::Result<Exit> {
-    let answer = room.client.fetch::<ClusterDocument>(&Route::named("clusters", name)).await?;
-    room.output.answer(&answer, draw)?;
+pub(super) async fn show(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+    let answer = context.client.fetch::<ClusterDocument>(&Route::named("clusters", name)).await?;
+    context.output.answer(&answer, draw)?;
     Ok(Exit::Done)
 }
 
-fn draw(cluster: &ClusterDocument, look: Look) -> String {
+fn draw(cluster: &ClusterDocument, style: Style) -> String {
     let status = &cluster.status;
     let facts = status.facts.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
     let pairs = [
@@ -138,22 +138,22 @@ fn draw(cluster: &ClusterDocument, look: Look) -> String {
         ("labels", label_text(&cluster.labels).into()),
         ("facts", facts.into()),
     ];
-    let mut parts = vec![fields(pairs, look)];
+    let mut parts = vec![fields(pairs, style)];
     for condition in &status.conditions {
         let hint = condition.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         parts.push(format!("{}{hint}", condition.message));
     }
     if !status.targets.is_empty() {
-        parts.push(draw_targets(&status.targets, look));
+        parts.push(draw_targets(&status.targets, style));
     }
-    let objects = draw_objects(&status.targets, look);
+    let objects = draw_objects(&status.targets, style);
     if !objects.is_empty() {
         parts.push(objects);
     }
     parts.join("\n\n")
 }
 
-fn draw_targets(targets: &[ClusterTarget], look: Look) -> String {
+fn draw_targets(targets: &[ClusterTarget], style: Style) -> String {
     let now = Timestamp::now();
     let row = |target: &ClusterTarget| {
         [
@@ -165,11 +165,11 @@ fn draw_targets(targets: &[ClusterTarget], look: Look) -> String {
             target.reported_at.map_or_else(String::new, |at| age(at, now)).into(),
         ]
     };
-    table(["TARGET", "BUNDLE", "APPLIED", "HEALTH", "OBJECTS", "AGE"], targets.iter().map(row), look)
+    table(["TARGET", "BUNDLE", "APPLIED", "HEALTH", "OBJECTS", "AGE"], targets.iter().map(row), style)
 }
 
 /// Objects that are not well, of all targets.
-fn draw_objects(targets: &[ClusterTarget], look: Look) -> String {
+fn draw_objects(targets: &[ClusterTarget], style: Style) -> String {
     let rows: Vec<_> = targets
         .iter()
         .flat_map(|target| target.lines.iter().map(move |line| (target, line)))
@@ -188,7 +188,7 @@ fn draw_objects(targets: &[ClusterTarget], look: Look) -> String {
     if rows.is_empty() {
         String::new()
     } else {
-        table(["TARGET", "OBJECT", "OUTCOME", "HEALTH", "MESSAGE"], rows, look)
+        table(["TARGET", "OBJECT", "OUTCOME", "HEALTH", "MESSAGE"], rows, style)
     }
 }
 
@@ -197,15 +197,15 @@ pub(super) fn yes_no(yes: bool) -> Field {
 }
 
 /// The hub takes the whole set of labels, so the changes are made to what is there now.
-async fn label(room: &Room, name: &Name, changes: &[LabelChange]) -> anyhow::Result<Exit> {
+async fn label(context: &Context, name: &Name, changes: &[LabelChange]) -> anyhow::Result<Exit> {
     let route = Route::named("clusters", name);
-    let before = room.client.fetch::<ClusterDocument>(&route).await?;
+    let before = context.client.fetch::<ClusterDocument>(&route).await?;
     let version = before.document.metadata.version.map(|version| version.get().to_string());
     let labels = changed(before.document.labels, changes);
     let route = route.then("labels").maybe_with("version", version);
-    let answer: Answer<ClusterDocument> = room.client.put(&route, &labels).await?;
+    let answer: Answer<ClusterDocument> = context.client.put(&route, &labels).await?;
     let sentence = format!("cluster {name} has the labels {}", label_text(&answer.document.labels));
-    room.output.done(&answer, &sentence)?;
+    context.output.done(&answer, &sentence)?;
     Ok(Exit::Done)
 }
 
@@ -219,17 +219,17 @@ fn changed(mut labels: Labels, changes: &[LabelChange]) -> Labels {
     labels
 }
 
-async fn revoke(room: &Room, name: &Name) -> anyhow::Result<Exit> {
+async fn revoke(context: &Context, name: &Name) -> anyhow::Result<Exit> {
     let route = Route::named("clusters", name).then("revoke");
-    let answer: Answer<Value> = room.client.post(&route, &json!({})).await?;
+    let answer: Answer<Value> = context.client.post(&route, &json!({})).await?;
     let sentence = format!("cluster {name} is revoked; `bellwether cluster reenroll {name}` lets it join again");
-    room.output.done(&answer, &sentence)?;
+    context.output.done(&answer, &sentence)?;
     Ok(Exit::Done)
 }
 
-pub(super) async fn delete(room: &Room, name: &Name) -> anyhow::Result<Exit> {
+pub(super) async fn delete(context: &Context, name: &Name) -> anyhow::Result<Exit> {
     let sentence = format!("cluster {name} is deleted; what runs in it was left as it is");
-    delete_named(room, &Route::named("clusters", name), &sentence).await
+    delete_named(context, &Route::named("clusters", name), &sentence).await
 }
 
 #[cfg(test)]

@@ -2,23 +2,23 @@
 
 use bellwether_core::api::{DriftAction, DriftDocument, List};
 
-use super::{Room, note_if_empty};
+use super::{Context, note_if_empty};
 use crate::args::DriftCommand;
 use crate::client::{Answer, Route};
 use crate::failure::Exit;
 use crate::output::table::{Field, Tone, table};
-use crate::output::{Look, time};
+use crate::output::{Style, time};
 
-pub(super) async fn run(room: &Room, command: DriftCommand) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context, command: DriftCommand) -> anyhow::Result<Exit> {
     let DriftCommand::List { cluster, target, limit } = command;
     let route = Route::new(["drift"]).maybe_with("cluster", cluster).maybe_with("target", target);
-    let answer: Answer<List<DriftDocument>> = room.client.fetch_list(&route, limit).await?;
-    room.output.answer(&answer, |list, look| draw(&list.items, look))?;
+    let answer: Answer<List<DriftDocument>> = context.client.fetch_list(&route, limit).await?;
+    context.output.answer(&answer, |list, style| draw(&list.items, style))?;
     note_if_empty(&answer.document.items, "nobody changed anything that is deployed");
     Ok(Exit::Done)
 }
 
-fn draw(drifts: &[DriftDocument], look: Look) -> String {
+fn draw(drifts: &[DriftDocument], style: Style) -> String {
     if drifts.is_empty() {
         return String::new();
     }
@@ -39,5 +39,5 @@ fn draw(drifts: &[DriftDocument], look: Look) -> String {
             drift.fields.join(", ").into(),
         ]
     };
-    table(["TIME", "CLUSTER", "TARGET", "OBJECT", "CHANGE", "BY", "ACTION", "FIELDS"], drifts.iter().map(row), look)
+    table(["TIME", "CLUSTER", "TARGET", "OBJECT", "CHANGE", "BY", "ACTION", "FIELDS"], drifts.iter().map(row), style)
 }

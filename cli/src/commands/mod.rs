@@ -29,7 +29,7 @@ const ALL: usize = usize::MAX;
 
 /// What every command works with.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct Context {
     client: Client,
     output: Output,
 }
@@ -41,61 +41,61 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Version => return version(&output),
         _ => {}
     }
-    let room = Room { client: Client::new(&arguments.connection)?, output };
+    let context = Context { client: Client::new(&arguments.connection)?, output };
     match arguments.command {
-        Command::Cluster(command) => cluster::run(&room, command).await,
-        Command::Repo(command) => repo::run(&room, command).await,
-        Command::Target(command) => target::run(&room, command).await,
-        Command::Rollout(command) => rollout::run(&room, command).await,
-        Command::Apply(arguments) => apply::run(&room, &arguments).await,
-        Command::Get { kind, name: None } => list(&room, kind).await,
-        Command::Get { kind, name: Some(name) } => one(&room, kind, &name).await,
-        Command::Describe { kind, name } => describe(&room, kind, &name).await,
-        Command::Delete { kind, name, mode } => delete(&room, kind, &name, mode).await,
-        Command::Status { target, watch } => status::run(&room, target.as_ref(), watch).await,
-        Command::Drift(command) => drift::run(&room, command).await,
-        Command::Audit(command) => audit::run(&room, command).await,
-        Command::Token(command) => token::run(&room, command).await,
-        Command::Whoami => whoami(&room).await,
+        Command::Cluster(command) => cluster::run(&context, command).await,
+        Command::Repo(command) => repo::run(&context, command).await,
+        Command::Target(command) => target::run(&context, command).await,
+        Command::Rollout(command) => rollout::run(&context, command).await,
+        Command::Apply(arguments) => apply::run(&context, &arguments).await,
+        Command::Get { kind, name: None } => list(&context, kind).await,
+        Command::Get { kind, name: Some(name) } => one(&context, kind, &name).await,
+        Command::Describe { kind, name } => describe(&context, kind, &name).await,
+        Command::Delete { kind, name, mode } => delete(&context, kind, &name, mode).await,
+        Command::Status { target, watch } => status::run(&context, target.as_ref(), watch).await,
+        Command::Drift(command) => drift::run(&context, command).await,
+        Command::Audit(command) => audit::run(&context, command).await,
+        Command::Token(command) => token::run(&context, command).await,
+        Command::Whoami => whoami(&context).await,
         Command::Completions { .. } | Command::Version => Ok(Exit::Done),
     }
 }
 
-async fn list(room: &Room, kind: Kind) -> anyhow::Result<Exit> {
+async fn list(context: &Context, kind: Kind) -> anyhow::Result<Exit> {
     match kind {
-        Kind::Cluster => cluster::list(room, &[]).await,
-        Kind::Repo => repo::list(room).await,
-        Kind::Target => target::list(room).await,
-        Kind::Rollout => rollout::list(room, None, ALL).await,
+        Kind::Cluster => cluster::list(context, &[]).await,
+        Kind::Repo => repo::list(context).await,
+        Kind::Target => target::list(context).await,
+        Kind::Rollout => rollout::list(context, None, ALL).await,
     }
 }
 
-async fn one(room: &Room, kind: Kind, name: &str) -> anyhow::Result<Exit> {
+async fn one(context: &Context, kind: Kind, name: &str) -> anyhow::Result<Exit> {
     match kind {
-        Kind::Cluster => cluster::one(room, &parse(name)?).await,
-        Kind::Repo => repo::one(room, &parse(name)?).await,
-        Kind::Target => target::one(room, &parse(name)?).await,
-        Kind::Rollout => rollout::one(room, &parse::<RolloutChoice>(name)?).await,
+        Kind::Cluster => cluster::one(context, &parse(name)?).await,
+        Kind::Repo => repo::one(context, &parse(name)?).await,
+        Kind::Target => target::one(context, &parse(name)?).await,
+        Kind::Rollout => rollout::one(context, &parse::<RolloutChoice>(name)?).await,
     }
 }
 
-async fn describe(room: &Room, kind: Kind, name: &str) -> anyhow::Result<Exit> {
+async fn describe(context: &Context, kind: Kind, name: &str) -> anyhow::Result<Exit> {
     match kind {
-        Kind::Cluster => cluster::show(room, &parse(name)?).await,
-        Kind::Repo => repo::show(room, &parse(name)?).await,
-        Kind::Target => target::show(room, &parse(name)?).await,
-        Kind::Rollout => rollout::show(room, &parse::<RolloutChoice>(name)?).await,
+        Kind::Cluster => cluster::show(context, &parse(name)?).await,
+        Kind::Repo => repo::show(context, &parse(name)?).await,
+        Kind::Target => target::show(context, &parse(name)?).await,
+        Kind::Rollout => rollout::show(context, &parse::<RolloutChoice>(name)?).await,
     }
 }
 
-async fn delete(room: &Room, kind: Kind, name: &bellwether_core::Name, mode: DeleteMode) -> anyhow::Result<Exit> {
+async fn delete(context: &Context, kind: Kind, name: &bellwether_core::Name, mode: DeleteMode) -> anyhow::Result<Exit> {
     if kind != Kind::Target && (mode.orphan || mode.prune || mode.force) {
         return Err(Failure::usage("--orphan, --prune and --force are for targets").hint("leave them out").into());
     }
     match kind {
-        Kind::Cluster => cluster::delete(room, name).await,
-        Kind::Repo => repo::delete(room, name).await,
-        Kind::Target => target::delete(room, name, mode).await,
+        Kind::Cluster => cluster::delete(context, name).await,
+        Kind::Repo => repo::delete(context, name).await,
+        Kind::Target => target::delete(context, name, mode).await,
         Kind::Rollout => {
             let hint = format!("`bellwether rollout abort {name}` stops it");
             Err(Failure::usage("rollouts are not deleted: they are part of the record").hint(hint).into())
@@ -117,27 +117,33 @@ where
 }
 
 /// Deletes, and says so.
-async fn delete_named(room: &Room, route: &Route, sentence: &str) -> anyhow::Result<Exit> {
-    let answer = room.client.delete(route).await?;
-    room.output.done(&answer, sentence)?;
+async fn delete_named(context: &Context, route: &Route, sentence: &str) -> anyhow::Result<Exit> {
+    let answer = context.client.delete(route).await?;
+    context.output.done(&answer, sentence)?;
     Ok(Exit::Done)
 }
 
 /// Asks for something that the hub does later.
-async fn order(room: &Room, route: &Route, body: &Value, sentence: &str) -> anyhow::Result<Exit> {
-    let answer: Answer<Value> = room.client.post(route, body).await?;
-    room.output.done(&answer, sentence)?;
+async fn order(context: &Context, route: &Route, body: &Value, sentence: &str) -> anyhow::Result<Exit> {
+    let answer: Answer<Value> = context.client.post(route, body).await?;
+    context.output.done(&answer, sentence)?;
     Ok(Exit::Done)
 }
 
-/// Lets the hub look at something now, and waits for what it finds.
-async fn refresh(room: &Room, route: &Route, what: Pending, sentence: &str, no_wait: bool) -> anyhow::Result<Exit> {
-    let answer: Answer<Value> = room.client.post(route, &serde_json::json!({})).await?;
+/// Lets the hub reconcile something now, and waits for what it finds.
+async fn refresh(
+    context: &Context,
+    route: &Route,
+    what: Pending,
+    sentence: &str,
+    no_wait: bool,
+) -> anyhow::Result<Exit> {
+    let answer: Answer<Value> = context.client.post(route, &serde_json::json!({})).await?;
     if !no_wait {
-        outcome::wait(room, vec![what]).await?;
+        outcome::wait(context, vec![what]).await?;
     }
     let sentence = if no_wait { "the hub was told" } else { sentence };
-    room.output.done(&answer, sentence)?;
+    context.output.done(&answer, sentence)?;
     Ok(Exit::Done)
 }
 
@@ -155,13 +161,13 @@ struct Whoami {
     role: TokenRole,
 }
 
-async fn whoami(room: &Room) -> anyhow::Result<Exit> {
-    let answer: Answer<Whoami> = room.client.fetch(&Route::new(["whoami"])).await?;
-    let draw = |who: &Whoami, look| {
+async fn whoami(context: &Context) -> anyhow::Result<Exit> {
+    let answer: Answer<Whoami> = context.client.fetch(&Route::new(["whoami"])).await?;
+    let draw = |who: &Whoami, style| {
         let [name, kind, role] = [who.name.as_str(), who.kind.as_str(), who.role.as_str()].map(Into::into);
-        fields([("name", name), ("kind", kind), ("role", role)], look)
+        fields([("name", name), ("kind", kind), ("role", role)], style)
     };
-    room.output.answer(&answer, draw)?;
+    context.output.answer(&answer, draw)?;
     Ok(Exit::Done)
 }
 

@@ -1,4 +1,5 @@
-//! Waiting for what only fetching and rendering can know, after a repo or a target was sent or is to be looked at again.
+//! Waiting for what only fetching and rendering can know, after a repo or a target was sent or is to be reconciled
+//! again.
 //!
 //! The hub says whether a change is still on its way. Once it is not, what the document says is the result: a fetch, a
 //! bundle, a rollout or a condition.
@@ -9,14 +10,14 @@ use bellwether_core::Name;
 use bellwether_core::api::{Condition, RepoDocument, TargetDocument};
 use tokio::time::{Instant, sleep};
 
-use super::Room;
+use super::Context;
 use crate::client::{Answer, Client, RequestError, Route};
 use crate::failure::{Failure, report};
 use crate::output::progress::Waiting;
 
 /// For how long the result is waited for: a large repo over a slow line.
 const DEADLINE: Duration = Duration::from_secs(30);
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+const POLL_PAUSE: Duration = Duration::from_millis(100);
 
 /// What there is to wait for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl Pending {
         }
     }
 
-    async fn look(&self, client: &Client) -> Result<Seen, RequestError> {
+    async fn poll(&self, client: &Client) -> Result<Seen, RequestError> {
         match self {
             Self::Repo(name) => {
                 let repo: Answer<RepoDocument> = client.fetch(&Route::named("repos", name)).await?;
@@ -70,7 +71,7 @@ impl Pending {
     fn without_result(&self) -> Failure {
         let failure = Failure::new(format!("{} has nothing to run yet", self.subject()));
         match self {
-            Self::Repo(name) => failure.hint(format!("`bellwether repo refresh {name}` looks at it again")),
+            Self::Repo(name) => failure.hint(format!("`bellwether repo refresh {name}` fetches it again")),
             Self::Target(_) => failure.hint("`bellwether status` says how its repo stands"),
         }
     }
@@ -97,7 +98,7 @@ fn seen_target(target: TargetDocument) -> Seen {
 }
 
 /// Waits for all of them at once. Every failure is told; the last is what the command ends with.
-pub(super) async fn wait(room: &Room, mut pending: Vec<Pending>) -> anyhow::Result<()> {
+pub(super) async fn wait(context: &Context, mut pending: Vec<Pending>) -> anyhow::Result<()> {
     let deadline = Instant::now() + DEADLINE;
     let waiting = Waiting::start();
     let mut failures = Vec::new();
@@ -105,7 +106,7 @@ pub(super) async fn wait(room: &Room, mut pending: Vec<Pending>) -> anyhow::Resu
         waiting.say(&format!("waiting for {}", subjects(&pending)));
         let mut left = Vec::new();
         for one in pending {
-            match one.look(&room.client).await {
+            match one.poll(&context.client).await {
                 Ok(seen) => match one.judge(&seen) {
                     Some(outcome) => failures.extend(outcome.err()),
                     None => left.push(one),
@@ -116,7 +117,7 @@ pub(super) async fn wait(room: &Room, mut pending: Vec<Pending>) -> anyhow::Resu
         }
         pending = left;
         if !pending.is_empty() {
-            sleep(LOOK_PAUSE).await;
+            sleep(POLL_PAUSE).await;
         }
     }
     drop(waiting);

@@ -8,28 +8,28 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::outcome::{self, Pending};
-use super::{ALL, Room, as_list, delete_named, note_if_empty, refresh};
+use super::{ALL, Context, as_list, delete_named, note_if_empty, refresh};
 use crate::args::{Format, RepoAddArgs, RepoCommand};
 use crate::client::{Answer, Client, RequestError, Route};
 use crate::failure::{Exit, Failure, condition_text};
 use crate::output::table::{Field, Tone, fields, table};
-use crate::output::{Look, age, note, short_commit, time};
+use crate::output::{Style, age, note, short_commit, time};
 
-pub(super) async fn run(room: &Room, command: RepoCommand) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context, command: RepoCommand) -> anyhow::Result<Exit> {
     match command {
-        RepoCommand::Add(arguments) => add(room, arguments).await,
-        RepoCommand::List => list(room).await,
-        RepoCommand::Show { name } => show(room, &name).await,
+        RepoCommand::Add(arguments) => add(context, arguments).await,
+        RepoCommand::List => list(context).await,
+        RepoCommand::Show { name } => show(context, &name).await,
         RepoCommand::Refresh { name, no_wait } => {
             let route = Route::named("repos", &name).then("refresh");
             let sentence = format!("repo {name} was fetched");
-            refresh(room, &route, Pending::Repo(name), &sentence, no_wait).await
+            refresh(context, &route, Pending::Repo(name), &sentence, no_wait).await
         }
-        RepoCommand::Delete { name } => delete(room, &name).await,
+        RepoCommand::Delete { name } => delete(context, &name).await,
     }
 }
 
-async fn add(room: &Room, arguments: RepoAddArgs) -> anyhow::Result<Exit> {
+async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> {
     let ca = arguments.ca_file.as_deref().map(read_text).transpose()?;
     let credential = arguments.token_file.as_deref().map(read_token).transpose()?;
     let spec = RepoSpec { url: arguments.git_url, ca, poll_seconds: arguments.poll_seconds };
@@ -41,26 +41,26 @@ async fn add(room: &Room, arguments: RepoAddArgs) -> anyhow::Result<Exit> {
         status: None,
     };
     let body = serde_json::to_value(&document)?;
-    let created = send(&room.client, &arguments.name, &body, credential.is_some()).await?;
-    print_created(room, &created)?;
-    send_credential(&room.client, &arguments.name, credential.as_deref()).await?;
+    let created = send(&context.client, &arguments.name, &body, credential.is_some()).await?;
+    print_created(context, &created)?;
+    send_credential(&context.client, &arguments.name, credential.as_deref()).await?;
     if arguments.no_wait {
         return Ok(Exit::Done);
     }
-    outcome::wait(room, vec![Pending::Repo(arguments.name.clone())]).await?;
+    outcome::wait(context, vec![Pending::Repo(arguments.name.clone())]).await?;
     note(&format!("repo {} was fetched", arguments.name));
     Ok(Exit::Done)
 }
 
 /// Sends a repo. What is answered has to be shown before anything else can fail: it may hold the webhook's secret.
-/// With a token to follow, the hub does not look before it has that.
+/// With a token to follow, the hub does not fetch before it has that.
 pub(super) async fn send(
     client: &Client,
     name: &Name,
     body: &Value,
     token_follows: bool,
 ) -> Result<Answer<CreatedRepo>, RequestError> {
-    client.put(&Route::named("repos", name).maybe_with("look", token_follows.then_some("false")), body).await
+    client.put(&Route::named("repos", name).maybe_with("fetch", token_follows.then_some("false")), body).await
 }
 
 /// A credential has a route of its own because it is never read back.
@@ -74,11 +74,11 @@ pub(super) async fn send_credential(
     Ok(())
 }
 
-fn print_created(room: &Room, answer: &Answer<CreatedRepo>) -> anyhow::Result<()> {
+fn print_created(context: &Context, answer: &Answer<CreatedRepo>) -> anyhow::Result<()> {
     let created = &answer.document;
     let name = &created.repo.metadata.name;
-    room.output.answer(answer, draw_webhook)?;
-    if room.output.document_format()? == Format::Table {
+    context.output.answer(answer, draw_webhook)?;
+    if context.output.document_format()? == Format::Table {
         match created.webhook_secret {
             Some(_) => note(&format!("repo {name} is created; its webhook secret is not shown again")),
             None => note(&format!("repo {name} was there already and is changed; its webhook secret stays")),
@@ -87,9 +87,9 @@ fn print_created(room: &Room, answer: &Answer<CreatedRepo>) -> anyhow::Result<()
     Ok(())
 }
 
-pub(super) fn draw_webhook(created: &CreatedRepo, look: Look) -> String {
+pub(super) fn draw_webhook(created: &CreatedRepo, style: Style) -> String {
     let Some(secret) = &created.webhook_secret else { return String::new() };
-    fields([("webhook path", created.webhook_path.as_str().into()), ("webhook secret", secret.as_str().into())], look)
+    fields([("webhook path", created.webhook_path.as_str().into()), ("webhook secret", secret.as_str().into())], style)
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String, Failure> {
@@ -106,20 +106,20 @@ pub(super) fn read_token(path: &Path) -> Result<String, Failure> {
     Ok(token.to_owned())
 }
 
-pub(super) async fn list(room: &Room) -> anyhow::Result<Exit> {
-    let answer: Answer<List<RepoDocument>> = room.client.fetch_list(&Route::new(["repos"]), ALL).await?;
-    room.output.answer(&answer, |list, look| draw_list(&list.items, look))?;
+pub(super) async fn list(context: &Context) -> anyhow::Result<Exit> {
+    let answer: Answer<List<RepoDocument>> = context.client.fetch_list(&Route::new(["repos"]), ALL).await?;
+    context.output.answer(&answer, |list, style| draw_list(&list.items, style))?;
     note_if_empty(&answer.document.items, "no repo is there; `bellwether repo add NAME URL` adds one");
     Ok(Exit::Done)
 }
 
-pub(super) async fn one(room: &Room, name: &Name) -> anyhow::Result<Exit> {
-    let answer = room.client.fetch::<RepoDocument>(&Route::named("repos", name)).await?;
-    room.output.answer(&as_list(&answer), |items, look| draw_list(items, look))?;
+pub(super) async fn one(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+    let answer = context.client.fetch::<RepoDocument>(&Route::named("repos", name)).await?;
+    context.output.answer(&as_list(&answer), |items, style| draw_list(items, style))?;
     Ok(Exit::Done)
 }
 
-fn draw_list(repos: &[RepoDocument], look: Look) -> String {
+fn draw_list(repos: &[RepoDocument], style: Style) -> String {
     if repos.is_empty() {
         return String::new();
     }
@@ -134,7 +134,7 @@ fn draw_list(repos: &[RepoDocument], look: Look) -> String {
             condition(repo),
         ]
     };
-    table(["NAME", "URL", "FETCHED", "CONDITION"], repos.iter().map(row), look)
+    table(["NAME", "URL", "FETCHED", "CONDITION"], repos.iter().map(row), style)
 }
 
 fn condition(repo: &RepoDocument) -> Field {
@@ -143,14 +143,14 @@ fn condition(repo: &RepoDocument) -> Field {
 }
 
 /// Exit code 3 when something is wrong with it.
-pub(super) async fn show(room: &Room, name: &Name) -> anyhow::Result<Exit> {
-    let answer = room.client.fetch::<RepoDocument>(&Route::named("repos", name)).await?;
-    room.output.answer(&answer, draw)?;
+pub(super) async fn show(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+    let answer = context.client.fetch::<RepoDocument>(&Route::named("repos", name)).await?;
+    context.output.answer(&answer, draw)?;
     let condition = answer.document.status.and_then(|status| status.condition);
     Ok(if condition.is_some() { Exit::Differs } else { Exit::Done })
 }
 
-fn draw(repo: &RepoDocument, look: Look) -> String {
+fn draw(repo: &RepoDocument, style: Style) -> String {
     let status = repo.status.as_ref();
     let credential = if status.is_some_and(|status| status.has_credential) { "a token is stored" } else { "" };
     let hint = status.and_then(|status| status.condition.as_ref()).and_then(|condition| condition.hint.clone());
@@ -164,12 +164,12 @@ fn draw(repo: &RepoDocument, look: Look) -> String {
         ("condition", condition(repo)),
         ("hint", hint.unwrap_or_default().into()),
     ];
-    let heads = status.map(|status| draw_heads(&status.heads, look)).unwrap_or_default();
-    let fields = fields(pairs, look);
+    let heads = status.map(|status| draw_heads(&status.heads, style)).unwrap_or_default();
+    let fields = fields(pairs, style);
     if heads.is_empty() { fields } else { format!("{fields}\n\n{heads}") }
 }
 
-fn draw_heads(heads: &[RepoHead], look: Look) -> String {
+fn draw_heads(heads: &[RepoHead], style: Style) -> String {
     if heads.is_empty() {
         return String::new();
     }
@@ -182,9 +182,9 @@ fn draw_heads(heads: &[RepoHead], look: Look) -> String {
             head.subject.as_str().into(),
         ]
     };
-    table(["REF", "COMMIT", "AUTHOR", "SEEN", "SUBJECT"], heads.iter().map(row), look)
+    table(["REF", "COMMIT", "AUTHOR", "SEEN", "SUBJECT"], heads.iter().map(row), style)
 }
 
-pub(super) async fn delete(room: &Room, name: &Name) -> anyhow::Result<Exit> {
-    delete_named(room, &Route::named("repos", name), &format!("repo {name} is deleted")).await
+pub(super) async fn delete(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+    delete_named(context, &Route::named("repos", name), &format!("repo {name} is deleted")).await
 }

@@ -7,54 +7,54 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::outcome::{self, Pending};
-use super::{Room, note_if_empty, order, watch};
+use super::{Context, note_if_empty, order, watch};
 use crate::args::{Reason, RolloutChoice, RolloutCommand, SteerArgs, SteerClusterArgs};
 use crate::client::{Answer, Client, Route};
 use crate::failure::{Exit, Failure};
 use crate::output::progress::{counts, head};
 use crate::output::table::{Field, Tone, fields, table};
-use crate::output::{Look, age, short_commit, time, word};
+use crate::output::{Style, age, short_commit, time, word};
 
-pub(super) async fn run(room: &Room, command: RolloutCommand) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context, command: RolloutCommand) -> anyhow::Result<Exit> {
     match command {
-        RolloutCommand::List { target, limit } => list(room, target.as_ref(), limit).await,
-        RolloutCommand::Show { rollout } => show(room, &rollout).await,
-        RolloutCommand::Watch { rollout } => watch::run(room, rollout).await,
-        RolloutCommand::Pause(arguments) => steer(room, arguments, Intent::Pause, "pause").await,
-        RolloutCommand::Resume(arguments) => steer(room, arguments, Intent::Resume, "resume").await,
-        RolloutCommand::Abort(arguments) => steer(room, arguments, Intent::Abort, "stop for good").await,
-        RolloutCommand::Promote(arguments) => steer(room, arguments, Intent::Promote, "end its soak").await,
+        RolloutCommand::List { target, limit } => list(context, target.as_ref(), limit).await,
+        RolloutCommand::Show { rollout } => show(context, &rollout).await,
+        RolloutCommand::Watch { rollout } => watch::run(context, rollout).await,
+        RolloutCommand::Pause(arguments) => steer(context, arguments, Intent::Pause, "pause").await,
+        RolloutCommand::Resume(arguments) => steer(context, arguments, Intent::Resume, "resume").await,
+        RolloutCommand::Abort(arguments) => steer(context, arguments, Intent::Abort, "stop for good").await,
+        RolloutCommand::Promote(arguments) => steer(context, arguments, Intent::Promote, "end its soak").await,
         RolloutCommand::Skip(arguments) => {
-            steer_cluster(room, arguments, |cluster| Intent::Skip { cluster }, "skip").await
+            steer_cluster(context, arguments, |cluster| Intent::Skip { cluster }, "skip").await
         }
         RolloutCommand::Retry(arguments) => {
-            steer_cluster(room, arguments, |cluster| Intent::Retry { cluster }, "retry").await
+            steer_cluster(context, arguments, |cluster| Intent::Retry { cluster }, "retry").await
         }
-        RolloutCommand::Rollback { target, to, reason } => roll_back(room, &target, to, reason).await,
+        RolloutCommand::Rollback { target, to, reason } => roll_back(context, &target, to, reason).await,
         RolloutCommand::Release { target, reason } => {
             let sentence = format!("target {target} follows Git again");
             let route = Route::named("targets", &target).then("release");
-            order(room, &route, &json!({"reason": reason.reason}), &sentence).await
+            order(context, &route, &json!({"reason": reason.reason}), &sentence).await
         }
-        RolloutCommand::Why { rollout } => why(room, &rollout).await,
+        RolloutCommand::Why { rollout } => why(context, &rollout).await,
     }
 }
 
-pub(super) async fn list(room: &Room, target: Option<&Name>, limit: usize) -> anyhow::Result<Exit> {
+pub(super) async fn list(context: &Context, target: Option<&Name>, limit: usize) -> anyhow::Result<Exit> {
     let route = Route::new(["rollouts"]).maybe_with("target", target);
-    let answer: Answer<List<RolloutDocument>> = room.client.fetch_list(&route, limit).await?;
-    room.output.answer(&answer, |list, look| draw_list(&list.items, look))?;
+    let answer: Answer<List<RolloutDocument>> = context.client.fetch_list(&route, limit).await?;
+    context.output.answer(&answer, |list, style| draw_list(&list.items, style))?;
     note_if_empty(&answer.document.items, "no rollout yet; one starts when a target's revision or spec changes");
     Ok(Exit::Done)
 }
 
-pub(super) async fn one(room: &Room, choice: &RolloutChoice) -> anyhow::Result<Exit> {
-    let answer = fetch(&room.client, Some(choice)).await?;
-    room.output.answer(&answer, |rollout, look| draw_list(std::slice::from_ref(rollout), look))?;
+pub(super) async fn one(context: &Context, choice: &RolloutChoice) -> anyhow::Result<Exit> {
+    let answer = fetch(&context.client, Some(choice)).await?;
+    context.output.answer(&answer, |rollout, style| draw_list(std::slice::from_ref(rollout), style))?;
     Ok(Exit::Done)
 }
 
-fn draw_list(rollouts: &[RolloutDocument], look: Look) -> String {
+fn draw_list(rollouts: &[RolloutDocument], style: Style) -> String {
     if rollouts.is_empty() {
         return String::new();
     }
@@ -71,7 +71,7 @@ fn draw_list(rollouts: &[RolloutDocument], look: Look) -> String {
             rollout.why.as_str().into(),
         ]
     };
-    table(["ID", "TARGET", "REVISION", "STATE", "WAVES", "AGE", "WHY"], rollouts.iter().map(row), look)
+    table(["ID", "TARGET", "REVISION", "STATE", "WAVES", "AGE", "WHY"], rollouts.iter().map(row), style)
 }
 
 fn state(state: RolloutState) -> Field {
@@ -84,21 +84,21 @@ fn state(state: RolloutState) -> Field {
     Field::toned(word(&state).replace('_', " "), tone)
 }
 
-pub(super) async fn show(room: &Room, choice: &RolloutChoice) -> anyhow::Result<Exit> {
-    let answer = fetch_meant(room, choice).await?;
-    room.output.answer(&answer, draw)?;
+pub(super) async fn show(context: &Context, choice: &RolloutChoice) -> anyhow::Result<Exit> {
+    let answer = fetch_meant(context, choice).await?;
+    context.output.answer(&answer, draw)?;
     Ok(Exit::Done)
 }
 
 /// The rollout that a person means who has just pushed: one that is over is no more than the last before that, and a
 /// change that is on its way is waited for. One that goes on is there at once.
-async fn fetch_meant(room: &Room, choice: &RolloutChoice) -> anyhow::Result<Answer<RolloutDocument>> {
-    let first = fetch(&room.client, Some(choice)).await;
+async fn fetch_meant(context: &Context, choice: &RolloutChoice) -> anyhow::Result<Answer<RolloutDocument>> {
+    let first = fetch(&context.client, Some(choice)).await;
     match choice {
         RolloutChoice::NewestOf(target) if first.as_ref().map_or(true, |first| first.document.state.is_over()) => {
             // What is wrong with the change is not about any rollout.
-            let _ = outcome::wait(room, vec![Pending::Target(target.clone())]).await;
-            fetch(&room.client, Some(choice)).await
+            let _ = outcome::wait(context, vec![Pending::Target(target.clone())]).await;
+            fetch(&context.client, Some(choice)).await
         }
         _ => first,
     }
@@ -131,7 +131,7 @@ pub(super) async fn newest(client: &Client, target: Option<&Name>) -> anyhow::Re
     Ok(first.id.to_string())
 }
 
-fn draw(rollout: &RolloutDocument, look: Look) -> String {
+fn draw(rollout: &RolloutDocument, style: Style) -> String {
     let pairs = [
         ("id", Field::from(rollout.id)),
         ("target", Field::from(&rollout.target)),
@@ -142,14 +142,14 @@ fn draw(rollout: &RolloutDocument, look: Look) -> String {
         ("started", time(rollout.started_at).into()),
         ("ended", rollout.ended_at.map(time).unwrap_or_default().into()),
     ];
-    let mut parts = vec![fields(pairs, look), draw_waves(&rollout.waves, look)];
+    let mut parts = vec![fields(pairs, style), draw_waves(&rollout.waves, style)];
     if !rollout.members.is_empty() {
-        parts.push(draw_members(rollout.members.iter(), look));
+        parts.push(draw_members(rollout.members.iter(), style));
     }
     parts.join("\n\n")
 }
 
-fn draw_waves(waves: &[WaveDocument], look: Look) -> String {
+fn draw_waves(waves: &[WaveDocument], style: Style) -> String {
     let row = |wave: &WaveDocument| {
         let tone = match wave.state {
             WaveState::Passed => Tone::Good,
@@ -165,10 +165,10 @@ fn draw_waves(waves: &[WaveDocument], look: Look) -> String {
             counts(wave).into(),
         ]
     };
-    table(["WAVE", "STATE", "OPENED", "SOAK UNTIL", "CLUSTERS"], waves.iter().map(row), look)
+    table(["WAVE", "STATE", "OPENED", "SOAK UNTIL", "CLUSTERS"], waves.iter().map(row), style)
 }
 
-fn draw_members<'a>(members: impl Iterator<Item = &'a MemberDocument>, look: Look) -> String {
+fn draw_members<'a>(members: impl Iterator<Item = &'a MemberDocument>, style: Style) -> String {
     let row = |member: &MemberDocument| {
         let tone = match member.state {
             MemberState::Healthy => Tone::Good,
@@ -184,47 +184,47 @@ fn draw_members<'a>(members: impl Iterator<Item = &'a MemberDocument>, look: Loo
             member.reason.as_str().into(),
         ]
     };
-    table(["CLUSTER", "WAVE", "STATE", "BUNDLE", "REASON"], members.map(row), look)
+    table(["CLUSTER", "WAVE", "STATE", "BUNDLE", "REASON"], members.map(row), style)
 }
 
 /// In one sentence, and then the clusters that have something to say.
-async fn why(room: &Room, choice: &RolloutChoice) -> anyhow::Result<Exit> {
-    let answer = fetch_meant(room, choice).await?;
-    room.output.answer(&answer, |rollout, look| {
+async fn why(context: &Context, choice: &RolloutChoice) -> anyhow::Result<Exit> {
+    let answer = fetch_meant(context, choice).await?;
+    context.output.answer(&answer, |rollout, style| {
         let mut parts = vec![head(rollout)];
         if !rollout.why.is_empty() {
             parts.push(crate::output::visible(&rollout.why));
         }
         let mut spoken = rollout.members.iter().filter(|member| !member.reason.is_empty()).peekable();
         if spoken.peek().is_some() {
-            parts.push(draw_members(spoken, look));
+            parts.push(draw_members(spoken, style));
         }
         parts.join("\n")
     })?;
     Ok(Exit::Done)
 }
 
-async fn steer(room: &Room, arguments: SteerArgs, intent: Intent, what: &str) -> anyhow::Result<Exit> {
-    let rollout = fetch_meant(room, &arguments.rollout).await?.document;
-    send_intent(room, &rollout, intent, arguments.reason, what).await
+async fn steer(context: &Context, arguments: SteerArgs, intent: Intent, what: &str) -> anyhow::Result<Exit> {
+    let rollout = fetch_meant(context, &arguments.rollout).await?.document;
+    send_intent(context, &rollout, intent, arguments.reason, what).await
 }
 
 async fn steer_cluster(
-    room: &Room,
+    context: &Context,
     arguments: SteerClusterArgs,
     intent: fn(ClusterId) -> Intent,
     what: &str,
 ) -> anyhow::Result<Exit> {
-    let rollout = fetch_meant(room, &arguments.rollout).await?.document;
-    let cluster: Answer<ClusterDocument> = room.client.fetch(&Route::named("clusters", &arguments.cluster)).await?;
+    let rollout = fetch_meant(context, &arguments.rollout).await?.document;
+    let cluster: Answer<ClusterDocument> = context.client.fetch(&Route::named("clusters", &arguments.cluster)).await?;
     let without_id = || Failure::new(format!("the hub does not say the id of cluster `{}`", arguments.cluster));
     let id = cluster.document.metadata.id.ok_or_else(without_id)?;
     let what = format!("{what} cluster {}", arguments.cluster);
-    send_intent(room, &rollout, intent(ClusterId::new(id)), arguments.reason, &what).await
+    send_intent(context, &rollout, intent(ClusterId::new(id)), arguments.reason, &what).await
 }
 
 async fn send_intent(
-    room: &Room,
+    context: &Context,
     rollout: &RolloutDocument,
     intent: Intent,
     reason: Reason,
@@ -232,18 +232,18 @@ async fn send_intent(
 ) -> anyhow::Result<Exit> {
     let body = RolloutIntent { intent, reason: reason.reason };
     let id = rollout.id.to_string();
-    let answer: Answer<Value> = room.client.post(&route(&id).then("intents"), &body).await?;
-    room.output.done(&answer, &format!("rollout {id} of {} was asked to {what}", rollout.target))?;
+    let answer: Answer<Value> = context.client.post(&route(&id).then("intents"), &body).await?;
+    context.output.done(&answer, &format!("rollout {id} of {} was asked to {what}", rollout.target))?;
     Ok(Exit::Done)
 }
 
-async fn roll_back(room: &Room, target: &Name, to: Option<String>, reason: Reason) -> anyhow::Result<Exit> {
+async fn roll_back(context: &Context, target: &Name, to: Option<String>, reason: Reason) -> anyhow::Result<Exit> {
     let body = json!({"to": to, "reason": reason.reason});
     let route = Route::named("targets", target).then("rollback");
-    let _: Answer<Value> = room.client.post(&route, &body).await?;
-    let answer = fetch(&room.client, Some(&RolloutChoice::NewestOf(target.clone()))).await?;
+    let _: Answer<Value> = context.client.post(&route, &body).await?;
+    let answer = fetch(&context.client, Some(&RolloutChoice::NewestOf(target.clone()))).await?;
     let to = short_commit(&answer.document.to_commit);
     let sentence = format!("target {target} goes back to {to}; `bellwether rollout watch {target}` follows it");
-    room.output.done(&answer, &sentence)?;
+    context.output.done(&answer, &sentence)?;
     Ok(Exit::Done)
 }

@@ -8,25 +8,25 @@ use bellwether_core::report::Verdict;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
-use super::Room;
+use super::Context;
 use super::cluster::yes_no;
 use crate::args::Format;
 use crate::client::{Answer, RequestError, Route};
 use crate::failure::{Exit, condition_text};
 use crate::output::table::{Field, Tone, table, verdict};
-use crate::output::{Look, age, note, short_commit, visible};
+use crate::output::{Style, age, note, short_commit, visible};
 
-/// Between two looks; a table that changes more often cannot be read.
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// Between two polls; a table that changes more often cannot be read.
+const POLL_PAUSE: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(room: &Room, target: Option<&Name>, watches: bool) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context, target: Option<&Name>, watches: bool) -> anyhow::Result<Exit> {
     let route = Route::new(["status"]).maybe_with("target", target);
     if watches {
-        return watch(room, &route).await;
+        return watch(context, &route).await;
     }
-    let answer: Answer<StatusDocument> = room.client.fetch(&route).await?;
+    let answer: Answer<StatusDocument> = context.client.fetch(&route).await?;
     let now = Timestamp::now();
-    room.output.answer(&answer, |status, look| draw(status, now, look))?;
+    context.output.answer(&answer, |status, style| draw(status, now, style))?;
     note_if_nothing(&answer.document);
     Ok(if is_well(&answer.document) { Exit::Done } else { Exit::Differs })
 }
@@ -40,26 +40,26 @@ fn note_if_nothing(status: &StatusDocument) {
 }
 
 /// Until Ctrl-C. A hub that is away for a moment does not end it.
-async fn watch(room: &Room, route: &Route) -> anyhow::Result<Exit> {
-    let is_table = room.output.document_format()? == Format::Table;
+async fn watch(context: &Context, route: &Route) -> anyhow::Result<Exit> {
+    let is_table = context.output.document_format()? == Format::Table;
     let mut shown = String::new();
     loop {
-        match room.client.fetch::<StatusDocument>(route).await {
+        match context.client.fetch::<StatusDocument>(route).await {
             Ok(answer) => {
-                // Ages alone are no news where lines pile up.
-                let news = answer.json.to_string();
+                // Ages alone are nothing new where lines pile up.
+                let newest = answer.json.to_string();
                 let now = Timestamp::now();
-                if is_table && room.output.look().wrap {
-                    room.output.print_again(&draw(&answer.document, now, room.output.look()))?;
-                } else if news != shown {
-                    room.output.answer(&answer, |status, look| draw(status, now, look))?;
+                if is_table && context.output.style().wrap {
+                    context.output.print_again(&draw(&answer.document, now, context.output.style()))?;
+                } else if newest != shown {
+                    context.output.answer(&answer, |status, style| draw(status, now, style))?;
                 }
-                shown = news;
+                shown = newest;
             }
             Err(RequestError::Unavailable(failure)) => note(&format!("{failure}; trying again")),
             Err(error) => return Err(error.into()),
         }
-        sleep(LOOK_PAUSE).await;
+        sleep(POLL_PAUSE).await;
     }
 }
 
@@ -92,11 +92,11 @@ fn conditions(status: &StatusDocument) -> impl Iterator<Item = (String, &Conditi
     of_targets.chain(others)
 }
 
-fn draw(status: &StatusDocument, now: Timestamp, look: Look) -> String {
+fn draw(status: &StatusDocument, now: Timestamp, style: Style) -> String {
     let mut parts = Vec::new();
     if !status.rows.is_empty() {
         let header = ["TARGET", "CLUSTER", "CONNECTED", "REVISION", "APPLIED", "HEALTH", "AGE", "MESSAGE"];
-        parts.push(table(header, status.rows.iter().map(|row| draw_row(row, now)), look));
+        parts.push(table(header, status.rows.iter().map(|row| draw_row(row, now)), style));
     }
     let held = status.targets.iter().filter(|target| target.status.as_ref().is_some_and(|status| status.held));
     let is_deleted = |target: &&TargetDocument| target.status.as_ref().is_some_and(|status| status.deletion.is_some());
@@ -177,8 +177,11 @@ mod tests {
         let condition = json!({"kind": "Repo", "name": "apps", "code": "repo_unreachable", "message": "cannot reach git.example.org",
             "hint": "is the address right?"});
 
-        let text =
-            draw(&status(&rows, &json!([condition])), "2026-11-23T20:00:00Z".parse().expect("a time"), Look::default());
+        let text = draw(
+            &status(&rows, &json!([condition])),
+            "2026-11-23T20:00:00Z".parse().expect("a time"),
+            Style::default(),
+        );
 
         insta::assert_snapshot!(text, @r"
         TARGET  CLUSTER  CONNECTED  REVISION  APPLIED  HEALTH    AGE  MESSAGE

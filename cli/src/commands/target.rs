@@ -5,41 +5,41 @@ use bellwether_core::api::{GitRef, List, TargetDocument, TargetStatus};
 use serde_json::json;
 
 use super::outcome::Pending;
-use super::{ALL, Room, as_list, delete_named, note_if_empty, refresh};
+use super::{ALL, Context, as_list, delete_named, note_if_empty, refresh};
 use crate::args::{DeleteMode, TargetCommand};
 use crate::client::{Answer, Route};
 use crate::failure::{Exit, Failure, condition_text};
 use crate::output::progress::{counts, head};
 use crate::output::table::{Field, Tone, fields, table};
-use crate::output::{Look, short_commit, word, yaml};
+use crate::output::{Style, short_commit, word, yaml};
 
-pub(super) async fn run(room: &Room, command: TargetCommand) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context, command: TargetCommand) -> anyhow::Result<Exit> {
     match command {
-        TargetCommand::List => list(room).await,
-        TargetCommand::Show { name } => show(room, &name).await,
+        TargetCommand::List => list(context).await,
+        TargetCommand::Show { name } => show(context, &name).await,
         TargetCommand::Refresh { name, no_wait } => {
             let route = Route::named("targets", &name).then("refresh");
             let sentence = format!("target {name} was rendered, and compared with what its clusters run");
-            refresh(room, &route, Pending::Target(name), &sentence, no_wait).await
+            refresh(context, &route, Pending::Target(name), &sentence, no_wait).await
         }
-        TargetCommand::Delete { name, mode } => delete(room, &name, mode).await,
+        TargetCommand::Delete { name, mode } => delete(context, &name, mode).await,
     }
 }
 
-pub(super) async fn list(room: &Room) -> anyhow::Result<Exit> {
-    let answer: Answer<List<TargetDocument>> = room.client.fetch_list(&Route::new(["targets"]), ALL).await?;
-    room.output.answer(&answer, |list, look| draw_list(&list.items, look))?;
+pub(super) async fn list(context: &Context) -> anyhow::Result<Exit> {
+    let answer: Answer<List<TargetDocument>> = context.client.fetch_list(&Route::new(["targets"]), ALL).await?;
+    context.output.answer(&answer, |list, style| draw_list(&list.items, style))?;
     note_if_empty(&answer.document.items, "no target is there; `bellwether apply -f FILE` makes one from a file");
     Ok(Exit::Done)
 }
 
-pub(super) async fn one(room: &Room, name: &Name) -> anyhow::Result<Exit> {
-    let answer = room.client.fetch::<TargetDocument>(&Route::named("targets", name)).await?;
-    room.output.answer(&as_list(&answer), |items, look| draw_list(items, look))?;
+pub(super) async fn one(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+    let answer = context.client.fetch::<TargetDocument>(&Route::named("targets", name)).await?;
+    context.output.answer(&as_list(&answer), |items, style| draw_list(items, style))?;
     Ok(Exit::Done)
 }
 
-fn draw_list(targets: &[TargetDocument], look: Look) -> String {
+fn draw_list(targets: &[TargetDocument], style: Style) -> String {
     if targets.is_empty() {
         return String::new();
     }
@@ -55,7 +55,7 @@ fn draw_list(targets: &[TargetDocument], look: Look) -> String {
             state(status),
         ]
     };
-    table(["NAME", "REPO", "REF", "PATH", "REVISION", "HEALTHY", "STATE"], targets.iter().map(row), look)
+    table(["NAME", "REPO", "REF", "PATH", "REVISION", "HEALTHY", "STATE"], targets.iter().map(row), style)
 }
 
 fn reference(reference: &GitRef) -> String {
@@ -87,9 +87,9 @@ fn state(status: Option<&TargetStatus>) -> Field {
 }
 
 /// Exit code 3 when something is wrong with it.
-pub(super) async fn show(room: &Room, name: &Name) -> anyhow::Result<Exit> {
-    let answer = room.client.fetch::<TargetDocument>(&Route::named("targets", name)).await?;
-    room.output.answer(&answer, draw)?;
+pub(super) async fn show(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+    let answer = context.client.fetch::<TargetDocument>(&Route::named("targets", name)).await?;
+    context.output.answer(&answer, draw)?;
     let condition = answer.document.status.and_then(|status| status.condition);
     Ok(if condition.is_some() { Exit::Differs } else { Exit::Done })
 }
@@ -101,7 +101,7 @@ fn deleting(status: &TargetStatus) -> String {
     format!("{}, asked by {}; waits for {left}", deletion.mode, deletion.by)
 }
 
-fn draw(target: &TargetDocument, look: Look) -> String {
+fn draw(target: &TargetDocument, style: Style) -> String {
     let status = target.status.as_ref();
     let condition = status.and_then(|status| status.condition.as_ref());
     let held = if status.is_some_and(|status| status.held) {
@@ -119,7 +119,7 @@ fn draw(target: &TargetDocument, look: Look) -> String {
         ("condition", Field::toned(condition.map(condition_text).unwrap_or_default(), Tone::Bad)),
         ("hint", condition.and_then(|condition| condition.hint.clone()).unwrap_or_default().into()),
     ];
-    let mut parts = vec![fields(pairs, look)];
+    let mut parts = vec![fields(pairs, style)];
     if let Some(rollout) = status.and_then(|status| status.rollout.as_ref()) {
         let waves =
             rollout.waves.iter().map(|wave| format!("  wave {}: {}, {}", wave.name, word(&wave.state), counts(wave)));
@@ -132,7 +132,7 @@ fn draw(target: &TargetDocument, look: Look) -> String {
     parts.join("\n\n")
 }
 
-pub(super) async fn delete(room: &Room, name: &Name, mode: DeleteMode) -> anyhow::Result<Exit> {
+pub(super) async fn delete(context: &Context, name: &Name, mode: DeleteMode) -> anyhow::Result<Exit> {
     let force = mode.force;
     let (mode, effect) = match (mode.orphan, mode.prune) {
         (true, _) => ("orphan", "its objects stay in the clusters"),
@@ -144,5 +144,5 @@ pub(super) async fn delete(room: &Room, name: &Name, mode: DeleteMode) -> anyhow
         }
     };
     let route = Route::named("targets", name).with("mode", mode).maybe_with("force", force.then_some("true"));
-    delete_named(room, &route, &format!("target {name} is being deleted; {effect}")).await
+    delete_named(context, &route, &format!("target {name} is being deleted; {effect}")).await
 }

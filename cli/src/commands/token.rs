@@ -4,29 +4,29 @@ use bellwether_core::Name;
 use bellwether_core::api::{CreateToken, CreatedToken, List, TokenDocument};
 use jiff::Timestamp;
 
-use super::{ALL, Room, delete_named};
+use super::{ALL, Context, delete_named};
 use crate::args::{Format, TokenCommand};
 use crate::client::{Answer, Route};
 use crate::failure::Exit;
 use crate::output::table::{Field, Tone, table};
-use crate::output::{Look, age, note, print, time};
+use crate::output::{Style, age, note, print, time};
 
-pub(super) async fn run(room: &Room, command: TokenCommand) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context, command: TokenCommand) -> anyhow::Result<Exit> {
     match command {
         TokenCommand::Create { name, role, ttl } => {
             let seconds = ttl.map(|ttl| u32::try_from(ttl.duration().as_secs()).unwrap_or(u32::MAX));
-            create(room, &CreateToken { name, role, ttl_seconds: seconds }).await
+            create(context, &CreateToken { name, role, ttl_seconds: seconds }).await
         }
-        TokenCommand::List => list(room).await,
-        TokenCommand::Revoke { name } => revoke(room, &name).await,
+        TokenCommand::List => list(context).await,
+        TokenCommand::Revoke { name } => revoke(context, &name).await,
     }
 }
 
 /// Standard output is what goes into a file or a variable.
-async fn create(room: &Room, asked: &CreateToken) -> anyhow::Result<Exit> {
-    let answer: Answer<CreatedToken> = room.client.post(&Route::new(["tokens"]), asked).await?;
-    match room.output.format() {
-        Some(Format::Json | Format::Yaml) => room.output.answer(&answer, |_, _| String::new())?,
+async fn create(context: &Context, asked: &CreateToken) -> anyhow::Result<Exit> {
+    let answer: Answer<CreatedToken> = context.client.post(&Route::new(["tokens"]), asked).await?;
+    match context.output.format() {
+        Some(Format::Json | Format::Yaml) => context.output.answer(&answer, |_, _| String::new())?,
         _ => print(&answer.document.secret)?,
     }
     let token = &answer.document.token;
@@ -35,17 +35,17 @@ async fn create(room: &Room, asked: &CreateToken) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn list(room: &Room) -> anyhow::Result<Exit> {
-    let answer: Answer<List<TokenDocument>> = room.client.fetch_list(&Route::new(["tokens"]), ALL).await?;
-    room.output.answer(&answer, |list, look| draw(&list.items, look))?;
+async fn list(context: &Context) -> anyhow::Result<Exit> {
+    let answer: Answer<List<TokenDocument>> = context.client.fetch_list(&Route::new(["tokens"]), ALL).await?;
+    context.output.answer(&answer, |list, style| draw(&list.items, style))?;
     Ok(Exit::Done)
 }
 
-async fn revoke(room: &Room, name: &Name) -> anyhow::Result<Exit> {
-    delete_named(room, &Route::named("tokens", name), &format!("token {name} is refused from now on")).await
+async fn revoke(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+    delete_named(context, &Route::named("tokens", name), &format!("token {name} is refused from now on")).await
 }
 
-fn draw(tokens: &[TokenDocument], look: Look) -> String {
+fn draw(tokens: &[TokenDocument], style: Style) -> String {
     let now = Timestamp::now();
     let row = |token: &TokenDocument| {
         [
@@ -57,7 +57,7 @@ fn draw(tokens: &[TokenDocument], look: Look) -> String {
             token.created_by.as_deref().unwrap_or("hub").into(),
         ]
     };
-    table(["NAME", "ROLE", "STATE", "USED", "EXPIRES", "BY"], tokens.iter().map(row), look)
+    table(["NAME", "ROLE", "STATE", "USED", "EXPIRES", "BY"], tokens.iter().map(row), style)
 }
 
 fn state(token: &TokenDocument, now: Timestamp) -> Field {

@@ -12,7 +12,7 @@ use bellwether_core::rollout::RolloutState;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::Room;
+use super::Context;
 use super::outcome::{self, Pending};
 use super::rollout::{fetch, newest, route};
 use crate::args::RolloutChoice;
@@ -21,37 +21,37 @@ use crate::failure::Exit;
 use crate::output::progress::Progress;
 use crate::output::{note, short_commit};
 
-/// Between two looks at a rollout that is watched: people see it move, and one request costs the hub a few rows.
-const LOOK_PAUSE: Duration = Duration::from_millis(300);
+/// Between two polls at a rollout that is watched: people see it move, and one request costs the hub a few rows.
+const POLL_PAUSE: Duration = Duration::from_millis(300);
 /// A hub that restarts is back well before that.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// A `resume` just before is acted on within that; a rollout still paused then really waits for a person.
 const PAUSE_SETTLE: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(room: &Room, choice: Option<RolloutChoice>) -> anyhow::Result<Exit> {
-    let Some(RolloutChoice::NewestOf(target)) = &choice else { return follow(room, choice.as_ref()).await };
-    let planned = || outcome::wait(room, vec![Pending::Target(target.clone())]);
+pub(super) async fn run(context: &Context, choice: Option<RolloutChoice>) -> anyhow::Result<Exit> {
+    let Some(RolloutChoice::NewestOf(target)) = &choice else { return follow(context, choice.as_ref()).await };
+    let planned = || outcome::wait(context, vec![Pending::Target(target.clone())]);
     // What is wrong with the push is told at the end, so that a rollout that goes on meanwhile is seen.
     let _ = planned().await;
-    if let Some(commit) = unneeded(&room.client, target).await? {
+    if let Some(commit) = unneeded(&context.client, target).await? {
         let commit = short_commit(&commit);
         note(&format!("target {target} needs no rollout to {commit}: every cluster runs what it says"));
         return Ok(Exit::Done);
     }
-    let exit = follow(room, choice.as_ref()).await?;
+    let exit = follow(context, choice.as_ref()).await?;
     if exit == Exit::Done {
         planned().await?;
     }
     Ok(exit)
 }
 
-async fn follow(room: &Room, choice: Option<&RolloutChoice>) -> anyhow::Result<Exit> {
-    let mut id = fetch(&room.client, choice).await?.document.id.to_string();
-    let mut progress = Progress::new(&room.output);
+async fn follow(context: &Context, choice: Option<&RolloutChoice>) -> anyhow::Result<Exit> {
+    let mut id = fetch(&context.client, choice).await?.document.id.to_string();
+    let mut progress = Progress::new(&context.output);
     let mut answered_at = Instant::now();
     let mut paused_since = None;
     loop {
-        match room.client.fetch::<RolloutDocument>(&route(&id)).await {
+        match context.client.fetch::<RolloutDocument>(&route(&id)).await {
             Ok(answer) => {
                 answered_at = Instant::now();
                 progress.show(&answer.document, Timestamp::now())?;
@@ -59,10 +59,10 @@ async fn follow(room: &Room, choice: Option<&RolloutChoice>) -> anyhow::Result<E
                 paused_since = is_paused.then(|| paused_since.unwrap_or_else(Instant::now));
                 let settled = paused_since.is_none_or(|since: Instant| since.elapsed() >= PAUSE_SETTLE);
                 match ending(answer.document.state).filter(|_| settled) {
-                    Some(Ending::Exit(exit)) => return finish(room, &progress, &answer, exit),
-                    Some(Ending::Superseded) => match successor(&room.client, choice, &id).await {
+                    Some(Ending::Exit(exit)) => return finish(context, &progress, &answer, exit),
+                    Some(Ending::Superseded) => match successor(&context.client, choice, &id).await {
                         Some(next) => id = next,
-                        None => return finish(room, &progress, &answer, Exit::Failed),
+                        None => return finish(context, &progress, &answer, Exit::Failed),
                     },
                     None => {}
                 }
@@ -75,7 +75,7 @@ async fn follow(room: &Room, choice: Option<&RolloutChoice>) -> anyhow::Result<E
                 return Err(error.into());
             }
         }
-        sleep(LOOK_PAUSE).await;
+        sleep(POLL_PAUSE).await;
     }
 }
 
@@ -122,9 +122,14 @@ async fn successor(client: &Client, choice: Option<&RolloutChoice>, id: &str) ->
     newest(client, Some(target)).await.ok().filter(|newest| newest != id)
 }
 
-fn finish(room: &Room, progress: &Progress<'_>, answer: &Answer<RolloutDocument>, exit: Exit) -> anyhow::Result<Exit> {
+fn finish(
+    context: &Context,
+    progress: &Progress<'_>,
+    answer: &Answer<RolloutDocument>,
+    exit: Exit,
+) -> anyhow::Result<Exit> {
     progress.finish(&answer.document.why);
-    room.output.answer(answer, |_, _| String::new())?;
+    context.output.answer(answer, |_, _| String::new())?;
     if exit == Exit::Differs {
         let target = &answer.document.target;
         note(&format!("it waits for you: `bellwether rollout resume {target}`, `abort` or `rollback`"));

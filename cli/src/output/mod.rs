@@ -31,7 +31,7 @@ pub(crate) struct Output {
 
 /// How tables are drawn.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Look {
+pub(crate) struct Style {
     pub(crate) color: bool,
     /// Wrap to the terminal's width; what is piped is never wrapped.
     pub(crate) wrap: bool,
@@ -58,16 +58,16 @@ impl Output {
         self.format
     }
 
-    pub(crate) fn look(&self) -> Look {
-        Look { color: AutoStream::choice(&io::stdout()) != ColorChoice::Never, wrap: self.is_terminal }
+    pub(crate) fn style(&self) -> Style {
+        Style { color: AutoStream::choice(&io::stdout()) != ColorChoice::Never, wrap: self.is_terminal }
     }
 
     /// An answer: as it came, or as the table that `draw` makes of it.
-    pub(crate) fn answer<T>(&self, answer: &Answer<T>, draw: impl FnOnce(&T, Look) -> String) -> anyhow::Result<()> {
+    pub(crate) fn answer<T>(&self, answer: &Answer<T>, draw: impl FnOnce(&T, Style) -> String) -> anyhow::Result<()> {
         match self.document_format()? {
             Format::Json => print(&pretty(&answer.json)),
             Format::Yaml => print(&yaml::text(&answer.json)?),
-            _ => print(&draw(&answer.document, self.look())),
+            _ => print(&draw(&answer.document, self.style())),
         }
     }
 

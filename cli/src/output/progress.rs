@@ -210,7 +210,7 @@ fn story(rollout: &RolloutDocument) -> Vec<String> {
     lines
 }
 
-/// Without `(9s left)` and `(3s ago)`, which are news every second: the times that they count from stand before them.
+/// Without `(9s left)` and `(3s ago)`, which are new every second: the times that they count from stand before them.
 fn without_ages(text: &str) -> String {
     let mut parts = text.split(" (");
     let mut kept = parts.next().unwrap_or_default().to_owned();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_passes_is_no_news() {
+    fn time_that_passes_is_nothing_new() {
         let said = "rest: 1 in flight (c2: Replicas: 0/1); open since 2026-11-25T12:06:47Z (3s ago)";
         assert_eq!(without_ages(said), "rest: 1 in flight (c2: Replicas: 0/1); open since 2026-11-25T12:06:47Z");
 

@@ -3,7 +3,7 @@
 use bellwether_core::report::Verdict;
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, TableStyle, Width};
 
-use super::{Look, visible};
+use super::{Style, visible};
 
 const STYLE: TableStyle = TableStyle::new();
 /// Names and states are never broken in the middle; only the last column, which is text, is.
@@ -52,41 +52,42 @@ pub(crate) fn verdict(verdict: Verdict) -> Field {
 pub(crate) fn table<const COLUMNS: usize>(
     header: [&str; COLUMNS],
     rows: impl IntoIterator<Item = [Field; COLUMNS]>,
-    look: Look,
+    style: Style,
 ) -> String {
-    let mut table = blank(look);
-    let title = |text: &&str| if look.color { Cell::new(text).add_attribute(Attribute::Bold) } else { Cell::new(text) };
+    let mut table = blank(style);
+    let title =
+        |text: &&str| if style.color { Cell::new(text).add_attribute(Attribute::Bold) } else { Cell::new(text) };
     table.set_header(header.iter().map(title).collect::<Vec<_>>());
     for row in rows {
-        table.add_row(row.into_iter().map(|field| cell(&field, look)).collect::<Vec<_>>());
+        table.add_row(row.into_iter().map(|field| cell(&field, style)).collect::<Vec<_>>());
     }
-    finish(table, look)
+    finish(table, style)
 }
 
 /// `NAME  value` lines about one thing; empty values are left out.
-pub(crate) fn fields(pairs: impl IntoIterator<Item = (&'static str, Field)>, look: Look) -> String {
-    let mut table = blank(look);
+pub(crate) fn fields(pairs: impl IntoIterator<Item = (&'static str, Field)>, style: Style) -> String {
+    let mut table = blank(style);
     for (name, field) in pairs.into_iter().filter(|(_, field)| !field.text.is_empty()) {
-        table.add_row(vec![cell(&Field::toned(name, Tone::Faint), look), cell(&field, look)]);
+        table.add_row(vec![cell(&Field::toned(name, Tone::Faint), style), cell(&field, style)]);
     }
-    if table.is_empty() { String::new() } else { finish(table, look) }
+    if table.is_empty() { String::new() } else { finish(table, style) }
 }
 
-fn blank(look: Look) -> Table {
+fn blank(style: Style) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE);
-    if look.wrap {
+    if style.wrap {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     } else {
         table.force_no_tty().set_content_arrangement(ContentArrangement::Disabled);
     }
-    if look.color {
+    if style.color {
         table.enforce_styling();
     }
     table
 }
 
-fn cell(field: &Field, look: Look) -> Cell {
+fn cell(field: &Field, style: Style) -> Cell {
     let text = if field.text.is_empty() { "-".to_owned() } else { visible(&field.text).replace('\n', " ") };
     let cell = Cell::new_owned(text);
     let color = match field.tone {
@@ -96,14 +97,14 @@ fn cell(field: &Field, look: Look) -> Cell {
         Tone::Bad => Color::Red,
         Tone::Faint => Color::DarkGrey,
     };
-    if look.color { cell.fg(color) } else { cell }
+    if style.color { cell.fg(color) } else { cell }
 }
 
-fn finish(mut table: Table, look: Look) -> String {
+fn finish(mut table: Table, style: Style) -> String {
     let last = table.column_count().saturating_sub(1);
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if index == last { 0 } else { 2 }));
-        if look.wrap {
+        if style.wrap {
             let constraint = if index == last {
                 ColumnConstraint::LowerBoundary(Width::Fixed(WRAPPED_WIDTH_MIN))
             } else {
@@ -126,7 +127,7 @@ mod tests {
             [Field::from("a-much-longer-name"), verdict(Verdict::Failed), Field::from("no image\nfound\u{1b}[31m")],
         ];
 
-        let text = table(["TARGET", "HEALTH", "MESSAGE"], rows, Look::default());
+        let text = table(["TARGET", "HEALTH", "MESSAGE"], rows, Style::default());
 
         insta::assert_snapshot!(text, @r"
         TARGET              HEALTH   MESSAGE
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn colours_are_only_where_they_are_wanted() {
-        let draw = |color| fields([("health", verdict(Verdict::Failed))], Look { color, wrap: false });
+        let draw = |color| fields([("health", verdict(Verdict::Failed))], Style { color, wrap: false });
 
         assert!(!draw(false).contains('\u{1b}'));
         assert!(draw(true).contains('\u{1b}'));
@@ -145,7 +146,7 @@ mod tests {
 
     #[test]
     fn fields_without_a_value_are_left_out() {
-        let text = fields([("name", "shop".into()), ("path", "".into())], Look::default());
+        let text = fields([("name", "shop".into()), ("path", "".into())], Style::default());
 
         assert_eq!(text, "name  shop");
     }

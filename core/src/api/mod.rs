@@ -31,7 +31,7 @@ use crate::{Name, Version};
 
 pub const API_VERSION: &str = "bellwether.dev/v1";
 
-/// What people write and read: a kind, a name, a wish, and what became of it.
+/// What people write and read: a kind, a name, a spec, and what became of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Document<Spec, Status> {

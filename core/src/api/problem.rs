@@ -16,7 +16,7 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
-/// What only fetching, rendering or applying can know: it stands at the repo, target or cluster until it is mended.
+/// What only fetching, rendering or applying can know: it stands at the repo, target or cluster until it is fixed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
     pub code: String,

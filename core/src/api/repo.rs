@@ -14,7 +14,7 @@ pub struct RepoSpec {
     /// Certificates (PEM) of a private authority that signs the Git server's, instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
-    /// Seconds between two looks without a webhook; 60 when left out, at least 5.
+    /// Seconds between two fetches without a webhook; 60 when left out, at least 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_seconds: Option<u32>,
 }
@@ -22,13 +22,13 @@ pub struct RepoSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RepoStatus {
-    /// The last successful look; `None`: none yet.
+    /// The last successful fetch; `None`: none yet.
     pub fetched_at: Option<Timestamp>,
     /// Refs that targets use, and where they are.
     pub heads: Vec<RepoHead>,
     /// A token for the repo is stored. It is never shown.
     pub has_credential: bool,
-    /// The hub was told to look at it and has not done so yet: what stands here is of before.
+    /// The hub was told to fetch it and has not done so yet: what stands here is from before that.
     #[serde(default)]
     pub pending: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -91,7 +91,7 @@ pub struct TargetStatus {
     pub digest: Option<Digest>,
     /// Kept back after a rollback, while Git says something newer.
     pub held: bool,
-    /// A change is on its way to it through the hub, and is not planned yet: what stands here is of before.
+    /// A change is on its way to it through the hub, and is not planned yet: what stands here is from before that.
     #[serde(default)]
     pub pending: bool,
     /// A person deleted it, and its clusters have not all answered.

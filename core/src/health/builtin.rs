@@ -237,7 +237,7 @@ fn pending_pod(object: &Value, conditions: &[Condition]) -> Health {
     }
 }
 
-/// The observed generation is all that counts, and has been looked at by now.
+/// The observed generation is all that counts, and has been handled by now.
 #[expect(clippy::unnecessary_wraps, reason = "it is one of the rules, and others can fail")]
 fn disruption_budget(_: &Value) -> Result<Health, Unreadable> {
     Ok(Health::healthy("allowed disruptions are computed"))

@@ -6,7 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::rows::{Asked, Intent, Member, MemberState, Presence, Rollout, RolloutState, Wave, WaveState};
+use super::rows::{Intent, Member, MemberState, PendingIntent, Presence, Rollout, RolloutState, Wave, WaveState};
 use super::why::{hold_reason, members_text, stop_reason};
 use super::{OnFailure, after};
 use crate::{ClusterId, Digest};
@@ -52,10 +52,10 @@ pub enum Decision {
     Finish { state: RolloutState, reason: String },
 }
 
-/// What this rollout does next, and when to look again if nothing else happens. Same rows, same answer.
+/// What this rollout does next, and when to reconcile again if nothing else happens. Same rows, same answer.
 pub fn decide(rollout: &Rollout, now: Timestamp) -> (Vec<Decision>, Option<Timestamp>) {
     let decisions = match (rollout.intents.first(), rollout.state) {
-        (Some(asked), _) => answer(rollout, asked),
+        (Some(pending), _) => answer(rollout, pending),
         (None, RolloutState::Planned) => vec![Decision::Start],
         (None, RolloutState::Rolling) => roll(rollout, now),
         (None, RolloutState::Paused) => soak_clock(rollout, now).into_iter().collect(),
@@ -63,15 +63,15 @@ pub fn decide(rollout: &Rollout, now: Timestamp) -> (Vec<Decision>, Option<Times
         (None, RolloutState::Done) => catch_up(rollout),
         (None, RolloutState::Failed | RolloutState::Superseded | RolloutState::Cancelled) => Vec::new(),
     };
-    (decisions, look_at(rollout, now))
+    (decisions, next_at(rollout, now))
 }
 
-fn look_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
+fn next_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
     if rollout.state.is_over() && rollout.state != RolloutState::Done {
         return None;
     }
     let soak_until = rollout.open_wave().and_then(|(_, wave)| wave.soak_until).filter(|&until| until > now);
-    [rollout.look_at, soak_until].into_iter().flatten().min()
+    [rollout.next_at, soak_until].into_iter().flatten().min()
 }
 
 fn roll(rollout: &Rollout, now: Timestamp) -> Vec<Decision> {
@@ -215,43 +215,43 @@ fn roll_back(rollout: &Rollout) -> Vec<Decision> {
 }
 
 /// The oldest intent is answered alone, so that each is consumed once, on the rows as they are by then.
-fn answer(rollout: &Rollout, asked: &Asked) -> Vec<Decision> {
-    match answered(rollout, asked) {
+fn answer(rollout: &Rollout, pending: &PendingIntent) -> Vec<Decision> {
+    match answered(rollout, pending) {
         Ok(decisions) => [Decision::Answer { refused: None }].into_iter().chain(decisions).collect(),
         Err(refused) => vec![Decision::Answer { refused: Some(refused) }],
     }
 }
 
-fn answered(rollout: &Rollout, asked: &Asked) -> Result<Vec<Decision>, String> {
-    if !rollout.state.takes(&asked.intent) {
+fn answered(rollout: &Rollout, pending: &PendingIntent) -> Result<Vec<Decision>, String> {
+    if !rollout.state.takes(&pending.intent) {
         return Err("the rollout is over".to_owned());
     }
-    match asked.intent {
-        Intent::Pause => pause(rollout, asked),
+    match pending.intent {
+        Intent::Pause => pause(rollout, pending),
         Intent::Resume => resume(rollout),
         Intent::Abort => {
-            let end = Decision::Finish { state: RolloutState::Cancelled, reason: words("aborted", asked) };
+            let end = Decision::Finish { state: RolloutState::Cancelled, reason: words("aborted", pending) };
             Ok(fail_current(rollout).into_iter().chain([end]).collect())
         }
-        Intent::Rollback => rollback(rollout, asked),
-        Intent::Skip { cluster } => skip(cluster, asked),
-        Intent::Retry { cluster } => retry(rollout, cluster, asked),
-        Intent::Promote => promote(rollout, asked),
+        Intent::Rollback => rollback(rollout, pending),
+        Intent::Skip { cluster } => skip(cluster, pending),
+        Intent::Retry { cluster } => retry(rollout, cluster, pending),
+        Intent::Promote => promote(rollout, pending),
     }
 }
 
-fn words(what: &str, asked: &Asked) -> String {
-    match asked.reason.trim() {
-        "" => format!("{what} by {}", asked.by),
-        reason => format!("{what} by {}: {reason}", asked.by),
+fn words(what: &str, pending: &PendingIntent) -> String {
+    match pending.reason.trim() {
+        "" => format!("{what} by {}", pending.by),
+        reason => format!("{what} by {}: {reason}", pending.by),
     }
 }
 
-fn pause(rollout: &Rollout, asked: &Asked) -> Result<Vec<Decision>, String> {
+fn pause(rollout: &Rollout, pending: &PendingIntent) -> Result<Vec<Decision>, String> {
     match rollout.state {
         RolloutState::Paused => Err("it is paused already".to_owned()),
         RolloutState::RollingBack => Err("it is rolling back; abort stops that".to_owned()),
-        _ => Ok(vec![Decision::Pause { reason: words("paused", asked) }]),
+        _ => Ok(vec![Decision::Pause { reason: words("paused", pending) }]),
     }
 }
 
@@ -269,26 +269,26 @@ fn resume(rollout: &Rollout) -> Result<Vec<Decision>, String> {
     Ok(vec![Decision::Resume])
 }
 
-fn rollback(rollout: &Rollout, asked: &Asked) -> Result<Vec<Decision>, String> {
+fn rollback(rollout: &Rollout, pending: &PendingIntent) -> Result<Vec<Decision>, String> {
     if rollout.state == RolloutState::RollingBack {
         return Err("it is rolling back already".to_owned());
     }
     if rollout.waves.iter().any(|wave| wave.state == WaveState::Failed) {
         return Err("it has rolled back already".to_owned());
     }
-    Ok(start_rollback(rollout, words("rolled back", asked)))
+    Ok(start_rollback(rollout, words("rolled back", pending)))
 }
 
-fn named(cluster: ClusterId, asked: &Asked) -> Result<&Member, String> {
-    match asked.member.as_ref().filter(|member| member.cluster == cluster) {
+fn named(cluster: ClusterId, pending: &PendingIntent) -> Result<&Member, String> {
+    match pending.member.as_ref().filter(|member| member.cluster == cluster) {
         Some(member) if member.overtaken => Err("a later rollout goes on with this cluster".to_owned()),
         Some(member) => Ok(member),
         None => Err("the cluster is not part of this rollout".to_owned()),
     }
 }
 
-fn skip(cluster: ClusterId, asked: &Asked) -> Result<Vec<Decision>, String> {
-    match named(cluster, asked)?.state {
+fn skip(cluster: ClusterId, pending: &PendingIntent) -> Result<Vec<Decision>, String> {
+    match named(cluster, pending)?.state {
         MemberState::Healthy => Err("it is healthy already".to_owned()),
         MemberState::Skipped => Err("it is skipped already".to_owned()),
         MemberState::RolledBack => Err("it is rolled back already".to_owned()),
@@ -296,12 +296,12 @@ fn skip(cluster: ClusterId, asked: &Asked) -> Result<Vec<Decision>, String> {
         | MemberState::Assigned
         | MemberState::Applied
         | MemberState::Failed
-        | MemberState::Offline => Ok(vec![Decision::Skip { cluster, reason: words("skipped", asked) }]),
+        | MemberState::Offline => Ok(vec![Decision::Skip { cluster, reason: words("skipped", pending) }]),
     }
 }
 
-fn retry(rollout: &Rollout, cluster: ClusterId, asked: &Asked) -> Result<Vec<Decision>, String> {
-    let member = named(cluster, asked)?;
+fn retry(rollout: &Rollout, cluster: ClusterId, pending: &PendingIntent) -> Result<Vec<Decision>, String> {
+    let member = named(cluster, pending)?;
     if !matches!(member.state, MemberState::Failed | MemberState::Skipped) {
         return Err("only a cluster that failed or was skipped can be tried again".to_owned());
     }
@@ -316,17 +316,17 @@ fn retry(rollout: &Rollout, cluster: ClusterId, asked: &Asked) -> Result<Vec<Dec
     Ok(vec![Decision::Retry { cluster }])
 }
 
-fn promote(rollout: &Rollout, asked: &Asked) -> Result<Vec<Decision>, String> {
+fn promote(rollout: &Rollout, pending: &PendingIntent) -> Result<Vec<Decision>, String> {
     if rollout.state != RolloutState::Rolling {
         return Err("only a rollout that is rolling can be promoted".to_owned());
     }
-    if asked.reason.trim().is_empty() {
+    if pending.reason.trim().is_empty() {
         return Err("promoting needs a reason".to_owned());
     }
     match rollout.open_wave() {
         Some((_, wave)) if !wave.is_settled() => Err(format!("{} still has clusters that are not settled", wave.name)),
         Some((index, wave)) if wave.holds() => {
-            let overridden = format!("{} ({})", words("passed", asked), hold_reason(wave));
+            let overridden = format!("{} ({})", words("passed", pending), hold_reason(wave));
             Ok(vec![Decision::PassWave { wave: index, overridden: Some(overridden) }])
         }
         Some((index, wave)) if wave.state == WaveState::Soaking => Ok(vec![Decision::EndSoak { wave: index }]),

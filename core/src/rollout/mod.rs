@@ -7,12 +7,12 @@
 //! What must never happen: a gate that opens on evidence that is old, missing or about something else; two waves open
 //! at once; more clusters in flight than the wave allows; an assignment after the failure budget is spent.
 
-mod board;
 mod decide;
+mod human_duration;
 mod plan;
 mod rows;
 mod settle;
-mod span;
+mod snapshot;
 mod start;
 mod strategy;
 mod why;
@@ -24,12 +24,12 @@ mod scenarios;
 #[cfg(test)]
 mod simulator;
 
-pub use board::{Board, Reach, Seat};
 pub use decide::{Decision, decide};
+pub use human_duration::{HumanDuration, InvalidDuration};
 pub use plan::{Candidate, ORDER_LABEL, PlannedWave, waves};
-pub use rows::{Asked, Intent, Member, MemberState, Notable, Presence, Rollout, RolloutState, Wave, WaveState};
+pub use rows::{Intent, Member, MemberState, Notable, PendingIntent, Presence, Rollout, RolloutState, Wave, WaveState};
 pub use settle::{Evidence, Limits, Seen, Settled, settle};
-pub use span::{InvalidSpan, Span};
+pub use snapshot::{MemberScope, MemberSnapshot, RolloutSnapshot};
 pub use start::{
     Earlier, Kind, LiveChange, Move, Placed, Situation, Start, back, is_same_content, moves, start, waited_for,
 };

@@ -5,7 +5,7 @@
 
 use jiff::SignedDuration;
 
-use super::Span;
+use super::HumanDuration;
 use super::strategy::{Amount, FIRST, REST, Strategy, WaveSpec};
 use crate::{ClusterId, Labels, Name};
 
@@ -91,7 +91,7 @@ fn first_then_rest(mut left: Vec<&Candidate>) -> Vec<PlannedWave> {
     }
     let first = left.remove(left.iter().position(|candidate| candidate.connected).unwrap_or_default());
     let name = FIRST.parse().expect("a constant that is a name");
-    let spec = WaveSpec { soak: Span::from_secs(30), ..WaveSpec::named(name) };
+    let spec = WaveSpec { soak: HumanDuration::from_secs(30), ..WaveSpec::named(name) };
     let mut waves = vec![planned(&spec, &[first])];
     if !left.is_empty() {
         waves.push(rest(&left, Amount::Percent(25)));

@@ -8,7 +8,7 @@ use proptest::strategy::Strategy as Generator;
 
 use super::rows::{Intent, MemberState, RolloutState, Wave, WaveState};
 use super::simulator::World;
-use super::{Amount, Offline, OnFailure, Span, Strategy, WaveSpec, waves, why};
+use super::{Amount, HumanDuration, Offline, OnFailure, Strategy, WaveSpec, waves, why};
 use crate::report::Verdict;
 use crate::{ClusterId, Digest, Generation, LabelSelector, Labels};
 
@@ -90,7 +90,7 @@ fn wave_specs() -> impl Generator<Value = WaveSpec> {
             count,
             percent,
             max_concurrent,
-            soak: Span::from_secs(soak),
+            soak: HumanDuration::from_secs(soak),
             min_healthy,
             ..WaveSpec::named("unnamed".parse().expect("a name"))
         }
@@ -101,7 +101,7 @@ fn strategies() -> impl Generator<Value = Strategy> {
     let on_failure = prop_oneof![Just(OnFailure::Pause), Just(OnFailure::Rollback), Just(OnFailure::Continue)];
     let offline = prop_oneof![Just(Offline::Skip), Just(Offline::Wait), Just(Offline::Fail)];
     let waves = proptest::collection::vec(wave_specs(), 0..4);
-    let deadline = (10_u32..900).prop_map(Span::from_secs);
+    let deadline = (10_u32..900).prop_map(HumanDuration::from_secs);
     (waves, amounts(0), deadline, on_failure, offline).prop_map(
         |(mut waves, failure_budget, deadline, on_failure, offline)| {
             for (number, wave) in waves.iter_mut().enumerate() {

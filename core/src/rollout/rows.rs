@@ -117,8 +117,8 @@ impl Member {
 /// Whether a cluster's agent is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// It has a live session, and what it kept to itself while it was away has arrived: until its first beat or report
-    /// after the welcome, it counts as disconnected.
+    /// It has a live session, and what it kept to itself while it was away has arrived: until its first heartbeat or
+    /// report after the welcome, it counts as disconnected.
     Connected { since: Timestamp },
     /// No live session since then.
     Disconnected { since: Timestamp },
@@ -213,7 +213,7 @@ pub enum Intent {
 
 /// An intent, with who asked and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct PendingIntent {
     pub intent: Intent,
     pub by: String,
     /// In the person's words; may be empty.
@@ -246,11 +246,11 @@ pub struct Rollout {
     /// Waiting members of passed waves that are connected: they were offline, joined late or are tried again. As many
     /// as their waves have free slots.
     pub catch_up: Vec<(Member, Presence)>,
-    /// The earliest time at which a member that is not settled must be looked at again, as
+    /// The earliest time at which a member that is not settled must be settled again, as
     /// [`settle`](super::settle) said.
-    pub look_at: Option<Timestamp>,
+    pub next_at: Option<Timestamp>,
     /// Not answered yet, oldest first.
-    pub intents: Vec<Asked>,
+    pub intents: Vec<PendingIntent>,
 }
 
 impl RolloutState {

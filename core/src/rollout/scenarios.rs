@@ -17,7 +17,7 @@
 
 use super::rows::{Intent, MemberState, RolloutState, WaveState};
 use super::simulator::World;
-use super::{Amount, Decision, Span, Strategy, WaveSpec, why};
+use super::{Amount, Decision, HumanDuration, Strategy, WaveSpec, why};
 use crate::report::Verdict;
 use crate::{ClusterId, Digest, Generation, LabelSelector, Labels};
 
@@ -35,7 +35,7 @@ fn ring(name: &str) -> Labels {
     [("ring".to_owned(), name.to_owned())].into()
 }
 
-fn span(text: &str) -> Span {
+fn duration(text: &str) -> HumanDuration {
     text.parse().expect("a length of time")
 }
 
@@ -50,9 +50,9 @@ fn strategy(text: &str) -> Strategy {
     for part in parts {
         let (word, value) = part.split_once(' ').expect("a setting and its value");
         match word {
-            "soak" => strategy.waves.iter_mut().for_each(|wave| wave.soak = span(value)),
+            "soak" => strategy.waves.iter_mut().for_each(|wave| wave.soak = duration(value)),
             "budget" => strategy.failure_budget = amount(value),
-            "deadline" => strategy.deadline = span(value),
+            "deadline" => strategy.deadline = duration(value),
             "on-failure" => strategy.on_failure = serde_json::from_value(value.into()).expect("what to do"),
             "offline" => strategy.offline = serde_json::from_value(value.into()).expect("a policy"),
             other => panic!("`{other}` is not a setting"),
@@ -72,7 +72,7 @@ fn wave(text: &str) -> WaveSpec {
     while let Some(word) = words.next() {
         let mut value = || words.next().expect("a value");
         match word {
-            "soak" => wave.soak = span(value()),
+            "soak" => wave.soak = duration(value()),
             "min" => wave.min_healthy = amount(value()),
             "count" => (wave.clusters, wave.count) = (None, value().parse().ok()),
             concurrent => wave.max_concurrent = amount(concurrent),
@@ -115,7 +115,7 @@ impl Script {
                 rest.split_whitespace().for_each(|name| self.world.connect(self.id(name), word == "back"));
             }
             "restart" => self.world.restart_hub(),
-            "tick" => self.world.tick(span(rest).duration()),
+            "tick" => self.world.tick(duration(rest).duration()),
             "join" => {
                 let wave = self.add(rest);
                 self.world.join(wave, self.digest);

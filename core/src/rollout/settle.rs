@@ -7,7 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::rows::{Member, MemberState, Presence, WaveState};
-use super::{Offline, Span, after};
+use super::{HumanDuration, Offline, after};
 use crate::report::Verdict;
 use crate::{Digest, Generation};
 
@@ -54,7 +54,7 @@ pub struct Settled {
     /// The member as it is to be written; `None`: it stays as it is.
     pub member: Option<Member>,
     /// When time alone may change it; `None`: only a report or a connection can.
-    pub look_at: Option<Timestamp>,
+    pub next_at: Option<Timestamp>,
 }
 
 /// How long a cluster has been away.
@@ -87,13 +87,13 @@ pub fn settle(member: &Member, seen: &Seen, limits: &Limits, now: Timestamp) -> 
     if !is_judged {
         return Settled::default();
     }
-    let (after, look_at) = match absence {
+    let (after, next_at) = match absence {
         Absence::Long { since } => (gone(member, since, limits.offline), None),
         Absence::Short { offline_at } if member.state == MemberState::Offline => (member.clone(), Some(offline_at)),
         Absence::Short { offline_at } => (judged(member, seen, now), Some(offline_at)),
         Absence::Here { since } => by_time(judged(member, seen, now), since, limits, now),
     };
-    Settled { member: (after != *member).then_some(after), look_at }
+    Settled { member: (after != *member).then_some(after), next_at }
 }
 
 fn absence(presence: Presence, limits: &Limits, now: Timestamp) -> Absence {
@@ -168,7 +168,7 @@ fn by_time(member: Member, connected_since: Timestamp, limits: &Limits, now: Tim
     if now < due {
         return (member, Some(lasted.map_or(due, |lasted| lasted.min(due))));
     }
-    let late = format!("not healthy within {}", Span::clamped(limits.deadline));
+    let late = format!("not healthy within {}", HumanDuration::clamped(limits.deadline));
     let reason = if member.reason.is_empty() { late } else { format!("{late}: {}", member.reason) };
     (Member { state: MemberState::Failed, reason, ..member }, None)
 }

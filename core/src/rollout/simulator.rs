@@ -5,14 +5,16 @@
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::rows::{Asked, Intent, Member, MemberState, Notable, Presence, Rollout, RolloutState, Wave, WaveState};
+use super::rows::{
+    Intent, Member, MemberState, Notable, PendingIntent, Presence, Rollout, RolloutState, Wave, WaveState,
+};
 use super::settle::{Evidence, Limits, Seen, settle};
-use super::{Board, Candidate, Decision, OnFailure, Seat, Strategy, after, decide, waves};
+use super::{Candidate, Decision, MemberSnapshot, OnFailure, RolloutSnapshot, Strategy, after, decide, waves};
 use crate::report::Verdict;
 use crate::{ClusterId, Digest, Generation, Labels, RolloutId};
 
-/// More looks than this without an end mean that decisions chase each other.
-const LOOKS_MAX: usize = 400;
+/// More reconciles than this without an end mean that decisions chase each other.
+const RECONCILES_MAX: usize = 400;
 
 /// How the message of a failure begins that may pass.
 pub(super) const MAY_PASS: &str = "denied:";
@@ -43,7 +45,7 @@ pub(super) struct World {
     since: Timestamp,
     failures_max: u32,
     grace_until: Timestamp,
-    pub(super) intents: Vec<Asked>,
+    pub(super) intents: Vec<PendingIntent>,
     generation: i64,
     soak_ended_by_hand: bool,
     pub(super) log: Vec<Decision>,
@@ -120,7 +122,7 @@ impl World {
         }
         let assigned = u32::try_from(self.members.len()).expect("a small fleet");
         self.failures_max = self.strategy.failures_max(assigned);
-        self.look();
+        self.reconcile();
     }
 
     pub(super) fn cluster(&self, id: ClusterId) -> &Cluster {
@@ -144,7 +146,7 @@ impl World {
         verdict: Verdict,
         message: &str,
     ) {
-        // As agents say it of what another try may mend.
+        // As agents say it of what another try may fix.
         let may_pass = verdict == Verdict::Failed && message.starts_with(MAY_PASS);
         let now = self.now;
         let cluster = self.cluster_mut(id);
@@ -152,7 +154,7 @@ impl World {
         cluster.evidence =
             Some(Evidence { generation, digest, applied, verdict, may_pass, at: now, message: message.to_owned() });
         cluster.mark_well(now);
-        self.look();
+        self.reconcile();
     }
 
     pub(super) fn connect(&mut self, id: ClusterId, is_connected: bool) {
@@ -162,17 +164,17 @@ impl World {
             cluster.presence =
                 if is_connected { Presence::Connected { since } } else { Presence::Disconnected { since } };
         }
-        self.look();
+        self.reconcile();
     }
 
-    /// Nobody looks for a while, and meanwhile connections come and go: what a late worker finds.
+    /// Nobody reconciles for a while, and meanwhile connections come and go: what a late worker finds.
     pub(super) fn nap(&mut self, by: SignedDuration, left: &[ClusterId]) {
         self.now = after(self.now, by);
         let since = self.now;
         for id in left {
             self.cluster_mut(*id).presence = Presence::Disconnected { since };
         }
-        self.look();
+        self.reconcile();
     }
 
     /// The hub starts anew: nobody is connected, and everybody has time to come back.
@@ -182,12 +184,12 @@ impl World {
         for cluster in self.clusters.iter_mut().filter(|cluster| cluster.presence.is_connected()) {
             cluster.presence = Presence::Disconnected { since };
         }
-        self.look();
+        self.reconcile();
     }
 
     pub(super) fn ask(&mut self, intent: Intent, reason: &str) {
-        self.intents.push(Asked { intent, by: "alice".to_owned(), reason: reason.to_owned(), member: None });
-        self.look();
+        self.intents.push(PendingIntent { intent, by: "alice".to_owned(), reason: reason.to_owned(), member: None });
+        self.reconcile();
     }
 
     /// Another cluster is found to belong to this wave.
@@ -195,18 +197,18 @@ impl World {
         let id = self.clusters.last().expect("a cluster that joins").id;
         let before = self.cluster(id).assignment.map(|(_, digest)| digest);
         self.members.push(Member::waiting(id, wave, digest, before));
-        self.look();
+        self.reconcile();
     }
 
-    /// Lets the time pass, looking whenever a look was asked for.
+    /// Lets the time pass, reconciling whenever a reconcile was asked for.
     pub(super) fn tick(&mut self, by: SignedDuration) {
         let until = after(self.now, by);
-        for _ in 0..LOOKS_MAX {
-            match self.look() {
+        for _ in 0..RECONCILES_MAX {
+            match self.reconcile() {
                 Some(at) if at <= until => {
                     if at <= self.now {
                         self.violations
-                            .push(format!("asked to look again at {at}, which is not later than {}", self.now));
+                            .push(format!("asked to reconcile again at {at}, which is not later than {}", self.now));
                         break;
                     }
                     self.now = at;
@@ -215,74 +217,79 @@ impl World {
             }
         }
         self.now = until;
-        self.look();
+        self.reconcile();
     }
 
-    /// One look of the hub's worker: settle, count, decide, execute, until nothing is left to do.
-    pub(super) fn look(&mut self) -> Option<Timestamp> {
-        let looks_max = self.members.len() * 8 + self.waves.len() * 8 + self.intents.len() * 4 + 20;
-        let mut board = self.board();
-        for _ in 0..looks_max {
-            let look_at = self.settle_all();
-            let rollout = self.rollout(look_at);
-            let (decisions, look_at) = decide(&rollout, self.now);
-            self.compare(&mut board, &rollout, &(decisions.clone(), look_at));
-            if decide(&rollout.clone(), self.now) != (decisions.clone(), look_at) {
+    /// One reconcile of the hub's worker: settle, count, decide, execute, until nothing is left to do.
+    pub(super) fn reconcile(&mut self) -> Option<Timestamp> {
+        let rounds_max = self.members.len() * 8 + self.waves.len() * 8 + self.intents.len() * 4 + 20;
+        let mut snapshot = self.snapshot();
+        for _ in 0..rounds_max {
+            let next_at = self.settle_all();
+            let rollout = self.rollout(next_at);
+            let (decisions, next_at) = decide(&rollout, self.now);
+            self.compare(&mut snapshot, &rollout, &(decisions.clone(), next_at));
+            if decide(&rollout.clone(), self.now) != (decisions.clone(), next_at) {
                 self.violations.push("the same rows gave other decisions".to_owned());
             }
             if decisions.is_empty() {
                 self.watch_rows();
-                return look_at;
+                return next_at;
             }
             for decision in decisions {
                 self.watch(&decision);
                 self.execute(&decision);
-                self.execute_on(&mut board, &decision);
+                self.execute_on(&mut snapshot, &decision);
                 self.log.push(decision);
             }
-            if board.lacks_members() {
-                board = self.board();
+            if snapshot.lacks_members() {
+                snapshot = self.snapshot();
             }
         }
         self.violations.push(format!("decisions without end: {:?}", self.log.iter().rev().take(6).collect::<Vec<_>>()));
         None
     }
 
-    /// What a worker reads: the members within reach, and no others.
-    fn board(&self) -> Board {
+    /// What a worker reads: the members within scope, and no others.
+    fn snapshot(&self) -> RolloutSnapshot {
         let rollout = self.rollout(None);
-        let reach = rollout.reach();
+        let scope = rollout.scope();
         let is_named = |member: &Member| {
-            let mut named = rollout.intents.iter().filter_map(|asked| asked.member.as_ref());
+            let mut named = rollout.intents.iter().filter_map(|pending| pending.member.as_ref());
             named.any(|named| named.cluster == member.cluster)
         };
         let is_within = |member: &&Member| match member.state {
             MemberState::Assigned | MemberState::Applied | MemberState::Offline | MemberState::Failed => true,
-            MemberState::Waiting if member.wave <= reach.wave => true,
-            MemberState::Healthy if member.wave == reach.wave => true,
-            _ => is_named(member) || (reach.returnable && member.is_returnable()),
+            MemberState::Waiting if member.wave <= scope.wave => true,
+            MemberState::Healthy if member.wave == scope.wave => true,
+            _ => is_named(member) || (scope.returnable && member.is_returnable()),
         };
-        let seat = |member: &Member| {
+        let entry = |member: &Member| {
             let cluster = self.cluster(member.cluster);
             let seen = Seen { evidence: cluster.evidence.clone(), presence: cluster.presence };
-            Seat { member: member.clone(), seen, cluster_name: cluster.name.clone() }
+            MemberSnapshot { member: member.clone(), seen, cluster_name: cluster.name.clone() }
         };
-        let seats = self.members.iter().filter(is_within).map(seat).collect();
-        Board::new(rollout, seats)
+        let entries = self.members.iter().filter(is_within).map(entry).collect();
+        RolloutSnapshot::new(rollout, entries)
     }
 
-    fn execute_on(&self, board: &mut Board, decision: &Decision) {
-        board.carry_out(decision, self.now);
+    fn execute_on(&self, snapshot: &mut RolloutSnapshot, decision: &Decision) {
+        snapshot.carry_out(decision, self.now);
         if let Decision::Assign { cluster, .. } | Decision::Return { cluster, .. } = decision {
             let Some((generation, _)) = self.cluster(*cluster).assignment else { return };
-            board.assign(*cluster, generation, matches!(decision, Decision::Return { .. }), self.now);
+            snapshot.assign(*cluster, generation, matches!(decision, Decision::Return { .. }), self.now);
         }
     }
 
     /// What is carried along in memory is what the rows say, and leads to the same decisions.
-    fn compare(&mut self, board: &mut Board, rollout: &Rollout, decided: &(Vec<Decision>, Option<Timestamp>)) {
-        board.settle(&self.limits(), self.now);
-        let carried = board.rollout();
+    fn compare(
+        &mut self,
+        snapshot: &mut RolloutSnapshot,
+        rollout: &Rollout,
+        decided: &(Vec<Decision>, Option<Timestamp>),
+    ) {
+        snapshot.settle(&self.limits(), self.now);
+        let carried = snapshot.rollout();
         if (&carried.waves, carried.state, carried.since, &carried.reason)
             != (&rollout.waves, rollout.state, rollout.since, &rollout.reason)
         {
@@ -307,7 +314,7 @@ impl World {
         if self.state.is_over() && self.state != RolloutState::Done {
             return None;
         }
-        let mut look_at = None;
+        let mut next_at = None;
         for index in 0..self.members.len() {
             let member = &self.members[index];
             let cluster = self.cluster(member.cluster);
@@ -319,16 +326,16 @@ impl World {
             {
                 self.violations.push(format!("settling twice is not settling once: {after:?}"));
             }
-            look_at = [look_at, settled.look_at].into_iter().flatten().min();
+            next_at = [next_at, settled.next_at].into_iter().flatten().min();
             if let Some(member) = settled.member {
                 self.members[index] = member;
             }
         }
-        look_at
+        next_at
     }
 
     /// The rows that a decision sees.
-    pub(super) fn rollout(&self, look_at: Option<Timestamp>) -> Rollout {
+    pub(super) fn rollout(&self, next_at: Option<Timestamp>) -> Rollout {
         let mut waves = self.waves.clone();
         for (index, wave) in (0..).zip(&mut waves) {
             self.count(index, wave);
@@ -342,9 +349,9 @@ impl World {
         let mut catch_up = self.sighted(|member| member.state == MemberState::Waiting && is_passed(member));
         catch_up.retain(|(_, presence)| presence.is_connected());
         let mut intents = self.intents.clone();
-        for asked in &mut intents {
-            if let Intent::Skip { cluster } | Intent::Retry { cluster } = &asked.intent {
-                asked.member = self.members.iter().find(|member| member.cluster == *cluster).cloned();
+        for pending in &mut intents {
+            if let Intent::Skip { cluster } | Intent::Retry { cluster } = &pending.intent {
+                pending.member = self.members.iter().find(|member| member.cluster == *cluster).cloned();
             }
         }
         Rollout {
@@ -358,7 +365,7 @@ impl World {
             waves,
             next,
             catch_up,
-            look_at,
+            next_at,
             intents,
         }
     }

@@ -121,7 +121,7 @@ impl Situation {
             None | Some(RolloutState::Done) => false,
             // A rollout that rolls is not disturbed: the newest revision waits.
             Some(RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack) => true,
-            // It has stopped for a reason that newer content may mend. What failed or was aborted is not tried again by
+            // It has stopped for a reason that newer content may fix. What failed or was aborted is not tried again by
             // itself, nor given to others.
             Some(RolloutState::Paused | RolloutState::Failed | RolloutState::Cancelled | RolloutState::Superseded) => {
                 !is_new

@@ -8,11 +8,11 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Span;
+use super::HumanDuration;
 use crate::labels::InvalidLabel;
 use crate::{LabelSelector, Name};
 
-/// A rollout is watched by people: more steps than this nobody follows, and each costs a row and a look.
+/// A rollout is watched by people: more steps than this nobody follows, and each costs a row and a reconcile.
 pub const WAVES_MAX: usize = 20;
 /// The wave of the clusters that no named wave takes.
 pub(super) const REST: &str = "rest";
@@ -29,7 +29,7 @@ pub struct Strategy {
     /// Clusters of the whole rollout that may fail before it stops.
     pub failure_budget: Amount,
     /// Per cluster: not healthy by then counts as failed.
-    pub deadline: Span,
+    pub deadline: HumanDuration,
     pub on_failure: OnFailure,
     pub offline: Offline,
 }
@@ -52,7 +52,7 @@ pub struct WaveSpec {
     pub max_concurrent: Amount,
     /// Healthy for this long before the next wave opens.
     #[serde(default)]
-    pub soak: Span,
+    pub soak: HumanDuration,
     /// Clusters of the wave that must be healthy for it to pass.
     #[serde(default = "Amount::one")]
     pub min_healthy: Amount,
@@ -186,7 +186,7 @@ impl Default for Strategy {
         Self {
             waves: Vec::new(),
             failure_budget: Amount::Count(0),
-            deadline: Span::from_secs(600),
+            deadline: HumanDuration::from_secs(600),
             on_failure: OnFailure::Pause,
             offline: Offline::Skip,
         }
@@ -273,7 +273,7 @@ impl WaveSpec {
             count: None,
             percent: None,
             max_concurrent: Amount::all(),
-            soak: Span::ZERO,
+            soak: HumanDuration::ZERO,
             min_healthy: Amount::one(),
         }
     }

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use super::Span;
+use super::HumanDuration;
 use super::rows::{Rollout, RolloutState, Wave, WaveState};
 
 /// What the rollout waits for, and since when.
@@ -31,7 +31,7 @@ fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
 
 fn since(at: Timestamp, now: Timestamp) -> String {
     let whole_seconds = jiff::SignedDuration::from_secs(now.duration_since(at).as_secs());
-    format!("since {at:.0} ({} ago)", Span::clamped(whole_seconds))
+    format!("since {at:.0} ({} ago)", HumanDuration::clamped(whole_seconds))
 }
 
 fn with_flight(rollout: &Rollout, text: String) -> String {
@@ -59,11 +59,11 @@ fn rolling(rollout: &Rollout, now: Timestamp) -> String {
     let Some((_, wave)) = rollout.open_wave() else {
         let next = rollout.waves.iter().find(|wave| wave.state == WaveState::Waiting);
         let next = next.map_or("it ends".to_owned(), |wave| format!("{} opens", wave.name));
-        return format!("{next} at the next look, rolling {}", since(rollout.since, now));
+        return format!("{next} at the next reconcile, rolling {}", since(rollout.since, now));
     };
     let opened = since(wave.opened_at.unwrap_or(rollout.since), now);
     match (wave.state, wave.soak_until) {
-        _ if rollout.is_over_budget() => format!("stops at the next look: {}", stop_reason(rollout)),
+        _ if rollout.is_over_budget() => format!("stops at the next reconcile: {}", stop_reason(rollout)),
         _ if wave.holds() => format!("{} holds: {}; open {opened}", wave.name, hold_reason(wave)),
         _ if !wave.is_settled() => format!("{}; open {opened}", flight(rollout, wave)),
         _ if wave.silent > 0 => {
@@ -73,10 +73,10 @@ fn rolling(rollout: &Rollout, now: Timestamp) -> String {
             )
         }
         (WaveState::Soaking, Some(until)) => {
-            let left = Span::clamped(jiff::SignedDuration::from_secs(until.duration_since(now).as_secs()));
+            let left = HumanDuration::clamped(jiff::SignedDuration::from_secs(until.duration_since(now).as_secs()));
             format!("{} soaks until {until:.0} ({left} left); open {opened}", wave.name)
         }
-        _ => format!("{} goes on at the next look; open {opened}", wave.name),
+        _ => format!("{} goes on at the next reconcile; open {opened}", wave.name),
     }
 }
 

@@ -12,12 +12,13 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{
-    AgentMessage, Assignment, Desired, Hello, HubMessage, Listed, PROTOCOL, Pace, Piece, Violation, Want, Welcome, root,
+    AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL, Piece, Violation, Want,
+    Welcome, root,
 };
 use crate::drift::Drift;
 use crate::object::OBJECT_BYTES_MAX;
 use crate::report::Report;
-use crate::{Digest, Serial, SessionNumber, TargetId};
+use crate::{Digest, ReportSequence, SessionNumber, TargetId};
 
 /// Bytes of objects that wait for the Desired that names them, and of those that were asked for: a full bundle. A hub
 /// sends what is more in parts.
@@ -33,7 +34,7 @@ const REPORT_PAUSE: SignedDuration = SignedDuration::from_millis(10);
 const DRIFTS_MAX: usize = 256;
 
 /// Uncompresses an object, if it is at most that many bytes; given by the surroundings, which know the format.
-pub type Inflate = fn(&[u8], usize) -> Option<Vec<u8>>;
+pub type Decompress = fn(&[u8], usize) -> Option<Vec<u8>>;
 
 /// An assignment that the agent has accepted, with the bodies of its objects that are new to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,17 +48,17 @@ pub struct AgentSession {
     boot: Uuid,
     version: String,
     facts: BTreeMap<String, String>,
-    inflate: Inflate,
-    held: BTreeMap<TargetId, Held>,
+    decompress: Decompress,
+    inventory: BTreeMap<TargetId, InventoryEntry>,
     /// Assigned, and not accepted before all of its objects are here.
     lacking: BTreeMap<TargetId, Lacking>,
-    /// What the hub last listed; held targets that are not in it are kept, and shown as unlisted.
+    /// What the hub last listed; accepted targets that are not in it are kept, and shown as unlisted.
     listed: BTreeSet<TargetId>,
     accepted: VecDeque<Accepted>,
     reports: BTreeMap<TargetId, Waiting>,
     /// Drifts that no hub has durably, oldest first.
-    drifts: VecDeque<Told>,
-    acked: Option<(SessionNumber, Serial)>,
+    drifts: VecDeque<PendingDrift>,
+    acked: Option<(SessionNumber, ReportSequence)>,
     connection: Connection,
 }
 
@@ -66,21 +67,21 @@ pub struct AgentSession {
 struct Connection {
     outbound: VecDeque<AgentMessage>,
     session: Option<SessionNumber>,
-    pace: Pace,
-    serial: Serial,
+    heartbeat: HeartbeatPolicy,
+    sequence: ReportSequence,
     arriving: Option<Arriving>,
     arrived: Arrived,
     /// Objects that the hub was asked for and has not sent.
     asked: BTreeSet<Digest>,
-    /// The hub was told, by a first beat, that what was kept while it was away has all been sent.
+    /// The hub was told, by a first heartbeat, that what was kept while it was away has all been sent.
     caught_up: bool,
     heard_at: Timestamp,
-    beat_at: Timestamp,
+    heartbeat_at: Timestamp,
     report_at: Timestamp,
 }
 
 #[derive(Debug)]
-struct Held {
+struct InventoryEntry {
     listed: Listed,
     objects: BTreeSet<Digest>,
 }
@@ -99,16 +100,16 @@ struct Lacking {
 struct Waiting {
     report: Report,
     /// Under which number it was last sent on this connection; `None`: not yet.
-    sent: Option<Serial>,
+    sent: Option<ReportSequence>,
     /// A hub has it durably; kept for a hub that wants all.
     durable: bool,
 }
 
 /// A drift on its way, and under which number it was last sent on this connection.
 #[derive(Debug)]
-struct Told {
+struct PendingDrift {
     drift: Drift,
-    sent: Option<Serial>,
+    sent: Option<ReportSequence>,
 }
 
 /// Objects that came and that no Desired has named yet. Of too many, those that came first are let go: they were for a
@@ -128,13 +129,19 @@ struct Arriving {
 }
 
 impl AgentSession {
-    pub fn new(boot: Uuid, version: String, facts: BTreeMap<String, String>, inflate: Inflate, now: Timestamp) -> Self {
+    pub fn new(
+        boot: Uuid,
+        version: String,
+        facts: BTreeMap<String, String>,
+        decompress: Decompress,
+        now: Timestamp,
+    ) -> Self {
         Self {
             boot,
             version,
             facts,
-            inflate,
-            held: BTreeMap::new(),
+            decompress,
+            inventory: BTreeMap::new(),
             lacking: BTreeMap::new(),
             listed: BTreeSet::new(),
             accepted: VecDeque::new(),
@@ -148,10 +155,10 @@ impl AgentSession {
     /// Starts with what an earlier process accepted and wrote down, as if the hub had listed it to this one. What the hub
     /// says meanwhile is found out by the root.
     #[must_use]
-    pub fn resume<'a>(mut self, held: impl IntoIterator<Item = &'a Assignment>) -> Self {
-        for assignment in held {
+    pub fn resume<'a>(mut self, accepted: impl IntoIterator<Item = &'a Assignment>) -> Self {
+        for assignment in accepted {
             self.listed.insert(assignment.target);
-            self.held.insert(assignment.target, Held::of(assignment));
+            self.inventory.insert(assignment.target, InventoryEntry::of(assignment));
         }
         self
     }
@@ -174,8 +181,8 @@ impl AgentSession {
         for waiting in self.reports.values_mut() {
             waiting.sent = None;
         }
-        for told in &mut self.drifts {
-            told.sent = None;
+        for pending in &mut self.drifts {
+            pending.sent = None;
         }
         let hello = Hello {
             protocol: PROTOCOL,
@@ -195,36 +202,40 @@ impl AgentSession {
 
     /// The newest that came of each target, accepted or not.
     fn assigned(&self) -> impl Iterator<Item = Listed> + '_ {
-        let held = self.held.values().map(|held| held.listed).filter(|held| !self.lacking.contains_key(&held.target));
-        held.chain(self.lacking.values().map(|lacking| lacking.assignment.listed()))
+        let accepted = self
+            .inventory
+            .values()
+            .map(|entry| entry.listed)
+            .filter(|listed| !self.lacking.contains_key(&listed.target));
+        accepted.chain(self.lacking.values().map(|lacking| lacking.assignment.listed()))
     }
 
-    /// Targets that are held and that the hub did not list.
+    /// Targets that were accepted and that the hub did not list.
     pub fn unlisted(&self) -> impl Iterator<Item = TargetId> + '_ {
-        self.held.keys().copied().filter(|target| !self.listed.contains(target))
+        self.inventory.keys().copied().filter(|target| !self.listed.contains(target))
     }
 
     /// When [`AgentSession::handle_tick`] or [`AgentSession::has_outbound`] has something new to say, if nothing comes
     /// before. What may be sent already is not waited for by the clock.
     pub fn next_wake(&self, now: Timestamp) -> Timestamp {
-        let deadline = self.connection.heard_at + self.connection.pace.deadline;
+        let deadline = self.connection.heard_at + self.connection.heartbeat.deadline;
         if self.connection.session.is_none() {
             return deadline;
         }
-        let next = deadline.min(self.connection.beat_at);
-        let is_held_back = self.connection.report_at > now && self.next_news().is_some();
+        let next = deadline.min(self.connection.heartbeat_at);
+        let is_held_back = self.connection.report_at > now && self.next_unsent().is_some();
         if is_held_back { next.min(self.connection.report_at) } else { next }
     }
 
     pub fn handle_tick(&mut self, now: Timestamp) -> Result<(), Violation> {
-        if now >= self.connection.heard_at + self.connection.pace.deadline {
-            return Err(Violation::Silent(self.connection.pace.deadline));
+        if now >= self.connection.heard_at + self.connection.heartbeat.deadline {
+            return Err(Violation::Silent(self.connection.heartbeat.deadline));
         }
-        if self.connection.session.is_some() && now >= self.connection.beat_at {
-            self.connection.beat_at = now + self.connection.pace.beat;
+        if self.connection.session.is_some() && now >= self.connection.heartbeat_at {
+            self.connection.heartbeat_at = now + self.connection.heartbeat.interval;
             // The first one says that nothing is left to be told. Until then what is told shows that this end lives.
             if self.connection.caught_up {
-                self.connection.outbound.push_back(AgentMessage::Beat);
+                self.connection.outbound.push_back(AgentMessage::Heartbeat);
             }
         }
         Ok(())
@@ -241,8 +252,8 @@ impl AgentSession {
             _ if self.connection.session.is_none() => Err(Violation::NoWelcome),
             HubMessage::Compare(theirs) => {
                 if theirs != self.root() {
-                    let held = self.assigned().collect();
-                    self.connection.outbound.push_back(AgentMessage::Held(held));
+                    let inventory = self.assigned().collect();
+                    self.connection.outbound.push_back(AgentMessage::Inventory(inventory));
                 }
                 Ok(())
             }
@@ -251,14 +262,14 @@ impl AgentSession {
                 self.handle_desired(desired);
                 Ok(())
             }
-            HubMessage::Ack(serial) => self.handle_ack(serial),
+            HubMessage::Ack(sequence) => self.handle_ack(sequence),
         }
     }
 
     fn handle_welcome(&mut self, welcome: Welcome, now: Timestamp) {
         self.connection.session = Some(welcome.session);
-        self.connection.pace = welcome.pace;
-        self.connection.beat_at = now + welcome.pace.beat;
+        self.connection.heartbeat = welcome.heartbeat;
+        self.connection.heartbeat_at = now + welcome.heartbeat.interval;
         self.connection.report_at = now;
         self.connection.caught_up = false;
         if welcome.want == Want::All {
@@ -283,7 +294,7 @@ impl AgentSession {
     }
 
     fn handle_object(&mut self, digest: Digest, compressed: &[u8]) -> Result<(), Violation> {
-        let body = (self.inflate)(compressed, OBJECT_BYTES_MAX).ok_or(Violation::Mismatch(digest))?;
+        let body = (self.decompress)(compressed, OBJECT_BYTES_MAX).ok_or(Violation::Mismatch(digest))?;
         if Digest::of(&body) != digest {
             return Err(Violation::Mismatch(digest));
         }
@@ -319,12 +330,12 @@ impl AgentSession {
     /// Asks for what is missing and was not asked for on this connection.
     fn ask(&mut self) {
         let missing = self.lacking.values().flat_map(|lacking| lacking.missing.iter().copied());
-        let news: BTreeSet<_> = missing.filter(|object| !self.connection.asked.contains(object)).collect();
-        let news: Vec<_> = news.into_iter().collect();
-        for request in news.chunks(NEED_OBJECTS_MAX) {
+        let wanted: BTreeSet<_> = missing.filter(|object| !self.connection.asked.contains(object)).collect();
+        let wanted: Vec<_> = wanted.into_iter().collect();
+        for request in wanted.chunks(NEED_OBJECTS_MAX) {
             self.connection.outbound.push_back(AgentMessage::Need(request.to_vec()));
         }
-        self.connection.asked.extend(news);
+        self.connection.asked.extend(wanted);
     }
 
     fn handle_desired(&mut self, desired: Desired) {
@@ -358,29 +369,29 @@ impl AgentSession {
             return;
         }
         self.lacking.remove(&assignment.target);
-        self.held.insert(assignment.target, Held::of(&assignment));
+        self.inventory.insert(assignment.target, InventoryEntry::of(&assignment));
         self.accepted.push_back(Accepted { assignment, objects: bodies });
     }
 
     /// Whether an object is written down with some target.
     fn has(&self, object: &Digest) -> bool {
-        self.held.values().any(|held| held.objects.contains(object))
+        self.inventory.values().any(|entry| entry.objects.contains(object))
             || self.lacking.values().any(|lacking| lacking.stored.contains(object))
     }
 
-    fn handle_ack(&mut self, serial: Serial) -> Result<(), Violation> {
+    fn handle_ack(&mut self, sequence: ReportSequence) -> Result<(), Violation> {
         let Some(session) = self.connection.session else { return Ok(()) };
-        if serial > self.connection.serial {
-            return Err(Violation::Unsent(serial));
+        if sequence > self.connection.sequence {
+            return Err(Violation::Unsent(sequence));
         }
-        if serial == Serial::default() {
+        if sequence == ReportSequence::default() {
             return Ok(());
         }
-        self.acked = Some((session, serial));
+        self.acked = Some((session, sequence));
         for waiting in self.reports.values_mut() {
-            waiting.durable |= waiting.sent.is_some_and(|sent| sent <= serial);
+            waiting.durable |= waiting.sent.is_some_and(|sent| sent <= sequence);
         }
-        self.drifts.retain(|told| told.sent.is_none_or(|sent| sent > serial));
+        self.drifts.retain(|pending| pending.sent.is_none_or(|sent| sent > sequence));
         Ok(())
     }
 
@@ -389,10 +400,11 @@ impl AgentSession {
         self.accepted.pop_front()
     }
 
-    /// The newest report of a target; it replaces one that waits. Reports of other generations than the held one, and
-    /// repetitions, are dropped.
+    /// The newest report of a target; it replaces one that waits. Reports of other generations than the accepted one,
+    /// and repetitions, are dropped.
     pub fn report(&mut self, report: Report) {
-        let current = self.held.get(&report.target).is_some_and(|held| held.listed.generation == report.generation);
+        let current =
+            self.inventory.get(&report.target).is_some_and(|entry| entry.listed.generation == report.generation);
         let said = self.reports.get(&report.target).is_some_and(|waiting| waiting.report == report);
         if current && !said {
             self.reports.insert(report.target, Waiting { report, sent: None, durable: false });
@@ -405,39 +417,39 @@ impl AgentSession {
         if self.drifts.len() == DRIFTS_MAX {
             self.drifts.pop_front();
         }
-        self.drifts.push_back(Told { drift, sent: None });
+        self.drifts.push_back(PendingDrift { drift, sent: None });
     }
 
     pub fn has_outbound(&self, now: Timestamp) -> bool {
         !self.connection.outbound.is_empty()
-            || !self.connection.caught_up && self.next_news().is_none()
-            || self.may_report(now) && self.next_news().is_some()
+            || !self.connection.caught_up && self.next_unsent().is_none()
+            || self.may_report(now) && self.next_unsent().is_some()
     }
 
     pub fn take_outbound(&mut self, now: Timestamp) -> Option<AgentMessage> {
         if let Some(message) = self.connection.outbound.pop_front() {
             return Some(message);
         }
-        let Some(news) = self.next_news() else {
+        let Some(unsent) = self.next_unsent() else {
             let says_so = !std::mem::replace(&mut self.connection.caught_up, true);
-            return says_so.then_some(AgentMessage::Beat);
+            return says_so.then_some(AgentMessage::Heartbeat);
         };
         if !self.may_report(now) {
             return None;
         }
-        let serial = Serial::new(self.connection.serial.get() + 1);
-        self.connection.serial = serial;
+        let sequence = ReportSequence::new(self.connection.sequence.get() + 1);
+        self.connection.sequence = sequence;
         self.connection.report_at = now + REPORT_PAUSE;
-        match news {
-            News::Report(target) => {
+        match unsent {
+            Unsent::Report(target) => {
                 let waiting = self.reports.get_mut(&target).expect("it was found there");
-                waiting.sent = Some(serial);
-                Some(AgentMessage::Report(serial, waiting.report.clone()))
+                waiting.sent = Some(sequence);
+                Some(AgentMessage::Report(sequence, waiting.report.clone()))
             }
-            News::Drift(place) => {
-                let told = self.drifts.get_mut(place).expect("it was found there");
-                told.sent = Some(serial);
-                Some(AgentMessage::Drift(serial, told.drift.clone()))
+            Unsent::Drift(place) => {
+                let pending = self.drifts.get_mut(place).expect("it was found there");
+                pending.sent = Some(sequence);
+                Some(AgentMessage::Drift(sequence, pending.drift.clone()))
             }
         }
     }
@@ -447,14 +459,14 @@ impl AgentSession {
     }
 
     /// Reports first: a rollout may wait for one.
-    fn next_news(&self) -> Option<News> {
+    fn next_unsent(&self) -> Option<Unsent> {
         let waits = |waiting: &Waiting| waiting.sent.is_none() && !waiting.durable;
-        let report = self.reports.iter().find(|(_, waiting)| waits(waiting)).map(|(&target, _)| News::Report(target));
-        report.or_else(|| self.drifts.iter().position(|told| told.sent.is_none()).map(News::Drift))
+        let report = self.reports.iter().find(|(_, waiting)| waits(waiting)).map(|(&target, _)| Unsent::Report(target));
+        report.or_else(|| self.drifts.iter().position(|pending| pending.sent.is_none()).map(Unsent::Drift))
     }
 }
 
-impl Held {
+impl InventoryEntry {
     fn of(assignment: &Assignment) -> Self {
         Self { listed: assignment.listed(), objects: assignment.objects().collect() }
     }
@@ -465,21 +477,21 @@ impl Connection {
         Self {
             outbound: VecDeque::new(),
             session: None,
-            pace: Pace::default(),
-            serial: Serial::default(),
+            heartbeat: HeartbeatPolicy::default(),
+            sequence: ReportSequence::default(),
             arriving: None,
             arrived: Arrived::default(),
             asked: BTreeSet::new(),
             caught_up: true,
             heard_at: now,
-            beat_at: now,
+            heartbeat_at: now,
             report_at: now,
         }
     }
 }
 
 /// What waits to be told.
-enum News {
+enum Unsent {
     Report(TargetId),
     /// The place among the drifts.
     Drift(usize),

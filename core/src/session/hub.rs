@@ -14,13 +14,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, Hello, HubMessage, Listed, PROTOCOL, Pace, Piece,
-    Violation, Want, Welcome, root,
+    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL,
+    Piece, Violation, Want, Welcome, root,
 };
 use crate::bundle::Manifest;
 use crate::drift::Drift;
 use crate::report::Report;
-use crate::{Digest, Generation, Serial, SessionNumber, TargetId};
+use crate::{Digest, Generation, ReportSequence, SessionNumber, TargetId};
 
 /// Objects that one request to the store may name: with 1.5 MiB each at the very most, and a few KiB in practice.
 const REQUEST_OBJECTS_MAX: usize = 64;
@@ -46,9 +46,9 @@ pub enum Effect {
     /// [`HubSession::handle_listing`].
     Greeted(Hello),
     /// Record this report, then call [`HubSession::handle_recorded`].
-    Record(Serial, Report),
+    Record(ReportSequence, Report),
     /// Record this drift, then call [`HubSession::handle_recorded`].
-    RecordDrift(Serial, Drift),
+    RecordDrift(ReportSequence, Drift),
     /// What the agent had kept to itself while it was away has arrived and is durable.
     CaughtUp,
     /// Read these objects, answer with [`HubSession::handle_objects`].
@@ -61,7 +61,7 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct HubSession {
     number: SessionNumber,
-    pace: Pace,
+    heartbeat: HeartbeatPolicy,
     greeted: bool,
     knowledge: Knowledge,
     /// The agent may say what it holds.
@@ -73,7 +73,7 @@ pub struct HubSession {
     offer: Option<Offer>,
     /// Loaded pieces, in order.
     pieces: VecDeque<Loaded>,
-    /// What the agent asked for and was not looked at.
+    /// What the agent asked for and was not handled.
     needed: BTreeSet<Digest>,
     /// Of that, what is being read.
     repairing: BTreeSet<Digest>,
@@ -81,8 +81,8 @@ pub struct HubSession {
     repaired: BTreeSet<Digest>,
     controls: VecDeque<HubMessage>,
     effects: VecDeque<Effect>,
-    durable: Option<Serial>,
-    received: Option<Serial>,
+    durable: Option<ReportSequence>,
+    received: Option<ReportSequence>,
     caught_up: CatchUp,
     heard_at: Timestamp,
 }
@@ -90,10 +90,10 @@ pub struct HubSession {
 /// How far the agent is with what it kept to itself while it was away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CatchUp {
-    /// Its first beat has not come: it still sends.
+    /// Its first heartbeat has not come: it still sends.
     Sending,
     /// All has come; up to here it has to become durable.
-    Until(Option<Serial>),
+    Until(Option<ReportSequence>),
     Done,
 }
 
@@ -146,10 +146,10 @@ struct Offer {
 }
 
 impl HubSession {
-    pub fn new(number: SessionNumber, pace: Pace, now: Timestamp) -> Self {
+    pub fn new(number: SessionNumber, heartbeat: HeartbeatPolicy, now: Timestamp) -> Self {
         Self {
             number,
-            pace,
+            heartbeat,
             greeted: false,
             knowledge: Knowledge::Root(nothing()),
             asked: false,
@@ -175,12 +175,12 @@ impl HubSession {
 
     /// When [`HubSession::handle_tick`] has something to say, if nothing comes before.
     pub fn next_wake(&self) -> Timestamp {
-        self.compare_at.min(self.heard_at + self.pace.deadline)
+        self.compare_at.min(self.heard_at + self.heartbeat.deadline)
     }
 
     pub fn handle_tick(&mut self, now: Timestamp) -> Result<(), Violation> {
-        if now >= self.heard_at + self.pace.deadline {
-            return Err(Violation::Silent(self.pace.deadline));
+        if now >= self.heard_at + self.heartbeat.deadline {
+            return Err(Violation::Silent(self.heartbeat.deadline));
         }
         if now >= self.compare_at {
             self.compare_at = now + COMPARE_EVERY;
@@ -203,19 +203,19 @@ impl HubSession {
             AgentMessage::Hello(_) if self.greeted => Err(Violation::Repeated),
             AgentMessage::Hello(hello) => self.handle_hello(hello),
             _ if !self.greeted => Err(Violation::NoHello),
-            AgentMessage::Held(listed) => self.handle_held(listed),
+            AgentMessage::Inventory(listed) => self.handle_inventory(listed),
             AgentMessage::Need(objects) => self.handle_need(objects),
-            AgentMessage::Report(serial, report) => {
-                self.received = self.received.max(Some(serial));
-                self.effects.push_back(Effect::Record(serial, report));
+            AgentMessage::Report(sequence, report) => {
+                self.received = self.received.max(Some(sequence));
+                self.effects.push_back(Effect::Record(sequence, report));
                 Ok(())
             }
-            AgentMessage::Drift(serial, drift) => {
-                self.received = self.received.max(Some(serial));
-                self.effects.push_back(Effect::RecordDrift(serial, drift));
+            AgentMessage::Drift(sequence, drift) => {
+                self.received = self.received.max(Some(sequence));
+                self.effects.push_back(Effect::RecordDrift(sequence, drift));
                 Ok(())
             }
-            AgentMessage::Beat => {
+            AgentMessage::Heartbeat => {
                 self.acknowledge(self.durable.unwrap_or_default());
                 if self.caught_up == CatchUp::Sending {
                     self.caught_up = CatchUp::Until(self.received);
@@ -226,8 +226,8 @@ impl HubSession {
         }
     }
 
-    /// One waits at most: an agent that beats and does not read would otherwise fill the hub's memory.
-    fn acknowledge(&mut self, durable: Serial) {
+    /// One waits at most: an agent that sends heartbeats and does not read would otherwise fill the hub's memory.
+    fn acknowledge(&mut self, durable: ReportSequence) {
         self.controls.retain(|control| !matches!(control, HubMessage::Ack(_)));
         self.controls.push_back(HubMessage::Ack(durable));
     }
@@ -244,7 +244,7 @@ impl HubSession {
 
     /// Answers the Hello. Called once, by the surroundings, when the agent's past is known.
     pub fn welcome(&mut self, want: Want) {
-        let welcome = Welcome { session: self.number, want, pace: self.pace };
+        let welcome = Welcome { session: self.number, want, heartbeat: self.heartbeat };
         self.controls.push_back(HubMessage::Welcome(welcome));
     }
 
@@ -275,7 +275,7 @@ impl HubSession {
     }
 
     fn tell(&mut self, listing: Vec<Assignment>, complete: bool) {
-        let (assignments, known): (Vec<_>, Vec<_>) = listing.into_iter().partition(|one| self.is_news(one));
+        let (assignments, known): (Vec<_>, Vec<_>) = listing.into_iter().partition(|one| self.is_new(one));
         let mut unchanged = BTreeSet::new();
         if complete {
             for assignment in &known {
@@ -295,7 +295,7 @@ impl HubSession {
         self.advance();
     }
 
-    fn is_news(&self, assignment: &Assignment) -> bool {
+    fn is_new(&self, assignment: &Assignment) -> bool {
         self.sent.get(&assignment.target).is_none_or(|sent| assignment.generation > sent.listed.generation)
     }
 
@@ -327,7 +327,7 @@ impl HubSession {
         self.offer = Some(offer);
     }
 
-    fn handle_held(&mut self, listed: Vec<Listed>) -> Result<(), Violation> {
+    fn handle_inventory(&mut self, listed: Vec<Listed>) -> Result<(), Violation> {
         if !std::mem::take(&mut self.asked) {
             return Err(Violation::Unasked);
         }
@@ -371,10 +371,10 @@ impl HubSession {
     }
 
     /// Everything up to this report is committed.
-    pub fn handle_recorded(&mut self, serial: Serial) {
-        if self.durable < Some(serial) {
-            self.durable = Some(serial);
-            self.acknowledge(serial);
+    pub fn handle_recorded(&mut self, sequence: ReportSequence) {
+        if self.durable < Some(sequence) {
+            self.durable = Some(sequence);
+            self.acknowledge(sequence);
             self.notice_catch_up();
         }
     }

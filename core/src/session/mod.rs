@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::bundle::Manifest;
 use crate::drift::Drift;
 use crate::report::Report;
-use crate::{Digest, Generation, Name, ObjectKey, Serial, SessionNumber, TargetId, TraceId};
+use crate::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 
 /// The protocol's number. A hub speaks every one that a released agent speaks.
 pub const PROTOCOL: u32 = 1;
@@ -28,16 +28,16 @@ pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// The fact that tells a cluster from a copy of it: the uid of its namespace `kube-system`.
 pub const UID_FACT: &str = "kubernetes.uid";
 
-/// How often an agent beats, and how long either end stands silence. The hub says them in its Welcome.
+/// How often an agent sends a heartbeat, and how long either end stands silence. The hub says them in its Welcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    pub beat: SignedDuration,
+pub struct HeartbeatPolicy {
+    pub interval: SignedDuration,
     pub deadline: SignedDuration,
 }
 
-impl Default for Pace {
+impl Default for HeartbeatPolicy {
     fn default() -> Self {
-        Self { beat: SignedDuration::from_secs(15), deadline: SignedDuration::from_secs(25) }
+        Self { interval: SignedDuration::from_secs(15), deadline: SignedDuration::from_secs(25) }
     }
 }
 
@@ -45,13 +45,13 @@ impl Default for Pace {
 pub enum AgentMessage {
     Hello(Hello),
     /// All that it has accepted; the answer to a [`HubMessage::Compare`] with another root than its own.
-    Held(Vec<Listed>),
+    Inventory(Vec<Listed>),
     /// Objects that its assignments name and that it does not have: what a journal has lost.
     Need(Vec<Digest>),
-    Report(Serial, Report),
+    Report(ReportSequence, Report),
     /// In one count with the reports.
-    Drift(Serial, Drift),
-    Beat,
+    Drift(ReportSequence, Drift),
+    Heartbeat,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub enum HubMessage {
     Compare(Digest),
     Objects(Vec<Piece>),
     Desired(Desired),
-    Ack(Serial),
+    Ack(ReportSequence),
 }
 
 /// The first message of an agent.
@@ -76,7 +76,7 @@ pub struct Hello {
     /// [`root`] of what the hub last listed to this process.
     pub root: Digest,
     /// The last report that a hub acknowledged to this process.
-    pub acked: Option<(SessionNumber, Serial)>,
+    pub acked: Option<(SessionNumber, ReportSequence)>,
     pub facts: BTreeMap<String, String>,
 }
 
@@ -85,7 +85,7 @@ pub struct Hello {
 pub struct Welcome {
     pub session: SessionNumber,
     pub want: Want,
-    pub pace: Pace,
+    pub heartbeat: HeartbeatPolicy,
 }
 
 /// Which reports the hub wants first.
@@ -257,7 +257,7 @@ pub enum Violation {
     #[error("said what it holds and was not asked")]
     Unasked,
     #[error("report {0} was acknowledged and never sent")]
-    Unsent(Serial),
+    Unsent(ReportSequence),
     #[error("more objects came, or were asked for, than one end keeps for the other")]
     TooMuch,
 }

@@ -8,13 +8,13 @@ use uuid::Uuid;
 use super::agent::{Accepted, AgentSession};
 use super::hub::{Effect, HubSession};
 use super::{
-    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HubMessage, Pace, Piece, SyncOptions, Violation, Want,
-    root,
+    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, HubMessage, Piece, SyncOptions,
+    Violation, Want, root,
 };
 use crate::bundle::{Entry, Manifest};
 use crate::drift::{Change, Drift, Response};
 use crate::report::{Counts, Report, Verdict};
-use crate::{Digest, Generation, ObjectKey, Serial, SessionNumber, TargetId};
+use crate::{Digest, Generation, ObjectKey, ReportSequence, SessionNumber, TargetId};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("is a time")
@@ -25,7 +25,7 @@ fn target(number: u128) -> TargetId {
 }
 
 /// The tests do not compress.
-fn inflate(bytes: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+fn decompress(bytes: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
     (bytes.len() <= bytes_max).then(|| bytes.to_vec())
 }
 
@@ -72,7 +72,7 @@ impl Store {
 }
 
 fn new_agent() -> AgentSession {
-    AgentSession::new(Uuid::from_u128(7), "1".to_owned(), BTreeMap::new(), inflate, at(0))
+    AgentSession::new(Uuid::from_u128(7), "1".to_owned(), BTreeMap::new(), decompress, at(0))
 }
 
 /// One connection: both ends, what the hub was asked to record, and how many objects travelled.
@@ -80,7 +80,7 @@ struct Wire<'a> {
     agent: &'a mut AgentSession,
     hub: HubSession,
     store: &'a Store,
-    recorded: Vec<(Serial, Report)>,
+    recorded: Vec<(ReportSequence, Report)>,
     drifts: Vec<Drift>,
     travelled: usize,
     /// Assignments that were told.
@@ -95,7 +95,7 @@ struct Wire<'a> {
 impl<'a> Wire<'a> {
     fn connect(agent: &'a mut AgentSession, store: &'a Store, number: i64) -> Self {
         agent.connect(at(0));
-        let hub = HubSession::new(SessionNumber::new(number), Pace::default(), at(0));
+        let hub = HubSession::new(SessionNumber::new(number), HeartbeatPolicy::default(), at(0));
         Self {
             agent,
             hub,
@@ -162,13 +162,13 @@ impl<'a> Wire<'a> {
                     let bodies = digests.iter().map(|digest| (*digest, self.store.objects[digest].clone()));
                     self.hub.handle_objects(bodies);
                 }
-                Effect::Record(serial, report) => {
-                    self.recorded.push((serial, report));
-                    self.hub.handle_recorded(serial);
+                Effect::Record(sequence, report) => {
+                    self.recorded.push((sequence, report));
+                    self.hub.handle_recorded(sequence);
                 }
-                Effect::RecordDrift(serial, drift) => {
+                Effect::RecordDrift(sequence, drift) => {
                     self.drifts.push(drift);
-                    self.hub.handle_recorded(serial);
+                    self.hub.handle_recorded(sequence);
                 }
                 Effect::CaughtUp => self.caught_up = true,
             }
@@ -518,7 +518,7 @@ fn a_drift_is_told_once_and_kept_while_no_hub_has_it() {
 }
 
 #[test]
-fn a_report_about_another_generation_than_the_held_one_is_not_sent() {
+fn a_report_about_another_generation_than_the_accepted_one_is_not_sent() {
     let mut store = Store::default();
     store.assign(1, 2, &["a"]);
     let mut agent = new_agent();
@@ -687,7 +687,7 @@ fn an_agent_that_comes_back_to_other_rows_is_told_only_the_difference() {
 }
 
 #[test]
-fn roots_that_differ_while_a_stream_goes_on_are_mended_within_the_hour() {
+fn roots_that_differ_while_a_stream_goes_on_are_repaired_within_the_hour() {
     let mut store = Store::default();
     store.assign(1, 1, &["a"]);
     let mut agent = new_agent();
@@ -700,8 +700,8 @@ fn roots_that_differ_while_a_stream_goes_on_are_mended_within_the_hour() {
     wire.agent.handle(HubMessage::Desired(desired), at(2)).expect("it is allowed");
 
     let late = at(3600);
-    wire.hub.handle(AgentMessage::Beat, late).expect("it is allowed");
-    wire.hub.handle_tick(late).expect("it beats");
+    wire.hub.handle(AgentMessage::Heartbeat, late).expect("it is allowed");
+    wire.hub.handle_tick(late).expect("it sends a heartbeat");
     wire.run(usize::MAX).expect("the protocol is kept");
 
     assert_eq!(wire.told, 1, "only at first");
@@ -758,14 +758,14 @@ fn what_nobody_asked_for_is_not_said() {
     let mut wire = Wire::connect(&mut agent, &store, 1);
     wire.run(usize::MAX).expect("the protocol is kept");
 
-    assert_eq!(wire.hub.handle(AgentMessage::Held(Vec::new()), at(2)), Err(Violation::Unasked));
+    assert_eq!(wire.hub.handle(AgentMessage::Inventory(Vec::new()), at(2)), Err(Violation::Unasked));
 }
 
 #[test]
 fn either_end_gives_up_a_silent_other() {
     let mut agent = new_agent();
     agent.connect(at(0));
-    let mut hub = HubSession::new(SessionNumber::new(1), Pace::default(), at(0));
+    let mut hub = HubSession::new(SessionNumber::new(1), HeartbeatPolicy::default(), at(0));
     let deadline = SignedDuration::from_secs(25);
 
     assert_eq!(hub.handle_tick(at(24)), Ok(()));
@@ -775,7 +775,7 @@ fn either_end_gives_up_a_silent_other() {
 
 #[test]
 fn nothing_is_said_before_the_hello() {
-    let mut hub = HubSession::new(SessionNumber::new(1), Pace::default(), at(0));
+    let mut hub = HubSession::new(SessionNumber::new(1), HeartbeatPolicy::default(), at(0));
 
-    assert_eq!(hub.handle(AgentMessage::Beat, at(0)), Err(Violation::NoHello));
+    assert_eq!(hub.handle(AgentMessage::Heartbeat, at(0)), Err(Violation::NoHello));
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use bellwether_e2e::demo::bench;
-use bellwether_e2e::demo::room::{Ended, run_in};
+use bellwether_e2e::demo::run_dir::{Ended, run_in};
 use clap::{Parser, ValueEnum};
 
 #[derive(Debug, Parser)]

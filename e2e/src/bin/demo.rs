@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use bellwether_e2e::demo::ground::Ground;
 use bellwether_e2e::demo::recount;
-use bellwether_e2e::demo::room::{Ended, run_in};
+use bellwether_e2e::demo::run_dir::{Ended, run_in};
 use bellwether_e2e::demo::sample::WATCHED;
 use bellwether_e2e::demo::show::Show;
 use bellwether_e2e::demo::steps::{Demo, invitation};

@@ -34,7 +34,7 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 /// Who the agents are to the API servers.
 pub const AGENT_USER: &str = "system:serviceaccount:bellwether-system:bellwether-agent";
 const CLI_DEADLINE: Duration = Duration::from_secs(90);
-/// Hours between two looks: what the hub sees, a webhook told.
+/// Hours between two polls: what the hub sees, a webhook told.
 const POLL_SECONDS: &str = "7200";
 
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::figures::Rss;
 use crate::process::ProcessTable;
 
-const LOOK_EVERY: Duration = Duration::from_millis(400);
+const POLL_EVERY: Duration = Duration::from_millis(400);
 const KB_PER_MB: u64 = 1024;
 
 /// Peaks in kB.
@@ -55,11 +55,11 @@ impl MemoryWatch {
         let (table, shared) = (table.clone(), Arc::clone(&peaks));
         task.spawn(async move {
             loop {
-                // A process that ends while it is looked at leaves a sample out.
-                if let Ok(seen) = look(&table) {
+                // A process that ends while it is measured leaves a sample out.
+                if let Ok(seen) = measure(&table) {
                     shared.lock().unwrap_or_else(PoisonError::into_inner).raise(seen);
                 }
-                sleep(LOOK_EVERY).await;
+                sleep(POLL_EVERY).await;
             }
         });
         Self { peaks, _task: task }
@@ -70,7 +70,7 @@ impl MemoryWatch {
     }
 }
 
-fn look(table: &ProcessTable) -> Result<Peaks> {
+fn measure(table: &ProcessTable) -> Result<Peaks> {
     let mut seen = Peaks::default();
     let parents = parents();
     for process in table.list()?.iter().filter(|process| process.is_alive()) {

@@ -10,7 +10,7 @@ pub mod figures;
 pub mod ground;
 pub mod memory;
 pub mod recount;
-pub mod room;
+pub mod run_dir;
 pub mod sample;
 pub mod show;
 pub mod stamps;

@@ -200,10 +200,10 @@ impl<'a> Demo<'a> {
         self.show.done(format_args!("it was stopped in wave {failed}, {touched} cluster touched: {}", rollout["why"]));
         let right = BadChange { stopped_in_wave: 1, clusters_touched: 1, rolled_back: true };
         self.check(seen == right, "the bad change was not stopped in wave 1 and rolled back");
-        let mended = sample::shop("shop-3", Nodes::Any);
-        let push = self.ground.push("shop: Mend it", &[("shop/app.yaml", &mended)]).await?;
+        let fixed = sample::shop("shop-3", Nodes::Any);
+        let push = self.ground.push("shop: Fix it", &[("shop/app.yaml", &fixed)]).await?;
         self.ground.wait_for_rollout(SHOP, &push.commit, &["done"]).await?;
-        self.show.done("mended by the next commit");
+        self.show.done("fixed by the next commit");
         Ok(())
     }
 

@@ -43,7 +43,7 @@ impl Bell {
         task.spawn(async move {
             let mut lines = BufReader::new(self.receiver).lines();
             while let Ok(Some(_)) = lines.next_line().await {
-                // A hub that is away looks by itself when it is back.
+                // A hub that is away reconciles by itself when it is back.
                 let _ = api.send_webhook(&path, BODY, &signature).await;
             }
         });

@@ -112,8 +112,8 @@ async fn an_object_that_the_api_server_rejects_is_named_and_the_others_go_on() -
         scene.wait_for_value(1, "good", "text", "hello").await?;
         let status = scene.cli(&["status"]).await?.ended_with(3)?;
         ensure!(status.stdout.contains("broken"), "{}", status.stdout);
-        let mended = broken.replace("70000", "80");
-        let commit = scene.push(&[("shop/broken.yaml", &mended)]).await?;
+        let fixed = broken.replace("70000", "80");
+        let commit = scene.push(&[("shop/broken.yaml", &fixed)]).await?;
         scene.wait_until_healthy(&commit).await?;
         Ok(())
     })

@@ -68,7 +68,7 @@ async fn yaml_that_does_not_parse_is_told_with_file_and_line() -> Result<()> {
         ensure!(condition["file"] == "shop/bad.yaml", "{status:#}");
         // Where the bracket opens, or where it turns out not to close.
         ensure!(condition["line"].as_u64().is_some_and(|line| (3..=5).contains(&line)), "{status:#}");
-        let commit = scene.push(&[("shop/bad.yaml", &config_map("bad", "text", "mended"))]).await?;
+        let commit = scene.push(&[("shop/bad.yaml", &config_map("bad", "text", "fixed"))]).await?;
         scene.wait_until_healthy(&commit).await?;
         Ok(())
     })

@@ -17,7 +17,7 @@ async fn a_hub_that_was_killed_goes_on_where_it_was() -> Result<()> {
         let missed = scene.push_quietly(&[("shop/greeting.yaml", &config_map("greeting", "text", "two"))]).await?;
         scene.hub.restart().await?;
 
-        // Nobody tells it what came while it was away: it looks by itself.
+        // Nobody tells it what came while it was away: it reconciles by itself.
         scene.wait_until_healthy(&missed).await?;
         assert_eq!(scene.value(1, "greeting", "text").await?, "two");
         let next = scene.push(&[("shop/greeting.yaml", &config_map("greeting", "text", "three"))]).await?;

@@ -1,7 +1,7 @@
 //! The end of a target: what becomes of its objects, and who is waited for.
 
 use anyhow::{Context as _, Result, ensure};
-use bellwether_e2e::harness::{HASTE, PATIENCE, Scene, SceneOptions, eventually};
+use bellwether_e2e::harness::{FAST_HEARTBEAT_FLAGS, PATIENCE, Scene, SceneOptions, eventually};
 use serde_json::json;
 
 use crate::config_map;
@@ -56,7 +56,7 @@ async fn wait_until_it_waits_for(scene: &Scene, clusters: &[&str]) -> Result<()>
 
 #[tokio::test]
 async fn a_pruned_target_takes_its_objects_along_and_an_absent_cluster_follows() -> Result<()> {
-    let options = SceneOptions { flags: HASTE.to_vec(), ..SceneOptions::default() };
+    let options = SceneOptions { flags: FAST_HEARTBEAT_FLAGS.to_vec(), ..SceneOptions::default() };
     Scene::run_with(&[1, 2], options, async |scene| {
         install(scene).await?;
         scene.agent(2)?.kill9().await?;

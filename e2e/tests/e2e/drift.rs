@@ -85,14 +85,14 @@ async fn a_target_that_only_warns_says_what_differs_and_leaves_it() -> Result<()
 async fn without_the_hub_edits_and_deletes_are_healed_and_by_a_new_agent_too() -> Result<()> {
     Scene::run(&[1], async |scene| {
         install(scene, "").await?;
-        wait_for_lessons(scene).await?;
+        wait_for_inventory(scene).await?;
 
         scene.hub.kill9().await?;
         edit(scene, "greeting", "theirs").await?;
         delete(scene, "farewell").await?;
         scene.wait_for_value(1, "greeting", "text", "hello").await?;
         scene.wait_for_value(1, "farewell", "text", "bye").await?;
-        wait_for_lessons(scene).await?;
+        wait_for_inventory(scene).await?;
         scene.agent(1)?.kill9().await?;
         edit(scene, "farewell", "theirs").await?;
         delete(scene, "greeting").await?;
@@ -111,7 +111,7 @@ async fn without_the_hub_edits_and_deletes_are_healed_and_by_a_new_agent_too() -
 }
 
 /// Until the agent has written down which objects it applied: the newest entry of its journal stays the newest.
-async fn wait_for_lessons(scene: &Scene) -> Result<()> {
+async fn wait_for_inventory(scene: &Scene) -> Result<()> {
     let namespace = scene.install_namespace.clone();
     let selector = ["-l", "bellwether.dev/journal", "-o", "jsonpath={.items[-1:].metadata.creationTimestamp}"];
     eventually(PATIENCE, "the journal is written", async || {

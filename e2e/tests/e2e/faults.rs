@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bellwether_core::report::{Counts, Report, Verdict};
 use bellwether_core::session::{AgentMessage, HubMessage};
-use bellwether_core::{Generation, Serial, TargetId};
+use bellwether_core::{Generation, ReportSequence, TargetId};
 use bellwether_e2e::fake_agent::FakeAgent;
-use bellwether_e2e::harness::{HASTE, PATIENCE, Scene, SceneOptions, eventually};
+use bellwether_e2e::harness::{FAST_HEARTBEAT_FLAGS, PATIENCE, Scene, SceneOptions, eventually};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -20,11 +20,11 @@ const CANARY_FIRST: &str = "  rollout:
     - {name: canary, clusters: {matchLabels: {ring: canary}}}
     - {name: others}
 ";
-/// More than an agent applies between two looks of kubectl.
+/// More than an agent applies between two calls of kubectl.
 const MANY: usize = 1000;
 
 fn hasty() -> SceneOptions {
-    SceneOptions { flags: HASTE.to_vec(), ..SceneOptions::default() }
+    SceneOptions { flags: FAST_HEARTBEAT_FLAGS.to_vec(), ..SceneOptions::default() }
 }
 
 /// Healthy in a cluster as soon as its node has this label.
@@ -314,11 +314,11 @@ async fn a_report_about_the_assignment_of_another_is_dropped_and_audited() -> Re
         };
 
         let mut session = enroll_fake(scene, "liar").await?.open().await?;
-        session.send(AgentMessage::Report(Serial::new(1), forged)).await?;
-        session.send(AgentMessage::Beat).await?;
+        session.send(AgentMessage::Report(ReportSequence::new(1), forged)).await?;
+        session.send(AgentMessage::Heartbeat).await?;
         let acknowledged = timeout(PATIENCE, async {
             while let Some(message) = session.next().await? {
-                if message == HubMessage::Ack(Serial::new(1)) {
+                if message == HubMessage::Ack(ReportSequence::new(1)) {
                     return Ok(true);
                 }
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bellwether_e2e::agent::Registered;
-use bellwether_e2e::harness::{PACE, PATIENCE, Scene, SceneOptions, eventually};
+use bellwether_e2e::harness::{HEARTBEAT_FLAGS, PATIENCE, Scene, SceneOptions, eventually};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -32,7 +32,7 @@ async fn details(scene: &Scene, action: &str, field: &str) -> Result<Vec<Value>>
 #[tokio::test]
 async fn an_agent_outlives_its_certificate_by_renewing_it() -> Result<()> {
     // Half of that is time enough to renew on a machine that does seven other tests.
-    let flags = [&PACE[..], &["--certificate-seconds=30"]].concat();
+    let flags = [&HEARTBEAT_FLAGS[..], &["--certificate-seconds=30"]].concat();
     Scene::run_with(&[1], with_flags(&flags), async |scene| {
         let first_end = certificate_end(scene, "c1").await?;
 
@@ -92,7 +92,7 @@ async fn a_stream_does_not_outlast_the_certificate_that_it_came_with() -> Result
 #[tokio::test]
 async fn a_revoked_agent_is_cut_off_and_told_what_to_do_until_it_is_enrolled_again() -> Result<()> {
     // Short, so that it wants to renew while the test looks.
-    let flags = [&PACE[..], &["--certificate-seconds=20"]].concat();
+    let flags = [&HEARTBEAT_FLAGS[..], &["--certificate-seconds=20"]].concat();
     Scene::run_with(&[1], with_flags(&flags), async |scene| {
         scene.cli(&["cluster", "revoke", "c1"]).await?.ended_with(0)?;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use bellwether_e2e::git_server::{GitServerOptions, GitServerTls};
-use bellwether_e2e::harness::{PACE, Scene, SceneOptions};
+use bellwether_e2e::harness::{HEARTBEAT_FLAGS, Scene, SceneOptions};
 
 use crate::config_map;
 
@@ -17,7 +17,7 @@ const CA_FILE: &str = "git/ca.pem";
 fn private() -> Result<SceneOptions> {
     let tls = GitServerTls::issue()?;
     let git = GitServerOptions { tls: Some(tls), token: Some(TOKEN.to_owned()), on_push: None };
-    let flags = PACE.into_iter().chain(["--log=debug"]).collect();
+    let flags = HEARTBEAT_FLAGS.into_iter().chain(["--log=debug"]).collect();
     Ok(SceneOptions { flags, git, ..SceneOptions::default() })
 }
 
@@ -80,7 +80,7 @@ fn expect_not_in_files(folder: &Path) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_told_and_a_right_one_mends_it() -> Result<()> {
+async fn a_wrong_token_is_told_and_a_right_one_fixes_it() -> Result<()> {
     Scene::run_with(&[2], private()?, async |scene| {
         let commit = push_greeting(scene, "one").await?;
         write_token(scene, "wrong", "glpat-NotThisOne")?;

@@ -522,14 +522,14 @@ async fn a_target_that_renders_to_nothing_pauses_and_deletes_nothing() -> Result
         let told = why(scene).await?;
         ensure!(told.contains("renders to nothing"), "{told}");
         expect_steps(scene, &rollout, &["planned", "paused"]).await?;
-        let mended = scene.push(&[("shop/greeting.yaml", &greeting("one"))]).await?;
-        eventually(PATIENCE, "what was mended runs", async || {
+        let fixed = scene.push(&[("shop/greeting.yaml", &greeting("one"))]).await?;
+        eventually(PATIENCE, "what was fixed runs", async || {
             let rollout = scene.rollout("shop").await?;
             ensure!(rollout["state"] != "paused", "{rollout:#}");
             Ok(())
         })
         .await?;
-        assert_eq!(revisions(scene).await?, before, "{mended}");
+        assert_eq!(revisions(scene).await?, before, "{fixed}");
         Ok(())
     })
     .await

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use bellwether_e2e::api::Api;
 use bellwether_e2e::balancer::Balancer;
-use bellwether_e2e::harness::{HASTE, PATIENCE, Scene, SceneOptions, eventually};
+use bellwether_e2e::harness::{FAST_HEARTBEAT_FLAGS, PATIENCE, Scene, SceneOptions, eventually};
 
 use crate::config_map;
 use crate::faults::{expect_it_went_on, make_room, stop_in_second_wave};
@@ -47,7 +47,7 @@ async fn a_rollout_goes_on_at_the_other_hub_when_one_is_killed_in_the_second_wav
         scene.join_through(3, &pair.prefers_first.address).await?;
         let heard = pair.first.metric("bellwether_signals_heard_total").await?;
         let (commit, rollout) = stop_in_second_wave(scene).await?;
-        // What was asked of one hub reached the clusters of the other, and that one was told to look.
+        // What was asked of one hub reached the clusters of the other, and that one was told to reconcile.
         ensure!(pair.first.metric("bellwether_signals_heard_total").await? > heard, "the first hub heard nothing");
 
         scene.hub.kill9().await?;
@@ -66,7 +66,7 @@ async fn a_rollout_goes_on_at_the_other_hub_when_one_is_killed_in_the_second_wav
 
 #[tokio::test]
 async fn a_cluster_that_is_lost_with_its_hub_is_missed_by_the_other() -> Result<()> {
-    let options = SceneOptions { flags: HASTE.to_vec(), ..SceneOptions::default() };
+    let options = SceneOptions { flags: FAST_HEARTBEAT_FLAGS.to_vec(), ..SceneOptions::default() };
     Scene::run_with(&[], options, async |scene| {
         let _pair = start_pair(scene).await?;
         // No balancer: it has no other way.
@@ -76,7 +76,7 @@ async fn a_cluster_that_is_lost_with_its_hub_is_missed_by_the_other() -> Result<
         scene.hub.kill9().await?;
         make_room(scene, 2).await?;
 
-        // The rollout's own deadline would look after ten minutes.
+        // The rollout's own deadline would reconcile after ten minutes.
         let places = [("/state", "done"), ("/members/1/state", "healthy"), ("/members/2/state", "offline")];
         scene.wait_for_rollout("shop", &commit, &places).await?;
         make_room(scene, 3).await?;

@@ -15,43 +15,43 @@ use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
 use bellwether_core::report::bounded_message;
 use bellwether_core::rollout::is_same_content;
 use bellwether_core::{Digest, RenderId, TargetId};
-use bellwether_proto::zip;
+use bellwether_proto::compression;
 use bellwether_render::{Documents, Recipe, RenderError, RenderedObject, SourceFile};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::change::Change;
 use crate::source::git::ReadError;
-use crate::stage::Slow;
+use crate::stage::Detached;
 use crate::store::bundles::Blob;
 use crate::store::renders::Render;
 use crate::store::revisions::Revision;
 use crate::store::targets::Target;
-use crate::store::work::{self, Due, Stage};
+use crate::store::work::{self, QueueItem, Stage};
 use crate::store::{self, StoreError};
 use crate::{Hub, actors, clock};
 
 pub(crate) struct Bundle;
 
-impl Slow for Bundle {
+impl Detached for Bundle {
     const STAGE: Stage = Stage::Bundle;
     /// Rendering computes; more at once than cores only makes each later.
     const AT_ONCE: usize = 4;
 
-    async fn look(&self, hub: &Hub, due: &Due) -> Result<(), StoreError> {
+    async fn reconcile(&self, hub: &Hub, item: &QueueItem) -> Result<(), StoreError> {
         let mut db = hub.pool.acquire().await?;
-        let Some(target) = store::targets::find(&mut db, TargetId::new(due.key)).await? else {
+        let Some(target) = store::targets::find(&mut db, TargetId::new(item.key)).await? else {
             drop(db);
-            return finish(hub, due, None).await;
+            return finish(hub, item, None).await;
         };
         // Source leaves out targets whose folder a revision did not move. Whoever reads a target after it was changed,
-        // and before the revision that was seen with its spec of before, would never hear of that revision.
+        // and before the revision that was seen with its earlier spec, would never hear of that revision.
         work::await_subject(&mut db, Stage::Source, target.repo.as_uuid()).await?;
         let head = store::revisions::find_head(&mut db, target.repo, &target.reference).await?;
         let ref_condition = store::revisions::find_ref_condition(&mut db, target.repo, &target.reference).await?;
         let Some(revision) = head else {
             drop(db);
             let outcome = ref_condition.map(|condition| Said { target, revision: None, result: Err(condition) });
-            return finish(hub, due, outcome).await;
+            return finish(hub, item, outcome).await;
         };
         let known = store::wanted::find(&mut db, target.id).await?.map(|wanted| wanted.render);
         let values = values_of(&mut db, &target).await?;
@@ -66,16 +66,16 @@ impl Slow for Bundle {
             Ok(_) if ref_condition.is_some() => Err(ref_condition.expect("it was just found")),
             other => other.map_err(|error| error.condition(clock::now())),
         };
-        finish(hub, due, Some(Said { target, revision: Some(revision), result })).await
+        finish(hub, item, Some(Said { target, revision: Some(revision), result })).await
     }
 }
 
-/// Between looks for a commit that this hub's mirror lacks: another hub has seen it, or the mirror was lost.
+/// Between tries to find a commit that this hub's mirror lacks: another hub has seen it, or the mirror was lost.
 const MIRROR_PAUSE: Duration = Duration::from_secs(1);
 
-/// The rows stay: a hub that has the commit may take them, and this one looks again when it has fetched.
+/// The rows stay: a hub that has the commit may take them, and this one tries again when it has fetched.
 async fn await_mirror(hub: &Hub, target: &Target) -> Result<(), StoreError> {
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     // Without a trace: after a failure this waits as a poll does.
     change.tell(Stage::Source, &[target.repo.as_uuid()], clock::now(), None).await?;
     change.commit().await?;
@@ -97,7 +97,7 @@ async fn values_of(db: &mut store::Connection, target: &Target) -> Result<Vec<Va
         .collect())
 }
 
-/// What one look came to.
+/// What one reconcile came to.
 struct Said {
     target: Target,
     revision: Option<Revision>,
@@ -241,7 +241,7 @@ impl Job<'_> {
     async fn begin_try(&self) -> Result<(), BundleError> {
         let now = clock::now();
         let of = (self.revision.id, self.target.version);
-        let mut change = Change::begin(&self.hub.pool, &self.hub.wakes).await?;
+        let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await?;
         let tries = store::renders::begin_try(&mut change, self.target.id, of, now - TRIES_COUNT, now).await?;
         change.commit_without_wait().await?;
         if tries > TRIES_MAX { Err(BundleError::BrokeDown) } else { Ok(()) }
@@ -288,7 +288,7 @@ fn make(documents: &Documents, recipe: &Recipe, values: &Values) -> Result<Made,
 }
 
 async fn write_bundles(hub: &Hub, bundles: Vec<Made>) -> Result<(), StoreError> {
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     for made in bundles {
         store_bundle(hub, &mut change, made, clock::now()).await?;
     }
@@ -306,14 +306,14 @@ fn reuse(render: Render, values: &[Values]) -> Option<Rendered> {
     Some(Rendered { tree, variables, inputs: None, variants, unwritten: Vec::new(), existing: None })
 }
 
-async fn finish(hub: &Hub, due: &Due, said: Option<Said>) -> Result<(), StoreError> {
+async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> Result<(), StoreError> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    if !work::lock_subject(&mut change, Stage::Bundle, due.key).await? {
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    if !work::lock_subject(&mut change, Stage::Bundle, item.key).await? {
         return Ok(());
     }
     // Another hub has taken them, and what it wrote may be of a newer revision than what is known here.
-    if !work::take_seen(&mut change, due).await? {
+    if !work::take_seen(&mut change, item).await? {
         return Ok(());
     }
     let Some(said) = said else { return change.commit().await };
@@ -322,8 +322,8 @@ async fn finish(hub: &Hub, due: &Due, said: Option<Said>) -> Result<(), StoreErr
             let revision = said.revision.expect("only a revision renders");
             let bundles = rendered.variants.len();
             record(hub, &mut change, &said.target, &revision, rendered, now).await?;
-            let trace_id = due.trace_id.clone().unwrap_or_else(clock::new_trace);
-            change.tell(Stage::Rollout, &[due.key], now, Some(&trace_id)).await?;
+            let trace_id = item.trace_id.clone().unwrap_or_else(clock::new_trace);
+            change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
             change.commit_without_wait().await?;
             tracing::info!(
                 target.name = %said.target.name,
@@ -412,17 +412,17 @@ async fn store_bundle(
     let blobs: Vec<_> = objects
         .into_iter()
         .filter(|object| missing.contains(&object.digest))
-        .map(|object| Blob { digest: object.digest, frame: zip::deflate(&object.body) })
+        .map(|object| Blob { digest: object.digest, frame: compression::compress(&object.body) })
         .collect();
     hub.content.keep_objects(&blobs);
     store::bundles::insert_objects(change, blobs, now).await?;
-    let blob = Blob { digest: manifest.digest(), frame: zip::deflate(&manifest.encode()) };
+    let blob = Blob { digest: manifest.digest(), frame: compression::compress(&manifest.encode()) };
     store::bundles::insert_bundle(change, &blob, manifest.entries().len(), now).await?;
     hub.content.keep_manifest(manifest);
     Ok(())
 }
 
-/// Written down and audited once, not at every look.
+/// Written down and audited once, not at every reconcile.
 async fn record_failure(
     change: &mut Change<'_>,
     target: &Target,

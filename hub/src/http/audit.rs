@@ -8,7 +8,7 @@ use bellwether_core::api::{AuditEntry, AuditFilter, AuditVerification, List};
 use jiff::Timestamp;
 
 use super::auth::Caller;
-use super::input::Asked;
+use super::input::QueryParams;
 use super::pages;
 use super::problem::Refusal;
 use crate::store::{self, StoreError};
@@ -17,7 +17,7 @@ use crate::{Hub, sealer};
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
     _: Caller,
-    Asked(filter): Asked<AuditFilter>,
+    QueryParams(filter): QueryParams<AuditFilter>,
 ) -> Result<Json<List<AuditEntry>>, Refusal> {
     let before = filter.cursor.as_deref().map(pages::decode_cursor::<(Timestamp, i64)>).transpose()?;
     let limit = pages::limit(filter.limit);

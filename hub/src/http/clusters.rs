@@ -18,7 +18,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::auth::Caller;
-use super::input::{Asked, Body, Named};
+use super::input::{Body, Named, QueryParams};
 use super::pages;
 use super::problem::Refusal;
 use crate::change::Change;
@@ -54,7 +54,7 @@ pub(super) async fn register(
         created_at: now,
         revoked_at: None,
     };
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     store::clusters::insert(&mut change, &cluster).await.map_err(|error| match error {
         StoreError::NameTaken => {
             Refusal::conflict("cluster_exists", format!("there is a cluster `{}` already", cluster.name))
@@ -121,7 +121,7 @@ pub(super) struct ListQuery {
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
     _: Caller,
-    Asked(query): Asked<ListQuery>,
+    QueryParams(query): QueryParams<ListQuery>,
 ) -> Result<Json<List<ClusterDocument>>, Refusal> {
     let after = query.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let selector = selector(query.label.as_deref())?;
@@ -184,12 +184,12 @@ pub(super) async fn label(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
     Named(name): Named,
-    Asked(query): Asked<LabelQuery>,
+    QueryParams(query): QueryParams<LabelQuery>,
     Body(labels): Body<Labels>,
 ) -> Result<Json<ClusterDocument>, Refusal> {
     check_labels(&labels).map_err(|error| Refusal::invalid("label_invalid", error.to_string()))?;
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let cluster = find(&mut change, &name).await?;
     let seen = query.version.unwrap_or(cluster.version);
     store::clusters::mark_labels(&mut change, cluster.id, seen, &labels, now).await?;
@@ -215,7 +215,7 @@ pub(super) async fn revoke(
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let cluster = lock(&mut change, &name).await?;
     store::clusters::delete_enrollments(&mut change, cluster.id).await?;
     store::clusters::mark_revoked(&mut change, cluster.id, now).await?;
@@ -229,7 +229,7 @@ pub(super) async fn revoke(
 async fn shut_out(hub: &Hub, cluster: ClusterId) {
     hub.sessions.cut(cluster);
     if let Err(error) = trust::refresh(hub).await {
-        // The certificate is refused by its row; the handshake refuses it at the next look.
+        // The certificate is refused by its row; the handshake refuses it at the next poll.
         tracing::warn!(error = %crate::chain(&error), "could not refresh the revocation list");
     }
 }
@@ -246,7 +246,7 @@ pub(super) async fn reenroll(
     Named(name): Named,
 ) -> Result<(StatusCode, Json<RegisteredCluster>), Refusal> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let cluster = lock(&mut change, &name).await?;
     store::clusters::delete_enrollments(&mut change, cluster.id).await?;
     store::certificates::mark_all_revoked(&mut change, cluster.id, now).await?;
@@ -267,7 +267,7 @@ pub(super) async fn delete(
     caller: Caller,
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let cluster = lock(&mut change, &name).await?;
     let concerned = store::rollouts::list_targets_of(&mut change, &[cluster.id]).await?;
     store::clusters::delete(&mut change, cluster.id).await?;
@@ -284,8 +284,8 @@ pub(super) async fn find(db: &mut Connection, name: &Name) -> Result<Cluster, Re
 }
 
 async fn document(db: &mut Connection, cluster: &Cluster) -> Result<ClusterDocument, StoreError> {
-    let attendance = store::fleet::find_attendance(db, cluster.id).await?;
-    let phase = match (cluster.revoked_at, attendance.since, attendance.connected) {
+    let agent_status = store::fleet::find_agent_status(db, cluster.id).await?;
+    let phase = match (cluster.revoked_at, agent_status.since, agent_status.connected) {
         (Some(_), _, _) => ClusterPhase::Revoked,
         (None, None, _) => ClusterPhase::Registered,
         (None, Some(_), true) => ClusterPhase::Connected,
@@ -304,10 +304,10 @@ async fn document(db: &mut Connection, cluster: &Cluster) -> Result<ClusterDocum
         labels: cluster.labels.clone(),
         status: ClusterStatus {
             phase,
-            since: cluster.revoked_at.or(attendance.since),
-            agent_version: attendance.agent_version,
-            facts: attendance.facts,
-            certificate_expires_at: attendance.certificate_expires_at,
+            since: cluster.revoked_at.or(agent_status.since),
+            agent_version: agent_status.agent_version,
+            facts: agent_status.facts,
+            certificate_expires_at: agent_status.certificate_expires_at,
             conditions: contested(db, cluster).await?.into_iter().collect(),
             targets: Vec::new(),
         },

@@ -9,7 +9,7 @@ use bellwether_core::api::{DriftDocument, List};
 use serde::Deserialize;
 
 use super::auth::Caller;
-use super::input::Asked;
+use super::input::QueryParams;
 use super::problem::Refusal;
 use super::{clusters, pages, targets};
 use crate::Hub;
@@ -28,7 +28,7 @@ pub(super) struct DriftQuery {
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
     _: Caller,
-    Asked(query): Asked<DriftQuery>,
+    QueryParams(query): QueryParams<DriftQuery>,
 ) -> Result<Json<List<DriftDocument>>, Refusal> {
     let before = query.cursor.as_deref().map(pages::decode_cursor::<Place>).transpose()?;
     let limit = pages::limit(query.limit);

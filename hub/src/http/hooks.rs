@@ -49,7 +49,7 @@ pub(super) async fn generic(
         audit_forged(&hub, &repo, address).await?;
         return Err(refused());
     }
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let trace_id = clock::new_trace();
     tracing::info!(repo.name = %name, trace.id = trace_id, "a webhook");
     change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), Some(&trace_id)).await?;
@@ -89,7 +89,7 @@ async fn audit_forged(hub: &Hub, repo: &Repo, address: SocketAddr) -> Result<(),
     event.outcome = Outcome::Denied;
     "the signature does not fit the body".clone_into(&mut event.reason);
     event.detail = serde_json::json!({"address": address.to_string(), "times": times});
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     change.audit(&event).await?;
     change.commit().await?;
     Ok(())

@@ -106,17 +106,17 @@ impl FromRequestParts<Arc<Hub>> for Named {
 }
 
 /// `?a=b`, with refusals like those of bodies.
-pub(super) struct Asked<T>(pub(super) T);
+pub(super) struct QueryParams<T>(pub(super) T);
 
-impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Hub>> for Asked<T> {
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Hub>> for QueryParams<T> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, Refusal> {
-        let Query(asked) = Query::<T>::from_request_parts(parts, hub).await.map_err(|rejection| {
+        let Query(parameters) = Query::<T>::from_request_parts(parts, hub).await.map_err(|rejection| {
             let message = rejection.body_text();
             Refusal::new(StatusCode::BAD_REQUEST, "query_invalid", message.clone()).maybe_hint(suggest(&message))
         })?;
-        Ok(Self(asked))
+        Ok(Self(parameters))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The REST API: rows → documents, people's wishes → rows. It decides nothing about rollouts.
+//! The REST API: rows → documents, people's requests → rows. It decides nothing about rollouts.
 //!
 //! Every route under `/api/v1` but none outside it needs a bearer token: the extractor [`auth::Caller`] is how a handler
 //! learns who calls, and a test walks every route without a token.

@@ -1,4 +1,4 @@
-//! Repos: adding, changing, looking at.
+//! Repos: adding, changing, showing.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::auth::Caller;
-use super::input::{Asked, Body, Named};
+use super::input::{Body, Named, QueryParams};
 use super::pages::{self, Paging};
 use super::problem::Refusal;
 use crate::change::Change;
@@ -33,27 +33,27 @@ pub(super) fn webhook_purpose(repo: RepoId) -> String {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct PutQuery {
-    /// False when a token follows: a look without it would only be refused.
-    look: bool,
+    /// False when a token follows: a fetch without it would only be refused.
+    fetch: bool,
 }
 
 impl Default for PutQuery {
     fn default() -> Self {
-        Self { look: true }
+        Self { fetch: true }
     }
 }
 
-/// Adds a repo or changes it, and looks at it at once.
+/// Adds a repo or changes it, and fetches it at once.
 pub(super) async fn put(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
     Named(name): Named,
-    Asked(query): Asked<PutQuery>,
+    QueryParams(query): QueryParams<PutQuery>,
     Body(document): Body<RepoDocument>,
 ) -> Result<(StatusCode, Json<CreatedRepo>), Refusal> {
     check(&hub, &name, &document)?;
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let known = store::repos::lock_by_name(&mut change, &name).await?;
     let mut credential_removed = false;
     let (repo, secret) = match known {
@@ -89,7 +89,7 @@ pub(super) async fn put(
         }
     };
     store::repos::end_pauses(&mut change, repo.id).await?;
-    if query.look {
+    if query.fetch {
         change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?;
     }
     let created = CreatedRepo {
@@ -151,7 +151,7 @@ pub(super) async fn put_credential(
         return Err(Refusal::invalid("credential_invalid", "a token is one line of 1 to 4096 characters"));
     }
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let known = store::repos::lock_by_name(&mut change, &name).await?;
     let repo = known.ok_or_else(|| Refusal::not_found("repo", &name))?;
     let purpose = credential_purpose(repo.id, &repo.spec.url, repo.spec.ca.as_deref());
@@ -167,7 +167,7 @@ pub(super) async fn put_credential(
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
     _: Caller,
-    Asked(paging): Asked<Paging>,
+    QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<List<RepoDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit);
@@ -190,7 +190,7 @@ pub(super) async fn show(
 }
 
 pub(super) async fn refresh(State(hub): State<Arc<Hub>>, _: Caller, Named(name): Named) -> Result<StatusCode, Refusal> {
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let repo = find(&mut change, &name).await?;
     store::repos::end_pauses(&mut change, repo.id).await?;
     change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), Some(&clock::new_trace())).await?;
@@ -203,7 +203,7 @@ pub(super) async fn delete(
     caller: Caller,
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let repo = find(&mut change, &name).await?;
     store::repos::delete(&mut change, repo.id).await.map_err(|error| match error {
         StoreError::InUse => Refusal::conflict("repo_in_use", format!("targets still use repo `{name}`"))
@@ -224,7 +224,7 @@ async fn find(db: &mut Connection, name: &Name) -> Result<Repo, Refusal> {
 async fn document_of(db: &mut Connection, repo: &Repo) -> Result<RepoDocument, StoreError> {
     // Asked first: when nothing is pending, everything that is read after it is there.
     let pending = store::work::is_pending(db, repo.id, None, clock::now()).await?;
-    let look = store::repos::find_look(db, repo.id).await?;
+    let fetch = store::repos::find_fetch_status(db, repo.id).await?;
     let heads = store::revisions::list_heads(db, repo.id).await?;
     Ok(RepoDocument {
         api_version: API_VERSION.to_owned(),
@@ -238,7 +238,7 @@ async fn document_of(db: &mut Connection, repo: &Repo) -> Result<RepoDocument, S
         },
         spec: repo.spec.clone(),
         status: Some(RepoStatus {
-            fetched_at: look.fetched_at,
+            fetched_at: fetch.fetched_at,
             heads: heads
                 .into_iter()
                 .map(|head| RepoHead {
@@ -249,9 +249,9 @@ async fn document_of(db: &mut Connection, repo: &Repo) -> Result<RepoDocument, S
                     seen_at: head.seen_at,
                 })
                 .collect(),
-            has_credential: look.has_credential,
+            has_credential: fetch.has_credential,
             pending,
-            condition: look.condition,
+            condition: fetch.condition,
         }),
     })
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::auth::Caller;
-use super::input::{Asked, Body};
+use super::input::{Body, QueryParams};
 use super::pages;
 use super::problem::Refusal;
 use super::targets;
@@ -27,8 +27,8 @@ use crate::{Hub, clock, rollout};
 
 /// How long a request waits for the rollout stage's answer: a person waits at the other end.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
-/// The look without a signal: for what another hub answered.
-const ANSWER_LOOK: Duration = Duration::from_millis(250);
+/// Polls without a signal this often: for what another hub answered.
+const ANSWER_POLL: Duration = Duration::from_millis(250);
 
 /// Members in the document of one rollout.
 const MEMBERS_MAX: i64 = 20_000;
@@ -44,7 +44,7 @@ pub(super) struct ListQuery {
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
     _: Caller,
-    Asked(query): Asked<ListQuery>,
+    QueryParams(query): QueryParams<ListQuery>,
 ) -> Result<Json<List<RolloutDocument>>, Refusal> {
     let before = query.cursor.as_deref().map(pages::decode_cursor::<Uuid>).transpose()?.unwrap_or(Uuid::max());
     let limit = pages::limit(query.limit);
@@ -94,7 +94,7 @@ pub(super) async fn intend(
     Body(asked): Body<RolloutIntent>,
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let (row, target) = find(&mut change, &id).await?;
     if !row.state.takes(&asked.intent) {
         let detail = format!("the rollout is over: {}", serde_word(&row.state));
@@ -111,7 +111,7 @@ pub(super) async fn intend(
         event.cluster = Some(named.map_or_else(|| cluster.to_string(), |cluster| cluster.name.to_string()));
     }
     change.audit(&event).await?;
-    let intent = intents::Asked {
+    let intent = intents::IntentRow {
         id: clock::new_id(),
         target: row.target,
         rollout: Some(row.id),
@@ -125,11 +125,11 @@ pub(super) async fn intend(
     answer(&hub, intent.id).await
 }
 
-/// What the rollout stage said to a wish: done, refused with its reason, or not yet.
+/// What the rollout stage said to an intent: done, refused with its reason, or not yet.
 pub(super) async fn answer(hub: &Hub, intent: Uuid) -> Result<StatusCode, Refusal> {
     let patience = tokio::time::Instant::now() + ANSWER_MAX;
     while tokio::time::Instant::now() < patience {
-        let next = hub.wakes.next_answer();
+        let next = hub.signals.next_answer();
         let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
         match intents::find_outcome(&mut db, intent).await?.as_deref() {
             Some("done") => return Ok(StatusCode::NO_CONTENT),
@@ -137,7 +137,7 @@ pub(super) async fn answer(hub: &Hub, intent: Uuid) -> Result<StatusCode, Refusa
             None => {}
         }
         drop(db);
-        let _ = tokio::time::timeout(ANSWER_LOOK, next).await;
+        let _ = tokio::time::timeout(ANSWER_POLL, next).await;
     }
     Ok(StatusCode::ACCEPTED)
 }

@@ -10,7 +10,7 @@ use bellwether_core::report::{Counts, Verdict};
 use serde::Deserialize;
 
 use super::auth::Caller;
-use super::input::Asked;
+use super::input::QueryParams;
 use super::problem::Refusal;
 use super::targets;
 use crate::Hub;
@@ -30,7 +30,7 @@ pub(super) struct StatusQuery {
 pub(super) async fn show(
     State(hub): State<Arc<Hub>>,
     _: Caller,
-    Asked(query): Asked<StatusQuery>,
+    QueryParams(query): QueryParams<StatusQuery>,
 ) -> Result<Json<StatusDocument>, Refusal> {
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
     let shown = match &query.target {
@@ -45,7 +45,7 @@ pub(super) async fn show(
     }
     let mut conditions = Vec::new();
     for repo in store::repos::list(&mut db, "", REPOS_MAX).await? {
-        if let Some(condition) = store::repos::find_look(&mut db, repo.id).await?.condition {
+        if let Some(condition) = store::repos::find_fetch_status(&mut db, repo.id).await?.condition {
             conditions.push(NamedCondition { kind: "Repo".to_owned(), name: repo.name, condition });
         }
     }

@@ -1,4 +1,4 @@
-//! Targets: adding, changing, looking at, rolling back.
+//! Targets: adding, changing, showing, rolling back.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::auth::Caller;
-use super::input::{Asked, Body, Named, nearest};
+use super::input::{Body, Named, QueryParams, nearest};
 use super::pages::{self, Paging};
 use super::problem::Refusal;
 use super::rollouts;
@@ -67,7 +67,7 @@ pub(super) async fn put(
     check_head(&name, "Target", &document.api_version, &document.kind, &document.metadata)?;
     check_spec(&document.spec)?;
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let repo = find_repo(&mut change, &document.spec.repo).await?;
     let known = store::targets::find_by_name(&mut change, &name).await?;
     known.as_ref().map_or(Ok(()), check_stays)?;
@@ -150,7 +150,7 @@ async fn find_repo(db: &mut Connection, name: &Name) -> Result<store::repos::Rep
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
     _: Caller,
-    Asked(paging): Asked<Paging>,
+    QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<List<TargetDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit);
@@ -176,7 +176,7 @@ pub(super) async fn show(
 pub(super) async fn refresh(State(hub): State<Arc<Hub>>, _: Caller, Named(name): Named) -> Result<StatusCode, Refusal> {
     let now = clock::now();
     let trace_id = clock::new_trace();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     store::repos::end_pauses(&mut change, target.repo).await?;
     change.tell(Stage::Source, &[target.repo.as_uuid()], now, Some(&trace_id)).await?;
@@ -201,7 +201,7 @@ pub(super) async fn rollback(
     Body(body): Body<RollbackBody>,
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     check_stays(&target)?;
     let render = match &body.to {
@@ -257,7 +257,7 @@ pub(super) async fn release(
     Body(body): Body<ReleaseBody>,
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     check_stays(&target)?;
     if !store::targets::find_state(&mut change, target.id).await?.held {
@@ -277,7 +277,7 @@ async fn ask(
     caller: &Caller,
     reason: String,
 ) -> Result<Uuid, StoreError> {
-    let asked = intents::Asked {
+    let intent = intents::IntentRow {
         id: clock::new_id(),
         target: target.id,
         rollout: None,
@@ -286,7 +286,7 @@ async fn ask(
         reason,
     };
     let now = clock::now();
-    let (action, commit) = match &asked.verb {
+    let (action, commit) = match &intent.verb {
         Verb::Target(TargetVerb::RollbackTo { commit, .. }) => ("target.rollback.asked", Some(commit.clone())),
         _ => ("target.release.asked", None),
     };
@@ -294,10 +294,10 @@ async fn ask(
     let mut event = Event::new(clock::new_id(), now, caller.actor(), action, subject);
     event.target = Some(target.name.to_string());
     event.commit = commit.filter(|commit| !commit.is_empty());
-    event.reason.clone_from(&asked.reason);
+    event.reason.clone_from(&intent.reason);
     change.audit(&event).await?;
-    intents::insert(change, &asked, now).await?;
-    Ok(asked.id)
+    intents::insert(change, &intent, now).await?;
+    Ok(intent.id)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -312,7 +312,7 @@ pub(super) async fn delete(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
     Named(name): Named,
-    Asked(query): Asked<DeleteQuery>,
+    QueryParams(query): QueryParams<DeleteQuery>,
 ) -> Result<(StatusCode, Json<TargetDocument>), Refusal> {
     let action = match query.mode.as_deref() {
         Some("prune") => Action::Delete,
@@ -323,7 +323,7 @@ pub(super) async fn delete(
         }
     };
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     let deletion = Deletion { action, forced: query.force, by: caller.name.clone(), at: now };
     let is_asked = |known: &Deletion| (known.action, known.forced) == (deletion.action, deletion.forced);
@@ -340,7 +340,7 @@ pub(super) async fn delete(
     Ok((StatusCode::ACCEPTED, Json(document)))
 }
 
-/// What is being deleted takes no more wishes.
+/// What is being deleted takes no more intents.
 fn check_stays(target: &Target) -> Result<(), Refusal> {
     if target.deletion.is_none() {
         return Ok(());

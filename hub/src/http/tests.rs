@@ -326,7 +326,7 @@ async fn revoking_and_enrolling_again_leave_nothing_of_before(pool: Pool) {
     assert_eq!(status, StatusCode::CREATED);
     let mut change = store::begin(&pool).await.expect("a transaction");
     let found = store::clusters::lock_enrollment(&mut change, seal::hash_token(&token)).await.expect("asked");
-    assert!(found.is_none(), "the join token of before came back: {found:?}");
+    assert!(found.is_none(), "the earlier join token came back: {found:?}");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use secrecy::ExposeSecret as _;
 
 use super::auth::Caller;
-use super::input::{Asked, Body, Named};
+use super::input::{Body, Named, QueryParams};
 use super::pages::{self, Paging};
 use super::problem::Refusal;
 use crate::change::Change;
@@ -40,7 +40,7 @@ pub(super) async fn create(
         revoked_at: None,
         last_used_at: None,
     };
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let hash = seal::hash_token(secret.expose_secret());
     store::tokens::insert(&mut change, &token, hash).await.map_err(|error| match error {
         StoreError::NameTaken => Refusal::conflict("token_exists", format!("there is or was a token `{}`", token.name))
@@ -58,7 +58,7 @@ pub(super) async fn create(
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
     _: Caller,
-    Asked(paging): Asked<Paging>,
+    QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<List<TokenDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit);
@@ -78,7 +78,7 @@ pub(super) async fn revoke(
         return Err(Refusal::conflict("token_own", "a token does not revoke itself")
             .hint("make another admin token, and revoke this one with it"));
     }
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     if !store::tokens::mark_revoked(&mut change, &name, clock::now()).await? {
         return Err(Refusal::not_found("token", &name));
     }

@@ -64,7 +64,7 @@ pub(super) async fn write(hub: &Hub, limit: usize) -> Result<bool, StoreError> {
     if ends.is_empty() {
         return Ok(false);
     }
-    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     let gone = sessions::mark_ended(&mut change, &ends).await?;
     let concerned = store::rollouts::list_targets_of(&mut change, &gone).await?;
     change.tell(Stage::Rollout, &concerned, clock::now(), None).await?;

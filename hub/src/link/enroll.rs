@@ -53,7 +53,7 @@ pub(super) async fn enroll(
     let key = ca::key_of(csr).map_err(EnrollError::Request)?;
     let hash = seal::hash_token(token);
     let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     // The cluster first, as whoever revokes it does.
     let cluster = match store::clusters::find_invited(&mut change, hash).await? {
         Some(cluster) => store::clusters::lock(&mut change, cluster).await?,
@@ -94,7 +94,7 @@ pub(super) async fn renew(hub: &Hub, caller: &Caller, csr: &[u8]) -> Result<Issu
     }
     hub.renewals.take(caller.cluster, now);
     let _turn = store::take_turn(&hub.stream_turns).await?;
-    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     let cluster = store::clusters::lock(&mut change, caller.cluster).await?.ok_or(EnrollError::Unknown)?;
     if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, now).await? {
         return Err(EnrollError::Revoked);

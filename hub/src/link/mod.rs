@@ -33,7 +33,7 @@ pub(crate) use service::serve;
 /// The streams that this hub holds.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    held: Mutex<BTreeMap<ClusterId, Held>>,
+    streams: Mutex<BTreeMap<ClusterId, OpenStream>>,
     /// Of streams that are over here, as long as the rows do not say so. No more than there were streams when Postgres
     /// was last there, since none begins without it.
     ends: Mutex<BTreeMap<(ClusterId, SessionNumber), Timestamp>>,
@@ -41,7 +41,7 @@ pub(crate) struct Sessions {
 }
 
 #[derive(Debug, Clone)]
-struct Held {
+struct OpenStream {
     number: SessionNumber,
     /// Of the certificate that it came with.
     serial: String,
@@ -79,12 +79,12 @@ impl Inbox {
 
 impl Sessions {
     /// Puts a stream in its cluster's place; the older one ends.
-    fn enter(&self, cluster: ClusterId, held: Held) {
+    fn enter(&self, cluster: ClusterId, stream: OpenStream) {
         let mut streams = self.lock();
         match streams.get(&cluster) {
-            Some(newer) if newer.number > held.number => held.cut.cancel(),
+            Some(newer) if newer.number > stream.number => stream.cut.cancel(),
             _ => {
-                if let Some(older) = streams.insert(cluster, held) {
+                if let Some(older) = streams.insert(cluster, stream) {
                     older.cut.cancel();
                 }
             }
@@ -93,17 +93,17 @@ impl Sessions {
 
     /// Takes a stream out, unless a newer one has its place; its end is to be written.
     fn leave(&self, cluster: ClusterId, number: SessionNumber, now: Timestamp) {
-        let mut held = self.lock();
-        if held.get(&cluster).is_some_and(|held| held.number == number) {
-            held.remove(&cluster);
+        let mut streams = self.lock();
+        if streams.get(&cluster).is_some_and(|stream| stream.number == number) {
+            streams.remove(&cluster);
         }
-        drop(held);
+        drop(streams);
         self.ends().entry((cluster, number)).or_insert(now);
         self.ended.notify_one();
     }
 
     fn holds(&self, cluster: ClusterId, number: SessionNumber) -> bool {
-        self.lock().get(&cluster).is_some_and(|held| held.number == number)
+        self.lock().get(&cluster).is_some_and(|stream| stream.number == number)
     }
 
     fn ends(&self) -> std::sync::MutexGuard<'_, BTreeMap<(ClusterId, SessionNumber), Timestamp>> {
@@ -112,15 +112,15 @@ impl Sessions {
 
     /// Ends a cluster's stream.
     pub(crate) fn cut(&self, cluster: ClusterId) {
-        if let Some(held) = self.lock().get(&cluster) {
-            held.cut.cancel();
+        if let Some(stream) = self.lock().get(&cluster) {
+            stream.cut.cancel();
         }
     }
 
     /// Ends the streams that came with one of these certificates.
     pub(crate) fn cut_all(&self, serials: &BTreeSet<String>) {
-        for held in self.lock().values().filter(|held| serials.contains(&held.serial)) {
-            held.cut.cancel();
+        for stream in self.lock().values().filter(|stream| serials.contains(&stream.serial)) {
+            stream.cut.cancel();
         }
     }
 
@@ -129,16 +129,16 @@ impl Sessions {
     }
 
     fn hand_out(&self, began_at: Instant, listings: impl IntoIterator<Item = (ClusterId, Option<Vec<Assignment>>)>) {
-        let held = self.lock();
+        let streams = self.lock();
         for (cluster, listing) in listings {
-            if let Some(held) = held.get(&cluster) {
-                held.inbox.put(Delivery { began_at, listing });
+            if let Some(stream) = streams.get(&cluster) {
+                stream.inbox.put(Delivery { began_at, listing });
             }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ClusterId, Held>> {
-        self.held.lock().expect("no holder of this lock panics")
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ClusterId, OpenStream>> {
+        self.streams.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -151,7 +151,7 @@ pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
             Err(error) => tracing::warn!(error = %crate::chain(&error), "cannot read what clusters are to run"),
         }
         tokio::select! {
-            () = hub.wakes.woken(Stage::Link) => {}
+            () = hub.signals.woken(Stage::Link) => {}
             () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
             () = stop.cancelled() => {}
         }
@@ -164,7 +164,7 @@ const DELIVERED_MAX: i64 = 250;
 /// One transaction: a delivery that fails leaves its rows to the next. False: nothing was due.
 async fn deliver(hub: &Hub) -> Result<bool, StoreError> {
     let began_at = Instant::now();
-    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     let taken = work::take_due_of_streams(&mut change, hub.id, DELIVERED_MAX, clock::now()).await?;
     if taken.is_empty() {
         return Ok(false);

@@ -7,7 +7,7 @@ use bellwether_core::audit::{Event, Subject};
 use bellwether_core::session::hub::{Effect, HubSession};
 use bellwether_core::session::rivals::{Guest, Rivalry};
 use bellwether_core::session::{AgentMessage, Hello, UID_FACT, Violation, Want};
-use bellwether_core::{ClusterId, Serial, SessionNumber};
+use bellwether_core::{ClusterId, ReportSequence, SessionNumber};
 use bellwether_proto::v1::{FromAgent, FromHub};
 use bellwether_proto::{WireError, agent_message};
 use futures_util::{Stream, StreamExt as _};
@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::service::Caller;
-use super::{Held, Inbox, listing};
+use super::{Inbox, OpenStream, listing};
 use crate::change::Change;
 use crate::rate::{Bucket, Rate};
-use crate::record::{Incoming, News};
+use crate::record::{AgentEvent, Incoming};
 use crate::store::sessions::{self, Before, Opened};
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
@@ -46,7 +46,7 @@ pub(super) async fn begin(
     cut: CancellationToken,
 ) -> Result<ReceiverStream<Result<FromHub, Status>>, BeginError> {
     let turn = store::take_turn(&hub.stream_turns).await?;
-    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, clock::now()).await? {
         return Err(BeginError::Refused);
     }
@@ -56,13 +56,15 @@ pub(super) async fn begin(
 
     let (outbound_to, outbound) = mpsc::channel(OUTBOUND_MAX);
     let inbox = Arc::new(Inbox::default());
-    hub.sessions
-        .enter(caller.cluster, Held { number, serial: caller.serial.clone(), inbox: inbox.clone(), cut: cut.clone() });
+    hub.sessions.enter(
+        caller.cluster,
+        OpenStream { number, serial: caller.serial.clone(), inbox: inbox.clone(), cut: cut.clone() },
+    );
     let place = Place { hub: hub.clone(), cluster: caller.cluster, number };
-    let (recorded_to, recorded) = watch::channel(Serial::default());
+    let (recorded_to, recorded) = watch::channel(ReportSequence::default());
     let stream = AgentStream {
         hub: hub.clone(),
-        session: HubSession::new(number, hub.config.pace(), clock::steady()),
+        session: HubSession::new(number, hub.config.heartbeat_policy(), clock::steady()),
         caller,
         _place: place,
         inbox,
@@ -107,8 +109,8 @@ struct AgentStream {
     /// Another agent uses the same identity: which of them is the cluster, a person has to say.
     is_contested: bool,
     cut: CancellationToken,
-    recorded_to: watch::Sender<Serial>,
-    recorded: watch::Receiver<Serial>,
+    recorded_to: watch::Sender<ReportSequence>,
+    recorded: watch::Receiver<ReportSequence>,
     /// What it said lately: it is not read while that is too much.
     said: Bucket,
 }
@@ -143,12 +145,12 @@ enum Ended {
 
 impl AgentStream {
     async fn run(mut self, inbound: impl Inbound, to_agent: mpsc::Sender<Result<FromHub, Status>>) {
-        let ended = self.converse(inbound, &to_agent).await;
+        let ended = self.run_stream(inbound, &to_agent).await;
         let cause = ended.err().map_or_else(String::new, |error| crate::chain(&error));
         tracing::info!(cluster.id = %self.caller.cluster, session = %self.session.number(), cause, "an agent's stream ended");
     }
 
-    async fn converse(
+    async fn run_stream(
         &mut self,
         mut inbound: impl Inbound,
         to_agent: &mpsc::Sender<Result<FromHub, Status>>,
@@ -205,8 +207,8 @@ impl AgentStream {
             }
             Happened::Delivered => self.take_delivery().await?,
             Happened::Recorded => {
-                let serial = *self.recorded.borrow_and_update();
-                self.session.handle_recorded(serial);
+                let sequence = *self.recorded.borrow_and_update();
+                self.session.handle_recorded(sequence);
             }
             Happened::Ticked if clock::now() >= self.caller.not_after => return Err(Ended::Expired),
             Happened::Ticked => self.session.handle_tick(now)?,
@@ -217,8 +219,8 @@ impl AgentStream {
     async fn carry_out(&mut self, effect: Effect) -> Result<(), Ended> {
         match effect {
             Effect::Greeted(hello) => self.greet(hello).await,
-            Effect::Record(serial, report) => self.pass_on(serial, News::Report(report)).await,
-            Effect::RecordDrift(serial, drift) => self.pass_on(serial, News::Drift(drift)).await,
+            Effect::Record(sequence, report) => self.pass_on(sequence, AgentEvent::Report(report)).await,
+            Effect::RecordDrift(sequence, drift) => self.pass_on(sequence, AgentEvent::Drift(drift)).await,
             Effect::CaughtUp => {
                 mark_caught_up(&self.hub, &self.caller, self.session.number()).await?;
                 Ok(())
@@ -241,15 +243,15 @@ impl AgentStream {
     }
 
     /// A full queue stops this stream's reading: its agent waits, and nobody else.
-    async fn pass_on(&mut self, serial: Serial, news: News) -> Result<(), Ended> {
+    async fn pass_on(&mut self, sequence: ReportSequence, event: AgentEvent) -> Result<(), Ended> {
         let incoming = Incoming {
             cluster: self.caller.cluster,
             session: self.session.number(),
-            serial,
-            news,
+            sequence,
+            event,
             recorded: self.recorded_to.clone(),
         };
-        self.hub.news.send(incoming).await.map_err(|_| Ended::Cut)
+        self.hub.report_queue.send(incoming).await.map_err(|_| Ended::Cut)
     }
 
     async fn greet(&mut self, hello: Hello) -> Result<(), Ended> {
@@ -301,7 +303,7 @@ pub(super) async fn mark_opened(
 ) -> Result<Option<(Want, bool)>, StoreError> {
     let now = clock::now();
     let _turn = store::take_turn(&hub.stream_turns).await?;
-    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     let opened = Opened {
         cluster: caller.cluster,
         session: number,
@@ -365,11 +367,11 @@ async fn mark_rivalry(
     Ok(true)
 }
 
-/// From now on the cluster counts as connected: rollouts that wait for it look again.
+/// From now on the cluster counts as connected: rollouts that wait for it reconcile again.
 async fn mark_caught_up(hub: &Hub, caller: &Caller, number: SessionNumber) -> Result<(), StoreError> {
     let now = clock::now();
     let _turn = store::take_turn(&hub.stream_turns).await?;
-    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     sessions::mark_caught_up(&mut change, caller.cluster, number, now).await?;
     let mut concerned = store::rollouts::list_targets_of(&mut change, &[caller.cluster]).await?;
     concerned.extend(store::rollouts::list_targets_missing(&mut change, caller.cluster).await?);
@@ -394,7 +396,7 @@ async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -
 
 /// An agent that comes back with a thousand targets says all of them at once, several times over; what it says beyond
 /// that waits in its own memory, as the window is small. At this rate the few messages that a window holds are read
-/// within seconds, so that a beat behind them comes before the deadline.
+/// within seconds, so that a heartbeat behind them comes before the deadline.
 const SAID: Rate = Rate { at_once: 5_000, every: SignedDuration::from_millis(10) };
 /// Looks at every object of the cluster's targets.
 const NEED_COST: i32 = 100;

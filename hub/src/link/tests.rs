@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::enroll::{self, EnrollError};
 use super::service::Caller;
 use super::session::mark_opened;
-use super::{Held, Inbox, deliver, ends, session};
+use super::{Inbox, OpenStream, deliver, ends, session};
 use crate::change::Change;
 use crate::store::audit;
 use crate::store::clusters::{self, Cluster};
@@ -33,7 +33,7 @@ async fn register(hub: &Hub, name: &str) -> ClusterId {
         created_at: clock::now(),
         revoked_at: None,
     };
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
+    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     clusters::insert(&mut change, &cluster).await.expect("it is new");
     change.commit().await.expect("it commits");
     cluster.id
@@ -41,7 +41,7 @@ async fn register(hub: &Hub, name: &str) -> ClusterId {
 
 /// The cluster's newest stream is at this hub from now on.
 async fn open_at(hub: &Hub, cluster: ClusterId, at: Uuid) -> SessionNumber {
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
+    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let opened = Opened {
         cluster,
         session: sessions::next_number(&mut change).await.expect("there is a sequence"),
@@ -76,13 +76,13 @@ async fn a_stream_that_was_replaced_at_another_hub_takes_nothing(pool: Pool) {
 /// Takes the place of the cluster's stream.
 fn hold(hub: &Hub, cluster: ClusterId) -> Arc<Inbox> {
     let inbox = Arc::new(Inbox::default());
-    let held = Held {
+    let stream = OpenStream {
         number: SessionNumber::new(1),
         serial: String::new(),
         inbox: inbox.clone(),
         cut: CancellationToken::new(),
     };
-    hub.sessions.enter(cluster, held);
+    hub.sessions.enter(cluster, stream);
     inbox
 }
 
@@ -127,7 +127,7 @@ async fn a_row_of_one_cluster_that_cannot_be_read_holds_up_no_other(pool: Pool) 
 async fn a_stream_that_was_overtaken_neither_opens_nor_takes_a_place(pool: Pool) {
     let (hub, _folder) = testing::hub(&pool).await;
     let cluster = register(&hub, "c1").await;
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
+    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let older = sessions::next_number(&mut change).await.expect("there is a sequence");
     change.commit().await.expect("it commits");
     open_at(&hub, cluster, hub.id).await;
@@ -143,14 +143,15 @@ async fn a_stream_that_was_overtaken_neither_opens_nor_takes_a_place(pool: Pool)
         agent_version: "1",
         facts: &facts,
     };
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
+    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let before = sessions::mark_opened(&mut change, &late, clock::now()).await.expect("it is no error");
     assert!(matches!(before, sessions::Before::Newer));
 
     let newest = hold(&hub, cluster);
     let cut = CancellationToken::new();
-    let held = Held { number: SessionNumber::new(0), serial: String::new(), inbox: Arc::default(), cut: cut.clone() };
-    hub.sessions.enter(cluster, held);
+    let stream =
+        OpenStream { number: SessionNumber::new(0), serial: String::new(), inbox: Arc::default(), cut: cut.clone() };
+    hub.sessions.enter(cluster, stream);
     assert!(cut.is_cancelled());
     assert!(Arc::ptr_eq(&hub.sessions.lock()[&cluster].inbox, &newest));
 }
@@ -206,8 +207,9 @@ async fn a_row_of_a_stream_that_is_not_here_is_ended_and_no_other(pool: Pool) {
         let at = if name == "elsewhere" { clock::new_id() } else { hub.id };
         let number = open_at(&hub, cluster, at).await;
         if name == "held" {
-            let held = Held { number, serial: String::new(), inbox: Arc::default(), cut: CancellationToken::new() };
-            hub.sessions.enter(cluster, held);
+            let stream =
+                OpenStream { number, serial: String::new(), inbox: Arc::default(), cut: CancellationToken::new() };
+            hub.sessions.enter(cluster, stream);
         }
     }
 
@@ -228,7 +230,7 @@ async fn certify(hub: &Hub, cluster: ClusterId, serial: &str) {
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_silent_agent_is_cut_off_though_the_clock_is_set_back(pool: Pool) {
-    let (hub, _folder) = testing::hub_with(&pool, &["--beat-ms", "100", "--deadline-ms", "300"]).await;
+    let (hub, _folder) = testing::hub_with(&pool, &["--heartbeat-ms", "100", "--deadline-ms", "300"]).await;
     let cluster = register(&hub, "c1").await;
     certify(&hub, cluster, "1").await;
     let not_after = clock::now() + SignedDuration::from_hours(24);
@@ -274,7 +276,7 @@ async fn the_stream_of_a_cluster_that_another_hub_deleted_is_cut_here(pool: Pool
         let cut = CancellationToken::new();
         let number = open_at(&hub, cluster, hub.id).await;
         hub.sessions
-            .enter(cluster, Held { number, serial: serial.to_owned(), inbox: Arc::default(), cut: cut.clone() });
+            .enter(cluster, OpenStream { number, serial: serial.to_owned(), inbox: Arc::default(), cut: cut.clone() });
         cuts.push((cluster, cut));
     }
 
@@ -368,9 +370,9 @@ async fn a_certificate_is_renewed_for_its_own_key_only_and_has_one_successor(poo
 #[crate::store::database_test(migrations = "../migrations")]
 async fn streams_and_beats_go_on_while_the_other_pool_is_exhausted(pool: Pool) {
     let (hub, _folder) = testing::hub(&pool).await;
-    let mut held = Vec::new();
+    let mut stream = Vec::new();
     for _ in 0..store::CONNECTIONS_MAX {
-        held.push(hub.pool.acquire().await.expect("a connection"));
+        stream.push(hub.pool.acquire().await.expect("a connection"));
     }
 
     let delivered = deliver(&hub).await;
@@ -381,7 +383,7 @@ async fn streams_and_beats_go_on_while_the_other_pool_is_exhausted(pool: Pool) {
 
 /// Whether the stream that an agent opens now is contested.
 async fn greet(hub: &Hub, cluster: ClusterId, boot: u128, uid: &str) -> bool {
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
+    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let number = sessions::next_number(&mut change).await.expect("there is a sequence");
     change.commit().await.expect("it commits");
     let caller = Caller {
@@ -412,7 +414,7 @@ async fn of_a_cluster_and_its_copy_both_are_named_and_neither_is_trusted_until_i
     for (boot, uid) in [(1, "a"), (2, "b"), (1, "a"), (2, "b")] {
         turns.push(greet(&hub, cluster, boot, uid).await);
     }
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
+    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let said = audit::take_unsealed(&mut change, 100).await.expect("the rows can be read");
     let said: Vec<_> = said.iter().map(|one| String::from_utf8_lossy(&one.body)).collect();
     sessions::mark_rivalry(&mut change, cluster, None).await.expect("it is written");

@@ -12,15 +12,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
-use super::room::Room;
-use super::{KILL_DEADLINE, LOOK_EVERY, PostgresError, STOP_DEADLINE};
+use super::data_dir::DataDir;
+use super::{KILL_DEADLINE, POLL_EVERY, PostgresError, STOP_DEADLINE};
 
-pub(super) async fn end(room: &Room) -> Result<(), PostgresError> {
-    let Some(process) = room.recorded_process() else { return Ok(()) };
-    if !is_server_of(process, &room.cluster()) {
+pub(super) async fn end(data_dir: &DataDir) -> Result<(), PostgresError> {
+    let Some(process) = data_dir.recorded_process() else { return Ok(()) };
+    if !is_server_of(process, &data_dir.cluster()) {
         // Postgres would believe it as long as any process has that number. It does not need the file to notice
         // orphans of the old server: it looks for their shared memory by the folder as well.
-        return room.forget_process();
+        return data_dir.forget_process();
     }
     tracing::warn!(process, "stopping the private Postgres server that an earlier hub left behind");
     for (signal, deadline) in [(Signal::SIGINT, STOP_DEADLINE), (Signal::SIGQUIT, KILL_DEADLINE)] {
@@ -28,10 +28,10 @@ pub(super) async fn end(room: &Room) -> Result<(), PostgresError> {
         let _ = kill(Pid::from_raw(process), signal);
         let deadline = Instant::now() + deadline;
         while Instant::now() < deadline {
-            if !is_server_of(process, &room.cluster()) {
+            if !is_server_of(process, &data_dir.cluster()) {
                 return Ok(());
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_EVERY).await;
         }
     }
     Err(PostgresError::LeftoverStays { process })

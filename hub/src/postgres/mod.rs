@@ -10,9 +10,9 @@
 //! held. A fast stop and a start take a third of a second. Two hubs on one folder are told apart from this by a lock on
 //! a file, which the kernel drops with the process.
 
+mod data_dir;
 mod leftover;
 mod programs;
-mod room;
 
 use std::io;
 use std::path::PathBuf;
@@ -25,8 +25,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use data_dir::DataDir;
 use programs::Programs;
-use room::Room;
 
 /// The database and its owner have one name; the socket's folder decides who may be that owner.
 const DATABASE: &str = "bellwether";
@@ -39,7 +39,7 @@ const START_DEADLINE: Duration = Duration::from_mins(3);
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// For the rougher kinds of stopping, which wait for nobody.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Clone)]
 pub(crate) struct ServerSettings {
@@ -136,31 +136,31 @@ impl PostgresError {
 #[derive(Debug)]
 pub(crate) struct PrivateServer {
     child: Child,
-    room: Room,
+    data_dir: DataDir,
 }
 
 impl PrivateServer {
     /// Starts the server of this data folder, which is made when it is not there.
     pub(crate) async fn start(settings: &ServerSettings) -> Result<Self, PostgresError> {
-        let room = Room::enter(&settings.data)?;
-        let programs = Programs::find(settings.programs.as_deref(), room.made_by()?, &room).await?;
-        leftover::end(&room).await?;
-        if !room.has_cluster() {
-            create_cluster(&room, &programs, settings.unsafe_no_fsync).await?;
+        let data_dir = DataDir::enter(&settings.data)?;
+        let programs = Programs::find(settings.programs.as_deref(), data_dir.made_by()?, &data_dir).await?;
+        leftover::end(&data_dir).await?;
+        if !data_dir.has_cluster() {
+            create_cluster(&data_dir, &programs, settings.unsafe_no_fsync).await?;
         }
-        room.write_access(DATABASE)?;
-        room.rotate_log()?;
-        let child = launch(&room, &programs, settings.unsafe_no_fsync)?;
-        let mut server = Self { child, room };
+        data_dir.write_access(DATABASE)?;
+        data_dir.rotate_log()?;
+        let child = launch(&data_dir, &programs, settings.unsafe_no_fsync)?;
+        let mut server = Self { child, data_dir };
         server.wait_until_ready().await?;
-        let folder = server.room.folder().display();
+        let folder = server.data_dir.folder().display();
         tracing::info!(%folder, version = programs.version, "started a private Postgres server");
         Ok(server)
     }
 
     /// For sqlx and for libpq, so that it also works with `psql`.
     pub(crate) fn url(&self) -> String {
-        let socket = percent_encoded(self.room.socket_folder());
+        let socket = percent_encoded(self.data_dir.socket_folder());
         format!("postgres://{DATABASE}@localhost/{DATABASE}?host={socket}")
     }
 
@@ -180,7 +180,7 @@ impl PrivateServer {
             self.signal(signal);
             if let Ok(ended) = timeout(deadline, self.child.wait()).await {
                 ended.map_err(|source| PostgresError::StaysOn { process: self.child.id(), source: Some(source) })?;
-                self.room.leave();
+                self.data_dir.leave();
                 return Ok(());
             }
             tracing::warn!(%signal, "the private Postgres server does not stop");
@@ -197,16 +197,16 @@ impl PrivateServer {
             {
                 return Err(self.end_of(status));
             }
-            if self.room.is_ready(self.child.id()) {
+            if self.data_dir.is_ready(self.child.id()) {
                 return Ok(());
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_EVERY).await;
         }
-        Err(PostgresError::NotReady { log: self.room.log(), tail: self.room.log_tail() })
+        Err(PostgresError::NotReady { log: self.data_dir.log(), tail: self.data_dir.log_tail() })
     }
 
     fn end_of(&self, status: ExitStatus) -> PostgresError {
-        PostgresError::Ended { status, log: self.room.log(), tail: self.room.log_tail() }
+        PostgresError::Ended { status, log: self.data_dir.log(), tail: self.data_dir.log_tail() }
     }
 
     fn signal(&self, signal: Signal) {
@@ -225,34 +225,35 @@ impl Drop for PrivateServer {
 }
 
 /// Made under another name and renamed when it is complete: a hub killed in the middle starts anew, on an empty one.
-async fn create_cluster(room: &Room, programs: &Programs, no_fsync: bool) -> Result<(), PostgresError> {
-    let unfinished = room.new_cluster()?;
-    let mut initdb = room.command(&programs.initdb());
+async fn create_cluster(data_dir: &DataDir, programs: &Programs, no_fsync: bool) -> Result<(), PostgresError> {
+    let unfinished = data_dir.new_cluster()?;
+    let mut initdb = data_dir.command(&programs.initdb());
     initdb
         .arg("--pgdata")
         .arg(&unfinished)
         .args(["--encoding=UTF8", "--locale=C", "--no-instructions", "--data-checksums"])
-        // What counts is in the files that each start names: see `Room::write_access`.
+        // What counts is in the files that each start names: see `DataDir::write_access`.
         .args(["--auth-local=reject", "--auth-host=reject"])
         .args(["--username", DATABASE])
         .args(no_fsync.then_some("--no-sync"));
     run(initdb, "").await?;
 
     // In single-user mode, so that nothing but the server's two programs is needed, and before anybody can connect.
-    let mut single = room.command(&programs.postgres());
+    let mut single = data_dir.command(&programs.postgres());
     single.arg("--single").arg("-D").arg(&unfinished).args(["-c", "exit_on_error=on"]);
     single.args(no_fsync.then_some(["-c", "fsync=off"]).into_iter().flatten()).arg("template1");
     run(single, &format!("create database {DATABASE}\n")).await?;
-    room.adopt_cluster(&unfinished)
+    data_dir.adopt_cluster(&unfinished)
 }
 
-fn launch(room: &Room, programs: &Programs, no_fsync: bool) -> Result<Child, PostgresError> {
-    let log = room.open_log()?;
-    let copy = log.try_clone().map_err(|source| PostgresError::Folder { what: "open", path: room.log(), source })?;
+fn launch(data_dir: &DataDir, programs: &Programs, no_fsync: bool) -> Result<Child, PostgresError> {
+    let log = data_dir.open_log()?;
+    let copy =
+        log.try_clone().map_err(|source| PostgresError::Folder { what: "open", path: data_dir.log(), source })?;
     let program = programs.postgres();
-    let mut command = room.command(&program);
-    command.arg("-D").arg(room.cluster());
-    for (name, value) in server_options(room, no_fsync) {
+    let mut command = data_dir.command(&program);
+    command.arg("-D").arg(data_dir.cluster());
+    for (name, value) in server_options(data_dir, no_fsync) {
         command.arg("-c").arg(format!("{name}={value}"));
     }
     command
@@ -265,16 +266,16 @@ fn launch(room: &Room, programs: &Programs, no_fsync: bool) -> Result<Child, Pos
 }
 
 /// Given on the command line, so that a data folder made by an older hub runs with the same.
-fn server_options(room: &Room, no_fsync: bool) -> Vec<(&'static str, String)> {
+fn server_options(data_dir: &DataDir, no_fsync: bool) -> Vec<(&'static str, String)> {
     // The option is a list of folders, each of which may be quoted.
-    let socket_folder = format!("\"{}\"", room.socket_folder().replace('"', "\"\""));
+    let socket_folder = format!("\"{}\"", data_dir.socket_folder().replace('"', "\"\""));
     let mut options = vec![
         ("listen_addresses", String::new()),
         ("port", PORT.to_string()),
         ("unix_socket_directories", socket_folder),
         ("unix_socket_permissions", "0700".to_owned()),
-        ("hba_file", room.access_file().display().to_string()),
-        ("ident_file", room.users_file().display().to_string()),
+        ("hba_file", data_dir.access_file().display().to_string()),
+        ("ident_file", data_dir.users_file().display().to_string()),
         // The hub's pools take some dozens; the rest is for people with psql and for a second hub in tests.
         ("max_connections", "100".to_owned()),
         ("shared_buffers", "32MB".to_owned()),
@@ -312,7 +313,7 @@ async fn run(mut command: Command, input: &str) -> Result<(), PostgresError> {
         return Ok(());
     }
     let text = [output.stdout, output.stderr].concat();
-    Err(PostgresError::Failed { program, output: room::tail_of(&text) })
+    Err(PostgresError::Failed { program, output: data_dir::tail_of(&text) })
 }
 
 /// For the query of a URL: everything but letters, digits and `/-_.` as `%XX`. (libpq reads `+` as itself.)
@@ -351,8 +352,8 @@ mod tests {
     }
 
     /// What the server says first to somebody who wants into the database: `R` lets in.
-    async fn first_answer(room: &Room) -> u8 {
-        let path = format!("{}/.s.PGSQL.{PORT}", room.socket_folder());
+    async fn first_answer(data_dir: &DataDir) -> u8 {
+        let path = format!("{}/.s.PGSQL.{PORT}", data_dir.socket_folder());
         let mut stream = UnixStream::connect(path).await.expect("connects");
         let parameters = format!("user\0{DATABASE}\0database\0{DATABASE}\0\0");
         let length = u32::try_from(8 + parameters.len()).expect("short");
@@ -366,11 +367,11 @@ mod tests {
     async fn a_server_starts_stops_and_starts_again_with_what_it_had() {
         let data = tempfile::tempdir().expect("a folder");
         let Some(server) = unless_missing(PrivateServer::start(&settings(data.path())).await) else { return };
-        assert_eq!(first_answer(&server.room).await, b'R');
+        assert_eq!(first_answer(&server.data_dir).await, b'R');
         assert!(server.url().starts_with("postgres://bellwether@localhost/bellwether?host=/"), "{}", server.url());
         let second = PrivateServer::start(&settings(data.path())).await;
         assert!(matches!(second, Err(PostgresError::InUse { .. })), "{second:?}");
-        let cluster = server.room.cluster();
+        let cluster = server.data_dir.cluster();
         assert_eq!(std::fs::metadata(&cluster).expect("there").permissions().mode() & 0o777, 0o700);
         server.stop().await.expect("stopped");
         assert!(!cluster.join("postmaster.pid").exists());
@@ -378,7 +379,7 @@ mod tests {
         std::fs::write(cluster.join("mark"), "").expect("written");
         let server = PrivateServer::start(&settings(data.path())).await.expect("started again");
 
-        assert!(server.room.cluster().join("mark").exists());
+        assert!(server.data_dir.cluster().join("mark").exists());
         server.stop().await.expect("stopped again");
     }
 
@@ -387,13 +388,13 @@ mod tests {
     async fn the_servers_own_user_is_not_let_in_when_the_hub_is_another() {
         let data = tempfile::tempdir().expect("a folder");
         let Some(server) = unless_missing(PrivateServer::start(&settings(data.path())).await) else { return };
-        let programs = Programs::find(None, None, &server.room).await.expect("found");
+        let programs = Programs::find(None, None, &server.data_dir).await.expect("found");
         let psql = programs.initdb().with_file_name("psql");
         if nix::unistd::geteuid().is_root() && psql.exists() {
-            let socket = server.room.socket_folder().to_owned();
+            let socket = server.data_dir.socket_folder().to_owned();
             let arguments = ["-h", &socket, "-U", DATABASE, "-d", DATABASE, "-c", "select 1"];
 
-            let theirs = server.room.command(&psql).args(arguments).output().await.expect("it runs");
+            let theirs = server.data_dir.command(&psql).args(arguments).output().await.expect("it runs");
             let ours = Command::new(&psql).args(arguments).output().await.expect("it runs");
 
             assert!(!theirs.status.success(), "{theirs:?}");
@@ -407,21 +408,21 @@ mod tests {
         let data = tempfile::tempdir().expect("a folder");
         let Some(server) = unless_missing(PrivateServer::start(&settings(data.path())).await) else { return };
         server.stop().await.expect("stopped");
-        let room = Room::enter(data.path()).expect("entered");
-        room.write_access(DATABASE).expect("written");
-        let programs = Programs::find(None, None, &room).await.expect("found");
+        let data_dir = DataDir::enter(data.path()).expect("entered");
+        data_dir.write_access(DATABASE).expect("written");
+        let programs = Programs::find(None, None, &data_dir).await.expect("found");
         // As a hub does that is killed right afterwards: nobody tells the server to stop, and the lock is gone.
-        let mut left = launch(&room, &programs, true).expect("launched");
+        let mut left = launch(&data_dir, &programs, true).expect("launched");
         let process = left.id();
-        while !room.is_ready(process) {
-            sleep(LOOK_EVERY).await;
+        while !data_dir.is_ready(process) {
+            sleep(POLL_EVERY).await;
         }
-        drop(room);
+        drop(data_dir);
 
         let server = PrivateServer::start(&settings(data.path())).await.expect("started");
 
         assert_ne!(server.child.id(), process);
-        assert_eq!(first_answer(&server.room).await, b'R');
+        assert_eq!(first_answer(&server.data_dir).await, b'R');
         let ended = timeout(STOP_DEADLINE, left.wait()).await.expect("in time").expect("waited for");
         assert!(ended.success(), "a fast stop is an orderly one: {ended}");
         server.stop().await.expect("stopped");
@@ -445,7 +446,7 @@ mod tests {
     async fn a_lock_file_with_the_number_of_another_process_keeps_nobody_out() {
         let data = tempfile::tempdir().expect("a folder");
         let Some(server) = unless_missing(PrivateServer::start(&settings(data.path())).await) else { return };
-        let lock_file = server.room.cluster().join("postmaster.pid");
+        let lock_file = server.data_dir.cluster().join("postmaster.pid");
         server.stop().await.expect("stopped");
         std::fs::write(lock_file, "1\n").expect("written");
 

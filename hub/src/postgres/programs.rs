@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::PostgresError;
-use super::room::Room;
+use super::data_dir::DataDir;
 
 /// The oldest version that the hub is tested with.
 pub(super) const VERSION_MIN: u32 = 15;
@@ -27,19 +27,23 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Those in the given folder, or the newest installed; for a cluster that is there already, those that made it.
-    pub(super) async fn find(given: Option<&Path>, made_by: Option<u32>, room: &Room) -> Result<Self, PostgresError> {
+    pub(super) async fn find(
+        given: Option<&Path>,
+        made_by: Option<u32>,
+        data_dir: &DataDir,
+    ) -> Result<Self, PostgresError> {
         if let Some(folder) = given {
-            let only = probe(folder, room).await?;
-            return choose(vec![only], made_by, room.folder());
+            let only = probe(folder, data_dir).await?;
+            return choose(vec![only], made_by, data_dir.folder());
         }
         let mut found = Vec::new();
         for folder in candidates() {
-            match probe(&folder, room).await {
+            match probe(&folder, data_dir).await {
                 Ok(programs) => found.push(programs),
                 Err(error) => tracing::debug!(%error, "not a Postgres installation to use"),
             }
         }
-        choose(found, made_by, room.folder())
+        choose(found, made_by, data_dir.folder())
     }
 
     pub(super) fn postgres(&self) -> PathBuf {
@@ -86,14 +90,14 @@ fn folders_in(path: &str) -> Vec<PathBuf> {
     fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-async fn probe(folder: &Path, room: &Room) -> Result<Programs, PostgresError> {
+async fn probe(folder: &Path, data_dir: &DataDir) -> Result<Programs, PostgresError> {
     let unusable = |reason: &str| PostgresError::NotUsable { folder: folder.to_owned(), reason: reason.to_owned() };
     let programs = Programs { folder: folder.to_owned(), version: 0 };
     if !programs.initdb().is_file() {
         return Err(unusable("it has no `initdb`"));
     }
     // As the server's user, who has to be able to run it.
-    let mut asked = room.command(&programs.postgres());
+    let mut asked = data_dir.command(&programs.postgres());
     asked.arg("--version").stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let output = timeout(VERSION_DEADLINE, asked.output())
         .await

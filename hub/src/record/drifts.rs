@@ -7,7 +7,7 @@ use bellwether_core::drift::{Drift, Response};
 use bellwether_core::{ClusterId, TargetId};
 use jiff::Timestamp;
 
-use super::{Incoming, News};
+use super::{AgentEvent, Incoming};
 use crate::change::Change;
 use crate::store::{self, StoreError};
 use crate::{actors, clock};
@@ -18,7 +18,7 @@ const NAMED_MAX: usize = 10;
 pub(super) async fn record(change: &mut Change<'_>, batch: &[Incoming], now: Timestamp) -> Result<(), StoreError> {
     let mut by_subject: BTreeMap<(ClusterId, TargetId), Vec<&Drift>> = BTreeMap::new();
     for incoming in batch {
-        let News::Drift(drift) = &incoming.news else { continue };
+        let AgentEvent::Drift(drift) = &incoming.event else { continue };
         // Only a cluster that has the target can have a drift of it; what was written before is not counted again.
         if store::drifts::insert_new(change, incoming.cluster, drift, now).await? {
             by_subject.entry((incoming.cluster, drift.target)).or_default().push(drift);

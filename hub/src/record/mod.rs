@@ -11,7 +11,7 @@ use std::time::Duration;
 use bellwether_core::audit::{Event, Outcome, Subject};
 use bellwether_core::drift::Drift;
 use bellwether_core::report::{Report, Verdict};
-use bellwether_core::{ClusterId, Serial, SessionNumber, TargetId};
+use bellwether_core::{ClusterId, ReportSequence, SessionNumber, TargetId};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,19 +31,19 @@ mod drifts;
 
 /// What an agent tells.
 #[derive(Debug, Clone)]
-pub(crate) enum News {
+pub(crate) enum AgentEvent {
     Report(Report),
     Drift(Drift),
 }
 
-/// News on its way from a stream to the rows.
+/// An event on its way from a stream to the rows.
 pub(crate) struct Incoming {
     pub(crate) cluster: ClusterId,
     pub(crate) session: SessionNumber,
-    pub(crate) serial: Serial,
-    pub(crate) news: News,
-    /// Told the serial once it is durable.
-    pub(crate) recorded: watch::Sender<Serial>,
+    pub(crate) sequence: ReportSequence,
+    pub(crate) event: AgentEvent,
+    /// Told the sequence once it is durable.
+    pub(crate) recorded: watch::Sender<ReportSequence>,
 }
 
 pub(crate) async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Incoming>, stop: CancellationToken) {
@@ -65,8 +65,8 @@ pub(crate) async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Incoming>, stop
         }
         for incoming in batch.drain(..) {
             incoming.recorded.send_if_modified(|durable| {
-                let is_newer = *durable < incoming.serial;
-                *durable = incoming.serial.max(*durable);
+                let is_newer = *durable < incoming.sequence;
+                *durable = incoming.sequence.max(*durable);
                 is_newer
             });
         }
@@ -101,10 +101,10 @@ async fn drop_one(hub: &Hub, one: &Incoming, error: &StoreError) -> Result<(), S
     if hub.dropped_news.count(one.cluster.as_uuid(), None, clock::steady()).is_none() {
         return Ok(());
     }
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    let (action, kind, target) = match &one.news {
-        News::Report(report) => ("report.dropped", "report", report.target),
-        News::Drift(drift) => ("drift.dropped", "drift", drift.target),
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let (action, kind, target) = match &one.event {
+        AgentEvent::Report(report) => ("report.dropped", "report", report.target),
+        AgentEvent::Drift(drift) => ("drift.dropped", "drift", drift.target),
     };
     let cluster = match store::clusters::find(&mut change, one.cluster).await {
         Err(StoreError::Unreadable { .. }) => None,
@@ -123,7 +123,7 @@ async fn drop_one(hub: &Hub, one: &Incoming, error: &StoreError) -> Result<(), S
 async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
     let now = clock::now();
     let received: Vec<_> = batch.iter().filter_map(Incoming::received).collect();
-    let mut change = Change::begin(&hub.vital, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     drifts::record(&mut change, batch, now).await?;
     let assigned = reports::list_assigned(&mut change, &received).await?;
     let (expected, foreign): (Vec<_>, Vec<_>) =
@@ -143,9 +143,9 @@ async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
 
 impl Incoming {
     fn received(&self) -> Option<Received> {
-        let News::Report(report) = &self.news else { return None };
+        let AgentEvent::Report(report) = &self.event else { return None };
         let report = report.clone();
-        Some(Received { cluster: self.cluster, session: self.session, serial: self.serial, report })
+        Some(Received { cluster: self.cluster, session: self.session, sequence: self.sequence, report })
     }
 }
 
@@ -171,7 +171,7 @@ fn newest_of<'a>(received: &[&'a Received]) -> Vec<&'a Received> {
     let mut newest: BTreeMap<_, &Received> = BTreeMap::new();
     for one in received {
         let place = newest.entry((one.cluster, one.report.target)).or_insert(one);
-        if (place.session, place.serial) < (one.session, one.serial) {
+        if (place.session, place.sequence) < (one.session, one.sequence) {
             *place = one;
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::audit::{Event, Outcome, Subject};
 use bellwether_core::bundle::Manifest;
-use bellwether_core::rollout::{Board, Decision, Member, MemberState, RolloutState};
+use bellwether_core::rollout::{Decision, Member, MemberState, RolloutSnapshot, RolloutState};
 use bellwether_core::session::Action;
 use bellwether_core::{ClusterId, Digest, Generation, ObjectKey};
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::change::Change;
 use crate::store::StoreError;
 use crate::store::assignments::{self, Assignment};
-use crate::store::intents::{Asked, Verb};
+use crate::store::intents::{IntentRow, Verb};
 use crate::store::rollouts::{self, Rollout as Row};
 use crate::store::targets::Target;
 use crate::store::wanted;
@@ -20,16 +20,16 @@ use crate::store::work::Stage;
 use crate::{Hub, actors, clock};
 
 /// What decisions are carried out on: in memory, but for assignments, which get their generations from the database.
-pub(super) struct Scene<'a, 'c> {
+pub(super) struct RolloutExecutor<'a, 'c> {
     hub: &'a Hub,
     change: &'a mut Change<'c>,
     target: &'a Target,
     row: &'a mut Row,
-    pub(super) board: Board,
+    pub(super) snapshot: RolloutSnapshot,
     /// Not answered yet, oldest first, of whatever rollout.
-    open: &'a mut Vec<Asked>,
+    open: &'a mut Vec<IntentRow>,
     events: Vec<Event>,
-    /// How many assignments this look has written.
+    /// How many assignments this reconcile has written.
     pub(super) assigned: usize,
     now: Timestamp,
 }
@@ -41,37 +41,37 @@ struct Given {
     returning: bool,
 }
 
-impl<'a, 'c> Scene<'a, 'c> {
+impl<'a, 'c> RolloutExecutor<'a, 'c> {
     pub(super) async fn load(
         hub: &'a Hub,
         change: &'a mut Change<'c>,
         target: &'a Target,
         row: &'a mut Row,
-        open: &'a mut Vec<Asked>,
+        open: &'a mut Vec<IntentRow>,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let board = super::rows::load_board(change, row, open, now).await?;
-        Ok(Self { hub, change, target, row, board, open, events: Vec::new(), assigned: 0, now })
+        let snapshot = super::rows::load_snapshot(change, row, open, now).await?;
+        Ok(Self { hub, change, target, row, snapshot, open, events: Vec::new(), assigned: 0, now })
     }
 
     /// After what changed was written: reads the members that decisions can be about by now.
     pub(super) async fn read(&mut self) -> Result<(), StoreError> {
-        self.board = super::rows::load_board(self.change, self.row, self.open, self.now).await?;
+        self.snapshot = super::rows::load_snapshot(self.change, self.row, self.open, self.now).await?;
         Ok(())
     }
 
     /// Writes what changed since it was read.
     pub(super) async fn write(&mut self) -> Result<(), StoreError> {
         let id = self.row.id;
-        if let Some(changed) = self.board.changed_row() {
+        if let Some(changed) = self.snapshot.changed_row() {
             rollouts::mark_state(self.change, id, changed.state, &changed.reason, self.now).await?;
             (self.row.state, self.row.state_since) = (changed.state, changed.since);
             self.row.reason.clone_from(&changed.reason);
         }
-        for (place, wave) in self.board.changed_waves() {
+        for (place, wave) in self.snapshot.changed_waves() {
             rollouts::mark_wave(self.change, id, place, wave).await?;
         }
-        let members: Vec<_> = self.board.changed_members().collect();
+        let members: Vec<_> = self.snapshot.changed_members().collect();
         if !members.is_empty() {
             rollouts::mark_members(self.change, id, &members).await?;
             wanted::mark_aside(self.change, self.target.id, id, &members, self.now).await?;
@@ -123,7 +123,7 @@ impl<'a, 'c> Scene<'a, 'c> {
         let mut given = Vec::new();
         for decision in decisions {
             self.tell_of(&decision).await?;
-            self.board.carry_out(&decision, self.now);
+            self.snapshot.carry_out(&decision, self.now);
             match decision {
                 Decision::Assign { cluster, digest } => given.push(Given { cluster, digest, returning: false }),
                 Decision::Return { cluster, digest } => given.push(Given { cluster, digest, returning: true }),
@@ -161,13 +161,14 @@ impl<'a, 'c> Scene<'a, 'c> {
 
     /// The oldest open intent of this rollout has its answer.
     async fn answer(&mut self, refused: Option<&str>) -> Result<(), StoreError> {
-        let is_its = |asked: &Asked| asked.rollout == Some(self.row.id) && matches!(asked.verb, Verb::Rollout(_));
+        let is_its =
+            |intent: &IntentRow| intent.rollout == Some(self.row.id) && matches!(intent.verb, Verb::Rollout(_));
         let Some(place) = self.open.iter().position(is_its) else { return Ok(()) };
-        let asked = self.open.remove(place);
-        self.change.answer(asked.id, refused.unwrap_or("done"), self.now).await?;
+        let intent = self.open.remove(place);
+        self.change.answer(intent.id, refused.unwrap_or("done"), self.now).await?;
         let Some(reason) = refused else { return Ok(()) };
         let mut event = self.event("rollout.intent.refused");
-        event.actor = actors::token(&asked.actor);
+        event.actor = actors::token(&intent.actor);
         event.outcome = Outcome::Denied;
         reason.clone_into(&mut event.reason);
         self.events.push(event);
@@ -193,7 +194,7 @@ impl<'a, 'c> Scene<'a, 'c> {
     }
 
     fn tell_of_wave(&mut self, place: u32, action: &'static str, reason: &str) {
-        let Some(wave) = self.board.waves().get(place as usize) else { return };
+        let Some(wave) = self.snapshot.waves().get(place as usize) else { return };
         let mut event = self.event(action);
         reason.clone_into(&mut event.reason);
         event.detail = serde_json::json!({
@@ -230,7 +231,7 @@ impl<'a, 'c> Scene<'a, 'c> {
         let generations = assignments::mark(self.change, assignments.collect(), self.now).await?;
         let returning: BTreeSet<_> = given.iter().filter(|one| one.returning).map(|one| one.cluster).collect();
         for &(cluster, generation) in &generations {
-            self.board.assign(cluster, generation, returning.contains(&cluster), self.now);
+            self.snapshot.assign(cluster, generation, returning.contains(&cluster), self.now);
         }
         self.assigned += generations.len();
         self.hub.metrics.assignments.inc_by(generations.len() as u64);

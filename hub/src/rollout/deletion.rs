@@ -10,7 +10,7 @@ use bellwether_core::audit::{Event, Subject};
 use bellwether_core::rollout::RolloutState;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{asked, plan};
+use super::{plan, target_intents};
 use crate::change::Change;
 use crate::store::assignments::Waiting;
 use crate::store::targets::{Deletion, Target};
@@ -20,17 +20,17 @@ use crate::{Hub, actors, clock};
 
 const REASON: &str = "the target is being deleted";
 
-/// Tombstones written in one transaction; the rest is another look.
+/// Tombstones written in one transaction; the rest is for the next reconcile.
 const TOMBSTONES_MAX: i64 = 1_000;
 
 /// Clusters that an audit entry names.
 const NAMED_MAX: i64 = 50;
 
-/// Reports are looked at as they come; who went away meanwhile, this often.
-const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(5);
+/// Reports are handled as they come; who went away meanwhile, this often.
+const RECONCILE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 
-/// Goes as far as it can now; says when to look again, `None`: the target is gone.
-pub(super) async fn go_on(
+/// Goes as far as it can now; says when to reconcile again, `None`: the target is gone.
+pub(super) async fn advance(
     hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
@@ -39,7 +39,7 @@ pub(super) async fn go_on(
 ) -> Result<Option<Timestamp>, StoreError> {
     stop_rollouts(change, target, now).await?;
     let mut open = store::intents::list_open(change, target.id).await?;
-    asked::refuse(change, target, &mut open, (|_: &_| true, REASON), now).await?;
+    target_intents::refuse(change, target, &mut open, (|_: &_| true, REASON), now).await?;
     let told = store::assignments::mark_tombstones(change, target.id, deletion.action, TOMBSTONES_MAX, now).await?;
     if !told.is_empty() {
         change.tell(Stage::Link, &told, now, None).await?;
@@ -52,7 +52,7 @@ pub(super) async fn go_on(
             || now.duration_since(one.since) < hub.config.offline_after()
     };
     if !deletion.forced && waiting.iter().any(is_waited_for) {
-        return Ok(Some(now + LOOK_EVERY));
+        return Ok(Some(now + RECONCILE_EVERY));
     }
     finish(change, target, deletion, &waiting, now).await?;
     Ok(None)

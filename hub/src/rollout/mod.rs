@@ -3,13 +3,13 @@
 //! In one transaction: what people asked of the target, a new rollout if there is something to move, members settled by
 //! what their agents said, and then [`bellwether_core::rollout::decide`] again and again, each answer carried out to the
 //! letter, until nothing is to be done before some later time. Rows are read once, decisions change them in memory
-//! ([`bellwether_core::rollout::Board`]), and what changed is written at the end. It chooses nothing itself.
+//! ([`bellwether_core::rollout::RolloutSnapshot`]), and what changed is written at the end. It chooses nothing itself.
 
-mod asked;
 mod carry_out;
 mod deletion;
 mod plan;
 mod rows;
+mod target_intents;
 
 use bellwether_core::TargetId;
 use bellwether_core::audit::{Event, Subject};
@@ -17,11 +17,11 @@ use bellwether_core::rollout::{Limits, RolloutState, WaveState, decide};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use self::carry_out::Scene;
+use self::carry_out::RolloutExecutor;
 use self::plan::Begun;
 use crate::change::Change;
-use crate::stage::Quick;
-use crate::store::intents::Asked;
+use crate::stage::Transactional;
+use crate::store::intents::IntentRow;
 use crate::store::rollouts::Rollout as Row;
 use crate::store::targets::Target;
 use crate::store::work::{self, Stage};
@@ -31,17 +31,17 @@ use crate::{Hub, actors, clock};
 pub(crate) use plan::{count_behind, find_back};
 pub(crate) use rows::load as load_rollout;
 
-/// Decisions in one transaction: waves opened and passed one after another. The rest is another look.
+/// Decisions in one transaction: waves opened and passed one after another. The rest is for the next reconcile.
 const ROUNDS_MAX: usize = 64;
-/// Assignments in one transaction; more are another look's, so that agents have the first meanwhile.
+/// Assignments in one transaction; more are for the next reconcile, so that agents have the first meanwhile.
 const ASSIGNED_MAX: usize = 1_000;
 
 pub(crate) struct Rollouts;
 
-impl Quick for Rollouts {
+impl Transactional for Rollouts {
     const STAGE: Stage = Stage::Rollout;
 
-    async fn look(
+    async fn reconcile(
         &self,
         hub: &Hub,
         change: &mut Change<'_>,
@@ -53,24 +53,25 @@ impl Quick for Rollouts {
             return deletion::forget_done(change, TargetId::new(key)).await;
         };
         if let Some(deletion) = &target.deletion {
-            let Some(at) = deletion::go_on(hub, change, &target, deletion, now).await? else { return Ok(()) };
+            let Some(at) = deletion::advance(hub, change, &target, deletion, now).await? else { return Ok(()) };
             return work::replace_timer(change, Stage::Rollout, key, at).await;
         }
         let mut open = store::intents::list_open(change, target.id).await?;
-        asked::answer_for_target(change, &target, &open, now).await?;
-        open.retain(|asked| asked.rollout.is_some());
-        let asked: Vec<_> = open.iter().filter_map(|asked| asked.rollout).collect();
+        target_intents::answer_for_target(change, &target, &open, now).await?;
+        open.retain(|intent| intent.rollout.is_some());
+        let intent: Vec<_> = open.iter().filter_map(|intent| intent.rollout).collect();
         if trace_id.is_some() {
             // Somebody changed something: maybe how it is kept, or a cluster's labels.
             plan::mark_unselected(change, &target, now).await?;
         }
-        let mut look_at = sync_options(change, &target, trace_id, now).await?;
-        // A rollout that ends makes room for the next, which begins in the same look.
+        let mut next_at = sync_options(change, &target, trace_id, now).await?;
+        // A rollout that ends makes room for the next, which begins in the same reconcile.
         for _ in 0..ROUNDS_MAX {
             let state = store::targets::find_state(change, target.id).await?;
-            let mut current = store::rollouts::list_current(change, target.id, state.current_from, &asked).await?;
-            let is_history = |asked: &Asked| !current.iter().any(|row| asked.rollout == Some(row.id));
-            asked::refuse(change, &target, &mut open, (is_history, "a newer rollout took its place"), now).await?;
+            let mut current = store::rollouts::list_current(change, target.id, state.current_from, &intent).await?;
+            let is_history = |intent: &IntentRow| !current.iter().any(|row| intent.rollout == Some(row.id));
+            target_intents::refuse(change, &target, &mut open, (is_history, "a newer rollout took its place"), now)
+                .await?;
             let mut next = None;
             for row in &mut current {
                 next = earliest(next, roll(hub, change, &target, row, &mut open, now).await?);
@@ -78,12 +79,12 @@ impl Quick for Rollouts {
             match plan::start_next(change, &target, &state, &current, trace_id, now).await? {
                 Begun::Rollout => {}
                 Begun::None(at) => {
-                    look_at = earliest(look_at, earliest(next, at));
+                    next_at = earliest(next_at, earliest(next, at));
                     break;
                 }
             }
         }
-        let Some(at) = look_at else { return Ok(()) };
+        let Some(at) = next_at else { return Ok(()) };
         work::replace_timer(change, Stage::Rollout, key, at.max(now)).await
     }
 }
@@ -119,17 +120,17 @@ async fn sync_options(
     Ok(Some(now))
 }
 
-/// Takes a rollout as far as it goes now; says when to look again.
+/// Takes a rollout as far as it goes now; says when to reconcile again.
 async fn roll(
     hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
     row: &mut Row,
-    open: &mut Vec<Asked>,
+    open: &mut Vec<IntentRow>,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, StoreError> {
-    let is_asked = open.iter().any(|asked| asked.rollout == Some(row.id));
-    if !is_live(row.state) && row.state != RolloutState::Done && !is_asked {
+    let has_intents = open.iter().any(|intent| intent.rollout == Some(row.id));
+    if !is_live(row.state) && row.state != RolloutState::Done && !has_intents {
         return Ok(None);
     }
     let limits = Limits {
@@ -139,24 +140,24 @@ async fn roll(
         offline: row.strategy.offline,
         wave: WaveState::Waiting,
     };
-    let mut scene = Scene::load(hub, change, target, row, open, now).await?;
+    let mut executor = RolloutExecutor::load(hub, change, target, row, open, now).await?;
     for _ in 0..ROUNDS_MAX {
-        scene.board.settle(&limits, now);
-        let (decisions, look_at) = decide(scene.board.rollout(), now);
+        executor.snapshot.settle(&limits, now);
+        let (decisions, next_at) = decide(executor.snapshot.rollout(), now);
         if decisions.is_empty() {
-            scene.write().await?;
-            return Ok(look_at);
+            executor.write().await?;
+            return Ok(next_at);
         }
-        scene.carry_out(decisions).await?;
-        if scene.assigned >= ASSIGNED_MAX {
+        executor.carry_out(decisions).await?;
+        if executor.assigned >= ASSIGNED_MAX {
             break;
         }
-        if scene.board.lacks_members() {
-            scene.write().await?;
-            scene.read().await?;
+        if executor.snapshot.lacks_members() {
+            executor.write().await?;
+            executor.read().await?;
         }
     }
-    scene.write().await?;
+    executor.write().await?;
     // More is to be done: at once, in another transaction.
     Ok(Some(now))
 }

@@ -26,7 +26,7 @@ const PAST_MAX: i64 = 20;
 
 /// What came of asking what begins.
 pub(super) enum Begun {
-    /// A rollout: it rolls in the same look.
+    /// A rollout: it rolls in the same reconcile.
     Rollout,
     /// None; to be asked again by then.
     None(Option<Timestamp>),

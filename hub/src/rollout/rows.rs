@@ -1,29 +1,29 @@
 //! Rows → the values that decisions are made from.
 
 use bellwether_core::ClusterId;
-use bellwether_core::rollout::{Asked, Board, Intent, Rollout, RolloutState};
+use bellwether_core::rollout::{Intent, PendingIntent, Rollout, RolloutSnapshot, RolloutState};
 use jiff::Timestamp;
 
 use crate::store::intents::{self, Verb};
 use crate::store::rollouts::{self, Rollout as Row, Which};
 use crate::store::{Connection, StoreError};
 
-/// What one look at a rollout reads.
-pub(super) async fn load_board(
+/// What one reconcile of a rollout reads.
+pub(super) async fn load_snapshot(
     db: &mut Connection,
     row: &Row,
-    open: &[intents::Asked],
+    open: &[intents::IntentRow],
     now: Timestamp,
-) -> Result<Board, StoreError> {
+) -> Result<RolloutSnapshot, StoreError> {
     let rollout = Rollout { intents: intents_of(row, open), ..load_counts(db, row).await? };
     let is_at_rest = rollout.state == RolloutState::Done && rollout.intents.is_empty() && !has_unsettled(&rollout);
     if is_at_rest {
-        return Ok(Board::new(rollout, Vec::new()));
+        return Ok(RolloutSnapshot::new(rollout, Vec::new()));
     }
-    let named: Vec<ClusterId> = rollout.intents.iter().filter_map(|asked| named_by(&asked.intent)).collect();
-    let which = Which { reach: Some(rollout.reach()), named: &named, limit: None };
-    let seats = rollouts::list_members(db, row.id, which, now).await?;
-    Ok(Board::new(rollout, seats))
+    let named: Vec<ClusterId> = rollout.intents.iter().filter_map(|pending| named_by(&pending.intent)).collect();
+    let which = Which { scope: Some(rollout.scope()), named: &named, limit: None };
+    let entries = rollouts::list_members(db, row.id, which, now).await?;
+    Ok(RolloutSnapshot::new(rollout, entries))
 }
 
 /// Clusters that catch up with what is done.
@@ -37,9 +37,9 @@ pub(crate) async fn load(db: &mut Connection, row: &Row, now: Timestamp) -> Resu
     if rollout.state.is_over() && !rollout.is_over_budget() {
         return Ok(rollout);
     }
-    let which = Which { reach: Some(rollout.reach()), ..Which::default() };
-    let seats = rollouts::list_members(db, row.id, which, now).await?;
-    Ok(Board::new(rollout, seats).rollout().clone())
+    let which = Which { scope: Some(rollout.scope()), ..Which::default() };
+    let entries = rollouts::list_members(db, row.id, which, now).await?;
+    Ok(RolloutSnapshot::new(rollout, entries).rollout().clone())
 }
 
 async fn load_counts(db: &mut Connection, row: &Row) -> Result<Rollout, StoreError> {
@@ -59,18 +59,18 @@ async fn load_counts(db: &mut Connection, row: &Row) -> Result<Rollout, StoreErr
         waves,
         next: Vec::new(),
         catch_up: Vec::new(),
-        look_at: None,
+        next_at: None,
         intents: Vec::new(),
     })
 }
 
-fn intents_of(row: &Row, open: &[intents::Asked]) -> Vec<Asked> {
-    let of_it = open.iter().filter(|asked| asked.rollout == Some(row.id));
-    let asked = of_it.filter_map(|asked| {
-        let Verb::Rollout(intent) = asked.verb.clone() else { return None };
-        Some(Asked { intent, by: asked.actor.clone(), reason: asked.reason.clone(), member: None })
+fn intents_of(row: &Row, open: &[intents::IntentRow]) -> Vec<PendingIntent> {
+    let of_it = open.iter().filter(|stored| stored.rollout == Some(row.id));
+    let stored = of_it.filter_map(|stored| {
+        let Verb::Rollout(intent) = stored.verb.clone() else { return None };
+        Some(PendingIntent { intent, by: stored.actor.clone(), reason: stored.reason.clone(), member: None })
     });
-    asked.collect()
+    stored.collect()
 }
 
 const fn named_by(intent: &Intent) -> Option<ClusterId> {

@@ -18,8 +18,8 @@ use crate::store::{self, StoreError};
 
 /// Entries of one transaction.
 const BATCH_MAX: i64 = 1_000;
-/// The look without a signal: for what another hub wrote and did not seal.
-const FALLBACK: Duration = Duration::from_secs(1);
+/// Seals without a signal this often: for what another hub wrote and did not seal.
+const RESYNC: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     loop {
@@ -29,8 +29,8 @@ pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
             Err(error) => tracing::warn!(error = %crate::chain(&error), "could not seal audit entries"),
         }
         tokio::select! {
-            () = hub.wakes.sealer_woken() => {}
-            () = tokio::time::sleep(FALLBACK) => {}
+            () = hub.signals.sealer_woken() => {}
+            () = tokio::time::sleep(RESYNC) => {}
             () = stop.cancelled() => {
                 // What the last requests wrote is sealed before the hub goes, if the database lets it.
                 let _ = seal_batch(&hub).await;
@@ -42,7 +42,7 @@ pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
 
 /// Numbers what waits; says how many.
 async fn seal_batch(hub: &Hub) -> Result<i64, StoreError> {
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     if !audit::lock_sealer(&mut change).await? {
         return Ok(0);
     }

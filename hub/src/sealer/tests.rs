@@ -10,7 +10,7 @@ use crate::store::{Pool, execute_raw};
 use crate::{Hub, actors, clock, testing};
 
 async fn write(hub: &Hub, name: &str) {
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
+    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let subject = Subject { kind: "cluster".to_owned(), name: name.to_owned() };
     let event = Event::new(clock::new_id(), clock::now(), actors::hub(), "cluster.registered", subject);
     change.audit(&event).await.expect("the outbox takes it");
@@ -76,7 +76,7 @@ async fn an_entry_that_was_removed_is_named(pool: Pool) {
 async fn an_entry_of_a_month_without_a_partition_moves_into_it_and_the_log_verifies(pool: Pool) {
     let (hub, folder) = sealed_hub(&pool).await;
     let later = clock::now() + jiff::SignedDuration::from_hours(100 * 24);
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await.expect("Postgres is there");
+    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let subject = Subject { kind: "cluster".to_owned(), name: "d".to_owned() };
     let event = Event::new(clock::new_id(), later, actors::hub(), "cluster.registered", subject);
     change.audit(&event).await.expect("the outbox takes it");

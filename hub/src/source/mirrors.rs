@@ -103,7 +103,7 @@ impl Slot {
     }
 }
 
-/// Whoever panicked with it left nothing half done that the next fetch would not mend.
+/// Whoever panicked with it left nothing half done that the next fetch would not repair.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! The source stage: repo → revisions.
 //!
-//! Woken by a webhook, a person or the poll; only the fetch decides what is new. It writes revisions and how the look
+//! Woken by a webhook, a person or the poll; only the fetch decides what is new. It writes revisions and how the fetch
 //! ended, and tells the bundle stage about targets whose folder moved: what a push costs grows with what it changed, and
 //! not with what else is in the repo. A repo that cannot be reached, a ref that is gone,
 //! a history that was rewritten: the last good revision stays, and nothing downstream hears of it.
@@ -29,20 +29,20 @@ use self::mirrors::Slot;
 use self::schedule::{Ended, Schedule};
 use crate::change::Change;
 use crate::seal::SealError;
-use crate::stage::Slow;
+use crate::stage::Detached;
 use crate::store::repos::Repo;
 use crate::store::revisions::Revision;
 use crate::store::targets::Follower;
-use crate::store::work::{self, Due, Stage};
+use crate::store::work::{self, QueueItem, Stage};
 use crate::store::{self, StoreError};
 use crate::{Hub, actors, clock};
 
-/// Between two looks at a repo that says nothing about it.
+/// Between two fetches of a repo that says nothing about it.
 const POLL: SignedDuration = SignedDuration::from_secs(60);
 
 pub(crate) struct Source;
 
-impl Slow for Source {
+impl Detached for Source {
     const STAGE: Stage = Stage::Source;
     /// Fetches wait for the network more than they compute.
     const AT_ONCE: usize = 8;
@@ -51,17 +51,17 @@ impl Slow for Source {
     /// So that a repo that somebody waits for is found behind all that are polled.
     const CANDIDATES: i64 = 1_000;
 
-    async fn look(&self, hub: &Hub, due: &Due) -> Result<(), StoreError> {
-        let id = RepoId::new(due.key);
+    async fn reconcile(&self, hub: &Hub, item: &QueueItem) -> Result<(), StoreError> {
+        let id = RepoId::new(item.key);
         let Some(known) = load(hub, id).await? else {
-            return forget(hub, due).await;
+            return forget(hub, item).await;
         };
-        if let Some(until) = known.schedule.wait(due.trace_id.is_some(), clock::now()) {
-            return postpone(hub, due, until).await;
+        if let Some(until) = known.schedule.wait(item.trace_id.is_some(), clock::now()) {
+            return postpone(hub, item, until).await;
         }
         let before = Before { repo: known.repo.clone(), schedule: known.schedule.clone() };
         let fetched = fetch(hub, known).await;
-        record(hub, due, &before, fetched).await
+        record(hub, item, &before, fetched).await
     }
 }
 
@@ -71,7 +71,7 @@ struct Before {
     schedule: Schedule,
 }
 
-/// What is known of a repo before it is looked at.
+/// What is known of a repo before it is fetched.
 struct Known {
     repo: Repo,
     followers: Vec<Follower>,
@@ -94,7 +94,7 @@ async fn load(hub: &Hub, id: RepoId) -> Result<Option<Known>, StoreError> {
 }
 
 impl Known {
-    /// Each ref once. With no target yet the default branch is looked at, so that adding a repo tells whether it can be
+    /// Each ref once. With no target yet the default branch is fetched, so that adding a repo tells whether it can be
     /// reached.
     fn wanted(&self) -> Vec<GitRef> {
         let by_name: BTreeMap<_, _> = self.followers.iter().map(|one| (&one.reference, &one.spec.reference)).collect();
@@ -102,7 +102,7 @@ impl Known {
     }
 
     /// Which targets a commit leaves as they are, compared to the last one seen at its ref. Of what cannot be compared
-    /// nothing is said, so that all of its targets are looked at.
+    /// nothing is said, so that all of its targets are reconciled.
     fn unmoved(&self, mirror: &Slot, reference: &str, commit: &str) -> Option<Unmoved> {
         let since = self.heads.get(reference)?;
         if since == commit {
@@ -134,11 +134,11 @@ struct Found {
 }
 
 /// A repo that was deleted: its work and its mirror go, and nothing comes after it.
-async fn forget(hub: &Hub, due: &Due) -> Result<(), StoreError> {
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    work::take_seen(&mut change, due).await?;
+async fn forget(hub: &Hub, item: &QueueItem) -> Result<(), StoreError> {
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    work::take_seen(&mut change, item).await?;
     change.commit().await?;
-    remove_mirrors(hub, [RepoId::new(due.key)].into()).await;
+    remove_mirrors(hub, [RepoId::new(item.key)].into()).await;
     Ok(())
 }
 
@@ -174,16 +174,16 @@ async fn remove_mirrors(hub: &Hub, repos: BTreeSet<RepoId>) {
 }
 
 /// Too early: the server asked for peace, or the last fetch failed and nobody asks for this one.
-async fn postpone(hub: &Hub, due: &Due, until: Timestamp) -> Result<(), StoreError> {
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    if work::take_seen(&mut change, due).await? {
-        work::replace_timer(&mut change, Stage::Source, due.key, until).await?;
+async fn postpone(hub: &Hub, item: &QueueItem, until: Timestamp) -> Result<(), StoreError> {
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    if work::take_seen(&mut change, item).await? {
+        work::replace_timer(&mut change, Stage::Source, item.key, until).await?;
     }
     change.commit().await
 }
 
 #[derive(Debug, thiserror::Error)]
-enum LookError {
+enum RepoError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error("the stored token cannot be opened")]
@@ -192,7 +192,7 @@ enum LookError {
     Url(#[from] git::InvalidUrl),
 }
 
-impl LookError {
+impl RepoError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Fetch(FetchError::Limited { retry_after, .. }) => *retry_after,
@@ -219,7 +219,7 @@ impl LookError {
     }
 }
 
-async fn fetch(hub: &Hub, known: Known) -> Result<Vec<Found>, LookError> {
+async fn fetch(hub: &Hub, known: Known) -> Result<Vec<Found>, RepoError> {
     let repo = &known.repo;
     let token = known.credential.as_ref().map(|sealed| open_token(hub, repo, sealed)).transpose()?;
     let policy = hub.config.url_policy();
@@ -258,24 +258,24 @@ pub(crate) fn credential_purpose(repo: RepoId, url: &str, ca: Option<&str>) -> S
 
 async fn record(
     hub: &Hub,
-    due: &Due,
+    item: &QueueItem,
     before: &Before,
-    fetched: Result<Vec<Found>, LookError>,
+    fetched: Result<Vec<Found>, RepoError>,
 ) -> Result<(), StoreError> {
     let now = clock::now();
-    let trace_id = due.trace_id.clone().unwrap_or_else(clock::new_trace);
+    let trace_id = item.trace_id.clone().unwrap_or_else(clock::new_trace);
     let repo = &before.repo;
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
-    // Not to be skipped when it is held: bundle looks hold it for a moment, and a fetch would be for nothing.
-    work::lock_subject_in_turn(&mut change, Stage::Source, due.key).await?;
-    if !work::take_seen(&mut change, due).await? {
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    // Not to be skipped when it is held: the bundle stage holds it for a moment, and a fetch would be for nothing.
+    work::lock_subject_in_turn(&mut change, Stage::Source, item.key).await?;
+    if !work::take_seen(&mut change, item).await? {
         // Another hub was told the same, and what it wrote may be newer than what is known here.
         return Ok(());
     }
     let poll = repo.spec.poll_seconds.map_or(POLL, |seconds| SignedDuration::from_secs(seconds.into()));
     let due_at = match fetched {
         Ok(found) => {
-            let was_asked = due.trace_id.is_some();
+            let was_asked = item.trace_id.is_some();
             let has_moved = record_heads(&mut change, repo, found, &trace_id, now).await?;
             let ended = if has_moved { Ended::Moved } else { Ended::Unmoved { was_asked } };
             let (next, due_at) = before.schedule.after(ended, poll, now);
@@ -316,7 +316,7 @@ async fn record_heads(
     Ok(has_moved)
 }
 
-/// A ref that was looked at.
+/// A ref that was fetched.
 #[derive(Clone, Copy)]
 struct Seen<'a> {
     repo: &'a Repo,
@@ -395,12 +395,12 @@ async fn record_ref_failure(change: &mut Change<'_>, seen: Seen<'_>, error: &Ref
 async fn record_failure(
     change: &mut Change<'_>,
     repo: &Repo,
-    error: &LookError,
+    error: &RepoError,
     next: &Schedule,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let condition = error.condition(now);
-    let before = store::repos::find_look(change, repo.id).await?.condition;
+    let before = store::repos::find_fetch_status(change, repo.id).await?.condition;
     if before.is_some_and(|before| before.code == condition.code && before.message == condition.message) {
         return store::repos::mark_failed(change, repo.id, None, next, now).await;
     }

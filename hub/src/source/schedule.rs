@@ -1,8 +1,8 @@
 //! When a repo is fetched next. Same facts, same answer.
 //!
-//! A poll comes in its turn. A webhook may be sent before the ref can be seen, so what found nothing looks again a few
-//! times, and the poll stays where it was. Failures make the pause grow, and a server that says when to come back is
-//! left alone until then; only a person may ask it earlier.
+//! A poll comes in its turn. A webhook may be sent before the ref can be seen, so what found nothing is fetched again a
+//! few times, and the poll stays where it was. Failures make the pause grow, and a server that says when to come back
+//! is left alone until then; only a person may ask it earlier.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ pub(crate) struct Schedule {
     pub(crate) retry_at: Option<Timestamp>,
     /// The next poll.
     pub(crate) poll_at: Option<Timestamp>,
-    /// How often it was looked again since a signal that nothing was found for; null: that is over.
-    pub(crate) looked_again: Option<i32>,
+    /// How often it was fetched again since a signal that nothing was found for; null: that is over.
+    pub(crate) fetched_again: Option<i32>,
 }
 
 /// How a fetch ended.
@@ -58,11 +58,11 @@ impl Schedule {
             Ended::Moved => (Self { poll_at: Some(next_poll()), ..Self::default() }, next_poll()),
             Ended::Unmoved { was_asked } => {
                 let poll_at = self.poll_at.filter(|at| *at > now).unwrap_or_else(next_poll);
-                let times = if was_asked { Some(0) } else { self.looked_again };
+                let times = if was_asked { Some(0) } else { self.fetched_again };
                 let pause = times.and_then(|times| AGAIN.get(usize::try_from(times).ok()?));
-                let looked_again = pause.and(times).map(|times| times + 1);
+                let fetched_again = pause.and(times).map(|times| times + 1);
                 let due_at = pause.map_or(poll_at, |pause| poll_at.min(now + *pause));
-                (Self { poll_at: Some(poll_at), looked_again, ..Self::default() }, due_at)
+                (Self { poll_at: Some(poll_at), fetched_again, ..Self::default() }, due_at)
             }
             Ended::Failed { retry_after } => {
                 let failures = self.failures.saturating_add(1);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_that_nothing_is_found_for_looks_again_three_times_and_leaves_the_poll() {
+    fn a_signal_that_nothing_is_found_for_fetches_again_three_times_and_leaves_the_poll() {
         let polled = Schedule { poll_at: Some(at(60)), ..Schedule::default() };
 
         let (next, due_at) = polled.after(Ended::Unmoved { was_asked: true }, POLL, at(10));
@@ -153,17 +153,17 @@ mod tests {
         let (next, due_at) = next.after(Ended::Unmoved { was_asked: false }, POLL, at(17));
         assert_eq!(due_at, at(32));
         let (next, due_at) = next.after(Ended::Unmoved { was_asked: false }, POLL, at(32));
-        assert_eq!((next.looked_again, due_at), (None, at(60)));
+        assert_eq!((next.fetched_again, due_at), (None, at(60)));
         let (_, due_at) = next.after(Ended::Unmoved { was_asked: false }, POLL, at(60));
         assert_eq!(due_at, at(120));
     }
 
     #[test]
-    fn what_is_found_ends_the_looking_again() {
+    fn what_is_found_ends_the_fetching_again() {
         let (asked, _) = Schedule::default().after(Ended::Unmoved { was_asked: true }, POLL, at(0));
 
         let (next, due_at) = asked.after(Ended::Moved, POLL, at(2));
 
-        assert_eq!((next.looked_again, due_at), (None, at(62)));
+        assert_eq!((next.fetched_again, due_at), (None, at(62)));
     }
 }

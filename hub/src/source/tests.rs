@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use super::git::upstream::Upstream;
 use super::{Source, credential_purpose, sweep_mirrors};
 use crate::change::Change;
-use crate::stage::Slow as _;
+use crate::stage::Detached as _;
 use crate::store::repos::Repo;
 use crate::store::work::{self, Stage};
 use crate::store::{self, Pool};
@@ -45,7 +45,7 @@ impl Scene {
     }
 
     async fn tell(&self, trace_id: Option<&str>) {
-        let mut change = Change::begin(&self.hub.pool, &self.hub.wakes).await.expect("a transaction");
+        let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");
         let key = self.repo.id.as_uuid();
         change.tell(Stage::Source, &[key], clock::now(), trace_id).await.expect("it is told");
         change.commit().await.expect("it commits");
@@ -57,7 +57,7 @@ impl Scene {
         let due = work::list_due(&mut db, Stage::Source, by, &[], 16).await.expect("what is due");
         drop(db);
         for due in due {
-            Source.look(&self.hub, &due).await.expect("it is reconciled");
+            Source.reconcile(&self.hub, &due).await.expect("it is reconciled");
         }
     }
 
@@ -74,9 +74,9 @@ impl Scene {
         next.duration_since(clock::now()).as_secs_f64()
     }
 
-    async fn look(&self) -> store::repos::Look {
+    async fn status(&self) -> store::repos::FetchStatus {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
-        store::repos::find_look(&mut db, self.repo.id).await.expect("it is read")
+        store::repos::find_fetch_status(&mut db, self.repo.id).await.expect("it is read")
     }
 
     async fn revisions(&self) -> usize {
@@ -110,7 +110,7 @@ async fn a_server_that_asks_for_a_pause_has_it_until_a_person_insists(pool: Pool
     let scene = Scene::new(&pool, format!("http://{address}/shop.git"), Some(5)).await;
 
     scene.hook().await;
-    assert_eq!(scene.look().await.condition.map(|condition| condition.code).as_deref(), Some("git_limited"));
+    assert_eq!(scene.status().await.condition.map(|condition| condition.code).as_deref(), Some("git_limited"));
     let told = asked.load(Ordering::Relaxed);
     for _ in 0..3 {
         scene.hook().await;
@@ -187,7 +187,7 @@ async fn a_webhook_for_nothing_does_not_put_the_poll_off(pool: Pool) {
     scene.hook().await;
 
     let (_, after) = store::repos::find_access(&mut db, scene.repo.id).await.expect("it is read");
-    assert_eq!((after.poll_at, after.looked_again), (before.poll_at, Some(1)));
+    assert_eq!((after.poll_at, after.fetched_again), (before.poll_at, Some(1)));
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -222,7 +222,7 @@ async fn a_token_opens_only_for_the_host_and_authority_that_it_was_given_for(poo
 
     scene.hook().await;
 
-    let condition = scene.look().await.condition.expect("it fails");
+    let condition = scene.status().await.condition.expect("it fails");
     assert_eq!((condition.code.as_str(), asked.load(Ordering::Relaxed)), ("credential_unreadable", 0));
     let of = |url, ca| credential_purpose(scene.repo.id, url, ca);
     assert_eq!(of("https://git.example.com:443/other.git", None), purpose, "another path of the same host");

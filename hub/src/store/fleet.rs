@@ -11,7 +11,7 @@ use super::{Connection, StoreError, from_sql};
 
 /// How a cluster's agent is, as the rows say.
 #[derive(Debug, Clone)]
-pub(crate) struct Attendance {
+pub(crate) struct AgentStatus {
     pub(crate) connected: bool,
     /// `None`: no stream yet.
     pub(crate) since: Option<Timestamp>,
@@ -20,7 +20,7 @@ pub(crate) struct Attendance {
     pub(crate) certificate_expires_at: Option<Timestamp>,
 }
 
-pub(crate) async fn find_attendance(db: &mut Connection, cluster: ClusterId) -> Result<Attendance, StoreError> {
+pub(crate) async fn find_agent_status(db: &mut Connection, cluster: ClusterId) -> Result<AgentStatus, StoreError> {
     let row = sqlx::query!(
         r#"
         select p.is_connected as "connected!", coalesce(s.ended_at, s.since) as "since!", s.agent_version,
@@ -36,14 +36,14 @@ pub(crate) async fn find_attendance(db: &mut Connection, cluster: ClusterId) -> 
     .fetch_optional(db)
     .await?;
     Ok(row.map_or_else(
-        || Attendance {
+        || AgentStatus {
             connected: false,
             since: None,
             agent_version: None,
             facts: BTreeMap::new(),
             certificate_expires_at: None,
         },
-        |row| Attendance {
+        |row| AgentStatus {
             connected: row.connected,
             since: Some(from_sql(row.since)),
             agent_version: Some(row.agent_version),

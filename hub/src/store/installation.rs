@@ -48,13 +48,13 @@ pub(crate) async fn ensure_project(
 /// A heartbeat, the first or a later one: the hub promises to send the next within so long.
 ///
 /// By Postgres' clock, which is the same for all hubs.
-pub(crate) async fn mark_hub_beat(db: &mut Connection, hub: Uuid, promise: Duration) -> Result<(), StoreError> {
+pub(crate) async fn mark_hub_heartbeat(db: &mut Connection, hub: Uuid, promise: Duration) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into hubs (hub_id, started_at, beat_at, lives_until)
+        insert into hubs (hub_id, started_at, heartbeat_at, lives_until)
         values ($1, now(), now(), now() + make_interval(secs => $2))
             on conflict (hub_id) do update
-           set beat_at = excluded.beat_at, lives_until = excluded.lives_until
+           set heartbeat_at = excluded.heartbeat_at, lives_until = excluded.lives_until
         "#,
         hub,
         promise.as_secs_f64(),
@@ -72,7 +72,7 @@ pub(crate) async fn mark_hub_stopped(db: &mut Connection, hub: Uuid) -> Result<(
 
 /// Hubs that have been silent for so long, by Postgres' clock.
 pub(crate) async fn delete_silent_hubs(db: &mut Connection, silence: Duration) -> Result<(), StoreError> {
-    sqlx::query!("delete from hubs where beat_at < now() - make_interval(secs => $1)", silence.as_secs_f64())
+    sqlx::query!("delete from hubs where heartbeat_at < now() - make_interval(secs => $1)", silence.as_secs_f64())
         .execute(db)
         .await?;
     Ok(())

@@ -26,7 +26,7 @@ pub(crate) enum TargetVerb {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
+pub(crate) struct IntentRow {
     pub(crate) id: Uuid,
     pub(crate) target: TargetId,
     pub(crate) rollout: Option<RolloutId>,
@@ -35,18 +35,18 @@ pub(crate) struct Asked {
     pub(crate) reason: String,
 }
 
-pub(crate) async fn insert(db: &mut Connection, asked: &Asked, now: Timestamp) -> Result<(), StoreError> {
+pub(crate) async fn insert(db: &mut Connection, intent: &IntentRow, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
         insert into intents (intent_id, target_id, rollout_id, verb, actor, reason, created_at)
         values ($1, $2, $3, $4, $5, $6, $7)
         "#,
-        asked.id,
-        asked.target.as_uuid(),
-        asked.rollout.map(RolloutId::as_uuid),
-        Json(&asked.verb) as _,
-        asked.actor,
-        asked.reason,
+        intent.id,
+        intent.target.as_uuid(),
+        intent.rollout.map(RolloutId::as_uuid),
+        Json(&intent.verb) as _,
+        intent.actor,
+        intent.reason,
         to_sql(now),
     )
     .execute(db)
@@ -55,7 +55,7 @@ pub(crate) async fn insert(db: &mut Connection, asked: &Asked, now: Timestamp) -
 }
 
 /// Not answered yet, oldest first.
-pub(crate) async fn list_open(db: &mut Connection, target: TargetId) -> Result<Vec<Asked>, StoreError> {
+pub(crate) async fn list_open(db: &mut Connection, target: TargetId) -> Result<Vec<IntentRow>, StoreError> {
     let rows = sqlx::query!(
         r#"
         select intent_id, target_id, rollout_id, verb as "verb: Json<Verb>", actor, reason
@@ -70,7 +70,7 @@ pub(crate) async fn list_open(db: &mut Connection, target: TargetId) -> Result<V
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| Asked {
+        .map(|row| IntentRow {
             id: row.intent_id,
             target: TargetId::new(row.target_id),
             rollout: row.rollout_id.map(RolloutId::new),

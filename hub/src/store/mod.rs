@@ -7,6 +7,7 @@ pub(crate) mod assignments;
 pub(crate) mod audit;
 pub(crate) mod bundles;
 pub(crate) mod certificates;
+pub(crate) mod channel;
 pub(crate) mod clusters;
 pub(crate) mod drifts;
 pub(crate) mod figures;
@@ -20,7 +21,6 @@ pub(crate) mod repos;
 pub(crate) mod revisions;
 pub(crate) mod rollouts;
 pub(crate) mod sessions;
-pub(crate) mod signals;
 pub(crate) mod targets;
 pub(crate) mod tokens;
 pub(crate) mod wanted;
@@ -324,7 +324,8 @@ mod tests {
     async fn a_value_that_no_column_holds_is_told_from_a_row_that_breaks_a_rule(pool: Pool) {
         let nul = sqlx::query("select $1::text").bind("a\0b").execute(&pool).await.expect_err("it has a NUL").into();
         let nul_in_json = fail(&pool, r#"select '{"a": "\u0000"}'::jsonb"#).await;
-        let orphan = fail(&pool, "insert into repo_looks (repo_id, looked_at) values (gen_random_uuid(), now())").await;
+        let orphan =
+            fail(&pool, "insert into repo_fetch_status (repo_id, checked_at) values (gen_random_uuid(), now())").await;
 
         assert!(matches!(nul, StoreError::BadValue(_)), "{nul:?}");
         assert!(matches!(nul_in_json, StoreError::BadValue(_)), "{nul_in_json:?}");

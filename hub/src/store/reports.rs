@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::report::{ObjectLine, Report};
-use bellwether_core::{ClusterId, Digest, Generation, Serial, SessionNumber, TargetId};
+use bellwether_core::{ClusterId, Digest, Generation, ReportSequence, SessionNumber, TargetId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use super::{Connection, StoreError, to_sql};
 pub(crate) struct Received {
     pub(crate) cluster: ClusterId,
     pub(crate) session: SessionNumber,
-    pub(crate) serial: Serial,
+    pub(crate) sequence: ReportSequence,
     pub(crate) report: Report,
 }
 
@@ -70,12 +70,12 @@ pub(crate) async fn mark_newer(db: &mut Connection, received: &[&Received], now:
     let healthy: Vec<i32> = received.iter().map(|one| int(one.report.objects.healthy)).collect();
     let lines: Vec<Json<&Vec<ObjectLine>>> = received.iter().map(|one| Json(&one.report.lines)).collect();
     let sessions: Vec<i64> = received.iter().map(|one| one.session.get()).collect();
-    let serials: Vec<i64> = received.iter().map(|one| one.serial.get()).collect();
+    let sequences: Vec<i64> = received.iter().map(|one| one.sequence.get()).collect();
     sqlx::query!(
         r#"
         insert into reports
                (cluster_id, target_id, generation, digest, verdict, applied, total, in_place, healthy, lines,
-                session, serial, reported_at)
+                session, sequence, reported_at)
         select *, $13::timestamptz
           from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::text[], $6::bool[], $7::int[],
                       $8::int[], $9::int[], $10::jsonb[], $11::bigint[], $12::bigint[])
@@ -83,8 +83,8 @@ pub(crate) async fn mark_newer(db: &mut Connection, received: &[&Received], now:
            set generation = excluded.generation, digest = excluded.digest, verdict = excluded.verdict,
                applied = excluded.applied, total = excluded.total, in_place = excluded.in_place,
                healthy = excluded.healthy, lines = excluded.lines, session = excluded.session,
-               serial = excluded.serial, reported_at = excluded.reported_at
-         where (reports.session, reports.serial) < (excluded.session, excluded.serial)
+               sequence = excluded.sequence, reported_at = excluded.reported_at
+         where (reports.session, reports.sequence) < (excluded.session, excluded.sequence)
         "#,
         &clusters,
         &targets,
@@ -97,7 +97,7 @@ pub(crate) async fn mark_newer(db: &mut Connection, received: &[&Received], now:
         &healthy,
         &lines as _,
         &sessions,
-        &serials,
+        &sequences,
         to_sql(now),
     )
     .execute(db)
@@ -135,11 +135,11 @@ pub(crate) async fn list_verdicts(
 pub(crate) async fn is_known(
     db: &mut Connection,
     cluster: ClusterId,
-    acked: (SessionNumber, Serial),
+    acked: (SessionNumber, ReportSequence),
 ) -> Result<bool, StoreError> {
     let known = sqlx::query_scalar!(
         r#"
-        select exists (select from reports where cluster_id = $1 and (session, serial) >= ($2, $3)) as "known!"
+        select exists (select from reports where cluster_id = $1 and (session, sequence) >= ($2, $3)) as "known!"
         "#,
         cluster.as_uuid(),
         acked.0.get(),

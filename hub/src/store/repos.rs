@@ -1,4 +1,4 @@
-//! Repos, their credentials, and how the last look at them ended.
+//! Repos, their credentials, and how the last fetch of them ended.
 
 use bellwether_core::api::{Condition, RepoSpec};
 use bellwether_core::{Name, ProjectId, RepoId, Version};
@@ -168,10 +168,10 @@ pub(crate) async fn mark_credential(
 pub(crate) async fn find_access(db: &mut Connection, id: RepoId) -> Result<(Option<Vec<u8>>, Schedule), StoreError> {
     let row = sqlx::query!(
         r#"
-        select c.sealed as "sealed?", l.failures as "failures?", l.not_before, l.retry_at, l.poll_at, l.looked_again
+        select c.sealed as "sealed?", l.failures as "failures?", l.not_before, l.retry_at, l.poll_at, l.fetched_again
           from repos r
           left join credentials c using (repo_id)
-          left join repo_looks l using (repo_id)
+          left join repo_fetch_status l using (repo_id)
          where r.repo_id = $1
         "#,
         id.as_uuid(),
@@ -184,7 +184,7 @@ pub(crate) async fn find_access(db: &mut Connection, id: RepoId) -> Result<(Opti
         not_before: row.not_before.map(from_sql),
         retry_at: row.retry_at.map(from_sql),
         poll_at: row.poll_at.map(from_sql),
-        looked_again: row.looked_again,
+        fetched_again: row.fetched_again,
     };
     Ok((row.sealed, schedule))
 }
@@ -193,7 +193,7 @@ pub(crate) async fn find_access(db: &mut Connection, id: RepoId) -> Result<(Opti
 pub(crate) async fn end_pauses(db: &mut Connection, id: RepoId) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        update repo_looks
+        update repo_fetch_status
            set failures = 0, not_before = null, retry_at = null
          where repo_id = $1 and (failures > 0 or not_before is not null or retry_at is not null)
         "#,
@@ -216,29 +216,29 @@ pub(crate) async fn lock_by_name(db: &mut Connection, name: &Name) -> Result<Opt
     find_by_name(db, name).await
 }
 
-/// How the last looks ended.
+/// How the last fetch ended.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Look {
+pub(crate) struct FetchStatus {
     pub(crate) fetched_at: Option<Timestamp>,
     pub(crate) condition: Option<Condition>,
     pub(crate) has_credential: bool,
 }
 
-pub(crate) async fn find_look(db: &mut Connection, id: RepoId) -> Result<Look, StoreError> {
+pub(crate) async fn find_fetch_status(db: &mut Connection, id: RepoId) -> Result<FetchStatus, StoreError> {
     let row = sqlx::query!(
         r#"
         select l.fetched_at as "fetched_at?", l.condition as "condition?: Json<Condition>",
                exists (select from credentials c where c.repo_id = r.repo_id) as "has_credential!"
           from repos r
-          left join repo_looks l using (repo_id)
+          left join repo_fetch_status l using (repo_id)
          where r.repo_id = $1
         "#,
         id.as_uuid(),
     )
     .fetch_optional(db)
     .await?;
-    let Some(row) = row else { return Ok(Look::default()) };
-    Ok(Look {
+    let Some(row) = row else { return Ok(FetchStatus::default()) };
+    Ok(FetchStatus {
         fetched_at: row.fetched_at.map(from_sql),
         condition: row.condition.map(|condition| condition.0),
         has_credential: row.has_credential,
@@ -254,17 +254,17 @@ pub(crate) async fn mark_fetched(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into repo_looks (repo_id, looked_at, fetched_at, poll_at, looked_again)
+        insert into repo_fetch_status (repo_id, checked_at, fetched_at, poll_at, fetched_again)
         values ($1, $2, $2, $3, $4)
             on conflict (repo_id) do update
-           set looked_at = excluded.looked_at, fetched_at = excluded.fetched_at, condition = null,
+           set checked_at = excluded.checked_at, fetched_at = excluded.fetched_at, condition = null,
                failures = 0, not_before = null, retry_at = null,
-               poll_at = excluded.poll_at, looked_again = excluded.looked_again
+               poll_at = excluded.poll_at, fetched_again = excluded.fetched_again
         "#,
         id.as_uuid(),
         to_sql(now),
         next.poll_at.map(to_sql),
-        next.looked_again,
+        next.fetched_again,
     )
     .execute(db)
     .await?;
@@ -281,13 +281,13 @@ pub(crate) async fn mark_failed(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into repo_looks as l (repo_id, looked_at, condition, failures, not_before, retry_at)
+        insert into repo_fetch_status as l (repo_id, checked_at, condition, failures, not_before, retry_at)
         values ($1, $2, $3, $4, $5, $6)
             on conflict (repo_id) do update
-           set looked_at = case when excluded.condition is null then l.looked_at else excluded.looked_at end,
+           set checked_at = case when excluded.condition is null then l.checked_at else excluded.checked_at end,
                condition = coalesce(excluded.condition, l.condition),
                failures = excluded.failures, not_before = excluded.not_before, retry_at = excluded.retry_at,
-               poll_at = null, looked_again = null
+               poll_at = null, fetched_again = null
         "#,
         id.as_uuid(),
         to_sql(now),

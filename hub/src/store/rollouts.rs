@@ -1,7 +1,7 @@
 //! Rollouts, their waves and members: rows in, [`bellwether_core::rollout`]'s values out.
 
 use bellwether_core::rollout::{
-    Evidence, Kind, Member, PlannedWave, Presence, Reach, RolloutState, Seat, Seen, Strategy, Wave,
+    Evidence, Kind, Member, MemberScope, MemberSnapshot, PlannedWave, Presence, RolloutState, Seen, Strategy, Wave,
 };
 use bellwether_core::{ClusterId, Digest, Generation, RenderId, RolloutId, TargetId};
 use std::collections::BTreeMap;
@@ -532,7 +532,7 @@ struct MemberRow {
     reported_at: Option<DateTime>,
 }
 
-impl TryFrom<MemberRow> for Seat {
+impl TryFrom<MemberRow> for MemberSnapshot {
     type Error = StoreError;
 
     fn try_from(row: MemberRow) -> Result<Self, StoreError> {
@@ -577,10 +577,10 @@ impl TryFrom<MemberRow> for Seat {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Which<'a> {
     /// Those that decisions can be about.
-    pub(crate) reach: Option<Reach>,
-    /// And these, besides those within reach.
+    pub(crate) scope: Option<MemberScope>,
+    /// And these, besides those within scope.
     pub(crate) named: &'a [ClusterId],
-    /// Never with a reach: a wave must not pass on a member that was not looked at.
+    /// Never with a scope: a wave must not pass on a member that was not read.
     pub(crate) limit: Option<i64>,
 }
 
@@ -592,14 +592,14 @@ pub(crate) async fn list_members(
     rollout: RolloutId,
     which: Which<'_>,
     now: Timestamp,
-) -> Result<Vec<Seat>, StoreError> {
+) -> Result<Vec<MemberSnapshot>, StoreError> {
     let named: Vec<Uuid> = which.named.iter().map(|cluster| cluster.as_uuid()).collect();
     let rows = sqlx::query_file_as!(
         MemberRow,
         "src/store/sql/list_members.sql",
         rollout.as_uuid(),
-        which.reach.map(|reach| signed(reach.wave)),
-        which.reach.is_some_and(|reach| reach.returnable),
+        which.scope.map(|scope| signed(scope.wave)),
+        which.scope.is_some_and(|scope| scope.returnable),
         &named,
         which.limit,
         to_sql(now),

@@ -207,7 +207,7 @@ pub(crate) async fn list_followers(db: &mut Connection, repo: RepoId) -> Result<
 }
 
 /// Targets that follow a ref of a repo and may be moved by what is new there: all but these, as they were. One that did
-/// not render is among them, because why it did not may have been mended elsewhere.
+/// not render is among them, because why it did not may have been fixed elsewhere.
 pub(crate) async fn list_ids_moved(
     db: &mut Connection,
     repo: RepoId,

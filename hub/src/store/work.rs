@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Connection, StoreError, from_sql, to_sql};
 
-/// A part of the hub that looks at rows when it is told to.
+/// A part of the hub that reconciles rows when it is told to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Stage {
     /// Key: a repo.
@@ -35,10 +35,10 @@ impl Stage {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Due {
+pub(crate) struct QueueItem {
     pub(crate) key: Uuid,
     /// The rows of this subject that are due. Those are taken, and no others: one with a smaller number may be committed
-    /// later than it was written, and announces what a look that had begun before could not see.
+    /// later than it was written, and announces what a reconcile that had begun before could not see.
     pub(crate) rows: Vec<i64>,
     pub(crate) trace_id: Option<String>,
 }
@@ -72,7 +72,7 @@ pub(crate) async fn list_due(
     now: Timestamp,
     besides: &[Uuid],
     limit: i64,
-) -> Result<Vec<Due>, StoreError> {
+) -> Result<Vec<QueueItem>, StoreError> {
     let rows = sqlx::query!(
         r#"
         select key, array_agg(work_id) as "rows!", max(trace_id) as trace_id
@@ -95,7 +95,7 @@ pub(crate) async fn list_due(
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| Due { key: row.key, rows: row.rows, trace_id: row.trace_id }).collect())
+    Ok(rows.into_iter().map(|row| QueueItem { key: row.key, rows: row.rows, trace_id: row.trace_id }).collect())
 }
 
 /// When the next row of a stage is due, besides those of some subjects.
@@ -197,8 +197,8 @@ pub(crate) async fn take_due(
 
 /// Deletes the rows of a subject that were seen before slow work began: what came meanwhile stays. False: another worker
 /// has taken them.
-pub(crate) async fn take_seen(db: &mut Connection, due: &Due) -> Result<bool, StoreError> {
-    let taken = sqlx::query!("delete from work where work_id = any($1)", &due.rows).execute(db).await?;
+pub(crate) async fn take_seen(db: &mut Connection, item: &QueueItem) -> Result<bool, StoreError> {
+    let taken = sqlx::query!("delete from work where work_id = any($1)", &item.rows).execute(db).await?;
     Ok(taken.rows_affected() > 0)
 }
 

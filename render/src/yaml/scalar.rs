@@ -25,7 +25,7 @@ pub(super) enum Scalar {
 
 /// A scalar without quotes or tag.
 pub(super) fn resolve_plain(text: &str) -> Scalar {
-    if let Some(known) = look_up(text) {
+    if let Some(known) = lookup(text) {
         return known;
     }
     match text.as_bytes().first() {
@@ -66,7 +66,7 @@ pub(super) fn resolve_tagged(tag: &str, text: &str) -> Result<Scalar, Problem> {
     }
 }
 
-fn look_up(text: &str) -> Option<Scalar> {
+fn lookup(text: &str) -> Option<Scalar> {
     Some(match text {
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Scalar::Bool(true),
         "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Scalar::Bool(false),

@@ -118,7 +118,7 @@ impl<'a> Budget<'a> {
     /// and looks at such a flag.
     pub(super) fn watch<T>(&self, work: impl FnOnce(&AtomicBool) -> T) -> T {
         /// Short against a stop's patience, long against a core's.
-        const LOOK_EVERY: Duration = Duration::from_millis(20);
+        const POLL_EVERY: Duration = Duration::from_millis(20);
         let (raised, done) = (AtomicBool::new(false), AtomicBool::new(false));
         let (stop, ends) = (self.stop, self.ends);
         std::thread::scope(|scope| {
@@ -128,7 +128,7 @@ impl<'a> Budget<'a> {
                         raised.store(true, Ordering::Relaxed);
                         return;
                     }
-                    std::thread::park_timeout(LOOK_EVERY);
+                    std::thread::park_timeout(POLL_EVERY);
                 }
             });
             let result = work(&raised);

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-/// Errors below this room; their types stay in it.
+/// Errors below this module; their types stay in it.
 pub(crate) type Cause = Box<dyn Error + Send + Sync>;
 
 /// Nothing of the repo could be learned or stored. What was fetched before stays as it is.
@@ -113,7 +113,7 @@ impl FetchError {
                     after.as_secs()
                 ));
             }
-            Self::Limited { retry_after: None, .. } => "webhooks need fewer looks than a short poll",
+            Self::Limited { retry_after: None, .. } => "webhooks need fewer fetches than a short poll",
             Self::ServerFailed { .. } => "the server's log knows more; the hub tries again",
             Self::Redirected { target, .. } => {
                 return Some(format!("set the repo's URL to the one on {target}; other hosts are never followed"));
@@ -244,7 +244,7 @@ impl ReadError {
             Self::TooManyFiles { .. } | Self::TooLarge { .. } | Self::FileTooLarge { .. } | Self::TooDeep { .. } => {
                 "give the target a `path` that holds only what it deploys"
             }
-            // The next look at the repo fetches it again.
+            // The next fetch of the repo fetches it again.
             Self::NoSuchCommit { .. } | Self::NotFetched | Self::Damaged { .. } => return None,
         };
         Some(text.to_owned())

@@ -161,7 +161,7 @@ impl Mirror {
         Self { bounds, ..self }
     }
 
-    /// Looks where the `wanted` refs are, and fetches the commits that are not here yet.
+    /// Finds where the `wanted` refs are, and fetches the commits that are not here yet.
     ///
     /// One answer per ref, in the same order. Without any it still asks, so that a repo that is not there is noticed.
     pub(crate) fn fetch(
@@ -246,7 +246,7 @@ impl Mirror {
                 let Ok(transport) = file::connect(folder.as_str(), Protocol::V2, false);
                 transport
             };
-            return look(connect, wanted, here, budget);
+            return run_fetch(connect, wanted, here, budget);
         }
         // It is put back only when all went well; after a failure the next fetch connects again.
         let connection = match self.connection.take().filter(|connection| connection.serves(remote)) {
@@ -257,7 +257,7 @@ impl Mirror {
         let failure = wire.failure();
         let url = gix::url::parse(remote.url.as_str()).map_err(protocol)?;
         let connect = || http::Transport::new_http(wire.clone(), url.clone(), Protocol::V2, false);
-        match look(connect, wanted, here, budget) {
+        match run_fetch(connect, wanted, here, budget) {
             Ok(fetched) => {
                 self.connection = Some(connection);
                 Ok(fetched)
@@ -307,7 +307,7 @@ impl Reader {
     }
 }
 
-/// What one look brought.
+/// What one fetch brought.
 struct Fetched {
     heads: Vec<Head>,
     tips: Vec<ObjectId>,
@@ -331,7 +331,7 @@ struct Here<'a> {
 
 /// `connect` begins a conversation. One that ended in an error is not gone on with: a process at the other end is gone
 /// by then, and over HTTP a new one costs nothing.
-fn look<T: Transport>(
+fn run_fetch<T: Transport>(
     connect: impl Fn() -> T,
     wanted: &[GitRef],
     here: Here<'_>,
@@ -374,7 +374,7 @@ fn look<T: Transport>(
 }
 
 /// One listing for all branches and tags; a commit is where it says. It is asked for even if there is none of them:
-/// that the server answers is half of what a look is for.
+/// that the server answers is half of what a fetch is for.
 fn locate<T: Transport>(session: &mut Session<'_, T>, wanted: &[GitRef]) -> Result<Vec<Found>, FetchError> {
     let is_listed = |reference: &&GitRef| !matches!(reference, GitRef::Commit(_)) && source::is_valid(reference);
     let mut names: Vec<String> = wanted.iter().filter(is_listed).map(source::full_name).collect();
@@ -524,7 +524,7 @@ fn tidy(text: &[u8]) -> String {
 }
 
 fn options() -> gix::open::Options {
-    // The store counts its packs when it is opened, and takes no more than there is then room for; one look may bring
+    // The store counts its packs when it is opened, and takes no more than there is then room for; one fetch may bring
     // several.
     let slots = gix::odb::store::init::Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 256 };
     gix::open::Options::isolated().open_path_as_is(true).strict_config(true).object_store_slots(slots)

@@ -2,8 +2,8 @@
 //!
 //! gix brings an HTTP client of its own, which lives for one fetch, follows redirects to other hosts and offers
 //! credentials only after a refusal. This one is kept between fetches with its connection and with what the server said
-//! about itself, so a look costs one request; it sends the token with the first request and to the repo's own host only;
-//! and every wait in it ends at the fetch's deadline.
+//! about itself, so a fetch that finds nothing new costs one request; it sends the token with the first request and to
+//! the repo's own host only; and every wait in it ends at the fetch's deadline.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -42,7 +42,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// What is asked for in it is a pack, after which nothing more is asked.
 const FETCH: &[u8] = b"command=fetch";
 
-/// How often a stop is looked for while a server is silent.
+/// How often a stop is checked for while a server is silent.
 const TICK: Duration = Duration::from_millis(50);
 
 /// A client for one remote, and what is worth keeping of it between fetches.

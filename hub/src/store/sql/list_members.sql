@@ -21,7 +21,7 @@ select m.cluster_id, c.name as cluster_name, m.wave, m.digest, m.digest_before, 
   left join presences p using (cluster_id)
   left join reports r on r.cluster_id = m.cluster_id and r.target_id = o.target_id
  where m.rollout_id = $1
-   -- core::rollout::Reach, when there is one.
+   -- core::rollout::MemberScope, when there is one.
    and ($2::int is null
         or m.state in ('assigned', 'applied', 'offline', 'failed')
         or (m.state = 'waiting' and m.wave <= $2)

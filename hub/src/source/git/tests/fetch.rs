@@ -22,7 +22,7 @@ fn the_first_fetch_brings_a_branch_and_its_files() {
 }
 
 #[test]
-fn a_look_at_an_unchanged_branch_stores_nothing() {
+fn a_fetch_of_an_unchanged_branch_stores_nothing() {
     let upstream = Upstream::new();
     upstream.push("main", "One", &[("a.yaml", "a: 1")]);
     let mut local = Local::new();
@@ -253,7 +253,7 @@ fn cut_pack(local: &Local) {
 }
 
 #[test]
-fn a_damaged_object_is_never_read_and_the_next_fetch_mends_it() {
+fn a_damaged_object_is_never_read_and_the_next_fetch_repairs_it() {
     let upstream = Upstream::new();
     let id = upstream.push("main", "One", &[("a.yaml", "a: 1")]);
     let mut local = Local::new();

@@ -220,7 +220,7 @@ fn failure(local: &mut Local, remote: &Remote) -> FetchError {
 }
 
 #[test]
-fn a_look_is_one_request_and_a_push_two() {
+fn a_fetch_without_news_is_one_request_and_a_push_two() {
     let upstream = upstream();
     let server = Server::start(&upstream);
     let _runtime = server.enter();
@@ -550,7 +550,7 @@ fn a_kept_connection_that_the_server_closed_is_no_failure() {
 }
 
 #[test]
-fn a_look_asks_the_server_even_if_nothing_is_wanted() {
+fn a_fetch_asks_the_server_even_if_nothing_is_wanted() {
     let upstream = upstream();
     let server = Server::start(&upstream);
     let _runtime = server.enter();

@@ -32,9 +32,9 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Heartbeat {
     every: Duration,
     grace: Duration,
-    beats: Mutex<Beats>,
+    heartbeats: Mutex<Beats>,
     /// Hubs whose clusters' rollouts are to be told.
-    untold: Mutex<BTreeSet<Uuid>>,
+    unannounced: Mutex<BTreeSet<Uuid>>,
     came: Notify,
 }
 
@@ -53,8 +53,8 @@ impl Heartbeat {
         Self {
             every,
             grace,
-            beats: Mutex::new(Beats { last: now, grace_until: now + grace }),
-            untold: Mutex::default(),
+            heartbeats: Mutex::new(Beats { last: now, grace_until: now + grace }),
+            unannounced: Mutex::default(),
             came: Notify::new(),
         }
     }
@@ -83,26 +83,26 @@ impl Heartbeat {
 
     /// A heartbeat was written; true: those before it had stopped for longer than they promised.
     fn note(&self, began_at: Instant) -> bool {
-        let mut beats = self.lock();
-        let was_silent = began_at.saturating_duration_since(beats.last) >= self.promise();
-        beats.last = began_at;
+        let mut heartbeats = self.lock();
+        let was_silent = began_at.saturating_duration_since(heartbeats.last) >= self.promise();
+        heartbeats.last = began_at;
         if was_silent {
-            beats.grace_until = Instant::now() + self.grace;
+            heartbeats.grace_until = Instant::now() + self.grace;
         }
         was_silent
     }
 
     fn tell_of(&self, hubs: impl IntoIterator<Item = Uuid>) {
-        self.untold().extend(hubs);
+        self.unannounced().extend(hubs);
         self.came.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Beats> {
-        self.beats.lock().expect("no holder of this lock panics")
+        self.heartbeats.lock().expect("no holder of this lock panics")
     }
 
-    fn untold(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
-        self.untold.lock().expect("no holder of this lock panics")
+    fn unannounced(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
+        self.unannounced.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -114,7 +114,7 @@ pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
 async fn beat_on(hub: &Hub, stop: &CancellationToken) {
     let mut seen = None;
     loop {
-        match beat(hub, seen.as_ref()).await {
+        match send(hub, seen.as_ref()).await {
             Ok(living) => seen = Some(living),
             Err(error) => {
                 tracing::warn!(error = %crate::chain(&error), "could not say that this hub lives, or see who else does");
@@ -128,16 +128,16 @@ async fn beat_on(hub: &Hub, stop: &CancellationToken) {
 }
 
 /// Beats, and answers which hubs live now. Rollouts are to hear of every one that came or went since the last time, and
-/// of this one when it was silent for too long. A hub that looks for the first time knows nothing of before: every one
+/// of this one when it was silent for too long. A hub that asks for the first time knows no earlier state: every one
 /// that has open sessions and does not live has gone since.
-async fn beat(hub: &Hub, seen: Option<&BTreeSet<Uuid>>) -> Result<BTreeSet<Uuid>, StoreError> {
+async fn send(hub: &Hub, seen: Option<&BTreeSet<Uuid>>) -> Result<BTreeSet<Uuid>, StoreError> {
     let began_at = Instant::now();
     let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
-    store::installation::mark_hub_beat(&mut db, hub.id, hub.heartbeat.promise()).await?;
+    store::installation::mark_hub_heartbeat(&mut db, hub.id, hub.heartbeat.promise()).await?;
     if hub.heartbeat.note(began_at) {
         tracing::warn!("this hub could not say for a while that it lives; its clusters have a new grace");
         hub.heartbeat.tell_of([hub.id]);
-        hub.wakes.wake(Stage::Rollout);
+        hub.signals.wake(Stage::Rollout);
     }
     let living = store::installation::list_living(&mut db).await?;
     let mut changed: BTreeSet<Uuid> = match seen {
@@ -146,7 +146,7 @@ async fn beat(hub: &Hub, seen: Option<&BTreeSet<Uuid>>) -> Result<BTreeSet<Uuid>
     };
     changed.remove(&hub.id);
     if !changed.is_empty() {
-        tracing::warn!(hubs = ?changed, "other hubs came or went; what their clusters run is looked at");
+        tracing::warn!(hubs = ?changed, "other hubs came or went; what their clusters run is reconciled");
         hub.heartbeat.tell_of(changed);
     }
     Ok(living)
@@ -171,15 +171,15 @@ async fn tell_on(hub: &Hub, stop: &CancellationToken) {
 
 /// Forgets only what was committed.
 async fn tell(hub: &Hub) -> Result<(), StoreError> {
-    let hubs: Vec<_> = hub.heartbeat.untold().iter().copied().collect();
+    let hubs: Vec<_> = hub.heartbeat.unannounced().iter().copied().collect();
     if hubs.is_empty() {
         return Ok(());
     }
-    let mut change = Change::begin(&hub.pool, &hub.wakes).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let targets = store::sessions::list_targets_of_hubs(&mut change, &hubs).await?;
     change.tell(Stage::Rollout, &targets, clock::now(), None).await?;
     change.commit().await?;
-    hub.heartbeat.untold().retain(|told| !hubs.contains(told));
+    hub.heartbeat.unannounced().retain(|told| !hubs.contains(told));
     Ok(())
 }
 
@@ -214,28 +214,28 @@ mod tests {
         assert!(heartbeat.grace_until(now) > now + SignedDuration::from_mins(59));
     }
 
-    fn untold(hub: &Hub) -> Vec<Uuid> {
-        let untold = std::mem::take(&mut *hub.heartbeat.untold());
-        untold.into_iter().collect()
+    fn unannounced(hub: &Hub) -> Vec<Uuid> {
+        let unannounced = std::mem::take(&mut *hub.heartbeat.unannounced());
+        unannounced.into_iter().collect()
     }
 
     #[crate::store::database_test(migrations = "../migrations")]
     async fn rollouts_hear_of_a_hub_that_goes_and_of_one_that_comes_back(pool: Pool) {
         let (one, folder) = testing::hub(&pool).await;
         let (two, _folder) = testing::hub_beside(&pool, &folder).await;
-        let both = beat(&one, None).await.expect("it beats");
+        let both = send(&one, None).await.expect("it beats");
         assert_eq!(both, [one.id, two.id].into());
-        assert!(untold(&one).is_empty());
+        assert!(unannounced(&one).is_empty());
 
         let silence = "update hubs set lives_until = now() where started_at = (select max(started_at) from hubs)";
         execute_raw(&pool, silence).await.expect("time goes by");
-        let alone = beat(&one, Some(&both)).await.expect("it beats");
-        let gone = untold(&one);
-        beat(&two, Some(&both)).await.expect("it beats again");
-        let again = beat(&one, Some(&alone)).await.expect("it beats");
+        let alone = send(&one, Some(&both)).await.expect("it beats");
+        let gone = unannounced(&one);
+        send(&two, Some(&both)).await.expect("it beats again");
+        let again = send(&one, Some(&alone)).await.expect("it beats");
 
         assert_eq!((alone, gone), ([one.id].into(), vec![two.id]));
-        assert_eq!((again, untold(&one)), (both, vec![two.id]));
+        assert_eq!((again, unannounced(&one)), (both, vec![two.id]));
     }
 
     #[crate::store::database_test(migrations = "../migrations")]
@@ -246,12 +246,12 @@ mod tests {
         let mut holder = store::begin(&pool).await.expect("a transaction");
         store::lock_table(&mut holder, "rollouts").await.expect("it is held");
 
-        beat(&hub, Some(&BTreeSet::from([hub.id]))).await.expect("it beats");
+        send(&hub, Some(&BTreeSet::from([hub.id]))).await.expect("it beats");
         tell(&hub).await.expect_err("the rollouts cannot be read");
-        assert_eq!(*hub.heartbeat.untold(), [gone].into());
+        assert_eq!(*hub.heartbeat.unannounced(), [gone].into());
         drop(holder);
         tell(&hub).await.expect("now they can");
 
-        assert!(untold(&hub).is_empty());
+        assert!(unannounced(&hub).is_empty());
     }
 }

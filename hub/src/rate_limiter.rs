@@ -18,7 +18,7 @@ const REMEMBERED_MAX: usize = 10_000;
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 #[derive(Debug, Default)]
-pub(crate) struct Seldom {
+pub(crate) struct RateLimiter {
     heard: Mutex<BTreeMap<(Uuid, Option<IpAddr>), Heard>>,
 }
 
@@ -29,7 +29,7 @@ struct Heard {
     unsaid: u64,
 }
 
-impl Seldom {
+impl RateLimiter {
     /// One more about this subject, from this address. How many there were since the last entry, if one is due: it
     /// counts as said now.
     pub(crate) fn count(&self, subject: Uuid, from: Option<IpAddr>, now: Timestamp) -> Option<u64> {
@@ -62,8 +62,8 @@ mod tests {
 
     #[test]
     fn what_happens_within_a_minute_is_counted_and_said_with_the_next() {
-        let seldom = Seldom::default();
-        let count = |subject, second| seldom.count(subject, None, at(second));
+        let limiter = RateLimiter::default();
+        let count = |subject, second| limiter.count(subject, None, at(second));
 
         assert_eq!(count(Uuid::nil(), 0), Some(1));
         assert_eq!(count(Uuid::nil(), 30), None);
@@ -74,10 +74,10 @@ mod tests {
 
     #[test]
     fn many_addresses_together_are_said_a_bounded_number_of_times() {
-        let seldom = Seldom::default();
+        let limiter = RateLimiter::default();
         let from = |number: u32| Some(IpAddr::V4(number.into()));
 
-        let said = (0..20_000).filter(|&number| seldom.count(Uuid::nil(), from(number), at(0)).is_some()).count();
+        let said = (0..20_000).filter(|&number| limiter.count(Uuid::nil(), from(number), at(0)).is_some()).count();
 
         assert_eq!(said, SAID_MAX);
     }

@@ -1,8 +1,9 @@
-//! A rollout's rows in memory: what one look reads once, and carries its own decisions into.
+//! A rollout's rows in memory: what one reconcile reads once, and carries its own decisions into.
 //!
-//! An executor reads the rows within [`Reach`], lets members settle, decides, carries the decisions out here, and writes
-//! what changed at the end. The waves' counts are of all members, also of those that were not read, so they are changed
-//! with each member and never taken anew. It must never differ from what the same rows, written and read again, say.
+//! An executor reads the rows within [`MemberScope`], lets members settle, decides, carries the decisions out here, and
+//! writes what changed at the end. The waves' counts are of all members, also of those that were not read, so they are
+//! changed with each member and never taken anew. It must never differ from what the same rows, written and read again,
+//! say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +19,7 @@ const ROUND_MAX: usize = 500;
 
 /// A member, with what it is judged by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seat {
+pub struct MemberSnapshot {
     pub member: Member,
     pub seen: Seen,
     pub cluster_name: String,
@@ -27,7 +28,7 @@ pub struct Seat {
 /// The members that decisions about a rollout can be about: all that are in flight, offline or failed, those that
 /// wait in waves up to this one, those that are healthy in it, and those that an intent names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reach {
+pub struct MemberScope {
     /// The first that has not passed; from 0.
     pub wave: u32,
     /// And those that can be given back what they ran, wherever they are.
@@ -35,43 +36,46 @@ pub struct Reach {
 }
 
 impl Rollout {
-    pub fn reach(&self) -> Reach {
+    pub fn scope(&self) -> MemberScope {
         let passed = self.waves.iter().take_while(|wave| wave.state == WaveState::Passed).count();
-        Reach { wave: u32::try_from(passed).unwrap_or(u32::MAX), returnable: self.state == RolloutState::RollingBack }
+        MemberScope {
+            wave: u32::try_from(passed).unwrap_or(u32::MAX),
+            returnable: self.state == RolloutState::RollingBack,
+        }
     }
 }
 
 #[derive(Debug, Clone)]
-pub struct Board {
+pub struct RolloutSnapshot {
     rollout: Rollout,
     /// In the order of their turns.
-    seats: Vec<Seat>,
+    entries: Vec<MemberSnapshot>,
     places: BTreeMap<ClusterId, usize>,
-    reach: Reach,
+    scope: MemberScope,
     is_row_changed: bool,
     changed_waves: BTreeSet<u32>,
-    changed_seats: BTreeSet<usize>,
+    changed_entries: BTreeSet<usize>,
 }
 
-impl Board {
-    /// Of a rollout with its waves counted, and its members within reach in the order of their turns.
-    pub fn new(rollout: Rollout, seats: Vec<Seat>) -> Self {
+impl RolloutSnapshot {
+    /// Of a rollout with its waves counted, and its members within scope in the order of their turns.
+    pub fn new(rollout: Rollout, entries: Vec<MemberSnapshot>) -> Self {
         Self {
-            reach: rollout.reach(),
+            scope: rollout.scope(),
             rollout,
-            places: seats.iter().enumerate().map(|(index, seat)| (seat.member.cluster, index)).collect(),
-            seats,
+            places: entries.iter().enumerate().map(|(index, entry)| (entry.member.cluster, index)).collect(),
+            entries,
             is_row_changed: false,
             changed_waves: BTreeSet::new(),
-            changed_seats: BTreeSet::new(),
+            changed_entries: BTreeSet::new(),
         }
     }
 
     /// Decisions have led to members that were not read: what changed is to be written, and the rest read.
     pub fn lacks_members(&self) -> bool {
-        let now = self.rollout.reach();
-        let is_further = now.wave > self.reach.wave && (now.wave as usize) < self.rollout.waves.len();
-        is_further || (now.returnable && !self.reach.returnable)
+        let now = self.rollout.scope();
+        let is_further = now.wave > self.scope.wave && (now.wave as usize) < self.rollout.waves.len();
+        is_further || (now.returnable && !self.scope.returnable)
     }
 
     /// The rollout's own row, when it changed.
@@ -88,7 +92,7 @@ impl Board {
     }
 
     pub fn changed_members(&self) -> impl Iterator<Item = &Member> {
-        self.changed_seats.iter().map(|&index| &self.seats[index].member)
+        self.changed_entries.iter().map(|&index| &self.entries[index].member)
     }
 
     /// What is decided from.
@@ -96,11 +100,11 @@ impl Board {
         self.rollout.next = self.next();
         self.rollout.catch_up = self.catch_up();
         for (place, wave) in (0..).zip(&mut self.rollout.waves) {
-            wave.notable = notable(&self.seats, place);
+            wave.notable = notable(&self.entries, place);
         }
-        for asked in &mut self.rollout.intents {
-            if let Intent::Skip { cluster } | Intent::Retry { cluster } = asked.intent {
-                asked.member = self.places.get(&cluster).map(|&index| self.seats[index].member.clone());
+        for pending in &mut self.rollout.intents {
+            if let Intent::Skip { cluster } | Intent::Retry { cluster } = pending.intent {
+                pending.member = self.places.get(&cluster).map(|&index| self.entries[index].member.clone());
             }
         }
         &self.rollout
@@ -108,48 +112,49 @@ impl Board {
 
     fn next(&self) -> Vec<(Member, Presence)> {
         if self.rollout.state == RolloutState::RollingBack {
-            return self.turns(ROUND_MAX, |seat| seat.member.is_returnable());
+            return self.turns(ROUND_MAX, |entry| entry.member.is_returnable());
         }
         let Some((place, wave)) = self.rollout.open_wave() else { return Vec::new() };
-        self.turns(free_slots(wave), |seat| is_waiting_in(seat, place))
+        self.turns(free_slots(wave), |entry| is_waiting_in(entry, place))
     }
 
     fn catch_up(&self) -> Vec<(Member, Presence)> {
         let passed = (0..).zip(&self.rollout.waves).filter(|(_, wave)| wave.state == WaveState::Passed);
         let of_wave = |(place, wave): (u32, &Wave)| {
-            let is_there = |seat: &Seat| is_waiting_in(seat, place) && seat.seen.presence.is_connected();
+            let is_there = |entry: &MemberSnapshot| is_waiting_in(entry, place) && entry.seen.presence.is_connected();
             if wave.waiting == 0 { Vec::new() } else { self.turns(free_slots(wave), is_there) }
         };
         passed.flat_map(of_wave).collect()
     }
 
     /// As many members as may be assigned, the connected ones first.
-    fn turns(&self, slots: usize, is_meant: impl Fn(&Seat) -> bool) -> Vec<(Member, Presence)> {
+    fn turns(&self, slots: usize, is_meant: impl Fn(&MemberSnapshot) -> bool) -> Vec<(Member, Presence)> {
         let of = |connected: bool| {
-            let is_one = move |seat: &&Seat| seat.seen.presence.is_connected() == connected;
-            self.seats.iter().filter(is_one).filter(|seat| is_meant(seat))
+            let is_one = move |entry: &&MemberSnapshot| entry.seen.presence.is_connected() == connected;
+            self.entries.iter().filter(is_one).filter(|entry| is_meant(entry))
         };
-        of(true).chain(of(false)).take(slots).map(|seat| (seat.member.clone(), seat.seen.presence)).collect()
+        of(true).chain(of(false)).take(slots).map(|entry| (entry.member.clone(), entry.seen.presence)).collect()
     }
 
     /// Judges every member by what is seen of it; those of a rollout that is over and not done stay as they are.
     pub fn settle(&mut self, limits: &Limits, now: Timestamp) {
-        self.rollout.look_at = None;
+        self.rollout.next_at = None;
         if self.rollout.state.is_over() && self.rollout.state != RolloutState::Done {
             return;
         }
-        for index in 0..self.seats.len() {
-            let seat = &self.seats[index];
-            let Some(wave) = self.rollout.waves.get(seat.member.wave as usize) else { continue };
-            let settled = settle(&seat.member, &seat.seen, &Limits { wave: wave.state, ..*limits }, now);
-            self.rollout.look_at = [self.rollout.look_at, settled.look_at].into_iter().flatten().min();
+        for index in 0..self.entries.len() {
+            let entry = &self.entries[index];
+            let Some(wave) = self.rollout.waves.get(entry.member.wave as usize) else { continue };
+            let settled = settle(&entry.member, &entry.seen, &Limits { wave: wave.state, ..*limits }, now);
+            self.rollout.next_at = [self.rollout.next_at, settled.next_at].into_iter().flatten().min();
             if let Some(member) = settled.member {
                 self.replace(index, member);
             }
         }
     }
 
-    /// Carries a decision out, to the letter; of an assignment [`Board::assign`] does, once it has its generation.
+    /// Carries a decision out, to the letter; of an assignment [`RolloutSnapshot::assign`] does, once it has its
+    /// generation.
     pub fn carry_out(&mut self, decision: &Decision, now: Timestamp) {
         match decision.clone() {
             Decision::Answer { .. } => drop(self.rollout.intents.remove(0)),
@@ -208,19 +213,19 @@ impl Board {
 
     fn change(&mut self, cluster: ClusterId, into: impl FnOnce(Member) -> Member) {
         let Some(&index) = self.places.get(&cluster) else { return };
-        let member = into(self.seats[index].member.clone());
+        let member = into(self.entries[index].member.clone());
         self.replace(index, member);
     }
 
     fn replace(&mut self, index: usize, member: Member) {
-        let seat = &mut self.seats[index];
+        let entry = &mut self.entries[index];
         if let Some(wave) = self.rollout.waves.get_mut(member.wave as usize) {
-            let is_connected = seat.seen.presence.is_connected();
-            count(wave, &seat.member, is_connected, |count| *count = count.saturating_sub(1));
+            let is_connected = entry.seen.presence.is_connected();
+            count(wave, &entry.member, is_connected, |count| *count = count.saturating_sub(1));
             count(wave, &member, is_connected, |count| *count += 1);
         }
-        seat.member = member;
-        self.changed_seats.insert(index);
+        entry.member = member;
+        self.changed_entries.insert(index);
     }
 }
 
@@ -228,8 +233,8 @@ fn free_slots(wave: &Wave) -> usize {
     (wave.concurrent_max.saturating_sub(wave.in_flight) as usize).min(ROUND_MAX)
 }
 
-fn is_waiting_in(seat: &Seat, place: u32) -> bool {
-    seat.member.wave == place && seat.member.state == MemberState::Waiting
+fn is_waiting_in(entry: &MemberSnapshot, place: u32) -> bool {
+    entry.member.wave == place && entry.member.state == MemberState::Waiting
 }
 
 /// Changes every count of a wave that a member stands in.
@@ -255,15 +260,15 @@ fn count(wave: &mut Wave, member: &Member, is_connected: bool, change: impl Fn(&
 }
 
 /// The first of a wave that failed, or else the first in flight.
-fn notable(seats: &[Seat], place: u32) -> Option<Notable> {
+fn notable(entries: &[MemberSnapshot], place: u32) -> Option<Notable> {
     let find = |is_meant: fn(MemberState) -> bool| {
-        seats.iter().find(|seat| seat.member.wave == place && is_meant(seat.member.state))
+        entries.iter().find(|entry| entry.member.wave == place && is_meant(entry.member.state))
     };
-    let seat = find(|state| state == MemberState::Failed)
+    let entry = find(|state| state == MemberState::Failed)
         .or_else(|| find(|state| matches!(state, MemberState::Assigned | MemberState::Applied)))?;
     Some(Notable {
-        cluster_name: seat.cluster_name.clone(),
-        state: seat.member.state,
-        reason: seat.member.reason.clone(),
+        cluster_name: entry.cluster_name.clone(),
+        state: entry.member.state,
+        reason: entry.member.reason.clone(),
     })
 }

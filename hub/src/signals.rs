@@ -1,6 +1,6 @@
-//! Signals between the parts of one process: they say "look", and nothing else.
+//! Signals between the parts of one process: they say "reconcile", and nothing else.
 //!
-//! A lost one costs a second: every stage looks by itself that often.
+//! A lost one costs a second: every stage reconciles by itself that often.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard};
@@ -11,7 +11,7 @@ use tokio::sync::futures::Notified;
 use crate::store::work::Stage;
 
 #[derive(Debug, Default)]
-pub(crate) struct Wakes {
+pub(crate) struct Signals {
     source: Notify,
     bundle: Notify,
     rollout: Notify,
@@ -19,12 +19,12 @@ pub(crate) struct Wakes {
     sealer: Notify,
     answers: Notify,
     /// What other hubs have not been told yet.
-    untold: Mutex<BTreeSet<Stage>>,
-    news: Notify,
+    pending_notify: Mutex<BTreeSet<Stage>>,
+    has_pending: Notify,
 }
 
-impl Wakes {
-    /// A permit is kept when nobody waits yet, so no signal is lost between a look and the wait after it.
+impl Signals {
+    /// A permit is kept when nobody waits yet, so no signal is lost between a reconcile and the wait after it.
     pub(crate) fn wake(&self, stage: Stage) {
         self.of(stage).notify_one();
     }
@@ -38,7 +38,7 @@ impl Wakes {
         self.answers.notify_waiters();
     }
 
-    /// Ends with the next answer, to anybody, after this call: to be asked for before the rows are looked at.
+    /// Ends with the next answer, to anybody, after this call: to be asked for before the rows are read.
     pub(crate) fn next_answer(&self) -> Notified<'_> {
         self.answers.notified()
     }
@@ -47,19 +47,19 @@ impl Wakes {
     pub(crate) fn announce(&self, stage: Stage) {
         self.wake(stage);
         self.lock().insert(stage);
-        self.news.notify_one();
+        self.has_pending.notify_one();
     }
 
-    pub(crate) async fn news(&self) {
-        self.news.notified().await;
+    pub(crate) async fn pending(&self) {
+        self.has_pending.notified().await;
     }
 
-    pub(crate) fn take_news(&self) -> BTreeSet<Stage> {
+    pub(crate) fn take_pending(&self) -> BTreeSet<Stage> {
         std::mem::take(&mut *self.lock())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<Stage>> {
-        self.untold.lock().expect("no holder of this lock panics")
+        self.pending_notify.lock().expect("no holder of this lock panics")
     }
 
     pub(crate) async fn woken(&self, stage: Stage) {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::plan::{self, Begin};
 use crate::change::Change;
-use crate::store::intents::{Asked, TargetVerb, Verb};
+use crate::store::intents::{IntentRow, TargetVerb, Verb};
 use crate::store::targets::{State, Target};
 use crate::store::{self, StoreError};
 use crate::{actors, clock};
@@ -15,19 +15,19 @@ use crate::{actors, clock};
 pub(super) async fn answer_for_target(
     change: &mut Change<'_>,
     target: &Target,
-    open: &[Asked],
+    open: &[IntentRow],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    for asked in open {
-        let Verb::Target(verb) = &asked.verb else { continue };
+    for intent in open {
+        let Verb::Target(verb) = &intent.verb else { continue };
         let refused = match verb {
             TargetVerb::Release => release(change, target).await?,
             TargetVerb::RollbackTo { render, .. } => {
-                roll_back(change, target, asked, RenderId::new(*render), now).await?
+                roll_back(change, target, intent, RenderId::new(*render), now).await?
             }
         };
-        change.answer(asked.id, refused.unwrap_or("done"), now).await?;
-        audit(change, target, asked, refused, now).await?;
+        change.answer(intent.id, refused.unwrap_or("done"), now).await?;
+        audit(change, target, intent, refused, now).await?;
     }
     Ok(())
 }
@@ -46,7 +46,7 @@ async fn release(change: &mut Change<'_>, target: &Target) -> Result<Option<&'st
 async fn roll_back(
     change: &mut Change<'_>,
     target: &Target,
-    asked: &Asked,
+    intent: &IntentRow,
     render: RenderId,
     now: Timestamp,
 ) -> Result<Option<&'static str>, StoreError> {
@@ -75,8 +75,8 @@ async fn roll_back(
         render: &render,
         strategy: Strategy { waves: vec![wave], ..target.spec.rollout.clone().unwrap_or_default() },
         trace_id: clock::new_trace(),
-        actor: actors::token(&asked.actor),
-        reason: asked.reason.clone(),
+        actor: actors::token(&intent.actor),
+        reason: intent.reason.clone(),
     };
     let row = plan::begin_rollout(change, target, begin, &all, (moves, &runs), now).await?;
     plan::mark_rolled(change, target, None, row.id.as_uuid()).await?;
@@ -87,20 +87,20 @@ async fn roll_back(
 pub(super) async fn refuse(
     change: &mut Change<'_>,
     target: &Target,
-    open: &mut Vec<Asked>,
-    (is_meant, reason): (impl Fn(&Asked) -> bool, &'static str),
+    open: &mut Vec<IntentRow>,
+    (is_meant, reason): (impl Fn(&IntentRow) -> bool, &'static str),
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let (refused, kept) = std::mem::take(open).into_iter().partition(is_meant);
     *open = kept;
-    let refused: Vec<Asked> = refused;
-    for asked in refused {
-        change.answer(asked.id, reason, now).await?;
-        match asked.rollout {
-            None => audit(change, target, &asked, Some(reason), now).await?,
+    let refused: Vec<IntentRow> = refused;
+    for intent in refused {
+        change.answer(intent.id, reason, now).await?;
+        match intent.rollout {
+            None => audit(change, target, &intent, Some(reason), now).await?,
             Some(rollout) => {
                 let subject = Subject { kind: "rollout".to_owned(), name: rollout.to_string() };
-                let actor = actors::token(&asked.actor);
+                let actor = actors::token(&intent.actor);
                 let mut event = Event::new(clock::new_id(), now, actor, "rollout.intent.refused", subject);
                 event.target = Some(target.name.to_string());
                 event.rollout = Some(rollout);
@@ -116,18 +116,18 @@ pub(super) async fn refuse(
 async fn audit(
     change: &mut Change<'_>,
     target: &Target,
-    asked: &Asked,
+    intent: &IntentRow,
     refused: Option<&str>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let action = match &asked.verb {
+    let action = match &intent.verb {
         Verb::Target(TargetVerb::Release) => "target.released",
         _ => "target.rolled_back",
     };
     let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
-    let mut event = Event::new(clock::new_id(), now, actors::token(&asked.actor), action, subject);
+    let mut event = Event::new(clock::new_id(), now, actors::token(&intent.actor), action, subject);
     event.target = Some(target.name.to_string());
     event.outcome = if refused.is_some() { Outcome::Denied } else { Outcome::Done };
-    event.reason = refused.unwrap_or(&asked.reason).to_owned();
+    event.reason = refused.unwrap_or(&intent.reason).to_owned();
     change.audit(&event).await
 }

@@ -26,9 +26,9 @@ const LOG_BYTES_MAX: u64 = 16 << 20;
 /// Enough for the last ten lines.
 const TAIL_BYTES_MAX: usize = 2048;
 
-/// The rooms of one data folder, held by this process until it is dropped.
+/// The folders of one hub, held by this process until it is dropped.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct DataDir {
     folder: PathBuf,
     socket_folder: String,
     socket_is_elsewhere: bool,
@@ -44,7 +44,7 @@ struct Runner {
     group: u32,
 }
 
-impl Room {
+impl DataDir {
     pub(super) fn enter(data: &Path) -> Result<Self, PostgresError> {
         let runner = find_runner()?;
         make_folder(data)?;
@@ -188,7 +188,7 @@ impl Room {
         read().map_or_else(|error| format!("(cannot be read: {error})"), |tail| tail_of(&tail))
     }
 
-    /// To run in the room, as the server's user, without the hub's environment.
+    /// A command that runs in the data folder, as the server's user, without the hub's environment.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.folder).env_clear().envs(passed_on()).env("LC_ALL", "C").stdin(Stdio::null());
@@ -356,26 +356,26 @@ mod tests {
     #[test]
     fn a_folder_is_entered_once_at_a_time() {
         let data = tempfile::tempdir().expect("a folder");
-        let first = Room::enter(data.path()).expect("entered");
+        let first = DataDir::enter(data.path()).expect("entered");
 
-        let second = Room::enter(data.path());
+        let second = DataDir::enter(data.path());
         assert!(matches!(second, Err(PostgresError::InUse { .. })), "{second:?}");
 
         drop(first);
-        Room::enter(data.path()).expect("entered again");
+        DataDir::enter(data.path()).expect("entered again");
     }
 
     #[test]
-    fn nobody_else_may_look_into_the_folders() {
+    fn nobody_else_may_read_the_folders() {
         let (_outer, data) = data_inside();
 
-        let room = Room::enter(&data).expect("entered");
+        let data_dir = DataDir::enter(&data).expect("entered");
 
-        let others = if room.runner.is_some() { 0o067 } else { 0o077 };
-        for folder in [&data, room.folder()] {
+        let others = if data_dir.runner.is_some() { 0o067 } else { 0o077 };
+        for folder in [&data, data_dir.folder()] {
             assert_eq!(fs::metadata(folder).expect("there").mode() & others, 0, "{}", folder.display());
         }
-        assert_eq!(fs::metadata(room.socket_folder()).expect("there").mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(data_dir.socket_folder()).expect("there").mode() & 0o777, 0o700);
     }
 
     #[test]
@@ -383,11 +383,11 @@ mod tests {
         for name in ["d".repeat(90), "a,b".to_owned()] {
             let (_outer, data) = data_inside();
 
-            let room = Room::enter(&data.with_file_name(name)).expect("entered");
+            let data_dir = DataDir::enter(&data.with_file_name(name)).expect("entered");
 
-            assert!(room.socket_is_elsewhere && suits_socket(Path::new(room.socket_folder())));
-            room.leave();
-            assert!(!Path::new(room.socket_folder()).exists());
+            assert!(data_dir.socket_is_elsewhere && suits_socket(Path::new(data_dir.socket_folder())));
+            data_dir.leave();
+            assert!(!Path::new(data_dir.socket_folder()).exists());
         }
     }
 

@@ -9,12 +9,12 @@ use std::str::FromStr;
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A length of time, never negative and at most [`Span::MAX`].
+/// A length of time, never negative and at most [`HumanDuration::MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Span(SignedDuration);
+pub struct HumanDuration(SignedDuration);
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum InvalidSpan {
+pub enum InvalidDuration {
     #[error("`{0}` is not a length of time such as `30s`, `10m` or `1h30m` (units: d, h, m, s, ms, the larger first)")]
     Form(String),
     #[error("`{0}` is longer than a year")]
@@ -24,14 +24,14 @@ pub enum InvalidSpan {
 /// Milliseconds of each unit, the larger first.
 const UNITS: [(&str, i64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-impl Span {
+impl HumanDuration {
     /// A year: what is longer is a mistake in a file, and sums of times never overflow below it.
     pub const MAX: Self = Self(SignedDuration::from_hours(24 * 366));
     pub const ZERO: Self = Self(SignedDuration::ZERO);
 
     pub const fn from_secs(seconds: u32) -> Self {
-        let span = SignedDuration::from_secs(seconds as i64);
-        if span.as_secs() > Self::MAX.0.as_secs() { Self::MAX } else { Self(span) }
+        let duration = SignedDuration::from_secs(seconds as i64);
+        if duration.as_secs() > Self::MAX.0.as_secs() { Self::MAX } else { Self(duration) }
     }
 
     /// Of any duration: a negative one is nothing, one that is too long is the longest.
@@ -48,15 +48,15 @@ impl Span {
     }
 }
 
-impl FromStr for Span {
-    type Err = InvalidSpan;
+impl FromStr for HumanDuration {
+    type Err = InvalidDuration;
 
-    fn from_str(text: &str) -> Result<Self, InvalidSpan> {
+    fn from_str(text: &str) -> Result<Self, InvalidDuration> {
         let shown = || text.chars().take(40).collect();
-        let parts = parts(text).ok_or_else(|| InvalidSpan::Form(shown()))?;
+        let parts = parts(text).ok_or_else(|| InvalidDuration::Form(shown()))?;
         let total = parts.iter().try_fold(0_i64, |sum, &(number, unit)| sum.checked_add(number.checked_mul(unit)?));
-        let span = total.map(SignedDuration::from_millis).filter(|&span| span <= Self::MAX.0);
-        span.map(Self).ok_or_else(|| InvalidSpan::TooLong(shown()))
+        let duration = total.map(SignedDuration::from_millis).filter(|&duration| duration <= Self::MAX.0);
+        duration.map(Self).ok_or_else(|| InvalidDuration::TooLong(shown()))
     }
 }
 
@@ -78,7 +78,7 @@ fn parts(text: &str) -> Option<Vec<(i64, i64)>> {
     (!parts.is_empty()).then_some(parts)
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX);
         if left == 0 {
@@ -94,13 +94,13 @@ impl fmt::Display for Span {
     }
 }
 
-impl Serialize for Span {
+impl Serialize for HumanDuration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
@@ -114,17 +114,17 @@ mod tests {
     #[test]
     fn what_is_printed_is_read_back() {
         for text in ["0s", "30s", "10m", "1h30m", "250ms", "1d", "1d2h3m4s5ms"] {
-            assert_eq!(text.parse::<Span>().expect(text).to_string(), text);
+            assert_eq!(text.parse::<HumanDuration>().expect(text).to_string(), text);
         }
-        assert_eq!("90s".parse::<Span>().expect("a span").to_string(), "1m30s");
+        assert_eq!("90s".parse::<HumanDuration>().expect("a duration").to_string(), "1m30s");
     }
 
     #[test]
     fn a_sloppy_length_of_time_is_refused() {
         for text in ["", "10", "m", "-1s", "1.5h", "10 m", "10m10m", "1s1m", "1w", "10M", "1h30", "ü", "0000000000000s"]
         {
-            assert!(matches!(text.parse::<Span>(), Err(InvalidSpan::Form(_))), "{text}");
+            assert!(matches!(text.parse::<HumanDuration>(), Err(InvalidDuration::Form(_))), "{text}");
         }
-        assert!(matches!("999999999999d".parse::<Span>(), Err(InvalidSpan::TooLong(_))));
+        assert!(matches!("999999999999d".parse::<HumanDuration>(), Err(InvalidDuration::TooLong(_))));
     }
 }
