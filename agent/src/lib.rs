@@ -7,8 +7,8 @@
 //! | `link` | the connection to the hub; the only module that knows `tonic` |
 //! | `renewal` | the next certificate, when half of this one's life is over |
 //! | `journal` | what was accepted, written down in the cluster before anything acts on it |
-//! | `reconcile` | what to do about each target; owns all that is known of them |
-//! | `cluster` | the API server; the only module that knows `kube` |
+//! | `executor::kubernetes::reconcile` | what to do about each target; owns all that is known of them |
+//! | `executor::kubernetes::client` | the API server; the only module that knows `kube` |
 //! | `simulate` | many agents at once without a cluster, to see what a hub bears |
 //! | `report` | rolls up what is known of a target into what the hub is told |
 //!
@@ -17,12 +17,11 @@
 
 mod backoff;
 mod clock;
-mod cluster;
 mod config;
+mod executor;
 mod identity;
 mod journal;
 mod link;
-mod reconcile;
 mod renewal;
 mod report;
 mod run;

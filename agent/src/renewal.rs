@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::{Backoff, Jitter, chance};
-use crate::cluster::Cluster;
 use crate::config::HubAddress;
+use crate::executor::kubernetes::client::Cluster;
 use crate::identity::{Identity, IdentityError};
 use crate::link::{self, LinkError};
 

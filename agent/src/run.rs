@@ -16,12 +16,12 @@ use uuid::Uuid;
 
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::Clock;
-use crate::cluster::{Cluster, ClusterError, ConnectError};
 use crate::config::{self, Config};
+use crate::executor::kubernetes::client::{Cluster, ClusterError, ConnectError};
+use crate::executor::kubernetes::reconcile::{self, Ports, ReconcileError};
 use crate::identity::{self, Identity, IdentityError, Join, Start};
 use crate::journal::{self, INVENTORY_UPDATES_MAX, JournalError, Seal, Store};
 use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
-use crate::reconcile::{self, Ports, ReconcileError};
 use crate::renewal::{self, Renewal};
 
 /// Between tries to reach the API server at the start. It is often a pod's neighbour that starts at the same time.

@@ -25,23 +25,17 @@
 pub mod api;
 pub mod apply;
 pub mod audit;
-pub mod bundle;
-pub mod digest;
+pub mod domain;
 pub mod drift;
 pub mod health;
-pub mod ids;
 pub mod journal;
-pub mod labels;
-pub mod names;
-pub mod object;
-pub mod parameters;
-pub mod report;
 pub mod reserved;
 pub mod rollout;
 pub mod session;
-pub mod source;
 pub mod takeover;
 pub mod yielded;
+
+pub use domain::{bundle, digest, ids, labels, names, object, parameters, report, source};
 
 pub use digest::Digest;
 pub use ids::{

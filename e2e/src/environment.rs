@@ -59,7 +59,7 @@ pub async fn up(options: &Options) -> Result<()> {
 }
 
 /// Makes a state folder that nothing runs in yet.
-pub(crate) fn make_state_folder(state: &Path) -> Result<ProcessTable> {
+pub fn make_state_folder(state: &Path) -> Result<ProcessTable> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
     if state.join("processes").exists() {
         bail!("{} is in use; `bellwether-e2e-env down --state` ends it", state.display());
@@ -77,11 +77,7 @@ async fn start_postgres(options: &Options, table: &ProcessTable, progress: Progr
     Ok(postgres)
 }
 
-pub(crate) async fn start_clusters(
-    options: &Options,
-    table: &ProcessTable,
-    progress: Progress,
-) -> Result<Vec<Cluster>> {
+pub async fn start_clusters(options: &Options, table: &ProcessTable, progress: Progress) -> Result<Vec<Cluster>> {
     let programs = Programs::from_environment()?;
     let bin = options.state.join("bin");
     fs::create_dir(&bin)?;

@@ -8,7 +8,6 @@ pub mod agent;
 pub mod api;
 pub mod balancer;
 pub mod controlplane;
-pub mod demo;
 pub mod environment;
 pub mod fake_agent;
 pub mod git_server;

@@ -103,7 +103,7 @@ pub async fn drop_database(server: &Url, name: &str) -> Result<()> {
 }
 
 /// Answers how many rows it changed.
-pub(crate) async fn run(server: &Url, statement: &str) -> Result<u64> {
+pub async fn run(server: &Url, statement: &str) -> Result<u64> {
     let mut connection = PgConnection::connect(server.as_str()).await?;
     let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await;
     let rows = done.with_context(|| statement.to_owned())?.rows_affected();

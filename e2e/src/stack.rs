@@ -21,9 +21,9 @@ use crate::ports;
 use crate::process::{Launch, ProcessTable, Tier, wait_until_ready};
 use crate::progress::Progress;
 
-pub(crate) const NAMESPACE: &str = "bellwether-system";
+pub const NAMESPACE: &str = "bellwether-system";
 /// The repo that is there to push to.
-pub(crate) const REPO: &str = "apps";
+pub const REPO: &str = "apps";
 const GIT_DEADLINE: Duration = Duration::from_secs(20);
 const JOIN_DEADLINE: Duration = Duration::from_mins(1);
 
@@ -77,7 +77,7 @@ async fn start_git(state: &Path, table: &ProcessTable) -> Result<String> {
     wait_until_ready(&process, GIT_DEADLINE, async || fs::read_to_string(root.join("url")).ok()).await
 }
 
-pub(crate) async fn start_hub(options: &Options, table: &ProcessTable) -> Result<Api> {
+pub async fn start_hub(options: &Options, table: &ProcessTable) -> Result<Api> {
     let data = options.state.join("hub");
     // Only matters to the server that the hub starts for itself.
     let flags = (options.durability == Durability::ForTests).then(|| "--unsafe-no-fsync".to_owned());

@@ -4,41 +4,25 @@
 //! `bellwether-core`, and writes rows, work and audit entries in one transaction ([`change`]). Everything that is big
 //! has one door: `sqlx` in `store`, `gix` in `source`, `axum` in `http`, `tonic` in `link`, `rcgen` in `ca`.
 
-mod actors;
 mod bundle;
-mod ca;
-mod change;
-mod clock;
-mod config;
-mod content;
 mod guests;
-mod heartbeat;
 mod http;
-mod install;
 mod link;
-mod logs;
-mod metrics;
-mod notify;
+mod pki;
 mod postgres;
+mod process;
 mod rate;
-mod rate_limiter;
 mod record;
-mod rlimit;
 mod rollout;
-mod seal;
-mod sealer;
 mod setup;
-mod signals;
 mod source;
-mod stage;
 mod store;
-mod sweep;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
-mod tls;
-mod trust;
+mod work;
+mod worker;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -52,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-pub use config::{Config, LogFormat};
+pub use process::config::{Config, LogFormat};
 use setup::{Listeners, SetupError};
 
 /// What is in hand may take so long to finish after the first signal.
@@ -71,23 +55,23 @@ pub(crate) struct Hub {
     pub(crate) vital: store::Pool,
     /// Of streams at `vital`: they leave connections to the rest.
     pub(crate) stream_turns: tokio::sync::Semaphore,
-    pub(crate) signals: signals::Signals,
-    pub(crate) seal: seal::Seal,
-    pub(crate) authority: ca::Authority,
-    pub(crate) trust: trust::Trust,
+    pub(crate) signals: work::signals::Signals,
+    pub(crate) seal: pki::seal::Seal,
+    pub(crate) authority: pki::ca::Authority,
+    pub(crate) trust: pki::trust::Trust,
     pub(crate) mirrors: Arc<source::mirrors::Mirrors>,
-    pub(crate) content: content::Content,
+    pub(crate) content: store::content::Content,
     pub(crate) sessions: link::Sessions,
     pub(crate) report_queue: mpsc::Sender<record::Incoming>,
-    pub(crate) metrics: metrics::Metrics,
+    pub(crate) metrics: process::metrics::Metrics,
     /// Of repos: forged webhooks are audited once in a while.
-    pub(crate) forged_webhooks: rate_limiter::RateLimiter,
+    pub(crate) forged_webhooks: process::rate_limiter::RateLimiter,
     /// Of clusters, or of nobody's: so are join tokens that are refused.
-    pub(crate) refused_enrolments: rate_limiter::RateLimiter,
+    pub(crate) refused_enrolments: process::rate_limiter::RateLimiter,
     /// Of clusters: so is what they tell and no row can hold.
-    pub(crate) dropped_news: rate_limiter::RateLimiter,
+    pub(crate) dropped_news: process::rate_limiter::RateLimiter,
     /// Of clusters: what agents say that no honest one does.
-    pub(crate) odd_reports: rate_limiter::RateLimiter,
+    pub(crate) odd_reports: process::rate_limiter::RateLimiter,
     /// Of addresses: tries to join that were refused.
     pub(crate) join_tries: rate::Buckets<std::net::IpAddr>,
     /// Of clusters' targets: entries that one began to fail.
@@ -100,7 +84,7 @@ pub(crate) struct Hub {
     pub(crate) readiness: http::Readiness,
     /// Streams of agents: one task each.
     pub(crate) tasks: TaskTracker,
-    pub(crate) heartbeat: heartbeat::Heartbeat,
+    pub(crate) heartbeat: worker::heartbeat::Heartbeat,
     /// What agents are told to connect to.
     pub(crate) agents_address: String,
 }
@@ -114,8 +98,8 @@ impl Hub {
 
 /// Runs a hub until a signal; the exit code tells how it ended.
 pub fn main(config: Config) -> ExitCode {
-    logs::init(&config);
-    rlimit::raise();
+    process::logs::init(&config);
+    process::rlimit::raise();
     // Two providers may be linked; the first to be installed wins, and there is only this call.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -216,17 +200,17 @@ async fn run_parts(
         });
     };
     let (one, two) = (|| hub.clone(), || stop.clone());
-    spawn(&mut parts, "source", Box::pin(stage::run_detached(one(), source::Source, two())));
-    spawn(&mut parts, "bundle", Box::pin(stage::run_detached(one(), bundle::Bundle, two())));
-    spawn(&mut parts, "rollout", Box::pin(stage::run_transactional(one(), rollout::Rollouts, two())));
+    spawn(&mut parts, "source", Box::pin(worker::stage::run_detached(one(), source::Source, two())));
+    spawn(&mut parts, "bundle", Box::pin(worker::stage::run_detached(one(), bundle::Bundle, two())));
+    spawn(&mut parts, "rollout", Box::pin(worker::stage::run_transactional(one(), rollout::Rollouts, two())));
     spawn(&mut parts, "link", Box::pin(link::run(one(), two())));
     spawn(&mut parts, "record", Box::pin(record::run(one(), queue, two())));
-    spawn(&mut parts, "sealer", Box::pin(sealer::run(one(), two())));
-    spawn(&mut parts, "signals out", Box::pin(notify::send(one(), two())));
-    spawn(&mut parts, "signals in", Box::pin(notify::listen(one(), two())));
-    spawn(&mut parts, "sweep", Box::pin(sweep::run(one(), two())));
-    spawn(&mut parts, "trust", Box::pin(trust::run(one(), two())));
-    spawn(&mut parts, "heartbeat", Box::pin(heartbeat::run(one(), two())));
+    spawn(&mut parts, "sealer", Box::pin(worker::sealer::run(one(), two())));
+    spawn(&mut parts, "signals out", Box::pin(work::notify::send(one(), two())));
+    spawn(&mut parts, "signals in", Box::pin(work::notify::listen(one(), two())));
+    spawn(&mut parts, "sweep", Box::pin(worker::sweep::run(one(), two())));
+    spawn(&mut parts, "trust", Box::pin(pki::trust::run(one(), two())));
+    spawn(&mut parts, "heartbeat", Box::pin(worker::heartbeat::run(one(), two())));
     spawn(&mut parts, "stream ends", Box::pin(link::write_ends(one(), two())));
     spawn(&mut parts, "agents", Box::pin(serve_agents(one(), listeners.agents, two())));
     spawn(&mut parts, "api", Box::pin(http::serve(one(), listeners.api, two())));

@@ -16,18 +16,22 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::ca::{Authority, CaError, StoredKey};
-use crate::change::Change;
-use crate::config::Config;
-use crate::content::Content;
-use crate::heartbeat::Heartbeat;
+use crate::pki::ca::{Authority, CaError, StoredKey};
+use crate::pki::seal::{self, Seal, SealError, SealKey};
+use crate::pki::trust::{Trust, TrustError};
 use crate::postgres::{PostgresError, PrivateServer, ServerSettings};
-use crate::seal::{self, Seal, SealError, SealKey};
-use crate::signals::Signals;
+use crate::process::clock;
+use crate::process::config::Config;
+use crate::process::metrics;
+use crate::process::rate_limiter;
 use crate::source::mirrors::Mirrors;
+use crate::store::content::Content;
 use crate::store::{self, Pool, StoreError};
-use crate::trust::{Trust, TrustError};
-use crate::{Hub, actors, clock, http, link, metrics, rate, rate_limiter, record};
+use crate::work::actors;
+use crate::work::change::Change;
+use crate::work::signals::Signals;
+use crate::worker::heartbeat::Heartbeat;
+use crate::{Hub, http, link, rate, record};
 
 pub(crate) const PROJECT: &str = "default";
 /// Who the first token is for.

@@ -12,12 +12,12 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
+use crate::Hub;
 use crate::bundle::Bundle;
-use crate::change::Change;
+use crate::process::clock;
 use crate::rollout::Rollouts;
 use crate::source::Source;
 use crate::source::git::upstream::Upstream;
-use crate::stage::{Detached as _, Transactional as _};
 use crate::store::assignments::Listed;
 use crate::store::clusters::Cluster;
 use crate::store::reports::Received;
@@ -26,7 +26,8 @@ use crate::store::sessions::{self, Opened};
 use crate::store::targets::Target;
 use crate::store::work::{self, Stage};
 use crate::store::{self, Connection, Pool};
-use crate::{Hub, clock};
+use crate::work::change::Change;
+use crate::worker::stage::{Detached as _, Transactional as _};
 
 struct Scene {
     hub: Arc<Hub>,
@@ -276,10 +277,10 @@ async fn a_sweep_keeps_what_runs_and_what_people_may_go_back_to(pool: Pool) {
     }
     let before = scene.counts().await;
 
-    crate::sweep::sweep(&scene.hub, clock::now()).await.expect("it sweeps");
+    crate::worker::sweep::sweep(&scene.hub, clock::now()).await.expect("it sweeps");
     assert_eq!(scene.counts().await, before, "all of it is young");
     let later = clock::now() + jiff::SignedDuration::from_hours(100 * 24);
-    crate::sweep::sweep(&scene.hub, later).await.expect("it sweeps");
+    crate::worker::sweep::sweep(&scene.hub, later).await.expect("it sweeps");
 
     // The last 20 rollouts of one and the only one of two; what they name, and what the oldest of them moved from; of
     // revisions, those of what is kept.
@@ -289,7 +290,7 @@ async fn a_sweep_keeps_what_runs_and_what_people_may_go_back_to(pool: Pool) {
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     for listed in scene.listing(scene.clusters[0]).await.into_values() {
         let digest = listed.assignment.digest;
-        let fresh = crate::content::Content::default();
+        let fresh = crate::store::content::Content::default();
         let manifests = fresh.load_manifests(&mut db, &[digest].into()).await.expect("it is read");
         let objects: Vec<_> = manifests[&digest].entries().iter().map(|entry| entry.digest).collect();
         assert_eq!(fresh.load_objects(&scene.hub.pool, &objects).await.expect("all are there").len(), 1);
@@ -584,8 +585,8 @@ async fn an_outage_of_the_database_fails_no_healthy_rollout(pool: Pool) {
     await_true(&mut db, "select count(*) = 2 from rollout_waves where state = 'soaking'").await;
     // Those grace periods of the start are over when the heartbeats have gone on for a while.
     let stop = tokio_util::sync::CancellationToken::new();
-    let stage = tokio::spawn(crate::stage::run_transactional(scene.hub.clone(), Rollouts, stop.clone()));
-    let heartbeat = tokio::spawn(crate::heartbeat::run(scene.hub.clone(), stop.clone()));
+    let stage = tokio::spawn(crate::worker::stage::run_transactional(scene.hub.clone(), Rollouts, stop.clone()));
+    let heartbeat = tokio::spawn(crate::worker::heartbeat::run(scene.hub.clone(), stop.clone()));
     await_true(&mut db, "select heartbeat_at > started_at + interval '300 ms' from hubs").await;
 
     store::set_outage(&pool, &mut db, true).await.expect("the owner may");
@@ -698,7 +699,7 @@ async fn a_wish_about_one_cluster_names_that_cluster_in_the_log(pool: Pool) {
     let asked = json!({"intent": {"verb": "skip", "cluster": cluster}, "reason": "its disk is broken"}).to_string();
     let request = axum::http::Request::post(format!("/api/v1/rollouts/{}/intents", row.id))
         .header("authorization", format!("Bearer {}", crate::testing::admin_token(&scene.folder)))
-        .extension(crate::tls::Peer("127.0.0.1:1".parse().expect("is an address")))
+        .extension(crate::pki::tls::Peer("127.0.0.1:1".parse().expect("is an address")))
         .body(axum::body::Body::from(asked))
         .expect("is a request");
     let answer = crate::http::router(Arc::clone(&scene.hub)).oneshot(request).await.expect("it always answers");

@@ -8,10 +8,10 @@ const FENCES: &[(&str, &[&str])] = &[
     ("gix", &["hub/src/source"]),
     ("axum", &["hub/src/http"]),
     ("tonic", &["hub/src/link", "agent/src/link", "proto"]),
-    ("kube", &["agent/src/cluster"]),
-    ("rcgen", &["hub/src/ca.rs", "agent/src/identity"]),
+    ("kube", &["agent/src/executor/kubernetes/client"]),
+    ("rcgen", &["hub/src/pki/ca.rs", "agent/src/identity"]),
     ("reqwest", &["hub/src/source", "cli/src/client.rs"]),
-    ("clap", &["hub/src/main.rs", "hub/src/config.rs", "agent/src/main.rs", "agent/src/config.rs", "cli"]),
+    ("clap", &["hub/src/main.rs", "hub/src/process/config.rs", "agent/src/main.rs", "agent/src/config.rs", "cli"]),
 ];
 
 const CRATES: &[&str] = &["core/src", "proto/src", "render/src", "hub/src", "agent/src", "cli/src"];
@@ -64,7 +64,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(folder).expect("the folder is there") {
         let path = entry.expect("the folder can be listed").path();
         // Tests may make certificates, servers and settings of their own.
-        if ["tests", "tests.rs", "testing.rs"].iter().any(|name| path.ends_with(name)) {
+        if ["tests", "tests.rs", "testing"].iter().any(|name| path.ends_with(name)) {
             continue;
         }
         if path.is_dir() {

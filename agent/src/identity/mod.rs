@@ -16,8 +16,8 @@ use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 
-use crate::cluster::{Cluster, ClusterError};
 use crate::config::Fingerprint;
+use crate::executor::kubernetes::client::{Cluster, ClusterError};
 use crate::journal::Seal;
 pub(crate) use pin::SERVER_NAME;
 use stored::{Stored, StoredKey};

@@ -6,7 +6,7 @@ use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Granted, IdentityError};
-use crate::cluster::{Bytes, Cluster, ClusterError, Secret};
+use crate::executor::kubernetes::client::{Bytes, Cluster, ClusterError, Secret};
 
 pub(super) const SECRET_NAME: &str = "bellwether-agent-identity";
 

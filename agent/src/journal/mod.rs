@@ -20,7 +20,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::ClusterError;
+use crate::executor::kubernetes::client::ClusterError;
 pub(crate) use seal::Seal;
 pub(crate) use store::Store;
 

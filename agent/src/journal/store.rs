@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{JournalError, Seal};
 use crate::backoff::{Backoff, Jitter, chance};
-use crate::cluster::{Bytes, Cluster, ClusterError, Secret};
+use crate::executor::kubernetes::client::{Bytes, Cluster, ClusterError, Secret};
 
 const PREFIX: &str = "bellwether-journal-";
 /// To find them by.

@@ -19,16 +19,18 @@ use bellwether_proto::compression;
 use bellwether_render::{Documents, Recipe, RenderError, RenderedObject, SourceFile};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::change::Change;
+use crate::Hub;
+use crate::process::clock;
 use crate::source::git::ReadError;
-use crate::stage::Detached;
 use crate::store::bundles::Blob;
 use crate::store::renders::Render;
 use crate::store::revisions::Revision;
 use crate::store::targets::Target;
 use crate::store::work::{self, QueueItem, Stage};
 use crate::store::{self, StoreError};
-use crate::{Hub, actors, clock};
+use crate::work::actors;
+use crate::work::change::Change;
+use crate::worker::stage::Detached;
 
 pub(crate) struct Bundle;
 

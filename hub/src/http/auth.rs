@@ -12,8 +12,11 @@ use bellwether_core::audit::Actor;
 use serde_json::{Value, json};
 
 use super::problem::Refusal;
+use crate::pki::seal;
+use crate::process::clock;
 use crate::store::tokens::Found;
-use crate::{Hub, actors, clock, seal, store};
+use crate::work::actors;
+use crate::{Hub, store};
 
 /// Somebody with a token that is good now. A handler that takes none is open to everybody.
 pub(super) struct Caller {

@@ -11,7 +11,8 @@ use axum::response::IntoResponse;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::{Hub, clock, store};
+use crate::process::clock;
+use crate::{Hub, store};
 
 /// How old an answer may be: less than a probe or a scrape leaves between two.
 const FRESH_FOR: Duration = Duration::from_secs(1);

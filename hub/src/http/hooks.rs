@@ -14,15 +14,18 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::input::{BODY_DEADLINE, Named, too_slow};
 use super::problem::Refusal;
-use super::repos::webhook_purpose;
-use crate::change::Change;
+use super::v1::repos::webhook_purpose;
 use crate::guests::network;
-use crate::seal::HmacSha256;
+use crate::pki::seal;
+use crate::pki::seal::HmacSha256;
+use crate::pki::tls::Peer;
+use crate::process::clock;
 use crate::store::StoreError;
 use crate::store::repos::Repo;
 use crate::store::work::Stage;
-use crate::tls::Peer;
-use crate::{Hub, actors, clock, seal, store};
+use crate::work::actors;
+use crate::work::change::Change;
+use crate::{Hub, store};
 
 /// `X-Signature: sha256=HEX`, HMAC-SHA256 over the body as it came, with the repo's secret.
 pub(super) async fn generic(

@@ -3,22 +3,17 @@
 //! Every route under `/api/v1` but none outside it needs a bearer token: the extractor [`auth::Caller`] is how a handler
 //! learns who calls, and a test walks every route without a token.
 
-mod audit;
 mod auth;
-mod clusters;
-mod drift;
 mod health;
 mod hooks;
 mod input;
+mod install;
 mod pages;
 mod problem;
-mod repos;
-mod rollouts;
-mod status;
-mod targets;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod v1;
 
 use std::sync::Arc;
 
@@ -30,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use health::Readiness;
 
-use crate::{Hub, tls};
+use self::v1::{audit, clusters, drift, repos, rollouts, status, targets};
+use crate::Hub;
+use crate::pki::tls;
 
 /// Specs and certificates are small; a webhook's body is only hashed.
 const BODY_BYTES_MAX: usize = 1024 * 1024;

@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::router;
+use crate::pki::seal;
+use crate::pki::tls::Peer;
+use crate::process::clock;
 use crate::store::{self, Pool};
-use crate::tls::Peer;
-use crate::{Hub, clock, seal, testing};
+use crate::{Hub, testing};
 
 /// Every route under /api/v1, by hand: a route that is missing here fails `every_route_is_listed`.
 const ROUTES: &[(&str, &str)] = &[
@@ -387,7 +389,7 @@ async fn a_webhook_without_the_right_signature_is_read_to_no_end_and_buffered_by
     };
     let never = || Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
     let sign = |body: &[u8]| {
-        let mut hashed = crate::seal::HmacSha256::new(&secret.clone().into());
+        let mut hashed = crate::pki::seal::HmacSha256::new(&secret.clone().into());
         hashed.update(body);
         hashed.hex()
     };

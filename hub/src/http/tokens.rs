@@ -15,10 +15,12 @@ use super::auth::Caller;
 use super::input::{Body, Named, QueryParams};
 use super::pages::{self, Paging};
 use super::problem::Refusal;
-use crate::change::Change;
+use crate::Hub;
+use crate::pki::seal;
+use crate::process::clock;
 use crate::store::tokens::Token;
 use crate::store::{self, StoreError};
-use crate::{Hub, clock, seal};
+use crate::work::change::Change;
 
 pub(super) async fn create(
     State(hub): State<Arc<Hub>>,

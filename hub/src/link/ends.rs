@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::change::Change;
+use crate::Hub;
+use crate::process::clock;
 use crate::store::sessions::{self, End};
 use crate::store::work::Stage;
 use crate::store::{self, StoreError};
-use crate::{Hub, clock};
+use crate::work::change::Change;
 
 /// Ends of one transaction: with what it asks about their rollouts, well below a second.
 const BATCH_MAX: usize = 500;

@@ -10,12 +10,15 @@ use bellwether_core::{ClusterId, Digest};
 use uuid::Uuid;
 
 use super::service::Caller;
-use crate::ca::{self, CaError, Issued};
-use crate::change::Change;
+use crate::Hub;
 use crate::guests::network;
+use crate::pki::ca::{self, CaError, Issued};
+use crate::pki::seal;
+use crate::process::clock;
 use crate::store::clusters::{Cluster, Enrollment};
 use crate::store::{self, StoreError};
-use crate::{Hub, actors, clock, seal};
+use crate::work::actors;
+use crate::work::change::Change;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EnrollError {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bellwether_core::ClusterId;
 use bellwether_core::session::{Assignment, SyncOptions};
 
-use crate::content::Content;
+use crate::store::content::Content;
 use crate::store::{self, Connection, StoreError};
 
 /// All assignments of each of these clusters; none is an empty list.

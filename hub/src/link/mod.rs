@@ -22,10 +22,11 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::change::Change;
+use crate::Hub;
+use crate::process::clock;
 use crate::store::StoreError;
 use crate::store::work::{self, Stage};
-use crate::{Hub, clock};
+use crate::work::change::Change;
 
 pub(crate) use ends::{run as write_ends, write_last as write_last_ends};
 pub(crate) use service::serve;

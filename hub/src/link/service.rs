@@ -19,9 +19,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::enroll::{self, EnrollError};
 use super::session;
-use crate::ca::{self, AgentIdentity};
+use crate::Hub;
 use crate::guests::{InHand, Usage};
-use crate::{Hub, tls};
+use crate::pki::ca::{self, AgentIdentity};
+use crate::pki::tls;
 
 /// Per stream and connection: what the hub buffers for an agent that sends faster than it is read.
 const WINDOW_BYTES: u32 = 64 * 1024;

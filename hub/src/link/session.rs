@@ -19,13 +19,15 @@ use tonic::Status;
 
 use super::service::Caller;
 use super::{Inbox, OpenStream, listing};
-use crate::change::Change;
+use crate::Hub;
+use crate::process::clock;
 use crate::rate::{Bucket, Rate};
 use crate::record::{AgentEvent, Incoming};
 use crate::store::sessions::{self, Before, Opened};
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
-use crate::{Hub, actors, clock};
+use crate::work::actors;
+use crate::work::change::Change;
 
 /// Messages between the session and the stream: the session holds what waits, where newer replaces older.
 const OUTBOUND_MAX: usize = 1;

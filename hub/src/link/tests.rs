@@ -14,13 +14,14 @@ use super::enroll::{self, EnrollError};
 use super::service::Caller;
 use super::session::mark_opened;
 use super::{Inbox, OpenStream, deliver, ends, session};
-use crate::change::Change;
+use crate::process::clock;
 use crate::store::audit;
 use crate::store::clusters::{self, Cluster};
 use crate::store::sessions::{self, Opened};
 use crate::store::work::Stage;
 use crate::store::{Pool, ask_raw};
-use crate::{Hub, clock, store, testing};
+use crate::work::change::Change;
+use crate::{Hub, store, testing};
 
 async fn register(hub: &Hub, name: &str) -> ClusterId {
     let cluster = Cluster {
@@ -282,7 +283,7 @@ async fn the_stream_of_a_cluster_that_another_hub_deleted_is_cut_here(pool: Pool
 
     let mut db = pool.acquire().await.expect("a connection");
     clusters::delete(&mut db, cuts[0].0).await.expect("it goes");
-    crate::trust::refresh(&hub).await.expect("the list can be read");
+    crate::pki::trust::refresh(&hub).await.expect("the list can be read");
 
     let is_cut: Vec<_> = cuts.iter().map(|(_, cut)| cut.is_cancelled()).collect();
     assert_eq!(is_cut, [true, false]);
@@ -292,14 +293,14 @@ async fn the_stream_of_a_cluster_that_another_hub_deleted_is_cut_here(pool: Pool
 async fn invite(hub: &Hub, cluster: ClusterId) -> String {
     let token = clock::new_id().to_string();
     let mut db = hub.pool.acquire().await.expect("a connection");
-    let (now, hash) = (clock::now(), crate::seal::hash_token(&token));
+    let (now, hash) = (clock::now(), crate::pki::seal::hash_token(&token));
     let until = now + jiff::SignedDuration::from_hours(1);
     clusters::insert_enrollment(&mut db, hash, cluster, now, until).await.expect("it is written");
     token
 }
 
-fn caller(issued: &crate::ca::Issued) -> Caller {
-    let identity = crate::ca::identity_of(&issued.chain[0]).expect("an agent's");
+fn caller(issued: &crate::pki::ca::Issued) -> Caller {
+    let identity = crate::pki::ca::identity_of(&issued.chain[0]).expect("an agent's");
     Caller {
         cluster: identity.cluster,
         serial: identity.serial,
@@ -319,7 +320,7 @@ async fn refusals(hub: &Hub) -> Vec<serde_json::Value> {
 #[crate::store::database_test(migrations = "../migrations")]
 async fn strangers_who_guess_join_tokens_write_one_entry_and_soon_do_not_reach_the_database(pool: Pool) {
     let (hub, _folder) = testing::hub(&pool).await;
-    let (_, csr) = crate::ca::tests::agent_request();
+    let (_, csr) = crate::pki::ca::tests::agent_request();
     let stranger = |port| Some(std::net::SocketAddr::from(([192, 0, 2, 1], port)));
 
     let mut turned_away = 0;
@@ -340,8 +341,8 @@ async fn strangers_who_guess_join_tokens_write_one_entry_and_soon_do_not_reach_t
 async fn a_certificate_is_renewed_for_its_own_key_only_and_has_one_successor(pool: Pool) {
     let (hub, _folder) = testing::hub(&pool).await;
     let cluster = register(&hub, "c1").await;
-    let (_, csr) = crate::ca::tests::agent_request();
-    let (_, others) = crate::ca::tests::agent_request();
+    let (_, csr) = crate::pki::ca::tests::agent_request();
+    let (_, others) = crate::pki::ca::tests::agent_request();
     let token = invite(&hub, cluster).await;
     let first = caller(&enroll::enroll(&hub, &token, &csr, None).await.expect("it joins"));
     let used = async |caller: &Caller| {
@@ -376,7 +377,7 @@ async fn streams_and_beats_go_on_while_the_other_pool_is_exhausted(pool: Pool) {
     }
 
     let delivered = deliver(&hub).await;
-    let trusted = crate::trust::refresh(&hub).await;
+    let trusted = crate::pki::trust::refresh(&hub).await;
 
     assert!(delivered.is_ok() && trusted.is_ok(), "{delivered:?} {trusted:?}");
 }

@@ -8,9 +8,10 @@ use bellwether_core::{ClusterId, TargetId};
 use jiff::Timestamp;
 
 use super::{AgentEvent, Incoming};
-use crate::change::Change;
+use crate::process::clock;
 use crate::store::{self, StoreError};
-use crate::{actors, clock};
+use crate::work::actors;
+use crate::work::change::Change;
 
 /// Objects named in one entry; the rest is a number.
 const NAMED_MAX: usize = 10;

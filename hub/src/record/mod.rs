@@ -16,11 +16,13 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::change::Change;
+use crate::Hub;
+use crate::process::clock;
 use crate::store::reports::{self, Assigned, Received};
 use crate::store::work::Stage;
 use crate::store::{self, StoreError};
-use crate::{Hub, actors, clock};
+use crate::work::actors;
+use crate::work::change::Change;
 
 /// Reports of one transaction, and of the queue: a fleet of 10,000 that answers at once passes in 20 commits.
 pub(crate) const BATCH_MAX: usize = 500;

@@ -9,7 +9,8 @@ use bellwether_core::session::Action;
 use bellwether_core::{ClusterId, Digest, Generation, ObjectKey};
 use jiff::Timestamp;
 
-use crate::change::Change;
+use crate::Hub;
+use crate::process::clock;
 use crate::store::StoreError;
 use crate::store::assignments::{self, Assignment};
 use crate::store::intents::{IntentRow, Verb};
@@ -17,7 +18,8 @@ use crate::store::rollouts::{self, Rollout as Row};
 use crate::store::targets::Target;
 use crate::store::wanted;
 use crate::store::work::Stage;
-use crate::{Hub, actors, clock};
+use crate::work::actors;
+use crate::work::change::Change;
 
 /// What decisions are carried out on: in memory, but for assignments, which get their generations from the database.
 pub(super) struct RolloutExecutor<'a, 'c> {

@@ -11,12 +11,14 @@ use bellwether_core::rollout::RolloutState;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{plan, target_intents};
-use crate::change::Change;
+use crate::Hub;
+use crate::process::clock;
 use crate::store::assignments::Waiting;
 use crate::store::targets::{Deletion, Target};
 use crate::store::work::Stage;
 use crate::store::{self, StoreError};
-use crate::{Hub, actors, clock};
+use crate::work::actors;
+use crate::work::change::Change;
 
 const REASON: &str = "the target is being deleted";
 

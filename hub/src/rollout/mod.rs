@@ -19,14 +19,16 @@ use uuid::Uuid;
 
 use self::carry_out::RolloutExecutor;
 use self::plan::Begun;
-use crate::change::Change;
-use crate::stage::Transactional;
+use crate::Hub;
+use crate::process::clock;
 use crate::store::intents::IntentRow;
 use crate::store::rollouts::Rollout as Row;
 use crate::store::targets::Target;
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
-use crate::{Hub, actors, clock};
+use crate::work::actors;
+use crate::work::change::Change;
+use crate::worker::stage::Transactional;
 
 pub(crate) use plan::{count_behind, find_back};
 pub(crate) use rows::load as load_rollout;

@@ -13,13 +13,14 @@ use bellwether_core::{ClusterId, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
 
 use super::is_live;
-use crate::change::Change;
+use crate::process::clock;
 use crate::store::renders::Render;
 use crate::store::rollouts::Rollout as Row;
 use crate::store::targets::{State, Target};
 use crate::store::work::Stage;
 use crate::store::{self, Connection, StoreError};
-use crate::{actors, clock};
+use crate::work::actors;
+use crate::work::change::Change;
 
 /// Earlier rollouts that a rollback without a commit looks through: as many as are kept of each target.
 const PAST_MAX: i64 = 20;

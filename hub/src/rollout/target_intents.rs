@@ -6,11 +6,12 @@ use bellwether_core::rollout::{Kind, Strategy, WaveSpec, moves};
 use jiff::Timestamp;
 
 use super::plan::{self, Begin};
-use crate::change::Change;
+use crate::process::clock;
 use crate::store::intents::{IntentRow, TargetVerb, Verb};
 use crate::store::targets::{State, Target};
 use crate::store::{self, StoreError};
-use crate::{actors, clock};
+use crate::work::actors;
+use crate::work::change::Change;
 
 pub(super) async fn answer_for_target(
     change: &mut Change<'_>,

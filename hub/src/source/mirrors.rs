@@ -126,7 +126,7 @@ mod tests {
         fs::set_permissions(&repos, fs::Permissions::from_mode(0o755)).expect("it is ours");
 
         let mirrors = Mirrors::open(repos.clone(), FetchBounds::default()).expect("it can be used");
-        let repo = RepoId::new(crate::clock::new_id());
+        let repo = RepoId::new(crate::process::clock::new_id());
         mirrors.of(repo).reader().expect("a new mirror");
 
         assert_eq!((mode(&repos), mode(&mirrors.path(repo))), (0o700, 0o700));
@@ -136,12 +136,13 @@ mod tests {
     fn a_mirror_goes_with_its_repo_also_when_this_hub_never_opened_it() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mirrors = Mirrors::open(folder.path().join("repos"), FetchBounds::default()).expect("it can be used");
-        let (opened, closed) = (RepoId::new(crate::clock::new_id()), RepoId::new(crate::clock::new_id()));
+        let (opened, closed) =
+            (RepoId::new(crate::process::clock::new_id()), RepoId::new(crate::process::clock::new_id()));
         mirrors.of(opened).reader().expect("a new mirror");
         fs::create_dir(mirrors.path(closed)).expect("a folder of an earlier run");
         assert_eq!(mirrors.list().expect("they are listed"), [opened, closed].into());
 
-        for repo in [opened, closed, RepoId::new(crate::clock::new_id())] {
+        for repo in [opened, closed, RepoId::new(crate::process::clock::new_id())] {
             mirrors.remove(repo).expect("it goes");
         }
 

@@ -27,15 +27,17 @@ use secrecy::{ExposeSecret as _, SecretString};
 use self::git::{Commit, FetchError, Head, RefError, Remote, RepoUrl};
 use self::mirrors::Slot;
 use self::schedule::{Ended, Schedule};
-use crate::change::Change;
-use crate::seal::SealError;
-use crate::stage::Detached;
+use crate::Hub;
+use crate::pki::seal::SealError;
+use crate::process::clock;
 use crate::store::repos::Repo;
 use crate::store::revisions::Revision;
 use crate::store::targets::Follower;
 use crate::store::work::{self, QueueItem, Stage};
 use crate::store::{self, StoreError};
-use crate::{Hub, actors, clock};
+use crate::work::actors;
+use crate::work::change::Change;
+use crate::worker::stage::Detached;
 
 /// Between two fetches of a repo that says nothing about it.
 const POLL: SignedDuration = SignedDuration::from_secs(60);

@@ -13,12 +13,13 @@ use tokio::net::TcpListener;
 
 use super::git::upstream::Upstream;
 use super::{Source, credential_purpose, sweep_mirrors};
-use crate::change::Change;
-use crate::stage::Detached as _;
+use crate::Hub;
+use crate::process::clock;
 use crate::store::repos::Repo;
 use crate::store::work::{self, Stage};
 use crate::store::{self, Pool};
-use crate::{Hub, clock};
+use crate::work::change::Change;
+use crate::worker::stage::Detached as _;
 
 struct Scene {
     hub: Arc<Hub>,

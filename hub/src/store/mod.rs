@@ -9,6 +9,7 @@ pub(crate) mod bundles;
 pub(crate) mod certificates;
 pub(crate) mod channel;
 pub(crate) mod clusters;
+pub(crate) mod content;
 pub(crate) mod drifts;
 pub(crate) mod figures;
 pub(crate) mod fleet;
@@ -203,7 +204,7 @@ pub(crate) async fn defer_flush(db: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Postgres keeps microseconds; [`crate::clock`] gives no more, so nothing is lost here.
+/// Postgres keeps microseconds; [`crate::process::clock`] gives no more, so nothing is lost here.
 fn to_sql(at: Timestamp) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(at.as_microsecond()).expect("jiff's years are within chrono's")
 }

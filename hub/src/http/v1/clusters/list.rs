@@ -1,0 +1,56 @@
+//! Lists clusters.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use bellwether_core::api::{ClusterDocument, List};
+use bellwether_core::{LabelSelector, Labels};
+use serde::Deserialize;
+
+use super::document;
+use crate::Hub;
+use crate::http::auth::Caller;
+use crate::http::input::QueryParams;
+use crate::http::pages;
+use crate::http::problem::Refusal;
+use crate::store::{self, StoreError};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(in crate::http) struct ListQuery {
+    cursor: Option<String>,
+    limit: Option<u32>,
+    /// `key=value`; more by commas.
+    label: Option<String>,
+}
+
+pub(in crate::http) async fn list(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    QueryParams(query): QueryParams<ListQuery>,
+) -> Result<Json<List<ClusterDocument>>, Refusal> {
+    let after = query.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
+    let selector = selector(query.label.as_deref())?;
+    let limit = pages::limit(query.limit);
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let clusters = store::clusters::list(&mut db, &after, limit).await?;
+    let mut documents = Vec::with_capacity(clusters.len());
+    for cluster in &clusters {
+        documents.push(document(&mut db, cluster).await?);
+    }
+    let mut page = pages::page(documents, limit, |document| pages::encode_cursor(&document.metadata.name));
+    page.items.retain(|document| selector.selects(&document.labels));
+    Ok(Json(page))
+}
+
+fn selector(label: Option<&str>) -> Result<LabelSelector, Refusal> {
+    let mut match_labels = Labels::new();
+    for pair in label.into_iter().flat_map(|text| text.split(',')) {
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Refusal::invalid("label_invalid", format!("`{pair}` is not of the form key=value")))?;
+        match_labels.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(LabelSelector { match_labels, ..LabelSelector::default() })
+}

@@ -1,0 +1,156 @@
+//! Registering clusters, and what is known of them.
+
+mod delete;
+mod label;
+mod list;
+mod reenroll;
+mod register;
+mod revoke;
+mod show;
+
+use bellwether_core::api::{
+    API_VERSION, ClusterDocument, ClusterPhase, ClusterStatus, Condition, Metadata, RegisteredCluster,
+};
+use bellwether_core::audit::{Event, Subject};
+use bellwether_core::{ClusterId, Name, Version};
+use jiff::{SignedDuration, Timestamp};
+use secrecy::ExposeSecret as _;
+
+use crate::http::auth::Caller;
+use crate::http::install::{self, Install};
+use crate::http::problem::Refusal;
+use crate::pki::{seal, trust};
+use crate::process::clock;
+use crate::store::clusters::Cluster;
+use crate::store::{self, Connection, StoreError};
+use crate::work::change::Change;
+use crate::{Hub, setup};
+
+pub(in crate::http) use delete::delete;
+pub(in crate::http) use label::label;
+pub(in crate::http) use list::list;
+pub(in crate::http) use reenroll::reenroll;
+pub(in crate::http) use register::register;
+pub(in crate::http) use revoke::revoke;
+pub(in crate::http) use show::show;
+
+/// How long a join token may be used.
+const TTL_SECONDS: u32 = 3_600;
+const TTL_SECONDS_MAX: u32 = 7 * 24 * 3_600;
+
+fn checked_ttl(asked: Option<u32>) -> Result<SignedDuration, Refusal> {
+    let seconds = asked.unwrap_or(TTL_SECONDS);
+    if seconds == 0 || seconds > TTL_SECONDS_MAX {
+        return Err(Refusal::invalid("ttl_invalid", "a join token is good for at least a second and at most 7 days"));
+    }
+    Ok(SignedDuration::from_secs(seconds.into()))
+}
+
+async fn hand_out_token(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    cluster: &Cluster,
+    ttl: SignedDuration,
+    now: Timestamp,
+) -> Result<RegisteredCluster, Refusal> {
+    let token = seal::random_token("bwj_");
+    let expires_at = now + ttl;
+    let hash = seal::hash_token(token.expose_secret());
+    store::clusters::insert_enrollment(change, hash, cluster.id, now, expires_at).await?;
+    let fingerprint = hub.authority.fingerprint();
+    let namespace: Name = cluster.namespace.parse().map_err(|_| Refusal::invalid("name_invalid", "the namespace"))?;
+    let manifest = install::manifest(&Install {
+        namespace: &namespace,
+        cluster: &cluster.name,
+        hub: &hub.agents_address,
+        fingerprint: &fingerprint,
+        token: &token,
+        image: &hub.config.agent_image,
+    });
+    Ok(RegisteredCluster {
+        cluster: document(change, cluster).await?,
+        token: token.expose_secret().to_owned(),
+        expires_at,
+        ca_fingerprint: fingerprint,
+        hub: hub.agents_address.clone(),
+        manifest,
+    })
+}
+
+/// Of what was just written on top of it.
+fn next(version: Version) -> Version {
+    Version::new(version.get() + 1)
+}
+
+async fn shut_out(hub: &Hub, cluster: ClusterId) {
+    hub.sessions.cut(cluster);
+    if let Err(error) = trust::refresh(hub).await {
+        // The certificate is refused by its row; the handshake refuses it at the next poll.
+        tracing::warn!(error = %crate::chain(&error), "could not refresh the revocation list");
+    }
+}
+
+async fn lock(change: &mut Change<'_>, name: &Name) -> Result<Cluster, Refusal> {
+    let cluster = find(change, name).await?;
+    store::clusters::lock(change, cluster.id).await?.ok_or_else(|| Refusal::not_found("cluster", name))
+}
+
+pub(in crate::http) async fn find(db: &mut Connection, name: &Name) -> Result<Cluster, Refusal> {
+    store::clusters::find_by_name(db, name).await?.ok_or_else(|| Refusal::not_found("cluster", name))
+}
+
+async fn document(db: &mut Connection, cluster: &Cluster) -> Result<ClusterDocument, StoreError> {
+    let agent_status = store::fleet::find_agent_status(db, cluster.id).await?;
+    let phase = match (cluster.revoked_at, agent_status.since, agent_status.connected) {
+        (Some(_), _, _) => ClusterPhase::Revoked,
+        (None, None, _) => ClusterPhase::Registered,
+        (None, Some(_), true) => ClusterPhase::Connected,
+        (None, Some(_), false) => ClusterPhase::Disconnected,
+    };
+    Ok(ClusterDocument {
+        api_version: API_VERSION.to_owned(),
+        kind: "Cluster".to_owned(),
+        metadata: Metadata {
+            name: cluster.name.clone(),
+            project: setup::PROJECT.parse().ok(),
+            id: Some(cluster.id.as_uuid()),
+            version: Some(cluster.version),
+            created_at: Some(cluster.created_at),
+        },
+        labels: cluster.labels.clone(),
+        status: ClusterStatus {
+            phase,
+            since: cluster.revoked_at.or(agent_status.since),
+            agent_version: agent_status.agent_version,
+            facts: agent_status.facts,
+            certificate_expires_at: agent_status.certificate_expires_at,
+            conditions: contested(db, cluster).await?.into_iter().collect(),
+            targets: Vec::new(),
+        },
+    })
+}
+
+async fn contested(db: &mut Connection, cluster: &Cluster) -> Result<Option<Condition>, StoreError> {
+    let found = store::sessions::find_rivalry(db, cluster.id).await?;
+    Ok(found.filter(|(rivalry, _)| rivalry.contested_at.is_some()).map(|(rivalry, address)| Condition {
+        code: "cluster_contested".to_owned(),
+        message: format!(
+            "two agents take turns with this cluster's identity, from {} and {address}; neither is told anything new",
+            rivalry.other.address
+        ),
+        hint: Some(format!(
+            "bellwether cluster reenroll {}: apply what it prints to the cluster that is to keep the identity",
+            cluster.name
+        )),
+        file: None,
+        line: None,
+        since: rivalry.contested_at,
+    }))
+}
+
+fn event(cluster: &Cluster, caller: &Caller, action: &'static str) -> Event {
+    let subject = Subject { kind: "cluster".to_owned(), name: cluster.name.to_string() };
+    let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
+    event.cluster = Some(cluster.name.to_string());
+    event
+}

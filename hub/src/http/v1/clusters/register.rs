@@ -1,0 +1,57 @@
+//! Registers a cluster and answers with what it is installed with.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use bellwether_core::api::{RegisterCluster, RegisteredCluster};
+use bellwether_core::labels::check_labels;
+use bellwether_core::{ClusterId, Version};
+
+use super::{checked_ttl, event, hand_out_token};
+use crate::Hub;
+use crate::http::auth::Caller;
+use crate::http::input::Body;
+use crate::http::problem::Refusal;
+use crate::process::clock;
+use crate::store::clusters::Cluster;
+use crate::store::{self, StoreError};
+use crate::work::change::Change;
+
+/// Where agents are installed when nobody says otherwise.
+const NAMESPACE: &str = "bellwether-system";
+
+pub(in crate::http) async fn register(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Body(asked): Body<RegisterCluster>,
+) -> Result<(StatusCode, Json<RegisteredCluster>), Refusal> {
+    check_labels(&asked.labels).map_err(|error| Refusal::invalid("label_invalid", error.to_string()))?;
+    let ttl = checked_ttl(asked.ttl_seconds)?;
+    let now = clock::now();
+    let cluster = Cluster {
+        id: ClusterId::new(clock::new_id()),
+        project: hub.project,
+        namespace: asked.namespace.map_or_else(|| NAMESPACE.to_owned(), |namespace| namespace.to_string()),
+        name: asked.name,
+        labels: asked.labels,
+        version: Version::new(1),
+        created_at: now,
+        revoked_at: None,
+    };
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    store::clusters::insert(&mut change, &cluster).await.map_err(|error| match error {
+        StoreError::NameTaken => {
+            Refusal::conflict("cluster_exists", format!("there is a cluster `{}` already", cluster.name))
+                .hint(format!("for a new join token: bellwether cluster reenroll {}", cluster.name))
+        }
+        other => other.into(),
+    })?;
+    let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;
+    let mut event = event(&cluster, &caller, "cluster.registered");
+    event.detail = serde_json::json!({"labels": cluster.labels, "namespace": cluster.namespace});
+    change.audit(&event).await?;
+    change.commit().await?;
+    Ok((StatusCode::CREATED, Json(registered)))
+}

@@ -1,0 +1,46 @@
+//! What others changed in the clusters.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use bellwether_core::Name;
+use bellwether_core::api::{DriftDocument, List};
+use serde::Deserialize;
+
+use super::{clusters, targets};
+use crate::Hub;
+use crate::http::auth::Caller;
+use crate::http::input::QueryParams;
+use crate::http::pages;
+use crate::http::problem::Refusal;
+use crate::store::drifts::Place;
+use crate::store::{self, StoreError};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(in crate::http) struct DriftQuery {
+    cluster: Option<Name>,
+    target: Option<Name>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+pub(in crate::http) async fn list(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    QueryParams(query): QueryParams<DriftQuery>,
+) -> Result<Json<List<DriftDocument>>, Refusal> {
+    let before = query.cursor.as_deref().map(pages::decode_cursor::<Place>).transpose()?;
+    let limit = pages::limit(query.limit);
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let cluster = match &query.cluster {
+        Some(name) => Some(clusters::find(&mut db, name).await?.id),
+        None => None,
+    };
+    let target = targets::find_asked(&mut db, query.target.as_ref()).await?;
+    let drifts = store::drifts::list(&mut db, cluster, target, before, limit).await?;
+    let page = pages::page(drifts, limit, |(_, place)| pages::encode_cursor(place));
+    let items = page.items.into_iter().map(|(document, _)| document).collect();
+    Ok(Json(List { items, next: page.next }))
+}

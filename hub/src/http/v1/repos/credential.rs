@@ -1,0 +1,48 @@
+//! Takes the token that a repo is read with.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+
+use super::event;
+use crate::http::auth::Caller;
+use crate::http::input::{Body, Named};
+use crate::http::problem::Refusal;
+use crate::process::clock;
+use crate::source::credential_purpose;
+use crate::store::work::Stage;
+use crate::work::change::Change;
+use crate::{Hub, store};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(in crate::http) struct CredentialBody {
+    token: SecretString,
+}
+
+pub(in crate::http) async fn put_credential(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Named(name): Named,
+    Body(body): Body<CredentialBody>,
+) -> Result<StatusCode, Refusal> {
+    let token = body.token.expose_secret().trim();
+    if token.is_empty() || token.len() > 4096 || token.chars().any(char::is_control) {
+        return Err(Refusal::invalid("credential_invalid", "a token is one line of 1 to 4096 characters"));
+    }
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let known = store::repos::lock_by_name(&mut change, &name).await?;
+    let repo = known.ok_or_else(|| Refusal::not_found("repo", &name))?;
+    let purpose = credential_purpose(repo.id, &repo.spec.url, repo.spec.ca.as_deref());
+    let sealed = hub.seal.seal(&purpose, token.as_bytes());
+    store::repos::mark_credential(&mut change, repo.id, &sealed, now).await?;
+    store::repos::end_pauses(&mut change, repo.id).await?;
+    change.audit(&event(&repo, &caller, "repo.credential.changed")).await?;
+    change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?;
+    change.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,30 @@
+//! Lists repos.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use bellwether_core::api::{List, RepoDocument};
+
+use super::document_of;
+use crate::Hub;
+use crate::http::auth::Caller;
+use crate::http::input::QueryParams;
+use crate::http::pages::{self, Paging};
+use crate::http::problem::Refusal;
+use crate::store::{self, StoreError};
+
+pub(in crate::http) async fn list(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    QueryParams(paging): QueryParams<Paging>,
+) -> Result<Json<List<RepoDocument>>, Refusal> {
+    let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
+    let limit = pages::limit(paging.limit);
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut documents = Vec::new();
+    for repo in store::repos::list(&mut db, &after, limit).await? {
+        documents.push(document_of(&mut db, &repo).await?);
+    }
+    Ok(Json(pages::page(documents, limit, |document| pages::encode_cursor(&document.metadata.name))))
+}

@@ -1,0 +1,132 @@
+//! Adds a repo or changes it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use bellwether_core::api::{CreatedRepo, RepoDocument, RepoSpec};
+use bellwether_core::{Name, RepoId, Version};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+
+use super::{audited, document_of, event, webhook_purpose};
+use crate::Hub;
+use crate::http::auth::Caller;
+use crate::http::input::{Body, Named, QueryParams};
+use crate::http::problem::Refusal;
+use crate::pki::seal;
+use crate::process::clock;
+use crate::source::credential_purpose;
+use crate::source::git::RepoUrl;
+use crate::store::repos::Repo;
+use crate::store::work::Stage;
+use crate::store::{self, StoreError};
+use crate::work::change::Change;
+
+/// Less would only hurt the Git server: webhooks are for speed.
+const POLL_SECONDS_MIN: u32 = 5;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(in crate::http) struct PutQuery {
+    /// False when a token follows: a fetch without it would only be refused.
+    fetch: bool,
+}
+
+impl Default for PutQuery {
+    fn default() -> Self {
+        Self { fetch: true }
+    }
+}
+
+/// Adds a repo or changes it, and fetches it at once.
+pub(in crate::http) async fn put(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Named(name): Named,
+    QueryParams(query): QueryParams<PutQuery>,
+    Body(document): Body<RepoDocument>,
+) -> Result<(StatusCode, Json<CreatedRepo>), Refusal> {
+    check(&hub, &name, &document)?;
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let known = store::repos::lock_by_name(&mut change, &name).await?;
+    let mut credential_removed = false;
+    let (repo, secret) = match known {
+        Some(repo) => {
+            let seen = document.metadata.version.unwrap_or(repo.version);
+            if seen != repo.version {
+                return Err(StoreError::Stale { table: "repos" }.into());
+            }
+            if repo.spec == document.spec {
+                (repo, None)
+            } else {
+                store::repos::mark_spec(&mut change, repo.id, seen, &document.spec, now).await?;
+                // A token that was given for one server is not told to another.
+                let purpose = |spec: &RepoSpec| credential_purpose(repo.id, &spec.url, spec.ca.as_deref());
+                if purpose(&repo.spec) != purpose(&document.spec) {
+                    credential_removed = store::repos::delete_credential(&mut change, repo.id).await?;
+                }
+                let mut event = event(&repo, &caller, "repo.changed");
+                event.detail = serde_json::json!({
+                    "before": audited(&repo.spec),
+                    "after": audited(&document.spec),
+                    "credentialRemoved": credential_removed,
+                });
+                change.audit(&event).await?;
+                (Repo { spec: document.spec, version: Version::new(seen.get() + 1), ..repo }, None)
+            }
+        }
+        None => {
+            let (repo, secret) = new_repo(&hub, name, document.spec);
+            store::repos::insert(&mut change, &repo).await?;
+            change.audit(&event(&repo, &caller, "repo.added")).await?;
+            (repo, Some(secret))
+        }
+    };
+    store::repos::end_pauses(&mut change, repo.id).await?;
+    if query.fetch {
+        change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?;
+    }
+    let created = CreatedRepo {
+        repo: document_of(&mut change, &repo).await?,
+        webhook_secret: secret.as_ref().map(|secret| secret.expose_secret().to_owned()),
+        webhook_path: format!("/hooks/v1/{}", repo.name),
+        credential_removed,
+    };
+    change.commit().await?;
+    let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(created)))
+}
+
+fn new_repo(hub: &Hub, name: Name, spec: RepoSpec) -> (Repo, SecretString) {
+    let id = RepoId::new(clock::new_id());
+    let secret = seal::random_token("bww_");
+    let repo = Repo {
+        id,
+        project: hub.project,
+        name,
+        spec,
+        webhook_secret: hub.seal.seal(&webhook_purpose(id), secret.expose_secret().as_bytes()),
+        version: Version::new(1),
+        created_at: clock::now(),
+    };
+    (repo, secret)
+}
+
+fn check(hub: &Hub, name: &Name, document: &RepoDocument) -> Result<(), Refusal> {
+    crate::http::v1::targets::check_head(name, "Repo", &document.api_version, &document.kind, &document.metadata)?;
+    RepoUrl::parse(&document.spec.url, hub.config.url_policy())
+        .map_err(|error| Refusal::invalid(error.code(), crate::chain(&error)).hint(error.hint()))?;
+    if document.spec.poll_seconds.is_some_and(|seconds| seconds < POLL_SECONDS_MIN) {
+        let detail = format!("`pollSeconds` is at least {POLL_SECONDS_MIN}");
+        return Err(Refusal::invalid("poll_invalid", detail).hint("send webhooks to be faster than that"));
+    }
+    if let Some(ca) = &document.spec.ca
+        && !ca.contains("-----BEGIN CERTIFICATE-----")
+    {
+        return Err(Refusal::invalid("ca_invalid", "`ca` holds no certificate in PEM form"));
+    }
+    Ok(())
+}

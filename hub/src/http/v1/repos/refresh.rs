@@ -1,0 +1,28 @@
+//! Has a repo fetched now.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::find;
+use crate::http::auth::Caller;
+use crate::http::input::Named;
+use crate::http::problem::Refusal;
+use crate::process::clock;
+use crate::store::work::Stage;
+use crate::work::change::Change;
+use crate::{Hub, store};
+
+pub(in crate::http) async fn refresh(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    Named(name): Named,
+) -> Result<StatusCode, Refusal> {
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let repo = find(&mut change, &name).await?;
+    store::repos::end_pauses(&mut change, repo.id).await?;
+    change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), Some(&clock::new_trace())).await?;
+    change.commit().await?;
+    Ok(StatusCode::ACCEPTED)
+}

@@ -1,0 +1,75 @@
+//! Takes what a person wants of a rollout.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use bellwether_core::api::RolloutIntent;
+use bellwether_core::audit::{Event, Subject};
+use bellwether_core::rollout::Intent;
+
+use super::{answer, find};
+use crate::Hub;
+use crate::http::auth::Caller;
+use crate::http::input::Body;
+use crate::http::problem::Refusal;
+use crate::process::clock;
+use crate::store;
+use crate::store::intents::{self, Verb};
+use crate::store::work::Stage;
+use crate::work::change::Change;
+
+/// Writes down what a person asks; the rollout stage answers.
+pub(in crate::http) async fn intend(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(asked): Body<RolloutIntent>,
+) -> Result<StatusCode, Refusal> {
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let (row, target) = find(&mut change, &id).await?;
+    if !row.state.takes(&asked.intent) {
+        let detail = format!("the rollout is over: {}", serde_word(&row.state));
+        return Err(Refusal::conflict("rollout_over", detail)
+            .hint(format!("to go back to what ran before: bellwether rollout rollback {target}")));
+    }
+    let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
+    let mut event = Event::new(clock::new_id(), now, caller.actor(), action_of(&asked.intent), subject);
+    event.target = Some(target.to_string());
+    event.rollout = Some(row.id);
+    event.reason.clone_from(&asked.reason);
+    if let Intent::Skip { cluster } | Intent::Retry { cluster } = &asked.intent {
+        let named = store::clusters::find(&mut change, *cluster).await?;
+        event.cluster = Some(named.map_or_else(|| cluster.to_string(), |cluster| cluster.name.to_string()));
+    }
+    change.audit(&event).await?;
+    let intent = intents::IntentRow {
+        id: clock::new_id(),
+        target: row.target,
+        rollout: Some(row.id),
+        verb: Verb::Rollout(asked.intent),
+        actor: caller.name,
+        reason: asked.reason,
+    };
+    intents::insert(&mut change, &intent, now).await?;
+    change.tell(Stage::Rollout, &[row.target.as_uuid()], now, None).await?;
+    change.commit().await?;
+    answer(&hub, intent.id).await
+}
+
+fn action_of(intent: &Intent) -> &'static str {
+    match intent {
+        Intent::Pause => "rollout.pause.asked",
+        Intent::Resume => "rollout.resume.asked",
+        Intent::Abort => "rollout.abort.asked",
+        Intent::Rollback => "rollout.rollback.asked",
+        Intent::Skip { .. } => "rollout.skip.asked",
+        Intent::Retry { .. } => "rollout.retry.asked",
+        Intent::Promote => "rollout.promote.asked",
+    }
+}
+
+fn serde_word(state: &impl serde::Serialize) -> String {
+    serde_json::to_value(state).ok().and_then(|value| value.as_str().map(ToOwned::to_owned)).unwrap_or_default()
+}

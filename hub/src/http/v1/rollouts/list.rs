@@ -1,0 +1,44 @@
+//! Lists rollouts.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use bellwether_core::Name;
+use bellwether_core::api::{List, RolloutDocument};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::document_of;
+use crate::Hub;
+use crate::http::auth::Caller;
+use crate::http::input::QueryParams;
+use crate::http::pages;
+use crate::http::problem::Refusal;
+use crate::http::v1::targets;
+use crate::store::{self, StoreError};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(in crate::http) struct ListQuery {
+    target: Option<Name>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+pub(in crate::http) async fn list(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    QueryParams(query): QueryParams<ListQuery>,
+) -> Result<Json<List<RolloutDocument>>, Refusal> {
+    let before = query.cursor.as_deref().map(pages::decode_cursor::<Uuid>).transpose()?.unwrap_or(Uuid::max());
+    let limit = pages::limit(query.limit);
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let target = targets::find_asked(&mut db, query.target.as_ref()).await?;
+    let mut documents = Vec::new();
+    for row in store::rollouts::list(&mut db, target, before, limit).await? {
+        let Some(target) = store::targets::find(&mut db, row.target).await? else { continue };
+        documents.push(document_of(&mut db, &row, &target.name).await?);
+    }
+    Ok(Json(pages::page(documents, limit, |document| pages::encode_cursor(&document.id))))
+}

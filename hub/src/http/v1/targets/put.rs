@@ -1,0 +1,112 @@
+//! Adds a target or changes it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use bellwether_core::api::{TargetDocument, TargetSpec};
+use bellwether_core::parameters::Parameters;
+use bellwether_core::source::{full_name, is_valid, is_valid_path};
+use bellwether_core::{Name, TargetId, Version};
+
+use super::{changed_event, check_head, check_stays, document_of};
+use crate::Hub;
+use crate::http::auth::Caller;
+use crate::http::input::{Body, Named, nearest};
+use crate::http::problem::Refusal;
+use crate::process::clock;
+use crate::store::targets::Target;
+use crate::store::work::Stage;
+use crate::store::{self, Connection, StoreError};
+use crate::work::change::Change;
+
+/// Adds a target or changes it, and renders it at once.
+pub(in crate::http) async fn put(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Named(name): Named,
+    Body(document): Body<TargetDocument>,
+) -> Result<(StatusCode, Json<TargetDocument>), Refusal> {
+    check_head(&name, "Target", &document.api_version, &document.kind, &document.metadata)?;
+    check_spec(&document.spec)?;
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let repo = find_repo(&mut change, &document.spec.repo).await?;
+    let known = store::targets::find_by_name(&mut change, &name).await?;
+    known.as_ref().map_or(Ok(()), check_stays)?;
+    let is_new = known.is_none();
+    let reference = full_name(&document.spec.reference);
+    let target = match known {
+        Some(target) => {
+            let seen = document.metadata.version.unwrap_or(target.version);
+            let changed = Target { repo: repo.id, reference, spec: document.spec, version: seen, ..target.clone() };
+            if seen != target.version {
+                return Err(StoreError::Stale { table: "targets" }.into());
+            }
+            if changed.spec == target.spec && changed.repo == target.repo {
+                target
+            } else {
+                store::targets::mark_spec(&mut change, &changed, now).await?;
+                change.audit(&changed_event(&changed, &caller, "target.changed")).await?;
+                Target { version: Version::new(seen.get() + 1), ..changed }
+            }
+        }
+        None => {
+            let id = TargetId::new(clock::new_id());
+            let target = Target {
+                id,
+                project: hub.project,
+                name,
+                repo: repo.id,
+                reference,
+                spec: document.spec,
+                version: Version::new(1),
+                created_at: now,
+                deletion: None,
+            };
+            store::targets::insert(&mut change, &target).await?;
+            change.audit(&changed_event(&target, &caller, "target.added")).await?;
+            target
+        }
+    };
+    let trace_id = clock::new_trace();
+    change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&trace_id)).await?;
+    change.tell(Stage::Bundle, &[target.id.as_uuid()], now, Some(&trace_id)).await?;
+    // Whom it selects and how it is kept count at once, whether it renders or not.
+    change.tell(Stage::Rollout, &[target.id.as_uuid()], now, Some(&trace_id)).await?;
+    let document = document_of(&mut change, &target).await?;
+    change.commit().await?;
+    Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)))
+}
+
+fn check_spec(spec: &TargetSpec) -> Result<(), Refusal> {
+    if !is_valid(&spec.reference) {
+        return Err(Refusal::invalid("ref_invalid", "`ref` is not a name that Git could have")
+            .hint("give one of branch, tag, or commit with 40 hexadecimal digits"));
+    }
+    if !is_valid_path(&spec.path) {
+        return Err(Refusal::invalid("path_invalid", format!("`path` `{}` does not lead into the repo", spec.path))
+            .hint("write it without `..`, and without `/` at its start or end, such as apps/shop"));
+    }
+    spec.clusters.check().map_err(|error| Refusal::invalid("selector_invalid", error.to_string()))?;
+    Parameters::check(&spec.parameters)
+        .map_err(|error| Refusal::invalid(error.code(), error.to_string()).hint(error.hint()))?;
+    if let Some(strategy) = &spec.rollout {
+        strategy.check().map_err(|error| Refusal::invalid("rollout_invalid", crate::chain(&error)))?;
+    }
+    Ok(())
+}
+
+async fn find_repo(db: &mut Connection, name: &Name) -> Result<store::repos::Repo, Refusal> {
+    if let Some(repo) = store::repos::find_by_name(db, name).await? {
+        return Ok(repo);
+    }
+    let known = store::repos::list(db, "", 1_000).await?;
+    let nearest = nearest(name.as_str(), known.iter().map(|repo| repo.name.as_str()));
+    let hint = nearest.map_or_else(
+        || "add it first: bellwether repo add NAME URL".to_owned(),
+        |nearest| format!("did you mean `{nearest}`?"),
+    );
+    Err(Refusal::invalid("repo_not_found", format!("there is no repo `{name}`")).hint(hint))
+}

@@ -1,0 +1,24 @@
+//! Shows a target.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use bellwether_core::api::TargetDocument;
+
+use super::{document_of, find};
+use crate::Hub;
+use crate::http::auth::Caller;
+use crate::http::input::Named;
+use crate::http::problem::Refusal;
+use crate::store::StoreError;
+
+pub(in crate::http) async fn show(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    Named(name): Named,
+) -> Result<Json<TargetDocument>, Refusal> {
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let target = find(&mut db, &name).await?;
+    Ok(Json(document_of(&mut db, &target).await?))
+}

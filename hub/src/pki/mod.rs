@@ -1,0 +1,6 @@
+//! Keys, certificates and whom they are trusted by; secrets at rest.
+
+pub(crate) mod ca;
+pub(crate) mod seal;
+pub(crate) mod tls;
+pub(crate) mod trust;

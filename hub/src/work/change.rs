@@ -1,0 +1,98 @@
+//! One transaction of a stage or a handler: rows, work and audit entries that commit together.
+//!
+//! Whoever sees a work row sees what it announces. Stages of this process are woken after the commit, never before, and
+//! never when it failed.
+
+use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
+
+use bellwether_core::audit::Event;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::store::work::Stage;
+use crate::store::{self, Connection, Pool, StoreError, Transaction};
+use crate::work::signals::Signals;
+
+pub(crate) struct Change<'a> {
+    transaction: Transaction,
+    signals: &'a Signals,
+    woken: BTreeSet<Stage>,
+    audited: bool,
+    answered: bool,
+}
+
+impl<'a> Change<'a> {
+    pub(crate) async fn begin(pool: &Pool, signals: &'a Signals) -> Result<Self, StoreError> {
+        let transaction = store::begin(pool).await?;
+        Ok(Self { transaction, signals, woken: BTreeSet::new(), audited: false, answered: false })
+    }
+
+    /// Tells a stage to reconcile these subjects, now or later.
+    pub(crate) async fn tell(
+        &mut self,
+        stage: Stage,
+        keys: &[Uuid],
+        due_at: Timestamp,
+        trace_id: Option<&str>,
+    ) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.woken.insert(stage);
+        store::work::append(&mut self.transaction, stage, keys, due_at, trace_id).await
+    }
+
+    pub(crate) async fn audit(&mut self, event: &Event) -> Result<(), StoreError> {
+        self.audit_all(std::slice::from_ref(event)).await
+    }
+
+    pub(crate) async fn audit_all(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.audited = true;
+        store::audit::append(&mut self.transaction, events).await
+    }
+
+    /// What came of what a person asked; they wait for it.
+    pub(crate) async fn answer(&mut self, intent: Uuid, outcome: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.answered = true;
+        store::intents::mark_done(&mut self.transaction, intent, outcome, now).await
+    }
+
+    /// Does not wait for the disk. For what can be made again and is not audited: a crash that takes it back takes back
+    /// whatever came of it too, and leaves the work row that leads here.
+    pub(crate) async fn commit_without_wait(mut self) -> Result<(), StoreError> {
+        store::defer_flush(&mut self.transaction).await?;
+        self.commit().await
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        self.transaction.commit().await?;
+        for stage in self.woken {
+            self.signals.announce(stage);
+        }
+        if self.audited {
+            self.signals.wake_sealer();
+        }
+        if self.answered {
+            self.signals.wake_askers();
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Change<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Change<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.transaction
+    }
+}
