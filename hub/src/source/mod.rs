@@ -61,7 +61,7 @@ impl Detached for Source {
         if let Some(until) = known.schedule.wait(item.trace_id.is_some(), clock::now()) {
             return postpone(hub, item, until).await;
         }
-        let before = Before { repo: known.repo.clone(), schedule: known.schedule.clone() };
+        let before = known.before();
         let fetched = fetch(hub, known).await;
         record(hub, item, &before, fetched).await
     }
@@ -70,6 +70,7 @@ impl Detached for Source {
 /// What a fetch is recorded on.
 struct Before {
     repo: Repo,
+    credential: Option<Vec<u8>>,
     schedule: Schedule,
 }
 
@@ -96,6 +97,10 @@ async fn load(hub: &Hub, id: RepoId) -> Result<Option<Known>, StoreError> {
 }
 
 impl Known {
+    fn before(&self) -> Before {
+        Before { repo: self.repo.clone(), credential: self.credential.clone(), schedule: self.schedule.clone() }
+    }
+
     /// Each ref once. With no target yet the default branch is fetched, so that adding a repo tells whether it can be
     /// reached.
     fn wanted(&self) -> Vec<GitRef> {
@@ -272,6 +277,13 @@ async fn record(
     work::lock_subject_in_turn(&mut change, Stage::Source, item.key).await?;
     if !work::take_seen(&mut change, item).await? {
         // Another hub was told the same, and what it wrote may be newer than what is known here.
+        return Ok(());
+    }
+    // A fetch takes minutes at times. What another server said, or this one to another token, is no news of the repo as it
+    // is now: the rows stay, so that it is fetched at once.
+    let is_same = store::repos::lock(&mut change, repo.id).await?.is_some_and(|now| now.version == repo.version)
+        && store::repos::find_access(&mut change, repo.id).await?.0 == before.credential;
+    if !is_same {
         return Ok(());
     }
     let poll = repo.spec.poll_seconds.map_or(POLL, |seconds| SignedDuration::from_secs(seconds.into()));

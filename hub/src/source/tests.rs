@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::git::upstream::Upstream;
-use super::{Source, credential_purpose, sweep_mirrors};
+use super::{Source, credential_purpose, fetch, load, record, sweep_mirrors};
 use crate::Hub;
 use crate::process::clock;
 use crate::store::repos::Repo;
@@ -235,4 +235,35 @@ async fn a_token_opens_only_for_the_host_and_authority_that_it_was_given_for(poo
     ] {
         assert_ne!(of(url, ca), purpose, "{url}");
     }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_a_fetch_found_at_an_address_that_the_repo_has_left_is_not_written(pool: Pool) {
+    let upstream = Upstream::new();
+    upstream.push("main", "A push", &[("a.yaml", "a: 1")]);
+    let scene = Scene::new(&pool, upstream.url(), None).await;
+    scene.tell(None).await;
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let item = work::list_due(&mut db, Stage::Source, clock::now(), &[], 1).await.expect("what is due").remove(0);
+    let known = load(&scene.hub, scene.repo.id).await.expect("it is read").expect("it is there");
+    let before = known.before();
+
+    // It takes minutes at times; meanwhile somebody moves the repo.
+    let fetched = fetch(&scene.hub, known).await;
+    let elsewhere = RepoSpec { url: "https://git.example.com/apps".to_owned(), ca: None, poll_seconds: None };
+    let (repo, now) = (&scene.repo, clock::now());
+    store::repos::mark_spec(&mut db, repo.id, repo.version, &elsewhere, now).await.expect("it is written");
+    record(&scene.hub, &item, &before, fetched).await.expect("it is no error");
+    let left = work::list_due(&mut db, Stage::Source, clock::now(), &[], 1).await.expect("what is due");
+
+    assert_eq!(scene.revisions().await, 0);
+    assert_eq!(left.len(), 1, "it is fetched where it is now");
+
+    // A token that was taken away says nothing about the one that is there.
+    let known = load(&scene.hub, scene.repo.id).await.expect("it is read").expect("it is there");
+    let before = known.before();
+    store::repos::mark_credential(&mut db, scene.repo.id, b"sealed", clock::now()).await.expect("it is written");
+    let refused = Err(super::RepoError::Url(super::git::InvalidUrl::TooLong));
+    record(&scene.hub, &left[0], &before, refused).await.expect("it is no error");
+    assert!(scene.status().await.condition.is_none());
 }

@@ -216,6 +216,14 @@ pub(crate) async fn lock_by_name(db: &mut Connection, name: &Name) -> Result<Opt
     find_by_name(db, name).await
 }
 
+/// Holds the repo's row, so that nobody moves it meanwhile.
+pub(crate) async fn lock(db: &mut Connection, id: RepoId) -> Result<Option<Repo>, StoreError> {
+    sqlx::query!("select from repos where repo_id = $1 for no key update", id.as_uuid())
+        .fetch_optional(&mut *db)
+        .await?;
+    find(db, id).await
+}
+
 /// How the last fetch ended.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FetchStatus {
