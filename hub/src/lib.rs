@@ -166,7 +166,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), SetupErr
     };
     let mut db = hub.vital.acquire().await;
     if let Ok(db) = &mut db {
-        let _ = store::installation::mark_hub_stopped(db, hub.id).await;
+        let _ = store::installation::mark_hub_stopped(db, hub.id, process::clock::now()).await;
     }
     drop(db);
     hub.vital.close().await;

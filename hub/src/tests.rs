@@ -1,6 +1,9 @@
 //! Pushes through the stages of one hub, with real Git and Postgres and without agents: what each wakes and writes, and
 //! what is swept in the end.
 
+mod documents;
+mod rollouts;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

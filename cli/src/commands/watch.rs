@@ -58,7 +58,7 @@ async fn follow(context: &Context, choice: Option<&RolloutChoice>) -> anyhow::Re
                 let is_paused = answer.document.state == RolloutState::Paused;
                 paused_since = is_paused.then(|| paused_since.unwrap_or_else(Instant::now));
                 let settled = paused_since.is_none_or(|since: Instant| since.elapsed() >= PAUSE_SETTLE);
-                match ending(answer.document.state).filter(|_| settled) {
+                match ending(answer.document.state, answer.document.is_over_budget()).filter(|_| settled) {
                     Some(Ending::Exit(exit)) => return finish(context, &progress, &answer, exit),
                     Some(Ending::Superseded) => match successor(&context.client, choice, &id).await {
                         Some(next) => id = next,
@@ -103,9 +103,11 @@ enum Ending {
     Superseded,
 }
 
-fn ending(state: RolloutState) -> Option<Ending> {
+fn ending(state: RolloutState, is_over_budget: bool) -> Option<Ending> {
     match state {
         RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack => None,
+        // Whoever told it to go on past failures is told of them at the end.
+        RolloutState::Done if is_over_budget => Some(Ending::Exit(Exit::Failed)),
         RolloutState::Done => Some(Ending::Exit(Exit::Done)),
         RolloutState::Failed | RolloutState::Cancelled => Some(Ending::Exit(Exit::Failed)),
         RolloutState::Paused => Some(Ending::Exit(Exit::Differs)),
@@ -145,12 +147,13 @@ mod tests {
     fn a_watch_ends_when_a_rollout_does_or_waits_for_a_person() {
         use RolloutState as S;
 
-        let going_on = [S::Planned, S::Rolling, S::RollingBack].map(ending);
-        let ended = [S::Done, S::Failed, S::Cancelled, S::Paused, S::Superseded].map(ending);
+        let going_on = [S::Planned, S::Rolling, S::RollingBack].map(|state| ending(state, false));
+        let ended = [S::Done, S::Failed, S::Cancelled, S::Paused, S::Superseded].map(|state| ending(state, false));
 
         assert_eq!(going_on, [None, None, None]);
         let exit = |exit| Some(Ending::Exit(exit));
         let failed = exit(Exit::Failed);
         assert_eq!(ended, [exit(Exit::Done), failed, failed, exit(Exit::Differs), Some(Ending::Superseded)]);
+        assert_eq!(ending(S::Done, true), failed, "it went on past failures");
     }
 }

@@ -16,10 +16,20 @@ pub struct RolloutDocument {
     pub to_commit: String,
     pub started_at: Timestamp,
     pub ended_at: Option<Timestamp>,
+    /// Clusters that may fail; one that goes on past more is done all the same.
+    #[serde(default)]
+    pub failures_allowed: u32,
     pub waves: Vec<WaveDocument>,
     /// Only in the document of one rollout, not in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberDocument>,
+}
+
+impl RolloutDocument {
+    /// More of its clusters failed than were allowed.
+    pub fn is_over_budget(&self) -> bool {
+        self.waves.iter().map(|wave| wave.failed).sum::<u32>() > self.failures_allowed
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

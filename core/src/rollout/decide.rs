@@ -56,6 +56,7 @@ pub enum Decision {
 pub fn decide(rollout: &Rollout, now: Timestamp) -> (Vec<Decision>, Option<Timestamp>) {
     let decisions = match (rollout.intents.first(), rollout.state) {
         (Some(pending), _) => answer(rollout, pending),
+        _ if rollout.is_overtaken() => give_way(rollout),
         (None, RolloutState::Planned) => vec![Decision::Start],
         (None, RolloutState::Rolling) => roll(rollout, now),
         (None, RolloutState::Paused) => soak_clock(rollout, now).into_iter().collect(),
@@ -126,10 +127,15 @@ fn open_next(rollout: &Rollout) -> Option<Decision> {
     }
 }
 
-/// All waves have passed.
+/// All waves have passed. Whether clusters failed on the way or not: it is for everybody, also for who comes later.
 fn finish(rollout: &Rollout) -> Decision {
-    let state = if rollout.failures() > rollout.failures_max { RolloutState::Failed } else { RolloutState::Done };
-    Decision::Finish { state, reason: members_text(rollout) }
+    Decision::Finish { state: RolloutState::Done, reason: members_text(rollout) }
+}
+
+fn give_way(rollout: &Rollout) -> Vec<Decision> {
+    let reason = "later rollouts go on with all of its clusters".to_owned();
+    let end = Decision::Finish { state: RolloutState::Superseded, reason };
+    fail_current(rollout).into_iter().chain([end]).collect()
 }
 
 fn may_pass(wave: &Wave, now: Timestamp) -> bool {
@@ -138,12 +144,26 @@ fn may_pass(wave: &Wave, now: Timestamp) -> bool {
         WaveState::Soaking => wave.soak_until.is_some_and(|until| until <= now),
         WaveState::Waiting | WaveState::Passed | WaveState::Failed => false,
     };
-    is_over && may_soak(wave) && wave.silent == 0
+    is_over && may_soak(wave) && wave.silent == 0 && !was_interrupted(wave, now)
+}
+
+/// Somebody went and came back since the soak's clock runs, and nobody reconciled in between: no hub was there to.
+fn was_interrupted(wave: &Wave, now: Timestamp) -> bool {
+    wave.soak_from.zip(wave.heard_since).is_some_and(|(from, heard)| heard.min(now) > from)
 }
 
 /// Everybody is settled and enough of them are healthy.
 const fn may_soak(wave: &Wave) -> bool {
     wave.is_settled() && !wave.holds()
+}
+
+/// How far what was seen counts for a soak that somebody's silence stops.
+fn seen_until(wave: &Wave, now: Timestamp) -> Timestamp {
+    match wave.soak_from {
+        None => now,
+        Some(from) if was_interrupted(wave, now) => from,
+        Some(from) => wave.silent_since.map_or(now, |since| since.max(from).min(now)),
+    }
 }
 
 /// What the open wave's members do to its soak; also while the rollout is paused.
@@ -153,8 +173,13 @@ fn soak_clock(rollout: &Rollout, now: Timestamp) -> Option<Decision> {
     match (wave_is, wave.soak_until) {
         ((WaveState::Soaking, false, _), _) => Some(Decision::RestartSoak { wave: index }),
         ((WaveState::Soaking, true, true), Some(until)) => {
-            let left = until.duration_since(now).max(SignedDuration::ZERO);
+            // What nobody saw is no evidence: the clock stands since the first of them fell silent.
+            let left = until.duration_since(seen_until(wave, now)).max(SignedDuration::ZERO);
             Some(Decision::HoldSoak { wave: index, left })
+        }
+        ((WaveState::Soaking, true, false), Some(until)) if was_interrupted(wave, now) => {
+            let left = until.duration_since(wave.soak_from.unwrap_or(now));
+            Some(Decision::StartSoak { wave: index, until: after(now, left) })
         }
         ((WaveState::Soaking, true, false), None) => {
             let left = wave.soak_left.unwrap_or(wave.soak);

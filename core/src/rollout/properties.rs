@@ -59,6 +59,9 @@ enum Event {
     Join {
         ring: usize,
     },
+    Overtake {
+        cluster: usize,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -154,6 +157,7 @@ fn events() -> impl Generator<Value = Event> {
         6 => prop_oneof![1..90_i64, 1..2_000_i64].prop_map(|seconds| Event::Tick { seconds }),
         2 => (askings(), 0..9_usize, any::<bool>()).prop_map(|(intent, cluster, reason)| Event::Ask { intent, cluster, reason }),
         1 => (0..RINGS.len()).prop_map(|ring| Event::Join { ring }),
+        1 => (0..9_usize).prop_map(|cluster| Event::Overtake { cluster }),
     ]
 }
 
@@ -205,6 +209,12 @@ fn play(world: &mut World, event: &Event) {
         Event::Ask { intent, cluster, reason } => {
             let Some(cluster) = id_of(world, cluster) else { return };
             ask(world, intent, cluster, if reason { "because" } else { "" });
+        }
+        Event::Overtake { cluster } => {
+            let is_decided = !world.state.is_over() || world.state == RolloutState::Done;
+            if let Some(id) = id_of(world, cluster).filter(|_| is_decided) {
+                world.overtake(id);
+            }
         }
         Event::Join { ring } => {
             if world.clusters.len() < 9 && !world.waves.is_empty() && !world.state.is_over() {

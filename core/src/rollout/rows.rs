@@ -110,7 +110,7 @@ impl Member {
 
     /// It was assigned by this rollout and ran nothing of the target before.
     pub const fn is_first_install(&self) -> bool {
-        self.assigned_at.is_some() && self.digest_before.is_none()
+        self.assigned_at.is_some() && self.digest_before.is_none() && !self.overtaken
     }
 }
 
@@ -130,7 +130,8 @@ impl Presence {
     }
 }
 
-/// A wave, with the counts of its members by state. The counts are of rows, so they add up to `members`.
+/// A wave, with the counts of its members by state. The counts are of rows, so they add up to `members`. Whom a later
+/// rollout has taken over is counted as that, and as nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wave {
     pub name: String,
@@ -141,11 +142,14 @@ pub struct Wave {
     pub healthy_min: u32,
     pub soak: SignedDuration,
     pub opened_at: Option<Timestamp>,
+    /// Since when the soak's clock runs, while it does.
+    pub soak_from: Option<Timestamp>,
     /// When the soak ends, while soaking and its clock runs.
     pub soak_until: Option<Timestamp>,
     /// What is left of the soak, while soaking and its clock stands because a healthy member is silent.
     pub soak_left: Option<SignedDuration>,
     pub members: u32,
+    pub overtaken: u32,
     pub waiting: u32,
     /// Assigned and applied: in flight.
     pub in_flight: u32,
@@ -157,6 +161,10 @@ pub struct Wave {
     /// Of the healthy: those whose agent is not connected now. They stop the soak's clock, and no wave passes on them.
     /// Needed for the open wave only.
     pub silent: u32,
+    /// The first of these was last heard then.
+    pub silent_since: Option<Timestamp>,
+    /// Of the healthy that are connected: since when the last of them is. Needed for the open wave only.
+    pub heard_since: Option<Timestamp>,
     /// Members for which [`Member::is_returnable`] holds.
     pub returnable: u32,
     /// Members for which [`Member::is_first_install`] holds.
@@ -259,6 +267,11 @@ impl RolloutState {
         matches!(self, Self::Done | Self::Failed | Self::Superseded | Self::Cancelled)
     }
 
+    /// Whoever has not got what a rollout gives when it ends so does not get it by itself any more.
+    pub const fn leaves_out(self) -> bool {
+        matches!(self, Self::Failed | Self::Cancelled)
+    }
+
     /// Whether a rollout in this state can answer to it with anything but that it is over.
     pub const fn takes(self, intent: &Intent) -> bool {
         !self.is_over() || (matches!(self, Self::Done) && matches!(intent, Intent::Retry { .. }))
@@ -266,6 +279,11 @@ impl RolloutState {
 }
 
 impl Rollout {
+    /// Later rollouts go on with all of its clusters.
+    pub fn is_overtaken(&self) -> bool {
+        !self.state.is_over() && self.sum(|wave| wave.members) == 0 && self.sum(|wave| wave.overtaken) > 0
+    }
+
     /// The wave that is open or soaking, with its place; there is never more than one.
     pub fn open_wave(&self) -> Option<(u32, &Wave)> {
         (0..).zip(&self.waves).find(|(_, wave)| wave.is_open())

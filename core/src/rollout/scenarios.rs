@@ -8,7 +8,8 @@
 //! start     rev-b
 //! report    c1 e1 rev-b healthy a message   also `applying`; a report about what the cluster was last given of rev-b
 //! stale     c1 rev-b healthy                the same about a generation before that
-//! away c1   back c1   restart   tick 10m   join e3=eu
+//! away c1   back c1   restart   tick 10m   join e3=eu   overtake c1
+//! down 12m c1                               no hub hears anybody for so long; c1 is heard again before anything is decided
 //! pause why   resume   abort   rollback   promote why   skip c1   retry c1
 //! expect    paused at canary: c1 failed rev-b; e1 rev-a
 //! why       some words of the explanation
@@ -115,6 +116,12 @@ impl Script {
                 rest.split_whitespace().for_each(|name| self.world.connect(self.id(name), word == "back"));
             }
             "restart" => self.world.restart_hub(),
+            "down" => {
+                let (length, back) = rest.split_once(' ').unwrap_or((rest, ""));
+                let back: Vec<_> = back.split_whitespace().map(|name| self.id(name)).collect();
+                self.world.pass_unseen(duration(length).duration(), &back);
+            }
+            "overtake" => self.world.overtake(named(self)),
             "tick" => self.world.tick(duration(rest).duration()),
             "join" => {
                 let wave = self.add(rest);
@@ -255,7 +262,12 @@ scenarios! {
     an_aborted_rollout_touches_nothing_more,
     at_most_so_many_are_in_flight,
     catching_up_stops_when_the_budget_is_spent,
-    continuing_ends_as_failed,
+    what_went_through_past_failures_still_serves_who_comes_later,
+    a_rollout_whose_clusters_others_took_over_is_superseded,
+    a_cluster_that_another_rollout_took_over_counts_for_nothing,
+    a_failure_that_another_rollout_took_over_is_none_here,
+    a_hub_that_was_down_in_a_soak_soaks_for_the_rest,
+    a_soak_begins_anew_with_a_member_that_nobody_saw_go_and_come_back,
     a_person_rolls_back,
     a_resumed_rollback_policy_rolls_back,
     a_return_that_fails_is_said_so,

@@ -104,9 +104,11 @@ impl World {
                 healthy_min: planned.healthy_min,
                 soak: planned.soak,
                 opened_at: None,
+                soak_from: None,
                 soak_until: None,
                 soak_left: None,
                 members: 0,
+                overtaken: 0,
                 waiting: 0,
                 in_flight: 0,
                 healthy: 0,
@@ -115,6 +117,8 @@ impl World {
                 skipped: 0,
                 rolled_back: 0,
                 silent: 0,
+                silent_since: None,
+                heard_since: None,
                 returnable: 0,
                 first_installs: 0,
                 notable: None,
@@ -183,6 +187,35 @@ impl World {
         self.grace_until = after(since, OFFLINE_AFTER);
         for cluster in self.clusters.iter_mut().filter(|cluster| cluster.presence.is_connected()) {
             cluster.presence = Presence::Disconnected { since };
+        }
+        self.reconcile();
+    }
+
+    /// No hub hears anybody for so long. Some are heard again before anything is decided.
+    pub(super) fn pass_unseen(&mut self, by: SignedDuration, back: &[ClusterId]) {
+        let gone_at = self.now;
+        self.now = after(gone_at, by);
+        self.grace_until = after(self.now, OFFLINE_AFTER);
+        let heard_at = self.now;
+        for cluster in self.clusters.iter_mut().filter(|cluster| cluster.presence.is_connected()) {
+            cluster.presence = if back.contains(&cluster.id) {
+                Presence::Connected { since: heard_at }
+            } else {
+                Presence::Disconnected { since: gone_at }
+            };
+        }
+        self.reconcile();
+    }
+
+    /// A later rollout of the target has this cluster from now on.
+    pub(super) fn overtake(&mut self, id: ClusterId) {
+        let Some(member) = self.members.iter_mut().find(|member| member.cluster == id) else { return };
+        member.overtaken = true;
+        if matches!(
+            member.state,
+            MemberState::Waiting | MemberState::Assigned | MemberState::Applied | MemberState::Offline
+        ) {
+            member.state = MemberState::Skipped;
         }
         self.reconcile();
     }
@@ -259,6 +292,7 @@ impl World {
             named.any(|named| named.cluster == member.cluster)
         };
         let is_within = |member: &&Member| match member.state {
+            _ if member.overtaken => is_named(member),
             MemberState::Assigned | MemberState::Applied | MemberState::Offline | MemberState::Failed => true,
             MemberState::Waiting if member.wave <= scope.wave => true,
             MemberState::Healthy if member.wave == scope.wave => true,
@@ -342,11 +376,12 @@ impl World {
         }
         let open = (0..).zip(&waves).find(|(_, wave)| wave.is_open()).map(|(index, _)| index);
         let is_rolling_back = self.state == RolloutState::RollingBack;
-        let is_waiting_in_open = |member: &Member| member.state == MemberState::Waiting && Some(member.wave) == open;
+        let waits = |member: &Member| member.state == MemberState::Waiting && !member.overtaken;
+        let is_waiting_in_open = |member: &Member| waits(member) && Some(member.wave) == open;
         let next =
             self.sighted(|member| if is_rolling_back { member.is_returnable() } else { is_waiting_in_open(member) });
         let is_passed = |member: &Member| waves[member.wave as usize].state == WaveState::Passed;
-        let mut catch_up = self.sighted(|member| member.state == MemberState::Waiting && is_passed(member));
+        let mut catch_up = self.sighted(|member| waits(member) && is_passed(member));
         catch_up.retain(|(_, presence)| presence.is_connected());
         let mut intents = self.intents.clone();
         for pending in &mut intents {
@@ -383,12 +418,15 @@ impl World {
     }
 
     fn count_of(&self, wave: u32, is_meant: impl Fn(&Member) -> bool) -> u32 {
-        u32::try_from(self.of_wave(wave).filter(|member| is_meant(member)).count()).expect("a small fleet")
+        let counted = self.of_wave(wave).filter(|member| !member.overtaken && is_meant(member)).count();
+        u32::try_from(counted).expect("a small fleet")
     }
 
     fn count(&self, index: u32, wave: &mut Wave) {
         let of = |state: MemberState| self.count_of(index, |member| member.state == state);
         wave.members = self.count_of(index, |_| true);
+        let overtaken = self.of_wave(index).filter(|member| member.overtaken).count();
+        wave.overtaken = u32::try_from(overtaken).expect("a small fleet");
         wave.waiting = of(MemberState::Waiting);
         wave.in_flight = of(MemberState::Assigned) + of(MemberState::Applied);
         wave.healthy = of(MemberState::Healthy);
@@ -401,9 +439,25 @@ impl World {
         });
         wave.returnable = self.count_of(index, Member::is_returnable);
         wave.first_installs = self.count_of(index, Member::is_first_install);
-        let failed = self.of_wave(index).find(|member| member.state == MemberState::Failed);
-        let flying =
-            || self.of_wave(index).find(|member| matches!(member.state, MemberState::Assigned | MemberState::Applied));
+        let healthy = || {
+            let members =
+                self.of_wave(index).filter(|member| !member.overtaken && member.state == MemberState::Healthy);
+            members.map(|member| self.cluster(member.cluster).presence)
+        };
+        let silent = healthy().filter_map(|presence| match presence {
+            Presence::Disconnected { since } => Some(since),
+            Presence::Connected { .. } => None,
+        });
+        let connected = healthy().filter_map(|presence| match presence {
+            Presence::Connected { since } => Some(since),
+            Presence::Disconnected { .. } => None,
+        });
+        if wave.is_open() {
+            (wave.silent_since, wave.heard_since) = (silent.min(), connected.max());
+        }
+        let counted = || self.of_wave(index).filter(|member| !member.overtaken);
+        let failed = counted().find(|member| member.state == MemberState::Failed);
+        let flying = || counted().find(|member| matches!(member.state, MemberState::Assigned | MemberState::Applied));
         wave.notable = failed.or_else(flying).map(|member| Notable {
             cluster_name: self.cluster(member.cluster).name.clone(),
             state: member.state,
@@ -435,7 +489,10 @@ impl World {
                 self.set_wave(wave, WaveState::Open, None, None);
                 self.waves[wave as usize].opened_at = Some(now);
             }
-            Decision::StartSoak { wave, until } => self.set_wave(wave, WaveState::Soaking, Some(until), None),
+            Decision::StartSoak { wave, until } => {
+                self.set_wave(wave, WaveState::Soaking, Some(until), None);
+                self.waves[wave as usize].soak_from = Some(now);
+            }
             Decision::HoldSoak { wave, left } => self.set_wave(wave, WaveState::Soaking, None, Some(left)),
             Decision::RestartSoak { wave } => {
                 self.soak_ended_by_hand = false;
@@ -462,7 +519,7 @@ impl World {
         soak_left: Option<SignedDuration>,
     ) {
         let wave = &mut self.waves[wave as usize];
-        (wave.state, wave.soak_until, wave.soak_left) = (state, soak_until, soak_left);
+        (wave.state, wave.soak_from, wave.soak_until, wave.soak_left) = (state, None, soak_until, soak_left);
     }
 
     fn assign(&mut self, cluster: ClusterId, digest: Digest, returning: bool) {
@@ -517,7 +574,8 @@ impl World {
     fn wrong_to_assign(&self, id: ClusterId, digest: Digest) -> Option<String> {
         let member = self.members.iter().find(|member| member.cluster == id)?;
         let wave = &self.waves[member.wave as usize];
-        let failed = self.members.iter().filter(|member| member.state == MemberState::Failed).count();
+        let has_failed = |member: &&Member| member.state == MemberState::Failed && !member.overtaken;
+        let failed = self.members.iter().filter(has_failed).count();
         let flying =
             self.count_of(member.wave, |member| matches!(member.state, MemberState::Assigned | MemberState::Applied));
         let is_passed = wave.state == WaveState::Passed;
@@ -525,6 +583,7 @@ impl World {
         let facts = [
             (member.digest == digest, "another digest than planned"),
             (member.state == MemberState::Waiting, "it does not wait"),
+            (!member.overtaken, "a later rollout has it"),
             (self.cluster(id).presence.is_connected(), "it is not connected"),
             (may_roll || (self.state == RolloutState::Done && is_passed), "its wave is not open"),
             (flying < wave.concurrent_max, "its wave is full"),
@@ -541,6 +600,7 @@ impl World {
         let is_right = self.state == RolloutState::RollingBack
             && member.assigned_at.is_some()
             && !member.returning
+            && !member.overtaken
             && member.digest_before == Some(digest);
         (!is_right).then(|| "there is nothing to give back".to_owned())
     }
@@ -554,7 +614,7 @@ impl World {
         }
         let soak = if self.soak_ended_by_hand { SignedDuration::ZERO } else { wave.soak };
         let mut healthy = 0;
-        for member in self.of_wave(index) {
+        for member in self.of_wave(index).filter(|member| !member.overtaken) {
             let cluster = self.cluster(member.cluster);
             match member.state {
                 MemberState::Healthy => healthy += 1,
@@ -579,8 +639,10 @@ impl World {
         if state == RolloutState::Done && !all_passed {
             return Some("a wave has not passed".to_owned());
         }
-        let is_left =
-            |member: &&Member| member.assigned_at.is_some() && member.digest_before.is_some() && !member.returning;
+        let is_left = |member: &&Member| {
+            let was_given = member.assigned_at.is_some() && member.digest_before.is_some();
+            was_given && !member.returning && !member.overtaken
+        };
         if self.state == RolloutState::RollingBack && state == RolloutState::Failed {
             let left = self.members.iter().find(is_left)?;
             return Some(format!("{} was not given back what it ran", self.cluster(left.cluster).name));

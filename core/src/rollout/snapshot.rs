@@ -101,6 +101,8 @@ impl RolloutSnapshot {
         self.rollout.catch_up = self.catch_up();
         for (place, wave) in (0..).zip(&mut self.rollout.waves) {
             wave.notable = notable(&self.entries, place);
+            (wave.silent_since, wave.heard_since) =
+                if wave.is_open() { heard(&self.entries, place) } else { (None, None) };
         }
         for pending in &mut self.rollout.intents {
             if let Intent::Skip { cluster } | Intent::Retry { cluster } = pending.intent {
@@ -168,9 +170,16 @@ impl RolloutSnapshot {
                     wave.opened_at = wave.opened_at.or(Some(now));
                 }
             }
-            Decision::StartSoak { wave, until } => self.set_wave(wave, WaveState::Soaking, Some(until), None),
+            Decision::StartSoak { wave, until } => {
+                self.set_wave(wave, WaveState::Soaking, Some(until), None);
+                if let Some(wave) = self.rollout.waves.get_mut(wave as usize) {
+                    wave.soak_from = Some(now);
+                }
+            }
             Decision::HoldSoak { wave, left } => self.set_wave(wave, WaveState::Soaking, None, Some(left)),
-            Decision::EndSoak { wave } => self.set_wave(wave, WaveState::Soaking, Some(now), None),
+            Decision::EndSoak { wave } => {
+                self.set_wave(wave, WaveState::Soaking, Some(now), None);
+            }
             Decision::RestartSoak { wave } => self.set_wave(wave, WaveState::Open, None, None),
             Decision::PassWave { wave, .. } => self.set_wave(wave, WaveState::Passed, None, None),
             Decision::FailWave { wave } => self.set_wave(wave, WaveState::Failed, None, None),
@@ -207,7 +216,7 @@ impl RolloutSnapshot {
 
     fn set_wave(&mut self, place: u32, state: WaveState, until: Option<Timestamp>, left: Option<SignedDuration>) {
         let Some(wave) = self.rollout.waves.get_mut(place as usize) else { return };
-        (wave.state, wave.soak_until, wave.soak_left) = (state, until, left);
+        (wave.state, wave.soak_from, wave.soak_until, wave.soak_left) = (state, None, until, left);
         self.changed_waves.insert(place);
     }
 
@@ -234,11 +243,14 @@ fn free_slots(wave: &Wave) -> usize {
 }
 
 fn is_waiting_in(entry: &MemberSnapshot, place: u32) -> bool {
-    entry.member.wave == place && entry.member.state == MemberState::Waiting
+    entry.member.wave == place && entry.member.state == MemberState::Waiting && !entry.member.overtaken
 }
 
 /// Changes every count of a wave that a member stands in.
 fn count(wave: &mut Wave, member: &Member, is_connected: bool, change: impl Fn(&mut u32)) {
+    if member.overtaken {
+        return;
+    }
     change(match member.state {
         MemberState::Waiting => &mut wave.waiting,
         MemberState::Assigned | MemberState::Applied => &mut wave.in_flight,
@@ -259,10 +271,46 @@ fn count(wave: &mut Wave, member: &Member, is_connected: bool, change: impl Fn(&
     }
 }
 
+impl Wave {
+    /// The same wave with these members and no others, as counted one by one.
+    #[must_use]
+    pub fn recounted<'a>(&self, members: impl IntoIterator<Item = &'a MemberSnapshot>) -> Self {
+        let mut wave =
+            Self { members: 0, overtaken: 0, waiting: 0, in_flight: 0, healthy: 0, failed: 0, ..self.clone() };
+        (wave.offline, wave.skipped, wave.rolled_back) = (0, 0, 0);
+        (wave.silent, wave.returnable, wave.first_installs) = (0, 0, 0);
+        for entry in members {
+            let of = if entry.member.overtaken { &mut wave.overtaken } else { &mut wave.members };
+            *of += 1;
+            count(&mut wave, &entry.member, entry.seen.presence.is_connected(), |count| *count += 1);
+        }
+        wave
+    }
+}
+
+/// When the first of the healthy that are silent was last heard, and since when the last of the others is.
+fn heard(entries: &[MemberSnapshot], place: u32) -> (Option<Timestamp>, Option<Timestamp>) {
+    let is_meant = |entry: &&MemberSnapshot| {
+        let member = &entry.member;
+        member.wave == place && member.state == MemberState::Healthy && !member.overtaken
+    };
+    let healthy = || entries.iter().filter(is_meant).map(|entry| entry.seen.presence);
+    let silent = healthy().filter_map(|presence| match presence {
+        Presence::Disconnected { since } => Some(since),
+        Presence::Connected { .. } => None,
+    });
+    let connected = healthy().filter_map(|presence| match presence {
+        Presence::Connected { since } => Some(since),
+        Presence::Disconnected { .. } => None,
+    });
+    (silent.min(), connected.max())
+}
+
 /// The first of a wave that failed, or else the first in flight.
 fn notable(entries: &[MemberSnapshot], place: u32) -> Option<Notable> {
     let find = |is_meant: fn(MemberState) -> bool| {
-        entries.iter().find(|entry| entry.member.wave == place && is_meant(entry.member.state))
+        let is_here = |entry: &&MemberSnapshot| entry.member.wave == place && !entry.member.overtaken;
+        entries.iter().filter(is_here).find(|entry| is_meant(entry.member.state))
     };
     let entry = find(|state| state == MemberState::Failed)
         .or_else(|| find(|state| matches!(state, MemberState::Assigned | MemberState::Applied)))?;

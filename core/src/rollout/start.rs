@@ -51,6 +51,8 @@ pub struct Placed {
     pub runs: Option<Digest>,
     /// What the wanted render gives it; `None`: it was not rendered with this cluster's parameters.
     pub wants: Option<Digest>,
+    /// Nor will it be, as things are: it was tried, and a person is told why it cannot.
+    pub is_unrenderable: bool,
     /// It does not get this bundle by itself: a person took it out, or it had it and failed.
     pub aside: Option<Digest>,
     /// What a rollout that goes on is to give it yet, or has not seen healthy.
@@ -135,16 +137,17 @@ pub fn start(situation: &Situation, now: Timestamp) -> Start {
     if situation.is_closed() {
         return Start::Nothing;
     }
-    let Some(moves) = moves(&situation.placed) else { return Start::Render };
+    let moves = moves(&situation.placed);
+    let awaits_render = unrendered(&situation.placed).any(|one| !one.is_unrenderable);
     if situation.rolled != situation.wanted {
-        return Start::Revision { moves };
+        return if awaits_render { Start::Render } else { Start::Revision { moves } };
     }
     let is_newcomer = |one: &&Placed| one.candidate.connected && one.aside != one.wants && one.moving != one.wants;
     let newcomers: Vec<ClusterId> =
         situation.placed.iter().filter(is_newcomer).map(|one| one.candidate.cluster).collect();
     let moves: Vec<_> = moves.into_iter().filter(|one| newcomers.contains(&one.candidate.cluster)).collect();
     if moves.is_empty() {
-        return Start::Nothing;
+        return if awaits_render { Start::Render } else { Start::Nothing };
     }
     // Those that come while others are being moved move together afterwards: a fleet that joins is a few rollouts.
     let goes_on =
@@ -168,19 +171,19 @@ pub fn is_same_content(before: &BTreeMap<Digest, Digest>, after: &BTreeMap<Diges
     (is_any_shared || (before.is_empty() && after.is_empty())) && shared.all(|(before, after)| before == after)
 }
 
-/// Everybody who runs something else than is wanted; `None`: somebody's was not rendered.
-pub fn moves(placed: &[Placed]) -> Option<Vec<Move>> {
-    let mut moves = Vec::new();
-    for one in placed {
-        let to = one.wants?;
-        if one.runs != Some(to) {
-            moves.push(Move { candidate: one.candidate.clone(), from: one.runs, to });
-        }
-    }
-    Some(moves)
+/// Everybody who runs something else than is wanted, as far as that is rendered: of one cluster nothing is kept back
+/// because of another.
+pub fn moves(placed: &[Placed]) -> Vec<Move> {
+    let moving = placed.iter().filter_map(|one| Some((one, one.wants?))).filter(|(one, to)| one.runs != Some(*to));
+    moving.map(|(one, to)| Move { candidate: one.candidate.clone(), from: one.runs, to }).collect()
 }
 
-/// What a target was rolled out with before, by cluster; `None`: never rendered with that cluster's parameters.
+/// Those of whom nobody can say what they are to run.
+pub fn unrendered(placed: &[Placed]) -> impl Iterator<Item = &Placed> {
+    placed.iter().filter(|one| one.wants.is_none())
+}
+
+/// What a target was rolled out with before, by cluster; `None`: there is nothing for that cluster in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Earlier {
     pub render: RenderId,
@@ -188,12 +191,11 @@ pub struct Earlier {
 }
 
 /// What a rollback without a commit goes back to: the first of the earlier renders, newest first, that gives some cluster
-/// something else than it runs. `None`: none would move anything.
+/// something else than it runs. `None`: none would move anything. A cluster that it gives nothing shuts nobody's way back.
 pub fn back(runs: &BTreeMap<ClusterId, Digest>, earlier: &[Earlier]) -> Option<RenderId> {
-    let would_move = |one: &&Earlier| {
-        one.gives.values().all(Option::is_some)
-            && one.gives.iter().any(|(cluster, gives)| *gives != runs.get(cluster).copied())
-    };
+    let is_other =
+        |(cluster, gives): (&ClusterId, &Option<Digest>)| gives.is_some_and(|gives| runs.get(cluster) != Some(&gives));
+    let would_move = |one: &&Earlier| one.gives.iter().any(is_other);
     earlier.iter().find(would_move).map(|one| one.render)
 }
 
@@ -218,7 +220,7 @@ mod tests {
         let name = format!("c{number}").parse().expect("a name");
         let cluster = ClusterId::new(Uuid::from_u128(number));
         let candidate = Candidate { cluster, name, labels: Labels::new(), connected: true };
-        Placed { candidate, runs, wants: Some(bundle("new")), aside: None, moving: None }
+        Placed { candidate, runs, wants: Some(bundle("new")), is_unrenderable: false, aside: None, moving: None }
     }
 
     /// Content that is rolled out and done.
@@ -294,6 +296,29 @@ mod tests {
         }
         let rolling = Situation { main: Some(RolloutState::Rolling), rolled: None, ..done(vec![placed(1, None)]) };
         assert_eq!(start(&rolling, NOW), Start::Nothing);
+    }
+
+    #[test]
+    fn who_cannot_be_rendered_holds_up_nobody_and_who_was_not_yet_holds_up_a_new_revision() {
+        let unrendered = |number| Placed { wants: None, ..placed(number, Some(bundle("old"))) };
+        let unrenderable = |number| Placed { is_unrenderable: true, ..unrendered(number) };
+        let newer = |placed| Situation { rolled: Some(render(9)), ..done(placed) };
+
+        assert_eq!(names(&start(&newer(vec![placed(1, None), unrenderable(2)]), NOW)), ["c1"]);
+        assert_eq!(names(&start(&done(vec![placed(1, None), unrenderable(2)]), NOW)), ["c1"]);
+        assert_eq!(names(&start(&done(vec![placed(1, None), unrendered(2)]), NOW)), ["c1"]);
+        assert_eq!(start(&newer(vec![placed(1, None), unrendered(2)]), NOW), Start::Render, "it may be the canary");
+        assert_eq!(start(&done(vec![unrendered(2)]), NOW), Start::Render);
+        assert_eq!(start(&done(vec![unrenderable(2)]), NOW), Start::Nothing, "nothing would come of another try");
+    }
+
+    #[test]
+    fn one_cluster_without_an_earlier_bundle_does_not_shut_the_way_back() {
+        let (old, new) = (ClusterId::new(Uuid::from_u128(1)), ClusterId::new(Uuid::from_u128(2)));
+        let runs = [(old, bundle("b")), (new, bundle("b"))].into();
+        let earlier = Earlier { render: render(1), gives: [(old, Some(bundle("a"))), (new, None)].into() };
+
+        assert_eq!(back(&runs, &[earlier]), Some(render(1)));
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub enum OnFailure {
     Pause,
     /// Every cluster that this rollout assigned gets what it ran before.
     Rollback,
-    /// The rollout goes on, and ends as failed.
+    /// The rollout goes on to its end, which says how many failed.
     Continue,
 }
 

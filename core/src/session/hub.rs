@@ -379,6 +379,11 @@ impl HubSession {
         }
     }
 
+    /// For a while nobody could tell whether the agent was there: it counts again from its next heartbeat on.
+    pub fn hear_anew(&mut self) {
+        self.caught_up = CatchUp::Sending;
+    }
+
     fn notice_catch_up(&mut self) {
         if matches!(self.caught_up, CatchUp::Until(last) if last <= self.durable) {
             self.caught_up = CatchUp::Done;

@@ -779,3 +779,23 @@ fn nothing_is_said_before_the_hello() {
 
     assert_eq!(hub.handle(AgentMessage::Heartbeat, at(0)), Err(Violation::NoHello));
 }
+
+#[test]
+fn an_agent_that_is_to_be_heard_anew_counts_again_from_its_next_heartbeat_on() {
+    let store = Store::default();
+    let mut agent = new_agent();
+    let mut wire = Wire::connect(&mut agent, &store, 1);
+    wire.run(usize::MAX).expect("the protocol is kept");
+    wire.hub.handle(AgentMessage::Heartbeat, at(1)).expect("it is allowed");
+    wire.carry_out();
+    assert!(wire.caught_up);
+
+    wire.caught_up = false;
+    wire.hub.hear_anew();
+    wire.carry_out();
+    assert!(!wire.caught_up);
+    wire.hub.handle(AgentMessage::Heartbeat, at(2)).expect("it is allowed");
+    wire.carry_out();
+
+    assert!(wire.caught_up);
+}

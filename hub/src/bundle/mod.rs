@@ -14,7 +14,7 @@ use bellwether_core::bundle::{Entry, Manifest, ManifestError};
 use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
 use bellwether_core::report::bounded_message;
 use bellwether_core::rollout::is_same_content;
-use bellwether_core::{Digest, RenderId, TargetId};
+use bellwether_core::{Digest, Name, RenderId, TargetId};
 use bellwether_proto::compression;
 use bellwether_render::{Documents, Recipe, RenderError, RenderedObject, SourceFile};
 use jiff::{SignedDuration, Timestamp};
@@ -56,10 +56,10 @@ impl Detached for Bundle {
             return finish(hub, item, outcome).await;
         };
         let known = store::wanted::find(&mut db, target.id).await?.map(|wanted| wanted.render);
-        let values = values_of(&mut db, &target).await?;
+        let clusters = values_of(&mut db, &target).await?;
         let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
         drop(db);
-        let job = Job { hub, target: &target, revision: &revision, values };
+        let job = Job { hub, target: &target, revision: &revision, clusters };
         let result = match job.render(known, agents).await {
             Err(BundleError::Store(error)) => return Err(error),
             Err(BundleError::Read(ReadError::NoSuchCommit { .. } | ReadError::NotFetched)) => {
@@ -85,16 +85,16 @@ async fn await_mirror(hub: &Hub, target: &Target) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The distinct values that the selected clusters have. Clusters that have not joined yet are left out: they are
+/// The values that the selected clusters have, by their names. Clusters that have not joined yet are left out: they are
 /// rendered for when they come.
-async fn values_of(db: &mut store::Connection, target: &Target) -> Result<Vec<Values>, StoreError> {
+async fn values_of(db: &mut store::Connection, target: &Target) -> Result<Vec<(Name, Values)>, StoreError> {
     let candidates = store::fleet::list_candidates(db, target.project).await?;
     Ok(candidates
         .iter()
         .filter(|cluster| target.spec.clusters.selects(&cluster.labels))
         .map(|cluster| {
             let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
-            Parameters::resolve(&target.spec.parameters, facts)
+            (cluster.name.clone(), Parameters::resolve(&target.spec.parameters, facts))
         })
         .collect())
 }
@@ -115,6 +115,8 @@ struct Rendered {
     variants: BTreeMap<Digest, Digest>,
     /// Bundles that are not written yet.
     unwritten: Vec<Made>,
+    /// Why some clusters have none.
+    lacking: Option<Condition>,
     /// The render of exactly this revision and spec is there, and only variants are added to it.
     existing: Option<RenderId>,
 }
@@ -184,7 +186,45 @@ struct Job<'a> {
     hub: &'a Hub,
     target: &'a Target,
     revision: &'a Revision,
-    values: Vec<Values>,
+    clusters: Vec<(Name, Values)>,
+}
+
+/// The bundles of a target, and of which clusters there is none.
+#[derive(Default)]
+struct Variants {
+    digests: BTreeMap<Digest, Digest>,
+    unwritten: Vec<Made>,
+    lacking: Vec<Name>,
+    /// Of the first of these.
+    error: Option<BundleError>,
+}
+
+/// Clusters that a condition names; the others are counted.
+const NAMED_MAX: usize = 5;
+
+impl Variants {
+    /// Of one cluster nothing is kept back because another cannot have it; when none can, that is the target's fault.
+    fn condition(self, now: Timestamp) -> Result<(Self, Option<Condition>), BundleError> {
+        let Self { digests, unwritten, lacking, error } = self;
+        match error {
+            Some(error) if digests.is_empty() => Err(error),
+            error => {
+                let condition = error.map(|error| error.condition(now)).map(|condition| Condition {
+                    message: bounded_message(&format!("{}: {}", named(&lacking), condition.message)),
+                    ..condition
+                });
+                Ok((Self { digests, unwritten, ..Self::default() }, condition))
+            }
+        }
+    }
+}
+
+fn named(clusters: &[Name]) -> String {
+    let names: Vec<_> = clusters.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+    match clusters.len().saturating_sub(NAMED_MAX) {
+        0 => format!("not for {}", names.join(", ")),
+        more => format!("not for {} and {more} more", names.join(", ")),
+    }
 }
 
 /// What was found at the commit.
@@ -210,15 +250,16 @@ impl Job<'_> {
             namespace: self.target.spec.namespace.as_ref().map(ToString::to_string),
             agents,
         });
-        let (variants, unwritten) = self.render_variants(&documents, &recipe).await?;
+        let made = self.render_variants(&documents, &recipe).await?;
+        let (Variants { digests: variants, unwritten, .. }, lacking) = made.condition(clock::now())?;
         let inputs = Some(documents.inputs().paths().iter().cloned().collect());
-        Ok(Rendered { tree, variables: documents.variables().clone(), inputs, variants, unwritten, existing })
+        Ok(Rendered { tree, variables: documents.variables().clone(), inputs, variants, unwritten, lacking, existing })
     }
 
     async fn read(&self, same_spec: Option<Render>) -> Result<Found, BundleError> {
         let mirror = self.hub.mirrors.of(self.target.repo);
         let (commit, path) = (self.revision.commit.clone(), self.target.spec.path.clone());
-        let values = self.values.clone();
+        let values: Vec<_> = self.clusters.iter().map(|(_, values)| values.clone()).collect();
         blocking(move || {
             let reader = mirror.reader().map_err(ReadError::from)?;
             let tree = reader.tree_of(&commit, &path)?;
@@ -250,29 +291,37 @@ impl Job<'_> {
     }
 
     /// One after another, and written as they come; the last ones are left to whoever writes the render.
-    async fn render_variants(
-        &self,
-        documents: &Arc<Documents>,
-        recipe: &Arc<Recipe>,
-    ) -> Result<(BTreeMap<Digest, Digest>, Vec<Made>), BundleError> {
-        let (mut variants, mut unwritten, mut bytes) = (BTreeMap::new(), Vec::new(), 0);
-        for values in &self.values {
+    async fn render_variants(&self, documents: &Arc<Documents>, recipe: &Arc<Recipe>) -> Result<Variants, BundleError> {
+        let (mut variants, mut failed, mut bytes) = (Variants::default(), BTreeSet::new(), 0);
+        for (cluster, values) in &self.clusters {
             let used = values.restricted_to(documents.variables());
             let parameters = used.digest();
-            if variants.contains_key(&parameters) {
+            if failed.contains(&parameters) {
+                variants.lacking.push(cluster.clone());
+            }
+            if failed.contains(&parameters) || variants.digests.contains_key(&parameters) {
                 continue;
             }
             if bytes > UNWRITTEN_BYTES_MAX {
-                write_bundles(self.hub, std::mem::take(&mut unwritten)).await?;
+                write_bundles(self.hub, std::mem::take(&mut variants.unwritten)).await?;
                 bytes = 0;
             }
             let (documents, recipe) = (documents.clone(), recipe.clone());
-            let made = blocking(move || make(&documents, &recipe, &used)).await?;
-            bytes += made.bytes();
-            variants.insert(parameters, made.manifest.digest());
-            unwritten.push(made);
+            match blocking(move || make(&documents, &recipe, &used)).await {
+                Ok(made) => {
+                    bytes += made.bytes();
+                    variants.digests.insert(parameters, made.manifest.digest());
+                    variants.unwritten.push(made);
+                }
+                Err(error @ (BundleError::Render(_) | BundleError::Manifest(_))) => {
+                    failed.insert(parameters);
+                    variants.lacking.push(cluster.clone());
+                    variants.error.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok((variants, unwritten))
+        Ok(variants)
     }
 }
 
@@ -305,7 +354,7 @@ fn reuse(render: Render, values: &[Values]) -> Option<Rendered> {
         return None;
     }
     let (tree, variants) = (render.tree, render.variants);
-    Some(Rendered { tree, variables, inputs: None, variants, unwritten: Vec::new(), existing: None })
+    Some(Rendered { tree, variables, inputs: None, variants, unwritten: Vec::new(), lacking: None, existing: None })
 }
 
 async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> Result<(), StoreError> {
@@ -374,7 +423,10 @@ async fn record(
         store::renders::insert(change, &render, now).await?;
     }
     mark_wanted(change, target, revision, render_id, &variables, &variants).await?;
-    store::renders::mark_condition(change, target.id, None, None).await
+    match rendered.lacking {
+        Some(condition) => record_failure(change, target, Some(revision), &condition, now).await,
+        None => store::renders::mark_condition(change, target.id, None, None).await,
+    }
 }
 
 /// The target is to run this from now on: the same as before, as far as rollouts go, when neither the spec nor what it

@@ -77,11 +77,17 @@ pub(super) async fn write(hub: &Hub, limit: usize) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// A stream takes its place here before its row says so, so a row without a stream is one whose stream is over.
+/// A stream takes its place here before its row says so, so a row without a stream is one whose stream is over. And a stream
+/// whose cluster has a newer one at another hub is told nothing any more: it is cut, so that its agent says so.
 pub(super) async fn compare(hub: &Hub) -> Result<(), StoreError> {
     let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
     let open = sessions::list_open(&mut db, hub.id).await?;
+    let replaced = sessions::list_replaced(&mut db, &hub.sessions.list()).await?;
     drop(db);
+    for (cluster, session) in replaced {
+        tracing::warn!(cluster.id = %cluster, session = %session, "a newer stream of this cluster is at another hub");
+        hub.sessions.cut_stream(cluster, session);
+    }
     let now = clock::now();
     for (cluster, session) in open {
         if !hub.sessions.holds(cluster, session) {

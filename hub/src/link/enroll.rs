@@ -96,7 +96,7 @@ pub(super) async fn renew(hub: &Hub, caller: &Caller, csr: &[u8]) -> Result<Issu
         return Err(EnrollError::TooOften);
     }
     hub.renewals.take(caller.cluster, now);
-    let _turn = store::take_turn(&hub.stream_turns).await?;
+    let _turn = store::take_admission(&hub.stream_turns).await?;
     let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     let cluster = store::clusters::lock(&mut change, caller.cluster).await?.ok_or(EnrollError::Unknown)?;
     if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, now).await? {

@@ -13,6 +13,7 @@ mod session;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -55,6 +56,8 @@ struct OpenStream {
 #[derive(Debug, Default)]
 struct Inbox {
     delivery: Mutex<Option<Delivery>>,
+    /// Whether its agent is there has to be heard anew.
+    is_unheard: AtomicBool,
     came: Notify,
 }
 
@@ -71,6 +74,10 @@ impl Inbox {
     fn put(&self, delivery: Delivery) {
         *self.delivery.lock().expect("no holder of this lock panics") = Some(delivery);
         self.came.notify_one();
+    }
+
+    fn take_unheard(&self) -> bool {
+        self.is_unheard.swap(false, Ordering::Relaxed)
     }
 
     fn take(&self) -> Option<Delivery> {
@@ -109,6 +116,26 @@ impl Sessions {
 
     fn ends(&self) -> std::sync::MutexGuard<'_, BTreeMap<(ClusterId, SessionNumber), Timestamp>> {
         self.ends.lock().expect("no holder of this lock panics")
+    }
+
+    /// For a while this hub could not say that it lives: each agent counts again from its next heartbeat on.
+    pub(crate) fn hear_anew(&self) {
+        for stream in self.lock().values() {
+            stream.inbox.is_unheard.store(true, Ordering::Relaxed);
+            stream.inbox.came.notify_one();
+        }
+    }
+
+    /// The streams that are here.
+    fn list(&self) -> Vec<(ClusterId, SessionNumber)> {
+        self.lock().iter().map(|(cluster, stream)| (*cluster, stream.number)).collect()
+    }
+
+    /// Ends this very stream of a cluster, if it is here still.
+    fn cut_stream(&self, cluster: ClusterId, number: SessionNumber) {
+        if let Some(stream) = self.lock().get(&cluster).filter(|stream| stream.number == number) {
+            stream.cut.cancel();
+        }
     }
 
     /// Ends a cluster's stream.

@@ -47,7 +47,7 @@ pub(super) async fn begin(
     inbound: impl Inbound,
     cut: CancellationToken,
 ) -> Result<ReceiverStream<Result<FromHub, Status>>, BeginError> {
-    let turn = store::take_turn(&hub.stream_turns).await?;
+    let turn = store::take_admission(&hub.stream_turns).await?;
     let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, clock::now()).await? {
         return Err(BeginError::Refused);
@@ -228,7 +228,7 @@ impl AgentStream {
                 Ok(())
             }
             Effect::LoadBundles(digests) => {
-                let turn = store::take_turn(&self.hub.stream_turns).await?;
+                let turn = store::take_turn(&self.hub.stream_turns).await;
                 let mut db = self.hub.vital.acquire().await.map_err(StoreError::from)?;
                 let digests = digests.into_iter().collect();
                 let manifests = self.hub.content.load_manifests(&mut db, &digests).await?;
@@ -237,8 +237,14 @@ impl AgentStream {
                 self.read_listing().await
             }
             Effect::Load(digests) => {
-                let _turn = store::take_turn(&self.hub.stream_turns).await?;
-                self.session.handle_objects(self.hub.content.load_objects(&self.hub.vital, &digests).await?);
+                let objects = match self.hub.content.find_objects(&digests) {
+                    Some(objects) => objects,
+                    None => {
+                        let _turn = store::take_turn(&self.hub.stream_turns).await;
+                        self.hub.content.load_objects(&self.hub.vital, &digests).await?
+                    }
+                };
+                self.session.handle_objects(objects);
                 Ok(())
             }
         }
@@ -271,7 +277,7 @@ impl AgentStream {
             return Ok(());
         }
         let cluster = self.caller.cluster;
-        let turn = store::take_turn(&self.hub.stream_turns).await?;
+        let turn = store::take_turn(&self.hub.stream_turns).await;
         let mut db = self.hub.vital.acquire().await.map_err(StoreError::from)?;
         let mut listings = listing::load(&mut db, &self.hub.content, &[cluster]).await?;
         drop((db, turn));
@@ -282,6 +288,9 @@ impl AgentStream {
     /// Before the Hello a delivery is of no use, since everything is read then. One that was begun before the stream's own
     /// reading may be the older of the two or the newer: then it is read again.
     async fn take_delivery(&mut self) -> Result<(), Ended> {
+        if self.inbox.take_unheard() {
+            self.session.hear_anew();
+        }
         let Some(delivery) = self.inbox.take() else { return Ok(()) };
         match (self.read_at, delivery.listing) {
             (None, _) => Ok(()),
@@ -304,7 +313,7 @@ pub(super) async fn mark_opened(
     hello: &Hello,
 ) -> Result<Option<(Want, bool)>, StoreError> {
     let now = clock::now();
-    let _turn = store::take_turn(&hub.stream_turns).await?;
+    let _turn = store::take_turn(&hub.stream_turns).await;
     let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     let opened = Opened {
         cluster: caller.cluster,
@@ -372,7 +381,7 @@ async fn mark_rivalry(
 /// From now on the cluster counts as connected: rollouts that wait for it reconcile again.
 async fn mark_caught_up(hub: &Hub, caller: &Caller, number: SessionNumber) -> Result<(), StoreError> {
     let now = clock::now();
-    let _turn = store::take_turn(&hub.stream_turns).await?;
+    let _turn = store::take_turn(&hub.stream_turns).await;
     let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     sessions::mark_caught_up(&mut change, caller.cluster, number, now).await?;
     let mut concerned = store::rollouts::list_targets_of(&mut change, &[caller.cluster]).await?;

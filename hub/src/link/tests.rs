@@ -428,3 +428,51 @@ async fn of_a_cluster_and_its_copy_both_are_named_and_neither_is_trusted_until_i
     assert!(told[0].contains("10.0.0.1:1") && told[0].contains("10.0.0.2:1"), "{}", told[0]);
     assert!(!settled);
 }
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_that_two_agents_claim_is_not_heard_whatever_they_say(pool: Pool) {
+    const HEARD: &str = "select coalesce(bool_or(is_heard), false) from presences";
+    let (hub, _folder) = testing::hub(&pool).await;
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    store::installation::mark_hub_heartbeat(&mut db, hub.id, std::time::Duration::from_mins(10))
+        .await
+        .expect("it beats");
+    let cluster = register(&hub, "c1").await;
+    let newest = "select session from sessions";
+    let catch_up = async |db: &mut store::Connection| {
+        let number = SessionNumber::new(store::ask_number(db, newest).await.expect("it is read"));
+        sessions::mark_caught_up(db, cluster, number, clock::now()).await.expect("it is written");
+    };
+
+    greet(&hub, cluster, 1, "a").await;
+    catch_up(&mut db).await;
+    let alone = ask_raw(&mut db, HEARD).await.expect("it is read");
+    greet(&hub, cluster, 2, "b").await;
+    assert!(greet(&hub, cluster, 1, "a").await, "contested");
+    catch_up(&mut db).await;
+
+    assert!(alone);
+    assert!(!ask_raw(&mut db, HEARD).await.expect("it is read"));
+    let candidates = store::fleet::list_candidates(&mut db, hub.project).await.expect("they are read");
+    assert!(!candidates[0].connected, "no rollout begins with it");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_stream_whose_cluster_has_a_newer_one_at_another_hub_is_cut(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let mut cuts = Vec::new();
+    for name in ["copied", "alone"] {
+        let cluster = register(&hub, name).await;
+        let number = open_at(&hub, cluster, hub.id).await;
+        let cut = CancellationToken::new();
+        let stream = OpenStream { number, serial: String::new(), inbox: Arc::default(), cut: cut.clone() };
+        hub.sessions.enter(cluster, stream);
+        cuts.push((cluster, cut));
+    }
+    open_at(&hub, cuts[0].0, clock::new_id()).await;
+
+    ends::compare(&hub).await.expect("the rows can be read");
+
+    let is_cut: Vec<_> = cuts.iter().map(|(_, cut)| cut.is_cancelled()).collect();
+    assert_eq!(is_cut, [true, false]);
+}

@@ -70,6 +70,7 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
             (self.row.state, self.row.state_since) = (changed.state, changed.since);
             self.row.reason.clone_from(&changed.reason);
         }
+        let has_ended = self.snapshot.changed_row().is_some_and(|changed| changed.state.leaves_out());
         for (place, wave) in self.snapshot.changed_waves() {
             rollouts::mark_wave(self.change, id, place, wave).await?;
         }
@@ -77,6 +78,9 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
         if !members.is_empty() {
             rollouts::mark_members(self.change, id, &members).await?;
             wanted::mark_aside(self.change, self.target.id, id, &members, self.now).await?;
+        }
+        if has_ended {
+            wanted::mark_left_out(self.change, self.target.id, id, self.now).await?;
         }
         let is_settled = |member: &&Member| {
             matches!(member.state, MemberState::Healthy | MemberState::Failed | MemberState::RolledBack)
@@ -283,12 +287,9 @@ fn with_undone(mut left: Vec<ObjectKey>, undone: Vec<ObjectKey>, new: &Manifest)
     if undone.is_empty() {
         return left;
     }
-    let kept: BTreeSet<_> = new.entries().iter().map(|entry| entry.key.identity()).collect();
-    let is_there = |left: &[ObjectKey], key: &ObjectKey| left.iter().any(|one| one.identity() == key.identity());
-    for key in undone {
-        if !kept.contains(&key.identity()) && !is_there(&left, &key) {
-            left.push(key);
-        }
-    }
+    let mut known: BTreeSet<_> = new.entries().iter().map(|entry| entry.key.identity()).collect();
+    known.extend(left.iter().map(ObjectKey::identity));
+    let more: Vec<_> = undone.iter().filter(|key| known.insert(key.identity())).cloned().collect();
+    left.extend(more);
     left
 }

@@ -7,7 +7,7 @@ use bellwether_core::audit::{Actor, Event, Subject};
 use bellwether_core::parameters::{ClusterFacts, Parameters};
 use bellwether_core::rollout::{
     Candidate, Earlier, Kind, LiveChange, Member, Move, Placed, PlannedWave, RolloutState, Situation, Start, Strategy,
-    WaveSpec, back, moves, start, waited_for, waves,
+    WaveSpec, back, moves, start, unrendered, waited_for, waves,
 };
 use bellwether_core::{ClusterId, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
@@ -60,7 +60,9 @@ pub(super) async fn start_next(
     let runs = list_runs(change, target).await?;
     situation.placed = placed(change, target, state, &wanted.render, &runs, candidates).await?;
     situation.changes = live_changes(change, current).await?;
-    let all: Vec<_> = situation.placed.iter().map(|one| one.candidate.clone()).collect();
+    // A wave that has only clusters that cannot be rendered holds: it is not left out as if they ran that already.
+    let able = situation.placed.iter().filter(|one| one.wants.is_some());
+    let all: Vec<_> = able.map(|one| one.candidate.clone()).collect();
     let (kind, moves) = match start(&situation, now) {
         Start::Nothing => return Ok(Begun::None(None)),
         Start::Wait { until } => return Ok(Begun::None(Some(until))),
@@ -143,10 +145,13 @@ pub(super) async fn placed(
 ) -> Result<Vec<Placed>, StoreError> {
     let aside = store::wanted::list_aside(db, target.id).await?;
     let moving = store::rollouts::list_moving(db, target.id, state.current_from).await?;
-    let gives = gives(target, render, &candidates);
+    // What makes another try worth while tells the bundle stage by itself: a commit, the spec, labels, who joins.
+    let is_failing = store::renders::find_condition(db, target.id).await?.is_some();
+    let gives = gives(db, target, render, &candidates).await?;
     let placed = candidates.into_iter().map(|candidate| Placed {
         runs: runs.get(&candidate.cluster).map(|(digest, _)| *digest),
         wants: gives[&candidate.cluster],
+        is_unrenderable: is_failing,
         aside: aside.get(&candidate.cluster).copied(),
         moving: moving.get(&candidate.cluster).copied(),
         candidate,
@@ -154,15 +159,27 @@ pub(super) async fn placed(
     Ok(placed.collect())
 }
 
-/// What a render gives each cluster; `None`: it was never rendered with that cluster's parameters.
-fn gives(target: &Target, render: &Render, candidates: &[Candidate]) -> BTreeMap<ClusterId, Option<Digest>> {
+/// What a render gives each cluster; `None`: nothing. A render of the spec as it stands gives a cluster what it was
+/// rendered to with that cluster's parameters; of another version of the spec, which was for other clusters or with other
+/// parameters maybe, what that very cluster ran of it.
+async fn gives(
+    db: &mut Connection,
+    target: &Target,
+    render: &Render,
+    candidates: &[Candidate],
+) -> Result<BTreeMap<ClusterId, Option<Digest>>, StoreError> {
+    if render.target_version != target.version {
+        let digests: Vec<_> = render.variants.values().copied().collect();
+        let ran = store::rollouts::list_ran(db, target.id, &digests).await?;
+        return Ok(candidates.iter().map(|one| (one.cluster, ran.get(&one.cluster).copied())).collect());
+    }
     let used: BTreeSet<_> = render.variables.iter().cloned().collect();
     let given = candidates.iter().map(|cluster| {
         let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
         let values = Parameters::resolve(&target.spec.parameters, facts).restricted_to(&used);
         (cluster.cluster, render.variants.get(&values.digest()).copied())
     });
-    given.collect()
+    Ok(given.collect())
 }
 
 /// A change of single clusters goes to just those, all of them in one wave: the revision has passed the target's own.
@@ -233,8 +250,8 @@ pub(super) async fn mark_unselected(
     change.audit_all(&events).await
 }
 
-/// How many clusters are assigned something else than what is wanted; all of them, while the target's spec as it stands
-/// or a cluster's parameters have not been rendered.
+/// How many clusters are not assigned what is wanted; all of them, while the target's spec as it stands has not been
+/// rendered.
 pub(crate) async fn count_behind(db: &mut Connection, target: &Target) -> Result<usize, StoreError> {
     let Some(wanted) = store::wanted::find(db, target.id).await? else { return Ok(0) };
     let candidates = selected(db, target).await?;
@@ -245,7 +262,7 @@ pub(crate) async fn count_behind(db: &mut Connection, target: &Target) -> Result
     let state = store::targets::find_state(db, target.id).await?;
     let runs = list_runs(db, target).await?;
     let placed = placed(db, target, &state, &wanted.render, &runs, candidates).await?;
-    Ok(moves(&placed).map_or(all, |moves| moves.len()))
+    Ok(moves(&placed).len() + unrendered(&placed).count())
 }
 
 /// What a rollback without a commit goes back to.
@@ -264,7 +281,7 @@ pub(crate) async fn find_back(db: &mut Connection, target: &Target) -> Result<Op
     let mut earlier = Vec::new();
     for id in former {
         let Some(render) = store::renders::find(db, id).await? else { continue };
-        earlier.push(Earlier { render: id, gives: gives(target, &render, &candidates) });
+        earlier.push(Earlier { render: id, gives: gives(db, target, &render, &candidates).await? });
         renders.insert(id, render);
     }
     Ok(back(&runs, &earlier).and_then(|id| renders.remove(&id)))
@@ -334,7 +351,7 @@ pub(super) async fn begin_rollout(
         id: RolloutId::new(clock::new_id()),
         target: target.id,
         render: begin.render.id,
-        from_render: most_common(runs.values().map(|&(_, render)| render)),
+        from_render: most_common(members.iter().filter_map(|member| Some(runs.get(&member.cluster)?.1))),
         kind: begin.kind,
         failures_max: begin.strategy.failures_max(u32::try_from(members.len()).unwrap_or(u32::MAX)),
         strategy: begin.strategy,

@@ -2,7 +2,7 @@
 
 use bellwether_core::RenderId;
 use bellwether_core::audit::{Event, Outcome, Subject};
-use bellwether_core::rollout::{Kind, Strategy, WaveSpec, moves};
+use bellwether_core::rollout::{Kind, Strategy, WaveSpec, moves, unrendered};
 use jiff::Timestamp;
 
 use super::plan::{self, Begin};
@@ -21,52 +21,62 @@ pub(super) async fn answer_for_target(
 ) -> Result<(), StoreError> {
     for intent in open {
         let Verb::Target(verb) = &intent.verb else { continue };
-        let refused = match verb {
+        let answer = match verb {
             TargetVerb::Release => release(change, target).await?,
             TargetVerb::RollbackTo { render, .. } => {
                 roll_back(change, target, intent, RenderId::new(*render), now).await?
             }
         };
-        change.answer(intent.id, refused.unwrap_or("done"), now).await?;
-        audit(change, target, intent, refused, now).await?;
+        change.answer(intent.id, answer.as_ref().err().copied().unwrap_or("done"), now).await?;
+        audit(change, target, intent, answer, now).await?;
     }
     Ok(())
 }
 
-async fn release(change: &mut Change<'_>, target: &Target) -> Result<Option<&'static str>, StoreError> {
+/// Refused, and why, or what the log is to say besides.
+type Answer = Result<serde_json::Value, &'static str>;
+
+async fn release(change: &mut Change<'_>, target: &Target) -> Result<Answer, StoreError> {
     let state = store::targets::find_state(change, target.id).await?;
     if !state.held {
-        return Ok(Some("the target is not held"));
+        return Ok(Err("the target is not held"));
     }
     store::targets::mark_state(change, target.id, &State { held: false, ..state }).await?;
-    Ok(None)
+    Ok(Ok(serde_json::Value::Null))
 }
 
-/// Every cluster gets what an earlier render says: one wave, no soak, nothing fetched or rendered. The target is held
-/// from then on, so that the next push does not undo it.
+/// Clusters that stay as they are, as the log names them.
+const STAYING_MAX: usize = 50;
+
+/// Every cluster gets what an earlier render says, as far as it says something for that cluster: one wave, no soak,
+/// nothing fetched or rendered. The target is held from then on, so that the next push does not undo it.
 async fn roll_back(
     change: &mut Change<'_>,
     target: &Target,
     intent: &IntentRow,
     render: RenderId,
     now: Timestamp,
-) -> Result<Option<&'static str>, StoreError> {
+) -> Result<Answer, StoreError> {
     let Some(render) = store::renders::find(change, render).await? else {
-        return Ok(Some("what that revision rendered to is no longer stored"));
+        return Ok(Err("what that revision rendered to is no longer stored"));
     };
     let state = store::targets::find_state(change, target.id).await?;
     let candidates = plan::selected(change, target).await?;
     let all = candidates.clone();
     let runs = plan::list_runs(change, target).await?;
     let placed = plan::placed(change, target, &state, &render, &runs, candidates).await?;
-    let Some(moves) = moves(&placed) else {
-        return Ok(Some("a cluster's parameters were never rendered at that revision"));
-    };
+    let moves = moves(&placed);
+    let staying: Vec<_> = unrendered(&placed).map(|one| one.candidate.name.to_string()).collect();
+    if moves.is_empty() && !staying.is_empty() {
+        return Ok(Err("no cluster that could go back has run that revision as the target was then; \
+                       edit its spec back instead"));
+    }
     if moves.is_empty() {
-        return Ok(Some(
+        return Ok(Err(
             "every cluster runs that already; a rollout that goes on is stopped by: bellwether rollout abort",
         ));
     }
+    let moving = moves.len();
     plan::supersede(change, target, "rolled back by a person", now).await?;
     store::wanted::delete_aside(change, target.id).await?;
     store::targets::mark_state(change, target.id, &State { held: true, ..state }).await?;
@@ -81,7 +91,8 @@ async fn roll_back(
     };
     let row = plan::begin_rollout(change, target, begin, &all, (moves, &runs), now).await?;
     plan::mark_rolled(change, target, None, row.id.as_uuid()).await?;
-    Ok(None)
+    let named = &staying[..staying.len().min(STAYING_MAX)];
+    Ok(Ok(serde_json::json!({"rollout": row.id, "moving": moving, "staying": staying.len(), "stayingNamed": named})))
 }
 
 /// Answers what nothing will act on any more, and drops it: of rollouts that are history, or all of a target that goes.
@@ -98,7 +109,7 @@ pub(super) async fn refuse(
     for intent in refused {
         change.answer(intent.id, reason, now).await?;
         match intent.rollout {
-            None => audit(change, target, &intent, Some(reason), now).await?,
+            None => audit(change, target, &intent, Err(reason), now).await?,
             Some(rollout) => {
                 let subject = Subject { kind: "rollout".to_owned(), name: rollout.to_string() };
                 let actor = actors::token(&intent.actor);
@@ -118,7 +129,7 @@ async fn audit(
     change: &mut Change<'_>,
     target: &Target,
     intent: &IntentRow,
-    refused: Option<&str>,
+    answer: Answer,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let action = match &intent.verb {
@@ -128,7 +139,8 @@ async fn audit(
     let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
     let mut event = Event::new(clock::new_id(), now, actors::token(&intent.actor), action, subject);
     event.target = Some(target.name.to_string());
-    event.outcome = if refused.is_some() { Outcome::Denied } else { Outcome::Done };
-    event.reason = refused.unwrap_or(&intent.reason).to_owned();
+    event.outcome = if answer.is_err() { Outcome::Denied } else { Outcome::Done };
+    event.reason = answer.as_ref().err().map_or_else(|| intent.reason.clone(), |refused| (*refused).to_owned());
+    event.detail = answer.unwrap_or_default();
     change.audit(&event).await
 }

@@ -88,6 +88,11 @@ impl Content {
         Ok(manifests)
     }
 
+    /// All of these objects, compressed, if all of them are kept.
+    pub(crate) fn find_objects(&self, digests: &[Digest]) -> Option<Vec<(Digest, Arc<[u8]>)>> {
+        digests.iter().map(|digest| Some((*digest, self.objects.get(digest)?))).collect()
+    }
+
     /// All of these objects, compressed. One that is not stored is an error: a manifest names it.
     pub(crate) async fn load_objects(
         &self,

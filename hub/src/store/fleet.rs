@@ -7,7 +7,7 @@ use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ProjectId, Ta
 use jiff::Timestamp;
 use sqlx::types::Json;
 
-use super::{Connection, StoreError, from_sql};
+use super::{Connection, StoreError, from_sql, to_sql};
 
 /// How a cluster's agent is, as the rows say.
 #[derive(Debug, Clone)]
@@ -20,10 +20,16 @@ pub(crate) struct AgentStatus {
     pub(crate) certificate_expires_at: Option<Timestamp>,
 }
 
-pub(crate) async fn find_agent_status(db: &mut Connection, cluster: ClusterId) -> Result<AgentStatus, StoreError> {
+pub(crate) async fn find_agent_status(
+    db: &mut Connection,
+    cluster: ClusterId,
+    now: Timestamp,
+) -> Result<AgentStatus, StoreError> {
     let row = sqlx::query!(
         r#"
-        select p.is_connected as "connected!", coalesce(s.ended_at, s.since) as "since!", s.agent_version,
+        select p.is_connected as "connected!",
+               case when p.is_connected then s.since else coalesce($2::timestamptz - p.silent_for, p.since) end as "since!",
+               s.agent_version,
                s.facts as "facts: Json<BTreeMap<String, String>>",
                x.not_after as "not_after?"
           from sessions s
@@ -32,6 +38,7 @@ pub(crate) async fn find_agent_status(db: &mut Connection, cluster: ClusterId) -
          where s.cluster_id = $1
         "#,
         cluster.as_uuid(),
+        to_sql(now),
     )
     .fetch_optional(db)
     .await?;
@@ -62,10 +69,11 @@ pub(crate) struct Candidate {
     pub(crate) connected: bool,
 }
 
+/// A contested one counts as away: nothing is told to it.
 pub(crate) async fn list_candidates(db: &mut Connection, project: ProjectId) -> Result<Vec<Candidate>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select c.cluster_id, c.name, c.labels as "labels: Json<Labels>", p.is_connected as "connected!"
+        select c.cluster_id, c.name, c.labels as "labels: Json<Labels>", p.is_connected and not p.is_contested as "connected!"
           from clusters c
           join presences p using (cluster_id)
          where c.project_id = $1 and c.revoked_at is null
@@ -95,6 +103,8 @@ pub(crate) struct Placement {
     /// As selectors see it.
     pub(crate) labels: Labels,
     pub(crate) connected: bool,
+    /// And what its agent kept to itself while it was away has arrived: what it said last is of now.
+    pub(crate) heard: bool,
     pub(crate) since: Option<Timestamp>,
     pub(crate) commit: Option<String>,
     pub(crate) digest: Digest,
@@ -117,6 +127,7 @@ struct Row {
     cluster: String,
     labels: Json<Labels>,
     connected: bool,
+    heard: bool,
     since: Option<chrono::DateTime<chrono::Utc>>,
     commit_id: Option<String>,
     digest: Vec<u8>,
@@ -136,6 +147,7 @@ pub(crate) async fn list_placements(
     target: Option<TargetId>,
     cluster: Option<ClusterId>,
     limit: i64,
+    now: Timestamp,
 ) -> Result<Vec<Placement>, StoreError> {
     let rows = sqlx::query_file_as!(
         Row,
@@ -143,6 +155,7 @@ pub(crate) async fn list_placements(
         target.map(TargetId::as_uuid),
         cluster.map(ClusterId::as_uuid),
         limit,
+        to_sql(now),
     )
     .fetch_all(db)
     .await?;
@@ -169,6 +182,7 @@ impl TryFrom<Row> for Placement {
             cluster: super::name(&row.cluster, "clusters")?,
             labels: row.labels.0,
             connected: row.connected,
+            heard: row.heard,
             since: row.since.map(from_sql),
             commit: row.commit_id,
             digest: super::digest(&row.digest, "assignments")?,

@@ -65,8 +65,19 @@ pub(crate) async fn mark_hub_heartbeat(db: &mut Connection, hub: Uuid, promise: 
 }
 
 /// A hub that stops in order: its sessions are over for everybody at once.
-pub(crate) async fn mark_hub_stopped(db: &mut Connection, hub: Uuid) -> Result<(), StoreError> {
-    sqlx::query!("delete from hubs where hub_id = $1", hub).execute(db).await?;
+pub(crate) async fn mark_hub_stopped(db: &mut Connection, hub: Uuid, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        with stopped as (delete from hubs where hub_id = $1)
+        update sessions
+           set ended_at = $2, away_since = coalesce(away_since, $2)
+         where hub_id = $1 and ended_at is null
+        "#,
+        hub,
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
     Ok(())
 }
 

@@ -58,6 +58,9 @@ pub(crate) enum StoreError {
     /// Postgres is there, and gave this statement up: a lock or a turn was not had in time. Another try may succeed.
     #[error("Postgres gave a statement up that took too long, or was in another's way")]
     Busy(#[source] sqlx::Error),
+    /// Postgres is there, and this was too much for it, or for the time that a transaction may do nothing.
+    #[error("Postgres ended what took too much memory or time")]
+    Excessive(#[source] sqlx::Error),
     /// A value that no column can hold, such as a text with a NUL. It will never be taken.
     #[error("Postgres cannot hold a value")]
     BadValue(#[source] sqlx::Error),
@@ -92,10 +95,11 @@ impl From<sqlx::Error> for StoreError {
             "40" => Self::Busy(error),
             "22" => Self::BadValue(error),
             "23" => Self::Constraint(error),
-            // Connection lost or refused; no such database or login; out of connections, memory or disk; shutting down;
-            // our transaction was idle for so long that Postgres ended the connection.
+            // Too much was asked for: more memory than there is, or so much work between two statements of a transaction
+            // that Postgres ended it. It would fail in the same way again, and others may well succeed.
+            _ if matches!(code.as_str(), "25P03" | "53200" | "53400") => Self::Excessive(error),
+            // Connection lost or refused; no such database or login; out of connections or disk; shutting down.
             "08" | "28" | "3D" | "53" | "57" | "58" => Self::Unreachable(error),
-            _ if code == "25P03" => Self::Unreachable(error),
             _ => Self::Database(error),
         }
     }
@@ -164,10 +168,16 @@ pub(crate) async fn connect_vital(url: &str) -> Result<Pool, StoreError> {
     open(url, VITAL_CONNECTIONS_MAX, 2).await
 }
 
-/// A stream's turn at the second pool: see [`STREAM_TURNS_MAX`].
-pub(crate) async fn take_turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, StoreError> {
+/// The first turn of whoever wants to begin something: not had in time, it is refused and comes back later.
+pub(crate) async fn take_admission(turns: &Semaphore) -> Result<SemaphorePermit<'_>, StoreError> {
     let turn = tokio::time::timeout(ACQUIRE_DEADLINE, turns.acquire()).await;
     turn.ok().and_then(Result::ok).ok_or(StoreError::Unreachable(sqlx::Error::PoolTimedOut))
+}
+
+/// A stream's turn at the second pool: see [`STREAM_TURNS_MAX`]. One that has begun waits for as long as it takes: to end
+/// it would only put it, and all that it has cost so far, at the end of the queue again.
+pub(crate) async fn take_turn(turns: &Semaphore) -> SemaphorePermit<'_> {
+    turns.acquire().await.expect("nobody closes it")
 }
 
 async fn open(url: &str, connections_max: u32, connections_min: u32) -> Result<Pool, StoreError> {
@@ -283,6 +293,12 @@ pub(crate) async fn ask_raw(db: &mut Connection, query: &'static str) -> Result<
     Ok(sqlx::query_scalar(query).fetch_one(db).await?)
 }
 
+/// What a query of one number answers.
+#[cfg(test)]
+pub(crate) async fn ask_number(db: &mut Connection, query: &'static str) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar(query).fetch_one(db).await?)
+}
+
 /// For tests that look at what is left.
 #[cfg(test)]
 pub(crate) async fn count_rows(
@@ -331,6 +347,29 @@ mod tests {
         assert!(matches!(nul, StoreError::BadValue(_)), "{nul:?}");
         assert!(matches!(nul_in_json, StoreError::BadValue(_)), "{nul_in_json:?}");
         assert!(matches!(orphan, StoreError::Constraint(_)), "{orphan:?}");
+    }
+
+    #[super::database_test(migrations = "../migrations")]
+    async fn more_memory_than_there_is_is_no_outage(pool: Pool) {
+        let memory = fail(&pool, "do $$ begin raise exception using errcode = '53200'; end $$").await;
+        let connections = fail(&pool, "do $$ begin raise exception using errcode = '53300'; end $$").await;
+
+        assert!(!memory.is_outage(), "{memory:?}");
+        assert!(connections.is_outage(), "{connections:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_admitted_waits_for_its_turn_and_what_was_not_is_refused_in_time() {
+        let turns = tokio::sync::Semaphore::new(0);
+        let wait = std::time::Duration::from_secs(6);
+
+        let (admission, turn) = tokio::join!(
+            tokio::time::timeout(wait, super::take_admission(&turns)),
+            tokio::time::timeout(wait, super::take_turn(&turns)),
+        );
+
+        assert!(admission.expect("in time").is_err());
+        assert!(turn.is_err(), "a stream that has begun is not ended because others come");
     }
 
     #[super::database_test(migrations = "../migrations")]

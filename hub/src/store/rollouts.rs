@@ -371,6 +371,39 @@ pub(crate) async fn list_past(db: &mut Connection, target: TargetId, limit: i64)
     Ok(past.collect())
 }
 
+/// Which of these bundles each cluster was given of a target, the last one if several, or had when a rollout came.
+pub(crate) async fn list_ran(
+    db: &mut Connection,
+    target: TargetId,
+    digests: &[Digest],
+) -> Result<BTreeMap<ClusterId, Digest>, StoreError> {
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+    let rows = sqlx::query!(
+        r#"
+        select distinct on (cluster_id) cluster_id as "cluster_id!", digest as "digest!"
+          from (
+              select m.cluster_id, m.rollout_id, m.digest
+                from rollouts o
+                join rollout_clusters m using (rollout_id)
+               where o.target_id = $1 and m.assigned_at is not null and m.digest = any($2)
+               union all
+              select m.cluster_id, m.rollout_id, m.digest_before
+                from rollouts o
+                join rollout_clusters m using (rollout_id)
+               where o.target_id = $1 and m.digest_before = any($2)
+               ) as ran
+         order by cluster_id, rollout_id desc
+        "#,
+        target.as_uuid(),
+        &digests,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| Ok((ClusterId::new(row.cluster_id), super::digest(&row.digest, "rollout_clusters")?)))
+        .collect()
+}
+
 /// Which render each of these members ran before.
 pub(crate) async fn list_renders_before(
     db: &mut Connection,
@@ -453,7 +486,7 @@ pub(crate) async fn mark_wave(
     sqlx::query!(
         r#"
         update rollout_waves
-           set state = $3, opened_at = $4, soak_until = $5, soak_left_ms = $6
+           set state = $3, opened_at = $4, soak_until = $5, soak_left_ms = $6, soak_from = $7
          where rollout_id = $1 and wave = $2
         "#,
         rollout.as_uuid(),
@@ -462,6 +495,7 @@ pub(crate) async fn mark_wave(
         wave.opened_at.map(to_sql),
         wave.soak_until.map(to_sql),
         wave.soak_left.map(in_millis),
+        wave.soak_from.map(to_sql),
     )
     .execute(db)
     .await?;
@@ -616,9 +650,11 @@ struct WaveRow {
     healthy_min: i32,
     soak_ms: i64,
     opened_at: Option<DateTime>,
+    soak_from: Option<DateTime>,
     soak_until: Option<DateTime>,
     soak_left_ms: Option<i64>,
     members: i64,
+    overtaken: i64,
     waiting: i64,
     in_flight: i64,
     healthy: i64,
@@ -643,9 +679,11 @@ impl TryFrom<WaveRow> for Wave {
             healthy_min: unsigned(row.healthy_min),
             soak: millis(row.soak_ms),
             opened_at: row.opened_at.map(from_sql),
+            soak_from: row.soak_from.map(from_sql),
             soak_until: row.soak_until.map(from_sql),
             soak_left: row.soak_left_ms.map(millis),
             members: count(row.members),
+            overtaken: count(row.overtaken),
             waiting: count(row.waiting),
             in_flight: count(row.in_flight),
             healthy: count(row.healthy),
@@ -654,6 +692,8 @@ impl TryFrom<WaveRow> for Wave {
             skipped: count(row.skipped),
             rolled_back: count(row.rolled_back),
             silent: count(row.silent),
+            silent_since: None,
+            heard_since: None,
             returnable: count(row.returnable),
             first_installs: count(row.first_installs),
             notable: None,

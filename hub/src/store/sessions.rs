@@ -56,11 +56,17 @@ pub(crate) async fn mark_opened(
     let written = sqlx::query!(
         r#"
         insert into sessions
-               (cluster_id, session, hub_id, boot, since, address, certificate_serial, agent_version, facts)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+               (cluster_id, session, hub_id, boot, since, away_since, address, certificate_serial, agent_version, facts)
+        values ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9)
             on conflict (cluster_id) do update
            set session = excluded.session, hub_id = excluded.hub_id, boot = excluded.boot, since = excluded.since,
-               caught_up_at = null, ended_at = null, address = excluded.address, certificate_serial = excluded.certificate_serial,
+               caught_up_at = null, ended_at = null,
+               away_since = coalesce(
+                   sessions.away_since,
+                   (select $5::timestamptz - p.silent_for from presences p where p.cluster_id = $1),
+                   excluded.since
+               ),
+               address = excluded.address, certificate_serial = excluded.certificate_serial,
                agent_version = excluded.agent_version, facts = excluded.facts
          where sessions.session < excluded.session
         "#,
@@ -129,7 +135,7 @@ pub(crate) async fn mark_ended(db: &mut Connection, ends: &[End]) -> Result<Vec<
     let ended = sqlx::query_scalar!(
         r#"
         update sessions s
-           set ended_at = e.at
+           set ended_at = e.at, away_since = coalesce(s.away_since, e.at)
           from unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) as e (cluster_id, session, at)
          where s.cluster_id = e.cluster_id and s.session = e.session and s.ended_at is null
         returning s.cluster_id
@@ -151,6 +157,27 @@ pub(crate) async fn list_open(db: &mut Connection, hub: Uuid) -> Result<Vec<(Clu
     Ok(rows.into_iter().map(|row| (ClusterId::new(row.cluster_id), SessionNumber::new(row.session))).collect())
 }
 
+/// Of these clusters, those that have a newer stream than the given one.
+pub(crate) async fn list_replaced(
+    db: &mut Connection,
+    streams: &[(ClusterId, SessionNumber)],
+) -> Result<Vec<(ClusterId, SessionNumber)>, StoreError> {
+    let clusters: Vec<_> = streams.iter().map(|(cluster, _)| cluster.as_uuid()).collect();
+    let numbers: Vec<_> = streams.iter().map(|(_, number)| number.get()).collect();
+    let rows = sqlx::query!(
+        r#"
+        select h.cluster_id as "cluster_id!", h.session as "session!"
+          from unnest($1::uuid[], $2::bigint[]) as h (cluster_id, session)
+          join sessions s on s.cluster_id = h.cluster_id and s.session > h.session
+        "#,
+        &clusters,
+        &numbers,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (ClusterId::new(row.cluster_id), SessionNumber::new(row.session))).collect())
+}
+
 /// Hubs that do not live and have streams that nobody ended.
 pub(crate) async fn list_missed_hubs(db: &mut Connection) -> Result<Vec<Uuid>, StoreError> {
     let hubs = sqlx::query_scalar!(
@@ -166,7 +193,25 @@ pub(crate) async fn list_missed_hubs(db: &mut Connection) -> Result<Vec<Uuid>, S
     Ok(hubs)
 }
 
-/// Writes down that what the agent had kept to itself has arrived and is durable.
+/// Nobody has heard the agents of this hub since its last heartbeat, although their streams are open.
+pub(crate) async fn mark_unheard(db: &mut Connection, hub: Uuid, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update sessions s
+           set caught_up_at = null, away_since = coalesce(s.away_since, $2::timestamptz - (now() - h.heartbeat_at))
+          from hubs h
+         where s.hub_id = $1 and h.hub_id = $1 and s.ended_at is null and s.caught_up_at is not null
+        "#,
+        hub,
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Writes down that what the agent had kept to itself has arrived and is durable. Of two agents with one identity nobody
+/// knows which of them is heard.
 pub(crate) async fn mark_caught_up(
     db: &mut Connection,
     cluster: ClusterId,
@@ -174,7 +219,11 @@ pub(crate) async fn mark_caught_up(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "update sessions set caught_up_at = $3 where cluster_id = $1 and session = $2",
+        r#"
+        update sessions
+           set caught_up_at = $3, away_since = null
+         where cluster_id = $1 and session = $2 and rivalry ->> 'contested_at' is null
+        "#,
         cluster.as_uuid(),
         session.get(),
         to_sql(now),

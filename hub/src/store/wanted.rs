@@ -127,6 +127,33 @@ pub(crate) async fn mark_aside(
     Ok(())
 }
 
+/// Sets everybody aside whom a rollout that has ended would have given something. Who runs it already goes on.
+pub(crate) async fn mark_left_out(
+    db: &mut Connection,
+    target: TargetId,
+    rollout: RolloutId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into set_aside as s (target_id, cluster_id, digest, cause, rollout_id, set_at)
+        select $1, cluster_id, digest, 'ended', $2, $3::timestamptz
+          from rollout_clusters
+         where rollout_id = $2 and not overtaken
+            on conflict (target_id, cluster_id) do update
+           set digest = excluded.digest, cause = excluded.cause, rollout_id = excluded.rollout_id,
+               set_at = excluded.set_at
+         where s.digest <> excluded.digest
+        "#,
+        target.as_uuid(),
+        rollout.as_uuid(),
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// New content is for everybody.
 pub(crate) async fn delete_aside(db: &mut Connection, target: TargetId) -> Result<(), StoreError> {
     sqlx::query!("delete from set_aside where target_id = $1", target.as_uuid()).execute(db).await?;

@@ -134,9 +134,14 @@ async fn beat_on(hub: &Hub, stop: &CancellationToken) {
 async fn send(hub: &Hub, seen: Option<&BTreeSet<Uuid>>) -> Result<BTreeSet<Uuid>, StoreError> {
     let began_at = Instant::now();
     let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
-    store::installation::mark_hub_heartbeat(&mut db, hub.id, hub.heartbeat.promise()).await?;
+    if hub.heartbeat.is_current() {
+        store::installation::mark_hub_heartbeat(&mut db, hub.id, hub.heartbeat.promise()).await?;
+    } else {
+        come_back(hub).await?;
+    }
     if hub.heartbeat.note(began_at) {
         tracing::warn!("this hub could not say for a while that it lives; its clusters have a new grace");
+        hub.sessions.hear_anew();
         hub.heartbeat.tell_of([hub.id]);
         hub.signals.wake(Stage::Rollout);
     }
@@ -151,6 +156,15 @@ async fn send(hub: &Hub, seen: Option<&BTreeSet<Uuid>>) -> Result<BTreeSet<Uuid>
         hub.heartbeat.tell_of(changed);
     }
     Ok(living)
+}
+
+/// The first heartbeat after a silence. What its streams said before says nothing of that time: nobody counts on them until
+/// each has sent a heartbeat again, and a soak does not go on while nobody looked.
+async fn come_back(hub: &Hub) -> Result<(), StoreError> {
+    let mut both = store::begin(&hub.vital).await?;
+    store::sessions::mark_unheard(&mut both, hub.id, clock::now()).await?;
+    store::installation::mark_hub_heartbeat(&mut both, hub.id, hub.heartbeat.promise()).await?;
+    Ok(both.commit().await?)
 }
 
 async fn tell_on(hub: &Hub, stop: &CancellationToken) {

@@ -31,6 +31,9 @@ const AFTER_FAILURE: Duration = Duration::from_millis(250);
 const BACKOFF: Duration = Duration::from_secs(2);
 /// What fails for this long needs a person, who should not wait much longer for what they did about it.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
+/// Within so long of a turn an outage is found. What comes after more work may come of that work: Postgres ends a transaction
+/// that asks nothing for a few seconds, and on the wire that is a lost connection.
+const OUTAGE_FOUND: Duration = Duration::from_secs(1);
 /// A subject that was not tried again for so long has changed, or is gone.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 
@@ -51,7 +54,7 @@ impl Backoff {
     fn note(&mut self, key: Uuid, ended: Option<&StoreError>, took: Duration) {
         match ended {
             None => drop(self.failed.remove(&key)),
-            Some(error) if error.is_outage() => {}
+            Some(error) if error.is_outage() && took < OUTAGE_FOUND => {}
             Some(_) => self.note_failure(key, took),
         }
     }
@@ -337,6 +340,53 @@ mod tests {
         ) -> Result<(), StoreError> {
             if self.0.contains(&key) { Err(failure()) } else { Ok(()) }
         }
+    }
+
+    /// Computes for longer than Postgres waits for the next statement.
+    struct Slow(Uuid);
+
+    impl Transactional for Slow {
+        const STAGE: Stage = Stage::Rollout;
+
+        async fn reconcile(
+            &self,
+            hub: &Hub,
+            change: &mut Change<'_>,
+            key: Uuid,
+            _: Option<&str>,
+            now: Timestamp,
+        ) -> Result<(), StoreError> {
+            const GONE: &str = "select count(*) = 0 from pg_stat_activity
+                                 where datname = current_database() and state = 'idle in transaction'";
+            if key != self.0 {
+                return Ok(());
+            }
+            store::execute_in(change, "set local idle_in_transaction_session_timeout = '1200ms'").await?;
+            let mut beside = hub.vital.acquire().await.map_err(StoreError::from)?;
+            while !store::ask_raw(&mut beside, GONE).await? {
+                tokio::task::yield_now().await;
+            }
+            work::take_due(change, Stage::Rollout, key, now).await.map(drop)
+        }
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_decision_that_postgres_ends_for_its_slowness_holds_up_no_other(pool: Pool) {
+        let (hub, _folder) = crate::testing::hub(&pool).await;
+        let (slow, quick) = (clock::new_id(), clock::new_id());
+        let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("a transaction");
+        for key in [slow, quick] {
+            change.tell(Stage::Rollout, &[key], clock::now(), None).await.expect("it is told");
+        }
+        change.commit().await.expect("it commits");
+
+        let (stage, mut backoff) = (Slow(slow), Backoff::default());
+        let first = reconcile_next(&hub, &stage, &mut backoff).await;
+        let second = reconcile_next(&hub, &stage, &mut backoff).await;
+
+        assert!(first.is_err(), "its transaction is gone");
+        assert!(second.expect("the quick one has its turn"));
+        assert_eq!(backoff.waiting(), [slow]);
     }
 
     #[crate::store::database_test(migrations = "../migrations")]

@@ -14,6 +14,7 @@ use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
 use crate::http::problem::Refusal;
+use crate::process::clock;
 use crate::store::fleet::Placement;
 use crate::store::{self, StoreError};
 
@@ -38,7 +39,7 @@ pub(in crate::http) async fn show(
         None => store::targets::list(&mut db, "", REPOS_MAX).await?,
     };
     let only = query.target.as_ref().and_then(|_| shown.first()).map(|target| target.id);
-    let placements = store::fleet::list_placements(&mut db, only, None, ROWS_MAX).await?;
+    let placements = store::fleet::list_placements(&mut db, only, None, ROWS_MAX, clock::now()).await?;
     let mut documents = Vec::with_capacity(shown.len());
     for target in &shown {
         documents.push(targets::document_of(&mut db, target).await?);
@@ -57,7 +58,7 @@ pub(in crate::http) async fn show(
     Ok(Json(StatusDocument { targets: documents, rows, conditions }))
 }
 
-/// A disconnected cluster's health is unknown, whatever it said last.
+/// The health of a cluster that nobody hears is unknown, whatever it said last.
 fn row((selected, one): (bool, Placement)) -> StatusRow {
     let said = one.said.as_ref();
     let verdict = said.map_or(Verdict::Unknown, |said| said.verdict);
@@ -71,7 +72,7 @@ fn row((selected, one): (bool, Placement)) -> StatusRow {
         commit: one.commit,
         digest: one.digest,
         applied: said.is_some_and(|said| said.applied),
-        verdict: if one.connected { verdict } else { Verdict::Unknown },
+        verdict: if one.heard { verdict } else { Verdict::Unknown },
         objects: said.map_or_else(Counts::default, |said| said.objects),
         message: worst.map(ToString::to_string).unwrap_or_default(),
         reported_at: said.map(|said| said.at),

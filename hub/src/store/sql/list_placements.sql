@@ -1,6 +1,7 @@
 select t.name as target, c.name as cluster, c.labels as "labels: Json<Labels>",
        coalesce(p.is_connected, false) as "connected!",
-       coalesce(s.ended_at, s.since) as since,
+       coalesce(p.is_heard, false) as "heard!",
+       case when p.is_connected then s.since else coalesce($4::timestamptz - p.silent_for, p.since) end as since,
        v.commit_id as "commit_id?",
        a.digest, a.generation,
        r.applied as "applied?",

@@ -100,7 +100,7 @@ pub(in crate::http) async fn find(db: &mut Connection, name: &Name) -> Result<Cl
 }
 
 async fn document(db: &mut Connection, cluster: &Cluster) -> Result<ClusterDocument, StoreError> {
-    let agent_status = store::fleet::find_agent_status(db, cluster.id).await?;
+    let agent_status = store::fleet::find_agent_status(db, cluster.id, clock::now()).await?;
     let phase = match (cluster.revoked_at, agent_status.since, agent_status.connected) {
         (Some(_), _, _) => ClusterPhase::Revoked,
         (None, None, _) => ClusterPhase::Registered,

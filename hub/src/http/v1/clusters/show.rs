@@ -12,6 +12,7 @@ use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::Named;
 use crate::http::problem::Refusal;
+use crate::process::clock;
 use crate::store::{self, StoreError};
 
 /// Targets in the document of one cluster.
@@ -25,7 +26,7 @@ pub(in crate::http) async fn show(
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
     let cluster = find(&mut db, &name).await?;
     let mut document = document(&mut db, &cluster).await?;
-    let placements = store::fleet::list_placements(&mut db, None, Some(cluster.id), TARGETS_MAX).await?;
+    let placements = store::fleet::list_placements(&mut db, None, Some(cluster.id), TARGETS_MAX, clock::now()).await?;
     document.status.targets = placements
         .into_iter()
         .map(|one| ClusterTarget {
@@ -33,7 +34,7 @@ pub(in crate::http) async fn show(
             digest: one.digest,
             generation: one.generation,
             applied: one.said.as_ref().is_some_and(|said| said.applied),
-            verdict: one.said.as_ref().map_or(Verdict::Unknown, |said| said.verdict),
+            verdict: one.said.as_ref().filter(|_| one.heard).map_or(Verdict::Unknown, |said| said.verdict),
             objects: one.said.as_ref().map_or_else(Counts::default, |said| said.objects),
             reported_at: one.said.as_ref().map(|said| said.at),
             lines: one.said.map(|said| said.lines).unwrap_or_default(),

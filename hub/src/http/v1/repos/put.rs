@@ -78,6 +78,8 @@ pub(in crate::http) async fn put(
                 (Repo { spec: document.spec, version: Version::new(seen.get() + 1), ..repo }, None)
             }
         }
+        // Somebody deleted what this was read from.
+        None if document.metadata.version.is_some() => return Err(StoreError::Stale { table: "repos" }.into()),
         None => {
             let (repo, secret) = new_repo(&hub, name, document.spec);
             store::repos::insert(&mut change, &repo).await?;

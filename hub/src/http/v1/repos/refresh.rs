@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::find;
+use super::{event, find};
 use crate::http::auth::Caller;
 use crate::http::input::Named;
 use crate::http::problem::Refusal;
@@ -16,12 +16,13 @@ use crate::{Hub, store};
 
 pub(in crate::http) async fn refresh(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let repo = find(&mut change, &name).await?;
     store::repos::end_pauses(&mut change, repo.id).await?;
+    change.audit(&event(&repo, &caller, "repo.refreshed")).await?;
     change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), Some(&clock::new_trace())).await?;
     change.commit().await?;
     Ok(StatusCode::ACCEPTED)

@@ -72,6 +72,7 @@ pub(in crate::http) async fn document_of(
         to_commit: commit_of(db, row.render).await?.unwrap_or_default(),
         started_at: row.created_at,
         ended_at: row.ended_at,
+        failures_allowed: row.failures_max,
         waves: rollout.waves.into_iter().map(wave_document).collect(),
         members: Vec::new(),
     })

@@ -132,9 +132,9 @@ async fn status_of(db: &mut Connection, target: &Target) -> Result<TargetStatus,
     let now = clock::now();
     // Asked first: when nothing is pending, everything that is read after it is there.
     let pending = store::work::is_pending(db, target.repo, Some(target.id), now).await?;
-    let placements = store::fleet::list_placements(db, Some(target.id), None, CLUSTERS_MAX).await?;
+    let placements = store::fleet::list_placements(db, Some(target.id), None, CLUSTERS_MAX, now).await?;
     let healthy = placements.iter().filter(|one| {
-        one.connected && one.said.as_ref().is_some_and(|said| said.verdict == Verdict::Healthy && said.applied)
+        one.heard && one.said.as_ref().is_some_and(|said| said.verdict == Verdict::Healthy && said.applied)
     });
     let unselected = placements.iter().filter(|one| !target.spec.clusters.selects(&one.labels)).count();
     let in_place = placements.iter().filter(|one| one.said.as_ref().is_some_and(|said| said.applied));

@@ -52,6 +52,8 @@ pub(in crate::http) async fn put(
                 Target { version: Version::new(seen.get() + 1), ..changed }
             }
         }
+        // Somebody deleted what this was read from.
+        None if document.metadata.version.is_some() => return Err(StoreError::Stale { table: "targets" }.into()),
         None => {
             let id = TargetId::new(clock::new_id());
             let target = Target {

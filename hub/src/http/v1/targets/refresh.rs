@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::find;
+use super::{changed_event, find};
 use crate::http::auth::Caller;
 use crate::http::input::Named;
 use crate::http::problem::Refusal;
@@ -17,7 +17,7 @@ use crate::{Hub, store};
 /// Fetches and renders anew, and compares with what every cluster runs.
 pub(in crate::http) async fn refresh(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
@@ -25,6 +25,9 @@ pub(in crate::http) async fn refresh(
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     store::repos::end_pauses(&mut change, target.repo).await?;
+    let mut event = changed_event(&target, &caller, "target.refreshed");
+    event.trace_id = Some(trace_id.clone());
+    change.audit(&event).await?;
     change.tell(Stage::Source, &[target.repo.as_uuid()], now, Some(&trace_id)).await?;
     change.tell(Stage::Bundle, &[target.id.as_uuid()], now, Some(&trace_id)).await?;
     change.commit().await?;

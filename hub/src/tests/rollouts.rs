@@ -1,0 +1,424 @@
+//! Rollouts of one target after another: what is remembered of those that ended, and what people can go back to.
+
+use bellwether_core::api::TargetSpec;
+use bellwether_core::report::{Counts, Report, Verdict};
+use bellwether_core::rollout::{Intent, RolloutState};
+use bellwether_core::{ClusterId, Digest, RenderId, ReportSequence, RolloutId, SessionNumber, TargetId};
+use serde_json::json;
+
+use super::{Scene, finish};
+use crate::process::clock;
+use crate::rollout::Rollouts;
+use crate::store::intents::{IntentRow, TargetVerb, Verb};
+use crate::store::reports::Received;
+use crate::store::rollouts::{Rollout, Which};
+use crate::store::sessions::{self, Opened};
+use crate::store::work::Stage;
+use crate::store::{self, Pool};
+use crate::work::change::Change;
+use crate::worker::stage::Transactional as _;
+
+/// What a cluster runs says in which region it is.
+const REGIONAL: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: one, namespace: default, \
+                        labels: {region: \"${cluster.labels.region:-none}\"}}}";
+/// Every cluster runs something of its own.
+const NAMED: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: one, namespace: default, \
+                     labels: {cluster: \"${cluster.name}\", push: \"PUSH\"}}}";
+
+fn strategy(on_failure: &str) -> serde_json::Value {
+    json!({"onFailure": on_failure, "waves": [{"name": "all", "maxConcurrent": "100%"}]})
+}
+
+impl Scene {
+    /// Pushes, renders and rolls out, and every cluster says that all is well.
+    async fn roll_out(&self, files: &[(&str, &str)], time: i64) {
+        self.push(files).await;
+        self.render().await;
+        finish(self, time).await;
+    }
+
+    /// What clusters are rendered with, or the spec, may have changed.
+    async fn render(&self) {
+        self.tell(Stage::Bundle, self.id("one").await).await;
+        self.reconcile(Stage::Bundle).await;
+        self.reconcile(Stage::Rollout).await;
+    }
+
+    async fn label(&self, cluster: ClusterId, key: &str, value: &str) {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let known = store::clusters::find(&mut db, cluster).await.expect("it is read").expect("it is there");
+        let mut labels = known.labels.clone();
+        labels.insert(key.to_owned(), value.to_owned());
+        store::clusters::mark_labels(&mut db, cluster, known.version, &labels, clock::now()).await.expect("written");
+    }
+
+    async fn runs(&self, cluster: ClusterId) -> Option<Digest> {
+        self.listing(cluster).await.get("one").map(|listed| listed.assignment.digest)
+    }
+
+    /// What a cluster says of what it was assigned.
+    async fn say(&self, place: usize, verdict: Verdict, time: i64) {
+        let cluster = self.clusters[place];
+        let assignment = self.listing(cluster).await.remove("one").expect("it is assigned").assignment;
+        let report = Report {
+            target: assignment.target,
+            generation: assignment.generation,
+            digest: assignment.digest,
+            applied: true,
+            verdict,
+            objects: Counts::default(),
+            lines: Vec::new(),
+        };
+        let session = SessionNumber::new(i64::try_from(place).expect("a few") + 1);
+        let received = Received { cluster, session, sequence: ReportSequence::new(10 * time), report };
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        store::reports::mark_newer(&mut db, &[&received], clock::now()).await.expect("it is written");
+        drop(db);
+        self.decide("one").await;
+    }
+
+    /// The rollouts of the target, newest first.
+    async fn rollouts(&self) -> Vec<Rollout> {
+        let target = TargetId::new(self.id("one").await);
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let found = store::rollouts::list(&mut db, Some(target), uuid::Uuid::max(), 20).await.expect("they are read");
+        drop(db);
+        for rollout in &found {
+            self.check_counts(rollout.id).await;
+        }
+        found
+    }
+
+    async fn states(&self) -> Vec<RolloutState> {
+        self.rollouts().await.into_iter().map(|rollout| rollout.state).collect()
+    }
+
+    /// What one query counts is what the members, read one by one, add up to.
+    async fn check_counts(&self, rollout: RolloutId) {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let counted = store::rollouts::list_waves(&mut db, rollout).await.expect("they are counted");
+        let members = store::rollouts::list_members(&mut db, rollout, Which::default(), clock::now()).await;
+        let members = members.expect("they are read");
+        for (place, counted) in (0..).zip(counted) {
+            let added = counted.recounted(members.iter().filter(|entry| entry.member.wave == place));
+            assert_eq!(counted, added);
+        }
+    }
+
+    async fn ask(&self, rollout: Option<RolloutId>, verb: Verb) -> String {
+        let target = TargetId::new(self.id("one").await);
+        let id = clock::new_id();
+        let asked = IntentRow { id, target, rollout, verb, actor: "alice".to_owned(), reason: "because".to_owned() };
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        store::intents::insert(&mut db, &asked, clock::now()).await.expect("it is written");
+        self.decide("one").await;
+        store::intents::find_outcome(&mut db, id).await.expect("it is read").expect("it is answered")
+    }
+
+    async fn wanted(&self) -> RenderId {
+        let target = TargetId::new(self.id("one").await);
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        store::wanted::find(&mut db, target).await.expect("it is read").expect("it is there").render.id
+    }
+
+    async fn find_back(&self) -> Option<RenderId> {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let name = "one".parse().expect("a name");
+        let target = store::targets::find_by_name(&mut db, &name).await.expect("it is read").expect("it is there");
+        crate::rollout::find_back(&mut db, &target).await.expect("it is read").map(|render| render.id)
+    }
+
+    async fn roll_back_to(&self, render: RenderId) -> String {
+        let verb = TargetVerb::RollbackTo { render: render.as_uuid(), commit: String::new() };
+        self.ask(None, Verb::Target(verb)).await
+    }
+
+    /// Its agent comes anew, and has not told yet what it kept to itself.
+    async fn reconnect(&self, place: usize, session: i64) {
+        self.reconnect_at(place, session, clock::now()).await;
+    }
+
+    async fn reconnect_at(&self, place: usize, session: i64, now: jiff::Timestamp) {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let opened = Opened {
+            cluster: self.clusters[place],
+            session: SessionNumber::new(session),
+            hub: self.hub.id,
+            boot: clock::new_id(),
+            address: "127.0.0.1:1",
+            serial: "1",
+            agent_version: "1",
+            facts: &std::collections::BTreeMap::new(),
+        };
+        sessions::mark_opened(&mut db, &opened, now).await.expect("a stream");
+    }
+
+    async fn catch_up(&self, place: usize, session: i64) {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let (cluster, session) = (self.clusters[place], SessionNumber::new(session));
+        sessions::mark_caught_up(&mut db, cluster, session, clock::now()).await.expect("it is heard");
+        drop(db);
+        self.decide("one").await;
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_went_back_with_a_change_of_single_clusters_stays_back(pool: Pool) {
+    let scene = Scene::with(&pool, 3, &[], &strategy("rollback")).await;
+    scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;
+    let [first, second, _] = [scene.clusters[0], scene.clusters[1], scene.clusters[2]];
+    let before = scene.runs(first).await;
+    for cluster in [first, second] {
+        scene.label(cluster, "region", "eu").await;
+    }
+    scene.render().await;
+    assert_ne!(scene.runs(second).await, before, "both get what their region says");
+
+    scene.say(0, Verdict::Failed, 2).await;
+    assert_eq!((scene.runs(first).await, scene.runs(second).await), (before, before), "both get back what they ran");
+    finish(&scene, 3).await;
+    scene.decide("one").await;
+
+    assert_eq!(scene.states().await, [RolloutState::Failed, RolloutState::Done], "no other one begins by itself");
+    assert_eq!(scene.runs(second).await, before);
+
+    // Something else than what failed is another matter.
+    scene.label(second, "region", "us").await;
+    scene.render().await;
+    assert_ne!(scene.runs(second).await, before);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn whoever_waited_in_a_change_of_single_clusters_that_was_aborted_stays_as_it_is(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;
+    let (first, second) = (scene.clusters[0], scene.clusters[1]);
+    let before = scene.runs(second).await;
+    for cluster in [first, second] {
+        scene.label(cluster, "region", "eu").await;
+    }
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconnect(1, 12).await;
+    scene.decide("one").await;
+    let change = scene.rollouts().await.remove(0);
+    assert_eq!((change.state, scene.runs(second).await), (RolloutState::Rolling, before), "it is not heard yet");
+
+    assert_eq!(scene.ask(Some(change.id), Verb::Rollout(Intent::Abort)).await, "done");
+    scene.catch_up(1, 12).await;
+    scene.decide("one").await;
+
+    assert_eq!(scene.states().await, [RolloutState::Cancelled, RolloutState::Done]);
+    assert_eq!(scene.runs(second).await, before);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_rollback_gives_no_cluster_what_another_version_of_the_spec_gave_to_others(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    let selects = |env: &'static str| {
+        move |spec: &mut TargetSpec| {
+            spec.clusters = serde_json::from_value(json!({"matchLabels": {"env": env}})).expect("a selector");
+        }
+    };
+    let (staging, production) = (scene.clusters[0], scene.clusters[1]);
+    scene.label(staging, "env", "staging").await;
+    scene.label(production, "env", "production").await;
+    scene.change_spec("one", selects("staging")).await;
+    scene.roll_out(&[("one/a.yaml", super::ONE), ("two/a.yaml", super::ANOTHER)], 1).await;
+    let of_staging = scene.wanted().await;
+    scene.change_spec("one", selects("production")).await;
+    scene.change_spec("one", |spec| "two".clone_into(&mut spec.path)).await;
+    scene.render().await;
+    finish(&scene, 2).await;
+    let before = scene.runs(production).await;
+    assert!(before.is_some());
+
+    let back = scene.find_back().await;
+    let answer = scene.roll_back_to(of_staging).await;
+
+    assert_eq!(back, None, "the cluster that is selected has run nothing else");
+    assert_ne!(answer, "done");
+    assert_eq!(scene.runs(production).await, before);
+
+    // A cluster that ran it goes back to just that, although the spec is another by now.
+    scene.label(staging, "env", "production").await;
+    let earlier = scene.runs(staging).await;
+    scene.render().await;
+    finish(&scene, 3).await;
+    assert_ne!(scene.runs(staging).await, earlier);
+    assert_eq!(scene.roll_back_to(of_staging).await, "done");
+    assert_eq!((scene.runs(staging).await, scene.runs(production).await), (earlier, before));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_that_came_later_does_not_shut_the_way_back_for_the_others(pool: Pool) {
+    let mut scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", &NAMED.replace("PUSH", "1"))], 1).await;
+    let (first, good) = (scene.runs(scene.clusters[0]).await, scene.wanted().await);
+    scene.roll_out(&[("one/a.yaml", &NAMED.replace("PUSH", "2"))], 2).await;
+    let newcomer = scene.join().await;
+    scene.render().await;
+    finish(&scene, 3).await;
+    let latest = scene.runs(newcomer).await;
+    assert!(latest.is_some());
+
+    assert_eq!(scene.find_back().await, Some(good));
+    assert_eq!(scene.roll_back_to(good).await, "done");
+
+    assert_eq!((scene.runs(scene.clusters[0]).await, scene.runs(newcomer).await), (first, latest));
+    let mut db = pool.acquire().await.expect("a connection");
+    let named = "select count(*) = 1 from audit_outbox
+                  where convert_from(body, 'UTF8') like '%target.rolled_back%'
+                    and convert_from(body, 'UTF8') like '%cluster-3%'";
+    assert!(store::ask_raw(&mut db, named).await.expect("it is read"), "the log names who stayed");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_change_whose_only_cluster_another_one_took_over_is_superseded_and_not_shown(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;
+    let cluster = scene.clusters[0];
+    scene.label(cluster, "region", "typing-error").await;
+    scene.render().await;
+    scene.say(0, Verdict::Failed, 2).await;
+    assert_eq!(scene.states().await, [RolloutState::Paused, RolloutState::Done]);
+
+    scene.label(cluster, "region", "eu").await;
+    scene.render().await;
+    finish(&scene, 3).await;
+    scene.decide("one").await;
+
+    let states = scene.states().await;
+    assert_eq!(states, [RolloutState::Done, RolloutState::Superseded, RolloutState::Done]);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_rollback_ends_though_a_member_went_on_with_a_later_rollout(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;
+    let (failing, well) = (scene.clusters[0], scene.clusters[1]);
+    let before = scene.runs(failing).await;
+    for cluster in [failing, well] {
+        scene.label(cluster, "region", "eu").await;
+    }
+    scene.render().await;
+    scene.say(1, Verdict::Healthy, 2).await;
+    scene.say(0, Verdict::Failed, 3).await;
+    let paused = scene.rollouts().await.remove(0);
+    assert_eq!(paused.state, RolloutState::Paused);
+    scene.label(well, "region", "us").await;
+    scene.render().await;
+    finish(&scene, 4).await;
+    let later = scene.runs(well).await;
+
+    assert_eq!(scene.ask(Some(paused.id), Verb::Rollout(Intent::Rollback)).await, "done");
+    finish(&scene, 5).await;
+    scene.decide("one").await;
+
+    assert_eq!((scene.runs(failing).await, scene.runs(well).await), (before, later));
+    assert_eq!(scene.states().await, [RolloutState::Done, RolloutState::Failed, RolloutState::Done]);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_rollout_that_went_on_past_failures_lets_newcomers_in(pool: Pool) {
+    let mut scene = Scene::with(&pool, 2, &[], &strategy("continue")).await;
+    scene.push(&[("one/a.yaml", REGIONAL)]).await;
+    scene.render().await;
+    scene.say(0, Verdict::Failed, 1).await;
+    scene.say(1, Verdict::Healthy, 2).await;
+
+    let newcomer = scene.join().await;
+    scene.render().await;
+
+    assert!(scene.runs(newcomer).await.is_some());
+}
+
+impl Scene {
+    /// As if the rollout stage looked at the target at that time.
+    async fn decide_at(&self, now: jiff::Timestamp) {
+        let key = self.id("one").await;
+        let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");
+        Rollouts.reconcile(&self.hub, &mut change, key, None, now).await.expect("a reconcile");
+        change.commit().await.expect("it commits");
+    }
+
+    async fn is_so(&self, question: &'static str) -> bool {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        store::ask_raw(&mut db, question).await.expect("it is answered")
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn an_agent_that_connects_again_and_again_and_is_never_heard_is_offline_in_time(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &["--grace-ms", "1"], &strategy("pause")).await;
+    scene.push(&[("one/a.yaml", REGIONAL)]).await;
+    scene.render().await;
+    scene.say(0, Verdict::Healthy, 1).await;
+    let began_at = clock::now();
+    let after = |seconds| began_at + jiff::SignedDuration::from_secs(seconds);
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+
+    for (session, turn) in (12..).zip(0..7) {
+        let (cluster, session) = (scene.clusters[1], SessionNumber::new(session));
+        scene.reconnect_at(1, session.get(), after(turn * 10)).await;
+        let end = sessions::End { cluster, session, at: after(turn * 10 + 5) };
+        sessions::mark_ended(&mut db, &[end]).await.expect("it is written");
+    }
+    scene.reconnect_at(1, 30, after(70)).await;
+    scene.decide_at(after(71)).await;
+
+    assert!(scene.is_so("select count(*) = 1 from rollout_clusters where state = 'offline'").await);
+    assert_eq!(scene.states().await, [RolloutState::Done]);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_hub_that_was_silent_hears_its_agents_anew_before_it_counts_on_them(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &["--hub-heartbeat-ms", "100"], &strategy("pause")).await;
+    assert!(scene.is_so("select bool_and(is_heard) from presences").await);
+
+    // Longer than what its heartbeats promise.
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    super::await_true(&mut db, "select clock_timestamp() > started_at + interval '400 ms' from hubs").await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let heartbeat = tokio::spawn(crate::worker::heartbeat::run(scene.hub.clone(), stop.clone()));
+    super::await_true(&mut db, "select bool_and(caught_up_at is null and away_since is not null) from sessions").await;
+
+    stop.cancel();
+    heartbeat.await.expect("it ends");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_that_lacks_a_value_is_named_and_holds_up_no_other(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.label(scene.clusters[0], "region", "eu").await;
+
+    scene.push(&[("one/a.yaml", &REGIONAL.replace(":-none", ""))]).await;
+    scene.render().await;
+    let condition = scene.condition_text().await;
+    let tries: Vec<_> = [scene.rerender().await, scene.rerender().await, scene.rerender().await].concat();
+
+    assert!(scene.runs(scene.clusters[0]).await.is_some());
+    assert!(condition.contains("cluster-2") && !condition.contains("cluster-1"), "{condition}");
+    assert!(tries.is_empty(), "whatever makes another try worth while says so itself");
+
+    scene.say(0, Verdict::Healthy, 1).await;
+    scene.label(scene.clusters[1], "region", "us").await;
+    scene.render().await;
+    assert!(scene.runs(scene.clusters[1]).await.is_some());
+    assert_eq!(scene.condition_text().await, "");
+}
+
+impl Scene {
+    async fn condition_text(&self) -> String {
+        let id = TargetId::new(self.id("one").await);
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let condition = store::renders::find_condition(&mut db, id).await.expect("it is read");
+        condition.map(|condition| condition.message).unwrap_or_default()
+    }
+
+    /// What the bundle stage is told when the rollout stage looks.
+    async fn rerender(&self) -> Vec<uuid::Uuid> {
+        self.decide("one").await;
+        self.reconcile(Stage::Bundle).await
+    }
+}
