@@ -34,6 +34,55 @@ fn each_big_dependency_is_spoken_in_one_place_only() {
     assert!(breaches.is_empty(), "{}", breaches.join("\n"));
 }
 
+/// What would make an answer of the domain depend on more than its arguments.
+const OUTSIDE: &[&str] = &[
+    "async fn",
+    "tokio",
+    "kube::",
+    "k8s_openapi",
+    "Timestamp::now",
+    "Zoned::now",
+    "SystemTime",
+    "Instant",
+    "now_v7",
+    "new_v4",
+    "std::net",
+    "std::fs",
+    "std::env::",
+];
+
+#[test]
+fn no_decision_knows_a_client_a_task_or_a_clock() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    let mut breaches = Vec::new();
+    for file in sources(&root.join("core/src")) {
+        let text = std::fs::read_to_string(&file).expect("a source can be read");
+        // What is compiled for tests only: scenarios read their folder.
+        if ["scenarios.rs", "simulator.rs", "properties.rs"].iter().any(|name| file.ends_with(name)) {
+            continue;
+        }
+        for line in product(&text).lines().map(|line| line.split("//").next().unwrap_or(line)) {
+            let words = OUTSIDE.iter().filter(|word| line.contains(**word));
+            breaches.extend(words.map(|word| format!("{} says {word}: {}", file.display(), line.trim())));
+        }
+    }
+
+    assert!(breaches.is_empty(), "{}", breaches.join("\n"));
+}
+
+/// What serves any executor. The agent's own Secrets are kept with the client of the cluster that it runs in.
+#[test]
+fn the_generic_agent_knows_no_decider_of_a_kind_of_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    for folder in ["agent/src/link", "agent/src/journal"] {
+        for file in sources(&root.join(folder)) {
+            let text = std::fs::read_to_string(&file).expect("a source can be read");
+            let speaks = ["bellwether_core::reconcile", "kubernetes::reconcile", "kubernetes::carry_out"];
+            assert!(!speaks.iter().any(|path| product(&text).contains(path)), "{} knows a decider", file.display());
+        }
+    }
+}
+
 #[test]
 fn the_domain_depends_on_what_was_agreed_and_no_more() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/Cargo.toml");
