@@ -25,7 +25,7 @@ use crate::session::{Action, Assignment};
 
 #[derive(Debug, Default)]
 pub struct Targets {
-    targets: BTreeMap<TargetId, Target>,
+    by_id: BTreeMap<TargetId, Target>,
     bodies: Bodies,
     claims: Claims,
     /// The target that had the last turn: the next one is first in line.
@@ -69,10 +69,10 @@ impl Targets {
             self.claims.add(id, entries);
         }
         let phase = |entry: &Entry| self.bodies.phase(entry);
-        let Some(target) = self.targets.get_mut(&id) else {
+        let Some(target) = self.by_id.get_mut(&id) else {
             let inventory = Inventory::of(&journalled);
             let target = Target::new(journalled.assignment, inventory, self.not_synced.clone(), phase);
-            self.targets.insert(id, target);
+            self.by_id.insert(id, target);
             return;
         };
         let old = target.accept(journalled.assignment, phase);
@@ -83,7 +83,7 @@ impl Targets {
     }
 
     fn record(&mut self, step: &Step, answer: Answer, now: Timestamp, chance: f64, told: &mut Told) {
-        let Some(target) = self.targets.get_mut(&step.target) else { return };
+        let Some(target) = self.by_id.get_mut(&step.target) else { return };
         target.record(step, answer, now, chance);
         told.drifts = target.take_drifts();
         told.learn(step.target, target.take_learned());
@@ -92,7 +92,7 @@ impl Targets {
     /// Goes to the target that the object is known by, and to the one that its label names: anybody may edit a label.
     fn see(&mut self, object_event: &ObjectEvent, now: Timestamp, told: &mut Told) {
         let labelled = object_event.target.parse().map(TargetId::new).ok();
-        for (id, target) in &mut self.targets {
+        for (id, target) in &mut self.by_id {
             if Some(*id) == labelled || target.follows(object_event.uid) {
                 target.see(object_event.clone(), now);
                 told.learn(*id, target.take_learned());
@@ -101,13 +101,13 @@ impl Targets {
     }
 
     fn see_all(&mut self, kind: &Kind, began_at: Timestamp, uids: &BTreeSet<Uuid>, now: Timestamp) {
-        for target in self.targets.values_mut() {
+        for target in self.by_id.values_mut() {
             target.see_all(kind, began_at, uids, now);
         }
     }
 
     fn set_not_synced(&mut self, kind: &Kind, is_not_synced: bool) {
-        for target in self.targets.values_mut() {
+        for target in self.by_id.values_mut() {
             target.set_not_synced(kind, is_not_synced);
         }
         if is_not_synced {
@@ -125,7 +125,7 @@ impl Targets {
             None => ((Unbounded, Unbounded), (Unbounded, Unbounded)),
         };
         for range in [after, until] {
-            for (&id, target) in self.targets.range_mut(range) {
+            for (&id, target) in self.by_id.range_mut(range) {
                 let claims = &self.claims;
                 if let Some(step) = target.take_step(now, |key| claims.has_another(id, key)) {
                     self.turn = Some(id);
@@ -143,26 +143,26 @@ impl Targets {
 
     /// What is new of how the targets stand. A target that is being applied says how far it is only if `may_be_partial`.
     pub fn take_reports(&mut self, may_be_partial: bool, now: Timestamp) -> Vec<Report> {
-        self.targets.values_mut().filter_map(|target| target.take_report(may_be_partial, now)).collect()
+        self.by_id.values_mut().filter_map(|target| target.take_report(may_be_partial, now)).collect()
     }
 
     /// There may be something new to report.
     pub fn has_changed(&self) -> bool {
-        self.targets.values().any(|target| target.said.has_changed())
+        self.by_id.values().any(|target| target.said.has_changed())
     }
 
     /// When there is something new to do or to say, if nothing happens before.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.targets.values().filter_map(Target::next_wake).min()
+        self.by_id.values().filter_map(Target::next_wake).min()
     }
 
     pub fn assignment(&self, id: TargetId) -> Option<&Assignment> {
-        self.targets.get(&id).map(|target| &target.assignment)
+        self.by_id.get(&id).map(|target| &target.assignment)
     }
 
     /// What is to be watched, once an object of it is in the cluster.
     pub fn kinds(&self) -> BTreeSet<Kind> {
-        self.targets.values().flat_map(Target::kinds).collect()
+        self.by_id.values().flat_map(Target::kinds).collect()
     }
 
     /// It is watched no more.

@@ -152,27 +152,24 @@ fn found(change: Change) -> Found {
 pub(super) fn written(step: &Step, expected: &str, contents: &BTreeMap<Digest, String>) -> String {
     let content = |digest: Digest| contents.get(&digest).map_or("?", String::as_str);
     let (verb, more) = match &step.act {
-        Act::Apply { inspect_first: true, .. } => ("inspect-and-apply", String::new()),
-        Act::Apply { .. } => ("apply", String::new()),
-        Act::Correct { writes: true, .. } => ("correct", String::new()),
-        Act::Correct { .. } => ("check", String::new()),
-        Act::Inspect => ("inspect", String::new()),
-        Act::Delete { uid: this } if *this == uid(&step.key.name) => ("delete", String::new()),
-        Act::Delete { uid } => ("delete", format!(" uid {}", uid.as_u128())),
-        Act::Orphan { version } => ("orphan", format!(" v{version}")),
+        Act::Apply { inspect_first: true, .. } => ("inspect-and-apply", None),
+        Act::Apply { .. } => ("apply", None),
+        Act::Correct { writes: true, .. } => ("correct", None),
+        Act::Correct { .. } => ("check", None),
+        Act::Inspect => ("inspect", None),
+        Act::Delete { uid: this } if *this == uid(&step.key.name) => ("delete", None),
+        Act::Delete { uid } => ("delete", Some(format!("uid {}", uid.as_u128()))),
+        Act::Orphan { version } => ("orphan", Some(format!("v{version}"))),
     };
-    let mut text = format!("{verb} {}", name(&step.key));
-    if let Some(digest) = step.act.digest().filter(|_| expected.contains('@')) {
-        text += &format!("@{}", content(digest));
-    }
-    text += &more;
+    let mut words = vec![verb.to_owned()];
+    let shown = step.act.digest().filter(|_| expected.contains('@'));
+    words.push(name(&step.key) + &shown.map(|digest| format!("@{}", content(digest))).unwrap_or_default());
+    words.extend(more);
     if let Some(last) = step.last_applied.as_ref().filter(|_| expected.contains(" was ")) {
         assert_eq!(last.uid, uid(&step.key.name), "it is known which one was ours");
-        text += &format!(" was {}", content(last.digest));
-        text += if last.finished.is_some() { " ended" } else { "" };
+        words.extend(["was".to_owned(), content(last.digest).to_owned()]);
+        words.extend(last.finished.map(|_| "ended".to_owned()));
     }
-    if let Some(twin) = &step.twin {
-        text += &format!(" twin {}", name(twin));
-    }
-    text
+    words.extend(step.twin.iter().map(|twin| format!("twin {}", name(twin))));
+    words.join(" ")
 }

@@ -55,7 +55,7 @@ impl World {
             "report" => self.expect_report(rest, true),
             "quiet-report" => self.expect_report(rest, false),
             "drifts" => self.expect_drifts(rest),
-            "learned" => assert_eq!(joined(std::mem::take(&mut self.learned)), rest),
+            "learned" => assert_eq!(joined(&std::mem::take(&mut self.learned)), rest),
             other => panic!("`{other}` is not a step"),
         }
     }
@@ -134,8 +134,8 @@ impl World {
     fn expect_steps(&mut self, text: &str) {
         let steps = self.take_steps();
         if text != "anything" {
-            let written = steps.iter().map(|step| written(step, text, &self.contents)).collect();
-            assert_eq!(joined(written), text);
+            let written: Vec<_> = steps.iter().map(|step| written(step, text, &self.contents)).collect();
+            assert_eq!(joined(&written), text);
         }
     }
 
@@ -228,7 +228,7 @@ impl World {
             let (change, response) = (drifted.found.change.as_str(), drifted.response.as_str());
             format!("{} {change} {response} {}s", name(&drifted.key), after.as_secs())
         });
-        assert_eq!(joined(said.collect()), text);
+        assert_eq!(joined(&said.collect::<Vec<_>>()), text);
     }
 }
 
@@ -268,7 +268,7 @@ fn is_line(line: &ObjectLine, text: &str) -> bool {
     written == head && (line.message.contains(words) || line.hint.contains(words))
 }
 
-fn joined(items: Vec<String>) -> String {
+fn joined(items: &[String]) -> String {
     if items.is_empty() { "nothing".to_owned() } else { items.join(", ") }
 }
 
