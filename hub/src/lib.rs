@@ -53,6 +53,8 @@ pub(crate) struct Hub {
     /// Of everything that must go on while others wait for a connection: what says that this hub lives, the ends of
     /// streams, who is revoked, agents' streams and what they report.
     pub(crate) vital: store::Pool,
+    /// As the role that owns the tables: for what changes the schema while the hub runs.
+    pub(crate) owner: store::Pool,
     /// Of streams at `vital`: they leave connections to the rest.
     pub(crate) stream_turns: tokio::sync::Semaphore,
     pub(crate) signals: work::signals::Signals,
@@ -170,6 +172,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), SetupErr
     }
     drop(db);
     hub.vital.close().await;
+    hub.owner.close().await;
     hub.pool.close().await;
     if let Some(server) = server {
         server.stop().await?;

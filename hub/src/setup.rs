@@ -137,17 +137,17 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
     make_folder(&config.data)?;
     let seal = load_seal(&config)?;
     tracing::info!(key = %seal.key_id(), "loaded the seal key");
-    let (url, server) = find_database(&config).await?;
-    let pool = store::connect(&url).await?;
-    store::migrate(&pool).await?;
+    let (database, server) = find_database(&config).await?;
+    let owner = own_database(&database).await?;
+    let pool = store::connect(&database.url).await?;
 
     let signals = Signals::default();
     let id = clock::new_id();
-    let vital = store::connect_vital(&url).await?;
+    let vital = store::connect_vital(&database.url).await?;
     let (installation, project) = ensure_installation(&pool).await?;
     let authority = load_authority(&pool, &seal, installation).await?;
     ensure_admin_token(&pool, &signals, &config.data).await?;
-    if let Err(error) = store::audit::ensure_partitions(&pool, clock::now()).await {
+    if let Err(error) = store::audit::ensure_partitions(&owner, clock::now()).await {
         // Entries have a place without it, and the sweep tries again.
         tracing::warn!(error = %crate::chain(&error), "could not make this month's part of the audit log");
     }
@@ -167,6 +167,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         installation,
         project,
         pool,
+        owner,
         vital,
         signals,
         seal,
@@ -224,9 +225,19 @@ fn load_seal(config: &Config) -> Result<Seal, SealError> {
     }
 }
 
-async fn find_database(config: &Config) -> Result<(String, Option<PrivateServer>), SetupError> {
-    if let Some(url) = &config.database_url {
-        return Ok((url.clone(), None));
+/// Where the database is, for each of its two roles.
+struct Database {
+    /// For all that the hub does while it runs.
+    url: String,
+    /// For migrations, rights and the audit log's months; `None`: the first role has to do.
+    owner_url: Option<String>,
+    /// The first role's name, when it is for the owner to make.
+    runner: Option<&'static str>,
+}
+
+async fn find_database(config: &Config) -> Result<(Database, Option<PrivateServer>), SetupError> {
+    if let Some(url) = config.database_url.clone() {
+        return Ok((Database { url, owner_url: config.database_admin_url.clone(), runner: None }, None));
     }
     let settings = ServerSettings {
         data: config.data.clone(),
@@ -235,7 +246,27 @@ async fn find_database(config: &Config) -> Result<(String, Option<PrivateServer>
     };
     tracing::info!("no DATABASE_URL: starting a private Postgres in {}", config.data.join("postgres").display());
     let server = PrivateServer::start(&settings).await?;
-    Ok((server.url(), Some(server)))
+    let (url, owner_url) = (server.url(), Some(server.owner_url()));
+    Ok((Database { url, owner_url, runner: Some(PrivateServer::runner()) }, Some(server)))
+}
+
+/// Brings the schema up to date, as its owner, and gives the role that the hub runs as what it needs, and no more.
+async fn own_database(database: &Database) -> Result<Pool, StoreError> {
+    let owner = store::connect_owner(database.owner_url.as_ref().unwrap_or(&database.url)).await?;
+    store::migrate(&owner).await?;
+    if let Some(role) = database.runner {
+        store::roles::ensure(&owner, role).await?;
+    }
+    if database.owner_url.is_some() {
+        let runner = store::roles::find_name(&database.url).await?;
+        store::roles::grant(&owner, &runner).await?;
+        if store::roles::is_owner(&owner, &runner).await? {
+            tracing::warn!(role = runner, "the role of DATABASE_URL owns the tables too: it may rewrite the audit log");
+        }
+    } else {
+        tracing::warn!("no DATABASE_ADMIN_URL: the hub's one role of the database may rewrite the audit log");
+    }
+    Ok(owner)
 }
 
 async fn ensure_installation(pool: &Pool) -> Result<(Uuid, ProjectId), SetupError> {

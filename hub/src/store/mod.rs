@@ -20,6 +20,7 @@ pub(crate) mod renders;
 pub(crate) mod reports;
 pub(crate) mod repos;
 pub(crate) mod revisions;
+pub(crate) mod roles;
 pub(crate) mod rollouts;
 pub(crate) mod sessions;
 pub(crate) mod targets;
@@ -48,6 +49,8 @@ pub(crate) const VITAL_CONNECTIONS_MAX: u32 = 8;
 /// Of these, streams take so many at once, though a thousand of them come back in a second: the heartbeat, the ends of
 /// streams, the journal of what agents say, and the revocation list have the others to themselves.
 pub(crate) const STREAM_TURNS_MAX: usize = 4;
+/// Migrations at the start, one month of the audit log a month.
+const OWNER_CONNECTIONS_MAX: u32 = 2;
 const ACQUIRE_DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +165,11 @@ pub(crate) async fn connect(url: &str) -> Result<Pool, StoreError> {
 /// journal of what agents say. Whatever holds every connection of the large one, these are written.
 pub(crate) async fn connect_vital(url: &str) -> Result<Pool, StoreError> {
     open(url, VITAL_CONNECTIONS_MAX, 2).await
+}
+
+/// A pool for the schema's owner, who has little to do.
+pub(crate) async fn connect_owner(url: &str) -> Result<Pool, StoreError> {
+    open(url, OWNER_CONNECTIONS_MAX, 0).await
 }
 
 /// A stream's turn at the second pool: see [`STREAM_TURNS_MAX`].

@@ -110,7 +110,7 @@ async fn carry_out(step: Step, hub: &Hub, now: Timestamp) -> Result<(), StoreErr
     let is_full = |deleted: u64| i64::try_from(deleted).is_ok_and(|deleted| deleted >= ROWS_MAX);
     let is_full_of_leaves = |deleted: u64| i64::try_from(deleted).is_ok_and(|deleted| deleted >= LEAVES_MAX);
     match step {
-        Step::AuditMonths => store::audit::ensure_partitions(&hub.pool, now).await?,
+        Step::AuditMonths => store::audit::ensure_partitions(&hub.owner, now).await?,
         Step::Hubs => store::installation::delete_silent_hubs(db, HUB_KEPT).await?,
         Step::Enrollments => {
             while is_full_of_leaves(store::clusters::delete_spent_enrollments(db, now - KEPT, LEAVES_MAX).await?) {}
