@@ -632,8 +632,8 @@ async fn a_report_about_a_row_that_cannot_be_read_is_dropped_alone_and_said_once
                 lines: Vec::new(),
             };
             let (session, sequence) = (SessionNumber::new(number), ReportSequence::new(sequence));
-            let (event, recorded) = (crate::record::AgentEvent::Report(report), recorded_to.clone());
-            let one = crate::record::Incoming { cluster: *cluster, session, sequence, event, recorded };
+            let (event, recorded) = (crate::record::queue::AgentEvent::Report(report), recorded_to.clone());
+            let one = crate::record::queue::Incoming { cluster: *cluster, session, sequence, event, recorded };
             queue.send(one).await.expect("there is room");
         }
     }

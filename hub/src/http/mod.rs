@@ -10,6 +10,7 @@ mod input;
 mod install;
 mod pages;
 mod problem;
+pub(crate) mod readiness;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -22,8 +23,6 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-pub(crate) use health::Readiness;
 
 use self::v1::{audit, clusters, drift, repos, rollouts, status, targets};
 use crate::Hub;

@@ -17,12 +17,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::service::Caller;
-use super::{Inbox, OpenStream, listing};
+use super::caller::Caller;
+use super::listing;
+use super::sessions::{Inbox, OpenStream};
 use crate::Hub;
 use crate::process::clock;
-use crate::rate::{Bucket, Rate};
-use crate::record::{AgentEvent, Incoming};
+use crate::process::rate::{Bucket, Rate};
+use crate::record::queue::{AgentEvent, Incoming};
 use crate::store::sessions::{self, Before, Opened};
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};

@@ -6,31 +6,31 @@ use uuid::Uuid;
 
 use super::{Connection, StoreError, from_sql, to_sql};
 
-/// A part of the hub that reconciles rows when it is told to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Stage {
-    /// Key: a repo.
-    Source,
-    /// Key: a target.
-    Bundle,
-    /// Key: a target.
-    Rollout,
-    /// Key: a cluster.
-    Link,
+macro_rules! define_stages {
+    ($($(#[$key:meta])* $stage:ident: $room:ident,)*) => {
+        /// A part of the hub that reconciles rows when it is told to.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) enum Stage {
+            $($(#[$key])* $stage,)*
+        }
+
+        impl Stage {
+            pub(crate) const ALL: &[Self] = &[$(Self::$stage),*];
+
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$stage => stringify!($room),)*
+                }
+            }
+        }
+    };
 }
+
+stages!(define_stages);
 
 impl Stage {
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Source, Self::Bundle, Self::Rollout, Self::Link].into_iter().find(|stage| stage.as_str() == text)
-    }
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Bundle => "bundle",
-            Self::Rollout => "rollout",
-            Self::Link => "link",
-        }
+        Self::ALL.iter().copied().find(|stage| stage.as_str() == text)
     }
 }
 

@@ -16,15 +16,16 @@ use bellwether_core::{ClusterId, Name, Version};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret as _;
 
+use crate::Hub;
+use crate::context::PROJECT;
 use crate::http::auth::Caller;
 use crate::http::install::{self, Install};
 use crate::http::problem::Refusal;
-use crate::pki::{seal, trust};
+use crate::pki::{revocations, seal};
 use crate::process::clock;
 use crate::store::clusters::Cluster;
 use crate::store::{self, Connection, StoreError};
 use crate::work::change::Change;
-use crate::{Hub, setup};
 
 pub(in crate::http) use delete::delete;
 pub(in crate::http) use label::label;
@@ -84,7 +85,7 @@ fn next(version: Version) -> Version {
 
 async fn shut_out(hub: &Hub, cluster: ClusterId) {
     hub.sessions.cut(cluster);
-    if let Err(error) = trust::refresh(hub).await {
+    if let Err(error) = revocations::refresh(hub).await {
         // The certificate is refused by its row; the handshake refuses it at the next poll.
         tracing::warn!(error = %crate::chain(&error), "could not refresh the revocation list");
     }
@@ -112,7 +113,7 @@ async fn document(db: &mut Connection, cluster: &Cluster) -> Result<ClusterDocum
         kind: "Cluster".to_owned(),
         metadata: Metadata {
             name: cluster.name.clone(),
-            project: setup::PROJECT.parse().ok(),
+            project: PROJECT.parse().ok(),
             id: Some(cluster.id.as_uuid()),
             version: Some(cluster.version),
             created_at: Some(cluster.created_at),

@@ -11,10 +11,10 @@ use bellwether_core::api::{API_VERSION, Metadata, RepoDocument, RepoHead, RepoSp
 use bellwether_core::audit::{Event, Subject};
 use bellwether_core::{Digest, Name, RepoId};
 
+use crate::context::PROJECT;
 use crate::http::auth::Caller;
 use crate::http::problem::Refusal;
 use crate::process::clock;
-use crate::setup;
 use crate::store::repos::Repo;
 use crate::store::{self, Connection, StoreError};
 
@@ -43,7 +43,7 @@ async fn document_of(db: &mut Connection, repo: &Repo) -> Result<RepoDocument, S
         kind: "Repo".to_owned(),
         metadata: Metadata {
             name: repo.name.clone(),
-            project: setup::PROJECT.parse().ok(),
+            project: PROJECT.parse().ok(),
             id: Some(repo.id.as_uuid()),
             version: Some(repo.version),
             created_at: Some(repo.created_at),

@@ -17,10 +17,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::rollouts;
+use crate::context::PROJECT;
 use crate::http::auth::Caller;
 use crate::http::problem::Refusal;
 use crate::process::clock;
-use crate::setup;
 use crate::store::intents::{self, TargetVerb, Verb};
 use crate::store::targets::{Deletion, Target};
 use crate::store::{self, Connection, StoreError};
@@ -118,7 +118,7 @@ pub(in crate::http) async fn document_of(db: &mut Connection, target: &Target) -
         kind: "Target".to_owned(),
         metadata: Metadata {
             name: target.name.clone(),
-            project: setup::PROJECT.parse().ok(),
+            project: PROJECT.parse().ok(),
             id: Some(target.id.as_uuid()),
             version: Some(target.version),
             created_at: Some(target.created_at),
