@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::Context;
+use super::meant::{fetch, newest, route};
 use super::outcome::{self, Pending};
-use super::rollout::{fetch, newest, route};
 use crate::args::RolloutChoice;
 use crate::client::{Answer, Client, RequestError, Route};
 use crate::failure::Exit;
