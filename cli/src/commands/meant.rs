@@ -1,7 +1,8 @@
 //! Which rollout a person means: by its id, or as the newest of a target.
 
 use bellwether_core::Name;
-use bellwether_core::api::{List, RolloutDocument};
+use bellwether_core::api::{List, MemberDocument, RolloutDocument};
+use serde_json::Value;
 
 use super::Context;
 use super::outcome::{self, Pending};
@@ -30,7 +31,15 @@ pub(super) async fn fetch(client: &Client, choice: Option<&RolloutChoice>) -> an
         Some(RolloutChoice::NewestOf(target)) => newest(client, Some(target)).await?,
         None => newest(client, None).await?,
     };
-    Ok(client.fetch(&route(&id)).await?)
+    let mut answer: Answer<RolloutDocument> = client.fetch(&route(&id)).await?;
+    if let Some(cursor) = answer.document.members_next.take() {
+        let rest: Answer<List<MemberDocument>> =
+            client.fetch_list_from(&route(&id).then("members"), Some(cursor), usize::MAX).await?;
+        answer.append("/members", &rest.json, "/items");
+        answer.document.members.extend(rest.document.items);
+        answer.json["membersNext"] = Value::Null;
+    }
+    Ok(answer)
 }
 
 pub(super) fn route(id: &str) -> Route {

@@ -329,12 +329,12 @@ pub(super) async fn mark_opened(
     };
     let key = caller.cluster.as_uuid();
     work::take_due_of(&mut change, Stage::Link, &[key], Timestamp::MAX).await?;
-    let known = match hello.acked {
-        Some(acked) => store::reports::is_known(&mut change, caller.cluster, acked).await?,
-        None => same_boot,
+    let holds_acked = match hello.acked {
+        Some(acked) => Some(store::reports::is_known(&mut change, caller.cluster, acked).await?),
+        None => None,
     };
     change.commit().await?;
-    Ok(Some((if same_boot && known { Want::Unacked } else { Want::All }, is_contested)))
+    Ok(Some((Want::assess(same_boot, holds_acked), is_contested)))
 }
 
 /// Whether two agents take turns with this identity. The first time, it is told.

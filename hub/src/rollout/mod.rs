@@ -33,8 +33,7 @@ use crate::work::actors;
 use crate::work::change::Change;
 use crate::worker::stage::{self, Transactional};
 
-pub(crate) use plan::{count_behind, find_back};
-pub(crate) use rows::load as load_rollout;
+pub(crate) use plan::find_back;
 
 /// Decisions in one transaction: waves opened and passed one after another. The rest is for the next reconcile.
 const ROUNDS_MAX: usize = 64;

@@ -1,6 +1,5 @@
 //! Work rows: the signals that wake stages.
 
-use bellwether_core::{RepoId, TargetId};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -114,31 +113,10 @@ pub(crate) async fn find_next(
     Ok(next.map(from_sql))
 }
 
-/// Whether a change that something began, such as a webhook, a poll's find or a person, has not come through source for
-/// this repo, or through bundle and rollout for this target. Timers and reports begin none: they have no trace.
-pub(crate) async fn is_pending(
-    db: &mut Connection,
-    repo: RepoId,
-    target: Option<TargetId>,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let pending = sqlx::query_scalar!(
-        r#"
-        select exists (
-               select
-                 from work
-                where trace_id is not null and due_at <= $3
-                  and (stage = 'source' and key = $1 or stage in ('bundle', 'rollout') and key = $2)
-               ) as "pending!"
-        "#,
-        repo.as_uuid(),
-        target.map(TargetId::as_uuid),
-        // All that has a trace is due when it is written, by the clock of whoever wrote it, maybe a moment after ours was read.
-        to_sql(now + SignedDuration::from_hours(1)),
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(pending)
+/// Whether a change that something began, such as a webhook, a poll's find or a person, has not come through is asked of
+/// rows with a trace: timers and reports have none. All that has a trace is due when it is written, by the clock of whoever wrote it, maybe a moment after ours was read.
+pub(super) fn traced_until(now: Timestamp) -> Timestamp {
+    now + SignedDuration::from_hours(1)
 }
 
 /// Takes the subject's lock until the transaction ends; false: another worker has it.
