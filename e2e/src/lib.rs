@@ -14,6 +14,7 @@ pub mod git_server;
 pub mod harness;
 pub mod hub;
 pub mod kubectl;
+pub mod options;
 pub mod pki;
 pub mod ports;
 pub mod postgres;

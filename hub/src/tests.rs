@@ -120,6 +120,10 @@ impl Scene {
     }
 }
 
+async fn shown(db: &mut Connection, target: TargetId) -> store::rollouts::Rollout {
+    store::rollouts::list_shown(db, &[target]).await.expect("it is read").pop().expect("it is there")
+}
+
 async fn insert_repo(db: &mut Connection, project: ProjectId, upstream: &Upstream) -> RepoId {
     let id = RepoId::new(clock::new_id());
     let repo = Repo {
@@ -317,7 +321,7 @@ async fn what_a_cluster_never_pruned_may_still_go_with_the_next_push(pool: Pool)
     // It is skipped before it has carried that out, and gets the next one instead.
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let target = TargetId::new(scene.id("one").await);
-    let row = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there");
+    let row = shown(&mut db, target).await;
     let done = bellwether_core::rollout::RolloutState::Done;
     store::rollouts::mark_state(&mut db, row.id, done, "", clock::now()).await.expect("it is written");
     drop(db);
@@ -510,7 +514,7 @@ async fn a_skipped_cluster_stays_as_it_is_when_others_join(pool: Pool) {
     let skipped = scene.clusters[1];
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let target = TargetId::new(scene.id("one").await);
-    let rollout = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there").id;
+    let rollout = shown(&mut db, target).await.id;
     let asked = store::intents::IntentRow {
         id: clock::new_id(),
         target,
@@ -632,8 +636,8 @@ async fn a_report_about_a_row_that_cannot_be_read_is_dropped_alone_and_said_once
                 lines: Vec::new(),
             };
             let (session, sequence) = (SessionNumber::new(number), ReportSequence::new(sequence));
-            let (event, recorded) = (crate::record::AgentEvent::Report(report), recorded_to.clone());
-            let one = crate::record::Incoming { cluster: *cluster, session, sequence, event, recorded };
+            let (event, recorded) = (crate::record::queue::AgentEvent::Report(report), recorded_to.clone());
+            let one = crate::record::queue::Incoming { cluster: *cluster, session, sequence, event, recorded };
             queue.send(one).await.expect("there is room");
         }
     }
@@ -692,7 +696,7 @@ async fn a_wish_about_one_cluster_names_that_cluster_in_the_log(pool: Pool) {
     scene.reconcile(Stage::Rollout).await;
     let mut db = pool.acquire().await.expect("a connection");
     let target = TargetId::new(scene.id("one").await);
-    let row = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there");
+    let row = shown(&mut db, target).await;
     let cluster = scene.clusters[0];
     let name = store::clusters::find(&mut db, cluster).await.expect("it is read").expect("it is there").name;
 

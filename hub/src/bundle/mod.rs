@@ -18,6 +18,7 @@ use bellwether_core::{Digest, RenderId, TargetId};
 use bellwether_proto::compression;
 use bellwether_render::{Documents, Recipe, RenderError, RenderedObject, SourceFile};
 use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 use crate::Hub;
 use crate::process::clock;
@@ -30,7 +31,11 @@ use crate::store::work::{self, QueueItem, Stage};
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
-use crate::worker::stage::Detached;
+use crate::worker::stage::{self, Detached};
+
+pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
+    stage::run_detached(hub, Bundle, stop).await;
+}
 
 pub(crate) struct Bundle;
 

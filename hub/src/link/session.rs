@@ -17,12 +17,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::service::Caller;
-use super::{Inbox, OpenStream, listing};
+use super::caller::Caller;
+use super::listing;
+use super::sessions::{Inbox, OpenStream};
 use crate::Hub;
 use crate::process::clock;
-use crate::rate::{Bucket, Rate};
-use crate::record::{AgentEvent, Incoming};
+use crate::process::rate::{Bucket, Rate};
+use crate::record::queue::{AgentEvent, Incoming};
 use crate::store::sessions::{self, Before, Opened};
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
@@ -328,12 +329,12 @@ pub(super) async fn mark_opened(
     };
     let key = caller.cluster.as_uuid();
     work::take_due_of(&mut change, Stage::Link, &[key], Timestamp::MAX).await?;
-    let known = match hello.acked {
-        Some(acked) => store::reports::is_known(&mut change, caller.cluster, acked).await?,
-        None => same_boot,
+    let holds_acked = match hello.acked {
+        Some(acked) => Some(store::reports::is_known(&mut change, caller.cluster, acked).await?),
+        None => None,
     };
     change.commit().await?;
-    Ok(Some((if same_boot && known { Want::Unacked } else { Want::All }, is_contested)))
+    Ok(Some((Want::assess(same_boot, holds_acked), is_contested)))
 }
 
 /// Whether two agents take turns with this identity. The first time, it is told.

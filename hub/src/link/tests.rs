@@ -10,10 +10,11 @@ use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::caller::Caller;
 use super::enroll::{self, EnrollError};
-use super::service::Caller;
 use super::session::mark_opened;
-use super::{Inbox, OpenStream, deliver, ends, session};
+use super::sessions::{Inbox, OpenStream};
+use super::{deliver, ends, session};
 use crate::process::clock;
 use crate::store::audit;
 use crate::store::clusters::{self, Cluster};
@@ -283,7 +284,7 @@ async fn the_stream_of_a_cluster_that_another_hub_deleted_is_cut_here(pool: Pool
 
     let mut db = pool.acquire().await.expect("a connection");
     clusters::delete(&mut db, cuts[0].0).await.expect("it goes");
-    crate::pki::trust::refresh(&hub).await.expect("the list can be read");
+    crate::pki::revocations::refresh(&hub).await.expect("the list can be read");
 
     let is_cut: Vec<_> = cuts.iter().map(|(_, cut)| cut.is_cancelled()).collect();
     assert_eq!(is_cut, [true, false]);
@@ -377,7 +378,7 @@ async fn streams_and_beats_go_on_while_the_other_pool_is_exhausted(pool: Pool) {
     }
 
     let delivered = deliver(&hub).await;
-    let trusted = crate::pki::trust::refresh(&hub).await;
+    let trusted = crate::pki::revocations::refresh(&hub).await;
 
     assert!(delivered.is_ok() && trusted.is_ok(), "{delivered:?} {trusted:?}");
 }

@@ -11,10 +11,13 @@ mod plan;
 mod rows;
 mod target_intents;
 
+use std::sync::Arc;
+
 use bellwether_core::TargetId;
 use bellwether_core::audit::{Event, Subject};
 use bellwether_core::rollout::{Limits, RolloutState, WaveState, decide};
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::carry_out::RolloutExecutor;
@@ -28,15 +31,18 @@ use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
-use crate::worker::stage::Transactional;
+use crate::worker::stage::{self, Transactional};
 
-pub(crate) use plan::{count_behind, find_back};
-pub(crate) use rows::load as load_rollout;
+pub(crate) use plan::find_back;
 
 /// Decisions in one transaction: waves opened and passed one after another. The rest is for the next reconcile.
 const ROUNDS_MAX: usize = 64;
 /// Assignments in one transaction; more are for the next reconcile, so that agents have the first meanwhile.
 const ASSIGNED_MAX: usize = 1_000;
+
+pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
+    stage::run_transactional(hub, Rollouts, stop).await;
+}
 
 pub(crate) struct Rollouts;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::api::SyncSpec;
+use bellwether_core::rollout::Presence;
 use bellwether_core::session::{Action, DriftMode, Prune};
 use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ObjectKey, RenderId, RolloutId, TargetId, TraceId};
 use jiff::Timestamp;
@@ -364,6 +365,13 @@ pub(crate) struct Waiting {
     pub(crate) connected: bool,
     /// Connected or not.
     pub(crate) since: Timestamp,
+}
+
+impl Waiting {
+    pub(crate) fn presence(&self) -> Presence {
+        let since = self.since;
+        if self.connected { Presence::Connected { since } } else { Presence::Disconnected { since } }
+    }
 }
 
 /// Clusters that have not carried out what they are assigned of a target, by name.

@@ -25,6 +25,7 @@ pub(crate) mod rollouts;
 pub(crate) mod sessions;
 pub(crate) mod targets;
 pub(crate) mod tokens;
+pub(crate) mod views;
 pub(crate) mod wanted;
 pub(crate) mod work;
 

@@ -1,14 +1,13 @@
 //! Everything that has to be there before a hub can serve: its database, its keys, its ports, its first token.
 
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use bellwether_core::ProjectId;
 use bellwether_core::api::TokenRole;
-use bellwether_core::audit::{Event, Subject};
 use jiff::SignedDuration;
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
@@ -16,30 +15,37 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::Hub;
+use crate::access::token::{self, NewToken};
+use crate::context::PROJECT;
+use crate::http::readiness::Readiness;
+use crate::link::sessions::Sessions;
 use crate::pki::ca::{Authority, CaError, StoredKey};
-use crate::pki::seal::{self, Seal, SealError, SealKey};
+use crate::pki::pem;
+use crate::pki::seal::{Seal, SealError, SealKey};
 use crate::pki::trust::{Trust, TrustError};
 use crate::postgres::{PostgresError, PrivateServer, ServerSettings};
 use crate::process::clock;
 use crate::process::config::Config;
-use crate::process::metrics;
-use crate::process::rate_limiter;
+use crate::process::files::write_private;
+use crate::process::metrics::Metrics;
+use crate::process::rate::{Buckets, Rate};
+use crate::process::rate_limiter::RateLimiter;
+use crate::record::queue::{self, Incoming};
 use crate::source::mirrors::Mirrors;
 use crate::store::content::Content;
 use crate::store::{self, Pool, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
 use crate::work::signals::Signals;
-use crate::worker::heartbeat::Heartbeat;
-use crate::{Hub, http, link, rate, record};
+use crate::worker::heartbeat::promise::Heartbeat;
 
-pub(crate) const PROJECT: &str = "default";
 /// Who the first token is for.
 const ADMIN: &str = "admin";
 /// Of one address. Agents that hold a good token are never counted; who guesses 256 bits needs more tries than this.
-const JOIN_TRIES: rate::Rate = rate::Rate { at_once: 20, every: SignedDuration::from_secs(6) };
+const JOIN_TRIES: Rate = Rate { at_once: 20, every: SignedDuration::from_secs(6) };
 /// A first failure, a recovery and the next at once; then one each minute.
-const TURNS: rate::Rate = rate::Rate { at_once: 5, every: SignedDuration::from_secs(60) };
+const TURNS: Rate = Rate { at_once: 5, every: SignedDuration::from_secs(60) };
 /// An honest agent renews twice in a certificate's life; it may lose some answers.
 const RENEWALS_AT_ONCE: i32 = 5;
 const RENEWALS_PER_LIFE: i32 = 20;
@@ -130,7 +136,7 @@ pub(crate) struct Listeners {
     pub(crate) agents: TcpListener,
 }
 
-type Built = (Arc<Hub>, Listeners, mpsc::Receiver<record::Incoming>, Option<PrivateServer>);
+type Built = (Arc<Hub>, Listeners, mpsc::Receiver<Incoming>, Option<PrivateServer>);
 
 pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
     config.check().map_err(SetupError::Setting)?;
@@ -157,7 +163,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
     let agents_address = agents_address(&config, &listeners);
     announce(&config.data, &authority, &listeners, &agents_address)?;
 
-    let (report_queue, queue) = mpsc::channel(record::BATCH_MAX);
+    let (report_queue, reports) = mpsc::channel(queue::BATCH_MAX);
     let heartbeat = Heartbeat::new(config.heartbeat(), config.grace());
     let mut db = vital.acquire().await.map_err(StoreError::from)?;
     store::installation::mark_hub_heartbeat(&mut db, id, heartbeat.promise()).await?;
@@ -175,16 +181,16 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         trust,
         mirrors: Arc::new(open_mirrors(&config)?),
         content: Content::default(),
-        sessions: link::Sessions::default(),
+        sessions: Sessions::default(),
         report_queue,
-        metrics: metrics::Metrics::default(),
-        forged_webhooks: rate_limiter::RateLimiter::default(),
-        refused_enrolments: rate_limiter::RateLimiter::default(),
-        dropped_news: rate_limiter::RateLimiter::default(),
-        odd_reports: rate_limiter::RateLimiter::default(),
-        join_tries: rate::Buckets::new(JOIN_TRIES),
-        turns: rate::Buckets::new(TURNS),
-        renewals: rate::Buckets::new(rate::Rate {
+        metrics: Metrics::default(),
+        forged_webhooks: RateLimiter::default(),
+        refused_enrolments: RateLimiter::default(),
+        dropped_news: RateLimiter::default(),
+        odd_reports: RateLimiter::default(),
+        join_tries: Buckets::new(JOIN_TRIES),
+        turns: Buckets::new(TURNS),
+        renewals: Buckets::new(Rate {
             at_once: RENEWALS_AT_ONCE,
             every: SignedDuration::try_from(config.certificate_lifetime()).unwrap_or(SignedDuration::MAX)
                 / RENEWALS_PER_LIFE,
@@ -192,13 +198,13 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         stream_turns: tokio::sync::Semaphore::new(store::STREAM_TURNS_MAX),
         strangers: tokio::sync::Semaphore::new(STRANGERS_AT_ONCE),
         known_tokens: quick_cache::sync::Cache::new(KNOWN_TOKENS_MAX),
-        readiness: http::Readiness::default(),
+        readiness: Readiness::default(),
         tasks: TaskTracker::new(),
         heartbeat,
         agents_address,
         config,
     };
-    Ok((Arc::new(hub), listeners, queue, server))
+    Ok((Arc::new(hub), listeners, reports, server))
 }
 
 fn make_folder(path: &Path) -> Result<(), SetupError> {
@@ -319,37 +325,19 @@ async fn ensure_admin_token(pool: &Pool, signals: &Signals, data: &Path) -> Resu
     if store::tokens::count(&mut change).await? > 0 {
         return Ok(());
     }
-    let secret = seal::random_token("bwt_");
-    let hash = seal::hash_token(secret.expose_secret());
-    let token = store::tokens::Token {
-        id: clock::new_id(),
-        name: ADMIN.parse().expect("`admin` is a name"),
-        role: TokenRole::Admin,
-        created_at: clock::now(),
-        created_by: None,
-        expires_at: None,
-        revoked_at: None,
-        last_used_at: None,
-    };
-    match store::tokens::insert(&mut change, &token, hash).await {
+    let name = ADMIN.parse().expect("`admin` is a name");
+    let new = NewToken { name, role: TokenRole::Admin, created_by: None, expires_at: None };
+    let secret = match token::create(&mut change, new, actors::hub()).await {
+        Ok((_, secret)) => secret,
         // Another hub was first.
         Err(StoreError::NameTaken) => return Ok(()),
-        other => other?,
-    }
-    let subject = Subject { kind: "token".to_owned(), name: ADMIN.to_owned() };
-    change.audit(&Event::new(clock::new_id(), clock::now(), actors::hub(), "token.created", subject)).await?;
+        Err(error) => return Err(error.into()),
+    };
     let path = data.join("admin-token");
     write_private(&path, secret.expose_secret()).map_err(|source| SetupError::Folder { path: path.clone(), source })?;
     change.commit().await?;
     tracing::info!("wrote the first admin token to {}", path.display());
     Ok(())
-}
-
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    use io::Write as _;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, SetupError> {
@@ -366,7 +354,7 @@ fn agents_address(config: &Config, listeners: &Listeners) -> String {
 fn announce(data: &Path, authority: &Authority, listeners: &Listeners, agents: &str) -> Result<(), SetupError> {
     let failed = |path: &Path, source| SetupError::Folder { path: path.to_owned(), source };
     let ca = data.join("ca.pem");
-    std::fs::write(&ca, pem(&authority.roots())).map_err(|source| failed(&ca, source))?;
+    std::fs::write(&ca, pem::certificates(&authority.roots())).map_err(|source| failed(&ca, source))?;
     let api = listeners.api.local_addr().map_err(|source| failed(data, source))?;
     let endpoints = serde_json::json!({
         "api": format!("https://{api}"),
@@ -380,19 +368,4 @@ fn announce(data: &Path, authority: &Authority, listeners: &Listeners, agents: &
     std::fs::rename(&unfinished, &path).map_err(|source| failed(&path, source))?;
     tracing::info!(api = %format!("https://{api}"), agents, "the hub listens");
     Ok(())
-}
-
-fn pem(certificates: &[Vec<u8>]) -> String {
-    use base64::Engine as _;
-    let mut text = String::new();
-    for certificate in certificates {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(certificate);
-        text.push_str("-----BEGIN CERTIFICATE-----\n");
-        for line in encoded.as_bytes().chunks(64) {
-            text.push_str(&String::from_utf8_lossy(line));
-            text.push('\n');
-        }
-        text.push_str("-----END CERTIFICATE-----\n");
-    }
-    text
 }
