@@ -49,7 +49,10 @@ pub(crate) struct Hub {
     pub(crate) installation: Uuid,
     /// The only project as yet: `default`.
     pub(crate) project: ProjectId,
+    /// Of the stages.
     pub(crate) pool: store::Pool,
+    /// Of what people and webhooks ask.
+    pub(crate) requests: store::Pool,
     /// Of everything that must go on while others wait for a connection: what says that this hub lives, the ends of
     /// streams, who is revoked, agents' streams and what they report.
     pub(crate) vital: store::Pool,
@@ -170,6 +173,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), SetupErr
     }
     drop(db);
     hub.vital.close().await;
+    hub.requests.close().await;
     hub.pool.close().await;
     if let Some(server) = server {
         server.stop().await?;

@@ -144,6 +144,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
     let signals = Signals::default();
     let id = clock::new_id();
     let vital = store::connect_vital(&url).await?;
+    let requests = store::connect_requests(&url).await?;
     let (installation, project) = ensure_installation(&pool).await?;
     let authority = load_authority(&pool, &seal, installation).await?;
     ensure_admin_token(&pool, &signals, &config.data).await?;
@@ -167,6 +168,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         installation,
         project,
         pool,
+        requests,
         vital,
         signals,
         seal,

@@ -31,7 +31,7 @@ pub use rows::{Intent, Member, MemberState, Notable, PendingIntent, Presence, Ro
 pub use settle::{Evidence, Limits, Seen, Settled, settle};
 pub use snapshot::{MemberScope, MemberSnapshot, RolloutSnapshot};
 pub use start::{
-    Earlier, Kind, LiveChange, Move, Placed, Situation, Start, back, is_same_content, moves, start, waited_for,
+    Earlier, Kind, LiveChange, Move, Placed, Situation, Start, awaited, back, is_same_content, moves, start, waited_for,
 };
 pub use strategy::{Amount, Offline, OnFailure, Strategy, StrategyError, WAVES_MAX, WaveSpec};
 pub use why::why;

@@ -61,7 +61,7 @@ async fn find(hub: &Hub, hash: Digest) -> Result<Option<Found>, Refusal> {
     let is_known = hub.known_tokens.get(&hash).is_some();
     let _turn = if is_known { None } else { hub.strangers.acquire().await.ok() };
     let now = clock::now();
-    let mut db = hub.pool.acquire().await.map_err(store::StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(store::StoreError::from)?;
     let found = store::tokens::find(&mut db, hash, now).await?;
     match &found {
         Some(_) => hub.known_tokens.insert(hash, ()),

@@ -7,7 +7,7 @@ use bellwether_core::audit::{Actor, Event, Subject};
 use bellwether_core::parameters::{ClusterFacts, Parameters};
 use bellwether_core::rollout::{
     Candidate, Earlier, Kind, LiveChange, Member, Move, Placed, PlannedWave, RolloutState, Situation, Start, Strategy,
-    WaveSpec, back, moves, start, waited_for, waves,
+    WaveSpec, awaited, back, moves, start, waited_for, waves,
 };
 use bellwether_core::{ClusterId, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
@@ -60,6 +60,9 @@ pub(super) async fn start_next(
     let runs = list_runs(change, target).await?;
     situation.placed = placed(change, target, state, &wanted.render, &runs, candidates).await?;
     situation.changes = live_changes(change, current).await?;
+    if store::wanted::mark_awaited(change, target.id, &awaited(&situation)).await? {
+        change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;
+    }
     let all: Vec<_> = situation.placed.iter().map(|one| one.candidate.clone()).collect();
     let (kind, moves) = match start(&situation, now) {
         Start::Nothing => return Ok(Begun::None(None)),
@@ -179,7 +182,8 @@ fn strategy_for(target: &Target, kind: Kind) -> Strategy {
 
 /// Clusters that the target selects, joined and not revoked.
 pub(super) async fn selected(db: &mut Connection, target: &Target) -> Result<Vec<Candidate>, StoreError> {
-    let candidates = store::fleet::list_candidates(db, target.project).await?.into_iter();
+    let labels = &target.spec.clusters.match_labels;
+    let candidates = store::fleet::list_candidates(db, target.project, labels).await?.into_iter();
     let selected = candidates.filter(|cluster| target.spec.clusters.selects(&cluster.labels));
     Ok(selected.map(candidate).collect())
 }

@@ -32,7 +32,7 @@ pub(in crate::http) async fn show(
     _: Caller,
     QueryParams(query): QueryParams<StatusQuery>,
 ) -> Result<Json<StatusDocument>, Refusal> {
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let shown = match &query.target {
         Some(name) => vec![targets::find(&mut db, name).await?],
         None => store::targets::list(&mut db, "", REPOS_MAX).await?,

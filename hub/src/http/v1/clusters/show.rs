@@ -22,7 +22,7 @@ pub(in crate::http) async fn show(
     _: Caller,
     Named(name): Named,
 ) -> Result<Json<ClusterDocument>, Refusal> {
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let cluster = find(&mut db, &name).await?;
     let mut document = document(&mut db, &cluster).await?;
     let placements = store::fleet::list_placements(&mut db, None, Some(cluster.id), TARGETS_MAX).await?;

@@ -23,7 +23,7 @@ pub(in crate::http) async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<RolloutDocument>, Refusal> {
     let now = clock::now();
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let (row, target) = find(&mut db, &id).await?;
     let mut document = document_of(&mut db, &row, &target).await?;
     let which = Which { limit: Some(MEMBERS_MAX), ..Which::default() };

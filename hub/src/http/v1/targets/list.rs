@@ -21,7 +21,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<List<TargetDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let mut documents = Vec::new();
     for target in store::targets::list(&mut db, &after, limit).await? {
         documents.push(document_of(&mut db, &target).await?);
