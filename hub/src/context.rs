@@ -37,7 +37,10 @@ pub(crate) struct Hub {
     pub(crate) installation: Uuid,
     /// The id of [`PROJECT`].
     pub(crate) project: ProjectId,
+    /// Of the stages.
     pub(crate) pool: Pool,
+    /// Of what people and webhooks ask.
+    pub(crate) requests: Pool,
     /// Of everything that must go on while others wait for a connection: what says that this hub lives, the ends of
     /// streams, who is revoked, agents' streams and what they report.
     pub(crate) vital: Pool,

@@ -155,6 +155,19 @@ pub fn start(situation: &Situation, now: Timestamp) -> Start {
     }
 }
 
+/// Clusters that are away and would move if they were not: whoever sees one come back asks again what begins. New content
+/// waits for nobody, as it has everybody as a member.
+pub fn awaited(situation: &Situation) -> Vec<ClusterId> {
+    if situation.rolled != situation.wanted {
+        return Vec::new();
+    }
+    let would_move = |one: &&Placed| {
+        let is_left_out = one.aside == one.wants || one.moving == one.wants || one.runs == one.wants;
+        !one.candidate.connected && one.wants.is_some() && !is_left_out
+    };
+    situation.placed.iter().filter(would_move).map(|one| one.candidate.cluster).collect()
+}
+
 /// How long a change of single clusters may make others wait: one that never settles must not stall them.
 pub fn waited_for(created_at: Timestamp, deadline: SignedDuration) -> Timestamp {
     after(created_at, deadline)
@@ -295,6 +308,26 @@ mod tests {
         let situation = Situation { wanted: None, ..done(vec![placed(1, Some(bundle("old")))]) };
 
         assert_eq!(start(&situation, NOW), Start::Nothing);
+    }
+
+    #[test]
+    fn whoever_is_away_and_would_move_is_waited_for_and_nobody_else() {
+        let away = |number, runs| {
+            let here = placed(number, runs);
+            Placed { candidate: Candidate { connected: false, ..here.candidate.clone() }, ..here }
+        };
+        let joined_and_went = away(1, None);
+        let has_it = away(2, Some(bundle("new")));
+        let taken_out = Placed { aside: Some(bundle("new")), ..away(3, Some(bundle("old"))) };
+        let member = Placed { moving: Some(bundle("new")), ..away(4, Some(bundle("old"))) };
+        let not_rendered_for = Placed { wants: None, ..away(5, None) };
+        let here = placed(6, None);
+
+        let all = [joined_and_went, has_it, taken_out, member, not_rendered_for, here];
+        let situation = done(all.to_vec());
+
+        assert_eq!(awaited(&situation), [situation.placed[0].candidate.cluster]);
+        assert!(awaited(&Situation { rolled: None, ..situation }).is_empty(), "all of them are members");
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(crate) async fn authenticate(hub: &Hub, token: &str) -> Result<Option<Caller
     let hash = seal::hash_token(token);
     let is_known = hub.known_tokens.get(&hash).is_some();
     let _turn = if is_known { None } else { hub.strangers.acquire().await.ok() };
-    let mut db = hub.pool.acquire().await?;
+    let mut db = hub.requests.acquire().await?;
     let found = store::tokens::find(&mut db, hash, clock::now()).await?;
     match &found {
         Some(_) => hub.known_tokens.insert(hash, ()),

@@ -87,6 +87,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), SetupErr
     }
     drop(db);
     hub.vital.close().await;
+    hub.requests.close().await;
     hub.owner.close().await;
     hub.pool.close().await;
     if let Some(server) = server {

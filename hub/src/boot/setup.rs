@@ -150,6 +150,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
     let signals = Signals::default();
     let id = clock::new_id();
     let vital = store::connect_vital(&database.url).await?;
+    let requests = store::connect_requests(&database.url).await?;
     let (installation, project) = ensure_installation(&pool).await?;
     let authority = load_authority(&pool, &seal, installation).await?;
     ensure_admin_token(&pool, &signals, &config.data).await?;
@@ -174,6 +175,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         project,
         pool,
         owner,
+        requests,
         vital,
         signals,
         seal,

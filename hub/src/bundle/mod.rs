@@ -93,7 +93,8 @@ async fn await_mirror(hub: &Hub, target: &Target) -> Result<(), StoreError> {
 /// The distinct values that the selected clusters have. Clusters that have not joined yet are left out: they are
 /// rendered for when they come.
 async fn values_of(db: &mut store::Connection, target: &Target) -> Result<Vec<Values>, StoreError> {
-    let candidates = store::fleet::list_candidates(db, target.project).await?;
+    let labels = &target.spec.clusters.match_labels;
+    let candidates = store::fleet::list_candidates(db, target.project, labels).await?;
     Ok(candidates
         .iter()
         .filter(|cluster| target.spec.clusters.selects(&cluster.labels))

@@ -377,6 +377,28 @@ async fn readiness_is_asked_of_the_database_once_in_a_while(pool: Pool) {
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn people_who_ask_for_much_and_stages_that_work_much_do_not_wait_for_each_other(pool: Pool) {
+    let api = api(&pool).await;
+    assert_eq!(api.ask("GET", "/clusters", "").await.0, StatusCode::OK);
+    let mut held = Vec::new();
+
+    for _ in 0..api.hub.requests.options().get_max_connections() {
+        held.push(api.hub.requests.acquire().await.expect("a connection"));
+    }
+    let stage = tokio::time::timeout(std::time::Duration::from_secs(2), api.hub.pool.acquire()).await;
+    let stage = stage.is_ok_and(|connection| connection.is_ok());
+    held.clear();
+    for _ in 0..api.hub.pool.options().get_max_connections() {
+        held.push(api.hub.pool.acquire().await.expect("a connection"));
+    }
+    let page = api.ask("GET", "/clusters", "");
+    let page = tokio::time::timeout(std::time::Duration::from_secs(2), page).await;
+
+    assert!(stage, "it waits for nobody who asks");
+    assert_eq!(page.expect("it waits for no stage").0, StatusCode::OK);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_webhook_without_the_right_signature_is_read_to_no_end_and_buffered_by_nobody(pool: Pool) {
     let api = api(&pool).await;
     let (_, created) = api.ask("PUT", "/repos/apps", &repo("https://git.example.org/a.git", None)).await;

@@ -38,7 +38,7 @@ pub(super) async fn create(
         created_by: Some(caller.name.clone()),
         expires_at: asked.ttl_seconds.map(|seconds| now + SignedDuration::from_secs(seconds.into())),
     };
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let made = token::create(&mut change, new, caller.actor()).await;
     let (token, secret) = made.map_err(|error| match error {
         StoreError::NameTaken => Refusal::conflict("token_exists", format!("there is or was a token `{name}`"))
@@ -57,7 +57,7 @@ pub(super) async fn list(
 ) -> Result<Json<List<TokenDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let tokens = store::tokens::list(&mut db, &after, limit).await?.into_iter().map(document).collect();
     Ok(Json(pages::page(tokens, limit, |token: &TokenDocument| pages::encode_cursor(&token.name))))
 }
@@ -73,7 +73,7 @@ pub(super) async fn revoke(
         return Err(Refusal::conflict("token_own", "a token does not revoke itself")
             .hint("make another admin token, and revoke this one with it"));
     }
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     if !store::tokens::mark_revoked(&mut change, &name, clock::now()).await? {
         return Err(Refusal::not_found("token", &name));
     }

@@ -12,7 +12,7 @@ mod service;
 mod session;
 pub(crate) mod sessions;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -376,15 +376,12 @@ async fn mark_caught_up(hub: &Hub, caller: &Caller, number: SessionNumber) -> Re
     let _turn = store::take_turn(&hub.stream_turns).await?;
     let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     sessions::mark_caught_up(&mut change, caller.cluster, number, now).await?;
-    let mut concerned = store::rollouts::list_targets_of(&mut change, &[caller.cluster]).await?;
-    concerned.extend(store::rollouts::list_targets_missing(&mut change, caller.cluster).await?);
-    concerned.sort_unstable();
-    concerned.dedup();
+    let concerned = store::rollouts::list_targets_of(&mut change, &[caller.cluster]).await?;
     change.tell(Stage::Rollout, &concerned, now, None).await?;
     change.commit().await
 }
 
-/// A cluster's first stream: every target may select it now.
+/// A cluster's first stream: the targets that select it may move it now.
 async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -> Result<(), StoreError> {
     let Some(cluster) = store::clusters::find(change, caller.cluster).await? else { return Ok(()) };
     let subject = Subject { kind: "cluster".to_owned(), name: cluster.name.to_string() };
@@ -393,8 +390,7 @@ async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -
     event.detail = serde_json::json!({"address": caller.address, "serial": caller.serial});
     change.audit(&event).await?;
     tracing::info!(cluster.name = %cluster.name, "a cluster joined");
-    let targets = store::targets::list_ids_of_project(change, cluster.project).await?;
-    change.tell(Stage::Bundle, &targets, now, None).await
+    change.tell_of_labels(&cluster, None, Some(&cluster.labels), now).await
 }
 
 /// An agent that comes back with a thousand targets says all of them at once, several times over; what it says beyond

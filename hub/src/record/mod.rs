@@ -117,9 +117,7 @@ async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
     let newest = newest_of(&expected);
     audit_turns(hub, &mut change, &received, &newest, &assigned, now).await?;
     reports::mark_newer(&mut change, &newest, now).await?;
-    let mut targets: Vec<_> = newest.iter().map(|one| one.report.target.as_uuid()).collect();
-    targets.sort_unstable();
-    targets.dedup();
+    let targets = reports::list_decided_by(&mut change, &newest).await?;
     change.tell(Stage::Rollout, &targets, now, None).await?;
     change.commit().await?;
     note(hub, &newest, &assigned);

@@ -68,11 +68,12 @@ impl Transactional for Rollouts {
         target_intents::answer_for_target(change, &target, &open, now).await?;
         open.retain(|intent| intent.rollout.is_some());
         let intent: Vec<_> = open.iter().filter_map(|intent| intent.rollout).collect();
+        let mut next_at = None;
         if trace_id.is_some() {
             // Somebody changed something: maybe how it is kept, or a cluster's labels.
             plan::mark_unselected(change, &target, now).await?;
+            next_at = sync_options(change, &target, trace_id, now).await?;
         }
-        let mut next_at = sync_options(change, &target, trace_id, now).await?;
         // A rollout that ends makes room for the next, which begins in the same reconcile.
         for _ in 0..ROUNDS_MAX {
             let state = store::targets::find_state(change, target.id).await?;
@@ -139,6 +140,10 @@ async fn roll(
 ) -> Result<Option<Timestamp>, StoreError> {
     let has_intents = open.iter().any(|intent| intent.rollout == Some(row.id));
     if !is_live(row.state) && row.state != RolloutState::Done && !has_intents {
+        return Ok(None);
+    }
+    // Most targets are at rest for most of the time; their members need not be counted to see it.
+    if row.state == RolloutState::Done && !has_intents && !store::rollouts::is_any_unsettled(change, row.id).await? {
         return Ok(None);
     }
     let limits = Limits {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bellwether_core::api::Condition;
 use bellwether_core::audit::{Actor, Event, Subject};
 use bellwether_core::rollout::{
-    self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, back, former,
+    self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited, back, former,
     most_common, replacing, start, strategy_for, waited_for,
 };
 use bellwether_core::{ClusterId, Digest, RenderId, RolloutId};
@@ -59,6 +59,9 @@ pub(super) async fn start_next(
     let runs = list_runs(change, target).await?;
     situation.placed = placed(change, target, state, &wanted.render, &runs, candidates).await?;
     situation.changes = live_changes(change, current).await?;
+    if store::wanted::mark_awaited(change, target.id, &awaited(&situation)).await? {
+        change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;
+    }
     let all: Vec<_> = situation.placed.iter().map(|one| one.candidate.clone()).collect();
     let (kind, moves) = match start(&situation, now) {
         Start::Nothing => return Ok(Begun::None(None)),
@@ -158,7 +161,8 @@ fn rendered<'a>(target: &'a Target, render: &'a Render) -> Rendered<'a> {
 
 /// Clusters that the target selects, joined and not revoked.
 pub(super) async fn selected(db: &mut Connection, target: &Target) -> Result<Vec<Candidate>, StoreError> {
-    let candidates = store::fleet::list_candidates(db, target.project).await?.into_iter();
+    let labels = &target.spec.clusters.match_labels;
+    let candidates = store::fleet::list_candidates(db, target.project, labels).await?.into_iter();
     let selected = candidates.filter(|cluster| target.spec.clusters.selects(&cluster.labels));
     Ok(selected.map(candidate).collect())
 }

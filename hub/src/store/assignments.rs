@@ -116,8 +116,9 @@ pub(crate) async fn list_of_clusters(db: &mut Connection, clusters: &[ClusterId]
                a.prunable as "prunable: Json<Vec<ObjectKey>>", coalesce(t.name, a.target_name) as "name!",
                a.options as "options: Json<StoredOptions>", r.trace_id as "trace_id?"
           from assignments a
-          left join targets t using (target_id)
-          left join rollouts r using (rollout_id)
+          -- One by one: a plan for all would read every target there is.
+          left join lateral (select name from targets where target_id = a.target_id limit 1) t on true
+          left join lateral (select trace_id from rollouts where rollout_id = a.rollout_id limit 1) r on true
          where a.cluster_id = any($1)
            and coalesce(t.name, a.target_name) is not null
          order by a.cluster_id, a.target_id

@@ -16,16 +16,22 @@ pub(crate) struct Candidate {
     pub(crate) connected: bool,
 }
 
-pub(crate) async fn list_candidates(db: &mut Connection, project: ProjectId) -> Result<Vec<Candidate>, StoreError> {
+/// Those that have at least these labels.
+pub(crate) async fn list_candidates(
+    db: &mut Connection,
+    project: ProjectId,
+    labels: &Labels,
+) -> Result<Vec<Candidate>, StoreError> {
     let rows = sqlx::query!(
         r#"
         select c.cluster_id, c.name, c.labels as "labels: Json<Labels>", p.is_connected as "connected!"
           from clusters c
           join presences p using (cluster_id)
-         where c.project_id = $1 and c.revoked_at is null
+         where c.project_id = $1 and c.revoked_at is null and c.labels @> $2
          order by c.name
         "#,
         project.as_uuid(),
+        Json(labels) as _,
     )
     .fetch_all(db)
     .await?;

@@ -13,6 +13,8 @@ pub(crate) mod content;
 pub(crate) mod drifts;
 pub(crate) mod figures;
 pub(crate) mod fleet;
+#[cfg(test)]
+pub(crate) mod growth;
 pub(crate) mod installation;
 pub(crate) mod intents;
 pub(crate) mod keys;
@@ -43,8 +45,10 @@ pub(crate) type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 /// More than there are statements: each is parsed once a connection.
 const STATEMENTS_MAX: usize = 512;
 
-/// Stages, handlers and the sealer together hold fewer at once; Postgres' default allows 100 to all hubs.
-pub(crate) const CONNECTIONS_MAX: u32 = 18;
+/// Stages and the sealer together hold few more at once; Postgres' default allows 100 to all hubs, so three have room.
+pub(crate) const CONNECTIONS_MAX: u32 = 14;
+/// Of the pool of what people and webhooks ask: a page that reads a large fleet holds one for a second.
+pub(crate) const REQUEST_CONNECTIONS_MAX: u32 = 8;
 /// Of the pool beside it, for what must not wait behind them: each holds one for milliseconds.
 pub(crate) const VITAL_CONNECTIONS_MAX: u32 = 8;
 /// Of these, streams take so many at once, though a thousand of them come back in a second: the heartbeat, the ends of
@@ -160,6 +164,11 @@ impl StoreError {
 /// Opens the pool. Every session gives up locks and transactions that a stopped hub would hold.
 pub(crate) async fn connect(url: &str) -> Result<Pool, StoreError> {
     open(url, CONNECTIONS_MAX, 4).await
+}
+
+/// A pool beside it, for the API: whatever people ask for, and however many of them, the stages go on.
+pub(crate) async fn connect_requests(url: &str) -> Result<Pool, StoreError> {
+    open(url, REQUEST_CONNECTIONS_MAX, 1).await
 }
 
 /// A pool beside it, for what must not wait behind people and stages: heartbeats, the ends of streams, streams, the

@@ -323,6 +323,22 @@ pub(crate) async fn list_moving(
         .collect()
 }
 
+/// Whether clusters catch up with it, or are to.
+pub(crate) async fn is_any_unsettled(db: &mut Connection, rollout: RolloutId) -> Result<bool, StoreError> {
+    let is_any = sqlx::query_scalar!(
+        r#"
+        select exists (
+               select from rollout_clusters
+                where rollout_id = $1 and state in ('waiting', 'offline', 'assigned', 'applied')
+               ) as "is_any!"
+        "#,
+        rollout.as_uuid(),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(is_any)
+}
+
 /// Members that wait or are in flight.
 pub(crate) async fn count_unsettled(db: &mut Connection, rollout: RolloutId) -> Result<u32, StoreError> {
     let count = sqlx::query_scalar!(
@@ -697,29 +713,8 @@ pub(crate) async fn list_waves(
     Ok(waves)
 }
 
-/// Targets that may care that a cluster is back: those whose rollouts have it as a member that is not settled, and those
-/// of which it does not run what is wanted.
-pub(crate) async fn list_targets_missing(db: &mut Connection, cluster: ClusterId) -> Result<Vec<Uuid>, StoreError> {
-    let targets = sqlx::query_scalar!(
-        r#"
-        select t.target_id
-          from targets t
-          join clusters c on c.project_id = t.project_id
-         where c.cluster_id = $1
-           and not exists (
-               select from assignments a
-                where a.cluster_id = c.cluster_id and a.target_id = t.target_id
-                  and a.render_id = (select w.render_id from wanted_renders w where w.target_id = t.target_id)
-           )
-        "#,
-        cluster.as_uuid(),
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(targets)
-}
-
-/// Targets whose rollouts may care that one of these clusters came or went: live ones, and those it has yet to catch up with.
+/// Targets whose rollouts may care that one of these clusters came or went: live ones, those it has yet to catch up with,
+/// and those that would move it.
 pub(crate) async fn list_targets_of(db: &mut Connection, clusters: &[ClusterId]) -> Result<Vec<Uuid>, StoreError> {
     let clusters: Vec<Uuid> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
     let targets = sqlx::query_scalar!(
@@ -733,6 +728,8 @@ pub(crate) async fn list_targets_of(db: &mut Connection, clusters: &[ClusterId])
           from rollout_clusters m
           join rollouts o using (rollout_id)
          where m.cluster_id = any($1) and o.state = 'done' and m.state in ('waiting', 'offline', 'assigned', 'applied')
+         union
+        select target_id from awaited where cluster_id = any($1)
         "#,
         &clusters,
     )
@@ -753,14 +750,17 @@ pub(crate) async fn delete_old(
         delete from rollouts
          where rollout_id in (
                select rollout_id
-                 from (
-                     select rollout_id, target_id, ended_at,
-                            row_number() over (partition by target_id order by rollout_id desc) as place
-                       from rollouts
+                 from targets t
+                cross join lateral (
+                      select rollout_id, ended_at
+                        from rollouts
+                       where target_id = t.target_id
+                       order by rollout_id desc
+                      offset $2
                       ) as r
-                where place > $2 and ended_at < $1
+                where ended_at < $1
                   and not exists (
-                      select from target_states s where s.target_id = r.target_id and s.current_from <= r.rollout_id
+                      select from target_states s where s.target_id = t.target_id and s.current_from <= r.rollout_id
                   )
                 limit $3
                )

@@ -186,6 +186,11 @@ pub(crate) async fn list_targets_of_hubs(db: &mut Connection, hubs: &[Uuid]) -> 
           join rollouts o using (rollout_id)
          where s.hub_id = any($1) and s.ended_at is null
            and o.state = 'done' and m.state in ('waiting', 'offline', 'assigned', 'applied')
+         union
+        select a.target_id
+          from sessions s
+          join awaited a using (cluster_id)
+         where s.hub_id = any($1) and s.ended_at is null
         "#,
         hubs,
     )

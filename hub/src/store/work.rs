@@ -233,6 +233,27 @@ pub(crate) async fn take_due_of_streams(
     Ok(taken)
 }
 
+/// Deletes so many of the signals to clusters without a stream that were due before; says how many it deleted.
+pub(crate) async fn delete_unheard(db: &mut Connection, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        r#"
+        delete from work
+         where work_id in (
+               select work_id
+                 from work w
+                where stage = 'link' and due_at < $1
+                  and not exists (select from presences p where p.cluster_id = w.key and p.is_connected)
+                limit $2
+               )
+        "#,
+        to_sql(before),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
 /// Sets the one timer of a subject in the place of the one before. Signals that came meanwhile stay.
 pub(crate) async fn replace_timer(
     db: &mut Connection,

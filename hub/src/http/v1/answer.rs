@@ -19,7 +19,7 @@ pub(super) async fn wait_for(hub: &Hub, intent: Uuid) -> Result<StatusCode, Refu
     let patience = tokio::time::Instant::now() + ANSWER_MAX;
     while tokio::time::Instant::now() < patience {
         let next = hub.signals.next_answer();
-        let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+        let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
         match intents::find_outcome(&mut db, intent).await?.as_deref() {
             Some("done") => return Ok(StatusCode::NO_CONTENT),
             Some(reason) => return Err(Refusal::conflict("refused", reason)),

@@ -33,7 +33,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<List<DriftDocument>>, Refusal> {
     let before = query.cursor.as_deref().map(pages::decode_cursor::<Place>).transpose()?;
     let limit = pages::limit(query.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let cluster = match &query.cluster {
         Some(name) => Some(clusters::find(&mut db, name).await?.id),
         None => None,

@@ -46,7 +46,7 @@ pub(in crate::http) async fn show(
 ) -> Result<Json<StatusDocument>, Refusal> {
     let after = query.cursor.as_deref().map(pages::decode_cursor::<Place>).transpose()?;
     let limit = pages::limit(query.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let mut listed = list_targets(&mut db, query.target.as_ref(), after.as_ref()).await?;
     let ids: Vec<_> = listed.targets.iter().map(|target| target.id).collect();
     let begun = after.as_ref().and_then(|place| Some((place.target.clone(), place.cluster.clone()?)));

@@ -103,6 +103,13 @@ async fn tell(hub: &Hub) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// As a hub that has just started, and with what it tells.
+#[cfg(test)]
+pub(crate) async fn beat_and_tell(hub: &Hub) {
+    send(hub, None).await.expect("it beats");
+    tell(hub).await.expect("it tells");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

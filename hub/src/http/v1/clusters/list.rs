@@ -33,7 +33,7 @@ pub(in crate::http) async fn list(
     let after = query.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let selector = selector(query.label.as_deref())?;
     let limit = pages::limit(query.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let clusters = store::clusters::list(&mut db, &after, limit).await?;
     let mut page = pages::page(clusters, limit, |cluster| pages::encode_cursor(&cluster.name));
     page.items.retain(|cluster| selector.selects(&cluster.labels));

@@ -20,7 +20,7 @@ pub(in crate::http) async fn show(
     _: Caller,
     Named(name): Named,
 ) -> Result<Json<ClusterDocument>, Refusal> {
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let cluster = find(&mut db, &name).await?;
     let mut document = document(&mut db, &cluster).await?;
     let page = targets::page(&mut db, cluster.id, None, pages::FULL).await?;

@@ -24,7 +24,7 @@ pub(in crate::http) async fn list(
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<List<ClusterTarget>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<PlacementPlace>).transpose()?;
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let cluster = find(&mut db, &name).await?;
     Ok(Json(page(&mut db, cluster.id, after.as_ref(), pages::limit(paging.limit)).await?))
 }

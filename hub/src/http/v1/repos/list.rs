@@ -21,7 +21,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<List<RepoDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let repos = store::repos::list(&mut db, &after, limit).await?;
     let documents = documents_of(&mut db, repos).await?;
     Ok(Json(pages::page(documents, limit, |document| pages::encode_cursor(&document.metadata.name))))

@@ -28,7 +28,7 @@ pub(in crate::http) async fn intend(
     Body(asked): Body<RolloutIntent>,
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let (row, target) = find(&mut change, &id).await?;
     if !row.state.takes(&asked.intent) {
         let detail = format!("the rollout is over: {}", serde_word(&row.state));

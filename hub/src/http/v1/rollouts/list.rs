@@ -34,7 +34,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<List<RolloutDocument>>, Refusal> {
     let before = query.cursor.as_deref().map(pages::decode_cursor::<Uuid>).transpose()?.unwrap_or(Uuid::max());
     let limit = pages::limit(query.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let target = find::asked_target(&mut db, query.target.as_ref()).await?;
     let rows = store::rollouts::list(&mut db, target, before, limit).await?;
     let page = pages::page(rows, limit, |row| pages::encode_cursor(&row.id));

@@ -23,7 +23,7 @@ pub(in crate::http) async fn list(
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<List<MemberDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<MemberPlace>).transpose()?;
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let (row, _) = find(&mut db, &id).await?;
     Ok(Json(page(&mut db, row.id, after, pages::limit(paging.limit)).await?))
 }

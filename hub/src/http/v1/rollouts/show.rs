@@ -20,7 +20,7 @@ pub(in crate::http) async fn show(
     _: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<RolloutDocument>, Refusal> {
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let (row, _) = find(&mut db, &id).await?;
     let page = members::page(&mut db, row.id, None, pages::FULL).await?;
     let view =

@@ -21,7 +21,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<List<TargetDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit).min(pages::TARGETS_MAX);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let targets = store::targets::list(&mut db, &after, limit).await?;
     let documents = documents_of(&mut db, targets).await?;
     Ok(Json(pages::page(documents, limit, |document| pages::encode_cursor(&document.metadata.name))))

@@ -31,7 +31,7 @@ pub(in crate::http) async fn release(
     Body(body): Body<ReleaseBody>,
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     check_stays(&target)?;
     let state = store::targets::find_state(&mut change, target.id).await?;

@@ -36,7 +36,7 @@ pub(in crate::http) async fn rollback(
     Body(body): Body<RollbackBody>,
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     check_stays(&target)?;
     let render = match &body.to {
