@@ -110,6 +110,8 @@ pub async fn down(state: &Path) -> Result<()> {
     }
     ProcessTable::open(state)?.stop_all().await?;
     end_leftovers(state).await;
+    // Now that no agent puts it back.
+    crate::borrowed::give_back(state).await?;
     // The last writes of what was killed may still come in.
     for _ in 0..50 {
         if fs::remove_dir_all(state).is_ok() {

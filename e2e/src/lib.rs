@@ -7,7 +7,9 @@
 pub mod agent;
 pub mod api;
 pub mod balancer;
+pub mod borrowed;
 pub mod controlplane;
+pub mod deployments;
 pub mod environment;
 pub mod fake_agent;
 pub mod git_server;

@@ -118,6 +118,7 @@ async fn join(options: &Options, table: &ProcessTable, api: &Api, cluster: &Clus
         programs: &programs_folder()?,
         kubectl: &kubectl,
         namespace: NAMESPACE,
+        without_pods: false,
     };
     let agent = table.start(&install(&place, &registered).await?)?;
     let connected = async || is_connected(api, &name).await.ok()?.then_some(());

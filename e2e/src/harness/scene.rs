@@ -226,6 +226,7 @@ impl Scene {
             programs: &self.env.programs,
             kubectl: &self.kubectl_of(cluster)?,
             namespace: &self.install_namespace,
+            without_pods: false,
         };
         agent::install(&place, registered).await?.start_child()
     }
