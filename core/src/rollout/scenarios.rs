@@ -10,7 +10,7 @@
 //! stale     c1 rev-b healthy                the same about a generation before that
 //! away c1   back c1   restart   tick 10m   join e3=eu   overtake c1
 //! down 12m c1                               no hub hears anybody for so long; c1 is heard again before anything is decided
-//! pause why   resume   abort   rollback   promote why   skip c1   retry c1
+//! pause why   resume   abort   promote why   skip c1   retry c1
 //! expect    paused at canary: c1 failed rev-b; e1 rev-a
 //! why       some words of the explanation
 //! refused   some words of the last refusal
@@ -130,7 +130,6 @@ impl Script {
             "pause" => self.world.ask(Intent::Pause, rest),
             "resume" => self.world.ask(Intent::Resume, rest),
             "abort" => self.world.ask(Intent::Abort, rest),
-            "rollback" => self.world.ask(Intent::Rollback, rest),
             "promote" => self.world.ask(Intent::Promote, rest),
             "skip" => self.world.ask(Intent::Skip { cluster: named(self) }, ""),
             "retry" => self.world.ask(Intent::Retry { cluster: named(self) }, ""),
@@ -268,7 +267,7 @@ scenarios! {
     a_failure_that_another_rollout_took_over_is_none_here,
     a_hub_that_was_down_in_a_soak_soaks_for_the_rest,
     a_soak_begins_anew_with_a_member_that_nobody_saw_go_and_come_back,
-    a_person_rolls_back,
+    a_rollback_returns_also_who_is_away,
     a_resumed_rollback_policy_rolls_back,
     a_return_that_fails_is_said_so,
     nobody_passes_on_stale_evidence,

@@ -4,11 +4,11 @@
 //! what rollouts are doing; answers with one beginning at most. It must never move a cluster that a person took out or
 //! that failed with the same bundle, and never combine one version of a spec with the render of another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Candidate, RolloutState, after};
+use super::{Candidate, Rendered, RolloutState, after};
 use crate::{ClusterId, Digest, RenderId};
 
 /// Why there is a rollout.
@@ -158,6 +158,19 @@ pub fn start(situation: &Situation, now: Timestamp) -> Start {
     }
 }
 
+/// Clusters that are away and would move if they were not: whoever sees one come back asks again what begins. New content
+/// waits for nobody, as it has everybody as a member.
+pub fn awaited(situation: &Situation) -> Vec<ClusterId> {
+    if situation.rolled != situation.wanted {
+        return Vec::new();
+    }
+    let would_move = |one: &&Placed| {
+        let is_left_out = one.aside == one.wants || one.moving == one.wants || one.runs == one.wants;
+        !one.candidate.connected && one.wants.is_some() && !is_left_out
+    };
+    situation.placed.iter().filter(would_move).map(|one| one.candidate.cluster).collect()
+}
+
 /// How long a change of single clusters may make others wait: one that never settles must not stall them.
 pub fn waited_for(created_at: Timestamp, deadline: SignedDuration) -> Timestamp {
     after(created_at, deadline)
@@ -176,6 +189,58 @@ pub fn is_same_content(before: &BTreeMap<Digest, Digest>, after: &BTreeMap<Diges
 pub fn moves(placed: &[Placed]) -> Vec<Move> {
     let moving = placed.iter().filter_map(|one| Some((one, one.wants?))).filter(|(one, to)| one.runs != Some(*to));
     moving.map(|(one, to)| Move { candidate: one.candidate.clone(), from: one.runs, to }).collect()
+}
+
+/// How many of these clusters do not run what the render gives them: those that it gives nothing count too; all of them,
+/// while nothing is rendered (`None`).
+pub fn behind<'a>(
+    clusters: impl Iterator<Item = (&'a Candidate, Option<Digest>)>,
+    rendered: Option<&Rendered<'_>>,
+) -> usize {
+    let is_behind = |(cluster, runs): &(&Candidate, Option<Digest>)| {
+        let gives = rendered.and_then(|rendered| rendered.gives(cluster));
+        gives.is_none() || *runs != gives
+    };
+    clusters.filter(is_behind).count()
+}
+
+/// What a rollout over a whole target moved to, and from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    pub render: RenderId,
+    pub from_render: Option<RenderId>,
+    /// It has given it to some cluster.
+    pub assigned: bool,
+}
+
+/// The renders that a rollback without a commit may go back to, in the order in which they are asked for: what rollouts
+/// moved from, and what those before the newest moved to, if it came to anybody.
+pub fn former(past: &[Past]) -> Vec<RenderId> {
+    let mut seen: BTreeSet<RenderId> = past.first().map(|newest| newest.render).into_iter().collect();
+    let former = past.iter().enumerate().flat_map(|(place, past)| {
+        let moved_to = (place > 0 && past.assigned).then_some(past.render);
+        moved_to.into_iter().chain(past.from_render)
+    });
+    former.filter(|render| seen.insert(*render)).collect()
+}
+
+/// Who moves when a person goes back to a render, or why nothing does. Whom it gives nothing stays, and shuts nobody's way
+/// back.
+pub fn roll_back(placed: &[Placed]) -> Result<Vec<Move>, &'static str> {
+    let moves = moves(placed);
+    if !moves.is_empty() {
+        return Ok(moves);
+    }
+    Err(if unrendered(placed).next().is_some() {
+        "no cluster that could go back has run that revision as the target was then; edit its spec back instead"
+    } else {
+        "every cluster runs that already; a rollout that goes on is stopped by: bellwether rollout abort"
+    })
+}
+
+/// Whether a target may follow Git again, or why it does already.
+pub const fn release(held: bool) -> Result<(), &'static str> {
+    if held { Ok(()) } else { Err("the target is not held") }
 }
 
 /// Those of whom nobody can say what they are to run.
@@ -245,6 +310,26 @@ mod tests {
         let situation = Situation { wanted: None, ..done(vec![placed(1, Some(bundle("old")))]) };
 
         assert_eq!(start(&situation, NOW), Start::Nothing);
+    }
+
+    #[test]
+    fn whoever_is_away_and_would_move_is_waited_for_and_nobody_else() {
+        let away = |number, runs| {
+            let here = placed(number, runs);
+            Placed { candidate: Candidate { connected: false, ..here.candidate.clone() }, ..here }
+        };
+        let joined_and_went = away(1, None);
+        let has_it = away(2, Some(bundle("new")));
+        let taken_out = Placed { aside: Some(bundle("new")), ..away(3, Some(bundle("old"))) };
+        let member = Placed { moving: Some(bundle("new")), ..away(4, Some(bundle("old"))) };
+        let not_rendered_for = Placed { wants: None, ..away(5, None) };
+        let here = placed(6, None);
+
+        let all = [joined_and_went, has_it, taken_out, member, not_rendered_for, here];
+        let situation = done(all.to_vec());
+
+        assert_eq!(awaited(&situation), [situation.placed[0].candidate.cluster]);
+        assert!(awaited(&Situation { rolled: None, ..situation }).is_empty(), "all of them are members");
     }
 
     #[test]
@@ -319,6 +404,39 @@ mod tests {
         let earlier = Earlier { render: render(1), gives: [(old, Some(bundle("a"))), (new, None)].into() };
 
         assert_eq!(back(&runs, &[earlier]), Some(render(1)));
+    }
+
+    #[test]
+    fn who_runs_something_else_than_is_rendered_is_behind_and_without_a_render_everybody_is() {
+        let variants = [(crate::parameters::Values::default().digest(), bundle("new"))].into();
+        let rendered = Rendered::new(&[], &[], &variants);
+        let nothing = BTreeMap::new();
+        let unrendered = Rendered::new(&[], &[], &nothing);
+        let fleet = [placed(1, None), placed(2, Some(bundle("old"))), placed(3, Some(bundle("new")))];
+        let count = |rendered| behind(fleet.iter().map(|one| (&one.candidate, one.runs)), rendered);
+
+        assert_eq!([Some(&rendered), Some(&unrendered), None].map(count), [2, 3, 3]);
+    }
+
+    #[test]
+    fn going_back_asks_for_what_ran_and_never_for_the_newest_or_what_came_to_nobody() {
+        let past =
+            |to, from: Option<u128>, assigned| Past { render: render(to), from_render: from.map(render), assigned };
+        let rollouts = [past(5, Some(4), true), past(4, Some(2), true), past(3, Some(2), false), past(2, None, true)];
+
+        assert_eq!(former(&rollouts), [4, 2].map(render));
+        assert!(former(&[past(1, None, true)]).is_empty());
+    }
+
+    #[test]
+    fn a_rollback_that_moves_nobody_is_refused_and_whoever_it_gives_nothing_stays() {
+        let there = Placed { wants: Some(bundle("old")), ..placed(1, Some(bundle("old"))) };
+        let unrendered = Placed { wants: None, ..placed(2, Some(bundle("old"))) };
+        let moving = placed(3, Some(bundle("old")));
+
+        assert!(roll_back(&[there.clone()]).is_err_and(|reason| reason.contains("runs that already")));
+        assert!(roll_back(&[there.clone(), unrendered.clone()]).is_err_and(|reason| reason.contains("edit its spec")));
+        assert_eq!(roll_back(&[there, unrendered, moving]).map(|moves| moves.len()), Ok(1));
     }
 
     #[test]

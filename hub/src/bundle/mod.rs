@@ -18,6 +18,7 @@ use bellwether_core::{Digest, Name, RenderId, TargetId};
 use bellwether_proto::compression;
 use bellwether_render::{Documents, Recipe, RenderError, RenderedObject, SourceFile};
 use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 use crate::Hub;
 use crate::process::clock;
@@ -30,7 +31,11 @@ use crate::store::work::{self, QueueItem, Stage};
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
-use crate::worker::stage::Detached;
+use crate::worker::stage::{self, Detached};
+
+pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
+    stage::run_detached(hub, Bundle, stop).await;
+}
 
 pub(crate) struct Bundle;
 
@@ -88,7 +93,8 @@ async fn await_mirror(hub: &Hub, target: &Target) -> Result<(), StoreError> {
 /// The values that the selected clusters have, by their names. Clusters that have not joined yet are left out: they are
 /// rendered for when they come.
 async fn values_of(db: &mut store::Connection, target: &Target) -> Result<Vec<(Name, Values)>, StoreError> {
-    let candidates = store::fleet::list_candidates(db, target.project).await?;
+    let labels = &target.spec.clusters.match_labels;
+    let candidates = store::fleet::list_candidates(db, target.project, labels).await?;
     Ok(candidates
         .iter()
         .filter(|cluster| target.spec.clusters.selects(&cluster.labels))

@@ -9,7 +9,7 @@ use crate::store::{Cause, StoreError};
 
 /// A refusal on its way to whoever asked.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     code: &'static str,
     detail: String,

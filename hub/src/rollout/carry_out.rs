@@ -293,3 +293,28 @@ fn with_undone(mut left: Vec<ObjectKey>, undone: Vec<ObjectKey>, new: &Manifest)
     left.extend(more);
     left
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(numbers: std::ops::Range<usize>) -> Vec<ObjectKey> {
+        let key = |number: usize| ObjectKey {
+            api_version: "v1".to_owned(),
+            kind: "ConfigMap".to_owned(),
+            namespace: Some("default".to_owned()),
+            name: format!("c{number}"),
+        };
+        numbers.map(key).collect()
+    }
+
+    #[test]
+    fn what_is_to_go_is_said_once_and_not_of_what_is_wanted_again() {
+        let entry = |key: ObjectKey| bellwether_core::bundle::Entry { key, digest: Digest::of(b"") };
+        let new = Manifest::new(keys(0..2).into_iter().map(entry).collect()).expect("is a manifest");
+
+        let left = with_undone(keys(3..5), [keys(1..4), keys(5..6)].concat(), &new);
+
+        assert_eq!(left, [keys(3..5), keys(2..3), keys(5..6)].concat());
+    }
+}

@@ -2,7 +2,7 @@
 
 use bellwether_core::RenderId;
 use bellwether_core::audit::{Event, Outcome, Subject};
-use bellwether_core::rollout::{Kind, Strategy, WaveSpec, moves, unrendered};
+use bellwether_core::rollout::{self, Kind, unrendered};
 use jiff::Timestamp;
 
 use super::plan::{self, Begin};
@@ -38,8 +38,8 @@ type Answer = Result<serde_json::Value, &'static str>;
 
 async fn release(change: &mut Change<'_>, target: &Target) -> Result<Answer, StoreError> {
     let state = store::targets::find_state(change, target.id).await?;
-    if !state.held {
-        return Ok(Err("the target is not held"));
+    if let Err(refused) = rollout::release(state.held) {
+        return Ok(Err(refused));
     }
     store::targets::mark_state(change, target.id, &State { held: false, ..state }).await?;
     Ok(Ok(serde_json::Value::Null))
@@ -65,26 +65,18 @@ async fn roll_back(
     let all = candidates.clone();
     let runs = plan::list_runs(change, target).await?;
     let placed = plan::placed(change, target, &state, &render, &runs, candidates).await?;
-    let moves = moves(&placed);
-    let staying: Vec<_> = unrendered(&placed).map(|one| one.candidate.name.to_string()).collect();
-    if moves.is_empty() && !staying.is_empty() {
-        return Ok(Err("no cluster that could go back has run that revision as the target was then; \
-                       edit its spec back instead"));
-    }
-    if moves.is_empty() {
-        return Ok(Err(
-            "every cluster runs that already; a rollout that goes on is stopped by: bellwether rollout abort",
-        ));
-    }
+    let moves = match rollout::roll_back(&placed) {
+        Ok(moves) => moves,
+        Err(refused) => return Ok(Err(refused)),
+    };
     let moving = moves.len();
+    let staying: Vec<_> = unrendered(&placed).map(|one| one.candidate.name.to_string()).collect();
     plan::supersede(change, target, "rolled back by a person", now).await?;
     store::wanted::delete_aside(change, target.id).await?;
     store::targets::mark_state(change, target.id, &State { held: true, ..state }).await?;
-    let wave = WaveSpec::named("all".parse().expect("`all` is a name"));
     let begin = Begin {
         kind: Kind::Rollback,
         render: &render,
-        strategy: Strategy { waves: vec![wave], ..target.spec.rollout.clone().unwrap_or_default() },
         trace_id: clock::new_trace(),
         actor: actors::token(&intent.actor),
         reason: intent.reason.clone(),

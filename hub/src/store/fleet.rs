@@ -1,64 +1,11 @@
 //! What runs where: the reads across clusters, sessions, assignments and reports that people ask for.
 
-use std::collections::BTreeMap;
-
 use bellwether_core::report::{Counts, ObjectLine, Verdict};
 use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ProjectId, TargetId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 
 use super::{Connection, StoreError, from_sql, to_sql};
-
-/// How a cluster's agent is, as the rows say.
-#[derive(Debug, Clone)]
-pub(crate) struct AgentStatus {
-    pub(crate) connected: bool,
-    /// `None`: no stream yet.
-    pub(crate) since: Option<Timestamp>,
-    pub(crate) agent_version: Option<String>,
-    pub(crate) facts: BTreeMap<String, String>,
-    pub(crate) certificate_expires_at: Option<Timestamp>,
-}
-
-pub(crate) async fn find_agent_status(
-    db: &mut Connection,
-    cluster: ClusterId,
-    now: Timestamp,
-) -> Result<AgentStatus, StoreError> {
-    let row = sqlx::query!(
-        r#"
-        select p.is_connected as "connected!",
-               case when p.is_connected then s.since else coalesce($2::timestamptz - p.silent_for, p.since) end as "since!",
-               s.agent_version,
-               s.facts as "facts: Json<BTreeMap<String, String>>",
-               x.not_after as "not_after?"
-          from sessions s
-          join presences p using (cluster_id)
-          left join certificates x on x.serial = s.certificate_serial
-         where s.cluster_id = $1
-        "#,
-        cluster.as_uuid(),
-        to_sql(now),
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map_or_else(
-        || AgentStatus {
-            connected: false,
-            since: None,
-            agent_version: None,
-            facts: BTreeMap::new(),
-            certificate_expires_at: None,
-        },
-        |row| AgentStatus {
-            connected: row.connected,
-            since: Some(from_sql(row.since)),
-            agent_version: Some(row.agent_version),
-            facts: row.facts.0,
-            certificate_expires_at: row.not_after.map(from_sql),
-        },
-    ))
-}
 
 /// A cluster that a rollout may have as a member: it has joined and is not revoked.
 #[derive(Debug, Clone)]
@@ -69,17 +16,22 @@ pub(crate) struct Candidate {
     pub(crate) connected: bool,
 }
 
-/// A contested one counts as away: nothing is told to it.
-pub(crate) async fn list_candidates(db: &mut Connection, project: ProjectId) -> Result<Vec<Candidate>, StoreError> {
+/// Those that have at least these labels. A contested one counts as away: nothing is told to it.
+pub(crate) async fn list_candidates(
+    db: &mut Connection,
+    project: ProjectId,
+    labels: &Labels,
+) -> Result<Vec<Candidate>, StoreError> {
     let rows = sqlx::query!(
         r#"
         select c.cluster_id, c.name, c.labels as "labels: Json<Labels>", p.is_connected and not p.is_contested as "connected!"
           from clusters c
           join presences p using (cluster_id)
-         where c.project_id = $1 and c.revoked_at is null
+         where c.project_id = $1 and c.revoked_at is null and c.labels @> $2
          order by c.name
         "#,
         project.as_uuid(),
+        Json(labels) as _,
     )
     .fetch_all(db)
     .await?;
@@ -141,19 +93,27 @@ struct Row {
     reported_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-/// Every assignment, in order of targets and clusters; of one target or one cluster when given.
+/// Where an assignment stands in the list: the names of its target and its cluster.
+pub(crate) type PlacementPlace = (Name, Name);
+
+/// A page of assignments, in order of targets and clusters, after a place: of these targets or of all, of one cluster
+/// when given.
 pub(crate) async fn list_placements(
     db: &mut Connection,
-    target: Option<TargetId>,
+    targets: Option<&[TargetId]>,
     cluster: Option<ClusterId>,
+    after: Option<&PlacementPlace>,
     limit: i64,
     now: Timestamp,
 ) -> Result<Vec<Placement>, StoreError> {
+    let targets: Option<Vec<_>> = targets.map(|targets| targets.iter().map(|id| id.as_uuid()).collect());
     let rows = sqlx::query_file_as!(
         Row,
         "src/store/sql/list_placements.sql",
-        target.map(TargetId::as_uuid),
+        targets as _,
         cluster.map(ClusterId::as_uuid),
+        after.map(|(target, _)| target.as_str()).unwrap_or_default(),
+        after.map(|(_, cluster)| cluster.as_str()).unwrap_or_default(),
         limit,
         to_sql(now),
     )

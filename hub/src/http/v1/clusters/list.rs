@@ -8,7 +8,7 @@ use bellwether_core::api::{ClusterDocument, List};
 use bellwether_core::{LabelSelector, Labels};
 use serde::Deserialize;
 
-use super::document;
+use super::documents_of;
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
@@ -33,15 +33,12 @@ pub(in crate::http) async fn list(
     let after = query.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let selector = selector(query.label.as_deref())?;
     let limit = pages::limit(query.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let clusters = store::clusters::list(&mut db, &after, limit).await?;
-    let mut documents = Vec::with_capacity(clusters.len());
-    for cluster in &clusters {
-        documents.push(document(&mut db, cluster).await?);
-    }
-    let mut page = pages::page(documents, limit, |document| pages::encode_cursor(&document.metadata.name));
-    page.items.retain(|document| selector.selects(&document.labels));
-    Ok(Json(page))
+    let mut page = pages::page(clusters, limit, |cluster| pages::encode_cursor(&cluster.name));
+    page.items.retain(|cluster| selector.selects(&cluster.labels));
+    let items = documents_of(&mut db, page.items).await?;
+    Ok(Json(List { items, next: page.next }))
 }
 
 fn selector(label: Option<&str>) -> Result<LabelSelector, Refusal> {

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use bellwether_core::api::{List, RepoDocument};
 
-use super::document_of;
+use super::documents_of;
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
@@ -21,10 +21,8 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<List<RepoDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let mut documents = Vec::new();
-    for repo in store::repos::list(&mut db, &after, limit).await? {
-        documents.push(document_of(&mut db, &repo).await?);
-    }
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
+    let repos = store::repos::list(&mut db, &after, limit).await?;
+    let documents = documents_of(&mut db, repos).await?;
     Ok(Json(pages::page(documents, limit, |document| pages::encode_cursor(&document.metadata.name))))
 }

@@ -19,7 +19,7 @@ pub(in crate::http) async fn refresh(
     caller: Caller,
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let repo = find(&mut change, &name).await?;
     store::repos::end_pauses(&mut change, repo.id).await?;
     change.audit(&event(&repo, &caller, "repo.refreshed")).await?;

@@ -15,8 +15,9 @@ use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
 use crate::http::pages;
 use crate::http::problem::Refusal;
-use crate::http::v1::targets;
-use crate::store::{self, StoreError};
+use crate::http::v1::find;
+use crate::process::clock;
+use crate::store::{self, StoreError, views};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -33,12 +34,12 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<List<RolloutDocument>>, Refusal> {
     let before = query.cursor.as_deref().map(pages::decode_cursor::<Uuid>).transpose()?.unwrap_or(Uuid::max());
     let limit = pages::limit(query.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let target = targets::find_asked(&mut db, query.target.as_ref()).await?;
-    let mut documents = Vec::new();
-    for row in store::rollouts::list(&mut db, target, before, limit).await? {
-        let Some(target) = store::targets::find(&mut db, row.target).await? else { continue };
-        documents.push(document_of(&mut db, &row, &target.name).await?);
-    }
-    Ok(Json(pages::page(documents, limit, |document| pages::encode_cursor(&document.id))))
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
+    let target = find::asked_target(&mut db, query.target.as_ref()).await?;
+    let rows = store::rollouts::list(&mut db, target, before, limit).await?;
+    let page = pages::page(rows, limit, |row| pages::encode_cursor(&row.id));
+    let now = clock::now();
+    let views = views::rollouts::load(&mut db, page.items).await?;
+    let items = views.into_iter().map(|view| document_of(view, now)).collect();
+    Ok(Json(List { items, next: page.next }))
 }

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use bellwether_core::api::{List, TargetDocument};
 
-use super::document_of;
+use super::documents_of;
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
@@ -20,11 +20,9 @@ pub(in crate::http) async fn list(
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<List<TargetDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
-    let limit = pages::limit(paging.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let mut documents = Vec::new();
-    for target in store::targets::list(&mut db, &after, limit).await? {
-        documents.push(document_of(&mut db, &target).await?);
-    }
+    let limit = pages::limit(paging.limit).min(pages::TARGETS_MAX);
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
+    let targets = store::targets::list(&mut db, &after, limit).await?;
+    let documents = documents_of(&mut db, targets).await?;
     Ok(Json(pages::page(documents, limit, |document| pages::encode_cursor(&document.metadata.name))))
 }

@@ -31,7 +31,7 @@ pub(in crate::http) async fn put(
     check_head(&name, "Target", &document.api_version, &document.kind, &document.metadata)?;
     check_spec(&document.spec)?;
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let repo = find_repo(&mut change, &document.spec.repo).await?;
     let known = store::targets::find_by_name(&mut change, &name).await?;
     known.as_ref().map_or(Ok(()), check_stays)?;

@@ -22,7 +22,7 @@ pub(in crate::http) async fn refresh(
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
     let trace_id = clock::new_trace();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     store::repos::end_pauses(&mut change, target.repo).await?;
     let mut event = changed_event(&target, &caller, "target.refreshed");
