@@ -14,19 +14,19 @@ pub struct Rendered<'a> {
     variables: BTreeSet<String>,
     variants: &'a BTreeMap<Digest, Digest>,
     /// What everybody gets when nothing depends on parameters.
-    same: Option<Option<Digest>>,
+    same: Option<Digest>,
 }
 
 impl<'a> Rendered<'a> {
     pub fn new(parameters: &'a [ParameterSet], variables: &[String], variants: &'a BTreeMap<Digest, Digest>) -> Self {
-        let same = variables.is_empty().then(|| variants.get(&Values::default().digest()).copied());
+        let same = if variables.is_empty() { variants.get(&Values::default().digest()).copied() } else { None };
         Self { parameters, variables: variables.iter().cloned().collect(), variants, same }
     }
 
     /// The cluster's bundle; `None`: it was never rendered with that cluster's parameters.
     pub fn gives(&self, cluster: &Candidate) -> Option<Digest> {
-        if let Some(same) = self.same {
-            return same;
+        if self.variables.is_empty() {
+            return self.same;
         }
         let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
         let values = Parameters::resolve(self.parameters, facts).restricted_to(&self.variables);

@@ -434,7 +434,7 @@ mod tests {
         let unrendered = Placed { wants: None, ..placed(2, Some(bundle("old"))) };
         let moving = placed(3, Some(bundle("old")));
 
-        assert!(roll_back(&[there.clone()]).is_err_and(|reason| reason.contains("runs that already")));
+        assert!(roll_back(std::slice::from_ref(&there)).is_err_and(|reason| reason.contains("runs that already")));
         assert!(roll_back(&[there.clone(), unrendered.clone()]).is_err_and(|reason| reason.contains("edit its spec")));
         assert_eq!(roll_back(&[there, unrendered, moving]).map(|moves| moves.len()), Ok(1));
     }

@@ -235,7 +235,7 @@ fn named(clusters: &[Name]) -> String {
 
 /// What was found at the commit.
 enum Found {
-    Rendered(Rendered),
+    Rendered(Box<Rendered>),
     Files { tree: String, files: Vec<SourceFile> },
 }
 
@@ -244,7 +244,7 @@ impl Job<'_> {
         let same_spec = known.filter(|render| render.target_version == self.target.version);
         let existing = same_spec.as_ref().filter(|render| render.revision == self.revision.id).map(|render| render.id);
         let (tree, files) = match self.read(same_spec).await? {
-            Found::Rendered(rendered) => return Ok(Rendered { existing, ..rendered }),
+            Found::Rendered(rendered) => return Ok(Rendered { existing, ..*rendered }),
             Found::Files { tree, files } => (tree, files),
         };
         self.begin_try().await?;
@@ -271,7 +271,7 @@ impl Job<'_> {
             let tree = reader.tree_of(&commit, &path)?;
             let same = same_spec.filter(|render| render.tree == tree);
             if let Some(reused) = same.and_then(|render| reuse(render, &values)) {
-                return Ok(Found::Rendered(reused));
+                return Ok(Found::Rendered(Box::new(reused)));
             }
             let mut files = reader.read_folder(&commit, &path)?.files;
             if !path.is_empty() {

@@ -136,7 +136,7 @@ impl DataDir {
     pub(super) fn write_access(&self, roles: &[&str]) -> Result<(), PostgresError> {
         let user = User::from_uid(geteuid()).ok().flatten().ok_or(PostgresError::NoName)?;
         let name = user.name.replace('"', "\"\"");
-        let users: String = roles.iter().map(|role| format!("hub \"{name}\" {role}\n")).collect();
+        let users = roles.iter().fold(String::new(), |users, role| users + &format!("hub \"{name}\" {role}\n"));
         self.write_for_server(&self.access_file(), "local all all peer map=hub\n")?;
         self.write_for_server(&self.users_file(), &users)
     }

@@ -82,7 +82,8 @@ impl Scene {
 
     async fn revisions(&self) -> usize {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
-        store::revisions::list_heads(&mut db, &[self.repo.id]).await.expect("they are read")[&self.repo.id].len()
+        let heads = store::revisions::list_heads(&mut db, &[self.repo.id]).await.expect("they are read");
+        heads.get(&self.repo.id).map_or(0, Vec::len)
     }
 }
 
