@@ -78,6 +78,8 @@ const MIRROR_PAUSE: Duration = Duration::from_secs(1);
 /// The rows stay: a hub that has the commit may take them, and this one tries again when it has fetched.
 async fn await_mirror(hub: &Hub, target: &Target) -> Result<(), StoreError> {
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    // Nothing broke down.
+    store::renders::end_try(&mut change, target.id, None).await?;
     // Without a trace: after a failure this waits as a poll does.
     change.tell(Stage::Source, &[target.repo.as_uuid()], clock::now(), None).await?;
     change.commit().await?;
@@ -187,21 +189,16 @@ struct Job<'a> {
     values: Vec<Values>,
 }
 
-/// What was found at the commit.
-enum Found {
-    Rendered(Rendered),
-    Files { tree: String, files: Vec<SourceFile> },
-}
-
 impl Job<'_> {
     async fn render(&self, known: Option<Render>, agents: BTreeSet<String>) -> Result<Rendered, BundleError> {
         let same_spec = known.filter(|render| render.target_version == self.target.version);
         let existing = same_spec.as_ref().filter(|render| render.revision == self.revision.id).map(|render| render.id);
-        let (tree, files) = match self.read(same_spec).await? {
-            Found::Rendered(rendered) => return Ok(Rendered { existing, ..rendered }),
-            Found::Files { tree, files } => (tree, files),
-        };
+        let (tree, reused) = self.find(same_spec).await?;
+        if let Some(reused) = reused {
+            return Ok(Rendered { existing, ..reused });
+        }
         self.begin_try().await?;
+        let files = self.read().await?;
         let folder = self.target.spec.path.clone();
         let documents = Arc::new(blocking(move || Ok(Documents::parse(&folder, &files)?)).await?);
         let recipe = Arc::new(Recipe {
@@ -215,17 +212,25 @@ impl Job<'_> {
         Ok(Rendered { tree, variables: documents.variables().clone(), inputs, variants, unwritten, existing })
     }
 
-    async fn read(&self, same_spec: Option<Render>) -> Result<Found, BundleError> {
+    /// The folder's tree, and an earlier render of the same.
+    async fn find(&self, same_spec: Option<Render>) -> Result<(String, Option<Rendered>), BundleError> {
         let mirror = self.hub.mirrors.of(self.target.repo);
         let (commit, path) = (self.revision.commit.clone(), self.target.spec.path.clone());
         let values = self.values.clone();
         blocking(move || {
             let reader = mirror.reader().map_err(ReadError::from)?;
             let tree = reader.tree_of(&commit, &path)?;
-            let same = same_spec.filter(|render| render.tree == tree);
-            if let Some(reused) = same.and_then(|render| reuse(render, &values)) {
-                return Ok(Found::Rendered(reused));
-            }
+            let reused = same_spec.filter(|render| render.tree == tree).and_then(|render| reuse(render, &values));
+            Ok((tree, reused))
+        })
+        .await
+    }
+
+    async fn read(&self) -> Result<Vec<SourceFile>, BundleError> {
+        let mirror = self.hub.mirrors.of(self.target.repo);
+        let (commit, path) = (self.revision.commit.clone(), self.target.spec.path.clone());
+        blocking(move || {
+            let reader = mirror.reader().map_err(ReadError::from)?;
             let mut files = reader.read_folder(&commit, &path)?.files;
             if !path.is_empty() {
                 // People read paths from the repo's root on.
@@ -233,7 +238,7 @@ impl Job<'_> {
                     file.path = format!("{path}/{}", file.path);
                 }
             }
-            Ok(Found::Files { tree, files })
+            Ok(files)
         })
         .await
     }
