@@ -77,11 +77,16 @@ pub(crate) struct Hub {
     /// Of clusters' targets: entries that one began to fail.
     pub(crate) turns: rate::Buckets<(bellwether_core::ClusterId, bellwether_core::TargetId)>,
     pub(crate) renewals: rate::Buckets<bellwether_core::ClusterId>,
+    pub(crate) enrolments: rate::Buckets<bellwether_core::ClusterId>,
+    /// Of clusters: streams that they begin, and what they say on all of them.
+    pub(crate) beginnings: rate::Buckets<bellwether_core::ClusterId>,
+    pub(crate) said: rate::Buckets<bellwether_core::ClusterId>,
     /// Strangers that are looked up in the database at once.
     pub(crate) strangers: tokio::sync::Semaphore,
-    /// Hashes of API tokens that were good when they were last shown.
-    pub(crate) known_tokens: quick_cache::sync::Cache<bellwether_core::Digest, ()>,
+    /// Hashes of API tokens that were good when they were last shown, and what each may ask at once.
+    pub(crate) known_tokens: quick_cache::sync::Cache<bellwether_core::Digest, Arc<tokio::sync::Semaphore>>,
     pub(crate) readiness: http::Readiness,
+    pub(crate) reads: http::Reads,
     /// Streams of agents: one task each.
     pub(crate) tasks: TaskTracker,
     pub(crate) heartbeat: worker::heartbeat::Heartbeat,
@@ -216,19 +221,34 @@ async fn run_parts(
     spawn(&mut parts, "api", Box::pin(http::serve(one(), listeners.api, two())));
 
     let mut failed = None;
-    while let Some(ended) = parts.join_next().await {
-        if !stop.is_cancelled() {
-            failed = Some(ended.unwrap_or("a part that panicked"));
-            stop.cancel();
+    let all = async {
+        while let Some(ended) = parts.join_next().await {
+            if !stop.is_cancelled() {
+                failed = Some(ended.unwrap_or("a part that panicked"));
+                stop.cancel();
+            }
         }
-        if parts.is_empty() {
-            break;
-        }
+        hub.tasks.close();
+        hub.tasks.wait().await;
+    };
+    if !ends_in_time(all, stop, DRAIN_MAX).await {
+        tracing::warn!("dropping what does not end");
     }
-    hub.tasks.close();
-    let _ = tokio::time::timeout(DRAIN_MAX, hub.tasks.wait()).await;
+    drop(parts);
     link::write_last_ends(hub).await;
     failed.map_or(Ok(()), |part| Err(SetupError::PartEnded(part)))
+}
+
+/// Waits for something, but after `stop` no longer than so long; says whether it ended.
+async fn ends_in_time(something: impl Future<Output = ()>, stop: &CancellationToken, longest: Duration) -> bool {
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(longest).await;
+    };
+    tokio::select! {
+        () = something => true,
+        () = late => false,
+    }
 }
 
 async fn serve_agents(hub: Arc<Hub>, listener: tokio::net::TcpListener, stop: CancellationToken) {
@@ -247,4 +267,21 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = source.source();
     }
     text
+}
+
+#[cfg(test)]
+mod end {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_end_is_dropped_a_while_after_the_stop() {
+        let (stop, soon) = (CancellationToken::new(), Duration::from_millis(10));
+
+        let before = tokio::time::timeout(soon * 5, ends_in_time(std::future::pending(), &stop, soon)).await;
+        assert!(before.is_err(), "nobody stopped it");
+
+        stop.cancel();
+        assert!(!ends_in_time(std::future::pending(), &stop, soon).await);
+        assert!(ends_in_time(std::future::ready(()), &stop, soon).await);
+    }
 }

@@ -43,6 +43,8 @@ const TURNS: rate::Rate = rate::Rate { at_once: 5, every: SignedDuration::from_s
 /// An honest agent renews twice in a certificate's life; it may lose some answers.
 const RENEWALS_AT_ONCE: i32 = 5;
 const RENEWALS_PER_LIFE: i32 = 20;
+/// Of one cluster, by its join tokens: an agent that loses the answer comes again.
+const ENROLMENTS: rate::Rate = rate::Rate { at_once: 5, every: SignedDuration::from_secs(60) };
 /// More than people and programs use at a time.
 const KNOWN_TOKENS_MAX: usize = 1_000;
 /// A third of the pool: the others are served meanwhile.
@@ -183,6 +185,9 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         odd_reports: rate_limiter::RateLimiter::default(),
         join_tries: rate::Buckets::new(JOIN_TRIES),
         turns: rate::Buckets::new(TURNS),
+        enrolments: rate::Buckets::new(ENROLMENTS),
+        beginnings: rate::Buckets::new(link::BEGINNINGS),
+        said: rate::Buckets::new(link::SAID),
         renewals: rate::Buckets::new(rate::Rate {
             at_once: RENEWALS_AT_ONCE,
             every: SignedDuration::try_from(config.certificate_lifetime()).unwrap_or(SignedDuration::MAX)
@@ -192,6 +197,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         strangers: tokio::sync::Semaphore::new(STRANGERS_AT_ONCE),
         known_tokens: quick_cache::sync::Cache::new(KNOWN_TOKENS_MAX),
         readiness: http::Readiness::default(),
+        reads: http::Reads::default(),
         tasks: TaskTracker::new(),
         heartbeat,
         agents_address,

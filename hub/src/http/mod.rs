@@ -19,10 +19,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use auth::Reads;
 pub(crate) use health::Readiness;
 
 use self::v1::{audit, clusters, drift, repos, rollouts, status, targets};
@@ -33,7 +35,7 @@ use crate::pki::tls;
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 pub(crate) async fn serve(hub: Arc<Hub>, listener: TcpListener, stop: CancellationToken) {
-    let incoming = tls::incoming(listener, hub.trust.api.clone(), tls::API, stop.clone());
+    let incoming = tls::incoming(listener, hub.trust.api.clone(), tls::API, tls::Known::default(), stop.clone());
     tls::serve_http(incoming, router(hub), stop).await;
 }
 
@@ -63,7 +65,8 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/drift", get(drift::list))
         .route("/audit", get(audit::list))
         .route("/audit/verify", post(audit::verify))
-        .fallback(problem::no_such_route);
+        .fallback(problem::no_such_route)
+        .layer(middleware::from_fn_with_state(Arc::clone(&hub), auth::take_turn));
     Router::new()
         .nest("/api/v1", api)
         .route("/hooks/v1/{repo}", post(hooks::generic))

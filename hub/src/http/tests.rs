@@ -403,3 +403,34 @@ async fn a_webhook_without_the_right_signature_is_read_to_no_end_and_buffered_by
     assert_eq!(post("/hooks/v1/apps", Some(sign(&large)), Body::from(large)).await, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(post("/hooks/v1/apps", Some(sign(b"{}")), Body::from("{}")).await, StatusCode::ACCEPTED);
 }
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn those_who_read_leave_most_connections_to_decisions(pool: Pool) {
+    let api = Arc::new(api(&pool).await);
+    let (status, body) = api.ask("POST", "/tokens", r#"{"name":"wallboard"}"#).await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    let viewer = serde_json::from_str::<Value>(&body).expect("JSON")["secret"].as_str().expect("a token").to_owned();
+    api.call("GET", "/api/v1/whoami", Some(&viewer), "").await;
+    // What reads the log waits for it from now on, with its connection in hand.
+    let mut holder = store::begin(&pool).await.expect("a transaction");
+    store::lock_table(&mut holder, "audit_entries").await.expect("it is held");
+
+    let mut asked = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let (api, token) = (api.clone(), if number % 4 == 0 { api.token.clone() } else { viewer.clone() });
+        asked.spawn(async move {
+            let (method, path) = if number % 2 == 0 { ("POST", "/audit/verify") } else { ("GET", "/audit") };
+            api.call(method, &format!("/api/v1{path}"), Some(&token), "").await
+        });
+    }
+    let (mut held_most, mut answered) = (0, 0);
+    while answered < 40 {
+        let held = api.hub.pool.size() as usize - api.hub.pool.num_idle();
+        held_most = held_most.max(held);
+        let next = tokio::time::timeout(std::time::Duration::from_millis(5), asked.join_next()).await;
+        answered += usize::from(next.is_ok());
+    }
+
+    assert!(held_most > 0, "nobody read the log");
+    assert!(held_most <= store::CONNECTIONS_MAX as usize / 2 + 1, "{held_most} of {}", store::CONNECTIONS_MAX);
+}

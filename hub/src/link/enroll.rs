@@ -63,7 +63,8 @@ pub(super) async fn enroll(
         None => None,
     };
     let enrollment = store::clusters::lock_enrollment(&mut change, hash).await?;
-    if let Err(refused) = check(enrollment.as_ref(), cluster.as_ref(), key) {
+    let checked = check(enrollment.as_ref(), cluster.as_ref(), key).and_then(|()| check_rate(hub, cluster.as_ref()));
+    if let Err(refused) = checked {
         if let Some(from) = from {
             hub.join_tries.take(from, clock::now());
         }
@@ -76,6 +77,9 @@ pub(super) async fn enroll(
         return Err(refused);
     }
     let cluster = cluster.ok_or(EnrollError::Unknown)?;
+    hub.enrolments.take(cluster.id, clock::steady());
+    // Their answers were lost, or they were asked for by somebody who has no use for them.
+    store::certificates::delete_unused(&mut change, cluster.id).await?;
     let issued = issue(hub, &mut change, cluster.id, csr, None).await?;
     store::clusters::mark_enrollment_used(&mut change, hash, key, clock::now()).await?;
     let mut event = event(&cluster, "cluster.enrolled");
@@ -127,6 +131,14 @@ fn check(enrollment: Option<&Enrollment>, cluster: Option<&Cluster>, key: Digest
         return Err(EnrollError::Expired);
     }
     Ok(())
+}
+
+/// A token that is not spent is good as often as it is shown, and each time makes a certificate and an entry.
+fn check_rate(hub: &Hub, cluster: Option<&Cluster>) -> Result<(), EnrollError> {
+    match cluster {
+        Some(cluster) if !hub.enrolments.may(&cluster.id, clock::steady()) => Err(EnrollError::TooOften),
+        _ => Ok(()),
+    }
 }
 
 async fn issue(

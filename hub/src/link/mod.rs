@@ -30,6 +30,7 @@ use crate::work::change::Change;
 
 pub(crate) use ends::{run as write_ends, write_last as write_last_ends};
 pub(crate) use service::serve;
+pub(crate) use session::{BEGINNINGS, SAID};
 
 /// The streams that this hub holds.
 #[derive(Debug, Default)]

@@ -1,9 +1,10 @@
 //! What the hub's ports present, and whose certificates they refuse: kept current while the hub runs.
 //!
 //! A revocation list ends new handshakes; a stream that is open already is cut here. Revocations by another hub are
-//! seen at the next poll.
+//! seen at the next poll. So is where agents come from, which the rows know and no process has to remember.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::Hub;
+use crate::guests::network;
 use crate::pki::ca::{Authority, CaError, ServerIdentity};
 use crate::pki::tls::{self, TlsError};
 use crate::process::clock;
@@ -20,6 +22,8 @@ use crate::store::{self, StoreError};
 
 /// A live stream of a revoked cluster ends within 5 s, whichever hub was told.
 const POLL_EVERY: Duration = Duration::from_secs(2);
+/// It is a row for each cluster, and only matters when strangers hold a port.
+const POLLS_PER_KNOWN: u32 = 15;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TrustError {
@@ -34,6 +38,7 @@ pub(crate) enum TrustError {
 pub(crate) struct Trust {
     pub(crate) agents: Arc<ArcSwap<ServerConfig>>,
     pub(crate) api: Arc<ArcSwap<ServerConfig>>,
+    pub(crate) known: tls::Known,
     names: Vec<String>,
     current: Mutex<Current>,
 }
@@ -55,6 +60,7 @@ impl Trust {
         Ok(Self {
             agents: Arc::new(ArcSwap::from_pointee(agents)),
             api: Arc::new(ArcSwap::from_pointee(api)),
+            known: tls::Known::default(),
             names: names.to_vec(),
             current: Mutex::new(Current { identity, renew_at, revoked: BTreeSet::new() }),
         })
@@ -90,8 +96,22 @@ pub(crate) async fn refresh(hub: &Hub) -> Result<(), TrustError> {
     Ok(())
 }
 
+/// Reads where the agents that may still come have last come from.
+pub(crate) async fn refresh_known(hub: &Hub) -> Result<(), TrustError> {
+    let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
+    let addresses = store::sessions::list_addresses(&mut db).await?;
+    let addresses = addresses.iter().filter_map(|address| address.parse::<SocketAddr>().ok());
+    hub.trust.known.store(Arc::new(addresses.map(|address| network(address.ip())).collect()));
+    Ok(())
+}
+
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
-    loop {
+    for poll in 0.. {
+        if poll % POLLS_PER_KNOWN == 0
+            && let Err(error) = refresh_known(&hub).await
+        {
+            tracing::warn!(error = %crate::chain(&error), "could not read where agents come from");
+        }
         if let Err(error) = refresh(&hub).await {
             tracing::warn!(error = %crate::chain(&error), "could not read which certificates are revoked");
         }
