@@ -68,10 +68,10 @@ impl Pack {
         self.deflate(&delta);
     }
 
-    /// The last object again, made by a wordy delta.
+    /// The last object with another last byte, the number of objects, made by a wordy delta.
     fn add_wordy_delta(&mut self) {
         let base_at = self.last_at;
-        let delta = wordy_delta(self.last_bytes);
+        let delta = wordy_delta(self.last_bytes, u8::try_from(self.objects).expect("a few"));
         self.begin(6, delta.len());
         self.bytes.extend(distance(self.last_at - base_at));
         self.deflate(&delta);
@@ -100,10 +100,10 @@ fn deflated(content: &[u8]) -> Vec<u8> {
     writer.into_inner()
 }
 
-/// An object of zeros out of one of the same size, copied byte by byte: each byte takes eight.
-fn wordy_delta(bytes: usize) -> Vec<u8> {
+/// Zeros and a last byte out of an object of the same size, copied byte by byte: each takes eight.
+fn wordy_delta(bytes: usize, last: u8) -> Vec<u8> {
     let copy_one = [0xff, 0, 0, 0, 0, 1, 0, 0];
-    [size(bytes), size(bytes), copy_one.repeat(bytes)].concat()
+    [size(bytes), size(bytes), copy_one.repeat(bytes - 1), vec![1, last]].concat()
 }
 
 fn size(mut bytes: usize) -> Vec<u8> {
@@ -194,7 +194,7 @@ fn a_line_whose_deltas_are_too_much_to_read_is_refused_though_what_they_make_is_
 #[test]
 fn deltas_count_among_what_a_pack_unfolds_to() {
     let mut pack = Pack::of_zeros(4 * MIB);
-    let (base_at, delta) = (pack.last_at, wordy_delta(4 * MIB));
+    let (base_at, delta) = (pack.last_at, wordy_delta(4 * MIB, 1));
     let deflated = deflated(&delta);
     for _ in 0..16 {
         pack.begin(6, delta.len());
@@ -211,7 +211,7 @@ fn deltas_count_among_what_a_pack_unfolds_to() {
 /// What came before the bound was looked at lies in mirrors.
 #[test]
 fn reading_an_object_takes_no_more_than_its_bound_and_keeps_no_more_than_the_object() {
-    let read = |deltas| {
+    let read = |deltas: u8| {
         let local = Local::new();
         let mut pack = Pack::of_zeros(MIB);
         for _ in 0..deltas {
@@ -226,7 +226,8 @@ fn reading_an_object_takes_no_more_than_its_bound_and_keeps_no_more_than_the_obj
             .expect("it is a good pack");
         let local = local.reopen();
         let repo = local.mirror.repo.to_thread_local();
-        let id = gix::objs::compute_hash(hash, Kind::Blob, &vec![0; MIB]).expect("a sum");
+        let id = gix::objs::compute_hash(hash, Kind::Blob, &[vec![0; MIB - 1], vec![deltas]].concat());
+        let id = id.expect("a sum");
         load(&repo, id, Kind::Blob, 64 << 20)
     };
 
