@@ -15,6 +15,7 @@ use crate::guests::network;
 use crate::pki::ca::{self, CaError, Issued};
 use crate::pki::seal;
 use crate::process::clock;
+use crate::process::rate_limiter::Count;
 use crate::store::clusters::{Cluster, Enrollment};
 use crate::store::{self, StoreError};
 use crate::work::actors;
@@ -70,8 +71,8 @@ pub(super) async fn enroll(
         }
         let subject = cluster.as_ref().map_or(Uuid::nil(), |cluster| cluster.id.as_uuid());
         // A stranger can fail as often as they like; once a minute is enough to know of it.
-        if let Some(times) = hub.refused_enrolments.count(subject, from, clock::steady()) {
-            audit_refusal(&mut change, cluster.as_ref(), &refused, &address, times).await?;
+        if let Some(count) = hub.refused_enrolments.count(subject, from, clock::steady()) {
+            audit_refusal(&mut change, cluster.as_ref(), &refused, &address, count).await?;
             change.commit().await?;
         }
         return Err(refused);
@@ -162,7 +163,7 @@ async fn audit_refusal(
     cluster: Option<&Cluster>,
     refused: &EnrollError,
     address: &str,
-    times: u64,
+    count: Count,
 ) -> Result<(), StoreError> {
     let mut event = if let Some(cluster) = cluster {
         event(cluster, "cluster.enroll.refused")
@@ -172,7 +173,7 @@ async fn audit_refusal(
     };
     event.outcome = Outcome::Denied;
     event.reason = refused.to_string();
-    event.detail = serde_json::json!({"address": address, "times": times});
+    event.detail = serde_json::json!({"address": address, "times": count.times, "ofAll": count.of_all});
     change.audit(&event).await
 }
 
