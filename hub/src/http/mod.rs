@@ -52,6 +52,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/repos", get(repos::list))
         .route("/repos/{name}", get(repos::show).put(repos::put).delete(repos::delete))
         .route("/repos/{name}/credential", put(repos::put_credential))
+        .route("/repos/{name}/webhook-secret", post(repos::renew_webhook_secret))
         .route("/repos/{name}/refresh", post(repos::refresh))
         .route("/targets", get(targets::list))
         .route("/targets/{name}", get(targets::show).put(targets::put).delete(targets::delete))
