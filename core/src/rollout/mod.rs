@@ -37,8 +37,8 @@ pub use rows::{Intent, Member, MemberState, Notable, PendingIntent, Presence, Ro
 pub use settle::{Evidence, Limits, Seen, Settled, settle};
 pub use snapshot::{MemberScope, MemberSnapshot, RolloutSnapshot};
 pub use start::{
-    Earlier, Kind, LiveChange, Move, Past, Placed, Situation, Start, awaited, back, behind, former, is_same_content, moves,
-    release, roll_back, start, waited_for,
+    Earlier, Kind, LiveChange, Move, Past, Placed, Situation, Start, awaited, back, behind, former, is_same_content,
+    moves, release, roll_back, start, waited_for,
 };
 pub use strategy::{Amount, Offline, OnFailure, Strategy, StrategyError, WAVES_MAX, WaveSpec};
 pub use why::why;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bellwether_core::api::Condition;
 use bellwether_core::audit::{Actor, Event, Subject};
 use bellwether_core::rollout::{
-    self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited, back, former,
-    most_common, replacing, start, strategy_for, waited_for,
+    self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited, back,
+    former, most_common, replacing, start, strategy_for, waited_for,
 };
 use bellwether_core::{ClusterId, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
