@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::error::ClusterError;
 use crate::ObjectKey;
 use crate::backoff::{Backoff, Jitter};
+use crate::object::is_built_in_group;
 use crate::report::{Outcome, Verdict};
 
 /// Between two tries of one object. Half of each wait is jitter: the objects of a cluster that was away do not all come
@@ -43,7 +44,8 @@ pub(super) struct Judgement {
 pub(super) enum Retry {
     /// It is the manifest's own fault: only when something is seen of the object.
     Never,
-    /// By that measure, and not before the API server asks to come back.
+    /// By that measure, and not before the API server asks to come back: within reason, because a proxy may ask for a
+    /// year.
     After(Backoff, Duration),
 }
 
@@ -99,7 +101,7 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
             let hint = "correct the manifest, or what refuses it";
             if failures <= REFUSALS_MAX { retrying(Verdict::Progressing, hint.to_owned()) } else { rejected(hint) }
         }
-        ClusterError::Rejected { .. } if is_built_in(key.group()) => {
+        ClusterError::Rejected { .. } if is_built_in_group(key.group()) => {
             Judgement { retry: Retry::Never, ..rejected("correct the manifest") }
         }
         // What fits a custom resource stands in its definition, which may be on its way.
@@ -130,7 +132,7 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
         ClusterError::Retry { after, message } => {
             let hint = unanswering_webhook(message)
                 .map(|name| format!("fix or remove the admission webhook {name}: it does not answer"));
-            let retry = Retry::After(RETRY, after.unwrap_or_default());
+            let retry = Retry::After(RETRY, after.unwrap_or_default().min(RETRY.longest));
             Judgement { retry, ..retrying(hiccup, hint.unwrap_or_default()) }
         }
         ClusterError::NotFound | ClusterError::Stale { .. } => retrying(hiccup, String::new()),
@@ -148,11 +150,6 @@ fn is_refused_by_the_cluster(message: &str) -> bool {
     ["denied", "webhook", "already allocated", "exceeded quota", "is forbidden"]
         .iter()
         .any(|words| message.contains(words))
-}
-
-/// Kinds whose schema changes with the API server alone.
-fn is_built_in(group: &str) -> bool {
-    !group.contains('.') || group.ends_with(".k8s.io")
 }
 
 #[cfg(test)]
@@ -215,7 +212,8 @@ mod tests {
             assert_eq!(failed(&denial, failures).verdict, Verdict::Progressing, "it may be a hiccup");
         }
         let custom = failure(&key("example.org/v1"), &rejected("spec.x: unknown field"), 3);
-        for lasting in [failed(&denial, 3), custom] {
+        let gateway = failure(&key("gateway.networking.k8s.io/v1"), &rejected("spec.x: unknown field"), 3);
+        for lasting in [failed(&denial, 3), custom, gateway] {
             assert_eq!((lasting.outcome, lasting.verdict), (Outcome::Rejected, Verdict::Failed));
             assert!(lasting.may_pass());
             let wait = lasting.retry.wait(1_000, 1.0);
@@ -250,5 +248,9 @@ mod tests {
         let error = ClusterError::Retry { after: Some(Duration::from_secs(9)), message: "m".to_owned() };
 
         assert_eq!(failed(&error, 1).retry.wait(1, 1.0), Some(Duration::from_secs(9)));
+
+        let error = ClusterError::Retry { after: Some(Duration::from_hours(24)), message: "m".to_owned() };
+
+        assert!(failed(&error, 1).retry.wait(1, 1.0) <= Some(Duration::from_mins(1)), "it is not put away for a day");
     }
 }

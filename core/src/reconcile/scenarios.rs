@@ -11,10 +11,10 @@
 //! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
 //! count 2..9                     how many steps came since the last count
 //! answer a applied v3 healthy owning f:x ended failed fails 30s drift modified
-//! answer a kept | finished | exists WHOSE | gone | there v2 in ns uid 5 leaving finalizer x
+//! answer a kept | finished | exists WHOSE | gone | there v2 in ns uid 5 leaving finalizer x | read without-label
 //! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | conflict .f helm
 //! settle                         all is done and answered with `applied`, until nothing is left to do
-//! see a v2 degraded owning f:x ended failed listed 1s, see a v2 deleted
+//! see a v2 degraded saying x owning f:x ended failed listed 1s, see a v2 deleted, see a v2 job-running or job-complete
 //! list ConfigMap 1s: a b         a list that began then; `lost ConfigMap`: its watch is broken
 //! wake, wake at 40s, wake within 20s                              goes on to when there is something to do; `asleep`
 //! report applied healthy passing gen3 total=2 ; a exists failed: words of its message or hint
