@@ -93,21 +93,20 @@ impl Target {
     ) {
         let Some(index) = self.objects.index(identity) else { return };
         let Some(object) = self.objects.find_mut(identity) else { return };
-        let retry_at = judgement.retry.wait(object.failures, chance).map(|wait| {
-            let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
-            now.saturating_add(wait).unwrap_or(Timestamp::MAX)
-        });
+        let wait = SignedDuration::try_from(judgement.retry.wait(object.failures, chance)).unwrap_or(SignedDuration::MAX);
+        let retry_at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
         let is_there = judgement.outcome != Outcome::Exists;
-        match (&step.act, &object.state, retry_at) {
+        match (&step.act, &object.state) {
             // It stays in place, with whatever was found of it.
-            (&Act::Correct { seen_at, .. }, State::InPlace(_), Some(at)) if is_there => {
+            (&Act::Correct { seen_at, .. }, State::InPlace(_)) if is_there => {
                 object.uncorrected = Some(judgement);
-                return self.rechecks.ask_again(identity, seen_at, at);
+                self.rechecks.ask_again(identity, seen_at, retry_at);
             }
-            (_, _, Some(at)) => self.retries.add(index, cause, at),
-            (_, _, None) => {}
+            _ => {
+                object.state = State::Failed(judgement);
+                self.retries.add(index, cause, retry_at);
+            }
         }
-        object.state = State::Failed(judgement);
     }
 
     fn record_removal(&mut self, step: &Step, identity: &Identity, finding: &Finding, now: Timestamp, chance: f64) {

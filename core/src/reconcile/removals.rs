@@ -42,7 +42,7 @@ pub(super) struct Removals {
     passed: usize,
 }
 
-/// Between tries of what the API server refuses to delete.
+/// At most between tries of what the API server refuses to delete.
 const REFUSED_PAUSE: Duration = Duration::from_mins(1);
 
 /// What the surroundings know of an object that is to go.
@@ -203,7 +203,7 @@ impl Removals {
         let judgement = judge::failure(&object.candidate.key, error, object.failures);
         let failures = object.failures;
         // What somebody changed in between is inspected again at once; the rest waits.
-        let wait = judgement.retry.wait(failures, chance).unwrap_or(REFUSED_PAUSE);
+        let wait = judgement.retry.wait(failures, chance).min(REFUSED_PAUSE);
         object.state = State::Failed(judgement);
         self.wake_after(index, wait, now);
         false

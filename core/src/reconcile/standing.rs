@@ -94,7 +94,7 @@ impl Target {
                 standing(object, Outcome::Waiting, Verdict::Progressing, "".into(), "")
             }
             State::Failed(judgement) => Standing {
-                may_pass: judgement.may_pass(),
+                may_pass: judgement.may_pass,
                 ..standing(
                     object,
                     judgement.outcome,
