@@ -174,7 +174,7 @@ impl Inventory {
         let Condition { health, finished, fingerprint } = condition;
         let before = self.owned.remove(identity);
         // What it says right after an apply is from before that; only what we saw begin has a time.
-        let same = before.as_ref().filter(|before| before.uid == uid && before.health == health);
+        let same = before.as_ref().filter(|before| before.uid == uid && before.health.verdict == health.verdict);
         let failed_at = same.and_then(|before| before.failed_at);
         if let Some(before) = before {
             self.unfollow(before.uid, identity);

@@ -85,7 +85,8 @@ impl Owned {
             },
         };
         let has_changed = self.health != health;
-        if has_changed {
+        // One that fails in other words by now failed before.
+        if self.health.verdict != health.verdict {
             self.failed_at = (health.verdict == Verdict::Failed).then_some(now);
         }
         self.health = health;

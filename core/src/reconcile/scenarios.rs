@@ -103,6 +103,7 @@ scenarios! {
     an_object_whose_manifest_gets_a_namespace_is_not_deleted,
     an_object_whose_namespace_leaves_the_manifest_is_not_deleted,
     an_old_failure_of_what_an_assignment_does_not_change_is_no_failure_of_it,
+    an_old_failure_that_changes_its_words_is_still_an_old_one,
     an_orphaned_object_loses_our_label_and_is_no_longer_ours,
     custom_resources_are_waited_for_without_limit_while_a_finalizer_holds_them,
     definitions_namespaces_and_volumes_stay_and_the_line_says_so,
