@@ -183,6 +183,11 @@ impl Object {
         Identity::of(&self.key)
     }
 
+    /// It is in place, and what stood in its way does no more.
+    pub(super) fn settle(&mut self, outcome: Outcome) {
+        (self.failures, self.state, self.uncorrected) = (0, State::InPlace(outcome), None);
+    }
+
     /// Later phases wait for it: it is not in place, or not healthy.
     fn holds_up(&self, is_healthy: impl Fn(&Identity) -> bool) -> bool {
         !matches!(self.state, State::InPlace(_)) || !is_healthy(&self.identity())

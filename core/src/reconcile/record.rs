@@ -60,13 +60,14 @@ impl Target {
         match finding {
             Finding::Applied { .. } if step.act.digest() == Some(object.digest) => {
                 let outcome = if step.is_question() { Outcome::Unchanged } else { Outcome::Applied };
-                (object.failures, object.state) = (0, State::InPlace(outcome));
+                object.settle(outcome);
+                object.is_left_drifted = false;
                 self.open_phases();
             }
             // What an older assignment sent came after all; ours is still to be sent.
             _ if !is_current => return,
             Finding::Kept { .. } | Finding::Finished => {
-                (object.failures, object.state) = (0, State::InPlace(Outcome::Unchanged));
+                object.settle(Outcome::Unchanged);
                 self.open_phases();
             }
             Finding::Applied { .. } | Finding::There { .. } | Finding::Gone => {}

@@ -133,6 +133,7 @@ scenarios! {
     what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before,
     what_seems_to_be_the_manifests_own_fault_is_tried_again_rarely,
     what_takes_too_long_fails_without_anything_being_seen,
+    what_was_replaced_and_given_back_is_no_longer_drifted,
     what_was_taken_is_applied_within_seconds_of_its_being_free_however_long_it_was_taken,
     when_all_is_applied_the_next_report_says_so_and_then_there_is_silence,
     when_another_object_has_the_name_by_now_it_is_inspected_next_time,
