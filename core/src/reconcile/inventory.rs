@@ -168,7 +168,7 @@ impl Inventory {
                 self.doubt(identity, error);
                 return None;
             }
-            Finding::Exists { .. } | Finding::There { .. } | Finding::Gone => return None,
+            Finding::Exists { .. } | Finding::Unlabelled | Finding::There { .. } | Finding::Gone => return None,
         };
         let is_there = !matches!(finding, Finding::Kept { seen: None } | Finding::Finished);
         let Condition { health, finished, fingerprint } = condition;

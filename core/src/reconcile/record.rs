@@ -70,7 +70,7 @@ impl Target {
                 object.settle(Outcome::Unchanged);
                 self.open_phases();
             }
-            Finding::Applied { .. } | Finding::There { .. } | Finding::Gone => {}
+            Finding::Applied { .. } | Finding::Unlabelled | Finding::There { .. } | Finding::Gone => {}
             Finding::Exists { hint } => {
                 object.failures += 1;
                 self.fail(step, identity, judge::exists(hint), None, (now, chance));

@@ -131,6 +131,7 @@ scenarios! {
     what_is_not_there_does_not_refuse_a_prune,
     what_is_not_there_or_not_ours_needs_no_plan,
     what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before,
+    what_lost_our_label_stays_at_a_prune_and_the_line_says_so,
     what_seems_to_be_the_manifests_own_fault_is_tried_again_rarely,
     what_takes_too_long_fails_without_anything_being_seen,
     what_was_replaced_and_given_back_is_no_longer_drifted,
