@@ -81,6 +81,7 @@ scenarios! {
     a_finalizer_is_waited_for_and_named_after_a_minute,
     a_job_that_failed_stays_failed_when_it_is_gone,
     a_job_that_ran_to_its_end_is_not_missed,
+    a_later_phase_waits_for_a_job_to_end,
     a_later_phase_waits_for_the_health_of_the_one_before,
     a_list_is_believed_though_its_versions_are_lower_than_those_seen_before,
     a_missing_namespace_is_tried_again_until_it_is_there,
