@@ -84,7 +84,10 @@ impl Target {
         self.accepted_at = None;
         self.said.note_change();
         self.objects = match self.assignment.action {
-            Action::Apply => self.plan_objects(phase),
+            Action::Apply => {
+                self.inventory.note_wanted(self.assignment.manifest.entries().iter());
+                self.plan_objects(phase)
+            }
             Action::Delete | Action::Orphan => Objects::default(),
         };
         self.rechecks.retain(|identity| self.objects.contains(identity));
