@@ -56,22 +56,35 @@ pub(super) enum State {
     Failed(Judgement),
 }
 
+/// How an object stands when an assignment comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing has to be sent.
+    InPlace,
+    /// An earlier process applied it: it is asked about, whatever its phase waits for.
+    Applied,
+    New,
+}
+
 impl Objects {
-    /// `is_in_place` tells of which it is known that nothing has to be sent.
     pub(super) fn plan(
         entries: &[Entry],
         phase: impl Fn(&Entry) -> Phase,
-        is_in_place: impl Fn(&Identity, Digest) -> bool,
+        before: impl Fn(&Identity, Digest) -> Before,
     ) -> Self {
         let mut twins = find_twins(entries);
         let object = |entry: &Entry| {
             let identity = Identity::of(&entry.key);
-            let is_in_place = is_in_place(&identity, entry.digest);
+            let state = match before(&identity, entry.digest) {
+                Before::InPlace => State::InPlace(Outcome::Unchanged),
+                Before::Applied => State::Ready,
+                Before::New => State::Waiting,
+            };
             Object {
                 key: entry.key.clone(),
                 digest: entry.digest,
                 phase: phase(entry),
-                state: if is_in_place { State::InPlace(Outcome::Unchanged) } else { State::Waiting },
+                state,
                 twin: twins.remove(&identity),
                 failures: 0,
                 drift: None,
@@ -82,7 +95,8 @@ impl Objects {
         let mut all: Vec<_> = entries.iter().map(object).collect();
         sort_for_applying(&mut all, |object| (&object.key, object.phase));
         let by_identity = all.iter().enumerate().map(|(index, object)| (object.identity(), index)).collect();
-        Self { all, by_identity, ..Self::default() }
+        let ready = (0..all.len()).filter(|&index| all[index].state == State::Ready).collect();
+        Self { all, by_identity, ready, ..Self::default() }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Object> {

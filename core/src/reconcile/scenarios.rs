@@ -94,6 +94,7 @@ scenarios! {
     a_target_that_warns_leaves_it_and_says_so_until_the_next_assignment,
     a_tombstone_deletes_in_reverse_and_then_has_nothing_left,
     after_a_request_whose_end_is_unknown_the_object_is_sent_again,
+    after_a_restart_later_phases_are_healed_though_an_earlier_one_is_unwell,
     an_earlier_process_may_have_applied_what_it_was_given_last,
     an_edit_is_put_right_at_once_and_told_without_a_change_of_health,
     an_inspection_that_an_older_plan_began_deletes_nothing,

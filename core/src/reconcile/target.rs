@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::drifted::Drifted;
 use super::event::{Kind, ObjectState};
 use super::inventory::{Inventory, Learned};
-use super::phases::Objects;
+use super::phases::{Before, Objects};
 use super::recheck_queue::RecheckQueue;
 use super::removal::Mode;
 use super::removals::Removals;
@@ -99,7 +99,13 @@ impl Target {
     fn plan_objects(&self, phase: impl Fn(&Entry) -> Phase) -> Objects {
         Objects::plan(self.assignment.manifest.entries(), phase, |identity, digest| {
             // What is on its way may be something else, and arrive after we inspected it.
-            self.inventory.has(identity, digest) && !self.under_way.contains(identity)
+            if self.inventory.has(identity, digest) && !self.under_way.contains(identity) {
+                Before::InPlace
+            } else if self.inventory.had(identity, digest) {
+                Before::Applied
+            } else {
+                Before::New
+            }
         })
     }
 
