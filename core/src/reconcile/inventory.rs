@@ -195,7 +195,9 @@ impl Inventory {
         if let Some(before) = before {
             self.unfollow(before.uid, identity);
         }
-        let owned = Owned { digest, uid, is_there, version, health, failed_at, finished, fingerprint, asked_at: now };
+        let signal = DriftSignal::None;
+        let owned =
+            Owned { digest, uid, is_there, version, health, failed_at, finished, fingerprint, signal, asked_at: now };
         self.owned.insert(identity.clone(), owned);
         self.by_uid.insert(uid, identity.clone());
         Some(uid)
@@ -257,6 +259,13 @@ impl Inventory {
             self.learned.applied.push(Applied { key, uid, digest, finished: Some(ending) });
         }
         Some(told)
+    }
+
+    /// Another object may stand in its place.
+    pub(super) fn suspect(&mut self, identity: &Identity) {
+        if let Some(owned) = self.owned.get_mut(identity) {
+            owned.signal = DriftSignal::Certain;
+        }
     }
 
     /// What the journal is to know since it was last asked.

@@ -127,6 +127,7 @@ scenarios! {
     what_cannot_be_inspected_for_long_is_not_known_to_be_healthy,
     what_comes_back_while_it_is_being_deleted_is_applied_after_the_answer,
     what_did_not_change_is_not_sent,
+    what_drifted_while_it_was_ignored_is_asked_about_when_it_no_longer_is,
     what_is_deleted_is_made_again,
     what_is_immutable_is_applied_once_the_old_one_is_gone,
     what_is_missing_in_a_list_went_away_unseen,

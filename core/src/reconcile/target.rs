@@ -73,9 +73,15 @@ impl Target {
     }
 
     /// Takes a newer assignment; answers with the one it replaces.
-    pub(super) fn accept(&mut self, assignment: Assignment, phase: impl Fn(&Entry) -> Phase) -> Assignment {
+    pub(super) fn accept(
+        &mut self,
+        assignment: Assignment,
+        now: Timestamp,
+        phase: impl Fn(&Entry) -> Phase,
+    ) -> Assignment {
         let old = std::mem::replace(&mut self.assignment, assignment);
         self.begin(phase);
+        self.raise_again(now);
         old
     }
 
@@ -90,7 +96,8 @@ impl Target {
             }
             Action::Delete | Action::Orphan => Objects::default(),
         };
-        self.rechecks.retain(|identity| self.objects.contains(identity));
+        let asks = self.asks();
+        self.rechecks.retain(|identity| asks && self.objects.contains(identity));
         self.inventory.track(&self.assignment.prunable, self.objects.iter());
         self.removals = self.plan_removals();
         self.open_phases();
