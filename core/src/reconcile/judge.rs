@@ -106,9 +106,7 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
             let hint = "correct the manifest, or what refuses it";
             if failures <= REFUSALS_MAX { retrying(Verdict::Progressing, hint.to_owned()) } else { rejected(hint) }
         }
-        ClusterError::Rejected { .. } if is_built_in_group(key.group()) => {
-            own_fault("correct the manifest")
-        }
+        ClusterError::Rejected { .. } if is_built_in_group(key.group()) => own_fault("correct the manifest"),
         // What fits a custom resource stands in its definition, which may be on its way.
         ClusterError::Rejected { .. } => {
             let hint = "correct the manifest, or its kind's definition";

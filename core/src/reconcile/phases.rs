@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use jiff::Timestamp;
+
 use super::finding::Found;
 use super::judge::Judgement;
 use super::twins::find_twins;
@@ -40,8 +42,15 @@ pub(super) struct Object {
     pub(super) drift: Option<Found>,
     /// It is left as it was found.
     pub(super) is_left_drifted: bool,
-    /// Why it could not be asked about or put right when that was last tried.
-    pub(super) uncorrected: Option<Judgement>,
+    pub(super) uncorrected: Option<Uncorrected>,
+}
+
+/// That an object in place could not be asked about or put right when that was last tried.
+#[derive(Debug)]
+pub(super) struct Uncorrected {
+    pub(super) why: Judgement,
+    /// Since when it is asked about.
+    pub(super) seen_at: Timestamp,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -157,6 +166,13 @@ impl Objects {
             object.state = State::Ready;
             self.ready.push_back(index);
         }
+    }
+
+    /// One in place of which a question is open, since when.
+    pub(super) fn uncorrected(&self, index: usize) -> Option<(Identity, Timestamp)> {
+        let object = &self.all[index];
+        let uncorrected = object.uncorrected.as_ref().filter(|_| matches!(object.state, State::InPlace(_)))?;
+        Some((object.identity(), uncorrected.seen_at))
     }
 
     /// The next one that is ready. What has a request on its way keeps its place.

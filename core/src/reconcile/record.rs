@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::finding::{Answer, Finding};
 use super::judge::{self, Judgement};
-use super::phases::State;
+use super::phases::{State, Uncorrected};
 use super::retries::Cause;
 use super::step::{Act, Step};
 use super::target::Target;
@@ -53,7 +53,7 @@ impl Target {
         if is_current {
             let cause = if let Finding::Failed(error) = &finding { Cause::of(&step.key, error) } else { None };
             for waiting in self.retries.note_answer(index, cause.as_ref()) {
-                self.objects.make_ready(waiting);
+                self.try_again(waiting, now);
             }
         }
         let Some(object) = self.objects.find_mut(identity) else { return };
@@ -94,19 +94,25 @@ impl Target {
     ) {
         let Some(index) = self.objects.index(identity) else { return };
         let Some(object) = self.objects.find_mut(identity) else { return };
-        let wait = SignedDuration::try_from(judgement.retry.wait(object.failures, chance)).unwrap_or(SignedDuration::MAX);
+        let wait =
+            SignedDuration::try_from(judgement.retry.wait(object.failures, chance)).unwrap_or(SignedDuration::MAX);
         let retry_at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
         let is_there = judgement.outcome != Outcome::Exists;
         match (&step.act, &object.state) {
             // It stays in place, with whatever was found of it.
             (&Act::Correct { seen_at, .. }, State::InPlace(_)) if is_there => {
-                object.uncorrected = Some(judgement);
-                self.rechecks.ask_again(identity, seen_at, retry_at);
+                object.uncorrected = Some(Uncorrected { why: judgement, seen_at });
             }
-            _ => {
-                object.state = State::Failed(judgement);
-                self.retries.add(index, cause, retry_at);
-            }
+            _ => object.state = State::Failed(judgement),
+        }
+        self.retries.add(index, cause, retry_at);
+    }
+
+    /// What failed has its turn again: what is in place as a question, the rest as an apply.
+    pub(super) fn try_again(&mut self, index: usize, now: Timestamp) {
+        self.objects.make_ready(index);
+        if let Some((identity, seen_at)) = self.objects.uncorrected(index) {
+            self.rechecks.ask_again(&identity, seen_at, now);
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Target {
     pub(super) retries: Retries,
     pub(super) rechecks: RecheckQueue,
     pub(super) removals: Removals,
+    /// The last step was a question about an object in place.
+    pub(super) asked_last: bool,
     pub(super) under_way: BTreeSet<Identity>,
     /// Seen while a request is on its way: it may be about what that request makes.
     pub(super) early: BTreeMap<Uuid, (u64, ObjectState)>,
@@ -62,6 +64,7 @@ impl Target {
             retries: Retries::default(),
             rechecks: RecheckQueue::default(),
             removals: Removals::default(),
+            asked_last: false,
             under_way: BTreeSet::new(),
             early: BTreeMap::new(),
             not_synced,

@@ -87,7 +87,11 @@ impl<'a> Words<'a> {
         let ended = self.after("ended");
         let mut words = self.words.iter().enumerate().filter(|(at, _)| *at == 0 || self.words[at - 1] != "ended");
         let verdict = words.find_map(|(_, word)| word.parse().ok()).unwrap_or(Verdict::Healthy);
-        let health = Health { verdict, message: self.after("saying").unwrap_or_default().to_owned(), fails_at: self.after("fails").map(time) };
+        let health = Health {
+            verdict,
+            message: self.after("saying").unwrap_or_default().to_owned(),
+            fails_at: self.after("fails").map(time),
+        };
         let fingerprint = self.after("owning").and_then(|fields| {
             let metadata = json!({"uid": "u", "generation": 1, "managedFields": [
                 {"manager": "bellwether", "operation": "Apply", "apiVersion": "v1", "time": "t", "fieldsV1": {fields: {}}}]});
