@@ -1,5 +1,8 @@
 //! What each step reads when the fleet is large and almost nothing has changed.
 
+#![allow(clippy::large_futures, reason = "a test awaits each once, and its stack is its own")]
+#![allow(clippy::print_stderr, reason = "the table of the benchmark is for people who run it")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,7 +58,7 @@ impl Fleet {
         fleet
     }
 
-    fn cluster(&self, number: usize) -> ClusterId {
+    fn cluster(number: usize) -> ClusterId {
         ClusterId::new(growth::id(Kind::Cluster, number))
     }
 
@@ -105,7 +108,7 @@ impl Fleet {
     /// What a cluster's agent holds.
     async fn held_by(&self, number: usize) -> Vec<Held> {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
-        let listed = store::assignments::list_of_clusters(&mut db, &[self.cluster(number)]).await.expect("it is read");
+        let listed = store::assignments::list_of_clusters(&mut db, &[Self::cluster(number)]).await.expect("it is read");
         let held = listed.into_iter().map(|one| one.assignment).map(|one| Held {
             target: one.target,
             generation: one.generation,
@@ -118,12 +121,12 @@ impl Fleet {
     /// One agent comes back.
     async fn connect(&self, number: usize, held: &[Held]) {
         let serial = format!("{:016x}", number * 100 + 1);
-        link::tests::come_back(&self.hub, self.cluster(number), &serial, root(held.iter().copied())).await;
+        link::tests::come_back(&self.hub, Self::cluster(number), &serial, root(held.iter().copied())).await;
     }
 
     /// One agent says that something it holds is well; it is durable.
     async fn report(&self, number: usize, held: Held) {
-        let cluster = self.cluster(number);
+        let cluster = Self::cluster(number);
         let report = Report {
             target: held.target,
             generation: held.generation,
@@ -273,7 +276,7 @@ async fn what_each_step_reads_of_a_large_fleet(pool: Pool) {
         .await;
     fleet
         .measure("10,000 streams end at once", async {
-            let clusters: BTreeSet<_> = (1..=size.clusters).map(|number| fleet.cluster(number)).collect();
+            let clusters: BTreeSet<_> = (1..=size.clusters).map(Fleet::cluster).collect();
             link::tests::part(&fleet.hub, &clusters).await;
             fleet.settle().await
         })

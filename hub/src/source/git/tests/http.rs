@@ -163,12 +163,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             let rest = target.replacen("/shop.git", "", 1);
             return (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, format!("{to}{rest}"))]).into_response();
         }
-        Mood::Redirect(_) => "version=2",
         Mood::Page => return "<html>".into_response(),
         Mood::AnswerFetch(answer) if body.windows(13).any(|bytes| bytes == b"command=fetch") => {
             return ([(header::CONTENT_TYPE, "application/x-git-upload-pack-result")], answer).into_response();
         }
-        Mood::AnswerFetch(_) => "version=2",
+        Mood::Redirect(_) | Mood::AnswerFetch(_) => "version=2",
         Mood::Hang => std::future::pending().await,
     };
     let mut child = Command::new("git")
