@@ -10,10 +10,13 @@ mod rollback;
 mod show;
 
 use bellwether_core::Name;
-use bellwether_core::api::{API_VERSION, Metadata};
+use bellwether_core::api::{API_VERSION, Metadata, TargetSpec};
 use bellwether_core::audit::{Event, Subject};
+use bellwether_core::object::digest_of;
+use bellwether_core::parameters::ParameterSet;
 use uuid::Uuid;
 
+use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::problem::Refusal;
 use crate::process::clock;
@@ -94,10 +97,20 @@ fn check_stays(target: &Target) -> Result<(), Refusal> {
         .hint(format!("wait until it is gone; whom it waits for: bellwether target show {}", target.name)))
 }
 
-fn changed_event(target: &Target, caller: &Caller, action: &'static str) -> Event {
+fn changed_event(hub: &Hub, target: &Target, caller: &Caller, action: &'static str) -> Event {
     let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
     let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
     event.target = Some(target.name.to_string());
-    event.detail = serde_json::json!({"spec": target.spec.for_audit()});
+    event.detail = serde_json::json!({"spec": spec_for_audit(hub, target)});
     event
+}
+
+/// The log is kept for ever, and goes to whoever is given it: of parameters, names and marks instead of values.
+fn spec_for_audit(hub: &Hub, target: &Target) -> serde_json::Value {
+    let hide = |set: &ParameterSet| ParameterSet {
+        clusters: set.clusters.clone(),
+        values: set.values.iter().map(|(name, value)| (name.clone(), hub.seal.mark(digest_of(value)).into())).collect(),
+    };
+    let parameters = target.spec.parameters.iter().map(hide).collect();
+    serde_json::to_value(TargetSpec { parameters, ..target.spec.clone() }).expect("a spec is plain data")
 }

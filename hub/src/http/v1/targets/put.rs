@@ -48,7 +48,7 @@ pub(in crate::http) async fn put(
                 target
             } else {
                 store::targets::mark_spec(&mut change, &changed, now).await?;
-                change.audit(&changed_event(&changed, &caller, "target.changed")).await?;
+                change.audit(&changed_event(&hub, &changed, &caller, "target.changed")).await?;
                 Target { version: Version::new(seen.get() + 1), ..changed }
             }
         }
@@ -68,7 +68,7 @@ pub(in crate::http) async fn put(
                 deletion: None,
             };
             store::targets::insert(&mut change, &target).await?;
-            change.audit(&changed_event(&target, &caller, "target.added")).await?;
+            change.audit(&changed_event(&hub, &target, &caller, "target.added")).await?;
             target
         }
     };
