@@ -34,6 +34,8 @@ pub mod journal;
 pub mod reconcile;
 pub mod reserved;
 pub mod rollout;
+#[cfg(test)]
+mod scripts;
 pub mod session;
 pub mod takeover;
 pub mod yielded;

@@ -544,6 +544,19 @@ async fn a_commit_that_the_mirror_lacks_is_fetched_and_no_condition(pool: Pool) 
 }
 
 impl Scene {
+    /// As if hubs had ended, as often as is borne, whenever they rendered the target's last revision.
+    async fn die_of_rendering(&self, target: &str) {
+        let (target, now) = (TargetId::new(self.id(target).await), clock::now());
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let head = store::revisions::find_head(&mut db, self.repo, "refs/heads/main").await.expect("it is read");
+        let of = (head.expect("it was pushed").id, Version::new(1));
+        for _ in 0..3 {
+            store::renders::begin_try(&mut db, target, of, now - jiff::SignedDuration::from_hours(1), now)
+                .await
+                .expect("it is noted");
+        }
+    }
+
     async fn condition(&self, target: &str) -> Option<String> {
         let id = TargetId::new(self.id(target).await);
         let mut db = self.hub.pool.acquire().await.expect("a connection");
@@ -585,16 +598,7 @@ impl Scene {
 async fn a_render_that_hubs_died_of_is_not_begun_again_until_something_changes(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
-    let mut db = scene.hub.pool.acquire().await.expect("a connection");
-    let head = store::revisions::find_head(&mut db, scene.repo, "refs/heads/main").await.expect("it is read");
-    let (target, now) = (TargetId::new(scene.id("one").await), clock::now());
-    let of = (head.expect("it was pushed").id, Version::new(1));
-    for _ in 0..3 {
-        store::renders::begin_try(&mut db, target, of, now - jiff::SignedDuration::from_hours(1), now)
-            .await
-            .expect("it is noted");
-    }
-    drop(db);
+    scene.die_of_rendering("one").await;
 
     assert_eq!(scene.reconcile(Stage::Bundle).await.len(), 2);
     assert_eq!(scene.condition("one").await.as_deref(), Some("render_broke_down"));
@@ -614,16 +618,7 @@ async fn a_folder_that_hubs_died_of_is_not_read_again(pool: Pool) {
     scene.push(&[("one/a\\b.yaml", ONE), ("two/a.yaml", ONE)]).await;
     scene.reconcile(Stage::Bundle).await;
     assert_eq!(scene.condition("one").await.as_deref(), Some("file_name_unsafe"));
-    let mut db = scene.hub.pool.acquire().await.expect("a connection");
-    let head = store::revisions::find_head(&mut db, scene.repo, "refs/heads/main").await.expect("it is read");
-    let (target, now) = (TargetId::new(scene.id("one").await), clock::now());
-    let of = (head.expect("it was pushed").id, Version::new(1));
-    for _ in 0..3 {
-        store::renders::begin_try(&mut db, target, of, now - jiff::SignedDuration::from_hours(1), now)
-            .await
-            .expect("it is noted");
-    }
-    drop(db);
+    scene.die_of_rendering("one").await;
 
     scene.tell(Stage::Bundle, scene.id("one").await).await;
     scene.reconcile(Stage::Bundle).await;

@@ -32,10 +32,11 @@ mod world;
 
 use world::World;
 
+use crate::scripts;
+
 fn play(text: &str) {
     assert!(text.starts_with("# "), "the first line says what the script shows");
-    let lines: Vec<_> =
-        text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).collect();
+    let lines: Vec<_> = scripts::lines(text).collect();
     let mut world = World::default();
     let mut index = 0;
     while let Some(&(number, line)) = lines.get(index) {
@@ -55,24 +56,11 @@ fn play(text: &str) {
 }
 
 fn step(world: &mut World, number: usize, line: &str) {
-    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let step = std::panic::AssertUnwindSafe(|| world.step(verb, rest.trim()));
-    if let Err(cause) = std::panic::catch_unwind(step) {
-        let text = cause.downcast_ref::<String>().cloned();
-        panic!("line {}: `{line}`: {}", number + 1, text.unwrap_or_else(|| "see above".to_owned()));
-    }
+    scripts::step(number, line, |verb, rest| world.step(verb, rest));
 }
 
-macro_rules! scenarios {
-    ($($name:ident),+ $(,)?) => {$(
-        #[test]
-        fn $name() {
-            play(include_str!(concat!("scenarios/", stringify!($name), ".txt")));
-        }
-    )+};
-}
-
-scenarios! {
+scripts::scenarios! {
+    play:
     a_copy_that_carries_the_label_stays_and_is_told,
     a_correction_that_is_refused_is_a_failure_and_one_that_is_not_answered_is_tried_again,
     a_deletion_that_fails_is_tried_again_after_another_inspection,

@@ -20,6 +20,7 @@ use super::rows::{Intent, MemberState, RolloutState, WaveState};
 use super::simulator::World;
 use super::{Amount, Decision, HumanDuration, Strategy, WaveSpec, why};
 use crate::report::Verdict;
+use crate::scripts;
 use crate::{ClusterId, Digest, Generation, LabelSelector, Labels};
 
 struct Script {
@@ -220,27 +221,14 @@ fn snake_member(state: MemberState) -> String {
 fn play(text: &str) {
     let start = Digest::of(b"rev-a");
     let mut script = Script { world: World::new(Strategy::default()), runs: Some(start), digest: start };
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
-        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let step = std::panic::AssertUnwindSafe(|| script.step(word, rest.trim()));
-        if let Err(cause) = std::panic::catch_unwind(step) {
-            let text = cause.downcast_ref::<String>().cloned();
-            panic!("line {}: `{line}`: {}", number + 1, text.unwrap_or_else(|| "see above".to_owned()));
-        }
+    for (number, line) in scripts::lines(text) {
+        scripts::step(number, line, |word, rest| script.step(word, rest));
     }
     assert!(script.world.violations.is_empty(), "{:#?}", script.world.violations);
 }
 
-macro_rules! scenarios {
-    ($($name:ident),+ $(,)?) => {$(
-        #[test]
-        fn $name() {
-            play(include_str!(concat!("scenarios/", stringify!($name), ".txt")));
-        }
-    )+};
-}
-
-scenarios! {
+scripts::scenarios! {
+    play:
     a_clean_rollout_goes_wave_by_wave,
     a_degraded_canary_holds_the_next_wave,
     a_failed_canary_pauses_before_the_next_wave,

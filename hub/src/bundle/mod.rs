@@ -418,7 +418,7 @@ async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> Result<(), S
                 Ok(()) => {}
                 Err(BundleError::Store(error)) => return Err(error),
                 Err(error) => {
-                    drop(change);
+                    change.abandon().await?;
                     let said = Said { result: Err(error.condition(now)), ..said };
                     return Box::pin(finish(hub, item, Some(said))).await;
                 }

@@ -180,6 +180,9 @@ async fn audit_foreign(
         "the cluster has no assignment for this target".clone_into(&mut event.reason);
         event.detail = serde_json::json!({"reports": targets.len(), "times": count.times, "ofAll": count.of_all});
         change.audit(&event).await?;
+        // It may be the rows that lack something: whoever selects the cluster gives it what it is to run.
+        let targets: Vec<_> = targets.iter().map(|target| target.as_uuid()).collect();
+        change.tell(Stage::Rollout, &targets, now, None).await?;
     }
     Ok(())
 }

@@ -63,12 +63,14 @@ pub(crate) async fn grant(owner: &Pool, role: &str) -> Result<(), StoreError> {
             APPEND_ONLY => Some("select, insert"),
             UPDATE_ONLY => Some("select, update"),
             _ if relation.is_partition => None,
+            _ if relation.is_sequence => Some("usage"),
             _ => Some("select, insert, update, delete"),
         };
         let name = quoted(&mut db, &relation.name).await?;
-        execute(&mut db, format!("revoke all on {name} from {role}")).await?;
+        let kind = if relation.is_sequence { "sequence" } else { "table" };
+        execute(&mut db, format!("revoke all on {kind} {name} from {role}")).await?;
         if let Some(rights) = rights {
-            execute(&mut db, format!("grant {rights} on {name} to {role}")).await?;
+            execute(&mut db, format!("grant {rights} on {kind} {name} to {role}")).await?;
         }
     }
     db.commit().await?;
@@ -78,16 +80,17 @@ pub(crate) async fn grant(owner: &Pool, role: &str) -> Result<(), StoreError> {
 struct Relation {
     name: String,
     is_partition: bool,
+    is_sequence: bool,
 }
 
-/// Tables and views of the schema that the audit log is in.
+/// Tables, views and sequences of the schema that the audit log is in.
 async fn list_relations(db: &mut Connection) -> Result<Vec<Relation>, StoreError> {
     let relations = sqlx::query_as!(
         Relation,
         r#"
-        select relname::text as "name!", relispartition as is_partition
+        select relname::text as "name!", relispartition as is_partition, relkind = 'S' as "is_sequence!"
           from pg_class
-         where relkind in ('r', 'p', 'v')
+         where relkind in ('r', 'p', 'v', 'S')
            and relnamespace = (select relnamespace from pg_class where oid = 'audit_entries'::regclass)
          order by relname
         "#
@@ -143,6 +146,7 @@ mod tests {
             "select * from presences",
             "update audit_head set size = size",
             "delete from work",
+            "select nextval('session_numbers')",
             "insert into audit_outbox (at, body) values (now(), '')",
         ] {
             execute(&mut db, allowed.to_owned()).await.expect(allowed);

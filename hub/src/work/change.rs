@@ -88,6 +88,11 @@ impl<'a> Change<'a> {
         self.commit().await
     }
 
+    /// Takes all of it back, and gives up its locks before it returns: dropped, it would do so some time later.
+    pub(crate) async fn abandon(self) -> Result<(), StoreError> {
+        Ok(self.transaction.rollback().await?)
+    }
+
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit().await?;
         for stage in self.woken {
