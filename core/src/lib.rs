@@ -25,6 +25,7 @@
 pub mod api;
 pub mod apply;
 pub mod audit;
+mod chain;
 pub mod domain;
 pub mod drift;
 pub mod health;
@@ -35,7 +36,8 @@ pub mod session;
 pub mod takeover;
 pub mod yielded;
 
-pub use domain::{bundle, digest, ids, labels, names, object, parameters, report, source};
+pub use chain::chain;
+pub use domain::{bundle, digest, ids, labels, names, object, parameters, repo, report, source, target};
 
 pub use digest::Digest;
 pub use ids::{

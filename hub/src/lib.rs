@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+pub(crate) use bellwether_core::chain;
 pub use process::config::{Config, LogFormat};
 use setup::{Listeners, SetupError};
 
@@ -235,16 +236,4 @@ async fn serve_agents(hub: Arc<Hub>, listener: tokio::net::TcpListener, stop: Ca
     if let Err(error) = link::serve(hub, listener, stop).await {
         tracing::error!(error = %chain(&error), "the agents' port ended");
     }
-}
-
-/// An error with its causes, as one line for people.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    text
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bellwether_core::ProjectId;
 use bellwether_core::api::TokenRole;
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::audit::{Action, Event};
 use jiff::SignedDuration;
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
@@ -30,6 +30,7 @@ use crate::store::{self, Pool, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
 use crate::work::signals::Signals;
+use crate::work::subjects;
 use crate::worker::heartbeat::Heartbeat;
 use crate::{Hub, http, link, rate, record};
 
@@ -305,8 +306,8 @@ async fn ensure_admin_token(pool: &Pool, signals: &Signals, data: &Path) -> Resu
         Err(StoreError::NameTaken) => return Ok(()),
         other => other?,
     }
-    let subject = Subject { kind: "token".to_owned(), name: ADMIN.to_owned() };
-    change.audit(&Event::new(clock::new_id(), clock::now(), actors::hub(), "token.created", subject)).await?;
+    let subject = subjects::token(&token.name);
+    change.audit(&Event::new(clock::new_id(), clock::now(), actors::hub(), Action::TokenCreated, subject)).await?;
     let path = data.join("admin-token");
     write_private(&path, secret.expose_secret()).map_err(|source| SetupError::Folder { path: path.clone(), source })?;
     change.commit().await?;

@@ -12,6 +12,8 @@ mod pages;
 mod problem;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::ROUTES;
 mod tokens;
 mod v1;
 

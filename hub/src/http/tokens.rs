@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use bellwether_core::Name;
 use bellwether_core::api::{CreateToken, CreatedToken, List, TokenDocument};
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::audit::{Action, Event};
 use jiff::SignedDuration;
 use secrecy::ExposeSecret as _;
 
@@ -21,6 +21,7 @@ use crate::process::clock;
 use crate::store::tokens::Token;
 use crate::store::{self, StoreError};
 use crate::work::change::Change;
+use crate::work::subjects;
 
 pub(super) async fn create(
     State(hub): State<Arc<Hub>>,
@@ -49,7 +50,7 @@ pub(super) async fn create(
             .hint("choose another name: the audit log knows people by it"),
         other => other.into(),
     })?;
-    let mut event = event(&token.name, &caller, "token.created");
+    let mut event = event(&token.name, &caller, Action::TokenCreated);
     event.detail = serde_json::json!({"role": token.role, "expiresAt": token.expires_at});
     change.audit(&event).await?;
     change.commit().await?;
@@ -84,7 +85,7 @@ pub(super) async fn revoke(
     if !store::tokens::mark_revoked(&mut change, &name, clock::now()).await? {
         return Err(Refusal::not_found("token", &name));
     }
-    change.audit(&event(&name, &caller, "token.revoked")).await?;
+    change.audit(&event(&name, &caller, Action::TokenRevoked)).await?;
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -101,7 +102,7 @@ fn document(token: Token) -> TokenDocument {
     }
 }
 
-fn event(name: &Name, caller: &Caller, action: &'static str) -> Event {
-    let subject = Subject { kind: "token".to_owned(), name: name.to_string() };
+fn event(name: &Name, caller: &Caller, action: Action) -> Event {
+    let subject = subjects::token(name);
     Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject)
 }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bellwether_core::session::Assignment;
+use bellwether_core::session::Listing;
 use bellwether_core::{ClusterId, SessionNumber};
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -63,8 +63,7 @@ struct Inbox {
 struct Delivery {
     /// Whatever was committed before this stands in it.
     began_at: Instant,
-    /// All of it; `None`: the stream has to read it by itself.
-    listing: Option<Vec<Assignment>>,
+    listing: Listing,
 }
 
 impl Inbox {
@@ -129,7 +128,7 @@ impl Sessions {
         self.lock().len()
     }
 
-    fn hand_out(&self, began_at: Instant, listings: impl IntoIterator<Item = (ClusterId, Option<Vec<Assignment>>)>) {
+    fn hand_out(&self, began_at: Instant, listings: BTreeMap<ClusterId, Listing>) {
         let streams = self.lock();
         for (cluster, listing) in listings {
             if let Some(stream) = streams.get(&cluster) {
@@ -171,12 +170,7 @@ async fn deliver(hub: &Hub) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let clusters: Vec<_> = taken.into_iter().map(ClusterId::new).collect();
-    let listings: Vec<_> = match listing::load(&mut change, &hub.content, &clusters).await {
-        Ok(listings) => listings.into_iter().map(|(cluster, listing)| (cluster, Some(listing))).collect(),
-        // A row of one cluster that cannot be read must not hold up the others: each finds out about its own.
-        Err(StoreError::Unreadable { .. }) => clusters.into_iter().map(|cluster| (cluster, None)).collect(),
-        Err(error) => return Err(error),
-    };
+    let listings = listing::load(&mut change, &hub.content, &clusters).await?;
     change.commit_without_wait().await?;
     hub.sessions.hand_out(began_at, listings);
     Ok(true)

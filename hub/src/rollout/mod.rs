@@ -12,7 +12,7 @@ mod rows;
 mod target_intents;
 
 use bellwether_core::TargetId;
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::audit::{Action, Event};
 use bellwether_core::rollout::{Limits, RolloutState, WaveState, decide};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -28,6 +28,7 @@ use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 use crate::worker::stage::Transactional;
 
 pub(crate) use plan::{count_behind, find_back};
@@ -109,9 +110,8 @@ async fn sync_options(
         return Ok(None);
     }
     change.tell(Stage::Link, &told, now, trace_id).await?;
-    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
-    let mut event = Event::new(clock::new_id(), now, actors::hub(), "target.options.assigned", subject);
-    event.target = Some(target.name.to_string());
+    let subject = subjects::target(&target.name);
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::TargetOptionsAssigned, subject);
     event.detail = serde_json::json!({"sync": target.spec.sync, "clusters": told.len()});
     change.audit(&event).await?;
     if told.len() < ASSIGNED_MAX {

@@ -7,6 +7,7 @@ use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ProjectId, Ta
 use jiff::Timestamp;
 use sqlx::types::Json;
 
+use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql};
 
 /// How a cluster's agent is, as the rows say.
@@ -62,10 +63,11 @@ pub(crate) struct Candidate {
     pub(crate) connected: bool,
 }
 
+/// By name. One whose labels cannot be read is none: it keeps what it has.
 pub(crate) async fn list_candidates(db: &mut Connection, project: ProjectId) -> Result<Vec<Candidate>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select c.cluster_id, c.name, c.labels as "labels: Json<Labels>", p.is_connected as "connected!"
+        select c.cluster_id, c.name, c.labels as "labels: Stored<Labels>", p.is_connected as "connected!"
           from clusters c
           join presences p using (cluster_id)
          where c.project_id = $1 and c.revoked_at is null
@@ -75,16 +77,19 @@ pub(crate) async fn list_candidates(db: &mut Connection, project: ProjectId) -> 
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter()
-        .map(|row| {
+    let candidates = rows.into_iter().map(|row| {
+        let name = row.name.clone();
+        let read = || {
             Ok(Candidate {
                 id: ClusterId::new(row.cluster_id),
                 name: super::name(&row.name, "clusters")?,
-                labels: row.labels.0,
+                labels: row.labels.read("clusters", "labels")?,
                 connected: row.connected,
             })
-        })
-        .collect()
+        };
+        Entry::of(name, read())
+    });
+    Ok(candidates.filter_map(Entry::readable).collect())
 }
 
 /// One target in one cluster.
@@ -115,7 +120,7 @@ pub(crate) struct Said {
 struct Row {
     target: String,
     cluster: String,
-    labels: Json<Labels>,
+    labels: Stored<Labels>,
     connected: bool,
     since: Option<chrono::DateTime<chrono::Utc>>,
     commit_id: Option<String>,
@@ -126,11 +131,12 @@ struct Row {
     total: Option<i32>,
     in_place: Option<i32>,
     healthy: Option<i32>,
-    lines: Option<Json<Vec<ObjectLine>>>,
+    lines: Option<Stored<Vec<ObjectLine>>>,
     reported_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-/// Every assignment, in order of targets and clusters; of one target or one cluster when given.
+/// Every assignment, in order of targets and clusters; of one target or one cluster when given. What cannot be read is
+/// left out.
 pub(crate) async fn list_placements(
     db: &mut Connection,
     target: Option<TargetId>,
@@ -146,7 +152,9 @@ pub(crate) async fn list_placements(
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+    let placements =
+        rows.into_iter().map(|row| Entry::of(format!("{} in {}", row.target, row.cluster), row.try_into()));
+    Ok(placements.filter_map(Entry::readable).collect())
 }
 
 impl TryFrom<Row> for Placement {
@@ -159,7 +167,7 @@ impl TryFrom<Row> for Placement {
                 applied: row.applied.unwrap_or(false),
                 verdict: verdict.parse().map_err(|_| StoreError::Unreadable { table: "reports", column: "verdict" })?,
                 objects: Counts { total: count(row.total), in_place: count(row.in_place), healthy: count(row.healthy) },
-                lines: row.lines.map(|lines| lines.0).unwrap_or_default(),
+                lines: row.lines.map_or(Ok(Vec::new()), |lines| lines.read("reports", "lines"))?,
                 at: from_sql(at),
             }),
             _ => None,
@@ -167,7 +175,7 @@ impl TryFrom<Row> for Placement {
         Ok(Self {
             target: super::name(&row.target, "targets")?,
             cluster: super::name(&row.cluster, "clusters")?,
-            labels: row.labels.0,
+            labels: row.labels.read("clusters", "labels")?,
             connected: row.connected,
             since: row.since.map(from_sql),
             commit: row.commit_id,

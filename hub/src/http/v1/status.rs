@@ -13,8 +13,9 @@ use super::targets;
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
-use crate::http::problem::Refusal;
+use crate::http::problem::{Refusal, unreadable};
 use crate::store::fleet::Placement;
+use crate::store::stored::Entry;
 use crate::store::{self, StoreError};
 
 /// Rows of one answer; more is asked for by target.
@@ -33,9 +34,10 @@ pub(in crate::http) async fn show(
     QueryParams(query): QueryParams<StatusQuery>,
 ) -> Result<Json<StatusDocument>, Refusal> {
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut conditions = Vec::new();
     let shown = match &query.target {
         Some(name) => vec![targets::find(&mut db, name).await?],
-        None => store::targets::list(&mut db, "", REPOS_MAX).await?,
+        None => readable("Target", store::targets::list(&mut db, "", REPOS_MAX).await?, &mut conditions),
     };
     let only = query.target.as_ref().and_then(|_| shown.first()).map(|target| target.id);
     let placements = store::fleet::list_placements(&mut db, only, None, ROWS_MAX).await?;
@@ -43,8 +45,7 @@ pub(in crate::http) async fn show(
     for target in &shown {
         documents.push(targets::document_of(&mut db, target).await?);
     }
-    let mut conditions = Vec::new();
-    for repo in store::repos::list(&mut db, "", REPOS_MAX).await? {
+    for repo in readable("Repo", store::repos::list(&mut db, "", REPOS_MAX).await?, &mut conditions) {
         if let Some(condition) = store::repos::find_fetch_status(&mut db, repo.id).await?.condition {
             conditions.push(NamedCondition { kind: "Repo".to_owned(), name: repo.name, condition });
         }
@@ -55,6 +56,18 @@ pub(in crate::http) async fn show(
     };
     let rows = placements.into_iter().map(|one| (selects(&one), one)).map(row).collect();
     Ok(Json(StatusDocument { targets: documents, rows, conditions }))
+}
+
+/// What can be read; of what cannot, a condition.
+fn readable<T>(kind: &str, entries: Vec<Entry<T>>, conditions: &mut Vec<NamedCondition>) -> Vec<T> {
+    let mut read = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if let (Err(error), Ok(name)) = (&entry.read, entry.name.parse()) {
+            conditions.push(NamedCondition { kind: kind.to_owned(), name, condition: unreadable(error.to_string()) });
+        }
+        read.extend(entry.readable());
+    }
+    read
 }
 
 /// A disconnected cluster's health is unknown, whatever it said last.

@@ -1,4 +1,4 @@
-select t.name as target, c.name as cluster, c.labels as "labels: Json<Labels>",
+select t.name as target, c.name as cluster, c.labels as "labels: Stored<Labels>",
        coalesce(p.is_connected, false) as "connected!",
        coalesce(s.ended_at, s.since) as since,
        v.commit_id as "commit_id?",
@@ -8,7 +8,7 @@ select t.name as target, c.name as cluster, c.labels as "labels: Json<Labels>",
        r.total as "total?",
        r.in_place as "in_place?",
        r.healthy as "healthy?",
-       r.lines as "lines?: Json<Vec<ObjectLine>>",
+       r.lines as "lines?: Stored<Vec<ObjectLine>>",
        r.reported_at as "reported_at?"
   from assignments a
   join targets t using (target_id)

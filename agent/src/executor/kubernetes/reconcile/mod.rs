@@ -40,10 +40,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::backoff::chance;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::executor::kubernetes::client::Cluster;
 use crate::executor::kubernetes::client::watch::{Kind, ObjectEvent, WatchEvent};
 use crate::journal::InventoryUpdate;
@@ -424,7 +423,7 @@ impl Reconciler {
 fn drift(target: TargetId, drifted: Drifted) -> Drift {
     let Drifted { key, found_at, found, response } = drifted;
     Drift {
-        id: Uuid::now_v7(),
+        id: clock::new_id(),
         target,
         object: key,
         found_at,

@@ -14,6 +14,7 @@ use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
 use crate::http::pages;
 use crate::http::problem::Refusal;
+use crate::store::stored::Entry;
 use crate::store::{self, StoreError};
 
 #[derive(Debug, Default, Deserialize)]
@@ -34,14 +35,13 @@ pub(in crate::http) async fn list(
     let selector = selector(query.label.as_deref())?;
     let limit = pages::limit(query.limit);
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let clusters = store::clusters::list(&mut db, &after, limit).await?;
-    let mut documents = Vec::with_capacity(clusters.len());
-    for cluster in &clusters {
-        documents.push(document(&mut db, cluster).await?);
+    let page = pages::page(store::clusters::list(&mut db, &after, limit).await?, limit, pages::by_name);
+    let mut items = Vec::new();
+    let chosen = page.items.into_iter().filter_map(Entry::readable).filter(|cluster| selector.selects(&cluster.labels));
+    for cluster in chosen {
+        items.push(document(&mut db, &cluster).await?);
     }
-    let mut page = pages::page(documents, limit, |document| pages::encode_cursor(&document.metadata.name));
-    page.items.retain(|document| selector.selects(&document.labels));
-    Ok(Json(page))
+    Ok(Json(List { items, next: page.next }))
 }
 
 fn selector(label: Option<&str>) -> Result<LabelSelector, Refusal> {

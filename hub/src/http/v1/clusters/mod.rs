@@ -11,7 +11,7 @@ mod show;
 use bellwether_core::api::{
     API_VERSION, ClusterDocument, ClusterPhase, ClusterStatus, Condition, Metadata, RegisteredCluster,
 };
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::audit::{Action, Event};
 use bellwether_core::{ClusterId, Name, Version};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret as _;
@@ -24,6 +24,7 @@ use crate::process::clock;
 use crate::store::clusters::Cluster;
 use crate::store::{self, Connection, StoreError};
 use crate::work::change::Change;
+use crate::work::subjects;
 use crate::{Hub, setup};
 
 pub(in crate::http) use delete::delete;
@@ -148,9 +149,7 @@ async fn contested(db: &mut Connection, cluster: &Cluster) -> Result<Option<Cond
     }))
 }
 
-fn event(cluster: &Cluster, caller: &Caller, action: &'static str) -> Event {
-    let subject = Subject { kind: "cluster".to_owned(), name: cluster.name.to_string() };
-    let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
-    event.cluster = Some(cluster.name.to_string());
-    event
+fn event(cluster: &Cluster, caller: &Caller, action: Action) -> Event {
+    let subject = subjects::cluster(&cluster.name);
+    Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject)
 }

@@ -11,7 +11,7 @@ use super::{document, find};
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::Named;
-use crate::http::problem::Refusal;
+use crate::http::problem::{Refusal, unreadable};
 use crate::store::{self, StoreError};
 
 /// Targets in the document of one cluster.
@@ -25,6 +25,12 @@ pub(in crate::http) async fn show(
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
     let cluster = find(&mut db, &name).await?;
     let mut document = document(&mut db, &cluster).await?;
+    for row in store::assignments::list_of_clusters(&mut db, &[cluster.id]).await? {
+        if let Err(error) = row.read {
+            let message = format!("what it is to run of target {} cannot be read: {error}", row.target);
+            document.status.conditions.push(unreadable(message));
+        }
+    }
     let placements = store::fleet::list_placements(&mut db, None, Some(cluster.id), TARGETS_MAX).await?;
     document.status.targets = placements
         .into_iter()

@@ -12,6 +12,7 @@ use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
 use crate::http::pages::{self, Paging};
 use crate::http::problem::Refusal;
+use crate::store::stored::Entry;
 use crate::store::{self, StoreError};
 
 pub(in crate::http) async fn list(
@@ -22,9 +23,10 @@ pub(in crate::http) async fn list(
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit);
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let mut documents = Vec::new();
-    for repo in store::repos::list(&mut db, &after, limit).await? {
-        documents.push(document_of(&mut db, &repo).await?);
+    let page = pages::page(store::repos::list(&mut db, &after, limit).await?, limit, pages::by_name);
+    let mut items = Vec::new();
+    for repo in page.items.into_iter().filter_map(Entry::readable) {
+        items.push(document_of(&mut db, &repo).await?);
     }
-    Ok(Json(pages::page(documents, limit, |document| pages::encode_cursor(&document.metadata.name))))
+    Ok(Json(List { items, next: page.next }))
 }

@@ -7,8 +7,9 @@ mod put;
 mod refresh;
 mod show;
 
-use bellwether_core::api::{API_VERSION, Metadata, RepoDocument, RepoHead, RepoSpec, RepoStatus};
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::api::{API_VERSION, Metadata, RepoDocument, RepoHead, RepoStatus};
+use bellwether_core::audit::{Action, Event};
+use bellwether_core::repo::RepoSpec;
 use bellwether_core::{Digest, Name, RepoId};
 
 use crate::http::auth::Caller;
@@ -17,6 +18,7 @@ use crate::process::clock;
 use crate::setup;
 use crate::store::repos::Repo;
 use crate::store::{self, Connection, StoreError};
+use crate::work::subjects;
 
 pub(in crate::http) use credential::put_credential;
 pub(in crate::http) use delete::delete;
@@ -48,7 +50,7 @@ async fn document_of(db: &mut Connection, repo: &Repo) -> Result<RepoDocument, S
             version: Some(repo.version),
             created_at: Some(repo.created_at),
         },
-        spec: repo.spec.clone(),
+        spec: repo.spec.clone().into(),
         status: Some(RepoStatus {
             fetched_at: fetch.fetched_at,
             heads: heads
@@ -68,8 +70,8 @@ async fn document_of(db: &mut Connection, repo: &Repo) -> Result<RepoDocument, S
     })
 }
 
-fn event(repo: &Repo, caller: &Caller, action: &'static str) -> Event {
-    let subject = Subject { kind: "repo".to_owned(), name: repo.name.to_string() };
+fn event(repo: &Repo, caller: &Caller, action: Action) -> Event {
+    let subject = subjects::repo(&repo.name);
     let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
     event.detail = audited(&repo.spec);
     event

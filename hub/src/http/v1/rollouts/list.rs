@@ -16,6 +16,7 @@ use crate::http::input::QueryParams;
 use crate::http::pages;
 use crate::http::problem::Refusal;
 use crate::http::v1::targets;
+use crate::store::stored::Entry;
 use crate::store::{self, StoreError};
 
 #[derive(Debug, Default, Deserialize)]
@@ -35,10 +36,11 @@ pub(in crate::http) async fn list(
     let limit = pages::limit(query.limit);
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
     let target = targets::find_asked(&mut db, query.target.as_ref()).await?;
-    let mut documents = Vec::new();
-    for row in store::rollouts::list(&mut db, target, before, limit).await? {
-        let Some(target) = store::targets::find(&mut db, row.target).await? else { continue };
-        documents.push(document_of(&mut db, &row, &target.name).await?);
+    let page = pages::page(store::rollouts::list(&mut db, target, before, limit).await?, limit, pages::by_name);
+    let mut items = Vec::new();
+    for row in page.items.into_iter().filter_map(Entry::readable) {
+        let Some(target) = store::targets::find_name(&mut db, row.target).await? else { continue };
+        items.push(document_of(&mut db, &row, &target).await?);
     }
-    Ok(Json(pages::page(documents, limit, |document| pages::encode_cursor(&document.id))))
+    Ok(Json(List { items, next: page.next }))
 }

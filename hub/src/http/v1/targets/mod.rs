@@ -9,9 +9,9 @@ mod rollback;
 mod show;
 
 use bellwether_core::api::{API_VERSION, DeletionStatus, Metadata, RolloutDocument, TargetDocument, TargetStatus};
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::audit::{Action, Event};
 use bellwether_core::report::Verdict;
-use bellwether_core::session::Action;
+use bellwether_core::session;
 use bellwether_core::{Name, TargetId};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -25,6 +25,7 @@ use crate::store::intents::{self, TargetVerb, Verb};
 use crate::store::targets::{Deletion, Target};
 use crate::store::{self, Connection, StoreError};
 use crate::work::change::Change;
+use crate::work::subjects;
 
 pub(in crate::http) use delete::delete;
 pub(in crate::http) use list::list;
@@ -78,12 +79,11 @@ async fn ask(
     };
     let now = clock::now();
     let (action, commit) = match &intent.verb {
-        Verb::Target(TargetVerb::RollbackTo { commit, .. }) => ("target.rollback.asked", Some(commit.clone())),
-        _ => ("target.release.asked", None),
+        Verb::Target(TargetVerb::RollbackTo { commit, .. }) => (Action::TargetRollbackAsked, Some(commit.clone())),
+        _ => (Action::TargetReleaseAsked, None),
     };
-    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+    let subject = subjects::target(&target.name);
     let mut event = Event::new(clock::new_id(), now, caller.actor(), action, subject);
-    event.target = Some(target.name.to_string());
     event.commit = commit.filter(|commit| !commit.is_empty());
     event.reason.clone_from(&intent.reason);
     change.audit(&event).await?;
@@ -123,7 +123,7 @@ pub(in crate::http) async fn document_of(db: &mut Connection, target: &Target) -
             version: Some(target.version),
             created_at: Some(target.created_at),
         },
-        spec: target.spec.clone(),
+        spec: target.spec.clone().into(),
         status: Some(status_of(db, target).await?),
     })
 }
@@ -181,7 +181,7 @@ async fn deletion_status(
     now: Timestamp,
 ) -> Result<DeletionStatus, StoreError> {
     let waiting = store::assignments::list_waiting(db, target.id, WAITING_MAX, now).await?;
-    let mode = if deletion.action == Action::Delete { "prune" } else { "orphan" };
+    let mode = if deletion.action == session::Action::Delete { "prune" } else { "orphan" };
     Ok(DeletionStatus {
         mode: mode.to_owned(),
         by: deletion.by.clone(),
@@ -190,10 +190,9 @@ async fn deletion_status(
     })
 }
 
-fn changed_event(target: &Target, caller: &Caller, action: &'static str) -> Event {
-    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+fn changed_event(target: &Target, caller: &Caller, action: Action) -> Event {
+    let subject = subjects::target(&target.name);
     let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
-    event.target = Some(target.name.to_string());
     event.detail = serde_json::json!({"spec": target.spec.for_audit()});
     event
 }

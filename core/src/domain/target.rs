@@ -1,0 +1,86 @@
+//! What a target is: which folder of which repo goes to which clusters, with which values, and how.
+//!
+//! The program works with these nouns, and rows hold them as they serialise here. A later version may have written a row,
+//! so fields that are not known are ignored, and those that are missing have their defaults. What people write is
+//! another type, which refuses what it does not know: `api::WrittenTarget`. `docs/decisions/0009` says why.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Name;
+use crate::labels::LabelSelector;
+use crate::object::digest_of;
+use crate::parameters::ParameterSet;
+use crate::rollout::Strategy;
+use crate::session::SyncOptions;
+use crate::source::GitRef;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetSpec {
+    pub repo: Name,
+    #[serde(rename = "ref", default)]
+    pub reference: GitRef,
+    /// A folder of the repo; its root when empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// For objects that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Name>,
+    #[serde(default)]
+    pub clusters: LabelSelector,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<ParameterSet>,
+    #[serde(default)]
+    pub sync: SyncOptions,
+    /// The default strategy when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Strategy>,
+}
+
+impl TargetSpec {
+    /// For the audit log, which is kept for ever: of parameters, names and digests instead of values.
+    pub fn for_audit(&self) -> serde_json::Value {
+        let hidden = |value: &serde_json::Value| serde_json::Value::String(digest_of(value).to_string());
+        let hide = |set: &ParameterSet| ParameterSet {
+            clusters: set.clusters.clone(),
+            values: set.values.iter().map(|(name, value)| (name.clone(), hidden(value))).collect(),
+        };
+        let spec = Self { parameters: self.parameters.iter().map(hide).collect(), ..self.clone() };
+        serde_json::to_value(spec).expect("a spec is plain data")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::session::Prune;
+
+    #[test]
+    fn a_stored_form_of_a_later_version_is_read_without_what_is_not_known() {
+        let stored = json!({
+            "repo": "apps", "ref": {"tag": "v1", "later": 1}, "later": {},
+            "parameters": [{"values": {"a": 1}, "later": 1}], "sync": {"prune": "never", "later": 1},
+            "rollout": {"later": 1, "waves": [{"name": "canary", "count": 1, "later": 1}]},
+        });
+
+        let spec: TargetSpec = serde_json::from_value(stored).expect("it is read");
+
+        assert_eq!((spec.reference, spec.sync.prune), (GitRef::Tag("v1".to_owned()), Prune::Never));
+        assert_eq!(spec.rollout.map(|strategy| strategy.waves[0].count), Some(Some(1)));
+        assert_eq!(spec.parameters[0].values["a"], 1);
+    }
+
+    #[test]
+    fn a_condition_of_a_selector_that_is_not_known_is_not_ignored() {
+        for stored in [
+            json!({"repo": "apps", "clusters": {"matchNames": ["a"]}}),
+            json!({"repo": "apps", "parameters": [{"clusters": {"matchNames": ["a"]}}]}),
+            json!({"repo": "apps", "rollout": {"waves": [{"name": "a", "clusters": {"matchNames": ["a"]}}]}}),
+        ] {
+            let read = serde_json::from_value::<TargetSpec>(stored.clone());
+            assert!(read.is_err(), "it would select clusters that nobody meant: {stored}");
+        }
+    }
+}
