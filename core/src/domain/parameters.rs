@@ -279,11 +279,6 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_of_a_set_are_refused() {
-        assert!(serde_json::from_value::<ParameterSet>(json!({"value": {}})).is_err());
-    }
-
-    #[test]
     fn clusters_that_differ_only_in_what_is_not_used_have_one_digest() {
         let document = json!([{"values": {"replicas": 2}}]);
         let (eu, us) = (resolve(document.clone(), json!({"ring": "eu"})), resolve(document, json!({"ring": "us"})));
