@@ -716,7 +716,7 @@ async fn a_wish_about_one_cluster_names_that_cluster_in_the_log(pool: Pool) {
 /// What a later version may add to each stored form.
 const LATER: &[&str] = &[
     r#"update repos set spec = spec || '{"later": 1}'"#,
-    r#"update targets set spec = spec || '{"later": {"a": []}, "sync": {"prune": "never", "later": true}}'"#,
+    r#"update targets set spec = spec || '{"later": {"a": []}, "sync": {"later": true}}'"#,
     r#"update targets set spec = spec || '{"ref": {"branch": "main", "later": 1}, "parameters": [{"later": "x"}]}'"#,
     r#"update targets set spec = jsonb_set(jsonb_set(spec, '{rollout,later}', '1'), '{rollout,waves,0,later}', '1')"#,
     r#"update rollouts set strategy = jsonb_set(strategy || '{"later": 1}', '{waves,0,later}', '1')"#,
@@ -743,7 +743,6 @@ async fn what_a_later_version_added_to_rows_does_not_stop_this_one(pool: Pool) {
     let after = scene.listing(scene.clusters[0]).await;
     assert!(after["one"].assignment.generation > before["one"].assignment.generation);
     assert_ne!(after["one"].assignment.digest, before["one"].assignment.digest, "it was rendered and rolled out");
-    assert_eq!(after["one"].assignment.options.prune, bellwether_core::session::Prune::Never, "what is known counts");
 }
 
 impl Scene {

@@ -83,7 +83,8 @@ fn the_domain_depends_on_what_was_agreed_and_no_more() {
 
 /// What is compiled into the product: tests may make certificates and servers of their own.
 fn product(text: &str) -> &str {
-    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+    let ends = ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\npub(crate) mod tests {"];
+    ends.iter().filter_map(|end| text.find(end)).min().map_or(text, |end| &text[..end])
 }
 
 /// Whether a line of code, not a comment, names the crate in a path.
