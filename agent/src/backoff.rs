@@ -1,37 +1,6 @@
-//! How long to wait before trying again: exponential, capped, with full jitter.
-//!
-//! Full jitter (anything between nothing and the cap of this try) is what spreads a fleet that lost its hub in the same
-//! instant. Chance is an argument here; [`chance`] is where it comes from.
+//! How long to wait before trying again, as [`bellwether_core::backoff`] decides it, and where its chance comes from.
 
-use std::time::Duration;
-
-/// From which wait to which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Backoff {
-    pub(crate) first: Duration,
-    pub(crate) longest: Duration,
-    pub(crate) jitter: Jitter,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Jitter {
-    /// Anything from nothing to the whole wait: for many that start together.
-    Full,
-    /// From half of the wait to the whole: for what should not be asked again at once.
-    Half,
-}
-
-impl Backoff {
-    /// The wait after that many failures, the first of which is 1. `chance` is in `0.0..1.0`.
-    pub(crate) fn wait(self, failures: u32, chance: f64) -> Duration {
-        let doublings = failures.saturating_sub(1).min(31);
-        let whole = self.first.saturating_mul(1 << doublings).min(self.longest);
-        match self.jitter {
-            Jitter::Full => whole.mul_f64(chance),
-            Jitter::Half => whole.mul_f64(0.5 + chance / 2.0),
-        }
-    }
-}
+pub(crate) use bellwether_core::backoff::{Backoff, Jitter};
 
 /// A number in `0.0..1.0`. Good enough to spread waits; nothing secret is made from it.
 pub(crate) fn chance() -> f64 {
@@ -43,24 +12,6 @@ pub(crate) fn chance() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const BACKOFF: Backoff =
-        Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(15), jitter: Jitter::Full };
-
-    #[test]
-    fn waits_double_up_to_the_longest() {
-        let longest_of = |failures| BACKOFF.wait(failures, 0.999_999_9).as_millis();
-
-        assert_eq!([1, 2, 3, 8, 9, 1_000].map(longest_of), [99, 199, 399, 12_799, 14_999, 14_999]);
-    }
-
-    #[test]
-    fn full_jitter_may_wait_not_at_all_and_half_jitter_never_less_than_half() {
-        let half = Backoff { jitter: Jitter::Half, ..BACKOFF };
-
-        assert_eq!(BACKOFF.wait(3, 0.0), Duration::ZERO);
-        assert_eq!(half.wait(3, 0.0), Duration::from_millis(200));
-    }
 
     #[test]
     fn chance_stays_in_its_range_and_varies() {

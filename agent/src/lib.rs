@@ -7,13 +7,13 @@
 //! | `link` | the connection to the hub; the only module that knows `tonic` |
 //! | `renewal` | the next certificate, when half of this one's life is over |
 //! | `journal` | what was accepted, written down in the cluster before anything acts on it |
-//! | `executor::kubernetes::reconcile` | what to do about each target; owns all that is known of them |
-//! | `executor::kubernetes::client` | the API server; the only module that knows `kube` |
+//! | `executor` | what carries assignments out, and what it is given and gives |
+//! | `executor::kubernetes` | the loop that reconciles a cluster, and its client of the API server |
 //! | `simulate` | many agents at once without a cluster, to see what a hub bears |
-//! | `report` | rolls up what is known of a target into what the hub is told |
 //!
-//! The hub says what is to run ([`link`] → `journal` → `reconcile`), the reconciler makes it so (`reconcile` → `cluster`), and what
-//! it sees goes back (`reconcile` → [`link`]). Nothing in a cluster waits for the hub once an assignment was accepted.
+//! The hub says what is to run ([`link`] → `journal` → `executor`), the executor makes it so, and what it sees goes back
+//! (`executor` → [`link`]). What is done next is decided in [`bellwether_core::reconcile`]. Nothing in a cluster waits for
+//! the hub once an assignment was accepted.
 
 mod backoff;
 mod clock;
@@ -23,7 +23,6 @@ mod identity;
 mod journal;
 mod link;
 mod renewal;
-mod report;
 mod run;
 mod simulate;
 

@@ -17,8 +17,9 @@ use uuid::Uuid;
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::{self, Clock};
 use crate::config::{self, Config};
+use crate::executor::Ports;
 use crate::executor::kubernetes::client::{Cluster, ClusterError, ConnectError};
-use crate::executor::kubernetes::reconcile::{self, Ports, ReconcileError};
+use crate::executor::kubernetes::{self, ReconcileError};
 use crate::identity::{self, Identity, IdentityError, Join, Start};
 use crate::journal::{self, INVENTORY_UPDATES_MAX, JournalError, Seal, Store};
 use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
@@ -243,10 +244,10 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let to_writer = journal::Ports { accepted, journalled: journalled_sender, updates };
     let writer = journal::serve(ready.store, ready.journal, to_writer, stop.clone());
     parts.spawn(async { Ok(writer.await?) });
-    let to_reconciler = Ports { journalled, updates: updates_sender, to_hub: to_hub_sender };
+    let to_executor = Ports { journalled, updates: updates_sender, to_hub: to_hub_sender };
     let home = config.namespace.as_str().into();
-    let reconciler = reconcile::serve(ready.cluster, home, clock, inventory, to_reconciler, stop.clone());
-    parts.spawn(async { Ok(reconciler.await?) });
+    let executor = kubernetes::serve(ready.cluster, home, clock, inventory, to_executor, stop.clone());
+    parts.spawn(async { Ok(executor.await?) });
     let mut first = Ok(());
     while let Some(ended) = parts.join_next().await {
         let verdict = match ended {

@@ -26,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Of the requests that read the whole audit log: a million entries are hashed in a few seconds, and disks are slow.
 const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 /// Pages of one list; a hub that hands out cursors without end must not keep this program for ever.
-const PAGES_MAX: usize = 1_000;
+pub(crate) const PAGES_MAX: usize = 1_000;
 /// The hub gives no more in one.
 const PAGE_MAX: usize = 1_000;
 /// Of an answer that is not ours, as far as it is shown.
@@ -43,6 +43,16 @@ pub(crate) struct Client {
 pub(crate) struct Answer<T> {
     pub(crate) json: Value,
     pub(crate) document: T,
+}
+
+impl<T> Answer<T> {
+    /// Puts the rest of a list, which another page has, behind what is here of it. Lists are named by JSON pointers.
+    pub(crate) fn append(&mut self, list: &str, page: &Value, list_there: &str) {
+        let more = page.pointer(list_there).and_then(Value::as_array).cloned().unwrap_or_default();
+        if let Some(all) = self.json.pointer_mut(list).and_then(Value::as_array_mut) {
+            all.extend(more);
+        }
+    }
 }
 
 /// Where in the API, below `/api/v1`.
@@ -151,9 +161,18 @@ impl Client {
 
     /// The pages of a list as one, up to `limit` items. `next` is what the last page said: where the items end.
     pub(crate) async fn fetch_list<T: DeserializeOwned>(&self, route: &Route, limit: usize) -> Answered<List<T>> {
+        self.fetch_list_from(route, None, limit).await
+    }
+
+    /// The same, from where another answer's `next` says.
+    pub(crate) async fn fetch_list_from<T: DeserializeOwned>(
+        &self,
+        route: &Route,
+        mut next: Option<String>,
+        limit: usize,
+    ) -> Answered<List<T>> {
         let mut items = Vec::new();
         let mut raw = Vec::new();
-        let mut next = None;
         for _ in 0..PAGES_MAX {
             let left = limit.saturating_sub(items.len()).min(PAGE_MAX);
             let page = route.clone().with("limit", left.to_string()).maybe_with("cursor", next.take());
@@ -162,10 +181,10 @@ impl Client {
             raw.extend(page.json.get("items").and_then(Value::as_array).cloned().unwrap_or_default());
             next = page.document.next;
             if next.is_none() || items.len() >= limit {
-                break;
+                return Ok(Answer { json: json!({"items": raw, "next": next}), document: List { items, next } });
             }
         }
-        Ok(Answer { json: json!({"items": raw, "next": next}), document: List { items, next } })
+        Err(endless(route))
     }
 
     pub(crate) async fn put<T: DeserializeOwned>(&self, route: &Route, body: &impl Serialize) -> Answered<T> {
@@ -219,6 +238,12 @@ impl Client {
         Failure::new(format!("cannot reach {base}: {cause}"))
             .hint("is the hub running there? check BELLWETHER_URL, or give --url")
     }
+}
+
+/// A list that goes on after as many pages as are asked for is not shown as if it were whole.
+pub(crate) fn endless(route: &Route) -> RequestError {
+    let what = route.segments.join("/");
+    RequestError::Refused(Failure::new(format!("`{what}` has more than {PAGES_MAX} pages")))
 }
 
 fn first_cause(error: &reqwest::Error) -> &dyn std::error::Error {
@@ -322,7 +347,7 @@ fn read_answer<T: DeserializeOwned>(url: &Url, bytes: &[u8]) -> Result<Answer<T>
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
     use std::thread::JoinHandle;
@@ -334,7 +359,7 @@ mod tests {
     }
 
     /// Answers each of these in turn, one connection each, and hands back what was asked.
-    fn hub(answers: Vec<(u16, &'static str)>) -> (Client, JoinHandle<Vec<String>>) {
+    pub(crate) fn hub(answers: Vec<(u16, &'static str)>) -> (Client, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let base = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URL");
         let served = std::thread::spawn(move || {

@@ -105,9 +105,9 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
 fn write_report(error: &anyhow::Error, failure: Option<&Failure>) -> io::Result<()> {
     let mut stderr = anstream::stderr().lock();
     let message = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    writeln!(stderr, "{} {}", "error:".red().bold(), crate::output::visible(&message))?;
+    writeln!(stderr, "{} {}", "error:".red().bold(), crate::text::visible(&message))?;
     if let Some(hint) = failure.and_then(|failure| failure.hint.as_deref()) {
-        writeln!(stderr, "{} {}", "hint:".cyan().bold(), crate::output::visible(hint))?;
+        writeln!(stderr, "{} {}", "hint:".cyan().bold(), crate::text::visible(hint))?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod failure;
 mod output;
+mod text;
 
 use std::process::ExitCode;
 

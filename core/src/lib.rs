@@ -15,6 +15,7 @@
 //! | rollout | moves a target from one revision to another, over its clusters, in waves |
 //! | wave | a part of a rollout: the clusters that move together |
 //! | phase | an order of applying inside a target |
+//! | step | one thing to do with one object, as the decider of a cluster asks an executor for it |
 //! | stage | a part of the hub: source, bundle, rollout, link, record; nothing else is called so |
 //! | held | a target kept back after a rollback, while Git says something newer |
 //! | assignment | what one cluster is to run for one target: bundle digest and generation |
@@ -25,11 +26,13 @@
 pub mod api;
 pub mod apply;
 pub mod audit;
+pub mod backoff;
 mod chain;
 pub mod domain;
 pub mod drift;
 pub mod health;
 pub mod journal;
+pub mod reconcile;
 pub mod reserved;
 pub mod rollout;
 pub mod session;

@@ -14,7 +14,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::figures::{ms_between, nearest_rank};
-use crate::ground::{Ground, PATIENCE};
+use crate::ground::{Ground, PATIENCE, Place};
+use crate::sample::Sample;
 use crate::show::Show;
 use crate::steps::healthy_ms;
 use bellwether_e2e::controlplane;
@@ -72,7 +73,7 @@ pub struct Outcome {
 /// Measures on a state folder of its own.
 pub async fn push(state: &Path, evidence: Option<&Path>) -> Result<Outcome> {
     let mut show = Show::begin();
-    let mut ground = Ground::start(state, 1, &WATCHED, &mut show).await?;
+    let mut ground = Ground::start(state, &Place::Own(1), Sample::played(), &WATCHED, &mut show).await?;
     ground.join_all(&show).await?;
     let first = ground.push("Begin", &[("five/all.yaml", &manifest(TARGET, "0"))]).await?;
     ground.apply(TARGET, TARGET_FILE).await?;

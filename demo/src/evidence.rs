@@ -46,6 +46,8 @@ pub struct Edit {
     pub cluster: String,
     pub note: String,
     pub value: String,
+    /// When we began to ask for it, by our clock.
+    pub asked_unix_ns: u128,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -95,7 +97,8 @@ pub async fn write(folder: &Path, ground: &Ground, run: &Run, figures: &Figures)
     };
     fs::create_dir_all(folder.join("api-audit"))?;
     for cluster in &ground.clusters {
-        copy(&cluster.audit_log, &format!("api-audit/{}.log", cluster_name(cluster.number)))?;
+        let log = cluster.audit_log.as_deref().context("a borrowed cluster's API server leaves us no audit log")?;
+        copy(log, &format!("api-audit/{}.log", cluster_name(cluster.number)))?;
     }
     copy(&stamps_file(&ground.state), "watch.stamps")?;
     copy(&ground.repo.folder.join("stamps"), "refs.stamps")?;

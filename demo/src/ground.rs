@@ -1,4 +1,4 @@
-//! What a demo or a benchmark runs on: clusters, a hub with its own Postgres, a Git server with a webhook, an agent
+//! What a demo or a benchmark runs on: clusters, started for it or borrowed, a hub with its own Postgres, a Git server with a webhook, an agent
 //! joined in each cluster, and the watcher. Everything is a process of the state folder, and gone with it.
 //!
 //! Neighbours: `environment` and `stack` start the same for `./dev up`.
@@ -15,12 +15,15 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::evidence::{ApiRequest, read_api_audit};
+use crate::memory::MemoryWatch;
+use crate::sample::{self, Sample};
 use crate::show::Show;
 use crate::stamps::Stamps;
 use crate::webhook::Bell;
-use crate::{memory::MemoryWatch, sample};
 use bellwether_e2e::agent::{self, AgentPlace};
 use bellwether_e2e::api::Api;
+use bellwether_e2e::borrowed::{self, Request};
 use bellwether_e2e::controlplane::{Cluster, Durability};
 use bellwether_e2e::environment::{self, Options, programs_folder};
 use bellwether_e2e::git_server::{GitRepo, GitServer, GitServerOptions, Push, WorkTree};
@@ -30,16 +33,27 @@ use bellwether_e2e::pki::{kubeconfig_with_token, write_private};
 use bellwether_e2e::process::{Launch, ProcessTable, Tier, wait_until_ready};
 use bellwether_e2e::{hub, stack};
 
-pub const PATIENCE: Duration = Duration::from_mins(1);
+/// Somebody's cluster may have to pull an image first.
+pub const PATIENCE: Duration = Duration::from_mins(3);
 /// Who the agents are to the API servers.
 pub const AGENT_USER: &str = "system:serviceaccount:bellwether-system:bellwether-agent";
 const CLI_DEADLINE: Duration = Duration::from_secs(90);
 /// Hours between two polls: what the hub sees, a webhook told.
 const POLL_SECONDS: &str = "7200";
 
+/// Which clusters a run is on.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// So many, started for it.
+    Own(usize),
+    /// The user's.
+    Borrowed(Request),
+}
+
 #[derive(Debug)]
 pub struct Ground {
     pub state: PathBuf,
+    pub sample: Sample,
     pub table: ProcessTable,
     pub clusters: Vec<Cluster>,
     pub api: Api,
@@ -53,7 +67,8 @@ pub struct Ground {
 
 impl Ground {
     /// Starts everything but the agents.
-    pub async fn start(state: &Path, clusters: usize, watched: &[&str], show: &mut Show) -> Result<Self> {
+    pub async fn start(state: &Path, place: &Place, sample: Sample, watched: &[&str], show: &mut Show) -> Result<Self> {
+        let clusters = if let Place::Own(number) = place { *number } else { 0 };
         let options = Options { state: state.to_owned(), clusters, durability: Durability::Synced, hub: true };
         let table = environment::make_state_folder(state)?;
         let memory = MemoryWatch::start(&table);
@@ -65,7 +80,10 @@ impl Ground {
         tree.write("README.md", "What runs in the fleet.\n")?;
         tree.commit("Begin").await?;
         tree.push().await?;
-        let clusters = environment::start_clusters(&options, &table, show.lines()).await?;
+        let clusters = match place {
+            Place::Own(_) => environment::start_clusters(&options, &table, show.lines()).await?,
+            Place::Borrowed(request) => borrowed::take(state, request, sample::footprint(&sample.run)).await?,
+        };
         let api = stack::start_hub(&options, &table).await?;
         show.done(format_args!("the hub is ready, with a Postgres of its own: {}", api.url));
 
@@ -74,14 +92,25 @@ impl Ground {
             cli.run(&["repo", "add", stack::REPO, &repo.url, "--poll-seconds", POLL_SECONDS, "-o", "json"]).await?;
         let secret = added.ended_with(0)?.json()?["webhookSecret"].as_str().context("no webhook secret")?.to_owned();
         let webhooks = bell.answer(api.clone(), stack::REPO, &secret);
-        start_watcher(state, &table, &clusters, watched).await?;
+        start_watcher(state, &table, &clusters, &sample, watched).await?;
         show.done(format_args!("the Git server tells the hub of pushes; the watcher stamps what the clusters show"));
         let stamps = Stamps::of(&stamps_file(state));
         let state = state.to_owned();
-        Ok(Self { state, table, clusters, api, repo, tree, stamps, memory, _git: git, _webhooks: webhooks })
+        Ok(Self { state, sample, table, clusters, api, repo, tree, stamps, memory, _git: git, _webhooks: webhooks })
     }
 
-    /// Joins every cluster, one after another, and answers from when its manifest was there until it had joined.
+    /// Whether everything that the clusters were asked stands in logs that can be read.
+    pub fn is_audited(&self) -> bool {
+        self.clusters.iter().all(|cluster| cluster.audit_log.is_some())
+    }
+
+    /// What each API server was asked.
+    pub fn api_audits(&self) -> Result<Vec<Vec<ApiRequest>>> {
+        self.clusters.iter().filter_map(|cluster| cluster.audit_log.as_deref()).map(read_api_audit).collect()
+    }
+
+    /// Joins every cluster, and answers from when its manifest was there until it had joined; of a borrowed one, from
+    /// when `kubectl apply` of it began.
     pub async fn join_all(&self, show: &Show) -> Result<Vec<u64>> {
         let joins = self.clusters.iter().map(async |cluster| {
             let joined = self.join(cluster).await;
@@ -95,14 +124,17 @@ impl Ground {
         let name = cluster_name(cluster.number);
         let kubectl = kubectl(&self.state, cluster);
         let ring = if cluster.number == 1 { "canary" } else { "stable" };
-        let registered = agent::register(&self.api, &name, &json!({ "ring": ring }), stack::NAMESPACE).await?;
+        let namespace = if cluster.is_borrowed() { borrowed::NAMESPACE } else { stack::NAMESPACE };
+        let registered = agent::register(&self.api, &name, &json!({ "ring": ring }), namespace).await?;
         let place = AgentPlace {
             name: &format!("agent-{}", cluster.number),
             state: &self.state,
             programs: &programs_folder()?,
             kubectl: &kubectl,
-            namespace: stack::NAMESPACE,
+            namespace,
+            without_pods: cluster.is_borrowed(),
         };
+        let begun = now_unix_ns()?;
         let process = self.table.start(&agent::install(&place, &registered).await?)?;
         let connected = async || stack::is_connected(&self.api, &name).await.ok()?.then_some(());
         wait_until_ready(&process, PATIENCE, connected).await?;
@@ -112,7 +144,8 @@ impl Ground {
             timestamp(&listed["items"][0]["at"])
         })
         .await?;
-        Ok(crate::figures::whole(crate::figures::ms_between(manifest_applied(cluster)?, joined)))
+        let applied = cluster.audit_log.as_deref().map_or(Ok(begun), manifest_applied)?;
+        Ok(crate::figures::whole(crate::figures::ms_between(applied, joined)))
     }
 
     pub fn cli(&self) -> Cli<'_> {
@@ -250,15 +283,21 @@ fn kubectl(state: &Path, cluster: &Cluster) -> Kubectl {
 
 /// When the API server had taken the last object of the install manifest, the agent's Deployment. It is the only one
 /// that is created by POST: what the agents apply, they patch.
-fn manifest_applied(cluster: &Cluster) -> Result<u128> {
-    let log = fs::read_to_string(&cluster.audit_log)?;
+fn manifest_applied(audit_log: &Path) -> Result<u128> {
+    let log = fs::read_to_string(audit_log)?;
     let is_it = |line: &&str| line.contains(r#""verb":"create""#) && line.contains("/deployments?");
     let line = log.lines().find(is_it).context("the audit log has no creation of the agent's Deployment")?;
     timestamp(&serde_json::from_str::<Value>(line)?["stageTimestamp"])
 }
 
-async fn start_watcher(state: &Path, table: &ProcessTable, clusters: &[Cluster], watched: &[&str]) -> Result<()> {
-    let places = try_join_all(clusters.iter().map(|cluster| watcher_place(state, cluster))).await?;
+async fn start_watcher(
+    state: &Path,
+    table: &ProcessTable,
+    clusters: &[Cluster],
+    sample: &Sample,
+    watched: &[&str],
+) -> Result<()> {
+    let places = try_join_all(clusters.iter().map(|cluster| watcher_place(state, cluster, sample))).await?;
     let launch = Launch::new("watch", programs_folder()?.join("bellwether-watch"), Tier::Agents, state)
         .args(["--stamps".to_owned(), stamps_file(state).display().to_string()])
         .args(places.into_iter().flat_map(|place| ["--cluster".to_owned(), place]))
@@ -271,10 +310,12 @@ async fn start_watcher(state: &Path, table: &ProcessTable, clusters: &[Cluster],
 }
 
 /// A kubeconfig of the watcher's own, as `NAME=FILE`.
-async fn watcher_place(state: &Path, cluster: &Cluster) -> Result<String> {
+async fn watcher_place(state: &Path, cluster: &Cluster, sample: &Sample) -> Result<String> {
     let kubectl = kubectl(state, cluster);
-    kubectl.run_with_input(&["apply", "-f", "-"], sample::WATCHER).await?;
-    let token = kubectl.run(&["create", "token", "demo-watcher", "-n", "kube-system", "--duration", "24h"]).await?;
+    // What was made by `create` keeps its labels when the agent's manifest is applied over it.
+    kubectl.run_with_input(&["create", "-f", "-"], &sample::watcher(sample)).await?;
+    let asked = ["create", "token", sample::WATCHER, "-n", borrowed::NAMESPACE, "--duration", "24h"];
+    let token = kubectl.run(&asked).await?;
     let file = state.join(format!("watcher-{}.kubeconfig", cluster.number));
     let admin = fs::read_to_string(&cluster.kubeconfig)?;
     write_private(&file, &kubeconfig_with_token(&admin, token.trim())?)?;

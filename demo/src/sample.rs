@@ -1,5 +1,7 @@
 //! The applications that are rolled out: `shop`, in waves, and `pulse`, at once everywhere, for measuring pushes.
 
+use bellwether_e2e::borrowed::{Footprint, LABEL, NAMESPACE};
+
 /// The names of the two targets, which are folders of the repo and namespaces too.
 pub const SHOP: &str = "shop";
 pub const PULSE: &str = "pulse";
@@ -23,6 +25,34 @@ pub const WATCHED: [&str; 10] = [
     "configmap:pulse/beat:value",
 ];
 
+/// What is the same in all objects of a run.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// The value of the label by which a borrowed cluster's namespaces are known for ours.
+    pub run: String,
+    pub image: String,
+    /// Until a Deployment says that it is stuck.
+    pub deadline_seconds: u32,
+}
+
+impl Sample {
+    /// For clusters whose pods are only played: nothing is pulled.
+    pub fn played() -> Self {
+        let image = "registry.example.org/shop/web:1.0".to_owned();
+        Self { run: "own".to_owned(), image, deadline_seconds: 5 }
+    }
+
+    /// For clusters that run what they are given, and may have to pull it first.
+    pub fn real(run: String, image: String) -> Self {
+        Self { run, image, deadline_seconds: 30 }
+    }
+
+    fn namespace(&self, name: &str) -> String {
+        let run = &self.run;
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{LABEL}: {run}}}}}\n---\n")
+    }
+}
+
 /// What a node has to have for the shop's pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nodes {
@@ -32,14 +62,12 @@ pub enum Nodes {
 }
 
 /// One file with all of the shop but its coupons.
-pub fn shop(version: &str, nodes: Nodes) -> String {
+pub fn shop(sample: &Sample, version: &str, nodes: Nodes) -> String {
     let selector = if nodes == Nodes::None { "\n      nodeSelector: {disk: tape}" } else { "" };
+    let Sample { image, deadline_seconds, .. } = sample;
+    let namespace = sample.namespace(SHOP);
     format!(
-        "apiVersion: v1
-kind: Namespace
-metadata: {{name: shop}}
----
-apiVersion: v1
+        "{namespace}apiVersion: v1
 kind: ConfigMap
 metadata: {{name: web}}
 data:
@@ -60,7 +88,7 @@ metadata:
   annotations: {{demo.bellwether.dev/version: deployment-{version}}}
 spec:
   replicas: 2
-  progressDeadlineSeconds: 5
+  progressDeadlineSeconds: {deadline_seconds}
   selector:
     matchLabels: {{app: web}}
   template:
@@ -70,7 +98,7 @@ spec:
     spec:{selector}
       containers:
         - name: web
-          image: registry.example.org/shop/web:1.0
+          image: {image}
 "
     )
 }
@@ -98,13 +126,10 @@ spec:
 ";
 
 /// All of the pulse; each push changes its value.
-pub fn pulse(value: &str) -> String {
+pub fn pulse(sample: &Sample, value: &str) -> String {
+    let namespace = sample.namespace(PULSE);
     format!(
-        "apiVersion: v1
-kind: Namespace
-metadata: {{name: pulse}}
----
-apiVersion: v1
+        "{namespace}apiVersion: v1
 kind: ConfigMap
 metadata: {{name: beat}}
 data: {{value: {value}}}
@@ -131,14 +156,27 @@ spec:
     waves: [{name: all}]
 ";
 
-/// Reads ConfigMaps, Deployments and Services, and nothing else.
-pub const WATCHER: &str = "apiVersion: v1
+/// What the demo makes in a cluster, and a borrowed one is given back without.
+pub fn footprint(run: &str) -> Footprint {
+    let namespaces = [NAMESPACE, SHOP, PULSE].map(str::to_owned).to_vec();
+    let agent = format!("bellwether-agent-{NAMESPACE}");
+    Footprint { run: run.to_owned(), namespaces, cluster_roles: vec![WATCHER.to_owned(), agent] }
+}
+
+/// The namespace, and in it a service account that reads ConfigMaps, Deployments and Services, and nothing else.
+pub fn watcher(sample: &Sample) -> String {
+    sample.namespace(NAMESPACE) + WATCHER_ACCOUNT
+}
+
+/// The name of the watcher's service account and role.
+pub const WATCHER: &str = "bellwether-demo-watcher";
+const WATCHER_ACCOUNT: &str = "apiVersion: v1
 kind: ServiceAccount
-metadata: {name: demo-watcher, namespace: kube-system}
+metadata: {name: bellwether-demo-watcher, namespace: bellwether-demo}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
-metadata: {name: demo-watcher}
+metadata: {name: bellwether-demo-watcher}
 rules:
   - apiGroups: ['']
     resources: [configmaps, services]
@@ -149,7 +187,7 @@ rules:
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
-metadata: {name: demo-watcher}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: demo-watcher}
-subjects: [{kind: ServiceAccount, name: demo-watcher, namespace: kube-system}]
+metadata: {name: bellwether-demo-watcher}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: bellwether-demo-watcher}
+subjects: [{kind: ServiceAccount, name: bellwether-demo-watcher, namespace: bellwether-demo}]
 ";

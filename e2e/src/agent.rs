@@ -44,12 +44,15 @@ pub struct AgentPlace<'a> {
     pub programs: &'a Path,
     pub kubectl: &'a Kubectl,
     pub namespace: &'a str,
+    /// The cluster has no image of it to run, and nothing that only plays pods.
+    pub without_pods: bool,
 }
 
 /// Applies the manifest, and answers how to start the agent that it installs.
 pub async fn install(place: &AgentPlace<'_>, registered: &Registered) -> Result<Launch> {
-    let AgentPlace { name, state, programs, kubectl, namespace } = place;
-    kubectl.run_with_input(&["apply", "-f", "-"], &registered.manifest).await?;
+    let AgentPlace { name, state, programs, kubectl, namespace, without_pods } = place;
+    let manifest = if *without_pods { manifest_without_pods(registered)? } else { registered.manifest.clone() };
+    kubectl.run_with_input(&["apply", "-f", "-"], &manifest).await?;
     let secret: Value =
         serde_json::from_str(&kubectl.run(&["get", "secret", JOIN_SECRET, "-n", namespace, "-o", "json"]).await?)?;
     let token = kubectl.run(&["create", "token", SERVICE_ACCOUNT, "-n", namespace, "--duration", "24h"]).await?;
@@ -66,6 +69,12 @@ pub async fn install(place: &AgentPlace<'_>, registered: &Registered) -> Result<
         .args(["--log", "pretty"])
         // A proxy of the machine is not for a hub on it.
         .env("NO_PROXY", "127.0.0.1"))
+}
+
+fn manifest_without_pods(registered: &Registered) -> Result<String> {
+    let (before, after) =
+        registered.manifest.split_once("\n  replicas: 1\n").context("the manifest has no replicas")?;
+    Ok(format!("{before}\n  replicas: 0\n{after}"))
 }
 
 fn agent_program(programs: &Path) -> PathBuf {

@@ -1,4 +1,5 @@
 //! Real Kubernetes control planes: etcd, API server, controller manager, scheduler, and kwok for a node and its pods.
+//! Where somebody brings only the first two, `deployments` stands in for the rest.
 //!
 //! All clusters share one etcd, each under a prefix of its own. What runs is in the background of a state folder, so
 //! it outlives the process that started it. Nothing here knows of hubs and agents.
@@ -15,6 +16,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::json;
 
+use crate::environment::programs_folder;
 use crate::pki::{Pki, write_private};
 use crate::ports;
 use crate::process::{Background, Launch, ProcessTable, Tier, wait_until_ready};
@@ -37,7 +39,13 @@ rules:
 #[derive(Debug, Clone)]
 pub struct Programs {
     bin: PathBuf,
-    kwok: PathBuf,
+    /// Nothing, when there is an API server and no more.
+    kwok: Option<Kwok>,
+}
+
+#[derive(Debug, Clone)]
+struct Kwok {
+    program: PathBuf,
     stages: Vec<PathBuf>,
 }
 
@@ -50,6 +58,10 @@ impl Programs {
                 .then_some(path)
                 .with_context(|| format!("{name} names nothing that is there; run `./dev deps`"))
         };
+        let bin = path("BELLWETHER_CONTROLPLANE_BIN")?;
+        if !bin.join("kube-controller-manager").exists() {
+            return Ok(Self { bin, kwok: None });
+        }
         let folder = path("BELLWETHER_KWOK_STAGES")?;
         let mut stages = Vec::new();
         for entry in fs::read_dir(&folder)? {
@@ -60,7 +72,7 @@ impl Programs {
         if stages.is_empty() {
             bail!("{} holds no stages; run `./dev deps`", folder.display());
         }
-        Ok(Self { bin: path("BELLWETHER_CONTROLPLANE_BIN")?, kwok: path("BELLWETHER_KWOK")?, stages })
+        Ok(Self { bin, kwok: Some(Kwok { program: path("BELLWETHER_KWOK")?, stages }) })
     }
 
     pub fn kubectl(&self) -> PathBuf {
@@ -92,8 +104,15 @@ pub struct Cluster {
     pub number: usize,
     /// For its administrator.
     pub kubeconfig: PathBuf,
-    /// What its API server was asked, by whom.
-    pub audit_log: PathBuf,
+    /// What its API server was asked, by whom. Nobody reads that of a cluster that is the user's.
+    pub audit_log: Option<PathBuf>,
+}
+
+impl Cluster {
+    /// Whether it is the user's.
+    pub const fn is_borrowed(&self) -> bool {
+        self.audit_log.is_none()
+    }
 }
 
 impl ControlPlanes {
@@ -118,13 +137,18 @@ impl ControlPlanes {
         let pki = Pki::write(&cluster_dir.folder)?;
         let client = cluster_dir.start_api_server(&pki).await?;
         self.progress.say(format_args!("cluster {number}: the API server is ready"));
-        cluster_dir.start_controllers()?;
-        cluster_dir.start_node(&client).await?;
-        self.progress.say(format_args!("cluster {number}: its node is ready"));
+        if let Some(kwok) = &self.programs.kwok {
+            cluster_dir.start_controllers(kwok)?;
+            cluster_dir.start_node(&client).await?;
+            self.progress.say(format_args!("cluster {number}: its node is ready"));
+        } else {
+            cluster_dir.start_playing()?;
+            self.progress.say(format_args!("cluster {number}: no controllers here, so Deployments are played"));
+        }
         Ok(Cluster {
             number,
             kubeconfig: cluster_dir.file("admin.kubeconfig"),
-            audit_log: cluster_dir.file("audit.log"),
+            audit_log: Some(cluster_dir.file("audit.log")),
         })
     }
 }
@@ -141,6 +165,14 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
     config.default_retry = false;
     config.connect_timeout = Some(REQUEST_DEADLINE);
     config.read_timeout = Some(REQUEST_DEADLINE);
+    Ok(Client::try_from(config)?)
+}
+
+/// A client whose answers may be silent for as long as nothing happens.
+pub async fn client_of_watches(kubeconfig: &Path) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    config.read_timeout = None;
     Ok(Client::try_from(config)?)
 }
 
@@ -235,7 +267,7 @@ impl ClusterDir<'_> {
     }
 
     /// They try again by themselves until the API server lets them.
-    fn start_controllers(&self) -> Result<()> {
+    fn start_controllers(&self, kwok: &Kwok) -> Result<()> {
         // Their own limits would otherwise be what a rollout's speed is measured against.
         let rates = ["--kube-api-qps=1000", "--kube-api-burst=2000"];
         let common = ["--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0"];
@@ -251,16 +283,25 @@ impl ClusterDir<'_> {
             .args([self.flag("kubeconfig", "sched.kubeconfig")])
             .args(common)
             .args(rates);
-        for launch in [manager, scheduler, self.kwok()] {
+        for launch in [manager, scheduler, self.kwok(kwok)] {
             self.planes.table.start(&launch)?;
         }
         Ok(())
     }
 
-    fn kwok(&self) -> Launch {
-        let programs = &self.planes.programs;
-        let stages = programs.stages.iter().map(|path| format!("--config={}", path.display()));
-        Launch::new(&part_name(self.number, "kwok"), &programs.kwok, Tier::Controllers, &self.planes.state)
+    /// In place of the controllers.
+    fn start_playing(&self) -> Result<()> {
+        let program = programs_folder()?.join("bellwether-e2e-env");
+        let launch =
+            Launch::new(&part_name(self.number, "deployments"), program, Tier::Controllers, &self.planes.state)
+                .args(["play-deployments".to_owned(), self.flag("kubeconfig", "admin.kubeconfig")]);
+        self.planes.table.start(&launch)?;
+        Ok(())
+    }
+
+    fn kwok(&self, kwok: &Kwok) -> Launch {
+        let stages = kwok.stages.iter().map(|path| format!("--config={}", path.display()));
+        Launch::new(&part_name(self.number, "kwok"), &kwok.program, Tier::Controllers, &self.planes.state)
             // It keeps its own settings in the home folder.
             .env("HOME", self.folder.display().to_string())
             .args([self.flag("kubeconfig", "admin.kubeconfig")])

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -15,21 +15,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::sleep;
 
-use crate::controlplane::{Cluster, ControlPlanes, Durability, Programs};
+use crate::controlplane::{Cluster, ControlPlanes, Programs};
 use crate::pki::write_private;
 use crate::postgres::Postgres;
 use crate::process::ProcessTable;
 use crate::progress::Progress;
 
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The state folder, as a whole path.
-    pub state: PathBuf,
-    pub clusters: usize,
-    pub durability: Durability,
-    /// With a hub, its agents and a Git server, instead of a Postgres server for tests.
-    pub hub: bool,
-}
+pub use crate::options::{Options, programs_folder};
 
 /// What `DIR/env` exports, by name.
 type Exports = BTreeMap<String, String>;
@@ -93,15 +85,6 @@ fn export_clusters(clusters: &[Cluster], exports: &mut Exports) {
     }
 }
 
-/// The folder of this program, where the others of its build are too.
-pub fn programs_folder() -> Result<PathBuf> {
-    let program = std::env::current_exe()?;
-    let folder = program.parent().context("a program stands in a folder")?;
-    // Tests stand one folder below the programs.
-    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
-    Ok(folder.to_owned())
-}
-
 fn write_env(state: &Path, exports: &Exports) -> Result<()> {
     let mut lines: Vec<_> =
         exports.iter().map(|(name, value)| format!("export {name}={}\n", shell_quoted(value))).collect();
@@ -127,6 +110,8 @@ pub async fn down(state: &Path) -> Result<()> {
     }
     ProcessTable::open(state)?.stop_all().await?;
     end_leftovers(state).await;
+    // Now that no agent puts it back.
+    crate::borrowed::give_back(state).await?;
     // The last writes of what was killed may still come in.
     for _ in 0..50 {
         if fs::remove_dir_all(state).is_ok() {

@@ -13,6 +13,14 @@ use crate::process::{Launch, Tier};
 /// With its private Postgres server made and every migration run, beside a busy machine.
 pub const START_DEADLINE: Duration = Duration::from_mins(2);
 
+/// A database, as each of its two roles.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// As the role that the hub runs as, which owns nothing.
+    pub url: Url,
+    pub owner_url: Url,
+}
+
 /// How one hub differs from another.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
@@ -21,7 +29,7 @@ pub struct HubOptions {
     pub programs: PathBuf,
     pub data: PathBuf,
     /// Without it the hub uses `DATABASE_URL`, or starts a server of its own.
-    pub database: Option<Url>,
+    pub database: Option<Database>,
     pub ports: Ports,
     /// Other flags.
     pub flags: Vec<String>,
@@ -49,7 +57,9 @@ pub fn launch(options: &HubOptions) -> Launch {
         .args(options.flags.iter().cloned());
     match &options.database {
         // Not as a flag: it may hold a password, and arguments are there for all to read.
-        Some(url) => launch.env("DATABASE_URL", url.as_str()),
+        Some(database) => {
+            launch.env("DATABASE_URL", database.url.as_str()).env("DATABASE_ADMIN_URL", database.owner_url.as_str())
+        }
         None => launch,
     }
 }

@@ -7,13 +7,16 @@
 pub mod agent;
 pub mod api;
 pub mod balancer;
+pub mod borrowed;
 pub mod controlplane;
+pub mod deployments;
 pub mod environment;
 pub mod fake_agent;
 pub mod git_server;
 pub mod harness;
 pub mod hub;
 pub mod kubectl;
+pub mod options;
 pub mod pki;
 pub mod ports;
 pub mod postgres;

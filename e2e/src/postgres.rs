@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use url::Url;
@@ -21,6 +21,8 @@ use crate::ports;
 use crate::process::{Background, Launch, ProcessTable, Tier, User, wait_until_ready};
 
 const SUPERUSER: &str = "bellwether";
+/// Whom hubs run as: it owns nothing. Each server has it, once a database was made there.
+const RUNNER: &str = "bellwether_runner";
 /// The database that is always there, for making others.
 const MAINTENANCE: &str = "postgres";
 const START_DEADLINE: Duration = Duration::from_mins(1);
@@ -92,9 +94,24 @@ impl Postgres {
 /// Makes an empty database on the server of this URL, and answers its URL.
 pub async fn create_database(server: &Url, name: &str) -> Result<Url> {
     run(server, &format!("create database {}", quoted(name)?)).await?;
+    run(server, &make_runner()).await?;
     let mut url = server.clone();
     url.set_path(name);
     Ok(url)
+}
+
+/// The same database by the socket, as [`RUNNER`].
+pub fn as_runner(database: &Url) -> Result<Url> {
+    let mut url = database.clone();
+    url.set_username(RUNNER).map_err(|()| anyhow!("{database} cannot have a user"))?;
+    Ok(url)
+}
+
+/// Tests run side by side: another may have made it this very moment.
+fn make_runner() -> String {
+    format!(
+        "do $$ begin create role {RUNNER} login; exception when duplicate_object or unique_violation then null; end $$"
+    )
 }
 
 /// Drops a database, whoever is still connected to it.

@@ -116,11 +116,15 @@ impl Launch {
             .args(&wrapper[1..])
             .arg(&self.program)
             .args(&self.args)
-            .envs(&self.env)
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
+        // What a shell says to hubs and agents of its own, such as which database, is not for these.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
+            command.env_remove(name);
+        }
+        command.envs(&self.env);
         if let Some(user) = self.user {
             command.uid(user.uid).gid(user.gid);
         }
@@ -151,6 +155,11 @@ impl Launch {
         let process = command.kill_on_drop(true).spawn().with_context(|| format!("cannot start {}", self.name))?;
         Ok(Child { process, launch: self.clone(), log_start })
     }
+}
+
+/// Where Postgres' programs are is the machine's, and the same for all.
+fn is_setting(name: &str) -> bool {
+    name == "DATABASE_URL" || (name.starts_with("BELLWETHER_") && name != "BELLWETHER_POSTGRES_BIN")
 }
 
 /// A process of a test.

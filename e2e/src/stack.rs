@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::agent::{AgentPlace, install, register};
 use crate::api::Api;
 use crate::controlplane::{Cluster, Durability};
-use crate::environment::{Options, programs_folder};
 use crate::git_server::{GitServer, GitServerOptions};
 use crate::hub::{self, HubOptions, Ports};
 use crate::kubectl::Kubectl;
+use crate::options::{Options, programs_folder};
 use crate::pki::write_private;
 use crate::ports;
 use crate::process::{Launch, ProcessTable, Tier, wait_until_ready};
@@ -118,6 +118,7 @@ async fn join(options: &Options, table: &ProcessTable, api: &Api, cluster: &Clus
         programs: &programs_folder()?,
         kubectl: &kubectl,
         namespace: NAMESPACE,
+        without_pods: false,
     };
     let agent = table.start(&install(&place, &registered).await?)?;
     let connected = async || is_connected(api, &name).await.ok()?.then_some(());

@@ -1,6 +1,8 @@
 //! Pushes through the stages of one hub, with real Git and Postgres and without agents: what each wakes and writes, and
 //! what is swept in the end.
 
+mod growth;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -88,9 +90,10 @@ impl Scene {
                 Stage::Rollout | Stage::Link => {
                     let now = clock::now();
                     let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");
-                    work::take_due(&mut change, stage, due.key, now).await.expect("it is taken");
+                    let trace = work::take_due(&mut change, stage, due.key, now).await.expect("it is taken");
                     if stage == Stage::Rollout {
-                        Rollouts.reconcile(&self.hub, &mut change, due.key, None, now).await.expect("a reconcile");
+                        let trace = trace.as_deref();
+                        Rollouts.reconcile(&self.hub, &mut change, due.key, trace, now).await.expect("a reconcile");
                     }
                     change.commit().await.expect("it commits");
                 }
@@ -120,6 +123,10 @@ impl Scene {
         let listed = listed.into_iter().map(|one| one.read.expect("it can be read"));
         listed.map(|one| (one.target_name.to_string(), one)).collect()
     }
+}
+
+async fn shown(db: &mut Connection, target: TargetId) -> store::rollouts::Rollout {
+    store::rollouts::list_shown(db, &[target]).await.expect("it is read").pop().expect("it is there")
 }
 
 async fn insert_repo(db: &mut Connection, project: ProjectId, upstream: &Upstream) -> RepoId {
@@ -266,6 +273,158 @@ async fn finish(scene: &Scene, time: i64) {
     scene.reconcile(Stage::Rollout).await;
 }
 
+/// From now on the target `two` is for clusters with this label only.
+const TWO_IS_FOR_LATE_ONES: &str =
+    r#"update targets set spec = spec || '{"clusters": {"matchLabels": {"ring": "late"}}}' where name = 'two'"#;
+
+/// The streams of a cluster end.
+async fn go_away(scene: &Scene, number: usize) {
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let open = sessions::list_open(&mut db, scene.hub.id).await.expect("they are read");
+    let cluster = scene.clusters[number];
+    let ends = open.into_iter().filter(|(one, _)| *one == cluster);
+    let ends: Vec<_> = ends.map(|(cluster, session)| sessions::End { cluster, session, at: clock::now() }).collect();
+    assert_eq!(sessions::mark_ended(&mut db, &ends).await.expect("it is written"), [cluster]);
+}
+
+/// Its agent is back, with what it is to run.
+async fn come_back(scene: &Scene, number: usize) {
+    let cluster = scene.clusters[number];
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    store::execute_raw(&scene.hub.pool, "select setval('session_numbers', 1000 + nextval('session_numbers'))")
+        .await
+        .expect("it is written");
+    let serial = clock::new_id().simple().to_string();
+    let until = clock::now() + jiff::SignedDuration::from_hours(24);
+    store::certificates::insert(&mut db, &serial, cluster, clock::now(), until, None).await.expect("it is new");
+    let held = scene.listing(cluster).await.into_values().map(|one| one.assignment);
+    let held = held.map(|one| bellwether_core::session::Listed {
+        target: one.target,
+        generation: one.generation,
+        action: one.action,
+        digest: one.digest,
+    });
+    let held = bellwether_core::session::root(held);
+    crate::link::tests::come_back(&scene.hub, cluster, &serial, held).await;
+}
+
+/// A person gives a cluster a label.
+async fn label(scene: &Scene, number: usize, labels: serde_json::Value) {
+    let mut change = Change::begin(&scene.hub.pool, &scene.hub.signals).await.expect("a transaction");
+    let cluster = store::clusters::find(&mut change, scene.clusters[number]).await.expect("read").expect("it is there");
+    let labels = serde_json::from_value(labels).expect("labels");
+    store::clusters::mark_labels(&mut change, cluster.id, cluster.version, &labels, clock::now())
+        .await
+        .expect("written");
+    change.tell_of_labels(&cluster, Some(&cluster.labels), Some(&labels), clock::now()).await.expect("it is told");
+    change.commit().await.expect("it commits");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_that_is_away_when_it_is_selected_gets_the_target_when_it_is_back(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    store::execute_raw(&pool, TWO_IS_FOR_LATE_ONES).await.expect("it is written");
+    label(&scene, 1, json!({"ring": "late"})).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    go_away(&scene, 0).await;
+    label(&scene, 0, json!({"ring": "late"})).await;
+    let rendered = scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    assert_eq!(rendered, [scene.id("two").await], "no other minds the label");
+    assert!(!scene.listing(scene.clusters[0]).await.contains_key("two"), "it is away");
+    come_back(&scene, 0).await;
+    assert_eq!(scene.reconcile(Stage::Rollout).await, [scene.id("two").await], "no other waits for it");
+    assert!(scene.listing(scene.clusters[0]).await.contains_key("two"));
+
+    finish(&scene, 2).await;
+    scene.reconcile(Stage::Rollout).await;
+    go_away(&scene, 0).await;
+    come_back(&scene, 0).await;
+    assert!(scene.reconcile(Stage::Rollout).await.is_empty(), "nobody waits for it any more");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn whoever_came_back_while_it_was_written_that_they_are_waited_for_is_seen(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    let target = TargetId::new(scene.id("one").await);
+    go_away(&scene, 0).await;
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+
+    let away = store::wanted::mark_awaited(&mut db, target, &scene.clusters[..1]).await.expect("it is written");
+    let both = store::wanted::mark_awaited(&mut db, target, &scene.clusters).await.expect("it is written");
+    let concerned = store::rollouts::list_targets_of(&mut db, &scene.clusters).await.expect("it is read");
+    store::wanted::mark_awaited(&mut db, target, &[]).await.expect("it is written");
+    let nobody = store::rollouts::list_targets_of(&mut db, &scene.clusters).await.expect("it is read");
+
+    assert_eq!((away, both), (false, true));
+    assert_eq!((concerned, nobody), (vec![target.as_uuid()], vec![]));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_that_may_join_again_is_asked_for_again(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let name = "cluster-1";
+    let ask = async |what: &str| {
+        let request = axum::http::Request::post(format!("/api/v1/clusters/{name}/{what}"))
+            .header("authorization", format!("Bearer {}", crate::testing::admin_token(&scene.folder)))
+            .extension(crate::pki::tls::Peer("127.0.0.1:1".parse().expect("is an address")))
+            .body(axum::body::Body::from("{}"))
+            .expect("is a request");
+        crate::http::router(Arc::clone(&scene.hub)).oneshot(request).await.expect("it always answers").status()
+    };
+    assert!(ask("revoke").await.is_success());
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    assert!(scene.listing(scene.clusters[0]).await.is_empty());
+
+    assert!(ask("reenroll").await.is_success());
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    assert!(scene.listing(scene.clusters[0]).await.contains_key("one"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_is_said_of_an_assignment_goes_with_it_and_signals_to_nobody_go_in_time(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    go_away(&scene, 0).await;
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let two = store::count_rows(&mut db, &["reports", "work"]).await.expect("they are counted");
+    store::execute_in(
+        &mut db,
+        "delete from assignments where cluster_id = (select min(cluster_id::text)::uuid from clusters)",
+    )
+    .await
+    .expect("it goes");
+    let one = store::count_rows(&mut db, &["reports"]).await.expect("they are counted");
+
+    scene.tell(Stage::Link, scene.clusters[0].as_uuid()).await;
+    scene.tell(Stage::Link, scene.clusters[1].as_uuid()).await;
+    let later = clock::now() + jiff::SignedDuration::from_hours(25);
+    store::work::delete_unheard(&mut db, clock::now() - jiff::SignedDuration::from_hours(24), 100)
+        .await
+        .expect("swept");
+    let early = store::count_rows(&mut db, &["work"]).await.expect("they are counted");
+    let swept = store::work::delete_unheard(&mut db, later, 100).await.expect("swept");
+
+    assert_eq!((two["reports"], one["reports"]), (2, 1));
+    assert!(early["work"] >= 2);
+    assert!(swept >= 1);
+    let heard =
+        "select bool_and(key = (select max(cluster_id::text)::uuid from clusters)) from work where stage = 'link'";
+    assert!(store::ask_raw(&mut db, heard).await.expect("it is read"), "the other one has a stream");
+}
+
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_sweep_keeps_what_runs_and_what_people_may_go_back_to(pool: Pool) {
     const PUSHES: i64 = 24;
@@ -319,7 +478,7 @@ async fn what_a_cluster_never_pruned_may_still_go_with_the_next_push(pool: Pool)
     // It is skipped before it has carried that out, and gets the next one instead.
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let target = TargetId::new(scene.id("one").await);
-    let row = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there");
+    let row = shown(&mut db, target).await;
     let done = bellwether_core::rollout::RolloutState::Done;
     store::rollouts::mark_state(&mut db, row.id, done, "", clock::now()).await.expect("it is written");
     drop(db);
@@ -405,6 +564,14 @@ impl Scene {
         let joined = join(&mut db, &self.hub, number).await;
         self.clusters.push(joined);
         joined
+    }
+
+    /// A person changed something of it: followed by a trace.
+    async fn tell_by_a_person(&self, target: &str) {
+        let (target, trace) = (self.id(target).await, clock::new_trace());
+        let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");
+        change.tell(Stage::Rollout, &[target], clock::now(), Some(&trace)).await.expect("it is told");
+        change.commit().await.expect("it commits");
     }
 
     /// The rollout stage looks at this target.
@@ -512,7 +679,7 @@ async fn a_skipped_cluster_stays_as_it_is_when_others_join(pool: Pool) {
     let skipped = scene.clusters[1];
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let target = TargetId::new(scene.id("one").await);
-    let rollout = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there").id;
+    let rollout = shown(&mut db, target).await.id;
     let asked = store::intents::IntentRow {
         id: clock::new_id(),
         target,
@@ -548,7 +715,8 @@ async fn another_way_to_keep_a_target_comes_to_every_cluster_as_a_new_generation
     let before = scene.listing(scene.clusters[1]).await;
 
     scene.change_spec("one", |spec| spec.sync.drift = bellwether_core::session::DriftMode::Ignore).await;
-    scene.decide("one").await;
+    scene.tell_by_a_person("one").await;
+    scene.reconcile(Stage::Rollout).await;
     let unrendered = scene.listing(scene.clusters[1]).await;
     scene.tell(Stage::Bundle, scene.id("one").await).await;
     scene.reconcile(Stage::Bundle).await;
@@ -634,8 +802,8 @@ async fn a_report_about_a_row_that_cannot_be_read_is_dropped_alone_and_said_once
                 lines: Vec::new(),
             };
             let (session, sequence) = (SessionNumber::new(number), ReportSequence::new(sequence));
-            let (event, recorded) = (crate::record::AgentEvent::Report(report), recorded_to.clone());
-            let one = crate::record::Incoming { cluster: *cluster, session, sequence, event, recorded };
+            let (event, recorded) = (crate::record::queue::AgentEvent::Report(report), recorded_to.clone());
+            let one = crate::record::queue::Incoming { cluster: *cluster, session, sequence, event, recorded };
             queue.send(one).await.expect("there is room");
         }
     }
@@ -694,7 +862,7 @@ async fn a_wish_about_one_cluster_names_that_cluster_in_the_log(pool: Pool) {
     scene.reconcile(Stage::Rollout).await;
     let mut db = pool.acquire().await.expect("a connection");
     let target = TargetId::new(scene.id("one").await);
-    let row = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there");
+    let row = shown(&mut db, target).await;
     let cluster = scene.clusters[0];
     let name = store::clusters::find(&mut db, cluster).await.expect("it is read").expect("it is there").name;
 
@@ -816,7 +984,7 @@ async fn an_intent_that_only_a_later_version_understands_waits_and_holds_up_no_o
     store::execute_raw(&pool, later).await.expect("a later version can");
     let mut db = pool.acquire().await.expect("a connection");
     let target = TargetId::new(scene.id("one").await);
-    let row = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there");
+    let row = store::rollouts::list_shown(&mut db, &[target]).await.expect("it is read").remove(0);
     let pause = store::intents::IntentRow {
         id: clock::new_id(),
         target,
@@ -905,7 +1073,7 @@ async fn every_route_that_changes_something_writes_its_entry_or_does_nothing(poo
     store::execute_raw(&pool, "update target_states set held = true").await.expect("it is held");
     let mut db = pool.acquire().await.expect("a connection");
     let target = TargetId::new(scene.id("one").await);
-    let rollout = store::rollouts::find_shown(&mut db, target).await.expect("it is read").expect("it is there").id;
+    let rollout = store::rollouts::list_shown(&mut db, &[target]).await.expect("it is read").remove(0).id;
 
     let mut silent = Vec::new();
     for (method, path, body) in MUTATIONS {

@@ -70,6 +70,55 @@ fn the_domain_knows_nothing_of_the_documents() {
     }
 }
 
+/// What would make an answer of the domain depend on more than its arguments.
+const OUTSIDE: &[&str] = &[
+    "async fn",
+    "tokio",
+    "kube::",
+    "k8s_openapi",
+    "Timestamp::now",
+    "Zoned::now",
+    "SystemTime",
+    "Instant",
+    "now_v7",
+    "new_v4",
+    "std::net",
+    "std::fs",
+    "std::env::",
+];
+
+#[test]
+fn no_decision_knows_a_client_a_task_or_a_clock() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    let mut breaches = Vec::new();
+    for file in sources(&root.join("core/src")) {
+        let text = std::fs::read_to_string(&file).expect("a source can be read");
+        // What is compiled for tests only: scenarios read their folder.
+        if ["scenarios.rs", "simulator.rs", "properties.rs"].iter().any(|name| file.ends_with(name)) {
+            continue;
+        }
+        for line in product(&text).lines().map(|line| line.split("//").next().unwrap_or(line)) {
+            let words = OUTSIDE.iter().filter(|word| line.contains(**word));
+            breaches.extend(words.map(|word| format!("{} says {word}: {}", file.display(), line.trim())));
+        }
+    }
+
+    assert!(breaches.is_empty(), "{}", breaches.join("\n"));
+}
+
+/// What serves any executor. The agent's own Secrets are kept with the client of the cluster that it runs in.
+#[test]
+fn the_generic_agent_knows_no_decider_of_a_kind_of_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    for folder in ["agent/src/link", "agent/src/journal"] {
+        for file in sources(&root.join(folder)) {
+            let text = std::fs::read_to_string(&file).expect("a source can be read");
+            let speaks = ["bellwether_core::reconcile", "kubernetes::reconcile", "kubernetes::carry_out"];
+            assert!(!speaks.iter().any(|path| product(&text).contains(path)), "{} knows a decider", file.display());
+        }
+    }
+}
+
 #[test]
 fn the_domain_depends_on_what_was_agreed_and_no_more() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/Cargo.toml");
@@ -79,6 +128,42 @@ fn the_domain_depends_on_what_was_agreed_and_no_more() {
         dependencies.lines().filter_map(|line| line.split(['.', ' ']).next()).filter(|name| !name.is_empty()).collect();
 
     assert_eq!(names, ["serde", "serde_json", "sha2", "uuid", "jiff", "thiserror"]);
+}
+
+/// Stages, and the only other stage's room that each may speak of: what passes in memory.
+const STAGES: &[(&str, &str)] =
+    &[("source", ""), ("bundle", "source"), ("rollout", ""), ("link", "record"), ("record", "")];
+
+#[test]
+fn no_stage_speaks_to_another_but_where_something_passes_in_memory() {
+    let hub = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut breaches = Vec::new();
+    for (stage, may) in STAGES {
+        for file in sources(&hub.join(stage)) {
+            let text = std::fs::read_to_string(&file).expect("a source can be read");
+            let others = STAGES.iter().map(|(other, _)| other).filter(|other| *other != stage && *other != may);
+            let spoken = others.filter(|other| product(&text).contains(&format!("crate::{other}::")));
+            breaches.extend(spoken.map(|other| format!("{} speaks of the stage {other}", file.display())));
+        }
+    }
+
+    assert!(breaches.is_empty(), "{}", breaches.join("\n"));
+}
+
+/// Otherwise every file would need every other.
+#[test]
+fn what_a_hub_is_made_of_knows_no_hub() {
+    let hub = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let context = std::fs::read_to_string(hub.join("context.rs")).expect("the context can be read");
+    let rooms: Vec<_> = context.lines().filter_map(|line| line.strip_prefix("use crate::")).collect();
+    assert!(rooms.len() > 10, "the context is not what this test takes it for: {rooms:?}");
+    for room in rooms {
+        let names: Vec<_> = room.trim_end_matches(';').split("::").collect();
+        let module = hub.join(names[..names.len() - 1].join("/"));
+        let file = [module.with_extension("rs"), module.join("mod.rs")].into_iter().find(|file| file.exists());
+        let text = std::fs::read_to_string(file.expect("each is a file")).expect("it can be read");
+        assert!(!product(&text).contains("crate::Hub"), "{room} knows the hub, which is made of it");
+    }
 }
 
 /// What is compiled into the product: tests may make certificates and servers of their own.

@@ -1,3 +1,51 @@
 //! What carries assignments out, a folder for each kind of place. There is one: Kubernetes.
+//!
+//! This page is the seam between the generic agent (link, journal, session) and an executor. An executor is one task,
+//! `serve`, that owns all that is known of its targets. It is given
+//!
+//! - the inventory of the process before: each assignment that the journal holds, with the bodies of its objects, with what
+//!   the target had before, and with what was applied and is still ours;
+//! - through [`Ports`], every newer assignment in the same form. It is written down when it comes, so it may be acted on.
+//!   Newer replaces older, and an absence says nothing: a target goes only by a tombstone, [`Action::Delete`] or
+//!   [`Action::Orphan`];
+//! - the stop, after which it begins nothing.
+//!
+//! It gives, through [`Ports`] too,
+//!
+//! - reports: how each target stands, about exactly the generation and digest that it was given; the first of an assignment
+//!   at once, as it is the acknowledgement;
+//! - drifts: what somebody else changed, and what was done about it;
+//! - inventory updates: what it applied and what is gone, so that the next process knows what is ours.
+//!
+//! It never waits for the hub: what the link and the journal have not taken stays in its [`Outbox`], where newer replaces
+//! older. An end that nobody asked for is an error, and ends the agent. What it does next it does not decide itself:
+//! that is `core`'s, for Kubernetes [`bellwether_core::reconcile`].
+//!
+//! These types are the whole interface: one executor needs no trait, and a second one will show whether two do.
+//!
+//! [`Action::Delete`]: bellwether_core::session::Action::Delete
+//! [`Action::Orphan`]: bellwether_core::session::Action::Orphan
 
 pub(crate) mod kubernetes;
+mod outbox;
+
+use bellwether_core::drift::Drift;
+use bellwether_core::journal::{InventoryUpdate, Journalled};
+use bellwether_core::report::Report;
+use tokio::sync::mpsc;
+
+use outbox::Outbox;
+
+/// The ways between an executor and the rest of the agent.
+pub(crate) struct Ports {
+    pub(crate) journalled: mpsc::Receiver<Journalled>,
+    pub(crate) updates: mpsc::Sender<InventoryUpdate>,
+    pub(crate) to_hub: mpsc::Sender<Outbound>,
+}
+
+/// What the hub is told.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Outbound {
+    Report(Report),
+    Drift(Drift),
+}

@@ -24,7 +24,7 @@ use tonic::transport::Channel;
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::Clock;
 use crate::config::HubAddress;
-use crate::executor::kubernetes::reconcile::Outbound;
+use crate::executor::Outbound;
 use crate::identity::{Identity, Live};
 pub(crate) use connect::stream;
 pub(crate) use enroll::{EnrollError, enroll};

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::chance;
 use crate::clock::{self, Clock};
 use crate::config::{Fingerprint, HubAddress, Simulation};
-use crate::executor::kubernetes::reconcile::Outbound;
+use crate::executor::Outbound;
 use crate::identity::{self, Identity, IdentityError, Key};
 use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
 use api::{Api, ApiError};

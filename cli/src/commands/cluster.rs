@@ -121,7 +121,15 @@ fn label_text(labels: &Labels) -> String {
 }
 
 pub(super) async fn show(context: &Context, name: &Name) -> anyhow::Result<Exit> {
-    let answer = context.client.fetch::<ClusterDocument>(&Route::named("clusters", name)).await?;
+    let route = Route::named("clusters", name);
+    let mut answer = context.client.fetch::<ClusterDocument>(&route).await?;
+    if let Some(cursor) = answer.document.status.targets_next.take() {
+        let rest: Answer<List<ClusterTarget>> =
+            context.client.fetch_list_from(&route.then("targets"), Some(cursor), ALL).await?;
+        answer.append("/status/targets", &rest.json, "/items");
+        answer.document.status.targets.extend(rest.document.items);
+        answer.json["status"]["targetsNext"] = Value::Null;
+    }
     context.output.answer(&answer, draw)?;
     Ok(Exit::Done)
 }

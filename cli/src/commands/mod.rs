@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod cluster;
 mod drift;
+mod meant;
 mod outcome;
 mod repo;
 mod rollout;

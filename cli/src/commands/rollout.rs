@@ -6,10 +6,10 @@ use bellwether_core::{ClusterId, Name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::outcome::{self, Pending};
+use super::meant::{fetch, fetch_meant, route};
 use super::{Context, note_if_empty, order, watch};
 use crate::args::{Reason, RolloutChoice, RolloutCommand, SteerArgs, SteerClusterArgs};
-use crate::client::{Answer, Client, Route};
+use crate::client::{Answer, Route};
 use crate::failure::{Exit, Failure};
 use crate::output::progress::{counts, head};
 use crate::output::table::{Field, Tone, fields, table};
@@ -88,47 +88,6 @@ pub(super) async fn show(context: &Context, choice: &RolloutChoice) -> anyhow::R
     let answer = fetch_meant(context, choice).await?;
     context.output.answer(&answer, draw)?;
     Ok(Exit::Done)
-}
-
-/// The rollout that a person means who has just pushed: one that is over is no more than the last before that, and a
-/// change that is on its way is waited for. One that goes on is there at once.
-async fn fetch_meant(context: &Context, choice: &RolloutChoice) -> anyhow::Result<Answer<RolloutDocument>> {
-    let first = fetch(&context.client, Some(choice)).await;
-    match choice {
-        RolloutChoice::NewestOf(target) if first.as_ref().map_or(true, |first| first.document.state.is_over()) => {
-            // What is wrong with the change is not about any rollout.
-            let _ = outcome::wait(context, vec![Pending::Target(target.clone())]).await;
-            fetch(&context.client, Some(choice)).await
-        }
-        _ => first,
-    }
-}
-
-/// The rollout with its members.
-pub(super) async fn fetch(client: &Client, choice: Option<&RolloutChoice>) -> anyhow::Result<Answer<RolloutDocument>> {
-    let id = match choice {
-        Some(RolloutChoice::Id(id)) => id.to_string(),
-        Some(RolloutChoice::NewestOf(target)) => newest(client, Some(target)).await?,
-        None => newest(client, None).await?,
-    };
-    Ok(client.fetch(&route(&id)).await?)
-}
-
-pub(super) fn route(id: &str) -> Route {
-    Route::new(["rollouts", id])
-}
-
-/// Lists come newest first.
-pub(super) async fn newest(client: &Client, target: Option<&Name>) -> anyhow::Result<String> {
-    let route = Route::new(["rollouts"]).maybe_with("target", target);
-    let list: Answer<List<RolloutDocument>> = client.fetch_list(&route, 1).await?;
-    let nothing = || match target {
-        Some(target) => Failure::new(format!("target `{target}` has no rollout"))
-            .hint(format!("`bellwether describe target {target}` says what the hub knows of it")),
-        None => Failure::new("there is no rollout yet").hint("one starts when a target's revision or spec changes"),
-    };
-    let first = list.document.items.first().ok_or_else(nothing)?;
-    Ok(first.id.to_string())
 }
 
 fn draw(rollout: &RolloutDocument, style: Style) -> String {

@@ -6,29 +6,50 @@ use bellwether_core::Name;
 use bellwether_core::api::{Condition, StatusDocument, StatusRow, TargetDocument};
 use bellwether_core::report::Verdict;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::time::sleep;
 
 use super::Context;
 use super::cluster::yes_no;
 use crate::args::Format;
-use crate::client::{Answer, RequestError, Route};
+use crate::client::{Answer, Client, PAGES_MAX, RequestError, Route, endless};
 use crate::failure::{Exit, condition_text};
 use crate::output::table::{Field, Tone, table, verdict};
 use crate::output::{Style, age, note, short_commit, visible};
 
 /// Between two polls; a table that changes more often cannot be read.
 const POLL_PAUSE: Duration = Duration::from_secs(1);
+/// Clusters' rows asked for at once: as many as the hub gives.
+const PAGE: u32 = 1_000;
 
 pub(super) async fn run(context: &Context, target: Option<&Name>, watches: bool) -> anyhow::Result<Exit> {
-    let route = Route::new(["status"]).maybe_with("target", target);
     if watches {
-        return watch(context, &route).await;
+        return watch(context, target).await;
     }
-    let answer: Answer<StatusDocument> = context.client.fetch(&route).await?;
+    let answer = fetch(&context.client, target).await?;
     let now = Timestamp::now();
     context.output.answer(&answer, |status, style| draw(status, now, style))?;
     note_if_nothing(&answer.document);
     Ok(if is_well(&answer.document) { Exit::Done } else { Exit::Differs })
+}
+
+/// All pages as one.
+pub(super) async fn fetch(client: &Client, target: Option<&Name>) -> Result<Answer<StatusDocument>, RequestError> {
+    let route = Route::new(["status"]).with("limit", PAGE.to_string()).maybe_with("target", target);
+    let mut all: Answer<StatusDocument> = client.fetch(&route).await?;
+    for _ in 0..PAGES_MAX {
+        let Some(cursor) = all.document.next.take() else {
+            all.json["next"] = Value::Null;
+            return Ok(all);
+        };
+        let page: Answer<StatusDocument> = client.fetch(&route.clone().with("cursor", cursor)).await?;
+        all.append("/targets", &page.json, "/targets");
+        all.append("/rows", &page.json, "/rows");
+        all.document.targets.extend(page.document.targets);
+        all.document.rows.extend(page.document.rows);
+        all.document.next = page.document.next;
+    }
+    Err(endless(&route))
 }
 
 fn note_if_nothing(status: &StatusDocument) {
@@ -40,11 +61,11 @@ fn note_if_nothing(status: &StatusDocument) {
 }
 
 /// Until Ctrl-C. A hub that is away for a moment does not end it.
-async fn watch(context: &Context, route: &Route) -> anyhow::Result<Exit> {
+async fn watch(context: &Context, target: Option<&Name>) -> anyhow::Result<Exit> {
     let is_table = context.output.document_format()? == Format::Table;
     let mut shown = String::new();
     loop {
-        match context.client.fetch::<StatusDocument>(route).await {
+        match fetch(&context.client, target).await {
             Ok(answer) => {
                 // Ages alone are nothing new where lines pile up.
                 let newest = answer.json.to_string();
@@ -150,7 +171,7 @@ fn remark(subject: &str, condition: &Condition) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -207,5 +228,23 @@ mod tests {
         for (connected, verdict) in [(true, "progressing"), (true, "degraded"), (true, "unknown"), (false, "unknown")] {
             assert!(!is_well(&status(&[row("eu-1", connected, verdict, "")], &json!([]))), "{verdict}");
         }
+    }
+
+    #[tokio::test]
+    async fn all_pages_are_shown_as_one() {
+        let page = |cluster: &str, next: Value| {
+            let rows = [row(cluster, true, "healthy", "")];
+            let page = json!({"targets": [], "rows": rows, "conditions": [], "next": next});
+            (200, &*page.to_string().leak())
+        };
+        let (client, served) = crate::client::tests::hub(vec![page("eu-1", json!("c1")), page("eu-2", Value::Null)]);
+
+        let all = fetch(&client, None).await.expect("two pages");
+
+        let clusters: Vec<_> = all.document.rows.iter().map(|row| row.cluster.as_str()).collect();
+        assert_eq!(clusters, ["eu-1", "eu-2"]);
+        assert_eq!(all.json["rows"].as_array().map(Vec::len), Some(2), "programs see both too");
+        let asked = served.join().expect("served");
+        assert!(!asked[0].contains("cursor=") && asked[1].contains("cursor=c1"), "{asked:?}");
     }
 }

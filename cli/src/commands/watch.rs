@@ -13,10 +13,11 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::Context;
+use super::meant::{fetch, newest, route};
 use super::outcome::{self, Pending};
-use super::rollout::{fetch, newest, route};
+use super::status;
 use crate::args::RolloutChoice;
-use crate::client::{Answer, Client, RequestError, Route};
+use crate::client::{Answer, Client, RequestError};
 use crate::failure::Exit;
 use crate::output::progress::Progress;
 use crate::output::{note, short_commit};
@@ -82,8 +83,7 @@ async fn follow(context: &Context, choice: Option<&RolloutChoice>) -> anyhow::Re
 /// The newest commit, if its target's last rollout did not go to it because every cluster runs what it says already: a
 /// revert of what failed, say.
 async fn unneeded(client: &Client, target: &Name) -> anyhow::Result<Option<String>> {
-    let route = Route::new(["status"]).with("target", target.as_str());
-    let StatusDocument { targets, rows, .. } = client.fetch::<StatusDocument>(&route).await?.document;
+    let StatusDocument { targets, rows, .. } = status::fetch(client, Some(target)).await?.document;
     let status = targets.into_iter().next().and_then(|target| target.status);
     Ok(status.and_then(|status| commit_in_place(status, &rows)))
 }

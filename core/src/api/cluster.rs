@@ -31,9 +31,12 @@ pub struct ClusterStatus {
     /// What keeps it from being told what to run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// Only in the document of one cluster, not in lists.
+    /// Only in the document of one cluster, not in lists: its first page.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<ClusterTarget>,
+    /// Where the list of its targets goes on; `None`: all of them are here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets_next: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

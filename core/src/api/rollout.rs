@@ -17,9 +17,12 @@ pub struct RolloutDocument {
     pub started_at: Timestamp,
     pub ended_at: Option<Timestamp>,
     pub waves: Vec<WaveDocument>,
-    /// Only in the document of one rollout, not in lists.
+    /// Only in the document of one rollout, not in lists: its first page.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberDocument>,
+    /// Where the list of its members goes on; `None`: all of them are here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members_next: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,14 +5,17 @@ use super::{Condition, TargetDocument};
 use crate::report::{Counts, Verdict};
 use crate::{Digest, Name};
 
-/// What runs where: every target, and every cluster that it has an assignment in.
+/// A page of what runs where: targets in order, and every cluster that each has an assignment in. `next` is given back as
+/// `?cursor=` for the page after it, which may go on within a target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusDocument {
     pub targets: Vec<TargetDocument>,
     pub rows: Vec<StatusRow>,
-    /// Of repos; those of targets stand with them.
+    /// Of repos, on the first page; those of targets stand with them.
     pub conditions: Vec<NamedCondition>,
+    #[serde(default)]
+    pub next: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

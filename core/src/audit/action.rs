@@ -86,7 +86,6 @@ actions! {
     RolloutPauseAsked = "rollout.pause.asked",
     RolloutResumeAsked = "rollout.resume.asked",
     RolloutPromoteAsked = "rollout.promote.asked",
-    RolloutRollbackAsked = "rollout.rollback.asked",
     RolloutAbortAsked = "rollout.abort.asked",
     RolloutSkipAsked = "rollout.skip.asked",
     RolloutRetryAsked = "rollout.retry.asked",

@@ -78,9 +78,41 @@ pub fn is_valid_path(path: &str) -> bool {
     path.is_empty() || (path.len() <= 1024 && !path.chars().any(char::is_control) && path.split('/').all(part_is_valid))
 }
 
+/// Digits of a commit that are few enough to type and enough to mean one; Git itself takes no fewer.
+pub const COMMIT_DIGITS_MIN: usize = 4;
+
+/// Which commit somebody means who gives its first digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MeantCommit<'a> {
+    One(&'a str),
+    /// Too few digits, or several that begin so.
+    Ambiguous,
+    Unknown,
+}
+
+/// Of those that begin with these digits.
+pub fn meant_commit<'a>(digits: &str, commits: &'a [String]) -> MeantCommit<'a> {
+    match commits {
+        _ if digits.len() < COMMIT_DIGITS_MIN => MeantCommit::Ambiguous,
+        [] => MeantCommit::Unknown,
+        [one] => MeantCommit::One(one),
+        _ => MeantCommit::Ambiguous,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_mean_a_commit_when_they_are_enough_and_of_one_only() {
+        let commits = ["abcd1".to_owned(), "abcd2".to_owned()];
+
+        assert_eq!(meant_commit("abcd1", &commits[..1]), MeantCommit::One("abcd1"));
+        assert_eq!(meant_commit("abcd", &commits), MeantCommit::Ambiguous);
+        assert_eq!(meant_commit("abc", &commits[..1]), MeantCommit::Ambiguous);
+        assert_eq!(meant_commit("abcd", &[]), MeantCommit::Unknown);
+    }
 
     #[test]
     fn names_that_git_would_refuse_are_refused() {

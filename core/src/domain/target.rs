@@ -4,12 +4,14 @@
 //! so fields that are not known are ignored, and those that are missing have their defaults. What people write is
 //! another type, which refuses what it does not know: `api::WrittenTarget`. `docs/decisions/0009` says why.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
-use crate::labels::LabelSelector;
+use crate::labels::{LabelSelector, Labels};
 use crate::object::digest_of;
-use crate::parameters::ParameterSet;
+use crate::parameters::{ClusterFacts, ParameterSet, Parameters};
 use crate::rollout::Strategy;
 use crate::session::SyncOptions;
 use crate::source::GitRef;
@@ -38,6 +40,22 @@ pub struct TargetSpec {
 }
 
 impl TargetSpec {
+    /// Whether it matters to the target that a cluster has other labels now: to whether it selects the cluster, or to what
+    /// it gives it. `None`: the cluster is not there. Of a target that has rendered it is known which values are `used`.
+    pub fn minds(
+        &self,
+        cluster: &Name,
+        (before, after): (Option<&Labels>, Option<&Labels>),
+        used: Option<&BTreeSet<String>>,
+    ) -> bool {
+        let given = |labels: Option<&Labels>| {
+            let labels = labels.filter(|labels| self.clusters.selects(labels))?;
+            let values = Parameters::resolve(&self.parameters, ClusterFacts { name: cluster, labels });
+            Some(used.map_or_else(|| values.clone(), |used| values.restricted_to(used)))
+        };
+        given(before) != given(after)
+    }
+
     /// For the audit log, which is kept for ever: of parameters, names and digests instead of values.
     pub fn for_audit(&self) -> serde_json::Value {
         let hidden = |value: &serde_json::Value| serde_json::Value::String(digest_of(value).to_string());
@@ -82,5 +100,36 @@ mod tests {
             let read = serde_json::from_value::<TargetSpec>(stored.clone());
             assert!(read.is_err(), "it would select clusters that nobody meant: {stored}");
         }
+    }
+
+    fn spec(clusters: &serde_json::Value, parameters: &serde_json::Value) -> TargetSpec {
+        let spec = json!({"repo": "apps", "clusters": clusters, "parameters": parameters});
+        serde_json::from_value(spec).expect("is a spec")
+    }
+
+    #[test]
+    fn a_target_minds_labels_that_it_selects_by_or_gives_by_and_no_others() {
+        let labels = |labels: serde_json::Value| serde_json::from_value::<Labels>(labels).expect("are labels");
+        let name: Name = "berlin".parse().expect("is a name");
+        let (eu, us) = (labels(json!({"region": "eu", "rack": "1"})), labels(json!({"region": "us", "rack": "1"})));
+        let moved = labels(json!({"region": "eu", "rack": "2"}));
+        let in_europe = json!({"matchLabels": {"region": "eu"}});
+        let by_rack = json!([{"clusters": {"matchLabels": {"rack": "2"}}, "values": {"size": 4}}]);
+        let plain = spec(&in_europe, &json!([]));
+        let sized = spec(&in_europe, &by_rack);
+        let uses = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let minds = |spec: &TargetSpec, before: &Labels, after: &Labels, used: &[&str]| {
+            spec.minds(&name, (Some(before), Some(after)), Some(&uses(used)))
+        };
+
+        assert!(minds(&plain, &eu, &us, &[]), "it is selected no more");
+        assert!(minds(&plain, &us, &eu, &[]), "it is selected now");
+        assert!(!minds(&plain, &eu, &moved, &[]), "nothing is given by it");
+        assert!(minds(&plain, &eu, &moved, &["cluster.labels.rack"]), "a manifest has it");
+        assert!(minds(&sized, &eu, &moved, &["size"]), "a value is chosen by it");
+        assert!(!minds(&sized, &eu, &moved, &["other"]), "no manifest has that value");
+        assert!(plain.minds(&name, (Some(&eu), Some(&moved)), None), "what it uses is not known yet");
+        assert!(plain.minds(&name, (None, Some(&eu)), Some(&uses(&[]))), "it joins");
+        assert!(!plain.minds(&name, (None, Some(&us)), Some(&uses(&[]))), "it joins elsewhere");
     }
 }

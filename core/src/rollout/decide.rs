@@ -104,10 +104,6 @@ fn stop(rollout: &Rollout) -> Vec<Decision> {
             reason: format!("{reason}; nothing ran here before that could be returned to"),
         }];
     }
-    start_rollback(rollout, reason)
-}
-
-fn start_rollback(rollout: &Rollout, reason: String) -> Vec<Decision> {
     fail_current(rollout).into_iter().chain([Decision::StartRollback { reason }]).collect()
 }
 
@@ -233,7 +229,6 @@ fn answered(rollout: &Rollout, pending: &PendingIntent) -> Result<Vec<Decision>,
             let end = Decision::Finish { state: RolloutState::Cancelled, reason: words("aborted", pending) };
             Ok(fail_current(rollout).into_iter().chain([end]).collect())
         }
-        Intent::Rollback => rollback(rollout, pending),
         Intent::Skip { cluster } => skip(cluster, pending),
         Intent::Retry { cluster } => retry(rollout, cluster, pending),
         Intent::Promote => promote(rollout, pending),
@@ -267,16 +262,6 @@ fn resume(rollout: &Rollout) -> Result<Vec<Decision>, String> {
         return Err(format!("{}; skip or retry failed clusters first, or abort", stop_reason(rollout)));
     }
     Ok(vec![Decision::Resume])
-}
-
-fn rollback(rollout: &Rollout, pending: &PendingIntent) -> Result<Vec<Decision>, String> {
-    if rollout.state == RolloutState::RollingBack {
-        return Err("it is rolling back already".to_owned());
-    }
-    if rollout.waves.iter().any(|wave| wave.state == WaveState::Failed) {
-        return Err("it has rolled back already".to_owned());
-    }
-    Ok(start_rollback(rollout, words("rolled back", pending)))
 }
 
 fn named(cluster: ClusterId, pending: &PendingIntent) -> Result<&Member, String> {

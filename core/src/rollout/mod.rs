@@ -7,9 +7,12 @@
 //! What must never happen: a gate that opens on evidence that is old, missing or about something else; two waves open
 //! at once; more clusters in flight than the wave allows; an assignment after the failure budget is spent.
 
+mod begin;
 mod decide;
 mod human_duration;
 mod plan;
+mod rendered;
+mod retire;
 mod rows;
 mod settle;
 mod snapshot;
@@ -24,14 +27,18 @@ mod scenarios;
 #[cfg(test)]
 mod simulator;
 
+pub use begin::{Begin, Beginning, begin, most_common, replacing, strategy_for};
 pub use decide::{Decision, decide};
 pub use human_duration::{HumanDuration, InvalidDuration};
 pub use plan::{Candidate, ORDER_LABEL, PlannedWave, waves};
+pub use rendered::Rendered;
+pub use retire::{Patience, may_retire};
 pub use rows::{Intent, Member, MemberState, Notable, PendingIntent, Presence, Rollout, RolloutState, Wave, WaveState};
 pub use settle::{Evidence, Limits, Seen, Settled, settle};
 pub use snapshot::{MemberScope, MemberSnapshot, RolloutSnapshot};
 pub use start::{
-    Earlier, Kind, LiveChange, Move, Placed, Situation, Start, back, is_same_content, moves, start, waited_for,
+    Earlier, Kind, LiveChange, Move, Past, Placed, Situation, Start, awaited, back, behind, former, is_same_content,
+    moves, release, roll_back, start, waited_for,
 };
 pub use strategy::{Amount, Offline, OnFailure, Strategy, StrategyError, WAVES_MAX, WaveSpec};
 pub use why::why;

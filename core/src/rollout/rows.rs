@@ -197,8 +197,6 @@ pub enum Intent {
     Resume,
     /// Stops for good; clusters keep what they run.
     Abort,
-    /// This rollout gives every cluster that it assigned what that cluster ran before.
-    Rollback,
     /// Takes a cluster out: it blocks nothing and counts as neither healthy nor failed.
     Skip {
         cluster: ClusterId,

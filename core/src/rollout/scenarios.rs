@@ -9,7 +9,7 @@
 //! report    c1 e1 rev-b healthy a message   also `applying`; a report about what the cluster was last given of rev-b
 //! stale     c1 rev-b healthy                the same about a generation before that
 //! away c1   back c1   restart   tick 10m   join e3=eu
-//! pause why   resume   abort   rollback   promote why   skip c1   retry c1
+//! pause why   resume   abort   promote why   skip c1   retry c1
 //! expect    paused at canary: c1 failed rev-b; e1 rev-a
 //! why       some words of the explanation
 //! refused   some words of the last refusal
@@ -123,7 +123,6 @@ impl Script {
             "pause" => self.world.ask(Intent::Pause, rest),
             "resume" => self.world.ask(Intent::Resume, rest),
             "abort" => self.world.ask(Intent::Abort, rest),
-            "rollback" => self.world.ask(Intent::Rollback, rest),
             "promote" => self.world.ask(Intent::Promote, rest),
             "skip" => self.world.ask(Intent::Skip { cluster: named(self) }, ""),
             "retry" => self.world.ask(Intent::Retry { cluster: named(self) }, ""),
@@ -256,7 +255,7 @@ scenarios! {
     at_most_so_many_are_in_flight,
     catching_up_stops_when_the_budget_is_spent,
     continuing_ends_as_failed,
-    a_person_rolls_back,
+    a_rollback_returns_also_who_is_away,
     a_resumed_rollback_policy_rolls_back,
     a_return_that_fails_is_said_so,
     nobody_passes_on_stale_evidence,

@@ -100,10 +100,15 @@ fn absence(presence: Presence, limits: &Limits, now: Timestamp) -> Absence {
     match presence {
         Presence::Connected { since } => Absence::Here { since },
         Presence::Disconnected { since } => {
-            let offline_at = after(since, limits.offline_after).max(limits.grace_until);
+            let offline_at = offline_from(since, limits.offline_after, limits.grace_until);
             if now < offline_at { Absence::Short { offline_at } } else { Absence::Long { since } }
         }
     }
+}
+
+/// From when on a cluster that is away is offline.
+pub(super) fn offline_from(since: Timestamp, offline_after: SignedDuration, grace_until: Timestamp) -> Timestamp {
+    after(since, offline_after).max(grace_until)
 }
 
 /// What an offline cluster is, as the strategy says. Its deadline's clock stands until it is back.

@@ -4,11 +4,11 @@
 //! what rollouts are doing; answers with one beginning at most. It must never move a cluster that a person took out or
 //! that failed with the same bundle, and never combine one version of a spec with the render of another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Candidate, RolloutState, after};
+use super::{Candidate, Rendered, RolloutState, after};
 use crate::{ClusterId, Digest, RenderId};
 
 /// Why there is a rollout.
@@ -155,6 +155,19 @@ pub fn start(situation: &Situation, now: Timestamp) -> Start {
     }
 }
 
+/// Clusters that are away and would move if they were not: whoever sees one come back asks again what begins. New content
+/// waits for nobody, as it has everybody as a member.
+pub fn awaited(situation: &Situation) -> Vec<ClusterId> {
+    if situation.rolled != situation.wanted {
+        return Vec::new();
+    }
+    let would_move = |one: &&Placed| {
+        let is_left_out = one.aside == one.wants || one.moving == one.wants || one.runs == one.wants;
+        !one.candidate.connected && one.wants.is_some() && !is_left_out
+    };
+    situation.placed.iter().filter(would_move).map(|one| one.candidate.cluster).collect()
+}
+
 /// How long a change of single clusters may make others wait: one that never settles must not stall them.
 pub fn waited_for(created_at: Timestamp, deadline: SignedDuration) -> Timestamp {
     after(created_at, deadline)
@@ -178,6 +191,58 @@ pub fn moves(placed: &[Placed]) -> Option<Vec<Move>> {
         }
     }
     Some(moves)
+}
+
+/// How many of these clusters run something else than the render gives them; all of them, while one is not rendered, or
+/// nothing is (`None`).
+pub fn behind<'a>(
+    clusters: impl Iterator<Item = (&'a Candidate, Option<Digest>)>,
+    rendered: Option<&Rendered<'_>>,
+) -> usize {
+    let (mut all, mut behind, mut is_known) = (0, 0, true);
+    for (cluster, runs) in clusters {
+        let gives = rendered.and_then(|rendered| rendered.gives(cluster));
+        all += 1;
+        behind += usize::from(runs != gives);
+        is_known &= gives.is_some();
+    }
+    if is_known { behind } else { all }
+}
+
+/// What a rollout over a whole target moved to, and from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    pub render: RenderId,
+    pub from_render: Option<RenderId>,
+    /// It has given it to some cluster.
+    pub assigned: bool,
+}
+
+/// The renders that a rollback without a commit may go back to, in the order in which they are asked for: what rollouts
+/// moved from, and what those before the newest moved to, if it came to anybody.
+pub fn former(past: &[Past]) -> Vec<RenderId> {
+    let mut seen: BTreeSet<RenderId> = past.first().map(|newest| newest.render).into_iter().collect();
+    let former = past.iter().enumerate().flat_map(|(place, past)| {
+        let moved_to = (place > 0 && past.assigned).then_some(past.render);
+        moved_to.into_iter().chain(past.from_render)
+    });
+    former.filter(|render| seen.insert(*render)).collect()
+}
+
+/// Who moves when a person goes back to a render, or why nothing does.
+pub fn roll_back(placed: &[Placed]) -> Result<Vec<Move>, &'static str> {
+    match moves(placed) {
+        None => Err("a cluster's parameters were never rendered at that revision"),
+        Some(moves) if moves.is_empty() => {
+            Err("every cluster runs that already; a rollout that goes on is stopped by: bellwether rollout abort")
+        }
+        Some(moves) => Ok(moves),
+    }
+}
+
+/// Whether a target may follow Git again, or why it does already.
+pub const fn release(held: bool) -> Result<(), &'static str> {
+    if held { Ok(()) } else { Err("the target is not held") }
 }
 
 /// What a target was rolled out with before, by cluster; `None`: never rendered with that cluster's parameters.
@@ -246,6 +311,26 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_away_and_would_move_is_waited_for_and_nobody_else() {
+        let away = |number, runs| {
+            let here = placed(number, runs);
+            Placed { candidate: Candidate { connected: false, ..here.candidate.clone() }, ..here }
+        };
+        let joined_and_went = away(1, None);
+        let has_it = away(2, Some(bundle("new")));
+        let taken_out = Placed { aside: Some(bundle("new")), ..away(3, Some(bundle("old"))) };
+        let member = Placed { moving: Some(bundle("new")), ..away(4, Some(bundle("old"))) };
+        let not_rendered_for = Placed { wants: None, ..away(5, None) };
+        let here = placed(6, None);
+
+        let all = [joined_and_went, has_it, taken_out, member, not_rendered_for, here];
+        let situation = done(all.to_vec());
+
+        assert_eq!(awaited(&situation), [situation.placed[0].candidate.cluster]);
+        assert!(awaited(&Situation { rolled: None, ..situation }).is_empty(), "all of them are members");
+    }
+
+    #[test]
     fn new_content_moves_everybody_also_who_was_set_aside() {
         let aside = Placed { aside: Some(bundle("new")), ..placed(2, Some(bundle("old"))) };
         let situation = Situation { rolled: Some(render(9)), ..done(vec![placed(1, None), aside]) };
@@ -294,6 +379,38 @@ mod tests {
         }
         let rolling = Situation { main: Some(RolloutState::Rolling), rolled: None, ..done(vec![placed(1, None)]) };
         assert_eq!(start(&rolling, NOW), Start::Nothing);
+    }
+
+    #[test]
+    fn who_runs_something_else_than_is_rendered_is_behind_and_without_a_render_everybody_is() {
+        let variants = [(crate::parameters::Values::default().digest(), bundle("new"))].into();
+        let rendered = Rendered::new(&[], &[], &variants);
+        let nothing = BTreeMap::new();
+        let unrendered = Rendered::new(&[], &[], &nothing);
+        let fleet = [placed(1, None), placed(2, Some(bundle("old"))), placed(3, Some(bundle("new")))];
+        let count = |rendered| behind(fleet.iter().map(|one| (&one.candidate, one.runs)), rendered);
+
+        assert_eq!([Some(&rendered), Some(&unrendered), None].map(count), [2, 3, 3]);
+    }
+
+    #[test]
+    fn going_back_asks_for_what_ran_and_never_for_the_newest_or_what_came_to_nobody() {
+        let past =
+            |to, from: Option<u128>, assigned| Past { render: render(to), from_render: from.map(render), assigned };
+        let rollouts = [past(5, Some(4), true), past(4, Some(2), true), past(3, Some(2), false), past(2, None, true)];
+
+        assert_eq!(former(&rollouts), [4, 2].map(render));
+        assert!(former(&[past(1, None, true)]).is_empty());
+    }
+
+    #[test]
+    fn a_rollback_that_moves_nobody_or_was_never_rendered_is_refused() {
+        let there = Placed { wants: Some(bundle("old")), ..placed(1, Some(bundle("old"))) };
+        let unrendered = Placed { wants: None, ..placed(2, Some(bundle("old"))) };
+
+        assert!(roll_back(&[there.clone()]).is_err_and(|reason| reason.contains("runs that already")));
+        assert!(roll_back(&[there, unrendered]).is_err_and(|reason| reason.contains("never rendered")));
+        assert_eq!(roll_back(&[placed(3, Some(bundle("old")))]).map(|moves| moves.len()), Ok(1));
     }
 
     #[test]

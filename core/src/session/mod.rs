@@ -97,6 +97,17 @@ pub enum Want {
     All,
 }
 
+impl Want {
+    /// What a hub wants that knows the agent's last boot, and whether its rows hold the last report that it acknowledged
+    /// (`None`: the agent has none that was).
+    pub const fn assess(same_boot: bool, holds_acked: Option<bool>) -> Self {
+        match (same_boot, holds_acked) {
+            (true, None | Some(true)) => Self::Unacked,
+            (false, _) | (true, Some(false)) => Self::All,
+        }
+    }
+}
+
 /// A part of a compressed object. The parts of an object come in order and without gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {

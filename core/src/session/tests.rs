@@ -24,6 +24,14 @@ fn target(number: u128) -> TargetId {
     TargetId::new(Uuid::from_u128(number))
 }
 
+#[test]
+fn only_an_agent_whose_reports_are_all_known_is_not_asked_for_them_again() {
+    assert_eq!(Want::assess(true, Some(true)), Want::Unacked);
+    assert_eq!(Want::assess(true, None), Want::Unacked, "nothing was acknowledged that could be missing");
+    assert_eq!(Want::assess(true, Some(false)), Want::All, "rows that are older than what was acknowledged");
+    assert_eq!(Want::assess(false, Some(true)), Want::All, "a new process knows nothing of them");
+}
+
 /// The tests do not compress.
 fn decompress(bytes: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
     (bytes.len() <= bytes_max).then(|| bytes.to_vec())

@@ -2,16 +2,18 @@
 //!
 //! Standard output is for what was measured; what is going on is told on standard error.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
-use bellwether_demo::ground::Ground;
+use anyhow::{Context as _, Result, ensure};
+use bellwether_demo::ground::{Ground, Place, now_unix_ns};
 use bellwether_demo::recount;
 use bellwether_demo::run_dir::{Ended, run_in};
-use bellwether_demo::sample::WATCHED;
+use bellwether_demo::sample::{self, Sample, WATCHED};
 use bellwether_demo::show::Show;
 use bellwether_demo::steps::{Demo, invitation};
+use bellwether_e2e::borrowed::{self, Request};
 use clap::Parser;
 
 #[derive(Debug, Parser)]
@@ -29,22 +31,63 @@ struct Arguments {
     /// How many clusters; waves need two.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=20))]
     clusters: u8,
+    /// Run on these clusters of yours instead, by the contexts of your kubeconfig; two at least, the first is the canary.
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', conflicts_with_all = ["clusters", "evidence"])]
+    contexts: Vec<String>,
+    /// The kubeconfig that has them [default: where kubectl looks].
+    #[arg(long, value_name = "FILE", requires = "contexts")]
+    kubeconfig: Option<PathBuf>,
+    /// What the sample's pods run there: an image that needs no command.
+    #[arg(long, value_name = "IMAGE", requires = "contexts", default_value = "registry.k8s.io/pause:3.10")]
+    image: String,
+    /// Do not ask before something is made in your clusters.
+    #[arg(long, requires = "contexts")]
+    yes: bool,
+}
+
+impl Arguments {
+    /// Where to run, with what. Nobody's clusters are touched before they agreed.
+    fn choose(&self) -> Result<(Place, Sample)> {
+        if self.contexts.is_empty() {
+            return Ok((Place::Own(self.clusters.into()), Sample::played()));
+        }
+        ensure!(self.contexts.len() > 1, "waves need two clusters: --contexts A,B");
+        let sample = Sample::real(format!("run-{:x}", now_unix_ns()?), self.image.clone());
+        let (kubeconfig, contexts) = (self.kubeconfig.clone(), self.contexts.clone());
+        let request = Request { kubectl: borrowed::find_kubectl()?, kubeconfig, contexts };
+        write_all(&mut std::io::stderr(), &borrowed::explain(&request, &sample::footprint(&sample.run))?)?;
+        if !self.yes {
+            ask()?;
+        }
+        Ok((Place::Borrowed(request), sample))
+    }
+}
+
+fn ask() -> Result<()> {
+    ensure!(std::io::stdin().is_terminal(), "nobody is there to ask; `--yes` agrees");
+    write_all(&mut std::io::stderr(), "Go on? [y/N] ")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    ensure!(matches!(answer.trim(), "y" | "Y" | "yes"), "nothing was done");
+    Ok(())
 }
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
+    let (place, sample) = arguments.choose()?;
     bellwether_e2e::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let ended = runtime.block_on(run_in(arguments.state.as_deref(), async |state| run(&arguments, state).await))?;
+    let ended = runtime
+        .block_on(run_in(arguments.state.as_deref(), async |state| run(&arguments, &place, sample, state).await))?;
     Ok(match ended {
         Ended::Done(code) => code,
         Ended::Interrupted(code) => ExitCode::from(code),
     })
 }
 
-async fn run(arguments: &Arguments, state: &Path) -> Result<ExitCode> {
+async fn run(arguments: &Arguments, place: &Place, sample: Sample, state: &Path) -> Result<ExitCode> {
     let mut show = Show::begin();
-    let mut ground = Ground::start(state, arguments.clusters.into(), &WATCHED, &mut show).await?;
+    let mut ground = Ground::start(state, place, sample, &WATCHED, &mut show).await?;
     let mut demo = Demo::new(&mut ground, &mut show);
     demo.run().await;
     if let Some(folder) = &arguments.evidence {

@@ -43,6 +43,12 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         root: PathBuf,
     },
+    /// Write the statuses of Deployments, until told to stop.
+    #[command(hide = true)]
+    PlayDeployments {
+        #[arg(long, value_name = "FILE")]
+        kubeconfig: PathBuf,
+    },
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -74,6 +80,7 @@ async fn carry_out(command: Command) -> Result<()> {
             environment::up(&Options { state: whole(&state)?, clusters, durability, hub }).await
         }
         Command::Down { state } => environment::down(&whole(&state)?).await,
+        Command::PlayDeployments { kubeconfig } => bellwether_e2e::deployments::play(&whole(&kubeconfig)?).await,
         Command::ServeGit { root } => bellwether_e2e::stack::serve_git(&whole(&root)?).await,
     }
 }

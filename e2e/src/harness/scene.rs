@@ -153,7 +153,7 @@ impl Scene {
             state: folder.path().to_owned(),
             programs: env.programs.clone(),
             data: folder.path().join("hub"),
-            database: Some(database.clone()),
+            database: Some(hub::Database { url: postgres::as_runner(&database)?, owner_url: database.clone() }),
             ports: Ports { api: ports::free()?, agents: ports::free()? },
             flags: given.flags.into_iter().map(str::to_owned).collect(),
         };
@@ -226,6 +226,7 @@ impl Scene {
             programs: &self.env.programs,
             kubectl: &self.kubectl_of(cluster)?,
             namespace: &self.install_namespace,
+            without_pods: false,
         };
         agent::install(&place, registered).await?.start_child()
     }

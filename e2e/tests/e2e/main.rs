@@ -5,6 +5,7 @@
 
 mod applying;
 mod bad_input;
+mod borrowing;
 mod crashes;
 mod deleting;
 mod drift;

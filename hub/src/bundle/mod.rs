@@ -20,6 +20,7 @@ use bellwether_core::{Digest, RenderId, TargetId};
 use bellwether_proto::compression;
 use bellwether_render::{Documents, Recipe, RenderError, RenderedObject, SourceFile};
 use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 use crate::Hub;
 use crate::process::clock;
@@ -33,7 +34,11 @@ use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
 use crate::work::subjects;
-use crate::worker::stage::Detached;
+use crate::worker::stage::{self, Detached};
+
+pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
+    stage::run_detached(hub, Bundle, stop).await;
+}
 
 pub(crate) struct Bundle;
 
@@ -91,7 +96,8 @@ async fn await_mirror(hub: &Hub, target: &Target) -> Result<(), StoreError> {
 /// The distinct values that the selected clusters have. Clusters that have not joined yet are left out: they are
 /// rendered for when they come.
 async fn values_of(db: &mut store::Connection, target: &Target) -> Result<Vec<Values>, StoreError> {
-    let candidates = store::fleet::list_candidates(db, target.project).await?;
+    let labels = &target.spec.clusters.match_labels;
+    let candidates = store::fleet::list_candidates(db, target.project, labels).await?;
     Ok(candidates
         .iter()
         .filter(|cluster| target.spec.clusters.selects(&cluster.labels))

@@ -3,39 +3,14 @@
 //! Anybody may ask, as often as they like: the database is asked once in a while, by one of them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
+use super::readiness::remembered;
 use crate::process::clock;
 use crate::{Hub, store};
-
-/// How old an answer may be: less than a probe or a scrape leaves between two.
-const FRESH_FOR: Duration = Duration::from_secs(1);
-
-/// What was found last.
-#[derive(Debug, Default)]
-pub(crate) struct Readiness {
-    is_ready: Mutex<Option<(Instant, bool)>>,
-    figures: Mutex<Option<(Instant, String)>>,
-}
-
-/// The last answer while it is fresh; else `ask` is asked, and others wait for what it says.
-async fn remembered<T: Clone>(last: &Mutex<Option<(Instant, T)>>, ask: impl Future<Output = T>) -> T {
-    let mut last = last.lock().await;
-    if let Some((at, answer)) = last.as_ref()
-        && at.elapsed() < FRESH_FOR
-    {
-        return answer.clone();
-    }
-    let answer = ask.await;
-    *last = Some((Instant::now(), answer.clone()));
-    answer
-}
 
 pub(super) async fn live() -> &'static str {
     "ok\n"

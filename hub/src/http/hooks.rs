@@ -15,11 +15,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::input::{BODY_DEADLINE, Named, too_slow};
 use super::problem::Refusal;
 use super::v1::repos::webhook_purpose;
-use crate::guests::network;
 use crate::pki::seal;
 use crate::pki::seal::HmacSha256;
 use crate::pki::tls::Peer;
 use crate::process::clock;
+use crate::process::guests::network;
 use crate::store::StoreError;
 use crate::store::repos::Repo;
 use crate::store::work::Stage;
@@ -53,7 +53,7 @@ pub(super) async fn generic(
         audit_forged(&hub, &repo, address).await?;
         return Err(refused());
     }
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let trace_id = clock::new_trace();
     tracing::info!(repo.name = %name, trace.id = trace_id, "a webhook");
     change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), Some(&trace_id)).await?;
@@ -64,7 +64,7 @@ pub(super) async fn generic(
 /// A few at once: who forges webhooks leaves connections to the rest.
 async fn find_repo(hub: &Hub, name: &Name) -> Result<Option<Repo>, Refusal> {
     let _turn = hub.strangers.acquire().await.ok();
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     Ok(store::repos::find_by_name(&mut db, name).await?)
 }
 
@@ -93,7 +93,7 @@ async fn audit_forged(hub: &Hub, repo: &Repo, address: SocketAddr) -> Result<(),
     event.outcome = Outcome::Denied;
     "the signature does not fit the body".clone_into(&mut event.reason);
     event.detail = serde_json::json!({"address": address.to_string(), "times": times});
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     change.audit(&event).await?;
     change.commit().await?;
     Ok(())

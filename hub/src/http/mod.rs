@@ -10,6 +10,7 @@ mod input;
 mod install;
 mod pages;
 mod problem;
+pub(crate) mod readiness;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -24,8 +25,6 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-pub(crate) use health::Readiness;
 
 use self::v1::{audit, clusters, drift, repos, rollouts, status, targets};
 use crate::Hub;
@@ -46,6 +45,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/tokens/{name}", delete(tokens::revoke))
         .route("/clusters", get(clusters::list).post(clusters::register))
         .route("/clusters/{name}", get(clusters::show).delete(clusters::delete))
+        .route("/clusters/{name}/targets", get(clusters::list_targets))
         .route("/clusters/{name}/labels", put(clusters::label))
         .route("/clusters/{name}/revoke", post(clusters::revoke))
         .route("/clusters/{name}/reenroll", post(clusters::reenroll))
@@ -60,6 +60,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/targets/{name}/release", post(targets::release))
         .route("/rollouts", get(rollouts::list))
         .route("/rollouts/{id}", get(rollouts::show))
+        .route("/rollouts/{id}/members", get(rollouts::list_members))
         .route("/rollouts/{id}/intents", post(rollouts::intend))
         .route("/status", get(status::show))
         .route("/drift", get(drift::list))

@@ -13,6 +13,10 @@ use crate::store::stored::Entry;
 const PAGE: u32 = 100;
 /// Rows of one page at most: a screen's worth times ten.
 const PAGE_MAX: u32 = 1_000;
+/// A whole page.
+pub(super) const FULL: i64 = PAGE_MAX as i64;
+/// Targets of one page at most: for each of them every cluster of the fleet is read.
+pub(super) const TARGETS_MAX: i64 = 100;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

@@ -20,7 +20,7 @@ pub(super) fn unreadable(message: String) -> Condition {
 
 /// A refusal on its way to whoever asked.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     code: &'static str,
     detail: String,

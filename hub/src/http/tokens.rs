@@ -16,7 +16,7 @@ use super::input::{Body, Named, QueryParams};
 use super::pages::{self, Paging};
 use super::problem::Refusal;
 use crate::Hub;
-use crate::pki::seal;
+use crate::access::token::{self, NewToken};
 use crate::process::clock;
 use crate::store::tokens::Token;
 use crate::store::{self, StoreError};
@@ -32,27 +32,20 @@ pub(super) async fn create(
         return Err(Refusal::invalid("ttl_invalid", "a token is good for at least a second"));
     }
     let now = clock::now();
-    let secret = seal::random_token("bwt_");
-    let token = Token {
-        id: clock::new_id(),
+    let name = asked.name.clone();
+    let new = NewToken {
         name: asked.name,
         role: asked.role,
-        created_at: now,
         created_by: Some(caller.name.clone()),
         expires_at: asked.ttl_seconds.map(|seconds| now + SignedDuration::from_secs(seconds.into())),
-        revoked_at: None,
-        last_used_at: None,
     };
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
-    let hash = seal::hash_token(secret.expose_secret());
-    store::tokens::insert(&mut change, &token, hash).await.map_err(|error| match error {
-        StoreError::NameTaken => Refusal::conflict("token_exists", format!("there is or was a token `{}`", token.name))
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
+    let made = token::create(&mut change, new, caller.actor()).await;
+    let (token, secret) = made.map_err(|error| match error {
+        StoreError::NameTaken => Refusal::conflict("token_exists", format!("there is or was a token `{name}`"))
             .hint("choose another name: the audit log knows people by it"),
         other => other.into(),
     })?;
-    let mut event = event(&token.name, &caller, Action::TokenCreated);
-    event.detail = serde_json::json!({"role": token.role, "expiresAt": token.expires_at});
-    change.audit(&event).await?;
     change.commit().await?;
     let created = CreatedToken { token: document(token), secret: secret.expose_secret().to_owned() };
     Ok((StatusCode::CREATED, Json(created)))
@@ -65,7 +58,7 @@ pub(super) async fn list(
 ) -> Result<Json<List<TokenDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let tokens = store::tokens::list(&mut db, &after, limit).await?.into_iter().map(document).collect();
     Ok(Json(pages::page(tokens, limit, |token: &TokenDocument| pages::encode_cursor(&token.name))))
 }
@@ -81,7 +74,7 @@ pub(super) async fn revoke(
         return Err(Refusal::conflict("token_own", "a token does not revoke itself")
             .hint("make another admin token, and revoke this one with it"));
     }
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     if !store::tokens::mark_revoked(&mut change, &name, clock::now()).await? {
         return Err(Refusal::not_found("token", &name));
     }

@@ -9,12 +9,12 @@ use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::{ClusterId, Digest};
 use uuid::Uuid;
 
-use super::service::Caller;
+use super::caller::Caller;
 use crate::Hub;
-use crate::guests::network;
 use crate::pki::ca::{self, CaError, Issued};
 use crate::pki::seal;
 use crate::process::clock;
+use crate::process::guests::network;
 use crate::store::clusters::{Cluster, Enrollment};
 use crate::store::{self, StoreError};
 use crate::work::actors;

@@ -5,24 +5,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_core::{ClusterId, Digest};
 use bellwether_proto::v1::agents_server::{Agents, AgentsServer};
 use bellwether_proto::v1::{Certificate, EnrollRequest, FromAgent, FromHub, RenewRequest};
 use bellwether_proto::{MESSAGE_BYTES_MAX, to_wire_certificate};
 use futures_util::{Stream, StreamExt as _};
-use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::caller::Caller;
 use super::enroll::{self, EnrollError};
 use super::session;
 use crate::Hub;
-use crate::guests::{InHand, Usage};
 use crate::pki::ca::{self, AgentIdentity};
 use crate::pki::tls;
+use crate::process::guests::{InHand, Usage};
 
 /// Per stream and connection: what the hub buffers for an agent that sends faster than it is read.
 const WINDOW_BYTES: u32 = 64 * 1024;
@@ -115,18 +114,6 @@ impl Agents for Service {
             let _ = &in_hand;
         }))))
     }
-}
-
-/// Who is at the other end, as the handshake verified.
-pub(super) struct Caller {
-    pub(super) cluster: ClusterId,
-    /// Of the certificate.
-    pub(super) serial: String,
-    /// Of the certificate.
-    pub(super) not_after: Timestamp,
-    /// The digest of the certificate's public key.
-    pub(super) key: Digest,
-    pub(super) address: String,
 }
 
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {

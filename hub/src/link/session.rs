@@ -17,12 +17,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::service::Caller;
-use super::{Inbox, OpenStream, listing};
+use super::caller::Caller;
+use super::listing;
+use super::sessions::{Inbox, OpenStream};
 use crate::Hub;
 use crate::process::clock;
-use crate::rate::{Bucket, Rate};
-use crate::record::{AgentEvent, Incoming};
+use crate::process::rate::{Bucket, Rate};
+use crate::record::queue::{AgentEvent, Incoming};
 use crate::store::sessions::{self, Before, Opened};
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
@@ -329,12 +330,12 @@ pub(super) async fn mark_opened(
     };
     let key = caller.cluster.as_uuid();
     work::take_due_of(&mut change, Stage::Link, &[key], Timestamp::MAX).await?;
-    let known = match hello.acked {
-        Some(acked) => store::reports::is_known(&mut change, caller.cluster, acked).await?,
-        None => same_boot,
+    let holds_acked = match hello.acked {
+        Some(acked) => Some(store::reports::is_known(&mut change, caller.cluster, acked).await?),
+        None => None,
     };
     change.commit().await?;
-    Ok(Some((if same_boot && known { Want::Unacked } else { Want::All }, is_contested)))
+    Ok(Some((Want::assess(same_boot, holds_acked), is_contested)))
 }
 
 /// Whether two agents take turns with this identity. The first time, it is told.
@@ -376,15 +377,12 @@ async fn mark_caught_up(hub: &Hub, caller: &Caller, number: SessionNumber) -> Re
     let _turn = store::take_turn(&hub.stream_turns).await?;
     let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     sessions::mark_caught_up(&mut change, caller.cluster, number, now).await?;
-    let mut concerned = store::rollouts::list_targets_of(&mut change, &[caller.cluster]).await?;
-    concerned.extend(store::rollouts::list_targets_missing(&mut change, caller.cluster).await?);
-    concerned.sort_unstable();
-    concerned.dedup();
+    let concerned = store::rollouts::list_targets_of(&mut change, &[caller.cluster]).await?;
     change.tell(Stage::Rollout, &concerned, now, None).await?;
     change.commit().await
 }
 
-/// A cluster's first stream: every target may select it now.
+/// A cluster's first stream: the targets that select it may move it now.
 async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -> Result<(), StoreError> {
     let Some(cluster) = store::clusters::find(change, caller.cluster).await? else { return Ok(()) };
     let subject = subjects::cluster(&cluster.name);
@@ -392,8 +390,7 @@ async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -
     event.detail = serde_json::json!({"address": caller.address, "serial": caller.serial});
     change.audit(&event).await?;
     tracing::info!(cluster.name = %cluster.name, "a cluster joined");
-    let targets = store::targets::list_ids_of_project(change, cluster.project).await?;
-    change.tell(Stage::Bundle, &targets, now, None).await
+    change.tell_of_labels(&cluster, None, Some(&cluster.labels), now).await
 }
 
 /// An agent that comes back with a thousand targets says all of them at once, several times over; what it says beyond

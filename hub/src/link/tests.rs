@@ -1,19 +1,20 @@
 //! Which hub takes what a cluster is told, on a real Postgres.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bellwether_core::session::{Hello, Listing, PROTOCOL, UID_FACT, root};
+use bellwether_core::session::{AgentMessage, Hello, Listing, PROTOCOL, UID_FACT, root};
 use bellwether_core::{ClusterId, Digest, Labels, SessionNumber, Version};
 use futures_util::StreamExt as _;
 use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::caller::Caller;
 use super::enroll::{self, EnrollError};
-use super::service::Caller;
 use super::session::mark_opened;
-use super::{Inbox, OpenStream, deliver, ends, session};
+use super::sessions::{Inbox, OpenStream};
+use super::{deliver, ends, session};
 use crate::process::clock;
 use crate::store::audit;
 use crate::store::clusters::{self, Cluster};
@@ -57,6 +58,43 @@ async fn open_at(hub: &Hub, cluster: ClusterId, at: Uuid) -> SessionNumber {
     change.tell(Stage::Link, &[cluster.as_uuid()], clock::now(), None).await.expect("it is written");
     change.commit().await.expect("it commits");
     opened.session
+}
+
+/// An agent opens a stream, has nothing to say but what it holds, and goes again once it counts as connected.
+pub(crate) async fn come_back(hub: &Arc<Hub>, cluster: ClusterId, serial: &str, held: Digest) {
+    let not_after = clock::now() + SignedDuration::from_hours(24);
+    let (serial, address) = (serial.to_owned(), "192.0.2.1:1".to_owned());
+    let caller = Caller { cluster, serial, not_after, key: Digest::of(b"key"), address };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        version: "1".to_owned(),
+        boot: clock::new_id(),
+        root: held,
+        acked: None,
+        facts: BTreeMap::new(),
+    };
+    let said = [AgentMessage::Hello(hello), AgentMessage::Heartbeat].map(|message| Ok(message.into()));
+    let said = futures_util::stream::iter(said).chain(futures_util::stream::pending());
+    let cut = CancellationToken::new();
+    let begun = session::begin(hub, caller, said, cut.clone()).await;
+    let Ok(mut to_agent) = begun else { panic!("it may begin") };
+    let welcome = to_agent.next().await.expect("it is greeted");
+    let ack = to_agent.next().await.expect("its heartbeat is answered");
+    assert!(welcome.is_ok() && ack.is_ok());
+    cut.cancel();
+    // The end of the stream waits for what is in hand: that it has caught up is written then.
+    assert!(to_agent.next().await.is_none(), "it holds what it is to run");
+}
+
+/// The streams of these clusters end, all at once.
+pub(crate) async fn part(hub: &Hub, clusters: &BTreeSet<ClusterId>) {
+    let mut db = hub.vital.acquire().await.expect("a connection");
+    let open = sessions::list_open(&mut db, hub.id).await.expect("they are read");
+    drop(db);
+    for (cluster, session) in open.into_iter().filter(|(cluster, _)| clusters.contains(cluster)) {
+        hub.sessions.leave(cluster, session, clock::now());
+    }
+    while ends::write(hub, 500).await.expect("they are written") {}
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -322,7 +360,7 @@ async fn the_stream_of_a_cluster_that_another_hub_deleted_is_cut_here(pool: Pool
 
     let mut db = pool.acquire().await.expect("a connection");
     clusters::delete(&mut db, cuts[0].0).await.expect("it goes");
-    crate::pki::trust::refresh(&hub).await.expect("the list can be read");
+    crate::pki::revocations::refresh(&hub).await.expect("the list can be read");
 
     let is_cut: Vec<_> = cuts.iter().map(|(_, cut)| cut.is_cancelled()).collect();
     assert_eq!(is_cut, [true, false]);
@@ -411,12 +449,12 @@ async fn a_certificate_is_renewed_for_its_own_key_only_and_has_one_successor(poo
 async fn streams_and_beats_go_on_while_the_other_pool_is_exhausted(pool: Pool) {
     let (hub, _folder) = testing::hub(&pool).await;
     let mut stream = Vec::new();
-    for _ in 0..store::CONNECTIONS_MAX {
+    for _ in 0..hub.pool.options().get_max_connections() {
         stream.push(hub.pool.acquire().await.expect("a connection"));
     }
 
     let delivered = deliver(&hub).await;
-    let trusted = crate::pki::trust::refresh(&hub).await;
+    let trusted = crate::pki::revocations::refresh(&hub).await;
 
     assert!(delivered.is_ok() && trusted.is_ok(), "{delivered:?} {trusted:?}");
 }

@@ -35,8 +35,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
-use crate::guests::{Guest, Limits, Party, Patience, Place, Places, network};
 use crate::pki::ca::{Authority, ServerIdentity, identity_of};
+use crate::process::guests::{Guest, Limits, Party, Patience, Place, Places, network};
 
 /// A handshake is two round trips and a millisecond of work; who needs longer is no agent.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);

@@ -1,25 +1,18 @@
 //! What the hub's ports present, and whose certificates they refuse: kept current while the hub runs.
 //!
-//! A revocation list ends new handshakes; a stream that is open already is cut here. Revocations by another hub are
-//! seen at the next poll.
+//! A revocation list ends new handshakes; a stream that is open already is for [`super::revocations`] to cut.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use rustls::ServerConfig;
-use tokio_util::sync::CancellationToken;
 
-use crate::Hub;
 use crate::pki::ca::{Authority, CaError, ServerIdentity};
 use crate::pki::tls::{self, TlsError};
 use crate::process::clock;
-use crate::store::{self, StoreError};
-
-/// A live stream of a revoked cluster ends within 5 s, whichever hub was told.
-const POLL_EVERY: Duration = Duration::from_secs(2);
+use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TrustError {
@@ -61,7 +54,12 @@ impl Trust {
     }
 
     /// Takes a new revocation list, and a new identity when it is time; true: something changed.
-    fn renew(&self, authority: &Authority, revoked: BTreeSet<String>, now: Timestamp) -> Result<bool, TrustError> {
+    pub(super) fn renew(
+        &self,
+        authority: &Authority,
+        revoked: BTreeSet<String>,
+        now: Timestamp,
+    ) -> Result<bool, TrustError> {
         let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if current.revoked == revoked && now < current.renew_at {
             return Ok(false);
@@ -76,28 +74,5 @@ impl Trust {
         self.agents.store(Arc::new(tls::agents_config(authority, &current.identity, list)?));
         current.revoked = revoked;
         Ok(true)
-    }
-}
-
-/// Reads who is revoked, refuses them from now on, and cuts the streams that they have here.
-pub(crate) async fn refresh(hub: &Hub) -> Result<(), TrustError> {
-    let now = clock::now();
-    let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
-    let revoked: BTreeSet<_> = store::certificates::list_revoked(&mut db, now).await?.into_iter().collect();
-    drop(db);
-    hub.sessions.cut_all(&revoked);
-    hub.trust.renew(&hub.authority, revoked, now)?;
-    Ok(())
-}
-
-pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
-    loop {
-        if let Err(error) = refresh(&hub).await {
-            tracing::warn!(error = %crate::chain(&error), "could not read which certificates are revoked");
-        }
-        tokio::select! {
-            () = tokio::time::sleep(POLL_EVERY) => {}
-            () = stop.cancelled() => return,
-        }
     }
 }

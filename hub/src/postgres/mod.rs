@@ -30,6 +30,8 @@ use programs::Programs;
 
 /// The database and its owner have one name; the socket's folder decides who may be that owner.
 const DATABASE: &str = "bellwether";
+/// The role that the hub runs as, which owns nothing.
+const RUNNER: &str = "bellwether_hub";
 /// Part of the socket's name only: nothing listens on a port.
 const PORT: u16 = 5432;
 /// Making a cluster takes a second; on a slow disk that syncs every file, a minute.
@@ -148,7 +150,7 @@ impl PrivateServer {
         if !data_dir.has_cluster() {
             create_cluster(&data_dir, &programs, settings.unsafe_no_fsync).await?;
         }
-        data_dir.write_access(DATABASE)?;
+        data_dir.write_access(&[DATABASE, RUNNER])?;
         data_dir.rotate_log()?;
         let child = launch(&data_dir, &programs, settings.unsafe_no_fsync)?;
         let mut server = Self { child, data_dir };
@@ -158,10 +160,24 @@ impl PrivateServer {
         Ok(server)
     }
 
-    /// For sqlx and for libpq, so that it also works with `psql`.
+    /// The database as its owner, for sqlx and for libpq, so that it also works with `psql`.
+    pub(crate) fn owner_url(&self) -> String {
+        self.url_of(DATABASE)
+    }
+
+    /// The database as [`Self::runner`].
     pub(crate) fn url(&self) -> String {
+        self.url_of(RUNNER)
+    }
+
+    /// The role that the hub is to run as. The access file lets it in; it is for `store` to make.
+    pub(crate) const fn runner() -> &'static str {
+        RUNNER
+    }
+
+    fn url_of(&self, role: &str) -> String {
         let socket = percent_encoded(self.data_dir.socket_folder());
-        format!("postgres://{DATABASE}@localhost/{DATABASE}?host={socket}")
+        format!("postgres://{role}@localhost/{DATABASE}?host={socket}")
     }
 
     /// Waits until the server ends by itself, which it should not.
@@ -368,7 +384,9 @@ mod tests {
         let data = tempfile::tempdir().expect("a folder");
         let Some(server) = unless_missing(PrivateServer::start(&settings(data.path())).await) else { return };
         assert_eq!(first_answer(&server.data_dir).await, b'R');
-        assert!(server.url().starts_with("postgres://bellwether@localhost/bellwether?host=/"), "{}", server.url());
+        let urls = [server.owner_url(), server.url()];
+        assert!(urls[0].starts_with("postgres://bellwether@localhost/bellwether?host=/"), "{urls:?}");
+        assert!(urls[1].starts_with("postgres://bellwether_hub@localhost/bellwether?host=/"), "{urls:?}");
         let second = PrivateServer::start(&settings(data.path())).await;
         assert!(matches!(second, Err(PostgresError::InUse { .. })), "{second:?}");
         let cluster = server.data_dir.cluster();
@@ -409,7 +427,7 @@ mod tests {
         let Some(server) = unless_missing(PrivateServer::start(&settings(data.path())).await) else { return };
         server.stop().await.expect("stopped");
         let data_dir = DataDir::enter(data.path()).expect("entered");
-        data_dir.write_access(DATABASE).expect("written");
+        data_dir.write_access(&[DATABASE]).expect("written");
         let programs = Programs::find(None, None, &data_dir).await.expect("found");
         // As a hub does that is killed right afterwards: nobody tells the server to stop, and the lock is gone.
         let mut left = launch(&data_dir, &programs, true).expect("launched");

@@ -23,6 +23,10 @@ pub struct Config {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
 
+    /// The same database as its owner: migrations run as that role, and the other one may then only add to the audit log
+    #[arg(long, env = "DATABASE_ADMIN_URL", value_name = "URL", hide_env_values = true, requires = "database_url")]
+    pub(crate) database_admin_url: Option<String>,
+
     /// The folder of the Postgres programs for the private server, such as /usr/lib/postgresql/15/bin
     #[arg(long, env = "BELLWETHER_POSTGRES_BIN", value_name = "DIR")]
     pub(crate) postgres_bin: Option<PathBuf>,

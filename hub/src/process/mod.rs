@@ -1,8 +1,11 @@
-//! What concerns the process itself: settings, clock, logs, metrics and limits.
+//! What concerns the process itself: settings, clock, logs, metrics, files and limits. Nothing here knows a hub.
 
 pub(crate) mod clock;
 pub(crate) mod config;
+pub(crate) mod files;
+pub(crate) mod guests;
 pub(crate) mod logs;
 pub(crate) mod metrics;
+pub(crate) mod rate;
 pub(crate) mod rate_limiter;
 pub(crate) mod rlimit;

@@ -7,7 +7,7 @@ use bellwether_core::drift::{Drift, Response};
 use bellwether_core::{ClusterId, TargetId};
 use jiff::Timestamp;
 
-use super::{AgentEvent, Incoming};
+use super::queue::{AgentEvent, Incoming};
 use crate::process::clock;
 use crate::store::{self, StoreError};
 use crate::work::actors;

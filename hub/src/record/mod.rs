@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::audit::{Action, Event, Outcome};
-use bellwether_core::drift::Drift;
-use bellwether_core::report::{Report, Verdict};
-use bellwether_core::{ClusterId, ReportSequence, SessionNumber, TargetId};
+use bellwether_core::report::Verdict;
+use bellwether_core::{ClusterId, TargetId};
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Hub;
@@ -25,29 +24,13 @@ use crate::work::actors;
 use crate::work::change::Change;
 use crate::work::subjects;
 
-/// Reports of one transaction, and of the queue: a fleet of 10,000 that answers at once passes in 20 commits.
-pub(crate) const BATCH_MAX: usize = 500;
 /// Between two tries while Postgres is away. Nothing is acknowledged meanwhile.
 const RETRY: Duration = Duration::from_millis(250);
 
 mod drifts;
+pub(crate) mod queue;
 
-/// What an agent tells.
-#[derive(Debug, Clone)]
-pub(crate) enum AgentEvent {
-    Report(Report),
-    Drift(Drift),
-}
-
-/// An event on its way from a stream to the rows.
-pub(crate) struct Incoming {
-    pub(crate) cluster: ClusterId,
-    pub(crate) session: SessionNumber,
-    pub(crate) sequence: ReportSequence,
-    pub(crate) event: AgentEvent,
-    /// Told the sequence once it is durable.
-    pub(crate) recorded: watch::Sender<ReportSequence>,
-}
+use self::queue::{AgentEvent, BATCH_MAX, Incoming};
 
 pub(crate) async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Incoming>, stop: CancellationToken) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
@@ -135,21 +118,11 @@ async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
     let newest = newest_of(&expected);
     audit_turns(hub, &mut change, &received, &newest, &assigned, now).await?;
     reports::mark_newer(&mut change, &newest, now).await?;
-    let mut targets: Vec<_> = newest.iter().map(|one| one.report.target.as_uuid()).collect();
-    targets.sort_unstable();
-    targets.dedup();
+    let targets = reports::list_decided_by(&mut change, &newest).await?;
     change.tell(Stage::Rollout, &targets, now, None).await?;
     change.commit().await?;
     note(hub, &newest, &assigned);
     Ok(())
-}
-
-impl Incoming {
-    fn received(&self) -> Option<Received> {
-        let AgentEvent::Report(report) = &self.event else { return None };
-        let report = report.clone();
-        Some(Received { cluster: self.cluster, session: self.session, sequence: self.sequence, report })
-    }
 }
 
 /// What people need to see of it is said where it changes something: here are all, for whoever looks for one.

@@ -282,12 +282,35 @@ fn with_undone(mut left: Vec<ObjectKey>, undone: Vec<ObjectKey>, new: &Manifest)
     if undone.is_empty() {
         return left;
     }
-    let kept: BTreeSet<_> = new.entries().iter().map(|entry| entry.key.identity()).collect();
-    let is_there = |left: &[ObjectKey], key: &ObjectKey| left.iter().any(|one| one.identity() == key.identity());
-    for key in undone {
-        if !kept.contains(&key.identity()) && !is_there(&left, &key) {
-            left.push(key);
-        }
-    }
+    let kept = new.entries().iter().map(|entry| entry.key.identity());
+    let mut known: BTreeSet<_> = kept.chain(left.iter().map(ObjectKey::identity)).collect();
+    let more: Vec<_> = undone.iter().filter(|key| known.insert(key.identity())).cloned().collect();
+    drop(known);
+    left.extend(more);
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(numbers: std::ops::Range<usize>) -> Vec<ObjectKey> {
+        let key = |number: usize| ObjectKey {
+            api_version: "v1".to_owned(),
+            kind: "ConfigMap".to_owned(),
+            namespace: Some("default".to_owned()),
+            name: format!("c{number}"),
+        };
+        numbers.map(key).collect()
+    }
+
+    #[test]
+    fn what_is_to_go_is_said_once_and_not_of_what_is_wanted_again() {
+        let entry = |key: ObjectKey| bellwether_core::bundle::Entry { key, digest: Digest::of(b"") };
+        let new = Manifest::new(keys(0..2).into_iter().map(entry).collect()).expect("is a manifest");
+
+        let left = with_undone(keys(3..5), [keys(1..4), keys(5..6)].concat(), &new);
+
+        assert_eq!(left, [keys(3..5), keys(2..3), keys(5..6)].concat());
+    }
 }

@@ -7,7 +7,7 @@
 
 use bellwether_core::TargetId;
 use bellwether_core::audit::{Action, Event};
-use bellwether_core::rollout::RolloutState;
+use bellwether_core::rollout::{Patience, RolloutState, may_retire};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{plan, target_intents};
@@ -49,12 +49,12 @@ pub(super) async fn advance(
         return Ok(Some(now));
     }
     let waiting = store::assignments::list_waiting(change, target.id, NAMED_MAX, now).await?;
-    let is_waited_for = |one: &Waiting| {
-        one.connected
-            || now < hub.heartbeat.grace_until(now)
-            || now.duration_since(one.since) < hub.config.offline_after()
+    let patience = Patience {
+        forced: deletion.forced,
+        offline_after: hub.config.offline_after(),
+        grace_until: hub.heartbeat.grace_until(now),
     };
-    if !deletion.forced && waiting.iter().any(is_waited_for) {
+    if !may_retire(waiting.iter().map(Waiting::presence), &patience, now) {
         return Ok(Some(now + RECONCILE_EVERY));
     }
     finish(change, target, deletion, &waiting, now).await?;

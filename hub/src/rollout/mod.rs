@@ -11,10 +11,13 @@ mod plan;
 mod rows;
 mod target_intents;
 
+use std::sync::Arc;
+
 use bellwether_core::TargetId;
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::rollout::{Limits, RolloutState, WaveState, decide};
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::carry_out::RolloutExecutor;
@@ -29,15 +32,18 @@ use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
 use crate::work::subjects;
-use crate::worker::stage::Transactional;
+use crate::worker::stage::{self, Transactional};
 
-pub(crate) use plan::{count_behind, find_back};
-pub(crate) use rows::load as load_rollout;
+pub(crate) use plan::find_back;
 
 /// Decisions in one transaction: waves opened and passed one after another. The rest is for the next reconcile.
 const ROUNDS_MAX: usize = 64;
 /// Assignments in one transaction; more are for the next reconcile, so that agents have the first meanwhile.
 const ASSIGNED_MAX: usize = 1_000;
+
+pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
+    stage::run_transactional(hub, Rollouts, stop).await;
+}
 
 pub(crate) struct Rollouts;
 
@@ -63,11 +69,12 @@ impl Transactional for Rollouts {
         target_intents::answer_for_target(change, &target, &open, now).await?;
         open.retain(|intent| intent.rollout.is_some());
         let intent: Vec<_> = open.iter().filter_map(|intent| intent.rollout).collect();
+        let mut next_at = None;
         if trace_id.is_some() {
             // Somebody changed something: maybe how it is kept, or a cluster's labels.
             plan::mark_unselected(change, &target, now).await?;
+            next_at = sync_options(change, &target, trace_id, now).await?;
         }
-        let mut next_at = sync_options(change, &target, trace_id, now).await?;
         // A rollout that ends makes room for the next, which begins in the same reconcile.
         for _ in 0..ROUNDS_MAX {
             let state = store::targets::find_state(change, target.id).await?;
@@ -133,6 +140,10 @@ async fn roll(
 ) -> Result<Option<Timestamp>, StoreError> {
     let has_intents = open.iter().any(|intent| intent.rollout == Some(row.id));
     if !is_live(row.state) && row.state != RolloutState::Done && !has_intents {
+        return Ok(None);
+    }
+    // Most targets are at rest for most of the time; their members need not be counted to see it.
+    if row.state == RolloutState::Done && !has_intents && !store::rollouts::is_any_unsettled(change, row.id).await? {
         return Ok(None);
     }
     let limits = Limits {

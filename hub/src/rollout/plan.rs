@@ -1,13 +1,12 @@
 //! What the rows say of a target → the situation that [`start`] decides by, and what begins → rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bellwether_core::api::Condition;
 use bellwether_core::audit::{Action, Actor, Event};
-use bellwether_core::parameters::{ClusterFacts, Parameters};
 use bellwether_core::rollout::{
-    Candidate, Earlier, Kind, LiveChange, Member, Move, Placed, PlannedWave, RolloutState, Situation, Start, Strategy,
-    WaveSpec, back, moves, start, waited_for, waves,
+    self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited, back,
+    former, most_common, replacing, start, strategy_for, waited_for,
 };
 use bellwether_core::{ClusterId, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
@@ -61,6 +60,9 @@ pub(super) async fn start_next(
     let runs = list_runs(change, target).await?;
     situation.placed = placed(change, target, state, &wanted.render, &runs, candidates).await?;
     situation.changes = live_changes(change, current).await?;
+    if store::wanted::mark_awaited(change, target.id, &awaited(&situation)).await? {
+        change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;
+    }
     let all: Vec<_> = situation.placed.iter().map(|one| one.candidate.clone()).collect();
     let (kind, moves) = match start(&situation, now) {
         Start::Nothing => return Ok(Begun::None(None)),
@@ -86,7 +88,6 @@ pub(super) async fn start_next(
     let begin = Begin {
         kind,
         render: &wanted.render,
-        strategy: strategy_for(target, kind),
         trace_id: trace_id.map_or_else(clock::new_trace, ToOwned::to_owned),
         actor: actors::hub(),
         reason: String::new(),
@@ -144,10 +145,10 @@ pub(super) async fn placed(
 ) -> Result<Vec<Placed>, StoreError> {
     let aside = store::wanted::list_aside(db, target.id).await?;
     let moving = store::rollouts::list_moving(db, target.id, state.current_from).await?;
-    let gives = gives(target, render, &candidates);
+    let rendered = rendered(target, render);
     let placed = candidates.into_iter().map(|candidate| Placed {
         runs: runs.get(&candidate.cluster).map(|(digest, _)| *digest),
-        wants: gives[&candidate.cluster],
+        wants: rendered.gives(&candidate),
         aside: aside.get(&candidate.cluster).copied(),
         moving: moving.get(&candidate.cluster).copied(),
         candidate,
@@ -155,32 +156,14 @@ pub(super) async fn placed(
     Ok(placed.collect())
 }
 
-/// What a render gives each cluster; `None`: it was never rendered with that cluster's parameters.
-fn gives(target: &Target, render: &Render, candidates: &[Candidate]) -> BTreeMap<ClusterId, Option<Digest>> {
-    let used: BTreeSet<_> = render.variables.iter().cloned().collect();
-    let given = candidates.iter().map(|cluster| {
-        let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
-        let values = Parameters::resolve(&target.spec.parameters, facts).restricted_to(&used);
-        (cluster.cluster, render.variants.get(&values.digest()).copied())
-    });
-    given.collect()
-}
-
-/// A change of single clusters goes to just those, all of them in one wave: the revision has passed the target's own.
-fn strategy_for(target: &Target, kind: Kind) -> Strategy {
-    let strategy = target.spec.rollout.clone().unwrap_or_default();
-    match kind {
-        Kind::Revision | Kind::Rollback => strategy,
-        Kind::ClusterChange => {
-            let wave = WaveSpec::named("newcomers".parse().expect("`newcomers` is a name"));
-            Strategy { waves: vec![wave], ..strategy }
-        }
-    }
+fn rendered<'a>(target: &'a Target, render: &'a Render) -> Rendered<'a> {
+    Rendered::new(&target.spec.parameters, &render.variables, &render.variants)
 }
 
 /// Clusters that the target selects, joined and not revoked.
 pub(super) async fn selected(db: &mut Connection, target: &Target) -> Result<Vec<Candidate>, StoreError> {
-    let candidates = store::fleet::list_candidates(db, target.project).await?.into_iter();
+    let labels = &target.spec.clusters.match_labels;
+    let candidates = store::fleet::list_candidates(db, target.project, labels).await?.into_iter();
     let selected = candidates.filter(|cluster| target.spec.clusters.selects(&cluster.labels));
     Ok(selected.map(candidate).collect())
 }
@@ -233,38 +216,18 @@ pub(super) async fn mark_unselected(
     change.audit_all(&events).await
 }
 
-/// How many clusters are assigned something else than what is wanted; all of them, while the target's spec as it stands
-/// or a cluster's parameters have not been rendered.
-pub(crate) async fn count_behind(db: &mut Connection, target: &Target) -> Result<usize, StoreError> {
-    let Some(wanted) = store::wanted::find(db, target.id).await? else { return Ok(0) };
-    let candidates = selected(db, target).await?;
-    let all = candidates.len();
-    if wanted.target_version != target.version {
-        return Ok(all);
-    }
-    let state = store::targets::find_state(db, target.id).await?;
-    let runs = list_runs(db, target).await?;
-    let placed = placed(db, target, &state, &wanted.render, &runs, candidates).await?;
-    Ok(moves(&placed).map_or(all, |moves| moves.len()))
-}
-
 /// What a rollback without a commit goes back to.
 pub(crate) async fn find_back(db: &mut Connection, target: &Target) -> Result<Option<Render>, StoreError> {
     let candidates = selected(db, target).await?;
     let runs = list_runs(db, target).await?.into_iter().map(|(cluster, (digest, _))| (cluster, digest)).collect();
     let past = store::rollouts::list_past(db, target.id, PAST_MAX).await?;
-    let is_former = |place: usize, assigned: bool| place > 0 && assigned;
-    let former = past.iter().enumerate().flat_map(|(place, past)| {
-        [is_former(place, past.assigned).then_some(past.render), past.from_render].into_iter().flatten()
-    });
-    let newest = past.first().map(|past| past.render);
-    let mut seen: BTreeSet<RenderId> = newest.into_iter().collect();
-    let former: Vec<_> = former.filter(|render| seen.insert(*render)).collect();
     let mut renders = BTreeMap::new();
     let mut earlier = Vec::new();
-    for id in former {
+    for id in former(&past) {
         let Some(render) = store::renders::find(db, id).await? else { continue };
-        earlier.push(Earlier { render: id, gives: gives(target, &render, &candidates) });
+        let rendered = rendered(target, &render);
+        let gives = candidates.iter().map(|cluster| (cluster.cluster, rendered.gives(cluster)));
+        earlier.push(Earlier { render: id, gives: gives.collect() });
         renders.insert(id, render);
     }
     Ok(back(&runs, &earlier).and_then(|id| renders.remove(&id)))
@@ -304,7 +267,6 @@ pub(super) async fn end(
 pub(super) struct Begin<'a> {
     pub(super) kind: Kind,
     pub(super) render: &'a Render,
-    pub(super) strategy: Strategy,
     pub(super) trace_id: String,
     pub(super) actor: Actor,
     /// In a person's words; may be empty.
@@ -320,39 +282,35 @@ pub(super) async fn begin_rollout(
     (moves, runs): (Vec<Move>, &Runs),
     now: Timestamp,
 ) -> Result<Row, StoreError> {
-    let planned = planned_waves(all, &moves, &begin.strategy);
-    let members = members_of(&planned, &moves);
-    let empties = renders_to_nothing(change, &moves).await?;
-    let (state, stopped) = if empties {
-        (RolloutState::Paused, "the revision renders to nothing: resume to let clusters run nothing".to_owned())
-    } else {
-        (RolloutState::Planned, String::new())
-    };
+    let strategy = strategy_for(begin.kind, target.spec.rollout.as_ref());
+    let replacing: Vec<_> = replacing(&moves).into_iter().collect();
+    let empties = store::bundles::is_any_empty(change, &replacing).await?;
+    let beginning = rollout::begin(&rollout::Begin { strategy: &strategy, all, moves: &moves, empties });
     let row = Row {
         id: RolloutId::new(clock::new_id()),
         target: target.id,
         render: begin.render.id,
         from_render: most_common(runs.values().map(|&(_, render)| render)),
         kind: begin.kind,
-        failures_max: begin.strategy.failures_max(u32::try_from(members.len()).unwrap_or(u32::MAX)),
-        strategy: begin.strategy,
-        state,
+        failures_max: beginning.failures_max,
+        strategy,
+        state: beginning.state,
         state_since: now,
-        reason: stopped,
+        reason: beginning.reason,
         trace_id: begin.trace_id,
         created_at: now,
         ended_at: None,
     };
     store::rollouts::insert(change, &row).await?;
-    store::rollouts::insert_waves(change, row.id, &planned).await?;
+    store::rollouts::insert_waves(change, row.id, &beginning.waves).await?;
     let renders_before = runs.iter().map(|(cluster, &(_, render))| (*cluster, render)).collect();
-    store::rollouts::insert_members(change, row.id, &members, &renders_before).await?;
+    store::rollouts::insert_members(change, row.id, &beginning.members, &renders_before).await?;
     let subject = subjects::rollout(row.id, &target.name);
     let mut event = Event::new(clock::new_id(), now, begin.actor, Action::RolloutPlanned, subject);
     event.trace_id = Some(row.trace_id.clone());
     event.reason = if row.reason.is_empty() { begin.reason } else { row.reason.clone() };
     event.commit = store::revisions::find(change, begin.render.revision).await?.map(|revision| revision.commit);
-    event.detail = serde_json::json!({"clusters": members.len(), "waves": planned.len()});
+    event.detail = serde_json::json!({"clusters": beginning.members.len(), "waves": beginning.waves.len()});
     change.audit(&event).await?;
     if row.state == RolloutState::Paused {
         let subject = subjects::rollout(row.id, &target.name);
@@ -364,43 +322,6 @@ pub(super) async fn begin_rollout(
     Ok(row)
 }
 
-/// The waves of those that move. A named wave that selects nobody stays, and holds; one whose clusters merely have
-/// nothing to change is left out.
-fn planned_waves(all: &[Candidate], moves: &[Move], strategy: &Strategy) -> Vec<PlannedWave> {
-    let moving: Vec<_> = moves.iter().map(|one| one.candidate.clone()).collect();
-    let of_all = waves(all, strategy);
-    let is_idle = |wave: &PlannedWave| {
-        wave.members.is_empty() && of_all.iter().any(|other| other.name == wave.name && !other.members.is_empty())
-    };
-    let mut planned = waves(&moving, strategy);
-    planned.retain(|wave| !is_idle(wave));
-    planned
-}
-
 fn candidate(cluster: store::fleet::Candidate) -> Candidate {
     Candidate { cluster: cluster.id, name: cluster.name, labels: cluster.labels, connected: cluster.connected }
-}
-
-fn members_of(planned: &[PlannedWave], moves: &[Move]) -> Vec<Member> {
-    let by_cluster: BTreeMap<ClusterId, &Move> = moves.iter().map(|one| (one.candidate.cluster, one)).collect();
-    (0..)
-        .zip(planned)
-        .flat_map(|(place, wave)| wave.members.iter().map(move |cluster| (place, cluster)))
-        .filter_map(|(place, cluster)| {
-            let one = by_cluster.get(cluster)?;
-            Some(Member::waiting(*cluster, place, one.to, one.from))
-        })
-        .collect()
-}
-
-/// A bundle of no objects where there were some: absence never means delete, so a person has to say so.
-async fn renders_to_nothing(change: &mut Change<'_>, moves: &[Move]) -> Result<bool, StoreError> {
-    let given: BTreeSet<_> = moves.iter().filter(|one| one.from.is_some()).map(|one| one.to).collect();
-    store::bundles::is_any_empty(change, &given.into_iter().collect::<Vec<_>>()).await
-}
-
-fn most_common(renders: impl Iterator<Item = RenderId>) -> Option<RenderId> {
-    let mut counts: BTreeMap<RenderId, usize> = BTreeMap::new();
-    renders.for_each(|render| *counts.entry(render).or_default() += 1);
-    counts.into_iter().max_by_key(|&(_, count)| count).map(|(render, _)| render)
 }

@@ -21,7 +21,7 @@ pub(super) async fn load_snapshot(
         return Ok(RolloutSnapshot::new(rollout, Vec::new()));
     }
     let named: Vec<ClusterId> = rollout.intents.iter().filter_map(|pending| named_by(&pending.intent)).collect();
-    let which = Which { scope: Some(rollout.scope()), named: &named, limit: None };
+    let which = Which { scope: Some(rollout.scope()), named: &named };
     let entries = rollouts::list_members(db, row.id, which, now).await?;
     Ok(RolloutSnapshot::new(rollout, entries))
 }
@@ -31,37 +31,9 @@ fn has_unsettled(rollout: &Rollout) -> bool {
     rollout.waves.iter().any(|wave| wave.waiting + wave.in_flight + wave.offline > 0)
 }
 
-/// A rollout as it is explained to people. Of most that are over, the counts say it all.
-pub(crate) async fn load(db: &mut Connection, row: &Row, now: Timestamp) -> Result<Rollout, StoreError> {
-    let rollout = load_counts(db, row).await?;
-    if rollout.state.is_over() && !rollout.is_over_budget() {
-        return Ok(rollout);
-    }
-    let which = Which { scope: Some(rollout.scope()), ..Which::default() };
-    let entries = rollouts::list_members(db, row.id, which, now).await?;
-    Ok(RolloutSnapshot::new(rollout, entries).rollout().clone())
-}
-
 async fn load_counts(db: &mut Connection, row: &Row) -> Result<Rollout, StoreError> {
-    let mut waves = rollouts::list_waves(db, row.id).await?;
-    for wave in &mut waves {
-        // Clusters may have been deleted since it was planned.
-        wave.healthy_min = row.strategy.healthy_min(&wave.name, wave.healthy_min, wave.members);
-    }
-    Ok(Rollout {
-        id: row.id,
-        state: row.state,
-        since: row.state_since,
-        reason: row.reason.clone(),
-        failures_max: row.failures_max,
-        on_failure: row.strategy.on_failure,
-        offline: row.strategy.offline,
-        waves,
-        next: Vec::new(),
-        catch_up: Vec::new(),
-        next_at: None,
-        intents: Vec::new(),
-    })
+    let mut waves = rollouts::list_waves(db, &[row.id]).await?;
+    Ok(row.with_waves(waves.remove(&row.id).unwrap_or_default()))
 }
 
 fn intents_of(row: &Row, open: &[intents::IntentRow]) -> Vec<PendingIntent> {

@@ -2,7 +2,7 @@
 
 use bellwether_core::RenderId;
 use bellwether_core::audit::{Action, Event, Outcome};
-use bellwether_core::rollout::{Kind, Strategy, WaveSpec, moves};
+use bellwether_core::rollout::{self, Kind};
 use jiff::Timestamp;
 
 use super::plan::{self, Begin};
@@ -36,8 +36,8 @@ pub(super) async fn answer_for_target(
 
 async fn release(change: &mut Change<'_>, target: &Target) -> Result<Option<&'static str>, StoreError> {
     let state = store::targets::find_state(change, target.id).await?;
-    if !state.held {
-        return Ok(Some("the target is not held"));
+    if let Err(refused) = rollout::release(state.held) {
+        return Ok(Some(refused));
     }
     store::targets::mark_state(change, target.id, &State { held: false, ..state }).await?;
     Ok(None)
@@ -60,22 +60,16 @@ async fn roll_back(
     let all = candidates.clone();
     let runs = plan::list_runs(change, target).await?;
     let placed = plan::placed(change, target, &state, &render, &runs, candidates).await?;
-    let Some(moves) = moves(&placed) else {
-        return Ok(Some("a cluster's parameters were never rendered at that revision"));
+    let moves = match rollout::roll_back(&placed) {
+        Ok(moves) => moves,
+        Err(refused) => return Ok(Some(refused)),
     };
-    if moves.is_empty() {
-        return Ok(Some(
-            "every cluster runs that already; a rollout that goes on is stopped by: bellwether rollout abort",
-        ));
-    }
     plan::supersede(change, target, "rolled back by a person", now).await?;
     store::wanted::delete_aside(change, target.id).await?;
     store::targets::mark_state(change, target.id, &State { held: true, ..state }).await?;
-    let wave = WaveSpec::named("all".parse().expect("`all` is a name"));
     let begin = Begin {
         kind: Kind::Rollback,
         render: &render,
-        strategy: Strategy { waves: vec![wave], ..target.spec.rollout.clone().unwrap_or_default() },
         trace_id: clock::new_trace(),
         actor: actors::token(&intent.actor),
         reason: intent.reason.clone(),

@@ -23,6 +23,7 @@ use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::{Digest, RepoId, RevisionId, TargetId, Version};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio_util::sync::CancellationToken;
 
 use self::git::{Commit, FetchError, Head, RefError, Remote, RepoUrl};
 use self::mirrors::Slot;
@@ -38,10 +39,14 @@ use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
 use crate::work::subjects;
-use crate::worker::stage::Detached;
+use crate::worker::stage::{self, Detached};
 
 /// Between two fetches of a repo that says nothing about it.
 const POLL: SignedDuration = SignedDuration::from_secs(60);
+
+pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
+    stage::run_detached(hub, Source, stop).await;
+}
 
 pub(crate) struct Source;
 

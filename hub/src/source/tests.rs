@@ -82,7 +82,7 @@ impl Scene {
 
     async fn revisions(&self) -> usize {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
-        store::revisions::list_heads(&mut db, self.repo.id).await.expect("they are read").len()
+        store::revisions::list_heads(&mut db, &[self.repo.id]).await.expect("they are read")[&self.repo.id].len()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::rollout::Presence;
 use bellwether_core::session::{Action, DriftMode, Prune, SyncOptions};
 use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ObjectKey, RenderId, RolloutId, TargetId, TraceId};
 use jiff::Timestamp;
@@ -108,8 +109,9 @@ pub(crate) async fn list_of_clusters(db: &mut Connection, clusters: &[ClusterId]
                a.prunable as "prunable: Stored<Vec<ObjectKey>>", coalesce(t.name, a.target_name) as "name!",
                a.options as "options: Stored<SyncOptions>", r.trace_id as "trace_id?"
           from assignments a
-          left join targets t using (target_id)
-          left join rollouts r using (rollout_id)
+          -- One by one: a plan for all would read every target there is.
+          left join lateral (select name from targets where target_id = a.target_id limit 1) t on true
+          left join lateral (select trace_id from rollouts where rollout_id = a.rollout_id limit 1) r on true
          where a.cluster_id = any($1)
            and coalesce(t.name, a.target_name) is not null
          order by a.cluster_id, a.target_id
@@ -368,6 +370,13 @@ pub(crate) struct Waiting {
     pub(crate) connected: bool,
     /// Connected or not.
     pub(crate) since: Timestamp,
+}
+
+impl Waiting {
+    pub(crate) fn presence(&self) -> Presence {
+        let since = self.since;
+        if self.connected { Presence::Connected { since } } else { Presence::Disconnected { since } }
+    }
 }
 
 /// Clusters that have not carried out what they are assigned of a target, by name.

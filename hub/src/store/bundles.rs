@@ -156,8 +156,14 @@ pub(crate) async fn mark_marked(db: &mut Connection, digests: &[Digest], now: Ti
     Ok(())
 }
 
-/// Deletes so many of those that were not used since and that nothing names; says how many it deleted.
-pub(crate) async fn delete_unused(db: &mut Connection, since: Timestamp, limit: i64) -> Result<u64, StoreError> {
+/// Deletes so many of those that were not used since and that nothing names; says how many it deleted. Only those whose
+/// objects are about to be marked are looked at: each once in a while, and not all of them at every sweep.
+pub(crate) async fn delete_unused(
+    db: &mut Connection,
+    since: Timestamp,
+    marked: Timestamp,
+    limit: i64,
+) -> Result<u64, StoreError> {
     let deleted = sqlx::query!(
         r#"
         delete from bundles
@@ -165,7 +171,7 @@ pub(crate) async fn delete_unused(db: &mut Connection, since: Timestamp, limit: 
            and digest in (
                select digest
                  from bundles b
-                where used_at < $1
+                where used_at < $1 and marked_at < $3
                   and not exists (select from render_variants v where v.digest = b.digest)
                   and not exists (select from assignments a where a.digest = b.digest)
                   and not exists (select from rollout_clusters m where m.digest = b.digest)
@@ -175,6 +181,7 @@ pub(crate) async fn delete_unused(db: &mut Connection, since: Timestamp, limit: 
         "#,
         to_sql(since),
         limit,
+        to_sql(marked),
     )
     .execute(db)
     .await?;

@@ -276,9 +276,21 @@ pub(crate) async fn list_agent_namespaces(
     db: &mut Connection,
     project: ProjectId,
 ) -> Result<BTreeSet<String>, StoreError> {
-    let namespaces =
-        sqlx::query_scalar!("select distinct namespace from clusters where project_id = $1", project.as_uuid())
-            .fetch_all(db)
-            .await?;
+    // From one to the next: `distinct` would read every cluster for what is one namespace in most installations.
+    let namespaces = sqlx::query_scalar!(
+        r#"
+        with recursive found as (
+            select min(namespace) as namespace from clusters where project_id = $1
+             union all
+            select (select min(c.namespace) from clusters c where c.project_id = $1 and c.namespace > f.namespace)
+              from found f
+             where f.namespace is not null
+        )
+        select namespace as "namespace!" from found where namespace is not null
+        "#,
+        project.as_uuid(),
+    )
+    .fetch_all(db)
+    .await?;
     Ok(namespaces.into_iter().collect())
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::work::Stage;
 use super::{Connection, StoreError, to_sql};
 
 /// Counts of the whole installation.
@@ -20,14 +21,16 @@ pub(crate) async fn load(db: &mut Connection, now: Timestamp) -> Result<Rows, St
     let clusters = sqlx::query_scalar!(r#"select count(*) as "count!" from clusters where revoked_at is null"#)
         .fetch_one(&mut *db)
         .await?;
+    let stages: Vec<_> = Stage::ALL.iter().map(|stage| stage.as_str()).collect();
     let work_due = sqlx::query!(
         r#"
         select s.stage as "stage!", count(w.work_id) as "count!"
-          from unnest(array['source', 'bundle', 'rollout', 'link']) as s (stage)
+          from unnest($2::text[]) as s (stage)
           left join work w on w.stage = s.stage and w.due_at <= $1
          group by s.stage
         "#,
         to_sql(now),
+        &stages as _,
     )
     .fetch_all(&mut *db)
     .await?;

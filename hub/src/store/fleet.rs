@@ -1,7 +1,5 @@
 //! What runs where: the reads across clusters, sessions, assignments and reports that people ask for.
 
-use std::collections::BTreeMap;
-
 use bellwether_core::report::{Counts, ObjectLine, Verdict};
 use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ProjectId, TargetId};
 use jiff::Timestamp;
@@ -9,50 +7,6 @@ use sqlx::types::Json;
 
 use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql};
-
-/// How a cluster's agent is, as the rows say.
-#[derive(Debug, Clone)]
-pub(crate) struct AgentStatus {
-    pub(crate) connected: bool,
-    /// `None`: no stream yet.
-    pub(crate) since: Option<Timestamp>,
-    pub(crate) agent_version: Option<String>,
-    pub(crate) facts: BTreeMap<String, String>,
-    pub(crate) certificate_expires_at: Option<Timestamp>,
-}
-
-pub(crate) async fn find_agent_status(db: &mut Connection, cluster: ClusterId) -> Result<AgentStatus, StoreError> {
-    let row = sqlx::query!(
-        r#"
-        select p.is_connected as "connected!", coalesce(s.ended_at, s.since) as "since!", s.agent_version,
-               s.facts as "facts: Json<BTreeMap<String, String>>",
-               x.not_after as "not_after?"
-          from sessions s
-          join presences p using (cluster_id)
-          left join certificates x on x.serial = s.certificate_serial
-         where s.cluster_id = $1
-        "#,
-        cluster.as_uuid(),
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map_or_else(
-        || AgentStatus {
-            connected: false,
-            since: None,
-            agent_version: None,
-            facts: BTreeMap::new(),
-            certificate_expires_at: None,
-        },
-        |row| AgentStatus {
-            connected: row.connected,
-            since: Some(from_sql(row.since)),
-            agent_version: Some(row.agent_version),
-            facts: row.facts.0,
-            certificate_expires_at: row.not_after.map(from_sql),
-        },
-    ))
-}
 
 /// A cluster that a rollout may have as a member: it has joined and is not revoked.
 #[derive(Debug, Clone)]
@@ -63,17 +17,22 @@ pub(crate) struct Candidate {
     pub(crate) connected: bool,
 }
 
-/// By name. One whose labels cannot be read is none: it keeps what it has.
-pub(crate) async fn list_candidates(db: &mut Connection, project: ProjectId) -> Result<Vec<Candidate>, StoreError> {
+/// Those that have at least these labels, by name. One whose labels cannot be read is none: it keeps what it has.
+pub(crate) async fn list_candidates(
+    db: &mut Connection,
+    project: ProjectId,
+    labels: &Labels,
+) -> Result<Vec<Candidate>, StoreError> {
     let rows = sqlx::query!(
         r#"
         select c.cluster_id, c.name, c.labels as "labels: Stored<Labels>", p.is_connected as "connected!"
           from clusters c
           join presences p using (cluster_id)
-         where c.project_id = $1 and c.revoked_at is null
+         where c.project_id = $1 and c.revoked_at is null and c.labels @> $2
          order by c.name
         "#,
         project.as_uuid(),
+        Json(labels) as _,
     )
     .fetch_all(db)
     .await?;
@@ -135,26 +94,43 @@ struct Row {
     reported_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-/// Every assignment, in order of targets and clusters; of one target or one cluster when given. What cannot be read is
-/// left out.
+/// Where an assignment stands in the list: the names of its target and its cluster.
+pub(crate) type PlacementPlace = (Name, Name);
+
+/// Some of the assignments that were asked for.
+pub(crate) struct PlacementPage {
+    pub(crate) items: Vec<Placement>,
+    /// The last row, whether or not it could be read; `None`: nothing comes after it.
+    pub(crate) next: Option<PlacementPlace>,
+}
+
+/// A page of assignments, in order of targets and clusters, after a place: of these targets or of all, of one cluster
+/// when given. What cannot be read is left out.
 pub(crate) async fn list_placements(
     db: &mut Connection,
-    target: Option<TargetId>,
+    targets: Option<&[TargetId]>,
     cluster: Option<ClusterId>,
+    after: Option<&PlacementPlace>,
     limit: i64,
-) -> Result<Vec<Placement>, StoreError> {
+) -> Result<PlacementPage, StoreError> {
+    let targets: Option<Vec<_>> = targets.map(|targets| targets.iter().map(|id| id.as_uuid()).collect());
     let rows = sqlx::query_file_as!(
         Row,
         "src/store/sql/list_placements.sql",
-        target.map(TargetId::as_uuid),
+        targets as _,
         cluster.map(ClusterId::as_uuid),
+        after.map(|(target, _)| target.as_str()).unwrap_or_default(),
+        after.map(|(_, cluster)| cluster.as_str()).unwrap_or_default(),
         limit,
     )
     .fetch_all(db)
     .await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
+    let place = |row: &Row| Some((row.target.parse().ok()?, row.cluster.parse().ok()?));
+    let next = rows.last().filter(|_| is_full).and_then(place);
     let placements =
         rows.into_iter().map(|row| Entry::of(format!("{} in {}", row.target, row.cluster), row.try_into()));
-    Ok(placements.filter_map(Entry::readable).collect())
+    Ok(PlacementPage { items: placements.filter_map(Entry::readable).collect(), next })
 }
 
 impl TryFrom<Row> for Placement {

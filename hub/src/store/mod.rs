@@ -13,6 +13,8 @@ pub(crate) mod content;
 pub(crate) mod drifts;
 pub(crate) mod figures;
 pub(crate) mod fleet;
+#[cfg(test)]
+pub(crate) mod growth;
 pub(crate) mod installation;
 pub(crate) mod intents;
 pub(crate) mod keys;
@@ -20,11 +22,13 @@ pub(crate) mod renders;
 pub(crate) mod reports;
 pub(crate) mod repos;
 pub(crate) mod revisions;
+pub(crate) mod roles;
 pub(crate) mod rollouts;
 pub(crate) mod sessions;
 pub(crate) mod stored;
 pub(crate) mod targets;
 pub(crate) mod tokens;
+pub(crate) mod views;
 pub(crate) mod wanted;
 pub(crate) mod work;
 
@@ -42,13 +46,17 @@ pub(crate) type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 /// More than there are statements: each is parsed once a connection.
 const STATEMENTS_MAX: usize = 512;
 
-/// Stages, handlers and the sealer together hold fewer at once; Postgres' default allows 100 to all hubs.
-pub(crate) const CONNECTIONS_MAX: u32 = 18;
+/// Stages and the sealer together hold few more at once; Postgres' default allows 100 to all hubs, so three have room.
+pub(crate) const CONNECTIONS_MAX: u32 = 14;
+/// Of the pool of what people and webhooks ask: a page that reads a large fleet holds one for a second.
+pub(crate) const REQUEST_CONNECTIONS_MAX: u32 = 8;
 /// Of the pool beside it, for what must not wait behind them: each holds one for milliseconds.
 pub(crate) const VITAL_CONNECTIONS_MAX: u32 = 8;
 /// Of these, streams take so many at once, though a thousand of them come back in a second: the heartbeat, the ends of
 /// streams, the journal of what agents say, and the revocation list have the others to themselves.
 pub(crate) const STREAM_TURNS_MAX: usize = 4;
+/// Migrations at the start, one month of the audit log a month.
+const OWNER_CONNECTIONS_MAX: u32 = 2;
 const ACQUIRE_DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
@@ -159,10 +167,20 @@ pub(crate) async fn connect(url: &str) -> Result<Pool, StoreError> {
     open(url, CONNECTIONS_MAX, 4).await
 }
 
+/// A pool beside it, for the API: whatever people ask for, and however many of them, the stages go on.
+pub(crate) async fn connect_requests(url: &str) -> Result<Pool, StoreError> {
+    open(url, REQUEST_CONNECTIONS_MAX, 1).await
+}
+
 /// A pool beside it, for what must not wait behind people and stages: heartbeats, the ends of streams, streams, the
 /// journal of what agents say. Whatever holds every connection of the large one, these are written.
 pub(crate) async fn connect_vital(url: &str) -> Result<Pool, StoreError> {
     open(url, VITAL_CONNECTIONS_MAX, 2).await
+}
+
+/// A pool for the schema's owner, who has little to do.
+pub(crate) async fn connect_owner(url: &str) -> Result<Pool, StoreError> {
+    open(url, OWNER_CONNECTIONS_MAX, 0).await
 }
 
 /// A stream's turn at the second pool: see [`STREAM_TURNS_MAX`].

@@ -255,17 +255,18 @@ pub(crate) async fn list_inputs(
     Ok(rows.into_iter().map(|row| (TargetId::new(row.target_id), row.inputs)).collect())
 }
 
-/// So many of those that nothing names, besides the last ones of each target. All assignments are read for it, once.
+/// So many of those that nothing names, besides the last ones of each target.
 pub(crate) async fn list_unused(db: &mut Connection, kept: i64, limit: i64) -> Result<Vec<Uuid>, StoreError> {
     let renders = sqlx::query_scalar!(
         r#"
         select render_id
-          from (
-              select render_id, row_number() over (partition by target_id order by render_id desc) as place
-                from renders
+          from targets t
+         cross join lateral (
+               select render_id from renders where target_id = t.target_id order by render_id desc offset $1
                ) as r
-         where place > $1
-           and not exists (select from assignments a where a.render_id = r.render_id)
+         where not exists (
+               select from assignments a where a.target_id = t.target_id and a.render_id = r.render_id
+               )
            and not exists (select from rollouts o where o.render_id = r.render_id)
            and not exists (select from rollouts o where o.from_render_id = r.render_id)
            and not exists (select from wanted_renders w where w.render_id = r.render_id)

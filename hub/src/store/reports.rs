@@ -55,6 +55,40 @@ pub(crate) async fn list_assigned(
     assigned.collect()
 }
 
+/// Targets that something is decided about by what these clusters say of them: members of a rollout that goes on, those
+/// that have yet to catch up with one that is done, and those that are to let the target go. Of the others a report is
+/// for people.
+pub(crate) async fn list_decided_by(db: &mut Connection, received: &[&Received]) -> Result<Vec<Uuid>, StoreError> {
+    let clusters: Vec<Uuid> = received.iter().map(|one| one.cluster.as_uuid()).collect();
+    let targets: Vec<Uuid> = received.iter().map(|one| one.report.target.as_uuid()).collect();
+    let targets = sqlx::query_scalar!(
+        r#"
+        with said as (
+            select * from unnest($1::uuid[], $2::uuid[]) as s (cluster_id, target_id)
+        )
+        select s.target_id as "target!"
+          from said s
+          join rollouts o on o.target_id = s.target_id and o.ended_at is null
+          join rollout_clusters m on m.rollout_id = o.rollout_id and m.cluster_id = s.cluster_id
+         union
+        select s.target_id
+          from said s
+          join rollout_clusters m
+            on m.cluster_id = s.cluster_id and m.state in ('waiting', 'offline', 'assigned', 'applied')
+          join rollouts o on o.rollout_id = m.rollout_id and o.target_id = s.target_id and o.state = 'done'
+         union
+        select s.target_id
+          from said s
+          join assignments a on a.cluster_id = s.cluster_id and a.target_id = s.target_id and a.action <> 'apply'
+        "#,
+        &clusters,
+        &targets,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(targets)
+}
+
 /// Writes reports that are newer than what is there. At most one for each cluster and target, sorted by them: two
 /// hubs that write at once wait for each other instead of deadlocking.
 pub(crate) async fn mark_newer(db: &mut Connection, received: &[&Received], now: Timestamp) -> Result<(), StoreError> {
@@ -148,25 +182,4 @@ pub(crate) async fn is_known(
     .fetch_one(db)
     .await?;
     Ok(known)
-}
-
-/// Deletes so much of what was said of assignments that are gone; says how many it deleted.
-pub(crate) async fn delete_unassigned(db: &mut Connection, limit: i64) -> Result<u64, StoreError> {
-    let deleted = sqlx::query!(
-        r#"
-        delete from reports
-         where (cluster_id, target_id) in (
-               select r.cluster_id, r.target_id
-                 from reports r
-                where not exists (
-                      select from assignments a where a.cluster_id = r.cluster_id and a.target_id = r.target_id
-                  )
-                limit $1
-           )
-        "#,
-        limit,
-    )
-    .execute(db)
-    .await?;
-    Ok(deleted.rows_affected())
 }

@@ -102,21 +102,37 @@ pub(crate) async fn find(db: &mut Connection, id: RevisionId) -> Result<Option<R
     Ok(row.map(Into::into))
 }
 
-/// The newest revision of each ref of a repo.
-pub(crate) async fn list_heads(db: &mut Connection, repo: RepoId) -> Result<Vec<Revision>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
+/// The newest revision of each ref of these repos.
+pub(crate) async fn list_heads(
+    db: &mut Connection,
+    repos: &[RepoId],
+) -> Result<BTreeMap<RepoId, Vec<Revision>>, StoreError> {
+    let repos: Vec<_> = repos.iter().map(|id| id.as_uuid()).collect();
+    let rows = sqlx::query!(
         r#"
-        select distinct on (ref) revision_id, ref, commit_id, author, subject, seen_at, trace_id
+        select distinct on (repo_id, ref) repo_id as "repo_id!", revision_id, ref, commit_id, author, subject, seen_at, trace_id
           from revisions
-         where repo_id = $1
-         order by ref, revision_id desc
+         where repo_id = any($1)
+         order by repo_id, ref, revision_id desc
         "#,
-        repo.as_uuid(),
+        &repos,
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(Into::into).collect())
+    let mut heads: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for row in rows {
+        let revision = Revision {
+            id: RevisionId::new(row.revision_id),
+            reference: row.r#ref,
+            commit: row.commit_id,
+            author: row.author,
+            subject: row.subject,
+            seen_at: from_sql(row.seen_at),
+            trace_id: row.trace_id,
+        };
+        heads.entry(RepoId::new(row.repo_id)).or_default().push(revision);
+    }
+    Ok(heads)
 }
 
 /// The commits of the newest revisions at these refs, by ref.

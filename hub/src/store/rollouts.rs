@@ -1,7 +1,8 @@
 //! Rollouts, their waves and members: rows in, [`bellwether_core::rollout`]'s values out.
 
 use bellwether_core::rollout::{
-    Evidence, Kind, Member, MemberScope, MemberSnapshot, PlannedWave, Presence, RolloutState, Seen, Strategy, Wave,
+    self, Evidence, Kind, Member, MemberScope, MemberSnapshot, Past, PlannedWave, Presence, RolloutState, Seen,
+    Strategy, Wave,
 };
 use bellwether_core::{ClusterId, Digest, Generation, RenderId, RolloutId, TargetId};
 use std::collections::BTreeMap;
@@ -72,8 +73,32 @@ impl TryFrom<Row> for Rollout {
     }
 }
 
+impl Rollout {
+    /// What is decided and explained from, as far as this row and its waves say it.
+    pub(crate) fn with_waves(&self, mut waves: Vec<Wave>) -> rollout::Rollout {
+        for wave in &mut waves {
+            // Clusters may have been deleted since it was planned.
+            wave.healthy_min = self.strategy.healthy_min(&wave.name, wave.healthy_min, wave.members);
+        }
+        rollout::Rollout {
+            id: self.id,
+            state: self.state,
+            since: self.state_since,
+            reason: self.reason.clone(),
+            failures_max: self.failures_max,
+            on_failure: self.strategy.on_failure,
+            offline: self.strategy.offline,
+            waves,
+            next: Vec::new(),
+            catch_up: Vec::new(),
+            next_at: None,
+            intents: Vec::new(),
+        }
+    }
+}
+
 /// States are written as serde writes them, so that rows, documents and code have one spelling.
-fn word<T: DeserializeOwned>(text: &str, table: &'static str) -> Result<T, StoreError> {
+pub(super) fn word<T: DeserializeOwned>(text: &str, table: &'static str) -> Result<T, StoreError> {
     serde_json::from_value(serde_json::Value::String(text.to_owned()))
         .map_err(|_| StoreError::Unreadable { table, column: "state" })
 }
@@ -189,23 +214,31 @@ pub(crate) async fn insert_members(
     Ok(())
 }
 
-/// The rollout of a target that people are shown: the newest that goes on, or else the newest. Nothing is decided by it.
-pub(crate) async fn find_shown(db: &mut Connection, target: TargetId) -> Result<Option<Rollout>, StoreError> {
-    let row = sqlx::query_as!(
+/// The rollout of each of these targets that people are shown: the newest that goes on, or else the newest. One that
+/// cannot be read is left out; nothing is decided by it.
+pub(crate) async fn list_shown(db: &mut Connection, targets: &[TargetId]) -> Result<Vec<Rollout>, StoreError> {
+    let targets: Vec<Uuid> = targets.iter().map(|id| id.as_uuid()).collect();
+    let rows = sqlx::query_as!(
         Row,
         r#"
         select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Stored<Strategy>",
                failures_max, state, state_since, reason, trace_id, created_at, ended_at
           from rollouts
-         where target_id = $1
-         order by ended_at is null desc, rollout_id desc
-         limit 1
+         where rollout_id in (
+               select (select o.rollout_id
+                         from rollouts o
+                        where o.target_id = t.target_id
+                        order by o.ended_at is null desc, o.rollout_id desc
+                        limit 1)
+                 from unnest($1::uuid[]) as t (target_id)
+               )
         "#,
-        target.as_uuid(),
+        &targets,
     )
-    .fetch_optional(db)
+    .fetch_all(db)
     .await?;
-    row.map(TryInto::try_into).transpose()
+    let shown = rows.into_iter().map(|row| Entry::of(row.rollout_id, row.try_into()));
+    Ok(shown.filter_map(Entry::readable).collect())
 }
 
 pub(crate) async fn find(db: &mut Connection, id: RolloutId) -> Result<Option<Rollout>, StoreError> {
@@ -292,6 +325,22 @@ pub(crate) async fn list_moving(
         .collect()
 }
 
+/// Whether clusters catch up with it, or are to.
+pub(crate) async fn is_any_unsettled(db: &mut Connection, rollout: RolloutId) -> Result<bool, StoreError> {
+    let is_any = sqlx::query_scalar!(
+        r#"
+        select exists (
+               select from rollout_clusters
+                where rollout_id = $1 and state in ('waiting', 'offline', 'assigned', 'applied')
+               ) as "is_any!"
+        "#,
+        rollout.as_uuid(),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(is_any)
+}
+
 /// Members that wait or are in flight.
 pub(crate) async fn count_unsettled(db: &mut Connection, rollout: RolloutId) -> Result<u32, StoreError> {
     let count = sqlx::query_scalar!(
@@ -338,15 +387,7 @@ pub(crate) async fn mark_overtaken(
     Ok(())
 }
 
-/// What a rollout over a whole target moved to, and from.
-pub(crate) struct Past {
-    pub(crate) render: RenderId,
-    pub(crate) from_render: Option<RenderId>,
-    /// It has given it to some cluster.
-    pub(crate) assigned: bool,
-}
-
-/// So many of them, newest first.
+/// So many of the rollouts over a whole target, newest first.
 pub(crate) async fn list_past(db: &mut Connection, target: TargetId, limit: i64) -> Result<Vec<Past>, StoreError> {
     let rows = sqlx::query!(
         r#"
@@ -581,8 +622,6 @@ pub(crate) struct Which<'a> {
     pub(crate) scope: Option<MemberScope>,
     /// And these, besides those within scope.
     pub(crate) named: &'a [ClusterId],
-    /// Never with a scope: a wave must not pass on a member that was not read.
-    pub(crate) limit: Option<i64>,
 }
 
 /// Members with their newest report and presence, in the order of their turns.
@@ -602,7 +641,6 @@ pub(crate) async fn list_members(
         which.scope.map(|scope| signed(scope.wave)),
         which.scope.is_some_and(|scope| scope.returnable),
         &named,
-        which.limit,
         to_sql(now),
     )
     .fetch_all(db)
@@ -611,6 +649,7 @@ pub(crate) async fn list_members(
 }
 
 struct WaveRow {
+    rollout_id: Uuid,
     name: String,
     state: String,
     concurrent_max: i32,
@@ -662,35 +701,22 @@ impl TryFrom<WaveRow> for Wave {
     }
 }
 
-/// The waves in their order, with their members counted and none of them named.
-pub(crate) async fn list_waves(db: &mut Connection, rollout: RolloutId) -> Result<Vec<Wave>, StoreError> {
-    let rows = sqlx::query_file_as!(WaveRow, "src/store/sql/list_waves.sql", rollout.as_uuid()).fetch_all(db).await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+/// The waves of these rollouts in their order, with their members counted and none of them named.
+pub(crate) async fn list_waves(
+    db: &mut Connection,
+    rollouts: &[RolloutId],
+) -> Result<BTreeMap<RolloutId, Vec<Wave>>, StoreError> {
+    let ids: Vec<Uuid> = rollouts.iter().map(|id| id.as_uuid()).collect();
+    let rows = sqlx::query_file_as!(WaveRow, "src/store/sql/list_waves.sql", &ids).fetch_all(db).await?;
+    let mut waves: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for row in rows {
+        waves.entry(RolloutId::new(row.rollout_id)).or_default().push(row.try_into()?);
+    }
+    Ok(waves)
 }
 
-/// Targets that may care that a cluster is back: those whose rollouts have it as a member that is not settled, and those
-/// of which it does not run what is wanted.
-pub(crate) async fn list_targets_missing(db: &mut Connection, cluster: ClusterId) -> Result<Vec<Uuid>, StoreError> {
-    let targets = sqlx::query_scalar!(
-        r#"
-        select t.target_id
-          from targets t
-          join clusters c on c.project_id = t.project_id
-         where c.cluster_id = $1
-           and not exists (
-               select from assignments a
-                where a.cluster_id = c.cluster_id and a.target_id = t.target_id
-                  and a.render_id = (select w.render_id from wanted_renders w where w.target_id = t.target_id)
-           )
-        "#,
-        cluster.as_uuid(),
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(targets)
-}
-
-/// Targets whose rollouts may care that one of these clusters came or went: live ones, and those it has yet to catch up with.
+/// Targets whose rollouts may care that one of these clusters came or went: live ones, those it has yet to catch up with,
+/// and those that would move it.
 pub(crate) async fn list_targets_of(db: &mut Connection, clusters: &[ClusterId]) -> Result<Vec<Uuid>, StoreError> {
     let clusters: Vec<Uuid> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
     let targets = sqlx::query_scalar!(
@@ -704,6 +730,8 @@ pub(crate) async fn list_targets_of(db: &mut Connection, clusters: &[ClusterId])
           from rollout_clusters m
           join rollouts o using (rollout_id)
          where m.cluster_id = any($1) and o.state = 'done' and m.state in ('waiting', 'offline', 'assigned', 'applied')
+         union
+        select target_id from awaited where cluster_id = any($1)
         "#,
         &clusters,
     )
@@ -724,14 +752,17 @@ pub(crate) async fn delete_old(
         delete from rollouts
          where rollout_id in (
                select rollout_id
-                 from (
-                     select rollout_id, target_id, ended_at,
-                            row_number() over (partition by target_id order by rollout_id desc) as place
-                       from rollouts
+                 from targets t
+                cross join lateral (
+                      select rollout_id, ended_at
+                        from rollouts
+                       where target_id = t.target_id
+                       order by rollout_id desc
+                      offset $2
                       ) as r
-                where place > $2 and ended_at < $1
+                where ended_at < $1
                   and not exists (
-                      select from target_states s where s.target_id = r.target_id and s.current_from <= r.rollout_id
+                      select from target_states s where s.target_id = t.target_id and s.current_from <= r.rollout_id
                   )
                 limit $3
                )

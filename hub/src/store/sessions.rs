@@ -99,20 +99,6 @@ pub(crate) async fn mark_rivalry(
     Ok(())
 }
 
-/// The rival of a cluster's newest agent, and that agent's address.
-pub(crate) async fn find_rivalry(
-    db: &mut Connection,
-    cluster: ClusterId,
-) -> Result<Option<(Rivalry, String)>, StoreError> {
-    let row = sqlx::query!(
-        r#"select rivalry as "rivalry: Json<Rivalry>", address from sessions where cluster_id = $1"#,
-        cluster.as_uuid(),
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.and_then(|row| Some((row.rivalry?.0, row.address))))
-}
-
 /// A stream that is over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct End {
@@ -200,6 +186,11 @@ pub(crate) async fn list_targets_of_hubs(db: &mut Connection, hubs: &[Uuid]) -> 
           join rollouts o using (rollout_id)
          where s.hub_id = any($1) and s.ended_at is null
            and o.state = 'done' and m.state in ('waiting', 'offline', 'assigned', 'applied')
+         union
+        select a.target_id
+          from sessions s
+          join awaited a using (cluster_id)
+         where s.hub_id = any($1) and s.ended_at is null
         "#,
         hubs,
     )

@@ -3,7 +3,7 @@
 use bellwether_core::api::Condition;
 use bellwether_core::session::Action;
 use bellwether_core::target::TargetSpec;
-use bellwether_core::{Name, ProjectId, RenderId, RepoId, TargetId, Version};
+use bellwether_core::{Labels, Name, ProjectId, RenderId, RepoId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -178,11 +178,50 @@ pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result
     Ok(rows.into_iter().map(|row| Entry::of(row.name.clone(), row.try_into())).collect())
 }
 
-pub(crate) async fn list_ids_of_project(db: &mut Connection, project: ProjectId) -> Result<Vec<Uuid>, StoreError> {
-    let ids = sqlx::query_scalar!("select target_id from targets where project_id = $1", project.as_uuid())
-        .fetch_all(db)
-        .await?;
-    Ok(ids)
+/// A target, as far as one cluster's labels are concerned.
+#[derive(Debug, Clone)]
+pub(crate) struct Selecting {
+    pub(crate) id: TargetId,
+    /// `None`: it cannot be read.
+    pub(crate) spec: Option<TargetSpec>,
+    /// Values that its manifests use; `None`: it has not rendered as it stands.
+    pub(crate) used: Option<Vec<String>>,
+}
+
+/// Targets whose `matchLabels` are among either of these labels.
+pub(crate) async fn list_selecting(
+    db: &mut Connection,
+    project: ProjectId,
+    before: Option<&Labels>,
+    after: Option<&Labels>,
+) -> Result<Vec<Selecting>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select t.target_id as "target_id!", t.name as "name!", t.spec as "spec!: Stored<TargetSpec>", r.variables as "used?"
+          from targets t
+          left join lateral (
+               select n.variables
+                 from wanted_renders w
+                 join renders n using (render_id)
+                where w.target_id = t.target_id and w.target_version = t.version
+                  and not exists (select from render_conditions c where c.target_id = t.target_id)
+                limit 1
+               ) r on true
+         where t.project_id = $1
+           and (coalesce(t.spec #> '{clusters,matchLabels}', '{}') <@ $2
+                or coalesce(t.spec #> '{clusters,matchLabels}', '{}') <@ $3)
+        "#,
+        project.as_uuid(),
+        before.map(Json) as _,
+        after.map(Json) as _,
+    )
+    .fetch_all(db)
+    .await?;
+    let selecting = rows.into_iter().map(|row| {
+        let spec = Entry::of(row.name, row.spec.read("targets", "spec")).readable();
+        Selecting { id: TargetId::new(row.target_id), spec, used: row.used }
+    });
+    Ok(selecting.collect())
 }
 
 /// A target, as far as Git is concerned.

@@ -127,6 +127,48 @@ pub(crate) async fn mark_aside(
     Ok(())
 }
 
+/// Writes whom a target waits for. True: one of them has come back meanwhile.
+///
+/// The row of a stream that begins is written before it asks who waits for its cluster. Holding the rows of those that are
+/// away, it comes after this and finds what is written here, or it was before and is seen.
+pub(crate) async fn mark_awaited(
+    db: &mut Connection,
+    target: TargetId,
+    clusters: &[ClusterId],
+) -> Result<bool, StoreError> {
+    let clusters: Vec<Uuid> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
+    sqlx::query!("delete from awaited where target_id = $1 and cluster_id <> all($2)", target.as_uuid(), &clusters,)
+        .execute(&mut *db)
+        .await?;
+    if clusters.is_empty() {
+        return Ok(false);
+    }
+    let new = sqlx::query_scalar!(
+        r#"
+        insert into awaited (cluster_id, target_id)
+        select cluster_id, $1
+          from sessions
+         where cluster_id = any($2)
+           and not exists (select from awaited a where a.cluster_id = sessions.cluster_id and a.target_id = $1)
+         order by cluster_id
+           for share
+            on conflict do nothing
+        returning cluster_id
+        "#,
+        target.as_uuid(),
+        &clusters,
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let is_back = sqlx::query_scalar!(
+        r#"select exists (select from presences where cluster_id = any($1) and is_connected) as "is_back!""#,
+        &new,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(is_back)
+}
+
 /// New content is for everybody.
 pub(crate) async fn delete_aside(db: &mut Connection, target: TargetId) -> Result<(), StoreError> {
     sqlx::query!("delete from set_aside where target_id = $1", target.as_uuid()).execute(db).await?;

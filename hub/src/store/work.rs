@@ -1,36 +1,35 @@
 //! Work rows: the signals that wake stages.
 
-use bellwether_core::{RepoId, TargetId};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{Connection, StoreError, from_sql, to_sql};
 
-/// A part of the hub that reconciles rows when it is told to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Stage {
-    /// Key: a repo.
-    Source,
-    /// Key: a target.
-    Bundle,
-    /// Key: a target.
-    Rollout,
-    /// Key: a cluster.
-    Link,
+macro_rules! define_stages {
+    ($($(#[$key:meta])* $stage:ident: $room:ident,)*) => {
+        /// A part of the hub that reconciles rows when it is told to.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) enum Stage {
+            $($(#[$key])* $stage,)*
+        }
+
+        impl Stage {
+            pub(crate) const ALL: &[Self] = &[$(Self::$stage),*];
+
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$stage => stringify!($room),)*
+                }
+            }
+        }
+    };
 }
+
+stages!(define_stages);
 
 impl Stage {
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Source, Self::Bundle, Self::Rollout, Self::Link].into_iter().find(|stage| stage.as_str() == text)
-    }
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Bundle => "bundle",
-            Self::Rollout => "rollout",
-            Self::Link => "link",
-        }
+        Self::ALL.iter().copied().find(|stage| stage.as_str() == text)
     }
 }
 
@@ -114,31 +113,10 @@ pub(crate) async fn find_next(
     Ok(next.map(from_sql))
 }
 
-/// Whether a change that something began, such as a webhook, a poll's find or a person, has not come through source for
-/// this repo, or through bundle and rollout for this target. Timers and reports begin none: they have no trace.
-pub(crate) async fn is_pending(
-    db: &mut Connection,
-    repo: RepoId,
-    target: Option<TargetId>,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let pending = sqlx::query_scalar!(
-        r#"
-        select exists (
-               select
-                 from work
-                where trace_id is not null and due_at <= $3
-                  and (stage = 'source' and key = $1 or stage in ('bundle', 'rollout') and key = $2)
-               ) as "pending!"
-        "#,
-        repo.as_uuid(),
-        target.map(TargetId::as_uuid),
-        // All that has a trace is due when it is written, by the clock of whoever wrote it, maybe a moment after ours was read.
-        to_sql(now + SignedDuration::from_hours(1)),
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(pending)
+/// Whether a change that something began, such as a webhook, a poll's find or a person, has not come through is asked of
+/// rows with a trace: timers and reports have none. All that has a trace is due when it is written, by the clock of whoever wrote it, maybe a moment after ours was read.
+pub(super) fn traced_until(now: Timestamp) -> Timestamp {
+    now + SignedDuration::from_hours(1)
 }
 
 /// Takes the subject's lock until the transaction ends; false: another worker has it.
@@ -253,6 +231,27 @@ pub(crate) async fn take_due_of_streams(
     taken.sort_unstable();
     taken.dedup();
     Ok(taken)
+}
+
+/// Deletes so many of the signals to clusters without a stream that were due before; says how many it deleted.
+pub(crate) async fn delete_unheard(db: &mut Connection, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        r#"
+        delete from work
+         where work_id in (
+               select work_id
+                 from work w
+                where stage = 'link' and due_at < $1
+                  and not exists (select from presences p where p.cluster_id = w.key and p.is_connected)
+                limit $2
+               )
+        "#,
+        to_sql(before),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(deleted.rows_affected())
 }
 
 /// Sets the one timer of a subject in the place of the one before. Signals that came meanwhile stay.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 
+use crate::boot::setup;
 use crate::store::Pool;
-use crate::{Config, Hub, setup};
+use crate::{Config, Hub};
 
 /// A hub on the test's own database, and the folder that it keeps its files in.
 pub(crate) async fn hub(pool: &Pool) -> (Arc<Hub>, tempfile::TempDir) {

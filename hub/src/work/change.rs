@@ -6,10 +6,13 @@
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 
+use bellwether_core::Labels;
 use bellwether_core::audit::Event;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::store::clusters::Cluster;
+use crate::store::targets::Selecting;
 use crate::store::work::Stage;
 use crate::store::{self, Connection, Pool, StoreError, Transaction};
 use crate::work::signals::Signals;
@@ -41,6 +44,24 @@ impl<'a> Change<'a> {
         }
         self.woken.insert(stage);
         store::work::append(&mut self.transaction, stage, keys, due_at, trace_id).await
+    }
+
+    /// Tells the bundle stage that a cluster has other labels, or that it came: of targets that mind, and no others.
+    pub(crate) async fn tell_of_labels(
+        &mut self,
+        cluster: &Cluster,
+        before: Option<&Labels>,
+        after: Option<&Labels>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let selecting = store::targets::list_selecting(self, cluster.project, before, after).await?;
+        let minds = |target: &Selecting| {
+            let used = target.used.as_ref().map(|used| used.iter().cloned().collect());
+            // One that cannot be read is told: whoever can read it decides.
+            target.spec.as_ref().is_none_or(|spec| spec.minds(&cluster.name, (before, after), used.as_ref()))
+        };
+        let keys: Vec<_> = selecting.into_iter().filter(minds).map(|target| target.id.as_uuid()).collect();
+        self.tell(Stage::Bundle, &keys, now, None).await
     }
 
     pub(crate) async fn audit(&mut self, event: &Event) -> Result<(), StoreError> {

@@ -12,10 +12,7 @@ use crate::store::work::Stage;
 
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
-    source: Notify,
-    bundle: Notify,
-    rollout: Notify,
-    link: Notify,
+    stages: [Notify; Stage::ALL.len()],
     sealer: Notify,
     answers: Notify,
     /// What other hubs have not been told yet.
@@ -71,11 +68,6 @@ impl Signals {
     }
 
     fn of(&self, stage: Stage) -> &Notify {
-        match stage {
-            Stage::Source => &self.source,
-            Stage::Bundle => &self.bundle,
-            Stage::Rollout => &self.rollout,
-            Stage::Link => &self.link,
-        }
+        &self.stages[stage as usize]
     }
 }

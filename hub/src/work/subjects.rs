@@ -3,7 +3,7 @@
 use bellwether_core::audit::About;
 use bellwether_core::{Name, RolloutId, TargetId};
 
-use crate::setup;
+use crate::context::PROJECT;
 
 pub(crate) fn cluster(name: &Name) -> About {
     About { cluster: Some(name.to_string()), ..in_project("cluster", name) }
@@ -43,5 +43,5 @@ pub(crate) fn token(name: &Name) -> About {
 
 /// There is one project: when there are more, each of these takes that of its row.
 fn in_project(kind: &str, name: impl ToString) -> About {
-    About { project: setup::PROJECT.parse().ok(), ..About::new(kind, name) }
+    About { project: PROJECT.parse().ok(), ..About::new(kind, name) }
 }

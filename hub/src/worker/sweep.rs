@@ -20,6 +20,9 @@ const EVERY: Duration = Duration::from_hours(1);
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// A hub without a heartbeat for this long is not coming back under its id.
 const HUB_KEPT: Duration = Duration::from_hours(24);
+/// Signals for an agent that is away: the hub that had its stream would have taken them long ago, and the next stream reads
+/// everything.
+const UNHEARD_KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// Of each target, whatever their age: what people look back at.
 const ROLLOUTS_KEPT: i64 = 20;
 /// Of each target, and revisions of each ref: what people go back to.
@@ -45,7 +48,7 @@ enum Step {
     Hubs,
     Enrollments,
     Certificates,
-    Reports,
+    Work,
     Drifts,
     Intents,
     Rollouts,
@@ -63,7 +66,7 @@ impl Step {
         Self::Hubs,
         Self::Enrollments,
         Self::Certificates,
-        Self::Reports,
+        Self::Work,
         Self::Drifts,
         Self::Intents,
         Self::Rollouts,
@@ -110,7 +113,7 @@ async fn carry_out(step: Step, hub: &Hub, now: Timestamp) -> Result<(), StoreErr
     let is_full = |deleted: u64| i64::try_from(deleted).is_ok_and(|deleted| deleted >= ROWS_MAX);
     let is_full_of_leaves = |deleted: u64| i64::try_from(deleted).is_ok_and(|deleted| deleted >= LEAVES_MAX);
     match step {
-        Step::AuditMonths => store::audit::ensure_partitions(&hub.pool, now).await?,
+        Step::AuditMonths => store::audit::ensure_partitions(&hub.owner, now).await?,
         Step::Hubs => store::installation::delete_silent_hubs(db, HUB_KEPT).await?,
         Step::Enrollments => {
             while is_full_of_leaves(store::clusters::delete_spent_enrollments(db, now - KEPT, LEAVES_MAX).await?) {}
@@ -118,7 +121,9 @@ async fn carry_out(step: Step, hub: &Hub, now: Timestamp) -> Result<(), StoreErr
         Step::Certificates => {
             while is_full_of_leaves(store::certificates::delete_ended(db, now - KEPT, LEAVES_MAX).await?) {}
         }
-        Step::Reports => while is_full_of_leaves(store::reports::delete_unassigned(db, LEAVES_MAX).await?) {},
+        Step::Work => {
+            while is_full_of_leaves(store::work::delete_unheard(db, now - UNHEARD_KEPT, LEAVES_MAX).await?) {}
+        }
         Step::Drifts => while is_full_of_leaves(store::drifts::delete_before(db, now - KEPT, LEAVES_MAX).await?) {},
         Step::Intents => while is_full_of_leaves(store::intents::delete_done(db, now - KEPT, LEAVES_MAX).await?) {},
         Step::Rollouts => while is_full(store::rollouts::delete_old(db, now - KEPT, ROLLOUTS_KEPT, ROWS_MAX).await?) {},
@@ -131,7 +136,10 @@ async fn carry_out(step: Step, hub: &Hub, now: Timestamp) -> Result<(), StoreErr
         Step::Revisions => {
             while is_full(store::revisions::delete_unused(db, now - KEPT, RENDERS_KEPT, ROWS_MAX).await?) {}
         }
-        Step::Bundles => while is_full(store::bundles::delete_unused(db, now - CONTENT_KEPT, ROWS_MAX).await?) {},
+        Step::Bundles => {
+            let (since, marked) = (now - CONTENT_KEPT, now - MARKED_EVERY);
+            while is_full(store::bundles::delete_unused(db, since, marked, ROWS_MAX).await?) {}
+        }
         Step::Marks => mark_objects(hub, db, now).await?,
         Step::Objects => {
             while is_full(store::bundles::delete_unused_objects(db, now - CONTENT_KEPT, ROWS_MAX).await?) {}

@@ -1,4 +1,13 @@
-//! Carries assignments out in a Kubernetes cluster: the loop that reconciles targets, and the client of the API server.
+//! Carries assignments out in a Kubernetes cluster.
+//!
+//! | module | does |
+//! |---|---|
+//! | `reconcile` | the loop: feeds [`bellwether_core::reconcile`], which decides, and has its steps carried out |
+//! | `carry_out` | one step: its requests, one after the other |
+//! | `client` | the API server; the only module that knows `kube`. Identity and journal keep their Secrets with it |
 
+mod carry_out;
 pub(crate) mod client;
-pub(crate) mod reconcile;
+mod reconcile;
+
+pub(crate) use reconcile::{ReconcileError, serve};

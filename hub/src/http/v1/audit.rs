@@ -22,7 +22,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<List<AuditEntry>>, Refusal> {
     let before = filter.cursor.as_deref().map(pages::decode_cursor::<(Timestamp, i64)>).transpose()?;
     let limit = pages::limit(filter.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let entries = store::audit::list(&mut db, &filter, before, limit).await?;
     Ok(Json(pages::page(entries, limit, |entry| pages::encode_cursor(&(entry.at, entry.seq)))))
 }

@@ -8,7 +8,7 @@ use bellwether_core::Name;
 use bellwether_core::api::{DriftDocument, List};
 use serde::Deserialize;
 
-use super::{clusters, targets};
+use super::{clusters, find};
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
@@ -33,12 +33,12 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<List<DriftDocument>>, Refusal> {
     let before = query.cursor.as_deref().map(pages::decode_cursor::<Place>).transpose()?;
     let limit = pages::limit(query.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let cluster = match &query.cluster {
         Some(name) => Some(clusters::find(&mut db, name).await?.id),
         None => None,
     };
-    let target = targets::find_asked(&mut db, query.target.as_ref()).await?;
+    let target = find::asked_target(&mut db, query.target.as_ref()).await?;
     let drifts = store::drifts::list(&mut db, cluster, target, before, limit).await?;
     let page = pages::page(drifts, limit, |(_, place)| pages::encode_cursor(place));
     let items = page.items.into_iter().map(|(document, _)| document).collect();

@@ -1,5 +1,6 @@
 //! What runs where.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -7,55 +8,116 @@ use axum::extract::State;
 use bellwether_core::Name;
 use bellwether_core::api::{NamedCondition, StatusDocument, StatusRow};
 use bellwether_core::report::{Counts, Verdict};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::targets;
+use super::{find, targets};
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
+use crate::http::pages;
 use crate::http::problem::{Refusal, unreadable};
 use crate::store::fleet::Placement;
 use crate::store::stored::Entry;
-use crate::store::{self, StoreError};
-
-/// Rows of one answer; more is asked for by target.
-const ROWS_MAX: i64 = 20_000;
-const REPOS_MAX: i64 = 1_000;
+use crate::store::targets::Target;
+use crate::store::{self, Connection, StoreError};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(in crate::http) struct StatusQuery {
     target: Option<Name>,
+    cursor: Option<String>,
+    limit: Option<u32>,
 }
 
+/// Where a page ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Place {
+    /// The last one shown.
+    target: Name,
+    /// Its last cluster that was shown; `None`: it has no more.
+    cluster: Option<Name>,
+}
+
+/// A page: so many targets, and so many of their clusters. A target's document stands on the page that begins it.
 pub(in crate::http) async fn show(
     State(hub): State<Arc<Hub>>,
     _: Caller,
     QueryParams(query): QueryParams<StatusQuery>,
 ) -> Result<Json<StatusDocument>, Refusal> {
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let mut conditions = Vec::new();
-    let shown = match &query.target {
-        Some(name) => vec![targets::find(&mut db, name).await?],
-        None => readable("Target", store::targets::list(&mut db, "", REPOS_MAX).await?, &mut conditions),
+    let after = query.cursor.as_deref().map(pages::decode_cursor::<Place>).transpose()?;
+    let limit = pages::limit(query.limit);
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
+    let mut listed = list_targets(&mut db, query.target.as_ref(), after.as_ref()).await?;
+    let ids: Vec<_> = listed.targets.iter().map(|target| target.id).collect();
+    let begun = after.as_ref().and_then(|place| Some((place.target.clone(), place.cluster.clone()?)));
+    let placements = store::fleet::list_placements(&mut db, Some(&ids), None, begun.as_ref(), limit).await?;
+    let next = match placements.next {
+        Some((target, cluster)) => Some(listed.end_within(target, cluster)),
+        None => listed.end(),
     };
-    let only = query.target.as_ref().and_then(|_| shown.first()).map(|target| target.id);
-    let placements = store::fleet::list_placements(&mut db, only, None, ROWS_MAX).await?;
-    let mut documents = Vec::with_capacity(shown.len());
-    for target in &shown {
-        documents.push(targets::document_of(&mut db, target).await?);
+    let selectors: BTreeMap<_, _> = listed.targets.iter().map(|one| (&one.name, &one.spec.clusters)).collect();
+    let selects = |one: &Placement| selectors.get(&one.target).is_none_or(|selector| selector.selects(&one.labels));
+    let rows = placements.items.into_iter().map(|one| (selects(&one), one)).map(row).collect();
+    let shown = listed.targets.split_off(usize::from(listed.is_begun));
+    let targets = targets::documents_of(&mut db, shown).await?;
+    let mut conditions = listed.conditions;
+    if after.is_none() {
+        readable("Repo", store::repos::list(&mut db, "", pages::FULL).await?, &mut conditions);
+        conditions.extend(store::views::repos::list_conditions(&mut db).await?);
     }
-    for repo in readable("Repo", store::repos::list(&mut db, "", REPOS_MAX).await?, &mut conditions) {
-        if let Some(condition) = store::repos::find_fetch_status(&mut db, repo.id).await?.condition {
-            conditions.push(NamedCondition { kind: "Repo".to_owned(), name: repo.name, condition });
+    let next = next.and_then(|place| pages::encode_cursor(&place));
+    Ok(Json(StatusDocument { targets, rows, conditions, next }))
+}
+
+/// The targets of a page.
+struct Listed {
+    targets: Vec<Target>,
+    /// Of what cannot be read among them.
+    conditions: Vec<NamedCondition>,
+    /// The last of them, whether or not it can be read.
+    last: Option<Name>,
+    /// The first of them was begun on the page before.
+    is_begun: bool,
+    /// More may come after them.
+    is_full: bool,
+}
+
+impl Listed {
+    /// The page ends after this cluster: what comes after its target is for the next one.
+    fn end_within(&mut self, target: Name, cluster: Name) -> Place {
+        if let Some(last) = self.targets.iter().position(|listed| listed.name == target) {
+            self.targets.truncate(last + 1);
         }
+        Place { target, cluster: Some(cluster) }
     }
-    let selects = |one: &Placement| {
-        let target = shown.iter().find(|target| target.name == one.target);
-        target.is_none_or(|target| target.spec.clusters.selects(&one.labels))
+
+    /// The page ends after the last target.
+    fn end(&self) -> Option<Place> {
+        let last = self.last.clone().filter(|_| self.is_full)?;
+        Some(Place { target: last, cluster: None })
+    }
+}
+
+async fn list_targets(db: &mut Connection, only: Option<&Name>, after: Option<&Place>) -> Result<Listed, Refusal> {
+    let begun = match after {
+        Some(Place { target, cluster: Some(_) }) => store::targets::find_by_name(db, target).await?,
+        _ => None,
     };
-    let rows = placements.into_iter().map(|one| (selects(&one), one)).map(row).collect();
-    Ok(Json(StatusDocument { targets: documents, rows, conditions }))
+    let is_begun = begun.is_some();
+    let rest = match (only, after) {
+        (Some(name), None) => vec![Entry::of(name, Ok(find::target(db, name).await?))],
+        (Some(_), Some(_)) => Vec::new(),
+        (None, after) => {
+            let after = after.map(|place| place.target.as_str()).unwrap_or_default();
+            store::targets::list(db, after, pages::TARGETS_MAX).await?
+        }
+    };
+    let is_full = only.is_none() && i64::try_from(rest.len()).is_ok_and(|count| count >= pages::TARGETS_MAX);
+    let last = rest.last().and_then(|entry| entry.name.parse().ok());
+    let mut conditions = Vec::new();
+    let rest = readable("Target", rest, &mut conditions);
+    Ok(Listed { targets: begun.into_iter().chain(rest).collect(), conditions, last, is_begun, is_full })
 }
 
 /// What can be read; of what cannot, a condition.

@@ -1,7 +1,7 @@
 select m.cluster_id, c.name as cluster_name, m.wave, m.digest, m.digest_before, m.state,
        m.generation, m.assigned_at, m.is_returning as returning, m.judged_from, m.failing_since, m.overtaken, m.reason,
        coalesce(p.is_heard, false) as "connected!",
-       coalesce($6::timestamptz - p.silent_for, p.since, c.created_at) as "since!",
+       coalesce($5::timestamptz - p.silent_for, p.since, c.created_at) as "since!",
        r.generation as "report_generation?",
        r.digest as "report_digest?",
        r.applied as "report_applied?",
@@ -29,4 +29,3 @@ select m.cluster_id, c.name as cluster_name, m.wave, m.digest, m.digest_before, 
         or ($3::bool and m.assigned_at is not null and m.digest_before is not null and not m.is_returning)
         or m.cluster_id = any($4::uuid[]))
  order by m.wave, m.position
- limit $5

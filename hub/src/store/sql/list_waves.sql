@@ -1,4 +1,4 @@
-select w.name, w.state, w.concurrent_max, w.healthy_min, w.soak_ms, w.opened_at, w.soak_until, w.soak_left_ms,
+select w.rollout_id, w.name, w.state, w.concurrent_max, w.healthy_min, w.soak_ms, w.opened_at, w.soak_until, w.soak_left_ms,
        count(m.cluster_id) as "members!",
        count(*) filter (where m.state = 'waiting') as "waiting!",
        count(*) filter (where m.state in ('assigned', 'applied')) as "in_flight!",
@@ -18,6 +18,6 @@ select w.name, w.state, w.concurrent_max, w.healthy_min, w.soak_ms, w.opened_at,
   from rollout_waves w
   left join rollout_clusters m using (rollout_id, wave)
   left join presences p using (cluster_id)
- where w.rollout_id = $1
+ where w.rollout_id = any($1)
  group by w.rollout_id, w.wave
- order by w.wave
+ order by w.rollout_id, w.wave

@@ -1,67 +1,10 @@
-//! What can go wrong with a request, told apart by what to do about it.
+//! Reads what went wrong with a request from what the API server answered.
 
 use std::time::Duration;
 
+use bellwether_core::reconcile::{ClusterError, Contested};
 use http::StatusCode;
 use serde::Deserialize;
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ClusterError {
-    /// The API server, or something that it asks, does not take it.
-    #[error("{message}")]
-    Rejected { reason: String, message: String },
-    #[error("{message}")]
-    Forbidden { message: String },
-    #[error("namespace {namespace} does not exist")]
-    NamespaceMissing { namespace: String },
-    #[error("the API server knows no {kind} in {api_version}")]
-    KindMissing { api_version: String, kind: String },
-    /// Other managers own fields that the manifest sets to other values; there is at least one.
-    #[error("{}", conflict_message(.0))]
-    Conflict(Vec<Contested>),
-    #[error("not found")]
-    NotFound,
-    /// Somebody else wrote the object in between.
-    #[error("{message}")]
-    Stale { message: String },
-    /// The API server did not answer, or asked to come back.
-    #[error("{message}")]
-    Retry { after: Option<Duration>, message: String },
-}
-
-/// A field that another manager owns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Contested {
-    /// As the API server writes it: `.spec.ports[port=80].name`.
-    pub(crate) field: String,
-    pub(crate) manager: String,
-}
-
-impl ClusterError {
-    pub(crate) fn retry(message: impl Into<String>) -> Self {
-        Self::Retry { after: None, message: message.into() }
-    }
-}
-
-/// The admission webhook that the API server says it could not ask: `failed calling webhook "name": …`.
-pub(crate) fn unanswering_webhook(message: &str) -> Option<&str> {
-    let (_, rest) = message.split_once("failed calling webhook \"")?;
-    rest.split_once('"').map(|(name, _)| name)
-}
-
-/// Whether a refusal is the cluster's of the moment and not the manifest's own: admission, or what others have taken.
-pub(crate) fn is_refused_by_the_cluster(message: &str) -> bool {
-    ["denied", "webhook", "already allocated", "exceeded quota", "is forbidden"]
-        .iter()
-        .any(|words| message.contains(words))
-}
-
-fn conflict_message(fields: &[Contested]) -> String {
-    let Some((Contested { field, manager }, others)) = fields.split_first() else { return String::new() };
-    let others = others.len();
-    let more = if others == 0 { String::new() } else { format!(", and {others} more fields are in conflict") };
-    format!("field {field} is managed by {manager}{more}")
-}
 
 /// The part of a `metav1.Status` that is used.
 #[derive(Debug, Default, Deserialize)]
@@ -231,14 +174,6 @@ mod tests {
 
         assert!(matches!(unfit, ClusterError::Rejected { .. }));
         assert!(matches!(broken, ClusterError::Retry { .. }));
-    }
-
-    #[test]
-    fn a_webhook_that_does_not_answer_is_named() {
-        let message = "Internal error occurred: failed calling webhook \"deaf.example.org\": failed to call webhook: Post \"https://x/\": context deadline exceeded";
-
-        assert_eq!(unanswering_webhook(message), Some("deaf.example.org"));
-        assert_eq!(unanswering_webhook("etcd is away"), None);
     }
 
     #[test]

@@ -19,17 +19,16 @@ use std::time::Duration;
 
 use bellwether_core::ObjectKey;
 use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
+pub(crate) use bellwether_core::reconcile::ClusterError;
+use bellwether_core::reconcile::Metadata;
 use bellwether_core::session::UID_FACT;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use discovery::{Discovery, Resource, Served};
-#[cfg(test)]
-pub(crate) use error::Contested;
-pub(crate) use error::{ClusterError, is_refused_by_the_cluster, unanswering_webhook};
+pub(crate) use live::Live;
 use live::Sending;
-pub(crate) use live::{Live, ManagedFields, Metadata};
 use request::{Answer, Requests};
 pub(crate) use secret::{Bytes, Secret};
 

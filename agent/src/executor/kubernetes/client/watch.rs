@@ -9,9 +9,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bellwether_core::ObjectKey;
-use bellwether_core::drift::Fingerprint;
-use bellwether_core::health::{self, Ending, Health};
+use bellwether_core::health;
 use bellwether_core::object::TARGET_LABEL;
+use bellwether_core::reconcile::{Condition, Kind, ObjectEvent, ObjectState, WatchEvent};
 use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta};
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::discovery::Served;
-use super::{Cluster, ClusterError, FIELD_MANAGER};
+use super::{Cluster, ClusterError};
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::Clock;
 
@@ -41,83 +41,9 @@ const IN_A_ROW: Duration = Duration::from_mins(1);
 /// After so many failures in a row (about a second) it is no hiccup: what is known of the kind is no longer believed.
 const HICCUPS_MAX: u32 = 3;
 
-/// What is watched: a kind in one version, in all namespaces.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Kind {
-    pub(crate) api_version: String,
-    pub(crate) kind: String,
-}
-
-/// What a watch has to tell.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum WatchEvent {
-    Object(Box<ObjectEvent>),
-    /// All objects of the kind that there are. Those that were made after it began may be missing.
-    Listed {
-        kind: Kind,
-        began_at: Timestamp,
-        uids: BTreeSet<Uuid>,
-    },
-    /// It is not known how objects of this kind stand, until they are listed again.
-    NotSynced {
-        kind: Kind,
-    },
-}
-
-/// An object of ours, as it was at that version.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ObjectEvent {
-    /// The value of the target label.
-    pub(crate) target: String,
-    pub(crate) key: ObjectKey,
-    pub(crate) uid: Uuid,
-    pub(crate) version: u64,
-    /// When the list began that it was found in; `None`: it is an event. A list is the state of the cluster, whatever was
-    /// seen before: after a restore of etcd, versions begin anew at lower ones.
-    pub(crate) listed_at: Option<Timestamp>,
-    pub(crate) seen: ObjectState,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum ObjectState {
-    Present(Condition),
-    /// Deleted, or without our label.
-    Deleted,
-}
-
-/// How an object stands, as far as it is kept.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Condition {
-    pub(crate) health: Health,
-    /// How a Job or a Pod ended that ran to its end.
-    pub(crate) finished: Option<Ending>,
-    pub(crate) fingerprint: Option<Fingerprint>,
-}
-
-impl Condition {
-    /// Of an object as JSON; of kinds that need no watch in full, the metadata is enough.
-    pub(crate) fn of(object: &Value) -> Self {
-        Self {
-            health: health::assess(object),
-            finished: health::ending(object),
-            fingerprint: Fingerprint::of(&object["metadata"], FIELD_MANAGER),
-        }
-    }
-}
-
-impl Kind {
-    pub(crate) fn of(key: &ObjectKey) -> Self {
-        Self { api_version: key.api_version.clone(), kind: key.kind.clone() }
-    }
-
-    fn key(&self) -> ObjectKey {
-        ObjectKey {
-            api_version: self.api_version.clone(),
-            kind: self.kind.clone(),
-            namespace: None,
-            name: String::new(),
-        }
-    }
+/// To ask for a kind, one needs a key; its name says nothing.
+fn key_of(kind: &Kind) -> ObjectKey {
+    ObjectKey { api_version: kind.api_version.clone(), kind: kind.kind.clone(), namespace: None, name: String::new() }
 }
 
 impl Cluster {
@@ -139,7 +65,7 @@ impl Cluster {
         };
         // It is begun anew, with a list, when it was away for long.
         while !watch.events.is_closed() {
-            let key = watch.kind.key();
+            let key = key_of(&watch.kind);
             if std::mem::take(&mut watch.is_path_gone) {
                 self.inner.discovery.disprove(&key);
             }
@@ -155,7 +81,7 @@ impl Cluster {
     }
 
     async fn served(&self, kind: &Kind) -> ApiResource {
-        let key = kind.key();
+        let key = key_of(kind);
         let mut failures = 0;
         let resource = loop {
             let backoff = match self.resource(&key, Served::Somehow).await {
@@ -270,12 +196,6 @@ impl Watch {
     }
 }
 
-impl ObjectEvent {
-    fn has_ended(&self) -> bool {
-        matches!(&self.seen, ObjectState::Present(condition) if condition.finished.is_some())
-    }
-}
-
 fn events_of(object_event: Option<ObjectEvent>) -> Vec<WatchEvent> {
     object_event.map(|object_event| WatchEvent::Object(Box::new(object_event))).into_iter().collect()
 }
@@ -298,7 +218,7 @@ fn reduce(kind: &Kind, (metadata, mut object): (ObjectMeta, Value), gone: bool) 
     let target = metadata.labels.as_ref()?.get(TARGET_LABEL)?.clone();
     let uid = metadata.uid.as_ref()?.parse().ok()?;
     let version = metadata.resource_version.as_ref()?.parse().unwrap_or_default();
-    let key = ObjectKey { namespace: metadata.namespace.clone(), name: metadata.name.clone()?, ..kind.key() };
+    let key = ObjectKey { namespace: metadata.namespace.clone(), name: metadata.name.clone()?, ..key_of(kind) };
     if gone {
         return Some(ObjectEvent { target, key, uid, version, listed_at: None, seen: ObjectState::Deleted });
     }

@@ -21,7 +21,7 @@ pub(in crate::http) async fn delete(
     caller: Caller,
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let cluster = lock(&mut change, &name).await?;
     let concerned = store::rollouts::list_targets_of(&mut change, &[cluster.id]).await?;
     store::clusters::delete(&mut change, cluster.id).await?;

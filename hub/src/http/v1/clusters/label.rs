@@ -16,7 +16,6 @@ use crate::http::input::{Body, Named, QueryParams};
 use crate::http::problem::Refusal;
 use crate::process::clock;
 use crate::store::clusters::Cluster;
-use crate::store::work::Stage;
 use crate::work::change::Change;
 use crate::{Hub, store};
 
@@ -36,15 +35,14 @@ pub(in crate::http) async fn label(
 ) -> Result<Json<ClusterDocument>, Refusal> {
     check_labels(&labels).map_err(|error| Refusal::invalid("label_invalid", error.to_string()))?;
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let cluster = find(&mut change, &name).await?;
     let seen = query.version.unwrap_or(cluster.version);
     store::clusters::mark_labels(&mut change, cluster.id, seen, &labels, now).await?;
     let mut event = event(&cluster, &caller, Action::ClusterLabelled);
     event.detail = serde_json::json!({"before": cluster.labels, "after": labels});
     change.audit(&event).await?;
-    let targets = store::targets::list_ids_of_project(&mut change, cluster.project).await?;
-    change.tell(Stage::Bundle, &targets, now, None).await?;
+    change.tell_of_labels(&cluster, Some(&cluster.labels), Some(&labels), now).await?;
     let document = document(&mut change, &Cluster { labels, version: next(cluster.version), ..cluster }).await?;
     change.commit().await?;
     Ok(Json(document))

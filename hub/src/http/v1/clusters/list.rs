@@ -8,7 +8,7 @@ use bellwether_core::api::{ClusterDocument, List};
 use bellwether_core::{LabelSelector, Labels};
 use serde::Deserialize;
 
-use super::document;
+use super::documents_of;
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
@@ -34,13 +34,11 @@ pub(in crate::http) async fn list(
     let after = query.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let selector = selector(query.label.as_deref())?;
     let limit = pages::limit(query.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let page = pages::page(store::clusters::list(&mut db, &after, limit).await?, limit, pages::by_name);
-    let mut items = Vec::new();
-    let chosen = page.items.into_iter().filter_map(Entry::readable).filter(|cluster| selector.selects(&cluster.labels));
-    for cluster in chosen {
-        items.push(document(&mut db, &cluster).await?);
-    }
+    let clusters = page.items.into_iter().filter_map(Entry::readable);
+    let chosen = clusters.filter(|cluster| selector.selects(&cluster.labels)).collect();
+    let items = documents_of(&mut db, chosen).await?;
     Ok(Json(List { items, next: page.next }))
 }
 

@@ -7,25 +7,29 @@ mod reenroll;
 mod register;
 mod revoke;
 mod show;
+mod targets;
 
 use bellwether_core::api::{
     API_VERSION, ClusterDocument, ClusterPhase, ClusterStatus, Condition, Metadata, RegisteredCluster,
 };
 use bellwether_core::audit::{Action, Event};
+use bellwether_core::session::rivals::Rivalry;
 use bellwether_core::{ClusterId, Name, Version};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret as _;
 
+use crate::Hub;
+use crate::context::PROJECT;
 use crate::http::auth::Caller;
 use crate::http::install::{self, Install};
 use crate::http::problem::Refusal;
-use crate::pki::{seal, trust};
+use crate::pki::{revocations, seal};
 use crate::process::clock;
 use crate::store::clusters::Cluster;
-use crate::store::{self, Connection, StoreError};
+use crate::store::views::clusters::AgentStatus;
+use crate::store::{self, Connection, StoreError, views};
 use crate::work::change::Change;
 use crate::work::subjects;
-use crate::{Hub, setup};
 
 pub(in crate::http) use delete::delete;
 pub(in crate::http) use label::label;
@@ -34,6 +38,7 @@ pub(in crate::http) use reenroll::reenroll;
 pub(in crate::http) use register::register;
 pub(in crate::http) use revoke::revoke;
 pub(in crate::http) use show::show;
+pub(in crate::http) use targets::list as list_targets;
 
 /// How long a join token may be used.
 const TTL_SECONDS: u32 = 3_600;
@@ -85,7 +90,7 @@ fn next(version: Version) -> Version {
 
 async fn shut_out(hub: &Hub, cluster: ClusterId) {
     hub.sessions.cut(cluster);
-    if let Err(error) = trust::refresh(hub).await {
+    if let Err(error) = revocations::refresh(hub).await {
         // The certificate is refused by its row; the handshake refuses it at the next poll.
         tracing::warn!(error = %crate::chain(&error), "could not refresh the revocation list");
     }
@@ -101,52 +106,67 @@ pub(in crate::http) async fn find(db: &mut Connection, name: &Name) -> Result<Cl
 }
 
 async fn document(db: &mut Connection, cluster: &Cluster) -> Result<ClusterDocument, StoreError> {
-    let agent_status = store::fleet::find_agent_status(db, cluster.id).await?;
-    let phase = match (cluster.revoked_at, agent_status.since, agent_status.connected) {
+    let mut documents = documents_of(db, vec![cluster.clone()]).await?;
+    Ok(documents.remove(0))
+}
+
+/// In the order of the clusters.
+async fn documents_of(db: &mut Connection, clusters: Vec<Cluster>) -> Result<Vec<ClusterDocument>, StoreError> {
+    let ids: Vec<_> = clusters.iter().map(|cluster| cluster.id).collect();
+    let mut agents = views::clusters::load(db, &ids).await?;
+    let of = |cluster: Cluster| {
+        let agent = agents.remove(&cluster.id).unwrap_or_default();
+        document_with(cluster, agent)
+    };
+    Ok(clusters.into_iter().map(of).collect())
+}
+
+fn document_with(cluster: Cluster, agent: AgentStatus) -> ClusterDocument {
+    let phase = match (cluster.revoked_at, agent.since, agent.connected) {
         (Some(_), _, _) => ClusterPhase::Revoked,
         (None, None, _) => ClusterPhase::Registered,
         (None, Some(_), true) => ClusterPhase::Connected,
         (None, Some(_), false) => ClusterPhase::Disconnected,
     };
-    Ok(ClusterDocument {
+    ClusterDocument {
         api_version: API_VERSION.to_owned(),
         kind: "Cluster".to_owned(),
         metadata: Metadata {
             name: cluster.name.clone(),
-            project: setup::PROJECT.parse().ok(),
+            project: PROJECT.parse().ok(),
             id: Some(cluster.id.as_uuid()),
             version: Some(cluster.version),
             created_at: Some(cluster.created_at),
         },
-        labels: cluster.labels.clone(),
+        labels: cluster.labels,
         status: ClusterStatus {
             phase,
-            since: cluster.revoked_at.or(agent_status.since),
-            agent_version: agent_status.agent_version,
-            facts: agent_status.facts,
-            certificate_expires_at: agent_status.certificate_expires_at,
-            conditions: contested(db, cluster).await?.into_iter().collect(),
+            since: cluster.revoked_at.or(agent.since),
+            agent_version: agent.agent_version,
+            facts: agent.facts,
+            certificate_expires_at: agent.certificate_expires_at,
+            conditions: agent.rivalry.and_then(|rivalry| contested(&cluster.name, rivalry)).into_iter().collect(),
             targets: Vec::new(),
+            targets_next: None,
         },
-    })
+    }
 }
 
-async fn contested(db: &mut Connection, cluster: &Cluster) -> Result<Option<Condition>, StoreError> {
-    let found = store::sessions::find_rivalry(db, cluster.id).await?;
-    Ok(found.filter(|(rivalry, _)| rivalry.contested_at.is_some()).map(|(rivalry, address)| Condition {
+fn contested(cluster: &Name, (rivalry, address): (Rivalry, String)) -> Option<Condition> {
+    let since = rivalry.contested_at?;
+    Some(Condition {
         code: "cluster_contested".to_owned(),
         message: format!(
             "two agents take turns with this cluster's identity, from {} and {address}; neither is told anything new",
             rivalry.other.address
         ),
         hint: Some(format!(
-            "bellwether cluster reenroll {}: apply what it prints to the cluster that is to keep the identity",
-            cluster.name
+            "bellwether cluster reenroll {cluster}: apply what it prints to the cluster that is to keep the identity",
         )),
         file: None,
         line: None,
-        since: rivalry.contested_at,
-    }))
+        since: Some(since),
+    })
 }
 
 fn event(cluster: &Cluster, caller: &Caller, action: Action) -> Event {

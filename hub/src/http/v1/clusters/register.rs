@@ -41,7 +41,7 @@ pub(in crate::http) async fn register(
         created_at: now,
         revoked_at: None,
     };
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     store::clusters::insert(&mut change, &cluster).await.map_err(|error| match error {
         StoreError::NameTaken => {
             Refusal::conflict("cluster_exists", format!("there is a cluster `{}` already", cluster.name))

@@ -21,7 +21,7 @@ pub(in crate::http) async fn revoke(
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let cluster = lock(&mut change, &name).await?;
     store::clusters::delete_enrollments(&mut change, cluster.id).await?;
     store::clusters::mark_revoked(&mut change, cluster.id, now).await?;

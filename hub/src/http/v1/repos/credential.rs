@@ -35,7 +35,7 @@ pub(in crate::http) async fn put_credential(
         return Err(Refusal::invalid("credential_invalid", "a token is one line of 1 to 4096 characters"));
     }
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let known = store::repos::lock_by_name(&mut change, &name).await?;
     let repo = known.ok_or_else(|| Refusal::not_found("repo", &name))?;
     let purpose = credential_purpose(repo.id, &repo.spec.url, repo.spec.ca.as_deref());

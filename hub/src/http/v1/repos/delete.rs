@@ -21,7 +21,7 @@ pub(in crate::http) async fn delete(
     caller: Caller,
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let repo = find(&mut change, &name).await?;
     store::repos::delete(&mut change, repo.id).await.map_err(|error| match error {
         StoreError::InUse => Refusal::conflict("repo_in_use", format!("targets still use repo `{name}`"))

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use bellwether_core::api::{List, RepoDocument};
 
-use super::document_of;
+use super::documents_of;
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
@@ -22,11 +22,8 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<List<RepoDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let page = pages::page(store::repos::list(&mut db, &after, limit).await?, limit, pages::by_name);
-    let mut items = Vec::new();
-    for repo in page.items.into_iter().filter_map(Entry::readable) {
-        items.push(document_of(&mut db, &repo).await?);
-    }
-    Ok(Json(List { items, next: page.next }))
+    let repos = page.items.into_iter().filter_map(Entry::readable).collect();
+    Ok(Json(List { items: documents_of(&mut db, repos).await?, next: page.next }))
 }

@@ -12,12 +12,14 @@ use bellwether_core::audit::{Action, Event};
 use bellwether_core::repo::RepoSpec;
 use bellwether_core::{Digest, Name, RepoId};
 
+use crate::context::PROJECT;
 use crate::http::auth::Caller;
 use crate::http::problem::Refusal;
 use crate::process::clock;
-use crate::setup;
 use crate::store::repos::Repo;
-use crate::store::{self, Connection, StoreError};
+use crate::store::revisions::Revision;
+use crate::store::views::repos::RepoView;
+use crate::store::{self, Connection, StoreError, views};
 use crate::work::subjects;
 
 pub(in crate::http) use credential::put_credential;
@@ -36,38 +38,43 @@ async fn find(db: &mut Connection, name: &Name) -> Result<Repo, Refusal> {
 }
 
 async fn document_of(db: &mut Connection, repo: &Repo) -> Result<RepoDocument, StoreError> {
-    // Asked first: when nothing is pending, everything that is read after it is there.
-    let pending = store::work::is_pending(db, repo.id, None, clock::now()).await?;
-    let fetch = store::repos::find_fetch_status(db, repo.id).await?;
-    let heads = store::revisions::list_heads(db, repo.id).await?;
-    Ok(RepoDocument {
+    let mut documents = documents_of(db, vec![repo.clone()]).await?;
+    Ok(documents.remove(0))
+}
+
+/// In the order of the repos.
+async fn documents_of(db: &mut Connection, repos: Vec<Repo>) -> Result<Vec<RepoDocument>, StoreError> {
+    let views = views::repos::load(db, repos, clock::now()).await?;
+    Ok(views.into_iter().map(document).collect())
+}
+
+fn document(view: RepoView) -> RepoDocument {
+    let head = |head: Revision| RepoHead {
+        reference: head.reference,
+        commit: head.commit,
+        author: head.author,
+        subject: head.subject,
+        seen_at: head.seen_at,
+    };
+    RepoDocument {
         api_version: API_VERSION.to_owned(),
         kind: "Repo".to_owned(),
         metadata: Metadata {
-            name: repo.name.clone(),
-            project: setup::PROJECT.parse().ok(),
-            id: Some(repo.id.as_uuid()),
-            version: Some(repo.version),
-            created_at: Some(repo.created_at),
+            name: view.repo.name,
+            project: PROJECT.parse().ok(),
+            id: Some(view.repo.id.as_uuid()),
+            version: Some(view.repo.version),
+            created_at: Some(view.repo.created_at),
         },
-        spec: repo.spec.clone().into(),
+        spec: view.repo.spec.into(),
         status: Some(RepoStatus {
-            fetched_at: fetch.fetched_at,
-            heads: heads
-                .into_iter()
-                .map(|head| RepoHead {
-                    reference: head.reference,
-                    commit: head.commit,
-                    author: head.author,
-                    subject: head.subject,
-                    seen_at: head.seen_at,
-                })
-                .collect(),
-            has_credential: fetch.has_credential,
-            pending,
-            condition: fetch.condition,
+            fetched_at: view.fetch.fetched_at,
+            heads: view.heads.into_iter().map(head).collect(),
+            has_credential: view.fetch.has_credential,
+            pending: view.pending,
+            condition: view.fetch.condition,
         }),
-    })
+    }
 }
 
 fn event(repo: &Repo, caller: &Caller, action: Action) -> Event {

@@ -53,7 +53,7 @@ pub(in crate::http) async fn put(
     check(&hub, &name, &document)?;
     let spec = RepoSpec::from(document.spec);
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let known = store::repos::lock_by_name(&mut change, &name).await?;
     let mut credential_removed = false;
     let (repo, secret) = match known {

@@ -20,7 +20,7 @@ pub(in crate::http) async fn refresh(
     caller: Caller,
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let repo = find(&mut change, &name).await?;
     store::repos::end_pauses(&mut change, repo.id).await?;
     let trace_id = clock::new_trace();

@@ -8,11 +8,12 @@ use bellwether_core::api::RolloutIntent;
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::rollout::Intent;
 
-use super::{answer, find};
+use super::find;
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::Body;
 use crate::http::problem::Refusal;
+use crate::http::v1::answer;
 use crate::process::clock;
 use crate::store;
 use crate::store::intents::{self, Verb};
@@ -28,7 +29,7 @@ pub(in crate::http) async fn intend(
     Body(asked): Body<RolloutIntent>,
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let (row, target) = find(&mut change, &id).await?;
     if !row.state.takes(&asked.intent) {
         let detail = format!("the rollout is over: {}", serde_word(&row.state));
@@ -54,7 +55,7 @@ pub(in crate::http) async fn intend(
     intents::insert(&mut change, &intent, now).await?;
     change.tell(Stage::Rollout, &[row.target.as_uuid()], now, None).await?;
     change.commit().await?;
-    answer(&hub, intent.id).await
+    answer::wait_for(&hub, intent.id).await
 }
 
 fn action_of(intent: &Intent) -> Action {
@@ -62,7 +63,6 @@ fn action_of(intent: &Intent) -> Action {
         Intent::Pause => Action::RolloutPauseAsked,
         Intent::Resume => Action::RolloutResumeAsked,
         Intent::Abort => Action::RolloutAbortAsked,
-        Intent::Rollback => Action::RolloutRollbackAsked,
         Intent::Skip { .. } => Action::RolloutSkipAsked,
         Intent::Retry { .. } => Action::RolloutRetryAsked,
         Intent::Promote => Action::RolloutPromoteAsked,

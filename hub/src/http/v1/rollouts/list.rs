@@ -15,9 +15,10 @@ use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
 use crate::http::pages;
 use crate::http::problem::Refusal;
-use crate::http::v1::targets;
+use crate::http::v1::find;
+use crate::process::clock;
 use crate::store::stored::Entry;
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, views};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -34,13 +35,12 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<List<RolloutDocument>>, Refusal> {
     let before = query.cursor.as_deref().map(pages::decode_cursor::<Uuid>).transpose()?.unwrap_or(Uuid::max());
     let limit = pages::limit(query.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let target = targets::find_asked(&mut db, query.target.as_ref()).await?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
+    let target = find::asked_target(&mut db, query.target.as_ref()).await?;
     let page = pages::page(store::rollouts::list(&mut db, target, before, limit).await?, limit, pages::by_name);
-    let mut items = Vec::new();
-    for row in page.items.into_iter().filter_map(Entry::readable) {
-        let Some(target) = store::targets::find_name(&mut db, row.target).await? else { continue };
-        items.push(document_of(&mut db, &row, &target).await?);
-    }
+    let now = clock::now();
+    let rows = page.items.into_iter().filter_map(Entry::readable).collect();
+    let views = views::rollouts::load(&mut db, rows).await?;
+    let items = views.into_iter().map(|view| document_of(view, now)).collect();
     Ok(Json(List { items, next: page.next }))
 }

@@ -43,7 +43,7 @@ pub(in crate::http) async fn delete(
         }
     };
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     let deletion = Deletion { action, forced: query.force, by: caller.name.clone(), at: now };
     let is_asked = |known: &Deletion| (known.action, known.forced) == (deletion.action, deletion.forced);

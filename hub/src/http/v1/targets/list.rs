@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use bellwether_core::api::{List, TargetDocument};
 
-use super::document_of;
+use super::documents_of;
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
@@ -21,12 +21,9 @@ pub(in crate::http) async fn list(
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<List<TargetDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
-    let limit = pages::limit(paging.limit);
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let limit = pages::limit(paging.limit).min(pages::TARGETS_MAX);
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let page = pages::page(store::targets::list(&mut db, &after, limit).await?, limit, pages::by_name);
-    let mut items = Vec::new();
-    for target in page.items.into_iter().filter_map(Entry::readable) {
-        items.push(document_of(&mut db, &target).await?);
-    }
-    Ok(Json(List { items, next: page.next }))
+    let targets = page.items.into_iter().filter_map(Entry::readable).collect();
+    Ok(Json(List { items: documents_of(&mut db, targets).await?, next: page.next }))
 }

@@ -34,7 +34,7 @@ pub(in crate::http) async fn put(
     let spec = TargetSpec::from(document.spec);
     check_spec(&spec)?;
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let repo = find_repo(&mut change, &spec.repo).await?;
     let known = store::targets::find_by_name(&mut change, &name).await?;
     known.as_ref().map_or(Ok(()), check_stays)?;

@@ -24,7 +24,7 @@ pub(in crate::http) async fn refresh(
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
     let trace_id = clock::new_trace();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     store::repos::end_pauses(&mut change, target.repo).await?;
     change.tell(Stage::Source, &[target.repo.as_uuid()], now, Some(&trace_id)).await?;

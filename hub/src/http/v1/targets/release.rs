@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use bellwether_core::rollout;
 use serde::Deserialize;
 
 use super::{ask, check_stays, find};
 use crate::http::auth::Caller;
 use crate::http::input::{Body, Named};
 use crate::http::problem::Refusal;
-use crate::http::v1::rollouts;
+use crate::http::v1::answer;
 use crate::process::clock;
 use crate::store::intents::{TargetVerb, Verb};
 use crate::store::work::Stage;
@@ -30,15 +31,16 @@ pub(in crate::http) async fn release(
     Body(body): Body<ReleaseBody>,
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     check_stays(&target)?;
-    if !store::targets::find_state(&mut change, target.id).await?.held {
+    let state = store::targets::find_state(&mut change, target.id).await?;
+    if rollout::release(state.held).is_err() {
         return Err(Refusal::conflict("target_not_held", format!("target `{name}` is not held")));
     }
     let verb = Verb::Target(TargetVerb::Release);
     let intent = ask(&mut change, &target, verb, &caller, body.reason).await?;
     change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;
     change.commit().await?;
-    rollouts::answer(&hub, intent).await
+    answer::wait_for(&hub, intent).await
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use bellwether_core::source::{COMMIT_DIGITS_MIN, MeantCommit, meant_commit};
 use serde::Deserialize;
 
 use super::{ask, check_stays, find};
@@ -11,7 +12,7 @@ use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::{Body, Named};
 use crate::http::problem::Refusal;
-use crate::http::v1::rollouts;
+use crate::http::v1::answer;
 use crate::process::clock;
 use crate::store::intents::{TargetVerb, Verb};
 use crate::store::targets::Target;
@@ -35,7 +36,7 @@ pub(in crate::http) async fn rollback(
     Body(body): Body<RollbackBody>,
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     check_stays(&target)?;
     let render = match &body.to {
@@ -51,29 +52,30 @@ pub(in crate::http) async fn rollback(
     let intent = ask(&mut change, &target, Verb::Target(verb), &caller, body.reason).await?;
     change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;
     change.commit().await?;
-    rollouts::answer(&hub, intent).await
+    answer::wait_for(&hub, intent).await
 }
 
-/// Digits of a commit that are few enough to type and enough to mean one; Git itself takes no fewer.
-const PREFIX_MIN: usize = 4;
 /// Commits that an ambiguous beginning is answered with.
 const NAMED_COMMITS_MAX: i64 = 5;
 
 /// What a target was at by a commit, of which the first digits are enough as long as they mean one.
 async fn render_at(db: &mut Connection, target: &Target, prefix: &str) -> Result<store::renders::Render, Refusal> {
     let name = &target.name;
-    let hint = format!("see what there was: bellwether rollout list {name}");
     let commits = store::renders::list_commits(db, target.id, prefix, NAMED_COMMITS_MAX).await?;
-    if prefix.len() < PREFIX_MIN || commits.len() > 1 {
-        let known: Vec<_> = commits.iter().map(|commit| commit.get(..12).unwrap_or(commit)).collect();
-        let detail = format!("`{prefix}` does not mean one commit of target `{name}`");
-        let hint = format!("give more digits, at least {PREFIX_MIN}; it may be one of: {}", known.join(", "));
-        return Err(Refusal::invalid("revision_ambiguous", detail).hint(hint));
-    }
     let missing = || {
         let detail = format!("no commit `{prefix}` of target `{name}` is stored");
-        Refusal::invalid("revision_not_found", detail).hint(hint)
+        Refusal::invalid("revision_not_found", detail)
+            .hint(format!("see what there was: bellwether rollout list {name}"))
     };
-    let Some(commit) = commits.first() else { return Err(missing()) };
-    store::renders::find_at_commit(db, target.id, commit).await?.ok_or_else(missing)
+    match meant_commit(prefix, &commits) {
+        MeantCommit::One(commit) => store::renders::find_at_commit(db, target.id, commit).await?.ok_or_else(missing),
+        MeantCommit::Unknown => Err(missing()),
+        MeantCommit::Ambiguous => {
+            let known: Vec<_> = commits.iter().map(|commit| commit.get(..12).unwrap_or(commit)).collect();
+            let detail = format!("`{prefix}` does not mean one commit of target `{name}`");
+            let known = known.join(", ");
+            let hint = format!("give more digits, at least {COMMIT_DIGITS_MIN}; it may be one of: {known}");
+            Err(Refusal::invalid("revision_ambiguous", detail).hint(hint))
+        }
+    }
 }

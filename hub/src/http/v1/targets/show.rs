@@ -18,7 +18,7 @@ pub(in crate::http) async fn show(
     _: Caller,
     Named(name): Named,
 ) -> Result<Json<TargetDocument>, Refusal> {
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let target = find(&mut db, &name).await?;
     Ok(Json(document_of(&mut db, &target).await?))
 }

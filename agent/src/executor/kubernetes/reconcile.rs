@@ -1,0 +1,314 @@
+//! Makes the cluster what the hub assigned to it: the loop around [`Targets`], which decides.
+//!
+//! One task feeds it with what comes from the journal, from requests and from watches, and has at most [`REQUESTS_MAX`] of
+//! its steps carried out at a time. It never waits for the hub, and one target or object never waits for another's
+//! trouble. What was accepted and what each target had before comes from the journal: a new process applies it once more,
+//! which changes nothing where nothing changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_core::journal::Journalled;
+use bellwether_core::reconcile::{self, Act, Answer, Event, Finding, Kind, Step, Targets, WatchEvent};
+use bellwether_core::report::{Report, Verdict};
+use bellwether_core::session::Assignment;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::carry_out::carry_out;
+use super::client::Cluster;
+use crate::backoff::chance;
+use crate::clock::{self, Clock};
+use crate::executor::{Outbound, Outbox, Ports};
+use crate::journal::InventoryUpdate;
+
+/// Requests on their way at once: enough to hide the API server's latency, far below what its priority and fairness
+/// give one client.
+const REQUESTS_MAX: usize = 8;
+
+/// What watches told and this loop has not taken. It is never busy for long; beyond that the API server holds them back.
+const WATCH_EVENTS_MAX: usize = 256;
+
+/// How often a target that is being applied says how far it is.
+const PROGRESS_PAUSE: SignedDuration = SignedDuration::from_millis(500);
+
+/// From an assignment until the kinds that it no longer needs are not watched any more: what it left is being deleted
+/// meanwhile, and the next one may want them again.
+const SWEEP_PAUSE: SignedDuration = SignedDuration::from_mins(2);
+
+/// What was begun when the stop came may end: a request's deadline is longer, but few come near it.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReconcileError {
+    #[error("a request or a watch broke down")]
+    Broken(#[from] JoinError),
+    #[error("a watch ended by itself")]
+    WatchEnded,
+}
+
+struct Reconciler {
+    cluster: Cluster,
+    /// What the agent is installed in: no target's objects are there.
+    home: Arc<str>,
+    clock: Clock,
+    targets: Targets,
+    requests: JoinSet<(Box<Step>, Answer)>,
+    watched: BTreeMap<Kind, AbortHandle>,
+    /// When watches are ended that nobody needs any more.
+    sweep_at: Option<Timestamp>,
+    watches: JoinSet<()>,
+    watch_events: mpsc::Sender<WatchEvent>,
+    outbox: Outbox,
+    progress_at: Timestamp,
+}
+
+/// What the loop woke up for.
+enum Wake<'a> {
+    Journalled(Journalled),
+    Answered(Result<(Box<Step>, Answer), JoinError>),
+    Watched(WatchEvent),
+    WatchEnded(Result<(), JoinError>),
+    LinkWritable(mpsc::Permit<'a, Outbound>),
+    JournalWritable(mpsc::Permit<'a, InventoryUpdate>),
+    Ticked,
+}
+
+/// Runs until the stop, then lets what is on its way end. `inventory` is what the process before accepted.
+pub(crate) async fn serve(
+    cluster: Cluster,
+    home: Arc<str>,
+    clock: Clock,
+    inventory: Vec<Journalled>,
+    ports: Ports,
+    stop: CancellationToken,
+) -> Result<(), ReconcileError> {
+    let Ports { mut journalled, updates, to_hub } = ports;
+    let (watch_events, mut watched) = mpsc::channel(WATCH_EVENTS_MAX);
+    let mut reconciler = Reconciler::new(cluster, home, clock, watch_events);
+    for journalled in inventory {
+        reconciler.accept(journalled);
+    }
+    loop {
+        reconciler.schedule();
+        let wake_at = reconciler.next_wake();
+        let wake = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(message) = journalled.recv() => Wake::Journalled(message),
+            Some(answered) = reconciler.requests.join_next() => Wake::Answered(answered),
+            Some(event) = watched.recv() => Wake::Watched(event),
+            Some(ended) = reconciler.watches.join_next() => Wake::WatchEnded(ended),
+            Ok(slot) = to_hub.reserve(), if reconciler.outbox.has_outbound() => Wake::LinkWritable(slot),
+            Ok(slot) = updates.reserve(), if reconciler.outbox.has_updates() => Wake::JournalWritable(slot),
+            () = clock.sleep_until(wake_at) => Wake::Ticked,
+        };
+        reconciler.handle(wake)?;
+    }
+    // Dropped at the end, with whatever did not make it: a request that is cut off is repeated by the next process.
+    let drained = tokio::time::timeout(DRAIN_MAX, async { while reconciler.requests.join_next().await.is_some() {} });
+    if drained.await.is_err() {
+        tracing::warn!(requests = reconciler.requests.len(), "stopping with requests on their way");
+    }
+    Ok(())
+}
+
+impl Reconciler {
+    fn new(cluster: Cluster, home: Arc<str>, clock: Clock, watch_events: mpsc::Sender<WatchEvent>) -> Self {
+        Self {
+            cluster,
+            home,
+            clock,
+            targets: Targets::default(),
+            requests: JoinSet::new(),
+            watched: BTreeMap::new(),
+            sweep_at: None,
+            watches: JoinSet::new(),
+            watch_events,
+            outbox: Outbox::default(),
+            progress_at: clock.now(),
+        }
+    }
+
+    fn handle(&mut self, wake: Wake<'_>) -> Result<(), ReconcileError> {
+        match wake {
+            Wake::Journalled(journalled) => self.accept(journalled),
+            Wake::Answered(answered) => {
+                let (step, answer) = answered?;
+                self.record(step, answer);
+            }
+            // The last words of a watch that was ended.
+            Wake::Watched(WatchEvent::NotSynced { kind }) if !self.watched.contains_key(&kind) => {}
+            Wake::Watched(event) => self.tell(Event::Watched(event)),
+            Wake::WatchEnded(Err(ended)) if ended.is_cancelled() => {}
+            Wake::WatchEnded(ended) => {
+                ended?;
+                return Err(ReconcileError::WatchEnded);
+            }
+            Wake::LinkWritable(slot) => {
+                if let Some(outbound) = self.outbox.take_outbound() {
+                    slot.send(outbound);
+                }
+            }
+            Wake::JournalWritable(slot) => {
+                if let Some(update) = self.outbox.take_update() {
+                    slot.send(update);
+                }
+            }
+            Wake::Ticked => {}
+        }
+        Ok(())
+    }
+
+    /// Lets it be decided upon, and keeps what is to be told of it.
+    fn tell(&mut self, event: Event) {
+        let told = self.targets.handle(event, self.clock.now(), chance());
+        for drifted in told.drifts {
+            self.outbox.drift(drifted.with_id(clock::new_id()));
+        }
+        for update in told.updates {
+            if !update.gone.is_empty() {
+                self.plan_sweep();
+            }
+            self.outbox.learn(update);
+        }
+    }
+
+    fn accept(&mut self, journalled: Journalled) {
+        log_accepted(&journalled.assignment);
+        self.plan_sweep();
+        self.tell(Event::Accepted(journalled));
+    }
+
+    fn record(&mut self, step: Box<Step>, answer: Answer) {
+        let Some(assignment) = self.targets.assignment(step.target) else { return };
+        log_answer(assignment, &step, &answer);
+        if matches!(answer.finding, Finding::Applied { .. } | Finding::Kept { .. }) {
+            self.watch(Kind::of(&step.key));
+        }
+        self.tell(Event::Answered(step, answer));
+    }
+
+    fn watch(&mut self, kind: Kind) {
+        if !self.watched.contains_key(&kind) {
+            let watch = self.cluster.clone().watch(kind.clone(), self.clock, self.watch_events.clone());
+            self.watched.insert(kind, self.watches.spawn(watch));
+        }
+    }
+
+    fn plan_sweep(&mut self) {
+        self.sweep_at = Some(self.clock.now().saturating_add(SWEEP_PAUSE).unwrap_or(Timestamp::MAX));
+    }
+
+    /// Ends the watches of kinds that no target has any more.
+    fn sweep_watches(&mut self) {
+        let wanted = self.targets.kinds();
+        for (kind, watch) in self.watched.extract_if(.., |kind, _| !wanted.contains(kind)) {
+            watch.abort();
+            self.targets.unwatch(&kind);
+        }
+    }
+
+    /// Begins what may begin, and puts down what is to be said.
+    fn schedule(&mut self) {
+        let now = self.clock.now();
+        while self.requests.len() < REQUESTS_MAX {
+            let Some(step) = self.targets.take_step(now) else { break };
+            self.begin(Box::new(step));
+        }
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep_at = None;
+            self.sweep_watches();
+        }
+        let progress_is_due = now >= self.progress_at;
+        if progress_is_due {
+            self.progress_at = now.saturating_add(PROGRESS_PAUSE).unwrap_or(Timestamp::MAX);
+        }
+        for report in self.targets.take_reports(progress_is_due, now) {
+            if let Some(assignment) = self.targets.assignment(report.target) {
+                log_report(assignment, &report);
+            }
+            self.outbox.report(report);
+        }
+    }
+
+    fn begin(&mut self, step: Box<Step>) {
+        let (cluster, home) = (self.cluster.clone(), Arc::clone(&self.home));
+        let body = self.targets.body(&step);
+        self.requests.spawn(async move {
+            let answer = match reconcile::refusal(&home, &step, body.as_ref()) {
+                Some(refused) => refused,
+                None => carry_out(&cluster, &step, body).await,
+            };
+            (step, answer)
+        });
+    }
+
+    fn next_wake(&self) -> Timestamp {
+        let progress_at = self.targets.has_changed().then_some(self.progress_at);
+        // A free slot is not waited for by the clock: an answer that frees one is an event.
+        let wakes = [self.targets.next_wake(), progress_at, self.sweep_at];
+        let soonest = wakes.into_iter().flatten().min().unwrap_or(Timestamp::MAX);
+        let is_full = self.requests.len() >= REQUESTS_MAX;
+        if is_full { soonest.max(self.progress_at) } else { soonest }
+    }
+}
+
+fn log_accepted(assignment: &Assignment) {
+    tracing::info!(
+        target.name = %assignment.name,
+        generation = assignment.generation.get(),
+        action = assignment.action.as_str(),
+        objects = assignment.manifest.entries().len(),
+        trace.id = assignment.trace.map(tracing::field::display),
+        "accepted"
+    );
+}
+
+/// Of how far it is on its way there, the counts in the reports tell.
+fn log_report(assignment: &Assignment, report: &Report) {
+    if matches!(report.verdict, Verdict::Progressing | Verdict::Unknown) {
+        return;
+    }
+    tracing::info!(
+        target.name = %assignment.name,
+        generation = report.generation.get(),
+        verdict = %report.verdict,
+        applied = report.applied,
+        trace.id = assignment.trace.map(tracing::field::display),
+        "reported"
+    );
+}
+
+fn log_answer(assignment: &Assignment, step: &Step, answer: &Answer) {
+    let (name, generation) = (&assignment.name, step.generation.get());
+    if let Some(found) = &answer.drift {
+        tracing::info!(
+            target.name = %name,
+            object = %step.key,
+            change = found.change.as_str(),
+            manager = found.manager.as_deref().unwrap_or_default(),
+            fields = ?found.fields,
+            "drift"
+        );
+    }
+    match &answer.finding {
+        Finding::Applied { .. } => {
+            tracing::debug!(target.name = %name, generation, object = %step.key, "applied");
+        }
+        Finding::Gone if !matches!(step.act, Act::Inspect) => {
+            tracing::info!(target.name = %name, generation, object = %step.key, "removed");
+        }
+        Finding::There { .. } | Finding::Gone | Finding::Kept { .. } | Finding::Finished => {
+            tracing::debug!(target.name = %name, generation, object = %step.key, "inspected");
+        }
+        Finding::Exists { hint } => {
+            tracing::warn!(target.name = %name, generation, object = %step.key, hint, "exists and is not ours");
+        }
+        Finding::Failed(error) => {
+            tracing::warn!(target.name = %name, generation, object = %step.key, %error, "failed");
+        }
+    }
+}

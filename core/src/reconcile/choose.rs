@@ -1,0 +1,88 @@
+//! Which step of a target is next: a question about what may be drifted, then an apply, then a removal.
+
+use jiff::Timestamp;
+
+use super::phases::State;
+use super::removals::Standby;
+use super::step::{Act, Step};
+use super::target::Target;
+use crate::ObjectKey;
+use crate::object::Identity;
+use crate::session::DriftMode;
+
+impl Target {
+    /// The next step, if there is one whose time has come. What it names counts as under way until [`Target::record`] is
+    /// told of it. `is_claimed` tells whether another target has an object in its bundle.
+    pub(super) fn take_step(&mut self, now: Timestamp, is_claimed: impl Fn(&ObjectKey) -> bool) -> Option<Step> {
+        self.accepted_at.get_or_insert(now);
+        while let Some(index) = self.retries.take_due(now) {
+            self.objects.make_ready(index);
+        }
+        let question = self.take_question(now);
+        let taken = question.or_else(|| self.take_apply(now)).or_else(|| self.take_removal(now, is_claimed));
+        let (key, act) = taken?;
+        let identity = Identity::of(&key);
+        let last_applied = self.inventory.last_applied(&identity).cloned();
+        let twin = self.objects.find(&identity).and_then(|object| object.twin.clone());
+        self.under_way.insert(identity);
+        let (target, generation) = (self.assignment.target, self.assignment.generation);
+        Some(Step { target, generation, key, act, last_applied, twin })
+    }
+
+    fn writes(&self) -> bool {
+        self.assignment.options.drift == DriftMode::Correct
+    }
+
+    fn take_apply(&mut self, now: Timestamp) -> Option<(ObjectKey, Act)> {
+        let writes = self.writes();
+        let object = self.objects.take_ready(&self.under_way)?;
+        object.state = State::Sent;
+        let (identity, digest) = (object.identity(), object.digest);
+        // Another process applied it: what was done to it since is drift as well.
+        let act = if self.inventory.had(&identity, digest) {
+            Act::Correct { digest, seen_at: now, writes }
+        } else {
+            Act::Apply { digest, inspect_first: !self.inventory.is_known(&identity) }
+        };
+        Some((object.key.clone(), act))
+    }
+
+    /// About an object in place that may have been changed. What is about to be applied anyway is not asked about, and
+    /// what is not in place for some other reason is tried again: that reason may be gone.
+    fn take_question(&mut self, now: Timestamp) -> Option<(ObjectKey, Act)> {
+        let writes = self.writes();
+        loop {
+            let under_way = &self.under_way;
+            let (identity, seen_at) = self.rechecks.take_due(now, |identity| !under_way.contains(identity))?;
+            let Some(index) = self.objects.index(&identity) else { continue };
+            match self.objects.find(&identity) {
+                Some(object) if matches!(object.state, State::InPlace(_)) => {
+                    return Some((object.key.clone(), Act::Correct { digest: object.digest, seen_at, writes }));
+                }
+                _ => self.objects.make_ready(index),
+            }
+        }
+    }
+
+    fn take_removal(&mut self, now: Timestamp, is_claimed: impl Fn(&ObjectKey) -> bool) -> Option<(ObjectKey, Act)> {
+        if self.removals.is_idle(now) {
+            return None;
+        }
+        let is_open = self.may_remove();
+        let under_way = &self.under_way;
+        let step = self.removals.take_step(now, is_open, |key, live| {
+            if under_way.contains(&Identity::of(key)) {
+                Standby::Busy
+            } else if is_claimed(live) {
+                Standby::Claimed
+            } else {
+                Standby::Free
+            }
+        });
+        // What is to be deleted is no longer known to be as we applied it, whatever comes of that.
+        if let Some((key, Act::Delete { .. } | Act::Orphan { .. })) = &step {
+            self.inventory.disown(&Identity::of(key));
+        }
+        step
+    }
+}

@@ -1,0 +1,49 @@
+//! What can go wrong with a request to a cluster, told apart by what to do about it. What each means for an object is
+//! decided in [`super::judge`].
+
+use std::time::Duration;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// The API server, or something that it asks, does not take it.
+    #[error("{message}")]
+    Rejected { reason: String, message: String },
+    #[error("{message}")]
+    Forbidden { message: String },
+    #[error("namespace {namespace} does not exist")]
+    NamespaceMissing { namespace: String },
+    #[error("the API server knows no {kind} in {api_version}")]
+    KindMissing { api_version: String, kind: String },
+    /// Other managers own fields that the manifest sets to other values; there is at least one.
+    #[error("{}", conflict_message(.0))]
+    Conflict(Vec<Contested>),
+    #[error("not found")]
+    NotFound,
+    /// Somebody else wrote the object in between.
+    #[error("{message}")]
+    Stale { message: String },
+    /// The API server did not answer, or asked to come back.
+    #[error("{message}")]
+    Retry { after: Option<Duration>, message: String },
+}
+
+/// A field that another manager owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contested {
+    /// As the API server writes it: `.spec.ports[port=80].name`.
+    pub field: String,
+    pub manager: String,
+}
+
+impl ClusterError {
+    pub fn retry(message: impl Into<String>) -> Self {
+        Self::Retry { after: None, message: message.into() }
+    }
+}
+
+fn conflict_message(fields: &[Contested]) -> String {
+    let Some((Contested { field, manager }, others)) = fields.split_first() else { return String::new() };
+    let others = others.len();
+    let more = if others == 0 { String::new() } else { format!(", and {others} more fields are in conflict") };
+    format!("field {field} is managed by {manager}{more}")
+}

@@ -1,0 +1,99 @@
+//! What the decider is told: what was assigned, what came of a step, and what a watch saw.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::finding::Answer;
+use super::step::Step;
+use crate::ObjectKey;
+use crate::drift::Fingerprint;
+use crate::health::{self, Ending, Health};
+use crate::journal::Journalled;
+use crate::object::MANAGER;
+
+#[derive(Debug)]
+pub enum Event {
+    /// It is written down, so it may be acted on.
+    Accepted(Journalled),
+    Answered(Box<Step>, Answer),
+    Watched(WatchEvent),
+}
+
+/// What is watched: a kind in one version, in all namespaces.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kind {
+    pub api_version: String,
+    pub kind: String,
+}
+
+impl Kind {
+    pub fn of(key: &ObjectKey) -> Self {
+        Self { api_version: key.api_version.clone(), kind: key.kind.clone() }
+    }
+}
+
+/// What a watch has to tell.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WatchEvent {
+    Object(Box<ObjectEvent>),
+    /// All objects of the kind that there are. Those that were made after it began may be missing.
+    Listed {
+        kind: Kind,
+        began_at: Timestamp,
+        uids: BTreeSet<Uuid>,
+    },
+    /// It is not known how objects of this kind stand, until they are listed again.
+    NotSynced {
+        kind: Kind,
+    },
+}
+
+/// An object of ours, as it was at that version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectEvent {
+    /// The value of the target label.
+    pub target: String,
+    pub key: ObjectKey,
+    pub uid: Uuid,
+    pub version: u64,
+    /// When the list began that it was found in; `None`: it is an event. A list is the state of the cluster, whatever was
+    /// seen before: after a restore of etcd, versions begin anew at lower ones.
+    pub listed_at: Option<Timestamp>,
+    pub seen: ObjectState,
+}
+
+impl ObjectEvent {
+    pub fn has_ended(&self) -> bool {
+        matches!(&self.seen, ObjectState::Present(condition) if condition.finished.is_some())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ObjectState {
+    Present(Condition),
+    /// Deleted, or without our label.
+    Deleted,
+}
+
+/// How an object stands, as far as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    pub health: Health,
+    /// How a Job or a Pod ended that ran to its end.
+    pub finished: Option<Ending>,
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl Condition {
+    /// Of an object as JSON; of kinds that need no watch in full, the metadata is enough.
+    pub fn of(object: &Value) -> Self {
+        Self {
+            health: health::assess(object),
+            finished: health::ending(object),
+            fingerprint: Fingerprint::of(&object["metadata"], MANAGER),
+        }
+    }
+}

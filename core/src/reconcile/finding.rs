@@ -1,0 +1,125 @@
+//! What came of a step, and what an executor that carries one out concludes from the answers of an API server.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::bodies::Body;
+use super::error::ClusterError;
+use super::event::Condition;
+use super::metadata::Metadata;
+use super::owner::{Owner, is_ours, may_delete, owner_hint};
+use super::step::Step;
+use crate::drift::{Change, culprit, differing_paths, lost_paths};
+use crate::object::MANAGER;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    Applied {
+        uid: Uuid,
+        version: u64,
+        condition: Condition,
+        body: Body,
+    },
+    /// Left as it is, whether it is as we applied it or not; `None`: it is not there.
+    Kept {
+        seen: Option<(Uuid, u64, Condition)>,
+    },
+    /// A Job or a Pod that ran to its end, and is gone since.
+    Finished,
+    /// There already, and not ours; the hint says whose it is.
+    Exists {
+        hint: String,
+    },
+    /// There and ours.
+    There {
+        uid: Uuid,
+        /// The one that it has, whatever its manifest says.
+        namespace: Option<String>,
+        version: String,
+        finalizers: Vec<String>,
+        is_leaving: bool,
+    },
+    /// Not there, or not ours (any more).
+    Gone,
+    Failed(ClusterError),
+}
+
+/// What somebody else did to an object of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub change: Change,
+    pub manager: Option<String>,
+    pub operation: Option<String>,
+    pub fields: Vec<String>,
+}
+
+/// What came of a step, with what was found to be changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    pub finding: Finding,
+    pub drift: Option<Found>,
+}
+
+impl From<Finding> for Answer {
+    fn from(finding: Finding) -> Self {
+        Self { finding, drift: None }
+    }
+}
+
+impl Finding {
+    /// Of an object that was deleted, or that is to be and carries our label.
+    pub fn there(there: Metadata, is_leaving: bool) -> Self {
+        let Metadata { uid, namespace, resource_version, finalizers, .. } = there;
+        Self::There { uid, namespace, version: resource_version, finalizers, is_leaving }
+    }
+
+    /// Of an object that is to go, as it was read.
+    pub fn inspected(step: &Step, there: Option<Metadata>) -> Self {
+        let label = step.label();
+        match there.filter(|there| is_ours(there, &label)) {
+            None => Self::Gone,
+            Some(there) if !may_delete(&there, &label, step.last_uid()) => Self::Exists { hint: owner_hint(&there) },
+            Some(there) => {
+                let is_leaving = there.deletion_timestamp.is_some();
+                Self::there(there, is_leaving)
+            }
+        }
+    }
+}
+
+impl Found {
+    pub fn deleted() -> Self {
+        Self { change: Change::Deleted, manager: None, operation: None, fields: Vec::new() }
+    }
+
+    /// Of an object as it was found, and the paths that were not as we applied them.
+    pub fn of(owner: Owner, found: &Value, fields: Vec<String>) -> Self {
+        let (manager, operation) = culprit(&found["metadata"], MANAGER, &fields).unzip();
+        Self { change: owner.change(), manager, operation, fields }
+    }
+
+    /// Of an object whose apply was refused: what is not as we applied it, as far as that can be told without the API
+    /// server's help. What left our entry was taken. After a refusal that says so itself, any other value is a change.
+    pub fn uncorrected(owner: Owner, wanted: &Value, found: &Value, error: &ClusterError) -> Option<Self> {
+        let mut fields = lost_paths(wanted, &found["metadata"], MANAGER);
+        if fields.is_empty() && matches!(error, ClusterError::Conflict(_) | ClusterError::Rejected { .. }) {
+            fields = differing_paths(wanted, found);
+        }
+        let is_drift = owner.change() != Change::Modified || !fields.is_empty();
+        is_drift.then(|| Self::of(owner, found, fields))
+    }
+}
+
+/// `modified by kubectl-edit: .data.a`
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.change.as_str())?;
+        if let Some(manager) = &self.manager {
+            write!(f, " by {manager}")?;
+        }
+        if !self.fields.is_empty() {
+            write!(f, ": {}", self.fields.join(", "))?;
+        }
+        Ok(())
+    }
+}

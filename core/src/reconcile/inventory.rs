@@ -1,0 +1,249 @@
+//! What a target has in its cluster, and what may be its own: it outlives assignments, and what the journal is to know of
+//! it outlives processes.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::error::ClusterError;
+use super::event::{Condition, ObjectState};
+use super::finding::Finding;
+use super::owned::{self, LastApplied, Owned};
+use super::phases::Object;
+use super::removal::Candidate;
+use crate::drift::DriftSignal;
+use crate::journal::{Applied, Journalled};
+use crate::object::Identity;
+use crate::report::Verdict;
+use crate::{Digest, ObjectKey};
+
+#[derive(Debug, Default)]
+pub(super) struct Inventory {
+    /// What may carry our label: all that this and earlier assignments name and that is not known to be gone. What stands
+    /// here and in no object of the assignment is left over.
+    candidates: BTreeMap<Identity, Candidate>,
+    /// What this process applied and has not deleted.
+    owned: BTreeMap<Identity, Owned>,
+    /// What this process or one before it applied last: the fields of that are ours.
+    last_applied: BTreeMap<Identity, LastApplied>,
+    by_uid: BTreeMap<Uuid, Identity>,
+    learned: Learned,
+}
+
+/// What the journal is to know.
+#[derive(Debug, Default)]
+pub(super) struct Learned {
+    pub(super) applied: Vec<Applied>,
+    /// No longer in the inventory.
+    pub(super) gone: Vec<ObjectKey>,
+}
+
+impl Inventory {
+    /// What the journal knew of a target before its assignment.
+    pub(super) fn of(journalled: &Journalled) -> Self {
+        let candidates = journalled.before.iter().cloned().map(Candidate::of);
+        let last_applied = journalled.applied.iter().map(|applied| {
+            let body = journalled.objects.get(&applied.digest).cloned().map(Into::into);
+            let last = LastApplied { uid: applied.uid, digest: applied.digest, body, finished: applied.finished };
+            (Identity::of(&applied.key), last)
+        });
+        Self {
+            candidates: candidates.map(|candidate| (Identity::of(&candidate.key), candidate)).collect(),
+            last_applied: last_applied.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Written down before the first apply: what may be there from now on, and what a plan allows to go.
+    pub(super) fn track<'a>(&mut self, prunable: &[ObjectKey], wanted: impl Iterator<Item = &'a Object>) {
+        for key in prunable {
+            if let Some(candidate) = self.candidates.get_mut(&Identity::of(key)) {
+                candidate.prunable = true;
+            }
+        }
+        for object in wanted {
+            let candidate = Candidate { key: object.key.clone(), phase: object.phase, prunable: false };
+            self.candidates.insert(object.identity(), candidate);
+        }
+    }
+
+    pub(super) fn left_over(&self, is_wanted: impl Fn(&Identity) -> bool) -> Vec<Candidate> {
+        let left = self.candidates.iter().filter(|(identity, _)| !is_wanted(identity));
+        left.map(|(_, candidate)| candidate.clone()).collect()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.candidates.values().map(|candidate| &candidate.key)
+    }
+
+    pub(super) fn owned(&self, identity: &Identity) -> Option<&Owned> {
+        self.owned.get(identity)
+    }
+
+    pub(super) fn all_owned(&self) -> impl Iterator<Item = &Owned> {
+        self.owned.values()
+    }
+
+    pub(super) fn last_applied(&self, identity: &Identity) -> Option<&LastApplied> {
+        self.last_applied.get(identity)
+    }
+
+    pub(super) fn is_healthy(&self, identity: &Identity) -> bool {
+        self.owned(identity).is_some_and(|owned| owned.health.verdict == Verdict::Healthy)
+    }
+
+    /// This process applied exactly that.
+    pub(super) fn has(&self, identity: &Identity, digest: Digest) -> bool {
+        self.owned(identity).is_some_and(|owned| owned.digest == Some(digest))
+    }
+
+    /// Another process applied exactly that.
+    pub(super) fn had(&self, identity: &Identity, digest: Digest) -> bool {
+        self.owned(identity).is_none() && self.last_applied(identity).is_some_and(|last| last.digest == digest)
+    }
+
+    /// It may be applied to exactly the one that we applied last; under the name of what is gone, there may be somebody
+    /// else's.
+    pub(super) fn is_known(&self, identity: &Identity) -> bool {
+        let known = self.owned(identity).zip(self.last_applied(identity));
+        known.is_some_and(|(owned, last_applied)| owned.is_there && owned.uid == last_applied.uid)
+    }
+
+    /// Whether the object is one that this target applied, whatever its label says; our name of it.
+    pub(super) fn followed(&self, uid: Uuid) -> Option<&Identity> {
+        self.by_uid.get(&uid)
+    }
+
+    /// It is no longer known to be ours.
+    pub(super) fn disown(&mut self, identity: &Identity) {
+        self.last_applied.remove(identity);
+        if let Some(owned) = self.owned.remove(identity) {
+            self.unfollow(owned.uid, identity);
+        }
+    }
+
+    /// One object may be followed under another spelling of its name by now.
+    fn unfollow(&mut self, uid: Uuid, identity: &Identity) {
+        if self.by_uid.get(&uid) == Some(identity) {
+            self.by_uid.remove(&uid);
+        }
+    }
+
+    /// It is gone, or somebody else's.
+    pub(super) fn forget(&mut self, identity: &Identity) {
+        self.disown(identity);
+        self.learned.gone.extend(self.candidates.remove(identity).map(|candidate| candidate.key));
+    }
+
+    pub(super) fn forget_all(&mut self) {
+        self.last_applied.clear();
+        let left = std::mem::take(&mut self.candidates);
+        self.learned.gone.extend(left.into_values().map(|candidate| candidate.key));
+    }
+
+    /// Keeps what came of applying or inspecting an object, whatever the current assignment says. Returns its uid if it is
+    /// followed from now on.
+    pub(super) fn note(
+        &mut self,
+        (key, identity): (&ObjectKey, &Identity),
+        digest: Digest,
+        finding: &Finding,
+        is_drifted: bool,
+        now: Timestamp,
+    ) -> Option<Uuid> {
+        let (uid, version, condition, digest) = match finding {
+            Finding::Applied { uid, version, condition, body } => {
+                let finished = condition.finished;
+                let last_applied = LastApplied { uid: *uid, digest, body: Some(body.clone()), finished };
+                self.note_applied(identity, key, last_applied);
+                (*uid, *version, condition.clone(), Some(digest))
+            }
+            // What is left drifted is overwritten by the next assignment.
+            Finding::Kept { seen: Some((uid, version, condition)) } => {
+                (*uid, *version, condition.clone(), (!is_drifted).then_some(digest))
+            }
+            Finding::Kept { seen: None } | Finding::Finished => self.note_missing(identity, digest, finding),
+            Finding::Failed(error) => {
+                self.doubt(identity, error);
+                return None;
+            }
+            Finding::Exists { .. } | Finding::There { .. } | Finding::Gone => return None,
+        };
+        let is_there = !matches!(finding, Finding::Kept { seen: None } | Finding::Finished);
+        let Condition { health, finished, fingerprint } = condition;
+        let before = self.owned.remove(identity);
+        // What it says right after an apply is from before that; only what we saw begin has a time.
+        let same = before.as_ref().filter(|before| before.uid == uid && before.health == health);
+        let failed_at = same.and_then(|before| before.failed_at);
+        if let Some(before) = before {
+            self.unfollow(before.uid, identity);
+        }
+        let owned = Owned { digest, uid, is_there, version, health, failed_at, finished, fingerprint, asked_at: now };
+        self.owned.insert(identity.clone(), owned);
+        self.by_uid.insert(uid, identity.clone());
+        Some(uid)
+    }
+
+    fn note_applied(&mut self, identity: &Identity, key: &ObjectKey, last_applied: LastApplied) {
+        if self.last_applied.get(identity) != Some(&last_applied) {
+            let LastApplied { uid, digest, finished, .. } = last_applied;
+            self.learned.applied.push(Applied { key: key.clone(), uid, digest, finished });
+            self.last_applied.insert(identity.clone(), last_applied);
+        }
+    }
+
+    /// It is not there: somebody deleted it, or it ran to its end.
+    fn note_missing(
+        &self,
+        identity: &Identity,
+        digest: Digest,
+        finding: &Finding,
+    ) -> (Uuid, u64, Condition, Option<Digest>) {
+        let last_applied = self.last_applied(identity);
+        let is_as_wanted = *finding == Finding::Finished;
+        let finished = last_applied.and_then(|last_applied| last_applied.finished).filter(|_| is_as_wanted);
+        let health = finished.map_or_else(owned::deleted, owned::finished);
+        let uid = last_applied.map_or(Uuid::nil(), |last_applied| last_applied.uid);
+        (uid, 0, Condition { health, finished, fingerprint: None }, is_as_wanted.then_some(digest))
+    }
+
+    /// The request may have been carried out, though its answer never came; or another object has its name.
+    fn doubt(&mut self, identity: &Identity, error: &ClusterError) {
+        let is_stale = matches!(error, ClusterError::Stale { .. });
+        if !is_stale && !matches!(error, ClusterError::Retry { .. }) {
+            return;
+        }
+        if let Some(owned) = self.owned.get_mut(identity) {
+            owned.digest = None;
+            owned.is_there &= !is_stale;
+        }
+    }
+
+    /// What was seen of an object that is followed: whether that changes its health, and what else it calls for. `None`:
+    /// it is not followed.
+    pub(super) fn see(
+        &mut self,
+        identity: &Identity,
+        (version, listed_at): (u64, Option<Timestamp>),
+        seen: ObjectState,
+        now: Timestamp,
+    ) -> Option<(bool, DriftSignal)> {
+        let owned = self.owned.get_mut(identity)?;
+        let told = owned.see(version, listed_at, seen, now);
+        if let Some(ending) = owned.finished
+            && let Some(last_applied) = self.last_applied.get_mut(identity).filter(|last| last.finished.is_none())
+            && let Some(candidate) = self.candidates.get(identity)
+        {
+            last_applied.finished = Some(ending);
+            let (key, uid, digest) = (candidate.key.clone(), last_applied.uid, last_applied.digest);
+            self.learned.applied.push(Applied { key, uid, digest, finished: Some(ending) });
+        }
+        Some(told)
+    }
+
+    /// What the journal is to know since it was last asked.
+    pub(super) fn take_learned(&mut self) -> Learned {
+        std::mem::take(&mut self.learned)
+    }
+}

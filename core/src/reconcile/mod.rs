@@ -1,0 +1,64 @@
+//! Reconciling: how one cluster becomes what was assigned to it, and stays so.
+//!
+//! [`Targets`] decides and does nothing: it is told what happened ([`Event`]) and what time it is, and asked for what is
+//! to be done ([`Step`]) and for what is to be said ([`crate::report::Report`], [`Told`]). An executor carries the steps
+//! out and answers each ([`Answer`]). Chance is an argument too, so the same events give the same steps.
+//!
+//! | module | decides |
+//! |---|---|
+//! | `targets` | whose turn it is; what targets share: `bodies`, `claims` |
+//! | `target` | when a target begins anew, and whether it may remove anything |
+//! | `phases` | what of an assignment may be applied by now |
+//! | `choose` | which step is next |
+//! | `record` | what an answer changes: `judge` says what a failure means, `retries` when it is tried again |
+//! | `observe` | what a watch changes; `recheck_queue` when a doubtful object is asked about |
+//! | `drifted` | which drifts are told |
+//! | `inventory` | what is ours: `owned` one object of it, `owner` whose an object is, `twins` two names of one |
+//! | `removals` | what goes, when, in which order, and what stays; `removal` one object of it |
+//! | `standing` | how each object stands, and when that is said; `evidence` what an old failure says, `status` the report |
+//! | `guard` | what is never done |
+//!
+//! What must never happen: two requests for one object at once; an apply to what is not the target's; a deletion of what no
+//! plan names, of what another target has, or before the new objects are in place.
+
+mod bodies;
+mod choose;
+mod claims;
+mod drifted;
+mod error;
+mod event;
+mod evidence;
+mod finding;
+mod guard;
+mod inventory;
+mod judge;
+mod metadata;
+mod observe;
+mod owned;
+mod owner;
+mod phases;
+mod recheck_queue;
+mod record;
+mod removal;
+mod removals;
+mod retries;
+#[cfg(test)]
+mod scenarios;
+mod standing;
+mod status;
+mod step;
+mod target;
+mod targets;
+mod twins;
+
+pub use bodies::Body;
+pub use drifted::Drifted;
+pub use error::{ClusterError, Contested};
+pub use event::{Condition, Event, Kind, ObjectEvent, ObjectState, WatchEvent};
+pub use finding::{Answer, Finding, Found};
+pub use guard::refusal;
+pub use metadata::{ManagedFields, Metadata, OwnerReference};
+pub use owned::LastApplied;
+pub use owner::{Owner, is_ours, owner_hint};
+pub use step::{Act, Step};
+pub use targets::{Targets, Told};

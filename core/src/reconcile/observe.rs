@@ -1,0 +1,79 @@
+//! What a watch changes: how objects stand, and which of them are asked about.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::event::{Kind, ObjectEvent, ObjectState};
+use super::owned::Owned;
+use super::phases::Object;
+use super::target::Target;
+use crate::drift::DriftSignal;
+use crate::object::Identity;
+use crate::session::DriftMode;
+
+impl Target {
+    /// What a watch saw of an object that this target follows, or that carries its label.
+    pub(super) fn see(&mut self, object_event: ObjectEvent, now: Timestamp) {
+        let ObjectEvent { key, uid, version, listed_at, seen, .. } = object_event;
+        let Some(identity) = self.inventory.followed(uid).cloned() else {
+            let identity = self.objects.wanted_at(&key).unwrap_or_else(|| Identity::of(&key));
+            self.see_unknown(&identity, uid, version, seen, now);
+            return;
+        };
+        if self.under_way.contains(&identity) {
+            // Which of the two is newer is known when the answer comes.
+            self.early.insert(uid, (version, seen.clone()));
+        }
+        self.see_followed(&identity, (version, listed_at), seen, now);
+    }
+
+    /// One that carries our label, and that we did not make or do not know of yet.
+    fn see_unknown(&mut self, identity: &Identity, uid: Uuid, version: u64, seen: ObjectState, now: Timestamp) {
+        let is_ours = self.inventory.owned(identity).is_some() && !self.under_way.contains(identity);
+        if seen != ObjectState::Deleted && is_ours {
+            self.rechecks.raise(identity, DriftSignal::Certain, now);
+        } else if !self.under_way.is_empty() {
+            self.early.insert(uid, (version, seen));
+        }
+    }
+
+    pub(super) fn see_followed(
+        &mut self,
+        identity: &Identity,
+        version: (u64, Option<Timestamp>),
+        seen: ObjectState,
+        now: Timestamp,
+    ) {
+        let Some((has_changed, signal)) = self.inventory.see(identity, version, seen, now) else { return };
+        if self.assignment.options.drift != DriftMode::Ignore && self.objects.contains(identity) {
+            self.rechecks.raise(identity, signal, now);
+        }
+        if has_changed {
+            self.said.note_change();
+            self.open_phases();
+        }
+    }
+
+    /// All objects of a kind that there were when the list began: what is not among them went away unseen.
+    pub(super) fn see_all(&mut self, kind: &Kind, began_at: Timestamp, uids: &BTreeSet<Uuid>, now: Timestamp) {
+        let missing = |owned: &&Owned| owned.asked_at < began_at && !uids.contains(&owned.uid);
+        let objects = self.objects.iter().filter(|object| Kind::of(&object.key) == *kind).map(Object::identity);
+        let gone: Vec<_> = objects
+            .filter_map(|identity| Some((self.inventory.owned(&identity).filter(missing)?.version, identity)))
+            .collect();
+        for (version, identity) in gone {
+            self.see_followed(&identity, (version, None), ObjectState::Deleted, now);
+        }
+    }
+
+    /// Whether it is known how objects of a kind stand.
+    pub(super) fn set_not_synced(&mut self, kind: &Kind, is_not_synced: bool) {
+        let has_changed =
+            if is_not_synced { self.not_synced.insert(kind.clone()) } else { self.not_synced.remove(kind) };
+        if has_changed {
+            self.said.note_change();
+        }
+    }
+}

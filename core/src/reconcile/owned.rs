@@ -1,0 +1,107 @@
+//! What is known of one object of a target: what we put there, and how it was last seen.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::bodies::Body;
+use super::event::ObjectState;
+use super::evidence::Evidence;
+use crate::Digest;
+use crate::drift::{DriftSignal, Fingerprint, says};
+use crate::health::{Ending, Health};
+use crate::report::Verdict;
+
+/// An object that this process applied or inspected, and that a watch follows.
+#[derive(Debug)]
+pub(super) struct Owned {
+    /// What we last applied; `None` when a request's end is not known, or somebody deleted it since.
+    pub(super) digest: Option<Digest>,
+    pub(super) uid: Uuid,
+    /// As far as is known. The name of what is gone may belong to somebody else by now.
+    pub(super) is_there: bool,
+    /// At which version it was last seen.
+    pub(super) version: u64,
+    pub(super) health: Health,
+    /// Since when it says that it failed, if we saw that begin; what it said when it was found may be as old as it likes.
+    pub(super) failed_at: Option<Timestamp>,
+    pub(super) finished: Option<Ending>,
+    /// As after our last apply.
+    pub(super) fingerprint: Option<Fingerprint>,
+    /// When we last had an answer about it.
+    pub(super) asked_at: Timestamp,
+}
+
+/// What an apply of ours that succeeded put into the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastApplied {
+    pub uid: Uuid,
+    pub digest: Digest,
+    /// `None` when it was not kept; then nothing is known to be ours.
+    pub body: Option<Body>,
+    pub finished: Option<Ending>,
+}
+
+impl LastApplied {
+    /// Whether it says something at each of these paths: the fields there are ours.
+    pub fn says_all<'a>(&self, mut paths: impl Iterator<Item = &'a str>) -> bool {
+        let object = self.body.as_ref().and_then(|body| serde_json::from_slice(body.bytes()).ok());
+        object.is_some_and(|object: Value| paths.all(|path| says(&object, path)))
+    }
+}
+
+impl Owned {
+    pub(super) fn evidence(&self) -> Evidence<'_> {
+        Evidence { health: &self.health, failed_at: self.failed_at, ending: self.finished }
+    }
+
+    /// Whether that changes its health, and what else it calls for. What was listed after we last had an answer is how
+    /// it is; of events, those from before that answer are about an object that is no more.
+    pub(super) fn see(
+        &mut self,
+        version: u64,
+        listed_at: Option<Timestamp>,
+        seen: ObjectState,
+        now: Timestamp,
+    ) -> (bool, DriftSignal) {
+        let is_listed_since = listed_at.is_some_and(|at| self.asked_at < at);
+        if version < self.version && !is_listed_since {
+            return (false, DriftSignal::None);
+        }
+        self.version = version;
+        self.is_there = seen != ObjectState::Deleted;
+        let (health, signal) = match seen {
+            ObjectState::Present(condition) => {
+                self.finished = condition.finished;
+                let before = self.fingerprint.as_ref().zip(condition.fingerprint.as_ref());
+                (condition.health, before.map_or(DriftSignal::None, |(before, now)| before.signal(now)))
+            }
+            ObjectState::Deleted => match self.finished {
+                Some(ending) => (finished(ending), DriftSignal::None),
+                None => {
+                    self.digest = None;
+                    (deleted(), DriftSignal::Certain)
+                }
+            },
+        };
+        let has_changed = self.health != health;
+        if has_changed {
+            self.failed_at = (health.verdict == Verdict::Failed).then_some(now);
+        }
+        self.health = health;
+        (has_changed, signal)
+    }
+}
+
+pub(super) fn deleted() -> Health {
+    Health { verdict: Verdict::Degraded, message: "deleted by somebody else".to_owned(), fails_at: None }
+}
+
+/// Of something that is gone since it ended.
+pub(super) fn finished(ending: Ending) -> Health {
+    let (verdict, message) = match ending {
+        Ending::Succeeded => (Verdict::Healthy, "finished"),
+        Ending::Failed => (Verdict::Failed, "it failed, and is gone since"),
+    };
+    Health { verdict, message: message.to_owned(), fails_at: None }
+}

@@ -1,0 +1,150 @@
+//! Whose an object is that was found under a name of ours. Decides; asks nobody.
+//!
+//! A name tells nothing, and a label can be copied. What is certain is the uid of an object that we applied, as we
+//! recorded it, and our entry among its managers, which only an apply of ours makes.
+
+use uuid::Uuid;
+
+use super::metadata::{ManagedFields, Metadata};
+use crate::drift::Change;
+use crate::object::{MANAGER, OWNER_ANNOTATION, TARGET_LABEL};
+
+/// What an object is to this target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    Us,
+    /// The one that we applied; somebody took our label off it or gave it another value.
+    UsUnlabelled,
+    /// Ours in another life: it came back under our label and our name, from a backup as a rule.
+    UsReplaced,
+    Stranger,
+}
+
+impl Owner {
+    /// `applied`: the uid of what we applied last under that name, when it is known.
+    pub fn of(there: &Metadata, label: &str, applied: Option<Uuid>) -> Self {
+        match (is_ours(there, label), applied) {
+            (true, Some(uid)) if uid != there.uid => Self::UsReplaced,
+            (true, _) => Self::Us,
+            (false, Some(uid)) if uid == there.uid => Self::UsUnlabelled,
+            (false, _) => Self::Stranger,
+        }
+    }
+
+    /// It may be applied and put right.
+    pub fn may_write(self) -> bool {
+        self != Self::Stranger
+    }
+
+    /// What was done to an object of ours that is found like this.
+    pub(super) fn change(self) -> Change {
+        match self {
+            Self::Us => Change::Modified,
+            Self::UsUnlabelled => Change::Unlabelled,
+            Self::UsReplaced | Self::Stranger => Change::Replaced,
+        }
+    }
+}
+
+/// Whether a target may delete it: it carries the label, and was applied by us. Who copies an object of ours copies the
+/// label too, and neither the uid nor our entry.
+pub(super) fn may_delete(there: &Metadata, label: &str, applied: Option<Uuid>) -> bool {
+    let is_manager =
+        |entry: &ManagedFields| entry.manager == MANAGER && entry.operation == "Apply" && entry.subresource.is_empty();
+    is_ours(there, label) && (applied == Some(there.uid) || there.managed_fields.iter().any(is_manager))
+}
+
+/// Whether the object that is there is this target's.
+pub fn is_ours(metadata: &Metadata, label: &str) -> bool {
+    metadata.labels.get(TARGET_LABEL).is_some_and(|value| value == label)
+}
+
+/// Whose it seems to be, and what to do about it.
+pub fn owner_hint(metadata: &Metadata) -> String {
+    let owner = owner_of(metadata).map_or_else(|| "it".to_owned(), |owner| format!("{owner}; it"));
+    format!("{owner} stays as it is: take it out of the target, or delete it in the cluster")
+}
+
+fn owner_of(metadata: &Metadata) -> Option<String> {
+    let annotation = |name: &str| metadata.annotations.get(name).filter(|value| !value.is_empty());
+    if let Some(owner) = annotation(OWNER_ANNOTATION) {
+        return Some(format!("owned by {owner}"));
+    }
+    if let Some(release) = annotation("meta.helm.sh/release-name") {
+        return Some(format!("owned by the Helm release {release}"));
+    }
+    if let Some(name) = metadata.labels.get("kustomize.toolkit.fluxcd.io/name") {
+        return Some(format!("owned by the Flux Kustomization {name}"));
+    }
+    if let Some(tracking) = annotation("argocd.argoproj.io/tracking-id") {
+        return Some(format!("owned by Argo CD as {tracking}"));
+    }
+    if let Some(owner) = metadata.owner_references.iter().find(|owner| owner.controller) {
+        return Some(format!("controlled by {} {}", owner.kind, owner.name));
+    }
+    let writers = metadata.managed_fields.iter().filter(|entry| entry.subresource.is_empty());
+    let mut managers: Vec<_> = writers.map(|entry| entry.manager.as_str()).filter(|&name| name != MANAGER).collect();
+    managers.sort_unstable();
+    managers.dedup();
+    (!managers.is_empty()).then(|| format!("written by {}", managers.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn there(label: &str, uid: u128, manager: &str) -> Metadata {
+        let (manager, operation) = (manager.to_owned(), "Apply".to_owned());
+        Metadata {
+            uid: Uuid::from_u128(uid),
+            labels: BTreeMap::from([(TARGET_LABEL.to_owned(), label.to_owned())]),
+            managed_fields: vec![ManagedFields { manager, operation, ..ManagedFields::default() }],
+            ..Metadata::default()
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_ours_is_not_an_object_that_is_ours() {
+        let owner = |label: &str, uid, applied: Option<u128>| {
+            Owner::of(&there(label, uid, "x"), "ours", applied.map(Uuid::from_u128))
+        };
+
+        assert_eq!(owner("ours", 1, Some(1)), Owner::Us);
+        assert_eq!(owner("ours", 1, None), Owner::Us);
+        assert_eq!(owner("ours", 2, Some(1)), Owner::UsReplaced);
+        assert_eq!(owner("theirs", 1, Some(1)), Owner::UsUnlabelled);
+        assert_eq!([owner("theirs", 2, Some(1)), owner("theirs", 1, None)], [Owner::Stranger; 2]);
+    }
+
+    #[test]
+    fn only_what_we_applied_may_be_deleted() {
+        let may =
+            |label: &str, uid, manager: &str| may_delete(&there(label, uid, manager), "ours", Some(Uuid::from_u128(1)));
+
+        assert!(may("ours", 1, "somebody"), "we recorded it");
+        assert!(may("ours", 2, MANAGER), "we made it again and did not come to record it");
+        assert!(!may("ours", 2, "somebody"), "a copy");
+        assert!(!may("theirs", 1, MANAGER), "somebody took it away from us");
+    }
+
+    #[test]
+    fn the_hint_tells_whose_it_is() {
+        let annotated = |name: &str, value: &str| Metadata {
+            annotations: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+            ..Metadata::default()
+        };
+        let entry = |manager: &str| ManagedFields { manager: manager.to_owned(), ..ManagedFields::default() };
+        let written = Metadata { managed_fields: vec![entry("kubectl"), entry("kubectl")], ..Metadata::default() };
+        let cases = [
+            (annotated(OWNER_ANNOTATION, "main/default/shop"), "owned by main/default/shop; it stays"),
+            (annotated("meta.helm.sh/release-name", "web"), "owned by the Helm release web; it stays"),
+            (written, "written by kubectl; it stays"),
+            (Metadata::default(), "it stays"),
+        ];
+        for (metadata, start) in cases {
+            assert!(owner_hint(&metadata).starts_with(start), "{}", owner_hint(&metadata));
+        }
+    }
+}

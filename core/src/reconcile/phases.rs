@@ -1,0 +1,190 @@
+//! The objects that an assignment wants, and which of them may be applied by now.
+//!
+//! Phases open one after the other: a later one waits until all objects of those before are in place and healthy. A phase
+//! that is open stays open, whatever becomes of an object in it. Inside a phase nothing waits for anything.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::finding::Found;
+use super::judge::Judgement;
+use super::twins::find_twins;
+use crate::apply::{Phase, sort_for_applying};
+use crate::bundle::Entry;
+use crate::object::Identity;
+use crate::report::Outcome;
+use crate::{Digest, ObjectKey};
+
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    /// By phase, then by key.
+    all: Vec<Object>,
+    by_identity: BTreeMap<Identity, usize>,
+    /// Objects before this one are of phases that are open.
+    opened: usize,
+    /// Objects before this one were in place and healthy at some time since the assignment came.
+    settled: usize,
+    /// Those that are no longer ready are skipped when their turn comes.
+    ready: VecDeque<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) key: ObjectKey,
+    pub(super) digest: Digest,
+    pub(super) phase: Phase,
+    pub(super) state: State,
+    /// Another one that is this one, if their kind has no namespaces.
+    pub(super) twin: Option<ObjectKey>,
+    pub(super) failures: u32,
+    /// The last drift of it under this assignment.
+    pub(super) drift: Option<Found>,
+    /// It is left as it was found.
+    pub(super) is_left_drifted: bool,
+    /// Why it could not be asked about or put right when that was last tried.
+    pub(super) uncorrected: Option<Judgement>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// An earlier phase holds it up.
+    Waiting,
+    Ready,
+    /// A request of this assignment is on its way.
+    Sent,
+    InPlace(Outcome),
+    /// Not in place; tried again when it stands among the retries.
+    Failed(Judgement),
+}
+
+impl Objects {
+    /// `is_in_place` tells of which it is known that nothing has to be sent.
+    pub(super) fn plan(
+        entries: &[Entry],
+        phase: impl Fn(&Entry) -> Phase,
+        is_in_place: impl Fn(&Identity, Digest) -> bool,
+    ) -> Self {
+        let mut twins = find_twins(entries);
+        let object = |entry: &Entry| {
+            let identity = Identity::of(&entry.key);
+            let is_in_place = is_in_place(&identity, entry.digest);
+            Object {
+                key: entry.key.clone(),
+                digest: entry.digest,
+                phase: phase(entry),
+                state: if is_in_place { State::InPlace(Outcome::Unchanged) } else { State::Waiting },
+                twin: twins.remove(&identity),
+                failures: 0,
+                drift: None,
+                is_left_drifted: false,
+                uncorrected: None,
+            }
+        };
+        let mut all: Vec<_> = entries.iter().map(object).collect();
+        sort_for_applying(&mut all, |object| (&object.key, object.phase));
+        let by_identity = all.iter().enumerate().map(|(index, object)| (object.identity(), index)).collect();
+        Self { all, by_identity, ..Self::default() }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Object> {
+        self.all.iter()
+    }
+
+    pub(super) fn contains(&self, identity: &Identity) -> bool {
+        self.by_identity.contains_key(identity)
+    }
+
+    pub(super) fn index(&self, identity: &Identity) -> Option<usize> {
+        self.by_identity.get(identity).copied()
+    }
+
+    pub(super) fn find(&self, identity: &Identity) -> Option<&Object> {
+        self.index(identity).map(|index| &self.all[index])
+    }
+
+    pub(super) fn find_mut(&mut self, identity: &Identity) -> Option<&mut Object> {
+        self.index(identity).map(|index| &mut self.all[index])
+    }
+
+    /// Our name of what an API server keeps under this one.
+    pub(super) fn wanted_at(&self, live: &ObjectKey) -> Option<Identity> {
+        let identity = Identity::of(live);
+        if self.contains(&identity) {
+            return Some(identity);
+        }
+        // In a namespace, there is no other spelling.
+        let mut wanted = self.all.iter().filter(|_| live.namespace.is_none());
+        wanted.find(|object| object.key.is_at(live)).map(Object::identity)
+    }
+
+    /// Makes ready what no earlier phase holds up any more.
+    pub(super) fn open_phases(&mut self, is_healthy: impl Fn(&Identity) -> bool) {
+        loop {
+            while self.settled < self.opened && !self.all[self.settled].holds_up(&is_healthy) {
+                self.settled += 1;
+            }
+            if self.settled < self.opened || self.opened == self.all.len() {
+                return;
+            }
+            let phase = self.all[self.opened].phase;
+            while let Some(object) = self.all.get_mut(self.opened).filter(|object| object.phase == phase) {
+                if object.state == State::Waiting {
+                    object.state = State::Ready;
+                    self.ready.push_back(self.opened);
+                }
+                self.opened += 1;
+            }
+        }
+    }
+
+    /// What failed has its turn again.
+    pub(super) fn make_ready(&mut self, index: usize) {
+        let object = &mut self.all[index];
+        if matches!(object.state, State::Failed(_)) {
+            object.state = State::Ready;
+            self.ready.push_back(index);
+        }
+    }
+
+    /// The next one that is ready. What has a request on its way keeps its place.
+    pub(super) fn take_ready(&mut self, under_way: &BTreeSet<Identity>) -> Option<&mut Object> {
+        let mut held_back = Vec::new();
+        let found = loop {
+            let Some(index) = self.ready.pop_front() else { break None };
+            let object = &self.all[index];
+            if object.state != State::Ready {
+                continue;
+            }
+            if !under_way.contains(&object.identity()) {
+                break Some(index);
+            }
+            held_back.push(index);
+        };
+        for index in held_back.into_iter().rev() {
+            self.ready.push_front(index);
+        }
+        found.map(|index| &mut self.all[index])
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        self.ready.iter().any(|&index| self.all[index].state == State::Ready)
+    }
+
+    pub(super) fn are_in_place(&self) -> bool {
+        self.all.iter().all(|object| matches!(object.state, State::InPlace(_)))
+    }
+
+    pub(super) fn are_healthy(&self, is_healthy: impl Fn(&Identity) -> bool) -> bool {
+        self.all.iter().all(|object| !object.holds_up(&is_healthy))
+    }
+}
+
+impl Object {
+    pub(super) fn identity(&self) -> Identity {
+        Identity::of(&self.key)
+    }
+
+    /// Later phases wait for it: it is not in place, or not healthy.
+    fn holds_up(&self, is_healthy: impl Fn(&Identity) -> bool) -> bool {
+        !matches!(self.state, State::InPlace(_)) || !is_healthy(&self.identity())
+    }
+}

@@ -1,0 +1,139 @@
+//! What an answer changes: of this assignment's step, or of one before it.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::finding::{Answer, Finding};
+use super::judge::{self, Judgement};
+use super::phases::State;
+use super::retries::Cause;
+use super::step::{Act, Step};
+use super::target::Target;
+use crate::object::Identity;
+use crate::report::Outcome;
+use crate::session::Action;
+use crate::{Digest, ObjectKey};
+
+impl Target {
+    pub(super) fn record(&mut self, step: &Step, answer: Answer, now: Timestamp, chance: f64) {
+        let Answer { finding, drift } = answer;
+        let identity = Identity::of(&step.key);
+        self.under_way.remove(&identity);
+        if let Some(digest) = step.act.digest() {
+            self.note(step, &identity, digest, (&finding, drift.is_some()), now);
+            self.note_drift(step, &identity, drift, &finding, now);
+            self.record_apply(step, &identity, finding, now, chance);
+        } else {
+            self.record_removal(step, &identity, &finding, now, chance);
+        }
+        if self.under_way.is_empty() {
+            self.early.clear();
+        }
+    }
+
+    /// Keeps the inventory true, whatever the current assignment says.
+    fn note(
+        &mut self,
+        step: &Step,
+        identity: &Identity,
+        digest: Digest,
+        (finding, is_drifted): (&Finding, bool),
+        now: Timestamp,
+    ) {
+        let noted = self.inventory.note((&step.key, identity), digest, finding, is_drifted, now);
+        let Some(uid) = noted else { return };
+        self.rechecks.settle(identity);
+        if let Some((version, seen)) = self.early.remove(&uid) {
+            self.see_followed(identity, (version, None), seen, now);
+        }
+    }
+
+    fn record_apply(&mut self, step: &Step, identity: &Identity, finding: Finding, now: Timestamp, chance: f64) {
+        let Some(index) = self.objects.index(identity) else { return };
+        let is_current = step.generation == self.assignment.generation;
+        if is_current {
+            let cause = if let Finding::Failed(error) = &finding { Cause::of(&step.key, error) } else { None };
+            for waiting in self.retries.note_answer(index, cause.as_ref()) {
+                self.objects.make_ready(waiting);
+            }
+        }
+        let Some(object) = self.objects.find_mut(identity) else { return };
+        match finding {
+            Finding::Applied { .. } if step.act.digest() == Some(object.digest) => {
+                let outcome = if step.is_question() { Outcome::Unchanged } else { Outcome::Applied };
+                (object.failures, object.state) = (0, State::InPlace(outcome));
+                self.open_phases();
+            }
+            // What an older assignment sent came after all; ours is still to be sent.
+            _ if !is_current => return,
+            Finding::Kept { .. } | Finding::Finished => {
+                (object.failures, object.state) = (0, State::InPlace(Outcome::Unchanged));
+                self.open_phases();
+            }
+            Finding::Applied { .. } | Finding::There { .. } | Finding::Gone => {}
+            Finding::Exists { hint } => {
+                object.failures += 1;
+                self.fail(step, identity, judge::exists(hint), None, (now, chance));
+            }
+            Finding::Failed(error) => {
+                object.failures += 1;
+                let judgement = judge::failure(&step.key, &error, object.failures);
+                self.fail(step, identity, judgement, Cause::of(&step.key, &error), (now, chance));
+            }
+        }
+        self.said.note_change();
+    }
+
+    fn fail(
+        &mut self,
+        step: &Step,
+        identity: &Identity,
+        judgement: Judgement,
+        cause: Option<Cause>,
+        (now, chance): (Timestamp, f64),
+    ) {
+        let Some(index) = self.objects.index(identity) else { return };
+        let Some(object) = self.objects.find_mut(identity) else { return };
+        let retry_at = judgement.retry.wait(object.failures, chance).map(|wait| {
+            let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+            now.saturating_add(wait).unwrap_or(Timestamp::MAX)
+        });
+        let is_there = judgement.outcome != Outcome::Exists;
+        match (&step.act, &object.state, retry_at) {
+            // It stays in place, with whatever was found of it.
+            (&Act::Correct { seen_at, .. }, State::InPlace(_), Some(at)) if is_there => {
+                object.uncorrected = Some(judgement);
+                return self.rechecks.ask_again(identity, seen_at, at);
+            }
+            (_, _, Some(at)) => self.retries.add(index, cause, at),
+            (_, _, None) => {}
+        }
+        object.state = State::Failed(judgement);
+    }
+
+    fn record_removal(&mut self, step: &Step, identity: &Identity, finding: &Finding, now: Timestamp, chance: f64) {
+        if self.objects.contains(identity) {
+            // It is wanted again: whether it is still there is inspected before it is applied.
+            return;
+        }
+        if step.generation != self.assignment.generation && *finding != Finding::Gone {
+            // The new plan begins with an inspection of its own.
+            return;
+        }
+        let finding = if self.is_wanted(&step.key, finding) { &Finding::Gone } else { finding };
+        if self.removals.record(&step.key, finding, now, chance) {
+            self.inventory.forget(identity);
+        }
+        self.said.note_change();
+        if self.assignment.action != Action::Apply && self.removals.is_done() {
+            self.inventory.forget_all();
+        }
+    }
+
+    /// Whether an object that is to go is one that is to stay, in another spelling.
+    fn is_wanted(&self, key: &ObjectKey, finding: &Finding) -> bool {
+        let Finding::There { uid, namespace, .. } = finding else { return false };
+        let live = ObjectKey { namespace: namespace.clone(), ..key.clone() };
+        let is_followed = self.inventory.followed(*uid).is_some_and(|identity| self.objects.contains(identity));
+        is_followed || self.objects.wanted_at(&live).is_some()
+    }
+}

@@ -1,0 +1,171 @@
+//! One object that is to go: how far that is, what is done with it next, and how it stands.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::judge::Judgement;
+use super::status::Standing;
+use super::step::Act;
+use crate::ObjectKey;
+use crate::apply::{self, DeletionStage, Phase};
+use crate::journal::Before;
+use crate::report::{Outcome, Verdict};
+
+/// So long what is to go later waits for an object that is being deleted; and then a person should see it.
+const LEAVING_MAX: SignedDuration = SignedDuration::from_secs(60);
+
+const REFUSED: &str = "prune refused: not in the plan";
+const REFUSED_HINT: &str = "nothing was deleted; delete it in the cluster, or put it back into the target";
+
+const PROTECTED: &str = "never deleted: it may hold more than this target's";
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Only what the plan names, and only all of it.
+    #[default]
+    Prune,
+    Delete,
+    /// Takes our label away and leaves the object.
+    Orphan,
+}
+
+/// An object that is to go.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub(super) key: ObjectKey,
+    pub(super) phase: Phase,
+    /// A plan has named it, and no bundle since.
+    pub(super) prunable: bool,
+}
+
+impl Candidate {
+    /// What the journal knows of it: its phase is that of its kind.
+    pub(super) fn of(before: Before) -> Self {
+        let phase = apply::phase(&before.key, &BTreeMap::new());
+        Self { key: before.key, phase, prunable: before.prunable }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Removal {
+    pub(super) candidate: Candidate,
+    pub(super) state: State,
+    pub(super) inspected: bool,
+    pub(super) failures: u32,
+    pub(super) polls: u32,
+    /// When it was first seen to be on its way out.
+    pub(super) leaving_since: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// Waits for its turn.
+    Waiting,
+    Sent,
+    There {
+        uid: Uuid,
+        namespace: Option<String>,
+        version: String,
+    },
+    /// Deleted, and not gone.
+    Leaving {
+        since: Timestamp,
+        finalizers: Vec<String>,
+    },
+    /// Stays, and why.
+    Left(&'static str),
+    /// Tried again when it stands among the wakes.
+    Failed(Judgement),
+    Gone,
+}
+
+impl Removal {
+    pub(super) fn plan(candidate: Candidate, mode: Mode) -> Self {
+        let stays = mode != Mode::Orphan && is_protected(&candidate.key);
+        let state = if stays { State::Left(PROTECTED) } else { State::Waiting };
+        Self { candidate, state, inspected: stays, failures: 0, polls: 0, leaving_since: None }
+    }
+
+    pub(super) fn stage(&self) -> DeletionStage {
+        DeletionStage::of(&self.candidate.key, self.candidate.phase)
+    }
+
+    pub(super) fn live_key(&self) -> ObjectKey {
+        match &self.state {
+            State::There { namespace, .. } => ObjectKey { namespace: namespace.clone(), ..self.candidate.key.clone() },
+            _ => self.candidate.key.clone(),
+        }
+    }
+
+    pub(super) fn begin(&mut self, mode: Mode) -> Act {
+        let before = match &self.state {
+            State::Leaving { .. } => return Act::Inspect,
+            _ => std::mem::replace(&mut self.state, State::Sent),
+        };
+        match before {
+            State::There { version, .. } if mode == Mode::Orphan => Act::Orphan { version },
+            State::There { uid, .. } => Act::Delete { uid },
+            _ => Act::Inspect,
+        }
+    }
+
+    pub(super) fn holds_up(&self, now: Timestamp) -> bool {
+        match &self.state {
+            State::Gone | State::Left(_) => false,
+            // However long it takes: without their controller, custom resources would stay for ever.
+            State::Leaving { finalizers, .. } if self.stage().is_of_custom_resources() && !finalizers.is_empty() => {
+                true
+            }
+            State::Leaving { since, .. } => !is_overdue(*since, now),
+            _ => true,
+        }
+    }
+
+    /// There, ours, and in no plan.
+    pub(super) fn is_unplanned(&self) -> bool {
+        let may_go = self.candidate.prunable || !self.inspected;
+        !may_go && !matches!(self.state, State::Gone | State::Left(_) | State::Leaving { .. })
+    }
+
+    pub(super) fn standing(&self, now: Timestamp, is_open: bool, is_refused: bool) -> Option<Standing<'_>> {
+        let plain = |verdict, message: &'static str| (verdict, Cow::Borrowed(message), "");
+        let (verdict, message, hint) = match &self.state {
+            State::Gone => return None,
+            State::Left(why) => plain(Verdict::Healthy, why),
+            State::Failed(judgement) => (judgement.verdict, judgement.message.as_str().into(), judgement.hint.as_str()),
+            State::Leaving { since, finalizers } if is_overdue(*since, now) => blocked(finalizers),
+            State::Leaving { .. } => plain(Verdict::Progressing, "being deleted"),
+            _ if is_refused && self.is_unplanned() => (Verdict::Degraded, REFUSED.into(), REFUSED_HINT),
+            _ if is_refused => plain(Verdict::Degraded, "prune refused: others are not in the plan"),
+            _ if is_open => plain(Verdict::Progressing, ""),
+            _ => plain(Verdict::Progressing, "waits for the new objects"),
+        };
+        Some(Standing { key: &self.candidate.key, outcome: Outcome::Pruning, verdict, message, hint, may_pass: true })
+    }
+}
+
+fn blocked(finalizers: &[String]) -> (Verdict, Cow<'static, str>, &'static str) {
+    if finalizers.is_empty() {
+        return (Verdict::Degraded, "still being deleted".into(), "");
+    }
+    let message = format!("blocked by finalizer {}", finalizers.join(", "));
+    (Verdict::Degraded, message.into(), "see whether the controller that sets the finalizer still runs")
+}
+
+fn is_overdue(since: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(since) >= LEAVING_MAX
+}
+
+/// With these goes what nobody listed: all objects of a kind or of a namespace, or data.
+fn is_protected(key: &ObjectKey) -> bool {
+    matches!(
+        (key.group(), key.kind.as_str()),
+        ("apiextensions.k8s.io", "CustomResourceDefinition")
+            | ("", "Namespace" | "PersistentVolume" | "PersistentVolumeClaim")
+            // OpenShift's, which is a namespace.
+            | ("project.openshift.io", "Project")
+    )
+}

@@ -1,0 +1,221 @@
+//! What a target has to take away from the cluster: objects that left its bundle, or all of them for a tombstone.
+//!
+//! Decides; asks nobody. Every object is inspected first, and only what carries the target's label, was applied by it
+//! and is wanted by nobody is touched. When all were inspected, they go stage by stage, in the reverse of applying;
+//! custom resources before who answers their finalizers. If one is there that the plan does not name, nothing is pruned
+//! at all. Definitions, namespaces and volumes always stay: with them goes what nobody listed.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::error::ClusterError;
+use super::finding::Finding;
+use super::judge;
+use super::removal::{Candidate, Mode, Removal, State};
+use super::status::Standing;
+use super::step::Act;
+use crate::ObjectKey;
+use crate::apply::sort_for_deleting;
+use crate::backoff::{Backoff, Jitter};
+
+/// Between two inspections of an object that is being deleted. Most are gone at the first.
+const POLL: Backoff =
+    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(10), jitter: Jitter::Half };
+
+/// Somebody copied it, or restored it, and we never came to apply it.
+const COPY: &str = "left: it carries this target's label, and was not applied by this target";
+
+#[derive(Debug, Default)]
+pub(super) struct Removals {
+    mode: Mode,
+    /// In the order of deletion.
+    objects: Vec<Removal>,
+    ready: VecDeque<usize>,
+    wakes: BTreeSet<(Timestamp, usize)>,
+    /// Not inspected yet.
+    uninspected: usize,
+    /// Objects before this one are of phases that are open.
+    opened: usize,
+    /// Objects before this one hold up nothing.
+    passed: usize,
+}
+
+/// Between tries of what the API server refuses to delete.
+const REFUSED_PAUSE: Duration = Duration::from_mins(1);
+
+/// What the surroundings know of an object that is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standby {
+    Free,
+    /// A request is on its way.
+    Busy,
+    /// Another target of this cluster has it in its bundle.
+    Claimed,
+}
+
+impl Removals {
+    pub(super) fn plan(mode: Mode, candidates: Vec<Candidate>) -> Self {
+        let mut candidates = candidates;
+        sort_for_deleting(&mut candidates, |candidate| (&candidate.key, candidate.phase));
+        let objects: Vec<_> = candidates.into_iter().map(|candidate| Removal::plan(candidate, mode)).collect();
+        let ready: VecDeque<_> = (0..objects.len()).filter(|&index| !objects[index].inspected).collect();
+        Self { mode, uninspected: ready.len(), ready, objects, ..Self::default() }
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Nothing can come of asking for a step now.
+    pub(super) fn is_idle(&self, now: Timestamp) -> bool {
+        let is_opening = self.opened < self.objects.len() && self.uninspected == 0;
+        self.ready.is_empty() && !is_opening && self.next_wake().is_none_or(|at| at > now)
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.objects.iter().all(|object| matches!(object.state, State::Gone | State::Left(_)))
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        self.wakes.first().map(|&(at, _)| at)
+    }
+
+    /// The next thing to do. Nothing is begun unless `is_open`; what was begun is followed to its end. `standby` is asked
+    /// about an object by our name of it and by that which it has in the cluster, as far as that is known.
+    pub(super) fn take_step(
+        &mut self,
+        now: Timestamp,
+        is_open: bool,
+        standby: impl Fn(&ObjectKey, &ObjectKey) -> Standby,
+    ) -> Option<(ObjectKey, Act)> {
+        while let Some(&(at, index)) = self.wakes.first().filter(|(at, _)| *at <= now) {
+            self.wakes.remove(&(at, index));
+            self.ready.push_back(index);
+        }
+        self.open_phases(now);
+        let mut held_back = Vec::new();
+        let found = loop {
+            let Some(index) = self.ready.pop_front() else { break None };
+            let object = &mut self.objects[index];
+            let follows = matches!(object.state, State::Leaving { .. });
+            match standby(&object.candidate.key, &object.live_key()) {
+                Standby::Claimed if !follows => self.leave(index, "another target of this cluster has it now"),
+                Standby::Free if is_open || follows => {
+                    break Some((object.candidate.key.clone(), object.begin(self.mode)));
+                }
+                _ => held_back.push(index),
+            }
+        };
+        for index in held_back.into_iter().rev() {
+            self.ready.push_front(index);
+        }
+        found
+    }
+
+    fn leave(&mut self, index: usize, why: &'static str) {
+        self.objects[index].state = State::Left(why);
+        self.note_inspected(index);
+    }
+
+    fn note_inspected(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.objects[index].inspected, true) {
+            self.uninspected -= 1;
+        }
+    }
+
+    /// Makes ready what nothing holds up any more, once it is known what is there.
+    fn open_phases(&mut self, now: Timestamp) {
+        if self.uninspected > 0 || self.is_refused() {
+            return;
+        }
+        loop {
+            while self.passed < self.opened && !self.objects[self.passed].holds_up(now) {
+                self.passed += 1;
+            }
+            if self.passed < self.opened || self.opened == self.objects.len() {
+                return;
+            }
+            let stage = self.objects[self.opened].stage();
+            while let Some(object) = self.objects.get(self.opened).filter(|object| object.stage() == stage) {
+                if matches!(object.state, State::There { .. }) {
+                    self.ready.push_back(self.opened);
+                }
+                self.opened += 1;
+            }
+        }
+    }
+
+    /// Something is there that no plan named: somebody's picture of this cluster is wrong, so nothing goes.
+    fn is_refused(&self) -> bool {
+        self.mode == Mode::Prune && self.objects.iter().any(Removal::is_unplanned)
+    }
+
+    /// What came of a step; whether the object is no more ours to follow.
+    pub(super) fn record(&mut self, key: &ObjectKey, finding: &Finding, now: Timestamp, chance: f64) -> bool {
+        let same = |object: &Removal| object.candidate.key.identity() == key.identity();
+        let Some(index) = self.objects.iter().position(same) else { return false };
+        match finding {
+            Finding::Gone => {
+                self.objects[index].state = State::Gone;
+                self.note_inspected(index);
+                return true;
+            }
+            Finding::There { uid, namespace, version, finalizers, is_leaving } => {
+                self.objects[index].failures = 0;
+                self.note_inspected(index);
+                if *is_leaving && self.mode != Mode::Orphan {
+                    self.follow(index, finalizers.clone(), now, chance);
+                } else {
+                    let (namespace, version) = (namespace.clone(), version.clone());
+                    self.objects[index].state = State::There { uid: *uid, namespace, version };
+                    if index < self.opened {
+                        self.ready.push_back(index);
+                    }
+                }
+            }
+            Finding::Failed(error) => return self.fail(index, error, now, chance),
+            Finding::Exists { .. } => self.leave(index, COPY),
+            Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished => {}
+        }
+        false
+    }
+
+    fn follow(&mut self, index: usize, finalizers: Vec<String>, now: Timestamp, chance: f64) {
+        let object = &mut self.objects[index];
+        let since = object.leaving_since.get_or_insert(now);
+        object.state = State::Leaving { since: *since, finalizers };
+        object.polls += 1;
+        let wait = POLL.wait(object.polls, chance);
+        self.wake_after(index, wait, now);
+    }
+
+    fn fail(&mut self, index: usize, error: &ClusterError, now: Timestamp, chance: f64) -> bool {
+        let object = &mut self.objects[index];
+        object.failures += 1;
+        let is_final = matches!(error, ClusterError::Rejected { .. } | ClusterError::Conflict(_));
+        if self.mode == Mode::Orphan && is_final {
+            object.state = State::Gone;
+            self.note_inspected(index);
+            return true;
+        }
+        let judgement = judge::failure(&object.candidate.key, error, object.failures);
+        let failures = object.failures;
+        // What somebody changed in between is inspected again at once; the rest waits.
+        let wait = judgement.retry.wait(failures, chance).unwrap_or(REFUSED_PAUSE);
+        object.state = State::Failed(judgement);
+        self.wake_after(index, wait, now);
+        false
+    }
+
+    fn wake_after(&mut self, index: usize, wait: Duration, now: Timestamp) {
+        let at = now.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX));
+        self.wakes.insert((at.unwrap_or(Timestamp::MAX), index));
+    }
+
+    pub(super) fn standings(&self, now: Timestamp, is_open: bool) -> impl Iterator<Item = Standing<'_>> {
+        let is_refused = self.uninspected == 0 && self.is_refused();
+        self.objects.iter().filter_map(move |object| object.standing(now, is_open, is_refused))
+    }
+}

@@ -1,0 +1,148 @@
+//! Scenario scripts: what a target is given and what happens to it, in words, and what it does and says then.
+//!
+//! ```text
+//! # what the script shows, in a sentence, and as many comments as are needed
+//! assign 2: ConfigMap/a@1 Realm/ns/b@x a{00..99}   kind, namespace if it is not shop, name and content
+//!        ; prunable ConfigMap/old ; drift warn ; prune never      options, all in one line
+//! tombstone 2 delete             or orphan
+//! other 1: ConfigMap/b@1         what another target of the cluster is given
+//! restart 1: ConfigMap/a@1 ; had Job/b@1 ended failed             a new process, and what the one before applied
+//! at 5s                          the time, since the start; all else takes none
+//! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
+//! count 2..9                     how many steps came since the last count
+//! answer a applied v3 healthy owning f:x ended failed fails 30s drift modified
+//! answer a kept | finished | exists WHOSE | gone | there v2 in ns uid 5 leaving finalizer x
+//! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | conflict .f helm
+//! settle                         all is done and answered with `applied`, until nothing is left to do
+//! see a v2 degraded owning f:x ended failed listed 1s, see a v2 deleted
+//! list ConfigMap 1s: a b         a list that began then; `lost ConfigMap`: its watch is broken
+//! wake, wake at 40s, wake within 20s                              goes on to when there is something to do; `asleep`
+//! report applied healthy passing gen3 total=2 ; a exists failed: words of its message or hint
+//! quiet-report                   the same, without what may change with the next answer; `report nothing`
+//! drifts a modified corrected 5s                                  those that are new; `nothing`
+//! learned applied a, gone b      what the journal is to know that is new; `nothing`
+//! repeat 100, until 60s          and indented lines after it
+//! ```
+//!
+//! A step is `inspect-and-apply`, `apply`, `correct`, `check`, `inspect`, `delete` or `orphan`, and a name; `a@2` also says
+//! which content, `was 1` which content of it was ours, and `twin x` which object may be the same one.
+
+mod words;
+mod world;
+
+use world::World;
+
+fn play(text: &str) {
+    assert!(text.starts_with("# "), "the first line says what the script shows");
+    let lines: Vec<_> =
+        text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).collect();
+    let mut world = World::default();
+    let mut index = 0;
+    while let Some(&(number, line)) = lines.get(index) {
+        let indented: Vec<_> = lines[index + 1..].iter().take_while(|(_, line)| line.starts_with(' ')).collect();
+        index += 1 + indented.len();
+        let run = |world: &mut World| indented.iter().for_each(|(number, line)| step(world, *number, line.trim()));
+        match line.split_once(' ') {
+            Some(("repeat", times)) => (0..times.parse().expect("a number")).for_each(|_| run(&mut world)),
+            Some(("until", time)) => {
+                while world.now < words::time(time) {
+                    run(&mut world);
+                }
+            }
+            _ => step(&mut world, number, line),
+        }
+    }
+}
+
+fn step(world: &mut World, number: usize, line: &str) {
+    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let step = std::panic::AssertUnwindSafe(|| world.step(verb, rest.trim()));
+    if let Err(cause) = std::panic::catch_unwind(step) {
+        let text = cause.downcast_ref::<String>().cloned();
+        panic!("line {}: `{line}`: {}", number + 1, text.unwrap_or_else(|| "see above".to_owned()));
+    }
+}
+
+macro_rules! scenarios {
+    ($($name:ident),+ $(,)?) => {$(
+        #[test]
+        fn $name() {
+            play(include_str!(concat!("scenarios/", stringify!($name), ".txt")));
+        }
+    )+};
+}
+
+scenarios! {
+    a_copy_that_carries_the_label_stays_and_is_told,
+    a_correction_that_is_refused_is_a_failure_and_one_that_is_not_answered_is_tried_again,
+    a_deletion_that_fails_is_tried_again_after_another_inspection,
+    a_drift_that_cannot_be_put_right_stays_shown_until_it_is,
+    a_failure_that_begins_after_the_assignment_counts_at_once,
+    a_finalizer_is_waited_for_and_named_after_a_minute,
+    a_job_that_failed_stays_failed_when_it_is_gone,
+    a_job_that_ran_to_its_end_is_not_missed,
+    a_later_phase_waits_for_the_health_of_the_one_before,
+    a_list_is_believed_though_its_versions_are_lower_than_those_seen_before,
+    a_missing_namespace_is_tried_again_until_it_is_there,
+    a_new_process_asks_about_what_was_applied_and_applies_the_rest,
+    a_newer_assignment_drops_the_waits_of_the_old_one_at_once,
+    a_question_that_finds_nothing_changed_tells_nothing,
+    a_success_forgets_the_failures_before_it,
+    a_target_that_ignores_drift_asks_nothing,
+    a_target_that_warns_leaves_it_and_says_so_until_the_next_assignment,
+    a_tombstone_deletes_in_reverse_and_then_has_nothing_left,
+    after_a_request_whose_end_is_unknown_the_object_is_sent_again,
+    an_edit_is_put_right_at_once_and_told_without_a_change_of_health,
+    an_inspection_that_an_older_plan_began_deletes_nothing,
+    an_object_never_has_two_requests_on_their_way,
+    an_object_of_another_namespace_is_another_object,
+    an_object_of_somebody_else_is_left_alone_and_stalls,
+    an_object_that_is_wanted_in_another_spelling_is_not_deleted_and_still_followed,
+    an_object_that_somebody_deletes_is_no_longer_healthy_and_is_sent_next_time,
+    an_object_whose_manifest_gets_a_namespace_is_not_deleted,
+    an_object_whose_namespace_leaves_the_manifest_is_not_deleted,
+    an_old_failure_of_what_an_assignment_does_not_change_is_no_failure_of_it,
+    an_orphaned_object_loses_our_label_and_is_no_longer_ours,
+    custom_resources_are_waited_for_without_limit_while_a_finalizer_holds_them,
+    definitions_namespaces_and_volumes_stay_and_the_line_says_so,
+    going_back_while_the_new_one_is_on_its_way_sends_the_old_one_again,
+    health_from_before_our_write_is_not_believed,
+    health_that_is_seen_before_the_answer_to_our_write_is_not_lost,
+    nothing_at_all_is_pruned_when_something_left_that_is_in_no_plan,
+    objects_that_may_be_one_are_sent_with_each_other_s_name,
+    of_many_objects_in_a_missing_namespace_one_is_tried_and_all_follow,
+    one_bad_object_does_not_hold_up_the_others_of_its_phase,
+    prune_after_apply_waits_for_no_health_and_never_is_never,
+    the_first_report_comes_at_once_and_says_progressing,
+    the_server_is_not_asked_again_before_the_time_it_says,
+    under_the_name_of_what_is_gone_is_inspected_before_anything_is_applied,
+    what_an_older_assignment_sent_counts_when_it_is_what_the_newer_one_wants,
+    what_another_target_has_now_is_left,
+    what_another_target_wants_in_another_spelling_is_left_once_its_scope_is_known,
+    what_cannot_be_inspected_for_long_is_not_known_to_be_healthy,
+    what_comes_back_while_it_is_being_deleted_is_applied_after_the_answer,
+    what_did_not_change_is_not_sent,
+    what_is_deleted_is_made_again,
+    what_is_missing_in_a_list_went_away_unseen,
+    what_is_new_is_inspected_before_it_is_applied_and_what_we_own_is_not,
+    what_is_not_there_or_not_ours_needs_no_plan,
+    what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before,
+    what_takes_too_long_fails_without_anything_being_seen,
+    what_was_taken_is_applied_within_seconds_of_its_being_free_however_long_it_was_taken,
+    when_all_is_applied_the_next_report_says_so_and_then_there_is_silence,
+    when_another_object_has_the_name_by_now_it_is_inspected_next_time,
+    while_a_watch_is_broken_nothing_is_known_to_be_healthy,
+    who_changes_it_again_and_again_is_named,
+}
+
+#[test]
+fn every_script_is_played() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/reconcile/scenarios");
+    let source = include_str!("scenarios.rs");
+    let entries = std::fs::read_dir(folder).expect("the folder of the scripts");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
+    for name in names.filter(|name| !name.ends_with(".rs")) {
+        let name = name.strip_suffix(".txt").expect("a script");
+        assert!(source.contains(&format!("    {name},\n")), "{name} is not played");
+    }
+}

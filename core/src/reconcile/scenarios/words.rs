@@ -1,0 +1,175 @@
+//! Reads the words of scripts, and writes steps as they do.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::drift::{Change, Fingerprint};
+use crate::health::{Ending, Health};
+use crate::reconcile::{Act, Answer, ClusterError, Condition, Contested, Finding, Found, Step};
+use crate::report::Verdict;
+use crate::{Digest, ObjectKey};
+
+pub(super) fn duration(text: &str) -> SignedDuration {
+    text.parse().expect("a length of time")
+}
+
+pub(super) fn time(text: &str) -> Timestamp {
+    Timestamp::UNIX_EPOCH + duration(text)
+}
+
+/// `Kind/name` or `Kind/namespace/name`: in namespace shop, but for the cluster's own.
+pub(super) fn key(text: &str) -> ObjectKey {
+    let (kind, name) = text.split_once('/').expect("a kind and a name");
+    let (api_version, namespace) = match kind {
+        "Namespace" => ("v1", None),
+        "CustomResourceDefinition" => ("apiextensions.k8s.io/v1", None),
+        "ValidatingWebhookConfiguration" => ("admissionregistration.k8s.io/v1", None),
+        "Realm" => ("demo.example.org/v1", None),
+        _ => ("v1", Some("shop")),
+    };
+    let (namespace, name) = name.split_once('/').map_or((namespace, name), |(space, name)| (Some(space), name));
+    ObjectKey {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        namespace: namespace.map(str::to_owned),
+        name: name.to_owned(),
+    }
+}
+
+pub(super) fn name(key: &ObjectKey) -> String {
+    match key.namespace.as_deref() {
+        None | Some("shop") => key.name.clone(),
+        Some(namespace) => format!("{namespace}/{}", key.name),
+    }
+}
+
+/// An object has one uid, whatever it is called.
+pub(super) fn uid(name: &str) -> Uuid {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    Uuid::from_bytes(Digest::of(name.as_bytes()).as_bytes()[..16].try_into().expect("16 bytes"))
+}
+
+pub(super) fn ending(word: &str) -> Ending {
+    if word == "failed" { Ending::Failed } else { Ending::Succeeded }
+}
+
+/// What words say of an object: a flag, or a word and its value.
+pub(super) struct Words<'a> {
+    words: Vec<&'a str>,
+}
+
+impl<'a> Words<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        Self { words: text.split_whitespace().collect() }
+    }
+
+    pub(super) fn after(&self, word: &str) -> Option<&'a str> {
+        let at = self.words.iter().position(|there| *there == word)?;
+        self.words.get(at + 1).copied()
+    }
+
+    pub(super) fn has(&self, word: &str) -> bool {
+        self.words.contains(&word)
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.words.iter().find_map(|word| word.strip_prefix('v')?.parse().ok()).unwrap_or(1)
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        let ended = self.after("ended");
+        let mut words = self.words.iter().enumerate().filter(|(at, _)| *at == 0 || self.words[at - 1] != "ended");
+        let verdict = words.find_map(|(_, word)| word.parse().ok()).unwrap_or(Verdict::Healthy);
+        let health = Health { verdict, message: String::new(), fails_at: self.after("fails").map(time) };
+        let fingerprint = self.after("owning").and_then(|fields| {
+            let metadata = json!({"uid": "u", "generation": 1, "managedFields": [
+                {"manager": "bellwether", "operation": "Apply", "apiVersion": "v1", "time": "t", "fieldsV1": {fields: {}}}]});
+            Fingerprint::of(&metadata, "bellwether")
+        });
+        Condition { health, finished: ended.map(ending), fingerprint }
+    }
+}
+
+/// `kind text`, with `drift CHANGE` at its end if there was one.
+pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
+    let (text, drift) = text.split_once(" drift ").map_or((text, None), |(text, change)| (text, Some(change)));
+    let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let words = Words::of(rest);
+    let message = rest.to_owned();
+    let (uid, version, condition) = (uid(&step.key.name), words.version(), words.condition());
+    let finding = match kind {
+        "applied" => Finding::Applied { uid, version, condition, body: std::sync::Arc::<[u8]>::from(body).into() },
+        "kept" => Finding::Kept { seen: Some((uid, version, condition)) },
+        "finished" => Finding::Finished,
+        "exists" => Finding::Exists { hint: message },
+        "gone" => Finding::Gone,
+        "there" => there(step, &words),
+        "rejected" => Finding::Failed(ClusterError::Rejected { reason: "Invalid".to_owned(), message }),
+        "forbidden" => Finding::Failed(ClusterError::Forbidden { message }),
+        "stale" => Finding::Failed(ClusterError::Stale { message }),
+        "no-namespace" => Finding::Failed(ClusterError::NamespaceMissing { namespace: message }),
+        "unanswered" => {
+            let after = words.after("after").map(|after| Duration::try_from(duration(after)).expect("is not negative"));
+            Finding::Failed(ClusterError::Retry { after, message: "no answer".to_owned() })
+        }
+        "conflict" => {
+            let (field, manager) = rest.split_once(' ').expect("a field and a manager");
+            let contested = Contested { field: field.to_owned(), manager: manager.to_owned() };
+            Finding::Failed(ClusterError::Conflict(vec![contested]))
+        }
+        other => panic!("`{other}` is not an answer"),
+    };
+    Answer { finding, drift: drift.map(|change| found(change.parse().expect("a change"))) }
+}
+
+fn there(step: &Step, words: &Words<'_>) -> Finding {
+    let namespace = match words.after("in") {
+        None => step.key.namespace.clone(),
+        Some("none") => None,
+        Some(namespace) => Some(namespace.to_owned()),
+    };
+    let uid = words.after("uid").map_or_else(|| uid(&step.key.name), other_uid);
+    let finalizers = words.after("finalizer").into_iter().map(str::to_owned).collect();
+    let (version, is_leaving) = (words.version().to_string(), words.has("leaving"));
+    Finding::There { uid, namespace, version, finalizers, is_leaving }
+}
+
+fn other_uid(number: &str) -> Uuid {
+    Uuid::from_u128(number.parse().expect("a number"))
+}
+
+fn found(change: Change) -> Found {
+    let name = |text: &str| Some(text.to_owned());
+    let fields = vec![".data.a".to_owned()];
+    Found { change, manager: name("kubectl-edit"), operation: name("Update"), fields }
+}
+
+/// A step as a script writes it, with as much of it as the script says.
+pub(super) fn written(step: &Step, expected: &str, contents: &BTreeMap<Digest, String>) -> String {
+    let content = |digest: Digest| contents.get(&digest).map_or("?", String::as_str);
+    let (verb, more) = match &step.act {
+        Act::Apply { inspect_first: true, .. } => ("inspect-and-apply", None),
+        Act::Apply { .. } => ("apply", None),
+        Act::Correct { writes: true, .. } => ("correct", None),
+        Act::Correct { .. } => ("check", None),
+        Act::Inspect => ("inspect", None),
+        Act::Delete { uid: this } if *this == uid(&step.key.name) => ("delete", None),
+        Act::Delete { uid } => ("delete", Some(format!("uid {}", uid.as_u128()))),
+        Act::Orphan { version } => ("orphan", Some(format!("v{version}"))),
+    };
+    let mut words = vec![verb.to_owned()];
+    let shown = step.act.digest().filter(|_| expected.contains('@'));
+    words.push(name(&step.key) + &shown.map(|digest| format!("@{}", content(digest))).unwrap_or_default());
+    words.extend(more);
+    if let Some(last) = step.last_applied.as_ref().filter(|_| expected.contains(" was ")) {
+        assert_eq!(last.uid, uid(&step.key.name), "it is known which one was ours");
+        words.extend(["was".to_owned(), content(last.digest).to_owned()]);
+        words.extend(last.finished.map(|_| "ended".to_owned()));
+    }
+    words.extend(step.twin.iter().map(|twin| format!("twin {}", name(twin))));
+    words.join(" ")
+}

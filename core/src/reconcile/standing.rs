@@ -1,0 +1,167 @@
+//! How a target's objects stand, and when that is said.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+use super::event::Kind;
+use super::finding::Found;
+use super::owned::Owned;
+use super::phases::{Object, State};
+use super::status::{Standing, roll_up};
+use super::target::Target;
+use crate::object::Identity;
+use crate::report::{Outcome, Report, Verdict};
+use crate::session::Action;
+
+/// What was said of a target, and whether there may be something new.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// What was last said, to say it only once.
+    last: Option<Report>,
+    has_changed: bool,
+    /// When an object that progresses now counts as failed, if nothing is seen of it until then.
+    fails_at: Option<Timestamp>,
+}
+
+impl Said {
+    pub(super) fn note_change(&mut self) {
+        self.has_changed = true;
+    }
+
+    pub(super) fn has_changed(&self) -> bool {
+        self.has_changed
+    }
+
+    pub(super) fn fails_at(&self) -> Option<Timestamp> {
+        self.fails_at
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        if self.fails_at.is_some_and(|at| at <= now) {
+            self.fails_at = None;
+            self.has_changed = true;
+        }
+    }
+
+    /// The report, if it is another one than the last.
+    fn say(&mut self, report: Report) -> Option<Report> {
+        if self.last.as_ref() == Some(&report) {
+            return None;
+        }
+        self.last = Some(report.clone());
+        Some(report)
+    }
+}
+
+impl Target {
+    /// Says how the target stands, if that is something new and is not about to change with the next answer.
+    ///
+    /// The first report of an assignment is its acknowledgement, so it comes at once.
+    pub(super) fn take_report(&mut self, may_be_partial: bool, now: Timestamp) -> Option<Report> {
+        let accepted_at = *self.accepted_at.get_or_insert(now);
+        self.said.tick(now);
+        let is_first = self.said.last.as_ref().is_none_or(|report| report.generation != self.assignment.generation);
+        if !self.said.has_changed || !(is_first || may_be_partial || self.is_quiet(now)) {
+            return None;
+        }
+        self.said.has_changed = false;
+        let times = |owned: &Owned| {
+            let grace_end = owned.evidence().grace_end(accepted_at, now);
+            [owned.health.fails_at, grace_end].into_iter().flatten().filter(|&at| at > now).min()
+        };
+        self.said.fails_at = self.inventory.all_owned().filter_map(times).min();
+        let leaving = self.removals.standings(now, self.may_remove());
+        let mut report = roll_up(&self.assignment, self.standings(now), leaving);
+        if self.assignment.action != Action::Apply {
+            report.applied = self.removals.is_done();
+        }
+        self.said.say(report)
+    }
+
+    /// Nothing of this assignment is on its way or about to be.
+    fn is_quiet(&self, now: Timestamp) -> bool {
+        let is_busy = !self.under_way.is_empty()
+            || self.rechecks.has_due(now)
+            || self.objects.has_ready()
+            || (self.removals.has_ready() && self.may_remove());
+        !is_busy
+    }
+
+    fn standings(&self, now: Timestamp) -> impl Iterator<Item = Standing<'_>> {
+        self.objects.iter().map(move |object| match &object.state {
+            State::Waiting | State::Ready | State::Sent => {
+                standing(object, Outcome::Waiting, Verdict::Progressing, "".into(), "")
+            }
+            State::Failed(judgement) => Standing {
+                may_pass: judgement.may_pass(),
+                ..standing(
+                    object,
+                    judgement.outcome,
+                    judgement.verdict,
+                    judgement.message.as_str().into(),
+                    &judgement.hint,
+                )
+            },
+            State::InPlace(outcome) => self.standing_in_place(object, *outcome, now),
+        })
+    }
+
+    fn standing_in_place<'a>(&'a self, object: &'a Object, outcome: Outcome, now: Timestamp) -> Standing<'a> {
+        let identity = object.identity();
+        let Some(owned) = self.inventory.owned(&identity) else {
+            return standing(object, outcome, Verdict::Unknown, "".into(), "");
+        };
+        if let Some(doubtful) = self.doubtful(object, &identity, outcome, now) {
+            return doubtful;
+        }
+        let verdict = owned.evidence().verdict(self.accepted_at.unwrap_or(now), now);
+        // What ended has ended; everything else can get well while nobody changes it.
+        let may_pass = verdict == Verdict::Failed && owned.finished.is_none();
+        Standing { may_pass, ..standing(object, outcome, verdict, owned.health.message.as_str().into(), "") }
+    }
+
+    /// Of one that is drifted, or of which it is not known how it stands.
+    fn doubtful<'a>(
+        &'a self,
+        object: &'a Object,
+        identity: &Identity,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Option<Standing<'a>> {
+        match &object.uncorrected {
+            Some(why) if object.is_left_drifted => return Some(drifted(object, &why.hint, &why.message)),
+            _ if object.is_left_drifted => return Some(drifted(object, "the target only warns of drift", "")),
+            // It is doubtful, and for too long to be believed as it was last seen.
+            Some(why) if why.verdict > Verdict::Progressing => {
+                let message = format!("it cannot be inspected: {}", why.message);
+                return Some(standing(object, outcome, Verdict::Unknown, message.into(), &why.hint));
+            }
+            _ => {}
+        }
+        if self.rechecks.is_flapping(identity, now) {
+            return Some(drifted(object, CONFLICTING_CONTROLLER_HINT, ""));
+        }
+        let is_blind = self.not_synced.contains(&Kind::of(&object.key));
+        is_blind.then(|| standing(object, outcome, Verdict::Unknown, "its watch is broken".into(), ""))
+    }
+}
+
+const CONFLICTING_CONTROLLER_HINT: &str =
+    "it is put right again and again: stop who changes it, or take the field out of the manifest";
+
+fn drifted<'a>(object: &'a Object, hint: &'a str, why: &str) -> Standing<'a> {
+    let found = object.drift.as_ref().map(Found::to_string).unwrap_or_default();
+    let words = if why.is_empty() { found } else { format!("{found}; it cannot be put right: {why}") };
+    standing(object, Outcome::Drifted, Verdict::Degraded, words.into(), hint)
+}
+
+fn standing<'a>(
+    object: &'a Object,
+    outcome: Outcome,
+    verdict: Verdict,
+    message: Cow<'a, str>,
+    hint: &'a str,
+) -> Standing<'a> {
+    Standing { key: &object.key, outcome, verdict, message, hint, may_pass: false }
+}

@@ -1,0 +1,61 @@
+//! What the decider asks for: one thing to do with one object.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::owned::LastApplied;
+use crate::{Digest, Generation, ObjectKey, TargetId};
+
+/// A thing to do with one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub target: TargetId,
+    pub generation: Generation,
+    pub key: ObjectKey,
+    pub act: Act,
+    /// What we applied under its name last.
+    pub last_applied: Option<LastApplied>,
+    /// Another object of the bundle that is this one, if their kind has no namespaces.
+    pub twin: Option<ObjectKey>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// Inspect whether it may be applied, and apply it; or else apply it to exactly the one that is held.
+    Apply { digest: Digest, inspect_first: bool },
+    /// Inspect whether it is as we applied it; and if `writes`, make it so.
+    Correct { digest: Digest, seen_at: Timestamp, writes: bool },
+    /// Inspect whether it is there and carries the target's label.
+    Inspect,
+    /// Delete exactly the one that was inspected.
+    Delete { uid: Uuid },
+    /// Take our label off it, if nobody wrote it since it was inspected.
+    Orphan { version: String },
+}
+
+impl Step {
+    /// The value of the target label on what this target owns.
+    pub fn label(&self) -> String {
+        self.target.as_uuid().simple().to_string()
+    }
+
+    /// Of what we applied last under its name.
+    pub fn last_uid(&self) -> Option<Uuid> {
+        self.last_applied.as_ref().map(|last_applied| last_applied.uid)
+    }
+
+    /// About an object that should be in place.
+    pub(super) fn is_question(&self) -> bool {
+        matches!(self.act, Act::Correct { .. })
+    }
+}
+
+impl Act {
+    /// Of the object that is to be in place.
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Apply { digest, .. } | Self::Correct { digest, .. } => Some(*digest),
+            Self::Inspect | Self::Delete { .. } | Self::Orphan { .. } => None,
+        }
+    }
+}

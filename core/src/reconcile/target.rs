@@ -1,0 +1,152 @@
+//! One target: what it is to run here, what it has, and what is done next. Decides; asks nobody.
+//!
+//! It is fed with assignments, answers, object events and the time, and asked for steps and reports. A newer assignment
+//! drops the waits and retries of the old one at once. Only a request that is already on its way is waited for, because
+//! nobody can call it back: no object ever has two requests on their way.
+//!
+//! Here is its state, and when it begins anew. Which step is next is decided in [`super::choose`], what an answer changes
+//! in [`super::record`], what a watch changes in [`super::observe`], and how it stands in [`super::standing`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::drifted::Drifted;
+use super::event::{Kind, ObjectState};
+use super::inventory::{Inventory, Learned};
+use super::phases::Objects;
+use super::recheck_queue::RecheckQueue;
+use super::removal::Mode;
+use super::removals::Removals;
+use super::retries::Retries;
+use super::standing::Said;
+use crate::apply::Phase;
+use crate::bundle::Entry;
+use crate::object::Identity;
+use crate::session::{Action, Assignment, Prune};
+
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) assignment: Assignment,
+    /// When the assignment was taken up; `None` until the first step or report after it.
+    pub(super) accepted_at: Option<Timestamp>,
+    pub(super) objects: Objects,
+    pub(super) inventory: Inventory,
+    pub(super) retries: Retries,
+    pub(super) rechecks: RecheckQueue,
+    pub(super) removals: Removals,
+    pub(super) under_way: BTreeSet<Identity>,
+    /// Seen while a request is on its way: it may be about what that request makes.
+    pub(super) early: BTreeMap<Uuid, (u64, ObjectState)>,
+    /// Kinds whose watch is broken.
+    pub(super) not_synced: BTreeSet<Kind>,
+    /// Found and not told yet.
+    pub(super) drifts: Vec<Drifted>,
+    pub(super) said: Said,
+}
+
+impl Target {
+    /// `phase` tells in which phase an object of the assignment is applied, `not_synced` whose watches are broken.
+    pub(super) fn new(
+        assignment: Assignment,
+        inventory: Inventory,
+        not_synced: BTreeSet<Kind>,
+        phase: impl Fn(&Entry) -> Phase,
+    ) -> Self {
+        let mut target = Self {
+            assignment,
+            accepted_at: None,
+            objects: Objects::default(),
+            inventory,
+            retries: Retries::default(),
+            rechecks: RecheckQueue::default(),
+            removals: Removals::default(),
+            under_way: BTreeSet::new(),
+            early: BTreeMap::new(),
+            not_synced,
+            drifts: Vec::new(),
+            said: Said::default(),
+        };
+        target.begin(phase);
+        target
+    }
+
+    /// Takes a newer assignment; answers with the one it replaces.
+    pub(super) fn accept(&mut self, assignment: Assignment, phase: impl Fn(&Entry) -> Phase) -> Assignment {
+        let old = std::mem::replace(&mut self.assignment, assignment);
+        self.begin(phase);
+        old
+    }
+
+    fn begin(&mut self, phase: impl Fn(&Entry) -> Phase) {
+        self.retries.clear();
+        self.accepted_at = None;
+        self.said.note_change();
+        self.objects = match self.assignment.action {
+            Action::Apply => self.plan_objects(phase),
+            Action::Delete | Action::Orphan => Objects::default(),
+        };
+        self.rechecks.retain(|identity| self.objects.contains(identity));
+        self.inventory.track(&self.assignment.prunable, self.objects.iter());
+        self.removals = self.plan_removals();
+        self.open_phases();
+    }
+
+    fn plan_objects(&self, phase: impl Fn(&Entry) -> Phase) -> Objects {
+        Objects::plan(self.assignment.manifest.entries(), phase, |identity, digest| {
+            // What is on its way may be something else, and arrive after we inspected it.
+            self.inventory.has(identity, digest) && !self.under_way.contains(identity)
+        })
+    }
+
+    fn plan_removals(&self) -> Removals {
+        let mode = match (self.assignment.action, self.assignment.options.prune) {
+            (Action::Delete, _) => Mode::Delete,
+            (Action::Orphan, _) => Mode::Orphan,
+            (Action::Apply, Prune::Never) => return Removals::default(),
+            (Action::Apply, Prune::AfterHealthy | Prune::AfterApply) => Mode::Prune,
+        };
+        Removals::plan(mode, self.inventory.left_over(|identity| self.objects.contains(identity)))
+    }
+
+    pub(super) fn may_remove(&self) -> bool {
+        match (self.assignment.action, self.assignment.options.prune) {
+            (Action::Delete | Action::Orphan, _) => true,
+            (Action::Apply, Prune::Never) => false,
+            (Action::Apply, Prune::AfterApply) => self.objects.are_in_place(),
+            (Action::Apply, Prune::AfterHealthy) => {
+                self.objects.are_healthy(|identity| self.inventory.is_healthy(identity))
+            }
+        }
+    }
+
+    pub(super) fn open_phases(&mut self) {
+        self.objects.open_phases(|identity| self.inventory.is_healthy(identity));
+    }
+
+    /// When there is something new to do or to say, if nothing happens before.
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        let recheck = self.rechecks.next_wake(|identity| !self.under_way.contains(identity));
+        let (retry, removal) = (self.retries.next_at(), self.removals.next_wake());
+        [retry, recheck, removal, self.said.fails_at()].into_iter().flatten().min()
+    }
+
+    /// Whether the object is one that this target applied, whatever its label says.
+    pub(super) fn follows(&self, uid: Uuid) -> bool {
+        self.inventory.followed(uid).is_some()
+    }
+
+    /// Of what it has or may still have in the cluster.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = Kind> {
+        self.objects.iter().map(|object| &object.key).chain(self.inventory.keys()).map(Kind::of)
+    }
+
+    pub(super) fn take_learned(&mut self) -> Learned {
+        self.inventory.take_learned()
+    }
+
+    pub(super) fn take_drifts(&mut self) -> Vec<Drifted> {
+        std::mem::take(&mut self.drifts)
+    }
+}

@@ -1,0 +1,180 @@
+//! All targets of a cluster: what an executor feeds with events and asks for steps and reports.
+//!
+//! What targets share is decided here: whose turn is next, and whose an object is that two of them name. Bodies that
+//! several name are kept once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Included, Unbounded};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::bodies::{Bodies, Body};
+use super::claims::Claims;
+use super::drifted::Drifted;
+use super::event::{Event, Kind, ObjectEvent, WatchEvent};
+use super::finding::Answer;
+use super::inventory::{Inventory, Learned};
+use super::step::Step;
+use super::target::Target;
+use crate::TargetId;
+use crate::bundle::Entry;
+use crate::journal::{InventoryUpdate, Journalled};
+use crate::report::Report;
+use crate::session::{Action, Assignment};
+
+#[derive(Debug, Default)]
+pub struct Targets {
+    by_id: BTreeMap<TargetId, Target>,
+    bodies: Bodies,
+    claims: Claims,
+    /// The target that had the last turn: the next one is first in line.
+    turn: Option<TargetId>,
+    /// Kinds of which it is not known how their objects stand.
+    not_synced: BTreeSet<Kind>,
+}
+
+/// What an event taught, beside what is to be done.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// For the journal.
+    pub updates: Vec<InventoryUpdate>,
+    /// For the hub.
+    pub drifts: Vec<Drifted>,
+}
+
+impl Targets {
+    /// `chance`, in `0.0..1.0`, spreads the waits that follow from a failure.
+    pub fn handle(&mut self, event: Event, now: Timestamp, chance: f64) -> Told {
+        let mut told = Told::default();
+        match event {
+            Event::Accepted(journalled) => self.accept(journalled),
+            Event::Answered(step, answer) => self.record(&step, answer, now, chance, &mut told),
+            Event::Watched(WatchEvent::Object(object_event)) => self.see(&object_event, now, &mut told),
+            Event::Watched(WatchEvent::Listed { kind, began_at, uids }) => {
+                self.set_not_synced(&kind, false);
+                self.see_all(&kind, began_at, &uids, now);
+            }
+            Event::Watched(WatchEvent::NotSynced { kind }) => self.set_not_synced(&kind, true),
+        }
+        told
+    }
+
+    fn accept(&mut self, journalled: Journalled) {
+        let id = journalled.assignment.target;
+        // The new ones are held before the old ones are let go: what both have stays.
+        if journalled.assignment.action == Action::Apply {
+            let entries = journalled.assignment.manifest.entries();
+            self.bodies.hold(entries, &journalled.objects);
+            self.claims.add(id, entries);
+        }
+        let phase = |entry: &Entry| self.bodies.phase(entry);
+        let Some(target) = self.by_id.get_mut(&id) else {
+            let inventory = Inventory::of(&journalled);
+            let target = Target::new(journalled.assignment, inventory, self.not_synced.clone(), phase);
+            self.by_id.insert(id, target);
+            return;
+        };
+        let old = target.accept(journalled.assignment, phase);
+        if old.action == Action::Apply {
+            self.bodies.release(old.manifest.entries());
+            self.claims.remove(id, old.manifest.entries());
+        }
+    }
+
+    fn record(&mut self, step: &Step, answer: Answer, now: Timestamp, chance: f64, told: &mut Told) {
+        let Some(target) = self.by_id.get_mut(&step.target) else { return };
+        target.record(step, answer, now, chance);
+        told.drifts = target.take_drifts();
+        told.learn(step.target, target.take_learned());
+    }
+
+    /// Goes to the target that the object is known by, and to the one that its label names: anybody may edit a label.
+    fn see(&mut self, object_event: &ObjectEvent, now: Timestamp, told: &mut Told) {
+        let labelled = object_event.target.parse().map(TargetId::new).ok();
+        for (id, target) in &mut self.by_id {
+            if Some(*id) == labelled || target.follows(object_event.uid) {
+                target.see(object_event.clone(), now);
+                told.learn(*id, target.take_learned());
+            }
+        }
+    }
+
+    fn see_all(&mut self, kind: &Kind, began_at: Timestamp, uids: &BTreeSet<Uuid>, now: Timestamp) {
+        for target in self.by_id.values_mut() {
+            target.see_all(kind, began_at, uids, now);
+        }
+    }
+
+    fn set_not_synced(&mut self, kind: &Kind, is_not_synced: bool) {
+        for target in self.by_id.values_mut() {
+            target.set_not_synced(kind, is_not_synced);
+        }
+        if is_not_synced {
+            self.not_synced.insert(kind.clone());
+        } else {
+            self.not_synced.remove(kind);
+        }
+    }
+
+    /// The next step, if there is one whose time has come; its object has no other until its answer comes. Targets take
+    /// turns, so that a large one does not keep a small one waiting.
+    pub fn take_step(&mut self, now: Timestamp) -> Option<Step> {
+        let (after, until) = match self.turn {
+            Some(last) => ((Excluded(last), Unbounded), (Unbounded, Included(last))),
+            None => ((Unbounded, Unbounded), (Unbounded, Unbounded)),
+        };
+        for range in [after, until] {
+            for (&id, target) in self.by_id.range_mut(range) {
+                let claims = &self.claims;
+                if let Some(step) = target.take_step(now, |key| claims.has_another(id, key)) {
+                    self.turn = Some(id);
+                    return Some(step);
+                }
+            }
+        }
+        None
+    }
+
+    /// What a step applies; `None`: it applies nothing, or it never came.
+    pub fn body(&self, step: &Step) -> Option<Body> {
+        self.bodies.find(step.act.digest()?)
+    }
+
+    /// What is new of how the targets stand. A target that is being applied says how far it is only if `may_be_partial`.
+    pub fn take_reports(&mut self, may_be_partial: bool, now: Timestamp) -> Vec<Report> {
+        self.by_id.values_mut().filter_map(|target| target.take_report(may_be_partial, now)).collect()
+    }
+
+    /// There may be something new to report.
+    pub fn has_changed(&self) -> bool {
+        self.by_id.values().any(|target| target.said.has_changed())
+    }
+
+    /// When there is something new to do or to say, if nothing happens before.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.by_id.values().filter_map(Target::next_wake).min()
+    }
+
+    pub fn assignment(&self, id: TargetId) -> Option<&Assignment> {
+        self.by_id.get(&id).map(|target| &target.assignment)
+    }
+
+    /// What is to be watched, once an object of it is in the cluster.
+    pub fn kinds(&self) -> BTreeSet<Kind> {
+        self.by_id.values().flat_map(Target::kinds).collect()
+    }
+
+    /// It is watched no more.
+    pub fn unwatch(&mut self, kind: &Kind) {
+        self.set_not_synced(kind, false);
+    }
+}
+
+impl Told {
+    fn learn(&mut self, target: TargetId, Learned { applied, gone }: Learned) {
+        if !(applied.is_empty() && gone.is_empty()) {
+            self.updates.push(InventoryUpdate { target, applied, gone });
+        }
+    }
+}

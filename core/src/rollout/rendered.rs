@@ -1,0 +1,83 @@
+//! What a render gives to each cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Candidate;
+use crate::Digest;
+use crate::parameters::{ClusterFacts, ParameterSet, Parameters, Values};
+
+/// A render, with the parameters of its target: which bundle each cluster gets from it.
+#[derive(Debug, Clone)]
+pub struct Rendered<'a> {
+    parameters: &'a [ParameterSet],
+    /// Parameters that its manifests name: of the others nothing depends.
+    variables: BTreeSet<String>,
+    variants: &'a BTreeMap<Digest, Digest>,
+    /// What everybody gets when nothing depends on parameters.
+    same: Option<Option<Digest>>,
+}
+
+impl<'a> Rendered<'a> {
+    pub fn new(parameters: &'a [ParameterSet], variables: &[String], variants: &'a BTreeMap<Digest, Digest>) -> Self {
+        let same = variables.is_empty().then(|| variants.get(&Values::default().digest()).copied());
+        Self { parameters, variables: variables.iter().cloned().collect(), variants, same }
+    }
+
+    /// The cluster's bundle; `None`: it was never rendered with that cluster's parameters.
+    pub fn gives(&self, cluster: &Candidate) -> Option<Digest> {
+        if let Some(same) = self.same {
+            return same;
+        }
+        let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
+        let values = Parameters::resolve(self.parameters, facts).restricted_to(&self.variables);
+        self.variants.get(&values.digest()).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{ClusterId, Labels};
+
+    fn cluster(name: &str, region: &str) -> Candidate {
+        let labels = Labels::from([("region".to_owned(), region.to_owned())]);
+        let cluster = ClusterId::new(Uuid::nil());
+        Candidate { cluster, name: name.parse().expect("a name"), labels, connected: true }
+    }
+
+    fn used(parameters: &[ParameterSet], variables: &[String], cluster: &Candidate) -> Digest {
+        let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
+        Parameters::resolve(parameters, facts).restricted_to(&variables.iter().cloned().collect()).digest()
+    }
+
+    #[test]
+    fn each_cluster_gets_the_variant_of_the_parameters_that_are_used() {
+        let set = json!({"clusters": {"matchLabels": {"region": "eu"}}, "values": {"replicas": 3}});
+        let parameters: Vec<ParameterSet> = vec![
+            serde_json::from_value(json!({"values": {"replicas": 1}})).expect("a set"),
+            serde_json::from_value(set).expect("a set"),
+        ];
+        let variables = ["replicas".to_owned()];
+        let (eu, us) = (cluster("a", "eu"), cluster("b", "us"));
+        let (many, one) = (Digest::of(b"many"), Digest::of(b"one"));
+        let both = [(used(&parameters, &variables, &eu), many), (used(&parameters, &variables, &us), one)].into();
+        let only = [(used(&parameters, &variables, &us), one)].into();
+
+        let gives =
+            |variants| [&eu, &us].map(|cluster| Rendered::new(&parameters, &variables, variants).gives(cluster));
+
+        assert_eq!(gives(&both), [Some(many), Some(one)]);
+        assert_eq!(gives(&only), [None, Some(one)], "nothing stands in for what was not rendered");
+    }
+
+    #[test]
+    fn without_variables_everybody_gets_the_same() {
+        let cluster = cluster("a", "eu");
+        let variants = [(used(&[], &[], &cluster), Digest::of(b"all"))].into();
+
+        assert_eq!(Rendered::new(&[], &[], &variants).gives(&cluster), Some(Digest::of(b"all")));
+    }
+}

@@ -1,0 +1,4 @@
+//! Who may do what at the API: callers, and the tokens that they show.
+
+pub(crate) mod caller;
+pub(crate) mod token;

@@ -1,0 +1,67 @@
+//! Tokens of the API: made, and known again by what is kept of them.
+
+use bellwether_core::Name;
+use bellwether_core::api::TokenRole;
+use bellwether_core::audit::{Action, Actor, Event};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::caller::Caller;
+use crate::Hub;
+use crate::pki::seal;
+use crate::process::clock;
+use crate::store::tokens::Token;
+use crate::store::{self, StoreError};
+use crate::work::change::Change;
+use crate::work::subjects;
+
+/// A token that somebody is to have.
+pub(crate) struct NewToken {
+    pub(crate) name: Name,
+    pub(crate) role: TokenRole,
+    pub(crate) created_by: Option<String>,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+/// Writes a token with its entry; what it is, is known from here on to whoever called only.
+pub(crate) async fn create(
+    change: &mut Change<'_>,
+    new: NewToken,
+    by: Actor,
+) -> Result<(Token, SecretString), StoreError> {
+    let now = clock::now();
+    let secret = seal::random_token("bwt_");
+    let token = Token {
+        id: clock::new_id(),
+        name: new.name,
+        role: new.role,
+        created_at: now,
+        created_by: new.created_by,
+        expires_at: new.expires_at,
+        revoked_at: None,
+        last_used_at: None,
+    };
+    store::tokens::insert(change, &token, seal::hash_token(secret.expose_secret())).await?;
+    let subject = subjects::token(&token.name);
+    let mut event = Event::new(clock::new_id(), now, by, Action::TokenCreated, subject);
+    event.detail = serde_json::json!({"role": token.role, "expiresAt": token.expires_at});
+    change.audit(&event).await?;
+    Ok((token, secret))
+}
+
+/// Whose token this is, if it is good now.
+///
+/// Tokens that were good a moment ago are looked up beside each other; of others a few at once, so that those who guess
+/// leave connections to the rest.
+pub(crate) async fn authenticate(hub: &Hub, token: &str) -> Result<Option<Caller>, StoreError> {
+    let hash = seal::hash_token(token);
+    let is_known = hub.known_tokens.get(&hash).is_some();
+    let _turn = if is_known { None } else { hub.strangers.acquire().await.ok() };
+    let mut db = hub.requests.acquire().await?;
+    let found = store::tokens::find(&mut db, hash, clock::now()).await?;
+    match &found {
+        Some(_) => hub.known_tokens.insert(hash, ()),
+        None => drop(hub.known_tokens.remove(&hash)),
+    }
+    Ok(found.map(|found| Caller { name: found.name, role: found.role }))
+}

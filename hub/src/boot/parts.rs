@@ -1,0 +1,92 @@
+//! The parts of a running hub: the stages by their table, and what runs beside them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::setup::{Listeners, SetupError};
+use crate::record::queue::Incoming;
+use crate::store::work::Stage;
+use crate::{Hub, http, link, pki, record, work, worker};
+
+/// What is in hand may take so long to finish after the first signal.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+
+type Part = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+macro_rules! run_stages {
+    ($($(#[$key:meta])* $stage:ident: $room:ident,)*) => {
+        fn run_stage(stage: Stage, hub: Arc<Hub>, stop: CancellationToken) -> Part {
+            match stage {
+                $(Stage::$stage => Box::pin(crate::$room::run(hub, stop)),)*
+            }
+        }
+    };
+}
+
+stages!(run_stages);
+
+/// One down, all down: half a hub looks healthy and is not.
+pub(super) async fn run(
+    hub: &Arc<Hub>,
+    listeners: Listeners,
+    queue: mpsc::Receiver<Incoming>,
+    stop: &CancellationToken,
+) -> Result<(), SetupError> {
+    let mut parts = JoinSet::new();
+    for (name, part) in list(hub, listeners, queue, stop) {
+        parts.spawn(async move {
+            part.await;
+            name
+        });
+    }
+    let mut failed = None;
+    while let Some(ended) = parts.join_next().await {
+        if !stop.is_cancelled() {
+            failed = Some(ended.unwrap_or("a part that panicked"));
+            stop.cancel();
+        }
+        if parts.is_empty() {
+            break;
+        }
+    }
+    hub.tasks.close();
+    let _ = tokio::time::timeout(DRAIN_MAX, hub.tasks.wait()).await;
+    link::write_last_ends(hub).await;
+    failed.map_or(Ok(()), |part| Err(SetupError::PartEnded(part)))
+}
+
+fn list(
+    hub: &Arc<Hub>,
+    listeners: Listeners,
+    queue: mpsc::Receiver<Incoming>,
+    stop: &CancellationToken,
+) -> Vec<(&'static str, Part)> {
+    let (one, two) = (|| hub.clone(), || stop.clone());
+    let mut parts: Vec<_> = Stage::ALL.iter().map(|&stage| (stage.as_str(), run_stage(stage, one(), two()))).collect();
+    let beside: [(_, Part); 10] = [
+        ("record", Box::pin(record::run(one(), queue, two()))),
+        ("sealer", Box::pin(worker::sealer::run(one(), two()))),
+        ("signals out", Box::pin(work::notify::send(one(), two()))),
+        ("signals in", Box::pin(work::notify::listen(one(), two()))),
+        ("sweep", Box::pin(worker::sweep::run(one(), two()))),
+        ("trust", Box::pin(pki::revocations::run(one(), two()))),
+        ("heartbeat", Box::pin(worker::heartbeat::run(one(), two()))),
+        ("stream ends", Box::pin(link::write_ends(one(), two()))),
+        ("agents", Box::pin(serve_agents(one(), listeners.agents, two()))),
+        ("api", Box::pin(http::serve(one(), listeners.api, two()))),
+    ];
+    parts.extend(beside);
+    parts
+}
+
+async fn serve_agents(hub: Arc<Hub>, listener: TcpListener, stop: CancellationToken) {
+    if let Err(error) = link::serve(hub, listener, stop).await {
+        tracing::error!(error = %crate::chain(&error), "the agents' port ended");
+    }
+}

@@ -1,0 +1,56 @@
+//! Lists what runs in a cluster.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use bellwether_core::ClusterId;
+use bellwether_core::api::{ClusterTarget, List};
+use bellwether_core::report::{Counts, Verdict};
+
+use super::find;
+use crate::Hub;
+use crate::http::auth::Caller;
+use crate::http::input::{Named, QueryParams};
+use crate::http::pages::{self, Paging};
+use crate::http::problem::Refusal;
+use crate::store::fleet::{self, Placement, PlacementPlace};
+use crate::store::{Connection, StoreError};
+
+pub(in crate::http) async fn list(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    Named(name): Named,
+    QueryParams(paging): QueryParams<Paging>,
+) -> Result<Json<List<ClusterTarget>>, Refusal> {
+    let after = paging.cursor.as_deref().map(pages::decode_cursor::<PlacementPlace>).transpose()?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
+    let cluster = find(&mut db, &name).await?;
+    Ok(Json(page(&mut db, cluster.id, after.as_ref(), pages::limit(paging.limit)).await?))
+}
+
+/// In the order of names.
+pub(super) async fn page(
+    db: &mut Connection,
+    cluster: ClusterId,
+    after: Option<&PlacementPlace>,
+    limit: i64,
+) -> Result<List<ClusterTarget>, StoreError> {
+    let placements = fleet::list_placements(db, None, Some(cluster), after, limit).await?;
+    let next = placements.next.and_then(|place| pages::encode_cursor(&place));
+    Ok(List { items: placements.items.into_iter().map(document).collect(), next })
+}
+
+fn document(one: Placement) -> ClusterTarget {
+    let said = one.said;
+    ClusterTarget {
+        target: one.target,
+        digest: one.digest,
+        generation: one.generation,
+        applied: said.as_ref().is_some_and(|said| said.applied),
+        verdict: said.as_ref().map_or(Verdict::Unknown, |said| said.verdict),
+        objects: said.as_ref().map_or_else(Counts::default, |said| said.objects),
+        reported_at: said.as_ref().map(|said| said.at),
+        lines: said.map(|said| said.lines).unwrap_or_default(),
+    }
+}

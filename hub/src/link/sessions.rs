@@ -1,0 +1,125 @@
+//! The streams that this hub holds, one for each cluster, and where each finds what was read for it.
+//!
+//! In memory only: the rows say where a cluster's newest stream is. Neighbours: `ends` (writes the ends down), `session`
+//! (one stream), `pki::revocations` (cuts those of revoked clusters).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use bellwether_core::session::Listing;
+use bellwether_core::{ClusterId, SessionNumber};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// The streams that this hub holds.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    streams: Mutex<BTreeMap<ClusterId, OpenStream>>,
+    /// Of streams that are over here, as long as the rows do not say so. No more than there were streams when Postgres
+    /// was last there, since none begins without it.
+    ends: Mutex<BTreeMap<(ClusterId, SessionNumber), Timestamp>>,
+    pub(super) ended: Notify,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct OpenStream {
+    pub(super) number: SessionNumber,
+    /// Of the certificate that it came with.
+    pub(super) serial: String,
+    pub(super) inbox: Arc<Inbox>,
+    /// It is to end now.
+    pub(super) cut: CancellationToken,
+}
+
+/// Where a stream finds what was read for it; newer replaces older.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    delivery: Mutex<Option<Delivery>>,
+    pub(super) came: Notify,
+}
+
+/// What one cluster is to run may have changed.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// Whatever was committed before this stands in it.
+    pub(super) began_at: Instant,
+    pub(super) listing: Listing,
+}
+
+impl Inbox {
+    pub(super) fn put(&self, delivery: Delivery) {
+        *self.delivery.lock().expect("no holder of this lock panics") = Some(delivery);
+        self.came.notify_one();
+    }
+
+    pub(super) fn take(&self) -> Option<Delivery> {
+        self.delivery.lock().expect("no holder of this lock panics").take()
+    }
+}
+
+impl Sessions {
+    /// Puts a stream in its cluster's place; the older one ends.
+    pub(super) fn enter(&self, cluster: ClusterId, stream: OpenStream) {
+        let mut streams = self.lock();
+        match streams.get(&cluster) {
+            Some(newer) if newer.number > stream.number => stream.cut.cancel(),
+            _ => {
+                if let Some(older) = streams.insert(cluster, stream) {
+                    older.cut.cancel();
+                }
+            }
+        }
+    }
+
+    /// Takes a stream out, unless a newer one has its place; its end is to be written.
+    pub(super) fn leave(&self, cluster: ClusterId, number: SessionNumber, now: Timestamp) {
+        let mut streams = self.lock();
+        if streams.get(&cluster).is_some_and(|stream| stream.number == number) {
+            streams.remove(&cluster);
+        }
+        drop(streams);
+        self.ends().entry((cluster, number)).or_insert(now);
+        self.ended.notify_one();
+    }
+
+    pub(super) fn holds(&self, cluster: ClusterId, number: SessionNumber) -> bool {
+        self.lock().get(&cluster).is_some_and(|stream| stream.number == number)
+    }
+
+    pub(super) fn ends(&self) -> MutexGuard<'_, BTreeMap<(ClusterId, SessionNumber), Timestamp>> {
+        self.ends.lock().expect("no holder of this lock panics")
+    }
+
+    /// Ends a cluster's stream.
+    pub(crate) fn cut(&self, cluster: ClusterId) {
+        if let Some(stream) = self.lock().get(&cluster) {
+            stream.cut.cancel();
+        }
+    }
+
+    /// Ends the streams that came with one of these certificates.
+    pub(crate) fn cut_all(&self, serials: &BTreeSet<String>) {
+        for stream in self.lock().values().filter(|stream| serials.contains(&stream.serial)) {
+            stream.cut.cancel();
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(super) fn hand_out(&self, began_at: Instant, listings: BTreeMap<ClusterId, Listing>) {
+        let streams = self.lock();
+        for (cluster, listing) in listings {
+            if let Some(stream) = streams.get(&cluster) {
+                stream.inbox.put(Delivery { began_at, listing });
+            }
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterId, OpenStream>> {
+        self.streams.lock().expect("no holder of this lock panics")
+    }
+}

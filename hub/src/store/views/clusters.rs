@@ -1,0 +1,59 @@
+//! Clusters, with how their agents are.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::ClusterId;
+use bellwether_core::session::rivals::Rivalry;
+use jiff::Timestamp;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::store::{Connection, StoreError, from_sql};
+
+/// How a cluster's agent is, as the rows say.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AgentStatus {
+    pub(crate) connected: bool,
+    /// `None`: no stream yet.
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) agent_version: Option<String>,
+    pub(crate) facts: BTreeMap<String, String>,
+    pub(crate) certificate_expires_at: Option<Timestamp>,
+    /// The agent before the newest one, and the newest one's address.
+    pub(crate) rivalry: Option<(Rivalry, String)>,
+}
+
+/// Of those that have had a stream.
+pub(crate) async fn load(
+    db: &mut Connection,
+    clusters: &[ClusterId],
+) -> Result<BTreeMap<ClusterId, AgentStatus>, StoreError> {
+    let clusters: Vec<Uuid> = clusters.iter().map(|id| id.as_uuid()).collect();
+    let rows = sqlx::query!(
+        r#"
+        select s.cluster_id as "cluster_id!", p.is_connected as "connected!", coalesce(s.ended_at, s.since) as "since!", s.agent_version as "agent_version!",
+               s.facts as "facts!: Json<BTreeMap<String, String>>", s.address as "address!",
+               s.rivalry as "rivalry?: Json<Rivalry>",
+               x.not_after as "not_after?"
+          from sessions s
+          join presences p using (cluster_id)
+          left join certificates x on x.serial = s.certificate_serial
+         where s.cluster_id = any($1)
+        "#,
+        &clusters,
+    )
+    .fetch_all(db)
+    .await?;
+    let statuses = rows.into_iter().map(|row| {
+        let status = AgentStatus {
+            connected: row.connected,
+            since: Some(from_sql(row.since)),
+            agent_version: Some(row.agent_version),
+            facts: row.facts.0,
+            certificate_expires_at: row.not_after.map(from_sql),
+            rivalry: row.rivalry.map(|rivalry| (rivalry.0, row.address)),
+        };
+        (ClusterId::new(row.cluster_id), status)
+    });
+    Ok(statuses.collect())
+}

@@ -1,0 +1,165 @@
+//! Rollouts as they are explained to people.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::api::MemberDocument;
+use bellwether_core::rollout::{self, Member, MemberState, Notable, Presence};
+use bellwether_core::{ClusterId, Generation, Name, RenderId, RolloutId, TargetId};
+use uuid::Uuid;
+
+use crate::store::rollouts::{self, Rollout as Row};
+use crate::store::{Connection, StoreError, digest, from_sql, name};
+
+/// A rollout, with what explains it.
+pub(crate) struct RolloutView {
+    pub(crate) row: Row,
+    pub(crate) target: Name,
+    /// With its waves counted and, of all members, those that are named.
+    pub(crate) rollout: rollout::Rollout,
+    pub(crate) from_commit: Option<String>,
+    pub(crate) to_commit: Option<String>,
+}
+
+/// In the order of the rows.
+pub(crate) async fn load(db: &mut Connection, rows: Vec<Row>) -> Result<Vec<RolloutView>, StoreError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    let mut waves = rollouts::list_waves(db, &ids).await?;
+    let members = list_named_members(db, &ids).await?;
+    let commits = list_commits(db, rows.iter().flat_map(|row| row.from_render.into_iter().chain([row.render]))).await?;
+    let targets = list_names(db, rows.iter().map(|row| row.target)).await?;
+    let mut views = Vec::with_capacity(rows.len());
+    for row in rows {
+        let Some(target) = targets.get(&row.target).cloned() else { continue };
+        let mut rollout = row.with_waves(waves.remove(&row.id).unwrap_or_default());
+        for member in members.get(&row.id).into_iter().flatten() {
+            member.clone().explain(&mut rollout);
+        }
+        views.push(RolloutView {
+            rollout,
+            target,
+            from_commit: row.from_render.and_then(|render| commits.get(&render).cloned()),
+            to_commit: commits.get(&row.render).cloned(),
+            row,
+        });
+    }
+    Ok(views)
+}
+
+/// A member that says why its wave is as it is.
+#[derive(Clone)]
+enum Named {
+    /// It failed, or is in flight.
+    Notable { wave: u32, notable: Notable },
+    /// It waits for its turn and is there.
+    Next(Box<(Member, Presence)>),
+}
+
+impl Named {
+    /// One that failed comes before one in flight.
+    fn explain(self, rollout: &mut rollout::Rollout) {
+        match self {
+            Self::Next(next) => rollout.next.push(*next),
+            Self::Notable { wave, notable } => {
+                let Some(wave) = rollout.waves.get_mut(wave as usize) else { return };
+                if notable.state == MemberState::Failed || wave.notable.is_none() {
+                    wave.notable = Some(notable);
+                }
+            }
+        }
+    }
+}
+
+async fn list_named_members(
+    db: &mut Connection,
+    ids: &[RolloutId],
+) -> Result<BTreeMap<RolloutId, Vec<Named>>, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+    let rows = sqlx::query_file!("src/store/sql/view_members.sql", &ids).fetch_all(db).await?;
+    let mut named: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for row in rows {
+        let wave = u32::try_from(row.wave).unwrap_or(u32::MAX);
+        let state = rollouts::word(&row.state, "rollout_clusters")?;
+        let one = if state == MemberState::Waiting {
+            let digest = digest(&row.digest, "rollout_clusters")?;
+            let member = Member::waiting(ClusterId::new(row.cluster_id), wave, digest, None);
+            Named::Next(Box::new((member, Presence::Connected { since: from_sql(row.since) })))
+        } else {
+            Named::Notable { wave, notable: Notable { cluster_name: row.cluster, state, reason: row.reason } }
+        };
+        named.entry(RolloutId::new(row.rollout_id)).or_default().push(one);
+    }
+    Ok(named)
+}
+
+/// The commits that these renders are of.
+async fn list_commits(
+    db: &mut Connection,
+    renders: impl Iterator<Item = RenderId>,
+) -> Result<BTreeMap<RenderId, String>, StoreError> {
+    let renders: Vec<Uuid> = renders.map(RenderId::as_uuid).collect();
+    let rows = sqlx::query!(
+        "select r.render_id, v.commit_id from renders r join revisions v using (revision_id) where r.render_id = any($1)",
+        &renders,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (RenderId::new(row.render_id), row.commit_id)).collect())
+}
+
+async fn list_names(
+    db: &mut Connection,
+    targets: impl Iterator<Item = TargetId>,
+) -> Result<BTreeMap<TargetId, Name>, StoreError> {
+    let targets: Vec<Uuid> = targets.map(TargetId::as_uuid).collect();
+    let rows =
+        sqlx::query!("select target_id, name from targets where target_id = any($1)", &targets).fetch_all(db).await?;
+    rows.into_iter().map(|row| Ok((TargetId::new(row.target_id), name(&row.name, "targets")?))).collect()
+}
+
+/// Where a member stands in the list of its rollout: its wave, and its cluster's name.
+pub(crate) type MemberPlace = (i32, String);
+
+/// A page of members, after a place.
+pub(crate) async fn list_members(
+    db: &mut Connection,
+    rollout: RolloutId,
+    after: Option<MemberPlace>,
+    limit: i64,
+) -> Result<Vec<(MemberDocument, MemberPlace)>, StoreError> {
+    let table = "rollout_clusters";
+    let (wave, cluster) = after.unwrap_or((-1, String::new()));
+    let rows = sqlx::query!(
+        r#"
+        select c.name as cluster, m.wave as place, w.name as wave, m.state, m.digest, m.digest_before, m.generation, m.reason
+          from rollout_clusters m
+          join rollout_waves w using (rollout_id, wave)
+          join clusters c using (cluster_id)
+         where m.rollout_id = $1 and (m.wave, c.name) > ($2, $3::text)
+         order by m.wave, c.name
+         limit $4
+        "#,
+        rollout.as_uuid(),
+        wave,
+        cluster,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let document = MemberDocument {
+                cluster: name(&row.cluster, "clusters")?,
+                wave: row.wave,
+                state: rollouts::word(&row.state, table)?,
+                digest: digest(&row.digest, table)?,
+                digest_before: row.digest_before.as_deref().map(|bytes| digest(bytes, table)).transpose()?,
+                generation: row.generation.map(Generation::new),
+                reason: row.reason,
+            };
+            Ok((document, (row.place, row.cluster)))
+        })
+        .collect()
+}

@@ -1,0 +1,199 @@
+//! Targets, with what became of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_core::api::Condition;
+use bellwether_core::rollout::Candidate;
+use bellwether_core::{ClusterId, Digest, Labels, ProjectId, TargetId, Version};
+use jiff::Timestamp;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::rollouts::RolloutView;
+use crate::store::stored::{Entry, Stored};
+use crate::store::targets::Target;
+use crate::store::{Connection, StoreError, digest, name, rollouts, to_sql, work};
+
+/// Clusters that are named as not done with a deletion: as many as a person reads.
+const WAITING_MAX: i64 = 50;
+
+/// A target, with what is said of it.
+pub(crate) struct TargetView {
+    pub(crate) target: Target,
+    pub(crate) facts: Facts,
+    /// What clusters are to run of it.
+    pub(crate) runs: BTreeMap<ClusterId, Digest>,
+    pub(crate) rollout: Option<RolloutView>,
+    /// Clusters that have not said that they are done with its deletion.
+    pub(crate) waits_for: Vec<String>,
+}
+
+/// What its own rows and its clusters' reports say.
+#[derive(Default)]
+pub(crate) struct Facts {
+    /// A change is on its way to it.
+    pub(crate) pending: bool,
+    /// The newest of its ref.
+    pub(crate) commit: Option<String>,
+    pub(crate) held: bool,
+    pub(crate) condition: Option<Condition>,
+    pub(crate) wanted: Option<WantedView>,
+    /// Clusters that have something of it.
+    pub(crate) clusters: u32,
+    pub(crate) in_place: u32,
+    pub(crate) healthy: u32,
+}
+
+/// What a target is to run.
+pub(crate) struct WantedView {
+    /// Of the spec that was rendered.
+    pub(crate) target_version: Version,
+    pub(crate) variables: Vec<String>,
+    pub(crate) variants: BTreeMap<Digest, Digest>,
+}
+
+/// A cluster that targets select from.
+pub(crate) struct FleetMember {
+    pub(crate) candidate: Candidate,
+    /// It has joined and is not revoked: a rollout may have it as a member.
+    pub(crate) may_move: bool,
+}
+
+/// The clusters of these projects, but those whose labels cannot be read.
+pub(crate) async fn load_fleet(
+    db: &mut Connection,
+    projects: &BTreeSet<ProjectId>,
+) -> Result<BTreeMap<ProjectId, Vec<FleetMember>>, StoreError> {
+    let projects: Vec<Uuid> = projects.iter().map(|id| id.as_uuid()).collect();
+    let rows = sqlx::query!(
+        r#"
+        select c.project_id as "project_id!", c.cluster_id as "cluster_id!", c.name as "name!", c.labels as "labels!: Stored<Labels>",
+               coalesce(p.is_connected, false) as "connected!",
+               p.cluster_id is not null and c.revoked_at is null as "may_move!"
+          from clusters c
+          left join presences p using (cluster_id)
+         where c.project_id = any($1)
+        "#,
+        &projects,
+    )
+    .fetch_all(db)
+    .await?;
+    let mut fleets: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for row in rows {
+        let Some(labels) = Entry::of(&row.name, row.labels.read("clusters", "labels")).readable() else { continue };
+        let candidate = Candidate {
+            cluster: ClusterId::new(row.cluster_id),
+            name: name(&row.name, "clusters")?,
+            labels,
+            connected: row.connected,
+        };
+        let member = FleetMember { candidate, may_move: row.may_move };
+        fleets.entry(ProjectId::new(row.project_id)).or_default().push(member);
+    }
+    Ok(fleets)
+}
+
+/// In the order of the targets.
+pub(crate) async fn load(
+    db: &mut Connection,
+    targets: Vec<Target>,
+    now: Timestamp,
+) -> Result<Vec<TargetView>, StoreError> {
+    if targets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<_> = targets.iter().map(|target| target.id).collect();
+    let mut facts = list_facts(db, &ids, now).await?;
+    let mut runs = list_runs(db, &ids).await?;
+    let shown = rollouts::list_shown(db, &ids).await?;
+    let mut rollouts: BTreeMap<_, _> =
+        super::rollouts::load(db, shown).await?.into_iter().map(|view| (view.row.target, view)).collect();
+    let ending: Vec<_> = targets.iter().filter(|target| target.deletion.is_some()).map(|target| target.id).collect();
+    let mut waiting = list_waiting(db, &ending, now).await?;
+    let view = |target: Target| TargetView {
+        facts: facts.remove(&target.id).unwrap_or_default(),
+        runs: runs.remove(&target.id).unwrap_or_default(),
+        rollout: rollouts.remove(&target.id),
+        waits_for: waiting.remove(&target.id).unwrap_or_default(),
+        target,
+    };
+    Ok(targets.into_iter().map(view).collect())
+}
+
+async fn list_facts(
+    db: &mut Connection,
+    targets: &[TargetId],
+    now: Timestamp,
+) -> Result<BTreeMap<TargetId, Facts>, StoreError> {
+    let count = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+    let until = to_sql(work::traced_until(now));
+    let rows = sqlx::query_file!("src/store/sql/view_targets.sql", &uuids(targets), until).fetch_all(db).await?;
+    let facts = rows.into_iter().map(|row| {
+        let wanted = match (row.wanted_version, row.variables) {
+            (Some(version), Some(variables)) => Some(WantedView {
+                target_version: Version::new(version),
+                variables,
+                variants: variants(&row.parameters, &row.digests)?,
+            }),
+            _ => None,
+        };
+        let facts = Facts {
+            pending: row.pending,
+            commit: row.commit,
+            held: row.held,
+            condition: row.condition.map(|condition| condition.0),
+            wanted,
+            clusters: count(row.clusters),
+            in_place: count(row.in_place),
+            healthy: count(row.healthy),
+        };
+        Ok((TargetId::new(row.target_id), facts))
+    });
+    facts.collect()
+}
+
+/// What parameters render to, both in the same order.
+fn variants(parameters: &[Vec<u8>], digests: &[Vec<u8>]) -> Result<BTreeMap<Digest, Digest>, StoreError> {
+    let table = "render_variants";
+    parameters.iter().zip(digests).map(|(used, gives)| Ok((digest(used, table)?, digest(gives, table)?))).collect()
+}
+
+async fn list_runs(
+    db: &mut Connection,
+    targets: &[TargetId],
+) -> Result<BTreeMap<TargetId, BTreeMap<ClusterId, Digest>>, StoreError> {
+    let rows = sqlx::query!(
+        "select target_id, cluster_id, digest from assignments where target_id = any($1) and action = 'apply'",
+        &uuids(targets),
+    )
+    .fetch_all(db)
+    .await?;
+    let mut runs: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for row in rows {
+        let digest = digest(&row.digest, "assignments")?;
+        runs.entry(TargetId::new(row.target_id)).or_default().insert(ClusterId::new(row.cluster_id), digest);
+    }
+    Ok(runs)
+}
+
+async fn list_waiting(
+    db: &mut Connection,
+    targets: &[TargetId],
+    now: Timestamp,
+) -> Result<BTreeMap<TargetId, Vec<String>>, StoreError> {
+    if targets.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let rows = sqlx::query_file!("src/store/sql/view_waiting.sql", &uuids(targets), WAITING_MAX, to_sql(now))
+        .fetch_all(db)
+        .await?;
+    let mut waiting: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for row in rows {
+        waiting.entry(TargetId::new(row.target_id)).or_default().push(row.name);
+    }
+    Ok(waiting)
+}
+
+fn uuids(targets: &[TargetId]) -> Vec<Uuid> {
+    targets.iter().map(|id| id.as_uuid()).collect()
+}

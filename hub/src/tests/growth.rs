@@ -1,0 +1,494 @@
+//! What each step reads when the fleet is large and almost nothing has changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::report::{Counts, Report, Verdict};
+use bellwether_core::session::{Listed as Held, root};
+use bellwether_core::{ClusterId, Digest, ObjectKey, ReportSequence, SessionNumber};
+use bellwether_proto::compression;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::{ONE, insert_repo};
+use crate::bundle::Bundle;
+use crate::process::clock;
+use crate::record::queue::{AgentEvent, Incoming};
+use crate::rollout::Rollouts;
+use crate::source::Source;
+use crate::source::git::upstream::Upstream;
+use crate::store::bundles::Blob;
+use crate::store::growth::{self, Common, Kind, Size};
+use crate::store::work::{self, Stage};
+use crate::store::{self, Pool};
+use crate::work::change::Change;
+use crate::worker::stage::{Detached as _, Transactional as _};
+use crate::{Hub, link, worker};
+
+/// One hub, and the rows of a fleet that all its targets have settled in.
+struct Fleet {
+    hub: Arc<Hub>,
+    folder: TempDir,
+    upstream: Upstream,
+}
+
+impl Fleet {
+    async fn new(pool: &Pool, size: Size) -> Self {
+        let (hub, folder) = crate::testing::hub(pool).await;
+        let upstream = Upstream::new();
+        let mut db = hub.pool.acquire().await.expect("a connection");
+        let repo = insert_repo(&mut db, hub.project, &upstream).await;
+        drop(db);
+        let fleet = Self { hub, folder, upstream };
+        let commit = fleet.upstream.push("main", "A push", &[("app/a.yaml", ONE)]);
+        fleet.tell(Stage::Source, repo.as_uuid()).await;
+        fleet.settle().await;
+        let mirror = fleet.hub.mirrors.of(repo);
+        let tree = mirror.reader().expect("it was fetched").tree_of(&commit, "app").expect("it is there");
+        let common = Common { hub: fleet.hub.id, tree: &tree, parameters: no_values() };
+        growth::fill(pool, size, common, &bundles(size.targets)).await.expect("it is filled");
+        fleet
+    }
+
+    fn cluster(&self, number: usize) -> ClusterId {
+        ClusterId::new(growth::id(Kind::Cluster, number))
+    }
+
+    async fn tell(&self, stage: Stage, key: uuid::Uuid) {
+        let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");
+        change.tell(stage, &[key], clock::now(), None).await.expect("it is told");
+        change.commit().await.expect("it commits");
+    }
+
+    /// Every stage reconciles what is due until nothing is; says how many subjects that were.
+    async fn settle(&self) -> usize {
+        let mut count = 0;
+        loop {
+            let mut due_now = 0;
+            for stage in [Stage::Source, Stage::Bundle, Stage::Rollout] {
+                due_now += self.reconcile(stage).await;
+            }
+            if due_now == 0 {
+                return count;
+            }
+            count += due_now;
+        }
+    }
+
+    async fn reconcile(&self, stage: Stage) -> usize {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let due = work::list_due(&mut db, stage, clock::now(), &[], 16).await.expect("what is due");
+        drop(db);
+        for item in &due {
+            match stage {
+                Stage::Source => Source.reconcile(&self.hub, item).await.expect("a reconcile"),
+                Stage::Bundle => Bundle.reconcile(&self.hub, item).await.expect("a reconcile"),
+                Stage::Link => unreachable!("agents are told by their streams"),
+                Stage::Rollout => {
+                    let now = clock::now();
+                    let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");
+                    let trace = work::take_due(&mut change, stage, item.key, now).await.expect("it is taken");
+                    let trace = trace.as_deref();
+                    Rollouts.reconcile(&self.hub, &mut change, item.key, trace, now).await.expect("a reconcile");
+                    change.commit().await.expect("it commits");
+                }
+            }
+        }
+        due.len()
+    }
+
+    /// What a cluster's agent holds.
+    async fn held_by(&self, number: usize) -> Vec<Held> {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let listed = store::assignments::list_of_clusters(&mut db, &[self.cluster(number)]).await.expect("it is read");
+        let held = listed.into_iter().map(|one| one.read.expect("it can be read").assignment).map(|one| Held {
+            target: one.target,
+            generation: one.generation,
+            digest: one.digest,
+            action: one.action,
+        });
+        held.collect()
+    }
+
+    /// One agent comes back.
+    async fn connect(&self, number: usize, held: &[Held]) {
+        let serial = format!("{:016x}", number * 100 + 1);
+        link::tests::come_back(&self.hub, self.cluster(number), &serial, root(held.iter().copied())).await;
+    }
+
+    /// One agent says that something it holds is well; it is durable.
+    async fn report(&self, number: usize, held: Held) {
+        let cluster = self.cluster(number);
+        let report = Report {
+            target: held.target,
+            generation: held.generation,
+            digest: held.digest,
+            verdict: Verdict::Healthy,
+            applied: true,
+            objects: Counts { total: 1, in_place: 1, healthy: 1 },
+            lines: Vec::new(),
+        };
+        let (recorded_to, mut recorded) = watch::channel(ReportSequence::default());
+        let (queue_to, queue) = mpsc::channel(1);
+        let incoming = Incoming {
+            cluster,
+            session: SessionNumber::new(i64::MAX),
+            sequence: ReportSequence::new(1),
+            event: AgentEvent::Report(report),
+            recorded: recorded_to,
+        };
+        queue_to.send(incoming).await.unwrap_or_else(|_| panic!("the queue is open"));
+        drop(queue_to);
+        crate::record::run(Arc::clone(&self.hub), queue, CancellationToken::new()).await;
+        recorded.changed().await.expect("it is durable");
+    }
+
+    /// A person asks; answered with success.
+    async fn ask(&self, method: &str, path: &str, body: serde_json::Value) {
+        let request = axum::http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {}", crate::testing::admin_token(&self.folder)))
+            .extension(crate::pki::tls::Peer("127.0.0.1:1".parse().expect("is an address")))
+            .body(axum::body::Body::from(body.to_string()))
+            .expect("is a request");
+        let answer = crate::http::router(Arc::clone(&self.hub)).oneshot(request).await.expect("it always answers");
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    }
+
+    async fn label(&self, number: usize, labels: serde_json::Value) {
+        self.ask("PUT", &format!("/api/v1/clusters/cluster-{number:06}/labels"), labels).await;
+    }
+
+    /// What a step reads, by table, and what it answers.
+    async fn read_by<T>(&self, step: impl Future<Output = T>) -> (BTreeMap<String, i64>, T) {
+        let pools = [&self.hub.pool, &self.hub.vital, &self.hub.requests];
+        let before = growth::rows_read(&pools).await.expect("it is counted");
+        let answer = step.await;
+        let after = growth::rows_read(&pools).await.expect("it is counted");
+        let grown = after.into_iter().map(|(table, rows)| {
+            let rows = rows - before.get(&table).copied().unwrap_or(0);
+            (table, rows)
+        });
+        (grown.filter(|&(_, rows)| rows > 0).collect(), answer)
+    }
+
+    async fn measure(&self, name: &str, step: impl Future<Output = usize>) {
+        let began_at = Instant::now();
+        let (read, reconciles) = self.read_by(step).await;
+        let took = began_at.elapsed();
+        let mut by_table: Vec<_> = read.iter().collect();
+        by_table.sort_by_key(|&(_, rows)| std::cmp::Reverse(*rows));
+        let all: i64 = read.values().sum();
+        let named: Vec<_> = by_table.iter().take(6).map(|(table, rows)| format!("{table} {rows}")).collect();
+        eprintln!("{name:44} {all:>12} {reconciles:>10} {:>10.1}   {}", took.as_secs_f64() * 1e3, named.join(", "));
+    }
+}
+
+fn no_values() -> Digest {
+    bellwether_core::parameters::Values::default().digest()
+}
+
+/// One for each target, of one object.
+fn bundles(count: usize) -> Vec<Blob> {
+    let bundle = |number: usize| {
+        let key: ObjectKey = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "namespace": "default", "name": format!("of-{number}"),
+        }))
+        .expect("is a key");
+        let manifest = Manifest::new(vec![Entry { key, digest: Digest::of(b"{}") }]).expect("is a manifest");
+        Blob { digest: manifest.digest(), frame: compression::compress(&manifest.encode()) }
+    };
+    (1..=count).map(bundle).collect()
+}
+
+/// All agents are at a hub that is no more.
+const ELSEWHERE: &str = "update sessions set ended_at = null, hub_id = '00000000-0000-7000-8000-000000000000'";
+/// All agents are at this hub.
+const BACK: &str =
+    "update sessions set ended_at = null, hub_id = (select hub_id from hubs order by heartbeat_at desc limit 1)";
+
+/// `./dev bench growth`. Nothing is asserted: it takes minutes, and what a step may read is asserted below on a small fleet.
+#[crate::store::database_test(migrations = "../migrations")]
+#[ignore = "a measurement of minutes: ./dev bench growth"]
+async fn what_each_step_reads_of_a_large_fleet(pool: Pool) {
+    let size = Size { clusters: 10_000, targets: 1_000, groups: 10, certificates: 28 };
+    let began_at = Instant::now();
+    let fleet = Fleet::new(&pool, size).await;
+    eprintln!(
+        "{} clusters, {} targets, {} groups; filled in {:.0?}",
+        size.clusters,
+        size.targets,
+        size.groups,
+        began_at.elapsed()
+    );
+    eprintln!("{:44} {:>12} {:>10} {:>10}", "step", "rows read", "reconciles", "ms");
+    // What is read once: the types of columns, and what is kept in memory.
+    let held = fleet.held_by(11).await;
+    fleet.connect(11, &held).await;
+    fleet.report(11, held[0]).await;
+    fleet.settle().await;
+
+    let held = fleet.held_by(21).await;
+    fleet.measure("nothing happens", async { fleet.settle().await }).await;
+    fleet
+        .measure("one agent connects", async {
+            fleet.connect(21, &held).await;
+            fleet.settle().await
+        })
+        .await;
+    fleet
+        .measure("one healthy report, its target is done", async {
+            fleet.report(21, held[0]).await;
+            fleet.settle().await
+        })
+        .await;
+    fleet
+        .measure("one label that no target reads", async {
+            fleet.label(41, json!({"group": "g1", "region": "r8", "site": "s10"})).await;
+            fleet.settle().await
+        })
+        .await;
+    let spec =
+        json!({"repo": "apps", "path": "app", "clusters": {"matchLabels": {"group": "g3"}}, "namespace": "shop"});
+    let target = json!({
+        "apiVersion": "bellwether.dev/v1", "kind": "Target", "metadata": {"name": "target-000003"}, "spec": spec,
+    });
+    fleet
+        .measure("one target's spec changes", async {
+            fleet.ask("PUT", "/api/v1/targets/target-000003", target).await;
+            fleet.settle().await
+        })
+        .await;
+    fleet
+        .measure("who is revoked, as asked every 2 s", async {
+            crate::pki::revocations::refresh(&fleet.hub).await.expect("it is read");
+            0
+        })
+        .await;
+    fleet
+        .measure("10,000 streams end at once", async {
+            let clusters: BTreeSet<_> = (1..=size.clusters).map(|number| fleet.cluster(number)).collect();
+            link::tests::part(&fleet.hub, &clusters).await;
+            fleet.settle().await
+        })
+        .await;
+    store::execute_raw(&pool, ELSEWHERE).await.expect("it is");
+    store::execute_raw(&pool, "analyze sessions").await.expect("it is");
+    fleet
+        .measure("a hub with 10,000 streams dies", async {
+            worker::heartbeat::beat_and_tell(&fleet.hub).await;
+            fleet.settle().await
+        })
+        .await;
+    fleet
+        .measure("the hourly sweep", async {
+            worker::sweep::sweep(&fleet.hub, clock::now()).await.expect("all of it");
+            0
+        })
+        .await;
+    store::execute_raw(&pool, BACK).await.expect("it is");
+    fleet
+        .measure("one label: to another 100 targets", async {
+            fleet.label(51, json!({"group": "g2", "region": "r2", "site": "s12"})).await;
+            fleet.settle().await
+        })
+        .await;
+}
+
+/// Small enough for every run, and large enough for Postgres to prefer an index.
+const SMALL: Size = Size { clusters: 1_000, targets: 100, groups: 10, certificates: 4 };
+
+fn sum(read: &BTreeMap<String, i64>) -> i64 {
+    read.values().sum()
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_step_reads_what_it_is_about_and_not_the_fleet(pool: Pool) {
+    let fleet = Fleet::new(&pool, SMALL).await;
+    let held = fleet.held_by(21).await;
+    fleet.connect(11, &fleet.held_by(11).await).await;
+    fleet.settle().await;
+
+    let connects = async {
+        fleet.connect(21, &held).await;
+        fleet.settle().await
+    };
+    let (connects, told_by_connect) = fleet.read_by(connects).await;
+    let reports = async {
+        fleet.report(21, held[0]).await;
+        fleet.settle().await
+    };
+    let (reports, told_by_report) = fleet.read_by(reports).await;
+    let unread = async {
+        fleet.label(41, json!({"group": "g1", "region": "r8", "site": "s10"})).await;
+        fleet.settle().await
+    };
+    let (unread, told_by_unread) = fleet.read_by(unread).await;
+    let moves = async {
+        fleet.label(51, json!({"group": "g2", "region": "r2", "site": "s12"})).await;
+        fleet.settle().await
+    };
+    let (_, told_by_moves) = fleet.read_by(moves).await;
+    let (revoked, ()) =
+        fleet.read_by(async { crate::pki::revocations::refresh(&fleet.hub).await.expect("it is read") }).await;
+
+    // A cluster has ten targets, whose assignments, rollouts, bundles and reports are read.
+    assert_eq!(held.len(), 10);
+    let besides_targets = sum(&connects) - connects.get("targets").copied().unwrap_or(0);
+    assert!(besides_targets < 10 * 20, "{connects:?}");
+    assert!(sum(&reports) < 40, "{reports:?}");
+    assert!(sum(&unread) < 2 * 100 + 100, "the targets, for whom they select: {unread:?}");
+    assert!(sum(&revoked) < 2 * 10, "{revoked:?}");
+    assert_eq!((told_by_connect, told_by_report, told_by_unread), (0, 0, 0), "nobody has anything to do");
+    // Those that it leaves and those that it comes to, each in bundle and rollout.
+    assert!((40..=60).contains(&told_by_moves), "{told_by_moves}");
+}
+
+/// Tables that grow with the fleet: nobody reads through them for one subject. Of sessions and targets the small fleet has
+/// so few that one pass is as good.
+const LARGE: [&str; 6] = ["assignments", "reports", "rollout_clusters", "rollouts", "certificates", "render_variants"];
+
+/// A statement that is asked often, with arguments as they come.
+struct Asked {
+    words: &'static [&'static str],
+    arguments: Vec<String>,
+    /// At least these are used.
+    indexes: &'static [&'static str],
+}
+
+impl Asked {
+    fn new(words: &'static [&'static str], arguments: &[String], indexes: &'static [&'static str]) -> Self {
+        Self { words, arguments: arguments.to_vec(), indexes }
+    }
+
+    fn list(project: uuid::Uuid) -> Vec<Self> {
+        let cluster = || format!("'{}'", growth::id(Kind::Cluster, 21));
+        let target = || format!("'{}'", growth::id(Kind::Target, 1));
+        let rollout = || format!("'{}'", growth::id(Kind::Rollout, 39));
+        let array = |one: String| format!("array[{one}]::uuid[]");
+        let (clusters, targets) = (|| array(cluster()), || array(target()));
+        let none = || array(format!("'{}'", uuid::Uuid::nil()));
+        vec![
+            Self::new(
+                &["coalesce(t.name, a.target_name)", "any($1)"],
+                &[clusters()],
+                &["assignments_pkey", "rollouts_pkey"],
+            ),
+            Self::new(
+                &["union select target_id from awaited where cluster_id"],
+                &[clusters()],
+                &["rollout_clusters_open_idx", "rollouts_live_idx", "awaited_pkey"],
+            ),
+            Self::new(
+                &["union select a.target_id from sessions s join awaited a"],
+                &[none()],
+                &["rollout_clusters_open_idx"],
+            ),
+            Self::new(&["with said as"], &[clusters(), targets()], &["rollout_clusters_open_idx"]),
+            Self::new(
+                &["a.digest, r.trace_id", "unnest($1::uuid[], $2::uuid[])"],
+                &[clusters(), targets()],
+                &["assignments_pkey"],
+            ),
+            Self::new(&["(session, sequence) >= ($2, $3)"], &[cluster(), "1".into(), "1".into()], &["reports_pkey"]),
+            Self::new(&["as \"is_any!\"", "from rollout_clusters"], &[rollout()], &["rollout_clusters_unsettled_idx"]),
+            Self::new(
+                &["from rollouts o where target_id = $1 and (ended_at is null"],
+                &[target(), rollout(), none()],
+                &["rollout_clusters_unsettled_idx"],
+            ),
+            Self::new(
+                &["select m.cluster_id, m.digest from rollouts o"],
+                &[target(), rollout()],
+                &["rollout_clusters_unsettled_idx"],
+            ),
+            Self::new(
+                &["select cluster_id, digest, render_id from assignments"],
+                &[target()],
+                &["assignments_target_render_idx"],
+            ),
+            Self::new(
+                &["c.labels @> $2"],
+                &[format!("'{project}'"), "'{\"site\": \"s10\"}'".to_owned()],
+                &["clusters_labels_idx"],
+            ),
+            Self::new(&["with recursive found"], &[format!("'{project}'")], &["clusters_namespace_idx"]),
+            Self::new(
+                &["select serial from certificates", "not_after > $1"],
+                &["now()".into()],
+                &["certificates_refused_idx"],
+            ),
+            Self::new(
+                &["select render_id from renders where target_id = t.target_id"],
+                &["10".into(), "100".into()],
+                &["renders_target_id_idx", "assignments_target_render_idx"],
+            ),
+        ]
+    }
+
+    /// What is wrong with how Postgres carries it out.
+    async fn faults(&self, db: &mut store::Connection) -> Vec<String> {
+        let query = growth::query_with(self.words);
+        let mut faults = Vec::new();
+        for plan in growth::plans(db, &query, &self.arguments).await.expect("it can be planned") {
+            let mut nodes = Vec::new();
+            collect(&plan, &mut nodes);
+            let of = |name: &str| nodes.iter().filter_map(|node| node[name].as_str()).collect::<BTreeSet<_>>();
+            let reads_through = nodes
+                .iter()
+                .filter(|node| node["Node Type"].as_str().is_some_and(|kind| kind.ends_with("Seq Scan")))
+                .filter_map(|node| node["Relation Name"].as_str())
+                .filter(|table| LARGE.contains(table));
+            faults.extend(reads_through.map(|table| format!("{:?} reads through {table}", self.words)));
+            let used = of("Index Name");
+            let unused = self.indexes.iter().filter(|index| !used.contains(*index));
+            faults.extend(unused.map(|index| format!("{:?} does not use {index}: {used:?}", self.words)));
+        }
+        faults
+    }
+}
+
+fn collect<'a>(plan: &'a serde_json::Value, nodes: &mut Vec<&'a serde_json::Value>) {
+    match plan {
+        serde_json::Value::Array(all) => all.iter().for_each(|one| collect(one, nodes)),
+        serde_json::Value::Object(fields) => {
+            nodes.push(plan);
+            fields.values().for_each(|one| collect(one, nodes));
+        }
+        _ => {}
+    }
+}
+
+const SOME_ARE_AWAITED: &str =
+    "insert into awaited select cluster_id, target_id from assignments order by generation limit 2000";
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_is_asked_often_is_found_by_index(pool: Pool) {
+    let fleet = Fleet::new(&pool, SMALL).await;
+    store::execute_raw(&pool, SOME_ARE_AWAITED).await.expect("it is written");
+    store::execute_raw(&pool, "analyze awaited").await.expect("it is read");
+    let asked = Asked::list(fleet.hub.project.as_uuid());
+    let mut db = store::begin(&pool).await.expect("a transaction");
+
+    let mut faults = Vec::new();
+    for asked in &asked {
+        faults.extend(asked.faults(&mut db).await);
+    }
+    drop(db);
+
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    // That it would be noticed: each index goes, and comes back with the transaction's end. Those of keys cannot.
+    for asked in &asked {
+        for index in asked.indexes.iter().filter(|index| !index.ends_with("_pkey")) {
+            let mut db = store::begin(&pool).await.expect("a transaction");
+            growth::drop_index(&mut db, index).await.expect("it is there");
+            assert!(!asked.faults(&mut db).await.is_empty(), "nobody notices that {index} is gone");
+        }
+    }
+}
