@@ -119,7 +119,7 @@ struct Entry {
 }
 
 /// What a changed fingerprint calls for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DriftSignal {
     /// Nothing is asked.
     None,

@@ -1,4 +1,5 @@
-//! How well one Kubernetes object is, by its own status: the rules of kstatus (sigs.k8s.io/cli-utils).
+//! How well one Kubernetes object is, by its own status: the rules of kstatus (sigs.k8s.io/cli-utils), but for what runs
+//! once: that is well when it has succeeded.
 //!
 //! Pure: reads one object as JSON and nothing else. An object whose controller has not seen its newest generation is
 //! never healthy, and a status that cannot be read is unknown, never healthy.
@@ -116,8 +117,8 @@ pub fn ending(object: &Value) -> Option<Ending> {
             })
         }
         (Some("v1"), Some("Pod")) => match text(object, &["status", "phase"]) {
-            // The rule for Pods asks no more than that it has ended, and that stays true when it is gone.
-            Some("Succeeded" | "Failed") => Some(Ending::Succeeded),
+            Some("Succeeded") => Some(Ending::Succeeded),
+            Some("Failed") => Some(Ending::Failed),
             _ => None,
         },
         _ => None,

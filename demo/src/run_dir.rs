@@ -1,7 +1,6 @@
 //! The state folder of a run: made, locked, and gone with every process of it, however the run ends.
 
 use std::fs::{self, File};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -45,7 +44,7 @@ pub async fn run_in<T>(state: Option<&Path>, work: impl AsyncFnOnce(&Path) -> Re
 /// Makes the folder, for one run at a time.
 fn lock(state: &Path) -> Result<Flock<File>> {
     // Root's Postgres is another user's, who passes through and sees nothing.
-    fs::DirBuilder::new().recursive(true).mode(0o711).create(state)?;
+    environment::make_own_folder(state, 0o711)?;
     Flock::lock(File::open(state)?, FlockArg::LockExclusiveNonblock)
         .map_err(|(_, error)| anyhow!(error))
         .with_context(|| format!("{} is in use by another run", state.display()))
@@ -58,5 +57,30 @@ fn remove_parent(state: &Path) {
     if name.starts_with("bellwether-") {
         // Refused while something else stands in it.
         let _ = fs::remove_dir(parent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_run_takes_no_folder_that_others_could_have_filled() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (open, mine, link) = (folder.path().join("open"), folder.path().join("mine"), folder.path().join("link"));
+        for (path, mode) in [(&open, 0o777), (&mine, 0o711)] {
+            fs::create_dir(path)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        symlink(&mine, &link)?;
+
+        for path in [&open, &link, &open.join("demo")] {
+            assert!(lock(path).is_err(), "{}", path.display());
+        }
+        lock(&mine)?;
+        lock(&folder.path().join("new/demo"))?;
+        Ok(())
     }
 }

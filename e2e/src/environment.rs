@@ -4,15 +4,15 @@
 //! Neighbours: `controlplane` and `postgres` (always there), `stack` (hub, agents and Git server, when asked for).
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::future::{try_join, try_join_all};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use tokio::time::sleep;
 
 use crate::controlplane::{Cluster, ControlPlanes, Programs};
@@ -52,15 +52,53 @@ pub async fn up(options: &Options) -> Result<()> {
 
 /// Makes a state folder that nothing runs in yet.
 pub fn make_state_folder(state: &Path) -> Result<ProcessTable> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+    make_own_folder(state, 0o700)?;
     if state.join("processes").exists() {
         bail!("{} is in use; `bellwether-e2e-env down --state` ends it", state.display());
     }
-    if nix::unistd::Uid::effective().is_root() {
+    if Uid::effective().is_root() {
         // Postgres has a user of its own then, which passes through and sees nothing.
         fs::set_permissions(state, fs::Permissions::from_mode(0o711))?;
     }
     ProcessTable::open(state)
+}
+
+/// Makes a folder with those above it, or takes one that nobody else can have put anything into. Under the temporary folder
+/// anybody may have been there first, and what stands in ours is run, obeyed and trusted.
+pub fn make_own_folder(path: &Path, mode: u32) -> Result<()> {
+    let parent = path.parent().with_context(|| format!("{} is no folder to work in", path.display()))?;
+    if fs::symlink_metadata(parent).is_ok() {
+        check_way(parent)?;
+    } else {
+        make_own_folder(parent, mode)?;
+    }
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("cannot make {}", path.display()))
+        }
+        _ => check_own(path),
+    }
+}
+
+fn check_own(path: &Path) -> Result<()> {
+    let found = fs::symlink_metadata(path).with_context(|| format!("cannot find {}", path.display()))?;
+    if !found.is_dir() || found.uid() != Uid::effective().as_raw() || found.mode() & 0o022 != 0 {
+        bail!("{} is not a folder that is yours and that only you can write to; remove it", path.display());
+    }
+    Ok(())
+}
+
+/// Whoever can rename what stands in a folder can put another in its place.
+fn check_way(folder: &Path) -> Result<()> {
+    for folder in fs::canonicalize(folder)?.ancestors() {
+        let found = fs::metadata(folder)?;
+        let is_trusted = found.uid() == 0 || found.uid() == Uid::effective().as_raw();
+        let is_sticky = found.mode() & 0o1000 != 0;
+        if !is_trusted || (found.mode() & 0o002 != 0 && !is_sticky) {
+            bail!("others can change what stands in {}; name another folder", folder.display());
+        }
+    }
+    Ok(())
 }
 
 async fn start_postgres(options: &Options, table: &ProcessTable, progress: Progress) -> Result<Postgres> {
@@ -105,6 +143,7 @@ pub async fn down(state: &Path) -> Result<()> {
     if !state.exists() {
         return Ok(());
     }
+    check_own(state)?;
     if !is_ours(state)? {
         bail!("{} holds no environment of ours, so it is left alone", state.display());
     }
@@ -163,6 +202,29 @@ fn list_servers_within(state: &Path) -> Vec<Pid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_folder_that_others_could_have_filled_is_neither_used_nor_obeyed() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (open, mine) = (folder.path().join("open"), folder.path().join("mine"));
+        for path in [&open, &mine] {
+            fs::create_dir(path)?;
+        }
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777))?;
+        fs::set_permissions(&mine, fs::Permissions::from_mode(0o700))?;
+        let link = folder.path().join("link");
+        symlink(&mine, &link)?;
+
+        for path in [&open, &link, &open.join("below")] {
+            assert!(make_state_folder(path).is_err(), "{}", path.display());
+        }
+        // Whoever could write there wrote down whom to end.
+        fs::create_dir(open.join("processes"))?;
+        assert!(down(&open).await.is_err() && open.exists());
+        make_state_folder(&mine)?;
+        make_state_folder(&folder.path().join("new/below"))?;
+        Ok(())
+    }
 
     #[test]
     fn what_a_shell_reads_is_what_was_written() -> Result<()> {

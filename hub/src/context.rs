@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::http::readiness::Readiness;
+use crate::http::reads::Reads;
 use crate::link::sessions::Sessions;
 use crate::pki::ca::Authority;
 use crate::pki::seal::Seal;
@@ -70,11 +71,16 @@ pub(crate) struct Hub {
     /// Of clusters' targets: entries that one began to fail.
     pub(crate) turns: Buckets<(ClusterId, TargetId)>,
     pub(crate) renewals: Buckets<ClusterId>,
+    pub(crate) enrolments: Buckets<ClusterId>,
+    /// Of clusters: streams that they begin, and what they say on all of them.
+    pub(crate) beginnings: Buckets<ClusterId>,
+    pub(crate) said: Buckets<ClusterId>,
     /// Strangers that are looked up in the database at once.
     pub(crate) strangers: Semaphore,
-    /// Hashes of API tokens that were good when they were last shown.
-    pub(crate) known_tokens: quick_cache::sync::Cache<Digest, ()>,
+    /// Hashes of API tokens that were good when they were last shown, and what each may ask at once.
+    pub(crate) known_tokens: quick_cache::sync::Cache<Digest, Arc<Semaphore>>,
     pub(crate) readiness: Readiness,
+    pub(crate) reads: Reads,
     /// Streams of agents: one task each.
     pub(crate) tasks: TaskTracker,
     pub(crate) heartbeat: Heartbeat,

@@ -608,6 +608,59 @@ async fn a_render_that_hubs_died_of_is_not_begun_again_until_something_changes(p
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn a_folder_that_hubs_died_of_is_not_read_again(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    // Whoever reads it says so.
+    scene.push(&[("one/a\\b.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition("one").await.as_deref(), Some("file_name_unsafe"));
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let head = store::revisions::find_head(&mut db, scene.repo, "refs/heads/main").await.expect("it is read");
+    let (target, now) = (TargetId::new(scene.id("one").await), clock::now());
+    let of = (head.expect("it was pushed").id, Version::new(1));
+    for _ in 0..3 {
+        store::renders::begin_try(&mut db, target, of, now - jiff::SignedDuration::from_hours(1), now)
+            .await
+            .expect("it is noted");
+    }
+    drop(db);
+
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    assert_eq!(scene.condition("one").await.as_deref(), Some("render_broke_down"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_target_that_has_stored_its_share_of_a_day_stores_nothing_more_and_others_do(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    let spend = "update render_tries set stored_bytes = 4294967290, stored_since = now()
+                   from targets where targets.target_id = render_tries.target_id and name = 'one'";
+    store::execute_raw(&pool, spend).await.expect("it is written");
+    let before = scene.counts().await["objects"];
+
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition("one").await.as_deref(), Some("content_share_spent"));
+    assert_eq!(scene.counts().await["objects"], before);
+
+    scene.push(&[("two/a.yaml", ANOTHER)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition("two").await, None);
+    assert!(scene.counts().await["objects"] > before);
+
+    store::execute_raw(&pool, "update render_tries set stored_since = stored_since - interval '25 h'")
+        .await
+        .expect("a day passes");
+    let third = "{apiVersion: v1, kind: ConfigMap, metadata: {name: third, namespace: default}}";
+    scene.push(&[("one/a.yaml", third)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition("one").await, None);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_push_concerns_a_target_whose_render_read_something_that_moved(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE), ("base/a.yaml", ONE)]).await;

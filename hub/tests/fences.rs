@@ -120,6 +120,27 @@ fn the_generic_agent_knows_no_decider_of_a_kind_of_place() {
 }
 
 #[test]
+fn only_what_runs_as_a_test_shows_that_something_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = "#[test]\nfn shown() {}\n\n#[store::database_test(migrations = \"m\")]\n// Why.\nasync fn in_rows() {}\n\n\
+                  fn helper() {}\n\n#[test]\n#[ignore]\nfn ignored() {}\n\npub(crate) fn product() {}\n";
+    std::fs::write(folder.path().join("a.rs"), source).expect("a file");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+
+    let mut accepted = Vec::new();
+    for name in ["shown", "in_rows", "helper", "ignored", "product", "nowhere"] {
+        std::fs::write(folder.path().join("rows.md"), format!("| A1 | what | why | `{name}` |\n")).expect("a file");
+        let mut script = std::process::Command::new(root.join("e2e/check-safety"));
+        let output = script.arg("rows.md").current_dir(folder.path()).output().expect("it starts");
+        if output.status.success() {
+            accepted.push(name);
+        }
+    }
+
+    assert_eq!(accepted, ["shown", "in_rows"]);
+}
+
+#[test]
 fn the_domain_depends_on_what_was_agreed_and_no_more() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/Cargo.toml");
     let text = std::fs::read_to_string(manifest).expect("the manifest can be read");

@@ -48,8 +48,8 @@ impl Applied {
 struct Source {
     /// As people named it.
     name: String,
-    /// What relative paths in it start from.
-    folder: PathBuf,
+    /// What paths in it start from, and stay within; without one it names no files.
+    folder: Option<PathBuf>,
     text: String,
 }
 
@@ -134,7 +134,10 @@ async fn send_repo(
     let answer = repo::send(client, name, &sendable.body, sendable.credential.is_some()).await?;
     let created = &answer.document;
     if is_table {
-        note(&format!("repo {name} {}", if created.webhook_secret.is_some() { "created" } else { "configured" }));
+        note(&format!(
+            "repo {name} {}",
+            if repo::is_new(created) && created.webhook_secret.is_some() { "created" } else { "configured" }
+        ));
         // A pipe that closed must not keep the rest from being sent.
         let _ = print(&draw_webhook(created, context.output.style()));
     }
@@ -209,12 +212,12 @@ fn read_stdin() -> Result<Source, Failure> {
     std::io::stdin()
         .read_to_string(&mut text)
         .map_err(|error| Failure::new(format!("cannot read standard input: {error}")))?;
-    Ok(Source { name: "-".to_owned(), folder: PathBuf::new(), text })
+    Ok(Source { name: "-".to_owned(), folder: None, text })
 }
 
 fn read_source(path: &Path) -> Result<Source, Failure> {
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    Ok(Source { name: path.display().to_string(), folder, text: read_text(path)? })
+    Ok(Source { name: path.display().to_string(), folder: Some(folder), text: read_text(path)? })
 }
 
 /// The files of a folder by name, without those of folders in it.
@@ -281,7 +284,7 @@ fn read_document(source: &Source, place: &Place, mut body: Value, text: String) 
     let name: Name = name.parse().map_err(|error: <Name as std::str::FromStr>::Err| Failure::new(error.to_string()))?;
     let spec = body.get_mut("spec").and_then(Value::as_object_mut);
     let credential = match (kind, spec) {
-        (Applied::Repo, Some(spec)) => take_files(&source.folder, spec)?,
+        (Applied::Repo, Some(spec)) => take_files(source.folder.as_deref(), spec)?,
         _ => None,
     };
     Ok(Sendable { kind, name, place: place.clone(), body, credential, text })
@@ -310,7 +313,7 @@ fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// What the CLI reads for the hub: `caFile` becomes `ca`, and `tokenFile` goes a way of its own.
-fn take_files(folder: &Path, spec: &mut Map<String, Value>) -> Result<Option<String>, Failure> {
+fn take_files(folder: Option<&Path>, spec: &mut Map<String, Value>) -> Result<Option<String>, Failure> {
     if let Some(path) = take_path(folder, spec, "caFile")? {
         if spec.contains_key("ca") {
             return Err(Failure::new("`ca` and `caFile` are both given").hint("keep one of them"));
@@ -320,15 +323,32 @@ fn take_files(folder: &Path, spec: &mut Map<String, Value>) -> Result<Option<Str
     take_path(folder, spec, "tokenFile")?.map(|path| read_token(&path)).transpose()
 }
 
-fn take_path(folder: &Path, spec: &mut Map<String, Value>, field: &str) -> Result<Option<PathBuf>, Failure> {
-    match spec.remove(field) {
-        None => Ok(None),
-        Some(Value::String(path)) => Ok(Some(folder.join(path))),
-        Some(_) => {
+fn take_path(folder: Option<&Path>, spec: &mut Map<String, Value>, field: &str) -> Result<Option<PathBuf>, Failure> {
+    match (spec.remove(field), folder) {
+        (None, _) => Ok(None),
+        (Some(Value::String(path)), Some(folder)) => find_within(folder, &path, field).map(Some),
+        (Some(Value::String(_)), None) => Err(Failure::new(format!("a document from standard input has no `{field}`"))
+            .hint("give the file to `bellwether repo add`, or apply the document from a file beside it")),
+        (Some(_), _) => {
             Err(Failure::new(format!("`{field}` is not a path"))
                 .hint("write the path of a file, from this file's folder"))
         }
     }
+}
+
+/// Who wrote the document need not be who may read this machine's files, and it also says where a token is sent: so it
+/// names what lies in its own folder, and no link leads out of there.
+fn find_within(folder: &Path, path: &str, field: &str) -> Result<PathBuf, Failure> {
+    let joined = folder.join(path);
+    let real = |path: &Path| {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        path.canonicalize().map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))
+    };
+    if Path::new(path).is_absolute() || !real(&joined)?.starts_with(real(folder)?) {
+        return Err(Failure::new(format!("`{field}` names a file outside of the document's folder"))
+            .hint("move it beside the document, or give it to `bellwether repo add`"));
+    }
+    Ok(joined)
 }
 
 /// Two documents for one thing: the later would undo the earlier at once.
@@ -352,7 +372,7 @@ mod tests {
         "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {name: shop}\nspec:\n  repo: apps\n  pth: shop\n";
 
     fn source(text: &str) -> Source {
-        Source { name: "shop.yaml".to_owned(), folder: PathBuf::new(), text: text.to_owned() }
+        Source { name: "shop.yaml".to_owned(), folder: Some(PathBuf::new()), text: text.to_owned() }
     }
 
     fn refusal(text: &str) -> String {
@@ -436,6 +456,27 @@ mod tests {
         assert_eq!(sources.len(), 1, "only .yaml, .yml and .json");
         assert_eq!(documents[0].body["spec"], json!({"url": "https://git.example.org/apps.git", "ca": "PEM\n"}));
         assert_eq!(documents[0].credential.as_deref(), Some("secret"));
+    }
+
+    #[test]
+    fn a_repo_names_no_file_outside_of_its_folder() {
+        let outside = tempfile::tempdir().expect("a folder");
+        let folder = outside.path().join("repos");
+        std::fs::create_dir(&folder).expect("a folder");
+        let secret = outside.path().join("token");
+        std::fs::write(&secret, "secret\n").expect("a file");
+        std::os::unix::fs::symlink(&secret, folder.join("link")).expect("a link");
+        std::os::unix::fs::symlink(outside.path(), folder.join("way")).expect("a link");
+        let absolute = secret.display().to_string();
+
+        for field in ["tokenFile", "caFile"] {
+            for path in [absolute.as_str(), "../token", "link", "way/token", "./../repos/../token"] {
+                let file = folder.join("repo.yaml");
+                std::fs::write(&file, format!("{REPO}  {field}: {path}\n")).expect("a file");
+                let refused = read_documents(&read_source(&file).expect("a source")).expect_err(path);
+                assert!(format!("{refused:?}").contains("outside"), "{refused:?}");
+            }
+        }
     }
 
     #[test]

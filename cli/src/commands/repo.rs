@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use bellwether_core::Name;
 use bellwether_core::api::{API_VERSION, CreatedRepo, Document, List, Metadata, RepoDocument, RepoHead, WrittenRepo};
+use bellwether_core::{Name, Version};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -80,11 +80,18 @@ fn print_created(context: &Context, answer: &Answer<CreatedRepo>) -> anyhow::Res
     context.output.answer(answer, draw_webhook)?;
     if context.output.document_format()? == Format::Table {
         match created.webhook_secret {
-            Some(_) => note(&format!("repo {name} is created; its webhook secret is not shown again")),
+            Some(_) if is_new(created) => {
+                note(&format!("repo {name} is created; its webhook secret is not shown again"));
+            }
+            Some(_) => note(&format!("repo {name} is at another host now; its new webhook secret is not shown again")),
             None => note(&format!("repo {name} was there already and is changed; its webhook secret stays")),
         }
     }
     Ok(())
+}
+
+pub(super) fn is_new(created: &CreatedRepo) -> bool {
+    created.repo.metadata.version == Some(Version::new(1))
 }
 
 pub(super) fn draw_webhook(created: &CreatedRepo, style: Style) -> String {

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::Name;
 use crate::labels::{LabelSelector, Labels};
-use crate::object::digest_of;
 use crate::parameters::{ClusterFacts, ParameterSet, Parameters};
 use crate::rollout::Strategy;
 use crate::session::SyncOptions;
@@ -54,17 +53,6 @@ impl TargetSpec {
             Some(used.map_or_else(|| values.clone(), |used| values.restricted_to(used)))
         };
         given(before) != given(after)
-    }
-
-    /// For the audit log, which is kept for ever: of parameters, names and digests instead of values.
-    pub fn for_audit(&self) -> serde_json::Value {
-        let hidden = |value: &serde_json::Value| serde_json::Value::String(digest_of(value).to_string());
-        let hide = |set: &ParameterSet| ParameterSet {
-            clusters: set.clusters.clone(),
-            values: set.values.iter().map(|(name, value)| (name.clone(), hidden(value))).collect(),
-        };
-        let spec = Self { parameters: self.parameters.iter().map(hide).collect(), ..self.clone() };
-        serde_json::to_value(spec).expect("a spec is plain data")
     }
 }
 

@@ -200,8 +200,8 @@ fn pod(object: &Value) -> Result<Health, Unreadable> {
     let conditions = conditions(object)?;
     match text(object, &["status", "phase"]).unwrap_or_default() {
         "Succeeded" => Ok(Health::healthy("completed")),
-        // As kstatus has it: a Pod that has ended is not waited for, however it ended. Jobs are judged by their own rule.
-        "Failed" => Ok(Health::healthy("completed, but not successfully")),
+        // Unlike in kstatus: nothing runs in it again.
+        "Failed" => Ok(Health::failed("completed, but not successfully")),
         "Running" => Ok(running_pod(object, &conditions)),
         "Pending" => Ok(pending_pod(object, &conditions)),
         "" => Ok(Health::progressing("not observed yet")),
@@ -243,7 +243,7 @@ fn disruption_budget(_: &Value) -> Result<Health, Unreadable> {
     Ok(Health::healthy("allowed disruptions are computed"))
 }
 
-/// A Job that runs is current; it need not be complete.
+/// Unlike in kstatus, a Job that runs is not current: whoever waits for a migration waits for its end.
 fn job(object: &Value) -> Result<Health, Unreadable> {
     let wanted = number(object, &["spec", "completions"], number(object, &["spec", "parallelism"], 1));
     let [succeeded, active, failed] = ["succeeded", "active", "failed"].map(|name| status(object, name));
@@ -260,7 +260,7 @@ fn job(object: &Value) -> Result<Health, Unreadable> {
     if text(object, &["status", "startTime"]).is_none_or(str::is_empty) {
         return Ok(Health::progressing("not started"));
     }
-    Ok(Health::healthy(format!("in progress, succeeded: {succeeded}, active: {active}, failed: {failed}")))
+    Ok(Health::progressing(format!("in progress, succeeded: {succeeded}, active: {active}, failed: {failed}")))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it is one of the rules, and others can fail")]

@@ -276,6 +276,7 @@ fn how_it_ended_is_known_of_what_runs_once() {
     assert_eq!(with("batch/v1", "Job", &ended("Failed")), Some(Ending::Failed));
     assert_eq!(with("batch/v1", "Job", &json!({"active": 1})), None);
     assert_eq!(with("v1", "Pod", &json!({"phase": "Succeeded"})), Some(Ending::Succeeded));
+    assert_eq!(with("v1", "Pod", &json!({"phase": "Failed"})), Some(Ending::Failed));
     assert_eq!(with("apps/v1", "Deployment", &ended("Failed")), None);
 }
 
@@ -299,7 +300,7 @@ fn a_replica_set_is_healthy_when_its_pods_are_available() {
 }
 
 #[test]
-fn a_job_is_healthy_while_it_runs_and_failed_when_it_failed() {
+fn a_job_is_healthy_when_it_is_complete_and_failed_when_it_failed() {
     let started = || json!({"startTime": "2026-01-01T00:00:00Z", "active": 1});
     let ended = |kind: &str| but(started(), &json!({"conditions": [condition(kind, "True", "Some")]}));
     check(
@@ -307,7 +308,7 @@ fn a_job_is_healthy_while_it_runs_and_failed_when_it_failed() {
         "Job",
         vec![
             ("just created", json!({}), json!({}), Progressing, "not started"),
-            ("running", json!({"completions": 4}), started(), Healthy, "active: 1"),
+            ("running", json!({"completions": 4}), started(), Progressing, "active: 1"),
             ("complete", json!({"completions": 1}), but(ended("Complete"), &json!({"succeeded": 1})), Healthy, "1/1"),
             ("failed", json!({"parallelism": 3}), but(ended("Failed"), &json!({"failed": 2})), Failed, "2/3"),
             (
@@ -321,7 +322,7 @@ fn a_job_is_healthy_while_it_runs_and_failed_when_it_failed() {
                 "resumed",
                 json!({}),
                 but(started(), &json!({"conditions": [condition("Suspended", "False", "JobResumed")]})),
-                Healthy,
+                Progressing,
                 "",
             ),
         ],
@@ -355,7 +356,7 @@ fn a_pod_is_healthy_when_it_is_ready_or_has_completed() {
             ("crashing", json!({}), crashing, Failed, "crash loop: web"),
             ("pulling", json!({}), with("Pending", condition("PodScheduled", "True", "")), Progressing, "pending"),
             ("completed", json!({}), json!({"phase": "Succeeded"}), Healthy, "completed"),
-            ("ended badly", json!({}), json!({"phase": "Failed"}), Healthy, "not successfully"),
+            ("ended badly", json!({}), json!({"phase": "Failed"}), Failed, "not successfully"),
             ("lost", json!({}), json!({"phase": "Unknown"}), Unknown, "pod phase `Unknown`"),
         ],
     );

@@ -1,4 +1,4 @@
-//! Which step of a target is next: a question about what may be drifted, then an apply, then a removal.
+//! Which step of a target is next: a question about what may be drifted and an apply in turns, then a removal.
 
 use jiff::Timestamp;
 
@@ -16,11 +16,15 @@ impl Target {
     pub(super) fn take_step(&mut self, now: Timestamp, is_claimed: impl Fn(&ObjectKey) -> bool) -> Option<Step> {
         self.accepted_at.get_or_insert(now);
         while let Some(index) = self.retries.take_due(now) {
-            self.objects.make_ready(index);
+            self.try_again(index, now);
         }
-        let question = self.take_question(now);
-        let taken = question.or_else(|| self.take_apply(now)).or_else(|| self.take_removal(now, is_claimed));
-        let (key, act) = taken?;
+        // They take turns, so that many of one kind do not keep the other waiting.
+        let taken = if self.asked_last {
+            self.take_apply(now).or_else(|| self.take_question(now))
+        } else {
+            self.take_question(now).or_else(|| self.take_apply(now))
+        };
+        let (key, act) = taken.or_else(|| self.take_removal(now, is_claimed))?;
         let identity = Identity::of(&key);
         let last_applied = self.inventory.last_applied(&identity).cloned();
         let twin = self.objects.find(&identity).and_then(|object| object.twin.clone());
@@ -37,6 +41,7 @@ impl Target {
         let writes = self.writes();
         let object = self.objects.take_ready(&self.under_way)?;
         object.state = State::Sent;
+        self.asked_last = false;
         let (identity, digest) = (object.identity(), object.digest);
         // Another process applied it: what was done to it since is drift as well.
         let act = if self.inventory.had(&identity, digest) {
@@ -57,6 +62,7 @@ impl Target {
             let Some(index) = self.objects.index(&identity) else { continue };
             match self.objects.find(&identity) {
                 Some(object) if matches!(object.state, State::InPlace(_)) => {
+                    self.asked_last = true;
                     return Some((object.key.clone(), Act::Correct { digest: object.digest, seen_at, writes }));
                 }
                 _ => self.objects.make_ready(index),

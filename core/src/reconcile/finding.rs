@@ -30,6 +30,8 @@ pub enum Finding {
     Exists {
         hint: String,
     },
+    /// The one that we applied, whose label is no longer ours.
+    Unlabelled,
     /// There and ours.
     There {
         uid: Uuid,
@@ -76,8 +78,10 @@ impl Finding {
     /// Of an object that is to go, as it was read.
     pub fn inspected(step: &Step, there: Option<Metadata>) -> Self {
         let label = step.label();
-        match there.filter(|there| is_ours(there, &label)) {
+        match there {
+            Some(there) if Owner::of(&there, &label, step.last_uid()) == Owner::UsUnlabelled => Self::Unlabelled,
             None => Self::Gone,
+            Some(there) if !is_ours(&there, &label) => Self::Gone,
             Some(there) if !may_delete(&there, &label, step.last_uid()) => Self::Exists { hint: owner_hint(&there) },
             Some(there) => {
                 let is_leaving = there.deletion_timestamp.is_some();

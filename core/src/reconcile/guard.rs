@@ -14,7 +14,10 @@ pub fn refusal(home: &str, step: &Step, body: Option<&Body>) -> Option<Answer> {
             Some(refused("ObjectOfTheAgent", format!("{} belongs to the cluster's agent", step.key)))
         }
         Act::Apply { .. } | Act::Correct { .. } => {
-            let object = serde_json::from_slice(body?.bytes()).ok()?;
+            // An API server reads YAML too, in which we would see no mark.
+            let Ok(object) = serde_json::from_slice(body?.bytes()) else {
+                return Some(refused("BodyUnreadable", "the object is no JSON".to_owned()));
+            };
             let mark = reserved_mark(&object, &step.label())?;
             Some(refused("MetadataReserved", format!("{mark} is Bellwether's own")))
         }
@@ -25,4 +28,35 @@ pub fn refusal(home: &str, step: &Step, body: Option<&Body>) -> Option<Answer> {
 
 fn refused(reason: &str, message: String) -> Answer {
     Finding::Failed(ClusterError::Rejected { reason: reason.to_owned(), message }).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{Digest, Generation, ObjectKey, TargetId};
+
+    fn refused(body: &str) -> bool {
+        let digest = Digest::of(body.as_bytes());
+        let (api_version, kind) = ("v1".to_owned(), "Secret".to_owned());
+        let step = Step {
+            target: TargetId::new(Uuid::from_u128(7)),
+            generation: Generation::new(1),
+            key: ObjectKey { api_version, kind, namespace: Some("shop".to_owned()), name: "x".to_owned() },
+            act: Act::Apply { digest, inspect_first: true },
+            last_applied: None,
+            twin: None,
+        };
+        refusal("bellwether", &step, Some(&Body::from(Arc::<[u8]>::from(body.as_bytes())))).is_some()
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_applied() {
+        assert!(!refused(r#"{"metadata": {"name": "x"}}"#));
+        assert!(refused(r#"{"metadata": {"name": "x", "labels": {"bellwether.dev/journal": "v1"}}}"#));
+        assert!(refused("{metadata: {name: x, labels: {bellwether.dev/journal: v1}}}"), "an API server reads YAML");
+    }
 }

@@ -1,7 +1,7 @@
 //! What a target has in its cluster, and what may be its own: it outlives assignments, and what the journal is to know of
 //! it outlives processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -12,6 +12,7 @@ use super::finding::Finding;
 use super::owned::{self, LastApplied, Owned};
 use super::phases::Object;
 use super::removal::Candidate;
+use crate::bundle::Entry;
 use crate::drift::DriftSignal;
 use crate::journal::{Applied, Journalled};
 use crate::object::Identity;
@@ -27,6 +28,9 @@ pub(super) struct Inventory {
     owned: BTreeMap<Identity, Owned>,
     /// What this process or one before it applied last: the fields of that are ours.
     last_applied: BTreeMap<Identity, LastApplied>,
+    /// An earlier process may have applied something else over what it recorded last: what it is given is written down
+    /// before, and what it did after.
+    overwritten: BTreeSet<Identity>,
     by_uid: BTreeMap<Uuid, Identity>,
     learned: Learned,
 }
@@ -68,6 +72,17 @@ impl Inventory {
         }
     }
 
+    /// Of what an assignment wants and nobody has looked at since an earlier process.
+    pub(super) fn note_wanted<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) {
+        for entry in entries {
+            let identity = Identity::of(&entry.key);
+            let is_other = |last: &LastApplied| last.digest != entry.digest;
+            if self.owned(&identity).is_none() && self.last_applied(&identity).is_some_and(is_other) {
+                self.overwritten.insert(identity);
+            }
+        }
+    }
+
     pub(super) fn left_over(&self, is_wanted: impl Fn(&Identity) -> bool) -> Vec<Candidate> {
         let left = self.candidates.iter().filter(|(identity, _)| !is_wanted(identity));
         left.map(|(_, candidate)| candidate.clone()).collect()
@@ -98,9 +113,10 @@ impl Inventory {
         self.owned(identity).is_some_and(|owned| owned.digest == Some(digest))
     }
 
-    /// Another process applied exactly that.
+    /// Another process applied exactly that, and nothing since.
     pub(super) fn had(&self, identity: &Identity, digest: Digest) -> bool {
-        self.owned(identity).is_none() && self.last_applied(identity).is_some_and(|last| last.digest == digest)
+        let is_unseen = self.owned(identity).is_none() && !self.overwritten.contains(identity);
+        is_unseen && self.last_applied(identity).is_some_and(|last| last.digest == digest)
     }
 
     /// It may be applied to exactly the one that we applied last; under the name of what is gone, there may be somebody
@@ -168,24 +184,27 @@ impl Inventory {
                 self.doubt(identity, error);
                 return None;
             }
-            Finding::Exists { .. } | Finding::There { .. } | Finding::Gone => return None,
+            Finding::Exists { .. } | Finding::Unlabelled | Finding::There { .. } | Finding::Gone => return None,
         };
         let is_there = !matches!(finding, Finding::Kept { seen: None } | Finding::Finished);
         let Condition { health, finished, fingerprint } = condition;
         let before = self.owned.remove(identity);
         // What it says right after an apply is from before that; only what we saw begin has a time.
-        let same = before.as_ref().filter(|before| before.uid == uid && before.health == health);
+        let same = before.as_ref().filter(|before| before.uid == uid && before.health.verdict == health.verdict);
         let failed_at = same.and_then(|before| before.failed_at);
         if let Some(before) = before {
             self.unfollow(before.uid, identity);
         }
-        let owned = Owned { digest, uid, is_there, version, health, failed_at, finished, fingerprint, asked_at: now };
+        let signal = DriftSignal::None;
+        let owned =
+            Owned { digest, uid, is_there, version, health, failed_at, finished, fingerprint, signal, asked_at: now };
         self.owned.insert(identity.clone(), owned);
         self.by_uid.insert(uid, identity.clone());
         Some(uid)
     }
 
     fn note_applied(&mut self, identity: &Identity, key: &ObjectKey, last_applied: LastApplied) {
+        self.overwritten.remove(identity);
         if self.last_applied.get(identity) != Some(&last_applied) {
             let LastApplied { uid, digest, finished, .. } = last_applied;
             self.learned.applied.push(Applied { key: key.clone(), uid, digest, finished });
@@ -240,6 +259,13 @@ impl Inventory {
             self.learned.applied.push(Applied { key, uid, digest, finished: Some(ending) });
         }
         Some(told)
+    }
+
+    /// Another object may stand in its place.
+    pub(super) fn suspect(&mut self, identity: &Identity) {
+        if let Some(owned) = self.owned.get_mut(identity) {
+            owned.signal = DriftSignal::Certain;
+        }
     }
 
     /// What the journal is to know since it was last asked.

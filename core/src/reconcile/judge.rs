@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::error::ClusterError;
 use crate::ObjectKey;
 use crate::backoff::{Backoff, Jitter};
+use crate::object::is_built_in_group;
 use crate::report::{Outcome, Verdict};
 
 /// Between two tries of one object. Half of each wait is jitter: the objects of a cluster that was away do not all come
@@ -28,6 +29,11 @@ const REFUSALS_MAX: u32 = 2;
 const STALLED: Backoff =
     Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(15), jitter: Jitter::Half };
 
+/// Between two tries of what seems to be the manifest's own fault. It may be the cluster's all the same: a definition's
+/// scope changes, and no list of an API server's words is complete.
+const OWN_FAULT: Backoff =
+    Backoff { first: Duration::from_mins(1), longest: Duration::from_mins(10), jitter: Jitter::Half };
+
 /// Why an object is not in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Judgement {
@@ -36,37 +42,34 @@ pub(super) struct Judgement {
     pub(super) message: String,
     pub(super) hint: String,
     pub(super) retry: Retry,
+    /// It may be applied without another revision: whoever waits for it need not give up.
+    pub(super) may_pass: bool,
 }
 
-/// When it is tried again without another assignment.
+/// When it is tried again, unless something is seen of the object before. Nothing is given up: what stands in its way may
+/// be in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Retry {
-    /// It is the manifest's own fault: only when something is seen of the object.
-    Never,
-    /// By that measure, and not before the API server asks to come back.
-    After(Backoff, Duration),
+pub(super) struct Retry {
+    backoff: Backoff,
+    /// What the API server asks for, within reason: a proxy may ask for a year.
+    at_least: Duration,
 }
 
 impl Retry {
+    fn by(backoff: Backoff) -> Self {
+        Self { backoff, at_least: Duration::ZERO }
+    }
+
     /// The wait after so many failures.
-    pub(super) fn wait(self, failures: u32, chance: f64) -> Option<Duration> {
-        match self {
-            Self::Never => None,
-            Self::After(backoff, at_least) => Some(backoff.wait(failures, chance).max(at_least)),
-        }
+    pub(super) fn wait(self, failures: u32, chance: f64) -> Duration {
+        self.backoff.wait(failures, chance).max(self.at_least)
     }
 }
 
 impl Judgement {
     fn new(outcome: Outcome, verdict: Verdict, message: String, hint: impl Into<String>) -> Self {
-        let backoff = if outcome.is_stalled() { STALLED } else { RETRY };
-        let retry = Retry::After(backoff, Duration::ZERO);
-        Self { outcome, verdict, message, hint: hint.into(), retry }
-    }
-
-    /// It is tried again without another revision.
-    pub(super) fn may_pass(&self) -> bool {
-        self.retry != Retry::Never
+        let retry = Retry::by(if outcome.is_stalled() { STALLED } else { RETRY });
+        Self { outcome, verdict, message, hint: hint.into(), retry, may_pass: true }
     }
 }
 
@@ -79,29 +82,31 @@ pub(super) fn exists(hint: String) -> Judgement {
 pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> Judgement {
     let message = error.to_string();
     let rejected = |hint: &str| Judgement::new(Outcome::Rejected, Verdict::Failed, message.clone(), hint);
+    let own_fault = |hint: &str| Judgement { retry: Retry::by(OWN_FAULT), may_pass: false, ..rejected(hint) };
     let retrying = |verdict, hint: String| Judgement::new(Outcome::Retrying, verdict, message.clone(), hint);
     let hiccup = if failures > HICCUPS_MAX { Verdict::Degraded } else { Verdict::Progressing };
     match error {
         ClusterError::Rejected { reason, .. } if reason == "NamespaceRequired" => {
-            Judgement { retry: Retry::Never, ..rejected("give it metadata.namespace, or the target a namespace") }
+            own_fault("give it metadata.namespace, or the target a namespace")
         }
         ClusterError::Rejected { reason, .. } if reason == "ObjectOfTheAgent" => {
-            Judgement { retry: Retry::Never, ..rejected("use another namespace and name") }
+            own_fault("use another namespace and name")
         }
         ClusterError::Rejected { reason, .. } if reason == "MetadataReserved" => {
-            let hint = "remove it; Bellwether sets its labels and annotations itself";
-            Judgement { retry: Retry::Never, ..rejected(hint) }
+            own_fault("remove it; Bellwether sets its labels and annotations itself")
         }
         ClusterError::Rejected { reason, .. } if reason == "StandsTwice" => {
-            Judgement { retry: Retry::Never, ..rejected("take one of the two out of the target") }
+            own_fault("take one of the two out of the target")
+        }
+        // It is no fault of what is new, but of what is there.
+        ClusterError::Rejected { message, .. } if cannot_change(message) => {
+            rejected("delete it in the cluster, or give it another name")
         }
         ClusterError::Rejected { message, .. } if is_refused_by_the_cluster(message) => {
             let hint = "correct the manifest, or what refuses it";
             if failures <= REFUSALS_MAX { retrying(Verdict::Progressing, hint.to_owned()) } else { rejected(hint) }
         }
-        ClusterError::Rejected { .. } if is_built_in(key.group()) => {
-            Judgement { retry: Retry::Never, ..rejected("correct the manifest") }
-        }
+        ClusterError::Rejected { .. } if is_built_in_group(key.group()) => own_fault("correct the manifest"),
         // What fits a custom resource stands in its definition, which may be on its way.
         ClusterError::Rejected { .. } => {
             let hint = "correct the manifest, or its kind's definition";
@@ -130,7 +135,7 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
         ClusterError::Retry { after, message } => {
             let hint = unanswering_webhook(message)
                 .map(|name| format!("fix or remove the admission webhook {name}: it does not answer"));
-            let retry = Retry::After(RETRY, after.unwrap_or_default());
+            let retry = Retry { backoff: RETRY, at_least: after.unwrap_or_default().min(RETRY.longest) };
             Judgement { retry, ..retrying(hiccup, hint.unwrap_or_default()) }
         }
         ClusterError::NotFound | ClusterError::Stale { .. } => retrying(hiccup, String::new()),
@@ -143,16 +148,18 @@ fn unanswering_webhook(message: &str) -> Option<&str> {
     rest.split_once('"').map(|(name, _)| name)
 }
 
+/// Whether a refusal is of a change and not of the object: once what is there is gone, the new one is taken.
+fn cannot_change(message: &str) -> bool {
+    ["immutable", "may not change", "may not be changed", "cannot change", "updates to "]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
 /// Whether a refusal is the cluster's of the moment and not the manifest's own: admission, or what others have taken.
 fn is_refused_by_the_cluster(message: &str) -> bool {
     ["denied", "webhook", "already allocated", "exceeded quota", "is forbidden"]
         .iter()
         .any(|words| message.contains(words))
-}
-
-/// Kinds whose schema changes with the API server alone.
-fn is_built_in(group: &str) -> bool {
-    !group.contains('.') || group.ends_with(".k8s.io")
 }
 
 #[cfg(test)]
@@ -185,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_a_built_in_kind_is_final_and_a_conflict_is_tried_again() {
+    fn what_does_not_fit_a_built_in_kind_is_final_and_a_conflict_may_pass() {
         let invalid = failed(&rejected("spec.x: Required value"), 1);
         let contested = Contested { field: ".a".to_owned(), manager: "kubectl".to_owned() };
         let conflict = failed(&ClusterError::Conflict(vec![contested]), 1);
 
         assert!(invalid.outcome.is_stalled() && conflict.outcome.is_stalled());
-        assert_eq!((invalid.verdict, invalid.retry, invalid.may_pass()), (Verdict::Failed, Retry::Never, false));
-        assert!(conflict.verdict == Verdict::Failed && conflict.may_pass());
+        assert_eq!((invalid.verdict, invalid.may_pass), (Verdict::Failed, false));
+        assert!(conflict.verdict == Verdict::Failed && conflict.may_pass);
     }
 
     #[test]
@@ -201,7 +208,7 @@ mod tests {
 
         let judged = failure(&key("example.org/v1"), &error, 1);
 
-        assert_eq!((judged.outcome, judged.verdict, judged.may_pass()), (Outcome::Rejected, Verdict::Failed, false));
+        assert_eq!((judged.outcome, judged.verdict, judged.may_pass), (Outcome::Rejected, Verdict::Failed, false));
     }
 
     fn rejected(message: &str) -> ClusterError {
@@ -215,11 +222,28 @@ mod tests {
             assert_eq!(failed(&denial, failures).verdict, Verdict::Progressing, "it may be a hiccup");
         }
         let custom = failure(&key("example.org/v1"), &rejected("spec.x: unknown field"), 3);
-        for lasting in [failed(&denial, 3), custom] {
+        let gateway = failure(&key("gateway.networking.k8s.io/v1"), &rejected("spec.x: unknown field"), 3);
+        for lasting in [failed(&denial, 3), custom, gateway] {
             assert_eq!((lasting.outcome, lasting.verdict), (Outcome::Rejected, Verdict::Failed));
-            assert!(lasting.may_pass());
+            assert!(lasting.may_pass);
             let wait = lasting.retry.wait(1_000, 1.0);
-            assert!(wait.is_some_and(|wait| wait < Duration::from_secs(20)), "{wait:?}");
+            assert!(wait < Duration::from_secs(20), "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_a_change_passes_when_what_is_there_goes() {
+        let refusals = [
+            "spec.template: Invalid value: {}: field is immutable",
+            "spec: Forbidden: updates to statefulset spec for fields other than 'replicas' are forbidden",
+            "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`",
+            "roleRef: Invalid value: {}: cannot change roleRef",
+            "value: Forbidden: may not be changed in an update.",
+        ];
+        for message in refusals {
+            let judged = failed(&rejected(message), 1);
+            assert_eq!((judged.outcome, judged.may_pass), (Outcome::Rejected, true), "{message}");
+            assert!(judged.hint.starts_with("delete it in the cluster"), "{message}");
         }
     }
 
@@ -242,13 +266,17 @@ mod tests {
         assert_eq!([1, 5].map(|failures| judged(failures).verdict), [Verdict::Progressing; 2]);
         let lasting = judged(6);
         assert_eq!((lasting.outcome, lasting.verdict), (Outcome::Rejected, Verdict::Failed));
-        assert!(lasting.may_pass());
+        assert!(lasting.may_pass);
     }
 
     #[test]
     fn the_server_may_ask_for_a_longer_wait() {
         let error = ClusterError::Retry { after: Some(Duration::from_secs(9)), message: "m".to_owned() };
 
-        assert_eq!(failed(&error, 1).retry.wait(1, 1.0), Some(Duration::from_secs(9)));
+        assert_eq!(failed(&error, 1).retry.wait(1, 1.0), Duration::from_secs(9));
+
+        let error = ClusterError::Retry { after: Some(Duration::from_hours(24)), message: "m".to_owned() };
+
+        assert!(failed(&error, 1).retry.wait(1, 1.0) <= Duration::from_mins(1), "it is not put away for a day");
     }
 }

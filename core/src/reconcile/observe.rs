@@ -33,7 +33,8 @@ impl Target {
     fn see_unknown(&mut self, identity: &Identity, uid: Uuid, version: u64, seen: ObjectState, now: Timestamp) {
         let is_ours = self.inventory.owned(identity).is_some() && !self.under_way.contains(identity);
         if seen != ObjectState::Deleted && is_ours {
-            self.rechecks.raise(identity, DriftSignal::Certain, now);
+            self.inventory.suspect(identity);
+            self.raise(identity, DriftSignal::Certain, now);
         } else if !self.under_way.is_empty() {
             self.early.insert(uid, (version, seen));
         }
@@ -47,12 +48,34 @@ impl Target {
         now: Timestamp,
     ) {
         let Some((has_changed, signal)) = self.inventory.see(identity, version, seen, now) else { return };
-        if self.assignment.options.drift != DriftMode::Ignore && self.objects.contains(identity) {
-            self.rechecks.raise(identity, signal, now);
-        }
+        self.raise(identity, signal, now);
         if has_changed {
             self.said.note_change();
             self.open_phases();
+        }
+    }
+
+    fn raise(&mut self, identity: &Identity, signal: DriftSignal, now: Timestamp) {
+        if self.asks() && self.objects.contains(identity) {
+            self.rechecks.raise(identity, signal, now);
+        }
+    }
+
+    /// Whether anybody wants to know of drift.
+    pub(super) fn asks(&self) -> bool {
+        self.assignment.options.drift != DriftMode::Ignore
+    }
+
+    /// What was seen under the assignment before, and has no answer yet.
+    pub(super) fn raise_again(&mut self, now: Timestamp) {
+        let doubtful = |identity: &Identity| {
+            let signal = self.inventory.owned(identity)?.signal;
+            (signal != DriftSignal::None).then_some(signal)
+        };
+        let all: Vec<_> = self.objects.iter().map(Object::identity).collect();
+        let all: Vec<_> = all.into_iter().filter_map(|identity| Some((doubtful(&identity)?, identity))).collect();
+        for (signal, identity) in all {
+            self.raise(&identity, signal, now);
         }
     }
 

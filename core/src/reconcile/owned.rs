@@ -28,6 +28,8 @@ pub(super) struct Owned {
     pub(super) finished: Option<Ending>,
     /// As after our last apply.
     pub(super) fingerprint: Option<Fingerprint>,
+    /// The worst that was seen of it since we last had an answer, whether anybody wants to know or not.
+    pub(super) signal: DriftSignal,
     /// When we last had an answer about it.
     pub(super) asked_at: Timestamp,
 }
@@ -85,7 +87,9 @@ impl Owned {
             },
         };
         let has_changed = self.health != health;
-        if has_changed {
+        self.signal = self.signal.max(signal);
+        // One that fails in other words by now failed before.
+        if self.health.verdict != health.verdict {
             self.failed_at = (health.verdict == Verdict::Failed).then_some(now);
         }
         self.health = health;

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use jiff::Timestamp;
+
 use super::finding::Found;
 use super::judge::Judgement;
 use super::twins::find_twins;
@@ -40,8 +42,15 @@ pub(super) struct Object {
     pub(super) drift: Option<Found>,
     /// It is left as it was found.
     pub(super) is_left_drifted: bool,
-    /// Why it could not be asked about or put right when that was last tried.
-    pub(super) uncorrected: Option<Judgement>,
+    pub(super) uncorrected: Option<Uncorrected>,
+}
+
+/// That an object in place could not be asked about or put right when that was last tried.
+#[derive(Debug)]
+pub(super) struct Uncorrected {
+    pub(super) why: Judgement,
+    /// Since when it is asked about.
+    pub(super) seen_at: Timestamp,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -56,22 +65,35 @@ pub(super) enum State {
     Failed(Judgement),
 }
 
+/// How an object stands when an assignment comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing has to be sent.
+    InPlace,
+    /// An earlier process applied it: it is asked about, whatever its phase waits for.
+    Applied,
+    New,
+}
+
 impl Objects {
-    /// `is_in_place` tells of which it is known that nothing has to be sent.
     pub(super) fn plan(
         entries: &[Entry],
         phase: impl Fn(&Entry) -> Phase,
-        is_in_place: impl Fn(&Identity, Digest) -> bool,
+        before: impl Fn(&Identity, Digest) -> Before,
     ) -> Self {
         let mut twins = find_twins(entries);
         let object = |entry: &Entry| {
             let identity = Identity::of(&entry.key);
-            let is_in_place = is_in_place(&identity, entry.digest);
+            let state = match before(&identity, entry.digest) {
+                Before::InPlace => State::InPlace(Outcome::Unchanged),
+                Before::Applied => State::Ready,
+                Before::New => State::Waiting,
+            };
             Object {
                 key: entry.key.clone(),
                 digest: entry.digest,
                 phase: phase(entry),
-                state: if is_in_place { State::InPlace(Outcome::Unchanged) } else { State::Waiting },
+                state,
                 twin: twins.remove(&identity),
                 failures: 0,
                 drift: None,
@@ -82,7 +104,8 @@ impl Objects {
         let mut all: Vec<_> = entries.iter().map(object).collect();
         sort_for_applying(&mut all, |object| (&object.key, object.phase));
         let by_identity = all.iter().enumerate().map(|(index, object)| (object.identity(), index)).collect();
-        Self { all, by_identity, ..Self::default() }
+        let ready = (0..all.len()).filter(|&index| all[index].state == State::Ready).collect();
+        Self { all, by_identity, ready, ..Self::default() }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Object> {
@@ -145,6 +168,13 @@ impl Objects {
         }
     }
 
+    /// One in place of which a question is open, since when.
+    pub(super) fn uncorrected(&self, index: usize) -> Option<(Identity, Timestamp)> {
+        let object = &self.all[index];
+        let uncorrected = object.uncorrected.as_ref().filter(|_| matches!(object.state, State::InPlace(_)))?;
+        Some((object.identity(), uncorrected.seen_at))
+    }
+
     /// The next one that is ready. What has a request on its way keeps its place.
     pub(super) fn take_ready(&mut self, under_way: &BTreeSet<Identity>) -> Option<&mut Object> {
         let mut held_back = Vec::new();
@@ -181,6 +211,11 @@ impl Objects {
 impl Object {
     pub(super) fn identity(&self) -> Identity {
         Identity::of(&self.key)
+    }
+
+    /// It is in place, and what stood in its way does no more.
+    pub(super) fn settle(&mut self, outcome: Outcome) {
+        (self.failures, self.state, self.uncorrected) = (0, State::InPlace(outcome), None);
     }
 
     /// Later phases wait for it: it is not in place, or not healthy.

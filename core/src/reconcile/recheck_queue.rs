@@ -3,7 +3,7 @@
 //! Decides; asks nobody. An edit is checked at once, and what only might be one rarely. What somebody changes back
 //! again and again is put right less often, so that two controllers in conflict do not fill the API server.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -29,6 +29,8 @@ const POSSIBLE_SPACING: SignedDuration = SignedDuration::from_millis(100);
 #[derive(Debug, Default)]
 pub(super) struct RecheckQueue {
     open: BTreeMap<Identity, Recheck>,
+    /// The same, the soonest first.
+    due: BTreeSet<(Timestamp, Identity)>,
     histories: BTreeMap<Identity, History>,
     /// When the last possible drift that was raised is due.
     possible_at: Option<Timestamp>,
@@ -57,8 +59,17 @@ impl RecheckQueue {
             DriftSignal::Possible if self.open.contains_key(identity) => return,
             DriftSignal::Possible => self.next_possible(identity, now),
         };
-        let recheck = self.open.entry(identity.clone()).or_insert(Recheck { seen_at: now, due_at });
-        recheck.due_at = recheck.due_at.min(due_at);
+        self.put(identity, Recheck { seen_at: now, due_at });
+    }
+
+    fn put(&mut self, identity: &Identity, new: Recheck) {
+        let Recheck { mut seen_at, mut due_at } = new;
+        if let Some(before) = self.open.get(identity) {
+            (seen_at, due_at) = (seen_at.min(before.seen_at), due_at.min(before.due_at));
+            self.due.remove(&(before.due_at, identity.clone()));
+        }
+        self.open.insert(identity.clone(), Recheck { seen_at, due_at });
+        self.due.insert((due_at, identity.clone()));
     }
 
     fn next_possible(&mut self, identity: &Identity, now: Timestamp) -> Timestamp {
@@ -79,23 +90,27 @@ impl RecheckQueue {
         now: Timestamp,
         may_ask: impl Fn(&Identity) -> bool,
     ) -> Option<(Identity, Timestamp)> {
-        let due = self.open.iter().filter(|(identity, recheck)| recheck.due_at <= now && may_ask(identity));
-        let (identity, recheck) =
-            due.min_by_key(|(_, recheck)| recheck.due_at).map(|(identity, recheck)| (identity.clone(), *recheck))?;
-        self.open.remove(&identity);
+        let mut due = self.due.iter().take_while(|(at, _)| *at <= now);
+        let (_, identity) = due.find(|(_, identity)| may_ask(identity))?.clone();
+        let recheck = self.close(&identity)?;
         self.histories.entry(identity.clone()).or_default().asked_at = Some(now);
         Some((identity, recheck.seen_at))
     }
 
     /// It could not be told, and is asked again then.
     pub(super) fn ask_again(&mut self, identity: &Identity, seen_at: Timestamp, due_at: Timestamp) {
-        let recheck = self.open.entry(identity.clone()).or_insert(Recheck { seen_at, due_at });
-        recheck.seen_at = recheck.seen_at.min(seen_at);
+        self.put(identity, Recheck { seen_at, due_at });
+    }
+
+    fn close(&mut self, identity: &Identity) -> Option<Recheck> {
+        let recheck = self.open.remove(identity)?;
+        self.due.remove(&(recheck.due_at, identity.clone()));
+        Some(recheck)
     }
 
     /// It is as it should be, or is no longer ours to check.
     pub(super) fn settle(&mut self, identity: &Identity) {
-        self.open.remove(identity);
+        self.close(identity);
     }
 
     pub(super) fn note_correction(&mut self, identity: &Identity, now: Timestamp) {
@@ -110,6 +125,7 @@ impl RecheckQueue {
     /// Keeps what is known of these objects only.
     pub(super) fn retain(&mut self, is_wanted: impl Fn(&Identity) -> bool) {
         self.open.retain(|identity, _| is_wanted(identity));
+        self.due.retain(|(_, identity)| is_wanted(identity));
         self.histories.retain(|identity, _| is_wanted(identity));
     }
 
@@ -129,12 +145,12 @@ impl RecheckQueue {
     }
 
     pub(super) fn has_due(&self, now: Timestamp) -> bool {
-        self.open.values().any(|recheck| recheck.due_at <= now)
+        self.due.first().is_some_and(|(at, _)| *at <= now)
     }
 
     /// When one of those that may be asked about is due.
     pub(super) fn next_wake(&self, may_ask: impl Fn(&Identity) -> bool) -> Option<Timestamp> {
-        self.open.iter().filter(|(identity, _)| may_ask(identity)).map(|(_, recheck)| recheck.due_at).min()
+        self.due.iter().find(|(_, identity)| may_ask(identity)).map(|(at, _)| *at)
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::finding::{Answer, Finding};
 use super::judge::{self, Judgement};
-use super::phases::State;
+use super::phases::{State, Uncorrected};
 use super::retries::Cause;
 use super::step::{Act, Step};
 use super::target::Target;
@@ -53,23 +53,24 @@ impl Target {
         if is_current {
             let cause = if let Finding::Failed(error) = &finding { Cause::of(&step.key, error) } else { None };
             for waiting in self.retries.note_answer(index, cause.as_ref()) {
-                self.objects.make_ready(waiting);
+                self.try_again(waiting, now);
             }
         }
         let Some(object) = self.objects.find_mut(identity) else { return };
         match finding {
             Finding::Applied { .. } if step.act.digest() == Some(object.digest) => {
                 let outcome = if step.is_question() { Outcome::Unchanged } else { Outcome::Applied };
-                (object.failures, object.state) = (0, State::InPlace(outcome));
+                object.settle(outcome);
+                object.is_left_drifted = false;
                 self.open_phases();
             }
             // What an older assignment sent came after all; ours is still to be sent.
             _ if !is_current => return,
             Finding::Kept { .. } | Finding::Finished => {
-                (object.failures, object.state) = (0, State::InPlace(Outcome::Unchanged));
+                object.settle(Outcome::Unchanged);
                 self.open_phases();
             }
-            Finding::Applied { .. } | Finding::There { .. } | Finding::Gone => {}
+            Finding::Applied { .. } | Finding::Unlabelled | Finding::There { .. } | Finding::Gone => {}
             Finding::Exists { hint } => {
                 object.failures += 1;
                 self.fail(step, identity, judge::exists(hint), None, (now, chance));
@@ -93,21 +94,26 @@ impl Target {
     ) {
         let Some(index) = self.objects.index(identity) else { return };
         let Some(object) = self.objects.find_mut(identity) else { return };
-        let retry_at = judgement.retry.wait(object.failures, chance).map(|wait| {
-            let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
-            now.saturating_add(wait).unwrap_or(Timestamp::MAX)
-        });
+        let wait =
+            SignedDuration::try_from(judgement.retry.wait(object.failures, chance)).unwrap_or(SignedDuration::MAX);
+        let retry_at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
         let is_there = judgement.outcome != Outcome::Exists;
-        match (&step.act, &object.state, retry_at) {
+        match (&step.act, &object.state) {
             // It stays in place, with whatever was found of it.
-            (&Act::Correct { seen_at, .. }, State::InPlace(_), Some(at)) if is_there => {
-                object.uncorrected = Some(judgement);
-                return self.rechecks.ask_again(identity, seen_at, at);
+            (&Act::Correct { seen_at, .. }, State::InPlace(_)) if is_there => {
+                object.uncorrected = Some(Uncorrected { why: judgement, seen_at });
             }
-            (_, _, Some(at)) => self.retries.add(index, cause, at),
-            (_, _, None) => {}
+            _ => object.state = State::Failed(judgement),
         }
-        object.state = State::Failed(judgement);
+        self.retries.add(index, cause, retry_at);
+    }
+
+    /// What failed has its turn again: what is in place as a question, the rest as an apply.
+    pub(super) fn try_again(&mut self, index: usize, now: Timestamp) {
+        self.objects.make_ready(index);
+        if let Some((identity, seen_at)) = self.objects.uncorrected(index) {
+            self.rechecks.ask_again(&identity, seen_at, now);
+        }
     }
 
     fn record_removal(&mut self, step: &Step, identity: &Identity, finding: &Finding, now: Timestamp, chance: f64) {

@@ -27,6 +27,9 @@ const POLL: Backoff =
 /// Somebody copied it, or restored it, and we never came to apply it.
 const COPY: &str = "left: it carries this target's label, and was not applied by this target";
 
+/// Somebody edited it, or gave the object away.
+const UNLABELLED: &str = "left: it no longer carries this target's label";
+
 #[derive(Debug, Default)]
 pub(super) struct Removals {
     mode: Mode,
@@ -42,7 +45,7 @@ pub(super) struct Removals {
     passed: usize,
 }
 
-/// Between tries of what the API server refuses to delete.
+/// At most between tries of what the API server refuses to delete.
 const REFUSED_PAUSE: Duration = Duration::from_mins(1);
 
 /// What the surroundings know of an object that is to go.
@@ -157,7 +160,9 @@ impl Removals {
         let same = |object: &Removal| object.candidate.key.identity() == key.identity();
         let Some(index) = self.objects.iter().position(same) else { return false };
         match finding {
-            Finding::Gone => {
+            Finding::Unlabelled if self.mode != Mode::Orphan => self.leave(index, UNLABELLED),
+            // Without our label is what an orphan is to be.
+            Finding::Gone | Finding::Unlabelled => {
                 self.objects[index].state = State::Gone;
                 self.note_inspected(index);
                 return true;
@@ -203,7 +208,7 @@ impl Removals {
         let judgement = judge::failure(&object.candidate.key, error, object.failures);
         let failures = object.failures;
         // What somebody changed in between is inspected again at once; the rest waits.
-        let wait = judgement.retry.wait(failures, chance).unwrap_or(REFUSED_PAUSE);
+        let wait = judgement.retry.wait(failures, chance).min(REFUSED_PAUSE);
         object.state = State::Failed(judgement);
         self.wake_after(index, wait, now);
         false

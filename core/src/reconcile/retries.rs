@@ -17,6 +17,8 @@ const SPACING: SignedDuration = SignedDuration::from_millis(50);
 #[derive(Debug, Default)]
 pub(super) struct Retries {
     due: BTreeSet<(Timestamp, usize)>,
+    /// When each is due.
+    at: BTreeMap<usize, Timestamp>,
     groups: BTreeMap<Cause, Group>,
     /// The next one is not taken before.
     free_at: Option<Timestamp>,
@@ -51,21 +53,26 @@ impl Cause {
 impl Retries {
     pub(super) fn clear(&mut self) {
         self.due.clear();
+        self.at.clear();
         self.groups.clear();
     }
 
     /// It failed and is tried again then, or after the one that lacks the same.
     pub(super) fn add(&mut self, index: usize, cause: Option<Cause>, at: Timestamp) {
-        let Some(cause) = cause else {
-            self.due.insert((at, index));
-            return;
-        };
+        let Some(cause) = cause else { return self.put(index, at) };
         let group = self.groups.entry(cause).or_insert_with(|| Group { probe: index, waiting: BTreeSet::new() });
         if group.probe == index {
-            self.due.insert((at, index));
+            self.put(index, at);
         } else {
             group.waiting.insert(index);
         }
+    }
+
+    fn put(&mut self, index: usize, at: Timestamp) {
+        if let Some(before) = self.at.insert(index, at) {
+            self.due.remove(&(before, index));
+        }
+        self.due.insert((at, index));
     }
 
     /// It was answered: those that waited for it, if it no longer lacks what they lack.
@@ -80,7 +87,9 @@ impl Retries {
             return None;
         }
         self.free_at = Some(now.saturating_add(SPACING).unwrap_or(Timestamp::MAX));
-        self.due.pop_first().map(|(_, index)| index)
+        let (_, index) = self.due.pop_first()?;
+        self.at.remove(&index);
+        Some(index)
     }
 
     pub(super) fn next_at(&self) -> Option<Timestamp> {

@@ -11,10 +11,10 @@
 //! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
 //! count 2..9                     how many steps came since the last count
 //! answer a applied v3 healthy owning f:x ended failed fails 30s drift modified
-//! answer a kept | finished | exists WHOSE | gone | there v2 in ns uid 5 leaving finalizer x
+//! answer a kept | finished | exists WHOSE | gone | there v2 in ns uid 5 leaving finalizer x | read without-label
 //! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | conflict .f helm
 //! settle                         all is done and answered with `applied`, until nothing is left to do
-//! see a v2 degraded owning f:x ended failed listed 1s, see a v2 deleted
+//! see a v2 degraded saying x owning f:x ended failed listed 1s, see a v2 deleted, see a v2 job-running or job-complete
 //! list ConfigMap 1s: a b         a list that began then; `lost ConfigMap`: its watch is broken
 //! wake, wake at 40s, wake within 20s                              goes on to when there is something to do; `asleep`
 //! report applied healthy passing gen3 total=2 ; a exists failed: words of its message or hint
@@ -81,17 +81,21 @@ scenarios! {
     a_finalizer_is_waited_for_and_named_after_a_minute,
     a_job_that_failed_stays_failed_when_it_is_gone,
     a_job_that_ran_to_its_end_is_not_missed,
+    a_later_phase_waits_for_a_job_to_end,
     a_later_phase_waits_for_the_health_of_the_one_before,
     a_list_is_believed_though_its_versions_are_lower_than_those_seen_before,
     a_missing_namespace_is_tried_again_until_it_is_there,
     a_new_process_asks_about_what_was_applied_and_applies_the_rest,
     a_newer_assignment_drops_the_waits_of_the_old_one_at_once,
+    a_prune_after_the_apply_waits_for_the_apply,
     a_question_that_finds_nothing_changed_tells_nothing,
     a_success_forgets_the_failures_before_it,
     a_target_that_ignores_drift_asks_nothing,
     a_target_that_warns_leaves_it_and_says_so_until_the_next_assignment,
     a_tombstone_deletes_in_reverse_and_then_has_nothing_left,
     after_a_request_whose_end_is_unknown_the_object_is_sent_again,
+    after_a_restart_later_phases_are_healed_though_an_earlier_one_is_unwell,
+    an_earlier_process_may_have_applied_what_it_was_given_last,
     an_edit_is_put_right_at_once_and_told_without_a_change_of_health,
     an_inspection_that_an_older_plan_began_deletes_nothing,
     an_object_never_has_two_requests_on_their_way,
@@ -102,7 +106,9 @@ scenarios! {
     an_object_whose_manifest_gets_a_namespace_is_not_deleted,
     an_object_whose_namespace_leaves_the_manifest_is_not_deleted,
     an_old_failure_of_what_an_assignment_does_not_change_is_no_failure_of_it,
+    an_old_failure_that_changes_its_words_is_still_an_old_one,
     an_orphaned_object_loses_our_label_and_is_no_longer_ours,
+    corrections_that_lack_the_same_are_tried_once_for_all,
     custom_resources_are_waited_for_without_limit_while_a_finalizer_holds_them,
     definitions_namespaces_and_volumes_stay_and_the_line_says_so,
     going_back_while_the_new_one_is_on_its_way_sends_the_old_one_again,
@@ -113,6 +119,8 @@ scenarios! {
     of_many_objects_in_a_missing_namespace_one_is_tried_and_all_follow,
     one_bad_object_does_not_hold_up_the_others_of_its_phase,
     prune_after_apply_waits_for_no_health_and_never_is_never,
+    questions_and_applies_take_turns,
+    refused_corrections_hold_up_no_apply,
     the_first_report_comes_at_once_and_says_progressing,
     the_server_is_not_asked_again_before_the_time_it_says,
     under_the_name_of_what_is_gone_is_inspected_before_anything_is_applied,
@@ -122,12 +130,18 @@ scenarios! {
     what_cannot_be_inspected_for_long_is_not_known_to_be_healthy,
     what_comes_back_while_it_is_being_deleted_is_applied_after_the_answer,
     what_did_not_change_is_not_sent,
+    what_drifted_while_it_was_ignored_is_asked_about_when_it_no_longer_is,
     what_is_deleted_is_made_again,
+    what_is_immutable_is_applied_once_the_old_one_is_gone,
     what_is_missing_in_a_list_went_away_unseen,
     what_is_new_is_inspected_before_it_is_applied_and_what_we_own_is_not,
+    what_is_not_there_does_not_refuse_a_prune,
     what_is_not_there_or_not_ours_needs_no_plan,
     what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before,
+    what_lost_our_label_stays_at_a_prune_and_the_line_says_so,
+    what_seems_to_be_the_manifests_own_fault_is_tried_again_rarely,
     what_takes_too_long_fails_without_anything_being_seen,
+    what_was_replaced_and_given_back_is_no_longer_drifted,
     what_was_taken_is_applied_within_seconds_of_its_being_free_however_long_it_was_taken,
     when_all_is_applied_the_next_report_says_so_and_then_there_is_silence,
     when_another_object_has_the_name_by_now_it_is_inspected_next_time,

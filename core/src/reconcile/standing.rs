@@ -94,7 +94,7 @@ impl Target {
                 standing(object, Outcome::Waiting, Verdict::Progressing, "".into(), "")
             }
             State::Failed(judgement) => Standing {
-                may_pass: judgement.may_pass(),
+                may_pass: judgement.may_pass,
                 ..standing(
                     object,
                     judgement.outcome,
@@ -129,7 +129,7 @@ impl Target {
         outcome: Outcome,
         now: Timestamp,
     ) -> Option<Standing<'a>> {
-        match &object.uncorrected {
+        match object.uncorrected.as_ref().map(|uncorrected| &uncorrected.why) {
             Some(why) if object.is_left_drifted => return Some(drifted(object, &why.hint, &why.message)),
             _ if object.is_left_drifted => return Some(drifted(object, "the target only warns of drift", "")),
             // It is doubtful, and for too long to be believed as it was last seen.

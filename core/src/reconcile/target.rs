@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::drifted::Drifted;
 use super::event::{Kind, ObjectState};
 use super::inventory::{Inventory, Learned};
-use super::phases::Objects;
+use super::phases::{Before, Objects};
 use super::recheck_queue::RecheckQueue;
 use super::removal::Mode;
 use super::removals::Removals;
@@ -36,6 +36,8 @@ pub(super) struct Target {
     pub(super) retries: Retries,
     pub(super) rechecks: RecheckQueue,
     pub(super) removals: Removals,
+    /// The last step was a question about an object in place.
+    pub(super) asked_last: bool,
     pub(super) under_way: BTreeSet<Identity>,
     /// Seen while a request is on its way: it may be about what that request makes.
     pub(super) early: BTreeMap<Uuid, (u64, ObjectState)>,
@@ -62,6 +64,7 @@ impl Target {
             retries: Retries::default(),
             rechecks: RecheckQueue::default(),
             removals: Removals::default(),
+            asked_last: false,
             under_way: BTreeSet::new(),
             early: BTreeMap::new(),
             not_synced,
@@ -73,9 +76,15 @@ impl Target {
     }
 
     /// Takes a newer assignment; answers with the one it replaces.
-    pub(super) fn accept(&mut self, assignment: Assignment, phase: impl Fn(&Entry) -> Phase) -> Assignment {
+    pub(super) fn accept(
+        &mut self,
+        assignment: Assignment,
+        now: Timestamp,
+        phase: impl Fn(&Entry) -> Phase,
+    ) -> Assignment {
         let old = std::mem::replace(&mut self.assignment, assignment);
         self.begin(phase);
+        self.raise_again(now);
         old
     }
 
@@ -84,10 +93,14 @@ impl Target {
         self.accepted_at = None;
         self.said.note_change();
         self.objects = match self.assignment.action {
-            Action::Apply => self.plan_objects(phase),
+            Action::Apply => {
+                self.inventory.note_wanted(self.assignment.manifest.entries().iter());
+                self.plan_objects(phase)
+            }
             Action::Delete | Action::Orphan => Objects::default(),
         };
-        self.rechecks.retain(|identity| self.objects.contains(identity));
+        let asks = self.asks();
+        self.rechecks.retain(|identity| asks && self.objects.contains(identity));
         self.inventory.track(&self.assignment.prunable, self.objects.iter());
         self.removals = self.plan_removals();
         self.open_phases();
@@ -96,7 +109,13 @@ impl Target {
     fn plan_objects(&self, phase: impl Fn(&Entry) -> Phase) -> Objects {
         Objects::plan(self.assignment.manifest.entries(), phase, |identity, digest| {
             // What is on its way may be something else, and arrive after we inspected it.
-            self.inventory.has(identity, digest) && !self.under_way.contains(identity)
+            if self.inventory.has(identity, digest) && !self.under_way.contains(identity) {
+                Before::InPlace
+            } else if self.inventory.had(identity, digest) {
+                Before::Applied
+            } else {
+                Before::New
+            }
         })
     }
 

@@ -48,7 +48,7 @@ impl Targets {
     pub fn handle(&mut self, event: Event, now: Timestamp, chance: f64) -> Told {
         let mut told = Told::default();
         match event {
-            Event::Accepted(journalled) => self.accept(journalled),
+            Event::Accepted(journalled) => self.accept(journalled, now),
             Event::Answered(step, answer) => self.record(&step, answer, now, chance, &mut told),
             Event::Watched(WatchEvent::Object(object_event)) => self.see(&object_event, now, &mut told),
             Event::Watched(WatchEvent::Listed { kind, began_at, uids }) => {
@@ -60,7 +60,7 @@ impl Targets {
         told
     }
 
-    fn accept(&mut self, journalled: Journalled) {
+    fn accept(&mut self, journalled: Journalled, now: Timestamp) {
         let id = journalled.assignment.target;
         // The new ones are held before the old ones are let go: what both have stays.
         if journalled.assignment.action == Action::Apply {
@@ -75,7 +75,7 @@ impl Targets {
             self.by_id.insert(id, target);
             return;
         };
-        let old = target.accept(journalled.assignment, phase);
+        let old = target.accept(journalled.assignment, now, phase);
         if old.action == Action::Apply {
             self.bodies.release(old.manifest.entries());
             self.claims.remove(id, old.manifest.entries());

@@ -13,24 +13,23 @@ pub struct Rendered<'a> {
     /// Parameters that its manifests name: of the others nothing depends.
     variables: BTreeSet<String>,
     variants: &'a BTreeMap<Digest, Digest>,
-    /// What everybody gets when nothing depends on parameters.
-    same: Option<Option<Digest>>,
+    /// The digest of no values, when nothing depends on parameters: hashed once, and not for each cluster.
+    plain: Option<Digest>,
 }
 
 impl<'a> Rendered<'a> {
     pub fn new(parameters: &'a [ParameterSet], variables: &[String], variants: &'a BTreeMap<Digest, Digest>) -> Self {
-        let same = variables.is_empty().then(|| variants.get(&Values::default().digest()).copied());
-        Self { parameters, variables: variables.iter().cloned().collect(), variants, same }
+        let plain = variables.is_empty().then(|| Values::default().digest());
+        Self { parameters, variables: variables.iter().cloned().collect(), variants, plain }
     }
 
     /// The cluster's bundle; `None`: it was never rendered with that cluster's parameters.
     pub fn gives(&self, cluster: &Candidate) -> Option<Digest> {
-        if let Some(same) = self.same {
-            return same;
-        }
-        let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
-        let values = Parameters::resolve(self.parameters, facts).restricted_to(&self.variables);
-        self.variants.get(&values.digest()).copied()
+        let values = self.plain.unwrap_or_else(|| {
+            let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
+            Parameters::resolve(self.parameters, facts).restricted_to(&self.variables).digest()
+        });
+        self.variants.get(&values).copied()
     }
 }
 

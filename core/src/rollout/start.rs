@@ -408,7 +408,7 @@ mod tests {
         let there = Placed { wants: Some(bundle("old")), ..placed(1, Some(bundle("old"))) };
         let unrendered = Placed { wants: None, ..placed(2, Some(bundle("old"))) };
 
-        assert!(roll_back(&[there.clone()]).is_err_and(|reason| reason.contains("runs that already")));
+        assert!(roll_back(std::slice::from_ref(&there)).is_err_and(|reason| reason.contains("runs that already")));
         assert!(roll_back(&[there, unrendered]).is_err_and(|reason| reason.contains("never rendered")));
         assert_eq!(roll_back(&[placed(3, Some(bundle("old")))]).map(|moves| moves.len()), Ok(1));
     }

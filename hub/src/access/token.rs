@@ -1,10 +1,13 @@
 //! Tokens of the API: made, and known again by what is kept of them.
 
-use bellwether_core::Name;
+use std::sync::Arc;
+
 use bellwether_core::api::TokenRole;
 use bellwether_core::audit::{Action, Actor, Event};
+use bellwether_core::{Digest, Name};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Semaphore;
 
 use super::caller::Caller;
 use crate::Hub;
@@ -14,6 +17,9 @@ use crate::store::tokens::Token;
 use crate::store::{self, StoreError};
 use crate::work::change::Change;
 use crate::work::subjects;
+
+/// Of one token: a page in a browser asks a dozen things, and each waits for milliseconds.
+const ASKED_AT_ONCE: usize = 4;
 
 /// A token that somebody is to have.
 pub(crate) struct NewToken {
@@ -49,18 +55,18 @@ pub(crate) async fn create(
     Ok((token, secret))
 }
 
-/// Whose token this is, if it is good now.
+/// Whose token has this hash, if it is good now.
 ///
 /// Tokens that were good a moment ago are looked up beside each other; of others a few at once, so that those who guess
 /// leave connections to the rest.
-pub(crate) async fn authenticate(hub: &Hub, token: &str) -> Result<Option<Caller>, StoreError> {
-    let hash = seal::hash_token(token);
+pub(crate) async fn authenticate(hub: &Hub, hash: Digest) -> Result<Option<Caller>, StoreError> {
     let is_known = hub.known_tokens.get(&hash).is_some();
     let _turn = if is_known { None } else { hub.strangers.acquire().await.ok() };
     let mut db = hub.requests.acquire().await?;
     let found = store::tokens::find(&mut db, hash, clock::now()).await?;
     match &found {
-        Some(_) => hub.known_tokens.insert(hash, ()),
+        Some(_) if is_known => {}
+        Some(_) => hub.known_tokens.insert(hash, Arc::new(Semaphore::new(ASKED_AT_ONCE))),
         None => drop(hub.known_tokens.remove(&hash)),
     }
     Ok(found.map(|found| Caller { name: found.name, role: found.role }))

@@ -46,19 +46,34 @@ pub(super) async fn run(
         });
     }
     let mut failed = None;
-    while let Some(ended) = parts.join_next().await {
-        if !stop.is_cancelled() {
-            failed = Some(ended.unwrap_or("a part that panicked"));
-            stop.cancel();
+    let all = async {
+        while let Some(ended) = parts.join_next().await {
+            if !stop.is_cancelled() {
+                failed = Some(ended.unwrap_or("a part that panicked"));
+                stop.cancel();
+            }
         }
-        if parts.is_empty() {
-            break;
-        }
+        hub.tasks.close();
+        hub.tasks.wait().await;
+    };
+    if !ends_in_time(all, stop, DRAIN_MAX).await {
+        tracing::warn!("dropping what does not end");
     }
-    hub.tasks.close();
-    let _ = tokio::time::timeout(DRAIN_MAX, hub.tasks.wait()).await;
+    drop(parts);
     link::write_last_ends(hub).await;
     failed.map_or(Ok(()), |part| Err(SetupError::PartEnded(part)))
+}
+
+/// Waits for something, but after `stop` no longer than so long; says whether it ended.
+async fn ends_in_time(something: impl Future<Output = ()>, stop: &CancellationToken, longest: Duration) -> bool {
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(longest).await;
+    };
+    tokio::select! {
+        () = something => true,
+        () = late => false,
+    }
 }
 
 fn list(
@@ -88,5 +103,22 @@ fn list(
 async fn serve_agents(hub: Arc<Hub>, listener: TcpListener, stop: CancellationToken) {
     if let Err(error) = link::serve(hub, listener, stop).await {
         tracing::error!(error = %crate::chain(&error), "the agents' port ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_end_is_dropped_a_while_after_the_stop() {
+        let (stop, soon) = (CancellationToken::new(), Duration::from_millis(10));
+
+        let before = tokio::time::timeout(soon * 5, ends_in_time(std::future::pending(), &stop, soon)).await;
+        assert!(before.is_err(), "nobody stopped it");
+
+        stop.cancel();
+        assert!(!ends_in_time(std::future::pending(), &stop, soon).await);
+        assert!(ends_in_time(std::future::ready(()), &stop, soon).await);
     }
 }

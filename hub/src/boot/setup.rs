@@ -19,7 +19,8 @@ use crate::Hub;
 use crate::access::token::{self, NewToken};
 use crate::context::PROJECT;
 use crate::http::readiness::Readiness;
-use crate::link::sessions::Sessions;
+use crate::http::reads::Reads;
+use crate::link::{self, sessions::Sessions};
 use crate::pki::ca::{Authority, CaError, StoredKey};
 use crate::pki::pem;
 use crate::pki::seal::{Seal, SealError, SealKey};
@@ -49,6 +50,8 @@ const TURNS: Rate = Rate { at_once: 5, every: SignedDuration::from_secs(60) };
 /// An honest agent renews twice in a certificate's life; it may lose some answers.
 const RENEWALS_AT_ONCE: i32 = 5;
 const RENEWALS_PER_LIFE: i32 = 20;
+/// Of one cluster, by its join tokens: an agent that loses the answer comes again.
+const ENROLMENTS: Rate = Rate { at_once: 5, every: SignedDuration::from_secs(60) };
 /// More than people and programs use at a time.
 const KNOWN_TOKENS_MAX: usize = 1_000;
 /// A third of the pool: the others are served meanwhile.
@@ -192,6 +195,9 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         odd_reports: RateLimiter::default(),
         join_tries: Buckets::new(JOIN_TRIES),
         turns: Buckets::new(TURNS),
+        enrolments: Buckets::new(ENROLMENTS),
+        beginnings: Buckets::new(link::BEGINNINGS),
+        said: Buckets::new(link::SAID),
         renewals: Buckets::new(Rate {
             at_once: RENEWALS_AT_ONCE,
             every: SignedDuration::try_from(config.certificate_lifetime()).unwrap_or(SignedDuration::MAX)
@@ -201,6 +207,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         strangers: tokio::sync::Semaphore::new(STRANGERS_AT_ONCE),
         known_tokens: quick_cache::sync::Cache::new(KNOWN_TOKENS_MAX),
         readiness: Readiness::default(),
+        reads: Reads::default(),
         tasks: TaskTracker::new(),
         heartbeat,
         agents_address,

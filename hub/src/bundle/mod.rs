@@ -86,6 +86,8 @@ const MIRROR_PAUSE: Duration = Duration::from_secs(1);
 /// The rows stay: a hub that has the commit may take them, and this one tries again when it has fetched.
 async fn await_mirror(hub: &Hub, target: &Target) -> Result<(), StoreError> {
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    // Nothing broke down.
+    store::renders::end_try(&mut change, target.id, None).await?;
     // Without a trace: after a failure this waits as a poll does.
     change.tell(Stage::Source, &[target.repo.as_uuid()], clock::now(), None).await?;
     change.commit().await?;
@@ -141,6 +143,7 @@ impl Made {
 }
 
 const BROKE_DOWN: &str = "render_broke_down";
+const SHARE_SPENT: &str = "content_share_spent";
 
 #[derive(Debug, thiserror::Error)]
 enum BundleError {
@@ -154,6 +157,8 @@ enum BundleError {
     Store(#[from] StoreError),
     #[error("a hub broke down whenever it rendered this")]
     BrokeDown,
+    #[error("what this target's renders have stored within a day is more than {} MiB", STORED_BYTES_MAX >> 20)]
+    ShareSpent,
 }
 
 impl BundleError {
@@ -165,6 +170,10 @@ impl BundleError {
             Self::BrokeDown => {
                 let hint = "split the target or push something smaller; it is tried again within the hour";
                 (BROKE_DOWN, Some(hint.to_owned()), None, None)
+            }
+            Self::ShareSpent => {
+                let hint = "let less change with each push, or for each cluster; it is tried again each hour";
+                (SHARE_SPENT, Some(hint.to_owned()), None, None)
             }
             Self::Store(_) => ("database_failed", None, None, None),
         };
@@ -183,6 +192,13 @@ impl BundleError {
 /// has as many bundles as clusters.
 const UNWRITTEN_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Compressed, of objects that were not there before: a thousand clusters with a MiB of their own each, some dozen times.
+/// Content is kept for a week, so a target takes no more than seven times that.
+const STORED_BYTES_MAX: i64 = 4 << 30;
+const STORED_WITHIN: SignedDuration = SignedDuration::from_hours(24);
+/// Most of what it renders is there by then, and costs no more than being rendered.
+const SHARE_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+
 /// One hub's bad moment is none of the render's fault, nor are two.
 const TRIES_MAX: i32 = 3;
 /// What was begun before says nothing any more: hubs have been given more memory, or were updated.
@@ -196,21 +212,16 @@ struct Job<'a> {
     values: Vec<Values>,
 }
 
-/// What was found at the commit.
-enum Found {
-    Rendered(Rendered),
-    Files { tree: String, files: Vec<SourceFile> },
-}
-
 impl Job<'_> {
     async fn render(&self, known: Option<Render>, agents: BTreeSet<String>) -> Result<Rendered, BundleError> {
         let same_spec = known.filter(|render| render.target_version == self.target.version);
         let existing = same_spec.as_ref().filter(|render| render.revision == self.revision.id).map(|render| render.id);
-        let (tree, files) = match self.read(same_spec).await? {
-            Found::Rendered(rendered) => return Ok(Rendered { existing, ..rendered }),
-            Found::Files { tree, files } => (tree, files),
-        };
+        let (tree, reused) = self.find(same_spec).await?;
+        if let Some(reused) = reused {
+            return Ok(Rendered { existing, ..reused });
+        }
         self.begin_try().await?;
+        let files = self.read().await?;
         let folder = self.target.spec.path.clone();
         let documents = Arc::new(blocking(move || Ok(Documents::parse(&folder, &files)?)).await?);
         let recipe = Arc::new(Recipe {
@@ -224,17 +235,25 @@ impl Job<'_> {
         Ok(Rendered { tree, variables: documents.variables().clone(), inputs, variants, unwritten, existing })
     }
 
-    async fn read(&self, same_spec: Option<Render>) -> Result<Found, BundleError> {
+    /// The folder's tree, and an earlier render of the same.
+    async fn find(&self, same_spec: Option<Render>) -> Result<(String, Option<Rendered>), BundleError> {
         let mirror = self.hub.mirrors.of(self.target.repo);
         let (commit, path) = (self.revision.commit.clone(), self.target.spec.path.clone());
         let values = self.values.clone();
         blocking(move || {
             let reader = mirror.reader().map_err(ReadError::from)?;
             let tree = reader.tree_of(&commit, &path)?;
-            let same = same_spec.filter(|render| render.tree == tree);
-            if let Some(reused) = same.and_then(|render| reuse(render, &values)) {
-                return Ok(Found::Rendered(reused));
-            }
+            let reused = same_spec.filter(|render| render.tree == tree).and_then(|render| reuse(render, &values));
+            Ok((tree, reused))
+        })
+        .await
+    }
+
+    async fn read(&self) -> Result<Vec<SourceFile>, BundleError> {
+        let mirror = self.hub.mirrors.of(self.target.repo);
+        let (commit, path) = (self.revision.commit.clone(), self.target.spec.path.clone());
+        blocking(move || {
+            let reader = mirror.reader().map_err(ReadError::from)?;
             let mut files = reader.read_folder(&commit, &path)?.files;
             if !path.is_empty() {
                 // People read paths from the repo's root on.
@@ -242,7 +261,7 @@ impl Job<'_> {
                     file.path = format!("{path}/{}", file.path);
                 }
             }
-            Ok(Found::Files { tree, files })
+            Ok(files)
         })
         .await
     }
@@ -272,7 +291,7 @@ impl Job<'_> {
                 continue;
             }
             if bytes > UNWRITTEN_BYTES_MAX {
-                write_bundles(self.hub, std::mem::take(&mut unwritten)).await?;
+                write_bundles(self.hub, self.target.id, std::mem::take(&mut unwritten)).await?;
                 bytes = 0;
             }
             let (documents, recipe) = (documents.clone(), recipe.clone());
@@ -298,12 +317,30 @@ fn make(documents: &Documents, recipe: &Recipe, values: &Values) -> Result<Made,
     Ok(Made { manifest: Manifest::new(entries.collect())?, objects })
 }
 
-async fn write_bundles(hub: &Hub, bundles: Vec<Made>) -> Result<(), StoreError> {
+async fn write_bundles(hub: &Hub, target: TargetId, bundles: Vec<Made>) -> Result<(), BundleError> {
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    store_bundles(hub, &mut change, target, bundles).await?;
+    Ok(change.commit_without_wait().await?)
+}
+
+/// On an error nothing of it is to be kept.
+async fn store_bundles(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    target: TargetId,
+    bundles: Vec<Made>,
+) -> Result<(), BundleError> {
+    let (now, mut bytes) = (clock::now(), 0);
     for made in bundles {
-        store_bundle(hub, &mut change, made, clock::now()).await?;
+        bytes += store_bundle(hub, change, made, now).await?;
     }
-    change.commit_without_wait().await
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    if bytes > 0
+        && store::renders::add_stored(change, target, bytes, now - STORED_WITHIN, now).await? > STORED_BYTES_MAX
+    {
+        return Err(BundleError::ShareSpent);
+    }
+    Ok(())
 }
 
 /// An earlier render of the same folder with the same spec, if it has a variant for every cluster.
@@ -329,10 +366,20 @@ async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> Result<(), S
     }
     let Some(said) = said else { return change.commit().await };
     match said.result {
-        Ok(rendered) => {
+        Ok(mut rendered) => {
+            let unwritten = std::mem::take(&mut rendered.unwritten);
+            match store_bundles(hub, &mut change, said.target.id, unwritten).await {
+                Ok(()) => {}
+                Err(BundleError::Store(error)) => return Err(error),
+                Err(error) => {
+                    drop(change);
+                    let said = Said { result: Err(error.condition(now)), ..said };
+                    return Box::pin(finish(hub, item, Some(said))).await;
+                }
+            }
             let revision = said.revision.expect("only a revision renders");
             let bundles = rendered.variants.len();
-            record(hub, &mut change, &said.target, &revision, rendered, now).await?;
+            record(&mut change, &said.target, &revision, rendered, now).await?;
             let trace_id = item.trace_id.clone().unwrap_or_else(clock::new_trace);
             change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
             change.commit_without_wait().await?;
@@ -347,22 +394,21 @@ async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> Result<(), S
         }
         Err(condition) => {
             record_failure(&mut change, &said.target, said.revision.as_ref(), &condition, now).await?;
+            if condition.code == SHARE_SPENT {
+                change.tell(Stage::Bundle, &[item.key], now + SHARE_PAUSE, None).await?;
+            }
             change.commit().await
         }
     }
 }
 
 async fn record(
-    hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
     revision: &Revision,
     rendered: Rendered,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    for made in rendered.unwritten {
-        store_bundle(hub, change, made, now).await?;
-    }
     if rendered.inputs.is_some() {
         store::renders::end_try(change, target.id, rendered.inputs.as_deref()).await?;
     }
@@ -411,13 +457,13 @@ async fn mark_wanted(
     store::wanted::mark(change, target.id, revision.id, (target.version, render, &recipe, since)).await
 }
 
-/// What was just made is what fleets are about to ask for.
+/// What was just made is what fleets are about to ask for. Says how many bytes were not there yet.
 async fn store_bundle(
     hub: &Hub,
     change: &mut Change<'_>,
     Made { manifest, objects }: Made,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     let digests: Vec<_> = objects.iter().map(|object| object.digest).collect();
     let missing: BTreeSet<_> = store::bundles::list_missing_objects(change, &digests, now).await?.into_iter().collect();
     let blobs: Vec<_> = objects
@@ -426,11 +472,12 @@ async fn store_bundle(
         .map(|object| Blob { digest: object.digest, frame: compression::compress(&object.body) })
         .collect();
     hub.content.keep_objects(&blobs);
+    let bytes = blobs.iter().map(|blob| blob.frame.len()).sum();
     store::bundles::insert_objects(change, blobs, now).await?;
     let blob = Blob { digest: manifest.digest(), frame: compression::compress(&manifest.encode()) };
     store::bundles::insert_bundle(change, &blob, manifest.entries().len(), now).await?;
     hub.content.keep_manifest(manifest);
-    Ok(())
+    Ok(bytes)
 }
 
 /// Written down and audited once, not at every reconcile.

@@ -87,12 +87,12 @@ async fn hash(body: Body, secret: &SecretString) -> Result<HmacSha256, Refusal> 
 /// A stranger can fail as often as they like; once a minute is enough to know of it.
 async fn audit_forged(hub: &Hub, repo: &Repo, address: SocketAddr) -> Result<(), Refusal> {
     let from = Some(network(address.ip()));
-    let Some(times) = hub.forged_webhooks.count(repo.id.as_uuid(), from, clock::steady()) else { return Ok(()) };
+    let Some(count) = hub.forged_webhooks.count(repo.id.as_uuid(), from, clock::steady()) else { return Ok(()) };
     let subject = subjects::webhook(&repo.name);
     let mut event = Event::new(clock::new_id(), clock::now(), actors::anonymous(), Action::WebhookRefused, subject);
     event.outcome = Outcome::Denied;
     "the signature does not fit the body".clone_into(&mut event.reason);
-    event.detail = serde_json::json!({"address": address.to_string(), "times": times});
+    event.detail = serde_json::json!({"address": address.to_string(), "times": count.times, "ofAll": count.of_all});
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     change.audit(&event).await?;
     change.commit().await?;

@@ -11,6 +11,7 @@ mod install;
 mod pages;
 mod problem;
 pub(crate) mod readiness;
+pub(crate) mod reads;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +36,7 @@ use crate::pki::tls;
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 pub(crate) async fn serve(hub: Arc<Hub>, listener: TcpListener, stop: CancellationToken) {
-    let incoming = tls::incoming(listener, hub.trust.api.clone(), tls::API, stop.clone());
+    let incoming = tls::incoming(listener, hub.trust.api.clone(), tls::API, tls::Known::default(), stop.clone());
     tls::serve_http(incoming, router(hub), stop).await;
 }
 
@@ -52,6 +54,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/repos", get(repos::list))
         .route("/repos/{name}", get(repos::show).put(repos::put).delete(repos::delete))
         .route("/repos/{name}/credential", put(repos::put_credential))
+        .route("/repos/{name}/webhook-secret", post(repos::renew_webhook_secret))
         .route("/repos/{name}/refresh", post(repos::refresh))
         .route("/targets", get(targets::list))
         .route("/targets/{name}", get(targets::show).put(targets::put).delete(targets::delete))
@@ -66,7 +69,8 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/drift", get(drift::list))
         .route("/audit", get(audit::list))
         .route("/audit/verify", post(audit::verify))
-        .fallback(problem::no_such_route);
+        .fallback(problem::no_such_route)
+        .layer(middleware::from_fn_with_state(Arc::clone(&hub), auth::take_turn));
     Router::new()
         .nest("/api/v1", api)
         .route("/hooks/v1/{repo}", post(hooks::generic))

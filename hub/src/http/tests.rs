@@ -37,6 +37,7 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("PUT", "/repos/a"),
     ("DELETE", "/repos/a"),
     ("PUT", "/repos/a/credential"),
+    ("POST", "/repos/a/webhook-secret"),
     ("POST", "/repos/a/refresh"),
     ("GET", "/targets"),
     ("GET", "/targets/a"),
@@ -87,6 +88,16 @@ impl Api {
         self.call(method, &format!("/api/v1{path}"), Some(&self.token), body).await
     }
 
+    /// What a webhook of repo `apps` with a signature by this secret is answered.
+    async fn hook(&self, secret: &str, body: &'static [u8]) -> StatusCode {
+        let mut signature = seal::HmacSha256::new(&secret.to_owned().into());
+        signature.update(body);
+        let request = Request::post("/hooks/v1/apps").header("x-signature", format!("sha256={}", signature.hex()));
+        let peer = Peer("127.0.0.1:1".parse().expect("is an address"));
+        let request = request.extension(peer).body(Body::from(body)).expect("is a request");
+        self.router.clone().oneshot(request).await.expect("the router always answers").status()
+    }
+
     async fn problem(&self, method: &str, path: &str, body: &str) -> (StatusCode, Problem) {
         let (status, text) = self.ask(method, path, body).await;
         (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("not a problem: {text}")))
@@ -114,6 +125,17 @@ fn every_route_is_listed() {
         ["get(", "post(", "put(", "delete("].map(|method| nested.matches(method).count()).iter().sum::<usize>();
 
     assert_eq!(methods, ROUTES.len(), "a route was added or removed: list it in ROUTES");
+}
+
+#[test]
+fn the_routes_that_need_no_token_are_few_and_named() {
+    let source = include_str!("mod.rs");
+    let outside = source.split(".nest(\"/api/v1\", api)").nth(1).expect("the API's routes are nested");
+    let open: Vec<_> = outside.split(".route(\"").skip(1).filter_map(|route| route.split('"').next()).collect();
+
+    assert_eq!(open, ["/hooks/v1/{repo}", "/livez", "/readyz", "/metrics"], "an open route answers strangers");
+    assert_eq!(source.matches("Router::new()").count(), 2, "these two are all");
+    assert_eq!(source.matches(".nest(").count() + source.matches(".merge(").count(), 1);
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -233,6 +255,32 @@ async fn a_repo_that_moves_to_another_origin_loses_its_token(pool: Pool) {
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn a_webhook_secret_ends_with_the_origin_it_was_for_and_whenever_an_admin_wants(pool: Pool) {
+    let api = api(&pool).await;
+    let secret_of = |text: &str| {
+        let answer: Value = serde_json::from_str(text).expect("a document");
+        answer["webhookSecret"].as_str().map(ToOwned::to_owned)
+    };
+    let signed = async |secret: &str| api.hook(secret, b"{}").await;
+    let (_, added) = api.ask("PUT", "/repos/apps", &repo("https://git.example.org/apps.git", None)).await;
+    let first = secret_of(&added).expect("it is new");
+    assert_eq!(signed(&first).await, StatusCode::ACCEPTED);
+
+    let (_, same) = api.ask("PUT", "/repos/apps", &repo("https://git.example.org/other.git", None)).await;
+    assert_eq!(secret_of(&same), None);
+    let (status, moved) = api.ask("PUT", "/repos/apps", &repo("https://new.example.com/apps.git", None)).await;
+    assert_eq!(status, StatusCode::OK, "{moved}");
+    let second = secret_of(&moved).expect("the former host knows the first");
+    assert_eq!((signed(&first).await, signed(&second).await), (StatusCode::UNAUTHORIZED, StatusCode::ACCEPTED));
+
+    let (status, renewed) = api.ask("POST", "/repos/apps/webhook-secret", "").await;
+    assert_eq!(status, StatusCode::OK, "{renewed}");
+    let third = secret_of(&renewed).expect("a new one");
+    assert_eq!((signed(&second).await, signed(&third).await), (StatusCode::UNAUTHORIZED, StatusCode::ACCEPTED));
+    assert_eq!(api.audited("repo.webhook.changed").await.len(), 1);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_write_on_top_of_an_older_version_is_refused(pool: Pool) {
     let api = api(&pool).await;
     api.ask("PUT", "/repos/apps", &repo("https://git.example.org/a.git", None)).await;
@@ -296,7 +344,7 @@ async fn parameter_values_stand_in_no_audit_entry(pool: Pool) {
     api.ask("PUT", "/repos/apps", &repo("https://git.example.org/a.git", None)).await;
     let values: serde_json::Map<_, _> =
         (0..60).map(|number| (format!("key{number}"), Value::String(format!("hunter2{}", "x".repeat(200))))).collect();
-    let spec = json!({"repo": "apps", "path": "apps/shop", "parameters": [{"values": values}]});
+    let spec = json!({"repo": "apps", "path": "apps/shop", "parameters": [{"values": &values}]});
 
     let (status, body) = api.ask("PUT", "/targets/shop", &target(&spec)).await;
 
@@ -304,6 +352,8 @@ async fn parameter_values_stand_in_no_audit_entry(pool: Pool) {
     let entries = api.audited("target.added").await;
     let text = entries[0].to_string();
     assert!(!text.contains("hunter2"), "{text}");
+    let digest = bellwether_core::object::digest_of(&values["key0"]).to_string();
+    assert!(!text.contains(digest.trim_start_matches("sha256:")), "whoever guesses a value can see that it is right");
     assert_eq!(entries[0]["detail"]["spec"]["path"], "apps/shop", "{text}");
     assert!(text.contains("key59"), "names are told: {text}");
 }
@@ -576,4 +626,35 @@ async fn a_document_says_where_its_list_goes_on(pool: Pool) {
     let whole = api.fetch("/clusters/c1").await;
     assert_eq!(whole["status"]["targets"].as_array().map(Vec::len), Some(1));
     assert_eq!(whole["status"]["targetsNext"], Value::Null);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn those_who_read_leave_most_connections_to_decisions(pool: Pool) {
+    let api = Arc::new(api(&pool).await);
+    let (status, body) = api.ask("POST", "/tokens", r#"{"name":"wallboard"}"#).await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    let viewer = serde_json::from_str::<Value>(&body).expect("JSON")["secret"].as_str().expect("a token").to_owned();
+    api.call("GET", "/api/v1/whoami", Some(&viewer), "").await;
+    // What reads the log waits for it from now on, with its connection in hand.
+    let mut holder = store::begin(&pool).await.expect("a transaction");
+    store::lock_table(&mut holder, "audit_entries").await.expect("it is held");
+
+    let mut asked = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let (api, token) = (api.clone(), if number % 4 == 0 { api.token.clone() } else { viewer.clone() });
+        asked.spawn(async move {
+            let (method, path) = if number % 2 == 0 { ("POST", "/audit/verify") } else { ("GET", "/audit") };
+            api.call(method, &format!("/api/v1{path}"), Some(&token), "").await
+        });
+    }
+    let (mut held_most, mut answered) = (0, 0);
+    while answered < 40 {
+        let held = api.hub.pool.size() as usize - api.hub.pool.num_idle();
+        held_most = held_most.max(held);
+        let next = tokio::time::timeout(std::time::Duration::from_millis(5), asked.join_next()).await;
+        answered += usize::from(next.is_ok());
+    }
+
+    assert!(held_most > 0, "nobody read the log");
+    assert!(held_most <= store::CONNECTIONS_MAX as usize / 2 + 1, "{held_most} of {}", store::CONNECTIONS_MAX);
 }

@@ -15,6 +15,7 @@ use crate::pki::ca::{self, CaError, Issued};
 use crate::pki::seal;
 use crate::process::clock;
 use crate::process::guests::network;
+use crate::process::rate_limiter::Count;
 use crate::store::clusters::{Cluster, Enrollment};
 use crate::store::{self, StoreError};
 use crate::work::actors;
@@ -64,19 +65,23 @@ pub(super) async fn enroll(
         None => None,
     };
     let enrollment = store::clusters::lock_enrollment(&mut change, hash).await?;
-    if let Err(refused) = check(enrollment.as_ref(), cluster.as_ref(), key) {
+    let checked = check(enrollment.as_ref(), cluster.as_ref(), key).and_then(|()| check_rate(hub, cluster.as_ref()));
+    if let Err(refused) = checked {
         if let Some(from) = from {
             hub.join_tries.take(from, clock::now());
         }
         let subject = cluster.as_ref().map_or(Uuid::nil(), |cluster| cluster.id.as_uuid());
         // A stranger can fail as often as they like; once a minute is enough to know of it.
-        if let Some(times) = hub.refused_enrolments.count(subject, from, clock::steady()) {
-            audit_refusal(&mut change, cluster.as_ref(), &refused, &address, times).await?;
+        if let Some(count) = hub.refused_enrolments.count(subject, from, clock::steady()) {
+            audit_refusal(&mut change, cluster.as_ref(), &refused, &address, count).await?;
             change.commit().await?;
         }
         return Err(refused);
     }
     let cluster = cluster.ok_or(EnrollError::Unknown)?;
+    hub.enrolments.take(cluster.id, clock::steady());
+    // Their answers were lost, or they were asked for by somebody who has no use for them.
+    store::certificates::delete_unused(&mut change, cluster.id).await?;
     let issued = issue(hub, &mut change, cluster.id, csr, None).await?;
     store::clusters::mark_enrollment_used(&mut change, hash, key, clock::now()).await?;
     let mut event = event(&cluster, Action::ClusterEnrolled);
@@ -130,6 +135,14 @@ fn check(enrollment: Option<&Enrollment>, cluster: Option<&Cluster>, key: Digest
     Ok(())
 }
 
+/// A token that is not spent is good as often as it is shown, and each time makes a certificate and an entry.
+fn check_rate(hub: &Hub, cluster: Option<&Cluster>) -> Result<(), EnrollError> {
+    match cluster {
+        Some(cluster) if !hub.enrolments.may(&cluster.id, clock::steady()) => Err(EnrollError::TooOften),
+        _ => Ok(()),
+    }
+}
+
 async fn issue(
     hub: &Hub,
     change: &mut Change<'_>,
@@ -151,7 +164,7 @@ async fn audit_refusal(
     cluster: Option<&Cluster>,
     refused: &EnrollError,
     address: &str,
-    times: u64,
+    count: Count,
 ) -> Result<(), StoreError> {
     let mut event = if let Some(cluster) = cluster {
         event(cluster, Action::ClusterEnrollRefused)
@@ -161,7 +174,7 @@ async fn audit_refusal(
     };
     event.outcome = Outcome::Denied;
     event.reason = refused.to_string();
-    event.detail = serde_json::json!({"address": address, "times": times});
+    event.detail = serde_json::json!({"address": address, "times": count.times, "ofAll": count.of_all});
     change.audit(&event).await
 }
 

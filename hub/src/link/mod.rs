@@ -28,6 +28,7 @@ use crate::work::change::Change;
 
 pub(crate) use ends::{run as write_ends, write_last as write_last_ends};
 pub(crate) use service::serve;
+pub(crate) use session::{BEGINNINGS, SAID};
 
 /// Takes the stage's rows of clusters whose newest stream is here, and hands those streams what their clusters are to run.
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {

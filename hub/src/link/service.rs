@@ -57,7 +57,8 @@ pub(crate) async fn serve(
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let incoming = tls::incoming(listener, hub.trust.agents.clone(), tls::AGENTS, stop.clone());
+    let (config, known) = (hub.trust.agents.clone(), hub.trust.known.clone());
+    let incoming = tls::incoming(listener, config, tls::AGENTS, known, stop.clone());
     let incoming = incoming.map(Ok::<_, std::io::Error>);
     let service = AgentsServer::new(Service { hub, stop: stop.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -107,6 +108,7 @@ impl Agents for Service {
         let outbound = session::begin(&self.hub, caller, request.into_inner(), self.stop.child_token()).await.map_err(
             |error| match error {
                 session::BeginError::Refused => Status::unauthenticated("this certificate is revoked or not known"),
+                error @ session::BeginError::TooOften => Status::resource_exhausted(error.to_string()),
                 session::BeginError::Store(error) => unavailable(&crate::chain(&error)),
             },
         )?;

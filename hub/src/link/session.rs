@@ -22,7 +22,7 @@ use super::listing;
 use super::sessions::{Inbox, OpenStream};
 use crate::Hub;
 use crate::process::clock;
-use crate::process::rate::{Bucket, Rate};
+use crate::process::rate::Rate;
 use crate::record::queue::{AgentEvent, Incoming};
 use crate::store::sessions::{self, Before, Opened};
 use crate::store::work::{self, Stage};
@@ -38,6 +38,8 @@ const OUTBOUND_MAX: usize = 1;
 pub(super) enum BeginError {
     #[error("the certificate is revoked or not known")]
     Refused,
+    #[error("too many streams of this cluster began; come again later")]
+    TooOften,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -49,6 +51,12 @@ pub(super) async fn begin(
     inbound: impl Inbound,
     cut: CancellationToken,
 ) -> Result<ReceiverStream<Result<FromHub, Status>>, BeginError> {
+    // Before anything is asked of the database: each stream costs it several transactions.
+    let steady = clock::steady();
+    if !hub.beginnings.may(&caller.cluster, steady) {
+        return Err(BeginError::TooOften);
+    }
+    hub.beginnings.take(caller.cluster, steady);
     let turn = store::take_turn(&hub.stream_turns).await?;
     let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, clock::now()).await? {
@@ -77,7 +85,6 @@ pub(super) async fn begin(
         cut,
         recorded_to,
         recorded,
-        said: Bucket::full(),
     };
     hub.tasks.spawn(stream.run(inbound, outbound_to));
     Ok(ReceiverStream::new(outbound))
@@ -115,8 +122,6 @@ struct AgentStream {
     cut: CancellationToken,
     recorded_to: watch::Sender<ReportSequence>,
     recorded: watch::Receiver<ReportSequence>,
-    /// What it said lately: it is not read while that is too much.
-    said: Bucket,
 }
 
 enum Happened<'a> {
@@ -176,7 +181,8 @@ impl AgentStream {
         to_agent: &'a mpsc::Sender<Result<FromHub, Status>>,
     ) -> Result<Happened<'a>, Ended> {
         // Silence is counted by a clock that nobody sets; a certificate ends at a date.
-        let (now, reads_from) = (clock::steady(), self.said.open_from(SAID));
+        // What its cluster said lately, on this stream or another: it is not read while that is too much.
+        let (now, reads_from) = (clock::steady(), self.hub.said.open_from(&self.caller.cluster));
         let mut wake = until(self.session.next_wake(), now).min(until(self.caller.not_after, clock::now()));
         if reads_from > now {
             wake = wake.min(until(reads_from, now));
@@ -201,7 +207,7 @@ impl AgentStream {
         let now = clock::steady();
         match happened {
             Happened::Received(message) => {
-                self.said.take(SAID, cost_of(&message), now);
+                self.hub.said.take_many(self.caller.cluster, cost_of(&message), now);
                 self.session.handle(*message, now)?;
             }
             Happened::Writable(permit) => {
@@ -396,7 +402,9 @@ async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -
 /// An agent that comes back with a thousand targets says all of them at once, several times over; what it says beyond
 /// that waits in its own memory, as the window is small. At this rate the few messages that a window holds are read
 /// within seconds, so that a heartbeat behind them comes before the deadline.
-const SAID: Rate = Rate { at_once: 5_000, every: SignedDuration::from_millis(10) };
+pub(crate) const SAID: Rate = Rate { at_once: 5_000, every: SignedDuration::from_millis(10) };
+/// Of streams that begin: an agent whose connection breaks again and again waits between its tries, for longer each time.
+pub(crate) const BEGINNINGS: Rate = Rate { at_once: 10, every: SignedDuration::from_secs(5) };
 /// Looks at every object of the cluster's targets.
 const NEED_COST: i32 = 100;
 

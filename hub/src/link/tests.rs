@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bellwether_core::session::{AgentMessage, Hello, Listing, PROTOCOL, UID_FACT, root};
 use bellwether_core::{ClusterId, Digest, Labels, SessionNumber, Version};
+use bellwether_proto::v1::FromAgent;
 use futures_util::StreamExt as _;
 use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
@@ -388,10 +389,14 @@ fn caller(issued: &crate::pki::ca::Issued) -> Caller {
 }
 
 async fn refusals(hub: &Hub) -> Vec<serde_json::Value> {
+    entries(hub, "cluster.enroll.refused").await
+}
+
+async fn entries(hub: &Hub, action: &str) -> Vec<serde_json::Value> {
     let mut db = hub.pool.acquire().await.expect("a connection");
     let bodies = store::audit::list_bodies(&mut db).await.expect("the log can be read");
     let entries = bodies.iter().map(|body| serde_json::from_slice::<serde_json::Value>(body).expect("is JSON"));
-    entries.filter(|entry| entry["action"] == "cluster.enroll.refused").collect()
+    entries.filter(|entry| entry["action"] == action).collect()
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -457,6 +462,127 @@ async fn streams_and_beats_go_on_while_the_other_pool_is_exhausted(pool: Pool) {
     let trusted = crate::pki::revocations::refresh(&hub).await;
 
     assert!(delivered.is_ok() && trusted.is_ok(), "{delivered:?} {trusted:?}");
+}
+
+fn caller_with(cluster: ClusterId, serial: &str) -> Caller {
+    let not_after = clock::now() + SignedDuration::from_hours(24);
+    Caller { cluster, serial: serial.to_owned(), not_after, key: Digest::of(b"key"), address: String::new() }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn streams_of_one_cluster_begin_only_so_often_and_those_of_others_do(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let (greedy, other) = (register(&hub, "greedy").await, register(&hub, "other").await);
+    certify(&hub, greedy, "1").await;
+    certify(&hub, other, "2").await;
+    let begin = async |cluster, serial| {
+        let silence = futures_util::stream::pending();
+        session::begin(&hub, caller_with(cluster, serial), silence, CancellationToken::new()).await.is_ok()
+    };
+
+    let mut begun = 0;
+    for _ in 0..50 {
+        begun += usize::from(begin(greedy, "1").await);
+    }
+
+    assert!(begun < 25, "{begun} of 50");
+    assert!(begin(other, "2").await);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn where_agents_come_from_is_known_after_a_restart_and_of_no_revoked_cluster(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    for name in ["kept", "revoked"] {
+        let cluster = register(&hub, name).await;
+        open_at(&hub, cluster, clock::new_id()).await;
+    }
+    let by_name = "update sessions set address = case name when 'kept' then '192.0.2.1:77' else '192.0.2.2:77' end
+                     from clusters where clusters.cluster_id = sessions.cluster_id";
+    store::execute_raw(&pool, by_name).await.expect("it is written");
+    let known = async || {
+        crate::pki::revocations::refresh_known(&hub).await.expect("the rows can be read");
+        hub.trust.known.load().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+
+    assert_eq!(known().await, ["192.0.2.1", "192.0.2.2"]);
+    store::execute_raw(&pool, "update clusters set revoked_at = now() where name = 'revoked'").await.expect("it is");
+    assert_eq!(known().await, ["192.0.2.1"]);
+}
+
+/// A Hello, so many heartbeats, and then nothing.
+fn chatter(
+    heartbeats: usize,
+    read: &Arc<std::sync::atomic::AtomicUsize>,
+) -> impl futures_util::Stream<Item = Result<FromAgent, tonic::Status>> + Send + Unpin + 'static {
+    let hello = Hello {
+        protocol: PROTOCOL,
+        version: "1".to_owned(),
+        boot: Uuid::nil(),
+        root: root([]),
+        acked: None,
+        facts: BTreeMap::new(),
+    };
+    let messages = std::iter::once(AgentMessage::Hello(hello)).chain((0..heartbeats).map(|_| AgentMessage::Heartbeat));
+    let read = read.clone();
+    let messages = messages.map(move |message| {
+        read.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(FromAgent::from(message))
+    });
+    futures_util::stream::iter(messages).chain(futures_util::stream::pending())
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn all_streams_of_a_cluster_say_together_no_more_than_its_share(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "c1").await;
+    certify(&hub, cluster, "1").await;
+    let began = std::time::Instant::now();
+
+    // 5,000 at once, and then a hundred a second: the last two hundred take two seconds.
+    for heartbeats in [5_000, 200] {
+        let read = Arc::default();
+        let inbound = chatter(heartbeats, &read);
+        let begun = session::begin(&hub, caller_with(cluster, "1"), inbound, CancellationToken::new()).await;
+        let Ok(mut to_agent) = begun else { panic!("it may begin") };
+        let all_read = async {
+            while read.load(std::sync::atomic::Ordering::Relaxed) <= heartbeats {
+                let next = tokio::time::timeout(std::time::Duration::from_millis(5), to_agent.next()).await;
+                assert!(!matches!(next, Ok(None)), "the stream ended");
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_mins(1), all_read).await.expect("it is read in time");
+    }
+
+    assert!(began.elapsed() >= std::time::Duration::from_secs(2), "the second stream had a share of its own");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_join_token_that_is_not_spent_gives_few_certificates_and_one_that_is_good(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "c1").await;
+    let token = invite(&hub, cluster).await;
+    let (_, csr) = crate::pki::ca::tests::agent_request();
+    let agent = |port| Some(std::net::SocketAddr::from(([192, 0, 2, 1], port)));
+
+    let (mut issued, mut turned_away) = (Vec::new(), 0);
+    for port in 1..=100 {
+        match enroll::enroll(&hub, &token, &csr, agent(port)).await {
+            Ok(one) => issued.push(caller(&one)),
+            Err(EnrollError::TooOften) => turned_away += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    assert!(issued.len() <= 25 && turned_away == 100 - issued.len(), "{} certificates", issued.len());
+    assert!(entries(&hub, "cluster.enrolled").await.len() <= 25);
+    let mut db = pool.acquire().await.expect("a connection");
+    let now = clock::now();
+    let mut good = Vec::new();
+    for one in &issued {
+        good.push(store::certificates::mark_used(&mut db, &one.serial, cluster, now).await.expect("asked"));
+    }
+    assert_eq!(good.iter().filter(|good| **good).count(), 1, "{good:?}");
+    assert_eq!(good.last(), Some(&true), "the newest is the one that its agent has");
 }
 
 /// Whether the stream that an agent opens now is contested.

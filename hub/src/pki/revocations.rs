@@ -1,8 +1,10 @@
 //! Who is revoked, from the rows to both ports: new handshakes are refused, and streams that are open here are cut.
 //!
-//! Revocations by another hub are seen at the next poll.
+//! Revocations by another hub are seen at the next poll. So is where agents come from, which the rows know and no process
+//! has to remember.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +13,13 @@ use tokio_util::sync::CancellationToken;
 use crate::Hub;
 use crate::pki::trust::TrustError;
 use crate::process::clock;
+use crate::process::guests::network;
 use crate::store::{self, StoreError};
 
 /// A live stream of a revoked cluster ends within 5 s, whichever hub was told.
 const POLL_EVERY: Duration = Duration::from_secs(2);
+/// It is a row for each cluster, and only matters when strangers hold a port.
+const POLLS_PER_KNOWN: u32 = 15;
 
 /// Reads who is revoked, refuses them from now on, and cuts the streams that they have here.
 pub(crate) async fn refresh(hub: &Hub) -> Result<(), TrustError> {
@@ -27,8 +32,22 @@ pub(crate) async fn refresh(hub: &Hub) -> Result<(), TrustError> {
     Ok(())
 }
 
+/// Reads where the agents that may still come have last come from.
+pub(crate) async fn refresh_known(hub: &Hub) -> Result<(), TrustError> {
+    let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
+    let addresses = store::sessions::list_addresses(&mut db).await?;
+    let addresses = addresses.iter().filter_map(|address| address.parse::<SocketAddr>().ok());
+    hub.trust.known.store(Arc::new(addresses.map(|address| network(address.ip())).collect()));
+    Ok(())
+}
+
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
-    loop {
+    for poll in 0.. {
+        if poll % POLLS_PER_KNOWN == 0
+            && let Err(error) = refresh_known(&hub).await
+        {
+            tracing::warn!(error = %crate::chain(&error), "could not read where agents come from");
+        }
         if let Err(error) = refresh(&hub).await {
             tracing::warn!(error = %crate::chain(&error), "could not read which certificates are revoked");
         }

@@ -86,6 +86,8 @@ impl SealError {
 pub(crate) struct Seal {
     key: RandomizedNonceKey,
     id: KeyId,
+    /// Derived from the same key.
+    marks: hmac::Key,
 }
 
 impl fmt::Debug for Seal {
@@ -117,6 +119,12 @@ impl Seal {
 
     pub(crate) fn key_id(&self) -> KeyId {
         self.id
+    }
+
+    /// Tells whether two values are the same, and to nobody without the key what they are: a plain digest of a short
+    /// password is found by trying.
+    pub(crate) fn mark(&self, digest: Digest) -> String {
+        hex::encode(hmac::sign(&self.marks, digest.as_bytes()).as_ref())
     }
 
     /// What is sealed opens only with the same purpose, which names the one place where it is kept.
@@ -170,8 +178,10 @@ impl Seal {
     fn from_key(key: &SecretBox<[u8; KEY_LEN]>) -> Self {
         let digest = Digest::of_parts([&b"bellwether seal key id"[..], key.expose_secret()]);
         let id = digest.as_bytes().first_chunk().copied().expect("a digest is longer than a key id");
+        let derived = Digest::of_parts([&b"bellwether marks of values"[..], key.expose_secret()]);
+        let marks = hmac::Key::new(hmac::HMAC_SHA256, derived.as_bytes());
         let key = RandomizedNonceKey::new(&AES_256_GCM, key.expose_secret()).expect("the key has AES-256's length");
-        Self { key, id: KeyId(id) }
+        Self { key, id: KeyId(id), marks }
     }
 }
 
@@ -294,6 +304,15 @@ mod tests {
         let opened = seal.open("repo/2/token", &sealed);
 
         assert!(matches!(opened, Err(SealError::Altered { .. })), "{opened:?}");
+    }
+
+    #[test]
+    fn a_mark_tells_equal_values_and_only_under_its_key() {
+        let (value, other) = (Digest::of(b"hunter2"), Digest::of(b"hunter3"));
+
+        assert_eq!(seal_of("a").mark(value), seal_of("a").mark(value));
+        assert_ne!(seal_of("a").mark(value), seal_of("a").mark(other));
+        assert_ne!(seal_of("a").mark(value), seal_of("b").mark(value));
     }
 
     #[test]

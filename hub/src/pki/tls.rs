@@ -156,12 +156,14 @@ pub(crate) const API: Rules = Rules {
     stranger_bytes_max: None,
 };
 
-/// Handshakes at once. What is left of `HANDSHAKES_MAX` is in reserve for addresses that have shown a certificate.
-const SHAKING: Limits = Limits { strangers: 192, per_address: 16, per_known: HANDSHAKES_MAX };
+/// Handshakes at once. What is left of `HANDSHAKES_MAX` is in reserve for addresses that agents' sessions came from. Of
+/// these, none has more than an eighth of all: behind it there may be anybody else, too.
+const SHAKING: Limits = Limits { strangers: 192, per_address: 16, per_known: HANDSHAKES_MAX / 8 };
 /// Connections whose handshake has yet to begin: a fleet that comes back at once waits here for a moment.
-const WAITING: Limits = Limits { strangers: 1_024, per_address: 128, per_known: 1_024 };
-/// Addresses remembered for having shown a certificate: more than there are in a big fleet.
-const KNOWN_MAX: usize = 20_000;
+const WAITING: Limits = Limits { strangers: 1_024, per_address: 128, per_known: 512 };
+
+/// Networks that the last sessions of the fleet's agents came from, whichever hub they were at.
+pub(crate) type Known = Arc<ArcSwap<BTreeSet<IpAddr>>>;
 
 /// A connection that came through its handshake and has a place.
 pub(crate) type Connection = Guest<TlsStream<TcpStream>>;
@@ -172,6 +174,7 @@ pub(crate) fn incoming(
     listener: TcpListener,
     config: Arc<ArcSwap<ServerConfig>>,
     rules: Rules,
+    known: Known,
     stop: CancellationToken,
 ) -> impl Stream<Item = Connection> + Send {
     let door = Door {
@@ -182,7 +185,7 @@ pub(crate) fn incoming(
         shaking: Places::new(SHAKING),
         queue: Places::new(WAITING),
         waiting: VecDeque::new(),
-        known: BTreeSet::new(),
+        known,
         stop,
         handshakes: JoinSet::new(),
         closed_until: None,
@@ -204,8 +207,7 @@ struct Door {
     shaking: Arc<Places>,
     queue: Arc<Places>,
     waiting: VecDeque<(TcpStream, IpAddr, Place)>,
-    /// Where somebody has shown a certificate.
-    known: BTreeSet<IpAddr>,
+    known: Known,
     stop: CancellationToken,
     handshakes: JoinSet<Option<Shaken>>,
     /// Set while `accept` fails.
@@ -241,7 +243,7 @@ impl Door {
     }
 
     fn party(&self, address: IpAddr) -> Party {
-        if self.known.contains(&address) { Party::Known(address) } else { Party::Address(address) }
+        if self.known.load().contains(&address) { Party::Known(address) } else { Party::Address(address) }
     }
 
     /// Begins the handshake, lets it wait for its turn, or closes the connection of somebody who has enough of them.
@@ -255,7 +257,7 @@ impl Door {
         } else if let Some(turn) = self.queue.take(party) {
             self.waiting.push_back((connection, address, turn));
         } else {
-            tracing::debug!(%address, "closed a connection: its address has too many");
+            tracing::debug!(%address, "closed a connection: its address, or all strangers together, have too many");
         }
     }
 
@@ -289,9 +291,6 @@ impl Door {
     fn let_in(&mut self, connection: TlsStream<TcpStream>, address: IpAddr) -> Option<Connection> {
         let leaf = connection.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let cluster = leaf.and_then(|leaf| identity_of(leaf).ok()).map(|identity| identity.cluster);
-        if cluster.is_some() && self.known.len() < KNOWN_MAX {
-            self.known.insert(address);
-        }
         let party = cluster.map_or(Party::Address(address), Party::Cluster);
         let place = self.places.take(party)?;
         let bytes_max = self.rules.stranger_bytes_max.filter(|_| cluster.is_none());
@@ -403,6 +402,7 @@ mod tests {
     struct Port {
         address: SocketAddr,
         config: Arc<ArcSwap<ServerConfig>>,
+        known: Known,
         stop: CancellationToken,
         incoming: Pin<Box<dyn Stream<Item = Connection> + Send>>,
     }
@@ -415,8 +415,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("bound");
         let (config, stop) = (Arc::new(ArcSwap::from_pointee(config)), CancellationToken::new());
-        let incoming = Box::pin(incoming(listener, Arc::clone(&config), rules, stop.clone()));
-        Port { address, config, stop, incoming }
+        let known = Known::default();
+        let incoming = Box::pin(incoming(listener, Arc::clone(&config), rules, Arc::clone(&known), stop.clone()));
+        Port { address, config, known, stop, incoming }
+    }
+
+    impl Port {
+        fn know(&self, address: &str) {
+            self.known.store(Arc::new([address.parse().expect("an address")].into()));
+        }
     }
 
     async fn agents_port(authority: &Authority) -> Port {
@@ -459,7 +466,10 @@ mod tests {
     type Client = tokio_rustls::client::TlsStream<TcpStream>;
 
     async fn connect(address: SocketAddr, config: ClientConfig) -> io::Result<Client> {
-        let stream = TcpStream::connect(address).await?;
+        shake(TcpStream::connect(address).await?, config).await
+    }
+
+    async fn shake(stream: TcpStream, config: ClientConfig) -> io::Result<Client> {
         let name = ServerName::try_from(crate::pki::ca::HUB_NAME).expect("a name");
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
@@ -467,9 +477,13 @@ mod tests {
     /// Both ends of a connection, or what the client was told. In TLS 1.3 a client learns that its certificate was
     /// refused only when it reads.
     async fn meet(port: &mut Port, config: ClientConfig) -> Result<(Connection, Client), String> {
+        meet_from("127.0.0.1:0", port, config).await
+    }
+
+    async fn meet_from(from: &str, port: &mut Port, config: ClientConfig) -> Result<(Connection, Client), String> {
         let address = port.address;
         let refused = async {
-            let mut client = connect(address, config).await?;
+            let mut client = shake(connect_from(from, address).await, config).await?;
             let mut byte = [0];
             client.read_exact(&mut byte).await?;
             Ok::<_, io::Error>(client)
@@ -612,10 +626,18 @@ mod tests {
     }
 
     async fn silent_connections(port: &mut Port, from: impl Fn(usize) -> String) -> Vec<TcpStream> {
+        many_silent_connections(port, 2 * HANDSHAKES_MAX, from).await
+    }
+
+    async fn many_silent_connections(
+        port: &mut Port,
+        connections: usize,
+        from: impl Fn(usize) -> String,
+    ) -> Vec<TcpStream> {
         let address = port.address;
         let connecting = async {
             let mut silent = Vec::new();
-            for number in 0..2 * HANDSHAKES_MAX {
+            for number in 0..connections {
                 silent.push(connect_from(&from(number), address).await);
             }
             silent
@@ -644,10 +666,46 @@ mod tests {
         let mut port = agents_port(&authority).await;
         let (credentials, _) = agent_of(&authority);
         let config = client_config(&authority, Some(credentials), &TLS13);
-        let _first = meet(&mut port, config.clone()).await.expect("let in");
+        port.know("127.0.0.1");
         let _silent = silent_connections(&mut port, |number| format!("127.0.1.{}:0", 1 + number % 64)).await;
         let began = Instant::now();
 
+        meet(&mut port, config).await.expect("let in");
+
+        assert!(began.elapsed() < HANDSHAKE_DEADLINE, "it had to wait until they were gone");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_address_of_one_agent_keeps_no_other_agent_out() {
+        let authority = authority();
+        let mut port = agents_port(&authority).await;
+        let (credentials, _) = agent_of(&authority);
+        let config = client_config(&authority, Some(credentials), &TLS13);
+        port.know("127.0.0.1");
+        // More than have a slot within four deadlines, if one address may have all slots.
+        let _silent = many_silent_connections(&mut port, 4 * HANDSHAKES_MAX, |_| "127.0.0.1:0".to_owned()).await;
+        let began = Instant::now();
+
+        meet_from("127.0.0.3:0", &mut port, config).await.expect("let in");
+
+        assert!(began.elapsed() < HANDSHAKE_DEADLINE, "it had to wait until they were gone");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn an_address_that_sessions_came_from_is_let_in_though_strangers_hold_all_of_theirs() {
+        crate::process::rlimit::raise();
+        let authority = authority();
+        let mut port = agents_port(&authority).await;
+        let (credentials, _) = agent_of(&authority);
+        port.know("127.0.0.1");
+        let all_of_theirs = SHAKING.strangers + WAITING.strangers;
+        let _silent =
+            many_silent_connections(&mut port, all_of_theirs, |number| format!("127.0.1.{}:0", 1 + number % 64)).await;
+        let began = Instant::now();
+
+        let config = client_config(&authority, Some(credentials), &TLS13);
         meet(&mut port, config).await.expect("let in");
 
         assert!(began.elapsed() < HANDSHAKE_DEADLINE, "it had to wait until they were gone");
@@ -707,6 +765,36 @@ mod tests {
         assert!(answered.starts_with(b"HTTP/1.1 200"));
         stop.cancel();
         timeout(PATIENCE, serving).await.expect("in time").expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_none_of_its_answers_is_closed_and_keeps_no_hub_from_ending() {
+        let authority = authority();
+        let server = authority.issue_server(&[], now()).expect("issued");
+        let short = Duration::from_millis(300);
+        let rules = Rules { patience: Patience { before_first: short, between: short, age_max: None }, ..API };
+        let Port { address, stop, incoming, .. } =
+            open_port_with(api_config(&server).expect("a configuration"), rules).await;
+        let answer = "bell".repeat(10_000);
+        let service = tower::service_fn(move |_: Request<Incoming>| {
+            let answer = answer.clone();
+            async { Ok::<_, Infallible>(Response::new(answer)) }
+        });
+        let serving = tokio::spawn(serve_http(incoming, service, stop.clone()));
+        let mut config = client_config(&authority, None, &TLS13);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut greedy = connect(address, config.clone()).await.expect("connected");
+        let requests = b"GET / HTTP/1.1\r\nhost: hub\r\n\r\n".repeat(2_000);
+
+        // A failure to write is how a client that does not read hears that it was closed.
+        let closed = timeout(PATIENCE, async { while greedy.write_all(&requests).await.is_ok() {} }).await;
+        assert!(closed.is_ok(), "it holds its place for ever");
+
+        let mut greedy = connect(address, config).await.expect("connected");
+        let asking = tokio::spawn(async move { while greedy.write_all(&requests).await.is_ok() {} });
+        stop.cancel();
+        timeout(PATIENCE, serving).await.expect("in time").expect("no panic");
+        asking.await.expect("no panic");
     }
 
     #[tokio::test]

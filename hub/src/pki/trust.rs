@@ -27,6 +27,7 @@ pub(crate) enum TrustError {
 pub(crate) struct Trust {
     pub(crate) agents: Arc<ArcSwap<ServerConfig>>,
     pub(crate) api: Arc<ArcSwap<ServerConfig>>,
+    pub(crate) known: tls::Known,
     names: Vec<String>,
     current: Mutex<Current>,
 }
@@ -48,6 +49,7 @@ impl Trust {
         Ok(Self {
             agents: Arc::new(ArcSwap::from_pointee(agents)),
             api: Arc::new(ArcSwap::from_pointee(api)),
+            known: tls::Known::default(),
             names: names.to_vec(),
             current: Mutex::new(Current { identity, renew_at, revoked: BTreeSet::new() }),
         })

@@ -133,10 +133,10 @@ impl DataDir {
 
     /// Says who is let in: whoever runs the hub, by what the kernel says of the other end of the socket. The server's own
     /// user is not, when it is another: programs of others may run as it.
-    pub(super) fn write_access(&self, roles: &[&str]) -> Result<(), PostgresError> {
+    pub(super) fn write_access(&self, roles: [&str; 2]) -> Result<(), PostgresError> {
         let user = User::from_uid(geteuid()).ok().flatten().ok_or(PostgresError::NoName)?;
         let name = user.name.replace('"', "\"\"");
-        let users: String = roles.iter().map(|role| format!("hub \"{name}\" {role}\n")).collect();
+        let users = roles.map(|role| format!("hub \"{name}\" {role}\n")).concat();
         self.write_for_server(&self.access_file(), "local all all peer map=hub\n")?;
         self.write_for_server(&self.users_file(), &users)
     }

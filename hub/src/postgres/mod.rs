@@ -150,7 +150,7 @@ impl PrivateServer {
         if !data_dir.has_cluster() {
             create_cluster(&data_dir, &programs, settings.unsafe_no_fsync).await?;
         }
-        data_dir.write_access(&[DATABASE, RUNNER])?;
+        data_dir.write_access([DATABASE, RUNNER])?;
         data_dir.rotate_log()?;
         let child = launch(&data_dir, &programs, settings.unsafe_no_fsync)?;
         let mut server = Self { child, data_dir };
@@ -427,7 +427,7 @@ mod tests {
         let Some(server) = unless_missing(PrivateServer::start(&settings(data.path())).await) else { return };
         server.stop().await.expect("stopped");
         let data_dir = DataDir::enter(data.path()).expect("entered");
-        data_dir.write_access(&[DATABASE]).expect("written");
+        data_dir.write_access([DATABASE, RUNNER]).expect("written");
         let programs = Programs::find(None, None, &data_dir).await.expect("found");
         // As a hub does that is killed right afterwards: nobody tells the server to stop, and the lock is gone.
         let mut left = launch(&data_dir, &programs, true).expect("launched");

@@ -21,8 +21,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Party {
     Address(IpAddr),
-    /// An address from which somebody has shown a certificate.
+    /// An address that a session of an agent came from.
     Known(IpAddr),
+    /// All strangers of an IPv6 site together.
+    Site(IpAddr),
     Cluster(ClusterId),
 }
 
@@ -36,6 +38,18 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
         v4 @ IpAddr::V4(_) => v4,
     }
 }
+
+impl Party {
+    /// Who rents a network of IPv6 is given a /48 for the asking, and has 65,536 of them.
+    fn site(self) -> Option<Self> {
+        let Self::Address(IpAddr::V6(v6)) = self else { return None };
+        let [a, b, c, ..] = v6.segments();
+        Some(Self::Site(IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))))
+    }
+}
+
+/// All networks of a site have as many places as so many networks elsewhere.
+const SITE_NETWORKS: usize = 2;
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +74,12 @@ struct Taken {
     by_party: BTreeMap<Party, usize>,
 }
 
+impl Taken {
+    fn of(&self, party: Party) -> usize {
+        self.by_party.get(&party).copied().unwrap_or_default()
+    }
+}
+
 /// One connection's place; free again when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -77,12 +97,15 @@ impl Places {
         let mut taken = self.lock();
         let is_stranger = matches!(party, Party::Address(_));
         let most = if is_stranger { self.limits.per_address } else { self.limits.per_known };
-        let own = taken.by_party.get(&party).copied().unwrap_or_default();
-        if own >= most || (is_stranger && taken.strangers >= self.limits.strangers) {
+        let is_full =
+            taken.of(party) >= most || party.site().is_some_and(|site| taken.of(site) >= most * SITE_NETWORKS);
+        if is_full || (is_stranger && taken.strangers >= self.limits.strangers) {
             return None;
         }
         taken.strangers += usize::from(is_stranger);
-        taken.by_party.insert(party, own + 1);
+        for counted in [Some(party), party.site()].into_iter().flatten() {
+            *taken.by_party.entry(counted).or_default() += 1;
+        }
         Some(Place { party, places: Arc::clone(self) })
     }
 
@@ -95,11 +118,13 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
         taken.strangers -= usize::from(matches!(self.party, Party::Address(_)));
-        let left = taken.by_party.get(&self.party).map_or(0, |count| count - 1);
-        if left == 0 {
-            taken.by_party.remove(&self.party);
-        } else {
-            taken.by_party.insert(self.party, left);
+        for counted in [Some(self.party), self.party.site()].into_iter().flatten() {
+            let left = taken.of(counted).saturating_sub(1);
+            if left == 0 {
+                taken.by_party.remove(&counted);
+            } else {
+                taken.by_party.insert(counted, left);
+            }
         }
     }
 }
@@ -164,7 +189,8 @@ impl Drop for InHand {
     }
 }
 
-/// A connection that keeps to the rules: reading fails once its owner was quiet for too long or sent too much.
+/// A connection that keeps to the rules: reading and writing fail once its owner was quiet for too long, and reading once
+/// it sent too much. Quiet is also who takes no answer, and then nobody reads.
 #[derive(Debug)]
 pub(crate) struct Guest<T> {
     connection: T,
@@ -190,6 +216,14 @@ impl<T> Guest<T> {
         &self.usage
     }
 
+    /// Fails when it is to be closed, and wakes its task then.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.poll_closed(context) {
+            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was asked for too long")),
+            Poll::Pending => Ok(()),
+        }
+    }
+
     /// Ready when it is to be closed. What is in hand keeps it open, and it is looked at again later.
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -213,9 +247,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guest<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let guest = &mut *self;
-        if guest.poll_closed(context).is_ready() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was asked for too long")));
-        }
+        guest.check(context)?;
         let before = buffer.filled().len();
         let read = Pin::new(&mut guest.connection).poll_read(context, buffer);
         let Some(left) = &mut guest.bytes_left else { return read };
@@ -233,14 +265,17 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guest<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Guest<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(context)?;
         Pin::new(&mut self.connection).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
         Pin::new(&mut self.connection).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
         Pin::new(&mut self.connection).poll_shutdown(context)
     }
 }
@@ -283,6 +318,20 @@ mod tests {
         assert_eq!(at("::ffff:192.0.2.1"), at("192.0.2.1"));
     }
 
+    #[test]
+    fn all_networks_of_one_site_leave_places_to_others() {
+        let limits = Limits { strangers: 100, per_address: 10, per_known: 10 };
+        let places = Places::new(limits);
+
+        let site = |number: usize| at(&format!("2001:db8:1:{number:x}::1"));
+        let mine: Vec<_> = (0..200).filter_map(|number| places.take(site(number))).collect();
+
+        assert!(mine.len() <= 2 * limits.per_address, "{} of {}", mine.len(), limits.strangers);
+        assert!(places.take(at("2001:db8:2:1::1")).is_some());
+        drop(mine);
+        assert!(places.take(site(0)).is_some(), "a place that was left is free");
+    }
+
     fn guest(bytes_max: Option<usize>) -> (Guest<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let place = Places::new(LIMITS).take(at("192.0.2.1")).expect("it is empty");
@@ -312,6 +361,15 @@ mod tests {
         assert!(closed.is_ok(), "each byte won it more time");
         drop(slow);
         dripping.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn who_takes_no_answer_is_closed_while_nobody_reads() {
+        let (mut writer, _their_end) = guest(None);
+
+        let closed = tokio::time::timeout(LONG, async { while writer.write_all(&[0; 1 << 12]).await.is_ok() {} }).await;
+
+        assert!(closed.is_ok(), "it waits for ever");
     }
 
     #[tokio::test]

@@ -57,13 +57,23 @@ impl<K: Ord> Buckets<K> {
         }
     }
 
+    /// From when on this party may take again; what is in the past says: now.
+    pub(crate) fn open_from(&self, party: &K) -> Timestamp {
+        let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        of.get(party).map_or(Timestamp::UNIX_EPOCH, |bucket| bucket.open_from(self.rate))
+    }
+
     pub(crate) fn take(&self, party: K, now: Timestamp) {
+        self.take_many(party, 1, now);
+    }
+
+    pub(crate) fn take_many(&self, party: K, count: i32, now: Timestamp) {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         if of.len() >= PARTIES_MAX {
             of.retain(|_, bucket| bucket.paid_until > now);
         }
         if of.len() < PARTIES_MAX || of.contains_key(&party) {
-            of.entry(party).or_insert_with(Bucket::full).take(self.rate, 1, now);
+            of.entry(party).or_insert_with(Bucket::full).take(self.rate, count, now);
         }
     }
 }

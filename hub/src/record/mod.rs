@@ -171,7 +171,7 @@ async fn audit_foreign(
             continue;
         }
         hub.metrics.reports_refused.inc_by(targets.len() as u64);
-        let Some(times) = hub.odd_reports.count(id.as_uuid(), None, clock::steady()) else { continue };
+        let Some(count) = hub.odd_reports.count(id.as_uuid(), None, clock::steady()) else { continue };
         let Some(cluster) = store::clusters::find(change, id).await? else { continue };
         tracing::warn!(cluster.name = %cluster.name, reports = targets.len(), "dropped reports about foreign targets");
         let subject = subjects::told("report", targets[0]);
@@ -179,7 +179,7 @@ async fn audit_foreign(
         event.cluster = Some(cluster.name.to_string());
         event.outcome = Outcome::Denied;
         "the cluster has no assignment for this target".clone_into(&mut event.reason);
-        event.detail = serde_json::json!({"reports": targets.len(), "times": times});
+        event.detail = serde_json::json!({"reports": targets.len(), "times": count.times, "ofAll": count.of_all});
         change.audit(&event).await?;
     }
     Ok(())

@@ -257,7 +257,7 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
             let (before, after) = (manifests.get(&old.digest)?, manifests.get(&new)?);
             // Most clusters take the same step.
             let step = left.entry((old.digest, new)).or_insert_with(|| left_behind(before, after)).clone();
-            Some((cluster, with_undone(step, old.prunable, after)))
+            Some((cluster, with_undone(step, &old.prunable, after)))
         });
         Ok(of_cluster.collect())
     }
@@ -278,7 +278,7 @@ fn left_behind(old: &Manifest, new: &Manifest) -> Vec<ObjectKey> {
 }
 
 /// With what was to go already, and is not wanted again.
-fn with_undone(mut left: Vec<ObjectKey>, undone: Vec<ObjectKey>, new: &Manifest) -> Vec<ObjectKey> {
+fn with_undone(mut left: Vec<ObjectKey>, undone: &[ObjectKey], new: &Manifest) -> Vec<ObjectKey> {
     if undone.is_empty() {
         return left;
     }
@@ -309,7 +309,7 @@ mod tests {
         let entry = |key: ObjectKey| bellwether_core::bundle::Entry { key, digest: Digest::of(b"") };
         let new = Manifest::new(keys(0..2).into_iter().map(entry).collect()).expect("is a manifest");
 
-        let left = with_undone(keys(3..5), [keys(1..4), keys(5..6)].concat(), &new);
+        let left = with_undone(keys(3..5), &[keys(1..4), keys(5..6)].concat(), &new);
 
         assert_eq!(left, [keys(3..5), keys(2..3), keys(5..6)].concat());
     }

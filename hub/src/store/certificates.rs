@@ -55,6 +55,20 @@ pub(crate) async fn delete_unused_successors(db: &mut Connection, serial: &str) 
     Ok(())
 }
 
+/// Forgets what a cluster was given for its join token and never used: it is refused from now on.
+pub(crate) async fn delete_unused(db: &mut Connection, cluster: ClusterId) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        delete from certificates
+         where cluster_id = $1 and renewed_from is null and first_used_at is null and revoked_at is null
+        "#,
+        cluster.as_uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Marks a certificate as used; false when it is unknown, revoked, or its cluster is.
 ///
 /// The cluster's row is held to the end of the transaction, so that a revocation comes wholly before or after.

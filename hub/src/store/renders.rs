@@ -225,6 +225,33 @@ pub(crate) async fn begin_try(
     Ok(tries)
 }
 
+/// Adds to what a target's renders have stored within a day; says what that is now. A day that began before `since` is
+/// over.
+pub(crate) async fn add_stored(
+    db: &mut Connection,
+    target: TargetId,
+    bytes: i64,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<i64, StoreError> {
+    let stored = sqlx::query_scalar!(
+        r#"
+        update render_tries
+           set stored_bytes = case when stored_since > $3 then stored_bytes else 0 end + $2,
+               stored_since = case when stored_since > $3 then stored_since else $4 end
+         where target_id = $1
+        returning stored_bytes
+        "#,
+        target.as_uuid(),
+        bytes,
+        to_sql(since),
+        to_sql(now),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(stored.unwrap_or_default())
+}
+
 /// The render has ended; what it came from, if it got so far.
 pub(crate) async fn end_try(
     db: &mut Connection,

@@ -86,6 +86,24 @@ pub(crate) async fn mark_spec(
     if updated.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Stale { table: "repos" }) }
 }
 
+/// From now on webhooks are signed with another secret.
+pub(crate) async fn mark_webhook_secret(
+    db: &mut Connection,
+    id: RepoId,
+    sealed: &[u8],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update repos set webhook_secret = $2, updated_at = $3 where repo_id = $1",
+        id.as_uuid(),
+        sealed,
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 pub(crate) async fn delete(db: &mut Connection, id: RepoId) -> Result<(), StoreError> {
     sqlx::query!("delete from repos where repo_id = $1", id.as_uuid()).execute(db).await.map_err(named)?;
     Ok(())

@@ -16,6 +16,21 @@ pub(crate) async fn next_number(db: &mut Connection) -> Result<SessionNumber, St
     Ok(SessionNumber::new(number))
 }
 
+/// Where the newest streams of clusters that are let in came from.
+pub(crate) async fn list_addresses(db: &mut Connection) -> Result<Vec<String>, StoreError> {
+    let addresses = sqlx::query_scalar!(
+        r#"
+        select distinct address
+          from sessions
+          join clusters using (cluster_id)
+         where clusters.revoked_at is null
+        "#,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(addresses)
+}
+
 pub(crate) struct Opened<'a> {
     pub(crate) cluster: ClusterId,
     pub(crate) session: SessionNumber,

@@ -244,7 +244,7 @@ const UNADDRESSABLE: [&str; 2] = ["NamespaceRequired", "InvalidName"];
 async fn delete(cluster: &Cluster, step: &Step, uid: Uuid) -> Result<Finding, ClusterError> {
     let Some(there) = cluster.find(&step.key).await? else { return Ok(Finding::Gone) };
     if !is_ours(&there, &step.label()) {
-        return Ok(Finding::Gone);
+        return Ok(if there.uid == uid { Finding::Unlabelled } else { Finding::Gone });
     }
     if there.uid != uid {
         let message = "another object has its name by now".to_owned();

@@ -301,7 +301,7 @@ fn log_answer(assignment: &Assignment, step: &Step, answer: &Answer) {
         Finding::Gone if !matches!(step.act, Act::Inspect) => {
             tracing::info!(target.name = %name, generation, object = %step.key, "removed");
         }
-        Finding::There { .. } | Finding::Gone | Finding::Kept { .. } | Finding::Finished => {
+        Finding::There { .. } | Finding::Unlabelled | Finding::Gone | Finding::Kept { .. } | Finding::Finished => {
             tracing::debug!(target.name = %name, generation, object = %step.key, "inspected");
         }
         Finding::Exists { hint } => {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::drift::{Change, Fingerprint};
 use crate::health::{Ending, Health};
-use crate::reconcile::{Act, Answer, ClusterError, Condition, Contested, Finding, Found, Step};
+use crate::reconcile::{Act, Answer, ClusterError, Condition, Contested, Finding, Found, Metadata, Step};
 use crate::report::Verdict;
 use crate::{Digest, ObjectKey};
 
@@ -81,10 +81,17 @@ impl<'a> Words<'a> {
     }
 
     pub(super) fn condition(&self) -> Condition {
+        if let Some(job) = self.words.iter().find_map(|word| word.strip_prefix("job-")) {
+            return Condition::of(&a_job(job));
+        }
         let ended = self.after("ended");
         let mut words = self.words.iter().enumerate().filter(|(at, _)| *at == 0 || self.words[at - 1] != "ended");
         let verdict = words.find_map(|(_, word)| word.parse().ok()).unwrap_or(Verdict::Healthy);
-        let health = Health { verdict, message: String::new(), fails_at: self.after("fails").map(time) };
+        let health = Health {
+            verdict,
+            message: self.after("saying").unwrap_or_default().to_owned(),
+            fails_at: self.after("fails").map(time),
+        };
         let fingerprint = self.after("owning").and_then(|fields| {
             let metadata = json!({"uid": "u", "generation": 1, "managedFields": [
                 {"manager": "bellwether", "operation": "Apply", "apiVersion": "v1", "time": "t", "fieldsV1": {fields: {}}}]});
@@ -108,6 +115,7 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
         "exists" => Finding::Exists { hint: message },
         "gone" => Finding::Gone,
         "there" => there(step, &words),
+        "read" => Finding::inspected(step, Some(Metadata { uid, ..Metadata::default() })),
         "rejected" => Finding::Failed(ClusterError::Rejected { reason: "Invalid".to_owned(), message }),
         "forbidden" => Finding::Failed(ClusterError::Forbidden { message }),
         "stale" => Finding::Failed(ClusterError::Stale { message }),
@@ -136,6 +144,14 @@ fn there(step: &Step, words: &Words<'_>) -> Finding {
     let finalizers = words.after("finalizer").into_iter().map(str::to_owned).collect();
     let (version, is_leaving) = (words.version().to_string(), words.has("leaving"));
     Finding::There { uid, namespace, version, finalizers, is_leaving }
+}
+
+/// Which runs, or is complete.
+fn a_job(how: &str) -> Value {
+    let complete = json!([{"type": "Complete", "status": "True"}]);
+    let conditions = if how == "complete" { complete } else { json!([]) };
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"uid": "u"},
+        "status": {"startTime": "2026-01-01T00:00:00Z", "active": 1, "conditions": conditions}})
 }
 
 fn other_uid(number: &str) -> Uuid {

@@ -50,6 +50,7 @@ use self::budget::Budget;
 pub(crate) use self::budget::FetchBounds;
 use self::error::{Cause, nearest};
 use self::lacking::Lacking;
+use self::scan::READ_BYTES_MAX;
 use self::session::Session;
 use self::unpack::Stored;
 use self::wire::{Connection, Wire};
@@ -527,7 +528,11 @@ fn options() -> gix::open::Options {
     // The store counts its packs when it is opened, and takes no more than there is then room for; one fetch may bring
     // several.
     let slots = gix::odb::store::init::Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 256 };
-    gix::open::Options::isolated().open_path_as_is(true).strict_config(true).object_store_slots(slots)
+    gix::open::Options::isolated()
+        .open_path_as_is(true)
+        .strict_config(true)
+        .config_overrides([format!("gitoxide.objects.allocLimit={READ_BYTES_MAX}")])
+        .object_store_slots(slots)
 }
 
 fn open(folder: &Path) -> Result<gix::ThreadSafeRepository, Cause> {

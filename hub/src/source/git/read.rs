@@ -258,6 +258,8 @@ pub(super) fn load(repo: &gix::Repository, id: ObjectId, kind: Kind, bytes_max: 
     if found != Some(kind) || gix::objs::compute_hash(HASH, kind, &bytes).map_err(damaged)? != id {
         return Err(damaged(format!("object {id} is not what it should be")));
     }
+    // Putting it together took more than it is, and it may be kept for as long as a render goes on.
+    bytes.shrink_to_fit();
     Ok(bytes)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A delta says how to make an object from another one, so a pack of a few KB can stand for gigabytes. What each entry
 //! will come to stands in its first bytes: an object that is too large, too many of them, or a line of deltas that could
-//! not be held in memory is refused here. Nothing is kept but a few numbers per entry.
+//! not be held in memory, in what it makes or in what it says, is refused here. Nothing is kept but a few numbers per entry.
 
 use std::io::{self, BufRead, Read};
 
@@ -22,6 +22,10 @@ const OBJECTS_MAX: u32 = 2_000_000;
 /// An object and all that it is made from: what one thread may hold at once. A line of fifty versions, as Git makes
 /// them, of a file of 5 MiB.
 const LINE_BYTES_MAX: u64 = 256 << 20;
+
+/// What gix takes to read one object: the largest of its line twice, and all deltas of the line. Two of the largest that
+/// are allowed fit, with a delta between them. Mirrors are opened with it too, for what came before it was looked at.
+pub(super) const READ_BYTES_MAX: u64 = 256 << 20;
 
 /// Git makes lines of 50, and of 250 when it is told to be thorough.
 const DEPTH_MAX: u32 = 500;
@@ -79,11 +83,46 @@ impl<R: BufRead> BufRead for Scan<'_, R> {
     }
 }
 
-/// An entry that was passed: where it began, and what its object and all that it is made from come to.
+/// An entry that was passed: where it began, and its line.
 struct Place {
     offset: u64,
-    line_bytes: u64,
+    line: Line,
+}
+
+/// An object and all that it is made from.
+#[derive(Default, Clone, Copy)]
+struct Line {
+    /// All objects of it.
+    bytes: u64,
+    largest: u64,
+    /// All deltas of it, which may be far more than they make: a byte of an object can take eight of a delta.
+    delta_bytes: u64,
     depth: u32,
+}
+
+impl Line {
+    fn of(bytes: u64) -> Self {
+        Self { bytes, largest: bytes, ..Self::default() }
+    }
+
+    fn then(self, delta_bytes: u64, bytes: u64) -> Self {
+        Self {
+            bytes: self.bytes + bytes,
+            largest: self.largest.max(bytes),
+            delta_bytes: self.delta_bytes + delta_bytes,
+            depth: self.depth + 1,
+        }
+    }
+
+    fn check(self) -> Result<(), FetchError> {
+        at_most(self.bytes, LINE_BYTES_MAX, |number| {
+            format!("an object and what it is made from have {number} bytes")
+        })?;
+        at_most(2 * self.largest + self.delta_bytes, READ_BYTES_MAX, |number| {
+            format!("to read an object takes {number} bytes")
+        })?;
+        at_most(self.depth.into(), DEPTH_MAX.into(), |number| format!("an object is made in {number} steps"))
+    }
 }
 
 enum Base {
@@ -120,10 +159,11 @@ struct Checker<'a> {
     inflate: Decompress,
     scratch: Vec<u8>,
     places: Vec<Place>,
+    /// Objects, and the deltas that make some of them.
     inflated_bytes: u64,
-    depth: u32,
-    /// Deltas on objects that come later, if at all.
-    unplaced: u32,
+    deltas: u32,
+    /// There are deltas on objects that come later, if at all.
+    is_unplaced: bool,
 }
 
 impl<'a> Checker<'a> {
@@ -139,8 +179,8 @@ impl<'a> Checker<'a> {
             scratch: vec![0; 32 << 10],
             places: Vec::new(),
             inflated_bytes: 0,
-            depth: 0,
-            unplaced: 0,
+            deltas: 0,
+            is_unplaced: false,
         }
     }
 
@@ -207,40 +247,48 @@ impl<'a> Checker<'a> {
         self.entries_left -= 1;
         let next = if self.entries_left == 0 { Part::End } else { Part::EntryHead };
         let Part::Content(entry) = std::mem::replace(&mut self.part, next) else { return Ok(()) };
-        let bytes = match entry.base {
-            Base::None => entry.bytes,
-            _ => delta_result(&entry.head).ok_or_else(|| protocol("a delta has no sizes"))?,
-        };
-        at_most(bytes, OBJECT_BYTES_MAX, object)?;
-        self.inflated_bytes += bytes;
-        at_most(self.inflated_bytes, self.inflated_bytes_max, |number| format!("all objects have {number} bytes"))?;
-        let (below, depth) = match entry.base {
-            Base::None => (0, 0),
+        let line = self.line_of(&entry)?;
+        line.check()?;
+        // What these are made from is not known, so they could all be one line.
+        if self.is_unplaced && (self.inflated_bytes > LINE_BYTES_MAX || self.deltas > DEPTH_MAX) {
+            return Err(protocol("too many deltas are made from what is neither here nor before them"));
+        }
+        self.places.push(Place { offset: entry.offset, line });
+        Ok(())
+    }
+
+    fn line_of(&mut self, entry: &Entry) -> Result<Line, FetchError> {
+        let below = match entry.base {
+            Base::None => {
+                self.add_inflated(entry.bytes)?;
+                return Ok(Line::of(entry.bytes));
+            }
             Base::At(offset) => {
                 let found = self.places.binary_search_by_key(&offset, |place| place.offset);
-                let base = &self.places[found.map_err(|_| protocol("a delta is made from nothing"))?];
-                (base.line_bytes, base.depth + 1)
+                self.places[found.map_err(|_| protocol("a delta is made from nothing"))?].line
             }
             Base::Named(id) => match (self.size_of)(&id) {
-                Some(bytes) => (bytes, 1),
+                Some(bytes) => {
+                    // It is put into the pack.
+                    self.add_inflated(bytes)?;
+                    Line::of(bytes)
+                }
                 None => {
-                    self.unplaced += 1;
-                    (0, 1)
+                    self.is_unplaced = true;
+                    Line::default()
                 }
             },
         };
-        self.depth = self.depth.max(depth);
-        let line_bytes = below + bytes;
-        at_most(line_bytes, LINE_BYTES_MAX, |number| {
-            format!("an object and what it is made from have {number} bytes")
-        })?;
-        at_most(depth.into(), DEPTH_MAX.into(), |number| format!("an object is made in {number} steps"))?;
-        // What these are made from is not known, so they could all be one line.
-        if self.unplaced > 0 && (self.inflated_bytes > LINE_BYTES_MAX || self.unplaced + self.depth > DEPTH_MAX) {
-            return Err(protocol("too many deltas are made from what is neither here nor before them"));
-        }
-        self.places.push(Place { offset: entry.offset, line_bytes, depth });
-        Ok(())
+        let bytes = delta_result(&entry.head).ok_or_else(|| protocol("a delta has no sizes"))?;
+        at_most(bytes, OBJECT_BYTES_MAX, object)?;
+        self.deltas += 1;
+        self.add_inflated(entry.bytes + bytes)?;
+        Ok(below.then(entry.bytes, bytes))
+    }
+
+    fn add_inflated(&mut self, bytes: u64) -> Result<(), FetchError> {
+        self.inflated_bytes += bytes;
+        at_most(self.inflated_bytes, self.inflated_bytes_max, |number| format!("all objects have {number} bytes"))
     }
 }
 

@@ -103,7 +103,7 @@ impl<'a, T: Transport> Session<'a, T> {
         wants: &[ObjectId],
         repo: &gix::Repository,
     ) -> Result<Stored, FetchError> {
-        self.budget.allow_pack();
+        self.budget.allow_listing();
         let complaint = RefCell::new(None);
         // There is nothing to negotiate: what we have is known, and the rest is one commit.
         let mut reader = arguments.send(&mut self.transport, true).map_err(conversation)?;
@@ -111,6 +111,8 @@ impl<'a, T: Transport> Session<'a, T> {
         if !response.has_pack() {
             return Err(conversation("there is no pack in the answer"));
         }
+        // Lines before the pack are all kept, so they have the bound of a listing.
+        self.budget.allow_pack();
         reader.set_progress_handler(Some(Box::new(|is_error, text: &[u8]| {
             if is_error {
                 complaint.borrow_mut().get_or_insert_with(|| super::tidy(text));

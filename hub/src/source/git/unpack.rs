@@ -111,6 +111,8 @@ fn decode_all(bytes: &[u8], repo: &gix::Repository) -> Result<Option<Objects>, C
         };
         let Some(left) = bytes_left.checked_sub(content.len()) else { return Ok(None) };
         bytes_left = left;
+        // It was as large as all of its deltas.
+        content.shrink_to_fit();
         known.insert(gix::objs::compute_hash(HASH, outcome.kind, &content)?, offset);
         objects.push((outcome.kind, content));
     }

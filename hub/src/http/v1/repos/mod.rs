@@ -6,15 +6,19 @@ mod list;
 mod put;
 mod refresh;
 mod show;
+mod webhook_secret;
 
 use bellwether_core::api::{API_VERSION, Metadata, RepoDocument, RepoHead, RepoStatus};
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::repo::RepoSpec;
 use bellwether_core::{Digest, Name, RepoId};
+use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::Hub;
 use crate::context::PROJECT;
 use crate::http::auth::Caller;
 use crate::http::problem::Refusal;
+use crate::pki::seal;
 use crate::process::clock;
 use crate::store::repos::Repo;
 use crate::store::revisions::Revision;
@@ -28,9 +32,17 @@ pub(in crate::http) use list::list;
 pub(in crate::http) use put::put;
 pub(in crate::http) use refresh::refresh;
 pub(in crate::http) use show::show;
+pub(in crate::http) use webhook_secret::renew_webhook_secret;
 
 pub(in crate::http) fn webhook_purpose(repo: RepoId) -> String {
     format!("webhook/{repo}")
+}
+
+/// A new secret, and how it is kept.
+fn new_webhook_secret(hub: &Hub, repo: RepoId) -> (SecretString, Vec<u8>) {
+    let secret = seal::random_token("bww_");
+    let sealed = hub.seal.seal(&webhook_purpose(repo), secret.expose_secret().as_bytes());
+    (secret, sealed)
 }
 
 async fn find(db: &mut Connection, name: &Name) -> Result<Repo, Refusal> {

@@ -12,12 +12,11 @@ use bellwether_core::{Name, RepoId, Version};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::{audited, document_of, event, webhook_purpose};
+use super::{audited, document_of, event, new_webhook_secret};
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::{Body, Named, QueryParams};
 use crate::http::problem::Refusal;
-use crate::pki::seal;
 use crate::process::clock;
 use crate::source::credential_purpose;
 use crate::source::git::RepoUrl;
@@ -55,6 +54,7 @@ pub(in crate::http) async fn put(
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let known = store::repos::lock_by_name(&mut change, &name).await?;
+    let status = if known.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     let mut credential_removed = false;
     let (repo, secret) = match known {
         Some(repo) => {
@@ -71,14 +71,23 @@ pub(in crate::http) async fn put(
                 if purpose(&repo.spec) != purpose(&spec) {
                     credential_removed = store::repos::delete_credential(&mut change, repo.id).await?;
                 }
+                // Nor does the one before go on to wake it.
+                let secret = if RepoUrl::origin_of(&repo.spec.url) == RepoUrl::origin_of(&spec.url) {
+                    None
+                } else {
+                    let (secret, sealed) = new_webhook_secret(&hub, repo.id);
+                    store::repos::mark_webhook_secret(&mut change, repo.id, &sealed, now).await?;
+                    Some(secret)
+                };
                 let mut event = event(&repo, &caller, Action::RepoChanged);
                 event.detail = serde_json::json!({
                     "before": audited(&repo.spec),
                     "after": audited(&spec),
                     "credentialRemoved": credential_removed,
+                    "webhookSecretRenewed": secret.is_some(),
                 });
                 change.audit(&event).await?;
-                (Repo { spec, version: Version::new(seen.get() + 1), ..repo }, None)
+                (Repo { spec, version: Version::new(seen.get() + 1), ..repo }, secret)
             }
         }
         None => {
@@ -99,19 +108,18 @@ pub(in crate::http) async fn put(
         credential_removed,
     };
     change.commit().await?;
-    let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(created)))
 }
 
 fn new_repo(hub: &Hub, name: Name, spec: RepoSpec) -> (Repo, SecretString) {
     let id = RepoId::new(clock::new_id());
-    let secret = seal::random_token("bww_");
+    let (secret, sealed) = new_webhook_secret(hub, id);
     let repo = Repo {
         id,
         project: hub.project,
         name,
         spec,
-        webhook_secret: hub.seal.seal(&webhook_purpose(id), secret.expose_secret().as_bytes()),
+        webhook_secret: sealed,
         version: Version::new(1),
         created_at: clock::now(),
     };

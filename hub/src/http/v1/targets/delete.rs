@@ -10,7 +10,7 @@ use bellwether_core::audit::Action;
 use bellwether_core::session;
 use serde::Deserialize;
 
-use super::{changed_event, document_of, find};
+use super::{changed_event, document_of, find, spec_for_audit};
 use crate::http::auth::Caller;
 use crate::http::input::{Named, QueryParams};
 use crate::http::problem::Refusal;
@@ -49,8 +49,9 @@ pub(in crate::http) async fn delete(
     let is_asked = |known: &Deletion| (known.action, known.forced) == (deletion.action, deletion.forced);
     if !target.deletion.as_ref().is_some_and(is_asked) {
         store::targets::mark_deletion(&mut change, target.id, &deletion).await?;
-        let mut event = changed_event(&target, &caller, Action::TargetDeleted);
-        event.detail = serde_json::json!({"spec": target.spec.for_audit(), "mode": query.mode, "force": query.force});
+        let mut event = changed_event(&hub, &target, &caller, Action::TargetDeleted);
+        event.detail =
+            serde_json::json!({"spec": spec_for_audit(&hub, &target), "mode": query.mode, "force": query.force});
         change.audit(&event).await?;
     }
     change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;

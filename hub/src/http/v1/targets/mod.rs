@@ -12,8 +12,12 @@ mod show;
 use bellwether_core::Name;
 use bellwether_core::api::{API_VERSION, Metadata};
 use bellwether_core::audit::{Action, Event};
+use bellwether_core::object::digest_of;
+use bellwether_core::parameters::ParameterSet;
+use bellwether_core::target::TargetSpec;
 use uuid::Uuid;
 
+use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::problem::Refusal;
 use crate::process::clock;
@@ -94,9 +98,19 @@ fn check_stays(target: &Target) -> Result<(), Refusal> {
         .hint(format!("wait until it is gone; whom it waits for: bellwether target show {}", target.name)))
 }
 
-fn changed_event(target: &Target, caller: &Caller, action: Action) -> Event {
+fn changed_event(hub: &Hub, target: &Target, caller: &Caller, action: Action) -> Event {
     let subject = subjects::target(&target.name);
     let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
-    event.detail = serde_json::json!({"spec": target.spec.for_audit()});
+    event.detail = serde_json::json!({"spec": spec_for_audit(hub, target)});
     event
+}
+
+/// The log is kept for ever, and goes to whoever is given it: of parameters, names and marks instead of values.
+fn spec_for_audit(hub: &Hub, target: &Target) -> serde_json::Value {
+    let hide = |set: &ParameterSet| ParameterSet {
+        clusters: set.clusters.clone(),
+        values: set.values.iter().map(|(name, value)| (name.clone(), hub.seal.mark(digest_of(value)).into())).collect(),
+    };
+    let parameters = target.spec.parameters.iter().map(hide).collect();
+    serde_json::to_value(TargetSpec { parameters, ..target.spec.clone() }).expect("a spec is plain data")
 }

@@ -51,7 +51,7 @@ pub(in crate::http) async fn put(
                 target
             } else {
                 store::targets::mark_spec(&mut change, &changed, now).await?;
-                change.audit(&changed_event(&changed, &caller, Action::TargetChanged)).await?;
+                change.audit(&changed_event(&hub, &changed, &caller, Action::TargetChanged)).await?;
                 Target { version: Version::new(seen.get() + 1), ..changed }
             }
         }
@@ -69,7 +69,7 @@ pub(in crate::http) async fn put(
                 deletion: None,
             };
             store::targets::insert(&mut change, &target).await?;
-            change.audit(&changed_event(&target, &caller, Action::TargetAdded)).await?;
+            change.audit(&changed_event(&hub, &target, &caller, Action::TargetAdded)).await?;
             target
         }
     };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -36,6 +36,8 @@ enum Mood {
     Answer(StatusCode),
     Redirect(String),
     Page,
+    /// To a fetch; before that it serves.
+    AnswerFetch(Bytes),
     Hang,
     /// A piece every 100 ms.
     Trickle,
@@ -149,6 +151,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let mood = shared.mood.lock().expect("not poisoned").clone();
+    let body = to_bytes(body, usize::MAX).await.expect("a body");
     let trickles = matches!(mood, Mood::Trickle);
     let protocol = match mood {
         Mood::Serve | Mood::Trickle => {
@@ -160,11 +163,13 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             let rest = target.replacen("/shop.git", "", 1);
             return (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, format!("{to}{rest}"))]).into_response();
         }
-        Mood::Redirect(_) => "version=2",
         Mood::Page => return "<html>".into_response(),
+        Mood::AnswerFetch(answer) if body.windows(13).any(|bytes| bytes == b"command=fetch") => {
+            return ([(header::CONTENT_TYPE, "application/x-git-upload-pack-result")], answer).into_response();
+        }
+        Mood::Redirect(_) | Mood::AnswerFetch(_) => "version=2",
         Mood::Hang => std::future::pending().await,
     };
-    let body = to_bytes(body, usize::MAX).await.expect("a body");
     let mut child = Command::new("git")
         .arg("http-backend")
         .env_clear()
@@ -305,6 +310,23 @@ fn a_redirect_is_followed_on_the_same_host_only() {
     local.fetch_main(&server.remote());
     let post = "POST /moved/git-upload-pack";
     assert_eq!(server.request_lines()[2..], [post, post]);
+}
+
+#[test]
+fn what_comes_before_a_pack_has_the_bound_of_a_listing() {
+    let upstream = upstream();
+    let server = Server::start(&upstream);
+    let _runtime = server.enter();
+    let mut local = Local::new();
+    let line = format!("0035shallow {}\n", "1".repeat(40));
+    let answer = ["0011shallow-info\n", &line.repeat((17 << 20) / line.len()), "0000"].concat();
+    server.set(Mood::AnswerFetch(answer.into()));
+
+    let error = failure(&mut local, &server.remote());
+
+    assert_eq!(error.code(), "git_too_large", "{error:?}");
+    server.set(Mood::Serve);
+    local.fetch_main(&server.remote());
 }
 
 #[test]

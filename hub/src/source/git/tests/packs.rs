@@ -3,12 +3,15 @@
 use std::io::Write;
 use std::sync::atomic::AtomicBool;
 
+use gix::objs::Kind;
+use gix::odb::pack::Bundle;
 use gix::zlib::Compression;
 use gix::zlib::stream::deflate;
 
 use super::upstream::Local;
 use crate::source::git::FetchError;
 use crate::source::git::budget::{Budget, FetchBounds};
+use crate::source::git::read::load;
 use crate::source::git::unpack;
 
 const MIB: usize = 1 << 20;
@@ -42,10 +45,7 @@ impl Pack {
     }
 
     fn deflate(&mut self, content: &[u8]) {
-        let mut writer = deflate::Write::new(Vec::new(), Compression::BEST_SPEED);
-        writer.write_all(content).expect("it is memory");
-        writer.flush().expect("it is memory");
-        self.bytes.extend(writer.into_inner());
+        self.bytes.extend(deflated(content));
     }
 
     /// The last object with one byte more.
@@ -68,6 +68,15 @@ impl Pack {
         self.deflate(&delta);
     }
 
+    /// The last object with another last byte, the number of objects, made by a wordy delta.
+    fn add_wordy_delta(&mut self) {
+        let base_at = self.last_at;
+        let delta = wordy_delta(self.last_bytes, u8::try_from(self.objects).expect("a few"));
+        self.begin(6, delta.len());
+        self.bytes.extend(distance(self.last_at - base_at));
+        self.deflate(&delta);
+    }
+
     fn with_deltas(mut self, number: usize) -> Self {
         for _ in 0..number {
             self.add_delta();
@@ -82,6 +91,19 @@ impl Pack {
         self.bytes.extend(hasher.try_finalize().expect("a sum").as_bytes());
         self.bytes
     }
+}
+
+fn deflated(content: &[u8]) -> Vec<u8> {
+    let mut writer = deflate::Write::new(Vec::new(), Compression::BEST_SPEED);
+    writer.write_all(content).expect("it is memory");
+    writer.flush().expect("it is memory");
+    writer.into_inner()
+}
+
+/// Zeros and a last byte out of an object of the same size, copied byte by byte: each takes eight.
+fn wordy_delta(bytes: usize, last: u8) -> Vec<u8> {
+    let copy_one = [0xff, 0, 0, 0, 0, 1, 0, 0];
+    [size(bytes), size(bytes), copy_one.repeat(bytes - 1), vec![1, last]].concat()
 }
 
 fn size(mut bytes: usize) -> Vec<u8> {
@@ -152,6 +174,66 @@ fn a_long_line_of_deltas_is_refused_and_one_that_git_would_write_is_stored() {
 
     unpack(&Pack::of_zeros(10).with_deltas(250).finish()).expect("it is a good pack");
     unpack(&Pack::of_zeros(10).with_deltas(50).finish()).expect("it is a good pack");
+}
+
+#[test]
+fn a_line_whose_deltas_are_too_much_to_read_is_refused_though_what_they_make_is_little() {
+    let mut pack = Pack::of_zeros(MIB);
+    for _ in 0..40 {
+        pack.add_wordy_delta();
+    }
+    let pack = pack.finish();
+    assert!(pack.len() < 4 * MIB, "{}", pack.len());
+
+    let (code, text) = refusal(&pack);
+
+    assert_eq!(code, "git_too_large");
+    assert!(text.contains("to read an object"), "{text}");
+}
+
+#[test]
+fn deltas_count_among_what_a_pack_unfolds_to() {
+    let mut pack = Pack::of_zeros(4 * MIB);
+    let (base_at, delta) = (pack.last_at, wordy_delta(4 * MIB, 1));
+    let deflated = deflated(&delta);
+    for _ in 0..16 {
+        pack.begin(6, delta.len());
+        pack.bytes.extend(distance(pack.last_at - base_at));
+        pack.bytes.extend(&deflated);
+    }
+
+    let (code, text) = refusal(&pack.finish());
+
+    assert_eq!(code, "git_too_large");
+    assert!(text.contains("all objects"), "{text}");
+}
+
+/// What came before the bound was looked at lies in mirrors.
+#[test]
+fn reading_an_object_takes_no_more_than_its_bound_and_keeps_no_more_than_the_object() {
+    let read = |deltas: u8| {
+        let local = Local::new();
+        let mut pack = Pack::of_zeros(MIB);
+        for _ in 0..deltas {
+            pack.add_wordy_delta();
+        }
+        let folder = local.path().join("objects/pack");
+        let options = gix::odb::pack::bundle::write::Options { thread_limit: Some(1), ..Default::default() };
+        let none = None::<gix::odb::HandleArc>;
+        let (progress, stop) = (&mut gix::progress::Discard, AtomicBool::new(false));
+        let hash = gix::hash::Kind::Sha1;
+        Bundle::write_to_directory(&mut &*pack.finish(), Some(&folder), progress, &stop, none, hash, options)
+            .expect("it is a good pack");
+        let local = local.reopen();
+        let repo = local.mirror.repo.to_thread_local();
+        let id = gix::objs::compute_hash(hash, Kind::Blob, &[vec![0; MIB - 1], vec![deltas]].concat());
+        let id = id.expect("a sum");
+        load(&repo, id, Kind::Blob, 64 << 20)
+    };
+
+    let bytes = read(3).expect("it is little");
+    assert_eq!((bytes.len(), bytes.capacity()), (MIB, MIB));
+    assert_eq!(read(40).expect_err("it is too much").code(), "git_mirror_damaged");
 }
 
 #[test]
