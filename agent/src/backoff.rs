@@ -4,7 +4,7 @@ pub(crate) use bellwether_core::backoff::{Backoff, Jitter};
 
 /// A number in `0.0..1.0`. Good enough to spread waits; nothing secret is made from it.
 pub(crate) fn chance() -> f64 {
-    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
+    let (high, _) = crate::clock::random_id().as_u64_pair();
     // The low 12 bits of the high half hold the version and fewer random bits: the upper 32 are all random.
     f64::from(u32::try_from(high >> 32).unwrap_or_default()) / (f64::from(u32::MAX) + 1.0)
 }

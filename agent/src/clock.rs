@@ -2,11 +2,12 @@
 //!
 //! It shows the wall's time of the start plus the time that has passed since: it never goes back and never jumps, so
 //! that deadlines and waits may be written as timestamps. What is compared with other machines' clocks (certificates)
-//! does not use it.
+//! goes by the [`wall`]'s. Ids and chance come from here too: nothing else asks the machine for either.
 
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
@@ -14,9 +15,24 @@ pub(crate) struct Clock {
     started: Instant,
 }
 
+/// The time on the wall, which somebody may set: for what is compared with other machines' clocks.
+pub(crate) fn wall() -> Timestamp {
+    Timestamp::now()
+}
+
+/// A new id, in the order of time.
+pub(crate) fn new_id() -> Uuid {
+    Uuid::now_v7()
+}
+
+/// Bits that nobody guesses, and that say nothing of the time.
+pub(crate) fn random_id() -> Uuid {
+    Uuid::new_v4()
+}
+
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self { started_at: Timestamp::now(), started: Instant::now() }
+        Self { started_at: wall(), started: Instant::now() }
     }
 
     pub(crate) fn now(self) -> Timestamp {

@@ -26,21 +26,7 @@ mod renewal;
 mod run;
 mod simulate;
 
+pub(crate) use bellwether_core::chain;
 pub use config::{Call, Config, Simulation};
 pub use run::{RunError, run};
 pub use simulate::{SimulateError, simulate};
-
-/// An error with all that caused it, in one line. Sources that their error repeats are left out.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let words = source.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        next = source.source();
-    }
-    text
-}

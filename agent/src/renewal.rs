@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::{Backoff, Jitter, chance};
+use crate::clock;
 use crate::config::HubAddress;
 use crate::executor::kubernetes::client::Cluster;
 use crate::identity::{Identity, IdentityError};
@@ -71,7 +72,7 @@ impl Renewal {
                 Err(error) => {
                     failures += 1;
                     tracing::warn!(
-                        error = crate::error_chain(&error),
+                        error = crate::chain(&error),
                         hint = error.hint(),
                         certificate_until = %self.identity.live().not_after(),
                         "could not renew the certificate"
@@ -92,7 +93,7 @@ impl Renewal {
 /// By the wall's clock, which is what certificates go by.
 async fn wait_until(at: Timestamp) {
     loop {
-        let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+        let left = Duration::try_from(at.duration_since(clock::wall())).unwrap_or_default();
         if left.is_zero() {
             return;
         }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::backoff::{Backoff, Jitter, chance};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::{self, Config};
 use crate::executor::Ports;
 use crate::executor::kubernetes::client::{Cluster, ClusterError, ConnectError};
@@ -69,7 +69,7 @@ impl RunError {
 
     /// The error and all that caused it, in one line.
     pub fn with_sources(&self) -> String {
-        crate::error_chain(&self.0)
+        crate::chain(&self.0)
     }
 }
 
@@ -105,7 +105,7 @@ async fn start(config: &Config) -> Result<Ready, RunError> {
         Start::Joined(identity) => identity,
         Start::Join(join) => enroll(&cluster, config, *join).await?,
     };
-    let boot = Uuid::new_v4();
+    let boot = clock::random_id();
     let seal = load_seal(&cluster, config).await?;
     let store = Store::new(cluster.clone(), config.namespace.as_str(), boot, seal);
     let journal = load_journal(&store).await?;

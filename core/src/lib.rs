@@ -27,6 +27,7 @@ pub mod api;
 pub mod apply;
 pub mod audit;
 pub mod backoff;
+mod chain;
 pub mod domain;
 pub mod drift;
 pub mod health;
@@ -40,7 +41,8 @@ pub mod session;
 pub mod takeover;
 pub mod yielded;
 
-pub use domain::{bundle, digest, ids, labels, names, object, parameters, report, source};
+pub use chain::chain;
+pub use domain::{bundle, digest, ids, labels, names, object, parameters, repo, report, source, target};
 
 pub use digest::Digest;
 pub use ids::{

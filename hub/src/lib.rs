@@ -27,7 +27,7 @@ mod tests;
 mod work;
 mod worker;
 
+pub(crate) use bellwether_core::chain;
 pub use boot::{main, run};
 pub(crate) use context::Hub;
 pub use process::config::{Config, LogFormat};
-pub(crate) use process::logs::chain;

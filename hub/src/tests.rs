@@ -8,8 +8,9 @@ mod rollouts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bellwether_core::api::{RepoSpec, TargetSpec};
+use bellwether_core::repo::RepoSpec;
 use bellwether_core::report::{Counts, Report, Verdict};
+use bellwether_core::target::TargetSpec;
 use bellwether_core::{ClusterId, ProjectId, RepoId, ReportSequence, SessionNumber, TargetId, Version};
 use serde_json::json;
 use tempfile::TempDir;
@@ -121,7 +122,8 @@ impl Scene {
     async fn listing(&self, cluster: ClusterId) -> BTreeMap<String, Listed> {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         let listed = store::assignments::list_of_clusters(&mut db, &[cluster]).await.expect("it is read");
-        listed.into_iter().map(|one| (one.target_name.to_string(), one)).collect()
+        let listed = listed.into_iter().map(|one| one.read.expect("it can be read"));
+        listed.map(|one| (one.target_name.to_string(), one)).collect()
     }
 }
 
@@ -927,4 +929,229 @@ async fn a_wish_about_one_cluster_names_that_cluster_in_the_log(pool: Pool) {
     let entries = bodies.iter().map(|body| serde_json::from_slice::<serde_json::Value>(body).expect("is JSON"));
     let told: Vec<_> = entries.filter(|entry| entry["action"] == "rollout.skip.asked").collect();
     assert_eq!((told.len(), &told[0]["cluster"]), (1, &json!(name)));
+}
+
+/// What a later version may add to each stored form.
+const LATER: &[&str] = &[
+    r#"update repos set spec = spec || '{"later": 1}'"#,
+    r#"update targets set spec = spec || '{"later": {"a": []}, "sync": {"later": true}}'"#,
+    r#"update targets set spec = spec || '{"ref": {"branch": "main", "later": 1}, "parameters": [{"later": "x"}]}'"#,
+    r#"update targets set spec = jsonb_set(jsonb_set(spec, '{rollout,later}', '1'), '{rollout,waves,0,later}', '1')"#,
+    r#"update rollouts set strategy = jsonb_set(strategy || '{"later": 1}', '{waves,0,later}', '1')"#,
+    r#"update assignments set options = options || '{"later": 1}', prunable = '[{"apiVersion": "v1", "kind": "Secret",
+       "name": "x", "later": 1}]'"#,
+];
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_a_later_version_added_to_rows_does_not_stop_this_one(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    let before = scene.listing(scene.clusters[0]).await;
+    for statement in LATER {
+        store::execute_raw(&pool, statement).await.expect("a later version can");
+    }
+
+    finish(&scene, 1).await;
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    let after = scene.listing(scene.clusters[0]).await;
+    assert!(after["one"].assignment.generation > before["one"].assignment.generation);
+    assert_ne!(after["one"].assignment.digest, before["one"].assignment.digest, "it was rendered and rolled out");
+}
+
+impl Scene {
+    async fn ask(&self, method: &str, path: &str, body: &str) -> (axum::http::StatusCode, serde_json::Value) {
+        let request = axum::http::Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header("authorization", format!("Bearer {}", crate::testing::admin_token(&self.folder)))
+            .extension(crate::pki::tls::Peer("127.0.0.1:1".parse().expect("is an address")))
+            .body(axum::body::Body::from(body.to_owned()))
+            .expect("is a request");
+        let answer = crate::http::router(Arc::clone(&self.hub)).oneshot(request).await.expect("it always answers");
+        let status = answer.status();
+        let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.expect("the answer is small");
+        (status, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    /// Every entry so far, sealed or not.
+    async fn entries(&self) -> Vec<serde_json::Value> {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let bodies = store::audit::list_bodies(&mut db).await.expect("the log can be read");
+        bodies.iter().map(|body| serde_json::from_slice(body).expect("an entry is JSON")).collect()
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_target_and_a_repo_that_cannot_be_read_fail_alone_and_are_named(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let statements = [
+        r#"update targets set spec = '7' where name = 'one'"#,
+        r#"insert into repos (repo_id, project_id, name, spec, webhook_secret, created_at, updated_at)
+           select gen_random_uuid(), project_id, 'broken', '7', '', now(), now() from repos"#,
+    ];
+    for statement in statements {
+        store::execute_raw(&pool, statement).await.expect("an intruder can");
+    }
+
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    let two = QueueOf(Stage::Bundle).only(&scene, scene.id("two").await).await;
+    two.expect("its neighbour renders");
+    let (listed, targets) = scene.ask("GET", "/targets", "").await;
+    let (repos_listed, repos) = scene.ask("GET", "/repos", "").await;
+    let (shown, status) = scene.ask("GET", "/status", "").await;
+    let (refused, problem) = scene.ask("GET", "/targets/one", "").await;
+
+    let names = |list: &serde_json::Value| {
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(listed.is_success() && repos_listed.is_success() && shown.is_success(), "{listed} {repos_listed} {shown}");
+    assert_eq!((names(&targets), names(&repos)), (vec!["two".to_owned()], vec!["apps".to_owned()]));
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    let named: Vec<_> = conditions.iter().map(|one| (one["kind"].as_str(), one["name"].as_str())).collect();
+    assert!(
+        named.contains(&(Some("Target"), Some("one"))) && named.contains(&(Some("Repo"), Some("broken"))),
+        "{status}"
+    );
+    assert_eq!(problem["code"], "row_unreadable", "{refused} {problem}");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn an_intent_that_only_a_later_version_understands_waits_and_holds_up_no_other(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    let later = r#"insert into intents (intent_id, target_id, verb, actor, reason, created_at)
+                   select uuid_nil, target_id, '{"verb": "freeze"}', 'ci', '', now()
+                     from targets, (values ('00000000-0000-0000-0000-000000000000'::uuid)) as ids (uuid_nil)
+                    where name = 'one'"#;
+    store::execute_raw(&pool, later).await.expect("a later version can");
+    let mut db = pool.acquire().await.expect("a connection");
+    let target = TargetId::new(scene.id("one").await);
+    let row = store::rollouts::list_shown(&mut db, &[target]).await.expect("it is read").remove(0);
+    let pause = store::intents::IntentRow {
+        id: clock::new_id(),
+        target,
+        rollout: Some(row.id),
+        verb: store::intents::Verb::Rollout(bellwether_core::rollout::Intent::Pause),
+        actor: "admin".to_owned(),
+        reason: String::new(),
+    };
+    store::intents::insert(&mut db, &pause, clock::now()).await.expect("it is written");
+
+    scene.tell(Stage::Rollout, target.as_uuid()).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    let outcome = store::intents::find_outcome(&mut db, pause.id).await.expect("it is read");
+    assert_eq!(outcome.as_deref(), Some("done"));
+    let unanswered = store::intents::find_outcome(&mut db, Uuid::nil()).await.expect("it is read");
+    assert_eq!(unanswered, None, "a hub that understands it answers");
+}
+
+struct QueueOf(Stage);
+
+impl QueueOf {
+    /// Reconciles one subject of a stage, and leaves the others.
+    async fn only(&self, scene: &Scene, key: Uuid) -> Result<(), store::StoreError> {
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        let due = work::list_due(&mut db, self.0, clock::now(), &[], 16).await.expect("what is due");
+        drop(db);
+        let item = due.into_iter().find(|item| item.key == key).expect("it is due");
+        Bundle.reconcile(&scene.hub, &item).await
+    }
+}
+
+/// What each route that changes something is sent, in an order in which all of them can be carried out.
+const MUTATIONS: &[(&str, &str, &str)] = &[
+    ("POST", "/tokens", r#"{"name": "ci", "role": "admin"}"#),
+    ("DELETE", "/tokens/ci", ""),
+    ("POST", "/clusters", r#"{"name": "new"}"#),
+    ("PUT", "/clusters/new/labels", r#"{"ring": "canary"}"#),
+    ("POST", "/clusters/new/reenroll", "{}"),
+    ("POST", "/clusters/new/revoke", "{}"),
+    ("DELETE", "/clusters/new", ""),
+    (
+        "PUT",
+        "/repos/spare",
+        r#"{"apiVersion": "bellwether.dev/v1", "kind": "Repo", "metadata": {"name": "spare"},
+            "spec": {"url": "https://git.example.org/spare.git"}}"#,
+    ),
+    ("PUT", "/repos/spare/credential", r#"{"token": "hunter2"}"#),
+    ("POST", "/repos/spare/refresh", ""),
+    ("DELETE", "/repos/spare", ""),
+    ("POST", "/rollouts/ROLLOUT/intents", r#"{"intent": {"verb": "pause"}}"#),
+    ("POST", "/targets/one/rollback", "{}"),
+    ("POST", "/targets/one/release", "{}"),
+    (
+        "PUT",
+        "/targets/one",
+        r#"{"apiVersion": "bellwether.dev/v1", "kind": "Target", "metadata": {"name": "one"},
+            "spec": {"repo": "apps", "path": "elsewhere"}}"#,
+    ),
+    ("POST", "/targets/one/refresh", ""),
+    ("DELETE", "/targets/one?mode=prune", ""),
+];
+
+/// `/targets/one/refresh` and `/targets/a/refresh` are one route.
+fn route_of(path: &str) -> String {
+    let path = path.split('?').next().unwrap_or_default();
+    path.split('/')
+        .enumerate()
+        .map(|(place, part)| if place == 2 { "NAME" } else { part })
+        .collect::<Vec<_>>()
+        .join("/")
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn every_route_that_changes_something_writes_its_entry_or_does_nothing(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    for (number, text) in [(1, ONE), (2, ANOTHER)] {
+        scene.push(&[("one/a.yaml", text)]).await;
+        scene.reconcile(Stage::Bundle).await;
+        scene.reconcile(Stage::Rollout).await;
+        finish(&scene, number).await;
+    }
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    store::execute_raw(&pool, "update target_states set held = true").await.expect("it is held");
+    let mut db = pool.acquire().await.expect("a connection");
+    let target = TargetId::new(scene.id("one").await);
+    let rollout = store::rollouts::list_shown(&mut db, &[target]).await.expect("it is read").remove(0).id;
+
+    let mut silent = Vec::new();
+    for (method, path, body) in MUTATIONS {
+        let path = path.replace("ROLLOUT", &rollout.to_string());
+        let forbidden = "alter table audit_outbox add constraint nothing check (false) not valid";
+        store::execute_raw(&pool, forbidden).await.expect("no entry can be written");
+        let (without, _) = scene.ask(method, &path, body).await;
+        store::execute_raw(&pool, "alter table audit_outbox drop constraint nothing").await.expect("they can again");
+        let before = scene.entries().await.len();
+        let (status, answer) = scene.ask(method, &path, body).await;
+        let entries = scene.entries().await.split_off(before);
+
+        let is_told = entries.iter().any(|entry| entry["actor"]["name"] == "admin" && entry["action"].is_string());
+        if !(without.is_server_error() && status.is_success() && is_told) {
+            silent
+                .push(format!("{method} {path}: {without} without an entry, then {status} {answer} with {entries:?}"));
+        }
+        for entry in entries {
+            let belongs = entry["subject"]["kind"] != "token";
+            assert_eq!(entry["project"].as_str(), belongs.then_some("default"), "{entry}");
+        }
+    }
+    assert!(silent.is_empty(), "{}", silent.join("\n"));
+
+    let sent: std::collections::BTreeSet<_> =
+        MUTATIONS.iter().map(|(method, path, _)| (*method, route_of(path))).collect();
+    // Checking the log changes nothing, however it is asked for.
+    let changes = |(method, path): &&(&str, &str)| *method != "GET" && *path != "/audit/verify";
+    let all = crate::http::ROUTES.iter().filter(changes).map(|(method, path)| (*method, route_of(path)));
+    assert_eq!(sent, all.collect(), "a route was added: say in MUTATIONS what it is sent");
 }

@@ -34,6 +34,42 @@ fn each_big_dependency_is_spoken_in_one_place_only() {
     assert!(breaches.is_empty(), "{}", breaches.join("\n"));
 }
 
+/// What asks the machine for the time or for chance, and the only files that may: a decision that is repeated, and a test
+/// that sets the clock, see no other.
+const CLOCKS: &[&str] = &["hub/src/process/clock.rs", "agent/src/clock.rs", "cli"];
+
+#[test]
+fn time_and_ids_come_from_the_clock_alone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    let asks = ["Timestamp::now(", "SystemTime::now(", "Uuid::now_v7(", "Uuid::new_v4("];
+    let mut breaches = Vec::new();
+    for file in CRATES.iter().flat_map(|folder| sources(&root.join(folder))) {
+        let text = std::fs::read_to_string(&file).expect("a source can be read");
+        let place = file.strip_prefix(root).expect("it lies in the workspace").to_string_lossy().into_owned();
+        let code = product(&text).lines().map(|line| line.split("//").next().unwrap_or(line));
+        let breach = code.into_iter().find(|line| asks.iter().any(|ask| line.contains(ask)));
+        if let Some(line) = breach.filter(|_| !CLOCKS.iter().any(|clock| place.starts_with(clock))) {
+            breaches.push(format!("{place}: {}", line.trim()));
+        }
+    }
+
+    assert!(breaches.is_empty(), "these have their place in {CLOCKS:?}:\n{}", breaches.join("\n"));
+}
+
+#[test]
+fn the_domain_knows_nothing_of_the_documents() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    for file in sources(&root.join("core/src")) {
+        let text = std::fs::read_to_string(&file).expect("a source can be read");
+        let place = file.strip_prefix(root).expect("it lies in the workspace").to_string_lossy().into_owned();
+        let is_named = product(&text).lines().any(|line| speaks(line, "api") || line.contains("crate::api"));
+        assert!(
+            place.starts_with("core/src/api") || !is_named,
+            "{place}: documents convert to nouns, never the reverse"
+        );
+    }
+}
+
 /// What would make an answer of the domain depend on more than its arguments.
 const OUTSIDE: &[&str] = &[
     "async fn",
@@ -153,7 +189,8 @@ fn what_a_hub_is_made_of_knows_no_hub() {
 
 /// What is compiled into the product: tests may make certificates and servers of their own.
 fn product(text: &str) -> &str {
-    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+    let ends = ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\npub(crate) mod tests {"];
+    ends.iter().filter_map(|end| text.find(end)).min().map_or(text, |end| &text[..end])
 }
 
 /// Whether a line of code, not a comment, names the crate in a path.

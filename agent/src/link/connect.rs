@@ -79,7 +79,7 @@ async fn dial_through(proxy: &Intercept, destination: Uri) -> io::Result<TcpStre
     let opened = tunnel.oneshot(destination).await;
     opened.map(TokioIo::into_inner).map_err(|error| {
         // Its address without what it asks for as a password: the matcher keeps that apart.
-        io::Error::other(format!("through the proxy {address}: {}", crate::error_chain(&error)))
+        io::Error::other(format!("through the proxy {address}: {}", crate::chain(&error)))
     })
 }
 

@@ -39,7 +39,7 @@ impl LinkError {
     }
 
     fn of_transport(error: &(dyn Error + 'static)) -> Self {
-        let words = crate::error_chain(error);
+        let words = crate::chain(error);
         if let Some(hint) = alert_hint(&words) {
             return Self::Tls { words, hint: Some(hint) };
         }

@@ -22,10 +22,9 @@ use secrecy::SecretString;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::backoff::chance;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::{Fingerprint, HubAddress, Simulation};
 use crate::executor::Outbound;
 use crate::identity::{self, Identity, IdentityError, Key};
@@ -70,7 +69,7 @@ impl SimulateError {
 
     /// The error and all that caused it, in one line.
     pub fn with_sources(&self) -> String {
-        crate::error_chain(&self.0)
+        crate::chain(&self.0)
     }
 }
 
@@ -133,7 +132,7 @@ async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> 
     let link = Link {
         hub,
         identity: Arc::new(identity),
-        session: AgentSession::new(Uuid::new_v4(), version, facts, compression::decompress, clock.now()),
+        session: AgentSession::new(clock::random_id(), version, facts, compression::decompress, clock.now()),
         clock,
         accepted: accepted_sender,
         to_hub,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bellwether_core::api::{API_VERSION, CreatedRepo, Document, List, Metadata, RepoDocument, RepoHead, RepoSpec};
+use bellwether_core::api::{API_VERSION, CreatedRepo, Document, List, Metadata, RepoDocument, RepoHead, WrittenRepo};
 use bellwether_core::{Name, Version};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context, command: RepoCommand) -> anyhow::Resu
 async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> {
     let ca = arguments.ca_file.as_deref().map(read_text).transpose()?;
     let credential = arguments.token_file.as_deref().map(read_token).transpose()?;
-    let spec = RepoSpec { url: arguments.git_url, ca, poll_seconds: arguments.poll_seconds };
+    let spec = WrittenRepo { url: arguments.git_url, ca, poll_seconds: arguments.poll_seconds };
     let document: RepoDocument = Document {
         api_version: API_VERSION.to_owned(),
         kind: "Repo".to_owned(),

@@ -1,7 +1,7 @@
 //! Targets: what is deployed where, one by one.
 
 use bellwether_core::Name;
-use bellwether_core::api::{GitRef, List, TargetDocument, TargetStatus};
+use bellwether_core::api::{List, TargetDocument, TargetStatus, WrittenRef};
 use serde_json::json;
 
 use super::outcome::Pending;
@@ -58,11 +58,11 @@ fn draw_list(targets: &[TargetDocument], style: Style) -> String {
     table(["NAME", "REPO", "REF", "PATH", "REVISION", "HEALTHY", "STATE"], targets.iter().map(row), style)
 }
 
-fn reference(reference: &GitRef) -> String {
+fn reference(reference: &WrittenRef) -> String {
     match reference {
-        GitRef::Branch(name) => name.clone(),
-        GitRef::Tag(name) => format!("tag {name}"),
-        GitRef::Commit(id) => format!("commit {}", short_commit(id)),
+        WrittenRef::Branch(name) => name.clone(),
+        WrittenRef::Tag(name) => format!("tag {name}"),
+        WrittenRef::Commit(id) => format!("commit {}", short_commit(id)),
     }
 }
 

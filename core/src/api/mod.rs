@@ -1,7 +1,9 @@
 //! The documents of the REST API, as hub and command line both see them.
 //!
 //! camelCase, RFC 3339 in UTC, digests as `sha256:HEX`, states as lower-case words. Unknown fields of what people write
-//! are errors. Nothing here holds a secret but the answers that hand one out once.
+//! are errors, which is why these are no nouns that rows could hold: `Written…` types convert to and from the nouns in
+//! [`domain`](crate::domain), which know nothing of this module. Nothing here holds a secret but the answers that hand one
+//! out once.
 
 mod audit;
 mod cluster;
@@ -10,6 +12,7 @@ mod problem;
 mod repo;
 mod rollout;
 mod status;
+mod strategy;
 mod target;
 mod token;
 
@@ -21,10 +24,13 @@ pub use audit::{AuditDocument, AuditEntry, AuditFilter, AuditVerification};
 pub use cluster::{ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget, RegisterCluster, RegisteredCluster};
 pub use drift::{DriftAction, DriftChange, DriftDocument};
 pub use problem::{Condition, Problem};
-pub use repo::{CreatedRepo, RepoDocument, RepoHead, RepoSpec, RepoStatus};
+pub use repo::{CreatedRepo, RepoDocument, RepoHead, RepoStatus, WrittenRepo};
 pub use rollout::{MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 pub use status::{NamedCondition, StatusDocument, StatusRow};
-pub use target::{DeletionStatus, GitRef, SyncSpec, TargetDocument, TargetSpec, TargetStatus};
+pub use strategy::{WrittenStrategy, WrittenWave};
+pub use target::{
+    DeletionStatus, TargetDocument, TargetStatus, WrittenParameters, WrittenRef, WrittenSync, WrittenTarget,
+};
 pub use token::{CreateToken, CreatedToken, TokenDocument, TokenRole};
 
 use crate::{Name, Version};

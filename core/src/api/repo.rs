@@ -2,13 +2,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, Document};
+use crate::repo::RepoSpec;
 
 /// A Git repository that the hub watches.
-pub type RepoDocument = Document<RepoSpec, RepoStatus>;
+pub type RepoDocument = Document<WrittenRepo, RepoStatus>;
 
+/// `spec:` of a Repo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RepoSpec {
+pub struct WrittenRepo {
     /// `https://host/path`; plain http only where the hub was started with `--insecure-git`.
     pub url: String,
     /// Certificates (PEM) of a private authority that signs the Git server's, instead of the system's.
@@ -17,6 +19,18 @@ pub struct RepoSpec {
     /// Seconds between two fetches without a webhook; 60 when left out, at least 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_seconds: Option<u32>,
+}
+
+impl From<WrittenRepo> for RepoSpec {
+    fn from(WrittenRepo { url, ca, poll_seconds }: WrittenRepo) -> Self {
+        Self { url, ca, poll_seconds }
+    }
+}
+
+impl From<RepoSpec> for WrittenRepo {
+    fn from(RepoSpec { url, ca, poll_seconds }: RepoSpec) -> Self {
+        Self { url, ca, poll_seconds }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,24 +1,27 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Condition, Document, RolloutDocument};
-use crate::labels::{LabelSelector, Labels};
-use crate::parameters::{ClusterFacts, ParameterSet, Parameters};
-use crate::rollout::Strategy;
-use crate::session::{DriftMode, Prune};
+use super::{Condition, Document, RolloutDocument, WrittenStrategy};
+use crate::labels::LabelSelector;
+use crate::parameters::ParameterSet;
+use crate::session::{DriftMode, Prune, SyncOptions};
+use crate::source::GitRef;
+use crate::target::TargetSpec;
 use crate::{Digest, Name};
 
 /// What to deploy where.
-pub type TargetDocument = Document<TargetSpec, TargetStatus>;
+pub type TargetDocument = Document<WrittenTarget, TargetStatus>;
 
+/// `spec:` of a Target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TargetSpec {
+pub struct WrittenTarget {
     pub repo: Name,
     #[serde(rename = "ref", default)]
-    pub reference: GitRef,
+    pub reference: WrittenRef,
     /// A folder of the repo; its root when left out.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
@@ -29,52 +32,123 @@ pub struct TargetSpec {
     #[serde(default)]
     pub clusters: LabelSelector,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parameters: Vec<ParameterSet>,
+    pub parameters: Vec<WrittenParameters>,
     #[serde(default)]
-    pub sync: SyncSpec,
+    pub sync: WrittenSync,
     /// One cluster first, then the rest in quarters, when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollout: Option<Strategy>,
-}
-
-impl TargetSpec {
-    /// Whether it matters to the target that a cluster has other labels now: to whether it selects the cluster, or to what
-    /// it gives it. `None`: the cluster is not there. Of a target that has rendered it is known which values are `used`.
-    pub fn minds(
-        &self,
-        cluster: &Name,
-        (before, after): (Option<&Labels>, Option<&Labels>),
-        used: Option<&BTreeSet<String>>,
-    ) -> bool {
-        let given = |labels: Option<&Labels>| {
-            let labels = labels.filter(|labels| self.clusters.selects(labels))?;
-            let values = Parameters::resolve(&self.parameters, ClusterFacts { name: cluster, labels });
-            Some(used.map_or_else(|| values.clone(), |used| values.restricted_to(used)))
-        };
-        given(before) != given(after)
-    }
+    pub rollout: Option<WrittenStrategy>,
 }
 
 /// Which commit of a repo. Exactly one field is given; `branch: main` when none is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum GitRef {
+pub enum WrittenRef {
     Branch(String),
     Tag(String),
     Commit(String),
 }
 
-impl Default for GitRef {
+impl Default for WrittenRef {
     fn default() -> Self {
-        Self::Branch("main".to_owned())
+        GitRef::default().into()
     }
+}
+
+/// Values for the clusters that are selected, or for all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WrittenParameters {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<LabelSelector>,
+    /// Strings, numbers and booleans by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct SyncSpec {
+pub struct WrittenSync {
     pub prune: Prune,
     pub drift: DriftMode,
+}
+
+// Both ways by all fields: one that is added to a noun or to a document does not compile before it is here.
+
+impl From<WrittenTarget> for TargetSpec {
+    fn from(written: WrittenTarget) -> Self {
+        let WrittenTarget { repo, reference, path, namespace, clusters, parameters, sync, rollout } = written;
+        Self {
+            repo,
+            reference: reference.into(),
+            path,
+            namespace,
+            clusters,
+            parameters: parameters.into_iter().map(Into::into).collect(),
+            sync: sync.into(),
+            rollout: rollout.map(Into::into),
+        }
+    }
+}
+
+impl From<TargetSpec> for WrittenTarget {
+    fn from(spec: TargetSpec) -> Self {
+        let TargetSpec { repo, reference, path, namespace, clusters, parameters, sync, rollout } = spec;
+        Self {
+            repo,
+            reference: reference.into(),
+            path,
+            namespace,
+            clusters,
+            parameters: parameters.into_iter().map(Into::into).collect(),
+            sync: sync.into(),
+            rollout: rollout.map(Into::into),
+        }
+    }
+}
+
+impl From<WrittenRef> for GitRef {
+    fn from(written: WrittenRef) -> Self {
+        match written {
+            WrittenRef::Branch(name) => Self::Branch(name),
+            WrittenRef::Tag(name) => Self::Tag(name),
+            WrittenRef::Commit(id) => Self::Commit(id),
+        }
+    }
+}
+
+impl From<GitRef> for WrittenRef {
+    fn from(reference: GitRef) -> Self {
+        match reference {
+            GitRef::Branch(name) => Self::Branch(name),
+            GitRef::Tag(name) => Self::Tag(name),
+            GitRef::Commit(id) => Self::Commit(id),
+        }
+    }
+}
+
+impl From<WrittenParameters> for ParameterSet {
+    fn from(WrittenParameters { clusters, values }: WrittenParameters) -> Self {
+        Self { clusters, values }
+    }
+}
+
+impl From<ParameterSet> for WrittenParameters {
+    fn from(ParameterSet { clusters, values }: ParameterSet) -> Self {
+        Self { clusters, values }
+    }
+}
+
+impl From<WrittenSync> for SyncOptions {
+    fn from(WrittenSync { prune, drift }: WrittenSync) -> Self {
+        Self { prune, drift }
+    }
+}
+
+impl From<SyncOptions> for WrittenSync {
+    fn from(SyncOptions { prune, drift }: SyncOptions) -> Self {
+        Self { prune, drift }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -127,34 +201,42 @@ mod tests {
 
     use super::*;
 
-    fn spec(clusters: &serde_json::Value, parameters: &serde_json::Value) -> TargetSpec {
-        let spec = json!({"repo": "apps", "clusters": clusters, "parameters": parameters});
-        serde_json::from_value(spec).expect("is a spec")
+    #[test]
+    fn a_document_with_everything_is_the_same_after_it_was_stored() {
+        let written = json!({
+            "repo": "apps", "ref": {"tag": "v1"}, "path": "shop", "namespace": "shop",
+            "clusters": {"matchLabels": {"env": "prod"}},
+            "parameters": [{"clusters": {"matchLabels": {"size": "big"}}, "values": {"replicas": 3}}],
+            "sync": {"prune": "never", "drift": "warn"},
+            "rollout": {
+                "waves": [{"name": "canary", "percent": 5, "maxConcurrent": 1, "soak": "10m", "minHealthy": "50%"}],
+                "failureBudget": "5%", "deadline": "1h", "onFailure": "rollback", "offline": "wait",
+            },
+        });
+        let document: WrittenTarget = serde_json::from_value(written.clone()).expect("a document");
+
+        let stored = serde_json::to_value(TargetSpec::from(document)).expect("JSON");
+        let spec: TargetSpec = serde_json::from_value(stored.clone()).expect("it is read");
+
+        assert_eq!(stored, written, "rows keep what people write");
+        assert_eq!(serde_json::to_value(WrittenTarget::from(spec)).expect("JSON"), written);
     }
 
     #[test]
-    fn a_target_minds_labels_that_it_selects_by_or_gives_by_and_no_others() {
-        let labels = |labels: serde_json::Value| serde_json::from_value::<Labels>(labels).expect("are labels");
-        let name: Name = "berlin".parse().expect("is a name");
-        let (eu, us) = (labels(json!({"region": "eu", "rack": "1"})), labels(json!({"region": "us", "rack": "1"})));
-        let moved = labels(json!({"region": "eu", "rack": "2"}));
-        let in_europe = json!({"matchLabels": {"region": "eu"}});
-        let by_rack = json!([{"clusters": {"matchLabels": {"rack": "2"}}, "values": {"size": 4}}]);
-        let plain = spec(&in_europe, &json!([]));
-        let sized = spec(&in_europe, &by_rack);
-        let uses = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        let minds = |spec: &TargetSpec, before: &Labels, after: &Labels, used: &[&str]| {
-            spec.minds(&name, (Some(before), Some(after)), Some(&uses(used)))
-        };
-
-        assert!(minds(&plain, &eu, &us, &[]), "it is selected no more");
-        assert!(minds(&plain, &us, &eu, &[]), "it is selected now");
-        assert!(!minds(&plain, &eu, &moved, &[]), "nothing is given by it");
-        assert!(minds(&plain, &eu, &moved, &["cluster.labels.rack"]), "a manifest has it");
-        assert!(minds(&sized, &eu, &moved, &["size"]), "a value is chosen by it");
-        assert!(!minds(&sized, &eu, &moved, &["other"]), "no manifest has that value");
-        assert!(plain.minds(&name, (Some(&eu), Some(&moved)), None), "what it uses is not known yet");
-        assert!(plain.minds(&name, (None, Some(&eu)), Some(&uses(&[]))), "it joins");
-        assert!(!plain.minds(&name, (None, Some(&us)), Some(&uses(&[]))), "it joins elsewhere");
+    fn a_field_that_nobody_knows_is_refused_and_the_known_ones_are_named() {
+        for (written, known) in [
+            (json!({"repo": "a", "pth": "x"}), "`path`"),
+            (json!({"repo": "a", "ref": {"brnch": "main"}}), "`branch`"),
+            (json!({"repo": "a", "sync": {"prun": "never"}}), "`prune`"),
+            (json!({"repo": "a", "parameters": [{"value": {}}]}), "`values`"),
+            (json!({"repo": "a", "clusters": {"matchLabel": {}}}), "`matchLabels`"),
+            (json!({"repo": "a", "rollout": {"wave": []}}), "`waves`"),
+            (json!({"repo": "a", "rollout": {"waves": [{"name": "a", "cluster": {}}]}}), "`clusters`"),
+        ] {
+            let refusal = serde_json::from_value::<WrittenTarget>(written).expect_err("refused").to_string();
+            assert!(refusal.starts_with("unknown") && refusal.contains(known), "{refusal}");
+        }
+        let twice = json!({"repo": "a", "ref": {"branch": "main", "tag": "v1"}});
+        assert!(serde_json::from_value::<WrittenTarget>(twice).is_err(), "which of them?");
     }
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 pub type Labels = BTreeMap<String, String>;
 
-/// A Kubernetes LabelSelector. An empty one selects everything; all conditions must hold.
+/// A Kubernetes LabelSelector. An empty one selects everything; all conditions must hold. So a condition that is not known
+/// must not be ignored, not even in a row: it would select clusters that nobody meant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LabelSelector {

@@ -1,6 +1,43 @@
 //! What of fetching is a decision: which ref a target means, and what counts as a new revision.
 
-use crate::api::GitRef;
+use serde::{Deserialize, Serialize};
+
+/// Which commit of a repo. Stored as one field that says how it is named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", try_from = "StoredRef")]
+pub enum GitRef {
+    Branch(String),
+    Tag(String),
+    Commit(String),
+}
+
+impl Default for GitRef {
+    fn default() -> Self {
+        Self::Branch("main".to_owned())
+    }
+}
+
+/// What a row holds: a later version may have put something beside it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredRef {
+    branch: Option<String>,
+    tag: Option<String>,
+    commit: Option<String>,
+}
+
+impl TryFrom<StoredRef> for GitRef {
+    type Error = &'static str;
+
+    fn try_from(stored: StoredRef) -> Result<Self, &'static str> {
+        match stored {
+            StoredRef { branch: Some(name), tag: None, commit: None } => Ok(Self::Branch(name)),
+            StoredRef { branch: None, tag: Some(name), commit: None } => Ok(Self::Tag(name)),
+            StoredRef { branch: None, tag: None, commit: Some(id) } => Ok(Self::Commit(id)),
+            _ => Err("a ref is one of `branch`, `tag` and `commit`"),
+        }
+    }
+}
 
 /// The full name of a ref, or of a commit: how a revision's row names where it was seen.
 pub fn full_name(reference: &GitRef) -> String {

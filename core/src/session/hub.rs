@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL,
-    Piece, Violation, Want, Welcome, root,
+    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, Hello, HubMessage, Listed, Listing,
+    PROTOCOL, Piece, Violation, Want, Welcome, root,
 };
 use crate::bundle::Manifest;
 use crate::drift::Drift;
@@ -251,7 +251,8 @@ impl HubSession {
     /// What the rows say now: all assignments of this cluster.
     ///
     /// Generations that are older than what was sent are ignored: two readers of the rows may overtake each other.
-    pub fn handle_listing(&mut self, listing: Vec<Assignment>) {
+    pub fn handle_listing(&mut self, listing: impl Into<Listing>) {
+        let Listing { assignments: listing, unreadable } = listing.into();
         let complete = match self.knowledge {
             Knowledge::Asked | Knowledge::Said(_) => return,
             Knowledge::Root(theirs) => {
@@ -271,10 +272,10 @@ impl HubSession {
             Knowledge::Known => self.offer.as_ref().is_some_and(|offer| offer.complete),
         };
         self.knowledge = Knowledge::Known;
-        self.tell(listing, complete);
+        self.tell(listing, &unreadable, complete);
     }
 
-    fn tell(&mut self, listing: Vec<Assignment>, complete: bool) {
+    fn tell(&mut self, listing: Vec<Assignment>, unreadable: &BTreeSet<TargetId>, complete: bool) {
         let (assignments, known): (Vec<_>, Vec<_>) = listing.into_iter().partition(|one| self.is_new(one));
         let mut unchanged = BTreeSet::new();
         if complete {
@@ -282,6 +283,7 @@ impl HubSession {
                 self.confirm(assignment);
             }
             unchanged = known.iter().map(|assignment| assignment.target).collect();
+            unchanged.extend(unreadable.iter().filter(|target| self.sent.contains_key(target)));
             let named: BTreeSet<_> =
                 assignments.iter().map(|one| one.target).chain(unchanged.iter().copied()).collect();
             self.sent.retain(|target, _| named.contains(target));

@@ -9,7 +9,7 @@ pub mod rivals;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use uuid::Uuid;
@@ -176,8 +176,24 @@ impl std::str::FromStr for Action {
     }
 }
 
-/// How an agent keeps a target.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What the rows say that one cluster is to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    pub assignments: Vec<Assignment>,
+    /// Assigned as well, in rows that cannot be read: the cluster goes on with what it has of these, and is told nothing
+    /// about them.
+    pub unreadable: BTreeSet<TargetId>,
+}
+
+impl From<Vec<Assignment>> for Listing {
+    fn from(assignments: Vec<Assignment>) -> Self {
+        Self { assignments, unreadable: BTreeSet::new() }
+    }
+}
+
+/// How an agent keeps a target. As rows hold it: what a later version adds is not read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct SyncOptions {
     pub prune: Prune,
     pub drift: DriftMode,

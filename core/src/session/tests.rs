@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::agent::{Accepted, AgentSession};
 use super::hub::{Effect, HubSession};
 use super::{
-    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, HubMessage, Piece, SyncOptions,
-    Violation, Want, root,
+    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, HubMessage, Listing, Piece,
+    SyncOptions, Violation, Want, root,
 };
 use crate::bundle::{Entry, Manifest};
 use crate::drift::{Change, Drift, Response};
@@ -42,6 +42,8 @@ fn decompress(bytes: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
 struct Store {
     objects: BTreeMap<Digest, Vec<u8>>,
     listing: Vec<Assignment>,
+    /// Listed too, and cannot be read.
+    unreadable: BTreeSet<TargetId>,
     /// What was ever listed.
     bundles: BTreeMap<Digest, Manifest>,
 }
@@ -72,6 +74,10 @@ impl Store {
         self.bundles.insert(assignment.manifest.digest(), assignment.manifest.clone());
         self.listing.retain(|one| one.target != assignment.target);
         self.listing.push(assignment);
+    }
+
+    fn listing(&self) -> Listing {
+        Listing { assignments: self.listing.clone(), unreadable: self.unreadable.clone() }
     }
 
     fn root(&self) -> Digest {
@@ -160,11 +166,11 @@ impl<'a> Wire<'a> {
             match effect {
                 Effect::Greeted(_) => {
                     self.hub.welcome(Want::Unacked);
-                    self.hub.handle_listing(self.store.listing.clone());
+                    self.hub.handle_listing(self.store.listing());
                 }
                 Effect::LoadBundles(_) => {
                     self.hub.handle_bundles(&self.store.bundles);
-                    self.hub.handle_listing(self.store.listing.clone());
+                    self.hub.handle_listing(self.store.listing());
                 }
                 Effect::Load(digests) => {
                     let bodies = digests.iter().map(|digest| (*digest, self.store.objects[digest].clone()));
@@ -471,6 +477,26 @@ fn what_is_no_longer_listed_is_kept_and_shown() {
 
     assert!(accepted(&mut agent).is_empty(), "absence never means delete");
     assert_eq!(agent.unlisted().collect::<Vec<_>>(), [target(1)]);
+}
+
+#[test]
+fn what_cannot_be_read_is_neither_told_nor_taken_away() {
+    let mut store = Store::default();
+    store.assign(1, 1, &["a"]);
+    store.assign(2, 1, &["b"]);
+    let mut agent = new_agent();
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("the protocol is kept");
+    accepted(&mut agent);
+    let mut newer = store.clone();
+    newer.assign(2, 2, &["c"]);
+    newer.listing.retain(|one| one.target != target(1));
+    newer.unreadable = [target(1)].into();
+
+    Wire::connect(&mut agent, &newer, 2).run(usize::MAX).expect("the protocol is kept");
+
+    let now: Vec<_> = accepted(&mut agent).iter().map(|one| one.assignment.target).collect();
+    assert_eq!(now, [target(2)], "its neighbour goes on");
+    assert!(agent.unlisted().next().is_none(), "it is still the cluster's");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bellwether_core::api::TokenRole;
-use bellwether_core::audit::{Actor, Event, Subject};
+use bellwether_core::audit::{Action, Actor, Event};
 use bellwether_core::{Digest, Name};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -16,6 +16,7 @@ use crate::process::clock;
 use crate::store::tokens::Token;
 use crate::store::{self, StoreError};
 use crate::work::change::Change;
+use crate::work::subjects;
 
 /// Of one token: a page in a browser asks a dozen things, and each waits for milliseconds.
 const ASKED_AT_ONCE: usize = 4;
@@ -47,8 +48,8 @@ pub(crate) async fn create(
         last_used_at: None,
     };
     store::tokens::insert(change, &token, seal::hash_token(secret.expose_secret())).await?;
-    let subject = Subject { kind: "token".to_owned(), name: token.name.to_string() };
-    let mut event = Event::new(clock::new_id(), now, by, "token.created", subject);
+    let subject = subjects::token(&token.name);
+    let mut event = Event::new(clock::new_id(), now, by, Action::TokenCreated, subject);
     event.detail = serde_json::json!({"role": token.role, "expiresAt": token.expires_at});
     change.audit(&event).await?;
     Ok((token, secret))

@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_core::api::{Condition, SyncSpec, TargetSpec};
-use bellwether_core::audit::{Event, Outcome, Subject};
+use bellwether_core::api::Condition;
+use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::bundle::{Entry, Manifest, ManifestError};
 use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
 use bellwether_core::report::bounded_message;
 use bellwether_core::rollout::is_same_content;
+use bellwether_core::session::SyncOptions;
+use bellwether_core::target::TargetSpec;
 use bellwether_core::{Digest, Name, RenderId, TargetId};
 use bellwether_proto::compression;
 use bellwether_render::{Documents, Recipe, RenderError, RenderedObject, SourceFile};
@@ -31,6 +33,7 @@ use crate::store::work::{self, QueueItem, Stage};
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 use crate::worker::stage::{self, Detached};
 
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
@@ -491,7 +494,7 @@ async fn mark_wanted(
     variables: &BTreeSet<String>,
     variants: &BTreeMap<Digest, Digest>,
 ) -> Result<(), StoreError> {
-    let recipe = TargetSpec { sync: SyncSpec::default(), ..target.spec.clone() };
+    let recipe = TargetSpec { sync: SyncOptions::default(), ..target.spec.clone() };
     let recipe = serde_json::to_vec(&recipe).expect("a spec is JSON");
     let recipe = Digest::of(&recipe).as_bytes().to_vec();
     let before = store::wanted::find(change, target.id).await?;
@@ -546,10 +549,9 @@ async fn record_failure(
     if is_known {
         return Ok(());
     }
-    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
-    let mut event = Event::new(clock::new_id(), now, actors::hub(), "render.failed", subject);
+    let subject = subjects::target(&target.name);
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RenderFailed, subject);
     event.outcome = Outcome::Failed;
-    event.target = Some(target.name.to_string());
     event.commit = revision.map(|revision| revision.commit.clone());
     event.trace_id = revision.map(|revision| revision.trace_id.clone());
     event.reason.clone_from(&condition.message);

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use bellwether_core::Name;
-use bellwether_core::audit::{Event, Outcome, Subject};
+use bellwether_core::audit::{Action, Event, Outcome};
 use futures_util::StreamExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -25,6 +25,7 @@ use crate::store::repos::Repo;
 use crate::store::work::Stage;
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 use crate::{Hub, store};
 
 /// `X-Signature: sha256=HEX`, HMAC-SHA256 over the body as it came, with the repo's secret.
@@ -87,8 +88,8 @@ async fn hash(body: Body, secret: &SecretString) -> Result<HmacSha256, Refusal> 
 async fn audit_forged(hub: &Hub, repo: &Repo, address: SocketAddr) -> Result<(), Refusal> {
     let from = Some(network(address.ip()));
     let Some(count) = hub.forged_webhooks.count(repo.id.as_uuid(), from, clock::steady()) else { return Ok(()) };
-    let subject = Subject { kind: "webhook".to_owned(), name: repo.name.to_string() };
-    let mut event = Event::new(clock::new_id(), clock::now(), actors::anonymous(), "webhook.refused", subject);
+    let subject = subjects::webhook(&repo.name);
+    let mut event = Event::new(clock::new_id(), clock::now(), actors::anonymous(), Action::WebhookRefused, subject);
     event.outcome = Outcome::Denied;
     "the signature does not fit the body".clone_into(&mut event.reason);
     event.detail = serde_json::json!({"address": address.to_string(), "times": count.times, "ofAll": count.of_all});

@@ -14,6 +14,8 @@ pub(crate) mod readiness;
 pub(crate) mod reads;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::ROUTES;
 mod tokens;
 mod v1;
 

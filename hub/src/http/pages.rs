@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Refusal;
+use crate::store::stored::Entry;
 
 /// Rows of one page where nothing else is asked.
 const PAGE: u32 = 100;
@@ -38,6 +39,11 @@ pub(super) fn decode_cursor<T: DeserializeOwned>(cursor: &str) -> Result<T, Refu
         || Refusal::new(axum::http::StatusCode::BAD_REQUEST, "cursor_invalid", "this is no cursor of this list");
     let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| refused())?;
     serde_json::from_slice(&bytes).map_err(|_| refused())
+}
+
+/// Where a page of rows begins: at the name or the id of one, which can be read whatever else it says.
+pub(super) fn by_name<T>(entry: &Entry<T>) -> Option<String> {
+    encode_cursor(&entry.name)
 }
 
 /// A page, and the cursor of the next when this one is full.

@@ -2,10 +2,21 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bellwether_core::api::Problem;
+use bellwether_core::api::{Condition, Problem};
 use bellwether_core::report::bounded_message;
 
 use crate::store::{Cause, StoreError};
+
+/// Of a row that this version cannot read, wherever it is told.
+const ROW_UNREADABLE: &str = "row_unreadable";
+const UNREADABLE_HINT: &str =
+    "a newer hub may have written it: bring all hubs to one version; bellwether-hub's log names the row";
+
+/// That it stands where a list leaves it out.
+pub(super) fn unreadable(message: String) -> Condition {
+    let (code, hint) = (ROW_UNREADABLE.to_owned(), Some(UNREADABLE_HINT.to_owned()));
+    Condition { code, message, hint, file: None, line: None, since: None }
+}
 
 /// A refusal on its way to whoever asked.
 #[derive(Debug)]
@@ -79,6 +90,10 @@ impl From<StoreError> for Refusal {
             StoreError::InUse => Self::conflict("in_use", "it is still used"),
             StoreError::Stale { .. } => Self::conflict("changed_meanwhile", "somebody else changed it meanwhile")
                 .hint("read it again, and repeat the change"),
+            StoreError::Unreadable { .. } => {
+                tracing::warn!(error = %crate::chain(&error), "a row cannot be read");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, ROW_UNREADABLE, error.to_string()).hint(UNREADABLE_HINT)
+            }
             other => match other.cause() {
                 Some(Cause::NameTaken) => Self::conflict("name_taken", "the name is taken"),
                 Some(Cause::InUse) => Self::conflict("in_use", "it is still used, or what it names is gone"),

@@ -19,7 +19,7 @@ use crate::store::{self, Pool};
 use crate::{Hub, testing};
 
 /// Every route under /api/v1, by hand: a route that is missing here fails `every_route_is_listed`.
-const ROUTES: &[(&str, &str)] = &[
+pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("GET", "/whoami"),
     ("GET", "/tokens"),
     ("POST", "/tokens"),

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use bellwether_core::Name;
 use bellwether_core::api::{CreateToken, CreatedToken, List, TokenDocument};
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::audit::{Action, Event};
 use jiff::SignedDuration;
 use secrecy::ExposeSecret as _;
 
@@ -21,6 +21,7 @@ use crate::process::clock;
 use crate::store::tokens::Token;
 use crate::store::{self, StoreError};
 use crate::work::change::Change;
+use crate::work::subjects;
 
 pub(super) async fn create(
     State(hub): State<Arc<Hub>>,
@@ -77,7 +78,7 @@ pub(super) async fn revoke(
     if !store::tokens::mark_revoked(&mut change, &name, clock::now()).await? {
         return Err(Refusal::not_found("token", &name));
     }
-    change.audit(&event(&name, &caller, "token.revoked")).await?;
+    change.audit(&event(&name, &caller, Action::TokenRevoked)).await?;
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -94,7 +95,7 @@ fn document(token: Token) -> TokenDocument {
     }
 }
 
-fn event(name: &Name, caller: &Caller, action: &'static str) -> Event {
-    let subject = Subject { kind: "token".to_owned(), name: name.to_string() };
+fn event(name: &Name, caller: &Caller, action: Action) -> Event {
+    let subject = subjects::token(name);
     Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject)
 }

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use bellwether_core::audit::{Event, Outcome, Subject};
+use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::{ClusterId, Digest};
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ use crate::store::clusters::{Cluster, Enrollment};
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EnrollError {
@@ -83,7 +84,7 @@ pub(super) async fn enroll(
     store::certificates::delete_unused(&mut change, cluster.id).await?;
     let issued = issue(hub, &mut change, cluster.id, csr, None).await?;
     store::clusters::mark_enrollment_used(&mut change, hash, key, clock::now()).await?;
-    let mut event = event(&cluster, "cluster.enrolled");
+    let mut event = event(&cluster, Action::ClusterEnrolled);
     event.detail = serde_json::json!({"serial": issued.serial, "address": address});
     change.audit(&event).await?;
     change.commit().await?;
@@ -113,7 +114,7 @@ pub(super) async fn renew(hub: &Hub, caller: &Caller, csr: &[u8]) -> Result<Issu
     }
     store::certificates::delete_unused_successors(&mut change, &caller.serial).await?;
     let issued = issue(hub, &mut change, cluster.id, csr, Some(&caller.serial)).await?;
-    let mut event = event(&cluster, "cluster.renewed");
+    let mut event = event(&cluster, Action::ClusterRenewed);
     event.detail = serde_json::json!({"serial": issued.serial, "before": caller.serial, "address": caller.address});
     change.audit(&event).await?;
     change.commit().await?;
@@ -166,10 +167,10 @@ async fn audit_refusal(
     count: Count,
 ) -> Result<(), StoreError> {
     let mut event = if let Some(cluster) = cluster {
-        event(cluster, "cluster.enroll.refused")
+        event(cluster, Action::ClusterEnrollRefused)
     } else {
-        let subject = Subject { kind: "cluster".to_owned(), name: "unknown".to_owned() };
-        Event::new(clock::new_id(), clock::now(), actors::anonymous(), "cluster.enroll.refused", subject)
+        let subject = subjects::unknown_cluster();
+        Event::new(clock::new_id(), clock::now(), actors::anonymous(), Action::ClusterEnrollRefused, subject)
     };
     event.outcome = Outcome::Denied;
     event.reason = refused.to_string();
@@ -177,9 +178,7 @@ async fn audit_refusal(
     change.audit(&event).await
 }
 
-fn event(cluster: &Cluster, action: &'static str) -> Event {
-    let subject = Subject { kind: "cluster".to_owned(), name: cluster.name.to_string() };
-    let mut event = Event::new(clock::new_id(), clock::now(), actors::agent(&cluster.name), action, subject);
-    event.cluster = Some(cluster.name.to_string());
-    event
+fn event(cluster: &Cluster, action: Action) -> Event {
+    let subject = subjects::cluster(&cluster.name);
+    Event::new(clock::new_id(), clock::now(), actors::agent(&cluster.name), action, subject)
 }

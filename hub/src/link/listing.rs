@@ -2,35 +2,69 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::ClusterId;
-use bellwether_core::session::{Assignment, SyncOptions};
+use bellwether_core::bundle::Manifest;
+use bellwether_core::session::{Assignment, Listing};
+use bellwether_core::{ClusterId, Digest};
 
+use crate::store::assignments::{Listed, Placed, list_of_clusters};
 use crate::store::content::Content;
-use crate::store::{self, Connection, StoreError};
+use crate::store::{Connection, StoreError};
 
-/// All assignments of each of these clusters; none is an empty list.
+/// All assignments of each of these clusters; none is an empty list. A row that cannot be read concerns its cluster and
+/// its target alone: what runs there stays.
 pub(super) async fn load(
     db: &mut Connection,
     content: &Content,
     clusters: &[ClusterId],
-) -> Result<BTreeMap<ClusterId, Vec<Assignment>>, StoreError> {
-    let listed = store::assignments::list_of_clusters(db, clusters).await?;
-    let digests: BTreeSet<_> = listed.iter().map(|one| one.assignment.digest).collect();
-    let manifests = content.load_manifests(db, &digests).await?;
-    let mut listings: BTreeMap<_, Vec<_>> = clusters.iter().map(|cluster| (*cluster, Vec::new())).collect();
-    for one in listed {
-        let missing = StoreError::Unreadable { table: "bundles", column: "digest" };
-        let row = one.assignment;
-        listings.entry(row.cluster).or_default().push(Assignment {
-            target: row.target,
-            name: one.target_name,
-            generation: row.generation,
-            action: row.action,
-            manifest: manifests.get(&row.digest).cloned().ok_or(missing)?,
-            prunable: row.prunable,
-            options: SyncOptions { prune: row.options.prune, drift: row.options.drift },
-            trace: one.trace,
-        });
+) -> Result<BTreeMap<ClusterId, Listing>, StoreError> {
+    let rows = list_of_clusters(db, clusters).await?;
+    let read = rows.iter().filter_map(|row| row.read.as_ref().ok());
+    let manifests = load_manifests(db, content, read.map(|one| one.assignment.digest).collect()).await?;
+    let mut listings: BTreeMap<_, Listing> = clusters.iter().map(|cluster| (*cluster, Listing::default())).collect();
+    for Placed { cluster, target, read } in rows {
+        let listing = listings.entry(cluster).or_default();
+        match read.and_then(|listed| assignment(listed, &manifests)) {
+            Ok(assignment) => listing.assignments.push(assignment),
+            Err(error) => {
+                tracing::warn!(cluster.id = %cluster, target.id = %target, error = %crate::chain(&error), "cannot read what a cluster is to run of a target: it goes on with what it has");
+                listing.unreadable.insert(target);
+            }
+        }
     }
     Ok(listings)
+}
+
+fn assignment(listed: Listed, manifests: &BTreeMap<Digest, Manifest>) -> Result<Assignment, StoreError> {
+    let row = listed.assignment;
+    let missing = StoreError::Unreadable { table: "bundles", column: "digest" };
+    Ok(Assignment {
+        target: row.target,
+        name: listed.target_name,
+        generation: row.generation,
+        action: row.action,
+        manifest: manifests.get(&row.digest).cloned().ok_or(missing)?,
+        prunable: row.prunable,
+        options: row.options,
+        trace: listed.trace,
+    })
+}
+
+/// Those that can be read.
+async fn load_manifests(
+    db: &mut Connection,
+    content: &Content,
+    digests: BTreeSet<Digest>,
+) -> Result<BTreeMap<Digest, Manifest>, StoreError> {
+    match content.load_manifests(db, &digests).await {
+        Err(StoreError::Unreadable { .. }) => {}
+        other => return other,
+    }
+    let mut manifests = BTreeMap::new();
+    for digest in digests {
+        match content.load_manifests(db, &[digest].into()).await {
+            Err(StoreError::Unreadable { .. }) => {}
+            other => manifests.extend(other?),
+        }
+    }
+    Ok(manifests)
 }

@@ -58,12 +58,7 @@ async fn deliver(hub: &Hub) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let clusters: Vec<_> = taken.into_iter().map(ClusterId::new).collect();
-    let listings: Vec<_> = match listing::load(&mut change, &hub.content, &clusters).await {
-        Ok(listings) => listings.into_iter().map(|(cluster, listing)| (cluster, Some(listing))).collect(),
-        // A row of one cluster that cannot be read must not hold up the others: each finds out about its own.
-        Err(StoreError::Unreadable { .. }) => clusters.into_iter().map(|cluster| (cluster, None)).collect(),
-        Err(error) => return Err(error),
-    };
+    let listings = listing::load(&mut change, &hub.content, &clusters).await?;
     change.commit_without_wait().await?;
     hub.sessions.hand_out(began_at, listings);
     Ok(true)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::audit::{Action, Event};
 use bellwether_core::session::hub::{Effect, HubSession};
 use bellwether_core::session::rivals::{Guest, Rivalry};
 use bellwether_core::session::{AgentMessage, Hello, UID_FACT, Violation, Want};
@@ -29,6 +29,7 @@ use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 
 /// Messages between the session and the stream: the session holds what waits, where newer replaces older.
 const OUTBOUND_MAX: usize = 1;
@@ -299,14 +300,14 @@ impl AgentStream {
             self.session.hear_anew();
         }
         let Some(delivery) = self.inbox.take() else { return Ok(()) };
-        match (self.read_at, delivery.listing) {
-            (None, _) => Ok(()),
+        match self.read_at {
+            None => Ok(()),
             _ if self.is_contested => Ok(()),
-            (Some(read_at), Some(listing)) if delivery.began_at > read_at => {
-                self.session.handle_listing(listing);
+            Some(read_at) if delivery.began_at > read_at => {
+                self.session.handle_listing(delivery.listing);
                 Ok(())
             }
-            (Some(_), _) => self.read_listing().await,
+            Some(_) => self.read_listing().await,
         }
     }
 }
@@ -370,9 +371,9 @@ async fn mark_rivalry(
     }
     let Some(rivalry) = rivalry.filter(|rivalry| rivalry.contested_at.is_some()) else { return Ok(false) };
     if !was_contested && let Some(cluster) = store::clusters::find(change, caller.cluster).await? {
-        let subject = Subject { kind: "cluster".to_owned(), name: cluster.name.to_string() };
-        let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), "cluster.contested", subject);
-        event.cluster = Some(cluster.name.to_string());
+        let subject = subjects::cluster(&cluster.name);
+        let mut event =
+            Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ClusterContested, subject);
         event.reason =
             format!("two agents take turns with this identity: {} and {}", rivalry.other.address, guest.address);
         event.detail = serde_json::json!({"agents": [
@@ -399,9 +400,8 @@ async fn mark_caught_up(hub: &Hub, caller: &Caller, number: SessionNumber) -> Re
 /// A cluster's first stream: the targets that select it may move it now.
 async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -> Result<(), StoreError> {
     let Some(cluster) = store::clusters::find(change, caller.cluster).await? else { return Ok(()) };
-    let subject = Subject { kind: "cluster".to_owned(), name: cluster.name.to_string() };
-    let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), "cluster.joined", subject);
-    event.cluster = Some(cluster.name.to_string());
+    let subject = subjects::cluster(&cluster.name);
+    let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ClusterJoined, subject);
     event.detail = serde_json::json!({"address": caller.address, "serial": caller.serial});
     change.audit(&event).await?;
     tracing::info!(cluster.name = %cluster.name, "a cluster joined");

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use bellwether_core::session::Assignment;
+use bellwether_core::session::Listing;
 use bellwether_core::{ClusterId, SessionNumber};
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -48,8 +48,7 @@ pub(super) struct Inbox {
 pub(super) struct Delivery {
     /// Whatever was committed before this stands in it.
     pub(super) began_at: Instant,
-    /// All of it; `None`: the stream has to read it by itself.
-    pub(super) listing: Option<Vec<Assignment>>,
+    pub(super) listing: Listing,
 }
 
 impl Inbox {
@@ -138,11 +137,7 @@ impl Sessions {
         self.lock().len()
     }
 
-    pub(super) fn hand_out(
-        &self,
-        began_at: Instant,
-        listings: impl IntoIterator<Item = (ClusterId, Option<Vec<Assignment>>)>,
-    ) {
+    pub(super) fn hand_out(&self, began_at: Instant, listings: BTreeMap<ClusterId, Listing>) {
         let streams = self.lock();
         for (cluster, listing) in listings {
             if let Some(stream) = streams.get(&cluster) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bellwether_core::session::{AgentMessage, Hello, PROTOCOL, UID_FACT, root};
+use bellwether_core::session::{AgentMessage, Hello, Listing, PROTOCOL, UID_FACT, root};
 use bellwether_core::{ClusterId, Digest, Labels, SessionNumber, Version};
 use bellwether_proto::v1::FromAgent;
 use futures_util::StreamExt as _;
@@ -156,11 +156,50 @@ async fn a_row_of_one_cluster_that_cannot_be_read_holds_up_no_other(pool: Pool) 
     }
     assert!(deliver(&hub).await.expect("it is no trouble of the database"));
 
-    assert_eq!(readable, [Some(Vec::new()), Some(Vec::new())]);
-    for inbox in &inboxes {
-        assert_eq!(inbox.take().expect("it came").listing, None, "each reads by itself");
-    }
+    assert_eq!(readable, [Listing::default(), Listing::default()]);
+    let told: Vec<_> = inboxes.iter().map(|inbox| inbox.take().expect("it came").listing).collect();
+    assert!(told.iter().all(|listing| listing.assignments.is_empty()));
+    assert_eq!(told.iter().map(|listing| listing.unreadable.len()).collect::<Vec<_>>(), [1, 0]);
     assert!(!deliver(&hub).await.expect("the rows can be read"), "nothing is left");
+}
+
+/// A bundle of nothing, and two targets of every cluster that are to run it.
+const PLACED: &str = "
+    insert into assignments
+           (cluster_id, target_id, digest, generation, rollout_id, render_id, action, prunable, assigned_at, target_name)
+    select cluster_id, gen_random_uuid(), sha256(''), nextval('generations'), gen_random_uuid(), gen_random_uuid(),
+           'orphan', '[]', now(), target
+      from clusters, (values ('shop'), ('blog')) as targets (target)";
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn of_250_clusters_one_row_that_cannot_be_read_is_left_out_alone(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let mut inboxes = Vec::new();
+    for number in 1..=250 {
+        let cluster = register(&hub, &format!("c{number}")).await;
+        open_at(&hub, cluster, hub.id).await;
+        inboxes.push(hold(&hub, cluster));
+    }
+    let nothing = bellwether_core::bundle::Manifest::new(Vec::new()).expect("is a manifest");
+    let blob = store::bundles::Blob {
+        digest: nothing.digest(),
+        frame: bellwether_proto::compression::compress(&nothing.encode()),
+    };
+    let mut db = pool.acquire().await.expect("a connection");
+    store::bundles::insert_bundle(&mut db, &blob, 0, clock::now()).await.expect("it is new");
+    let broken = "update assignments set options = '7'
+                   where target_name = 'shop' and cluster_id = (select cluster_id from clusters where name = 'c7')";
+    for statement in [PLACED, broken] {
+        store::execute_raw(&pool, statement).await.expect("an intruder can");
+    }
+
+    assert!(deliver(&hub).await.expect("it is no trouble of the database"));
+
+    let listings = inboxes.iter().map(|inbox| inbox.take().expect("each is told at once").listing);
+    for (number, listing) in (1..).zip(listings) {
+        let expected = if number == 7 { (1, 1) } else { (2, 0) };
+        assert_eq!((listing.assignments.len(), listing.unreadable.len()), expected, "c{number}");
+    }
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

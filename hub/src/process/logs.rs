@@ -19,15 +19,3 @@ pub(crate) fn init(config: &Config) {
         tracing::warn!("BELLWETHER_LOG cannot be read: using info; an example is info,bellwether_hub=debug");
     }
 }
-
-/// An error with its causes, as one line for people.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    text
-}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::audit::{Event, Outcome, Subject};
+use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::drift::{Drift, Response};
 use bellwether_core::{ClusterId, TargetId};
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use crate::process::clock;
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 
 /// Objects named in one entry; the rest is a number.
 const NAMED_MAX: usize = 10;
@@ -39,14 +40,13 @@ async fn audit(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let cluster = store::clusters::find(change, cluster).await?;
-    let target = store::targets::find(change, target).await?;
+    let target = store::targets::find_name(change, target).await?;
     let (Some(cluster), Some(target)) = (cluster, target) else { return Ok(()) };
     let is_undone = drifts.iter().all(|drift| drift.response == Response::Corrected);
-    let action = if is_undone { "drift.corrected" } else { "drift.found" };
-    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+    let action = if is_undone { Action::DriftCorrected } else { Action::DriftFound };
+    let subject = subjects::target(&target);
     let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), action, subject);
     event.cluster = Some(cluster.name.to_string());
-    event.target = Some(target.name.to_string());
     event.outcome = if is_undone { Outcome::Done } else { Outcome::Failed };
     let named: Vec<_> = drifts.iter().take(NAMED_MAX).map(|drift| line(drift)).collect();
     event.reason =

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_core::audit::{Event, Outcome, Subject};
+use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::report::Verdict;
 use bellwether_core::{ClusterId, TargetId};
 use jiff::Timestamp;
@@ -22,6 +22,7 @@ use crate::store::work::Stage;
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 
 /// Between two tries while Postgres is away. Nothing is acknowledged meanwhile.
 const RETRY: Duration = Duration::from_millis(250);
@@ -88,14 +89,14 @@ async fn drop_one(hub: &Hub, one: &Incoming, error: &StoreError) -> Result<(), S
     }
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     let (action, kind, target) = match &one.event {
-        AgentEvent::Report(report) => ("report.dropped", "report", report.target),
-        AgentEvent::Drift(drift) => ("drift.dropped", "drift", drift.target),
+        AgentEvent::Report(report) => (Action::ReportDropped, "report", report.target),
+        AgentEvent::Drift(drift) => (Action::DriftDropped, "drift", drift.target),
     };
     let cluster = match store::clusters::find(&mut change, one.cluster).await {
         Err(StoreError::Unreadable { .. }) => None,
         found => found?,
     };
-    let subject = Subject { kind: kind.to_owned(), name: target.to_string() };
+    let subject = subjects::told(kind, target);
     let mut event = Event::new(clock::new_id(), clock::now(), actors::hub(), action, subject);
     event.cluster = Some(cluster.map_or_else(|| one.cluster.to_string(), |cluster| cluster.name.to_string()));
     event.outcome = Outcome::Failed;
@@ -173,8 +174,8 @@ async fn audit_foreign(
         let Some(count) = hub.odd_reports.count(id.as_uuid(), None, clock::steady()) else { continue };
         let Some(cluster) = store::clusters::find(change, id).await? else { continue };
         tracing::warn!(cluster.name = %cluster.name, reports = targets.len(), "dropped reports about foreign targets");
-        let subject = Subject { kind: "report".to_owned(), name: targets[0].to_string() };
-        let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), "report.refused", subject);
+        let subject = subjects::told("report", targets[0]);
+        let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ReportRefused, subject);
         event.cluster = Some(cluster.name.to_string());
         event.outcome = Outcome::Denied;
         "the cluster has no assignment for this target".clone_into(&mut event.reason);
@@ -231,13 +232,12 @@ async fn audit_turn(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let cluster = store::clusters::find(change, one.cluster).await?;
-    let target = store::targets::find(change, one.report.target).await?;
+    let target = store::targets::find_name(change, one.report.target).await?;
     let (Some(cluster), Some(target)) = (cluster, target) else { return Ok(()) };
-    let action = if one.report.verdict == Verdict::Failed { "report.failed" } else { "report.degraded" };
-    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+    let action = if one.report.verdict == Verdict::Failed { Action::ReportFailed } else { Action::ReportDegraded };
+    let subject = subjects::target(&target);
     let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), action, subject);
     event.cluster = Some(cluster.name.to_string());
-    event.target = Some(target.name.to_string());
     event.trace_id.clone_from(&assigned.trace_id);
     event.outcome = Outcome::Failed;
     event.reason = one.report.lines.first().map(ToString::to_string).unwrap_or_default();

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::audit::{Event, Outcome, Subject};
+use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::bundle::Manifest;
 use bellwether_core::rollout::{Decision, Member, MemberState, RolloutSnapshot, RolloutState};
-use bellwether_core::session::Action;
+use bellwether_core::session;
 use bellwether_core::{ClusterId, Digest, Generation, ObjectKey};
 use jiff::Timestamp;
 
@@ -20,6 +20,7 @@ use crate::store::wanted;
 use crate::store::work::Stage;
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 
 /// What decisions are carried out on: in memory, but for assignments, which get their generations from the database.
 pub(super) struct RolloutExecutor<'a, 'c> {
@@ -143,16 +144,16 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
     async fn tell_of(&mut self, decision: &Decision) -> Result<(), StoreError> {
         match decision {
             Decision::Answer { refused } => self.answer(refused.as_deref()).await?,
-            Decision::Start => self.enter("rollout.started", Outcome::Done, ""),
-            Decision::Resume => self.enter("rollout.resumed", Outcome::Done, ""),
-            Decision::Pause { reason } => self.enter("rollout.paused", Outcome::Done, reason),
-            Decision::StartRollback { reason } => self.enter("rollout.rolling_back", Outcome::Done, reason),
+            Decision::Start => self.enter(Action::RolloutStarted, Outcome::Done, ""),
+            Decision::Resume => self.enter(Action::RolloutResumed, Outcome::Done, ""),
+            Decision::Pause { reason } => self.enter(Action::RolloutPaused, Outcome::Done, reason),
+            Decision::StartRollback { reason } => self.enter(Action::RolloutRollingBack, Outcome::Done, reason),
             Decision::Finish { state, reason } => self.finish(*state, reason),
-            Decision::OpenWave { wave } => self.tell_of_wave(*wave, "rollout.wave.opened", ""),
+            Decision::OpenWave { wave } => self.tell_of_wave(*wave, Action::RolloutWaveOpened, ""),
             Decision::PassWave { wave, overridden } => {
-                self.tell_of_wave(*wave, "rollout.wave.passed", overridden.as_deref().unwrap_or_default());
+                self.tell_of_wave(*wave, Action::RolloutWavePassed, overridden.as_deref().unwrap_or_default());
             }
-            Decision::FailWave { wave } => self.tell_of_wave(*wave, "rollout.wave.failed", ""),
+            Decision::FailWave { wave } => self.tell_of_wave(*wave, Action::RolloutWaveFailed, ""),
             Decision::StartSoak { .. }
             | Decision::HoldSoak { .. }
             | Decision::EndSoak { .. }
@@ -173,7 +174,7 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
         let intent = self.open.remove(place);
         self.change.answer(intent.id, refused.unwrap_or("done"), self.now).await?;
         let Some(reason) = refused else { return Ok(()) };
-        let mut event = self.event("rollout.intent.refused");
+        let mut event = self.event(Action::RolloutIntentRefused);
         event.actor = actors::token(&intent.actor);
         event.outcome = Outcome::Denied;
         reason.clone_into(&mut event.reason);
@@ -181,7 +182,7 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
         Ok(())
     }
 
-    fn enter(&mut self, action: &'static str, outcome: Outcome, reason: &str) {
+    fn enter(&mut self, action: Action, outcome: Outcome, reason: &str) {
         let mut event = self.event(action);
         event.outcome = outcome;
         reason.clone_into(&mut event.reason);
@@ -190,16 +191,16 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
 
     fn finish(&mut self, state: RolloutState, reason: &str) {
         let (action, outcome) = match state {
-            RolloutState::Done => ("rollout.done", Outcome::Done),
-            RolloutState::Superseded => ("rollout.superseded", Outcome::Done),
-            RolloutState::Cancelled => ("rollout.cancelled", Outcome::Done),
-            _ => ("rollout.failed", Outcome::Failed),
+            RolloutState::Done => (Action::RolloutDone, Outcome::Done),
+            RolloutState::Superseded => (Action::RolloutSuperseded, Outcome::Done),
+            RolloutState::Cancelled => (Action::RolloutCancelled, Outcome::Done),
+            _ => (Action::RolloutFailed, Outcome::Failed),
         };
         self.enter(action, outcome, reason);
         self.hub.metrics.note_ended(rollouts::text(state), self.now.duration_since(self.row.created_at));
     }
 
-    fn tell_of_wave(&mut self, place: u32, action: &'static str, reason: &str) {
+    fn tell_of_wave(&mut self, place: u32, action: Action, reason: &str) {
         let Some(wave) = self.snapshot.waves().get(place as usize) else { return };
         let mut event = self.event(action);
         reason.clone_into(&mut event.reason);
@@ -230,7 +231,7 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
             generation: Generation::default(),
             rollout: self.row.id,
             render: render_of(one),
-            action: Action::Apply,
+            action: session::Action::Apply,
             prunable: prunable.remove(&one.cluster).unwrap_or_default(),
             options: self.target.spec.sync,
         });
@@ -265,11 +266,9 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
         Ok(of_cluster.collect())
     }
 
-    fn event(&self, action: &'static str) -> Event {
-        let subject = Subject { kind: "rollout".to_owned(), name: self.row.id.to_string() };
+    fn event(&self, action: Action) -> Event {
+        let subject = subjects::rollout(self.row.id, &self.target.name);
         let mut event = Event::new(clock::new_id(), self.now, actors::hub(), action, subject);
-        event.target = Some(self.target.name.to_string());
-        event.rollout = Some(self.row.id);
         event.trace_id = Some(self.row.trace_id.clone());
         event
     }

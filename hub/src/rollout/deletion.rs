@@ -6,7 +6,7 @@
 //! target, and go when they have been carried out.
 
 use bellwether_core::TargetId;
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::audit::{Action, Event};
 use bellwether_core::rollout::{Patience, RolloutState, may_retire};
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,6 +19,7 @@ use crate::store::work::Stage;
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 
 const REASON: &str = "the target is being deleted";
 
@@ -62,7 +63,7 @@ pub(super) async fn advance(
 
 async fn stop_rollouts(change: &mut Change<'_>, target: &Target, now: Timestamp) -> Result<(), StoreError> {
     for row in store::rollouts::list_live(change, target.id).await? {
-        plan::end(change, target, &row, (RolloutState::Cancelled, "rollout.cancelled"), REASON, now).await?;
+        plan::end(change, target, &row, (RolloutState::Cancelled, Action::RolloutCancelled), REASON, now).await?;
     }
     Ok(())
 }
@@ -78,9 +79,8 @@ async fn finish(
     store::assignments::mark_outliving(change, target.id, &target.name).await?;
     store::targets::delete(change, target.id).await?;
     tracing::info!(target.name = %target.name, unanswered = waiting.len(), "a target is gone");
-    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
-    let mut event = Event::new(clock::new_id(), now, actors::hub(), "target.gone", subject);
-    event.target = Some(target.name.to_string());
+    let subject = subjects::target(&target.name);
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::TargetGone, subject);
     let unanswered: Vec<_> = waiting.iter().map(|one| one.cluster.as_str()).collect();
     event.detail = serde_json::json!({
         "action": deletion.action.as_str(), "by": deletion.by, "forced": deletion.forced, "unanswered": unanswered,

@@ -14,7 +14,7 @@ mod target_intents;
 use std::sync::Arc;
 
 use bellwether_core::TargetId;
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::audit::{Action, Event};
 use bellwether_core::rollout::{Limits, RolloutState, WaveState, decide};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,7 @@ use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 use crate::worker::stage::{self, Transactional};
 
 pub(crate) use plan::find_back;
@@ -116,9 +117,8 @@ async fn sync_options(
         return Ok(None);
     }
     change.tell(Stage::Link, &told, now, trace_id).await?;
-    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
-    let mut event = Event::new(clock::new_id(), now, actors::hub(), "target.options.assigned", subject);
-    event.target = Some(target.name.to_string());
+    let subject = subjects::target(&target.name);
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::TargetOptionsAssigned, subject);
     event.detail = serde_json::json!({"sync": target.spec.sync, "clusters": told.len()});
     change.audit(&event).await?;
     if told.len() < ASSIGNED_MAX {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::api::Condition;
-use bellwether_core::audit::{Actor, Event, Subject};
+use bellwether_core::audit::{Action, Actor, Event};
 use bellwether_core::rollout::{
     self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited, back,
     former, most_common, replacing, start, strategy_for, waited_for,
@@ -20,6 +20,7 @@ use crate::store::work::Stage;
 use crate::store::{self, Connection, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 
 /// Earlier rollouts that a rollback without a commit looks through: as many as are kept of each target.
 const PAST_MAX: i64 = 20;
@@ -222,10 +223,9 @@ pub(super) async fn mark_unselected(
             continue;
         }
         store::assignments::mark_unselected(change, target.id, holder.cluster, (!selects).then_some(now)).await?;
-        let action = if selects { "target.cluster.selected" } else { "target.cluster.unselected" };
-        let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+        let action = if selects { Action::TargetClusterSelected } else { Action::TargetClusterUnselected };
+        let subject = subjects::target(&target.name);
         let mut event = Event::new(clock::new_id(), now, actors::hub(), action, subject);
-        event.target = Some(target.name.to_string());
         event.cluster = Some(holder.name.to_string());
         if !selects {
             "its labels do not match any more; it goes on with what it has".clone_into(&mut event.reason);
@@ -258,7 +258,7 @@ pub(super) async fn supersede(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for row in store::rollouts::list_live(change, target.id).await? {
-        end(change, target, &row, (RolloutState::Superseded, "rollout.superseded"), reason, now).await?;
+        end(change, target, &row, (RolloutState::Superseded, Action::RolloutSuperseded), reason, now).await?;
     }
     Ok(())
 }
@@ -268,15 +268,13 @@ pub(super) async fn end(
     change: &mut Change<'_>,
     target: &Target,
     row: &Row,
-    (state, action): (RolloutState, &'static str),
+    (state, action): (RolloutState, Action),
     reason: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     store::rollouts::mark_state(change, row.id, state, reason, now).await?;
-    let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
+    let subject = subjects::rollout(row.id, &target.name);
     let mut event = Event::new(clock::new_id(), now, actors::hub(), action, subject);
-    event.target = Some(target.name.to_string());
-    event.rollout = Some(row.id);
     event.trace_id = Some(row.trace_id.clone());
     reason.clone_into(&mut event.reason);
     change.audit(&event).await
@@ -324,20 +322,16 @@ pub(super) async fn begin_rollout(
     store::rollouts::insert_waves(change, row.id, &beginning.waves).await?;
     let renders_before = runs.iter().map(|(cluster, &(_, render))| (*cluster, render)).collect();
     store::rollouts::insert_members(change, row.id, &beginning.members, &renders_before).await?;
-    let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
-    let mut event = Event::new(clock::new_id(), now, begin.actor, "rollout.planned", subject);
-    event.target = Some(target.name.to_string());
-    event.rollout = Some(row.id);
+    let subject = subjects::rollout(row.id, &target.name);
+    let mut event = Event::new(clock::new_id(), now, begin.actor, Action::RolloutPlanned, subject);
     event.trace_id = Some(row.trace_id.clone());
     event.reason = if row.reason.is_empty() { begin.reason } else { row.reason.clone() };
     event.commit = store::revisions::find(change, begin.render.revision).await?.map(|revision| revision.commit);
     event.detail = serde_json::json!({"clusters": beginning.members.len(), "waves": beginning.waves.len()});
     change.audit(&event).await?;
     if row.state == RolloutState::Paused {
-        let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
-        let mut event = Event::new(clock::new_id(), now, actors::hub(), "rollout.paused", subject);
-        event.target = Some(target.name.to_string());
-        event.rollout = Some(row.id);
+        let subject = subjects::rollout(row.id, &target.name);
+        let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RolloutPaused, subject);
         event.trace_id = Some(row.trace_id.clone());
         event.reason.clone_from(&row.reason);
         change.audit(&event).await?;

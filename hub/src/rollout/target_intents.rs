@@ -1,7 +1,7 @@
 //! What people ask of a target: back to an earlier bundle, and on again.
 
 use bellwether_core::RenderId;
-use bellwether_core::audit::{Event, Outcome, Subject};
+use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::rollout::{self, Kind, unrendered};
 use jiff::Timestamp;
 
@@ -12,6 +12,7 @@ use crate::store::targets::{State, Target};
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 
 pub(super) async fn answer_for_target(
     change: &mut Change<'_>,
@@ -103,11 +104,9 @@ pub(super) async fn refuse(
         match intent.rollout {
             None => audit(change, target, &intent, Err(reason), now).await?,
             Some(rollout) => {
-                let subject = Subject { kind: "rollout".to_owned(), name: rollout.to_string() };
+                let subject = subjects::rollout(rollout, &target.name);
                 let actor = actors::token(&intent.actor);
-                let mut event = Event::new(clock::new_id(), now, actor, "rollout.intent.refused", subject);
-                event.target = Some(target.name.to_string());
-                event.rollout = Some(rollout);
+                let mut event = Event::new(clock::new_id(), now, actor, Action::RolloutIntentRefused, subject);
                 event.outcome = Outcome::Denied;
                 reason.clone_into(&mut event.reason);
                 change.audit(&event).await?;
@@ -125,12 +124,11 @@ async fn audit(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let action = match &intent.verb {
-        Verb::Target(TargetVerb::Release) => "target.released",
-        _ => "target.rolled_back",
+        Verb::Target(TargetVerb::Release) => Action::TargetReleased,
+        _ => Action::TargetRolledBack,
     };
-    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+    let subject = subjects::target(&target.name);
     let mut event = Event::new(clock::new_id(), now, actors::token(&intent.actor), action, subject);
-    event.target = Some(target.name.to_string());
     event.outcome = if answer.is_err() { Outcome::Denied } else { Outcome::Done };
     event.reason = answer.as_ref().err().map_or_else(|| intent.reason.clone(), |refused| (*refused).to_owned());
     event.detail = answer.unwrap_or_default();

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_core::RepoId;
-use bellwether_core::api::GitRef;
+use bellwether_core::source::GitRef;
 
 use super::git::{self, FetchBounds, FetchError, Head, Mirror, Reader, Remote};
 

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use bellwether_core::api::{Condition, GitRef};
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::api::Condition;
+use bellwether_core::audit::{Action, Event};
 use bellwether_core::report::bounded_message;
-use bellwether_core::source::full_name;
+use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::{Digest, RepoId, RevisionId, TargetId, Version};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -38,6 +38,7 @@ use crate::store::work::{self, QueueItem, Stage};
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 use crate::worker::stage::{self, Detached};
 
 /// Between two fetches of a repo that says nothing about it.
@@ -379,7 +380,7 @@ async fn record_commit(
         trace_id: trace_id.to_owned(),
     };
     store::revisions::insert(change, repo.id, &revision).await?;
-    let mut event = Event::new(clock::new_id(), now, actors::hub(), "revision.seen", subject(repo));
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RevisionSeen, subjects::repo(&repo.name));
     event.commit = Some(revision.commit.clone());
     event.trace_id = Some(trace_id.to_owned());
     event.detail = serde_json::json!({"ref": reference, "author": revision.author, "subject": revision.subject});
@@ -429,13 +430,9 @@ async fn record_failure(
 }
 
 fn failure(repo: &Repo, condition: &Condition, now: Timestamp) -> Event {
-    let mut event = Event::new(clock::new_id(), now, actors::hub(), "repo.failed", subject(repo));
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RepoFailed, subjects::repo(&repo.name));
     event.outcome = bellwether_core::audit::Outcome::Failed;
     event.reason.clone_from(&condition.message);
     event.detail = serde_json::json!({"code": condition.code});
     event
-}
-
-fn subject(repo: &Repo) -> Subject {
-    Subject { kind: "repo".to_owned(), name: repo.name.to_string() }
 }

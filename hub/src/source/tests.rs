@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bellwether_core::api::RepoSpec;
+use bellwether_core::repo::RepoSpec;
 use bellwether_core::{RepoId, Version};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;

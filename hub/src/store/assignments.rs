@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::api::SyncSpec;
 use bellwether_core::rollout::Presence;
-use bellwether_core::session::{Action, DriftMode, Prune};
+use bellwether_core::session::{Action, DriftMode, Prune, SyncOptions};
 use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ObjectKey, RenderId, RolloutId, TargetId, TraceId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
@@ -23,21 +23,7 @@ pub(crate) struct Assignment {
     pub(crate) action: Action,
     pub(crate) prunable: Vec<ObjectKey>,
     /// Part of its generation, as the bundle is.
-    pub(crate) options: SyncSpec,
-}
-
-/// As rows hold them: what a later version adds is not read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct StoredOptions {
-    prune: Prune,
-    drift: DriftMode,
-}
-
-impl From<SyncSpec> for StoredOptions {
-    fn from(options: SyncSpec) -> Self {
-        Self { prune: options.prune, drift: options.drift }
-    }
+    pub(crate) options: SyncOptions,
 }
 
 /// Writes assignments to clusters that differ, each under a generation of its own, and says which.
@@ -56,7 +42,7 @@ pub(crate) async fn mark(
     let renders: Vec<Uuid> = assignments.iter().map(|one| one.render.as_uuid()).collect();
     let actions: Vec<String> = assignments.iter().map(|one| one.action.as_str().to_owned()).collect();
     let prunable: Vec<Json<&Vec<ObjectKey>>> = assignments.iter().map(|one| Json(&one.prunable)).collect();
-    let options: Vec<Json<StoredOptions>> = assignments.iter().map(|one| Json(one.options.into())).collect();
+    let options: Vec<Json<SyncOptions>> = assignments.iter().map(|one| Json(one.options)).collect();
     let rows = sqlx::query!(
         r#"
         insert into assignments
@@ -100,21 +86,28 @@ struct Row {
     rollout_id: Uuid,
     render_id: Uuid,
     action: String,
-    prunable: Json<Vec<ObjectKey>>,
+    prunable: Stored<Vec<ObjectKey>>,
     name: String,
-    options: Json<StoredOptions>,
+    options: Stored<SyncOptions>,
     trace_id: Option<String>,
 }
 
+/// A row of what a cluster is to run: whose it is can always be read.
+pub(crate) struct Placed {
+    pub(crate) cluster: ClusterId,
+    pub(crate) target: TargetId,
+    pub(crate) read: Result<Listed, StoreError>,
+}
+
 /// In the order of the clusters and targets.
-pub(crate) async fn list_of_clusters(db: &mut Connection, clusters: &[ClusterId]) -> Result<Vec<Listed>, StoreError> {
+pub(crate) async fn list_of_clusters(db: &mut Connection, clusters: &[ClusterId]) -> Result<Vec<Placed>, StoreError> {
     let clusters: Vec<Uuid> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
     let rows = sqlx::query_as!(
         Row,
         r#"
         select a.cluster_id, a.target_id, a.digest, a.generation, a.rollout_id, a.render_id, a.action,
-               a.prunable as "prunable: Json<Vec<ObjectKey>>", coalesce(t.name, a.target_name) as "name!",
-               a.options as "options: Json<StoredOptions>", r.trace_id as "trace_id?"
+               a.prunable as "prunable: Stored<Vec<ObjectKey>>", coalesce(t.name, a.target_name) as "name!",
+               a.options as "options: Stored<SyncOptions>", r.trace_id as "trace_id?"
           from assignments a
           -- One by one: a plan for all would read every target there is.
           left join lateral (select name from targets where target_id = a.target_id limit 1) t on true
@@ -127,7 +120,12 @@ pub(crate) async fn list_of_clusters(db: &mut Connection, clusters: &[ClusterId]
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+    let placed = rows.into_iter().map(|row| Placed {
+        cluster: ClusterId::new(row.cluster_id),
+        target: TargetId::new(row.target_id),
+        read: row.try_into(),
+    });
+    Ok(placed.collect())
 }
 
 impl TryFrom<Row> for Listed {
@@ -144,8 +142,8 @@ impl TryFrom<Row> for Listed {
                 rollout: RolloutId::new(row.rollout_id),
                 render: RenderId::new(row.render_id),
                 action: row.action.parse().map_err(unreadable)?,
-                prunable: row.prunable.0,
-                options: SyncSpec { prune: row.options.0.prune, drift: row.options.0.drift },
+                prunable: row.prunable.read("assignments", "prunable")?,
+                options: row.options.read("assignments", "options")?,
             },
             target_name: super::name(&row.name, "targets")?,
             trace: row.trace_id.and_then(|trace| trace.parse().ok()),
@@ -179,7 +177,7 @@ pub(crate) struct Replaced {
     pub(crate) prunable: Vec<ObjectKey>,
 }
 
-/// What these clusters are assigned of a target now.
+/// What these clusters are assigned of a target now. Of a row that cannot be read nothing is known, so nothing may go.
 pub(crate) async fn list_replaced(
     db: &mut Connection,
     target: TargetId,
@@ -188,7 +186,7 @@ pub(crate) async fn list_replaced(
     let clusters: Vec<Uuid> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        select a.cluster_id, a.digest, a.prunable as "prunable: Json<Vec<ObjectKey>>",
+        select a.cluster_id, a.digest, a.prunable as "prunable: Stored<Vec<ObjectKey>>",
                coalesce(r.applied and r.verdict = 'healthy', false) as "is_done!"
           from assignments a
           left join reports r
@@ -201,13 +199,16 @@ pub(crate) async fn list_replaced(
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let prunable = if row.is_done { Vec::new() } else { row.prunable.0 };
+    let replaced = rows.into_iter().map(|row| {
+        let (cluster, is_done) = (ClusterId::new(row.cluster_id), row.is_done);
+        let read = || {
             let digest = super::digest(&row.digest, "assignments")?;
-            Ok((ClusterId::new(row.cluster_id), Replaced { digest, prunable }))
-        })
-        .collect()
+            let prunable = row.prunable.read("assignments", "prunable")?;
+            Ok((cluster, Replaced { digest, prunable: if is_done { Vec::new() } else { prunable } }))
+        };
+        Entry::of(cluster, read())
+    });
+    Ok(replaced.filter_map(Entry::readable).collect())
 }
 
 /// Gives so many clusters of a target that are to keep it in another way than theirs new generations of what they have,
@@ -215,7 +216,7 @@ pub(crate) async fn list_replaced(
 pub(crate) async fn mark_options(
     db: &mut Connection,
     target: TargetId,
-    options: SyncSpec,
+    options: SyncOptions,
     limit: i64,
     now: Timestamp,
 ) -> Result<Vec<Uuid>, StoreError> {
@@ -244,7 +245,7 @@ pub(crate) async fn mark_options(
         select cluster_id from given
         "#,
         target.as_uuid(),
-        Json(StoredOptions::from(options)) as _,
+        Json(options) as _,
         limit,
         to_sql(now),
         word(Prune::default()),
@@ -272,10 +273,11 @@ pub(crate) struct Holder {
     pub(crate) unselected: bool,
 }
 
+/// But those whose labels cannot be read: nothing is decided about them.
 pub(crate) async fn list_holders(db: &mut Connection, target: TargetId) -> Result<Vec<Holder>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select a.cluster_id, c.name, c.labels as "labels: Json<Labels>", a.unselected_at is not null as "unselected!"
+        select a.cluster_id, c.name, c.labels as "labels: Stored<Labels>", a.unselected_at is not null as "unselected!"
           from assignments a
           join clusters c using (cluster_id)
          where a.target_id = $1 and a.action = 'apply'
@@ -284,16 +286,18 @@ pub(crate) async fn list_holders(db: &mut Connection, target: TargetId) -> Resul
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter()
-        .map(|row| {
+    let holders = rows.into_iter().map(|row| {
+        let read = || {
             Ok(Holder {
                 cluster: ClusterId::new(row.cluster_id),
                 name: super::name(&row.name, "clusters")?,
-                labels: row.labels.0,
+                labels: row.labels.read("clusters", "labels")?,
                 unselected: row.unselected,
             })
-        })
-        .collect()
+        };
+        Entry::of(row.cluster_id, read())
+    });
+    Ok(holders.filter_map(Entry::readable).collect())
 }
 
 /// Writes that a target does not select a cluster any more, or that it does again.

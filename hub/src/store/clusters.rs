@@ -6,6 +6,7 @@ use bellwether_core::{ClusterId, Digest, Labels, Name, ProjectId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 
+use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, named, to_sql};
 
 #[derive(Debug, Clone)]
@@ -24,7 +25,7 @@ struct Row {
     cluster_id: uuid::Uuid,
     project_id: uuid::Uuid,
     name: String,
-    labels: Json<Labels>,
+    labels: Stored<Labels>,
     namespace: String,
     version: i64,
     created_at: chrono::DateTime<chrono::Utc>,
@@ -39,7 +40,7 @@ impl TryFrom<Row> for Cluster {
             id: ClusterId::new(row.cluster_id),
             project: ProjectId::new(row.project_id),
             name: super::name(&row.name, "clusters")?,
-            labels: row.labels.0,
+            labels: row.labels.read("clusters", "labels")?,
             namespace: row.namespace,
             version: Version::new(row.version),
             created_at: from_sql(row.created_at),
@@ -71,7 +72,7 @@ pub(crate) async fn find(db: &mut Connection, id: ClusterId) -> Result<Option<Cl
     let row = sqlx::query_as!(
         Row,
         r#"
-        select cluster_id, project_id, name, labels as "labels: Json<Labels>", namespace, version, created_at, revoked_at
+        select cluster_id, project_id, name, labels as "labels: Stored<Labels>", namespace, version, created_at, revoked_at
           from clusters
          where cluster_id = $1
         "#,
@@ -86,7 +87,7 @@ pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Opt
     let row = sqlx::query_as!(
         Row,
         r#"
-        select cluster_id, project_id, name, labels as "labels: Json<Labels>", namespace, version, created_at, revoked_at
+        select cluster_id, project_id, name, labels as "labels: Stored<Labels>", namespace, version, created_at, revoked_at
           from clusters
          where name = $1
         "#,
@@ -106,11 +107,11 @@ pub(crate) async fn lock(db: &mut Connection, id: ClusterId) -> Result<Option<Cl
 }
 
 /// A page in order of names, after one.
-pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Cluster>, StoreError> {
+pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Entry<Cluster>>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select cluster_id, project_id, name, labels as "labels: Json<Labels>", namespace, version, created_at, revoked_at
+        select cluster_id, project_id, name, labels as "labels: Stored<Labels>", namespace, version, created_at, revoked_at
           from clusters
          where name > $1
          order by name
@@ -121,7 +122,7 @@ pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+    Ok(rows.into_iter().map(|row| Entry::of(row.name.clone(), row.try_into())).collect())
 }
 
 pub(crate) async fn mark_labels(

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::stored::Stored;
 use super::{Connection, StoreError, from_sql, to_sql};
 
 /// Drifts of one cluster and target within a day: somebody who fights with us over a field every few minutes. What is
@@ -70,7 +71,7 @@ struct Row {
     drift_id: Uuid,
     cluster: String,
     target: String,
-    object: Json<ObjectKey>,
+    object: Stored<ObjectKey>,
     change: String,
     action: String,
     manager: Option<String>,
@@ -91,7 +92,7 @@ pub(crate) async fn list(
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select d.drift_id, c.name as cluster, t.name as target, d.object as "object: Json<ObjectKey>", d.change,
+        select d.drift_id, c.name as cluster, t.name as target, d.object as "object: Stored<ObjectKey>", d.change,
                d.action, d.manager, d.operation, d.fields, d.found_at, d.recorded_at
           from drift_events d
           join clusters c using (cluster_id)
@@ -124,7 +125,7 @@ impl TryFrom<Row> for (DriftDocument, Place) {
             at: from_sql(row.found_at),
             cluster: super::name(&row.cluster, "clusters")?,
             target: super::name(&row.target, "targets")?,
-            object: row.object.0,
+            object: row.object.read("drift_events", "object")?,
             manager: row.manager,
             operation: row.operation,
             change: row.change.parse().map_err(|_| unreadable("change"))?,

@@ -5,6 +5,7 @@ use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ProjectId, Ta
 use jiff::Timestamp;
 use sqlx::types::Json;
 
+use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, to_sql};
 
 /// A cluster that a rollout may have as a member: it has joined and is not revoked.
@@ -16,7 +17,8 @@ pub(crate) struct Candidate {
     pub(crate) connected: bool,
 }
 
-/// Those that have at least these labels. A contested one counts as away: nothing is told to it.
+/// Those that have at least these labels, by name. A contested one counts as away: nothing is told to it.
+/// One whose labels cannot be read is none: it keeps what it has.
 pub(crate) async fn list_candidates(
     db: &mut Connection,
     project: ProjectId,
@@ -24,7 +26,7 @@ pub(crate) async fn list_candidates(
 ) -> Result<Vec<Candidate>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select c.cluster_id, c.name, c.labels as "labels: Json<Labels>", p.is_connected and not p.is_contested as "connected!"
+        select c.cluster_id, c.name, c.labels as "labels: Stored<Labels>", p.is_connected and not p.is_contested as "connected!"
           from clusters c
           join presences p using (cluster_id)
          where c.project_id = $1 and c.revoked_at is null and c.labels @> $2
@@ -35,16 +37,19 @@ pub(crate) async fn list_candidates(
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter()
-        .map(|row| {
+    let candidates = rows.into_iter().map(|row| {
+        let name = row.name.clone();
+        let read = || {
             Ok(Candidate {
                 id: ClusterId::new(row.cluster_id),
                 name: super::name(&row.name, "clusters")?,
-                labels: row.labels.0,
+                labels: row.labels.read("clusters", "labels")?,
                 connected: row.connected,
             })
-        })
-        .collect()
+        };
+        Entry::of(name, read())
+    });
+    Ok(candidates.filter_map(Entry::readable).collect())
 }
 
 /// One target in one cluster.
@@ -77,7 +82,7 @@ pub(crate) struct Said {
 struct Row {
     target: String,
     cluster: String,
-    labels: Json<Labels>,
+    labels: Stored<Labels>,
     connected: bool,
     heard: bool,
     since: Option<chrono::DateTime<chrono::Utc>>,
@@ -89,15 +94,22 @@ struct Row {
     total: Option<i32>,
     in_place: Option<i32>,
     healthy: Option<i32>,
-    lines: Option<Json<Vec<ObjectLine>>>,
+    lines: Option<Stored<Vec<ObjectLine>>>,
     reported_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
 /// Where an assignment stands in the list: the names of its target and its cluster.
 pub(crate) type PlacementPlace = (Name, Name);
 
+/// Some of the assignments that were asked for.
+pub(crate) struct PlacementPage {
+    pub(crate) items: Vec<Placement>,
+    /// The last row, whether or not it could be read; `None`: nothing comes after it.
+    pub(crate) next: Option<PlacementPlace>,
+}
+
 /// A page of assignments, in order of targets and clusters, after a place: of these targets or of all, of one cluster
-/// when given.
+/// when given. What cannot be read is left out.
 pub(crate) async fn list_placements(
     db: &mut Connection,
     targets: Option<&[TargetId]>,
@@ -105,7 +117,7 @@ pub(crate) async fn list_placements(
     after: Option<&PlacementPlace>,
     limit: i64,
     now: Timestamp,
-) -> Result<Vec<Placement>, StoreError> {
+) -> Result<PlacementPage, StoreError> {
     let targets: Option<Vec<_>> = targets.map(|targets| targets.iter().map(|id| id.as_uuid()).collect());
     let rows = sqlx::query_file_as!(
         Row,
@@ -119,7 +131,12 @@ pub(crate) async fn list_placements(
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
+    let place = |row: &Row| Some((row.target.parse().ok()?, row.cluster.parse().ok()?));
+    let next = rows.last().filter(|_| is_full).and_then(place);
+    let placements =
+        rows.into_iter().map(|row| Entry::of(format!("{} in {}", row.target, row.cluster), row.try_into()));
+    Ok(PlacementPage { items: placements.filter_map(Entry::readable).collect(), next })
 }
 
 impl TryFrom<Row> for Placement {
@@ -132,7 +149,7 @@ impl TryFrom<Row> for Placement {
                 applied: row.applied.unwrap_or(false),
                 verdict: verdict.parse().map_err(|_| StoreError::Unreadable { table: "reports", column: "verdict" })?,
                 objects: Counts { total: count(row.total), in_place: count(row.in_place), healthy: count(row.healthy) },
-                lines: row.lines.map(|lines| lines.0).unwrap_or_default(),
+                lines: row.lines.map_or(Ok(Vec::new()), |lines| lines.read("reports", "lines"))?,
                 at: from_sql(at),
             }),
             _ => None,
@@ -140,7 +157,7 @@ impl TryFrom<Row> for Placement {
         Ok(Self {
             target: super::name(&row.target, "targets")?,
             cluster: super::name(&row.cluster, "clusters")?,
-            labels: row.labels.0,
+            labels: row.labels.read("clusters", "labels")?,
             connected: row.connected,
             heard: row.heard,
             since: row.since.map(from_sql),

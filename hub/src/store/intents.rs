@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, to_sql};
 
 /// Of a rollout, or of the target itself.
@@ -54,11 +55,11 @@ pub(crate) async fn insert(db: &mut Connection, intent: &IntentRow, now: Timesta
     Ok(())
 }
 
-/// Not answered yet, oldest first.
+/// Not answered yet, oldest first. One that only a later version understands waits for a hub of that.
 pub(crate) async fn list_open(db: &mut Connection, target: TargetId) -> Result<Vec<IntentRow>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select intent_id, target_id, rollout_id, verb as "verb: Json<Verb>", actor, reason
+        select intent_id, target_id, rollout_id, verb as "verb: Stored<Verb>", actor, reason
           from intents
          where target_id = $1 and done_at is null
          order by intent_id
@@ -68,17 +69,18 @@ pub(crate) async fn list_open(db: &mut Connection, target: TargetId) -> Result<V
     )
     .fetch_all(db)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| IntentRow {
+    let intents = rows.into_iter().map(|row| {
+        let intent = |verb| IntentRow {
             id: row.intent_id,
             target: TargetId::new(row.target_id),
             rollout: row.rollout_id.map(RolloutId::new),
-            verb: row.verb.0,
+            verb,
             actor: row.actor,
             reason: row.reason,
-        })
-        .collect())
+        };
+        Entry::of(row.intent_id, row.verb.read("intents", "verb").map(intent))
+    });
+    Ok(intents.filter_map(Entry::readable).collect())
 }
 
 pub(crate) async fn mark_done(db: &mut Connection, id: Uuid, outcome: &str, now: Timestamp) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! The rows: every statement that the hub sends to Postgres, one file per aggregate.
 //!
 //! Functions are free and take a connection, so that who opens the transaction decides what commits together. Nothing
-//! here decides anything. The rest of the hub never sees `sqlx` but through this door.
+//! here decides anything. A row that cannot be read fails alone ([`stored`]). The rest of the hub never sees `sqlx` but through this door.
 
 pub(crate) mod assignments;
 pub(crate) mod audit;
@@ -25,6 +25,7 @@ pub(crate) mod revisions;
 pub(crate) mod roles;
 pub(crate) mod rollouts;
 pub(crate) mod sessions;
+pub(crate) mod stored;
 pub(crate) mod targets;
 pub(crate) mod tokens;
 pub(crate) mod views;

@@ -1,10 +1,12 @@
 //! Repos, their credentials, and how the last fetch of them ended.
 
-use bellwether_core::api::{Condition, RepoSpec};
+use bellwether_core::api::Condition;
+use bellwether_core::repo::RepoSpec;
 use bellwether_core::{Name, ProjectId, RepoId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 
+use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, named, to_sql};
 use crate::source::schedule::Schedule;
 
@@ -24,7 +26,7 @@ struct Row {
     repo_id: uuid::Uuid,
     project_id: uuid::Uuid,
     name: String,
-    spec: Json<RepoSpec>,
+    spec: Stored<RepoSpec>,
     webhook_secret: Vec<u8>,
     version: i64,
     created_at: chrono::DateTime<chrono::Utc>,
@@ -38,7 +40,7 @@ impl TryFrom<Row> for Repo {
             id: RepoId::new(row.repo_id),
             project: ProjectId::new(row.project_id),
             name: super::name(&row.name, "repos")?,
-            spec: row.spec.0,
+            spec: row.spec.read("repos", "spec")?,
             webhook_secret: row.webhook_secret,
             version: Version::new(row.version),
             created_at: from_sql(row.created_at),
@@ -111,7 +113,7 @@ pub(crate) async fn find(db: &mut Connection, id: RepoId) -> Result<Option<Repo>
     let row = sqlx::query_as!(
         Row,
         r#"
-        select repo_id, project_id, name, spec as "spec: Json<RepoSpec>", webhook_secret, version, created_at
+        select repo_id, project_id, name, spec as "spec: Stored<RepoSpec>", webhook_secret, version, created_at
           from repos
          where repo_id = $1
         "#,
@@ -126,7 +128,7 @@ pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Opt
     let row = sqlx::query_as!(
         Row,
         r#"
-        select repo_id, project_id, name, spec as "spec: Json<RepoSpec>", webhook_secret, version, created_at
+        select repo_id, project_id, name, spec as "spec: Stored<RepoSpec>", webhook_secret, version, created_at
           from repos
          where name = $1
         "#,
@@ -138,11 +140,11 @@ pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Opt
 }
 
 /// A page in order of names, after one.
-pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Repo>, StoreError> {
+pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Entry<Repo>>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select repo_id, project_id, name, spec as "spec: Json<RepoSpec>", webhook_secret, version, created_at
+        select repo_id, project_id, name, spec as "spec: Stored<RepoSpec>", webhook_secret, version, created_at
           from repos
          where name > $1
          order by name
@@ -153,7 +155,7 @@ pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+    Ok(rows.into_iter().map(|row| Entry::of(row.name.clone(), row.try_into())).collect())
 }
 
 pub(crate) async fn list_ids(db: &mut Connection) -> Result<Vec<RepoId>, StoreError> {

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, to_sql};
 
 type DateTime = chrono::DateTime<chrono::Utc>;
@@ -40,7 +41,7 @@ struct Row {
     render_id: Uuid,
     from_render_id: Option<Uuid>,
     kind: String,
-    strategy: Json<Strategy>,
+    strategy: Stored<Strategy>,
     failures_max: i32,
     state: String,
     state_since: DateTime,
@@ -60,7 +61,7 @@ impl TryFrom<Row> for Rollout {
             render: RenderId::new(row.render_id),
             from_render: row.from_render_id.map(RenderId::new),
             kind: row.kind.parse().map_err(|_| StoreError::Unreadable { table: "rollouts", column: "kind" })?,
-            strategy: row.strategy.0,
+            strategy: row.strategy.read("rollouts", "strategy")?,
             failures_max: unsigned(row.failures_max),
             state: word(&row.state, "rollouts")?,
             state_since: from_sql(row.state_since),
@@ -213,14 +214,14 @@ pub(crate) async fn insert_members(
     Ok(())
 }
 
-/// The rollout of each of these targets that people are shown: the newest that goes on, or else the newest. Nothing is
-/// decided by it.
+/// The rollout of each of these targets that people are shown: the newest that goes on, or else the newest. One that
+/// cannot be read is left out; nothing is decided by it.
 pub(crate) async fn list_shown(db: &mut Connection, targets: &[TargetId]) -> Result<Vec<Rollout>, StoreError> {
     let targets: Vec<Uuid> = targets.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Json<Strategy>",
+        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Stored<Strategy>",
                failures_max, state, state_since, reason, trace_id, created_at, ended_at
           from rollouts
          where rollout_id in (
@@ -236,14 +237,15 @@ pub(crate) async fn list_shown(db: &mut Connection, targets: &[TargetId]) -> Res
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+    let shown = rows.into_iter().map(|row| Entry::of(row.rollout_id, row.try_into()));
+    Ok(shown.filter_map(Entry::readable).collect())
 }
 
 pub(crate) async fn find(db: &mut Connection, id: RolloutId) -> Result<Option<Rollout>, StoreError> {
     let row = sqlx::query_as!(
         Row,
         r#"
-        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Json<Strategy>",
+        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Stored<Strategy>",
                failures_max, state, state_since, reason, trace_id, created_at, ended_at
           from rollouts
          where rollout_id = $1
@@ -267,7 +269,7 @@ pub(crate) async fn list_current(
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Json<Strategy>",
+        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Stored<Strategy>",
                failures_max, state, state_since, reason, trace_id, created_at, ended_at
           from rollouts o
          where target_id = $1
@@ -471,11 +473,11 @@ pub(crate) async fn list(
     target: Option<TargetId>,
     before: Uuid,
     limit: i64,
-) -> Result<Vec<Rollout>, StoreError> {
+) -> Result<Vec<Entry<Rollout>>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Json<Strategy>",
+        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Stored<Strategy>",
                failures_max, state, state_since, reason, trace_id, created_at, ended_at
           from rollouts
          where ($1::uuid is null or target_id = $1) and rollout_id < $2
@@ -488,7 +490,7 @@ pub(crate) async fn list(
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+    Ok(rows.into_iter().map(|row| Entry::of(row.rollout_id, row.try_into())).collect())
 }
 
 pub(crate) async fn mark_state(

@@ -1,12 +1,14 @@
 //! Targets: what to deploy where.
 
-use bellwether_core::api::{Condition, TargetSpec};
+use bellwether_core::api::Condition;
 use bellwether_core::session::Action;
+use bellwether_core::target::TargetSpec;
 use bellwether_core::{Labels, Name, ProjectId, RenderId, RepoId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, named, to_sql};
 
 #[derive(Debug, Clone)]
@@ -41,7 +43,7 @@ struct Row {
     name: String,
     repo_id: Uuid,
     r#ref: String,
-    spec: Json<TargetSpec>,
+    spec: Stored<TargetSpec>,
     version: i64,
     created_at: chrono::DateTime<chrono::Utc>,
     deletion: Option<String>,
@@ -70,7 +72,7 @@ impl TryFrom<Row> for Target {
             name: super::name(&row.name, "targets")?,
             repo: RepoId::new(row.repo_id),
             reference: row.r#ref,
-            spec: row.spec.0,
+            spec: row.spec.read("targets", "spec")?,
             version: Version::new(row.version),
             created_at: from_sql(row.created_at),
             deletion,
@@ -122,7 +124,7 @@ pub(crate) async fn find(db: &mut Connection, id: TargetId) -> Result<Option<Tar
     let row = sqlx::query_as!(
         Row,
         r#"
-        select target_id, project_id, name, repo_id, ref, spec as "spec: Json<TargetSpec>", version, created_at,
+        select target_id, project_id, name, repo_id, ref, spec as "spec: Stored<TargetSpec>", version, created_at,
                deletion, deletion_forced, deletion_by, deletion_at
           from targets
          where target_id = $1
@@ -138,7 +140,7 @@ pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Opt
     let row = sqlx::query_as!(
         Row,
         r#"
-        select target_id, project_id, name, repo_id, ref, spec as "spec: Json<TargetSpec>", version, created_at,
+        select target_id, project_id, name, repo_id, ref, spec as "spec: Stored<TargetSpec>", version, created_at,
                deletion, deletion_forced, deletion_by, deletion_at
           from targets
          where name = $1
@@ -150,12 +152,18 @@ pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Opt
     row.map(TryInto::try_into).transpose()
 }
 
+/// Only what a target is called, which can be read whatever its spec says.
+pub(crate) async fn find_name(db: &mut Connection, id: TargetId) -> Result<Option<Name>, StoreError> {
+    let name = sqlx::query_scalar!("select name from targets where target_id = $1", id.as_uuid());
+    name.fetch_optional(db).await?.map(|name| super::name(&name, "targets")).transpose()
+}
+
 /// A page in order of names, after one.
-pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Target>, StoreError> {
+pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Entry<Target>>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
         r#"
-        select target_id, project_id, name, repo_id, ref, spec as "spec: Json<TargetSpec>", version, created_at,
+        select target_id, project_id, name, repo_id, ref, spec as "spec: Stored<TargetSpec>", version, created_at,
                deletion, deletion_forced, deletion_by, deletion_at
           from targets
          where name > $1
@@ -167,14 +175,15 @@ pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+    Ok(rows.into_iter().map(|row| Entry::of(row.name.clone(), row.try_into())).collect())
 }
 
 /// A target, as far as one cluster's labels are concerned.
 #[derive(Debug, Clone)]
 pub(crate) struct Selecting {
     pub(crate) id: TargetId,
-    pub(crate) spec: TargetSpec,
+    /// `None`: it cannot be read.
+    pub(crate) spec: Option<TargetSpec>,
     /// Values that its manifests use; `None`: it has not rendered as it stands.
     pub(crate) used: Option<Vec<String>>,
 }
@@ -188,7 +197,7 @@ pub(crate) async fn list_selecting(
 ) -> Result<Vec<Selecting>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select t.target_id as "target_id!", t.spec as "spec!: Json<TargetSpec>", r.variables as "used?"
+        select t.target_id as "target_id!", t.name as "name!", t.spec as "spec!: Stored<TargetSpec>", r.variables as "used?"
           from targets t
           left join lateral (
                select n.variables
@@ -208,10 +217,11 @@ pub(crate) async fn list_selecting(
     )
     .fetch_all(db)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Selecting { id: TargetId::new(row.target_id), spec: row.spec.0, used: row.used })
-        .collect())
+    let selecting = rows.into_iter().map(|row| {
+        let spec = Entry::of(row.name, row.spec.read("targets", "spec")).readable();
+        Selecting { id: TargetId::new(row.target_id), spec, used: row.used }
+    });
+    Ok(selecting.collect())
 }
 
 /// A target, as far as Git is concerned.
@@ -224,23 +234,24 @@ pub(crate) struct Follower {
     pub(crate) spec: TargetSpec,
 }
 
-/// Targets that follow a repo.
+/// Targets that follow a repo, but those that cannot be read: they move with no commit until they can.
 pub(crate) async fn list_followers(db: &mut Connection, repo: RepoId) -> Result<Vec<Follower>, StoreError> {
     let rows = sqlx::query!(
-        r#"select target_id, version, ref, spec as "spec: Json<TargetSpec>" from targets where repo_id = $1"#,
+        r#"select target_id, version, ref, spec as "spec: Stored<TargetSpec>" from targets where repo_id = $1"#,
         repo.as_uuid(),
     )
     .fetch_all(db)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Follower {
+    let followers = rows.into_iter().map(|row| {
+        let follower = |spec| Follower {
             id: TargetId::new(row.target_id),
             version: Version::new(row.version),
             reference: row.r#ref,
-            spec: row.spec.0,
-        })
-        .collect())
+            spec,
+        };
+        Entry::of(row.target_id, row.spec.read("targets", "spec").map(follower))
+    });
+    Ok(followers.filter_map(Entry::readable).collect())
 }
 
 /// Targets that follow a ref of a repo and may be moved by what is new there: all but these, as they were. One that did

@@ -109,7 +109,7 @@ impl Fleet {
     async fn held_by(&self, number: usize) -> Vec<Held> {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         let listed = store::assignments::list_of_clusters(&mut db, &[Self::cluster(number)]).await.expect("it is read");
-        let held = listed.into_iter().map(|one| one.assignment).map(|one| Held {
+        let held = listed.into_iter().map(|one| one.read.expect("it can be read").assignment).map(|one| Held {
             target: one.target,
             generation: one.generation,
             digest: one.digest,

@@ -57,7 +57,8 @@ impl<'a> Change<'a> {
         let selecting = store::targets::list_selecting(self, cluster.project, before, after).await?;
         let minds = |target: &Selecting| {
             let used = target.used.as_ref().map(|used| used.iter().cloned().collect());
-            target.spec.minds(&cluster.name, (before, after), used.as_ref())
+            // One that cannot be read is told: whoever can read it decides.
+            target.spec.as_ref().is_none_or(|spec| spec.minds(&cluster.name, (before, after), used.as_ref()))
         };
         let keys: Vec<_> = selecting.into_iter().filter(minds).map(|target| target.id.as_uuid()).collect();
         self.tell(Stage::Bundle, &keys, now, None).await

@@ -4,3 +4,4 @@ pub(crate) mod actors;
 pub(crate) mod change;
 pub(crate) mod notify;
 pub(crate) mod signals;
+pub(crate) mod subjects;

@@ -107,8 +107,8 @@ pub(crate) async fn run_transactional<T: Transactional>(hub: Arc<Hub>, stage: T,
         let pause = match reconcile_next(&hub, &stage, &mut backoff).await {
             Ok(true) => continue,
             Ok(false) => until_next(&hub, T::STAGE, &backoff.waiting()).await,
-            Err(error) => {
-                log_failure(T::STAGE, &error);
+            Err((subject, error)) => {
+                log_failure(T::STAGE, subject, &error);
                 AFTER_FAILURE
             }
         };
@@ -116,27 +116,34 @@ pub(crate) async fn run_transactional<T: Transactional>(hub: Arc<Hub>, stage: T,
     }
 }
 
-/// Reconciles the first due subject that nobody else holds; false: there is none.
-async fn reconcile_next<T: Transactional>(hub: &Hub, stage: &T, backoff: &mut Backoff) -> Result<bool, StoreError> {
+/// Reconciles the first due subject that nobody else holds; false: there is none. An error says whose it is, if it is one
+/// subject's.
+async fn reconcile_next<T: Transactional>(
+    hub: &Hub,
+    stage: &T,
+    backoff: &mut Backoff,
+) -> Result<bool, (Option<Uuid>, StoreError)> {
+    let of_none = |error| (None, error);
     // Its own clusters would be away for it. The heartbeat that comes first wakes the stage.
     if !hub.heartbeat.is_current() {
         return Ok(false);
     }
-    let mut db = hub.pool.acquire().await?;
-    let items = work::list_due(&mut db, T::STAGE, clock::now(), &backoff.waiting(), CANDIDATES).await?;
+    let mut db = hub.pool.acquire().await.map_err(|error| of_none(error.into()))?;
+    let waiting = backoff.waiting();
+    let items = work::list_due(&mut db, T::STAGE, clock::now(), &waiting, CANDIDATES).await.map_err(of_none)?;
     drop(db);
     if items.is_empty() {
         return Ok(false);
     }
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.pool, &hub.signals).await.map_err(of_none)?;
     for item in items {
-        if !work::lock_subject(&mut change, T::STAGE, item.key).await? {
+        if !work::lock_subject(&mut change, T::STAGE, item.key).await.map_err(of_none)? {
             continue;
         }
         let began_at = Instant::now();
         let outcome = decide(hub, stage, change, item.key).await;
         backoff.note(item.key, outcome.as_ref().err(), began_at.elapsed());
-        outcome?;
+        outcome.map_err(|error| (Some(item.key), error))?;
         hub.metrics.note_reconcile(T::STAGE, began_at.elapsed());
         return Ok(true);
     }
@@ -162,7 +169,7 @@ pub(crate) async fn run_detached<D: Detached>(hub: Arc<Hub>, stage: D, stop: Can
             Ok(()) if D::AT_ONCE - running.len() <= D::KEPT => RESYNC,
             Ok(()) => until_next(&hub, D::STAGE, &besides).await,
             Err(error) => {
-                log_failure(D::STAGE, &error);
+                log_failure(D::STAGE, None, &error);
                 AFTER_FAILURE
             }
         };
@@ -188,7 +195,7 @@ fn note_end(
     let Some(key) = busy.remove(&id) else { return };
     match ended {
         Ok((_, outcome)) => {
-            let error = outcome.err().inspect(|error| log_failure(stage, error));
+            let error = outcome.err().inspect(|error| log_failure(stage, Some(key), error));
             // Others were worked on meanwhile: how long it took does not count.
             backoff.note(key, error.as_ref(), Duration::ZERO);
         }
@@ -251,8 +258,9 @@ async fn wait(hub: &Hub, stage: Stage, pause: Duration, stop: &CancellationToken
     }
 }
 
-fn log_failure(stage: Stage, error: &StoreError) {
-    tracing::warn!(stage = stage.as_str(), error = %crate::chain(error), "a stage could not finish a reconcile");
+fn log_failure(stage: Stage, subject: Option<Uuid>, error: &StoreError) {
+    let subject = subject.map(tracing::field::display);
+    tracing::warn!(stage = stage.as_str(), subject, error = %crate::chain(error), "a stage could not finish a reconcile");
 }
 
 #[cfg(test)]

@@ -17,12 +17,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::carry_out::carry_out;
 use super::client::Cluster;
 use crate::backoff::chance;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::executor::{Outbound, Outbox, Ports};
 use crate::journal::InventoryUpdate;
 
@@ -167,7 +166,7 @@ impl Reconciler {
     fn tell(&mut self, event: Event) {
         let told = self.targets.handle(event, self.clock.now(), chance());
         for drifted in told.drifts {
-            self.outbox.drift(drifted.with_id(Uuid::now_v7()));
+            self.outbox.drift(drifted.with_id(clock::new_id()));
         }
         for update in told.updates {
             if !update.gone.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use bellwether_core::Name;
-use bellwether_core::api::{StatusDocument, StatusRow};
+use bellwether_core::api::{NamedCondition, StatusDocument, StatusRow};
 use bellwether_core::report::{Counts, Verdict};
 use serde::{Deserialize, Serialize};
 
@@ -15,9 +15,10 @@ use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
 use crate::http::pages;
-use crate::http::problem::Refusal;
+use crate::http::problem::{Refusal, unreadable};
 use crate::process::clock;
 use crate::store::fleet::Placement;
+use crate::store::stored::Entry;
 use crate::store::targets::Target;
 use crate::store::{self, Connection, StoreError};
 
@@ -53,20 +54,20 @@ pub(in crate::http) async fn show(
     let begun = after.as_ref().and_then(|place| Some((place.target.clone(), place.cluster.clone()?)));
     let now = clock::now();
     let placements = store::fleet::list_placements(&mut db, Some(&ids), None, begun.as_ref(), limit, now).await?;
-    let is_full = i64::try_from(placements.len()).is_ok_and(|count| count >= limit);
-    let next = match placements.last().filter(|_| is_full) {
-        Some(last) => Some(listed.end_within(&last.target, &last.cluster)),
+    let next = match placements.next {
+        Some((target, cluster)) => Some(listed.end_within(target, cluster)),
         None => listed.end(),
     };
     let selectors: BTreeMap<_, _> = listed.targets.iter().map(|one| (&one.name, &one.spec.clusters)).collect();
     let selects = |one: &Placement| selectors.get(&one.target).is_none_or(|selector| selector.selects(&one.labels));
-    let rows = placements.into_iter().map(|one| (selects(&one), one)).map(row).collect();
+    let rows = placements.items.into_iter().map(|one| (selects(&one), one)).map(row).collect();
     let shown = listed.targets.split_off(usize::from(listed.is_begun));
     let targets = targets::documents_of(&mut db, shown).await?;
-    let conditions = match after {
-        None => store::views::repos::list_conditions(&mut db).await?,
-        Some(_) => Vec::new(),
-    };
+    let mut conditions = listed.conditions;
+    if after.is_none() {
+        readable("Repo", store::repos::list(&mut db, "", pages::FULL).await?, &mut conditions);
+        conditions.extend(store::views::repos::list_conditions(&mut db).await?);
+    }
     let next = next.and_then(|place| pages::encode_cursor(&place));
     Ok(Json(StatusDocument { targets, rows, conditions, next }))
 }
@@ -74,6 +75,10 @@ pub(in crate::http) async fn show(
 /// The targets of a page.
 struct Listed {
     targets: Vec<Target>,
+    /// Of what cannot be read among them.
+    conditions: Vec<NamedCondition>,
+    /// The last of them, whether or not it can be read.
+    last: Option<Name>,
     /// The first of them was begun on the page before.
     is_begun: bool,
     /// More may come after them.
@@ -82,17 +87,17 @@ struct Listed {
 
 impl Listed {
     /// The page ends after this cluster: what comes after its target is for the next one.
-    fn end_within(&mut self, target: &Name, cluster: &Name) -> Place {
-        if let Some(last) = self.targets.iter().position(|listed| listed.name == *target) {
+    fn end_within(&mut self, target: Name, cluster: Name) -> Place {
+        if let Some(last) = self.targets.iter().position(|listed| listed.name == target) {
             self.targets.truncate(last + 1);
         }
-        Place { target: target.clone(), cluster: Some(cluster.clone()) }
+        Place { target, cluster: Some(cluster) }
     }
 
     /// The page ends after the last target.
     fn end(&self) -> Option<Place> {
-        let last = self.targets.last().filter(|_| self.is_full)?;
-        Some(Place { target: last.name.clone(), cluster: None })
+        let last = self.last.clone().filter(|_| self.is_full)?;
+        Some(Place { target: last, cluster: None })
     }
 }
 
@@ -103,7 +108,7 @@ async fn list_targets(db: &mut Connection, only: Option<&Name>, after: Option<&P
     };
     let is_begun = begun.is_some();
     let rest = match (only, after) {
-        (Some(name), None) => vec![find::target(db, name).await?],
+        (Some(name), None) => vec![Entry::of(name, Ok(find::target(db, name).await?))],
         (Some(_), Some(_)) => Vec::new(),
         (None, after) => {
             let after = after.map(|place| place.target.as_str()).unwrap_or_default();
@@ -111,7 +116,22 @@ async fn list_targets(db: &mut Connection, only: Option<&Name>, after: Option<&P
         }
     };
     let is_full = only.is_none() && i64::try_from(rest.len()).is_ok_and(|count| count >= pages::TARGETS_MAX);
-    Ok(Listed { targets: begun.into_iter().chain(rest).collect(), is_begun, is_full })
+    let last = rest.last().and_then(|entry| entry.name.parse().ok());
+    let mut conditions = Vec::new();
+    let rest = readable("Target", rest, &mut conditions);
+    Ok(Listed { targets: begun.into_iter().chain(rest).collect(), conditions, last, is_begun, is_full })
+}
+
+/// What can be read; of what cannot, a condition.
+fn readable<T>(kind: &str, entries: Vec<Entry<T>>, conditions: &mut Vec<NamedCondition>) -> Vec<T> {
+    let mut read = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if let (Err(error), Ok(name)) = (&entry.read, entry.name.parse()) {
+            conditions.push(NamedCondition { kind: kind.to_owned(), name, condition: unreadable(error.to_string()) });
+        }
+        read.extend(entry.readable());
+    }
+    read
 }
 
 /// The health of a cluster that nobody hears is unknown, whatever it said last.

@@ -28,9 +28,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bellwether_core::api::GitRef;
 use bellwether_core::report::is_obeyed;
 use bellwether_core::source;
+use bellwether_core::source::GitRef;
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use gix::objs::Kind;

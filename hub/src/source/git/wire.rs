@@ -142,7 +142,7 @@ fn parse_wait(text: &str) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let moment = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
-    Some(Duration::try_from(moment.duration_since(jiff::Timestamp::now())).unwrap_or(Duration::ZERO))
+    Some(Duration::try_from(moment.duration_since(crate::process::clock::now())).unwrap_or(Duration::ZERO))
 }
 
 fn authorization(remote: &Remote) -> Result<Option<HeaderValue>, FetchError> {

@@ -1,4 +1,4 @@
-select t.name as target, c.name as cluster, c.labels as "labels: Json<Labels>",
+select t.name as target, c.name as cluster, c.labels as "labels: Stored<Labels>",
        coalesce(p.is_connected, false) as "connected!",
        coalesce(p.is_heard, false) as "heard!",
        case when p.is_connected then s.since else coalesce($6::timestamptz - p.silent_for, p.since) end as since,
@@ -9,7 +9,7 @@ select t.name as target, c.name as cluster, c.labels as "labels: Json<Labels>",
        r.total as "total?",
        r.in_place as "in_place?",
        r.healthy as "healthy?",
-       r.lines as "lines?: Json<Vec<ObjectLine>>",
+       r.lines as "lines?: Stored<Vec<ObjectLine>>",
        r.reported_at as "reported_at?"
   from assignments a
   join targets t using (target_id)

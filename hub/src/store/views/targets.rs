@@ -10,6 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::rollouts::RolloutView;
+use crate::store::stored::{Entry, Stored};
 use crate::store::targets::Target;
 use crate::store::{Connection, StoreError, digest, name, rollouts, to_sql, work};
 
@@ -58,7 +59,7 @@ pub(crate) struct FleetMember {
     pub(crate) may_move: bool,
 }
 
-/// The clusters of these projects.
+/// The clusters of these projects, but those whose labels cannot be read.
 pub(crate) async fn load_fleet(
     db: &mut Connection,
     projects: &BTreeSet<ProjectId>,
@@ -66,7 +67,7 @@ pub(crate) async fn load_fleet(
     let projects: Vec<Uuid> = projects.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        select c.project_id as "project_id!", c.cluster_id as "cluster_id!", c.name as "name!", c.labels as "labels!: Json<Labels>",
+        select c.project_id as "project_id!", c.cluster_id as "cluster_id!", c.name as "name!", c.labels as "labels!: Stored<Labels>",
                coalesce(p.is_connected, false) as "connected!",
                p.cluster_id is not null and c.revoked_at is null as "may_move!"
           from clusters c
@@ -79,10 +80,11 @@ pub(crate) async fn load_fleet(
     .await?;
     let mut fleets: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for row in rows {
+        let Some(labels) = Entry::of(&row.name, row.labels.read("clusters", "labels")).readable() else { continue };
         let candidate = Candidate {
             cluster: ClusterId::new(row.cluster_id),
             name: name(&row.name, "clusters")?,
-            labels: row.labels.0,
+            labels,
             connected: row.connected,
         };
         let member = FleetMember { candidate, may_move: row.may_move };

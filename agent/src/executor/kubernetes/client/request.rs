@@ -111,7 +111,7 @@ fn late(deadline: Duration, is_read: bool) -> ClusterError {
 }
 
 fn unanswered(error: &kube::Error) -> ClusterError {
-    ClusterError::retry(format!("the API server cannot be reached: {}", crate::error_chain(error)))
+    ClusterError::retry(format!("the API server cannot be reached: {}", crate::chain(error)))
 }
 
 impl Answer {

@@ -137,7 +137,7 @@ impl Watch {
                 }
                 Err(error) => {
                     let wait = self.note_failure(&error);
-                    tracing::warn!(kind = %self.kind.kind, error = %crate::error_chain(&error), "a watch broke off");
+                    tracing::warn!(kind = %self.kind.kind, error = %crate::chain(&error), "a watch broke off");
                     if self.failures == HICCUPS_MAX || self.is_path_gone {
                         let _ = self.events.send(WatchEvent::NotSynced { kind: self.kind.clone() }).await;
                     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use bellwether_core::audit::Action;
 
 use super::{event, lock, shut_out};
 use crate::http::auth::Caller;
@@ -26,7 +27,7 @@ pub(in crate::http) async fn delete(
     store::clusters::delete(&mut change, cluster.id).await?;
     // Their waves have a member less to wait for.
     change.tell(Stage::Rollout, &concerned, clock::now(), None).await?;
-    change.audit(&event(&cluster, &caller, "cluster.deleted")).await?;
+    change.audit(&event(&cluster, &caller, Action::ClusterDeleted)).await?;
     change.commit().await?;
     shut_out(&hub, cluster.id).await;
     Ok(StatusCode::NO_CONTENT)

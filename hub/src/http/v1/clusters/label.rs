@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use bellwether_core::api::ClusterDocument;
+use bellwether_core::audit::Action;
 use bellwether_core::labels::check_labels;
 use bellwether_core::{Labels, Version};
 use serde::Deserialize;
@@ -38,7 +39,7 @@ pub(in crate::http) async fn label(
     let cluster = find(&mut change, &name).await?;
     let seen = query.version.unwrap_or(cluster.version);
     store::clusters::mark_labels(&mut change, cluster.id, seen, &labels, now).await?;
-    let mut event = event(&cluster, &caller, "cluster.labelled");
+    let mut event = event(&cluster, &caller, Action::ClusterLabelled);
     event.detail = serde_json::json!({"before": cluster.labels, "after": labels});
     change.audit(&event).await?;
     change.tell_of_labels(&cluster, Some(&cluster.labels), Some(&labels), now).await?;

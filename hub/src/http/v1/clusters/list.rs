@@ -14,6 +14,7 @@ use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
 use crate::http::pages;
 use crate::http::problem::Refusal;
+use crate::store::stored::Entry;
 use crate::store::{self, StoreError};
 
 #[derive(Debug, Default, Deserialize)]
@@ -34,10 +35,10 @@ pub(in crate::http) async fn list(
     let selector = selector(query.label.as_deref())?;
     let limit = pages::limit(query.limit);
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let clusters = store::clusters::list(&mut db, &after, limit).await?;
-    let mut page = pages::page(clusters, limit, |cluster| pages::encode_cursor(&cluster.name));
-    page.items.retain(|cluster| selector.selects(&cluster.labels));
-    let items = documents_of(&mut db, page.items).await?;
+    let page = pages::page(store::clusters::list(&mut db, &after, limit).await?, limit, pages::by_name);
+    let clusters = page.items.into_iter().filter_map(Entry::readable);
+    let chosen = clusters.filter(|cluster| selector.selects(&cluster.labels)).collect();
+    let items = documents_of(&mut db, chosen).await?;
     Ok(Json(List { items, next: page.next }))
 }
 

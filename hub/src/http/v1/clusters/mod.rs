@@ -12,7 +12,7 @@ mod targets;
 use bellwether_core::api::{
     API_VERSION, ClusterDocument, ClusterPhase, ClusterStatus, Condition, Metadata, RegisteredCluster,
 };
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::audit::{Action, Event};
 use bellwether_core::session::rivals::Rivalry;
 use bellwether_core::{ClusterId, Name, Version};
 use jiff::{SignedDuration, Timestamp};
@@ -29,6 +29,7 @@ use crate::store::clusters::Cluster;
 use crate::store::views::clusters::AgentStatus;
 use crate::store::{self, Connection, StoreError, views};
 use crate::work::change::Change;
+use crate::work::subjects;
 
 pub(in crate::http) use delete::delete;
 pub(in crate::http) use label::label;
@@ -168,9 +169,7 @@ fn contested(cluster: &Name, (rivalry, address): (Rivalry, String)) -> Option<Co
     })
 }
 
-fn event(cluster: &Cluster, caller: &Caller, action: &'static str) -> Event {
-    let subject = Subject { kind: "cluster".to_owned(), name: cluster.name.to_string() };
-    let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
-    event.cluster = Some(cluster.name.to_string());
-    event
+fn event(cluster: &Cluster, caller: &Caller, action: Action) -> Event {
+    let subject = subjects::cluster(&cluster.name);
+    Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject)
 }

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use bellwether_core::api::RegisteredCluster;
+use bellwether_core::audit::Action;
 
 use super::{checked_ttl, event, hand_out_token, lock, next, shut_out};
 use crate::http::auth::Caller;
@@ -35,7 +36,7 @@ pub(in crate::http) async fn reenroll(
     let ttl = checked_ttl(None)?;
     let cluster = Cluster { revoked_at: None, version: next(cluster.version), ..cluster };
     let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;
-    change.audit(&event(&cluster, &caller, "cluster.reenrolled")).await?;
+    change.audit(&event(&cluster, &caller, Action::ClusterReenrolled)).await?;
     change.commit().await?;
     shut_out(&hub, cluster.id).await;
     Ok((StatusCode::CREATED, Json(registered)))

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use bellwether_core::api::{RegisterCluster, RegisteredCluster};
+use bellwether_core::audit::Action;
 use bellwether_core::labels::check_labels;
 use bellwether_core::{ClusterId, Version};
 
@@ -49,7 +50,7 @@ pub(in crate::http) async fn register(
         other => other.into(),
     })?;
     let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;
-    let mut event = event(&cluster, &caller, "cluster.registered");
+    let mut event = event(&cluster, &caller, Action::ClusterRegistered);
     event.detail = serde_json::json!({"labels": cluster.labels, "namespace": cluster.namespace});
     change.audit(&event).await?;
     change.commit().await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use bellwether_core::audit::Action;
 
 use super::{event, lock, shut_out};
 use crate::http::auth::Caller;
@@ -25,7 +26,7 @@ pub(in crate::http) async fn revoke(
     store::clusters::delete_enrollments(&mut change, cluster.id).await?;
     store::clusters::mark_revoked(&mut change, cluster.id, now).await?;
     store::certificates::mark_all_revoked(&mut change, cluster.id, now).await?;
-    change.audit(&event(&cluster, &caller, "cluster.revoked")).await?;
+    change.audit(&event(&cluster, &caller, Action::ClusterRevoked)).await?;
     change.commit().await?;
     shut_out(&hub, cluster.id).await;
     Ok(StatusCode::NO_CONTENT)

@@ -38,8 +38,8 @@ pub(super) async fn page(
     limit: i64,
 ) -> Result<List<ClusterTarget>, StoreError> {
     let placements = fleet::list_placements(db, None, Some(cluster), after, limit, clock::now()).await?;
-    let page = pages::page(placements, limit, |one| pages::encode_cursor(&(&one.target, &one.cluster)));
-    Ok(List { items: page.items.into_iter().map(document).collect(), next: page.next })
+    let next = placements.next.and_then(|place| pages::encode_cursor(&place));
+    Ok(List { items: placements.items.into_iter().map(document).collect(), next })
 }
 
 fn document(one: Placement) -> ClusterTarget {

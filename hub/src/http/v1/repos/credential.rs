@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use bellwether_core::audit::Action;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
@@ -41,7 +42,7 @@ pub(in crate::http) async fn put_credential(
     let sealed = hub.seal.seal(&purpose, token.as_bytes());
     store::repos::mark_credential(&mut change, repo.id, &sealed, now).await?;
     store::repos::end_pauses(&mut change, repo.id).await?;
-    change.audit(&event(&repo, &caller, "repo.credential.changed")).await?;
+    change.audit(&event(&repo, &caller, Action::RepoCredentialChanged)).await?;
     change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?;
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)

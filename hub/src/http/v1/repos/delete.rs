@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use bellwether_core::audit::Action;
 
 use super::{event, find};
 use crate::Hub;
@@ -27,7 +28,7 @@ pub(in crate::http) async fn delete(
             .hint("delete those targets first: bellwether target list"),
         other => other.into(),
     })?;
-    change.audit(&event(&repo, &caller, "repo.deleted")).await?;
+    change.audit(&event(&repo, &caller, Action::RepoDeleted)).await?;
     // Its mirror goes.
     change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), None).await?;
     change.commit().await?;

@@ -12,6 +12,7 @@ use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
 use crate::http::pages::{self, Paging};
 use crate::http::problem::Refusal;
+use crate::store::stored::Entry;
 use crate::store::{self, StoreError};
 
 pub(in crate::http) async fn list(
@@ -22,7 +23,7 @@ pub(in crate::http) async fn list(
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit);
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let repos = store::repos::list(&mut db, &after, limit).await?;
-    let documents = documents_of(&mut db, repos).await?;
-    Ok(Json(pages::page(documents, limit, |document| pages::encode_cursor(&document.metadata.name))))
+    let page = pages::page(store::repos::list(&mut db, &after, limit).await?, limit, pages::by_name);
+    let repos = page.items.into_iter().filter_map(Entry::readable).collect();
+    Ok(Json(List { items: documents_of(&mut db, repos).await?, next: page.next }))
 }

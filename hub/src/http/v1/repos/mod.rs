@@ -8,8 +8,9 @@ mod refresh;
 mod show;
 mod webhook_secret;
 
-use bellwether_core::api::{API_VERSION, Metadata, RepoDocument, RepoHead, RepoSpec, RepoStatus};
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::api::{API_VERSION, Metadata, RepoDocument, RepoHead, RepoStatus};
+use bellwether_core::audit::{Action, Event};
+use bellwether_core::repo::RepoSpec;
 use bellwether_core::{Digest, Name, RepoId};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -23,6 +24,7 @@ use crate::store::repos::Repo;
 use crate::store::revisions::Revision;
 use crate::store::views::repos::RepoView;
 use crate::store::{self, Connection, StoreError, views};
+use crate::work::subjects;
 
 pub(in crate::http) use credential::put_credential;
 pub(in crate::http) use delete::delete;
@@ -76,7 +78,7 @@ fn document(view: RepoView) -> RepoDocument {
             version: Some(view.repo.version),
             created_at: Some(view.repo.created_at),
         },
-        spec: view.repo.spec,
+        spec: view.repo.spec.into(),
         status: Some(RepoStatus {
             fetched_at: view.fetch.fetched_at,
             heads: view.heads.into_iter().map(head).collect(),
@@ -87,8 +89,8 @@ fn document(view: RepoView) -> RepoDocument {
     }
 }
 
-fn event(repo: &Repo, caller: &Caller, action: &'static str) -> Event {
-    let subject = Subject { kind: "repo".to_owned(), name: repo.name.to_string() };
+fn event(repo: &Repo, caller: &Caller, action: Action) -> Event {
+    let subject = subjects::repo(&repo.name);
     let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
     event.detail = audited(&repo.spec);
     event

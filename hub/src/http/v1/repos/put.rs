@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use bellwether_core::api::{CreatedRepo, RepoDocument, RepoSpec};
+use bellwether_core::api::{CreatedRepo, RepoDocument};
+use bellwether_core::audit::Action;
+use bellwether_core::repo::RepoSpec;
 use bellwether_core::{Name, RepoId, Version};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -48,6 +50,7 @@ pub(in crate::http) async fn put(
     Body(document): Body<RepoDocument>,
 ) -> Result<(StatusCode, Json<CreatedRepo>), Refusal> {
     check(&hub, &name, &document)?;
+    let spec = RepoSpec::from(document.spec);
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let known = store::repos::lock_by_name(&mut change, &name).await?;
@@ -59,40 +62,40 @@ pub(in crate::http) async fn put(
             if seen != repo.version {
                 return Err(StoreError::Stale { table: "repos" }.into());
             }
-            if repo.spec == document.spec {
+            if repo.spec == spec {
                 (repo, None)
             } else {
-                store::repos::mark_spec(&mut change, repo.id, seen, &document.spec, now).await?;
+                store::repos::mark_spec(&mut change, repo.id, seen, &spec, now).await?;
                 // A token that was given for one server is not told to another.
                 let purpose = |spec: &RepoSpec| credential_purpose(repo.id, &spec.url, spec.ca.as_deref());
-                if purpose(&repo.spec) != purpose(&document.spec) {
+                if purpose(&repo.spec) != purpose(&spec) {
                     credential_removed = store::repos::delete_credential(&mut change, repo.id).await?;
                 }
                 // Nor does the one before go on to wake it.
-                let secret = if RepoUrl::origin_of(&repo.spec.url) == RepoUrl::origin_of(&document.spec.url) {
+                let secret = if RepoUrl::origin_of(&repo.spec.url) == RepoUrl::origin_of(&spec.url) {
                     None
                 } else {
                     let (secret, sealed) = new_webhook_secret(&hub, repo.id);
                     store::repos::mark_webhook_secret(&mut change, repo.id, &sealed, now).await?;
                     Some(secret)
                 };
-                let mut event = event(&repo, &caller, "repo.changed");
+                let mut event = event(&repo, &caller, Action::RepoChanged);
                 event.detail = serde_json::json!({
                     "before": audited(&repo.spec),
-                    "after": audited(&document.spec),
+                    "after": audited(&spec),
                     "credentialRemoved": credential_removed,
                     "webhookSecretRenewed": secret.is_some(),
                 });
                 change.audit(&event).await?;
-                (Repo { spec: document.spec, version: Version::new(seen.get() + 1), ..repo }, secret)
+                (Repo { spec, version: Version::new(seen.get() + 1), ..repo }, secret)
             }
         }
         // Somebody deleted what this was read from.
         None if document.metadata.version.is_some() => return Err(StoreError::Stale { table: "repos" }.into()),
         None => {
-            let (repo, secret) = new_repo(&hub, name, document.spec);
+            let (repo, secret) = new_repo(&hub, name, spec);
             store::repos::insert(&mut change, &repo).await?;
-            change.audit(&event(&repo, &caller, "repo.added")).await?;
+            change.audit(&event(&repo, &caller, Action::RepoAdded)).await?;
             (repo, Some(secret))
         }
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use bellwether_core::audit::Action;
 
 use super::{event, find};
 use crate::http::auth::Caller;
@@ -22,8 +23,11 @@ pub(in crate::http) async fn refresh(
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let repo = find(&mut change, &name).await?;
     store::repos::end_pauses(&mut change, repo.id).await?;
-    change.audit(&event(&repo, &caller, "repo.refreshed")).await?;
-    change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), Some(&clock::new_trace())).await?;
+    let trace_id = clock::new_trace();
+    change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), Some(&trace_id)).await?;
+    let mut event = event(&repo, &caller, Action::RepoRefreshAsked);
+    event.trace_id = Some(trace_id);
+    change.audit(&event).await?;
     change.commit().await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use bellwether_core::api::RolloutIntent;
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::audit::{Action, Event};
 use bellwether_core::rollout::Intent;
 
 use super::find;
@@ -19,6 +19,7 @@ use crate::store;
 use crate::store::intents::{self, Verb};
 use crate::store::work::Stage;
 use crate::work::change::Change;
+use crate::work::subjects;
 
 /// Writes down what a person asks; the rollout stage answers.
 pub(in crate::http) async fn intend(
@@ -35,10 +36,8 @@ pub(in crate::http) async fn intend(
         return Err(Refusal::conflict("rollout_over", detail)
             .hint(format!("to go back to what ran before: bellwether rollout rollback {target}")));
     }
-    let subject = Subject { kind: "rollout".to_owned(), name: row.id.to_string() };
+    let subject = subjects::rollout(row.id, &target);
     let mut event = Event::new(clock::new_id(), now, caller.actor(), action_of(&asked.intent), subject);
-    event.target = Some(target.to_string());
-    event.rollout = Some(row.id);
     event.reason.clone_from(&asked.reason);
     if let Intent::Skip { cluster } | Intent::Retry { cluster } = &asked.intent {
         let named = store::clusters::find(&mut change, *cluster).await?;
@@ -59,14 +58,14 @@ pub(in crate::http) async fn intend(
     answer::wait_for(&hub, intent.id).await
 }
 
-fn action_of(intent: &Intent) -> &'static str {
+fn action_of(intent: &Intent) -> Action {
     match intent {
-        Intent::Pause => "rollout.pause.asked",
-        Intent::Resume => "rollout.resume.asked",
-        Intent::Abort => "rollout.abort.asked",
-        Intent::Skip { .. } => "rollout.skip.asked",
-        Intent::Retry { .. } => "rollout.retry.asked",
-        Intent::Promote => "rollout.promote.asked",
+        Intent::Pause => Action::RolloutPauseAsked,
+        Intent::Resume => Action::RolloutResumeAsked,
+        Intent::Abort => Action::RolloutAbortAsked,
+        Intent::Skip { .. } => Action::RolloutSkipAsked,
+        Intent::Retry { .. } => Action::RolloutRetryAsked,
+        Intent::Promote => Action::RolloutPromoteAsked,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::http::pages;
 use crate::http::problem::Refusal;
 use crate::http::v1::find;
 use crate::process::clock;
+use crate::store::stored::Entry;
 use crate::store::{self, StoreError, views};
 
 #[derive(Debug, Default, Deserialize)]
@@ -36,10 +37,10 @@ pub(in crate::http) async fn list(
     let limit = pages::limit(query.limit);
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let target = find::asked_target(&mut db, query.target.as_ref()).await?;
-    let rows = store::rollouts::list(&mut db, target, before, limit).await?;
-    let page = pages::page(rows, limit, |row| pages::encode_cursor(&row.id));
+    let page = pages::page(store::rollouts::list(&mut db, target, before, limit).await?, limit, pages::by_name);
     let now = clock::now();
-    let views = views::rollouts::load(&mut db, page.items).await?;
+    let rows = page.items.into_iter().filter_map(Entry::readable).collect();
+    let views = views::rollouts::load(&mut db, rows).await?;
     let items = views.into_iter().map(|view| document_of(view, now)).collect();
     Ok(Json(List { items, next: page.next }))
 }

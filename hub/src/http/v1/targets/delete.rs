@@ -6,7 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use bellwether_core::api::TargetDocument;
-use bellwether_core::session::Action;
+use bellwether_core::audit::Action;
+use bellwether_core::session;
 use serde::Deserialize;
 
 use super::{changed_event, document_of, find, spec_for_audit};
@@ -34,8 +35,8 @@ pub(in crate::http) async fn delete(
     QueryParams(query): QueryParams<DeleteQuery>,
 ) -> Result<(StatusCode, Json<TargetDocument>), Refusal> {
     let action = match query.mode.as_deref() {
-        Some("prune") => Action::Delete,
-        Some("orphan") => Action::Orphan,
+        Some("prune") => session::Action::Delete,
+        Some("orphan") => session::Action::Orphan,
         _ => {
             return Err(Refusal::invalid("delete_mode_invalid", "`mode` must be `prune` or `orphan`")
                 .hint("prune deletes its objects in the clusters, orphan leaves them there"));
@@ -48,7 +49,7 @@ pub(in crate::http) async fn delete(
     let is_asked = |known: &Deletion| (known.action, known.forced) == (deletion.action, deletion.forced);
     if !target.deletion.as_ref().is_some_and(is_asked) {
         store::targets::mark_deletion(&mut change, target.id, &deletion).await?;
-        let mut event = changed_event(&hub, &target, &caller, "target.deleted");
+        let mut event = changed_event(&hub, &target, &caller, Action::TargetDeleted);
         event.detail =
             serde_json::json!({"spec": spec_for_audit(&hub, &target), "mode": query.mode, "force": query.force});
         change.audit(&event).await?;

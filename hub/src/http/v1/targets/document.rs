@@ -44,7 +44,7 @@ fn document(view: TargetView, fleets: &BTreeMap<ProjectId, Vec<FleetMember>>, no
             version: Some(view.target.version),
             created_at: Some(view.target.created_at),
         },
-        spec: view.target.spec.clone(),
+        spec: view.target.spec.clone().into(),
         status: Some(status(view, fleet, now)),
     }
 }

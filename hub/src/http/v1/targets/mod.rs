@@ -10,10 +10,11 @@ mod rollback;
 mod show;
 
 use bellwether_core::Name;
-use bellwether_core::api::{API_VERSION, Metadata, TargetSpec};
-use bellwether_core::audit::{Event, Subject};
+use bellwether_core::api::{API_VERSION, Metadata};
+use bellwether_core::audit::{Action, Event};
 use bellwether_core::object::digest_of;
 use bellwether_core::parameters::ParameterSet;
+use bellwether_core::target::TargetSpec;
 use uuid::Uuid;
 
 use crate::Hub;
@@ -24,6 +25,7 @@ use crate::store::StoreError;
 use crate::store::intents::{self, TargetVerb, Verb};
 use crate::store::targets::Target;
 use crate::work::change::Change;
+use crate::work::subjects;
 
 use super::find::target as find;
 pub(in crate::http) use delete::delete;
@@ -75,12 +77,11 @@ async fn ask(
     };
     let now = clock::now();
     let (action, commit) = match &intent.verb {
-        Verb::Target(TargetVerb::RollbackTo { commit, .. }) => ("target.rollback.asked", Some(commit.clone())),
-        _ => ("target.release.asked", None),
+        Verb::Target(TargetVerb::RollbackTo { commit, .. }) => (Action::TargetRollbackAsked, Some(commit.clone())),
+        _ => (Action::TargetReleaseAsked, None),
     };
-    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+    let subject = subjects::target(&target.name);
     let mut event = Event::new(clock::new_id(), now, caller.actor(), action, subject);
-    event.target = Some(target.name.to_string());
     event.commit = commit.filter(|commit| !commit.is_empty());
     event.reason.clone_from(&intent.reason);
     change.audit(&event).await?;
@@ -97,10 +98,9 @@ fn check_stays(target: &Target) -> Result<(), Refusal> {
         .hint(format!("wait until it is gone; whom it waits for: bellwether target show {}", target.name)))
 }
 
-fn changed_event(hub: &Hub, target: &Target, caller: &Caller, action: &'static str) -> Event {
-    let subject = Subject { kind: "target".to_owned(), name: target.name.to_string() };
+fn changed_event(hub: &Hub, target: &Target, caller: &Caller, action: Action) -> Event {
+    let subject = subjects::target(&target.name);
     let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
-    event.target = Some(target.name.to_string());
     event.detail = serde_json::json!({"spec": spec_for_audit(hub, target)});
     event
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use bellwether_core::api::{TargetDocument, TargetSpec};
+use bellwether_core::api::TargetDocument;
+use bellwether_core::audit::Action;
 use bellwether_core::parameters::Parameters;
 use bellwether_core::source::{full_name, is_valid, is_valid_path};
+use bellwether_core::target::TargetSpec;
 use bellwether_core::{Name, TargetId, Version};
 
 use super::{changed_event, check_head, check_stays, document_of};
@@ -29,18 +31,19 @@ pub(in crate::http) async fn put(
     Body(document): Body<TargetDocument>,
 ) -> Result<(StatusCode, Json<TargetDocument>), Refusal> {
     check_head(&name, "Target", &document.api_version, &document.kind, &document.metadata)?;
-    check_spec(&document.spec)?;
+    let spec = TargetSpec::from(document.spec);
+    check_spec(&spec)?;
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let repo = find_repo(&mut change, &document.spec.repo).await?;
+    let repo = find_repo(&mut change, &spec.repo).await?;
     let known = store::targets::find_by_name(&mut change, &name).await?;
     known.as_ref().map_or(Ok(()), check_stays)?;
     let is_new = known.is_none();
-    let reference = full_name(&document.spec.reference);
+    let reference = full_name(&spec.reference);
     let target = match known {
         Some(target) => {
             let seen = document.metadata.version.unwrap_or(target.version);
-            let changed = Target { repo: repo.id, reference, spec: document.spec, version: seen, ..target.clone() };
+            let changed = Target { repo: repo.id, reference, spec, version: seen, ..target.clone() };
             if seen != target.version {
                 return Err(StoreError::Stale { table: "targets" }.into());
             }
@@ -48,7 +51,7 @@ pub(in crate::http) async fn put(
                 target
             } else {
                 store::targets::mark_spec(&mut change, &changed, now).await?;
-                change.audit(&changed_event(&hub, &changed, &caller, "target.changed")).await?;
+                change.audit(&changed_event(&hub, &changed, &caller, Action::TargetChanged)).await?;
                 Target { version: Version::new(seen.get() + 1), ..changed }
             }
         }
@@ -62,13 +65,13 @@ pub(in crate::http) async fn put(
                 name,
                 repo: repo.id,
                 reference,
-                spec: document.spec,
+                spec,
                 version: Version::new(1),
                 created_at: now,
                 deletion: None,
             };
             store::targets::insert(&mut change, &target).await?;
-            change.audit(&changed_event(&hub, &target, &caller, "target.added")).await?;
+            change.audit(&changed_event(&hub, &target, &caller, Action::TargetAdded)).await?;
             target
         }
     };

@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use bellwether_core::api::GitRef;
+use bellwether_core::source::GitRef;
 
 use super::upstream::{Local, Upstream, branch, pairs, tag};
 use crate::source::git::{Mirror, ReadError, RefError};

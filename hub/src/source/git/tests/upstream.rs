@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
-use bellwether_core::api::GitRef;
+use bellwether_core::source::GitRef;
 use tempfile::TempDir;
 
 use crate::source::git::{Commit, FetchError, Head, Mirror, RefError, Remote, RepoUrl, UrlPolicy};

@@ -3,11 +3,15 @@
 //! An entry is written for each decision or fact of a person, a token, an agent or the hub; never for a healthy report.
 //! Its bytes are hashed once, when the sealer gives it its number; all else that is stored about it is an index.
 
+mod action;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
+
+pub use action::Action;
 
 use crate::object::canonical_json;
 use crate::{Digest, EventId, Name, RolloutId};
@@ -81,8 +85,7 @@ pub struct Event {
     pub at: Timestamp,
     pub project: Option<Name>,
     pub actor: Actor,
-    /// From the closed catalogue: `rollout.wave.opened`.
-    pub action: &'static str,
+    pub action: Action,
     pub subject: Subject,
     pub cluster: Option<String>,
     pub target: Option<String>,
@@ -95,18 +98,38 @@ pub struct Event {
     pub detail: Value,
 }
 
+/// What an entry is about, with all that this says of whose it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct About {
+    pub subject: Subject,
+    /// `None`: what belongs to the installation, such as a token.
+    pub project: Option<Name>,
+    pub cluster: Option<String>,
+    pub target: Option<String>,
+    pub rollout: Option<RolloutId>,
+}
+
+impl About {
+    /// Of the installation.
+    pub fn new(kind: &str, name: impl ToString) -> Self {
+        let subject = Subject { kind: kind.to_owned(), name: name.to_string() };
+        Self { subject, project: None, cluster: None, target: None, rollout: None }
+    }
+}
+
 impl Event {
-    pub fn new(id: Uuid, at: Timestamp, actor: Actor, action: &'static str, subject: Subject) -> Self {
+    pub fn new(id: Uuid, at: Timestamp, actor: Actor, action: Action, about: About) -> Self {
+        let About { subject, project, cluster, target, rollout } = about;
         Self {
             id: EventId::new(id),
             at,
-            project: None,
+            project,
             actor,
             action,
             subject,
-            cluster: None,
-            target: None,
-            rollout: None,
+            cluster,
+            target,
+            rollout,
             commit: None,
             outcome: Outcome::Done,
             reason: String::new(),
@@ -124,7 +147,7 @@ impl Event {
             "at": self.at.as_microsecond(),
             "project": self.project,
             "actor": self.actor,
-            "action": self.action,
+            "action": self.action.as_str(),
             "subject": self.subject,
             "cluster": self.cluster,
             "target": self.target,
@@ -313,11 +336,12 @@ mod tests {
     fn two_entries_that_differ_in_anything_differ_in_their_bytes() {
         let at = Timestamp::from_microsecond(1).expect("is a time");
         let actor = Actor { kind: ActorKind::Hub, name: "hub".to_owned() };
-        let subject = Subject { kind: "cluster".to_owned(), name: "a".to_owned() };
-        let event = Event::new(Uuid::nil(), at, actor, "cluster.joined", subject);
+        let event = Event::new(Uuid::nil(), at, actor, Action::ClusterJoined, About::new("cluster", "a"));
         let other = Event { reason: "x".to_owned(), ..event.clone() };
+        let elsewhere = Event { project: "b".parse().ok(), ..event.clone() };
 
         assert_ne!(event.body(), other.body());
+        assert_ne!(event.body(), elsewhere.body());
         assert_ne!(leaf_hash(1, &event.body()), leaf_hash(2, &event.body()));
     }
 }

@@ -1,0 +1,17 @@
+//! What a repo is: where it is fetched from, and how often.
+//!
+//! A stored form as well, as a target's is: see [`target`](crate::target).
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepoSpec {
+    pub url: String,
+    /// Certificates (PEM) of a private authority that signs the Git server's, instead of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Seconds between two fetches without a webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_seconds: Option<u32>,
+}

@@ -1,0 +1,123 @@
+//! What a target is: which folder of which repo goes to which clusters, with which values, and how.
+//!
+//! The program works with these nouns, and rows hold them as they serialise here. A later version may have written a row,
+//! so fields that are not known are ignored, and those that are missing have their defaults. What people write is
+//! another type, which refuses what it does not know: `api::WrittenTarget`. `docs/decisions/0009` says why.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Name;
+use crate::labels::{LabelSelector, Labels};
+use crate::parameters::{ClusterFacts, ParameterSet, Parameters};
+use crate::rollout::Strategy;
+use crate::session::SyncOptions;
+use crate::source::GitRef;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetSpec {
+    pub repo: Name,
+    #[serde(rename = "ref", default)]
+    pub reference: GitRef,
+    /// A folder of the repo; its root when empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// For objects that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Name>,
+    #[serde(default)]
+    pub clusters: LabelSelector,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<ParameterSet>,
+    #[serde(default)]
+    pub sync: SyncOptions,
+    /// The default strategy when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Strategy>,
+}
+
+impl TargetSpec {
+    /// Whether it matters to the target that a cluster has other labels now: to whether it selects the cluster, or to what
+    /// it gives it. `None`: the cluster is not there. Of a target that has rendered it is known which values are `used`.
+    pub fn minds(
+        &self,
+        cluster: &Name,
+        (before, after): (Option<&Labels>, Option<&Labels>),
+        used: Option<&BTreeSet<String>>,
+    ) -> bool {
+        let given = |labels: Option<&Labels>| {
+            let labels = labels.filter(|labels| self.clusters.selects(labels))?;
+            let values = Parameters::resolve(&self.parameters, ClusterFacts { name: cluster, labels });
+            Some(used.map_or_else(|| values.clone(), |used| values.restricted_to(used)))
+        };
+        given(before) != given(after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::session::Prune;
+
+    #[test]
+    fn a_stored_form_of_a_later_version_is_read_without_what_is_not_known() {
+        let stored = json!({
+            "repo": "apps", "ref": {"tag": "v1", "later": 1}, "later": {},
+            "parameters": [{"values": {"a": 1}, "later": 1}], "sync": {"prune": "never", "later": 1},
+            "rollout": {"later": 1, "waves": [{"name": "canary", "count": 1, "later": 1}]},
+        });
+
+        let spec: TargetSpec = serde_json::from_value(stored).expect("it is read");
+
+        assert_eq!((spec.reference, spec.sync.prune), (GitRef::Tag("v1".to_owned()), Prune::Never));
+        assert_eq!(spec.rollout.map(|strategy| strategy.waves[0].count), Some(Some(1)));
+        assert_eq!(spec.parameters[0].values["a"], 1);
+    }
+
+    #[test]
+    fn a_condition_of_a_selector_that_is_not_known_is_not_ignored() {
+        for stored in [
+            json!({"repo": "apps", "clusters": {"matchNames": ["a"]}}),
+            json!({"repo": "apps", "parameters": [{"clusters": {"matchNames": ["a"]}}]}),
+            json!({"repo": "apps", "rollout": {"waves": [{"name": "a", "clusters": {"matchNames": ["a"]}}]}}),
+        ] {
+            let read = serde_json::from_value::<TargetSpec>(stored.clone());
+            assert!(read.is_err(), "it would select clusters that nobody meant: {stored}");
+        }
+    }
+
+    fn spec(clusters: &serde_json::Value, parameters: &serde_json::Value) -> TargetSpec {
+        let spec = json!({"repo": "apps", "clusters": clusters, "parameters": parameters});
+        serde_json::from_value(spec).expect("is a spec")
+    }
+
+    #[test]
+    fn a_target_minds_labels_that_it_selects_by_or_gives_by_and_no_others() {
+        let labels = |labels: serde_json::Value| serde_json::from_value::<Labels>(labels).expect("are labels");
+        let name: Name = "berlin".parse().expect("is a name");
+        let (eu, us) = (labels(json!({"region": "eu", "rack": "1"})), labels(json!({"region": "us", "rack": "1"})));
+        let moved = labels(json!({"region": "eu", "rack": "2"}));
+        let in_europe = json!({"matchLabels": {"region": "eu"}});
+        let by_rack = json!([{"clusters": {"matchLabels": {"rack": "2"}}, "values": {"size": 4}}]);
+        let plain = spec(&in_europe, &json!([]));
+        let sized = spec(&in_europe, &by_rack);
+        let uses = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let minds = |spec: &TargetSpec, before: &Labels, after: &Labels, used: &[&str]| {
+            spec.minds(&name, (Some(before), Some(after)), Some(&uses(used)))
+        };
+
+        assert!(minds(&plain, &eu, &us, &[]), "it is selected no more");
+        assert!(minds(&plain, &us, &eu, &[]), "it is selected now");
+        assert!(!minds(&plain, &eu, &moved, &[]), "nothing is given by it");
+        assert!(minds(&plain, &eu, &moved, &["cluster.labels.rack"]), "a manifest has it");
+        assert!(minds(&sized, &eu, &moved, &["size"]), "a value is chosen by it");
+        assert!(!minds(&sized, &eu, &moved, &["other"]), "no manifest has that value");
+        assert!(plain.minds(&name, (Some(&eu), Some(&moved)), None), "what it uses is not known yet");
+        assert!(plain.minds(&name, (None, Some(&eu)), Some(&uses(&[]))), "it joins");
+        assert!(!plain.minds(&name, (None, Some(&us)), Some(&uses(&[]))), "it joins elsewhere");
+    }
+}
