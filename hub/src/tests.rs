@@ -1083,6 +1083,7 @@ const MUTATIONS: &[(&str, &str, &str)] = &[
             "spec": {"url": "https://git.example.org/spare.git"}}"#,
     ),
     ("PUT", "/repos/spare/credential", r#"{"token": "hunter2"}"#),
+    ("POST", "/repos/spare/webhook-secret", ""),
     ("POST", "/repos/spare/refresh", ""),
     ("DELETE", "/repos/spare", ""),
     ("POST", "/rollouts/ROLLOUT/intents", r#"{"intent": {"verb": "pause"}}"#),

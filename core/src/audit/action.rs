@@ -49,6 +49,8 @@ actions! {
     RepoAdded = "repo.added",
     RepoChanged = "repo.changed",
     RepoCredentialChanged = "repo.credential.changed",
+    /// A new secret for its webhook.
+    RepoWebhookChanged = "repo.webhook.changed",
     RepoRefreshAsked = "repo.refresh.asked",
     RepoFailed = "repo.failed",
     RepoDeleted = "repo.deleted",

@@ -122,5 +122,8 @@ async fn who_has_something_fetched_at_once_is_named_in_the_log(pool: Pool) {
     scene.call(Method::POST, "targets/one/refresh", None).await;
     scene.call(Method::POST, "repos/apps/refresh", None).await;
 
-    assert_eq!((scene.count_audited("target.refresh.asked").await, scene.count_audited("repo.refresh.asked").await), (1, 1));
+    assert_eq!(
+        (scene.count_audited("target.refresh.asked").await, scene.count_audited("repo.refresh.asked").await),
+        (1, 1)
+    );
 }

@@ -1,8 +1,8 @@
 //! Rollouts of one target after another: what is remembered of those that ended, and what people can go back to.
 
-use bellwether_core::api::TargetSpec;
 use bellwether_core::report::{Counts, Report, Verdict};
 use bellwether_core::rollout::{Intent, RolloutState};
+use bellwether_core::target::TargetSpec;
 use bellwether_core::{ClusterId, Digest, RenderId, ReportSequence, RolloutId, SessionNumber, TargetId};
 use serde_json::json;
 
@@ -13,6 +13,7 @@ use crate::store::intents::{IntentRow, TargetVerb, Verb};
 use crate::store::reports::Received;
 use crate::store::rollouts::{Rollout, Which};
 use crate::store::sessions::{self, Opened};
+use crate::store::stored::Entry;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
 use crate::work::change::Change;
@@ -82,6 +83,7 @@ impl Scene {
         let target = TargetId::new(self.id("one").await);
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         let found = store::rollouts::list(&mut db, Some(target), uuid::Uuid::max(), 20).await.expect("they are read");
+        let found: Vec<_> = found.into_iter().filter_map(Entry::readable).collect();
         drop(db);
         for rollout in &found {
             self.check_counts(rollout.id).await;
@@ -106,7 +108,7 @@ impl Scene {
         }
     }
 
-    async fn ask(&self, rollout: Option<RolloutId>, verb: Verb) -> String {
+    async fn intend(&self, rollout: Option<RolloutId>, verb: Verb) -> String {
         let target = TargetId::new(self.id("one").await);
         let id = clock::new_id();
         let asked = IntentRow { id, target, rollout, verb, actor: "alice".to_owned(), reason: "because".to_owned() };
@@ -131,7 +133,7 @@ impl Scene {
 
     async fn roll_back_to(&self, render: RenderId) -> String {
         let verb = TargetVerb::RollbackTo { render: render.as_uuid(), commit: String::new() };
-        self.ask(None, Verb::Target(verb)).await
+        self.intend(None, Verb::Target(verb)).await
     }
 
     /// Its agent comes anew, and has not told yet what it kept to itself.
@@ -205,7 +207,7 @@ async fn whoever_waited_in_a_change_of_single_clusters_that_was_aborted_stays_as
     let change = scene.rollouts().await.remove(0);
     assert_eq!((change.state, scene.runs(second).await), (RolloutState::Rolling, before), "it is not heard yet");
 
-    assert_eq!(scene.ask(Some(change.id), Verb::Rollout(Intent::Abort)).await, "done");
+    assert_eq!(scene.intend(Some(change.id), Verb::Rollout(Intent::Abort)).await, "done");
     scene.catch_up(1, 12).await;
     scene.decide("one").await;
 
@@ -304,7 +306,7 @@ async fn a_rollback_ends_though_a_member_went_on_with_a_later_rollout(pool: Pool
     }
     scene.render().await;
     let paused = scene.rollouts().await.remove(0);
-    assert_eq!(scene.ask(Some(paused.id), Verb::Rollout(Intent::Pause)).await, "done");
+    assert_eq!(scene.intend(Some(paused.id), Verb::Rollout(Intent::Pause)).await, "done");
     scene.say(1, Verdict::Healthy, 2).await;
     scene.say(0, Verdict::Failed, 3).await;
     let paused = scene.rollouts().await.remove(0);
@@ -314,7 +316,7 @@ async fn a_rollback_ends_though_a_member_went_on_with_a_later_rollout(pool: Pool
     finish(&scene, 4).await;
     let later = scene.runs(well).await;
 
-    assert_eq!(scene.ask(Some(paused.id), Verb::Rollout(Intent::Resume)).await, "done");
+    assert_eq!(scene.intend(Some(paused.id), Verb::Rollout(Intent::Resume)).await, "done");
     finish(&scene, 5).await;
     scene.decide("one").await;
 

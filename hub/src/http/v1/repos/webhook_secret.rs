@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use bellwether_core::api::CreatedRepo;
+use bellwether_core::audit::Action;
 use secrecy::ExposeSecret as _;
 
 use super::{document_of, event, new_webhook_secret};
@@ -25,7 +26,7 @@ pub(in crate::http) async fn renew_webhook_secret(
     let repo = known.ok_or_else(|| Refusal::not_found("repo", &name))?;
     let (secret, sealed) = new_webhook_secret(&hub, repo.id);
     store::repos::mark_webhook_secret(&mut change, repo.id, &sealed, clock::now()).await?;
-    change.audit(&event(&repo, &caller, "repo.webhook.changed")).await?;
+    change.audit(&event(&repo, &caller, Action::RepoWebhookChanged)).await?;
     let created = CreatedRepo {
         repo: document_of(&mut change, &repo).await?,
         webhook_secret: Some(secret.expose_secret().to_owned()),
