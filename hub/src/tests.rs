@@ -794,7 +794,7 @@ async fn await_true(db: &mut Connection, question: &'static str) {
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn an_outage_of_the_database_fails_no_healthy_rollout(pool: Pool) {
-    let settings = ["--hub-heartbeat-ms", "100", "--offline-after-ms", "200", "--grace-ms", "200"];
+    let settings = ["--hub-heartbeat-ms", "100", "--offline-after-ms", "200", "--grace-ms", "2000"];
     let strategy = json!({"offline": "fail", "waves": [{"name": "all", "maxConcurrent": "100%", "soak": "1h"}]});
     let scene = Scene::with(&pool, 2, &settings, &strategy).await;
     scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
@@ -807,12 +807,13 @@ async fn an_outage_of_the_database_fails_no_healthy_rollout(pool: Pool) {
     let stop = tokio_util::sync::CancellationToken::new();
     let stage = tokio::spawn(crate::worker::stage::run_transactional(scene.hub.clone(), Rollouts, stop.clone()));
     let heartbeat = tokio::spawn(crate::worker::heartbeat::run(scene.hub.clone(), stop.clone()));
-    await_true(&mut db, "select heartbeat_at > started_at + interval '300 ms' from hubs").await;
+    let agents = tokio::spawn(say_that_all_are_there(scene.hub.clone(), scene.clusters.clone(), stop.clone()));
+    await_true(&mut db, "select heartbeat_at > started_at + interval '2100 ms' from hubs").await;
 
     store::set_outage(&pool, &mut db, true).await.expect("the owner may");
     let due = "insert into work (stage, key, due_at) select 'rollout', target_id, now() from targets returning true";
     assert!(store::ask_raw(&mut db, due).await.expect("it is written"));
-    await_true(&mut db, "select clock_timestamp() > heartbeat_at + interval '1 s' from hubs").await;
+    await_true(&mut db, "select clock_timestamp() > heartbeat_at + interval '3 s' from hubs").await;
     store::set_outage(&pool, &mut db, false).await.expect("the owner may");
     await_true(&mut db, "select clock_timestamp() < lives_until from hubs").await;
     await_true(&mut db, "select count(*) = 0 from work where stage = 'rollout' and due_at <= clock_timestamp()").await;
@@ -822,8 +823,22 @@ async fn an_outage_of_the_database_fails_no_healthy_rollout(pool: Pool) {
                       from rollouts";
     assert!(store::ask_raw(&mut db, unharmed).await.expect("it is read"));
     stop.cancel();
-    stage.await.expect("it ends");
-    heartbeat.await.expect("it ends");
+    for task in [stage, heartbeat, agents] {
+        task.await.expect("it ends");
+    }
+}
+
+/// Writes again and again, whenever it can, that the first stream of each cluster is heard.
+async fn say_that_all_are_there(hub: Arc<Hub>, clusters: Vec<ClusterId>, stop: tokio_util::sync::CancellationToken) {
+    while !stop.is_cancelled() {
+        for (number, cluster) in (1..).zip(&clusters) {
+            let Ok(mut db) = hub.pool.acquire().await else { continue };
+            let written =
+                store::sessions::mark_caught_up(&mut db, *cluster, SessionNumber::new(number), clock::now()).await;
+            drop((db, written));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
