@@ -951,7 +951,7 @@ const LATER: &[&str] = &[
     r#"update repos set spec = spec || '{"later": 1}'"#,
     r#"update targets set spec = spec || '{"later": {"a": []}, "sync": {"later": true}}'"#,
     r#"update targets set spec = spec || '{"ref": {"branch": "main", "later": 1}, "parameters": [{"later": "x"}]}'"#,
-    r#"update targets set spec = jsonb_set(jsonb_set(spec, '{rollout,later}', '1'), '{rollout,waves,0,later}', '1')"#,
+    "update targets set spec = jsonb_set(jsonb_set(spec, '{rollout,later}', '1'), '{rollout,waves,0,later}', '1')",
     r#"update rollouts set strategy = jsonb_set(strategy || '{"later": 1}', '{waves,0,later}', '1')"#,
     r#"update assignments set options = options || '{"later": 1}', prunable = '[{"apiVersion": "v1", "kind": "Secret",
        "name": "x", "later": 1}]'"#,
@@ -1005,9 +1005,9 @@ impl Scene {
 async fn a_target_and_a_repo_that_cannot_be_read_fail_alone_and_are_named(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
     let statements = [
-        r#"update targets set spec = '7' where name = 'one'"#,
-        r#"insert into repos (repo_id, project_id, name, spec, webhook_secret, created_at, updated_at)
-           select gen_random_uuid(), project_id, 'broken', '7', '', now(), now() from repos"#,
+        "update targets set spec = '7' where name = 'one'",
+        "insert into repos (repo_id, project_id, name, spec, webhook_secret, created_at, updated_at)
+           select gen_random_uuid(), project_id, 'broken', '7', '', now(), now() from repos",
     ];
     for statement in statements {
         store::execute_raw(&pool, statement).await.expect("an intruder can");

@@ -111,7 +111,7 @@ pub struct About {
 
 impl About {
     /// Of the installation.
-    pub fn new(kind: &str, name: impl ToString) -> Self {
+    pub fn new(kind: &str, name: &(impl ToString + ?Sized)) -> Self {
         let subject = Subject { kind: kind.to_owned(), name: name.to_string() };
         Self { subject, project: None, cluster: None, target: None, rollout: None }
     }

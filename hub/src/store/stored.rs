@@ -72,6 +72,10 @@ pub(crate) struct Entry<T> {
 }
 
 impl<T> Entry<T> {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a reference into a row would outlive the row, which is read here"
+    )]
     pub(crate) fn of(name: impl ToString, read: Result<T, StoreError>) -> Self {
         Self { name: name.to_string(), read }
     }

@@ -28,12 +28,12 @@ pub(crate) fn target(name: &Name) -> About {
 }
 
 pub(crate) fn rollout(id: RolloutId, target: &Name) -> About {
-    About { target: Some(target.to_string()), rollout: Some(id), ..in_project("rollout", id) }
+    About { target: Some(target.to_string()), rollout: Some(id), ..in_project("rollout", &id) }
 }
 
 /// What an agent told of a target, which may be gone.
 pub(crate) fn told(kind: &str, target: TargetId) -> About {
-    in_project(kind, target)
+    in_project(kind, &target)
 }
 
 /// Good for the whole installation.
@@ -42,6 +42,6 @@ pub(crate) fn token(name: &Name) -> About {
 }
 
 /// There is one project: when there are more, each of these takes that of its row.
-fn in_project(kind: &str, name: impl ToString) -> About {
+fn in_project(kind: &str, name: &impl ToString) -> About {
     About { project: PROJECT.parse().ok(), ..About::new(kind, name) }
 }
