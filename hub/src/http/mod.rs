@@ -13,6 +13,8 @@ mod problem;
 pub(crate) mod readiness;
 pub(crate) mod reads;
 #[cfg(test)]
+mod snapshots;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 pub(crate) use tests::ROUTES;

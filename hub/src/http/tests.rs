@@ -56,14 +56,14 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("POST", "/audit/verify"),
 ];
 
-struct Api {
+pub(super) struct Api {
     router: Router,
     hub: Arc<Hub>,
     token: String,
     _folder: tempfile::TempDir,
 }
 
-async fn api(pool: &Pool) -> Api {
+pub(super) async fn api(pool: &Pool) -> Api {
     let (hub, folder) = testing::hub(pool).await;
     let token = testing::admin_token(&folder);
     Api { router: router(Arc::clone(&hub)), hub, token, _folder: folder }
@@ -84,7 +84,7 @@ impl Api {
         (status, String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    async fn ask(&self, method: &str, path: &str, body: &str) -> (StatusCode, String) {
+    pub(super) async fn ask(&self, method: &str, path: &str, body: &str) -> (StatusCode, String) {
         self.call(method, &format!("/api/v1{path}"), Some(&self.token), body).await
     }
 

@@ -1,6 +1,7 @@
 //! Against the real `git`, by folder and by HTTP.
 
 mod fetch;
+mod fuzz;
 mod http;
 mod packs;
 mod read;

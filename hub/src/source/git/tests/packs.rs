@@ -17,7 +17,7 @@ use crate::source::git::unpack;
 const MIB: usize = 1 << 20;
 
 /// A pack with one blob of zeros, and what is added to it.
-struct Pack {
+pub(super) struct Pack {
     bytes: Vec<u8>,
     objects: u32,
     last_at: usize,
@@ -25,7 +25,7 @@ struct Pack {
 }
 
 impl Pack {
-    fn of_zeros(bytes: usize) -> Self {
+    pub(super) fn of_zeros(bytes: usize) -> Self {
         let mut pack = Self { bytes: b"PACK\0\0\0\x02\0\0\0\0".to_vec(), objects: 0, last_at: 0, last_bytes: bytes };
         pack.begin(3, bytes);
         pack.deflate(&vec![0; bytes]);
@@ -77,19 +77,16 @@ impl Pack {
         self.deflate(&delta);
     }
 
-    fn with_deltas(mut self, number: usize) -> Self {
+    pub(super) fn with_deltas(mut self, number: usize) -> Self {
         for _ in 0..number {
             self.add_delta();
         }
         self
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    pub(super) fn finish(mut self) -> Vec<u8> {
         self.bytes[8..12].copy_from_slice(&self.objects.to_be_bytes());
-        let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
-        hasher.update(&self.bytes);
-        self.bytes.extend(hasher.try_finalize().expect("a sum").as_bytes());
-        self.bytes
+        with_sum(self.bytes)
     }
 }
 
@@ -104,6 +101,19 @@ fn deflated(content: &[u8]) -> Vec<u8> {
 fn wordy_delta(bytes: usize, last: u8) -> Vec<u8> {
     let copy_one = [0xff, 0, 0, 0, 0, 1, 0, 0];
     [size(bytes), size(bytes), copy_one.repeat(bytes - 1), vec![1, last]].concat()
+}
+
+fn with_sum(mut pack: Vec<u8>) -> Vec<u8> {
+    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
+    hasher.update(&pack);
+    pack.extend(hasher.try_finalize().expect("a sum").as_bytes());
+    pack
+}
+
+/// The same with the sum that it should have.
+pub(super) fn seal_again(mut pack: Vec<u8>) -> Vec<u8> {
+    pack.truncate(pack.len().saturating_sub(20));
+    with_sum(pack)
 }
 
 fn size(mut bytes: usize) -> Vec<u8> {
@@ -128,7 +138,10 @@ fn distance(mut bytes: usize) -> Vec<u8> {
 }
 
 fn unpack(pack: &[u8]) -> Result<(), FetchError> {
-    let local = Local::new();
+    unpack_into(&Local::new(), pack)
+}
+
+pub(super) fn unpack_into(local: &Local, pack: &[u8]) -> Result<(), FetchError> {
     let stop = AtomicBool::new(false);
     let budget = Budget::new(FetchBounds { pack_bytes_max: 64 << 20, ..FetchBounds::default() }, &stop);
     let repo = local.mirror.repo.to_thread_local();
