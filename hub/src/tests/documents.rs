@@ -4,7 +4,7 @@ use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{ONE, Scene, finish};
+use super::scene::{ONE, Scene, finish};
 use crate::process::clock;
 use crate::store::sessions::{self, Opened};
 use crate::store::work::Stage;

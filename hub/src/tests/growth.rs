@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{ONE, insert_repo};
+use super::scene::{ONE, insert_repo};
 use crate::bundle::Bundle;
 use crate::process::clock;
 use crate::record::queue::{AgentEvent, Incoming};

@@ -6,7 +6,7 @@ use bellwether_core::target::TargetSpec;
 use bellwether_core::{ClusterId, Digest, RenderId, ReportSequence, RolloutId, SessionNumber, TargetId};
 use serde_json::json;
 
-use super::{Scene, finish};
+use super::scene::{ANOTHER, ONE, Scene, await_true, finish};
 use crate::process::clock;
 use crate::rollout::Rollouts;
 use crate::store::intents::{IntentRow, TargetVerb, Verb};
@@ -227,7 +227,7 @@ async fn a_rollback_gives_no_cluster_what_another_version_of_the_spec_gave_to_ot
     scene.label(staging, "env", "staging").await;
     scene.label(production, "env", "production").await;
     scene.change_spec("one", selects("staging")).await;
-    scene.roll_out(&[("one/a.yaml", super::ONE), ("two/a.yaml", super::ANOTHER)], 1).await;
+    scene.roll_out(&[("one/a.yaml", ONE), ("two/a.yaml", ANOTHER)], 1).await;
     let of_staging = scene.wanted().await;
     scene.change_spec("one", selects("production")).await;
     scene.change_spec("one", |spec| "two".clone_into(&mut spec.path)).await;
@@ -383,10 +383,10 @@ async fn a_hub_that_was_silent_hears_its_agents_anew_before_it_counts_on_them(po
 
     // Longer than what its heartbeats promise.
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
-    super::await_true(&mut db, "select clock_timestamp() > started_at + interval '400 ms' from hubs").await;
+    await_true(&mut db, "select clock_timestamp() > started_at + interval '400 ms' from hubs").await;
     let stop = tokio_util::sync::CancellationToken::new();
     let heartbeat = tokio::spawn(crate::worker::heartbeat::run(scene.hub.clone(), stop.clone()));
-    super::await_true(&mut db, "select bool_and(caught_up_at is null and away_since is not null) from sessions").await;
+    await_true(&mut db, "select bool_and(caught_up_at is null and away_since is not null) from sessions").await;
 
     stop.cancel();
     heartbeat.await.expect("it ends");

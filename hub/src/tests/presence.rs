@@ -1,0 +1,135 @@
+//! Clusters that go and come back, and hubs that lose their database.
+
+use std::sync::Arc;
+
+use bellwether_core::{ClusterId, SessionNumber, TargetId};
+use serde_json::json;
+use tower::ServiceExt as _;
+
+use super::scene::{ONE, Scene, TWO_IS_FOR_LATE_ONES, await_true, come_back, finish, go_away, label};
+use crate::Hub;
+use crate::bundle::Bundle;
+use crate::process::clock;
+use crate::rollout::Rollouts;
+use crate::store::work::{self, Stage};
+use crate::store::{self, Pool, sessions};
+use crate::worker::stage::{Detached as _, Transactional as _};
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_that_is_away_when_it_is_selected_gets_the_target_when_it_is_back(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    store::execute_raw(&pool, TWO_IS_FOR_LATE_ONES).await.expect("it is written");
+    label(&scene, 1, json!({"ring": "late"})).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    go_away(&scene, 0).await;
+    label(&scene, 0, json!({"ring": "late"})).await;
+    let rendered = scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    assert_eq!(rendered, [scene.id("two").await], "no other minds the label");
+    assert!(!scene.listing(scene.clusters[0]).await.contains_key("two"), "it is away");
+    come_back(&scene, 0).await;
+    assert_eq!(scene.reconcile(Stage::Rollout).await, [scene.id("two").await], "no other waits for it");
+    assert!(scene.listing(scene.clusters[0]).await.contains_key("two"));
+
+    finish(&scene, 2).await;
+    scene.reconcile(Stage::Rollout).await;
+    go_away(&scene, 0).await;
+    come_back(&scene, 0).await;
+    assert!(scene.reconcile(Stage::Rollout).await.is_empty(), "nobody waits for it any more");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn whoever_came_back_while_it_was_written_that_they_are_waited_for_is_seen(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    let target = TargetId::new(scene.id("one").await);
+    go_away(&scene, 0).await;
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+
+    let away = store::wanted::mark_awaited(&mut db, target, &scene.clusters[..1]).await.expect("it is written");
+    let both = store::wanted::mark_awaited(&mut db, target, &scene.clusters).await.expect("it is written");
+    let concerned = store::rollouts::list_targets_of(&mut db, &scene.clusters).await.expect("it is read");
+    store::wanted::mark_awaited(&mut db, target, &[]).await.expect("it is written");
+    let nobody = store::rollouts::list_targets_of(&mut db, &scene.clusters).await.expect("it is read");
+
+    assert_eq!((away, both), (false, true));
+    assert_eq!((concerned, nobody), (vec![target.as_uuid()], vec![]));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_that_may_join_again_is_asked_for_again(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let name = "cluster-1";
+    let ask = async |what: &str| {
+        let request = axum::http::Request::post(format!("/api/v1/clusters/{name}/{what}"))
+            .header("authorization", format!("Bearer {}", crate::testing::admin_token(&scene.folder)))
+            .extension(crate::pki::tls::Peer("127.0.0.1:1".parse().expect("is an address")))
+            .body(axum::body::Body::from("{}"))
+            .expect("is a request");
+        crate::http::router(Arc::clone(&scene.hub)).oneshot(request).await.expect("it always answers").status()
+    };
+    assert!(ask("revoke").await.is_success());
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    assert!(scene.listing(scene.clusters[0]).await.is_empty());
+
+    assert!(ask("reenroll").await.is_success());
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    assert!(scene.listing(scene.clusters[0]).await.contains_key("one"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn an_outage_of_the_database_fails_no_healthy_rollout(pool: Pool) {
+    let settings = ["--hub-heartbeat-ms", "100", "--offline-after-ms", "200", "--grace-ms", "2000"];
+    let strategy = json!({"offline": "fail", "waves": [{"name": "all", "maxConcurrent": "100%", "soak": "1h"}]});
+    let scene = Scene::with(&pool, 2, &settings, &strategy).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    await_true(&mut db, "select count(*) = 2 from rollout_waves where state = 'soaking'").await;
+    // Those grace periods of the start are over when the heartbeats have gone on for a while.
+    let stop = tokio_util::sync::CancellationToken::new();
+    let stage = tokio::spawn(crate::worker::stage::run_transactional(scene.hub.clone(), Rollouts, stop.clone()));
+    let heartbeat = tokio::spawn(crate::worker::heartbeat::run(scene.hub.clone(), stop.clone()));
+    let agents = tokio::spawn(say_that_all_are_there(scene.hub.clone(), scene.clusters.clone(), stop.clone()));
+    await_true(&mut db, "select heartbeat_at > started_at + interval '2100 ms' from hubs").await;
+
+    store::set_outage(&pool, &mut db, true).await.expect("the owner may");
+    let due = "insert into work (stage, key, due_at) select 'rollout', target_id, now() from targets returning true";
+    assert!(store::ask_raw(&mut db, due).await.expect("it is written"));
+    await_true(&mut db, "select clock_timestamp() > heartbeat_at + interval '3 s' from hubs").await;
+    store::set_outage(&pool, &mut db, false).await.expect("the owner may");
+    await_true(&mut db, "select clock_timestamp() < lives_until from hubs").await;
+    await_true(&mut db, "select count(*) = 0 from work where stage = 'rollout' and due_at <= clock_timestamp()").await;
+
+    let unharmed = "select bool_and(state = 'rolling') and (select bool_and(state = 'healthy') from rollout_clusters)
+                           and (select bool_and(state = 'soaking') from rollout_waves)
+                      from rollouts";
+    assert!(store::ask_raw(&mut db, unharmed).await.expect("it is read"));
+    stop.cancel();
+    for task in [stage, heartbeat, agents] {
+        task.await.expect("it ends");
+    }
+}
+
+/// Writes again and again, whenever it can, that the first stream of each cluster is heard.
+async fn say_that_all_are_there(hub: Arc<Hub>, clusters: Vec<ClusterId>, stop: tokio_util::sync::CancellationToken) {
+    while !stop.is_cancelled() {
+        for (number, cluster) in (1..).zip(&clusters) {
+            let Ok(mut db) = hub.pool.acquire().await else { continue };
+            let written =
+                store::sessions::mark_caught_up(&mut db, *cluster, SessionNumber::new(number), clock::now()).await;
+            drop((db, written));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

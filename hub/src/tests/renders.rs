@@ -1,0 +1,82 @@
+//! Renders that are refused, bounded or not begun again.
+
+use super::scene::{ANOTHER, ONE, Scene};
+use crate::bundle::Bundle;
+use crate::store::work::Stage;
+use crate::store::{self, Pool};
+use crate::worker::stage::{Detached as _, Transactional as _};
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_render_that_hubs_died_of_is_not_begun_again_until_something_changes(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.die_of_rendering("one").await;
+
+    assert_eq!(scene.reconcile(Stage::Bundle).await.len(), 2);
+    assert_eq!(scene.condition("one").await.as_deref(), Some("render_broke_down"));
+    assert_eq!(scene.condition("two").await, None);
+    assert_eq!(scene.counts().await["renders"], 1);
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    assert_eq!(scene.condition("one").await, None, "another revision is another render");
+    assert_eq!(scene.counts().await["renders"], 2);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_folder_that_hubs_died_of_is_not_read_again(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    // Whoever reads it says so.
+    scene.push(&[("one/a\\b.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition("one").await.as_deref(), Some("file_name_unsafe"));
+    scene.die_of_rendering("one").await;
+
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    assert_eq!(scene.condition("one").await.as_deref(), Some("render_broke_down"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_target_that_has_stored_its_share_of_a_day_stores_nothing_more_and_others_do(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    let spend = "update render_tries set stored_bytes = 4294967290, stored_since = now()
+                   from targets where targets.target_id = render_tries.target_id and name = 'one'";
+    store::execute_raw(&pool, spend).await.expect("it is written");
+    let before = scene.counts().await["objects"];
+
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition("one").await.as_deref(), Some("content_share_spent"));
+    assert_eq!(scene.counts().await["objects"], before);
+
+    scene.push(&[("two/a.yaml", ANOTHER)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition("two").await, None);
+    assert!(scene.counts().await["objects"] > before);
+
+    store::execute_raw(&pool, "update render_tries set stored_since = stored_since - interval '25 h'")
+        .await
+        .expect("a day passes");
+    let third = "{apiVersion: v1, kind: ConfigMap, metadata: {name: third, namespace: default}}";
+    scene.push(&[("one/a.yaml", third)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition("one").await, None);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn objects_in_an_agents_namespace_are_refused_and_the_last_render_stays(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    let taken = ONE.replace("namespace: default", "namespace: bellwether-system");
+
+    scene.push(&[("one/b.yaml", &taken)]).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    assert_eq!(scene.condition("one").await.as_deref(), Some("object_of_the_agent"));
+    assert_eq!(scene.counts().await["renders"], 2);
+}

@@ -1,0 +1,110 @@
+//! What agents tell: reports and drifts, and their bounds.
+
+use bellwether_core::report::{Counts, Report, Verdict};
+use bellwether_core::{ReportSequence, SessionNumber, TargetId};
+use serde_json::json;
+
+use super::scene::{ONE, Scene, finish};
+use crate::bundle::Bundle;
+use crate::process::clock;
+use crate::store::work::Stage;
+use crate::store::{self, Pool};
+use crate::work::change::Change;
+use crate::worker::stage::{Detached as _, Transactional as _};
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_drift_of_a_target_that_its_tombstone_outlives_is_dropped(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    let target = TargetId::new(scene.id("one").await);
+    let drift = drift_of(target);
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+
+    let action = bellwether_core::session::Action::Orphan;
+    store::assignments::mark_tombstones(&mut db, target, action, 10, clock::now()).await.expect("it is written");
+    store::assignments::mark_outliving(&mut db, target, &"one".parse().expect("a name")).await.expect("it is written");
+    store::targets::delete(&mut db, target).await.expect("it goes");
+    let is_new = store::drifts::insert_new(&mut db, scene.clusters[0], &drift, clock::now()).await;
+
+    assert!(!is_new.expect("it is no error: a batch would be tried again for ever"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_report_about_a_row_that_cannot_be_read_is_dropped_alone_and_said_once(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let damage = "update reports set digest = 'x'
+                   where cluster_id = (select cluster_id from clusters order by name limit 1) returning true";
+    assert!(store::ask_raw(&mut db, damage).await.expect("an intruder can"));
+
+    let (queue, incoming) = tokio::sync::mpsc::channel(8);
+    let (recorded_to, recorded) = tokio::sync::watch::channel(ReportSequence::default());
+    for (number, cluster) in (1..).zip(&scene.clusters) {
+        for (sequence, listed) in (20..).zip(scene.listing(*cluster).await.into_values()) {
+            let report = Report {
+                target: listed.assignment.target,
+                generation: listed.assignment.generation,
+                digest: listed.assignment.digest,
+                applied: true,
+                verdict: Verdict::Failed,
+                objects: Counts::default(),
+                lines: Vec::new(),
+            };
+            let (session, sequence) = (SessionNumber::new(number), ReportSequence::new(sequence));
+            let (event, recorded) = (crate::record::queue::AgentEvent::Report(report), recorded_to.clone());
+            let one = crate::record::queue::Incoming { cluster: *cluster, session, sequence, event, recorded };
+            queue.send(one).await.expect("there is room");
+        }
+    }
+    drop(queue);
+    crate::record::run(scene.hub.clone(), incoming, tokio_util::sync::CancellationToken::new()).await;
+
+    let others = "select bool_and((verdict = 'failed') = (digest <> 'x')) from reports";
+    let said = "select count(*) = 1 from audit_outbox where convert_from(body, 'UTF8') like '%report.dropped%'";
+    assert!(store::ask_raw(&mut db, others).await.expect("it is read"));
+    assert!(store::ask_raw(&mut db, said).await.expect("it is read"));
+    assert_eq!(*recorded.borrow(), ReportSequence::new(21), "their agents could only say the same again");
+}
+
+fn drift_of(target: TargetId) -> bellwether_core::drift::Drift {
+    bellwether_core::drift::Drift {
+        id: clock::new_id(),
+        target,
+        object: serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "one"})).expect("a key"),
+        found_at: clock::now(),
+        change: bellwether_core::drift::Change::Modified,
+        response: bellwether_core::drift::Response::Corrected,
+        manager: None,
+        operation: None,
+        fields: Vec::new(),
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_has_its_share_of_a_days_drifts_and_no_more(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    let target = TargetId::new(scene.id("one").await);
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let [first, second] = [scene.clusters[0], scene.clusters[1]];
+
+    let mut written = 0;
+    for _ in 0..510 {
+        let is_new = store::drifts::insert_new(&mut db, first, &drift_of(target), clock::now()).await;
+        written += usize::from(is_new.expect("it is no error"));
+    }
+    let others = store::drifts::insert_new(&mut db, second, &drift_of(target), clock::now()).await;
+    let tomorrow = clock::now() + jiff::SignedDuration::from_hours(25);
+    let next = store::drifts::insert_new(&mut db, first, &drift_of(target), tomorrow).await;
+
+    assert_eq!(written, 500);
+    assert!(others.expect("written") && next.expect("written"), "another cluster, and another day");
+}
