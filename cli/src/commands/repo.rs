@@ -25,6 +25,7 @@ pub(super) async fn run(context: &Context, command: RepoCommand) -> anyhow::Resu
             let sentence = format!("repo {name} was fetched");
             refresh(context, &route, Pending::Repo(name), &sentence, no_wait).await
         }
+        RepoCommand::WebhookSecret { name } => renew_webhook_secret(context, &name).await,
         RepoCommand::Delete { name } => delete(context, &name).await,
     }
 }
@@ -72,6 +73,16 @@ pub(super) async fn send_credential(
     let Some(token) = credential else { return Ok(()) };
     client.put::<Value>(&Route::named("repos", name).then("credential"), &json!({"token": token})).await?;
     Ok(())
+}
+
+async fn renew_webhook_secret(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+    let answer: Answer<CreatedRepo> =
+        context.client.post(&Route::named("repos", name).then("webhook-secret"), &json!({})).await?;
+    context.output.answer(&answer, draw_webhook)?;
+    if context.output.document_format()? == Format::Table {
+        note(&format!("the webhook secret of repo {name} is new and is not shown again"));
+    }
+    Ok(Exit::Done)
 }
 
 fn print_created(context: &Context, answer: &Answer<CreatedRepo>) -> anyhow::Result<()> {

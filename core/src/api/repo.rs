@@ -60,12 +60,12 @@ pub struct RepoHead {
     pub seen_at: Timestamp,
 }
 
-/// The answer to creating a repo: the only time its webhook secret is shown.
+/// The answer to whatever gives a repo a webhook secret, or leaves it that of before: the only time one is shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreatedRepo {
     pub repo: RepoDocument,
-    /// `None` when the repo was there already.
+    /// `None` when the one of before stays.
     pub webhook_secret: Option<String>,
     /// The stored token was for another origin or authority, and is gone: give one again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

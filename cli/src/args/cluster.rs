@@ -1,0 +1,71 @@
+//! `bellwether cluster`.
+
+use bellwether_core::Name;
+use bellwether_core::rollout::HumanDuration;
+use clap::{Args, Subcommand};
+
+use super::values::{Label, LabelChange, parse_label, parse_label_change, parse_ttl};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Register a cluster, and print what installs its agent there.
+    #[command(after_long_help = "\
+Standard output is the manifest alone, so it can be piped. The join token in it works once and expires.
+
+Examples:
+  bellwether cluster register eu-1 --label env=prod --label region=eu | kubectl --context eu-1 apply -f -
+  bellwether cluster register eu-1 -o token
+  bellwether cluster register eu-1 -o json")]
+    Register(RegisterArgs),
+    /// List clusters.
+    #[command(after_long_help = "Examples:\n  bellwether cluster list --label env=prod")]
+    List {
+        /// Only those with this label; all that are given must hold.
+        #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+        labels: Vec<Label>,
+    },
+    /// Show a cluster, and what it runs.
+    Show {
+        /// The cluster.
+        name: Name,
+    },
+    /// Set labels (`key=value`) and remove them (`key-`).
+    #[command(after_long_help = "Examples:\n  bellwether cluster label eu-1 ring=canary old-")]
+    Label {
+        /// The cluster.
+        name: Name,
+        /// `key=value` or `key-`.
+        #[arg(required = true, value_name = "CHANGE", value_parser = parse_label_change)]
+        changes: Vec<LabelChange>,
+    },
+    /// Refuse its agent from now on, and cut its connection.
+    Revoke {
+        /// The cluster.
+        name: Name,
+    },
+    /// Make a new join token, as for a cluster whose agent lost its key.
+    Reenroll {
+        /// The cluster.
+        name: Name,
+    },
+    /// Forget a cluster. What runs in it goes on running.
+    Delete {
+        /// The cluster.
+        name: Name,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegisterArgs {
+    /// What to call it: lower-case letters, digits and `-`.
+    pub(crate) name: Name,
+    /// A label; targets and waves choose clusters by labels.
+    #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) labels: Vec<Label>,
+    /// Where in the cluster the agent is installed; `bellwether-system` when left out.
+    #[arg(short, long)]
+    pub(crate) namespace: Option<Name>,
+    /// For how long the join token may be used, such as `30m`; an hour when left out, at most 7 days.
+    #[arg(long, value_parser = parse_ttl)]
+    pub(crate) ttl: Option<HumanDuration>,
+}

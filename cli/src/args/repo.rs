@@ -1,0 +1,70 @@
+//! `bellwether repo`.
+
+use std::path::PathBuf;
+
+use bellwether_core::Name;
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RepoCommand {
+    /// Let the hub watch a Git repository.
+    #[command(after_long_help = "\
+The webhook's secret is printed once, when the repo is new.
+
+Examples:
+  bellwether repo add apps https://git.example.org/apps.git
+  bellwether repo add apps https://git.example.org/apps.git --token-file git-token --ca-file git-ca.pem")]
+    Add(RepoAddArgs),
+    /// List repos.
+    List,
+    /// Show a repo: its refs, and what is wrong with it.
+    Show {
+        /// The repo.
+        name: Name,
+    },
+    /// Fetch the repository now, and wait for what comes of it.
+    Refresh {
+        /// The repo.
+        name: Name,
+        /// Do not wait for the fetch.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Give the repo a new webhook secret, and print it: the one before is good for nothing from then on.
+    #[command(after_long_help = "\
+Put the new secret into the Git server's webhook at once: until then its webhooks are refused, and the hub fetches by \
+polling.
+
+Examples:
+  bellwether repo webhook-secret apps")]
+    WebhookSecret {
+        /// The repo.
+        name: Name,
+    },
+    /// Stop watching a repo that no target uses.
+    Delete {
+        /// The repo.
+        name: Name,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepoAddArgs {
+    /// What targets are to call it: lower-case letters, digits and `-`.
+    pub(crate) name: Name,
+    /// `https://host/path`, without a user or password in it.
+    #[arg(value_name = "URL")]
+    pub(crate) git_url: String,
+    /// A file with the token for the Git repository.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// A file with the certificates (PEM) of a private authority that signs the Git server's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Seconds between two fetches without a webhook; 60 when left out, at least 5.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(5..))]
+    pub(crate) poll_seconds: Option<u32>,
+    /// Do not wait for the first fetch of the repository.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
