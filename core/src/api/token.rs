@@ -1,3 +1,5 @@
+//! Tokens of the API: what they may do, and how they are made. The hub keeps only their hashes.
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +9,7 @@ use crate::Name;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenRole {
+    /// Everything.
     Admin,
     /// Only reads.
     #[default]
@@ -49,6 +52,7 @@ pub struct TokenDocument {
     pub last_used_at: Option<Timestamp>,
 }
 
+/// `POST /api/v1/tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateToken {
@@ -65,5 +69,6 @@ pub struct CreateToken {
 #[serde(rename_all = "camelCase")]
 pub struct CreatedToken {
     pub token: TokenDocument,
+    /// What goes into `Authorization: Bearer …`.
     pub secret: String,
 }
