@@ -81,13 +81,13 @@ pub struct AuditFilter {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditVerification {
-    /// Entries that were read.
+    /// Entries that were read: all there are, or those up to the first that does not hold.
     pub entries: i64,
     pub verified: bool,
     /// The first entry that does not hold.
     pub first_bad: Option<i64>,
     /// What is wrong there; `None` when all holds.
     pub problem: Option<String>,
-    /// Of the tree over all entries that were read. Kept elsewhere, it shows later that the log was not rewritten.
+    /// Of the tree over the entries that hold. Kept elsewhere, it shows later that the log was not rewritten.
     pub root: Digest,
 }

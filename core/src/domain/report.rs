@@ -163,6 +163,8 @@ impl Report {
     }
 }
 
+/// Objects of a target, by how they stand. `in_place` and `healthy` are each of `total` and overlap. What is being
+/// deleted is in none of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
