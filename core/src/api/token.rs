@@ -17,6 +17,7 @@ pub enum TokenRole {
 }
 
 impl TokenRole {
+    /// As rows and people write it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",

@@ -23,6 +23,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// As rows, documents and metrics have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
@@ -81,6 +82,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// As documents and rows have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -151,6 +153,7 @@ pub struct Report {
     /// Every object is in place for this generation. Applied and healthy are told apart.
     pub applied: bool,
     pub verdict: Verdict,
+    /// Of all objects of the bundle, whatever has a line.
     pub objects: Counts,
     /// What is not well, worst first; at most [`LINES_MAX`].
     pub lines: Vec<ObjectLine>,

@@ -47,6 +47,7 @@ impl HumanDuration {
         self.0
     }
 
+    /// No time at all.
     pub const fn is_zero(self) -> bool {
         self.0.is_zero()
     }

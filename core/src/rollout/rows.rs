@@ -125,6 +125,7 @@ pub enum Presence {
 }
 
 impl Presence {
+    /// Heard, and not only holding a stream.
     pub const fn is_connected(self) -> bool {
         matches!(self, Self::Connected { .. })
     }
@@ -192,6 +193,7 @@ impl Wave {
         self.is_settled() && self.healthy < self.healthy_min
     }
 
+    /// It has opened, and has neither passed nor failed.
     pub const fn is_open(&self) -> bool {
         matches!(self.state, WaveState::Open | WaveState::Soaking)
     }
@@ -221,6 +223,7 @@ pub enum Intent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingIntent {
     pub intent: Intent,
+    /// The name of the token that asked.
     pub by: String,
     /// In the person's words; may be empty.
     pub reason: String,
