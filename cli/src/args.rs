@@ -266,7 +266,7 @@ pub(crate) struct RepoAddArgs {
     /// A file with the certificates (PEM) of a private authority that signs the Git server's.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Seconds between two looks without a webhook; 60 when left out, at least 5.
+    /// Seconds between two fetches without a webhook; 60 when left out, at least 5.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(5..))]
     pub(crate) poll_seconds: Option<u32>,
     /// Do not wait for the first fetch of the repository.
