@@ -27,7 +27,8 @@ const ARRIVED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Objects that one message asks for: those of a full bundle, a third of a megabyte.
 const NEED_OBJECTS_MAX: usize = 10_000;
 
-/// The least time between two reports: the hub stops reading a session that sends more than 10 a second, over time.
+/// The least time between two reports: the hub stops reading a cluster that says more than 100 things a second, over
+/// time.
 const REPORT_PAUSE: SignedDuration = SignedDuration::from_millis(10);
 
 /// Drifts kept for a hub that is away: at ~1 KiB each, a quarter of a megabyte.
