@@ -36,6 +36,7 @@ pub struct AuditEntry {
     /// A person's reason, or why it failed or was denied; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// Of the change that led to it: the same in the logs of hub and agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
     /// What else belongs to this action; parts of an entry that is too large are told by their digests.
@@ -83,6 +84,7 @@ pub struct AuditFilter {
 pub struct AuditVerification {
     /// Entries that were read: all there are, or those up to the first that does not hold.
     pub entries: i64,
+    /// Nothing is wrong.
     pub verified: bool,
     /// The first entry that does not hold.
     pub first_bad: Option<i64>,

@@ -52,6 +52,7 @@ pub enum ClusterPhase {
     Registered,
     /// A hub that lives holds a stream of its agent.
     Connected,
+    /// It has joined, and no hub that lives holds a stream of its agent.
     Disconnected,
     /// Its certificates are refused, until it is enrolled again.
     Revoked,
@@ -70,6 +71,7 @@ pub struct ClusterTarget {
     pub verdict: Verdict,
     /// All zero when nothing was said yet.
     pub objects: Counts,
+    /// When the hub recorded that, by the hub's clock.
     pub reported_at: Option<Timestamp>,
     /// What is not well, worst first; at most [`LINES_MAX`](crate::report::LINES_MAX).
     pub lines: Vec<ObjectLine>,

@@ -62,5 +62,6 @@ pub struct StatusRow {
     /// The worst object and why it is not well; empty when all is well.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// When the hub recorded that, by the hub's clock.
     pub reported_at: Option<Timestamp>,
 }

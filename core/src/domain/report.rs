@@ -15,10 +15,15 @@ pub const MESSAGE_BYTES_MAX: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
+    /// By its own status, for the newest of what was asked of it.
     Healthy,
+    /// On its way.
     Progressing,
+    /// Nobody can tell now.
     Unknown,
+    /// Not well, and no failure of what was assigned, or none yet.
     Degraded,
+    /// As it is, it does not get there; whether it may yet, its line says.
     Failed,
 }
 

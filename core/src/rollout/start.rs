@@ -213,6 +213,7 @@ pub fn behind<'a>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Past {
     pub render: RenderId,
+    /// What most of its clusters ran before; `None`: nothing.
     pub from_render: Option<RenderId>,
     /// It has given it to some cluster.
     pub assigned: bool,
