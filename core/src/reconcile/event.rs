@@ -14,12 +14,12 @@ use crate::health::{self, Ending, Health};
 use crate::journal::Journalled;
 use crate::object::MANAGER;
 
-/// What happened, for [`Targets::handle`](super::Targets::handle): in the order in which it did.
+/// What happened, for [`Targets::handle`](super::Targets::handle): in the order in which it did. Each step that was
+/// taken is answered once, also when it failed.
 #[derive(Debug)]
 pub enum Event {
     /// It is written down, so it may be acted on.
     Accepted(Journalled),
-    /// What came of a step that was taken. Each taken step is answered once, also when it failed.
     Answered(Box<Step>, Answer),
     Watched(WatchEvent),
 }

@@ -49,7 +49,7 @@ pub struct Accepted {
 /// that nobody sets back, and asked for what is to be sent ([`AgentSession::take_outbound`]).
 ///
 /// What it keeps for the hub is bounded: one report for each target, and so many drifts. Accepted assignments are not:
-/// whoever feeds it takes all of them ([`AgentSession::take_accepted`]) before it gives it the next message.
+/// whoever feeds it takes all of them before it gives it the next message, and writes them down before they are acted on.
 #[derive(Debug)]
 pub struct AgentSession {
     boot: Uuid,
@@ -408,8 +408,7 @@ impl AgentSession {
         Ok(())
     }
 
-    /// What was accepted and not yet taken, oldest first: to be taken until there is none, and written down before it
-    /// is acted on.
+    /// What was accepted and not yet taken, oldest first.
     pub fn take_accepted(&mut self) -> Option<Accepted> {
         self.accepted.pop_front()
     }
