@@ -35,6 +35,7 @@ pub enum Phase {
     Admission,
 }
 
+/// An annotation that should say when an object is applied, and does not; its value is cut to 40 characters.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("annotation `{annotation}` is `{value}`: write a whole number such as 1 or -1")]
 pub struct InvalidPhase {
@@ -117,11 +118,13 @@ const KINDS: [&str; 29] = [
 /// The place of an object inside its phase, in the order of applying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// The place of its kind in the order of applying; kinds that are not listed share the last.
     BuiltIn(usize),
     /// Its controller may come with it, so it is applied after that.
     Custom,
 }
 
+/// By its group and kind alone: what is of no group of Kubernetes' own is custom.
 pub fn rank(key: &ObjectKey) -> Rank {
     if is_built_in_group(key.group()) {
         Rank::BuiltIn(KINDS.iter().position(|kind| *kind == key.kind).unwrap_or(KINDS.len()))
@@ -138,6 +141,7 @@ pub struct DeletionStage {
 }
 
 impl DeletionStage {
+    /// Of an object and the [`phase`] that it was applied in.
     pub fn of(key: &ObjectKey, phase: Phase) -> Self {
         Self { phase: Reverse(phase), is_built_in: rank(key) != Rank::Custom }
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-/// From which wait to which.
+/// From which wait to which: twice as long after each failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     pub first: Duration,
@@ -13,6 +13,7 @@ pub struct Backoff {
     pub jitter: Jitter,
 }
 
+/// How much of a wait is left to chance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Jitter {
     /// Anything from nothing to the whole wait: for many that start together.

@@ -30,6 +30,7 @@ pub enum Change {
 }
 
 impl Change {
+    /// As rows and documents have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Modified => "modified",
@@ -63,6 +64,7 @@ pub enum Response {
 }
 
 impl Response {
+    /// As rows and documents have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Corrected => "corrected",
@@ -90,8 +92,10 @@ pub struct Drift {
     pub id: Uuid,
     pub target: TargetId,
     pub object: ObjectKey,
+    /// By the agent's clock.
     pub found_at: Timestamp,
     pub change: Change,
+    /// What the agent did about it, at once.
     pub response: Response,
     /// Who, as `managedFields` say; `None` when nothing says so, as after a delete.
     pub manager: Option<String>,
@@ -101,7 +105,8 @@ pub struct Drift {
     pub fields: Vec<String>,
 }
 
-/// What an object's ownership looked like after our last apply.
+/// What an object's ownership looked like after our last apply. Small, and nothing of a Secret is in it but a hash of
+/// which fields are ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
     uid: String,
@@ -154,6 +159,7 @@ impl Fingerprint {
         })
     }
 
+    /// Of the object that it was taken of: another one under the name has another.
     pub fn uid(&self) -> &str {
         &self.uid
     }

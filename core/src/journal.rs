@@ -43,12 +43,14 @@ pub struct Head {
     pub boot: Uuid,
     /// The number of the entry's first part; the others follow.
     pub entry: u64,
+    /// How many parts the entry has; one that lacks some counts for nothing.
     pub parts: u64,
 }
 
 /// A part as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
+    /// In the order of writing, from 1, without regard to entries.
     pub number: u64,
     pub head: Head,
     pub bytes: Vec<u8>,
@@ -66,7 +68,9 @@ pub struct Before {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     pub key: ObjectKey,
+    /// Of the object as it was then: another one under the name is not ours by this.
     pub uid: Uuid,
+    /// Of the body that was applied.
     pub digest: Digest,
     /// How a Job or a Pod ended that ran to its end: when it is gone, it is not missed, and what it did stays known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +93,7 @@ impl InventoryUpdate {
         self.applied.iter().any(|applied| health::runs_once(applied.key.group(), &applied.key.kind))
     }
 
+    /// With nothing learned yet.
     pub const fn about(target: TargetId) -> Self {
         Self { target, applied: Vec::new(), gone: Vec::new() }
     }
@@ -98,6 +103,7 @@ impl InventoryUpdate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Journalled {
     pub assignment: Assignment,
+    /// What the target had before and may have to delete, once the plan allows it.
     pub before: Vec<Before>,
     pub applied: Vec<Applied>,
     /// Those of the assignment, and of what was applied.
@@ -154,6 +160,7 @@ struct Record {
     trace: Option<TraceId>,
 }
 
+/// A whole entry that cannot be read. No journal comes of it: that entry may hold what is newest.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("entry {entry} of the journal cannot be read: {problem}")]
 pub struct LoadError {
@@ -161,6 +168,9 @@ pub struct LoadError {
     problem: String,
 }
 
+/// What the agent holds and what is stored of it, in memory: the value that says what is written next
+/// ([`Journal::plan`]), is told that it was ([`Journal::note_written`]), and then names what may go
+/// ([`Journal::take_dead`]). One entry is written at a time.
 #[derive(Debug, Default)]
 pub struct Journal {
     current: BTreeMap<TargetId, Current>,
@@ -312,6 +322,7 @@ impl Journal {
         current.updates = Updates::Unwritten;
     }
 
+    /// Something was learned that is neither written nor being written.
     pub fn has_learned(&self) -> bool {
         self.current.values().any(|current| current.updates == Updates::Unwritten)
     }

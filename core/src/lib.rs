@@ -12,14 +12,19 @@
 //! | target | what to deploy where: repo, ref, path, which clusters, how changes roll out |
 //! | revision | a commit seen on a repo's ref |
 //! | bundle | the rendered objects of a target for one or more clusters, content-addressed |
-//! | rollout | moves a target from one revision to another, over its clusters, in waves |
+//! | rollout | moves a target's clusters from what they run to what a render gives them, in waves |
 //! | wave | a part of a rollout: the clusters that move together |
+//! | member | a cluster as a rollout has it: its wave, what it is to get, what it ran before, and how far it is |
+//! | set aside | a cluster that a person, a budget or a rollout's end left out: it stays as it is until the content changes |
+//! | intent | what a person asks of a rollout or a target; the rollout stage carries it out or refuses it |
 //! | phase | an order of applying inside a target |
 //! | step | one thing to do with one object, as the decider of a cluster asks an executor for it |
 //! | stage | a part of the hub: source, bundle, rollout, link, record; nothing else is called so |
 //! | held | a target kept back after a rollback, while Git says something newer |
 //! | assignment | what one cluster is to run for one target: bundle digest and generation |
+//! | generation | the number of an assignment, from one sequence of the installation: of two, the greater is the newer |
 //! | report | what an agent saw: of which generation, with which verdict |
+//! | verdict | healthy, progressing, unknown, degraded or failed: how well all objects of an assignment are together |
 //! | audit entry | who did or decided what, to what, when, why, with what outcome |
 //! | project | the tenancy boundary: repos, targets and rights belong to one |
 

@@ -1,5 +1,6 @@
 //! Each big dependency has one place: this test reads the sources and holds that.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A crate's name in code, and the only folders or files that may speak it.
@@ -138,6 +139,47 @@ fn only_what_runs_as_a_test_shows_that_something_holds() {
     }
 
     assert_eq!(accepted, ["shown", "in_rows"]);
+}
+
+/// Where the codes of refusals and conditions come from: whatever is written there as words joined by `_` is one.
+const CODED: &[&str] =
+    &["core/src/domain", "render/src", "hub/src/http", "hub/src/source", "hub/src/bundle", "hub/src/rollout"];
+/// Of an error that has the stage try again and is never told.
+const UNTOLD: &[&str] = &["database_failed"];
+
+#[test]
+fn the_codes_of_refusals_and_conditions_are_those_that_are_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    let mut codes = BTreeSet::new();
+    for file in CODED.iter().flat_map(|folder| sources(&root.join(folder))) {
+        let text = std::fs::read_to_string(&file).expect("a source can be read");
+        codes.extend(product(&text).lines().flat_map(codes_of).map(str::to_owned));
+    }
+    codes.retain(|code| !UNTOLD.contains(&code.as_str()));
+
+    let page = std::fs::read_to_string(root.join("docs/api.md")).expect("the page can be read");
+    let is_about = |section: &&str| section.starts_with("Problems\n") || section.starts_with("Conditions\n");
+    let rows = page.split("\n## ").filter(is_about).flat_map(str::lines).filter(|line| line.starts_with("| "));
+    let words = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).filter(|word| is_code(word));
+    let documented: BTreeSet<_> = words.map(str::to_owned).collect();
+
+    let lacking: Vec<_> = codes.difference(&documented).collect();
+    let unsaid: Vec<_> = documented.difference(&codes).collect();
+    assert!(lacking.is_empty(), "docs/api.md lacks {lacking:?}");
+    assert!(unsaid.is_empty(), "docs/api.md has {unsaid:?}, which nothing says");
+}
+
+/// A code of one word is known by what it is given to.
+fn codes_of(line: &str) -> impl Iterator<Item = &str> {
+    let before = line.split('"').next().unwrap_or(line);
+    let refuses = before.contains("StatusCode::") || before.ends_with("conflict(") || before.ends_with("invalid(");
+    let texts = line.split('"').skip(1).step_by(2).enumerate().filter(|_| !line.contains("serde("));
+    texts.filter(move |(at, text)| is_code(text) && (text.contains('_') || refuses && *at == 0)).map(|(_, text)| text)
+}
+
+fn is_code(text: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9'));
+    text.split('_').all(is_part)
 }
 
 #[test]

@@ -21,6 +21,7 @@ const FACT_BYTES_MAX: usize = 256;
 /// Of a name that an agent's report carries: what Kubernetes allows at most.
 const KEY_BYTES_MAX: usize = 253;
 
+/// A message that is not what the protocol says: the stream that it came on is to be ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     #[error("a message without content")]
@@ -33,6 +34,8 @@ pub enum WireError {
     Manifest(#[from] ManifestError),
 }
 
+/// What an agent said. Texts of reports and drifts are cut to their bounds and cleaned of what a terminal obeys;
+/// anything else that is too large, missing or unknown refuses the message.
 pub fn agent_message(message: v1::FromAgent) -> Result<AgentMessage, WireError> {
     match message.message.ok_or(WireError::Empty)? {
         v1::from_agent::Message::Hello(message) => hello(message).map(AgentMessage::Hello),
@@ -53,6 +56,8 @@ pub fn agent_message(message: v1::FromAgent) -> Result<AgentMessage, WireError> 
     }
 }
 
+/// What the hub said. Each manifest is read and has the digest that its assignment names; anything that is missing or
+/// unknown refuses the message.
 pub fn hub_message(message: v1::FromHub) -> Result<HubMessage, WireError> {
     match message.message.ok_or(WireError::Empty)? {
         v1::from_hub::Message::Welcome(message) => welcome(message).map(HubMessage::Welcome),

@@ -22,8 +22,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// Beyond names, no variant holds a parameter's or a manifest's value: it could be a secret, and errors are shown and
-/// logged.
+/// Why a target's files give no objects for a cluster, at the first thing that is wrong. Beyond names, no variant holds
+/// a parameter's or a manifest's value: it could be a secret, and errors are shown and logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
     #[error(transparent)]
@@ -130,7 +130,7 @@ impl RenderError {
             Self::NotBase64 { .. } => "encode it as base64, or write it as text under stringData",
             Self::MetadataReserved { .. } => "remove it; Bellwether sets its labels and annotations itself",
             Self::OfTheAgent { .. } => {
-                "use another namespace and name; agents are installed with `bellwether cluster add`"
+                "use another namespace and name; agents are installed by `bellwether cluster register`"
             }
             Self::LfsPointer { .. } => "keep manifests out of Git LFS: what it points to is not fetched",
             Self::VariableRepeatsKey { .. } => "give the keys names that stay different for every cluster",
@@ -138,6 +138,7 @@ impl RenderError {
         Some(fixed.to_owned())
     }
 
+    /// The file that is to be corrected, relative to the repo's root; `None` when the whole is meant.
     pub fn file(&self) -> Option<&str> {
         match self {
             Self::Yaml(error) => Some(&error.file),

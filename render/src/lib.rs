@@ -35,11 +35,14 @@ pub struct Recipe {
     pub agents: BTreeSet<String>,
 }
 
+/// One object as it is applied: complete, checked, and at most
+/// [`OBJECT_BYTES_MAX`](bellwether_core::object::OBJECT_BYTES_MAX) bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RenderedObject {
     pub key: ObjectKey,
     /// Canonical JSON.
     pub body: Vec<u8>,
+    /// Of the body.
     pub digest: Digest,
 }
 

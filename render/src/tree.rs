@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
+/// A file of a commit. It is somebody else's input: nothing about it is believed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SourceFile {
     /// Relative to the repo's root, with `/`.
@@ -44,6 +45,7 @@ impl Inputs {
         Self { paths: BTreeSet::from([path.to_owned()]) }
     }
 
+    /// Relative to the repo's root, with `/`; the root itself is empty.
     pub fn paths(&self) -> &BTreeSet<String> {
         &self.paths
     }

@@ -1,3 +1,5 @@
+//! Clusters as the API shows and registers them. Labels are a person's word, facts an agent's.
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -18,15 +20,18 @@ pub struct ClusterDocument {
     pub status: ClusterStatus,
 }
 
+/// What the hub knows of a cluster now: from the row of its newest stream, and from whether a hub that lives holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterStatus {
     pub phase: ClusterPhase,
-    /// Of the phase.
+    /// Since when it is in its phase; `None` before its agent has joined.
     pub since: Option<Timestamp>,
+    /// As the agent said in its newest Hello; `None` before the first.
     pub agent_version: Option<String>,
-    /// What its agent says of it.
+    /// What its agent says of it, such as `kubernetes.version`. Decides nothing.
     pub facts: BTreeMap<String, String>,
+    /// When its agent's certificate ends; the agent renews it at half of its life.
     pub certificate_expires_at: Option<Timestamp>,
     /// What keeps it from being told what to run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -39,30 +44,40 @@ pub struct ClusterStatus {
     pub targets_next: Option<String>,
 }
 
+/// Where a cluster is between being registered and being refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClusterPhase {
     /// Its agent has not joined yet.
     Registered,
+    /// A hub that lives holds a stream of its agent.
     Connected,
+    /// It has joined, and no hub that lives holds a stream of its agent.
     Disconnected,
+    /// Its certificates are refused, until it is enrolled again.
     Revoked,
 }
 
-/// What one cluster runs for one target.
+/// What one cluster is assigned for one target, and what its agent last said about exactly that generation and digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterTarget {
     pub target: Name,
     pub digest: Digest,
     pub generation: Generation,
+    /// Every object of this digest is in place.
     pub applied: bool,
+    /// Unknown while nothing was said about this generation, and while nobody hears the agent.
     pub verdict: Verdict,
+    /// All zero when nothing was said yet.
     pub objects: Counts,
+    /// When the hub recorded that, by the hub's clock.
     pub reported_at: Option<Timestamp>,
+    /// What is not well, worst first; at most [`LINES_MAX`](crate::report::LINES_MAX).
     pub lines: Vec<ObjectLine>,
 }
 
+/// `POST /api/v1/clusters`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RegisterCluster {
@@ -82,10 +97,12 @@ pub struct RegisterCluster {
 #[serde(rename_all = "camelCase")]
 pub struct RegisteredCluster {
     pub cluster: ClusterDocument,
+    /// The join token, `bwj_…`: good for one agent's key, until it expires.
     pub token: String,
     pub expires_at: Timestamp,
     /// SHA-256 of the root certificate's DER, in hexadecimal digits.
     pub ca_fingerprint: String,
+    /// `host:port` of the agents' port, as agents reach it.
     pub hub: String,
     /// What `kubectl apply -f -` installs the agent with.
     pub manifest: String,

@@ -35,6 +35,7 @@ pub use token::{CreateToken, CreatedToken, TokenDocument, TokenRole};
 
 use crate::{Name, Version};
 
+/// What stands in `apiVersion` of every document that people write; nothing else is accepted.
 pub const API_VERSION: &str = "bellwether.dev/v1";
 
 /// What people write and read: a kind, a name, a spec, and what became of it.
@@ -54,12 +55,15 @@ fn none<T>() -> Option<T> {
     None
 }
 
+/// Who a document is about. People write `name`, and `version` when they want to be told of a change by others; the
+/// rest is the hub's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
     pub name: Name,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<Name>,
+    /// The row's id: what agents, labels in clusters and certificates call it by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Uuid>,
     /// The row's counter: a writer that names it is refused when somebody else wrote meanwhile.
@@ -70,12 +74,14 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// As people write it: without what the hub adds.
     pub fn named(name: Name) -> Self {
         Self { name, project: None, id: None, version: None, created_at: None }
     }
 }
 
-/// A page of a list. `next` is given back as `?cursor=` for the page after it.
+/// A page of a list, at most as long as the request's `limit`. `next` is given back as `?cursor=`, as it came, for the page
+/// after it, which may be empty; `None`: this is the last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct List<T> {

@@ -1,3 +1,6 @@
+//! Repos as people write them and the API shows them. A repo's token is in none of these; its webhook secret is in the
+//! answer that made it, and in no other.
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +36,7 @@ impl From<RepoSpec> for WrittenRepo {
     }
 }
 
+/// What the hub last found at the repo's URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RepoStatus {
@@ -45,18 +49,24 @@ pub struct RepoStatus {
     /// The hub was told to fetch it and has not done so yet: what stands here is from before that.
     #[serde(default)]
     pub pending: bool,
+    /// Why the last fetch failed; `None` when it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
 }
 
+/// Where a ref is: its newest revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RepoHead {
+    /// In full: `refs/heads/main`; of a target that names a commit, the commit.
     #[serde(rename = "ref")]
     pub reference: String,
+    /// 40 hexadecimal digits.
     pub commit: String,
     pub author: String,
+    /// The first line of the commit's message.
     pub subject: String,
+    /// When the hub saw it first, whatever date the commit bears.
     pub seen_at: Timestamp,
 }
 

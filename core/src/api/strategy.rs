@@ -1,3 +1,5 @@
+//! `rollout:` of a Target, as people write it: strict, and otherwise the noun of [`rollout`](crate::rollout).
+
 use serde::{Deserialize, Serialize};
 
 use crate::rollout::{Amount, HumanDuration, Offline, OnFailure, Strategy, WaveSpec};
@@ -10,7 +12,7 @@ pub struct WrittenStrategy {
     /// In order. A cluster belongs to the first that selects it; those left form a last one. None written: one
     /// connected cluster alone with a soak of 30 s, then the rest at 25 %.
     pub waves: Vec<WrittenWave>,
-    /// Clusters of the whole rollout that may fail before it stops.
+    /// Clusters of the whole rollout that may fail before it stops; a share is rounded down.
     pub failure_budget: Amount,
     /// Per cluster: not healthy by then counts as failed.
     pub deadline: HumanDuration,
@@ -18,7 +20,9 @@ pub struct WrittenStrategy {
     pub offline: Offline,
 }
 
-/// One wave. Without `clusters`, `count` and `percent` it takes all that are left.
+/// One wave. It takes of the clusters that no wave before it took: those that `clusters` selects, or the first `count`,
+/// or `percent` of them (rounded up, at least one). At most one of the three is given; without it, it takes all that
+/// are left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WrittenWave {
@@ -29,10 +33,13 @@ pub struct WrittenWave {
     pub count: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<u32>,
+    /// Members in flight at once; a share is rounded up, to at least 1. All when left out.
     #[serde(default = "Amount::all")]
     pub max_concurrent: Amount,
+    /// Healthy for this long before the next wave opens; no time when left out.
     #[serde(default)]
     pub soak: HumanDuration,
+    /// Members that must be healthy for it to pass; a share is rounded up, to at least 1. One when left out.
     #[serde(default = "Amount::one")]
     pub min_healthy: Amount,
 }

@@ -1,3 +1,5 @@
+//! Targets as people write them and the API shows them. Each `Written…` type is a noun's strict twin.
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -31,6 +33,7 @@ pub struct WrittenTarget {
     /// All clusters when left out.
     #[serde(default)]
     pub clusters: LabelSelector,
+    /// Values by cluster; a later set wins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<WrittenParameters>,
     #[serde(default)]
@@ -66,6 +69,7 @@ pub struct WrittenParameters {
     pub values: BTreeMap<String, Value>,
 }
 
+/// How agents keep what they applied. What is left out is as in [`SyncOptions::default`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WrittenSync {
@@ -151,12 +155,15 @@ impl From<SyncOptions> for WrittenSync {
     }
 }
 
+/// What became of a target: what Git says, what its clusters are assigned, and its newest rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetStatus {
     /// Clusters that have something of it.
     pub clusters: u32,
+    /// Of these: those whose agent is heard and says that all is well with what is assigned.
     pub healthy: u32,
+    /// Of these: those whose agent has applied every object of what is assigned.
     pub in_place: u32,
     /// The newest commit of the ref, rendered or not.
     pub commit: Option<String>,
@@ -177,8 +184,10 @@ pub struct TargetStatus {
     /// A person deleted it, and its clusters have not all answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<DeletionStatus>,
+    /// The newest one, without its members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutDocument>,
+    /// What is wrong with its ref, or its render, or its selection: the first of these that there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
 }
@@ -189,6 +198,7 @@ pub struct TargetStatus {
 pub struct DeletionStatus {
     /// `prune`: its objects are deleted in the clusters; `orphan`: they stay.
     pub mode: String,
+    /// The name of the token that asked.
     pub by: String,
     pub since: Timestamp,
     /// Clusters that have not said that they are done, at most 50; those that are away are not waited for.

@@ -1,3 +1,5 @@
+//! Tokens of the API: what they may do, and how they are made. The hub keeps only their hashes.
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +9,7 @@ use crate::Name;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenRole {
+    /// Everything.
     Admin,
     /// Only reads.
     #[default]
@@ -14,6 +17,7 @@ pub enum TokenRole {
 }
 
 impl TokenRole {
+    /// As rows and people write it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -49,6 +53,7 @@ pub struct TokenDocument {
     pub last_used_at: Option<Timestamp>,
 }
 
+/// `POST /api/v1/tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateToken {
@@ -65,5 +70,6 @@ pub struct CreateToken {
 #[serde(rename_all = "camelCase")]
 pub struct CreatedToken {
     pub token: TokenDocument,
+    /// What goes into `Authorization: Bearer …`.
     pub secret: String,
 }

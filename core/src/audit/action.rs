@@ -5,14 +5,17 @@
 
 macro_rules! actions {
     ($($(#[$doc:meta])* $action:ident = $spelling:literal,)*) => {
+        /// What was done. Whatever is added here is documented too: a test compares it with `docs/api.md`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Action {
             $($(#[$doc])* $action,)*
         }
 
         impl Action {
+            /// All of them, in the order of the catalogue.
             pub const ALL: &[Self] = &[$(Self::$action,)*];
 
+            /// Its spelling: words of `a-z` and `_`, joined by dots, the widest first, so that a prefix by words finds many.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$action => $spelling,)*

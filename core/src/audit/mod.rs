@@ -21,6 +21,7 @@ pub const FORMAT: u32 = 1;
 /// Bytes of an entry's detail.
 pub const DETAIL_BYTES_MAX: usize = 8 * 1024;
 
+/// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Actor {
@@ -29,18 +30,22 @@ pub struct Actor {
     pub name: String,
 }
 
+/// By what an actor was known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
     /// A person or a program, by an API token.
     Token,
+    /// By its certificate; the name is its cluster's.
     Agent,
+    /// The hub by itself: a decision, a find.
     Hub,
     /// Somebody who could not show who they are.
     Anonymous,
 }
 
 impl ActorKind {
+    /// As it is stored, searched for and hashed.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -51,23 +56,30 @@ impl ActorKind {
     }
 }
 
+/// What an entry is about, in two words. Both are hashed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
-    /// `cluster`, `repo`, `target`, `rollout`, `token`, `webhook`, `report`, `hub`.
+    /// `cluster`, `repo`, `target`, `rollout`, `token`, `webhook`, `report`, `drift`.
     pub kind: String,
+    /// Its name; of a rollout, and of a target that is told of, its id.
     pub name: String,
 }
 
+/// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
+    /// It was done, or it is a fact.
     Done,
+    /// It was tried, and did not succeed.
     Failed,
+    /// It was asked for, and is not allowed, or not possible as things are.
     Denied,
 }
 
 impl Outcome {
+    /// As it is stored, searched for and hashed.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -83,18 +95,24 @@ pub struct Event {
     pub id: EventId,
     /// By the hub's clock; cut to microseconds, which is what Postgres keeps.
     pub at: Timestamp,
+    /// `None`: what belongs to the installation, such as a token.
     pub project: Option<Name>,
     pub actor: Actor,
     pub action: Action,
     pub subject: Subject,
+    /// A cluster's name, or its id when no row gives the name any more.
     pub cluster: Option<String>,
+    /// A target's name.
     pub target: Option<String>,
     pub rollout: Option<RolloutId>,
+    /// 40 hexadecimal digits.
     pub commit: Option<String>,
     pub outcome: Outcome,
+    /// A person's reason, or why it failed or was denied; may be empty. No secret, and no text of Postgres.
     pub reason: String,
     /// The one id from webhook to report.
     pub trace_id: Option<String>,
+    /// What else belongs to this action; what is over [`DETAIL_BYTES_MAX`] is cut in [`Event::body`]. No secret.
     pub detail: Value,
 }
 
@@ -118,6 +136,8 @@ impl About {
 }
 
 impl Event {
+    /// Done, without a reason, a commit, a trace or details: set the fields that differ. `id` and `at` come from the
+    /// caller, as all chance and time do.
     pub fn new(id: Uuid, at: Timestamp, actor: Actor, action: Action, about: About) -> Self {
         let About { subject, project, cluster, target, rollout } = about;
         Self {
@@ -201,7 +221,8 @@ fn largest_part(value: &mut Value) -> Option<&mut Value> {
     Some(largest)
 }
 
-/// The hash of a leaf of the tree: RFC 6962's, over the entry's number and bytes.
+/// The hash of a leaf of the tree: RFC 6962's, over the entry's number (from 1, eight bytes, big-endian) and its
+/// [`Event::body`].
 pub fn leaf_hash(seq: i64, body: &[u8]) -> Digest {
     let mut hasher = Sha256::new();
     hasher.update([0]);
@@ -218,8 +239,8 @@ fn node_hash(left: Digest, right: Digest) -> Digest {
     Digest::from_bytes(hasher.finalize().into())
 }
 
-/// The right edge of the RFC 6962 tree: the roots of its full subtrees, largest first. Enough to append and to give
-/// the root, with at most 64 hashes for any size.
+/// The right edge of the RFC 6962 tree: the roots of its full subtrees, largest first. Enough to append and to give the
+/// root, with at most 64 hashes for any size. The default is the empty tree's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frontier {
     size: u64,
@@ -227,19 +248,24 @@ pub struct Frontier {
 }
 
 impl Frontier {
-    /// `None` when that many hashes cannot be the frontier of a tree of that size.
+    /// Of a tree with `size` leaves, from the roots of its full subtrees, largest (oldest) first: as many as `size` has
+    /// set bits, so at most 64. `None` when that many hashes cannot be the frontier of a tree of that size; whether
+    /// they are its true ones, only the leaves tell.
     pub fn new(size: u64, roots: Vec<Digest>) -> Option<Self> {
         (roots.len() == size.count_ones() as usize).then_some(Self { size, roots })
     }
 
+    /// Leaves in the tree, which is the number of the newest entry.
     pub fn size(&self) -> u64 {
         self.size
     }
 
+    /// Of the full subtrees, largest first: what [`Frontier::new`] takes.
     pub fn roots(&self) -> &[Digest] {
         &self.roots
     }
 
+    /// Appends a leaf, by its [`leaf_hash`].
     pub fn push(&mut self, leaf: Digest) {
         let mut node = leaf;
         // Each full subtree at the edge that has a twin now becomes one with it.

@@ -15,7 +15,7 @@ pub const OBJECTS_MAX: usize = 10_000;
 /// Of a manifest, encoded: with what a plan may delete beside it, it has to fit the 4 MiB that a message may have.
 pub const MANIFEST_BYTES_MAX: usize = 2_560 * 1024;
 
-/// One line of a manifest.
+/// One line of a manifest: an object, and the SHA-256 of its canonical JSON.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Entry {
     #[serde(flatten)]
@@ -31,6 +31,8 @@ pub struct Manifest {
     digest: Digest,
 }
 
+/// Why there is no such manifest. `Duplicate`, `TooMany` and `TooLarge` come of objects; the others of bytes that are
+/// read.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error("{0} stands twice")]
@@ -50,6 +52,8 @@ pub enum ManifestError {
 }
 
 impl Manifest {
+    /// Of lines in any order. Refuses two that are one object to an API server ([`ObjectKey::identity`]), and what is
+    /// over [`OBJECTS_MAX`] or [`MANIFEST_BYTES_MAX`].
     pub fn new(mut entries: Vec<Entry>) -> Result<Self, ManifestError> {
         if entries.len() > OBJECTS_MAX {
             return Err(ManifestError::TooMany(entries.len()));
@@ -69,14 +73,17 @@ impl Manifest {
         Ok(Self { entries: entries.into(), digest })
     }
 
+    /// In the order of their keys.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
+    /// Of [`Manifest::encode`]: the bundle's name.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
+    /// A bundle without objects: a rollout to it pauses.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

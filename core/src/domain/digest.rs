@@ -10,13 +10,16 @@ use sha2::{Digest as _, Sha256};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
+/// What was taken for a digest, shortened.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a digest of the form sha256:HEX")]
 pub struct InvalidDigest(String);
 
 impl Digest {
+    /// Bytes.
     pub const LENGTH: usize = 32;
 
+    /// Of all these bytes, at once.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
@@ -31,10 +34,12 @@ impl Digest {
         Self(hasher.finalize().into())
     }
 
+    /// Of a hash that was computed elsewhere: it is not checked that it is one.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
+    /// As rows and messages hold it.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -13,10 +13,12 @@ macro_rules! uuid_ids {
         pub struct $name(Uuid);
 
         impl $name {
+            /// Of an id that was made elsewhere; any UUID is taken.
             pub const fn new(id: Uuid) -> Self {
                 Self(id)
             }
 
+            /// As rows and messages hold it.
             pub const fn as_uuid(self) -> Uuid {
                 self.0
             }
@@ -35,11 +37,15 @@ uuid_ids! {
     ClusterId,
     /// A tenancy boundary.
     ProjectId,
+    /// A watched Git repository.
     RepoId,
+    /// A target. Without dashes, the value of the label by which its objects are found in a cluster.
     TargetId,
+    /// A commit seen at a ref of a repo.
     RevisionId,
     /// One rendering of a target at a revision, with one bundle per distinct set of parameters.
     RenderId,
+    /// One movement of a target's clusters.
     RolloutId,
     /// One running hub process.
     HubId,
@@ -54,10 +60,12 @@ uuid_ids! {
 pub struct TraceId(Uuid);
 
 impl TraceId {
+    /// Of whoever begins a change.
     pub const fn new(id: Uuid) -> Self {
         Self(id)
     }
 
+    /// As the wire and the journal hold it.
     pub const fn as_uuid(self) -> Uuid {
         self.0
     }
@@ -86,10 +94,12 @@ macro_rules! counters {
         pub struct $name(i64);
 
         impl $name {
+            /// Of a number that was handed out: none is made up here.
             pub const fn new(number: i64) -> Self {
                 Self(number)
             }
 
+            /// As rows and messages hold it.
             pub const fn get(self) -> i64 {
                 self.0
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// What people say of a cluster, by Kubernetes' rules for labels: see [`check_labels`].
 pub type Labels = BTreeMap<String, String>;
 
 /// A Kubernetes LabelSelector. An empty one selects everything; all conditions must hold. So a condition that is not known
@@ -17,15 +18,18 @@ pub struct LabelSelector {
     pub match_expressions: Vec<Requirement>,
 }
 
+/// One entry of `matchExpressions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Requirement {
     pub key: String,
     pub operator: Operator,
+    /// At least one for `In` and `NotIn`, none for the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }
 
+/// As Kubernetes has them: `NotIn` also selects who lacks the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operator {
     In,
@@ -34,6 +38,7 @@ pub enum Operator {
     DoesNotExist,
 }
 
+/// What the Kubernetes API would refuse.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidLabel {
     #[error(
@@ -49,6 +54,7 @@ pub enum InvalidLabel {
 }
 
 impl LabelSelector {
+    /// Whether all of it holds. Meant for selectors that passed [`LabelSelector::check`].
     pub fn selects(&self, labels: &Labels) -> bool {
         self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
             && self.match_expressions.iter().all(|requirement| requirement.holds(labels))

@@ -11,11 +11,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[serde(transparent)]
 pub struct Name(String);
 
+/// What was taken for a name, cut to 80 characters.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a name: 1 to 63 lower-case letters, digits and `-`, starting and ending with a letter or digit")]
 pub struct InvalidName(String);
 
 impl Name {
+    /// As people wrote it.
     pub fn as_str(&self) -> &str {
         &self.0
     }

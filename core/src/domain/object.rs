@@ -48,6 +48,7 @@ impl ObjectKey {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
+    /// Without the group: `v1` of `apps/v1`.
     pub fn version(&self) -> &str {
         self.api_version.split_once('/').map_or(&self.api_version, |(_, version)| version)
     }
@@ -78,6 +79,7 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Of a spelling: see [`ObjectKey::identity`] for what is not part of it.
     pub fn of(key: &ObjectKey) -> Self {
         let (group, kind, namespace, name) = key.identity();
         Self {

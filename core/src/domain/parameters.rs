@@ -32,6 +32,7 @@ pub struct ParameterSet {
     pub values: BTreeMap<String, Value>,
 }
 
+/// Why a parameter set is refused. No variant holds a value: it could be a secret.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidParameter {
     #[error("`{name}` is not a parameter's name: a letter or `_`, then letters, digits, `_`, `.` and `-`")]

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Where a repo is fetched from, and how. Its URL was checked by whoever wrote it; whether it may be reached is checked
+/// again at each fetch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RepoSpec {

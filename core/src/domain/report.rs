@@ -15,14 +15,20 @@ pub const MESSAGE_BYTES_MAX: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
+    /// By its own status, for the newest of what was asked of it.
     Healthy,
+    /// On its way.
     Progressing,
+    /// Nobody can tell now.
     Unknown,
+    /// Not well, and no failure of what was assigned, or none yet.
     Degraded,
+    /// As it is, it does not get there; whether it may yet, its line says.
     Failed,
 }
 
 impl Verdict {
+    /// As rows, documents and metrics have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
@@ -81,6 +87,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// As documents and rows have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -151,6 +158,7 @@ pub struct Report {
     /// Every object is in place for this generation. Applied and healthy are told apart.
     pub applied: bool,
     pub verdict: Verdict,
+    /// Of all objects of the bundle, whatever has a line.
     pub objects: Counts,
     /// What is not well, worst first; at most [`LINES_MAX`].
     pub lines: Vec<ObjectLine>,
@@ -163,6 +171,8 @@ impl Report {
     }
 }
 
+/// Objects of a target, by how they stand. `in_place` and `healthy` are each of `total` and overlap. What is being
+/// deleted is in none of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {

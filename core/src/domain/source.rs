@@ -1,4 +1,7 @@
-//! What of fetching is a decision: which ref a target means, and what counts as a new revision.
+//! What may be looked up in a repo: refs, folders, and the first digits of a commit.
+//!
+//! Decides which names are safe to hand to Git's rules, and which commit a person means. It knows no repository: what a ref
+//! leads to is found out by the hub's source stage.
 
 use serde::{Deserialize, Serialize};
 

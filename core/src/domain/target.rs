@@ -15,6 +15,7 @@ use crate::rollout::Strategy;
 use crate::session::SyncOptions;
 use crate::source::GitRef;
 
+/// What a person wants of a target, as the program has it and rows hold it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetSpec {
@@ -27,8 +28,10 @@ pub struct TargetSpec {
     /// For objects that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Name>,
+    /// Selects by labels; an empty one selects all.
     #[serde(default)]
     pub clusters: LabelSelector,
+    /// In order: a later set wins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<ParameterSet>,
     #[serde(default)]

@@ -14,6 +14,7 @@ use crate::bundle::Entry;
 pub struct Body(Arc<[u8]>);
 
 impl Body {
+    /// Its canonical JSON: what is sent to the API server, but for what is [yielded](crate::yielded).
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+/// Why a request did not succeed, in the API server's words where it gave some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
     /// The API server, or something that it asks, does not take it.
     #[error("{message}")]
     Rejected { reason: String, message: String },
+    /// The agent's own rights do not allow it.
     #[error("{message}")]
     Forbidden { message: String },
     #[error("namespace {namespace} does not exist")]
@@ -36,6 +38,7 @@ pub struct Contested {
 }
 
 impl ClusterError {
+    /// Without a time that the server asked for.
     pub fn retry(message: impl Into<String>) -> Self {
         Self::Retry { after: None, message: message.into() }
     }

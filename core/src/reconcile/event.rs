@@ -14,6 +14,8 @@ use crate::health::{self, Ending, Health};
 use crate::journal::Journalled;
 use crate::object::MANAGER;
 
+/// What happened, for [`Targets::handle`](super::Targets::handle): in the order in which it did. Each step that was
+/// taken is answered once, also when it failed.
 #[derive(Debug)]
 pub enum Event {
     /// It is written down, so it may be acted on.
@@ -30,6 +32,7 @@ pub struct Kind {
 }
 
 impl Kind {
+    /// Of the objects that are spelled like this one.
     pub fn of(key: &ObjectKey) -> Self {
         Self { api_version: key.api_version.clone(), kind: key.kind.clone() }
     }
@@ -57,7 +60,9 @@ pub struct ObjectEvent {
     /// The value of the target label.
     pub target: String,
     pub key: ObjectKey,
+    /// Tells it from another object that has had the name.
     pub uid: Uuid,
+    /// Its resource version, to be compared with others of this object; 0 when it does not tell.
     pub version: u64,
     /// When the list began that it was found in; `None`: it is an event. A list is the state of the cluster, whatever was
     /// seen before: after a restore of etcd, versions begin anew at lower ones.
@@ -66,11 +71,13 @@ pub struct ObjectEvent {
 }
 
 impl ObjectEvent {
+    /// It is a Job or a Pod that ran to its end.
     pub fn has_ended(&self) -> bool {
         matches!(&self.seen, ObjectState::Present(condition) if condition.finished.is_some())
     }
 }
 
+/// What an event says of an object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ObjectState {
     Present(Condition),
@@ -84,6 +91,7 @@ pub struct Condition {
     pub health: Health,
     /// How a Job or a Pod ended that ran to its end.
     pub finished: Option<Ending>,
+    /// `None` when it was never in an API server.
     pub fingerprint: Option<Fingerprint>,
 }
 

@@ -12,6 +12,7 @@ use super::step::Step;
 use crate::drift::{Change, culprit, differing_paths, lost_paths};
 use crate::object::MANAGER;
 
+/// What came of a step: what the object is like now, or why it could not be done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
     Applied {
@@ -50,8 +51,10 @@ pub enum Finding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub change: Change,
+    /// Who, as `managedFields` say.
     pub manager: Option<String>,
     pub operation: Option<String>,
+    /// Paths, at most [`FIELDS_MAX`](crate::drift::FIELDS_MAX); never values.
     pub fields: Vec<String>,
 }
 
@@ -92,6 +95,7 @@ impl Finding {
 }
 
 impl Found {
+    /// Nobody can say by whom: what is gone has no managers.
     pub fn deleted() -> Self {
         Self { change: Change::Deleted, manager: None, operation: None, fields: Vec::new() }
     }

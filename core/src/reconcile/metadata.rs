@@ -5,21 +5,27 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use uuid::Uuid;
 
+/// What is read of an object's `metadata`; what is missing there is empty here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
+    /// Nil when there is none: the object was never in an API server.
     pub uid: Uuid,
     /// `None` for a cluster-scoped kind, whatever a manifest says.
     pub namespace: Option<String>,
+    /// To be sent back as it came; see [`Metadata::version`] for comparing.
     pub resource_version: String,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     pub finalizers: Vec<String>,
+    /// Set while it is being deleted and its finalizers are waited for.
     pub deletion_timestamp: Option<String>,
     pub owner_references: Vec<OwnerReference>,
+    /// Who owns fields; which ones is not read here.
     pub managed_fields: Vec<ManagedFields>,
 }
 
+/// Whose object it is in the cluster, such as a ReplicaSet's Deployment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct OwnerReference {
@@ -28,11 +34,14 @@ pub struct OwnerReference {
     pub controller: bool,
 }
 
+/// One manager of fields, in one way.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ManagedFields {
     pub manager: String,
+    /// `Apply` or `Update`.
     pub operation: String,
+    /// Such as `status`; empty for the object itself.
     pub subresource: String,
 }
 

@@ -19,6 +19,7 @@ pub struct Step {
     pub twin: Option<ObjectKey>,
 }
 
+/// What to do with the object. What each means in requests is the executor's; what was found comes back as a `Finding`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     /// Inspect whether it may be applied, and apply it; or else apply it to exactly the one that is held.

@@ -23,6 +23,12 @@ use crate::journal::{InventoryUpdate, Journalled};
 use crate::report::Report;
 use crate::session::{Action, Assignment};
 
+/// All targets of a cluster. It does nothing: it is told what happened ([`Targets::handle`]), and asked for what is to
+/// be done ([`Targets::take_step`]) and said ([`Targets::take_reports`]), again after each event and when
+/// [`Targets::next_wake`] has come.
+///
+/// Of one object at most one step is under way; of different ones as many as are taken: whoever takes them bounds that.
+/// All times are by one clock that never goes back.
 #[derive(Debug, Default)]
 pub struct Targets {
     by_id: BTreeMap<TargetId, Target>,
@@ -156,6 +162,7 @@ impl Targets {
         self.by_id.values().filter_map(Target::next_wake).min()
     }
 
+    /// What the target is to run here by now; `None`: none was accepted.
     pub fn assignment(&self, id: TargetId) -> Option<&Assignment> {
         self.by_id.get(&id).map(|target| &target.assignment)
     }

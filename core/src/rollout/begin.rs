@@ -25,6 +25,7 @@ pub struct Beginning {
     pub state: RolloutState,
     /// Why it is in its state; empty when nothing holds it.
     pub reason: String,
+    /// Failed clusters that it stands; a share of the members, rounded down.
     pub failures_max: u32,
     pub waves: Vec<PlannedWave>,
     pub members: Vec<Member>,

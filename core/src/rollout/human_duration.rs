@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct HumanDuration(SignedDuration);
 
+/// Why a text is no length of time. It is shown with at most 40 characters.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidDuration {
     #[error("`{0}` is not a length of time such as `30s`, `10m` or `1h30m` (units: d, h, m, s, ms, the larger first)")]
@@ -27,8 +28,10 @@ const UNITS: [(&str, i64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 impl HumanDuration {
     /// A year: what is longer is a mistake in a file, and sums of times never overflow below it.
     pub const MAX: Self = Self(SignedDuration::from_hours(24 * 366));
+    /// `0s`.
     pub const ZERO: Self = Self(SignedDuration::ZERO);
 
+    /// At most [`HumanDuration::MAX`]: what is longer is that.
     pub const fn from_secs(seconds: u32) -> Self {
         let duration = SignedDuration::from_secs(seconds as i64);
         if duration.as_secs() > Self::MAX.0.as_secs() { Self::MAX } else { Self(duration) }
@@ -39,10 +42,12 @@ impl HumanDuration {
         Self(duration.clamp(SignedDuration::ZERO, Self::MAX.0))
     }
 
+    /// To reckon with.
     pub const fn duration(self) -> SignedDuration {
         self.0
     }
 
+    /// No time at all.
     pub const fn is_zero(self) -> bool {
         self.0.is_zero()
     }

@@ -27,7 +27,9 @@ pub struct PlannedWave {
     pub name: String,
     /// In the order in which they are assigned.
     pub members: Vec<ClusterId>,
+    /// Members in flight at once; at least 1.
     pub concurrent_max: u32,
+    /// Members that must be healthy for it to pass; at least 1, also where it has none.
     pub healthy_min: u32,
     pub soak: SignedDuration,
 }

@@ -18,6 +18,8 @@ pub struct Rendered<'a> {
 }
 
 impl<'a> Rendered<'a> {
+    /// `parameters` are the target's, `variables` the names that its manifests refer to, and `variants` the bundles, by
+    /// the digest of the values of just these names ([`Values::digest`]). All of one version of the target's spec.
     pub fn new(parameters: &'a [ParameterSet], variables: &[String], variants: &'a BTreeMap<Digest, Digest>) -> Self {
         let plain = variables.is_empty().then(|| Values::default().digest());
         Self { parameters, variables: variables.iter().cloned().collect(), variants, plain }

@@ -10,13 +10,21 @@ use crate::{ClusterId, Digest, Generation, RolloutId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutState {
+    /// Written; nothing is assigned yet.
     Planned,
+    /// Waves open, soak and pass.
     Rolling,
+    /// Nothing more is assigned until a person lets it go on. Newer content takes its place.
     Paused,
+    /// Clusters that it changed are given back what they ran.
     RollingBack,
+    /// Every wave has passed. Who was away catches up, and a person may have failed ones tried again.
     Done,
+    /// It was over its budget, and every cluster that it could give something back has been given it.
     Failed,
+    /// Something newer took its place, or all of its clusters.
     Superseded,
+    /// A person stopped it for good, and clusters keep what they run; or the target is being deleted.
     Cancelled,
 }
 
@@ -24,10 +32,15 @@ pub enum RolloutState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaveState {
+    /// Its turn has not come.
     Waiting,
+    /// Its members are assigned, as many at once as may be.
     Open,
+    /// Nobody is waited for and enough are healthy; they have to stay so for a while.
     Soaking,
+    /// The next may open. Its members still catch up.
     Passed,
+    /// The first that had not passed when the rollout rolled back, or ended early.
     Failed,
 }
 
@@ -41,7 +54,10 @@ pub enum MemberState {
     Assigned,
     /// Its agent says that every object of this generation is in place.
     Applied,
+    /// Its agent says so, of exactly what it was assigned.
     Healthy,
+    /// Its agent says so and it lasts or is final, or its deadline passed; or it is away, where the strategy counts
+    /// that.
     Failed,
     /// Disconnected for longer than the limit while it was to be decided about. Neither healthy nor failed.
     Offline,
@@ -125,13 +141,14 @@ pub enum Presence {
 }
 
 impl Presence {
+    /// Heard, and not only holding a stream.
     pub const fn is_connected(self) -> bool {
         matches!(self, Self::Connected { .. })
     }
 }
 
-/// A wave, with the counts of its members by state. The counts are of rows, so they add up to `members`. Whom a later
-/// rollout has taken over is counted as that, and as nothing else.
+/// A wave, with the counts of its members by state. They are of rows: those from `waiting` to `rolled_back` add up to
+/// `members`. Whom a later rollout has taken over is counted as that, and as nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wave {
     pub name: String,
@@ -140,6 +157,7 @@ pub struct Wave {
     pub concurrent_max: u32,
     /// Members that must be healthy for it to pass; at least 1.
     pub healthy_min: u32,
+    /// How long its members have to stay healthy before it passes.
     pub soak: SignedDuration,
     pub opened_at: Option<Timestamp>,
     /// Since when the soak's clock runs, while it does.
@@ -149,6 +167,7 @@ pub struct Wave {
     /// What is left of the soak, while soaking and its clock stands because a healthy member is silent.
     pub soak_left: Option<SignedDuration>,
     pub members: u32,
+    /// In none of the other counts, and not in `members`.
     pub overtaken: u32,
     pub waiting: u32,
     /// Assigned and applied: in flight.
@@ -192,6 +211,7 @@ impl Wave {
         self.is_settled() && self.healthy < self.healthy_min
     }
 
+    /// It has opened, and has neither passed nor failed.
     pub const fn is_open(&self) -> bool {
         matches!(self.state, WaveState::Open | WaveState::Soaking)
     }
@@ -201,18 +221,16 @@ impl Wave {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "verb")]
 pub enum Intent {
+    /// Assigns nothing more, until it is resumed. What is assigned goes on.
     Pause,
+    /// Lets a paused one go on. Clusters that failed stay failed.
     Resume,
     /// Stops for good; clusters keep what they run.
     Abort,
     /// Takes a cluster out: it blocks nothing and counts as neither healthy nor failed.
-    Skip {
-        cluster: ClusterId,
-    },
+    Skip { cluster: ClusterId },
     /// Gives a failed cluster its assignment again, under a new generation.
-    Retry {
-        cluster: ClusterId,
-    },
+    Retry { cluster: ClusterId },
     /// Ends a soak now, or passes a wave that holds although too few of it are healthy. Needs a reason.
     Promote,
 }
@@ -221,6 +239,7 @@ pub enum Intent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingIntent {
     pub intent: Intent,
+    /// The name of the token that asked.
     pub by: String,
     /// In the person's words; may be empty.
     pub reason: String,

@@ -30,6 +30,7 @@ pub struct Evidence {
 /// What the hub sees of a cluster now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
+    /// `None`: the cluster has said nothing about the target that is still kept.
     pub evidence: Option<Evidence>,
     pub presence: Presence,
 }

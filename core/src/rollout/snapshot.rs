@@ -17,7 +17,7 @@ use crate::{ClusterId, Generation};
 /// Members that one round assigns: more are the next round's.
 const ROUND_MAX: usize = 500;
 
-/// A member, with what it is judged by.
+/// A member, with what it is judged by. The name is for people only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberSnapshot {
     pub member: Member,
@@ -36,6 +36,7 @@ pub struct MemberScope {
 }
 
 impl Rollout {
+    /// Of which members the rows have to be read to decide about this rollout as it stands.
     pub fn scope(&self) -> MemberScope {
         let passed = self.waves.iter().take_while(|wave| wave.state == WaveState::Passed).count();
         MemberScope {
@@ -45,6 +46,8 @@ impl Rollout {
     }
 }
 
+/// A rollout that is being decided about: rows as they were read, with what was decided since carried into them, and
+/// which of them that changed.
 #[derive(Debug, Clone)]
 pub struct RolloutSnapshot {
     rollout: Rollout,
@@ -83,14 +86,17 @@ impl RolloutSnapshot {
         self.is_row_changed.then_some(&self.rollout)
     }
 
+    /// All of them, from 0, with the counts of now.
     pub fn waves(&self) -> &[Wave] {
         &self.rollout.waves
     }
 
+    /// Those to be written, each with its place.
     pub fn changed_waves(&self) -> impl Iterator<Item = (u32, &Wave)> {
         (0..).zip(&self.rollout.waves).filter(|(place, _)| self.changed_waves.contains(place))
     }
 
+    /// Those to be written.
     pub fn changed_members(&self) -> impl Iterator<Item = &Member> {
         self.changed_entries.iter().map(|&index| &self.entries[index].member)
     }

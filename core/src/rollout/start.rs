@@ -23,6 +23,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As rows have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Revision => "revision",
@@ -59,10 +60,11 @@ pub struct Placed {
     pub moving: Option<Digest>,
 }
 
-/// A cluster that is to run something else than it does.
+/// A cluster that is to run something else than it does: `to` differs from `from`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Move {
     pub candidate: Candidate,
+    /// What it is assigned; `None`: nothing of this target.
     pub from: Option<Digest>,
     pub to: Digest,
 }
@@ -77,6 +79,7 @@ pub struct LiveChange {
     pub until: Timestamp,
 }
 
+/// All that is known of a target when it is asked whether a rollout begins. From rows: the same rows, the same answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Situation {
     /// What tells the wanted content from other content; `None`: the target's spec, as it stands, has not been rendered.
@@ -89,9 +92,11 @@ pub struct Situation {
     pub changes: Vec<LiveChange>,
     /// Kept back after a rollback.
     pub held: bool,
+    /// The clusters that the target selects and that have joined, also those that are away.
     pub placed: Vec<Placed>,
 }
 
+/// What begins now: one thing at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
     Nothing,
@@ -208,6 +213,7 @@ pub fn behind<'a>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Past {
     pub render: RenderId,
+    /// What most of its clusters ran before; `None`: nothing.
     pub from_render: Option<RenderId>,
     /// It has given it to some cluster.
     pub assigned: bool,

@@ -20,6 +20,8 @@ pub(super) const REST: &str = "rest";
 /// The first wave where no waves are written.
 pub(super) const FIRST: &str = "first";
 
+/// How a target's changes cross its fleet, as rows hold it; what is left out is as in the default. Whether it makes
+/// sense is for [`Strategy::check`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Strategy {

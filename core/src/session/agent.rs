@@ -27,7 +27,8 @@ const ARRIVED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Objects that one message asks for: those of a full bundle, a third of a megabyte.
 const NEED_OBJECTS_MAX: usize = 10_000;
 
-/// The least time between two reports: the hub stops reading a session that sends more than 10 a second, over time.
+/// The least time between two reports: the hub stops reading a cluster that says more than 100 things a second, over
+/// time.
 const REPORT_PAUSE: SignedDuration = SignedDuration::from_millis(10);
 
 /// Drifts kept for a hub that is away: at ~1 KiB each, a quarter of a megabyte.
@@ -36,13 +37,19 @@ const DRIFTS_MAX: usize = 256;
 /// Uncompresses an object, if it is at most that many bytes; given by the surroundings, which know the format.
 pub type Decompress = fn(&[u8], usize) -> Option<Vec<u8>>;
 
-/// An assignment that the agent has accepted, with the bodies of its objects that are new to it.
+/// An assignment that the agent has accepted, with the bodies of its objects that are new to it: uncompressed, and each
+/// with the digest that it stands under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     pub assignment: Assignment,
     pub objects: BTreeMap<Digest, Arc<[u8]>>,
 }
 
+/// The agent's end, for as long as its process lives. It does nothing: it is told what came and the time, by one clock
+/// that nobody sets back, and asked for what is to be sent ([`AgentSession::take_outbound`]).
+///
+/// What it keeps for the hub is bounded: one report for each target, and so many drifts. Accepted assignments are not:
+/// whoever feeds it takes all of them before it gives it the next message, and writes them down before they are acted on.
 #[derive(Debug)]
 pub struct AgentSession {
     boot: Uuid,
@@ -129,6 +136,8 @@ struct Arriving {
 }
 
 impl AgentSession {
+    /// Of a process that has just started: `boot` was made for it, `version` and `facts` go into each Hello. Not
+    /// connected: see [`AgentSession::connect`].
     pub fn new(
         boot: Uuid,
         version: String,
@@ -227,6 +236,8 @@ impl AgentSession {
         if is_held_back { next.min(self.connection.report_at) } else { next }
     }
 
+    /// To be called when [`AgentSession::next_wake`] has come; earlier does no harm. Fails when the hub was silent for
+    /// as long as the policy stands: the connection is to be ended, and made anew.
     pub fn handle_tick(&mut self, now: Timestamp) -> Result<(), Violation> {
         if now >= self.connection.heard_at + self.connection.heartbeat.deadline {
             return Err(Violation::Silent(self.connection.heartbeat.deadline));
@@ -241,6 +252,8 @@ impl AgentSession {
         Ok(())
     }
 
+    /// One message of the hub, in the order in which they came. Fails when it breaks the protocol, or brings an object
+    /// that does not have its digest: the connection is to be ended. Everything that was accepted stays.
     pub fn handle(&mut self, message: HubMessage, now: Timestamp) -> Result<(), Violation> {
         self.connection.heard_at = now;
         match message {
@@ -420,12 +433,15 @@ impl AgentSession {
         self.drifts.push_back(PendingDrift { drift, sent: None });
     }
 
+    /// [`AgentSession::take_outbound`] has something by now.
     pub fn has_outbound(&self, now: Timestamp) -> bool {
         !self.connection.outbound.is_empty()
             || !self.connection.caught_up && self.next_unsent().is_none()
             || self.may_report(now) && self.next_unsent().is_some()
     }
 
+    /// The next message, when there is room for one; a report that is not taken may still be replaced by a newer one.
+    /// Reports and drifts are numbered here, in one count for each connection.
     pub fn take_outbound(&mut self, now: Timestamp) -> Option<AgentMessage> {
         if let Some(message) = self.connection.outbound.pop_front() {
             return Some(message);

@@ -58,6 +58,15 @@ pub enum Effect {
     LoadBundles(Vec<Digest>),
 }
 
+/// One stream of one agent, from its first message to its end. It does nothing: it is told what came
+/// ([`HubSession::handle`]) and the time, and asked, until there is none, for what is to be done
+/// ([`HubSession::take_effect`]) and what is to be sent ([`HubSession::take_outbound`]).
+///
+/// All times are by one clock that nobody sets back; it need not be the date. An `Err` means that the agent broke the
+/// protocol or is silent: the stream is to be ended, and the session dropped. What its effects recorded stays.
+///
+/// Beside the listing it keeps little, whatever the agent does or leaves undone: one Desired, the pieces of one request
+/// to the store, one acknowledgement, and the names of the objects that the agent needs.
 #[derive(Debug)]
 pub struct HubSession {
     number: SessionNumber,
@@ -146,6 +155,8 @@ struct Offer {
 }
 
 impl HubSession {
+    /// For a stream that has just begun: silence counts from `now`. The number is this stream's own, and greater than
+    /// those of all before.
     pub fn new(number: SessionNumber, heartbeat: HeartbeatPolicy, now: Timestamp) -> Self {
         Self {
             number,
@@ -169,6 +180,7 @@ impl HubSession {
         }
     }
 
+    /// This stream's.
     pub fn number(&self) -> SessionNumber {
         self.number
     }
@@ -178,6 +190,8 @@ impl HubSession {
         self.compare_at.min(self.heard_at + self.heartbeat.deadline)
     }
 
+    /// To be called when [`HubSession::next_wake`] has come; earlier does no harm. Fails when the agent was silent for
+    /// as long as the policy stands.
     pub fn handle_tick(&mut self, now: Timestamp) -> Result<(), Violation> {
         if now >= self.heard_at + self.heartbeat.deadline {
             return Err(Violation::Silent(self.heartbeat.deadline));
@@ -197,6 +211,8 @@ impl HubSession {
         self.controls.push_back(HubMessage::Compare(ours));
     }
 
+    /// One message of the agent, in the order in which they came. Fails when it may not come now: before the Hello, a
+    /// second Hello, an inventory that nobody asked for, more needed objects than an agent can lack.
     pub fn handle(&mut self, message: AgentMessage, now: Timestamp) -> Result<(), Violation> {
         self.heard_at = now;
         match message {
@@ -242,13 +258,15 @@ impl HubSession {
         Ok(())
     }
 
-    /// Answers the Hello. Called once, by the surroundings, when the agent's past is known.
+    /// Answers the Hello: to be called once after [`Effect::Greeted`], when the agent's past is known.
     pub fn welcome(&mut self, want: Want) {
         let welcome = Welcome { session: self.number, want, heartbeat: self.heartbeat };
         self.controls.push_back(HubMessage::Welcome(welcome));
     }
 
-    /// What the rows say now: all assignments of this cluster.
+    /// What the rows say now: all assignments of this cluster. To be called after [`Effect::Greeted`], after
+    /// [`HubSession::handle_bundles`], and whenever the rows may have changed; while the agent is being asked what it
+    /// holds, it is ignored.
     ///
     /// Generations that are older than what was sent are ignored: two readers of the rows may overtake each other.
     pub fn handle_listing(&mut self, listing: impl Into<Listing>) {
@@ -342,7 +360,8 @@ impl HubSession {
         Ok(())
     }
 
-    /// Those of the bundles that are stored.
+    /// Answers [`Effect::LoadBundles`] with those of the bundles that are stored. What the agent holds of others is
+    /// sent again.
     pub fn handle_bundles(&mut self, manifests: &BTreeMap<Digest, Manifest>) {
         let Knowledge::Said(listed) = &self.knowledge else { return };
         let manifest =
@@ -361,7 +380,8 @@ impl HubSession {
         Ok(())
     }
 
-    /// Objects that were asked for, compressed. What nobody waits for any more is dropped.
+    /// Answers [`Effect::Load`] with those that are stored, compressed. What nobody waits for any more is dropped; what
+    /// is asked for and never answered holds up its Desired.
     pub fn handle_objects(&mut self, bodies: impl IntoIterator<Item = (Digest, impl AsRef<[u8]>)>) {
         for (digest, body) in bodies {
             let is_repair = self.repairing.remove(&digest);
@@ -393,14 +413,18 @@ impl HubSession {
         }
     }
 
+    /// The next thing to do, oldest first.
     pub fn take_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
+    /// [`HubSession::take_outbound`] has something.
     pub fn has_outbound(&self) -> bool {
         !self.controls.is_empty() || !self.pieces.is_empty() || self.offer.as_ref().is_some_and(Offer::is_ready)
     }
 
+    /// The next message, when there is room for one: what is not taken may still be replaced by something newer.
+    /// Control messages first, then objects, then the Desired that they were for.
     pub fn take_outbound(&mut self) -> Option<HubMessage> {
         if let Some(control) = self.controls.pop_front() {
             return Some(control);

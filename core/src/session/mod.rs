@@ -31,7 +31,9 @@ pub const UID_FACT: &str = "kubernetes.uid";
 /// How often an agent sends a heartbeat, and how long either end stands silence. The hub says them in its Welcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeartbeatPolicy {
+    /// Between two of an agent's heartbeats.
     pub interval: SignedDuration,
+    /// Silence of the other end after which either ends the stream.
     pub deadline: SignedDuration,
 }
 
@@ -41,6 +43,7 @@ impl Default for HeartbeatPolicy {
     }
 }
 
+/// What an agent says. Each is of its own cluster: none names one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentMessage {
     Hello(Hello),
@@ -51,17 +54,23 @@ pub enum AgentMessage {
     Report(ReportSequence, Report),
     /// In one count with the reports.
     Drift(ReportSequence, Drift),
+    /// Every [`HeartbeatPolicy::interval`]; the first one says that nothing is left to be told.
     Heartbeat,
 }
 
+/// What the hub says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HubMessage {
+    /// Answers the Hello.
     Welcome(Welcome),
     /// The root of what the hub has listed: an agent with another one answers with what it holds, with an equal one it
     /// says nothing.
     Compare(Digest),
+    /// At most [`FRAME_BYTES_MAX`] of them, before the Desired that names them.
     Objects(Vec<Piece>),
+    /// Once every object that it brings has been sent.
     Desired(Desired),
+    /// Everything up to this report or drift is committed. 0: nothing yet.
     Ack(ReportSequence),
 }
 
@@ -77,12 +86,14 @@ pub struct Hello {
     pub root: Digest,
     /// The last report that a hub acknowledged to this process.
     pub acked: Option<(SessionNumber, ReportSequence)>,
+    /// What the agent says of its cluster, such as [`UID_FACT`]. Decides nothing about where something runs.
     pub facts: BTreeMap<String, String>,
 }
 
 /// The first message of the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Welcome {
+    /// Greater than that of every earlier stream.
     pub session: SessionNumber,
     pub want: Want,
     pub heartbeat: HeartbeatPolicy,
@@ -115,7 +126,9 @@ pub struct Piece {
     pub digest: Digest,
     /// Of the compressed object.
     pub bytes_total: u32,
+    /// Of the first of these bytes within the compressed object.
     pub offset: u32,
+    /// At most [`FRAME_BYTES_MAX`].
     pub bytes: Vec<u8>,
 }
 
@@ -135,6 +148,7 @@ pub struct Desired {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
     pub target: TargetId,
+    /// The target's, for people.
     pub name: Name,
     pub generation: Generation,
     pub action: Action,
@@ -146,8 +160,10 @@ pub struct Assignment {
     pub trace: Option<TraceId>,
 }
 
+/// What an assignment is for. The order is part of what [`root`] hashes: none is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
+    /// Run the bundle.
     Apply,
     /// A tombstone: delete what this target owns here.
     Delete,
@@ -156,6 +172,7 @@ pub enum Action {
 }
 
 impl Action {
+    /// As rows and the journal hold it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Apply => "apply",
@@ -199,21 +216,28 @@ pub struct SyncOptions {
     pub drift: DriftMode,
 }
 
+/// When what left the bundle is deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Prune {
+    /// Once the new objects are healthy.
     #[default]
     AfterHealthy,
+    /// Once they are in place.
     AfterApply,
     Never,
 }
 
+/// What becomes of what others change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DriftMode {
+    /// It is taken back, and told.
     #[default]
     Correct,
+    /// It is told, and stays until the next revision.
     Warn,
+    /// Nobody looks.
     Ignore,
 }
 
@@ -227,6 +251,7 @@ pub struct Listed {
 }
 
 impl Assignment {
+    /// What it is in the root.
     pub fn listed(&self) -> Listed {
         Listed { target: self.target, generation: self.generation, action: self.action, digest: self.manifest.digest() }
     }

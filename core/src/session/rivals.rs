@@ -21,6 +21,7 @@ pub struct Guest {
     /// Of its cluster, if it may read it.
     pub uid: Option<String>,
     pub address: String,
+    /// When its stream began, by the hub's clock.
     pub at: Timestamp,
 }
 
@@ -28,6 +29,7 @@ pub struct Guest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rivalry {
     pub other: Guest,
+    /// How often in a row one came back after the other.
     pub returns: u32,
     /// Since then neither is told anything new.
     pub contested_at: Option<Timestamp>,

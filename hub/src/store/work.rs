@@ -121,8 +121,7 @@ pub(super) fn traced_until(now: Timestamp) -> Timestamp {
 
 /// Takes the subject's lock until the transaction ends; false: another worker has it.
 ///
-/// An advisory lock, not a row's: link's subjects have no row of their own to lock, and a person's edit of a target
-/// must not wait for a decision about it. Two subjects whose ids collide in 64 bits only wait for each other.
+/// An advisory lock, not a row's: a person's edit of a target must not wait for a decision about it. Two subjects whose ids collide in 64 bits only wait for each other.
 pub(crate) async fn lock_subject(db: &mut Connection, stage: Stage, key: Uuid) -> Result<bool, StoreError> {
     let locked = sqlx::query_scalar!(
         r#"select pg_try_advisory_xact_lock(hashtextextended($1 || $2::uuid::text, 0)) as "locked!""#,

@@ -48,6 +48,7 @@ pub struct Document {
 }
 
 impl Document {
+    /// As the API server is sent it.
     pub fn to_json(&self) -> Value {
         self.root.to_json()
     }
@@ -60,6 +61,7 @@ pub struct Node {
     pub content: Content,
 }
 
+/// What a value is, as kubectl takes it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
     Null,
@@ -72,6 +74,7 @@ pub enum Content {
     Map(Vec<Entry>),
 }
 
+/// A string, and how it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
     pub value: Box<str>,
@@ -88,6 +91,7 @@ pub enum TextStyle {
     Literal,
 }
 
+/// One key of a map. Keys that are written as booleans or numbers are text here, as in JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     pub key: Box<str>,
@@ -96,6 +100,7 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Of the key, from 1.
     pub fn line(&self) -> u32 {
         self.line
     }
@@ -112,16 +117,19 @@ impl Node {
         self.line
     }
 
+    /// Of a map, sorted by key; `None` for anything else.
     pub fn entries(&self) -> Option<&[Entry]> {
         if let Content::Map(entries) = &self.content { Some(entries) } else { None }
     }
 
+    /// The value under a key; `None` when it lacks it, or is no map.
     pub fn field(&self, key: &str) -> Option<&Node> {
         let entries = self.entries()?;
         let index = entries.binary_search_by(|entry| (*entry.key).cmp(key)).ok()?;
         Some(&entries[index].value)
     }
 
+    /// `None` for what is no string, also a number.
     pub fn text(&self) -> Option<&str> {
         if let Content::Text(text) = &self.content { Some(&text.value) } else { None }
     }
@@ -138,6 +146,7 @@ impl Node {
         }
     }
 
+    /// Without the places, which JSON cannot hold.
     pub fn to_json(&self) -> Value {
         match &self.content {
             Content::Null => Value::Null,
