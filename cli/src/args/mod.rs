@@ -24,7 +24,7 @@ pub(crate) use rollout::{Reason, RolloutCommand, SteerArgs, SteerClusterArgs};
 pub(crate) use target::{DeleteMode, TargetCommand};
 pub(crate) use token::TokenCommand;
 use values::parse_url;
-pub(crate) use values::{Label, LabelChange, RolloutChoice, Since, is_loopback};
+pub(crate) use values::{Label, LabelChange, RolloutChoice, is_loopback};
 
 const EXIT_CODES: &str = "\
 Exit codes:

@@ -6,13 +6,9 @@ use bellwether_core::TargetId;
 use serde_json::json;
 use tower::ServiceExt as _;
 
-use super::scene::{ANOTHER, ONE, Scene, finish, join, shown};
-use crate::bundle::Bundle;
-use crate::store::repos::Repo;
-use crate::store::targets::Target;
+use super::scene::{ANOTHER, ONE, Scene, finish, shown};
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
-use crate::worker::stage::{Detached as _, Transactional as _};
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_wish_about_one_cluster_names_that_cluster_in_the_log(pool: Pool) {

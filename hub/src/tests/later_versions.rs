@@ -6,14 +6,12 @@ use bellwether_core::TargetId;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-use super::scene::{ANOTHER, ONE, Scene, finish, shown};
+use super::scene::{ANOTHER, ONE, Scene, finish};
 use crate::bundle::Bundle;
 use crate::process::clock;
-use crate::store::repos::Repo;
-use crate::store::targets::Target;
 use crate::store::work::{self, Stage};
 use crate::store::{self, Pool};
-use crate::worker::stage::{Detached as _, Transactional as _};
+use crate::worker::stage::Detached as _;
 
 /// What a later version may add to each stored form.
 const LATER: &[&str] = &[

@@ -8,12 +8,10 @@ use tower::ServiceExt as _;
 
 use super::scene::{ONE, Scene, TWO_IS_FOR_LATE_ONES, await_true, come_back, finish, go_away, label};
 use crate::Hub;
-use crate::bundle::Bundle;
 use crate::process::clock;
 use crate::rollout::Rollouts;
-use crate::store::work::{self, Stage};
-use crate::store::{self, Pool, sessions};
-use crate::worker::stage::{Detached as _, Transactional as _};
+use crate::store::work::Stage;
+use crate::store::{self, Pool};
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_cluster_that_is_away_when_it_is_selected_gets_the_target_when_it_is_back(pool: Pool) {

@@ -5,10 +5,9 @@ use bellwether_core::TargetId;
 use super::scene::{ANOTHER, ONE, Scene, finish, shown};
 use crate::bundle::Bundle;
 use crate::process::clock;
-use crate::source::Source;
 use crate::store::work::{self, Stage};
 use crate::store::{self, Pool};
-use crate::worker::stage::{Detached as _, Transactional as _};
+use crate::worker::stage::Detached as _;
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_push_wakes_only_targets_whose_folder_it_moved(pool: Pool) {

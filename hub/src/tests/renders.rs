@@ -1,10 +1,8 @@
 //! Renders that are refused, bounded or not begun again.
 
 use super::scene::{ANOTHER, ONE, Scene};
-use crate::bundle::Bundle;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
-use crate::worker::stage::{Detached as _, Transactional as _};
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_render_that_hubs_died_of_is_not_begun_again_until_something_changes(pool: Pool) {

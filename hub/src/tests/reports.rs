@@ -5,12 +5,9 @@ use bellwether_core::{ReportSequence, SessionNumber, TargetId};
 use serde_json::json;
 
 use super::scene::{ONE, Scene, finish};
-use crate::bundle::Bundle;
 use crate::process::clock;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
-use crate::work::change::Change;
-use crate::worker::stage::{Detached as _, Transactional as _};
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_drift_of_a_target_that_its_tombstone_outlives_is_dropped(pool: Pool) {

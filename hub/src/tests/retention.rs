@@ -1,11 +1,9 @@
 //! What the sweep takes and keeps.
 
 use super::scene::{ANOTHER, ONE, Scene, finish, go_away};
-use crate::bundle::Bundle;
 use crate::process::clock;
-use crate::store::work::{self, Stage};
+use crate::store::work::Stage;
 use crate::store::{self, Pool};
-use crate::worker::stage::{Detached as _, Transactional as _};
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn what_is_said_of_an_assignment_goes_with_it_and_signals_to_nobody_go_in_time(pool: Pool) {

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use bellwether_core::TargetId;
 use serde_json::json;
 
-use super::scene::{ANOTHER, ONE, Scene, finish, join, shown};
-use crate::bundle::Bundle;
+use super::scene::{ANOTHER, ONE, Scene, finish, shown};
 use crate::process::clock;
 use crate::store::assignments::Listed;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
-use crate::worker::stage::{Detached as _, Transactional as _};
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_changed_spec_moves_nobody_before_it_is_rendered(pool: Pool) {
