@@ -14,6 +14,7 @@ mod context;
 mod http;
 mod link;
 mod pki;
+mod ports;
 mod postgres;
 mod process;
 mod record;

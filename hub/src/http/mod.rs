@@ -32,14 +32,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::v1::{audit, clusters, drift, repos, rollouts, status, targets};
 use crate::Hub;
-use crate::pki::tls;
+use crate::ports;
 
 /// Specs and certificates are small; a webhook's body is only hashed.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 pub(crate) async fn serve(hub: Arc<Hub>, listener: TcpListener, stop: CancellationToken) {
-    let incoming = tls::incoming(listener, hub.trust.api.clone(), tls::API, tls::Known::default(), stop.clone());
-    tls::serve_http(incoming, router(hub), stop).await;
+    let incoming = ports::incoming(listener, hub.trust.api.clone(), ports::API, ports::Known::default(), stop.clone());
+    ports::serve_http(incoming, router(hub), stop).await;
 }
 
 pub(crate) fn router(hub: Arc<Hub>) -> Router {

@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 
 use super::router;
 use crate::pki::seal;
-use crate::pki::tls::Peer;
+use crate::ports::Peer;
 use crate::process::clock;
 use crate::store::{self, Pool};
 use crate::{Hub, testing};

@@ -20,8 +20,7 @@ use super::enroll::{self, EnrollError};
 use super::session;
 use crate::Hub;
 use crate::pki::ca::{self, AgentIdentity};
-use crate::pki::tls;
-use crate::process::guests::{InHand, Usage};
+use crate::ports::{self, ActiveRequest, Usage};
 
 /// Per stream and connection: what the hub buffers for an agent that sends faster than it is read.
 const WINDOW_BYTES: u32 = 64 * 1024;
@@ -41,7 +40,7 @@ pub(crate) struct CalledOn {
     usage: Arc<Usage>,
 }
 
-impl Connected for tls::Connection {
+impl Connected for ports::Connection {
     type ConnectInfo = CalledOn;
 
     fn connect_info(&self) -> CalledOn {
@@ -58,7 +57,7 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (config, known) = (hub.trust.agents.clone(), hub.trust.known.clone());
-    let incoming = tls::incoming(listener, config, tls::AGENTS, known, stop.clone());
+    let incoming = ports::incoming(listener, config, ports::AGENTS, known, stop.clone());
     let incoming = incoming.map(Ok::<_, std::io::Error>);
     let service = AgentsServer::new(Service { hub, stop: stop.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -131,7 +130,7 @@ fn called_on<T>(request: &Request<T>) -> Option<&CalledOn> {
 }
 
 /// Keeps the connection open for as long as it lives.
-fn begin<T>(request: &Request<T>) -> Option<InHand> {
+fn begin<T>(request: &Request<T>) -> Option<ActiveRequest> {
     called_on(request).map(|connection| connection.usage.begin())
 }
 

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Hub;
 use crate::pki::trust::TrustError;
+use crate::ports::network;
 use crate::process::clock;
-use crate::process::guests::network;
 use crate::store::{self, StoreError};
 
 /// A live stream of a revoked cluster ends within 5 s, whichever hub was told.

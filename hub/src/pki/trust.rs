@@ -11,6 +11,7 @@ use rustls::ServerConfig;
 
 use crate::pki::ca::{Authority, CaError, ServerIdentity};
 use crate::pki::tls::{self, TlsError};
+use crate::ports;
 use crate::process::clock;
 use crate::store::StoreError;
 
@@ -27,7 +28,7 @@ pub(crate) enum TrustError {
 pub(crate) struct Trust {
     pub(crate) agents: Arc<ArcSwap<ServerConfig>>,
     pub(crate) api: Arc<ArcSwap<ServerConfig>>,
-    pub(crate) known: tls::Known,
+    pub(crate) known: ports::Known,
     names: Vec<String>,
     current: Mutex<Current>,
 }
@@ -49,7 +50,7 @@ impl Trust {
         Ok(Self {
             agents: Arc::new(ArcSwap::from_pointee(agents)),
             api: Arc::new(ArcSwap::from_pointee(api)),
-            known: tls::Known::default(),
+            known: ports::Known::default(),
             names: names.to_vec(),
             current: Mutex::new(Current { identity, renew_at, revoked: BTreeSet::new() }),
         })

@@ -3,7 +3,6 @@
 pub(crate) mod clock;
 pub(crate) mod config;
 pub(crate) mod files;
-pub(crate) mod guests;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod rate;

@@ -25,7 +25,7 @@ async fn a_wish_about_one_cluster_names_that_cluster_in_the_log(pool: Pool) {
     let asked = json!({"intent": {"verb": "skip", "cluster": cluster}, "reason": "its disk is broken"}).to_string();
     let request = axum::http::Request::post(format!("/api/v1/rollouts/{}/intents", row.id))
         .header("authorization", format!("Bearer {}", crate::testing::admin_token(&scene.folder)))
-        .extension(crate::pki::tls::Peer("127.0.0.1:1".parse().expect("is an address")))
+        .extension(crate::ports::Peer("127.0.0.1:1".parse().expect("is an address")))
         .body(axum::body::Body::from(asked))
         .expect("is a request");
     let answer = crate::http::router(Arc::clone(&scene.hub)).oneshot(request).await.expect("it always answers");

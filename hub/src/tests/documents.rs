@@ -16,7 +16,7 @@ impl Scene {
             .method(method)
             .uri(format!("/api/v1/{route}"))
             .header("authorization", format!("Bearer {}", crate::testing::admin_token(&self.folder)))
-            .extension(crate::pki::tls::Peer("127.0.0.1:1".parse().expect("is an address")))
+            .extension(crate::ports::Peer("127.0.0.1:1".parse().expect("is an address")))
             .body(body.map_or_else(axum::body::Body::empty, |body| axum::body::Body::from(body.to_string())))
             .expect("is a request");
         let answer = crate::http::router(self.hub.clone()).oneshot(request).await.expect("it always answers");

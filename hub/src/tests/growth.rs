@@ -157,7 +157,7 @@ impl Fleet {
             .method(method)
             .uri(path)
             .header("authorization", format!("Bearer {}", crate::testing::admin_token(&self.folder)))
-            .extension(crate::pki::tls::Peer("127.0.0.1:1".parse().expect("is an address")))
+            .extension(crate::ports::Peer("127.0.0.1:1".parse().expect("is an address")))
             .body(axum::body::Body::from(body.to_string()))
             .expect("is a request");
         let answer = crate::http::router(Arc::clone(&self.hub)).oneshot(request).await.expect("it always answers");

@@ -56,7 +56,7 @@ impl Scene {
             .method(method)
             .uri(format!("/api/v1{path}"))
             .header("authorization", format!("Bearer {}", crate::testing::admin_token(&self.folder)))
-            .extension(crate::pki::tls::Peer("127.0.0.1:1".parse().expect("is an address")))
+            .extension(crate::ports::Peer("127.0.0.1:1".parse().expect("is an address")))
             .body(axum::body::Body::from(body.to_owned()))
             .expect("is a request");
         let answer = crate::http::router(Arc::clone(&self.hub)).oneshot(request).await.expect("it always answers");

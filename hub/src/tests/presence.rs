@@ -65,7 +65,7 @@ async fn a_cluster_that_may_join_again_is_asked_for_again(pool: Pool) {
     let ask = async |what: &str| {
         let request = axum::http::Request::post(format!("/api/v1/clusters/{name}/{what}"))
             .header("authorization", format!("Bearer {}", crate::testing::admin_token(&scene.folder)))
-            .extension(crate::pki::tls::Peer("127.0.0.1:1".parse().expect("is an address")))
+            .extension(crate::ports::Peer("127.0.0.1:1".parse().expect("is an address")))
             .body(axum::body::Body::from("{}"))
             .expect("is a request");
         crate::http::router(Arc::clone(&scene.hub)).oneshot(request).await.expect("it always answers").status()

@@ -1,8 +1,8 @@
 //! Who may be connected, for how long, and how much they may send: the same rules at both ports.
 //!
-//! Anybody can open a connection. Each takes a place, which is counted by its address until its owner has shown a
+//! Anybody can open a connection. Each takes a permit, which is counted by its address until its owner has shown a
 //! certificate, and by the cluster afterwards. A connection that asks nothing for a while is closed, and one without a
-//! certificate at the agents' port may send only what a join needs. Neighbours: `tls` (handshakes), `link` and `http`
+//! certificate at the agents' port may send only what a join needs. Neighbours: `accept` (handshakes), `link` and `http`
 //! (which say when something is asked).
 
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ impl Party {
     }
 }
 
-/// All networks of a site have as many places as so many networks elsewhere.
+/// All networks of a site have as many permits as so many networks elsewhere.
 const SITE_NETWORKS: usize = 2;
 
 /// How many connections there may be.
@@ -61,9 +61,9 @@ pub(crate) struct Limits {
     pub(crate) per_known: usize,
 }
 
-/// The places of one port.
+/// The permits of one port.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct Permits {
     limits: Limits,
     taken: Mutex<Taken>,
 }
@@ -80,20 +80,20 @@ impl Taken {
     }
 }
 
-/// One connection's place; free again when it is dropped.
+/// One connection's permit; free again when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Permit {
     party: Party,
-    places: Arc<Places>,
+    permits: Arc<Permits>,
 }
 
-impl Places {
+impl Permits {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self { limits, taken: Mutex::default() })
     }
 
     /// `None`: the party has as many as one may have, or all strangers together have.
-    pub(crate) fn take(self: &Arc<Self>, party: Party) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>, party: Party) -> Option<Permit> {
         let mut taken = self.lock();
         let is_stranger = matches!(party, Party::Address(_));
         let most = if is_stranger { self.limits.per_address } else { self.limits.per_known };
@@ -106,7 +106,7 @@ impl Places {
         for counted in [Some(party), party.site()].into_iter().flatten() {
             *taken.by_party.entry(counted).or_default() += 1;
         }
-        Some(Place { party, places: Arc::clone(self) })
+        Some(Permit { party, permits: Arc::clone(self) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -114,9 +114,9 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
+        let mut taken = self.permits.lock();
         taken.strangers -= usize::from(matches!(self.party, Party::Address(_)));
         for counted in [Some(self.party), self.party.site()].into_iter().flatten() {
             let left = taken.of(counted).saturating_sub(1);
@@ -131,7 +131,7 @@ impl Drop for Place {
 
 /// How long a connection may be without a request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct IdleTimeouts {
     pub(crate) before_first: Duration,
     pub(crate) between: Duration,
     /// After this it is closed as soon as nothing is in hand; `None`: it may live for ever.
@@ -141,7 +141,7 @@ pub(crate) struct Patience {
 /// What is in hand on one connection.
 #[derive(Debug)]
 pub(crate) struct Usage {
-    patience: Patience,
+    timeouts: IdleTimeouts,
     opened_at: Instant,
     state: Mutex<State>,
 }
@@ -155,24 +155,24 @@ struct State {
 
 /// Something is in hand for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct InHand(Arc<Usage>);
+pub(crate) struct ActiveRequest(Arc<Usage>);
 
 impl Usage {
-    fn new(patience: Patience) -> Arc<Self> {
+    fn new(timeouts: IdleTimeouts) -> Arc<Self> {
         let opened_at = Instant::now();
-        let state = Mutex::new(State { in_hand: 0, quiet_until: opened_at + patience.before_first });
-        Arc::new(Self { patience, opened_at, state })
+        let state = Mutex::new(State { in_hand: 0, quiet_until: opened_at + timeouts.before_first });
+        Arc::new(Self { timeouts, opened_at, state })
     }
 
-    pub(crate) fn begin(self: &Arc<Self>) -> InHand {
+    pub(crate) fn begin(self: &Arc<Self>) -> ActiveRequest {
         self.lock().in_hand += 1;
-        InHand(Arc::clone(self))
+        ActiveRequest(Arc::clone(self))
     }
 
     /// When it is to be closed, if nothing happens before.
     fn closes_at(&self) -> Option<Instant> {
         let state = self.lock();
-        let aged = self.patience.age_max.map(|age| self.opened_at + age);
+        let aged = self.timeouts.age_max.map(|age| self.opened_at + age);
         (state.in_hand == 0).then(|| aged.map_or(state.quiet_until, |aged| aged.min(state.quiet_until)))
     }
 
@@ -181,31 +181,31 @@ impl Usage {
     }
 }
 
-impl Drop for InHand {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.in_hand -= 1;
-        state.quiet_until = Instant::now() + self.0.patience.between;
+        state.quiet_until = Instant::now() + self.0.timeouts.between;
     }
 }
 
 /// A connection that keeps to the rules: reading and writing fail once its owner was quiet for too long, and reading once
 /// it sent too much. Quiet is also who takes no answer, and then nobody reads.
 #[derive(Debug)]
-pub(crate) struct Guest<T> {
+pub(crate) struct LimitedConnection<T> {
     connection: T,
     usage: Arc<Usage>,
     wake: Pin<Box<Sleep>>,
     /// Bytes that it may still send; `None`: as many as it likes.
     bytes_left: Option<usize>,
-    _place: Place,
+    _permit: Permit,
 }
 
-impl<T> Guest<T> {
-    pub(crate) fn new(connection: T, place: Place, patience: Patience, bytes_max: Option<usize>) -> Self {
-        let usage = Usage::new(patience);
-        let wake = Box::pin(sleep_until(Instant::now() + patience.before_first));
-        Self { connection, usage, wake, bytes_left: bytes_max, _place: place }
+impl<T> LimitedConnection<T> {
+    pub(crate) fn new(connection: T, place: Permit, timeouts: IdleTimeouts, bytes_max: Option<usize>) -> Self {
+        let usage = Usage::new(timeouts);
+        let wake = Box::pin(sleep_until(Instant::now() + timeouts.before_first));
+        Self { connection, usage, wake, bytes_left: bytes_max, _permit: place }
     }
 
     pub(crate) fn connection(&self) -> &T {
@@ -231,7 +231,7 @@ impl<T> Guest<T> {
             match self.usage.closes_at() {
                 Some(at) if at <= now => return Poll::Ready(()),
                 Some(at) => self.wake.as_mut().reset(at),
-                None => self.wake.as_mut().reset(now + self.usage.patience.between),
+                None => self.wake.as_mut().reset(now + self.usage.timeouts.between),
             }
             if self.wake.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
@@ -240,17 +240,17 @@ impl<T> Guest<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Guest<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for LimitedConnection<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let guest = &mut *self;
-        guest.check(context)?;
+        let limited = &mut *self;
+        limited.check(context)?;
         let before = buffer.filled().len();
-        let read = Pin::new(&mut guest.connection).poll_read(context, buffer);
-        let Some(left) = &mut guest.bytes_left else { return read };
+        let read = Pin::new(&mut limited.connection).poll_read(context, buffer);
+        let Some(left) = &mut limited.bytes_left else { return read };
         match left.checked_sub(buffer.filled().len() - before) {
             Some(rest) => *left = rest,
             None => {
@@ -263,7 +263,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guest<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Guest<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for LimitedConnection<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check(context)?;
         Pin::new(&mut self.connection).poll_write(context, bytes)
@@ -286,8 +286,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     const LIMITS: Limits = Limits { strangers: 3, per_address: 2, per_known: 1 };
-    const PATIENCE: Patience =
-        Patience { before_first: Duration::from_millis(50), between: Duration::from_millis(50), age_max: None };
+    const PATIENCE: IdleTimeouts =
+        IdleTimeouts { before_first: Duration::from_millis(50), between: Duration::from_millis(50), age_max: None };
     const LONG: Duration = Duration::from_secs(20);
 
     fn at(address: &str) -> Party {
@@ -296,19 +296,19 @@ mod tests {
 
     #[test]
     fn one_address_leaves_places_to_others_and_strangers_leave_them_to_clusters() {
-        let places = Places::new(LIMITS);
+        let permits = Permits::new(LIMITS);
         let cluster = Party::Cluster(ClusterId::new(uuid::Uuid::nil()));
 
-        let mine: Vec<_> = (0..3).filter_map(|_| places.take(at("192.0.2.1"))).collect();
-        let other = places.take(at("192.0.2.2"));
-        let third = places.take(at("192.0.2.3"));
-        let known = places.take(cluster);
+        let mine: Vec<_> = (0..3).filter_map(|_| permits.take(at("192.0.2.1"))).collect();
+        let other = permits.take(at("192.0.2.2"));
+        let third = permits.take(at("192.0.2.3"));
+        let known = permits.take(cluster);
 
         assert_eq!(mine.len(), 2);
         assert!(other.is_some() && third.is_none() && known.is_some());
-        assert!(places.take(cluster).is_none());
+        assert!(permits.take(cluster).is_none());
         drop(mine);
-        assert!(places.take(at("192.0.2.3")).is_some(), "a place that was left is free");
+        assert!(permits.take(at("192.0.2.3")).is_some(), "a place that was left is free");
     }
 
     #[test]
@@ -321,29 +321,29 @@ mod tests {
     #[test]
     fn all_networks_of_one_site_leave_places_to_others() {
         let limits = Limits { strangers: 100, per_address: 10, per_known: 10 };
-        let places = Places::new(limits);
+        let permits = Permits::new(limits);
 
         let site = |number: usize| at(&format!("2001:db8:1:{number:x}::1"));
-        let mine: Vec<_> = (0..200).filter_map(|number| places.take(site(number))).collect();
+        let mine: Vec<_> = (0..200).filter_map(|number| permits.take(site(number))).collect();
 
         assert!(mine.len() <= 2 * limits.per_address, "{} of {}", mine.len(), limits.strangers);
-        assert!(places.take(at("2001:db8:2:1::1")).is_some());
+        assert!(permits.take(at("2001:db8:2:1::1")).is_some());
         drop(mine);
-        assert!(places.take(site(0)).is_some(), "a place that was left is free");
+        assert!(permits.take(site(0)).is_some(), "a place that was left is free");
     }
 
-    fn guest(bytes_max: Option<usize>) -> (Guest<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
+    fn limited(bytes_max: Option<usize>) -> (LimitedConnection<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
-        let place = Places::new(LIMITS).take(at("192.0.2.1")).expect("it is empty");
-        (Guest::new(ours, place, PATIENCE, bytes_max), theirs)
+        let place = Permits::new(LIMITS).take(at("192.0.2.1")).expect("it is empty");
+        (LimitedConnection::new(ours, place, PATIENCE, bytes_max), theirs)
     }
 
     #[tokio::test]
     async fn who_asks_nothing_is_closed_and_who_is_answered_is_not() {
-        let (mut silent, _their_end) = guest(None);
+        let (mut silent, _their_end) = limited(None);
         assert_eq!(silent.read_u8().await.expect_err("closed").kind(), io::ErrorKind::TimedOut);
 
-        let (mut busy, _their_end) = guest(None);
+        let (mut busy, _their_end) = limited(None);
         let in_hand = busy.usage().begin();
         let while_in_hand = tokio::time::timeout(PATIENCE.before_first * 4, busy.read_u8()).await;
         assert!(while_in_hand.is_err(), "closed although something was in hand");
@@ -353,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_sends_a_byte_now_and_then_is_closed_too() {
-        let (mut slow, mut their_end) = guest(None);
+        let (mut slow, mut their_end) = limited(None);
         let dripping = tokio::spawn(async move { while their_end.write_u8(0).await.is_ok() {} });
 
         let closed = tokio::time::timeout(LONG, async { while slow.read_u8().await.is_ok() {} }).await;
@@ -365,7 +365,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_takes_no_answer_is_closed_while_nobody_reads() {
-        let (mut writer, _their_end) = guest(None);
+        let (mut writer, _their_end) = limited(None);
 
         let closed = tokio::time::timeout(LONG, async { while writer.write_all(&[0; 1 << 12]).await.is_ok() {} }).await;
 
@@ -374,7 +374,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stranger_may_send_only_so_much() {
-        let (mut stranger, mut their_end) = guest(Some(1_000));
+        let (mut stranger, mut their_end) = limited(Some(1_000));
         their_end.write_all(&[0; 1_001]).await.expect("written");
 
         let mut all = Vec::new();
