@@ -7,6 +7,7 @@ mod discovery;
 mod error;
 mod evidence;
 mod live;
+mod liveness;
 mod paths;
 mod request;
 mod secret;
