@@ -22,7 +22,7 @@ use crate::executor::kubernetes::client::{Cluster, ClusterError, ConnectError};
 use crate::executor::kubernetes::{self, ReconcileError};
 use crate::identity::{self, Identity, IdentityError, Join, Start};
 use crate::journal::{self, INVENTORY_UPDATES_MAX, JournalError, Seal, Store};
-use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
+use crate::link::{self, CHANGES_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
 use crate::renewal::{self, Renewal};
 
 /// Between tries to reach the API server at the start. It is often a pod's neighbour that starts at the same time.
@@ -205,8 +205,8 @@ async fn enroll(cluster: &Cluster, config: &Config, join: Join) -> Result<Identi
 
 async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result<(), RunError> {
     let clock = Clock::start();
-    let (accepted_sender, accepted) = mpsc::channel(ACCEPTED_MAX);
-    let (journalled_sender, journalled) = mpsc::channel(ACCEPTED_MAX);
+    let (changes_sender, changes) = mpsc::channel(CHANGES_MAX);
+    let (written_sender, written) = mpsc::channel(CHANGES_MAX);
     let (updates_sender, updates) = mpsc::channel(INVENTORY_UPDATES_MAX);
     let (to_hub_sender, to_hub) = mpsc::channel(OUTBOUND_REPORTS_MAX);
     let (inventory, lacking) = (ready.journal.inventory(), ready.journal.lacking());
@@ -226,7 +226,7 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         identity,
         session,
         clock,
-        accepted: accepted_sender,
+        changes: changes_sender,
         to_hub,
         presence: watch::Sender::new(false),
     };
@@ -241,10 +241,10 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         renewal::serve(renewal, renewal_stop).await;
         Ok(())
     });
-    let to_writer = journal::Ports { accepted, journalled: journalled_sender, updates };
+    let to_writer = journal::Ports { changes, written: written_sender, updates };
     let writer = journal::serve(ready.store, ready.journal, to_writer, stop.clone());
     parts.spawn(async { Ok(writer.await?) });
-    let to_executor = Ports { journalled, updates: updates_sender, to_hub: to_hub_sender };
+    let to_executor = Ports { written, updates: updates_sender, to_hub: to_hub_sender };
     let home = config.namespace.as_str().into();
     let executor = kubernetes::serve(ready.cluster, home, clock, inventory, to_executor, stop.clone());
     parts.spawn(async { Ok(executor.await?) });

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
@@ -117,6 +118,9 @@ pub struct Entry {
     objects: BTreeMap<Digest, Body>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     learned: Vec<Learned>,
+    /// Targets of which nothing is known any more that stands in an older entry.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    ended: BTreeSet<TargetId>,
 }
 
 /// An object's bytes: a text to whoever writes them, as they are JSON.
@@ -168,6 +172,99 @@ pub struct LoadError {
     problem: String,
 }
 
+/// An entry without its bodies.
+#[derive(Deserialize)]
+struct Outline {
+    records: Vec<Record>,
+    #[serde(default)]
+    learned: Vec<Learned>,
+    #[serde(default)]
+    ended: BTreeSet<TargetId>,
+}
+
+/// An entry's bodies alone.
+#[derive(Deserialize)]
+struct Bodies {
+    objects: BTreeMap<Digest, Body>,
+}
+
+/// Reads a journal part by part, in the order of their numbers, and twice. What is current is known after the first time,
+/// so that of all that was ever current no body stands in memory for longer than its entry: the process that starts has no
+/// more room than the one that wrote it.
+pub struct Loading<D> {
+    journal: Journal,
+    decompress: D,
+    open: Option<OpenEntry>,
+    /// The second time: the bodies of what is current.
+    wanted: Option<BTreeSet<Digest>>,
+}
+
+/// An entry of which the parts come.
+struct OpenEntry {
+    head: Head,
+    /// That have come.
+    parts: u64,
+    bytes: Vec<u8>,
+}
+
+impl<R: io::Read, D: Fn(Vec<u8>) -> io::Result<R>> Loading<D> {
+    /// `decompress` reads what [`Entry::write`] wrote out of the bytes that it became.
+    pub fn new(decompress: D) -> Self {
+        Self { journal: Journal::default(), decompress, open: None, wanted: None }
+    }
+
+    pub fn take(&mut self, part: Part) -> Result<(), LoadError> {
+        self.journal.last = self.journal.last.max(part.number);
+        match self.open.as_mut().filter(|open| open.head.entry == part.head.entry) {
+            Some(open) => {
+                open.parts += 1;
+                open.bytes.extend(part.bytes);
+            }
+            None => {
+                self.close()?;
+                self.open = Some(OpenEntry { head: part.head, parts: 1, bytes: part.bytes });
+            }
+        }
+        Ok(())
+    }
+
+    /// All parts were taken once; now they come again.
+    pub fn rewind(&mut self) -> Result<(), LoadError> {
+        self.close()?;
+        self.wanted = Some(self.journal.current.values().flat_map(Current::bodies).collect());
+        Ok(())
+    }
+
+    /// All parts were taken twice.
+    pub fn finish(mut self) -> Result<Journal, LoadError> {
+        self.close()?;
+        Ok(self.journal)
+    }
+
+    fn close(&mut self) -> Result<(), LoadError> {
+        let Some(OpenEntry { head, parts, bytes }) = self.open.take() else { return Ok(()) };
+        // One that was never sealed, or that was half deleted: nothing of it counts, and it goes with the others.
+        if parts != head.parts {
+            self.journal.stored.entry(head.entry).or_insert(Stored { parts: head.parts, bytes: 0 });
+            return Ok(());
+        }
+        let unreadable = |problem: String| LoadError { entry: head.entry, problem };
+        let plain = (self.decompress)(bytes).map_err(|_| unreadable("it is damaged".to_owned()))?;
+        let plain = io::BufReader::new(plain);
+        if let Some(wanted) = &self.wanted {
+            let Bodies { objects } = read(plain).map_err(unreadable)?;
+            self.journal.take_bodies(head.entry, objects, wanted);
+            return Ok(());
+        }
+        let outline = read(plain).map_err(unreadable)?;
+        self.journal.take_outline(head.entry, parts, outline).map_err(unreadable)
+    }
+}
+
+fn read<T: DeserializeOwned>(plain: impl io::Read) -> Result<T, String> {
+    serde_json::from_reader(plain).map_err(|error| error.to_string())
+}
+
 /// What the agent holds and what is stored of it, in memory: the value that says what is written next
 /// ([`Journal::plan`]), is told that it was ([`Journal::note_written`]), and then names what may go
 /// ([`Journal::take_dead`]). One entry is written at a time.
@@ -179,6 +276,8 @@ pub struct Journal {
     stored: BTreeMap<u64, Stored>,
     /// The entry that holds the newest copy.
     homes: BTreeMap<Digest, u64>,
+    /// Let go, and no entry says so yet.
+    ended: BTreeSet<TargetId>,
     last: u64,
 }
 
@@ -211,56 +310,52 @@ struct Stored {
 }
 
 impl Journal {
-    /// From all parts that there are. `decompress` reads what [`Entry::write`] wrote out of the bytes that it became.
+    /// From all parts that there are, when they are in memory anyway.
     pub fn load<R: io::Read>(
         mut parts: Vec<Part>,
         decompress: impl Fn(Vec<u8>) -> io::Result<R>,
     ) -> Result<Self, LoadError> {
         parts.sort_by_key(|part| part.number);
-        let mut journal = Self { last: parts.last().map_or(0, |part| part.number), ..Self::default() };
-        let mut entries: BTreeMap<u64, Vec<Part>> = BTreeMap::new();
+        let mut loading = Loading::new(decompress);
+        for part in &parts {
+            loading.take(part.clone())?;
+        }
+        loading.rewind()?;
         for part in parts {
-            entries.entry(part.head.entry).or_default().push(part);
+            loading.take(part)?;
         }
-        for (number, parts) in entries {
-            let expected = parts[0].head.parts;
-            // One that was never sealed, or that was half deleted: nothing of it counts, and it goes with the others.
-            if parts.len() as u64 != expected {
-                journal.stored.insert(number, Stored { parts: expected, bytes: 0 });
-                continue;
-            }
-            let bytes = parts.into_iter().flat_map(|part| part.bytes).collect::<Vec<_>>();
-            let read = |problem: &str| LoadError { entry: number, problem: problem.to_owned() };
-            let plain = decompress(bytes).map_err(|_| read("it is damaged"))?;
-            let plain = io::BufReader::new(plain);
-            let entry: Entry = serde_json::from_reader(plain).map_err(|error| read(&error.to_string()))?;
-            journal.take_in(number, expected, &entry).map_err(|problem| read(&problem))?;
-        }
-        journal.drop_bodies(&BTreeSet::new());
-        Ok(journal)
+        loading.finish()
     }
 
-    fn take_in(&mut self, number: u64, parts: u64, entry: &Entry) -> Result<(), String> {
-        for (digest, body) in &entry.objects {
-            if Digest::of(&body.0) == *digest {
-                self.bodies.insert(*digest, Arc::clone(&body.0));
-            }
+    fn take_outline(&mut self, number: u64, parts: u64, outline: Outline) -> Result<(), String> {
+        let Outline { records, learned, ended } = outline;
+        self.stored.insert(number, Stored { parts, bytes: bytes(&records, &learned) });
+        // What came in this entry comes after what it ends.
+        self.current.retain(|target, _| !ended.contains(target));
+        for record in records {
+            self.replace(record.assignment()?, record.before, number);
         }
-        for record in &entry.records {
-            let assignment = record.assignment()?;
-            self.replace(assignment, record.before.clone(), number);
-        }
-        for learned in &entry.learned {
+        for learned in learned {
             let Some(current) = self.current.get_mut(&learned.target) else { continue };
             if current.assignment.generation == learned.generation {
-                current.before.clone_from(&learned.before);
+                current.before = learned.before;
             }
-            let applied = learned.applied.iter().cloned();
+            let applied = learned.applied.into_iter();
             current.applied = applied.map(|applied| (Identity::of(&applied.key), applied)).collect();
             current.learned_home = Some(number);
         }
-        self.note_stored(number, parts, entry);
         Ok(())
+    }
+
+    fn take_bodies(&mut self, number: u64, bodies: BTreeMap<Digest, Body>, wanted: &BTreeSet<Digest>) {
+        if let Some(stored) = self.stored.get_mut(&number) {
+            stored.bytes += bodies.values().map(|body| body.0.len()).sum::<usize>();
+        }
+        self.homes.extend(bodies.keys().map(|digest| (*digest, number)));
+        let wanted = bodies.into_iter().filter(|(digest, _)| wanted.contains(digest));
+        self.bodies.extend(
+            wanted.filter(|(digest, body)| Digest::of(&body.0) == *digest).map(|(digest, body)| (digest, body.0)),
+        );
     }
 
     /// What was learned of its objects outlives an assignment.
@@ -277,6 +372,18 @@ impl Journal {
             },
         };
         self.current.insert(current.assignment.target, current);
+    }
+
+    /// Its tombstone was carried out, and nobody asks about it again. The next entry says so, which is needed as long as an
+    /// older one holds it: those go first.
+    pub fn end(&mut self, target: TargetId) {
+        if self.current.remove(&target).is_some() {
+            self.ended.insert(target);
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
     }
 
     /// What the agent holds, with all its bodies. What lacks one is left out, and is among [`Journal::lacking`].
@@ -330,6 +437,7 @@ impl Journal {
     /// Takes in what was accepted, oldest first, and answers with what has to be written before it is acted on.
     pub fn plan(&mut self, accepted: Vec<Accepted>) -> Entry {
         let kept: BTreeSet<_> = self.current.values().flat_map(Current::bodies).collect();
+        let ended = std::mem::take(&mut self.ended);
         let mut changed = BTreeSet::new();
         for Accepted { assignment, objects } in accepted {
             changed.insert(assignment.target);
@@ -352,7 +460,7 @@ impl Journal {
                 current.updates = Updates::Planned;
             }
         }
-        entry
+        Entry { ended, ..entry }
     }
 
     /// Of an entry with everything, about.
@@ -396,7 +504,7 @@ impl Journal {
         let knows = |current: &&Current| current.updates != Updates::None || current.learned_home.is_some();
         let learned = self.current.values().filter(knows).filter(|current| is_to_be_learned(current));
         let learned = learned.map(Learned::of).collect();
-        Entry { records, objects: objects.collect(), learned }
+        Entry { records, objects: objects.collect(), learned, ended: BTreeSet::new() }
     }
 
     /// The numbers that the parts of the next entry have.
@@ -442,7 +550,9 @@ impl Journal {
         let objects = self.current.values().flat_map(Current::bodies);
         let homes = objects.filter_map(|digest| self.homes.get(&digest).copied());
         let of_targets = self.current.values().flat_map(|current| [Some(current.home), current.learned_home]);
-        let oldest = of_targets.flatten().chain(homes).min().unwrap_or(self.last);
+        // The last one stays even if nothing is held any more: it is the lock.
+        let last = self.stored.last_key_value().map_or(self.last, |(number, _)| *number);
+        let oldest = of_targets.flatten().chain(homes).min().unwrap_or(last);
         let living = self.stored.split_off(&oldest);
         let dead = std::mem::replace(&mut self.stored, living);
         self.homes.retain(|_, home| *home >= oldest);
@@ -462,14 +572,16 @@ impl Entry {
     }
 
     fn bytes(&self) -> usize {
-        let records =
-            self.records.iter().map(|record| record.manifest.len() + BEFORE_BYTES * record.before.len() + RECORD_BYTES);
-        let learned = self
-            .learned
-            .iter()
-            .map(|learned| APPLIED_BYTES * learned.applied.len() + BEFORE_BYTES * learned.before.len());
-        records.chain(self.objects.values().map(|body| body.0.len())).chain(learned).sum()
+        let bodies = self.objects.values().map(|body| body.0.len()).sum::<usize>();
+        bytes(&self.records, &self.learned) + bodies
     }
+}
+
+/// About what these take in an entry.
+fn bytes(records: &[Record], learned: &[Learned]) -> usize {
+    let records = records.iter().map(|it| it.manifest.len() + BEFORE_BYTES * it.before.len() + RECORD_BYTES);
+    let learned = learned.iter().map(|it| APPLIED_BYTES * it.applied.len() + BEFORE_BYTES * it.before.len());
+    records.chain(learned).sum()
 }
 
 impl Current {
@@ -704,6 +816,82 @@ mod tests {
 
         assert_eq!(store.0.keys().collect::<Vec<_>>(), [&2]);
         assert_eq!(names(&store.load().inventory()[0].before), [("a", false)]);
+    }
+
+    #[test]
+    fn a_target_that_ended_is_in_no_inventory_and_leaves_nothing_behind() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        let other = |generation, objects| {
+            let mut other = accepted(generation, objects);
+            other.assignment.target = TargetId::new(Uuid::from_u128(8));
+            other
+        };
+        store.write(&mut journal, vec![other(1, "b@1"), accepted(2, "a@1")]);
+        let mut tombstone = accepted(3, "");
+        tombstone.assignment.action = Action::Delete;
+        store.write(&mut journal, vec![tombstone]);
+
+        journal.end(TargetId::new(Uuid::from_u128(7)));
+        assert!(journal.has_ended());
+        assert_eq!(store.load().inventory().len(), 2, "it is not written down yet");
+        store.write(&mut journal, Vec::new());
+
+        assert!(!journal.has_ended());
+        assert_eq!(store.load().inventory(), journal.inventory());
+        assert_eq!(journal.inventory().len(), 1);
+        store.write(&mut journal, vec![accepted(4, "c@1")]);
+        assert_eq!(store.load().inventory().len(), 2, "another generation is another assignment");
+    }
+
+    #[test]
+    fn a_journal_that_holds_nothing_any_more_keeps_its_lock() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        let mut tombstone = accepted(1, "");
+        tombstone.assignment.action = Action::Delete;
+        store.write(&mut journal, vec![tombstone]);
+        journal.end(TargetId::new(Uuid::from_u128(7)));
+
+        store.write(&mut journal, Vec::new());
+
+        assert_eq!(store.0.keys().collect::<Vec<_>>(), [&2]);
+        assert_eq!((store.load().inventory(), store.load().next_numbers(1)), (Vec::new(), 3..=3));
+    }
+
+    #[test]
+    fn an_entry_of_several_parts_stays_though_all_that_it_holds_ended_while_it_was_written() {
+        let mut journal = Journal::default();
+        let mut tombstone = accepted(1, "");
+        tombstone.assignment.action = Action::Delete;
+        let entry = journal.plan(vec![tombstone]);
+        journal.end(TargetId::new(Uuid::from_u128(7)));
+
+        journal.note_written(&entry, &journal.next_numbers(2));
+
+        assert_eq!(journal.take_dead(), [] as [u64; 0], "the last part is the lock");
+    }
+
+    #[test]
+    fn of_bodies_that_are_read_only_the_current_ones_are_kept() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        store.write(&mut journal, vec![accepted(1, "a@1 b@1 c@old")]);
+        store.write(&mut journal, vec![accepted(2, "a@1 c@newer")]);
+        store.write(&mut journal, vec![accepted(3, "a@1 c@old")]);
+        let mut loading = Loading::new(|bytes| Ok(io::Cursor::new(bytes)));
+        let parts: Vec<_> = store.0.values().cloned().collect();
+        for part in &parts {
+            loading.take(part.clone()).expect("it can be read");
+        }
+        loading.rewind().expect("it can be read");
+        assert!(loading.journal.bodies.is_empty(), "the first time");
+
+        for part in parts {
+            loading.take(part).expect("it can be read");
+            assert!(loading.journal.bodies.len() <= 2, "1 and old");
+        }
+
+        let loaded = loading.finish().expect("it can be read");
+        assert_eq!(loaded.inventory(), journal.inventory());
+        assert_eq!(loaded.inventory()[0].objects.len(), 2);
     }
 
     #[test]

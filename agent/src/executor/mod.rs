@@ -7,7 +7,7 @@
 //!   the target had before, and with what was applied and is still ours;
 //! - through [`Ports`], every newer assignment in the same form. It is written down when it comes, so it may be acted on.
 //!   Newer replaces older, and an absence says nothing: a target goes only by a tombstone, [`Action::Delete`] or
-//!   [`Action::Orphan`];
+//!   [`Action::Orphan`]. When that was carried out and nobody asks about it again, it has ended and may be forgotten;
 //! - the stop, after which it begins nothing.
 //!
 //! It gives, through [`Ports`] too,
@@ -29,6 +29,7 @@
 pub(crate) mod kubernetes;
 mod outbox;
 
+use bellwether_core::TargetId;
 use bellwether_core::drift::Drift;
 use bellwether_core::journal::{InventoryUpdate, Journalled};
 use bellwether_core::report::Report;
@@ -38,9 +39,16 @@ use outbox::Outbox;
 
 /// The ways between an executor and the rest of the agent.
 pub(crate) struct Ports {
-    pub(crate) journalled: mpsc::Receiver<Journalled>,
+    pub(crate) written: mpsc::Receiver<Written>,
     pub(crate) updates: mpsc::Sender<InventoryUpdate>,
     pub(crate) to_hub: mpsc::Sender<Outbound>,
+}
+
+/// What the journal has written down.
+#[derive(Debug)]
+pub(crate) enum Written {
+    Assigned(Journalled),
+    Ended(TargetId),
 }
 
 /// What the hub is told.

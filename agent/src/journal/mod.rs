@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use bellwether_core::TargetId;
 pub(crate) use bellwether_core::journal::InventoryUpdate;
-use bellwether_core::journal::{Entry, Journal, Journalled};
-use bellwether_core::session::agent::Accepted;
+use bellwether_core::journal::{Entry, Journal};
+use bellwether_core::session::agent::{Accepted, Change};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::executor::Written;
 use crate::executor::kubernetes::client::ClusterError;
 pub(crate) use seal::Seal;
 pub(crate) use store::Store;
@@ -33,8 +34,8 @@ const UPDATES_PAUSE: Duration = Duration::from_secs(5);
 
 /// The ways to and from the link and the reconciler.
 pub(crate) struct Ports {
-    pub(crate) accepted: mpsc::Receiver<Accepted>,
-    pub(crate) journalled: mpsc::Sender<Journalled>,
+    pub(crate) changes: mpsc::Receiver<Change>,
+    pub(crate) written: mpsc::Sender<Written>,
     pub(crate) updates: mpsc::Receiver<InventoryUpdate>,
 }
 
@@ -72,6 +73,8 @@ struct JournalWriter {
     journal: Journal,
     /// Accepted and not being written yet.
     waiting: Vec<Accepted>,
+    /// Let go, and not written yet.
+    ended: BTreeSet<TargetId>,
     /// One at a time.
     writes: JoinSet<Result<(), JournalError>>,
     writing: Option<Writing>,
@@ -88,11 +91,11 @@ struct Writing {
 }
 
 enum Event<'a> {
-    Accepted(Accepted),
+    Changed(Change),
     Learned(InventoryUpdate),
     Ticked,
     Written(Result<Result<(), JournalError>, JoinError>),
-    Writable(mpsc::Permit<'a, Journalled>),
+    Writable(mpsc::Permit<'a, Written>),
 }
 
 /// Runs until the stop. A write that is cut off then was not acted on.
@@ -102,11 +105,12 @@ pub(crate) async fn serve(
     ports: Ports,
     stop: CancellationToken,
 ) -> Result<(), JournalError> {
-    let Ports { mut accepted, journalled, mut updates } = ports;
+    let Ports { mut changes, written, mut updates } = ports;
     let mut writer = JournalWriter {
         store,
         journal,
         waiting: Vec::new(),
+        ended: BTreeSet::new(),
         writes: JoinSet::new(),
         writing: None,
         outbox: BTreeSet::new(),
@@ -116,11 +120,11 @@ pub(crate) async fn serve(
         writer.schedule();
         let event = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            Some(message) = accepted.recv() => Event::Accepted(message),
+            Some(change) = changes.recv() => Event::Changed(change),
             Some(update) = updates.recv() => Event::Learned(update),
             () = tokio::time::sleep_until(writer.updates_at), if writer.waits_to_write_updates() => Event::Ticked,
-            Some(written) = writer.writes.join_next() => Event::Written(written),
-            Ok(slot) = journalled.reserve(), if !writer.outbox.is_empty() => Event::Writable(slot),
+            Some(ended) = writer.writes.join_next() => Event::Written(ended),
+            Ok(slot) = written.reserve(), if !writer.outbox.is_empty() => Event::Writable(slot),
         };
         writer.handle(event)?;
     }
@@ -129,7 +133,11 @@ pub(crate) async fn serve(
 impl JournalWriter {
     fn handle(&mut self, event: Event<'_>) -> Result<(), JournalError> {
         match event {
-            Event::Accepted(accepted) => self.waiting.push(accepted),
+            Event::Changed(Change::Accepted(accepted)) => self.waiting.push(accepted),
+            Event::Changed(Change::Ended(target)) => {
+                self.journal.end(target);
+                self.ended.insert(target);
+            }
             Event::Learned(update) => {
                 if update.is_urgent() {
                     self.updates_at = Instant::now();
@@ -142,8 +150,8 @@ impl JournalWriter {
                 self.note_written();
             }
             Event::Writable(slot) => {
-                if let Some(journalled) = self.outbox.pop_first().and_then(|target| self.journal.find(target)) {
-                    slot.send(journalled);
+                if let Some(target) = self.outbox.pop_first() {
+                    slot.send(self.journal.find(target).map_or(Written::Ended(target), Written::Assigned));
                 }
             }
         }
@@ -157,13 +165,14 @@ impl JournalWriter {
     /// What is handed on is what was written last, so nothing new is taken in while something written waits.
     fn schedule(&mut self) {
         let updates_are_due = self.journal.has_learned() && Instant::now() >= self.updates_at;
-        let has_something = !self.waiting.is_empty() || updates_are_due;
+        let has_something = !self.waiting.is_empty() || !self.ended.is_empty() || updates_are_due;
         if !self.writes.is_empty() || !has_something || !self.outbox.is_empty() {
             return;
         }
         self.updates_at = Instant::now() + UPDATES_PAUSE;
         let accepted = std::mem::take(&mut self.waiting);
-        let targets = accepted.iter().map(|accepted| accepted.assignment.target).collect();
+        let mut targets = std::mem::take(&mut self.ended);
+        targets.extend(accepted.iter().map(|accepted| accepted.assignment.target));
         let entry = self.journal.plan(accepted);
         let parts = Store::split(&entry);
         let numbers = self.journal.next_numbers(parts.len() as u64);

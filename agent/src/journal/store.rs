@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bellwether_core::journal::{Entry, Head, Journal, PART_BYTES_MAX, Part};
+use bellwether_core::journal::{Entry, Head, Journal, LoadError, Loading, PART_BYTES_MAX, Part};
 use bellwether_proto::compression;
 use uuid::Uuid;
 
@@ -39,20 +39,42 @@ impl Store {
         Self { cluster, namespace: namespace.to_owned(), boot, seal }
     }
 
+    /// One part at a time: all of them together are larger than what they tell, and than what an API server sends before
+    /// a deadline.
     pub(crate) async fn load(&self) -> Result<Journal, JournalError> {
-        let selector = format!("{}={}", LABEL.0, LABEL.1);
-        let secrets = self.cluster.list_secrets(&self.namespace, &selector).await;
-        let secrets = secrets.map_err(|source| JournalError::Storage { namespace: self.namespace.clone(), source })?;
-        let parts = secrets.into_iter().filter_map(|secret| {
-            let part = part(&secret, &self.seal);
-            if part.is_none() {
-                let (namespace, name) = (secret.namespace(), secret.name());
+        let storage = |source| JournalError::Storage { namespace: self.namespace.clone(), source };
+        let unreadable = |error: LoadError| self.unreadable(name(error.entry), error.to_string());
+        let mut loading = Loading::new(|frame| compression::inflate_stream(frame, ENTRY_BYTES_MAX));
+        let mut ours = Vec::new();
+        for name in self.list().await.map_err(storage)? {
+            if let Some(part) = self.find_part(&name).await.map_err(storage)? {
+                loading.take(part).map_err(unreadable)?;
+                ours.push(name);
+            } else {
+                let namespace = &self.namespace;
                 tracing::warn!(namespace, name, "a Secret has the journal's label and not its seal; it is ignored");
             }
-            part
-        });
-        Journal::load(parts.collect(), |frame| compression::inflate_stream(frame, ENTRY_BYTES_MAX))
-            .map_err(|error| self.unreadable(name(error.entry), error.to_string()))
+        }
+        loading.rewind().map_err(unreadable)?;
+        for name in &ours {
+            let part = self.find_part(name).await.map_err(storage)?.ok_or_else(changed).map_err(storage)?;
+            loading.take(part).map_err(unreadable)?;
+        }
+        loading.finish().map_err(unreadable)
+    }
+
+    /// The names of the parts, in their order, and of whatever else has their label.
+    async fn list(&self) -> Result<Vec<String>, ClusterError> {
+        let selector = format!("{}={}", LABEL.0, LABEL.1);
+        let mut names = self.cluster.list_secret_names(&self.namespace, &selector).await?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// A part that was listed; `None` if it is not the journal's.
+    async fn find_part(&self, name: &str) -> Result<Option<Part>, ClusterError> {
+        let secret = self.cluster.read_secret(&self.namespace, name).await?;
+        Ok(part(&secret.ok_or_else(changed)?, &self.seal))
     }
 
     fn unreadable(&self, name: String, problem: String) -> JournalError {
@@ -117,20 +139,26 @@ impl Store {
     }
 
     async fn check_first(&self, first: u64) -> Result<(), JournalError> {
-        let selector = format!("{}={}", LABEL.0, LABEL.1);
         let mut failures = 0;
-        let secrets = loop {
-            match self.cluster.list_secrets(&self.namespace, &selector).await {
-                Ok(secrets) => break secrets,
+        let heads = loop {
+            match self.list_heads().await {
+                Ok(heads) => break heads,
                 Err(error) => self.wait_after(&mut failures, error).await?,
             }
         };
-        let parts: Vec<_> = secrets.iter().filter_map(|secret| part(secret, &self.seal)).collect();
-        match parts.iter().find(|part| part.head.boot != self.boot) {
-            None if !parts.is_empty() => Ok(()),
+        match heads.iter().find(|(_, head)| head.boot != self.boot) {
+            None if !heads.is_empty() => Ok(()),
             None => Err(self.contested(name(first))),
-            Some(part) => Err(self.contested(name(part.number))),
+            Some((number, _)) => Err(self.contested(name(*number))),
         }
+    }
+
+    async fn list_heads(&self) -> Result<Vec<(u64, Head)>, ClusterError> {
+        let mut heads = Vec::new();
+        for name in self.list().await? {
+            heads.extend(self.find_part(&name).await?.map(|part| (part.number, part.head)));
+        }
+        Ok(heads)
     }
 
     async fn read(&self, name: &str) -> Result<Option<Secret>, JournalError> {
@@ -167,6 +195,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// It was there a moment ago: somebody writes the journal while it is read.
+fn changed() -> ClusterError {
+    ClusterError::Stale { message: "a part of the journal went while it was read".to_owned() }
 }
 
 /// Fixed width, so that they are listed in order.

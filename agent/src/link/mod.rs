@@ -11,7 +11,7 @@ mod renew;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_core::session::agent::{Accepted, AgentSession};
+use bellwether_core::session::agent::{AgentSession, Change};
 use bellwether_proto::v1::agents_client::AgentsClient;
 use bellwether_proto::{MESSAGE_BYTES_MAX, hub_message, v1};
 use jiff::{SignedDuration, Timestamp};
@@ -46,7 +46,7 @@ pub(crate) struct Link {
     pub(crate) identity: Arc<Identity>,
     pub(crate) session: AgentSession,
     pub(crate) clock: Clock,
-    pub(crate) accepted: mpsc::Sender<Accepted>,
+    pub(crate) changes: mpsc::Sender<Change>,
     pub(crate) to_hub: mpsc::Receiver<Outbound>,
     /// Whether there is a stream, for whoever wants to see it.
     pub(crate) presence: watch::Sender<bool>,
@@ -54,7 +54,7 @@ pub(crate) struct Link {
 
 /// The reconciler takes an assignment in microseconds, and there a newer one replaces an older one. This bound is only
 /// so that a hub that sends faster is slowed down instead of queued.
-pub(crate) const ACCEPTED_MAX: usize = 16;
+pub(crate) const CHANGES_MAX: usize = 16;
 
 /// What waits longer waits in the reconciler, where a newer report replaces an older one.
 pub(crate) const OUTBOUND_REPORTS_MAX: usize = 16;
@@ -62,7 +62,7 @@ pub(crate) const OUTBOUND_REPORTS_MAX: usize = 16;
 enum Event<'a> {
     Received(Option<v1::FromHub>),
     Writable(mpsc::Permit<'a, v1::FromAgent>),
-    Takable(mpsc::Permit<'a, Accepted>),
+    Takable(mpsc::Permit<'a, Change>),
     Outbound(Outbound),
     Renewed,
     Ticked,
@@ -127,12 +127,12 @@ impl Link {
         outbound: mpsc::Sender<v1::FromAgent>,
         mut certificates: watch::Receiver<Arc<Live>>,
     ) -> Result<(), LinkError> {
-        let Self { session, clock, accepted, to_hub, presence, .. } = self;
+        let Self { session, clock, changes, to_hub, presence, .. } = self;
         presence.send_replace(true);
         tracing::info!(hub = %self.hub, certificate_until = %self.identity.live().not_after(), "connected");
-        let mut handing: Option<Accepted> = None;
+        let mut handing: Option<Change> = None;
         loop {
-            handing = handing.or_else(|| session.take_accepted());
+            handing = handing.or_else(|| session.take_change());
             let now = clock.now();
             let has_outbound = session.has_outbound(now);
             let wake = session.next_wake(now);
@@ -146,7 +146,7 @@ impl Link {
                     Ok(slot) => Event::Writable(slot),
                     Err(_) => return Err(LinkError::Ended),
                 },
-                Ok(slot) = accepted.reserve(), if handing.is_some() => Event::Takable(slot),
+                Ok(slot) = changes.reserve(), if handing.is_some() => Event::Takable(slot),
                 Some(to_hub) = to_hub.recv() => Event::Outbound(to_hub),
                 Ok(()) = certificates.changed() => Event::Renewed,
                 () = clock.sleep_until(wake) => Event::Ticked,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bellwether_core::Name;
 use bellwether_core::api::RegisteredCluster;
 use bellwether_core::report::{Counts, Report, Verdict};
-use bellwether_core::session::agent::{Accepted, AgentSession};
+use bellwether_core::session::agent::{Accepted, AgentSession, Change};
 use bellwether_core::session::{Action, Assignment};
 use bellwether_proto::compression;
 use secrecy::SecretString;
@@ -28,7 +28,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Fingerprint, HubAddress, Simulation};
 use crate::executor::Outbound;
 use crate::identity::{self, Identity, IdentityError, Key};
-use crate::link::{self, ACCEPTED_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
+use crate::link::{self, CHANGES_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
 use api::{Api, ApiError};
 use figures::{Fleet, Teller};
 
@@ -123,7 +123,7 @@ async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> 
     let identity = enroll(&name, &hub, &registered, &registry.fleet).await?;
 
     let clock = Clock::start();
-    let (accepted_sender, accepted) = mpsc::channel(ACCEPTED_MAX);
+    let (changes_sender, changes) = mpsc::channel(CHANGES_MAX);
     let (to_hub_sender, to_hub) = mpsc::channel(OUTBOUND_REPORTS_MAX);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let facts = BTreeMap::from([("simulated".to_owned(), "true".to_owned())]);
@@ -134,7 +134,7 @@ async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> 
         identity: Arc::new(identity),
         session: AgentSession::new(clock::random_id(), version, facts, compression::decompress, clock.now()),
         clock,
-        accepted: accepted_sender,
+        changes: changes_sender,
         to_hub,
         presence,
     };
@@ -146,7 +146,7 @@ async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> 
         }
         drop(slot);
     };
-    let ((), (), ()) = tokio::join!(linked, joined, answer(&name, accepted, to_hub_sender, &registry.fleet));
+    let ((), (), ()) = tokio::join!(linked, joined, answer(&name, changes, to_hub_sender, &registry.fleet));
     unreachable!("a link serves until it is told to stop");
 }
 
@@ -177,8 +177,9 @@ async fn enroll(
 }
 
 /// Says of everything that it is applied and healthy.
-async fn answer(name: &Name, mut accepted: mpsc::Receiver<Accepted>, to_hub: mpsc::Sender<Outbound>, fleet: &Fleet) {
-    while let Some(Accepted { assignment, .. }) = accepted.recv().await {
+async fn answer(name: &Name, mut changes: mpsc::Receiver<Change>, to_hub: mpsc::Sender<Outbound>, fleet: &Fleet) {
+    while let Some(change) = changes.recv().await {
+        let Change::Accepted(Accepted { assignment, .. }) = change else { continue };
         fleet.mark_accepted(name, &assignment);
         let _ = to_hub.send(Outbound::Report(all_well(&assignment))).await;
     }

@@ -3,13 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bellwether_agent::{Config, RunError, run};
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::drift::Drift;
+use bellwether_core::journal::{Journal, Part};
 use bellwether_core::object::{TARGET_LABEL, canonical_json};
 use bellwether_core::report::Report;
 use bellwether_core::session::{Action, Assignment, SyncOptions};
 use bellwether_core::{Digest, Generation, ObjectKey, TargetId};
+use bellwether_proto::compression;
 use clap::Parser as _;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -392,6 +396,46 @@ impl Fixture {
         self.send(http::Method::POST, &secrets, "application/json", &secret).await.expect("creates");
     }
 
+    /// Until the journal in the cluster holds exactly these targets.
+    pub(crate) async fn wait_for_journal(&self, targets: &[TargetId]) {
+        let mut expected = targets.to_vec();
+        expected.sort_unstable();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let inventory = self.journal().await.inventory();
+            let held: Vec<_> = inventory.iter().map(|journalled| journalled.assignment.target).collect();
+            if held == expected {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {held:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn journal(&self) -> Journal {
+        let path = format!("/api/v1/namespaces/{}/secrets?labelSelector=bellwether.dev%2Fjournal", self.home);
+        let list: Value = serde_json::from_str(&self.get(&path).await).expect("is a list");
+        let part = |secret: &Value| {
+            let data = |key: &str| STANDARD.decode(secret["data"][key].as_str().expect("has it")).expect("is Base64");
+            let name = secret["metadata"]["name"].as_str().expect("has a name");
+            let number = name.rsplit('-').next().and_then(|number| number.parse().ok()).expect("has a number");
+            let head = serde_json::from_slice(&data("head.json")).expect("has a head");
+            Part { number, head, bytes: data("entry.zst") }
+        };
+        let parts = list["items"].as_array().expect("is a list").iter().map(part).collect();
+        Journal::load(parts, |frame| compression::inflate_stream(frame, 1 << 30)).expect("can be read")
+    }
+
+    /// Until an agent comes that holds exactly this.
+    pub(crate) async fn wait_for_hello(&self, root: Digest) {
+        let known = self.hub.roots().len();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !self.hub.roots()[known..].contains(&root) {
+            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Until the journal knows what was applied: it holds more entries than assignments.
     pub(crate) async fn wait_for_inventory(&self, assignments: usize) {
         let path = format!("/api/v1/namespaces/{}/secrets?labelSelector=bellwether.dev%2Fjournal", self.home);
@@ -504,4 +548,10 @@ async fn client(kubeconfig: &Path) -> kube::Client {
 
 fn namespace_object(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}
+
+/// The object as another target's.
+pub(crate) fn labelled(mut object: Value, target: TargetId) -> Value {
+    object["metadata"]["labels"][TARGET_LABEL] = json!(target.as_uuid().simple().to_string());
+    object
 }

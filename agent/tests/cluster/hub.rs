@@ -9,7 +9,7 @@ use bellwether_core::Digest;
 use bellwether_core::drift::Drift;
 use bellwether_core::report::Report;
 use bellwether_core::session::hub::{Effect, HubSession};
-use bellwether_core::session::{Assignment, HeartbeatPolicy, Want};
+use bellwether_core::session::{Assignment, HeartbeatPolicy, Want, root};
 use bellwether_core::{SessionNumber, TargetId};
 use bellwether_proto::v1::agents_server::{Agents, AgentsServer};
 use bellwether_proto::{agent_message, compression, v1};
@@ -58,6 +58,8 @@ struct Rows {
     reports: Vec<Report>,
     drifts: Vec<Drift>,
     facts: BTreeMap<String, String>,
+    /// Of the agents that came, as they said hello.
+    roots: Vec<Digest>,
     /// The keys of the enrolments, as they came.
     enrolled: Vec<Vec<u8>>,
     /// Answers to enrolments that are still to be lost.
@@ -147,6 +149,21 @@ impl Hub {
         rows.assignments.insert(assignment.target, assignment);
         drop(rows);
         self.state.changed.send_modify(|count| *count += 1);
+    }
+
+    /// As a hub does once a tombstone was carried out.
+    pub(crate) fn forget(&self, target: TargetId) {
+        self.state.rows().assignments.remove(&target);
+    }
+
+    /// Of what is assigned.
+    pub(crate) fn listed_root(&self) -> Digest {
+        root(listing(&self.state).iter().map(Assignment::listed))
+    }
+
+    /// Of what agents held when they came.
+    pub(crate) fn roots(&self) -> Vec<Digest> {
+        self.state.rows().roots.clone()
     }
 
     pub(crate) fn lose_answers(&self, count: usize) {
@@ -303,7 +320,10 @@ async fn run_stream(
 fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
     match effect {
         Effect::Greeted(hello) => {
-            state.rows().facts = hello.facts;
+            let mut rows = state.rows();
+            rows.facts = hello.facts;
+            rows.roots.push(hello.root);
+            drop(rows);
             session.welcome(if hello.acked.is_some() { Want::Unacked } else { Want::All });
             session.handle_listing(listing(state));
         }

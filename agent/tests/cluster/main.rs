@@ -20,10 +20,13 @@ mod many;
 mod ownership;
 mod verdicts;
 
-use bellwether_core::Generation;
 use bellwether_core::report::{Outcome, Verdict};
 use bellwether_core::session::Action;
+use bellwether_core::{Generation, TargetId};
 use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::fixture::labelled;
 
 #[tokio::test]
 async fn an_agent_joins_applies_what_it_is_assigned_and_says_so() {
@@ -248,6 +251,31 @@ async fn what_left_the_bundle_is_deleted_when_the_new_objects_are_healthy() {
     let gone = fixture.report(is_done(3, Verdict::Healthy)).await;
     assert!(gone.applied && !fixture.is_there("a").await);
     assert!(gone.lines[0].message.starts_with("never deleted"), "the namespace stays: {:?}", gone.lines);
+}
+
+#[tokio::test]
+async fn a_target_that_was_deleted_everywhere_leaves_nothing_in_the_agent() {
+    let mut fixture = fixture!();
+    fixture.create_namespace().await;
+    let kept = TargetId::new(Uuid::now_v7());
+    fixture.assign_to(kept, &[labelled(fixture.config_map("kept", "1"), kept)]);
+    fixture.assign(1, &[fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.wait_for_journal(&[fixture.target, kept]).await;
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+    fixture.assign_tombstone(2, Action::Delete);
+    fixture.report(|report| report.generation == Generation::new(2) && report.applied).await;
+
+    // As a hub does that has heard of it.
+    fixture.hub.forget(fixture.target);
+    fixture.hub.cut_sessions();
+    fixture.wait_for_journal(&[kept]).await;
+
+    fixture.kill_agent().await;
+    fixture.start_agent_without_token();
+    let listed = fixture.hub.listed_root();
+    fixture.wait_for_hello(listed).await;
+    assert!(!fixture.is_there("a").await && fixture.is_there("kept").await);
 }
 
 #[tokio::test]

@@ -3,10 +3,13 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bellwether_core::TargetId;
-use bellwether_core::report::Verdict;
-use serde_json::{Value, json};
+use bellwether_core::report::{Report, Verdict};
 use uuid::Uuid;
+
+use crate::fixture::labelled;
 
 const TARGETS: usize = 3;
 const OBJECTS: usize = 3_000;
@@ -48,6 +51,59 @@ async fn an_agent_takes_in_nine_thousand_objects_within_its_memory() {
     assert_eq!(fixture.hub.sessions(), 1, "one stream was enough");
 }
 
+/// Of each object that does not compress: a certificate store, a font.
+const NOISE_BYTES: usize = 600_000;
+const NOISY: usize = 48;
+
+#[tokio::test]
+async fn an_agent_starts_again_over_a_journal_that_is_larger_than_its_memory() {
+    let mut fixture = fixture!();
+    let noisy = |generation: usize| {
+        // Half of them change each time, so that the journal keeps what the other half was written with.
+        let changed = |index: usize| if index.is_multiple_of(2) { generation } else { 0 };
+        let object = |index: usize| fixture.config_map(&format!("n{index}"), &noise(changed(index) * NOISY + index));
+        std::iter::once(fixture.namespace_object()).chain((0..NOISY).map(object)).collect::<Vec<_>>()
+    };
+    let [first, second, third] = [1, 2, 3].map(noisy);
+    fixture.assign(1, &first);
+    fixture.start_agent();
+    fixture.report(|report| report.applied && report.verdict == Verdict::Healthy).await;
+    for (generation, objects) in [(2, second), (3, third)] {
+        fixture.assign(generation, &objects);
+        let is_new = |report: &Report| report.generation.get() == generation && report.applied;
+        fixture.report(is_new).await;
+    }
+    fixture.kill_agent().await;
+
+    let before = fixture.hub.reports(fixture.target).len();
+    let agent = fixture.start_agent_process();
+    let deadline = Instant::now() + PATIENCE;
+    while fixture.hub.reports(fixture.target).len() == before
+        || fixture.hub.reports(fixture.target).last().is_some_and(|last| !last.applied)
+    {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    let peak = peak_bytes(agent.id().expect("it runs"));
+    assert!(peak < MEMORY_BYTES_MAX, "{} MiB", peak / 1024 / 1024);
+    assert_eq!(fixture.hub.loaded(), 1 + 2 * NOISY, "nothing is sent again");
+}
+
+/// Unlike any other's, and no compression makes it smaller than three quarters.
+fn noise(seed: usize) -> String {
+    let mut state = seed as u64 + 1;
+    let next = || {
+        // SplitMix64.
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)).to_le_bytes()
+    };
+    let bytes: Vec<_> = std::iter::repeat_with(next).take(NOISE_BYTES * 3 / 4 / 8).flatten().collect();
+    STANDARD.encode(bytes)
+}
+
 /// Unlike any other's, and no better to compress than settings are.
 fn data(number: usize, index: usize) -> String {
     let mut text = String::with_capacity(DATA_BYTES + 40);
@@ -56,11 +112,6 @@ fn data(number: usize, index: usize) -> String {
         writeln!(text, "setting.{place}.{number} = {index}").expect("writing into memory cannot fail");
     }
     text
-}
-
-fn labelled(mut object: Value, target: TargetId) -> Value {
-    object["metadata"]["labels"]["bellwether.dev/target"] = json!(target.as_uuid().simple().to_string());
-    object
 }
 
 /// The most that a process has had in memory.

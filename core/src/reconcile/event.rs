@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use super::finding::Answer;
 use super::step::Step;
-use crate::ObjectKey;
 use crate::drift::Fingerprint;
 use crate::health::{self, Ending, Health};
 use crate::journal::Journalled;
 use crate::object::MANAGER;
+use crate::{ObjectKey, TargetId};
 
 /// What happened, for [`Targets::handle`](super::Targets::handle): in the order in which it did. Each step that was
 /// taken is answered once, also when it failed.
@@ -20,6 +20,8 @@ use crate::object::MANAGER;
 pub enum Event {
     /// It is written down, so it may be acted on.
     Accepted(Journalled),
+    /// Its tombstone was carried out, and nobody asks about it again.
+    Ended(TargetId),
     Answered(Box<Step>, Answer),
     Watched(WatchEvent),
 }

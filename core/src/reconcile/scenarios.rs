@@ -5,6 +5,7 @@
 //! assign 2: ConfigMap/a@1 Realm/ns/b@x a{00..99}   kind, namespace if it is not shop, name and content
 //!        ; prunable ConfigMap/old ; drift warn ; prune never      options, all in one line
 //! tombstone 2 delete             or orphan
+//! ended, holds 2                 nobody asks about it again; the generation that the target has, or `nothing`
 //! other 1: ConfigMap/b@1         what another target of the cluster is given
 //! restart 1: ConfigMap/a@1 ; had Job/b@1 ended failed             a new process, and what the one before applied
 //! at 5s                          the time, since the start; all else takes none
@@ -81,6 +82,7 @@ scripts::scenarios! {
     a_target_that_ignores_drift_asks_nothing,
     a_target_that_warns_leaves_it_and_says_so_until_the_next_assignment,
     a_tombstone_deletes_in_reverse_and_then_has_nothing_left,
+    a_tombstone_that_ended_is_forgotten_and_a_target_that_runs_is_not,
     after_a_request_whose_end_is_unknown_the_object_is_sent_again,
     after_a_restart_later_phases_are_healed_though_an_earlier_one_is_unwell,
     an_earlier_process_may_have_applied_what_it_was_given_last,

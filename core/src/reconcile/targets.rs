@@ -55,6 +55,7 @@ impl Targets {
         let mut told = Told::default();
         match event {
             Event::Accepted(journalled) => self.accept(journalled, now),
+            Event::Ended(target) => self.end(target),
             Event::Answered(step, answer) => self.record(&step, answer, now, chance, &mut told),
             Event::Watched(WatchEvent::Object(object_event)) => self.see(&object_event, now, &mut told),
             Event::Watched(WatchEvent::Listed { kind, began_at, uids }) => {
@@ -85,6 +86,13 @@ impl Targets {
         if old.action == Action::Apply {
             self.bodies.release(old.manifest.entries());
             self.claims.remove(id, old.manifest.entries());
+        }
+    }
+
+    /// A tombstone holds no bodies and claims nothing. What is to run goes only by one.
+    fn end(&mut self, id: TargetId) {
+        if self.by_id.get(&id).is_some_and(|target| target.assignment.action != Action::Apply) {
+            self.by_id.remove(&id);
         }
     }
 

@@ -3,7 +3,7 @@
 //! One value lives as long as the agent's process; [`AgentSession::connect`] starts it anew on each connection. It takes
 //! an assignment only when every object that it names is here and has its digest, and asks for those that are not; it
 //! never takes an older generation than one it has; and it keeps each target's newest report until the hub says that it
-//! is durable.
+//! is durable. Nothing is let go because it is not listed, but for a tombstone that was carried out and whose hub knows.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{
-    AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL, Piece, Violation, Want,
-    Welcome, root,
+    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL, Piece, Violation,
+    Want, Welcome, root,
 };
 use crate::drift::Drift;
 use crate::object::OBJECT_BYTES_MAX;
@@ -45,11 +45,19 @@ pub struct Accepted {
     pub objects: BTreeMap<Digest, Arc<[u8]>>,
 }
 
+/// What changed in what the agent holds; told in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Accepted(Accepted),
+    /// A tombstone that was carried out, and that the hub holds no more: nobody asks about its target again.
+    Ended(TargetId),
+}
+
 /// The agent's end, for as long as its process lives. It does nothing: it is told what came and the time, by one clock
 /// that nobody sets back, and asked for what is to be sent ([`AgentSession::take_outbound`]).
 ///
-/// What it keeps for the hub is bounded: one report for each target, and so many drifts. Accepted assignments are not:
-/// whoever feeds it takes all of them before it gives it the next message, and writes them down before they are acted on.
+/// What it keeps for the hub is bounded: one report for each target, and so many drifts. Changes are not: whoever feeds
+/// it takes all of them before it gives it the next message, and writes them down before they are acted on.
 #[derive(Debug)]
 pub struct AgentSession {
     boot: Uuid,
@@ -61,7 +69,7 @@ pub struct AgentSession {
     lacking: BTreeMap<TargetId, Lacking>,
     /// What the hub last listed; accepted targets that are not in it are kept, and shown as unlisted.
     listed: BTreeSet<TargetId>,
-    accepted: VecDeque<Accepted>,
+    changes: VecDeque<Change>,
     reports: BTreeMap<TargetId, Waiting>,
     /// Drifts that no hub has durably, oldest first.
     drifts: VecDeque<PendingDrift>,
@@ -153,7 +161,7 @@ impl AgentSession {
             inventory: BTreeMap::new(),
             lacking: BTreeMap::new(),
             listed: BTreeSet::new(),
-            accepted: VecDeque::new(),
+            changes: VecDeque::new(),
             reports: BTreeMap::new(),
             drifts: VecDeque::new(),
             acked: None,
@@ -367,7 +375,24 @@ impl AgentSession {
                 self.take_in(assignment, stored.unwrap_or_default(), &bodies);
             }
         }
+        self.end_tombstones();
         self.ask();
+    }
+
+    /// Lets go of tombstones that were carried out, of which a hub has heard, and which it lists no more: its row is gone
+    /// by then, and an older generation never comes again. Else each target that ever was would be kept for ever.
+    fn end_tombstones(&mut self) {
+        let is_told = |target: &TargetId| {
+            self.reports.get(target).is_some_and(|waiting| waiting.durable && waiting.report.applied)
+        };
+        let ended = self.inventory.extract_if(.., |target, entry| {
+            entry.listed.action != Action::Apply && !self.listed.contains(target) && is_told(target)
+        });
+        let ended: Vec<_> = ended.map(|(target, _)| target).collect();
+        for target in ended {
+            self.reports.remove(&target);
+            self.changes.push_back(Change::Ended(target));
+        }
     }
 
     /// Accepts an assignment, or keeps it until its objects are here.
@@ -383,7 +408,7 @@ impl AgentSession {
         }
         self.lacking.remove(&assignment.target);
         self.inventory.insert(assignment.target, InventoryEntry::of(&assignment));
-        self.accepted.push_back(Accepted { assignment, objects: bodies });
+        self.changes.push_back(Change::Accepted(Accepted { assignment, objects: bodies }));
     }
 
     /// Whether an object is written down with some target.
@@ -405,12 +430,13 @@ impl AgentSession {
             waiting.durable |= waiting.sent.is_some_and(|sent| sent <= sequence);
         }
         self.drifts.retain(|pending| pending.sent.is_none_or(|sent| sent > sequence));
+        self.end_tombstones();
         Ok(())
     }
 
-    /// What was accepted and not yet taken, oldest first.
-    pub fn take_accepted(&mut self) -> Option<Accepted> {
-        self.accepted.pop_front()
+    /// What changed and was not yet taken, oldest first.
+    pub fn take_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
     }
 
     /// The newest report of a target; it replaces one that waits. Reports of other generations than the accepted one,

@@ -137,7 +137,7 @@ pub struct Piece {
 pub struct Desired {
     /// Nothing was listed before, or it no longer counts: this, with what came on this connection before it and stands
     /// among the unchanged, is all of it. What the agent holds and this does not name is kept and reported as unlisted:
-    /// absence never means delete.
+    /// absence never means delete. Only a tombstone that was carried out is let go.
     pub complete: bool,
     pub assignments: Vec<Assignment>,
     /// Of a complete one: targets that are listed as well, as the agent says that it holds them.

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::agent::{Accepted, AgentSession};
+use super::agent::{Accepted, AgentSession, Change};
 use super::hub::{Effect, HubSession};
 use super::{
     Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, HubMessage, Listing, Piece,
     SyncOptions, Violation, Want, root,
 };
 use crate::bundle::{Entry, Manifest};
-use crate::drift::{Change, Drift, Response};
+use crate::drift::{self, Drift, Response};
 use crate::report::{Counts, Report, Verdict};
 use crate::{Digest, Generation, ObjectKey, ReportSequence, SessionNumber, TargetId};
 
@@ -78,6 +78,11 @@ impl Store {
 
     fn listing(&self) -> Listing {
         Listing { assignments: self.listing.clone(), unreadable: self.unreadable.clone() }
+    }
+
+    fn bury(&mut self, number: u128, generation: i64, action: Action) {
+        self.assign(number, generation, &[]);
+        self.listing.last_mut().expect("it was just listed").action = action;
     }
 
     fn root(&self) -> Digest {
@@ -191,7 +196,13 @@ impl<'a> Wire<'a> {
 }
 
 fn accepted(agent: &mut AgentSession) -> Vec<Accepted> {
-    std::iter::from_fn(|| agent.take_accepted()).collect()
+    let changes = std::iter::from_fn(|| agent.take_change());
+    changes.filter_map(|change| if let Change::Accepted(accepted) = change { Some(accepted) } else { None }).collect()
+}
+
+fn ended(agent: &mut AgentSession) -> Vec<TargetId> {
+    let changes = std::iter::from_fn(|| agent.take_change());
+    changes.filter_map(|change| if let Change::Ended(target) = change { Some(target) } else { None }).collect()
 }
 
 fn report(number: u128, generation: i64, digest: Digest) -> Report {
@@ -500,6 +511,47 @@ fn what_cannot_be_read_is_neither_told_nor_taken_away() {
 }
 
 #[test]
+fn a_tombstone_is_let_go_when_it_was_carried_out_and_the_hub_holds_it_no_more() {
+    let mut store = Store::default();
+    store.assign(1, 1, &["a"]);
+    store.bury(2, 2, Action::Delete);
+    store.bury(3, 3, Action::Orphan);
+    let nothing = Manifest::new(Vec::new()).expect("is a manifest").digest();
+    let mut agent = new_agent();
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("the protocol is kept");
+    accepted(&mut agent);
+    agent.report(report(2, 2, nothing));
+    agent.report(Report { applied: false, ..report(3, 3, nothing) });
+    Wire::connect(&mut agent, &store, 2).run(usize::MAX).expect("the protocol is kept");
+    assert_eq!(ended(&mut agent), [], "the hub still lists them");
+
+    store.listing.retain(|one| one.action == Action::Apply);
+    Wire::connect(&mut agent, &store, 3).run(usize::MAX).expect("the protocol is kept");
+
+    assert_eq!(ended(&mut agent), [target(2)]);
+    assert_eq!(agent.unlisted().collect::<Vec<_>>(), [target(3)], "it is not carried out");
+    agent.report(report(3, 3, nothing));
+    Wire::connect(&mut agent, &store, 4).run(usize::MAX).expect("the protocol is kept");
+    assert_eq!(ended(&mut agent), [target(3)]);
+    assert_eq!(agent.unlisted().count(), 0);
+}
+
+#[test]
+fn a_new_process_lets_go_of_a_tombstone_when_it_has_said_once_more_that_it_was_carried_out() {
+    let mut store = Store::default();
+    store.bury(1, 1, Action::Delete);
+    let assignment = store.listing[0].clone();
+    let mut agent = new_agent().resume([&assignment]);
+
+    Wire::connect(&mut agent, &Store::default(), 1).run(usize::MAX).expect("the protocol is kept");
+    assert_eq!(ended(&mut agent), []);
+    agent.report(report(1, 1, assignment.manifest.digest()));
+    Wire::connect(&mut agent, &Store::default(), 2).run(usize::MAX).expect("the protocol is kept");
+
+    assert_eq!(ended(&mut agent), [target(1)]);
+}
+
+#[test]
 fn a_report_that_was_not_acknowledged_is_sent_again_and_one_that_was_is_not() {
     let mut store = Store::default();
     store.assign(1, 1, &["a"]);
@@ -532,7 +584,7 @@ fn a_drift_is_told_once_and_kept_while_no_hub_has_it() {
         target: target(1),
         object,
         found_at: at(0),
-        change: Change::Deleted,
+        change: drift::Change::Deleted,
         response: Response::Corrected,
         manager: None,
         operation: None,

@@ -22,7 +22,7 @@ use super::carry_out::carry_out;
 use super::client::Cluster;
 use crate::backoff::chance;
 use crate::clock::{self, Clock};
-use crate::executor::{Outbound, Outbox, Ports};
+use crate::executor::{Outbound, Outbox, Ports, Written};
 use crate::journal::InventoryUpdate;
 
 /// Requests on their way at once: enough to hide the API server's latency, far below what its priority and fairness
@@ -68,7 +68,7 @@ struct Reconciler {
 
 /// What the loop woke up for.
 enum Wake<'a> {
-    Journalled(Journalled),
+    Written(Written),
     Answered(Result<(Box<Step>, Answer), JoinError>),
     Watched(WatchEvent),
     WatchEnded(Result<(), JoinError>),
@@ -86,7 +86,7 @@ pub(crate) async fn serve(
     ports: Ports,
     stop: CancellationToken,
 ) -> Result<(), ReconcileError> {
-    let Ports { mut journalled, updates, to_hub } = ports;
+    let Ports { mut written, updates, to_hub } = ports;
     let (watch_events, mut watched) = mpsc::channel(WATCH_EVENTS_MAX);
     let mut reconciler = Reconciler::new(cluster, home, clock, watch_events);
     for journalled in inventory {
@@ -97,7 +97,7 @@ pub(crate) async fn serve(
         let wake_at = reconciler.next_wake();
         let wake = tokio::select! {
             () = stop.cancelled() => break,
-            Some(message) = journalled.recv() => Wake::Journalled(message),
+            Some(message) = written.recv() => Wake::Written(message),
             Some(answered) = reconciler.requests.join_next() => Wake::Answered(answered),
             Some(event) = watched.recv() => Wake::Watched(event),
             Some(ended) = reconciler.watches.join_next() => Wake::WatchEnded(ended),
@@ -134,7 +134,11 @@ impl Reconciler {
 
     fn handle(&mut self, wake: Wake<'_>) -> Result<(), ReconcileError> {
         match wake {
-            Wake::Journalled(journalled) => self.accept(journalled),
+            Wake::Written(Written::Assigned(journalled)) => self.accept(journalled),
+            Wake::Written(Written::Ended(target)) => {
+                self.plan_sweep();
+                self.tell(Event::Ended(target));
+            }
             Wake::Answered(answered) => {
                 let (step, answer) = answered?;
                 self.record(step, answer);

@@ -42,6 +42,12 @@ impl World {
                 self.assign(SHOP, rest);
             }
             "tombstone" => self.bury(rest),
+            "ended" => self.tell(Event::Ended(SHOP)),
+            "holds" => {
+                let generation =
+                    self.targets.assignment(SHOP).map(|assignment| assignment.generation.get().to_string());
+                assert_eq!(generation.as_deref().unwrap_or("nothing"), rest);
+            }
             "at" => self.now = time(rest),
             "do" => self.expect_steps(rest),
             "count" => self.expect_count(rest),

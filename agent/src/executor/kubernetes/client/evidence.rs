@@ -4,7 +4,6 @@
 //! API servers that others run beside this one.
 
 use bellwether_core::ObjectKey;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::ClusterError;
@@ -13,16 +12,11 @@ use super::request::Requests;
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const API_SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
 
-#[derive(Deserialize)]
-struct List {
-    items: Vec<Value>,
-}
-
 /// Whether a definition of this group and kind is stored. Names are listed and not bodies, which are large; a definition's
 /// name ends with its group.
 pub(super) async fn is_defined(requests: &Requests, key: &ObjectKey) -> Result<bool, ClusterError> {
-    let list: List = requests.list_metadata(DEFINITIONS).await?.decode()?;
-    let names = list.items.iter().filter_map(|item| item["metadata"]["name"].as_str());
+    let definitions: Vec<Value> = requests.list_metadata(DEFINITIONS).await?.items()?;
+    let names = definitions.iter().filter_map(|item| item["metadata"]["name"].as_str());
     for name in names.filter(|name| name.split_once('.').is_some_and(|(_, group)| group == key.group())) {
         let definition = match requests.get(&format!("{DEFINITIONS}/{name}")).await {
             Ok(answer) => answer.decode::<Value>()?,
@@ -38,6 +32,6 @@ pub(super) async fn is_defined(requests: &Requests, key: &ObjectKey) -> Result<b
 
 /// Whether another API server is registered for this group.
 pub(super) async fn is_served_elsewhere(requests: &Requests, group: &str) -> Result<bool, ClusterError> {
-    let list: List = requests.get(API_SERVICES).await?.decode()?;
-    Ok(list.items.iter().any(|item| item["spec"]["group"] == group && item["spec"]["service"].is_object()))
+    let services: Vec<Value> = requests.get(API_SERVICES).await?.items()?;
+    Ok(services.iter().any(|item| item["spec"]["group"] == group && item["spec"]["service"].is_object()))
 }

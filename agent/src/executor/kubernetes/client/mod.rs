@@ -7,6 +7,7 @@ mod discovery;
 mod error;
 mod evidence;
 mod live;
+mod liveness;
 mod paths;
 mod request;
 mod secret;
@@ -235,14 +236,19 @@ impl Cluster {
         }
     }
 
-    /// The agent's own Secrets that the selector finds.
-    pub(crate) async fn list_secrets(&self, namespace: &str, selector: &str) -> Result<Vec<Secret>, ClusterError> {
+    /// The names of the agent's own Secrets that the selector finds.
+    pub(crate) async fn list_secret_names(&self, namespace: &str, selector: &str) -> Result<Vec<String>, ClusterError> {
         #[derive(Deserialize)]
-        struct List {
-            items: Vec<Secret>,
+        struct Item {
+            metadata: Named,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
         }
         let path = format!("{}?labelSelector={}", paths::secret(namespace, None), selector.replace('=', "%3D"));
-        self.inner.requests.get(&path).await?.decode().map(|list: List| list.items)
+        let items: Vec<Item> = self.inner.requests.list_metadata(&path).await?.items()?;
+        Ok(items.into_iter().map(|item| item.metadata.name).collect())
     }
 
     /// A Secret that is not there is as good as deleted.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode, header};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::judge;
@@ -28,6 +29,12 @@ const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 pub(super) struct Requests {
     client: kube::Client,
+}
+
+/// A list, as far as it is read. Of one of metadata that is empty, an API server says `null`.
+#[derive(Deserialize)]
+struct List<T> {
+    items: Option<Vec<T>>,
 }
 
 /// The body of a success.
@@ -119,6 +126,10 @@ impl Answer {
         serde_json::from_slice(&self.0).map_err(|error| judge_unreadable(&error))
     }
 
+    pub(super) fn items<T: DeserializeOwned>(&self) -> Result<Vec<T>, ClusterError> {
+        self.decode::<List<T>>().map(|list| list.items.unwrap_or_default())
+    }
+
     pub(super) fn metadata(&self) -> Result<Metadata, ClusterError> {
         Metadata::of(&self.0).map_err(|error| judge_unreadable(&error))
     }
@@ -134,4 +145,16 @@ impl Answer {
 fn judge_unreadable(error: &serde_json::Error) -> ClusterError {
     let at = (error.line(), error.column());
     judge(StatusCode::BAD_GATEWAY, None, format!("an answer cannot be read at {at:?}").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_list_of_metadata_is_read_as_one() {
+        let answer = Answer(br#"{"kind": "PartialObjectMetadataList", "items": null}"#.to_vec());
+
+        assert_eq!(answer.items::<serde_json::Value>().ok(), Some(Vec::new()));
+    }
 }

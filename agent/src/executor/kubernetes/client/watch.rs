@@ -2,7 +2,8 @@
 //!
 //! Bodies are watched only of kinds whose health is in them, and nothing of a body is kept. A watch never ends: it
 //! reconnects, and lists anew when the API server has forgotten where it was or could not be reached for a while. Every
-//! list is told as one, so that what went away unseen is found out.
+//! list is told as one, so that what went away unseen is found out. A watch that is broken, or silent, for longer than a
+//! hiccup says so: what it told before is then not known any more.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::discovery::Served;
+use super::liveness::Ear;
 use super::{Cluster, ClusterError};
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::Clock;
@@ -34,12 +36,6 @@ const RECONNECT: Backoff =
 /// Between tries of a kind that the API server does not serve: whoever brings it back is seldom in a hurry.
 const ABSENT: Backoff =
     Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30), jitter: Jitter::Half };
-
-/// Failures that are further apart are not in a row: a watch of a quiet kind sees nothing else for days.
-const IN_A_ROW: Duration = Duration::from_mins(1);
-
-/// After so many failures in a row (about a second) it is no hiccup: what is known of the kind is no longer believed.
-const HICCUPS_MAX: u32 = 3;
 
 /// To ask for a kind, one needs a key; its name says nothing.
 fn key_of(kind: &Kind) -> ObjectKey {
@@ -53,35 +49,29 @@ impl Cluster {
     /// far behind lists anew.
     pub(crate) async fn watch(self, kind: Kind, clock: Clock, events: mpsc::Sender<WatchEvent>) {
         let config = watcher::Config::default().labels(super::OWNED_SELECTOR);
-        let mut watch = Watch {
-            began_at: clock.now(),
-            events,
-            clock,
-            uids: BTreeSet::new(),
-            failures: 0,
-            failed_at: Timestamp::UNIX_EPOCH,
-            is_path_gone: false,
-            kind,
-        };
+        let ear = Ear::new(clock);
+        let client = ear.listen(self.inner.requests.client());
+        let mut watch =
+            Watch { began_at: clock.now(), events, clock, uids: BTreeSet::new(), ear, is_path_gone: false, kind };
         // It is begun anew, with a list, when it was away for long.
         while !watch.events.is_closed() {
             let key = key_of(&watch.kind);
             if std::mem::take(&mut watch.is_path_gone) {
                 self.inner.discovery.disprove(&key);
             }
-            let served = self.served(&watch.kind).await;
+            let served = self.served(&watch).await;
             if health::needs_watch_in_full(key.group(), &key.kind) {
-                let api = Api::<DynamicObject>::all_with(self.inner.requests.client(), &served);
+                let api = Api::<DynamicObject>::all_with(client.clone(), &served);
                 watch.follow(watcher(api, config.clone()), full).await;
             } else {
-                let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(self.inner.requests.client(), &served);
+                let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &served);
                 watch.follow(watcher(api, config.clone()), metadata_only).await;
             }
         }
     }
 
-    async fn served(&self, kind: &Kind) -> ApiResource {
-        let key = key_of(kind);
+    async fn served(&self, watch: &Watch) -> ApiResource {
+        let key = key_of(&watch.kind);
         let mut failures = 0;
         let resource = loop {
             let backoff = match self.resource(&key, Served::Somehow).await {
@@ -91,6 +81,7 @@ impl Cluster {
                 Err(_) => RECONNECT,
             };
             failures += 1;
+            watch.tell_if_blind().await;
             tokio::time::sleep(backoff.wait(failures, chance())).await;
         };
         let served = ObjectKey { api_version: resource.api_version, ..key };
@@ -111,9 +102,7 @@ struct Watch {
     /// Of the list that is being read.
     began_at: Timestamp,
     uids: BTreeSet<Uuid>,
-    /// In a row.
-    failures: u32,
-    failed_at: Timestamp,
+    ear: Ear,
     /// The last failure says that the kind is not served where it was.
     is_path_gone: bool,
 }
@@ -126,23 +115,35 @@ impl Watch {
         parts: impl Fn(K) -> (ObjectMeta, Value),
     ) {
         let mut events = pin!(events);
-        while let Some(event) = events.next().await {
+        loop {
+            let silent_at = self.ear.liveness().silent_at();
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = self.clock.sleep_until(silent_at) => {
+                    if self.tell_if_blind().await {
+                        tracing::warn!(kind = %self.kind.kind, "a watch is silent");
+                        return;
+                    }
+                    continue;
+                }
+            };
             match event {
-                Ok(event) => {
+                None => return,
+                Some(Ok(event)) => {
                     for event in self.take(event, &parts) {
                         if self.events.send(event).await.is_err() {
                             return;
                         }
+                        // While the receiver was behind nobody listened.
+                        self.ear.liveness().note_heard(self.clock.now());
                     }
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     let wait = self.note_failure(&error);
                     tracing::warn!(kind = %self.kind.kind, error = %crate::chain(&error), "a watch broke off");
-                    if self.failures == HICCUPS_MAX || self.is_path_gone {
-                        let _ = self.events.send(WatchEvent::NotSynced { kind: self.kind.clone() }).await;
-                    }
+                    self.tell_if_blind().await;
                     tokio::time::sleep(wait).await;
-                    if self.failures >= HICCUPS_MAX || self.is_path_gone {
+                    if self.ear.liveness().is_blind() {
                         return;
                     }
                 }
@@ -152,13 +153,23 @@ impl Watch {
 
     /// How long to wait after it.
     fn note_failure(&mut self, error: &watcher::Error) -> Duration {
-        let now = self.clock.now();
-        let is_in_a_row = now.duration_since(self.failed_at).unsigned_abs() < IN_A_ROW;
-        self.failures = if is_in_a_row || self.failures >= HICCUPS_MAX { self.failures + 1 } else { 1 };
-        self.failed_at = now;
+        let failures = self.ear.liveness().note_failure(self.clock.now());
         self.is_path_gone = is_not_found(error);
         let backoff = if self.is_path_gone { ABSENT } else { RECONNECT };
-        backoff.wait(self.failures, chance())
+        backoff.wait(failures, chance())
+    }
+
+    /// Says once that what it told is not known any more, when it is so. Answers whether it was said.
+    async fn tell_if_blind(&self) -> bool {
+        let now = self.clock.now();
+        let is_news = {
+            let mut liveness = self.ear.liveness();
+            liveness.turns_blind(now) || self.is_path_gone && liveness.turn_blind()
+        };
+        if is_news {
+            let _ = self.events.send(WatchEvent::NotSynced { kind: self.kind.clone() }).await;
+        }
+        is_news
     }
 
     fn take<K>(&mut self, event: Event<K>, parts: impl Fn(K) -> (ObjectMeta, Value)) -> Vec<WatchEvent> {
@@ -170,7 +181,7 @@ impl Watch {
                 Vec::new()
             }
             Event::InitDone => {
-                self.failures = 0;
+                self.ear.liveness().note_listed();
                 let uids = std::mem::take(&mut self.uids);
                 vec![WatchEvent::Listed { kind: self.kind.clone(), began_at: self.began_at, uids }]
             }
@@ -182,11 +193,11 @@ impl Watch {
                 events_of(object_event)
             }
             Event::Apply(object) => {
-                self.failures = 0;
+                self.ear.liveness().note_seen();
                 events_of(reduce(&self.kind, parts(object), false))
             }
             Event::Delete(object) => {
-                self.failures = 0;
+                self.ear.liveness().note_seen();
                 let parts = parts(object);
                 // Its last state may be the only one that says how it ended.
                 let last = reduce(&self.kind, parts.clone(), false).filter(ObjectEvent::has_ended);
@@ -231,4 +242,32 @@ fn reduce(kind: &Kind, (metadata, mut object): (ObjectMeta, Value), gone: bool) 
 
 fn to_value(metadata: &impl Serialize) -> Option<Value> {
     serde_json::to_value(metadata).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watch_that_falls_silent_says_that_nothing_is_known_any_more() {
+        let clock = Clock::start();
+        let (events, mut told) = mpsc::channel(1);
+        let ear = Ear::new(clock);
+        let kind = Kind { api_version: "v1".to_owned(), kind: "ConfigMap".to_owned() };
+        let mut watch = Watch {
+            kind: kind.clone(),
+            events,
+            clock,
+            began_at: clock.now(),
+            uids: BTreeSet::new(),
+            ear,
+            is_path_gone: false,
+        };
+        watch.ear.liveness().note_listed();
+        watch.ear.liveness().hear_nothing_since(Timestamp::UNIX_EPOCH);
+
+        watch.follow(futures_util::stream::pending(), full).await;
+
+        assert_eq!(told.try_recv(), Ok(WatchEvent::NotSynced { kind }));
+    }
 }
