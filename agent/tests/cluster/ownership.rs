@@ -307,3 +307,22 @@ async fn custom_resources_are_gone_before_what_answers_their_finalizers_goes() {
     fixture.report(|report| report.generation == Generation::new(2) && report.applied).await;
     assert!(!fixture.is_there("operator").await);
 }
+
+#[tokio::test]
+async fn what_lost_our_label_stays_when_git_takes_it_out_and_the_report_says_so() {
+    let mut fixture = fixture!();
+    fixture.options = SyncOptions { drift: DriftMode::Warn, ..SyncOptions::default() };
+    let (a, b) = (fixture.config_map("a", "1"), fixture.config_map("b", "1"));
+    fixture.assign(1, &[fixture.namespace_object(), a.clone(), b.clone()]);
+    fixture.start_agent();
+    fixture.report(is_done(1)).await;
+    fixture.edit("b", &json!({"metadata": {"labels": {TARGET_LABEL: null}}})).await;
+    fixture.drifts(1).await;
+
+    fixture.assign_pruning(2, &[fixture.namespace_object(), a], &[b]);
+    let report = fixture.report(is_done(2)).await;
+
+    let line = report.lines.iter().find(|line| line.key.name == "b").expect("it has a line");
+    assert!(line.message.contains("no longer carries this target's label"), "{}", line.message);
+    assert!(fixture.is_there("b").await);
+}
