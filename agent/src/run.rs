@@ -21,7 +21,7 @@ use crate::executor::Ports;
 use crate::executor::kubernetes::client::{Cluster, ClusterError, ConnectError};
 use crate::executor::kubernetes::{self, ReconcileError};
 use crate::identity::{self, Identity, IdentityError, Join, Start};
-use crate::journal::{self, INVENTORY_UPDATES_MAX, JournalError, Seal, Store};
+use crate::journal::{self, Fence, INVENTORY_UPDATES_MAX, JournalError, Seal, Store};
 use crate::link::{self, CHANGES_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
 use crate::renewal::{self, Renewal};
 
@@ -63,6 +63,7 @@ impl RunError {
             Cause::Enroll(error) => error.hint().unwrap_or_default().to_owned(),
             Cause::Journal(error) => error.hint(),
             Cause::TokenFile { .. } => "check BELLWETHER_TOKEN_FILE".to_owned(),
+            Cause::Reconcile(ReconcileError::Replaced(error)) => error.hint(),
             Cause::Reconcile(_) | Cause::Part(_) | Cause::Ended => String::new(),
         }
     }
@@ -242,11 +243,12 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         Ok(())
     });
     let to_writer = journal::Ports { changes, written: written_sender, updates };
-    let writer = journal::serve(ready.store, ready.journal, to_writer, stop.clone());
+    let fence = Fence::new(ready.store.clone(), &ready.journal);
+    let writer = journal::serve((ready.store, fence.clone()), ready.journal, to_writer, stop.clone());
     parts.spawn(async { Ok(writer.await?) });
     let to_executor = Ports { written, updates: updates_sender, to_hub: to_hub_sender };
     let home = config.namespace.as_str().into();
-    let executor = kubernetes::serve(ready.cluster, home, clock, inventory, to_executor, stop.clone());
+    let executor = kubernetes::serve((ready.cluster, fence), home, clock, inventory, to_executor, stop.clone());
     parts.spawn(async { Ok(executor.await?) });
     let mut first = Ok(());
     while let Some(ended) = parts.join_next().await {

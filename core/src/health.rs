@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::report::Verdict;
+use crate::report::{Verdict, bounded_message};
 use fields::{Condition, Unreadable, conditions, integer, text};
 
 /// The verdict on one object.
@@ -30,7 +30,8 @@ pub struct Health {
 
 impl Health {
     fn new(verdict: Verdict, message: impl Into<String>) -> Self {
-        Self { verdict, message: message.into(), fails_at: None }
+        // It is kept for each object, and a controller may write as much as it likes.
+        Self { verdict, message: bounded_message(&message.into()), fails_at: None }
     }
 
     fn healthy(message: impl Into<String>) -> Self {
@@ -128,6 +129,16 @@ pub fn ending(object: &Value) -> Option<Ending> {
 /// Whether objects of this kind run once: that one was applied must not be forgotten, or it would run twice.
 pub fn runs_once(group: &str, kind: &str) -> bool {
     matches!((group, kind), ("batch", "Job") | ("", "Pod"))
+}
+
+/// Whether somebody deletes this object when it has run to its end: the controller that is told to, or whoever clears
+/// away Pods that ended.
+pub fn goes_by_itself(object: &Value) -> bool {
+    match text(object, &["kind"]) {
+        Some("Job") => object["spec"]["ttlSecondsAfterFinished"].is_u64(),
+        Some("Pod") => matches!(text(object, &["spec", "restartPolicy"]), Some("Never" | "OnFailure")),
+        _ => false,
+    }
 }
 
 fn try_assess(object: &Value) -> Result<Health, Unreadable> {

@@ -1,9 +1,11 @@
 //! Writes down what the hub assigned, in the cluster, before anything acts on it; and reads it back at a start.
 //!
 //! It stands between the link and the reconciler. What is written is decided by `core::journal`. The next number is the
-//! lock: if somebody else has taken it, another agent acts in this cluster, and this one ends. While one entry is being
-//! written, what comes is gathered for the next, so that neither the hub nor the cluster is waited for twice.
+//! lock: if somebody else has taken it, another agent acts in this cluster, and this one ends. Whoever writes anything
+//! else in the cluster asks first, by way of the [`Fence`]. While one entry is being written, what comes is gathered for
+//! the next, so that neither the hub nor the cluster is waited for twice.
 
+mod fence;
 mod seal;
 mod store;
 
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::executor::Written;
 use crate::executor::kubernetes::client::ClusterError;
+pub(crate) use fence::Fence;
 pub(crate) use seal::Seal;
 pub(crate) use store::Store;
 
@@ -70,6 +73,7 @@ impl JournalError {
 
 struct JournalWriter {
     store: Store,
+    fence: Fence,
     journal: Journal,
     /// Accepted and not being written yet.
     waiting: Vec<Accepted>,
@@ -100,7 +104,7 @@ enum Event<'a> {
 
 /// Runs until the stop. A write that is cut off then was not acted on.
 pub(crate) async fn serve(
-    store: Store,
+    (store, fence): (Store, Fence),
     journal: Journal,
     ports: Ports,
     stop: CancellationToken,
@@ -108,6 +112,7 @@ pub(crate) async fn serve(
     let Ports { mut changes, written, mut updates } = ports;
     let mut writer = JournalWriter {
         store,
+        fence,
         journal,
         waiting: Vec::new(),
         ended: BTreeSet::new(),
@@ -184,6 +189,7 @@ impl JournalWriter {
         // A cleaning has ended.
         let Some(Writing { entry, numbers, targets }) = self.writing.take() else { return };
         self.journal.note_written(&entry, &numbers);
+        self.fence.note_written(&self.journal);
         self.outbox.extend(targets);
         let dead = self.journal.take_dead();
         if !dead.is_empty() {

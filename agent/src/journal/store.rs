@@ -171,6 +171,18 @@ impl Store {
         }
     }
 
+    /// Whether this part is there, whosever it is.
+    pub(super) async fn has(&self, number: u64) -> Result<bool, ClusterError> {
+        self.cluster.has_secret(&self.namespace, &name(number)).await
+    }
+
+    /// Whether another process has written this part.
+    pub(super) async fn is_anothers(&self, number: u64) -> Result<bool, ClusterError> {
+        let there = self.cluster.read_secret(&self.namespace, &name(number)).await?;
+        let part = there.and_then(|secret| part(&secret, &self.seal));
+        Ok(part.is_some_and(|part| part.head.boot != self.boot))
+    }
+
     async fn wait_after(&self, failures: &mut u32, error: ClusterError) -> Result<(), JournalError> {
         if matches!(error, ClusterError::Rejected { .. }) {
             return Err(JournalError::Storage { namespace: self.namespace.clone(), source: error });
@@ -179,6 +191,10 @@ impl Store {
         tracing::warn!(%error, "the journal cannot be written; nothing new is applied");
         tokio::time::sleep(RETRY.wait(*failures, chance())).await;
         Ok(())
+    }
+
+    pub(super) fn contested_at(&self, number: u64) -> JournalError {
+        self.contested(name(number))
     }
 
     fn contested(&self, name: String) -> JournalError {

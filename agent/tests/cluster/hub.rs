@@ -1,6 +1,6 @@
 //! A hub as an agent sees it: real certificates, the real wire and the real session; its rows are a list in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 pub(crate) const TOKEN: &str = "bwj_test";
 
@@ -67,6 +68,10 @@ struct Rows {
     sessions: i64,
     /// Takes no sessions.
     is_away: bool,
+    /// The processes that were here.
+    boots: BTreeSet<Uuid>,
+    /// Processes that are not heard.
+    shut_out: BTreeSet<Uuid>,
     /// Objects that were sent, over all sessions.
     loaded: usize,
 }
@@ -203,6 +208,14 @@ impl Hub {
         self.state.rows().is_away = false;
     }
 
+    /// Whoever was here is not heard any more.
+    pub(crate) fn shut_out(&self) {
+        let mut rows = self.state.rows();
+        rows.shut_out = rows.boots.clone();
+        drop(rows);
+        self.cut_sessions();
+    }
+
     /// Ends all streams, as a hub that goes away does.
     pub(crate) fn cut_sessions(&self) {
         self.state.cut.send_replace(self.sessions() + 1);
@@ -296,7 +309,14 @@ async fn run_stream(
     let mut greeted = false;
     loop {
         if let Some(effect) = session.take_effect() {
-            greeted |= matches!(effect, Effect::Greeted(_));
+            if let Effect::Greeted(hello) = &effect {
+                let mut rows = state.rows();
+                rows.boots.insert(hello.boot);
+                if rows.shut_out.contains(&hello.boot) {
+                    return Err(Status::unavailable("not heard"));
+                }
+                greeted = true;
+            }
             carry_out(state, &mut session, effect);
             continue;
         }

@@ -20,6 +20,8 @@ mod many;
 mod ownership;
 mod verdicts;
 
+use std::time::Duration;
+
 use bellwether_core::report::{Outcome, Verdict};
 use bellwether_core::session::Action;
 use bellwether_core::{Generation, TargetId};
@@ -425,6 +427,27 @@ async fn what_is_the_agents_own_is_written_by_no_target_and_the_others_go_on() {
     assert!(said(&second, &format!("bellwether-agent-{}", fixture.home)).ends_with("belongs to the cluster's agent"));
     assert_eq!(said(&report, "marked"), "metadata.labels.bellwether.dev/journal is Bellwether's own");
     assert_eq!(fixture.fetch("ConfigMap", "good").await["data"]["key"], "1");
+}
+
+#[tokio::test]
+async fn an_agent_that_was_replaced_and_heard_nothing_of_it_ends_before_it_puts_anything_back() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+    let first = fixture.take_agent();
+    fixture.hub.shut_out();
+    fixture.start_agent_without_token();
+
+    fixture.assign(2, &[fixture.namespace_object(), fixture.config_map("a", "2")]);
+
+    fixture.report(|report| report.generation == Generation::new(2) && report.applied).await;
+    // It sees that the object is not as it applied it, and by whom tells it nothing: they have one name.
+    let ended = tokio::time::timeout(Duration::from_mins(1), first).await.expect("it ends");
+    let error = ended.expect("it does not panic").expect_err("it stops");
+    assert!(error.with_sources().contains("another agent"), "{}", error.with_sources());
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["key"], "2");
+    assert!(fixture.hub.drifts().is_empty(), "it was never put back");
 }
 
 #[tokio::test]

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use bellwether_core::Generation;
 use bellwether_core::report::{Outcome, Report, Verdict};
+use bellwether_core::{Generation, TargetId};
 use http::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, labelled};
 
 fn stands(generation: i64, verdict: Verdict) -> impl Fn(&Report) -> bool {
     move |report| report.generation == Generation::new(generation) && report.verdict == verdict
@@ -213,4 +214,73 @@ async fn a_job_that_failed_and_is_gone_stays_failed_and_does_not_run_again() {
     let again = fixture.send(Method::GET, &path, JSON, &json!({})).await;
     assert!(again.is_err(), "it ran again");
     assert!(fixture.requests("jobs").await > requests, "it was looked for");
+}
+
+#[tokio::test]
+async fn a_job_that_goes_by_itself_and_went_while_no_agent_looked_is_not_run_again() {
+    let mut fixture = fixture!();
+    let pod = json!({"containers": [{"name": "a", "image": "a"}], "restartPolicy": "Never",
+        "nodeSelector": {"node": "none"}});
+    let job = json!({"spec": {"ttlSecondsAfterFinished": 60, "template": {"spec": pod}}});
+    fixture.assign(1, &[fixture.namespace_object(), fixture.object("batch/v1", "Job", "migrate", &job)]);
+    fixture.start_agent();
+    fixture.report(|report| report.applied).await;
+    fixture.wait_for_inventory(1).await;
+    fixture.kill_agent().await;
+    let path = format!("/apis/batch/v1/namespaces/{}/jobs/migrate", fixture.namespace);
+    fixture.send(Method::DELETE, &path, JSON, &json!({"propagationPolicy": "Background"})).await.expect("deletes");
+    fixture.wait_for(&path, Value::is_null).await;
+
+    fixture.start_agent_without_token();
+
+    let untold = |report: &Report| report.lines.iter().any(|line| line.message.contains("nobody saw how it ended"));
+    let report = fixture.report(untold).await;
+    assert_eq!((report.applied, report.verdict), (true, Verdict::Unknown));
+    assert!(fixture.send(Method::GET, &path, JSON, &json!({})).await.is_err(), "it ran again");
+    assert!(fixture.hub.drifts().is_empty());
+}
+
+#[tokio::test]
+async fn what_hangs_in_one_target_does_not_keep_another_waiting() {
+    let mut fixture = fixture!();
+    fixture.create_namespace().await;
+    let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
+    let url = format!("https://{}/", deaf.local_addr().expect("has an address"));
+    let kept = tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((connection, _)) = deaf.accept().await {
+            kept.push(connection);
+        }
+    });
+    let name = fixture.namespace.clone();
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]});
+    let webhook = json!({"name": "deaf.example.org", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "failurePolicy": "Fail", "timeoutSeconds": 30, "clientConfig": {"url": url}, "rules": [rule],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+        "objectSelector": {"matchLabels": {"hangs": "yes"}}});
+    let webhooks = format!("{ADMISSION}/validatingwebhookconfigurations");
+    let configuration = json!({"metadata": {"name": name}, "webhooks": [webhook]});
+    let hanging = |name: String| {
+        let mut object = fixture.config_map(&name, "1");
+        object["metadata"]["labels"]["hangs"] = json!("yes");
+        object
+    };
+    fixture.send(Method::POST, &webhooks, JSON, &configuration).await.expect("creates");
+    wait_until_refused(&fixture, Duration::from_secs(2), &hanging("probe".to_owned())).await;
+    fixture.assign(1, &(0..100).map(|number| hanging(format!("a{number}"))).collect::<Vec<_>>());
+    fixture.start_agent();
+    fixture.report(|report| report.objects.total == 100).await;
+
+    let other = TargetId::new(Uuid::now_v7());
+    let well = |number: usize| labelled(fixture.config_map(&format!("b{number}"), "1"), other);
+    fixture.assign_to(other, &(0..100).map(well).collect::<Vec<_>>());
+
+    // With a turn for each request that ends it would take six minutes.
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while fixture.hub.reports(other).last().is_none_or(|last| last.verdict != Verdict::Healthy) {
+        assert!(Instant::now() < deadline, "it waits: {:?}", fixture.hub.reports(other).last());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    fixture.send(Method::DELETE, &format!("{webhooks}/{name}"), JSON, &json!({})).await.expect("deletes");
+    kept.abort();
 }

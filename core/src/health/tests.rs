@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Ending, assess, ending, needs_watch_in_full};
+use super::{Ending, assess, ending, goes_by_itself, needs_watch_in_full};
 use crate::report::Verdict::{self, Failed, Healthy, Progressing, Unknown};
 
 fn object(api_version: &str, kind: &str, spec: &Value, status: &Value) -> Value {
@@ -535,4 +535,25 @@ fn a_failure_from_before_our_last_change_is_no_failure_of_it() {
     // A change of metadata alone is never judged: the failure stands, and counts again.
     let at = |text: &str| before.at(text.parse().expect("a time"));
     assert_eq!((at("2026-01-01T00:00:39Z"), at("2026-01-01T00:00:40Z")), (Progressing, Failed));
+}
+
+#[test]
+fn of_a_message_without_end_only_a_part_is_kept() {
+    let mut ready = condition("Ready", "False", "Some");
+    ready["message"] = json!("x".repeat(100_000));
+    let status = json!({"conditions": [ready]});
+
+    let health = assess(&object("example.org/v1", "Widget", &json!({}), &status));
+
+    assert!(health.message.len() <= crate::report::MESSAGE_BYTES_MAX, "{} bytes", health.message.len());
+    assert!(health.message.contains("xxx"), "{}", health.message);
+}
+
+#[test]
+fn what_goes_by_itself_when_it_has_ended_is_known() {
+    let job = |spec: &Value| goes_by_itself(&object("batch/v1", "Job", spec, &json!({})));
+    let pod = |policy: &str| json!({"apiVersion": "v1", "kind": "Pod", "spec": {"restartPolicy": policy}});
+
+    assert!(job(&json!({"ttlSecondsAfterFinished": 0})) && !job(&json!({})));
+    assert!(goes_by_itself(&pod("Never")) && !goes_by_itself(&pod("Always")));
 }

@@ -28,9 +28,13 @@ impl Target {
         let identity = Identity::of(&key);
         let last_applied = self.inventory.last_applied(&identity).cloned();
         let twin = self.objects.find(&identity).and_then(|object| object.twin.clone());
+        let may_have_ended = self.inventory.may_have_ended(&identity);
+        if let Some(digest) = act.digest() {
+            self.inventory.note_sent(&identity, digest);
+        }
         self.under_way.insert(identity);
         let (target, generation) = (self.assignment.target, self.assignment.generation);
-        Some(Step { target, generation, key, act, last_applied, twin })
+        Some(Step { target, generation, key, act, last_applied, may_have_ended, twin })
     }
 
     fn writes(&self) -> bool {
@@ -43,7 +47,7 @@ impl Target {
         object.state = State::Sent;
         self.asked_last = false;
         let (identity, digest) = (object.identity(), object.digest);
-        // Another process applied it: what was done to it since is drift as well.
+        // What was done to it while nobody looked is drift as well.
         let act = if self.inventory.had(&identity, digest) {
             Act::Correct { digest, seen_at: now, writes }
         } else {
@@ -52,21 +56,25 @@ impl Target {
         Some((object.key.clone(), act))
     }
 
-    /// About an object in place that may have been changed. What is about to be applied anyway is not asked about, and
-    /// what is not in place for some other reason is tried again: that reason may be gone.
+    /// About an object in place that may have been changed, or about what one has that waits for its phase. What is about
+    /// to be applied anyway is not asked about, and what is not in place for some other reason is tried again: that
+    /// reason may be gone.
     fn take_question(&mut self, now: Timestamp) -> Option<(ObjectKey, Act)> {
         let writes = self.writes();
         loop {
             let under_way = &self.under_way;
             let (identity, seen_at) = self.rechecks.take_due(now, |identity| !under_way.contains(identity))?;
             let Some(index) = self.objects.index(&identity) else { continue };
-            match self.objects.find(&identity) {
-                Some(object) if matches!(object.state, State::InPlace(_)) => {
-                    self.asked_last = true;
-                    return Some((object.key.clone(), Act::Correct { digest: object.digest, seen_at, writes }));
-                }
-                _ => self.objects.make_ready(index),
+            let asked = self.objects.find(&identity).and_then(|object| match &object.state {
+                State::InPlace(_) => Some((object.key.clone(), object.digest)),
+                State::Waiting => Some((object.key.clone(), self.inventory.held(&identity)?)),
+                _ => None,
+            });
+            if let Some((key, digest)) = asked {
+                self.asked_last = true;
+                return Some((key, Act::Correct { digest, seen_at, writes }));
             }
+            self.objects.make_ready(index);
         }
     }
 
@@ -74,7 +82,7 @@ impl Target {
         if self.removals.is_idle(now) {
             return None;
         }
-        let is_open = self.may_remove();
+        let is_open = self.may_remove(now);
         let under_way = &self.under_way;
         let step = self.removals.take_step(now, is_open, |key, live| {
             if under_way.contains(&Identity::of(key)) {

@@ -85,6 +85,8 @@ pub enum ObjectState {
     Present(Condition),
     /// Deleted, or without our label.
     Deleted,
+    /// No longer there, and nobody saw it go.
+    Missing,
 }
 
 /// How an object stands, as far as it is kept.

@@ -27,6 +27,8 @@ pub enum Finding {
     },
     /// A Job or a Pod that ran to its end, and is gone since.
     Finished,
+    /// One that goes by itself when it has ended, and that went while nobody looked: it may have run.
+    EndedUnseen,
     /// There already, and not ours; the hint says whose it is.
     Exists {
         hint: String,
@@ -72,6 +74,15 @@ impl From<Finding> for Answer {
 }
 
 impl Finding {
+    /// Of an object that should be in place and is not there; `None`: somebody deleted it.
+    pub fn ended(step: &Step) -> Option<Self> {
+        let last_applied = step.last_applied.as_ref();
+        match last_applied.and_then(|last_applied| last_applied.finished) {
+            Some(_) => Some(Self::Finished),
+            None => step.may_have_ended.then_some(Self::EndedUnseen),
+        }
+    }
+
     /// Of an object that was deleted, or that is to be and carries our label.
     pub fn there(there: Metadata, is_leaving: bool) -> Self {
         let Metadata { uid, namespace, resource_version, finalizers, .. } = there;

@@ -7,16 +7,16 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::error::ClusterError;
-use super::event::{Condition, ObjectState};
+use super::event::{Condition, Kind, ObjectState};
 use super::finding::Finding;
 use super::owned::{self, LastApplied, Owned};
 use super::phases::Object;
 use super::removal::Candidate;
 use crate::bundle::Entry;
 use crate::drift::DriftSignal;
+use crate::health;
 use crate::journal::{Applied, Journalled};
 use crate::object::Identity;
-use crate::report::Verdict;
 use crate::{Digest, ObjectKey};
 
 #[derive(Debug, Default)]
@@ -28,8 +28,8 @@ pub(super) struct Inventory {
     owned: BTreeMap<Identity, Owned>,
     /// What this process or one before it applied last: the fields of that are ours.
     last_applied: BTreeMap<Identity, LastApplied>,
-    /// An earlier process may have applied something else over what it recorded last: what it is given is written down
-    /// before, and what it did after.
+    /// Something else was sent over what was recorded last, or an earlier process may have sent it: what it is given is
+    /// written down before, and what it did after.
     overwritten: BTreeSet<Identity>,
     by_uid: BTreeMap<Uuid, Identity>,
     learned: Learned,
@@ -104,19 +104,44 @@ impl Inventory {
         self.last_applied.get(identity)
     }
 
-    pub(super) fn is_healthy(&self, identity: &Identity) -> bool {
-        self.owned(identity).is_some_and(|owned| owned.health.verdict == Verdict::Healthy)
-    }
-
     /// This process applied exactly that.
     pub(super) fn has(&self, identity: &Identity, digest: Digest) -> bool {
         self.owned(identity).is_some_and(|owned| owned.digest == Some(digest))
     }
 
-    /// Another process applied exactly that, and nothing since.
+    /// Exactly that was applied, and nothing over it since.
+    pub(super) fn holds(&self, identity: &Identity, digest: Digest) -> bool {
+        let is_latest = !self.overwritten.contains(identity);
+        is_latest && self.last_applied(identity).is_some_and(|last| last.digest == digest)
+    }
+
+    /// The same, and whatever became of it nobody saw.
     pub(super) fn had(&self, identity: &Identity, digest: Digest) -> bool {
-        let is_unseen = self.owned(identity).is_none() && !self.overwritten.contains(identity);
-        is_unseen && self.last_applied(identity).is_some_and(|last| last.digest == digest)
+        self.holds(identity, digest) && (self.owned(identity).is_none() || self.may_have_ended(identity))
+    }
+
+    /// It goes by itself once it has run to its end, and nobody watched.
+    pub(super) fn may_have_ended(&self, identity: &Identity) -> bool {
+        let is_watched = self.owned(identity).is_some_and(|owned| !owned.went_unseen);
+        let runs_once = self
+            .candidates
+            .get(identity)
+            .is_some_and(|candidate| health::runs_once(candidate.key.group(), &candidate.key.kind));
+        runs_once && !is_watched && self.last_applied(identity).is_some_and(LastApplied::goes_by_itself)
+    }
+
+    /// What an object is kept as that something else is wanted of.
+    pub(super) fn held(&self, identity: &Identity) -> Option<Digest> {
+        let last = self.last_applied(identity).filter(|last| last.body.is_some())?;
+        let is_followed = self.owned(identity).is_some();
+        (is_followed && self.holds(identity, last.digest)).then_some(last.digest)
+    }
+
+    /// It may be applied from now on, whatever its answer is.
+    pub(super) fn note_sent(&mut self, identity: &Identity, digest: Digest) {
+        if self.last_applied(identity).is_some_and(|last| last.digest != digest) {
+            self.overwritten.insert(identity.clone());
+        }
     }
 
     /// It may be applied to exactly the one that we applied last; under the name of what is gone, there may be somebody
@@ -129,6 +154,14 @@ impl Inventory {
     /// Whether the object is one that this target applied, whatever its label says; our name of it.
     pub(super) fn followed(&self, uid: Uuid) -> Option<&Identity> {
         self.by_uid.get(&uid)
+    }
+
+    /// Objects of a kind that are like this, each with the version at which it was last seen.
+    pub(super) fn followed_of(&self, kind: &Kind, is_so: impl Fn(&Owned) -> bool) -> Vec<(Identity, u64)> {
+        let of_kind = self.candidates.iter().filter(|(_, candidate)| Kind::of(&candidate.key) == *kind);
+        let owned =
+            of_kind.filter_map(|(identity, _)| Some((identity, self.owned(identity).filter(|owned| is_so(owned))?)));
+        owned.map(|(identity, owned)| (identity.clone(), owned.version)).collect()
     }
 
     /// It is no longer known to be ours.
@@ -179,14 +212,16 @@ impl Inventory {
             Finding::Kept { seen: Some((uid, version, condition)) } => {
                 (*uid, *version, condition.clone(), (!is_drifted).then_some(digest))
             }
-            Finding::Kept { seen: None } | Finding::Finished => self.note_missing(identity, digest, finding),
+            Finding::Kept { seen: None } | Finding::Finished | Finding::EndedUnseen => {
+                self.note_missing(identity, digest, finding)
+            }
             Finding::Failed(error) => {
                 self.doubt(identity, error);
                 return None;
             }
             Finding::Exists { .. } | Finding::Unlabelled | Finding::There { .. } | Finding::Gone => return None,
         };
-        let is_there = !matches!(finding, Finding::Kept { seen: None } | Finding::Finished);
+        let is_there = matches!(finding, Finding::Applied { .. } | Finding::Kept { seen: Some(_) });
         let Condition { health, finished, fingerprint } = condition;
         let before = self.owned.remove(identity);
         // What it says right after an apply is from before that; only what we saw begin has a time.
@@ -195,9 +230,20 @@ impl Inventory {
         if let Some(before) = before {
             self.unfollow(before.uid, identity);
         }
-        let signal = DriftSignal::None;
-        let owned =
-            Owned { digest, uid, is_there, version, health, failed_at, finished, fingerprint, signal, asked_at: now };
+        let owned = Owned {
+            digest,
+            uid,
+            is_there,
+            went_unseen: false,
+            version,
+            health,
+            failed_at,
+            finished,
+            last_seen: fingerprint.clone(),
+            fingerprint,
+            signal: DriftSignal::None,
+            asked_at: now,
+        };
         self.owned.insert(identity.clone(), owned);
         self.by_uid.insert(uid, identity.clone());
         Some(uid)
@@ -220,9 +266,13 @@ impl Inventory {
         finding: &Finding,
     ) -> (Uuid, u64, Condition, Option<Digest>) {
         let last_applied = self.last_applied(identity);
-        let is_as_wanted = *finding == Finding::Finished;
+        let is_as_wanted = !matches!(finding, Finding::Kept { .. });
         let finished = last_applied.and_then(|last_applied| last_applied.finished).filter(|_| is_as_wanted);
-        let health = finished.map_or_else(owned::deleted, owned::finished);
+        let health = match finished {
+            Some(ending) => owned::finished(ending),
+            None if is_as_wanted => owned::ended_unseen(),
+            None => owned::deleted(),
+        };
         let uid = last_applied.map_or(Uuid::nil(), |last_applied| last_applied.uid);
         (uid, 0, Condition { health, finished, fingerprint: None }, is_as_wanted.then_some(digest))
     }
@@ -261,10 +311,13 @@ impl Inventory {
         Some(told)
     }
 
-    /// Another object may stand in its place.
-    pub(super) fn suspect(&mut self, identity: &Identity) {
-        if let Some(owned) = self.owned.get_mut(identity) {
-            owned.signal = DriftSignal::Certain;
+    /// Another object may stand in its place: what that calls for.
+    pub(super) fn suspect(&mut self, identity: &Identity) -> DriftSignal {
+        let Some(owned) = self.owned.get_mut(identity) else { return DriftSignal::None };
+        // Once: until it is known what it is, it is asked about anyway.
+        match std::mem::replace(&mut owned.signal, DriftSignal::Certain) {
+            DriftSignal::Certain => DriftSignal::None,
+            _ => DriftSignal::Certain,
         }
     }
 

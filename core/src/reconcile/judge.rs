@@ -60,6 +60,11 @@ impl Retry {
         Self { backoff, at_least: Duration::ZERO }
     }
 
+    /// The API server does not want to hear of it before.
+    pub(super) fn is_asked_for(self) -> bool {
+        self.at_least > Duration::ZERO
+    }
+
     /// The wait after so many failures.
     pub(super) fn wait(self, failures: u32, chance: f64) -> Duration {
         self.backoff.wait(failures, chance).max(self.at_least)

@@ -32,9 +32,9 @@ impl Target {
     /// One that carries our label, and that we did not make or do not know of yet.
     fn see_unknown(&mut self, identity: &Identity, uid: Uuid, version: u64, seen: ObjectState, now: Timestamp) {
         let is_ours = self.inventory.owned(identity).is_some() && !self.under_way.contains(identity);
-        if seen != ObjectState::Deleted && is_ours {
-            self.inventory.suspect(identity);
-            self.raise(identity, DriftSignal::Certain, now);
+        if matches!(seen, ObjectState::Present(_)) && is_ours {
+            let signal = self.inventory.suspect(identity);
+            self.raise(identity, signal, now);
         } else if !self.under_way.is_empty() {
             self.early.insert(uid, (version, seen));
         }
@@ -51,7 +51,7 @@ impl Target {
         self.raise(identity, signal, now);
         if has_changed {
             self.said.note_change();
-            self.open_phases();
+            self.open_phases(now);
         }
     }
 
@@ -81,22 +81,19 @@ impl Target {
 
     /// All objects of a kind that there were when the list began: what is not among them went away unseen.
     pub(super) fn see_all(&mut self, kind: &Kind, began_at: Timestamp, uids: &BTreeSet<Uuid>, now: Timestamp) {
-        let missing = |owned: &&Owned| owned.asked_at < began_at && !uids.contains(&owned.uid);
-        let objects = self.objects.iter().filter(|object| Kind::of(&object.key) == *kind).map(Object::identity);
-        let gone: Vec<_> = objects
-            .filter_map(|identity| Some((self.inventory.owned(&identity).filter(missing)?.version, identity)))
-            .collect();
-        for (version, identity) in gone {
-            self.see_followed(&identity, (version, None), ObjectState::Deleted, now);
+        let missing = |owned: &Owned| owned.is_there && owned.asked_at < began_at && !uids.contains(&owned.uid);
+        for (identity, version) in self.inventory.followed_of(kind, missing) {
+            self.see_followed(&identity, (version, None), ObjectState::Missing, now);
         }
     }
 
     /// Whether it is known how objects of a kind stand.
-    pub(super) fn set_not_synced(&mut self, kind: &Kind, is_not_synced: bool) {
+    pub(super) fn set_not_synced(&mut self, kind: &Kind, is_not_synced: bool, now: Timestamp) {
         let has_changed =
             if is_not_synced { self.not_synced.insert(kind.clone()) } else { self.not_synced.remove(kind) };
         if has_changed {
             self.said.note_change();
+            self.open_phases(now);
         }
     }
 }

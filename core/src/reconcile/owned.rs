@@ -5,11 +5,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::bodies::Body;
-use super::event::ObjectState;
+use super::event::{Condition, ObjectState};
 use super::evidence::Evidence;
 use crate::Digest;
 use crate::drift::{DriftSignal, Fingerprint, says};
-use crate::health::{Ending, Health};
+use crate::health::{self, Ending, Health};
 use crate::report::Verdict;
 
 /// An object that this process applied or inspected, and that a watch follows.
@@ -20,6 +20,8 @@ pub(super) struct Owned {
     pub(super) uid: Uuid,
     /// As far as is known. The name of what is gone may belong to somebody else by now.
     pub(super) is_there: bool,
+    /// No watch saw it go.
+    pub(super) went_unseen: bool,
     /// At which version it was last seen.
     pub(super) version: u64,
     pub(super) health: Health,
@@ -28,6 +30,7 @@ pub(super) struct Owned {
     pub(super) finished: Option<Ending>,
     /// As after our last apply.
     pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) last_seen: Option<Fingerprint>,
     /// The worst that was seen of it since we last had an answer, whether anybody wants to know or not.
     pub(super) signal: DriftSignal,
     /// When we last had an answer about it.
@@ -50,6 +53,12 @@ impl LastApplied {
         let object = self.body.as_ref().and_then(|body| serde_json::from_slice(body.bytes()).ok());
         object.is_some_and(|object: Value| paths.all(|path| says(&object, path)))
     }
+
+    /// Somebody deletes it when it has run to its end.
+    pub(super) fn goes_by_itself(&self) -> bool {
+        let object = self.body.as_ref().and_then(|body| serde_json::from_slice(body.bytes()).ok());
+        object.is_some_and(|object: Value| health::goes_by_itself(&object))
+    }
 }
 
 impl Owned {
@@ -71,18 +80,24 @@ impl Owned {
             return (false, DriftSignal::None);
         }
         self.version = version;
-        self.is_there = seen != ObjectState::Deleted;
-        let (health, signal) = match seen {
-            ObjectState::Present(condition) => {
-                self.finished = condition.finished;
-                let before = self.fingerprint.as_ref().zip(condition.fingerprint.as_ref());
-                (condition.health, before.map_or(DriftSignal::None, |(before, now)| before.signal(now)))
+        self.is_there = matches!(seen, ObjectState::Present(_));
+        self.went_unseen = seen == ObjectState::Missing;
+        let (health, signal, news) = match seen {
+            ObjectState::Present(Condition { health, finished, fingerprint }) => {
+                self.finished = finished;
+                let since = |before: Option<&Fingerprint>| {
+                    before.zip(fingerprint.as_ref()).map_or(DriftSignal::None, |(before, now)| before.signal(now))
+                };
+                // What was seen before was asked about then, or is when its time comes.
+                let (signal, since_last) = (since(self.fingerprint.as_ref()), since(self.last_seen.as_ref()));
+                self.last_seen = fingerprint;
+                (health, signal, signal.min(since_last))
             }
-            ObjectState::Deleted => match self.finished {
-                Some(ending) => (finished(ending), DriftSignal::None),
+            ObjectState::Deleted | ObjectState::Missing => match self.finished {
+                Some(ending) => (finished(ending), DriftSignal::None, DriftSignal::None),
                 None => {
                     self.digest = None;
-                    (deleted(), DriftSignal::Certain)
+                    (deleted(), DriftSignal::Certain, DriftSignal::Certain)
                 }
             },
         };
@@ -93,12 +108,18 @@ impl Owned {
             self.failed_at = (health.verdict == Verdict::Failed).then_some(now);
         }
         self.health = health;
-        (has_changed, signal)
+        (has_changed, news)
     }
 }
 
 pub(super) fn deleted() -> Health {
     Health { verdict: Verdict::Degraded, message: "deleted by somebody else".to_owned(), fails_at: None }
+}
+
+/// Of something that goes by itself when it ends.
+pub(super) fn ended_unseen() -> Health {
+    let message = "it is gone, and nobody saw how it ended: give it another name to run it again".to_owned();
+    Health { verdict: Verdict::Unknown, message, fails_at: None }
 }
 
 /// Of something that is gone since it ended.

@@ -1,6 +1,6 @@
 //! The objects that an assignment wants, and which of them may be applied by now.
 //!
-//! Phases open one after the other: a later one waits until all objects of those before are in place and healthy. A phase
+//! Phases open one after the other: a later one waits until all objects of those before are well at once. A phase
 //! that is open stays open, whatever becomes of an object in it. Inside a phase nothing waits for anything.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,8 +23,8 @@ pub(super) struct Objects {
     by_identity: BTreeMap<Identity, usize>,
     /// Objects before this one are of phases that are open.
     opened: usize,
-    /// Objects before this one were in place and healthy at some time since the assignment came.
-    settled: usize,
+    /// Held up the next phase when that was last tried: looked at first.
+    held_up_by: usize,
     /// Those that are no longer ready are skipped when their turn comes.
     ready: VecDeque<usize>,
 }
@@ -70,7 +70,7 @@ pub(super) enum State {
 pub(super) enum Before {
     /// Nothing has to be sent.
     InPlace,
-    /// An earlier process applied it: it is asked about, whatever its phase waits for.
+    /// It was applied, and nothing over it since: it is only to be kept, whatever its phase waits for.
     Applied,
     New,
 }
@@ -140,12 +140,11 @@ impl Objects {
     }
 
     /// Makes ready what no earlier phase holds up any more.
-    pub(super) fn open_phases(&mut self, is_healthy: impl Fn(&Identity) -> bool) {
-        loop {
-            while self.settled < self.opened && !self.all[self.settled].holds_up(&is_healthy) {
-                self.settled += 1;
-            }
-            if self.settled < self.opened || self.opened == self.all.len() {
+    pub(super) fn open_phases(&mut self, is_well: impl Fn(&Object) -> bool) {
+        while self.opened < self.all.len() {
+            let mut before = (self.held_up_by..self.opened).chain(0..self.held_up_by);
+            if let Some(unwell) = before.find(|&index| !is_well(&self.all[index])) {
+                self.held_up_by = unwell;
                 return;
             }
             let phase = self.all[self.opened].phase;
@@ -168,10 +167,11 @@ impl Objects {
         }
     }
 
-    /// One in place of which a question is open, since when.
+    /// One in place, or waiting with what it has, of which a question is open, since when.
     pub(super) fn uncorrected(&self, index: usize) -> Option<(Identity, Timestamp)> {
         let object = &self.all[index];
-        let uncorrected = object.uncorrected.as_ref().filter(|_| matches!(object.state, State::InPlace(_)))?;
+        let uncorrected =
+            object.uncorrected.as_ref().filter(|_| matches!(object.state, State::InPlace(_) | State::Waiting))?;
         Some((object.identity(), uncorrected.seen_at))
     }
 
@@ -202,10 +202,6 @@ impl Objects {
     pub(super) fn are_in_place(&self) -> bool {
         self.all.iter().all(|object| matches!(object.state, State::InPlace(_)))
     }
-
-    pub(super) fn are_healthy(&self, is_healthy: impl Fn(&Identity) -> bool) -> bool {
-        self.all.iter().all(|object| !object.holds_up(&is_healthy))
-    }
 }
 
 impl Object {
@@ -216,10 +212,5 @@ impl Object {
     /// It is in place, and what stood in its way does no more.
     pub(super) fn settle(&mut self, outcome: Outcome) {
         (self.failures, self.state, self.uncorrected) = (0, State::InPlace(outcome), None);
-    }
-
-    /// Later phases wait for it: it is not in place, or not healthy.
-    fn holds_up(&self, is_healthy: impl Fn(&Identity) -> bool) -> bool {
-        !matches!(self.state, State::InPlace(_)) || !is_healthy(&self.identity())
     }
 }

@@ -48,6 +48,8 @@ struct History {
     /// Within the window, the newest last.
     corrections: VecDeque<Timestamp>,
     asked_at: Option<Timestamp>,
+    /// Nothing is asked of it before.
+    held_until: Option<Timestamp>,
 }
 
 impl RecheckQueue {
@@ -68,6 +70,8 @@ impl RecheckQueue {
             (seen_at, due_at) = (seen_at.min(before.seen_at), due_at.min(before.due_at));
             self.due.remove(&(before.due_at, identity.clone()));
         }
+        let held_until = self.histories.get(identity).and_then(|history| history.held_until);
+        due_at = held_until.map_or(due_at, |at| due_at.max(at));
         self.open.insert(identity.clone(), Recheck { seen_at, due_at });
         self.due.insert((due_at, identity.clone()));
     }
@@ -100,6 +104,14 @@ impl RecheckQueue {
     /// It could not be told, and is asked again then.
     pub(super) fn ask_again(&mut self, identity: &Identity, seen_at: Timestamp, due_at: Timestamp) {
         self.put(identity, Recheck { seen_at, due_at });
+    }
+
+    /// The API server asked for that long a pause, whatever is seen meanwhile.
+    pub(super) fn hold(&mut self, identity: &Identity, until: Timestamp) {
+        self.histories.entry(identity.clone()).or_default().held_until = Some(until);
+        if let Some(open) = self.close(identity) {
+            self.put(identity, open);
+        }
     }
 
     fn close(&mut self, identity: &Identity) -> Option<Recheck> {

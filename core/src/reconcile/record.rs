@@ -28,6 +28,7 @@ impl Target {
         if self.under_way.is_empty() {
             self.early.clear();
         }
+        self.open_phases(now);
     }
 
     /// Keeps the inventory true, whatever the current assignment says.
@@ -57,20 +58,25 @@ impl Target {
             }
         }
         let Some(object) = self.objects.find_mut(identity) else { return };
+        // Or else of what it has while it waits for its phase.
+        let is_of_wanted = step.act.digest() == Some(object.digest);
         match finding {
-            Finding::Applied { .. } if step.act.digest() == Some(object.digest) => {
+            Finding::Applied { .. } if is_of_wanted => {
                 let outcome = if step.is_question() { Outcome::Unchanged } else { Outcome::Applied };
                 object.settle(outcome);
                 object.is_left_drifted = false;
-                self.open_phases();
             }
             // What an older assignment sent came after all; ours is still to be sent.
             _ if !is_current => return,
-            Finding::Kept { .. } | Finding::Finished => {
+            Finding::Kept { .. } if is_of_wanted => object.settle(Outcome::Unchanged),
+            Finding::Finished | Finding::EndedUnseen if is_of_wanted => {
                 object.settle(Outcome::Unchanged);
-                self.open_phases();
+                object.is_left_drifted = false;
             }
-            Finding::Applied { .. } | Finding::Unlabelled | Finding::There { .. } | Finding::Gone => {}
+            Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished | Finding::EndedUnseen => {
+                (object.failures, object.uncorrected) = (0, None);
+            }
+            Finding::Unlabelled | Finding::There { .. } | Finding::Gone => {}
             Finding::Exists { hint } => {
                 object.failures += 1;
                 self.fail(step, identity, judge::exists(hint), None, (now, chance));
@@ -97,18 +103,26 @@ impl Target {
         let wait =
             SignedDuration::try_from(judgement.retry.wait(object.failures, chance)).unwrap_or(SignedDuration::MAX);
         let retry_at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        if judgement.retry.is_asked_for() {
+            self.rechecks.hold(identity, retry_at);
+        }
         let is_there = judgement.outcome != Outcome::Exists;
         match (&step.act, &object.state) {
-            // It stays in place, with whatever was found of it.
+            // It stays in place, with whatever was found of it; or it waits, and so does what is new of it.
             (&Act::Correct { seen_at, .. }, State::InPlace(_)) if is_there => {
                 object.uncorrected = Some(Uncorrected { why: judgement, seen_at });
             }
+            (&Act::Correct { seen_at, .. }, State::Waiting) => {
+                object.uncorrected = Some(Uncorrected { why: judgement, seen_at });
+            }
+            // The time of what is new came meanwhile.
+            (_, State::Ready) => return,
             _ => object.state = State::Failed(judgement),
         }
         self.retries.add(index, cause, retry_at);
     }
 
-    /// What failed has its turn again: what is in place as a question, the rest as an apply.
+    /// What failed has its turn again: what is in place or waits as a question, the rest as an apply.
     pub(super) fn try_again(&mut self, index: usize, now: Timestamp) {
         self.objects.make_ready(index);
         if let Some((identity, seen_at)) = self.objects.uncorrected(index) {

@@ -103,6 +103,7 @@ impl Removal {
     pub(super) fn begin(&mut self, mode: Mode) -> Act {
         let before = match &self.state {
             State::Leaving { .. } => return Act::Inspect,
+            State::There { .. } if mode == Mode::Prune && self.is_unplanned() => return Act::Inspect,
             _ => std::mem::replace(&mut self.state, State::Sent),
         };
         match before {

@@ -24,6 +24,10 @@ use crate::backoff::{Backoff, Jitter};
 const POLL: Backoff =
     Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(10), jitter: Jitter::Half };
 
+/// Between two inspections of what no plan names: whoever deletes it, as they are told, sees the prune go on.
+const UNPLANNED: Backoff =
+    Backoff { first: Duration::from_secs(5), longest: Duration::from_mins(1), jitter: Jitter::Half };
+
 /// Somebody copied it, or restored it, and we never came to apply it.
 const COPY: &str = "left: it carries this target's label, and was not applied by this target";
 
@@ -174,15 +178,20 @@ impl Removals {
                     self.follow(index, finalizers.clone(), now, chance);
                 } else {
                     let (namespace, version) = (namespace.clone(), version.clone());
-                    self.objects[index].state = State::There { uid: *uid, namespace, version };
-                    if index < self.opened {
+                    let object = &mut self.objects[index];
+                    object.state = State::There { uid: *uid, namespace, version };
+                    if self.mode == Mode::Prune && object.is_unplanned() {
+                        object.polls += 1;
+                        let wait = UNPLANNED.wait(object.polls, chance);
+                        self.wake_after(index, wait, now);
+                    } else if index < self.opened {
                         self.ready.push_back(index);
                     }
                 }
             }
             Finding::Failed(error) => return self.fail(index, error, now, chance),
             Finding::Exists { .. } => self.leave(index, COPY),
-            Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished => {}
+            Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished | Finding::EndedUnseen => {}
         }
         false
     }

@@ -6,13 +6,14 @@
 //!        ; prunable ConfigMap/old ; drift warn ; prune never      options, all in one line
 //! tombstone 2 delete             or orphan
 //! ended, holds 2                 nobody asks about it again; the generation that the target has, or `nothing`
+//! bounded 2                      a target has so many steps under way at most
 //! other 1: ConfigMap/b@1         what another target of the cluster is given
 //! restart 1: ConfigMap/a@1 ; had Job/b@1 ended failed             a new process, and what the one before applied
 //! at 5s                          the time, since the start; all else takes none
 //! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
 //! count 2..9                     how many steps came since the last count
 //! answer a applied v3 healthy owning f:x ended failed fails 30s drift modified
-//! answer a kept | finished | exists WHOSE | gone | there v2 in ns uid 5 leaving finalizer x | read without-label
+//! answer a kept | absent | exists WHOSE | gone | there v2 in ns uid 5 leaving finalizer x | read without-label
 //! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | conflict .f helm
 //! settle                         all is done and answered with `applied`, until nothing is left to do
 //! see a v2 degraded saying x owning f:x ended failed listed 1s, see a v2 deleted, see a v2 job-running or job-complete
@@ -64,12 +65,15 @@ scripts::scenarios! {
     play:
     a_copy_that_carries_the_label_stays_and_is_told,
     a_correction_that_is_refused_is_a_failure_and_one_that_is_not_answered_is_tried_again,
+    a_correction_without_an_answer_waits_for_no_phase,
     a_deletion_that_fails_is_tried_again_after_another_inspection,
     a_drift_that_cannot_be_put_right_stays_shown_until_it_is,
     a_failure_that_begins_after_the_assignment_counts_at_once,
     a_finalizer_is_waited_for_and_named_after_a_minute,
     a_job_that_failed_stays_failed_when_it_is_gone,
     a_job_that_ran_to_its_end_is_not_missed,
+    a_job_that_somebody_deletes_is_made_again,
+    a_job_that_went_while_nobody_looked_is_not_run_again,
     a_later_phase_waits_for_a_job_to_end,
     a_later_phase_waits_for_the_health_of_the_one_before,
     a_list_is_believed_though_its_versions_are_lower_than_those_seen_before,
@@ -101,6 +105,7 @@ scripts::scenarios! {
     corrections_that_lack_the_same_are_tried_once_for_all,
     custom_resources_are_waited_for_without_limit_while_a_finalizer_holds_them,
     definitions_namespaces_and_volumes_stay_and_the_line_says_so,
+    events_do_not_hurry_what_fails,
     going_back_while_the_new_one_is_on_its_way_sends_the_old_one_again,
     health_from_before_our_write_is_not_believed,
     health_that_is_seen_before_the_answer_to_our_write_is_not_lost,
@@ -113,6 +118,7 @@ scripts::scenarios! {
     refused_corrections_hold_up_no_apply,
     the_first_report_comes_at_once_and_says_progressing,
     the_server_is_not_asked_again_before_the_time_it_says,
+    the_time_that_the_server_asks_for_holds_for_events_too,
     under_the_name_of_what_is_gone_is_inspected_before_anything_is_applied,
     what_an_older_assignment_sent_counts_when_it_is_what_the_newer_one_wants,
     what_another_target_has_now_is_left,
@@ -121,20 +127,27 @@ scripts::scenarios! {
     what_comes_back_while_it_is_being_deleted_is_applied_after_the_answer,
     what_did_not_change_is_not_sent,
     what_drifted_while_it_was_ignored_is_asked_about_when_it_no_longer_is,
+    what_hangs_in_a_target_leaves_room_for_others,
     what_is_deleted_is_made_again,
     what_is_immutable_is_applied_once_the_old_one_is_gone,
+    what_is_left_drifted_holds_up_later_phases_and_a_prune,
     what_is_missing_in_a_list_went_away_unseen,
     what_is_new_is_inspected_before_it_is_applied_and_what_we_own_is_not,
     what_is_not_there_does_not_refuse_a_prune,
     what_is_not_there_or_not_ours_needs_no_plan,
+    what_is_put_right_again_and_again_holds_up_a_prune,
+    what_left_and_goes_unseen_is_made_again_by_a_revert,
     what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before,
     what_lost_our_label_stays_at_a_prune_and_the_line_says_so,
+    what_refused_a_prune_is_looked_for_again,
     what_seems_to_be_the_manifests_own_fault_is_tried_again_rarely,
     what_takes_too_long_fails_without_anything_being_seen,
+    what_waits_for_its_phase_is_kept_as_it_is,
     what_was_replaced_and_given_back_is_no_longer_drifted,
     what_was_taken_is_applied_within_seconds_of_its_being_free_however_long_it_was_taken,
     when_all_is_applied_the_next_report_says_so_and_then_there_is_silence,
     when_another_object_has_the_name_by_now_it_is_inspected_next_time,
+    while_a_watch_is_broken_no_gate_opens,
     while_a_watch_is_broken_nothing_is_known_to_be_healthy,
     who_changes_it_again_and_again_is_named,
 }

@@ -10,7 +10,6 @@ use super::owned::Owned;
 use super::phases::{Object, State};
 use super::status::{Standing, roll_up};
 use super::target::Target;
-use crate::object::Identity;
 use crate::report::{Outcome, Report, Verdict};
 use crate::session::Action;
 
@@ -71,8 +70,9 @@ impl Target {
             [owned.health.fails_at, grace_end].into_iter().flatten().filter(|&at| at > now).min()
         };
         self.said.fails_at = self.inventory.all_owned().filter_map(times).min();
-        let leaving = self.removals.standings(now, self.may_remove());
-        let mut report = roll_up(&self.assignment, self.standings(now), leaving);
+        let leaving = self.removals.standings(now, self.may_remove(now));
+        let standings = self.objects.iter().map(|object| self.standing(object, now));
+        let mut report = roll_up(&self.assignment, standings, leaving);
         if self.assignment.action != Action::Apply {
             report.applied = self.removals.is_done();
         }
@@ -84,15 +84,19 @@ impl Target {
         let is_busy = !self.under_way.is_empty()
             || self.rechecks.has_due(now)
             || self.objects.has_ready()
-            || (self.removals.has_ready() && self.may_remove());
+            || (self.removals.has_ready() && self.may_remove(now));
         !is_busy
     }
 
-    fn standings(&self, now: Timestamp) -> impl Iterator<Item = Standing<'_>> {
-        self.objects.iter().map(move |object| match &object.state {
-            State::Waiting | State::Ready | State::Sent => {
-                standing(object, Outcome::Waiting, Verdict::Progressing, "".into(), "")
-            }
+    /// What gates ask: the report says that it is healthy.
+    pub(super) fn is_well(&self, object: &Object, now: Timestamp) -> bool {
+        self.standing(object, now).verdict == Verdict::Healthy
+    }
+
+    fn standing<'a>(&'a self, object: &'a Object, now: Timestamp) -> Standing<'a> {
+        match &object.state {
+            State::Waiting => self.doubtful(object, Outcome::Waiting, now).unwrap_or_else(|| waiting(object)),
+            State::Ready | State::Sent => waiting(object),
             State::Failed(judgement) => Standing {
                 may_pass: judgement.may_pass,
                 ..standing(
@@ -104,16 +108,18 @@ impl Target {
                 )
             },
             State::InPlace(outcome) => self.standing_in_place(object, *outcome, now),
-        })
+        }
     }
 
     fn standing_in_place<'a>(&'a self, object: &'a Object, outcome: Outcome, now: Timestamp) -> Standing<'a> {
-        let identity = object.identity();
-        let Some(owned) = self.inventory.owned(&identity) else {
+        let Some(owned) = self.inventory.owned(&object.identity()) else {
             return standing(object, outcome, Verdict::Unknown, "".into(), "");
         };
-        if let Some(doubtful) = self.doubtful(object, &identity, outcome, now) {
+        if let Some(doubtful) = self.doubtful(object, outcome, now) {
             return doubtful;
+        }
+        if self.not_synced.contains(&Kind::of(&object.key)) {
+            return standing(object, outcome, Verdict::Unknown, "its watch is broken".into(), "");
         }
         let verdict = owned.evidence().verdict(self.accepted_at.unwrap_or(now), now);
         // What ended has ended; everything else can get well while nobody changes it.
@@ -121,14 +127,8 @@ impl Target {
         Standing { may_pass, ..standing(object, outcome, verdict, owned.health.message.as_str().into(), "") }
     }
 
-    /// Of one that is drifted, or of which it is not known how it stands.
-    fn doubtful<'a>(
-        &'a self,
-        object: &'a Object,
-        identity: &Identity,
-        outcome: Outcome,
-        now: Timestamp,
-    ) -> Option<Standing<'a>> {
+    /// Of one that is drifted, or that cannot be asked about.
+    fn doubtful<'a>(&'a self, object: &'a Object, outcome: Outcome, now: Timestamp) -> Option<Standing<'a>> {
         match object.uncorrected.as_ref().map(|uncorrected| &uncorrected.why) {
             Some(why) if object.is_left_drifted => return Some(drifted(object, &why.hint, &why.message)),
             _ if object.is_left_drifted => return Some(drifted(object, "the target only warns of drift", "")),
@@ -139,16 +139,17 @@ impl Target {
             }
             _ => {}
         }
-        if self.rechecks.is_flapping(identity, now) {
-            return Some(drifted(object, CONFLICTING_CONTROLLER_HINT, ""));
-        }
-        let is_blind = self.not_synced.contains(&Kind::of(&object.key));
-        is_blind.then(|| standing(object, outcome, Verdict::Unknown, "its watch is broken".into(), ""))
+        let is_flapping = self.rechecks.is_flapping(&object.identity(), now);
+        is_flapping.then(|| drifted(object, CONFLICTING_CONTROLLER_HINT, ""))
     }
 }
 
 const CONFLICTING_CONTROLLER_HINT: &str =
     "it is put right again and again: stop who changes it, or take the field out of the manifest";
+
+fn waiting(object: &Object) -> Standing<'_> {
+    standing(object, Outcome::Waiting, Verdict::Progressing, "".into(), "")
+}
 
 fn drifted<'a>(object: &'a Object, hint: &'a str, why: &str) -> Standing<'a> {
     let found = object.drift.as_ref().map(Found::to_string).unwrap_or_default();

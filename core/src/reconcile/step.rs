@@ -15,6 +15,8 @@ pub struct Step {
     pub act: Act,
     /// What we applied under its name last.
     pub last_applied: Option<LastApplied>,
+    /// That goes by itself once it has run to its end, and nobody watched it.
+    pub may_have_ended: bool,
     /// Another object of the bundle that is this one, if their kind has no namespaces.
     pub twin: Option<ObjectKey>,
 }
@@ -52,6 +54,11 @@ impl Step {
 }
 
 impl Act {
+    /// It may change something in the cluster.
+    pub fn writes(&self) -> bool {
+        !matches!(self, Self::Inspect | Self::Correct { writes: false, .. })
+    }
+
     /// Of the object that is to be in place.
     pub fn digest(&self) -> Option<Digest> {
         match self {

@@ -54,6 +54,7 @@ impl Target {
         assignment: Assignment,
         inventory: Inventory,
         not_synced: BTreeSet<Kind>,
+        now: Timestamp,
         phase: impl Fn(&Entry) -> Phase,
     ) -> Self {
         let mut target = Self {
@@ -71,7 +72,7 @@ impl Target {
             drifts: Vec::new(),
             said: Said::default(),
         };
-        target.begin(phase);
+        target.begin(now, phase);
         target
     }
 
@@ -83,12 +84,12 @@ impl Target {
         phase: impl Fn(&Entry) -> Phase,
     ) -> Assignment {
         let old = std::mem::replace(&mut self.assignment, assignment);
-        self.begin(phase);
+        self.begin(now, phase);
         self.raise_again(now);
         old
     }
 
-    fn begin(&mut self, phase: impl Fn(&Entry) -> Phase) {
+    fn begin(&mut self, now: Timestamp, phase: impl Fn(&Entry) -> Phase) {
         self.retries.clear();
         self.accepted_at = None;
         self.said.note_change();
@@ -103,7 +104,7 @@ impl Target {
         self.rechecks.retain(|identity| asks && self.objects.contains(identity));
         self.inventory.track(&self.assignment.prunable, self.objects.iter());
         self.removals = self.plan_removals();
-        self.open_phases();
+        self.open_phases(now);
     }
 
     fn plan_objects(&self, phase: impl Fn(&Entry) -> Phase) -> Objects {
@@ -111,7 +112,7 @@ impl Target {
             // What is on its way may be something else, and arrive after we inspected it.
             if self.inventory.has(identity, digest) && !self.under_way.contains(identity) {
                 Before::InPlace
-            } else if self.inventory.had(identity, digest) {
+            } else if self.inventory.holds(identity, digest) {
                 Before::Applied
             } else {
                 Before::New
@@ -129,23 +130,33 @@ impl Target {
         Removals::plan(mode, self.inventory.left_over(|identity| self.objects.contains(identity)))
     }
 
-    pub(super) fn may_remove(&self) -> bool {
+    /// Whether what is to go may: gates ask what the report says, and nothing that it does not call healthy is well.
+    pub(super) fn may_remove(&self, now: Timestamp) -> bool {
         match (self.assignment.action, self.assignment.options.prune) {
             (Action::Delete | Action::Orphan, _) => true,
             (Action::Apply, Prune::Never) => false,
             (Action::Apply, Prune::AfterApply) => self.objects.are_in_place(),
-            (Action::Apply, Prune::AfterHealthy) => {
-                self.objects.are_healthy(|identity| self.inventory.is_healthy(identity))
-            }
+            (Action::Apply, Prune::AfterHealthy) => self.objects.iter().all(|object| self.is_well(object, now)),
         }
     }
 
-    pub(super) fn open_phases(&mut self) {
-        self.objects.open_phases(|identity| self.inventory.is_healthy(identity));
+    /// To be called whenever something may be well that was not.
+    pub(super) fn open_phases(&mut self, now: Timestamp) {
+        let mut objects = std::mem::take(&mut self.objects);
+        objects.open_phases(|object| self.is_well(object, now));
+        self.objects = objects;
+    }
+
+    /// It gets no further step before an answer comes.
+    pub(super) fn is_full(&self, under_way_max: Option<usize>) -> bool {
+        under_way_max.is_some_and(|max| self.under_way.len() >= max)
     }
 
     /// When there is something new to do or to say, if nothing happens before.
-    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+    pub(super) fn next_wake(&self, under_way_max: Option<usize>) -> Option<Timestamp> {
+        if self.is_full(under_way_max) {
+            return self.said.fails_at();
+        }
         let recheck = self.rechecks.next_wake(|identity| !self.under_way.contains(identity));
         let (retry, removal) = (self.retries.next_at(), self.removals.next_wake());
         [retry, recheck, removal, self.said.fails_at()].into_iter().flatten().min()

@@ -38,6 +38,8 @@ pub struct Targets {
     turn: Option<TargetId>,
     /// Kinds of which it is not known how their objects stand.
     not_synced: BTreeSet<Kind>,
+    /// Of one target: what hangs in it leaves room for others.
+    under_way_max: Option<usize>,
 }
 
 /// What an event taught, beside what is to be done.
@@ -50,6 +52,11 @@ pub struct Told {
 }
 
 impl Targets {
+    /// No target has more than so many steps under way.
+    pub fn bounded(under_way_max: usize) -> Self {
+        Self { under_way_max: Some(under_way_max), ..Self::default() }
+    }
+
     /// `chance`, in `0.0..1.0`, spreads the waits that follow from a failure.
     pub fn handle(&mut self, event: Event, now: Timestamp, chance: f64) -> Told {
         let mut told = Told::default();
@@ -59,10 +66,11 @@ impl Targets {
             Event::Answered(step, answer) => self.record(&step, answer, now, chance, &mut told),
             Event::Watched(WatchEvent::Object(object_event)) => self.see(&object_event, now, &mut told),
             Event::Watched(WatchEvent::Listed { kind, began_at, uids }) => {
-                self.set_not_synced(&kind, false);
+                // What it lacks is known to be gone before anything opens.
                 self.see_all(&kind, began_at, &uids, now);
+                self.set_not_synced(&kind, false, now);
             }
-            Event::Watched(WatchEvent::NotSynced { kind }) => self.set_not_synced(&kind, true),
+            Event::Watched(WatchEvent::NotSynced { kind }) => self.set_not_synced(&kind, true, now),
         }
         told
     }
@@ -78,7 +86,7 @@ impl Targets {
         let phase = |entry: &Entry| self.bodies.phase(entry);
         let Some(target) = self.by_id.get_mut(&id) else {
             let inventory = Inventory::of(&journalled);
-            let target = Target::new(journalled.assignment, inventory, self.not_synced.clone(), phase);
+            let target = Target::new(journalled.assignment, inventory, self.not_synced.clone(), now, phase);
             self.by_id.insert(id, target);
             return;
         };
@@ -120,9 +128,9 @@ impl Targets {
         }
     }
 
-    fn set_not_synced(&mut self, kind: &Kind, is_not_synced: bool) {
+    fn set_not_synced(&mut self, kind: &Kind, is_not_synced: bool, now: Timestamp) {
         for target in self.by_id.values_mut() {
-            target.set_not_synced(kind, is_not_synced);
+            target.set_not_synced(kind, is_not_synced, now);
         }
         if is_not_synced {
             self.not_synced.insert(kind.clone());
@@ -140,6 +148,9 @@ impl Targets {
         };
         for range in [after, until] {
             for (&id, target) in self.by_id.range_mut(range) {
+                if target.is_full(self.under_way_max) {
+                    continue;
+                }
                 let claims = &self.claims;
                 if let Some(step) = target.take_step(now, |key| claims.has_another(id, key)) {
                     self.turn = Some(id);
@@ -152,7 +163,10 @@ impl Targets {
 
     /// What a step applies; `None`: it applies nothing, or it never came.
     pub fn body(&self, step: &Step) -> Option<Body> {
-        self.bodies.find(step.act.digest()?)
+        let digest = step.act.digest()?;
+        // What waits for its phase is kept as it was.
+        let last = step.last_applied.as_ref().filter(|last| last.digest == digest);
+        self.bodies.find(digest).or_else(|| last?.body.clone())
     }
 
     /// What is new of how the targets stand. A target that is being applied says how far it is only if `may_be_partial`.
@@ -167,7 +181,7 @@ impl Targets {
 
     /// When there is something new to do or to say, if nothing happens before.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.by_id.values().filter_map(Target::next_wake).min()
+        self.by_id.values().filter_map(|target| target.next_wake(self.under_way_max)).min()
     }
 
     /// What the target is to run here by now; `None`: none was accepted.
@@ -181,8 +195,8 @@ impl Targets {
     }
 
     /// It is watched no more.
-    pub fn unwatch(&mut self, kind: &Kind) {
-        self.set_not_synced(kind, false);
+    pub fn unwatch(&mut self, kind: &Kind, now: Timestamp) {
+        self.set_not_synced(kind, false, now);
     }
 }
 

@@ -172,11 +172,12 @@ impl Question<'_> {
     async fn answer(self) -> Result<Answer, ClusterError> {
         refuse_twin(self.cluster, self.step).await?;
         let there = self.cluster.read(&self.step.key).await?;
-        let finished = self.step.last_applied.as_ref().is_some_and(|last_applied| last_applied.finished.is_some());
         match there {
-            None if finished => Ok(Finding::Finished.into()),
-            None => self.answer_deleted().await,
             Some(there) => self.answer_there(there).await,
+            None => match Finding::ended(self.step) {
+                Some(ended) => Ok(ended.into()),
+                None => self.answer_deleted().await,
+            },
         }
     }
 

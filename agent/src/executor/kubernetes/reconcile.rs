@@ -1,11 +1,11 @@
 //! Makes the cluster what the hub assigned to it: the loop around [`Targets`], which decides.
 //!
 //! One task feeds it with what comes from the journal, from requests and from watches, and has at most [`REQUESTS_MAX`] of
-//! its steps carried out at a time. It never waits for the hub, and one target or object never waits for another's
+//! its steps carried out at a time, beside those that hang. It never waits for the hub, and one target or object never waits for another's
 //! trouble. What was accepted and what each target had before comes from the journal: a new process applies it once more,
 //! which changes nothing where nothing changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use bellwether_core::report::{Report, Verdict};
 use bellwether_core::session::Assignment;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::carry_out::carry_out;
@@ -23,11 +23,21 @@ use super::client::Cluster;
 use crate::backoff::chance;
 use crate::clock::{self, Clock};
 use crate::executor::{Outbound, Outbox, Ports, Written};
-use crate::journal::InventoryUpdate;
+use crate::journal::{Fence, InventoryUpdate, JournalError};
 
 /// Requests on their way at once: enough to hide the API server's latency, far below what its priority and fairness
 /// give one client.
 const REQUESTS_MAX: usize = 8;
+
+/// A request that takes longer waits for something that hangs, an admission webhook as a rule. It no longer counts among
+/// those: what hangs is not what the API server works at.
+const HANGING: SignedDuration = SignedDuration::from_secs(2);
+
+/// Of one target, so that the rest goes on in others.
+const UNDER_WAY_MAX: usize = 16;
+
+/// All together. Each keeps its object in memory.
+const UNDER_WAY_MAX_OF_ALL: usize = 64;
 
 /// What watches told and this loop has not taken. It is never busy for long; beyond that the API server holds them back.
 const WATCH_EVENTS_MAX: usize = 256;
@@ -48,15 +58,19 @@ pub(crate) enum ReconcileError {
     Broken(#[from] JoinError),
     #[error("a watch ended by itself")]
     WatchEnded,
+    #[error("this agent was replaced")]
+    Replaced(#[from] JournalError),
 }
 
 struct Reconciler {
     cluster: Cluster,
+    fence: Fence,
     /// What the agent is installed in: no target's objects are there.
     home: Arc<str>,
     clock: Clock,
     targets: Targets,
-    requests: JoinSet<(Box<Step>, Answer)>,
+    requests: JoinSet<Result<(Box<Step>, Answer), JournalError>>,
+    begun_at: HashMap<Id, Timestamp>,
     watched: BTreeMap<Kind, AbortHandle>,
     /// When watches are ended that nobody needs any more.
     sweep_at: Option<Timestamp>,
@@ -69,7 +83,7 @@ struct Reconciler {
 /// What the loop woke up for.
 enum Wake<'a> {
     Written(Written),
-    Answered(Result<(Box<Step>, Answer), JoinError>),
+    Answered(Result<(Id, Result<(Box<Step>, Answer), JournalError>), JoinError>),
     Watched(WatchEvent),
     WatchEnded(Result<(), JoinError>),
     LinkWritable(mpsc::Permit<'a, Outbound>),
@@ -79,7 +93,7 @@ enum Wake<'a> {
 
 /// Runs until the stop, then lets what is on its way end. `inventory` is what the process before accepted.
 pub(crate) async fn serve(
-    cluster: Cluster,
+    (cluster, fence): (Cluster, Fence),
     home: Arc<str>,
     clock: Clock,
     inventory: Vec<Journalled>,
@@ -88,7 +102,7 @@ pub(crate) async fn serve(
 ) -> Result<(), ReconcileError> {
     let Ports { mut written, updates, to_hub } = ports;
     let (watch_events, mut watched) = mpsc::channel(WATCH_EVENTS_MAX);
-    let mut reconciler = Reconciler::new(cluster, home, clock, watch_events);
+    let mut reconciler = Reconciler::new((cluster, fence), home, clock, watch_events);
     for journalled in inventory {
         reconciler.accept(journalled);
     }
@@ -98,7 +112,7 @@ pub(crate) async fn serve(
         let wake = tokio::select! {
             () = stop.cancelled() => break,
             Some(message) = written.recv() => Wake::Written(message),
-            Some(answered) = reconciler.requests.join_next() => Wake::Answered(answered),
+            Some(answered) = reconciler.requests.join_next_with_id() => Wake::Answered(answered),
             Some(event) = watched.recv() => Wake::Watched(event),
             Some(ended) = reconciler.watches.join_next() => Wake::WatchEnded(ended),
             Ok(slot) = to_hub.reserve(), if reconciler.outbox.has_outbound() => Wake::LinkWritable(slot),
@@ -116,13 +130,20 @@ pub(crate) async fn serve(
 }
 
 impl Reconciler {
-    fn new(cluster: Cluster, home: Arc<str>, clock: Clock, watch_events: mpsc::Sender<WatchEvent>) -> Self {
+    fn new(
+        (cluster, fence): (Cluster, Fence),
+        home: Arc<str>,
+        clock: Clock,
+        watch_events: mpsc::Sender<WatchEvent>,
+    ) -> Self {
         Self {
             cluster,
+            fence,
             home,
             clock,
-            targets: Targets::default(),
+            targets: Targets::bounded(UNDER_WAY_MAX),
             requests: JoinSet::new(),
+            begun_at: HashMap::new(),
             watched: BTreeMap::new(),
             sweep_at: None,
             watches: JoinSet::new(),
@@ -140,6 +161,8 @@ impl Reconciler {
                 self.tell(Event::Ended(target));
             }
             Wake::Answered(answered) => {
+                let (id, answered) = answered?;
+                self.begun_at.remove(&id);
                 let (step, answer) = answered?;
                 self.record(step, answer);
             }
@@ -207,24 +230,24 @@ impl Reconciler {
     }
 
     /// Ends the watches of kinds that no target has any more.
-    fn sweep_watches(&mut self) {
+    fn sweep_watches(&mut self, now: Timestamp) {
         let wanted = self.targets.kinds();
         for (kind, watch) in self.watched.extract_if(.., |kind, _| !wanted.contains(kind)) {
             watch.abort();
-            self.targets.unwatch(&kind);
+            self.targets.unwatch(&kind, now);
         }
     }
 
     /// Begins what may begin, and puts down what is to be said.
     fn schedule(&mut self) {
         let now = self.clock.now();
-        while self.requests.len() < REQUESTS_MAX {
+        while self.slot_at(now) <= now {
             let Some(step) = self.targets.take_step(now) else { break };
-            self.begin(Box::new(step));
+            self.begin(Box::new(step), now);
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep_at = None;
-            self.sweep_watches();
+            self.sweep_watches(now);
         }
         let progress_is_due = now >= self.progress_at;
         if progress_is_due {
@@ -238,25 +261,41 @@ impl Reconciler {
         }
     }
 
-    fn begin(&mut self, step: Box<Step>) {
-        let (cluster, home) = (self.cluster.clone(), Arc::clone(&self.home));
+    /// When another request may begin, if none ends before.
+    fn slot_at(&self, now: Timestamp) -> Timestamp {
+        if self.begun_at.len() >= UNDER_WAY_MAX_OF_ALL {
+            return Timestamp::MAX;
+        }
+        let hang_at = self.begun_at.values().map(|&at| at.saturating_add(HANGING).unwrap_or(Timestamp::MAX));
+        let quick: Vec<_> = hang_at.filter(|&at| at > now).collect();
+        if quick.len() < REQUESTS_MAX { now } else { quick.into_iter().min().unwrap_or(now) }
+    }
+
+    fn begin(&mut self, step: Box<Step>, now: Timestamp) {
+        let (cluster, fence, home) = (self.cluster.clone(), self.fence.clone(), Arc::clone(&self.home));
         let body = self.targets.body(&step);
-        self.requests.spawn(async move {
-            let answer = match reconcile::refusal(&home, &step, body.as_ref()) {
-                Some(refused) => refused,
+        let request = self.requests.spawn(async move {
+            if let Some(refused) = reconcile::refusal(&home, &step, body.as_ref()) {
+                return Ok((step, refused));
+            }
+            let untold = if step.act.writes() { fence.check().await? } else { None };
+            let answer = match untold {
+                Some(error) => Finding::Failed(error).into(),
                 None => carry_out(&cluster, &step, body).await,
             };
-            (step, answer)
+            Ok((step, answer))
         });
+        self.begun_at.insert(request.id(), now);
     }
 
     fn next_wake(&self) -> Timestamp {
         let progress_at = self.targets.has_changed().then_some(self.progress_at);
-        // A free slot is not waited for by the clock: an answer that frees one is an event.
+        // A free slot is not waited for by the clock, but for those that hang: an answer that frees one is an event.
         let wakes = [self.targets.next_wake(), progress_at, self.sweep_at];
         let soonest = wakes.into_iter().flatten().min().unwrap_or(Timestamp::MAX);
-        let is_full = self.requests.len() >= REQUESTS_MAX;
-        if is_full { soonest.max(self.progress_at) } else { soonest }
+        let now = self.clock.now();
+        let slot_at = self.slot_at(now);
+        if slot_at > now { soonest.max(self.progress_at).min(slot_at) } else { soonest }
     }
 }
 
@@ -304,6 +343,9 @@ fn log_answer(assignment: &Assignment, step: &Step, answer: &Answer) {
         }
         Finding::Gone if !matches!(step.act, Act::Inspect) => {
             tracing::info!(target.name = %name, generation, object = %step.key, "removed");
+        }
+        Finding::EndedUnseen => {
+            tracing::warn!(target.name = %name, generation, object = %step.key, "gone, and nobody saw how it ended");
         }
         Finding::There { .. } | Finding::Unlabelled | Finding::Gone | Finding::Kept { .. } | Finding::Finished => {
             tracing::debug!(target.name = %name, generation, object = %step.key, "inspected");

@@ -28,6 +28,7 @@ pub(super) fn key(text: &str) -> ObjectKey {
         "Namespace" => ("v1", None),
         "CustomResourceDefinition" => ("apiextensions.k8s.io/v1", None),
         "ValidatingWebhookConfiguration" => ("admissionregistration.k8s.io/v1", None),
+        "Job" => ("batch/v1", Some("shop")),
         "Realm" => ("demo.example.org/v1", None),
         _ => ("v1", Some("shop")),
     };
@@ -111,7 +112,7 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
     let finding = match kind {
         "applied" => Finding::Applied { uid, version, condition, body: std::sync::Arc::<[u8]>::from(body).into() },
         "kept" => Finding::Kept { seen: Some((uid, version, condition)) },
-        "finished" => Finding::Finished,
+        "absent" => absent(step, body),
         "exists" => Finding::Exists { hint: message },
         "gone" => Finding::Gone,
         "there" => there(step, &words),
@@ -132,6 +133,13 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
         other => panic!("`{other}` is not an answer"),
     };
     Answer { finding, drift: drift.map(|change| found(change.parse().expect("a change"))) }
+}
+
+/// What should be in place and is not there: made again, unless it may have ended.
+fn absent(step: &Step, body: &[u8]) -> Finding {
+    let (uid, version, condition) = (uid(&step.key.name), 9, Words::of("").condition());
+    let made = || Finding::Applied { uid, version, condition, body: std::sync::Arc::<[u8]>::from(body).into() };
+    Finding::ended(step).unwrap_or_else(made)
 }
 
 fn there(step: &Step, words: &Words<'_>) -> Finding {

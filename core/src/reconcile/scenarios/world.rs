@@ -41,6 +41,7 @@ impl World {
                 (self.targets, self.sent) = (Targets::default(), Vec::new());
                 self.assign(SHOP, rest);
             }
+            "bounded" => self.targets = Targets::bounded(rest.parse().expect("a number")),
             "tombstone" => self.bury(rest),
             "ended" => self.tell(Event::Ended(SHOP)),
             "holds" => {
@@ -94,7 +95,7 @@ impl World {
     }
 
     fn accept(&mut self, assignment: Assignment, applied: Vec<Applied>) {
-        let objects = self.contents.iter().map(|(digest, text)| (*digest, text.as_bytes().into())).collect();
+        let objects = self.contents.iter().map(|(digest, text)| (*digest, body(text).as_bytes().into())).collect();
         self.tell(Event::Accepted(Journalled { assignment, before: Vec::new(), applied, objects }));
     }
 
@@ -161,8 +162,8 @@ impl World {
         };
         assert!(named == "all" || !answered.is_empty(), "{named} is not under way");
         for step in answered {
-            let body = step.act.digest().and_then(|digest| self.contents.get(&digest)).cloned().unwrap_or_default();
-            let answer = answer(&step, text, body.as_bytes());
+            let content = step.act.digest().and_then(|digest| self.contents.get(&digest)).cloned().unwrap_or_default();
+            let answer = answer(&step, text, body(&content).as_bytes());
             self.tell(Event::Answered(Box::new(step), answer));
         }
     }
@@ -272,6 +273,11 @@ fn is_line(line: &ObjectLine, text: &str) -> bool {
     let (head, words) = text.split_once(": ").unwrap_or((text, ""));
     let written = format!("{} {} {}", name(&line.key), line.outcome.as_str(), line.verdict);
     written == head && (line.message.contains(words) || line.hint.contains(words))
+}
+
+/// Of an object with that content: of one that says `ttl`, there is a little more to know.
+fn body(content: &str) -> &str {
+    if content == "ttl" { r#"{"kind": "Job", "spec": {"ttlSecondsAfterFinished": 60}}"# } else { content }
 }
 
 fn joined(items: &[String]) -> String {

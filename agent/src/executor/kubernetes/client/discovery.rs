@@ -177,14 +177,8 @@ async fn fetch_snapshot(requests: &Requests) -> Result<Snapshot, ClusterError> {
             Answer::Names(names) => {
                 // An API server before Kubernetes 1.27, or one that has this switched off: a request for each version.
                 for api_version in names.api_versions() {
-                    match requests.get(&format!("{path}/{api_version}")).await {
-                        Ok(list) => snapshot.take_in_list(&api_version, list.decode()?),
-                        // One that others serve may be away: of the rest, nothing else is known by that.
-                        Err(ClusterError::Retry { .. } | ClusterError::KindMissing { .. }) if path == "/apis" => {
-                            snapshot.unknown_groups.insert(group_of(&api_version).to_owned());
-                        }
-                        Err(error) => return Err(error),
-                    }
+                    let list = requests.get(&format!("{path}/{api_version}")).await;
+                    snapshot.note_list(&api_version, list.and_then(|list| list.decode()))?;
                 }
             }
         }
@@ -288,6 +282,18 @@ struct ResponseKind {
 }
 
 impl Snapshot {
+    /// What came of asking for a version. When those who serve one beside the API server are away, refuse or talk nonsense,
+    /// nothing else is known by that.
+    fn note_list(&mut self, api_version: &str, list: Result<List, ClusterError>) -> Result<(), ClusterError> {
+        let group = group_of(api_version);
+        match list {
+            Ok(list) => self.take_in_list(api_version, list),
+            Err(error) if group.is_empty() => return Err(error),
+            Err(_) => drop(self.unknown_groups.insert(group.to_owned())),
+        }
+        Ok(())
+    }
+
     /// Versions are to be taken in as they are named: the preferred one of a group first.
     fn take_in_list(&mut self, api_version: &str, list: List) {
         let group = group_of(api_version);
@@ -413,5 +419,23 @@ mod tests {
         assert_eq!(found.find(&key("apps/v1beta1", "Deployment"), Served::Somehow), Some(&deployments));
         assert_eq!(found.kinds.len(), 1);
         assert_eq!(found.unknown_groups.iter().map(String::as_str).collect::<Vec<_>>(), ["empty"]);
+    }
+
+    #[test]
+    fn an_extension_that_refuses_or_talks_nonsense_takes_no_other_kind_away() {
+        let forbidden = || Err(ClusterError::Forbidden { message: "cannot get path".to_owned() });
+        let list = r#"{"resources": [{"name": "deployments", "namespaced": true, "kind": "Deployment"}]}"#;
+        let nonsense =
+            || serde_json::from_str::<List>("<html>").map_err(|error| ClusterError::retry(error.to_string()));
+        let mut found = Snapshot::default();
+
+        found.note_list("custom.metrics.k8s.io/v1beta1", forbidden()).expect("it is one of many");
+        found.note_list("odd.example.org/v1", nonsense()).expect("it is one of many");
+        found.note_list("apps/v1", Ok(serde_json::from_str(list).expect("is a list"))).expect("is read");
+
+        assert!(found.find(&key("apps/v1", "Deployment"), Served::AsWritten).is_some());
+        let unknown = found.unknown_groups.iter().map(String::as_str).collect::<Vec<_>>();
+        assert_eq!(unknown, ["custom.metrics.k8s.io", "odd.example.org"]);
+        assert!(found.note_list("v1", forbidden()).is_err(), "the API server's own");
     }
 }

@@ -25,6 +25,7 @@ use bellwether_core::reconcile::Metadata;
 use bellwether_core::session::UID_FACT;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use discovery::{Discovery, Resource, Served};
@@ -60,6 +61,8 @@ pub(crate) struct Cluster {
 struct Inner {
     requests: Requests,
     discovery: Discovery,
+    /// Of watches: one at a time.
+    lists: Arc<Semaphore>,
 }
 
 /// The agent was told nonsense, or is not where it thinks: trying again does not help.
@@ -101,7 +104,8 @@ impl Cluster {
         config.read_timeout = Some(SILENCE_MAX);
         config.reset_reader_on_write = true;
         let client = kube::Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))?;
-        Ok(Self { inner: Arc::new(Inner { requests: Requests::new(client), discovery: Discovery::default() }) })
+        let (requests, discovery) = (Requests::new(client), Discovery::default());
+        Ok(Self { inner: Arc::new(Inner { requests, discovery, lists: Arc::new(Semaphore::new(1)) }) })
     }
 
     /// What the hub shows of a cluster. The first request, so it also tells whether the API server answers.
@@ -234,6 +238,11 @@ impl Cluster {
             Err(ClusterError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    pub(crate) async fn has_secret(&self, namespace: &str, name: &str) -> Result<bool, ClusterError> {
+        let metadata = self.inner.requests.get_metadata(&paths::secret(namespace, Some(name))).await;
+        Ok(absent_as_none(metadata)?.is_some())
     }
 
     /// The names of the agent's own Secrets that the selector finds.

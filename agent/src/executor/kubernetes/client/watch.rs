@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::ObjectKey;
@@ -20,7 +21,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use uuid::Uuid;
 
 use super::discovery::Served;
@@ -37,6 +38,15 @@ const RECONNECT: Backoff =
 const ABSENT: Backoff =
     Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30), jitter: Jitter::Half };
 
+/// Objects that are read at once, each as a tree of a dozen times its size: one page of large definitions or of many
+/// ordinary objects stays below a third of the memory that an agent is given.
+const PAGE: u32 = 20;
+const PAGE_OF_METADATA: u32 = 100;
+
+/// One kind lists at a time, so that at a start not every kind has a page in memory; a list that hangs holds up the others
+/// for so long and no longer.
+const TURN_MAX: Duration = Duration::from_secs(10);
+
 /// To ask for a kind, one needs a key; its name says nothing.
 fn key_of(kind: &Kind) -> ObjectKey {
     ObjectKey { api_version: kind.api_version.clone(), kind: kind.kind.clone(), namespace: None, name: String::new() }
@@ -51,8 +61,16 @@ impl Cluster {
         let config = watcher::Config::default().labels(super::OWNED_SELECTOR);
         let ear = Ear::new(clock);
         let client = ear.listen(self.inner.requests.client());
-        let mut watch =
-            Watch { began_at: clock.now(), events, clock, uids: BTreeSet::new(), ear, is_path_gone: false, kind };
+        let mut watch = Watch {
+            began_at: clock.now(),
+            lists: Arc::clone(&self.inner.lists),
+            events,
+            clock,
+            uids: BTreeSet::new(),
+            ear,
+            is_path_gone: false,
+            kind,
+        };
         // It is begun anew, with a list, when it was away for long.
         while !watch.events.is_closed() {
             let key = key_of(&watch.kind);
@@ -62,10 +80,10 @@ impl Cluster {
             let served = self.served(&watch).await;
             if health::needs_watch_in_full(key.group(), &key.kind) {
                 let api = Api::<DynamicObject>::all_with(client.clone(), &served);
-                watch.follow(watcher(api, config.clone()), full).await;
+                watch.follow(watcher(api, config.clone().page_size(PAGE)), full).await;
             } else {
                 let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &served);
-                watch.follow(watcher(api, config.clone()), metadata_only).await;
+                watch.follow(watcher(api, config.clone().page_size(PAGE_OF_METADATA)), metadata_only).await;
             }
         }
     }
@@ -99,6 +117,8 @@ struct Watch {
     kind: Kind,
     events: mpsc::Sender<WatchEvent>,
     clock: Clock,
+    /// Whose turn it is to list.
+    lists: Arc<Semaphore>,
     /// Of the list that is being read.
     began_at: Timestamp,
     uids: BTreeSet<Uuid>,
@@ -115,6 +135,8 @@ impl Watch {
         parts: impl Fn(K) -> (ObjectMeta, Value),
     ) {
         let mut events = pin!(events);
+        // Dropped when the list is read, or breaks off.
+        let mut turn = None;
         loop {
             let silent_at = self.ear.liveness().silent_at();
             let event = tokio::select! {
@@ -130,6 +152,12 @@ impl Watch {
             match event {
                 None => return,
                 Some(Ok(event)) => {
+                    let (begins, ends) = (matches!(event, Event::Init), matches!(event, Event::InitDone));
+                    if begins {
+                        turn = self.wait_for_turn().await;
+                    } else if ends {
+                        turn = None;
+                    }
                     for event in self.take(event, &parts) {
                         if self.events.send(event).await.is_err() {
                             return;
@@ -139,6 +167,7 @@ impl Watch {
                     }
                 }
                 Some(Err(error)) => {
+                    turn = None;
                     let wait = self.note_failure(&error);
                     tracing::warn!(kind = %self.kind.kind, error = %crate::chain(&error), "a watch broke off");
                     self.tell_if_blind().await;
@@ -149,6 +178,11 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// `None`: somebody else's list takes long, and is waited for no more.
+    async fn wait_for_turn(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::time::timeout(TURN_MAX, Arc::clone(&self.lists).acquire_owned()).await.ok()?.ok()
     }
 
     /// How long to wait after it.
@@ -258,6 +292,7 @@ mod tests {
             kind: kind.clone(),
             events,
             clock,
+            lists: Arc::new(Semaphore::new(1)),
             began_at: clock.now(),
             uids: BTreeSet::new(),
             ear,
