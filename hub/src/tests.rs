@@ -9,6 +9,7 @@ mod growth;
 mod kept_content;
 mod later_versions;
 mod lost_objects;
+mod members;
 mod mirrors_behind;
 mod presence;
 mod pushes;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::columns::text;
 use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, to_sql};
 
@@ -173,8 +174,10 @@ pub(crate) async fn list_digests_of_target(
 /// What a cluster was assigned last of a target.
 pub(crate) struct Replaced {
     pub(crate) digest: Digest,
-    /// What that allowed to be deleted, unless the cluster has said that all of it is done.
+    /// What that allowed to be deleted.
     pub(crate) prunable: Vec<ObjectKey>,
+    /// The cluster has said that all of it is in place and healthy.
+    pub(crate) is_done: bool,
 }
 
 /// What these clusters are assigned of a target now. Of a row that cannot be read nothing is known, so nothing may go.
@@ -204,7 +207,7 @@ pub(crate) async fn list_replaced(
         let read = || {
             let digest = super::digest(&row.digest, "assignments")?;
             let prunable = row.prunable.read("assignments", "prunable")?;
-            Ok((cluster, Replaced { digest, prunable: if is_done { Vec::new() } else { prunable } }))
+            Ok((cluster, Replaced { digest, prunable, is_done }))
         };
         Entry::of(cluster, read())
     });
@@ -248,20 +251,12 @@ pub(crate) async fn mark_options(
         Json(options) as _,
         limit,
         to_sql(now),
-        word(Prune::default()),
-        word(DriftMode::default()),
+        text(Prune::default()),
+        text(DriftMode::default()),
     )
     .fetch_all(db)
     .await?;
     Ok(clusters)
-}
-
-/// As serde writes it.
-fn word(option: impl serde::Serialize) -> String {
-    match serde_json::to_value(option) {
-        Ok(serde_json::Value::String(text)) => text,
-        _ => unreachable!("options are written as words"),
-    }
 }
 
 /// A cluster that runs a target, as selectors see it.
