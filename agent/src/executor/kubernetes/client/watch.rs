@@ -156,7 +156,7 @@ impl Watch {
                     if begins {
                         turn = self.wait_for_turn().await;
                     } else if ends {
-                        turn = None;
+                        drop(turn.take());
                     }
                     for event in self.take(event, &parts) {
                         if self.events.send(event).await.is_err() {
@@ -167,7 +167,7 @@ impl Watch {
                     }
                 }
                 Some(Err(error)) => {
-                    turn = None;
+                    drop(turn.take());
                     let wait = self.note_failure(&error);
                     tracing::warn!(kind = %self.kind.kind, error = %crate::chain(&error), "a watch broke off");
                     self.tell_if_blind().await;
