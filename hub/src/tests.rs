@@ -5,6 +5,7 @@ mod audit_of_routes;
 mod documents;
 mod growth;
 mod later_versions;
+mod members;
 mod presence;
 mod pushes;
 mod renders;

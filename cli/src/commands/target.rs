@@ -101,6 +101,12 @@ fn deleting(status: &TargetStatus) -> String {
     format!("{}, asked by {}; waits for {left}", deletion.mode, deletion.by)
 }
 
+/// Who does not get what is wanted by itself; empty when there is nobody.
+fn set_aside(status: &TargetStatus) -> String {
+    let said = status.set_aside.iter().map(|one| format!("{} ({} in rollout {})", one.cluster, one.cause, one.rollout));
+    said.collect::<Vec<_>>().join(", ")
+}
+
 fn draw(target: &TargetDocument, style: Style) -> String {
     let status = target.status.as_ref();
     let condition = status.and_then(|status| status.condition.as_ref());
@@ -115,6 +121,7 @@ fn draw(target: &TargetDocument, style: Style) -> String {
         ("bundle", status.and_then(|status| status.digest).map(|digest| digest.short()).unwrap_or_default().into()),
         ("healthy", status.map_or_else(|| Field::from(""), healthy)),
         ("held", Field::toned(held, Tone::Busy)),
+        ("set aside", Field::toned(status.map_or_else(String::new, set_aside), Tone::Busy)),
         ("deleting", Field::toned(status.map_or_else(String::new, deleting), Tone::Busy)),
         ("condition", Field::toned(condition.map(condition_text).unwrap_or_default(), Tone::Bad)),
         ("hint", condition.and_then(|condition| condition.hint.clone()).unwrap_or_default().into()),

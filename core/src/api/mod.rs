@@ -29,7 +29,7 @@ pub use rollout::{MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 pub use status::{NamedCondition, StatusDocument, StatusRow};
 pub use strategy::{WrittenStrategy, WrittenWave};
 pub use target::{
-    DeletionStatus, TargetDocument, TargetStatus, WrittenParameters, WrittenRef, WrittenSync, WrittenTarget,
+    DeletionStatus, SetAside, TargetDocument, TargetStatus, WrittenParameters, WrittenRef, WrittenSync, WrittenTarget,
 };
 pub use token::{CreateToken, CreatedToken, TokenDocument, TokenRole};
 

@@ -12,7 +12,7 @@ use crate::parameters::ParameterSet;
 use crate::session::{DriftMode, Prune, SyncOptions};
 use crate::source::GitRef;
 use crate::target::TargetSpec;
-use crate::{Digest, Name};
+use crate::{Digest, Name, RolloutId};
 
 /// What to deploy where.
 pub type TargetDocument = Document<WrittenTarget, TargetStatus>;
@@ -174,6 +174,9 @@ pub struct TargetStatus {
     /// Clusters that go on with what they have although the selector does not select them any more.
     #[serde(default)]
     pub unselected: u32,
+    /// Clusters that do not get what is wanted by themselves, until the content changes; at most 50.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set_aside: Vec<SetAside>,
     /// What the newest commit renders to, if it is one bundle for all clusters.
     pub digest: Option<Digest>,
     /// Kept back after a rollback, while Git says something newer.
@@ -190,6 +193,18 @@ pub struct TargetStatus {
     /// What is wrong with its ref, or its render, or its selection: the first of these that there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
+}
+
+/// A cluster that is left out of what its target is to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetAside {
+    pub cluster: String,
+    /// `skipped`: a person took it out; `failed`: it had it and failed; `ended`: the rollout that would have given it
+    /// ended before, or took it back.
+    pub cause: String,
+    pub rollout: RolloutId,
+    pub since: Timestamp,
 }
 
 /// How far a target's end is.

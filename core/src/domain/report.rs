@@ -165,10 +165,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// It failed, and everything that failed may pass: other evidence may follow for the same generation.
+    /// Whether [it may pass](may_pass).
     pub fn may_pass(&self) -> bool {
-        self.verdict == Verdict::Failed && !self.lines.iter().any(ObjectLine::is_final_failure)
+        may_pass(self.verdict, &self.lines)
     }
+}
+
+/// It failed, and everything that failed may pass: other evidence may follow for the same generation.
+pub fn may_pass(verdict: Verdict, lines: &[ObjectLine]) -> bool {
+    verdict == Verdict::Failed && !lines.iter().any(ObjectLine::is_final_failure)
 }
 
 /// Objects of a target, by how they stand. `in_place` and `healthy` are each of `total` and overlap. What is being

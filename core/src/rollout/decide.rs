@@ -143,9 +143,9 @@ fn may_pass(wave: &Wave, now: Timestamp) -> bool {
     is_over && may_soak(wave) && wave.silent == 0 && !was_interrupted(wave, now)
 }
 
-/// Somebody went and came back since the soak's clock runs, and nobody reconciled in between: no hub was there to.
+/// Somebody went since the soak's clock runs, and nobody reconciled in between.
 fn was_interrupted(wave: &Wave, now: Timestamp) -> bool {
-    wave.soak_from.zip(wave.heard_since).is_some_and(|(from, heard)| heard.min(now) > from)
+    wave.heard_for.is_some() && wave.soak_from.is_some_and(|from| from < now)
 }
 
 /// Everybody is settled and enough of them are healthy.
@@ -153,13 +153,12 @@ const fn may_soak(wave: &Wave) -> bool {
     wave.is_settled() && !wave.holds()
 }
 
-/// How far what was seen counts for a soak that somebody's silence stops.
-fn seen_until(wave: &Wave, now: Timestamp) -> Timestamp {
-    match wave.soak_from {
-        None => now,
-        Some(from) if was_interrupted(wave, now) => from,
-        Some(from) => wave.silent_since.map_or(now, |since| since.max(from).min(now)),
-    }
+/// What is left of a soak that ends then: what nobody saw is no evidence.
+fn soak_left(wave: &Wave, until: Timestamp, now: Timestamp) -> SignedDuration {
+    let from = wave.soak_from.unwrap_or(now);
+    let ran_for = now.duration_since(from).max(SignedDuration::ZERO);
+    let counts = wave.heard_for.map_or(ran_for, |heard_for| heard_for.min(ran_for));
+    (until.duration_since(from) - counts).max(SignedDuration::ZERO)
 }
 
 /// What the open wave's members do to its soak; also while the rollout is paused.
@@ -169,13 +168,10 @@ fn soak_clock(rollout: &Rollout, now: Timestamp) -> Option<Decision> {
     match (wave_is, wave.soak_until) {
         ((WaveState::Soaking, false, _), _) => Some(Decision::RestartSoak { wave: index }),
         ((WaveState::Soaking, true, true), Some(until)) => {
-            // What nobody saw is no evidence: the clock stands since the first of them fell silent.
-            let left = until.duration_since(seen_until(wave, now)).max(SignedDuration::ZERO);
-            Some(Decision::HoldSoak { wave: index, left })
+            Some(Decision::HoldSoak { wave: index, left: soak_left(wave, until, now) })
         }
         ((WaveState::Soaking, true, false), Some(until)) if was_interrupted(wave, now) => {
-            let left = until.duration_since(wave.soak_from.unwrap_or(now));
-            Some(Decision::StartSoak { wave: index, until: after(now, left) })
+            Some(Decision::StartSoak { wave: index, until: after(now, soak_left(wave, until, now)) })
         }
         ((WaveState::Soaking, true, false), None) => {
             let left = wave.soak_left.unwrap_or(wave.soak);

@@ -11,6 +11,7 @@ mod begin;
 mod decide;
 mod human_duration;
 mod plan;
+mod prunable;
 mod rendered;
 mod retire;
 mod rows;
@@ -18,6 +19,7 @@ mod settle;
 mod snapshot;
 mod start;
 mod strategy;
+mod wanted;
 mod why;
 
 #[cfg(test)]
@@ -31,16 +33,21 @@ pub use begin::{Begin, Beginning, begin, most_common, replacing, strategy_for};
 pub use decide::{Decision, decide};
 pub use human_duration::{HumanDuration, InvalidDuration};
 pub use plan::{Candidate, ORDER_LABEL, PlannedWave, waves};
+pub use prunable::{Replaced, left_behind, prunable};
 pub use rendered::Rendered;
 pub use retire::{Patience, may_retire};
-pub use rows::{Intent, Member, MemberState, Notable, PendingIntent, Presence, Rollout, RolloutState, Wave, WaveState};
-pub use settle::{Evidence, Limits, Seen, Settled, settle};
+pub use rows::{
+    Aside, Intent, Member, MemberState, Notable, OVERTAKEN, PendingIntent, Presence, Rollout, RolloutState, Wave,
+    WaveState,
+};
+pub use settle::{Evidence, Heard, Limits, Seen, Settled, settle};
 pub use snapshot::{MemberScope, MemberSnapshot, RolloutSnapshot};
 pub use start::{
-    Earlier, Kind, LiveChange, Move, Past, Placed, Situation, Start, awaited, back, behind, former, is_same_content,
-    moves, release, roll_back, start, unrendered, waited_for,
+    Earlier, Kind, LiveChange, Move, Past, Placed, Situation, Start, awaited, back, behind, former, moves, release,
+    roll_back, start, unrendered, waited_for,
 };
 pub use strategy::{Amount, Offline, OnFailure, Strategy, StrategyError, WAVES_MAX, WaveSpec};
+pub use wanted::Wanted;
 pub use why::why;
 
 use jiff::{SignedDuration, Timestamp};

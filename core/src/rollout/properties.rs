@@ -43,6 +43,12 @@ enum Event {
         is_connected: bool,
     },
     RestartHub,
+    /// So often it goes away and comes back, after some time each, before anything is decided.
+    Blink {
+        cluster: usize,
+        times: u8,
+        seconds: i64,
+    },
     /// The worker is late, and a cluster goes away meanwhile.
     Nap {
         seconds: i64,
@@ -151,6 +157,8 @@ fn events() -> impl Generator<Value = Event> {
         ),
         3 => (0..9_usize, any::<bool>()).prop_map(|(cluster, is_connected)| Event::Connect { cluster, is_connected }),
         1 => Just(Event::RestartHub),
+        2 => (0..9_usize, 1..3_u8, 1..90_i64)
+            .prop_map(|(cluster, times, seconds)| Event::Blink { cluster, times, seconds }),
         2 => (1..400_i64, 0..9_usize).prop_map(|(seconds, cluster)| Event::Nap { seconds, cluster }),
         6 => prop_oneof![1..90_i64, 1..2_000_i64].prop_map(|seconds| Event::Tick { seconds }),
         2 => (askings(), 0..9_usize, any::<bool>()).prop_map(|(intent, cluster, reason)| Event::Ask { intent, cluster, reason }),
@@ -199,6 +207,14 @@ fn play(world: &mut World, event: &Event) {
             world.connect(id, is_connected);
         }
         Event::RestartHub => world.restart_hub(),
+        Event::Blink { cluster, times, seconds } => {
+            let Some(id) = id_of(world, cluster) else { return };
+            for _ in 0..times {
+                world.now = super::after(world.now, SignedDuration::from_secs(seconds));
+                world.blink(id, SignedDuration::from_secs(seconds / 2 + 1));
+            }
+            world.reconcile();
+        }
         Event::Nap { seconds, cluster } => {
             let left = id_of(world, cluster);
             world.nap(SignedDuration::from_secs(seconds), left.as_slice());
@@ -344,6 +360,32 @@ proptest! {
             let may_fly = !is_connected && fleet.strategy.offline == Offline::Wait;
             prop_assert!(!is_flying || may_fly, "{:?}", member);
         }
+    }
+
+    #[test]
+    fn a_soak_takes_its_time_and_that_in_which_somebody_was_away_and_no_more(
+        count in 1..5_usize,
+        soak in 30..600_u32,
+        blinks in proptest::collection::vec((0..120_i64, 0..5_usize, 1..50_i64), 0..12),
+    ) {
+        let mut wave = WaveSpec::named("all".parse().expect("a name"));
+        (wave.max_concurrent, wave.soak) = (Amount::Percent(100), HumanDuration::from_secs(soak));
+        let strategy = Strategy { waves: vec![wave], ..Strategy::default() };
+        let mut world = world(&Fleet { strategy, clusters: vec![(0, true, true); count] });
+        all_well(&mut world);
+        let mut left = i64::from(soak);
+        for (pause, cluster, seconds) in blinks {
+            let pause = pause.min(left);
+            left -= pause;
+            world.tick(SignedDuration::from_secs(pause));
+            let id = world.clusters[cluster % count].id;
+            world.blink(id, SignedDuration::from_secs(seconds));
+            world.reconcile();
+        }
+        world.tick(SignedDuration::from_secs(left));
+
+        never_wrong(&world)?;
+        prop_assert_eq!(world.state, RolloutState::Done);
     }
 
     #[test]

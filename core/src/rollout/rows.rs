@@ -67,6 +67,57 @@ pub enum MemberState {
     RolledBack,
 }
 
+impl MemberState {
+    pub const ALL: [Self; 8] = [
+        Self::Waiting,
+        Self::Assigned,
+        Self::Applied,
+        Self::Healthy,
+        Self::Failed,
+        Self::Offline,
+        Self::Skipped,
+        Self::RolledBack,
+    ];
+
+    /// Something is yet to be decided about it: what its cluster says, and that it comes or goes, wakes the rollout.
+    pub const fn is_unsettled(self) -> bool {
+        match self {
+            Self::Waiting | Self::Assigned | Self::Applied | Self::Offline => true,
+            Self::Healthy | Self::Failed | Self::Skipped | Self::RolledBack => false,
+        }
+    }
+
+    /// When a rollout ends that [leaves out](RolloutState::leaves_out): whether its cluster does not get by itself what
+    /// was to be given. Who has been healthy with it may have it again.
+    pub const fn is_left_out(self) -> bool {
+        !matches!(self, Self::Healthy)
+    }
+}
+
+/// Why a cluster does not get by itself what is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aside {
+    /// A person took it out.
+    Skipped,
+    /// It had it and failed.
+    Failed,
+    /// The rollout that would have given it ended before, or took it back.
+    Ended,
+}
+
+impl Aside {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// What somebody becomes in a rollout that is not settled when a later rollout takes it over.
+pub const OVERTAKEN: (MemberState, &str) = (MemberState::Skipped, "a later rollout goes on with it");
+
 /// One cluster of a rollout. Its wave and digest are frozen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -111,6 +162,23 @@ impl Member {
             overtaken: false,
             reason: String::new(),
         }
+    }
+
+    /// Why it does not get this bundle by itself any more; `None`: nothing says so.
+    pub const fn aside(&self) -> Option<Aside> {
+        match self.state {
+            MemberState::Skipped => Some(Aside::Skipped),
+            MemberState::Failed => Some(Aside::Failed),
+            _ => None,
+        }
+    }
+
+    /// A later rollout of the target has this cluster from now on.
+    #[must_use]
+    pub fn overtaken(self) -> Self {
+        let (state, reason) =
+            if self.state.is_unsettled() { (OVERTAKEN.0, OVERTAKEN.1.to_owned()) } else { (self.state, self.reason) };
+        Self { state, reason, overtaken: true, ..self }
     }
 
     /// What its newest assignment says; `None` when there is none to judge by.
@@ -180,10 +248,9 @@ pub struct Wave {
     /// Of the healthy: those whose agent is not connected now. They stop the soak's clock, and no wave passes on them.
     /// Needed for the open wave only.
     pub silent: u32,
-    /// The first of these was last heard then.
-    pub silent_since: Option<Timestamp>,
-    /// Of the healthy that are connected: since when the last of them is. Needed for the open wave only.
-    pub heard_since: Option<Timestamp>,
+    /// How long, since its soak's clock runs, all of the healthy are known to have been heard before one of them went
+    /// away; `None`: none of them did. Needed for the open wave only.
+    pub heard_for: Option<SignedDuration>,
     /// Members for which [`Member::is_returnable`] holds.
     pub returnable: u32,
     /// Members for which [`Member::is_first_install`] holds.

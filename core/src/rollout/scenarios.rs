@@ -9,6 +9,7 @@
 //! report    c1 e1 rev-b healthy a message   also `applying`; a report about what the cluster was last given of rev-b
 //! stale     c1 rev-b healthy                the same about a generation before that
 //! away c1   back c1   restart   tick 10m   join e3=eu   overtake c1
+//! blink 5s c1                               it is away for so long, and back before anything is decided
 //! down 12m c1                               no hub hears anybody for so long; c1 is heard again before anything is decided
 //! pause why   resume   abort   promote why   skip c1   retry c1
 //! expect    paused at canary: c1 failed rev-b; e1 rev-a
@@ -121,6 +122,11 @@ impl Script {
                 let (length, back) = rest.split_once(' ').unwrap_or((rest, ""));
                 let back: Vec<_> = back.split_whitespace().map(|name| self.id(name)).collect();
                 self.world.pass_unseen(duration(length).duration(), &back);
+            }
+            "blink" => {
+                let (length, name) = rest.split_once(' ').expect("a length and a cluster");
+                self.world.blink(self.id(name), duration(length).duration());
+                self.world.reconcile();
             }
             "overtake" => self.world.overtake(named(self)),
             "tick" => self.world.tick(duration(rest).duration()),
@@ -244,6 +250,7 @@ scripts::scenarios! {
     a_returning_cluster_catches_up_after_its_wave,
     a_short_absence_at_the_deadline_does_not_fail,
     a_silent_member_holds_a_wave_without_a_soak,
+    a_blink_that_nobody_saw_costs_a_soak_no_more_than_its_own_time,
     a_silent_member_stops_the_soak_clock,
     a_wave_of_offline_clusters_holds_until_one_answers,
     an_aborted_rollout_touches_nothing_more,
@@ -254,7 +261,7 @@ scripts::scenarios! {
     a_cluster_that_another_rollout_took_over_counts_for_nothing,
     a_failure_that_another_rollout_took_over_is_none_here,
     a_hub_that_was_down_in_a_soak_soaks_for_the_rest,
-    a_soak_begins_anew_with_a_member_that_nobody_saw_go_and_come_back,
+    a_soak_goes_on_where_all_were_heard_last_though_nobody_saw_one_go,
     a_rollback_returns_also_who_is_away,
     a_resumed_rollback_policy_rolls_back,
     a_return_that_fails_is_said_so,

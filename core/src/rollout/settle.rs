@@ -33,6 +33,15 @@ pub struct Seen {
     /// `None`: the cluster has said nothing about the target that is still kept.
     pub evidence: Option<Evidence>,
     pub presence: Presence,
+    /// The last time in which it was heard and that is over: before its newest absence.
+    pub heard: Option<Heard>,
+}
+
+/// A time in which a cluster's agent was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    pub from: Timestamp,
+    pub until: Timestamp,
 }
 
 /// What a cluster is judged by.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::rows::{
     Intent, Member, MemberState, Notable, PendingIntent, Presence, Rollout, RolloutState, Wave, WaveState,
 };
-use super::settle::{Evidence, Limits, Seen, settle};
+use super::settle::{Evidence, Heard, Limits, Seen, settle};
 use super::{Candidate, Decision, MemberSnapshot, OnFailure, RolloutSnapshot, Strategy, after, decide, waves};
 use crate::report::Verdict;
 use crate::{ClusterId, Digest, Generation, Labels, RolloutId};
@@ -32,6 +32,8 @@ pub(super) struct Cluster {
     pub(super) evidence: Option<Evidence>,
     /// Since when the newest report is about the newest assignment, and healthy.
     well_since: Option<Timestamp>,
+    /// From when to when nobody heard it; the last one may go on.
+    absences: Vec<(Timestamp, Option<Timestamp>)>,
 }
 
 pub(super) struct World {
@@ -48,6 +50,8 @@ pub(super) struct World {
     pub(super) intents: Vec<PendingIntent>,
     generation: i64,
     soak_ended_by_hand: bool,
+    /// Since when the open wave soaks, with or without its clock running.
+    soaks_since: Option<Timestamp>,
     pub(super) log: Vec<Decision>,
     pub(super) violations: Vec<String>,
 }
@@ -69,6 +73,7 @@ impl World {
             intents: Vec::new(),
             generation: 100,
             soak_ended_by_hand: false,
+            soaks_since: None,
             log: Vec::new(),
             violations: Vec::new(),
         }
@@ -86,6 +91,7 @@ impl World {
             assignment: runs.map(|digest| (Generation::new(self.generation), digest)),
             evidence: None,
             well_since: None,
+            absences: if is_connected { Vec::new() } else { vec![(since, None)] },
         });
     }
 
@@ -117,8 +123,7 @@ impl World {
                 skipped: 0,
                 rolled_back: 0,
                 silent: 0,
-                silent_since: None,
-                heard_since: None,
+                heard_for: None,
                 returnable: 0,
                 first_installs: 0,
                 notable: None,
@@ -164,11 +169,23 @@ impl World {
     pub(super) fn connect(&mut self, id: ClusterId, is_connected: bool) {
         let since = self.now;
         let cluster = self.cluster_mut(id);
-        if cluster.presence.is_connected() != is_connected {
-            cluster.presence =
-                if is_connected { Presence::Connected { since } } else { Presence::Disconnected { since } };
+        if is_connected {
+            cluster.come(since);
+        } else {
+            cluster.leave(since);
         }
         self.reconcile();
+    }
+
+    /// A cluster leaves now, and is back before anything is decided.
+    pub(super) fn blink(&mut self, id: ClusterId, by: SignedDuration) {
+        let (left_at, back_at) = (self.now, after(self.now, by));
+        self.now = back_at;
+        let cluster = self.cluster_mut(id);
+        if cluster.presence.is_connected() {
+            cluster.leave(left_at);
+            cluster.come(back_at);
+        }
     }
 
     /// Nobody reconciles for a while, and meanwhile connections come and go: what a late worker finds.
@@ -176,7 +193,7 @@ impl World {
         self.now = after(self.now, by);
         let since = self.now;
         for id in left {
-            self.cluster_mut(*id).presence = Presence::Disconnected { since };
+            self.cluster_mut(*id).leave(since);
         }
         self.reconcile();
     }
@@ -185,9 +202,7 @@ impl World {
     pub(super) fn restart_hub(&mut self) {
         let since = self.now;
         self.grace_until = after(since, OFFLINE_AFTER);
-        for cluster in self.clusters.iter_mut().filter(|cluster| cluster.presence.is_connected()) {
-            cluster.presence = Presence::Disconnected { since };
-        }
+        self.clusters.iter_mut().for_each(|cluster| cluster.leave(since));
         self.reconcile();
     }
 
@@ -198,11 +213,10 @@ impl World {
         self.grace_until = after(self.now, OFFLINE_AFTER);
         let heard_at = self.now;
         for cluster in self.clusters.iter_mut().filter(|cluster| cluster.presence.is_connected()) {
-            cluster.presence = if back.contains(&cluster.id) {
-                Presence::Connected { since: heard_at }
-            } else {
-                Presence::Disconnected { since: gone_at }
-            };
+            cluster.leave(gone_at);
+            if back.contains(&cluster.id) {
+                cluster.come(heard_at);
+            }
         }
         self.reconcile();
     }
@@ -210,13 +224,7 @@ impl World {
     /// A later rollout of the target has this cluster from now on.
     pub(super) fn overtake(&mut self, id: ClusterId) {
         let Some(member) = self.members.iter_mut().find(|member| member.cluster == id) else { return };
-        member.overtaken = true;
-        if matches!(
-            member.state,
-            MemberState::Waiting | MemberState::Assigned | MemberState::Applied | MemberState::Offline
-        ) {
-            member.state = MemberState::Skipped;
-        }
+        *member = member.clone().overtaken();
         self.reconcile();
     }
 
@@ -300,7 +308,7 @@ impl World {
         };
         let entry = |member: &Member| {
             let cluster = self.cluster(member.cluster);
-            let seen = Seen { evidence: cluster.evidence.clone(), presence: cluster.presence };
+            let seen = cluster.seen();
             MemberSnapshot { member: member.clone(), seen, cluster_name: cluster.name.clone() }
         };
         let entries = self.members.iter().filter(is_within).map(entry).collect();
@@ -352,7 +360,7 @@ impl World {
         for index in 0..self.members.len() {
             let member = &self.members[index];
             let cluster = self.cluster(member.cluster);
-            let seen = Seen { evidence: cluster.evidence.clone(), presence: cluster.presence };
+            let seen = cluster.seen();
             let limits = Limits { wave: self.waves[member.wave as usize].state, ..self.limits() };
             let settled = settle(member, &seen, &limits, self.now);
             if let Some(after) = &settled.member
@@ -442,19 +450,15 @@ impl World {
         let healthy = || {
             let members =
                 self.of_wave(index).filter(|member| !member.overtaken && member.state == MemberState::Healthy);
-            members.map(|member| self.cluster(member.cluster).presence)
+            members.map(|member| self.cluster(member.cluster))
         };
-        let silent = healthy().filter_map(|presence| match presence {
-            Presence::Disconnected { since } => Some(since),
-            Presence::Connected { .. } => None,
+        wave.heard_for = wave.soak_from.and_then(|from| {
+            let away: Vec<_> = healthy().filter(|cluster| cluster.was_away_after(from)).collect();
+            let heard = || away.iter().map(|cluster| cluster.heard().unwrap_or(Heard { from, until: from }));
+            let heard_from = heard().map(|heard| heard.from).max()?.max(from);
+            let heard_until = heard().map(|heard| heard.until).min()?;
+            Some(heard_until.duration_since(heard_from).max(SignedDuration::ZERO))
         });
-        let connected = healthy().filter_map(|presence| match presence {
-            Presence::Connected { since } => Some(since),
-            Presence::Disconnected { .. } => None,
-        });
-        if wave.is_open() {
-            (wave.silent_since, wave.heard_since) = (silent.min(), connected.max());
-        }
         let counted = || self.of_wave(index).filter(|member| !member.overtaken);
         let failed = counted().find(|member| member.state == MemberState::Failed);
         let flying = || counted().find(|member| matches!(member.state, MemberState::Assigned | MemberState::Applied));
@@ -485,17 +489,18 @@ impl World {
                 *member = Member { assigned_at: member.assigned_at, ..again };
             }
             Decision::OpenWave { wave } => {
-                self.soak_ended_by_hand = false;
+                (self.soak_ended_by_hand, self.soaks_since) = (false, None);
                 self.set_wave(wave, WaveState::Open, None, None);
                 self.waves[wave as usize].opened_at = Some(now);
             }
             Decision::StartSoak { wave, until } => {
+                self.soaks_since = self.soaks_since.or(Some(now));
                 self.set_wave(wave, WaveState::Soaking, Some(until), None);
                 self.waves[wave as usize].soak_from = Some(now);
             }
             Decision::HoldSoak { wave, left } => self.set_wave(wave, WaveState::Soaking, None, Some(left)),
             Decision::RestartSoak { wave } => {
-                self.soak_ended_by_hand = false;
+                (self.soak_ended_by_hand, self.soaks_since) = (false, None);
                 self.set_wave(wave, WaveState::Open, None, None);
             }
             Decision::EndSoak { wave } => {
@@ -631,7 +636,25 @@ impl World {
                 return Some(format!("{} has not been seen healthy for the whole soak", cluster.name));
             }
         }
+        if self.heard_together(index) < soak {
+            return Some("they were not heard together for the whole soak".to_owned());
+        }
         (healthy < wave.healthy_min).then(|| format!("{healthy} healthy clusters are too few"))
+    }
+
+    /// For how long, of the time in which a wave soaks, none of those who count as healthy was away.
+    fn heard_together(&self, index: u32) -> SignedDuration {
+        let Some(from) = self.soaks_since else { return SignedDuration::ZERO };
+        let healthy = self.of_wave(index).filter(|member| !member.overtaken && member.state == MemberState::Healthy);
+        let mut absences: Vec<_> =
+            healthy.flat_map(|member| self.cluster(member.cluster).absences.iter().copied()).collect();
+        absences.sort_unstable();
+        let (mut heard_to, mut heard) = (from, SignedDuration::ZERO);
+        for (left_at, back_at) in absences {
+            heard += left_at.duration_since(heard_to).max(SignedDuration::ZERO);
+            heard_to = heard_to.max(back_at.unwrap_or(self.now));
+        }
+        heard + self.now.duration_since(heard_to)
     }
 
     fn wrong_to_finish(&self, state: RolloutState) -> Option<String> {
@@ -671,6 +694,40 @@ impl Cluster {
             name: self.name.parse().expect("a name"),
             labels: self.labels.clone(),
             connected: self.presence.is_connected(),
+        }
+    }
+
+    fn seen(&self) -> Seen {
+        Seen { evidence: self.evidence.clone(), presence: self.presence, heard: self.heard() }
+    }
+
+    fn was_away_after(&self, at: Timestamp) -> bool {
+        match self.presence {
+            Presence::Disconnected { .. } => true,
+            Presence::Connected { since } => since > at,
+        }
+    }
+
+    /// Before its last absence.
+    fn heard(&self) -> Option<Heard> {
+        let (until, _) = *self.absences.last()?;
+        let before = self.absences.len().checked_sub(2).and_then(|before| self.absences[before].1);
+        Some(Heard { from: before.unwrap_or(Timestamp::MIN), until })
+    }
+
+    fn leave(&mut self, at: Timestamp) {
+        if self.presence.is_connected() {
+            self.presence = Presence::Disconnected { since: at };
+            self.absences.push((at, None));
+        }
+    }
+
+    fn come(&mut self, at: Timestamp) {
+        if !self.presence.is_connected() {
+            self.presence = Presence::Connected { since: at };
+            if let Some((_, back_at)) = self.absences.last_mut() {
+                *back_at = Some(at);
+            }
         }
     }
 

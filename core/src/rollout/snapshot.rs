@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Decision;
 use super::rows::{Intent, Member, MemberState, Notable, Presence, Rollout, RolloutState, Wave, WaveState};
-use super::settle::{Limits, Seen, settle};
+use super::settle::{Heard, Limits, Seen, settle};
 use crate::{ClusterId, Generation};
 
 /// Members that one round assigns: more are the next round's.
@@ -107,8 +107,7 @@ impl RolloutSnapshot {
         self.rollout.catch_up = self.catch_up();
         for (place, wave) in (0..).zip(&mut self.rollout.waves) {
             wave.notable = notable(&self.entries, place);
-            (wave.silent_since, wave.heard_since) =
-                if wave.is_open() { heard(&self.entries, place) } else { (None, None) };
+            wave.heard_for = wave.soak_from.and_then(|from| heard_for(&self.entries, place, from));
         }
         for pending in &mut self.rollout.intents {
             if let Intent::Skip { cluster } | Intent::Retry { cluster } = pending.intent {
@@ -294,22 +293,22 @@ impl Wave {
     }
 }
 
-/// When the first of the healthy that are silent was last heard, and since when the last of the others is.
-fn heard(entries: &[MemberSnapshot], place: u32) -> (Option<Timestamp>, Option<Timestamp>) {
+/// How long, from then on, all of the healthy are known to have been heard before one of them went away; `None`: none of
+/// them did. Of one that went more than once, only what was before the last time is known.
+fn heard_for(entries: &[MemberSnapshot], place: u32, from: Timestamp) -> Option<SignedDuration> {
     let is_meant = |entry: &&MemberSnapshot| {
         let member = &entry.member;
         member.wave == place && member.state == MemberState::Healthy && !member.overtaken
     };
-    let healthy = || entries.iter().filter(is_meant).map(|entry| entry.seen.presence);
-    let silent = healthy().filter_map(|presence| match presence {
-        Presence::Disconnected { since } => Some(since),
-        Presence::Connected { .. } => None,
-    });
-    let connected = healthy().filter_map(|presence| match presence {
-        Presence::Connected { since } => Some(since),
-        Presence::Disconnected { .. } => None,
-    });
-    (silent.min(), connected.max())
+    let was_away = |seen: &&Seen| match seen.presence {
+        Presence::Disconnected { .. } => true,
+        Presence::Connected { since } => since > from,
+    };
+    let gone = entries.iter().filter(is_meant).map(|entry| &entry.seen).filter(was_away);
+    let heard = gone.map(|seen| seen.heard.unwrap_or(Heard { from, until: from }));
+    let together =
+        heard.reduce(|one, other| Heard { from: one.from.max(other.from), until: one.until.min(other.until) })?;
+    Some(together.until.duration_since(together.from.max(from)).max(SignedDuration::ZERO))
 }
 
 /// The first of a wave that failed, or else the first in flight.

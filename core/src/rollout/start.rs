@@ -181,14 +181,6 @@ pub fn waited_for(created_at: Timestamp, deadline: SignedDuration) -> Timestamp 
     after(created_at, deadline)
 }
 
-/// Whether two renders of a recipe give the same, as far as both were made: a commit elsewhere in the repo changes nothing
-/// here, and must not try again what has failed.
-pub fn is_same_content(before: &BTreeMap<Digest, Digest>, after: &BTreeMap<Digest, Digest>) -> bool {
-    let mut shared = before.iter().filter_map(|(parameters, digest)| Some((digest, after.get(parameters)?))).peekable();
-    let is_any_shared = shared.peek().is_some();
-    (is_any_shared || (before.is_empty() && after.is_empty())) && shared.all(|(before, after)| before == after)
-}
-
 /// Everybody who runs something else than is wanted, as far as that is rendered: of one cluster nothing is kept back
 /// because of another.
 pub fn moves(placed: &[Placed]) -> Vec<Move> {
@@ -459,16 +451,5 @@ mod tests {
         ];
         assert_eq!(back(&runs, &past), Some(render(3)));
         assert_eq!(back(&runs, &past[..2]), None);
-    }
-
-    #[test]
-    fn more_variants_of_the_same_are_the_same_content() {
-        let of = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(used, gives)| (Digest::of(used.as_bytes()), Digest::of(gives.as_bytes()))).collect()
-        };
-
-        assert!(is_same_content(&of(&[("x", "1")]), &of(&[("x", "1"), ("y", "2")])));
-        assert!(!is_same_content(&of(&[("x", "1")]), &of(&[("x", "2")])));
-        assert!(!is_same_content(&of(&[("x", "1")]), &of(&[("y", "1")])));
     }
 }

@@ -13,7 +13,7 @@ use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::bundle::{Entry, Manifest, ManifestError};
 use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
 use bellwether_core::report::bounded_message;
-use bellwether_core::rollout::is_same_content;
+use bellwether_core::rollout::Wanted;
 use bellwether_core::session::SyncOptions;
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{Digest, Name, RenderId, TargetId};
@@ -443,6 +443,8 @@ async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> Result<(), S
         }
         Err(condition) => {
             record_failure(&mut change, &said.target, said.revision.as_ref(), &condition, now).await?;
+            // Whoever joins or is relabelled meanwhile gets what rendered last.
+            change.tell(Stage::Rollout, &[item.key], now, item.trace_id.as_deref()).await?;
             if condition.code == SHARE_SPENT {
                 change.tell(Stage::Bundle, &[item.key], now + SHARE_PAUSE, None).await?;
             }
@@ -497,16 +499,20 @@ async fn mark_wanted(
     let recipe = TargetSpec { sync: SyncOptions::default(), ..target.spec.clone() };
     let recipe = serde_json::to_vec(&recipe).expect("a spec is JSON");
     let recipe = Digest::of(&recipe).as_bytes().to_vec();
+    let variables: Vec<_> = variables.iter().cloned().collect();
+    let after = Wanted { spec: &target.spec, variables: &variables, variants };
     let before = store::wanted::find(change, target.id).await?;
     let same = before.filter(|before| {
-        let is_same_recipe =
-            before.recipe == recipe || (before.recipe.is_empty() && before.target_version == target.version);
-        is_same_recipe
-            && before.render.variables.iter().eq(variables)
-            && is_same_content(&before.render.variants, variants)
+        // An earlier version wrote no spec.
+        let is_known = before.target_version == target.version || before.recipe == recipe;
+        let spec = before.spec.as_ref().or(is_known.then_some(&target.spec));
+        spec.is_some_and(|spec| {
+            let (variables, variants) = (&before.render.variables, &before.render.variants);
+            after.is_same(&Wanted { spec, variables, variants })
+        })
     });
     let since = same.map_or(render, |before| before.since);
-    store::wanted::mark(change, target.id, revision.id, (target.version, render, &recipe, since)).await
+    store::wanted::mark(change, target, revision.id, (render, &recipe, since)).await
 }
 
 /// What was just made is what fleets are about to ask for. Says how many bytes were not there yet.

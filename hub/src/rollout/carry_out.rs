@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::audit::{Action, Event, Outcome};
-use bellwether_core::bundle::Manifest;
-use bellwether_core::rollout::{Decision, Member, MemberState, RolloutSnapshot, RolloutState};
+use bellwether_core::rollout::{
+    Decision, Member, MemberState, Replaced, RolloutSnapshot, RolloutState, left_behind, prunable,
+};
 use bellwether_core::session;
 use bellwether_core::{ClusterId, Digest, Generation, ObjectKey};
 use jiff::Timestamp;
@@ -246,9 +247,7 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
         self.change.tell(Stage::Link, &clusters, self.now, Some(&self.row.trace_id)).await
     }
 
-    /// What the change from a cluster's current bundle to the given one leaves behind: its agent may delete that, and
-    /// nothing else, once the new objects are healthy. What an assignment allowed that was never carried out stays allowed:
-    /// its cluster may hold what came before it.
+    /// What the agents of these clusters may delete: of one whose earlier bundle cannot be read, nothing.
     async fn prunable(&mut self, given: &[Given]) -> Result<BTreeMap<ClusterId, Vec<ObjectKey>>, StoreError> {
         let clusters: Vec<_> = given.iter().map(|one| one.cluster).collect();
         let mut replaced = assignments::list_replaced(self.change, self.target.id, &clusters).await?;
@@ -260,8 +259,9 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
         let of_cluster = steps.into_iter().filter_map(|(old, cluster, new)| {
             let (before, after) = (manifests.get(&old.digest)?, manifests.get(&new)?);
             // Most clusters take the same step.
-            let step = left.entry((old.digest, new)).or_insert_with(|| left_behind(before, after)).clone();
-            Some((cluster, with_undone(step, &old.prunable, after)))
+            let step = left.entry((old.digest, new)).or_insert_with(|| left_behind(before, after));
+            let replaced = Replaced { manifest: before, prunable: &old.prunable, is_done: old.is_done };
+            Some((cluster, prunable(&replaced, step, after)))
         });
         Ok(of_cluster.collect())
     }
@@ -271,49 +271,5 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
         let mut event = Event::new(clock::new_id(), self.now, actors::hub(), action, subject);
         event.trace_id = Some(self.row.trace_id.clone());
         event
-    }
-}
-
-/// What is in the old and not in the new.
-fn left_behind(old: &Manifest, new: &Manifest) -> Vec<ObjectKey> {
-    let kept: BTreeSet<_> = new.entries().iter().map(|entry| entry.key.identity()).collect();
-    let left = old.entries().iter().filter(|entry| !kept.contains(&entry.key.identity()));
-    left.map(|entry| entry.key.clone()).collect()
-}
-
-/// With what was to go already, and is not wanted again.
-fn with_undone(mut left: Vec<ObjectKey>, undone: &[ObjectKey], new: &Manifest) -> Vec<ObjectKey> {
-    if undone.is_empty() {
-        return left;
-    }
-    let mut known: BTreeSet<_> = new.entries().iter().map(|entry| entry.key.identity()).collect();
-    known.extend(left.iter().map(ObjectKey::identity));
-    let more: Vec<_> = undone.iter().filter(|key| known.insert(key.identity())).cloned().collect();
-    left.extend(more);
-    left
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn keys(numbers: std::ops::Range<usize>) -> Vec<ObjectKey> {
-        let key = |number: usize| ObjectKey {
-            api_version: "v1".to_owned(),
-            kind: "ConfigMap".to_owned(),
-            namespace: Some("default".to_owned()),
-            name: format!("c{number}"),
-        };
-        numbers.map(key).collect()
-    }
-
-    #[test]
-    fn what_is_to_go_is_said_once_and_not_of_what_is_wanted_again() {
-        let entry = |key: ObjectKey| bellwether_core::bundle::Entry { key, digest: Digest::of(b"") };
-        let new = Manifest::new(keys(0..2).into_iter().map(entry).collect()).expect("is a manifest");
-
-        let left = with_undone(keys(3..5), &[keys(1..4), keys(5..6)].concat(), &new);
-
-        assert_eq!(left, [keys(3..5), keys(2..3), keys(5..6)].concat());
     }
 }

@@ -69,7 +69,7 @@ impl Transactional for Rollouts {
         target_intents::answer_for_target(change, &target, &open, now).await?;
         open.retain(|intent| intent.rollout.is_some());
         let intent: Vec<_> = open.iter().filter_map(|intent| intent.rollout).collect();
-        let mut next_at = None;
+        let (mut next_at, mut waits_for) = (None, None);
         if trace_id.is_some() {
             // Somebody changed something: maybe how it is kept, or a cluster's labels.
             plan::mark_unselected(change, &target, now).await?;
@@ -86,13 +86,19 @@ impl Transactional for Rollouts {
             for row in &mut current {
                 next = earliest(next, roll(hub, change, &target, row, &mut open, now).await?);
             }
-            match plan::start_next(change, &target, &state, &current, trace_id, now).await? {
+            match plan::start_next(change, &target, &state, &current, (trace_id, now), &mut waits_for).await? {
                 Begun::Rollout => {}
                 Begun::None(at) => {
                     next_at = earliest(next_at, earliest(next, at));
                     break;
                 }
             }
+        }
+        // At the end, since it holds the rows of their streams: those that begin wait no longer than for this.
+        if let Some(clusters) = waits_for
+            && store::wanted::mark_awaited(change, target.id, &clusters).await?
+        {
+            change.tell(Stage::Rollout, &[key], now, None).await?;
         }
         let Some(at) = next_at else { return Ok(()) };
         work::replace_timer(change, Stage::Rollout, key, at.max(now)).await

@@ -33,14 +33,15 @@ pub(super) enum Begun {
     None(Option<Timestamp>),
 }
 
-/// Starts the next rollout of a target if there is one to start, and ends those that stand in its way.
+/// Starts the next rollout of a target if there is one to start, and ends those that stand in its way. Notes whom the
+/// target waits for, unless nothing can begin.
 pub(super) async fn start_next(
     change: &mut Change<'_>,
     target: &Target,
     state: &State,
     current: &[Row],
-    trace_id: Option<&str>,
-    now: Timestamp,
+    (trace_id, now): (Option<&str>, Timestamp),
+    waits_for: &mut Option<Vec<ClusterId>>,
 ) -> Result<Begun, StoreError> {
     let wanted = store::wanted::find(change, target.id).await?;
     // A spec that was not rendered yet goes with no render: its selector and its waves are for what it renders to.
@@ -60,9 +61,7 @@ pub(super) async fn start_next(
     let runs = list_runs(change, target).await?;
     situation.placed = placed(change, target, state, &wanted.render, &runs, candidates).await?;
     situation.changes = live_changes(change, current).await?;
-    if store::wanted::mark_awaited(change, target.id, &awaited(&situation)).await? {
-        change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;
-    }
+    *waits_for = Some(awaited(&situation));
     // A wave that has only clusters that cannot be rendered holds: it is not left out as if they ran that already.
     let able = situation.placed.iter().filter(|one| one.wants.is_some());
     let all: Vec<_> = able.map(|one| one.candidate.clone()).collect();
@@ -113,7 +112,8 @@ pub(super) async fn mark_rolled(
 ) -> Result<(), StoreError> {
     let state = store::targets::find_state(change, target.id).await?;
     let rolled = State { rolled_since: since, current_from: Some(from), ..state };
-    store::targets::mark_state(change, target.id, &rolled).await
+    store::targets::mark_state(change, target.id, &rolled).await?;
+    store::rollouts::mark_history(change, target.id, from).await
 }
 
 async fn live_changes(db: &mut Connection, current: &[Row]) -> Result<Vec<LiveChange>, StoreError> {
@@ -121,7 +121,7 @@ async fn live_changes(db: &mut Connection, current: &[Row]) -> Result<Vec<LiveCh
     for row in current.iter().filter(|row| row.kind == Kind::ClusterChange && is_live(row.state)) {
         changes.push(LiveChange {
             state: row.state,
-            unsettled: store::rollouts::count_unsettled(db, row.id).await?,
+            unsettled: store::rollouts::count_under_way(db, row.id).await?,
             until: waited_for(row.created_at, row.strategy.deadline.duration()),
         });
     }

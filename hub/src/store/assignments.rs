@@ -173,8 +173,10 @@ pub(crate) async fn list_digests_of_target(
 /// What a cluster was assigned last of a target.
 pub(crate) struct Replaced {
     pub(crate) digest: Digest,
-    /// What that allowed to be deleted, unless the cluster has said that all of it is done.
+    /// What that allowed to be deleted.
     pub(crate) prunable: Vec<ObjectKey>,
+    /// The cluster has said that all of it is in place and healthy.
+    pub(crate) is_done: bool,
 }
 
 /// What these clusters are assigned of a target now. Of a row that cannot be read nothing is known, so nothing may go.
@@ -204,7 +206,7 @@ pub(crate) async fn list_replaced(
         let read = || {
             let digest = super::digest(&row.digest, "assignments")?;
             let prunable = row.prunable.read("assignments", "prunable")?;
-            Ok((cluster, Replaced { digest, prunable: if is_done { Vec::new() } else { prunable } }))
+            Ok((cluster, Replaced { digest, prunable, is_done }))
         };
         Entry::of(cluster, read())
     });

@@ -74,7 +74,7 @@ pub(crate) async fn list_decided_by(db: &mut Connection, received: &[&Received])
         select s.target_id
           from said s
           join rollout_clusters m
-            on m.cluster_id = s.cluster_id and m.state in ('waiting', 'offline', 'assigned', 'applied')
+            on m.cluster_id = s.cluster_id and m.is_unsettled
           join rollouts o on o.rollout_id = m.rollout_id and o.target_id = s.target_id and o.state = 'done'
          union
         select s.target_id

@@ -1,8 +1,9 @@
 //! Rollouts, their waves and members: rows in, [`bellwether_core::rollout`]'s values out.
 
+use bellwether_core::report::{ObjectLine, Verdict, may_pass};
 use bellwether_core::rollout::{
-    self, Evidence, Kind, Member, MemberScope, MemberSnapshot, Past, PlannedWave, Presence, RolloutState, Seen,
-    Strategy, Wave,
+    self, Evidence, Heard, Kind, Member, MemberScope, MemberSnapshot, OVERTAKEN, Past, PlannedWave, Presence,
+    RolloutState, Seen, Strategy, Wave,
 };
 use bellwether_core::{ClusterId, Digest, Generation, RenderId, RolloutId, TargetId};
 use std::collections::BTreeMap;
@@ -280,7 +281,7 @@ pub(crate) async fn list_current(
                     and exists (
                         select from rollout_clusters m
                          where m.rollout_id = o.rollout_id and not m.overtaken
-                           and m.state in ('waiting', 'assigned', 'applied', 'offline')
+                           and m.is_unsettled
                     )))
          order by rollout_id
         "#,
@@ -313,7 +314,7 @@ pub(crate) async fn list_moving(
            and o.rollout_id >= $2
            and (o.ended_at is null or o.state = 'done')
            and not m.overtaken
-           and m.state in ('waiting', 'assigned', 'applied', 'offline')
+           and m.is_unsettled
         "#,
         target.as_uuid(),
         from.unwrap_or(Uuid::nil()),
@@ -331,7 +332,7 @@ pub(crate) async fn is_any_unsettled(db: &mut Connection, rollout: RolloutId) ->
         r#"
         select exists (
                select from rollout_clusters
-                where rollout_id = $1 and state in ('waiting', 'offline', 'assigned', 'applied')
+                where rollout_id = $1 and is_unsettled
                ) as "is_any!"
         "#,
         rollout.as_uuid(),
@@ -341,13 +342,13 @@ pub(crate) async fn is_any_unsettled(db: &mut Connection, rollout: RolloutId) ->
     Ok(is_any)
 }
 
-/// Members that wait or are in flight.
-pub(crate) async fn count_unsettled(db: &mut Connection, rollout: RolloutId) -> Result<u32, StoreError> {
+/// Members that wait or are in flight: nobody waits for those that are away.
+pub(crate) async fn count_under_way(db: &mut Connection, rollout: RolloutId) -> Result<u32, StoreError> {
     let count = sqlx::query_scalar!(
         r#"
         select count(*) as "count!"
           from rollout_clusters
-         where rollout_id = $1 and not overtaken and state in ('waiting', 'assigned', 'applied')
+         where rollout_id = $1 and not overtaken and is_unsettled and state <> 'offline'
         "#,
         rollout.as_uuid(),
     )
@@ -367,12 +368,8 @@ pub(crate) async fn mark_overtaken(
     sqlx::query!(
         r#"
         update rollout_clusters m
-           set overtaken = true,
-               state = case when m.state in ('waiting', 'assigned', 'applied', 'offline') then 'skipped' else m.state end,
-               reason = case
-                   when m.state in ('waiting', 'assigned', 'applied', 'offline') then 'a later rollout goes on with it'
-                   else m.reason
-               end
+           set overtaken = true, state = case when m.is_unsettled then $4 else m.state end,
+               reason = case when m.is_unsettled then $5 else m.reason end
           from rollouts o
          where o.rollout_id = m.rollout_id and o.target_id = $1 and o.rollout_id <> $2
            and (o.ended_at is null or o.state = 'done')
@@ -381,6 +378,28 @@ pub(crate) async fn mark_overtaken(
         target.as_uuid(),
         by.as_uuid(),
         &clusters,
+        text(OVERTAKEN.0),
+        OVERTAKEN.1,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// From now on the rollouts of a target before this one are history: nobody catches up with them.
+pub(crate) async fn mark_history(db: &mut Connection, target: TargetId, from: Uuid) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update rollout_clusters m
+           set overtaken = true, state = $3, reason = $4
+          from rollouts o
+         where o.rollout_id = m.rollout_id and o.target_id = $1 and o.rollout_id <> $2 and o.state = 'done'
+           and m.is_unsettled
+        "#,
+        target.as_uuid(),
+        from,
+        text(OVERTAKEN.0),
+        OVERTAKEN.1,
     )
     .execute(db)
     .await?;
@@ -599,12 +618,14 @@ struct MemberRow {
     reason: String,
     connected: bool,
     since: DateTime,
+    heard_from: Option<DateTime>,
+    heard_until: Option<DateTime>,
     report_generation: Option<i64>,
     report_digest: Option<Vec<u8>>,
     report_applied: Option<bool>,
     report_verdict: Option<String>,
     report_message: Option<String>,
-    report_may_pass: Option<bool>,
+    report_lines: Option<Stored<Vec<ObjectLine>>>,
     reported_at: Option<DateTime>,
 }
 
@@ -616,18 +637,26 @@ impl TryFrom<MemberRow> for MemberSnapshot {
         let digest = |bytes: &[u8]| super::digest(bytes, table);
         let since = from_sql(row.since);
         let evidence = match (row.report_generation, row.report_digest, row.report_verdict, row.reported_at) {
-            (Some(generation), Some(bytes), Some(verdict), Some(at)) => Some(Evidence {
-                generation: Generation::new(generation),
-                digest: digest(&bytes)?,
-                applied: row.report_applied.unwrap_or(false),
-                verdict: verdict.parse().map_err(|_| StoreError::Unreadable { table: "reports", column: "verdict" })?,
-                may_pass: row.report_may_pass.unwrap_or(false),
-                at: from_sql(at),
-                message: row.report_message.unwrap_or_default(),
-            }),
+            (Some(generation), Some(bytes), Some(verdict), Some(at)) => {
+                let verdict: Verdict =
+                    verdict.parse().map_err(|_| StoreError::Unreadable { table: "reports", column: "verdict" })?;
+                // Lines that cannot be read say nothing that is final.
+                let lines = row.report_lines.and_then(|lines| lines.read("reports", "lines").ok()).unwrap_or_default();
+                Some(Evidence {
+                    generation: Generation::new(generation),
+                    digest: digest(&bytes)?,
+                    applied: row.report_applied.unwrap_or(false),
+                    verdict,
+                    may_pass: may_pass(verdict, &lines),
+                    at: from_sql(at),
+                    message: row.report_message.unwrap_or_default(),
+                })
+            }
             _ => None,
         };
         let presence = if row.connected { Presence::Connected { since } } else { Presence::Disconnected { since } };
+        let heard =
+            row.heard_from.map(|from| Heard { from: from_sql(from), until: row.heard_until.map_or(since, from_sql) });
         Ok(Self {
             member: Member {
                 cluster: ClusterId::new(row.cluster_id),
@@ -643,7 +672,7 @@ impl TryFrom<MemberRow> for MemberSnapshot {
                 overtaken: row.overtaken,
                 reason: row.reason,
             },
-            seen: Seen { evidence, presence },
+            seen: Seen { evidence, presence, heard },
             cluster_name: row.cluster_name,
         })
     }
@@ -732,8 +761,7 @@ impl TryFrom<WaveRow> for Wave {
             skipped: count(row.skipped),
             rolled_back: count(row.rolled_back),
             silent: count(row.silent),
-            silent_since: None,
-            heard_since: None,
+            heard_for: None,
             returnable: count(row.returnable),
             first_installs: count(row.first_installs),
             notable: None,
@@ -769,7 +797,7 @@ pub(crate) async fn list_targets_of(db: &mut Connection, clusters: &[ClusterId])
         select o.target_id
           from rollout_clusters m
           join rollouts o using (rollout_id)
-         where m.cluster_id = any($1) and o.state = 'done' and m.state in ('waiting', 'offline', 'assigned', 'applied')
+         where m.cluster_id = any($1) and o.state = 'done' and m.is_unsettled
          union
         select target_id from awaited where cluster_id = any($1)
         "#,
@@ -780,7 +808,8 @@ pub(crate) async fn list_targets_of(db: &mut Connection, clusters: &[ClusterId])
     Ok(targets)
 }
 
-/// Deletes so many of those that ended before, besides the last ones of each target; says how many it deleted.
+/// Deletes so many of those that ended before, besides the last ones of each target, the one over all of it that it goes on
+/// from, and those that clusters have yet to catch up with; says how many it deleted.
 pub(crate) async fn delete_old(
     db: &mut Connection,
     before: Timestamp,
@@ -802,7 +831,12 @@ pub(crate) async fn delete_old(
                       ) as r
                 where ended_at < $1
                   and not exists (
-                      select from target_states s where s.target_id = t.target_id and s.current_from <= r.rollout_id
+                      select from target_states s where s.target_id = t.target_id and s.current_from = r.rollout_id
+                  )
+                  -- Somebody may catch up with it.
+                  and not exists (
+                      select from rollout_clusters m
+                       where m.rollout_id = r.rollout_id and m.is_unsettled and not m.overtaken
                   )
                 limit $3
                )

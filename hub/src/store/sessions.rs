@@ -222,7 +222,9 @@ pub(crate) async fn mark_caught_up(
     sqlx::query!(
         r#"
         update sessions
-           set caught_up_at = $3, away_since = null
+           set caught_up_at = $3, heard_at = case when away_since is null then heard_at else $3 end, away_since = null,
+               heard_before_from = case when away_since is null then heard_before_from else heard_at end,
+               heard_before_until = coalesce(away_since, heard_before_until)
          where cluster_id = $1 and session = $2 and rivalry ->> 'contested_at' is null
         "#,
         cluster.as_uuid(),
@@ -249,7 +251,7 @@ pub(crate) async fn list_targets_of_hubs(db: &mut Connection, hubs: &[Uuid]) -> 
           join rollout_clusters m using (cluster_id)
           join rollouts o using (rollout_id)
          where s.hub_id = any($1) and s.ended_at is null
-           and o.state = 'done' and m.state in ('waiting', 'offline', 'assigned', 'applied')
+           and o.state = 'done' and m.is_unsettled
          union
         select a.target_id
           from sessions s

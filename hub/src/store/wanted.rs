@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::rollout::{Member, MemberState};
+use bellwether_core::rollout::{Aside, Member, MemberState};
+use bellwether_core::target::TargetSpec;
 use bellwether_core::{ClusterId, Digest, RenderId, RevisionId, RolloutId, TargetId, Version};
 use jiff::Timestamp;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::renders::{self, Render};
+use super::stored::Stored;
+use super::targets::Target;
 use super::{Connection, StoreError, to_sql};
 
 /// What a target is to run.
@@ -15,7 +19,9 @@ use super::{Connection, StoreError, to_sql};
 pub(crate) struct Wanted {
     pub(crate) target_version: Version,
     pub(crate) render: Render,
-    /// Of the spec without its sync options.
+    /// That was rendered; `None`: written by an earlier version, or not readable by this one.
+    pub(crate) spec: Option<TargetSpec>,
+    /// What earlier versions compare: SHA-256 of the spec without its sync options, as JSON.
     pub(crate) recipe: Vec<u8>,
     /// The first render in a row that gave the same.
     pub(crate) since: RenderId,
@@ -23,7 +29,12 @@ pub(crate) struct Wanted {
 
 pub(crate) async fn find(db: &mut Connection, target: TargetId) -> Result<Option<Wanted>, StoreError> {
     let row = sqlx::query!(
-        "select target_version, render_id, recipe, since from wanted_renders where target_id = $1",
+        r#"
+        select target_version, render_id, recipe, since,
+               case when spec_version = target_version then spec end as "spec: Stored<TargetSpec>"
+          from wanted_renders
+         where target_id = $1
+        "#,
         target.as_uuid(),
     )
     .fetch_optional(&mut *db)
@@ -33,6 +44,7 @@ pub(crate) async fn find(db: &mut Connection, target: TargetId) -> Result<Option
     Ok(render.map(|render| Wanted {
         target_version: Version::new(row.target_version),
         render,
+        spec: row.spec.and_then(|spec| spec.read("wanted_renders", "spec").ok()),
         recipe: row.recipe,
         since: RenderId::new(row.since),
     }))
@@ -41,27 +53,30 @@ pub(crate) async fn find(db: &mut Connection, target: TargetId) -> Result<Option
 /// Writes what is wanted from now on, unless what stands is of a newer spec or revision: a late render is history.
 pub(crate) async fn mark(
     db: &mut Connection,
-    target: TargetId,
+    target: &Target,
     revision: RevisionId,
-    wanted: (Version, RenderId, &[u8], RenderId),
+    wanted: (RenderId, &[u8], RenderId),
 ) -> Result<(), StoreError> {
-    let (version, render, recipe, since) = wanted;
+    let (render, recipe, since) = wanted;
     sqlx::query!(
         r#"
-        insert into wanted_renders (target_id, target_version, revision_id, render_id, recipe, since)
-        values ($1, $2, $3, $4, $5, $6)
+        insert into wanted_renders
+               (target_id, target_version, revision_id, render_id, recipe, since, spec, spec_version)
+        values ($1, $2, $3, $4, $5, $6, $7, $2)
             on conflict (target_id) do update
            set target_version = excluded.target_version, revision_id = excluded.revision_id,
-               render_id = excluded.render_id, recipe = excluded.recipe, since = excluded.since
+               render_id = excluded.render_id, recipe = excluded.recipe, since = excluded.since,
+               spec = excluded.spec, spec_version = excluded.spec_version
          where (wanted_renders.target_version, wanted_renders.revision_id)
                <= (excluded.target_version, excluded.revision_id)
         "#,
-        target.as_uuid(),
-        version.get(),
+        target.id.as_uuid(),
+        target.version.get(),
         revision.as_uuid(),
         render.as_uuid(),
         recipe,
         since.as_uuid(),
+        Json(&target.spec) as _,
     )
     .execute(db)
     .await?;
@@ -87,11 +102,6 @@ pub(crate) async fn mark_aside(
     members: &[&Member],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let cause = |member: &Member| match member.state {
-        MemberState::Skipped => Some("skipped".to_owned()),
-        MemberState::Failed => Some("failed".to_owned()),
-        _ => None,
-    };
     let again = members.iter().filter(|member| member.state == MemberState::Waiting);
     let again: Vec<Uuid> = again.map(|member| member.cluster.as_uuid()).collect();
     if !again.is_empty() {
@@ -99,13 +109,13 @@ pub(crate) async fn mark_aside(
             .execute(&mut *db)
             .await?;
     }
-    let aside: Vec<_> = members.iter().filter_map(|member| Some((member, cause(member)?))).collect();
+    let aside: Vec<_> = members.iter().filter_map(|member| Some((member, member.aside()?))).collect();
     if aside.is_empty() {
         return Ok(());
     }
     let clusters: Vec<Uuid> = aside.iter().map(|(member, _)| member.cluster.as_uuid()).collect();
     let digests: Vec<Vec<u8>> = aside.iter().map(|(member, _)| member.digest.as_bytes().to_vec()).collect();
-    let causes: Vec<String> = aside.into_iter().map(|(_, cause)| cause).collect();
+    let causes: Vec<String> = aside.iter().map(|(_, cause)| cause.as_str().to_owned()).collect();
     sqlx::query!(
         r#"
         insert into set_aside (target_id, cluster_id, digest, cause, rollout_id, set_at)
@@ -127,19 +137,21 @@ pub(crate) async fn mark_aside(
     Ok(())
 }
 
-/// Sets everybody aside whom a rollout that has ended would have given something. Who runs it already goes on.
+/// Sets everybody aside who is left out of what a rollout that has ended would have given.
 pub(crate) async fn mark_left_out(
     db: &mut Connection,
     target: TargetId,
     rollout: RolloutId,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let left_out = MemberState::ALL.into_iter().filter(|state| state.is_left_out());
+    let left_out: Vec<String> = left_out.map(super::rollouts::text).collect();
     sqlx::query!(
         r#"
         insert into set_aside as s (target_id, cluster_id, digest, cause, rollout_id, set_at)
-        select $1, cluster_id, digest, 'ended', $2, $3::timestamptz
+        select $1, cluster_id, digest, $4, $2, $3::timestamptz
           from rollout_clusters
-         where rollout_id = $2 and not overtaken
+         where rollout_id = $2 and not overtaken and state = any($5)
             on conflict (target_id, cluster_id) do update
            set digest = excluded.digest, cause = excluded.cause, rollout_id = excluded.rollout_id,
                set_at = excluded.set_at
@@ -148,6 +160,8 @@ pub(crate) async fn mark_left_out(
         target.as_uuid(),
         rollout.as_uuid(),
         to_sql(now),
+        Aside::Ended.as_str(),
+        &left_out,
     )
     .execute(db)
     .await?;

@@ -1,6 +1,6 @@
 //! Rollouts of one target after another: what is remembered of those that ended, and what people can go back to.
 
-use bellwether_core::report::{Counts, Report, Verdict};
+use bellwether_core::report::{Counts, ObjectLine, Report, Verdict};
 use bellwether_core::rollout::{Intent, RolloutState};
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{ClusterId, Digest, RenderId, ReportSequence, RolloutId, SessionNumber, TargetId};
@@ -15,37 +15,44 @@ use crate::store::rollouts::{Rollout, Which};
 use crate::store::sessions::{self, Opened};
 use crate::store::stored::Entry;
 use crate::store::work::Stage;
-use crate::store::{self, Pool};
+use crate::store::{self, Pool, StoreError};
 use crate::work::change::Change;
 use crate::worker::stage::Transactional as _;
 
 /// What a cluster runs says in which region it is.
-const REGIONAL: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: one, namespace: default, \
+pub(super) const REGIONAL: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: one, namespace: default, \
                         labels: {region: \"${cluster.labels.region:-none}\"}}}";
 /// Every cluster runs something of its own.
 const NAMED: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: one, namespace: default, \
                      labels: {cluster: \"${cluster.name}\", push: \"PUSH\"}}}";
 
-fn strategy(on_failure: &str) -> serde_json::Value {
+pub(super) fn strategy(on_failure: &str) -> serde_json::Value {
     json!({"onFailure": on_failure, "waves": [{"name": "all", "maxConcurrent": "100%"}]})
+}
+
+/// Of a failure that only another revision mends.
+fn failed_line() -> ObjectLine {
+    let line = json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": "default", "name": "one",
+                      "outcome": "rejected", "verdict": "failed"});
+    serde_json::from_value(line).expect("a line")
 }
 
 impl Scene {
     /// Pushes, renders and rolls out, and every cluster says that all is well.
-    async fn roll_out(&self, files: &[(&str, &str)], time: i64) {
+    pub(super) async fn roll_out(&self, files: &[(&str, &str)], time: i64) {
         self.push(files).await;
         self.render().await;
         finish(self, time).await;
     }
 
     /// What clusters are rendered with, or the spec, may have changed.
-    async fn render(&self) {
+    pub(super) async fn render(&self) {
         self.tell(Stage::Bundle, self.id("one").await).await;
         self.reconcile(Stage::Bundle).await;
         self.reconcile(Stage::Rollout).await;
     }
 
-    async fn label(&self, cluster: ClusterId, key: &str, value: &str) {
+    pub(super) async fn label(&self, cluster: ClusterId, key: &str, value: &str) {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         let known = store::clusters::find(&mut db, cluster).await.expect("it is read").expect("it is there");
         let mut labels = known.labels.clone();
@@ -53,12 +60,12 @@ impl Scene {
         store::clusters::mark_labels(&mut db, cluster, known.version, &labels, clock::now()).await.expect("written");
     }
 
-    async fn runs(&self, cluster: ClusterId) -> Option<Digest> {
+    pub(super) async fn runs(&self, cluster: ClusterId) -> Option<Digest> {
         self.listing(cluster).await.get("one").map(|listed| listed.assignment.digest)
     }
 
     /// What a cluster says of what it was assigned.
-    async fn say(&self, place: usize, verdict: Verdict, time: i64) {
+    pub(super) async fn say(&self, place: usize, verdict: Verdict, time: i64) {
         let cluster = self.clusters[place];
         let assignment = self.listing(cluster).await.remove("one").expect("it is assigned").assignment;
         let report = Report {
@@ -68,7 +75,7 @@ impl Scene {
             applied: true,
             verdict,
             objects: Counts::default(),
-            lines: Vec::new(),
+            lines: (verdict == Verdict::Failed).then(failed_line).into_iter().collect(),
         };
         let session = SessionNumber::new(i64::try_from(place).expect("a few") + 1);
         let received = Received { cluster, session, sequence: ReportSequence::new(10 * time), report };
@@ -79,7 +86,7 @@ impl Scene {
     }
 
     /// The rollouts of the target, newest first.
-    async fn rollouts(&self) -> Vec<Rollout> {
+    pub(super) async fn rollouts(&self) -> Vec<Rollout> {
         let target = TargetId::new(self.id("one").await);
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         let found = store::rollouts::list(&mut db, Some(target), uuid::Uuid::max(), 20).await.expect("they are read");
@@ -91,7 +98,7 @@ impl Scene {
         found
     }
 
-    async fn states(&self) -> Vec<RolloutState> {
+    pub(super) async fn states(&self) -> Vec<RolloutState> {
         self.rollouts().await.into_iter().map(|rollout| rollout.state).collect()
     }
 
@@ -108,7 +115,7 @@ impl Scene {
         }
     }
 
-    async fn intend(&self, rollout: Option<RolloutId>, verb: Verb) -> String {
+    pub(super) async fn intend(&self, rollout: Option<RolloutId>, verb: Verb) -> String {
         let target = TargetId::new(self.id("one").await);
         let id = clock::new_id();
         let asked = IntentRow { id, target, rollout, verb, actor: "alice".to_owned(), reason: "because".to_owned() };
@@ -137,11 +144,11 @@ impl Scene {
     }
 
     /// Its agent comes anew, and has not told yet what it kept to itself.
-    async fn reconnect(&self, place: usize, session: i64) {
+    pub(super) async fn reconnect(&self, place: usize, session: i64) {
         self.reconnect_at(place, session, clock::now()).await;
     }
 
-    async fn reconnect_at(&self, place: usize, session: i64, now: jiff::Timestamp) {
+    pub(super) async fn reconnect_at(&self, place: usize, session: i64, now: jiff::Timestamp) {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         let opened = Opened {
             cluster: self.clusters[place],
@@ -156,7 +163,7 @@ impl Scene {
         sessions::mark_opened(&mut db, &opened, now).await.expect("a stream");
     }
 
-    async fn catch_up(&self, place: usize, session: i64) {
+    pub(super) async fn catch_up(&self, place: usize, session: i64) {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         let (cluster, session) = (self.clusters[place], SessionNumber::new(session));
         sessions::mark_caught_up(&mut db, cluster, session, clock::now()).await.expect("it is heard");
@@ -340,14 +347,22 @@ async fn a_rollout_that_went_on_past_failures_lets_newcomers_in(pool: Pool) {
 
 impl Scene {
     /// As if the rollout stage looked at the target at that time.
-    async fn decide_at(&self, now: jiff::Timestamp) {
-        let key = self.id("one").await;
-        let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");
-        Rollouts.reconcile(&self.hub, &mut change, key, None, now).await.expect("a reconcile");
-        change.commit().await.expect("it commits");
+    pub(super) async fn decide_at(&self, now: jiff::Timestamp) {
+        self.reconcile_at(now).await.expect("a reconcile");
     }
 
-    async fn is_so(&self, question: &'static str) -> bool {
+    pub(super) async fn try_to_decide(&self) -> Result<(), StoreError> {
+        self.reconcile_at(clock::now()).await
+    }
+
+    async fn reconcile_at(&self, now: jiff::Timestamp) -> Result<(), StoreError> {
+        let key = self.id("one").await;
+        let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await?;
+        Rollouts.reconcile(&self.hub, &mut change, key, None, now).await?;
+        change.commit().await
+    }
+
+    pub(super) async fn is_so(&self, question: &'static str) -> bool {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         store::ask_raw(&mut db, question).await.expect("it is answered")
     }

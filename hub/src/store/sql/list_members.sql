@@ -2,18 +2,14 @@ select m.cluster_id, c.name as cluster_name, m.wave, m.digest, m.digest_before, 
        m.generation, m.assigned_at, m.is_returning as returning, m.judged_from, m.failing_since, m.overtaken, m.reason,
        coalesce(p.is_heard, false) as "connected!",
        coalesce($5::timestamptz - p.silent_for, p.since, c.created_at) as "since!",
+       p.heard_from as "heard_from?", p.heard_until as "heard_until?",
        r.generation as "report_generation?",
        r.digest as "report_digest?",
        r.applied as "report_applied?",
        r.verdict as "report_verdict?",
        r.lines -> 0 ->> 'message' as report_message,
-       -- Nothing that failed is final, and something did: core::report::ObjectLine.
-       r.verdict = 'failed'
-           and exists (select from jsonb_array_elements(r.lines) l where l ->> 'verdict' = 'failed')
-           and not exists (
-               select from jsonb_array_elements(r.lines) l
-                where l ->> 'verdict' = 'failed' and not coalesce((l ->> 'mayPass')::bool, false)
-           ) as report_may_pass,
+       -- Of a failure only: whether it may pass.
+       case when r.verdict = 'failed' then r.lines end as "report_lines: Stored<Vec<ObjectLine>>",
        r.reported_at as "reported_at?"
   from rollout_clusters m
   join clusters c using (cluster_id)

@@ -1,5 +1,5 @@
 select c.name,
-       coalesce(p.is_connected, false) as "connected!",
+       coalesce(p.is_connected and not p.is_contested, false) as "connected!",
        coalesce($3::timestamptz - p.silent_for, p.since, c.created_at) as "since!"
   from assignments a
   join clusters c using (cluster_id)

@@ -1,7 +1,7 @@
 select t.target_id as "target_id!", w.name as "name!"
   from unnest($1::uuid[]) as t (target_id)
  cross join lateral (
-       select c.name, coalesce(p.is_connected, false) as connected,
+       select c.name, coalesce(p.is_connected and not p.is_contested, false) as connected,
               coalesce($3::timestamptz - p.silent_for, p.since, c.created_at) as since
          from assignments a
          join clusters c using (cluster_id)

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::api::Condition;
+use bellwether_core::api::{Condition, SetAside};
 use bellwether_core::rollout::Candidate;
-use bellwether_core::{ClusterId, Digest, Labels, ProjectId, TargetId, Version};
+use bellwether_core::{ClusterId, Digest, Labels, ProjectId, RolloutId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -12,10 +12,12 @@ use uuid::Uuid;
 use super::rollouts::RolloutView;
 use crate::store::stored::{Entry, Stored};
 use crate::store::targets::Target;
-use crate::store::{Connection, StoreError, digest, name, rollouts, to_sql, work};
+use crate::store::{Connection, StoreError, digest, from_sql, name, rollouts, to_sql, work};
 
 /// Clusters that are named as not done with a deletion: as many as a person reads.
 const WAITING_MAX: i64 = 50;
+/// As many of those that are left out.
+const SET_ASIDE_MAX: i64 = 50;
 
 /// A target, with what is said of it.
 pub(crate) struct TargetView {
@@ -24,6 +26,7 @@ pub(crate) struct TargetView {
     /// What clusters are to run of it.
     pub(crate) runs: BTreeMap<ClusterId, Digest>,
     pub(crate) rollout: Option<RolloutView>,
+    pub(crate) set_aside: Vec<SetAside>,
     /// Clusters that have not said that they are done with its deletion.
     pub(crate) waits_for: Vec<String>,
 }
@@ -110,10 +113,12 @@ pub(crate) async fn load(
         super::rollouts::load(db, shown).await?.into_iter().map(|view| (view.row.target, view)).collect();
     let ending: Vec<_> = targets.iter().filter(|target| target.deletion.is_some()).map(|target| target.id).collect();
     let mut waiting = list_waiting(db, &ending, now).await?;
+    let mut set_aside = list_set_aside(db, &ids).await?;
     let view = |target: Target| TargetView {
         facts: facts.remove(&target.id).unwrap_or_default(),
         runs: runs.remove(&target.id).unwrap_or_default(),
         rollout: rollouts.remove(&target.id),
+        set_aside: set_aside.remove(&target.id).unwrap_or_default(),
         waits_for: waiting.remove(&target.id).unwrap_or_default(),
         target,
     };
@@ -192,6 +197,45 @@ async fn list_waiting(
         waiting.entry(TargetId::new(row.target_id)).or_default().push(row.name);
     }
     Ok(waiting)
+}
+
+/// Who runs by now what it is left out of is not named.
+async fn list_set_aside(
+    db: &mut Connection,
+    targets: &[TargetId],
+) -> Result<BTreeMap<TargetId, Vec<SetAside>>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select t.target_id as "target_id!", a.name as "name!", a.cause as "cause!", a.rollout_id as "rollout_id!",
+               a.set_at as "set_at!"
+          from unnest($1::uuid[]) as t (target_id)
+         cross join lateral (
+               select c.name, s.cause, s.rollout_id, s.set_at
+                 from set_aside s
+                 join clusters c using (cluster_id)
+                 left join assignments a on a.cluster_id = s.cluster_id and a.target_id = s.target_id
+                where s.target_id = t.target_id and a.digest is distinct from s.digest
+                order by c.name
+                limit $2
+               ) a
+         order by t.target_id, a.name
+        "#,
+        &uuids(targets),
+        SET_ASIDE_MAX,
+    )
+    .fetch_all(db)
+    .await?;
+    let mut set_aside: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for row in rows {
+        let one = SetAside {
+            cluster: row.name,
+            cause: row.cause,
+            rollout: RolloutId::new(row.rollout_id),
+            since: from_sql(row.set_at),
+        };
+        set_aside.entry(TargetId::new(row.target_id)).or_default().push(one);
+    }
+    Ok(set_aside)
 }
 
 fn uuids(targets: &[TargetId]) -> Vec<Uuid> {

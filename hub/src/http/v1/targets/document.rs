@@ -60,6 +60,7 @@ fn status(view: TargetView, fleet: &[FleetMember], now: Timestamp) -> TargetStat
         in_place: facts.in_place,
         behind: count(behind),
         unselected: count(unselected),
+        set_aside: view.set_aside,
         commit: facts.commit,
         digest: wanted.and_then(|wanted| the_only(wanted.variants.into_values())),
         held: facts.held,

@@ -1,0 +1,259 @@
+//! Who is in a rollout, who is left out of it, and who is waited for.
+
+use bellwether_core::report::{Verdict, may_pass};
+use bellwether_core::rollout::{Intent, Member, MemberState, RolloutState};
+use bellwether_core::{SessionNumber, TargetId, session};
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::rollouts::{REGIONAL, strategy};
+use super::scene::{ANOTHER, ONE, Scene, await_true, go_away};
+use crate::process::clock;
+use crate::store::intents::Verb;
+use crate::store::rollouts::Which;
+use crate::store::targets::Deletion;
+use crate::store::work::Stage;
+use crate::store::{self, Pool, sessions};
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_blink_that_nobody_saw_costs_a_soak_no_more_than_its_own_time(pool: Pool) {
+    let soaking = json!({"waves": [{"name": "all", "maxConcurrent": "100%", "soak": "10m"}]});
+    let scene = Scene::with(&pool, 2, &[], &soaking).await;
+    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
+    let began_at = clock::now();
+    let after = |seconds| began_at + SignedDuration::from_secs(seconds);
+    assert!(scene.is_so("select soak_until - soak_from = interval '10 min' from rollout_waves").await);
+
+    scene.reconnect_at(0, 50, after(480)).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    sessions::mark_caught_up(&mut db, scene.clusters[0], SessionNumber::new(50), after(485)).await.expect("written");
+    scene.decide_at(after(486)).await;
+
+    let left = "select soak_until - soak_from between interval '110 s' and interval '120 s' from rollout_waves";
+    assert!(scene.is_so(left).await, "two of ten minutes are left");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn whoever_missed_a_rollout_that_was_replaced_wakes_nobody_by_it(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &["--grace-ms", "1"], &strategy("pause")).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.render().await;
+    scene.say(0, Verdict::Healthy, 1).await;
+    go_away(&scene, 1).await;
+    scene.decide_at(clock::now() + SignedDuration::from_secs(70)).await;
+    assert!(scene.is_so("select count(*) = 1 from rollout_clusters where state = 'offline'").await);
+    let mut db = pool.acquire().await.expect("a connection");
+    let missed = store::rollouts::list_targets_of(&mut db, &[scene.clusters[1]]).await.expect("they are read");
+    assert_eq!(missed.len(), 1, "it has yet to catch up");
+
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.render().await;
+    scene.reconnect(1, 50).await;
+    scene.catch_up(1, 50).await;
+    scene.say(0, Verdict::Healthy, 2).await;
+    scene.say(1, Verdict::Healthy, 3).await;
+
+    assert_eq!(scene.states().await, [RolloutState::Done, RolloutState::Done]);
+    let woken = store::rollouts::list_targets_of(&mut db, &[scene.clusters[1]]).await.expect("they are read");
+    assert!(woken.is_empty(), "nothing is decided about it any more");
+    let woken = store::sessions::list_targets_of_hubs(&mut db, &[scene.hub.id]).await.expect("they are read");
+    assert!(woken.is_empty());
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn changes_of_single_clusters_are_history_once_all_their_clusters_are_settled(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
+    const CHANGES: &str = "insert into rollouts
+        (rollout_id, target_id, render_id, kind, strategy, failures_max, state, state_since, reason, trace_id,
+         created_at, updated_at, ended_at)
+        select ('ffffffff-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, target_id, render_id, 'cluster_change',
+               strategy, failures_max, 'done', state_since, reason, trace_id, created_at, updated_at, now()
+          from rollouts, generate_series(1, 40) as n";
+    const CATCHES_UP: &str = "insert into rollout_clusters
+        (rollout_id, cluster_id, wave, position, digest, state, reason)
+        select 'ffffffff-0000-7000-8000-000000000003', cluster_id, wave, position, digest, 'offline', ''
+          from rollout_clusters limit 1";
+    const ITS_WAVE: &str =
+        "insert into rollout_waves (rollout_id, wave, name, state, concurrent_max, healthy_min, soak_ms)
+        select 'ffffffff-0000-7000-8000-000000000003', wave, name, state, concurrent_max, healthy_min, soak_ms
+          from rollout_waves";
+    for statement in [CHANGES, ITS_WAVE, CATCHES_UP] {
+        store::execute_raw(&pool, statement).await.expect("it is written");
+    }
+
+    let mut db = pool.acquire().await.expect("a connection");
+    let later = clock::now() + SignedDuration::from_hours(1);
+    store::rollouts::delete_old(&mut db, later, 20, 1_000).await.expect("swept");
+
+    // The last 20, the one that a cluster catches up with, and the one over the whole target.
+    assert!(scene.is_so("select count(*) = 22 from rollouts").await);
+    assert!(scene.is_so("select count(*) = 1 from rollouts where kind = 'revision'").await);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn whoever_had_what_an_aborted_change_gave_may_have_it_again(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;
+    let (well, failing) = (scene.clusters[0], scene.clusters[1]);
+    for cluster in [well, failing] {
+        scene.label(cluster, "region", "eu").await;
+    }
+    scene.render().await;
+    scene.say(0, Verdict::Healthy, 2).await;
+    scene.say(1, Verdict::Failed, 3).await;
+    let of_eu = scene.runs(well).await;
+    let change = scene.rollouts().await.remove(0);
+    assert_eq!(scene.intend(Some(change.id), Verb::Rollout(Intent::Abort)).await, "done");
+    assert!(scene.set_aside().await.is_empty(), "one runs it, and the other was given it");
+
+    scene.label(well, "region", "us").await;
+    scene.render().await;
+    scene.say(0, Verdict::Healthy, 4).await;
+    assert_ne!(scene.runs(well).await, of_eu);
+    scene.label(well, "region", "eu").await;
+    scene.render().await;
+
+    assert_eq!(scene.runs(well).await, of_eu);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_deletion_does_not_wait_for_a_cluster_whose_identity_two_agents_use(pool: Pool) {
+    let scene = Scene::with(&pool, 1, &["--grace-ms", "1"], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
+    const CONTESTED: &str = r#"update sessions set rivalry = '{"contested_at": "2026-01-01T00:00:00Z"}',
+                                caught_up_at = null, away_since = now()"#;
+    store::execute_raw(&pool, CONTESTED).await.expect("it is written");
+    let id = TargetId::new(scene.id("one").await);
+    let mut db = pool.acquire().await.expect("a connection");
+    let deletion =
+        Deletion { action: session::Action::Delete, forced: false, by: "alice".to_owned(), at: clock::now() };
+    store::targets::mark_deletion(&mut db, id, &deletion).await.expect("it is written");
+
+    scene.decide_at(clock::now()).await;
+    scene.decide_at(clock::now()).await;
+    let waits = store::targets::find(&mut db, id).await.expect("it is read").is_some();
+    scene.decide_at(clock::now() + SignedDuration::from_secs(61)).await;
+
+    assert!(waits, "it may have been heard a moment ago");
+    assert!(store::targets::find(&mut db, id).await.expect("it is read").is_none(), "nothing new is told to it");
+    let named = "select count(*) = 1 from audit_outbox
+                  where convert_from(body, 'UTF8') like '%target.gone%' and convert_from(body, 'UTF8') like '%cluster-1%'";
+    assert!(scene.is_so(named).await, "the log names who has not answered");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_that_joins_while_nothing_renders_gets_the_last_that_did(pool: Pool) {
+    let mut scene = Scene::with(&pool, 1, &[], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
+    let good = scene.runs(scene.clusters[0]).await;
+    scene.push(&[("one/a.yaml", "a: [")]).await;
+    scene.render().await;
+
+    let newcomer = scene.join().await;
+    scene.render().await;
+
+    assert_eq!(scene.runs(newcomer).await, good);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_stream_that_begins_does_not_wait_for_a_reconcile_of_whoever_waits_for_its_cluster(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;
+    go_away(&scene, 1).await;
+    for cluster in &scene.clusters {
+        scene.label(*cluster, "region", "eu").await;
+    }
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    scene.reconcile(Stage::Bundle).await;
+    let mut other = store::begin(&pool).await.expect("a transaction");
+    store::execute_in(&mut other, "lock table rollout_waves in exclusive mode").await.expect("it is locked");
+    const WAITS: &str =
+        "select exists (select from pg_locks where not granted and relation = 'rollout_waves'::regclass)";
+
+    let mut db = pool.acquire().await.expect("a connection");
+    let streams = async {
+        await_true(&mut db, WAITS).await;
+        let is_written = tokio::time::timeout(std::time::Duration::from_secs(5), scene.reconnect(1, 50)).await.is_ok();
+        let still_waits = store::ask_raw(&mut db, WAITS).await.expect("it is answered");
+        drop(other);
+        (is_written, still_waits)
+    };
+    let (_, (is_written, still_waits)) = tokio::join!(scene.try_to_decide(), streams);
+
+    assert!(is_written && still_waits, "the stream was written while the reconcile went on");
+}
+
+impl Scene {
+    /// Whom the target's document names as left out, and why.
+    async fn set_aside(&self) -> Vec<(String, String)> {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let target = store::targets::find(&mut db, TargetId::new(self.id("one").await)).await.expect("it is read");
+        let views = store::views::targets::load(&mut db, target.into_iter().collect(), clock::now()).await;
+        let named = views.expect("they are read").remove(0).set_aside.into_iter();
+        named.map(|one| (one.cluster, one.cause)).collect()
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn an_upgraded_hub_lifts_no_skip(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconnect(1, 50).await;
+    scene.decide("one").await;
+    let rollout = scene.rollouts().await.remove(0);
+    let skip = Verb::Rollout(Intent::Skip { cluster: scene.clusters[1] });
+    assert_eq!(scene.intend(Some(rollout.id), skip).await, "done");
+    scene.catch_up(1, 50).await;
+    scene.say(0, Verdict::Healthy, 1).await;
+    assert_eq!(scene.set_aside().await, [("cluster-2".to_owned(), "skipped".to_owned())]);
+    assert_eq!((scene.states().await, scene.runs(scene.clusters[1]).await), (vec![RolloutState::Done], None));
+
+    // The version before knew fewer fields of a spec, and hashed those.
+    store::execute_raw(&pool, "update wanted_renders set recipe = '\\x00'").await.expect("it is written");
+    scene.push(&[("README.md", "2")]).await;
+    scene.render().await;
+
+    assert_eq!((scene.states().await, scene.runs(scene.clusters[1]).await), (vec![RolloutState::Done], None));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_a_failure_is_that_may_pass_is_said_by_one_rule(pool: Pool) {
+    let scene = Scene::with(&pool, 1, &[], &strategy("pause")).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.render().await;
+    scene.say(0, Verdict::Failed, 1).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let rollout = scene.rollouts().await.remove(0).id;
+    let evidence = async |db: &mut store::Connection, lines: &'static str| {
+        store::execute_in(db, lines).await.expect("it is written");
+        let members = store::rollouts::list_members(db, rollout, Which::default(), clock::now()).await;
+        members.expect("they are read").remove(0).seen.evidence.expect("it has reported").may_pass
+    };
+
+    let is_final = !evidence(&mut db, "select 1").await;
+    let without_lines = evidence(&mut db, "update reports set lines = '[]'").await;
+
+    assert!(is_final);
+    assert_eq!(without_lines, may_pass(Verdict::Failed, &[]));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn every_state_of_a_member_is_unsettled_in_rows_as_in_decisions(pool: Pool) {
+    let scene = Scene::with(&pool, 1, &[], &strategy("pause")).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.render().await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let rollout = scene.rollouts().await.remove(0).id;
+    let member = store::rollouts::list_members(&mut db, rollout, Which::default(), clock::now()).await;
+    let member = member.expect("they are read").remove(0).member;
+
+    for state in MemberState::ALL {
+        let changed = Member { state, ..member.clone() };
+        store::rollouts::mark_members(&mut db, rollout, &[&changed]).await.expect("it is written");
+        let is_unsettled = store::rollouts::is_any_unsettled(&mut db, rollout).await.expect("it is read");
+        assert_eq!(is_unsettled, state.is_unsettled(), "{state:?}");
+    }
+}
