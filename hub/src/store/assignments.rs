@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::columns::text;
 use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, to_sql};
 
@@ -250,20 +251,12 @@ pub(crate) async fn mark_options(
         Json(options) as _,
         limit,
         to_sql(now),
-        word(Prune::default()),
-        word(DriftMode::default()),
+        text(Prune::default()),
+        text(DriftMode::default()),
     )
     .fetch_all(db)
     .await?;
     Ok(clusters)
-}
-
-/// As serde writes it.
-fn word(option: impl serde::Serialize) -> String {
-    match serde_json::to_value(option) {
-        Ok(serde_json::Value::String(text)) => text,
-        _ => unreachable!("options are written as words"),
-    }
 }
 
 /// A cluster that runs a target, as selectors see it.

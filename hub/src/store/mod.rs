@@ -9,6 +9,7 @@ pub(crate) mod bundles;
 pub(crate) mod certificates;
 pub(crate) mod channel;
 pub(crate) mod clusters;
+pub(crate) mod columns;
 pub(crate) mod content;
 pub(crate) mod drifts;
 pub(crate) mod figures;

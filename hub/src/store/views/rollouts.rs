@@ -7,6 +7,7 @@ use bellwether_core::rollout::{self, Member, MemberState, Notable, Presence};
 use bellwether_core::{ClusterId, Generation, Name, RenderId, RolloutId, TargetId};
 use uuid::Uuid;
 
+use crate::store::columns;
 use crate::store::rollouts::{self, Rollout as Row};
 use crate::store::{Connection, StoreError, digest, from_sql, name};
 
@@ -81,7 +82,7 @@ async fn list_named_members(
     let mut named: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for row in rows {
         let wave = u32::try_from(row.wave).unwrap_or(u32::MAX);
-        let state = rollouts::word(&row.state, "rollout_clusters")?;
+        let state = columns::word(&row.state, "rollout_clusters")?;
         let one = if state == MemberState::Waiting {
             let digest = digest(&row.digest, "rollout_clusters")?;
             let member = Member::waiting(ClusterId::new(row.cluster_id), wave, digest, None);
@@ -153,7 +154,7 @@ pub(crate) async fn list_members(
             let document = MemberDocument {
                 cluster: name(&row.cluster, "clusters")?,
                 wave: row.wave,
-                state: rollouts::word(&row.state, table)?,
+                state: columns::word(&row.state, table)?,
                 digest: digest(&row.digest, table)?,
                 digest_before: row.digest_before.as_deref().map(|bytes| digest(bytes, table)).transpose()?,
                 generation: row.generation.map(Generation::new),
