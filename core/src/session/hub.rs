@@ -51,7 +51,8 @@ pub enum Effect {
     RecordDrift(ReportSequence, Drift),
     /// What the agent had kept to itself while it was away has arrived and is durable.
     CaughtUp,
-    /// Read these objects, answer with [`HubSession::handle_objects`].
+    /// Read these objects, answer with [`HubSession::handle_objects`]; those that are not stored are told before, with
+    /// [`HubSession::handle_missing`].
     Load(Vec<Digest>),
     /// The agent has said what it holds. Read these bundles, answer with [`HubSession::handle_bundles`]; then read its
     /// assignments, and answer with [`HubSession::handle_listing`].
@@ -392,6 +393,20 @@ impl HubSession {
         }
     }
 
+    /// Of the objects that were asked for, these are not stored. What names one of them is not told for now; what the agent
+    /// has of its target stays. Answers with the targets that are concerned.
+    pub fn handle_missing(&mut self, missing: &BTreeSet<Digest>) -> BTreeSet<TargetId> {
+        self.repairing.retain(|object| !missing.contains(object));
+        let lacks = |sent: &&Sent| sent.is_ours && sent.objects().any(|object| missing.contains(&object));
+        let mut concerned: BTreeSet<_> = self.sent.values().filter(lacks).map(|sent| sent.listed.target).collect();
+        if let Some(mut offer) = self.offer.take() {
+            concerned.extend(offer.withhold(missing, &self.sent));
+            self.offer = Some(offer).filter(|offer| offer.complete || !offer.part.is_empty());
+        }
+        self.advance();
+        concerned
+    }
+
     /// Everything up to this report is committed.
     pub fn handle_recorded(&mut self, sequence: ReportSequence) {
         if self.durable < Some(sequence) {
@@ -534,6 +549,22 @@ impl Offer {
             self.part.extend(self.rest.pop_front());
         }
         self.missing = missing.into_iter().collect();
+    }
+
+    /// Takes those out of the part whose objects are not stored, and goes on to the next part when none is left.
+    fn withhold(&mut self, missing: &BTreeSet<Digest>, sent: &BTreeMap<TargetId, Sent>) -> BTreeSet<TargetId> {
+        let lacks = |one: &Assignment| one.objects().any(|object| missing.contains(&object));
+        let (withheld, part): (Vec<_>, Vec<_>) = std::mem::take(&mut self.part).into_iter().partition(lacks);
+        let withheld: BTreeSet<_> = withheld.into_iter().map(|one| one.target).collect();
+        self.unchanged.extend(withheld.iter().filter(|target| sent.contains_key(target)));
+        let named: BTreeSet<_> = part.iter().flat_map(Assignment::objects).collect();
+        self.missing.retain(|object| named.contains(object));
+        self.loading.retain(|object| named.contains(object));
+        self.part = part;
+        if self.part.is_empty() {
+            self.begin_part(sent);
+        }
+        withheld
     }
 
     /// Called when no piece waits: every object is on its way.

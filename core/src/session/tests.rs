@@ -104,6 +104,8 @@ struct Wire<'a> {
     /// The hub takes no notice of what the agent asks for.
     is_deaf: bool,
     caught_up: bool,
+    /// Targets of which an object was not stored.
+    concerned: BTreeSet<TargetId>,
 }
 
 impl<'a> Wire<'a> {
@@ -121,6 +123,7 @@ impl<'a> Wire<'a> {
             largest: 0,
             is_deaf: false,
             caught_up: false,
+            concerned: BTreeSet::new(),
         }
     }
 
@@ -173,8 +176,12 @@ impl<'a> Wire<'a> {
                     self.hub.handle_listing(self.store.listing());
                 }
                 Effect::Load(digests) => {
-                    let bodies = digests.iter().map(|digest| (*digest, self.store.objects[digest].clone()));
-                    self.hub.handle_objects(bodies);
+                    let (stored, missing): (BTreeSet<_>, _) =
+                        digests.into_iter().partition(|digest| self.store.objects.contains_key(digest));
+                    if !missing.is_empty() {
+                        self.concerned.extend(self.hub.handle_missing(&missing));
+                    }
+                    self.hub.handle_objects(stored.iter().map(|digest| (*digest, self.store.objects[digest].clone())));
                 }
                 Effect::Record(sequence, report) => {
                     self.recorded.push((sequence, report));
@@ -497,6 +504,61 @@ fn what_cannot_be_read_is_neither_told_nor_taken_away() {
     let now: Vec<_> = accepted(&mut agent).iter().map(|one| one.assignment.target).collect();
     assert_eq!(now, [target(2)], "its neighbour goes on");
     assert!(agent.unlisted().next().is_none(), "it is still the cluster's");
+}
+
+#[test]
+fn a_target_whose_object_is_not_stored_waits_alone_and_keeps_what_it_has() {
+    let mut before = Store::default();
+    before.assign(1, 1, &["a"]);
+    let mut agent = new_agent();
+    Wire::connect(&mut agent, &before, 1).run(usize::MAX).expect("the protocol is kept");
+    assert_eq!(accepted(&mut agent).len(), 1);
+    let mut store = before.clone();
+    store.assign(1, 2, &["lost", "b"]);
+    store.assign(2, 3, &["c"]);
+    store.assign(3, 4, &["lost"]);
+    let mut lacking = store.clone();
+    lacking.objects.remove(&Digest::of(b"lost"));
+    let taken = |agent: &mut AgentSession| {
+        let accepted = accepted(agent);
+        accepted.iter().map(|one| (one.assignment.target, one.assignment.generation.get())).collect::<Vec<_>>()
+    };
+
+    let mut wire = Wire::connect(&mut agent, &lacking, 2);
+    wire.run(usize::MAX).expect("the protocol is kept");
+    assert_eq!(wire.concerned, [target(1), target(3)].into());
+    assert_eq!(taken(wire.agent), [(target(2), 3)]);
+    assert!(wire.agent.unlisted().next().is_none(), "what it has of the others is the cluster's still");
+
+    // It was made whole, and the rows are read anew.
+    wire.store = &store;
+    wire.hub.handle_listing(store.listing());
+    wire.carry_out();
+    wire.run(usize::MAX).expect("the protocol is kept");
+    let mut now = taken(wire.agent);
+    now.sort_unstable();
+    assert_eq!(now, [(target(1), 2), (target(3), 4)]);
+}
+
+#[test]
+fn an_object_that_an_agent_asks_for_and_that_is_not_stored_holds_up_nothing() {
+    let mut store = Store::default();
+    store.assign(1, 1, &["lost", "a"]);
+    let mut agent = new_agent();
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("the protocol is kept");
+    accepted(&mut agent);
+    let mut lacking = store.clone();
+    lacking.objects.remove(&Digest::of(b"lost"));
+    lacking.assign(2, 2, &["b"]);
+
+    let mut wire = Wire::connect(&mut agent, &lacking, 2);
+    wire.run(usize::MAX).expect("the protocol is kept");
+    wire.hub.handle(AgentMessage::Need(vec![Digest::of(b"lost")]), at(1)).expect("it may ask");
+    wire.carry_out();
+    wire.run(usize::MAX).expect("the protocol is kept");
+
+    assert_eq!(wire.concerned, [target(1)].into());
+    assert_eq!(accepted(wire.agent).len(), 1);
 }
 
 #[test]
