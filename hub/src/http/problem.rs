@@ -107,7 +107,17 @@ impl From<StoreError> for Refusal {
                     Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "somebody else holds what this would change")
                         .hint("try again in a moment")
                 }
-                None => Self::unavailable(&other),
+                Some(Cause::Excessive) => {
+                    tracing::warn!(error = %crate::chain(&other), "a request took too much");
+                    let detail = "this took more time or memory than one request may";
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_much", detail).hint("ask for less at once")
+                }
+                None if other.is_outage() => Self::unavailable(&other),
+                None => {
+                    tracing::error!(error = %crate::chain(&other), "a request could not be served");
+                    Self::new(StatusCode::INTERNAL_SERVER_ERROR, "database_failed", other.to_string())
+                        .hint("bellwether-hub's log says what Postgres answered")
+                }
             },
         }
     }
@@ -127,4 +137,34 @@ pub(super) async fn no_such_route() -> Refusal {
 
 pub(super) async fn wrong_method() -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "this path has no such method")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{self, Pool};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn only_an_outage_of_the_database_is_called_one(pool: Pool) {
+        let fault = store::execute_raw(&pool, "select hunter2").await.expect_err("there is no such column");
+        pool.close().await;
+        let outage = store::execute_raw(&pool, "select 1").await.expect_err("nobody is served");
+
+        let (fault, outage) = (Refusal::from(fault), Refusal::from(outage));
+
+        assert_eq!((fault.status, fault.code), (StatusCode::INTERNAL_SERVER_ERROR, "database_failed"));
+        assert!(!fault.detail.contains("hunter2") && !fault.detail.contains("reach"), "{}", fault.detail);
+        assert_eq!((outage.status, outage.code), (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_statement_that_took_too_long_is_in_nobodys_way(pool: Pool) {
+        let mut db = store::begin(&pool).await.expect("a transaction");
+        store::execute_in(&mut db, "set local statement_timeout = '50ms'").await.expect("it is set");
+        let slow = store::execute_in(&mut db, "select pg_sleep(5)").await.expect_err("it takes too long");
+
+        let refusal = Refusal::from(slow);
+
+        assert_eq!((refusal.status, refusal.code), (StatusCode::SERVICE_UNAVAILABLE, "too_much"));
+    }
 }

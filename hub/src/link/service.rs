@@ -21,6 +21,7 @@ use super::session;
 use crate::Hub;
 use crate::pki::ca::{self, AgentIdentity};
 use crate::ports::{self, ActiveRequest, Usage};
+use crate::store::{Cause, StoreError};
 
 /// Per stream and connection: what the hub buffers for an agent that sends faster than it is read.
 const WINDOW_BYTES: u32 = 64 * 1024;
@@ -108,7 +109,7 @@ impl Agents for Service {
             |error| match error {
                 session::BeginError::Refused => Status::unauthenticated("this certificate is revoked or not known"),
                 error @ session::BeginError::TooOften => Status::resource_exhausted(error.to_string()),
-                session::BeginError::Store(error) => unavailable(&crate::chain(&error)),
+                session::BeginError::Store(error) => unserved(&error),
             },
         )?;
         Ok(Response::new(Box::pin(outbound.inspect(move |_| {
@@ -146,14 +147,39 @@ fn to_status(error: &EnrollError) -> Status {
     let message = crate::chain(&error);
     match error {
         EnrollError::Request(_) => Status::invalid_argument(message),
-        EnrollError::Store(_) => unavailable(&message),
+        EnrollError::Store(error) => unserved(error),
         EnrollError::TooOften => Status::resource_exhausted(message),
         _ => Status::permission_denied(message),
     }
 }
 
-/// Postgres is away: the agent is to come again. What exactly failed is for the hub's log.
-fn unavailable(message: &str) -> Status {
-    tracing::warn!(error = message, "an agent could not be served");
-    Status::unavailable("the hub cannot reach its database")
+/// The agent is to come again. It hears what kind of failure it is; what exactly failed is for the hub's log.
+fn unserved(error: &StoreError) -> Status {
+    tracing::warn!(error = %crate::chain(error), "an agent could not be served");
+    match error.cause() {
+        _ if error.is_outage() => Status::unavailable("the hub cannot reach its database"),
+        Some(Cause::Busy | Cause::Excessive) => Status::unavailable(error.to_string()),
+        _ => Status::internal(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+    use crate::store::{self, Pool};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn an_agent_is_told_of_an_outage_only_when_there_is_one(pool: Pool) {
+        let fault = store::execute_raw(&pool, "select hunter2").await.expect_err("there is no such column");
+        pool.close().await;
+        let outage = store::execute_raw(&pool, "select 1").await.expect_err("nobody is served");
+
+        let (fault, outage) = (unserved(&fault), unserved(&outage));
+
+        assert_eq!((fault.code(), outage.code()), (Code::Internal, Code::Unavailable));
+        assert!(!fault.message().contains("hunter2") && !fault.message().contains("reach"), "{}", fault.message());
+        assert!(outage.message().contains("cannot reach its database"));
+    }
 }

@@ -87,7 +87,7 @@ async fn drop_one(hub: &Hub, one: &Incoming, error: &StoreError) -> Result<(), S
     if hub.dropped_news.count(one.cluster.as_uuid(), None, clock::steady()).is_none() {
         return Ok(());
     }
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     let (action, kind, target) = match &one.event {
         AgentEvent::Report(report) => (Action::ReportDropped, "report", report.target),
         AgentEvent::Drift(drift) => (Action::DriftDropped, "drift", drift.target),

@@ -65,9 +65,10 @@ pub(crate) enum StoreError {
     #[error("Postgres cannot be reached")]
     Unreachable(#[source] sqlx::Error),
     /// Postgres is there, and gave this statement up: a lock or a turn was not had in time. Another try may succeed.
-    #[error("Postgres gave a statement up that took too long, or was in another's way")]
+    #[error("Postgres gave a statement up that waited too long for others, or was in their way")]
     Busy(#[source] sqlx::Error),
-    /// Postgres is there, and this was too much for it, or for the time that a transaction may do nothing.
+    /// Postgres is there, and this was too much for it: for its memory, for the time that a statement may take, or that a
+    /// transaction may do nothing.
     #[error("Postgres ended what took too much memory or time")]
     Excessive(#[source] sqlx::Error),
     /// A value that no column can hold, such as a text with a NUL. It will never be taken.
@@ -99,14 +100,15 @@ impl From<sqlx::Error> for StoreError {
         };
         let code = said.code().unwrap_or_default().into_owned();
         match code.get(..2).unwrap_or_default() {
-            // No lock in time; the statement ran out of time or was cancelled; a deadlock or a lost race.
-            _ if code == "55P03" || code == "57014" => Self::Busy(error),
+            // No lock in time; a deadlock or a lost race.
+            _ if code == "55P03" => Self::Busy(error),
             "40" => Self::Busy(error),
             "22" => Self::BadValue(error),
             "23" => Self::Constraint(error),
-            // Too much was asked for: more memory than there is, or so much work between two statements of a transaction
-            // that Postgres ended it. It would fail in the same way again, and others may well succeed.
-            _ if matches!(code.as_str(), "25P03" | "53200" | "53400") => Self::Excessive(error),
+            // Too much was asked for: more memory than there is, a statement that ran out of its time, or so much work
+            // between two of a transaction that Postgres ended it. It would fail in the same way again, and others may well
+            // succeed.
+            _ if matches!(code.as_str(), "25P03" | "53200" | "53400" | "57014") => Self::Excessive(error),
             // Connection lost or refused; no such database or login; out of connections or disk; shutting down.
             "08" | "28" | "3D" | "53" | "57" | "58" => Self::Unreachable(error),
             _ => Self::Database(error),
@@ -133,6 +135,8 @@ fn is_connection_lost(error: &sqlx::Error) -> bool {
 pub(crate) enum Cause {
     /// Somebody else holds it at this moment.
     Busy,
+    /// It takes more time or memory than one may have.
+    Excessive,
     /// Another row names it.
     InUse,
     NameTaken,
@@ -145,6 +149,7 @@ impl StoreError {
     pub(crate) fn cause(&self) -> Option<Cause> {
         match self {
             Self::Busy(_) => Some(Cause::Busy),
+            Self::Excessive(_) => Some(Cause::Excessive),
             Self::BadValue(_) => Some(Cause::Value),
             Self::Constraint(sqlx::Error::Database(error)) => match error.code()?.as_ref() {
                 "23503" => Some(Cause::InUse),
@@ -217,10 +222,17 @@ async fn open(url: &str, connections_max: u32, connections_min: u32) -> Result<P
     Ok(pool)
 }
 
-/// Brings the schema up to date, under a lock that the migrator holds.
+/// Brings the schema up to date, under a lock that the migrator holds. For as long as it takes: for minutes another hub that
+/// began first may have that lock, or a statement may go through a large table.
 pub(crate) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
-    sqlx::migrate!("../migrations").run(pool).await?;
-    Ok(())
+    // A session of its own: nobody else gets one with these settings.
+    let patient = [("lock_timeout", "0"), ("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "0")];
+    let options = PgConnectOptions::clone(&pool.connect_options()).options(patient);
+    let session =
+        PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_DEADLINE).connect_with(options).await?;
+    let migrated = sqlx::migrate!("../migrations").run(&session).await;
+    session.close().await;
+    Ok(migrated?)
 }
 
 pub(crate) async fn begin(pool: &Pool) -> Result<Transaction, StoreError> {
@@ -352,8 +364,30 @@ mod tests {
         let too_slow = fail(&pool, "select pg_sleep(5)").await;
 
         assert!(matches!(no_lock, StoreError::Busy(_)), "{no_lock:?}");
-        assert!(matches!(too_slow, StoreError::Busy(_)), "{too_slow:?}");
+        assert!(matches!(too_slow, StoreError::Excessive(_)), "nobody else is in its way: {too_slow:?}");
         assert!(!no_lock.is_outage() && !too_slow.is_outage());
+    }
+
+    #[super::database_test(migrations = "../migrations")]
+    async fn a_hub_waits_for_one_that_migrates_for_long(pool: Pool) {
+        use sqlx::Connection as _;
+        use sqlx::migrate::Migrate as _;
+        const WAITS: &str = "select coalesce(bool_or(now() - query_start > interval '1500 ms'), false)
+                               from pg_stat_activity
+                              where datname = current_database() and wait_event = 'advisory'";
+        let mut first = pool.acquire().await.expect("a connection");
+        first.lock().await.expect("it begins to migrate");
+        let owner = super::connect_owner(&super::url_of(&pool)).await.expect("Postgres is there");
+        let second = tokio::spawn(async move { super::migrate(&owner).await });
+        let mut db = pool.acquire().await.expect("a connection");
+        while !second.is_finished() && !super::ask_raw(&mut db, WAITS).await.expect("it is read") {
+            tokio::task::yield_now().await;
+        }
+
+        first.unlock().await.expect("it is done");
+        first.ping().await.expect("it is there");
+
+        second.await.expect("it ends").expect("it had only to wait");
     }
 
     #[super::database_test(migrations = "../migrations")]
