@@ -2,9 +2,14 @@
 //! what is swept in the end.
 
 mod audit_of_routes;
+mod broken_renders;
 mod documents;
+mod dropped_reports;
 mod growth;
+mod kept_content;
 mod later_versions;
+mod lost_objects;
+mod mirrors_behind;
 mod presence;
 mod pushes;
 mod renders;

@@ -513,7 +513,7 @@ const GROW: &str = "
             on conflict do nothing;
         insert into revisions (revision_id, repo_id, ref, commit_id, author, subject, seen_at, trace_id)
         select repo_id, repo_id, 'refs/heads/main', repeat('a', 40), '', '', now(), '' from repos on conflict do nothing;
-        insert into renders (render_id, target_id, revision_id, target_version, tree, variables, created_at)
+        insert into renders (render_id, target_id, revision_id, target_version, inputs_digest, variables, created_at)
         select target_id, target_id, repo_id, 1, '', '{}', now() from targets on conflict do nothing;
         insert into wanted_renders (target_id, target_version, revision_id, render_id, recipe, since)
         select target_id, 1, repo_id, target_id, '', target_id from targets on conflict do nothing;

@@ -1,6 +1,6 @@
 //! What the rows say that clusters are to run, as their sessions take it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bellwether_core::bundle::Manifest;
 use bellwether_core::session::{Assignment, Listing};
@@ -19,7 +19,7 @@ pub(super) async fn load(
 ) -> Result<BTreeMap<ClusterId, Listing>, StoreError> {
     let rows = list_of_clusters(db, clusters).await?;
     let read = rows.iter().filter_map(|row| row.read.as_ref().ok());
-    let manifests = load_manifests(db, content, read.map(|one| one.assignment.digest).collect()).await?;
+    let manifests = content.load_readable(db, &read.map(|one| one.assignment.digest).collect()).await?;
     let mut listings: BTreeMap<_, Listing> = clusters.iter().map(|cluster| (*cluster, Listing::default())).collect();
     for Placed { cluster, target, read } in rows {
         let listing = listings.entry(cluster).or_default();
@@ -47,24 +47,4 @@ fn assignment(listed: Listed, manifests: &BTreeMap<Digest, Manifest>) -> Result<
         options: row.options,
         trace: listed.trace,
     })
-}
-
-/// Those that can be read.
-async fn load_manifests(
-    db: &mut Connection,
-    content: &Content,
-    digests: BTreeSet<Digest>,
-) -> Result<BTreeMap<Digest, Manifest>, StoreError> {
-    match content.load_manifests(db, &digests).await {
-        Err(StoreError::Unreadable { .. }) => {}
-        other => return other,
-    }
-    let mut manifests = BTreeMap::new();
-    for digest in digests {
-        match content.load_manifests(db, &[digest].into()).await {
-            Err(StoreError::Unreadable { .. }) => {}
-            other => manifests.extend(other?),
-        }
-    }
-    Ok(manifests)
 }

@@ -1,5 +1,6 @@
 //! One agent's stream: the loop around [`HubSession`], which decides what is said.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use bellwether_core::audit::{Action, Event};
 use bellwether_core::session::hub::{Effect, HubSession};
 use bellwether_core::session::rivals::{Guest, Rivalry};
 use bellwether_core::session::{AgentMessage, Hello, UID_FACT, Violation, Want};
-use bellwether_core::{ClusterId, ReportSequence, SessionNumber};
+use bellwether_core::{ClusterId, Digest, ReportSequence, SessionNumber, TargetId};
 use bellwether_proto::v1::{FromAgent, FromHub};
 use bellwether_proto::{WireError, agent_message};
 use futures_util::{Stream, StreamExt as _};
@@ -148,7 +149,7 @@ enum Ended {
     Wire(#[from] WireError),
     #[error("the agent broke the protocol")]
     Violation(#[from] Violation),
-    #[error("the database did not answer")]
+    #[error("its rows could not be read or written")]
     Store(#[from] StoreError),
 }
 
@@ -239,7 +240,7 @@ impl AgentStream {
                 let turn = store::take_turn(&self.hub.stream_turns).await;
                 let mut db = self.hub.vital.acquire().await.map_err(StoreError::from)?;
                 let digests = digests.into_iter().collect();
-                let manifests = self.hub.content.load_manifests(&mut db, &digests).await?;
+                let manifests = self.hub.content.load_readable(&mut db, &digests).await?;
                 drop((db, turn));
                 self.session.handle_bundles(&manifests);
                 self.read_listing().await
@@ -252,6 +253,12 @@ impl AgentStream {
                         self.hub.content.load_objects(&self.hub.vital, &digests).await?
                     }
                 };
+                let stored: BTreeSet<_> = objects.iter().map(|(digest, _)| *digest).collect();
+                let missing: BTreeSet<_> = digests.into_iter().filter(|digest| !stored.contains(digest)).collect();
+                if !missing.is_empty() {
+                    let concerned = self.session.handle_missing(&missing);
+                    tell_of_missing(&self.hub, self.caller.cluster, &concerned, &missing).await?;
+                }
                 self.session.handle_objects(objects);
                 Ok(())
             }
@@ -384,6 +391,35 @@ async fn mark_rivalry(
         tracing::warn!(cluster.name = %cluster.name, reason = event.reason, "neither is told anything new");
     }
     Ok(true)
+}
+
+/// Until a cluster is told again what it was not told for the lack of an object: by then it has been rendered anew.
+const MISSING_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Whoever renders these targets makes their bundles whole.
+async fn tell_of_missing(
+    hub: &Hub,
+    cluster: ClusterId,
+    targets: &BTreeSet<TargetId>,
+    missing: &BTreeSet<Digest>,
+) -> Result<(), StoreError> {
+    let (now, trace_id) = (clock::now(), clock::new_trace());
+    for target in targets {
+        tracing::error!(
+            cluster.id = %cluster,
+            target.id = %target,
+            object = missing.first().map(tracing::field::display),
+            objects = missing.len(),
+            trace.id = trace_id,
+            "objects that a bundle names are not stored: its target is not told, and is rendered anew"
+        );
+    }
+    let _turn = store::take_turn(&hub.stream_turns).await;
+    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
+    let targets: Vec<_> = targets.iter().map(|target| target.as_uuid()).collect();
+    change.tell(Stage::Bundle, &targets, now, Some(&trace_id)).await?;
+    change.tell(Stage::Link, &[cluster.as_uuid()], now + MISSING_PAUSE, None).await?;
+    change.commit().await
 }
 
 /// From now on the cluster counts as connected: rollouts that wait for it reconcile again.

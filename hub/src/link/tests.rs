@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bellwether_core::session::{AgentMessage, Hello, Listing, PROTOCOL, UID_FACT, root};
 use bellwether_core::{ClusterId, Digest, Labels, SessionNumber, Version};
-use bellwether_proto::v1::FromAgent;
+use bellwether_proto::v1::{FromAgent, FromHub};
 use futures_util::StreamExt as _;
 use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
@@ -85,6 +85,19 @@ pub(crate) async fn come_back(hub: &Arc<Hub>, cluster: ClusterId, serial: &str, 
     cut.cancel();
     // The end of the stream waits for what is in hand: that it has caught up is written then.
     assert!(to_agent.next().await.is_none(), "it holds what it is to run");
+}
+
+/// An agent with a new certificate opens a stream and says this.
+pub(crate) async fn connect(
+    hub: &Arc<Hub>,
+    cluster: ClusterId,
+    said: impl futures_util::Stream<Item = Result<FromAgent, tonic::Status>> + Send + Unpin + 'static,
+) -> impl futures_util::Stream<Item = Result<FromHub, tonic::Status>> + Unpin {
+    let serial = clock::new_id().simple().to_string();
+    certify(hub, cluster, &serial).await;
+    let begun = session::begin(hub, caller_with(cluster, &serial), said, CancellationToken::new()).await;
+    let Ok(to_agent) = begun else { panic!("it may begin") };
+    to_agent
 }
 
 /// The streams of these clusters end, all at once.

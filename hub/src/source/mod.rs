@@ -39,7 +39,7 @@ use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
 use crate::work::subjects;
-use crate::worker::stage::{self, Detached};
+use crate::worker::stage::{self, Detached, Progress};
 
 /// Between two fetches of a repo that says nothing about it.
 const POLL: SignedDuration = SignedDuration::from_secs(60);
@@ -59,17 +59,20 @@ impl Detached for Source {
     /// So that a repo that somebody waits for is found behind all that are polled.
     const CANDIDATES: i64 = 1_000;
 
-    async fn reconcile(&self, hub: &Hub, item: &QueueItem) -> Result<(), StoreError> {
+    async fn reconcile(&self, hub: &Hub, item: &QueueItem) -> Result<Progress, StoreError> {
         let id = RepoId::new(item.key);
-        let Some(known) = load(hub, id).await? else {
-            return forget(hub, item).await;
-        };
-        if let Some(until) = known.schedule.wait(item.trace_id.is_some(), clock::now()) {
-            return postpone(hub, item, until).await;
+        match load(hub, id).await? {
+            None => forget(hub, item).await?,
+            Some(known) => match known.schedule.wait(item.trace_id.is_some(), clock::now()) {
+                Some(until) => postpone(hub, item, until).await?,
+                None => {
+                    let before = known.before();
+                    let fetched = fetch(hub, known).await;
+                    record(hub, item, &before, fetched).await?;
+                }
+            },
         }
-        let before = known.before();
-        let fetched = fetch(hub, known).await;
-        record(hub, item, &before, fetched).await
+        Ok(Progress::Done)
     }
 }
 

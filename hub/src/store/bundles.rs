@@ -3,7 +3,7 @@
 use bellwether_core::Digest;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Connection, StoreError, to_sql};
+use super::{Connection, StoreError, from_sql, to_sql};
 
 /// A blob under its digest: compressed, as it rests and as it travels.
 #[derive(Debug, Clone)]
@@ -71,8 +71,8 @@ pub(crate) async fn insert_bundle(
         insert into bundles (digest, manifest, objects, used_at)
         values ($1, $2, $3, $4)
             on conflict (digest) do update
-           set used_at = excluded.used_at
-         where bundles.used_at < excluded.used_at - interval '1 day'
+           set used_at = excluded.used_at, manifest = excluded.manifest
+         where bundles.used_at < excluded.used_at - interval '1 day' or bundles.manifest <> excluded.manifest
         "#,
         manifest.digest.as_bytes(),
         manifest.frame,
@@ -105,6 +105,22 @@ pub(crate) async fn list_manifests(db: &mut Connection, digests: &[Digest]) -> R
         .collect()
 }
 
+/// Whether one of these objects is not stored.
+pub(crate) async fn is_any_missing(db: &mut Connection, digests: &[Digest]) -> Result<bool, StoreError> {
+    let digests: Vec<_> = digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+    let is_any = sqlx::query_scalar!(
+        r#"
+        select exists (
+               select from unnest($1::bytea[]) as wanted where not exists (select from objects where digest = wanted)
+               ) as "is_any!"
+        "#,
+        &digests,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(is_any)
+}
+
 /// Bodies of these objects, in the order of their digests; those that are not there are left out.
 pub(crate) async fn list_objects(db: &mut Connection, digests: &[Digest]) -> Result<Vec<Blob>, StoreError> {
     let wanted: Vec<_> = digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
@@ -114,7 +130,8 @@ pub(crate) async fn list_objects(db: &mut Connection, digests: &[Digest]) -> Res
     rows.into_iter().map(|row| Ok(Blob { digest: super::digest(&row.digest, "objects")?, frame: row.body })).collect()
 }
 
-/// Those of these objects that were not for so long are marked as used.
+/// Those of these objects that were not for so long are marked as used. Locked by their digests' order, so that a sweep and
+/// a render that mark the same wait for each other instead of deadlocking.
 pub(crate) async fn mark_objects_used(
     db: &mut Connection,
     digests: &[Digest],
@@ -123,7 +140,12 @@ pub(crate) async fn mark_objects_used(
 ) -> Result<(), StoreError> {
     let digests: Vec<_> = digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
     sqlx::query!(
-        "update objects set used_at = $2 where digest = any($1) and used_at < $3",
+        r#"
+        with unmarked as (
+            select digest from objects where digest = any($1) and used_at < $3 order by digest for no key update
+        )
+        update objects o set used_at = $2 from unmarked where o.digest = unmarked.digest
+        "#,
         &digests,
         to_sql(now),
         to_sql(now - unless_within),
@@ -133,20 +155,44 @@ pub(crate) async fn mark_objects_used(
     Ok(())
 }
 
-/// So many bundles whose objects were not marked as used since, the longest unmarked first.
+/// A bundle whose objects were not marked as used for a while.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unmarked {
+    pub(crate) digest: Digest,
+    pub(crate) marked_at: Timestamp,
+    /// How many objects it names.
+    pub(crate) objects: i32,
+}
+
+/// So many bundles whose objects were not marked as used since, the longest unmarked first, behind the given one.
 pub(crate) async fn list_unmarked(
     db: &mut Connection,
     since: Timestamp,
+    after: Option<Unmarked>,
     limit: i64,
-) -> Result<Vec<Digest>, StoreError> {
-    let digests = sqlx::query_scalar!(
-        "select digest from bundles where marked_at < $1 order by marked_at limit $2",
+) -> Result<Vec<Unmarked>, StoreError> {
+    let after =
+        after.map_or((Timestamp::UNIX_EPOCH, Vec::new()), |one| (one.marked_at, one.digest.as_bytes().to_vec()));
+    let rows = sqlx::query!(
+        r#"
+        select digest, marked_at, objects
+          from bundles
+         where marked_at < $1 and (marked_at, digest) > ($2, $3)
+         order by marked_at, digest
+         limit $4
+        "#,
         to_sql(since),
+        to_sql(after.0),
+        after.1,
         limit,
     )
     .fetch_all(db)
     .await?;
-    digests.iter().map(|bytes| super::digest(bytes, "bundles")).collect()
+    let unmarked = rows.into_iter().map(|row| {
+        let digest = super::digest(&row.digest, "bundles")?;
+        Ok(Unmarked { digest, marked_at: from_sql(row.marked_at), objects: row.objects })
+    });
+    unmarked.collect()
 }
 
 /// The objects of these bundles are marked as used.
@@ -188,19 +234,24 @@ pub(crate) async fn delete_unused(
     Ok(deleted.rows_affected())
 }
 
-/// Deletes so many of those that were not used since; says how many it deleted.
+/// Deletes so many of those that were not used since; says how many it deleted. None while there is a bundle that was not
+/// marked since the other time: nobody knows which objects it names.
 pub(crate) async fn delete_unused_objects(
     db: &mut Connection,
     since: Timestamp,
+    marked: Timestamp,
     limit: i64,
 ) -> Result<u64, StoreError> {
     let deleted = sqlx::query!(
         r#"
         delete from objects
-         where used_at < $1 and digest in (select digest from objects where used_at < $1 limit $2)
+         where used_at < $1
+           and digest in (select digest from objects where used_at < $1 limit $2)
+           and not exists (select from bundles where marked_at < $3)
         "#,
         to_sql(since),
         limit,
+        to_sql(marked),
     )
     .execute(db)
     .await?;

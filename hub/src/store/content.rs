@@ -88,12 +88,34 @@ impl Content {
         Ok(manifests)
     }
 
+    /// The same. Those that cannot be read are left out too, and named in the log.
+    pub(crate) async fn load_readable(
+        &self,
+        db: &mut Connection,
+        digests: &BTreeSet<Digest>,
+    ) -> Result<BTreeMap<Digest, Manifest>, StoreError> {
+        match self.load_manifests(db, digests).await {
+            Err(StoreError::Unreadable { .. }) => {}
+            other => return other,
+        }
+        let mut manifests = BTreeMap::new();
+        for digest in digests {
+            match self.load_manifests(db, &[*digest].into()).await {
+                Err(error @ StoreError::Unreadable { .. }) => {
+                    tracing::error!(bundle = %digest, error = %crate::chain(&error), "cannot read a bundle");
+                }
+                other => manifests.extend(other?),
+            }
+        }
+        Ok(manifests)
+    }
+
     /// All of these objects, compressed, if all of them are kept.
     pub(crate) fn find_objects(&self, digests: &[Digest]) -> Option<Vec<(Digest, Arc<[u8]>)>> {
         digests.iter().map(|digest| Some((*digest, self.objects.get(digest)?))).collect()
     }
 
-    /// All of these objects, compressed. One that is not stored is an error: a manifest names it.
+    /// These objects, compressed. Those that are not stored are left out.
     pub(crate) async fn load_objects(
         &self,
         pool: &Pool,
@@ -106,9 +128,6 @@ impl Content {
             let mut db = pool.acquire().await?;
             let blobs = store::bundles::list_objects(&mut db, &missing).await?;
             drop(db);
-            if blobs.len() < missing.len() {
-                return Err(StoreError::Unreadable { table: "objects", column: "digest" });
-            }
             self.keep_objects(&blobs);
             objects.extend(blobs.into_iter().map(|blob| (blob.digest, blob.frame.into())));
         }

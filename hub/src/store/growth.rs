@@ -37,7 +37,7 @@ pub(crate) struct Common<'a> {
     /// Where all clusters are connected.
     pub(crate) hub: Uuid,
     /// Of the folder that all targets are rendered from.
-    pub(crate) tree: &'a str,
+    pub(crate) inputs_digest: &'a str,
     /// Of no values.
     pub(crate) parameters: Digest,
 }
@@ -60,7 +60,7 @@ pub(crate) async fn fill(pool: &Pool, size: Size, common: Common<'_>, bundles: &
         .replace("{groups}", &size.groups.to_string())
         .replace("{certificates}", &size.certificates.to_string())
         .replace("{hub}", &common.hub.to_string())
-        .replace("{tree}", common.tree)
+        .replace("{inputs}", common.inputs_digest)
         .replace("{parameters}", &format!("\\x{}", hex::encode(common.parameters.as_bytes())));
     sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&mut *db).await?;
     // As autovacuum leaves it: with what the planner knows, and what index-only scans need not look up.

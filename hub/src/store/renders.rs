@@ -17,8 +17,10 @@ pub(crate) struct Render {
     pub(crate) target: TargetId,
     pub(crate) revision: RevisionId,
     pub(crate) target_version: Version,
-    /// Git's id of the folder.
-    pub(crate) tree: String,
+    /// Paths of the commit that it came from.
+    pub(crate) inputs: Vec<String>,
+    /// Of what was there.
+    pub(crate) inputs_digest: String,
     pub(crate) variables: Vec<String>,
     /// Digest of the used parameters → bundle.
     pub(crate) variants: BTreeMap<Digest, Digest>,
@@ -29,7 +31,8 @@ struct Row {
     target_id: uuid::Uuid,
     revision_id: uuid::Uuid,
     target_version: i64,
-    tree: String,
+    inputs: Vec<String>,
+    inputs_digest: String,
     variables: Vec<String>,
     /// Of the variants, and in the same order what they render to.
     parameters: Vec<Vec<u8>>,
@@ -39,14 +42,16 @@ struct Row {
 pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into renders (render_id, target_id, revision_id, target_version, tree, variables, created_at)
-        values ($1, $2, $3, $4, $5, $6, $7)
+        insert into renders
+               (render_id, target_id, revision_id, target_version, inputs, inputs_digest, variables, created_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
         "#,
         render.id.as_uuid(),
         render.target.as_uuid(),
         render.revision.as_uuid(),
         render.target_version.get(),
-        render.tree,
+        &render.inputs,
+        render.inputs_digest,
         &render.variables,
         to_sql(now),
     )
@@ -81,7 +86,7 @@ pub(crate) async fn find(db: &mut Connection, id: RenderId) -> Result<Option<Ren
     let row = sqlx::query_as!(
         Row,
         r#"
-        select render_id, target_id, revision_id, target_version, tree, variables,
+        select render_id, target_id, revision_id, target_version, inputs, inputs_digest, variables,
                array(select v.parameters from render_variants v where v.render_id = r.render_id order by v.parameters)
                    as "parameters!",
                array(select v.digest from render_variants v where v.render_id = r.render_id order by v.parameters)
@@ -148,7 +153,8 @@ impl TryFrom<Row> for Render {
             target: TargetId::new(row.target_id),
             revision: RevisionId::new(row.revision_id),
             target_version: Version::new(row.target_version),
-            tree: row.tree,
+            inputs: row.inputs,
+            inputs_digest: row.inputs_digest,
             variables: row.variables,
             variants: variants
                 .map(|(parameters, variant)| Ok((digest(parameters)?, digest(variant)?)))
@@ -194,35 +200,71 @@ pub(crate) async fn mark_condition(
     Ok(())
 }
 
-/// Notes that a target's render begins, and says how often that of this revision and spec has begun since one ended.
-/// What was begun long ago does not count.
-pub(crate) async fn begin_try(
+/// How many other hubs ended while they rendered this, having begun since then. One that lives is at it still, or left it.
+pub(crate) async fn count_deaths(
     db: &mut Connection,
     target: TargetId,
+    besides: Uuid,
     of: (RevisionId, Version),
     since: Timestamp,
-    now: Timestamp,
-) -> Result<i32, StoreError> {
-    let tries = sqlx::query_scalar!(
+) -> Result<i64, StoreError> {
+    let deaths = sqlx::query_scalar!(
         r#"
-        insert into render_tries as t (target_id, revision_id, target_version, tries, tried_at)
-        values ($1, $2, $3, 1, $4)
-            on conflict (target_id) do update
-           set revision_id = excluded.revision_id,
-               target_version = excluded.target_version,
-               tries = case when t.revision_id = $2 and t.target_version = $3 and t.tried_at > $5 then t.tries else 0 end + 1,
-               tried_at = excluded.tried_at
-        returning tries
+        select count(*) as "count!"
+          from render_begins b
+         where target_id = $1 and revision_id = $2 and target_version = $3 and begun_at > $4 and hub_id <> $5
+           and not exists (select from hubs h where h.hub_id = b.hub_id and h.lives_until > now())
         "#,
         target.as_uuid(),
         of.0.as_uuid(),
         of.1.get(),
-        to_sql(now),
         to_sql(since),
+        besides,
     )
     .fetch_one(db)
     .await?;
-    Ok(tries)
+    Ok(deaths)
+}
+
+/// A hub begins to render this. The row stays when the hub ends before the render does.
+pub(crate) async fn begin_try(
+    db: &mut Connection,
+    target: TargetId,
+    hub: Uuid,
+    of: (RevisionId, Version),
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into render_begins (target_id, hub_id, revision_id, target_version, begun_at)
+        values ($1, $2, $3, $4, $5)
+            on conflict (target_id, hub_id) do update
+           set revision_id = excluded.revision_id, target_version = excluded.target_version,
+               begun_at = excluded.begun_at
+        "#,
+        target.as_uuid(),
+        hub,
+        of.0.as_uuid(),
+        of.1.get(),
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A hub left a render before it was over, and lives.
+pub(crate) async fn leave_try(db: &mut Connection, target: TargetId, hub: Uuid) -> Result<(), StoreError> {
+    sqlx::query!("delete from render_begins where target_id = $1 and hub_id = $2", target.as_uuid(), hub)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// The render came to an end, good or bad: whoever ended in the middle of it did not do so because of it.
+pub(crate) async fn end_tries(db: &mut Connection, target: TargetId) -> Result<(), StoreError> {
+    sqlx::query!("delete from render_begins where target_id = $1", target.as_uuid()).execute(db).await?;
+    Ok(())
 }
 
 /// Adds to what a target's renders have stored within a day; says what that is now. A day that began before `since` is
@@ -236,10 +278,11 @@ pub(crate) async fn add_stored(
 ) -> Result<i64, StoreError> {
     let stored = sqlx::query_scalar!(
         r#"
-        update render_tries
-           set stored_bytes = case when stored_since > $3 then stored_bytes else 0 end + $2,
-               stored_since = case when stored_since > $3 then stored_since else $4 end
-         where target_id = $1
+        insert into render_tries as t (target_id, stored_bytes, stored_since)
+        values ($1, $2, $4)
+            on conflict (target_id) do update
+           set stored_bytes = case when t.stored_since > $3 then t.stored_bytes else 0 end + $2,
+               stored_since = case when t.stored_since > $3 then t.stored_since else $4 end
         returning stored_bytes
         "#,
         target.as_uuid(),
@@ -247,34 +290,42 @@ pub(crate) async fn add_stored(
         to_sql(since),
         to_sql(now),
     )
-    .fetch_optional(db)
+    .fetch_one(db)
     .await?;
-    Ok(stored.unwrap_or_default())
+    Ok(stored)
 }
 
-/// The render has ended; what it came from, if it got so far.
-pub(crate) async fn end_try(
+/// The same render was made again, and came from this.
+pub(crate) async fn mark_inputs(
     db: &mut Connection,
-    target: TargetId,
-    inputs: Option<&[String]>,
+    render: RenderId,
+    inputs: &[String],
+    inputs_digest: &str,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "update render_tries set tries = 0, inputs = coalesce($2, inputs) where target_id = $1",
-        target.as_uuid(),
+        "update renders set inputs = $2, inputs_digest = $3 where render_id = $1",
+        render.as_uuid(),
         inputs,
+        inputs_digest,
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// Paths of the commit that the last renders of a repo's targets came from.
+/// Paths of the commit that the last good renders of a repo's targets came from.
 pub(crate) async fn list_inputs(
     db: &mut Connection,
     repo: RepoId,
 ) -> Result<BTreeMap<TargetId, Vec<String>>, StoreError> {
     let rows = sqlx::query!(
-        "select target_id, t.inputs from render_tries t join targets using (target_id) where repo_id = $1",
+        r#"
+        select w.target_id, r.inputs
+          from targets t
+          join wanted_renders w using (target_id)
+          join renders r using (render_id)
+         where t.repo_id = $1
+        "#,
         repo.as_uuid(),
     )
     .fetch_all(db)

@@ -179,6 +179,15 @@ pub(crate) async fn take_seen(db: &mut Connection, item: &QueueItem) -> Result<b
     Ok(taken.rows_affected() > 0)
 }
 
+/// Whether some of the rows that were seen are there still, and no other worker has taken them.
+pub(crate) async fn is_seen(db: &mut Connection, item: &QueueItem) -> Result<bool, StoreError> {
+    let is_there =
+        sqlx::query_scalar!(r#"select exists (select from work where work_id = any($1)) as "is_there!""#, &item.rows)
+            .fetch_one(db)
+            .await?;
+    Ok(is_there)
+}
+
 /// Deletes the due rows of a stage for any of these keys, and says which keys had one.
 pub(crate) async fn take_due_of(
     db: &mut Connection,

@@ -52,8 +52,9 @@ impl Fleet {
         fleet.tell(Stage::Source, repo.as_uuid()).await;
         fleet.settle().await;
         let mirror = fleet.hub.mirrors.of(repo);
-        let tree = mirror.reader().expect("it was fetched").tree_of(&commit, "app").expect("it is there");
-        let common = Common { hub: fleet.hub.id, tree: &tree, parameters: no_values() };
+        let reader = mirror.reader().expect("it was fetched");
+        let inputs_digest = reader.digest_of(&commit, &["app".to_owned()].into()).expect("it is there");
+        let common = Common { hub: fleet.hub.id, inputs_digest: &inputs_digest, parameters: no_values() };
         growth::fill(pool, size, common, &bundles(size.targets)).await.expect("it is filled");
         fleet
     }
@@ -89,8 +90,8 @@ impl Fleet {
         drop(db);
         for item in &due {
             match stage {
-                Stage::Source => Source.reconcile(&self.hub, item).await.expect("a reconcile"),
-                Stage::Bundle => Bundle.reconcile(&self.hub, item).await.expect("a reconcile"),
+                Stage::Source => drop(Source.reconcile(&self.hub, item).await.expect("a reconcile")),
+                Stage::Bundle => drop(Bundle.reconcile(&self.hub, item).await.expect("a reconcile")),
                 Stage::Link => unreachable!("agents are told by their streams"),
                 Stage::Rollout => {
                     let now = clock::now();

@@ -11,7 +11,7 @@ use crate::bundle::Bundle;
 use crate::process::clock;
 use crate::store::work::{self, Stage};
 use crate::store::{self, Pool};
-use crate::worker::stage::Detached as _;
+use crate::worker::stage::{Detached as _, Progress};
 
 /// What a later version may add to each stored form.
 const LATER: &[&str] = &[
@@ -145,7 +145,7 @@ struct QueueOf(Stage);
 
 impl QueueOf {
     /// Reconciles one subject of a stage, and leaves the others.
-    async fn only(&self, scene: &Scene, key: Uuid) -> Result<(), store::StoreError> {
+    async fn only(&self, scene: &Scene, key: Uuid) -> Result<Progress, store::StoreError> {
         let mut db = scene.hub.pool.acquire().await.expect("a connection");
         let due = work::list_due(&mut db, self.0, clock::now(), &[], 16).await.expect("what is due");
         drop(db);

@@ -1,6 +1,10 @@
 //! What a push wakes, renders and assigns.
 
-use bellwether_core::TargetId;
+use std::collections::BTreeSet;
+
+use bellwether_core::bundle::Manifest;
+use bellwether_core::{Digest, TargetId};
+use bellwether_proto::compression::compress;
 
 use super::scene::{ANOTHER, ONE, Scene, finish, shown};
 use crate::bundle::Bundle;
@@ -126,15 +130,53 @@ async fn a_push_concerns_a_target_whose_render_read_something_that_moved(pool: P
     );
 
     // As an engine will say that it looked for a file that is not there, and read another folder.
-    let paths = ["one", "base", "missing/values.yaml"].map(ToOwned::to_owned);
-    store::renders::end_try(&mut db, TargetId::new(one), Some(&paths)).await.expect("it is written");
+    let paths = BTreeSet::from(["one", "base", "missing/values.yaml"].map(ToOwned::to_owned));
     drop(db);
+    let read_all = async || read_by_render(&scene, "one", &paths).await;
+    read_all().await;
     scene.push(&[("README.md", "1")]).await;
     assert!(scene.reconcile(Stage::Bundle).await.is_empty());
-    scene.push(&[("base/a.yaml", ANOTHER)]).await;
-    assert_eq!(scene.reconcile(Stage::Bundle).await, [one]);
-    scene.push(&[("missing/values.yaml", "a: 1")]).await;
-    assert_eq!(scene.reconcile(Stage::Bundle).await, [one]);
+    for (path, text) in [("base/a.yaml", ANOTHER), ("missing/values.yaml", "a: 1")] {
+        scene.push(&[(path, text)]).await;
+        assert_eq!(scene.reconcile(Stage::Bundle).await, [one]);
+        assert_ne!(wanted_digests(&scene, "one").await, [Digest::of(b"what it read before")], "it is rendered anew");
+        read_all().await;
+    }
+
+    // Of what it did not read nothing is rendered anew, whoever asks.
+    scene.push(&[("README.md", "2"), ("two/a.yaml", ANOTHER)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.tell(Stage::Bundle, one).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(wanted_digests(&scene, "one").await, [Digest::of(b"what it read before")]);
+}
+
+/// As if the target's last render had read these paths of its commit, and come to something that none of ours comes to.
+async fn read_by_render(scene: &Scene, target: &str, paths: &BTreeSet<String>) {
+    let id = TargetId::new(scene.id(target).await);
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let head = store::revisions::find_head(&mut db, scene.repo, "refs/heads/main").await.expect("it is read");
+    let commit = head.expect("it was pushed").commit;
+    let reader = scene.hub.mirrors.of(scene.repo).reader().expect("it was fetched");
+    let digest = reader.digest_of(&commit, paths).expect("it is read");
+    let render = store::wanted::find(&mut db, id).await.expect("it is read").expect("it was rendered").render;
+    let inputs: Vec<_> = paths.iter().cloned().collect();
+    store::renders::mark_inputs(&mut db, render.id, &inputs, &digest).await.expect("it is written");
+    let manifest = Manifest::new(Vec::new()).expect("a manifest").encode();
+    let blob = store::bundles::Blob { digest: Digest::of(b"what it read before"), frame: compress(&manifest) };
+    store::bundles::insert_bundle(&mut db, &blob, 0, clock::now()).await.expect("it is written");
+    let other = "update render_variants v set digest = sha256('what it read before')
+                   from wanted_renders w join targets t using (target_id)
+                  where v.render_id = w.render_id and t.name = 'one'";
+    store::execute_in(&mut db, other).await.expect("it is written");
+}
+
+/// What the target's clusters are to run.
+async fn wanted_digests(scene: &Scene, target: &str) -> Vec<Digest> {
+    let id = TargetId::new(scene.id(target).await);
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let wanted = store::wanted::find(&mut db, id).await.expect("it is read").expect("it was rendered");
+    wanted.render.variants.into_values().collect()
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

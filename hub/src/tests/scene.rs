@@ -81,8 +81,8 @@ impl Scene {
         drop(db);
         for due in &due {
             match stage {
-                Stage::Source => Source.reconcile(&self.hub, due).await.expect("a reconcile"),
-                Stage::Bundle => Bundle.reconcile(&self.hub, due).await.expect("a reconcile"),
+                Stage::Source => drop(Source.reconcile(&self.hub, due).await.expect("a reconcile")),
+                Stage::Bundle => drop(Bundle.reconcile(&self.hub, due).await.expect("a reconcile")),
                 Stage::Rollout | Stage::Link => {
                     let now = clock::now();
                     let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");
@@ -270,9 +270,7 @@ impl Scene {
         let head = store::revisions::find_head(&mut db, self.repo, "refs/heads/main").await.expect("it is read");
         let of = (head.expect("it was pushed").id, Version::new(1));
         for _ in 0..3 {
-            store::renders::begin_try(&mut db, target, of, now - jiff::SignedDuration::from_hours(1), now)
-                .await
-                .expect("it is noted");
+            store::renders::begin_try(&mut db, target, clock::new_id(), of, now).await.expect("it is noted");
         }
     }
 

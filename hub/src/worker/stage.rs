@@ -88,6 +88,14 @@ pub(crate) trait Transactional: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
+/// How a detached reconcile ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Done,
+    /// What it needs is not there. Its rows stay, and it is left alone for a while, as after a failure.
+    NotYet,
+}
+
 /// Works on one subject, opening transactions of its own, the last of which calls [`work::take_seen`].
 pub(crate) trait Detached: Send + Sync + 'static {
     const STAGE: Stage;
@@ -98,7 +106,7 @@ pub(crate) trait Detached: Send + Sync + 'static {
     /// Subjects read at once, besides those that are busy or failing.
     const CANDIDATES: i64 = CANDIDATES;
 
-    fn reconcile(&self, hub: &Hub, item: &QueueItem) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn reconcile(&self, hub: &Hub, item: &QueueItem) -> impl Future<Output = Result<Progress, StoreError>> + Send;
 }
 
 pub(crate) async fn run_transactional<T: Transactional>(hub: Arc<Hub>, stage: T, stop: CancellationToken) {
@@ -184,7 +192,7 @@ pub(crate) async fn run_detached<D: Detached>(hub: Arc<Hub>, stage: D, stop: Can
 /// cannot be dealt with do not hold up the others.
 fn note_end(
     stage: Stage,
-    ended: Result<(task::Id, Result<(), StoreError>), JoinError>,
+    ended: Result<(task::Id, Result<Progress, StoreError>), JoinError>,
     busy: &mut BTreeMap<task::Id, Uuid>,
     backoff: &mut Backoff,
 ) {
@@ -194,6 +202,7 @@ fn note_end(
     };
     let Some(key) = busy.remove(&id) else { return };
     match ended {
+        Ok((_, Ok(Progress::NotYet))) => backoff.note_failure(key, Duration::ZERO),
         Ok((_, outcome)) => {
             let error = outcome.err().inspect(|error| log_failure(stage, Some(key), error));
             // Others were worked on meanwhile: how long it took does not count.
@@ -209,7 +218,7 @@ fn note_end(
 async fn start_due<D: Detached>(
     hub: &Arc<Hub>,
     stage: &Arc<D>,
-    running: &mut JoinSet<Result<(), StoreError>>,
+    running: &mut JoinSet<Result<Progress, StoreError>>,
     busy: &mut BTreeMap<task::Id, Uuid>,
     besides: &[Uuid],
     free: usize,

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Hub;
 use crate::process::clock;
+use crate::store::bundles::Unmarked;
 use crate::store::{self, Connection, StoreError};
 
 const EVERY: Duration = Duration::from_hours(1);
@@ -37,11 +38,17 @@ const ROWS_MAX: i64 = 200;
 const LEAVES_MAX: i64 = 5_000;
 /// Renders of one sweep: more than a fleet makes in an hour, and their ids are read at once.
 const RENDERS_MAX: i64 = 10_000;
-/// Manifests that are read at once.
+/// Manifests that are read at once, and lines of all of them, unless one alone has more.
 const BUNDLES_AT_ONCE: i64 = 50;
+const LINES_AT_ONCE: i64 = 20_000;
+/// Objects that are marked in one statement: well below a second, as a render may wait for it.
+const MARKS_AT_ONCE: usize = 1_000;
+/// While a bundle was not marked for longer than this, no object is deleted: what one names that was marked was used no longer
+/// than [`MARKED_EVERY`] before.
+const MARKED_WITHIN: SignedDuration = SignedDuration::from_hours((7 - 3) * 24);
 
 /// What a sweep does, in its order: from what names to what is named, so that a rollout that goes lets go of its renders
-/// and bundles. One that fails keeps no other from its turn.
+/// and bundles. One that fails keeps no other from its turn: what one has to be sure of, it asks the rows.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     AuditMonths,
@@ -142,7 +149,8 @@ async fn carry_out(step: Step, hub: &Hub, now: Timestamp) -> Result<(), StoreErr
         }
         Step::Marks => mark_objects(hub, db, now).await?,
         Step::Objects => {
-            while is_full(store::bundles::delete_unused_objects(db, now - CONTENT_KEPT, ROWS_MAX).await?) {}
+            let (since, marked) = (now - CONTENT_KEPT, now - MARKED_WITHIN);
+            while is_full(store::bundles::delete_unused_objects(db, since, marked, ROWS_MAX).await?) {}
         }
         // Needs no connection of its own; above.
         Step::Mirrors => {}
@@ -151,18 +159,36 @@ async fn carry_out(step: Step, hub: &Hub, now: Timestamp) -> Result<(), StoreErr
 }
 
 /// Which objects a bundle names stands in its manifest and in no row. Whichever hub comes first reads it, once in a while.
+/// One that cannot be read is stepped over; it stays unmarked.
 async fn mark_objects(hub: &Hub, db: &mut Connection, now: Timestamp) -> Result<(), StoreError> {
+    let (mut after, mut unread) = (None, 0);
     loop {
-        let page = store::bundles::list_unmarked(db, now - MARKED_EVERY, BUNDLES_AT_ONCE).await?;
-        if page.is_empty() {
-            return Ok(());
-        }
-        let manifests = hub.content.load_manifests(db, &page.iter().copied().collect()).await?;
+        let page = store::bundles::list_unmarked(db, now - MARKED_EVERY, after, BUNDLES_AT_ONCE).await?;
+        let page = within_lines(page);
+        let Some(last) = page.last() else { break };
+        after = Some(*last);
+        let manifests = hub.content.load_readable(db, &page.iter().map(|bundle| bundle.digest).collect()).await?;
         let objects: BTreeSet<_> =
             manifests.values().flat_map(|manifest| manifest.entries().iter().map(|entry| entry.digest)).collect();
         let objects: Vec<_> = objects.into_iter().collect();
         // In this order: a bundle that counts as marked has its objects marked.
-        store::bundles::mark_objects_used(db, &objects, MARKED_EVERY, now).await?;
-        store::bundles::mark_marked(db, &page, now).await?;
+        for some in objects.chunks(MARKS_AT_ONCE) {
+            store::bundles::mark_objects_used(db, some, MARKED_EVERY, now).await?;
+        }
+        let read: Vec<_> = manifests.into_keys().collect();
+        store::bundles::mark_marked(db, &read, now).await?;
+        unread += page.len() - read.len();
     }
+    if unread == 0 { Ok(()) } else { Err(StoreError::Unreadable { table: "bundles", column: "manifest" }) }
+}
+
+/// As many of the first as have no more lines than are read at once; one at least.
+fn within_lines(mut page: Vec<Unmarked>) -> Vec<Unmarked> {
+    let mut lines = 0;
+    let fits = page.iter().take_while(|bundle| {
+        lines += i64::from(bundle.objects);
+        lines <= LINES_AT_ONCE
+    });
+    page.truncate(fits.count().max(1));
+    page
 }

@@ -286,8 +286,15 @@ impl Reader {
     }
 
     /// The id of that folder's tree; it changes exactly when something in the folder does.
+    #[cfg(test)]
     pub(crate) fn tree_of(&self, commit: &str, path: &str) -> Result<String, ReadError> {
         self.note_damage(read::find_tree(&self.repo.to_thread_local(), commit, path)).map(|tree| tree.to_string())
+    }
+
+    /// What is at these paths of a commit, or that nothing is there: equal digests, equal content.
+    pub(crate) fn digest_of(&self, commit: &str, paths: &BTreeSet<String>) -> Result<String, ReadError> {
+        let digest = read::digest_of(&self.repo.to_thread_local(), commit, paths);
+        self.note_damage(digest).map(|digest| digest.to_string())
     }
 
     /// Of these folders, those that are the same in two commits.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use bellwether_core::Digest;
 use bellwether_core::source::is_valid_path;
 use bellwether_render::SourceFile;
 use gix::ObjectId;
@@ -96,6 +97,23 @@ fn find_root(repo: &gix::Repository, commit: &str) -> Result<ObjectId, ReadError
     Ok(gix::objs::CommitRef::from_bytes(&bytes, HASH).map_err(damaged)?.tree())
 }
 
+/// Of paths in their order, and of the kind and id of what is at each.
+pub(super) fn digest_of(repo: &gix::Repository, commit: &str, paths: &BTreeSet<String>) -> Result<Digest, ReadError> {
+    let root = find_root(repo, commit)?;
+    let mut trees = Trees { repo, read: HashMap::new(), bytes: 0 };
+    let mut bytes = Vec::new();
+    for path in paths {
+        bytes.extend(path.as_bytes());
+        bytes.push(0);
+        if let Some((kind, id)) = trees.find_at(root, path)? {
+            bytes.extend((kind as u16).to_be_bytes());
+            bytes.extend(id.as_bytes());
+        }
+        bytes.push(0);
+    }
+    Ok(Digest::of(&bytes))
+}
+
 /// Of these folders, those that are the same in two commits: one tree, or in neither a folder. Reads only where the
 /// commits differ, and most trees once.
 pub(super) fn list_unmoved(
@@ -137,6 +155,18 @@ impl Trees<'_> {
             }
         }
         Ok(old == new)
+    }
+
+    fn find_at(&mut self, root: ObjectId, path: &str) -> Result<Option<(EntryKind, ObjectId)>, ReadError> {
+        let mut here = (EntryKind::Tree, root);
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            let below = if here.0 == EntryKind::Tree { self.find(here.1, part)? } else { None };
+            match below {
+                Some(below) => here = below,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(here))
     }
 
     fn find(&mut self, tree: ObjectId, name: &str) -> Result<Option<(EntryKind, ObjectId)>, ReadError> {

@@ -42,14 +42,14 @@ insert into revisions (revision_id, repo_id, ref, commit_id, author, subject, se
 select pg_temp.id(4, n), repo_id, ref, lpad(n::text, 40, '0'), author, subject, seen_at - interval '1 day', trace_id
   from generate_series(1, 9) as n, revisions;
 
-insert into renders (render_id, target_id, revision_id, target_version, tree, variables, created_at)
+insert into renders (render_id, target_id, revision_id, target_version, inputs, inputs_digest, variables, created_at)
 select pg_temp.id(5, t * 10 + n), pg_temp.id(3, t),
-       case when n = 9 then (select revision_id from revisions order by revision_id desc limit 1) else pg_temp.id(4, n + 1) end, 1, '{tree}', '{}', now()
+       case when n = 9 then (select revision_id from revisions order by revision_id desc limit 1) else pg_temp.id(4, n + 1) end, 1, '{app}', '{inputs}', '{}', now()
   from generate_series(1, {targets}) as t, generate_series(0, 9) as n;
 insert into render_variants (render_id, parameters, digest)
 select pg_temp.id(5, t * 10 + n), '{parameters}', digest from made, generate_series(0, 9) as n;
-insert into render_tries (target_id, inputs)
-select target_id, '{app}' from targets;
+insert into render_tries (target_id)
+select target_id from targets;
 insert into wanted_renders (target_id, target_version, revision_id, render_id, recipe, since)
 select target_id, target_version, revision_id, render_id, '', render_id from renders
  where revision_id = (select revision_id from revisions order by revision_id desc limit 1);

@@ -1,4 +1,4 @@
-select r.render_id, r.target_id, r.revision_id, r.target_version, r.tree, r.variables,
+select r.render_id, r.target_id, r.revision_id, r.target_version, r.inputs, r.inputs_digest, r.variables,
        array(select v.parameters from render_variants v where v.render_id = r.render_id order by v.parameters)
            as "parameters!",
        array(select v.digest from render_variants v where v.render_id = r.render_id order by v.parameters)

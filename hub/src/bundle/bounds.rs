@@ -1,0 +1,77 @@
+//! What renders may cost: hubs that die of one, and bytes that one target stores.
+
+use bellwether_core::TargetId;
+use bellwether_core::api::Condition;
+use jiff::{SignedDuration, Timestamp};
+
+use super::error::{BROKE_DOWN, BundleError, SHARE_SPENT};
+use crate::Hub;
+use crate::process::clock;
+use crate::store;
+use crate::store::revisions::Revision;
+use crate::store::targets::Target;
+use crate::work::change::Change;
+
+/// Compressed, of objects that were not there before: a thousand clusters with a MiB of their own each, some dozen times.
+/// Content is kept for a week, so a target takes no more than seven times that.
+pub(super) const STORED_BYTES_MAX: i64 = 4 << 30;
+
+const STORED_WITHIN: SignedDuration = SignedDuration::from_hours(24);
+
+/// Most of what it renders is there by then, and costs no more than being rendered.
+const SHARE_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+
+/// One hub's bad moment is none of the render's fault, nor are two.
+const DEATHS_MAX: i64 = 3;
+
+/// What was begun before says nothing any more: hubs have been given more memory, or were updated.
+const DEATHS_COUNT: SignedDuration = SignedDuration::from_hours(1);
+
+/// What may end by itself, and would not be heard of.
+pub(super) fn tried_again_after(condition: &Condition) -> Option<SignedDuration> {
+    match condition.code.as_str() {
+        SHARE_SPENT => Some(SHARE_PAUSE),
+        BROKE_DOWN => Some(DEATHS_COUNT),
+        _ => None,
+    }
+}
+
+/// A row that outlives this process, should it be killed for what it is about to do: its work is still there then, and would
+/// kill the next one too.
+pub(super) async fn begin_try(hub: &Hub, target: &Target, revision: &Revision) -> Result<(), BundleError> {
+    let now = clock::now();
+    let of = (revision.id, target.version);
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    if store::renders::count_deaths(&mut change, target.id, hub.id, of, now - DEATHS_COUNT).await? >= DEATHS_MAX {
+        return Err(BundleError::BrokeDown);
+    }
+    store::renders::begin_try(&mut change, target.id, hub.id, of, now).await?;
+    Ok(change.commit_without_wait().await?)
+}
+
+/// Nothing broke down. If this cannot be written either, it counts once this hub is gone.
+pub(super) async fn leave_try(hub: &Hub, target: TargetId) {
+    let left = async {
+        let mut db = hub.pool.acquire().await?;
+        store::renders::leave_try(&mut db, target, hub.id).await
+    };
+    if let Err(error) = left.await {
+        tracing::debug!(target.id = %target, error = %crate::chain(&error), "cannot write that a render was left");
+    }
+}
+
+/// Of what a target may store within a day.
+pub(super) async fn spend(
+    change: &mut Change<'_>,
+    target: TargetId,
+    bytes: usize,
+    now: Timestamp,
+) -> Result<(), BundleError> {
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    if bytes > 0
+        && store::renders::add_stored(change, target, bytes, now - STORED_WITHIN, now).await? > STORED_BYTES_MAX
+    {
+        return Err(BundleError::ShareSpent);
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! Why a target does not render, as people are told.
+
+use bellwether_core::api::Condition;
+use bellwether_core::bundle::ManifestError;
+use bellwether_core::report::bounded_message;
+use bellwether_render::RenderError;
+use jiff::Timestamp;
+
+use super::bounds;
+use crate::source::git::ReadError;
+use crate::store::StoreError;
+
+pub(super) const BROKE_DOWN: &str = "render_broke_down";
+
+pub(super) const SHARE_SPENT: &str = "content_share_spent";
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BundleError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a hub broke down whenever it rendered this")]
+    BrokeDown,
+    #[error("what this target's renders have stored within a day is more than {} MiB", bounds::STORED_BYTES_MAX >> 20)]
+    ShareSpent,
+}
+
+impl BundleError {
+    pub(super) fn condition(&self, now: Timestamp) -> Condition {
+        let (code, hint, file, line) = match self {
+            Self::Read(error) => (error.code(), error.hint(), None, None),
+            Self::Render(error) => (error.code(), error.hint(), error.file().map(ToOwned::to_owned), error.line()),
+            Self::Manifest(_) => ("bundle_invalid", None, None, None),
+            Self::BrokeDown => {
+                let hint = "split the target or push something smaller; it is tried again in an hour";
+                (BROKE_DOWN, Some(hint.to_owned()), None, None)
+            }
+            Self::ShareSpent => {
+                let hint = "let less change with each push, or for each cluster; it is tried again each hour";
+                (SHARE_SPENT, Some(hint.to_owned()), None, None)
+            }
+            Self::Store(_) => ("database_failed", None, None, None),
+        };
+        Condition {
+            code: code.to_owned(),
+            message: bounded_message(&crate::chain(self)),
+            hint: hint.as_deref().map(bounded_message),
+            file: file.as_deref().map(bounded_message),
+            line,
+            since: Some(now),
+        }
+    }
+}

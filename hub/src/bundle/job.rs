@@ -1,0 +1,255 @@
+//! One target at one revision: from the files of the commit to a bundle for each distinct set of values.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bellwether_core::api::Condition;
+use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::parameters::Values;
+use bellwether_core::report::bounded_message;
+use bellwether_core::{Digest, Name, RenderId};
+use bellwether_render::{Documents, Recipe, RenderedObject, SourceFile};
+use jiff::Timestamp;
+
+use super::error::BundleError;
+use super::{bounds, record};
+use crate::Hub;
+use crate::process::clock;
+use crate::source::git::ReadError;
+use crate::store::renders::Render;
+use crate::store::revisions::Revision;
+use crate::store::targets::Target;
+use crate::store::{self, StoreError};
+
+pub(super) struct Rendered {
+    /// What it was made from: paths of the commit, and the digest of what was there.
+    pub(super) inputs: (Vec<String>, String),
+    pub(super) variables: BTreeSet<String>,
+    /// An earlier render of the same is used.
+    pub(super) is_reused: bool,
+    /// Digest of the used parameters → bundle.
+    pub(super) variants: BTreeMap<Digest, Digest>,
+    /// Bundles that are not written yet.
+    pub(super) unwritten: Vec<Made>,
+    /// Why some clusters have none.
+    pub(super) lacking: Option<Condition>,
+    /// The render of exactly this revision and spec is there, and only variants are added to it.
+    pub(super) existing: Option<RenderId>,
+}
+
+/// A bundle that was just made.
+pub(super) struct Made {
+    pub(super) manifest: Manifest,
+    pub(super) objects: Vec<RenderedObject>,
+}
+
+impl Made {
+    fn bytes(&self) -> usize {
+        self.objects.iter().map(|object| object.body.len()).sum()
+    }
+}
+
+/// Bundles that wait in memory to be written together, uncompressed. A fleet in which every cluster has values of its own
+/// has as many bundles as clusters.
+const UNWRITTEN_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Manifests that are read at once.
+const MANIFESTS_AT_ONCE: usize = 50;
+
+/// A target to be rendered at a revision, for the distinct values of its clusters.
+pub(super) struct Job<'a> {
+    pub(super) hub: &'a Hub,
+    pub(super) target: &'a Target,
+    pub(super) revision: &'a Revision,
+    pub(super) clusters: Vec<(Name, Values)>,
+    /// By somebody who waits for it.
+    pub(super) is_asked: bool,
+}
+
+impl Job<'_> {
+    pub(super) async fn render(
+        &self,
+        known: Option<Render>,
+        agents: BTreeSet<String>,
+    ) -> Result<Rendered, BundleError> {
+        let same_spec = known.filter(|render| render.target_version == self.target.version);
+        let existing = same_spec.as_ref().filter(|render| render.revision == self.revision.id).map(|render| render.id);
+        if let Some(reused) = self.find(same_spec).await?
+            && (!self.is_asked || self.is_whole(&reused).await?)
+        {
+            return Ok(Rendered { existing, ..reused });
+        }
+        bounds::begin_try(self.hub, self.target, self.revision).await?;
+        let files = self.read().await?;
+        let folder = self.target.spec.path.clone();
+        let documents = Arc::new(blocking(move || Ok(Documents::parse(&folder, &files)?)).await?);
+        let recipe = Arc::new(Recipe {
+            target: self.target.id,
+            owner: self.hub.owner_of(self.target),
+            namespace: self.target.spec.namespace.as_ref().map(ToString::to_string),
+            agents,
+        });
+        let made = self.render_variants(&documents, &recipe).await?;
+        let (Variants { digests: variants, unwritten, .. }, lacking) = made.condition(clock::now())?;
+        let inputs = documents.inputs().paths().clone();
+        let digest = self.digest_of(inputs.clone()).await?;
+        let (inputs, variables) = ((inputs.into_iter().collect(), digest), documents.variables().clone());
+        Ok(Rendered { inputs, variables, is_reused: false, variants, unwritten, lacking, existing })
+    }
+
+    /// An earlier render of what the commit has at the paths that it came from, if it has a variant for every cluster.
+    async fn find(&self, same_spec: Option<Render>) -> Result<Option<Rendered>, BundleError> {
+        let Some(render) = same_spec.filter(|render| !render.inputs.is_empty()) else { return Ok(None) };
+        let digest = self.digest_of(render.inputs.iter().cloned().collect()).await?;
+        Ok(Some(render)
+            .filter(|render| render.inputs_digest == digest)
+            .and_then(|render| reuse(render, &self.clusters)))
+    }
+
+    async fn digest_of(&self, inputs: BTreeSet<String>) -> Result<String, BundleError> {
+        let (mirror, commit) = (self.hub.mirrors.of(self.target.repo), self.revision.commit.clone());
+        blocking(move || {
+            let reader = mirror.reader().map_err(ReadError::from)?;
+            Ok(reader.digest_of(&commit, &inputs)?)
+        })
+        .await
+    }
+
+    /// Whether all that an earlier render made is stored still. That is not asked whenever a cluster joins; but what lost
+    /// something is made whole by whoever asks for it.
+    async fn is_whole(&self, earlier: &Rendered) -> Result<bool, BundleError> {
+        let bundles: BTreeSet<_> = earlier.variants.values().copied().collect();
+        let bundles: Vec<_> = bundles.into_iter().collect();
+        let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
+        for some in bundles.chunks(MANIFESTS_AT_ONCE) {
+            let manifests = self.hub.content.load_readable(&mut db, &some.iter().copied().collect()).await?;
+            let entries = manifests.values().flat_map(Manifest::entries);
+            let objects: BTreeSet<_> = entries.map(|entry| entry.digest).collect();
+            let objects: Vec<_> = objects.into_iter().collect();
+            if manifests.len() < some.len() || store::bundles::is_any_missing(&mut db, &objects).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn read(&self) -> Result<Vec<SourceFile>, BundleError> {
+        let mirror = self.hub.mirrors.of(self.target.repo);
+        let (commit, path) = (self.revision.commit.clone(), self.target.spec.path.clone());
+        blocking(move || {
+            let reader = mirror.reader().map_err(ReadError::from)?;
+            let mut files = reader.read_folder(&commit, &path)?.files;
+            if !path.is_empty() {
+                // People read paths from the repo's root on.
+                for file in &mut files {
+                    file.path = format!("{path}/{}", file.path);
+                }
+            }
+            Ok(files)
+        })
+        .await
+    }
+
+    /// One after another, and written as they come; the last ones are left to whoever writes the render.
+    async fn render_variants(&self, documents: &Arc<Documents>, recipe: &Arc<Recipe>) -> Result<Variants, BundleError> {
+        let (mut variants, mut failed, mut bytes) = (Variants::default(), BTreeSet::new(), 0);
+        for (cluster, values) in &self.clusters {
+            let used = values.restricted_to(documents.variables());
+            let parameters = used.digest();
+            if failed.contains(&parameters) {
+                variants.lacking.push(cluster.clone());
+            }
+            if failed.contains(&parameters) || variants.digests.contains_key(&parameters) {
+                continue;
+            }
+            if bytes > UNWRITTEN_BYTES_MAX {
+                record::write_bundles(self.hub, self.target.id, std::mem::take(&mut variants.unwritten)).await?;
+                bytes = 0;
+            }
+            let (documents, recipe) = (documents.clone(), recipe.clone());
+            match blocking(move || make(&documents, &recipe, &used)).await {
+                Ok(made) => {
+                    bytes += made.bytes();
+                    variants.digests.insert(parameters, made.manifest.digest());
+                    variants.unwritten.push(made);
+                }
+                Err(error @ (BundleError::Render(_) | BundleError::Manifest(_))) => {
+                    failed.insert(parameters);
+                    variants.lacking.push(cluster.clone());
+                    variants.error.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(variants)
+    }
+}
+
+/// An earlier render of the same, if it has a variant for every cluster.
+fn reuse(render: Render, clusters: &[(Name, Values)]) -> Option<Rendered> {
+    let variables: BTreeSet<_> = render.variables.into_iter().collect();
+    let covers = |values: &Values| render.variants.contains_key(&values.restricted_to(&variables).digest());
+    if !clusters.iter().all(|(_, values)| covers(values)) || render.variants.is_empty() {
+        return None;
+    }
+    Some(Rendered {
+        inputs: (render.inputs, render.inputs_digest),
+        variables,
+        is_reused: true,
+        variants: render.variants,
+        unwritten: Vec::new(),
+        lacking: None,
+        existing: None,
+    })
+}
+
+/// The bundles of a target, and of which clusters there is none.
+#[derive(Default)]
+struct Variants {
+    digests: BTreeMap<Digest, Digest>,
+    unwritten: Vec<Made>,
+    lacking: Vec<Name>,
+    /// Of the first of these.
+    error: Option<BundleError>,
+}
+
+/// Clusters that a condition names; the others are counted.
+const NAMED_MAX: usize = 5;
+
+impl Variants {
+    /// Of one cluster nothing is kept back because another cannot have it; when none can, that is the target's fault.
+    fn condition(self, now: Timestamp) -> Result<(Self, Option<Condition>), BundleError> {
+        let Self { digests, unwritten, lacking, error } = self;
+        match error {
+            Some(error) if digests.is_empty() => Err(error),
+            error => {
+                let condition = error.map(|error| error.condition(now)).map(|condition| Condition {
+                    message: bounded_message(&format!("{}: {}", named(&lacking), condition.message)),
+                    ..condition
+                });
+                Ok((Self { digests, unwritten, ..Self::default() }, condition))
+            }
+        }
+    }
+}
+
+fn named(clusters: &[Name]) -> String {
+    let names: Vec<_> = clusters.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+    match clusters.len().saturating_sub(NAMED_MAX) {
+        0 => format!("not for {}", names.join(", ")),
+        more => format!("not for {} and {more} more", names.join(", ")),
+    }
+}
+
+/// Computes; what breaks down in it is told at the target.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BundleError> + Send + 'static,
+) -> Result<T, BundleError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(BundleError::BrokeDown))
+}
+
+fn make(documents: &Documents, recipe: &Recipe, values: &Values) -> Result<Made, BundleError> {
+    let objects = documents.render(recipe, values)?;
+    let entries = objects.iter().map(|object| Entry { key: object.key.clone(), digest: object.digest });
+    Ok(Made { manifest: Manifest::new(entries.collect())?, objects })
+}

@@ -1,0 +1,213 @@
+//! What a render came to, written down in one transaction with the work that it makes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_core::api::Condition;
+use bellwether_core::audit::{Action, Event, Outcome};
+use bellwether_core::rollout::is_same_content;
+use bellwether_core::session::SyncOptions;
+use bellwether_core::target::TargetSpec;
+use bellwether_core::{Digest, RenderId, TargetId};
+use bellwether_proto::compression;
+use jiff::Timestamp;
+
+use super::error::{BROKE_DOWN, BundleError};
+use super::job::{Made, Rendered};
+use super::{Said, bounds};
+use crate::Hub;
+use crate::process::clock;
+use crate::store::bundles::Blob;
+use crate::store::renders::Render;
+use crate::store::revisions::Revision;
+use crate::store::targets::Target;
+use crate::store::work::{self, QueueItem, Stage};
+use crate::store::{self, StoreError};
+use crate::work::actors;
+use crate::work::change::Change;
+use crate::work::subjects;
+use crate::worker::stage::Progress;
+
+pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> Result<Progress, StoreError> {
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    if !work::lock_subject(&mut change, Stage::Bundle, item.key).await? {
+        return Ok(Progress::Done);
+    }
+    // Another hub has taken them, and what it wrote may be of a newer revision than what is known here.
+    if !work::take_seen(&mut change, item).await? {
+        return Ok(Progress::Done);
+    }
+    let Some(said) = said else {
+        change.commit().await?;
+        return Ok(Progress::Done);
+    };
+    match said.result {
+        Ok(mut rendered) => {
+            let unwritten = std::mem::take(&mut rendered.unwritten);
+            match store_bundles(hub, &mut change, said.target.id, unwritten).await {
+                Ok(()) => {}
+                Err(BundleError::Store(error)) => return Err(error),
+                Err(error) => {
+                    change.abandon().await?;
+                    let said = Said { result: Err(error.condition(now)), ..said };
+                    return Box::pin(finish(hub, item, Some(said))).await;
+                }
+            }
+            let revision = said.revision.expect("only a revision renders");
+            let bundles = rendered.variants.len();
+            record(&mut change, &said.target, &revision, rendered, now).await?;
+            let trace_id = item.trace_id.clone().unwrap_or_else(clock::new_trace);
+            change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
+            change.commit_without_wait().await?;
+            tracing::info!(
+                target.name = %said.target.name,
+                revision = revision.commit,
+                bundles,
+                trace.id = trace_id,
+                "rendered"
+            );
+        }
+        Err(condition) => {
+            record_failure(&mut change, &said.target, said.revision.as_ref(), &condition, now).await?;
+            // Whoever joined or was relabelled gets what the others run.
+            change.tell(Stage::Rollout, &[item.key], now, item.trace_id.as_deref()).await?;
+            if let Some(pause) = bounds::tried_again_after(&condition) {
+                change.tell(Stage::Bundle, &[item.key], now + pause, None).await?;
+            }
+            change.commit().await?;
+        }
+    }
+    Ok(Progress::Done)
+}
+
+async fn record(
+    change: &mut Change<'_>,
+    target: &Target,
+    revision: &Revision,
+    rendered: Rendered,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if !rendered.is_reused {
+        store::renders::end_tries(change, target.id).await?;
+    }
+    let (inputs, inputs_digest) = rendered.inputs;
+    let (variables, variants) = (rendered.variables, rendered.variants);
+    let render_id = rendered.existing.unwrap_or_else(|| RenderId::new(clock::new_id()));
+    if rendered.existing.is_some() {
+        store::renders::mark_inputs(change, render_id, &inputs, &inputs_digest).await?;
+        store::renders::insert_variants(change, render_id, &variants).await?;
+    } else {
+        let render = Render {
+            id: render_id,
+            target: target.id,
+            revision: revision.id,
+            target_version: target.version,
+            inputs,
+            inputs_digest,
+            variables: variables.iter().cloned().collect(),
+            variants: variants.clone(),
+        };
+        store::renders::insert(change, &render, now).await?;
+    }
+    mark_wanted(change, target, revision, render_id, &variables, &variants).await?;
+    match rendered.lacking {
+        Some(condition) => record_failure(change, target, Some(revision), &condition, now).await,
+        None => store::renders::mark_condition(change, target.id, None, None).await,
+    }
+}
+
+/// The target is to run this from now on: the same as before, as far as rollouts go, when neither the spec nor what it
+/// gives any cluster is another.
+async fn mark_wanted(
+    change: &mut Change<'_>,
+    target: &Target,
+    revision: &Revision,
+    render: RenderId,
+    variables: &BTreeSet<String>,
+    variants: &BTreeMap<Digest, Digest>,
+) -> Result<(), StoreError> {
+    let recipe = TargetSpec { sync: SyncOptions::default(), ..target.spec.clone() };
+    let recipe = serde_json::to_vec(&recipe).expect("a spec is JSON");
+    let recipe = Digest::of(&recipe).as_bytes().to_vec();
+    let before = store::wanted::find(change, target.id).await?;
+    let same = before.filter(|before| {
+        let is_same_recipe =
+            before.recipe == recipe || (before.recipe.is_empty() && before.target_version == target.version);
+        is_same_recipe
+            && before.render.variables.iter().eq(variables)
+            && is_same_content(&before.render.variants, variants)
+    });
+    let since = same.map_or(render, |before| before.since);
+    store::wanted::mark(change, target.id, revision.id, (target.version, render, &recipe, since)).await
+}
+
+pub(super) async fn write_bundles(hub: &Hub, target: TargetId, bundles: Vec<Made>) -> Result<(), BundleError> {
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    store_bundles(hub, &mut change, target, bundles).await?;
+    Ok(change.commit_without_wait().await?)
+}
+
+/// On an error nothing of it is to be kept.
+async fn store_bundles(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    target: TargetId,
+    bundles: Vec<Made>,
+) -> Result<(), BundleError> {
+    let (now, mut bytes) = (clock::now(), 0);
+    for made in bundles {
+        bytes += store_bundle(hub, change, made, now).await?;
+    }
+    bounds::spend(change, target, bytes, now).await
+}
+
+/// What was just made is what fleets are about to ask for. Says how many bytes were not there yet.
+async fn store_bundle(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    Made { manifest, objects }: Made,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    let digests: Vec<_> = objects.iter().map(|object| object.digest).collect();
+    let missing: BTreeSet<_> = store::bundles::list_missing_objects(change, &digests, now).await?.into_iter().collect();
+    let blobs: Vec<_> = objects
+        .into_iter()
+        .filter(|object| missing.contains(&object.digest))
+        .map(|object| Blob { digest: object.digest, frame: compression::compress(&object.body) })
+        .collect();
+    hub.content.keep_objects(&blobs);
+    let bytes = blobs.iter().map(|blob| blob.frame.len()).sum();
+    store::bundles::insert_objects(change, blobs, now).await?;
+    let blob = Blob { digest: manifest.digest(), frame: compression::compress(&manifest.encode()) };
+    store::bundles::insert_bundle(change, &blob, manifest.entries().len(), now).await?;
+    hub.content.keep_manifest(manifest);
+    Ok(bytes)
+}
+
+/// Written down and audited once, not at every reconcile.
+pub(super) async fn record_failure(
+    change: &mut Change<'_>,
+    target: &Target,
+    revision: Option<&Revision>,
+    condition: &Condition,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if condition.code != BROKE_DOWN {
+        store::renders::end_tries(change, target.id).await?;
+    }
+    let before = store::renders::find_condition(change, target.id).await?;
+    let is_known = before.is_some_and(|before| before.code == condition.code && before.message == condition.message);
+    store::renders::mark_condition(change, target.id, revision.map(|revision| revision.id), Some(condition)).await?;
+    if is_known {
+        return Ok(());
+    }
+    let subject = subjects::target(&target.name);
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RenderFailed, subject);
+    event.outcome = Outcome::Failed;
+    event.commit = revision.map(|revision| revision.commit.clone());
+    event.trace_id = revision.map(|revision| revision.trace_id.clone());
+    event.reason.clone_from(&condition.message);
+    event.detail = serde_json::json!({"code": condition.code, "file": condition.file, "line": condition.line});
+    tracing::warn!(target.name = %target.name, error = condition.message, "a target does not render");
+    change.audit(&event).await
+}

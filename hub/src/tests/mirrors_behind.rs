@@ -1,0 +1,94 @@
+//! Targets whose commit this hub's mirror does not have, and cannot get.
+
+use bellwether_core::repo::RepoSpec;
+use bellwether_core::{RepoId, Version};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::scene::{ANOTHER, ONE, Scene, await_true, finish, insert_target};
+use crate::bundle::Bundle;
+use crate::process::clock;
+use crate::source::git::upstream::Upstream;
+use crate::store::repos::{self, Repo};
+use crate::store::work::Stage;
+use crate::store::{self, Pool};
+use crate::worker::stage;
+
+const FIVE: [&str; 5] = ["one", "two", "three", "four", "five"];
+
+/// Five targets of a repo whose server is gone, on a hub that has an empty mirror of it.
+async fn left_behind(pool: &Pool) -> (Scene, tempfile::TempDir) {
+    let scene = Scene::new(pool, 1).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let strategy = json!({"waves": [{"name": "all", "maxConcurrent": "100%"}]});
+    for name in &FIVE[2..] {
+        insert_target(&mut db, scene.hub.project, scene.repo, name, &strategy).await;
+    }
+    let paths = FIVE.map(|name| format!("{name}/a.yaml"));
+    let files: Vec<_> = paths.iter().map(|path| (path.as_str(), ONE)).collect();
+    scene.push(&files).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    scene.push(&files.iter().map(|(path, _)| (*path, ANOTHER)).collect::<Vec<_>>()).await;
+    let gone = r#"update repos set spec = spec || '{"url": "file:///nonexistent/shop.git"}'"#;
+    store::execute_raw(pool, gone).await.expect("it is written");
+    store::execute_raw(pool, "update work set trace_id = null").await.expect("as if clusters had joined");
+    let (hub, folder) = crate::testing::hub_beside(pool, &scene.folder).await;
+    (Scene { hub, ..scene }, folder)
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn targets_whose_commit_no_mirror_has_hold_up_no_other(pool: Pool) {
+    let (scene, _folder) = left_behind(&pool).await;
+    let upstream = Upstream::new();
+    upstream.push("main", "A push", &[("other/a.yaml", ONE)]);
+    let repo = Repo {
+        id: RepoId::new(clock::new_id()),
+        project: scene.hub.project,
+        name: "others".parse().expect("a name"),
+        spec: RepoSpec { url: upstream.url(), ca: None, poll_seconds: None },
+        webhook_secret: Vec::new(),
+        version: Version::new(1),
+        created_at: clock::now(),
+    };
+    let mut db = pool.acquire().await.expect("a connection");
+    repos::insert(&mut db, &repo).await.expect("a new repo");
+    insert_target(
+        &mut db,
+        scene.hub.project,
+        repo.id,
+        "other",
+        &json!({"waves": [{"name": "all", "maxConcurrent": "100%"}]}),
+    )
+    .await;
+    scene.tell(Stage::Source, repo.id.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+    store::execute_raw(&pool, "update work set trace_id = null").await.expect("it is written");
+
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(stage::run_detached(scene.hub.clone(), Bundle, stop.clone()));
+    await_true(&mut db, "select exists (select from renders join targets using (target_id) where name = 'other')")
+        .await;
+    stop.cancel();
+    worker.await.expect("it ends");
+
+    let waiting = "select count(distinct key) from work join targets on key = target_id where stage = 'bundle'";
+    assert_eq!(store::ask_number(&mut db, waiting).await.expect("it is read"), 5, "another hub may have the commit");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_target_says_that_its_commit_cannot_be_had_and_its_clusters_are_served_with_what_they_run(pool: Pool) {
+    let (mut scene, _folder) = left_behind(&pool).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition("one").await, None, "nobody knows yet that the repo is away");
+    scene.tell(Stage::Source, scene.repo.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+    let newcomer = scene.join().await;
+
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    assert_eq!(scene.condition("one").await.as_deref(), Some("commit_not_mirrored"));
+    assert!(scene.listing(newcomer).await.contains_key("one"), "what the others run is for it too");
+}
