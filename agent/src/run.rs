@@ -61,9 +61,8 @@ impl RunError {
             Cause::Connect(error) => error.hint().to_owned(),
             Cause::Identity(error) => error.hint(),
             Cause::Enroll(error) => error.hint().unwrap_or_default().to_owned(),
-            Cause::Journal(error) => error.hint(),
+            Cause::Journal(error) | Cause::Reconcile(ReconcileError::Replaced(error)) => error.hint(),
             Cause::TokenFile { .. } => "check BELLWETHER_TOKEN_FILE".to_owned(),
-            Cause::Reconcile(ReconcileError::Replaced(error)) => error.hint(),
             Cause::Reconcile(_) | Cause::Part(_) | Cause::Ended => String::new(),
         }
     }

@@ -18,12 +18,15 @@ use crate::executor::kubernetes::client::ClusterError;
 /// is put right by the one that took this one's place.
 const COUNTS: Duration = Duration::from_secs(1);
 
+/// When it was asked, and what the API server said.
+type Answered = (Instant, Result<(), ClusterError>);
+
 #[derive(Clone)]
 pub(crate) struct Fence {
     store: Store,
     /// The newest part that is known; 0: there is none.
     last: Arc<AtomicU64>,
-    answered: Arc<Mutex<Option<(Instant, Result<(), ClusterError>)>>>,
+    answered: Arc<Mutex<Option<Answered>>>,
 }
 
 impl Fence {

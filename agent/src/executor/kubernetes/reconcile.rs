@@ -69,7 +69,7 @@ struct Reconciler {
     home: Arc<str>,
     clock: Clock,
     targets: Targets,
-    requests: JoinSet<Result<(Box<Step>, Answer), JournalError>>,
+    requests: JoinSet<Done>,
     begun_at: HashMap<Id, Timestamp>,
     watched: BTreeMap<Kind, AbortHandle>,
     /// When watches are ended that nobody needs any more.
@@ -80,10 +80,13 @@ struct Reconciler {
     progress_at: Timestamp,
 }
 
+/// A step and what came of it; an error when this agent was replaced.
+type Done = Result<(Box<Step>, Answer), JournalError>;
+
 /// What the loop woke up for.
 enum Wake<'a> {
     Written(Written),
-    Answered(Result<(Id, Result<(Box<Step>, Answer), JournalError>), JoinError>),
+    Answered(Result<(Id, Done), JoinError>),
     Watched(WatchEvent),
     WatchEnded(Result<(), JoinError>),
     LinkWritable(mpsc::Permit<'a, Outbound>),
