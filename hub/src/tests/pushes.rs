@@ -157,8 +157,8 @@ async fn read_by_render(scene: &Scene, target: &str, paths: &BTreeSet<String>) {
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let head = store::revisions::find_head(&mut db, scene.repo, "refs/heads/main").await.expect("it is read");
     let commit = head.expect("it was pushed").commit;
-    let reader = scene.hub.mirrors.of(scene.repo).reader().expect("it was fetched");
-    let digest = reader.digest_of(&commit, paths).expect("it is read");
+    let mirror = scene.hub.mirrors.of(scene.repo).reader().expect("it was fetched");
+    let digest = mirror.digest_of(&commit, paths).expect("it is read");
     let render = store::wanted::find(&mut db, id).await.expect("it is read").expect("it was rendered").render;
     let inputs: Vec<_> = paths.iter().cloned().collect();
     store::renders::mark_inputs(&mut db, render.id, &inputs, &digest).await.expect("it is written");
