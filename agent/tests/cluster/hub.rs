@@ -211,7 +211,8 @@ impl Hub {
     /// Whoever was here is not heard any more.
     pub(crate) fn shut_out(&self) {
         let mut rows = self.state.rows();
-        rows.shut_out = rows.boots.clone();
+        let boots = rows.boots.clone();
+        rows.shut_out = boots;
         drop(rows);
         self.cut_sessions();
     }

@@ -62,8 +62,6 @@ async fn whoever_missed_a_rollout_that_was_replaced_wakes_nobody_by_it(pool: Poo
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn changes_of_single_clusters_are_history_once_all_their_clusters_are_settled(pool: Pool) {
-    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
-    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
     const CHANGES: &str = "insert into rollouts
         (rollout_id, target_id, render_id, kind, strategy, failures_max, state, state_since, reason, trace_id,
          created_at, updated_at, ended_at)
@@ -78,6 +76,9 @@ async fn changes_of_single_clusters_are_history_once_all_their_clusters_are_sett
         "insert into rollout_waves (rollout_id, wave, name, state, concurrent_max, healthy_min, soak_ms)
         select 'ffffffff-0000-7000-8000-000000000003', wave, name, state, concurrent_max, healthy_min, soak_ms
           from rollout_waves";
+
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
     for statement in [CHANGES, ITS_WAVE, CATCHES_UP] {
         store::execute_raw(&pool, statement).await.expect("it is written");
     }
@@ -119,10 +120,11 @@ async fn whoever_had_what_an_aborted_change_gave_may_have_it_again(pool: Pool) {
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_deletion_does_not_wait_for_a_cluster_whose_identity_two_agents_use(pool: Pool) {
-    let scene = Scene::with(&pool, 1, &["--grace-ms", "1"], &strategy("pause")).await;
-    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
     const CONTESTED: &str = r#"update sessions set rivalry = '{"contested_at": "2026-01-01T00:00:00Z"}',
                                 caught_up_at = null, away_since = now()"#;
+
+    let scene = Scene::with(&pool, 1, &["--grace-ms", "1"], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
     store::execute_raw(&pool, CONTESTED).await.expect("it is written");
     let id = TargetId::new(scene.id("one").await);
     let mut db = pool.acquire().await.expect("a connection");
@@ -158,6 +160,9 @@ async fn a_cluster_that_joins_while_nothing_renders_gets_the_last_that_did(pool:
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_stream_that_begins_does_not_wait_for_a_reconcile_of_whoever_waits_for_its_cluster(pool: Pool) {
+    const WAITS: &str =
+        "select exists (select from pg_locks where not granted and relation = 'rollout_waves'::regclass)";
+
     let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
     scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;
     go_away(&scene, 1).await;
@@ -168,8 +173,6 @@ async fn a_stream_that_begins_does_not_wait_for_a_reconcile_of_whoever_waits_for
     scene.reconcile(Stage::Bundle).await;
     let mut other = store::begin(&pool).await.expect("a transaction");
     store::execute_in(&mut other, "lock table rollout_waves in exclusive mode").await.expect("it is locked");
-    const WAITS: &str =
-        "select exists (select from pg_locks where not granted and relation = 'rollout_waves'::regclass)";
 
     let mut db = pool.acquire().await.expect("a connection");
     let streams = async {
