@@ -45,9 +45,12 @@ impl Liveness {
         self.heard_at = self.heard_at.max(now);
     }
 
-    /// All objects of the kind are known.
+    /// All objects of the kind are known. That a list is answered says nothing of the watch behind it: a row of failures
+    /// goes on until that was up, or the next list would come at once, again and again.
     pub(super) const fn note_listed(&mut self) {
-        self.failures = 0;
+        if !self.is_blind {
+            self.failures = 0;
+        }
         self.is_blind = false;
     }
 
@@ -189,7 +192,27 @@ mod tests {
         liveness.note_listed();
 
         assert!(!liveness.is_blind());
-        assert_eq!(liveness.note_failure(at(100)), 1);
+    }
+
+    #[test]
+    fn where_lists_are_answered_and_watches_are_not_the_tries_come_less_and_less_often() {
+        let mut liveness = Liveness::new(at(0));
+        let mut in_a_row = Vec::new();
+
+        for round in 0..3 {
+            for second in 0..3 {
+                in_a_row.push(liveness.note_failure(at(10 * round + second)));
+                if liveness.turns_blind(at(10 * round + second)) {
+                    break;
+                }
+            }
+            liveness.note_heard(at(10 * round + 5));
+            liveness.note_listed();
+        }
+        liveness.note_heard(at(100));
+
+        assert_eq!(in_a_row, [1, 2, 3, 4, 5]);
+        assert_eq!(liveness.note_failure(at(200)), 1, "it was up for a minute");
     }
 
     #[tokio::test]
