@@ -145,7 +145,9 @@ impl DataDir {
         use std::io::Write as _;
         let unfinished = path.with_extension("new");
         let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o640).open(&unfinished)?;
+            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
+            // Whatever the umask of whoever started the hub leaves.
+            file.set_permissions(Permissions::from_mode(0o640))?;
             file.write_all(text.as_bytes())?;
             if let Some(runner) = self.runner {
                 chown(&unfinished, None, Some(runner.group))?;
