@@ -176,13 +176,21 @@ impl Fixture {
     }
 
     /// The newest report, once it is like this.
-    pub(crate) async fn report(&self, mut is_so: impl FnMut(&Report) -> bool) -> Report {
-        let reports = self.reports(|reports| reports.last().is_some_and(&mut is_so)).await;
+    pub(crate) async fn report(&self, is_so: impl FnMut(&Report) -> bool) -> Report {
+        self.report_within(PATIENCE, is_so).await
+    }
+
+    pub(crate) async fn report_within(&self, patience: Duration, mut is_so: impl FnMut(&Report) -> bool) -> Report {
+        let reports = self.reports_within(patience, |reports| reports.last().is_some_and(&mut is_so)).await;
         reports.last().expect("there is one").clone()
     }
 
-    pub(crate) async fn reports(&self, mut are_so: impl FnMut(&[Report]) -> bool) -> Vec<Report> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+    pub(crate) async fn reports(&self, are_so: impl FnMut(&[Report]) -> bool) -> Vec<Report> {
+        self.reports_within(PATIENCE, are_so).await
+    }
+
+    async fn reports_within(&self, patience: Duration, mut are_so: impl FnMut(&[Report]) -> bool) -> Vec<Report> {
+        let deadline = tokio::time::Instant::now() + patience;
         loop {
             let reports = self.hub.reports(self.target);
             if are_so(&reports) {
@@ -191,7 +199,7 @@ impl Fixture {
             let ended = self.agent.as_ref().is_some_and(JoinHandle::is_finished);
             assert!(!ended, "the agent ended; the newest report is {:#?}", reports.last());
             let is_late = tokio::time::Instant::now() > deadline;
-            assert!(!is_late, "not within {PATIENCE:?}; the newest report is {:#?}", reports.last());
+            assert!(!is_late, "not within {patience:?}; the newest report is {:#?}", reports.last());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

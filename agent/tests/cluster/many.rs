@@ -67,11 +67,11 @@ async fn an_agent_starts_again_over_a_journal_that_is_larger_than_its_memory() {
     let [first, second, third] = [1, 2, 3].map(noisy);
     fixture.assign(1, &first);
     fixture.start_agent();
-    fixture.report(|report| report.applied && report.verdict == Verdict::Healthy).await;
+    fixture.report_within(PATIENCE, |report| report.applied && report.verdict == Verdict::Healthy).await;
     for (generation, objects) in [(2, second), (3, third)] {
         fixture.assign(generation, &objects);
         let is_new = |report: &Report| report.generation.get() == generation && report.applied;
-        fixture.report(is_new).await;
+        fixture.report_within(PATIENCE, is_new).await;
     }
     fixture.kill_agent().await;
 
