@@ -17,7 +17,7 @@ const OBJECTS: usize = 3_000;
 const DATA_BYTES: usize = 3_000;
 
 /// Writing so many takes longer than anything else that tests wait for.
-const PATIENCE: Duration = Duration::from_mins(5);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What the install manifest gives an agent.
 const MEMORY_BYTES_MAX: u64 = 128 * 1024 * 1024;
