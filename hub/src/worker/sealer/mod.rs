@@ -1,6 +1,6 @@
 //! The sealer: audit entries get their numbers and their place in the tree.
 //!
-//! One at a time over all hubs, by a lock that ends with its transaction; in batches without a timer.
+//! One at a time over all hubs, by a lock that ends with its transaction; in batches, a moment after the first entry.
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +18,9 @@ use crate::work::change::Change;
 
 /// Entries of one transaction.
 const BATCH_MAX: i64 = 1_000;
+/// Nobody waits for a number, and what an entry tells of goes on at this moment: sealing at once would take its time, and
+/// seal each entry of one change by itself.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Seals without a signal this often: for what another hub wrote and did not seal.
 const RESYNC: Duration = Duration::from_secs(1);
 
@@ -29,7 +32,7 @@ pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
             Err(error) => tracing::warn!(error = %crate::chain(&error), "could not seal audit entries"),
         }
         tokio::select! {
-            () = hub.signals.sealer_woken() => {}
+            () = hub.signals.sealer_woken() => pause(&stop).await,
             () = tokio::time::sleep(RESYNC) => {}
             () = stop.cancelled() => {
                 // What the last requests wrote is sealed before the hub goes, if the database lets it.
@@ -37,6 +40,13 @@ pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
                 return;
             }
         }
+    }
+}
+
+async fn pause(stop: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(PAUSE) => {}
+        () = stop.cancelled() => {}
     }
 }
 
