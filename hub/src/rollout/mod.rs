@@ -38,8 +38,9 @@ pub(crate) use plan::find_back;
 
 /// Decisions in one transaction: waves opened and passed one after another. The rest is for the next reconcile.
 const ROUNDS_MAX: usize = 64;
-/// Assignments in one transaction; more are for the next reconcile, so that agents have the first meanwhile.
-const ASSIGNED_MAX: usize = 1_000;
+/// Assignments in one transaction; more are for the next reconcile, so that agents have the first meanwhile. Each reconcile
+/// reads all members that wait: with a tenth of a large fleet it would read ten times the fleet.
+const ASSIGNED_MAX: usize = 2_500;
 
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     stage::run_transactional(hub, Rollouts, stop).await;

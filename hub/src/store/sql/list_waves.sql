@@ -20,7 +20,7 @@ select w.rollout_id, w.name, w.state, w.concurrent_max, w.healthy_min, w.soak_ms
        ) as "first_installs!"
   from rollout_waves w
   left join rollout_clusters m using (rollout_id, wave)
-  left join presences p using (cluster_id)
+  left join presences p on p.cluster_id = m.cluster_id and m.state = 'healthy'
  where w.rollout_id = any($1)
  group by w.rollout_id, w.wave
  order by w.rollout_id, w.wave
