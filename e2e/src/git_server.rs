@@ -108,6 +108,7 @@ impl GitServer {
             "uploadpack.allowAnySHA1InWant",
             "uploadpack.allowReachableSHA1InWant",
             "uploadpack.allowFilter",
+            "uploadpack.allowRefInWant",
         ];
         for setting in settings {
             git.run(["config", setting, "true"]).await?;

@@ -77,9 +77,18 @@ impl Mirrors {
 }
 
 impl Slot {
-    /// Blocks: for `spawn_blocking`.
-    pub(crate) fn fetch(&self, remote: &Remote, wanted: &[GitRef], stop: &AtomicBool) -> Result<Vec<Head>, FetchError> {
-        self.with(|mirror| mirror.fetch(remote, wanted, stop))
+    /// Blocks: for `spawn_blocking`. `was_asked`: somebody says that there is something new.
+    pub(crate) fn fetch(
+        &self,
+        remote: &Remote,
+        wanted: &[GitRef],
+        was_asked: bool,
+        stop: &AtomicBool,
+    ) -> Result<Vec<Head>, FetchError> {
+        self.with(|mirror| {
+            mirror.expect_news(was_asked);
+            mirror.fetch(remote, wanted, stop)
+        })
     }
 
     /// Blocks, and so does what it reads: for `spawn_blocking`.

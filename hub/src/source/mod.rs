@@ -67,7 +67,7 @@ impl Detached for Source {
                 Some(until) => postpone(hub, item, until).await?,
                 None => {
                     let before = known.before();
-                    let fetched = fetch(hub, known).await;
+                    let fetched = fetch(hub, known, item.trace_id.is_some()).await;
                     record(hub, item, &before, fetched).await?;
                 }
             },
@@ -235,7 +235,7 @@ impl RepoError {
     }
 }
 
-async fn fetch(hub: &Hub, known: Known) -> Result<Vec<Found>, RepoError> {
+async fn fetch(hub: &Hub, known: Known, was_asked: bool) -> Result<Vec<Found>, RepoError> {
     let repo = &known.repo;
     let token = known.credential.as_ref().map(|sealed| open_token(hub, repo, sealed)).transpose()?;
     let policy = hub.config.url_policy();
@@ -246,7 +246,7 @@ async fn fetch(hub: &Hub, known: Known) -> Result<Vec<Found>, RepoError> {
     let work = {
         let stop = stop.clone();
         tokio::task::spawn_blocking(move || {
-            let heads = mirror.fetch(&remote, &known.wanted(), &stop)?;
+            let heads = mirror.fetch(&remote, &known.wanted(), was_asked, &stop)?;
             Ok(heads.into_iter().map(|head| compare(&known, &mirror, head)).collect())
         })
     };

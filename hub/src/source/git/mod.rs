@@ -116,6 +116,8 @@ pub(crate) struct Mirror {
     damaged: Arc<AtomicBool>,
     lacking: Arc<Lacking>,
     refused: Option<Refused>,
+    /// Somebody says that a ref has moved.
+    expects_news: bool,
     /// Something was stored since it was last found small enough.
     has_grown: bool,
 }
@@ -154,12 +156,19 @@ impl Mirror {
             damaged: Arc::default(),
             lacking: Arc::default(),
             refused: None,
+            expects_news: false,
             has_grown: true,
         })
     }
 
     pub(crate) fn with_bounds(self, bounds: FetchBounds) -> Self {
         Self { bounds, ..self }
+    }
+
+    /// Whether the next fetches are likely to find something: then branches are asked for by name, where the server lets us,
+    /// and what they lead to comes with the answer. For what finds nothing a listing costs the server less.
+    pub(crate) const fn expect_news(&mut self, expects_news: bool) {
+        self.expects_news = expects_news;
     }
 
     /// Finds where the `wanted` refs are, and fetches the commits that are not here yet.
@@ -241,7 +250,9 @@ impl Mirror {
 
     fn fetch_once(&mut self, remote: &Remote, wanted: &[GitRef], budget: &Budget<'_>) -> Result<Fetched, FetchError> {
         let repo = self.repo.to_thread_local();
-        let here = Here { repo: &repo, tips: &self.tips, lacking: &self.lacking, refused: &mut self.refused };
+        let expects_news = self.expects_news;
+        let here =
+            Here { repo: &repo, tips: &self.tips, lacking: &self.lacking, refused: &mut self.refused, expects_news };
         if let Some(folder) = remote.url.local_folder() {
             let connect = || {
                 let Ok(transport) = file::connect(folder.as_str(), Protocol::V2, false);
@@ -335,6 +346,7 @@ struct Here<'a> {
     tips: &'a [ObjectId],
     lacking: &'a Lacking,
     refused: &'a mut Option<Refused>,
+    expects_news: bool,
 }
 
 /// `connect` begins a conversation. One that ended in an error is not gone on with: a process at the other end is gone
@@ -345,10 +357,22 @@ fn run_fetch<T: Transport>(
     here: Here<'_>,
     budget: &Budget<'_>,
 ) -> Result<Fetched, FetchError> {
-    let Here { repo, tips, lacking, refused } = here;
+    let Here { repo, tips, lacking, refused, expects_news } = here;
     let mut session = Session::open(connect(), budget)?;
-    let mut found = locate(&mut session, wanted)?;
-    let mut stored = fetch_missing(&mut session, &list_missing(&found, wanted, repo), tips, repo, refused)?;
+    // Of what was too large before nothing is asked for before it is known to be something else.
+    let asks_by_name = expects_news && !tips.is_empty() && refused.is_none();
+    let named = if asks_by_name { fetch_named(&mut session, wanted, tips, repo)? } else { Named::Unanswered };
+    let (mut found, mut stored) = match named {
+        Named::Found(found, stored) => (found, Some(stored)),
+        not_found => {
+            if matches!(not_found, Named::Refused) {
+                session = Session::open(connect(), budget)?;
+            }
+            let found = locate(&mut session, wanted)?;
+            let stored = fetch_missing(&mut session, &list_missing(&found, wanted, repo), tips, repo, refused)?;
+            (found, stored)
+        }
+    };
     for (found, reference) in found.iter_mut().zip(wanted) {
         // Pinned commits go one by one: a server refuses the whole request for one that it does not have.
         let (Found::Commit(id), GitRef::Commit(_)) = (&*found, reference) else { continue };
@@ -379,6 +403,34 @@ fn run_fetch<T: Transport>(
     let heads: Vec<Head> = outcomes.collect::<Result<_, FetchError>>()?;
     let tips = heads.iter().filter_map(|head| ObjectId::from_hex(head.outcome.as_ref().ok()?.id.as_bytes()).ok());
     Ok(Fetched { tips: tips.collect(), heads, stored })
+}
+
+/// What came of asking for branches by name.
+enum Named {
+    Found(Vec<Found>, Stored),
+    /// One of them is not there, or what they lead to is too much: a listing tells. The conversation is over.
+    Refused,
+    /// They were not asked for.
+    Unanswered,
+}
+
+/// One round trip instead of two. Only branches: a tag's name leads to the tag, and not to its commit.
+fn fetch_named<T: Transport>(
+    session: &mut Session<'_, T>,
+    wanted: &[GitRef],
+    tips: &[ObjectId],
+    repo: &gix::Repository,
+) -> Result<Named, FetchError> {
+    let is_branch = |reference: &GitRef| matches!(reference, GitRef::Branch(_)) && source::is_valid(reference);
+    if wanted.is_empty() || !wanted.iter().all(is_branch) || !session.takes_names() {
+        return Ok(Named::Unanswered);
+    }
+    let names: Vec<String> = wanted.iter().map(source::full_name).collect();
+    match session.receive_named(&names, tips, repo) {
+        Ok((ids, stored)) => Ok(Named::Found(ids.into_iter().map(Found::Commit).collect(), stored)),
+        Err(FetchError::Refused { .. } | FetchError::TooLarge { .. }) => Ok(Named::Refused),
+        Err(error) => Err(error),
+    }
 }
 
 /// One listing for all branches and tags; a commit is where it says. It is asked for even if there is none of them:

@@ -1,6 +1,7 @@
 //! One conversation with a Git server, in protocol 2.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use gix::ObjectId;
@@ -65,19 +66,37 @@ impl<'a, T: Transport> Session<'a, T> {
         repo: &gix::Repository,
     ) -> Result<Stored, FetchError> {
         let mut arguments = self.arguments(wants);
-        for have in haves {
-            if arguments.can_use_shallow() {
-                arguments.shallow(have);
-            }
-            arguments.have(have);
-        }
-        if arguments.can_use_shallow() {
-            arguments.deepen(1);
-        }
-        if arguments.can_use_filter() {
-            arguments.filter(FILTER);
-        }
+        without_history(&mut arguments, haves);
         self.store(arguments, wants, repo)
+    }
+
+    /// Whether refs can be asked for by their names.
+    pub(super) fn takes_names(&self) -> bool {
+        self.arguments(&[]).can_use_ref_in_want()
+    }
+
+    /// The same of the commits that these refs lead to, which the answer says, in their order.
+    pub(super) fn receive_named(
+        &mut self,
+        names: &[String],
+        haves: &[ObjectId],
+        repo: &gix::Repository,
+    ) -> Result<(Vec<ObjectId>, Stored), FetchError> {
+        let mut arguments = self.arguments(&[]);
+        let different: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        for name in different {
+            arguments.want_ref(name.into());
+        }
+        without_history(&mut arguments, haves);
+        let (response, stored) = self.exchange(arguments, repo)?;
+        let id_of = |name: &String| {
+            let mut wanted = response.wanted_refs().iter();
+            wanted.find(|wanted| wanted.path == name.as_str()).map(|wanted| wanted.id)
+        };
+        let ids: Option<Vec<_>> = names.iter().map(id_of).collect();
+        let ids = ids.ok_or_else(|| conversation("the answer does not say where a ref is"))?;
+        check_complete(&ids, repo)?;
+        Ok((ids, stored))
     }
 
     /// Fetches single files by their ids.
@@ -99,10 +118,16 @@ impl<'a, T: Transport> Session<'a, T> {
 
     fn store(
         &mut self,
-        mut arguments: Arguments,
+        arguments: Arguments,
         wants: &[ObjectId],
         repo: &gix::Repository,
     ) -> Result<Stored, FetchError> {
+        let (_, stored) = self.exchange(arguments, repo)?;
+        check_complete(wants, repo)?;
+        Ok(stored)
+    }
+
+    fn exchange(&mut self, mut arguments: Arguments, repo: &gix::Repository) -> Result<(Response, Stored), FetchError> {
         self.budget.allow_listing();
         let complaint = RefCell::new(None);
         // There is nothing to negotiate: what we have is known, and the rest is one commit.
@@ -124,20 +149,37 @@ impl<'a, T: Transport> Session<'a, T> {
             Ok(stored)
         });
         drop(reader);
-        if let Some(message) = complaint.into_inner() {
-            return Err(FetchError::Refused { message });
+        match complaint.into_inner() {
+            Some(message) => Err(FetchError::Refused { message }),
+            None => Ok((response, result?)),
         }
-        let stored = result?;
-        if wants.iter().any(|want| !repo.has_object(want)) {
-            return Err(conversation("the pack does not hold what was asked for"));
-        }
-        Ok(stored)
     }
 
     /// A process at the other end would complain if it were just cut off.
     pub(super) fn close(mut self) {
         let _ = gix::protocol::indicate_end_of_interaction(&mut self.transport, false);
     }
+}
+
+/// `haves` are commits that are here already, without their history too.
+fn without_history(arguments: &mut Arguments, haves: &[ObjectId]) {
+    for have in haves {
+        if arguments.can_use_shallow() {
+            arguments.shallow(have);
+        }
+        arguments.have(have);
+    }
+    if arguments.can_use_shallow() {
+        arguments.deepen(1);
+    }
+    if arguments.can_use_filter() {
+        arguments.filter(FILTER);
+    }
+}
+
+fn check_complete(wants: &[ObjectId], repo: &gix::Repository) -> Result<(), FetchError> {
+    let is_complete = wants.iter().all(|want| repo.has_object(want));
+    if is_complete { Ok(()) } else { Err(conversation("the pack does not hold what was asked for")) }
 }
 
 /// Whether a request for one commit was refused because the server does not have it.

@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::upstream::{Local, Upstream, branch, remote};
 use crate::source::git::budget::FetchBounds;
-use crate::source::git::{FetchError, ReadError, Remote};
+use crate::source::git::{FetchError, ReadError, RefError, Remote};
 
 #[derive(Clone)]
 enum Mood {
@@ -241,6 +241,31 @@ fn a_fetch_without_news_is_one_request_and_a_push_two() {
     let id = upstream.push("main", "Two", &[("shop/a.yaml", "a: 2")]);
     assert_eq!(local.fetch_main(&remote).id, id);
     assert_eq!(server.request_lines(), [post, post]);
+}
+
+#[test]
+fn a_push_that_was_told_of_is_one_request_where_the_server_takes_names() {
+    let upstream = upstream();
+    upstream.git(["config", "uploadpack.allowRefInWant", "true"], b"");
+    let server = Server::start(&upstream);
+    let _runtime = server.enter();
+    let (mut local, remote) = (Local::new(), server.remote());
+    let post = "POST /shop.git/git-upload-pack";
+    local.fetch_main(&remote);
+    local.mirror.expect_news(true);
+    server.requests();
+
+    let id = upstream.push("main", "Two", &[("shop/a.yaml", "a: 2")]);
+    assert_eq!(local.fetch_main(&remote).id, id);
+    assert_eq!(server.request_lines(), [post]);
+
+    // It was told of twice.
+    assert_eq!(local.fetch_main(&remote).id, id);
+    assert_eq!(server.request_lines(), [post]);
+
+    upstream.git(["update-ref", "-d", "refs/heads/main"], b"");
+    let heads = local.fetch(&remote, &[branch("main")]).expect("the server answers");
+    assert!(matches!(heads[0].outcome, Err(RefError::NoSuchBranch { .. })), "{heads:?}");
 }
 
 #[test]
