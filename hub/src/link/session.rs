@@ -59,8 +59,7 @@ pub(super) async fn begin(
     }
     hub.beginnings.take(caller.cluster, steady);
     let turn = store::take_admission(&hub.stream_turns).await?;
-    // What is written when the agent says Hello waits for the disk, and puts this there too.
-    let mut change = Change::begin_deferred(&hub.vital, &hub.signals).await?;
+    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, clock::now()).await? {
         return Err(BeginError::Refused);
     }

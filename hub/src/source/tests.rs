@@ -250,7 +250,7 @@ async fn what_a_fetch_found_at_an_address_that_the_repo_has_left_is_not_written(
     let before = known.before();
 
     // It takes minutes at times; meanwhile somebody moves the repo.
-    let fetched = fetch(&scene.hub, known).await;
+    let fetched = fetch(&scene.hub, known, false).await;
     let elsewhere = RepoSpec { url: "https://git.example.com/apps".to_owned(), ca: None, poll_seconds: None };
     let (repo, now) = (&scene.repo, clock::now());
     store::repos::mark_spec(&mut db, repo.id, repo.version, &elsewhere, now).await.expect("it is written");
