@@ -7,9 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::error::{BROKE_DOWN, BundleError, SHARE_SPENT};
 use crate::Hub;
 use crate::process::clock;
-use crate::store;
 use crate::store::revisions::Revision;
 use crate::store::targets::Target;
+use crate::store::{self, StoreError};
 use crate::work::change::Change;
 
 /// Compressed, of objects that were not there before: a thousand clusters with a MiB of their own each, some dozen times.
@@ -41,12 +41,11 @@ pub(super) fn tried_again_after(condition: &Condition) -> Option<SignedDuration>
 pub(super) async fn begin_try(hub: &Hub, target: &Target, revision: &Revision) -> Result<(), BundleError> {
     let now = clock::now();
     let of = (revision.id, target.version);
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
-    if store::renders::count_deaths(&mut change, target.id, hub.id, of, now - DEATHS_COUNT).await? >= DEATHS_MAX {
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    if store::renders::count_deaths(&mut db, target.id, hub.id, of, now - DEATHS_COUNT).await? >= DEATHS_MAX {
         return Err(BundleError::BrokeDown);
     }
-    store::renders::begin_try(&mut change, target.id, hub.id, of, now).await?;
-    Ok(change.commit_without_wait().await?)
+    Ok(store::renders::begin_try(&mut db, target.id, hub.id, of, now).await?)
 }
 
 /// Nothing broke down. If this cannot be written either, it counts once this hub is gone.

@@ -58,8 +58,7 @@ async fn attempt(hub: &Hub, item: &QueueItem) -> Result<Progress, StoreError> {
     // Source leaves out targets whose folder a revision did not move. Whoever reads a target after it was changed,
     // and before the revision that was seen with its earlier spec, would never hear of that revision.
     work::await_subject(&mut db, Stage::Source, target.repo.as_uuid()).await?;
-    let head = store::revisions::find_head(&mut db, target.repo, &target.reference).await?;
-    let ref_condition = store::revisions::find_ref_condition(&mut db, target.repo, &target.reference).await?;
+    let (head, ref_condition) = store::revisions::find_head(&mut db, target.repo, &target.reference).await?;
     let Some(revision) = head else {
         drop(db);
         let outcome = ref_condition.map(|condition| Said { target, revision: None, result: Err(condition) });

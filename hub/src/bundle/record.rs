@@ -29,7 +29,7 @@ use crate::worker::stage::Progress;
 
 pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> Result<Progress, StoreError> {
     let now = clock::now();
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin_deferred(&hub.pool, &hub.signals).await?;
     if !work::lock_subject(&mut change, Stage::Bundle, item.key).await? {
         return Ok(Progress::Done);
     }
@@ -58,7 +58,7 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
             record(&mut change, &said.target, &revision, rendered, now).await?;
             let trace_id = item.trace_id.clone().unwrap_or_else(clock::new_trace);
             change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
-            change.commit_without_wait().await?;
+            change.commit().await?;
             tracing::info!(
                 target.name = %said.target.name,
                 revision = revision.commit,
@@ -146,9 +146,9 @@ async fn mark_wanted(
 }
 
 pub(super) async fn write_bundles(hub: &Hub, target: TargetId, bundles: Vec<Made>) -> Result<(), BundleError> {
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    let mut change = Change::begin_deferred(&hub.pool, &hub.signals).await?;
     store_bundles(hub, &mut change, target, bundles).await?;
-    Ok(change.commit_without_wait().await?)
+    Ok(change.commit().await?)
 }
 
 /// On an error nothing of it is to be kept.

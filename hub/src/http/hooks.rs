@@ -53,11 +53,10 @@ pub(super) async fn generic(
         audit_forged(&hub, &repo, address).await?;
         return Err(refused());
     }
-    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let trace_id = clock::new_trace();
     tracing::info!(repo.name = %name, trace.id = trace_id, "a webhook");
-    change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), Some(&trace_id)).await?;
-    change.commit().await?;
+    Change::tell_alone(&mut db, &hub.signals, (Stage::Source, repo.id.as_uuid()), clock::now(), &trace_id).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -52,14 +52,15 @@ const DELIVERED_MAX: i64 = 250;
 /// One transaction: a delivery that fails leaves its rows to the next. False: nothing was due.
 async fn deliver(hub: &Hub) -> Result<bool, StoreError> {
     let began_at = Instant::now();
-    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
+    let mut change = Change::begin_deferred(&hub.vital, &hub.signals).await?;
     let taken = work::take_due_of_streams(&mut change, hub.id, DELIVERED_MAX, clock::now()).await?;
     if taken.is_empty() {
         return Ok(false);
     }
     let clusters: Vec<_> = taken.into_iter().map(ClusterId::new).collect();
     let listings = listing::load(&mut change, &hub.content, &clusters).await?;
-    change.commit_without_wait().await?;
+    // Not after the commit: if that fails, they are handed out again, and say the same.
     hub.sessions.hand_out(began_at, listings);
+    change.commit().await?;
     Ok(true)
 }

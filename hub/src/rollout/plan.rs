@@ -76,7 +76,8 @@ pub(super) async fn start_next(
         Start::ClusterChange { moves } => (Kind::ClusterChange, moves),
     };
     if kind == Kind::Revision {
-        supersede(change, target, "a newer revision took its place", now).await?;
+        let live: Vec<&Row> = current.iter().filter(|row| is_live(row.state)).collect();
+        supersede(change, target, &live, "a newer revision took its place", now).await?;
         store::wanted::delete_aside(change, target.id).await?;
         if moves.is_empty() {
             if !all.is_empty() {
@@ -110,9 +111,7 @@ pub(super) async fn mark_rolled(
     since: Option<RenderId>,
     from: uuid::Uuid,
 ) -> Result<(), StoreError> {
-    let state = store::targets::find_state(change, target.id).await?;
-    let rolled = State { rolled_since: since, current_from: Some(from), ..state };
-    store::targets::mark_state(change, target.id, &rolled).await?;
+    store::targets::mark_rolled(change, target.id, since, from).await?;
     store::rollouts::mark_history(change, target.id, from).await
 }
 
@@ -250,15 +249,16 @@ pub(crate) async fn find_back(db: &mut Connection, target: &Target) -> Result<Op
     Ok(back(&runs, &earlier).and_then(|id| renders.remove(&id)))
 }
 
-/// Ends whatever of a target goes on.
+/// Ends what of a target goes on.
 pub(super) async fn supersede(
     change: &mut Change<'_>,
     target: &Target,
+    live: &[&Row],
     reason: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    for row in store::rollouts::list_live(change, target.id).await? {
-        end(change, target, &row, (RolloutState::Superseded, Action::RolloutSuperseded), reason, now).await?;
+    for row in live {
+        end(change, target, row, (RolloutState::Superseded, Action::RolloutSuperseded), reason, now).await?;
     }
     Ok(())
 }
@@ -318,10 +318,8 @@ pub(super) async fn begin_rollout(
         created_at: now,
         ended_at: None,
     };
-    store::rollouts::insert(change, &row).await?;
-    store::rollouts::insert_waves(change, row.id, &beginning.waves).await?;
     let renders_before = runs.iter().map(|(cluster, &(_, render))| (*cluster, render)).collect();
-    store::rollouts::insert_members(change, row.id, &beginning.members, &renders_before).await?;
+    store::rollouts::insert(change, &row, &beginning.waves, &beginning.members, &renders_before).await?;
     let subject = subjects::rollout(row.id, &target.name);
     let mut event = Event::new(clock::new_id(), now, begin.actor, Action::RolloutPlanned, subject);
     event.trace_id = Some(row.trace_id.clone());

@@ -72,7 +72,9 @@ async fn roll_back(
     };
     let moving = moves.len();
     let staying: Vec<_> = unrendered(&placed).map(|one| one.candidate.name.to_string()).collect();
-    plan::supersede(change, target, "rolled back by a person", now).await?;
+    let live = store::rollouts::list_live(change, target.id).await?;
+    let live: Vec<_> = live.iter().collect();
+    plan::supersede(change, target, &live, "rolled back by a person", now).await?;
     store::wanted::delete_aside(change, target.id).await?;
     store::targets::mark_state(change, target.id, &State { held: true, ..state }).await?;
     let begin = Begin {

@@ -96,13 +96,19 @@ struct Known {
 }
 
 async fn load(hub: &Hub, id: RepoId) -> Result<Option<Known>, StoreError> {
-    let mut db = hub.pool.acquire().await?;
-    let Some(repo) = store::repos::find(&mut db, id).await? else { return Ok(None) };
-    let followers = store::targets::list_followers(&mut db, id).await?;
-    let heads = store::revisions::list_commits_at(&mut db, id, followers.iter().map(|one| &*one.reference)).await?;
-    let inputs = store::renders::list_inputs(&mut db, id).await?;
-    let (credential, schedule) = store::repos::find_access(&mut db, id).await?;
-    Ok(Some(Known { repo, followers, heads, inputs, credential, schedule }))
+    let of_repo = async {
+        let mut db = hub.pool.acquire().await?;
+        let repo = store::repos::find(&mut db, id).await?;
+        Ok::<_, StoreError>((repo, store::repos::find_access(&mut db, id).await?))
+    };
+    let of_targets = async {
+        let mut db = hub.pool.acquire().await?;
+        let followers = store::targets::list_followers(&mut db, id).await?;
+        let heads = store::revisions::list_commits_at(&mut db, id, followers.iter().map(|one| &*one.reference)).await?;
+        Ok::<_, StoreError>((followers, heads, store::renders::list_inputs(&mut db, id).await?))
+    };
+    let ((repo, (credential, schedule)), (followers, heads, inputs)) = tokio::try_join!(of_repo, of_targets)?;
+    Ok(repo.map(|repo| Known { repo, followers, heads, inputs, credential, schedule }))
 }
 
 impl Known {
@@ -281,7 +287,8 @@ async fn record(
     let now = clock::now();
     let trace_id = item.trace_id.clone().unwrap_or_else(clock::new_trace);
     let repo = &before.repo;
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    // The commit of the rollout that follows puts it on disk too, and the sealer's before anybody reads the log.
+    let mut change = Change::begin_deferred(&hub.pool, &hub.signals).await?;
     // Not to be skipped when it is held: the bundle stage holds it for a moment, and a fetch would be for nothing.
     work::lock_subject_in_turn(&mut change, Stage::Source, item.key).await?;
     if !work::take_seen(&mut change, item).await? {
@@ -290,7 +297,7 @@ async fn record(
     }
     // A fetch takes minutes at times. What another server said, or this one to another token, is no news of the repo as it
     // is now: the rows stay, so that it is fetched at once.
-    let is_same = store::repos::lock(&mut change, repo.id).await?.is_some_and(|now| now.version == repo.version)
+    let is_same = store::repos::lock(&mut change, repo.id).await? == Some(repo.version)
         && store::repos::find_access(&mut change, repo.id).await?.0 == before.credential;
     if !is_same {
         return Ok(());
@@ -356,11 +363,11 @@ async fn record_commit(
     unmoved: Unmoved,
 ) -> Result<bool, StoreError> {
     let Seen { repo, reference, trace_id, now } = seen;
-    let cleared = store::revisions::find_ref_condition(change, repo.id, reference).await?.is_some();
+    let (head, condition) = store::revisions::find_head(change, repo.id, reference).await?;
+    let cleared = condition.is_some();
     if cleared {
         store::revisions::mark_ref_condition(change, repo.id, reference, None).await?;
     }
-    let head = store::revisions::find_head(change, repo.id, reference).await?;
     let since = head.map(|head| head.commit);
     let is_new = since.as_ref() != Some(&commit.id);
     // Another hub may have seen something in between; and who was told that the ref is gone is told that it is back.

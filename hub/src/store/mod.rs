@@ -59,6 +59,9 @@ pub(crate) const STREAM_TURNS_MAX: usize = 4;
 /// Migrations at the start, one month of the audit log a month.
 const OWNER_CONNECTIONS_MAX: u32 = 2;
 const ACQUIRE_DEADLINE: Duration = Duration::from_secs(5);
+/// A connection knows its statements and how to carry them out: a new one has to parse and plan each. Pushes come hours
+/// apart, and each would find connections that have seen none.
+const CONNECTION_LIFETIME: Duration = Duration::from_hours(12);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
@@ -216,6 +219,7 @@ async fn open(url: &str, connections_max: u32, connections_min: u32) -> Result<P
         .max_connections(connections_max)
         .min_connections(connections_min)
         .acquire_timeout(ACQUIRE_DEADLINE)
+        .max_lifetime(CONNECTION_LIFETIME)
         // A query on a dead connection fails by itself; asking first costs a round trip on every hop.
         .test_before_acquire(false)
         .connect_with(options)
@@ -240,10 +244,10 @@ pub(crate) async fn begin(pool: &Pool) -> Result<Transaction, StoreError> {
     Ok(pool.begin().await?)
 }
 
-/// This transaction's commit does not wait for the disk. The log is one: once a later commit is on disk, so is this.
-pub(crate) async fn defer_flush(db: &mut Connection) -> Result<(), StoreError> {
-    sqlx::query!("set local synchronous_commit = off").execute(db).await?;
-    Ok(())
+/// A transaction whose commit does not wait for the disk. The log is one: once a later commit is on disk, so is this.
+pub(crate) async fn begin_deferred(pool: &Pool) -> Result<Transaction, StoreError> {
+    // One round trip for both.
+    Ok(pool.begin_with("begin; set local synchronous_commit = off").await?)
 }
 
 /// Postgres keeps microseconds; [`crate::process::clock`] gives no more, so nothing is lost here.

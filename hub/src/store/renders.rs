@@ -26,25 +26,30 @@ pub(crate) struct Render {
     pub(crate) variants: BTreeMap<Digest, Digest>,
 }
 
-struct Row {
-    render_id: uuid::Uuid,
-    target_id: uuid::Uuid,
-    revision_id: uuid::Uuid,
-    target_version: i64,
-    inputs: Vec<String>,
-    inputs_digest: String,
-    variables: Vec<String>,
+pub(super) struct Row {
+    pub(super) render_id: uuid::Uuid,
+    pub(super) target_id: uuid::Uuid,
+    pub(super) revision_id: uuid::Uuid,
+    pub(super) target_version: i64,
+    pub(super) inputs: Vec<String>,
+    pub(super) inputs_digest: String,
+    pub(super) variables: Vec<String>,
     /// Of the variants, and in the same order what they render to.
-    parameters: Vec<Vec<u8>>,
-    digests: Vec<Vec<u8>>,
+    pub(super) parameters: Vec<Vec<u8>>,
+    pub(super) digests: Vec<Vec<u8>>,
 }
 
 pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into renders
-               (render_id, target_id, revision_id, target_version, inputs, inputs_digest, variables, created_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8)
+        with render as (
+            insert into renders
+                   (render_id, target_id, revision_id, target_version, inputs, inputs_digest, variables, created_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8)
+            returning render_id
+        )
+        insert into render_variants (render_id, parameters, digest)
+        select render_id, parameters, digest from render, unnest($9::bytea[], $10::bytea[]) as v (parameters, digest)
         "#,
         render.id.as_uuid(),
         render.target.as_uuid(),
@@ -54,10 +59,12 @@ pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp)
         render.inputs_digest,
         &render.variables,
         to_sql(now),
+        &render.variants.keys().map(|digest| digest.as_bytes().to_vec()).collect::<Vec<_>>(),
+        &render.variants.values().map(|digest| digest.as_bytes().to_vec()).collect::<Vec<_>>(),
     )
-    .execute(&mut *db)
+    .execute(db)
     .await?;
-    insert_variants(db, render.id, &render.variants).await
+    Ok(())
 }
 
 pub(crate) async fn insert_variants(
@@ -226,7 +233,8 @@ pub(crate) async fn count_deaths(
     Ok(deaths)
 }
 
-/// A hub begins to render this. The row stays when the hub ends before the render does.
+/// A hub begins to render this. The row stays when the hub ends before the render does. A transaction by itself, which does
+/// not wait for the disk: it is to outlive this process, and not Postgres.
 pub(crate) async fn begin_try(
     db: &mut Connection,
     target: TargetId,
@@ -236,8 +244,11 @@ pub(crate) async fn begin_try(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
+        with deferred as (
+            select set_config('synchronous_commit', 'off', true)
+        )
         insert into render_begins (target_id, hub_id, revision_id, target_version, begun_at)
-        values ($1, $2, $3, $4, $5)
+        select $1, $2, $3, $4, $5 from deferred
             on conflict (target_id, hub_id) do update
            set revision_id = excluded.revision_id, target_version = excluded.target_version,
                begun_at = excluded.begun_at

@@ -236,12 +236,12 @@ pub(crate) async fn lock_by_name(db: &mut Connection, name: &Name) -> Result<Opt
     find_by_name(db, name).await
 }
 
-/// Holds the repo's row, so that nobody moves it meanwhile.
-pub(crate) async fn lock(db: &mut Connection, id: RepoId) -> Result<Option<Repo>, StoreError> {
-    sqlx::query!("select from repos where repo_id = $1 for no key update", id.as_uuid())
-        .fetch_optional(&mut *db)
+/// Holds the repo's row, so that nobody moves it meanwhile; at which version.
+pub(crate) async fn lock(db: &mut Connection, id: RepoId) -> Result<Option<Version>, StoreError> {
+    let version = sqlx::query_scalar!("select version from repos where repo_id = $1 for no key update", id.as_uuid())
+        .fetch_optional(db)
         .await?;
-    find(db, id).await
+    Ok(version.map(Version::new))
 }
 
 /// How the last fetch ended.

@@ -64,27 +64,44 @@ pub(crate) async fn insert(db: &mut Connection, repo: RepoId, revision: &Revisio
     Ok(())
 }
 
-/// The newest revision at a ref.
+/// The newest revision at a ref, and what is wrong with that ref.
 pub(crate) async fn find_head(
     db: &mut Connection,
     repo: RepoId,
     reference: &str,
-) -> Result<Option<Revision>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
+) -> Result<(Option<Revision>, Option<Condition>), StoreError> {
+    let row = sqlx::query!(
         r#"
-        select revision_id, ref, commit_id, author, subject, seen_at, trace_id
-          from revisions
-         where repo_id = $1 and ref = $2
-         order by revision_id desc
-         limit 1
+        select v.revision_id as "revision_id?", v.commit_id as "commit_id?", v.author as "author?",
+               v.subject as "subject?", v.seen_at as "seen_at?", v.trace_id as "trace_id?",
+               c.condition as "condition?: Json<Condition>"
+          from (values ($1::uuid, $2::text)) as r (repo_id, ref)
+          left join lateral (
+               select revision_id, commit_id, author, subject, seen_at, trace_id
+                 from revisions
+                where repo_id = r.repo_id and ref = r.ref
+                order by revision_id desc
+                limit 1
+               ) v on true
+          left join ref_conditions c using (repo_id, ref)
         "#,
         repo.as_uuid(),
         reference,
     )
-    .fetch_optional(db)
+    .fetch_one(db)
     .await?;
-    Ok(row.map(Into::into))
+    let revision = || {
+        Some(Revision {
+            id: RevisionId::new(row.revision_id?),
+            reference: reference.to_owned(),
+            commit: row.commit_id?,
+            author: row.author?,
+            subject: row.subject?,
+            seen_at: from_sql(row.seen_at?),
+            trace_id: row.trace_id?,
+        })
+    };
+    Ok((revision(), row.condition.map(|condition| condition.0)))
 }
 
 pub(crate) async fn find(db: &mut Connection, id: RevisionId) -> Result<Option<Revision>, StoreError> {

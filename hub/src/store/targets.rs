@@ -332,6 +332,29 @@ pub(crate) async fn mark_state(db: &mut Connection, id: TargetId, state: &State)
     Ok(())
 }
 
+/// Writes what is decided about from now on.
+pub(crate) async fn mark_rolled(
+    db: &mut Connection,
+    id: TargetId,
+    since: Option<RenderId>,
+    from: Uuid,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into target_states (target_id, held, rolled_since, current_from)
+        values ($1, false, $2, $3)
+            on conflict (target_id) do update
+           set rolled_since = excluded.rolled_since, current_from = excluded.current_from
+        "#,
+        id.as_uuid(),
+        since.map(RenderId::as_uuid),
+        from,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Writes that a target is to go, and how.
 pub(crate) async fn mark_deletion(db: &mut Connection, id: TargetId, deletion: &Deletion) -> Result<(), StoreError> {
     sqlx::query!(

@@ -155,7 +155,7 @@ async fn a_push_concerns_a_target_whose_render_read_something_that_moved(pool: P
 async fn read_by_render(scene: &Scene, target: &str, paths: &BTreeSet<String>) {
     let id = TargetId::new(scene.id(target).await);
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
-    let head = store::revisions::find_head(&mut db, scene.repo, "refs/heads/main").await.expect("it is read");
+    let (head, _) = store::revisions::find_head(&mut db, scene.repo, "refs/heads/main").await.expect("it is read");
     let commit = head.expect("it was pushed").commit;
     let mirror = scene.hub.mirrors.of(scene.repo).reader().expect("it was fetched");
     let digest = mirror.digest_of(&commit, paths).expect("it is read");

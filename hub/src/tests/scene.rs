@@ -267,7 +267,7 @@ impl Scene {
     pub(super) async fn die_of_rendering(&self, target: &str) {
         let (target, now) = (TargetId::new(self.id(target).await), clock::now());
         let mut db = self.hub.pool.acquire().await.expect("a connection");
-        let head = store::revisions::find_head(&mut db, self.repo, "refs/heads/main").await.expect("it is read");
+        let (head, _) = store::revisions::find_head(&mut db, self.repo, "refs/heads/main").await.expect("it is read");
         let of = (head.expect("it was pushed").id, Version::new(1));
         for _ in 0..3 {
             store::renders::begin_try(&mut db, target, clock::new_id(), of, now).await.expect("it is noted");

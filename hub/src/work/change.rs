@@ -27,8 +27,30 @@ pub(crate) struct Change<'a> {
 
 impl<'a> Change<'a> {
     pub(crate) async fn begin(pool: &Pool, signals: &'a Signals) -> Result<Self, StoreError> {
-        let transaction = store::begin(pool).await?;
-        Ok(Self { transaction, signals, woken: BTreeSet::new(), audited: false, answered: false })
+        Ok(Self::on(store::begin(pool).await?, signals))
+    }
+
+    /// Its commit does not wait for the disk. For what a crash that takes it back leads to again: that takes back whatever
+    /// came of it too, its audit entries among that, and leaves the work row that leads here.
+    pub(crate) async fn begin_deferred(pool: &Pool, signals: &'a Signals) -> Result<Self, StoreError> {
+        Ok(Self::on(store::begin_deferred(pool).await?, signals))
+    }
+
+    fn on(transaction: Transaction, signals: &'a Signals) -> Self {
+        Self { transaction, signals, woken: BTreeSet::new(), audited: false, answered: false }
+    }
+
+    /// Tells a stage to reconcile a subject, and nothing else: the row is a transaction by itself.
+    pub(crate) async fn tell_alone(
+        db: &mut Connection,
+        signals: &Signals,
+        (stage, key): (Stage, Uuid),
+        now: Timestamp,
+        trace_id: &str,
+    ) -> Result<(), StoreError> {
+        store::work::append(db, stage, &[key], now, Some(trace_id)).await?;
+        signals.announce(stage);
+        Ok(())
     }
 
     /// Tells a stage to reconcile these subjects, now or later.
@@ -80,13 +102,6 @@ impl<'a> Change<'a> {
     pub(crate) async fn answer(&mut self, intent: Uuid, outcome: &str, now: Timestamp) -> Result<(), StoreError> {
         self.answered = true;
         store::intents::mark_done(&mut self.transaction, intent, outcome, now).await
-    }
-
-    /// Does not wait for the disk. For what can be made again and is not audited: a crash that takes it back takes back
-    /// whatever came of it too, and leaves the work row that leads here.
-    pub(crate) async fn commit_without_wait(mut self) -> Result<(), StoreError> {
-        store::defer_flush(&mut self.transaction).await?;
-        self.commit().await
     }
 
     /// Takes all of it back, and gives up its locks before it returns: dropped, it would do so some time later.
