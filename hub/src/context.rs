@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::http::readiness::Readiness;
 use crate::http::reads::Reads;
+use crate::link::Arrivals;
 use crate::link::sessions::Sessions;
 use crate::pki::ca::Authority;
 use crate::pki::seal::Seal;
@@ -56,6 +57,7 @@ pub(crate) struct Hub {
     pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) content: Content,
     pub(crate) sessions: Sessions,
+    pub(crate) arrivals: Arrivals,
     pub(crate) report_queue: mpsc::Sender<Incoming>,
     pub(crate) metrics: Metrics,
     /// Of repos: forged webhooks are audited once in a while.

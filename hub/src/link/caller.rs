@@ -4,6 +4,7 @@ use bellwether_core::{ClusterId, Digest};
 use jiff::Timestamp;
 
 /// Who is at the other end, as the handshake verified.
+#[derive(Clone)]
 pub(super) struct Caller {
     pub(super) cluster: ClusterId,
     /// Of the certificate.

@@ -7,6 +7,7 @@
 mod caller;
 mod ends;
 mod enroll;
+mod greet;
 mod listing;
 mod service;
 mod session;
@@ -27,6 +28,7 @@ use crate::store::work::{self, Stage};
 use crate::work::change::Change;
 
 pub(crate) use ends::{run as write_ends, write_last as write_last_ends};
+pub(crate) use greet::Arrivals;
 pub(crate) use service::serve;
 pub(crate) use session::{BEGINNINGS, SAID};
 

@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bellwether_core::audit::{Action, Event};
 use bellwether_core::session::hub::{Effect, HubSession};
-use bellwether_core::session::rivals::{Guest, Rivalry};
-use bellwether_core::session::{AgentMessage, Hello, UID_FACT, Violation, Want};
+use bellwether_core::session::{AgentMessage, Hello, Violation};
 use bellwether_core::{ClusterId, Digest, ReportSequence, SessionNumber, TargetId};
 use bellwether_proto::v1::{FromAgent, FromHub};
 use bellwether_proto::{WireError, agent_message};
@@ -19,18 +17,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::caller::Caller;
+use super::greet::{self, Arrival, Greeted};
 use super::listing;
 use super::sessions::{Inbox, OpenStream};
 use crate::Hub;
 use crate::process::clock;
 use crate::process::rate::Rate;
 use crate::record::queue::{AgentEvent, Incoming};
-use crate::store::sessions::{self, Before, Opened};
-use crate::store::work::{self, Stage};
+use crate::store::sessions;
+use crate::store::work::Stage;
 use crate::store::{self, StoreError};
-use crate::work::actors;
 use crate::work::change::Change;
-use crate::work::subjects;
 
 /// Messages between the session and the stream: the session holds what waits, where newer replaces older.
 const OUTBOUND_MAX: usize = 1;
@@ -59,13 +56,9 @@ pub(super) async fn begin(
     }
     hub.beginnings.take(caller.cluster, steady);
     let turn = store::take_admission(&hub.stream_turns).await?;
-    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
-    if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, clock::now()).await? {
-        return Err(BeginError::Refused);
-    }
-    let number = sessions::next_number(&mut change).await?;
-    change.commit().await?;
-    drop(turn);
+    let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
+    let number = sessions::admit(&mut db, &caller.serial, caller.cluster).await?.ok_or(BeginError::Refused)?;
+    drop((db, turn));
 
     let (outbound_to, outbound) = mpsc::channel(OUTBOUND_MAX);
     let inbox = Arc::new(Inbox::default());
@@ -232,10 +225,7 @@ impl AgentStream {
             Effect::Greeted(hello) => self.greet(hello).await,
             Effect::Record(sequence, report) => self.pass_on(sequence, AgentEvent::Report(report)).await,
             Effect::RecordDrift(sequence, drift) => self.pass_on(sequence, AgentEvent::Drift(drift)).await,
-            Effect::CaughtUp => {
-                mark_caught_up(&self.hub, &self.caller, self.session.number()).await?;
-                Ok(())
-            }
+            Effect::CaughtUp => Ok(greet::mark_caught_up(&self.hub, self.caller.cluster, self.session.number()).await?),
             Effect::LoadBundles(digests) => {
                 let turn = store::take_turn(&self.hub.stream_turns).await;
                 let mut db = self.hub.vital.acquire().await.map_err(StoreError::from)?;
@@ -278,11 +268,15 @@ impl AgentStream {
     }
 
     async fn greet(&mut self, hello: Hello) -> Result<(), Ended> {
-        let opened = mark_opened(&self.hub, &self.caller, self.session.number(), &hello).await?;
-        let (want, is_contested) = opened.ok_or(Ended::Cut)?;
-        self.is_contested = is_contested;
+        let arrival = Arrival { caller: self.caller.clone(), number: self.session.number(), hello };
+        let Greeted { want, listing } = greet::greet(&self.hub, arrival).await?.ok_or(Ended::Cut)?;
+        self.is_contested = listing.is_none();
         self.session.welcome(want);
-        self.read_listing().await
+        self.read_at = Some(listing.as_ref().map_or_else(Instant::now, |(read_at, _)| *read_at));
+        if let Some((_, listing)) = listing {
+            self.session.handle_listing(listing);
+        }
+        Ok(())
     }
 
     /// A connecting cluster's signals are dropped before everything is read: it sees what they announced.
@@ -319,80 +313,6 @@ impl AgentStream {
     }
 }
 
-/// Writes down that a stream began, and says which reports are wanted, and whether its identity is contested; `None`: there is a newer one, and what its cluster
-/// is told is for that.
-pub(super) async fn mark_opened(
-    hub: &Hub,
-    caller: &Caller,
-    number: SessionNumber,
-    hello: &Hello,
-) -> Result<Option<(Want, bool)>, StoreError> {
-    let now = clock::now();
-    let _turn = store::take_turn(&hub.stream_turns).await;
-    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
-    let opened = Opened {
-        cluster: caller.cluster,
-        session: number,
-        hub: hub.id,
-        boot: hello.boot,
-        address: &caller.address,
-        serial: &caller.serial,
-        agent_version: &hello.version,
-        facts: &hello.facts,
-    };
-    let (same_boot, is_contested) = match sessions::mark_opened(&mut change, &opened, now).await? {
-        Before::Newer => return Ok(None),
-        Before::Guest(last, before) => {
-            (last.boot == hello.boot, mark_rivalry(&mut change, caller, hello, *last, before, now).await?)
-        }
-        Before::Nothing => {
-            mark_joined(&mut change, caller, now).await?;
-            (false, false)
-        }
-    };
-    let key = caller.cluster.as_uuid();
-    work::take_due_of(&mut change, Stage::Link, &[key], Timestamp::MAX).await?;
-    let holds_acked = match hello.acked {
-        Some(acked) => Some(store::reports::is_known(&mut change, caller.cluster, acked).await?),
-        None => None,
-    };
-    change.commit().await?;
-    Ok(Some((Want::assess(same_boot, holds_acked), is_contested)))
-}
-
-/// Whether two agents take turns with this identity. The first time, it is told.
-async fn mark_rivalry(
-    change: &mut Change<'_>,
-    caller: &Caller,
-    hello: &Hello,
-    last: Guest,
-    before: Option<Rivalry>,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let (uid, address) = (hello.facts.get(UID_FACT).cloned(), caller.address.clone());
-    let guest = Guest { boot: hello.boot, uid, address, at: now };
-    let was_contested = before.as_ref().is_some_and(|before| before.contested_at.is_some());
-    let rivalry = Rivalry::assess(last, before.clone(), &guest);
-    if rivalry != before {
-        sessions::mark_rivalry(change, caller.cluster, rivalry.as_ref()).await?;
-    }
-    let Some(rivalry) = rivalry.filter(|rivalry| rivalry.contested_at.is_some()) else { return Ok(false) };
-    if !was_contested && let Some(cluster) = store::clusters::find(change, caller.cluster).await? {
-        let subject = subjects::cluster(&cluster.name);
-        let mut event =
-            Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ClusterContested, subject);
-        event.reason =
-            format!("two agents take turns with this identity: {} and {}", rivalry.other.address, guest.address);
-        event.detail = serde_json::json!({"agents": [
-            {"address": rivalry.other.address, "uid": rivalry.other.uid, "boot": rivalry.other.boot},
-            {"address": guest.address, "uid": guest.uid, "boot": guest.boot},
-        ]});
-        change.audit(&event).await?;
-        tracing::warn!(cluster.name = %cluster.name, reason = event.reason, "neither is told anything new");
-    }
-    Ok(true)
-}
-
 /// Until a cluster is told again what it was not told for the lack of an object: by then it has been rendered anew.
 const MISSING_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -420,28 +340,6 @@ async fn tell_of_missing(
     change.tell(Stage::Bundle, &targets, now, Some(&trace_id)).await?;
     change.tell(Stage::Link, &[cluster.as_uuid()], now + MISSING_PAUSE, None).await?;
     change.commit().await
-}
-
-/// From now on the cluster counts as connected: rollouts that wait for it reconcile again.
-async fn mark_caught_up(hub: &Hub, caller: &Caller, number: SessionNumber) -> Result<(), StoreError> {
-    let now = clock::now();
-    let _turn = store::take_turn(&hub.stream_turns).await;
-    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
-    sessions::mark_caught_up(&mut change, caller.cluster, number, now).await?;
-    let concerned = store::rollouts::list_targets_of(&mut change, &[caller.cluster]).await?;
-    change.tell(Stage::Rollout, &concerned, now, None).await?;
-    change.commit().await
-}
-
-/// A cluster's first stream: the targets that select it may move it now.
-async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -> Result<(), StoreError> {
-    let Some(cluster) = store::clusters::find(change, caller.cluster).await? else { return Ok(()) };
-    let subject = subjects::cluster(&cluster.name);
-    let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ClusterJoined, subject);
-    event.detail = serde_json::json!({"address": caller.address, "serial": caller.serial});
-    change.audit(&event).await?;
-    tracing::info!(cluster.name = %cluster.name, "a cluster joined");
-    change.tell_of_labels(&cluster, None, Some(&cluster.labels), now).await
 }
 
 /// An agent that comes back with a thousand targets says all of them at once, several times over; what it says beyond

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::enroll::{self, EnrollError};
-use super::session::mark_opened;
+use super::greet::{self, Arrival};
 use super::sessions::{Inbox, OpenStream};
 use super::{deliver, ends, session};
 use crate::process::clock;
@@ -42,23 +42,33 @@ async fn register(hub: &Hub, name: &str) -> ClusterId {
     cluster.id
 }
 
+/// A stream of the cluster begins; by which certificate.
+async fn admit(hub: &Hub, cluster: ClusterId) -> (SessionNumber, String) {
+    let serial = clock::new_id().simple().to_string();
+    certify(hub, cluster, &serial).await;
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    let number = sessions::admit(&mut db, &serial, cluster).await.expect("it is asked").expect("it is let in");
+    (number, serial)
+}
+
 /// The cluster's newest stream is at this hub from now on.
 async fn open_at(hub: &Hub, cluster: ClusterId, at: Uuid) -> SessionNumber {
+    let (session, serial) = admit(hub, cluster).await;
     let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let opened = Opened {
         cluster,
-        session: sessions::next_number(&mut change).await.expect("there is a sequence"),
+        session,
         hub: at,
         boot: Uuid::nil(),
         address: "",
-        serial: "",
+        serial: &serial,
         agent_version: "1",
         facts: &BTreeMap::new(),
     };
-    sessions::mark_opened(&mut change, &opened, clock::now()).await.expect("it is written");
+    sessions::mark_opened(&mut change, &[opened], clock::now()).await.expect("it is written");
     change.tell(Stage::Link, &[cluster.as_uuid()], clock::now(), None).await.expect("it is written");
     change.commit().await.expect("it commits");
-    opened.session
+    session
 }
 
 /// An agent opens a stream, has nothing to say but what it holds, and goes again once it counts as connected.
@@ -219,9 +229,7 @@ async fn of_250_clusters_one_row_that_cannot_be_read_is_left_out_alone(pool: Poo
 async fn a_stream_that_was_overtaken_neither_opens_nor_takes_a_place(pool: Pool) {
     let (hub, _folder) = testing::hub(&pool).await;
     let cluster = register(&hub, "c1").await;
-    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
-    let older = sessions::next_number(&mut change).await.expect("there is a sequence");
-    change.commit().await.expect("it commits");
+    let (older, _) = admit(&hub, cluster).await;
     open_at(&hub, cluster, hub.id).await;
 
     let (boot, facts) = (Uuid::nil(), BTreeMap::new());
@@ -236,8 +244,8 @@ async fn a_stream_that_was_overtaken_neither_opens_nor_takes_a_place(pool: Pool)
         facts: &facts,
     };
     let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
-    let before = sessions::mark_opened(&mut change, &late, clock::now()).await.expect("it is no error");
-    assert!(matches!(before, sessions::Before::Newer));
+    let before = sessions::mark_opened(&mut change, &[late], clock::now()).await.expect("it is no error");
+    assert!(before.is_empty());
 
     let newest = hold(&hub, cluster);
     let cut = CancellationToken::new();
@@ -600,12 +608,10 @@ async fn a_join_token_that_is_not_spent_gives_few_certificates_and_one_that_is_g
 
 /// Whether the stream that an agent opens now is contested.
 async fn greet(hub: &Hub, cluster: ClusterId, boot: u128, uid: &str) -> bool {
-    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
-    let number = sessions::next_number(&mut change).await.expect("there is a sequence");
-    change.commit().await.expect("it commits");
+    let (number, serial) = admit(hub, cluster).await;
     let caller = Caller {
         cluster,
-        serial: "1".to_owned(),
+        serial,
         not_after: jiff::Timestamp::MAX,
         key: Digest::of(b"key"),
         address: format!("10.0.0.{boot}:1"),
@@ -618,8 +624,8 @@ async fn greet(hub: &Hub, cluster: ClusterId, boot: u128, uid: &str) -> bool {
         acked: None,
         facts: BTreeMap::from([(UID_FACT.to_owned(), uid.to_owned())]),
     };
-    let opened = mark_opened(hub, &caller, number, &hello).await.expect("it is written");
-    opened.expect("it is the newest").1
+    let greeted = greet::greet(hub, Arrival { caller, number, hello }).await.expect("it is written");
+    greeted.expect("it is the newest").listing.is_none()
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -657,7 +663,7 @@ async fn a_cluster_that_two_agents_claim_is_not_heard_whatever_they_say(pool: Po
     let newest = "select session from sessions";
     let catch_up = async |db: &mut store::Connection| {
         let number = SessionNumber::new(store::ask_number(db, newest).await.expect("it is read"));
-        sessions::mark_caught_up(db, cluster, number, clock::now()).await.expect("it is written");
+        sessions::mark_caught_up(db, &[(cluster, number)], clock::now()).await.expect("it is written");
     };
 
     greet(&hub, cluster, 1, "a").await;
@@ -693,4 +699,40 @@ async fn a_stream_whose_cluster_has_a_newer_one_at_another_hub_is_cut(pool: Pool
 
     let is_cut: Vec<_> = cuts.iter().map(|(_, cut)| cut.is_cancelled()).collect();
     assert_eq!(is_cut, [true, false]);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn agents_that_come_at_once_are_greeted_at_once_and_each_by_its_own_rows(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let mut arrivals = Vec::new();
+    // The first is greeted by itself, and the others meanwhile wait.
+    for name in ["c0", "c1", "c2", "c3"] {
+        let cluster = register(&hub, name).await;
+        let (older, newer) = (admit(&hub, cluster).await, admit(&hub, cluster).await);
+        arrivals.extend([(cluster, older), (cluster, newer)]);
+    }
+    store::execute_raw(&pool, "update clusters set revoked_at = now() where name = 'c2'").await.expect("it is written");
+    let unreadable = r#"insert into sessions (cluster_id, session, hub_id, boot, since, address, certificate_serial, agent_version, facts)
+        select cluster_id, 0, gen_random_uuid(), gen_random_uuid(), now(), '', '', '', '{"uid": 7}' from clusters where name = 'c3'"#;
+    store::execute_raw(&pool, unreadable).await.expect("it is written");
+
+    let greeted = arrivals.into_iter().map(async |(cluster, (number, serial))| {
+        let address = "10.0.0.1:1".to_owned();
+        let caller = Caller { cluster, serial, not_after: jiff::Timestamp::MAX, key: Digest::of(b"key"), address };
+        let hello = Hello {
+            protocol: PROTOCOL,
+            version: "1".to_owned(),
+            boot: Uuid::from_u128(1),
+            root: root([]),
+            acked: None,
+            facts: BTreeMap::new(),
+        };
+        greet::greet(&hub, Arrival { caller, number, hello }).await
+    });
+    let greeted = futures_util::future::join_all(greeted).await;
+
+    let said: Vec<_> = greeted.iter().map(|one| one.as_ref().ok().map(Option::is_some)).collect();
+    assert_eq!(said[3..6], [Some(true), Some(false), Some(false)], "the newest of c1, and none of c2");
+    assert_eq!(said[6..], [None, None], "of c3 a row cannot be read");
+    assert_eq!(entries(&hub, "cluster.joined").await.len(), 2);
 }

@@ -8,3 +8,4 @@ pub(crate) mod metrics;
 pub(crate) mod rate;
 pub(crate) mod rate_limiter;
 pub(crate) mod rlimit;
+pub(crate) mod together;

@@ -319,7 +319,9 @@ pub(super) async fn begin_rollout(
         ended_at: None,
     };
     let renders_before = runs.iter().map(|(cluster, &(_, render))| (*cluster, render)).collect();
-    store::rollouts::insert(change, &row, &beginning.waves, &beginning.members, &renders_before).await?;
+    store::rollouts::insert(change, &row).await?;
+    store::rollouts::insert_waves(change, row.id, &beginning.waves).await?;
+    store::rollouts::insert_members(change, row.id, &beginning.members, &renders_before).await?;
     let subject = subjects::rollout(row.id, &target.name);
     let mut event = Event::new(clock::new_id(), now, begin.actor, Action::RolloutPlanned, subject);
     event.trace_id = Some(row.trace_id.clone());

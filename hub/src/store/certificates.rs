@@ -1,5 +1,7 @@
 //! Agents' certificates: which were issued, which are used, which are revoked.
 
+use std::collections::BTreeSet;
+
 use bellwether_core::ClusterId;
 use jiff::Timestamp;
 
@@ -70,28 +72,50 @@ pub(crate) async fn delete_unused(db: &mut Connection, cluster: ClusterId) -> Re
 }
 
 /// Marks a certificate as used; false when it is unknown, revoked, or its cluster is.
-///
-/// The cluster's row is held to the end of the transaction, so that a revocation comes wholly before or after.
 pub(crate) async fn mark_used(
     db: &mut Connection,
     serial: &str,
     cluster: ClusterId,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let used = sqlx::query!(
+    Ok(mark_all_used(db, &[(serial, cluster)], now).await?.contains(&cluster))
+}
+
+/// Marks certificates as used, and says of which clusters: one that is unknown, or revoked, or whose cluster is, is left out.
+///
+/// The clusters' rows are held to the end of the transaction, so that a revocation comes wholly before or after.
+pub(crate) async fn mark_all_used(
+    db: &mut Connection,
+    certificates: &[(&str, ClusterId)],
+    now: Timestamp,
+) -> Result<BTreeSet<ClusterId>, StoreError> {
+    let serials: Vec<_> = certificates.iter().map(|(serial, _)| (*serial).to_owned()).collect();
+    let clusters: Vec<_> = certificates.iter().map(|(_, cluster)| cluster.as_uuid()).collect();
+    let used = sqlx::query_scalar!(
         r#"
-        update certificates
-           set first_used_at = coalesce(first_used_at, $3)
-         where serial = $1 and cluster_id = $2 and revoked_at is null
-           and exists (select from clusters where cluster_id = $2 and revoked_at is null for share)
+        with good as (
+            select c.serial, c.cluster_id, c.first_used_at
+              from unnest($1::text[], $2::uuid[]) as u (serial, cluster_id)
+              join certificates c using (serial, cluster_id)
+              join clusters l using (cluster_id)
+             where c.revoked_at is null and l.revoked_at is null
+             order by c.cluster_id
+               for share of l
+        ), marked as (
+            update certificates c
+               set first_used_at = $3
+              from good g
+             where c.serial = g.serial and g.first_used_at is null
+        )
+        select cluster_id as "cluster_id!" from good
         "#,
-        serial,
-        cluster.as_uuid(),
+        &serials,
+        &clusters,
         to_sql(now),
     )
-    .execute(db)
+    .fetch_all(db)
     .await?;
-    Ok(used.rows_affected() == 1)
+    Ok(used.into_iter().map(ClusterId::new).collect())
 }
 
 pub(crate) async fn mark_all_revoked(

@@ -149,6 +149,11 @@ pub(crate) enum Cause {
 }
 
 impl StoreError {
+    /// Nothing was asked: no connection was had, or whoever had it in hand is gone.
+    pub(crate) const fn unserved() -> Self {
+        Self::Unreachable(sqlx::Error::PoolTimedOut)
+    }
+
     /// Why Postgres refused, when that concerns whoever asked.
     pub(crate) fn cause(&self) -> Option<Cause> {
         match self {
@@ -199,7 +204,7 @@ pub(crate) async fn connect_owner(url: &str) -> Result<Pool, StoreError> {
 /// The first turn of whoever wants to begin something: not had in time, it is refused and comes back later.
 pub(crate) async fn take_admission(turns: &Semaphore) -> Result<SemaphorePermit<'_>, StoreError> {
     let turn = tokio::time::timeout(ACQUIRE_DEADLINE, turns.acquire()).await;
-    turn.ok().and_then(Result::ok).ok_or(StoreError::Unreachable(sqlx::Error::PoolTimedOut))
+    turn.ok().and_then(Result::ok).ok_or_else(StoreError::unserved)
 }
 
 /// A stream's turn at the second pool: see [`STREAM_TURNS_MAX`]. One that has begun waits for as long as it takes: to end

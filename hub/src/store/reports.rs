@@ -1,6 +1,6 @@
 //! The newest report of each cluster and target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::report::{ObjectLine, Report};
 use bellwether_core::{ClusterId, Digest, Generation, ReportSequence, SessionNumber, TargetId};
@@ -165,21 +165,31 @@ pub(crate) async fn list_verdicts(
         .collect()
 }
 
-/// Whether a cluster has said anything on the stream and at the place that its agent says was acknowledged.
-pub(crate) async fn is_known(
+/// Of these clusters, those that have said anything on the stream and at the place that their agent says was acknowledged.
+pub(crate) async fn list_known(
     db: &mut Connection,
-    cluster: ClusterId,
-    acked: (SessionNumber, ReportSequence),
-) -> Result<bool, StoreError> {
+    acked: &[(ClusterId, (SessionNumber, ReportSequence))],
+) -> Result<BTreeSet<ClusterId>, StoreError> {
+    if acked.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let clusters: Vec<_> = acked.iter().map(|(cluster, _)| cluster.as_uuid()).collect();
+    let sessions: Vec<_> = acked.iter().map(|(_, (session, _))| session.get()).collect();
+    let sequences: Vec<_> = acked.iter().map(|(_, (_, sequence))| sequence.get()).collect();
     let known = sqlx::query_scalar!(
         r#"
-        select exists (select from reports where cluster_id = $1 and (session, sequence) >= ($2, $3)) as "known!"
+        select a.cluster_id as "cluster_id!"
+          from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as a (cluster_id, session, sequence)
+         where exists (
+               select from reports r
+                where r.cluster_id = a.cluster_id and (r.session, r.sequence) >= (a.session, a.sequence)
+               )
         "#,
-        cluster.as_uuid(),
-        acked.0.get(),
-        acked.1.get(),
+        &clusters,
+        &sessions,
+        &sequences,
     )
-    .fetch_one(db)
+    .fetch_all(db)
     .await?;
-    Ok(known)
+    Ok(known.into_iter().map(ClusterId::new).collect())
 }

@@ -11,9 +11,25 @@ use uuid::Uuid;
 
 use super::{Connection, StoreError, from_sql, to_sql};
 
-pub(crate) async fn next_number(db: &mut Connection) -> Result<SessionNumber, StoreError> {
-    let number = sqlx::query_scalar!(r#"select nextval('session_numbers') as "number!""#).fetch_one(db).await?;
-    Ok(SessionNumber::new(number))
+/// The number of a stream that begins; `None`: its certificate is unknown or revoked, or its cluster is.
+pub(crate) async fn admit(
+    db: &mut Connection,
+    serial: &str,
+    cluster: ClusterId,
+) -> Result<Option<SessionNumber>, StoreError> {
+    let number = sqlx::query_scalar!(
+        r#"
+        select nextval('session_numbers') as "number!"
+          from certificates c
+          join clusters l using (cluster_id)
+         where c.serial = $1 and c.cluster_id = $2 and c.revoked_at is null and l.revoked_at is null
+        "#,
+        serial,
+        cluster.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(number.map(SessionNumber::new))
 }
 
 /// Where the newest streams of clusters that are let in came from.
@@ -46,66 +62,83 @@ pub(crate) struct Opened<'a> {
 pub(crate) enum Before {
     Nothing,
     Guest(Box<Guest>, Option<Rivalry>),
-    /// A newer stream than this one.
-    Newer,
 }
 
-/// Writes down a stream that began, unless there is a newer one.
+/// Writes down streams that began, at most one of each cluster, and says what was known before; those of which there is a
+/// newer one are left out.
 pub(crate) async fn mark_opened(
     db: &mut Connection,
-    opened: &Opened<'_>,
+    opened: &[Opened<'_>],
     now: Timestamp,
-) -> Result<Before, StoreError> {
-    let before = sqlx::query!(
-        r#"
-        select boot, address, since, facts as "facts: Json<BTreeMap<String, String>>",
-               rivalry as "rivalry: Json<Rivalry>"
-          from sessions
-         where cluster_id = $1
-           for update
-        "#,
-        opened.cluster.as_uuid(),
-    )
-    .fetch_optional(&mut *db)
-    .await?;
-    let written = sqlx::query!(
+) -> Result<BTreeMap<ClusterId, Before>, StoreError> {
+    let mut before = list_guests(db, opened).await?;
+    let clusters: Vec<_> = opened.iter().map(|one| one.cluster.as_uuid()).collect();
+    let numbers: Vec<_> = opened.iter().map(|one| one.session.get()).collect();
+    let hubs: Vec<_> = opened.iter().map(|one| one.hub).collect();
+    let boots: Vec<_> = opened.iter().map(|one| one.boot).collect();
+    let addresses: Vec<_> = opened.iter().map(|one| one.address.to_owned()).collect();
+    let serials: Vec<_> = opened.iter().map(|one| one.serial.to_owned()).collect();
+    let versions: Vec<_> = opened.iter().map(|one| one.agent_version.to_owned()).collect();
+    let facts: Vec<_> = opened.iter().map(|one| Json(one.facts)).collect();
+    let written = sqlx::query_scalar!(
         r#"
         insert into sessions
                (cluster_id, session, hub_id, boot, since, away_since, address, certificate_serial, agent_version, facts)
-        values ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9)
+        select cluster_id, session, hub_id, boot, $9, $9, address, serial, version, facts
+          from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::jsonb[])
+               as o (cluster_id, session, hub_id, boot, address, serial, version, facts)
+         order by cluster_id
             on conflict (cluster_id) do update
            set session = excluded.session, hub_id = excluded.hub_id, boot = excluded.boot, since = excluded.since,
                caught_up_at = null, ended_at = null,
                away_since = coalesce(
                    sessions.away_since,
-                   (select $5::timestamptz - p.silent_for from presences p where p.cluster_id = $1),
+                   (select excluded.since - p.silent_for from presences p where p.cluster_id = excluded.cluster_id),
                    excluded.since
                ),
                address = excluded.address, certificate_serial = excluded.certificate_serial,
                agent_version = excluded.agent_version, facts = excluded.facts
          where sessions.session < excluded.session
+        returning cluster_id
         "#,
-        opened.cluster.as_uuid(),
-        opened.session.get(),
-        opened.hub,
-        opened.boot,
+        &clusters,
+        &numbers,
+        &hubs,
+        &boots,
+        &addresses,
+        &serials,
+        &versions,
+        &facts as _,
         to_sql(now),
-        opened.address,
-        opened.serial,
-        opened.agent_version,
-        Json(opened.facts) as _,
     )
-    .execute(db)
+    .fetch_all(db)
     .await?;
-    Ok(match before {
-        _ if written.rows_affected() == 0 => Before::Newer,
-        Some(mut row) => {
-            let uid = row.facts.0.remove(UID_FACT);
-            let guest = Guest { boot: row.boot, uid, address: row.address, at: from_sql(row.since) };
-            Before::Guest(Box::new(guest), row.rivalry.map(|rivalry| rivalry.0))
-        }
-        None => Before::Nothing,
-    })
+    let of = |id| (ClusterId::new(id), before.remove(&ClusterId::new(id)).unwrap_or(Before::Nothing));
+    Ok(written.into_iter().map(of).collect())
+}
+
+/// The agents before these, and their rows until the transaction ends.
+async fn list_guests(db: &mut Connection, opened: &[Opened<'_>]) -> Result<BTreeMap<ClusterId, Before>, StoreError> {
+    let clusters: Vec<_> = opened.iter().map(|one| one.cluster.as_uuid()).collect();
+    let rows = sqlx::query!(
+        r#"
+        select cluster_id, boot, address, since, facts as "facts: Json<BTreeMap<String, String>>",
+               rivalry as "rivalry: Json<Rivalry>"
+          from sessions
+         where cluster_id = any($1)
+         order by cluster_id
+           for update
+        "#,
+        &clusters,
+    )
+    .fetch_all(db)
+    .await?;
+    let guests = rows.into_iter().map(|mut row| {
+        let uid = row.facts.0.remove(UID_FACT);
+        let guest = Guest { boot: row.boot, uid, address: row.address, at: from_sql(row.since) };
+        (ClusterId::new(row.cluster_id), Before::Guest(Box::new(guest), row.rivalry.map(|rivalry| rivalry.0)))
+    });
+    Ok(guests.collect())
 }
 
 /// Remembers the agent before this one; `None` forgets it.
@@ -211,24 +244,26 @@ pub(crate) async fn mark_unheard(db: &mut Connection, hub: Uuid, now: Timestamp)
     Ok(())
 }
 
-/// Writes down that what the agent had kept to itself has arrived and is durable. Of two agents with one identity nobody
+/// Writes down that what agents had kept to themselves has arrived and is durable. Of two agents with one identity nobody
 /// knows which of them is heard.
 pub(crate) async fn mark_caught_up(
     db: &mut Connection,
-    cluster: ClusterId,
-    session: SessionNumber,
+    streams: &[(ClusterId, SessionNumber)],
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let clusters: Vec<_> = streams.iter().map(|(cluster, _)| cluster.as_uuid()).collect();
+    let numbers: Vec<_> = streams.iter().map(|(_, number)| number.get()).collect();
     sqlx::query!(
         r#"
-        update sessions
+        update sessions s
            set caught_up_at = $3, heard_at = case when away_since is null then heard_at else $3 end, away_since = null,
                heard_before_from = case when away_since is null then heard_before_from else heard_at end,
                heard_before_until = coalesce(away_since, heard_before_until)
-         where cluster_id = $1 and session = $2 and rivalry ->> 'contested_at' is null
+          from unnest($1::uuid[], $2::bigint[]) as c (cluster_id, session)
+         where s.cluster_id = c.cluster_id and s.session = c.session and s.rivalry ->> 'contested_at' is null
         "#,
-        cluster.as_uuid(),
-        session.get(),
+        &clusters,
+        &numbers,
         to_sql(now),
     )
     .execute(db)

@@ -403,7 +403,11 @@ impl Asked {
                 &[clusters(), targets()],
                 &["assignments_pkey"],
             ),
-            Self::new(&["(session, sequence) >= ($2, $3)"], &[cluster(), "1".into(), "1".into()], &["reports_pkey"]),
+            Self::new(
+                &["(r.session, r.sequence) >= (a.session, a.sequence)"],
+                &[clusters(), "array[1]::bigint[]".into(), "array[1]::bigint[]".into()],
+                &["reports_pkey"],
+            ),
             Self::new(&["as \"is_any!\"", "from rollout_clusters"], &[rollout()], &["rollout_clusters_unsettled_idx"]),
             Self::new(
                 &["from rollouts o where target_id = $1 and (ended_at is null"],

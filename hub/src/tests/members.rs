@@ -26,7 +26,9 @@ async fn a_blink_that_nobody_saw_costs_a_soak_no_more_than_its_own_time(pool: Po
 
     scene.reconnect_at(0, 50, after(480)).await;
     let mut db = pool.acquire().await.expect("a connection");
-    sessions::mark_caught_up(&mut db, scene.clusters[0], SessionNumber::new(50), after(485)).await.expect("written");
+    sessions::mark_caught_up(&mut db, &[(scene.clusters[0], SessionNumber::new(50))], after(485))
+        .await
+        .expect("written");
     scene.decide_at(after(486)).await;
 
     let left = "select soak_until - soak_from between interval '110 s' and interval '120 s' from rollout_waves";

@@ -125,7 +125,7 @@ async fn say_that_all_are_there(hub: Arc<Hub>, clusters: Vec<ClusterId>, stop: t
         for (number, cluster) in (1..).zip(&clusters) {
             let Ok(mut db) = hub.pool.acquire().await else { continue };
             let written =
-                store::sessions::mark_caught_up(&mut db, *cluster, SessionNumber::new(number), clock::now()).await;
+                store::sessions::mark_caught_up(&mut db, &[(*cluster, SessionNumber::new(number))], clock::now()).await;
             drop((db, written));
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

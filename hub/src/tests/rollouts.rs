@@ -160,13 +160,13 @@ impl Scene {
             agent_version: "1",
             facts: &std::collections::BTreeMap::new(),
         };
-        sessions::mark_opened(&mut db, &opened, now).await.expect("a stream");
+        sessions::mark_opened(&mut db, &[opened], now).await.expect("a stream");
     }
 
     pub(super) async fn catch_up(&self, place: usize, session: i64) {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         let (cluster, session) = (self.clusters[place], SessionNumber::new(session));
-        sessions::mark_caught_up(&mut db, cluster, session, clock::now()).await.expect("it is heard");
+        sessions::mark_caught_up(&mut db, &[(cluster, session)], clock::now()).await.expect("it is heard");
         drop(db);
         self.decide("one").await;
     }

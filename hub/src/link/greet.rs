@@ -1,0 +1,236 @@
+//! Agents that come and are heard → rows, many at once: a fleet of 10,000 that comes back in a moment passes in some hundred
+//! transactions.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bellwether_core::audit::{Action, Event};
+use bellwether_core::session::rivals::{Guest, Rivalry};
+use bellwether_core::session::{Hello, Listing, UID_FACT, Want};
+use bellwether_core::{ClusterId, SessionNumber};
+use jiff::Timestamp;
+
+use super::caller::Caller;
+use super::listing;
+use crate::Hub;
+use crate::process::clock;
+use crate::process::together::Together;
+use crate::store::sessions::{self, Before, Opened};
+use crate::store::work::{self, Stage};
+use crate::store::{self, StoreError};
+use crate::work::actors;
+use crate::work::change::Change;
+use crate::work::subjects;
+
+/// Of one transaction: with what their clusters are to run, a few megabytes.
+const HELLOS_MAX: usize = 64;
+/// Of one transaction, of a few statements.
+const CAUGHT_UP_MAX: usize = 500;
+
+/// Streams whose agents have said Hello, and those whose agents have said all.
+pub(crate) struct Arrivals {
+    hellos: Together<Arrival, Result<Option<Greeted>, StoreError>>,
+    caught_up: Together<CaughtUp, Result<(), StoreError>>,
+}
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Self { hellos: Together::new(HELLOS_MAX), caught_up: Together::new(CAUGHT_UP_MAX) }
+    }
+}
+
+/// A stream whose agent said Hello.
+pub(super) struct Arrival {
+    pub(super) caller: Caller,
+    pub(super) number: SessionNumber,
+    pub(super) hello: Hello,
+}
+
+/// A stream whose agent has told what it had kept to itself.
+struct CaughtUp {
+    cluster: ClusterId,
+    number: SessionNumber,
+}
+
+/// What the rows say to it.
+pub(super) struct Greeted {
+    pub(super) want: Want,
+    /// What its cluster is to run, as of then; `None`: two agents take turns with its identity, and neither is told.
+    pub(super) listing: Option<(Instant, Listing)>,
+}
+
+/// Writes down that a stream began. `None`: its cluster has a newer one, or its certificate counts no more.
+pub(super) async fn greet(hub: &Hub, arrival: Arrival) -> Result<Option<Greeted>, StoreError> {
+    let greeted = hub.arrivals.hellos.ask(arrival, |all| write(hub, all)).await;
+    greeted.unwrap_or_else(|| Err(StoreError::unserved()))
+}
+
+/// From now on the cluster counts as connected: rollouts that wait for it reconcile again.
+pub(super) async fn mark_caught_up(hub: &Hub, cluster: ClusterId, number: SessionNumber) -> Result<(), StoreError> {
+    let written = hub.arrivals.caught_up.ask(CaughtUp { cluster, number }, |all| write(hub, all)).await;
+    written.unwrap_or_else(|| Err(StoreError::unserved()))
+}
+
+/// What is written down in one transaction, however many there are.
+trait Batched: Sized {
+    type Answer: Send;
+
+    /// Answers for each, in their order.
+    fn write(hub: &Hub, all: &[Self]) -> impl Future<Output = Result<Vec<Self::Answer>, StoreError>> + Send;
+}
+
+/// All at once; if that fails, and Postgres is there, each by itself: a row that cannot be read is its cluster's alone.
+async fn write<T: Batched>(hub: &Hub, all: Vec<T>) -> Vec<Result<T::Answer, StoreError>> {
+    match T::write(hub, &all).await {
+        Ok(answers) => return answers.into_iter().map(Ok).collect(),
+        Err(error) if all.len() == 1 => return vec![Err(error)],
+        Err(error) if error.is_outage() => return all.iter().map(|_| Err(StoreError::unserved())).collect(),
+        Err(_) => {}
+    }
+    let mut answers = Vec::with_capacity(all.len());
+    for one in &all {
+        let answer = T::write(hub, std::slice::from_ref(one)).await;
+        answers.push(answer.and_then(|mut answers| answers.pop().ok_or_else(StoreError::unserved)));
+    }
+    answers
+}
+
+impl Batched for Arrival {
+    type Answer = Option<Greeted>;
+
+    async fn write(hub: &Hub, all: &[Self]) -> Result<Vec<Option<Greeted>>, StoreError> {
+        let now = clock::now();
+        let _turn = store::take_turn(&hub.stream_turns).await;
+        let mut change = Change::begin(&hub.vital, &hub.signals).await?;
+        let certificates: Vec<_> = all.iter().map(|one| (one.caller.serial.as_str(), one.caller.cluster)).collect();
+        let good = store::certificates::mark_all_used(&mut change, &certificates, now).await?;
+        let opened: Vec<_> = newest(all).into_iter().filter(|one| good.contains(&one.caller.cluster)).collect();
+        let rows: Vec<_> = opened.iter().map(|one| row(hub, one)).collect();
+        let before = sessions::mark_opened(&mut change, &rows, now).await?;
+        let mut greeted = greet_all(hub, &mut change, &opened, before, now).await?;
+        change.commit().await?;
+        Ok(all.iter().map(|one| greeted.remove(&one.number)).collect())
+    }
+}
+
+/// What those streams are told that are their clusters' newest.
+async fn greet_all(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    opened: &[&Arrival],
+    mut before: BTreeMap<ClusterId, Before>,
+    now: Timestamp,
+) -> Result<BTreeMap<SessionNumber, Greeted>, StoreError> {
+    let clusters: Vec<_> = before.keys().copied().collect();
+    let keys: Vec<_> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
+    // What these announced is seen by what is read after them.
+    work::take_due_of(change, Stage::Link, &keys, Timestamp::MAX).await?;
+    let acked: Vec<_> = opened.iter().filter_map(|one| Some((one.caller.cluster, one.hello.acked?))).collect();
+    let known = store::reports::list_known(change, &acked).await?;
+    let read_at = Instant::now();
+    let mut listings = listing::load(change, &hub.content, &clusters).await?;
+    let mut greeted = BTreeMap::new();
+    for one in opened {
+        let cluster = one.caller.cluster;
+        let (same_boot, is_contested) = match before.remove(&cluster) {
+            None => continue,
+            Some(Before::Guest(last, rivalry)) => {
+                (last.boot == one.hello.boot, mark_rivalry(change, one, *last, rivalry, now).await?)
+            }
+            Some(Before::Nothing) => {
+                mark_joined(change, &one.caller, now).await?;
+                (false, false)
+            }
+        };
+        let want = Want::assess(same_boot, one.hello.acked.map(|_| known.contains(&cluster)));
+        let listing = listings.remove(&cluster).filter(|_| !is_contested).map(|listing| (read_at, listing));
+        greeted.insert(one.number, Greeted { want, listing });
+    }
+    Ok(greeted)
+}
+
+/// Of each cluster, in their order: a row is written once.
+fn newest(arrivals: &[Arrival]) -> Vec<&Arrival> {
+    let mut newest: BTreeMap<_, &Arrival> = BTreeMap::new();
+    for one in arrivals {
+        let place = newest.entry(one.caller.cluster).or_insert(one);
+        if place.number < one.number {
+            *place = one;
+        }
+    }
+    newest.into_values().collect()
+}
+
+fn row<'a>(hub: &Hub, arrival: &'a Arrival) -> Opened<'a> {
+    let Arrival { caller, number, hello } = arrival;
+    Opened {
+        cluster: caller.cluster,
+        session: *number,
+        hub: hub.id,
+        boot: hello.boot,
+        address: &caller.address,
+        serial: &caller.serial,
+        agent_version: &hello.version,
+        facts: &hello.facts,
+    }
+}
+
+/// Whether two agents take turns with this identity. The first time, it is told.
+async fn mark_rivalry(
+    change: &mut Change<'_>,
+    Arrival { caller, hello, .. }: &Arrival,
+    last: Guest,
+    before: Option<Rivalry>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let (uid, address) = (hello.facts.get(UID_FACT).cloned(), caller.address.clone());
+    let guest = Guest { boot: hello.boot, uid, address, at: now };
+    let was_contested = before.as_ref().is_some_and(|before| before.contested_at.is_some());
+    let rivalry = Rivalry::assess(last, before.clone(), &guest);
+    if rivalry != before {
+        sessions::mark_rivalry(change, caller.cluster, rivalry.as_ref()).await?;
+    }
+    let Some(rivalry) = rivalry.filter(|rivalry| rivalry.contested_at.is_some()) else { return Ok(false) };
+    if !was_contested && let Some(cluster) = store::clusters::find(change, caller.cluster).await? {
+        let subject = subjects::cluster(&cluster.name);
+        let mut event =
+            Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ClusterContested, subject);
+        event.reason =
+            format!("two agents take turns with this identity: {} and {}", rivalry.other.address, guest.address);
+        event.detail = serde_json::json!({"agents": [
+            {"address": rivalry.other.address, "uid": rivalry.other.uid, "boot": rivalry.other.boot},
+            {"address": guest.address, "uid": guest.uid, "boot": guest.boot},
+        ]});
+        change.audit(&event).await?;
+        tracing::warn!(cluster.name = %cluster.name, reason = event.reason, "neither is told anything new");
+    }
+    Ok(true)
+}
+
+impl Batched for CaughtUp {
+    type Answer = ();
+
+    async fn write(hub: &Hub, all: &[Self]) -> Result<Vec<()>, StoreError> {
+        let now = clock::now();
+        let _turn = store::take_turn(&hub.stream_turns).await;
+        let mut change = Change::begin(&hub.vital, &hub.signals).await?;
+        let streams: Vec<_> = all.iter().map(|one| (one.cluster, one.number)).collect();
+        sessions::mark_caught_up(&mut change, &streams, now).await?;
+        let clusters: Vec<_> = all.iter().map(|one| one.cluster).collect();
+        let concerned = store::rollouts::list_targets_of(&mut change, &clusters).await?;
+        change.tell(Stage::Rollout, &concerned, now, None).await?;
+        change.commit().await?;
+        Ok(vec![(); all.len()])
+    }
+}
+
+/// A cluster's first stream: the targets that select it may move it now.
+async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -> Result<(), StoreError> {
+    let Some(cluster) = store::clusters::find(change, caller.cluster).await? else { return Ok(()) };
+    let subject = subjects::cluster(&cluster.name);
+    let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ClusterJoined, subject);
+    event.detail = serde_json::json!({"address": caller.address, "serial": caller.serial});
+    change.audit(&event).await?;
+    tracing::info!(cluster.name = %cluster.name, "a cluster joined");
+    change.tell_of_labels(&cluster, None, Some(&cluster.labels), now).await
+}
