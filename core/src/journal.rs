@@ -7,6 +7,8 @@
 //! written by creating the next number. Nothing here writes; it decides what is written, and never names an entry as
 //! dead that holds something current, or that is newer than one that does.
 
+mod backlog;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use crate::object::Identity;
 use crate::session::agent::Accepted;
 use crate::session::{Action, Assignment, DriftMode, Prune, SyncOptions};
 use crate::{Digest, Generation, Name, ObjectKey, TargetId, TraceId};
+
+pub use backlog::Backlog;
 
 /// Of one part of an entry: a Secret may hold 1 MiB.
 pub const PART_BYTES_MAX: usize = 900 * 1024;
@@ -434,7 +438,7 @@ impl Journal {
         self.current.values().any(|current| current.updates == Updates::Unwritten)
     }
 
-    /// Takes in what was accepted, oldest first, and answers with what has to be written before it is acted on.
+    /// Takes in what was accepted, older ones of a target first, and answers with what has to be written before it is acted on.
     pub fn plan(&mut self, accepted: Vec<Accepted>) -> Entry {
         let kept: BTreeSet<_> = self.current.values().flat_map(Current::bodies).collect();
         let ended = std::mem::take(&mut self.ended);
@@ -641,7 +645,7 @@ mod tests {
     use crate::bundle;
 
     /// `name@content`.
-    fn accepted(generation: i64, objects: &str) -> Accepted {
+    pub(super) fn accepted(generation: i64, objects: &str) -> Accepted {
         let split =
             |text: &str| text.split_once('@').map(|(name, body)| (key(name), body.to_owned())).expect("a content");
         let objects: Vec<_> = objects.split_whitespace().map(split).collect();

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use bellwether_core::TargetId;
 pub(crate) use bellwether_core::journal::InventoryUpdate;
-use bellwether_core::journal::{Entry, Journal};
-use bellwether_core::session::agent::{Accepted, Change};
+use bellwether_core::journal::{Backlog, Entry, Journal};
+use bellwether_core::session::agent::Change;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -76,7 +76,7 @@ struct JournalWriter {
     fence: Fence,
     journal: Journal,
     /// Accepted and not being written yet.
-    waiting: Vec<Accepted>,
+    waiting: Backlog,
     /// Let go, and not written yet.
     ended: BTreeSet<TargetId>,
     /// One at a time.
@@ -114,7 +114,7 @@ pub(crate) async fn serve(
         store,
         fence,
         journal,
-        waiting: Vec::new(),
+        waiting: Backlog::default(),
         ended: BTreeSet::new(),
         writes: JoinSet::new(),
         writing: None,
@@ -138,7 +138,7 @@ pub(crate) async fn serve(
 impl JournalWriter {
     fn handle(&mut self, event: Event<'_>) -> Result<(), JournalError> {
         match event {
-            Event::Changed(Change::Accepted(accepted)) => self.waiting.push(accepted),
+            Event::Changed(Change::Accepted(accepted)) => self.waiting.take_in(accepted),
             Event::Changed(Change::Ended(target)) => {
                 self.journal.end(target);
                 self.ended.insert(target);
@@ -175,7 +175,7 @@ impl JournalWriter {
             return;
         }
         self.updates_at = Instant::now() + UPDATES_PAUSE;
-        let accepted = std::mem::take(&mut self.waiting);
+        let accepted = self.waiting.take();
         let mut targets = std::mem::take(&mut self.ended);
         targets.extend(accepted.iter().map(|accepted| accepted.assignment.target));
         let entry = self.journal.plan(accepted);
