@@ -285,7 +285,9 @@ async fn record(
     fetched: Result<Vec<Found>, RepoError>,
 ) -> Result<(), StoreError> {
     let now = clock::now();
-    let trace_id = item.trace_id.clone().unwrap_or_else(clock::new_trace);
+    // What is found at last belongs to the signal that it was looked for again for.
+    let signal = item.trace_id.clone().or_else(|| before.schedule.again.as_ref().map(|again| again.trace_id.clone()));
+    let trace_id = signal.unwrap_or_else(clock::new_trace);
     let repo = &before.repo;
     // The commit of the rollout that follows puts it on disk too, and the sealer's before anybody reads the log.
     let mut change = Change::begin_deferred(&hub.pool, &hub.signals).await?;
@@ -305,9 +307,8 @@ async fn record(
     let poll = repo.spec.poll_seconds.map_or(POLL, |seconds| SignedDuration::from_secs(seconds.into()));
     let due_at = match fetched {
         Ok(found) => {
-            let was_asked = item.trace_id.is_some();
             let has_moved = record_heads(&mut change, repo, found, &trace_id, now).await?;
-            let ended = if has_moved { Ended::Moved } else { Ended::Unmoved { was_asked } };
+            let ended = if has_moved { Ended::Moved } else { Ended::Unmoved { asked_by: item.trace_id.as_deref() } };
             let (next, due_at) = before.schedule.after(ended, poll, now);
             store::repos::mark_fetched(&mut change, repo.id, &next, now).await?;
             due_at

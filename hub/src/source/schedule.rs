@@ -27,17 +27,26 @@ pub(crate) struct Schedule {
     pub(crate) retry_at: Option<Timestamp>,
     /// The next poll.
     pub(crate) poll_at: Option<Timestamp>,
-    /// How often it was fetched again since a signal that nothing was found for; null: that is over.
-    pub(crate) fetched_again: Option<i32>,
+    /// A signal that nothing was found for yet; `None`: that is over.
+    pub(crate) again: Option<Again>,
+}
+
+/// What a repo is fetched again for, though it is no poll's turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Again {
+    /// How often it was, since the signal.
+    pub(crate) times: i32,
+    /// Of the signal: what is found at last is followed by it.
+    pub(crate) trace_id: String,
 }
 
 /// How a fetch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum Ended<'a> {
     Moved,
     Unmoved {
-        /// By a webhook or a person, who had a reason.
-        was_asked: bool,
+        /// The trace of the webhook or the person that asked for it, who had a reason.
+        asked_by: Option<&'a str>,
     },
     Failed {
         retry_after: Option<Duration>,
@@ -52,17 +61,18 @@ impl Schedule {
     }
 
     /// What follows from a fetch, and when the next one is due. `poll` is the pause between polls.
-    pub(crate) fn after(&self, ended: Ended, poll: SignedDuration, now: Timestamp) -> (Self, Timestamp) {
+    pub(crate) fn after(&self, ended: Ended<'_>, poll: SignedDuration, now: Timestamp) -> (Self, Timestamp) {
         let next_poll = || now + poll;
         match ended {
             Ended::Moved => (Self { poll_at: Some(next_poll()), ..Self::default() }, next_poll()),
-            Ended::Unmoved { was_asked } => {
+            Ended::Unmoved { asked_by } => {
                 let poll_at = self.poll_at.filter(|at| *at > now).unwrap_or_else(next_poll);
-                let times = if was_asked { Some(0) } else { self.fetched_again };
-                let pause = times.and_then(|times| AGAIN.get(usize::try_from(times).ok()?));
-                let fetched_again = pause.and(times).map(|times| times + 1);
+                let begun = || asked_by.map(|trace_id| Again { times: 0, trace_id: trace_id.to_owned() });
+                let again = begun().or_else(|| self.again.clone());
+                let pause = again.as_ref().and_then(|again| AGAIN.get(usize::try_from(again.times).ok()?));
                 let due_at = pause.map_or(poll_at, |pause| poll_at.min(now + *pause));
-                (Self { poll_at: Some(poll_at), fetched_again, ..Self::default() }, due_at)
+                let again = again.filter(|_| pause.is_some()).map(|again| Again { times: again.times + 1, ..again });
+                (Self { poll_at: Some(poll_at), again, ..Self::default() }, due_at)
             }
             Ended::Failed { retry_after } => {
                 let failures = self.failures.saturating_add(1);
@@ -83,14 +93,14 @@ mod tests {
     use super::*;
 
     const POLL: SignedDuration = SignedDuration::from_secs(60);
-    const FAILED: Ended = Ended::Failed { retry_after: None };
+    const FAILED: Ended<'_> = Ended::Failed { retry_after: None };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a time")
     }
 
     /// When each fetch is due, if each ends like this and the next one is when it is due.
-    fn follow(mut schedule: Schedule, ended: Ended, poll: SignedDuration, fetches: usize) -> Vec<i64> {
+    fn follow(mut schedule: Schedule, ended: Ended<'_>, poll: SignedDuration, fetches: usize) -> Vec<i64> {
         let (mut now, mut pauses) = (at(0), Vec::new());
         for _ in 0..fetches {
             let (next, due_at) = schedule.after(ended, poll, now);
@@ -114,7 +124,7 @@ mod tests {
     fn the_first_success_ends_what_failures_began() {
         let (failed, _) = Schedule::default().after(FAILED, POLL, at(0));
 
-        let (next, due_at) = failed.after(Ended::Unmoved { was_asked: false }, POLL, at(60));
+        let (next, due_at) = failed.after(Ended::Unmoved { asked_by: None }, POLL, at(60));
 
         assert_eq!((next.failures, next.retry_at, due_at), (0, None, at(120)));
     }
@@ -145,25 +155,26 @@ mod tests {
     fn a_signal_that_nothing_is_found_for_fetches_again_three_times_and_leaves_the_poll() {
         let polled = Schedule { poll_at: Some(at(60)), ..Schedule::default() };
 
-        let (next, due_at) = polled.after(Ended::Unmoved { was_asked: true }, POLL, at(10));
+        let (next, due_at) = polled.after(Ended::Unmoved { asked_by: Some("a trace") }, POLL, at(10));
 
         assert_eq!(due_at, at(12));
-        let (next, due_at) = next.after(Ended::Unmoved { was_asked: false }, POLL, at(12));
+        assert_eq!(next.again, Some(Again { times: 1, trace_id: "a trace".to_owned() }));
+        let (next, due_at) = next.after(Ended::Unmoved { asked_by: None }, POLL, at(12));
         assert_eq!(due_at, at(17));
-        let (next, due_at) = next.after(Ended::Unmoved { was_asked: false }, POLL, at(17));
+        let (next, due_at) = next.after(Ended::Unmoved { asked_by: None }, POLL, at(17));
         assert_eq!(due_at, at(32));
-        let (next, due_at) = next.after(Ended::Unmoved { was_asked: false }, POLL, at(32));
-        assert_eq!((next.fetched_again, due_at), (None, at(60)));
-        let (_, due_at) = next.after(Ended::Unmoved { was_asked: false }, POLL, at(60));
+        let (next, due_at) = next.after(Ended::Unmoved { asked_by: None }, POLL, at(32));
+        assert_eq!((&next.again, due_at), (&None, at(60)));
+        let (_, due_at) = next.after(Ended::Unmoved { asked_by: None }, POLL, at(60));
         assert_eq!(due_at, at(120));
     }
 
     #[test]
     fn what_is_found_ends_the_fetching_again() {
-        let (asked, _) = Schedule::default().after(Ended::Unmoved { was_asked: true }, POLL, at(0));
+        let (asked, _) = Schedule::default().after(Ended::Unmoved { asked_by: Some("a trace") }, POLL, at(0));
 
         let (next, due_at) = asked.after(Ended::Moved, POLL, at(2));
 
-        assert_eq!((next.fetched_again, due_at), (None, at(62)));
+        assert_eq!((next.again, due_at), (None, at(62)));
     }
 }

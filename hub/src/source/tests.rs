@@ -80,6 +80,13 @@ impl Scene {
         store::repos::find_fetch_status(&mut db, self.repo.id).await.expect("it is read")
     }
 
+    async fn head(&self) -> store::revisions::Revision {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let (head, _) =
+            store::revisions::find_head(&mut db, self.repo.id, "refs/heads/main").await.expect("it is read");
+        head.expect("one was seen")
+    }
+
     async fn revisions(&self) -> usize {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         let heads = store::revisions::list_heads(&mut db, &[self.repo.id]).await.expect("they are read");
@@ -175,6 +182,7 @@ async fn a_webhook_that_comes_before_its_ref_is_not_lost(pool: Pool) {
     scene.reconcile(clock::now() + SignedDuration::from_secs(6)).await;
     assert_eq!(scene.revisions().await, 1);
     assert!(scene.pause().await > 50.0, "what is found ends it");
+    assert_eq!(scene.head().await.trace_id, "a trace", "and belongs to whom it was looked for");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -189,7 +197,7 @@ async fn a_webhook_for_nothing_does_not_put_the_poll_off(pool: Pool) {
     scene.hook().await;
 
     let (_, after) = store::repos::find_access(&mut db, scene.repo.id).await.expect("it is read");
-    assert_eq!((after.poll_at, after.fetched_again), (before.poll_at, Some(1)));
+    assert_eq!((after.poll_at, after.again.map(|again| again.times)), (before.poll_at, Some(1)));
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

@@ -32,6 +32,20 @@ struct Row {
     revoked_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
+/// Whole rows; `which` says which of them.
+macro_rules! rows {
+    ($which:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"
+            select cluster_id, project_id, name, labels as "labels: Stored<Labels>", namespace, version, created_at, revoked_at
+              from clusters
+            "# + $which
+            $(, $argument)*
+        )
+    };
+}
+
 impl TryFrom<Row> for Cluster {
     type Error = StoreError;
 
@@ -69,32 +83,12 @@ pub(crate) async fn insert(db: &mut Connection, cluster: &Cluster) -> Result<(),
 }
 
 pub(crate) async fn find(db: &mut Connection, id: ClusterId) -> Result<Option<Cluster>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select cluster_id, project_id, name, labels as "labels: Stored<Labels>", namespace, version, created_at, revoked_at
-          from clusters
-         where cluster_id = $1
-        "#,
-        id.as_uuid(),
-    )
-    .fetch_optional(db)
-    .await?;
+    let row = rows!("where cluster_id = $1", id.as_uuid()).fetch_optional(db).await?;
     row.map(TryInto::try_into).transpose()
 }
 
 pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Option<Cluster>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select cluster_id, project_id, name, labels as "labels: Stored<Labels>", namespace, version, created_at, revoked_at
-          from clusters
-         where name = $1
-        "#,
-        name.as_str(),
-    )
-    .fetch_optional(db)
-    .await?;
+    let row = rows!("where name = $1", name.as_str()).fetch_optional(db).await?;
     row.map(TryInto::try_into).transpose()
 }
 
@@ -108,11 +102,8 @@ pub(crate) async fn lock(db: &mut Connection, id: ClusterId) -> Result<Option<Cl
 
 /// A page in order of names, after one.
 pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Entry<Cluster>>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
+    let rows = rows!(
         r#"
-        select cluster_id, project_id, name, labels as "labels: Stored<Labels>", namespace, version, created_at, revoked_at
-          from clusters
          where name > $1
          order by name
          limit $2

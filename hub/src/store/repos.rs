@@ -8,7 +8,7 @@ use sqlx::types::Json;
 
 use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, named, to_sql};
-use crate::source::schedule::Schedule;
+use crate::source::schedule::{Again, Schedule};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Repo {
@@ -30,6 +30,20 @@ struct Row {
     webhook_secret: Vec<u8>,
     version: i64,
     created_at: chrono::DateTime<chrono::Utc>,
+}
+
+/// Whole rows; `which` says which of them.
+macro_rules! rows {
+    ($which:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"
+            select repo_id, project_id, name, spec as "spec: Stored<RepoSpec>", webhook_secret, version, created_at
+              from repos
+            "# + $which
+            $(, $argument)*
+        )
+    };
 }
 
 impl TryFrom<Row> for Repo {
@@ -110,42 +124,19 @@ pub(crate) async fn delete(db: &mut Connection, id: RepoId) -> Result<(), StoreE
 }
 
 pub(crate) async fn find(db: &mut Connection, id: RepoId) -> Result<Option<Repo>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select repo_id, project_id, name, spec as "spec: Stored<RepoSpec>", webhook_secret, version, created_at
-          from repos
-         where repo_id = $1
-        "#,
-        id.as_uuid(),
-    )
-    .fetch_optional(db)
-    .await?;
+    let row = rows!("where repo_id = $1", id.as_uuid()).fetch_optional(db).await?;
     row.map(TryInto::try_into).transpose()
 }
 
 pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Option<Repo>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select repo_id, project_id, name, spec as "spec: Stored<RepoSpec>", webhook_secret, version, created_at
-          from repos
-         where name = $1
-        "#,
-        name.as_str(),
-    )
-    .fetch_optional(db)
-    .await?;
+    let row = rows!("where name = $1", name.as_str()).fetch_optional(db).await?;
     row.map(TryInto::try_into).transpose()
 }
 
 /// A page in order of names, after one.
 pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Entry<Repo>>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
+    let rows = rows!(
         r#"
-        select repo_id, project_id, name, spec as "spec: Stored<RepoSpec>", webhook_secret, version, created_at
-          from repos
          where name > $1
          order by name
          limit $2
@@ -188,7 +179,8 @@ pub(crate) async fn mark_credential(
 pub(crate) async fn find_access(db: &mut Connection, id: RepoId) -> Result<(Option<Vec<u8>>, Schedule), StoreError> {
     let row = sqlx::query!(
         r#"
-        select c.sealed as "sealed?", l.failures as "failures?", l.not_before, l.retry_at, l.poll_at, l.fetched_again
+        select c.sealed as "sealed?", l.failures as "failures?", l.not_before, l.retry_at, l.poll_at, l.fetched_again,
+               l.fetched_again_for
           from repos r
           left join credentials c using (repo_id)
           left join repo_fetch_status l using (repo_id)
@@ -204,7 +196,7 @@ pub(crate) async fn find_access(db: &mut Connection, id: RepoId) -> Result<(Opti
         not_before: row.not_before.map(from_sql),
         retry_at: row.retry_at.map(from_sql),
         poll_at: row.poll_at.map(from_sql),
-        fetched_again: row.fetched_again,
+        again: row.fetched_again.zip(row.fetched_again_for).map(|(times, trace_id)| Again { times, trace_id }),
     };
     Ok((row.sealed, schedule))
 }
@@ -282,17 +274,19 @@ pub(crate) async fn mark_fetched(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into repo_fetch_status (repo_id, checked_at, fetched_at, poll_at, fetched_again)
-        values ($1, $2, $2, $3, $4)
+        insert into repo_fetch_status (repo_id, checked_at, fetched_at, poll_at, fetched_again, fetched_again_for)
+        values ($1, $2, $2, $3, $4, $5)
             on conflict (repo_id) do update
            set checked_at = excluded.checked_at, fetched_at = excluded.fetched_at, condition = null,
                failures = 0, not_before = null, retry_at = null,
-               poll_at = excluded.poll_at, fetched_again = excluded.fetched_again
+               poll_at = excluded.poll_at, fetched_again = excluded.fetched_again,
+               fetched_again_for = excluded.fetched_again_for
         "#,
         id.as_uuid(),
         to_sql(now),
         next.poll_at.map(to_sql),
-        next.fetched_again,
+        next.again.as_ref().map(|again| again.times),
+        next.again.as_ref().map(|again| again.trace_id.as_str()),
     )
     .execute(db)
     .await?;
@@ -315,7 +309,7 @@ pub(crate) async fn mark_failed(
            set checked_at = case when excluded.condition is null then l.checked_at else excluded.checked_at end,
                condition = coalesce(excluded.condition, l.condition),
                failures = excluded.failures, not_before = excluded.not_before, retry_at = excluded.retry_at,
-               poll_at = null, fetched_again = null
+               poll_at = null, fetched_again = null, fetched_again_for = null
         "#,
         id.as_uuid(),
         to_sql(now),

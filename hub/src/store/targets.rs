@@ -52,6 +52,21 @@ struct Row {
     deletion_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
+/// Whole rows; `which` says which of them.
+macro_rules! rows {
+    ($which:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"
+            select target_id, project_id, name, repo_id, ref, spec as "spec: Stored<TargetSpec>", version, created_at,
+                   deletion, deletion_forced, deletion_by, deletion_at
+              from targets
+            "# + $which
+            $(, $argument)*
+        )
+    };
+}
+
 impl TryFrom<Row> for Target {
     type Error = StoreError;
 
@@ -121,34 +136,12 @@ pub(crate) async fn mark_spec(db: &mut Connection, target: &Target, now: Timesta
 }
 
 pub(crate) async fn find(db: &mut Connection, id: TargetId) -> Result<Option<Target>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select target_id, project_id, name, repo_id, ref, spec as "spec: Stored<TargetSpec>", version, created_at,
-               deletion, deletion_forced, deletion_by, deletion_at
-          from targets
-         where target_id = $1
-        "#,
-        id.as_uuid(),
-    )
-    .fetch_optional(db)
-    .await?;
+    let row = rows!("where target_id = $1", id.as_uuid()).fetch_optional(db).await?;
     row.map(TryInto::try_into).transpose()
 }
 
 pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Option<Target>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select target_id, project_id, name, repo_id, ref, spec as "spec: Stored<TargetSpec>", version, created_at,
-               deletion, deletion_forced, deletion_by, deletion_at
-          from targets
-         where name = $1
-        "#,
-        name.as_str(),
-    )
-    .fetch_optional(db)
-    .await?;
+    let row = rows!("where name = $1", name.as_str()).fetch_optional(db).await?;
     row.map(TryInto::try_into).transpose()
 }
 
@@ -160,12 +153,8 @@ pub(crate) async fn find_name(db: &mut Connection, id: TargetId) -> Result<Optio
 
 /// A page in order of names, after one.
 pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Entry<Target>>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
+    let rows = rows!(
         r#"
-        select target_id, project_id, name, repo_id, ref, spec as "spec: Stored<TargetSpec>", version, created_at,
-               deletion, deletion_forced, deletion_by, deletion_at
-          from targets
          where name > $1
          order by name
          limit $2

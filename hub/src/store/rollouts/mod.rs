@@ -56,6 +56,21 @@ struct Row {
     ended_at: Option<DateTime>,
 }
 
+/// Whole rows; `which` says which of them.
+macro_rules! rows {
+    ($which:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"
+            select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Stored<Strategy>",
+                   failures_max, state, state_since, reason, trace_id, created_at, ended_at
+              from rollouts o
+            "# + $which
+            $(, $argument)*
+        )
+    };
+}
+
 impl TryFrom<Row> for Rollout {
     type Error = StoreError;
 
@@ -131,12 +146,8 @@ pub(crate) async fn insert(db: &mut Connection, rollout: &Rollout) -> Result<(),
 /// cannot be read is left out; nothing is decided by it.
 pub(crate) async fn list_shown(db: &mut Connection, targets: &[TargetId]) -> Result<Vec<Rollout>, StoreError> {
     let targets: Vec<Uuid> = targets.iter().map(|id| id.as_uuid()).collect();
-    let rows = sqlx::query_as!(
-        Row,
+    let rows = rows!(
         r#"
-        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Stored<Strategy>",
-               failures_max, state, state_since, reason, trace_id, created_at, ended_at
-          from rollouts
          where rollout_id in (
                select (select o.rollout_id
                          from rollouts o
@@ -155,18 +166,7 @@ pub(crate) async fn list_shown(db: &mut Connection, targets: &[TargetId]) -> Res
 }
 
 pub(crate) async fn find(db: &mut Connection, id: RolloutId) -> Result<Option<Rollout>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Stored<Strategy>",
-               failures_max, state, state_since, reason, trace_id, created_at, ended_at
-          from rollouts
-         where rollout_id = $1
-        "#,
-        id.as_uuid(),
-    )
-    .fetch_optional(db)
-    .await?;
+    let row = rows!("where rollout_id = $1", id.as_uuid()).fetch_optional(db).await?;
     row.map(TryInto::try_into).transpose()
 }
 
@@ -179,12 +179,8 @@ pub(crate) async fn list_current(
     asked: &[RolloutId],
 ) -> Result<Vec<Rollout>, StoreError> {
     let asked: Vec<Uuid> = asked.iter().map(|id| id.as_uuid()).collect();
-    let rows = sqlx::query_as!(
-        Row,
+    let rows = rows!(
         r#"
-        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Stored<Strategy>",
-               failures_max, state, state_since, reason, trace_id, created_at, ended_at
-          from rollouts o
          where target_id = $1
            and (ended_at is null
                 or rollout_id = $2
@@ -244,12 +240,8 @@ pub(crate) async fn list(
     before: Uuid,
     limit: i64,
 ) -> Result<Vec<Entry<Rollout>>, StoreError> {
-    let rows = sqlx::query_as!(
-        Row,
+    let rows = rows!(
         r#"
-        select rollout_id, target_id, render_id, from_render_id, kind, strategy as "strategy: Stored<Strategy>",
-               failures_max, state, state_since, reason, trace_id, created_at, ended_at
-          from rollouts
          where ($1::uuid is null or target_id = $1) and rollout_id < $2
          order by rollout_id desc
          limit $3
