@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::http::readiness::Readiness;
 use crate::http::reads::Reads;
-use crate::link::Arrivals;
+use crate::link::arrivals::Arrivals;
 use crate::link::sessions::Sessions;
 use crate::pki::ca::Authority;
 use crate::pki::seal::Seal;

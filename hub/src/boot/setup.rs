@@ -187,7 +187,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         mirrors: Arc::new(open_mirrors(&config)?),
         content: Content::default(),
         sessions: Sessions::default(),
-        arrivals: link::Arrivals::default(),
+        arrivals: link::arrivals::Arrivals::default(),
         report_queue,
         metrics: Metrics::default(),
         forged_webhooks: RateLimiter::default(),

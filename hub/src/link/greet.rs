@@ -6,58 +6,21 @@ use std::time::Instant;
 
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::session::rivals::{Guest, Rivalry};
-use bellwether_core::session::{Hello, Listing, UID_FACT, Want};
+use bellwether_core::session::{UID_FACT, Want};
 use bellwether_core::{ClusterId, SessionNumber};
 use jiff::Timestamp;
 
+use super::arrivals::{Arrival, CaughtUp, Greeted};
 use super::caller::Caller;
 use super::listing;
 use crate::Hub;
 use crate::process::clock;
-use crate::process::together::Together;
 use crate::store::sessions::{self, Before, Opened};
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
 use crate::work::subjects;
-
-/// Of one transaction: with what their clusters are to run, a few megabytes.
-const HELLOS_MAX: usize = 64;
-/// Of one transaction, of a few statements.
-const CAUGHT_UP_MAX: usize = 500;
-
-/// Streams whose agents have said Hello, and those whose agents have said all.
-pub(crate) struct Arrivals {
-    hellos: Together<Arrival, Result<Option<Greeted>, StoreError>>,
-    caught_up: Together<CaughtUp, Result<(), StoreError>>,
-}
-
-impl Default for Arrivals {
-    fn default() -> Self {
-        Self { hellos: Together::new(HELLOS_MAX), caught_up: Together::new(CAUGHT_UP_MAX) }
-    }
-}
-
-/// A stream whose agent said Hello.
-pub(super) struct Arrival {
-    pub(super) caller: Caller,
-    pub(super) number: SessionNumber,
-    pub(super) hello: Hello,
-}
-
-/// A stream whose agent has told what it had kept to itself.
-struct CaughtUp {
-    cluster: ClusterId,
-    number: SessionNumber,
-}
-
-/// What the rows say to it.
-pub(super) struct Greeted {
-    pub(super) want: Want,
-    /// What its cluster is to run, as of then; `None`: two agents take turns with its identity, and neither is told.
-    pub(super) listing: Option<(Instant, Listing)>,
-}
 
 /// Writes down that a stream began. `None`: its cluster has a newer one, or its certificate counts no more.
 pub(super) async fn greet(hub: &Hub, arrival: Arrival) -> Result<Option<Greeted>, StoreError> {

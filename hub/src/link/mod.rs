@@ -4,6 +4,7 @@
 //! changes for many clusters at once is read at once, and handed to their streams. A cluster's identity is the URI in its
 //! verified certificate, and nothing that it says.
 
+pub(crate) mod arrivals;
 mod caller;
 mod ends;
 mod enroll;
@@ -28,7 +29,6 @@ use crate::store::work::{self, Stage};
 use crate::work::change::Change;
 
 pub(crate) use ends::{run as write_ends, write_last as write_last_ends};
-pub(crate) use greet::Arrivals;
 pub(crate) use service::serve;
 pub(crate) use session::{BEGINNINGS, SAID};
 

@@ -16,10 +16,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::arrivals::{Arrival, Greeted};
 use super::caller::Caller;
-use super::greet::{self, Arrival, Greeted};
-use super::listing;
 use super::sessions::{Inbox, OpenStream};
+use super::{greet, listing};
 use crate::Hub;
 use crate::process::clock;
 use crate::process::rate::Rate;

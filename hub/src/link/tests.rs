@@ -11,11 +11,11 @@ use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::arrivals::Arrival;
 use super::caller::Caller;
 use super::enroll::{self, EnrollError};
-use super::greet::{self, Arrival};
 use super::sessions::{Inbox, OpenStream};
-use super::{deliver, ends, session};
+use super::{deliver, ends, greet, session};
 use crate::process::clock;
 use crate::store::audit;
 use crate::store::clusters::{self, Cluster};
