@@ -16,6 +16,13 @@ use crate::{Digest, ObjectKey, TargetId};
 /// Paths that one drift names; never their values.
 pub const FIELDS_MAX: usize = 20;
 
+/// Of all texts of a drift but its object's key, which has a kilobyte. Twenty paths are half of it; and a hub counts a
+/// cluster's drifts of a day, 5,000 at most, so that they are 15 MB.
+pub const TEXT_BYTES_MAX: usize = 2 * 1024;
+
+/// Kubernetes allows 128 characters.
+pub const MANAGER_BYTES_MAX: usize = 128;
+
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

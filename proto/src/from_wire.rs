@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::bundle::{Manifest, ManifestError};
-use bellwether_core::drift::{Change, Drift, FIELDS_MAX, Response};
-use bellwether_core::report::{Counts, LINES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message};
+use bellwether_core::drift::{Change, Drift, FIELDS_MAX, MANAGER_BYTES_MAX, Response, TEXT_BYTES_MAX};
+use bellwether_core::report::{
+    Counts, LINES_MAX, MESSAGE_BYTES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message, bounded_text,
+};
 use bellwether_core::session::{
     Action, AgentMessage, Assignment, Desired, DriftMode, HeartbeatPolicy, Hello, HubMessage, Listed, Piece, Prune,
     SyncOptions, Want, Welcome,
@@ -219,7 +221,15 @@ fn drift(message: v1::Drift) -> Result<(ReportSequence, Drift), WireError> {
     if message.sequence < 1 || message.fields.len() > FIELDS_MAX {
         return Err(WireError::Malformed { field: "drift" });
     }
-    let said = |text: String| Some(bounded_message(&text)).filter(|text| !text.is_empty());
+    let said = |text: &str| Some(bounded_text(text, MANAGER_BYTES_MAX)).filter(|text| !text.is_empty());
+    let (manager, operation) = (said(&message.manager), said(&message.operation));
+    let mut bytes_left = TEXT_BYTES_MAX - 2 * MANAGER_BYTES_MAX;
+    let mut fields = Vec::new();
+    for field in &message.fields {
+        let field = bounded_text(field, bytes_left.min(MESSAGE_BYTES_MAX));
+        bytes_left -= field.len();
+        fields.extend(Some(field).filter(|field| !field.is_empty()));
+    }
     let drift = Drift {
         id: id(&message.id, "drift.id")?,
         target: TargetId::new(id(&message.target, "drift.target")?),
@@ -227,9 +237,9 @@ fn drift(message: v1::Drift) -> Result<(ReportSequence, Drift), WireError> {
         found_at: found_at(message.found_at_us)?,
         change,
         response,
-        manager: said(message.manager),
-        operation: said(message.operation),
-        fields: message.fields.iter().map(|field| bounded_message(field)).collect(),
+        manager,
+        operation,
+        fields,
     };
     Ok((ReportSequence::new(message.sequence), drift))
 }

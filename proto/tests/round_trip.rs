@@ -176,3 +176,30 @@ fn a_manifest_that_is_not_the_one_named_is_refused() {
 
     assert!(hub_message(message).is_err());
 }
+
+/// The greatest drift that an agent can tell.
+fn greatest_drift() -> v1::FromAgent {
+    let mut message = v1::FromAgent::from(from_agent()[2].clone());
+    if let Some(v1::from_agent::Message::Drift(drift)) = &mut message.message {
+        let long = "x".repeat(10_000);
+        drift.manager.clone_from(&long);
+        drift.operation.clone_from(&long);
+        drift.fields = vec![long; 20];
+        if let Some(key) = &mut drift.object {
+            for part in [&mut key.api_version, &mut key.kind, &mut key.namespace, &mut key.name] {
+                *part = "x".repeat(253);
+            }
+        }
+    }
+    message
+}
+
+#[test]
+fn what_is_kept_of_one_drift_has_a_bound() {
+    let Ok(AgentMessage::Drift(_, drift)) = agent_message(greatest_drift()) else { panic!("it is cut, not refused") };
+
+    let texts = drift.fields.iter().chain([&drift.manager, &drift.operation].into_iter().flatten());
+    let bytes: usize = texts.map(String::len).sum();
+    assert!(bytes <= 2 * 1024, "{bytes} bytes");
+    assert!(!drift.fields.is_empty(), "which field it was is cut first");
+}

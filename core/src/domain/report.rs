@@ -195,7 +195,12 @@ pub fn is_obeyed(character: char) -> bool {
 
 /// Cuts a message to what travels, at a character's border, without what somebody's terminal would obey.
 pub fn bounded_message(text: &str) -> String {
-    let mut end = text.len().min(MESSAGE_BYTES_MAX);
+    bounded_text(text, MESSAGE_BYTES_MAX)
+}
+
+/// The same to so many bytes.
+pub fn bounded_text(text: &str, bytes_max: usize) -> String {
+    let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
