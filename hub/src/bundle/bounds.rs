@@ -12,7 +12,8 @@ use crate::store::targets::Target;
 use crate::store::{self, StoreError};
 use crate::work::change::Change;
 
-/// Compressed, of objects that were not there before: a thousand clusters with a MiB of their own each, some dozen times.
+/// Compressed, of objects and manifests that were not there before: a thousand clusters with a MiB of their own each, some
+/// dozen times.
 /// Content is kept for a week, so a target takes no more than seven times that.
 pub(super) const STORED_BYTES_MAX: i64 = 4 << 30;
 

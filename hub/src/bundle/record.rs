@@ -180,10 +180,12 @@ async fn store_bundle(
         .map(|object| Blob { digest: object.digest, frame: compression::compress(&object.body) })
         .collect();
     hub.content.keep_objects(&blobs);
-    let bytes = blobs.iter().map(|blob| blob.frame.len()).sum();
+    let mut bytes = blobs.iter().map(|blob| blob.frame.len()).sum();
     store::bundles::insert_objects(change, blobs, now).await?;
     let blob = Blob { digest: manifest.digest(), frame: compression::compress(&manifest.encode()) };
-    store::bundles::insert_bundle(change, &blob, manifest.entries().len(), now).await?;
+    if store::bundles::insert_bundle(change, &blob, manifest.entries().len(), now).await? {
+        bytes += blob.frame.len();
+    }
     hub.content.keep_manifest(manifest);
     Ok(bytes)
 }

@@ -60,28 +60,30 @@ pub(crate) async fn insert_objects(
     Ok(())
 }
 
+/// True: it was not there yet.
 pub(crate) async fn insert_bundle(
     db: &mut Connection,
     manifest: &Blob,
     objects: usize,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query!(
+) -> Result<bool, StoreError> {
+    let is_new = sqlx::query_scalar!(
         r#"
         insert into bundles (digest, manifest, objects, used_at)
         values ($1, $2, $3, $4)
             on conflict (digest) do update
            set used_at = excluded.used_at, manifest = excluded.manifest
          where bundles.used_at < excluded.used_at - interval '1 day' or bundles.manifest <> excluded.manifest
+        returning xmax = 0 as "is_new!"
         "#,
         manifest.digest.as_bytes(),
         manifest.frame,
         i32::try_from(objects).expect("a manifest has at most 10,000 lines"),
         to_sql(now),
     )
-    .execute(db)
+    .fetch_optional(db)
     .await?;
-    Ok(())
+    Ok(is_new.unwrap_or(false))
 }
 
 /// Whether one of these bundles has no objects.

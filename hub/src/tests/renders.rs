@@ -78,3 +78,25 @@ async fn objects_in_an_agents_namespace_are_refused_and_the_last_render_stays(po
     assert_eq!(scene.condition("one").await.as_deref(), Some("object_of_the_agent"));
     assert_eq!(scene.counts().await["renders"], 2);
 }
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_a_target_stores_counts_its_manifests_too(pool: Pool) {
+    let scene = Scene::new(&pool, 3).await;
+    let many = |last: &str| {
+        let one = |number: usize| ONE.replace("name: one", &format!("name: c{number}"));
+        let of_its_own = "{apiVersion: v1, kind: ConfigMap, metadata: {name: own, namespace: default}, data: {a: \"${cluster.name}\"}}";
+        let all: Vec<_> = (0..200).map(one).chain([of_its_own.to_owned(), last.to_owned()]).collect();
+        all.join("\n---\n")
+    };
+    for last in [ONE, ANOTHER] {
+        scene.push(&[("one/a.yaml", &many(last))]).await;
+        scene.reconcile(Stage::Bundle).await;
+    }
+
+    assert_eq!(scene.condition("one").await, None);
+    let mut db = pool.acquire().await.expect("a connection");
+    let weighed = "select (select sum(stored_bytes) from render_tries)
+                       >= (select sum(length(body)) from objects) + (select sum(length(manifest)) from bundles)";
+    assert!(scene.counts().await["bundles"] >= 6, "each cluster has one of its own, twice");
+    assert!(store::ask_raw(&mut db, weighed).await.expect("it is read"), "manifests are stored and not counted");
+}
