@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bellwether_core::session::agent::{AgentSession, Change};
 use bellwether_proto::v1::agents_client::AgentsClient;
-use bellwether_proto::{MESSAGE_BYTES_MAX, hub_message, v1};
+use bellwether_proto::{AGENT_BYTES_MAX, HUB_BYTES_MAX, hub_message, v1};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -178,5 +178,5 @@ fn handle_received(session: &mut AgentSession, message: Option<v1::FromHub>, now
 }
 
 fn client(channel: Channel) -> AgentsClient<Channel> {
-    AgentsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+    AgentsClient::new(channel).max_decoding_message_size(HUB_BYTES_MAX).max_encoding_message_size(AGENT_BYTES_MAX)
 }

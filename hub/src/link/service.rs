@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use bellwether_proto::v1::agents_server::{Agents, AgentsServer};
 use bellwether_proto::v1::{Certificate, EnrollRequest, FromAgent, FromHub, RenewRequest};
-use bellwether_proto::{MESSAGE_BYTES_MAX, to_wire_certificate};
+use bellwether_proto::{AGENT_BYTES_MAX, HUB_BYTES_MAX, to_wire_certificate};
 use futures_util::{Stream, StreamExt as _};
+use http_body_util::Limited;
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
+use tower::util::MapRequestLayer;
 
 use super::caller::Caller;
 use super::enroll::{self, EnrollError};
@@ -27,6 +30,9 @@ use crate::store::{Cause, StoreError};
 const WINDOW_BYTES: u32 = 64 * 1024;
 /// Streams of one connection: an agent has one, and calls to enrol or renew.
 const STREAMS_MAX: u32 = 4;
+/// Of a call of one message, which is a token and a request for a certificate (4 KiB at most). It lies in memory before
+/// anybody asks who sent it.
+const CALL_BYTES_MAX: usize = 16 * 1024;
 /// tonic's own headers are a few hundred bytes.
 const HEADERS_BYTES_MAX: u32 = 8 * 1024;
 /// A peer that is gone without a word and has no stream, whose deadline would tell, is noticed by this.
@@ -61,8 +67,8 @@ pub(crate) async fn serve(
     let incoming = ports::incoming(listener, config, ports::AGENTS, known, stop.clone());
     let incoming = incoming.map(Ok::<_, std::io::Error>);
     let service = AgentsServer::new(Service { hub, stop: stop.clone() })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(AGENT_BYTES_MAX)
+        .max_encoding_message_size(HUB_BYTES_MAX);
     tonic::transport::Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
@@ -70,9 +76,18 @@ pub(crate) async fn serve(
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_DEADLINE))
+        .layer(MapRequestLayer::new(bound_call))
         .add_service(service)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
+}
+
+/// A stream's messages are bounded one by one.
+fn bound_call(request: hyper::Request<Body>) -> hyper::Request<Body> {
+    if request.uri().path().ends_with("/Session") {
+        return request;
+    }
+    request.map(|body| Body::new(Limited::new(body, CALL_BYTES_MAX)))
 }
 
 struct Service {
