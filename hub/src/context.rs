@@ -21,6 +21,7 @@ use crate::process::config::Config;
 use crate::process::metrics::Metrics;
 use crate::process::rate::Buckets;
 use crate::process::rate_limiter::RateLimiter;
+use crate::process::turns::Turns;
 use crate::record::queue::Incoming;
 use crate::source::mirrors::Mirrors;
 use crate::store::Pool;
@@ -74,11 +75,12 @@ pub(crate) struct Hub {
     pub(crate) turns: Buckets<(ClusterId, TargetId)>,
     pub(crate) renewals: Buckets<ClusterId>,
     pub(crate) enrolments: Buckets<ClusterId>,
-    /// Of clusters: streams that they begin, and what they say on all of them.
-    pub(crate) beginnings: Buckets<ClusterId>,
+    /// Of certificates: streams and renewals that begin with them.
+    pub(crate) calls: Buckets<String>,
+    /// Of clusters: what they say on all their streams.
     pub(crate) said: Buckets<ClusterId>,
     /// Strangers that are looked up in the database at once.
-    pub(crate) strangers: Semaphore,
+    pub(crate) strangers: Turns,
     /// Hashes of API tokens that were good when they were last shown, and what each may ask at once.
     pub(crate) known_tokens: quick_cache::sync::Cache<Digest, Arc<Semaphore>>,
     pub(crate) readiness: Readiness,

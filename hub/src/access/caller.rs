@@ -6,6 +6,7 @@ use bellwether_core::audit::Actor;
 use crate::work::actors;
 
 /// Somebody with a token that is good now.
+#[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) name: String,
     pub(crate) role: TokenRole,

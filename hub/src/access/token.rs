@@ -1,5 +1,7 @@
 //! Tokens of the API: made, and known again by what is kept of them.
 
+use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bellwether_core::api::TokenRole;
@@ -55,19 +57,19 @@ pub(crate) async fn create(
     Ok((token, secret))
 }
 
-/// Whose token has this hash, if it is good now.
-///
-/// Tokens that were good a moment ago are looked up beside each other; of others a few at once, so that those who guess
-/// leave connections to the rest.
-pub(crate) async fn authenticate(hub: &Hub, hash: Digest) -> Result<Option<Caller>, StoreError> {
-    let is_known = hub.known_tokens.get(&hash).is_some();
-    let _turn = if is_known { None } else { hub.strangers.acquire().await.ok() };
+/// Whose token has this hash, if it is good now, and how many things may be asked with it at once.
+pub(crate) async fn authenticate(
+    hub: &Hub,
+    hash: Digest,
+    from: Option<IpAddr>,
+) -> Result<Option<(Caller, Arc<Semaphore>)>, StoreError> {
     let mut db = hub.requests.acquire().await?;
-    let found = store::tokens::find(&mut db, hash, clock::now()).await?;
-    match &found {
-        Some(_) if is_known => {}
-        Some(_) => hub.known_tokens.insert(hash, Arc::new(Semaphore::new(ASKED_AT_ONCE))),
-        None => drop(hub.known_tokens.remove(&hash)),
-    }
-    Ok(found.map(|found| Caller { name: found.name, role: found.role }))
+    let Some(found) = store::tokens::find(&mut db, hash, from, clock::now()).await? else {
+        hub.known_tokens.remove(&hash);
+        return Ok(None);
+    };
+    let own =
+        hub.known_tokens.get_or_insert_with(&hash, || Ok::<_, Infallible>(Arc::new(Semaphore::new(ASKED_AT_ONCE))));
+    let Ok(own) = own;
+    Ok(Some((Caller { name: found.name, role: found.role }, own)))
 }

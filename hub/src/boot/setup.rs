@@ -32,6 +32,7 @@ use crate::process::files::write_private;
 use crate::process::metrics::Metrics;
 use crate::process::rate::{Buckets, Rate};
 use crate::process::rate_limiter::RateLimiter;
+use crate::process::turns::Turns;
 use crate::record::queue::{self, Incoming};
 use crate::source::mirrors::Mirrors;
 use crate::store::content::Content;
@@ -54,8 +55,10 @@ const RENEWALS_PER_LIFE: i32 = 20;
 const ENROLMENTS: Rate = Rate { at_once: 5, every: SignedDuration::from_secs(60) };
 /// More than people and programs use at a time.
 const KNOWN_TOKENS_MAX: usize = 1_000;
-/// A third of the pool: the others are served meanwhile.
+/// Most of the API's pool (joins have the stages'), each for a moment: whoever is known asks beside them.
 const STRANGERS_AT_ONCE: usize = 6;
+/// However many one network sends, others are next but one.
+const STRANGERS_OF_ONE_NETWORK: usize = 2;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -197,7 +200,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         join_tries: Buckets::new(JOIN_TRIES),
         turns: Buckets::new(TURNS),
         enrolments: Buckets::new(ENROLMENTS),
-        beginnings: Buckets::new(link::BEGINNINGS),
+        calls: Buckets::new(link::CALLS),
         said: Buckets::new(link::SAID),
         renewals: Buckets::new(Rate {
             at_once: RENEWALS_AT_ONCE,
@@ -205,7 +208,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
                 / RENEWALS_PER_LIFE,
         }),
         stream_turns: tokio::sync::Semaphore::new(store::STREAM_TURNS_MAX),
-        strangers: tokio::sync::Semaphore::new(STRANGERS_AT_ONCE),
+        strangers: Turns::new(STRANGERS_AT_ONCE, STRANGERS_OF_ONE_NETWORK),
         known_tokens: quick_cache::sync::Cache::new(KNOWN_TOKENS_MAX),
         readiness: Readiness::default(),
         reads: Reads::default(),

@@ -1,7 +1,7 @@
 //! Who calls, out of a request's headers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -10,26 +10,32 @@ use axum::middleware::Next;
 use axum::response::{Json, Response};
 use bellwether_core::Digest;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 
 use super::problem::Refusal;
 use crate::Hub;
 use crate::access::token;
 use crate::pki::seal;
+use crate::ports::{Peer, UntilTaken, Usage, network};
+use crate::process::turns::TURN_DEADLINE;
 
 pub(super) use crate::access::caller::Caller;
+
+/// Who asks, as [`take_turn`] has found out.
+#[derive(Clone)]
+struct Known(Caller);
 
 /// A handler that takes none is open to everybody.
 impl FromRequestParts<Arc<Hub>> for Caller {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, Refusal> {
-        let refused = || {
-            Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", "a bearer token is needed, and this is none")
-                .hint("set BELLWETHER_TOKEN; the first token is in the hub's data folder, in `admin-token`")
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Hub>) -> Result<Self, Refusal> {
+        let Some(Known(caller)) = parts.extensions.get::<Known>().cloned() else {
+            let detail = "a bearer token is needed, and this is none";
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+                .hint("set BELLWETHER_TOKEN; the first token is in the hub's data folder, in `admin-token`"));
         };
-        let hash = hash_of(&parts.headers).ok_or_else(refused)?;
-        let caller = token::authenticate(hub, hash).await?.ok_or_else(refused)?;
         if !caller.may_change() && !only_reads(&parts.method, &parts.uri) {
             let detail = format!("token `{}` may only read", caller.name);
             return Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", detail).hint("use a token of an admin"));
@@ -52,34 +58,62 @@ fn checks_the_log(uri: &Uri) -> bool {
     uri.path().ends_with("/audit/verify")
 }
 
-/// As long as one waits for a connection.
-const TURN_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Before a request comes to the database: what one token asks, and what all of them read, leaves connections to the
-/// rest. Nobody has to be known for it, so that being told from a stranger is within one's turn too.
-pub(super) async fn take_turn(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Result<Response, Refusal> {
-    let token = hash_of(request.headers()).and_then(|hash| hub.known_tokens.get(&hash));
+/// Finds out who asks, and lets them wait for their turn: what one token asks, and what all of them read, leaves connections
+/// to the rest. Strangers wait for each other alone, and are passed on without a turn: no handler answers them.
+pub(super) async fn take_turn(
+    State(hub): State<Arc<Hub>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let until = Instant::now() + TURN_DEADLINE;
+    let Some(hash) = hash_of(request.headers()) else { return Ok(next.run(request).await) };
+    let from = request.extensions().get::<Peer>().map(|peer| network(peer.0.ip()));
+    let Some((caller, own)) = recognise(&hub, hash, from, until).await? else { return Ok(next.run(request).await) };
+    if let Some(connection) = request.extensions().get::<Arc<Usage>>() {
+        connection.let_in();
+    }
     let reads = match only_reads(request.method(), request.uri()) {
         true if checks_the_log(request.uri()) => Some(&hub.reads.checks),
         true => Some(&hub.reads.pages),
         false => None,
     };
-    let turns = async {
-        let own = match &token {
-            Some(own) => own.acquire().await.ok(),
-            None => None,
-        };
-        let of_all = match reads {
-            Some(reads) => reads.acquire().await.ok(),
-            None => None,
-        };
-        (own, of_all)
+    let _turn = match reads {
+        Some(reads) => Some(within(until, reads.acquire()).await?),
+        None => None,
     };
-    let _turns = timeout(TURN_DEADLINE, turns).await.map_err(|_| {
-        let detail = "too much is asked at once with this token, or by all who read";
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).hint("try again in a moment")
-    })?;
-    Ok(next.run(request).await)
+    request.extensions_mut().insert(Known(caller));
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(UntilTaken::new(own));
+    Ok(response)
+}
+
+/// Whose token it is, and a turn of its own. One that was good a moment ago waits for nobody else's to be looked up.
+async fn recognise(
+    hub: &Hub,
+    hash: Digest,
+    from: Option<IpAddr>,
+    until: Instant,
+) -> Result<Option<(Caller, OwnedSemaphorePermit)>, Refusal> {
+    if let Some(own) = hub.known_tokens.get(&hash) {
+        let own = within(until, own.acquire_owned()).await?;
+        return Ok(token::authenticate(hub, hash, from).await?.map(|(caller, _)| (caller, own)));
+    }
+    let turn = hub.strangers.turn(from).await.ok_or_else(busy)?;
+    let found = token::authenticate(hub, hash, from).await?;
+    drop(turn);
+    match found {
+        Some((caller, own)) => Ok(Some((caller, within(until, own.acquire_owned()).await?))),
+        None => Ok(None),
+    }
+}
+
+async fn within<T>(until: Instant, turn: impl Future<Output = Result<T, AcquireError>>) -> Result<T, Refusal> {
+    timeout_at(until, turn).await.ok().and_then(Result::ok).ok_or_else(busy)
+}
+
+pub(super) fn busy() -> Refusal {
+    let detail = "too much is asked at once: with this token, by all who read, or by strangers";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).hint("try again in a moment")
 }
 
 pub(super) async fn whoami(caller: Caller) -> Json<Value> {

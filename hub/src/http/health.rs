@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -37,7 +38,7 @@ pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> impl IntoResponse {
         {
             hub.metrics.note_rows(rows);
         }
-        hub.metrics.encode()
+        Bytes::from(hub.metrics.encode())
     };
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], remembered(&hub.readiness.figures, asked).await)

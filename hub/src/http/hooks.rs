@@ -12,6 +12,7 @@ use bellwether_core::audit::{Action, Event, Outcome};
 use futures_util::StreamExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::auth::busy;
 use super::input::{BODY_DEADLINE, Named, too_slow};
 use super::problem::Refusal;
 use super::v1::repos::webhook_purpose;
@@ -41,7 +42,7 @@ pub(super) async fn generic(
     let mut signature_bytes = [0; 32];
     let signed = signature.map(|signature| hex::decode_to_slice(signature, &mut signature_bytes));
     let Some(Ok(())) = signed else { return Err(refused()) };
-    let repo = find_repo(&hub, &name).await?;
+    let repo = find_repo(&hub, &name, address).await?;
     // The same work and the same answer for a repo that is not there: names are not told to strangers.
     let secret = match &repo {
         Some(repo) => open_secret(&hub, repo)?,
@@ -61,8 +62,8 @@ pub(super) async fn generic(
 }
 
 /// A few at once: who forges webhooks leaves connections to the rest.
-async fn find_repo(hub: &Hub, name: &Name) -> Result<Option<Repo>, Refusal> {
-    let _turn = hub.strangers.acquire().await.ok();
+async fn find_repo(hub: &Hub, name: &Name, address: SocketAddr) -> Result<Option<Repo>, Refusal> {
+    let _turn = hub.strangers.turn(Some(network(address.ip()))).await.ok_or_else(busy)?;
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     Ok(store::repos::find_by_name(&mut db, name).await?)
 }

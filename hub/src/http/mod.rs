@@ -38,7 +38,8 @@ use crate::ports;
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 pub(crate) async fn serve(hub: Arc<Hub>, listener: TcpListener, stop: CancellationToken) {
-    let incoming = ports::incoming(listener, hub.trust.api.clone(), ports::API, ports::Known::default(), stop.clone());
+    let lists = (hub.trust.known_callers.clone(), ports::Revoked::default());
+    let incoming = ports::incoming(listener, hub.trust.api.clone(), ports::API, lists, stop.clone());
     ports::serve_http(incoming, router(hub), stop).await;
 }
 

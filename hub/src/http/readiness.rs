@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::body::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -12,7 +13,8 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Readiness {
     pub(super) is_ready: Mutex<Option<(Instant, bool)>>,
-    pub(super) figures: Mutex<Option<(Instant, String)>>,
+    /// Shared by all answers of that moment, however many are not taken.
+    pub(super) figures: Mutex<Option<(Instant, Bytes)>>,
 }
 
 /// The last answer while it is fresh; else `ask` is asked, and others wait for what it says.

@@ -1,7 +1,14 @@
 //! Who calls at the agents' port.
 
 use bellwether_core::{ClusterId, Digest};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::process::clock;
+use crate::process::rate::{Buckets, Rate};
+
+/// Of streams and renewals that begin with one certificate: an agent whose connection breaks again and again waits between
+/// its tries, for longer each time.
+pub(crate) const CALLS: Rate = Rate { at_once: 10, every: SignedDuration::from_secs(5) };
 
 /// Who is at the other end, as the handshake verified.
 #[derive(Clone)]
@@ -14,4 +21,17 @@ pub(super) struct Caller {
     /// The digest of the certificate's public key.
     pub(super) key: Digest,
     pub(super) address: String,
+}
+
+impl Caller {
+    /// Before anything is asked of the database: each call costs it several transactions. Counted by the certificate, so that
+    /// one which counts no more spends nothing of what its cluster's next one may; and few are good at a time.
+    pub(super) fn may_call(&self, calls: &Buckets<String>) -> bool {
+        let now = clock::steady();
+        let may = calls.may(&self.serial, now);
+        if may {
+            calls.take(self.serial.clone(), now);
+        }
+        may
+    }
 }

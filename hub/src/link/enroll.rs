@@ -51,10 +51,10 @@ pub(super) async fn enroll(
     address: Option<SocketAddr>,
 ) -> Result<Issued, EnrollError> {
     let from = address.map(|address| network(address.ip()));
-    let _turn = hub.strangers.acquire().await.map_err(|_| EnrollError::TooOften)?;
     if from.is_some_and(|from| !hub.join_tries.may(&from, clock::now())) {
         return Err(EnrollError::TooOften);
     }
+    let _turn = hub.strangers.turn(from).await.ok_or(EnrollError::TooOften)?;
     let key = ca::key_of(csr).map_err(EnrollError::Request)?;
     let hash = seal::hash_token(token);
     let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
@@ -81,7 +81,7 @@ pub(super) async fn enroll(
     let cluster = cluster.ok_or(EnrollError::Unknown)?;
     hub.enrolments.take(cluster.id, clock::steady());
     // Their answers were lost, or they were asked for by somebody who has no use for them.
-    store::certificates::delete_unused(&mut change, cluster.id).await?;
+    store::certificates::revoke_unused(&mut change, cluster.id, clock::now()).await?;
     let issued = issue(hub, &mut change, cluster.id, csr, None).await?;
     store::clusters::mark_enrollment_used(&mut change, hash, key, clock::now()).await?;
     let mut event = event(&cluster, Action::ClusterEnrolled);
@@ -98,21 +98,21 @@ pub(super) async fn renew(hub: &Hub, caller: &Caller, csr: &[u8]) -> Result<Issu
     if ca::key_of(csr).map_err(EnrollError::Request)? != caller.key {
         return Err(EnrollError::OtherKey);
     }
-    if !hub.renewals.may(&caller.cluster, now) {
+    if !hub.renewals.may(&caller.cluster, now) || !caller.may_call(&hub.calls) {
         return Err(EnrollError::TooOften);
     }
-    hub.renewals.take(caller.cluster, now);
     let _turn = store::take_admission(&hub.stream_turns).await?;
     let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     let cluster = store::clusters::lock(&mut change, caller.cluster).await?.ok_or(EnrollError::Unknown)?;
     if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, now).await? {
         return Err(EnrollError::Revoked);
     }
+    hub.renewals.take(caller.cluster, now);
     // Somebody kept a copy of the old one.
     if store::certificates::is_replaced(&mut change, &caller.serial, caller.cluster).await? {
         return Err(EnrollError::Replaced);
     }
-    store::certificates::delete_unused_successors(&mut change, &caller.serial).await?;
+    store::certificates::revoke_unused_successors(&mut change, &caller.serial, now).await?;
     let issued = issue(hub, &mut change, cluster.id, csr, Some(&caller.serial)).await?;
     let mut event = event(&cluster, Action::ClusterRenewed);
     event.detail = serde_json::json!({"serial": issued.serial, "before": caller.serial, "address": caller.address});

@@ -28,9 +28,10 @@ use crate::store::StoreError;
 use crate::store::work::{self, Stage};
 use crate::work::change::Change;
 
+pub(crate) use caller::CALLS;
 pub(crate) use ends::{run as write_ends, write_last as write_last_ends};
 pub(crate) use service::serve;
-pub(crate) use session::{BEGINNINGS, SAID};
+pub(crate) use session::SAID;
 
 /// Takes the stage's rows of clusters whose newest stream is here, and hands those streams what their clusters are to run.
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {

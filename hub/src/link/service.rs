@@ -63,8 +63,8 @@ pub(crate) async fn serve(
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let (config, known) = (hub.trust.agents.clone(), hub.trust.known.clone());
-    let incoming = ports::incoming(listener, config, ports::AGENTS, known, stop.clone());
+    let lists = (hub.trust.known_agents.clone(), hub.trust.revoked.clone());
+    let incoming = ports::incoming(listener, hub.trust.agents.clone(), ports::AGENTS, lists, stop.clone());
     let incoming = incoming.map(Ok::<_, std::io::Error>);
     let service = AgentsServer::new(Service { hub, stop: stop.clone() })
         .max_decoding_message_size(AGENT_BYTES_MAX)
@@ -108,10 +108,11 @@ impl Agents for Service {
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<Certificate>, Status> {
-        let _in_hand = begin(&request);
+        let in_hand = begin(&request);
         let caller = caller(&request)?;
         let issued =
             enroll::renew(&self.hub, &caller, &request.into_inner().csr).await.map_err(|error| to_status(&error))?;
+        let_in(in_hand.as_ref());
         Ok(Response::new(to_wire_certificate(issued.chain, self.hub.authority.roots())))
     }
 
@@ -127,6 +128,7 @@ impl Agents for Service {
                 session::BeginError::Store(error) => unserved(&error),
             },
         )?;
+        let_in(in_hand.as_ref());
         Ok(Response::new(Box::pin(outbound.inspect(move |_| {
             let _ = &in_hand;
         }))))
@@ -148,6 +150,11 @@ fn called_on<T>(request: &Request<T>) -> Option<&CalledOn> {
 /// Keeps the connection open for as long as it lives.
 fn begin<T>(request: &Request<T>) -> Option<ActiveRequest> {
     called_on(request).map(|connection| connection.usage.begin())
+}
+
+/// Its certificate counts: whose does not keeps its connection for a moment only, however often it calls.
+fn let_in(in_hand: Option<&ActiveRequest>) {
+    in_hand.inspect(|in_hand| in_hand.let_in());
 }
 
 fn address<T>(request: &Request<T>) -> Option<SocketAddr> {

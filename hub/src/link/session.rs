@@ -49,12 +49,9 @@ pub(super) async fn begin(
     inbound: impl Inbound,
     cut: CancellationToken,
 ) -> Result<ReceiverStream<Result<FromHub, Status>>, BeginError> {
-    // Before anything is asked of the database: each stream costs it several transactions.
-    let steady = clock::steady();
-    if !hub.beginnings.may(&caller.cluster, steady) {
+    if !caller.may_call(&hub.calls) {
         return Err(BeginError::TooOften);
     }
-    hub.beginnings.take(caller.cluster, steady);
     let turn = store::take_admission(&hub.stream_turns).await?;
     let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
     let number = sessions::admit(&mut db, &caller.serial, caller.cluster).await?.ok_or(BeginError::Refused)?;
@@ -346,8 +343,6 @@ async fn tell_of_missing(
 /// that waits in its own memory, as the window is small. At this rate the few messages that a window holds are read
 /// within seconds, so that a heartbeat behind them comes before the deadline.
 pub(crate) const SAID: Rate = Rate { at_once: 5_000, every: SignedDuration::from_millis(10) };
-/// Of streams that begin: an agent whose connection breaks again and again waits between its tries, for longer each time.
-pub(crate) const BEGINNINGS: Rate = Rate { at_once: 10, every: SignedDuration::from_secs(5) };
 /// Looks at every object of the cluster's targets.
 const NEED_COST: i32 = 100;
 

@@ -399,7 +399,11 @@ async fn invite(hub: &Hub, cluster: ClusterId) -> String {
 }
 
 fn caller(issued: &crate::pki::ca::Issued) -> Caller {
-    let identity = crate::pki::ca::identity_of(&issued.chain[0]).expect("an agent's");
+    caller_of(&issued.chain[0])
+}
+
+fn caller_of(leaf: &[u8]) -> Caller {
+    let identity = crate::pki::ca::identity_of(leaf).expect("an agent's");
     Caller {
         cluster: identity.cluster,
         serial: identity.serial,
@@ -522,7 +526,7 @@ async fn where_agents_come_from_is_known_after_a_restart_and_of_no_revoked_clust
     store::execute_raw(&pool, by_name).await.expect("it is written");
     let known = async || {
         crate::pki::revocations::refresh_known(&hub).await.expect("the rows can be read");
-        hub.trust.known.load().iter().map(ToString::to_string).collect::<Vec<_>>()
+        hub.trust.known_agents.load().iter().map(ToString::to_string).collect::<Vec<_>>()
     };
 
     assert_eq!(known().await, ["192.0.2.1", "192.0.2.2"]);
@@ -735,4 +739,172 @@ async fn agents_that_come_at_once_are_greeted_at_once_and_each_by_its_own_rows(p
     assert_eq!(said[3..6], [Some(true), Some(false), Some(false)], "the newest of c1, and none of c2");
     assert_eq!(said[6..], [None, None], "of c3 a row cannot be read");
     assert_eq!(entries(&hub, "cluster.joined").await.len(), 2);
+}
+
+/// The agents' port of this hub, open, until it is dropped.
+struct OpenPort {
+    address: std::net::SocketAddr,
+    stop: tokio_util::sync::DropGuard,
+}
+
+async fn open_port(hub: &Arc<Hub>) -> OpenPort {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let (address, stop) = (listener.local_addr().expect("bound"), CancellationToken::new());
+    tokio::spawn(super::serve(hub.clone(), listener, stop.clone()));
+    OpenPort { address, stop: stop.drop_guard() }
+}
+
+/// What one has that an agent connects with.
+#[derive(Clone)]
+struct Credentials {
+    key: Vec<u8>,
+    csr: Vec<u8>,
+    chain: Vec<Vec<u8>>,
+}
+
+impl Credentials {
+    async fn enroll(hub: &Hub, cluster: ClusterId) -> Self {
+        let (key, csr) = crate::pki::ca::tests::agent_request();
+        let token = invite(hub, cluster).await;
+        let chain = enroll::enroll(hub, &token, &csr, None).await.expect("it joins").chain;
+        Self { key, csr, chain }
+    }
+
+    fn caller(&self) -> Caller {
+        caller_of(&self.chain[0])
+    }
+
+    async fn renew(&self, hub: &Hub) -> Self {
+        let chain = enroll::renew(hub, &self.caller(), &self.csr).await.expect("renewed").chain;
+        Self { chain, ..self.clone() }
+    }
+}
+
+type Client = bellwether_proto::v1::agents_client::AgentsClient<tonic::transport::Channel>;
+
+async fn dial(hub: &Hub, port: &OpenPort, credentials: &Credentials) -> Option<Client> {
+    let mut roots = rustls::RootCertStore::empty();
+    for root in hub.authority.roots() {
+        roots.add(root.into()).expect("a root");
+    }
+    let chain = credentials.chain.iter().cloned().map(Into::into).collect();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(credentials.key.clone()).into();
+    let mut config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .expect("a certificate and its key");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let (config, address) = (Arc::new(config), port.address);
+    let connector = tower::service_fn(move |_| {
+        let connector = tokio_rustls::TlsConnector::from(config.clone());
+        async move {
+            let name = rustls::pki_types::ServerName::try_from(crate::pki::ca::HUB_NAME).expect("a name");
+            let tcp = tokio::net::TcpStream::connect(address).await?;
+            connector.connect(name, tcp).await.map(hyper_util::rt::TokioIo::new)
+        }
+    });
+    let endpoint = tonic::transport::Endpoint::from_static("http://bellwether-hub");
+    endpoint.connect_with_connector(connector).await.ok().map(Client::new)
+}
+
+/// Opens a stream and leaves it; whether it was let in.
+async fn call(client: &mut Client) -> Result<(), tonic::Status> {
+    client.session(futures_util::stream::pending()).await.map(drop)
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_revoked_clusters_connections_are_closed_and_its_next_certificate_is_let_in(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let port = open_port(&hub).await;
+    let cluster = register(&hub, "c1").await;
+    let stolen = Credentials::enroll(&hub, cluster).await;
+    let mut thieves = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let mut client = dial(&hub, &port, &stolen).await.expect("it is good still");
+        // Whether it is let in or not, until there is no connection: only then there is a cause beneath the status.
+        thieves.spawn(async move {
+            let mut pace = tokio::time::interval(std::time::Duration::from_millis(50));
+            while !call(&mut client).await.is_err_and(|status| std::error::Error::source(&status).is_some()) {
+                pace.tick().await;
+            }
+        });
+    }
+
+    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
+    store::certificates::mark_all_revoked(&mut change, cluster, clock::now()).await.expect("they are revoked");
+    change.commit().await.expect("it commits");
+    crate::pki::revocations::refresh(&hub).await.expect("the list can be read");
+    let rightful = Credentials::enroll(&hub, cluster).await;
+    let let_in = async {
+        loop {
+            if let Some(mut client) = dial(&hub, &port, &rightful).await
+                && call(&mut client).await.is_ok()
+            {
+                return;
+            }
+        }
+    };
+
+    let five = std::time::Duration::from_secs(5);
+    assert!(tokio::time::timeout(five, let_in).await.is_ok(), "those who are revoked hold its places");
+    let all_gone = async { while thieves.join_next().await.is_some() {} };
+    assert!(tokio::time::timeout(five, all_gone).await.is_ok(), "a revoked certificate keeps its connection");
+    drop(port.stop);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_certificate_that_was_issued_in_vain_is_refused_by_the_handshake_too(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "c1").await;
+    let (_, csr) = crate::pki::ca::tests::agent_request();
+    let token = invite(&hub, cluster).await;
+    let mut issued = Vec::new();
+    for _ in 0..2 {
+        issued.push(caller(&enroll::enroll(&hub, &token, &csr, None).await.expect("its answer was lost")));
+    }
+    for _ in 0..2 {
+        issued.push(caller(&enroll::renew(&hub, &issued[1], &csr).await.expect("its answer was lost")));
+    }
+
+    let mut db = pool.acquire().await.expect("a connection");
+    let mut listed = store::certificates::list_revoked(&mut db, clock::now()).await.expect("they are read");
+
+    let mut in_vain = vec![issued[0].serial.clone(), issued[2].serial.clone()];
+    in_vain.sort();
+    listed.sort();
+    assert_eq!(listed, in_vain);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn who_is_refused_spends_nothing_of_the_share_of_its_cluster(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "c1").await;
+    let revoked = Credentials::enroll(&hub, cluster).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    store::certificates::mark_all_revoked(&mut db, cluster, clock::now()).await.expect("they are revoked");
+    let rightful = Credentials::enroll(&hub, cluster).await;
+
+    for _ in 0..50 {
+        let begun = session::begin(&hub, revoked.caller(), futures_util::stream::pending(), CancellationToken::new());
+        assert!(begun.await.is_err());
+        assert!(enroll::renew(&hub, &revoked.caller(), &revoked.csr).await.is_err());
+    }
+
+    let begun = session::begin(&hub, rightful.caller(), futures_util::stream::pending(), CancellationToken::new());
+    assert!(begun.await.is_ok(), "its streams were used up");
+    rightful.renew(&hub).await;
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_call_of_one_message_is_not_read_beyond_what_such_a_message_needs(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let port = open_port(&hub).await;
+    let cluster = register(&hub, "c1").await;
+    let mut client = dial(&hub, &port, &Credentials::enroll(&hub, cluster).await).await.expect("it is good");
+
+    let csr = vec![0; 100 * 1024];
+    let refused = client.renew(bellwether_proto::v1::RenewRequest { csr }).await.expect_err("it is no request");
+
+    assert!(refused.message().contains("length limit"), "it was read: {refused}");
+    drop(port.stop);
 }

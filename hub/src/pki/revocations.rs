@@ -1,7 +1,8 @@
-//! Who is revoked, from the rows to both ports: new handshakes are refused, and streams that are open here are cut.
+//! Who is revoked, from the rows to the agents' port: new handshakes are refused, streams that are open here are cut, and
+//! their connections closed.
 //!
-//! Revocations by another hub are seen at the next poll. So is where agents come from, which the rows know and no process
-//! has to remember.
+//! Revocations by another hub are seen at the next poll. So is where agents and those who have tokens come from, which the
+//! rows know and no process has to remember.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -18,8 +19,10 @@ use crate::store::{self, StoreError};
 
 /// A live stream of a revoked cluster ends within 5 s, whichever hub was told.
 const POLL_EVERY: Duration = Duration::from_secs(2);
-/// It is a row for each cluster, and only matters when strangers hold a port.
+/// It is a row for each cluster and token, and only matters when strangers hold a port.
 const POLLS_PER_KNOWN: u32 = 15;
+/// Of tokens that are good: more than people and programs use at a time, each of whose networks may hold some dozen places.
+const KNOWN_CALLERS_MAX: i64 = 256;
 
 /// Reads who is revoked, refuses them from now on, and cuts the streams that they have here.
 pub(crate) async fn refresh(hub: &Hub) -> Result<(), TrustError> {
@@ -32,12 +35,15 @@ pub(crate) async fn refresh(hub: &Hub) -> Result<(), TrustError> {
     Ok(())
 }
 
-/// Reads where the agents that may still come have last come from.
+/// Reads where agents that may still come, and tokens that are still good, have last come from.
 pub(crate) async fn refresh_known(hub: &Hub) -> Result<(), TrustError> {
     let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
     let addresses = store::sessions::list_addresses(&mut db).await?;
+    let networks = store::tokens::list_networks(&mut db, KNOWN_CALLERS_MAX, clock::now()).await?;
+    drop(db);
     let addresses = addresses.iter().filter_map(|address| address.parse::<SocketAddr>().ok());
-    hub.trust.known.store(Arc::new(addresses.map(|address| network(address.ip())).collect()));
+    hub.trust.known_agents.store(Arc::new(addresses.map(|address| network(address.ip())).collect()));
+    hub.trust.known_callers.store(Arc::new(networks.iter().filter_map(|network| network.parse().ok()).collect()));
     Ok(())
 }
 
@@ -46,7 +52,7 @@ pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
         if poll % POLLS_PER_KNOWN == 0
             && let Err(error) = refresh_known(&hub).await
         {
-            tracing::warn!(error = %crate::chain(&error), "could not read where agents come from");
+            tracing::warn!(error = %crate::chain(&error), "could not read where agents and tokens come from");
         }
         if let Err(error) = refresh(&hub).await {
             tracing::warn!(error = %crate::chain(&error), "could not read which certificates are revoked");

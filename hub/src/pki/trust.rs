@@ -1,6 +1,7 @@
 //! What the hub's ports present, and whose certificates they refuse: kept current while the hub runs.
 //!
-//! A revocation list ends new handshakes; a stream that is open already is for [`super::revocations`] to cut.
+//! A revocation list ends new handshakes, and connections; a stream that is open already is for [`super::revocations`] to
+//! cut.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -28,7 +29,10 @@ pub(crate) enum TrustError {
 pub(crate) struct Trust {
     pub(crate) agents: Arc<ArcSwap<ServerConfig>>,
     pub(crate) api: Arc<ArcSwap<ServerConfig>>,
-    pub(crate) known: ports::Known,
+    /// Networks of agents, and of those who have tokens.
+    pub(crate) known_agents: ports::Known,
+    pub(crate) known_callers: ports::Known,
+    pub(crate) revoked: ports::Revoked,
     names: Vec<String>,
     current: Mutex<Current>,
 }
@@ -37,7 +41,6 @@ struct Current {
     identity: ServerIdentity,
     /// Half of its life is over then.
     renew_at: Timestamp,
-    revoked: BTreeSet<String>,
 }
 
 impl Trust {
@@ -50,9 +53,11 @@ impl Trust {
         Ok(Self {
             agents: Arc::new(ArcSwap::from_pointee(agents)),
             api: Arc::new(ArcSwap::from_pointee(api)),
-            known: ports::Known::default(),
+            known_agents: ports::Known::default(),
+            known_callers: ports::Known::default(),
+            revoked: ports::Revoked::default(),
             names: names.to_vec(),
-            current: Mutex::new(Current { identity, renew_at, revoked: BTreeSet::new() }),
+            current: Mutex::new(Current { identity, renew_at }),
         })
     }
 
@@ -64,7 +69,7 @@ impl Trust {
         now: Timestamp,
     ) -> Result<bool, TrustError> {
         let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if current.revoked == revoked && now < current.renew_at {
+        if **self.revoked.load() == revoked && now < current.renew_at {
             return Ok(false);
         }
         if now >= current.renew_at {
@@ -75,7 +80,7 @@ impl Trust {
         let serials: Vec<_> = revoked.iter().cloned().collect();
         let list = if serials.is_empty() { None } else { Some(authority.revocation_list(&serials, now)?) };
         self.agents.store(Arc::new(tls::agents_config(authority, &current.identity, list)?));
-        current.revoked = revoked;
+        self.revoked.store(Arc::new(revoked));
         Ok(true)
     }
 }

@@ -16,8 +16,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::limits::{LimitedConnection, Limits, Party, Permit, Permits, network};
-use super::{Known, Rules};
+use super::limits::{LimitedConnection, Limits, Party, Permit, Permits, Shown, network};
+use super::{Known, Revoked, Rules};
 use crate::pki::ca::identity_of;
 
 /// A handshake is two round trips and a millisecond of work; who needs longer is no agent.
@@ -28,7 +28,7 @@ pub(super) const HANDSHAKES_MAX: usize = 256;
 /// Without file descriptors `accept` fails at once, every time; this long is enough for a stream to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Handshakes at once. What is left of `HANDSHAKES_MAX` is in reserve for addresses that agents' sessions came from. Of
+/// Handshakes at once. What is left of `HANDSHAKES_MAX` is in reserve for networks that are known. Of
 /// these, none has more than an eighth of all: behind it there may be anybody else, too.
 pub(super) const SHAKING: Limits = Limits { strangers: 192, per_address: 16, per_known: HANDSHAKES_MAX / 8 };
 /// Connections whose handshake has yet to begin: a fleet that comes back at once waits here for a moment.
@@ -43,7 +43,7 @@ pub(crate) fn incoming(
     listener: TcpListener,
     config: Arc<ArcSwap<ServerConfig>>,
     rules: Rules,
-    known: Known,
+    (known, revoked): (Known, Revoked),
     stop: CancellationToken,
 ) -> impl Stream<Item = Connection> + Send {
     let acceptor = Acceptor {
@@ -55,6 +55,7 @@ pub(crate) fn incoming(
         queue: Permits::new(WAITING),
         waiting: VecDeque::new(),
         known,
+        revoked,
         stop,
         handshakes: JoinSet::new(),
         closed_until: None,
@@ -77,6 +78,7 @@ struct Acceptor {
     queue: Arc<Permits>,
     waiting: VecDeque<(TcpStream, IpAddr, Permit)>,
     known: Known,
+    revoked: Revoked,
     stop: CancellationToken,
     handshakes: JoinSet<Option<Shaken>>,
     /// Set while `accept` fails.
@@ -159,11 +161,15 @@ impl Acceptor {
 
     fn admit(&mut self, connection: TlsStream<TcpStream>, address: IpAddr) -> Option<Connection> {
         let leaf = connection.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let cluster = leaf.and_then(|leaf| identity_of(leaf).ok()).map(|identity| identity.cluster);
-        let party = cluster.map_or(Party::Address(address), Party::Cluster);
-        let place = self.permits.take(party)?;
-        let bytes_max = self.rules.stranger_bytes_max.filter(|_| cluster.is_none());
-        Some(LimitedConnection::new(connection, place, self.rules.timeouts, bytes_max))
+        let Some(identity) = leaf.and_then(|leaf| identity_of(leaf).ok()) else {
+            let place =
+                self.permits.take(self.party(address)).or_else(|| self.permits.take(Party::Address(address)))?;
+            let connection = LimitedConnection::new(connection, place, self.rules.timeouts);
+            return Some(connection.sending_at_most(self.rules.stranger_bytes_max));
+        };
+        let place = self.permits.take(Party::Cluster(identity.cluster))?;
+        let shown = Shown { serial: identity.serial, revoked: Arc::clone(&self.revoked) };
+        Some(LimitedConnection::new(connection, place, self.rules.timeouts).showing(shown))
     }
 
     fn pause(&mut self, error: &io::Error) {

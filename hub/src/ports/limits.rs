@@ -1,9 +1,10 @@
 //! Who may be connected, for how long, and how much they may send: the same rules at both ports.
 //!
 //! Anybody can open a connection. Each takes a permit, which is counted by its address until its owner has shown a
-//! certificate, and by the cluster afterwards. A connection that asks nothing for a while is closed, and one without a
-//! certificate at the agents' port may send only what a join needs. Neighbours: `accept` (handshakes), `link` and `http`
-//! (which say when something is asked).
+//! certificate, and by the cluster afterwards. A connection that asks nothing for a while, or takes nothing of an answer, is
+//! closed; so is one on which nothing was shown that counts, soon, and one whose certificate was revoked, at once. One without
+//! a certificate at the agents' port may send only what a join needs. Neighbours: `accept` (handshakes), `link` and `http`
+//! (which say when something is asked, and what was shown counts).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,11 +18,13 @@ use bellwether_core::ClusterId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::Revoked;
+
 /// What one party's connections are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Party {
     Address(IpAddr),
-    /// An address that a session of an agent came from.
+    /// A network that agents' sessions or good tokens came from.
     Known(IpAddr),
     /// All strangers of an IPv6 site together.
     Site(IpAddr),
@@ -133,8 +136,11 @@ impl Drop for Permit {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IdleTimeouts {
     pub(crate) before_first: Duration,
+    /// Also how long it may take nothing of an answer.
     pub(crate) between: Duration,
-    /// After this it is closed as soon as nothing is in hand; `None`: it may live for ever.
+    /// After this it is closed as soon as nothing is in hand: while it has shown nothing that counts.
+    pub(crate) stranger_age_max: Duration,
+    /// And afterwards; `None`: it may live for ever.
     pub(crate) age_max: Option<Duration>,
 }
 
@@ -149,19 +155,32 @@ pub(crate) struct Usage {
 #[derive(Debug)]
 struct State {
     in_hand: usize,
+    /// Of answers that are not taken wholly: when something of each was taken last. In no order, and as few as a connection
+    /// has streams.
+    untaken: BTreeMap<u64, Instant>,
+    answers: u64,
     /// Without anything in hand, it is closed then.
     quiet_until: Instant,
+    is_let_in: bool,
 }
 
 /// Something is in hand for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct ActiveRequest(Arc<Usage>);
 
+/// An answer is not taken wholly for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Untaken {
+    usage: Arc<Usage>,
+    number: u64,
+}
+
 impl Usage {
     fn new(timeouts: IdleTimeouts) -> Arc<Self> {
         let opened_at = Instant::now();
-        let state = Mutex::new(State { in_hand: 0, quiet_until: opened_at + timeouts.before_first });
-        Arc::new(Self { timeouts, opened_at, state })
+        let quiet_until = opened_at + timeouts.before_first;
+        let state = State { in_hand: 0, untaken: BTreeMap::new(), answers: 0, quiet_until, is_let_in: false };
+        Arc::new(Self { timeouts, opened_at, state: Mutex::new(state) })
     }
 
     pub(crate) fn begin(self: &Arc<Self>) -> ActiveRequest {
@@ -169,15 +188,41 @@ impl Usage {
         ActiveRequest(Arc::clone(self))
     }
 
+    pub(super) fn answer(self: &Arc<Self>) -> Untaken {
+        let mut state = self.lock();
+        state.answers += 1;
+        let number = state.answers;
+        state.untaken.insert(number, Instant::now());
+        Untaken { usage: Arc::clone(self), number }
+    }
+
+    /// Whoever is at the other end has shown a certificate or a token that counts.
+    pub(crate) fn let_in(&self) {
+        self.lock().is_let_in = true;
+    }
+
     /// When it is to be closed, if nothing happens before.
     fn closes_at(&self) -> Option<Instant> {
         let state = self.lock();
-        let aged = self.timeouts.age_max.map(|age| self.opened_at + age);
-        (state.in_hand == 0).then(|| aged.map_or(state.quiet_until, |aged| aged.min(state.quiet_until)))
+        if let Some(stalled_at) = state.untaken.values().min() {
+            return Some(*stalled_at + self.timeouts.between);
+        }
+        if state.in_hand > 0 {
+            return None;
+        }
+        let age_max = if state.is_let_in { self.timeouts.age_max } else { Some(self.timeouts.stranger_age_max) };
+        Some(age_max.map_or(state.quiet_until, |age| state.quiet_until.min(self.opened_at + age)))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ActiveRequest {
+    /// Whoever asked has shown a certificate that counts.
+    pub(crate) fn let_in(&self) {
+        self.0.let_in();
     }
 }
 
@@ -186,6 +231,34 @@ impl Drop for ActiveRequest {
         let mut state = self.0.lock();
         state.in_hand -= 1;
         state.quiet_until = Instant::now() + self.0.timeouts.between;
+    }
+}
+
+impl Untaken {
+    /// Something of it was taken.
+    pub(super) fn went_on(&self) {
+        self.usage.lock().untaken.insert(self.number, Instant::now());
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        let mut state = self.usage.lock();
+        state.untaken.remove(&self.number);
+        state.quiet_until = Instant::now() + self.usage.timeouts.between;
+    }
+}
+
+/// The certificate that a connection came with, which may come to stand on the list.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) serial: String,
+    pub(super) revoked: Revoked,
+}
+
+impl Shown {
+    fn is_revoked(&self) -> bool {
+        self.revoked.load().contains(&self.serial)
     }
 }
 
@@ -198,14 +271,24 @@ pub(crate) struct LimitedConnection<T> {
     wake: Pin<Box<Sleep>>,
     /// Bytes that it may still send; `None`: as many as it likes.
     bytes_left: Option<usize>,
+    shown: Option<Shown>,
     _permit: Permit,
 }
 
 impl<T> LimitedConnection<T> {
-    pub(crate) fn new(connection: T, place: Permit, timeouts: IdleTimeouts, bytes_max: Option<usize>) -> Self {
+    pub(super) fn new(connection: T, place: Permit, timeouts: IdleTimeouts) -> Self {
         let usage = Usage::new(timeouts);
         let wake = Box::pin(sleep_until(Instant::now() + timeouts.before_first));
-        Self { connection, usage, wake, bytes_left: bytes_max, _permit: place }
+        Self { connection, usage, wake, bytes_left: None, shown: None, _permit: place }
+    }
+
+    /// Of a stranger.
+    pub(super) fn sending_at_most(self, bytes: Option<usize>) -> Self {
+        Self { bytes_left: bytes, ..self }
+    }
+
+    pub(super) fn showing(self, shown: Shown) -> Self {
+        Self { shown: Some(shown), ..self }
     }
 
     pub(crate) fn connection(&self) -> &T {
@@ -219,13 +302,19 @@ impl<T> LimitedConnection<T> {
     /// Fails when it is to be closed, and wakes its task then.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match self.poll_closed(context) {
-            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was asked for too long")),
+            Poll::Ready(()) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "nothing that counts happened for too long"))
+            }
             Poll::Pending => Ok(()),
         }
     }
 
-    /// Ready when it is to be closed. What is in hand keeps it open, and it is looked at again later.
+    /// Ready when it is to be closed. What is in hand keeps it open, and it is looked at again later. A revoked certificate is
+    /// seen as soon as anything is said: what says nothing is closed soon anyway, as its streams are cut.
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.shown.as_ref().is_some_and(Shown::is_revoked) {
+            return Poll::Ready(());
+        }
         loop {
             let now = Instant::now();
             match self.usage.closes_at() {
@@ -286,8 +375,12 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     const LIMITS: Limits = Limits { strangers: 3, per_address: 2, per_known: 1 };
-    const PATIENCE: IdleTimeouts =
-        IdleTimeouts { before_first: Duration::from_millis(50), between: Duration::from_millis(50), age_max: None };
+    const PATIENCE: IdleTimeouts = IdleTimeouts {
+        before_first: Duration::from_millis(50),
+        between: Duration::from_millis(50),
+        stranger_age_max: LONG,
+        age_max: None,
+    };
     const LONG: Duration = Duration::from_secs(20);
 
     fn at(address: &str) -> Party {
@@ -335,7 +428,7 @@ mod tests {
     fn limited(bytes_max: Option<usize>) -> (LimitedConnection<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let place = Permits::new(LIMITS).take(at("192.0.2.1")).expect("it is empty");
-        (LimitedConnection::new(ours, place, PATIENCE, bytes_max), theirs)
+        (LimitedConnection::new(ours, place, PATIENCE).sending_at_most(bytes_max), theirs)
     }
 
     #[tokio::test]
@@ -349,6 +442,29 @@ mod tests {
         assert!(while_in_hand.is_err(), "closed although something was in hand");
         drop(in_hand);
         assert!(tokio::time::timeout(LONG, busy.read_u8()).await.expect("closed in time").is_err());
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_of_an_answer_is_closed_and_who_takes_some_is_not() {
+        let (mut one, _their_end) = limited(None);
+        let untaken = one.usage().answer();
+        let other = one.usage().begin();
+        let taking = async {
+            loop {
+                tokio::time::sleep(PATIENCE.between / 5).await;
+                untaken.went_on();
+            }
+        };
+        let while_taken = async { tokio::time::timeout(PATIENCE.between * 8, one.read_u8()).await };
+        tokio::select! {
+            closed = while_taken => assert!(closed.is_err(), "closed although it was taken"),
+            () = taking => {}
+        }
+
+        let closed = tokio::time::timeout(LONG, one.read_u8()).await;
+
+        assert!(closed.expect("closed in time").is_err());
+        drop(other);
     }
 
     #[tokio::test]

@@ -52,7 +52,8 @@ async fn open_port_with(config: ServerConfig, rules: Rules) -> Port {
     let address = listener.local_addr().expect("bound");
     let (config, stop) = (Arc::new(ArcSwap::from_pointee(config)), CancellationToken::new());
     let known = Known::default();
-    let incoming = Box::pin(incoming(listener, Arc::clone(&config), rules, Arc::clone(&known), stop.clone()));
+    let lists = (Arc::clone(&known), Revoked::default());
+    let incoming = Box::pin(incoming(listener, Arc::clone(&config), rules, lists, stop.clone()));
     Port { address, config, known, stop, incoming }
 }
 
@@ -377,7 +378,7 @@ async fn a_connection_that_asks_for_nothing_is_closed() {
     let authority = authority();
     let server = authority.issue_server(&[], now()).expect("issued");
     let short = Duration::from_millis(100);
-    let rules = Rules { timeouts: IdleTimeouts { before_first: short, between: short, age_max: None }, ..API };
+    let rules = Rules { timeouts: IdleTimeouts { before_first: short, between: short, ..API.timeouts }, ..API };
     let Port { address, stop, incoming, .. } =
         open_port_with(api_config(&server).expect("a configuration"), rules).await;
     let service =
@@ -405,7 +406,7 @@ async fn a_client_that_takes_none_of_its_answers_is_closed_and_keeps_no_hub_from
     let authority = authority();
     let server = authority.issue_server(&[], now()).expect("issued");
     let short = Duration::from_millis(300);
-    let rules = Rules { timeouts: IdleTimeouts { before_first: short, between: short, age_max: None }, ..API };
+    let rules = Rules { timeouts: IdleTimeouts { before_first: short, between: short, ..API.timeouts }, ..API };
     let Port { address, stop, incoming, .. } =
         open_port_with(api_config(&server).expect("a configuration"), rules).await;
     let answer = "bell".repeat(10_000);
@@ -471,5 +472,163 @@ async fn http_is_answered_and_the_request_in_hand_is_finished_before_the_end() {
     // The server closes without TLS' own goodbye, which a client may hold against it; the answer is there.
     let _ = timeout(PATIENCE, client.read_to_string(&mut answer)).await.expect("in time");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("bell 127.0.0.1"), "{answer}");
+    timeout(PATIENCE, serving).await.expect("in time").expect("no panic");
+}
+
+/// Connections that came through their handshake, from as many addresses.
+async fn let_in(port: &mut Port, config: &ClientConfig, count: usize) -> Vec<(Connection, Client)> {
+    let mut held = Vec::new();
+    for number in 0..count {
+        let from = format!("127.0.2.{}:0", 1 + number % 64);
+        held.push(meet_from(&from, port, config.clone()).await.expect("let in"));
+    }
+    held
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_network_that_is_known_is_let_in_though_strangers_hold_all_places() {
+    let authority = authority();
+    let server = authority.issue_server(&[], now()).expect("issued");
+    let config = client_config(&authority, None, &TLS13);
+    for rules in [AGENTS, API] {
+        let rules = Rules { connections: Limits { strangers: 8, ..rules.connections }, ..rules };
+        let mut port = open_port_with(agents_config(&authority, &server, None).expect("a configuration"), rules).await;
+        port.know("127.0.0.1");
+        let _strangers = let_in(&mut port, &config, rules.connections.strangers).await;
+
+        let address = port.address;
+        let another = async {
+            let stream = connect_from("127.0.3.1:0", address).await;
+            let mut client = shake(stream, config.clone()).await.expect("its handshake is done before it is counted");
+            client.read_u8().await.is_err()
+        };
+        assert!(with_nobody_let_in(&mut port, another).await, "there are no places for strangers");
+        let known = timeout(PATIENCE, meet(&mut port, config.clone())).await;
+        assert!(known.is_ok_and(|met| met.is_ok()), "a known network has no places of its own");
+    }
+}
+
+#[tokio::test]
+async fn who_shows_nothing_that_counts_is_closed_though_it_asks_again_and_again() {
+    let authority = authority();
+    let server = authority.issue_server(&[], now()).expect("issued");
+    let (short, long) = (Duration::from_millis(500), Duration::from_secs(60));
+    let timeouts = IdleTimeouts { before_first: long, between: long, stranger_age_max: short, age_max: None };
+    let rules = Rules { timeouts, ..API };
+    let Port { address, stop, incoming, .. } =
+        open_port_with(api_config(&server).expect("a configuration"), rules).await;
+    let service = tower::service_fn(|request: Request<Incoming>| async move {
+        if request.uri().path() == "/good" {
+            request.extensions().get::<Arc<Usage>>().expect("it came on a connection").let_in();
+        }
+        Ok::<_, Infallible>(Response::new("bell".to_owned()))
+    });
+    let serving = tokio::spawn(serve_http(incoming, service, stop.clone()));
+    let mut config = client_config(&authority, None, &TLS13);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let ask_for = async |path: &str, how_long: Duration| {
+        let mut client = connect(address, config.clone()).await.expect("connected");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: hub\r\n\r\n");
+        let began = Instant::now();
+        let mut pace = tokio::time::interval(short / 20);
+        let mut answer = vec![0; 1 << 12];
+        while began.elapsed() < how_long {
+            if client.write_all(request.as_bytes()).await.is_err()
+                || !client.read(&mut answer).await.is_ok_and(|read| read > 0)
+            {
+                return true;
+            }
+            pace.tick().await;
+        }
+        false
+    };
+
+    assert!(ask_for("/", PATIENCE / 4).await, "a stranger keeps its place for as long as it likes");
+    assert!(!ask_for("/good", short * 4).await, "who is known was closed");
+    stop.cancel();
+    timeout(PATIENCE, serving).await.expect("in time").expect("no panic");
+}
+
+/// A client of HTTP/2 that takes so many bytes of each answer before it is asked for more.
+async fn h2_client(
+    address: SocketAddr,
+    config: ClientConfig,
+    window: u32,
+) -> hyper::client::conn::http2::SendRequest<String> {
+    let client = connect(address, config).await.expect("connected");
+    let mut builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    builder.initial_stream_window_size(window);
+    let io = hyper_util::rt::TokioIo::new(client);
+    let (client, connection) = builder.handshake(io).await.expect("it speaks HTTP/2");
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_close_their_connection_though_others_are_asked_for() {
+    let authority = authority();
+    let server = authority.issue_server(&[], now()).expect("issued");
+    let short = Duration::from_secs(1);
+    let timeouts = IdleTimeouts { before_first: short, between: short, ..API.timeouts };
+    let rules = Rules { timeouts, ..API };
+    let Port { address, stop, incoming, .. } =
+        open_port_with(api_config(&server).expect("a configuration"), rules).await;
+    let service = tower::service_fn(|request: Request<Incoming>| async move {
+        let bytes = if request.uri().path() == "/large" { 100_000 } else { 1 };
+        Ok::<_, Infallible>(Response::new("b".repeat(bytes)))
+    });
+    let serving = tokio::spawn(serve_http(incoming, service, stop.clone()));
+    let mut client = h2_client(address, client_config(&authority, None, &TLS13), 1_000).await;
+    let mut ask = async |path: &str| {
+        client.ready().await?;
+        let request = Request::get(format!("https://hub{path}")).body(String::new()).expect("is a request");
+        client.send_request(request).await
+    };
+
+    let _untaken = ask("/large").await.expect("answered");
+    let asked_again = async {
+        let mut pace = tokio::time::interval(short / 10);
+        while ask("/small").await.is_ok() {
+            pace.tick().await;
+        }
+    };
+
+    assert!(timeout(short * 8, asked_again).await.is_ok(), "it keeps its answer for as long as it likes");
+    stop.cancel();
+    timeout(PATIENCE, serving).await.expect("in time").expect("no panic");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_taken_slowly_is_taken_whole() {
+    let authority = authority();
+    let server = authority.issue_server(&[], now()).expect("issued");
+    let short = Duration::from_secs(2);
+    let timeouts = IdleTimeouts { before_first: short, between: short, ..API.timeouts };
+    let rules = Rules { timeouts, ..API };
+    let Port { address, stop, incoming, .. } =
+        open_port_with(api_config(&server).expect("a configuration"), rules).await;
+    let service =
+        tower::service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new("b".repeat(600_000))) });
+    let serving = tokio::spawn(serve_http(incoming, service, stop.clone()));
+    let mut client = h2_client(address, client_config(&authority, None, &TLS13), 20_000).await;
+    client.ready().await.expect("it is open");
+    let request = Request::get("https://hub/").body(String::new()).expect("is a request");
+    let answer = client.send_request(request).await.expect("answered");
+    assert_eq!(answer.headers()["content-length"], "600000");
+
+    let (mut body, mut taken, began) = (answer.into_body(), 0, Instant::now());
+    let mut pace = tokio::time::interval(short / 30);
+    while let Some(frame) =
+        std::future::poll_fn(|context| hyper::body::Body::poll_frame(Pin::new(&mut body), context)).await
+    {
+        let frame = frame.unwrap_or_else(|error| panic!("after {taken} bytes and {:?}: {error:?}", began.elapsed()));
+        taken += frame.data_ref().map_or(0, hyper::body::Bytes::len);
+        pace.tick().await;
+    }
+
+    assert_eq!(taken, 600_000);
+    assert!(began.elapsed() > short, "it was not slow");
+    stop.cancel();
     timeout(PATIENCE, serving).await.expect("in time").expect("no panic");
 }

@@ -9,3 +9,4 @@ pub(crate) mod rate;
 pub(crate) mod rate_limiter;
 pub(crate) mod rlimit;
 pub(crate) mod together;
+pub(crate) mod turns;

@@ -49,22 +49,36 @@ pub(crate) async fn is_replaced(db: &mut Connection, serial: &str, cluster: Clus
     Ok(replaced)
 }
 
-/// Forgets what was issued in place of this one and never used: its answer was lost, and it is refused from now on.
-pub(crate) async fn delete_unused_successors(db: &mut Connection, serial: &str) -> Result<(), StoreError> {
-    sqlx::query!("delete from certificates where renewed_from = $1 and first_used_at is null", serial)
-        .execute(db)
-        .await?;
+/// Revokes what was issued in place of this one and never used: its answer was lost, or somebody keeps it for later.
+pub(crate) async fn revoke_unused_successors(
+    db: &mut Connection,
+    serial: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update certificates
+           set revoked_at = $2
+         where renewed_from = $1 and first_used_at is null and revoked_at is null
+        "#,
+        serial,
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
     Ok(())
 }
 
-/// Forgets what a cluster was given for its join token and never used: it is refused from now on.
-pub(crate) async fn delete_unused(db: &mut Connection, cluster: ClusterId) -> Result<(), StoreError> {
+/// Revokes what a cluster was given for its join token and never used.
+pub(crate) async fn revoke_unused(db: &mut Connection, cluster: ClusterId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        delete from certificates
+        update certificates
+           set revoked_at = $2
          where cluster_id = $1 and renewed_from is null and first_used_at is null and revoked_at is null
         "#,
         cluster.as_uuid(),
+        to_sql(now),
     )
     .execute(db)
     .await?;

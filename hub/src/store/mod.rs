@@ -340,6 +340,12 @@ pub(crate) async fn ask_number(db: &mut Connection, query: &'static str) -> Resu
     Ok(sqlx::query_scalar(query).fetch_one(db).await?)
 }
 
+/// What a query of one text answers.
+#[cfg(test)]
+pub(crate) async fn ask_text(db: &mut Connection, query: &'static str) -> Result<String, StoreError> {
+    Ok(sqlx::query_scalar(query).fetch_one(db).await?)
+}
+
 /// For tests that look at what is left.
 #[cfg(test)]
 pub(crate) async fn count_rows(

@@ -1,5 +1,7 @@
 //! Bearer tokens of the API.
 
+use std::net::IpAddr;
+
 use bellwether_core::api::TokenRole;
 use bellwether_core::{Digest, Name};
 use chrono::{DateTime, Utc};
@@ -59,8 +61,14 @@ fn role(text: &str) -> Result<TokenRole, StoreError> {
     text.parse().map_err(|_| StoreError::Unreadable { table: "api_tokens", column: "role" })
 }
 
-/// Who a token is for; `None` when it is unknown, expired or revoked. That it was used is written at most once a minute.
-pub(crate) async fn find(db: &mut Connection, hash: Digest, now: Timestamp) -> Result<Option<Found>, StoreError> {
+/// Who a token is for; `None` when it is unknown, expired or revoked. That it was used, and from where, is written at most
+/// once a minute.
+pub(crate) async fn find(
+    db: &mut Connection,
+    hash: Digest,
+    from: Option<IpAddr>,
+    now: Timestamp,
+) -> Result<Option<Found>, StoreError> {
     let row = sqlx::query!(
         r#"
         select name, role, coalesce(last_used_at < $2::timestamptz - interval '1 min', true) as "is_unmarked!"
@@ -74,11 +82,34 @@ pub(crate) async fn find(db: &mut Connection, hash: Digest, now: Timestamp) -> R
     .await?;
     let Some(row) = row else { return Ok(None) };
     if row.is_unmarked {
-        sqlx::query!("update api_tokens set last_used_at = $2 where token_hash = $1", hash.as_bytes(), to_sql(now))
-            .execute(db)
-            .await?;
+        sqlx::query!(
+            "update api_tokens set last_used_at = $2, last_network = coalesce($3, last_network) where token_hash = $1",
+            hash.as_bytes(),
+            to_sql(now),
+            from.map(|from| from.to_string()),
+        )
+        .execute(db)
+        .await?;
     }
     Ok(Some(Found { name: row.name, role: role(&row.role)? }))
+}
+
+/// Networks that tokens that are good now were last used from, the latest first.
+pub(crate) async fn list_networks(db: &mut Connection, limit: i64, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    let networks = sqlx::query_scalar!(
+        r#"
+        select last_network as "network!"
+          from api_tokens
+         where last_network is not null and revoked_at is null and (expires_at is null or expires_at > $2)
+         order by last_used_at desc
+         limit $1
+        "#,
+        limit,
+        to_sql(now),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(networks)
 }
 
 pub(crate) async fn count(db: &mut Connection) -> Result<i64, StoreError> {
