@@ -513,7 +513,7 @@ async fn a_network_that_is_known_is_let_in_though_strangers_hold_all_places() {
 async fn who_shows_nothing_that_counts_is_closed_though_it_asks_again_and_again() {
     let authority = authority();
     let server = authority.issue_server(&[], now()).expect("issued");
-    let (short, long) = (Duration::from_millis(500), Duration::from_secs(60));
+    let (short, long) = (Duration::from_millis(500), Duration::from_mins(1));
     let timeouts = IdleTimeouts { before_first: long, between: long, stranger_age_max: short, age_max: None };
     let rules = Rules { timeouts, ..API };
     let Port { address, stop, incoming, .. } =

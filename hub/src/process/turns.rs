@@ -61,22 +61,22 @@ impl Turns {
 mod tests {
     use super::*;
 
-    fn network(number: u32) -> Option<IpAddr> {
-        Some(IpAddr::V4(number.into()))
+    fn network(number: u32) -> IpAddr {
+        IpAddr::V4(number.into())
     }
 
     #[tokio::test]
     async fn strangers_of_one_network_leave_turns_to_others() {
         let turns = Arc::new(Turns::new(3, 2));
         let mut waiting = tokio::task::JoinSet::new();
-        let (one, two) = (turns.turn(network(1)).await, turns.turn(network(1)).await);
+        let (one, two) = (turns.turn(Some(network(1))).await, turns.turn(Some(network(1))).await);
         for _ in 0..100 {
             let turns = turns.clone();
-            waiting.spawn(async move { turns.turn(network(1)).await.is_some() });
+            waiting.spawn(async move { turns.turn(Some(network(1))).await.is_some() });
         }
         tokio::task::yield_now().await;
 
-        let other = timeout(TURN_DEADLINE / 2, turns.turn(network(2))).await;
+        let other = timeout(TURN_DEADLINE / 2, turns.turn(Some(network(2)))).await;
 
         assert!(other.is_ok_and(|turn| turn.is_some()), "it waits behind all of another network");
         drop((one, two));
@@ -88,12 +88,12 @@ mod tests {
     #[tokio::test]
     async fn who_waits_for_too_long_is_told_so_and_networks_are_forgotten() {
         let turns = Turns::new(1, 1);
-        let held = turns.turn(network(0)).await;
-        assert!(turns.turn(network(1)).await.is_none());
+        let held = turns.turn(Some(network(0))).await;
+        assert!(turns.turn(Some(network(1))).await.is_none());
         drop(held);
 
         for number in 0..5_000 {
-            assert!(turns.turn(network(number)).await.is_some());
+            assert!(turns.turn(Some(network(number))).await.is_some());
         }
 
         assert!(turns.of_networks.lock().expect("no panic").len() <= NETWORKS_KEPT);
