@@ -104,7 +104,8 @@ async fn await_mirror(
     if store::repos::find_fetch_status(&mut change, target.repo).await?.condition.is_some() {
         let condition = BundleError::Read(error).condition(now);
         record_failure(&mut change, target, Some(revision), &condition, now).await?;
-        change.tell(Stage::Rollout, &[item.key], now, None).await?;
+        // With a trace: a person may have changed whom it selects.
+        change.tell(Stage::Rollout, &[item.key], now, Some(&clock::new_trace())).await?;
     }
     change.commit().await?;
     Ok(true)

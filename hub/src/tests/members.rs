@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::rollouts::{REGIONAL, strategy};
-use super::scene::{ANOTHER, ONE, Scene, await_true, go_away};
+use super::scene::{ANOTHER, ONE, Scene, TWO_IS_FOR_LATE_ONES, await_true, finish, go_away, label};
 use crate::process::clock;
 use crate::store::intents::Verb;
 use crate::store::rollouts::Which;
@@ -218,6 +218,30 @@ async fn a_cluster_that_joins_while_nothing_renders_gets_the_last_that_did(pool:
     scene.render().await;
 
     assert_eq!(scene.runs(newcomer).await, good);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn who_is_labelled_out_while_nothing_renders_stands_in_the_log(pool: Pool) {
+    const LEFT: &str = "select count(*) = 1 from audit_outbox
+                         where convert_from(body, 'UTF8') like '%target.cluster.unselected%'";
+
+    let scene = Scene::new(&pool, 2).await;
+    store::execute_raw(&pool, TWO_IS_FOR_LATE_ONES).await.expect("it is written");
+    label(&scene, 0, json!({"ring": "late"})).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    scene.push(&[("two/a.yaml", "a: [")]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    label(&scene, 0, json!({})).await;
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [scene.id("two").await]);
+    scene.reconcile(Stage::Rollout).await;
+
+    assert_eq!(scene.condition("two").await.as_deref(), Some("yaml_invalid"));
+    assert!(scene.is_so(LEFT).await);
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

@@ -78,6 +78,26 @@ async fn targets_whose_commit_no_mirror_has_hold_up_no_other(pool: Pool) {
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn who_is_labelled_out_while_the_repo_is_away_stands_in_the_log(pool: Pool) {
+    const OUT: &str =
+        r#"update targets set spec = spec || '{"clusters": {"matchLabels": {"ring": "late"}}}' where name = 'one'"#;
+    const LEFT: &str = "select count(*) = 1 from audit_outbox
+                         where convert_from(body, 'UTF8') like '%target.cluster.unselected%'";
+
+    let (scene, _folder) = left_behind(&pool).await;
+    scene.tell(Stage::Source, scene.repo.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+    store::execute_raw(&pool, OUT).await.expect("it selects nobody that is there");
+
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    let mut db = pool.acquire().await.expect("a connection");
+    assert_eq!(scene.condition("one").await.as_deref(), Some("commit_not_mirrored"));
+    assert!(store::ask_raw(&mut db, LEFT).await.expect("it is read"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_target_says_that_its_commit_cannot_be_had_and_its_clusters_are_served_with_what_they_run(pool: Pool) {
     let (mut scene, _folder) = left_behind(&pool).await;
     scene.reconcile(Stage::Bundle).await;
