@@ -346,3 +346,32 @@ async fn every_state_of_a_member_is_unsettled_in_rows_as_in_decisions(pool: Pool
         assert_eq!(is_unsettled, state.is_unsettled(), "{state:?}");
     }
 }
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn whoever_is_left_out_of_what_nobody_gives_them_any_more_is_not_named(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;
+    let (well, failing) = (scene.clusters[0], scene.clusters[1]);
+    for cluster in [well, failing] {
+        scene.label(cluster, "region", "eu").await;
+    }
+    scene.render().await;
+    scene.say(0, Verdict::Healthy, 2).await;
+    scene.say(1, Verdict::Failed, 3).await;
+    let change = scene.rollouts().await.remove(0);
+    assert_eq!(scene.intend(Some(change.id), Verb::Rollout(Intent::Abort)).await, "done");
+
+    scene.label(failing, "region", "us").await;
+    scene.render().await;
+    scene.say(1, Verdict::Healthy, 4).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let left_out = "select exists (select from set_aside)";
+    assert!(store::ask_raw(&mut db, left_out).await.expect("it is read"), "of eu's bundle");
+    assert_eq!(scene.set_aside().await, [], "it has what it is to have");
+
+    // It is to have eu's again, and does not get it by itself.
+    scene.label(failing, "region", "eu").await;
+    scene.render().await;
+
+    assert_eq!(scene.set_aside().await, [("cluster-2".to_owned(), "failed".to_owned())]);
+}
