@@ -7,6 +7,7 @@
 mod bounds;
 mod error;
 mod job;
+mod lost;
 mod record;
 
 use std::sync::Arc;
@@ -69,9 +70,9 @@ async fn attempt(hub: &Hub, item: &QueueItem) -> Result<Progress, StoreError> {
     let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
     drop(db);
     let is_asked = item.trace_id.is_some();
-    let job = Job { hub, target: &target, revision: &revision, clusters, is_asked };
     let fetched = hub.mirrors.of(target.repo).fetched();
-    let result = match job.render(known, agents).await {
+    let job = Job { hub, target: &target, revision: &revision, clusters, is_asked };
+    let mut result = match job.render(known, agents.clone()).await {
         Err(BundleError::Store(error)) => return Err(error),
         Err(BundleError::Read(error @ (ReadError::NoSuchCommit { .. } | ReadError::NotFetched))) => {
             let is_ours = await_mirror(hub, item, &target, &revision, error).await?;
@@ -80,6 +81,11 @@ async fn attempt(hub: &Hub, item: &QueueItem) -> Result<Progress, StoreError> {
         Ok(_) if ref_condition.is_some() => Err(ref_condition.expect("it was just found")),
         other => other.map_err(|error| error.condition(clock::now())),
     };
+    let made = result.iter().flat_map(|rendered| &rendered.unwritten).map(|made| made.manifest.digest()).collect();
+    let lost = lost::mend(&job, &made, &agents).await?;
+    if let Ok(rendered) = &mut result {
+        rendered.lacking = rendered.lacking.take().or(lost);
+    }
     finish(hub, item, Some(Said { target, revision: Some(revision), result })).await
 }
 
