@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bellwether_core::Name;
-use bellwether_core::api::{API_VERSION, TargetDocument};
+use bellwether_core::api::{API_VERSION, CreatedRepo, TargetDocument};
 use serde_json::{Map, Value, json};
 use serde_saphyr::Spanned;
 
@@ -134,10 +134,12 @@ async fn send_repo(
     let answer = repo::send(client, name, &sendable.body, sendable.credential.is_some()).await?;
     let created = &answer.document;
     if is_table {
-        note(&format!(
-            "repo {name} {}",
-            if repo::is_new(created) && created.webhook_secret.is_some() { "created" } else { "configured" }
-        ));
+        let done = match created {
+            _ if repo::is_new(created) && created.webhook_secret.is_some() => "created",
+            CreatedRepo { unchanged: true, .. } => "unchanged",
+            _ => "configured",
+        };
+        note(&format!("repo {name} {done}"));
         // A pipe that closed must not keep the rest from being sent.
         let _ = print(&draw_webhook(created, context.output.style()));
     }
@@ -154,13 +156,18 @@ async fn send_target(
 ) -> Result<(), RequestError> {
     let name = &sendable.name;
     let route = Route::named("targets", name);
-    let done = match context.client.fetch::<TargetDocument>(&route).await {
-        Ok(_) => "configured",
-        Err(RequestError::NotFound(_)) => "created",
+    let before = match context.client.fetch::<TargetDocument>(&route).await {
+        Ok(before) => Some(before.document.metadata.version),
+        Err(RequestError::NotFound(_)) => None,
         Err(error) => return Err(error),
     };
     let answer: Answer<TargetDocument> = context.client.put(&route, &sendable.body).await?;
     if is_table {
+        let done = match before {
+            None => "created",
+            Some(version) if version == answer.document.metadata.version => "unchanged",
+            Some(_) => "configured",
+        };
         note(&format!("target {name} {done}"));
     }
     sent.answers.push(answer.json);

@@ -95,6 +95,7 @@ fn print_created(context: &Context, answer: &Answer<CreatedRepo>) -> anyhow::Res
                 note(&format!("repo {name} is created; its webhook secret is not shown again"));
             }
             Some(_) => note(&format!("repo {name} is at another host now; its new webhook secret is not shown again")),
+            None if created.unchanged => note(&format!("repo {name} was there already, and is as it was")),
             None => note(&format!("repo {name} was there already and is changed; its webhook secret stays")),
         }
     }

@@ -80,6 +80,9 @@ pub struct CreatedRepo {
     /// The stored token was for another origin or authority, and is gone: give one again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub credential_removed: bool,
+    /// It is as it was before, and nothing was done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
     /// Where to send the webhook: `POST`, `X-Signature: sha256=HEX` over the body.
     pub webhook_path: String,
 }

@@ -28,6 +28,12 @@ pub(super) enum BundleError {
     BrokeDown,
     #[error("what this target's renders have stored within a day is more than {} MiB", bounds::STORED_BYTES_MAX >> 20)]
     ShareSpent,
+    #[error("it is not known any more what it came from")]
+    OriginUnknown,
+    #[error("the target's spec was another one then")]
+    SpecOlder,
+    #[error("the commit that it came from renders to something else by now")]
+    MadeOtherwise,
 }
 
 impl BundleError {
@@ -45,6 +51,7 @@ impl BundleError {
                 (SHARE_SPENT, Some(hint.to_owned()), None, None)
             }
             Self::Store(_) => ("database_failed", None, None, None),
+            Self::OriginUnknown | Self::SpecOlder | Self::MadeOtherwise => ("content_missing", None, None, None),
         };
         Condition {
             code: code.to_owned(),

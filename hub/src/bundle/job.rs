@@ -19,7 +19,7 @@ use crate::source::git::ReadError;
 use crate::store::renders::Render;
 use crate::store::revisions::Revision;
 use crate::store::targets::Target;
-use crate::store::{self, StoreError};
+use crate::store::{self, Connection, StoreError};
 
 pub(super) struct Rendered {
     /// What it was made from: paths of the commit, and the digest of what was there.
@@ -119,18 +119,8 @@ impl Job<'_> {
     /// something is made whole by whoever asks for it.
     async fn is_whole(&self, earlier: &Rendered) -> Result<bool, BundleError> {
         let bundles: BTreeSet<_> = earlier.variants.values().copied().collect();
-        let bundles: Vec<_> = bundles.into_iter().collect();
         let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
-        for some in bundles.chunks(MANIFESTS_AT_ONCE) {
-            let manifests = self.hub.content.load_readable(&mut db, &some.iter().copied().collect()).await?;
-            let entries = manifests.values().flat_map(Manifest::entries);
-            let objects: BTreeSet<_> = entries.map(|entry| entry.digest).collect();
-            let objects: Vec<_> = objects.into_iter().collect();
-            if manifests.len() < some.len() || store::bundles::is_any_missing(&mut db, &objects).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(list_broken(self.hub, &mut db, &bundles).await?.is_empty())
     }
 
     async fn read(&self) -> Result<Vec<SourceFile>, BundleError> {
@@ -183,6 +173,27 @@ impl Job<'_> {
         }
         Ok(variants)
     }
+}
+
+/// Those of these bundles of which something is not stored, or cannot be read.
+pub(super) async fn list_broken(
+    hub: &Hub,
+    db: &mut Connection,
+    bundles: &BTreeSet<Digest>,
+) -> Result<BTreeSet<Digest>, StoreError> {
+    let (bundles, mut broken) = (bundles.iter().copied().collect::<Vec<_>>(), BTreeSet::new());
+    for some in bundles.chunks(MANIFESTS_AT_ONCE) {
+        let manifests = hub.content.load_readable(db, &some.iter().copied().collect()).await?;
+        let objects_of = |manifest: &Manifest| manifest.entries().iter().map(|entry| entry.digest).collect::<Vec<_>>();
+        let objects: BTreeSet<_> = manifests.values().flat_map(objects_of).collect();
+        let objects: Vec<_> = objects.into_iter().collect();
+        let missing: BTreeSet<_> = store::bundles::list_missing(db, &objects).await?.into_iter().collect();
+        let is_whole = |bundle: &Digest| {
+            manifests.get(bundle).is_some_and(|manifest| !objects_of(manifest).iter().any(|one| missing.contains(one)))
+        };
+        broken.extend(some.iter().filter(|bundle| !is_whole(bundle)));
+    }
+    Ok(broken)
 }
 
 /// An earlier render of the same, if it has a variant for every cluster.

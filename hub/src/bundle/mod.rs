@@ -7,6 +7,7 @@
 mod bounds;
 mod error;
 mod job;
+mod lost;
 mod record;
 
 use std::sync::Arc;
@@ -69,32 +70,39 @@ async fn attempt(hub: &Hub, item: &QueueItem) -> Result<Progress, StoreError> {
     let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
     drop(db);
     let is_asked = item.trace_id.is_some();
+    let fetched = hub.mirrors.of(target.repo).fetched();
     let job = Job { hub, target: &target, revision: &revision, clusters, is_asked };
-    let result = match job.render(known, agents).await {
+    let mut result = match job.render(known, agents.clone()).await {
         Err(BundleError::Store(error)) => return Err(error),
         Err(BundleError::Read(error @ (ReadError::NoSuchCommit { .. } | ReadError::NotFetched))) => {
-            return await_mirror(hub, item, &target, &revision, error).await;
+            let is_ours = await_mirror(hub, item, &target, &revision, error).await?;
+            return Ok(if is_ours { Progress::NotYet(fetched) } else { Progress::Done });
         }
         Ok(_) if ref_condition.is_some() => Err(ref_condition.expect("it was just found")),
         other => other.map_err(|error| error.condition(clock::now())),
     };
+    let made = result.iter().flat_map(|rendered| &rendered.unwritten).map(|made| made.manifest.digest()).collect();
+    let lost = lost::mend(&job, &made, &agents).await?;
+    if let Ok(rendered) = &mut result {
+        rendered.lacking = rendered.lacking.take().or(lost);
+    }
     finish(hub, item, Some(Said { target, revision: Some(revision), result })).await
 }
 
 /// This hub's mirror lacks a commit: another hub has seen it, or the mirror was lost. The rows stay: a hub that has the
 /// commit may take them, and this one tries again when it may have fetched. Once the repo cannot be fetched either, the
-/// target says so, and whom the last good render is for gets that.
+/// target says so, and whom the last good render is for gets that. False: another hub has taken them.
 async fn await_mirror(
     hub: &Hub,
     item: &QueueItem,
     target: &Target,
     revision: &Revision,
     error: ReadError,
-) -> Result<Progress, StoreError> {
+) -> Result<bool, StoreError> {
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     if !work::lock_subject(&mut change, Stage::Bundle, item.key).await? || !work::is_seen(&mut change, item).await? {
-        return Ok(Progress::Done);
+        return Ok(false);
     }
     store::renders::leave_try(&mut change, target.id, hub.id).await?;
     // Without a trace: after a failure this waits as a poll does.
@@ -102,10 +110,11 @@ async fn await_mirror(
     if store::repos::find_fetch_status(&mut change, target.repo).await?.condition.is_some() {
         let condition = BundleError::Read(error).condition(now);
         record_failure(&mut change, target, Some(revision), &condition, now).await?;
-        change.tell(Stage::Rollout, &[item.key], now, None).await?;
+        // With a trace: a person may have changed whom it selects.
+        change.tell(Stage::Rollout, &[item.key], now, Some(&clock::new_trace())).await?;
     }
     change.commit().await?;
-    Ok(Progress::NotYet)
+    Ok(true)
 }
 
 /// The values that the selected clusters have, by their names. Clusters that have not joined yet are left out: they are

@@ -37,7 +37,10 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
     if !work::take_seen(&mut change, item).await? {
         return Ok(Progress::Done);
     }
+    let trace_id = item.trace_id.clone().unwrap_or_else(clock::new_trace);
     let Some(said) = said else {
+        // Whom it selects counts all the same.
+        change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
         change.commit().await?;
         return Ok(Progress::Done);
     };
@@ -56,7 +59,6 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
             let revision = said.revision.expect("only a revision renders");
             let bundles = rendered.variants.len();
             record(&mut change, &said.target, &revision, rendered, now).await?;
-            let trace_id = item.trace_id.clone().unwrap_or_else(clock::new_trace);
             change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
             change.commit().await?;
             tracing::info!(
@@ -69,8 +71,9 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
         }
         Err(condition) => {
             record_failure(&mut change, &said.target, said.revision.as_ref(), &condition, now).await?;
-            // Whoever joined or was relabelled gets what the others run.
-            change.tell(Stage::Rollout, &[item.key], now, item.trace_id.as_deref()).await?;
+            // Whoever joined or was relabelled gets what the others run. With a trace: a label has none, and whom it takes out
+            // is to stand in the log all the same.
+            change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
             if let Some(pause) = bounds::tried_again_after(&condition) {
                 change.tell(Stage::Bundle, &[item.key], now + pause, None).await?;
             }

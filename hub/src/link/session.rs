@@ -310,10 +310,11 @@ impl AgentStream {
     }
 }
 
-/// Until a cluster is told again what it was not told for the lack of an object: by then it has been rendered anew.
+/// Until a cluster is told again what it was not told for the lack of an object, if nobody mends it before.
 const MISSING_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
-/// Whoever renders these targets makes their bundles whole.
+/// Whoever renders these targets makes their bundles whole, or says at them that it cannot be done: told once, whichever
+/// clusters find it out.
 async fn tell_of_missing(
     hub: &Hub,
     cluster: ClusterId,
@@ -321,22 +322,23 @@ async fn tell_of_missing(
     missing: &BTreeSet<Digest>,
 ) -> Result<(), StoreError> {
     let (now, trace_id) = (clock::now(), clock::new_trace());
-    for target in targets {
+    let _turn = store::take_turn(&hub.stream_turns).await;
+    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
+    let targets: Vec<_> = targets.iter().copied().collect();
+    let news = store::lost::note(&mut change, &targets, &trace_id, now).await?;
+    change.tell(Stage::Link, &[cluster.as_uuid()], now + MISSING_PAUSE, None).await?;
+    change.commit().await?;
+    for target in news {
         tracing::error!(
             cluster.id = %cluster,
             target.id = %target,
             object = missing.first().map(tracing::field::display),
             objects = missing.len(),
             trace.id = trace_id,
-            "objects that a bundle names are not stored: its target is not told, and is rendered anew"
+            "objects that a bundle names are not stored: its clusters are not told of it, and it is made anew"
         );
     }
-    let _turn = store::take_turn(&hub.stream_turns).await;
-    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
-    let targets: Vec<_> = targets.iter().map(|target| target.as_uuid()).collect();
-    change.tell(Stage::Bundle, &targets, now, Some(&trace_id)).await?;
-    change.tell(Stage::Link, &[cluster.as_uuid()], now + MISSING_PAUSE, None).await?;
-    change.commit().await
+    Ok(())
 }
 
 /// An agent that comes back with a thousand targets says all of them at once, several times over; what it says beyond

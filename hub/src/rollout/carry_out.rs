@@ -254,7 +254,7 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
         let steps: Vec<_> =
             given.iter().filter_map(|one| Some((replaced.remove(&one.cluster)?, one.cluster, one.digest))).collect();
         let digests: BTreeSet<_> = steps.iter().flat_map(|(old, _, new)| [old.digest, *new]).collect();
-        let manifests = self.hub.content.load_manifests(self.change, &digests).await?;
+        let manifests = self.hub.content.load_readable(self.change, &digests).await?;
         let mut left = BTreeMap::new();
         let of_cluster = steps.into_iter().filter_map(|(old, cluster, new)| {
             let (before, after) = (manifests.get(&old.digest)?, manifests.get(&new)?);

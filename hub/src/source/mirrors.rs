@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_core::RepoId;
 use bellwether_core::source::GitRef;
+use tokio::sync::watch;
 
 use super::git::{self, FetchBounds, FetchError, Head, Mirror, Reader, Remote};
 
@@ -31,6 +32,7 @@ pub(crate) struct Slot {
     mirror: Mutex<Option<Mirror>>,
     /// Of the mirror as the last fetch left it.
     reader: Mutex<Option<Reader>>,
+    fetched: watch::Sender<()>,
 }
 
 impl Mirrors {
@@ -43,8 +45,8 @@ impl Mirrors {
 
     pub(crate) fn of(&self, repo: RepoId) -> Arc<Slot> {
         let slot = || {
-            let mirror = (Mutex::default(), Mutex::default());
-            Arc::new(Slot { folder: self.path(repo), bounds: self.bounds, mirror: mirror.0, reader: mirror.1 })
+            let (mirror, reader, fetched) = (Mutex::default(), Mutex::default(), watch::Sender::default());
+            Arc::new(Slot { folder: self.path(repo), bounds: self.bounds, mirror, reader, fetched })
         };
         lock(&self.open).entry(repo).or_insert_with(slot).clone()
     }
@@ -85,10 +87,17 @@ impl Slot {
         was_asked: bool,
         stop: &AtomicBool,
     ) -> Result<Vec<Head>, FetchError> {
-        self.with(|mirror| {
+        let heads = self.with(|mirror| {
             mirror.expect_news(was_asked);
             mirror.fetch(remote, wanted, stop)
-        })
+        })?;
+        self.fetched.send_replace(());
+        Ok(heads)
+    }
+
+    /// Changes whenever a fetch from now on has ended well.
+    pub(crate) fn fetched(&self) -> watch::Receiver<()> {
+        self.fetched.subscribe()
     }
 
     /// Blocks, and so does what it reads: for `spawn_blocking`.

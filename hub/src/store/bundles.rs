@@ -107,20 +107,20 @@ pub(crate) async fn list_manifests(db: &mut Connection, digests: &[Digest]) -> R
         .collect()
 }
 
-/// Whether one of these objects is not stored.
-pub(crate) async fn is_any_missing(db: &mut Connection, digests: &[Digest]) -> Result<bool, StoreError> {
+/// Those of these objects that are not stored.
+pub(crate) async fn list_missing(db: &mut Connection, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
     let digests: Vec<_> = digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
-    let is_any = sqlx::query_scalar!(
+    let missing = sqlx::query_scalar!(
         r#"
-        select exists (
-               select from unnest($1::bytea[]) as wanted where not exists (select from objects where digest = wanted)
-               ) as "is_any!"
+        select wanted as "wanted!"
+          from unnest($1::bytea[]) as wanted
+         where not exists (select from objects where digest = wanted)
         "#,
         &digests,
     )
-    .fetch_one(db)
+    .fetch_all(db)
     .await?;
-    Ok(is_any)
+    missing.iter().map(|bytes| super::digest(bytes, "objects")).collect()
 }
 
 /// Bodies of these objects, in the order of their digests; those that are not there are left out.

@@ -56,6 +56,13 @@ impl Default for Content {
 }
 
 impl Content {
+    /// As a hub that has just started.
+    #[cfg(test)]
+    pub(crate) fn forget(&self) {
+        self.manifests.clear();
+        self.objects.clear();
+    }
+
     pub(crate) fn keep_manifest(&self, manifest: Manifest) {
         self.manifests.insert(manifest.digest(), manifest);
     }

@@ -19,6 +19,7 @@ pub(crate) mod growth;
 pub(crate) mod installation;
 pub(crate) mod intents;
 pub(crate) mod keys;
+pub(crate) mod lost;
 pub(crate) mod renders;
 pub(crate) mod reports;
 pub(crate) mod repos;

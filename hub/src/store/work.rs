@@ -42,6 +42,20 @@ pub(crate) struct QueueItem {
     pub(crate) trace_id: Option<String>,
 }
 
+/// A subject that is left alone: not any more when it has a newer row than this with a trace, which somebody's change
+/// made. Rows without one come all the time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LeftAlone {
+    pub(crate) key: Uuid,
+    pub(crate) seen: i64,
+}
+
+impl LeftAlone {
+    pub(crate) const fn whatever_comes(key: Uuid) -> Self {
+        Self { key, seen: i64::MAX }
+    }
+}
+
 pub(crate) async fn append(
     db: &mut Connection,
     stage: Stage,
@@ -69,16 +83,26 @@ pub(crate) async fn list_due(
     db: &mut Connection,
     stage: Stage,
     now: Timestamp,
-    besides: &[Uuid],
+    besides: &[LeftAlone],
     limit: i64,
 ) -> Result<Vec<QueueItem>, StoreError> {
+    let (keys, seen): (Vec<_>, Vec<_>) = besides.iter().map(|one| (one.key, one.seen)).unzip();
     let rows = sqlx::query!(
         r#"
+        with left_alone as (
+            select b.key
+              from unnest($4::uuid[], $6::bigint[]) as b (key, seen)
+             where not exists (
+                   select from work n
+                    where n.stage = $1 and n.key = b.key and n.work_id > b.seen and n.trace_id is not null
+                      and n.due_at <= $2
+                   )
+        )
         select key, array_agg(work_id) as "rows!", max(trace_id) as trace_id
           from (
                select key, work_id, due_at, trace_id
                  from work
-                where stage = $1 and due_at <= $2 and key <> all($4)
+                where stage = $1 and due_at <= $2 and key not in (select key from left_alone)
                 order by due_at, work_id
                 limit $5
                ) as due
@@ -89,8 +113,9 @@ pub(crate) async fn list_due(
         stage.as_str(),
         to_sql(now),
         limit,
-        besides,
+        &keys,
         DUE_ROWS_MAX,
+        &seen,
     )
     .fetch_all(db)
     .await?;
@@ -101,12 +126,24 @@ pub(crate) async fn list_due(
 pub(crate) async fn find_next(
     db: &mut Connection,
     stage: Stage,
-    besides: &[Uuid],
+    besides: &[LeftAlone],
 ) -> Result<Option<Timestamp>, StoreError> {
+    let (keys, seen): (Vec<_>, Vec<_>) = besides.iter().map(|one| (one.key, one.seen)).unzip();
     let next = sqlx::query_scalar!(
-        "select min(due_at) from work where stage = $1 and key <> all($2)",
+        r#"
+        with left_alone as (
+            select b.key
+              from unnest($2::uuid[], $3::bigint[]) as b (key, seen)
+             where not exists (
+                   select from work n
+                    where n.stage = $1 and n.key = b.key and n.work_id > b.seen and n.trace_id is not null
+                   )
+        )
+        select min(due_at) from work where stage = $1 and key not in (select key from left_alone)
+        "#,
         stage.as_str(),
-        besides,
+        &keys,
+        &seen,
     )
     .fetch_one(db)
     .await?;

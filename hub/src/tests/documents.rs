@@ -127,3 +127,27 @@ async fn who_has_something_fetched_at_once_is_named_in_the_log(pool: Pool) {
         (1, 1)
     );
 }
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_document_that_is_sent_as_it_stands_does_nothing_and_says_so(pool: Pool) {
+    const WRITTEN: &str = "select (select count(*) from work) + (select count(*) from audit_outbox)";
+
+    let scene = Scene::rolled_out(&pool).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let mut sent = Vec::new();
+    for route in ["targets/one", "repos/apps"] {
+        let mut document = scene.show(route).await;
+        document.as_object_mut().expect("a document").remove("status");
+        let before = store::ask_number(&mut db, WRITTEN).await.expect("it is read");
+
+        let (status, answer) = scene.call(Method::PUT, route, Some(document.clone())).await;
+
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        assert_eq!(store::ask_number(&mut db, WRITTEN).await.expect("it is read"), before, "{route}");
+        sent.push((document, answer));
+    }
+    assert_eq!(sent[0].1["metadata"]["version"], sent[0].0["metadata"]["version"]);
+    assert_eq!(sent[0].1["status"]["pending"], false, "{}", sent[0].1);
+    assert_eq!((&sent[1].1["unchanged"], &sent[1].1["webhookSecret"]), (&json!(true), &Value::Null));
+    assert_eq!(sent[1].1["repo"]["metadata"]["version"], sent[1].0["metadata"]["version"]);
+}

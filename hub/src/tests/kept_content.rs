@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::scene::{ANOTHER, ONE, Scene};
+use super::scene::{ANOTHER, ONE, Scene, finish};
 use crate::process::clock;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
@@ -51,6 +51,22 @@ async fn while_a_bundle_cannot_be_read_no_object_is_deleted_and_others_are_marke
     let marked = "select count(*) from bundles where marked_at > now() + interval '10 days'";
     assert_eq!(scene.counts().await["objects"], 2, "one of them may be what the unreadable bundle names");
     assert_eq!(store::ask_number(&mut db, marked).await.expect("it is read"), 1);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_bundle_that_cannot_be_read_keeps_nobody_from_the_next(pool: Pool) {
+    let (scene, _folder) = rendered(&pool).await;
+    finish(&scene, 1).await;
+    let before = scene.runs(scene.clusters[0]).await;
+    store::execute_raw(&pool, DAMAGED).await.expect("an intruder can");
+
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    let assignment = scene.listing(scene.clusters[0]).await.remove("one").expect("it is assigned").assignment;
+    assert_ne!(Some(assignment.digest), before);
+    assert!(assignment.prunable.is_empty(), "nobody knows what it may delete");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::rollouts::{REGIONAL, strategy};
-use super::scene::{ANOTHER, ONE, Scene, await_true, go_away};
+use super::scene::{ANOTHER, ONE, Scene, TWO_IS_FOR_LATE_ONES, await_true, finish, go_away, label};
 use crate::process::clock;
 use crate::store::intents::Verb;
 use crate::store::rollouts::Which;
@@ -94,6 +94,66 @@ async fn changes_of_single_clusters_are_history_once_all_their_clusters_are_sett
     assert!(scene.is_so("select count(*) = 1 from rollouts where kind = 'revision'").await);
 }
 
+/// Forty more of the rollout that is there, newer ones, of which each ended before its first cluster had it.
+const LEFT_WAITING: [&str; 2] = [
+    "insert into rollouts
+        (rollout_id, target_id, render_id, kind, strategy, failures_max, state, state_since, reason, trace_id,
+         created_at, updated_at, ended_at)
+     select ('ffffffff-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, target_id, render_id, kind, strategy,
+            failures_max, (array['superseded', 'cancelled', 'failed'])[1 + n % 3], state_since, reason, trace_id,
+            created_at, updated_at, now()
+       from rollouts, generate_series(1, 40) as n",
+    "insert into rollout_clusters (rollout_id, cluster_id, wave, position, digest, state, reason)
+     select o.rollout_id, m.cluster_id, m.wave, m.position, m.digest, 'waiting', ''
+       from rollouts o, rollout_clusters m
+      where o.state <> 'done' and m.position = 1",
+];
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn rollouts_that_ended_before_all_had_it_are_kept_no_longer_than_others(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
+    for statement in LEFT_WAITING {
+        store::execute_raw(&pool, statement).await.expect("it is written");
+    }
+    let mut db = pool.acquire().await.expect("a connection");
+    assert!(scene.is_so("select count(*) = 40 from rollout_clusters where state = 'waiting'").await);
+
+    let later = clock::now() + SignedDuration::from_hours(1);
+    store::rollouts::delete_old(&mut db, later, 20, 1_000).await.expect("swept");
+
+    assert!(scene.is_so("select count(*) = 21 from rollouts").await, "the last 20, and the one that counts");
+    assert!(scene.is_so("select count(*) = 1 from rollouts where state = 'done'").await);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn nobody_is_open_in_a_rollout_that_another_replaced(pool: Pool) {
+    const OPEN: &str = "select count(*) = 0 from rollout_clusters where is_unsettled";
+    const WAITING: &str = "select count(*) = 1 from rollout_clusters where state = 'waiting'";
+
+    let one_by_one = json!({"onFailure": "pause", "waves": [{"name": "all", "maxConcurrent": 1}]});
+    let scene = Scene::with(&pool, 2, &[], &one_by_one).await;
+    let roll = async |content: &str| {
+        scene.push(&[("one/a.yaml", content)]).await;
+        scene.render().await;
+    };
+    roll(ONE).await;
+    scene.say(0, Verdict::Failed, 1).await;
+    assert_eq!(scene.states().await, [RolloutState::Paused]);
+    assert!(scene.is_so(WAITING).await);
+
+    roll(ANOTHER).await;
+    let aborted = scene.rollouts().await.remove(0).id;
+    assert_eq!(scene.intend(Some(aborted), Verb::Rollout(Intent::Abort)).await, "done");
+    assert_eq!(scene.states().await, [RolloutState::Cancelled, RolloutState::Superseded]);
+    roll(REGIONAL).await;
+    scene.say(0, Verdict::Healthy, 2).await;
+    scene.say(1, Verdict::Healthy, 3).await;
+
+    assert_eq!(scene.states().await[0], RolloutState::Done);
+    assert!(scene.is_so(OPEN).await, "what agents say is not asked for among them");
+}
+
 #[crate::store::database_test(migrations = "../migrations")]
 async fn whoever_had_what_an_aborted_change_gave_may_have_it_again(pool: Pool) {
     let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
@@ -158,6 +218,30 @@ async fn a_cluster_that_joins_while_nothing_renders_gets_the_last_that_did(pool:
     scene.render().await;
 
     assert_eq!(scene.runs(newcomer).await, good);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn who_is_labelled_out_while_nothing_renders_stands_in_the_log(pool: Pool) {
+    const LEFT: &str = "select count(*) = 1 from audit_outbox
+                         where convert_from(body, 'UTF8') like '%target.cluster.unselected%'";
+
+    let scene = Scene::new(&pool, 2).await;
+    store::execute_raw(&pool, TWO_IS_FOR_LATE_ONES).await.expect("it is written");
+    label(&scene, 0, json!({"ring": "late"})).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    scene.push(&[("two/a.yaml", "a: [")]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    label(&scene, 0, json!({})).await;
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [scene.id("two").await]);
+    scene.reconcile(Stage::Rollout).await;
+
+    assert_eq!(scene.condition("two").await.as_deref(), Some("yaml_invalid"));
+    assert!(scene.is_so(LEFT).await);
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -261,4 +345,33 @@ async fn every_state_of_a_member_is_unsettled_in_rows_as_in_decisions(pool: Pool
         let is_unsettled = store::rollouts::is_any_unsettled(&mut db, rollout).await.expect("it is read");
         assert_eq!(is_unsettled, state.is_unsettled(), "{state:?}");
     }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn whoever_is_left_out_of_what_nobody_gives_them_any_more_is_not_named(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;
+    let (well, failing) = (scene.clusters[0], scene.clusters[1]);
+    for cluster in [well, failing] {
+        scene.label(cluster, "region", "eu").await;
+    }
+    scene.render().await;
+    scene.say(0, Verdict::Healthy, 2).await;
+    scene.say(1, Verdict::Failed, 3).await;
+    let change = scene.rollouts().await.remove(0);
+    assert_eq!(scene.intend(Some(change.id), Verb::Rollout(Intent::Abort)).await, "done");
+
+    scene.label(failing, "region", "us").await;
+    scene.render().await;
+    scene.say(1, Verdict::Healthy, 4).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let left_out = "select exists (select from set_aside)";
+    assert!(store::ask_raw(&mut db, left_out).await.expect("it is read"), "of eu's bundle");
+    assert_eq!(scene.set_aside().await, [], "it has what it is to have");
+
+    // It is to have eu's again, and does not get it by itself.
+    scene.label(failing, "region", "eu").await;
+    scene.render().await;
+
+    assert_eq!(scene.set_aside().await, [("cluster-2".to_owned(), "failed".to_owned())]);
 }

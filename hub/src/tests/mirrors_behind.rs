@@ -78,6 +78,26 @@ async fn targets_whose_commit_no_mirror_has_hold_up_no_other(pool: Pool) {
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn who_is_labelled_out_while_the_repo_is_away_stands_in_the_log(pool: Pool) {
+    const OUT: &str =
+        r#"update targets set spec = spec || '{"clusters": {"matchLabels": {"ring": "late"}}}' where name = 'one'"#;
+    const LEFT: &str = "select count(*) = 1 from audit_outbox
+                         where convert_from(body, 'UTF8') like '%target.cluster.unselected%'";
+
+    let (scene, _folder) = left_behind(&pool).await;
+    scene.tell(Stage::Source, scene.repo.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+    store::execute_raw(&pool, OUT).await.expect("it selects nobody that is there");
+
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    let mut db = pool.acquire().await.expect("a connection");
+    assert_eq!(scene.condition("one").await.as_deref(), Some("commit_not_mirrored"));
+    assert!(store::ask_raw(&mut db, LEFT).await.expect("it is read"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_target_says_that_its_commit_cannot_be_had_and_its_clusters_are_served_with_what_they_run(pool: Pool) {
     let (mut scene, _folder) = left_behind(&pool).await;
     scene.reconcile(Stage::Bundle).await;
@@ -91,4 +111,26 @@ async fn a_target_says_that_its_commit_cannot_be_had_and_its_clusters_are_served
 
     assert_eq!(scene.condition("one").await.as_deref(), Some("commit_not_mirrored"));
     assert!(scene.listing(newcomer).await.contains_key("one"), "what the others run is for it too");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_target_whose_commit_has_come_is_rendered_at_once(pool: Pool) {
+    let (scene, _folder) = left_behind(&pool).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    store::execute_raw(&pool, "delete from work where stage = 'source'").await.expect("nobody fetches yet");
+    let there = RepoSpec { url: scene.upstream.url(), ca: None, poll_seconds: None };
+    let (stop, put_off) = (CancellationToken::new(), "select count(*) >= 15 from work where stage = 'source'");
+    let worker = tokio::spawn(stage::run_detached(scene.hub.clone(), Bundle, stop.clone()));
+    // Each of the five asks for a fetch whenever it is tried: after the third time it is left alone for eight seconds.
+    await_true(&mut db, put_off).await;
+
+    repos::mark_spec(&mut db, scene.repo, Version::new(1), &there, clock::now()).await.expect("the repo is back");
+    scene.reconcile(Stage::Source).await;
+    let rendered = "select count(distinct target_id) = 5 from renders join revisions using (revision_id)
+                     where revision_id = (select max(revision_id::text)::uuid from revisions)";
+    let soon = tokio::time::timeout(std::time::Duration::from_secs(5), await_true(&mut db, rendered)).await;
+    stop.cancel();
+    worker.await.expect("it ends");
+
+    assert!(soon.is_ok(), "nobody waits for what is there");
 }

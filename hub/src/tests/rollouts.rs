@@ -138,7 +138,7 @@ impl Scene {
         crate::rollout::find_back(&mut db, &target).await.expect("it is read").map(|render| render.id)
     }
 
-    async fn roll_back_to(&self, render: RenderId) -> String {
+    pub(super) async fn roll_back_to(&self, render: RenderId) -> String {
         let verb = TargetVerb::RollbackTo { render: render.as_uuid(), commit: String::new() };
         self.intend(None, Verb::Target(verb)).await
     }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::Hub;
 use crate::process::clock;
-use crate::store::work::{self, QueueItem, Stage};
+use crate::store::work::{self, LeftAlone, QueueItem, Stage};
 use crate::store::{self, StoreError};
 use crate::work::change::Change;
 
@@ -31,14 +32,15 @@ const AFTER_FAILURE: Duration = Duration::from_millis(250);
 const BACKOFF: Duration = Duration::from_secs(2);
 /// What fails for this long needs a person, who should not wait much longer for what they did about it.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
-/// Within so long of a turn an outage is found. What comes after more work may come of that work: Postgres ends a transaction
-/// that asks nothing for a few seconds, and on the wire that is a lost connection.
-const OUTAGE_FOUND: Duration = Duration::from_secs(1);
 /// A subject that was not tried again for so long has changed, or is gone.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 
 /// Subjects that failed the last time, and how long they are left alone. Counted from the failure, however long it took
 /// to come: a subject that is due again when it has just failed would be the first in order, always.
+///
+/// Why it failed does not matter. When nobody can be served, nobody is held up by it; and an outage may be one of writes
+/// only, in which what was fetched or rendered would be fetched and rendered again at once. What failed is a subject with
+/// the rows that it had: what somebody does about it makes a new one, and does not wait for as long.
 #[derive(Default)]
 struct Backoff {
     failed: BTreeMap<Uuid, Failure>,
@@ -46,31 +48,61 @@ struct Backoff {
 
 struct Failure {
     times: u32,
+    /// Whatever is told of it meanwhile.
+    at_least_until: Instant,
     until: Instant,
+    /// The newest row that it had.
+    seen: i64,
+    /// Changes when what it lacks may have come.
+    comes: Option<watch::Receiver<()>>,
+}
+
+impl Failure {
+    fn has_come(&self) -> bool {
+        self.comes.as_ref().is_some_and(|comes| comes.has_changed().unwrap_or(false))
+    }
 }
 
 impl Backoff {
-    /// How a subject's turn ended. Nothing is said of the subject when nobody can be served.
-    fn note(&mut self, key: Uuid, ended: Option<&StoreError>, took: Duration) {
-        match ended {
-            None => drop(self.failed.remove(&key)),
-            Some(error) if error.is_outage() && took < OUTAGE_FOUND => {}
-            Some(_) => self.note_failure(key, took),
+    /// How a subject's turn ended.
+    fn note(&mut self, item: &QueueItem, is_failure: bool, took: Duration) {
+        if is_failure {
+            self.note_failure(item, took, None);
+        } else {
+            self.failed.remove(&item.key);
         }
     }
 
     /// At least as long as the failure took: then no subject has more than half of a worker's time.
-    fn note_failure(&mut self, key: Uuid, took: Duration) {
-        let failure = self.failed.entry(key).or_insert(Failure { times: 0, until: Instant::now() });
-        let pause = BACKOFF.saturating_mul(1 << failure.times.min(16));
-        failure.times += 1;
-        failure.until = Instant::now() + pause.max(took).min(BACKOFF_MAX);
+    fn note_failure(&mut self, item: &QueueItem, took: Duration, comes: Option<watch::Receiver<()>>) {
+        let (now, before) = (Instant::now(), self.failed.get(&item.key));
+        let times = before.map_or(0, |before| before.times);
+        // What came and was not enough comes again: once in each pause it is looked at.
+        let comes = comes.filter(|_| !before.is_some_and(Failure::has_come));
+        let pause = BACKOFF.saturating_mul(1 << times.min(16)).max(took).min(BACKOFF_MAX);
+        let failure = Failure {
+            times: times + 1,
+            at_least_until: now + pause.min(BACKOFF.max(took)),
+            until: now + pause,
+            seen: item.rows.iter().copied().max().unwrap_or(i64::MAX),
+            comes,
+        };
+        self.failed.insert(item.key, failure);
     }
 
-    fn waiting(&mut self) -> Vec<Uuid> {
+    fn waiting(&mut self) -> Vec<LeftAlone> {
         let now = Instant::now();
         self.failed.retain(|_, failure| failure.until + FORGOTTEN_AFTER > now);
-        self.failed.iter().filter(|(_, failure)| failure.until > now).map(|(key, _)| *key).collect()
+        let waiting = self.failed.iter().filter(|(_, failure)| failure.until > now && !failure.has_come());
+        waiting
+            .map(|(key, failure)| {
+                if failure.at_least_until > now {
+                    LeftAlone::whatever_comes(*key)
+                } else {
+                    LeftAlone { key: *key, seen: failure.seen }
+                }
+            })
+            .collect()
     }
 }
 
@@ -89,11 +121,12 @@ pub(crate) trait Transactional: Send + Sync + 'static {
 }
 
 /// How a detached reconcile ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Progress {
     Done,
-    /// What it needs is not there. Its rows stay, and it is left alone for a while, as after a failure.
-    NotYet,
+    /// What it needs is not there. Its rows stay, and it is left alone for a while, as after a failure, or until this
+    /// changes.
+    NotYet(watch::Receiver<()>),
 }
 
 /// Works on one subject, opening transactions of its own, the last of which calls [`work::take_seen`].
@@ -150,7 +183,7 @@ async fn reconcile_next<T: Transactional>(
         }
         let began_at = Instant::now();
         let outcome = decide(hub, stage, change, item.key).await;
-        backoff.note(item.key, outcome.as_ref().err(), began_at.elapsed());
+        backoff.note(&item, outcome.is_err(), began_at.elapsed());
         outcome.map_err(|error| (Some(item.key), error))?;
         hub.metrics.note_reconcile(T::STAGE, began_at.elapsed());
         return Ok(true);
@@ -170,7 +203,7 @@ pub(crate) async fn run_detached<D: Detached>(hub: Arc<Hub>, stage: D, stop: Can
     let (mut running, mut busy, mut backoff) = (JoinSet::new(), BTreeMap::new(), Backoff::default());
     while !stop.is_cancelled() {
         let mut besides = backoff.waiting();
-        besides.extend(busy.values().copied());
+        besides.extend(busy.values().map(|item: &QueueItem| LeftAlone::whatever_comes(item.key)));
         let free = D::AT_ONCE - running.len();
         let pause = match start_due(&hub, &stage, &mut running, &mut busy, &besides, free).await {
             // What may still begin then is woken for, and so is an end.
@@ -193,24 +226,26 @@ pub(crate) async fn run_detached<D: Detached>(hub: Arc<Hub>, stage: D, stop: Can
 fn note_end(
     stage: Stage,
     ended: Result<(task::Id, Result<Progress, StoreError>), JoinError>,
-    busy: &mut BTreeMap<task::Id, Uuid>,
+    busy: &mut BTreeMap<task::Id, QueueItem>,
     backoff: &mut Backoff,
 ) {
     let id = match &ended {
         Ok((id, _)) => *id,
         Err(panic) => panic.id(),
     };
-    let Some(key) = busy.remove(&id) else { return };
+    let Some(item) = busy.remove(&id) else { return };
+    // Others were worked on meanwhile: how long it took does not count.
+    let took = Duration::ZERO;
     match ended {
-        Ok((_, Ok(Progress::NotYet))) => backoff.note_failure(key, Duration::ZERO),
-        Ok((_, outcome)) => {
-            let error = outcome.err().inspect(|error| log_failure(stage, Some(key), error));
-            // Others were worked on meanwhile: how long it took does not count.
-            backoff.note(key, error.as_ref(), Duration::ZERO);
+        Ok((_, Ok(Progress::Done))) => backoff.note(&item, false, took),
+        Ok((_, Ok(Progress::NotYet(comes)))) => backoff.note_failure(&item, took, Some(comes)),
+        Ok((_, Err(error))) => {
+            log_failure(stage, Some(item.key), &error);
+            backoff.note(&item, true, took);
         }
         Err(panic) => {
             tracing::error!(stage = stage.as_str(), error = %panic, "a reconcile broke down");
-            backoff.note_failure(key, Duration::ZERO);
+            backoff.note(&item, true, took);
         }
     }
 }
@@ -219,21 +254,21 @@ async fn start_due<D: Detached>(
     hub: &Arc<Hub>,
     stage: &Arc<D>,
     running: &mut JoinSet<Result<Progress, StoreError>>,
-    busy: &mut BTreeMap<task::Id, Uuid>,
-    besides: &[Uuid],
+    busy: &mut BTreeMap<task::Id, QueueItem>,
+    besides: &[LeftAlone],
     free: usize,
 ) -> Result<(), StoreError> {
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
     let items = work::list_due(&mut db, D::STAGE, clock::now(), besides, D::CANDIDATES).await?;
     for item in choose(items, free, D::KEPT) {
-        let (hub, stage, key) = (hub.clone(), stage.clone(), item.key);
+        let (hub, stage, begun) = (hub.clone(), stage.clone(), item.clone());
         let task = running.spawn(async move {
             let began_at = Instant::now();
             let outcome = stage.reconcile(&hub, &item).await;
             hub.metrics.note_reconcile(D::STAGE, began_at.elapsed());
             outcome
         });
-        busy.insert(task.id(), key);
+        busy.insert(task.id(), begun);
     }
     Ok(())
 }
@@ -248,7 +283,7 @@ fn choose(items: impl IntoIterator<Item = QueueItem>, free: usize, kept: usize) 
 }
 
 /// How long nothing is due for, besides what is being worked on or left alone; at most the fallback.
-async fn until_next(hub: &Hub, stage: Stage, besides: &[Uuid]) -> Duration {
+async fn until_next(hub: &Hub, stage: Stage, besides: &[LeftAlone]) -> Duration {
     let next = async {
         let mut db = hub.pool.acquire().await?;
         store::work::find_next(&mut db, stage, besides).await
@@ -274,6 +309,8 @@ fn log_failure(stage: Stage, subject: Option<Uuid>, error: &StoreError) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::store::Pool;
 
@@ -308,37 +345,41 @@ mod tests {
 
     #[test]
     fn a_subject_is_left_alone_for_longer_each_time_it_fails() {
-        let (mut backoff, key) = (Backoff::default(), Uuid::nil());
+        let (mut backoff, item) = (Backoff::default(), due(1, false));
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            backoff.note(key, Some(&failure()), Duration::ZERO);
-            pauses.push(left_alone(&backoff, key).as_millis().div_ceil(1_000));
+            backoff.note(&item, true, Duration::ZERO);
+            pauses.push(left_alone(&backoff, item.key).as_millis().div_ceil(1_000));
         }
 
         assert_eq!(pauses[..4], [2, 4, 8, 16]);
         assert_eq!(pauses[11], u128::from(BACKOFF_MAX.as_secs()));
-        backoff.note(key, None, Duration::ZERO);
+        backoff.note(&item, false, Duration::ZERO);
         assert!(backoff.waiting().is_empty(), "it went well");
     }
 
     #[test]
     fn a_failure_that_took_long_is_not_due_again_at_once() {
-        let (mut backoff, key) = (Backoff::default(), Uuid::nil());
+        let (mut backoff, item) = (Backoff::default(), due(1, false));
 
-        backoff.note(key, Some(&failure()), Duration::from_secs(30));
+        backoff.note(&item, true, Duration::from_secs(30));
 
-        assert!(left_alone(&backoff, key) > Duration::from_secs(29), "half of the worker's time is for others");
+        assert!(left_alone(&backoff, item.key) > Duration::from_secs(29), "half of the worker's time is for others");
     }
 
-    #[crate::store::database_test(migrations = "../migrations")]
-    async fn an_outage_is_nobodys_failure(pool: Pool) {
-        let mut backoff = Backoff::default();
-        pool.close().await;
-        let error = store::begin(&pool).await.expect_err("nobody is served");
+    #[test]
+    fn what_lacked_something_has_its_turn_when_that_may_have_come_and_once_in_each_pause() {
+        let (mut backoff, item) = (Backoff::default(), due(1, false));
+        let (comes, receiver) = watch::channel(());
+        backoff.note_failure(&item, Duration::ZERO, Some(receiver));
+        assert_eq!(backoff.waiting().len(), 1);
 
-        backoff.note(Uuid::nil(), Some(&error), Duration::ZERO);
+        comes.send_replace(());
+        assert!(backoff.waiting().is_empty(), "it may be there");
+        backoff.note_failure(&item, Duration::ZERO, Some(comes.subscribe()));
+        comes.send_replace(());
 
-        assert!(backoff.waiting().is_empty());
+        assert_eq!(backoff.waiting().len(), 1, "it was not, and is no nearer");
     }
 
     /// Some subjects cannot be decided, others can.
@@ -403,7 +444,7 @@ mod tests {
 
         assert!(first.is_err(), "its transaction is gone");
         assert!(second.expect("the quick one has its turn"));
-        assert_eq!(backoff.waiting(), [slow]);
+        assert!(backoff.failed.contains_key(&slow) && backoff.waiting().len() == 1);
     }
 
     #[crate::store::database_test(migrations = "../migrations")]
@@ -430,5 +471,75 @@ mod tests {
 
         assert!(found.expect("the good one is no failure"));
         assert_eq!(backoff.failed.len(), 40, "all others came first, since they waited for longer");
+    }
+
+    /// Reads, and cannot write: the disk is full.
+    struct Full(Arc<AtomicUsize>);
+
+    impl Detached for Full {
+        const STAGE: Stage = Stage::Source;
+        const AT_ONCE: usize = 8;
+
+        async fn reconcile(&self, hub: &Hub, _: &QueueItem) -> Result<Progress, StoreError> {
+            const FULL: &str = "do $$ begin raise exception using errcode = '53100'; end $$";
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+            store::execute_in(&mut db, FULL).await.map(|()| Progress::Done)
+        }
+    }
+
+    async fn tell(hub: &Hub, stage: Stage, keys: &[Uuid], trace_id: Option<&str>) {
+        let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("a transaction");
+        change.tell(stage, keys, clock::now(), trace_id).await.expect("it is told");
+        change.commit().await.expect("it commits");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_cannot_be_written_is_not_tried_again_at_once(pool: Pool) {
+        let (hub, _folder) = crate::testing::hub(&pool).await;
+        tell(&hub, Stage::Source, &[clock::new_id(), clock::new_id()], Some("a trace")).await;
+        let (stop, tried) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+
+        let worker = tokio::spawn(run_detached(hub.clone(), Full(tried.clone()), stop.clone()));
+        let often = async {
+            while tried.load(Ordering::Relaxed) <= 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let is_often = tokio::time::timeout(Duration::from_millis(1_500), often).await.is_ok();
+        stop.cancel();
+        worker.await.expect("it ends");
+
+        assert_eq!((tried.load(Ordering::Relaxed), is_often), (2, false), "the Git host is asked each time");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_was_put_off_has_its_turn_when_somebody_changes_something(pool: Pool) {
+        let (hub, _folder) = crate::testing::hub(&pool).await;
+        let (key, mut backoff) = (clock::new_id(), Backoff::default());
+        let mut db = pool.acquire().await.expect("a connection");
+        tell(&hub, Stage::Bundle, &[key], Some("a trace")).await;
+        let mut list = async |besides: &[LeftAlone]| {
+            let due = work::list_due(&mut db, Stage::Bundle, clock::now(), besides, 16).await.expect("it is read");
+            due.into_iter().map(|item| (item.key, item.rows)).collect::<Vec<_>>()
+        };
+        let rows = list(&[]).await.remove(0).1;
+        for _ in 0..8 {
+            let item = QueueItem { key, rows: rows.clone(), trace_id: None };
+            backoff.note_failure(&item, Duration::ZERO, None);
+        }
+
+        // What machines say comes all the time, and mends nothing.
+        tell(&hub, Stage::Bundle, &[key], None).await;
+        backoff.failed.get_mut(&key).expect("it failed").at_least_until = Instant::now();
+        assert!(list(&backoff.waiting()).await.is_empty());
+        tell(&hub, Stage::Bundle, &[key], Some("another")).await;
+        let due = list(&backoff.waiting()).await;
+
+        assert_eq!(due.iter().map(|(key, rows)| (*key, rows.len())).collect::<Vec<_>>(), [(key, 3)]);
+        let last = QueueItem { key, rows: due[0].1.clone(), trace_id: None };
+        backoff.note_failure(&last, Duration::ZERO, None);
+        tell(&hub, Stage::Bundle, &[key], Some("a third")).await;
+        assert!(list(&backoff.waiting()).await.is_empty(), "somebody who changes much holds up no other");
     }
 }

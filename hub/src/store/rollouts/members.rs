@@ -135,14 +135,15 @@ pub(crate) async fn mark_overtaken(
     Ok(())
 }
 
-/// From now on the rollouts of a target before this one are history: nobody catches up with them.
+/// From now on the rollouts of a target before this one are history: nobody catches up with them, and nobody is asked for
+/// among those that they never reached.
 pub(crate) async fn mark_history(db: &mut Connection, target: TargetId, from: Uuid) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
         update rollout_clusters m
            set overtaken = true, state = $3, reason = $4
           from rollouts o
-         where o.rollout_id = m.rollout_id and o.target_id = $1 and o.rollout_id <> $2 and o.state = 'done'
+         where o.rollout_id = m.rollout_id and o.target_id = $1 and o.rollout_id <> $2 and o.ended_at is not null
            and m.is_unsettled
         "#,
         target.as_uuid(),

@@ -295,7 +295,7 @@ pub(crate) async fn delete_old(
                select rollout_id
                  from targets t
                 cross join lateral (
-                      select rollout_id, ended_at
+                      select rollout_id, state, ended_at
                         from rollouts
                        where target_id = t.target_id
                        order by rollout_id desc
@@ -305,11 +305,11 @@ pub(crate) async fn delete_old(
                   and not exists (
                       select from target_states s where s.target_id = t.target_id and s.current_from = r.rollout_id
                   )
-                  -- Somebody may catch up with it.
-                  and not exists (
+                  -- Somebody may catch up with it: with one that is done, and with no other.
+                  and not (r.state = 'done' and exists (
                       select from rollout_clusters m
                        where m.rollout_id = r.rollout_id and m.is_unsettled and not m.overtaken
-                  )
+                  ))
                 limit $3
                )
         "#,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::api::{Condition, SetAside};
-use bellwether_core::rollout::Candidate;
+use bellwether_core::rollout::{Candidate, Rendered};
 use bellwether_core::{ClusterId, Digest, Labels, ProjectId, RolloutId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
@@ -17,7 +17,7 @@ use crate::store::{Connection, StoreError, digest, from_sql, name, rollouts, to_
 /// Clusters that are named as not done with a deletion: as many as a person reads.
 const WAITING_MAX: i64 = 50;
 /// As many of those that are left out.
-const SET_ASIDE_MAX: i64 = 50;
+const SET_ASIDE_MAX: usize = 50;
 
 /// A target, with what is said of it.
 pub(crate) struct TargetView {
@@ -113,14 +113,18 @@ pub(crate) async fn load(
         super::rollouts::load(db, shown).await?.into_iter().map(|view| (view.row.target, view)).collect();
     let ending: Vec<_> = targets.iter().filter(|target| target.deletion.is_some()).map(|target| target.id).collect();
     let mut waiting = list_waiting(db, &ending, now).await?;
-    let mut set_aside = list_set_aside(db, &ids).await?;
-    let view = |target: Target| TargetView {
-        facts: facts.remove(&target.id).unwrap_or_default(),
-        runs: runs.remove(&target.id).unwrap_or_default(),
-        rollout: rollouts.remove(&target.id),
-        set_aside: set_aside.remove(&target.id).unwrap_or_default(),
-        waits_for: waiting.remove(&target.id).unwrap_or_default(),
-        target,
+    let mut left_out = list_left_out(db, &ids).await?;
+    let view = |target: Target| {
+        let facts = facts.remove(&target.id).unwrap_or_default();
+        let left_out = left_out.remove(&target.id).unwrap_or_default();
+        TargetView {
+            set_aside: set_aside(left_out, &target, facts.wanted.as_ref()),
+            facts,
+            runs: runs.remove(&target.id).unwrap_or_default(),
+            rollout: rollouts.remove(&target.id),
+            waits_for: waiting.remove(&target.id).unwrap_or_default(),
+            target,
+        }
     };
     Ok(targets.into_iter().map(view).collect())
 }
@@ -199,43 +203,60 @@ async fn list_waiting(
     Ok(waiting)
 }
 
-/// Who runs by now what it is left out of is not named.
-async fn list_set_aside(
+/// A cluster that does not get a bundle by itself.
+struct LeftOut {
+    digest: Digest,
+    /// `None`: it cannot be read what it would get.
+    candidate: Option<Candidate>,
+    said: SetAside,
+}
+
+/// Those that are left out of what is wanted: what was for a cluster once, and what another has by now, is over.
+fn set_aside(left_out: Vec<LeftOut>, target: &Target, wanted: Option<&WantedView>) -> Vec<SetAside> {
+    // Until the spec as it stands is rendered, nobody knows what it gives to whom.
+    let wanted = wanted.filter(|wanted| wanted.target_version == target.version);
+    let rendered = wanted.map(|wanted| Rendered::new(&target.spec.parameters, &wanted.variables, &wanted.variants));
+    let is_wanted = |one: &LeftOut| match (&rendered, &one.candidate) {
+        (Some(rendered), Some(candidate)) => rendered.gives(candidate) == Some(one.digest),
+        _ => true,
+    };
+    left_out.into_iter().filter(is_wanted).map(|one| one.said).take(SET_ASIDE_MAX).collect()
+}
+
+/// By name. Who runs by now what it was left out of is none of them.
+async fn list_left_out(
     db: &mut Connection,
     targets: &[TargetId],
-) -> Result<BTreeMap<TargetId, Vec<SetAside>>, StoreError> {
+) -> Result<BTreeMap<TargetId, Vec<LeftOut>>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select t.target_id as "target_id!", a.name as "name!", a.cause as "cause!", a.rollout_id as "rollout_id!",
-               a.set_at as "set_at!"
-          from unnest($1::uuid[]) as t (target_id)
-         cross join lateral (
-               select c.name, s.cause, s.rollout_id, s.set_at
-                 from set_aside s
-                 join clusters c using (cluster_id)
-                 left join assignments a on a.cluster_id = s.cluster_id and a.target_id = s.target_id
-                where s.target_id = t.target_id and a.digest is distinct from s.digest
-                order by c.name
-                limit $2
-               ) a
-         order by t.target_id, a.name
+        select s.target_id, s.cluster_id, s.digest, c.name, c.labels as "labels: Stored<Labels>", s.cause, s.rollout_id,
+               s.set_at
+          from set_aside s
+          join clusters c using (cluster_id)
+          left join assignments a on a.cluster_id = s.cluster_id and a.target_id = s.target_id
+         where s.target_id = any($1) and a.digest is distinct from s.digest
+         order by s.target_id, c.name
         "#,
         &uuids(targets),
-        SET_ASIDE_MAX,
     )
     .fetch_all(db)
     .await?;
-    let mut set_aside: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let mut left_out: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for row in rows {
-        let one = SetAside {
+        let labels = Entry::of(&row.name, row.labels.read("clusters", "labels")).readable();
+        let (cluster, name) = (ClusterId::new(row.cluster_id), name(&row.name, "clusters")?);
+        let candidate = labels.map(|labels| Candidate { cluster, name, labels, connected: false });
+        let said = SetAside {
             cluster: row.name,
             cause: row.cause,
             rollout: RolloutId::new(row.rollout_id),
             since: from_sql(row.set_at),
         };
-        set_aside.entry(TargetId::new(row.target_id)).or_default().push(one);
+        let one = LeftOut { digest: digest(&row.digest, "set_aside")?, candidate, said };
+        left_out.entry(TargetId::new(row.target_id)).or_default().push(one);
     }
-    Ok(set_aside)
+    Ok(left_out)
 }
 
 fn uuids(targets: &[TargetId]) -> Vec<Uuid> {

@@ -8,7 +8,7 @@ mod refresh;
 mod show;
 mod webhook_secret;
 
-use bellwether_core::api::{API_VERSION, Metadata, RepoDocument, RepoHead, RepoStatus};
+use bellwether_core::api::{API_VERSION, CreatedRepo, Metadata, RepoDocument, RepoHead, RepoStatus};
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::repo::RepoSpec;
 use bellwether_core::{Digest, Name, RepoId};
@@ -52,6 +52,17 @@ async fn find(db: &mut Connection, name: &Name) -> Result<Repo, Refusal> {
 async fn document_of(db: &mut Connection, repo: &Repo) -> Result<RepoDocument, StoreError> {
     let mut documents = documents_of(db, vec![repo.clone()]).await?;
     Ok(documents.remove(0))
+}
+
+/// What a change of it is answered with.
+async fn answer(db: &mut Connection, repo: &Repo, secret: Option<&SecretString>) -> Result<CreatedRepo, StoreError> {
+    Ok(CreatedRepo {
+        repo: document_of(db, repo).await?,
+        webhook_secret: secret.map(|secret| secret.expose_secret().to_owned()),
+        webhook_path: format!("/hooks/v1/{}", repo.name),
+        credential_removed: false,
+        unchanged: false,
+    })
 }
 
 /// In the order of the repos.

@@ -9,10 +9,10 @@ use bellwether_core::api::{CreatedRepo, RepoDocument};
 use bellwether_core::audit::Action;
 use bellwether_core::repo::RepoSpec;
 use bellwether_core::{Name, RepoId, Version};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{audited, document_of, event, new_webhook_secret};
+use super::{answer, audited, event, new_webhook_secret};
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::{Body, Named, QueryParams};
@@ -41,7 +41,8 @@ impl Default for PutQuery {
     }
 }
 
-/// Adds a repo or changes it, and fetches it at once.
+/// Adds a repo or changes it, and fetches it at once. One that is sent as it stands keeps its version, and nothing is done:
+/// who wants it fetched says so by another route, which stands in the log.
 pub(in crate::http) async fn put(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
@@ -63,32 +64,32 @@ pub(in crate::http) async fn put(
                 return Err(StoreError::Stale { table: "repos" }.into());
             }
             if repo.spec == spec {
-                (repo, None)
-            } else {
-                store::repos::mark_spec(&mut change, repo.id, seen, &spec, now).await?;
-                // A token that was given for one server is not told to another.
-                let purpose = |spec: &RepoSpec| credential_purpose(repo.id, &spec.url, spec.ca.as_deref());
-                if purpose(&repo.spec) != purpose(&spec) {
-                    credential_removed = store::repos::delete_credential(&mut change, repo.id).await?;
-                }
-                // Nor does the one before go on to wake it.
-                let secret = if RepoUrl::origin_of(&repo.spec.url) == RepoUrl::origin_of(&spec.url) {
-                    None
-                } else {
-                    let (secret, sealed) = new_webhook_secret(&hub, repo.id);
-                    store::repos::mark_webhook_secret(&mut change, repo.id, &sealed, now).await?;
-                    Some(secret)
-                };
-                let mut event = event(&repo, &caller, Action::RepoChanged);
-                event.detail = serde_json::json!({
-                    "before": audited(&repo.spec),
-                    "after": audited(&spec),
-                    "credentialRemoved": credential_removed,
-                    "webhookSecretRenewed": secret.is_some(),
-                });
-                change.audit(&event).await?;
-                (Repo { spec, version: Version::new(seen.get() + 1), ..repo }, secret)
+                let answer = answer(&mut change, &repo, None).await?;
+                return Ok((status, Json(CreatedRepo { unchanged: true, ..answer })));
             }
+            store::repos::mark_spec(&mut change, repo.id, seen, &spec, now).await?;
+            // A token that was given for one server is not told to another.
+            let purpose = |spec: &RepoSpec| credential_purpose(repo.id, &spec.url, spec.ca.as_deref());
+            if purpose(&repo.spec) != purpose(&spec) {
+                credential_removed = store::repos::delete_credential(&mut change, repo.id).await?;
+            }
+            // Nor does the one before go on to wake it.
+            let secret = if RepoUrl::origin_of(&repo.spec.url) == RepoUrl::origin_of(&spec.url) {
+                None
+            } else {
+                let (secret, sealed) = new_webhook_secret(&hub, repo.id);
+                store::repos::mark_webhook_secret(&mut change, repo.id, &sealed, now).await?;
+                Some(secret)
+            };
+            let mut event = event(&repo, &caller, Action::RepoChanged);
+            event.detail = serde_json::json!({
+                "before": audited(&repo.spec),
+                "after": audited(&spec),
+                "credentialRemoved": credential_removed,
+                "webhookSecretRenewed": secret.is_some(),
+            });
+            change.audit(&event).await?;
+            (Repo { spec, version: Version::new(seen.get() + 1), ..repo }, secret)
         }
         // Somebody deleted what this was read from.
         None if document.metadata.version.is_some() => return Err(StoreError::Stale { table: "repos" }.into()),
@@ -103,14 +104,9 @@ pub(in crate::http) async fn put(
     if query.fetch {
         change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?;
     }
-    let created = CreatedRepo {
-        repo: document_of(&mut change, &repo).await?,
-        webhook_secret: secret.as_ref().map(|secret| secret.expose_secret().to_owned()),
-        webhook_path: format!("/hooks/v1/{}", repo.name),
-        credential_removed,
-    };
+    let answer = answer(&mut change, &repo, secret.as_ref()).await?;
     change.commit().await?;
-    Ok((status, Json(created)))
+    Ok((status, Json(CreatedRepo { credential_removed, ..answer })))
 }
 
 fn new_repo(hub: &Hub, name: Name, spec: RepoSpec) -> (Repo, SecretString) {

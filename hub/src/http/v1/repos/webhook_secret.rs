@@ -6,9 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use bellwether_core::api::CreatedRepo;
 use bellwether_core::audit::Action;
-use secrecy::ExposeSecret as _;
 
-use super::{document_of, event, new_webhook_secret};
+use super::{answer, event, new_webhook_secret};
 use crate::http::auth::Caller;
 use crate::http::input::Named;
 use crate::http::problem::Refusal;
@@ -27,12 +26,7 @@ pub(in crate::http) async fn renew_webhook_secret(
     let (secret, sealed) = new_webhook_secret(&hub, repo.id);
     store::repos::mark_webhook_secret(&mut change, repo.id, &sealed, clock::now()).await?;
     change.audit(&event(&repo, &caller, Action::RepoWebhookChanged)).await?;
-    let created = CreatedRepo {
-        repo: document_of(&mut change, &repo).await?,
-        webhook_secret: Some(secret.expose_secret().to_owned()),
-        webhook_path: format!("/hooks/v1/{}", repo.name),
-        credential_removed: false,
-    };
+    let created = answer(&mut change, &repo, Some(&secret)).await?;
     change.commit().await?;
     Ok(Json(created))
 }

@@ -23,7 +23,8 @@ use crate::store::work::Stage;
 use crate::store::{self, Connection, StoreError};
 use crate::work::change::Change;
 
-/// Adds a target or changes it, and renders it at once.
+/// Adds a target or changes it, and renders it at once. One that is sent as it stands keeps its version, and nothing is done:
+/// who wants it rendered anew says so by another route, which stands in the log.
 pub(in crate::http) async fn put(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
@@ -48,12 +49,11 @@ pub(in crate::http) async fn put(
                 return Err(StoreError::Stale { table: "targets" }.into());
             }
             if changed.spec == target.spec && changed.repo == target.repo {
-                target
-            } else {
-                store::targets::mark_spec(&mut change, &changed, now).await?;
-                change.audit(&changed_event(&hub, &changed, &caller, Action::TargetChanged)).await?;
-                Target { version: Version::new(seen.get() + 1), ..changed }
+                return Ok((StatusCode::OK, Json(document_of(&mut change, &target).await?)));
             }
+            store::targets::mark_spec(&mut change, &changed, now).await?;
+            change.audit(&changed_event(&hub, &changed, &caller, Action::TargetChanged)).await?;
+            Target { version: Version::new(seen.get() + 1), ..changed }
         }
         // Somebody deleted what this was read from.
         None if document.metadata.version.is_some() => return Err(StoreError::Stale { table: "targets" }.into()),
