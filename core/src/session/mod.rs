@@ -4,6 +4,7 @@
 //! connection that drops in the middle of a hand-over is a unit test. What waits, waits here, where newer replaces older.
 
 pub mod agent;
+mod forgotten;
 pub mod hub;
 pub mod rivals;
 #[cfg(test)]
@@ -18,6 +19,8 @@ use crate::bundle::Manifest;
 use crate::drift::Drift;
 use crate::report::Report;
 use crate::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
+
+pub use forgotten::Forgotten;
 
 /// The protocol's number. A hub speaks every one that a released agent speaks.
 pub const PROTOCOL: u32 = 1;
