@@ -17,7 +17,8 @@
 //! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | conflict .f helm
 //! settle                         all is done and answered with `applied`, until nothing is left to do
 //! see a v2 degraded saying x owning f:x ended failed listed 1s, see a v2 deleted, see a v2 job-running or job-complete
-//! list ConfigMap 1s: a b         a list that began then; `lost ConfigMap`: its watch is broken
+//! list ConfigMap 1s: a b         a list that began then
+//! lost ConfigMap, watched ConfigMap, known ConfigMap 1s           its watch is broken, or well, or it has none: as of then
 //! wake, wake at 40s, wake within 20s                              goes on to when there is something to do; `asleep`
 //! report applied healthy passing gen3 total=2 ; a exists failed: words of its message or hint
 //! quiet-report                   the same, without what may change with the next answer; `report nothing`
@@ -126,6 +127,7 @@ scripts::scenarios! {
     what_another_target_has_now_is_left,
     what_another_target_wants_in_another_spelling_is_left_once_its_scope_is_known,
     what_cannot_be_inspected_for_long_is_not_known_to_be_healthy,
+    what_cannot_be_watched_is_known_as_of_its_last_list,
     what_comes_back_while_it_is_being_deleted_is_applied_after_the_answer,
     what_did_not_change_is_not_sent,
     what_drifted_while_it_was_ignored_is_asked_about_when_it_no_longer_is,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::words::{Words, answer, duration, ending, key, name, time, uid, written};
 use crate::bundle::{Entry, Manifest};
 use crate::journal::{Applied, Journalled};
-use crate::reconcile::{Drifted, Event, Kind, ObjectEvent, ObjectState, Step, Targets, WatchEvent};
+use crate::reconcile::{Drifted, Event, Kind, ObjectEvent, ObjectState, Sight, Step, Targets, WatchEvent};
 use crate::report::{ObjectLine, Report};
 use crate::session::{Action, Assignment, DriftMode, Prune, SyncOptions};
 use crate::{Digest, Generation, ObjectKey, TargetId};
@@ -56,7 +56,9 @@ impl World {
             "settle" => self.settle(),
             "see" => self.see(rest),
             "list" => self.list(rest),
-            "lost" => self.watched(WatchEvent::NotSynced { kind: kind(rest) }),
+            "lost" => self.watched(WatchEvent::Sighted { kind: kind(rest), sight: Sight::Lost }),
+            "watched" => self.watched(WatchEvent::Sighted { kind: kind(rest), sight: Sight::Watched }),
+            "known" => self.know(rest),
             "wake" => self.wake(rest),
             "asleep" => assert_eq!(self.targets.next_wake(), None),
             "report" => self.expect_report(rest, true),
@@ -196,6 +198,11 @@ impl World {
         let (kind_name, began) = head.split_once(' ').expect("a kind and a time");
         let uids = names.split_whitespace().map(uid).collect();
         self.watched(WatchEvent::Listed { kind: kind(kind_name), began_at: time(began), uids });
+    }
+
+    fn know(&mut self, text: &str) {
+        let (kind_name, listed_at) = text.split_once(' ').expect("a kind and a time");
+        self.watched(WatchEvent::Sighted { kind: kind(kind_name), sight: Sight::AsOf(time(listed_at)) });
     }
 
     fn watched(&mut self, event: WatchEvent) {
