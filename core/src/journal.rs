@@ -77,6 +77,9 @@ pub struct Applied {
     /// How a Job or a Pod ended that ran to its end: when it is gone, it is not missed, and what it did stays known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<Ending>,
+    /// Under which it was applied. The journals of earlier versions do not say.
+    #[serde(default)]
+    pub generation: Generation,
 }
 
 /// What was learned of a target's objects.
@@ -164,6 +167,8 @@ struct Record {
     prune: Prune,
     drift: DriftMode,
     before: Vec<Before>,
+    #[serde(default)]
+    retried: Generation,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<TraceId>,
 }
@@ -640,6 +645,7 @@ impl Record {
             prune: assignment.options.prune,
             drift: assignment.options.drift,
             before: before.clone(),
+            retried: assignment.retried,
             trace: assignment.trace,
         }
     }
@@ -653,6 +659,7 @@ impl Record {
             manifest: Manifest::decode(self.manifest.as_bytes(), self.digest).map_err(|error| error.to_string())?,
             prunable: self.prunable.clone(),
             options: SyncOptions { prune: self.prune, drift: self.drift },
+            retried: self.retried,
             trace: self.trace,
         })
     }
@@ -678,6 +685,7 @@ mod tests {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable: Vec::new(),
             options: SyncOptions::default(),
+            retried: Generation::default(),
             trace: Some(TraceId::new(Uuid::from_u128(3))),
         };
         let bodies = objects.into_iter().map(|(_, body)| (Digest::of(body.as_bytes()), Arc::from(body.into_bytes())));
@@ -773,7 +781,8 @@ mod tests {
     }
 
     fn applied(name: &str, body: &str) -> Applied {
-        Applied { key: key(name), uid: Uuid::from_u128(1), digest: Digest::of(body.as_bytes()), finished: None }
+        let (uid, digest) = (Uuid::from_u128(1), Digest::of(body.as_bytes()));
+        Applied { key: key(name), uid, digest, finished: None, generation: Generation::new(1) }
     }
 
     fn update(applied: Vec<Applied>) -> InventoryUpdate {

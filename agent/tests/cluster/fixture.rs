@@ -178,6 +178,7 @@ impl Fixture {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable,
             options: self.options,
+            retried: Generation::default(),
             trace: None,
         };
         self.hub.assign(assignment, &bodies);

@@ -3,12 +3,12 @@
 //! ```text
 //! # what the script shows, in a sentence, and as many comments as are needed
 //! assign 2: ConfigMap/a@1 Realm/ns/b@x a{00..99}   kind, namespace if it is not shop, name and content
-//!        ; prunable ConfigMap/old ; drift warn ; prune never      options, all in one line
+//!        ; prunable ConfigMap/old ; drift warn ; prune never ; retried 2              options, all in one line
 //! tombstone 2 delete             or orphan
 //! ended, holds 2                 nobody asks about it again; the generation that the target has, or `nothing`
 //! bounded 2                      a target has so many steps under way at most
 //! other 1: ConfigMap/b@1         what another target of the cluster is given
-//! restart 1: ConfigMap/a@1 ; had Job/b@1 ended failed             a new process, and what the one before applied
+//! restart 1: ConfigMap/a@1 ; had Job/b@1 ended failed under 1     a new process, and what the one before applied
 //! at 5s                          the time, since the start; all else takes none
 //! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
 //! count 2..9                     how many steps came since the last count
@@ -144,6 +144,7 @@ scripts::scenarios! {
     what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before,
     what_lost_our_label_stays_at_a_prune_and_the_line_says_so,
     what_refused_a_prune_is_looked_for_again,
+    what_runs_once_runs_again_where_a_person_asks_for_it,
     what_seems_to_be_the_manifests_own_fault_is_tried_again_rarely,
     what_takes_too_long_fails_without_anything_being_seen,
     what_waits_for_its_phase_is_kept_as_it_is,

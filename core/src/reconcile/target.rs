@@ -95,7 +95,9 @@ impl Target {
         self.said.note_change();
         self.objects = match self.assignment.action {
             Action::Apply => {
-                self.inventory.note_wanted(self.assignment.manifest.entries().iter());
+                let entries = || self.assignment.manifest.entries().iter();
+                self.inventory.note_wanted(entries());
+                self.inventory.note_retried(entries(), self.assignment.retried);
                 self.plan_objects(phase)
             }
             Action::Delete | Action::Orphan => Objects::default(),

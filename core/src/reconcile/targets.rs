@@ -61,7 +61,7 @@ impl Targets {
     pub fn handle(&mut self, event: Event, now: Timestamp, chance: f64) -> Told {
         let mut told = Told::default();
         match event {
-            Event::Accepted(journalled) => self.accept(journalled, now),
+            Event::Accepted(journalled) => self.accept(journalled, now, &mut told),
             Event::Ended(target) => self.end(target),
             Event::Answered(step, answer) => self.record(&step, answer, now, chance, &mut told),
             Event::Watched(WatchEvent::Object(object_event)) => self.see(&object_event, now, &mut told),
@@ -73,7 +73,7 @@ impl Targets {
         told
     }
 
-    fn accept(&mut self, journalled: Journalled, now: Timestamp) {
+    fn accept(&mut self, journalled: Journalled, now: Timestamp, told: &mut Told) {
         let id = journalled.assignment.target;
         // The new ones are held before the old ones are let go: what both have stays.
         if journalled.assignment.action == Action::Apply {
@@ -89,6 +89,7 @@ impl Targets {
             return;
         };
         let old = target.accept(journalled.assignment, now, phase);
+        told.learn(id, target.take_learned());
         if old.action == Action::Apply {
             self.bodies.release(old.manifest.entries());
             self.claims.remove(id, old.manifest.entries());

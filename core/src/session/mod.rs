@@ -159,6 +159,9 @@ pub struct Assignment {
     /// Which earlier objects of this target the plan allows to be deleted once the new ones are healthy.
     pub prunable: Vec<ObjectKey>,
     pub options: SyncOptions,
+    /// Under which generation a person asked last to have it tried again in this cluster; the first, 0: nobody did. What
+    /// runs once, was applied under an older one and did not come to a good end may run again.
+    pub retried: Generation,
     /// Of the change that led to it; `None` when the hub does not know any more.
     pub trace: Option<TraceId>,
 }

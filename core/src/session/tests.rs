@@ -69,6 +69,7 @@ impl Store {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable: Vec::new(),
             options: SyncOptions::default(),
+            retried: Generation::default(),
             trace: None,
         };
         self.bundles.insert(assignment.manifest.digest(), assignment.manifest.clone());

@@ -83,6 +83,7 @@ impl World {
                 "drift" => assignment.options.drift = drift_mode(value),
                 "prune" => assignment.options.prune = prune(value),
                 "had" => had.push(self.had(value)),
+                "retried" => assignment.retried = Generation::new(value.parse().expect("a number")),
                 other => panic!("`{other}` is not an option"),
             }
         }
@@ -115,8 +116,10 @@ impl World {
     fn had(&mut self, text: &str) -> Applied {
         let (object, more) = text.split_once(' ').unwrap_or((text, ""));
         let Entry { key, digest } = self.entry(object);
-        let uid = uid(&key.name);
-        Applied { key, uid, digest, finished: Words::of(more).after("ended").map(ending) }
+        let (uid, words) = (uid(&key.name), Words::of(more));
+        let generation = words.after("under").map_or(0, |number| number.parse().expect("a number"));
+        let finished = words.after("ended").map(ending);
+        Applied { key, uid, digest, finished, generation: Generation::new(generation) }
     }
 
     fn tell(&mut self, event: Event) {
@@ -255,6 +258,7 @@ fn assignment(target: TargetId, generation: &str, action: Action, manifest: Mani
         manifest,
         prunable: Vec::new(),
         options: SyncOptions::default(),
+        retried: Generation::default(),
         trace: None,
     }
 }
