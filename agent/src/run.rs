@@ -213,7 +213,8 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let session = AgentSession::new(ready.boot, version, ready.facts, compression::decompress, clock.now())
         .resume(inventory.iter().map(|journalled| &journalled.assignment))
-        .resume_lacking(lacking);
+        .resume_lacking(lacking)
+        .resume_forgotten(ready.journal.forgotten().clone());
     let identity = Arc::new(ready.identity);
     let renewal = Renewal {
         hub: config.hub.clone(),

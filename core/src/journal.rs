@@ -21,7 +21,7 @@ use crate::bundle::Manifest;
 use crate::health::{self, Ending};
 use crate::object::Identity;
 use crate::session::agent::Accepted;
-use crate::session::{Action, Assignment, DriftMode, Prune, SyncOptions};
+use crate::session::{Action, Assignment, DriftMode, Forgotten, Prune, SyncOptions};
 use crate::{Digest, Generation, Name, ObjectKey, TargetId, TraceId};
 
 pub use backlog::Backlog;
@@ -40,6 +40,7 @@ const MANIFEST_LINE_BYTES: usize = 200;
 const APPLIED_BYTES: usize = 250;
 const BEFORE_BYTES: usize = 100;
 const RECORD_BYTES: usize = 200;
+const FORGOTTEN_BYTES: usize = 50;
 
 /// Stands in each part, beside its bytes. The last part seals the entry: without it nothing of it was acted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +81,9 @@ pub struct Applied {
     /// How a Job or a Pod ended that ran to its end: when it is gone, it is not missed, and what it did stays known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<Ending>,
+    /// Under which it was applied. The journals of earlier versions do not say.
+    #[serde(default)]
+    pub generation: Generation,
 }
 
 /// What was learned of a target's objects.
@@ -125,6 +129,9 @@ pub struct Entry {
     /// Targets of which nothing is known any more that stands in an older entry.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     ended: BTreeSet<TargetId>,
+    /// All that was let go so far, when that changed; it replaces what earlier entries say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forgotten: Option<Forgotten>,
 }
 
 /// An object's bytes: a text to whoever writes them, as they are JSON.
@@ -164,6 +171,8 @@ struct Record {
     prune: Prune,
     drift: DriftMode,
     before: Vec<Before>,
+    #[serde(default)]
+    retried: Generation,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<TraceId>,
 }
@@ -184,6 +193,8 @@ struct Outline {
     learned: Vec<Learned>,
     #[serde(default)]
     ended: BTreeSet<TargetId>,
+    #[serde(default)]
+    forgotten: Option<Forgotten>,
 }
 
 /// An entry's bodies alone.
@@ -282,6 +293,9 @@ pub struct Journal {
     homes: BTreeMap<Digest, u64>,
     /// Let go, and no entry says so yet.
     ended: BTreeSet<TargetId>,
+    forgotten: Forgotten,
+    /// The newest entry that holds them.
+    forgotten_home: Option<u64>,
     last: u64,
 }
 
@@ -332,10 +346,13 @@ impl Journal {
     }
 
     fn take_outline(&mut self, number: u64, parts: u64, outline: Outline) -> Result<(), String> {
-        let Outline { records, learned, ended } = outline;
-        self.stored.insert(number, Stored { parts, bytes: bytes(&records, &learned) });
+        let Outline { records, learned, ended, forgotten } = outline;
+        self.stored.insert(number, Stored { parts, bytes: bytes(&records, &learned, forgotten.as_ref()) });
         // What came in this entry comes after what it ends.
         self.current.retain(|target, _| !ended.contains(target));
+        if let Some(forgotten) = forgotten {
+            (self.forgotten, self.forgotten_home) = (forgotten, Some(number));
+        }
         for record in records {
             self.replace(record.assignment()?, record.before, number);
         }
@@ -364,6 +381,7 @@ impl Journal {
 
     /// What was learned of its objects outlives an assignment.
     fn replace(&mut self, assignment: Assignment, before: Vec<Before>, home: u64) {
+        self.forgotten.remove(assignment.target);
         let current = match self.current.remove(&assignment.target) {
             Some(current) => Current { assignment, before, home, ..current },
             None => Current {
@@ -381,9 +399,14 @@ impl Journal {
     /// Its tombstone was carried out, and nobody asks about it again. The next entry says so, which is needed as long as an
     /// older one holds it: those go first.
     pub fn end(&mut self, target: TargetId) {
-        if self.current.remove(&target).is_some() {
+        if let Some(current) = self.current.remove(&target) {
             self.ended.insert(target);
+            self.forgotten.add(target, current.assignment.generation);
         }
+    }
+
+    pub fn forgotten(&self) -> &Forgotten {
+        &self.forgotten
     }
 
     pub fn has_ended(&self) -> bool {
@@ -464,7 +487,8 @@ impl Journal {
                 current.updates = Updates::Planned;
             }
         }
-        Entry { ended, ..entry }
+        let forgotten = (is_worth_it || !ended.is_empty()).then(|| self.forgotten.clone());
+        Entry { ended, forgotten, ..entry }
     }
 
     /// Of an entry with everything, about.
@@ -475,7 +499,7 @@ impl Journal {
             let lines = MANIFEST_LINE_BYTES * current.assignment.manifest.entries().len();
             lines + APPLIED_BYTES * current.applied.len() + BEFORE_BYTES * current.before.len() + RECORD_BYTES
         });
-        bodies.chain(records).sum()
+        bodies.chain(records).sum::<usize>() + FORGOTTEN_BYTES * self.forgotten.len()
     }
 
     fn before(&self, next: &Assignment) -> Vec<Before> {
@@ -508,7 +532,7 @@ impl Journal {
         let knows = |current: &&Current| current.updates != Updates::None || current.learned_home.is_some();
         let learned = self.current.values().filter(knows).filter(|current| is_to_be_learned(current));
         let learned = learned.map(Learned::of).collect();
-        Entry { records, objects: objects.collect(), learned, ended: BTreeSet::new() }
+        Entry { records, objects: objects.collect(), learned, ended: BTreeSet::new(), forgotten: None }
     }
 
     /// The numbers that the parts of the next entry have.
@@ -539,6 +563,9 @@ impl Journal {
                 current.updates = Updates::None;
             }
         }
+        if entry.forgotten.is_some() {
+            self.forgotten_home = Some(first);
+        }
         self.last = *numbers.end();
         self.note_stored(first, numbers.end() - first + 1, entry);
     }
@@ -554,9 +581,10 @@ impl Journal {
         let objects = self.current.values().flat_map(Current::bodies);
         let homes = objects.filter_map(|digest| self.homes.get(&digest).copied());
         let of_targets = self.current.values().flat_map(|current| [Some(current.home), current.learned_home]);
+        let of_forgotten = self.forgotten_home.filter(|_| !self.forgotten.is_empty());
         // The last one stays even if nothing is held any more: it is the lock.
         let last = self.stored.last_key_value().map_or(self.last, |(number, _)| *number);
-        let oldest = of_targets.flatten().chain(homes).min().unwrap_or(last);
+        let oldest = of_targets.flatten().chain(of_forgotten).chain(homes).min().unwrap_or(last);
         let living = self.stored.split_off(&oldest);
         let dead = std::mem::replace(&mut self.stored, living);
         self.homes.retain(|_, home| *home >= oldest);
@@ -577,15 +605,15 @@ impl Entry {
 
     fn bytes(&self) -> usize {
         let bodies = self.objects.values().map(|body| body.0.len()).sum::<usize>();
-        bytes(&self.records, &self.learned) + bodies
+        bytes(&self.records, &self.learned, self.forgotten.as_ref()) + bodies
     }
 }
 
 /// About what these take in an entry.
-fn bytes(records: &[Record], learned: &[Learned]) -> usize {
+fn bytes(records: &[Record], learned: &[Learned], forgotten: Option<&Forgotten>) -> usize {
     let records = records.iter().map(|it| it.manifest.len() + BEFORE_BYTES * it.before.len() + RECORD_BYTES);
     let learned = learned.iter().map(|it| APPLIED_BYTES * it.applied.len() + BEFORE_BYTES * it.before.len());
-    records.chain(learned).sum()
+    records.chain(learned).sum::<usize>() + FORGOTTEN_BYTES * forgotten.map_or(0, Forgotten::len)
 }
 
 impl Current {
@@ -621,6 +649,7 @@ impl Record {
             prune: assignment.options.prune,
             drift: assignment.options.drift,
             before: before.clone(),
+            retried: assignment.retried,
             trace: assignment.trace,
         }
     }
@@ -634,6 +663,7 @@ impl Record {
             manifest: Manifest::decode(self.manifest.as_bytes(), self.digest).map_err(|error| error.to_string())?,
             prunable: self.prunable.clone(),
             options: SyncOptions { prune: self.prune, drift: self.drift },
+            retried: self.retried,
             trace: self.trace,
         })
     }
@@ -659,6 +689,7 @@ mod tests {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable: Vec::new(),
             options: SyncOptions::default(),
+            retried: Generation::default(),
             trace: Some(TraceId::new(Uuid::from_u128(3))),
         };
         let bodies = objects.into_iter().map(|(_, body)| (Digest::of(body.as_bytes()), Arc::from(body.into_bytes())));
@@ -754,7 +785,8 @@ mod tests {
     }
 
     fn applied(name: &str, body: &str) -> Applied {
-        Applied { key: key(name), uid: Uuid::from_u128(1), digest: Digest::of(body.as_bytes()), finished: None }
+        let (uid, digest) = (Uuid::from_u128(1), Digest::of(body.as_bytes()));
+        Applied { key: key(name), uid, digest, finished: None, generation: Generation::new(1) }
     }
 
     fn update(applied: Vec<Applied>) -> InventoryUpdate {
@@ -845,6 +877,34 @@ mod tests {
         assert_eq!(journal.inventory().len(), 1);
         store.write(&mut journal, vec![accepted(4, "c@1")]);
         assert_eq!(store.load().inventory().len(), 2, "another generation is another assignment");
+    }
+
+    #[test]
+    fn the_generation_of_what_was_forgotten_outlives_every_entry_that_held_it() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        let gone = TargetId::new(Uuid::from_u128(7));
+        let other = |generation, objects: &str| {
+            let mut other = accepted(generation, objects);
+            other.assignment.target = TargetId::new(Uuid::from_u128(8));
+            other
+        };
+        let mut tombstone = accepted(3, "");
+        tombstone.assignment.action = Action::Delete;
+        store.write(&mut journal, vec![tombstone]);
+        journal.end(gone);
+        store.write(&mut journal, Vec::new());
+        // So many entries that what is current is written anew, and the older ones go.
+        for generation in (4..).take(ENTRIES_MAX + 6) {
+            store.write(&mut journal, vec![other(generation, &format!("a@same b@{generation}"))]);
+        }
+        assert!(store.0.len() < ENTRIES_MAX, "what is older than that is gone");
+
+        let mut loaded = store.load();
+
+        assert_eq!(loaded.forgotten(), journal.forgotten());
+        assert!(loaded.forgotten().outdates(gone, Generation::new(3)));
+        store.write(&mut loaded, vec![accepted(9, "c@1")]);
+        assert!(store.load().forgotten().is_empty(), "it is held again");
     }
 
     #[test]

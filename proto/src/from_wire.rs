@@ -167,6 +167,7 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         manifest: Manifest::decode(&message.manifest, digest(&message.digest, "assignment.digest")?)?,
         prunable: message.prunable.into_iter().map(object_key).collect::<Result<_, _>>()?,
         options: SyncOptions { prune, drift },
+        retried: Generation::new(message.retried),
         trace,
     })
 }

@@ -121,6 +121,7 @@ impl From<Assignment> for v1::Assignment {
             prunable: assignment.prunable.into_iter().map(Into::into).collect(),
             prune: prune.into(),
             drift: drift.into(),
+            retried: assignment.retried.get(),
             trace: assignment.trace.map(|trace| trace.as_uuid().as_bytes().to_vec()).unwrap_or_default(),
         }
     }

@@ -3,8 +3,8 @@
 //! The journal's next name is a lock, but only who writes the journal looks at it. An agent that accepts nothing new (its
 //! link is down, its machine slept) would go on putting back what it knows, under the name of the one that took its place.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bellwether_core::journal::Journal;
@@ -18,7 +18,7 @@ use crate::executor::kubernetes::client::ClusterError;
 /// is put right by the one that took this one's place.
 const COUNTS: Duration = Duration::from_secs(1);
 
-/// When it was asked, and what the API server said.
+/// When it was last known, and what the API server said.
 type Answered = (Instant, Result<(), ClusterError>);
 
 #[derive(Clone)]
@@ -27,32 +27,25 @@ pub(crate) struct Fence {
     /// The newest part that is known; 0: there is none.
     last: Arc<AtomicU64>,
     answered: Arc<Mutex<Option<Answered>>>,
-    /// When the journal was last written, which only its one owner can.
-    written_at: Arc<std::sync::Mutex<Option<Instant>>>,
 }
 
 impl Fence {
     pub(crate) fn new(store: Store, journal: &Journal) -> Self {
         let last = Arc::new(AtomicU64::new(journal.last().unwrap_or_default()));
-        Self { store, last, answered: Arc::default(), written_at: Arc::default() }
+        Self { store, last, answered: Arc::default() }
     }
 
-    /// Before parts that are older are deleted.
+    /// Before parts that are older are deleted. Only the journal's one owner can write it, so that is an answer too.
     pub(super) fn note_written(&self, journal: &Journal) {
         self.last.store(journal.last().unwrap_or_default(), Ordering::SeqCst);
-        *self.written_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    fn was_just_written(&self) -> bool {
-        let written_at = *self.written_at.lock().unwrap_or_else(PoisonError::into_inner);
-        written_at.is_some_and(|at| at.elapsed() < COUNTS)
+        // Whoever is asking just now is answered soon.
+        if let Ok(mut answered) = self.answered.try_lock() {
+            *answered = Some((Instant::now(), Ok(())));
+        }
     }
 
     /// `None`: nobody else has written the journal; or else why that cannot be told.
     pub(crate) async fn check(&self) -> Result<Option<ClusterError>, JournalError> {
-        if self.was_just_written() {
-            return Ok(None);
-        }
         let mut answered = self.answered.lock().await;
         if let Some((at, answer)) = answered.as_ref()
             && at.elapsed() < COUNTS

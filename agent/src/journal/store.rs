@@ -2,6 +2,8 @@
 //!
 //! Only what carries the seal of this agent's identity is the journal's: a Secret with its label alone is not.
 
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use bellwether_core::journal::{Entry, Head, Journal, LoadError, Loading, PART_BYTES_MAX, Part};
@@ -21,6 +23,10 @@ const SEAL: &str = "seal";
 
 /// Of one entry, uncompressed. Several hundred full bundles: more is damage.
 const ENTRY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Of what is read at a start, so much is kept until it is needed once more, and what comes after is read again: most
+/// journals are smaller.
+const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Between tries of a write. Nothing is acted on meanwhile, so it is not waited for long.
 const RETRY: Backoff =
@@ -45,9 +51,13 @@ impl Store {
         let storage = |source| JournalError::Storage { namespace: self.namespace.clone(), source };
         let unreadable = |error: LoadError| self.unreadable(name(error.entry), error.to_string());
         let mut loading = Loading::new(|frame| compression::inflate_stream(frame, ENTRY_BYTES_MAX));
-        let mut ours = Vec::new();
+        let (mut ours, mut kept, mut bytes) = (Vec::new(), VecDeque::new(), 0);
         for name in self.list().await.map_err(storage)? {
             if let Some(part) = self.find_part(&name).await.map_err(storage)? {
+                bytes += part.bytes.len();
+                if bytes <= KEPT_BYTES_MAX {
+                    kept.push_back(part.clone());
+                }
                 loading.take(part).map_err(unreadable)?;
                 ours.push(name);
             } else {
@@ -57,7 +67,10 @@ impl Store {
         }
         loading.rewind().map_err(unreadable)?;
         for name in &ours {
-            let part = self.find_part(name).await.map_err(storage)?.ok_or_else(changed).map_err(storage)?;
+            let part = match kept.pop_front() {
+                Some(part) => part,
+                None => self.find_part(name).await.and_then(|part| part.ok_or_else(changed)).map_err(storage)?,
+            };
             loading.take(part).map_err(unreadable)?;
         }
         loading.finish().map_err(unreadable)
@@ -91,6 +104,7 @@ impl Store {
     /// `last` is the newest part before these.
     pub(super) async fn write(self, parts: Vec<Vec<u8>>, first: u64, last: Option<u64>) -> Result<(), JournalError> {
         let head = Head { boot: self.boot, entry: first, parts: parts.len() as u64 };
+        let ours = first..first + head.parts;
         for (number, bytes) in (first..).zip(parts) {
             let mut secret = Secret::new(&self.namespace, &name(number));
             secret.label(LABEL.0, LABEL.1);
@@ -99,7 +113,7 @@ impl Store {
             seal(&mut secret, &self.seal);
             self.create(&secret).await?;
         }
-        self.check_lock(first, last).await
+        self.check_lock(ours, last).await
     }
 
     async fn create(&self, secret: &Secret) -> Result<(), JournalError> {
@@ -130,35 +144,39 @@ impl Store {
 
     /// Old numbers are deleted from the lowest up, so while the number before ours stands, no number of ours was ever
     /// another's.
-    async fn check_lock(&self, first: u64, last: Option<u64>) -> Result<(), JournalError> {
-        let Some(last) = last else { return self.check_first(first).await };
+    async fn check_lock(&self, ours: Range<u64>, last: Option<u64>) -> Result<(), JournalError> {
+        let Some(last) = last else { return self.check_first(ours).await };
         let name = name(last);
         let there = self.read(&name).await?;
         let is_ours = there.is_some_and(|there| part(&there, &self.seal).is_some());
         if is_ours { Ok(()) } else { Err(self.contested(name)) }
     }
 
-    async fn check_first(&self, first: u64) -> Result<(), JournalError> {
+    async fn check_first(&self, ours: Range<u64>) -> Result<(), JournalError> {
+        let ours: BTreeSet<_> = ours.map(name).collect();
         let mut failures = 0;
-        let heads = loop {
-            match self.list_heads().await {
-                Ok(heads) => break heads,
+        loop {
+            match self.find_contested(&ours).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(name)) => return Err(self.contested(name)),
                 Err(error) => self.wait_after(&mut failures, error).await?,
             }
-        };
-        match heads.iter().find(|(_, head)| head.boot != self.boot) {
-            None if !heads.is_empty() => Ok(()),
-            None => Err(self.contested(name(first))),
-            Some((number, _)) => Err(self.contested(name(*number))),
         }
     }
 
-    async fn list_heads(&self) -> Result<Vec<(u64, Head)>, ClusterError> {
-        let mut heads = Vec::new();
-        for name in self.list().await? {
-            heads.extend(self.find_part(&name).await?.map(|part| (part.number, part.head)));
+    /// A part of ours that is gone, or one that another process wrote.
+    async fn find_contested(&self, ours: &BTreeSet<String>) -> Result<Option<String>, ClusterError> {
+        let listed: BTreeSet<_> = self.list().await?.into_iter().collect();
+        if let Some(gone) = ours.difference(&listed).next() {
+            return Ok(Some(gone.clone()));
         }
-        Ok(heads)
+        for name in listed.difference(ours) {
+            let part = self.find_part(name).await?;
+            if part.is_some_and(|part| part.head.boot != self.boot) {
+                return Ok(Some(name.clone()));
+            }
+        }
+        Ok(None)
     }
 
     async fn read(&self, name: &str) -> Result<Option<Secret>, JournalError> {

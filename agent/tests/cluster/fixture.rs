@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::gateway::Gateway;
 use crate::hub::{Hub, TOKEN};
 
 const KUBECONFIG: &str = "BELLWETHER_TEST_KUBECONFIG";
@@ -69,6 +70,13 @@ impl Fixture {
         };
         fixture.create(&namespace_object(&fixture.home), "fixture").await;
         Some(fixture)
+    }
+
+    /// The agent reaches the API server through it from its next start on.
+    pub(crate) async fn put_gateway_before(&mut self, plural: &'static str) -> Gateway {
+        let gateway = Gateway::start(self.client.clone(), plural).await;
+        self.kubeconfig = gateway.write_kubeconfig(self.folder.path());
+        gateway
     }
 
     pub(crate) fn start_agent(&mut self) {
@@ -170,6 +178,7 @@ impl Fixture {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable,
             options: self.options,
+            retried: Generation::default(),
             trace: None,
         };
         self.hub.assign(assignment, &bodies);

@@ -15,10 +15,12 @@ macro_rules! fixture {
 
 mod drift;
 mod fixture;
+mod gateway;
 mod hub;
 mod many;
 mod ownership;
 mod verdicts;
+mod watches;
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! What the decider is told: what was assigned, what came of a step, and what a watch saw.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -44,16 +44,36 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq)]
 pub enum WatchEvent {
     Object(Box<ObjectEvent>),
-    /// All objects of the kind that there are. Those that were made after it began may be missing.
+    /// All objects of the kind that there are. Those that were made after it began may be missing. It says nothing of the
+    /// watch behind it.
     Listed {
         kind: Kind,
         began_at: Timestamp,
         uids: BTreeSet<Uuid>,
     },
-    /// It is not known how objects of this kind stand, until they are listed again.
-    NotSynced {
+    /// What holds from now on, of what was told by then too.
+    Sighted {
         kind: Kind,
+        sight: Sight,
     },
+}
+
+/// How well it is known how objects of a kind stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    Watched,
+    /// They cannot be watched: so they stood when they were last listed.
+    AsOf(Timestamp),
+    /// Not any more.
+    Lost,
+}
+
+impl Sight {
+    /// Among those of kinds that are not watched well. Answers whether that is news.
+    pub(super) fn put(self, sights: &mut BTreeMap<Kind, Self>, kind: &Kind) -> bool {
+        let before = if self == Self::Watched { sights.remove(kind) } else { sights.insert(kind.clone(), self) };
+        before.unwrap_or(Self::Watched) != self
+    }
 }
 
 /// An object of ours, as it was at that version.

@@ -12,12 +12,13 @@ use super::finding::Finding;
 use super::owned::{self, LastApplied, Owned};
 use super::phases::Object;
 use super::removal::Candidate;
+use super::step::Step;
 use crate::bundle::Entry;
 use crate::drift::DriftSignal;
 use crate::health;
 use crate::journal::{Applied, Journalled};
 use crate::object::Identity;
-use crate::{Digest, ObjectKey};
+use crate::{Digest, Generation, ObjectKey};
 
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
@@ -49,7 +50,8 @@ impl Inventory {
         let candidates = journalled.before.iter().cloned().map(Candidate::of);
         let last_applied = journalled.applied.iter().map(|applied| {
             let body = journalled.objects.get(&applied.digest).cloned().map(Into::into);
-            let last = LastApplied { uid: applied.uid, digest: applied.digest, body, finished: applied.finished };
+            let Applied { uid, digest, finished, generation, .. } = *applied;
+            let last = LastApplied { uid, digest, body, finished, generation };
             (Identity::of(&applied.key), last)
         });
         Self {
@@ -79,6 +81,27 @@ impl Inventory {
             let is_other = |last: &LastApplied| last.digest != entry.digest;
             if self.owned(&identity).is_none() && self.last_applied(&identity).is_some_and(is_other) {
                 self.overwritten.insert(identity);
+            }
+        }
+    }
+
+    /// A person asked for what an assignment wants to be tried again. What ran once before that, is not there and did not
+    /// come to a good end is made again; of what is there, the process after this one is to know that it was asked about.
+    pub(super) fn note_retried<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>, retried: Generation) {
+        for entry in entries.filter(|entry| health::runs_once(entry.key.group(), &entry.key.kind)) {
+            let identity = Identity::of(&entry.key);
+            let Some(last) = self.last_applied.get_mut(&identity).filter(|last| last.generation < retried) else {
+                continue;
+            };
+            let owned = self.owned.get_mut(&identity);
+            if owned.as_ref().is_some_and(|owned| owned.is_there) {
+                last.generation = retried;
+                self.learned.applied.push(last.applied(&entry.key));
+            } else if last.may_be_asked_for_again() {
+                self.overwritten.insert(identity);
+                if let Some(owned) = owned {
+                    owned.digest = None;
+                }
             }
         }
     }
@@ -195,7 +218,7 @@ impl Inventory {
     /// followed from now on.
     pub(super) fn note(
         &mut self,
-        (key, identity): (&ObjectKey, &Identity),
+        (step, identity): (&Step, &Identity),
         digest: Digest,
         finding: &Finding,
         is_drifted: bool,
@@ -203,9 +226,9 @@ impl Inventory {
     ) -> Option<Uuid> {
         let (uid, version, condition, digest) = match finding {
             Finding::Applied { uid, version, condition, body } => {
-                let finished = condition.finished;
-                let last_applied = LastApplied { uid: *uid, digest, body: Some(body.clone()), finished };
-                self.note_applied(identity, key, last_applied);
+                let (finished, generation) = (condition.finished, self.applied_under(step, identity, *uid));
+                let last_applied = LastApplied { uid: *uid, digest, body: Some(body.clone()), finished, generation };
+                self.note_applied(identity, &step.key, last_applied);
                 (*uid, *version, condition.clone(), Some(digest))
             }
             // What is left drifted is overwritten by the next assignment.
@@ -249,11 +272,16 @@ impl Inventory {
         Some(uid)
     }
 
+    /// An object that was only asked about is as old as it was.
+    fn applied_under(&self, step: &Step, identity: &Identity, uid: Uuid) -> Generation {
+        let before = self.last_applied(identity).filter(|before| step.is_question() && before.uid == uid);
+        before.map_or(step.generation, |before| before.generation)
+    }
+
     fn note_applied(&mut self, identity: &Identity, key: &ObjectKey, last_applied: LastApplied) {
         self.overwritten.remove(identity);
         if self.last_applied.get(identity) != Some(&last_applied) {
-            let LastApplied { uid, digest, finished, .. } = last_applied;
-            self.learned.applied.push(Applied { key: key.clone(), uid, digest, finished });
+            self.learned.applied.push(last_applied.applied(key));
             self.last_applied.insert(identity.clone(), last_applied);
         }
     }
@@ -305,8 +333,7 @@ impl Inventory {
             && let Some(candidate) = self.candidates.get(identity)
         {
             last_applied.finished = Some(ending);
-            let (key, uid, digest) = (candidate.key.clone(), last_applied.uid, last_applied.digest);
-            self.learned.applied.push(Applied { key, uid, digest, finished: Some(ending) });
+            self.learned.applied.push(last_applied.applied(&candidate.key));
         }
         Some(told)
     }

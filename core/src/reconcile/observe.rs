@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::event::{Kind, ObjectEvent, ObjectState};
+use super::event::{Kind, ObjectEvent, ObjectState, Sight};
 use super::owned::Owned;
 use super::phases::Object;
 use super::target::Target;
@@ -87,11 +87,8 @@ impl Target {
         }
     }
 
-    /// Whether it is known how objects of a kind stand.
-    pub(super) fn set_not_synced(&mut self, kind: &Kind, is_not_synced: bool, now: Timestamp) {
-        let has_changed =
-            if is_not_synced { self.not_synced.insert(kind.clone()) } else { self.not_synced.remove(kind) };
-        if has_changed {
+    pub(super) fn set_sight(&mut self, kind: &Kind, sight: Sight, now: Timestamp) {
+        if sight.put(&mut self.sights, kind) {
             self.said.note_change();
             self.open_phases(now);
         }

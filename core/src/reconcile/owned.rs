@@ -7,10 +7,11 @@ use uuid::Uuid;
 use super::bodies::Body;
 use super::event::{Condition, ObjectState};
 use super::evidence::Evidence;
-use crate::Digest;
 use crate::drift::{DriftSignal, Fingerprint, says};
 use crate::health::{self, Ending, Health};
+use crate::journal::Applied;
 use crate::report::Verdict;
+use crate::{Digest, Generation, ObjectKey};
 
 /// An object that this process applied or inspected, and that a watch follows.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub struct LastApplied {
     /// `None` when it was not kept; then nothing is known to be ours.
     pub body: Option<Body>,
     pub finished: Option<Ending>,
+    /// Under which it was applied.
+    pub generation: Generation,
 }
 
 impl LastApplied {
@@ -52,6 +55,20 @@ impl LastApplied {
     pub fn says_all<'a>(&self, mut paths: impl Iterator<Item = &'a str>) -> bool {
         let object = self.body.as_ref().and_then(|body| serde_json::from_slice(body.bytes()).ok());
         object.is_some_and(|object: Value| paths.all(|path| says(&object, path)))
+    }
+
+    /// As the journal holds it.
+    pub(super) fn applied(&self, key: &ObjectKey) -> Applied {
+        let Self { uid, digest, finished, generation, .. } = *self;
+        Applied { key: key.clone(), uid, digest, finished, generation }
+    }
+
+    /// When it is gone it is not known to have come to a good end, and is not simply made again.
+    pub(super) fn may_be_asked_for_again(&self) -> bool {
+        match self.finished {
+            Some(ending) => ending == Ending::Failed,
+            None => self.goes_by_itself(),
+        }
     }
 
     /// Somebody deletes it when it has run to its end.
@@ -118,7 +135,9 @@ pub(super) fn deleted() -> Health {
 
 /// Of something that goes by itself when it ends.
 pub(super) fn ended_unseen() -> Health {
-    let message = "it is gone, and nobody saw how it ended: give it another name to run it again".to_owned();
+    let message =
+        "it is gone, and nobody saw how it ended: retry its rollout here, or give it another name, to run it again"
+            .to_owned();
     Health { verdict: Verdict::Unknown, message, fails_at: None }
 }
 

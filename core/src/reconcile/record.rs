@@ -40,7 +40,7 @@ impl Target {
         (finding, is_drifted): (&Finding, bool),
         now: Timestamp,
     ) {
-        let noted = self.inventory.note((&step.key, identity), digest, finding, is_drifted, now);
+        let noted = self.inventory.note((step, identity), digest, finding, is_drifted, now);
         let Some(uid) = noted else { return };
         self.rechecks.settle(identity);
         if let Some((version, seen)) = self.early.remove(&uid) {

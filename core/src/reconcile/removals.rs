@@ -3,7 +3,8 @@
 //! Decides; asks nobody. Every object is inspected first, and only what carries the target's label, was applied by it
 //! and is wanted by nobody is touched. When all were inspected, they go stage by stage, in the reverse of applying;
 //! custom resources before who answers their finalizers. If one is there that the plan does not name, nothing is pruned
-//! at all. Definitions, namespaces and volumes always stay: with them goes what nobody listed.
+//! at all; of those one is looked at until it is gone, and then the next. Definitions, namespaces and volumes always stay:
+//! with them goes what nobody listed.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::error::ClusterError;
 use super::finding::Finding;
 use super::judge;
 use super::removal::{Candidate, Mode, Removal, State};
+use super::retries::SPACING;
 use super::status::Standing;
 use super::step::Act;
 use crate::ObjectKey;
@@ -41,6 +43,10 @@ pub(super) struct Removals {
     objects: Vec<Removal>,
     ready: VecDeque<usize>,
     wakes: BTreeSet<(Timestamp, usize)>,
+    /// No other wake is taken before.
+    free_at: Option<Timestamp>,
+    /// What no plan names and is looked at for all such.
+    looked_at: Option<usize>,
     /// Not inspected yet.
     uninspected: usize,
     /// Objects before this one are of phases that are open.
@@ -86,7 +92,16 @@ impl Removals {
     }
 
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
-        self.wakes.first().map(|&(at, _)| at)
+        let &(at, _) = self.wakes.first()?;
+        Some(self.free_at.map_or(at, |free_at| at.max(free_at)))
+    }
+
+    fn take_woken(&mut self, now: Timestamp) -> Option<usize> {
+        if self.next_wake()? > now {
+            return None;
+        }
+        self.free_at = Some(now.saturating_add(SPACING).unwrap_or(Timestamp::MAX));
+        self.wakes.pop_first().map(|(_, index)| index)
     }
 
     /// The next thing to do. Nothing is begun unless `is_open`; what was begun is followed to its end. `standby` is asked
@@ -97,10 +112,9 @@ impl Removals {
         is_open: bool,
         standby: impl Fn(&ObjectKey, &ObjectKey) -> Standby,
     ) -> Option<(ObjectKey, Act)> {
-        while let Some(&(at, index)) = self.wakes.first().filter(|(at, _)| *at <= now) {
-            self.wakes.remove(&(at, index));
-            self.ready.push_back(index);
-        }
+        let woken = self.take_woken(now);
+        self.ready.extend(woken);
+        self.look_on();
         self.open_phases(now);
         let mut held_back = Vec::new();
         let found = loop {
@@ -108,7 +122,10 @@ impl Removals {
             let object = &mut self.objects[index];
             let follows = matches!(object.state, State::Leaving { .. });
             match standby(&object.candidate.key, &object.live_key()) {
-                Standby::Claimed if !follows => self.leave(index, "another target of this cluster has it now"),
+                Standby::Claimed if !follows => {
+                    self.leave(index, "another target of this cluster has it now");
+                    self.look_on();
+                }
                 Standby::Free if is_open || follows => {
                     break Some((object.candidate.key.clone(), object.begin(self.mode)));
                 }
@@ -159,6 +176,17 @@ impl Removals {
         self.mode == Mode::Prune && self.objects.iter().any(Removal::is_unplanned)
     }
 
+    /// What is there and in no plan refuses the prune, so one of these is looked at until it refuses nothing any more, and
+    /// then the next at once. Those that failed are tried again in their own time.
+    fn look_on(&mut self) {
+        let refuses = |object: &Removal| object.is_unplanned() && matches!(object.state, State::There { .. });
+        if self.looked_at.is_none_or(|index| self.objects[index].is_unplanned()) {
+            return;
+        }
+        self.looked_at = self.objects.iter().position(refuses);
+        self.ready.extend(self.looked_at);
+    }
+
     /// What came of a step; whether the object is no more ours to follow.
     pub(super) fn record(&mut self, key: &ObjectKey, finding: &Finding, now: Timestamp, chance: f64) -> bool {
         let same = |object: &Removal| object.candidate.key.identity() == key.identity();
@@ -181,9 +209,7 @@ impl Removals {
                     let object = &mut self.objects[index];
                     object.state = State::There { uid: *uid, namespace, version };
                     if self.mode == Mode::Prune && object.is_unplanned() {
-                        object.polls += 1;
-                        let wait = UNPLANNED.wait(object.polls, chance);
-                        self.wake_after(index, wait, now);
+                        self.look_again(index, now, chance);
                     } else if index < self.opened {
                         self.ready.push_back(index);
                     }
@@ -194,6 +220,16 @@ impl Removals {
             Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished | Finding::EndedUnseen => {}
         }
         false
+    }
+
+    fn look_again(&mut self, index: usize, now: Timestamp, chance: f64) {
+        if *self.looked_at.get_or_insert(index) != index {
+            return;
+        }
+        let object = &mut self.objects[index];
+        object.polls += 1;
+        let wait = UNPLANNED.wait(object.polls, chance);
+        self.wake_after(index, wait, now);
     }
 
     fn follow(&mut self, index: usize, finalizers: Vec<String>, now: Timestamp, chance: f64) {

@@ -12,7 +12,7 @@ use crate::ObjectKey;
 
 /// Between two tries of a target: many objects that fail at once, each for a reason of its own, make no more than twenty
 /// requests a second.
-const SPACING: SignedDuration = SignedDuration::from_millis(50);
+pub(super) const SPACING: SignedDuration = SignedDuration::from_millis(50);
 
 #[derive(Debug, Default)]
 pub(super) struct Retries {

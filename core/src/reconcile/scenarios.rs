@@ -3,12 +3,12 @@
 //! ```text
 //! # what the script shows, in a sentence, and as many comments as are needed
 //! assign 2: ConfigMap/a@1 Realm/ns/b@x a{00..99}   kind, namespace if it is not shop, name and content
-//!        ; prunable ConfigMap/old ; drift warn ; prune never      options, all in one line
+//!        ; prunable ConfigMap/old ; drift warn ; prune never ; retried 2              options, all in one line
 //! tombstone 2 delete             or orphan
 //! ended, holds 2                 nobody asks about it again; the generation that the target has, or `nothing`
 //! bounded 2                      a target has so many steps under way at most
 //! other 1: ConfigMap/b@1         what another target of the cluster is given
-//! restart 1: ConfigMap/a@1 ; had Job/b@1 ended failed             a new process, and what the one before applied
+//! restart 1: ConfigMap/a@1 ; had Job/b@1 ended failed under 1     a new process, and what the one before applied
 //! at 5s                          the time, since the start; all else takes none
 //! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
 //! count 2..9                     how many steps came since the last count
@@ -17,7 +17,8 @@
 //! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | conflict .f helm
 //! settle                         all is done and answered with `applied`, until nothing is left to do
 //! see a v2 degraded saying x owning f:x ended failed listed 1s, see a v2 deleted, see a v2 job-running or job-complete
-//! list ConfigMap 1s: a b         a list that began then; `lost ConfigMap`: its watch is broken
+//! list ConfigMap 1s: a b         a list that began then
+//! lost ConfigMap, watched ConfigMap, known ConfigMap 1s           its watch is broken, or well, or it has none: as of then
 //! wake, wake at 40s, wake within 20s                              goes on to when there is something to do; `asleep`
 //! report applied healthy passing gen3 total=2 ; a exists failed: words of its message or hint
 //! quiet-report                   the same, without what may change with the next answer; `report nothing`
@@ -109,9 +110,11 @@ scripts::scenarios! {
     going_back_while_the_new_one_is_on_its_way_sends_the_old_one_again,
     health_from_before_our_write_is_not_believed,
     health_that_is_seen_before_the_answer_to_our_write_is_not_lost,
+    many_that_are_being_deleted_share_a_pace,
     nothing_at_all_is_pruned_when_something_left_that_is_in_no_plan,
     objects_that_may_be_one_are_sent_with_each_other_s_name,
     of_many_objects_in_a_missing_namespace_one_is_tried_and_all_follow,
+    of_many_that_refuse_a_prune_one_is_looked_at,
     one_bad_object_does_not_hold_up_the_others_of_its_phase,
     prune_after_apply_waits_for_no_health_and_never_is_never,
     questions_and_applies_take_turns,
@@ -124,6 +127,7 @@ scripts::scenarios! {
     what_another_target_has_now_is_left,
     what_another_target_wants_in_another_spelling_is_left_once_its_scope_is_known,
     what_cannot_be_inspected_for_long_is_not_known_to_be_healthy,
+    what_cannot_be_watched_is_known_as_of_its_last_list,
     what_comes_back_while_it_is_being_deleted_is_applied_after_the_answer,
     what_did_not_change_is_not_sent,
     what_drifted_while_it_was_ignored_is_asked_about_when_it_no_longer_is,
@@ -140,6 +144,7 @@ scripts::scenarios! {
     what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before,
     what_lost_our_label_stays_at_a_prune_and_the_line_says_so,
     what_refused_a_prune_is_looked_for_again,
+    what_runs_once_runs_again_where_a_person_asks_for_it,
     what_seems_to_be_the_manifests_own_fault_is_tried_again_rarely,
     what_takes_too_long_fails_without_anything_being_seen,
     what_waits_for_its_phase_is_kept_as_it_is,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::event::Kind;
+use super::event::{Kind, Sight};
 use super::finding::Found;
 use super::owned::Owned;
 use super::phases::{Object, State};
@@ -118,13 +118,18 @@ impl Target {
         if let Some(doubtful) = self.doubtful(object, outcome, now) {
             return doubtful;
         }
-        if self.not_synced.contains(&Kind::of(&object.key)) {
+        let sight = self.sights.get(&Kind::of(&object.key));
+        if sight == Some(&Sight::Lost) {
             return standing(object, outcome, Verdict::Unknown, "its watch is broken".into(), "");
         }
         let verdict = owned.evidence().verdict(self.accepted_at.unwrap_or(now), now);
         // What ended has ended; everything else can get well while nobody changes it.
         let may_pass = verdict == Verdict::Failed && owned.finished.is_none();
-        Standing { may_pass, ..standing(object, outcome, verdict, owned.health.message.as_str().into(), "") }
+        let message = match sight {
+            Some(&Sight::AsOf(listed_at)) => as_of(&owned.health.message, listed_at.max(owned.asked_at)).into(),
+            _ => owned.health.message.as_str().into(),
+        };
+        Standing { may_pass, ..standing(object, outcome, verdict, message, "") }
     }
 
     /// Of one that is drifted, or that cannot be asked about.
@@ -146,6 +151,11 @@ impl Target {
 
 const CONFLICTING_CONTROLLER_HINT: &str =
     "it is put right again and again: stop who changes it, or take the field out of the manifest";
+
+fn as_of(message: &str, at: Timestamp) -> String {
+    let said = if message.is_empty() { String::new() } else { format!("{message}; ") };
+    format!("{said}as of {}, because its kind cannot be watched", at.strftime("%H:%M:%S UTC"))
+}
 
 fn waiting(object: &Object) -> Standing<'_> {
     standing(object, Outcome::Waiting, Verdict::Progressing, "".into(), "")

@@ -93,6 +93,7 @@ mod tests {
             manifest: Manifest::new(Vec::new()).expect("is a manifest"),
             prunable: Vec::new(),
             options: SyncOptions::default(),
+            retried: Generation::default(),
             trace: None,
         }
     }

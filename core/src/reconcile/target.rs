@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::drifted::Drifted;
-use super::event::{Kind, ObjectState};
+use super::event::{Kind, ObjectState, Sight};
 use super::inventory::{Inventory, Learned};
 use super::phases::{Before, Objects};
 use super::recheck_queue::RecheckQueue;
@@ -41,19 +41,19 @@ pub(super) struct Target {
     pub(super) under_way: BTreeSet<Identity>,
     /// Seen while a request is on its way: it may be about what that request makes.
     pub(super) early: BTreeMap<Uuid, (u64, ObjectState)>,
-    /// Kinds whose watch is broken.
-    pub(super) not_synced: BTreeSet<Kind>,
+    /// Of kinds that are not watched well.
+    pub(super) sights: BTreeMap<Kind, Sight>,
     /// Found and not told yet.
     pub(super) drifts: Vec<Drifted>,
     pub(super) said: Said,
 }
 
 impl Target {
-    /// `phase` tells in which phase an object of the assignment is applied, `not_synced` whose watches are broken.
+    /// `phase` tells in which phase an object of the assignment is applied, `sights` which kinds are not watched well.
     pub(super) fn new(
         assignment: Assignment,
         inventory: Inventory,
-        not_synced: BTreeSet<Kind>,
+        sights: BTreeMap<Kind, Sight>,
         now: Timestamp,
         phase: impl Fn(&Entry) -> Phase,
     ) -> Self {
@@ -68,7 +68,7 @@ impl Target {
             asked_last: false,
             under_way: BTreeSet::new(),
             early: BTreeMap::new(),
-            not_synced,
+            sights,
             drifts: Vec::new(),
             said: Said::default(),
         };
@@ -95,7 +95,9 @@ impl Target {
         self.said.note_change();
         self.objects = match self.assignment.action {
             Action::Apply => {
-                self.inventory.note_wanted(self.assignment.manifest.entries().iter());
+                let entries = || self.assignment.manifest.entries().iter();
+                self.inventory.note_wanted(entries());
+                self.inventory.note_retried(entries(), self.assignment.retried);
                 self.plan_objects(phase)
             }
             Action::Delete | Action::Orphan => Objects::default(),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::bodies::{Bodies, Body};
 use super::claims::Claims;
 use super::drifted::Drifted;
-use super::event::{Event, Kind, ObjectEvent, WatchEvent};
+use super::event::{Event, Kind, ObjectEvent, Sight, WatchEvent};
 use super::finding::Answer;
 use super::inventory::{Inventory, Learned};
 use super::step::Step;
@@ -36,8 +36,8 @@ pub struct Targets {
     claims: Claims,
     /// The target that had the last turn: the next one is first in line.
     turn: Option<TargetId>,
-    /// Kinds of which it is not known how their objects stand.
-    not_synced: BTreeSet<Kind>,
+    /// Of kinds that are not watched well.
+    sights: BTreeMap<Kind, Sight>,
     /// Of one target: what hangs in it leaves room for others.
     under_way_max: Option<usize>,
 }
@@ -61,21 +61,19 @@ impl Targets {
     pub fn handle(&mut self, event: Event, now: Timestamp, chance: f64) -> Told {
         let mut told = Told::default();
         match event {
-            Event::Accepted(journalled) => self.accept(journalled, now),
+            Event::Accepted(journalled) => self.accept(journalled, now, &mut told),
             Event::Ended(target) => self.end(target),
             Event::Answered(step, answer) => self.record(&step, answer, now, chance, &mut told),
             Event::Watched(WatchEvent::Object(object_event)) => self.see(&object_event, now, &mut told),
             Event::Watched(WatchEvent::Listed { kind, began_at, uids }) => {
-                // What it lacks is known to be gone before anything opens.
                 self.see_all(&kind, began_at, &uids, now);
-                self.set_not_synced(&kind, false, now);
             }
-            Event::Watched(WatchEvent::NotSynced { kind }) => self.set_not_synced(&kind, true, now),
+            Event::Watched(WatchEvent::Sighted { kind, sight }) => self.set_sight(&kind, sight, now),
         }
         told
     }
 
-    fn accept(&mut self, journalled: Journalled, now: Timestamp) {
+    fn accept(&mut self, journalled: Journalled, now: Timestamp, told: &mut Told) {
         let id = journalled.assignment.target;
         // The new ones are held before the old ones are let go: what both have stays.
         if journalled.assignment.action == Action::Apply {
@@ -86,11 +84,12 @@ impl Targets {
         let phase = |entry: &Entry| self.bodies.phase(entry);
         let Some(target) = self.by_id.get_mut(&id) else {
             let inventory = Inventory::of(&journalled);
-            let target = Target::new(journalled.assignment, inventory, self.not_synced.clone(), now, phase);
+            let target = Target::new(journalled.assignment, inventory, self.sights.clone(), now, phase);
             self.by_id.insert(id, target);
             return;
         };
         let old = target.accept(journalled.assignment, now, phase);
+        told.learn(id, target.take_learned());
         if old.action == Action::Apply {
             self.bodies.release(old.manifest.entries());
             self.claims.remove(id, old.manifest.entries());
@@ -128,15 +127,11 @@ impl Targets {
         }
     }
 
-    fn set_not_synced(&mut self, kind: &Kind, is_not_synced: bool, now: Timestamp) {
+    fn set_sight(&mut self, kind: &Kind, sight: Sight, now: Timestamp) {
         for target in self.by_id.values_mut() {
-            target.set_not_synced(kind, is_not_synced, now);
+            target.set_sight(kind, sight, now);
         }
-        if is_not_synced {
-            self.not_synced.insert(kind.clone());
-        } else {
-            self.not_synced.remove(kind);
-        }
+        sight.put(&mut self.sights, kind);
     }
 
     /// The next step, if there is one whose time has come; its object has no other until its answer comes. Targets take
@@ -196,7 +191,7 @@ impl Targets {
 
     /// It is watched no more.
     pub fn unwatch(&mut self, kind: &Kind, now: Timestamp) {
-        self.set_not_synced(kind, false, now);
+        self.set_sight(kind, Sight::Watched, now);
     }
 }
 

@@ -164,6 +164,11 @@ impl Member {
         }
     }
 
+    /// It had its turn, and a person asked for another.
+    pub const fn is_retried(&self) -> bool {
+        self.generation.is_none() && self.assigned_at.is_some()
+    }
+
     /// Why it does not get this bundle by itself any more; `None`: nothing says so.
     pub const fn aside(&self) -> Option<Aside> {
         match self.state {

@@ -200,6 +200,11 @@ impl RolloutSnapshot {
         }
     }
 
+    /// As it stands by now; `None` when it was not read.
+    pub fn member(&self, cluster: ClusterId) -> Option<&Member> {
+        self.places.get(&cluster).map(|&index| &self.entries[index].member)
+    }
+
     /// The cluster's assignment is written, under this generation.
     pub fn assign(&mut self, cluster: ClusterId, generation: Generation, returning: bool, now: Timestamp) {
         self.change(cluster, |member| Member {

@@ -3,7 +3,8 @@
 //! One value lives as long as the agent's process; [`AgentSession::connect`] starts it anew on each connection. It takes
 //! an assignment only when every object that it names is here and has its digest, and asks for those that are not; it
 //! never takes an older generation than one it has; and it keeps each target's newest report until the hub says that it
-//! is durable. Nothing is let go because it is not listed, but for a tombstone that was carried out and whose hub knows.
+//! is durable. Nothing is let go because it is not listed, but for a tombstone that was carried out and whose hub knows;
+//! its generation is kept.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{
-    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL, Piece, Violation,
-    Want, Welcome, root,
+    Action, AgentMessage, Assignment, Desired, Forgotten, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL, Piece,
+    Violation, Want, Welcome, root,
 };
 use crate::drift::Drift;
 use crate::object::OBJECT_BYTES_MAX;
@@ -69,6 +70,7 @@ pub struct AgentSession {
     lacking: BTreeMap<TargetId, Lacking>,
     /// What the hub last listed; accepted targets that are not in it are kept, and shown as unlisted.
     listed: BTreeSet<TargetId>,
+    forgotten: Forgotten,
     changes: VecDeque<Change>,
     reports: BTreeMap<TargetId, Waiting>,
     /// Drifts that no hub has durably, oldest first.
@@ -161,6 +163,7 @@ impl AgentSession {
             inventory: BTreeMap::new(),
             lacking: BTreeMap::new(),
             listed: BTreeSet::new(),
+            forgotten: Forgotten::default(),
             changes: VecDeque::new(),
             reports: BTreeMap::new(),
             drifts: VecDeque::new(),
@@ -189,6 +192,13 @@ impl AgentSession {
             let lacking = Lacking { assignment, stored, bodies: BTreeMap::new(), missing };
             self.lacking.insert(lacking.assignment.target, lacking);
         }
+        self
+    }
+
+    /// And with what it let go.
+    #[must_use]
+    pub fn resume_forgotten(mut self, forgotten: Forgotten) -> Self {
+        self.forgotten = forgotten;
         self
     }
 
@@ -367,8 +377,7 @@ impl AgentSession {
         }
         for assignment in desired.assignments {
             self.listed.insert(assignment.target);
-            let known = self.assigned().find(|listed| listed.target == assignment.target);
-            if known.is_none_or(|known| known.generation < assignment.generation) {
+            if self.is_newer(&assignment) {
                 // What was said about an older generation is of no use to anybody.
                 self.reports.remove(&assignment.target);
                 let stored = self.lacking.remove(&assignment.target).map(|lacking| lacking.stored);
@@ -379,8 +388,16 @@ impl AgentSession {
         self.ask();
     }
 
-    /// Lets go of tombstones that were carried out, of which a hub has heard, and which it lists no more: its row is gone
-    /// by then, and an older generation never comes again. Else each target that ever was would be kept for ever.
+    /// Than what is held of its target, or was before that was let go: a hub that was restored lists what it had.
+    fn is_newer(&self, assignment: &Assignment) -> bool {
+        match self.assigned().find(|listed| listed.target == assignment.target) {
+            Some(known) => known.generation < assignment.generation,
+            None => !self.forgotten.outdates(assignment.target, assignment.generation),
+        }
+    }
+
+    /// Lets go of tombstones that were carried out, of which a hub has heard, and which it lists no more, but for their
+    /// generations. Else each target that ever was would be kept for ever.
     fn end_tombstones(&mut self) {
         let is_told = |target: &TargetId| {
             self.reports.get(target).is_some_and(|waiting| waiting.durable && waiting.report.applied)
@@ -388,8 +405,9 @@ impl AgentSession {
         let ended = self.inventory.extract_if(.., |target, entry| {
             entry.listed.action != Action::Apply && !self.listed.contains(target) && is_told(target)
         });
-        let ended: Vec<_> = ended.map(|(target, _)| target).collect();
-        for target in ended {
+        let ended: Vec<_> = ended.map(|(target, entry)| (target, entry.listed.generation)).collect();
+        for (target, generation) in ended {
+            self.forgotten.add(target, generation);
             self.reports.remove(&target);
             self.changes.push_back(Change::Ended(target));
         }
@@ -397,6 +415,7 @@ impl AgentSession {
 
     /// Accepts an assignment, or keeps it until its objects are here.
     fn take_in(&mut self, assignment: Assignment, stored: BTreeSet<Digest>, bodies: &BTreeMap<Digest, Arc<[u8]>>) {
+        self.forgotten.remove(assignment.target);
         let own = |object: &Digest| stored.contains(object) || bodies.contains_key(object);
         let missing: BTreeSet<_> = assignment.objects().filter(|object| !own(object) && !self.has(object)).collect();
         let bodies =

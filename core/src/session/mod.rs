@@ -4,6 +4,7 @@
 //! connection that drops in the middle of a hand-over is a unit test. What waits, waits here, where newer replaces older.
 
 pub mod agent;
+mod forgotten;
 pub mod hub;
 pub mod rivals;
 #[cfg(test)]
@@ -18,6 +19,8 @@ use crate::bundle::Manifest;
 use crate::drift::Drift;
 use crate::report::Report;
 use crate::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
+
+pub use forgotten::Forgotten;
 
 /// The protocol's number. A hub speaks every one that a released agent speaks.
 pub const PROTOCOL: u32 = 1;
@@ -156,6 +159,9 @@ pub struct Assignment {
     /// Which earlier objects of this target the plan allows to be deleted once the new ones are healthy.
     pub prunable: Vec<ObjectKey>,
     pub options: SyncOptions,
+    /// Under which generation a person asked last to have it tried again in this cluster; the first, 0: nobody did. What
+    /// runs once, was applied under an older one and did not come to a good end may run again.
+    pub retried: Generation,
     /// Of the change that led to it; `None` when the hub does not know any more.
     pub trace: Option<TraceId>,
 }

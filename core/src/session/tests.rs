@@ -69,6 +69,7 @@ impl Store {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable: Vec::new(),
             options: SyncOptions::default(),
+            retried: Generation::default(),
             trace: None,
         };
         self.bundles.insert(assignment.manifest.digest(), assignment.manifest.clone());
@@ -556,6 +557,31 @@ fn a_new_process_lets_go_of_a_tombstone_when_it_has_said_once_more_that_it_was_c
     Wire::connect(&mut agent, &Store::default(), 2).run(usize::MAX).expect("the protocol is kept");
 
     assert_eq!(ended(&mut agent), [target(1)]);
+}
+
+#[test]
+fn what_was_deleted_and_forgotten_does_not_come_back_with_rows_from_before() {
+    let mut store = Store::default();
+    store.assign(1, 5, &["a"]);
+    let mut backup = store.clone();
+    let mut agent = new_agent();
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("the protocol is kept");
+    store.bury(1, 9, Action::Delete);
+    Wire::connect(&mut agent, &store, 2).run(usize::MAX).expect("the protocol is kept");
+    agent.report(report(1, 9, store.listing[0].manifest.digest()));
+    Wire::connect(&mut agent, &Store::default(), 3).run(usize::MAX).expect("the protocol is kept");
+    assert_eq!(ended(&mut agent), [target(1)]);
+
+    // What another target was given before that may come after it.
+    backup.assign(2, 4, &["b"]);
+    Wire::connect(&mut agent, &backup, 4).run(usize::MAX).expect("the protocol is kept");
+    let taken: Vec<_> = accepted(&mut agent).iter().map(|one| one.assignment.target).collect();
+    assert_eq!(taken, [target(2)], "the first is older than its tombstone");
+
+    backup.assign(1, 10, &["a"]);
+    Wire::connect(&mut agent, &backup, 5).run(usize::MAX).expect("the protocol is kept");
+    let taken: Vec<_> = accepted(&mut agent).iter().map(|one| one.assignment.target).collect();
+    assert_eq!(taken, [target(1)], "somebody wants it again");
 }
 
 #[test]

@@ -236,7 +236,9 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
             prunable: prunable.remove(&one.cluster).unwrap_or_default(),
             options: self.target.spec.sync,
         });
-        let generations = assignments::mark(self.change, assignments.collect(), self.now).await?;
+        let is_retried = |one: &&Given| self.snapshot.member(one.cluster).is_some_and(Member::is_retried);
+        let retried = given.iter().filter(is_retried).map(|one| one.cluster).collect();
+        let generations = assignments::mark(self.change, assignments.collect(), &retried, self.now).await?;
         let returning: BTreeSet<_> = given.iter().filter(|one| one.returning).map(|one| one.cluster).collect();
         for &(cluster, generation) in &generations {
             self.snapshot.assign(cluster, generation, returning.contains(&cluster), self.now);

@@ -1,6 +1,6 @@
 //! What each cluster is to run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::rollout::Presence;
 use bellwether_core::session::{Action, DriftMode, Prune, SyncOptions};
@@ -27,12 +27,14 @@ pub(crate) struct Assignment {
     pub(crate) options: SyncOptions,
 }
 
-/// Writes assignments to clusters that differ, each under a generation of its own, and says which.
+/// Writes assignments to clusters that differ, or whose member is `retried`, each under a generation of its own, and says
+/// which.
 ///
 /// In the order of the clusters: whoever writes some of the same waits instead of deadlocking.
 pub(crate) async fn mark(
     db: &mut Connection,
     mut assignments: Vec<Assignment>,
+    retried: &BTreeSet<ClusterId>,
     now: Timestamp,
 ) -> Result<Vec<(ClusterId, Generation)>, StoreError> {
     assignments.sort_unstable_by_key(|one| one.cluster);
@@ -44,16 +46,23 @@ pub(crate) async fn mark(
     let actions: Vec<String> = assignments.iter().map(|one| one.action.as_str().to_owned()).collect();
     let prunable: Vec<Json<&Vec<ObjectKey>>> = assignments.iter().map(|one| Json(&one.prunable)).collect();
     let options: Vec<Json<SyncOptions>> = assignments.iter().map(|one| Json(one.options)).collect();
+    let retried: Vec<bool> = assignments.iter().map(|one| retried.contains(&one.cluster)).collect();
     let rows = sqlx::query!(
         r#"
         insert into assignments
-               (cluster_id, target_id, digest, rollout_id, render_id, action, prunable, options, generation, assigned_at)
-        select *, nextval('generations'), $8::timestamptz
-          from unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::uuid[], $6::text[], $7::jsonb[], $9::jsonb[])
+               (cluster_id, target_id, digest, rollout_id, render_id, action, prunable, options, generation, retried,
+                assigned_at)
+        select cluster_id, target_id, digest, rollout_id, render_id, action, prunable, options, generation,
+               case when is_retried then generation end, $8::timestamptz
+          from (select *, nextval('generations') as generation
+                  from unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::uuid[], $6::text[], $7::jsonb[],
+                              $9::jsonb[], $10::bool[])
+                       as given (cluster_id, target_id, digest, rollout_id, render_id, action, prunable, options,
+                                 is_retried)) numbered
             on conflict (cluster_id, target_id) do update
            set digest = excluded.digest, generation = excluded.generation, rollout_id = excluded.rollout_id,
                render_id = excluded.render_id, action = excluded.action, prunable = excluded.prunable,
-               options = excluded.options, assigned_at = excluded.assigned_at
+               options = excluded.options, retried = excluded.retried, assigned_at = excluded.assigned_at
         returning cluster_id, generation
         "#,
         &clusters,
@@ -65,6 +74,7 @@ pub(crate) async fn mark(
         &prunable as _,
         to_sql(now),
         &options as _,
+        &retried,
     )
     .fetch_all(db)
     .await?;
@@ -75,6 +85,8 @@ pub(crate) async fn mark(
 pub(crate) struct Listed {
     pub(crate) assignment: Assignment,
     pub(crate) target_name: Name,
+    /// Under which generation a person asked last to have it tried again there.
+    pub(crate) retried: Generation,
     /// Of the rollout that decided it; `None` once that is gone.
     pub(crate) trace: Option<TraceId>,
 }
@@ -90,6 +102,7 @@ struct Row {
     prunable: Stored<Vec<ObjectKey>>,
     name: String,
     options: Stored<SyncOptions>,
+    retried: Option<i64>,
     trace_id: Option<String>,
 }
 
@@ -108,7 +121,7 @@ pub(crate) async fn list_of_clusters(db: &mut Connection, clusters: &[ClusterId]
         r#"
         select a.cluster_id, a.target_id, a.digest, a.generation, a.rollout_id, a.render_id, a.action,
                a.prunable as "prunable: Stored<Vec<ObjectKey>>", coalesce(t.name, a.target_name) as "name!",
-               a.options as "options: Stored<SyncOptions>", r.trace_id as "trace_id?"
+               a.options as "options: Stored<SyncOptions>", a.retried, r.trace_id as "trace_id?"
           from assignments a
           -- One by one: a plan for all would read every target there is.
           left join lateral (select name from targets where target_id = a.target_id limit 1) t on true
@@ -147,6 +160,7 @@ impl TryFrom<Row> for Listed {
                 options: row.options.read("assignments", "options")?,
             },
             target_name: super::name(&row.name, "targets")?,
+            retried: row.retried.map(Generation::new).unwrap_or_default(),
             trace: row.trace_id.and_then(|trace| trace.parse().ok()),
         })
     }

@@ -2,8 +2,9 @@
 
 use bellwether_core::report::{Counts, ObjectLine, Report, Verdict};
 use bellwether_core::rollout::{Intent, RolloutState};
+use bellwether_core::session::DriftMode;
 use bellwether_core::target::TargetSpec;
-use bellwether_core::{ClusterId, Digest, RenderId, ReportSequence, RolloutId, SessionNumber, TargetId};
+use bellwether_core::{ClusterId, Digest, Generation, RenderId, ReportSequence, RolloutId, SessionNumber, TargetId};
 use serde_json::json;
 
 use super::scene::{ANOTHER, ONE, Scene, await_true, finish};
@@ -196,6 +197,39 @@ async fn what_went_back_with_a_change_of_single_clusters_stays_back(pool: Pool) 
     scene.label(second, "region", "us").await;
     scene.render().await;
     assert_ne!(scene.runs(second).await, before);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn whoever_is_retried_is_told_under_which_generation_and_nobody_else(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.render().await;
+    let retried = async |place: usize| {
+        let listed = scene.listing(scene.clusters[place]).await.remove("one").expect("it is assigned");
+        (listed.retried, listed.assignment.generation)
+    };
+    let (never, first) = retried(0).await;
+    assert_eq!(never, Generation::default());
+    scene.say(0, Verdict::Failed, 1).await;
+    let rollout = scene.rollouts().await.remove(0);
+    assert_eq!(rollout.state, RolloutState::Paused);
+
+    let retry = Intent::Retry { cluster: scene.clusters[0] };
+    assert_eq!(scene.intend(Some(rollout.id), Verb::Rollout(retry)).await, "done");
+    assert_eq!(scene.intend(Some(rollout.id), Verb::Rollout(Intent::Resume)).await, "done");
+
+    let (at, generation) = retried(0).await;
+    assert!(at == generation && generation > first, "{at:?}, {generation:?}");
+    assert_eq!(retried(1).await.0, Generation::default());
+    // Another way to keep it is no wish to have it tried again.
+    scene.change_spec("one", |spec| spec.sync.drift = DriftMode::Warn).await;
+    scene.tell_by_a_person("one").await;
+    scene.reconcile(Stage::Rollout).await;
+    let (still, later) = retried(0).await;
+    assert!(still == at && later > at, "{still:?}, {later:?}");
+    finish(&scene, 4).await;
+    scene.roll_out(&[("one/a.yaml", ANOTHER)], 5).await;
+    assert_eq!(retried(0).await.0, Generation::default(), "something new is nobody's second try");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

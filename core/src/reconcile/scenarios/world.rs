@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::words::{Words, answer, duration, ending, key, name, time, uid, written};
 use crate::bundle::{Entry, Manifest};
 use crate::journal::{Applied, Journalled};
-use crate::reconcile::{Drifted, Event, Kind, ObjectEvent, ObjectState, Step, Targets, WatchEvent};
+use crate::reconcile::{Drifted, Event, Kind, ObjectEvent, ObjectState, Sight, Step, Targets, WatchEvent};
 use crate::report::{ObjectLine, Report};
 use crate::session::{Action, Assignment, DriftMode, Prune, SyncOptions};
 use crate::{Digest, Generation, ObjectKey, TargetId};
@@ -56,7 +56,9 @@ impl World {
             "settle" => self.settle(),
             "see" => self.see(rest),
             "list" => self.list(rest),
-            "lost" => self.watched(WatchEvent::NotSynced { kind: kind(rest) }),
+            "lost" => self.watched(WatchEvent::Sighted { kind: kind(rest), sight: Sight::Lost }),
+            "watched" => self.watched(WatchEvent::Sighted { kind: kind(rest), sight: Sight::Watched }),
+            "known" => self.know(rest),
             "wake" => self.wake(rest),
             "asleep" => assert_eq!(self.targets.next_wake(), None),
             "report" => self.expect_report(rest, true),
@@ -81,6 +83,7 @@ impl World {
                 "drift" => assignment.options.drift = drift_mode(value),
                 "prune" => assignment.options.prune = prune(value),
                 "had" => had.push(self.had(value)),
+                "retried" => assignment.retried = Generation::new(value.parse().expect("a number")),
                 other => panic!("`{other}` is not an option"),
             }
         }
@@ -113,8 +116,10 @@ impl World {
     fn had(&mut self, text: &str) -> Applied {
         let (object, more) = text.split_once(' ').unwrap_or((text, ""));
         let Entry { key, digest } = self.entry(object);
-        let uid = uid(&key.name);
-        Applied { key, uid, digest, finished: Words::of(more).after("ended").map(ending) }
+        let (uid, words) = (uid(&key.name), Words::of(more));
+        let generation = words.after("under").map_or(0, |number| number.parse().expect("a number"));
+        let finished = words.after("ended").map(ending);
+        Applied { key, uid, digest, finished, generation: Generation::new(generation) }
     }
 
     fn tell(&mut self, event: Event) {
@@ -198,6 +203,11 @@ impl World {
         self.watched(WatchEvent::Listed { kind: kind(kind_name), began_at: time(began), uids });
     }
 
+    fn know(&mut self, text: &str) {
+        let (kind_name, listed_at) = text.split_once(' ').expect("a kind and a time");
+        self.watched(WatchEvent::Sighted { kind: kind(kind_name), sight: Sight::AsOf(time(listed_at)) });
+    }
+
     fn watched(&mut self, event: WatchEvent) {
         self.tell(Event::Watched(event));
     }
@@ -248,6 +258,7 @@ fn assignment(target: TargetId, generation: &str, action: Action, manifest: Mani
         manifest,
         prunable: Vec::new(),
         options: SyncOptions::default(),
+        retried: Generation::default(),
         trace: None,
     }
 }

@@ -32,6 +32,14 @@ pub(super) struct Resource {
     pub(super) api_version: String,
     pub(super) plural: String,
     pub(super) namespaced: bool,
+    /// Or else it is only listed.
+    pub(super) can_watch: bool,
+}
+
+/// Of what is listed. Whoever names no verbs at all is believed to have the usual ones.
+fn can_watch(verbs: &[String]) -> bool {
+    let has = |verb: &str| verbs.iter().any(|one| one == verb);
+    has("watch") || !has("list")
 }
 
 pub(super) struct Discovery {
@@ -239,6 +247,8 @@ struct ListedResource {
     kind: String,
     #[serde(default)]
     namespaced: bool,
+    #[serde(default)]
+    verbs: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -274,6 +284,8 @@ struct GroupResource {
     response_kind: Option<ResponseKind>,
     #[serde(default)]
     scope: String,
+    #[serde(default)]
+    verbs: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -301,8 +313,9 @@ impl Snapshot {
             self.unknown_groups.insert(group.to_owned());
         }
         for resource in list.resources.into_iter().filter(|resource| !resource.name.contains('/')) {
-            let ListedResource { name: plural, kind, namespaced } = resource;
-            let found = Resource { api_version: api_version.to_owned(), plural, namespaced };
+            let ListedResource { name: plural, kind, namespaced, verbs } = resource;
+            let can_watch = can_watch(&verbs);
+            let found = Resource { api_version: api_version.to_owned(), plural, namespaced, can_watch };
             self.kinds.entry((group.to_owned(), kind)).or_default().push(found);
         }
     }
@@ -320,8 +333,9 @@ impl Snapshot {
                 };
                 for resource in version.resources {
                     let Some(response) = resource.response_kind else { continue };
-                    let namespaced = resource.scope == "Namespaced";
-                    let found = Resource { api_version: api_version.clone(), plural: resource.resource, namespaced };
+                    let (namespaced, can_watch) = (resource.scope == "Namespaced", can_watch(&resource.verbs));
+                    let (api_version, plural) = (api_version.clone(), resource.resource);
+                    let found = Resource { api_version, plural, namespaced, can_watch };
                     self.kinds.entry((name.clone(), response.kind)).or_default().push(found);
                 }
             }
@@ -345,7 +359,8 @@ mod tests {
 
         let kind = |version: &str, kind: &str| found.find(&key(version, kind), Served::AsWritten).cloned();
         let resource = |api_version: &str, plural: &str, namespaced| {
-            Some(Resource { api_version: api_version.to_owned(), plural: plural.to_owned(), namespaced })
+            let (api_version, plural) = (api_version.to_owned(), plural.to_owned());
+            Some(Resource { api_version, plural, namespaced, can_watch: true })
         };
         assert_eq!(kind("v1", "Namespace"), resource("v1", "namespaces", false));
         assert_eq!(kind("apps/v1", "Deployment"), resource("apps/v1", "deployments", true));
@@ -377,6 +392,23 @@ mod tests {
         assert_eq!(version("g/v1beta1", Served::Somehow).as_deref(), Some("g/v2"));
         assert_eq!(version("g/v1", Served::Somehow).as_deref(), Some("g/v1"));
         assert_eq!(version("h/v1", Served::Somehow), None);
+    }
+
+    #[test]
+    fn what_is_listed_and_has_no_verb_watch_cannot_be_watched() {
+        let found = snapshot(
+            r#"{"items": [{"metadata": {"name": "g"}, "versions": [{"version": "v1", "resources": [
+            {"resource": "as", "responseKind": {"kind": "A"}, "verbs": ["get", "list", "patch", "watch"]},
+            {"resource": "bs", "responseKind": {"kind": "B"}, "verbs": ["get", "list", "patch"]}]}]}]}"#,
+        );
+        let list = r#"{"resources": [{"name": "cs", "kind": "C", "verbs": ["list"]}, {"name": "ds", "kind": "D"}]}"#;
+        let mut older = Snapshot::default();
+        older.take_in_list("g/v1", serde_json::from_str(list).expect("is a list"));
+        let can_watch =
+            |found: &Snapshot, kind: &str| found.find(&key("g/v1", kind), Served::AsWritten).map(|it| it.can_watch);
+
+        assert_eq!((can_watch(&found, "A"), can_watch(&found, "B")), (Some(true), Some(false)));
+        assert_eq!((can_watch(&older, "C"), can_watch(&older, "D")), (Some(false), Some(true)));
     }
 
     #[test]
@@ -414,7 +446,7 @@ mod tests {
 
         assert_eq!((names(core), names(groups)), (vec!["v1".to_owned()], vec!["apps/v1".to_owned()]));
         let (api_version, plural) = ("apps/v1".to_owned(), "deployments".to_owned());
-        let deployments = Resource { api_version, plural, namespaced: true };
+        let deployments = Resource { api_version, plural, namespaced: true, can_watch: true };
         assert_eq!(found.find(&key("apps/v1", "Deployment"), Served::AsWritten), Some(&deployments));
         assert_eq!(found.find(&key("apps/v1beta1", "Deployment"), Served::Somehow), Some(&deployments));
         assert_eq!(found.kinds.len(), 1);

@@ -1,8 +1,9 @@
 //! Whether what a watch knows may still be believed: how often it broke off, and for how long nothing was heard on it.
 //!
 //! A watch of a quiet kind sees no object for days, and a connection may be dead without an error. So it is listened to
-//! below the objects: the head of each answer and each part of a body count, a bookmark's too. Decides; measures no time
-//! itself.
+//! below the objects: the head of each answer and each part of a body count, a bookmark's too. That a list is answered says
+//! nothing of the watch behind it: what is not believed any more is believed again when a watch stands. Decides; measures
+//! no time itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,9 +13,9 @@ use kube::client::Body;
 
 use crate::clock::Clock;
 
-/// A watch that was up for so long was well: what ended it is a new trouble, and not the old one still. Tries that took
-/// as long to fail were never up.
-const UP: SignedDuration = SignedDuration::from_mins(1);
+/// A watch that was answered, and did not break off for so long, is well: an API server that refuses one, or cannot go on
+/// where it was, says so within a moment. What ends it later is a new trouble, and not the old one still.
+const STANDS: SignedDuration = SignedDuration::from_secs(3);
 
 /// After so many failures in a row (about a second, when they come fast) it is no hiccup.
 const HICCUPS_MAX: u32 = 3;
@@ -23,35 +24,61 @@ const HICCUPS_MAX: u32 = 3;
 /// 90 s, and has half a minute to be there again.
 const SILENCE_MAX: SignedDuration = SignedDuration::from_mins(2);
 
+/// Between two watches that are answered: one that ends at once, without an error, would else be begun without a pause.
+const AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// While nothing is believed, what may change that is looked for so often.
+const LOOK: SignedDuration = SignedDuration::from_secs(1);
+
 #[derive(Debug)]
 pub(super) struct Liveness {
     /// In a row.
     failures: u32,
-    /// When something was heard for the first time since the last failure.
-    up_since: Option<Timestamp>,
+    /// When a watch was answered for the first time since the last failure.
+    stands_since: Option<Timestamp>,
+    /// When one was last answered.
+    watched_at: Option<Timestamp>,
     /// When something was last heard.
     heard_at: Timestamp,
-    /// Nothing is believed before the next list.
+    /// Nothing is believed.
     is_blind: bool,
+    /// All objects were listed since it was.
+    is_listed: bool,
+}
+
+/// What a standing watch is good for, when nothing was believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Regained {
+    /// All that is known.
+    Sight,
+    /// What there is has to be listed: the API server may be another one by now, or have gone back to a backup.
+    Watch,
 }
 
 impl Liveness {
     pub(super) const fn new(now: Timestamp) -> Self {
-        Self { failures: 0, up_since: None, heard_at: now, is_blind: false }
+        let (stands_since, watched_at) = (None, None);
+        Self { failures: 0, stands_since, watched_at, heard_at: now, is_blind: false, is_listed: false }
     }
 
     pub(super) fn note_heard(&mut self, now: Timestamp) {
-        self.up_since.get_or_insert(now);
         self.heard_at = self.heard_at.max(now);
     }
 
-    /// All objects of the kind are known. That a list is answered says nothing of the watch behind it: a row of failures
-    /// goes on until that was up, or the next list would come at once, again and again.
+    /// A watch was answered.
+    fn note_watched(&mut self, now: Timestamp) {
+        self.stands_since.get_or_insert(now);
+        self.watched_at = Some(now);
+        self.note_heard(now);
+    }
+
+    /// When another watch may begin.
+    fn again_at(&self) -> Timestamp {
+        self.watched_at.map_or(Timestamp::MIN, |at| at + AGAIN)
+    }
+
     pub(super) const fn note_listed(&mut self) {
-        if !self.is_blind {
-            self.failures = 0;
-        }
-        self.is_blind = false;
+        self.is_listed = true;
     }
 
     /// An object was seen.
@@ -61,9 +88,13 @@ impl Liveness {
 
     /// Answers with how many failures there were in a row.
     pub(super) fn note_failure(&mut self, now: Timestamp) -> u32 {
-        let was_up = self.up_since.take().is_some_and(|since| now.duration_since(since) >= UP);
-        self.failures = if was_up && !self.is_blind { 1 } else { self.failures + 1 };
+        self.failures = if self.stands(now) { 1 } else { self.failures + 1 };
+        self.stands_since = None;
         self.failures
+    }
+
+    fn stands(&self, now: Timestamp) -> bool {
+        self.stands_since.is_some_and(|since| now.duration_since(since) >= STANDS)
     }
 
     /// Whether what is known of the kind is no longer believed, from now on.
@@ -74,15 +105,37 @@ impl Liveness {
 
     /// Whatever was heard, the kind is not where it was. Answers whether that is news.
     pub(super) const fn turn_blind(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_blind, true)
+        if self.is_blind {
+            return false;
+        }
+        (self.is_blind, self.is_listed, self.stands_since) = (true, false, None);
+        true
     }
 
-    pub(super) const fn is_blind(&self) -> bool {
-        self.is_blind
+    /// Of a kind that is only listed: the list is all that is to be known.
+    pub(super) const fn turn_sighted(&mut self) {
+        (self.failures, self.is_blind) = (0, false);
+    }
+
+    /// What is believed again, from now on.
+    pub(super) fn regains(&mut self, now: Timestamp) -> Option<Regained> {
+        if !self.is_blind || !self.stands(now) {
+            return None;
+        }
+        if !self.is_listed {
+            return Some(Regained::Watch);
+        }
+        self.turn_sighted();
+        Some(Regained::Sight)
+    }
+
+    /// When that may change, if nothing is heard before.
+    pub(super) fn next_change(&self, now: Timestamp) -> Timestamp {
+        if self.is_blind { now + LOOK } else { self.silent_at() }
     }
 
     /// When it has been silent for too long, if nothing is heard before.
-    pub(super) fn silent_at(&self) -> Timestamp {
+    fn silent_at(&self) -> Timestamp {
         if self.is_blind { Timestamp::MAX } else { self.heard_at + SILENCE_MAX }
     }
 
@@ -118,9 +171,14 @@ impl Ear {
         let service = tower::service_fn(move |request: http::Request<Body>| {
             let (client, ear) = (client.clone(), ear.clone());
             async move {
+                let is_watch = is_watch(request.uri());
+                if is_watch {
+                    let again_at = ear.liveness().again_at();
+                    ear.clock.sleep_until(again_at).await;
+                }
                 let response = client.send(request).await?;
                 if response.status().is_success() {
-                    ear.note_heard();
+                    ear.note_answered(is_watch);
                 }
                 let heard = move |frame| {
                     ear.note_heard();
@@ -131,6 +189,18 @@ impl Ear {
         });
         kube::Client::new(service, "default")
     }
+
+    fn note_answered(&self, is_watch: bool) {
+        if is_watch {
+            self.liveness().note_watched(self.clock.now());
+        } else {
+            self.note_heard();
+        }
+    }
+}
+
+fn is_watch(uri: &http::Uri) -> bool {
+    uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"))
 }
 
 #[cfg(test)]
@@ -144,9 +214,8 @@ mod tests {
     #[test]
     fn tries_that_fail_slowly_are_in_a_row() {
         let mut liveness = Liveness::new(at(0));
-        liveness.note_heard(at(0));
         liveness.note_listed();
-        liveness.note_heard(at(3_600));
+        liveness.note_watched(at(3_600));
 
         let in_a_row = [3_610, 3_671, 3_702].map(|second| liveness.note_failure(at(second)));
 
@@ -160,7 +229,7 @@ mod tests {
         let mut liveness = Liveness::new(at(0));
 
         for second in (0..10_000).step_by(70) {
-            liveness.note_heard(at(second));
+            liveness.note_watched(at(second));
             assert_eq!(liveness.note_failure(at(second + 61)), 1);
             assert!(!liveness.turns_blind(at(second + 61)));
         }
@@ -170,55 +239,60 @@ mod tests {
     fn a_watch_that_hears_nothing_is_not_believed() {
         let mut liveness = Liveness::new(at(0));
         liveness.note_listed();
-        liveness.note_heard(at(60));
+        liveness.note_watched(at(60));
         liveness.note_failure(at(150));
 
         assert!(!liveness.turns_blind(at(179)));
-        assert_eq!(liveness.silent_at(), at(180));
+        assert_eq!(liveness.next_change(at(179)), at(180));
         assert!(liveness.turns_blind(at(180)));
     }
 
-    #[test]
-    fn what_turned_blind_is_believed_after_the_next_list_and_not_before() {
-        let mut liveness = Liveness::new(at(0));
-        for second in 0..3 {
-            liveness.note_failure(at(second));
-        }
-        assert!(liveness.turns_blind(at(3)));
-
-        liveness.note_heard(at(4));
-        liveness.note_failure(at(100));
-        assert!(liveness.is_blind());
+    fn blind(now: Timestamp) -> Liveness {
+        let mut liveness = Liveness::new(now);
         liveness.note_listed();
-
-        assert!(!liveness.is_blind());
+        for _ in 0..HICCUPS_MAX {
+            liveness.note_failure(now);
+        }
+        assert!(liveness.turns_blind(now));
+        liveness
     }
 
     #[test]
-    fn where_lists_are_answered_and_watches_are_not_the_tries_come_less_and_less_often() {
-        let mut liveness = Liveness::new(at(0));
-        let mut in_a_row = Vec::new();
+    fn what_turned_blind_is_believed_when_a_watch_stands_and_all_was_listed_since() {
+        let mut liveness = blind(at(0));
 
-        for round in 0..3 {
-            for second in 0..3 {
-                in_a_row.push(liveness.note_failure(at(10 * round + second)));
-                if liveness.turns_blind(at(10 * round + second)) {
-                    break;
-                }
-            }
-            liveness.note_heard(at(10 * round + 5));
+        liveness.note_watched(at(10));
+        assert_eq!(liveness.regains(at(12)), None, "it may break off at once");
+        assert_eq!(liveness.regains(at(13)), Some(Regained::Watch), "nobody has looked since");
+        liveness.note_listed();
+
+        assert_eq!(liveness.regains(at(14)), Some(Regained::Sight));
+        assert_eq!(liveness.note_failure(at(15)), 1);
+        assert!(!liveness.turns_blind(at(15)));
+    }
+
+    #[test]
+    fn lists_alone_are_not_believed_and_what_fails_after_each_fails_in_a_row() {
+        let mut liveness = blind(at(0));
+
+        let in_a_row = [10, 20, 30].map(|second| {
+            liveness.note_heard(at(second));
             liveness.note_listed();
-        }
-        liveness.note_heard(at(100));
+            assert_eq!(liveness.regains(at(second + 9)), None);
+            liveness.note_failure(at(second + 9))
+        });
 
-        assert_eq!(in_a_row, [1, 2, 3, 4, 5]);
-        assert_eq!(liveness.note_failure(at(200)), 1, "it was up for a minute");
+        assert_eq!(in_a_row, [4, 5, 6]);
     }
 
     #[tokio::test]
     async fn each_part_of_an_answer_is_heard_and_a_refusal_is_not() {
         let ear = Ear::new(Clock::start());
-        let heard = |ear: &Ear| ear.liveness().up_since.is_some();
+        let hears = |ear: &Ear| {
+            let before = std::mem::replace(&mut ear.liveness().heard_at, Timestamp::UNIX_EPOCH);
+            before > Timestamp::UNIX_EPOCH
+        };
+        hears(&ear);
         let answer = |status: u16| {
             let service = tower::service_fn(move |_: http::Request<Body>| async move {
                 let response = http::Response::builder().status(status).body(Body::from(b"one".to_vec()));
@@ -226,17 +300,19 @@ mod tests {
             });
             ear.listen(kube::Client::new(service, "default"))
         };
-        let ask = || http::Request::get("/").body(Body::empty()).expect("is a request");
+        let ask = |path: &str| http::Request::get(path).body(Body::empty()).expect("is a request");
 
-        let refused = answer(504).send(ask()).await.expect("answers");
-        assert!(!heard(&ear), "a refusal");
+        let refused = answer(504).send(ask("/?watch=true")).await.expect("answers");
+        assert!(!hears(&ear) && ear.liveness().stands_since.is_none(), "a refusal");
         drop(refused);
 
-        let taken = answer(200).send(ask()).await.expect("answers");
-        assert!(heard(&ear), "its head");
-
-        ear.liveness().up_since = None;
+        let taken = answer(200).send(ask("/?limit=1")).await.expect("answers");
+        assert!(hears(&ear), "its head");
         taken.into_body().collect_bytes().await.expect("is read");
-        assert!(heard(&ear), "its body");
+        assert!(hears(&ear), "its body");
+        assert_eq!(ear.liveness().stands_since, None, "it is a list");
+
+        drop(answer(200).send(ask("/?&watch=true&timeoutSeconds=290")).await.expect("answers"));
+        assert!(ear.liveness().stands_since.is_some());
     }
 }

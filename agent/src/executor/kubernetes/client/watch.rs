@@ -3,7 +3,9 @@
 //! Bodies are watched only of kinds whose health is in them, and nothing of a body is kept. A watch never ends: it
 //! reconnects, and lists anew when the API server has forgotten where it was or could not be reached for a while. Every
 //! list is told as one, so that what went away unseen is found out. A watch that is broken, or silent, for longer than a
-//! hiccup says so: what it told before is then not known any more.
+//! hiccup says so: what it told before is then not known any more, until it stands again. Lists alone do not change that,
+//! and are not repeated for it. Of a kind that is served without the verb `watch` they are all that there is: they come
+//! at a steady pace, and what is known is known as of the last one.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -13,19 +15,20 @@ use std::time::Duration;
 use bellwether_core::ObjectKey;
 use bellwether_core::health;
 use bellwether_core::object::TARGET_LABEL;
-use bellwether_core::reconcile::{Condition, Kind, ObjectEvent, ObjectState, WatchEvent};
+use bellwether_core::reconcile::{Condition, Kind, ObjectEvent, ObjectState, Sight, WatchEvent};
 use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
-use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, ObjectMeta};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use uuid::Uuid;
 
 use super::discovery::Served;
-use super::liveness::Ear;
+use super::liveness::{Ear, Regained};
 use super::{Cluster, ClusterError};
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::Clock;
@@ -33,6 +36,14 @@ use crate::clock::Clock;
 /// Between tries of a watch that broke off: an API server that was away is to be seen again within ten seconds.
 const RECONNECT: Backoff =
     Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5), jitter: Jitter::Half };
+
+/// Between tries that are refused: the API server is there, and somebody has to change something.
+const REFUSED: Backoff =
+    Backoff { first: Duration::from_millis(200), longest: Duration::from_mins(1), jitter: Jitter::Half };
+
+/// Between two lists of a kind that cannot be watched: whoever waits for it waits for minutes, and a list of a few
+/// thousand objects in half a minute is nothing to an API server.
+const LIST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Between tries of a kind that the API server does not serve: whoever brings it back is seldom in a hurry.
 const ABSENT: Backoff =
@@ -58,7 +69,6 @@ impl Cluster {
     /// A send waits when the receiver is behind: the API server then holds the events back, and a watch that falls too
     /// far behind lists anew.
     pub(crate) async fn watch(self, kind: Kind, clock: Clock, events: mpsc::Sender<WatchEvent>) {
-        let config = watcher::Config::default().labels(super::OWNED_SELECTOR);
         let ear = Ear::new(clock);
         let client = ear.listen(self.inner.requests.client());
         let mut watch = Watch {
@@ -77,18 +87,19 @@ impl Cluster {
             if std::mem::take(&mut watch.is_path_gone) {
                 self.inner.discovery.disprove(&key);
             }
-            let served = self.served(&watch).await;
+            let (served, can_watch) = self.served(&watch).await;
             if health::needs_watch_in_full(key.group(), &key.kind) {
                 let api = Api::<DynamicObject>::all_with(client.clone(), &served);
-                watch.follow(watcher(api, config.clone().page_size(PAGE)), full).await;
+                watch.observe(api, can_watch, PAGE, full).await;
             } else {
                 let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &served);
-                watch.follow(watcher(api, config.clone().page_size(PAGE_OF_METADATA)), metadata_only).await;
+                watch.observe(api, can_watch, PAGE_OF_METADATA, metadata_only).await;
             }
         }
     }
 
-    async fn served(&self, watch: &Watch) -> ApiResource {
+    /// How the kind is served, and whether it can be watched.
+    async fn served(&self, watch: &Watch) -> (ApiResource, bool) {
         let key = key_of(&watch.kind);
         let mut failures = 0;
         let resource = loop {
@@ -103,13 +114,14 @@ impl Cluster {
             tokio::time::sleep(backoff.wait(failures, chance())).await;
         };
         let served = ObjectKey { api_version: resource.api_version, ..key };
-        ApiResource {
+        let as_served = ApiResource {
             group: served.group().to_owned(),
             version: served.version().to_owned(),
             plural: resource.plural,
             api_version: served.api_version,
             kind: served.kind,
-        }
+        };
+        (as_served, resource.can_watch)
     }
 }
 
@@ -129,6 +141,18 @@ struct Watch {
 
 impl Watch {
     /// Until nobody listens any more, or it is to begin anew.
+    async fn observe<K>(&mut self, api: Api<K>, can_watch: bool, page: u32, parts: impl Fn(K) -> (ObjectMeta, Value))
+    where
+        K: kube::Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+    {
+        if can_watch {
+            let config = watcher::Config::default().labels(super::OWNED_SELECTOR).page_size(page);
+            self.follow(watcher(api, config), parts).await;
+        } else {
+            self.list_once(&api, page, &parts).await;
+        }
+    }
+
     async fn follow<K>(
         &mut self,
         events: impl Stream<Item = watcher::Result<Event<K>>>,
@@ -137,11 +161,15 @@ impl Watch {
         let mut events = pin!(events);
         // Dropped when the list is read, or breaks off.
         let mut turn = None;
+        let mut lists = true;
         loop {
-            let silent_at = self.ear.liveness().silent_at();
+            if self.regain().await == Some(Regained::Watch) && !lists {
+                return;
+            }
+            let next_change = self.ear.liveness().next_change(self.clock.now());
             let event = tokio::select! {
                 event = events.next() => event,
-                () = self.clock.sleep_until(silent_at) => {
+                () = self.clock.sleep_until(next_change) => {
                     if self.tell_if_blind().await {
                         tracing::warn!(kind = %self.kind.kind, "a watch is silent");
                         return;
@@ -158,21 +186,17 @@ impl Watch {
                     } else if ends {
                         drop(turn.take());
                     }
-                    for event in self.take(event, &parts) {
-                        if self.events.send(event).await.is_err() {
-                            return;
-                        }
-                        // While the receiver was behind nobody listened.
-                        self.ear.liveness().note_heard(self.clock.now());
+                    lists = begins || lists && !ends;
+                    let told = self.take(event, &parts);
+                    self.tell(told).await;
+                    if self.events.is_closed() {
+                        return;
                     }
                 }
                 Some(Err(error)) => {
                     drop(turn.take());
-                    let wait = self.note_failure(&error);
-                    tracing::warn!(kind = %self.kind.kind, error = %crate::chain(&error), "a watch broke off");
-                    self.tell_if_blind().await;
-                    tokio::time::sleep(wait).await;
-                    if self.ear.liveness().is_blind() {
+                    self.fail(&error).await;
+                    if self.is_path_gone || is_expired(&error) {
                         return;
                     }
                 }
@@ -180,17 +204,88 @@ impl Watch {
         }
     }
 
+    /// All that there is, of a kind that cannot be watched; and waits for the next time.
+    async fn list_once<K>(&mut self, api: &Api<K>, page: u32, parts: &impl Fn(K) -> (ObjectMeta, Value))
+    where
+        K: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let turn = self.wait_for_turn().await;
+        let listed = self.list(api, page, parts).await;
+        drop(turn);
+        if let Err(error) = listed {
+            return self.fail(&watcher::Error::InitialListFailed(error)).await;
+        }
+        self.ear.liveness().turn_sighted();
+        self.tell(vec![self.sighted(Sight::AsOf(self.began_at))]).await;
+        tokio::time::sleep(LIST_PAUSE).await;
+    }
+
+    async fn list<K>(
+        &mut self,
+        api: &Api<K>,
+        page: u32,
+        parts: &impl Fn(K) -> (ObjectMeta, Value),
+    ) -> Result<(), kube::Error>
+    where
+        K: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let mut params = ListParams::default().labels(super::OWNED_SELECTOR).limit(page);
+        self.take(Event::<K>::Init, parts);
+        loop {
+            let list = api.list(&params).await?;
+            for object in list.items {
+                let told = self.take(Event::InitApply(object), parts);
+                self.tell(told).await;
+            }
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => break,
+            }
+        }
+        let told = self.take(Event::<K>::InitDone, parts);
+        self.tell(told).await;
+        Ok(())
+    }
+
+    async fn tell(&self, events: Vec<WatchEvent>) {
+        for event in events {
+            let _ = self.events.send(event).await;
+            // While the receiver was behind nobody listened.
+            self.ear.liveness().note_heard(self.clock.now());
+        }
+    }
+
+    fn sighted(&self, sight: Sight) -> WatchEvent {
+        WatchEvent::Sighted { kind: self.kind.clone(), sight }
+    }
+
     /// `None`: somebody else's list takes long, and is waited for no more.
     async fn wait_for_turn(&self) -> Option<OwnedSemaphorePermit> {
         tokio::time::timeout(TURN_MAX, Arc::clone(&self.lists).acquire_owned()).await.ok()?.ok()
     }
 
-    /// How long to wait after it.
-    fn note_failure(&mut self, error: &watcher::Error) -> Duration {
+    /// Says what is not known any more by that, and waits before the next try.
+    async fn fail(&mut self, error: &watcher::Error) {
         let failures = self.ear.liveness().note_failure(self.clock.now());
-        self.is_path_gone = is_not_found(error);
-        let backoff = if self.is_path_gone { ABSENT } else { RECONNECT };
-        backoff.wait(failures, chance())
+        self.is_path_gone = status(error) == Some(404);
+        let backoff = match status(error) {
+            Some(404) => ABSENT,
+            // One that is overloaded, or behind somebody who answers for it, is soon back.
+            Some(code) if (400..500).contains(&code) && code != 429 => REFUSED,
+            _ => RECONNECT,
+        };
+        tracing::warn!(kind = %self.kind.kind, error = %crate::chain(error), "a watch broke off");
+        self.tell_if_blind().await;
+        tokio::time::sleep(backoff.wait(failures, chance())).await;
+    }
+
+    /// Says it when what is known may be believed again, and answers with what came back.
+    async fn regain(&self) -> Option<Regained> {
+        let regained = self.ear.liveness().regains(self.clock.now());
+        if regained == Some(Regained::Sight) {
+            self.tell(vec![self.sighted(Sight::Watched)]).await;
+        }
+        regained
     }
 
     /// Says once that what it told is not known any more, when it is so. Answers whether it was said.
@@ -201,7 +296,7 @@ impl Watch {
             liveness.turns_blind(now) || self.is_path_gone && liveness.turn_blind()
         };
         if is_news {
-            let _ = self.events.send(WatchEvent::NotSynced { kind: self.kind.clone() }).await;
+            let _ = self.events.send(self.sighted(Sight::Lost)).await;
         }
         is_news
     }
@@ -245,10 +340,22 @@ fn events_of(object_event: Option<ObjectEvent>) -> Vec<WatchEvent> {
     object_event.map(|object_event| WatchEvent::Object(Box::new(object_event))).into_iter().collect()
 }
 
-fn is_not_found(error: &watcher::Error) -> bool {
-    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
-    let (InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error)) = error else { return false };
-    matches!(error, kube::Error::Api(status) if status.code == 404)
+/// What the API server answered with, if it did. That it sends no versions is as good as a refusal.
+fn status(error: &watcher::Error) -> Option<u16> {
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status))
+        | WatchError(status) => Some(status.code),
+        InitialListFailed(_) | WatchStartFailed(_) | WatchFailed(_) => None,
+        NoResourceVersion => Some(405),
+    }
+}
+
+/// A watch cannot go on where it was, and would be tried there for ever.
+fn is_expired(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(_)) && status(error) == Some(410)
 }
 
 fn full(object: DynamicObject) -> (ObjectMeta, Value) {
@@ -280,7 +387,169 @@ fn to_value(metadata: &impl Serialize) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    use http_body_util::combinators::UnsyncBoxBody;
+    use http_body_util::{BodyExt as _, Full, StreamBody};
+    use hyper::body::{Bytes, Frame};
+    use kube::client::Body;
+    use tokio::task::JoinHandle;
+
+    use super::super::Inner;
+    use super::super::discovery::Discovery;
+    use super::super::request::Requests;
     use super::*;
+
+    type Answer = http::Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+    fn answer(status: u16, value: &Value) -> Answer {
+        let body = Full::new(Bytes::from(value.to_string())).boxed_unsync();
+        http::Response::builder().status(status).body(body).expect("is an answer")
+    }
+
+    /// What becomes of a watch.
+    #[derive(Debug, Clone, Copy)]
+    enum Watches {
+        Refused,
+        /// At once.
+        Ended,
+        Kept,
+    }
+
+    /// An API server that has one ConfigMap, and counts.
+    struct ApiServer {
+        /// What discovery says that can be done with ConfigMaps.
+        verbs: &'static [&'static str],
+        watches_are: Mutex<Watches>,
+        lists: AtomicUsize,
+        watches: AtomicUsize,
+    }
+
+    impl ApiServer {
+        fn start(verbs: &'static [&'static str], watches_are: Watches) -> Arc<Self> {
+            let (lists, watches) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            Arc::new(Self { verbs, watches_are: Mutex::new(watches_are), lists, watches })
+        }
+
+        fn watches_are(&self) -> MutexGuard<'_, Watches> {
+            self.watches_are.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        fn answer(&self, uri: &http::Uri) -> Answer {
+            let resource = json!({"resource": "configmaps", "responseKind": {"group": "", "version": "", "kind": "ConfigMap"},
+                "scope": "Namespaced", "verbs": self.verbs});
+            let core = json!({"versions": [{"version": "v1", "freshness": "Current", "resources": [resource]}]});
+            let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
+            match uri.path() {
+                "/api" => answer(200, &json!({"items": [core]})),
+                "/apis" => answer(200, &json!({"items": []})),
+                _ if is_watch => {
+                    self.watches.fetch_add(1, Ordering::SeqCst);
+                    let silence = futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+                    match *self.watches_are() {
+                        Watches::Refused => answer(403, &json!({"kind": "Status", "status": "Failure", "code": 403})),
+                        Watches::Ended => http::Response::new(Full::default().boxed_unsync()),
+                        Watches::Kept => http::Response::new(StreamBody::new(silence).boxed_unsync()),
+                    }
+                }
+                _ => {
+                    self.lists.fetch_add(1, Ordering::SeqCst);
+                    let metadata = json!({"name": "a", "namespace": "shop", "resourceVersion": "3",
+                        "uid": "00000000-0000-0000-0000-000000000001", "labels": {TARGET_LABEL: "shop"}});
+                    answer(
+                        200,
+                        &json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                        "metadata": {"resourceVersion": "7"}, "items": [{"metadata": metadata}]}),
+                    )
+                }
+            }
+        }
+
+        fn cluster(self: &Arc<Self>) -> Cluster {
+            let api_server = Arc::clone(self);
+            let service = tower::service_fn(move |request: http::Request<Body>| {
+                let answer = api_server.answer(request.uri());
+                async move { Ok::<_, tower::BoxError>(answer) }
+            });
+            let requests = Requests::new(kube::Client::new(service, "default"));
+            let (discovery, lists) = (Discovery::default(), Arc::new(Semaphore::new(1)));
+            Cluster { inner: Arc::new(Inner { requests, discovery, lists }) }
+        }
+
+        fn watch(self: &Arc<Self>) -> (mpsc::Receiver<WatchEvent>, JoinHandle<()>) {
+            let (events, told) = mpsc::channel(100);
+            (told, tokio::spawn(self.cluster().watch(config_maps(), Clock::start(), events)))
+        }
+
+        async fn wait_for_watches(&self, count: usize) {
+            let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+            while self.watches.load(Ordering::SeqCst) < count {
+                assert!(tokio::time::Instant::now() < deadline, "not so many watches");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    fn config_maps() -> Kind {
+        Kind { api_version: "v1".to_owned(), kind: "ConfigMap".to_owned() }
+    }
+
+    /// What is told next, in a word.
+    async fn next(told: &mut mpsc::Receiver<WatchEvent>) -> &'static str {
+        let event = tokio::time::timeout(Duration::from_mins(1), told.recv()).await.expect("in time");
+        match event.expect("the watch lives") {
+            WatchEvent::Object(_) => "object",
+            WatchEvent::Listed { .. } => "listed",
+            WatchEvent::Sighted { sight: Sight::Lost, .. } => "lost",
+            WatchEvent::Sighted { sight: Sight::Watched, .. } => "watched",
+            WatchEvent::Sighted { sight: Sight::AsOf(_), .. } => "known",
+        }
+    }
+
+    #[tokio::test]
+    async fn where_only_watches_are_refused_objects_are_listed_once_and_not_believed() {
+        let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Refused);
+        let (mut told, watch) = api_server.watch();
+
+        api_server.wait_for_watches(5).await;
+
+        let said = [next(&mut told).await, next(&mut told).await, next(&mut told).await];
+        assert_eq!(said, ["object", "listed", "lost"]);
+        assert!(told.try_recv().is_err(), "nothing else is told");
+        assert_eq!(api_server.lists.load(Ordering::SeqCst), 1);
+        *api_server.watches_are() = Watches::Kept;
+        let said = [next(&mut told).await, next(&mut told).await, next(&mut told).await];
+        assert_eq!(said, ["object", "listed", "watched"], "once a watch stands, what is there is listed");
+        assert_eq!(api_server.lists.load(Ordering::SeqCst), 2);
+        watch.abort();
+    }
+
+    #[tokio::test]
+    async fn watches_that_end_at_once_are_not_begun_without_a_pause() {
+        let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Ended);
+        let began_at = std::time::Instant::now();
+        let (_told, watch) = api_server.watch();
+
+        api_server.wait_for_watches(3).await;
+
+        assert!(began_at.elapsed() >= Duration::from_millis(1_900), "{:?}", began_at.elapsed());
+        assert_eq!(api_server.lists.load(Ordering::SeqCst), 1);
+        watch.abort();
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_cannot_be_watched_is_known_by_lists() {
+        let api_server = ApiServer::start(&["get", "list", "patch"], Watches::Refused);
+        let (mut told, watch) = api_server.watch();
+
+        let said = [next(&mut told).await, next(&mut told).await, next(&mut told).await];
+
+        assert_eq!(said, ["object", "listed", "known"]);
+        assert_eq!(api_server.watches.load(Ordering::SeqCst), 0);
+        watch.abort();
+    }
 
     #[tokio::test]
     async fn a_watch_that_falls_silent_says_that_nothing_is_known_any_more() {
@@ -303,6 +572,6 @@ mod tests {
 
         watch.follow(futures_util::stream::pending(), full).await;
 
-        assert_eq!(told.try_recv(), Ok(WatchEvent::NotSynced { kind }));
+        assert_eq!(told.try_recv(), Ok(WatchEvent::Sighted { kind, sight: Sight::Lost }));
     }
 }
