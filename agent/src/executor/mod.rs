@@ -45,6 +45,7 @@ pub(crate) struct Ports {
 }
 
 /// What the journal has written down.
+#[expect(clippy::large_enum_variant, reason = "few are on their way at once, and nearly all are assignments")]
 #[derive(Debug)]
 pub(crate) enum Written {
     Assigned(Journalled),
