@@ -501,12 +501,13 @@ mod tests {
         let (stop, tried) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
 
         let worker = tokio::spawn(run_detached(hub.clone(), Full(tried.clone()), stop.clone()));
-        let often = async {
-            while tried.load(Ordering::Relaxed) <= 2 {
+        let until_tried = async |times| {
+            while tried.load(Ordering::Relaxed) < times {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let is_often = tokio::time::timeout(Duration::from_millis(1_500), often).await.is_ok();
+        tokio::time::timeout(Duration::from_mins(1), until_tried(2)).await.expect("each is tried");
+        let is_often = tokio::time::timeout(Duration::from_millis(1_500), until_tried(3)).await.is_ok();
         stop.cancel();
         worker.await.expect("it ends");
 
