@@ -133,19 +133,18 @@ func (s *chartSource) unreadable(text string) string {
 	folder := s.folder
 	for _, chart := range cannotUnpack.FindAllStringSubmatch(text, -1) {
 		folder = path.Join(folder, "charts", chart[1])
+		if s.repository.kindOf(folder) == file {
+			return folder // an archive, or no chart at all
+		}
 	}
-	if strings.HasSuffix(folder, ".tgz") {
-		return folder
-	}
-	if file := cannotLoad.FindStringSubmatch(text); file != nil {
-		return path.Join(folder, file[1])
+	if named := cannotLoad.FindStringSubmatch(text); named != nil {
+		return path.Join(folder, named[1])
 	}
 	return path.Join(folder, "Chart.yaml")
 }
 
 func (s *chartSource) has(name string) bool {
-	found := s.repository.known[path.Join(s.folder, name)]
-	return found != nil && found.kind == file
+	return s.repository.kindOf(path.Join(s.folder, name)) == file
 }
 
 // entriesOf are those of a folder that was listed.

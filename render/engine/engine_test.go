@@ -42,7 +42,7 @@ const versionFlags = "-X helm.sh/helm/v4/internal/version.version=v4.3.1" +
 	" -X sigs.k8s.io/kustomize/api/provenance.version=kustomize/v5.8.2"
 
 func buildEngine(program string, flags ...string) (string, error) {
-	build := exec.Command("go", append([]string{"build", "-ldflags", versionFlags, "-o", program}, flags...)...)
+	build := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags", versionFlags, "-o", program}, flags...)...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, output)
@@ -75,6 +75,7 @@ type toParent struct {
 func start(t *testing.T, program string, leftOver *os.File, flags ...string) *child {
 	t.Helper()
 	c := &child{t: t, process: exec.Command(program, flags...), stderr: &strings.Builder{}}
+	c.process.Dir = t.TempDir()
 	c.process.Env = []string{"CANARY=from the environment"}
 	c.process.Stderr = c.stderr
 	if leftOver != nil {

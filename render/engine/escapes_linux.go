@@ -42,27 +42,27 @@ var escapes = map[string]func() error{
 	"read a file":          func() error { return opened(unix.Open("/etc/passwd", unix.O_RDONLY, 0)) },
 	"read own memory":      func() error { return opened(unix.Open("/proc/self/mem", unix.O_RDWR, 0)) },
 	"list a folder":        func() error { return opened(unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY, 0)) },
-	"write a file":         func() error { return opened(unix.Open("/tmp/escaped", unix.O_WRONLY|unix.O_CREAT, 0o600)) },
+	"write a file":         func() error { return opened(unix.Open("escaped", unix.O_WRONLY|unix.O_CREAT, 0o600)) },
 	"open in another way":  func() error { return opened(unix.Openat2(unix.AT_FDCWD, "/etc/passwd", &unix.OpenHow{})) },
-	"make a folder":        func() error { return unix.Mkdir("/tmp/escaped-folder", 0o700) },
-	"remove a file":        func() error { return unix.Unlink("/tmp/escaped-not-there") },
-	"rename a file":        func() error { return unix.Rename("/tmp/escaped-a", "/tmp/escaped-b") },
-	"make a link":          func() error { return unix.Symlink("/etc/passwd", "/tmp/escaped-link") },
-	"change the folder":    func() error { return unix.Chdir("/tmp") },
-	"change the root":      func() error { return unix.Chroot("/tmp") },
-	"mount":                func() error { return unix.Mount("none", "/tmp", "tmpfs", 0, "") },
+	"make a folder":        func() error { return unix.Mkdir("escaped-folder", 0o700) },
+	"remove a file":        func() error { return unix.Unlink("not-there") },
+	"rename a file":        func() error { return unix.Rename("not-there", "elsewhere") },
+	"make a link":          func() error { return unix.Symlink("/etc/passwd", "escaped-link") },
+	"change the folder":    func() error { return unix.Chdir(".") },
+	"change the root":      func() error { return unix.Chroot("/") },
+	"unmount":              func() error { return unix.Unmount("not-there", 0) },
 	"make a TCP socket":    func() error { return opened(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)) },
 	"make a UDP socket":    func() error { return opened(unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM, 0)) },
 	"make a local socket":  func() error { return opened(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)) },
 	"speak to the kernel":  func() error { return opened(unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, 0)) },
 	"connect":              tryConnect,
 	"make a pipe":          func() error { return unix.Pipe2(make([]int, 2), 0) },
-	"run a program":        func() error { return unix.Exec("/bin/true", []string{"true"}, nil) },
+	"run a program":        tryProgram,
 	"run from memory":      tryMemoryProgram,
 	"fork":                 tryFork,
 	"fork in a new way":    tryClone3,
 	"make a namespace":     func() error { return unix.Unshare(unix.CLONE_NEWUSER) },
-	"trace a process":      func() error { return unix.PtraceAttach(1) },
+	"trace a process":      func() error { return call(unix.SYS_PTRACE, unix.PTRACE_CONT, 1, 0) },
 	"read another process": tryReadProcess,
 	"signal a process":     func() error { return unix.Kill(1, 0) },
 	"signal a thread":      func() error { return unix.Tgkill(1, 1, 0) },
@@ -76,7 +76,7 @@ var escapes = map[string]func() error{
 	"add a key":            func() error { return call(unix.SYS_ADD_KEY, 0, 0, 0) },
 	"raise a limit":        func() error { return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 1, Max: 1}) },
 	"be dumped":            func() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0) },
-	"control a device":     func() error { return call(unix.SYS_IOCTL, 0, unix.FIONREAD, 0) },
+	"control a device":     func() error { return call(unix.SYS_IOCTL, 0, unix.TIOCINQ, 0) },
 	"read the environment": tryEnvironment,
 	"use a left-over file": func() error { return opened(unix.Write(3, []byte("escaped"))) },
 }
@@ -100,6 +100,12 @@ func tryConnect() error {
 		return nil // it got as far as the port
 	}
 	return err
+}
+
+// tryProgram has no arguments that the kernel can read, which it sees once it has opened the program.
+func tryProgram() error {
+	program := []byte("/bin/true\x00")
+	return call(unix.SYS_EXECVE, uintptr(unsafe.Pointer(&program[0])), 1, 0)
 }
 
 func tryMemoryProgram() error {

@@ -8,44 +8,74 @@ import (
 
 	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/openapi"
 	"sigs.k8s.io/yaml"
 )
 
 // renderKustomize gives what `kustomize build` prints, with two differences: files may be read from the whole repository,
 // and nothing is fetched or run.
-func renderKustomize(asked request, repository *repository) (string, *failure) {
-	files := newAskedFiles(repository, func(name string, content []byte) error {
-		if why := findUnsupported(name, content, repository); why != nil {
-			repository.keep(why)
-			return why
+func renderKustomize(asked request, repository *repository) (documents string, failed *failure) {
+	build := &kustomizeBuild{repository: repository, folder: asked.Path}
+	defer build.forgetSchema()
+	objects, err := build.run()
+	if err == nil {
+		var printed []byte
+		printed, err = objects.AsYaml()
+		documents = string(printed)
+	}
+	if err != nil {
+		return "", build.explain(err.Error())
+	}
+	return documents, nil
+}
+
+type kustomizeBuild struct {
+	repository *repository
+	folder     string
+	// ownSchema says that a kustomization names a schema of its own.
+	ownSchema bool
+}
+
+func (b *kustomizeBuild) run() (objects resmap.ResMap, err error) {
+	defer func() {
+		// What Kustomize does about a schema that cannot be read.
+		if panicked, isError := recover().(error); isError {
+			err = panicked
 		}
-		return nil
-	})
+	}()
 	options := krusty.MakeDefaultOptions()
 	options.Reorder = krusty.ReorderOptionUnspecified // what the command has without flags
 	options.LoadRestrictions = types.LoadRestrictionsNone
-	objects, err := krusty.MakeKustomizer(options).Run(files, path.Join(root, asked.Path))
-	if err != nil {
-		return "", explainKustomize(err.Error(), asked.Path, repository)
-	}
-	documents, err := objects.AsYaml()
-	if err != nil {
-		return "", explainKustomize(err.Error(), asked.Path, repository)
-	}
-	return string(documents), nil
+	files := newAskedFiles(b.repository, b.inspect)
+	return krusty.MakeKustomizer(options).Run(files, path.Join(root, b.folder))
 }
 
-// findUnsupported looks into a kustomization for what the engine does not do. A file that cannot be read is left to
-// Kustomize, which says why.
-func findUnsupported(name string, content []byte, repository *repository) *failure {
-	if !isKustomization(name) {
-		return nil
+// forgetSchema takes back a schema of a kustomization's own. Kustomize keeps it in a global variable, where the next
+// build would find it.
+func (b *kustomizeBuild) forgetSchema() {
+	if b.ownSchema {
+		openapi.ResetOpenAPI()
 	}
+}
+
+// inspect looks into each kustomization for what the engine does not do. One that cannot be read is left to Kustomize,
+// which says why.
+func (b *kustomizeBuild) inspect(name string, content []byte) error {
 	var kustomization types.Kustomization
-	if yaml.Unmarshal(content, &kustomization) != nil {
+	if !isKustomization(name) || yaml.Unmarshal(content, &kustomization) != nil {
 		return nil
 	}
+	b.ownSchema = b.ownSchema || len(kustomization.OpenAPI) > 0
+	if why := findUnsupported(name, content, &kustomization, b.repository); why != nil {
+		b.repository.keep(why)
+		return why
+	}
+	return nil
+}
+
+func findUnsupported(name string, content []byte, kustomization *types.Kustomization, repository *repository) *failure {
 	if len(kustomization.HelmCharts) > 0 {
 		return unsupported(name, content, "helmCharts", "`helmCharts`", helmChartsHint)
 	}
@@ -53,7 +83,7 @@ func findUnsupported(name string, content []byte, repository *repository) *failu
 		return unsupported(name, content, "helmChartInflationGenerator", "`helmChartInflationGenerator`", helmChartsHint)
 	}
 	folder, _ := split(name)
-	for _, reference := range references(&kustomization) {
+	for _, reference := range references(kustomization) {
 		if isRemote(reference, folder, repository) {
 			return unsupported(name, content, reference, "the remote source `"+reference+"`", remoteHint)
 		}
@@ -147,23 +177,24 @@ func isRemote(reference, folder string, repository *repository) bool {
 
 var (
 	kustomizationFolder = regexp.MustCompile(`(?:recursed accumulation of path|couldn't make target for path) '` + root + `/?([^']*)'`)
-	namedResource       = regexp.MustCompile(`accumulating resources from '([^']*)'`)
+	namedResource       = regexp.MustCompile(`(?:accumulating|merging) resources from '([^']*)'`)
 	missingFile         = regexp.MustCompile(`(?:open|lstat) ` + root + `/([^:]+): no such file or directory`)
 	malformedFile       = regexp.MustCompile(`(?:in File: |YAML file \[)([^\s\]]+)`)
 	yamlLine            = regexp.MustCompile(`yaml: line (\d+)`)
 	externalPlugin      = regexp.MustCompile(`unable to load external plugin '([^']*)'`)
 )
 
-// explainKustomize finds in Kustomize's one long sentence which file is meant, and says first what is wrong with it.
-func explainKustomize(text, folder string, repository *repository) *failure {
-	if repository.refusal != nil {
-		return repository.refusal
+// explain finds in Kustomize's one long sentence which file is meant, and says first what is wrong with it.
+func (b *kustomizeBuild) explain(text string) *failure {
+	if b.repository.refusal != nil {
+		return b.repository.refusal
 	}
+	folder := b.folder
 	if found := lastMatch(kustomizationFolder, text); found != "" {
 		folder = found
 	}
 	why := &failure{Code: kustomizeFailed, Message: withoutRoot(text)}
-	kustomization, content := repository.findKustomization(folder)
+	kustomization, content := b.repository.findKustomization(folder)
 	why.File = kustomization
 	why.Line = lineWith(content, lastMatch(namedResource, text))
 	if plugin := lastMatch(externalPlugin, text); plugin != "" {

@@ -33,10 +33,13 @@ func forbidSystemCalls() error {
 		return err
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	_, _, failed := unix.Syscall(unix.SYS_SECCOMP,
+	foreign, _, failed := unix.Syscall(unix.SYS_SECCOMP,
 		unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
 	if failed != 0 {
 		return failed
+	}
+	if foreign != 0 {
+		return errors.New("a thread has a filter that another one has not")
 	}
 	return nil
 }
