@@ -52,14 +52,14 @@ func buildEngine(program string, flags ...string) (string, error) {
 
 // child is an engine that runs.
 type child struct {
-	t       *testing.T
+	t       testing.TB
 	process *exec.Cmd
 	in      io.WriteCloser
 	out     *bufio.Reader
 	stderr  *strings.Builder
 	hello   hello
-	// asked are the questions of the last render.
-	asked []string
+	// asked are the questions of the last render, and volatile what it told of its functions.
+	asked, volatile []string
 }
 
 // toParent is any frame of the engine's.
@@ -72,7 +72,7 @@ type toParent struct {
 }
 
 // start takes a file that the engine inherits, or nil.
-func start(t *testing.T, program string, leftOver *os.File, flags ...string) *child {
+func start(t testing.TB, program string, leftOver *os.File, flags ...string) *child {
 	t.Helper()
 	c := &child{t: t, process: exec.Command(program, flags...), stderr: &strings.Builder{}}
 	c.process.Dir = t.TempDir()
@@ -128,6 +128,7 @@ func (c *child) render(from string, asked request) (string, *failure) {
 		case frame.Failed != nil:
 			return "", frame.Failed
 		case frame.Done != nil:
+			c.volatile = frame.Done.Volatile
 			return frame.Done.Documents, nil
 		}
 		c.answer(from, frame)

@@ -26,7 +26,7 @@ func init() {
 	})
 }
 
-func tryEscapes(request, *repository) (string, *failure) {
+func tryEscapes(request, *repository) (done, *failure) {
 	var report strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(escapes)) {
 		answer := "WENT THROUGH"
@@ -35,7 +35,7 @@ func tryEscapes(request, *repository) (string, *failure) {
 		}
 		fmt.Fprintf(&report, "%s: %s\n", name, answer)
 	}
-	return report.String(), nil
+	return done{Documents: report.String()}, nil
 }
 
 var escapes = map[string]func() error{

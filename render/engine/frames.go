@@ -67,6 +67,8 @@ type entry struct {
 // done is a render that worked: the objects as the command would print them.
 type done struct {
 	Documents string `json:"documents"`
+	// Volatile are the functions of a chart that may give something else next time.
+	Volatile []string `json:"volatile,omitempty"`
 }
 
 // message is a frame to the parent: one of these.

@@ -8,7 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"text/template"
+	"unicode/utf8"
 
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
@@ -23,17 +23,18 @@ import (
 
 // renderHelm gives what `helm template` prints. The command's own code for it is not used: it brings along registries,
 // databases and a cluster's client. The steps here are the command's, in its order.
-func renderHelm(asked request, repository *repository) (string, *failure) {
+func renderHelm(asked request, repository *repository) (done, *failure) {
 	if asked.Helm == nil {
-		return "", &failure{Code: badRequest, Message: "a render of a chart needs the field `helm`"}
+		return done{}, &failure{Code: badRequest, Message: "a render of a chart needs the field `helm`"}
 	}
 	source := &chartSource{repository: repository, folder: asked.Path}
 	run := &helmRun{helmRequest: *asked.Helm, source: source}
 	documents, err := run.template()
 	if err != nil {
-		return "", run.explain(err)
+		return done{}, run.explain(err)
 	}
-	return documents, nil
+	slices.Sort(run.volatile)
+	return done{Documents: documents, Volatile: run.volatile}, nil
 }
 
 type helmRun struct {
@@ -41,42 +42,46 @@ type helmRun struct {
 	source *chartSource
 	// lookedUp says that a template failed because it called `lookup`.
 	lookedUp bool
+	// volatile are the functions that were called and may give something else next time.
+	volatile []string
 }
 
 func (r *helmRun) template() (string, error) {
-	values, err := r.mergeValues()
+	given, err := r.mergeValues()
 	if err != nil {
 		return "", err
 	}
-	loaded, err := r.source.loadChart()
+	loaded, err := r.loadChart(given)
 	if err != nil {
 		return "", err
 	}
-	if err := checkUsable(loaded, r.source.folder); err != nil {
-		return "", err
-	}
-	if err := chartutil.ValidateReleaseName(r.Release); err != nil {
-		return "", &failure{Code: helmFailed, Message: fmt.Sprintf("the release name `%s`: %s", r.Release, err)}
-	}
-	if err := chartutil.ProcessDependencies(loaded, values); err != nil {
-		return "", fmt.Errorf("the chart's dependencies: %w", err)
-	}
-	capabilities, err := r.capabilities()
+	values, err := r.valuesFor(loaded, given)
 	if err != nil {
 		return "", err
 	}
-	forTemplates, err := r.valuesFor(loaded, values, capabilities)
-	if err != nil {
-		return "", err
-	}
-	if wanted := loaded.Metadata.KubeVersion; wanted != "" && !chartutil.IsCompatibleRange(wanted, capabilities.KubeVersion.String()) {
-		return "", fmt.Errorf("the chart needs Kubernetes %s, and the cluster has %s", wanted, capabilities.KubeVersion.Version)
-	}
-	rendered, err := r.runTemplates(loaded, forTemplates)
+	rendered, err := r.runTemplates(loaded, values)
 	if err != nil {
 		return "", err
 	}
 	return r.print(loaded, rendered)
+}
+
+// loadChart gives the chart with those of its dependencies that the values want.
+func (r *helmRun) loadChart(given map[string]any) (*chart.Chart, error) {
+	loaded, err := r.source.loadChart()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkUsable(loaded, r.source.folder); err != nil {
+		return nil, err
+	}
+	if err := chartutil.ValidateReleaseName(r.Release); err != nil {
+		return nil, &failure{Code: helmFailed, Message: fmt.Sprintf("the release name `%s`: %s", r.Release, err)}
+	}
+	if err := chartutil.ProcessDependencies(loaded, given); err != nil {
+		return nil, fmt.Errorf("the chart's dependencies: %w", err)
+	}
+	return loaded, nil
 }
 
 // mergeValues has Helm's precedence: files, the later ones over the earlier; then the inline values, as if they were the
@@ -159,7 +164,12 @@ func (r *helmRun) capabilities() (*common.Capabilities, error) {
 	return capabilities, nil
 }
 
-func (r *helmRun) valuesFor(loaded *chart.Chart, given map[string]any, capabilities *common.Capabilities) (common.Values, error) {
+// valuesFor gives what templates see: the values, the release and the cluster.
+func (r *helmRun) valuesFor(loaded *chart.Chart, given map[string]any) (common.Values, error) {
+	capabilities, err := r.capabilities()
+	if err != nil {
+		return nil, err
+	}
 	options := common.ReleaseOptions{Name: r.Release, Namespace: r.Namespace, Revision: 1, IsInstall: true}
 	const withoutSchemas = true // they are checked below
 	all, err := util.ToRenderValuesWithSchemaValidation(loaded, given, options, capabilities, withoutSchemas)
@@ -178,14 +188,19 @@ func (r *helmRun) valuesFor(loaded *chart.Chart, given map[string]any, capabilit
 		schema := path.Join(r.source.folder, "values.schema.json")
 		return nil, &failure{Code: helmSchema, Message: err.Error(), File: schema}
 	}
+	cluster := capabilities.KubeVersion
+	if wanted := loaded.Metadata.KubeVersion; wanted != "" && !chartutil.IsCompatibleRange(wanted, cluster.String()) {
+		return nil, fmt.Errorf("the chart needs Kubernetes %s, and the cluster has %s", wanted, cluster.Version)
+	}
 	return all, nil
 }
 
 func (r *helmRun) runTemplates(loaded *chart.Chart, values common.Values) (map[string]string, error) {
-	templates := engine.Engine{}
+	functions := r.watchVolatile()
 	if r.Lookup != "empty" {
-		templates.CustomTemplateFuncs = template.FuncMap{"lookup": r.refuseLookup}
+		functions["lookup"] = r.refuseLookup
 	}
+	templates := engine.Engine{CustomTemplateFuncs: functions}
 	rendered, err := templates.RenderWithContext(context.Background(), loaded, values)
 	if err != nil {
 		return nil, err
@@ -212,6 +227,9 @@ func (r *helmRun) print(loaded *chart.Chart, rendered map[string]string) (string
 	var documents strings.Builder
 	if r.IncludeCRDs {
 		for _, crd := range loaded.CRDObjects() {
+			if !utf8.Valid(crd.File.Data) { // nothing has parsed it
+				return "", fmt.Errorf("cannot load %s: it is not UTF-8", crd.Name)
+			}
 			printDocument(&documents, crd.Filename, string(crd.File.Data))
 		}
 	}

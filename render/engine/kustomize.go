@@ -16,19 +16,18 @@ import (
 
 // renderKustomize gives what `kustomize build` prints, with two differences: files may be read from the whole repository,
 // and nothing is fetched or run.
-func renderKustomize(asked request, repository *repository) (documents string, failed *failure) {
+func renderKustomize(asked request, repository *repository) (done, *failure) {
 	build := &kustomizeBuild{repository: repository, folder: asked.Path}
 	defer build.forgetSchema()
 	objects, err := build.run()
-	if err == nil {
-		var printed []byte
-		printed, err = objects.AsYaml()
-		documents = string(printed)
-	}
 	if err != nil {
-		return "", build.explain(err.Error())
+		return done{}, build.explain(err.Error())
 	}
-	return documents, nil
+	documents, err := printObjects(objects)
+	if err != nil {
+		return done{}, build.explain(err.Error())
+	}
+	return done{Documents: documents}, nil
 }
 
 type kustomizeBuild struct {
@@ -40,9 +39,12 @@ type kustomizeBuild struct {
 
 func (b *kustomizeBuild) run() (objects resmap.ResMap, err error) {
 	defer func() {
-		// What Kustomize does about a schema that cannot be read.
-		if panicked, isError := recover().(error); isError {
-			err = panicked
+		switch panicked := recover(); {
+		case panicked == nil:
+		case strings.Contains(fmt.Sprint(panicked), "invalid schema file"):
+			err = fmt.Errorf("%v", panicked) // an error of the overlay
+		default:
+			panic(panicked)
 		}
 	}()
 	options := krusty.MakeDefaultOptions()
@@ -189,12 +191,8 @@ func (b *kustomizeBuild) explain(text string) *failure {
 	if b.repository.refusal != nil {
 		return b.repository.refusal
 	}
-	folder := b.folder
-	if found := lastMatch(kustomizationFolder, text); found != "" {
-		folder = found
-	}
 	why := &failure{Code: kustomizeFailed, Message: withoutRoot(text)}
-	kustomization, content := b.repository.findKustomization(folder)
+	folder, kustomization, content := b.blame(text)
 	why.File = kustomization
 	why.Line = lineWith(content, lastMatch(namedResource, text))
 	if plugin := lastMatch(externalPlugin, text); plugin != "" {
@@ -214,6 +212,18 @@ func (b *kustomizeBuild) explain(text string) *failure {
 		why.Message = "`" + missing[1] + "` does not exist\n" + why.Message
 	}
 	return why
+}
+
+// blame finds the innermost kustomization that was being built. A folder that has none is the fault of the one above.
+func (b *kustomizeBuild) blame(text string) (folder, kustomization string, content []byte) {
+	folder = b.folder
+	kustomization, content = b.repository.findKustomization(folder)
+	for _, found := range kustomizationFolder.FindAllStringSubmatch(text, -1) {
+		if name, inner := b.repository.findKustomization(found[1]); name != "" {
+			folder, kustomization, content = found[1], name, inner
+		}
+	}
+	return folder, kustomization, content
 }
 
 // findKustomization finds the one that was read in a folder.

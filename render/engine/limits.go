@@ -47,6 +47,17 @@ func (l limits) watch(giveUp func(*failure)) (stop func()) {
 	}
 }
 
+// check looks at what a render gives.
+func (l limits) check(documents string) *failure {
+	if len(documents) > l.outputBytes {
+		return &failure{
+			Code:    overLimit,
+			Message: fmt.Sprintf("the documents have %d bytes, and %d are allowed", len(documents), l.outputBytes),
+		}
+	}
+	return nil
+}
+
 func (l limits) overMemory(used uint64) *failure {
 	return &failure{
 		Code:    overLimit,

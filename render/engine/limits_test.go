@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -74,5 +75,22 @@ func TestDocumentsOverTheBoundAreNotGiven(t *testing.T) {
 
 	if _, failed := engine.render(chartWith(t, "a: b"), ofChart); failed != nil {
 		t.Errorf("the next render fails: %v", failed)
+	}
+}
+
+func TestAChartTellsWhichOfItsFunctionsGiveSomethingElseNextTime(t *testing.T) {
+	engine := start(t, enginePath, nil)
+
+	for template, expected := range map[string][]string{
+		`a: {{ uuidv4 }}{{ randAlphaNum 3 }}{{ tpl "{{ now | date \"2006\" }}" . }}`: {"now", "randAlphaNum", "uuidv4"},
+		`a: {{ upper "b" }}{{ if false }}{{ uuidv4 }}{{ end }}`:                      nil,
+		`a: {{ (genCA "ca" 1).Cert | b64enc }}{{ htpasswd "a" "b" | quote }}`:        {"genCA", "htpasswd"},
+	} {
+		if _, failed := engine.render(chartWith(t, template), ofChart); failed != nil {
+			t.Fatal(failed)
+		}
+		if !slices.Equal(engine.volatile, expected) {
+			t.Errorf("%s: got %v", template, engine.volatile)
+		}
 	}
 }

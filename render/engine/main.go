@@ -55,23 +55,20 @@ func silence() {
 
 // serve carries out one request.
 func serve(asked request, parent *parent, bounds limits) message {
-	stop := bounds.watch(func(over *failure) { parent.giveUp(over) })
+	stop := bounds.watch(parent.giveUp)
 	defer stop()
-	documents, failed := render(asked, newRepository(parent.ask))
-	if failed == nil && len(documents) > bounds.outputBytes {
-		failed = &failure{
-			Code:    overLimit,
-			Message: fmt.Sprintf("the documents have %d bytes, and %d are allowed", len(documents), bounds.outputBytes),
-		}
+	rendered, failed := render(asked, newRepository(parent.ask))
+	if failed == nil {
+		failed = bounds.check(rendered.Documents)
 	}
 	if failed != nil {
 		return message{Failed: failed}
 	}
-	return message{Done: &done{Documents: documents}}
+	return message{Done: &rendered}
 }
 
 // render is the same for the same request and the same answers.
-func render(asked request, repository *repository) (documents string, failed *failure) {
+func render(asked request, repository *repository) (rendered done, failed *failure) {
 	defer func() {
 		if panicked := recover(); panicked != nil {
 			failed = panicFailure(panicked, debug.Stack())
@@ -79,17 +76,17 @@ func render(asked request, repository *repository) (documents string, failed *fa
 	}()
 	folder, inside := clean(asked.Path)
 	if !inside {
-		return "", &failure{Code: outsideRepository, Message: "`" + asked.Path + "` is outside of the repository"}
+		return done{}, &failure{Code: outsideRepository, Message: "`" + asked.Path + "` is outside of the repository"}
 	}
 	asked.Path = folder
-	render := kinds[asked.Kind]
-	if render == nil {
-		return "", &failure{Code: badRequest, Message: "there is no kind of render `" + asked.Kind + "`"}
+	renderKind := kinds[asked.Kind]
+	if renderKind == nil {
+		return done{}, &failure{Code: badRequest, Message: "there is no kind of render `" + asked.Kind + "`"}
 	}
-	return render(asked, repository)
+	return renderKind(asked, repository)
 }
 
-var kinds = map[string]func(request, *repository) (string, *failure){
+var kinds = map[string]func(request, *repository) (done, *failure){
 	"kustomize": renderKustomize,
 	"helm":      renderHelm,
 }
@@ -97,16 +94,13 @@ var kinds = map[string]func(request, *repository) (string, *failure){
 func panicFailure(panicked any, stack []byte) *failure {
 	return &failure{
 		Code:    enginePanicked,
-		Message: fmt.Sprintf("the render engine panicked: %v\n%s", panicked, firstFrames(stack)),
+		Message: fmt.Sprintf("the render engine panicked: %v\n%s", panicked, stack[:min(len(stack), stackBytesMax)]),
 		Hint:    "this is a fault of Bellwether, or of Kustomize or Helm: please report it with the files that show it",
 	}
 }
 
-// firstFrames keeps the part of a stack that says where it went wrong.
-func firstFrames(stack []byte) []byte {
-	const enough = 2000
-	return stack[:min(len(stack), enough)]
-}
+// stackBytesMax keeps the part of a stack that says where it went wrong.
+const stackBytesMax = 2000
 
 // moduleVersion is the version of a library that was built in.
 func moduleVersion(path string) string {
