@@ -53,7 +53,7 @@ func keepQuotes(object *resource.Resource, text []byte) ([]byte, error) {
 var inQuotes = yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
 
 // alwaysText are maps of texts. Kustomize makes them anew, and the quotes are gone; so it is with a ConfigMap's data.
-var alwaysText = []string{"labels", "annotations", "matchLabels"}
+var alwaysText = []string{"labels", "annotations", "matchLabels", "selector"}
 
 func quoteAsWritten(printed, written *yaml.Node) {
 	if printed == nil || written == nil || printed.Kind != written.Kind {
