@@ -185,6 +185,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         authority,
         trust,
         mirrors: Arc::new(open_mirrors(&config)?),
+        engines: config.engines(),
         content: Content::default(),
         sessions: Sessions::default(),
         report_queue,
