@@ -169,3 +169,86 @@ impl<F: Files> Recorder<F> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thousand files of one MiB, and a count of what was asked.
+    #[derive(Default)]
+    struct Large {
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl Files for Large {
+        type Error = std::io::Error;
+
+        fn read(&self, path: &str, bytes_max: usize) -> Result<Found, Self::Error> {
+            self.asked.lock().expect("it is whole").push(path.to_owned());
+            match path {
+                "folder" => Ok(Found::Folder),
+                "lfs.yaml" => Ok(Found::File(b"version https://git-lfs.github.com/spec/v1\noid".to_vec())),
+                "link" => Err(std::io::Error::other("a link")),
+                _ if path.starts_with("no/") => Ok(Found::Absent),
+                _ if bytes_max < 1 << 20 => Ok(Found::TooLarge),
+                _ => Ok(Found::File(vec![b'x'; 1 << 20])),
+            }
+        }
+
+        fn list(&self, _: &str) -> Result<Listing, Self::Error> {
+            Ok(Listing::Folder(Vec::new()))
+        }
+
+        fn manifests(&self, _: &str) -> Result<Vec<SourceFile>, Self::Error> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn code<T>(result: Result<T, Failure<std::io::Error>>) -> &'static str {
+        match result {
+            Err(Failure::Render(error)) => error.code(),
+            Err(Failure::Files(_)) => "files",
+            Ok(_) => "ok",
+        }
+    }
+
+    #[test]
+    fn each_path_is_asked_for_once_and_each_answer_is_an_input() {
+        let files = Recorder::new(Large::default());
+
+        for _ in 0..2 {
+            for path in ["a", "no/b", "folder"] {
+                assert!(files.read(path).is_ok());
+            }
+            assert!(files.list("listed").is_ok());
+            // No commit has such a path.
+            assert!(matches!(files.read("../a"), Ok(Read::Absent)));
+        }
+
+        assert_eq!(*files.files.asked.lock().expect("it is whole"), ["a", "no/b", "folder"]);
+        assert_eq!(files.inputs().paths().into_iter().collect::<Vec<_>>(), ["a", "folder/.", "listed/", "no/b"]);
+        files.manifests("folder").expect("they are read");
+        assert!(files.inputs().paths().contains("folder"), "all that is below it");
+    }
+
+    #[test]
+    fn bytes_and_look_ups_have_a_bound() {
+        let files = Recorder::new(Large::default());
+        let read = (0..100).map(|number| code(files.read(&format!("{number}")))).collect::<Vec<_>>();
+        assert!(read.starts_with(&["ok"; 63]) && read.ends_with(&["sources_too_large"; 36]), "{read:?}");
+
+        let files = Recorder::new(Large::default());
+        let last = (0..=LOOK_UPS_MAX).map(|number| code(files.read(&format!("no/{}", number % 10)))).last();
+        assert_eq!(last, Some("too_many_look_ups"));
+        files.begin_render();
+        assert_eq!(code(files.read("no/1")), "ok", "another render of the chart may look again");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_answer() {
+        let files = Recorder::new(Large::default());
+
+        assert_eq!(code(files.read("link")), "files");
+        assert_eq!(code(files.read("lfs.yaml")), "file_lfs_pointer");
+    }
+}

@@ -98,7 +98,8 @@ async fn a_base_that_appears_where_it_was_looked_for_is_found(pool: Pool) {
     assert_eq!(scene.reconcile(Stage::Bundle).await, [two]);
 }
 
-const CHART: [(&str, &str); 3] = [
+const CHART: [(&str, &str); 4] = [
+    ("two/a.yaml", ONE),
     ("one/Chart.yaml", "apiVersion: v2\nname: one\nversion: 1.0.0\n"),
     (
         "one/templates/a.yaml",
@@ -222,7 +223,9 @@ fn held_engine(folder: &Path) -> PathBuf {
 async fn what_moves_while_a_render_first_reads_it_is_rendered_anew(pool: Pool) {
     let folder = tempfile::tempdir().expect("a folder");
     let scene = scene(&pool, 1, &held_engine(folder.path())).await;
-    scene.push(&[("one/a.yaml", ONE), ("base/kustomization.yaml", BASE), ("base/a.yaml", ONE)]).await;
+    scene
+        .push(&[("one/a.yaml", ONE), ("base/kustomization.yaml", BASE), ("base/a.yaml", ONE), ("two/a.yaml", ONE)])
+        .await;
     scene.reconcile(Stage::Bundle).await;
     let one = scene.id("one").await;
     // From plain files to an overlay: of the base nobody knows until it is rendered.
