@@ -79,7 +79,8 @@ fn show(format: Format, objects: &[RenderedObject]) -> anyhow::Result<Exit> {
         let documents = bodies.iter().map(yaml::text).collect::<Result<Vec<_>, _>>()?;
         print(&documents.join("---\n"))?;
     }
-    note(&format!("{} objects, bundle {}", objects.len(), manifest.digest()));
+    let noun = if objects.len() == 1 { "object" } else { "objects" };
+    note(&format!("{} {noun}, bundle {}", objects.len(), manifest.digest()));
     Ok(Exit::Done)
 }
 

@@ -74,8 +74,7 @@ impl Default for HelmOptions {
 }
 
 impl RenderKind {
-    /// Serde asks.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    /// Serde gives a reference.
     pub fn is_auto(&self) -> bool {
         *self == Self::Auto
     }

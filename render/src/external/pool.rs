@@ -90,45 +90,33 @@ impl Engines {
         request: &Request,
         answer: &mut dyn FnMut(Question) -> Option<Answer>,
     ) -> Result<String, EngineError> {
-        let (mut process, is_new) = self.take(project)?;
+        let (turn, idle) = self.take(project);
+        let is_new = idle.is_none();
+        let mut process = idle.map_or_else(|| self.start(), Ok)?;
         let mut made = process.render(request, self.shared.times.render, answer);
         if matches!(made, Err(EngineError::Died { .. })) && !is_new {
-            drop(process);
-            process = match self.start() {
-                Ok(process) => process,
-                Err(error) => {
-                    self.shared.forget();
-                    return Err(error);
-                }
-            };
+            process = self.start()?;
             made = process.render(request, self.shared.times.render, answer);
         }
-        match &made {
-            Ok(_) | Err(EngineError::Failed { .. }) => self.shared.give_back(project, process),
-            Err(_) => {
-                drop(process);
-                self.shared.forget();
-            }
+        if matches!(made, Ok(_) | Err(EngineError::Failed { .. })) {
+            turn.give_back(project, process);
         }
         made.map(|Done { documents }| documents)
     }
 
-    /// One that is free and was this project's, or a new one, for which one of another project may have to end. Says whether
-    /// it is new.
-    fn take(&self, project: &str) -> Result<(Process, bool), EngineError> {
+    /// Waits for the right to run an engine, and takes one that was this project's and is free. For a new one, one of another
+    /// project may have to end.
+    fn take(&self, project: &str) -> (Turn, Option<Process>) {
         let mut running = self.shared.lock();
         loop {
             running.sweep();
-            if let Some(process) = running.idle.get_mut(project).and_then(Vec::pop) {
-                return Ok((process, false));
-            }
-            if running.count >= self.shared.most {
+            let idle = running.idle.get_mut(project).and_then(Vec::pop);
+            if idle.is_none() && running.count >= self.shared.most {
                 running.end_one();
             }
-            if running.count < self.shared.most {
-                running.count += 1;
-                drop(running);
-                return self.start().map(|process| (process, true)).inspect_err(|_| self.shared.forget());
+            if idle.is_some() || running.count < self.shared.most {
+                running.count += usize::from(idle.is_none());
+                return (Turn { shared: Some(self.shared.clone()) }, idle);
             }
             running = self.shared.left.wait(running).unwrap_or_else(PoisonError::into_inner);
         }
@@ -148,17 +136,30 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn give_back(&self, project: &str, process: Process) {
-        process.rest(self.times.idle);
-        self.lock().idle.entry(project.to_owned()).or_default().push(process);
-        self.left.notify_one();
+/// The right to run one engine, which ends however a render ends.
+struct Turn {
+    /// `None`: the engine waits for its project's next render.
+    shared: Option<Arc<Shared>>,
+}
+
+impl Turn {
+    fn give_back(mut self, project: &str, process: Process) {
+        if let Some(shared) = self.shared.take() {
+            process.rest(shared.times.idle);
+            shared.lock().idle.entry(project.to_owned()).or_default().push(process);
+            shared.left.notify_one();
+        }
     }
+}
 
-    /// One that was counted is no more.
-    fn forget(&self) {
-        self.lock().count -= 1;
-        self.left.notify_one();
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.lock().count -= 1;
+            shared.left.notify_one();
+        }
     }
 }
 
