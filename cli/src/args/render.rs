@@ -17,7 +17,7 @@ No hub is asked. What is printed is what a hub stores for a commit with these fi
 are, committed or not; links are not followed.
 
 Examples:
-  bellwether render apps/shop/overlays/eu | kubectl diff -f -
+  bellwether render apps/shop/overlays/eu --namespace shop | kubectl diff -f -
   bellwether render charts/shop --values envs/eu.yaml --set tag=1.4.2
   bellwether render --target targets/shop.yaml --cluster eu-1 --cluster-label region=eu")]
 pub(crate) struct RenderArgs {
