@@ -34,6 +34,7 @@ struct State {
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
+    /// However many pages each has: the cluster holds what other tests make, too.
     pub(crate) lists: usize,
     pub(crate) watches: usize,
     refuses_watches: bool,
@@ -135,7 +136,7 @@ impl State {
         let is_watch = query.contains("watch=true");
         if is_watch {
             counts.watches += 1;
-        } else {
+        } else if !query.contains("continue=") {
             counts.lists += 1;
         }
         is_watch && counts.refuses_watches

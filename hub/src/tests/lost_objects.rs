@@ -176,8 +176,7 @@ async fn a_bundle_whose_lines_are_lost_is_made_anew_though_it_is_not_the_newest(
     let (scene, listener, _folder) = held_without_objects(&pool, 1).await;
     let mut db = pool.acquire().await.expect("a connection");
     store::execute_raw(&pool, "update bundles set manifest = 'x'").await.expect("an intruder can");
-    let mut from_hub = crate::link::tests::connect(&listener, scene.clusters[0], newcomer()).await;
-    assert!(desired(&mut from_hub).await.expect("the stream lives").assignments.is_empty());
+    let _from_hub = crate::link::tests::connect(&listener, scene.clusters[0], newcomer()).await;
     await_true(&mut db, "select exists (select from work where stage = 'bundle')").await;
 
     // One that has nothing of it in memory, and whose mirror has the commit.
