@@ -124,7 +124,7 @@ impl RenderError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Yaml(error) => error.problem.code(),
-            Self::SourcesTooLarge { .. } => "sources_too_large",
+            Self::SourcesTooLarge { .. } | Self::ReadsTooLarge { .. } => "sources_too_large",
             Self::NotAnObject { .. } => "object_invalid",
             Self::WithoutField { field: "apiVersion", .. } => "object_without_api_version",
             Self::WithoutField { field: "kind", .. } => "object_without_kind",
@@ -144,7 +144,6 @@ impl RenderError {
             Self::LfsPointer { .. } => "file_lfs_pointer",
             Self::BundleTooLarge { .. } => "bundle_too_large",
             Self::VariableRepeatsKey { .. } => "variable_repeats_key",
-            Self::ReadsTooLarge { .. } => "sources_too_large",
             Self::TooManyLookUps { .. } => "too_many_look_ups",
             Self::ValuesFile { .. } => "values_file_invalid",
             Self::Made { problem, .. } => problem.code(),

@@ -88,9 +88,11 @@ pub(super) fn parse_parameter(text: &str) -> Result<(String, Value), String> {
         return Err(format!("`{text}` is not of the form NAME=VALUE, such as `replicas=3`"));
     };
     let json = serde_json::from_str::<Value>(value).ok();
-    // `1.10` and `007` are what somebody calls something.
-    let typed =
-        json.filter(|json| json.is_string() || json.is_boolean() || (json.is_number() && json.to_string() == value));
+    let typed = json.filter(|json| match json {
+        // `1.10` and `007` are what somebody calls something.
+        Value::Number(number) => number.to_string() == value,
+        other => other.is_string() || other.is_boolean(),
+    });
     Ok((name.to_owned(), typed.unwrap_or_else(|| Value::from(value))))
 }
 

@@ -51,7 +51,12 @@ impl BundleError {
         match self {
             Self::Render(_) | Self::Manifest(_) => true,
             Self::Read(error) => !error.is_of_mirror(),
-            Self::Store(_) | Self::BrokeDown | Self::ShareSpent => false,
+            Self::Store(_)
+            | Self::BrokeDown
+            | Self::ShareSpent
+            | Self::OriginUnknown
+            | Self::SpecOlder
+            | Self::MadeOtherwise => false,
         }
     }
 

@@ -96,7 +96,7 @@ async fn look_again(
 ) -> Result<(), StoreError> {
     // Until the end, so that whoever records the next commit sees what is written here.
     work::await_subject(change, Stage::Source, target.repo.as_uuid()).await?;
-    let head = store::revisions::find_head(change, target.repo, &target.reference).await?;
+    let (head, _) = store::revisions::find_head(change, target.repo, &target.reference).await?;
     if let Some(head) = head.filter(|head| head.id != rendered.id) {
         change.tell(Stage::Bundle, &[target.id.as_uuid()], now, Some(&head.trace_id)).await?;
     }

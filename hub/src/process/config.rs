@@ -15,6 +15,7 @@ use crate::source::git::{FetchBounds, UrlPolicy};
 /// The Bellwether hub: fetches Git, renders, and rolls changes out over a fleet of Kubernetes clusters.
 #[derive(Debug, Parser)]
 #[command(name = "bellwether-hub", version)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub struct Config {
     /// Where the hub keeps its files: mirrors of repos, the first admin token, its private Postgres
     #[arg(long, env = "BELLWETHER_DATA", default_value = "/var/lib/bellwether", value_name = "DIR")]

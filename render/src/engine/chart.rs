@@ -232,18 +232,20 @@ mod tests {
 
     #[test]
     fn what_cannot_be_filled_in_is_named_by_its_field() {
-        let unset = asked(json!({"values": {"image": {"tag": "${tga}"}}}), json!({"tag": "1"})).err().expect("refused");
+        let unset =
+            asked(json!({"values": {"image": {"tag": "${tga}"}}}), json!({"tag": "1"})).map(drop).expect_err("refused");
         assert_eq!(unset.to_string(), "render.helm.values.image.tag: variable `tga` has no value and no default");
         assert_eq!((unset.file(), unset.code()), (None, "variable_unset"));
 
-        let malformed = chart(json!({"values": {"a": ["${x^^}"]}})).err().expect("refused");
+        let malformed = chart(json!({"values": {"a": ["${x^^}"]}})).map(drop).expect_err("refused");
         assert!(malformed.to_string().starts_with("render.helm.values.a[0]: "), "{malformed}");
 
-        let outside = asked(json!({"valuesFiles": ["${f}/values.yaml"]}), json!({"f": ".."})).err().expect("refused");
+        let outside =
+            asked(json!({"valuesFiles": ["${f}/values.yaml"]}), json!({"f": ".."})).map(drop).expect_err("refused");
         assert_eq!(outside.code(), "values_file_invalid");
 
         let bomb = json!({"values": {"a": "${x}".repeat(200)}});
-        let large = asked(bomb, json!({"x": "x".repeat(60_000)})).err().expect("refused");
+        let large = asked(bomb, json!({"x": "x".repeat(60_000)})).map(drop).expect_err("refused");
         assert_eq!(large.code(), "object_too_large");
     }
 }

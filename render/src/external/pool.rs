@@ -13,7 +13,7 @@ use super::wire::{Answer, Done, Question, Request};
 const NAME: &str = "bellwether-render-engine";
 
 /// An engine is started in a moment, and holds 40 MB.
-const IDLE_LONGEST: Duration = Duration::from_secs(60);
+const IDLE_LONGEST: Duration = Duration::from_mins(1);
 
 /// An engine gives up by itself after a minute, and says so; this is for one that does not.
 const RENDER_LONGEST: Duration = Duration::from_secs(75);
