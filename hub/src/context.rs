@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bellwether_core::{ClusterId, Digest, ProjectId, TargetId};
+use bellwether_render::Engines;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -56,6 +57,7 @@ pub(crate) struct Hub {
     pub(crate) authority: Authority,
     pub(crate) trust: Trust,
     pub(crate) mirrors: Arc<Mirrors>,
+    pub(crate) engines: Engines,
     pub(crate) content: Content,
     pub(crate) sessions: Sessions,
     pub(crate) arrivals: Arrivals,

@@ -5,6 +5,7 @@ mod audit_of_routes;
 mod broken_renders;
 mod documents;
 mod dropped_reports;
+mod engines;
 mod growth;
 mod kept_content;
 mod later_versions;

@@ -7,23 +7,66 @@ use bellwether_core::ObjectKey;
 use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::object::OBJECT_BYTES_MAX;
 
+use crate::external::EngineError;
 use crate::yaml::{Problem, YamlError};
 
-/// A line of a file, from 1.
+impl<E> Failure<E> {
+    /// Too much was asked for.
+    pub(crate) fn is_over_limit(&self) -> bool {
+        matches!(self, Self::Render(RenderError::ReadsTooLarge { .. } | RenderError::TooManyLookUps { .. }))
+    }
+}
+
+/// Where something was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    pub file: Arc<str>,
-    pub line: u32,
+pub enum Place {
+    /// From 1.
+    Line { file: Arc<str>, line: u32 },
+    /// An object that an engine made, and the file that it made it from. Nobody wrote the lines of such an object.
+    Object { file: Arc<str>, object: Arc<str> },
+    /// A field of the target's own spec.
+    Field { path: Arc<str> },
+}
+
+impl Place {
+    /// Relative to the repo's root.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::Line { file, .. } | Self::Object { file, .. } => Some(file),
+            Self::Field { .. } => None,
+        }
+    }
+
+    pub fn line(&self) -> Option<u32> {
+        match self {
+            Self::Line { line, .. } => Some(*line),
+            Self::Object { .. } | Self::Field { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        match self {
+            Self::Line { file, line } => write!(f, "{file}:{line}"),
+            Self::Object { file, object } => write!(f, "{file} ({object})"),
+            Self::Field { path } => write!(f, "{path}"),
+        }
     }
 }
 
+/// Why nothing was rendered: what is wrong with the manifests, or why a file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure<E> {
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    #[error(transparent)]
+    Files(E),
+}
+
 /// Why a target's files give no objects for a cluster, at the first thing that is wrong. Beyond names, no variant holds
-/// a parameter's or a manifest's value: it could be a secret, and errors are shown and logged.
+/// a parameter's or a manifest's value: it could be a secret, and errors are shown and logged. What an engine says is its
+/// own words, and what a chart says in them is the chart's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
     #[error(transparent)]
@@ -64,6 +107,16 @@ pub enum RenderError {
     BundleTooLarge { max: usize },
     #[error("{at}: a variable makes key `{key}` equal to another key of the map")]
     VariableRepeatsKey { at: Place, key: String },
+    #[error("`{file}` and what was read before it have more than {max} bytes together")]
+    ReadsTooLarge { file: String, max: usize },
+    #[error("more than {max} files were looked for")]
+    TooManyLookUps { max: usize },
+    #[error("{at}: `{text}` does not lead into the repo")]
+    ValuesFile { at: Place, text: String },
+    #[error("what `{file}` makes cannot be read: {problem}")]
+    Made { file: Arc<str>, problem: Problem },
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 impl RenderError {
@@ -71,7 +124,7 @@ impl RenderError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Yaml(error) => error.problem.code(),
-            Self::SourcesTooLarge { .. } => "sources_too_large",
+            Self::SourcesTooLarge { .. } | Self::ReadsTooLarge { .. } => "sources_too_large",
             Self::NotAnObject { .. } => "object_invalid",
             Self::WithoutField { field: "apiVersion", .. } => "object_without_api_version",
             Self::WithoutField { field: "kind", .. } => "object_without_kind",
@@ -91,6 +144,10 @@ impl RenderError {
             Self::LfsPointer { .. } => "file_lfs_pointer",
             Self::BundleTooLarge { .. } => "bundle_too_large",
             Self::VariableRepeatsKey { .. } => "variable_repeats_key",
+            Self::TooManyLookUps { .. } => "too_many_look_ups",
+            Self::ValuesFile { .. } => "values_file_invalid",
+            Self::Made { problem, .. } => problem.code(),
+            Self::Engine(error) => error.code(),
         }
     }
 
@@ -110,7 +167,16 @@ impl RenderError {
                     "write `${{{name}}}` or `${{{name}:-default}}`, or `$${{{name}…` if it is not meant for Bellwether; annotation `bellwether.dev/substitute: disabled` leaves the whole object alone"
                 ));
             }
+            Self::Engine(error) => return error.hint(),
             Self::Yaml(error) => error.problem.hint(),
+            Self::Made { problem: Problem::Syntax(_), .. } => {
+                "correct what it makes; `bellwether render` shows the rest"
+            }
+            Self::Made { problem, .. } => problem.hint(),
+            Self::ReadsTooLarge { .. } | Self::TooManyLookUps { .. } => {
+                "keep out of the target's folder, and of the bases it names, what it does not need"
+            }
+            Self::ValuesFile { .. } => "a parameter may choose a file, and not a place outside the repo",
             Self::SourcesTooLarge { .. } => "point the target's path at the folder of the manifests",
             Self::NotAnObject { .. } => {
                 "every document needs apiVersion, kind and metadata.name; keep other files out of the target's path"
@@ -142,8 +208,10 @@ impl RenderError {
     pub fn file(&self) -> Option<&str> {
         match self {
             Self::Yaml(error) => Some(&error.file),
-            Self::LfsPointer { file } => Some(file),
-            _ => self.place().map(|place| &*place.file),
+            Self::LfsPointer { file } | Self::ReadsTooLarge { file, .. } => Some(file),
+            Self::Made { file, .. } => Some(file),
+            Self::Engine(error) => error.file(),
+            _ => self.place().and_then(Place::file),
         }
     }
 
@@ -152,7 +220,8 @@ impl RenderError {
         match self {
             Self::Yaml(YamlError { problem: Problem::FileTooLarge { .. }, .. }) => None,
             Self::Yaml(error) => u32::try_from(error.at.line).ok(),
-            _ => self.place().map(|place| place.line),
+            Self::Engine(error) => error.line(),
+            _ => self.place().and_then(Place::line),
         }
     }
 
@@ -171,12 +240,17 @@ impl RenderError {
             | Self::NotBase64 { at, .. }
             | Self::MetadataReserved { at, .. }
             | Self::OfTheAgent { at, .. }
-            | Self::VariableRepeatsKey { at, .. } => Some(at),
+            | Self::VariableRepeatsKey { at, .. }
+            | Self::ValuesFile { at, .. } => Some(at),
             Self::Yaml(_)
             | Self::SourcesTooLarge { .. }
             | Self::TooMany
             | Self::LfsPointer { .. }
-            | Self::BundleTooLarge { .. } => None,
+            | Self::BundleTooLarge { .. }
+            | Self::ReadsTooLarge { .. }
+            | Self::TooManyLookUps { .. }
+            | Self::Made { .. }
+            | Self::Engine(_) => None,
         }
     }
 }

@@ -1,14 +1,19 @@
 //! Manifests: from the files of a commit to the objects that agents apply.
 //!
-//! Everything here is a pure function of its arguments: no clock, no network, no file system, no API server, so the same
-//! files with the same values are the same bytes at every hub. The hub reads the files from Git and stores what comes
-//! out; `core` names and hashes objects and resolves parameters.
+//! The same files with the same values are the same bytes at every hub and at every command line: nothing here knows a
+//! network, a file system or an API server. Whoever has the files answers for them ([`Files`]); the hub reads them from
+//! Git and stores what comes out. `core` names and hashes objects and resolves parameters. Only `external` starts a
+//! program and looks at a clock: the engines of Kustomize and Helm.
 //!
-//! `tree` is what is read, `yaml` reads it, an engine makes objects of it, and `finish` completes and checks each.
+//! `files` and `tree` are what is read, `yaml` reads it, an engine makes objects of it, and `finish` completes and checks
+//! each. [`Manifests`] is all of that for one target.
 
 mod engine;
 mod error;
+mod external;
+mod files;
 mod finish;
+mod manifests;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -20,15 +25,25 @@ use std::fmt;
 use bellwether_core::{Digest, ObjectKey, TargetId};
 
 pub use engine::plain::{Documents, SOURCES_BYTES_MAX};
-pub use error::{Place, RenderError};
-pub use tree::{Inputs, SourceFile};
+pub use error::{Failure, Place, RenderError};
+pub use external::{Confinement, EngineError, Engines};
+pub use files::{Files, Found, Listed, Listing};
+pub use manifests::{Manifests, Plan};
+pub use tree::{Aspect, Input, Inputs, SourceFile};
+
+/// Whose an object is, written on it.
+#[derive(Debug, Clone)]
+pub struct Marks {
+    pub target: TargetId,
+    /// `installation/project/target`.
+    pub owner: String,
+}
 
 /// What a target adds to its objects.
 #[derive(Debug, Clone)]
 pub struct Recipe {
-    pub target: TargetId,
-    /// `installation/project/target`.
-    pub owner: String,
+    /// `None` where nobody applies them as a target's.
+    pub marks: Option<Marks>,
     /// For objects that need a namespace and name none.
     pub namespace: Option<String>,
     /// Namespaces in which agents of the fleet live.

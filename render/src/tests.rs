@@ -12,12 +12,16 @@ fn file(path: &str, text: &str) -> SourceFile {
 }
 
 fn parse(text: &str) -> Result<Documents, RenderError> {
-    Documents::parse("", &[file("a.yaml", text)])
+    Documents::parse(&[file("a.yaml", text)])
 }
 
 fn recipe() -> Recipe {
     let target = serde_json::from_value(json!("0193f0a0-0000-7000-8000-00000000000a")).expect("is an id");
-    Recipe { target, owner: "main/shop/web".to_owned(), namespace: Some("shop".to_owned()), agents: BTreeSet::new() }
+    Recipe {
+        marks: Some(Marks { target, owner: "main/shop/web".to_owned() }),
+        namespace: Some("shop".to_owned()),
+        agents: BTreeSet::new(),
+    }
 }
 
 fn values(values: Value) -> Values {
@@ -103,7 +107,7 @@ fn the_same_files_in_any_order_give_the_same_bytes() {
     let again =
         [file("b.json", &String::from_utf8_lossy(&b.bytes)), file("a.yaml", &String::from_utf8_lossy(&a.bytes))];
     let render = |files: &[SourceFile]| {
-        Documents::parse("", files).expect("parses").render(&recipe(), &values(json!({}))).expect("renders")
+        Documents::parse(files).expect("parses").render(&recipe(), &values(json!({}))).expect("renders")
     };
 
     let objects = render(&[a, b]);
@@ -120,7 +124,7 @@ fn the_same_files_in_any_order_give_the_same_bytes() {
 fn only_manifests_are_taken_and_nothing_may_come_out() {
     let files = [file("README.md", "# ${x}"), file("a.yaml", "# nothing\n---\n"), file("yaml", "x"), file("b.yml", "")];
 
-    let documents = Documents::parse("", &files).expect("parses");
+    let documents = Documents::parse(&files).expect("parses");
 
     assert_eq!(documents.render(&recipe(), &Values::default()), Ok(vec![]));
 }
@@ -180,7 +184,7 @@ fn the_same_object_in_two_files_is_refused_naming_both() {
     let one = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: a}\n";
     let other = "# c\napiVersion: networking.k8s.io/v1beta1\nkind: Ingress\nmetadata: {name: a, namespace: shop}\n";
 
-    let documents = Documents::parse("", &[file("b.yaml", other), file("a.yaml", one)]).expect("parses");
+    let documents = Documents::parse(&[file("b.yaml", other), file("a.yaml", one)]).expect("parses");
     let error = documents.render(&recipe(), &values(json!({}))).expect_err("is refused");
 
     assert_eq!(error.code(), "object_duplicate");

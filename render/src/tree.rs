@@ -20,33 +20,109 @@ impl fmt::Debug for SourceFile {
     }
 }
 
-impl SourceFile {
-    /// Git LFS puts a few lines in place of a large file; the hub does not fetch what they point to.
-    pub(crate) fn is_lfs_pointer(&self) -> bool {
-        self.bytes.starts_with(b"version https://git-lfs.github.com/spec/")
-    }
+/// Git LFS puts a few lines in place of a large file; the hub does not fetch what they point to.
+pub(crate) fn is_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"version https://git-lfs.github.com/spec/")
+}
 
-    pub(crate) fn is_manifest(&self) -> bool {
-        let extension = Path::new(&self.path).extension().and_then(|extension| extension.to_str());
-        matches!(extension, Some("yaml" | "yml" | "json"))
+pub(crate) fn is_manifest(path: &str) -> bool {
+    let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+/// What of a path a render knows, and so depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Aspect {
+    /// A file's bytes, or a folder with all that is below it; or that nothing is there.
+    Content,
+    /// What a folder holds: names, and which of them are folders.
+    Names,
+    /// Whether there is a file, a folder or nothing.
+    Kind,
+}
+
+/// One thing that a render read, or looked for and did not find. Written as the path, followed by `/` for names and by
+/// `/.` for the kind; no path ends so.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Input {
+    /// Relative to the repo's root, with `/`; the root itself is empty.
+    pub path: String,
+    pub aspect: Aspect,
+}
+
+impl Input {
+    /// Any text is one.
+    pub fn parse(text: &str) -> Self {
+        let (path, aspect) = match (text.strip_suffix("/."), text.strip_suffix('/')) {
+            (Some(path), _) => (path, Aspect::Kind),
+            (None, Some(path)) => (path, Aspect::Names),
+            (None, None) => (text, Aspect::Content),
+        };
+        Self { path: path.to_owned(), aspect }
     }
 }
 
-/// Files and folders of the commit that a render read, and those that it looked for and did not find. While none of them
-/// changes, the same values render to the same bytes; of nothing else in the repo is that known.
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = match self.aspect {
+            Aspect::Content => "",
+            Aspect::Names => "/",
+            Aspect::Kind => "/.",
+        };
+        write!(f, "{}{end}", self.path)
+    }
+}
+
+/// All that a render read, and what it looked for and did not find. While none of it changes, the same values render to
+/// the same bytes; of nothing else in the repo is that known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inputs {
-    paths: BTreeSet<String>,
+    inputs: BTreeSet<Input>,
 }
 
 impl Inputs {
-    /// A whole folder, with all that is below it.
-    pub fn of_folder(path: &str) -> Self {
-        Self { paths: BTreeSet::from([path.to_owned()]) }
+    pub(crate) fn add(&mut self, path: &str, aspect: Aspect) {
+        self.inputs.insert(Input { path: path.to_owned(), aspect });
     }
 
-    /// Relative to the repo's root, with `/`; the root itself is empty.
-    pub fn paths(&self) -> &BTreeSet<String> {
-        &self.paths
+    /// A folder with all that is below it, single files of which are no inputs of their own then.
+    pub(crate) fn add_folder(&mut self, folder: &str) {
+        let is_below =
+            |path: &str| folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        self.inputs.retain(|input| !is_below(&input.path));
+        self.add(folder, Aspect::Content);
+    }
+
+    /// It was read as a file and is a folder, of which nothing more is known.
+    pub(crate) fn narrow_to_kind(&mut self, path: &str) {
+        self.inputs.remove(&Input { path: path.to_owned(), aspect: Aspect::Content });
+        self.add(path, Aspect::Kind);
+    }
+
+    /// As they are written.
+    pub fn paths(&self) -> BTreeSet<String> {
+        self.inputs.iter().map(ToString::to_string).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_is_read_back_from_what_is_written() {
+        for (path, aspect, written) in [
+            ("app", Aspect::Content, "app"),
+            ("app/base", Aspect::Names, "app/base/"),
+            ("app", Aspect::Kind, "app/."),
+            ("", Aspect::Content, ""),
+            ("", Aspect::Names, "/"),
+            ("", Aspect::Kind, "/."),
+        ] {
+            let input = Input { path: path.to_owned(), aspect };
+
+            assert_eq!(input.to_string(), written);
+            assert_eq!(Input::parse(written), input);
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::fs;
 
 use bellwether_core::object::digest_of;
 use bellwether_core::parameters::{ClusterFacts, Parameters};
-use bellwether_render::{Documents, Recipe, SourceFile, yaml};
+use bellwether_render::{Documents, Marks, Recipe, SourceFile, yaml};
 use mutation::mutated;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -66,7 +66,11 @@ fn corpus() -> Vec<Vec<u8>> {
 
 fn recipe() -> Recipe {
     let target = serde_json::from_value(serde_json::json!("0193f0a0-0000-7000-8000-00000000000a")).expect("is an id");
-    Recipe { target, owner: "main/shop/web".to_owned(), namespace: Some("shop".to_owned()), agents: BTreeSet::new() }
+    Recipe {
+        marks: Some(Marks { target, owner: "main/shop/web".to_owned() }),
+        namespace: Some("shop".to_owned()),
+        agents: BTreeSet::new(),
+    }
 }
 
 proptest! {
@@ -89,7 +93,7 @@ proptest! {
         let files = [SourceFile { path: "a.yaml".to_owned(), bytes }];
         let name = "berlin".parse().expect("is a name");
         let values = Parameters::resolve(&[], ClusterFacts { name: &name, labels: &BTreeMap::new() });
-        let rendered = Documents::parse("", &files).ok().and_then(|documents| documents.render(&recipe(), &values).ok());
+        let rendered = Documents::parse(&files).ok().and_then(|documents| documents.render(&recipe(), &values).ok());
 
         for object in rendered.unwrap_or_default() {
             let body: Value = serde_json::from_slice(&object.body).expect("a body is JSON");

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use bellwether_core::Labels;
 use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters};
 use bellwether_render::yaml::{self, FILE_BYTES_MAX, Problem};
-use bellwether_render::{Documents, Recipe, SourceFile};
+use bellwether_render::{Documents, Marks, Recipe, SourceFile};
 
 fn refusal(text: &str) -> Problem {
     yaml::read("hostile.yaml", text.as_bytes()).expect_err("is refused").problem
@@ -107,7 +107,7 @@ fn many_small_files_of_aliases_are_bounded_together() {
 
     for (text, code) in [(list, "sources_too_large"), (text, "sources_too_large")] {
         assert!(yaml::read("one.yaml", text.as_bytes()).is_ok(), "one alone is no attack");
-        let error = Documents::parse("", &files(300, &text)).err().expect("is refused");
+        let error = Documents::parse(&files(300, &text)).err().expect("is refused");
         assert_eq!(error.code(), code);
     }
 }
@@ -125,14 +125,13 @@ fn what_comes_out_is_bounded_over_all_objects() {
     let values = Parameters::resolve(&[set], ClusterFacts { name: &name, labels: &Labels::new() });
     let target = serde_json::from_value(serde_json::json!("0193f0a0-0000-7000-8000-00000000000a")).expect("is an id");
     let recipe = Recipe {
-        target,
-        owner: "main/shop/web".to_owned(),
+        marks: Some(Marks { target, owner: "main/shop/web".to_owned() }),
         namespace: Some("shop".to_owned()),
         agents: BTreeSet::new(),
     };
     let render = |count| {
         let files: Vec<_> = (0..count).map(object).collect();
-        Documents::parse("", &files).expect("parses").render(&recipe, &values)
+        Documents::parse(&files).expect("parses").render(&recipe, &values)
     };
 
     let error = render(45).expect_err("is refused");

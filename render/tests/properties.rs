@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bellwether_core::ObjectKey;
 use bellwether_core::object::digest_of;
 use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters};
-use bellwether_render::{Documents, Recipe, SourceFile, yaml};
+use bellwether_render::{Documents, Marks, Recipe, SourceFile, yaml};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -81,7 +81,11 @@ fn tree() -> impl Strategy<Value = Value> {
 
 fn recipe() -> Recipe {
     let target = serde_json::from_value(json!("0193f0a0-0000-7000-8000-00000000000a")).expect("is an id");
-    Recipe { target, owner: "main/shop/web".to_owned(), namespace: Some("shop".to_owned()), agents: BTreeSet::new() }
+    Recipe {
+        marks: Some(Marks { target, owner: "main/shop/web".to_owned() }),
+        namespace: Some("shop".to_owned()),
+        agents: BTreeSet::new(),
+    }
 }
 
 fn render(text: &str, value: &Value) -> Option<Vec<bellwether_render::RenderedObject>> {
@@ -89,7 +93,7 @@ fn render(text: &str, value: &Value) -> Option<Vec<bellwether_render::RenderedOb
     let set = ParameterSet { clusters: None, values: BTreeMap::from([("a".to_owned(), value.clone())]) };
     let name = "berlin".parse().expect("is a name");
     let values = Parameters::resolve(&[set], ClusterFacts { name: &name, labels: &BTreeMap::new() });
-    Documents::parse("", &files).ok()?.render(&recipe(), &values).ok()
+    Documents::parse(&files).ok()?.render(&recipe(), &values).ok()
 }
 
 proptest! {

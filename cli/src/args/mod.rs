@@ -5,6 +5,7 @@
 
 mod cluster;
 mod log;
+mod render;
 mod repo;
 mod rollout;
 mod target;
@@ -19,6 +20,7 @@ use url::Url;
 
 pub(crate) use cluster::{ClusterCommand, RegisterArgs};
 pub(crate) use log::{AuditCommand, AuditListArgs, DriftCommand, OutcomeChoice};
+pub(crate) use render::RenderArgs;
 pub(crate) use repo::{RepoAddArgs, RepoCommand};
 pub(crate) use rollout::{Reason, RolloutCommand, SteerArgs, SteerClusterArgs};
 pub(crate) use target::{DeleteMode, TargetCommand};
@@ -102,6 +104,8 @@ pub(crate) enum Command {
     Rollout(RolloutCommand),
     /// Create or change repos and targets from files.
     Apply(ApplyArgs),
+    /// What a folder or a target's spec renders to; no hub is asked.
+    Render(RenderArgs),
     /// List one kind of thing, or show one of it in a line.
     #[command(after_long_help = "Examples:\n  bellwether get targets\n  bellwether get cluster eu-1 -o yaml")]
     Get {
@@ -270,6 +274,7 @@ mod tests {
         rollout promote
         rollout why
         apply
+        render
         get
         describe
         delete

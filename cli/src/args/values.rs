@@ -7,6 +7,7 @@ use bellwether_core::labels::check_labels;
 use bellwether_core::rollout::HumanDuration;
 use bellwether_core::{Labels, Name};
 use jiff::Timestamp;
+use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 
@@ -79,6 +80,20 @@ pub(super) fn parse_label(text: &str) -> Result<Label, String> {
     let labels = Labels::from([(label.key.clone(), label.value.clone())]);
     check_labels(&labels).map_err(|error| error.to_string())?;
     Ok(label)
+}
+
+/// What is a boolean, a number or a string in JSON is that; everything else is text.
+pub(super) fn parse_parameter(text: &str) -> Result<(String, Value), String> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err(format!("`{text}` is not of the form NAME=VALUE, such as `replicas=3`"));
+    };
+    let json = serde_json::from_str::<Value>(value).ok();
+    let typed = json.filter(|json| match json {
+        // `1.10` and `007` are what somebody calls something.
+        Value::Number(number) => number.to_string() == value,
+        other => other.is_string() || other.is_boolean(),
+    });
+    Ok((name.to_owned(), typed.unwrap_or_else(|| Value::from(value))))
 }
 
 pub(super) fn parse_label_change(text: &str) -> Result<LabelChange, String> {

@@ -6,6 +6,7 @@ mod cluster;
 mod drift;
 mod meant;
 mod outcome;
+mod render;
 mod repo;
 mod rollout;
 mod status;
@@ -37,13 +38,14 @@ pub(crate) struct Context {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let output = Output::new(arguments.output);
-    match arguments.command {
+    let command = match arguments.command {
         Command::Completions { shell } => return completions(shell),
         Command::Version => return version(&output),
-        _ => {}
-    }
+        Command::Render(arguments) => return render::run(&output, &arguments),
+        command => command,
+    };
     let context = Context { client: Client::new(&arguments.connection)?, output };
-    match arguments.command {
+    match command {
         Command::Cluster(command) => cluster::run(&context, command).await,
         Command::Repo(command) => repo::run(&context, command).await,
         Command::Target(command) => target::run(&context, command).await,
@@ -58,7 +60,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::Whoami => whoami(&context).await,
-        Command::Completions { .. } | Command::Version => Ok(Exit::Done),
+        Command::Completions { .. } | Command::Version | Command::Render(_) => Ok(Exit::Done),
     }
 }
 

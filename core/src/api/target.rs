@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Condition, Document, RolloutDocument, WrittenStrategy};
 use crate::labels::LabelSelector;
 use crate::parameters::ParameterSet;
+use crate::render::{HelmOptions, RenderKind, RenderOptions};
 use crate::session::{DriftMode, Prune, SyncOptions};
 use crate::source::GitRef;
 use crate::target::TargetSpec;
@@ -27,6 +28,9 @@ pub struct WrittenTarget {
     /// A folder of the repo; its root when left out.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
+    /// What the folder is says how it is rendered, when left out.
+    #[serde(default, skip_serializing_if = "WrittenRender::is_default")]
+    pub render: WrittenRender,
     /// For objects that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Name>,
@@ -58,6 +62,53 @@ impl Default for WrittenRef {
     }
 }
 
+/// How the files become objects.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WrittenRender {
+    /// `auto` when left out: a folder with a `kustomization.yaml` is Kustomize's, one with a `Chart.yaml` is Helm's.
+    #[serde(default, skip_serializing_if = "RenderKind::is_auto")]
+    pub kind: RenderKind,
+    /// For a chart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helm: Option<WrittenHelm>,
+}
+
+impl WrittenRender {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What Helm is asked. What is left out is as in [`HelmOptions::default`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct WrittenHelm {
+    /// The target's name when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<Name>,
+    /// Over all files. Texts in it may have `${…}`.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub values: Map<String, Value>,
+    /// Paths from the repo's root on, a later one over an earlier; they may have `${…}`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values_files: Vec<String>,
+    /// What the chart keeps in `crds/`; yes when left out.
+    #[serde(skip_serializing_if = "is_true")]
+    pub include_crds: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+impl Default for WrittenHelm {
+    fn default() -> Self {
+        HelmOptions::default().into()
+    }
+}
+
 /// Values for the clusters that are selected, or for all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -81,11 +132,12 @@ pub struct WrittenSync {
 
 impl From<WrittenTarget> for TargetSpec {
     fn from(written: WrittenTarget) -> Self {
-        let WrittenTarget { repo, reference, path, namespace, clusters, parameters, sync, rollout } = written;
+        let WrittenTarget { repo, reference, path, render, namespace, clusters, parameters, sync, rollout } = written;
         Self {
             repo,
             reference: reference.into(),
             path,
+            render: render.into(),
             namespace,
             clusters,
             parameters: parameters.into_iter().map(Into::into).collect(),
@@ -97,11 +149,12 @@ impl From<WrittenTarget> for TargetSpec {
 
 impl From<TargetSpec> for WrittenTarget {
     fn from(spec: TargetSpec) -> Self {
-        let TargetSpec { repo, reference, path, namespace, clusters, parameters, sync, rollout } = spec;
+        let TargetSpec { repo, reference, path, render, namespace, clusters, parameters, sync, rollout } = spec;
         Self {
             repo,
             reference: reference.into(),
             path,
+            render: render.into(),
             namespace,
             clusters,
             parameters: parameters.into_iter().map(Into::into).collect(),
@@ -128,6 +181,30 @@ impl From<GitRef> for WrittenRef {
             GitRef::Tag(name) => Self::Tag(name),
             GitRef::Commit(id) => Self::Commit(id),
         }
+    }
+}
+
+impl From<WrittenRender> for RenderOptions {
+    fn from(WrittenRender { kind, helm }: WrittenRender) -> Self {
+        Self { kind, helm: helm.map(Into::into) }
+    }
+}
+
+impl From<RenderOptions> for WrittenRender {
+    fn from(RenderOptions { kind, helm }: RenderOptions) -> Self {
+        Self { kind, helm: helm.map(Into::into) }
+    }
+}
+
+impl From<WrittenHelm> for HelmOptions {
+    fn from(WrittenHelm { release, values, values_files, include_crds }: WrittenHelm) -> Self {
+        Self { release, values, values_files, include_crds }
+    }
+}
+
+impl From<HelmOptions> for WrittenHelm {
+    fn from(HelmOptions { release, values, values_files, include_crds }: HelmOptions) -> Self {
+        Self { release, values, values_files, include_crds }
     }
 }
 
@@ -230,6 +307,9 @@ mod tests {
     fn a_document_with_everything_is_the_same_after_it_was_stored() {
         let written = json!({
             "repo": "apps", "ref": {"tag": "v1"}, "path": "shop", "namespace": "shop",
+            "render": {"kind": "helm", "helm": {
+                "release": "web", "values": {"image": {"tag": "${tag}"}}, "valuesFiles": ["shop/eu.yaml"], "includeCrds": false,
+            }},
             "clusters": {"matchLabels": {"env": "prod"}},
             "parameters": [{"clusters": {"matchLabels": {"size": "big"}}, "values": {"replicas": 3}}],
             "sync": {"prune": "never", "drift": "warn"},
@@ -252,6 +332,9 @@ mod tests {
         for (written, known) in [
             (json!({"repo": "a", "pth": "x"}), "`path`"),
             (json!({"repo": "a", "ref": {"brnch": "main"}}), "`branch`"),
+            (json!({"repo": "a", "render": {"knd": "helm"}}), "`kind`"),
+            (json!({"repo": "a", "render": {"kind": "hlm"}}), "`helm`"),
+            (json!({"repo": "a", "render": {"helm": {"value": {}}}}), "`values`"),
             (json!({"repo": "a", "sync": {"prun": "never"}}), "`prune`"),
             (json!({"repo": "a", "parameters": [{"value": {}}]}), "`values`"),
             (json!({"repo": "a", "clusters": {"matchLabel": {}}}), "`matchLabels`"),

@@ -7,6 +7,7 @@ pub mod labels;
 pub mod names;
 pub mod object;
 pub mod parameters;
+pub mod render;
 pub mod repo;
 pub mod report;
 pub mod source;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Name;
 use crate::labels::{LabelSelector, Labels};
 use crate::parameters::{ClusterFacts, ParameterSet, Parameters};
+use crate::render::RenderOptions;
 use crate::rollout::Strategy;
 use crate::session::SyncOptions;
 use crate::source::GitRef;
@@ -25,6 +26,8 @@ pub struct TargetSpec {
     /// A folder of the repo; its root when empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
+    #[serde(default, skip_serializing_if = "RenderOptions::is_default")]
+    pub render: RenderOptions,
     /// For objects that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Name>,
@@ -69,7 +72,7 @@ mod tests {
     #[test]
     fn a_stored_form_of_a_later_version_is_read_without_what_is_not_known() {
         let stored = json!({
-            "repo": "apps", "ref": {"tag": "v1", "later": 1}, "later": {},
+            "repo": "apps", "ref": {"tag": "v1", "later": 1}, "later": {}, "render": {"later": 1, "helm": {"later": 1}},
             "parameters": [{"values": {"a": 1}, "later": 1}], "sync": {"prune": "never", "later": 1},
             "rollout": {"later": 1, "waves": [{"name": "canary", "count": 1, "later": 1}]},
         });

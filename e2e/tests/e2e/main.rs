@@ -9,6 +9,7 @@ mod borrowing;
 mod crashes;
 mod deleting;
 mod drift;
+mod engines;
 mod faults;
 mod identity;
 mod joining;

@@ -175,6 +175,10 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
     let mut db = vital.acquire().await.map_err(StoreError::from)?;
     store::installation::mark_hub_heartbeat(&mut db, id, heartbeat.promise()).await?;
     drop(db);
+    let engines = config.engines();
+    if engines.program().is_none() {
+        tracing::warn!("no bellwether-render-engine: targets of Kustomize and Helm do not render");
+    }
     let hub = Hub {
         id,
         installation,
@@ -188,6 +192,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         authority,
         trust,
         mirrors: Arc::new(open_mirrors(&config)?),
+        engines,
         content: Content::default(),
         sessions: Sessions::default(),
         arrivals: link::arrivals::Arrivals::default(),

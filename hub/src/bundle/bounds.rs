@@ -22,6 +22,9 @@ const STORED_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 /// Most of what it renders is there by then, and costs no more than being rendered.
 const SHARE_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 
+/// Somebody installs it, or the machine had a bad moment; what dies each time costs a second each time.
+const ENGINE_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+
 /// One hub's bad moment is none of the render's fault, nor are two.
 const DEATHS_MAX: i64 = 3;
 
@@ -33,6 +36,9 @@ pub(super) fn tried_again_after(condition: &Condition) -> Option<SignedDuration>
     match condition.code.as_str() {
         SHARE_SPENT => Some(SHARE_PAUSE),
         BROKE_DOWN => Some(DEATHS_COUNT),
+        "engine_missing" | "engine_not_started" | "engine_unconfined" | "engine_died" | "engine_protocol" => {
+            Some(ENGINE_PAUSE)
+        }
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use bellwether_core::api::Condition;
 use bellwether_core::bundle::ManifestError;
 use bellwether_core::report::bounded_message;
-use bellwether_render::RenderError;
+use bellwether_render::{Failure, RenderError};
 use jiff::Timestamp;
 
 use super::bounds;
@@ -36,7 +36,30 @@ pub(super) enum BundleError {
     MadeOtherwise,
 }
 
+impl From<Failure<ReadError>> for BundleError {
+    fn from(failure: Failure<ReadError>) -> Self {
+        match failure {
+            Failure::Render(error) => Self::Render(error),
+            Failure::Files(error) => Self::Read(error),
+        }
+    }
+}
+
 impl BundleError {
+    /// What is wrong is in the commit, and another cluster's values may lead elsewhere.
+    pub(super) fn is_of_content(&self) -> bool {
+        match self {
+            Self::Render(_) | Self::Manifest(_) => true,
+            Self::Read(error) => !error.is_of_mirror(),
+            Self::Store(_)
+            | Self::BrokeDown
+            | Self::ShareSpent
+            | Self::OriginUnknown
+            | Self::SpecOlder
+            | Self::MadeOtherwise => false,
+        }
+    }
+
     pub(super) fn condition(&self, now: Timestamp) -> Condition {
         let (code, hint, file, line) = match self {
             Self::Read(error) => (error.code(), error.hint(), None, None),

@@ -8,14 +8,14 @@ use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::parameters::Values;
 use bellwether_core::report::bounded_message;
 use bellwether_core::{Digest, Name, RenderId};
-use bellwether_render::{Documents, Recipe, RenderedObject, SourceFile};
+use bellwether_render::{Manifests, Marks, Plan, Recipe, RenderedObject};
 use jiff::Timestamp;
 
 use super::error::BundleError;
 use super::{bounds, record};
 use crate::Hub;
 use crate::process::clock;
-use crate::source::git::ReadError;
+use crate::source::git::{CommitFiles, ReadError};
 use crate::store::renders::Render;
 use crate::store::revisions::Revision;
 use crate::store::targets::Target;
@@ -80,20 +80,17 @@ impl Job<'_> {
             return Ok(Rendered { existing, ..reused });
         }
         bounds::begin_try(self.hub, self.target, self.revision).await?;
-        let files = self.read().await?;
-        let folder = self.target.spec.path.clone();
-        let documents = Arc::new(blocking(move || Ok(Documents::parse(&folder, &files)?)).await?);
+        let manifests = Arc::new(self.open().await?);
         let recipe = Arc::new(Recipe {
-            target: self.target.id,
-            owner: self.hub.owner_of(self.target),
+            marks: Some(Marks { target: self.target.id, owner: self.hub.owner_of(self.target) }),
             namespace: self.target.spec.namespace.as_ref().map(ToString::to_string),
             agents,
         });
-        let made = self.render_variants(&documents, &recipe).await?;
+        let made = self.render_variants(&manifests, &recipe).await?;
         let (Variants { digests: variants, unwritten, .. }, lacking) = made.condition(clock::now())?;
-        let inputs = documents.inputs().paths().clone();
+        let inputs = manifests.inputs().paths();
         let digest = self.digest_of(inputs.clone()).await?;
-        let (inputs, variables) = ((inputs.into_iter().collect(), digest), documents.variables().clone());
+        let (inputs, variables) = ((inputs.into_iter().collect(), digest), manifests.variables().clone());
         Ok(Rendered { inputs, variables, is_reused: false, variants, unwritten, lacking, existing })
     }
 
@@ -123,28 +120,32 @@ impl Job<'_> {
         Ok(list_broken(self.hub, &mut db, &bundles).await?.is_empty())
     }
 
-    async fn read(&self) -> Result<Vec<SourceFile>, BundleError> {
+    async fn open(&self) -> Result<Manifests<CommitFiles>, BundleError> {
         let mirror = self.hub.mirrors.of(self.target.repo);
-        let (commit, path) = (self.revision.commit.clone(), self.target.spec.path.clone());
+        let (commit, engines, spec) = (self.revision.commit.clone(), self.hub.engines.clone(), &self.target.spec);
+        let plan = Plan {
+            folder: spec.path.clone(),
+            options: spec.render.clone(),
+            name: self.target.name.to_string(),
+            namespace: spec.namespace.as_ref().map(ToString::to_string),
+            project: self.target.project.to_string(),
+        };
         blocking(move || {
             let reader = mirror.reader().map_err(ReadError::from)?;
-            let mut files = reader.read_folder(&commit, &path)?.files;
-            if !path.is_empty() {
-                // People read paths from the repo's root on.
-                for file in &mut files {
-                    file.path = format!("{path}/{}", file.path);
-                }
-            }
-            Ok(files)
+            Ok(Manifests::open(engines, reader.files(&commit), plan)?)
         })
         .await
     }
 
     /// One after another, and written as they come; the last ones are left to whoever writes the render.
-    async fn render_variants(&self, documents: &Arc<Documents>, recipe: &Arc<Recipe>) -> Result<Variants, BundleError> {
+    async fn render_variants(
+        &self,
+        manifests: &Arc<Manifests<CommitFiles>>,
+        recipe: &Arc<Recipe>,
+    ) -> Result<Variants, BundleError> {
         let (mut variants, mut failed, mut bytes) = (Variants::default(), BTreeSet::new(), 0);
         for (cluster, values) in &self.clusters {
-            let used = values.restricted_to(documents.variables());
+            let used = values.restricted_to(manifests.variables());
             let parameters = used.digest();
             if failed.contains(&parameters) {
                 variants.lacking.push(cluster.clone());
@@ -156,14 +157,14 @@ impl Job<'_> {
                 record::write_bundles(self.hub, self.target.id, std::mem::take(&mut variants.unwritten)).await?;
                 bytes = 0;
             }
-            let (documents, recipe) = (documents.clone(), recipe.clone());
-            match blocking(move || make(&documents, &recipe, &used)).await {
+            let (manifests, recipe) = (manifests.clone(), recipe.clone());
+            match blocking(move || make(&manifests, &recipe, &used)).await {
                 Ok(made) => {
                     bytes += made.bytes();
                     variants.digests.insert(parameters, made.manifest.digest());
                     variants.unwritten.push(made);
                 }
-                Err(error @ (BundleError::Render(_) | BundleError::Manifest(_))) => {
+                Err(error) if error.is_of_content() => {
                     failed.insert(parameters);
                     variants.lacking.push(cluster.clone());
                     variants.error.get_or_insert(error);
@@ -259,8 +260,8 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(BundleError::BrokeDown))
 }
 
-fn make(documents: &Documents, recipe: &Recipe, values: &Values) -> Result<Made, BundleError> {
-    let objects = documents.render(recipe, values)?;
+fn make(manifests: &Manifests<CommitFiles>, recipe: &Recipe, values: &Values) -> Result<Made, BundleError> {
+    let objects = manifests.render(recipe, values)?;
     let entries = objects.iter().map(|object| Entry { key: object.key.clone(), digest: object.digest });
     Ok(Made { manifest: Manifest::new(entries.collect())?, objects })
 }

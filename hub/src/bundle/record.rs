@@ -57,6 +57,7 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
                 }
             }
             let revision = said.revision.expect("only a revision renders");
+            look_again(&mut change, &said.target, &revision, now).await?;
             let bundles = rendered.variants.len();
             record(&mut change, &said.target, &revision, rendered, now).await?;
             change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
@@ -70,6 +71,9 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
             );
         }
         Err(condition) => {
+            if let Some(revision) = &said.revision {
+                look_again(&mut change, &said.target, revision, now).await?;
+            }
             record_failure(&mut change, &said.target, said.revision.as_ref(), &condition, now).await?;
             // Whoever joined or was relabelled gets what the others run. With a trace: a label has none, and whom it takes out
             // is to stand in the log all the same.
@@ -81,6 +85,22 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
         }
     }
     Ok(Progress::Done)
+}
+
+/// What was pushed while this was rendered was compared to what the render before had read, and that may be less.
+async fn look_again(
+    change: &mut Change<'_>,
+    target: &Target,
+    rendered: &Revision,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    // Until the end, so that whoever records the next commit sees what is written here.
+    work::await_subject(change, Stage::Source, target.repo.as_uuid()).await?;
+    let (head, _) = store::revisions::find_head(change, target.repo, &target.reference).await?;
+    if let Some(head) = head.filter(|head| head.id != rendered.id) {
+        change.tell(Stage::Bundle, &[target.id.as_uuid()], now, Some(&head.trace_id)).await?;
+    }
+    Ok(())
 }
 
 async fn record(

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bellwether_core::session::HeartbeatPolicy;
+use bellwether_render::{Confinement, Engines};
 use clap::Parser;
 use jiff::SignedDuration;
 use secrecy::SecretString;
@@ -14,6 +15,7 @@ use crate::source::git::{FetchBounds, UrlPolicy};
 /// The Bellwether hub: fetches Git, renders, and rolls changes out over a fleet of Kubernetes clusters.
 #[derive(Debug, Parser)]
 #[command(name = "bellwether-hub", version)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub struct Config {
     /// Where the hub keeps its files: mirrors of repos, the first admin token, its private Postgres
     #[arg(long, env = "BELLWETHER_DATA", default_value = "/var/lib/bellwether", value_name = "DIR")]
@@ -86,6 +88,14 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) git_pack_mib_max: u32,
 
+    /// The program that renders Kustomize and Helm; when left out, it is looked for beside this one and in PATH
+    #[arg(long, env = "BELLWETHER_RENDER_ENGINE", value_name = "FILE")]
+    pub(crate) render_engine: Option<PathBuf>,
+
+    /// Let that program run without a layer that shuts it in, where the system has none; charts are other people's programs
+    #[arg(long, env = "BELLWETHER_ALLOW_UNCONFINED_RENDER")]
+    pub(crate) allow_unconfined_render: bool,
+
     /// How logs are written
     #[arg(long, env = "BELLWETHER_LOG_FORMAT", value_enum, default_value = "pretty")]
     pub(crate) log_format: LogFormat,
@@ -136,6 +146,11 @@ impl Config {
             deadline: Duration::from_secs(self.git_fetch_seconds.into()),
             pack_bytes_max: u64::from(self.git_pack_mib_max) << 20,
         }
+    }
+
+    pub(crate) fn engines(&self) -> Engines {
+        let confinement = if self.allow_unconfined_render { Confinement::AsThereIs } else { Confinement::Required };
+        Engines::new(self.render_engine.as_deref(), confinement)
     }
 
     pub(crate) fn heartbeat_policy(&self) -> HeartbeatPolicy {

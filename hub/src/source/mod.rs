@@ -130,23 +130,39 @@ impl Known {
         if since == commit {
             return None;
         }
-        let at_it = || self.followers.iter().filter(|one| one.reference == reference);
-        let paths_of = |one: &'_ Follower| {
-            self.inputs.get(&one.id).into_iter().flatten().chain([&one.spec.path]).cloned().collect::<Vec<_>>()
-        };
-        let paths = at_it().flat_map(paths_of).collect();
+        // Of what has not rendered yet, or with an earlier version of this program, it is not known what it reads.
+        let rendered = self.followers.iter().filter(|one| one.reference == reference).filter_map(|one| {
+            let inputs = self.inputs.get(&one.id).filter(|inputs| !inputs.is_empty())?;
+            Some(UnmovedTarget { id: one.id, version: one.version, inputs: inputs.clone() })
+        });
+        let mut targets: Vec<_> = rendered.collect();
+        let paths = targets.iter().flat_map(|one| &one.inputs).cloned().collect();
         let paths = mirror.reader().ok()?.list_unmoved(since, commit, &paths).ok()?;
-        let is_unmoved = |one: &&Follower| paths_of(one).iter().all(|path| paths.contains(path));
-        let targets = at_it().filter(is_unmoved).map(|one| (one.id, one.version));
-        Some(Unmoved { since: since.clone(), targets: targets.collect() })
+        targets.retain(|one| one.inputs.iter().all(|path| paths.contains(path)));
+        Some(Unmoved { since: since.clone(), targets })
     }
 }
 
-/// Targets whose folders are the same since a commit, as they were when that was found.
+/// Targets of which all that their renders read is the same since a commit, as they were when that was found.
 #[derive(Debug, Default)]
 struct Unmoved {
     since: String,
-    targets: Vec<(TargetId, Version)>,
+    targets: Vec<UnmovedTarget>,
+}
+
+#[derive(Debug)]
+struct UnmovedTarget {
+    id: TargetId,
+    version: Version,
+    inputs: Vec<String>,
+}
+
+impl Unmoved {
+    /// Without those that were rendered since, and read something else.
+    fn still(self, inputs: &BTreeMap<TargetId, Vec<String>>) -> Vec<(TargetId, Version)> {
+        let same = self.targets.into_iter().filter(|one| inputs.get(&one.id) == Some(&one.inputs));
+        same.map(|one| (one.id, one.version)).collect()
+    }
 }
 
 /// What is at a ref, and whom that leaves as they are.
@@ -372,8 +388,12 @@ async fn record_commit(
     let since = head.map(|head| head.commit);
     let is_new = since.as_ref() != Some(&commit.id);
     // Another hub may have seen something in between; and who was told that the ref is gone is told that it is back.
-    let is_compared = is_new && !cleared && since == Some(unmoved.since);
-    let unmoved = if is_compared { unmoved.targets } else { Vec::new() };
+    let is_compared = is_new && !cleared && since.as_ref() == Some(&unmoved.since);
+    let unmoved = if is_compared && !unmoved.targets.is_empty() {
+        unmoved.still(&store::renders::list_inputs(change, repo.id).await?)
+    } else {
+        Vec::new()
+    };
     if is_new || cleared {
         let moved = store::targets::list_ids_moved(change, repo.id, reference, &unmoved).await?;
         change.tell(Stage::Bundle, &moved, now, Some(trace_id)).await?;

@@ -178,8 +178,8 @@ pub(crate) async fn lock_subject_in_turn(db: &mut Connection, stage: Stage, key:
     Ok(())
 }
 
-/// Waits until no worker holds the subject's lock: what it wrote is seen by every statement after this one. Not to be
-/// called in a transaction, which would keep the lock.
+/// Waits until no worker holds the subject's lock: what it wrote is seen by every statement after this one. A transaction
+/// keeps the lock, beside others that wait so: until it ends no worker reconciles the subject.
 pub(crate) async fn await_subject(db: &mut Connection, stage: Stage, key: Uuid) -> Result<(), StoreError> {
     sqlx::query!(
         "select pg_advisory_xact_lock_shared(hashtextextended($1 || $2::uuid::text, 0))",

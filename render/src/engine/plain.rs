@@ -11,10 +11,11 @@ use bellwether_core::parameters::Values;
 use serde_json::{Map, Value};
 
 use super::fill::{Filling, template};
-use crate::error::{Place, RenderError};
+use crate::error::RenderError;
 use crate::finish::{BundleLimit, Draft, Origin, Scopes};
+use crate::tree::{is_lfs_pointer, is_manifest};
 use crate::yaml::{self, Content, Node, Text, TextStyle};
-use crate::{Inputs, Recipe, RenderedObject, SourceFile};
+use crate::{Recipe, RenderedObject, SourceFile};
 
 /// All files of one target: thrice what a bundle of as many objects as may be, of usual size, is made from.
 pub const SOURCES_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -22,12 +23,11 @@ pub const SOURCES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// On an object: `disabled` leaves its `${…}` alone. The second is Flux's, so that its users need not change a file.
 const SUBSTITUTE_ANNOTATIONS: [&str; 2] = ["bellwether.dev/substitute", "kustomize.toolkit.fluxcd.io/substitute"];
 
-/// The objects of a target as written, lists unrolled.
-#[derive(Clone)]
+/// The objects of a target as written, or as an engine made them, lists unrolled.
+#[derive(Clone, Default)]
 pub struct Documents {
     sources: Vec<Source>,
     variables: BTreeSet<String>,
-    inputs: Inputs,
 }
 
 /// One object as written.
@@ -36,28 +36,28 @@ struct Source {
     file: Arc<str>,
     root: Node,
     is_filled: bool,
+    /// What it is, if an engine made it.
+    made: Option<Arc<str>>,
 }
 
 impl Documents {
     /// Takes the files that end in `.yaml`, `.yml` and `.json`; their order does not matter.
-    /// `folder` is where they were listed.
-    pub fn parse(folder: &str, files: &[SourceFile]) -> Result<Self, RenderError> {
-        let mut files: Vec<_> = files.iter().filter(|file| file.is_manifest()).collect();
+    pub fn parse(files: &[SourceFile]) -> Result<Self, RenderError> {
+        let mut files: Vec<_> = files.iter().filter(|file| is_manifest(&file.path)).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let bytes = files.iter().map(|file| file.bytes.len()).sum();
         if bytes > SOURCES_BYTES_MAX {
             return Err(RenderError::SourcesTooLarge { bytes, max: SOURCES_BYTES_MAX });
         }
-        let inputs = Inputs::of_folder(folder);
-        let mut documents = Self { sources: Vec::new(), variables: BTreeSet::new(), inputs };
+        let mut documents = Self::default();
         let mut budget = yaml::Budget::default();
         for file in files {
-            if file.is_lfs_pointer() {
+            if is_lfs_pointer(&file.bytes) {
                 return Err(RenderError::LfsPointer { file: file.path.clone() });
             }
             let name = Arc::from(file.path.as_str());
             for document in yaml::read_within(&file.path, &file.bytes, &mut budget)? {
-                documents.add(&name, document.root)?;
+                documents.add(Written { file: &name, is_filled: true, made: false }, document.root)?;
             }
         }
         Ok(documents)
@@ -66,11 +66,6 @@ impl Documents {
     /// Every variable that is referenced, also in defaults.
     pub fn variables(&self) -> &BTreeSet<String> {
         &self.variables
-    }
-
-    /// What of the commit these came from.
-    pub fn inputs(&self) -> &Inputs {
-        &self.inputs
     }
 
     /// The objects in order of their keys. Same documents, recipe and values: same bytes.
@@ -97,19 +92,21 @@ impl Documents {
         Ok(rendered)
     }
 
-    fn add(&mut self, file: &Arc<str>, root: Node) -> Result<(), RenderError> {
+    pub(super) fn add(&mut self, written: Written<'_>, root: Node) -> Result<(), RenderError> {
         if is_list(&root) {
-            return self.add_items(file, root);
+            return self.add_items(written, root);
         }
+        let Written { file, .. } = written;
+        let made = written.made.then(|| named(&root));
         if root.entries().is_none() {
-            let at = Place { file: file.clone(), line: root.line() };
+            let at = Origin { file, root: &root, made: made.as_ref() }.start();
             return Err(RenderError::NotAnObject { at, found: root.kind() });
         }
         if self.sources.len() == OBJECTS_MAX {
             return Err(RenderError::TooMany);
         }
-        let is_filled = may_be_filled(&root);
-        let source = Source { file: file.clone(), root, is_filled };
+        let is_filled = written.is_filled && may_be_filled(&root);
+        let source = Source { file: file.clone(), root, is_filled, made };
         if is_filled {
             source.collect_variables(&source.root, &mut self.variables)?;
         }
@@ -117,7 +114,7 @@ impl Documents {
         Ok(())
     }
 
-    fn add_items(&mut self, file: &Arc<str>, list: Node) -> Result<(), RenderError> {
+    fn add_items(&mut self, written: Written<'_>, list: Node) -> Result<(), RenderError> {
         let Content::Map(entries) = list.content else {
             return Ok(());
         };
@@ -125,8 +122,25 @@ impl Documents {
         let Some(Content::List(items)) = items else {
             return Ok(());
         };
-        items.into_iter().try_for_each(|item| self.add(file, item))
+        items.into_iter().try_for_each(|item| self.add(written, item))
     }
+}
+
+/// Where a document comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Written<'f> {
+    pub(super) file: &'f Arc<str>,
+    /// Its variables are filled in, unless it says otherwise.
+    pub(super) is_filled: bool,
+    /// An engine made it, so that its lines are nobody's.
+    pub(super) made: bool,
+}
+
+/// `Deployment web`, for whoever looks for it.
+fn named(root: &Node) -> Arc<str> {
+    let text = |node: Option<&Node>| node.and_then(Node::text).unwrap_or("?").chars().take(80).collect::<String>();
+    let name = root.field("metadata").and_then(|metadata| metadata.field("name"));
+    format!("{} {}", text(root.field("kind")), text(name)).into()
 }
 
 /// `List`, and as with kubectl any other list of objects, such as `ConfigMapList`.
@@ -151,7 +165,7 @@ impl Source {
     }
 
     fn origin(&self) -> Origin<'_> {
-        Origin { file: &self.file, root: &self.root }
+        Origin { file: &self.file, root: &self.root, made: self.made.as_ref() }
     }
 
     fn may_define_kind(&self) -> bool {

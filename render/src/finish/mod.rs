@@ -24,6 +24,8 @@ use crate::{Recipe, RenderedObject};
 pub(crate) struct Origin<'s> {
     pub(crate) file: &'s Arc<str>,
     pub(crate) root: &'s Node,
+    /// What it is, if an engine made it.
+    pub(crate) made: Option<&'s Arc<str>>,
 }
 
 impl Origin<'_> {
@@ -32,7 +34,10 @@ impl Origin<'_> {
     }
 
     pub(crate) fn place(self, line: u32) -> Place {
-        Place { file: self.file.clone(), line }
+        match self.made {
+            Some(object) => Place::Object { file: self.file.clone(), object: object.clone() },
+            None => Place::Line { file: self.file.clone(), line },
+        }
     }
 
     /// Of the field at a path, or of the nearest one around it.

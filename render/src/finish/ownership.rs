@@ -6,8 +6,8 @@ use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
 use serde_json::{Map, Value};
 
 use super::Draft;
-use crate::Recipe;
 use crate::error::RenderError;
+use crate::{Marks, Recipe};
 
 /// What an API server writes into metadata, and nobody else may.
 const SERVER_SET: [&str; 6] =
@@ -21,12 +21,12 @@ const FOR_PEOPLE: [&str; 2] = ["bellwether.dev/substitute", PHASE_ANNOTATION];
 
 impl Draft<'_> {
     pub(super) fn complete_metadata(&mut self, recipe: &Recipe) -> Result<(), RenderError> {
-        let target = recipe.target.as_uuid().simple().to_string();
         for field in SERVER_SET {
             self.metadata().remove(field);
         }
-        self.complete_texts("labels", TARGET_LABEL, target)?;
-        self.complete_texts("annotations", OWNER_ANNOTATION, recipe.owner.clone())
+        let target = |marks: &Marks| (TARGET_LABEL, marks.target.as_uuid().simple().to_string());
+        self.complete_texts("labels", recipe.marks.as_ref().map(target))?;
+        self.complete_texts("annotations", recipe.marks.as_ref().map(|marks| (OWNER_ANNOTATION, marks.owner.clone())))
     }
 
     /// An agent's namespace holds its journal and its identity. A target that wrote there, or over the rights that it
@@ -46,7 +46,8 @@ impl Draft<'_> {
     }
 
     /// Adds to `metadata.labels` or `metadata.annotations`, of which every value must be a string.
-    fn complete_texts(&mut self, field: &str, key: &str, value: String) -> Result<(), RenderError> {
+    fn complete_texts(&mut self, field: &str, added: Option<(&str, String)>) -> Result<(), RenderError> {
+        let is_there = self.metadata().get(field).is_some_and(|texts| !texts.is_null());
         let mut texts = match self.metadata().remove(field) {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(texts)) => texts,
@@ -59,7 +60,10 @@ impl Draft<'_> {
             let at = self.origin.place_of(&["metadata", field, name]);
             return Err(RenderError::MetadataReserved { at, field: format!("metadata.{field}.{name}") });
         }
-        texts.insert(key.to_owned(), Value::String(value));
+        texts.extend(added.map(|(key, value)| (key.to_owned(), Value::String(value))));
+        if texts.is_empty() && !is_there {
+            return Ok(());
+        }
         self.metadata().insert(field.to_owned(), Value::Object(texts));
         Ok(())
     }

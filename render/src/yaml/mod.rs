@@ -282,6 +282,17 @@ pub fn read_within(file: &str, bytes: &[u8], budget: &mut Budget) -> Result<Vec<
     read_bytes(bytes, budget).map_err(|Failure { at, problem }| YamlError { file: file.to_owned(), at, problem })
 }
 
+/// Of a stream that a program wrote: the documents of one part. Nobody could look up where in it a problem is.
+pub(crate) fn read_made(text: &str, budget: &mut Budget) -> Result<Vec<Document>, Problem> {
+    budget.begin_file();
+    read_bytes(text.as_bytes(), budget).map_err(|failure| failure.problem)
+}
+
+/// The parts of such a stream, each with at most one document.
+pub(crate) fn split_made(text: &str) -> impl Iterator<Item = Result<&str, Problem>> {
+    split::split(text, 1).map(|part| part.map(|part| part.text).map_err(|failure| failure.problem))
+}
+
 /// A problem before the file's name is known.
 #[derive(Debug)]
 struct Failure {

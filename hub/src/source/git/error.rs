@@ -214,6 +214,11 @@ pub(crate) enum ReadError {
 }
 
 impl ReadError {
+    /// The commit may be good: it is the mirror that lacks something.
+    pub(crate) const fn is_of_mirror(&self) -> bool {
+        matches!(self, Self::Unopened(_) | Self::NoSuchCommit { .. } | Self::NotFetched | Self::Damaged { .. })
+    }
+
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::Unopened(error) => error.code(),

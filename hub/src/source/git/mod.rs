@@ -8,6 +8,7 @@
 
 mod budget;
 mod error;
+mod files;
 mod lacking;
 mod reach;
 mod read;
@@ -41,6 +42,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 pub(crate) use self::error::{FetchError, ReadError, RefError};
+pub(crate) use self::files::CommitFiles;
 pub(crate) use self::read::Folder;
 #[cfg(test)]
 pub(crate) use self::tests::upstream;
@@ -302,13 +304,18 @@ impl Reader {
         self.note_damage(read::find_tree(&self.repo.to_thread_local(), commit, path)).map(|tree| tree.to_string())
     }
 
-    /// What is at these paths of a commit, or that nothing is there: equal digests, equal content.
+    /// All of a commit, for whoever does not know before what is needed of it.
+    pub(crate) fn files(&self, commit: &str) -> CommitFiles {
+        CommitFiles::new(self.clone(), commit.to_owned())
+    }
+
+    /// What a render read of a commit, as it is there: equal digests, equal objects.
     pub(crate) fn digest_of(&self, commit: &str, paths: &BTreeSet<String>) -> Result<String, ReadError> {
         let digest = read::digest_of(&self.repo.to_thread_local(), commit, paths);
         self.note_damage(digest).map(|digest| digest.to_string())
     }
 
-    /// Of these folders, those that are the same in two commits.
+    /// Of what renders read, that which is the same in two commits.
     pub(crate) fn list_unmoved(
         &self,
         old: &str,

@@ -2,11 +2,11 @@
 //!
 //! Every object is checked against its id as it is read, so a damaged mirror is an error and never a wrong manifest.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bellwether_core::Digest;
 use bellwether_core::source::is_valid_path;
-use bellwether_render::SourceFile;
+use bellwether_render::{Aspect, Input, SourceFile};
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::{EntryKind, EntryRef};
@@ -87,7 +87,7 @@ pub(super) fn find_tree(repo: &gix::Repository, commit: &str, path: &str) -> Res
     Ok(tree)
 }
 
-fn find_root(repo: &gix::Repository, commit: &str) -> Result<ObjectId, ReadError> {
+pub(super) fn find_root(repo: &gix::Repository, commit: &str) -> Result<ObjectId, ReadError> {
     let missing = || ReadError::NoSuchCommit { commit: commit.to_owned() };
     let id = ObjectId::from_hex(commit.as_bytes()).map_err(|_| missing())?;
     if !repo.has_object(id) {
@@ -97,25 +97,22 @@ fn find_root(repo: &gix::Repository, commit: &str) -> Result<ObjectId, ReadError
     Ok(gix::objs::CommitRef::from_bytes(&bytes, HASH).map_err(damaged)?.tree())
 }
 
-/// Of paths in their order, and of the kind and id of what is at each.
+/// Of what was read, in its order: of files and folders their kinds and ids, of what is only listed the names and kinds.
 pub(super) fn digest_of(repo: &gix::Repository, commit: &str, paths: &BTreeSet<String>) -> Result<Digest, ReadError> {
     let root = find_root(repo, commit)?;
-    let mut trees = Trees { repo, read: HashMap::new(), bytes: 0 };
+    let mut trees = Trees::default();
     let mut bytes = Vec::new();
     for path in paths {
         bytes.extend(path.as_bytes());
         bytes.push(0);
-        if let Some((kind, id)) = trees.find_at(root, path)? {
-            bytes.extend((kind as u16).to_be_bytes());
-            bytes.extend(id.as_bytes());
-        }
+        bytes.extend(trees.describe(repo, root, &Input::parse(path))?);
         bytes.push(0);
     }
     Ok(Digest::of(&bytes))
 }
 
-/// Of these folders, those that are the same in two commits: one tree, or in neither a folder. Reads only where the
-/// commits differ, and most trees once.
+/// Of what was read, that which is the same in two commits, or in neither there. Reads only where the commits differ, and
+/// most trees once.
 pub(super) fn list_unmoved(
     repo: &gix::Repository,
     old: &str,
@@ -123,67 +120,123 @@ pub(super) fn list_unmoved(
     paths: &BTreeSet<String>,
 ) -> Result<BTreeSet<String>, ReadError> {
     let (old, new) = (find_root(repo, old)?, find_root(repo, new)?);
-    let mut trees = Trees { repo, read: HashMap::new(), bytes: 0 };
+    let mut trees = Trees::default();
     let mut unmoved = BTreeSet::new();
     for path in paths {
-        if trees.is_unmoved(old, new, path)? {
+        if trees.is_unmoved(repo, (old, new), &Input::parse(path))? {
             unmoved.insert(path.clone());
         }
     }
     Ok(unmoved)
 }
 
+/// What is at a path.
+type Entry = (EntryKind, ObjectId);
+
 /// The last trees that were read, by their ids.
-struct Trees<'a> {
-    repo: &'a gix::Repository,
+#[derive(Default)]
+pub(super) struct Trees {
     /// As they are stored; parsed they take a few times that.
     bytes: usize,
-    read: HashMap<ObjectId, HashMap<BString, (EntryKind, ObjectId)>>,
+    read: HashMap<ObjectId, BTreeMap<BString, Entry>>,
 }
 
-impl Trees<'_> {
-    fn is_unmoved(&mut self, mut old: ObjectId, mut new: ObjectId, path: &str) -> Result<bool, ReadError> {
-        for part in path.split('/').filter(|part| !part.is_empty()) {
+impl Trees {
+    fn is_unmoved(
+        &mut self,
+        repo: &gix::Repository,
+        (mut old, mut new): (ObjectId, ObjectId),
+        input: &Input,
+    ) -> Result<bool, ReadError> {
+        for part in input.path.split('/').filter(|part| !part.is_empty()) {
             if old == new {
                 return Ok(true);
             }
-            match (self.find(old, part)?, self.find(new, part)?) {
+            match (self.find(repo, old, part)?, self.find(repo, new, part)?) {
                 (Some((EntryKind::Tree, below_old)), Some((EntryKind::Tree, below_new))) => {
                     (old, new) = (below_old, below_new);
                 }
-                (old, new) => return Ok(old == new),
+                // Below a file, or below nothing, nothing is.
+                (old, new) => return Ok(self.aspect(repo, old, input)? == self.aspect(repo, new, input)?),
             }
         }
-        Ok(old == new)
+        let tree = |id| Some((EntryKind::Tree, id));
+        Ok(old == new || self.aspect(repo, tree(old), input)? == self.aspect(repo, tree(new), input)?)
     }
 
-    fn find_at(&mut self, root: ObjectId, path: &str) -> Result<Option<(EntryKind, ObjectId)>, ReadError> {
-        let mut here = (EntryKind::Tree, root);
-        for part in path.split('/').filter(|part| !part.is_empty()) {
-            let below = if here.0 == EntryKind::Tree { self.find(here.1, part)? } else { None };
-            match below {
-                Some(below) => here = below,
-                None => return Ok(None),
-            }
+    fn describe(&mut self, repo: &gix::Repository, root: ObjectId, input: &Input) -> Result<Vec<u8>, ReadError> {
+        let mut here = Some((EntryKind::Tree, root));
+        for part in input.path.split('/').filter(|part| !part.is_empty()) {
+            here = match here {
+                Some((EntryKind::Tree, id)) => self.find(repo, id, part)?,
+                _ => None,
+            };
         }
-        Ok(Some(here))
+        self.aspect(repo, here, input)
     }
 
-    fn find(&mut self, tree: ObjectId, name: &str) -> Result<Option<(EntryKind, ObjectId)>, ReadError> {
+    /// What of it was read; nothing of what is not there.
+    fn aspect(&mut self, repo: &gix::Repository, at: Option<Entry>, input: &Input) -> Result<Vec<u8>, ReadError> {
+        let Some((kind, id)) = at else { return Ok(Vec::new()) };
+        let mut bytes = (kind as u16).to_be_bytes().to_vec();
+        match input.aspect {
+            Aspect::Content => bytes.extend(id.as_bytes()),
+            Aspect::Names if kind == EntryKind::Tree => {
+                for (name, (kind, _)) in self.entries(repo, id)? {
+                    bytes.extend((*kind as u16).to_be_bytes());
+                    bytes.extend(name.iter());
+                    bytes.push(0);
+                }
+            }
+            Aspect::Names | Aspect::Kind => {}
+        }
+        Ok(bytes)
+    }
+
+    /// Names and kinds, if all names are allowed.
+    pub(super) fn list(
+        &mut self,
+        repo: &gix::Repository,
+        tree: ObjectId,
+        above: &str,
+    ) -> Result<Vec<(String, EntryKind)>, ReadError> {
+        let entries = self.entries(repo, tree)?;
+        if entries.len() > FILES_MAX * 10 {
+            return Err(ReadError::TooManyFiles { files_max: FILES_MAX });
+        }
+        entries.iter().map(|(name, (kind, _))| Ok((check_name(name.as_ref(), above)?.to_owned(), *kind))).collect()
+    }
+
+    pub(super) fn find(
+        &mut self,
+        repo: &gix::Repository,
+        tree: ObjectId,
+        name: &str,
+    ) -> Result<Option<Entry>, ReadError> {
+        Ok(self.entries(repo, tree)?.get(BStr::new(name)).copied())
+    }
+
+    fn entries(&mut self, repo: &gix::Repository, tree: ObjectId) -> Result<&BTreeMap<BString, Entry>, ReadError> {
         if !self.read.contains_key(&tree) {
-            let bytes = load_tree(self.repo, tree)?;
+            let bytes = load_tree(repo, tree)?;
             if self.bytes + bytes.len() > LISTINGS_BYTES_MAX {
                 self.read.clear();
                 self.bytes = 0;
             }
             self.bytes += bytes.len();
-            let entries = TreeRefIter::from_bytes(&bytes, HASH).map(|entry| {
+            let mut entries = BTreeMap::new();
+            for entry in TreeRefIter::from_bytes(&bytes, HASH) {
                 let entry = entry.map_err(damaged)?;
-                Ok((entry.filename.to_owned(), (entry.mode.kind(), entry.oid.to_owned())))
-            });
-            self.read.insert(tree, entries.collect::<Result<_, ReadError>>()?);
+                let is_twice =
+                    entries.insert(entry.filename.to_owned(), (entry.mode.kind(), entry.oid.to_owned())).is_some();
+                // As in `read_folder`.
+                if is_twice {
+                    return Err(ReadError::UnsafeName { file: super::tidy(entry.filename) });
+                }
+            }
+            self.read.insert(tree, entries);
         }
-        Ok(self.read.get(&tree).and_then(|entries| entries.get(BStr::new(name)).copied()))
+        Ok(&self.read[&tree])
     }
 }
 
@@ -293,6 +346,6 @@ pub(super) fn load(repo: &gix::Repository, id: ObjectId, kind: Kind, bytes_max: 
     Ok(bytes)
 }
 
-fn damaged(source: impl Into<super::error::Cause>) -> ReadError {
+pub(super) fn damaged(source: impl Into<super::error::Cause>) -> ReadError {
     ReadError::Damaged { source: source.into() }
 }

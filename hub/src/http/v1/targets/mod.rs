@@ -111,6 +111,9 @@ fn spec_for_audit(hub: &Hub, target: &Target) -> serde_json::Value {
         clusters: set.clusters.clone(),
         values: set.values.iter().map(|(name, value)| (name.clone(), hub.seal.mark(digest_of(value)).into())).collect(),
     };
-    let parameters = target.spec.parameters.iter().map(hide).collect();
-    serde_json::to_value(TargetSpec { parameters, ..target.spec.clone() }).expect("a spec is plain data")
+    let mut spec = TargetSpec { parameters: target.spec.parameters.iter().map(hide).collect(), ..target.spec.clone() };
+    for value in spec.render.helm.iter_mut().flat_map(|helm| helm.values.values_mut()) {
+        *value = hub.seal.mark(digest_of(value)).into();
+    }
+    serde_json::to_value(spec).expect("a spec is plain data")
 }

@@ -1,3 +1,5 @@
+use bellwether_render::{Files as _, Found, Listed, Listing};
+
 use super::upstream::{Local, Upstream, branch, pairs};
 use crate::source::git::ReadError;
 
@@ -211,4 +213,94 @@ fn paths_count_as_the_bytes_that_they_take() {
     let refused = local.mirror.reader().read_folder(&commit, "").expect_err("75 MB of paths");
 
     assert!(matches!(refused, ReadError::TooLarge { .. }), "{refused:?}");
+}
+
+#[test]
+fn of_what_was_only_listed_or_looked_for_no_content_counts() {
+    let upstream = Upstream::new();
+    let files = [("a/x.yaml", "x: 1"), ("a/b/y.yaml", "y: 1"), ("c", "1")];
+    let old = upstream.push("main", "One", &files);
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    let mut moved = |change: &[(&str, &str)]| {
+        let new = upstream.push("main", "Next", change);
+        local.fetch_main(&upstream.remote());
+        let reader = local.mirror.reader();
+        let paths = ["a/", "a/b/", "a/.", "a/x.yaml/.", "c/", "d/.", "d/", "/", "/."].map(ToOwned::to_owned);
+        let unmoved = reader.list_unmoved(&old, &new, &paths.clone().into()).expect("both are here");
+        for path in &paths {
+            let digest = |commit: &str| reader.digest_of(commit, &[path.clone()].into()).expect("it is here");
+            assert_eq!(digest(&old) == digest(&new), unmoved.contains(path), "{path}");
+        }
+        paths.into_iter().filter(|path| !unmoved.contains(path)).collect::<Vec<_>>()
+    };
+
+    assert!(moved(&[("a/x.yaml", "x: 2"), ("a/b/y.yaml", "y: 2"), ("c", "2")]).is_empty());
+    assert_eq!(moved(&[("a/b/new.yaml", "n: 1")]), ["a/b/"]);
+    assert_eq!(moved(&[("a/z.yaml", "z: 1")]), ["a/", "a/b/"]);
+    assert_eq!(moved(&[("d/d.yaml", "d: 1")]), ["a/", "a/b/", "d/.", "d/", "/"]);
+}
+
+#[test]
+fn a_commit_is_asked_for_one_path_after_the_other() {
+    let upstream = Upstream::new();
+    let commit = upstream.push("main", "One", &[("a/x.txt", "x"), ("a/b/y.yaml", "y: 1")]);
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    let files = local.mirror.reader().files(&commit);
+    let read = |path: &str, bytes_max| files.read(path, bytes_max).expect("it is read");
+
+    assert_eq!(read("a/x.txt", 1), Found::File(b"x".to_vec()));
+    assert_eq!(read("a/x.txt", 0), Found::TooLarge);
+    assert_eq!((read("a", 9), read("", 9)), (Found::Folder, Found::Folder));
+    assert_eq!((read("a/z", 9), read("a/x.txt/z", 9)), (Found::Absent, Found::Absent));
+    let entry = |name: &str, is_folder| Listed { name: name.to_owned(), is_folder };
+    assert_eq!(files.list("a").expect("it is read"), Listing::Folder(vec![entry("b", true), entry("x.txt", false)]));
+    assert_eq!(files.list("a/x.txt").expect("it is read"), Listing::NotAFolder);
+    assert_eq!(files.list("z").expect("it is read"), Listing::Absent);
+    let manifests = files.manifests("a").expect("they are read");
+    assert_eq!(manifests.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["a/b/y.yaml"]);
+    assert_eq!(
+        local.mirror.reader().files(&"1".repeat(40)).read("a", 9).expect_err("no commit").code(),
+        "commit_not_mirrored"
+    );
+}
+
+#[test]
+fn whoever_asks_for_what_is_behind_a_link_or_a_submodule_is_told_which_it_is() {
+    let upstream = Upstream::new();
+    let (link, file, nowhere) = (upstream.blob(b"../../etc"), upstream.blob(b"a: 1"), "1".repeat(40));
+    let folder =
+        upstream.tree(&[("100644", b"a.yaml", &file), ("120000", b"link", &link), ("160000", b"sub", &nowhere)]);
+    let id = upstream.push_tree("main", &upstream.tree(&[("40000", b"a", &folder)]));
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    let files = local.mirror.reader().files(&id);
+
+    for path in ["a/link", "a/link/passwd"] {
+        let error = files.read(path, 100).expect_err("it is refused");
+        assert_eq!((error.code(), error.to_string().as_str()), ("file_symlink", "`a/link` is a symbolic link"));
+        assert_eq!(files.list(path).expect_err("it is refused").code(), "file_symlink");
+    }
+    assert_eq!(files.read("a/sub/x", 100).expect_err("it is refused").to_string(), "`a/sub` is a submodule");
+    let Listing::Folder(entries) = files.list("a").expect("it is read") else { panic!("it is a folder") };
+    assert_eq!(
+        entries.iter().map(|entry| (entry.name.as_str(), entry.is_folder)).collect::<Vec<_>>(),
+        [("a.yaml", false), ("link", false), ("sub", false),]
+    );
+}
+
+#[test]
+fn a_name_that_stands_twice_or_is_not_allowed_is_refused_whoever_lists_it() {
+    for (one, other) in [(&b"a.yaml"[..], &b"a.yaml"[..]), (b"a.yaml", b"a\\b.yaml")] {
+        let upstream = Upstream::new();
+        let file = upstream.blob(b"a: 1");
+        let id = upstream.push_tree("main", &upstream.tree(&[("100644", one, &file), ("100644", other, &file)]));
+        let mut local = Local::new();
+        local.fetch_main(&upstream.remote());
+
+        let error = local.mirror.reader().files(&id).list("").expect_err("it is refused");
+
+        assert_eq!(error.code(), "file_name_unsafe");
+    }
 }

@@ -75,6 +75,16 @@ impl Upstream {
         self.find(branch).expect("it was pushed")
     }
 
+    /// A commit that puts a link to somewhere in place of a file.
+    pub(crate) fn push_link(&self, branch: &str, path: &str, to: &str) {
+        let stream = format!(
+            "commit refs/heads/{branch}\ncommitter Ada <ada@example.com> 1750000000 +0200\ndata 6\nA link\n\
+             from refs/heads/{branch}^0\nM 120000 inline {path}\ndata {}\n{to}\n",
+            to.len()
+        );
+        self.git(["fast-import", "--quiet", "--force"], stream.as_bytes());
+    }
+
     fn find(&self, branch: &str) -> Option<String> {
         let name = format!("refs/heads/{branch}");
         let found = self.git(["for-each-ref", "--format=%(objectname)", &name], b"");

@@ -1,0 +1,176 @@
+//! `render`: the objects of a folder or of a target's spec, as a hub would store them, without one.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use bellwether_core::api::TargetDocument;
+use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::labels::LabelSelector;
+use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters};
+use bellwether_core::render::RenderOptions;
+use bellwether_core::target::TargetSpec;
+use bellwether_render::{
+    Confinement, Engines, Failure as RenderFailure, Manifests, Marks, Plan, Recipe, RenderedObject,
+};
+use serde_json::{Value, json};
+
+use crate::args::{Format, RenderArgs};
+use crate::failure::{Exit, Failure, condition_text};
+use crate::folder::FolderFiles;
+use crate::output::{Output, note, print, yaml};
+
+/// Who renders files of their own needs no protection from them: an engine may run with what shuts it in here.
+const CONFINEMENT: Confinement = Confinement::AsThereIs;
+
+/// A release needs a name, and a folder's may be none.
+const NAME: &str = "release";
+
+pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exit> {
+    let format = output.document_format()?;
+    let asked = Asked::read(arguments)?;
+    asked.options().check().map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
+    let plan = Plan {
+        folder: asked.folder.clone(),
+        options: asked.options(),
+        name: asked.name.clone(),
+        namespace: asked.namespace(),
+        project: "local".to_owned(),
+    };
+    let engines = Engines::new(arguments.engine.as_deref(), CONFINEMENT);
+    let manifests = Manifests::open(engines, FolderFiles::new(asked.root.clone()), plan).map_err(told)?;
+    let marks = arguments.target_id.zip(arguments.owner.clone()).map(|(target, owner)| Marks { target, owner });
+    let recipe = Recipe { marks, namespace: asked.namespace(), agents: BTreeSet::new() };
+    let labels = arguments.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
+    let facts = ClusterFacts { name: &arguments.cluster, labels: &labels };
+    let sets = asked.parameters();
+    Parameters::check(&sets).map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
+    let values = Parameters::resolve(&sets, facts).restricted_to(manifests.variables());
+    let objects = manifests.render(&recipe, &values).map_err(told)?;
+    show(format, &objects)
+}
+
+/// What a hub says of such a target, and where.
+fn told(failure: RenderFailure<Failure>) -> Failure {
+    let error = match failure {
+        RenderFailure::Files(error) => return error,
+        RenderFailure::Render(error) => error,
+    };
+    let condition = bellwether_core::api::Condition {
+        code: error.code().to_owned(),
+        message: error.to_string(),
+        hint: None,
+        file: error.file().map(ToOwned::to_owned),
+        line: error.line(),
+        since: None,
+    };
+    Failure::new(condition_text(&condition)).maybe_hint(error.hint())
+}
+
+fn show(format: Format, objects: &[RenderedObject]) -> anyhow::Result<Exit> {
+    let entries = objects.iter().map(|object| Entry { key: object.key.clone(), digest: object.digest }).collect();
+    let manifest = Manifest::new(entries)?;
+    let bodies = objects.iter().map(|object| serde_json::from_slice(&object.body));
+    let bodies: Vec<Value> = bodies.collect::<Result<_, _>>().context("an object is not JSON")?;
+    if format == Format::Json {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": bodies});
+        print(&serde_json::to_string_pretty(&list)?)?;
+    } else {
+        let documents = bodies.iter().map(yaml::text).collect::<Result<Vec<_>, _>>()?;
+        print(&documents.join("---\n"))?;
+    }
+    let noun = if objects.len() == 1 { "object" } else { "objects" };
+    note(&format!("{} {noun}, bundle {}", objects.len(), manifest.digest()));
+    Ok(Exit::Done)
+}
+
+/// What is to be rendered, from a file with a target or from flags.
+struct Asked<'a> {
+    arguments: &'a RenderArgs,
+    spec: Option<TargetSpec>,
+    root: PathBuf,
+    /// From the root on, with `/`.
+    folder: String,
+    name: String,
+}
+
+impl<'a> Asked<'a> {
+    fn read(arguments: &'a RenderArgs) -> anyhow::Result<Self> {
+        let document = arguments.target.as_deref().map(read_target).transpose()?;
+        let beside = arguments.target.as_deref().and_then(Path::parent);
+        let start = arguments.path.as_deref().or(beside).unwrap_or(Path::new("."));
+        let start = if start.as_os_str().is_empty() { Path::new(".") } else { start };
+        let start = start
+            .canonicalize()
+            .map_err(|error| Failure::new(format!("cannot read `{}`: {error}", start.display())))?;
+        let root = root_of(arguments.root.as_deref(), &start)?;
+        let (name, spec) = document.map_or((None, None), |document| {
+            (Some(document.metadata.name.to_string()), Some(TargetSpec::from(document.spec)))
+        });
+        let folder = match (&arguments.path, &spec) {
+            (None, Some(spec)) => spec.path.clone(),
+            _ => below(&root, &start)?,
+        };
+        let last = folder.rsplit('/').next().filter(|last| !last.is_empty());
+        let name = name.or_else(|| last.map(str::to_lowercase)).unwrap_or_else(|| NAME.to_owned());
+        Ok(Self { arguments, spec, root, folder, name })
+    }
+
+    fn options(&self) -> RenderOptions {
+        let RenderArgs { kind, release, values_files, .. } = self.arguments;
+        let mut options = self.spec.as_ref().map(|spec| spec.render.clone()).unwrap_or_default();
+        if let Some(kind) = kind {
+            options.kind = (*kind).into();
+        }
+        if release.is_some() || !values_files.is_empty() {
+            let helm = options.helm.get_or_insert_default();
+            helm.release = release.clone().or(helm.release.take());
+            helm.values_files.extend(values_files.iter().cloned());
+        }
+        options
+    }
+
+    fn namespace(&self) -> Option<String> {
+        let of_spec = || self.spec.as_ref().and_then(|spec| spec.namespace.as_ref());
+        self.arguments.namespace.as_ref().or_else(of_spec).map(ToString::to_string)
+    }
+
+    /// What is set here is over all that the spec has.
+    fn parameters(&self) -> Vec<ParameterSet> {
+        let mut sets = self.spec.as_ref().map(|spec| spec.parameters.clone()).unwrap_or_default();
+        let values = self.arguments.parameters.iter().cloned().collect();
+        sets.push(ParameterSet { clusters: Some(LabelSelector::default()), values });
+        sets
+    }
+}
+
+fn read_target(file: &Path) -> anyhow::Result<TargetDocument> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let document = serde_saphyr::from_str(&text).map_err(|error| {
+        Failure::new(format!("{error}")).at(file.display()).hint("it has to be one document of kind Target")
+    })?;
+    Ok(document)
+}
+
+/// The repo, or what is taken for one.
+fn root_of(stated: Option<&Path>, start: &Path) -> anyhow::Result<PathBuf> {
+    if let Some(stated) = stated {
+        return stated.canonicalize().with_context(|| format!("cannot read `{}`", stated.display()));
+    }
+    if let Some(root) = start.ancestors().find(|folder| folder.join(".git").exists()) {
+        return Ok(root.to_owned());
+    }
+    let here =
+        std::env::current_dir().and_then(|here| here.canonicalize()).context("cannot tell where this was started")?;
+    Ok(if start.starts_with(&here) { here } else { start.to_owned() })
+}
+
+fn below(root: &Path, folder: &Path) -> Result<String, Failure> {
+    let below = folder.strip_prefix(root).map_err(|_| {
+        Failure::usage(format!("`{}` is not below `{}`", folder.display(), root.display()))
+            .hint("`--root` is a folder above it")
+    })?;
+    let parts = below.iter().map(|part| part.to_str());
+    let parts: Option<Vec<_>> = parts.collect();
+    parts.map(|parts| parts.join("/")).ok_or_else(|| Failure::new(format!("`{}` is not UTF-8", folder.display())))
+}

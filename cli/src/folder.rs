@@ -1,0 +1,211 @@
+//! The files of a folder on this machine, as a render asks for them: what a commit of all of them would have.
+//!
+//! No link is followed, and nothing above the root is looked at.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use bellwether_render::{Files, Found, Listed, Listing, SourceFile};
+
+use crate::failure::Failure;
+
+/// As many as a hub reads.
+const FILES_MAX: usize = 10_000;
+const BYTES_MAX: usize = 64 << 20;
+const DEPTH_MAX: usize = 64;
+
+/// Git's own, which no commit has.
+const GIT: &str = ".git";
+
+#[derive(Debug)]
+pub(crate) struct FolderFiles {
+    root: PathBuf,
+}
+
+/// What lies somewhere, when it is no link.
+enum Lies {
+    Nothing,
+    Folder(PathBuf),
+    File(PathBuf, Metadata),
+}
+
+impl FolderFiles {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    fn find(&self, path: &str) -> Result<Lies, Failure> {
+        let (mut here, mut lies) = (self.root.clone(), Lies::Folder(self.root.clone()));
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            if !matches!(lies, Lies::Folder(_)) {
+                return Ok(Lies::Nothing);
+            }
+            here.push(part);
+            lies = match fs::symlink_metadata(&here) {
+                Ok(found) if found.is_symlink() => return Err(link(&self.shown(&here))),
+                Ok(found) if found.is_dir() => Lies::Folder(here.clone()),
+                Ok(found) if found.is_file() => Lies::File(here.clone(), found),
+                Ok(_) => return Err(Failure::new(format!("`{}` is neither a file nor a folder", self.shown(&here)))),
+                Err(error) if is_absent(&error) => return Ok(Lies::Nothing),
+                Err(error) => return Err(self.unread(&here, &error)),
+            };
+        }
+        Ok(lies)
+    }
+
+    fn entries(&self, folder: &Path) -> Result<Vec<Listed>, Failure> {
+        let unread = |error: io::Error| self.unread(folder, &error);
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(folder).map_err(unread)? {
+            let entry = entry.map_err(unread)?;
+            let Ok(name) = entry.file_name().into_string() else {
+                let name = self.shown(&entry.path());
+                return Err(Failure::new(format!("`{name}` has a name that is not UTF-8")).hint("rename it"));
+            };
+            if !name.eq_ignore_ascii_case(GIT) {
+                entries.push(Listed { name, is_folder: entry.file_type().map_err(unread)?.is_dir() });
+            }
+        }
+        entries.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(entries)
+    }
+
+    fn walk(&self, folder: &str, depth: usize, files: &mut Vec<SourceFile>, left: &mut usize) -> Result<(), Failure> {
+        let Lies::Folder(here) = self.find(folder)? else { return Ok(()) };
+        for entry in self.entries(&here)? {
+            let path = if folder.is_empty() { entry.name } else { format!("{folder}/{}", entry.name) };
+            if entry.is_folder {
+                if depth == DEPTH_MAX {
+                    return Err(Failure::new(format!("`{path}` lies deeper than {DEPTH_MAX} folders")));
+                }
+                self.walk(&path, depth + 1, files, left)?;
+                continue;
+            }
+            // Even one beside the manifests: it could stand for a folder of them, left out silently.
+            let Lies::File(file, _) = self.find(&path)? else { continue };
+            let is_manifest = file.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
+            if !is_manifest {
+                continue;
+            }
+            if files.len() == FILES_MAX {
+                return Err(narrower(format!("`{folder}` has more than {FILES_MAX} files")));
+            }
+            match self.read(&path, *left)? {
+                Found::File(bytes) => {
+                    *left -= bytes.len();
+                    files.push(SourceFile { path, bytes });
+                }
+                _ => return Err(narrower(format!("`{folder}` has more than {BYTES_MAX} bytes of YAML and JSON"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// From the root on, as people write paths.
+    fn shown(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
+    }
+
+    fn unread(&self, path: &Path, error: &io::Error) -> Failure {
+        Failure::new(format!("cannot read `{}`: {error}", self.shown(path)))
+    }
+}
+
+impl Files for FolderFiles {
+    type Error = Failure;
+
+    fn read(&self, path: &str, bytes_max: usize) -> Result<Found, Failure> {
+        let (file, found) = match self.find(path)? {
+            Lies::Nothing => return Ok(Found::Absent),
+            Lies::Folder(_) => return Ok(Found::Folder),
+            Lies::File(file, found) => (file, found),
+        };
+        if found.len() > bytes_max as u64 {
+            return Ok(Found::TooLarge);
+        }
+        let mut bytes = Vec::new();
+        let read = File::open(&file).and_then(|open| open.take(bytes_max as u64).read_to_end(&mut bytes));
+        read.map_err(|error| self.unread(&file, &error))?;
+        Ok(Found::File(bytes))
+    }
+
+    fn list(&self, path: &str) -> Result<Listing, Failure> {
+        match self.find(path)? {
+            Lies::Nothing => Ok(Listing::Absent),
+            Lies::File(..) => Ok(Listing::NotAFolder),
+            Lies::Folder(folder) => Ok(Listing::Folder(self.entries(&folder)?)),
+        }
+    }
+
+    fn manifests(&self, folder: &str) -> Result<Vec<SourceFile>, Failure> {
+        match self.find(folder)? {
+            Lies::Folder(_) => {}
+            Lies::File(..) => return Err(Failure::new(format!("`{folder}` is not a folder"))),
+            Lies::Nothing => return Err(Failure::new(format!("there is no folder `{folder}`"))),
+        }
+        let (mut files, mut left) = (Vec::new(), BYTES_MAX);
+        self.walk(folder, 0, &mut files, &mut left)?;
+        Ok(files)
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn link(path: &str) -> Failure {
+    Failure::new(format!("`{path}` is a symbolic link")).hint("put the file itself there; links are not followed")
+}
+
+fn narrower(message: String) -> Failure {
+    Failure::new(message).hint("name a folder that holds only what is deployed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, FolderFiles) {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        }
+        let files = FolderFiles::new(folder.path().to_owned());
+        (folder, files)
+    }
+
+    #[test]
+    fn what_is_there_is_read_as_a_commit_would_have_it() {
+        let (_folder, files) =
+            folder(&[("a/b.yaml", "a: 1"), ("a/c.txt", "x"), (".git/config.yaml", "x: 1"), ("d.json", "{}")]);
+
+        assert_eq!(files.read("a/b.yaml", 100).expect("it is read"), Found::File(b"a: 1".to_vec()));
+        assert_eq!(files.read("a/b.yaml", 3).expect("it is read"), Found::TooLarge);
+        assert_eq!(files.read("a", 100).expect("it is read"), Found::Folder);
+        assert_eq!(files.read("a/b.yaml/c", 100).expect("it is read"), Found::Absent);
+        assert_eq!(files.list("a/b.yaml").expect("it is read"), Listing::NotAFolder);
+        let Listing::Folder(entries) = files.list("").expect("it is read") else { panic!("it is a folder") };
+        assert_eq!(entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["a", "d.json"]);
+        let manifests = files.manifests("").expect("they are read");
+        assert_eq!(manifests.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["a/b.yaml", "d.json"]);
+    }
+
+    #[test]
+    fn no_link_is_followed_wherever_it_leads() {
+        let (folder, files) = folder(&[("a/b.yaml", "a: 1")]);
+        symlink("/etc/passwd", folder.path().join("a/link.yaml")).expect("a link");
+        symlink("/etc", folder.path().join("etc")).expect("a link");
+
+        for path in ["a/link.yaml", "etc", "etc/passwd"] {
+            let error = files.read(path, 100).expect_err("it is refused").to_string();
+            assert!(error.ends_with("is a symbolic link"), "{error}");
+        }
+        assert!(files.list("etc").is_err());
+        assert!(files.manifests("a").is_err(), "it is not left out silently");
+    }
+}

@@ -1,0 +1,126 @@
+//! Kustomize and Helm: from a push to a cluster, and the same without a hub.
+
+use anyhow::{Context as _, Result, ensure};
+use bellwether_e2e::harness::{PATIENCE, Scene, eventually};
+use serde_json::Value;
+
+use crate::config_map;
+
+const CHART: &str = "apiVersion: v2\nname: chart\nversion: 1.0.0\n";
+const TEMPLATE: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\n\
+                        data: {size: {{ .Values.size | quote }}, cluster: {{ .Values.cluster | quote }}}\n";
+const CHART_SPEC: &str = "  render: {helm: {valuesFiles: [envs/small.yaml], values: {cluster: '${cluster.name}'}}}\n";
+
+fn files() -> Vec<(&'static str, String)> {
+    vec![
+        ("base/kustomization.yaml", "resources: [greeting.yaml]\n".to_owned()),
+        ("base/greeting.yaml", config_map("greeting", "text", "hello ${cluster.name}")),
+        ("shop/kustomization.yaml", "resources: [../base]\nnameSuffix: -eu\n".to_owned()),
+        ("plain/greeting.yaml", config_map("plain", "text", "hello")),
+        ("chart/Chart.yaml", CHART.to_owned()),
+        ("chart/templates/a.yaml", TEMPLATE.to_owned()),
+        ("envs/small.yaml", "size: small\n".to_owned()),
+    ]
+}
+
+async fn push_all(scene: &Scene) -> Result<String> {
+    let files = files();
+    scene.push(&files.iter().map(|(path, text)| (*path, text.as_str())).collect::<Vec<_>>()).await
+}
+
+#[tokio::test]
+async fn an_overlay_with_a_base_and_a_chart_of_the_repo_come_to_a_cluster_and_follow_what_they_read() -> Result<()> {
+    Scene::run(&[1], async |scene| {
+        push_all(scene).await?;
+        scene.add_repo().await?;
+        scene.apply_target("shop", "").await?.ended_with(0)?;
+        scene.apply_target("chart", CHART_SPEC).await?.ended_with(0)?;
+        scene.wait_for_value(1, "greeting-eu", "text", "hello c1").await?;
+        scene.wait_for_value(1, "chart", "size", "small").await?;
+        scene.wait_for_value(1, "chart", "cluster", "c1").await?;
+
+        let again = config_map("greeting", "text", "hello again");
+        scene.push(&[("base/greeting.yaml", &again), ("envs/small.yaml", "size: tiny\n")]).await?;
+        scene.wait_for_value(1, "greeting-eu", "text", "hello again").await?;
+        scene.wait_for_value(1, "chart", "size", "tiny").await?;
+
+        scene.push(&[("shop/kustomization.yaml", "resources:\n- ../bsae\n")]).await?;
+        let told = eventually(PATIENCE, "the hub tells what is wrong", async || {
+            let shown = scene.cli(&["target", "show", "shop", "-o", "json"]).await?.json()?;
+            let condition = shown["status"]["condition"].clone();
+            ensure!(!condition.is_null(), "{shown:#}");
+            Ok(condition)
+        })
+        .await?;
+        ensure!((&told["file"], &told["line"]) == (&"shop/kustomization.yaml".into(), &2.into()), "{told:#}");
+        scene.wait_for_value(1, "greeting-eu", "text", "hello again").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_rendered_without_a_hub_is_what_a_hub_stores() -> Result<()> {
+    Scene::run(&[1], async |scene| {
+        push_all(scene).await?;
+        scene.add_repo().await?;
+        let root = scene.folder.path().join("no-repo");
+        for (path, text) in files() {
+            let file = root.join(path);
+            std::fs::create_dir_all(file.parent().context("it lies in a folder")?)?;
+            std::fs::write(file, text)?;
+        }
+        for (target, object, spec) in
+            [("shop", "greeting-eu", ""), ("chart", "chart", CHART_SPEC), ("plain", "plain", "")]
+        {
+            scene.apply_target(target, spec).await?.ended_with(0)?;
+            let shown = eventually(PATIENCE, "it is rendered and applied", async || {
+                scene.kubectl(1, &["get", "configmap", object, "-n", &scene.namespace]).await?;
+                scene.cli(&["target", "show", target, "-o", "json"]).await?.json()
+            })
+            .await?;
+            let of_spec = scene.folder.path().join(format!("{target}.yaml"));
+            let owner = owner_of(scene, object).await?;
+            let id = shown["metadata"]["id"].as_str().context("a target has an id")?;
+            let marks = ["--target-id", id, "--owner", &owner];
+            let (of_spec, root) = (of_spec.display().to_string(), root.display().to_string());
+            let where_ = ["render", "--target", &of_spec, "--root", &root, "--cluster", "c1", "-o", "json"];
+
+            let rendered = scene.cli(&[&where_[..], &marks].concat()).await?.ended_with(0)?;
+
+            let digest = shown["status"]["digest"].as_str().context("all clusters have one bundle")?;
+            ensure!(rendered.stderr.contains(digest), "{rendered:?} is not {digest}");
+            ensure!(rendered.json()?["items"][0]["metadata"]["name"] == object, "{rendered:?}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// As its annotation says.
+async fn owner_of(scene: &Scene, object: &str) -> Result<String> {
+    let args = ["get", "configmap", object, "-n", &scene.namespace, "-o", "json"];
+    let object: Value = serde_json::from_str(&scene.kubectl(1, &args).await?)?;
+    let owner = object["metadata"]["annotations"]["bellwether.dev/owner"].as_str();
+    owner.map(ToOwned::to_owned).context("every object names its owner")
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_without_a_hub_as_a_hub_tells_it() -> Result<()> {
+    Scene::run(&[], async |scene| {
+        let root = scene.folder.path().join("bad");
+        std::fs::create_dir_all(root.join("eu"))?;
+        std::fs::write(root.join("eu/kustomization.yaml"), "resources:\n- ../bsae\n")?;
+        std::os::unix::fs::symlink("/etc/passwd", root.join("eu/link.yaml"))?;
+        let path = root.join("eu").display().to_string();
+        let at = root.display().to_string();
+
+        let missing = scene.cli(&["render", &path, "--root", &at]).await?.ended_with(1)?;
+        missing.tells(&["bsae", "eu/kustomization.yaml:2"])?;
+        std::fs::write(root.join("eu/kustomization.yaml"), "resources: [link.yaml]\n")?;
+        let link = scene.cli(&["render", &path, "--root", &at]).await?.ended_with(1)?;
+        link.tells(&["`eu/link.yaml` is a symbolic link", "hint:"])?;
+        let plain = scene.cli(&["render", &path, "--root", &at, "--kind", "plain"]).await?.ended_with(1)?;
+        plain.tells(&["`eu/link.yaml` is a symbolic link"])
+    })
+    .await
+}

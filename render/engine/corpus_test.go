@@ -1,0 +1,207 @@
+package main
+
+import (
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A case of the corpus is a small repository that shows one feature or one fault. The folder `app` is the overlay and
+// `chart` the chart that is rendered; request.json has what else is asked. Beside them stands what is expected:
+// expected.yaml, which the real command has written, or expected.json, what is said about the fault.
+
+var update = flag.Bool("update", false, "let the real commands write what is expected")
+
+type corpusCase struct {
+	name    string
+	folder  string
+	request request
+	// expected is nil for a fault.
+	expected []byte
+	fault    fault
+}
+
+type fault struct {
+	Code string `json:"code"`
+	File string `json:"file"`
+	Line int    `json:"line"`
+	// Says is a part of the message, or how it begins.
+	Says  string `json:"says"`
+	First bool   `json:"first"`
+	// NotAsTheCommand is for what the command does, or tries to do.
+	NotAsTheCommand bool `json:"notAsTheCommand"`
+}
+
+func corpus(t *testing.T, kind, rendered string) []corpusCase {
+	t.Helper()
+	folders, err := os.ReadDir(filepath.Join("testdata", kind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []corpusCase
+	for _, each := range folders {
+		c := corpusCase{name: each.Name(), folder: filepath.Join("testdata", kind, each.Name())}
+		c.request = request{Kind: kind, Path: rendered}
+		if kind == "helm" {
+			c.request.Helm = &helmRequest{Release: "shop", Namespace: "default", KubeVersion: "1.33.0"}
+			readJSON(t, filepath.Join(c.folder, "request.json"), c.request.Helm)
+		}
+		if !readJSON(t, filepath.Join(c.folder, "expected.json"), &c.fault) {
+			c.expected, err = os.ReadFile(filepath.Join(c.folder, "expected.yaml"))
+			if err != nil && !*update {
+				t.Fatal(err)
+			}
+		}
+		cases = append(cases, c)
+	}
+	return cases
+}
+
+func TestAnOverlayGivesWhatKustomizeGives(t *testing.T) {
+	checkCorpus(t, corpus(t, "kustomize", "app"))
+}
+func TestAChartGivesWhatHelmGives(t *testing.T) { checkCorpus(t, corpus(t, "helm", "chart")) }
+
+// checkCorpus lets one engine render all cases, forwards and backwards: none may leave anything behind for another one.
+func checkCorpus(t *testing.T, cases []corpusCase) {
+	engine := start(t, enginePath, nil)
+	for _, order := range []string{"forwards", "backwards"} {
+		for _, each := range cases {
+			t.Run(order+"/"+each.name, func(t *testing.T) {
+				engine.t = t
+				each.check(t, engine)
+			})
+		}
+		slices.Reverse(cases)
+	}
+	engine.t = t
+	if engine.stderr.Len() > 0 {
+		t.Errorf("standard error is for crashes, and has: %s", engine.stderr)
+	}
+}
+
+func (c corpusCase) check(t *testing.T, engine *child) {
+	documents, failed := engine.render(c.folder, c.request)
+	if c.fault.Code == "" {
+		if failed != nil {
+			t.Fatalf("%+v", *failed)
+		}
+		if documents != string(c.expected) {
+			t.Errorf("the engine gives\n%s\nand the command gives\n%s", documents, c.expected)
+		}
+		return
+	}
+	if failed == nil {
+		t.Fatalf("it should fail with %s, and gives\n%s", c.fault.Code, documents)
+	}
+	c.fault.check(t, failed)
+}
+
+func (f fault) check(t *testing.T, got *failure) {
+	t.Helper()
+	said := strings.Contains(got.Message, f.Says) && (!f.First || strings.HasPrefix(got.Message, f.Says))
+	placed := (f.File == "" || f.File == got.File) && (f.Line == 0 || f.Line == got.Line)
+	if got.Code != f.Code || !said || !placed {
+		t.Errorf("expected %+v\ngot %s in %s:%d: %s", f, got.Code, got.File, got.Line, got.Message)
+	}
+	if strings.Contains(got.Message, root) {
+		t.Errorf("the message has a path of the engine's own: %s", got.Message)
+	}
+}
+
+func TestKustomizeItselfGivesWhatIsExpected(t *testing.T) {
+	command := os.Getenv("BELLWETHER_KUSTOMIZE")
+	if command == "" {
+		t.Skip("BELLWETHER_KUSTOMIZE does not name the command")
+	}
+	for _, each := range corpus(t, "kustomize", "app") {
+		each.checkCommand(t, command, "build", "--load-restrictor", "LoadRestrictionsNone", "app")
+	}
+}
+
+func TestHelmItselfGivesWhatIsExpected(t *testing.T) {
+	command := os.Getenv("BELLWETHER_HELM")
+	if command == "" {
+		t.Skip("BELLWETHER_HELM does not name the command")
+	}
+	for _, each := range corpus(t, "helm", "chart") {
+		each.checkCommand(t, command, helmArguments(t, each.request.Helm)...)
+	}
+}
+
+func helmArguments(t *testing.T, asked *helmRequest) []string {
+	arguments := []string{"template", asked.Release, "chart", "--namespace", asked.Namespace}
+	if asked.KubeVersion != "" {
+		arguments = append(arguments, "--kube-version", asked.KubeVersion)
+	}
+	for _, name := range asked.ValuesFiles {
+		arguments = append(arguments, "--values", name)
+	}
+	if asked.Values != nil {
+		arguments = append(arguments, "--values", inlineValues(t, asked.Values))
+	}
+	for _, setting := range asked.Set {
+		arguments = append(arguments, "--set", setting)
+	}
+	for _, version := range asked.APIVersions {
+		arguments = append(arguments, "--api-versions", version)
+	}
+	if asked.IncludeCRDs {
+		arguments = append(arguments, "--include-crds")
+	}
+	if asked.SkipTests {
+		arguments = append(arguments, "--skip-tests")
+	}
+	return arguments
+}
+
+func inlineValues(t *testing.T, values map[string]any) string {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "values.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.Write(mustJSON(t, values)); err != nil {
+		t.Fatal(err)
+	}
+	return file.Name()
+}
+
+// checkCommand runs the real command on a case. What the engine does not do, or does not do yet, is left out: the
+// command would use the network.
+func (c corpusCase) checkCommand(t *testing.T, command string, arguments ...string) {
+	if c.fault.NotAsTheCommand || c.fault.Code == kustomizeUnsupported || c.fault.Code == outsideRepository {
+		return
+	}
+	t.Run(c.name, func(t *testing.T) {
+		run := exec.Command(command, arguments...)
+		run.Dir = c.folder
+		run.Env = []string{"HOME=" + t.TempDir(), "TZ=UTC"}
+		var complaint strings.Builder
+		run.Stderr = &complaint
+		printed, err := run.Output()
+		if c.fault.Code != "" {
+			if err == nil {
+				t.Errorf("the command should fail, and prints\n%s", printed)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatalf("%v: %s", err, complaint.String())
+		}
+		if *update {
+			err = os.WriteFile(filepath.Join(c.folder, "expected.yaml"), printed, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !*update && string(printed) != string(c.expected) {
+			t.Errorf("the command prints\n%s\nand expected.yaml has\n%s", printed, c.expected)
+		}
+	})
+}

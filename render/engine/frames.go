@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+// frameBytesMax is far above what a render reads or gives in one piece, and small enough to be held in memory.
+const frameBytesMax = 64 << 20
+
+// hello is the first frame: who this is, and what holds it.
+type hello struct {
+	Engine    string   `json:"engine"`
+	Helm      string   `json:"helm"`
+	Kustomize string   `json:"kustomize"`
+	Layers    []string `json:"layers"`
+	Missing   []string `json:"missing"`
+}
+
+// request asks for one render. Path is a folder of the repository, relative to its root.
+type request struct {
+	Kind string       `json:"kind"`
+	Path string       `json:"path"`
+	Helm *helmRequest `json:"helm"`
+}
+
+// helmRequest is what `helm template` takes from its command line.
+type helmRequest struct {
+	Release     string         `json:"release"`
+	Namespace   string         `json:"namespace"`
+	Values      map[string]any `json:"values"`
+	ValuesFiles []string       `json:"valuesFiles"`
+	Set         []string       `json:"set"`
+	KubeVersion string         `json:"kubeVersion"`
+	APIVersions []string       `json:"apiVersions"`
+	IncludeCRDs bool           `json:"includeCrds"`
+	SkipTests   bool           `json:"skipTests"`
+	// Lookup is empty, for templates that call `lookup` to fail, or "empty", for them to find nothing.
+	Lookup string `json:"lookup"`
+}
+
+// question is what the engine asks while it renders: one of the two.
+type question struct {
+	Read *string `json:"read,omitempty"`
+	List *string `json:"list,omitempty"`
+}
+
+// answer is what the parent knows about a path: one of these.
+type answer struct {
+	File         []byte  `json:"file"`
+	Directory    bool    `json:"directory"`
+	Entries      []entry `json:"entries"`
+	NotDirectory bool    `json:"notDirectory"`
+	Absent       bool    `json:"absent"`
+	Refused      *string `json:"refused"`
+}
+
+// entry is a line of a listing.
+type entry struct {
+	Name string `json:"name"`
+	Kind string `json:"kind"`
+}
+
+// done is a render that worked: the objects as the command would print them.
+type done struct {
+	Documents string `json:"documents"`
+	// Volatile are the functions of a chart that may give something else next time.
+	Volatile []string `json:"volatile,omitempty"`
+}
+
+// message is a frame to the parent: one of these.
+type message struct {
+	Hello  *hello   `json:"hello,omitempty"`
+	Done   *done    `json:"done,omitempty"`
+	Failed *failure `json:"failed,omitempty"`
+	question
+}
+
+// readFrame gives io.EOF only between two frames.
+func readFrame(from *bufio.Reader, into any) error {
+	var length [4]byte
+	if _, err := io.ReadFull(from, length[:]); err != nil {
+		return err
+	}
+	size := binary.BigEndian.Uint32(length[:])
+	if size > frameBytesMax {
+		return fmt.Errorf("a frame of %d bytes is over the bound of %d", size, frameBytesMax)
+	}
+	frame := make([]byte, size)
+	if _, err := io.ReadFull(from, frame); err != nil {
+		return fmt.Errorf("a frame ended early: %w", err)
+	}
+	if err := json.Unmarshal(frame, into); err != nil {
+		return fmt.Errorf("cannot read a frame: %w", err)
+	}
+	return nil
+}
+
+func writeFrame(to io.Writer, content any) error {
+	encoded, err := json.Marshal(content)
+	if err != nil {
+		return err
+	}
+	if len(encoded) > frameBytesMax {
+		return fmt.Errorf("a frame of %d bytes is over the bound of %d", len(encoded), frameBytesMax)
+	}
+	// In one piece, so that a reader never waits for the rest of a frame that is never written.
+	frame := binary.BigEndian.AppendUint32(make([]byte, 0, len(encoded)+4), uint32(len(encoded)))
+	_, err = to.Write(append(frame, encoded...))
+	return err
+}

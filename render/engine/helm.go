@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"helm.sh/helm/v4/pkg/chart/common"
+	"helm.sh/helm/v4/pkg/chart/common/util"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	chartutil "helm.sh/helm/v4/pkg/chart/v2/util"
+	"helm.sh/helm/v4/pkg/engine"
+	release "helm.sh/helm/v4/pkg/release/v1"
+	releaseutil "helm.sh/helm/v4/pkg/release/v1/util"
+	"helm.sh/helm/v4/pkg/strvals"
+)
+
+// renderHelm gives what `helm template` prints. The command's own code for it is not used: it brings along registries,
+// databases and a cluster's client. The steps here are the command's, in its order.
+func renderHelm(asked request, repository *repository) (done, *failure) {
+	if asked.Helm == nil {
+		return done{}, &failure{Code: badRequest, Message: "a render of a chart needs the field `helm`"}
+	}
+	source := &chartSource{repository: repository, folder: asked.Path}
+	run := &helmRun{helmRequest: *asked.Helm, source: source}
+	documents, err := run.template()
+	if err != nil {
+		return done{}, run.explain(err)
+	}
+	slices.Sort(run.volatile)
+	return done{Documents: documents, Volatile: run.volatile}, nil
+}
+
+type helmRun struct {
+	helmRequest
+	source *chartSource
+	// lookedUp says that a template failed because it called `lookup`.
+	lookedUp bool
+	// volatile are the functions that were called and may give something else next time.
+	volatile []string
+}
+
+func (r *helmRun) template() (string, error) {
+	given, err := r.mergeValues()
+	if err != nil {
+		return "", err
+	}
+	loaded, err := r.loadChart(given)
+	if err != nil {
+		return "", err
+	}
+	values, err := r.valuesFor(loaded, given)
+	if err != nil {
+		return "", err
+	}
+	rendered, err := r.runTemplates(loaded, values)
+	if err != nil {
+		return "", err
+	}
+	return r.print(loaded, rendered)
+}
+
+// loadChart gives the chart with those of its dependencies that the values want.
+func (r *helmRun) loadChart(given map[string]any) (*chart.Chart, error) {
+	loaded, err := r.source.loadChart()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkUsable(loaded, r.source.folder); err != nil {
+		return nil, err
+	}
+	if err := chartutil.ValidateReleaseName(r.Release); err != nil {
+		return nil, &failure{Code: helmFailed, Message: fmt.Sprintf("the release name `%s`: %s", r.Release, err)}
+	}
+	if err := chartutil.ProcessDependencies(loaded, given); err != nil {
+		return nil, fmt.Errorf("the chart's dependencies: %w", err)
+	}
+	return loaded, nil
+}
+
+// mergeValues has Helm's precedence: files, the later ones over the earlier; then the inline values, as if they were the
+// last file; then the settings.
+func (r *helmRun) mergeValues() (map[string]any, error) {
+	merged := map[string]any{}
+	for _, name := range r.ValuesFiles {
+		values, err := r.readValues(name)
+		if err != nil {
+			return nil, err
+		}
+		merged = loader.MergeMaps(merged, values)
+	}
+	merged = loader.MergeMaps(merged, r.Values)
+	for _, setting := range r.Set {
+		if err := strvals.ParseInto(setting, merged); err != nil {
+			return nil, &failure{Code: helmFailed, Message: fmt.Sprintf("cannot read the setting `%s`: %s", setting, err)}
+		}
+	}
+	return merged, nil
+}
+
+func (r *helmRun) readValues(name string) (map[string]any, error) {
+	cleaned, inside := clean(name)
+	if !inside {
+		return nil, &failure{Code: outsideRepository, Message: "the values file `" + name + "` is outside of the repository"}
+	}
+	content, err := r.source.repository.read(cleaned)
+	if errors.Is(err, errAbsent) {
+		return nil, &failure{Code: helmFailed, Message: "the values file `" + cleaned + "` does not exist", File: cleaned}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the values file `%s`: %w", cleaned, err)
+	}
+	values, err := loader.LoadValues(bytes.NewReader(content))
+	if err != nil {
+		return nil, &failure{
+			Code:    helmFailed,
+			Message: fmt.Sprintf("cannot read the values file `%s`: %s", cleaned, err),
+			File:    cleaned,
+			Line:    lineOf(err.Error()),
+		}
+	}
+	return values, nil
+}
+
+// checkUsable refuses charts that have nothing to install, and those whose dependencies are not there.
+func checkUsable(loaded *chart.Chart, folder string) error {
+	if kind := loaded.Metadata.Type; kind != "" && kind != "application" {
+		return fmt.Errorf("a %s chart has nothing to install", kind)
+	}
+	var missing []string
+	for _, wanted := range loaded.Metadata.Dependencies {
+		there := slices.ContainsFunc(loaded.Dependencies(), func(c *chart.Chart) bool { return c.Name() == wanted.Name })
+		if !there {
+			missing = append(missing, fmt.Sprintf("`%s` (%s)", wanted.Name, wanted.Version))
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return &failure{
+		Code:    helmDependency,
+		File:    path.Join(folder, "Chart.yaml"),
+		Message: "Chart.yaml names dependencies that are missing in charts/: " + strings.Join(missing, ", "),
+		Hint:    "run `helm dependency build` and commit the folder charts/",
+	}
+}
+
+func (r *helmRun) capabilities() (*common.Capabilities, error) {
+	capabilities := common.DefaultCapabilities.Copy()
+	if r.KubeVersion != "" {
+		parsed, err := common.ParseKubeVersion(r.KubeVersion)
+		if err != nil {
+			return nil, &failure{Code: badRequest, Message: fmt.Sprintf("the Kubernetes version `%s`: %s", r.KubeVersion, err)}
+		}
+		capabilities.KubeVersion = *parsed
+	}
+	capabilities.APIVersions = slices.Concat(capabilities.APIVersions, common.VersionSet(r.APIVersions))
+	return capabilities, nil
+}
+
+// valuesFor gives what templates see: the values, the release and the cluster.
+func (r *helmRun) valuesFor(loaded *chart.Chart, given map[string]any) (common.Values, error) {
+	capabilities, err := r.capabilities()
+	if err != nil {
+		return nil, err
+	}
+	options := common.ReleaseOptions{Name: r.Release, Namespace: r.Namespace, Revision: 1, IsInstall: true}
+	const withoutSchemas = true // they are checked below
+	all, err := util.ToRenderValuesWithSchemaValidation(loaded, given, options, capabilities, withoutSchemas)
+	if err != nil {
+		return nil, err
+	}
+	values, err := all.Table("Values")
+	if err != nil {
+		return nil, err
+	}
+	wrong, err := checkSchemas(loaded, values)
+	if err == nil && wrong != "" {
+		err = errors.New("the values do not fit the chart's schema\n" + strings.TrimSpace(wrong))
+	}
+	if err != nil {
+		schema := path.Join(r.source.folder, "values.schema.json")
+		return nil, &failure{Code: helmSchema, Message: err.Error(), File: schema}
+	}
+	cluster := capabilities.KubeVersion
+	if wanted := loaded.Metadata.KubeVersion; wanted != "" && !chartutil.IsCompatibleRange(wanted, cluster.String()) {
+		return nil, fmt.Errorf("the chart needs Kubernetes %s, and the cluster has %s", wanted, cluster.Version)
+	}
+	return all, nil
+}
+
+func (r *helmRun) runTemplates(loaded *chart.Chart, values common.Values) (map[string]string, error) {
+	functions := r.watchVolatile()
+	if r.Lookup != "empty" {
+		functions["lookup"] = r.refuseLookup
+	}
+	templates := engine.Engine{CustomTemplateFuncs: functions}
+	rendered, err := templates.RenderWithContext(context.Background(), loaded, values)
+	if err != nil {
+		return nil, err
+	}
+	for name := range rendered {
+		if strings.HasSuffix(name, "NOTES.txt") {
+			delete(rendered, name)
+		}
+	}
+	return rendered, nil
+}
+
+func (r *helmRun) refuseLookup(_, _, _, _ string) (map[string]any, error) {
+	r.lookedUp = true
+	return nil, errors.New("`lookup` asks a cluster, and there is none while a chart is rendered")
+}
+
+// print puts the documents together as the command does: CRDs, objects by kind, hooks.
+func (r *helmRun) print(loaded *chart.Chart, rendered map[string]string) (string, error) {
+	hooks, manifests, err := releaseutil.SortManifests(rendered, nil, releaseutil.InstallOrder)
+	if err != nil {
+		return "", err
+	}
+	var documents strings.Builder
+	if r.IncludeCRDs {
+		for _, crd := range loaded.CRDObjects() {
+			if !utf8.Valid(crd.File.Data) { // nothing has parsed it
+				return "", fmt.Errorf("cannot load %s: it is not UTF-8", crd.Name)
+			}
+			printDocument(&documents, crd.Filename, string(crd.File.Data))
+		}
+	}
+	for _, manifest := range manifests {
+		printDocument(&documents, manifest.Name, manifest.Content)
+	}
+	trimmed := strings.TrimSpace(documents.String())
+	documents.Reset()
+	documents.WriteString(trimmed + "\n")
+	for _, hook := range hooks {
+		if r.SkipTests && slices.Contains(hook.Events, release.HookTest) {
+			continue
+		}
+		printDocument(&documents, hook.Path, hook.Manifest)
+	}
+	return documents.String(), nil
+}
+
+func printDocument(to *strings.Builder, source, document string) {
+	fmt.Fprintf(to, "---\n# Source: %s\n%s\n", source, document)
+}

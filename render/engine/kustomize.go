@@ -1,0 +1,261 @@
+package main
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+
+	"sigs.k8s.io/kustomize/api/konfig"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/openapi"
+	"sigs.k8s.io/yaml"
+)
+
+// renderKustomize gives what `kustomize build` prints, with two differences: files may be read from the whole repository,
+// and nothing is fetched or run.
+func renderKustomize(asked request, repository *repository) (done, *failure) {
+	build := &kustomizeBuild{repository: repository, folder: asked.Path}
+	defer build.forgetSchema()
+	objects, err := build.run()
+	if err != nil {
+		return done{}, build.explain(err.Error())
+	}
+	documents, err := printObjects(objects)
+	if err != nil {
+		return done{}, build.explain(err.Error())
+	}
+	return done{Documents: documents}, nil
+}
+
+type kustomizeBuild struct {
+	repository *repository
+	folder     string
+	// ownSchema says that a kustomization names a schema of its own.
+	ownSchema bool
+}
+
+func (b *kustomizeBuild) run() (objects resmap.ResMap, err error) {
+	defer func() {
+		switch panicked := recover(); {
+		case panicked == nil:
+		case strings.Contains(fmt.Sprint(panicked), "invalid schema file"):
+			err = fmt.Errorf("%v", panicked) // an error of the overlay
+		default:
+			panic(panicked)
+		}
+	}()
+	options := krusty.MakeDefaultOptions()
+	options.Reorder = krusty.ReorderOptionUnspecified // what the command has without flags
+	options.LoadRestrictions = types.LoadRestrictionsNone
+	files := newAskedFiles(b.repository, b.inspect)
+	return krusty.MakeKustomizer(options).Run(files, path.Join(root, b.folder))
+}
+
+// forgetSchema takes back a schema of a kustomization's own. Kustomize keeps it in a global variable, where the next
+// build would find it.
+func (b *kustomizeBuild) forgetSchema() {
+	if b.ownSchema {
+		openapi.ResetOpenAPI()
+	}
+}
+
+// inspect looks into each kustomization for what the engine does not do. One that cannot be read is left to Kustomize,
+// which says why.
+func (b *kustomizeBuild) inspect(name string, content []byte) error {
+	var kustomization types.Kustomization
+	if !isKustomization(name) || yaml.Unmarshal(content, &kustomization) != nil {
+		return nil
+	}
+	b.ownSchema = b.ownSchema || len(kustomization.OpenAPI) > 0
+	if why := findUnsupported(name, content, &kustomization, b.repository); why != nil {
+		b.repository.keep(why)
+		return why
+	}
+	return nil
+}
+
+func findUnsupported(name string, content []byte, kustomization *types.Kustomization, repository *repository) *failure {
+	if len(kustomization.HelmCharts) > 0 {
+		return unsupported(name, content, "helmCharts", "`helmCharts`", helmChartsHint)
+	}
+	if len(kustomization.HelmChartInflationGenerator) > 0 {
+		return unsupported(name, content, "helmChartInflationGenerator", "`helmChartInflationGenerator`", helmChartsHint)
+	}
+	folder, _ := split(name)
+	for _, reference := range references(kustomization) {
+		if isRemote(reference, folder, repository) {
+			return unsupported(name, content, reference, "the remote source `"+reference+"`", remoteHint)
+		}
+	}
+	return nil
+}
+
+const (
+	helmChartsHint = "make a target of its own for the chart, or commit what `helm template` prints"
+	remoteHint     = "copy what it names into the repository, and refer to it by its path"
+)
+
+func unsupported(name string, content []byte, mark, what, hint string) *failure {
+	return &failure{
+		Code:    kustomizeUnsupported,
+		Message: name + ": " + what + " is not supported yet",
+		File:    name,
+		Line:    lineWith(content, mark),
+		Hint:    hint,
+	}
+}
+
+func isKustomization(name string) bool {
+	_, base := split(name)
+	for _, recognized := range konfig.RecognizedKustomizationFileNames() {
+		if base == recognized {
+			return true
+		}
+	}
+	return false
+}
+
+// references are all the places of a kustomization that may name a file or a folder elsewhere.
+func references(k *types.Kustomization) []string {
+	var all []string
+	for _, list := range [][]string{
+		k.Resources, k.Components, k.Bases, k.Crds, k.Configurations, k.Generators, k.Transformers, k.Validators,
+	} {
+		all = append(all, list...)
+	}
+	for _, patch := range k.PatchesStrategicMerge {
+		all = append(all, string(patch))
+	}
+	for _, patch := range append(k.Patches, k.PatchesJson6902...) {
+		all = append(all, patch.Path)
+	}
+	for _, replacement := range k.Replacements {
+		all = append(all, replacement.Path)
+	}
+	for _, generator := range k.ConfigMapGenerator {
+		all = append(all, sources(generator.KvPairSources)...)
+	}
+	for _, generator := range k.SecretGenerator {
+		all = append(all, sources(generator.KvPairSources)...)
+	}
+	return append(all, k.OpenAPI["path"])
+}
+
+func sources(from types.KvPairSources) []string {
+	all := append([]string{from.EnvSource}, from.EnvSources...)
+	for _, source := range from.FileSources {
+		// `key=path`
+		_, file, named := strings.Cut(source, "=")
+		if !named {
+			file = source
+		}
+		all = append(all, file)
+	}
+	return all
+}
+
+var (
+	withScheme    = regexp.MustCompile(`(?i)^(git::)?(https?|ssh|file)://`)
+	withoutScheme = regexp.MustCompile(`(?i)^(git::)?([a-z][a-z0-9-]*@|github\.com[/:])`)
+)
+
+// isRemote says what Kustomize would fetch. It takes `user@host:path` for a file first, if there is one.
+func isRemote(reference, folder string, repository *repository) bool {
+	if strings.Contains(reference, "\n") {
+		return false // stands in place of a file
+	}
+	if withScheme.MatchString(reference) {
+		return true
+	}
+	if !withoutScheme.MatchString(reference) {
+		return false
+	}
+	local, inside := clean(path.Join(folder, reference))
+	return !inside || repository.kindOf(local) != file
+}
+
+var (
+	kustomizationFolder = regexp.MustCompile(`(?:recursed accumulation of path|couldn't make target for path) '` + root + `/?([^']*)'`)
+	namedResource       = regexp.MustCompile(`(?:accumulating|merging) resources from '([^']*)'`)
+	missingFile         = regexp.MustCompile(`(?:open|lstat) ` + root + `/([^:]+): no such file or directory`)
+	malformedFile       = regexp.MustCompile(`(?:in File: |YAML file \[)([^\s\]]+)`)
+	yamlLine            = regexp.MustCompile(`yaml: line (\d+)`)
+	externalPlugin      = regexp.MustCompile(`unable to load external plugin '([^']*)'`)
+)
+
+// explain finds in Kustomize's one long sentence which file is meant, and says first what is wrong with it.
+func (b *kustomizeBuild) explain(text string) *failure {
+	if b.repository.refusal != nil {
+		return b.repository.refusal
+	}
+	why := &failure{Code: kustomizeFailed, Message: withoutRoot(text)}
+	folder, kustomization, content := b.blame(text)
+	why.File = kustomization
+	why.Line = lineWith(content, lastMatch(namedResource, text))
+	if plugin := lastMatch(externalPlugin, text); plugin != "" {
+		return unsupported(kustomization, content, "", "the plugin `"+plugin+"`", "only the generators and transformers that are built into Kustomize are run")
+	}
+	if strings.Contains(text, "must specify --enable-helm") {
+		return unsupported(kustomization, content, "", "`HelmChartInflationGenerator`", helmChartsHint)
+	}
+	if malformed := lastMatch(malformedFile, text); malformed != "" {
+		why.File, _ = clean(path.Join(folder, malformed))
+		why.Line = 0
+	}
+	if line := yamlLine.FindStringSubmatch(text); line != nil {
+		fmt.Sscan(line[1], &why.Line)
+	}
+	if missing := missingFile.FindStringSubmatch(text); missing != nil {
+		why.Message = "`" + missing[1] + "` does not exist\n" + why.Message
+	}
+	return why
+}
+
+// blame finds the innermost kustomization that was being built. A folder that has none is the fault of the one above.
+func (b *kustomizeBuild) blame(text string) (folder, kustomization string, content []byte) {
+	folder = b.folder
+	kustomization, content = b.repository.findKustomization(folder)
+	for _, found := range kustomizationFolder.FindAllStringSubmatch(text, -1) {
+		if name, inner := b.repository.findKustomization(found[1]); name != "" {
+			folder, kustomization, content = found[1], name, inner
+		}
+	}
+	return folder, kustomization, content
+}
+
+// findKustomization finds the one that was read in a folder.
+func (r *repository) findKustomization(folder string) (string, []byte) {
+	for _, name := range konfig.RecognizedKustomizationFileNames() {
+		name = path.Join(folder, name)
+		if found := r.known[name]; found != nil && found.kind == file {
+			return name, found.content
+		}
+	}
+	return "", nil
+}
+
+// withoutRoot speaks of paths as the repository has them.
+func withoutRoot(text string) string {
+	text = strings.ReplaceAll(text, root+"/", "")
+	return strings.ReplaceAll(text, root, ".")
+}
+
+func lastMatch(of *regexp.Regexp, text string) string {
+	all := of.FindAllStringSubmatch(text, -1)
+	if len(all) == 0 {
+		return ""
+	}
+	return all[len(all)-1][1]
+}
+
+// lineWith is the number of the first line that has the mark, or 0.
+func lineWith(content []byte, mark string) int {
+	before, _, found := strings.Cut(string(content), mark)
+	if mark == "" || !found {
+		return 0
+	}
+	return strings.Count(before, "\n") + 1
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
+)
+
+// checkSchemas checks values against the schemas of a chart and of those under it, as Helm does, and gives what Helm
+// would say. Helm's own check would read files and URLs that a schema refers to.
+func checkSchemas(of *chart.Chart, values map[string]any) (string, error) {
+	var wrong strings.Builder
+	if of.Schema != nil {
+		found, err := checkSchema(of.Schema, values)
+		if err != nil {
+			return "", fmt.Errorf("%s: cannot use values.schema.json: %w", of.ChartFullPath(), err)
+		}
+		if found != "" {
+			fmt.Fprintf(&wrong, "%s:\n%s", of.Name(), found)
+		}
+	}
+	for _, under := range of.Dependencies() {
+		given := values[under.Name()]
+		if given == nil {
+			continue
+		}
+		table, isTable := given.(map[string]any)
+		if !isTable {
+			fmt.Fprintf(&wrong, "%s:\ninvalid type for values: expected object (map), got %T\n", under.Name(), given)
+			continue
+		}
+		found, err := checkSchemas(under, table)
+		if err != nil {
+			return "", err
+		}
+		wrong.WriteString(found)
+	}
+	return wrong.String(), nil
+}
+
+// schemaName is the one that Helm compiles a schema under; relative references are resolved against it.
+const schemaName = "file:///values.schema.json"
+
+func checkSchema(schema []byte, values map[string]any) (string, error) {
+	parsed, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
+	if err != nil {
+		return "", err
+	}
+	compiler := jsonschema.NewCompiler()
+	compiler.UseLoader(noSchemas{})
+	if err := compiler.AddResource(schemaName, parsed); err != nil {
+		return "", err
+	}
+	compiled, err := compiler.Compile(schemaName)
+	if err != nil {
+		return "", err
+	}
+	if err := compiled.Validate(values); err != nil {
+		text := strings.TrimPrefix(err.Error(), "jsonschema validation failed with '"+schemaName+"#'\n")
+		return text + "\n", nil
+	}
+	return "", nil
+}
+
+// noSchemas refuses every schema that another one refers to. Helm lets a `urn:` that nobody knows pass anything.
+type noSchemas struct{}
+
+func (noSchemas) Load(url string) (any, error) {
+	if strings.HasPrefix(url, "urn:") {
+		return true, nil
+	}
+	return nil, fmt.Errorf("it refers to %s, and a schema cannot be read from elsewhere", url)
+}

@@ -1,0 +1,1 @@
+{{ define "under.name" }}{{ .Chart.Name }}/{{ .Values.own }}{{ end }}

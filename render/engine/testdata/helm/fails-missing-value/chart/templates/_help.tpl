@@ -1,0 +1,3 @@
+{{ define "tag" }}
+{{ .Values.image.tag.name }}
+{{ end }}

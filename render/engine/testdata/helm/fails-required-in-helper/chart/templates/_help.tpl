@@ -1,0 +1,1 @@
+{{ define "host" }}{{ required "host is missing" .Values.host }}{{ end }}

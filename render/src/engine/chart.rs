@@ -1,0 +1,251 @@
+//! A chart: Helm makes its documents for each set of values, from values of the target in which variables are filled in.
+//!
+//! What comes back is not filled in again: a chart may write `${…}` for whoever runs what it deploys.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bellwether_core::parameters::Values;
+use bellwether_core::render::HelmOptions;
+use bellwether_core::source::is_valid_path;
+use serde_json::{Map, Value};
+
+use super::variables::{Template, Unfilled, nearest};
+use crate::error::{Place, RenderError};
+use crate::external::wire::{HelmRequest, Request};
+
+/// Of values with their variables: a short text may refer to a long value very often.
+const VALUES_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Helm's own for whoever names none.
+const NAMESPACE: &str = "default";
+
+/// A chart of the repo, and how a target wants it.
+pub(crate) struct Chart {
+    folder: String,
+    options: HelmOptions,
+    release: String,
+    namespace: String,
+    variables: BTreeSet<String>,
+}
+
+impl Chart {
+    pub(crate) fn new(
+        folder: &str,
+        options: HelmOptions,
+        target: &str,
+        namespace: Option<&str>,
+    ) -> Result<Self, RenderError> {
+        let release = options.release.as_ref().map_or(target, |release| release.as_str()).to_owned();
+        let namespace = namespace.unwrap_or(NAMESPACE).to_owned();
+        let mut variables = BTreeSet::new();
+        for (field, value) in fields(&options) {
+            collect_names(value, &field, &mut variables)?;
+        }
+        Ok(Self { folder: folder.to_owned(), options, release, namespace, variables })
+    }
+
+    /// Every variable that is referenced, also in defaults.
+    pub(crate) fn variables(&self) -> &BTreeSet<String> {
+        &self.variables
+    }
+
+    pub(crate) fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    /// What Helm is asked for these values.
+    pub(crate) fn request(&self, values: &Values) -> Result<Request, RenderError> {
+        let mut filling = Filling { values, bytes_left: VALUES_BYTES_MAX };
+        let mut filled = Map::new();
+        for (key, value) in &self.options.values {
+            filled.insert(key.clone(), filling.value(value, &format!("{VALUES}.{key}"))?);
+        }
+        let files = self.options.values_files.iter().enumerate();
+        let files = files.map(|(index, path)| filling.path(path, &format!("{FILES}[{index}]")));
+        let helm = HelmRequest {
+            release: self.release.clone(),
+            namespace: self.namespace.clone(),
+            values: filled,
+            values_files: files.collect::<Result<_, _>>()?,
+            include_crds: self.options.include_crds,
+            // They are for who asks for them.
+            skip_tests: true,
+        };
+        Ok(Request { kind: "helm", path: self.folder.clone(), helm: Some(helm) })
+    }
+}
+
+const VALUES: &str = "render.helm.values";
+const FILES: &str = "render.helm.valuesFiles";
+
+/// All that may have variables, by where it stands.
+fn fields(options: &HelmOptions) -> Vec<(String, Value)> {
+    let values = options.values.iter().map(|(key, value)| (format!("{VALUES}.{key}"), value.clone()));
+    let files = options.values_files.iter().enumerate();
+    values.chain(files.map(|(index, path)| (format!("{FILES}[{index}]"), Value::from(path.as_str())))).collect()
+}
+
+/// Also finds every reference that is malformed.
+fn collect_names(value: Value, field: &str, names: &mut BTreeSet<String>) -> Result<(), RenderError> {
+    match value {
+        Value::String(text) => {
+            if let Some(template) = parse(&text, field)? {
+                names.extend(template.names().into_iter().map(str::to_owned));
+            }
+            Ok(())
+        }
+        Value::Array(items) => {
+            let mut items = items.into_iter().enumerate();
+            items.try_for_each(|(index, item)| collect_names(item, &format!("{field}[{index}]"), names))
+        }
+        Value::Object(fields) => {
+            let mut fields = fields.into_iter();
+            fields.try_for_each(|(key, value)| collect_names(value, &format!("{field}.{key}"), names))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn parse<'t>(text: &'t str, field: &str) -> Result<Option<Template<'t>>, RenderError> {
+    Template::parse(text)
+        .map_err(|malformed| RenderError::VariableMalformed { at: at(field), name: malformed.name.to_owned() })
+}
+
+fn at(field: &str) -> Place {
+    Place::Field { path: Arc::from(field) }
+}
+
+struct Filling<'v> {
+    values: &'v Values,
+    bytes_left: usize,
+}
+
+impl Filling<'_> {
+    /// A text that is nothing but a reference takes the type of its value.
+    fn value(&mut self, value: &Value, field: &str) -> Result<Value, RenderError> {
+        match value {
+            Value::String(text) => self.text(text, field),
+            Value::Array(items) => {
+                let items = items.iter().enumerate();
+                let items = items.map(|(index, item)| self.value(item, &format!("{field}[{index}]")));
+                Ok(Value::Array(items.collect::<Result<_, _>>()?))
+            }
+            Value::Object(fields) => {
+                let fields = fields.iter();
+                let fields =
+                    fields.map(|(key, value)| Ok((key.clone(), self.value(value, &format!("{field}.{key}"))?)));
+                Ok(Value::Object(fields.collect::<Result<_, RenderError>>()?))
+            }
+            other => Ok(other.clone()),
+        }
+    }
+
+    fn text(&mut self, text: &str, field: &str) -> Result<Value, RenderError> {
+        let Some(template) = parse(text, field)? else { return Ok(Value::from(text)) };
+        let unfilled = |unfilled| self.explain(&unfilled, field);
+        let filled = match template.value(self.values, self.bytes_left).map_err(unfilled)? {
+            Some(value) => value,
+            None => Value::from(template.fill(self.values, self.bytes_left).map_err(unfilled)?),
+        };
+        let bytes = filled.as_str().map_or(0, str::len);
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(|| self.explain(&Unfilled::TooLong, field))?;
+        Ok(filled)
+    }
+
+    fn path(&mut self, path: &str, field: &str) -> Result<String, RenderError> {
+        let filled = match self.text(path, field)? {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        if filled.is_empty() || !is_valid_path(&filled) {
+            return Err(RenderError::ValuesFile { at: at(field), text: path.to_owned() });
+        }
+        Ok(filled)
+    }
+
+    fn explain(&self, unfilled: &Unfilled<'_>, field: &str) -> RenderError {
+        match unfilled {
+            Unfilled::TooLong => RenderError::TooLarge { at: at(field), key: "a value".to_owned() },
+            Unfilled::Unset { name, .. } => RenderError::VariableUnset {
+                at: at(field),
+                name: (*name).to_owned(),
+                nearest: nearest(name, self.values.names()).map(str::to_owned),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters};
+    use serde_json::json;
+
+    use super::*;
+
+    fn chart(options: Value) -> Result<Chart, RenderError> {
+        let options = serde_json::from_value(options).expect("options");
+        Chart::new("charts/shop", options, "web", None)
+    }
+
+    fn values(values: Value) -> Values {
+        let labels = [("env".to_owned(), "prod".to_owned())].into();
+        let sets = [ParameterSet { clusters: None, values: serde_json::from_value(values).expect("values") }];
+        Parameters::resolve(&sets, ClusterFacts { name: &"berlin".parse().expect("a name"), labels: &labels })
+    }
+
+    fn asked(options: Value, parameters: Value) -> Result<HelmRequest, RenderError> {
+        Ok(chart(options)?.request(&values(parameters))?.helm.expect("it is for Helm"))
+    }
+
+    #[test]
+    fn values_take_the_type_of_a_parameter_and_files_are_chosen_by_it() {
+        let options = json!({
+            "values": {
+                "replicas": "${n}", "flag": "${on}", "tag": "${tag}", "host": "${cluster.name}.example.org",
+                "list": [{"name": "${tag}"}], "port": 80, "raw": "$${x}", "${key}": 1,
+            },
+            "valuesFiles": ["shop/common.yaml", "shop/${cluster.labels.env}.yaml"],
+        });
+
+        let helm = asked(options, json!({"n": 3, "on": true, "tag": "1.10"})).expect("it is filled");
+
+        assert_eq!(
+            Value::Object(helm.values),
+            json!({
+                "replicas": 3, "flag": true, "tag": "1.10", "host": "berlin.example.org",
+                "list": [{"name": "1.10"}], "port": 80, "raw": "${x}", "${key}": 1,
+            })
+        );
+        assert_eq!(helm.values_files, ["shop/common.yaml", "shop/prod.yaml"]);
+        assert_eq!((helm.release.as_str(), helm.namespace.as_str(), helm.include_crds), ("web", "default", true));
+    }
+
+    #[test]
+    fn every_variable_is_known_before_anything_is_rendered() {
+        let chart = chart(json!({"values": {"a": ["${x:-${y}}"], "b": {"c": "${z}"}}, "valuesFiles": ["${env}.yaml"]}));
+
+        let names: Vec<_> = chart.expect("a chart").variables().iter().cloned().collect();
+
+        assert_eq!(names, ["env", "x", "y", "z"]);
+    }
+
+    #[test]
+    fn what_cannot_be_filled_in_is_named_by_its_field() {
+        let unset =
+            asked(json!({"values": {"image": {"tag": "${tga}"}}}), json!({"tag": "1"})).map(drop).expect_err("refused");
+        assert_eq!(unset.to_string(), "render.helm.values.image.tag: variable `tga` has no value and no default");
+        assert_eq!((unset.file(), unset.code()), (None, "variable_unset"));
+
+        let malformed = chart(json!({"values": {"a": ["${x^^}"]}})).map(drop).expect_err("refused");
+        assert!(malformed.to_string().starts_with("render.helm.values.a[0]: "), "{malformed}");
+
+        let outside =
+            asked(json!({"valuesFiles": ["${f}/values.yaml"]}), json!({"f": ".."})).map(drop).expect_err("refused");
+        assert_eq!(outside.code(), "values_file_invalid");
+
+        let bomb = json!({"values": {"a": "${x}".repeat(200)}});
+        let large = asked(bomb, json!({"x": "x".repeat(60_000)})).map(drop).expect_err("refused");
+        assert_eq!(large.code(), "object_too_large");
+    }
+}

@@ -1,0 +1,163 @@
+//! What an engine made: one stream of YAML, read as plain files are.
+//!
+//! Nobody wrote its lines, so errors point to the file that an object was made from: the template that Helm names before
+//! each document, else the kustomization.
+
+use std::sync::Arc;
+
+use bellwether_core::bundle::OBJECTS_MAX;
+
+use super::plain::{Documents, SOURCES_BYTES_MAX, Written};
+use crate::error::RenderError;
+use crate::yaml::{self, Node};
+
+/// Before each document of a chart.
+const SOURCE: &str = "# Source: ";
+
+/// On an object: when Helm would make it, besides being one of the release.
+const HOOK_ANNOTATION: &str = "helm.sh/hook";
+
+/// Of the times at which hooks are made, those at which a target is applied. What only runs when a release is deleted or
+/// rolled back, or when somebody tests it, would do its work here while nobody deletes anything.
+const HOOKS_APPLIED: [&str; 5] = ["pre-install", "post-install", "pre-upgrade", "post-upgrade", "crd-install"];
+
+/// Where a stream comes from.
+pub(crate) enum Maker<'a> {
+    Kustomize { file: &'a str },
+    Helm { folder: &'a str },
+}
+
+impl Documents {
+    /// Kustomize's are filled in for each cluster, as plain files are; Helm has its values.
+    pub(crate) fn made(stream: &str, maker: &Maker<'_>) -> Result<Self, RenderError> {
+        if stream.len() > SOURCES_BYTES_MAX {
+            return Err(RenderError::SourcesTooLarge { bytes: stream.len(), max: SOURCES_BYTES_MAX });
+        }
+        let mut documents = Self::default();
+        let mut budget = yaml::Budget::default();
+        let whole: Arc<str> = match maker {
+            Maker::Kustomize { file } => Arc::from(*file),
+            Maker::Helm { folder } => Arc::from(below(folder, "Chart.yaml")),
+        };
+        for (index, part) in yaml::split_made(stream).enumerate() {
+            let made = |problem| RenderError::Made { file: whole.clone(), problem };
+            let part = part.map_err(made)?;
+            // Empty ones count, as each costs a parser.
+            if index >= 2 * OBJECTS_MAX {
+                return Err(RenderError::TooMany);
+            }
+            let file = maker.source_of(part).map_or_else(|| whole.clone(), Arc::from);
+            let read = yaml::read_made(part, &mut budget);
+            let is_helm = matches!(maker, Maker::Helm { .. });
+            for document in read.map_err(|problem| RenderError::Made { file: file.clone(), problem })? {
+                if !is_helm || is_applied(&document.root) {
+                    documents.add(Written { file: &file, is_filled: !is_helm, made: true }, document.root)?;
+                }
+            }
+        }
+        Ok(documents)
+    }
+}
+
+impl Maker<'_> {
+    /// The template, by its path in the repo. A chart's name stands where its folder is.
+    fn source_of(&self, part: &str) -> Option<String> {
+        let Self::Helm { folder } = self else { return None };
+        let source = part.lines().take(3).find_map(|line| line.strip_prefix(SOURCE))?;
+        let (_, path) = source.trim().split_once('/')?;
+        let path: String = path.chars().filter(|character| !character.is_control()).take(500).collect();
+        Some(below(folder, &path))
+    }
+}
+
+pub(crate) fn below(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+fn is_applied(root: &Node) -> bool {
+    let annotations = root.field("metadata").and_then(|metadata| metadata.field("annotations"));
+    let hook = annotations.and_then(|annotations| annotations.field(HOOK_ANNOTATION)).and_then(Node::text);
+    hook.is_none_or(|times| times.split(',').any(|time| HOOKS_APPLIED.contains(&time.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bellwether_core::parameters::Values;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Marks, Recipe};
+
+    fn recipe() -> Recipe {
+        let target = serde_json::from_value(json!("0193f0a0-0000-7000-8000-00000000000a")).expect("is an id");
+        Recipe {
+            marks: Some(Marks { target, owner: "a/b/c".to_owned() }),
+            namespace: Some("shop".to_owned()),
+            agents: BTreeSet::new(),
+        }
+    }
+
+    fn helm(stream: &str) -> Result<Documents, RenderError> {
+        Documents::made(stream, &Maker::Helm { folder: "charts/shop" })
+    }
+
+    #[test]
+    fn an_error_of_a_chart_points_to_its_template() {
+        let stream = "---\n# Source: shop/templates/a.yaml\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n\
+                      ---\n# Source: shop/charts/db/templates/b.yaml\napiVersion: v1\nkind: ConfigMap\nmetadata: {labels: {a: 1}, name: b}\n";
+
+        let error = helm(stream).expect("it is read").render(&recipe(), &Values::default()).expect_err("is refused");
+
+        assert_eq!((error.file(), error.line()), (Some("charts/shop/charts/db/templates/b.yaml"), None));
+        assert!(error.to_string().contains("b.yaml (ConfigMap b): metadata.labels.a is a number"), "{error}");
+    }
+
+    #[test]
+    fn what_a_chart_makes_is_not_filled_in_and_what_kustomize_makes_is() {
+        let stream = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: '${x}'}\n";
+
+        let helm = helm(stream).expect("it is read");
+        assert!(helm.variables().is_empty());
+        let objects = helm.render(&recipe(), &Values::default()).expect("it renders");
+        assert!(String::from_utf8_lossy(&objects[0].body).contains("${x}"));
+
+        let built = Documents::made(stream, &Maker::Kustomize { file: "a/kustomization.yaml" }).expect("it is read");
+        assert_eq!(built.variables().iter().collect::<Vec<_>>(), ["x"]);
+        let error = built.render(&recipe(), &Values::default()).expect_err("it is unset");
+        assert_eq!(error.to_string(), "a/kustomization.yaml (ConfigMap a): variable `x` has no value and no default");
+    }
+
+    #[test]
+    fn hooks_of_other_times_are_left_out() {
+        let object = |name: &str, hook: &str| {
+            format!(
+                "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, annotations: {{helm.sh/hook: '{hook}'}}}}\n"
+            )
+        };
+        let stream =
+            object("a", "pre-install,post-delete") + &object("b", "pre-delete") + &object("c", "test, pre-rollback");
+
+        let objects = helm(&stream).expect("it is read").render(&recipe(), &Values::default()).expect("it renders");
+
+        assert_eq!(objects.iter().map(|object| object.key.name.as_str()).collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_told_without_a_line_that_nobody_wrote() {
+        let error = helm("# Source: shop/templates/a.yaml\na: [b\n").err().expect("is refused");
+
+        assert_eq!(
+            (error.file(), error.line(), error.code()),
+            (Some("charts/shop/templates/a.yaml"), None, "yaml_invalid")
+        );
+    }
+
+    #[test]
+    fn a_stream_of_endless_documents_ends() {
+        let empty = "---\n# a\n".repeat(3 * OBJECTS_MAX);
+
+        assert_eq!(helm(&empty).err(), Some(RenderError::TooMany));
+    }
+}

@@ -1,0 +1,257 @@
+//! What is said between this program and an engine: JSON in frames, each after its length in four bytes.
+//!
+//! An engine says hello, is asked to render, asks for files until it is done or has failed, and is asked again.
+
+use std::io::{self, BufRead, Read, Write};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::error::EngineError;
+use crate::files::{Listing, Read as Found};
+
+/// Of a frame: as much as a bundle may have.
+pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Of a text that people are shown.
+const MESSAGE_CHARACTERS_MAX: usize = 4_000;
+
+/// What an engine says.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Said {
+    Hello(Hello),
+    Read(String),
+    List(String),
+    Done(Done),
+    Failed(Complaint),
+}
+
+/// What it asks while it renders.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Read(String),
+    List(String),
+}
+
+/// Which engine it is, and how it has shut itself in.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Hello {
+    pub(crate) missing: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Done {
+    /// A stream of YAML.
+    pub(crate) documents: String,
+}
+
+/// Why it made nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Complaint {
+    code: String,
+    message: String,
+    file: Option<String>,
+    line: Option<u32>,
+    hint: Option<String>,
+}
+
+impl From<Complaint> for EngineError {
+    fn from(Complaint { code, message, file, line, hint }: Complaint) -> Self {
+        let shown = |text: String| text.chars().take(MESSAGE_CHARACTERS_MAX).collect::<String>();
+        Self::Failed {
+            code: known_code(&code),
+            message: shown(message),
+            hint: hint.map(shown),
+            file: file.map(shown),
+            line: line.filter(|line| *line > 0),
+        }
+    }
+}
+
+/// Those that are documented.
+fn known_code(code: &str) -> &'static str {
+    let known = [
+        "bad_request",
+        "engine_panicked",
+        "over_limit",
+        "file_refused",
+        "outside_repository",
+        "kustomize_failed",
+        "kustomize_unsupported",
+        "helm_failed",
+        "helm_schema",
+        "helm_lookup",
+        "helm_dependency",
+    ];
+    known.into_iter().find(|known| *known == code).unwrap_or("engine_failed")
+}
+
+/// What an engine is told.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Tell<'a> {
+    Render(&'a Request),
+}
+
+/// What is to be rendered.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Request {
+    pub(crate) kind: &'static str,
+    pub(crate) path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) helm: Option<HelmRequest>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HelmRequest {
+    pub(crate) release: String,
+    pub(crate) namespace: String,
+    pub(crate) values: Map<String, Value>,
+    pub(crate) values_files: Vec<String>,
+    pub(crate) include_crds: bool,
+    pub(crate) skip_tests: bool,
+}
+
+/// What an engine is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Answer {
+    File(String),
+    Directory(bool),
+    Entries(Vec<Line>),
+    NotDirectory(bool),
+    Absent(bool),
+    Refused(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Line {
+    name: String,
+    kind: &'static str,
+}
+
+impl From<Found> for Answer {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::File(bytes) => Self::File(STANDARD.encode(bytes)),
+            Found::Folder => Self::Directory(true),
+            Found::Absent => Self::Absent(true),
+        }
+    }
+}
+
+impl From<&Listing> for Answer {
+    fn from(listing: &Listing) -> Self {
+        let line =
+            |name: &String, is_folder| Line { name: name.clone(), kind: if is_folder { "directory" } else { "file" } };
+        match listing {
+            Listing::Folder(entries) => {
+                Self::Entries(entries.iter().map(|entry| line(&entry.name, entry.is_folder)).collect())
+            }
+            Listing::NotAFolder => Self::NotDirectory(true),
+            Listing::Absent => Self::Absent(true),
+        }
+    }
+}
+
+/// Why there is no next message.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// The other end is gone.
+    Ended,
+    TooMuch,
+    NotUnderstood(String),
+}
+
+pub(crate) fn write(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
+    let json = serde_json::to_vec(message).map_err(io::Error::other)?;
+    let length = u32::try_from(json.len()).map_err(io::Error::other)?;
+    to.write_all(&length.to_be_bytes())?;
+    to.write_all(&json)?;
+    to.flush()
+}
+
+/// The room for a frame grows as it comes: a length alone takes none.
+pub(crate) fn read(from: &mut impl BufRead) -> Result<Said, Unread> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length).map_err(|_| Unread::Ended)?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > FRAME_BYTES_MAX {
+        return Err(Unread::TooMuch);
+    }
+    let mut json = Vec::new();
+    from.take(length as u64).read_to_end(&mut json).map_err(|_| Unread::Ended)?;
+    if json.len() < length {
+        return Err(Unread::Ended);
+    }
+    serde_json::from_slice(&json).map_err(|error| Unread::NotUnderstood(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::files::Listed;
+
+    fn frame(json: &Value) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write(&mut bytes, json).expect("it is written");
+        bytes
+    }
+
+    #[test]
+    fn answers_are_as_an_engine_expects_them() {
+        let folder = Listing::Folder(vec![
+            Listed { name: "a.yaml".to_owned(), is_folder: false },
+            Listed { name: "base".to_owned(), is_folder: true },
+        ]);
+        for (answer, expected) in [
+            (Answer::from(Found::File((*b"a: 1").into())), json!({"file": "YTogMQ=="})),
+            (Answer::from(Found::Folder), json!({"directory": true})),
+            (Answer::from(Found::Absent), json!({"absent": true})),
+            (
+                Answer::from(&folder),
+                json!({"entries": [{"name": "a.yaml", "kind": "file"}, {"name": "base", "kind": "directory"}]}),
+            ),
+            (Answer::from(&Listing::NotAFolder), json!({"notDirectory": true})),
+            (Answer::Refused("a link".to_owned()), json!({"refused": "a link"})),
+        ] {
+            assert_eq!(serde_json::to_value(answer).expect("JSON"), expected);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_too_long_cut_off_or_no_message_is_not_read() {
+        let good = frame(&json!({"read": "a"}));
+        assert!(matches!(read(&mut &good[..]), Ok(Said::Read(path)) if path == "a"));
+
+        assert!(matches!(read(&mut &u32::MAX.to_be_bytes()[..]), Err(Unread::TooMuch)));
+        for end in [0, 2, 4, good.len() - 1] {
+            assert!(matches!(read(&mut &good[..end]), Err(Unread::Ended)), "{end} bytes");
+        }
+        for message in [json!({"write": "a"}), json!([]), json!({"read": 1}), json!({"done": {}})] {
+            assert!(matches!(read(&mut &frame(&message)[..]), Err(Unread::NotUnderstood(_))), "{message}");
+        }
+    }
+
+    #[test]
+    fn of_what_an_engine_says_only_known_codes_and_bounded_texts_are_passed_on() {
+        let complaint =
+            json!({"code": "helm_failed", "message": "x".repeat(10_000), "line": 3, "file": "a", "more": 1});
+        let complaint: Complaint = serde_json::from_value(complaint).expect("a complaint");
+        let error = EngineError::from(complaint);
+        assert_eq!((error.code(), error.file(), error.line()), ("helm_failed", Some("a"), Some(3)));
+        assert_eq!(error.to_string().len(), MESSAGE_CHARACTERS_MAX);
+
+        let odd: Complaint = serde_json::from_value(json!({"code": "<script>", "message": "m"})).expect("a complaint");
+        assert_eq!(EngineError::from(odd).code(), "engine_failed");
+    }
+}

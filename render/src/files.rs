@@ -1,0 +1,254 @@
+//! What a render may ask of a commit, and the record of what it asked.
+//!
+//! Whoever has the files implements [`Files`]; nothing here reads. Links are no files: an implementation refuses them with
+//! an error of its own. Everything that was answered is an input, absences included, and is asked for once.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bellwether_core::source::is_valid_path;
+
+use crate::engine::plain::SOURCES_BYTES_MAX;
+use crate::error::{Failure, RenderError};
+use crate::tree::{Aspect, Inputs, SourceFile, is_lfs_pointer, is_manifest};
+
+/// Of one target: ten thousand files, and as often a look where none is.
+const LOOK_UPS_MAX: usize = 20_000;
+
+/// Of one file: as text it has to fit a frame to the engine. The largest packed charts have a few MiB.
+const READ_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The files of one commit. Paths are relative to the repo's root, with `/`; the root itself is empty.
+pub trait Files: Send + Sync {
+    /// Why a path cannot or must not be read.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// What is at a path. Nothing that has more bytes than are asked for is read.
+    fn read(&self, path: &str, bytes_max: usize) -> Result<Found, Self::Error>;
+
+    /// What a folder holds.
+    fn list(&self, path: &str) -> Result<Listing, Self::Error>;
+
+    /// Every file below a folder that ends in `.yaml`, `.yml` or `.json`.
+    fn manifests(&self, folder: &str) -> Result<Vec<SourceFile>, Self::Error>;
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    File(Vec<u8>),
+    /// More bytes than were asked for.
+    TooLarge,
+    Folder,
+    Absent,
+}
+
+/// What a folder holds, if it is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    Folder(Vec<Listed>),
+    NotAFolder,
+    Absent,
+}
+
+/// One line of a listing. A link is listed as a file, so that whoever reads it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub name: String,
+    pub is_folder: bool,
+}
+
+/// The same as [`Found`], kept.
+#[derive(Clone)]
+pub(crate) enum Read {
+    File(Arc<[u8]>),
+    Folder,
+    Absent,
+}
+
+/// Files that remember what was asked of them.
+pub(crate) struct Recorder<F> {
+    files: F,
+    asked: Mutex<Asked>,
+}
+
+#[derive(Default)]
+struct Asked {
+    inputs: Inputs,
+    read: BTreeMap<String, Read>,
+    listed: BTreeMap<String, Arc<Listing>>,
+    bytes: usize,
+    /// Since the last render began.
+    look_ups: usize,
+}
+
+impl Asked {
+    /// A loop that asks for ever ends here, whatever it asks for.
+    fn begin_look_up(&mut self) -> Result<(), RenderError> {
+        self.look_ups += 1;
+        if self.look_ups > LOOK_UPS_MAX { Err(RenderError::TooManyLookUps { max: LOOK_UPS_MAX }) } else { Ok(()) }
+    }
+}
+
+impl<F: Files> Recorder<F> {
+    pub(crate) fn new(files: F) -> Self {
+        Self { files, asked: Mutex::default() }
+    }
+
+    pub(crate) fn inputs(&self) -> Inputs {
+        self.lock().inputs.clone()
+    }
+
+    pub(crate) fn read(&self, path: &str) -> Result<Read, Failure<F::Error>> {
+        let asked = &mut *self.lock();
+        asked.begin_look_up()?;
+        match asked.read.entry(path.to_owned()) {
+            Entry::Occupied(known) => Ok(known.get().clone()),
+            // Git keeps no such path.
+            Entry::Vacant(_) if !is_valid_path(path) => Ok(Read::Absent),
+            Entry::Vacant(place) => {
+                // Also when it fails: what is in its place next time is another input.
+                asked.inputs.add(path, Aspect::Content);
+                let left = SOURCES_BYTES_MAX.saturating_sub(asked.bytes + path.len()).min(READ_BYTES_MAX);
+                let read = match self.files.read(path, left).map_err(Failure::Files)? {
+                    Found::File(bytes) if is_manifest(path) && is_lfs_pointer(&bytes) => {
+                        return Err(RenderError::LfsPointer { file: path.to_owned() }.into());
+                    }
+                    Found::File(bytes) => {
+                        asked.bytes += bytes.len() + path.len();
+                        Read::File(bytes.into())
+                    }
+                    Found::TooLarge => {
+                        let max = SOURCES_BYTES_MAX;
+                        return Err(RenderError::ReadsTooLarge { file: path.to_owned(), max }.into());
+                    }
+                    Found::Folder => {
+                        asked.inputs.narrow_to_kind(path);
+                        Read::Folder
+                    }
+                    Found::Absent => Read::Absent,
+                };
+                Ok(place.insert(read).clone())
+            }
+        }
+    }
+
+    pub(crate) fn list(&self, path: &str) -> Result<Arc<Listing>, Failure<F::Error>> {
+        let asked = &mut *self.lock();
+        asked.begin_look_up()?;
+        match asked.listed.entry(path.to_owned()) {
+            Entry::Occupied(known) => Ok(known.get().clone()),
+            Entry::Vacant(_) if !is_valid_path(path) => Ok(Arc::new(Listing::Absent)),
+            Entry::Vacant(place) => {
+                asked.inputs.add(path, Aspect::Names);
+                let listing = self.files.list(path).map_err(Failure::Files)?;
+                if let Listing::Folder(entries) = &listing {
+                    asked.bytes += entries.iter().map(|entry| entry.name.len()).sum::<usize>();
+                }
+                if asked.bytes > SOURCES_BYTES_MAX {
+                    let max = SOURCES_BYTES_MAX;
+                    return Err(RenderError::ReadsTooLarge { file: path.to_owned(), max }.into());
+                }
+                Ok(place.insert(Arc::new(listing)).clone())
+            }
+        }
+    }
+
+    pub(crate) fn manifests(&self, folder: &str) -> Result<Vec<SourceFile>, Failure<F::Error>> {
+        self.lock().inputs.add_folder(folder);
+        self.files.manifests(folder).map_err(Failure::Files)
+    }
+
+    /// Each render of a chart may ask the whole again.
+    pub(crate) fn begin_render(&self) {
+        self.lock().look_ups = 0;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thousand files of one MiB, and a count of what was asked.
+    #[derive(Default)]
+    struct Large {
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl Files for Large {
+        type Error = std::io::Error;
+
+        fn read(&self, path: &str, bytes_max: usize) -> Result<Found, Self::Error> {
+            self.asked.lock().expect("it is whole").push(path.to_owned());
+            match path {
+                "folder" => Ok(Found::Folder),
+                "lfs.yaml" => Ok(Found::File(b"version https://git-lfs.github.com/spec/v1\noid".to_vec())),
+                "link" => Err(std::io::Error::other("a link")),
+                _ if path.starts_with("no/") => Ok(Found::Absent),
+                _ if bytes_max < 1 << 20 => Ok(Found::TooLarge),
+                _ => Ok(Found::File(vec![b'x'; 1 << 20])),
+            }
+        }
+
+        fn list(&self, _: &str) -> Result<Listing, Self::Error> {
+            Ok(Listing::Folder(Vec::new()))
+        }
+
+        fn manifests(&self, _: &str) -> Result<Vec<SourceFile>, Self::Error> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn code<T>(result: Result<T, Failure<std::io::Error>>) -> &'static str {
+        match result {
+            Err(Failure::Render(error)) => error.code(),
+            Err(Failure::Files(_)) => "files",
+            Ok(_) => "ok",
+        }
+    }
+
+    #[test]
+    fn each_path_is_asked_for_once_and_each_answer_is_an_input() {
+        let files = Recorder::new(Large::default());
+
+        for _ in 0..2 {
+            for path in ["a", "no/b", "folder"] {
+                assert!(files.read(path).is_ok());
+            }
+            assert!(files.list("listed").is_ok());
+            // No commit has such a path.
+            assert!(matches!(files.read("../a"), Ok(Read::Absent)));
+        }
+
+        assert_eq!(*files.files.asked.lock().expect("it is whole"), ["a", "no/b", "folder"]);
+        assert_eq!(files.inputs().paths().into_iter().collect::<Vec<_>>(), ["a", "folder/.", "listed/", "no/b"]);
+        files.manifests("folder").expect("they are read");
+        assert!(files.inputs().paths().contains("folder"), "all that is below it");
+    }
+
+    #[test]
+    fn bytes_and_look_ups_have_a_bound() {
+        let files = Recorder::new(Large::default());
+        let read = (0..100).map(|number| code(files.read(&format!("{number}")))).collect::<Vec<_>>();
+        assert!(read.starts_with(&["ok"; 63]) && read.ends_with(&["sources_too_large"; 36]), "{read:?}");
+
+        let files = Recorder::new(Large::default());
+        let last = (0..=LOOK_UPS_MAX).map(|number| code(files.read(&format!("no/{}", number % 10)))).last();
+        assert_eq!(last, Some("too_many_look_ups"));
+        files.begin_render();
+        assert_eq!(code(files.read("no/1")), "ok", "another render of the chart may look again");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_answer() {
+        let files = Recorder::new(Large::default());
+
+        assert_eq!(code(files.read("link")), "files");
+        assert_eq!(code(files.read("lfs.yaml")), "file_lfs_pointer");
+    }
+}
