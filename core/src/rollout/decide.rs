@@ -45,8 +45,8 @@ pub enum Decision {
     Return { cluster: ClusterId, digest: Digest },
     /// The member is skipped.
     Skip { cluster: ClusterId, reason: String },
-    /// The member waits for another try: without generation, reason and clock, not returning. When it was last
-    /// assigned is kept.
+    /// The member waits for another try: without generation, reason and clock. When it was last assigned is
+    /// kept, and whether it was going back.
     Retry { cluster: ClusterId },
     /// The rollout is over.
     Finish { state: RolloutState, reason: String },

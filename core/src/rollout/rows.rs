@@ -132,7 +132,8 @@ pub struct Member {
     pub generation: Option<Generation>,
     /// When this rollout last wrote an assignment for it; `None`: never, so it runs what it ran before.
     pub assigned_at: Option<Timestamp>,
-    /// The newest assignment is `digest_before`: it is being given back what it ran.
+    /// The newest assignment is `digest_before`: it is being given back what it ran. Of one that waits for another try: the
+    /// one that is tried again.
     pub returning: bool,
     /// Its deadline counts from here: its assignment, its return after an absence, or the moment it stopped being
     /// healthy. `None`: the deadline's clock stands.
@@ -194,7 +195,8 @@ impl Member {
 
     /// It was assigned by this rollout, ran something before, and has not been given that back.
     pub const fn is_returnable(&self) -> bool {
-        self.assigned_at.is_some() && self.digest_before.is_some() && !self.returning && !self.overtaken
+        let is_given_back = self.returning && !self.is_retried();
+        self.assigned_at.is_some() && self.digest_before.is_some() && !is_given_back && !self.overtaken
     }
 
     /// It was assigned by this rollout and ran nothing of the target before.

@@ -486,7 +486,7 @@ impl World {
             Decision::Retry { cluster } => {
                 let member = self.member_mut(cluster);
                 let again = Member::waiting(cluster, member.wave, member.digest, member.digest_before);
-                *member = Member { assigned_at: member.assigned_at, ..again };
+                *member = Member { assigned_at: member.assigned_at, returning: member.returning, ..again };
             }
             Decision::OpenWave { wave } => {
                 (self.soak_ended_by_hand, self.soaks_since) = (false, None);
@@ -604,7 +604,7 @@ impl World {
         let member = self.members.iter().find(|member| member.cluster == id)?;
         let is_right = self.state == RolloutState::RollingBack
             && member.assigned_at.is_some()
-            && !member.returning
+            && (!member.returning || member.generation.is_none())
             && !member.overtaken
             && member.digest_before == Some(digest);
         (!is_right).then(|| "there is nothing to give back".to_owned())
@@ -664,7 +664,7 @@ impl World {
         }
         let is_left = |member: &&Member| {
             let was_given = member.assigned_at.is_some() && member.digest_before.is_some();
-            was_given && !member.returning && !member.overtaken
+            was_given && !(member.returning && member.generation.is_some()) && !member.overtaken
         };
         if self.state == RolloutState::RollingBack && state == RolloutState::Failed {
             let left = self.members.iter().find(is_left)?;

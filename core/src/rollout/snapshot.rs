@@ -194,7 +194,7 @@ impl RolloutSnapshot {
             }
             Decision::Retry { cluster } => self.change(cluster, |member| {
                 let again = Member::waiting(cluster, member.wave, member.digest, member.digest_before);
-                Member { assigned_at: member.assigned_at, ..again }
+                Member { assigned_at: member.assigned_at, returning: member.returning, ..again }
             }),
             Decision::Assign { .. } | Decision::Return { .. } => {}
         }

@@ -16,6 +16,7 @@ use super::{bounds, record};
 use crate::Hub;
 use crate::process::clock;
 use crate::source::git::{CommitFiles, ReadError};
+use crate::store::content;
 use crate::store::renders::Render;
 use crate::store::revisions::Revision;
 use crate::store::targets::Target;
@@ -117,7 +118,7 @@ impl Job<'_> {
     async fn is_whole(&self, earlier: &Rendered) -> Result<bool, BundleError> {
         let bundles: BTreeSet<_> = earlier.variants.values().copied().collect();
         let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
-        Ok(list_broken(self.hub, &mut db, &bundles).await?.is_empty())
+        Ok(list_broken(&mut db, &bundles).await?.is_empty())
     }
 
     async fn open(&self) -> Result<Manifests<CommitFiles>, BundleError> {
@@ -176,15 +177,17 @@ impl Job<'_> {
     }
 }
 
-/// Those of these bundles of which something is not stored, or cannot be read.
+/// Those of these bundles of which something is not stored, or cannot be read. Asked of the rows: what this hub has in
+/// memory need not be stored.
 pub(super) async fn list_broken(
-    hub: &Hub,
     db: &mut Connection,
     bundles: &BTreeSet<Digest>,
 ) -> Result<BTreeSet<Digest>, StoreError> {
     let (bundles, mut broken) = (bundles.iter().copied().collect::<Vec<_>>(), BTreeSet::new());
     for some in bundles.chunks(MANIFESTS_AT_ONCE) {
-        let manifests = hub.content.load_readable(db, &some.iter().copied().collect()).await?;
+        let manifests = content::read_manifests(db, some).await?;
+        let manifests: BTreeMap<_, _> =
+            manifests.into_iter().filter_map(Result::ok).map(|one| (one.digest(), one)).collect();
         let objects_of = |manifest: &Manifest| manifest.entries().iter().map(|entry| entry.digest).collect::<Vec<_>>();
         let objects: BTreeSet<_> = manifests.values().flat_map(objects_of).collect();
         let objects: Vec<_> = objects.into_iter().collect();

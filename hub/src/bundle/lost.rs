@@ -1,9 +1,12 @@
 //! Bundles that clusters are to run and of which something is not stored any more: made anew from the commits that they
-//! came from. What the newest commit renders to is made whole by its own render.
+//! came from.
+//!
+//! After the target's own render, which nobody waits longer for, and which makes whole what the newest commit gives.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::api::Condition;
+use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::parameters::{ClusterFacts, Parameters};
 use bellwether_core::report::bounded_message;
 use bellwether_core::{ClusterId, Digest, RenderId};
@@ -12,62 +15,112 @@ use jiff::{SignedDuration, Timestamp};
 use super::error::BundleError;
 use super::job::{self, Job};
 use super::{bounds, record};
+use crate::Hub;
 use crate::process::clock;
+use crate::store::assignments::{self, Holder};
 use crate::store::lost::Lost;
+use crate::store::targets::Target;
 use crate::store::work::Stage;
 use crate::store::{self, Connection, StoreError};
+use crate::work::actors;
 use crate::work::change::Change;
+use crate::work::subjects;
 
 /// Until what could not be made anew is tried again; twice as long after each time.
 const PAUSE: SignedDuration = SignedDuration::from_mins(5);
-/// It does not mend itself by then. Somebody may have mended the database, or clusters run something else.
-const PAUSE_MAX: SignedDuration = SignedDuration::from_hours(4);
-/// Renders that are made anew in one reconcile, the newest first: more than a target's clusters run at once.
+/// It does not mend itself by then. Somebody may have mended the database.
+const PAUSE_MAX: SignedDuration = SignedDuration::from_hours(1);
+/// Renders that are made anew in one try, the newest first: more than a target's clusters run at once.
 const RENDERS_MAX: usize = 20;
-/// Until its clusters are told: what this reconcile makes is written by then.
-const TOLD_AFTER: SignedDuration = SignedDuration::from_secs(2);
+/// So often a commit that this hub's mirror lacks is left to a hub that has it, before that is told as the reason.
+const ELSEWHERE_TRIES: u32 = 3;
+const ELSEWHERE_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
-/// If something of the target was found to be lost, makes it anew; says what the target has to say if that comes to
-/// nothing. `made` are bundles that this reconcile is about to write.
-pub(super) async fn mend(
-    job: &Job<'_>,
-    made: &BTreeSet<Digest>,
-    agents: &BTreeSet<String>,
-) -> Result<Option<Condition>, StoreError> {
-    let (hub, target, now) = (job.hub, job.target.id, clock::now());
-    let mut db = hub.pool.acquire().await?;
-    let Some(lost) = store::lost::find(&mut db, target).await? else { return Ok(None) };
-    if !job.is_asked && now < lost.again_at {
-        return Ok(lost.condition);
-    }
-    let broken = Broken::find(job, &mut db, made).await?;
-    drop(db);
-    let why = broken.remake(job, agents).await?;
-    let mut db = hub.pool.acquire().await?;
-    let is_whole = Broken::find(job, &mut db, made).await?.bundles.is_empty();
-    drop(db);
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
-    if is_whole {
-        store::lost::delete(&mut change, target).await?;
-        let clusters: Vec<_> = broken.clusters.iter().map(|cluster| cluster.as_uuid()).collect();
-        change.tell(Stage::Link, &clusters, now + TOLD_AFTER, None).await?;
-        change.commit().await?;
-        return Ok(None);
-    }
-    let condition = Some(condition(&why.unwrap_or(BundleError::MadeOtherwise), now));
-    let is_due = now >= lost.again_at;
-    let lost = if is_due { after(&lost, now) } else { lost };
-    store::lost::mark(&mut change, target, &Lost { condition: condition.clone(), ..lost }).await?;
-    if is_due {
-        change.tell(Stage::Bundle, &[target.as_uuid()], lost.again_at, None).await?;
-    }
-    change.commit().await?;
-    Ok(condition)
+/// What is not whole of what clusters are to run of a target.
+#[derive(Default)]
+pub(super) struct Broken {
+    bundles: BTreeSet<Digest>,
+    /// What each cluster is to run of these, and the render that gave it.
+    runs: BTreeMap<ClusterId, (Digest, RenderId)>,
 }
 
-fn after(lost: &Lost, now: Timestamp) -> Lost {
-    let times = 1 << lost.tries.min(10);
-    Lost { tries: lost.tries.saturating_add(1), again_at: now + (PAUSE * times).min(PAUSE_MAX), condition: None }
+/// `None`: nobody has found that something of the target is lost.
+pub(super) async fn find(hub: &Hub, target: &Target) -> Result<Option<Broken>, StoreError> {
+    let mut db = hub.pool.acquire().await?;
+    match store::lost::find(&mut db, target.id).await? {
+        Some(_) => Ok(Some(Broken::find(&mut db, target).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Makes anew what is lost still, if that is due, and tells the clusters of what is whole again. The target says what
+/// cannot be made. `before` is what was lost before the target rendered.
+pub(super) async fn mend(hub: &Hub, target: &Target, before: &Broken) -> Result<(), StoreError> {
+    let mut db = hub.pool.acquire().await?;
+    let Some(lost) = store::lost::find(&mut db, target.id).await? else { return Ok(()) };
+    let mut broken = Broken::find(&mut db, target).await?;
+    drop(db);
+    let mut why = None;
+    if !broken.bundles.is_empty() && begin_try(hub, target, &lost).await? {
+        why = broken.remake(hub, target).await?;
+        let mut db = hub.pool.acquire().await?;
+        broken = Broken::find(&mut db, target).await?;
+        why = why.or(Some(BundleError::MadeOtherwise)).filter(|_| !broken.bundles.is_empty());
+    }
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    change.tell(Stage::Link, &before.list_mended(&broken), now, None).await?;
+    if broken.bundles.is_empty() {
+        store::lost::delete(&mut change, target.id).await?;
+    } else if let Some(why) = why {
+        say_why(&mut change, target, &lost, &why, now).await?;
+    }
+    change.commit().await
+}
+
+/// Whoever begins leaves what leads to the next try, also if it dies of this one.
+async fn begin_try(hub: &Hub, target: &Target, lost: &Lost) -> Result<bool, StoreError> {
+    let now = clock::now();
+    if now < lost.again_at {
+        return Ok(false);
+    }
+    let again_at = now + (PAUSE * (1 << lost.tries.min(10))).min(PAUSE_MAX);
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    if !store::lost::begin_try(&mut change, target.id, lost, again_at).await? {
+        return Ok(false);
+    }
+    change.tell(Stage::Bundle, &[target.id.as_uuid()], again_at, None).await?;
+    change.commit().await?;
+    Ok(true)
+}
+
+async fn say_why(
+    change: &mut Change<'_>,
+    target: &Target,
+    lost: &Lost,
+    why: &BundleError,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if matches!(why, BundleError::Read(error) if error.is_of_mirror()) && lost.tries < ELSEWHERE_TRIES {
+        let soon = now + ELSEWHERE_PAUSE;
+        store::lost::mark_again(change, target.id, soon).await?;
+        change.tell(Stage::Source, &[target.repo.as_uuid()], now, None).await?;
+        return change.tell(Stage::Bundle, &[target.id.as_uuid()], soon, None).await;
+    }
+    let before = lost.condition.as_ref();
+    let mut condition = condition(why, now);
+    if before.is_some_and(|before| before.message == condition.message) {
+        return Ok(());
+    }
+    condition.since = before.and_then(|before| before.since).or(condition.since);
+    store::lost::mark_condition(change, target.id, &condition).await?;
+    tracing::warn!(target.name = %target.name, error = condition.message, "a target has lost something for good");
+    let mut event =
+        Event::new(clock::new_id(), now, actors::hub(), Action::RenderFailed, subjects::target(&target.name));
+    event.outcome = Outcome::Failed;
+    event.detail = serde_json::json!({"code": condition.code});
+    event.reason = condition.message;
+    change.audit(&event).await
 }
 
 fn condition(why: &BundleError, now: Timestamp) -> Condition {
@@ -84,57 +137,68 @@ fn condition(why: &BundleError, now: Timestamp) -> Condition {
     }
 }
 
-/// What is not whole of what clusters are to run.
-struct Broken {
-    bundles: BTreeSet<Digest>,
-    renders: BTreeSet<RenderId>,
-    clusters: BTreeSet<ClusterId>,
-}
-
 impl Broken {
-    async fn find(job: &Job<'_>, db: &mut Connection, made: &BTreeSet<Digest>) -> Result<Self, StoreError> {
-        let mut runs = store::assignments::list_digests_of_target(db, job.target.id).await?;
-        let bundles: BTreeSet<_> = runs.iter().map(|(_, digest, _)| *digest).collect();
-        let bundles = job::list_broken(job.hub, db, &(&bundles - made)).await?;
-        runs.retain(|(_, digest, _)| bundles.contains(digest));
-        let (renders, clusters) = runs.into_iter().map(|(cluster, _, render)| (render, cluster)).unzip();
-        Ok(Self { bundles, renders, clusters })
+    async fn find(db: &mut Connection, target: &Target) -> Result<Self, StoreError> {
+        let runs = assignments::list_digests_of_target(db, target.id).await?;
+        let bundles = job::list_broken(db, &runs.iter().map(|(_, digest, _)| *digest).collect()).await?;
+        let runs = runs.into_iter().filter(|(_, digest, _)| bundles.contains(digest));
+        let runs = runs.map(|(cluster, digest, render)| (cluster, (digest, render))).collect();
+        Ok(Self { bundles, runs })
+    }
+
+    /// Clusters whose bundle was broken, and is not any more.
+    fn list_mended(&self, now: &Self) -> Vec<uuid::Uuid> {
+        let is_mended = |digest: &Digest| !now.bundles.contains(digest);
+        self.runs.iter().filter(|(_, (digest, _))| is_mended(digest)).map(|(cluster, _)| cluster.as_uuid()).collect()
     }
 
     /// Says why some of it cannot be made.
-    async fn remake(&self, job: &Job<'_>, agents: &BTreeSet<String>) -> Result<Option<BundleError>, StoreError> {
+    async fn remake(&self, hub: &Hub, target: &Target) -> Result<Option<BundleError>, StoreError> {
+        let mut db = hub.pool.acquire().await?;
+        let holders = assignments::list_holders(&mut db, target.id).await?;
+        let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
+        drop(db);
+        let mut by_render: BTreeMap<RenderId, Vec<&Holder>> = BTreeMap::new();
+        for holder in &holders {
+            if let Some((_, render)) = self.runs.get(&holder.cluster) {
+                by_render.entry(*render).or_default().push(holder);
+            }
+        }
         let mut why = None;
-        for render in self.renders.iter().rev().take(RENDERS_MAX) {
-            match self.remake_one(job, *render, agents).await {
+        for (render, holders) in by_render.iter().rev().take(RENDERS_MAX) {
+            match self.remake_one(hub, target, (*render, holders), &agents).await {
                 Ok(()) => {}
                 Err(BundleError::Store(error)) => return Err(error),
                 Err(error) => why = why.or(Some(error)),
             }
-            bounds::leave_try(job.hub, job.target.id).await;
+            bounds::leave_try(hub, target.id).await;
         }
         Ok(why)
     }
 
     /// Renders a commit again for those clusters that are to run what it gave them.
-    async fn remake_one(&self, job: &Job<'_>, id: RenderId, agents: &BTreeSet<String>) -> Result<(), BundleError> {
-        let mut db = job.hub.pool.acquire().await.map_err(StoreError::from)?;
+    async fn remake_one(
+        &self,
+        hub: &Hub,
+        target: &Target,
+        (id, holders): (RenderId, &[&Holder]),
+        agents: &BTreeSet<String>,
+    ) -> Result<(), BundleError> {
+        let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
         let render = store::renders::find(&mut db, id).await?.ok_or(BundleError::OriginUnknown)?;
         let revision = store::revisions::find(&mut db, render.revision).await?.ok_or(BundleError::OriginUnknown)?;
-        let mut holders = store::assignments::list_holders(&mut db, job.target.id).await?;
         drop(db);
-        if render.target_version != job.target.version {
+        if render.target_version != target.version {
             return Err(BundleError::SpecOlder);
         }
-        holders.retain(|holder| self.clusters.contains(&holder.cluster));
-        let values = |holder: store::assignments::Holder| {
+        let values = |holder: &&Holder| {
             let facts = ClusterFacts { name: &holder.name, labels: &holder.labels };
-            let values = Parameters::resolve(&job.target.spec.parameters, facts);
-            (holder.name, values)
+            (holder.name.clone(), Parameters::resolve(&target.spec.parameters, facts))
         };
-        let clusters = holders.into_iter().map(values).collect();
-        let older = Job { revision: &revision, clusters, ..*job };
+        let clusters = holders.iter().map(values).collect();
+        let older = Job { hub, target, revision: &revision, clusters, is_asked: true };
         let mut rendered = older.render(None, agents.clone()).await?;
         rendered.unwritten.retain(|made| self.bundles.contains(&made.manifest.digest()));
-        record::write_bundles(job.hub, job.target.id, rendered.unwritten).await
+        record::write_bundles(hub, target.id, rendered.unwritten).await
     }
 }

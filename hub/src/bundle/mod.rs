@@ -52,10 +52,19 @@ impl Detached for Bundle {
 
 async fn attempt(hub: &Hub, item: &QueueItem) -> Result<Progress, StoreError> {
     let mut db = hub.pool.acquire().await?;
-    let Some(target) = store::targets::find(&mut db, TargetId::new(item.key)).await? else {
-        drop(db);
-        return finish(hub, item, None).await;
-    };
+    let target = store::targets::find(&mut db, TargetId::new(item.key)).await?;
+    drop(db);
+    let Some(target) = target else { return finish(hub, item, None).await };
+    let lost = lost::find(hub, &target).await?;
+    let progress = render(hub, item, target.clone()).await?;
+    if let Some(lost) = lost {
+        lost::mend(hub, &target, &lost).await?;
+    }
+    Ok(progress)
+}
+
+async fn render(hub: &Hub, item: &QueueItem, target: Target) -> Result<Progress, StoreError> {
+    let mut db = hub.pool.acquire().await?;
     // Source leaves out targets whose folder a revision did not move. Whoever reads a target after it was changed,
     // and before the revision that was seen with its earlier spec, would never hear of that revision.
     work::await_subject(&mut db, Stage::Source, target.repo.as_uuid()).await?;
@@ -72,7 +81,7 @@ async fn attempt(hub: &Hub, item: &QueueItem) -> Result<Progress, StoreError> {
     let is_asked = item.trace_id.is_some();
     let fetched = hub.mirrors.of(target.repo).fetched();
     let job = Job { hub, target: &target, revision: &revision, clusters, is_asked };
-    let mut result = match job.render(known, agents.clone()).await {
+    let result = match job.render(known, agents).await {
         Err(BundleError::Store(error)) => return Err(error),
         Err(BundleError::Read(error @ (ReadError::NoSuchCommit { .. } | ReadError::NotFetched))) => {
             let is_ours = await_mirror(hub, item, &target, &revision, error).await?;
@@ -81,11 +90,6 @@ async fn attempt(hub: &Hub, item: &QueueItem) -> Result<Progress, StoreError> {
         Ok(_) if ref_condition.is_some() => Err(ref_condition.expect("it was just found")),
         other => other.map_err(|error| error.condition(clock::now())),
     };
-    let made = result.iter().flat_map(|rendered| &rendered.unwritten).map(|made| made.manifest.digest()).collect();
-    let lost = lost::mend(&job, &made, &agents).await?;
-    if let Ok(rendered) = &mut result {
-        rendered.lacking = rendered.lacking.take().or(lost);
-    }
     finish(hub, item, Some(Said { target, revision: Some(revision), result })).await
 }
 

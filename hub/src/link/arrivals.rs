@@ -42,6 +42,8 @@ pub(super) struct CaughtUp {
 /// What the rows say to it.
 pub(super) struct Greeted {
     pub(super) want: Want,
-    /// What its cluster is to run, as of then; `None`: two agents take turns with its identity, and neither is told.
+    /// Two agents take turns with its identity, and neither is told anything.
+    pub(super) is_contested: bool,
+    /// What its cluster is to run, as of then; `None`: see above.
     pub(super) listing: Option<(Instant, Listing)>,
 }

@@ -47,8 +47,12 @@ async fn write<T: Batched>(hub: &Hub, all: Vec<T>) -> Vec<Result<T::Answer, Stor
     match T::write(hub, &all).await {
         Ok(answers) => return answers.into_iter().map(Ok).collect(),
         Err(error) if all.len() == 1 => return vec![Err(error)],
-        Err(error) if error.is_outage() => return all.iter().map(|_| Err(StoreError::unserved())).collect(),
-        Err(_) => {}
+        Err(error) => {
+            tracing::warn!(streams = all.len(), error = %crate::chain(&error), "cannot write what agents said at once");
+            if error.is_outage() {
+                return all.iter().map(|_| Err(StoreError::unserved())).collect();
+            }
+        }
     }
     let mut answers = Vec::with_capacity(all.len());
     for one in &all {
@@ -67,18 +71,19 @@ impl Batched for Arrival {
         let mut change = Change::begin(&hub.vital, &hub.signals).await?;
         let certificates: Vec<_> = all.iter().map(|one| (one.caller.serial.as_str(), one.caller.cluster)).collect();
         let good = store::certificates::mark_all_used(&mut change, &certificates, now).await?;
-        let opened: Vec<_> = newest(all).into_iter().filter(|one| good.contains(&one.caller.cluster)).collect();
+        let opened = newest(all.iter().filter(|one| good.contains(&one.caller.serial)));
         let rows: Vec<_> = opened.iter().map(|one| row(hub, one)).collect();
         let before = sessions::mark_opened(&mut change, &rows, now).await?;
-        let mut greeted = greet_all(hub, &mut change, &opened, before, now).await?;
+        let mut greeted = greet_all(&mut change, &opened, before, now).await?;
         change.commit().await?;
+        // Afterwards: nobody waits for the rows of these clusters while bundles are read.
+        load_listings(hub, &opened, &mut greeted).await?;
         Ok(all.iter().map(|one| greeted.remove(&one.number)).collect())
     }
 }
 
-/// What those streams are told that are their clusters' newest.
+/// What those streams are told that are their clusters' newest, but for what their clusters are to run.
 async fn greet_all(
-    hub: &Hub,
     change: &mut Change<'_>,
     opened: &[&Arrival],
     mut before: BTreeMap<ClusterId, Before>,
@@ -90,8 +95,6 @@ async fn greet_all(
     work::take_due_of(change, Stage::Link, &keys, Timestamp::MAX).await?;
     let acked: Vec<_> = opened.iter().filter_map(|one| Some((one.caller.cluster, one.hello.acked?))).collect();
     let known = store::reports::list_known(change, &acked).await?;
-    let read_at = Instant::now();
-    let mut listings = listing::load(change, &hub.content, &clusters).await?;
     let mut greeted = BTreeMap::new();
     for one in opened {
         let cluster = one.caller.cluster;
@@ -106,14 +109,32 @@ async fn greet_all(
             }
         };
         let want = Want::assess(same_boot, one.hello.acked.map(|_| known.contains(&cluster)));
-        let listing = listings.remove(&cluster).filter(|_| !is_contested).map(|listing| (read_at, listing));
-        greeted.insert(one.number, Greeted { want, listing });
+        greeted.insert(one.number, Greeted { want, is_contested, listing: None });
     }
     Ok(greeted)
 }
 
+async fn load_listings(
+    hub: &Hub,
+    opened: &[&Arrival],
+    greeted: &mut BTreeMap<SessionNumber, Greeted>,
+) -> Result<(), StoreError> {
+    let told: Vec<_> =
+        opened.iter().filter(|one| greeted.get(&one.number).is_some_and(|one| !one.is_contested)).collect();
+    let clusters: Vec<_> = told.iter().map(|one| one.caller.cluster).collect();
+    let mut db = hub.vital.acquire().await?;
+    let read_at = Instant::now();
+    let mut listings = listing::load(&mut db, &hub.content, &clusters).await?;
+    for one in told {
+        if let Some(greeted) = greeted.get_mut(&one.number) {
+            greeted.listing = listings.remove(&one.caller.cluster).map(|listing| (read_at, listing));
+        }
+    }
+    Ok(())
+}
+
 /// Of each cluster, in their order: a row is written once.
-fn newest(arrivals: &[Arrival]) -> Vec<&Arrival> {
+fn newest<'a>(arrivals: impl Iterator<Item = &'a Arrival>) -> Vec<&'a Arrival> {
     let mut newest: BTreeMap<_, &Arrival> = BTreeMap::new();
     for one in arrivals {
         let place = newest.entry(one.caller.cluster).or_insert(one);

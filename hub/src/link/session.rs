@@ -266,8 +266,8 @@ impl AgentStream {
 
     async fn greet(&mut self, hello: Hello) -> Result<(), Ended> {
         let arrival = Arrival { caller: self.caller.clone(), number: self.session.number(), hello };
-        let Greeted { want, listing } = greet::greet(&self.hub, arrival).await?.ok_or(Ended::Cut)?;
-        self.is_contested = listing.is_none();
+        let Greeted { want, is_contested, listing } = greet::greet(&self.hub, arrival).await?.ok_or(Ended::Cut)?;
+        self.is_contested = is_contested;
         self.session.welcome(want);
         self.read_at = Some(listing.as_ref().map_or_else(Instant::now, |(read_at, _)| *read_at));
         if let Some((_, listing)) = listing {

@@ -710,11 +710,13 @@ async fn agents_that_come_at_once_are_greeted_at_once_and_each_by_its_own_rows(p
     let (hub, _folder) = testing::hub(&pool).await;
     let mut arrivals = Vec::new();
     // The first is greeted by itself, and the others meanwhile wait.
-    for name in ["c0", "c1", "c2", "c3"] {
+    for name in ["c0", "c1", "c2", "c3", "c4"] {
         let cluster = register(&hub, name).await;
         let (older, newer) = (admit(&hub, cluster).await, admit(&hub, cluster).await);
         arrivals.extend([(cluster, older), (cluster, newer)]);
     }
+    let stolen = format!("update certificates set revoked_at = now() where serial = '{}'", arrivals[9].1.1);
+    store::execute_raw(&hub.pool, stolen.leak()).await.expect("it is written");
     store::execute_raw(&pool, "update clusters set revoked_at = now() where name = 'c2'").await.expect("it is written");
     let unreadable = r#"insert into sessions (cluster_id, session, hub_id, boot, since, address, certificate_serial, agent_version, facts)
         select cluster_id, 0, gen_random_uuid(), gen_random_uuid(), now(), '', '', '', '{"uid": 7}' from clusters where name = 'c3'"#;
@@ -737,8 +739,13 @@ async fn agents_that_come_at_once_are_greeted_at_once_and_each_by_its_own_rows(p
 
     let said: Vec<_> = greeted.iter().map(|one| one.as_ref().ok().map(Option::is_some)).collect();
     assert_eq!(said[3..6], [Some(true), Some(false), Some(false)], "the newest of c1, and none of c2");
-    assert_eq!(said[6..], [None, None], "of c3 a row cannot be read");
-    assert_eq!(entries(&hub, "cluster.joined").await.len(), 2);
+    assert_eq!(said[6..8], [None, None], "of c3 a row cannot be read");
+    assert_eq!(
+        said[8..],
+        [Some(true), Some(false)],
+        "the certificate of c4's newest stream is revoked, the other's is not"
+    );
+    assert_eq!(entries(&hub, "cluster.joined").await.len(), 3);
 }
 
 /// The agents' port of this hub, open, until it is dropped.

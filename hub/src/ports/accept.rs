@@ -16,7 +16,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::limits::{LimitedConnection, Limits, Party, Permit, Permits, Shown, network};
+use super::limited::{LimitedConnection, Shown};
+use super::permits::{Limits, Party, Permit, Permits, network};
 use super::{Known, Revoked, Rules};
 use crate::pki::ca::identity_of;
 

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
-use super::limits::Untaken;
+use super::usage::Untaken;
 use super::{Connection, Peer};
 
 /// Slow senders of headers lose their connection.

@@ -1,14 +1,16 @@
 //! The hub's two ports: who may be connected, for how long and how much they may send, before anybody asks for anything.
 //!
 //! Configurations are read per connection, so a new certificate or revocation list counts from the next handshake on; a
-//! connection whose certificate is revoked is closed, and its streams are for `link` to end. Neighbours: `pki::tls` (configurations), `link` and `http` (which
-//! serve what comes out of here).
+//! connection whose certificate is revoked is closed, and its streams are for `link` to end. Neighbours: `pki::tls`
+//! (configurations), `link` and `http` (which serve what comes out of here).
 
 mod accept;
 mod http;
-mod limits;
+mod limited;
+mod permits;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +21,8 @@ use arc_swap::ArcSwap;
 
 pub(crate) use accept::{Connection, incoming};
 pub(crate) use http::{UntilTaken, serve_http};
-pub(crate) use limits::{ActiveRequest, IdleTimeouts, Limits, Usage, network};
+pub(crate) use permits::{Limits, network};
+pub(crate) use usage::{ActiveRequest, IdleTimeouts, Usage};
 
 /// People, scripts and webhooks. Below the usual limit of 1,024 descriptors, with room for agents and Postgres.
 const HTTP_CONNECTIONS_MAX: usize = 512;

@@ -236,7 +236,12 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
             prunable: prunable.remove(&one.cluster).unwrap_or_default(),
             options: self.target.spec.sync,
         });
-        let is_retried = |one: &&Given| self.snapshot.member(one.cluster).is_some_and(Member::is_retried);
+        // What a person wants tried again is what failed: of that a way back is no second try, nor the other way round.
+        let is_retried = |one: &&Given| {
+            self.snapshot
+                .member(one.cluster)
+                .is_some_and(|member| member.is_retried() && member.returning == one.returning)
+        };
         let retried = given.iter().filter(is_retried).map(|one| one.cluster).collect();
         let generations = assignments::mark(self.change, assignments.collect(), &retried, self.now).await?;
         let returning: BTreeSet<_> = given.iter().filter(|one| one.returning).map(|one| one.cluster).collect();
@@ -253,6 +258,10 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
     async fn prunable(&mut self, given: &[Given]) -> Result<BTreeMap<ClusterId, Vec<ObjectKey>>, StoreError> {
         let clusters: Vec<_> = given.iter().map(|one| one.cluster).collect();
         let mut replaced = assignments::list_replaced(self.change, self.target.id, &clusters).await?;
+        if replaced.values().any(|old| old.is_any_lost) {
+            // It may be what is replaced here: then nothing is missing any more.
+            self.change.tell(Stage::Bundle, &[self.target.id.as_uuid()], self.now, None).await?;
+        }
         let steps: Vec<_> =
             given.iter().filter_map(|one| Some((replaced.remove(&one.cluster)?, one.cluster, one.digest))).collect();
         let digests: BTreeSet<_> = steps.iter().flat_map(|(old, _, new)| [old.digest, *new]).collect();

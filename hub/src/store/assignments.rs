@@ -192,6 +192,8 @@ pub(crate) struct Replaced {
     pub(crate) prunable: Vec<ObjectKey>,
     /// The cluster has said that all of it is in place and healthy.
     pub(crate) is_done: bool,
+    /// Of what clusters run of the target something is known to be lost.
+    pub(crate) is_any_lost: bool,
 }
 
 /// What these clusters are assigned of a target now. Of a row that cannot be read nothing is known, so nothing may go.
@@ -204,7 +206,8 @@ pub(crate) async fn list_replaced(
     let rows = sqlx::query!(
         r#"
         select a.cluster_id, a.digest, a.prunable as "prunable: Stored<Vec<ObjectKey>>",
-               coalesce(r.applied and r.verdict = 'healthy', false) as "is_done!"
+               coalesce(r.applied and r.verdict = 'healthy', false) as "is_done!",
+               exists (select from lost_content l where l.target_id = $1) as "is_any_lost!"
           from assignments a
           left join reports r
             on r.cluster_id = a.cluster_id and r.target_id = a.target_id
@@ -217,11 +220,11 @@ pub(crate) async fn list_replaced(
     .fetch_all(db)
     .await?;
     let replaced = rows.into_iter().map(|row| {
-        let (cluster, is_done) = (ClusterId::new(row.cluster_id), row.is_done);
+        let (cluster, is_done, is_any_lost) = (ClusterId::new(row.cluster_id), row.is_done, row.is_any_lost);
         let read = || {
             let digest = super::digest(&row.digest, "assignments")?;
             let prunable = row.prunable.read("assignments", "prunable")?;
-            Ok((cluster, Replaced { digest, prunable, is_done }))
+            Ok((cluster, Replaced { digest, prunable, is_done, is_any_lost }))
         };
         Entry::of(cluster, read())
     });

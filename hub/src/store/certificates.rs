@@ -92,17 +92,18 @@ pub(crate) async fn mark_used(
     cluster: ClusterId,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    Ok(mark_all_used(db, &[(serial, cluster)], now).await?.contains(&cluster))
+    Ok(mark_all_used(db, &[(serial, cluster)], now).await?.contains(serial))
 }
 
-/// Marks certificates as used, and says of which clusters: one that is unknown, or revoked, or whose cluster is, is left out.
+/// Marks certificates as used, and says which, by their serials: one that is unknown, or revoked, or whose cluster is, is
+/// left out.
 ///
 /// The clusters' rows are held to the end of the transaction, so that a revocation comes wholly before or after.
 pub(crate) async fn mark_all_used(
     db: &mut Connection,
     certificates: &[(&str, ClusterId)],
     now: Timestamp,
-) -> Result<BTreeSet<ClusterId>, StoreError> {
+) -> Result<BTreeSet<String>, StoreError> {
     let serials: Vec<_> = certificates.iter().map(|(serial, _)| (*serial).to_owned()).collect();
     let clusters: Vec<_> = certificates.iter().map(|(_, cluster)| cluster.as_uuid()).collect();
     let used = sqlx::query_scalar!(
@@ -121,7 +122,7 @@ pub(crate) async fn mark_all_used(
               from good g
              where c.serial = g.serial and g.first_used_at is null
         )
-        select cluster_id as "cluster_id!" from good
+        select serial as "serial!" from good
         "#,
         &serials,
         &clusters,
@@ -129,7 +130,7 @@ pub(crate) async fn mark_all_used(
     )
     .fetch_all(db)
     .await?;
-    Ok(used.into_iter().map(ClusterId::new).collect())
+    Ok(used.into_iter().collect())
 }
 
 pub(crate) async fn mark_all_revoked(

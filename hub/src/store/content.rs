@@ -56,13 +56,6 @@ impl Default for Content {
 }
 
 impl Content {
-    /// As a hub that has just started.
-    #[cfg(test)]
-    pub(crate) fn forget(&self) {
-        self.manifests.clear();
-        self.objects.clear();
-    }
-
     pub(crate) fn keep_manifest(&self, manifest: Manifest) {
         self.manifests.insert(manifest.digest(), manifest);
     }
@@ -85,12 +78,10 @@ impl Content {
         if missing.is_empty() {
             return Ok(manifests);
         }
-        let unreadable = || StoreError::Unreadable { table: "bundles", column: "manifest" };
-        for blob in store::bundles::list_manifests(db, &missing).await? {
-            let bytes = compression::decompress(&blob.frame, MANIFEST_BYTES_MAX).ok_or_else(unreadable)?;
-            let manifest = Manifest::decode(&bytes, blob.digest).map_err(|_| unreadable())?;
+        for manifest in read_manifests(db, &missing).await? {
+            let manifest = manifest?;
             self.keep_manifest(manifest.clone());
-            manifests.insert(blob.digest, manifest);
+            manifests.insert(manifest.digest(), manifest);
         }
         Ok(manifests)
     }
@@ -140,6 +131,19 @@ impl Content {
         }
         Ok(objects.into_iter().collect())
     }
+}
+
+/// As they are stored, whatever is kept in memory; those that are not stored are left out.
+pub(crate) async fn read_manifests(
+    db: &mut Connection,
+    digests: &[Digest],
+) -> Result<Vec<Result<Manifest, StoreError>>, StoreError> {
+    let unreadable = || StoreError::Unreadable { table: "bundles", column: "manifest" };
+    let read = |blob: Blob| {
+        let bytes = compression::decompress(&blob.frame, MANIFEST_BYTES_MAX).ok_or_else(unreadable)?;
+        Manifest::decode(&bytes, blob.digest).map_err(|_| unreadable())
+    };
+    Ok(store::bundles::list_manifests(db, digests).await?.into_iter().map(read).collect())
 }
 
 #[cfg(test)]

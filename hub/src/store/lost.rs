@@ -13,15 +13,15 @@ use super::{Connection, StoreError, from_sql, to_sql};
 /// What is known of a target's loss.
 #[derive(Debug, Clone)]
 pub(crate) struct Lost {
-    /// How often it could not be made anew.
+    /// How often it was tried to make it anew.
     pub(crate) tries: u32,
     pub(crate) again_at: Timestamp,
     /// `None`: not tried yet.
     pub(crate) condition: Option<Condition>,
 }
 
-/// Writes that something of these targets is lost, and tells the bundle stage of those of which that is news; says which.
-/// In one statement, also outside of a transaction: what is noted was told.
+/// Writes that something of these targets is lost, and tells the bundle stage of those of which that is news, or of which
+/// it has long forgotten to try again; says which. In one statement, also outside of a transaction: what is noted was told.
 pub(crate) async fn note(
     db: &mut Connection,
     targets: &[TargetId],
@@ -34,7 +34,8 @@ pub(crate) async fn note(
         with news as (
             insert into lost_content (target_id, found_at, again_at)
             select target_id, $2::timestamptz, $2 from targets where target_id = any($1) order by target_id
-                on conflict do nothing
+                on conflict (target_id) do update set again_at = excluded.again_at
+             where lost_content.again_at < excluded.again_at - interval '10 min'
             returning target_id
         )
         insert into work (stage, key, due_at, trace_id)
@@ -67,16 +68,41 @@ pub(crate) async fn find(db: &mut Connection, target: TargetId) -> Result<Option
     }))
 }
 
-pub(crate) async fn mark(db: &mut Connection, target: TargetId, lost: &Lost) -> Result<(), StoreError> {
-    sqlx::query!(
-        "update lost_content set tries = $2, again_at = $3, condition = $4 where target_id = $1",
+/// Begins a try, after which the next is due then. False: another hub has begun it.
+pub(crate) async fn begin_try(
+    db: &mut Connection,
+    target: TargetId,
+    before: &Lost,
+    again_at: Timestamp,
+) -> Result<bool, StoreError> {
+    let begun = sqlx::query!(
+        "update lost_content set tries = tries + 1, again_at = $3 where target_id = $1 and tries = $2",
         target.as_uuid(),
-        signed(lost.tries),
-        to_sql(lost.again_at),
-        lost.condition.as_ref().map(Json) as _,
+        signed(before.tries),
+        to_sql(again_at),
     )
     .execute(db)
     .await?;
+    Ok(begun.rows_affected() > 0)
+}
+
+/// The next try is due then, and not later.
+pub(crate) async fn mark_again(db: &mut Connection, target: TargetId, again_at: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!("update lost_content set again_at = $2 where target_id = $1", target.as_uuid(), to_sql(again_at))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Writes what the target has to say of it.
+pub(crate) async fn mark_condition(
+    db: &mut Connection,
+    target: TargetId,
+    condition: &Condition,
+) -> Result<(), StoreError> {
+    sqlx::query!("update lost_content set condition = $2 where target_id = $1", target.as_uuid(), Json(condition) as _)
+        .execute(db)
+        .await?;
     Ok(())
 }
 

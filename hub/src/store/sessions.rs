@@ -255,12 +255,21 @@ pub(crate) async fn mark_caught_up(
     let numbers: Vec<_> = streams.iter().map(|(_, number)| number.get()).collect();
     sqlx::query!(
         r#"
+        with held as (
+            select s.cluster_id, s.session
+              from sessions s
+              join unnest($1::uuid[], $2::bigint[]) as c (cluster_id, session) using (cluster_id, session)
+             where s.rivalry ->> 'contested_at' is null
+             -- In the order of all who take several.
+             order by s.cluster_id
+               for no key update of s
+        )
         update sessions s
            set caught_up_at = $3, heard_at = case when away_since is null then heard_at else $3 end, away_since = null,
                heard_before_from = case when away_since is null then heard_before_from else heard_at end,
                heard_before_until = coalesce(away_since, heard_before_until)
-          from unnest($1::uuid[], $2::bigint[]) as c (cluster_id, session)
-         where s.cluster_id = c.cluster_id and s.session = c.session and s.rivalry ->> 'contested_at' is null
+          from held
+         where s.cluster_id = held.cluster_id and s.session = held.session
         "#,
         &clusters,
         &numbers,

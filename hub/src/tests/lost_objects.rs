@@ -31,6 +31,9 @@ fn newcomer() -> impl Stream<Item = Result<FromAgent, Status>> + Send + Unpin + 
 }
 
 /// The next Desired; `None`: the stream ended.
+/// Somebody's stream is about to be told.
+const SOON: &str = "select count(*) > 0 from work where stage = 'link' and due_at < now() + interval '10 s'";
+
 async fn desired(from_hub: &mut (impl Stream<Item = Result<FromHub, Status>> + Unpin)) -> Option<Desired> {
     let next = async {
         loop {
@@ -71,7 +74,7 @@ async fn a_target_whose_object_is_not_stored_waits_alone_and_its_bundle_is_made_
     // The bundle stage was asked to mend it, and the stream to ask again.
     assert_eq!(scene.reconcile(Stage::Bundle).await.len(), 1);
     assert_eq!(scene.counts().await["objects"], 2);
-    store::execute_raw(&pool, "update work set due_at = now() where stage = 'link'").await.expect("time passes");
+    assert!(scene.is_so(SOON).await, "its cluster does not wait until it asks again");
     let stop = CancellationToken::new();
     let link = tokio::spawn(crate::link::run(scene.hub.clone(), stop.clone()));
     let second = desired(&mut from_hub).await.expect("the stream lives");
@@ -90,14 +93,21 @@ async fn held_without_objects(pool: &Pool, clusters: i64) -> (Scene, Arc<crate::
     let first = scene.rollouts().await.remove(0).render;
     scene.roll_out(&[("one/a.yaml", ANOTHER)], 2).await;
     assert_eq!(scene.roll_back_to(first).await, "done");
+    let (listener, folder) = listener(pool, &scene).await;
+    store::execute_raw(pool, "delete from objects").await.expect("an intruder can");
+    (scene, listener, folder)
+}
+
+/// Another hub, which lives, and has nothing to do.
+async fn listener(pool: &Pool, scene: &Scene) -> (Arc<crate::Hub>, tempfile::TempDir) {
     let (listener, folder) = crate::testing::hub_beside(pool, &scene.folder).await;
     let mut db = pool.acquire().await.expect("a connection");
     let lives = std::time::Duration::from_mins(10);
     store::installation::mark_hub_heartbeat(&mut db, listener.id, lives).await.expect("it lives");
-    for statement in ["select setval('session_numbers', 1000)", "delete from work", "delete from objects"] {
-        store::execute_raw(pool, statement).await.expect("an intruder can");
+    for statement in ["select setval('session_numbers', 1000)", "delete from work"] {
+        store::execute_raw(pool, statement).await.expect("it is written");
     }
-    (scene, listener, folder)
+    (listener, folder)
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -112,9 +122,7 @@ async fn what_an_older_bundle_lost_is_made_anew_from_its_commit(pool: Pool) {
 
     assert_eq!(scene.counts().await["objects"], 2, "of the newest commit, and of the one that runs");
     assert_eq!(scene.condition("one").await, None);
-    let soon = "select count(*) > 0 from work where stage = 'link' and due_at < now() + interval '10 s'";
-    assert!(scene.is_so(soon).await, "its clusters do not wait until they ask again");
-    store::execute_raw(&pool, "update work set due_at = now() where stage = 'link'").await.expect("time passes");
+    assert!(scene.is_so(SOON).await, "its clusters do not wait until they ask again");
     let stop = CancellationToken::new();
     let link = tokio::spawn(crate::link::run(listener.clone(), stop.clone()));
     assert_eq!(names(&desired(&mut from_hub).await.expect("the stream lives")), ["one"]);
@@ -164,8 +172,7 @@ async fn what_is_lost_for_good_is_told_at_its_target_and_looked_for_ever_less_of
     // A later bundle takes its place.
     assert_eq!(scene.intend(None, Verb::Target(TargetVerb::Release)).await, "done");
     scene.roll_out(&[("README.md", "a word")], 3).await;
-    store::execute_raw(&pool, "update lost_content set again_at = now()").await.expect("time passes");
-    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    assert!(scene.is_so("select tries = 2 from lost_content").await, "a push is no reason to try that again");
     scene.reconcile(Stage::Bundle).await;
     assert_eq!(scene.condition("one").await, None);
     assert!(scene.is_so("select count(*) = 0 from lost_content").await);
@@ -179,10 +186,41 @@ async fn a_bundle_whose_lines_are_lost_is_made_anew_though_it_is_not_the_newest(
     let _from_hub = crate::link::tests::connect(&listener, scene.clusters[0], newcomer()).await;
     await_true(&mut db, "select exists (select from work where stage = 'bundle')").await;
 
-    // One that has nothing of it in memory, and whose mirror has the commit.
-    scene.hub.content.forget();
+    // This hub has rendered it, and has it in memory: that is not stored.
     scene.reconcile(Stage::Bundle).await;
 
     assert_eq!(scene.condition("one").await, None);
     assert!(scene.is_so("select count(*) = 0 from bundles where manifest = 'x'").await);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn the_newest_bundle_whose_lines_are_lost_comes_to_its_clusters_as_soon_as_it_is_made_anew(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
+    let (listener, _folder) = listener(&pool, &scene).await;
+    store::execute_raw(&pool, "update bundles set manifest = 'x'").await.expect("an intruder can");
+    let mut db = pool.acquire().await.expect("a connection");
+    let _from_hub = crate::link::tests::connect(&listener, scene.clusters[0], newcomer()).await;
+    await_true(&mut db, "select exists (select from work where stage = 'bundle')").await;
+
+    scene.reconcile(Stage::Bundle).await;
+
+    assert!(scene.is_so("select count(*) = 0 from bundles where manifest = 'x'").await);
+    assert!(scene.is_so(SOON).await, "its cluster does not wait until it asks again");
+    assert!(scene.is_so("select count(*) = 0 from lost_content").await);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_loss_that_nobody_looks_after_any_more_is_told_again_by_the_next_who_finds_it(pool: Pool) {
+    let (scene, listener, _folder) = held_without_objects(&pool, 1).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    // A hub of an earlier version took the row of work, and knows nothing of losses.
+    let left = "insert into lost_content (target_id, found_at, again_at)
+                select target_id, now() - interval '1 h', now() - interval '1 h' from targets where name = 'one'";
+    store::execute_raw(&pool, left).await.expect("it is written");
+
+    let mut from_hub = crate::link::tests::connect(&listener, scene.clusters[0], newcomer()).await;
+
+    assert!(desired(&mut from_hub).await.expect("the stream lives").assignments.is_empty());
+    await_true(&mut db, "select exists (select from work where stage = 'bundle')").await;
 }

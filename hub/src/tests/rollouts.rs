@@ -65,8 +65,13 @@ impl Scene {
         self.listing(cluster).await.get("one").map(|listed| listed.assignment.digest)
     }
 
-    /// What a cluster says of what it was assigned.
+    /// What a cluster says of what it was assigned, and what is decided on that.
     pub(super) async fn say(&self, place: usize, verdict: Verdict, time: i64) {
+        self.report(place, verdict, time).await;
+        self.decide("one").await;
+    }
+
+    async fn report(&self, place: usize, verdict: Verdict, time: i64) {
         let cluster = self.clusters[place];
         let assignment = self.listing(cluster).await.remove("one").expect("it is assigned").assignment;
         let report = Report {
@@ -82,8 +87,6 @@ impl Scene {
         let received = Received { cluster, session, sequence: ReportSequence::new(10 * time), report };
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         store::reports::mark_newer(&mut db, &[&received], clock::now()).await.expect("it is written");
-        drop(db);
-        self.decide("one").await;
     }
 
     /// The rollouts of the target, newest first.
@@ -230,6 +233,36 @@ async fn whoever_is_retried_is_told_under_which_generation_and_nobody_else(pool:
     finish(&scene, 4).await;
     scene.roll_out(&[("one/a.yaml", ANOTHER)], 5).await;
     assert_eq!(retried(0).await.0, Generation::default(), "something new is nobody's second try");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn whoever_waits_to_be_tried_again_and_goes_back_instead_is_not_told_to_try_the_old_again(pool: Pool) {
+    let waves = json!([{"name": "all", "maxConcurrent": 2}]);
+    let strategy = json!({"onFailure": "rollback", "failureBudget": 1, "waves": waves});
+    let scene = Scene::with(&pool, 4, &[], &strategy).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.render().await;
+    for (place, time) in [(0, 1), (1, 1), (2, 2), (3, 2)] {
+        scene.say(place, Verdict::Healthy, time).await;
+    }
+    let first = async || scene.listing(scene.clusters[0]).await.remove("one").expect("it is assigned");
+    let before = first().await.assignment;
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.render().await;
+    scene.say(0, Verdict::Failed, 3).await;
+    let rollout = scene.rollouts().await.remove(0);
+    assert_eq!(rollout.state, RolloutState::Rolling, "one may fail");
+    // Two others are in flight: it waits for its turn.
+    let retry = Intent::Retry { cluster: scene.clusters[0] };
+    assert_eq!(scene.intend(Some(rollout.id), Verb::Rollout(retry)).await, "done");
+
+    scene.report(1, Verdict::Failed, 4).await;
+    scene.say(2, Verdict::Failed, 4).await;
+
+    assert_eq!(scene.rollouts().await.remove(0).state, RolloutState::RollingBack);
+    let after = first().await;
+    assert!(after.assignment.generation > before.generation && after.assignment.digest == before.digest);
+    assert_eq!(after.retried, Generation::default());
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

@@ -277,7 +277,9 @@ impl Scene {
     pub(super) async fn condition(&self, target: &str) -> Option<String> {
         let id = TargetId::new(self.id(target).await);
         let mut db = self.hub.pool.acquire().await.expect("a connection");
-        store::renders::find_condition(&mut db, id).await.expect("it is read").map(|condition| condition.code)
+        let rendering = store::renders::find_condition(&mut db, id).await.expect("it is read");
+        let lost = store::lost::find(&mut db, id).await.expect("it is read").and_then(|lost| lost.condition);
+        rendering.or(lost).map(|condition| condition.code)
     }
 
     pub(super) async fn change_spec(&self, target: &str, change: impl FnOnce(&mut TargetSpec)) {

@@ -23,6 +23,7 @@ select m.cluster_id, c.name as cluster_name, m.wave, m.digest, m.digest_before, 
             and (m.state in ('assigned', 'applied', 'offline', 'failed')
                  or (m.state = 'waiting' and m.wave <= $2)
                  or (m.state = 'healthy' and m.wave = $2)
-                 or ($3::bool and m.assigned_at is not null and m.digest_before is not null and not m.is_returning)))
+                 or ($3::bool and m.assigned_at is not null and m.digest_before is not null
+                    and (not m.is_returning or m.generation is null))))
         or m.cluster_id = any($4::uuid[]))
  order by m.wave, m.position

@@ -13,7 +13,9 @@ select w.rollout_id, w.name, w.state, w.concurrent_max, w.healthy_min, w.soak_ms
              and not coalesce(p.is_heard, false)
        ) as "silent!",
        count(*) filter (
-           where m.assigned_at is not null and m.digest_before is not null and not m.is_returning and not m.overtaken
+           -- core::rollout::Member::is_returnable.
+           where m.assigned_at is not null and m.digest_before is not null and not m.overtaken
+             and (not m.is_returning or m.generation is null)
        ) as "returnable!",
        count(*) filter (
            where m.assigned_at is not null and m.digest_before is null and not m.overtaken

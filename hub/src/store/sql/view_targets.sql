@@ -9,7 +9,7 @@ select t.target_id as "target_id!",
          where v.repo_id = t.repo_id and v.ref = t.ref
          order by v.revision_id desc limit 1) as "commit?",
        coalesce(s.held, false) as "held!",
-       coalesce(f.condition, e.condition, s.condition) as "condition?: Json<Condition>",
+       coalesce(f.condition, e.condition, s.condition, l.condition) as "condition?: Json<Condition>",
        w.target_version as "wanted_version?",
        r.variables as "variables?",
        array(select x.parameters from render_variants x where x.render_id = r.render_id order by x.parameters)
@@ -21,6 +21,7 @@ select t.target_id as "target_id!",
   left join target_states s using (target_id)
   left join ref_conditions f on f.repo_id = t.repo_id and f.ref = t.ref
   left join render_conditions e on e.target_id = t.target_id
+  left join lost_content l on l.target_id = t.target_id
   left join wanted_renders w on w.target_id = t.target_id
   left join renders r on r.render_id = w.render_id
  cross join lateral (
