@@ -1,8 +1,9 @@
-// Command controlplane is a whole Kubernetes control plane in one binary, for tests and demos.
+// Command controlplane is a Kubernetes control plane in one binary, for tests and demos.
 //
 // The base name it is called by, or else its first argument, picks the program.
-// One binary, because the five programs share almost all of their code: linking once saves minutes
-// of build time and most of the disk space.
+// One binary, because the programs share almost all of their code: linking once saves minutes
+// of build time and most of the disk space. The build tag nocontrollers leaves out what the tests
+// need and somebody who tries Bellwether does not.
 package main
 
 import (
@@ -20,15 +21,11 @@ import (
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
-	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
-	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 )
 
 var programs = map[string]func(){
-	"etcd":                    func() { etcdmain.Main(os.Args) },
-	"kube-apiserver":          func() { os.Exit(cli.Run(apiserver.NewAPIServerCommand())) },
-	"kube-controller-manager": func() { os.Exit(cli.Run(controllermanager.NewControllerManagerCommand())) },
-	"kube-scheduler":          func() { os.Exit(cli.Run(scheduler.NewSchedulerCommand())) },
+	"etcd":           func() { etcdmain.Main(os.Args) },
+	"kube-apiserver": func() { os.Exit(cli.Run(apiserver.NewAPIServerCommand())) },
 	"kubectl": func() {
 		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 			kubectlutil.CheckErr(err)
