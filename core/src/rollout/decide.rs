@@ -6,9 +6,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::OnFailure;
+use super::gates::{self, Promotion};
 use super::rows::{Intent, Member, MemberState, PendingIntent, Presence, Rollout, RolloutState, Wave, WaveState};
-use super::why::{hold_reason, members_text, stop_reason};
-use super::{OnFailure, after};
+use super::words::{members_text, stop_reason};
 use crate::{ClusterId, Digest};
 
 /// What the executor does. Waves are named by their place, from 0.
@@ -55,11 +56,11 @@ pub enum Decision {
 /// What this rollout does next, and when to reconcile again if nothing else happens. Same rows, same answer.
 pub fn decide(rollout: &Rollout, now: Timestamp) -> (Vec<Decision>, Option<Timestamp>) {
     let decisions = match (rollout.intents.first(), rollout.state) {
-        (Some(pending), _) => answer(rollout, pending),
+        (Some(pending), _) => answer(rollout, pending, now),
         _ if rollout.is_overtaken() => give_way(rollout),
         (None, RolloutState::Planned) => vec![Decision::Start],
         (None, RolloutState::Rolling) => roll(rollout, now),
-        (None, RolloutState::Paused) => soak_clock(rollout, now).into_iter().collect(),
+        (None, RolloutState::Paused) => gates::soak::clock(rollout, now).into_iter().collect(),
         (None, RolloutState::RollingBack) => roll_back(rollout),
         (None, RolloutState::Done) => catch_up(rollout),
         (None, RolloutState::Failed | RolloutState::Superseded | RolloutState::Cancelled) => Vec::new(),
@@ -71,8 +72,7 @@ fn next_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
     if rollout.state.is_over() && rollout.state != RolloutState::Done {
         return None;
     }
-    let soak_until = rollout.open_wave().and_then(|(_, wave)| wave.soak_until).filter(|&until| until > now);
-    [rollout.next_at, soak_until].into_iter().flatten().min()
+    [rollout.next_at, gates::opens_at(rollout, now)].into_iter().flatten().min()
 }
 
 fn roll(rollout: &Rollout, now: Timestamp) -> Vec<Decision> {
@@ -81,11 +81,11 @@ fn roll(rollout: &Rollout, now: Timestamp) -> Vec<Decision> {
     }
     let mut decisions = catch_up(rollout);
     match rollout.open_wave() {
-        None => decisions.extend(open_next(rollout)),
-        Some((index, wave)) if may_pass(wave, now) => {
+        None => decisions.extend(open_next(rollout, now)),
+        Some((index, wave)) if gates::to_pass(rollout, wave, now).is_none() => {
             decisions.push(Decision::PassWave { wave: index, overridden: None });
         }
-        Some((index, wave)) => match soak_clock(rollout, now) {
+        Some((index, wave)) => match gates::soak::clock(rollout, now) {
             Some(decision) => decisions.push(decision),
             None => decisions.extend(fill(index, wave, &rollout.next)),
         },
@@ -115,12 +115,11 @@ fn fail_current(rollout: &Rollout) -> Option<Decision> {
     Some(Decision::FailWave { wave })
 }
 
-fn open_next(rollout: &Rollout) -> Option<Decision> {
+fn open_next(rollout: &Rollout, now: Timestamp) -> Option<Decision> {
     let next = (0..).zip(&rollout.waves).find(|(_, wave)| wave.state != WaveState::Passed);
-    match next {
-        Some((wave, next)) => (next.state == WaveState::Waiting).then_some(Decision::OpenWave { wave }),
-        None => Some(finish(rollout)),
-    }
+    let Some((place, wave)) = next else { return Some(finish(rollout)) };
+    let may_open = wave.state == WaveState::Waiting && gates::to_open(rollout, wave, now).is_none();
+    may_open.then_some(Decision::OpenWave { wave: place })
 }
 
 /// All waves have passed. Whether clusters failed on the way or not: it is for everybody, also for who comes later.
@@ -132,56 +131,6 @@ fn give_way(rollout: &Rollout) -> Vec<Decision> {
     let reason = "later rollouts go on with all of its clusters".to_owned();
     let end = Decision::Finish { state: RolloutState::Superseded, reason };
     fail_current(rollout).into_iter().chain([end]).collect()
-}
-
-fn may_pass(wave: &Wave, now: Timestamp) -> bool {
-    let is_over = match wave.state {
-        WaveState::Open => wave.soak.is_zero(),
-        WaveState::Soaking => wave.soak_until.is_some_and(|until| until <= now),
-        WaveState::Waiting | WaveState::Passed | WaveState::Failed => false,
-    };
-    is_over && may_soak(wave) && wave.silent == 0 && !was_interrupted(wave, now)
-}
-
-/// Somebody went since the soak's clock runs, and nobody reconciled in between.
-fn was_interrupted(wave: &Wave, now: Timestamp) -> bool {
-    wave.heard_for.is_some() && wave.soak_from.is_some_and(|from| from < now)
-}
-
-/// Everybody is settled and enough of them are healthy.
-const fn may_soak(wave: &Wave) -> bool {
-    wave.is_settled() && !wave.holds()
-}
-
-/// What is left of a soak that ends then: what nobody saw is no evidence.
-fn soak_left(wave: &Wave, until: Timestamp, now: Timestamp) -> SignedDuration {
-    let from = wave.soak_from.unwrap_or(now);
-    let ran_for = now.duration_since(from).max(SignedDuration::ZERO);
-    let counts = wave.heard_for.map_or(ran_for, |heard_for| heard_for.min(ran_for));
-    (until.duration_since(from) - counts).max(SignedDuration::ZERO)
-}
-
-/// What the open wave's members do to its soak; also while the rollout is paused.
-fn soak_clock(rollout: &Rollout, now: Timestamp) -> Option<Decision> {
-    let (index, wave) = rollout.open_wave()?;
-    let wave_is = (wave.state, may_soak(wave), wave.silent > 0);
-    match (wave_is, wave.soak_until) {
-        ((WaveState::Soaking, false, _), _) => Some(Decision::RestartSoak { wave: index }),
-        ((WaveState::Soaking, true, true), Some(until)) => {
-            Some(Decision::HoldSoak { wave: index, left: soak_left(wave, until, now) })
-        }
-        ((WaveState::Soaking, true, false), Some(until)) if was_interrupted(wave, now) => {
-            Some(Decision::StartSoak { wave: index, until: after(now, soak_left(wave, until, now)) })
-        }
-        ((WaveState::Soaking, true, false), None) => {
-            let left = wave.soak_left.unwrap_or(wave.soak);
-            Some(Decision::StartSoak { wave: index, until: after(now, left) })
-        }
-        ((WaveState::Open, true, false), _) if !wave.soak.is_zero() => {
-            Some(Decision::StartSoak { wave: index, until: after(now, wave.soak) })
-        }
-        _ => None,
-    }
 }
 
 /// Free slots of the open wave go to the next waiting clusters that are there.
@@ -232,14 +181,14 @@ fn roll_back(rollout: &Rollout) -> Vec<Decision> {
 }
 
 /// The oldest intent is answered alone, so that each is consumed once, on the rows as they are by then.
-fn answer(rollout: &Rollout, pending: &PendingIntent) -> Vec<Decision> {
-    match answered(rollout, pending) {
+fn answer(rollout: &Rollout, pending: &PendingIntent, now: Timestamp) -> Vec<Decision> {
+    match answered(rollout, pending, now) {
         Ok(decisions) => [Decision::Answer { refused: None }].into_iter().chain(decisions).collect(),
         Err(refused) => vec![Decision::Answer { refused: Some(refused) }],
     }
 }
 
-fn answered(rollout: &Rollout, pending: &PendingIntent) -> Result<Vec<Decision>, String> {
+fn answered(rollout: &Rollout, pending: &PendingIntent, now: Timestamp) -> Result<Vec<Decision>, String> {
     if !rollout.state.takes(&pending.intent) {
         return Err("the rollout is over".to_owned());
     }
@@ -252,7 +201,7 @@ fn answered(rollout: &Rollout, pending: &PendingIntent) -> Result<Vec<Decision>,
         }
         Intent::Skip { cluster } => skip(cluster, pending),
         Intent::Retry { cluster } => retry(rollout, cluster, pending),
-        Intent::Promote => promote(rollout, pending),
+        Intent::Promote => promote(rollout, pending, now),
     }
 }
 
@@ -322,20 +271,22 @@ fn retry(rollout: &Rollout, cluster: ClusterId, pending: &PendingIntent) -> Resu
     Ok(vec![Decision::Retry { cluster }])
 }
 
-fn promote(rollout: &Rollout, pending: &PendingIntent) -> Result<Vec<Decision>, String> {
+fn promote(rollout: &Rollout, pending: &PendingIntent, now: Timestamp) -> Result<Vec<Decision>, String> {
     if rollout.state != RolloutState::Rolling {
         return Err("only a rollout that is rolling can be promoted".to_owned());
     }
     if pending.reason.trim().is_empty() {
         return Err("promoting needs a reason".to_owned());
     }
-    match rollout.open_wave() {
-        Some((_, wave)) if !wave.is_settled() => Err(format!("{} still has clusters that are not settled", wave.name)),
-        Some((index, wave)) if wave.holds() => {
-            let overridden = format!("{} ({})", words("passed", pending), hold_reason(wave));
-            Ok(vec![Decision::PassWave { wave: index, overridden: Some(overridden) }])
+    let Some((wave, open)) = rollout.open_wave() else { return Err("no wave is open".to_owned()) };
+    // What nothing holds passes by itself.
+    let Some(closed) = gates::to_pass(rollout, open, now) else { return Ok(Vec::new()) };
+    match closed.by_person {
+        None => Err(format!("this cannot be promoted: {}", closed.why)),
+        Some(Promotion::EndSoak) => Ok(vec![Decision::EndSoak { wave }]),
+        Some(Promotion::Pass { although }) => {
+            let overridden = format!("{} ({although})", words("passed", pending));
+            Ok(vec![Decision::PassWave { wave, overridden: Some(overridden) }])
         }
-        Some((index, wave)) if wave.state == WaveState::Soaking => Ok(vec![Decision::EndSoak { wave: index }]),
-        Some(_) | None => Err("no wave is soaking or holding".to_owned()),
     }
 }

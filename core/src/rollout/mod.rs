@@ -1,7 +1,7 @@
 //! Rollouts: how a change crosses the fleet.
 //!
 //! Pure functions, and nothing else, decide: [`start`] says when a rollout begins, [`waves`] plans, [`settle`] judges one
-//! cluster by its newest report, [`decide`] says what happens next. They see rows, never events: the same rows give the same answer, a repeat after a
+//! cluster by its newest report, [`gates`] say what holds a wave, [`decide`] says what happens next. They see rows, never events: the same rows give the same answer, a repeat after a
 //! crash is harmless, and the explanation that people read ([`why`]) comes from the same rows.
 //!
 //! What must never happen: a gate that opens on evidence that is old, missing or about something else; two waves open
@@ -9,6 +9,7 @@
 
 mod begin;
 mod decide;
+mod gates;
 mod human_duration;
 mod plan;
 mod prunable;
@@ -21,6 +22,7 @@ mod start;
 mod strategy;
 mod wanted;
 mod why;
+mod words;
 
 #[cfg(test)]
 mod properties;

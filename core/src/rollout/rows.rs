@@ -275,16 +275,6 @@ pub struct Notable {
 }
 
 impl Wave {
-    /// Nobody in it is waited for: all are healthy, failed, offline, skipped or rolled back.
-    pub const fn is_settled(&self) -> bool {
-        self.waiting == 0 && self.in_flight == 0
-    }
-
-    /// All are settled and too few are healthy: it holds until one answers or a person decides.
-    pub const fn holds(&self) -> bool {
-        self.is_settled() && self.healthy < self.healthy_min
-    }
-
     /// It has opened, and has neither passed nor failed.
     pub const fn is_open(&self) -> bool {
         matches!(self.state, WaveState::Open | WaveState::Soaking)

@@ -311,9 +311,7 @@ fn heard_for(entries: &[MemberSnapshot], place: u32, from: Timestamp) -> Option<
     };
     let gone = entries.iter().filter(is_meant).map(|entry| &entry.seen).filter(was_away);
     let heard = gone.map(|seen| seen.heard.unwrap_or(Heard { from, until: from }));
-    let together =
-        heard.reduce(|one, other| Heard { from: one.from.max(other.from), until: one.until.min(other.until) })?;
-    Some(together.until.duration_since(together.from.max(from)).max(SignedDuration::ZERO))
+    Some(heard.reduce(Heard::and)?.duration_since(from))
 }
 
 /// The first of a wave that failed, or else the first in flight.

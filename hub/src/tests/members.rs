@@ -1,13 +1,13 @@
 //! Who is in a rollout, who is left out of it, and who is waited for.
 
 use bellwether_core::report::{Verdict, may_pass};
-use bellwether_core::rollout::{Intent, Member, MemberState, RolloutState};
+use bellwether_core::rollout::{Intent, Member, MemberState, RolloutState, why};
 use bellwether_core::{SessionNumber, TargetId, session};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::rollouts::{REGIONAL, strategy};
-use super::scene::{ANOTHER, ONE, Scene, TWO_IS_FOR_LATE_ONES, await_true, finish, go_away, label};
+use super::scene::{ANOTHER, ONE, Scene, TWO_IS_FOR_LATE_ONES, await_true, finish, go_away, label, shown};
 use crate::process::clock;
 use crate::store::intents::Verb;
 use crate::store::rollouts::Which;
@@ -29,6 +29,8 @@ async fn a_blink_that_nobody_saw_costs_a_soak_no_more_than_its_own_time(pool: Po
     sessions::mark_caught_up(&mut db, &[(scene.clusters[0], SessionNumber::new(50))], after(485))
         .await
         .expect("written");
+    let told = scene.why_at(after(601)).await;
+    assert!(told.contains("all soaks on, because a healthy cluster was silent: 1m5"), "{told}");
     scene.decide_at(after(486)).await;
 
     let left = "select soak_until - soak_from between interval '110 s' and interval '120 s' from rollout_waves";
@@ -274,6 +276,15 @@ async fn a_stream_that_begins_does_not_wait_for_a_reconcile_of_whoever_waits_for
 }
 
 impl Scene {
+    /// What the newest rollout waits for, as people are told at that time.
+    async fn why_at(&self, now: Timestamp) -> String {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let target = TargetId::new(self.id("one").await);
+        let row = shown(&mut db, target).await;
+        let views = store::views::rollouts::load(&mut db, vec![row]).await.expect("it is read");
+        why(&views.first().expect("it is there").rollout, now)
+    }
+
     /// Whom the target's document names as left out, and why.
     async fn set_aside(&self) -> Vec<(String, String)> {
         let mut db = self.hub.pool.acquire().await.expect("a connection");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::RolloutId;
-use bellwether_core::rollout::{PlannedWave, Wave};
+use bellwether_core::rollout::{Heard, PlannedWave, Wave};
 use uuid::Uuid;
 
 use crate::store::columns::{in_millis, millis, signed, text, unsigned, word};
@@ -86,6 +86,8 @@ struct WaveRow {
     skipped: i64,
     rolled_back: i64,
     silent: i64,
+    heard_from: Option<DateTime>,
+    heard_until: Option<DateTime>,
     returnable: i64,
     first_installs: i64,
 }
@@ -95,6 +97,9 @@ impl TryFrom<WaveRow> for Wave {
 
     fn try_from(row: WaveRow) -> Result<Self, StoreError> {
         let count = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+        let soak_from = row.soak_from.map(from_sql);
+        let heard = row.heard_from.zip(row.heard_until);
+        let heard = heard.map(|(from, until)| Heard { from: from_sql(from), until: from_sql(until) });
         Ok(Self {
             name: row.name,
             state: word(&row.state, "rollout_waves")?,
@@ -102,7 +107,7 @@ impl TryFrom<WaveRow> for Wave {
             healthy_min: unsigned(row.healthy_min),
             soak: millis(row.soak_ms),
             opened_at: row.opened_at.map(from_sql),
-            soak_from: row.soak_from.map(from_sql),
+            soak_from,
             soak_until: row.soak_until.map(from_sql),
             soak_left: row.soak_left_ms.map(millis),
             members: count(row.members),
@@ -115,7 +120,7 @@ impl TryFrom<WaveRow> for Wave {
             skipped: count(row.skipped),
             rolled_back: count(row.rolled_back),
             silent: count(row.silent),
-            heard_for: None,
+            heard_for: soak_from.zip(heard).map(|(from, heard)| heard.duration_since(from)),
             returnable: count(row.returnable),
             first_installs: count(row.first_installs),
             notable: None,
