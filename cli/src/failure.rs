@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use bellwether_core::api::Condition;
+use bellwether_core::Condition;
 use owo_colors::OwoColorize as _;
 
 /// What the exit code says.
@@ -132,14 +132,7 @@ mod tests {
 
     #[test]
     fn a_condition_names_its_file_and_line() {
-        let condition = Condition {
-            code: "yaml_invalid".to_owned(),
-            message: "did not parse".to_owned(),
-            hint: None,
-            file: Some("shop/web.yaml".to_owned()),
-            line: Some(7),
-            since: None,
-        };
+        let condition = Condition::new("yaml_invalid", "did not parse", None, None).at(Some("shop/web.yaml"), Some(7));
 
         let failure = Failure::of_condition("target `shop`", &condition);
 

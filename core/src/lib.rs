@@ -47,8 +47,11 @@ pub mod takeover;
 pub mod yielded;
 
 pub use chain::chain;
-pub use domain::{bundle, digest, ids, labels, names, object, parameters, render, repo, report, source, target};
+pub use domain::{
+    access, bundle, condition, digest, ids, labels, names, object, parameters, render, repo, report, source, target,
+};
 
+pub use condition::Condition;
 pub use digest::Digest;
 pub use ids::{
     ClusterId, EventId, Generation, HubId, ProjectId, RenderId, RepoId, ReportSequence, RevisionId, RolloutId,

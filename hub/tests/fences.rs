@@ -71,6 +71,27 @@ fn the_domain_knows_nothing_of_the_documents() {
     }
 }
 
+/// What decides, and what is stored, holds nouns. Pages are read as what people are shown, and so are entries of the log.
+const WITHOUT_DOCUMENTS: &[&str] =
+    &["source", "bundle", "rollout", "link", "record", "worker", "work", "access", "store"];
+const OF_DOCUMENTS: &[&str] = &["store/views", "store/audit.rs"];
+
+#[test]
+fn what_the_hub_decides_and_stores_knows_nothing_of_the_documents() {
+    let hub = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut breaches = Vec::new();
+    for file in WITHOUT_DOCUMENTS.iter().flat_map(|room| sources(&hub.join(room))) {
+        let text = std::fs::read_to_string(&file).expect("a source can be read");
+        let place = file.strip_prefix(&hub).expect("it lies in the hub");
+        let is_spoken = product(&text).lines().any(|line| speaks(line, "bellwether_core::api"));
+        if is_spoken && !OF_DOCUMENTS.iter().any(|of| place.starts_with(of)) {
+            breaches.push(place.display().to_string());
+        }
+    }
+
+    assert!(breaches.is_empty(), "these speak of documents: {breaches:?}");
+}
+
 /// What would make an answer of the domain depend on more than its arguments.
 const OUTSIDE: &[&str] = &[
     "async fn",

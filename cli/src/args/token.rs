@@ -1,7 +1,7 @@
 //! `bellwether token`.
 
 use bellwether_core::Name;
-use bellwether_core::api::TokenRole;
+use bellwether_core::access::Role;
 use bellwether_core::rollout::HumanDuration;
 use clap::Subcommand;
 
@@ -21,7 +21,7 @@ Examples:
         name: Name,
         /// What its holder may do: a viewer only reads.
         #[arg(long, value_name = "ROLE", default_value = "viewer", value_parser = parse_role)]
-        role: TokenRole,
+        role: Role,
         /// For how long it is good, such as `90d`; for ever when left out.
         #[arg(long, value_parser = parse_ttl)]
         ttl: Option<HumanDuration>,

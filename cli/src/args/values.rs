@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use bellwether_core::api::TokenRole;
+use bellwether_core::access::Role;
 use bellwether_core::labels::check_labels;
 use bellwether_core::rollout::HumanDuration;
 use bellwether_core::{Labels, Name};
@@ -118,7 +118,7 @@ pub(super) fn parse_ttl(text: &str) -> Result<HumanDuration, String> {
     Ok(ttl)
 }
 
-pub(super) fn parse_role(text: &str) -> Result<TokenRole, String> {
+pub(super) fn parse_role(text: &str) -> Result<Role, String> {
     text.parse()
 }
 

@@ -14,7 +14,7 @@ mod target;
 mod token;
 mod watch;
 
-use bellwether_core::api::TokenRole;
+use bellwether_core::access::Role;
 use clap::CommandFactory as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -161,7 +161,7 @@ fn note_if_empty<T>(items: &[T], sentence: &str) {
 struct Whoami {
     name: String,
     kind: String,
-    role: TokenRole,
+    role: Role,
 }
 
 async fn whoami(context: &Context) -> anyhow::Result<Exit> {

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use bellwether_core::Name;
-use bellwether_core::api::{Condition, RepoDocument, TargetDocument};
+use bellwether_core::api::{RepoDocument, TargetDocument};
+use bellwether_core::{Condition, Name};
 use tokio::time::{Instant, sleep};
 
 use super::Context;

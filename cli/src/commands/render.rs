@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use bellwether_core::Condition;
 use bellwether_core::api::TargetDocument;
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::labels::LabelSelector;
@@ -56,14 +57,7 @@ fn told(failure: RenderFailure<Failure>) -> Failure {
         RenderFailure::Files(error) => return error,
         RenderFailure::Render(error) => error,
     };
-    let condition = bellwether_core::api::Condition {
-        code: error.code().to_owned(),
-        message: error.to_string(),
-        hint: None,
-        file: error.file().map(ToOwned::to_owned),
-        line: error.line(),
-        since: None,
-    };
+    let condition = Condition::new(error.code(), &error.to_string(), None, None).at(error.file(), error.line());
     Failure::new(condition_text(&condition)).maybe_hint(error.hint())
 }
 

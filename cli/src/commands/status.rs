@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bellwether_core::Name;
-use bellwether_core::api::{Condition, StatusDocument, StatusRow, TargetDocument};
+use bellwether_core::api::{StatusDocument, StatusRow, TargetDocument};
 use bellwether_core::report::Verdict;
+use bellwether_core::{Condition, Name};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::sleep;

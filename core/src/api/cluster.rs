@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Metadata};
+use super::Metadata;
 use crate::report::{Counts, ObjectLine, Verdict};
-use crate::{Digest, Generation, Labels, Name};
+use crate::{Condition, Digest, Generation, Labels, Name};
 
 /// A registered Kubernetes cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

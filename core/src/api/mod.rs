@@ -23,7 +23,7 @@ use uuid::Uuid;
 pub use audit::{AuditDocument, AuditEntry, AuditFilter, AuditVerification};
 pub use cluster::{ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget, RegisterCluster, RegisteredCluster};
 pub use drift::{DriftAction, DriftChange, DriftDocument};
-pub use problem::{Condition, Problem};
+pub use problem::Problem;
 pub use repo::{CreatedRepo, RepoDocument, RepoHead, RepoStatus, WrittenRepo};
 pub use rollout::{MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 pub use status::{NamedCondition, StatusDocument, StatusRow};
@@ -32,7 +32,7 @@ pub use target::{
     DeletionStatus, SetAside, TargetDocument, TargetStatus, WrittenHelm, WrittenParameters, WrittenRef, WrittenRender,
     WrittenSync, WrittenTarget,
 };
-pub use token::{CreateToken, CreatedToken, TokenDocument, TokenRole};
+pub use token::{CreateToken, CreatedToken, TokenDocument};
 
 use crate::{Name, Version};
 

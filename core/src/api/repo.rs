@@ -4,7 +4,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Document};
+use super::Document;
+use crate::Condition;
 use crate::repo::RepoSpec;
 
 /// A Git repository that the hub watches.

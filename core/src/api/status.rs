@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, TargetDocument};
+use super::TargetDocument;
 use crate::report::{Counts, Verdict};
-use crate::{Digest, Name};
+use crate::{Condition, Digest, Name};
 
 /// A page of what runs where: targets in order, and every cluster that each has an assignment in. `next` is given back as
 /// `?cursor=` for the page after it, which may go on within a target.

@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Condition, Document, RolloutDocument, WrittenStrategy};
+use super::{Document, RolloutDocument, WrittenStrategy};
 use crate::labels::LabelSelector;
 use crate::parameters::ParameterSet;
 use crate::render::{HelmOptions, RenderKind, RenderOptions};
 use crate::session::{DriftMode, Prune, SyncOptions};
 use crate::source::GitRef;
 use crate::target::TargetSpec;
-use crate::{Digest, Name, RolloutId};
+use crate::{Condition, Digest, Name, RolloutId};
 
 /// What to deploy where.
 pub type TargetDocument = Document<WrittenTarget, TargetStatus>;

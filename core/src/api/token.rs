@@ -1,48 +1,17 @@
-//! Tokens of the API: what they may do, and how they are made. The hub keeps only their hashes.
+//! Tokens of the API, and how they are made. The hub keeps only their hashes.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
-
-/// What the holder of a token may do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenRole {
-    /// Everything.
-    Admin,
-    /// Only reads.
-    #[default]
-    Viewer,
-}
-
-impl TokenRole {
-    /// As rows and people write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Viewer => "viewer",
-        }
-    }
-}
-
-impl std::str::FromStr for TokenRole {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Admin, Self::Viewer]
-            .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or_else(|| format!("`{text}` is not a role: `admin` or `viewer`"))
-    }
-}
+use crate::access::Role;
 
 /// A token of the API, without the token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenDocument {
     pub name: Name,
-    pub role: TokenRole,
+    pub role: Role,
     pub created_at: Timestamp,
     /// The token that made it; `None`: the hub's first start did.
     pub created_by: Option<String>,
@@ -59,7 +28,7 @@ pub struct TokenDocument {
 pub struct CreateToken {
     pub name: Name,
     #[serde(default)]
-    pub role: TokenRole,
+    pub role: Role,
     /// For how long it is good; for ever when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u32>,

@@ -1,6 +1,8 @@
 //! The nouns: values that everything else is said with.
 
+pub mod access;
 pub mod bundle;
+pub mod condition;
 pub mod digest;
 pub mod ids;
 pub mod labels;

@@ -1,6 +1,6 @@
 //! Who calls at the API, and what they may.
 
-use bellwether_core::api::TokenRole;
+use bellwether_core::access::Role;
 use bellwether_core::audit::Actor;
 
 use crate::work::actors;
@@ -9,7 +9,7 @@ use crate::work::actors;
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) name: String,
-    pub(crate) role: TokenRole,
+    pub(crate) role: Role,
 }
 
 impl Caller {
@@ -19,8 +19,8 @@ impl Caller {
 
     pub(crate) fn may_change(&self) -> bool {
         match self.role {
-            TokenRole::Admin => true,
-            TokenRole::Viewer => false,
+            Role::Admin => true,
+            Role::Viewer => false,
         }
     }
 }

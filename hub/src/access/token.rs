@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bellwether_core::api::TokenRole;
+use bellwether_core::access::Role;
 use bellwether_core::audit::{Action, Actor, Event};
 use bellwether_core::{Digest, Name};
 use jiff::Timestamp;
@@ -26,7 +26,7 @@ const ASKED_AT_ONCE: usize = 4;
 /// A token that somebody is to have.
 pub(crate) struct NewToken {
     pub(crate) name: Name,
-    pub(crate) role: TokenRole,
+    pub(crate) role: Role,
     pub(crate) created_by: Option<String>,
     pub(crate) expires_at: Option<Timestamp>,
 }

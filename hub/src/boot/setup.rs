@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bellwether_core::ProjectId;
-use bellwether_core::api::TokenRole;
+use bellwether_core::access::Role;
 use jiff::SignedDuration;
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
@@ -344,7 +344,7 @@ async fn ensure_admin_token(pool: &Pool, signals: &Signals, data: &Path) -> Resu
         return Ok(());
     }
     let name = ADMIN.parse().expect("`admin` is a name");
-    let new = NewToken { name, role: TokenRole::Admin, created_by: None, expires_at: None };
+    let new = NewToken { name, role: Role::Admin, created_by: None, expires_at: None };
     let secret = match token::create(&mut change, new, actors::hub()).await {
         Ok((_, secret)) => secret,
         // Another hub was first.

@@ -1,7 +1,6 @@
 //! What renders may cost: hubs that die of one, and bytes that one target stores.
 
-use bellwether_core::TargetId;
-use bellwether_core::api::Condition;
+use bellwether_core::{Condition, TargetId};
 use jiff::{SignedDuration, Timestamp};
 
 use super::error::{BROKE_DOWN, BundleError, SHARE_SPENT};

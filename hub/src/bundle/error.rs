@@ -1,8 +1,7 @@
 //! Why a target does not render, as people are told.
 
-use bellwether_core::api::Condition;
+use bellwether_core::Condition;
 use bellwether_core::bundle::ManifestError;
-use bellwether_core::report::bounded_message;
 use bellwether_render::{Failure, RenderError};
 use jiff::Timestamp;
 
@@ -63,7 +62,7 @@ impl BundleError {
     pub(super) fn condition(&self, now: Timestamp) -> Condition {
         let (code, hint, file, line) = match self {
             Self::Read(error) => (error.code(), error.hint(), None, None),
-            Self::Render(error) => (error.code(), error.hint(), error.file().map(ToOwned::to_owned), error.line()),
+            Self::Render(error) => (error.code(), error.hint(), error.file(), error.line()),
             Self::Manifest(_) => ("bundle_invalid", None, None, None),
             Self::BrokeDown => {
                 let hint = "split the target or push something smaller; it is tried again in an hour";
@@ -76,13 +75,6 @@ impl BundleError {
             Self::Store(_) => ("database_failed", None, None, None),
             Self::OriginUnknown | Self::SpecOlder | Self::MadeOtherwise => ("content_missing", None, None, None),
         };
-        Condition {
-            code: code.to_owned(),
-            message: bounded_message(&crate::chain(self)),
-            hint: hint.as_deref().map(bounded_message),
-            file: file.as_deref().map(bounded_message),
-            line,
-            since: Some(now),
-        }
+        Condition::new(code, &crate::chain(self), hint.as_deref(), Some(now)).at(file, line)
     }
 }

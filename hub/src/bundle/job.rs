@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bellwether_core::api::Condition;
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::parameters::Values;
-use bellwether_core::report::bounded_message;
-use bellwether_core::{Digest, Name, RenderId};
+use bellwether_core::{Condition, Digest, Name, RenderId};
 use bellwether_render::{Manifests, Marks, Plan, Recipe, RenderedObject};
 use jiff::Timestamp;
 
@@ -238,9 +236,9 @@ impl Variants {
         match error {
             Some(error) if digests.is_empty() => Err(error),
             error => {
-                let condition = error.map(|error| error.condition(now)).map(|condition| Condition {
-                    message: bounded_message(&format!("{}: {}", named(&lacking), condition.message)),
-                    ..condition
+                let condition = error.map(|error| error.condition(now)).map(|condition| {
+                    let message = format!("{}: {}", named(&lacking), condition.message);
+                    condition.saying(&message)
                 });
                 Ok((Self { digests, unwritten, ..Self::default() }, condition))
             }

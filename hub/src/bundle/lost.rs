@@ -5,11 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::api::Condition;
 use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::parameters::{ClusterFacts, Parameters};
-use bellwether_core::report::bounded_message;
-use bellwether_core::{ClusterId, Digest, RenderId};
+use bellwether_core::{ClusterId, Condition, Digest, RenderId};
 use jiff::{SignedDuration, Timestamp};
 
 use super::error::BundleError;
@@ -127,14 +125,7 @@ fn condition(why: &BundleError, now: Timestamp) -> Condition {
     let message =
         format!("something that clusters are to run is stored no more, and not made anew: {}", crate::chain(why));
     let hint = "let them run something else: push, release the target, or roll back to another commit";
-    Condition {
-        code: "content_missing".to_owned(),
-        message: bounded_message(&message),
-        hint: Some(hint.to_owned()),
-        file: None,
-        line: None,
-        since: Some(now),
-    }
+    Condition::new("content_missing", &message, Some(hint), Some(now))
 }
 
 impl Broken {

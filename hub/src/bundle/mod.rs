@@ -12,9 +12,8 @@ mod record;
 
 use std::sync::Arc;
 
-use bellwether_core::api::Condition;
 use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
-use bellwether_core::{Name, TargetId};
+use bellwether_core::{Condition, Name, TargetId};
 use tokio_util::sync::CancellationToken;
 
 use self::error::BundleError;

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::api::Condition;
 use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::rollout::Wanted;
 use bellwether_core::session::SyncOptions;
 use bellwether_core::target::TargetSpec;
-use bellwether_core::{Digest, RenderId, TargetId};
+use bellwether_core::{Condition, Digest, RenderId, TargetId};
 use bellwether_proto::compression;
 use jiff::Timestamp;
 
@@ -225,7 +224,7 @@ pub(super) async fn record_failure(
         store::renders::end_tries(change, target.id).await?;
     }
     let before = store::renders::find_condition(change, target.id).await?;
-    let is_known = before.is_some_and(|before| before.code == condition.code && before.message == condition.message);
+    let is_known = before.is_some_and(|before| before.says_the_same(condition));
     store::renders::mark_condition(change, target.id, revision.map(|revision| revision.id), Some(condition)).await?;
     if is_known {
         return Ok(());

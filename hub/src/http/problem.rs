@@ -2,7 +2,8 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bellwether_core::api::{Condition, Problem};
+use bellwether_core::Condition;
+use bellwether_core::api::Problem;
 use bellwether_core::report::bounded_message;
 
 use crate::store::{Cause, StoreError};
@@ -13,9 +14,8 @@ const UNREADABLE_HINT: &str =
     "a newer hub may have written it: bring all hubs to one version; bellwether-hub's log names the row";
 
 /// That it stands where a list leaves it out.
-pub(super) fn unreadable(message: String) -> Condition {
-    let (code, hint) = (ROW_UNREADABLE.to_owned(), Some(UNREADABLE_HINT.to_owned()));
-    Condition { code, message, hint, file: None, line: None, since: None }
+pub(super) fn unreadable(message: &str) -> Condition {
+    Condition::new(ROW_UNREADABLE, message, Some(UNREADABLE_HINT), None)
 }
 
 /// A refusal on its way to whoever asked.

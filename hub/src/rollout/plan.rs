@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::api::Condition;
 use bellwether_core::audit::{Action, Actor, Event};
 use bellwether_core::rollout::{
     self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited, back,
     former, most_common, replacing, start, strategy_for, waited_for,
 };
-use bellwether_core::{ClusterId, Digest, RenderId, RolloutId};
+use bellwether_core::{ClusterId, Condition, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
 
 use super::is_live;
@@ -197,13 +196,9 @@ async fn mark_selection(
     if selects_none == state.condition.is_some() {
         return Ok(());
     }
-    let condition = selects_none.then(|| Condition {
-        code: "no_clusters".to_owned(),
-        message: "the target selects no cluster that has joined".to_owned(),
-        hint: Some("compare its `clusters` with the labels in: bellwether cluster list".to_owned()),
-        file: None,
-        line: None,
-        since: Some(now),
+    let condition = selects_none.then(|| {
+        let hint = "compare its `clusters` with the labels in: bellwether cluster list";
+        Condition::new("no_clusters", "the target selects no cluster that has joined", Some(hint), Some(now))
     });
     store::targets::mark_state(change, target.id, &State { condition, ..state.clone() }).await
 }

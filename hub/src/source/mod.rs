@@ -16,11 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use bellwether_core::api::Condition;
 use bellwether_core::audit::{Action, Event};
-use bellwether_core::report::bounded_message;
 use bellwether_core::source::{GitRef, full_name};
-use bellwether_core::{Digest, RepoId, RevisionId, TargetId, Version};
+use bellwether_core::{Condition, Digest, RepoId, RevisionId, TargetId, Version};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
@@ -246,14 +244,7 @@ impl RepoError {
             }
             Self::Url(error) => (error.code(), Some(error.hint().to_owned())),
         };
-        Condition {
-            code: code.to_owned(),
-            message: bounded_message(&crate::chain(self)),
-            hint: hint.as_deref().map(bounded_message),
-            file: None,
-            line: None,
-            since: Some(now),
-        }
+        Condition::new(code, &crate::chain(self), hint.as_deref(), Some(now))
     }
 }
 
@@ -424,16 +415,9 @@ async fn record_commit(
 async fn record_ref_failure(change: &mut Change<'_>, seen: Seen<'_>, error: &RefError) -> Result<(), StoreError> {
     let Seen { repo, reference, trace_id, now } = seen;
     let followers = store::targets::list_ids_moved(change, repo.id, reference, &[]).await?;
-    let condition = Condition {
-        code: error.code().to_owned(),
-        message: bounded_message(&crate::chain(error)),
-        hint: error.hint().as_deref().map(bounded_message),
-        file: None,
-        line: None,
-        since: Some(now),
-    };
+    let condition = Condition::new(error.code(), &crate::chain(error), error.hint().as_deref(), Some(now));
     let before = store::revisions::find_ref_condition(change, repo.id, reference).await?;
-    let is_known = before.is_some_and(|before| before.code == condition.code && before.message == condition.message);
+    let is_known = before.is_some_and(|before| before.says_the_same(&condition));
     if followers.is_empty() || is_known {
         return Ok(());
     }
@@ -452,7 +436,7 @@ async fn record_failure(
 ) -> Result<(), StoreError> {
     let condition = error.condition(now);
     let before = store::repos::find_fetch_status(change, repo.id).await?.condition;
-    if before.is_some_and(|before| before.code == condition.code && before.message == condition.message) {
+    if before.is_some_and(|before| before.says_the_same(&condition)) {
         return store::repos::mark_failed(change, repo.id, None, next, now).await;
     }
     store::repos::mark_failed(change, repo.id, Some(&condition), next, now).await?;

@@ -1,7 +1,6 @@
 //! Targets of which a cluster is to run what is not stored any more.
 
-use bellwether_core::TargetId;
-use bellwether_core::api::Condition;
+use bellwether_core::{Condition, TargetId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;

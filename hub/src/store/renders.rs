@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::api::Condition;
-use bellwether_core::{Digest, RenderId, RepoId, RevisionId, TargetId, Version};
+use bellwether_core::{Condition, Digest, RenderId, RepoId, RevisionId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;

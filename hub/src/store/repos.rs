@@ -1,8 +1,7 @@
 //! Repos, their credentials, and how the last fetch of them ended.
 
-use bellwether_core::api::Condition;
 use bellwether_core::repo::RepoSpec;
-use bellwether_core::{Name, ProjectId, RepoId, Version};
+use bellwether_core::{Condition, Name, ProjectId, RepoId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 

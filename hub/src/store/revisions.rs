@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::api::Condition;
-use bellwether_core::{RepoId, RevisionId};
+use bellwether_core::{Condition, RepoId, RevisionId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 

@@ -1,9 +1,8 @@
 //! Targets: what to deploy where.
 
-use bellwether_core::api::Condition;
 use bellwether_core::session::Action;
 use bellwether_core::target::TargetSpec;
-use bellwether_core::{Labels, Name, ProjectId, RenderId, RepoId, TargetId, Version};
+use bellwether_core::{Condition, Labels, Name, ProjectId, RenderId, RepoId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;

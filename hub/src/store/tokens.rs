@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bellwether_core::api::TokenRole;
+use bellwether_core::access::Role;
 use bellwether_core::{Digest, Name};
 use chrono::{DateTime, Utc};
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use super::{Connection, StoreError, from_sql, named, to_sql};
 /// Whose a token is.
 pub(crate) struct Found {
     pub(crate) name: String,
-    pub(crate) role: TokenRole,
+    pub(crate) role: Role,
 }
 
 /// A token, without what it is.
@@ -21,7 +21,7 @@ pub(crate) struct Found {
 pub(crate) struct Token {
     pub(crate) id: Uuid,
     pub(crate) name: Name,
-    pub(crate) role: TokenRole,
+    pub(crate) role: Role,
     pub(crate) created_at: Timestamp,
     pub(crate) created_by: Option<String>,
     pub(crate) expires_at: Option<Timestamp>,
@@ -57,7 +57,7 @@ impl TryFrom<Row> for Token {
     }
 }
 
-fn role(text: &str) -> Result<TokenRole, StoreError> {
+fn role(text: &str) -> Result<Role, StoreError> {
     text.parse().map_err(|_| StoreError::Unreadable { table: "api_tokens", column: "role" })
 }
 

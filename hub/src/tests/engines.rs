@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bellwether_core::api::Condition;
-use bellwether_core::{Digest, TargetId};
+use bellwether_core::{Condition, Digest, TargetId};
 use serde_json::json;
 
 use super::scene::{ANOTHER, ONE, Scene};

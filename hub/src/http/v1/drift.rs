@@ -14,8 +14,8 @@ use crate::http::auth::Caller;
 use crate::http::input::QueryParams;
 use crate::http::pages;
 use crate::http::problem::Refusal;
-use crate::store::drifts::Place;
-use crate::store::{self, StoreError};
+use crate::store::StoreError;
+use crate::store::views::drifts::{self, Place};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -39,7 +39,7 @@ pub(in crate::http) async fn list(
         None => None,
     };
     let target = find::asked_target(&mut db, query.target.as_ref()).await?;
-    let drifts = store::drifts::list(&mut db, cluster, target, before, limit).await?;
+    let drifts = drifts::list(&mut db, cluster, target, before, limit).await?;
     let page = pages::page(drifts, limit, |(_, place)| pages::encode_cursor(place));
     let items = page.items.into_iter().map(|(document, _)| document).collect();
     Ok(Json(List { items, next: page.next }))

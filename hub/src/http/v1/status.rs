@@ -127,7 +127,7 @@ fn readable<T>(kind: &str, entries: Vec<Entry<T>>, conditions: &mut Vec<NamedCon
     let mut read = Vec::with_capacity(entries.len());
     for entry in entries {
         if let (Err(error), Ok(name)) = (&entry.read, entry.name.parse()) {
-            conditions.push(NamedCondition { kind: kind.to_owned(), name, condition: unreadable(error.to_string()) });
+            conditions.push(NamedCondition { kind: kind.to_owned(), name, condition: unreadable(&error.to_string()) });
         }
         read.extend(entry.readable());
     }

@@ -4,6 +4,7 @@
 //! stands here.
 
 pub(crate) mod clusters;
+pub(crate) mod drifts;
 pub(crate) mod repos;
 pub(crate) mod rollouts;
 pub(crate) mod targets;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::RepoId;
-use bellwether_core::api::{Condition, NamedCondition};
+use bellwether_core::api::NamedCondition;
+use bellwether_core::{Condition, RepoId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::api::{Condition, SetAside};
+use bellwether_core::api::SetAside;
 use bellwether_core::rollout::{Candidate, Rendered};
-use bellwether_core::{ClusterId, Digest, Labels, ProjectId, RolloutId, TargetId, Version};
+use bellwether_core::{ClusterId, Condition, Digest, Labels, ProjectId, RolloutId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;

@@ -9,12 +9,10 @@ mod revoke;
 mod show;
 mod targets;
 
-use bellwether_core::api::{
-    API_VERSION, ClusterDocument, ClusterPhase, ClusterStatus, Condition, Metadata, RegisteredCluster,
-};
+use bellwether_core::api::{API_VERSION, ClusterDocument, ClusterPhase, ClusterStatus, Metadata, RegisteredCluster};
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::session::rivals::Rivalry;
-use bellwether_core::{ClusterId, Name, Version};
+use bellwether_core::{ClusterId, Condition, Name, Version};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret as _;
 
@@ -154,19 +152,14 @@ fn document_with(cluster: Cluster, agent: AgentStatus) -> ClusterDocument {
 
 fn contested(cluster: &Name, (rivalry, address): (Rivalry, String)) -> Option<Condition> {
     let since = rivalry.contested_at?;
-    Some(Condition {
-        code: "cluster_contested".to_owned(),
-        message: format!(
-            "two agents take turns with this cluster's identity, from {} and {address}; neither is told anything new",
-            rivalry.other.address
-        ),
-        hint: Some(format!(
-            "bellwether cluster reenroll {cluster}: apply what it prints to the cluster that is to keep the identity",
-        )),
-        file: None,
-        line: None,
-        since: Some(since),
-    })
+    let message = format!(
+        "two agents take turns with this cluster's identity, from {} and {address}; neither is told anything new",
+        rivalry.other.address
+    );
+    let hint = format!(
+        "bellwether cluster reenroll {cluster}: apply what it prints to the cluster that is to keep the identity"
+    );
+    Some(Condition::new("cluster_contested", &message, Some(&hint), Some(since)))
 }
 
 fn event(cluster: &Cluster, caller: &Caller, action: Action) -> Event {

@@ -26,7 +26,7 @@ pub(in crate::http) async fn show(
     for row in store::assignments::list_of_clusters(&mut db, &[cluster.id]).await? {
         if let Err(error) = row.read {
             let message = format!("what it is to run of target {} cannot be read: {error}", row.target);
-            document.status.conditions.push(unreadable(message));
+            document.status.conditions.push(unreadable(&message));
         }
     }
     let page = targets::page(&mut db, cluster.id, None, pages::FULL).await?;
