@@ -1,6 +1,6 @@
 //! Who calls at the API, and what they may.
 
-use bellwether_core::access::Role;
+use bellwether_core::access::{Right, Role};
 use bellwether_core::audit::Actor;
 
 use crate::work::actors;
@@ -17,10 +17,7 @@ impl Caller {
         actors::token(&self.name)
     }
 
-    pub(crate) fn may_change(&self) -> bool {
-        match self.role {
-            Role::Admin => true,
-            Role::Viewer => false,
-        }
+    pub(crate) const fn may(&self, right: Right) -> bool {
+        self.role.may(right)
     }
 }

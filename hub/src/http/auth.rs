@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Json, Response};
 use bellwether_core::Digest;
+use bellwether_core::access::Right;
 use serde_json::{Value, json};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout_at};
@@ -36,10 +37,6 @@ impl FromRequestParts<Arc<Hub>> for Caller {
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
                 .hint("set BELLWETHER_TOKEN; the first token is in the hub's data folder, in `admin-token`"));
         };
-        if !caller.may_change() && !only_reads(&parts.method, &parts.uri) {
-            let detail = format!("token `{}` may only read", caller.name);
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", detail).hint("use a token of an admin"));
-        }
         Ok(caller)
     }
 }
@@ -49,19 +46,30 @@ fn hash_of(headers: &HeaderMap) -> Option<Digest> {
     Some(seal::hash_token(header.strip_prefix("Bearer ")?.trim()))
 }
 
-/// Checking the log changes nothing, however it is asked for.
-fn only_reads(method: &Method, uri: &Uri) -> bool {
-    method == Method::GET || checks_the_log(uri)
+/// What a route does: so which right it needs, and with whom it takes turns.
+#[derive(Clone, Copy)]
+pub(super) enum Does {
+    /// Shows a page.
+    Read,
+    /// Reads the whole log, and changes nothing.
+    CheckLog,
+    Change,
 }
 
-fn checks_the_log(uri: &Uri) -> bool {
-    uri.path().ends_with("/audit/verify")
+impl Does {
+    const fn needs(self) -> Right {
+        match self {
+            Self::Read | Self::CheckLog => Right::Read,
+            Self::Change => Right::Change,
+        }
+    }
 }
 
-/// Finds out who asks, and lets them wait for their turn: what one token asks, and what all of them read, leaves connections
-/// to the rest. Strangers wait for each other alone, and are passed on without a turn: no handler answers them.
+/// Finds out who asks and whether they may, and lets them wait for their turn: what one token asks, and what all of them read,
+/// leaves connections to the rest. Strangers wait for each other alone, and are passed on without a turn: no handler answers
+/// them.
 pub(super) async fn take_turn(
-    State(hub): State<Arc<Hub>>,
+    State((hub, does)): State<(Arc<Hub>, Does)>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
@@ -72,10 +80,14 @@ pub(super) async fn take_turn(
     if let Some(connection) = request.extensions().get::<Arc<Usage>>() {
         connection.let_in();
     }
-    let reads = match only_reads(request.method(), request.uri()) {
-        true if checks_the_log(request.uri()) => Some(&hub.reads.checks),
-        true => Some(&hub.reads.pages),
-        false => None,
+    if !caller.may(does.needs()) {
+        let detail = format!("token `{}` may only read", caller.name);
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", detail).hint("use a token of an admin"));
+    }
+    let reads = match does {
+        Does::Read => Some(&hub.reads.pages),
+        Does::CheckLog => Some(&hub.reads.checks),
+        Does::Change => None,
     };
     let _turn = match reads {
         Some(reads) => Some(within(until, reads.acquire()).await?),

@@ -1,7 +1,7 @@
 //! The REST API: rows → documents, people's requests → rows. It decides nothing about rollouts.
 //!
-//! Every route under `/api/v1` but none outside it needs a bearer token: the extractor [`auth::Caller`] is how a handler
-//! learns who calls, and a test walks every route without a token.
+//! Every route under `/api/v1` but none outside it needs a bearer token: the table of routes says what each does, and so which
+//! right it needs. The extractor [`auth::Caller`] is how a handler learns who calls; it is answered only behind such a line.
 
 mod auth;
 mod health;
@@ -26,10 +26,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::auth::Does;
 use self::v1::{audit, clusters, drift, repos, rollouts, status, targets};
 use crate::Hub;
 use crate::ports;
@@ -43,37 +44,43 @@ pub(crate) async fn serve(hub: Arc<Hub>, listener: TcpListener, stop: Cancellati
     ports::serve_http(incoming, router(hub), stop).await;
 }
 
+/// Routes for whoever has the right to what they do.
+fn of(hub: &Arc<Hub>, does: Does, methods: MethodRouter<Arc<Hub>>) -> MethodRouter<Arc<Hub>> {
+    methods.route_layer(middleware::from_fn_with_state((Arc::clone(hub), does), auth::take_turn))
+}
+
 pub(crate) fn router(hub: Arc<Hub>) -> Router {
+    let read = |methods| of(&hub, Does::Read, methods);
+    let change = |methods| of(&hub, Does::Change, methods);
     let api = Router::new()
-        .route("/whoami", get(auth::whoami))
-        .route("/tokens", get(tokens::list).post(tokens::create))
-        .route("/tokens/{name}", delete(tokens::revoke))
-        .route("/clusters", get(clusters::list).post(clusters::register))
-        .route("/clusters/{name}", get(clusters::show).delete(clusters::delete))
-        .route("/clusters/{name}/targets", get(clusters::list_targets))
-        .route("/clusters/{name}/labels", put(clusters::label))
-        .route("/clusters/{name}/revoke", post(clusters::revoke))
-        .route("/clusters/{name}/reenroll", post(clusters::reenroll))
-        .route("/repos", get(repos::list))
-        .route("/repos/{name}", get(repos::show).put(repos::put).delete(repos::delete))
-        .route("/repos/{name}/credential", put(repos::put_credential))
-        .route("/repos/{name}/webhook-secret", post(repos::renew_webhook_secret))
-        .route("/repos/{name}/refresh", post(repos::refresh))
-        .route("/targets", get(targets::list))
-        .route("/targets/{name}", get(targets::show).put(targets::put).delete(targets::delete))
-        .route("/targets/{name}/refresh", post(targets::refresh))
-        .route("/targets/{name}/rollback", post(targets::rollback))
-        .route("/targets/{name}/release", post(targets::release))
-        .route("/rollouts", get(rollouts::list))
-        .route("/rollouts/{id}", get(rollouts::show))
-        .route("/rollouts/{id}/members", get(rollouts::list_members))
-        .route("/rollouts/{id}/intents", post(rollouts::intend))
-        .route("/status", get(status::show))
-        .route("/drift", get(drift::list))
-        .route("/audit", get(audit::list))
-        .route("/audit/verify", post(audit::verify))
-        .fallback(problem::no_such_route)
-        .layer(middleware::from_fn_with_state(Arc::clone(&hub), auth::take_turn));
+        .route("/whoami", read(get(auth::whoami)))
+        .route("/tokens", read(get(tokens::list)).merge(change(post(tokens::create))))
+        .route("/tokens/{name}", change(delete(tokens::revoke)))
+        .route("/clusters", read(get(clusters::list)).merge(change(post(clusters::register))))
+        .route("/clusters/{name}", read(get(clusters::show)).merge(change(delete(clusters::delete))))
+        .route("/clusters/{name}/targets", read(get(clusters::list_targets)))
+        .route("/clusters/{name}/labels", change(put(clusters::label)))
+        .route("/clusters/{name}/revoke", change(post(clusters::revoke)))
+        .route("/clusters/{name}/reenroll", change(post(clusters::reenroll)))
+        .route("/repos", read(get(repos::list)))
+        .route("/repos/{name}", read(get(repos::show)).merge(change(put(repos::put).delete(repos::delete))))
+        .route("/repos/{name}/credential", change(put(repos::put_credential)))
+        .route("/repos/{name}/webhook-secret", change(post(repos::renew_webhook_secret)))
+        .route("/repos/{name}/refresh", change(post(repos::refresh)))
+        .route("/targets", read(get(targets::list)))
+        .route("/targets/{name}", read(get(targets::show)).merge(change(put(targets::put).delete(targets::delete))))
+        .route("/targets/{name}/refresh", change(post(targets::refresh)))
+        .route("/targets/{name}/rollback", change(post(targets::rollback)))
+        .route("/targets/{name}/release", change(post(targets::release)))
+        .route("/rollouts", read(get(rollouts::list)))
+        .route("/rollouts/{id}", read(get(rollouts::show)))
+        .route("/rollouts/{id}/members", read(get(rollouts::list_members)))
+        .route("/rollouts/{id}/intents", change(post(rollouts::intend)))
+        .route("/status", read(get(status::show)))
+        .route("/drift", read(get(drift::list)))
+        .route("/audit", read(get(audit::list)))
+        .route("/audit/verify", of(&hub, Does::CheckLog, post(audit::verify)))
+        .fallback(problem::no_such_route);
     Router::new()
         .nest("/api/v1", api)
         .route("/hooks/v1/{repo}", post(hooks::generic))
