@@ -26,9 +26,9 @@ pub(crate) struct Render {
 }
 
 pub(super) struct Row {
-    pub(super) render_id: uuid::Uuid,
-    pub(super) target_id: uuid::Uuid,
-    pub(super) revision_id: uuid::Uuid,
+    pub(super) render_id: Uuid,
+    pub(super) target_id: Uuid,
+    pub(super) revision_id: Uuid,
     pub(super) target_version: i64,
     pub(super) inputs: Vec<String>,
     pub(super) inputs_digest: String,
@@ -37,6 +37,41 @@ pub(super) struct Row {
     pub(super) parameters: Vec<Vec<u8>>,
     pub(super) digests: Vec<Vec<u8>>,
 }
+
+/// The columns of a render, `r`, and what else is read with it.
+macro_rules! render_rows {
+    ($besides:literal, $which:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query!(
+            "select " + $besides + r#"
+                   r.render_id, r.target_id, r.revision_id, r.target_version, r.inputs, r.inputs_digest, r.variables,
+                   array(select v.parameters from render_variants v where v.render_id = r.render_id
+                          order by v.parameters) as "parameters!",
+                   array(select v.digest from render_variants v where v.render_id = r.render_id
+                          order by v.parameters) as "digests!"
+            "# + $which
+            $(, $argument)*
+        )
+    };
+}
+
+/// The render out of such a row.
+macro_rules! render_of {
+    ($row:ident) => {
+        $crate::store::renders::Render::try_from($crate::store::renders::Row {
+            render_id: $row.render_id,
+            target_id: $row.target_id,
+            revision_id: $row.revision_id,
+            target_version: $row.target_version,
+            inputs: $row.inputs,
+            inputs_digest: $row.inputs_digest,
+            variables: $row.variables,
+            parameters: $row.parameters,
+            digests: $row.digests,
+        })
+    };
+}
+
+pub(super) use {render_of, render_rows};
 
 pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query!(
@@ -89,22 +124,8 @@ pub(crate) async fn insert_variants(
 }
 
 pub(crate) async fn find(db: &mut Connection, id: RenderId) -> Result<Option<Render>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select render_id, target_id, revision_id, target_version, inputs, inputs_digest, variables,
-               array(select v.parameters from render_variants v where v.render_id = r.render_id order by v.parameters)
-                   as "parameters!",
-               array(select v.digest from render_variants v where v.render_id = r.render_id order by v.parameters)
-                   as "digests!"
-          from renders r
-         where render_id = $1
-        "#,
-        id.as_uuid(),
-    )
-    .fetch_optional(db)
-    .await?;
-    row.map(TryInto::try_into).transpose()
+    let row = render_rows!("", "from renders r where r.render_id = $1", id.as_uuid()).fetch_optional(db).await?;
+    row.map(|row| render_of!(row)).transpose()
 }
 
 /// So many of the commits that begin so and that a target was rendered at, or may have been: those of its ref.
@@ -142,10 +163,31 @@ pub(crate) async fn find_at_commit(
     target: TargetId,
     commit: &str,
 ) -> Result<Option<Render>, StoreError> {
-    let row = sqlx::query_file_as!(Row, "src/store/sql/find_render_at_commit.sql", target.as_uuid(), commit)
-        .fetch_optional(db)
-        .await?;
-    row.map(TryInto::try_into).transpose()
+    let row = render_rows!(
+        "",
+        r#"
+          from renders r
+          join revisions x using (revision_id)
+          join targets t using (target_id)
+         where r.target_id = $1
+           and (starts_with(x.commit_id, $2)
+                or (x.ref = t.ref
+                    and r.revision_id <= (
+                        select n.revision_id
+                          from revisions n
+                         where n.repo_id = t.repo_id and n.ref = t.ref and starts_with(n.commit_id, $2)
+                         order by n.revision_id desc
+                         limit 1
+                    )))
+         order by starts_with(x.commit_id, $2) desc, r.render_id desc
+         limit 1
+        "#,
+        target.as_uuid(),
+        commit,
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| render_of!(row)).transpose()
 }
 
 impl TryFrom<Row> for Render {

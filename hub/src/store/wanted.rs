@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::renders::{self, Render};
+use super::renders::{Render, render_of, render_rows};
 use super::stored::Stored;
 use super::targets::Target;
 use super::{Connection, StoreError, to_sql};
@@ -28,38 +28,20 @@ pub(crate) struct Wanted {
 }
 
 pub(crate) async fn find(db: &mut Connection, target: TargetId) -> Result<Option<Wanted>, StoreError> {
-    let row = sqlx::query!(
+    let row = render_rows!(
         r#"
-        select w.target_version as wanted_version, w.recipe, w.since,
-               case when w.spec_version = w.target_version then w.spec end as "spec: Stored<TargetSpec>",
-               r.render_id, r.target_id, r.revision_id, r.target_version, r.inputs, r.inputs_digest, r.variables,
-               array(select v.parameters from render_variants v where v.render_id = r.render_id order by v.parameters)
-                   as "parameters!",
-               array(select v.digest from render_variants v where v.render_id = r.render_id order by v.parameters)
-                   as "digests!"
-          from wanted_renders w
-          join renders r using (render_id)
-         where w.target_id = $1
+        w.target_version as wanted_version, w.recipe, w.since,
+        case when w.spec_version = w.target_version then w.spec end as "spec: Stored<TargetSpec>",
         "#,
+        "from wanted_renders w join renders r using (render_id) where w.target_id = $1",
         target.as_uuid(),
     )
     .fetch_optional(db)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let render = renders::Row {
-        render_id: row.render_id,
-        target_id: row.target_id,
-        revision_id: row.revision_id,
-        target_version: row.target_version,
-        inputs: row.inputs,
-        inputs_digest: row.inputs_digest,
-        variables: row.variables,
-        parameters: row.parameters,
-        digests: row.digests,
-    };
     Ok(Some(Wanted {
         target_version: Version::new(row.wanted_version),
-        render: render.try_into()?,
+        render: render_of!(row)?,
         spec: row.spec.and_then(|spec| spec.read("wanted_renders", "spec").ok()),
         recipe: row.recipe,
         since: RenderId::new(row.since),

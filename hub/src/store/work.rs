@@ -5,6 +5,8 @@ use uuid::Uuid;
 
 use super::{Connection, StoreError, from_sql, to_sql};
 
+type DateTime = chrono::DateTime<chrono::Utc>;
+
 macro_rules! define_stages {
     ($($(#[$key:meta])* $stage:ident: $room:ident,)*) => {
         /// A part of the hub that reconciles rows when it is told to.
@@ -75,6 +77,32 @@ pub(crate) async fn append(
     Ok(())
 }
 
+/// A statement besides some subjects, which `left_alone` names in it: none that has a newer row with a trace that is due by
+/// then; whenever, when that is null. Its own arguments follow, from `$5`.
+macro_rules! besides {
+    ($query:ident, $stage:expr, $besides:expr, $until:expr, $statement:literal $(, $argument:expr)* $(,)?) => {{
+        let (keys, seen): (Vec<_>, Vec<_>) = $besides.iter().map(|one| (one.key, one.seen)).unzip();
+        sqlx::$query!(
+            r#"
+            with left_alone as (
+                select b.key
+                  from unnest($2::uuid[], $3::bigint[]) as b (key, seen)
+                 where not exists (
+                       select from work n
+                        where n.stage = $1 and n.key = b.key and n.work_id > b.seen and n.trace_id is not null
+                          and ($4::timestamptz is null or n.due_at <= $4)
+                       )
+            )
+            "# + $statement,
+            $stage.as_str(),
+            &keys,
+            &seen,
+            $until
+            $(, $argument)*
+        )
+    }};
+}
+
 /// Rows that are read to find subjects that are due: a subject with many has its others taken with them, or later.
 const DUE_ROWS_MAX: i64 = 2_000;
 
@@ -86,36 +114,26 @@ pub(crate) async fn list_due(
     besides: &[LeftAlone],
     limit: i64,
 ) -> Result<Vec<QueueItem>, StoreError> {
-    let (keys, seen): (Vec<_>, Vec<_>) = besides.iter().map(|one| (one.key, one.seen)).unzip();
-    let rows = sqlx::query!(
+    let rows = besides!(
+        query,
+        stage,
+        besides,
+        to_sql(now),
         r#"
-        with left_alone as (
-            select b.key
-              from unnest($4::uuid[], $6::bigint[]) as b (key, seen)
-             where not exists (
-                   select from work n
-                    where n.stage = $1 and n.key = b.key and n.work_id > b.seen and n.trace_id is not null
-                      and n.due_at <= $2
-                   )
-        )
         select key, array_agg(work_id) as "rows!", max(trace_id) as trace_id
           from (
                select key, work_id, due_at, trace_id
                  from work
-                where stage = $1 and due_at <= $2 and key not in (select key from left_alone)
+                where stage = $1 and due_at <= $4 and key not in (select key from left_alone)
                 order by due_at, work_id
-                limit $5
+                limit $6
                ) as due
          group by key
          order by min(due_at), min(work_id)
-         limit $3
+         limit $5
         "#,
-        stage.as_str(),
-        to_sql(now),
         limit,
-        &keys,
         DUE_ROWS_MAX,
-        &seen,
     )
     .fetch_all(db)
     .await?;
@@ -128,22 +146,12 @@ pub(crate) async fn find_next(
     stage: Stage,
     besides: &[LeftAlone],
 ) -> Result<Option<Timestamp>, StoreError> {
-    let (keys, seen): (Vec<_>, Vec<_>) = besides.iter().map(|one| (one.key, one.seen)).unzip();
-    let next = sqlx::query_scalar!(
-        r#"
-        with left_alone as (
-            select b.key
-              from unnest($2::uuid[], $3::bigint[]) as b (key, seen)
-             where not exists (
-                   select from work n
-                    where n.stage = $1 and n.key = b.key and n.work_id > b.seen and n.trace_id is not null
-                   )
-        )
-        select min(due_at) from work where stage = $1 and key not in (select key from left_alone)
-        "#,
-        stage.as_str(),
-        &keys,
-        &seen,
+    let next = besides!(
+        query_scalar,
+        stage,
+        besides,
+        None::<DateTime>,
+        "select min(due_at) from work where stage = $1 and key not in (select key from left_alone)",
     )
     .fetch_one(db)
     .await?;

@@ -156,20 +156,26 @@ async fn nobody_is_open_in_a_rollout_that_another_replaced(pool: Pool) {
     assert!(scene.is_so(OPEN).await, "what agents say is not asked for among them");
 }
 
-#[crate::store::database_test(migrations = "../migrations")]
-async fn whoever_had_what_an_aborted_change_gave_may_have_it_again(pool: Pool) {
-    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+/// Two clusters that were given what is for `eu`: the first has it and is well, the second failed, and then it was aborted.
+async fn aborted_change(pool: &Pool) -> Scene {
+    let scene = Scene::with(pool, 2, &[], &strategy("pause")).await;
     scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;
-    let (well, failing) = (scene.clusters[0], scene.clusters[1]);
-    for cluster in [well, failing] {
-        scene.label(cluster, "region", "eu").await;
+    for cluster in &scene.clusters {
+        scene.label(*cluster, "region", "eu").await;
     }
     scene.render().await;
     scene.say(0, Verdict::Healthy, 2).await;
     scene.say(1, Verdict::Failed, 3).await;
-    let of_eu = scene.runs(well).await;
     let change = scene.rollouts().await.remove(0);
     assert_eq!(scene.intend(Some(change.id), Verb::Rollout(Intent::Abort)).await, "done");
+    scene
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn whoever_had_what_an_aborted_change_gave_may_have_it_again(pool: Pool) {
+    let scene = aborted_change(&pool).await;
+    let well = scene.clusters[0];
+    let of_eu = scene.runs(well).await;
     assert!(scene.set_aside().await.is_empty(), "one runs it, and the other was given it");
 
     scene.label(well, "region", "us").await;
@@ -360,17 +366,8 @@ async fn every_state_of_a_member_is_unsettled_in_rows_as_in_decisions(pool: Pool
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn whoever_is_left_out_of_what_nobody_gives_them_any_more_is_not_named(pool: Pool) {
-    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
-    scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;
-    let (well, failing) = (scene.clusters[0], scene.clusters[1]);
-    for cluster in [well, failing] {
-        scene.label(cluster, "region", "eu").await;
-    }
-    scene.render().await;
-    scene.say(0, Verdict::Healthy, 2).await;
-    scene.say(1, Verdict::Failed, 3).await;
-    let change = scene.rollouts().await.remove(0);
-    assert_eq!(scene.intend(Some(change.id), Verb::Rollout(Intent::Abort)).await, "done");
+    let scene = aborted_change(&pool).await;
+    let failing = scene.clusters[1];
 
     scene.label(failing, "region", "us").await;
     scene.render().await;
