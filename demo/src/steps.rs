@@ -16,9 +16,9 @@ use crate::ground::{AGENT_USER, Ground, PATIENCE, cluster_name, now_unix_ns, tim
 use crate::sample::{self, NOTES, NOTES_TEXT, Nodes, PRUNED, PULSE, SHOP};
 use crate::show::Show;
 use bellwether_e2e::controlplane;
-use bellwether_e2e::environment::programs_folder;
 use bellwether_e2e::git_server::Push;
 use bellwether_e2e::harness::eventually;
+use bellwether_e2e::options::programs_folder;
 
 /// Pushes and edits that are measured.
 const SAMPLES: usize = 20;

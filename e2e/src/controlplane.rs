@@ -16,7 +16,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::json;
 
-use crate::environment::programs_folder;
+use crate::options::{Durability, programs_folder};
 use crate::pki::{Pki, write_private};
 use crate::ports;
 use crate::process::{Background, Launch, ProcessTable, Tier, wait_until_ready};
@@ -78,14 +78,6 @@ impl Programs {
     pub fn kubectl(&self) -> PathBuf {
         self.bin.join("kubectl")
     }
-}
-
-/// What is worth keeping when the machine crashes. Tests kill processes, not machines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    Synced,
-    /// Without fsync.
-    ForTests,
 }
 
 /// What the control planes of one environment share.

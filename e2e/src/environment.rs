@@ -21,7 +21,7 @@ use crate::postgres::Postgres;
 use crate::process::ProcessTable;
 use crate::progress::Progress;
 
-pub use crate::options::{Options, programs_folder};
+use crate::options::{Options, programs_folder};
 
 /// What `DIR/env` exports, by name.
 type Exports = BTreeMap<String, String>;

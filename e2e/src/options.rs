@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use crate::controlplane::Durability;
-
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The state folder, as a whole path.
@@ -14,6 +12,14 @@ pub struct Options {
     pub durability: Durability,
     /// With a hub, its agents and a Git server, instead of a Postgres server for tests.
     pub hub: bool,
+}
+
+/// What is worth keeping when the machine crashes. Tests kill processes, not machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    Synced,
+    /// Without fsync.
+    ForTests,
 }
 
 /// The folder of this program, where the others of its build are too.

@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use url::Url;
 use uuid::Uuid;
 
-use crate::controlplane::Durability;
+use crate::options::Durability;
 use crate::pki::write_private;
 use crate::ports;
 use crate::process::{Background, Launch, ProcessTable, Tier, User, wait_until_ready};

@@ -11,11 +11,11 @@ use serde_json::json;
 
 use crate::agent::{AgentPlace, install, register};
 use crate::api::Api;
-use crate::controlplane::{Cluster, Durability};
+use crate::controlplane::Cluster;
 use crate::git_server::{GitServer, GitServerOptions};
 use crate::hub::{self, HubOptions, Ports};
 use crate::kubectl::Kubectl;
-use crate::options::{Options, programs_folder};
+use crate::options::{Durability, Options, programs_folder};
 use crate::pki::write_private;
 use crate::ports;
 use crate::process::{Launch, ProcessTable, Tier, wait_until_ready};

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use bellwether_e2e::controlplane::Durability;
-use bellwether_e2e::environment::{self, Options};
+use bellwether_e2e::environment;
+use bellwether_e2e::options::{Durability, Options};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 

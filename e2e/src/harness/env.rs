@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use url::Url;
 
 use crate::controlplane::ApiServer;
-use crate::environment::programs_folder;
+use crate::options::programs_folder;
 
 /// What all tests share.
 #[derive(Debug, Clone)]
