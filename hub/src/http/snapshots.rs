@@ -149,7 +149,7 @@ async fn every_route_answers_as_it_did(pool: Pool) {
     say.ask("GET", "/targets/shpo", "").await;
     say.ask("POST", "/targets/shop/refresh", "").await;
     say.ask("POST", "/targets/none/refresh", "").await;
-    say.ask("POST", "/targets/shop/rollback", r#"{"reason":"because"}"#).await;
+    say.ask("POST", "/targets/shop/rollback", r#"{"to":"0123","reason":"because"}"#).await;
     say.ask("POST", "/targets/shop/release", "{}").await;
     say.ask("POST", "/targets/none/release", "{}").await;
     say.ask("GET", "/status", "").await;

@@ -34,8 +34,6 @@ use crate::work::change::Change;
 use crate::work::subjects;
 use crate::worker::stage::{self, Transactional};
 
-pub(crate) use plan::find_back;
-
 /// Decisions in one transaction: waves opened and passed one after another. The rest is for the next reconcile.
 const ROUNDS_MAX: usize = 64;
 /// Assignments in one transaction; more are for the next reconcile, so that agents have the first meanwhile. Each reconcile

@@ -230,7 +230,7 @@ pub(super) async fn mark_unselected(
 }
 
 /// What a rollback without a commit goes back to.
-pub(crate) async fn find_back(db: &mut Connection, target: &Target) -> Result<Option<Render>, StoreError> {
+pub(super) async fn find_back(db: &mut Connection, target: &Target) -> Result<Option<Render>, StoreError> {
     let candidates = selected(db, target).await?;
     let runs = list_runs(db, target).await?.into_iter().map(|(cluster, (digest, _))| (cluster, digest)).collect();
     let past = store::rollouts::list_past(db, target.id, PAST_MAX).await?;

@@ -25,7 +25,7 @@ pub(super) async fn answer_for_target(
         let answer = match verb {
             TargetVerb::Release => release(change, target).await?,
             TargetVerb::RollbackTo { render, .. } => {
-                roll_back(change, target, intent, RenderId::new(*render), now).await?
+                roll_back(change, target, intent, render.map(RenderId::new), now).await?
             }
         };
         change.answer(intent.id, answer.as_ref().err().copied().unwrap_or("done"), now).await?;
@@ -46,6 +46,9 @@ async fn release(change: &mut Change<'_>, target: &Target) -> Result<Answer, Sto
     Ok(Ok(serde_json::Value::Null))
 }
 
+const NOTHING_BEFORE: &str =
+    "no earlier revision would change what its clusters run; `bellwether rollout list` shows what there was, for --to";
+
 /// Clusters that stay as they are, as the log names them.
 const STAYING_MAX: usize = 50;
 
@@ -55,12 +58,14 @@ async fn roll_back(
     change: &mut Change<'_>,
     target: &Target,
     intent: &IntentRow,
-    render: RenderId,
+    render: Option<RenderId>,
     now: Timestamp,
 ) -> Result<Answer, StoreError> {
-    let Some(render) = store::renders::find(change, render).await? else {
-        return Ok(Err("what that revision rendered to is no longer stored"));
+    let (found, missing) = match render {
+        Some(id) => (store::renders::find(change, id).await?, "what that revision rendered to is no longer stored"),
+        None => (plan::find_back(change, target).await?, NOTHING_BEFORE),
     };
+    let Some(render) = found else { return Ok(Err(missing)) };
     let state = store::targets::find_state(change, target.id).await?;
     let candidates = plan::selected(change, target).await?;
     let all = candidates.clone();

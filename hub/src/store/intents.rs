@@ -20,8 +20,8 @@ pub(crate) enum Verb {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case", tag = "verb")]
 pub(crate) enum TargetVerb {
-    /// Every cluster gets what this render says; the target is held from then on.
-    RollbackTo { render: Uuid, commit: String },
+    /// Every cluster gets what this render says, or what ran before where none is named; the target is held from then on.
+    RollbackTo { render: Option<Uuid>, commit: String },
     /// New revisions roll again.
     Release,
 }

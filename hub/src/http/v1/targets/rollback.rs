@@ -39,16 +39,15 @@ pub(in crate::http) async fn rollback(
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let target = find(&mut change, &name).await?;
     check_stays(&target)?;
-    let render = match &body.to {
-        Some(prefix) => render_at(&mut change, &target, prefix).await?,
-        None => crate::rollout::find_back(&mut change, &target).await?.ok_or_else(|| {
-            let detail = format!("no earlier revision of target `{name}` would change what its clusters run");
-            Refusal::invalid("revision_not_found", detail)
-                .hint(format!("name one with --to; see what there was: bellwether rollout list {name}"))
-        })?,
+    let verb = match &body.to {
+        // What ran before is found when it is answered.
+        None => TargetVerb::RollbackTo { render: None, commit: String::new() },
+        Some(prefix) => {
+            let render = render_at(&mut change, &target, prefix).await?;
+            let commit = store::revisions::find(&mut change, render.revision).await?.map(|revision| revision.commit);
+            TargetVerb::RollbackTo { render: Some(render.id.as_uuid()), commit: commit.unwrap_or_default() }
+        }
     };
-    let commit = store::revisions::find(&mut change, render.revision).await?.map(|revision| revision.commit);
-    let verb = TargetVerb::RollbackTo { render: render.id.as_uuid(), commit: commit.unwrap_or_default() };
     let intent = ask(&mut change, &target, Verb::Target(verb), &caller, body.reason).await?;
     change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;
     change.commit().await?;
