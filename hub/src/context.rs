@@ -27,12 +27,10 @@ use crate::record::queue::Incoming;
 use crate::source::mirrors::Mirrors;
 use crate::store::Pool;
 use crate::store::content::Content;
+use crate::store::installation::PROJECT;
 use crate::store::targets::Target;
 use crate::work::signals::Signals;
 use crate::worker::heartbeat::promise::Heartbeat;
-
-/// The only project as yet.
-pub(crate) const PROJECT: &str = "default";
 
 /// What every part of a running hub shares.
 pub(crate) struct Hub {

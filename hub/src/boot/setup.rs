@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use crate::Hub;
 use crate::access::token::{self, NewToken};
-use crate::context::PROJECT;
 use crate::http::readiness::Readiness;
 use crate::http::reads::Reads;
 use crate::link::{self, sessions::Sessions};
@@ -36,6 +35,7 @@ use crate::process::turns::Turns;
 use crate::record::queue::{self, Incoming};
 use crate::source::mirrors::Mirrors;
 use crate::store::content::Content;
+use crate::store::installation::PROJECT;
 use crate::store::{self, Pool, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;

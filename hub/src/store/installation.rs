@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 use super::{Connection, StoreError, to_sql};
 
+/// The only project as yet.
+pub(crate) const PROJECT: &str = "default";
+
 /// The installation's id; the first hub on a database writes the proposed one.
 pub(crate) async fn ensure(db: &mut Connection, proposed: Uuid, now: Timestamp) -> Result<Uuid, StoreError> {
     sqlx::query!(

@@ -3,7 +3,7 @@
 use bellwether_core::audit::About;
 use bellwether_core::{Name, RolloutId, TargetId};
 
-use crate::context::PROJECT;
+use crate::store::installation::PROJECT;
 
 pub(crate) fn cluster(name: &Name) -> About {
     About { cluster: Some(name.to_string()), ..in_project("cluster", name) }

@@ -17,13 +17,13 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret as _;
 
 use crate::Hub;
-use crate::context::PROJECT;
 use crate::http::auth::Caller;
 use crate::http::install::{self, Install};
 use crate::http::problem::Refusal;
 use crate::pki::{revocations, seal};
 use crate::process::clock;
 use crate::store::clusters::Cluster;
+use crate::store::installation::PROJECT;
 use crate::store::views::clusters::AgentStatus;
 use crate::store::{self, Connection, StoreError, views};
 use crate::work::change::Change;

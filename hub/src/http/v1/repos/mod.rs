@@ -15,11 +15,11 @@ use bellwether_core::{Digest, Name, RepoId};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::Hub;
-use crate::context::PROJECT;
 use crate::http::auth::Caller;
 use crate::http::problem::Refusal;
 use crate::pki::seal;
 use crate::process::clock;
+use crate::store::installation::PROJECT;
 use crate::store::repos::Repo;
 use crate::store::revisions::Revision;
 use crate::store::views::repos::RepoView;

@@ -8,9 +8,9 @@ use bellwether_core::rollout::{Candidate, Rendered, behind};
 use bellwether_core::session::Action;
 use jiff::Timestamp;
 
-use crate::context::PROJECT;
 use crate::http::v1::rollouts;
 use crate::process::clock;
+use crate::store::installation::PROJECT;
 use crate::store::targets::{Deletion, Target};
 use crate::store::views::targets::{self as views, FleetMember, TargetView, WantedView};
 use crate::store::{Connection, StoreError};
