@@ -16,6 +16,8 @@ pub struct Backoff {
 /// How much of a wait is left to chance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Jitter {
+    /// Nothing: for one that waits for nobody else's sake.
+    None,
     /// Anything from nothing to the whole wait: for many that start together.
     Full,
     /// From half of the wait to the whole: for what should not be asked again at once.
@@ -23,11 +25,17 @@ pub enum Jitter {
 }
 
 impl Backoff {
-    /// The wait after that many failures, the first of which is 1. `chance` is in `0.0..1.0`.
-    pub fn wait(self, failures: u32, chance: f64) -> Duration {
+    /// The wait after that many failures, the first of which is 1, with nothing left to chance.
+    pub fn whole(self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
-        let whole = self.first.saturating_mul(1 << doublings).min(self.longest);
+        self.first.saturating_mul(1 << doublings).min(self.longest)
+    }
+
+    /// The wait after that many failures. `chance` is in `0.0..1.0`.
+    pub fn wait(self, failures: u32, chance: f64) -> Duration {
+        let whole = self.whole(failures);
         match self.jitter {
+            Jitter::None => whole,
             Jitter::Full => whole.mul_f64(chance),
             Jitter::Half => whole.mul_f64(0.5 + chance / 2.0),
         }

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bellwether_core::backoff::{Backoff, Jitter};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::{self, JoinError, JoinSet};
@@ -28,10 +29,10 @@ const CANDIDATES: i64 = 16;
 /// After a failure of Postgres; every reconcile before it would fail too.
 const AFTER_FAILURE: Duration = Duration::from_millis(250);
 
-/// After a subject's first failure; twice as long after each further one.
-const BACKOFF: Duration = Duration::from_secs(2);
-/// What fails for this long needs a person, who should not wait much longer for what they did about it.
-const BACKOFF_MAX: Duration = Duration::from_mins(5);
+/// After a subject's failures. What fails for the longest of them needs a person, who should not wait much longer for what
+/// they did about it.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(2), longest: Duration::from_mins(5), jitter: Jitter::None };
 /// A subject that was not tried again for so long has changed, or is gone.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 
@@ -42,7 +43,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 /// only, in which what was fetched or rendered would be fetched and rendered again at once. What failed is a subject with
 /// the rows that it had: what somebody does about it makes a new one, and does not wait for as long.
 #[derive(Default)]
-struct Backoff {
+struct Failures {
     failed: BTreeMap<Uuid, Failure>,
 }
 
@@ -63,7 +64,7 @@ impl Failure {
     }
 }
 
-impl Backoff {
+impl Failures {
     /// How a subject's turn ended.
     fn note(&mut self, item: &QueueItem, is_failure: bool, took: Duration) {
         if is_failure {
@@ -76,13 +77,13 @@ impl Backoff {
     /// At least as long as the failure took: then no subject has more than half of a worker's time.
     fn note_failure(&mut self, item: &QueueItem, took: Duration, comes: Option<watch::Receiver<()>>) {
         let (now, before) = (Instant::now(), self.failed.get(&item.key));
-        let times = before.map_or(0, |before| before.times);
+        let times = before.map_or(1, |before| before.times.saturating_add(1));
         // What came and was not enough comes again: once in each pause it is looked at.
         let comes = comes.filter(|_| !before.is_some_and(Failure::has_come));
-        let pause = BACKOFF.saturating_mul(1 << times.min(16)).max(took).min(BACKOFF_MAX);
+        let pause = BACKOFF.whole(times).max(took).min(BACKOFF.longest);
         let failure = Failure {
-            times: times + 1,
-            at_least_until: now + pause.min(BACKOFF.max(took)),
+            times,
+            at_least_until: now + pause.min(BACKOFF.first.max(took)),
             until: now + pause,
             seen: item.rows.iter().copied().max().unwrap_or(i64::MAX),
             comes,
@@ -143,7 +144,7 @@ pub(crate) trait Detached: Send + Sync + 'static {
 }
 
 pub(crate) async fn run_transactional<T: Transactional>(hub: Arc<Hub>, stage: T, stop: CancellationToken) {
-    let mut backoff = Backoff::default();
+    let mut backoff = Failures::default();
     while !stop.is_cancelled() {
         let pause = match reconcile_next(&hub, &stage, &mut backoff).await {
             Ok(true) => continue,
@@ -162,7 +163,7 @@ pub(crate) async fn run_transactional<T: Transactional>(hub: Arc<Hub>, stage: T,
 async fn reconcile_next<T: Transactional>(
     hub: &Hub,
     stage: &T,
-    backoff: &mut Backoff,
+    backoff: &mut Failures,
 ) -> Result<bool, (Option<Uuid>, StoreError)> {
     let of_none = |error| (None, error);
     // Its own clusters would be away for it. The heartbeat that comes first wakes the stage.
@@ -200,7 +201,7 @@ async fn decide<T: Transactional>(hub: &Hub, stage: &T, mut change: Change<'_>, 
 
 pub(crate) async fn run_detached<D: Detached>(hub: Arc<Hub>, stage: D, stop: CancellationToken) {
     let stage = Arc::new(stage);
-    let (mut running, mut busy, mut backoff) = (JoinSet::new(), BTreeMap::new(), Backoff::default());
+    let (mut running, mut busy, mut backoff) = (JoinSet::new(), BTreeMap::new(), Failures::default());
     while !stop.is_cancelled() {
         let mut besides = backoff.waiting();
         besides.extend(busy.values().map(|item: &QueueItem| LeftAlone::whatever_comes(item.key)));
@@ -227,7 +228,7 @@ fn note_end(
     stage: Stage,
     ended: Result<(task::Id, Result<Progress, StoreError>), JoinError>,
     busy: &mut BTreeMap<task::Id, QueueItem>,
-    backoff: &mut Backoff,
+    backoff: &mut Failures,
 ) {
     let id = match &ended {
         Ok((id, _)) => *id,
@@ -339,13 +340,13 @@ mod tests {
         StoreError::Stale { table: "rollouts" }
     }
 
-    fn left_alone(backoff: &Backoff, key: Uuid) -> Duration {
+    fn left_alone(backoff: &Failures, key: Uuid) -> Duration {
         backoff.failed[&key].until.saturating_duration_since(Instant::now())
     }
 
     #[test]
     fn a_subject_is_left_alone_for_longer_each_time_it_fails() {
-        let (mut backoff, item) = (Backoff::default(), due(1, false));
+        let (mut backoff, item) = (Failures::default(), due(1, false));
         let mut pauses = Vec::new();
         for _ in 0..12 {
             backoff.note(&item, true, Duration::ZERO);
@@ -353,14 +354,14 @@ mod tests {
         }
 
         assert_eq!(pauses[..4], [2, 4, 8, 16]);
-        assert_eq!(pauses[11], u128::from(BACKOFF_MAX.as_secs()));
+        assert_eq!(pauses[11], u128::from(BACKOFF.longest.as_secs()));
         backoff.note(&item, false, Duration::ZERO);
         assert!(backoff.waiting().is_empty(), "it went well");
     }
 
     #[test]
     fn a_failure_that_took_long_is_not_due_again_at_once() {
-        let (mut backoff, item) = (Backoff::default(), due(1, false));
+        let (mut backoff, item) = (Failures::default(), due(1, false));
 
         backoff.note(&item, true, Duration::from_secs(30));
 
@@ -369,7 +370,7 @@ mod tests {
 
     #[test]
     fn what_lacked_something_has_its_turn_when_that_may_have_come_and_once_in_each_pause() {
-        let (mut backoff, item) = (Backoff::default(), due(1, false));
+        let (mut backoff, item) = (Failures::default(), due(1, false));
         let (comes, receiver) = watch::channel(());
         backoff.note_failure(&item, Duration::ZERO, Some(receiver));
         assert_eq!(backoff.waiting().len(), 1);
@@ -438,7 +439,7 @@ mod tests {
         }
         change.commit().await.expect("it commits");
 
-        let (stage, mut backoff) = (Slow(slow), Backoff::default());
+        let (stage, mut backoff) = (Slow(slow), Failures::default());
         let first = reconcile_next(&hub, &stage, &mut backoff).await;
         let second = reconcile_next(&hub, &stage, &mut backoff).await;
 
@@ -458,7 +459,7 @@ mod tests {
         }
         change.commit().await.expect("it commits");
 
-        let (stage, mut backoff) = (Poisoned(poisoned), Backoff::default());
+        let (stage, mut backoff) = (Poisoned(poisoned), Failures::default());
         // On a slow machine the first may be due again before all were tried: each time they wait for twice as long.
         let mut running = 0;
         let found = loop {
@@ -517,7 +518,7 @@ mod tests {
     #[crate::store::database_test(migrations = "../migrations")]
     async fn what_was_put_off_has_its_turn_when_somebody_changes_something(pool: Pool) {
         let (hub, _folder) = crate::testing::hub(&pool).await;
-        let (key, mut backoff) = (clock::new_id(), Backoff::default());
+        let (key, mut backoff) = (clock::new_id(), Failures::default());
         let mut db = pool.acquire().await.expect("a connection");
         tell(&hub, Stage::Bundle, &[key], Some("a trace")).await;
         let mut list = async |besides: &[LeftAlone]| {
