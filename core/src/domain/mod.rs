@@ -12,5 +12,6 @@ pub mod parameters;
 pub mod render;
 pub mod repo;
 pub mod report;
+pub mod schedule;
 pub mod source;
 pub mod target;

@@ -7,7 +7,6 @@
 
 pub(crate) mod git;
 pub(crate) mod mirrors;
-pub(crate) mod schedule;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bellwether_core::audit::{Action, Event};
+use bellwether_core::schedule::{Ended, Schedule};
 use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::{Condition, Digest, RepoId, RevisionId, TargetId, Version};
 use jiff::{SignedDuration, Timestamp};
@@ -25,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::git::{Commit, FetchError, Head, RefError, Remote, RepoUrl};
 use self::mirrors::Slot;
-use self::schedule::{Ended, Schedule};
 use crate::Hub;
 use crate::pki::seal::SealError;
 use crate::process::clock;
@@ -37,6 +36,7 @@ use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
 use crate::work::subjects;
+use crate::worker;
 use crate::worker::stage::{self, Detached, Progress};
 
 /// Between two fetches of a repo that says nothing about it.
@@ -178,8 +178,18 @@ async fn forget(hub: &Hub, item: &QueueItem) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The part of a hub that keeps no mirror for nothing.
+pub(crate) async fn sweep(hub: Arc<Hub>, stop: CancellationToken) {
+    let once = || async {
+        if let Err(error) = sweep_mirrors(&hub).await {
+            tracing::warn!(error = %crate::chain(&error), "could not sweep the mirrors");
+        }
+    };
+    worker::sweep::hourly(&stop, once).await;
+}
+
 /// Mirrors of repos that another hub forgot, or that were deleted while this one was down.
-pub(crate) async fn sweep_mirrors(hub: &Hub) -> Result<(), StoreError> {
+async fn sweep_mirrors(hub: &Hub) -> Result<(), StoreError> {
     let hub_mirrors = hub.mirrors.clone();
     let listed = tokio::task::spawn_blocking(move || hub_mirrors.list()).await.expect("a listing does not panic");
     let mut unknown = listed.unwrap_or_else(|error| {

@@ -1,13 +1,13 @@
 //! Repos, their credentials, and how the last fetch of them ended.
 
 use bellwether_core::repo::RepoSpec;
+use bellwether_core::schedule::{Again, Schedule};
 use bellwether_core::{Condition, Name, ProjectId, RepoId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 
 use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, named, to_sql};
-use crate::source::schedule::{Again, Schedule};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Repo {

@@ -64,11 +64,10 @@ enum Step {
     Bundles,
     Marks,
     Objects,
-    Mirrors,
 }
 
 impl Step {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 13] = [
         Self::AuditMonths,
         Self::Hubs,
         Self::Enrollments,
@@ -82,14 +81,19 @@ impl Step {
         Self::Bundles,
         Self::Marks,
         Self::Objects,
-        Self::Mirrors,
     ];
 }
 
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
+    // Each step has said why it failed.
+    hourly(&stop, || async { drop(sweep(&hub, clock::now()).await) }).await;
+}
+
+/// Sweeps now, and every hour from then on.
+pub(crate) async fn hourly<Sweep: Future<Output = ()>>(stop: &CancellationToken, sweep: impl Fn() -> Sweep) {
     loop {
         tokio::select! {
-            _ = sweep(&hub, clock::now()) => {}
+            () = sweep() => {}
             () = stop.cancelled() => return,
         }
         tokio::select! {
@@ -112,9 +116,6 @@ pub(crate) async fn sweep(hub: &Hub, now: Timestamp) -> Result<(), StoreError> {
 }
 
 async fn carry_out(step: Step, hub: &Hub, now: Timestamp) -> Result<(), StoreError> {
-    if matches!(step, Step::Mirrors) {
-        return crate::source::sweep_mirrors(hub).await;
-    }
     let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
     let db = &mut *db;
     let is_full = |deleted: u64| i64::try_from(deleted).is_ok_and(|deleted| deleted >= ROWS_MAX);
@@ -152,8 +153,6 @@ async fn carry_out(step: Step, hub: &Hub, now: Timestamp) -> Result<(), StoreErr
             let (since, marked) = (now - CONTENT_KEPT, now - MARKED_WITHIN);
             while is_full(store::bundles::delete_unused_objects(db, since, marked, ROWS_MAX).await?) {}
         }
-        // Needs no connection of its own; above.
-        Step::Mirrors => {}
     }
     Ok(())
 }

@@ -18,50 +18,54 @@ const WAIT_MAX: SignedDuration = SignedDuration::from_hours(1);
 
 /// What is kept of a repo between its fetches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     /// Fetches that failed since the last one that did not.
-    pub(crate) failures: i32,
+    pub failures: i32,
     /// The server asked to be left alone until then.
-    pub(crate) not_before: Option<Timestamp>,
+    pub not_before: Option<Timestamp>,
     /// The next fetch that nobody asks for, after a failure.
-    pub(crate) retry_at: Option<Timestamp>,
+    pub retry_at: Option<Timestamp>,
     /// The next poll.
-    pub(crate) poll_at: Option<Timestamp>,
+    pub poll_at: Option<Timestamp>,
     /// A signal that nothing was found for yet; `None`: that is over.
-    pub(crate) again: Option<Again>,
+    pub again: Option<Again>,
 }
 
 /// What a repo is fetched again for, though it is no poll's turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Again {
+pub struct Again {
     /// How often it was, since the signal.
-    pub(crate) times: i32,
+    pub times: i32,
     /// Of the signal: what is found at last is followed by it.
-    pub(crate) trace_id: String,
+    pub trace_id: String,
 }
 
 /// How a fetch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended<'a> {
+pub enum Ended<'a> {
+    /// With something new.
     Moved,
+    /// With nothing new.
     Unmoved {
         /// The trace of the webhook or the person that asked for it, who had a reason.
         asked_by: Option<&'a str>,
     },
+    /// Without an answer.
     Failed {
+        /// The server asked to be left alone for so long.
         retry_after: Option<Duration>,
     },
 }
 
 impl Schedule {
     /// Until when a fetch must wait, if it must.
-    pub(crate) fn wait(&self, was_asked: bool, now: Timestamp) -> Option<Timestamp> {
+    pub fn wait(&self, was_asked: bool, now: Timestamp) -> Option<Timestamp> {
         let until = if was_asked { self.not_before } else { self.not_before.max(self.retry_at) };
         until.filter(|until| *until > now)
     }
 
     /// What follows from a fetch, and when the next one is due. `poll` is the pause between polls.
-    pub(crate) fn after(&self, ended: Ended<'_>, poll: SignedDuration, now: Timestamp) -> (Self, Timestamp) {
+    pub fn after(&self, ended: Ended<'_>, poll: SignedDuration, now: Timestamp) -> (Self, Timestamp) {
         let next_poll = || now + poll;
         match ended {
             Ended::Moved => (Self { poll_at: Some(next_poll()), ..Self::default() }, next_poll()),
