@@ -48,8 +48,8 @@ pub mod yielded;
 
 pub use chain::chain;
 pub use domain::{
-    access, bundle, condition, digest, ids, labels, names, object, parameters, render, repo, report, schedule, source,
-    target,
+    access, bundle, condition, digest, enrollment, ids, labels, names, object, parameters, render, repo, report,
+    schedule, source, target,
 };
 
 pub use condition::Condition;

@@ -4,6 +4,7 @@ pub mod access;
 pub mod bundle;
 pub mod condition;
 pub mod digest;
+pub mod enrollment;
 pub mod ids;
 pub mod labels;
 pub mod names;

@@ -1,12 +1,12 @@
 //! A join token and a certificate request → a certificate.
 //!
-//! A token is for one cluster and binds to the first key that uses it: the same key may come again until its certificate
-//! was used, because an answer may be lost; any other key is refused, and said in the audit log.
+//! Which key may have one is decided by `core::enrollment`; who is refused is said in the audit log.
 
 use std::net::SocketAddr;
 
+use bellwether_core::ClusterId;
 use bellwether_core::audit::{Action, Event, Outcome};
-use bellwether_core::{ClusterId, Digest};
+use bellwether_core::enrollment::{self, Refused};
 use uuid::Uuid;
 
 use super::caller::Caller;
@@ -16,7 +16,7 @@ use crate::pki::seal;
 use crate::ports::network;
 use crate::process::clock;
 use crate::process::rate_limiter::Count;
-use crate::store::clusters::{Cluster, Enrollment};
+use crate::store::clusters::Cluster;
 use crate::store::{self, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
@@ -24,14 +24,8 @@ use crate::work::subjects;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EnrollError {
-    #[error("the join token is not known")]
-    Unknown,
-    #[error("the join token has expired")]
-    Expired,
-    #[error("the join token was used by another agent")]
-    Used,
-    #[error("the cluster is revoked")]
-    Revoked,
+    #[error(transparent)]
+    Refused(#[from] Refused),
     #[error("this certificate was renewed already, and the newer one was used")]
     Replaced,
     #[error("the certificate request is for another key than the certificate that was shown")]
@@ -64,8 +58,13 @@ pub(super) async fn enroll(
         Some(cluster) => store::clusters::lock(&mut change, cluster).await?,
         None => None,
     };
-    let enrollment = store::clusters::lock_enrollment(&mut change, hash).await?;
-    let checked = check(enrollment.as_ref(), cluster.as_ref(), key).and_then(|()| check_rate(hub, cluster.as_ref()));
+    let token = store::clusters::lock_enrollment(&mut change, hash).await?;
+    let checked = match &cluster {
+        None => Err(Refused::Unknown.into()),
+        Some(cluster) => enrollment::check(token.as_ref(), cluster.revoked_at.is_some(), key, clock::now())
+            .map_err(EnrollError::from)
+            .and_then(|()| check_rate(hub, cluster)),
+    };
     if let Err(refused) = checked {
         if let Some(from) = from {
             hub.join_tries.take(from, clock::now());
@@ -78,7 +77,7 @@ pub(super) async fn enroll(
         }
         return Err(refused);
     }
-    let cluster = cluster.ok_or(EnrollError::Unknown)?;
+    let cluster = cluster.ok_or(Refused::Unknown)?;
     hub.enrolments.take(cluster.id, clock::steady());
     // Their answers were lost, or they were asked for by somebody who has no use for them.
     store::certificates::revoke_unused(&mut change, cluster.id, clock::now()).await?;
@@ -103,9 +102,9 @@ pub(super) async fn renew(hub: &Hub, caller: &Caller, csr: &[u8]) -> Result<Issu
     }
     let _turn = store::take_admission(&hub.stream_turns).await?;
     let mut change = Change::begin(&hub.vital, &hub.signals).await?;
-    let cluster = store::clusters::lock(&mut change, caller.cluster).await?.ok_or(EnrollError::Unknown)?;
+    let cluster = store::clusters::lock(&mut change, caller.cluster).await?.ok_or(Refused::Unknown)?;
     if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, now).await? {
-        return Err(EnrollError::Revoked);
+        return Err(Refused::Revoked.into());
     }
     hub.renewals.take(caller.cluster, now);
     // Somebody kept a copy of the old one.
@@ -121,26 +120,9 @@ pub(super) async fn renew(hub: &Hub, caller: &Caller, csr: &[u8]) -> Result<Issu
     Ok(issued)
 }
 
-fn check(enrollment: Option<&Enrollment>, cluster: Option<&Cluster>, key: Digest) -> Result<(), EnrollError> {
-    let (Some(enrollment), Some(cluster)) = (enrollment, cluster) else { return Err(EnrollError::Unknown) };
-    if cluster.revoked_at.is_some() {
-        return Err(EnrollError::Revoked);
-    }
-    if enrollment.first_key.is_some_and(|first| first != key) || enrollment.spent {
-        return Err(EnrollError::Used);
-    }
-    if enrollment.expires_at <= clock::now() {
-        return Err(EnrollError::Expired);
-    }
-    Ok(())
-}
-
 /// A token that is not spent is good as often as it is shown, and each time makes a certificate and an entry.
-fn check_rate(hub: &Hub, cluster: Option<&Cluster>) -> Result<(), EnrollError> {
-    match cluster {
-        Some(cluster) if !hub.enrolments.may(&cluster.id, clock::steady()) => Err(EnrollError::TooOften),
-        _ => Ok(()),
-    }
+fn check_rate(hub: &Hub, cluster: &Cluster) -> Result<(), EnrollError> {
+    hub.enrolments.may(&cluster.id, clock::steady()).then_some(()).ok_or(EnrollError::TooOften)
 }
 
 async fn issue(

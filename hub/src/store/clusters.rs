@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bellwether_core::enrollment::JoinToken;
 use bellwether_core::{ClusterId, Digest, Labels, Name, ProjectId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
@@ -146,15 +147,6 @@ pub(crate) async fn mark_revoked(db: &mut Connection, id: ClusterId, now: Timest
     Ok(())
 }
 
-/// A join token, as it is found by its hash.
-#[derive(Debug)]
-pub(crate) struct Enrollment {
-    pub(crate) expires_at: Timestamp,
-    pub(crate) first_key: Option<Digest>,
-    /// The certificate that the first key got has opened a session.
-    pub(crate) spent: bool,
-}
-
 pub(crate) async fn insert_enrollment(
     db: &mut Connection,
     hash: Digest,
@@ -189,7 +181,7 @@ pub(crate) async fn delete_enrollments(db: &mut Connection, id: ClusterId) -> Re
 }
 
 /// Finds a join token and holds its row: of two that use it at once, the second sees what the first did.
-pub(crate) async fn lock_enrollment(db: &mut Connection, hash: Digest) -> Result<Option<Enrollment>, StoreError> {
+pub(crate) async fn lock_enrollment(db: &mut Connection, hash: Digest) -> Result<Option<JoinToken>, StoreError> {
     let row = sqlx::query!(
         r#"
         select expires_at, first_key,
@@ -205,7 +197,7 @@ pub(crate) async fn lock_enrollment(db: &mut Connection, hash: Digest) -> Result
     .await?;
     let Some(row) = row else { return Ok(None) };
     let first_key = row.first_key.map(|bytes| super::digest(&bytes, "enrollments")).transpose()?;
-    Ok(Some(Enrollment { expires_at: from_sql(row.expires_at), first_key, spent: row.spent }))
+    Ok(Some(JoinToken { expires_at: from_sql(row.expires_at), first_key, spent: row.spent }))
 }
 
 pub(crate) async fn mark_enrollment_used(
