@@ -231,6 +231,66 @@ fn no_stage_speaks_to_another_but_where_something_passes_in_memory() {
     assert!(breaches.is_empty(), "{}", breaches.join("\n"));
 }
 
+/// The rooms of the hub, the lowest first: none imports from one above it, so none can be read only together with all others.
+const ROOMS: &[&str] = &[
+    "process", "store", "postgres", "ports", "pki", "work", "worker", "source", "access", "record", "link", "bundle",
+    "rollout", "http", "context", "boot",
+];
+
+/// A file, and the room above that it may import from all the same.
+const UPWARDS: &[(&str, &str)] = &[
+    // Settings are read into what a room checks them by.
+    ("process/config.rs", "source"),
+    // Figures are named by stages and pools.
+    ("process/metrics.rs", "store"),
+    // A connection is let in by what the authority says of its certificate.
+    ("ports/accept.rs", "pki"),
+];
+
+#[test]
+fn no_room_of_the_hub_imports_from_one_above_it() {
+    let hub = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut breaches, mut exceptions) = (BTreeSet::new(), BTreeSet::new());
+    for (at, room) in ROOMS.iter().enumerate() {
+        let files =
+            if hub.join(room).is_dir() { sources(&hub.join(room)) } else { vec![hub.join(room).with_extension("rs")] };
+        for file in files {
+            let text = std::fs::read_to_string(&file).expect("a source can be read");
+            let place = file.strip_prefix(&hub).expect("it lies in the hub").to_string_lossy().into_owned();
+            let imported = product(&text).lines().flat_map(rooms_of);
+            for above in imported.filter(|name| ROOMS[at + 1..].contains(name)) {
+                let breach = (place.clone(), above.to_owned());
+                let may = UPWARDS.contains(&(place.as_str(), above));
+                if may {
+                    exceptions.insert(breach)
+                } else {
+                    breaches.insert(breach)
+                };
+            }
+        }
+    }
+
+    assert!(breaches.is_empty(), "{breaches:?}");
+    assert_eq!(exceptions.len(), UPWARDS.len(), "an exception is not needed any more: {exceptions:?} are");
+    let folders = std::fs::read_dir(&hub).expect("the rooms can be listed").map(|entry| entry.expect("one").path());
+    let folders = folders.filter(|path| path.is_dir()).filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    let unlisted: Vec<_> = folders
+        .filter(|name| !ROOMS.contains(&name.as_str()) && !["tests", "testing"].contains(&name.as_str()))
+        .collect();
+    assert!(unlisted.is_empty(), "say where these rooms stand: {unlisted:?}");
+}
+
+/// The rooms that a line of code names: `crate::store::…`, `crate::{link, store::…}`.
+fn rooms_of(line: &str) -> impl Iterator<Item = &str> {
+    let code = line.split("//").next().unwrap_or(line);
+    let is_name = |character: char| character.is_alphanumeric() || character == '_';
+    code.split("crate::").skip(1).flat_map(move |rest| {
+        let group = rest.strip_prefix('{').map_or(rest, |group| group.split('}').next().unwrap_or(group));
+        let names = if rest.starts_with('{') { group.split(", ").collect() } else { vec![rest] };
+        names.into_iter().filter_map(move |name: &str| name.split(|character| !is_name(character)).next())
+    })
+}
+
 /// Otherwise every file would need every other.
 #[test]
 fn what_a_hub_is_made_of_knows_no_hub() {
