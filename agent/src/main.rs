@@ -32,13 +32,13 @@ fn main() -> anyhow::Result<ExitCode> {
 
 async fn run_agent(config: Config, stop: CancellationToken) -> ExitCode {
     let Err(error) = run(config, stop).await else { return ExitCode::SUCCESS };
-    tracing::error!(error = %error.with_sources(), hint = error.hint(), "the agent cannot go on");
+    tracing::error!(error = %error.with_sources(), hint = error.hint().as_deref(), "the agent cannot go on");
     ExitCode::FAILURE
 }
 
 async fn run_simulation(simulation: Simulation, stop: CancellationToken) -> ExitCode {
     let Err(error) = simulate(simulation, stop).await else { return ExitCode::SUCCESS };
-    tracing::error!(error = %error.with_sources(), hint = error.hint(), "the simulation cannot go on");
+    tracing::error!(error = %error.with_sources(), hint = error.hint().as_deref(), "the simulation cannot go on");
     ExitCode::FAILURE
 }
 

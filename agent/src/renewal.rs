@@ -3,6 +3,7 @@
 //! Whatever fails is tried again until the certificate has ended, and after that too: nothing in the cluster waits for
 //! it. A new certificate is stored before it is used; the link then connects anew with it.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,9 +41,9 @@ enum RenewError {
 }
 
 impl RenewError {
-    fn hint(&self) -> String {
+    fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Hub(error) => error.hint().unwrap_or_default().to_owned(),
+            Self::Hub(error) => error.hint(),
             Self::Identity(error) => error.hint(),
         }
     }
@@ -73,7 +74,7 @@ impl Renewal {
                     failures += 1;
                     tracing::warn!(
                         error = crate::chain(&error),
-                        hint = error.hint(),
+                        hint = error.hint().as_deref(),
                         certificate_until = %self.identity.live().not_after(),
                         "could not renew the certificate"
                     );

@@ -1,6 +1,7 @@
 //! Puts the parts together: reaches the cluster, joins if need be, then runs link, renewal, journal and reconciler
 //! until the stop.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,15 +56,15 @@ enum Cause {
 }
 
 impl RunError {
-    /// What a person can do about it; empty when there is nothing to say.
-    pub fn hint(&self) -> String {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
         match &self.0 {
-            Cause::Connect(error) => error.hint().to_owned(),
+            Cause::Connect(error) => error.hint(),
             Cause::Identity(error) => error.hint(),
-            Cause::Enroll(error) => error.hint().unwrap_or_default().to_owned(),
+            Cause::Enroll(error) => error.hint(),
             Cause::Journal(error) | Cause::Reconcile(ReconcileError::Replaced(error)) => error.hint(),
-            Cause::TokenFile { .. } => "check BELLWETHER_TOKEN_FILE".to_owned(),
-            Cause::Reconcile(_) | Cause::Part(_) | Cause::Ended => String::new(),
+            Cause::TokenFile { .. } => Some("check BELLWETHER_TOKEN_FILE".into()),
+            Cause::Reconcile(_) | Cause::Part(_) | Cause::Ended => None,
         }
     }
 
@@ -192,7 +193,7 @@ async fn enroll(cluster: &Cluster, config: &Config, join: Join) -> Result<Identi
             Ok(granted) => break granted,
             Err(EnrollError::Unanswered(reason)) => {
                 failures += 1;
-                tracing::warn!(hub = %config.hub, %reason, hint = reason.hint(), "waiting for the hub to join");
+                tracing::warn!(hub = %config.hub, %reason, hint = reason.hint().as_deref(), "waiting for the hub to join");
                 tokio::time::sleep(RECONNECT.wait(failures, chance())).await;
             }
             Err(refused) => return Err(refused.into()),

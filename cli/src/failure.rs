@@ -59,8 +59,8 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    pub(crate) fn maybe_hint(self, hint: Option<String>) -> Self {
-        Self { hint: hint.or(self.hint), ..self }
+    pub(crate) fn maybe_hint(self, hint: Option<impl Into<String>>) -> Self {
+        Self { hint: hint.map(Into::into).or(self.hint), ..self }
     }
 
     /// Says first where it happened.

@@ -92,6 +92,23 @@ fn what_the_hub_decides_and_stores_knows_nothing_of_the_documents() {
     assert!(breaches.is_empty(), "these speak of documents: {breaches:?}");
 }
 
+#[test]
+fn what_to_do_about_an_error_is_said_in_one_form() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    let mut others = Vec::new();
+    for file in CRATES.iter().flat_map(|folder| sources(&root.join(folder))) {
+        let text = std::fs::read_to_string(&file).expect("a source can be read");
+        let hints = text.lines().filter(|line| line.contains("fn hint(&self)"));
+        others.extend(
+            hints
+                .filter(|line| !line.contains("-> Option<Cow<'static, str>> {"))
+                .map(|line| format!("{}: {}", file.display(), line.trim())),
+        );
+    }
+
+    assert!(others.is_empty(), "{}", others.join("\n"));
+}
+
 /// What would make an answer of the domain depend on more than its arguments.
 const OUTSIDE: &[&str] = &[
     "async fn",

@@ -1,5 +1,6 @@
 //! What can be wrong with manifests, told so that the person who wrote them can correct them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -152,27 +153,27 @@ impl RenderError {
     }
 
     /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
         let fixed = match self {
             Self::VariableUnset { name, nearest: Some(nearest), .. } => {
-                return Some(format!("did you mean `{nearest}`? else set `{name}` in the target's parameters"));
+                return Some(format!("did you mean `{nearest}`? else set `{name}` in the target's parameters").into());
             }
             Self::VariableUnset { name, nearest: None, .. } => {
                 return Some(format!(
                     "set `{name}` in the target's parameters, write `${{{name}:-default}}`, or `$${{{name}}}` if it is not meant for Bellwether"
-                ));
+                ).into());
             }
             Self::VariableMalformed { name, .. } => {
                 return Some(format!(
                     "write `${{{name}}}` or `${{{name}:-default}}`, or `$${{{name}…` if it is not meant for Bellwether; annotation `bellwether.dev/substitute: disabled` leaves the whole object alone"
-                ));
+                ).into());
             }
             Self::Engine(error) => return error.hint(),
-            Self::Yaml(error) => error.problem.hint(),
+            Self::Yaml(error) => return error.problem.hint(),
             Self::Made { problem: Problem::Syntax(_), .. } => {
                 "correct what it makes; `bellwether render` shows the rest"
             }
-            Self::Made { problem, .. } => problem.hint(),
+            Self::Made { problem, .. } => return problem.hint(),
             Self::ReadsTooLarge { .. } | Self::TooManyLookUps { .. } => {
                 "keep out of the target's folder, and of the bases it names, what it does not need"
             }
@@ -201,7 +202,7 @@ impl RenderError {
             Self::LfsPointer { .. } => "keep manifests out of Git LFS: what it points to is not fetched",
             Self::VariableRepeatsKey { .. } => "give the keys names that stay different for every cluster",
         };
-        Some(fixed.to_owned())
+        Some(Cow::Borrowed(fixed))
     }
 
     /// The file that is to be corrected, relative to the repo's root; `None` when the whole is meant.

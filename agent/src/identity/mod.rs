@@ -7,6 +7,7 @@
 mod pin;
 mod stored;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bellwether_core::Digest;
@@ -46,21 +47,18 @@ pub(crate) enum IdentityError {
 }
 
 impl IdentityError {
-    pub(crate) fn hint(&self) -> String {
-        match self {
-            Self::NoToken => "run `bellwether cluster register NAME` and apply what it prints".to_owned(),
-            Self::Unusable { namespace, name, .. } => {
-                format!(
-                    "run `bellwether cluster reenroll NAME`, delete Secret {namespace}/{name}, apply what it printed"
-                )
-            }
-            Self::BadGrant { .. } => "check the hub's log, and that its version fits this agent's".to_owned(),
-            Self::Storage { .. } => {
-                "check that the agent's Role may create and update Secrets in its namespace".to_owned()
-            }
-            Self::Replaced { .. } => "restart the agent: it goes on as what that Secret says that it is".to_owned(),
-            Self::Key(_) => String::new(),
-        }
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(match self {
+            Self::NoToken => "run `bellwether cluster register NAME` and apply what it prints".into(),
+            Self::Unusable { namespace, name, .. } => format!(
+                "run `bellwether cluster reenroll NAME`, delete Secret {namespace}/{name}, apply what it printed"
+            )
+            .into(),
+            Self::BadGrant { .. } => "check the hub's log, and that its version fits this agent's".into(),
+            Self::Storage { .. } => "check that the agent's Role may create and update Secrets in its namespace".into(),
+            Self::Replaced { .. } => "restart the agent: it goes on as what that Secret says that it is".into(),
+            Self::Key(_) => return None,
+        })
     }
 }
 

@@ -9,6 +9,7 @@ mod fence;
 mod seal;
 mod store;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -55,19 +56,20 @@ pub(crate) enum JournalError {
 }
 
 impl JournalError {
-    pub(crate) fn hint(&self) -> String {
-        match self {
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(match self {
             Self::Contested { .. } => {
-                "let only one agent run in a cluster; this one starts anew from the journal".to_owned()
+                "let only one agent run in a cluster; this one starts anew from the journal".into()
             }
             Self::Unreadable { namespace, name, .. } => format!(
                 "delete Secret {namespace}/{name}: the hub assigns everything anew, and what left a bundle meanwhile stays"
-            ),
+            )
+            .into(),
             Self::Storage { .. } => {
-                "check that the agent's Role may list, create and delete Secrets in its namespace".to_owned()
+                "check that the agent's Role may list, create and delete Secrets in its namespace".into()
             }
-            Self::Broken(_) => String::new(),
-        }
+            Self::Broken(_) => return None,
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Trades a join token for a certificate: one call, on a connection of its own.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bellwether_proto::v1;
@@ -23,9 +24,9 @@ pub(crate) enum EnrollError {
 }
 
 impl EnrollError {
-    pub(crate) fn hint(&self) -> Option<&'static str> {
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Refused { .. } => Some("run `bellwether cluster reenroll NAME` and apply what it prints"),
+            Self::Refused { .. } => Some("run `bellwether cluster reenroll NAME` and apply what it prints".into()),
             Self::Unanswered(error) => error.hint(),
         }
     }

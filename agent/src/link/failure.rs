@@ -1,5 +1,6 @@
 //! Why there is no connection, in words that a person can act on.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
@@ -29,11 +30,11 @@ pub(crate) enum LinkError {
 }
 
 impl LinkError {
-    pub(crate) const fn hint(&self) -> Option<&'static str> {
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Tls { hint, .. } => *hint,
+            Self::Tls { hint, .. } => hint.map(Cow::Borrowed),
             // Of a certificate that the handshake let through: the list of revoked ones is a moment behind.
-            Self::Refused { code: Code::Unauthenticated | Code::PermissionDenied, .. } => Some(REVOKED),
+            Self::Refused { code: Code::Unauthenticated | Code::PermissionDenied, .. } => Some(Cow::Borrowed(REVOKED)),
             _ => None,
         }
     }

@@ -89,7 +89,7 @@ pub(crate) async fn serve(mut link: Link, stop: CancellationToken) {
         tracing::warn!(
             hub = %link.hub,
             %reason,
-            hint = reason.hint(),
+            hint = reason.hint().as_deref(),
             lasted = %format_args!("{lasted:#}"),
             wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             "not connected"

@@ -2,6 +2,7 @@
 //!
 //! One connection over HTTP/2. The hub is known by its root certificate, as agents know it.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,15 +43,15 @@ pub(super) enum ApiError {
 }
 
 impl ApiError {
-    pub(super) fn hint(&self) -> &'static str {
-        match self {
+    pub(super) fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(Cow::Borrowed(match self {
             Self::Ca { .. } => "check BELLWETHER_CA: the hub writes ca.pem into its data folder",
             Self::Unreachable { .. } => {
                 "check BELLWETHER_URL, and that BELLWETHER_CA is that hub's own root certificate"
             }
             Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => "check BELLWETHER_TOKEN",
-            _ => "",
-        }
+            _ => return None,
+        }))
     }
 }
 

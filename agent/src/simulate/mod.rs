@@ -7,6 +7,7 @@
 mod api;
 mod figures;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -57,13 +58,13 @@ enum Cause {
 }
 
 impl SimulateError {
-    /// What a person can do about it; empty when there is nothing to say.
-    pub fn hint(&self) -> String {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
         match &self.0 {
-            Cause::Api(error) => error.hint().to_owned(),
-            Cause::Enroll { source, .. } => source.hint().unwrap_or_default().to_owned(),
+            Cause::Api(error) => error.hint(),
+            Cause::Enroll { source, .. } => source.hint(),
             Cause::Identity { source, .. } => source.hint(),
-            Cause::Answer(_) | Cause::Part(_) | Cause::Figures(_) => String::new(),
+            Cause::Answer(_) | Cause::Part(_) | Cause::Figures(_) => None,
         }
     }
 

@@ -30,7 +30,7 @@ const NAME: &str = "release";
 pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exit> {
     let format = output.document_format()?;
     let asked = Asked::read(arguments)?;
-    asked.options().check().map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
+    asked.options().check().map_err(|error| Failure::usage(error.to_string()).maybe_hint(error.hint()))?;
     let plan = Plan {
         folder: asked.folder.clone(),
         options: asked.options(),
@@ -45,7 +45,7 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
     let labels = arguments.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
     let facts = ClusterFacts { name: &arguments.cluster, labels: &labels };
     let sets = asked.parameters();
-    Parameters::check(&sets).map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
+    Parameters::check(&sets).map_err(|error| Failure::usage(error.to_string()).maybe_hint(error.hint()))?;
     let values = Parameters::resolve(&sets, facts).restricted_to(manifests.variables());
     let objects = manifests.render(&recipe, &values).map_err(told)?;
     show(format, &objects)

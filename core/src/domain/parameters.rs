@@ -3,6 +3,7 @@
 //! Decides which values one cluster has. It never decides where something runs: selectors read labels that people set,
 //! and what an agent reports about its cluster is no label. Neighbours: `render` puts the values into manifests.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -65,14 +66,14 @@ impl InvalidParameter {
     }
 
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(Cow::Borrowed(match self {
             Self::Name { .. } => "choose a name such as `replicas` or `image.tag`",
             Self::Reserved { .. } => "`cluster.name` and `cluster.labels.KEY` are always there; choose another prefix",
             Self::NotScalar { .. } => "write one parameter for each value",
             Self::TooLong { .. } => "keep files in the repo, and choose between them by a short parameter",
             Self::Selector { .. } => "write it as a Kubernetes LabelSelector with matchLabels or matchExpressions",
-        }
+        }))
     }
 }
 

@@ -3,6 +3,8 @@
 //! Rows hold these as they serialise here; what people write is `api::WrittenRender`. Neighbours: `parameters` are what
 //! `${…}` in them means; the crate `render` asks the engine.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -107,8 +109,8 @@ impl InvalidRender {
     }
 
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(Cow::Borrowed(match self {
             Self::NotHelm => "leave one of them out",
             Self::Release => "choose a shorter one; it is the target's name when left out",
             Self::Values { .. } => "keep them in a file of the repo, and name it in `valuesFiles`",
@@ -116,7 +118,7 @@ impl InvalidRender {
             Self::ValuesFile { .. } => {
                 "write it from the repo's root on, without `..`, and without `/` at its start, such as apps/shop/values-eu.yaml"
             }
-        }
+        }))
     }
 }
 

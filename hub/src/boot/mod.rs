@@ -35,7 +35,7 @@ pub fn main(config: Config) -> ExitCode {
     runtime.shutdown_timeout(Duration::from_secs(1));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => setup::say_failure(&error, error.hint()),
+        Err(error) => setup::say_failure(&error, error.hint().as_deref()),
     }
 }
 

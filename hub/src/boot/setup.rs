@@ -1,5 +1,6 @@
 //! Everything that has to be there before a hub can serve: its database, its keys, its ports, its first token.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -69,11 +70,11 @@ pub enum SetupError {
     #[error("cannot listen on {address}")]
     Listen { address: String, source: io::Error },
     #[error("the private Postgres does not run")]
-    Postgres(#[source] Box<dyn std::error::Error + Send + Sync>, Option<String>),
+    Postgres(#[source] Box<dyn std::error::Error + Send + Sync>, Option<Cow<'static, str>>),
     #[error("the database cannot be used")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the seal key cannot be used")]
-    Seal(#[source] Box<dyn std::error::Error + Send + Sync>, Option<String>),
+    Seal(#[source] Box<dyn std::error::Error + Send + Sync>, Option<Cow<'static, str>>),
     #[error("the hub's own authority cannot be used")]
     Authority(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("a part of the hub ended by itself: {0}")]
@@ -81,22 +82,21 @@ pub enum SetupError {
 }
 
 impl SetupError {
-    pub(crate) fn hint(&self) -> Option<&str> {
-        match self {
-            Self::Postgres(_, hint) | Self::Seal(_, hint) => hint.as_deref(),
-            Self::Store(_) => Some("check DATABASE_URL, and that the server is Postgres 15 or later"),
-            Self::Listen { .. } => {
-                Some("is another hub running? choose another port with --listen-api, --listen-agents")
-            }
-            Self::Folder { .. } => Some("choose another folder with --data"),
-            _ => None,
-        }
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
+        let text = match self {
+            Self::Postgres(_, hint) | Self::Seal(_, hint) => return hint.clone(),
+            Self::Store(_) => "check DATABASE_URL, and that the server is Postgres 15 or later",
+            Self::Listen { .. } => "is another hub running? choose another port with --listen-api, --listen-agents",
+            Self::Folder { .. } => "choose another folder with --data",
+            _ => return None,
+        };
+        Some(Cow::Borrowed(text))
     }
 }
 
 impl From<PostgresError> for SetupError {
     fn from(error: PostgresError) -> Self {
-        let hint = error.hint().map(ToOwned::to_owned);
+        let hint = error.hint();
         Self::Postgres(Box::new(error), hint)
     }
 }
@@ -109,7 +109,7 @@ impl From<StoreError> for SetupError {
 
 impl From<SealError> for SetupError {
     fn from(error: SealError) -> Self {
-        let hint = error.hint().map(ToOwned::to_owned);
+        let hint = error.hint();
         Self::Seal(Box::new(error), hint)
     }
 }

@@ -1,5 +1,7 @@
 //! Why a target does not render, as people are told.
 
+use std::borrow::Cow;
+
 use bellwether_core::Condition;
 use bellwether_core::bundle::ManifestError;
 use bellwether_render::{Failure, RenderError};
@@ -66,11 +68,11 @@ impl BundleError {
             Self::Manifest(_) => ("bundle_invalid", None, None, None),
             Self::BrokeDown => {
                 let hint = "split the target or push something smaller; it is tried again in an hour";
-                (BROKE_DOWN, Some(hint.to_owned()), None, None)
+                (BROKE_DOWN, Some(Cow::Borrowed(hint)), None, None)
             }
             Self::ShareSpent => {
                 let hint = "let less change with each push, or for each cluster; it is tried again each hour";
-                (SHARE_SPENT, Some(hint.to_owned()), None, None)
+                (SHARE_SPENT, Some(Cow::Borrowed(hint)), None, None)
             }
             Self::Store(_) => ("database_failed", None, None, None),
             Self::OriginUnknown | Self::SpecOlder | Self::MadeOtherwise => ("content_missing", None, None, None),

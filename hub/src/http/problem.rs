@@ -57,8 +57,8 @@ impl Refusal {
         self
     }
 
-    pub(super) fn maybe_hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint.map(|hint| bounded_message(&hint));
+    pub(super) fn maybe_hint(mut self, hint: Option<impl AsRef<str>>) -> Self {
+        self.hint = hint.map(|hint| bounded_message(hint.as_ref()));
         self
     }
 }

@@ -6,6 +6,7 @@
 //! there. Nothing here logs, and no error carries plaintext or key bytes. Neighbours: `ca` (whose keys are sealed),
 //! `store` (which keeps the sealed bytes).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -70,15 +71,16 @@ pub(crate) enum SealError {
 }
 
 impl SealError {
-    pub(crate) fn hint(&self) -> Option<&'static str> {
-        match self {
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
+        let text = match self {
             Self::UnreadableKey { .. } | Self::UnwritableKey { .. } => {
                 Some("the file must be the hub's own, with mode 0600")
             }
             Self::MalformedKey { .. } => Some("make a key with `openssl rand -hex 32`"),
             Self::OtherKey { .. } => Some("give the hub the key that this database was first started with"),
             Self::NotSealed { .. } | Self::Altered { .. } => None,
-        }
+        };
+        text.map(Cow::Borrowed)
     }
 }
 

@@ -14,6 +14,7 @@ mod data_dir;
 mod leftover;
 mod programs;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -109,8 +110,8 @@ fn found_note(found: &[String]) -> String {
 }
 
 impl PostgresError {
-    pub(crate) fn hint(&self) -> Option<&'static str> {
-        match self {
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
+        let text = match self {
             Self::NotInstalled { .. } | Self::NoUser => Some(
                 "run `apt install postgresql` or `brew install postgresql`, or set DATABASE_URL to a server you have",
             ),
@@ -130,7 +131,8 @@ impl PostgresError {
                 Some("choose a data folder with a shorter path and no comma in it, or set TMPDIR to such a one")
             }
             _ => None,
-        }
+        };
+        text.map(Cow::Borrowed)
     }
 }
 

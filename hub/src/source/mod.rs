@@ -249,10 +249,8 @@ impl RepoError {
     fn condition(&self, now: Timestamp) -> Condition {
         let (code, hint) = match self {
             Self::Fetch(error) => (error.code(), error.hint()),
-            Self::Credential(_) => {
-                ("credential_unreadable", Some("give the token again: bellwether repo add".to_owned()))
-            }
-            Self::Url(error) => (error.code(), Some(error.hint().to_owned())),
+            Self::Credential(_) => ("credential_unreadable", Some("give the token again: bellwether repo add".into())),
+            Self::Url(error) => (error.code(), error.hint()),
         };
         Condition::new(code, &crate::chain(self), hint.as_deref(), Some(now))
     }

@@ -1,5 +1,6 @@
 //! What an engine says is wrong, and what can be wrong with an engine.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Why an engine made nothing.
@@ -41,9 +42,9 @@ impl EngineError {
     }
 
     /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
         let fixed = match self {
-            Self::Failed { hint, .. } => return hint.clone(),
+            Self::Failed { hint, .. } => return hint.clone().map(Cow::Owned),
             Self::Missing { .. } => {
                 "it is installed beside this program, or somewhere in PATH; BELLWETHER_RENDER_ENGINE names it otherwise"
             }
@@ -56,7 +57,7 @@ impl EngineError {
                 "look for a loop in a template, or split the target"
             }
         };
-        Some(fixed.to_owned())
+        Some(Cow::Borrowed(fixed))
     }
 
     pub fn file(&self) -> Option<&str> {

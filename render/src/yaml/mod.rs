@@ -15,6 +15,7 @@ mod scalar;
 mod split;
 mod tree;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Map, Number, Value};
@@ -250,8 +251,8 @@ impl Problem {
     }
 
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(Cow::Borrowed(match self {
             Self::Syntax(_) => "kubectl would not read this either; templates (`{{ }}`) belong into a Helm chart",
             Self::TooManyNodesTogether | Self::TooManyAliasesTogether => "split the target, or give it a narrower path",
             Self::NotUtf8 => "save the file as UTF-8, or encode binary content as base64",
@@ -267,7 +268,7 @@ impl Problem {
             Self::InvalidBinary => "encode the value as base64, with its padding",
             Self::WrongTag { .. } => "remove the tag or correct the value",
             Self::MergeOfNoMap => "merge an anchor of a map, or quote the key if `<<` is meant as text",
-        }
+        }))
     }
 }
 

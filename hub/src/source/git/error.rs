@@ -3,6 +3,7 @@
 //! Three kinds, because they concern different things: a [`FetchError`] the whole repo, a [`RefError`] the targets that
 //! follow one ref, a [`ReadError`] one target's folder.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 use std::time::Duration;
@@ -96,7 +97,7 @@ impl FetchError {
         }
     }
 
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
         let text = match self {
             Self::Unreachable { .. } => "check the repo's URL, and that the hub may connect to that host",
             Self::Untrusted { .. } => {
@@ -108,15 +109,20 @@ impl FetchError {
             Self::Unauthorized { with_token: false, .. } => "store a token that may read this repo, or check its URL",
             Self::NoSuchRepo { .. } => "check the repo's URL; servers also say so when a token may not see a repo",
             Self::Limited { retry_after: Some(after), .. } => {
-                return Some(format!(
-                    "it asked for {} seconds, which are kept; `bellwether repo refresh` asks at once",
-                    after.as_secs()
-                ));
+                return Some(
+                    format!(
+                        "it asked for {} seconds, which are kept; `bellwether repo refresh` asks at once",
+                        after.as_secs()
+                    )
+                    .into(),
+                );
             }
             Self::Limited { retry_after: None, .. } => "webhooks need fewer fetches than a short poll",
             Self::ServerFailed { .. } => "the server's log knows more; the hub tries again",
             Self::Redirected { target, .. } => {
-                return Some(format!("set the repo's URL to the one on {target}; other hosts are never followed"));
+                return Some(
+                    format!("set the repo's URL to the one on {target}; other hosts are never followed").into(),
+                );
             }
             Self::NotGit { .. } => "give the URL that `git clone` takes, not a page in the browser",
             Self::Unsupported { .. } => "the server needs Git 2.18 or later and SHA-1 objects",
@@ -131,7 +137,7 @@ impl FetchError {
             }
             Self::Refused { .. } | Self::Protocol { .. } | Self::Stopped => return None,
         };
-        Some(text.to_owned())
+        Some(Cow::Borrowed(text))
     }
 
     /// A server that was upgraded or closed a kept connection fails like this; a fresh connection tells the difference.
@@ -166,14 +172,14 @@ impl RefError {
         }
     }
 
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::NoSuchBranch { nearest, .. } | Self::NoSuchTag { nearest, .. } => Some(match nearest {
-                Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => "push it, or change the target's `ref`".to_owned(),
+                Some(nearest) => format!("did you mean `{nearest}`?").into(),
+                None => "push it, or change the target's `ref`".into(),
             }),
-            Self::NoSuchCommit { .. } => Some("give all 40 digits of a commit that was pushed".to_owned()),
-            Self::NotACommit { .. } => Some("a target needs a commit or a tag of one".to_owned()),
+            Self::NoSuchCommit { .. } => Some("give all 40 digits of a commit that was pushed".into()),
+            Self::NotACommit { .. } => Some("a target needs a commit or a tag of one".into()),
             Self::Invalid { .. } => None,
         }
     }
@@ -235,10 +241,12 @@ impl ReadError {
         }
     }
 
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
         let text = match self {
             Self::Unopened(error) => return error.hint(),
-            Self::NoSuchPath { nearest: Some(nearest), .. } => return Some(format!("did you mean `{nearest}`?")),
+            Self::NoSuchPath { nearest: Some(nearest), .. } => {
+                return Some(format!("did you mean `{nearest}`?").into());
+            }
             Self::NoSuchPath { nearest: None, .. } => "check the target's `path`; upper and lower case differ",
             Self::NotAFolder { .. } => "a target's `path` is the folder that holds the files",
             Self::Symlink { .. } => "put the file itself there; links are not followed",
@@ -252,7 +260,7 @@ impl ReadError {
             // The next fetch of the repo fetches it again.
             Self::NoSuchCommit { .. } | Self::NotFetched | Self::Damaged { .. } => return None,
         };
-        Some(text.to_owned())
+        Some(Cow::Borrowed(text))
     }
 }
 

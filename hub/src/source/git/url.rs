@@ -1,5 +1,6 @@
 //! Which URLs a repo may have. Decided once, before anything is contacted or started.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use url::Url;
@@ -59,14 +60,14 @@ impl InvalidUrl {
         }
     }
 
-    pub(crate) const fn hint(&self) -> &'static str {
-        match self {
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(Cow::Borrowed(match self {
             Self::SshNotYet => "ssh comes later; use the repo's https URL, with a token if it is private",
             Self::Insecure { .. } => "use https; for tests and demos, start the hub with `--insecure-git`",
             Self::Private { .. } => "if that is meant, start the hub with `--git-allow-private`",
             Self::HoldsCredentials => "leave them out of the URL and store a token with the repo",
             _ => "give it as `https://HOST/PATH`",
-        }
+        }))
     }
 }
 
@@ -270,6 +271,6 @@ mod tests {
         let error = RepoUrl::parse("git@github.com:a/b.git", STRICT).expect_err("ssh");
 
         assert_eq!(error.to_string(), "ssh repos are not supported yet");
-        assert!(error.hint().contains("https"));
+        assert!(error.hint().is_some_and(|hint| hint.contains("https")));
     }
 }

@@ -13,6 +13,7 @@ mod request;
 mod secret;
 pub(crate) mod watch;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -81,12 +82,12 @@ pub(crate) enum ConnectError {
 }
 
 impl ConnectError {
-    pub(crate) const fn hint(&self) -> &'static str {
-        match self {
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(Cow::Borrowed(match self {
             Self::Kubeconfig { .. } => "check BELLWETHER_KUBECONFIG",
             Self::NotInCluster(_) => "outside of a cluster, say --kubeconfig FILE",
             Self::Client(_) => "check the certificates and the proxy in the kubeconfig",
-        }
+        }))
     }
 }
 

@@ -127,7 +127,7 @@ fn new_repo(hub: &Hub, name: Name, spec: RepoSpec) -> (Repo, SecretString) {
 fn check(hub: &Hub, name: &Name, document: &RepoDocument) -> Result<(), Refusal> {
     crate::http::v1::targets::check_head(name, "Repo", &document.api_version, &document.kind, &document.metadata)?;
     RepoUrl::parse(&document.spec.url, hub.config.url_policy())
-        .map_err(|error| Refusal::invalid(error.code(), crate::chain(&error)).hint(error.hint()))?;
+        .map_err(|error| Refusal::invalid(error.code(), crate::chain(&error)).maybe_hint(error.hint()))?;
     if document.spec.poll_seconds.is_some_and(|seconds| seconds < POLL_SECONDS_MIN) {
         let detail = format!("`pollSeconds` is at least {POLL_SECONDS_MIN}");
         return Err(Refusal::invalid("poll_invalid", detail).hint("send webhooks to be faster than that"));

@@ -96,8 +96,8 @@ fn check_spec(spec: &TargetSpec) -> Result<(), Refusal> {
     }
     spec.clusters.check().map_err(|error| Refusal::invalid("selector_invalid", error.to_string()))?;
     Parameters::check(&spec.parameters)
-        .map_err(|error| Refusal::invalid(error.code(), error.to_string()).hint(error.hint()))?;
-    spec.render.check().map_err(|error| Refusal::invalid(error.code(), error.to_string()).hint(error.hint()))?;
+        .map_err(|error| Refusal::invalid(error.code(), error.to_string()).maybe_hint(error.hint()))?;
+    spec.render.check().map_err(|error| Refusal::invalid(error.code(), error.to_string()).maybe_hint(error.hint()))?;
     if let Some(strategy) = &spec.rollout {
         strategy.check().map_err(|error| Refusal::invalid("rollout_invalid", crate::chain(&error)))?;
     }
