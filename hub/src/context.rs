@@ -66,19 +66,19 @@ pub(crate) struct Hub {
     /// Of clusters, or of nobody's: so are join tokens that are refused.
     pub(crate) refused_enrolments: RateLimiter,
     /// Of clusters: so is what they tell and no row can hold.
-    pub(crate) dropped_news: RateLimiter,
+    pub(crate) dropped_events: RateLimiter,
     /// Of clusters: what agents say that no honest one does.
-    pub(crate) odd_reports: RateLimiter,
+    pub(crate) foreign_reports: RateLimiter,
     /// Of addresses: tries to join that were refused.
     pub(crate) join_tries: Buckets<IpAddr>,
     /// Of clusters' targets: entries that one began to fail.
-    pub(crate) turns: Buckets<(ClusterId, TargetId)>,
+    pub(crate) began_to_fail: Buckets<(ClusterId, TargetId)>,
     pub(crate) renewals: Buckets<ClusterId>,
     pub(crate) enrolments: Buckets<ClusterId>,
     /// Of certificates: streams and renewals that begin with them.
     pub(crate) calls: Buckets<String>,
     /// Of clusters: what they say on all their streams.
-    pub(crate) said: Buckets<ClusterId>,
+    pub(crate) messages: Buckets<ClusterId>,
     /// Strangers that are looked up in the database at once.
     pub(crate) strangers: Turns,
     /// Hashes of API tokens that were good when they were last shown, and what each may ask at once.

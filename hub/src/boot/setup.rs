@@ -200,13 +200,13 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         metrics: Metrics::default(),
         forged_webhooks: RateLimiter::default(),
         refused_enrolments: RateLimiter::default(),
-        dropped_news: RateLimiter::default(),
-        odd_reports: RateLimiter::default(),
+        dropped_events: RateLimiter::default(),
+        foreign_reports: RateLimiter::default(),
         join_tries: Buckets::new(JOIN_TRIES),
-        turns: Buckets::new(TURNS),
+        began_to_fail: Buckets::new(TURNS),
         enrolments: Buckets::new(ENROLMENTS),
         calls: Buckets::new(link::CALLS),
-        said: Buckets::new(link::SAID),
+        messages: Buckets::new(link::SAID),
         renewals: Buckets::new(Rate {
             at_once: RENEWALS_AT_ONCE,
             every: SignedDuration::try_from(config.certificate_lifetime()).unwrap_or(SignedDuration::MAX)

@@ -173,7 +173,7 @@ impl AgentStream {
     ) -> Result<Happened<'a>, Ended> {
         // Silence is counted by a clock that nobody sets; a certificate ends at a date.
         // What its cluster said lately, on this stream or another: it is not read while that is too much.
-        let (now, reads_from) = (clock::steady(), self.hub.said.open_from(&self.caller.cluster));
+        let (now, reads_from) = (clock::steady(), self.hub.messages.open_from(&self.caller.cluster));
         let mut wake = until(self.session.next_wake(), now).min(until(self.caller.not_after, clock::now()));
         if reads_from > now {
             wake = wake.min(until(reads_from, now));
@@ -198,7 +198,7 @@ impl AgentStream {
         let now = clock::steady();
         match happened {
             Happened::Received(message) => {
-                self.hub.said.take_many(self.caller.cluster, cost_of(&message), now);
+                self.hub.messages.take_many(self.caller.cluster, cost_of(&message), now);
                 self.session.handle(*message, now)?;
             }
             Happened::Writable(permit) => {

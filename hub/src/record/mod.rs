@@ -84,7 +84,7 @@ fn is_of_one(error: &StoreError) -> bool {
 /// Says in the log that something which an agent told is lost; of each cluster once in a while, as an agent may tell more.
 async fn drop_one(hub: &Hub, one: &Incoming, error: &StoreError) -> Result<(), StoreError> {
     tracing::error!(cluster.id = %one.cluster, error = %crate::chain(error), "dropped what an agent told");
-    if hub.dropped_news.count(one.cluster.as_uuid(), None, clock::steady()).is_none() {
+    if hub.dropped_events.count(one.cluster.as_uuid(), None, clock::steady()).is_none() {
         return Ok(());
     }
     let mut change = Change::begin(&hub.vital, &hub.signals).await?;
@@ -171,7 +171,7 @@ async fn audit_foreign(
             continue;
         }
         hub.metrics.reports_refused.inc_by(targets.len() as u64);
-        let Some(count) = hub.odd_reports.count(id.as_uuid(), None, clock::steady()) else { continue };
+        let Some(count) = hub.foreign_reports.count(id.as_uuid(), None, clock::steady()) else { continue };
         let Some(cluster) = store::clusters::find(change, id).await? else { continue };
         tracing::warn!(cluster.name = %cluster.name, reports = targets.len(), "dropped reports about foreign targets");
         let subject = subjects::told("report", targets[0]);
@@ -216,9 +216,9 @@ async fn audit_turns(
             && is_bad(one.report.verdict)
             && before.get(&key) != Some(&said)
             // One that turns back and forth is told once a minute.
-            && hub.turns.may(&key, now)
+            && hub.began_to_fail.may(&key, now)
         {
-            hub.turns.take(key, now);
+            hub.began_to_fail.take(key, now);
             audit_turn(change, one, current, now).await?;
         }
     }

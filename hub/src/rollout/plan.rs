@@ -180,9 +180,9 @@ async fn gives(
 /// Clusters that the target selects, joined and not revoked.
 pub(super) async fn selected(db: &mut Connection, target: &Target) -> Result<Vec<Candidate>, StoreError> {
     let labels = &target.spec.clusters.match_labels;
-    let candidates = store::fleet::list_candidates(db, target.project, labels).await?.into_iter();
-    let selected = candidates.filter(|cluster| target.spec.clusters.selects(&cluster.labels));
-    Ok(selected.map(candidate).collect())
+    let mut candidates = store::fleet::list_candidates(db, target.project, labels).await?;
+    candidates.retain(|cluster| target.spec.clusters.selects(&cluster.labels));
+    Ok(candidates)
 }
 
 /// Says at the target that it selects no cluster, or that it does again.
@@ -332,8 +332,4 @@ pub(super) async fn begin_rollout(
         change.audit(&event).await?;
     }
     Ok(row)
-}
-
-fn candidate(cluster: store::fleet::Candidate) -> Candidate {
-    Candidate { cluster: cluster.id, name: cluster.name, labels: cluster.labels, connected: cluster.connected }
 }

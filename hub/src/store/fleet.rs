@@ -1,6 +1,7 @@
 //! What runs where: the reads across clusters, sessions, assignments and reports that people ask for.
 
 use bellwether_core::report::{Counts, ObjectLine, Verdict};
+use bellwether_core::rollout::Candidate;
 use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ProjectId, TargetId};
 use jiff::Timestamp;
 use sqlx::types::Json;
@@ -8,16 +9,7 @@ use sqlx::types::Json;
 use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, to_sql};
 
-/// A cluster that a rollout may have as a member: it has joined and is not revoked.
-#[derive(Debug, Clone)]
-pub(crate) struct Candidate {
-    pub(crate) id: ClusterId,
-    pub(crate) name: Name,
-    pub(crate) labels: Labels,
-    pub(crate) connected: bool,
-}
-
-/// Those that have at least these labels, by name. A contested one counts as away: nothing is told to it.
+/// Clusters that a rollout may have as members, joined and not revoked, with at least these labels, by name. A contested one counts as away: nothing is told to it.
 /// One whose labels cannot be read is none: it keeps what it has.
 pub(crate) async fn list_candidates(
     db: &mut Connection,
@@ -41,7 +33,7 @@ pub(crate) async fn list_candidates(
         let name = row.name.clone();
         let read = || {
             Ok(Candidate {
-                id: ClusterId::new(row.cluster_id),
+                cluster: ClusterId::new(row.cluster_id),
                 name: super::name(&row.name, "clusters")?,
                 labels: row.labels.read("clusters", "labels")?,
                 connected: row.connected,
