@@ -13,7 +13,8 @@ The webhook's secret is printed once, when the repo is new.
 
 Examples:
   bellwether repo add apps https://git.example.org/apps.git
-  bellwether repo add apps https://git.example.org/apps.git --token-file git-token --ca-file git-ca.pem")]
+  bellwether repo add apps https://git.example.org/apps.git --token-file git-token --ca-file git-ca.pem
+  bellwether repo add apps git@git.example.org:apps.git --ssh-key-file id_hub --known-hosts-file known_hosts")]
     Add(RepoAddArgs),
     /// List repos.
     List,
@@ -52,12 +53,18 @@ Examples:
 pub(crate) struct RepoAddArgs {
     /// What targets are to call it: lower-case letters, digits and `-`.
     pub(crate) name: Name,
-    /// `https://host/path`, without a user or password in it.
+    /// `https://host/path`, without a user or password in it; or `ssh://user@host:port/path`, or `user@host:path`.
     #[arg(value_name = "URL")]
     pub(crate) git_url: String,
     /// A file with the token for the Git repository.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// By ssh: a file with the private key, without a passphrase.
+    #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
+    pub(crate) ssh_key_file: Option<PathBuf>,
+    /// By ssh: a file with the keys of the Git server, as `ssh-keyscan` prints them. No other server is trusted.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) known_hosts_file: Option<PathBuf>,
     /// A file with the certificates (PEM) of a private authority that signs the Git server's.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,

@@ -14,25 +14,29 @@ pub type RepoDocument = Document<WrittenRepo, RepoStatus>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WrittenRepo {
-    /// `https://host/path`; plain http only where the hub was started with `--insecure-git`.
+    /// `https://host/path`, `ssh://user@host:port/path` or `user@host:path`; plain http only where the hub was started with
+    /// `--insecure-git`.
     pub url: String,
     /// Certificates (PEM) of a private authority that signs the Git server's, instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
+    /// By ssh, and needed there: which keys its host has, as lines of a `known_hosts` file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_hosts: Option<String>,
     /// Seconds between two fetches without a webhook; 60 when left out, at least 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_seconds: Option<u32>,
 }
 
 impl From<WrittenRepo> for RepoSpec {
-    fn from(WrittenRepo { url, ca, poll_seconds }: WrittenRepo) -> Self {
-        Self { url, ca, poll_seconds }
+    fn from(WrittenRepo { url, ca, known_hosts, poll_seconds }: WrittenRepo) -> Self {
+        Self { url, ca, known_hosts, poll_seconds }
     }
 }
 
 impl From<RepoSpec> for WrittenRepo {
-    fn from(RepoSpec { url, ca, poll_seconds }: RepoSpec) -> Self {
-        Self { url, ca, poll_seconds }
+    fn from(RepoSpec { url, ca, known_hosts, poll_seconds }: RepoSpec) -> Self {
+        Self { url, ca, known_hosts, poll_seconds }
     }
 }
 
@@ -44,7 +48,7 @@ pub struct RepoStatus {
     pub fetched_at: Option<Timestamp>,
     /// Refs that targets use, and where they are.
     pub heads: Vec<RepoHead>,
-    /// A token for the repo is stored. It is never shown.
+    /// A token for the repo is stored, or its private key. It is never shown.
     pub has_credential: bool,
     /// The hub was told to fetch it and has not done so yet: what stands here is from before that.
     #[serde(default)]
@@ -77,7 +81,7 @@ pub struct CreatedRepo {
     pub repo: RepoDocument,
     /// `None` when the one of before stays.
     pub webhook_secret: Option<String>,
-    /// The stored token was for another origin or authority, and is gone: give one again.
+    /// The stored token or key was for another origin or authority, and is gone: give one again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub credential_removed: bool,
     /// It is as it was before, and nothing was done.

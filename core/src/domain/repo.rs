@@ -13,6 +13,9 @@ pub struct RepoSpec {
     /// Certificates (PEM) of a private authority that signs the Git server's, instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
+    /// By ssh: which keys its host has, as lines of a `known_hosts` file. No other is let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_hosts: Option<String>,
     /// Seconds between two fetches without a webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_seconds: Option<u32>,

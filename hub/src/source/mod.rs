@@ -224,7 +224,7 @@ async fn postpone(hub: &Hub, item: &QueueItem, until: Timestamp) -> Result<(), S
 enum RepoError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    #[error("the stored token cannot be opened")]
+    #[error("the stored token or key cannot be opened")]
     Credential(#[from] SealError),
     #[error("the repo's URL is no longer allowed")]
     Url(#[from] git::InvalidUrl),
@@ -242,7 +242,7 @@ impl RepoError {
         let (code, hint) = match self {
             Self::Fetch(error) => (error.code(), error.hint()),
             Self::Credential(_) => {
-                ("credential_unreadable", Some("give the token again: bellwether repo add".to_owned()))
+                ("credential_unreadable", Some("give the token or key again: bellwether repo add".to_owned()))
             }
             Self::Url(error) => (error.code(), Some(error.hint().to_owned())),
         };
@@ -259,10 +259,16 @@ impl RepoError {
 
 async fn fetch(hub: &Hub, known: Known, was_asked: bool) -> Result<Vec<Found>, RepoError> {
     let repo = &known.repo;
-    let token = known.credential.as_ref().map(|sealed| open_token(hub, repo, sealed)).transpose()?;
+    let credential = known.credential.as_ref().map(|sealed| open_credential(hub, repo, sealed)).transpose()?;
     let policy = hub.config.url_policy();
     let url = RepoUrl::parse(&repo.spec.url, policy)?;
-    let remote = Remote { url, ca_pem: repo.spec.ca.clone(), token, may_be_private: policy.private };
+    let remote = Remote {
+        url,
+        ca_pem: repo.spec.ca.clone(),
+        known_hosts: repo.spec.known_hosts.clone(),
+        credential,
+        may_be_private: policy.private,
+    };
     let mirror = hub.mirrors.of(repo.id);
     let stop = Arc::new(AtomicBool::new(false));
     let work = {
@@ -281,14 +287,15 @@ fn compare(known: &Known, mirror: &Slot, head: Head) -> Found {
     Found { head, unmoved: unmoved.unwrap_or_default() }
 }
 
-fn open_token(hub: &Hub, repo: &Repo, sealed: &[u8]) -> Result<SecretString, SealError> {
+fn open_credential(hub: &Hub, repo: &Repo, sealed: &[u8]) -> Result<SecretString, SealError> {
     let purpose = credential_purpose(repo.id, &repo.spec.url, repo.spec.ca.as_deref());
     let bytes = hub.seal.open(&purpose, sealed)?;
     let text = std::str::from_utf8(bytes.expose_secret()).map_err(|_| SealError::NotSealed { purpose })?;
     Ok(SecretString::from(text))
 }
 
-/// What a repo's token is sealed for: it opens for no other host, and for nobody else's certificate.
+/// What a repo's credential is sealed for: it opens for no other host, and for nobody else's certificate. An ssh key is
+/// never told to a host, so other known hosts leave it where it is.
 pub(crate) fn credential_purpose(repo: RepoId, url: &str, ca: Option<&str>) -> String {
     let authority = ca.map_or_else(|| "system".to_owned(), |pem| Digest::of(pem.trim().as_bytes()).to_string());
     format!("credential/{repo}/{}/{authority}", RepoUrl::origin_of(url))

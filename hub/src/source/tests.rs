@@ -34,7 +34,7 @@ impl Scene {
             id: RepoId::new(clock::new_id()),
             project: hub.project,
             name: "apps".parse().expect("a name"),
-            spec: RepoSpec { url, ca: None, poll_seconds },
+            spec: RepoSpec { url, ca: None, known_hosts: None, poll_seconds },
             webhook_secret: Vec::new(),
             version: Version::new(1),
             created_at: clock::now(),
@@ -259,7 +259,8 @@ async fn what_a_fetch_found_at_an_address_that_the_repo_has_left_is_not_written(
 
     // It takes minutes at times; meanwhile somebody moves the repo.
     let fetched = fetch(&scene.hub, known, false).await;
-    let elsewhere = RepoSpec { url: "https://git.example.com/apps".to_owned(), ca: None, poll_seconds: None };
+    let elsewhere =
+        RepoSpec { url: "https://git.example.com/apps".to_owned(), ca: None, known_hosts: None, poll_seconds: None };
     let (repo, now) = (&scene.repo, clock::now());
     store::repos::mark_spec(&mut db, repo.id, repo.version, &elsewhere, now).await.expect("it is written");
     record(&scene.hub, &item, &before, fetched).await.expect("it is no error");

@@ -131,7 +131,7 @@ pub(super) async fn insert_repo(db: &mut Connection, project: ProjectId, upstrea
         id,
         project,
         name: "apps".parse().expect("a name"),
-        spec: RepoSpec { url: upstream.url(), ca: None, poll_seconds: None },
+        spec: RepoSpec { url: upstream.url(), ca: None, known_hosts: None, poll_seconds: None },
         webhook_secret: Vec::new(),
         version: Version::new(1),
         created_at: clock::now(),

@@ -14,6 +14,7 @@ mod reach;
 mod read;
 mod scan;
 mod session;
+mod ssh;
 #[cfg(test)]
 mod tests;
 mod unpack;
@@ -39,11 +40,12 @@ use gix::protocol::handshake::Ref;
 use gix::protocol::transport::Protocol;
 use gix::protocol::transport::client::blocking_io::{Transport, file, http};
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 pub(crate) use self::error::{FetchError, ReadError, RefError};
 pub(crate) use self::files::CommitFiles;
 pub(crate) use self::read::Folder;
+pub(crate) use self::ssh::{InvalidKey, InvalidKnownHosts, KnownHosts, SshKey};
 #[cfg(test)]
 pub(crate) use self::tests::upstream;
 pub(crate) use self::url::{InvalidUrl, RepoUrl, UrlPolicy};
@@ -55,7 +57,7 @@ use self::lacking::Lacking;
 use self::scan::READ_BYTES_MAX;
 use self::session::Session;
 use self::unpack::Stored;
-use self::wire::{Connection, Wire};
+use self::wire::Wire;
 
 /// The only way to name objects that servers and clients agree on today.
 const HASH: gix::hash::Kind = gix::hash::Kind::Sha1;
@@ -82,9 +84,39 @@ pub(crate) struct Remote {
     pub(crate) url: RepoUrl,
     /// Trusted instead of the system's certificates.
     pub(crate) ca_pem: Option<String>,
-    pub(crate) token: Option<SecretString>,
+    /// By ssh: which keys hosts have, as lines of a `known_hosts` file.
+    pub(crate) known_hosts: Option<String>,
+    /// A token; by ssh the private key.
+    pub(crate) credential: Option<SecretString>,
     /// Its name may lead to an address inside the hub's network.
     pub(crate) may_be_private: bool,
+}
+
+impl Remote {
+    fn is(&self, other: &Self) -> bool {
+        let credential = |remote: &Self| remote.credential.as_ref().map(|text| text.expose_secret().to_owned());
+        self.url == other.url
+            && self.ca_pem == other.ca_pem
+            && self.known_hosts == other.known_hosts
+            && self.may_be_private == other.may_be_private
+            && credential(self) == credential(other)
+    }
+}
+
+/// What is worth keeping between fetches.
+#[derive(Debug)]
+enum Connection {
+    Http(wire::Connection),
+    Ssh(ssh::Connection),
+}
+
+impl Connection {
+    fn serves(&self, remote: &Remote) -> bool {
+        match self {
+            Self::Http(connection) => connection.serves(remote),
+            Self::Ssh(connection) => connection.serves(remote),
+        }
+    }
 }
 
 /// A ref that was asked for, and where it is.
@@ -263,21 +295,30 @@ impl Mirror {
             return run_fetch(connect, wanted, here, budget);
         }
         // It is put back only when all went well; after a failure the next fetch connects again.
-        let connection = match self.connection.take().filter(|connection| connection.serves(remote)) {
+        let kept = self.connection.take().filter(|connection| connection.serves(remote));
+        let connection = match kept {
             Some(connection) => connection,
-            None => Connection::open(remote)?,
+            None if remote.url.ssh().is_some() => Connection::Ssh(ssh::Connection::open(remote, budget)?),
+            None => Connection::Http(wire::Connection::open(remote)?),
         };
-        let wire = Wire::new(&connection, budget)?;
-        let failure = wire.failure();
-        let url = gix::url::parse(remote.url.as_str()).map_err(protocol)?;
-        let connect = || http::Transport::new_http(wire.clone(), url.clone(), Protocol::V2, false);
-        match run_fetch(connect, wanted, here, budget) {
-            Ok(fetched) => {
-                self.connection = Some(connection);
-                Ok(fetched)
+        let fetched = match &connection {
+            Connection::Http(connection) => {
+                let wire = Wire::new(connection, budget)?;
+                let failure = wire.failure();
+                let url = gix::url::parse(remote.url.as_str()).map_err(protocol)?;
+                let connect = || http::Transport::new_http(wire.clone(), url.clone(), Protocol::V2, false);
+                run_fetch(connect, wanted, here, budget).map_err(|error| failure.take().unwrap_or(error))
             }
-            Err(error) => Err(failure.take().unwrap_or(error)),
+            Connection::Ssh(connection) => {
+                let talk = ssh::Talk::new(connection, budget);
+                let failure = talk.failure();
+                run_fetch(|| talk.begin(), wanted, here, budget).map_err(|error| failure.take().unwrap_or(error))
+            }
+        };
+        if fetched.is_ok() {
+            self.connection = Some(connection);
         }
+        fetched
     }
 
     fn remember(&mut self, found: &[ObjectId]) -> Result<(), FetchError> {

@@ -111,6 +111,7 @@ fn audited(spec: &RepoSpec) -> serde_json::Value {
     serde_json::json!({
         "url": spec.url,
         "ca": spec.ca.as_ref().map(|ca| Digest::of(ca.trim().as_bytes())),
+        "knownHosts": spec.known_hosts.as_ref().map(|known| Digest::of(known.trim().as_bytes())),
         "pollSeconds": spec.poll_seconds,
     })
 }
