@@ -47,7 +47,9 @@ pub mod takeover;
 pub mod yielded;
 
 pub use chain::chain;
-pub use domain::{bundle, digest, ids, labels, names, object, parameters, render, repo, report, source, target};
+pub use domain::{
+    bundle, digest, ids, labels, names, object, parameters, render, repo, report, source, target, version_range,
+};
 
 pub use digest::Digest;
 pub use ids::{

@@ -235,7 +235,10 @@ fn draw_heads(heads: &[RepoHead], style: Style) -> String {
     }
     let row = |head: &RepoHead| {
         [
-            Field::from(&head.reference),
+            head.tag
+                .as_ref()
+                .map_or_else(|| head.reference.clone(), |tag| format!("{} ({tag})", head.reference))
+                .into(),
             short_commit(&head.commit).into(),
             head.author.as_str().into(),
             time(head.seen_at).into(),

@@ -62,9 +62,12 @@ pub struct RepoStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RepoHead {
-    /// In full: `refs/heads/main`; of a target that names a commit, the commit.
+    /// In full: `refs/heads/main`; `semver:>=1.2 <2` of a range; of a target that names a commit, the commit.
     #[serde(rename = "ref")]
     pub reference: String,
+    /// Of a range the tag that is the newest in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
     /// 40 hexadecimal digits.
     pub commit: String,
     pub author: String,

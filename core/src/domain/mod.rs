@@ -12,3 +12,4 @@ pub mod repo;
 pub mod report;
 pub mod source;
 pub mod target;
+pub mod version_range;

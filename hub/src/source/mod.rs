@@ -361,7 +361,7 @@ async fn record_heads(
     let mut has_moved = false;
     for Found { head, unmoved } in found {
         let reference = full_name(&head.reference);
-        let seen = Seen { repo, reference: &reference, trace_id, now };
+        let seen = Seen { repo, reference: &reference, tag: head.tag.as_deref(), trace_id, now };
         match head.outcome {
             Ok(commit) => has_moved |= record_commit(change, seen, commit, unmoved).await?,
             Err(error) => record_ref_failure(change, seen, &error).await?,
@@ -375,6 +375,8 @@ async fn record_heads(
 struct Seen<'a> {
     repo: &'a Repo,
     reference: &'a str,
+    /// Of a range of versions the newest in it.
+    tag: Option<&'a str>,
     trace_id: &'a str,
     now: Timestamp,
 }
@@ -386,14 +388,17 @@ async fn record_commit(
     commit: Commit,
     unmoved: Unmoved,
 ) -> Result<bool, StoreError> {
-    let Seen { repo, reference, trace_id, now } = seen;
+    let Seen { repo, reference, tag, trace_id, now } = seen;
     let (head, condition) = store::revisions::find_head(change, repo.id, reference).await?;
     let cleared = condition.is_some();
     if cleared {
         store::revisions::mark_ref_condition(change, repo.id, reference, None).await?;
     }
+    let moved_from = head.as_ref().filter(|head| is_moved_tag(head, tag, &commit)).map(|head| head.commit.clone());
+    // The same commit under a newer version's tag is told as such.
+    let has_tag = head.as_ref().is_some_and(|head| head.tag.as_deref() == tag);
     let since = head.map(|head| head.commit);
-    let is_new = since.as_ref() != Some(&commit.id);
+    let is_new = since.as_ref() != Some(&commit.id) || !has_tag;
     // Another hub may have seen something in between; and who was told that the ref is gone is told that it is back.
     let is_compared = is_new && !cleared && since.as_ref() == Some(&unmoved.since);
     let unmoved = if is_compared && !unmoved.targets.is_empty() {
@@ -411,6 +416,7 @@ async fn record_commit(
     let revision = Revision {
         id: RevisionId::new(clock::new_id()),
         reference: reference.to_owned(),
+        tag: tag.map(ToOwned::to_owned),
         commit: commit.id,
         author: commit.author,
         subject: commit.subject,
@@ -422,14 +428,27 @@ async fn record_commit(
     event.commit = Some(revision.commit.clone());
     event.trace_id = Some(trace_id.to_owned());
     event.detail = serde_json::json!({"ref": reference, "author": revision.author, "subject": revision.subject});
+    if let Some(tag) = tag {
+        event.detail["tag"] = tag.into();
+    }
+    if let Some(moved_from) = moved_from {
+        tracing::warn!(repo.name = %repo.name, reference, tag, moved_from, revision = revision.commit, "a tag was moved");
+        event.detail["movedFrom"] = moved_from.into();
+    }
     change.audit(&event).await?;
     tracing::info!(repo.name = %repo.name, revision = revision.commit, trace.id = trace_id, "saw a new revision");
     Ok(true)
 }
 
+/// Whether a name that is to stay where it is leads somewhere else now.
+fn is_moved_tag(head: &Revision, tag: Option<&str>, commit: &Commit) -> bool {
+    let is_same_tag = head.reference.starts_with("refs/tags/") || (tag.is_some() && head.tag.as_deref() == tag);
+    is_same_tag && head.commit != commit.id
+}
+
 /// Of a ref that nobody follows any more nothing is said. Written down and audited once, not at every poll.
 async fn record_ref_failure(change: &mut Change<'_>, seen: Seen<'_>, error: &RefError) -> Result<(), StoreError> {
-    let Seen { repo, reference, trace_id, now } = seen;
+    let Seen { repo, reference, trace_id, now, .. } = seen;
     let followers = store::targets::list_ids_moved(change, repo.id, reference, &[]).await?;
     let condition = Condition {
         code: error.code().to_owned(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bellwether_core::repo::RepoSpec;
-use bellwether_core::{RepoId, Version};
+use bellwether_core::{RepoId, TargetId, Version};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,6 +16,7 @@ use super::{Source, credential_purpose, fetch, load, record, sweep_mirrors};
 use crate::Hub;
 use crate::process::clock;
 use crate::store::repos::Repo;
+use crate::store::targets::Target;
 use crate::store::work::{self, Stage};
 use crate::store::{self, Pool};
 use crate::work::change::Change;
@@ -276,4 +277,61 @@ async fn what_a_fetch_found_at_an_address_that_the_repo_has_left_is_not_written(
     let refused = Err(super::RepoError::Url(super::git::InvalidUrl::TooLong));
     record(&scene.hub, &left[0], &before, refused).await.expect("it is no error");
     assert!(scene.status().await.condition.is_none());
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_range_of_versions_moves_to_newer_tags_and_a_tag_that_was_moved_is_told(pool: Pool) {
+    let upstream = Upstream::new();
+    let release = |tag: &str, subject: &str| {
+        let commit = upstream.push("main", subject, &[("app/a.yaml", subject)]);
+        upstream.git(["tag", "--force", tag, "main"], b"");
+        commit
+    };
+    let first = release("v1.0.0", "One");
+    let scene = Scene::new(&pool, upstream.url(), None).await;
+    let reference = "semver:^1".to_owned();
+    let spec = serde_json::json!({"repo": "apps", "path": "app", "ref": {"semver": "^1"}});
+    let target = Target {
+        id: TargetId::new(clock::new_id()),
+        project: scene.hub.project,
+        name: "app".parse().expect("a name"),
+        repo: scene.repo.id,
+        reference: reference.clone(),
+        spec: serde_json::from_value(spec).expect("a spec"),
+        version: Version::new(1),
+        created_at: clock::now(),
+        deletion: None,
+    };
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    store::targets::insert(&mut db, &target).await.expect("a new target");
+    let head = async || {
+        scene.hook().await;
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        let (head, _) = store::revisions::find_head(&mut db, scene.repo.id, &reference).await.expect("it is read");
+        let head = head.expect("one was seen");
+        (head.tag.expect("it is a tag's"), head.commit)
+    };
+
+    assert_eq!(head().await, ("v1.0.0".to_owned(), first.clone()));
+    let second = release("v1.1.0", "Two");
+    assert_eq!(head().await, ("v1.1.0".to_owned(), second.clone()));
+    upstream.git(["tag", "v1.2.0", &second], b"");
+    assert_eq!(head().await, ("v1.2.0".to_owned(), second.clone()), "the same commit under another name");
+    let moved = release("v1.2.0", "Three");
+    assert_eq!(head().await, ("v1.2.0".to_owned(), moved));
+
+    let bodies = store::audit::list_bodies(&mut db).await.expect("the log can be read");
+    let entries = bodies.iter().map(|body| serde_json::from_slice::<serde_json::Value>(body).expect("JSON"));
+    let details: Vec<_> =
+        entries.filter(|entry| entry["action"] == "revision.seen").map(|entry| entry["detail"].clone()).collect();
+    let told: Vec<_> = details.iter().map(|detail| (detail["tag"].as_str(), detail["movedFrom"].as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (Some("v1.0.0"), None),
+            (Some("v1.1.0"), None),
+            (Some("v1.2.0"), None),
+            (Some("v1.2.0"), Some(second.as_str())),
+        ]
+    );
 }

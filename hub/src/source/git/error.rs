@@ -194,6 +194,8 @@ pub(crate) enum RefError {
     NoSuchBranch { branch: String, nearest: Option<String> },
     #[error("there is no tag `{tag}`")]
     NoSuchTag { tag: String, nearest: Option<String> },
+    #[error("no tag is a version in `{range}`")]
+    NoVersion { range: String, nearest: Vec<String> },
     #[error("there is no commit {commit}")]
     NoSuchCommit { commit: String },
     #[error("`{reference}` does not lead to a commit")]
@@ -207,6 +209,7 @@ impl RefError {
         match self {
             Self::NoSuchBranch { .. } => "branch_not_found",
             Self::NoSuchTag { .. } => "tag_not_found",
+            Self::NoVersion { .. } => "version_not_found",
             Self::NoSuchCommit { .. } => "commit_not_found",
             Self::NotACommit { .. } => "ref_not_a_commit",
             Self::Invalid { .. } => "ref_invalid",
@@ -218,6 +221,13 @@ impl RefError {
             Self::NoSuchBranch { nearest, .. } | Self::NoSuchTag { nearest, .. } => Some(match nearest {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => "push it, or change the target's `ref`".to_owned(),
+            }),
+            Self::NoVersion { nearest, .. } => Some(match &nearest[..] {
+                [] => "no tag of the repo is a version, such as `v1.2.3`".to_owned(),
+                nearest => format!(
+                    "the nearest are {}; versions such as `2.0.0-rc.1` count only where the range names one: `>=2.0.0-0`",
+                    nearest.join(", ")
+                ),
             }),
             Self::NoSuchCommit { .. } => Some("give all 40 digits of a commit that was pushed".to_owned()),
             Self::NotACommit { .. } => Some("a target needs a commit or a tag of one".to_owned()),

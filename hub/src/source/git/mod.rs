@@ -22,7 +22,7 @@ mod url;
 mod wire;
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -33,6 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bellwether_core::report::is_obeyed;
 use bellwether_core::source;
 use bellwether_core::source::GitRef;
+use bellwether_core::version_range::VersionRange;
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use gix::objs::Kind;
@@ -61,6 +62,8 @@ use self::wire::Wire;
 
 /// The only way to name objects that servers and clients agree on today.
 const HASH: gix::hash::Kind = gix::hash::Kind::Sha1;
+
+const TAGS: &str = "refs/tags/";
 
 /// Names looked through for a suggestion.
 const SUGGESTIONS_MAX: usize = 10_000;
@@ -123,6 +126,8 @@ impl Connection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) reference: GitRef,
+    /// Of a range of versions the tag that is the newest in it.
+    pub(crate) tag: Option<String>,
     pub(crate) outcome: Result<Commit, RefError>,
 }
 
@@ -384,6 +389,16 @@ struct Fetched {
 /// Where each wanted ref leads, before anything is fetched.
 enum Found {
     Commit(ObjectId),
+    /// A tag, of all that are in a range of versions.
+    Newest {
+        tag: String,
+        id: ObjectId,
+    },
+    /// No tag is in that range; the nearest to it.
+    NoneInRange {
+        range: String,
+        nearest: Vec<String>,
+    },
     Missing,
     Invalid,
 }
@@ -438,7 +453,7 @@ fn run_fetch<T: Transport>(
     let suggest = &|prefix: &str, wanted: &str| {
         // A suggestion is worth one listing, however many refs are missing, and no failure.
         let list = || {
-            let prefixes = ["refs/heads/".to_owned(), "refs/tags/".to_owned()];
+            let prefixes = ["refs/heads/".to_owned(), TAGS.to_owned()];
             let listed = Session::open(connect(), budget).and_then(|mut session| session.list(prefixes));
             listed.unwrap_or_default()
         };
@@ -446,7 +461,8 @@ fn run_fetch<T: Transport>(
     };
     let outcomes = found.iter().zip(wanted).map(|(found, reference)| {
         let outcome = describe(found, reference, repo, suggest)?;
-        Ok(Head { reference: reference.clone(), outcome })
+        let tag = if let Found::Newest { tag, .. } = found { Some(tag.clone()) } else { None };
+        Ok(Head { reference: reference.clone(), tag, outcome })
     });
     let heads: Vec<Head> = outcomes.collect::<Result<_, FetchError>>()?;
     let tips = heads.iter().filter_map(|head| ObjectId::from_hex(head.outcome.as_ref().ok()?.id.as_bytes()).ok());
@@ -481,11 +497,16 @@ fn fetch_named<T: Transport>(
     }
 }
 
-/// One listing for all branches and tags; a commit is where it says. It is asked for even if there is none of them:
+/// One listing for all branches and tags, and of all tags only where versions are compared; a commit is where it says. It is asked for even if there is none of them:
 /// that the server answers is half of what a fetch is for.
 fn locate<T: Transport>(session: &mut Session<'_, T>, wanted: &[GitRef]) -> Result<Vec<Found>, FetchError> {
     let is_listed = |reference: &&GitRef| !matches!(reference, GitRef::Commit(_)) && source::is_valid(reference);
-    let mut names: Vec<String> = wanted.iter().filter(is_listed).map(source::full_name).collect();
+    let prefix = |reference: &GitRef| match reference {
+        GitRef::Semver(_) => TAGS.to_owned(),
+        named => source::full_name(named),
+    };
+    let mut names: Vec<String> = wanted.iter().filter(is_listed).map(prefix).collect();
+    names.dedup();
     if names.is_empty() {
         // Without a prefix a server lists everything.
         names.push("HEAD".to_owned());
@@ -495,9 +516,24 @@ fn locate<T: Transport>(session: &mut Session<'_, T>, wanted: &[GitRef]) -> Resu
     let find = |reference: &GitRef| match reference {
         reference if !source::is_valid(reference) => Found::Invalid,
         GitRef::Commit(id) => ObjectId::from_hex(id.as_bytes()).map_or(Found::Invalid, Found::Commit),
+        GitRef::Semver(range) => find_newest(range, &targets),
         listed => targets.get(source::full_name(listed).as_bytes()).map_or(Found::Missing, |id| Found::Commit(*id)),
     };
     Ok(wanted.iter().map(find).collect())
+}
+
+fn find_newest(range: &str, targets: &HashMap<&[u8], ObjectId>) -> Found {
+    let Some(parsed) = VersionRange::parse(range) else { return Found::Invalid };
+    let tags = targets.iter().filter_map(|(name, id)| Some((name.strip_prefix(TAGS.as_bytes())?.to_str().ok()?, *id)));
+    let tags: BTreeMap<&str, ObjectId> = tags.collect();
+    match parsed.newest(tags.keys().copied()) {
+        Some(tag) => Found::Newest { tag: tag.to_owned(), id: tags[tag] },
+        None => {
+            let nearest = parsed.nearest(tags.keys().copied());
+            let nearest = nearest.into_iter().map(|tag| tidy(tag.as_bytes())).collect();
+            Found::NoneInRange { range: range.to_owned(), nearest }
+        }
+    }
 }
 
 /// A ref's full name, and what it leads to when tags and symbolic refs are followed.
@@ -513,7 +549,7 @@ fn target(listed: &Ref) -> Option<(&[u8], ObjectId)> {
 /// Commits at branches and tags that are not here.
 fn list_missing(found: &[Found], wanted: &[GitRef], repo: &gix::Repository) -> Vec<ObjectId> {
     let named = found.iter().zip(wanted).filter_map(|(found, reference)| match (found, reference) {
-        (Found::Commit(id), GitRef::Branch(_) | GitRef::Tag(_)) => Some(*id),
+        (Found::Commit(id), GitRef::Branch(_) | GitRef::Tag(_)) | (Found::Newest { id, .. }, _) => Some(*id),
         _ => None,
     });
     let mut wants: Vec<ObjectId> = named.filter(|id| !repo.has_object(id)).collect();
@@ -587,18 +623,27 @@ fn describe(
     suggest: impl Fn(&str, &str) -> Option<String>,
 ) -> Result<Result<Commit, RefError>, FetchError> {
     Ok(match (found, reference) {
-        (Found::Commit(id), _) if repo.find_header(*id).map_err(damaged)?.kind() == Kind::Commit => {
+        (Found::Commit(id) | Found::Newest { id, .. }, _)
+            if repo.find_header(*id).map_err(damaged)?.kind() == Kind::Commit =>
+        {
             Ok(read_commit(*id, repo)?)
         }
+        (Found::Newest { tag, .. }, _) => Err(RefError::NotACommit { reference: format!("{TAGS}{tag}") }),
         (Found::Commit(_), _) => Err(RefError::NotACommit { reference: source::full_name(reference) }),
+        (Found::NoneInRange { range, nearest }, _) => {
+            Err(RefError::NoVersion { range: range.clone(), nearest: nearest.clone() })
+        }
         (Found::Invalid, _) => Err(RefError::Invalid { reference: tidy(source::full_name(reference).as_bytes()) }),
         (Found::Missing, GitRef::Branch(branch)) => {
             Err(RefError::NoSuchBranch { branch: branch.clone(), nearest: suggest("refs/heads/", branch) })
         }
         (Found::Missing, GitRef::Tag(tag)) => {
-            Err(RefError::NoSuchTag { tag: tag.clone(), nearest: suggest("refs/tags/", tag) })
+            Err(RefError::NoSuchTag { tag: tag.clone(), nearest: suggest(TAGS, tag) })
         }
         (Found::Missing, GitRef::Commit(commit)) => Err(RefError::NoSuchCommit { commit: commit.clone() }),
+        (Found::Missing, GitRef::Semver(range)) => {
+            Err(RefError::NoVersion { range: range.clone(), nearest: Vec::new() })
+        }
     })
 }
 

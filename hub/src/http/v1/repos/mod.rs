@@ -74,6 +74,7 @@ async fn documents_of(db: &mut Connection, repos: Vec<Repo>) -> Result<Vec<RepoD
 fn document(view: RepoView) -> RepoDocument {
     let head = |head: Revision| RepoHead {
         reference: head.reference,
+        tag: head.tag,
         commit: head.commit,
         author: head.author,
         subject: head.subject,

@@ -38,7 +38,7 @@ impl Upstream {
         remote(&self.url())
     }
 
-    pub(super) fn git<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>, input: &[u8]) -> String {
+    pub(crate) fn git<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>, input: &[u8]) -> String {
         let mut child = Command::new("git")
             .args(arguments)
             .current_dir(&self.folder)
