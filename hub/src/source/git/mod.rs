@@ -46,7 +46,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub(crate) use self::error::{FetchError, ReadError, RefError};
 pub(crate) use self::files::CommitFiles;
 pub(crate) use self::read::Folder;
-pub(crate) use self::ssh::{InvalidKey, InvalidKnownHosts, KnownHosts, SshKey};
+pub(crate) use self::ssh::{InvalidKey, KnownHosts, SshKey};
 #[cfg(test)]
 pub(crate) use self::tests::upstream;
 pub(crate) use self::url::{InvalidUrl, RepoUrl, UrlPolicy};

@@ -20,20 +20,19 @@ use gix::protocol::transport::client::git::{ConnectMode, blocking_io};
 use hyper::body::Bytes;
 use russh::client::{self, AuthResult, Handle, Msg};
 use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::negotiation::Preferred;
-use russh::{Channel, ChannelMsg};
+use russh::{Channel, ChannelMsg, Preferred};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpStream;
 use tokio::runtime;
 use url::Host;
 
 pub(crate) use self::key::{InvalidKey, SshKey};
+pub(crate) use self::known_hosts::KnownHosts;
 use self::known_hosts::Verdict;
-pub(crate) use self::known_hosts::{InvalidKnownHosts, KnownHosts};
 use super::Remote;
 use super::budget::Budget;
 use super::error::{Cause, FetchError};
-use super::reach::{PrivateAddress, is_public};
+use super::reach::is_public;
 use super::url::{SSH_PORT, SshPlace};
 
 /// As over HTTP.
@@ -137,10 +136,7 @@ async fn connect(place: &SshPlace, may_be_private: bool) -> Result<TcpStream, Fe
     }
     match (last, found.first()) {
         (Some(source), _) => Err(unreachable(&host, source)),
-        (None, Some(refused)) => {
-            let PrivateAddress { host, address } = PrivateAddress { host, address: refused.ip() };
-            Err(FetchError::Private { host, address })
-        }
+        (None, Some(refused)) => Err(FetchError::Private { host, address: refused.ip() }),
         (None, None) => Err(unreachable(&host, "it has no address")),
     }
 }

@@ -360,7 +360,10 @@ fn a_range_of_versions_leads_to_the_newest_tag_in_it() {
 
     let newer = release("v1.3.0", &[]);
     let heads = local.fetch(&upstream.remote(), &wanted).expect("the server answers");
-    assert_eq!((heads[0].tag.as_deref(), heads[0].outcome.as_ref().expect("a tag").id.as_str()), (Some("v1.3.0"), &*newer));
+    assert_eq!(
+        (heads[0].tag.as_deref(), heads[0].outcome.as_ref().expect("a tag").id.as_str()),
+        (Some("v1.3.0"), &*newer)
+    );
     assert_eq!(local.files(&newer, ""), pairs(&[("a.yaml", "v1.3.0")]));
 }
 
