@@ -255,6 +255,7 @@ mod tests {
         repo list
         repo show
         repo refresh
+        repo accept
         repo webhook-secret
         repo delete
         target list

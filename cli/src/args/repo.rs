@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bellwether_core::Name;
+use bellwether_core::repo::ForcePush;
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -27,6 +28,22 @@ Examples:
     Refresh {
         /// The repo.
         name: Name,
+        /// Do not wait for the fetch.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Let a commit in that waits because it does not build on the one before.
+    #[command(after_long_help = "\
+Repos with `forcePush: block` keep what runs when a branch was rewritten or a tag moved. The target's condition names the \
+commit, and it is exactly that one which is let in.
+
+Examples:
+  bellwether repo accept apps 1f0b7f9c2a6d4e8b9c3a5d7e1f0b7f9c2a6d4e8b")]
+    Accept {
+        /// The repo.
+        name: Name,
+        /// All 40 digits of the commit.
+        commit: String,
         /// Do not wait for the fetch.
         #[arg(long)]
         no_wait: bool,
@@ -68,10 +85,21 @@ pub(crate) struct RepoAddArgs {
     /// A file with the certificates (PEM) of a private authority that signs the Git server's.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// What happens to a commit that does not build on the one before, of a branch that was rewritten or a tag that was moved.
+    #[arg(long, value_name = "POLICY", default_value = "allow", value_parser = parse_force_push)]
+    pub(crate) force_push: ForcePush,
     /// Seconds between two fetches without a webhook; 60 when left out, at least 5.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(5..))]
     pub(crate) poll_seconds: Option<u32>,
     /// Do not wait for the first fetch of the repository.
     #[arg(long)]
     pub(crate) no_wait: bool,
+}
+
+fn parse_force_push(text: &str) -> Result<ForcePush, String> {
+    match text {
+        "allow" => Ok(ForcePush::Allow),
+        "block" => Ok(ForcePush::Block),
+        _ => Err("give `allow` or `block`".to_owned()),
+    }
 }

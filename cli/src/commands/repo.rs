@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use bellwether_core::api::{API_VERSION, CreatedRepo, Document, List, Metadata, RepoDocument, RepoHead, WrittenRepo};
+use bellwether_core::api::{
+    API_VERSION, AcceptHead, CreatedRepo, Document, List, Metadata, RepoDocument, RepoHead, WrittenRepo,
+};
 use bellwether_core::{Name, Version};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -25,6 +27,7 @@ pub(super) async fn run(context: &Context, command: RepoCommand) -> anyhow::Resu
             let sentence = format!("repo {name} was fetched");
             refresh(context, &route, Pending::Repo(name), &sentence, no_wait).await
         }
+        RepoCommand::Accept { name, commit, no_wait } => accept(context, name, &commit, no_wait).await,
         RepoCommand::WebhookSecret { name } => renew_webhook_secret(context, &name).await,
         RepoCommand::Delete { name } => delete(context, &name).await,
     }
@@ -38,7 +41,8 @@ async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> 
         (None, Some(path)) => Some(Credential::read_ssh_key(path)?),
         (None, None) => None,
     };
-    let spec = WrittenRepo { url: arguments.git_url, ca, known_hosts, poll_seconds: arguments.poll_seconds };
+    let (force_push, poll_seconds) = (arguments.force_push, arguments.poll_seconds);
+    let spec = WrittenRepo { url: arguments.git_url, ca, known_hosts, force_push, poll_seconds };
     let document: RepoDocument = Document {
         api_version: API_VERSION.to_owned(),
         kind: "Repo".to_owned(),
@@ -108,6 +112,18 @@ impl Credential {
     pub(super) fn read_ssh_key(path: &Path) -> Result<Self, Failure> {
         read_secret(path, "`ssh-keygen` writes a private key into it").map(Self::SshKey)
     }
+}
+
+async fn accept(context: &Context, name: Name, commit: &str, no_wait: bool) -> anyhow::Result<Exit> {
+    let route = Route::named("repos", &name).then("accept");
+    let body = serde_json::to_value(AcceptHead { commit: commit.to_owned() })?;
+    let answer: Answer<Value> = context.client.post(&route, &body).await?;
+    let sentence = format!("commit {} of repo {name} is accepted", short_commit(commit));
+    if !no_wait {
+        outcome::wait(context, vec![Pending::Repo(name)]).await?;
+    }
+    context.output.done(&answer, &sentence)?;
+    Ok(Exit::Done)
 }
 
 async fn renew_webhook_secret(context: &Context, name: &Name) -> anyhow::Result<Exit> {
@@ -219,6 +235,7 @@ fn draw(repo: &RepoDocument, style: Style) -> String {
         ("ca", repo.spec.ca.as_ref().map_or("", |_| "private").into()),
         ("known hosts", if is_ssh { "of its own" } else { "" }.into()),
         ("credential", credential.into()),
+        ("force-push", if repo.spec.force_push.is_allowed() { "" } else { "waits to be accepted" }.into()),
         ("poll", repo.spec.poll_seconds.map(|seconds| format!("{seconds}s")).unwrap_or_default().into()),
         ("fetched", status.and_then(|status| status.fetched_at).map_or_else(|| "never".to_owned(), time).into()),
         ("condition", condition(repo)),

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, Document};
-use crate::repo::RepoSpec;
+use crate::repo::{ForcePush, RepoSpec};
 
 /// A Git repository that the hub watches.
 pub type RepoDocument = Document<WrittenRepo, RepoStatus>;
@@ -23,20 +23,24 @@ pub struct WrittenRepo {
     /// By ssh, and needed there: which keys its host has, as lines of a `known_hosts` file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_hosts: Option<String>,
+    /// `allow` when left out: a ref is followed wherever it leads. `block`: a commit that does not build on the one before waits
+    /// until somebody accepts it.
+    #[serde(default, skip_serializing_if = "ForcePush::is_allowed")]
+    pub force_push: ForcePush,
     /// Seconds between two fetches without a webhook; 60 when left out, at least 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_seconds: Option<u32>,
 }
 
 impl From<WrittenRepo> for RepoSpec {
-    fn from(WrittenRepo { url, ca, known_hosts, poll_seconds }: WrittenRepo) -> Self {
-        Self { url, ca, known_hosts, poll_seconds }
+    fn from(WrittenRepo { url, ca, known_hosts, force_push, poll_seconds }: WrittenRepo) -> Self {
+        Self { url, ca, known_hosts, force_push, poll_seconds }
     }
 }
 
 impl From<RepoSpec> for WrittenRepo {
-    fn from(RepoSpec { url, ca, known_hosts, poll_seconds }: RepoSpec) -> Self {
-        Self { url, ca, known_hosts, poll_seconds }
+    fn from(RepoSpec { url, ca, known_hosts, force_push, poll_seconds }: RepoSpec) -> Self {
+        Self { url, ca, known_hosts, force_push, poll_seconds }
     }
 }
 
@@ -92,4 +96,12 @@ pub struct CreatedRepo {
     pub unchanged: bool,
     /// Where to send the webhook: `POST`, `X-Signature: sha256=HEX` over the body.
     pub webhook_path: String,
+}
+
+/// `POST /repos/{name}/accept`: a commit that waits may be rolled out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AcceptHead {
+    /// All 40 digits: it is exactly this one that is accepted.
+    pub commit: String,
 }

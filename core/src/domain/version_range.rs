@@ -98,6 +98,11 @@ fn version_of(tag: &str) -> Option<Version> {
     Version::parse(tag.strip_prefix('v').unwrap_or(tag)).ok()
 }
 
+/// Whether a tag's version comes after another's; what is no version never does.
+pub fn is_newer(tag: &str, than: &str) -> bool {
+    matches!((version_of(tag), version_of(than)), (Some(tag), Some(than)) if precedes(&than, &tag))
+}
+
 /// By version alone, whatever was built.
 fn precedes(left: &Version, right: &Version) -> bool {
     left.cmp_precedence(right) == Ordering::Less

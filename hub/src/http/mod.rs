@@ -59,6 +59,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/repos/{name}/credential", put(repos::put_credential))
         .route("/repos/{name}/webhook-secret", post(repos::renew_webhook_secret))
         .route("/repos/{name}/refresh", post(repos::refresh))
+        .route("/repos/{name}/accept", post(repos::accept))
         .route("/targets", get(targets::list))
         .route("/targets/{name}", get(targets::show).put(targets::put).delete(targets::delete))
         .route("/targets/{name}/refresh", post(targets::refresh))

@@ -39,6 +39,7 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("PUT", "/repos/a/credential"),
     ("POST", "/repos/a/webhook-secret"),
     ("POST", "/repos/a/refresh"),
+    ("POST", "/repos/a/accept"),
     ("GET", "/targets"),
     ("GET", "/targets/a"),
     ("PUT", "/targets/a"),

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bellwether_core::api::Condition;
 use bellwether_core::audit::{Action, Event};
+use bellwether_core::repo::Move;
 use bellwether_core::report::bounded_message;
 use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::{Digest, RepoId, RevisionId, TargetId, Version};
@@ -26,7 +27,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use self::git::{Commit, FetchError, Head, RefError, Remote, RepoUrl};
-use self::mirrors::Slot;
+use self::mirrors::{Slot, Wanted};
 use self::schedule::{Ended, Schedule};
 use crate::Hub;
 use crate::pki::seal::SealError;
@@ -118,7 +119,12 @@ impl Known {
 
     /// Each ref once. With no target yet the default branch is fetched, so that adding a repo tells whether it can be
     /// reached.
-    fn wanted(&self) -> Vec<GitRef> {
+    fn wanted(&self, was_asked: bool) -> Wanted {
+        let bases = if self.repo.spec.force_push.is_allowed() { BTreeMap::new() } else { self.heads.clone() };
+        Wanted { refs: self.refs(), bases, was_asked }
+    }
+
+    fn refs(&self) -> Vec<GitRef> {
         let by_name: BTreeMap<_, _> = self.followers.iter().map(|one| (&one.reference, &one.spec.reference)).collect();
         if by_name.is_empty() { vec![GitRef::default()] } else { by_name.into_values().cloned().collect() }
     }
@@ -274,7 +280,7 @@ async fn fetch(hub: &Hub, known: Known, was_asked: bool) -> Result<Vec<Found>, R
     let work = {
         let stop = stop.clone();
         tokio::task::spawn_blocking(move || {
-            let heads = mirror.fetch(&remote, &known.wanted(), was_asked, &stop)?;
+            let heads = mirror.fetch(&remote, &known.wanted(was_asked), &stop)?;
             Ok(heads.into_iter().map(|head| compare(&known, &mirror, head)).collect())
         })
     };
@@ -363,6 +369,15 @@ async fn record_heads(
         let reference = full_name(&head.reference);
         let seen = Seen { repo, reference: &reference, tag: head.tag.as_deref(), trace_id, now };
         match head.outcome {
+            Ok(commit) if has_to_wait(change, seen, &head.reference, head.builds_on.as_deref(), &commit).await? => {
+                store::heads::mark_waiting(change, repo.id, &reference, &commit.id, now).await?;
+                let error = RefError::Rewritten {
+                    repo: repo.name.to_string(),
+                    reference: reference.clone(),
+                    commit: commit.id,
+                };
+                record_ref_failure(change, seen, &error).await?;
+            }
             Ok(commit) => has_moved |= record_commit(change, seen, commit, unmoved).await?,
             Err(error) => record_ref_failure(change, seen, &error).await?,
         }
@@ -381,6 +396,29 @@ struct Seen<'a> {
     now: Timestamp,
 }
 
+/// Whether the repo's policy keeps a commit until somebody accepts it.
+async fn has_to_wait(
+    change: &mut Change<'_>,
+    seen: Seen<'_>,
+    followed: &GitRef,
+    builds_on: Option<&str>,
+    commit: &Commit,
+) -> Result<bool, StoreError> {
+    let Seen { repo, reference, tag, .. } = seen;
+    if repo.spec.force_push.is_allowed() {
+        return Ok(false);
+    }
+    let (head, _) = store::revisions::find_head(change, repo.id, reference).await?;
+    let Some(head) = head.filter(|head| head.commit != commit.id) else { return Ok(false) };
+    let moved = Move {
+        reference: followed,
+        tags: (head.tag.as_deref(), tag),
+        descends: builds_on == Some(head.commit.as_str()),
+        is_accepted: store::heads::is_accepted(change, repo.id, reference, &commit.id).await?,
+    };
+    Ok(bellwether_core::repo::has_to_wait(repo.spec.force_push, moved))
+}
+
 /// A commit that is not the last one seen at its ref is a new revision, forwards or backwards. Says whether it is.
 async fn record_commit(
     change: &mut Change<'_>,
@@ -390,6 +428,9 @@ async fn record_commit(
 ) -> Result<bool, StoreError> {
     let Seen { repo, reference, tag, trace_id, now } = seen;
     let (head, condition) = store::revisions::find_head(change, repo.id, reference).await?;
+    if !repo.spec.force_push.is_allowed() {
+        store::heads::delete_waiting(change, repo.id, reference).await?;
+    }
     let cleared = condition.is_some();
     if cleared {
         store::revisions::mark_ref_condition(change, repo.id, reference, None).await?;

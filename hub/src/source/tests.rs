@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bellwether_core::repo::RepoSpec;
+use bellwether_core::repo::{ForcePush, RepoSpec};
 use bellwether_core::{RepoId, TargetId, Version};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
@@ -35,7 +35,7 @@ impl Scene {
             id: RepoId::new(clock::new_id()),
             project: hub.project,
             name: "apps".parse().expect("a name"),
-            spec: RepoSpec { url, ca: None, known_hosts: None, poll_seconds },
+            spec: RepoSpec { url, ca: None, known_hosts: None, force_push: ForcePush::Allow, poll_seconds },
             webhook_secret: Vec::new(),
             version: Version::new(1),
             created_at: clock::now(),
@@ -260,8 +260,13 @@ async fn what_a_fetch_found_at_an_address_that_the_repo_has_left_is_not_written(
 
     // It takes minutes at times; meanwhile somebody moves the repo.
     let fetched = fetch(&scene.hub, known, false).await;
-    let elsewhere =
-        RepoSpec { url: "https://git.example.com/apps".to_owned(), ca: None, known_hosts: None, poll_seconds: None };
+    let elsewhere = RepoSpec {
+        url: "https://git.example.com/apps".to_owned(),
+        ca: None,
+        known_hosts: None,
+        force_push: ForcePush::Allow,
+        poll_seconds: None,
+    };
     let (repo, now) = (&scene.repo, clock::now());
     store::repos::mark_spec(&mut db, repo.id, repo.version, &elsewhere, now).await.expect("it is written");
     record(&scene.hub, &item, &before, fetched).await.expect("it is no error");
@@ -334,4 +339,65 @@ async fn a_range_of_versions_moves_to_newer_tags_and_a_tag_that_was_moved_is_tol
             (Some("v1.2.0"), Some(second.as_str())),
         ]
     );
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_branch_that_was_forced_waits_until_somebody_accepts_exactly_that_commit(pool: Pool) {
+    let upstream = Upstream::new();
+    upstream.push("main", "One", &[("app/a.yaml", "a: 1")]);
+    let scene = Scene::new(&pool, upstream.url(), None).await;
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let spec = RepoSpec { force_push: ForcePush::Block, ..scene.repo.spec.clone() };
+    store::repos::mark_spec(&mut db, scene.repo.id, Version::new(1), &spec, clock::now()).await.expect("it is changed");
+    let spec = serde_json::json!({"repo": "apps", "path": "app"});
+    let target = Target {
+        id: TargetId::new(clock::new_id()),
+        project: scene.hub.project,
+        name: "app".parse().expect("a name"),
+        repo: scene.repo.id,
+        reference: "refs/heads/main".to_owned(),
+        spec: serde_json::from_value(spec).expect("a spec"),
+        version: Version::new(1),
+        created_at: clock::now(),
+        deletion: None,
+    };
+    store::targets::insert(&mut db, &target).await.expect("a new target");
+    let seen = async || {
+        scene.hook().await;
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        let (head, condition) =
+            store::revisions::find_head(&mut db, scene.repo.id, "refs/heads/main").await.expect("it is read");
+        (head.expect("one was seen").commit, condition.map(|condition| (condition.code, condition.hint)))
+    };
+    let forced = |file: &str| {
+        let blob = upstream.blob(file.as_bytes());
+        upstream.push_tree("main", &upstream.tree(&[("100644", b"a.yaml", &blob)]))
+    };
+    let accept = async |commit: &str| {
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        store::heads::mark_accepted(&mut db, scene.repo.id, commit, clock::now()).await.expect("it is written")
+    };
+    seen().await;
+    let good = upstream.push("main", "Two", &[("app/a.yaml", "a: 2")]);
+    assert_eq!(seen().await, (good.clone(), None), "what builds on it goes on");
+
+    let first = forced("a: 3");
+    let (head, condition) = seen().await;
+    let (code, hint) = condition.expect("it is told");
+    assert_eq!((head, code.as_str()), (good.clone(), "head_rewritten"));
+    assert!(hint.expect("a hint").contains(&format!("bellwether repo accept apps {first}")));
+    assert_eq!(accept(&good).await, [""; 0], "it does not wait");
+    assert_eq!(accept(&first).await, ["refs/heads/main"]);
+
+    // Another one came meanwhile: it was not meant.
+    let second = forced("a: 4");
+    assert_eq!(seen().await.0, good);
+    assert_eq!(accept(&second).await, ["refs/heads/main"]);
+    assert_eq!(seen().await, (second, None));
+
+    // What was let in once is not let in again later.
+    forced("a: 5");
+    seen().await;
+    upstream.git(["update-ref", "refs/heads/main", &first], b"");
+    assert_eq!(seen().await.1.expect("it waits").0, "head_rewritten");
 }

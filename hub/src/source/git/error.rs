@@ -194,6 +194,8 @@ pub(crate) enum RefError {
     NoSuchBranch { branch: String, nearest: Option<String> },
     #[error("there is no tag `{tag}`")]
     NoSuchTag { tag: String, nearest: Option<String> },
+    #[error("`{reference}` leads to commit {commit}, which does not build on the one before")]
+    Rewritten { repo: String, reference: String, commit: String },
     #[error("no tag is a version in `{range}`")]
     NoVersion { range: String, nearest: Vec<String> },
     #[error("there is no commit {commit}")]
@@ -209,6 +211,7 @@ impl RefError {
         match self {
             Self::NoSuchBranch { .. } => "branch_not_found",
             Self::NoSuchTag { .. } => "tag_not_found",
+            Self::Rewritten { .. } => "head_rewritten",
             Self::NoVersion { .. } => "version_not_found",
             Self::NoSuchCommit { .. } => "commit_not_found",
             Self::NotACommit { .. } => "ref_not_a_commit",
@@ -222,6 +225,9 @@ impl RefError {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => "push it, or change the target's `ref`".to_owned(),
             }),
+            Self::Rewritten { repo, commit, .. } => {
+                Some(format!("if that is meant, let it in: `bellwether repo accept {repo} {commit}`"))
+            }
             Self::NoVersion { nearest, .. } => Some(match &nearest[..] {
                 [] => "no tag of the repo is a version, such as `v1.2.3`".to_owned(),
                 nearest => format!(

@@ -7,6 +7,7 @@
 //! Everything here blocks: callers are in `spawn_blocking`. A fetch that fails changes nothing of what can be read.
 
 mod budget;
+mod descent;
 mod error;
 mod files;
 mod lacking;
@@ -128,6 +129,8 @@ pub(crate) struct Head {
     pub(crate) reference: GitRef,
     /// Of a range of versions the tag that is the newest in it.
     pub(crate) tag: Option<String>,
+    /// The commit that it was asked about and is known to build on.
+    pub(crate) builds_on: Option<String>,
     pub(crate) outcome: Result<Commit, RefError>,
 }
 
@@ -157,6 +160,8 @@ pub(crate) struct Mirror {
     refused: Option<Refused>,
     /// Somebody says that a ref has moved.
     expects_news: bool,
+    /// By their full names, refs and the commits that they are to build on.
+    bases: BTreeMap<String, ObjectId>,
     /// Something was stored since it was last found small enough.
     has_grown: bool,
 }
@@ -196,6 +201,7 @@ impl Mirror {
             lacking: Arc::default(),
             refused: None,
             expects_news: false,
+            bases: BTreeMap::new(),
             has_grown: true,
         })
     }
@@ -208,6 +214,15 @@ impl Mirror {
     /// and what they lead to comes with the answer. For what finds nothing a listing costs the server less.
     pub(crate) const fn expect_news(&mut self, expects_news: bool) {
         self.expects_news = expects_news;
+    }
+
+    /// Whether these refs, by their full names, build on commits is looked for by the next fetches, wherever they lead
+    /// somewhere else.
+    pub(crate) fn ask_whether(&mut self, builds_on: &BTreeMap<String, String>) {
+        let bases = builds_on.iter();
+        self.bases = bases
+            .filter_map(|(name, commit)| Some((name.clone(), ObjectId::from_hex(commit.as_bytes()).ok()?)))
+            .collect();
     }
 
     /// Finds where the `wanted` refs are, and fetches the commits that are not here yet.
@@ -290,8 +305,16 @@ impl Mirror {
     fn fetch_once(&mut self, remote: &Remote, wanted: &[GitRef], budget: &Budget<'_>) -> Result<Fetched, FetchError> {
         let repo = self.repo.to_thread_local();
         let expects_news = self.expects_news;
-        let here =
-            Here { repo: &repo, tips: &self.tips, lacking: &self.lacking, refused: &mut self.refused, expects_news };
+        let scratch = beside(&self.folder, "history");
+        let here = Here {
+            repo: &repo,
+            tips: &self.tips,
+            lacking: &self.lacking,
+            refused: &mut self.refused,
+            expects_news,
+            bases: &self.bases,
+            scratch: &scratch,
+        };
         if let Some(folder) = remote.url.local_folder() {
             let connect = || {
                 let Ok(transport) = file::connect(folder.as_str(), Protocol::V2, false);
@@ -410,6 +433,9 @@ struct Here<'a> {
     lacking: &'a Lacking,
     refused: &'a mut Option<Refused>,
     expects_news: bool,
+    bases: &'a BTreeMap<String, ObjectId>,
+    /// Where a history may be for as long as it is looked at.
+    scratch: &'a Path,
 }
 
 /// `connect` begins a conversation. One that ended in an error is not gone on with: a process at the other end is gone
@@ -420,7 +446,7 @@ fn run_fetch<T: Transport>(
     here: Here<'_>,
     budget: &Budget<'_>,
 ) -> Result<Fetched, FetchError> {
-    let Here { repo, tips, lacking, refused, expects_news } = here;
+    let Here { repo, tips, lacking, refused, expects_news, bases, scratch } = here;
     let mut session = Session::open(connect(), budget)?;
     // Of what was too large before nothing is asked for before it is known to be something else.
     let asks_by_name = expects_news && !tips.is_empty() && refused.is_none();
@@ -462,9 +488,17 @@ fn run_fetch<T: Transport>(
     let outcomes = found.iter().zip(wanted).map(|(found, reference)| {
         let outcome = describe(found, reference, repo, suggest)?;
         let tag = if let Found::Newest { tag, .. } = found { Some(tag.clone()) } else { None };
-        Ok(Head { reference: reference.clone(), tag, outcome })
+        Ok(Head { reference: reference.clone(), tag, builds_on: None, outcome })
     });
-    let heads: Vec<Head> = outcomes.collect::<Result<_, FetchError>>()?;
+    let mut heads: Vec<Head> = outcomes.collect::<Result<_, FetchError>>()?;
+    for head in &mut heads {
+        let Some(base) = bases.get(&source::full_name(&head.reference)) else { continue };
+        let Ok(new) = head.outcome.as_ref().map(|commit| ObjectId::from_hex(commit.id.as_bytes())) else { continue };
+        let open = || Session::open(connect(), budget);
+        if descent::builds_on(new.map_err(protocol)?, *base, repo, scratch, open)? {
+            head.builds_on = Some(base.to_string());
+        }
+    }
     let tips = heads.iter().filter_map(|head| ObjectId::from_hex(head.outcome.as_ref().ok()?.id.as_bytes()).ok());
     Ok(Fetched { tips: tips.collect(), heads, stored })
 }
@@ -716,6 +750,7 @@ fn remove(folder: &Path) -> io::Result<()> {
 pub(crate) fn remove_mirror(folder: &Path) -> io::Result<()> {
     remove(folder)?;
     remove(&beside(folder, "new"))?;
+    remove(&beside(folder, "history"))?;
     remove(&beside(folder, "old"))
 }
 

@@ -380,3 +380,41 @@ fn a_tag_of_no_commit_and_a_range_in_a_repo_without_versions_are_told() {
     upstream.git(["tag", "v1.0.0", &blob], b"");
     assert_eq!(outcome(&mut local), RefError::NotACommit { reference: "refs/tags/v1.0.0".to_owned() });
 }
+
+#[test]
+fn whether_a_commit_builds_on_another_is_found_out_without_keeping_its_history() {
+    for has_filter in [true, false] {
+        let upstream = Upstream::new();
+        upstream.git(["config", "uploadpack.allowFilter", if has_filter { "true" } else { "false" }], b"");
+        let first = upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+        let mut local = Local::new();
+        local.fetch_main(&upstream.remote());
+        let mut builds_on = |base: &str| {
+            local.mirror.ask_whether(&[("refs/heads/main".to_owned(), base.to_owned())].into());
+            let heads = local.fetch(&upstream.remote(), &[branch("main")]).expect("the server answers");
+            heads[0].builds_on.as_deref() == Some(base)
+        };
+
+        assert!(builds_on(&first));
+        for number in 0..150 {
+            upstream.push("main", "Between", &[("a.yaml", &format!("a: {number}"))]);
+        }
+        let old = upstream.push("main", "Two", &[("a.yaml", "a: 2")]);
+        assert!(builds_on(&first), "far back");
+        assert!(!builds_on(&"1".repeat(40)), "what the server does not know");
+
+        upstream.git(["update-ref", "refs/heads/main", &first], b"");
+        assert!(!builds_on(&old), "back");
+        let tree = upstream.git(["rev-parse", "main^{tree}"], b"");
+        upstream.push_tree("main", &tree);
+        assert!(!builds_on(&old) && !builds_on(&first), "a history of its own");
+        let merged = upstream.git(["commit-tree", &tree, "-p", "main", "-p", &old, "-m", "Both"], b"");
+        upstream.git(["update-ref", "refs/heads/main", &merged], b"");
+        assert!(builds_on(&old) && builds_on(&first), "by a merge");
+        assert!(
+            !local.path().with_extension("history").exists() && !local.folder.path().join("mirror.history").exists()
+        );
+        local.fetch_main(&upstream.remote());
+        assert_eq!(local.files(&merged, ""), pairs(&[("a.yaml", "a: 1")]));
+    }
+}
