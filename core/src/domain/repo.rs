@@ -39,7 +39,7 @@ pub enum ForcePush {
 }
 
 impl ForcePush {
-    #[must_use]
+    /// Serde gives a reference.
     pub fn is_allowed(&self) -> bool {
         *self == Self::Allow
     }
@@ -58,7 +58,6 @@ pub struct Move<'a> {
 }
 
 /// Whether a ref's new commit has to wait for a person.
-#[must_use]
 pub fn has_to_wait(policy: ForcePush, moved: Move<'_>) -> bool {
     if policy.is_allowed() || moved.is_accepted {
         return false;

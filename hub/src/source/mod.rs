@@ -368,8 +368,12 @@ async fn record_heads(
     for Found { head, unmoved } in found {
         let reference = full_name(&head.reference);
         let seen = Seen { repo, reference: &reference, tag: head.tag.as_deref(), trace_id, now };
+        let has_to_wait = match &head.outcome {
+            Ok(commit) => has_to_wait(change, seen, &head, commit).await?,
+            Err(_) => false,
+        };
         match head.outcome {
-            Ok(commit) if has_to_wait(change, seen, &head.reference, head.builds_on.as_deref(), &commit).await? => {
+            Ok(commit) if has_to_wait => {
                 store::heads::mark_waiting(change, repo.id, &reference, &commit.id, now).await?;
                 let error = RefError::Rewritten {
                     repo: repo.name.to_string(),
@@ -400,20 +404,19 @@ struct Seen<'a> {
 async fn has_to_wait(
     change: &mut Change<'_>,
     seen: Seen<'_>,
-    followed: &GitRef,
-    builds_on: Option<&str>,
+    head: &Head,
     commit: &Commit,
 ) -> Result<bool, StoreError> {
     let Seen { repo, reference, tag, .. } = seen;
     if repo.spec.force_push.is_allowed() {
         return Ok(false);
     }
-    let (head, _) = store::revisions::find_head(change, repo.id, reference).await?;
-    let Some(head) = head.filter(|head| head.commit != commit.id) else { return Ok(false) };
+    let (before, _) = store::revisions::find_head(change, repo.id, reference).await?;
+    let Some(before) = before.filter(|before| before.commit != commit.id) else { return Ok(false) };
     let moved = Move {
-        reference: followed,
-        tags: (head.tag.as_deref(), tag),
-        descends: builds_on == Some(head.commit.as_str()),
+        reference: &head.reference,
+        tags: (before.tag.as_deref(), tag),
+        descends: head.builds_on.as_deref() == Some(before.commit.as_str()),
         is_accepted: store::heads::is_accepted(change, repo.id, reference, &commit.id).await?,
     };
     Ok(bellwether_core::repo::has_to_wait(repo.spec.force_push, moved))
