@@ -102,7 +102,7 @@ async fn every_route_that_changes_something_writes_its_entry_or_does_nothing(poo
         scene.repo,
         "refs/heads/main",
         "1f0b7f9c2a6d4e8b9c3a5d7e1f0b7f9c2a6d4e8b",
-        clock::now(),
+        crate::process::clock::now(),
     )
     .await
     .expect("a commit that waits");
