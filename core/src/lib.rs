@@ -49,7 +49,7 @@ pub mod yielded;
 pub use chain::chain;
 pub use domain::{
     access, bundle, condition, digest, enrollment, ids, labels, names, object, parameters, render, repo, report,
-    schedule, source, target,
+    schedule, source, target, version_range,
 };
 
 pub use condition::Condition;

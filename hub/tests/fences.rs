@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const FENCES: &[(&str, &[&str])] = &[
     ("sqlx", &["hub/src/store"]),
     ("gix", &["hub/src/source"]),
+    ("russh", &["hub/src/source/git/ssh"]),
     ("axum", &["hub/src/http"]),
     ("tonic", &["hub/src/link", "agent/src/link", "proto"]),
     ("kube", &["agent/src/executor/kubernetes/client"]),

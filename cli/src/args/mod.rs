@@ -174,8 +174,8 @@ Examples:
 
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-All documents are read before the first is sent; repos are sent before targets. In a Repo's spec, `caFile` and \
-`tokenFile` name files beside the document, which are read here. Waits up to 30 s for the first result.
+All documents are read before the first is sent; repos are sent before targets. In a Repo's spec, `caFile`, \
+`knownHostsFile`, `tokenFile` and `sshKeyFile` name files beside the document, which are read here. Waits up to 30 s for the first result.
 
 Examples:
   bellwether apply -f shop.yaml
@@ -255,6 +255,7 @@ mod tests {
         repo list
         repo show
         repo refresh
+        repo accept
         repo webhook-secret
         repo delete
         target list

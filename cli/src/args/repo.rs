@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bellwether_core::Name;
+use bellwether_core::repo::ForcePush;
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -13,7 +14,8 @@ The webhook's secret is printed once, when the repo is new.
 
 Examples:
   bellwether repo add apps https://git.example.org/apps.git
-  bellwether repo add apps https://git.example.org/apps.git --token-file git-token --ca-file git-ca.pem")]
+  bellwether repo add apps https://git.example.org/apps.git --token-file git-token --ca-file git-ca.pem
+  bellwether repo add apps git@git.example.org:apps.git --ssh-key-file id_hub --known-hosts-file known_hosts")]
     Add(RepoAddArgs),
     /// List repos.
     List,
@@ -26,6 +28,22 @@ Examples:
     Refresh {
         /// The repo.
         name: Name,
+        /// Do not wait for the fetch.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Let a commit in that waits because it does not build on the one before.
+    #[command(after_long_help = "\
+Repos with `forcePush: block` keep what runs when a branch was rewritten or a tag moved. The target's condition names the \
+commit, and it is exactly that one which is let in.
+
+Examples:
+  bellwether repo accept apps 1f0b7f9c2a6d4e8b9c3a5d7e1f0b7f9c2a6d4e8b")]
+    Accept {
+        /// The repo.
+        name: Name,
+        /// All 40 digits of the commit.
+        commit: String,
         /// Do not wait for the fetch.
         #[arg(long)]
         no_wait: bool,
@@ -52,19 +70,36 @@ Examples:
 pub(crate) struct RepoAddArgs {
     /// What targets are to call it: lower-case letters, digits and `-`.
     pub(crate) name: Name,
-    /// `https://host/path`, without a user or password in it.
+    /// `https://host/path`, without a user or password in it; or `ssh://user@host:port/path`, or `user@host:path`.
     #[arg(value_name = "URL")]
     pub(crate) git_url: String,
     /// A file with the token for the Git repository.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// By ssh: a file with the private key, without a passphrase.
+    #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
+    pub(crate) ssh_key_file: Option<PathBuf>,
+    /// By ssh: a file with the keys of the Git server, as `ssh-keyscan` prints them. No other server is trusted.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) known_hosts_file: Option<PathBuf>,
     /// A file with the certificates (PEM) of a private authority that signs the Git server's.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// What happens to a commit that does not build on the one before, of a branch that was rewritten or a tag that was moved.
+    #[arg(long, value_name = "POLICY", default_value = "allow", value_parser = parse_force_push)]
+    pub(crate) force_push: ForcePush,
     /// Seconds between two fetches without a webhook; 60 when left out, at least 5.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(5..))]
     pub(crate) poll_seconds: Option<u32>,
     /// Do not wait for the first fetch of the repository.
     #[arg(long)]
     pub(crate) no_wait: bool,
+}
+
+fn parse_force_push(text: &str) -> Result<ForcePush, String> {
+    match text {
+        "allow" => Ok(ForcePush::Allow),
+        "block" => Ok(ForcePush::Block),
+        _ => Err("give `allow` or `block`".to_owned()),
+    }
 }

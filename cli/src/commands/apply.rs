@@ -15,7 +15,7 @@ use serde_saphyr::Spanned;
 
 use super::Context;
 use super::outcome::{self, Pending};
-use super::repo::{self, draw_webhook, read_text, read_token};
+use super::repo::{self, Credential, draw_webhook, read_text};
 use crate::args::{ApplyArgs, Format};
 use crate::client::{Answer, RequestError, Route};
 use crate::failure::{Exit, Failure};
@@ -75,7 +75,7 @@ struct Sendable {
     name: Name,
     place: Place,
     body: Value,
-    credential: Option<String>,
+    credential: Option<Credential>,
     /// Its own lines, to find a field in.
     text: String,
 }
@@ -145,7 +145,7 @@ async fn send_repo(
     }
     sent.answers.push(answer.json);
     sent.pending.push(Pending::Repo(name.clone()));
-    repo::send_credential(client, name, sendable.credential.as_deref()).await
+    repo::send_credential(client, name, sendable.credential.as_ref()).await
 }
 
 async fn send_target(
@@ -319,15 +319,26 @@ fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     (likeness(best) >= LIKENESS_MIN).then_some(best)
 }
 
-/// What the CLI reads for the hub: `caFile` becomes `ca`, and `tokenFile` goes a way of its own.
-fn take_files(folder: Option<&Path>, spec: &mut Map<String, Value>) -> Result<Option<String>, Failure> {
-    if let Some(path) = take_path(folder, spec, "caFile")? {
-        if spec.contains_key("ca") {
-            return Err(Failure::new("`ca` and `caFile` are both given").hint("keep one of them"));
+/// What the CLI reads for the hub: `caFile` becomes `ca` and `knownHostsFile` `knownHosts`; `tokenFile` and `sshKeyFile` go
+/// a way of their own.
+fn take_files(folder: Option<&Path>, spec: &mut Map<String, Value>) -> Result<Option<Credential>, Failure> {
+    for (field, of_file) in [("ca", "caFile"), ("knownHosts", "knownHostsFile")] {
+        let Some(path) = take_path(folder, spec, of_file)? else { continue };
+        if spec.contains_key(field) {
+            return Err(Failure::new(format!("`{field}` and `{of_file}` are both given")).hint("keep one of them"));
         }
-        spec.insert("ca".to_owned(), read_text(&path)?.into());
+        spec.insert(field.to_owned(), read_text(&path)?.into());
     }
-    take_path(folder, spec, "tokenFile")?.map(|path| read_token(&path)).transpose()
+    let token = take_path(folder, spec, "tokenFile")?;
+    let key = take_path(folder, spec, "sshKeyFile")?;
+    match (token, key) {
+        (None, None) => Ok(None),
+        (Some(path), None) => Credential::read_token(&path).map(Some),
+        (None, Some(path)) => Credential::read_ssh_key(&path).map(Some),
+        (Some(_), Some(_)) => {
+            Err(Failure::new("`tokenFile` and `sshKeyFile` are both given").hint("keep the one that its server takes"))
+        }
+    }
 }
 
 fn take_path(folder: Option<&Path>, spec: &mut Map<String, Value>, field: &str) -> Result<Option<PathBuf>, Failure> {
@@ -462,7 +473,7 @@ mod tests {
 
         assert_eq!(sources.len(), 1, "only .yaml, .yml and .json");
         assert_eq!(documents[0].body["spec"], json!({"url": "https://git.example.org/apps.git", "ca": "PEM\n"}));
-        assert_eq!(documents[0].credential.as_deref(), Some("secret"));
+        assert_eq!(documents[0].credential, Some(Credential::Token("secret".to_owned())));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use bellwether_core::api::{API_VERSION, CreatedRepo, Document, List, Metadata, RepoDocument, RepoHead, WrittenRepo};
+use bellwether_core::api::{
+    API_VERSION, AcceptHead, CreatedRepo, Document, List, Metadata, RepoDocument, RepoHead, WrittenRepo,
+};
 use bellwether_core::{Name, Version};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -25,6 +27,7 @@ pub(super) async fn run(context: &Context, command: RepoCommand) -> anyhow::Resu
             let sentence = format!("repo {name} was fetched");
             refresh(context, &route, Pending::Repo(name), &sentence, no_wait).await
         }
+        RepoCommand::Accept { name, commit, no_wait } => accept(context, name, &commit, no_wait).await,
         RepoCommand::WebhookSecret { name } => renew_webhook_secret(context, &name).await,
         RepoCommand::Delete { name } => delete(context, &name).await,
     }
@@ -32,8 +35,14 @@ pub(super) async fn run(context: &Context, command: RepoCommand) -> anyhow::Resu
 
 async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> {
     let ca = arguments.ca_file.as_deref().map(read_text).transpose()?;
-    let credential = arguments.token_file.as_deref().map(read_token).transpose()?;
-    let spec = WrittenRepo { url: arguments.git_url, ca, poll_seconds: arguments.poll_seconds };
+    let known_hosts = arguments.known_hosts_file.as_deref().map(read_text).transpose()?;
+    let credential = match (&arguments.token_file, &arguments.ssh_key_file) {
+        (Some(path), _) => Some(Credential::read_token(path)?),
+        (None, Some(path)) => Some(Credential::read_ssh_key(path)?),
+        (None, None) => None,
+    };
+    let (force_push, poll_seconds) = (arguments.force_push, arguments.poll_seconds);
+    let spec = WrittenRepo { url: arguments.git_url, ca, known_hosts, force_push, poll_seconds };
     let document: RepoDocument = Document {
         api_version: API_VERSION.to_owned(),
         kind: "Repo".to_owned(),
@@ -44,7 +53,7 @@ async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> 
     let body = serde_json::to_value(&document)?;
     let created = send(&context.client, &arguments.name, &body, credential.is_some()).await?;
     print_created(context, &created)?;
-    send_credential(&context.client, &arguments.name, credential.as_deref()).await?;
+    send_credential(&context.client, &arguments.name, credential.as_ref()).await?;
     if arguments.no_wait {
         return Ok(Exit::Done);
     }
@@ -68,11 +77,53 @@ pub(super) async fn send(
 pub(super) async fn send_credential(
     client: &Client,
     name: &Name,
-    credential: Option<&str>,
+    credential: Option<&Credential>,
 ) -> Result<(), RequestError> {
-    let Some(token) = credential else { return Ok(()) };
-    client.put::<Value>(&Route::named("repos", name).then("credential"), &json!({"token": token})).await?;
+    let body = match credential {
+        None => return Ok(()),
+        Some(Credential::Token(token)) => json!({"token": token}),
+        Some(Credential::SshKey(key)) => json!({"sshKey": key}),
+    };
+    client.put::<Value>(&Route::named("repos", name).then("credential"), &body).await?;
     Ok(())
+}
+
+/// What a Git server lets the hub in with.
+#[derive(PartialEq, Eq)]
+pub(super) enum Credential {
+    Token(String),
+    SshKey(String),
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Token(_) => "Token(…)",
+            Self::SshKey(_) => "SshKey(…)",
+        })
+    }
+}
+
+impl Credential {
+    pub(super) fn read_token(path: &Path) -> Result<Self, Failure> {
+        read_secret(path, "write the repository's token into it").map(Self::Token)
+    }
+
+    pub(super) fn read_ssh_key(path: &Path) -> Result<Self, Failure> {
+        read_secret(path, "`ssh-keygen` writes a private key into it").map(Self::SshKey)
+    }
+}
+
+async fn accept(context: &Context, name: Name, commit: &str, no_wait: bool) -> anyhow::Result<Exit> {
+    let route = Route::named("repos", &name).then("accept");
+    let body = serde_json::to_value(AcceptHead { commit: commit.to_owned() })?;
+    let answer: Answer<Value> = context.client.post(&route, &body).await?;
+    let sentence = format!("commit {} of repo {name} is accepted", short_commit(commit));
+    if !no_wait {
+        outcome::wait(context, vec![Pending::Repo(name)]).await?;
+    }
+    context.output.done(&answer, &sentence)?;
+    Ok(Exit::Done)
 }
 
 async fn renew_webhook_secret(context: &Context, name: &Name) -> anyhow::Result<Exit> {
@@ -115,14 +166,14 @@ pub(super) fn read_text(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))
 }
 
-/// A token without the line end that editors leave behind it.
-pub(super) fn read_token(path: &Path) -> Result<String, Failure> {
+/// Without the line end that editors leave behind it.
+fn read_secret(path: &Path, hint: &str) -> Result<String, Failure> {
     let text = read_text(path)?;
-    let token = text.trim();
-    if token.is_empty() {
-        return Err(Failure::new(format!("{} is empty", path.display())).hint("write the repository's token into it"));
+    let secret = text.trim();
+    if secret.is_empty() {
+        return Err(Failure::new(format!("{} is empty", path.display())).hint(hint.to_owned()));
     }
-    Ok(token.to_owned())
+    Ok(secret.to_owned())
 }
 
 pub(super) async fn list(context: &Context) -> anyhow::Result<Exit> {
@@ -171,13 +222,20 @@ pub(super) async fn show(context: &Context, name: &Name) -> anyhow::Result<Exit>
 
 fn draw(repo: &RepoDocument, style: Style) -> String {
     let status = repo.status.as_ref();
-    let credential = if status.is_some_and(|status| status.has_credential) { "a token is stored" } else { "" };
+    let is_ssh = repo.spec.known_hosts.is_some();
+    let credential = match (status.is_some_and(|status| status.has_credential), is_ssh) {
+        (true, true) => "a key is stored",
+        (true, false) => "a token is stored",
+        (false, _) => "",
+    };
     let hint = status.and_then(|status| status.condition.as_ref()).and_then(|condition| condition.hint.clone());
     let pairs = [
         ("name", Field::from(&repo.metadata.name)),
         ("url", repo.spec.url.as_str().into()),
         ("ca", repo.spec.ca.as_ref().map_or("", |_| "private").into()),
+        ("known hosts", if is_ssh { "of its own" } else { "" }.into()),
         ("credential", credential.into()),
+        ("force-push", if repo.spec.force_push.is_allowed() { "" } else { "waits to be accepted" }.into()),
         ("poll", repo.spec.poll_seconds.map(|seconds| format!("{seconds}s")).unwrap_or_default().into()),
         ("fetched", status.and_then(|status| status.fetched_at).map_or_else(|| "never".to_owned(), time).into()),
         ("condition", condition(repo)),
@@ -194,7 +252,10 @@ fn draw_heads(heads: &[RepoHead], style: Style) -> String {
     }
     let row = |head: &RepoHead| {
         [
-            Field::from(&head.reference),
+            head.tag
+                .as_ref()
+                .map_or_else(|| head.reference.clone(), |tag| format!("{} ({tag})", head.reference))
+                .into(),
             short_commit(&head.commit).into(),
             head.author.as_str().into(),
             time(head.seen_at).into(),

@@ -62,6 +62,7 @@ fn reference(reference: &WrittenRef) -> String {
     match reference {
         WrittenRef::Branch(name) => name.clone(),
         WrittenRef::Tag(name) => format!("tag {name}"),
+        WrittenRef::Semver(range) => format!("semver {range}"),
         WrittenRef::Commit(id) => format!("commit {}", short_commit(id)),
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Document;
 use crate::Condition;
-use crate::repo::RepoSpec;
+use crate::repo::{ForcePush, RepoSpec};
 
 /// A Git repository that the hub watches.
 pub type RepoDocument = Document<WrittenRepo, RepoStatus>;
@@ -15,25 +15,33 @@ pub type RepoDocument = Document<WrittenRepo, RepoStatus>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WrittenRepo {
-    /// `https://host/path`; plain http only where the hub was started with `--insecure-git`.
+    /// `https://host/path`, `ssh://user@host:port/path` or `user@host:path`; plain http only where the hub was started with
+    /// `--insecure-git`.
     pub url: String,
     /// Certificates (PEM) of a private authority that signs the Git server's, instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
+    /// By ssh, and needed there: which keys its host has, as lines of a `known_hosts` file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_hosts: Option<String>,
+    /// `allow` when left out: a ref is followed wherever it leads. `block`: a commit that does not build on the one before waits
+    /// until somebody accepts it.
+    #[serde(default, skip_serializing_if = "ForcePush::is_allowed")]
+    pub force_push: ForcePush,
     /// Seconds between two fetches without a webhook; 60 when left out, at least 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_seconds: Option<u32>,
 }
 
 impl From<WrittenRepo> for RepoSpec {
-    fn from(WrittenRepo { url, ca, poll_seconds }: WrittenRepo) -> Self {
-        Self { url, ca, poll_seconds }
+    fn from(WrittenRepo { url, ca, known_hosts, force_push, poll_seconds }: WrittenRepo) -> Self {
+        Self { url, ca, known_hosts, force_push, poll_seconds }
     }
 }
 
 impl From<RepoSpec> for WrittenRepo {
-    fn from(RepoSpec { url, ca, poll_seconds }: RepoSpec) -> Self {
-        Self { url, ca, poll_seconds }
+    fn from(RepoSpec { url, ca, known_hosts, force_push, poll_seconds }: RepoSpec) -> Self {
+        Self { url, ca, known_hosts, force_push, poll_seconds }
     }
 }
 
@@ -45,7 +53,7 @@ pub struct RepoStatus {
     pub fetched_at: Option<Timestamp>,
     /// Refs that targets use, and where they are.
     pub heads: Vec<RepoHead>,
-    /// A token for the repo is stored. It is never shown.
+    /// A token for the repo is stored, or its private key. It is never shown.
     pub has_credential: bool,
     /// The hub was told to fetch it and has not done so yet: what stands here is from before that.
     #[serde(default)]
@@ -59,9 +67,12 @@ pub struct RepoStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RepoHead {
-    /// In full: `refs/heads/main`; of a target that names a commit, the commit.
+    /// In full: `refs/heads/main`; `semver:>=1.2 <2` of a range; of a target that names a commit, the commit.
     #[serde(rename = "ref")]
     pub reference: String,
+    /// Of a range the tag that is the newest in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
     /// 40 hexadecimal digits.
     pub commit: String,
     pub author: String,
@@ -78,7 +89,7 @@ pub struct CreatedRepo {
     pub repo: RepoDocument,
     /// `None` when the one of before stays.
     pub webhook_secret: Option<String>,
-    /// The stored token was for another origin or authority, and is gone: give one again.
+    /// The stored token or key was for another origin or authority, and is gone: give one again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub credential_removed: bool,
     /// It is as it was before, and nothing was done.
@@ -86,4 +97,12 @@ pub struct CreatedRepo {
     pub unchanged: bool,
     /// Where to send the webhook: `POST`, `X-Signature: sha256=HEX` over the body.
     pub webhook_path: String,
+}
+
+/// `POST /repos/{name}/accept`: a commit that waits may be rolled out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AcceptHead {
+    /// All 40 digits: it is exactly this one that is accepted.
+    pub commit: String,
 }

@@ -53,6 +53,8 @@ pub struct WrittenTarget {
 pub enum WrittenRef {
     Branch(String),
     Tag(String),
+    /// A range of versions, such as `>=1.2 <2`: the newest of the tags in it.
+    Semver(String),
     Commit(String),
 }
 
@@ -169,6 +171,7 @@ impl From<WrittenRef> for GitRef {
         match written {
             WrittenRef::Branch(name) => Self::Branch(name),
             WrittenRef::Tag(name) => Self::Tag(name),
+            WrittenRef::Semver(range) => Self::Semver(range),
             WrittenRef::Commit(id) => Self::Commit(id),
         }
     }
@@ -179,6 +182,7 @@ impl From<GitRef> for WrittenRef {
         match reference {
             GitRef::Branch(name) => Self::Branch(name),
             GitRef::Tag(name) => Self::Tag(name),
+            GitRef::Semver(range) => Self::Semver(range),
             GitRef::Commit(id) => Self::Commit(id),
         }
     }

@@ -55,6 +55,8 @@ actions! {
     /// A new secret for its webhook.
     RepoWebhookChanged = "repo.webhook.changed",
     RepoRefreshAsked = "repo.refresh.asked",
+    /// A commit that does not build on the one before may be rolled out.
+    RepoHeadAccepted = "repo.head.accepted",
     RepoFailed = "repo.failed",
     RepoDeleted = "repo.deleted",
     RevisionSeen = "revision.seen",

@@ -16,3 +16,4 @@ pub mod report;
 pub mod schedule;
 pub mod source;
 pub mod target;
+pub mod version_range;

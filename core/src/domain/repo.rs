@@ -4,6 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::source::GitRef;
+use crate::version_range;
+
 /// Where a repo is fetched from, and how. Its URL was checked by whoever wrote it; whether it may be reached is checked
 /// again at each fetch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +16,87 @@ pub struct RepoSpec {
     /// Certificates (PEM) of a private authority that signs the Git server's, instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
+    /// By ssh: which keys its host has, as lines of a `known_hosts` file. No other is let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_hosts: Option<String>,
+    /// What happens when a ref leads to a commit that does not build on the one before.
+    #[serde(default, skip_serializing_if = "ForcePush::is_allowed")]
+    pub force_push: ForcePush,
     /// Seconds between two fetches without a webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_seconds: Option<u32>,
+}
+
+/// What is done with a ref whose history was rewritten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ForcePush {
+    /// It is followed.
+    #[default]
+    Allow,
+    /// It waits until somebody accepts exactly that commit.
+    Block,
+}
+
+impl ForcePush {
+    /// Serde gives a reference.
+    pub fn is_allowed(&self) -> bool {
+        *self == Self::Allow
+    }
+}
+
+/// What is known of a ref that leads somewhere else than before.
+#[derive(Debug, Clone, Copy)]
+pub struct Move<'a> {
+    pub reference: &'a GitRef,
+    /// Of a range of versions: the tag of before, and the one of now.
+    pub tags: (Option<&'a str>, Option<&'a str>),
+    /// The new commit is known to build on the one of before.
+    pub descends: bool,
+    /// Somebody has accepted the new commit.
+    pub is_accepted: bool,
+}
+
+/// Whether a ref's new commit has to wait for a person.
+pub fn has_to_wait(policy: ForcePush, moved: Move<'_>) -> bool {
+    if policy.is_allowed() || moved.is_accepted {
+        return false;
+    }
+    match (moved.reference, moved.tags) {
+        // Releases need not build on each other, but a range goes only to newer ones, and a tag stays where it is.
+        (GitRef::Semver(_), (Some(before), Some(now))) => !version_range::is_newer(now, before),
+        (GitRef::Semver(_) | GitRef::Commit(_), _) => false,
+        (GitRef::Branch(_) | GitRef::Tag(_), _) => !moved.descends,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits(reference: &GitRef, tags: (Option<&str>, Option<&str>), descends: bool) -> bool {
+        has_to_wait(ForcePush::Block, Move { reference, tags, descends, is_accepted: false })
+    }
+
+    #[test]
+    fn what_does_not_build_on_the_last_commit_waits_only_where_that_is_asked_for_and_nobody_accepted_it() {
+        let main = GitRef::Branch("main".to_owned());
+        let moved = Move { reference: &main, tags: (None, None), descends: false, is_accepted: false };
+
+        assert!(has_to_wait(ForcePush::Block, moved));
+        assert!(!has_to_wait(ForcePush::Allow, moved));
+        assert!(!has_to_wait(ForcePush::Block, Move { is_accepted: true, ..moved }));
+        assert!(!waits(&main, (None, None), true));
+        assert!(waits(&GitRef::Tag("v1".to_owned()), (None, None), false));
+    }
+
+    #[test]
+    fn a_range_waits_when_it_would_go_back_or_its_tag_was_moved() {
+        let range = GitRef::Semver("^1".to_owned());
+
+        assert!(!waits(&range, (Some("v1.2.0"), Some("v1.10.0")), false));
+        assert!(waits(&range, (Some("v1.10.0"), Some("v1.2.0")), true));
+        assert!(waits(&range, (Some("v1.2.0"), Some("v1.2.0")), true));
+        assert!(!waits(&range, (None, Some("v1.2.0")), false));
+    }
 }

@@ -5,12 +5,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::version_range::VersionRange;
+
 /// Which commit of a repo. Stored as one field that says how it is named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", try_from = "StoredRef")]
 pub enum GitRef {
     Branch(String),
     Tag(String),
+    /// The newest of the tags in a range of versions.
+    Semver(String),
     Commit(String),
 }
 
@@ -26,6 +30,7 @@ impl Default for GitRef {
 struct StoredRef {
     branch: Option<String>,
     tag: Option<String>,
+    semver: Option<String>,
     commit: Option<String>,
 }
 
@@ -33,11 +38,13 @@ impl TryFrom<StoredRef> for GitRef {
     type Error = &'static str;
 
     fn try_from(stored: StoredRef) -> Result<Self, &'static str> {
-        match stored {
-            StoredRef { branch: Some(name), tag: None, commit: None } => Ok(Self::Branch(name)),
-            StoredRef { branch: None, tag: Some(name), commit: None } => Ok(Self::Tag(name)),
-            StoredRef { branch: None, tag: None, commit: Some(id) } => Ok(Self::Commit(id)),
-            _ => Err("a ref is one of `branch`, `tag` and `commit`"),
+        let StoredRef { branch, tag, semver, commit } = stored;
+        match (branch, tag, semver, commit) {
+            (Some(name), None, None, None) => Ok(Self::Branch(name)),
+            (None, Some(name), None, None) => Ok(Self::Tag(name)),
+            (None, None, Some(range), None) => Ok(Self::Semver(range)),
+            (None, None, None, Some(id)) => Ok(Self::Commit(id)),
+            _ => Err("a ref is one of `branch`, `tag`, `semver` and `commit`"),
         }
     }
 }
@@ -47,15 +54,17 @@ pub fn full_name(reference: &GitRef) -> String {
     match reference {
         GitRef::Branch(name) => format!("refs/heads/{name}"),
         GitRef::Tag(name) => format!("refs/tags/{name}"),
+        GitRef::Semver(range) => format!("semver:{range}"),
         GitRef::Commit(id) => id.clone(),
     }
 }
 
-/// Whether Git could have such a ref; `git check-ref-format`'s rules, so that no name is an option, a path upwards or
+/// Whether there could be such a ref; `git check-ref-format`'s rules, so that no name is an option, a path upwards or
 /// a control sequence.
 pub fn is_valid(reference: &GitRef) -> bool {
     match reference {
         GitRef::Branch(name) | GitRef::Tag(name) => is_valid_name(name),
+        GitRef::Semver(range) => VersionRange::parse(range).is_some(),
         GitRef::Commit(id) => id.len() == 40 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
     }
 }
@@ -128,6 +137,7 @@ mod tests {
             assert!(!is_valid(&GitRef::Branch(name.to_owned())), "{name}");
         }
         assert!(!is_valid(&GitRef::Commit("main".to_owned())));
+        assert!(is_valid(&GitRef::Semver(">=1.2 <2".to_owned())) && !is_valid(&GitRef::Semver("main".to_owned())));
     }
 
     #[test]

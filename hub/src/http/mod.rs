@@ -67,6 +67,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/repos/{name}/credential", change(put(repos::put_credential)))
         .route("/repos/{name}/webhook-secret", change(post(repos::renew_webhook_secret)))
         .route("/repos/{name}/refresh", change(post(repos::refresh)))
+        .route("/repos/{name}/accept", change(post(repos::accept)))
         .route("/targets", read(get(targets::list)))
         .route("/targets/{name}", read(get(targets::show)).merge(change(put(targets::put).delete(targets::delete))))
         .route("/targets/{name}/refresh", change(post(targets::refresh)))

@@ -18,6 +18,7 @@ const REFUSED_ONLY: &[(&str, &str)] = &[
     ("POST", "/rollouts/a/intents"),
     ("POST", "/targets/a/rollback"),
     ("POST", "/targets/a/release"),
+    ("POST", "/repos/a/accept"),
 ];
 
 /// A conversation with the API, as it is written down.
@@ -137,6 +138,7 @@ async fn every_route_answers_as_it_did(pool: Pool) {
     say.ask("POST", "/repos/aps/webhook-secret", "").await;
     say.ask("POST", "/repos/apps/refresh", "").await;
     say.ask("POST", "/repos/aps/refresh", "").await;
+    say.ask("POST", "/repos/apps/accept", r#"{"commit":"1f0b7f9c2a6d4e8b9c3a5d7e1f0b7f9c2a6d4e8b"}"#).await;
     take("repos", say);
 
     let mut say = Transcript::of(&api);

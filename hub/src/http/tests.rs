@@ -39,6 +39,7 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("PUT", "/repos/a/credential"),
     ("POST", "/repos/a/webhook-secret"),
     ("POST", "/repos/a/refresh"),
+    ("POST", "/repos/a/accept"),
     ("GET", "/targets"),
     ("GET", "/targets/a"),
     ("PUT", "/targets/a"),
@@ -253,6 +254,72 @@ async fn a_repo_that_moves_to_another_origin_loses_its_token(pool: Pool) {
     assert_eq!(entries[1]["detail"]["before"]["url"], "https://git.example.org/other.git");
     assert_eq!(entries[1]["detail"]["after"]["url"], "https://evil.example.com/apps.git");
     assert_eq!(entries[1]["detail"]["credentialRemoved"], true);
+}
+
+/// As `ssh-keygen` makes it.
+fn ssh_key(folder: &std::path::Path, name: &str, passphrase: &str) -> String {
+    let file = folder.join(name);
+    let mut command = std::process::Command::new("ssh-keygen");
+    let made = command.args(["-q", "-t", "ed25519", "-N", passphrase, "-f"]).arg(&file).status();
+    assert!(made.expect("ssh-keygen starts").success());
+    std::fs::read_to_string(file).expect("a key")
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_repo_by_ssh_comes_with_the_keys_of_its_host(pool: Pool) {
+    let api = api(&pool).await;
+    let known = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+    let repo_of = |url: &str, known_hosts: Option<String>| {
+        let mut document: Value = serde_json::from_str(&repo(url, None)).expect("a document");
+        if let Some(known_hosts) = known_hosts {
+            document["spec"]["knownHosts"] = known_hosts.into();
+        }
+        document.to_string()
+    };
+    let url = "git@git.example.org:apps.git";
+    let refused = [
+        (repo_of(url, None), "known_hosts_missing"),
+        (repo_of(url, Some(format!("git.example.com {known}"))), "known_hosts_missing"),
+        (repo_of(url, Some("git.example.org nonsense".to_owned())), "known_hosts_invalid"),
+        (repo_of("https://git.example.org/apps.git", Some(format!("git.example.org {known}"))), "known_hosts_unused"),
+        (repo_of("ssh://-oProxyCommand=x/a", None), "repo_url_invalid"),
+    ];
+    for (body, code) in refused {
+        let (status, problem) = api.problem("PUT", "/repos/apps", &body).await;
+        assert_eq!((status, problem.code.as_str()), (StatusCode::UNPROCESSABLE_ENTITY, code), "{body}");
+        assert!(problem.hint.is_some_and(|hint| code != "known_hosts_missing" || hint.contains("ssh-keyscan")));
+    }
+    let (status, _) = api.ask("PUT", "/repos/apps", &repo_of(url, Some(format!("git.example.org {known}")))).await;
+    assert_eq!(status, StatusCode::CREATED);
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let give = async |key: &str| api.ask("PUT", "/repos/apps/credential", &json!({"sshKey": key}).to_string()).await;
+    for (body, code) in [
+        (json!({"token": "hunter2"}), "credential_invalid"),
+        (json!({}), "credential_invalid"),
+        (json!({"sshKey": "nonsense"}), "credential_invalid"),
+        (json!({"sshKey": ssh_key(folder.path(), "locked", "secret")}), "credential_has_passphrase"),
+    ] {
+        let (status, problem) = api.problem("PUT", "/repos/apps/credential", &body.to_string()).await;
+        assert_eq!((status, problem.code.as_str()), (StatusCode::UNPROCESSABLE_ENTITY, code));
+    }
+    let key = ssh_key(folder.path(), "open", "");
+    assert_eq!(give(&key).await.0, StatusCode::NO_CONTENT);
+
+    // Other keys of the host leave it, another host does not.
+    let more = format!("git.example.org,git.example.com {known}\n");
+    let (_, same) = api.ask("PUT", "/repos/apps", &repo_of("ssh://git@git.example.org/apps", Some(more.clone()))).await;
+    let (_, moved) = api.ask("PUT", "/repos/apps", &repo_of("ssh://git@git.example.com/apps", Some(more))).await;
+    let read = |text: &str| serde_json::from_str::<Value>(text).expect("a document");
+    assert_eq!(read(&same)["repo"]["status"]["hasCredential"], true, "{same}");
+    assert_eq!(read(&moved)["repo"]["status"]["hasCredential"], false, "{moved}");
+    assert_eq!(read(&moved)["credentialRemoved"], true);
+
+    // A key that is for one kind of server is not told to another.
+    let secret = key.lines().nth(1).expect("the key's first line");
+    let entries = api.audited("repo.changed").await;
+    assert!(entries.iter().all(|entry| !entry.to_string().contains(secret)));
+    assert!(entries[0]["detail"]["after"]["knownHosts"].as_str().is_some_and(|digest| digest.starts_with("sha256:")));
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

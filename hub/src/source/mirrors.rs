@@ -78,18 +78,22 @@ impl Mirrors {
     }
 }
 
+/// What a fetch is for.
+pub(crate) struct Wanted {
+    pub(crate) refs: Vec<GitRef>,
+    /// By their full names, refs and commits: whether they build on them is to be found out.
+    pub(crate) bases: BTreeMap<String, String>,
+    /// Somebody says that there is something new.
+    pub(crate) was_asked: bool,
+}
+
 impl Slot {
-    /// Blocks: for `spawn_blocking`. `was_asked`: somebody says that there is something new.
-    pub(crate) fn fetch(
-        &self,
-        remote: &Remote,
-        wanted: &[GitRef],
-        was_asked: bool,
-        stop: &AtomicBool,
-    ) -> Result<Vec<Head>, FetchError> {
+    /// Blocks: for `spawn_blocking`.
+    pub(crate) fn fetch(&self, remote: &Remote, wanted: &Wanted, stop: &AtomicBool) -> Result<Vec<Head>, FetchError> {
         let heads = self.with(|mirror| {
-            mirror.expect_news(was_asked);
-            mirror.fetch(remote, wanted, stop)
+            mirror.expect_news(wanted.was_asked);
+            mirror.ask_whether(&wanted.bases);
+            mirror.fetch(remote, &wanted.refs, stop)
         })?;
         self.fetched.send_replace(());
         Ok(heads)

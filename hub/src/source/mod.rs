@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bellwether_core::audit::{Action, Event};
+use bellwether_core::repo::Move;
 use bellwether_core::schedule::{Ended, Schedule};
 use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::{Condition, Digest, RepoId, RevisionId, TargetId, Version};
@@ -24,7 +25,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use self::git::{Commit, FetchError, Head, RefError, Remote, RepoUrl};
-use self::mirrors::Slot;
+use self::mirrors::{Slot, Wanted};
 use crate::Hub;
 use crate::pki::seal::SealError;
 use crate::process::clock;
@@ -116,7 +117,12 @@ impl Known {
 
     /// Each ref once. With no target yet the default branch is fetched, so that adding a repo tells whether it can be
     /// reached.
-    fn wanted(&self) -> Vec<GitRef> {
+    fn wanted(&self, was_asked: bool) -> Wanted {
+        let bases = if self.repo.spec.force_push.is_allowed() { BTreeMap::new() } else { self.heads.clone() };
+        Wanted { refs: self.refs(), bases, was_asked }
+    }
+
+    fn refs(&self) -> Vec<GitRef> {
         let by_name: BTreeMap<_, _> = self.followers.iter().map(|one| (&one.reference, &one.spec.reference)).collect();
         if by_name.is_empty() { vec![GitRef::default()] } else { by_name.into_values().cloned().collect() }
     }
@@ -232,7 +238,7 @@ async fn postpone(hub: &Hub, item: &QueueItem, until: Timestamp) -> Result<(), S
 enum RepoError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    #[error("the stored token cannot be opened")]
+    #[error("the stored token or key cannot be opened")]
     Credential(#[from] SealError),
     #[error("the repo's URL is no longer allowed")]
     Url(#[from] git::InvalidUrl),
@@ -249,7 +255,9 @@ impl RepoError {
     fn condition(&self, now: Timestamp) -> Condition {
         let (code, hint) = match self {
             Self::Fetch(error) => (error.code(), error.hint()),
-            Self::Credential(_) => ("credential_unreadable", Some("give the token again: bellwether repo add".into())),
+            Self::Credential(_) => {
+                ("credential_unreadable", Some("give the token or key again: bellwether repo add".into()))
+            }
             Self::Url(error) => (error.code(), error.hint()),
         };
         Condition::new(code, &crate::chain(self), hint.as_deref(), Some(now))
@@ -258,16 +266,22 @@ impl RepoError {
 
 async fn fetch(hub: &Hub, known: Known, was_asked: bool) -> Result<Vec<Found>, RepoError> {
     let repo = &known.repo;
-    let token = known.credential.as_ref().map(|sealed| open_token(hub, repo, sealed)).transpose()?;
+    let credential = known.credential.as_ref().map(|sealed| open_credential(hub, repo, sealed)).transpose()?;
     let policy = hub.config.url_policy();
     let url = RepoUrl::parse(&repo.spec.url, policy)?;
-    let remote = Remote { url, ca_pem: repo.spec.ca.clone(), token, may_be_private: policy.private };
+    let remote = Remote {
+        url,
+        ca_pem: repo.spec.ca.clone(),
+        known_hosts: repo.spec.known_hosts.clone(),
+        credential,
+        may_be_private: policy.private,
+    };
     let mirror = hub.mirrors.of(repo.id);
     let stop = Arc::new(AtomicBool::new(false));
     let work = {
         let stop = stop.clone();
         tokio::task::spawn_blocking(move || {
-            let heads = mirror.fetch(&remote, &known.wanted(), was_asked, &stop)?;
+            let heads = mirror.fetch(&remote, &known.wanted(was_asked), &stop)?;
             Ok(heads.into_iter().map(|head| compare(&known, &mirror, head)).collect())
         })
     };
@@ -280,14 +294,15 @@ fn compare(known: &Known, mirror: &Slot, head: Head) -> Found {
     Found { head, unmoved: unmoved.unwrap_or_default() }
 }
 
-fn open_token(hub: &Hub, repo: &Repo, sealed: &[u8]) -> Result<SecretString, SealError> {
+fn open_credential(hub: &Hub, repo: &Repo, sealed: &[u8]) -> Result<SecretString, SealError> {
     let purpose = credential_purpose(repo.id, &repo.spec.url, repo.spec.ca.as_deref());
     let bytes = hub.seal.open(&purpose, sealed)?;
     let text = std::str::from_utf8(bytes.expose_secret()).map_err(|_| SealError::NotSealed { purpose })?;
     Ok(SecretString::from(text))
 }
 
-/// What a repo's token is sealed for: it opens for no other host, and for nobody else's certificate.
+/// What a repo's credential is sealed for: it opens for no other host, and for nobody else's certificate. An ssh key is
+/// never told to a host, so other known hosts leave it where it is.
 pub(crate) fn credential_purpose(repo: RepoId, url: &str, ca: Option<&str>) -> String {
     let authority = ca.map_or_else(|| "system".to_owned(), |pem| Digest::of(pem.trim().as_bytes()).to_string());
     format!("credential/{repo}/{}/{authority}", RepoUrl::origin_of(url))
@@ -353,8 +368,21 @@ async fn record_heads(
     let mut has_moved = false;
     for Found { head, unmoved } in found {
         let reference = full_name(&head.reference);
-        let seen = Seen { repo, reference: &reference, trace_id, now };
+        let seen = Seen { repo, reference: &reference, tag: head.tag.as_deref(), trace_id, now };
+        let has_to_wait = match &head.outcome {
+            Ok(commit) => has_to_wait(change, seen, &head, commit).await?,
+            Err(_) => false,
+        };
         match head.outcome {
+            Ok(commit) if has_to_wait => {
+                store::heads::mark_waiting(change, repo.id, &reference, &commit.id, now).await?;
+                let error = RefError::Rewritten {
+                    repo: repo.name.to_string(),
+                    reference: reference.clone(),
+                    commit: commit.id,
+                };
+                record_ref_failure(change, seen, &error).await?;
+            }
             Ok(commit) => has_moved |= record_commit(change, seen, commit, unmoved).await?,
             Err(error) => record_ref_failure(change, seen, &error).await?,
         }
@@ -367,8 +395,32 @@ async fn record_heads(
 struct Seen<'a> {
     repo: &'a Repo,
     reference: &'a str,
+    /// Of a range of versions the newest in it.
+    tag: Option<&'a str>,
     trace_id: &'a str,
     now: Timestamp,
+}
+
+/// Whether the repo's policy keeps a commit until somebody accepts it.
+async fn has_to_wait(
+    change: &mut Change<'_>,
+    seen: Seen<'_>,
+    head: &Head,
+    commit: &Commit,
+) -> Result<bool, StoreError> {
+    let Seen { repo, reference, tag, .. } = seen;
+    if repo.spec.force_push.is_allowed() {
+        return Ok(false);
+    }
+    let (before, _) = store::revisions::find_head(change, repo.id, reference).await?;
+    let Some(before) = before.filter(|before| before.commit != commit.id) else { return Ok(false) };
+    let moved = Move {
+        reference: &head.reference,
+        tags: (before.tag.as_deref(), tag),
+        descends: head.builds_on.as_deref() == Some(before.commit.as_str()),
+        is_accepted: store::heads::is_accepted(change, repo.id, reference, &commit.id).await?,
+    };
+    Ok(bellwether_core::repo::has_to_wait(repo.spec.force_push, moved))
 }
 
 /// A commit that is not the last one seen at its ref is a new revision, forwards or backwards. Says whether it is.
@@ -378,14 +430,20 @@ async fn record_commit(
     commit: Commit,
     unmoved: Unmoved,
 ) -> Result<bool, StoreError> {
-    let Seen { repo, reference, trace_id, now } = seen;
+    let Seen { repo, reference, tag, trace_id, now } = seen;
     let (head, condition) = store::revisions::find_head(change, repo.id, reference).await?;
+    if !repo.spec.force_push.is_allowed() {
+        store::heads::delete_waiting(change, repo.id, reference).await?;
+    }
     let cleared = condition.is_some();
     if cleared {
         store::revisions::mark_ref_condition(change, repo.id, reference, None).await?;
     }
+    let moved_from = head.as_ref().filter(|head| is_moved_tag(head, tag, &commit)).map(|head| head.commit.clone());
+    // The same commit under a newer version's tag is told as such.
+    let has_tag = head.as_ref().is_some_and(|head| head.tag.as_deref() == tag);
     let since = head.map(|head| head.commit);
-    let is_new = since.as_ref() != Some(&commit.id);
+    let is_new = since.as_ref() != Some(&commit.id) || !has_tag;
     // Another hub may have seen something in between; and who was told that the ref is gone is told that it is back.
     let is_compared = is_new && !cleared && since.as_ref() == Some(&unmoved.since);
     let unmoved = if is_compared && !unmoved.targets.is_empty() {
@@ -403,6 +461,7 @@ async fn record_commit(
     let revision = Revision {
         id: RevisionId::new(clock::new_id()),
         reference: reference.to_owned(),
+        tag: tag.map(ToOwned::to_owned),
         commit: commit.id,
         author: commit.author,
         subject: commit.subject,
@@ -414,14 +473,27 @@ async fn record_commit(
     event.commit = Some(revision.commit.clone());
     event.trace_id = Some(trace_id.to_owned());
     event.detail = serde_json::json!({"ref": reference, "author": revision.author, "subject": revision.subject});
+    if let Some(tag) = tag {
+        event.detail["tag"] = tag.into();
+    }
+    if let Some(moved_from) = moved_from {
+        tracing::warn!(repo.name = %repo.name, reference, tag, moved_from, revision = revision.commit, "a tag was moved");
+        event.detail["movedFrom"] = moved_from.into();
+    }
     change.audit(&event).await?;
     tracing::info!(repo.name = %repo.name, revision = revision.commit, trace.id = trace_id, "saw a new revision");
     Ok(true)
 }
 
+/// Whether a name that is to stay where it is leads somewhere else now.
+fn is_moved_tag(head: &Revision, tag: Option<&str>, commit: &Commit) -> bool {
+    let is_same_tag = head.reference.starts_with("refs/tags/") || (tag.is_some() && head.tag.as_deref() == tag);
+    is_same_tag && head.commit != commit.id
+}
+
 /// Of a ref that nobody follows any more nothing is said. Written down and audited once, not at every poll.
 async fn record_ref_failure(change: &mut Change<'_>, seen: Seen<'_>, error: &RefError) -> Result<(), StoreError> {
-    let Seen { repo, reference, trace_id, now } = seen;
+    let Seen { repo, reference, trace_id, now, .. } = seen;
     let followers = store::targets::list_ids_moved(change, repo.id, reference, &[]).await?;
     let condition = Condition::new(error.code(), &crate::chain(error), error.hint().as_deref(), Some(now));
     let before = store::revisions::find_ref_condition(change, repo.id, reference).await?;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bellwether_core::repo::RepoSpec;
-use bellwether_core::{RepoId, Version};
+use bellwether_core::repo::{ForcePush, RepoSpec};
+use bellwether_core::{RepoId, TargetId, Version};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,6 +16,7 @@ use super::{Source, credential_purpose, fetch, load, record, sweep_mirrors};
 use crate::Hub;
 use crate::process::clock;
 use crate::store::repos::Repo;
+use crate::store::targets::Target;
 use crate::store::work::{self, Stage};
 use crate::store::{self, Pool};
 use crate::work::change::Change;
@@ -34,7 +35,7 @@ impl Scene {
             id: RepoId::new(clock::new_id()),
             project: hub.project,
             name: "apps".parse().expect("a name"),
-            spec: RepoSpec { url, ca: None, poll_seconds },
+            spec: RepoSpec { url, ca: None, known_hosts: None, force_push: ForcePush::Allow, poll_seconds },
             webhook_secret: Vec::new(),
             version: Version::new(1),
             created_at: clock::now(),
@@ -259,7 +260,13 @@ async fn what_a_fetch_found_at_an_address_that_the_repo_has_left_is_not_written(
 
     // It takes minutes at times; meanwhile somebody moves the repo.
     let fetched = fetch(&scene.hub, known, false).await;
-    let elsewhere = RepoSpec { url: "https://git.example.com/apps".to_owned(), ca: None, poll_seconds: None };
+    let elsewhere = RepoSpec {
+        url: "https://git.example.com/apps".to_owned(),
+        ca: None,
+        known_hosts: None,
+        force_push: ForcePush::Allow,
+        poll_seconds: None,
+    };
     let (repo, now) = (&scene.repo, clock::now());
     store::repos::mark_spec(&mut db, repo.id, repo.version, &elsewhere, now).await.expect("it is written");
     record(&scene.hub, &item, &before, fetched).await.expect("it is no error");
@@ -275,4 +282,122 @@ async fn what_a_fetch_found_at_an_address_that_the_repo_has_left_is_not_written(
     let refused = Err(super::RepoError::Url(super::git::InvalidUrl::TooLong));
     record(&scene.hub, &left[0], &before, refused).await.expect("it is no error");
     assert!(scene.status().await.condition.is_none());
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_range_of_versions_moves_to_newer_tags_and_a_tag_that_was_moved_is_told(pool: Pool) {
+    let upstream = Upstream::new();
+    let release = |tag: &str, subject: &str| {
+        let commit = upstream.push("main", subject, &[("app/a.yaml", subject)]);
+        upstream.git(["tag", "--force", tag, "main"], b"");
+        commit
+    };
+    let first = release("v1.0.0", "One");
+    let scene = Scene::new(&pool, upstream.url(), None).await;
+    let reference = "semver:^1".to_owned();
+    let spec = serde_json::json!({"repo": "apps", "path": "app", "ref": {"semver": "^1"}});
+    let target = Target {
+        id: TargetId::new(clock::new_id()),
+        project: scene.hub.project,
+        name: "app".parse().expect("a name"),
+        repo: scene.repo.id,
+        reference: reference.clone(),
+        spec: serde_json::from_value(spec).expect("a spec"),
+        version: Version::new(1),
+        created_at: clock::now(),
+        deletion: None,
+    };
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    store::targets::insert(&mut db, &target).await.expect("a new target");
+    let head = async || {
+        scene.hook().await;
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        let (head, _) = store::revisions::find_head(&mut db, scene.repo.id, &reference).await.expect("it is read");
+        let head = head.expect("one was seen");
+        (head.tag.expect("it is a tag's"), head.commit)
+    };
+
+    assert_eq!(head().await, ("v1.0.0".to_owned(), first.clone()));
+    let second = release("v1.1.0", "Two");
+    assert_eq!(head().await, ("v1.1.0".to_owned(), second.clone()));
+    upstream.git(["tag", "v1.2.0", &second], b"");
+    assert_eq!(head().await, ("v1.2.0".to_owned(), second.clone()), "the same commit under another name");
+    let moved = release("v1.2.0", "Three");
+    assert_eq!(head().await, ("v1.2.0".to_owned(), moved));
+
+    let bodies = store::audit::list_bodies(&mut db).await.expect("the log can be read");
+    let entries = bodies.iter().map(|body| serde_json::from_slice::<serde_json::Value>(body).expect("JSON"));
+    let details: Vec<_> =
+        entries.filter(|entry| entry["action"] == "revision.seen").map(|entry| entry["detail"].clone()).collect();
+    let told: Vec<_> = details.iter().map(|detail| (detail["tag"].as_str(), detail["movedFrom"].as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (Some("v1.0.0"), None),
+            (Some("v1.1.0"), None),
+            (Some("v1.2.0"), None),
+            (Some("v1.2.0"), Some(second.as_str())),
+        ]
+    );
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_branch_that_was_forced_waits_until_somebody_accepts_exactly_that_commit(pool: Pool) {
+    let upstream = Upstream::new();
+    upstream.push("main", "One", &[("app/a.yaml", "a: 1")]);
+    let scene = Scene::new(&pool, upstream.url(), None).await;
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let spec = RepoSpec { force_push: ForcePush::Block, ..scene.repo.spec.clone() };
+    store::repos::mark_spec(&mut db, scene.repo.id, Version::new(1), &spec, clock::now()).await.expect("it is changed");
+    let spec = serde_json::json!({"repo": "apps", "path": "app"});
+    let target = Target {
+        id: TargetId::new(clock::new_id()),
+        project: scene.hub.project,
+        name: "app".parse().expect("a name"),
+        repo: scene.repo.id,
+        reference: "refs/heads/main".to_owned(),
+        spec: serde_json::from_value(spec).expect("a spec"),
+        version: Version::new(1),
+        created_at: clock::now(),
+        deletion: None,
+    };
+    store::targets::insert(&mut db, &target).await.expect("a new target");
+    let seen = async || {
+        scene.hook().await;
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        let (head, condition) =
+            store::revisions::find_head(&mut db, scene.repo.id, "refs/heads/main").await.expect("it is read");
+        (head.expect("one was seen").commit, condition.map(|condition| (condition.code, condition.hint)))
+    };
+    let forced = |file: &str| {
+        let blob = upstream.blob(file.as_bytes());
+        upstream.push_tree("main", &upstream.tree(&[("100644", b"a.yaml", &blob)]))
+    };
+    let accept = async |commit: &str| {
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        store::heads::mark_accepted(&mut db, scene.repo.id, commit, clock::now()).await.expect("it is written")
+    };
+    seen().await;
+    let good = upstream.push("main", "Two", &[("app/a.yaml", "a: 2")]);
+    assert_eq!(seen().await, (good.clone(), None), "what builds on it goes on");
+
+    let first = forced("a: 3");
+    let (head, condition) = seen().await;
+    let (code, hint) = condition.expect("it is told");
+    assert_eq!((head, code.as_str()), (good.clone(), "head_rewritten"));
+    assert!(hint.expect("a hint").contains(&format!("bellwether repo accept apps {first}")));
+    assert_eq!(accept(&good).await, [""; 0], "it does not wait");
+    assert_eq!(accept(&first).await, ["refs/heads/main"]);
+
+    // Another one came meanwhile: it was not meant.
+    let second = forced("a: 4");
+    assert_eq!(seen().await.0, good);
+    assert_eq!(accept(&second).await, ["refs/heads/main"]);
+    assert_eq!(seen().await, (second, None));
+
+    // What was let in once is not let in again later.
+    forced("a: 5");
+    seen().await;
+    upstream.git(["update-ref", "refs/heads/main", &first], b"");
+    assert_eq!(seen().await.1.expect("it waits").0, "head_rewritten");
 }

@@ -16,6 +16,7 @@ pub(crate) mod figures;
 pub(crate) mod fleet;
 #[cfg(test)]
 pub(crate) mod growth;
+pub(crate) mod heads;
 pub(crate) mod installation;
 pub(crate) mod intents;
 pub(crate) mod keys;

@@ -12,6 +12,8 @@ use super::{Connection, StoreError, from_sql, to_sql};
 pub(crate) struct Revision {
     pub(crate) id: RevisionId,
     pub(crate) reference: String,
+    /// Of a range of versions, which was the newest in it.
+    pub(crate) tag: Option<String>,
     pub(crate) commit: String,
     pub(crate) author: String,
     pub(crate) subject: String,
@@ -22,6 +24,7 @@ pub(crate) struct Revision {
 struct Row {
     revision_id: uuid::Uuid,
     r#ref: String,
+    tag: Option<String>,
     commit_id: String,
     author: String,
     subject: String,
@@ -34,6 +37,7 @@ impl From<Row> for Revision {
         Self {
             id: RevisionId::new(row.revision_id),
             reference: row.r#ref,
+            tag: row.tag,
             commit: row.commit_id,
             author: row.author,
             subject: row.subject,
@@ -46,12 +50,13 @@ impl From<Row> for Revision {
 pub(crate) async fn insert(db: &mut Connection, repo: RepoId, revision: &Revision) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into revisions (revision_id, repo_id, ref, commit_id, author, subject, seen_at, trace_id)
-        values ($1, $2, $3, $4, $5, $6, $7, $8)
+        insert into revisions (revision_id, repo_id, ref, tag, commit_id, author, subject, seen_at, trace_id)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         "#,
         revision.id.as_uuid(),
         repo.as_uuid(),
         revision.reference,
+        revision.tag,
         revision.commit,
         revision.author,
         revision.subject,
@@ -71,12 +76,12 @@ pub(crate) async fn find_head(
 ) -> Result<(Option<Revision>, Option<Condition>), StoreError> {
     let row = sqlx::query!(
         r#"
-        select v.revision_id as "revision_id?", v.commit_id as "commit_id?", v.author as "author?",
+        select v.revision_id as "revision_id?", v.tag as "tag?", v.commit_id as "commit_id?", v.author as "author?",
                v.subject as "subject?", v.seen_at as "seen_at?", v.trace_id as "trace_id?",
                c.condition as "condition?: Json<Condition>"
           from (values ($1::uuid, $2::text)) as r (repo_id, ref)
           left join lateral (
-               select revision_id, commit_id, author, subject, seen_at, trace_id
+               select revision_id, tag, commit_id, author, subject, seen_at, trace_id
                  from revisions
                 where repo_id = r.repo_id and ref = r.ref
                 order by revision_id desc
@@ -93,6 +98,7 @@ pub(crate) async fn find_head(
         Some(Revision {
             id: RevisionId::new(row.revision_id?),
             reference: reference.to_owned(),
+            tag: row.tag,
             commit: row.commit_id?,
             author: row.author?,
             subject: row.subject?,
@@ -107,7 +113,7 @@ pub(crate) async fn find(db: &mut Connection, id: RevisionId) -> Result<Option<R
     let row = sqlx::query_as!(
         Row,
         r#"
-        select revision_id, ref, commit_id, author, subject, seen_at, trace_id
+        select revision_id, ref, tag, commit_id, author, subject, seen_at, trace_id
           from revisions
          where revision_id = $1
         "#,
@@ -126,7 +132,7 @@ pub(crate) async fn list_heads(
     let repos: Vec<_> = repos.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        select distinct on (repo_id, ref) repo_id as "repo_id!", revision_id, ref, commit_id, author, subject, seen_at, trace_id
+        select distinct on (repo_id, ref) repo_id as "repo_id!", revision_id, ref, tag, commit_id, author, subject, seen_at, trace_id
           from revisions
          where repo_id = any($1)
          order by repo_id, ref, revision_id desc
@@ -140,6 +146,7 @@ pub(crate) async fn list_heads(
         let revision = Revision {
             id: RevisionId::new(row.revision_id),
             reference: row.r#ref,
+            tag: row.tag,
             commit: row.commit_id,
             author: row.author,
             subject: row.subject,

@@ -55,6 +55,7 @@ const MUTATIONS: &[(&str, &str, &str)] = &[
     ("PUT", "/repos/spare/credential", r#"{"token": "hunter2"}"#),
     ("POST", "/repos/spare/webhook-secret", ""),
     ("POST", "/repos/spare/refresh", ""),
+    ("POST", "/repos/apps/accept", r#"{"commit": "1f0b7f9c2a6d4e8b9c3a5d7e1f0b7f9c2a6d4e8b"}"#),
     ("DELETE", "/repos/spare", ""),
     ("POST", "/rollouts/ROLLOUT/intents", r#"{"intent": {"verb": "pause"}}"#),
     ("POST", "/targets/one/rollback", "{}"),
@@ -96,6 +97,15 @@ async fn every_route_that_changes_something_writes_its_entry_or_does_nothing(poo
     let target = TargetId::new(scene.id("one").await);
     let rollout = store::rollouts::list_shown(&mut db, &[target]).await.expect("it is read").remove(0).id;
 
+    store::heads::mark_waiting(
+        &mut db,
+        scene.repo,
+        "refs/heads/main",
+        "1f0b7f9c2a6d4e8b9c3a5d7e1f0b7f9c2a6d4e8b",
+        crate::process::clock::now(),
+    )
+    .await
+    .expect("a commit that waits");
     let mut silent = Vec::new();
     for (method, path, body) in MUTATIONS {
         let path = path.replace("ROLLOUT", &rollout.to_string());

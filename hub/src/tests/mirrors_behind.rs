@@ -1,6 +1,6 @@
 //! Targets whose commit this hub's mirror does not have, and cannot get.
 
-use bellwether_core::repo::RepoSpec;
+use bellwether_core::repo::{ForcePush, RepoSpec};
 use bellwether_core::{RepoId, Version};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,13 @@ async fn targets_whose_commit_no_mirror_has_hold_up_no_other(pool: Pool) {
         id: RepoId::new(clock::new_id()),
         project: scene.hub.project,
         name: "others".parse().expect("a name"),
-        spec: RepoSpec { url: upstream.url(), ca: None, poll_seconds: None },
+        spec: RepoSpec {
+            url: upstream.url(),
+            ca: None,
+            known_hosts: None,
+            force_push: ForcePush::Allow,
+            poll_seconds: None,
+        },
         webhook_secret: Vec::new(),
         version: Version::new(1),
         created_at: clock::now(),
@@ -118,7 +124,13 @@ async fn a_target_whose_commit_has_come_is_rendered_at_once(pool: Pool) {
     let (scene, _folder) = left_behind(&pool).await;
     let mut db = pool.acquire().await.expect("a connection");
     store::execute_raw(&pool, "delete from work where stage = 'source'").await.expect("nobody fetches yet");
-    let there = RepoSpec { url: scene.upstream.url(), ca: None, poll_seconds: None };
+    let there = RepoSpec {
+        url: scene.upstream.url(),
+        ca: None,
+        known_hosts: None,
+        force_push: ForcePush::Allow,
+        poll_seconds: None,
+    };
     let (stop, put_off) = (CancellationToken::new(), "select count(*) >= 15 from work where stage = 'source'");
     let worker = tokio::spawn(stage::run_detached(scene.hub.clone(), Bundle, stop.clone()));
     // Each of the five asks for a fetch whenever it is tried: after the third time it is left alone for eight seconds.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bellwether_core::repo::RepoSpec;
+use bellwether_core::repo::{ForcePush, RepoSpec};
 use bellwether_core::report::{Counts, Report, Verdict};
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{ClusterId, ProjectId, RepoId, ReportSequence, SessionNumber, TargetId, Version};
@@ -131,7 +131,13 @@ pub(super) async fn insert_repo(db: &mut Connection, project: ProjectId, upstrea
         id,
         project,
         name: "apps".parse().expect("a name"),
-        spec: RepoSpec { url: upstream.url(), ca: None, poll_seconds: None },
+        spec: RepoSpec {
+            url: upstream.url(),
+            ca: None,
+            known_hosts: None,
+            force_push: ForcePush::Allow,
+            poll_seconds: None,
+        },
         webhook_secret: Vec::new(),
         version: Version::new(1),
         created_at: clock::now(),

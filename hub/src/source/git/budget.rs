@@ -1,10 +1,16 @@
 //! How long and how much one fetch may take. Everything that waits or grows asks here.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
+
 use super::error::FetchError;
+
+/// How often a stop is checked for while a server is silent.
+pub(super) const TICK: Duration = Duration::from_millis(50);
 
 /// The refs of a big repo fill a few MiB; more is an attack or a mistake.
 pub(super) const LISTING_BYTES_MAX: u64 = 16 << 20;
@@ -43,6 +49,11 @@ pub(super) struct Budget<'a> {
 }
 
 impl<'a> Budget<'a> {
+    /// After how long a server's silence is the end.
+    pub(super) const fn stall(&self) -> Duration {
+        self.bounds.stall
+    }
+
     pub(super) fn new(bounds: FetchBounds, stop: &'a AtomicBool) -> Self {
         Self {
             bounds,
@@ -67,8 +78,7 @@ impl<'a> Budget<'a> {
         self.bounds.pack_bytes_max.saturating_mul(INFLATED_BY)
     }
 
-    /// The server's silence counts from now on.
-    pub(super) fn begin_wait(&self) {
+    fn begin_wait(&self) {
         self.moved_at.set(Instant::now());
     }
 
@@ -101,7 +111,7 @@ impl<'a> Budget<'a> {
     }
 
     /// The same while a server is waited for.
-    pub(super) fn check_wait(&self) -> Result<(), FetchError> {
+    fn check_wait(&self) -> Result<(), FetchError> {
         self.check()?;
         if self.moved_at.get().elapsed() >= self.bounds.stall {
             return Err(FetchError::Stalled { stall: self.bounds.stall });
@@ -109,7 +119,22 @@ impl<'a> Budget<'a> {
         Ok(())
     }
 
-    pub(super) fn time_left(&self) -> Duration {
+    /// Waits for a server. Its silence counts from now on.
+    pub(super) fn wait<T>(&self, runtime: &Handle, work: impl Future<Output = T>) -> Result<T, FetchError> {
+        let mut work = pin!(work);
+        self.begin_wait();
+        runtime.block_on(async {
+            loop {
+                self.check_wait()?;
+                let tick = TICK.min(self.time_left());
+                if let Ok(done) = tokio::time::timeout(tick, work.as_mut()).await {
+                    return Ok(done);
+                }
+            }
+        })
+    }
+
+    fn time_left(&self) -> Duration {
         let stalled = self.moved_at.get() + self.bounds.stall;
         self.ends.min(stalled).saturating_duration_since(Instant::now())
     }

@@ -27,6 +27,26 @@ pub(crate) enum FetchError {
         #[source]
         source: Cause,
     },
+    #[error("{host} shows a key that the repo's known hosts do not have: {fingerprint}")]
+    HostKeyChanged { host: String, fingerprint: String, known: Vec<String> },
+    #[error("{host} shows a key that the repo's known hosts call revoked: {fingerprint}")]
+    HostKeyRevoked { host: String, fingerprint: String },
+    #[error("the repo's known hosts do not have {host}")]
+    HostUnknown { host: String, scan: String },
+    #[error("the repo's known hosts cannot be read")]
+    InvalidKnownHosts {
+        #[source]
+        source: Cause,
+    },
+    #[error("the repo has no key for {user} at {host}")]
+    NoKey { host: String, user: String },
+    #[error("the repo's key cannot be used")]
+    InvalidKey {
+        #[source]
+        source: Cause,
+    },
+    #[error("{host} lets nobody in as {user} with the repo's key, {fingerprint}")]
+    KeyRefused { host: String, user: String, fingerprint: String },
     #[error("a token would be sent in clear text to {host}")]
     TokenNeedsHttps { host: String },
     #[error("{host} refused {}", if *.with_token { "the token" } else { "to answer without a token" })]
@@ -78,8 +98,13 @@ impl FetchError {
             Self::Unreachable { .. } => "git_unreachable",
             Self::Untrusted { .. } => "git_untrusted",
             Self::InvalidAuthority { .. } => "git_invalid_ca",
+            Self::HostKeyChanged { .. } => "git_host_key_changed",
+            Self::HostKeyRevoked { .. } => "git_host_key_revoked",
+            Self::HostUnknown { .. } => "git_host_unknown",
+            Self::InvalidKnownHosts { .. } => "git_invalid_known_hosts",
+            Self::InvalidKey { .. } => "git_invalid_key",
             Self::TokenNeedsHttps { .. } => "git_token_needs_https",
-            Self::Unauthorized { .. } => "git_unauthorized",
+            Self::Unauthorized { .. } | Self::NoKey { .. } | Self::KeyRefused { .. } => "git_unauthorized",
             Self::NoSuchRepo { .. } => "git_repo_not_found",
             Self::Limited { .. } => "git_limited",
             Self::ServerFailed { .. } => "git_server_failed",
@@ -104,6 +129,26 @@ impl FetchError {
                 "give the repo the certificate of the authority that signs this server: `caFile`, or `--ca-file`"
             }
             Self::InvalidAuthority { .. } => "`ca` holds certificates in PEM, each from BEGIN to END CERTIFICATE",
+            Self::HostKeyChanged { known, .. } => {
+                return Some(format!(
+                    "it had {}; ask whoever runs that host, and if the new key is theirs put its line into the repo's \
+                     `knownHosts`: somebody may stand between",
+                    known.join(", ")
+                ).into());
+            }
+            Self::HostKeyRevoked { .. } => "ask whoever runs that host: somebody may use a key that was stolen from it",
+            Self::HostUnknown { scan, .. } => {
+                return Some(format!(
+                    "get its line with `{scan}`, compare it with what whoever runs that host tells about its keys, and \
+                     give it to the repo: `knownHosts`, or `--known-hosts-file`"
+                ).into());
+            }
+            Self::InvalidKnownHosts { .. } => super::KnownHosts::HINT,
+            Self::NoKey { .. } => "give it a private key: `bellwether repo add NAME URL --ssh-key-file FILE`",
+            Self::InvalidKey { .. } => "give the repo another key: `bellwether repo add NAME URL --ssh-key-file FILE`",
+            Self::KeyRefused { .. } => {
+                "give that host the public key (`ssh-keygen -y -f FILE` prints it), with the right to read this repo"
+            }
             Self::TokenNeedsHttps { .. } => "use the repo's https URL, or remove its token",
             Self::Unauthorized { with_token: true, .. } => "store a new token; it needs the right to read this repo",
             Self::Unauthorized { with_token: false, .. } => "store a token that may read this repo, or check its URL",
@@ -125,7 +170,9 @@ impl FetchError {
                 );
             }
             Self::NotGit { .. } => "give the URL that `git clone` takes, not a page in the browser",
-            Self::Unsupported { .. } => "the server needs Git 2.18 or later and SHA-1 objects",
+            Self::Unsupported { .. } => {
+                "the server needs Git 2.18 or later and SHA-1 objects; an sshd of your own also `AcceptEnv GIT_PROTOCOL`"
+            }
             Self::Stalled { .. } => "check the server and the network to it, or give it more: `--git-stall-seconds`",
             Self::Deadline { .. } => "a smaller repo is quicker, or give it more time: `--git-fetch-seconds`",
             Self::TooLarge { .. } => {
@@ -153,6 +200,10 @@ pub(crate) enum RefError {
     NoSuchBranch { branch: String, nearest: Option<String> },
     #[error("there is no tag `{tag}`")]
     NoSuchTag { tag: String, nearest: Option<String> },
+    #[error("`{reference}` leads to commit {commit}, which does not build on the one before")]
+    Rewritten { repo: String, reference: String, commit: String },
+    #[error("no tag is a version in `{range}`")]
+    NoVersion { range: String, nearest: Vec<String> },
     #[error("there is no commit {commit}")]
     NoSuchCommit { commit: String },
     #[error("`{reference}` does not lead to a commit")]
@@ -166,6 +217,8 @@ impl RefError {
         match self {
             Self::NoSuchBranch { .. } => "branch_not_found",
             Self::NoSuchTag { .. } => "tag_not_found",
+            Self::Rewritten { .. } => "head_rewritten",
+            Self::NoVersion { .. } => "version_not_found",
             Self::NoSuchCommit { .. } => "commit_not_found",
             Self::NotACommit { .. } => "ref_not_a_commit",
             Self::Invalid { .. } => "ref_invalid",
@@ -177,6 +230,17 @@ impl RefError {
             Self::NoSuchBranch { nearest, .. } | Self::NoSuchTag { nearest, .. } => Some(match nearest {
                 Some(nearest) => format!("did you mean `{nearest}`?").into(),
                 None => "push it, or change the target's `ref`".into(),
+            }),
+            Self::Rewritten { repo, commit, .. } => {
+                Some(format!("if that is meant, let it in: `bellwether repo accept {repo} {commit}`").into())
+            }
+            Self::NoVersion { nearest, .. } => Some(match &nearest[..] {
+                [] => "no tag of the repo is a version, such as `v1.2.3`".into(),
+                nearest => format!(
+                    "the nearest are {}; versions such as `2.0.0-rc.1` count only where the range names one: `>=2.0.0-0`",
+                    nearest.join(", ")
+                )
+                .into(),
             }),
             Self::NoSuchCommit { .. } => Some("give all 40 digits of a commit that was pushed".into()),
             Self::NotACommit { .. } => Some("a target needs a commit or a tag of one".into()),

@@ -7,6 +7,7 @@
 //! Everything here blocks: callers are in `spawn_blocking`. A fetch that fails changes nothing of what can be read.
 
 mod budget;
+mod descent;
 mod error;
 mod files;
 mod lacking;
@@ -14,6 +15,7 @@ mod reach;
 mod read;
 mod scan;
 mod session;
+mod ssh;
 #[cfg(test)]
 mod tests;
 mod unpack;
@@ -21,7 +23,7 @@ mod url;
 mod wire;
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -32,6 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bellwether_core::report::is_obeyed;
 use bellwether_core::source;
 use bellwether_core::source::GitRef;
+use bellwether_core::version_range::VersionRange;
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use gix::objs::Kind;
@@ -39,11 +42,12 @@ use gix::protocol::handshake::Ref;
 use gix::protocol::transport::Protocol;
 use gix::protocol::transport::client::blocking_io::{Transport, file, http};
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 pub(crate) use self::error::{FetchError, ReadError, RefError};
 pub(crate) use self::files::CommitFiles;
 pub(crate) use self::read::Folder;
+pub(crate) use self::ssh::{InvalidKey, KnownHosts, SshKey};
 #[cfg(test)]
 pub(crate) use self::tests::upstream;
 pub(crate) use self::url::{InvalidUrl, RepoUrl, UrlPolicy};
@@ -55,10 +59,12 @@ use self::lacking::Lacking;
 use self::scan::READ_BYTES_MAX;
 use self::session::Session;
 use self::unpack::Stored;
-use self::wire::{Connection, Wire};
+use self::wire::Wire;
 
 /// The only way to name objects that servers and clients agree on today.
 const HASH: gix::hash::Kind = gix::hash::Kind::Sha1;
+
+const TAGS: &str = "refs/tags/";
 
 /// Names looked through for a suggestion.
 const SUGGESTIONS_MAX: usize = 10_000;
@@ -82,15 +88,49 @@ pub(crate) struct Remote {
     pub(crate) url: RepoUrl,
     /// Trusted instead of the system's certificates.
     pub(crate) ca_pem: Option<String>,
-    pub(crate) token: Option<SecretString>,
+    /// By ssh: which keys hosts have, as lines of a `known_hosts` file.
+    pub(crate) known_hosts: Option<String>,
+    /// A token; by ssh the private key.
+    pub(crate) credential: Option<SecretString>,
     /// Its name may lead to an address inside the hub's network.
     pub(crate) may_be_private: bool,
+}
+
+impl Remote {
+    fn is(&self, other: &Self) -> bool {
+        let credential = |remote: &Self| remote.credential.as_ref().map(|text| text.expose_secret().to_owned());
+        self.url == other.url
+            && self.ca_pem == other.ca_pem
+            && self.known_hosts == other.known_hosts
+            && self.may_be_private == other.may_be_private
+            && credential(self) == credential(other)
+    }
+}
+
+/// What is worth keeping between fetches.
+#[derive(Debug)]
+enum Connection {
+    Http(wire::Connection),
+    Ssh(ssh::Connection),
+}
+
+impl Connection {
+    fn serves(&self, remote: &Remote) -> bool {
+        match self {
+            Self::Http(connection) => connection.serves(remote),
+            Self::Ssh(connection) => connection.serves(remote),
+        }
+    }
 }
 
 /// A ref that was asked for, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) reference: GitRef,
+    /// Of a range of versions the tag that is the newest in it.
+    pub(crate) tag: Option<String>,
+    /// The commit that it was asked about and is known to build on.
+    pub(crate) builds_on: Option<String>,
     pub(crate) outcome: Result<Commit, RefError>,
 }
 
@@ -120,6 +160,8 @@ pub(crate) struct Mirror {
     refused: Option<Refused>,
     /// Somebody says that a ref has moved.
     expects_news: bool,
+    /// By their full names, refs and the commits that they are to build on.
+    bases: BTreeMap<String, ObjectId>,
     /// Something was stored since it was last found small enough.
     has_grown: bool,
 }
@@ -159,6 +201,7 @@ impl Mirror {
             lacking: Arc::default(),
             refused: None,
             expects_news: false,
+            bases: BTreeMap::new(),
             has_grown: true,
         })
     }
@@ -171,6 +214,15 @@ impl Mirror {
     /// and what they lead to comes with the answer. For what finds nothing a listing costs the server less.
     pub(crate) const fn expect_news(&mut self, expects_news: bool) {
         self.expects_news = expects_news;
+    }
+
+    /// Whether these refs, by their full names, build on commits is looked for by the next fetches, wherever they lead
+    /// somewhere else.
+    pub(crate) fn ask_whether(&mut self, builds_on: &BTreeMap<String, String>) {
+        let bases = builds_on.iter();
+        self.bases = bases
+            .filter_map(|(name, commit)| Some((name.clone(), ObjectId::from_hex(commit.as_bytes()).ok()?)))
+            .collect();
     }
 
     /// Finds where the `wanted` refs are, and fetches the commits that are not here yet.
@@ -253,8 +305,16 @@ impl Mirror {
     fn fetch_once(&mut self, remote: &Remote, wanted: &[GitRef], budget: &Budget<'_>) -> Result<Fetched, FetchError> {
         let repo = self.repo.to_thread_local();
         let expects_news = self.expects_news;
-        let here =
-            Here { repo: &repo, tips: &self.tips, lacking: &self.lacking, refused: &mut self.refused, expects_news };
+        let scratch = beside(&self.folder, "history");
+        let here = Here {
+            repo: &repo,
+            tips: &self.tips,
+            lacking: &self.lacking,
+            refused: &mut self.refused,
+            expects_news,
+            bases: &self.bases,
+            scratch: &scratch,
+        };
         if let Some(folder) = remote.url.local_folder() {
             let connect = || {
                 let Ok(transport) = file::connect(folder.as_str(), Protocol::V2, false);
@@ -263,21 +323,30 @@ impl Mirror {
             return run_fetch(connect, wanted, here, budget);
         }
         // It is put back only when all went well; after a failure the next fetch connects again.
-        let connection = match self.connection.take().filter(|connection| connection.serves(remote)) {
+        let kept = self.connection.take().filter(|connection| connection.serves(remote));
+        let connection = match kept {
             Some(connection) => connection,
-            None => Connection::open(remote)?,
+            None if remote.url.ssh().is_some() => Connection::Ssh(ssh::Connection::open(remote, budget)?),
+            None => Connection::Http(wire::Connection::open(remote)?),
         };
-        let wire = Wire::new(&connection, budget)?;
-        let failure = wire.failure();
-        let url = gix::url::parse(remote.url.as_str()).map_err(protocol)?;
-        let connect = || http::Transport::new_http(wire.clone(), url.clone(), Protocol::V2, false);
-        match run_fetch(connect, wanted, here, budget) {
-            Ok(fetched) => {
-                self.connection = Some(connection);
-                Ok(fetched)
+        let fetched = match &connection {
+            Connection::Http(connection) => {
+                let wire = Wire::new(connection, budget)?;
+                let failure = wire.failure();
+                let url = gix::url::parse(remote.url.as_str()).map_err(protocol)?;
+                let connect = || http::Transport::new_http(wire.clone(), url.clone(), Protocol::V2, false);
+                run_fetch(connect, wanted, here, budget).map_err(|error| failure.take().unwrap_or(error))
             }
-            Err(error) => Err(failure.take().unwrap_or(error)),
+            Connection::Ssh(connection) => {
+                let talk = ssh::Talk::new(connection, budget);
+                let failure = talk.failure();
+                run_fetch(|| talk.begin(), wanted, here, budget).map_err(|error| failure.take().unwrap_or(error))
+            }
+        };
+        if fetched.is_ok() {
+            self.connection = Some(connection);
         }
+        fetched
     }
 
     fn remember(&mut self, found: &[ObjectId]) -> Result<(), FetchError> {
@@ -343,6 +412,16 @@ struct Fetched {
 /// Where each wanted ref leads, before anything is fetched.
 enum Found {
     Commit(ObjectId),
+    /// A tag, of all that are in a range of versions.
+    Newest {
+        tag: String,
+        id: ObjectId,
+    },
+    /// No tag is in that range; the nearest to it.
+    NoneInRange {
+        range: String,
+        nearest: Vec<String>,
+    },
     Missing,
     Invalid,
 }
@@ -354,6 +433,9 @@ struct Here<'a> {
     lacking: &'a Lacking,
     refused: &'a mut Option<Refused>,
     expects_news: bool,
+    bases: &'a BTreeMap<String, ObjectId>,
+    /// Where a history may be for as long as it is looked at.
+    scratch: &'a Path,
 }
 
 /// `connect` begins a conversation. One that ended in an error is not gone on with: a process at the other end is gone
@@ -364,7 +446,7 @@ fn run_fetch<T: Transport>(
     here: Here<'_>,
     budget: &Budget<'_>,
 ) -> Result<Fetched, FetchError> {
-    let Here { repo, tips, lacking, refused, expects_news } = here;
+    let Here { repo, tips, lacking, refused, expects_news, bases, scratch } = here;
     let mut session = Session::open(connect(), budget)?;
     // Of what was too large before nothing is asked for before it is known to be something else.
     let asks_by_name = expects_news && !tips.is_empty() && refused.is_none();
@@ -397,7 +479,7 @@ fn run_fetch<T: Transport>(
     let suggest = &|prefix: &str, wanted: &str| {
         // A suggestion is worth one listing, however many refs are missing, and no failure.
         let list = || {
-            let prefixes = ["refs/heads/".to_owned(), "refs/tags/".to_owned()];
+            let prefixes = ["refs/heads/".to_owned(), TAGS.to_owned()];
             let listed = Session::open(connect(), budget).and_then(|mut session| session.list(prefixes));
             listed.unwrap_or_default()
         };
@@ -405,9 +487,18 @@ fn run_fetch<T: Transport>(
     };
     let outcomes = found.iter().zip(wanted).map(|(found, reference)| {
         let outcome = describe(found, reference, repo, suggest)?;
-        Ok(Head { reference: reference.clone(), outcome })
+        let tag = if let Found::Newest { tag, .. } = found { Some(tag.clone()) } else { None };
+        Ok(Head { reference: reference.clone(), tag, builds_on: None, outcome })
     });
-    let heads: Vec<Head> = outcomes.collect::<Result<_, FetchError>>()?;
+    let mut heads: Vec<Head> = outcomes.collect::<Result<_, FetchError>>()?;
+    for head in &mut heads {
+        let Some(base) = bases.get(&source::full_name(&head.reference)) else { continue };
+        let Ok(new) = head.outcome.as_ref().map(|commit| ObjectId::from_hex(commit.id.as_bytes())) else { continue };
+        let open = || Session::open(connect(), budget);
+        if descent::builds_on(new.map_err(protocol)?, *base, repo, scratch, open)? {
+            head.builds_on = Some(base.to_string());
+        }
+    }
     let tips = heads.iter().filter_map(|head| ObjectId::from_hex(head.outcome.as_ref().ok()?.id.as_bytes()).ok());
     Ok(Fetched { tips: tips.collect(), heads, stored })
 }
@@ -440,11 +531,16 @@ fn fetch_named<T: Transport>(
     }
 }
 
-/// One listing for all branches and tags; a commit is where it says. It is asked for even if there is none of them:
+/// One listing for all branches and tags, and of all tags only where versions are compared; a commit is where it says. It is asked for even if there is none of them:
 /// that the server answers is half of what a fetch is for.
 fn locate<T: Transport>(session: &mut Session<'_, T>, wanted: &[GitRef]) -> Result<Vec<Found>, FetchError> {
     let is_listed = |reference: &&GitRef| !matches!(reference, GitRef::Commit(_)) && source::is_valid(reference);
-    let mut names: Vec<String> = wanted.iter().filter(is_listed).map(source::full_name).collect();
+    let prefix = |reference: &GitRef| match reference {
+        GitRef::Semver(_) => TAGS.to_owned(),
+        named => source::full_name(named),
+    };
+    let mut names: Vec<String> = wanted.iter().filter(is_listed).map(prefix).collect();
+    names.dedup();
     if names.is_empty() {
         // Without a prefix a server lists everything.
         names.push("HEAD".to_owned());
@@ -454,9 +550,24 @@ fn locate<T: Transport>(session: &mut Session<'_, T>, wanted: &[GitRef]) -> Resu
     let find = |reference: &GitRef| match reference {
         reference if !source::is_valid(reference) => Found::Invalid,
         GitRef::Commit(id) => ObjectId::from_hex(id.as_bytes()).map_or(Found::Invalid, Found::Commit),
+        GitRef::Semver(range) => find_newest(range, &targets),
         listed => targets.get(source::full_name(listed).as_bytes()).map_or(Found::Missing, |id| Found::Commit(*id)),
     };
     Ok(wanted.iter().map(find).collect())
+}
+
+fn find_newest(range: &str, targets: &HashMap<&[u8], ObjectId>) -> Found {
+    let Some(parsed) = VersionRange::parse(range) else { return Found::Invalid };
+    let tags = targets.iter().filter_map(|(name, id)| Some((name.strip_prefix(TAGS.as_bytes())?.to_str().ok()?, *id)));
+    let tags: BTreeMap<&str, ObjectId> = tags.collect();
+    match parsed.newest(tags.keys().copied()) {
+        Some(tag) => Found::Newest { tag: tag.to_owned(), id: tags[tag] },
+        None => {
+            let nearest = parsed.nearest(tags.keys().copied());
+            let nearest = nearest.into_iter().map(|tag| tidy(tag.as_bytes())).collect();
+            Found::NoneInRange { range: range.to_owned(), nearest }
+        }
+    }
 }
 
 /// A ref's full name, and what it leads to when tags and symbolic refs are followed.
@@ -472,7 +583,7 @@ fn target(listed: &Ref) -> Option<(&[u8], ObjectId)> {
 /// Commits at branches and tags that are not here.
 fn list_missing(found: &[Found], wanted: &[GitRef], repo: &gix::Repository) -> Vec<ObjectId> {
     let named = found.iter().zip(wanted).filter_map(|(found, reference)| match (found, reference) {
-        (Found::Commit(id), GitRef::Branch(_) | GitRef::Tag(_)) => Some(*id),
+        (Found::Commit(id), GitRef::Branch(_) | GitRef::Tag(_)) | (Found::Newest { id, .. }, _) => Some(*id),
         _ => None,
     });
     let mut wants: Vec<ObjectId> = named.filter(|id| !repo.has_object(id)).collect();
@@ -546,18 +657,27 @@ fn describe(
     suggest: impl Fn(&str, &str) -> Option<String>,
 ) -> Result<Result<Commit, RefError>, FetchError> {
     Ok(match (found, reference) {
-        (Found::Commit(id), _) if repo.find_header(*id).map_err(damaged)?.kind() == Kind::Commit => {
+        (Found::Commit(id) | Found::Newest { id, .. }, _)
+            if repo.find_header(*id).map_err(damaged)?.kind() == Kind::Commit =>
+        {
             Ok(read_commit(*id, repo)?)
         }
+        (Found::Newest { tag, .. }, _) => Err(RefError::NotACommit { reference: format!("{TAGS}{tag}") }),
         (Found::Commit(_), _) => Err(RefError::NotACommit { reference: source::full_name(reference) }),
+        (Found::NoneInRange { range, nearest }, _) => {
+            Err(RefError::NoVersion { range: range.clone(), nearest: nearest.clone() })
+        }
         (Found::Invalid, _) => Err(RefError::Invalid { reference: tidy(source::full_name(reference).as_bytes()) }),
         (Found::Missing, GitRef::Branch(branch)) => {
             Err(RefError::NoSuchBranch { branch: branch.clone(), nearest: suggest("refs/heads/", branch) })
         }
         (Found::Missing, GitRef::Tag(tag)) => {
-            Err(RefError::NoSuchTag { tag: tag.clone(), nearest: suggest("refs/tags/", tag) })
+            Err(RefError::NoSuchTag { tag: tag.clone(), nearest: suggest(TAGS, tag) })
         }
         (Found::Missing, GitRef::Commit(commit)) => Err(RefError::NoSuchCommit { commit: commit.clone() }),
+        (Found::Missing, GitRef::Semver(range)) => {
+            Err(RefError::NoVersion { range: range.clone(), nearest: Vec::new() })
+        }
     })
 }
 
@@ -630,6 +750,7 @@ fn remove(folder: &Path) -> io::Result<()> {
 pub(crate) fn remove_mirror(folder: &Path) -> io::Result<()> {
     remove(folder)?;
     remove(&beside(folder, "new"))?;
+    remove(&beside(folder, "history"))?;
     remove(&beside(folder, "old"))
 }
 

@@ -25,6 +25,12 @@ const NOT_OUR_REF: &str = "not our ref";
 /// that a target does need are asked for by their ids.
 const FILTER: &str = "blob:limit=1m";
 
+/// Nothing that a commit leads to.
+const ONLY_COMMITS: &str = "tree:0";
+
+/// More commits than a day brings; what is further back is not known to be built upon.
+pub(super) const HISTORY_MAX: usize = 1_000;
+
 pub(super) struct Session<'a, T> {
     transport: T,
     capabilities: Capabilities,
@@ -97,6 +103,25 @@ impl<'a, T: Transport> Session<'a, T> {
         let ids = ids.ok_or_else(|| conversation("the answer does not say where a ref is"))?;
         check_complete(&ids, repo)?;
         Ok((ids, stored))
+    }
+
+    /// Fetches the commits that `new` builds on, without what they hold where the server can leave that out, as far back as
+    /// `old` or as a bound.
+    pub(super) fn receive_history(
+        &mut self,
+        new: ObjectId,
+        old: ObjectId,
+        repo: &gix::Repository,
+    ) -> Result<Stored, FetchError> {
+        let mut arguments = self.arguments(&[new]);
+        arguments.have(old);
+        if arguments.can_use_shallow() {
+            arguments.deepen(HISTORY_MAX);
+        }
+        if arguments.can_use_filter() {
+            arguments.filter(ONLY_COMMITS);
+        }
+        self.store(arguments, &[new], repo)
     }
 
     /// Fetches single files by their ids.

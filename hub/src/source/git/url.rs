@@ -3,14 +3,19 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use url::Url;
+use percent_encoding::percent_decode_str;
+use url::{Host, Url};
 
 use super::reach::is_public;
 
 /// Longer ones are no addresses but attempts.
 const LENGTH_MAX: usize = 2048;
 
-/// What a hub allows beyond public `https` hosts.
+/// Whom servers of repos have, if a URL does not say.
+const SSH_USER: &str = "git";
+pub(super) const SSH_PORT: u16 = 22;
+
+/// What a hub allows beyond public hosts that are reached in secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UrlPolicy {
     /// `http` and `file` too; for tests and demos.
@@ -21,7 +26,22 @@ pub(crate) struct UrlPolicy {
 
 /// Where a repo is fetched from: checked, and without credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RepoUrl(Url);
+pub(crate) enum RepoUrl {
+    Plain(Url),
+    Ssh(SshPlace),
+}
+
+/// `ssh://user@host:port/path`, or `user@host:path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SshPlace {
+    /// As it was written.
+    text: String,
+    pub(super) user: String,
+    pub(super) host: Host,
+    pub(super) port: u16,
+    /// As the server's shell gets it, between quotes. Without a slash at its start it begins in the user's home.
+    pub(super) path: String,
+}
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidUrl {
@@ -31,8 +51,6 @@ pub(crate) enum InvalidUrl {
     TooLong,
     #[error("the URL holds a control character or a space")]
     ControlCharacter,
-    #[error("ssh repos are not supported yet")]
-    SshNotYet,
     #[error("`{scheme}://` sends everything in clear text")]
     Insecure { scheme: String },
     #[error("`{host}` is inside a private network")]
@@ -43,8 +61,12 @@ pub(crate) enum InvalidUrl {
     HoldsCredentials,
     #[error("the URL has no valid host")]
     InvalidHost,
+    #[error("the URL's user has characters that no user of a Git server has")]
+    InvalidUser,
     #[error("the URL names no repository on its host")]
     NoPath,
+    #[error("the URL's path could be taken for an option, or is no text")]
+    InvalidPath,
     #[error("the URL has a query or a fragment")]
     HoldsQuery,
 }
@@ -52,7 +74,7 @@ pub(crate) enum InvalidUrl {
 impl InvalidUrl {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
-            Self::SshNotYet | Self::UnsupportedScheme { .. } => "repo_url_unsupported",
+            Self::UnsupportedScheme { .. } => "repo_url_unsupported",
             Self::Insecure { .. } => "repo_url_insecure",
             Self::HoldsCredentials => "repo_url_holds_credentials",
             Self::Private { .. } => "repo_url_private",
@@ -62,11 +84,10 @@ impl InvalidUrl {
 
     pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
         Some(Cow::Borrowed(match self {
-            Self::SshNotYet => "ssh comes later; use the repo's https URL, with a token if it is private",
-            Self::Insecure { .. } => "use https; for tests and demos, start the hub with `--insecure-git`",
+            Self::Insecure { .. } => "use https or ssh; for tests and demos, start the hub with `--insecure-git`",
             Self::Private { .. } => "if that is meant, start the hub with `--git-allow-private`",
-            Self::HoldsCredentials => "leave them out of the URL and store a token with the repo",
-            _ => "give it as `https://HOST/PATH`",
+            Self::HoldsCredentials => "leave them out of the URL and store a token or a key with the repo",
+            _ => "give it as `https://HOST/PATH`, `ssh://git@HOST/PATH` or `git@HOST:PATH`",
         }))
     }
 }
@@ -81,49 +102,72 @@ impl RepoUrl {
         if text.chars().any(|character| character.is_control() || character.is_whitespace()) {
             return Err(InvalidUrl::ControlCharacter);
         }
-        if is_scp_like(text) {
-            return Err(InvalidUrl::SshNotYet);
-        }
-        let url = Url::parse(text).map_err(|_| InvalidUrl::NotAUrl { text: text.to_owned() })?;
-        check_scheme(&url, policy.insecure)?;
-        check_parts(&url)?;
+        let url = if let Some(place) = SshPlace::find(text) {
+            Self::Ssh(place?)
+        } else {
+            let url = Url::parse(text).map_err(|_| InvalidUrl::NotAUrl { text: text.to_owned() })?;
+            check_scheme(&url, policy.insecure)?;
+            check_parts(&url)?;
+            Self::Plain(url)
+        };
         if !policy.private {
-            check_reach(&url)?;
+            check_reach(url.parsed_host())?;
         }
-        Ok(Self(url))
+        Ok(url)
     }
 
     /// Whom a credential may be given to: scheme, host and port.
     pub(crate) fn origin_of(text: &str) -> String {
+        if let Some(Ok(SshPlace { host, port, .. })) = SshPlace::find(text) {
+            return format!("ssh://{host}:{port}");
+        }
         let Ok(url) = Url::parse(text) else { return text.to_owned() };
         let port = url.port_or_known_default().unwrap_or_default();
         format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default())
     }
 
     pub(crate) fn is_https(&self) -> bool {
-        self.0.scheme() == "https"
+        matches!(self, Self::Plain(url) if url.scheme() == "https")
+    }
+
+    pub(crate) const fn ssh(&self) -> Option<&SshPlace> {
+        match self {
+            Self::Ssh(place) => Some(place),
+            Self::Plain(_) => None,
+        }
     }
 
     /// For messages: `git.example.com`, and the empty text for a local folder.
-    pub(crate) fn host(&self) -> &str {
-        self.0.host_str().unwrap_or_default()
+    pub(crate) fn host(&self) -> String {
+        self.parsed_host().map(|host| host.to_string()).unwrap_or_default()
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        self.0.as_str().trim_end_matches('/')
+        match self {
+            Self::Plain(url) => url.as_str().trim_end_matches('/'),
+            Self::Ssh(place) => place.text.trim_end_matches('/'),
+        }
+    }
+
+    fn parsed_host(&self) -> Option<Host> {
+        match self {
+            Self::Plain(url) => url.host().map(|host| host.to_owned()),
+            Self::Ssh(place) => Some(place.host.clone()),
+        }
     }
 
     pub(super) fn is_loopback(&self) -> bool {
-        match self.0.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        match self.parsed_host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
             None => false,
         }
     }
 
     pub(super) fn local_folder(&self) -> Option<String> {
-        let folder = if self.0.scheme() == "file" { self.0.to_file_path().ok()? } else { return None };
+        let Self::Plain(url) = self else { return None };
+        let folder = if url.scheme() == "file" { url.to_file_path().ok()? } else { return None };
         folder.into_os_string().into_string().ok()
     }
 }
@@ -134,15 +178,68 @@ impl fmt::Display for RepoUrl {
     }
 }
 
-/// `git@host:path`, and the transports of the form `ext::command`, which must not be mistaken for it.
-fn is_scp_like(text: &str) -> bool {
-    match (text.find(':'), text.find('/')) {
-        (Some(colon), slash) if slash.is_none_or(|slash| colon < slash) => {
-            let rest = &text[colon + 1..];
-            !rest.starts_with("//") && !rest.starts_with(':') && text[..colon].contains('@')
+impl SshPlace {
+    /// Nothing, when it is another kind of URL.
+    fn find(text: &str) -> Option<Result<Self, InvalidUrl>> {
+        if let Some((user_and_host, path)) = split_scp_like(text) {
+            let (user, host) = user_and_host.split_once('@')?;
+            return Some(Self::of(text, user, host, SSH_PORT, path));
         }
-        _ => false,
+        let url = Url::parse(text).ok().filter(|url| url.scheme() == "ssh")?;
+        Some(Self::of_url(text, &url))
     }
+
+    fn of_url(text: &str, url: &Url) -> Result<Self, InvalidUrl> {
+        if url.password().is_some() {
+            return Err(InvalidUrl::HoldsCredentials);
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(InvalidUrl::HoldsQuery);
+        }
+        let user = if url.username().is_empty() { SSH_USER } else { url.username() };
+        let path = percent_decode_str(url.path()).decode_utf8().map_err(|_| InvalidUrl::InvalidPath)?;
+        // As Git reads it: a home is below no folder.
+        let path = if path.starts_with("/~") { &path[1..] } else { &*path };
+        Self::of(text, user, url.host_str().unwrap_or_default(), url.port().unwrap_or(SSH_PORT), path)
+    }
+
+    fn of(text: &str, user: &str, host: &str, port: u16, path: &str) -> Result<Self, InvalidUrl> {
+        let is_of_user = |character: char| character.is_ascii_alphanumeric() || "._-+".contains(character);
+        if user.is_empty() || user.starts_with('-') || !user.chars().all(is_of_user) {
+            return Err(InvalidUrl::InvalidUser);
+        }
+        // Names and addresses are read as in any other URL, so that no spelling of an address passes for a name.
+        let plain = Url::parse(&format!("https://{host}/")).map_err(|_| InvalidUrl::InvalidHost)?;
+        let is_host_only = plain.username().is_empty() && plain.port().is_none() && plain.path() == "/";
+        let host = plain.host().filter(|_| is_host_only && is_plain_host(host)).ok_or(InvalidUrl::InvalidHost)?;
+        if path.trim_matches('/').is_empty() {
+            return Err(InvalidUrl::NoPath);
+        }
+        if path.starts_with('-') || path.chars().any(char::is_control) {
+            return Err(InvalidUrl::InvalidPath);
+        }
+        let (text, user, path) = (text.to_owned(), user.to_owned(), path.to_owned());
+        Ok(Self { text, user, host: host.to_owned(), port, path })
+    }
+}
+
+/// A host like an option is never one, whatever is given the URL later.
+fn is_plain_host(host: &str) -> bool {
+    !host.is_empty()
+        && !host.starts_with('-')
+        && host.chars().all(|character| character.is_alphanumeric() || "._-[]:".contains(character))
+}
+
+/// `git@host:path`, but no transport of the form `ext::command`.
+fn split_scp_like(text: &str) -> Option<(&str, &str)> {
+    let (before, path) = match text.rsplit_once("]:") {
+        // An address with colons stands in brackets.
+        Some((before, path)) if before.contains("@[") => (&text[..=before.len()], path),
+        _ => text.split_once(':')?,
+    };
+    let is_scp_like =
+        !before.contains('/') && before.contains('@') && !path.starts_with("//") && !path.starts_with(':');
+    is_scp_like.then_some((before, path))
 }
 
 fn check_scheme(url: &Url, insecure_git: bool) -> Result<(), InvalidUrl> {
@@ -151,23 +248,22 @@ fn check_scheme(url: &Url, insecure_git: bool) -> Result<(), InvalidUrl> {
         "https" => Ok(()),
         "http" | "file" if insecure_git => Ok(()),
         "http" => Err(InvalidUrl::Insecure { scheme }),
-        "ssh" | "git+ssh" | "ssh+git" => Err(InvalidUrl::SshNotYet),
         _ => Err(InvalidUrl::UnsupportedScheme { scheme }),
     }
 }
 
-fn check_reach(url: &Url) -> Result<(), InvalidUrl> {
-    let is_inside = match url.host() {
-        Some(url::Host::Domain(name)) => {
+fn check_reach(host: Option<Host>) -> Result<(), InvalidUrl> {
+    // A local folder is no host.
+    let Some(host) = host else { return Ok(()) };
+    let is_inside = match &host {
+        Host::Domain(name) => {
             let name = name.trim_end_matches('.');
             name == "localhost" || name.ends_with(".localhost")
         }
-        Some(url::Host::Ipv4(address)) => !is_public(address.into()),
-        Some(url::Host::Ipv6(address)) => !is_public(address.into()),
-        // A local folder is no host.
-        None => false,
+        Host::Ipv4(address) => !is_public((*address).into()),
+        Host::Ipv6(address) => !is_public((*address).into()),
     };
-    if is_inside { Err(InvalidUrl::Private { host: url.host_str().unwrap_or_default().to_owned() }) } else { Ok(()) }
+    if is_inside { Err(InvalidUrl::Private { host: host.to_string() }) } else { Ok(()) }
 }
 
 fn check_parts(url: &Url) -> Result<(), InvalidUrl> {
@@ -180,7 +276,7 @@ fn check_parts(url: &Url) -> Result<(), InvalidUrl> {
     match (url.scheme(), url.host_str()) {
         ("file", None | Some("")) => {}
         ("file", Some(_)) | (_, None) => return Err(InvalidUrl::InvalidHost),
-        // A host like an option is never one, whatever is given the URL later.
+        // As in `is_plain_host`.
         (_, Some(host)) if host.is_empty() || host.starts_with('-') => return Err(InvalidUrl::InvalidHost),
         _ => {}
     }
@@ -211,12 +307,18 @@ mod tests {
             "https://[::1]/a",
             "https://[::ffff:10.0.0.1]/a",
             "https://169.254.169.254/latest",
+            "ssh://git@localhost/a",
+            "git@127.0.0.1:a",
+            "ssh://git@2130706433/a",
+            "git@0x7f.1:a",
+            "ssh://git@[::ffff:10.0.0.1]/a",
+            "git@[::1]:a",
         ];
         for text in inside {
             assert_eq!(RepoUrl::parse(text, STRICT).expect_err(text).code(), "repo_url_private", "{text}");
             assert!(RepoUrl::parse(text, INSIDE).is_ok(), "{text}");
         }
-        for text in ["https://git.example.com/a", "https://140.82.121.3/a"] {
+        for text in ["https://git.example.com/a", "https://140.82.121.3/a", "git@140.82.121.3:a"] {
             assert!(RepoUrl::parse(text, STRICT).is_ok(), "{text}");
         }
     }
@@ -236,10 +338,27 @@ mod tests {
     #[test]
     fn what_could_reach_a_shell_or_hide_a_secret_is_refused() {
         let cases = [
-            ("ssh://-oProxyCommand=x/", "repo_url_unsupported"),
-            ("ssh://git@github.com/a/b", "repo_url_unsupported"),
-            ("git@github.com:a/b.git", "repo_url_unsupported"),
-            ("-oX@host:a", "repo_url_unsupported"),
+            ("ssh://-oProxyCommand=x/", "repo_url_invalid"),
+            ("ssh://-oProxyCommand=x/a", "repo_url_invalid"),
+            ("ssh://git@-oProxyCommand=x/a", "repo_url_invalid"),
+            ("ssh://-oX@host/a", "repo_url_invalid"),
+            ("ssh://%2DoX@host/a", "repo_url_invalid"),
+            ("ssh://git@host/%0Aa", "repo_url_invalid"),
+            ("ssh://git:secret@host/a", "repo_url_holds_credentials"),
+            ("ssh://git@host/", "repo_url_invalid"),
+            ("ssh://git@host", "repo_url_invalid"),
+            ("ssh:///a", "repo_url_invalid"),
+            ("ssh://git@host/a?x", "repo_url_invalid"),
+            ("ssh://git@host%20-oX/a", "repo_url_invalid"),
+            ("git+ssh://git@host/a", "repo_url_unsupported"),
+            ("-oX@host:a", "repo_url_invalid"),
+            ("git@-oX:a", "repo_url_invalid"),
+            ("git@host:-oX", "repo_url_invalid"),
+            ("git@host:--upload-pack=touch", "repo_url_invalid"),
+            ("git@host:", "repo_url_invalid"),
+            ("git@host:a\nb", "repo_url_invalid"),
+            ("git@ho$(x)st:a", "repo_url_invalid"),
+            ("gi`t`@host:a", "repo_url_invalid"),
             ("ext::sh -c x", "repo_url_invalid"),
             ("ext::sh", "repo_url_unsupported"),
             ("git://host/a", "repo_url_unsupported"),
@@ -267,10 +386,35 @@ mod tests {
     }
 
     #[test]
-    fn the_message_for_ssh_says_what_to_use_instead() {
-        let error = RepoUrl::parse("git@github.com:a/b.git", STRICT).expect_err("ssh");
+    fn ssh_is_read_as_git_reads_it() {
+        let cases = [
+            ("ssh://git@git.example.com/apps.git", ("git", "git.example.com", 22, "/apps.git")),
+            ("ssh://git.example.com:2222/team/apps", ("git", "git.example.com", 2222, "/team/apps")),
+            ("ssh://ada@GIT.example.com/~ada/apps", ("ada", "git.example.com", 22, "~ada/apps")),
+            ("ssh://git@host/a%20b's", ("git", "host", 22, "/a b's")),
+            ("git@github.com:team/apps.git", ("git", "github.com", 22, "team/apps.git")),
+            (
+                "git@ssh.dev.azure.com:v3/team/My%20Shop/apps",
+                ("git", "ssh.dev.azure.com", 22, "v3/team/My%20Shop/apps"),
+            ),
+            ("git@[2606:50c0::1]:apps", ("git", "[2606:50c0::1]", 22, "apps")),
+            ("ssh://git@[2606:50c0::1]:2222/apps", ("git", "[2606:50c0::1]", 2222, "/apps")),
+        ];
 
-        assert_eq!(error.to_string(), "ssh repos are not supported yet");
-        assert!(error.hint().is_some_and(|hint| hint.contains("https")));
+        for (text, expected) in cases {
+            let url = RepoUrl::parse(text, STRICT).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let place = url.ssh().expect("ssh");
+            let host = place.host.to_string();
+            assert_eq!((&*place.user, &*host, place.port, &*place.path), expected, "{text}");
+            assert_eq!(url.as_str(), text);
+        }
+    }
+
+    #[test]
+    fn a_credential_belongs_to_the_host_and_port_of_an_ssh_url_however_that_is_written() {
+        assert_eq!(RepoUrl::origin_of("git@git.example.com:apps"), "ssh://git.example.com:22");
+        assert_eq!(RepoUrl::origin_of("ssh://ada@GIT.example.com/apps"), "ssh://git.example.com:22");
+        assert_eq!(RepoUrl::origin_of("ssh://git@git.example.com:2222/apps"), "ssh://git.example.com:2222");
+        assert_eq!(RepoUrl::origin_of("https://git.example.com/apps"), "https://git.example.com:443");
     }
 }

@@ -9,7 +9,6 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::io::{self, BufRead, Cursor, Read, Write};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,7 +22,7 @@ use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
 use super::Remote;
-use super::budget::Budget;
+use super::budget::{Budget, TICK};
 use super::error::{FetchError, find_cause};
 use super::reach::{PrivateAddress, PublicOnly};
 
@@ -41,9 +40,6 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// What is asked for in it is a pack, after which nothing more is asked.
 const FETCH: &[u8] = b"command=fetch";
-
-/// How often a stop is checked for while a server is silent.
-const TICK: Duration = Duration::from_millis(50);
 
 /// A client for one remote, and what is worth keeping of it between fetches.
 #[derive(Debug)]
@@ -65,7 +61,7 @@ struct Advertisement {
 
 impl Connection {
     pub(super) fn open(remote: &Remote) -> Result<Self, FetchError> {
-        let host = remote.url.host().to_owned();
+        let host = remote.url.host();
         let mut builder = reqwest::Client::builder()
             .redirect(redirect::Policy::custom(follow_on_the_same_host))
             .connect_timeout(CONNECT_MAX)
@@ -100,15 +96,11 @@ impl Connection {
     }
 
     pub(super) fn serves(&self, remote: &Remote) -> bool {
-        let token = |remote: &Remote| remote.token.as_ref().map(|token| token.expose_secret().to_owned());
-        self.remote.url == remote.url
-            && self.remote.ca_pem == remote.ca_pem
-            && self.remote.may_be_private == remote.may_be_private
-            && token(&self.remote) == token(remote)
+        self.remote.is(remote)
     }
 
     fn describe_status(&self, response: &reqwest::Response) -> FetchError {
-        let (host, url) = (self.remote.url.host().to_owned(), self.remote.url.to_string());
+        let (host, url) = (self.remote.url.host(), self.remote.url.to_string());
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| parse_wait(value.to_str().ok()?));
         match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -122,7 +114,7 @@ impl Connection {
     }
 
     fn describe(&self, error: reqwest::Error) -> FetchError {
-        let host = self.remote.url.host().to_owned();
+        let host = self.remote.url.host();
         if let Some(RedirectRefused { target }) = find_cause(&error) {
             return FetchError::Redirected { host, target: target.clone() };
         }
@@ -146,9 +138,9 @@ fn parse_wait(text: &str) -> Option<Duration> {
 }
 
 fn authorization(remote: &Remote) -> Result<Option<HeaderValue>, FetchError> {
-    let Some(token) = &remote.token else { return Ok(None) };
+    let Some(token) = &remote.credential else { return Ok(None) };
     if !remote.url.is_https() {
-        return Err(FetchError::TokenNeedsHttps { host: remote.url.host().to_owned() });
+        return Err(FetchError::TokenNeedsHttps { host: remote.url.host() });
     }
     let pair = format!("{TOKEN_USER}:{}", token.expose_secret());
     let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
@@ -195,10 +187,8 @@ pub(super) struct Wire<'a> {
 impl<'a> Wire<'a> {
     /// To be called where tokio's runtime can be entered, which is so in `spawn_blocking`.
     pub(super) fn new(connection: &'a Connection, budget: &'a Budget<'a>) -> Result<Self, FetchError> {
-        let runtime = Handle::try_current().map_err(|source| FetchError::Unreachable {
-            host: connection.remote.url.host().to_owned(),
-            source: source.into(),
-        })?;
+        let runtime = Handle::try_current()
+            .map_err(|source| FetchError::Unreachable { host: connection.remote.url.host(), source: source.into() })?;
         Ok(Self { connection, budget, runtime, failure: Rc::default() })
     }
 
@@ -213,19 +203,8 @@ impl<'a> Wire<'a> {
     }
 
     fn wait<T>(&self, work: impl Future<Output = reqwest::Result<T>>) -> io::Result<T> {
-        let mut work = pin!(work);
-        self.budget.begin_wait();
-        self.runtime.block_on(async {
-            loop {
-                if let Err(error) = self.budget.check_wait() {
-                    return Err(self.fail(error));
-                }
-                let tick = TICK.min(self.budget.time_left());
-                if let Ok(done) = tokio::time::timeout(tick, work.as_mut()).await {
-                    return done.map_err(|error| self.fail(self.connection.describe(error)));
-                }
-            }
-        })
+        let done = self.budget.wait(&self.runtime, work).map_err(|error| self.fail(error))?;
+        done.map_err(|error| self.fail(self.connection.describe(error)))
     }
 
     fn send(&self, request: reqwest::RequestBuilder) -> io::Result<reqwest::Response> {

@@ -1,5 +1,6 @@
 //! Repos: adding, changing, showing.
 
+mod accept;
 mod credential;
 mod delete;
 mod list;
@@ -26,6 +27,7 @@ use crate::store::views::repos::RepoView;
 use crate::store::{self, Connection, StoreError, views};
 use crate::work::subjects;
 
+pub(in crate::http) use accept::accept;
 pub(in crate::http) use credential::put_credential;
 pub(in crate::http) use delete::delete;
 pub(in crate::http) use list::list;
@@ -74,6 +76,7 @@ async fn documents_of(db: &mut Connection, repos: Vec<Repo>) -> Result<Vec<RepoD
 fn document(view: RepoView) -> RepoDocument {
     let head = |head: Revision| RepoHead {
         reference: head.reference,
+        tag: head.tag,
         commit: head.commit,
         author: head.author,
         subject: head.subject,
@@ -111,6 +114,8 @@ fn audited(spec: &RepoSpec) -> serde_json::Value {
     serde_json::json!({
         "url": spec.url,
         "ca": spec.ca.as_ref().map(|ca| Digest::of(ca.trim().as_bytes())),
+        "knownHosts": spec.known_hosts.as_ref().map(|known| Digest::of(known.trim().as_bytes())),
+        "forcePush": spec.force_push,
         "pollSeconds": spec.poll_seconds,
     })
 }

@@ -19,7 +19,7 @@ use crate::http::input::{Body, Named, QueryParams};
 use crate::http::problem::Refusal;
 use crate::process::clock;
 use crate::source::credential_purpose;
-use crate::source::git::RepoUrl;
+use crate::source::git::{FetchError, KnownHosts, RepoUrl};
 use crate::store::repos::Repo;
 use crate::store::work::Stage;
 use crate::store::{self, StoreError};
@@ -126,8 +126,9 @@ fn new_repo(hub: &Hub, name: Name, spec: RepoSpec) -> (Repo, SecretString) {
 
 fn check(hub: &Hub, name: &Name, document: &RepoDocument) -> Result<(), Refusal> {
     crate::http::v1::targets::check_head(name, "Repo", &document.api_version, &document.kind, &document.metadata)?;
-    RepoUrl::parse(&document.spec.url, hub.config.url_policy())
+    let url = RepoUrl::parse(&document.spec.url, hub.config.url_policy())
         .map_err(|error| Refusal::invalid(error.code(), crate::chain(&error)).maybe_hint(error.hint()))?;
+    check_known_hosts(&url, document.spec.known_hosts.as_deref())?;
     if document.spec.poll_seconds.is_some_and(|seconds| seconds < POLL_SECONDS_MIN) {
         let detail = format!("`pollSeconds` is at least {POLL_SECONDS_MIN}");
         return Err(Refusal::invalid("poll_invalid", detail).hint("send webhooks to be faster than that"));
@@ -138,4 +139,25 @@ fn check(hub: &Hub, name: &Name, document: &RepoDocument) -> Result<(), Refusal>
         return Err(Refusal::invalid("ca_invalid", "`ca` holds no certificate in PEM form"));
     }
     Ok(())
+}
+
+/// Nobody is trusted for being met first, so a repo by ssh comes with its host's keys.
+fn check_known_hosts(url: &RepoUrl, text: Option<&str>) -> Result<(), Refusal> {
+    let known = KnownHosts::parse(text.unwrap_or_default())
+        .map_err(|error| Refusal::invalid("known_hosts_invalid", crate::chain(&error)).hint(KnownHosts::HINT))?;
+    match (url.ssh(), text) {
+        (None, Some(_)) => {
+            Err(Refusal::invalid("known_hosts_unused", "`knownHosts` is for repos that are fetched by ssh")
+                .hint("leave it out, or give the repo's ssh URL"))
+        }
+        (Some(place), _) if !known.has(place) => {
+            let error = FetchError::unknown_host(place);
+            let refusal = Refusal::invalid("known_hosts_missing", error.to_string());
+            Err(match error.hint() {
+                Some(hint) => refusal.hint(hint),
+                None => refusal,
+            })
+        }
+        _ => Ok(()),
+    }
 }

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use bellwether_core::api::TargetDocument;
 use bellwether_core::audit::Action;
 use bellwether_core::parameters::Parameters;
-use bellwether_core::source::{full_name, is_valid, is_valid_path};
+use bellwether_core::source::{GitRef, full_name, is_valid, is_valid_path};
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{Name, TargetId, Version};
 
@@ -87,8 +87,13 @@ pub(in crate::http) async fn put(
 
 fn check_spec(spec: &TargetSpec) -> Result<(), Refusal> {
     if !is_valid(&spec.reference) {
-        return Err(Refusal::invalid("ref_invalid", "`ref` is not a name that Git could have")
-            .hint("give one of branch, tag, or commit with 40 hexadecimal digits"));
+        let detail = match &spec.reference {
+            GitRef::Semver(range) => format!("`{range}` is not a range of versions"),
+            _ => "`ref` is not a name that Git could have".to_owned(),
+        };
+        return Err(Refusal::invalid("ref_invalid", detail).hint(
+            "give one of branch, tag, semver with a range such as `>=1.2 <2` or `1.2.x`, or commit with 40 hexadecimal digits",
+        ));
     }
     if !is_valid_path(&spec.path) {
         return Err(Refusal::invalid("path_invalid", format!("`path` `{}` does not lead into the repo", spec.path))

@@ -322,3 +322,99 @@ fn a_mirror_can_be_shared_by_threads() {
 
     check::<Mirror>();
 }
+
+fn range(text: &str) -> GitRef {
+    GitRef::Semver(text.to_owned())
+}
+
+#[test]
+fn a_range_of_versions_leads_to_the_newest_tag_in_it() {
+    let upstream = Upstream::new();
+    let mut local = Local::new();
+    let release = |tag: &str, options: &[&str]| {
+        let commit = upstream.push("main", tag, &[("a.yaml", tag)]);
+        upstream.git(["tag"].into_iter().chain(options.iter().copied()).chain([tag, "main"]), b"");
+        commit
+    };
+    release("v1.2.0", &[]);
+    let patched = release("v1.2.10", &["-a", "-m", "Patched"]);
+    release("v1.10.0-rc.1", &[]);
+    let next = release("2.0.0", &[]);
+    upstream.push("main", "Not released", &[("a.yaml", "later")]);
+
+    let wanted = [range(">=1.2 <2"), range("*"), range("~1.2.11"), range("1.10.0-rc.1"), branch("main")];
+    let heads = local.fetch(&upstream.remote(), &wanted).expect("the server answers");
+
+    let found = |at: usize| {
+        let head = &heads[at];
+        (head.tag.as_deref(), head.outcome.as_ref().map(|commit| commit.id.as_str()).ok())
+    };
+    assert_eq!(found(0), (Some("v1.2.10"), Some(&*patched)));
+    assert_eq!(found(1), (Some("2.0.0"), Some(&*next)));
+    assert_eq!(found(3).0, Some("v1.10.0-rc.1"));
+    assert!(heads[4].outcome.is_ok() && heads[4].tag.is_none());
+    let error = heads[2].outcome.as_ref().expect_err("there is none");
+    assert_eq!((error.code(), error.to_string().as_str()), ("version_not_found", "no tag is a version in `~1.2.11`"));
+    let hint = error.hint().expect("a hint");
+    assert!(hint.starts_with("the nearest are v1.2.10, v1.10.0-rc.1;"), "{hint}");
+
+    let newer = release("v1.3.0", &[]);
+    let heads = local.fetch(&upstream.remote(), &wanted).expect("the server answers");
+    assert_eq!(
+        (heads[0].tag.as_deref(), heads[0].outcome.as_ref().expect("a tag").id.as_str()),
+        (Some("v1.3.0"), &*newer)
+    );
+    assert_eq!(local.files(&newer, ""), pairs(&[("a.yaml", "v1.3.0")]));
+}
+
+#[test]
+fn a_tag_of_no_commit_and_a_range_in_a_repo_without_versions_are_told() {
+    let upstream = Upstream::new();
+    upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+    let mut local = Local::new();
+    let outcome = |local: &mut Local| local.fetch_one(&upstream.remote(), range("1")).expect_err("there is none");
+
+    let error = outcome(&mut local);
+    assert!(error.hint().expect("a hint").contains("no tag of the repo is a version"), "{error}");
+    let blob = upstream.blob(b"a: 1");
+    upstream.git(["tag", "v1.0.0", &blob], b"");
+    assert_eq!(outcome(&mut local), RefError::NotACommit { reference: "refs/tags/v1.0.0".to_owned() });
+}
+
+#[test]
+fn whether_a_commit_builds_on_another_is_found_out_without_keeping_its_history() {
+    for has_filter in [true, false] {
+        let upstream = Upstream::new();
+        upstream.git(["config", "uploadpack.allowFilter", if has_filter { "true" } else { "false" }], b"");
+        let first = upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+        let mut local = Local::new();
+        local.fetch_main(&upstream.remote());
+        let mut builds_on = |base: &str| {
+            local.mirror.ask_whether(&[("refs/heads/main".to_owned(), base.to_owned())].into());
+            let heads = local.fetch(&upstream.remote(), &[branch("main")]).expect("the server answers");
+            heads[0].builds_on.as_deref() == Some(base)
+        };
+
+        assert!(builds_on(&first));
+        for number in 0..150 {
+            upstream.push("main", "Between", &[("a.yaml", &format!("a: {number}"))]);
+        }
+        let old = upstream.push("main", "Two", &[("a.yaml", "a: 2")]);
+        assert!(builds_on(&first), "far back");
+        assert!(!builds_on(&"1".repeat(40)), "what the server does not know");
+
+        upstream.git(["update-ref", "refs/heads/main", &first], b"");
+        assert!(!builds_on(&old), "back");
+        let tree = upstream.git(["rev-parse", "main^{tree}"], b"");
+        upstream.push_tree("main", &tree);
+        assert!(!builds_on(&old) && !builds_on(&first), "a history of its own");
+        let merged = upstream.git(["commit-tree", &tree, "-p", "main", "-p", &old, "-m", "Both"], b"");
+        upstream.git(["update-ref", "refs/heads/main", &merged], b"");
+        assert!(builds_on(&old) && builds_on(&first), "by a merge");
+        assert!(
+            !local.path().with_extension("history").exists() && !local.folder.path().join("mirror.history").exists()
+        );
+        local.fetch_main(&upstream.remote());
+        assert_eq!(local.files(&merged, ""), pairs(&[("a.yaml", "a: 1")]));
+    }
+}

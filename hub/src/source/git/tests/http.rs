@@ -274,16 +274,16 @@ fn a_private_repo_behind_a_private_authority_is_fetched_with_its_token() {
     let server = Server::start_tls(&upstream);
     let _runtime = server.enter();
     *server.shared.token.lock().expect("not poisoned") = Some("Basic eC1hY2Nlc3MtdG9rZW46c2VjcmV0".to_owned());
-    let remote = Remote { token: Some(SecretString::from("secret")), ..server.remote() };
+    let remote = Remote { credential: Some(SecretString::from("secret")), ..server.remote() };
     let mut local = Local::new();
 
     local.fetch_main(&remote);
 
     // The first request holds it: asking to be asked would cost a round trip.
     assert_eq!(server.requests().len(), 3);
-    let wrong = Remote { token: Some(SecretString::from("wrong")), ..remote.clone() };
+    let wrong = Remote { credential: Some(SecretString::from("wrong")), ..remote.clone() };
     assert!(matches!(failure(&mut local, &wrong), FetchError::Unauthorized { with_token: true, .. }));
-    let without = Remote { token: None, ..remote.clone() };
+    let without = Remote { credential: None, ..remote.clone() };
     assert!(matches!(failure(&mut local, &without), FetchError::Unauthorized { with_token: false, .. }));
     assert!(!format!("{remote:?}").contains("secret"));
 }
@@ -313,7 +313,8 @@ fn a_token_never_travels_in_clear_text() {
     let server = Server::start(&upstream);
     let _runtime = server.enter();
 
-    let error = failure(&mut Local::new(), &Remote { token: Some(SecretString::from("secret")), ..server.remote() });
+    let error =
+        failure(&mut Local::new(), &Remote { credential: Some(SecretString::from("secret")), ..server.remote() });
 
     assert_eq!(error.code(), "git_token_needs_https");
     assert_eq!(server.requests().len(), 0);

@@ -5,4 +5,5 @@ mod fuzz;
 mod http;
 mod packs;
 mod read;
+mod ssh;
 pub(crate) mod upstream;

@@ -38,7 +38,7 @@ impl Upstream {
         remote(&self.url())
     }
 
-    pub(super) fn git<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>, input: &[u8]) -> String {
+    pub(crate) fn git<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>, input: &[u8]) -> String {
         let mut child = Command::new("git")
             .args(arguments)
             .current_dir(&self.folder)
@@ -92,7 +92,7 @@ impl Upstream {
     }
 
     /// A tree of any bytes, also such as no `git` would write: (mode, name, id).
-    pub(super) fn tree(&self, entries: &[(&str, &[u8], &str)]) -> String {
+    pub(crate) fn tree(&self, entries: &[(&str, &[u8], &str)]) -> String {
         let mut bytes = Vec::new();
         for (mode, name, id) in entries {
             bytes.extend_from_slice(mode.as_bytes());
@@ -104,12 +104,12 @@ impl Upstream {
         self.git(["hash-object", "-t", "tree", "--literally", "-w", "--stdin"], &bytes)
     }
 
-    pub(super) fn blob(&self, content: &[u8]) -> String {
+    pub(crate) fn blob(&self, content: &[u8]) -> String {
         self.git(["hash-object", "-w", "--stdin"], content)
     }
 
     /// The branch becomes a commit of that tree.
-    pub(super) fn push_tree(&self, branch: &str, tree: &str) -> String {
+    pub(crate) fn push_tree(&self, branch: &str, tree: &str) -> String {
         let commit = self.git(["commit-tree", tree, "-m", "A tree"], b"");
         self.git(["update-ref", &format!("refs/heads/{branch}"), &commit], b"");
         commit
@@ -119,7 +119,7 @@ impl Upstream {
 pub(super) fn remote(url: &str) -> Remote {
     let policy = UrlPolicy { insecure: true, private: true };
     let url = RepoUrl::parse(url, policy).expect("a valid URL");
-    Remote { url, ca_pem: None, token: None, may_be_private: true }
+    Remote { url, ca_pem: None, known_hosts: None, credential: None, may_be_private: true }
 }
 
 /// A mirror in a folder that goes with it.

@@ -1,0 +1,77 @@
+//! Whether a commit builds on another.
+//!
+//! A mirror keeps commits without their history, so that is asked of the server: the commits behind the new one, without what
+//! they hold, up to the old one. They are put into a repository of their own, which is removed again: in the mirror a commit
+//! that is there is complete. What the server cannot tell within the bounds counts as "no".
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use gix::ObjectId;
+use gix::objs::Kind;
+use gix::protocol::transport::client::blocking_io::Transport;
+
+use super::error::FetchError;
+use super::session::Session;
+use super::{HASH, create, damaged, mirror, read, remove};
+
+pub(super) fn builds_on<'a, T: Transport>(
+    new: ObjectId,
+    old: ObjectId,
+    repo: &gix::Repository,
+    scratch: &Path,
+    open: impl FnOnce() -> Result<Session<'a, T>, FetchError>,
+) -> Result<bool, FetchError> {
+    if new == old || parents(new, repo).contains(&old) {
+        return Ok(true);
+    }
+    remove(scratch).map_err(mirror)?;
+    let found = look(new, old, repo, scratch, open);
+    remove(scratch).map_err(mirror)?;
+    match found {
+        // What is too much, or what a server does not want to tell.
+        Err(FetchError::TooLarge { .. } | FetchError::Refused { .. } | FetchError::Protocol { .. }) => Ok(false),
+        found => found,
+    }
+}
+
+fn look<'a, T: Transport>(
+    new: ObjectId,
+    old: ObjectId,
+    repo: &gix::Repository,
+    scratch: &Path,
+    open: impl FnOnce() -> Result<Session<'a, T>, FetchError>,
+) -> Result<bool, FetchError> {
+    create(scratch, "a history is looked at")?;
+    // What is sent may build on what is in the mirror.
+    let alternates = format!("{}\n", repo.objects.store_ref().path().display());
+    fs::write(scratch.join("objects/info/alternates"), alternates).map_err(mirror)?;
+    let history = super::open(scratch).map_err(damaged)?.to_thread_local();
+    let mut session = open()?;
+    session.receive_history(new, old, &history)?;
+    session.close();
+    // A pack of it is seen only anew.
+    let history = super::open(scratch).map_err(damaged)?.to_thread_local();
+    let (mut seen, mut next) = (BTreeSet::from([new]), vec![new]);
+    while let Some(commit) = next.pop() {
+        for parent in parents(commit, &history) {
+            if parent == old {
+                return Ok(true);
+            }
+            if seen.insert(parent) {
+                next.push(parent);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// None of a commit that is not there, or that is damaged.
+fn parents(commit: ObjectId, repo: &gix::Repository) -> Vec<ObjectId> {
+    if !repo.has_object(commit) {
+        return Vec::new();
+    }
+    let Ok(bytes) = read::load(repo, commit, Kind::Commit, read::COMMIT_BYTES_MAX) else { return Vec::new() };
+    gix::objs::CommitRef::from_bytes(&bytes, HASH).map(|commit| commit.parents().collect()).unwrap_or_default()
+}

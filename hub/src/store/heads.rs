@@ -1,0 +1,81 @@
+//! Commits that wait at their refs for somebody to let them in.
+
+use bellwether_core::RepoId;
+use jiff::Timestamp;
+
+use super::{Connection, StoreError, to_sql};
+
+/// Another commit takes the place of the one before, accepted or not.
+pub(crate) async fn mark_waiting(
+    db: &mut Connection,
+    repo: RepoId,
+    reference: &str,
+    commit: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into waiting_heads as w (repo_id, ref, commit_id, seen_at)
+        values ($1, $2, $3, $4)
+            on conflict (repo_id, ref) do update
+           set commit_id = excluded.commit_id, seen_at = excluded.seen_at, accepted_at = null
+         where w.commit_id <> excluded.commit_id
+        "#,
+        repo.as_uuid(),
+        reference,
+        commit,
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Whether somebody has let this commit in at this ref.
+pub(crate) async fn is_accepted(
+    db: &mut Connection,
+    repo: RepoId,
+    reference: &str,
+    commit: &str,
+) -> Result<bool, StoreError> {
+    let is_accepted = sqlx::query_scalar!(
+        r#"
+        select exists (
+               select from waiting_heads
+                where repo_id = $1 and ref = $2 and commit_id = $3 and accepted_at is not null
+               ) as "is_accepted!"
+        "#,
+        repo.as_uuid(),
+        reference,
+        commit,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(is_accepted)
+}
+
+/// At which refs the commit waited.
+pub(crate) async fn mark_accepted(
+    db: &mut Connection,
+    repo: RepoId,
+    commit: &str,
+    now: Timestamp,
+) -> Result<Vec<String>, StoreError> {
+    let references = sqlx::query_scalar!(
+        "update waiting_heads set accepted_at = $3 where repo_id = $1 and commit_id = $2 and accepted_at is null returning ref",
+        repo.as_uuid(),
+        commit,
+        to_sql(now),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(references)
+}
+
+/// What is at the ref now waits for nobody.
+pub(crate) async fn delete_waiting(db: &mut Connection, repo: RepoId, reference: &str) -> Result<(), StoreError> {
+    sqlx::query!("delete from waiting_heads where repo_id = $1 and ref = $2", repo.as_uuid(), reference)
+        .execute(db)
+        .await?;
+    Ok(())
+}
