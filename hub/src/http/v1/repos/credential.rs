@@ -76,7 +76,8 @@ fn check(body: &CredentialBody) -> Result<(), Refusal> {
             Ok(())
         }
         (None, Some(key)) => {
-            let refused = |error: InvalidKey| Refusal::invalid(error.code(), error.to_string()).hint(error.hint());
+            let refused =
+                |error: InvalidKey| Refusal::invalid(error.code(), error.to_string()).maybe_hint(error.hint());
             SshKey::parse(key.expose_secret()).map(|_| ()).map_err(refused)
         }
         _ => Err(Refusal::invalid("credential_invalid", "a credential is either a `token` or an `sshKey`")),

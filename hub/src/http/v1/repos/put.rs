@@ -152,11 +152,7 @@ fn check_known_hosts(url: &RepoUrl, text: Option<&str>) -> Result<(), Refusal> {
         }
         (Some(place), _) if !known.has(place) => {
             let error = FetchError::unknown_host(place);
-            let refusal = Refusal::invalid("known_hosts_missing", error.to_string());
-            Err(match error.hint() {
-                Some(hint) => refusal.hint(hint),
-                None => refusal,
-            })
+            Err(Refusal::invalid("known_hosts_missing", error.to_string()).maybe_hint(error.hint()))
         }
         _ => Ok(()),
     }

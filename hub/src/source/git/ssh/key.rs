@@ -1,5 +1,7 @@
 //! The key that a repo is read with. It lives in memory and in sealed rows; no program and no file is given it.
 
+use std::borrow::Cow;
+
 use russh::keys::{Algorithm, PrivateKey, decode_secret_key};
 
 /// A key of 16,384 bits with its comment is smaller.
@@ -27,8 +29,8 @@ impl InvalidKey {
         }
     }
 
-    pub(crate) const fn hint(&self) -> &'static str {
-        match self {
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(Cow::Borrowed(match self {
             Self::HasPassphrase => {
                 "nobody is there to type it: make a key of its own for the hub (`ssh-keygen -t ed25519 -N '' -f FILE`), or \
                  take the passphrase off a copy (`ssh-keygen -p -N '' -f COPY`); the hub seals it"
@@ -37,7 +39,7 @@ impl InvalidKey {
             Self::NotAKey | Self::UnsupportedKind { .. } => {
                 "make one for the hub: `ssh-keygen -t ed25519 -N '' -f FILE`; ed25519, ecdsa and rsa can be used"
             }
-        }
+        }))
     }
 }
 
