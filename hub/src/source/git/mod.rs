@@ -318,6 +318,9 @@ impl Mirror {
 
     fn fetch_once(&mut self, remote: &Remote, wanted: &[GitRef], budget: &Budget<'_>) -> Result<Fetched, FetchError> {
         let repo = self.repo.to_thread_local();
+        if remote.chart.is_some() || remote.url.artifact().is_some() {
+            return self.fetch_artifacts(remote, wanted, &repo, budget);
+        }
         let expects_news = self.expects_news;
         let scratch = beside(&self.folder, "history");
         let here = Here {
@@ -335,9 +338,6 @@ impl Mirror {
                 transport
             };
             return run_fetch(connect, wanted, here, budget);
-        }
-        if remote.chart.is_some() || remote.url.artifact().is_some() {
-            return self.fetch_artifacts(remote, wanted, &repo, budget);
         }
         // It is put back only when all went well; after a failure the next fetch connects again.
         let kept = self.connection.take().filter(|connection| connection.serves(remote));

@@ -267,15 +267,17 @@ impl<'a> Talk<'a> {
         let values = refusal.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let challenges: Vec<Challenge> = values.flat_map(parse_challenges).collect();
         let find = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme));
-        match (find("bearer"), find("basic"), &self.registry.basic) {
+        let basic = self.registry.basic.clone();
+        match (find("bearer"), find("basic"), basic) {
             (Some(bearer), _, _) => self.fetch_token(bearer),
-            (None, Some(_), Some(basic)) => Ok(basic.clone()),
+            (None, Some(_), Some(basic)) => Ok(basic),
             _ => Err(self.judge(refusal)),
         }
     }
 
     fn fetch_token(&mut self, challenge: &Challenge) -> Result<HeaderValue, FetchError> {
-        let not_a_registry = || FetchError::NotARegistry { url: self.registry.remote.url.to_string() };
+        let url = self.registry.remote.url.to_string();
+        let not_a_registry = || FetchError::NotARegistry { url: url.clone() };
         let realm = challenge.parameters.get("realm").and_then(|realm| Url::parse(realm).ok());
         let mut realm = realm.ok_or_else(not_a_registry)?;
         self.registry.check_elsewhere(&realm)?;
@@ -293,8 +295,7 @@ impl<'a> Talk<'a> {
             self.send(&Method::GET, &realm, "application/json", [(AUTHORIZATION, basic), (IF_NONE_MATCH, None)])?;
         if response.status() != StatusCode::OK {
             let host = realm.host_str().unwrap_or_default().to_owned();
-            let url = self.registry.remote.url.to_string();
-            return Err(describe_status(&response, host, url, self.registry.basic.is_some()));
+            return Err(describe_status(&response, host, url.clone(), self.registry.basic.is_some()));
         }
         let body = self.read(&mut response, TOKEN_BYTES_MAX)?;
         let token: Token = serde_json::from_slice(&body).map_err(|_| not_a_registry())?;
