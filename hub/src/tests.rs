@@ -1,6 +1,7 @@
 //! Pushes through the stages of one hub, with real Git and Postgres and without agents: what each wakes and writes, and
 //! what is swept in the end.
 
+mod artifacts;
 mod audit_of_routes;
 mod broken_renders;
 mod documents;

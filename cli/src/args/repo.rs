@@ -15,7 +15,9 @@ The webhook's secret is printed once, when the repo is new.
 Examples:
   bellwether repo add apps https://git.example.org/apps.git
   bellwether repo add apps https://git.example.org/apps.git --token-file git-token --ca-file git-ca.pem
-  bellwether repo add apps git@git.example.org:apps.git --ssh-key-file id_hub --known-hosts-file known_hosts")]
+  bellwether repo add apps git@git.example.org:apps.git --ssh-key-file id_hub --known-hosts-file known_hosts
+  bellwether repo add shop oci://registry.example.org/team/shop
+  bellwether repo add podinfo https://stefanprodan.github.io/podinfo --chart podinfo")]
     Add(RepoAddArgs),
     /// List repos.
     List,
@@ -70,10 +72,17 @@ Examples:
 pub(crate) struct RepoAddArgs {
     /// What targets are to call it: lower-case letters, digits and `-`.
     pub(crate) name: Name,
-    /// `https://host/path`, without a user or password in it; or `ssh://user@host:port/path`, or `user@host:path`.
+    /// `https://host/path`, without a user or password in it; or `ssh://user@host:port/path`, or `user@host:path`; or
+    /// `oci://host/path` of an artifact in a registry.
     #[arg(value_name = "URL")]
     pub(crate) git_url: String,
-    /// A file with the token for the Git repository.
+    /// Of an artifact: a file with a public key of cosign, such as `cosign.pub`. What no key given signed is not deployed.
+    #[arg(long = "cosign-key", value_name = "FILE")]
+    pub(crate) cosign_keys: Vec<PathBuf>,
+    /// Of a Helm repository at the URL, the chart that is meant.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) chart: Option<String>,
+    /// A file with the token for the Git repository or the registry; `USER:PASSWORD` for a registry that has users.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// By ssh: a file with the private key, without a passphrase.

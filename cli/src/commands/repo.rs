@@ -35,6 +35,7 @@ pub(super) async fn run(context: &Context, command: RepoCommand) -> anyhow::Resu
 
 async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> {
     let ca = arguments.ca_file.as_deref().map(read_text).transpose()?;
+    let cosign_keys = arguments.cosign_keys.iter().map(|path| read_text(path)).collect::<Result<_, _>>()?;
     let known_hosts = arguments.known_hosts_file.as_deref().map(read_text).transpose()?;
     let credential = match (&arguments.token_file, &arguments.ssh_key_file) {
         (Some(path), _) => Some(Credential::read_token(path)?),
@@ -42,7 +43,15 @@ async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> 
         (None, None) => None,
     };
     let (force_push, poll_seconds) = (arguments.force_push, arguments.poll_seconds);
-    let spec = WrittenRepo { url: arguments.git_url, ca, known_hosts, force_push, poll_seconds };
+    let spec = WrittenRepo {
+        url: arguments.git_url,
+        chart: arguments.chart,
+        cosign_keys,
+        ca,
+        known_hosts,
+        force_push,
+        poll_seconds,
+    };
     let document: RepoDocument = Document {
         api_version: API_VERSION.to_owned(),
         kind: "Repo".to_owned(),
@@ -232,6 +241,8 @@ fn draw(repo: &RepoDocument, style: Style) -> String {
     let pairs = [
         ("name", Field::from(&repo.metadata.name)),
         ("url", repo.spec.url.as_str().into()),
+        ("signed by", if repo.spec.cosign_keys.is_empty() { "" } else { "keys of its own" }.into()),
+        ("chart", repo.spec.chart.as_deref().unwrap_or_default().into()),
         ("ca", repo.spec.ca.as_ref().map_or("", |_| "private").into()),
         ("known hosts", if is_ssh { "of its own" } else { "" }.into()),
         ("credential", credential.into()),

@@ -64,6 +64,7 @@ fn reference(reference: &WrittenRef) -> String {
         WrittenRef::Tag(name) => format!("tag {name}"),
         WrittenRef::Semver(range) => format!("semver {range}"),
         WrittenRef::Commit(id) => format!("commit {}", short_commit(id)),
+        WrittenRef::Digest(digest) => format!("digest {}", digest.chars().take(19).collect::<String>()),
     }
 }
 

@@ -18,6 +18,12 @@ pub struct WrittenRepo {
     /// `https://host/path`, `ssh://user@host:port/path` or `user@host:path`; plain http only where the hub was started with
     /// `--insecure-git`.
     pub url: String,
+    /// Of a Helm repository at the URL, the chart that is meant: its versions are its tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chart: Option<String>,
+    /// Public keys (PEM) of cosign: of an artifact only what one of them signed is deployed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cosign_keys: Vec<String>,
     /// Certificates (PEM) of a private authority that signs the Git server's, instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
@@ -34,14 +40,14 @@ pub struct WrittenRepo {
 }
 
 impl From<WrittenRepo> for RepoSpec {
-    fn from(WrittenRepo { url, ca, known_hosts, force_push, poll_seconds }: WrittenRepo) -> Self {
-        Self { url, ca, known_hosts, force_push, poll_seconds }
+    fn from(WrittenRepo { url, chart, cosign_keys, ca, known_hosts, force_push, poll_seconds }: WrittenRepo) -> Self {
+        Self { url, chart, cosign_keys, ca, known_hosts, force_push, poll_seconds }
     }
 }
 
 impl From<RepoSpec> for WrittenRepo {
-    fn from(RepoSpec { url, ca, known_hosts, force_push, poll_seconds }: RepoSpec) -> Self {
-        Self { url, ca, known_hosts, force_push, poll_seconds }
+    fn from(RepoSpec { url, chart, cosign_keys, ca, known_hosts, force_push, poll_seconds }: RepoSpec) -> Self {
+        Self { url, chart, cosign_keys, ca, known_hosts, force_push, poll_seconds }
     }
 }
 

@@ -56,6 +56,8 @@ pub enum WrittenRef {
     /// A range of versions, such as `>=1.2 <2`: the newest of the tags in it.
     Semver(String),
     Commit(String),
+    /// Of an artifact in a registry.
+    Digest(String),
 }
 
 impl Default for WrittenRef {
@@ -173,6 +175,7 @@ impl From<WrittenRef> for GitRef {
             WrittenRef::Tag(name) => Self::Tag(name),
             WrittenRef::Semver(range) => Self::Semver(range),
             WrittenRef::Commit(id) => Self::Commit(id),
+            WrittenRef::Digest(digest) => Self::Digest(digest),
         }
     }
 }
@@ -184,6 +187,7 @@ impl From<GitRef> for WrittenRef {
             GitRef::Tag(name) => Self::Tag(name),
             GitRef::Semver(range) => Self::Semver(range),
             GitRef::Commit(id) => Self::Commit(id),
+            GitRef::Digest(digest) => Self::Digest(digest),
         }
     }
 }

@@ -13,6 +13,12 @@ use crate::version_range;
 #[serde(rename_all = "camelCase")]
 pub struct RepoSpec {
     pub url: String,
+    /// Of a Helm repository at the URL, the chart that is meant: its versions are its tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chart: Option<String>,
+    /// Public keys (PEM) of cosign: of an artifact only what one of them signed is deployed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cosign_keys: Vec<String>,
     /// Certificates (PEM) of a private authority that signs the Git server's, instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
@@ -65,7 +71,7 @@ pub fn has_to_wait(policy: ForcePush, moved: Move<'_>) -> bool {
     match (moved.reference, moved.tags) {
         // Releases need not build on each other, but a range goes only to newer ones, and a tag stays where it is.
         (GitRef::Semver(_), (Some(before), Some(now))) => !version_range::is_newer(now, before),
-        (GitRef::Semver(_) | GitRef::Commit(_), _) => false,
+        (GitRef::Semver(_) | GitRef::Commit(_) | GitRef::Digest(_), _) => false,
         (GitRef::Branch(_) | GitRef::Tag(_), _) => !moved.descends,
     }
 }

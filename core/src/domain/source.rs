@@ -16,6 +16,8 @@ pub enum GitRef {
     /// The newest of the tags in a range of versions.
     Semver(String),
     Commit(String),
+    /// Of an artifact in a registry, which has tags and digests.
+    Digest(String),
 }
 
 impl Default for GitRef {
@@ -32,30 +34,32 @@ struct StoredRef {
     tag: Option<String>,
     semver: Option<String>,
     commit: Option<String>,
+    digest: Option<String>,
 }
 
 impl TryFrom<StoredRef> for GitRef {
     type Error = &'static str;
 
     fn try_from(stored: StoredRef) -> Result<Self, &'static str> {
-        let StoredRef { branch, tag, semver, commit } = stored;
-        match (branch, tag, semver, commit) {
-            (Some(name), None, None, None) => Ok(Self::Branch(name)),
-            (None, Some(name), None, None) => Ok(Self::Tag(name)),
-            (None, None, Some(range), None) => Ok(Self::Semver(range)),
-            (None, None, None, Some(id)) => Ok(Self::Commit(id)),
-            _ => Err("a ref is one of `branch`, `tag`, `semver` and `commit`"),
+        let StoredRef { branch, tag, semver, commit, digest } = stored;
+        match (branch, tag, semver, commit, digest) {
+            (Some(name), None, None, None, None) => Ok(Self::Branch(name)),
+            (None, Some(name), None, None, None) => Ok(Self::Tag(name)),
+            (None, None, Some(range), None, None) => Ok(Self::Semver(range)),
+            (None, None, None, Some(id), None) => Ok(Self::Commit(id)),
+            (None, None, None, None, Some(digest)) => Ok(Self::Digest(digest)),
+            _ => Err("a ref is one of `branch`, `tag`, `semver`, `commit` and `digest`"),
         }
     }
 }
 
-/// The full name of a ref, or of a commit: how a revision's row names where it was seen.
+/// The full name of a ref, or of a commit or a digest: how a revision's row names where it was seen.
 pub fn full_name(reference: &GitRef) -> String {
     match reference {
         GitRef::Branch(name) => format!("refs/heads/{name}"),
         GitRef::Tag(name) => format!("refs/tags/{name}"),
         GitRef::Semver(range) => format!("semver:{range}"),
-        GitRef::Commit(id) => id.clone(),
+        GitRef::Commit(id) | GitRef::Digest(id) => id.clone(),
     }
 }
 
@@ -66,7 +70,21 @@ pub fn is_valid(reference: &GitRef) -> bool {
         GitRef::Branch(name) | GitRef::Tag(name) => is_valid_name(name),
         GitRef::Semver(range) => VersionRange::parse(range).is_some(),
         GitRef::Commit(id) => id.len() == 40 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        GitRef::Digest(digest) => is_valid_digest(digest),
     }
+}
+
+/// What a registry calls an artifact's content: `sha256:` and 64 digits, lower-case.
+pub fn is_valid_digest(digest: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    digest.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(is_digit))
+}
+
+/// Whether a registry could have such a tag.
+pub fn is_valid_artifact_tag(tag: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let begins = tag.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    begins && tag.len() <= 128 && tag.bytes().all(is_inner)
 }
 
 fn is_valid_name(name: &str) -> bool {
@@ -138,6 +156,21 @@ mod tests {
         }
         assert!(!is_valid(&GitRef::Commit("main".to_owned())));
         assert!(is_valid(&GitRef::Semver(">=1.2 <2".to_owned())) && !is_valid(&GitRef::Semver("main".to_owned())));
+    }
+
+    #[test]
+    fn digests_and_tags_of_a_registry_lead_nowhere_else() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        assert!(is_valid(&GitRef::Digest(digest.clone())));
+        for wrong in ["", "sha256:", &digest[..70], &digest.to_uppercase(), "sha512:00", &format!("{digest}/..")] {
+            assert!(!is_valid(&GitRef::Digest(wrong.to_owned())), "{wrong}");
+        }
+        for tag in ["latest", "1.2.3", "v1.2.3_build.5", "_a"] {
+            assert!(is_valid_artifact_tag(tag), "{tag}");
+        }
+        for tag in ["", ".a", "-a", "a/b", "..", "a b", "a?x", "1.2.3+build", &"x".repeat(129)] {
+            assert!(!is_valid_artifact_tag(tag), "{tag}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 pub(crate) mod git;
 pub(crate) mod mirrors;
+pub(crate) mod oci;
 #[cfg(test)]
 mod tests;
 
@@ -123,6 +124,11 @@ impl Known {
     }
 
     fn refs(&self) -> Vec<GitRef> {
+        // An artifact has no default tag; whether its registry answers is found out without one.
+        let spec = &self.repo.spec;
+        if self.followers.is_empty() && (spec.chart.is_some() || RepoUrl::is_of_artifact(&spec.url)) {
+            return Vec::new();
+        }
         let by_name: BTreeMap<_, _> = self.followers.iter().map(|one| (&one.reference, &one.spec.reference)).collect();
         if by_name.is_empty() { vec![GitRef::default()] } else { by_name.into_values().cloned().collect() }
     }
@@ -273,6 +279,8 @@ async fn fetch(hub: &Hub, known: Known, was_asked: bool) -> Result<Vec<Found>, R
         url,
         ca_pem: repo.spec.ca.clone(),
         known_hosts: repo.spec.known_hosts.clone(),
+        chart: repo.spec.chart.clone(),
+        cosign_keys: repo.spec.cosign_keys.clone(),
         credential,
         may_be_private: policy.private,
     };

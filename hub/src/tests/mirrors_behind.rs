@@ -50,6 +50,8 @@ async fn targets_whose_commit_no_mirror_has_hold_up_no_other(pool: Pool) {
         spec: RepoSpec {
             url: upstream.url(),
             ca: None,
+            chart: None,
+            cosign_keys: Vec::new(),
             known_hosts: None,
             force_push: ForcePush::Allow,
             poll_seconds: None,
@@ -127,6 +129,8 @@ async fn a_target_whose_commit_has_come_is_rendered_at_once(pool: Pool) {
     let there = RepoSpec {
         url: scene.upstream.url(),
         ca: None,
+        chart: None,
+        cosign_keys: Vec::new(),
         known_hosts: None,
         force_push: ForcePush::Allow,
         poll_seconds: None,

@@ -134,6 +134,8 @@ pub(super) async fn insert_repo(db: &mut Connection, project: ProjectId, upstrea
         spec: RepoSpec {
             url: upstream.url(),
             ca: None,
+            chart: None,
+            cosign_keys: Vec::new(),
             known_hosts: None,
             force_push: ForcePush::Allow,
             poll_seconds: None,

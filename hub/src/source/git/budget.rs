@@ -37,7 +37,7 @@ impl Default for FetchBounds {
 
 /// What is left of the bounds while a fetch runs.
 #[derive(Debug)]
-pub(super) struct Budget<'a> {
+pub(in crate::source) struct Budget<'a> {
     bounds: FetchBounds,
     ends: Instant,
     /// When something last came, or was last asked for.
@@ -54,7 +54,7 @@ impl<'a> Budget<'a> {
         self.bounds.stall
     }
 
-    pub(super) fn new(bounds: FetchBounds, stop: &'a AtomicBool) -> Self {
+    pub(in crate::source) fn new(bounds: FetchBounds, stop: &'a AtomicBool) -> Self {
         Self {
             bounds,
             ends: Instant::now() + bounds.deadline,
@@ -82,12 +82,12 @@ impl<'a> Budget<'a> {
         self.moved_at.set(Instant::now());
     }
 
-    fn allow(&self, bytes_max: u64) {
+    pub(in crate::source) fn allow(&self, bytes_max: u64) {
         self.bytes_max.set(bytes_max);
         self.bytes_left.set(bytes_max);
     }
 
-    pub(super) fn charge(&self, bytes: usize) -> Result<(), FetchError> {
+    pub(in crate::source) fn charge(&self, bytes: usize) -> Result<(), FetchError> {
         match self.bytes_left.get().checked_sub(bytes as u64) {
             Some(left) => {
                 self.bytes_left.set(left);
@@ -100,7 +100,7 @@ impl<'a> Budget<'a> {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), FetchError> {
+    pub(in crate::source) fn check(&self) -> Result<(), FetchError> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(FetchError::Stopped);
         }
@@ -120,7 +120,7 @@ impl<'a> Budget<'a> {
     }
 
     /// Waits for a server. Its silence counts from now on.
-    pub(super) fn wait<T>(&self, runtime: &Handle, work: impl Future<Output = T>) -> Result<T, FetchError> {
+    pub(in crate::source) fn wait<T>(&self, runtime: &Handle, work: impl Future<Output = T>) -> Result<T, FetchError> {
         let mut work = pin!(work);
         self.begin_wait();
         runtime.block_on(async {

@@ -8,6 +8,8 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use crate::source::oci::ArtifactError;
+
 /// Errors below this module; their types stay in it.
 pub(crate) type Cause = Box<dyn Error + Send + Sync>;
 
@@ -61,6 +63,12 @@ pub(crate) enum FetchError {
     Redirected { host: String, target: String },
     #[error("what answers at {url} is not a Git server")]
     NotGit { url: String },
+    #[error("what answers at {url} is not a registry")]
+    NotARegistry { url: String },
+    #[error("there is no index of charts at {url}")]
+    NotAChartRepository { url: String },
+    #[error("the Helm repository has no chart `{chart}`")]
+    NoSuchChart { chart: String, nearest: Option<String> },
     #[error("the Git server {}", .reason)]
     Unsupported { reason: &'static str },
     #[error("the Git server refused: {message}")]
@@ -110,6 +118,9 @@ impl FetchError {
             Self::ServerFailed { .. } => "git_server_failed",
             Self::Redirected { .. } => "git_redirected",
             Self::NotGit { .. } => "git_not_a_server",
+            Self::NotARegistry { .. } => "oci_not_a_registry",
+            Self::NotAChartRepository { .. } => "helm_not_a_repository",
+            Self::NoSuchChart { .. } => "chart_not_found",
             Self::Unsupported { .. } => "git_unsupported",
             Self::Refused { .. } => "git_refused",
             Self::Protocol { .. } => "git_protocol",
@@ -170,6 +181,14 @@ impl FetchError {
                 );
             }
             Self::NotGit { .. } => "give the URL that `git clone` takes, not a page in the browser",
+            Self::NotAChartRepository { .. } => {
+                "give the URL that `helm repo add` takes; `index.yaml` is looked for below it"
+            }
+            Self::NoSuchChart { nearest: Some(nearest), .. } => {
+                return Some(format!("did you mean `{nearest}`?").into());
+            }
+            Self::NoSuchChart { nearest: None, .. } => "`helm search repo` lists what there is",
+            Self::NotARegistry { .. } => "give the URL that `docker pull` takes, with `oci://` before it",
             Self::Unsupported { .. } => {
                 "the server needs Git 2.18 or later and SHA-1 objects; an sshd of your own also `AcceptEnv GIT_PROTOCOL`"
             }
@@ -210,6 +229,14 @@ pub(crate) enum RefError {
     NotACommit { reference: String },
     #[error("`{reference}` cannot be the name of a ref")]
     Invalid { reference: String },
+    #[error("there is no artifact with the digest {digest}")]
+    NoSuchDigest { digest: String },
+    #[error("{place} has no {what}")]
+    NotOfRegistry { place: &'static str, what: &'static str },
+    #[error("a Git repo has no digests")]
+    OfRegistry,
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
 }
 
 impl RefError {
@@ -222,6 +249,9 @@ impl RefError {
             Self::NoSuchCommit { .. } => "commit_not_found",
             Self::NotACommit { .. } => "ref_not_a_commit",
             Self::Invalid { .. } => "ref_invalid",
+            Self::NoSuchDigest { .. } => "digest_not_found",
+            Self::NotOfRegistry { .. } | Self::OfRegistry => "ref_of_other_source",
+            Self::Artifact(error) => error.code(),
         }
     }
 
@@ -244,6 +274,14 @@ impl RefError {
             }),
             Self::NoSuchCommit { .. } => Some("give all 40 digits of a commit that was pushed".into()),
             Self::NotACommit { .. } => Some("a target needs a commit or a tag of one".into()),
+            Self::NoSuchDigest { .. } => {
+                Some("registries delete what no tag names; push it again, or change the target's `ref`".into())
+            }
+            Self::NotOfRegistry { .. } => {
+                Some("give the target a `tag` or a `semver`; an artifact has digests, too".into())
+            }
+            Self::OfRegistry => Some("give the target a `branch`, a `tag` or a `commit`".into()),
+            Self::Artifact(error) => error.hint(),
             Self::Invalid { .. } => None,
         }
     }
@@ -344,7 +382,7 @@ pub(super) fn find_cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static
 }
 
 /// The candidate that was probably meant: close by, or the only one.
-pub(super) fn nearest<'a>(wanted: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(in crate::source) fn nearest<'a>(wanted: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     let candidates: Vec<&str> = candidates.collect();
     if let [only] = candidates[..] {
         return Some(only.to_owned());

@@ -21,6 +21,7 @@ mod tests;
 mod unpack;
 mod url;
 mod wire;
+mod write;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -52,14 +53,19 @@ pub(crate) use self::ssh::{InvalidKey, KnownHosts, SshKey};
 pub(crate) use self::tests::upstream;
 pub(crate) use self::url::{InvalidUrl, RepoUrl, UrlPolicy};
 
-use self::budget::Budget;
+pub(super) use self::budget::Budget;
 pub(crate) use self::budget::FetchBounds;
-use self::error::{Cause, nearest};
+use self::error::Cause;
+pub(super) use self::error::nearest;
 use self::lacking::Lacking;
+pub(super) use self::reach::is_public;
 use self::scan::READ_BYTES_MAX;
 use self::session::Session;
 use self::unpack::Stored;
 use self::wire::Wire;
+pub(super) use self::wire::{build_client, describe_failure, describe_status};
+pub(super) use self::write::{Made, write_commit, write_file};
+use super::oci::{self, Registry};
 
 /// The only way to name objects that servers and clients agree on today.
 const HASH: gix::hash::Kind = gix::hash::Kind::Sha1;
@@ -90,6 +96,10 @@ pub(crate) struct Remote {
     pub(crate) ca_pem: Option<String>,
     /// By ssh: which keys hosts have, as lines of a `known_hosts` file.
     pub(crate) known_hosts: Option<String>,
+    /// The URL is a Helm repository's, and this is meant of it.
+    pub(crate) chart: Option<String>,
+    /// Of an artifact only what one of these keys (PEM) signed is taken, if there are any.
+    pub(crate) cosign_keys: Vec<String>,
     /// A token; by ssh the private key.
     pub(crate) credential: Option<SecretString>,
     /// Its name may lead to an address inside the hub's network.
@@ -97,11 +107,13 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    fn is(&self, other: &Self) -> bool {
+    pub(super) fn is(&self, other: &Self) -> bool {
         let credential = |remote: &Self| remote.credential.as_ref().map(|text| text.expose_secret().to_owned());
         self.url == other.url
             && self.ca_pem == other.ca_pem
             && self.known_hosts == other.known_hosts
+            && self.chart == other.chart
+            && self.cosign_keys == other.cosign_keys
             && self.may_be_private == other.may_be_private
             && credential(self) == credential(other)
     }
@@ -152,6 +164,7 @@ pub(crate) struct Mirror {
     repo: gix::ThreadSafeRepository,
     bounds: FetchBounds,
     connection: Option<Connection>,
+    registry: Option<Registry>,
     /// The newest commits that are here, latest last.
     tips: Vec<ObjectId>,
     /// A reader found damage: the next fetch begins anew.
@@ -196,6 +209,7 @@ impl Mirror {
             repo,
             bounds: FetchBounds::default(),
             connection: None,
+            registry: None,
             tips,
             damaged: Arc::default(),
             lacking: Arc::default(),
@@ -304,6 +318,9 @@ impl Mirror {
 
     fn fetch_once(&mut self, remote: &Remote, wanted: &[GitRef], budget: &Budget<'_>) -> Result<Fetched, FetchError> {
         let repo = self.repo.to_thread_local();
+        if remote.chart.is_some() || remote.url.artifact().is_some() {
+            return self.fetch_artifacts(remote, wanted, &repo, budget);
+        }
         let expects_news = self.expects_news;
         let scratch = beside(&self.folder, "history");
         let here = Here {
@@ -347,6 +364,32 @@ impl Mirror {
             self.connection = Some(connection);
         }
         fetched
+    }
+
+    /// What a registry has becomes commits as well, each a function of its artifact.
+    fn fetch_artifacts(
+        &mut self,
+        remote: &Remote,
+        wanted: &[GitRef],
+        repo: &gix::Repository,
+        budget: &Budget<'_>,
+    ) -> Result<Fetched, FetchError> {
+        let mut registry = match self.registry.take().filter(|registry| registry.serves(remote)) {
+            Some(registry) => registry,
+            None => Registry::open(remote, &self.folder)?,
+        };
+        let fetched = oci::fetch(&mut registry, wanted, self.expects_news, repo, budget)?;
+        self.registry = Some(registry);
+        let stored = fetched.has_grown.then_some(Stored::Loose);
+        let outcomes = wanted.iter().zip(fetched.found).map(|(reference, found)| {
+            let outcome = match found.commit {
+                Ok(commit) => Ok(read_commit(commit, repo)?),
+                Err(error) => Err(error),
+            };
+            // An artifact has no history that it could build on.
+            Ok(Head { reference: reference.clone(), tag: found.tag, builds_on: None, outcome })
+        });
+        Ok(Fetched { heads: outcomes.collect::<Result<_, FetchError>>()?, tips: Vec::new(), stored })
     }
 
     fn remember(&mut self, found: &[ObjectId]) -> Result<(), FetchError> {
@@ -534,7 +577,9 @@ fn fetch_named<T: Transport>(
 /// One listing for all branches and tags, and of all tags only where versions are compared; a commit is where it says. It is asked for even if there is none of them:
 /// that the server answers is half of what a fetch is for.
 fn locate<T: Transport>(session: &mut Session<'_, T>, wanted: &[GitRef]) -> Result<Vec<Found>, FetchError> {
-    let is_listed = |reference: &&GitRef| !matches!(reference, GitRef::Commit(_)) && source::is_valid(reference);
+    let is_listed = |reference: &&GitRef| {
+        !matches!(reference, GitRef::Commit(_) | GitRef::Digest(_)) && source::is_valid(reference)
+    };
     let prefix = |reference: &GitRef| match reference {
         GitRef::Semver(_) => TAGS.to_owned(),
         named => source::full_name(named),
@@ -551,6 +596,7 @@ fn locate<T: Transport>(session: &mut Session<'_, T>, wanted: &[GitRef]) -> Resu
         reference if !source::is_valid(reference) => Found::Invalid,
         GitRef::Commit(id) => ObjectId::from_hex(id.as_bytes()).map_or(Found::Invalid, Found::Commit),
         GitRef::Semver(range) => find_newest(range, &targets),
+        GitRef::Digest(_) => Found::Missing,
         listed => targets.get(source::full_name(listed).as_bytes()).map_or(Found::Missing, |id| Found::Commit(*id)),
     };
     Ok(wanted.iter().map(find).collect())
@@ -678,6 +724,7 @@ fn describe(
         (Found::Missing, GitRef::Semver(range)) => {
             Err(RefError::NoVersion { range: range.clone(), nearest: Vec::new() })
         }
+        (Found::Missing, GitRef::Digest(_)) => Err(RefError::OfRegistry),
     })
 }
 
@@ -693,10 +740,12 @@ fn read_commit(id: ObjectId, repo: &gix::Repository) -> Result<Commit, FetchErro
     let commit = gix::objs::CommitRef::from_bytes(&bytes, HASH).map_err(protocol)?;
     let author = commit.author().map_err(protocol)?;
     let seconds = commit.time().map_err(protocol)?.seconds;
+    let name = tidy(author.name);
     Ok(Commit {
         id: id.to_string(),
         tree: commit.tree().to_string(),
-        author: format!("{} <{}>", tidy(author.name), tidy(author.email)),
+        // Of what is made here from an artifact, no address is known.
+        author: if author.email.is_empty() { name } else { format!("{name} <{}>", tidy(author.email)) },
         subject: tidy(commit.message().title),
         // A commit may claim any time, even one that no calendar has.
         committed_at: Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH),

@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use super::reach::is_public;
+use crate::source::oci::{self, Place};
 
 /// Longer ones are no addresses but attempts.
 const LENGTH_MAX: usize = 2048;
@@ -69,6 +70,10 @@ pub(crate) enum InvalidUrl {
     InvalidPath,
     #[error("the URL has a query or a fragment")]
     HoldsQuery,
+    #[error("`{name}` is no name of an artifact")]
+    InvalidArtifact { name: String },
+    #[error("the URL holds the tag or the digest `{text}`")]
+    HoldsTag { text: String },
 }
 
 impl InvalidUrl {
@@ -86,8 +91,14 @@ impl InvalidUrl {
         Some(Cow::Borrowed(match self {
             Self::Insecure { .. } => "use https or ssh; for tests and demos, start the hub with `--insecure-git`",
             Self::Private { .. } => "if that is meant, start the hub with `--git-allow-private`",
+            Self::InvalidArtifact { .. } => {
+                "give it as `oci://HOST/PATH`, in lower-case letters, digits and, between them, `.`, `_`, `-` and `/`"
+            }
+            Self::HoldsTag { .. } => {
+                "leave it out of the URL, and give it to the targets: `ref: {tag: …}` or `ref: {digest: …}`"
+            }
             Self::HoldsCredentials => "leave them out of the URL and store a token or a key with the repo",
-            _ => "give it as `https://HOST/PATH`, `ssh://git@HOST/PATH` or `git@HOST:PATH`",
+            _ => "give it as `https://HOST/PATH`, `ssh://git@HOST/PATH`, `git@HOST:PATH` or `oci://HOST/PATH`",
         }))
     }
 }
@@ -107,6 +118,7 @@ impl RepoUrl {
         } else {
             let url = Url::parse(text).map_err(|_| InvalidUrl::NotAUrl { text: text.to_owned() })?;
             check_scheme(&url, policy.insecure)?;
+            let url = if oci::is_registry(&url) { oci::read_url(text)? } else { url };
             check_parts(&url)?;
             Self::Plain(url)
         };
@@ -122,12 +134,41 @@ impl RepoUrl {
             return format!("ssh://{host}:{port}");
         }
         let Ok(url) = Url::parse(text) else { return text.to_owned() };
-        let port = url.port_or_known_default().unwrap_or_default();
+        let url = if oci::is_registry(&url) { oci::read_url(text).unwrap_or(url) } else { url };
+        let port = url.port_or_known_default().or_else(|| oci::default_port(&url)).unwrap_or_default();
         format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default())
     }
 
+    pub(crate) fn is_of_artifact(text: &str) -> bool {
+        Url::parse(text).is_ok_and(|url| oci::is_registry(&url))
+    }
+
     pub(crate) fn is_https(&self) -> bool {
-        matches!(self, Self::Plain(url) if url.scheme() == "https")
+        matches!(self, Self::Plain(url) if matches!(url.scheme(), "https" | oci::SCHEME))
+    }
+
+    /// Of a registry's artifact: where it is.
+    pub(in crate::source) fn artifact(&self) -> Option<Place> {
+        match self {
+            Self::Plain(url) => Place::of(url),
+            Self::Ssh(_) => None,
+        }
+    }
+
+    pub(crate) fn is_registry(&self) -> bool {
+        self.artifact().is_some()
+    }
+
+    pub(crate) fn may_have_charts(&self) -> bool {
+        self.https_place().is_some()
+    }
+
+    /// Of a Helm repository: its server.
+    pub(in crate::source) fn https_place(&self) -> Option<Place> {
+        match self {
+            Self::Plain(url) => Place::of_server(url),
+            Self::Ssh(_) => None,
+        }
     }
 
     pub(crate) const fn ssh(&self) -> Option<&SshPlace> {
@@ -151,7 +192,7 @@ impl RepoUrl {
 
     fn parsed_host(&self) -> Option<Host> {
         match self {
-            Self::Plain(url) => url.host().map(|host| host.to_owned()),
+            Self::Plain(url) => oci::host_of(url),
             Self::Ssh(place) => Some(place.host.clone()),
         }
     }
@@ -245,9 +286,9 @@ fn split_scp_like(text: &str) -> Option<(&str, &str)> {
 fn check_scheme(url: &Url, insecure_git: bool) -> Result<(), InvalidUrl> {
     let scheme = url.scheme().to_owned();
     match scheme.as_str() {
-        "https" => Ok(()),
-        "http" | "file" if insecure_git => Ok(()),
-        "http" => Err(InvalidUrl::Insecure { scheme }),
+        "https" | oci::SCHEME => Ok(()),
+        "http" | "file" | oci::INSECURE_SCHEME if insecure_git => Ok(()),
+        "http" | oci::INSECURE_SCHEME => Err(InvalidUrl::Insecure { scheme }),
         _ => Err(InvalidUrl::UnsupportedScheme { scheme }),
     }
 }
@@ -313,6 +354,11 @@ mod tests {
             "git@0x7f.1:a",
             "ssh://git@[::ffff:10.0.0.1]/a",
             "git@[::1]:a",
+            "oci://127.0.0.1:5000/a",
+            "oci://2130706433/a",
+            "oci://0x7f.1/a",
+            "oci://LocalHost/a",
+            "oci://[::ffff:10.0.0.1]/a",
         ];
         for text in inside {
             assert_eq!(RepoUrl::parse(text, STRICT).expect_err(text).code(), "repo_url_private", "{text}");
@@ -373,6 +419,19 @@ mod tests {
             ("https:///a", "repo_url_invalid"),
             ("https://host/a?x=1", "repo_url_invalid"),
             ("https://host/a#x", "repo_url_invalid"),
+            ("oci://user:secret@host/a", "repo_url_holds_credentials"),
+            ("oci://token@host/a", "repo_url_holds_credentials"),
+            ("oci://host/", "repo_url_invalid"),
+            ("oci:///a", "repo_url_invalid"),
+            ("oci:host/a", "repo_url_invalid"),
+            ("oci://-oX/a", "repo_url_invalid"),
+            ("oci://host/a?x=1", "repo_url_invalid"),
+            ("oci://host/a/../../v2", "repo_url_invalid"),
+            ("oci://host/a/%2e%2e/b", "repo_url_invalid"),
+            ("oci://host/A", "repo_url_invalid"),
+            ("oci://host/a//b", "repo_url_invalid"),
+            ("oci://host/a:1.2.3", "repo_url_invalid"),
+            ("oci://host/a@sha256:00", "repo_url_invalid"),
             ("/srv/git", "repo_url_invalid"),
             ("", "repo_url_invalid"),
         ];
@@ -383,6 +442,19 @@ mod tests {
                 Ok(url) => panic!("{text} was read as {url}"),
             }
         }
+    }
+
+    #[test]
+    fn a_registry_is_spoken_to_in_clear_text_only_on_demand_and_named_in_one_way() {
+        assert_eq!(RepoUrl::parse("oci+http://host/a", INSIDE).expect_err("clear text").code(), "repo_url_insecure");
+        assert!(RepoUrl::parse("oci+http://host/a", OPEN).is_ok_and(|url| !url.is_https()));
+        let url = RepoUrl::parse("oci://GHCR.example.com:443/team/shop", STRICT).expect("valid");
+        assert!(url.is_https());
+        assert_eq!(url.as_str(), "oci://ghcr.example.com/team/shop");
+        let origins = ["oci://ghcr.example.com/a", "oci://GHCR.example.com:443/b"].map(RepoUrl::origin_of);
+        assert_eq!(origins, ["oci://ghcr.example.com:443"; 2]);
+        let hint = RepoUrl::parse("oci://host/a:1.2.3", STRICT).expect_err("a tag").hint();
+        assert!(hint.is_some_and(|hint| hint.contains("ref: {tag")));
     }
 
     #[test]

@@ -61,32 +61,8 @@ struct Advertisement {
 
 impl Connection {
     pub(super) fn open(remote: &Remote) -> Result<Self, FetchError> {
-        let host = remote.url.host();
-        let mut builder = reqwest::Client::builder()
-            .redirect(redirect::Policy::custom(follow_on_the_same_host))
-            .connect_timeout(CONNECT_MAX)
-            // One fetch at a time talks to a remote.
-            .pool_max_idle_per_host(1)
-            // Longer than the default poll, so that a quiet repo keeps its connection.
-            .pool_idle_timeout(Duration::from_secs(90));
-        if !remote.may_be_private {
-            builder = builder.dns_resolver(Arc::new(PublicOnly { host: host.clone() }));
-        }
-        if remote.url.is_loopback() {
-            builder = builder.no_proxy();
-        }
-        if let Some(pem) = &remote.ca_pem {
-            let invalid = |source: reqwest::Error| FetchError::InvalidAuthority { source: source.into() };
-            let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(invalid)?;
-            if authorities.is_empty() {
-                return Err(FetchError::InvalidAuthority { source: "it holds no certificate".into() });
-            }
-            builder = builder.tls_certs_only(authorities);
-        }
-        let client = builder.build().map_err(|source| match &remote.ca_pem {
-            Some(_) => FetchError::InvalidAuthority { source: source.into() },
-            None => FetchError::Unreachable { host, source: source.into() },
-        })?;
+        let follow = redirect::Policy::custom(follow_on_the_same_host);
+        let client = build_client(remote, &remote.url.host(), remote.url.is_loopback(), follow)?;
         Ok(Self {
             remote: remote.clone(),
             client,
@@ -100,32 +76,76 @@ impl Connection {
     }
 
     fn describe_status(&self, response: &reqwest::Response) -> FetchError {
-        let (host, url) = (self.remote.url.host(), self.remote.url.to_string());
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| parse_wait(value.to_str().ok()?));
-        match response.status() {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                FetchError::Unauthorized { host, with_token: self.authorization.is_some() }
-            }
-            StatusCode::NOT_FOUND | StatusCode::GONE => FetchError::NoSuchRepo { url },
-            StatusCode::TOO_MANY_REQUESTS => FetchError::Limited { host, retry_after },
-            StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => FetchError::Limited { host, retry_after },
-            status => FetchError::ServerFailed { host, status: status.as_u16() },
-        }
+        let url = self.remote.url.to_string();
+        describe_status(response, self.remote.url.host(), url, self.authorization.is_some())
     }
 
     fn describe(&self, error: reqwest::Error) -> FetchError {
-        let host = self.remote.url.host();
-        if let Some(RedirectRefused { target }) = find_cause(&error) {
-            return FetchError::Redirected { host, target: target.clone() };
-        }
-        if let Some(PrivateAddress { host, address }) = find_cause(&error) {
-            return FetchError::Private { host: host.clone(), address: *address };
-        }
-        if let Some(rustls::Error::InvalidCertificate(reason)) = find_cause(&error) {
-            return FetchError::Untrusted { host, reason: reason.to_string() };
-        }
-        FetchError::Unreachable { host, source: error.without_url().into() }
+        describe_failure(self.remote.url.host(), error)
     }
+}
+
+pub(in crate::source) fn describe_status(
+    response: &reqwest::Response,
+    host: String,
+    url: String,
+    with_token: bool,
+) -> FetchError {
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| parse_wait(value.to_str().ok()?));
+    match response.status() {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => FetchError::Unauthorized { host, with_token },
+        StatusCode::NOT_FOUND | StatusCode::GONE => FetchError::NoSuchRepo { url },
+        StatusCode::TOO_MANY_REQUESTS => FetchError::Limited { host, retry_after },
+        StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => FetchError::Limited { host, retry_after },
+        status => FetchError::ServerFailed { host, status: status.as_u16() },
+    }
+}
+
+pub(in crate::source) fn describe_failure(host: String, error: reqwest::Error) -> FetchError {
+    if let Some(RedirectRefused { target }) = find_cause(&error) {
+        return FetchError::Redirected { host, target: target.clone() };
+    }
+    if let Some(PrivateAddress { host, address }) = find_cause(&error) {
+        return FetchError::Private { host: host.clone(), address: *address };
+    }
+    if let Some(rustls::Error::InvalidCertificate(reason)) = find_cause(&error) {
+        return FetchError::Untrusted { host, reason: reason.to_string() };
+    }
+    FetchError::Unreachable { host, source: error.without_url().into() }
+}
+
+/// For one host that a remote is fetched from: what it leads to by a redirect has a client of its own.
+pub(in crate::source) fn build_client(
+    remote: &Remote,
+    host: &str,
+    is_loopback: bool,
+    follow: redirect::Policy,
+) -> Result<reqwest::Client, FetchError> {
+    let mut builder = reqwest::Client::builder()
+        .redirect(follow)
+        .connect_timeout(CONNECT_MAX)
+        // One fetch at a time talks to a remote.
+        .pool_max_idle_per_host(1)
+        // Longer than the default poll, so that a quiet repo keeps its connection.
+        .pool_idle_timeout(Duration::from_secs(90));
+    if !remote.may_be_private {
+        builder = builder.dns_resolver(Arc::new(PublicOnly { host: host.to_owned() }));
+    }
+    if is_loopback {
+        builder = builder.no_proxy();
+    }
+    if let Some(pem) = &remote.ca_pem {
+        let invalid = |source: reqwest::Error| FetchError::InvalidAuthority { source: source.into() };
+        let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(invalid)?;
+        if authorities.is_empty() {
+            return Err(FetchError::InvalidAuthority { source: "it holds no certificate".into() });
+        }
+        builder = builder.tls_certs_only(authorities);
+    }
+    builder.build().map_err(|source| match &remote.ca_pem {
+        Some(_) => FetchError::InvalidAuthority { source: source.into() },
+        None => FetchError::Unreachable { host: host.to_owned(), source: source.into() },
+    })
 }
 
 /// Seconds, or the moment when they are over.

@@ -113,6 +113,8 @@ fn event(repo: &Repo, caller: &Caller, action: Action) -> Event {
 fn audited(spec: &RepoSpec) -> serde_json::Value {
     serde_json::json!({
         "url": spec.url,
+        "chart": spec.chart,
+        "cosignKeys": spec.cosign_keys.iter().map(|key| Digest::of(key.trim().as_bytes())).collect::<Vec<_>>(),
         "ca": spec.ca.as_ref().map(|ca| Digest::of(ca.trim().as_bytes())),
         "knownHosts": spec.known_hosts.as_ref().map(|known| Digest::of(known.trim().as_bytes())),
         "forcePush": spec.force_push,

@@ -20,6 +20,7 @@ use crate::http::problem::Refusal;
 use crate::process::clock;
 use crate::source::credential_purpose;
 use crate::source::git::{FetchError, KnownHosts, RepoUrl};
+use crate::source::oci::CosignKey;
 use crate::store::repos::Repo;
 use crate::store::work::Stage;
 use crate::store::{self, StoreError};
@@ -27,6 +28,9 @@ use crate::work::change::Change;
 
 /// Less would only hurt the Git server: webhooks are for speed.
 const POLL_SECONDS_MIN: u32 = 5;
+
+/// Two while a key is changed for another, for each of some teams.
+const COSIGN_KEYS_MAX: usize = 10;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -129,6 +133,8 @@ fn check(hub: &Hub, name: &Name, document: &RepoDocument) -> Result<(), Refusal>
     let url = RepoUrl::parse(&document.spec.url, hub.config.url_policy())
         .map_err(|error| Refusal::invalid(error.code(), crate::chain(&error)).maybe_hint(error.hint()))?;
     check_known_hosts(&url, document.spec.known_hosts.as_deref())?;
+    check_chart(&url, document.spec.chart.as_deref())?;
+    check_cosign_keys(&url, &document.spec.cosign_keys)?;
     if document.spec.poll_seconds.is_some_and(|seconds| seconds < POLL_SECONDS_MIN) {
         let detail = format!("`pollSeconds` is at least {POLL_SECONDS_MIN}");
         return Err(Refusal::invalid("poll_invalid", detail).hint("send webhooks to be faster than that"));
@@ -137,6 +143,37 @@ fn check(hub: &Hub, name: &Name, document: &RepoDocument) -> Result<(), Refusal>
         && !ca.contains("-----BEGIN CERTIFICATE-----")
     {
         return Err(Refusal::invalid("ca_invalid", "`ca` holds no certificate in PEM form"));
+    }
+    Ok(())
+}
+
+fn check_cosign_keys(url: &RepoUrl, keys: &[String]) -> Result<(), Refusal> {
+    let hint = "`cosign generate-key-pair` writes it to cosign.pub";
+    if keys.len() > COSIGN_KEYS_MAX {
+        let detail = format!("`cosignKeys` are at most {COSIGN_KEYS_MAX}");
+        return Err(Refusal::invalid("cosign_key_invalid", detail));
+    }
+    if !keys.is_empty() && !url.is_registry() {
+        let refusal = Refusal::invalid("cosign_key_invalid", "`cosignKeys` are for artifacts at `oci://` URLs");
+        return Err(refusal.hint("leave them out"));
+    }
+    for key in keys {
+        CosignKey::read(key)
+            .map_err(|error| Refusal::invalid("cosign_key_invalid", crate::chain(&error)).hint(hint))?;
+    }
+    Ok(())
+}
+
+/// A chart is one of a Helm repository; whether it is there, its index says.
+fn check_chart(url: &RepoUrl, chart: Option<&str>) -> Result<(), Refusal> {
+    let Some(chart) = chart else { return Ok(()) };
+    let is_inner = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+    if chart.is_empty() || chart.len() > 250 || !chart.chars().all(is_inner) {
+        return Err(Refusal::invalid("chart_invalid", "`chart` is no name of a chart").hint("such as `podinfo`"));
+    }
+    if !url.may_have_charts() {
+        return Err(Refusal::invalid("chart_invalid", "`chart` is for Helm repositories, which are at https URLs")
+            .hint("leave it out: an artifact of a registry is one chart"));
     }
     Ok(())
 }

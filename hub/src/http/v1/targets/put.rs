@@ -92,7 +92,8 @@ fn check_spec(spec: &TargetSpec) -> Result<(), Refusal> {
             _ => "`ref` is not a name that Git could have".to_owned(),
         };
         return Err(Refusal::invalid("ref_invalid", detail).hint(
-            "give one of branch, tag, semver with a range such as `>=1.2 <2` or `1.2.x`, or commit with 40 hexadecimal digits",
+            "give one of branch, tag, semver with a range such as `>=1.2 <2` or `1.2.x`, commit with 40 hexadecimal digits, or, of an \
+             artifact, digest with `sha256:` and 64 of them",
         ));
     }
     if !is_valid_path(&spec.path) {

@@ -119,7 +119,15 @@ impl Upstream {
 pub(super) fn remote(url: &str) -> Remote {
     let policy = UrlPolicy { insecure: true, private: true };
     let url = RepoUrl::parse(url, policy).expect("a valid URL");
-    Remote { url, ca_pem: None, known_hosts: None, credential: None, may_be_private: true }
+    Remote {
+        url,
+        ca_pem: None,
+        chart: None,
+        cosign_keys: Vec::new(),
+        known_hosts: None,
+        credential: None,
+        may_be_private: true,
+    }
 }
 
 /// A mirror in a folder that goes with it.

@@ -1,0 +1,87 @@
+//! An artifact in a registry, from the repo to what clusters are assigned.
+
+use bellwether_core::repo::{ForcePush, RepoSpec};
+use bellwether_core::{RepoId, TargetId, Version};
+use serde_json::json;
+
+use super::scene::{ANOTHER, ONE, Scene};
+use crate::process::clock;
+use crate::source::oci::artifact::Artifact;
+use crate::source::oci::docker::DockerRegistry;
+use crate::store::repos::{self, Repo};
+use crate::store::targets::Target;
+use crate::store::work::Stage;
+use crate::store::{self, Pool};
+
+async fn insert_artifact(scene: &Scene, url: String) -> RepoId {
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let repo = Repo {
+        id: RepoId::new(clock::new_id()),
+        project: scene.hub.project,
+        name: "artifact".parse().expect("a name"),
+        spec: RepoSpec {
+            url,
+            ca: None,
+            chart: None,
+            cosign_keys: Vec::new(),
+            known_hosts: None,
+            force_push: ForcePush::Allow,
+            poll_seconds: None,
+        },
+        webhook_secret: Vec::new(),
+        version: Version::new(1),
+        created_at: clock::now(),
+    };
+    repos::insert(&mut db, &repo).await.expect("a new repo");
+    let spec = json!({
+        "repo": "artifact", "path": "shop", "ref": {"tag": "stable"},
+        "rollout": {"waves": [{"name": "all", "maxConcurrent": "100%"}]},
+    });
+    let target = Target {
+        id: TargetId::new(clock::new_id()),
+        project: scene.hub.project,
+        name: "of-artifact".parse().expect("a name"),
+        repo: repo.id,
+        reference: "refs/tags/stable".to_owned(),
+        spec: serde_json::from_value(spec).expect("a spec"),
+        version: Version::new(1),
+        created_at: clock::now(),
+        deletion: None,
+    };
+    store::targets::insert(&mut db, &target).await.expect("a new target");
+    repo.id
+}
+
+async fn reconcile(scene: &Scene, repo: RepoId) {
+    scene.tell(Stage::Source, repo.as_uuid()).await;
+    for stage in [Stage::Source, Stage::Bundle, Stage::Rollout] {
+        scene.reconcile(stage).await;
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_is_pushed_to_a_registry_is_assigned_to_clusters_and_what_is_broken_is_not(pool: Pool) {
+    let registry = DockerRegistry::start().await;
+    let scene = Scene::new(&pool, 1).await;
+    let push =
+        async |content: &str| registry.push("team/shop", "stable", &Artifact::flux(&[("shop/a.yaml", content)])).await;
+    push(ONE).await;
+    let repo = insert_artifact(&scene, registry.repo_url("team/shop")).await;
+
+    reconcile(&scene, repo).await;
+    let first = scene.listing(scene.clusters[0]).await.remove("of-artifact").expect("it is assigned");
+
+    push(ANOTHER).await;
+    reconcile(&scene, repo).await;
+    let second = scene.listing(scene.clusters[0]).await.remove("of-artifact").expect("it is assigned");
+    assert_ne!(first.assignment.digest, second.assignment.digest);
+
+    let layer = ("application/vnd.oci.image.layer.v1.tar+zstd", &b"x"[..], json!(null));
+    registry.push("team/shop", "stable", &Artifact::new(&[layer])).await;
+    reconcile(&scene, repo).await;
+    let third = scene.listing(scene.clusters[0]).await.remove("of-artifact").expect("it is assigned");
+    assert_eq!(third.assignment.digest, second.assignment.digest, "what is no artifact of files changes nothing");
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let condition = store::revisions::find_ref_condition(&mut db, repo, "refs/tags/stable").await.expect("it is read");
+    assert_eq!(condition.map(|condition| condition.code).as_deref(), Some("artifact_unsupported"));
+}
