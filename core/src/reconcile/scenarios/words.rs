@@ -151,7 +151,16 @@ fn there(step: &Step, words: &Words<'_>) -> Finding {
     let uid = words.after("uid").map_or_else(|| uid(&step.key.name), other_uid);
     let finalizers = words.after("finalizer").into_iter().map(str::to_owned).collect();
     let (version, is_leaving) = (words.version().to_string(), words.has("leaving"));
-    Finding::There { uid, namespace, version, finalizers, is_leaving }
+    let annotations = words.has("keep").then(|| ("helm.sh/resource-policy".to_owned(), "keep".to_owned()));
+    let there = Metadata {
+        uid,
+        namespace,
+        resource_version: version,
+        annotations: annotations.into_iter().collect(),
+        finalizers,
+        ..Metadata::default()
+    };
+    Finding::there(there, is_leaving)
 }
 
 /// Which runs, or is complete.

@@ -527,16 +527,67 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn watches_that_end_at_once_are_not_begun_without_a_pause() {
+    async fn a_kind_whose_watches_end_at_once_is_known_by_lists() {
         let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Ended);
         let began_at = std::time::Instant::now();
-        let (_told, watch) = api_server.watch();
+        let (mut told, watch) = api_server.watch();
 
-        api_server.wait_for_watches(3).await;
-
+        let said = [next(&mut told).await, next(&mut told).await, next(&mut told).await];
+        assert_eq!(said, ["object", "listed", "object"]);
         assert!(began_at.elapsed() >= Duration::from_millis(1_900), "{:?}", began_at.elapsed());
-        assert_eq!(api_server.lists.load(Ordering::SeqCst), 1);
+        let said = [next(&mut told).await, next(&mut told).await];
+        assert_eq!(said, ["listed", "known"]);
+        assert!(api_server.watches.load(Ordering::SeqCst) <= 3);
         watch.abort();
+    }
+
+    #[tokio::test]
+    async fn watches_that_end_at_once_are_not_believed() {
+        let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Refused);
+        let (mut told, watch) = api_server.watch();
+        while next(&mut told).await != "lost" {}
+
+        *api_server.watches_are() = Watches::Ended;
+
+        let said = [next(&mut told).await, next(&mut told).await, next(&mut told).await];
+        assert_eq!(said, ["object", "listed", "known"]);
+        watch.abort();
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_never_answered_says_that_nothing_is_known_any_more() {
+        let clock = Clock::start();
+        let (events, mut told) = mpsc::channel(1);
+        let mut watch = Watch {
+            kind: config_maps(),
+            events,
+            clock,
+            lists: Arc::new(Semaphore::new(1)),
+            began_at: clock.now(),
+            uids: BTreeSet::new(),
+            ear: Ear::new(clock),
+            is_path_gone: false,
+        };
+        watch.ear.liveness().hear_nothing_since(Timestamp::UNIX_EPOCH);
+        let never =
+            tower::service_fn(|_: http::Request<Body>| std::future::pending::<Result<Answer, tower::BoxError>>());
+        let api = Api::<DynamicObject>::all_with(kube::Client::new(never, "default"), &as_resource());
+
+        let listed = tokio::time::timeout(Duration::from_secs(5), watch.list_once(&api, 1, &full)).await;
+
+        assert!(listed.is_ok(), "it is given up");
+        assert_eq!(told.try_recv(), Ok(WatchEvent::Sighted { kind: config_maps(), sight: Sight::Lost }));
+    }
+
+    fn as_resource() -> ApiResource {
+        let word = str::to_owned;
+        ApiResource {
+            group: String::new(),
+            version: word("v1"),
+            api_version: word("v1"),
+            kind: word("ConfigMap"),
+            plural: word("configmaps"),
+        }
     }
 
     #[tokio::test]
