@@ -14,7 +14,8 @@
 //! count 2..9                     how many steps came since the last count
 //! answer a applied v3 healthy owning f:x ended failed fails 30s drift modified
 //! answer a kept | absent | exists WHOSE | gone | there v2 in ns uid 5 leaving finalizer x keep | read without-label
-//! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | conflict .f helm
+//! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | unasked
+//! answer all conflict .f helm
 //! settle                         all is done and answered with `applied`, until nothing is left to do
 //! see a v2 degraded saying x owning f:x ended failed listed 1s, see a v2 deleted, see a v2 job-running or job-complete
 //! list ConfigMap 1s: a b         a list that began then
@@ -133,6 +134,7 @@ scripts::scenarios! {
     what_cannot_be_inspected_for_long_is_not_known_to_be_healthy,
     what_cannot_be_watched_is_known_as_of_its_last_list,
     what_comes_back_while_it_is_being_deleted_is_applied_after_the_answer,
+    what_could_not_be_sent_is_no_failure_of_an_object,
     what_did_not_change_is_not_sent,
     what_drifted_while_it_was_ignored_is_asked_about_when_it_no_longer_is,
     what_hangs_in_a_target_leaves_room_for_others,

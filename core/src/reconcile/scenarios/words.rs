@@ -121,6 +121,7 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
         "forbidden" => Finding::Failed(ClusterError::Forbidden { message }),
         "stale" => Finding::Failed(ClusterError::Stale { message }),
         "no-namespace" => Finding::Failed(ClusterError::NamespaceMissing { namespace: message }),
+        "unasked" => Finding::Unasked(ClusterError::NamespaceMissing { namespace: "home".to_owned() }),
         "unanswered" => {
             let after = words.after("after").map(|after| Duration::try_from(duration(after)).expect("is not negative"));
             Finding::Failed(ClusterError::Retry { after, message: "no answer".to_owned() })
