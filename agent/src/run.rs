@@ -243,7 +243,7 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         renewal::serve(renewal, renewal_stop).await;
         Ok(())
     });
-    let to_writer = journal::Ports { changes, written: written_sender, updates };
+    let to_writer = journal::Ports { changes, written: written_sender, updates, to_hub: to_hub_sender.clone() };
     let fence = Fence::new(ready.store.clone(), &ready.journal);
     let writer = journal::serve((ready.store, fence.clone()), ready.journal, to_writer, stop.clone());
     parts.spawn(async { Ok(writer.await?) });

@@ -1,7 +1,8 @@
 //! In which order a target's objects are applied, and in which they are deleted.
 //!
 //! What others need comes first: definitions, namespaces and the rights of the cluster, then classes, then everything
-//! else, which annotations can split further, and last what can refuse all the rest: admission webhooks and policies.
+//! else, which annotations can split further, and then what can refuse all the rest: admission webhooks and policies.
+//! Hooks of Helm come where Helm has them: before everything else that it installs, or when all of that is well.
 //! Inside a phase, kinds have the order that Helm and Flux give them. Nothing waits for the health of the kind before, so
 //! it costs no time; it spares pods that start without their ConfigMap or account.
 //!
@@ -29,11 +30,23 @@ pub enum Phase {
     Foundation,
     /// Storage classes, ingress classes, priority classes and their like.
     Class,
+    /// What Helm does before it installs or upgrades, in the order of weights.
+    PreHook(i32),
     /// Everything else, in the order that its annotations give.
     Main(i32),
     /// Webhooks and policies that judge what is applied after them.
     Admission,
+    /// What Helm does when all is installed, in the order of weights.
+    PostHook(i32),
 }
+
+/// Helm's: the times at which an object is made that is no part of a release. Here it is made once, at the first of them.
+pub const HOOK_ANNOTATION: &str = "helm.sh/hook";
+/// Helm's order of the hooks of one time: a whole number, 0 when there is none.
+const HOOK_WEIGHT_ANNOTATION: &str = "helm.sh/hook-weight";
+
+/// Helm's: what becomes of a hook that ran, or that ran before.
+const HOOK_DELETE_POLICY_ANNOTATION: &str = "helm.sh/hook-delete-policy";
 
 /// An annotation that should say when an object is applied, and does not; its value is cut to 40 characters.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -63,10 +76,33 @@ fn phase_by<'a>(key: &ObjectKey, annotation: impl Fn(&'static str) -> Option<&'a
         ("apiextensions.k8s.io", "CustomResourceDefinition")
         | ("", "Namespace")
         | ("rbac.authorization.k8s.io", "ClusterRole" | "ClusterRoleBinding") => Phase::Foundation,
-        ("admissionregistration.k8s.io", _) => Phase::Admission,
         (group, kind) if kind.ends_with("Class") && CLASS_GROUPS.contains(&group) => Phase::Class,
-        _ => Phase::Main(number(annotation).unwrap_or_default().unwrap_or_default()),
+        (group, _) => hook_phase(&annotation).unwrap_or_else(|| match group {
+            "admissionregistration.k8s.io" => Phase::Admission,
+            _ => Phase::Main(number(annotation).unwrap_or_default().unwrap_or_default()),
+        }),
     }
+}
+
+/// Whether the object asks for the one before it to be deleted before it is made: Helm does so unless a hook says something
+/// else.
+pub fn is_made_anew(object: &Value) -> bool {
+    let annotation = |name: &str| object["metadata"]["annotations"][name].as_str();
+    let policy = annotation(HOOK_DELETE_POLICY_ANNOTATION).map(str::trim).filter(|policy| !policy.is_empty());
+    let asks = policy.is_none_or(|policy| policy.split(',').any(|word| word.trim() == "before-hook-creation"));
+    annotation(HOOK_ANNOTATION).is_some() && asks
+}
+
+/// Of a hook that is made when something is installed or upgraded.
+fn hook_phase<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -> Option<Phase> {
+    let has = |when: [&str; 2]| {
+        annotation(HOOK_ANNOTATION).is_some_and(|times| times.split(',').any(|time| when.contains(&time.trim())))
+    };
+    let weight = annotation(HOOK_WEIGHT_ANNOTATION).and_then(|text| text.trim().parse().ok()).unwrap_or_default();
+    if has(["pre-install", "pre-upgrade"]) {
+        return Some(Phase::PreHook(weight));
+    }
+    has(["post-install", "post-upgrade"]).then_some(Phase::PostHook(weight))
 }
 
 /// Where classes are the cluster's. Elsewhere they may be namespaced and need what is applied with them, as Cluster API's
@@ -321,6 +357,34 @@ mod tests {
         assert_eq!((phase(&key, &nonsense), check_phase(&both)), (Phase::Main(0), Ok(())));
         let refusal = check_phase(&nonsense).expect_err("refused").to_string();
         assert!(refusal.contains("sync-wave") && refusal.contains("`soon`"), "{refusal}");
+    }
+
+    #[test]
+    fn a_hook_comes_before_or_after_all_else_by_weight_and_our_annotation_moves_it() {
+        let in_order = [
+            "rbac.authorization.k8s.io/v1 ClusterRole role helm.sh/hook=post-install",
+            "batch/v1 Job second helm.sh/hook=pre-install,post-upgrade helm.sh/hook-weight=-1",
+            "batch/v1 Job third helm.sh/hook=pre-upgrade",
+            "apps/v1 Deployment web",
+            "batch/v1 Job moved helm.sh/hook=post-install bellwether.dev/phase=3",
+            "admissionregistration.k8s.io/v1 ValidatingWebhookConfiguration w",
+            "batch/v1 Job last helm.sh/hook=post-install helm.sh/hook-weight=5",
+        ];
+        let phases: Vec<_> = placed(&in_order).into_iter().map(|(_, phase)| phase).collect();
+
+        assert!(phases.is_sorted(), "{phases:?}");
+        let hooks = [Phase::PreHook(-1), Phase::PreHook(0), Phase::Main(0), Phase::Main(3), Phase::Admission];
+        assert_eq!((&phases[1..6], phases[6]), (&hooks[..], Phase::PostHook(5)));
+        assert_eq!(of(&object("batch/v1 Job test helm.sh/hook=test")), Phase::Main(0));
+    }
+
+    #[test]
+    fn a_hook_is_made_anew_unless_it_says_something_else() {
+        let hook = |policy: &str| is_made_anew(&object(&format!("batch/v1 Job a helm.sh/hook=post-install{policy}")));
+
+        assert!(hook("") && hook(" helm.sh/hook-delete-policy=hook-succeeded,before-hook-creation"));
+        assert!(!hook(" helm.sh/hook-delete-policy=hook-succeeded"));
+        assert!(!is_made_anew(&object("batch/v1 Job a")));
     }
 
     #[test]

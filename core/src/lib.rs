@@ -37,6 +37,7 @@ pub mod domain;
 pub mod drift;
 pub mod health;
 pub mod journal;
+pub mod keep;
 pub mod reconcile;
 pub mod reserved;
 pub mod rollout;

@@ -8,26 +8,28 @@
 mod fence;
 mod seal;
 mod store;
+mod unwritten;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use bellwether_core::TargetId;
 pub(crate) use bellwether_core::journal::InventoryUpdate;
 use bellwether_core::journal::{Backlog, Entry, Journal};
 use bellwether_core::session::agent::Change;
+use bellwether_core::{Generation, TargetId};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::executor::Written;
 use crate::executor::kubernetes::client::ClusterError;
+use crate::executor::{Outbound, Written};
 pub(crate) use fence::Fence;
 pub(crate) use seal::Seal;
 pub(crate) use store::Store;
+use unwritten::Unwritten;
 
 /// What the reconciler learned and is not taken in yet waits there, so one is enough.
 pub(crate) const INVENTORY_UPDATES_MAX: usize = 1;
@@ -41,6 +43,8 @@ pub(crate) struct Ports {
     pub(crate) changes: mpsc::Receiver<Change>,
     pub(crate) written: mpsc::Sender<Written>,
     pub(crate) updates: mpsc::Receiver<InventoryUpdate>,
+    /// What cannot be written down is told there.
+    pub(crate) to_hub: mpsc::Sender<Outbound>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +90,7 @@ struct JournalWriter {
     writing: Option<Writing>,
     /// Written, and not handed on yet.
     outbox: BTreeSet<TargetId>,
+    unwritten: Unwritten,
     /// From when on inventory updates are written without an assignment.
     updates_at: Instant,
 }
@@ -94,6 +99,7 @@ struct Writing {
     entry: Entry,
     numbers: RangeInclusive<u64>,
     targets: BTreeSet<TargetId>,
+    accepted: Vec<(TargetId, Generation)>,
 }
 
 enum Event<'a> {
@@ -102,6 +108,8 @@ enum Event<'a> {
     Ticked,
     Written(Result<Result<(), JournalError>, JoinError>),
     Writable(mpsc::Permit<'a, Written>),
+    Troubled(String),
+    LinkWritable(mpsc::Permit<'a, Outbound>),
 }
 
 /// Runs until the stop. A write that is cut off then was not acted on.
@@ -111,7 +119,8 @@ pub(crate) async fn serve(
     ports: Ports,
     stop: CancellationToken,
 ) -> Result<(), JournalError> {
-    let Ports { mut changes, written, mut updates } = ports;
+    let Ports { mut changes, written, mut updates, to_hub } = ports;
+    let mut trouble = store.trouble();
     let mut writer = JournalWriter {
         store,
         fence,
@@ -121,6 +130,7 @@ pub(crate) async fn serve(
         writes: JoinSet::new(),
         writing: None,
         outbox: BTreeSet::new(),
+        unwritten: Unwritten::default(),
         updates_at: Instant::now(),
     };
     loop {
@@ -132,6 +142,8 @@ pub(crate) async fn serve(
             () = tokio::time::sleep_until(writer.updates_at), if writer.waits_to_write_updates() => Event::Ticked,
             Some(ended) = writer.writes.join_next() => Event::Written(ended),
             Ok(slot) = written.reserve(), if !writer.outbox.is_empty() => Event::Writable(slot),
+            Ok(()) = trouble.changed() => Event::Troubled(trouble.borrow_and_update().clone()),
+            Ok(slot) = to_hub.reserve(), if writer.unwritten.has_reports() => Event::LinkWritable(slot),
         };
         writer.handle(event)?;
     }
@@ -140,7 +152,10 @@ pub(crate) async fn serve(
 impl JournalWriter {
     fn handle(&mut self, event: Event<'_>) -> Result<(), JournalError> {
         match event {
-            Event::Changed(Change::Accepted(accepted)) => self.waiting.take_in(accepted),
+            Event::Changed(Change::Accepted(accepted)) => {
+                self.unwritten.take_in(&accepted.assignment);
+                self.waiting.take_in(accepted);
+            }
             Event::Changed(Change::Ended(target)) => {
                 self.journal.end(target);
                 self.ended.insert(target);
@@ -152,6 +167,16 @@ impl JournalWriter {
                 self.journal.learn(update);
             }
             Event::Ticked => {}
+            Event::Troubled(why) => {
+                if let Some(writing) = &self.writing {
+                    self.unwritten.note_trouble(self.store.key(*writing.numbers.start()), why);
+                }
+            }
+            Event::LinkWritable(slot) => {
+                if let Some(report) = self.unwritten.take_report() {
+                    slot.send(Outbound::Report(report));
+                }
+            }
             Event::Written(written) => {
                 written??;
                 self.note_written();
@@ -180,16 +205,18 @@ impl JournalWriter {
         let accepted = self.waiting.take();
         let mut targets = std::mem::take(&mut self.ended);
         targets.extend(accepted.iter().map(|accepted| accepted.assignment.target));
+        let generations = accepted.iter().map(|it| (it.assignment.target, it.assignment.generation)).collect();
         let entry = self.journal.plan(accepted);
         let parts = Store::split(&entry);
         let numbers = self.journal.next_numbers(parts.len() as u64);
         self.writes.spawn(self.store.clone().write(parts, *numbers.start(), self.journal.last()));
-        self.writing = Some(Writing { entry, numbers, targets });
+        self.writing = Some(Writing { entry, numbers, targets, accepted: generations });
     }
 
     fn note_written(&mut self) {
         // A cleaning has ended.
-        let Some(Writing { entry, numbers, targets }) = self.writing.take() else { return };
+        let Some(Writing { entry, numbers, targets, accepted }) = self.writing.take() else { return };
+        self.unwritten.note_written(&accepted);
         self.journal.note_written(&entry, &numbers);
         self.fence.note_written(&self.journal);
         self.outbox.extend(targets);

@@ -6,8 +6,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
+use bellwether_core::ObjectKey;
 use bellwether_core::journal::{Entry, Head, Journal, LoadError, Loading, PART_BYTES_MAX, Part};
 use bellwether_proto::compression;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{JournalError, Seal};
@@ -32,17 +34,26 @@ const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 const RETRY: Backoff =
     Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5), jitter: Jitter::Half };
 
+/// After so many failures in a row (about a second) it is no hiccup that nobody needs to see.
+const HICCUPS_MAX: u32 = 3;
+
 #[derive(Clone)]
 pub(crate) struct Store {
     cluster: Cluster,
     namespace: String,
     boot: Uuid,
     seal: Seal,
+    trouble: watch::Sender<String>,
 }
 
 impl Store {
     pub(crate) fn new(cluster: Cluster, namespace: &str, boot: Uuid, seal: Seal) -> Self {
-        Self { cluster, namespace: namespace.to_owned(), boot, seal }
+        Self { cluster, namespace: namespace.to_owned(), boot, seal, trouble: watch::Sender::default() }
+    }
+
+    /// Why nothing can be written, whenever it was tried in vain for a while.
+    pub(super) fn trouble(&self) -> watch::Receiver<String> {
+        self.trouble.subscribe()
     }
 
     /// One part at a time: all of them together are larger than what they tell, and than what an API server sends before
@@ -206,6 +217,9 @@ impl Store {
             return Err(JournalError::Storage { namespace: self.namespace.clone(), source: error });
         }
         *failures += 1;
+        if *failures >= HICCUPS_MAX {
+            self.trouble.send_replace(error.to_string());
+        }
         tracing::warn!(%error, "the journal cannot be written; nothing new is applied");
         tokio::time::sleep(RETRY.wait(*failures, chance())).await;
         Ok(())
@@ -213,6 +227,12 @@ impl Store {
 
     pub(super) fn contested_at(&self, number: u64) -> JournalError {
         self.contested(name(number))
+    }
+
+    /// The Secret of a part, as a line of a report names it.
+    pub(super) fn key(&self, number: u64) -> ObjectKey {
+        let (api_version, kind) = ("v1".to_owned(), "Secret".to_owned());
+        ObjectKey { api_version, kind, namespace: Some(self.namespace.clone()), name: name(number) }
     }
 
     fn contested(&self, name: String) -> JournalError {

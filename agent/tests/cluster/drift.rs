@@ -37,6 +37,49 @@ async fn an_edit_is_put_right_its_author_told_and_the_field_is_still_ours_to_cha
 }
 
 #[tokio::test]
+async fn an_edit_is_put_right_in_two_round_trips() {
+    let mut fixture = fixture!();
+    let gateway = fixture.put_gateway_before("configmaps").await;
+    begin(&mut fixture).await;
+    // Its journal is written, and asked for nothing but whose it is.
+    fixture.wait_for_inventory(1).await;
+
+    gateway.follow_requests();
+    fixture.edit("a", &json!({"data": {"key": "theirs"}})).await;
+    fixture.wait_for_value("a", "1").await;
+    let drift = fixture.drifts(1).await.remove(0);
+
+    let mut followed = gateway.followed();
+    followed.requests.sort_unstable();
+    let journal = |number: usize| format!("GET bellwether-journal-{number:012}");
+    let expected = ["GET a".to_owned(), journal(2), journal(3), "PATCH a by force".to_owned()];
+    assert_eq!((followed.requests.as_slice(), followed.round_trips), (&expected[..], 2));
+    assert_eq!((drift.manager.as_deref(), drift.fields), (Some("kubectl-edit"), vec![".data.key".to_owned()]));
+}
+
+#[tokio::test]
+async fn what_was_never_ours_is_not_forced_though_it_comes_between_a_conflict_and_its_answer() {
+    let mut fixture = fixture!();
+    fixture.options = SyncOptions { drift: DriftMode::Ignore, ..SyncOptions::default() };
+    let gateway = fixture.put_gateway_before("configmaps").await;
+    begin(&mut fixture).await;
+    fixture.edit("a", &json!({"data": {"key": "theirs"}})).await;
+    gateway
+        .hold(|method, uri| method == http::Method::PATCH && uri.query().is_some_and(|it| it.contains("force=true")));
+
+    let more = fixture.object("v1", "ConfigMap", "a", &json!({"data": {"key": "2", "more": "ours"}}));
+    fixture.assign(2, &[fixture.namespace_object(), more]);
+    gateway.wait_for_held().await;
+    fixture.edit("a", &json!({"data": {"more": "theirs"}})).await;
+    gateway.release();
+
+    let is_told = |report: &Report| report.generation == Generation::new(2) && report.verdict == Verdict::Failed;
+    let report = fixture.report(is_told).await;
+    assert_eq!(report.lines[0].outcome, Outcome::Conflict);
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["data"], json!({"key": "theirs", "more": "theirs"}));
+}
+
+#[tokio::test]
 async fn a_forced_apply_of_somebody_else_is_put_right_and_the_field_is_still_ours_to_change() {
     let mut fixture = fixture!();
     begin(&mut fixture).await;

@@ -1,10 +1,11 @@
-//! A way to the API server that refuses what it is told to, and counts.
+//! A way to the API server that refuses and holds back what it is told to, and counts.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -14,6 +15,7 @@ use hyper_util::server::conn::auto;
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 type Answer = Response<UnsyncBoxBody<Bytes, kube::Error>>;
@@ -30,6 +32,27 @@ struct State {
     /// What it is about.
     plural: &'static str,
     counts: Mutex<Counts>,
+    refused: Mutex<Option<Picked>>,
+    held: Mutex<Option<Picked>>,
+    /// How many requests are held back.
+    waiting: Mutex<usize>,
+    released: Notify,
+    followed: Mutex<Option<Followed>>,
+}
+
+/// Whether a request is meant.
+pub(crate) type Picked = fn(&Method, &Uri) -> bool;
+
+/// How long each answer takes that is followed: what is asked at the same time is then seen to be.
+const FOLLOWED_ANSWER: Duration = Duration::from_millis(100);
+
+/// Requests about single objects, in their order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Followed {
+    pub(crate) requests: Vec<String>,
+    /// How often one was made while none was on its way.
+    pub(crate) round_trips: usize,
+    on_their_way: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,7 +67,16 @@ pub(crate) struct Counts {
 
 impl Gateway {
     pub(crate) async fn start(client: kube::Client, plural: &'static str) -> Self {
-        let state = Arc::new(State { client, plural, counts: Mutex::default() });
+        let state = Arc::new(State {
+            client,
+            plural,
+            counts: Mutex::default(),
+            refused: Mutex::default(),
+            held: Mutex::default(),
+            waiting: Mutex::default(),
+            released: Notify::new(),
+            followed: Mutex::default(),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let address = listener.local_addr().expect("has an address");
         let mut connections = JoinSet::new();
@@ -69,6 +101,42 @@ impl Gateway {
 
     pub(crate) fn counts(&self) -> Counts {
         *self.state.counts()
+    }
+
+    /// As something between the agent and the API server does that does not know them.
+    pub(crate) fn refuse(&self, picked: Picked) {
+        *lock(&self.state.refused) = Some(picked);
+    }
+
+    pub(crate) fn refuse_nothing(&self) {
+        *lock(&self.state.refused) = None;
+    }
+
+    /// Until they are released.
+    pub(crate) fn hold(&self, picked: Picked) {
+        *lock(&self.state.held) = Some(picked);
+    }
+
+    /// Until one is held back.
+    pub(crate) async fn wait_for_held(&self) {
+        let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+        while *lock(&self.state.waiting) == 0 {
+            assert!(tokio::time::Instant::now() < deadline, "nothing came that is held back");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) fn release(&self) {
+        *lock(&self.state.held) = None;
+        self.state.released.notify_waiters();
+    }
+
+    pub(crate) fn follow_requests(&self) {
+        *lock(&self.state.followed) = Some(Followed::default());
+    }
+
+    pub(crate) fn followed(&self) -> Followed {
+        lock(&self.state.followed).clone().expect("it follows")
     }
 
     /// Under which a kubeconfig that leads here is written.
@@ -98,12 +166,57 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl State {
-    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        lock(&self.counts)
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Answer, kube::Error> {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        if lock(&self.refused).is_some_and(|picked| picked(&method, &uri)) {
+            return Ok(answer(StatusCode::METHOD_NOT_ALLOWED, &json!("not here")));
+        }
+        self.hold_back(&method, &uri).await;
+        if !self.begin(&method, &uri) {
+            return self.pass_on(request).await;
+        }
+        tokio::time::sleep(FOLLOWED_ANSWER).await;
+        let answer = self.pass_on(request).await;
+        if let Some(followed) = lock(&self.followed).as_mut() {
+            followed.on_their_way -= 1;
+        }
+        answer
+    }
+
+    async fn hold_back(&self, method: &Method, uri: &Uri) {
+        let released = self.released.notified();
+        if lock(&self.held).is_some_and(|picked| picked(method, uri)) {
+            *lock(&self.waiting) += 1;
+            released.await;
+            *lock(&self.waiting) -= 1;
+        }
+    }
+
+    /// Whether it is followed.
+    fn begin(&self, method: &Method, uri: &Uri) -> bool {
+        let (query, name) = (uri.query().unwrap_or_default(), uri.path().rsplit('/').next().unwrap_or_default());
+        let mut followed = lock(&self.followed);
+        let Some(followed) = followed.as_mut().filter(|_| uri.path().contains("/namespaces/")) else { return false };
+        if query.contains("watch=true") || query.contains("labelSelector") {
+            return false;
+        }
+        let force = if query.contains("force=true") { " by force" } else { "" };
+        followed.requests.push(format!("{method} {name}{force}"));
+        followed.round_trips += usize::from(followed.on_their_way == 0);
+        followed.on_their_way += 1;
+        true
+    }
+
+    async fn pass_on(&self, request: Request<Incoming>) -> Result<Answer, kube::Error> {
         if self.is_refused(request.uri()) {
             let status = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 405,
                 "reason": "MethodNotAllowed", "message": "it cannot be watched"});

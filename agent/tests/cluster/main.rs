@@ -16,6 +16,7 @@ macro_rules! fixture {
 mod drift;
 mod fixture;
 mod gateway;
+mod hooks;
 mod hub;
 mod many;
 mod ownership;
@@ -296,6 +297,77 @@ async fn nothing_is_pruned_when_something_left_that_the_plan_does_not_name() {
     let line = refused.lines.iter().find(|line| line.key.name == "c").expect("it has a line");
     assert_eq!((line.outcome, line.message.as_str()), (Outcome::Pruning, "prune refused: not in the plan"));
     assert!(fixture.is_there("b").await && fixture.is_there("c").await);
+}
+
+#[tokio::test]
+async fn what_somebody_asked_to_keep_is_not_deleted_and_its_line_says_so() {
+    let mut fixture = fixture!();
+    let [a, kept, old] = ["a", "kept", "old"].map(|name| fixture.config_map(name, "1"));
+    fixture.assign(1, &[fixture.namespace_object(), a.clone(), kept.clone(), old.clone()]);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+    fixture.edit("kept", &json!({"metadata": {"annotations": {"helm.sh/resource-policy": "keep"}}})).await;
+
+    fixture.assign_pruning(2, &[fixture.namespace_object(), a], &[kept, old]);
+    let is_done = |generation| {
+        move |report: &bellwether_core::report::Report| {
+            report.generation == Generation::new(generation) && report.applied && report.verdict == Verdict::Healthy
+        }
+    };
+    let pruned = fixture.report(is_done(2)).await;
+    assert!(fixture.is_there("kept").await && !fixture.is_there("old").await);
+    fixture.assign_tombstone(3, Action::Delete);
+    let deleted = fixture.report(is_done(3)).await;
+
+    assert!(fixture.is_there("kept").await && !fixture.is_there("a").await);
+    for report in [pruned, deleted] {
+        let line = report.lines.iter().find(|line| line.key.name == "kept").expect("it has a line");
+        assert!(line.message.contains("helm.sh/resource-policy"), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_is_told_with_its_reason_and_applied_when_it_can() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+    fixture.wait_for_inventory(1).await;
+    let quotas = format!("/api/v1/namespaces/{}/resourcequotas", fixture.home);
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"},
+        "spec": {"hard": {"count/secrets": "0"}}});
+    fixture.post(&quotas, &quota).await;
+    fixture.wait_for_path(&format!("{quotas}/full"), |quota| !quota["status"]["hard"].is_null()).await;
+
+    fixture.assign(2, &[fixture.namespace_object(), fixture.config_map("a", "2")]);
+
+    let is_second = |report: &bellwether_core::report::Report| report.generation == Generation::new(2);
+    let told = fixture.report(|report| is_second(report) && !report.lines.is_empty()).await;
+    assert!(!told.applied && told.lines[0].key.kind == "Secret", "{told:?}");
+    assert!(told.lines[0].message.contains("exceeded quota"), "{:?}", told.lines);
+    fixture.remove(&format!("{quotas}/full")).await;
+    fixture.report(|report| is_second(report) && report.verdict == Verdict::Healthy && report.lines.is_empty()).await;
+}
+
+#[tokio::test]
+async fn where_it_cannot_be_told_who_acts_nothing_is_let_go() {
+    let mut fixture = fixture!();
+    let gateway = fixture.put_gateway_before("secrets").await;
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+    fixture.wait_for_inventory(1).await;
+    gateway.refuse(|method, uri| method == http::Method::GET && uri.path().contains("/secrets/bellwether-journal-"));
+
+    fixture.assign_tombstone(2, Action::Orphan);
+
+    let is_second = |report: &bellwether_core::report::Report| report.generation == Generation::new(2);
+    let told = fixture.report(|report| is_second(report) && report.verdict >= Verdict::Degraded).await;
+    assert!(!told.applied && told.lines[0].message.contains("this agent"), "{told:?}");
+    assert!(fixture.fetch("ConfigMap", "a").await["metadata"]["labels"]["bellwether.dev/target"].is_string());
+    gateway.refuse_nothing();
+    fixture.report(|report| is_second(report) && report.applied).await;
+    assert_eq!(fixture.fetch("ConfigMap", "a").await["metadata"]["labels"], Value::Null);
 }
 
 #[tokio::test]

@@ -29,12 +29,13 @@ impl Target {
         let last_applied = self.inventory.last_applied(&identity).cloned();
         let twin = self.objects.find(&identity).and_then(|object| object.twin.clone());
         let may_have_ended = self.inventory.may_have_ended(&identity);
+        let is_latest = act.digest().is_some_and(|digest| self.inventory.holds(&identity, digest));
         if let Some(digest) = act.digest() {
             self.inventory.note_sent(&identity, digest);
         }
         self.under_way.insert(identity);
         let (target, generation) = (self.assignment.target, self.assignment.generation);
-        Some(Step { target, generation, key, act, last_applied, may_have_ended, twin })
+        Some(Step { target, generation, key, act, last_applied, is_latest, may_have_ended, twin })
     }
 
     fn writes(&self) -> bool {
@@ -93,9 +94,9 @@ impl Target {
                 Standby::Free
             }
         });
-        // What is to be deleted is no longer known to be as we applied it, whatever comes of that.
+        // What is to be deleted is no longer known to be as we applied it, whatever comes of that; unless nothing was sent.
         if let Some((key, Act::Delete { .. } | Act::Orphan { .. })) = &step {
-            self.inventory.disown(&Identity::of(key));
+            self.inventory.begin_doubt(&Identity::of(key));
         }
         step
     }

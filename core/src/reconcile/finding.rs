@@ -10,6 +10,7 @@ use super::metadata::Metadata;
 use super::owner::{Owner, is_ours, may_delete, owner_hint};
 use super::step::Step;
 use crate::drift::{Change, culprit, differing_paths, lost_paths};
+use crate::keep::kept_by;
 use crate::object::MANAGER;
 
 /// What came of a step: what the object is like now, or why it could not be done.
@@ -43,10 +44,14 @@ pub enum Finding {
         version: String,
         finalizers: Vec<String>,
         is_leaving: bool,
+        /// It asks to be left in the cluster, by this name.
+        kept_by: Option<&'static str>,
     },
     /// Not there, or not ours (any more).
     Gone,
     Failed(ClusterError),
+    /// Nothing was written, because it cannot be told whether this agent may: as before.
+    Unasked(ClusterError),
 }
 
 /// What somebody else did to an object of ours.
@@ -85,8 +90,9 @@ impl Finding {
 
     /// Of an object that was deleted, or that is to be and carries our label.
     pub fn there(there: Metadata, is_leaving: bool) -> Self {
+        let kept_by = kept_by(&there.annotations, &there.labels);
         let Metadata { uid, namespace, resource_version, finalizers, .. } = there;
-        Self::There { uid, namespace, version: resource_version, finalizers, is_leaving }
+        Self::There { uid, namespace, version: resource_version, finalizers, is_leaving, kept_by }
     }
 
     /// Of an object that is to go, as it was read.

@@ -48,6 +48,7 @@ mod tests {
             key: ObjectKey { api_version, kind, namespace: Some("shop".to_owned()), name: "x".to_owned() },
             act: Act::Apply { digest, inspect_first: true },
             last_applied: None,
+            is_latest: false,
             may_have_ended: false,
             twin: None,
         };

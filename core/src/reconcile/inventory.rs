@@ -15,7 +15,7 @@ use super::removal::Candidate;
 use super::step::Step;
 use crate::bundle::Entry;
 use crate::drift::DriftSignal;
-use crate::health;
+use crate::health::{self, Ending};
 use crate::journal::{Applied, Journalled};
 use crate::object::Identity;
 use crate::{Digest, Generation, ObjectKey};
@@ -32,6 +32,8 @@ pub(super) struct Inventory {
     /// Something else was sent over what was recorded last, or an earlier process may have sent it: what it is given is
     /// written down before, and what it did after.
     overwritten: BTreeSet<Identity>,
+    /// What was applied last to what a deletion or a release is on its way to.
+    doubtful: BTreeMap<Identity, LastApplied>,
     by_uid: BTreeMap<Uuid, Identity>,
     learned: Learned,
 }
@@ -86,23 +88,38 @@ impl Inventory {
     }
 
     /// A person asked for what an assignment wants to be tried again. What ran once before that, is not there and did not
-    /// come to a good end is made again; of what is there, the process after this one is to know that it was asked about.
+    /// come to a good end is made again; of what runs, the process after this one is to know that it was asked about. What
+    /// failed and still stands there holds it up: see [`Inventory::owes_a_run`].
     pub(super) fn note_retried<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>, retried: Generation) {
         for entry in entries.filter(|entry| health::runs_once(entry.key.group(), &entry.key.kind)) {
             let identity = Identity::of(&entry.key);
             let Some(last) = self.last_applied.get_mut(&identity).filter(|last| last.generation < retried) else {
                 continue;
             };
-            let owned = self.owned.get_mut(&identity);
-            if owned.as_ref().is_some_and(|owned| owned.is_there) {
+            let owned = self.owned.get(&identity);
+            if owned.is_some_and(|owned| owned.is_there && owned.finished != Some(Ending::Failed)) {
                 last.generation = retried;
                 self.learned.applied.push(last.applied(&entry.key));
-            } else if last.may_be_asked_for_again() {
-                self.overwritten.insert(identity);
-                if let Some(owned) = owned {
-                    owned.digest = None;
-                }
+            } else if owned.is_none_or(|owned| !owned.is_there) && last.may_be_asked_for_again() {
+                self.have_made_again(&identity);
             }
+        }
+    }
+
+    /// Whether it failed, and a person has asked since for a run that did not come: it cannot while the failed one is there.
+    pub(super) fn owes_a_run(&self, object: &Object, retried: Generation) -> bool {
+        let identity = object.identity();
+        let failed = |owned: &Owned| owned.finished == Some(Ending::Failed);
+        health::runs_once(object.key.group(), &object.key.kind)
+            && self.owned(&identity).is_some_and(failed)
+            && self.last_applied(&identity).is_some_and(|last| last.generation < retried)
+    }
+
+    /// Whatever was applied under its name, it is sent again.
+    pub(super) fn have_made_again(&mut self, identity: &Identity) {
+        self.overwritten.insert(identity.clone());
+        if let Some(owned) = self.owned.get_mut(identity) {
+            owned.digest = None;
         }
     }
 
@@ -195,6 +212,21 @@ impl Inventory {
         }
     }
 
+    /// Before it is deleted or released.
+    pub(super) fn begin_doubt(&mut self, identity: &Identity) {
+        if let Some(last_applied) = self.last_applied(identity).cloned() {
+            self.doubtful.insert(identity.clone(), last_applied);
+        }
+        self.disown(identity);
+    }
+
+    /// After that: whether it is as it was before.
+    pub(super) fn end_doubt(&mut self, identity: &Identity, is_as_before: bool) {
+        if let Some(last_applied) = self.doubtful.remove(identity).filter(|_| is_as_before) {
+            self.last_applied.entry(identity.clone()).or_insert(last_applied);
+        }
+    }
+
     /// One object may be followed under another spelling of its name by now.
     fn unfollow(&mut self, uid: Uuid, identity: &Identity) {
         if self.by_uid.get(&uid) == Some(identity) {
@@ -226,7 +258,7 @@ impl Inventory {
     ) -> Option<Uuid> {
         let (uid, version, condition, digest) = match finding {
             Finding::Applied { uid, version, condition, body } => {
-                let (finished, generation) = (condition.finished, self.applied_under(step, identity, *uid));
+                let (finished, generation) = (condition.finished, self.applied_under(step, identity, *uid, condition));
                 let last_applied = LastApplied { uid: *uid, digest, body: Some(body.clone()), finished, generation };
                 self.note_applied(identity, &step.key, last_applied);
                 (*uid, *version, condition.clone(), Some(digest))
@@ -242,7 +274,11 @@ impl Inventory {
                 self.doubt(identity, error);
                 return None;
             }
-            Finding::Exists { .. } | Finding::Unlabelled | Finding::There { .. } | Finding::Gone => return None,
+            Finding::Exists { .. }
+            | Finding::Unlabelled
+            | Finding::There { .. }
+            | Finding::Gone
+            | Finding::Unasked(_) => return None,
         };
         let is_there = matches!(finding, Finding::Applied { .. } | Finding::Kept { seen: Some(_) });
         let Condition { health, finished, fingerprint } = condition;
@@ -272,9 +308,10 @@ impl Inventory {
         Some(uid)
     }
 
-    /// An object that was only asked about is as old as it was.
-    fn applied_under(&self, step: &Step, identity: &Identity, uid: Uuid) -> Generation {
-        let before = self.last_applied(identity).filter(|before| step.is_question() && before.uid == uid);
+    /// An object that was only asked about is as old as it was, and so is a failure that was found standing there.
+    fn applied_under(&self, step: &Step, identity: &Identity, uid: Uuid, condition: &Condition) -> Generation {
+        let is_old = step.is_question() || condition.finished == Some(Ending::Failed);
+        let before = self.last_applied(identity).filter(|before| is_old && before.uid == uid);
         before.map_or(step.generation, |before| before.generation)
     }
 

@@ -83,6 +83,14 @@ pub(super) fn exists(hint: String) -> Judgement {
     Judgement::new(Outcome::Exists, Verdict::Failed, message, hint)
 }
 
+/// Nothing was sent, as it cannot be told whether this agent may send anything: no fault of the object.
+pub(super) fn unasked(error: &ClusterError, failures: u32) -> Judgement {
+    let verdict = if failures > HICCUPS_MAX { Verdict::Degraded } else { Verdict::Progressing };
+    let message = format!("nothing is sent, because it cannot be told whether this agent was replaced: {error}");
+    let hint = "check what stands between the agent and the Secrets of its own namespace";
+    Judgement::new(Outcome::Retrying, verdict, message, hint)
+}
+
 /// `failures`: how often this object failed in a row under this assignment, this time included.
 pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> Judgement {
     let message = error.to_string();

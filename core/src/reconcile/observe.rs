@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::event::{Kind, ObjectEvent, ObjectState, Sight};
@@ -12,6 +12,9 @@ use super::target::Target;
 use crate::drift::DriftSignal;
 use crate::object::Identity;
 use crate::session::DriftMode;
+
+/// What is known by lists, each half a minute, is said to be known as of a time that is no longer ago.
+const SAID_AGAIN: SignedDuration = SignedDuration::from_mins(5);
 
 impl Target {
     /// What a watch saw of an object that this target follows, or that carries its label.
@@ -47,11 +50,29 @@ impl Target {
         seen: ObjectState,
         now: Timestamp,
     ) {
+        let is_gone = !matches!(seen, ObjectState::Present(_));
         let Some((has_changed, signal)) = self.inventory.see(identity, version, seen, now) else { return };
         self.raise(identity, signal, now);
+        if is_gone {
+            self.removals.note_gone(identity);
+            self.run_what_is_owed(identity);
+        }
         if has_changed {
+            self.changed_since_told.extend(self.objects.find(identity).map(|object| Kind::of(&object.key)));
             self.said.note_change();
             self.open_phases(now);
+        }
+    }
+
+    /// What failed is gone, and a person has asked for it to run again.
+    pub(super) fn run_what_is_owed(&mut self, identity: &Identity) {
+        let retried = self.assignment.retried;
+        if self.objects.find(identity).is_some_and(|object| self.inventory.owes_a_run(object, retried))
+            && self.inventory.owned(identity).is_some_and(|owned| !owned.is_there)
+        {
+            self.inventory.have_made_again(identity);
+            self.objects.send_again(identity);
+            self.said.note_change();
         }
     }
 
@@ -88,6 +109,14 @@ impl Target {
     }
 
     pub(super) fn set_sight(&mut self, kind: &Kind, sight: Sight, now: Timestamp) {
+        // As of an earlier time is said until it is too long ago: else each list would be news of what is not well.
+        if let (Some(&Sight::AsOf(before)), Sight::AsOf(listed_at)) = (self.sights.get(kind), sight)
+            && listed_at.duration_since(before) < SAID_AGAIN
+            && !self.changed_since_told.contains(kind)
+        {
+            return;
+        }
+        self.changed_since_told.remove(kind);
         if sight.put(&mut self.sights, kind) {
             self.said.note_change();
             self.open_phases(now);

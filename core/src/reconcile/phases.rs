@@ -167,6 +167,15 @@ impl Objects {
         }
     }
 
+    /// What is in place is to be made anew.
+    pub(super) fn send_again(&mut self, identity: &Identity) {
+        let Some(index) = self.index(identity) else { return };
+        if matches!(self.all[index].state, State::InPlace(_)) {
+            self.all[index].state = State::Ready;
+            self.ready.push_back(index);
+        }
+    }
+
     /// One in place, or waiting with what it has, of which a question is open, since when.
     pub(super) fn uncorrected(&self, index: usize) -> Option<(Identity, Timestamp)> {
         let object = &self.all[index];

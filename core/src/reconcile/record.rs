@@ -86,7 +86,13 @@ impl Target {
                 let judgement = judge::failure(&step.key, &error, object.failures);
                 self.fail(step, identity, judgement, Cause::of(&step.key, &error), (now, chance));
             }
+            Finding::Unasked(error) => {
+                object.failures += 1;
+                let judgement = judge::unasked(&error, object.failures);
+                self.fail(step, identity, judgement, None, (now, chance));
+            }
         }
+        self.run_what_is_owed(identity);
         self.said.note_change();
     }
 
@@ -131,6 +137,8 @@ impl Target {
     }
 
     fn record_removal(&mut self, step: &Step, identity: &Identity, finding: &Finding, now: Timestamp, chance: f64) {
+        let was_left_alone = matches!(finding, Finding::Unasked(_));
+        self.inventory.end_doubt(identity, was_left_alone);
         if self.objects.contains(identity) {
             // It is wanted again: whether it is still there is inspected before it is applied.
             return;

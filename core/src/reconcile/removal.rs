@@ -76,7 +76,7 @@ pub(super) enum State {
         finalizers: Vec<String>,
     },
     /// Stays, and why.
-    Left(&'static str),
+    Left(Cow<'static, str>),
     /// Tried again when it stands among the wakes.
     Failed(Judgement),
     Gone,
@@ -85,7 +85,7 @@ pub(super) enum State {
 impl Removal {
     pub(super) fn plan(candidate: Candidate, mode: Mode) -> Self {
         let stays = mode != Mode::Orphan && is_protected(&candidate.key);
-        let state = if stays { State::Left(PROTECTED) } else { State::Waiting };
+        let state = if stays { State::Left(PROTECTED.into()) } else { State::Waiting };
         Self { candidate, state, inspected: stays, failures: 0, polls: 0, leaving_since: None }
     }
 
@@ -135,7 +135,7 @@ impl Removal {
         let plain = |verdict, message: &'static str| (verdict, Cow::Borrowed(message), "");
         let (verdict, message, hint) = match &self.state {
             State::Gone => return None,
-            State::Left(why) => plain(Verdict::Healthy, why),
+            State::Left(why) => (Verdict::Healthy, Cow::Borrowed(&**why), ""),
             State::Failed(judgement) => (judgement.verdict, judgement.message.as_str().into(), judgement.hint.as_str()),
             State::Leaving { since, finalizers } if is_overdue(*since, now) => blocked(finalizers),
             State::Leaving { .. } => plain(Verdict::Progressing, "being deleted"),

@@ -4,8 +4,9 @@
 //! and is wanted by nobody is touched. When all were inspected, they go stage by stage, in the reverse of applying;
 //! custom resources before who answers their finalizers. If one is there that the plan does not name, nothing is pruned
 //! at all; of those one is looked at until it is gone, and then the next. Definitions, namespaces and volumes always stay:
-//! with them goes what nobody listed.
+//! with them goes what nobody listed; and so does what asks for it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::error::ClusterError;
 use super::finding::Finding;
-use super::judge;
+use super::judge::{self, Judgement};
 use super::removal::{Candidate, Mode, Removal, State};
 use super::retries::SPACING;
 use super::status::Standing;
@@ -21,6 +22,7 @@ use super::step::Act;
 use crate::ObjectKey;
 use crate::apply::sort_for_deleting;
 use crate::backoff::{Backoff, Jitter};
+use crate::object::Identity;
 
 /// Between two inspections of an object that is being deleted. Most are gone at the first.
 const POLL: Backoff =
@@ -138,8 +140,8 @@ impl Removals {
         found
     }
 
-    fn leave(&mut self, index: usize, why: &'static str) {
-        self.objects[index].state = State::Left(why);
+    fn leave(&mut self, index: usize, why: impl Into<Cow<'static, str>>) {
+        self.objects[index].state = State::Left(why.into());
         self.note_inspected(index);
     }
 
@@ -187,6 +189,18 @@ impl Removals {
         self.ready.extend(self.looked_at);
     }
 
+    /// Of what refuses a prune, one is seen to have gone: the prune may go on, and nothing is said of what is not there.
+    pub(super) fn note_gone(&mut self, identity: &Identity) {
+        let refuses = |object: &Removal| object.is_unplanned() && matches!(object.state, State::There { .. });
+        let is_it = |object: &Removal| refuses(object) && Identity::of(&object.candidate.key) == *identity;
+        if self.mode == Mode::Prune
+            && let Some(index) = self.objects.iter().position(is_it)
+            && !self.ready.contains(&index)
+        {
+            self.ready.push_back(index);
+        }
+    }
+
     /// What came of a step; whether the object is no more ours to follow.
     pub(super) fn record(&mut self, key: &ObjectKey, finding: &Finding, now: Timestamp, chance: f64) -> bool {
         let same = |object: &Removal| object.candidate.key.identity() == key.identity();
@@ -199,11 +213,13 @@ impl Removals {
                 self.note_inspected(index);
                 return true;
             }
-            Finding::There { uid, namespace, version, finalizers, is_leaving } => {
+            Finding::There { uid, namespace, version, finalizers, is_leaving, kept_by } => {
                 self.objects[index].failures = 0;
                 self.note_inspected(index);
                 if *is_leaving && self.mode != Mode::Orphan {
                     self.follow(index, finalizers.clone(), now, chance);
+                } else if let Some(name) = kept_by.filter(|_| self.mode != Mode::Orphan) {
+                    self.leave(index, format!("left: {name} asks for it"));
                 } else {
                     let (namespace, version) = (namespace.clone(), version.clone());
                     let object = &mut self.objects[index];
@@ -216,6 +232,12 @@ impl Removals {
                 }
             }
             Finding::Failed(error) => return self.fail(index, error, now, chance),
+            Finding::Unasked(error) => {
+                let object = &mut self.objects[index];
+                object.failures += 1;
+                let judgement = judge::unasked(error, object.failures);
+                self.try_again(index, judgement, now, chance);
+            }
             Finding::Exists { .. } => self.leave(index, COPY),
             Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished | Finding::EndedUnseen => {}
         }
@@ -251,12 +273,16 @@ impl Removals {
             return true;
         }
         let judgement = judge::failure(&object.candidate.key, error, object.failures);
-        let failures = object.failures;
-        // What somebody changed in between is inspected again at once; the rest waits.
-        let wait = judgement.retry.wait(failures, chance).min(REFUSED_PAUSE);
+        self.try_again(index, judgement, now, chance);
+        false
+    }
+
+    /// What somebody changed in between is inspected again at once; the rest waits.
+    fn try_again(&mut self, index: usize, judgement: Judgement, now: Timestamp, chance: f64) {
+        let object = &mut self.objects[index];
+        let wait = judgement.retry.wait(object.failures, chance).min(REFUSED_PAUSE);
         object.state = State::Failed(judgement);
         self.wake_after(index, wait, now);
-        false
     }
 
     fn wake_after(&mut self, index: usize, wait: Duration, now: Timestamp) {

@@ -13,8 +13,9 @@
 //! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
 //! count 2..9                     how many steps came since the last count
 //! answer a applied v3 healthy owning f:x ended failed fails 30s drift modified
-//! answer a kept | absent | exists WHOSE | gone | there v2 in ns uid 5 leaving finalizer x | read without-label
-//! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | conflict .f helm
+//! answer a kept | absent | exists WHOSE | gone | there v2 in ns uid 5 leaving finalizer x keep | read without-label
+//! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | unasked
+//! answer all conflict .f helm
 //! settle                         all is done and answered with `applied`, until nothing is left to do
 //! see a v2 degraded saying x owning f:x ended failed listed 1s, see a v2 deleted, see a v2 job-running or job-complete
 //! list ConfigMap 1s: a b         a list that began then
@@ -83,6 +84,7 @@ scripts::scenarios! {
     a_newer_assignment_drops_the_waits_of_the_old_one_at_once,
     a_prune_after_the_apply_waits_for_the_apply,
     a_question_that_finds_nothing_changed_tells_nothing,
+    a_retry_holds_for_a_failed_job_that_still_stands_until_it_is_deleted,
     a_success_forgets_the_failures_before_it,
     a_target_that_ignores_drift_asks_nothing,
     a_target_that_warns_leaves_it_and_says_so_until_the_next_assignment,
@@ -103,6 +105,7 @@ scripts::scenarios! {
     an_old_failure_of_what_an_assignment_does_not_change_is_no_failure_of_it,
     an_old_failure_that_changes_its_words_is_still_an_old_one,
     an_orphaned_object_loses_our_label_and_is_no_longer_ours,
+    an_unwell_object_that_cannot_be_watched_is_told_again_when_it_changes,
     corrections_that_lack_the_same_are_tried_once_for_all,
     custom_resources_are_waited_for_without_limit_while_a_finalizer_holds_them,
     definitions_namespaces_and_volumes_stay_and_the_line_says_so,
@@ -110,6 +113,7 @@ scripts::scenarios! {
     going_back_while_the_new_one_is_on_its_way_sends_the_old_one_again,
     health_from_before_our_write_is_not_believed,
     health_that_is_seen_before_the_answer_to_our_write_is_not_lost,
+    hooks_before_an_installation_are_waited_for_and_those_after_it_wait_for_all,
     many_that_are_being_deleted_share_a_pace,
     nothing_at_all_is_pruned_when_something_left_that_is_in_no_plan,
     objects_that_may_be_one_are_sent_with_each_other_s_name,
@@ -126,9 +130,11 @@ scripts::scenarios! {
     what_an_older_assignment_sent_counts_when_it_is_what_the_newer_one_wants,
     what_another_target_has_now_is_left,
     what_another_target_wants_in_another_spelling_is_left_once_its_scope_is_known,
+    what_asks_to_be_kept_is_never_deleted_and_the_line_says_so,
     what_cannot_be_inspected_for_long_is_not_known_to_be_healthy,
     what_cannot_be_watched_is_known_as_of_its_last_list,
     what_comes_back_while_it_is_being_deleted_is_applied_after_the_answer,
+    what_could_not_be_sent_is_no_failure_of_an_object,
     what_did_not_change_is_not_sent,
     what_drifted_while_it_was_ignored_is_asked_about_when_it_no_longer_is,
     what_hangs_in_a_target_leaves_room_for_others,
@@ -144,6 +150,7 @@ scripts::scenarios! {
     what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before,
     what_lost_our_label_stays_at_a_prune_and_the_line_says_so,
     what_refused_a_prune_is_looked_for_again,
+    what_refuses_a_prune_and_goes_is_looked_at,
     what_runs_once_runs_again_where_a_person_asks_for_it,
     what_seems_to_be_the_manifests_own_fault_is_tried_again_rarely,
     what_takes_too_long_fails_without_anything_being_seen,

@@ -129,7 +129,9 @@ impl Target {
             Some(&Sight::AsOf(listed_at)) => as_of(&owned.health.message, listed_at.max(owned.asked_at)).into(),
             _ => owned.health.message.as_str().into(),
         };
-        Standing { may_pass, ..standing(object, outcome, verdict, message, "") }
+        let owes_a_run = self.inventory.owes_a_run(object, self.assignment.retried);
+        let hint = if owes_a_run { OWED_RUN_HINT } else { "" };
+        Standing { may_pass, ..standing(object, outcome, verdict, message, hint) }
     }
 
     /// Of one that is drifted, or that cannot be asked about.
@@ -148,6 +150,8 @@ impl Target {
         is_flapping.then(|| drifted(object, CONFLICTING_CONTROLLER_HINT, ""))
     }
 }
+
+const OWED_RUN_HINT: &str = "delete it in the cluster: its rollout was retried, so it then runs again";
 
 const CONFLICTING_CONTROLLER_HINT: &str =
     "it is put right again and again: stop who changes it, or take the field out of the manifest";

@@ -15,6 +15,8 @@ pub struct Step {
     pub act: Act,
     /// What we applied under its name last.
     pub last_applied: Option<LastApplied>,
+    /// Exactly what is to be in place was applied last, and nothing that may have arrived was sent since.
+    pub is_latest: bool,
     /// That goes by itself once it has run to its end, and nobody watched it.
     pub may_have_ended: bool,
     /// Another object of the bundle that is this one, if their kind has no namespaces.
@@ -45,6 +47,19 @@ impl Step {
     /// Of what we applied last under its name.
     pub fn last_uid(&self) -> Option<Uuid> {
         self.last_applied.as_ref().map(|last_applied| last_applied.uid)
+    }
+
+    /// Whether all that it applies is ours on the object with this uid: our last apply has set each field of it there, so
+    /// whoever else holds one by now has taken it.
+    pub fn is_all_ours(&self, uid: Uuid) -> bool {
+        let last_applied = self.last_applied.as_ref().filter(|last_applied| last_applied.uid == uid);
+        self.is_latest && last_applied.is_some_and(|last_applied| last_applied.body.is_some())
+    }
+
+    /// Whether the one with this uid is what another content was applied to.
+    pub fn had_another_content(&self, uid: Uuid) -> bool {
+        let last_applied = self.last_applied.as_ref().filter(|last_applied| last_applied.uid == uid);
+        last_applied.is_some_and(|last_applied| Some(last_applied.digest) != self.act.digest())
     }
 
     /// About an object that should be in place.

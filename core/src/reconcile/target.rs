@@ -43,6 +43,8 @@ pub(super) struct Target {
     pub(super) early: BTreeMap<Uuid, (u64, ObjectState)>,
     /// Of kinds that are not watched well.
     pub(super) sights: BTreeMap<Kind, Sight>,
+    /// Of those of which something else was seen since it was last said as of when they are known.
+    pub(super) changed_since_told: BTreeSet<Kind>,
     /// Found and not told yet.
     pub(super) drifts: Vec<Drifted>,
     pub(super) said: Said,
@@ -69,6 +71,7 @@ impl Target {
             under_way: BTreeSet::new(),
             early: BTreeMap::new(),
             sights,
+            changed_since_told: BTreeSet::new(),
             drifts: Vec::new(),
             said: Said::default(),
         };

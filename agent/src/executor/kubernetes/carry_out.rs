@@ -1,12 +1,15 @@
 //! Carries out one step: which requests it takes, one after the other, and what came of them.
 //!
 //! What an answer means is decided by [`bellwether_core::reconcile`]: whose an object is, what was taken of what was ours,
-//! and what may be forced or deleted.
+//! and what may be forced or deleted. Before anything is written the fence is asked, at the same time as what is there: a
+//! correction is two round trips.
 
 use std::sync::Arc;
 
 use bellwether_core::ObjectKey;
+use bellwether_core::apply::is_made_anew;
 use bellwether_core::drift::corrected_paths;
+use bellwether_core::health;
 use bellwether_core::reconcile::{
     Act, Answer, Body, ClusterError, Condition, Finding, Found, Metadata, Owner, Step, is_ours, owner_hint,
 };
@@ -15,37 +18,66 @@ use bellwether_core::yielded::without_yielded;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::client::{Apply, Cluster, FIELD_MANAGER, Live};
+use super::client::{Apply, Cluster, FIELD_MANAGER, Live, Onto};
+use crate::journal::{Fence, JournalError};
+
+/// How often a correction is tried at once when somebody writes the object between its two requests: whoever edits a
+/// Deployment wakes its controller, which writes its status.
+const TRIES_MAX: u32 = 3;
+
+/// Why a step ended before its answer.
+enum Stopped {
+    Failed(ClusterError),
+    /// Nothing was sent: it is not known whether this agent was replaced.
+    Unasked(ClusterError),
+    Replaced(JournalError),
+}
+
+impl From<ClusterError> for Stopped {
+    fn from(error: ClusterError) -> Self {
+        Self::Failed(error)
+    }
+}
 
 /// `body` is the object as the bundle has it, of what is to be applied; `None` is answered as what it is, a mistake of
-/// ours.
-pub(super) async fn carry_out(cluster: &Cluster, step: &Step, body: Option<Body>) -> Answer {
+/// ours. Fails when this agent was replaced.
+pub(super) async fn carry_out(
+    cluster: &Cluster,
+    fence: &Fence,
+    step: &Step,
+    body: Option<Body>,
+) -> Result<Answer, JournalError> {
     let body = || {
         body.map(|body| yielding(&step.key, body)).ok_or_else(|| ClusterError::Rejected {
             reason: "BodyMissing".to_owned(),
             message: "the object's body never came".to_owned(),
         })
     };
+    let on_its_way = Attempt { cluster, fence, step };
     let found = match &step.act {
         Act::Apply { inspect_first, .. } => match body() {
-            Ok(body) => inspect_and_apply(cluster, step, *inspect_first, body).await.map(Answer::from),
-            Err(error) => Err(error),
+            Ok(body) => on_its_way.inspect_and_apply(*inspect_first, body).await.map(Answer::from),
+            Err(error) => Err(error.into()),
         },
         Act::Correct { writes, .. } => match body() {
-            Ok(body) => Question { cluster, step, body, writes: *writes }.answer().await,
-            Err(error) => Err(error),
+            Ok(body) => Question { attempt: on_its_way, body, writes: *writes }.answer().await,
+            Err(error) => Err(error.into()),
         },
-        Act::Inspect => inspect(cluster, step).await.map(Answer::from),
-        Act::Delete { uid } => delete(cluster, step, *uid).await.map(Answer::from),
-        Act::Orphan { version } => cluster.orphan(&step.key, version).await.map(|()| Answer::from(Finding::Gone)),
+        Act::Inspect => inspect(cluster, step).await.map(Answer::from).map_err(Stopped::from),
+        Act::Delete { uid } => on_its_way.delete(*uid).await.map(Answer::from),
+        Act::Orphan { version } => on_its_way.orphan(version).await.map(Answer::from),
     };
     match found {
         // What is not there needs neither deleting nor releasing.
-        Err(ClusterError::NotFound) if matches!(step.act, Act::Inspect | Act::Delete { .. } | Act::Orphan { .. }) => {
-            Finding::Gone.into()
+        Err(Stopped::Failed(ClusterError::NotFound))
+            if matches!(step.act, Act::Inspect | Act::Delete { .. } | Act::Orphan { .. }) =>
+        {
+            Ok(Finding::Gone.into())
         }
-        Err(error) => Finding::Failed(error).into(),
-        Ok(answer) => answer,
+        Err(Stopped::Failed(error)) => Ok(Finding::Failed(error).into()),
+        Err(Stopped::Unasked(error)) => Ok(Finding::Unasked(error).into()),
+        Err(Stopped::Replaced(error)) => Err(error),
+        Ok(answer) => Ok(answer),
     }
 }
 
@@ -58,24 +90,176 @@ fn yielding(key: &ObjectKey, body: Body) -> Body {
     without_yielded(key, body.bytes()).map_or(body, |body| Body::from(Arc::<[u8]>::from(body)))
 }
 
-async fn inspect_and_apply(
-    cluster: &Cluster,
-    step: &Step,
-    inspect_first: bool,
-    body: Body,
-) -> Result<Finding, ClusterError> {
-    refuse_twin(cluster, step).await?;
-    let uid = if inspect_first {
-        let there = cluster.find(&step.key).await?;
-        if let Some(there) = there.as_ref().filter(|there| !owner(step, there).may_write()) {
+fn applied(live: &Live, object: &Value, body: Body) -> Finding {
+    let (uid, version) = (live.metadata.uid, live.metadata.version());
+    Finding::Applied { uid, version, condition: Condition::of(object), body }
+}
+
+fn being_deleted() -> ClusterError {
+    ClusterError::retry("it is being deleted, and applied again when it is gone")
+}
+
+fn parse(body: &[u8]) -> Result<Value, ClusterError> {
+    // The reader's words may be the body's.
+    serde_json::from_slice(body).map_err(|_| ClusterError::retry("an object cannot be read"))
+}
+
+/// A step, and whom to ask about it.
+#[derive(Clone, Copy)]
+struct Attempt<'a> {
+    cluster: &'a Cluster,
+    fence: &'a Fence,
+    step: &'a Step,
+}
+
+impl Attempt<'_> {
+    /// From here on it may write.
+    async fn pass_fence(&self) -> Result<(), Stopped> {
+        match self.fence.check().await {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) => Err(Stopped::Unasked(error)),
+            Err(replaced) => Err(Stopped::Replaced(replaced)),
+        }
+    }
+
+    /// What is there, of what is about to be written.
+    async fn find(&self) -> Result<Option<Metadata>, Stopped> {
+        let (passed, there) = tokio::join!(self.pass_fence(), self.cluster.find(&self.step.key));
+        passed?;
+        Ok(there?)
+    }
+
+    async fn read(&self) -> Result<Option<Live>, Stopped> {
+        let (passed, there) = tokio::join!(self.pass_fence(), self.cluster.read(&self.step.key));
+        passed?;
+        Ok(there?)
+    }
+
+    async fn inspect_and_apply(&self, inspect_first: bool, body: Body) -> Result<Finding, Stopped> {
+        refuse_twin(self.cluster, self.step).await?;
+        let key = &self.step.key;
+        let there = if health::runs_once(key.group(), &key.kind) && is_made_anew(&parse(body.bytes())?) {
+            self.make_room().await?
+        } else if inspect_first {
+            self.find().await?
+        } else {
+            self.pass_fence().await?;
+            let onto = self.step.last_uid().map_or(Onto::Anything, Onto::One);
+            let (live, object) = self.apply(&body, true, onto).await?;
+            return Ok(applied(&live, &object, body));
+        };
+        if let Some(there) = there.as_ref().filter(|there| !owner(self.step, there).may_write()) {
             return Ok(Finding::Exists { hint: owner_hint(there) });
         }
-        there.map(|there| there.uid)
-    } else {
-        step.last_uid()
-    };
-    let (live, object) = apply(cluster, step, &body, true, uid).await?;
-    Ok(applied(&live, &object, body))
+        let onto = there.map_or(Onto::Anything, |there| Onto::One(there.uid));
+        let (live, object) = self.apply(&body, true, onto).await?;
+        Ok(applied(&live, &object, body))
+    }
+
+    /// What asks to be made anew when it changes is deleted before that, if it is the very one that we applied, and has run
+    /// to its end. What is there then.
+    async fn make_room(&self) -> Result<Option<Metadata>, Stopped> {
+        let Some(there) = self.read().await? else { return Ok(None) };
+        let is_former = self.step.had_another_content(there.metadata.uid);
+        if !is_former || owner(self.step, &there.metadata) != Owner::Us {
+            return Ok(Some(there.metadata));
+        }
+        if there.metadata.deletion_timestamp.is_some() {
+            return Err(being_deleted().into());
+        }
+        if health::ending(&parse(&there.body)?).is_none() {
+            let message =
+                "the one before runs still: it is made anew when that has ended, or is deleted in the cluster";
+            return Err(ClusterError::retry(message).into());
+        }
+        let Metadata { uid, resource_version, .. } = there.metadata;
+        let left = self.cluster.delete(&self.step.key, uid, &resource_version).await?;
+        if left.is_some() { Err(being_deleted().into()) } else { Ok(None) }
+    }
+
+    /// Applies, and takes over what others took of what was ours; what never was ours is a conflict, and nothing is changed.
+    async fn apply(&self, body: &Body, writes: bool, onto: Onto<'_>) -> Result<(Live, Value), ClusterError> {
+        let plain = if writes { Apply::Plain } else { Apply::DryRun };
+        let step = self.step;
+        let live = match self.cluster.apply(&step.key, body.bytes(), plain, onto).await {
+            Err(ClusterError::Conflict(fields)) => {
+                let last_applied = step.last_applied.as_ref();
+                let was_ours = last_applied
+                    .is_some_and(|last_applied| last_applied.says_all(fields.iter().map(|field| field.field.as_str())));
+                // It may have been made again since it was inspected.
+                let there = if was_ours { self.cluster.find(&step.key).await? } else { None };
+                let Some(there) = there.filter(|there| owner(step, there).may_write()) else {
+                    return Err(ClusterError::Conflict(fields));
+                };
+                return self.force(body, writes, &there).await;
+            }
+            live => live?,
+        };
+        self.applied(body, writes, live).await
+    }
+
+    /// Takes each field that it applies, unless somebody has written the object since it was read: more may be theirs by now.
+    async fn force(&self, body: &Body, writes: bool, there: &Metadata) -> Result<(Live, Value), ClusterError> {
+        let how = if writes { Apply::Forced } else { Apply::ForcedDryRun };
+        let live = self.cluster.apply(&self.step.key, body.bytes(), how, Onto::AsRead(there)).await?;
+        self.applied(body, writes, live).await
+    }
+
+    async fn applied(&self, body: &Body, writes: bool, live: Live) -> Result<(Live, Value), ClusterError> {
+        if live.metadata.deletion_timestamp.is_some() {
+            return Err(being_deleted());
+        }
+        let object = parse(&live.body)?;
+        if writes { self.take_over(body, live, object).await } else { Ok((live, object)) }
+    }
+
+    /// What left the manifest and stays because a tool that applied the same file holds it too, is made ours and goes.
+    async fn take_over(&self, body: &Body, live: Live, object: Value) -> Result<(Live, Value), ClusterError> {
+        let former = self
+            .step
+            .last_applied
+            .as_ref()
+            .filter(|last_applied| last_applied.uid == live.metadata.uid)
+            .and_then(|last_applied| last_applied.body.clone());
+        // After a restart it is as the bundle has it.
+        let former = former.map(|former| yielding(&self.step.key, former));
+        let Some(former) = former.filter(|former| former != body) else { return Ok((live, object)) };
+        let managed_fields = &object["metadata"]["managedFields"];
+        let Some(ours) = taken_over(managed_fields, FIELD_MANAGER, &parse(former.bytes())?, &parse(body.bytes())?)
+        else {
+            return Ok((live, object));
+        };
+        self.cluster.set_managers(&self.step.key, &live.metadata.resource_version, &ours).await?;
+        let onto = Onto::One(live.metadata.uid);
+        let live = self.cluster.apply(&self.step.key, body.bytes(), Apply::Plain, onto).await?;
+        let object = parse(&live.body)?;
+        Ok((live, object))
+    }
+
+    /// What was inspected may have been given to somebody else since: it is read once more, and deleted as it was read.
+    async fn delete(&self, uid: Uuid) -> Result<Finding, Stopped> {
+        let Some(there) = self.find().await? else { return Ok(Finding::Gone) };
+        if !is_ours(&there, &self.step.label()) {
+            return Ok(if there.uid == uid { Finding::Unlabelled } else { Finding::Gone });
+        }
+        if there.uid != uid {
+            let message = "another object has its name by now".to_owned();
+            return Err(ClusterError::Stale { message }.into());
+        }
+        // Somebody may have asked for it to be kept since.
+        let found = Finding::there(there.clone(), false);
+        if matches!(found, Finding::There { kept_by: Some(_), .. }) {
+            return Ok(found);
+        }
+        let left = self.cluster.delete(&self.step.key, uid, &there.resource_version).await?;
+        Ok(left.map_or(Finding::Gone, |there| Finding::there(there, true)))
+    }
+
+    async fn orphan(&self, version: &str) -> Result<Finding, Stopped> {
+        self.pass_fence().await?;
+        self.cluster.orphan(&self.step.key, version).await?;
+        Ok(Finding::Gone)
+    }
 }
 
 /// Two spellings of one object would be applied in turns.
@@ -89,125 +273,66 @@ async fn refuse_twin(cluster: &Cluster, step: &Step) -> Result<(), ClusterError>
     Err(ClusterError::Rejected { reason: "StandsTwice".to_owned(), message })
 }
 
-fn applied(live: &Live, object: &Value, body: Body) -> Finding {
-    let (uid, version) = (live.metadata.uid, live.metadata.version());
-    Finding::Applied { uid, version, condition: Condition::of(object), body }
-}
-
-/// Applies, to the object with that uid if there is one, and takes over what others took of what was ours; what never was
-/// ours is a conflict, and nothing is changed.
-async fn apply(
-    cluster: &Cluster,
-    step: &Step,
-    body: &Body,
-    writes: bool,
-    uid: Option<Uuid>,
-) -> Result<(Live, Value), ClusterError> {
-    let (plain, forced) = if writes { (Apply::Plain, Apply::Forced) } else { (Apply::DryRun, Apply::ForcedDryRun) };
-    let live = match cluster.apply(&step.key, body.bytes(), plain, uid).await {
-        Err(ClusterError::Conflict(fields)) => {
-            let last_applied = step.last_applied.as_ref();
-            let was_ours = last_applied
-                .is_some_and(|last_applied| last_applied.says_all(fields.iter().map(|field| field.field.as_str())));
-            // It may have been made again since it was inspected.
-            let there = if was_ours { cluster.find(&step.key).await? } else { None };
-            let Some(there) = there.filter(|there| owner(step, there).may_write()) else {
-                return Err(ClusterError::Conflict(fields));
-            };
-            cluster.apply(&step.key, body.bytes(), forced, Some(there.uid)).await?
-        }
-        live => live?,
-    };
-    if live.metadata.deletion_timestamp.is_some() {
-        return Err(being_deleted());
-    }
-    let object = parse(&live.body)?;
-    if writes { take_over(cluster, step, body, live, object).await } else { Ok((live, object)) }
-}
-
-/// What left the manifest and stays because a tool that applied the same file holds it too, is made ours and goes.
-async fn take_over(
-    cluster: &Cluster,
-    step: &Step,
-    body: &Body,
-    live: Live,
-    object: Value,
-) -> Result<(Live, Value), ClusterError> {
-    let former = step
-        .last_applied
-        .as_ref()
-        .filter(|last_applied| last_applied.uid == live.metadata.uid)
-        .and_then(|last_applied| last_applied.body.clone());
-    // After a restart it is as the bundle has it.
-    let former = former.map(|former| yielding(&step.key, former));
-    let Some(former) = former.filter(|former| former != body) else { return Ok((live, object)) };
-    let managed_fields = &object["metadata"]["managedFields"];
-    let Some(ours) = taken_over(managed_fields, FIELD_MANAGER, &parse(former.bytes())?, &parse(body.bytes())?) else {
-        return Ok((live, object));
-    };
-    cluster.set_managers(&step.key, &live.metadata.resource_version, &ours).await?;
-    let live = cluster.apply(&step.key, body.bytes(), Apply::Plain, Some(live.metadata.uid)).await?;
-    let object = parse(&live.body)?;
-    Ok((live, object))
-}
-
-fn being_deleted() -> ClusterError {
-    ClusterError::retry("it is being deleted, and applied again when it is gone")
-}
-
-fn parse(body: &[u8]) -> Result<Value, ClusterError> {
-    // The reader's words may be the body's.
-    serde_json::from_slice(body).map_err(|_| ClusterError::retry("an object cannot be read"))
-}
-
 /// Whether an object is as we applied it; and if it may be written, it then is.
 struct Question<'a> {
-    cluster: &'a Cluster,
-    step: &'a Step,
+    attempt: Attempt<'a>,
     body: Body,
     writes: bool,
 }
 
 impl Question<'_> {
-    async fn answer(self) -> Result<Answer, ClusterError> {
-        refuse_twin(self.cluster, self.step).await?;
-        let there = self.cluster.read(&self.step.key).await?;
-        match there {
-            Some(there) => self.answer_there(there).await,
-            None => match Finding::ended(self.step) {
-                Some(ended) => Ok(ended.into()),
-                None => self.answer_deleted().await,
-            },
+    async fn answer(self) -> Result<Answer, Stopped> {
+        let step = self.attempt.step;
+        refuse_twin(self.attempt.cluster, step).await?;
+        let mut tries = 1;
+        loop {
+            let there = self.read().await?;
+            let Some(there) = there else {
+                return match Finding::ended(step) {
+                    Some(ended) => Ok(ended.into()),
+                    None => Ok(self.answer_deleted().await),
+                };
+            };
+            match self.answer_there(there).await {
+                // What was found is not what is there by now.
+                Err(ClusterError::Stale { .. }) if tries < TRIES_MAX => tries += 1,
+                answer => return Ok(answer?),
+            }
         }
     }
 
-    async fn answer_deleted(self) -> Result<Answer, ClusterError> {
+    async fn read(&self) -> Result<Option<Live>, Stopped> {
+        if self.writes {
+            return self.attempt.read().await;
+        }
+        Ok(self.attempt.cluster.read(&self.attempt.step.key).await?)
+    }
+
+    async fn answer_deleted(self) -> Answer {
         let drift = Some(Found::deleted());
         if !self.writes {
-            return Ok(Answer { finding: Finding::Kept { seen: None }, drift });
+            return Answer { finding: Finding::Kept { seen: None }, drift };
         }
-        let finding = match apply(self.cluster, self.step, &self.body, true, None).await {
+        let finding = match self.attempt.apply(&self.body, true, Onto::Anything).await {
             Ok((live, object)) => applied(&live, &object, self.body),
             // It is gone all the same.
             Err(error) => Finding::Failed(error),
         };
-        Ok(Answer { finding, drift })
+        Answer { finding, drift }
     }
 
-    async fn answer_there(self, there: Live) -> Result<Answer, ClusterError> {
+    async fn answer_there(&self, there: Live) -> Result<Answer, ClusterError> {
         if there.metadata.deletion_timestamp.is_some() {
             return Err(being_deleted());
         }
-        let owner = owner(self.step, &there.metadata);
+        let owner = owner(self.attempt.step, &there.metadata);
         let found = parse(&there.body)?;
         if !owner.may_write() {
             let finding = Finding::Exists { hint: owner_hint(&there.metadata) };
             return Ok(Answer { finding, drift: Some(Found::of(owner, &found, Vec::new())) });
         }
-        let uid = Some(there.metadata.uid);
-        let (live, after) = match apply(self.cluster, self.step, &self.body, self.writes, uid).await {
+        let (live, after) = match self.apply_onto(&there.metadata).await {
             Ok(answer) => answer,
-            // What was found is not what is there by now.
             Err(error @ ClusterError::Stale { .. }) => return Err(error),
             Err(error) => {
                 let drift = Found::uncorrected(owner, &parse(self.body.bytes())?, &found, &error);
@@ -217,10 +342,18 @@ impl Question<'_> {
         let fields = corrected_paths(&found, &after);
         let drift = (!fields.is_empty()).then(|| Found::of(owner, &found, fields));
         if self.writes {
-            return Ok(Answer { finding: applied(&live, &after, self.body), drift });
+            return Ok(Answer { finding: applied(&live, &after, self.body.clone()), drift });
         }
         let seen = Some((there.metadata.uid, there.metadata.version(), Condition::of(&found)));
         Ok(Answer { finding: Finding::Kept { seen }, drift })
+    }
+
+    /// Where each field is ours nobody is asked whether it is somebody's by now.
+    async fn apply_onto(&self, there: &Metadata) -> Result<(Live, Value), ClusterError> {
+        if self.attempt.step.is_all_ours(there.uid) {
+            return self.attempt.force(&self.body, self.writes, there).await;
+        }
+        self.attempt.apply(&self.body, self.writes, Onto::One(there.uid)).await
     }
 }
 
@@ -240,17 +373,3 @@ async fn inspect(cluster: &Cluster, step: &Step) -> Result<Finding, ClusterError
 
 /// Reasons of ours why no path leads to an object.
 const UNADDRESSABLE: [&str; 2] = ["NamespaceRequired", "InvalidName"];
-
-/// What was inspected may have been given to somebody else since: it is read once more, and deleted as it was read.
-async fn delete(cluster: &Cluster, step: &Step, uid: Uuid) -> Result<Finding, ClusterError> {
-    let Some(there) = cluster.find(&step.key).await? else { return Ok(Finding::Gone) };
-    if !is_ours(&there, &step.label()) {
-        return Ok(if there.uid == uid { Finding::Unlabelled } else { Finding::Gone });
-    }
-    if there.uid != uid {
-        let message = "another object has its name by now".to_owned();
-        return Err(ClusterError::Stale { message });
-    }
-    let left = cluster.delete(&step.key, uid, &there.resource_version).await?;
-    Ok(left.map_or(Finding::Gone, |there| Finding::there(there, true)))
-}

@@ -281,11 +281,7 @@ impl Reconciler {
             if let Some(refused) = reconcile::refusal(&home, &step, body.as_ref()) {
                 return Ok((step, refused));
             }
-            let untold = if step.act.writes() { fence.check().await? } else { None };
-            let answer = match untold {
-                Some(error) => Finding::Failed(error).into(),
-                None => carry_out(&cluster, &step, body).await,
-            };
+            let answer = carry_out(&cluster, &fence, &step, body).await?;
             Ok((step, answer))
         });
         self.begun_at.insert(request.id(), now);
@@ -358,6 +354,9 @@ fn log_answer(assignment: &Assignment, step: &Step, answer: &Answer) {
         }
         Finding::Failed(error) => {
             tracing::warn!(target.name = %name, generation, object = %step.key, %error, "failed");
+        }
+        Finding::Unasked(error) => {
+            tracing::warn!(target.name = %name, generation, object = %step.key, %error, "not sent");
         }
     }
 }

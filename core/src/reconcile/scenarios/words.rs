@@ -121,6 +121,7 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
         "forbidden" => Finding::Failed(ClusterError::Forbidden { message }),
         "stale" => Finding::Failed(ClusterError::Stale { message }),
         "no-namespace" => Finding::Failed(ClusterError::NamespaceMissing { namespace: message }),
+        "unasked" => Finding::Unasked(ClusterError::NamespaceMissing { namespace: "home".to_owned() }),
         "unanswered" => {
             let after = words.after("after").map(|after| Duration::try_from(duration(after)).expect("is not negative"));
             Finding::Failed(ClusterError::Retry { after, message: "no answer".to_owned() })
@@ -151,7 +152,16 @@ fn there(step: &Step, words: &Words<'_>) -> Finding {
     let uid = words.after("uid").map_or_else(|| uid(&step.key.name), other_uid);
     let finalizers = words.after("finalizer").into_iter().map(str::to_owned).collect();
     let (version, is_leaving) = (words.version().to_string(), words.has("leaving"));
-    Finding::There { uid, namespace, version, finalizers, is_leaving }
+    let annotations = words.has("keep").then(|| ("helm.sh/resource-policy".to_owned(), "keep".to_owned()));
+    let there = Metadata {
+        uid,
+        namespace,
+        resource_version: version,
+        annotations: annotations.into_iter().collect(),
+        finalizers,
+        ..Metadata::default()
+    };
+    Finding::there(there, is_leaving)
 }
 
 /// Which runs, or is complete.

@@ -286,9 +286,14 @@ fn is_line(line: &ObjectLine, text: &str) -> bool {
     written == head && (line.message.contains(words) || line.hint.contains(words))
 }
 
-/// Of an object with that content: of one that says `ttl`, there is a little more to know.
+/// Of an object with that content: of one that says `ttl`, `pre` or `post` there is a little more to know.
 fn body(content: &str) -> &str {
-    if content == "ttl" { r#"{"kind": "Job", "spec": {"ttlSecondsAfterFinished": 60}}"# } else { content }
+    match content {
+        "ttl" => r#"{"kind": "Job", "spec": {"ttlSecondsAfterFinished": 60}}"#,
+        "pre" => r#"{"metadata": {"annotations": {"helm.sh/hook": "pre-install,pre-upgrade"}}}"#,
+        "post" => r#"{"metadata": {"annotations": {"helm.sh/hook": "post-install,post-upgrade"}}}"#,
+        content => content,
+    }
 }
 
 fn joined(items: &[String]) -> String {

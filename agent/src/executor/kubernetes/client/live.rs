@@ -14,18 +14,30 @@ pub(crate) struct Live {
     pub(crate) body: Vec<u8>,
 }
 
-/// How an object of a bundle is sent.
+/// To what an object is applied.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sending {
-    /// A manifest may give a namespace to what has none; kubectl drops it, the API server would refuse it.
-    pub(super) drops_namespace: bool,
-    /// The API server refuses the apply unless it is about the object with this uid.
-    pub(super) uid: Option<Uuid>,
+pub(crate) enum Onto<'a> {
+    /// Whatever has its name, and it is made when there is nothing.
+    #[default]
+    Anything,
+    /// Exactly the object with this uid.
+    One(Uuid),
+    /// And nobody has written it since it was read.
+    AsRead(&'a Metadata),
 }
 
-impl Sending {
+/// How an object of a bundle is sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sending<'a> {
+    /// A manifest may give a namespace to what has none; kubectl drops it, the API server would refuse it.
+    pub(super) drops_namespace: bool,
+    /// The API server refuses the apply unless it is about that.
+    pub(super) onto: Onto<'a>,
+}
+
+impl Sending<'_> {
     pub(super) fn prepare(self, object: &[u8]) -> Result<Vec<u8>, ClusterError> {
-        if !self.drops_namespace && self.uid.is_none() {
+        if !self.drops_namespace && matches!(self.onto, Onto::Anything) {
             return Ok(object.to_vec());
         }
         let mut object: Value = serde_json::from_slice(object).map_err(|error| ClusterError::Rejected {
@@ -36,9 +48,13 @@ impl Sending {
             if self.drops_namespace {
                 metadata.remove("namespace");
             }
-            if let Some(uid) = self.uid {
-                metadata.insert("uid".to_owned(), Value::String(uid.to_string()));
-            }
+            let (uid, version) = match self.onto {
+                Onto::Anything => (None, None),
+                Onto::One(uid) => (Some(uid), None),
+                Onto::AsRead(there) => (Some(there.uid), Some(there.resource_version.clone())),
+            };
+            metadata.extend(uid.map(|uid| ("uid".to_owned(), Value::String(uid.to_string()))));
+            metadata.extend(version.map(|version| ("resourceVersion".to_owned(), Value::String(version))));
         }
         Ok(canonical_json(&object))
     }
@@ -51,15 +67,19 @@ mod tests {
     #[test]
     fn only_what_is_asked_for_is_changed() {
         let object = br#"{"kind":"Namespace","metadata":{"name":"a","namespace":"b"}}"#;
-        let sent = |sending: Sending| String::from_utf8(sending.prepare(object).expect("is JSON")).expect("is text");
+        let sent =
+            |sending: Sending<'_>| String::from_utf8(sending.prepare(object).expect("is JSON")).expect("is text");
 
-        let uid = Some(Uuid::nil());
-        let without = sent(Sending { drops_namespace: true, uid: None });
-        let of_one = sent(Sending { drops_namespace: false, uid });
+        let without = sent(Sending { drops_namespace: true, onto: Onto::Anything });
+        let of_one = sent(Sending { drops_namespace: false, onto: Onto::One(Uuid::nil()) });
+        let there = Metadata { resource_version: "7".to_owned(), ..Metadata::default() };
+        let as_read = sent(Sending { drops_namespace: true, onto: Onto::AsRead(&there) });
 
         assert_eq!(sent(Sending::default()).as_bytes(), object);
         assert_eq!(without, r#"{"kind":"Namespace","metadata":{"name":"a"}}"#);
         let expected = r#"{"kind":"Namespace","metadata":{"name":"a","namespace":"b","uid":"00000000-0000-0000-0000-000000000000"}}"#;
         assert_eq!(of_one, expected);
+        let expected = r#"{"kind":"Namespace","metadata":{"name":"a","resourceVersion":"7","uid":"00000000-0000-0000-0000-000000000000"}}"#;
+        assert_eq!(as_read, expected);
     }
 }

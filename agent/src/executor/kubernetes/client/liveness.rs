@@ -2,14 +2,16 @@
 //!
 //! A watch of a quiet kind sees no object for days, and a connection may be dead without an error. So it is listened to
 //! below the objects: the head of each answer and each part of a body count, a bookmark's too. That a list is answered says
-//! nothing of the watch behind it: what is not believed any more is believed again when a watch stands. Decides; measures
-//! no time itself.
+//! nothing of the watch behind it: what is not believed any more is believed again when a watch stands. Nor is an answer
+//! to a watch one: where watches end at once, or stay open and say nothing, the kind cannot be watched. Decides; measures no
+//! time itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 
@@ -27,6 +29,12 @@ const SILENCE_MAX: SignedDuration = SignedDuration::from_mins(2);
 /// Between two watches that are answered: one that ends at once, without an error, would else be begun without a pause.
 const AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
+/// Open for so long without a word, a watch is none: a bookmark comes each minute.
+const MUTE_AFTER: SignedDuration = SignedDuration::from_secs(75);
+
+/// So many watches in a row that ended at once, or were mute, are no accident: something between answers for them.
+const MUTE_MAX: u32 = 2;
+
 /// While nothing is believed, what may change that is looked for so often.
 const LOOK: SignedDuration = SignedDuration::from_secs(1);
 
@@ -34,8 +42,14 @@ const LOOK: SignedDuration = SignedDuration::from_secs(1);
 pub(super) struct Liveness {
     /// In a row.
     failures: u32,
-    /// When a watch was answered for the first time since the last failure.
+    /// When a watch was answered for the first time since the last failure, and since one ended at once.
     stands_since: Option<Timestamp>,
+    /// When the one that is open was answered.
+    open_since: Option<Timestamp>,
+    /// Nothing came on it yet.
+    says_nothing: bool,
+    /// Watches in a row that proved nothing.
+    mute: u32,
     /// When one was last answered.
     watched_at: Option<Timestamp>,
     /// When something was last heard.
@@ -57,8 +71,17 @@ pub(super) enum Regained {
 
 impl Liveness {
     pub(super) const fn new(now: Timestamp) -> Self {
-        let (stands_since, watched_at) = (None, None);
-        Self { failures: 0, stands_since, watched_at, heard_at: now, is_blind: false, is_listed: false }
+        Self {
+            failures: 0,
+            stands_since: None,
+            open_since: None,
+            says_nothing: true,
+            mute: 0,
+            watched_at: None,
+            heard_at: now,
+            is_blind: false,
+            is_listed: false,
+        }
     }
 
     pub(super) fn note_heard(&mut self, now: Timestamp) {
@@ -68,8 +91,35 @@ impl Liveness {
     /// A watch was answered.
     fn note_watched(&mut self, now: Timestamp) {
         self.stands_since.get_or_insert(now);
+        (self.open_since, self.says_nothing) = (Some(now), true);
         self.watched_at = Some(now);
         self.note_heard(now);
+    }
+
+    /// Something came on an open watch.
+    fn note_frame(&mut self, now: Timestamp) {
+        self.note_heard(now);
+        self.says_nothing = false;
+    }
+
+    /// The open watch is no more, if there was one. One that was broken off says nothing of those that end by themselves.
+    fn note_end(&mut self, now: Timestamp, is_broken_off: bool) {
+        let Some(since) = self.open_since.take() else { return };
+        let open = now.duration_since(since);
+        let ended_at_once = !is_broken_off && open < STANDS;
+        if ended_at_once {
+            self.stands_since = None;
+        }
+        if !self.says_nothing {
+            self.mute = 0;
+        } else if ended_at_once || open >= MUTE_AFTER {
+            self.mute += 1;
+        }
+    }
+
+    /// Its watches are answered, and are none: only lists tell.
+    pub(super) const fn is_mute(&self) -> bool {
+        self.mute >= MUTE_MAX
     }
 
     /// When another watch may begin.
@@ -88,6 +138,7 @@ impl Liveness {
 
     /// Answers with how many failures there were in a row.
     pub(super) fn note_failure(&mut self, now: Timestamp) -> u32 {
+        self.note_end(now, true);
         self.failures = if self.stands(now) { 1 } else { self.failures + 1 };
         self.stands_since = None;
         self.failures
@@ -135,7 +186,7 @@ impl Liveness {
     }
 
     /// When it has been silent for too long, if nothing is heard before.
-    fn silent_at(&self) -> Timestamp {
+    pub(super) fn silent_at(&self) -> Timestamp {
         if self.is_blind { Timestamp::MAX } else { self.heard_at + SILENCE_MAX }
     }
 
@@ -149,20 +200,48 @@ impl Liveness {
 #[derive(Debug, Clone)]
 pub(super) struct Ear {
     liveness: Arc<Mutex<Liveness>>,
+    turned_mute: Arc<Notify>,
     clock: Clock,
 }
 
 impl Ear {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { liveness: Arc::new(Mutex::new(Liveness::new(clock.now()))), clock }
+        Self { liveness: Arc::new(Mutex::new(Liveness::new(clock.now()))), turned_mute: Arc::default(), clock }
     }
 
     pub(super) fn liveness(&self) -> MutexGuard<'_, Liveness> {
         self.liveness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_heard(&self) {
-        self.liveness().note_heard(self.clock.now());
+    /// Until what is listened to has been silent for too long.
+    pub(super) async fn wait_for_silence(&self) {
+        loop {
+            let silent_at = self.liveness().silent_at();
+            if silent_at <= self.clock.now() {
+                return;
+            }
+            self.clock.sleep_until(silent_at).await;
+        }
+    }
+
+    /// Until its watches proved to be none.
+    pub(super) async fn wait_for_mute(&self) {
+        self.turned_mute.notified().await;
+    }
+
+    fn note_frame(&self, is_watch: bool) {
+        let (mut liveness, now) = (self.liveness(), self.clock.now());
+        if is_watch { liveness.note_frame(now) } else { liveness.note_heard(now) }
+    }
+
+    /// Before another watch begins, the one before has ended.
+    fn note_next(&self) -> Timestamp {
+        let mut liveness = self.liveness();
+        liveness.note_end(self.clock.now(), false);
+        if liveness.is_mute() {
+            self.turned_mute.notify_one();
+        }
+        liveness.again_at()
     }
 
     /// The same client, listened to. A refusal is no word of how objects stand.
@@ -173,7 +252,7 @@ impl Ear {
             async move {
                 let is_watch = is_watch(request.uri());
                 if is_watch {
-                    let again_at = ear.liveness().again_at();
+                    let again_at = ear.note_next();
                     ear.clock.sleep_until(again_at).await;
                 }
                 let response = client.send(request).await?;
@@ -181,7 +260,7 @@ impl Ear {
                     ear.note_answered(is_watch);
                 }
                 let heard = move |frame| {
-                    ear.note_heard();
+                    ear.note_frame(is_watch);
                     frame
                 };
                 Ok::<_, kube::Error>(response.map(|body| body.map_frame(heard)))
@@ -194,7 +273,7 @@ impl Ear {
         if is_watch {
             self.liveness().note_watched(self.clock.now());
         } else {
-            self.note_heard();
+            self.liveness().note_heard(self.clock.now());
         }
     }
 }
@@ -245,6 +324,39 @@ mod tests {
         assert!(!liveness.turns_blind(at(179)));
         assert_eq!(liveness.next_change(at(179)), at(180));
         assert!(liveness.turns_blind(at(180)));
+    }
+
+    #[test]
+    fn watches_that_end_at_once_or_say_nothing_prove_nothing() {
+        let mut liveness = Liveness::new(at(0));
+        for second in [10, 20] {
+            assert!(!liveness.is_mute());
+            liveness.note_watched(at(second));
+            liveness.note_end(at(second + 1), false);
+            assert!(!liveness.stands(at(second + 9)));
+        }
+        assert!(liveness.is_mute(), "they end at once");
+
+        let mut liveness = Liveness::new(at(0));
+        for second in [100, 200] {
+            assert!(!liveness.is_mute());
+            liveness.note_watched(at(second));
+            liveness.note_failure(at(second + 90));
+        }
+        assert!(liveness.is_mute(), "nothing comes on them");
+
+        let mut liveness = Liveness::new(at(0));
+        for second in (0..10_000).step_by(100) {
+            liveness.note_watched(at(second));
+            liveness.note_frame(at(second + 60));
+            liveness.note_failure(at(second + 90));
+            liveness.note_watched(at(second + 91));
+            liveness.note_failure(at(second + 92));
+            assert!(
+                !liveness.is_mute(),
+                "bookmarks come, and a connection that breaks off may have been about to tell"
+            );
+        }
     }
 
     fn blind(now: Timestamp) -> Liveness {

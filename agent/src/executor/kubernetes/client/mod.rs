@@ -30,8 +30,8 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use discovery::{Discovery, Resource, Served};
-pub(crate) use live::Live;
 use live::Sending;
+pub(crate) use live::{Live, Onto};
 use request::{Answer, Requests};
 pub(crate) use secret::{Bytes, Secret};
 
@@ -133,14 +133,14 @@ impl Cluster {
         Ok(facts)
     }
 
-    /// Server-side apply. `body` is the object as the bundle has it. With a `uid` it is refused as stale unless it is
-    /// about exactly that object, and makes none.
+    /// Server-side apply. `body` is the object as the bundle has it. Unless it may be applied onto anything, it is refused
+    /// as stale where something else is there, and makes none.
     pub(crate) async fn apply(
         &self,
         key: &ObjectKey,
         body: &[u8],
         how: Apply,
-        uid: Option<Uuid>,
+        onto: Onto<'_>,
     ) -> Result<Live, ClusterError> {
         let resource = self.resource(key, Served::AsWritten).await?;
         let path = paths::object(key, &resource)?;
@@ -151,7 +151,7 @@ impl Cluster {
             Apply::ForcedDryRun => "&force=true&dryRun=All",
         };
         let query = format!("fieldManager={FIELD_MANAGER}&fieldValidation=Strict{more}");
-        let sending = Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), uid };
+        let sending = Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), onto };
         let answer = self.inner.requests.apply(&format!("{path}?{query}"), sending.prepare(body)?).await;
         let live = self.checked(key, answer)?.live()?;
         if (key.group(), key.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition") {

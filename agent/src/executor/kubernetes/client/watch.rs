@@ -4,8 +4,9 @@
 //! reconnects, and lists anew when the API server has forgotten where it was or could not be reached for a while. Every
 //! list is told as one, so that what went away unseen is found out. A watch that is broken, or silent, for longer than a
 //! hiccup says so: what it told before is then not known any more, until it stands again. Lists alone do not change that,
-//! and are not repeated for it. Of a kind that is served without the verb `watch` they are all that there is: they come
-//! at a steady pace, and what is known is known as of the last one.
+//! and are not repeated for it. Of a kind that is served without the verb `watch`, or whose watches are
+//! answered and tell nothing, they are all that there is: they come at a steady pace, and what is known is known as of the
+//! last one.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -88,6 +89,8 @@ impl Cluster {
                 self.inner.discovery.disprove(&key);
             }
             let (served, can_watch) = self.served(&watch).await;
+            // Until the next start: to try again would be to believe it again.
+            let can_watch = can_watch && !watch.ear.liveness().is_mute();
             if health::needs_watch_in_full(key.group(), &key.kind) {
                 let api = Api::<DynamicObject>::all_with(client.clone(), &served);
                 watch.observe(api, can_watch, PAGE, full).await;
@@ -176,6 +179,10 @@ impl Watch {
                     }
                     continue;
                 }
+                () = self.ear.wait_for_mute() => {
+                    tracing::warn!(kind = %self.kind.kind, "its watches tell nothing; it is listed");
+                    return;
+                }
             };
             match event {
                 None => return,
@@ -196,7 +203,7 @@ impl Watch {
                 Some(Err(error)) => {
                     drop(turn.take());
                     self.fail(&error).await;
-                    if self.is_path_gone || is_expired(&error) {
+                    if self.is_path_gone || is_expired(&error) || self.ear.liveness().is_mute() {
                         return;
                     }
                 }
@@ -209,8 +216,16 @@ impl Watch {
     where
         K: Clone + std::fmt::Debug + DeserializeOwned,
     {
+        let ear = self.ear.clone();
         let turn = self.wait_for_turn().await;
-        let listed = self.list(api, page, parts).await;
+        let listed = tokio::select! {
+            listed = self.list(api, page, parts) => listed,
+            () = ear.wait_for_silence() => {
+                tracing::warn!(kind = %self.kind.kind, "a list is not answered");
+                self.tell_if_blind().await;
+                return;
+            }
+        };
         drop(turn);
         if let Err(error) = listed {
             return self.fail(&watcher::Error::InitialListFailed(error)).await;
@@ -527,16 +542,67 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn watches_that_end_at_once_are_not_begun_without_a_pause() {
+    async fn a_kind_whose_watches_end_at_once_is_known_by_lists() {
         let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Ended);
         let began_at = std::time::Instant::now();
-        let (_told, watch) = api_server.watch();
+        let (mut told, watch) = api_server.watch();
 
-        api_server.wait_for_watches(3).await;
-
-        assert!(began_at.elapsed() >= Duration::from_millis(1_900), "{:?}", began_at.elapsed());
-        assert_eq!(api_server.lists.load(Ordering::SeqCst), 1);
+        let said = [next(&mut told).await, next(&mut told).await, next(&mut told).await];
+        assert_eq!(said, ["object", "listed", "object"]);
+        assert!(began_at.elapsed() >= Duration::from_millis(900), "{:?}", began_at.elapsed());
+        let said = [next(&mut told).await, next(&mut told).await];
+        assert_eq!(said, ["listed", "known"]);
+        assert!(api_server.watches.load(Ordering::SeqCst) <= 3);
         watch.abort();
+    }
+
+    #[tokio::test]
+    async fn watches_that_end_at_once_are_not_believed() {
+        let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Refused);
+        let (mut told, watch) = api_server.watch();
+        while next(&mut told).await != "lost" {}
+
+        *api_server.watches_are() = Watches::Ended;
+
+        let said = [next(&mut told).await, next(&mut told).await, next(&mut told).await];
+        assert_eq!(said, ["object", "listed", "known"]);
+        watch.abort();
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_never_answered_says_that_nothing_is_known_any_more() {
+        let clock = Clock::start();
+        let (events, mut told) = mpsc::channel(1);
+        let mut watch = Watch {
+            kind: config_maps(),
+            events,
+            clock,
+            lists: Arc::new(Semaphore::new(1)),
+            began_at: clock.now(),
+            uids: BTreeSet::new(),
+            ear: Ear::new(clock),
+            is_path_gone: false,
+        };
+        watch.ear.liveness().hear_nothing_since(Timestamp::UNIX_EPOCH);
+        let never =
+            tower::service_fn(|_: http::Request<Body>| std::future::pending::<Result<Answer, tower::BoxError>>());
+        let api = Api::<DynamicObject>::all_with(kube::Client::new(never, "default"), &as_resource());
+
+        let listed = tokio::time::timeout(Duration::from_secs(5), watch.list_once(&api, 1, &full)).await;
+
+        assert!(listed.is_ok(), "it is given up");
+        assert_eq!(told.try_recv(), Ok(WatchEvent::Sighted { kind: config_maps(), sight: Sight::Lost }));
+    }
+
+    fn as_resource() -> ApiResource {
+        let word = str::to_owned;
+        ApiResource {
+            group: String::new(),
+            version: word("v1"),
+            api_version: word("v1"),
+            kind: word("ConfigMap"),
+            plural: word("configmaps"),
+        }
     }
 
     #[tokio::test]

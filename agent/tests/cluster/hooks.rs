@@ -1,0 +1,63 @@
+//! What Helm calls hooks: Jobs that a chart makes anew at each change.
+
+use bellwether_core::Generation;
+use bellwether_core::report::{Report, Verdict};
+use serde_json::{Value, json};
+
+use crate::fixture::Fixture;
+
+fn is_well(generation: i64) -> impl Fn(&Report) -> bool {
+    move |report| report.generation == Generation::new(generation) && report.verdict == Verdict::Healthy
+}
+
+/// Of a hook of that chart's version. It has nothing to complete, or never gets to it.
+fn job(fixture: &Fixture, version: &str, ends: bool) -> Value {
+    let pod = json!({"containers": [{"name": "a", "image": version}], "restartPolicy": "Never", "nodeSelector": {"none": "x"}});
+    let spec = json!({"completions": i32::from(!ends), "template": {"spec": pod}});
+    let mut job = fixture.object("batch/v1", "Job", "migrate", &json!({"spec": spec}));
+    job["metadata"]["annotations"] = json!({"helm.sh/hook": "post-install,post-upgrade"});
+    job
+}
+
+fn path(fixture: &Fixture) -> String {
+    format!("/apis/batch/v1/namespaces/{}/jobs/migrate", fixture.namespace)
+}
+
+#[tokio::test]
+async fn the_job_of_a_hook_that_changed_is_deleted_and_made_anew() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), job(&fixture, "one", true)]);
+    fixture.start_agent();
+    fixture.report(is_well(1)).await;
+    let before = fixture.wait_for(&path(&fixture), Value::is_object).await;
+
+    fixture.assign(2, &[fixture.namespace_object(), job(&fixture, "two", true)]);
+    fixture.report(is_well(2)).await;
+
+    let after = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    assert_ne!(before["metadata"]["uid"], after["metadata"]["uid"]);
+    assert_eq!(after["spec"]["template"]["spec"]["containers"][0]["image"], "two");
+    assert!(fixture.hub.drifts().is_empty(), "nobody else deleted it");
+    // What did not change does not run again.
+    fixture.assign(3, &[fixture.namespace_object(), job(&fixture, "two", true), fixture.config_map("a", "1")]);
+    fixture.report(is_well(3)).await;
+    assert_eq!(fixture.wait_for(&path(&fixture), Value::is_object).await["metadata"]["uid"], after["metadata"]["uid"]);
+}
+
+#[tokio::test]
+async fn the_job_of_a_hook_that_still_runs_is_waited_for() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), job(&fixture, "one", false)]);
+    fixture.start_agent();
+    fixture.report(|report| report.applied).await;
+    let before = fixture.wait_for(&path(&fixture), Value::is_object).await;
+
+    fixture.assign(2, &[fixture.namespace_object(), job(&fixture, "two", true)]);
+    let is_second = |report: &Report| report.generation == Generation::new(2) && report.verdict == Verdict::Degraded;
+    let waits = fixture.report(is_second).await;
+
+    assert!(waits.lines[0].message.contains("runs still"), "{:?}", waits.lines);
+    assert_eq!(fixture.wait_for(&path(&fixture), Value::is_object).await["metadata"]["uid"], before["metadata"]["uid"]);
+    fixture.remove(&path(&fixture)).await;
+    fixture.report(is_well(2)).await;
+}
