@@ -51,7 +51,7 @@ impl VersionRange {
     /// The newest version's tag; of two tags for one version the one whose name is the greater, so that every hub says the same.
     pub fn newest<'a>(&self, tags: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
         let versions = tags.into_iter().filter_map(|tag| Some((version_of(tag)?, tag)));
-        let newest = versions.filter(|(version, _)| self.has(version)).max_by(|left, right| order(left, right));
+        let newest = versions.filter(|(version, _)| self.has(version)).max_by(order);
         newest.map(|(_, tag)| tag)
     }
 
