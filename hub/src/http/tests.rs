@@ -177,7 +177,7 @@ async fn bad_input_is_refused_by_name(pool: Pool) {
     };
 
     for (method, path, body, code) in [
-        ("PUT", "/repos/a", repo("ssh://-oProxyCommand=x/"), "repo_url_unsupported"),
+        ("PUT", "/repos/a", repo("ssh://-oProxyCommand=x/"), "repo_url_invalid"),
         ("PUT", "/repos/A", repo("https://example.org/a"), "name_invalid"),
         ("PUT", "/repos/b", repo("https://example.org/a"), "name_differs"),
         ("PUT", "/repos/a", "{".to_owned(), "body_invalid"),
