@@ -16,7 +16,7 @@ pub(in crate::source) struct Made<'a> {
     pub(in crate::source) author: &'a str,
     pub(in crate::source) message: String,
     /// Seconds since the epoch.
-    pub(in crate::source) made_at: i64,
+    pub(in crate::source) seconds: i64,
 }
 
 pub(in crate::source) fn write_file(repo: &gix::Repository, content: &[u8]) -> Result<ObjectId, FetchError> {
@@ -38,7 +38,7 @@ pub(in crate::source) fn write_commit(
     let by = Signature {
         name: name.trim().into(),
         email: BString::default(),
-        time: gix::date::Time { seconds: made.made_at, offset: 0 },
+        time: gix::date::Time { seconds: made.seconds, offset: 0 },
     };
     let commit = Commit {
         tree: root.write(repo)?,

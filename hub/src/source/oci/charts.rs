@@ -39,7 +39,7 @@ pub(super) fn fetch(
     for reference in wanted {
         let version = find_version(&index, reference);
         let tag = match (&version, reference) {
-            (Ok(version), GitRef::Semver(_)) => Some(version.version.clone()),
+            (Ok(version), GitRef::Semver(_)) => Some(version.name.clone()),
             _ => None,
         };
         let commit = match version.map_err(PullError::Ref).and_then(|version| pull(talk, chart, &index, version, repo))
@@ -62,7 +62,7 @@ fn fetch_index(talk: &mut Talk<'_>, chart: &str) -> Result<KnownIndex, FetchErro
     let url = Url::parse(&format!("{repository}/index.yaml")).map_err(|_| not_a_repository())?;
     let known = talk.registry.index.take();
     let etag = known.as_ref().and_then(|known| known.etag.clone());
-    let response = talk.ask_unless(&Method::GET, url, "application/yaml, */*", etag)?;
+    let response = talk.ask_unless(&Method::GET, url, "application/yaml, */*", etag.as_ref())?;
     match (response.status(), known) {
         (StatusCode::OK, _) => {}
         (StatusCode::NOT_MODIFIED, Some(known)) => {
@@ -92,8 +92,8 @@ fn fetch_index(talk: &mut Talk<'_>, chart: &str) -> Result<KnownIndex, FetchErro
 }
 
 fn find_version<'a>(index: &'a KnownIndex, reference: &GitRef) -> Result<&'a Version, RefError> {
-    let names = || index.versions.iter().map(|version| version.version.as_str());
-    let find = |name: &str| index.versions.iter().find(|version| version.version == name);
+    let names = || index.versions.iter().map(|version| version.name.as_str());
+    let find = |name: &str| index.versions.iter().find(|version| version.name == name);
     match reference {
         GitRef::Tag(tag) => find(tag).ok_or_else(|| RefError::NoSuchTag {
             tag: tag.clone(),
@@ -129,12 +129,7 @@ fn pull(
     let digest = version.digest.as_ref().map(|digest| format!("sha256:{}", digest.trim_start_matches("sha256:")));
     // Without a digest it is what its index calls it, and when that says that it was made.
     let name = digest.clone().unwrap_or_else(|| {
-        format!(
-            "{}#{}#{}",
-            url.as_str().replace(' ', ""),
-            version.version,
-            version.created.as_deref().unwrap_or_default()
-        )
+        format!("{}#{}#{}", url.as_str().replace(' ', ""), version.name, version.created.as_deref().unwrap_or_default())
     });
     let name = name.replace(char::is_whitespace, "");
     if let Some(commit) = talk.registry.known.commit_of(&name, repo) {
@@ -169,8 +164,8 @@ fn pull_archive(
     let made_at = version.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
     let made = Made {
         author: "a chart",
-        message: format!("{} {} ({digest})\n", tidy(chart), tidy(&version.version)),
-        made_at: made_at.map_or(0, Timestamp::as_second),
+        message: format!("{} {} ({digest})\n", tidy(chart), tidy(&version.name)),
+        seconds: made_at.map_or(0, Timestamp::as_second),
     };
     Ok(write_commit(repo, &files.ids, &made)?)
 }

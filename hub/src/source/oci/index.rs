@@ -22,7 +22,8 @@ const DEPTH_MAX: usize = 64;
 /// One version of a chart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Version {
-    pub(super) version: String,
+    /// Such as `1.2.3`.
+    pub(super) name: String,
     /// Of the archive: SHA-256, without a word before it; not every repository says it.
     pub(super) digest: Option<String>,
     pub(super) created: Option<String>,
@@ -95,7 +96,7 @@ where
         let mut version = Version::default();
         while let Some(key) = self.next_key()? {
             match key.as_str() {
-                "version" => version.version = self.next_text()?.unwrap_or_default(),
+                "version" => version.name = self.next_text()?.unwrap_or_default(),
                 "digest" => version.digest = self.next_text()?,
                 "created" => version.created = self.next_text()?,
                 "urls" => version.urls = self.read_urls()?,
@@ -242,7 +243,7 @@ generated: now
     fn the_versions_of_one_chart_are_read_and_nothing_else() {
         let versions = read_versions(INDEX.as_bytes(), "shop").expect("it is there");
 
-        let of = |version: &Version| (version.version.clone(), version.digest.clone(), version.urls.clone());
+        let of = |version: &Version| (version.name.clone(), version.digest.clone(), version.urls.clone());
         let urls = ["charts/shop-1.2.0.tgz", "https://elsewhere.example.com/shop-1.2.0.tgz"].map(str::to_owned);
         assert_eq!(of(&versions[0]), ("1.2.0".to_owned(), Some("0a0b".to_owned()), urls.to_vec()));
         assert_eq!(of(&versions[1]), ("1.1.0".to_owned(), None, vec!["shop-1.1.0.tgz".to_owned()]));

@@ -145,10 +145,9 @@ impl Descriptor {
         Ok(Some(match (self.media_type.as_str(), title) {
             (CHART, _) => Content::Tar { gzip: true, is_chart: true },
             (CHART_PROVENANCE, _) => return Ok(None),
-            (FLUX_CONTENT, _) => tar(true),
+            (FLUX_CONTENT, _) | (LAYER_GZIP | DOCKER_LAYER_GZIP, None) => tar(true),
             (_, Some(title)) => Content::File(file_name(title)?),
             (LAYER, None) => tar(false),
-            (LAYER_GZIP | DOCKER_LAYER_GZIP, None) => tar(true),
             (other, None) => {
                 let reason = format!("has a layer of the type `{}`, which is not known here", tidy(other));
                 return Err(ArtifactError::Unsupported { reason });

@@ -323,7 +323,7 @@ fn describe<'a>(digest: &str, manifest: &'a Manifest) -> Made<'a> {
             let _ = write!(message, "\n{name}: {}", tidy(text));
         }
     }
-    Made { author: of("authors").unwrap_or("an artifact"), message, made_at: made_at.map_or(0, Timestamp::as_second) }
+    Made { author: of("authors").unwrap_or("an artifact"), message, seconds: made_at.map_or(0, Timestamp::as_second) }
 }
 
 struct Hashed<R> {

@@ -210,14 +210,14 @@ impl<'a> Talk<'a> {
         method: &Method,
         url: Url,
         accept: &'static str,
-        known: Option<HeaderValue>,
+        known: Option<&HeaderValue>,
     ) -> Result<Response, FetchError> {
         let mut was_renewed = false;
         let (mut at, mut redirects) = (url, 0);
         loop {
             let is_registry = self.registry.place.is_origin_of(&at);
             let authorization = self.registry.authorization.clone().filter(|_| is_registry);
-            let headers = [(AUTHORIZATION, authorization), (IF_NONE_MATCH, known.clone())];
+            let headers = [(AUTHORIZATION, authorization), (IF_NONE_MATCH, known.cloned())];
             let response = self.send(method, &at, accept, headers)?;
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED && is_registry && !was_renewed {

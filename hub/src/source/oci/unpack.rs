@@ -64,7 +64,7 @@ fn unpack_tar(
     let mut tar = Limited { inner: tar, left, is_over: false };
     let unpacked = unpack_entries(&mut tar, is_chart, files, repo, budget).and_then(|()| {
         // What follows the end of the tar belongs to the layer, too.
-        io::copy(&mut tar, &mut io::sink()).map_err(damaged)?;
+        io::copy(&mut tar, &mut io::sink()).map_err(|error| damaged(&error))?;
         Ok(())
     });
     if tar.is_over { Err(too_large().into()) } else { unpacked }
@@ -77,9 +77,9 @@ fn unpack_entries(
     repo: &gix::Repository,
     budget: &Budget<'_>,
 ) -> Result<(), PullError> {
-    for (before, entry) in Archive::new(tar).entries().map_err(damaged)?.enumerate() {
+    for (before, entry) in Archive::new(tar).entries().map_err(|error| damaged(&error))?.enumerate() {
         budget.check()?;
-        let entry = entry.map_err(damaged)?;
+        let entry = entry.map_err(|error| damaged(&error))?;
         if before >= ENTRIES_MAX {
             return Err(too_many(before + 1).into());
         }
@@ -114,7 +114,7 @@ fn place(name: &str, is_chart: bool) -> Result<String, &'static str> {
 
 fn read(file: impl Read, path: &str) -> Result<Vec<u8>, ArtifactError> {
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(damaged)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let what = format!("`{}` has more than {FILE_BYTES_MAX} bytes", tidy(path));
         return Err(ArtifactError::TooLarge { what, max: FILE_BYTES_MAX });
@@ -153,7 +153,7 @@ fn too_many(files: usize) -> ArtifactError {
     ArtifactError::TooLarge { what: format!("it has {files} files or more"), max: FILES_MAX as u64 }
 }
 
-fn damaged(error: io::Error) -> ArtifactError {
+fn damaged(error: &io::Error) -> ArtifactError {
     ArtifactError::Damaged { reason: tidy(&error.to_string()) }
 }
 

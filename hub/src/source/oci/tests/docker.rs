@@ -110,7 +110,9 @@ impl DockerRegistry {
         let request = self.client.put(self.url(&format!("/v2/{name}/manifests/{tag}")));
         let request = request.header("content-type", MANIFEST).body(artifact.manifest.clone());
         let answer = self.send(request).await;
-        assert_eq!(answer.status(), StatusCode::CREATED, "{}", answer.text().await.unwrap_or_default());
+        let status = answer.status();
+        let said = answer.text().await.unwrap_or_default();
+        assert_eq!(status, StatusCode::CREATED, "{said}");
         artifact.digest()
     }
 
