@@ -63,6 +63,8 @@ pub(crate) struct Hub {
     pub(crate) metrics: Metrics,
     /// Of repos: forged webhooks are audited once in a while.
     pub(crate) forged_webhooks: RateLimiter,
+    /// Webhooks whose bodies are kept while they come.
+    pub(crate) webhook_bodies: Semaphore,
     /// Of clusters, or of nobody's: so are join tokens that are refused.
     pub(crate) refused_enrolments: RateLimiter,
     /// Of clusters: so is what they tell and no row can hold.

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Document;
-use crate::Condition;
 use crate::repo::{ForcePush, RepoSpec};
+use crate::{Condition, Name};
 
 /// A Git repository that the hub watches.
 pub type RepoDocument = Document<WrittenRepo, RepoStatus>;
@@ -87,7 +87,8 @@ pub struct RepoHead {
 #[serde(rename_all = "camelCase")]
 pub struct CreatedRepo {
     pub repo: RepoDocument,
-    /// `None` when the one of before stays.
+    /// A new one: of a repo that is new or came to another origin, or because somebody asked for one. `None`: that of before
+    /// stays.
     pub webhook_secret: Option<String>,
     /// The stored token or key was for another origin or authority, and is gone: give one again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -95,7 +96,7 @@ pub struct CreatedRepo {
     /// It is as it was before, and nothing was done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unchanged: bool,
-    /// Where to send the webhook: `POST`, `X-Signature: sha256=HEX` over the body.
+    /// Where Git hosts send their webhooks, whichever they are.
     pub webhook_path: String,
 }
 
@@ -105,4 +106,17 @@ pub struct CreatedRepo {
 pub struct AcceptHead {
     /// All 40 digits: it is exactly this one that is accepted.
     pub commit: String,
+}
+
+/// Where the webhooks of a repo are sent: a `POST` as GitHub, GitLab, Gitea, Forgejo, Bitbucket and Azure DevOps send it,
+/// or with `X-Signature: sha256=HEX`, the HMAC-SHA256 of the body.
+pub fn webhook_path(name: &Name) -> String {
+    format!("/hooks/v1/{name}")
+}
+
+/// What a webhook is answered with. Hosts show it where they list what they sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookAnswer {
+    /// What comes of it, in words.
+    pub outcome: String,
 }

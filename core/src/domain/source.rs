@@ -59,6 +59,12 @@ pub fn full_name(reference: &GitRef) -> String {
     }
 }
 
+/// Whether it names one branch or one tag.
+pub fn is_full_name(name: &str) -> bool {
+    let short = name.strip_prefix("refs/heads/").or_else(|| name.strip_prefix("refs/tags/"));
+    short.is_some_and(is_valid_name)
+}
+
 /// Whether there could be such a ref; `git check-ref-format`'s rules, so that no name is an option, a path upwards or
 /// a control sequence.
 pub fn is_valid(reference: &GitRef) -> bool {

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::Hub;
 use crate::access::token::{self, NewToken};
+use crate::http::hooks::BODIES_KEPT;
 use crate::http::readiness::Readiness;
 use crate::http::reads::Reads;
 use crate::link::{self, sessions::Sessions};
@@ -199,6 +200,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         report_queue,
         metrics: Metrics::default(),
         forged_webhooks: RateLimiter::default(),
+        webhook_bodies: tokio::sync::Semaphore::new(BODIES_KEPT),
         refused_enrolments: RateLimiter::default(),
         dropped_events: RateLimiter::default(),
         foreign_reports: RateLimiter::default(),

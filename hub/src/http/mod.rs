@@ -5,7 +5,7 @@
 
 mod auth;
 mod health;
-mod hooks;
+pub(crate) mod hooks;
 mod input;
 mod install;
 mod pages;
@@ -35,7 +35,7 @@ use self::v1::{audit, clusters, drift, repos, rollouts, status, targets};
 use crate::Hub;
 use crate::ports;
 
-/// Specs and certificates are small; a webhook's body is only hashed.
+/// Specs and certificates are small.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 pub(crate) async fn serve(hub: Arc<Hub>, listener: TcpListener, stop: CancellationToken) {
@@ -84,7 +84,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .fallback(problem::no_such_route);
     Router::new()
         .nest("/api/v1", api)
-        .route("/hooks/v1/{repo}", post(hooks::generic))
+        .route("/hooks/v1/{repo}", post(hooks::take))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -20,6 +20,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bellwether_core::Digest;
 use secrecy::zeroize::Zeroize as _;
 use secrecy::{ExposeSecret as _, SecretBox, SecretSlice, SecretString};
+use subtle::ConstantTimeEq as _;
 
 /// The first byte of everything sealed: AES-256-GCM, laid out as version, key id, nonce, ciphertext and tag.
 const VERSION: u8 = 1;
@@ -254,8 +255,8 @@ pub(crate) fn hash_token(token: &str) -> Digest {
 pub(crate) struct HmacSha256(hmac::Context);
 
 impl HmacSha256 {
-    pub(crate) fn new(secret: &SecretString) -> Self {
-        Self(hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes())))
+    pub(crate) fn new(key: &[u8]) -> Self {
+        Self(hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key)))
     }
 
     pub(crate) fn update(&mut self, part: &[u8]) {
@@ -263,15 +264,21 @@ impl HmacSha256 {
     }
 
     #[cfg(test)]
-    pub(crate) fn hex(self) -> String {
-        hex::encode(self.0.sign().as_ref())
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        self.0.sign().as_ref().to_vec()
     }
 
-    /// Takes as long for a nearly right signature as for a wrong one.
-    pub(crate) fn fits(self, signature: &[u8; 32]) -> bool {
-        use subtle::ConstantTimeEq as _;
-        self.0.sign().as_ref().ct_eq(signature).into()
+    /// Whether one of these is the signature. Takes as long for a nearly right one as for a wrong one.
+    pub(crate) fn fits(self, signatures: &[[u8; 32]]) -> bool {
+        let signature = self.0.sign();
+        signatures.iter().fold(false, |fits, one| fits | bool::from(signature.as_ref().ct_eq(one)))
     }
+}
+
+/// Whether a secret is what somebody says. Digests are compared, so that nothing of its length is told either.
+pub(crate) fn is_secret(said: &SecretString, secret: &SecretString) -> bool {
+    let [said, secret] = [said, secret].map(|text| hash_token(text.expose_secret()));
+    said.as_bytes().ct_eq(secret.as_bytes()).into()
 }
 
 pub(crate) fn random<const N: usize>() -> [u8; N] {
@@ -398,21 +405,31 @@ mod tests {
     #[test]
     fn only_the_right_signature_of_the_whole_body_is_accepted() {
         // The example of RFC 4231, section 4.3.
-        let secret = SecretString::from("Jefe");
         let body = b"what do ya want for nothing?";
         let signature = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
 
-        let is_signed = |secret: &SecretString, body: &[u8], signature_hex: &str| {
-            let mut signature = [0; 32];
-            hex::decode_to_slice(signature_hex, &mut signature).expect("64 digits");
-            let mut hashed = HmacSha256::new(secret);
+        let is_signed = |secret: &str, body: &[u8], signatures: &[&str]| {
+            let bytes = |digits: &&str| hex::decode(digits).expect("digits").try_into().expect("64 of them");
+            let signatures: Vec<[u8; 32]> = signatures.iter().map(bytes).collect();
+            let mut hashed = HmacSha256::new(secret.as_bytes());
             body.chunks(5).for_each(|part| hashed.update(part));
-            hashed.fits(&signature)
+            hashed.fits(&signatures)
         };
 
-        assert!(is_signed(&secret, body, signature));
-        assert!(!is_signed(&secret, b"what do ya want for nothing", signature));
-        assert!(!is_signed(&SecretString::from("jefe"), body, signature));
-        assert!(!is_signed(&secret, body, &signature.replace('5', "6")));
+        let wrong = signature.replace('5', "6");
+        assert!(is_signed("Jefe", body, &[signature]));
+        assert!(is_signed("Jefe", body, &[&wrong, signature]), "one of them is it");
+        assert!(!is_signed("Jefe", b"what do ya want for nothing", &[signature]));
+        assert!(!is_signed("jefe", body, &[signature]));
+        assert!(!is_signed("Jefe", body, &[&wrong]));
+        assert!(!is_signed("Jefe", body, &[]));
+    }
+
+    #[test]
+    fn only_the_whole_secret_is_the_secret() {
+        let is = |said: &str| is_secret(&said.to_owned().into(), &"bww_abc".to_owned().into());
+
+        assert!(is("bww_abc"));
+        assert!(!["bww_abd", "bww_ab", "bww_abcd", "BWW_ABC", ""].into_iter().any(is));
     }
 }

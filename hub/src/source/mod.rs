@@ -337,9 +337,14 @@ async fn record(
     let poll = repo.spec.poll_seconds.map_or(POLL, |seconds| SignedDuration::from_secs(seconds.into()));
     let due_at = match fetched {
         Ok(found) => {
+            let heads = found.iter().map(|found| head_of(&found.head)).collect();
             let has_moved = record_heads(&mut change, repo, found, &trace_id, now).await?;
-            let ended = if has_moved { Ended::Moved } else { Ended::Unmoved { asked_by: item.trace_id.as_deref() } };
+            let expected = take_expected(&mut change, repo.id, &heads).await?;
+            let ended = expected.ended(has_moved, item.trace_id.as_deref());
             let (next, due_at) = before.schedule.after(ended, poll, now);
+            if next.again.is_none() {
+                store::webhooks::delete_expected(&mut change, repo.id, &expected.missing).await?;
+            }
             store::repos::mark_fetched(&mut change, repo.id, &next, now).await?;
             due_at
         }
@@ -355,6 +360,44 @@ async fn record(
     let jitter = pause / 10 * i32::from(clock::new_id().as_bytes()[15]) / 255;
     work::replace_timer(&mut change, Stage::Source, repo.id.as_uuid(), due_at + jitter).await?;
     change.commit().await
+}
+
+/// What Git hosts said of refs, beside what a fetch found.
+struct Expected {
+    /// All that they said is so.
+    is_met: bool,
+    /// What is not so, yet or any more.
+    missing: Vec<String>,
+}
+
+impl Expected {
+    fn ended<'a>(&self, has_moved: bool, asked_by: Option<&'a str>) -> Ended<'a> {
+        match has_moved {
+            // What moved came before what it was asked for.
+            true if !self.missing.is_empty() => Ended::Unmoved { asked_by },
+            false if !self.is_met => Ended::Unmoved { asked_by },
+            _ => Ended::Moved,
+        }
+    }
+}
+
+/// What is there now is expected no more.
+async fn take_expected(
+    change: &mut Change<'_>,
+    repo: RepoId,
+    heads: &BTreeMap<String, Option<String>>,
+) -> Result<Expected, StoreError> {
+    let expected = store::webhooks::list_expected(change, repo).await?;
+    let is_met = |name: &String, commit: &Option<String>| heads.get(name) == Some(commit);
+    let (met, missing): (Vec<_>, Vec<_>) = expected.into_iter().partition(|(name, commit)| is_met(name, commit));
+    let [met, missing] = [met, missing].map(|some| some.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+    store::webhooks::delete_expected(change, repo, &met).await?;
+    Ok(Expected { is_met: missing.is_empty() && !met.is_empty(), missing })
+}
+
+/// A ref, and the commit there; `None`: there is none.
+fn head_of(head: &Head) -> (String, Option<String>) {
+    (full_name(&head.reference), head.outcome.as_ref().ok().map(|commit| commit.id.clone()))
 }
 
 /// Says whether a ref moved.

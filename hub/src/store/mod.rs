@@ -33,6 +33,7 @@ pub(crate) mod targets;
 pub(crate) mod tokens;
 pub(crate) mod views;
 pub(crate) mod wanted;
+pub(crate) mod webhooks;
 pub(crate) mod work;
 
 use std::time::Duration;

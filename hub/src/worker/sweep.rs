@@ -24,6 +24,8 @@ const HUB_KEPT: Duration = Duration::from_hours(24);
 /// Signals for an agent that is away: the hub that had its stream would have taken them long ago, and the next stream reads
 /// everything.
 const UNHEARD_KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// Ids of webhooks: no host sends one again that is older than three days.
+const DELIVERIES_KEPT: SignedDuration = SignedDuration::from_hours(4 * 24);
 /// Of each target, whatever their age: what people look back at.
 const ROLLOUTS_KEPT: i64 = 20;
 /// Of each target, and revisions of each ref: what people go back to.
@@ -56,6 +58,7 @@ enum Step {
     Enrollments,
     Certificates,
     Work,
+    Deliveries,
     Drifts,
     Intents,
     Rollouts,
@@ -67,12 +70,13 @@ enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::AuditMonths,
         Self::Hubs,
         Self::Enrollments,
         Self::Certificates,
         Self::Work,
+        Self::Deliveries,
         Self::Drifts,
         Self::Intents,
         Self::Rollouts,
@@ -131,6 +135,9 @@ async fn carry_out(step: Step, hub: &Hub, now: Timestamp) -> Result<(), StoreErr
         }
         Step::Work => {
             while is_full_of_leaves(store::work::delete_unheard(db, now - UNHEARD_KEPT, LEAVES_MAX).await?) {}
+        }
+        Step::Deliveries => {
+            while is_full_of_leaves(store::webhooks::delete_deliveries(db, now - DELIVERIES_KEPT, LEAVES_MAX).await?) {}
         }
         Step::Drifts => while is_full_of_leaves(store::drifts::delete_before(db, now - KEPT, LEAVES_MAX).await?) {},
         Step::Intents => while is_full_of_leaves(store::intents::delete_done(db, now - KEPT, LEAVES_MAX).await?) {},

@@ -9,7 +9,7 @@ mod refresh;
 mod show;
 mod webhook_secret;
 
-use bellwether_core::api::{API_VERSION, CreatedRepo, Metadata, RepoDocument, RepoHead, RepoStatus};
+use bellwether_core::api::{API_VERSION, CreatedRepo, Metadata, RepoDocument, RepoHead, RepoStatus, webhook_path};
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::repo::RepoSpec;
 use bellwether_core::{Digest, Name, RepoId};
@@ -61,7 +61,7 @@ async fn answer(db: &mut Connection, repo: &Repo, secret: Option<&SecretString>)
     Ok(CreatedRepo {
         repo: document_of(db, repo).await?,
         webhook_secret: secret.map(|secret| secret.expose_secret().to_owned()),
-        webhook_path: format!("/hooks/v1/{}", repo.name),
+        webhook_path: webhook_path(&repo.name),
         credential_removed: false,
         unchanged: false,
     })
