@@ -155,6 +155,11 @@ impl Client {
         Ok(Self { http, base })
     }
 
+    /// Where the hub hears something that is no request to its API; as this program reaches it, which a Git host may not.
+    pub(crate) fn url_of(&self, path: &str) -> String {
+        format!("{}{path}", self.base.as_str().trim_end_matches('/'))
+    }
+
     pub(crate) async fn fetch<T: DeserializeOwned>(&self, route: &Route) -> Answered<T> {
         self.ask(Method::GET, route, None).await
     }

@@ -21,12 +21,12 @@ use url::Url;
 pub(crate) use cluster::{ClusterCommand, RegisterArgs};
 pub(crate) use log::{AuditCommand, AuditListArgs, DriftCommand, OutcomeChoice};
 pub(crate) use render::RenderArgs;
-pub(crate) use repo::{RepoAddArgs, RepoCommand};
+pub(crate) use repo::{Provider, RepoAddArgs, RepoCommand, RepoWebhookArgs};
 pub(crate) use rollout::{Reason, RolloutCommand, SteerArgs, SteerClusterArgs};
 pub(crate) use target::{DeleteMode, TargetCommand};
 pub(crate) use token::TokenCommand;
 use values::parse_url;
-pub(crate) use values::{Label, LabelChange, RolloutChoice, is_loopback};
+pub(crate) use values::{Label, LabelChange, RolloutChoice, TokenFile, is_loopback};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -175,16 +175,21 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 All documents are read before the first is sent; repos are sent before targets. In a Repo's spec, `caFile`, \
-`knownHostsFile`, `tokenFile` and `sshKeyFile` name files beside the document, which are read here. Waits up to 30 s for the first result.
+`knownHostsFile`, `tokenFile` and `sshKeyFile` name files beside the document, which are read here. A document from \
+standard input names none: give its token with `--token-file`. Waits up to 30 s for the first result.
 
 Examples:
   bellwether apply -f shop.yaml
   bellwether apply -f repos/ -f targets/
-  cat shop.yaml | bellwether apply -f -")]
+  cat shop.yaml | bellwether apply -f -
+  kustomize build repos | bellwether apply -f - --token-file apps=apps-token --token-file infra=infra-token")]
 pub(crate) struct ApplyArgs {
     /// A YAML or JSON file, a folder of such files, or `-` for standard input. May be repeated.
     #[arg(short, long = "filename", required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// A file with the token for the Git repository of a Repo among the documents. May be repeated, once for each repo.
+    #[arg(long = "token-file", value_name = "NAME=FILE")]
+    pub(crate) token_files: Vec<TokenFile>,
     /// Do not wait for what the hub finds out about it.
     #[arg(long)]
     pub(crate) no_wait: bool,
@@ -256,7 +261,7 @@ mod tests {
         repo show
         repo refresh
         repo accept
-        repo webhook-secret
+        repo webhook
         repo delete
         target list
         target show
@@ -303,6 +308,9 @@ mod tests {
             "rollout rollback shop --to main",
             "target delete shop --orphan --prune",
             "get pods",
+            "apply -f - --token-file token",
+            "apply -f - --token-file Apps=token",
+            "apply -f - --token-file apps=",
         ] {
             let words = std::iter::once("bellwether").chain(line.split(' '));
             let error = Arguments::try_parse_from(words).expect_err(line);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bellwether_core::Name;
 use bellwether_core::repo::ForcePush;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RepoCommand {
@@ -48,17 +48,16 @@ Examples:
         #[arg(long)]
         no_wait: bool,
     },
-    /// Give the repo a new webhook secret, and print it: the one before is good for nothing from then on.
+    /// Where the repo's webhook is sent, and how a Git host is told to send it; with `--rotate` under a new secret.
     #[command(after_long_help = "\
-Put the new secret into the Git server's webhook at once: until then its webhooks are refused, and the hub fetches by \
-polling.
+The secret was printed when the repo was added, and is not shown again. `--rotate` makes a new one and prints it: the one \
+before is good for nothing from then on, so put the new one into the Git host at once. Until then its webhooks are refused, \
+and the hub fetches by polling.
 
 Examples:
-  bellwether repo webhook-secret apps")]
-    WebhookSecret {
-        /// The repo.
-        name: Name,
-    },
+  bellwether repo webhook apps
+  bellwether repo webhook apps --rotate --provider gitlab")]
+    Webhook(RepoWebhookArgs),
     /// Stop watching a repo that no target uses.
     Delete {
         /// The repo.
@@ -102,4 +101,30 @@ fn parse_force_push(text: &str) -> Result<ForcePush, String> {
         "block" => Ok(ForcePush::Block),
         _ => Err("give `allow` or `block`".to_owned()),
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepoWebhookArgs {
+    /// The repo.
+    pub(crate) name: Name,
+    /// Make a new secret.
+    #[arg(long)]
+    pub(crate) rotate: bool,
+    /// Whose steps to print; guessed from the repo's URL when left out.
+    #[arg(long, value_enum)]
+    pub(crate) provider: Option<Provider>,
+}
+
+/// A kind of Git host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Provider {
+    Github,
+    Gitlab,
+    Gitea,
+    Forgejo,
+    BitbucketCloud,
+    BitbucketServer,
+    AzureDevops,
+    /// Anything that can sign a request: a step of your CI, a hook of your Git server.
+    Generic,
 }

@@ -1,5 +1,6 @@
 //! What stands behind a flag, as it is typed: labels, moments, rollouts, addresses.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use bellwether_core::access::Role;
@@ -10,6 +11,25 @@ use jiff::Timestamp;
 use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
+
+/// Which file holds the token of which repo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenFile {
+    pub(crate) repo: Name,
+    pub(crate) path: PathBuf,
+}
+
+impl FromStr for TokenFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pair = text.split_once('=').filter(|(_, path)| !path.is_empty());
+        let (repo, path) =
+            pair.ok_or_else(|| format!("`{text}` is not of the form NAME=FILE, such as `apps=git-token`"))?;
+        let repo = repo.parse().map_err(|error: <Name as FromStr>::Err| error.to_string())?;
+        Ok(Self { repo, path: path.into() })
+    }
+}
 
 /// A label as it is set.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use serde_saphyr::Spanned;
 use super::Context;
 use super::outcome::{self, Pending};
 use super::repo::{self, Credential, draw_webhook, read_text};
-use crate::args::{ApplyArgs, Format};
+use crate::args::{ApplyArgs, Format, TokenFile};
 use crate::client::{Answer, RequestError, Route};
 use crate::failure::{Exit, Failure};
 use crate::output::{note, print};
@@ -89,6 +89,7 @@ pub(super) async fn run(context: &Context, arguments: &ApplyArgs) -> anyhow::Res
         return Err(Failure::new("the files hold no document").hint("write a Repo or a Target into one").into());
     }
     refuse_twins(&sendables)?;
+    give_tokens(&mut sendables, &arguments.token_files)?;
     // Stable: within a kind, the order of the files stays.
     sendables.sort_by_key(|sendable| sendable.kind);
     let is_table = context.output.document_format()? == Format::Table;
@@ -346,7 +347,7 @@ fn take_path(folder: Option<&Path>, spec: &mut Map<String, Value>, field: &str) 
         (None, _) => Ok(None),
         (Some(Value::String(path)), Some(folder)) => find_within(folder, &path, field).map(Some),
         (Some(Value::String(_)), None) => Err(Failure::new(format!("a document from standard input has no `{field}`"))
-            .hint("give the file to `bellwether repo add`, or apply the document from a file beside it")),
+            .hint("apply it from a file beside the one it names; a token: --token-file NAME=FILE")),
         (Some(_), _) => {
             Err(Failure::new(format!("`{field}` is not a path"))
                 .hint("write the path of a file, from this file's folder"))
@@ -367,6 +368,25 @@ fn find_within(folder: &Path, path: &str, field: &str) -> Result<PathBuf, Failur
             .hint("move it beside the document, or give it to `bellwether repo add`"));
     }
     Ok(joined)
+}
+
+/// What the command line names is of the person who applies, and may lie anywhere: it is for repos whose documents name no
+/// file, such as those from standard input.
+fn give_tokens(sendables: &mut [Sendable], token_files: &[TokenFile]) -> Result<(), Failure> {
+    for TokenFile { repo, path } in token_files {
+        let sendable = sendables.iter_mut().find(|one| one.kind == Applied::Repo && one.name == *repo);
+        let sendable = sendable.ok_or_else(|| {
+            Failure::new(format!("`--token-file {repo}=…` is for no Repo among the documents"))
+                .hint("its name is what stands in the Repo's `metadata.name`")
+        })?;
+        if sendable.credential.is_some() {
+            return Err(Failure::new(format!("the token of repo `{repo}` is given twice"))
+                .hint("keep `tokenFile` in the document, or one `--token-file`")
+                .at(&sendable.place));
+        }
+        sendable.credential = Some(Credential::read_token(path)?);
+    }
+    Ok(())
 }
 
 /// Two documents for one thing: the later would undo the earlier at once.
@@ -494,6 +514,36 @@ mod tests {
                 let refused = read_documents(&read_source(&file).expect("a source")).expect_err(path);
                 assert!(format!("{refused:?}").contains("outside"), "{refused:?}");
             }
+        }
+    }
+
+    #[test]
+    fn documents_from_standard_input_get_the_tokens_that_the_command_line_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("one"), "first\n").expect("a file");
+        std::fs::write(path("two"), "second\n").expect("a file");
+        let text = format!("{REPO}---\n{TARGET}---\n{}", REPO.replace("{name: apps}", "{name: infra}"));
+        let stdin = Source { name: "-".to_owned(), folder: None, text };
+        let give = |files: &[(&str, &str)]| {
+            let mut documents = read_documents(&stdin).expect("documents");
+            let files = files.iter().map(|(repo, file)| format!("{repo}={}", path(file).display()));
+            let files: Vec<TokenFile> = files.map(|text| text.parse().expect("a pair")).collect();
+            give_tokens(&mut documents, &files).map(|()| documents)
+        };
+
+        let given = give(&[("infra", "two"), ("apps", "one")]).expect("given");
+
+        let credentials: Vec<_> = given.iter().map(|one| (one.name.as_str(), one.credential.as_ref())).collect();
+        let [first, second] = ["first", "second"].map(|token| Credential::Token(token.to_owned()));
+        assert_eq!(credentials, [("apps", Some(&first)), ("shop", None), ("infra", Some(&second))]);
+        for (files, expected) in [
+            (&[("shop", "one")][..], "for no Repo among"),
+            (&[("apps", "one"), ("apps", "two")], "given twice"),
+            (&[("apps", "three")], "cannot read"),
+        ] {
+            let failure = give(files).expect_err(expected).to_string();
+            assert!(failure.contains(expected), "{failure}");
         }
     }
 

@@ -13,6 +13,7 @@ mod status;
 mod target;
 mod token;
 mod watch;
+mod webhook;
 
 use bellwether_core::access::Role;
 use clap::CommandFactory as _;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::outcome::{self, Pending};
-use super::{ALL, Context, as_list, delete_named, note_if_empty, refresh};
+use super::{ALL, Context, as_list, delete_named, note_if_empty, refresh, webhook};
 use crate::args::{Format, RepoAddArgs, RepoCommand};
 use crate::client::{Answer, Client, RequestError, Route};
 use crate::failure::{Exit, Failure, condition_text};
@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, command: RepoCommand) -> anyhow::Resu
             refresh(context, &route, Pending::Repo(name), &sentence, no_wait).await
         }
         RepoCommand::Accept { name, commit, no_wait } => accept(context, name, &commit, no_wait).await,
-        RepoCommand::WebhookSecret { name } => renew_webhook_secret(context, &name).await,
+        RepoCommand::Webhook(arguments) => webhook::run(context, &arguments).await,
         RepoCommand::Delete { name } => delete(context, &name).await,
     }
 }
@@ -123,16 +123,6 @@ async fn accept(context: &Context, name: Name, commit: &str, no_wait: bool) -> a
         outcome::wait(context, vec![Pending::Repo(name)]).await?;
     }
     context.output.done(&answer, &sentence)?;
-    Ok(Exit::Done)
-}
-
-async fn renew_webhook_secret(context: &Context, name: &Name) -> anyhow::Result<Exit> {
-    let answer: Answer<CreatedRepo> =
-        context.client.post(&Route::named("repos", name).then("webhook-secret"), &json!({})).await?;
-    context.output.answer(&answer, draw_webhook)?;
-    if context.output.document_format()? == Format::Table {
-        note(&format!("the webhook secret of repo {name} is new and is not shown again"));
-    }
     Ok(Exit::Done)
 }
 
