@@ -6,7 +6,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use bellwether_render::{Files, Found, Listed, Listing, SourceFile};
+use bellwether_render::{Files, Found, LeaveOut, Listed, Listing, SourceFile, is_named_for_render};
 
 use crate::failure::Failure;
 
@@ -21,6 +21,12 @@ const GIT: &str = ".git";
 #[derive(Debug)]
 pub(crate) struct FolderFiles {
     root: PathBuf,
+}
+
+struct Walk<'a> {
+    leave_out: &'a LeaveOut<'a>,
+    files: Vec<SourceFile>,
+    bytes_left: usize,
 }
 
 /// What lies somewhere, when it is no link.
@@ -71,30 +77,32 @@ impl FolderFiles {
         Ok(entries)
     }
 
-    fn walk(&self, folder: &str, depth: usize, files: &mut Vec<SourceFile>, left: &mut usize) -> Result<(), Failure> {
+    fn walk(&self, folder: &str, depth: usize, walk: &mut Walk<'_>) -> Result<(), Failure> {
         let Lies::Folder(here) = self.find(folder)? else { return Ok(()) };
         for entry in self.entries(&here)? {
             let path = if folder.is_empty() { entry.name } else { format!("{folder}/{}", entry.name) };
+            if (walk.leave_out)(&path, entry.is_folder) {
+                continue;
+            }
             if entry.is_folder {
                 if depth == DEPTH_MAX {
                     return Err(Failure::new(format!("`{path}` lies deeper than {DEPTH_MAX} folders")));
                 }
-                self.walk(&path, depth + 1, files, left)?;
+                self.walk(&path, depth + 1, walk)?;
                 continue;
             }
             // Even one beside the manifests: it could stand for a folder of them, left out silently.
-            let Lies::File(file, _) = self.find(&path)? else { continue };
-            let is_manifest = file.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
-            if !is_manifest {
+            let Lies::File(..) = self.find(&path)? else { continue };
+            if !is_named_for_render(&path) {
                 continue;
             }
-            if files.len() == FILES_MAX {
+            if walk.files.len() == FILES_MAX {
                 return Err(narrower(format!("`{folder}` has more than {FILES_MAX} files")));
             }
-            match self.read(&path, *left)? {
+            match self.read(&path, walk.bytes_left)? {
                 Found::File(bytes) => {
-                    *left -= bytes.len();
-                    files.push(SourceFile { path, bytes });
+                    walk.bytes_left -= bytes.len();
+                    walk.files.push(SourceFile { path, bytes });
                 }
                 _ => return Err(narrower(format!("`{folder}` has more than {BYTES_MAX} bytes of YAML and JSON"))),
             }
@@ -138,15 +146,15 @@ impl Files for FolderFiles {
         }
     }
 
-    fn manifests(&self, folder: &str) -> Result<Vec<SourceFile>, Failure> {
+    fn manifests(&self, folder: &str, leave_out: &LeaveOut<'_>) -> Result<Vec<SourceFile>, Failure> {
         match self.find(folder)? {
             Lies::Folder(_) => {}
             Lies::File(..) => return Err(Failure::new(format!("`{folder}` is not a folder"))),
             Lies::Nothing => return Err(Failure::new(format!("there is no folder `{folder}`"))),
         }
-        let (mut files, mut left) = (Vec::new(), BYTES_MAX);
-        self.walk(folder, 0, &mut files, &mut left)?;
-        Ok(files)
+        let mut walk = Walk { leave_out, files: Vec::new(), bytes_left: BYTES_MAX };
+        self.walk(folder, 0, &mut walk)?;
+        Ok(walk.files)
     }
 }
 
@@ -191,7 +199,7 @@ mod tests {
         assert_eq!(files.list("a/b.yaml").expect("it is read"), Listing::NotAFolder);
         let Listing::Folder(entries) = files.list("").expect("it is read") else { panic!("it is a folder") };
         assert_eq!(entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["a", "d.json"]);
-        let manifests = files.manifests("").expect("they are read");
+        let manifests = files.manifests("", &|_, _| false).expect("they are read");
         assert_eq!(manifests.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["a/b.yaml", "d.json"]);
     }
 
@@ -206,6 +214,6 @@ mod tests {
             assert!(error.ends_with("is a symbolic link"), "{error}");
         }
         assert!(files.list("etc").is_err());
-        assert!(files.manifests("a").is_err(), "it is not left out silently");
+        assert!(files.manifests("a", &|_, _| false).is_err(), "it is not left out silently");
     }
 }

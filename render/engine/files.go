@@ -17,12 +17,12 @@ const root = "/repository"
 type askedFiles struct {
 	filesys.FileSystem
 	repository *repository
-	// inspect sees each file before Kustomize does, and may refuse it.
-	inspect func(name string, content []byte) error
+	// prepare gives what Kustomize is to see of a file, or refuses it.
+	prepare func(name string, content []byte) ([]byte, error)
 }
 
-func newAskedFiles(repository *repository, inspect func(string, []byte) error) *askedFiles {
-	return &askedFiles{FileSystem: filesys.MakeFsInMemory(), repository: repository, inspect: inspect}
+func newAskedFiles(repository *repository, prepare func(string, []byte) ([]byte, error)) *askedFiles {
+	return &askedFiles{FileSystem: filesys.MakeFsInMemory(), repository: repository, prepare: prepare}
 }
 
 // inside turns a path of Kustomize's into one of the repository.
@@ -53,10 +53,7 @@ func (f *askedFiles) ReadFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	if err := f.inspect(within, content); err != nil {
-		return nil, err
-	}
-	return content, nil
+	return f.prepare(within, content)
 }
 
 // CleanedAbs gives a directory as itself, and a file as its directory and its name.

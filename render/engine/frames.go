@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -25,6 +26,8 @@ type request struct {
 	Kind string       `json:"kind"`
 	Path string       `json:"path"`
 	Helm *helmRequest `json:"helm"`
+	// Kustomize is the folder of a kustomization that gets what Helm gave as a resource, if there is one.
+	Kustomize *string `json:"kustomize"`
 }
 
 // helmRequest is what `helm template` takes from its command line.
@@ -100,15 +103,18 @@ func readFrame(from *bufio.Reader, into any) error {
 }
 
 func writeFrame(to io.Writer, content any) error {
-	encoded, err := json.Marshal(content)
-	if err != nil {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false) // six bytes for each of `<`, `>` and `&`
+	if err := encoder.Encode(content); err != nil {
 		return err
 	}
+	encoded := text.Bytes()
 	if len(encoded) > frameBytesMax {
 		return fmt.Errorf("a frame of %d bytes is over the bound of %d", len(encoded), frameBytesMax)
 	}
 	// In one piece, so that a reader never waits for the rest of a frame that is never written.
 	frame := binary.BigEndian.AppendUint32(make([]byte, 0, len(encoded)+4), uint32(len(encoded)))
-	_, err = to.Write(append(frame, encoded...))
+	_, err := to.Write(append(frame, encoded...))
 	return err
 }

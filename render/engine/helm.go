@@ -33,13 +33,36 @@ func renderHelm(asked request, repository *repository) (done, *failure) {
 	if err != nil {
 		return done{}, run.explain(err)
 	}
+	if asked.Kustomize != nil {
+		return renderRelease(*asked.Kustomize, documents, run)
+	}
 	slices.Sort(run.volatile)
 	return done{Documents: documents, Volatile: run.volatile}, nil
+}
+
+// renderRelease builds a kustomization that has what Helm gave as a resource.
+func renderRelease(folder, documents string, run *helmRun) (done, *failure) {
+	cleaned, inside := clean(folder)
+	if !inside {
+		return done{}, &failure{Code: outsideRepository, Message: "`" + folder + "` is outside of the repository"}
+	}
+	build := &kustomizeBuild{
+		repository: run.source.repository,
+		folder:     cleaned,
+		released:   documents,
+		helm:       run.helmRequest,
+		volatile:   run.volatile,
+	}
+	return build.render()
 }
 
 type helmRun struct {
 	helmRequest
 	source *chartSource
+	// lastFiles have values that go over all others.
+	lastFiles []string
+	// skipHooks leaves out all hooks.
+	skipHooks bool
 	// lookedUp says that a template failed because it called `lookup`.
 	lookedUp bool
 	// volatile are the functions that were called and may give something else next time.
@@ -87,19 +110,29 @@ func (r *helmRun) loadChart(given map[string]any) (*chart.Chart, error) {
 // mergeValues has Helm's precedence: files, the later ones over the earlier; then the inline values, as if they were the
 // last file; then the settings.
 func (r *helmRun) mergeValues() (map[string]any, error) {
-	merged := map[string]any{}
-	for _, name := range r.ValuesFiles {
+	merged, err := r.mergeFiles(map[string]any{}, r.ValuesFiles)
+	if err != nil {
+		return nil, err
+	}
+	merged, err = r.mergeFiles(loader.MergeMaps(merged, r.Values), r.lastFiles)
+	if err != nil {
+		return nil, err
+	}
+	for _, setting := range r.Set {
+		if err := strvals.ParseInto(setting, merged); err != nil {
+			return nil, &failure{Code: helmFailed, Message: fmt.Sprintf("cannot read the setting `%s`: %s", setting, err)}
+		}
+	}
+	return merged, nil
+}
+
+func (r *helmRun) mergeFiles(merged map[string]any, names []string) (map[string]any, error) {
+	for _, name := range names {
 		values, err := r.readValues(name)
 		if err != nil {
 			return nil, err
 		}
 		merged = loader.MergeMaps(merged, values)
-	}
-	merged = loader.MergeMaps(merged, r.Values)
-	for _, setting := range r.Set {
-		if err := strvals.ParseInto(setting, merged); err != nil {
-			return nil, &failure{Code: helmFailed, Message: fmt.Sprintf("cannot read the setting `%s`: %s", setting, err)}
-		}
 	}
 	return merged, nil
 }
@@ -156,7 +189,7 @@ func (r *helmRun) capabilities() (*common.Capabilities, error) {
 	if r.KubeVersion != "" {
 		parsed, err := common.ParseKubeVersion(r.KubeVersion)
 		if err != nil {
-			return nil, &failure{Code: badRequest, Message: fmt.Sprintf("the Kubernetes version `%s`: %s", r.KubeVersion, err)}
+			return nil, &failure{Code: helmFailed, Message: fmt.Sprintf("the Kubernetes version `%s`: %s", r.KubeVersion, err)}
 		}
 		capabilities.KubeVersion = *parsed
 	}
@@ -240,7 +273,7 @@ func (r *helmRun) print(loaded *chart.Chart, rendered map[string]string) (string
 	documents.Reset()
 	documents.WriteString(trimmed + "\n")
 	for _, hook := range hooks {
-		if r.SkipTests && slices.Contains(hook.Events, release.HookTest) {
+		if r.skipHooks || r.SkipTests && slices.Contains(hook.Events, release.HookTest) {
 			continue
 		}
 		printDocument(&documents, hook.Path, hook.Manifest)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/kustomize/api/konfig"
@@ -17,17 +18,21 @@ import (
 // renderKustomize gives what `kustomize build` prints, with two differences: files may be read from the whole repository,
 // and nothing is fetched or run.
 func renderKustomize(asked request, repository *repository) (done, *failure) {
-	build := &kustomizeBuild{repository: repository, folder: asked.Path}
-	defer build.forgetSchema()
-	objects, err := build.run()
+	return (&kustomizeBuild{repository: repository, folder: asked.Path}).render()
+}
+
+func (b *kustomizeBuild) render() (done, *failure) {
+	defer b.forgetSchema()
+	objects, err := b.run()
 	if err != nil {
-		return done{}, build.explain(err.Error())
+		return done{}, b.explain(err.Error())
 	}
-	documents, err := printObjects(objects)
+	documents, err := printObjects(objects, &b.variables)
 	if err != nil {
-		return done{}, build.explain(err.Error())
+		return done{}, b.explain(err.Error())
 	}
-	return done{Documents: documents}, nil
+	slices.Sort(b.volatile)
+	return done{Documents: documents, Volatile: slices.Compact(b.volatile)}, nil
 }
 
 type kustomizeBuild struct {
@@ -35,6 +40,13 @@ type kustomizeBuild struct {
 	folder     string
 	// ownSchema says that a kustomization names a schema of its own.
 	ownSchema bool
+	// released is what Helm gave that the outermost kustomization is to have as a resource, if anything.
+	released string
+	// helm is what charts are told of the release and of the cluster.
+	helm      helmRequest
+	variables written
+	// volatile are the functions of its charts that may give something else next time.
+	volatile []string
 }
 
 func (b *kustomizeBuild) run() (objects resmap.ResMap, err error) {
@@ -50,7 +62,7 @@ func (b *kustomizeBuild) run() (objects resmap.ResMap, err error) {
 	options := krusty.MakeDefaultOptions()
 	options.Reorder = krusty.ReorderOptionUnspecified // what the command has without flags
 	options.LoadRestrictions = types.LoadRestrictionsNone
-	files := newAskedFiles(b.repository, b.inspect)
+	files := newAskedFiles(b.repository, b.prepare)
 	return krusty.MakeKustomizer(options).Run(files, path.Join(root, b.folder))
 }
 
@@ -62,25 +74,29 @@ func (b *kustomizeBuild) forgetSchema() {
 	}
 }
 
-// inspect looks into each kustomization for what the engine does not do. One that cannot be read is left to Kustomize,
-// which says why.
-func (b *kustomizeBuild) inspect(name string, content []byte) error {
+// prepare looks into each kustomization for what the engine does not do, and puts what charts give in their place. One
+// that cannot be read is left to Kustomize, which says why.
+func (b *kustomizeBuild) prepare(name string, content []byte) ([]byte, error) {
+	b.variables.note(content)
 	var kustomization types.Kustomization
 	if !isKustomization(name) || yaml.Unmarshal(content, &kustomization) != nil {
-		return nil
+		return content, nil
 	}
 	b.ownSchema = b.ownSchema || len(kustomization.OpenAPI) > 0
+	b.variables.noteSecrets(&kustomization)
 	if why := findUnsupported(name, content, &kustomization, b.repository); why != nil {
 		b.repository.keep(why)
-		return why
+		return nil, why
 	}
-	return nil
+	prepared, why := b.withCharts(name, content, &kustomization)
+	if why != nil {
+		b.repository.keep(why)
+		return nil, why
+	}
+	return prepared, nil
 }
 
 func findUnsupported(name string, content []byte, kustomization *types.Kustomization, repository *repository) *failure {
-	if len(kustomization.HelmCharts) > 0 {
-		return unsupported(name, content, "helmCharts", "`helmCharts`", helmChartsHint)
-	}
 	if len(kustomization.HelmChartInflationGenerator) > 0 {
 		return unsupported(name, content, "helmChartInflationGenerator", "`helmChartInflationGenerator`", helmChartsHint)
 	}
@@ -94,7 +110,7 @@ func findUnsupported(name string, content []byte, kustomization *types.Kustomiza
 }
 
 const (
-	helmChartsHint = "make a target of its own for the chart, or commit what `helm template` prints"
+	helmChartsHint = "write it as `helmCharts`, with the chart in the repository"
 	remoteHint     = "copy what it names into the repository, and refer to it by its path"
 )
 
@@ -251,11 +267,25 @@ func lastMatch(of *regexp.Regexp, text string) string {
 	return all[len(all)-1][1]
 }
 
-// lineWith is the number of the first line that has the mark, or 0.
+// lineWith is the number of the first line that has the mark as a whole word outside of a comment, else of the first that
+// has it at all, or 0.
 func lineWith(content []byte, mark string) int {
-	before, _, found := strings.Cut(string(content), mark)
-	if mark == "" || !found {
+	if mark == "" {
 		return 0
 	}
-	return strings.Count(before, "\n") + 1
+	word := regexp.MustCompile(`(^|[\s,'"\[{=])` + regexp.QuoteMeta(mark) + `($|[\s,'"\]}:])`)
+	first := 0
+	for number, line := range strings.Split(string(content), "\n") {
+		written, _, _ := strings.Cut(line, " #")
+		if strings.HasPrefix(strings.TrimSpace(line), "#") {
+			written = ""
+		}
+		if word.MatchString(written) {
+			return number + 1
+		}
+		if first == 0 && strings.Contains(line, mark) {
+			first = number + 1
+		}
+	}
+	return first
 }

@@ -7,18 +7,19 @@ import (
 
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/resource"
+	"sigs.k8s.io/kustomize/kyaml/openapi"
 	"sigs.k8s.io/kustomize/kyaml/yaml"
 )
 
 // printObjects gives what `AsYaml` gives, but that a text with a variable in it, `${name}`, stays in quotes if it was
 // written in quotes. `AsYaml` goes through JSON, which knows no difference; whoever fills in the variables takes the type
 // of a value where there are no quotes.
-func printObjects(objects resmap.ResMap) (string, error) {
+func printObjects(objects resmap.ResMap, variables *written) (string, error) {
 	var all bytes.Buffer
 	for number, object := range objects.Resources() {
 		text, err := object.AsYAML()
-		if err == nil && bytes.Contains(text, []byte("${")) {
-			text, err = keepQuotes(object, text)
+		if err == nil && variables.mayStandIn(object, text) {
+			text, err = keepQuotes(object, text, variables)
 		}
 		if err != nil {
 			return "", err
@@ -31,13 +32,17 @@ func printObjects(objects resmap.ResMap) (string, error) {
 	return all.String(), nil
 }
 
-func keepQuotes(object *resource.Resource, text []byte) ([]byte, error) {
+func keepQuotes(object *resource.Resource, text []byte, variables *written) ([]byte, error) {
 	var document yaml.Node
 	if err := yaml.Unmarshal(text, &document); err != nil {
 		return nil, err
 	}
 	for _, printed := range document.Content {
 		quoteAsWritten(printed, object.RNode.YNode())
+		variables.quote(printed, openapi.SchemaForResourceType(object.GetGvk().AsTypeMeta()))
+		if object.GetKind() == "Secret" {
+			variables.reveal(printed)
+		}
 		if object.GetKind() == "ConfigMap" {
 			quoteAll(valueOf(printed, "data"))
 		}

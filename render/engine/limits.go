@@ -13,6 +13,8 @@ type limits struct {
 	outputBytes int
 }
 
+const overLimitHint = "look for a loop in a template, or split the target"
+
 // watchEvery is short enough for a template that repeats itself to be seen before it has filled the machine, and long
 // enough to cost nothing.
 const watchEvery = 20 * time.Millisecond
@@ -31,7 +33,7 @@ func (l limits) watch(giveUp func(*failure)) (stop func()) {
 			case <-done:
 				return
 			case <-deadline.C:
-				giveUp(&failure{Code: overLimit, Message: fmt.Sprintf("the render took longer than %s", l.deadline)})
+				giveUp(&failure{Code: overLimit, Message: fmt.Sprintf("the render took longer than %s", l.deadline), Hint: overLimitHint})
 				return
 			case <-tick.C:
 				if used := memoryInUse(); used > l.memoryBytes {
@@ -49,19 +51,31 @@ func (l limits) watch(giveUp func(*failure)) (stop func()) {
 
 // check looks at what a render gives.
 func (l limits) check(documents string) *failure {
-	if len(documents) > l.outputBytes {
+	if len(documents) > l.outputBytes || controls(documents)*6 > frameBytesMax-len(documents) {
 		return &failure{
 			Code:    overLimit,
 			Message: fmt.Sprintf("the documents have %d bytes, and %d are allowed", len(documents), l.outputBytes),
+			Hint:    overLimitHint,
 		}
 	}
 	return nil
+}
+
+// controls counts what takes six bytes in a frame.
+func controls(documents string) (count int) {
+	for at := range len(documents) {
+		if documents[at] < ' ' && documents[at] != '\n' {
+			count++
+		}
+	}
+	return count
 }
 
 func (l limits) overMemory(used uint64) *failure {
 	return &failure{
 		Code:    overLimit,
 		Message: fmt.Sprintf("the render needed %d MiB of memory, and %d are allowed", used>>20, l.memoryBytes>>20),
+		Hint:    overLimitHint,
 	}
 }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	invalid "github.com/santhosh-tekuri/jsonschema/v6/kind"
 	chart "helm.sh/helm/v4/pkg/chart/v2"
 )
 
@@ -59,10 +61,27 @@ func checkSchema(schema []byte, values map[string]any) (string, error) {
 		return "", err
 	}
 	if err := compiled.Validate(values); err != nil {
+		if wrong := (*jsonschema.ValidationError)(nil); errors.As(err, &wrong) {
+			hideValues(wrong)
+		}
 		text := strings.TrimPrefix(err.Error(), "jsonschema validation failed with '"+schemaName+"#'\n")
 		return text + "\n", nil
 	}
 	return "", nil
+}
+
+// hideValues takes out of what is said the texts that do not fit: they may be secrets, and what is said is kept.
+func hideValues(wrong *jsonschema.ValidationError) {
+	const hidden = "the value"
+	switch what := wrong.ErrorKind.(type) {
+	case *invalid.Pattern:
+		what.Got = hidden
+	case *invalid.Format:
+		what.Got, what.Err = hidden, fmt.Errorf("it has another form")
+	}
+	for _, cause := range wrong.Causes {
+		hideValues(cause)
+	}
 }
 
 // noSchemas refuses every schema that another one refers to. Helm lets a `urn:` that nobody knows pass anything.

@@ -9,6 +9,7 @@ use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::object::OBJECT_BYTES_MAX;
 
 use crate::external::EngineError;
+use crate::ignore;
 use crate::yaml::{Problem, YamlError};
 
 impl<E> Failure<E> {
@@ -114,6 +115,16 @@ pub enum RenderError {
     TooManyLookUps { max: usize },
     #[error("{at}: `{text}` does not lead into the repo")]
     ValuesFile { at: Place, text: String },
+    #[error("{at} is another each time it is rendered; the chart calls {functions}")]
+    Volatile { at: Place, functions: String },
+    #[error("`{file}`: {reason}")]
+    ParameterFile { file: String, reason: String },
+    #[error("there is no file `{file}` with parameters")]
+    ParameterFileMissing { file: String },
+    #[error("`{file}` is too long, or has a line with too many `*`")]
+    IgnoreFile { file: String },
+    #[error("`{file}` belongs to a chart, which is in a folder of plain manifests")]
+    ChartBelow { file: String },
     #[error("what `{file}` makes cannot be read: {problem}")]
     Made { file: Arc<str>, problem: Problem },
     #[error(transparent)]
@@ -147,6 +158,11 @@ impl RenderError {
             Self::VariableRepeatsKey { .. } => "variable_repeats_key",
             Self::TooManyLookUps { .. } => "too_many_look_ups",
             Self::ValuesFile { .. } => "values_file_invalid",
+            Self::ParameterFile { .. } => "parameter_file_invalid",
+            Self::ParameterFileMissing { .. } => "parameter_file_missing",
+            Self::Volatile { .. } => "helm_volatile",
+            Self::IgnoreFile { .. } => "ignore_file_invalid",
+            Self::ChartBelow { .. } => "chart_in_folder",
             Self::Made { problem, .. } => problem.code(),
             Self::Engine(error) => error.code(),
         }
@@ -169,7 +185,34 @@ impl RenderError {
                 ).into());
             }
             Self::Engine(error) => return error.hint(),
+            Self::Yaml(YamlError { file, problem: Problem::Syntax(_), .. }) => {
+                return Some(format!("correct it, or {}", left_out(file)).into());
+            }
+            Self::NotAnObject { at: Place::Line { file, .. }, .. }
+            | Self::WithoutField { at: Place::Line { file, .. }, field: "apiVersion" | "kind" } => {
+                return Some(
+                    format!(
+                        "every document needs apiVersion, kind and metadata.name; if this file is no manifest, {}",
+                        left_out(file)
+                    )
+                    .into(),
+                );
+            }
+            Self::ChartBelow { file } => {
+                let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+                return Some(
+                    format!("make a target of its own for the chart, and {}", left_out(&format!("{folder}/"))).into(),
+                );
+            }
             Self::Yaml(error) => return error.problem.hint(),
+            Self::IgnoreFile { .. } => "write shorter patterns",
+            Self::ParameterFile { .. } => "write each parameter as `name: value` at the start of a line",
+            Self::ParameterFileMissing { .. } => {
+                "add it, or correct `render.parameterFiles`; paths are read from the repo's root on"
+            }
+            Self::Volatile { .. } => {
+                "give in `values` what the chart would make by itself, such as a password or a certificate, or the name of a Secret that has it"
+            }
             Self::Made { problem: Problem::Syntax(_), .. } => {
                 "correct what it makes; `bellwether render` shows the rest"
             }
@@ -209,7 +252,12 @@ impl RenderError {
     pub fn file(&self) -> Option<&str> {
         match self {
             Self::Yaml(error) => Some(&error.file),
-            Self::LfsPointer { file } | Self::ReadsTooLarge { file, .. } => Some(file),
+            Self::LfsPointer { file }
+            | Self::ReadsTooLarge { file, .. }
+            | Self::IgnoreFile { file }
+            | Self::ParameterFile { file, .. }
+            | Self::ParameterFileMissing { file }
+            | Self::ChartBelow { file } => Some(file),
             Self::Made { file, .. } => Some(file),
             Self::Engine(error) => error.file(),
             _ => self.place().and_then(Place::file),
@@ -242,6 +290,7 @@ impl RenderError {
             | Self::MetadataReserved { at, .. }
             | Self::OfTheAgent { at, .. }
             | Self::VariableRepeatsKey { at, .. }
+            | Self::Volatile { at, .. }
             | Self::ValuesFile { at, .. } => Some(at),
             Self::Yaml(_)
             | Self::SourcesTooLarge { .. }
@@ -251,7 +300,16 @@ impl RenderError {
             | Self::ReadsTooLarge { .. }
             | Self::TooManyLookUps { .. }
             | Self::Made { .. }
+            | Self::IgnoreFile { .. }
+            | Self::ParameterFile { .. }
+            | Self::ParameterFileMissing { .. }
+            | Self::ChartBelow { .. }
             | Self::Engine(_) => None,
         }
     }
+}
+
+/// How a file that is no manifest is kept out.
+fn left_out(path: &str) -> String {
+    format!("write `{}` into `{}` at the root of the repo", ignore::line_for(path), ignore::FILE)
 }

@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_core::source::is_valid_path;
 
+use crate::engine::made::below;
 use crate::engine::plain::SOURCES_BYTES_MAX;
 use crate::error::{Failure, RenderError};
+use crate::ignore::{self, Rules};
 use crate::tree::{Aspect, Inputs, SourceFile, is_lfs_pointer, is_manifest};
 
 /// Of one target: ten thousand files, and as often a look where none is.
@@ -30,9 +32,13 @@ pub trait Files: Send + Sync {
     /// What a folder holds.
     fn list(&self, path: &str) -> Result<Listing, Self::Error>;
 
-    /// Every file below a folder that ends in `.yaml`, `.yml` or `.json`.
-    fn manifests(&self, folder: &str) -> Result<Vec<SourceFile>, Self::Error>;
+    /// Every file below a folder that is named as a manifest or as a kustomization, and all that is not left out by its
+    /// path, which is from the repo's root on.
+    fn manifests(&self, folder: &str, leave_out: &LeaveOut<'_>) -> Result<Vec<SourceFile>, Self::Error>;
 }
+
+/// Whether what is at a path, and is a folder or is not, is to be left out.
+pub type LeaveOut<'a> = dyn Fn(&str, bool) -> bool + 'a;
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,8 +162,29 @@ impl<F: Files> Recorder<F> {
     }
 
     pub(crate) fn manifests(&self, folder: &str) -> Result<Vec<SourceFile>, Failure<F::Error>> {
+        let rules = self.rules(folder)?;
         self.lock().inputs.add_folder(folder);
-        self.files.manifests(folder).map_err(Failure::Files)
+        let leave_out = |path: &str, is_folder: bool| rules.leaves_out(folder, path, is_folder);
+        self.files.manifests(folder, &leave_out).map_err(Failure::Files)
+    }
+
+    /// Of the repo's root, and of each folder down to this one.
+    fn rules(&self, folder: &str) -> Result<Rules, Failure<F::Error>> {
+        let mut rules = Rules::new();
+        let folders = folder.match_indices('/').map(|(at, _)| &folder[..at]);
+        let last = Some(folder).filter(|folder| !folder.is_empty());
+        for above in std::iter::once("").chain(folders).chain(last) {
+            let file = below(above, ignore::FILE);
+            if let Read::File(bytes) = self.read(&file)? {
+                rules.add(above, &file, &bytes)?;
+            }
+        }
+        Ok(rules)
+    }
+
+    /// Whether that is a file, and was read.
+    pub(crate) fn has_read(&self, path: &str) -> bool {
+        matches!(self.lock().read.get(path), Some(Read::File(_)))
     }
 
     /// Each render of a chart may ask the whole again.
@@ -189,7 +216,7 @@ mod tests {
                 "folder" => Ok(Found::Folder),
                 "lfs.yaml" => Ok(Found::File(b"version https://git-lfs.github.com/spec/v1\noid".to_vec())),
                 "link" => Err(std::io::Error::other("a link")),
-                _ if path.starts_with("no/") => Ok(Found::Absent),
+                _ if path.starts_with("no/") || path.ends_with(ignore::FILE) => Ok(Found::Absent),
                 _ if bytes_max < 1 << 20 => Ok(Found::TooLarge),
                 _ => Ok(Found::File(vec![b'x'; 1 << 20])),
             }
@@ -199,7 +226,7 @@ mod tests {
             Ok(Listing::Folder(Vec::new()))
         }
 
-        fn manifests(&self, _: &str) -> Result<Vec<SourceFile>, Self::Error> {
+        fn manifests(&self, _: &str, _: &LeaveOut<'_>) -> Result<Vec<SourceFile>, Self::Error> {
             Ok(Vec::new())
         }
     }

@@ -13,6 +13,7 @@ mod error;
 mod external;
 mod files;
 mod finish;
+mod ignore;
 mod manifests;
 #[cfg(test)]
 mod tests;
@@ -27,9 +28,9 @@ use bellwether_core::{Digest, ObjectKey, TargetId};
 pub use engine::plain::{Documents, SOURCES_BYTES_MAX};
 pub use error::{Failure, Place, RenderError};
 pub use external::{Confinement, EngineError, Engines};
-pub use files::{Files, Found, Listed, Listing};
+pub use files::{Files, Found, LeaveOut, Listed, Listing};
 pub use manifests::{Manifests, Plan};
-pub use tree::{Aspect, Input, Inputs, SourceFile};
+pub use tree::{Aspect, Input, Inputs, SourceFile, is_named_for_render};
 
 /// Whose an object is, written on it.
 #[derive(Debug, Clone)]

@@ -3,23 +3,30 @@
 //! What a folder is, is found in it, unless the target says so. Plain files and what Kustomize builds are read once and
 //! filled in for each cluster; Helm is asked for each set of values. All that was read on the way is told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 use bellwether_core::parameters::Values;
-use bellwether_core::render::{HelmOptions, RenderKind, RenderOptions};
+use bellwether_core::render::{RenderKind, RenderOptions};
+use serde_json::Value;
 
 use crate::engine::chart::Chart;
+use crate::engine::fill::Fills;
 use crate::engine::made::{Maker, below};
+use crate::engine::parameters;
 use crate::engine::plain::Documents;
-use crate::error::Failure;
-use crate::external::wire::{Answer, Question, Request};
-use crate::external::{EngineError, Engines};
+use crate::error::{Failure, RenderError};
+use crate::external::Engines;
+use crate::external::wire::{Answer, Done, HelmRequest, Question, Request};
 use crate::files::{Files, Read, Recorder};
 use crate::tree::Inputs;
-use crate::{Recipe, RenderedObject};
+use crate::{Recipe, RenderedObject, SourceFile};
 
 /// In the order in which Kustomize looks for them.
 const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+
+/// Of the names of all functions that there are.
+const FUNCTIONS_CHARACTERS_MAX: usize = 200;
 
 const CHARTS: [&str; 1] = ["Chart.yaml"];
 
@@ -32,6 +39,8 @@ pub struct Plan {
     /// The target's name: a release has it that is given no other.
     pub name: String,
     pub namespace: Option<String>,
+    /// Somebody gives the target parameters. Without, `${…}` is nobody's but what it says of the cluster.
+    pub has_parameters: bool,
     /// An engine renders for one after the other only after it was started anew.
     pub project: String,
 }
@@ -41,7 +50,13 @@ pub struct Manifests<F> {
     engines: Engines,
     project: String,
     files: Recorder<F>,
+    /// Files with parameters.
+    parameter_files: Vec<String>,
+    fills: Fills,
     content: Content,
+    variables: BTreeSet<String>,
+    /// Of the engine that made something of it.
+    versions: OnceLock<Arc<str>>,
 }
 
 enum Content {
@@ -52,25 +67,29 @@ enum Content {
 impl<F: Files> Manifests<F> {
     /// Reads what can be read before there are values.
     pub fn open(engines: Engines, files: F, plan: Plan) -> Result<Self, Failure<F::Error>> {
-        let Plan { folder, options, name, namespace, project } = plan;
-        let mut manifests =
-            Self { engines, project, files: Recorder::new(files), content: Content::Documents(Documents::default()) };
-        let helm = |options: RenderOptions| options.helm.unwrap_or_default();
-        let chart = |options: HelmOptions| Chart::new(&folder, options, &name, namespace.as_deref());
+        let Plan { folder, options, name, namespace, has_parameters, project } = plan;
+        let (files, content) = (Recorder::new(files), Content::Documents(Documents::default()));
+        let parameter_files = options.parameter_files.clone();
+        let (variables, versions) = (parameters::variables_of(&parameter_files)?, OnceLock::new());
+        let fills = if has_parameters || !parameter_files.is_empty() { Fills::All } else { Fills::ClustersOwn };
+        let mut manifests = Self { engines, project, files, parameter_files, fills, content, variables, versions };
+        let chart = |options| Chart::new(&folder, options, &name, namespace.as_deref());
         manifests.content = match manifests.kind_of(&folder, options.stated_kind())? {
-            Kind::Plain => Content::Documents(Documents::parse(&manifests.files.manifests(&folder)?)?),
+            Kind::Plain => Content::Documents(manifests.read_plain(&folder, options.kind)?),
             Kind::Kustomize { file } => Content::Documents(manifests.build(&folder, &file)?),
-            Kind::Helm => Content::Chart(chart(helm(options))?),
+            Kind::Helm => Content::Chart(chart(options)?),
         };
+        let used = match &manifests.content {
+            Content::Documents(documents) => documents.variables(),
+            Content::Chart(chart) => chart.variables(),
+        };
+        manifests.variables.extend(used.iter().cloned());
         Ok(manifests)
     }
 
     /// Every variable that is referenced, also in defaults: clusters that have the same values of these get the same.
     pub fn variables(&self) -> &BTreeSet<String> {
-        match &self.content {
-            Content::Documents(documents) => documents.variables(),
-            Content::Chart(chart) => chart.variables(),
-        }
+        &self.variables
     }
 
     /// All that was read until now.
@@ -78,16 +97,34 @@ impl<F: Files> Manifests<F> {
         self.files.inputs()
     }
 
+    /// Of the engine that was asked, if one was: another may make something else of the same.
+    pub fn engine(&self) -> Option<Arc<str>> {
+        self.versions.get().cloned()
+    }
+
     /// The objects in order of their keys. Same files, plan, recipe and values: same bytes.
     pub fn render(&self, recipe: &Recipe, values: &Values) -> Result<Vec<RenderedObject>, Failure<F::Error>> {
+        let values = &values.over(self.read_parameters(values)?);
         match &self.content {
             Content::Documents(documents) => Ok(documents.render(recipe, values)?),
             Content::Chart(chart) => {
-                let stream = self.ask(&chart.request(values)?)?;
-                let documents = Documents::made(&stream, &Maker::Helm { folder: chart.folder() })?;
+                let request = chart.request(values)?;
+                let documents = self.make(&request, &chart.maker(&request, &|path| self.files.has_read(path)))?;
                 Ok(documents.render(recipe, values)?)
             }
         }
+    }
+
+    /// What the files of parameters have for these values, of which they are chosen.
+    pub fn read_parameters(&self, values: &Values) -> Result<BTreeMap<String, Value>, Failure<F::Error>> {
+        let mut read = BTreeMap::new();
+        for path in parameters::paths(&self.parameter_files, values)? {
+            let Read::File(bytes) = self.files.read(&path)? else {
+                return Err(RenderError::ParameterFileMissing { file: path }.into());
+            };
+            read.extend(parameters::read(&path, &bytes)?);
+        }
+        Ok(read)
     }
 
     fn kind_of(&self, folder: &str, stated: RenderKind) -> Result<Kind, Failure<F::Error>> {
@@ -115,13 +152,60 @@ impl<F: Files> Manifests<F> {
         Ok(None)
     }
 
+    /// Every manifest below. A folder that has a kustomization is what Kustomize builds of it, unless all is said to be plain.
+    fn read_plain(&self, folder: &str, stated: RenderKind) -> Result<Documents, Failure<F::Error>> {
+        let mut files = self.files.manifests(folder)?;
+        if let Some(chart) = files.iter().find(|file| name_of(&file.path) == CHARTS[0]) {
+            return Err(RenderError::ChartBelow { file: chart.path.clone() }.into());
+        }
+        let is_kustomization = |file: &SourceFile| KUSTOMIZATIONS.contains(&name_of(&file.path));
+        if stated == RenderKind::Plain {
+            files.retain(|file| !is_kustomization(file));
+            return Ok(Documents::read(&files, self.fills)?);
+        }
+        let mut built: Vec<(String, String)> = Vec::new();
+        let is_within = |path: &str, folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        let mut kustomizations: Vec<_> = files.iter().filter(|file| is_kustomization(file)).collect();
+        kustomizations.sort_by_key(|file| file.path.split('/').count());
+        for file in kustomizations {
+            let at = file.path.rsplit_once('/').map_or("", |(at, _)| at);
+            if !built.iter().any(|(outer, _)| outer == at || is_within(at, outer)) {
+                built.push((at.to_owned(), file.path.clone()));
+            }
+        }
+        files.retain(|file| !built.iter().any(|(outer, _)| is_within(&file.path, outer)));
+        let mut documents = Documents::read(&files, self.fills)?;
+        for (at, file) in built {
+            documents.append(self.build(&at, &file)?)?;
+        }
+        Ok(documents)
+    }
+
     fn build(&self, folder: &str, file: &str) -> Result<Documents, Failure<F::Error>> {
-        let stream = self.ask(&Request { kind: "kustomize", path: folder.to_owned(), helm: None })?;
-        Ok(Documents::made(&stream, &Maker::Kustomize { file })?)
+        let request = Request { kind: "kustomize", path: folder.to_owned(), helm: None, kustomize: None };
+        self.make(&request, &Maker::Kustomize { file })
+    }
+
+    /// What may be something else each time is made twice: clusters that are to have the same would get what differs, and
+    /// every commit would be a change.
+    fn make(&self, request: &Request, maker: &Maker<'_>) -> Result<Documents, Failure<F::Error>> {
+        let first = self.ask(request)?;
+        let made = Documents::made(&first.documents, maker, self.fills)?;
+        if first.volatile.is_empty() {
+            return Ok(made);
+        }
+        let again = self.ask(request)?;
+        if again.documents != first.documents
+            && let Some(at) = made.first_difference(&Documents::made(&again.documents, maker, self.fills)?)
+        {
+            let functions = first.volatile.join(", ").chars().take(FUNCTIONS_CHARACTERS_MAX).collect();
+            return Err(RenderError::Volatile { at, functions }.into());
+        }
+        Ok(made)
     }
 
     /// What an engine must not read, or cannot, is an error whatever it makes of that.
-    fn ask(&self, request: &Request) -> Result<String, Failure<F::Error>> {
+    fn ask(&self, request: &Request) -> Result<Done, Failure<F::Error>> {
         let mut failure = None;
         self.files.begin_render();
         let made = self.engines.render(&self.project, request, &mut |question| {
@@ -141,9 +225,20 @@ impl<F: Files> Manifests<F> {
         });
         match (failure, made) {
             (Some(error), _) => Err(error),
-            (None, made) => Ok(made.map_err(|error: EngineError| crate::RenderError::from(error))?),
+            (None, Err(error)) => {
+                let texts = request.helm.as_ref().map(HelmRequest::texts).unwrap_or_default();
+                Err(RenderError::from(error.hiding(texts)).into())
+            }
+            (None, Ok(made)) => {
+                self.versions.get_or_init(|| made.versions);
+                Ok(made.done)
+            }
         }
     }
+}
+
+fn name_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 enum Kind {

@@ -30,6 +30,11 @@ pub(crate) fn is_manifest(path: &str) -> bool {
     matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
+/// Whether a file is read in a folder of plain manifests: as one of them, or as what says that another tool is for it.
+pub fn is_named_for_render(path: &str) -> bool {
+    is_manifest(path) || path.rsplit('/').next() == Some("Kustomization")
+}
+
 /// What of a path a render knows, and so depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Aspect {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters, Values};
 use bellwether_render::{
-    Confinement, Engines, Failure, Files, Found, Listed, Listing, Manifests, Marks, Plan, Recipe, RenderedObject,
-    SourceFile,
+    Confinement, Engines, Failure, Files, Found, LeaveOut, Listed, Listing, Manifests, Marks, Plan, Recipe,
+    RenderedObject, SourceFile, is_named_for_render,
 };
 use serde_json::{Value, json};
 
@@ -61,8 +61,9 @@ impl Files for Tree {
         Ok(Listing::Folder(listed.collect()))
     }
 
-    fn manifests(&self, folder: &str) -> Result<Vec<SourceFile>, Link> {
+    fn manifests(&self, folder: &str, leave_out: &LeaveOut<'_>) -> Result<Vec<SourceFile>, Link> {
         let files = self.0.iter().filter(|(path, _)| folder.is_empty() || path.starts_with(&format!("{folder}/")));
+        let files = files.filter(|(path, _)| is_named_for_render(path) && !leave_out(path, false));
         Ok(files.map(|(path, text)| SourceFile { path: path.clone(), bytes: text.clone().into_bytes() }).collect())
     }
 }
@@ -79,6 +80,7 @@ fn plan(folder: &str, render: Value) -> Plan {
         options: serde_json::from_value(render).expect("options"),
         name: "shop".to_owned(),
         namespace: Some("web".to_owned()),
+        has_parameters: true,
         project: "default".to_owned(),
     }
 }
@@ -386,4 +388,234 @@ fn more_than_a_target_may_have_is_not_read() {
     let error = refused(&Tree(files.into_iter().collect()), "a", json!({}));
 
     assert_eq!((error.code(), error.file()), ("sources_too_large", Some("a/3.txt")));
+}
+
+const MAP: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: map}}\n";
+
+#[test]
+fn what_is_no_manifest_by_its_name_or_by_a_line_is_left_out_of_a_plain_folder() {
+    let tree = |ignored: &str| {
+        Tree::of(&[
+            ("apps/.bellwetherignore", ignored),
+            ("apps/shop/map.yaml", MAP),
+            ("apps/shop/.github/workflows/ci.yaml", "on: push\n"),
+            ("apps/shop/values-prod.yaml", "replicas: 2\n"),
+            ("apps/shop/docker-compose.yml", "services: {}\n"),
+            ("apps/shop/ci/pipeline.yaml", "stages: [build]\n"),
+        ])
+    };
+
+    let error = refused(&tree("# none\n"), "apps/shop", json!({}));
+    assert_eq!((error.code(), error.file()), ("object_without_api_version", Some("apps/shop/ci/pipeline.yaml")));
+    let hint = error.hint().expect("it says what to do");
+    assert!(hint.contains("write `/apps/shop/ci/pipeline.yaml` into `.bellwetherignore`"), "{hint}");
+
+    for line in ["/shop/ci/pipeline.yaml", "ci/", "pipeline.*"] {
+        let objects = render(&tree(line), "apps/shop", json!({}), json!({})).expect(line);
+        assert_eq!(bodies(&objects).keys().collect::<Vec<_>>(), ["ConfigMap web/map"], "{line}");
+    }
+}
+
+#[test]
+fn an_object_in_a_file_that_is_named_as_another_tools_is_none_the_less_applied() {
+    let tree = Tree::of(&[("shop/values.yaml", MAP)]);
+
+    assert_eq!(render(&tree, "shop", json!({}), json!({})).expect("it renders").len(), 1);
+}
+
+#[test]
+fn a_line_that_was_not_there_is_an_input_of_a_plain_folder() {
+    let tree = Tree::of(&[("apps/shop/map.yaml", MAP)]);
+
+    let inputs = open(&tree, plan("apps/shop", json!({}))).expect("it is read").inputs().paths();
+
+    for file in [".bellwetherignore", "apps/.bellwetherignore", "apps/shop"] {
+        assert!(inputs.contains(file), "{inputs:?}");
+    }
+}
+
+#[test]
+fn a_folder_below_plain_manifests_that_has_a_kustomization_is_what_kustomize_builds() {
+    let tree = Tree::of(&[
+        ("clusters/eu/apps.yaml", MAP),
+        ("clusters/eu/system/kustomization.yaml", "namePrefix: eu-\nresources: [web.yaml, deep]\n"),
+        ("clusters/eu/system/web.yaml", DEPLOYMENT),
+        ("clusters/eu/system/patch.yaml", "- op: none\n"),
+        ("clusters/eu/system/deep/kustomization.yaml", "resources: [../../../../base/map.yaml]\nnameSuffix: -deep\n"),
+        ("base/map.yaml", MAP),
+    ]);
+
+    let objects = render(&tree, "clusters/eu", json!({}), json!({})).expect("it renders");
+    let keys = bodies(&objects);
+    assert_eq!(
+        keys.keys().collect::<Vec<_>>(),
+        ["ConfigMap web/eu-map-deep", "ConfigMap web/map", "Deployment web/eu-web"]
+    );
+    let inputs = open(&tree, plan("clusters/eu", json!({}))).expect("it is read").inputs().paths();
+    assert!(inputs.contains("base/map.yaml"), "{inputs:?}");
+
+    let error = refused(&tree, "clusters/eu", json!({"kind": "plain"}));
+    assert_eq!(error.file(), Some("clusters/eu/system/patch.yaml"), "nothing is built where all is said to be plain");
+}
+
+#[test]
+fn a_chart_below_plain_manifests_is_not_left_out_silently() {
+    let tree =
+        Tree::of(&[("shop/map.yaml", MAP), ("shop/db/Chart.yaml", "name: db\n"), ("shop/db/templates/a.yaml", "{{")]);
+
+    let error = refused(&tree, "shop", json!({}));
+
+    assert_eq!((error.code(), error.file()), ("chart_in_folder", Some("shop/db/Chart.yaml")));
+    assert!(error.hint().is_some_and(|hint| hint.contains("write `/shop/db/` into")), "{error:?}");
+}
+
+fn chart_of(template: &str) -> Tree {
+    Tree::of(&[
+        ("charts/shop/Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.0.0\n"),
+        ("charts/shop/templates/a.yaml", template),
+        ("over/kustomization.yaml", "namePrefix: eu-\nresources: [map.yaml]\n"),
+        ("over/map.yaml", MAP),
+    ])
+}
+
+#[test]
+fn a_chart_that_makes_a_password_of_its_own_is_refused_and_one_that_sorts_what_has_no_order_is_not() {
+    let template =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: web}\nstringData: {password: {{ randAlphaNum 20 }}}\n";
+    let error = refused(&chart_of(template), "charts/shop", json!({}));
+    assert_eq!((error.code(), error.file()), ("helm_volatile", Some("charts/shop/templates/a.yaml")));
+    let said = error.to_string();
+    assert!(said.contains("a.yaml (Secret web) is another each time") && said.ends_with("randAlphaNum"), "{said}");
+
+    let sorted =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ keys (dict \"a\" 1 \"b\" 2) | sortAlpha | first }}}\n";
+    assert_eq!(render(&chart_of(sorted), "charts/shop", json!({}), json!({})).expect("it renders").len(), 1);
+}
+
+#[test]
+fn a_chart_is_told_the_cluster_that_its_target_says_and_finds_nothing_where_that_is_asked_for() {
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  minor: {{ .Capabilities.KubeVersion.Minor | quote }}\n\
+                    \x20 has: {{ .Capabilities.APIVersions.Has \"example.org/v1\" | quote }}\n\
+                    \x20 found: {{ lookup \"v1\" \"Secret\" \"x\" \"y\" | toJson | quote }}\n";
+    assert_eq!(refused(&chart_of(template), "charts/shop", json!({})).code(), "helm_lookup");
+
+    let options = json!({"helm": {"lookup": "empty", "kubeVersion": "1.${minor}", "apiVersions": ["${cluster.labels.env}/v1", "example.org/v1"]}});
+    let manifests = open(&chart_of(template), plan("charts/shop", options.clone())).expect("it is read");
+    assert_eq!(manifests.variables().iter().collect::<Vec<_>>(), ["cluster.labels.env", "minor"]);
+    let objects = render(&chart_of(template), "charts/shop", options, json!({"minor": 29})).expect("it renders");
+    let data = &bodies(&objects)["ConfigMap web/a"]["data"];
+    assert_eq!(data, &json!({"minor": "29", "has": "true", "found": "{}"}));
+
+    let error = refused(&chart_of(template), "charts/shop", json!({"helm": {"lookup": "empty", "kubeVersion": "new"}}));
+    assert_eq!(error.code(), "helm_failed");
+}
+
+#[test]
+fn a_kustomization_is_laid_over_what_a_chart_gives() {
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\ndata: {text: '${left}', set: {{ .Values.set }}}\n";
+    let options = json!({"kustomize": "over", "helm": {"release": "web", "values": {"set": "${set}"}}});
+
+    let objects = render(&chart_of(template), "charts/shop", options, json!({"set": "this"})).expect("it renders");
+
+    let bodies = bodies(&objects);
+    assert_eq!(bodies.keys().collect::<Vec<_>>(), ["ConfigMap web/eu-map", "ConfigMap web/eu-web"]);
+    assert_eq!(bodies["ConfigMap web/eu-web"]["data"], json!({"text": "${left}", "set": "this"}));
+    let error = refused(&chart_of(template), "charts/shop", json!({"kustomize": "nowhere"}));
+    assert_eq!(error.code(), "kustomize_failed");
+}
+
+#[test]
+fn a_kustomization_has_a_chart_of_the_repo_by_our_own_helm() {
+    let tree = Tree::of(&[
+        (
+            "apps/eu/kustomization.yaml",
+            "namePrefix: eu-\nhelmCharts: [{name: shop, releaseName: web, valuesInline: {set: '${set}'}}]\n",
+        ),
+        ("apps/eu/charts/shop/Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.0.0\n"),
+        ("apps/eu/charts/shop/values.yaml", "set: none\n"),
+        (
+            "apps/eu/charts/shop/templates/a.yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\ndata: {set: {{ .Values.set | quote }}}\n",
+        ),
+    ]);
+
+    let manifests = open(&tree, plan("apps/eu", json!({}))).expect("it is built");
+
+    let objects = manifests.render(&recipe(), &values(json!({"set": "this"}))).expect("it renders");
+    assert_eq!(bodies(&objects)["ConfigMap web/eu-web"]["data"], json!({"set": "this"}));
+    assert!(manifests.inputs().paths().contains("apps/eu/charts/shop/values.yaml"));
+    assert!(
+        !manifests.inputs().paths().iter().any(|path| path.contains(".git/")),
+        "what is only there for the render is none"
+    );
+    assert!(manifests.engine().is_some_and(|engine| engine.contains("helm v4")), "an upgrade is another input");
+}
+
+#[test]
+fn parameters_may_be_in_files_that_a_cluster_chooses_and_the_spec_is_over_them() {
+    let object = "{apiVersion: v1, kind: ConfigMap, metadata: {name: map}, data: {a: '${a}', b: '${b}', c: '${c}'}}\n";
+    let tree = Tree::of(&[
+        ("shop/map.yaml", object),
+        ("envs/common.yaml", "a: common\nb: common\nc: 1\n"),
+        ("envs/prod.yaml", "b: prod\n"),
+        ("envs/bad.yaml", "a: [1]\n"),
+    ]);
+    let options = |files: Value| json!({"parameterFiles": files});
+    let files = options(json!(["envs/common.yaml", "envs/${cluster.labels.env}.yaml"]));
+
+    let manifests = open(&tree, plan("shop", files.clone())).expect("it is read");
+    assert!(manifests.variables().contains("cluster.labels.env"), "clusters that choose another file are others");
+    let objects = manifests.render(&recipe(), &values(json!({"a": "spec"}))).expect("it renders");
+    assert_eq!(bodies(&objects)["ConfigMap web/map"]["data"], json!({"a": "spec", "b": "prod", "c": "1"}));
+    assert!(manifests.inputs().paths().contains("envs/prod.yaml"));
+
+    let missing = refused(&tree, "shop", options(json!(["envs/none.yaml"])));
+    assert_eq!((missing.code(), missing.file()), ("parameter_file_missing", Some("envs/none.yaml")));
+    let bad = refused(&tree, "shop", options(json!(["envs/bad.yaml"])));
+    assert_eq!(bad.to_string(), "`envs/bad.yaml`: the value of `a` is a list, not a string, number or boolean");
+}
+
+#[test]
+fn no_value_of_a_target_stands_in_what_is_said_of_an_error() {
+    let schema = r#"{"type": "object", "properties": {"pw": {"type": "string", "pattern": "^[a-z]+$"}}}"#;
+    let mut tree = chart_of("a: {{ fail (printf \"bad %s\" .Values.pw) }}\n");
+    let options = || json!({"helm": {"values": {"pw": "${pw}"}}});
+    let told = |tree: &Tree| match render(tree, "charts/shop", options(), json!({"pw": "hunter2-SECRET"})) {
+        Err(Failure::Render(error)) => format!("{} {error} {error:?} {:?}", error.code(), error.hint()),
+        _ => panic!("it is refused"),
+    };
+
+    let failed = told(&tree);
+    assert!(failed.starts_with("helm_failed bad …") && !failed.contains("hunter2"), "{failed}");
+    tree.0.insert("charts/shop/values.schema.json".to_owned(), schema.to_owned());
+    let unfit = told(&tree);
+    assert!(unfit.starts_with("helm_schema") && unfit.contains("/pw") && !unfit.contains("hunter2"), "{unfit}");
+}
+
+#[test]
+fn a_target_without_parameters_leaves_what_is_not_the_clusters_own_as_it_is() {
+    let object = "{apiVersion: v1, kind: ConfigMap, metadata: {name: map, labels: {at: 'x-${cluster.name}'}}, data: {run.sh: 'exit ${CODE:-0}; ${ARGS[@]}'}}\n";
+    let tree = Tree::of(&[
+        ("plain/map.yaml", object),
+        (
+            "over/kustomization.yaml",
+            "configMapGenerator: [{name: map, files: [run.sh], options: {disableNameSuffixHash: true, labels: {at: 'x-${cluster.name}'}}}]\n",
+        ),
+        ("over/run.sh", "exit ${CODE:-0}; ${ARGS[@]}"),
+    ]);
+
+    for folder in ["plain", "over"] {
+        let plan = Plan { has_parameters: false, ..plan(folder, json!({})) };
+        let manifests = open(&tree, plan).expect("it is read");
+        assert_eq!(manifests.variables().iter().collect::<Vec<_>>(), ["cluster.name"], "{folder}");
+        let objects = manifests.render(&recipe(), &values(json!({}))).expect("it renders");
+        let map = &bodies(&objects)["ConfigMap web/map"];
+        assert_eq!(map["data"]["run.sh"], "exit ${CODE:-0}; ${ARGS[@]}", "{folder}");
+        assert_eq!(map["metadata"]["labels"]["at"], "x-berlin", "{folder}");
+        assert_eq!(
+            refused(&tree, folder, json!({})).code(),
+            "variable_malformed",
+            "with parameters it is another's mistake"
+        );
+    }
 }

@@ -83,6 +83,8 @@ pub(crate) enum Format {
     /// The same, as YAML that kubectl would read back unchanged.
     Yaml,
     #[value(hide = true)]
+    Objects,
+    #[value(hide = true)]
     Manifest,
     #[value(hide = true)]
     Token,

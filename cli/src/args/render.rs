@@ -19,7 +19,9 @@ are, committed or not; links are not followed.
 Examples:
   bellwether render apps/shop/overlays/eu --namespace shop | kubectl diff -f -
   bellwether render charts/shop --values envs/eu.yaml --set tag=1.4.2
-  bellwether render --target targets/shop.yaml --cluster eu-1 --cluster-label region=eu")]
+  bellwether render --target targets/shop.yaml --cluster eu-1 --cluster-labels region=eu,env=prod
+  bellwether render --target targets/shop.yaml --cluster-labels env=prod --explain replicas
+  bellwether render charts/shop -o objects")]
 pub(crate) struct RenderArgs {
     /// The folder of the manifests, the kustomization or the chart; that of the target's spec when left out.
     #[arg(required_unless_present = "target")]
@@ -38,9 +40,13 @@ pub(crate) struct RenderArgs {
     /// The cluster's name: what `${cluster.name}` is.
     #[arg(long, value_name = "NAME", default_value = "cluster")]
     pub(crate) cluster: Name,
-    /// A label of the cluster: selects parameters, and is what `${cluster.labels.KEY}` is. May be repeated.
-    #[arg(long = "cluster-label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    /// Labels of the cluster, with `,` between them: they select parameters, and are what `${cluster.labels.KEY}` is. May be
+    /// repeated.
+    #[arg(long = "cluster-labels", alias = "cluster-label", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
     pub(crate) labels: Vec<Label>,
+    /// Says where the value of a parameter comes from, and renders nothing.
+    #[arg(long, value_name = "PARAMETER")]
+    pub(crate) explain: Option<String>,
     /// What makes objects of the files; what the folder is says so, when left out.
     #[arg(long, value_enum)]
     pub(crate) kind: Option<KindChoice>,

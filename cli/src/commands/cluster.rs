@@ -48,7 +48,7 @@ fn print_registered(context: &Context, answer: &Answer<RegisteredCluster>) -> an
         None | Some(Format::Manifest) => print(&registered.manifest)?,
         Some(Format::Token) => print(&registered.token)?,
         Some(Format::Table) => print(&draw_registered(registered, context.output.style()))?,
-        Some(Format::Json | Format::Yaml) => context.output.answer(answer, |_, _| String::new())?,
+        Some(Format::Json | Format::Yaml | Format::Objects) => context.output.answer(answer, |_, _| String::new())?,
     }
     let name = &registered.cluster.metadata.name;
     note(&format!("cluster {name} is registered; its join token works once, until {}", time(registered.expires_at)));

@@ -8,7 +8,7 @@ use bellwether_core::Condition;
 use bellwether_core::api::TargetDocument;
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::labels::LabelSelector;
-use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters};
+use bellwether_core::parameters::{ClusterFacts, Layer, ParameterSet, Parameters};
 use bellwether_core::render::RenderOptions;
 use bellwether_core::target::TargetSpec;
 use bellwether_render::{
@@ -28,7 +28,10 @@ const CONFINEMENT: Confinement = Confinement::AsThereIs;
 const NAME: &str = "release";
 
 pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exit> {
-    let format = output.document_format()?;
+    let format = match output.format() {
+        Some(Format::Objects) => Format::Objects,
+        _ => output.document_format()?,
+    };
     let asked = Asked::read(arguments)?;
     asked.options().check().map_err(|error| Failure::usage(error.to_string()).maybe_hint(error.hint()))?;
     let plan = Plan {
@@ -36,6 +39,7 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
         options: asked.options(),
         name: asked.name.clone(),
         namespace: asked.namespace(),
+        has_parameters: asked.has_parameters(),
         project: "local".to_owned(),
     };
     let engines = Engines::new(arguments.engine.as_deref(), CONFINEMENT);
@@ -46,9 +50,35 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
     let facts = ClusterFacts { name: &arguments.cluster, labels: &labels };
     let sets = asked.parameters();
     Parameters::check(&sets).map_err(|error| Failure::usage(error.to_string()).maybe_hint(error.hint()))?;
-    let values = Parameters::resolve(&sets, facts).restricted_to(manifests.variables());
+    let values = Parameters::resolve(&sets, facts);
+    if let Some(name) = &arguments.explain {
+        let from_files = manifests.read_parameters(&values).map_err(told)?;
+        return explain(&asked, Parameters::explain(&sets, facts, name), from_files.get(name), name);
+    }
+    let values = values.restricted_to(manifests.variables());
     let objects = manifests.render(&recipe, &values).map_err(told)?;
     show(format, &objects)
+}
+
+/// The last line is what the cluster has; each goes over the one before.
+fn explain(asked: &Asked<'_>, layers: Vec<Layer>, from_file: Option<&Value>, name: &str) -> anyhow::Result<Exit> {
+    let number_set_here = asked.spec.as_ref().map_or(0, |spec| spec.parameters.len()) + 1;
+    let from_file = from_file.map(|value| (value.clone(), "a file of render.parameterFiles".to_owned()));
+    let told = layers.into_iter().map(|layer| {
+        let place = match layer.set {
+            None => "the cluster itself".to_owned(),
+            Some(number) if number == number_set_here => "--set".to_owned(),
+            Some(number) if layer.is_selected => format!("parameters[{}], which selects the cluster", number - 1),
+            Some(number) => format!("parameters[{}], which is for all", number - 1),
+        };
+        (layer.value, place)
+    });
+    let lines: Vec<_> = from_file.into_iter().chain(told).map(|(value, place)| format!("{value}\t{place}")).collect();
+    if lines.is_empty() {
+        return Err(Failure::new(format!("nothing gives `{name}` a value for this cluster")).into());
+    }
+    print(&lines.join("\n"))?;
+    Ok(Exit::Done)
 }
 
 /// What a hub says of such a target, and where.
@@ -66,7 +96,10 @@ fn show(format: Format, objects: &[RenderedObject]) -> anyhow::Result<Exit> {
     let manifest = Manifest::new(entries)?;
     let bodies = objects.iter().map(|object| serde_json::from_slice(&object.body));
     let bodies: Vec<Value> = bodies.collect::<Result<_, _>>().context("an object is not JSON")?;
-    if format == Format::Json {
+    if format == Format::Objects {
+        let line = |object: &RenderedObject| format!("{} {}", object.digest, object.key);
+        print(&objects.iter().map(line).collect::<Vec<_>>().join("\n"))?;
+    } else if format == Format::Json {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": bodies});
         print(&serde_json::to_string_pretty(&list)?)?;
     } else {
@@ -127,6 +160,10 @@ impl<'a> Asked<'a> {
     fn namespace(&self) -> Option<String> {
         let of_spec = || self.spec.as_ref().and_then(|spec| spec.namespace.as_ref());
         self.arguments.namespace.as_ref().or_else(of_spec).map(ToString::to_string)
+    }
+
+    fn has_parameters(&self) -> bool {
+        !self.arguments.parameters.is_empty() || self.spec.as_ref().is_some_and(|spec| !spec.parameters.is_empty())
     }
 
     /// What is set here is over all that the spec has.

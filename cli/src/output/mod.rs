@@ -47,7 +47,7 @@ impl Output {
         match self.format {
             None => Ok(Format::Table),
             Some(format @ (Format::Table | Format::Json | Format::Yaml)) => Ok(format),
-            Some(Format::Manifest | Format::Token) => {
+            Some(Format::Manifest | Format::Token | Format::Objects) => {
                 Err(Failure::usage("this command prints `table`, `json` or `yaml`")
                     .hint("leave `-o` out, or change it"))
             }

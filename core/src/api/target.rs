@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{Document, RolloutDocument, WrittenStrategy};
 use crate::labels::LabelSelector;
 use crate::parameters::ParameterSet;
-use crate::render::{HelmOptions, RenderKind, RenderOptions};
+use crate::render::{HelmOptions, Lookup, RenderKind, RenderOptions};
 use crate::session::{DriftMode, Prune, SyncOptions};
 use crate::source::GitRef;
 use crate::target::TargetSpec;
@@ -76,6 +76,13 @@ pub struct WrittenRender {
     /// For a chart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helm: Option<WrittenHelm>,
+    /// A folder, from the repo's root on, with a kustomization over what the chart gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kustomize: Option<String>,
+    /// Files with parameters, from the repo's root on, a later one over an earlier, and `parameters` over all; their paths
+    /// may have `${…}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameter_files: Vec<String>,
 }
 
 impl WrittenRender {
@@ -100,6 +107,15 @@ pub struct WrittenHelm {
     /// What the chart keeps in `crds/`; yes when left out.
     #[serde(skip_serializing_if = "is_true")]
     pub include_crds: bool,
+    /// What `lookup` in a template does: `refuse` when left out, or `empty`.
+    #[serde(skip_serializing_if = "Lookup::is_refused")]
+    pub lookup: Lookup,
+    /// Of Kubernetes, as templates see it; it may have `${…}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kube_version: Option<String>,
+    /// That templates see besides Helm's own; they may have `${…}`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub api_versions: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
@@ -193,26 +209,30 @@ impl From<GitRef> for WrittenRef {
 }
 
 impl From<WrittenRender> for RenderOptions {
-    fn from(WrittenRender { kind, helm }: WrittenRender) -> Self {
-        Self { kind, helm: helm.map(Into::into) }
+    fn from(written: WrittenRender) -> Self {
+        let WrittenRender { kind, helm, kustomize, parameter_files } = written;
+        Self { kind, helm: helm.map(Into::into), kustomize, parameter_files }
     }
 }
 
 impl From<RenderOptions> for WrittenRender {
-    fn from(RenderOptions { kind, helm }: RenderOptions) -> Self {
-        Self { kind, helm: helm.map(Into::into) }
+    fn from(options: RenderOptions) -> Self {
+        let RenderOptions { kind, helm, kustomize, parameter_files } = options;
+        Self { kind, helm: helm.map(Into::into), kustomize, parameter_files }
     }
 }
 
 impl From<WrittenHelm> for HelmOptions {
-    fn from(WrittenHelm { release, values, values_files, include_crds }: WrittenHelm) -> Self {
-        Self { release, values, values_files, include_crds }
+    fn from(written: WrittenHelm) -> Self {
+        let WrittenHelm { release, values, values_files, include_crds, lookup, kube_version, api_versions } = written;
+        Self { release, values, values_files, include_crds, lookup, kube_version, api_versions }
     }
 }
 
 impl From<HelmOptions> for WrittenHelm {
-    fn from(HelmOptions { release, values, values_files, include_crds }: HelmOptions) -> Self {
-        Self { release, values, values_files, include_crds }
+    fn from(options: HelmOptions) -> Self {
+        let HelmOptions { release, values, values_files, include_crds, lookup, kube_version, api_versions } = options;
+        Self { release, values, values_files, include_crds, lookup, kube_version, api_versions }
     }
 }
 
@@ -317,7 +337,8 @@ mod tests {
             "repo": "apps", "ref": {"tag": "v1"}, "path": "shop", "namespace": "shop",
             "render": {"kind": "helm", "helm": {
                 "release": "web", "values": {"image": {"tag": "${tag}"}}, "valuesFiles": ["shop/eu.yaml"], "includeCrds": false,
-            }},
+                "lookup": "empty", "kubeVersion": "1.33", "apiVersions": ["a/v1"],
+            }, "kustomize": "shop/over", "parameterFiles": ["envs/eu.yaml"]},
             "clusters": {"matchLabels": {"env": "prod"}},
             "parameters": [{"clusters": {"matchLabels": {"size": "big"}}, "values": {"replicas": 3}}],
             "sync": {"prune": "never", "drift": "warn"},

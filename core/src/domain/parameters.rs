@@ -100,6 +100,20 @@ impl Parameters {
         Ok(())
     }
 
+    /// Every value that a cluster was given for a parameter, the weakest first.
+    pub fn explain(sets: &[ParameterSet], cluster: ClusterFacts<'_>, name: &str) -> Vec<Layer> {
+        let numbered = || (1..).zip(sets);
+        let value = |set: &ParameterSet| set.values.get(name).filter(|value| check_value(name, value).is_ok()).cloned();
+        let defaults = numbered().filter(|(_, set)| set.clusters.is_none());
+        let selected = numbered()
+            .filter(|(_, set)| set.clusters.as_ref().is_some_and(|selector| selector.selects(cluster.labels)));
+        let given = defaults.chain(selected).filter_map(|(number, set)| {
+            Some(Layer { set: Some(number), is_selected: set.clusters.is_some(), value: value(set)? })
+        });
+        let own = Self::resolve(&[], cluster).values.remove(name);
+        given.chain(own.map(|value| Layer { set: None, is_selected: true, value })).collect()
+    }
+
     /// The values of one cluster. Sets without a selector are the weakest, whatever their place; of the others the later
     /// wins. What [`Parameters::check`] would refuse is left out.
     pub fn resolve(sets: &[ParameterSet], cluster: ClusterFacts<'_>) -> Values {
@@ -119,6 +133,16 @@ impl Parameters {
         let names = Arc::new(values.keys().cloned().collect());
         Values { values, names }
     }
+}
+
+/// Where a value of a parameter was given; the one that a cluster has is the last of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Which of the target's sets, from 1; `None`: it is the cluster's own.
+    pub set: Option<usize>,
+    /// The set is for the clusters that it selects, and this is one.
+    pub is_selected: bool,
+    pub value: Value,
 }
 
 /// Whether `${NAME}` can mean a parameter. Only the cluster's labels may have a `/`, for the sake of keys such as
@@ -186,6 +210,15 @@ impl Values {
     /// Every name that the cluster has a value for, also those that [`Values::restricted_to`] left out.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
+    }
+
+    /// With these where it has none.
+    #[must_use]
+    pub fn over(&self, weaker: BTreeMap<String, Value>) -> Self {
+        let mut values = weaker;
+        values.extend(self.values.clone());
+        let names = self.names.iter().chain(values.keys()).cloned().collect();
+        Self { values, names: Arc::new(names) }
     }
 
     /// Only what is used. Clusters whose used values are equal share a bundle.
@@ -297,5 +330,35 @@ mod tests {
         let text = resolve(json!([{"values": {"a": "4"}}]), json!({}));
 
         assert_ne!(number.digest(), text.digest());
+    }
+
+    #[test]
+    fn every_layer_of_a_parameter_is_told_and_the_last_is_what_a_cluster_has() {
+        let sets = sets(json!([
+            {"clusters": {"matchLabels": {"env": "prod"}}, "values": {"size": 3}},
+            {"values": {"size": 1, "other": "x"}},
+            {"clusters": {"matchLabels": {"env": "test"}}, "values": {"size": 2}},
+        ]));
+        let (name, labels) = ("berlin".parse().expect("is a name"), [("env".to_owned(), "prod".to_owned())].into());
+        let cluster = ClusterFacts { name: &name, labels: &labels };
+
+        let layers = Parameters::explain(&sets, cluster, "size");
+
+        let told: Vec<_> = layers.iter().map(|layer| (layer.set, layer.is_selected, layer.value.clone())).collect();
+        assert_eq!(told, [(Some(2), false, json!(1)), (Some(1), true, json!(3))]);
+        assert_eq!(Parameters::resolve(&sets, cluster).find("size"), Some(&json!(3)));
+        let own = Parameters::explain(&sets, cluster, "cluster.labels.env");
+        assert_eq!(own, [Layer { set: None, is_selected: true, value: json!("prod") }]);
+        assert!(Parameters::explain(&sets, cluster, "none").is_empty());
+    }
+
+    #[test]
+    fn weaker_values_are_used_where_there_is_none() {
+        let values = resolve(json!([{"values": {"a": 1}}]), json!({}));
+
+        let over = values.over([("a".to_owned(), json!(2)), ("b".to_owned(), json!(3))].into());
+
+        assert_eq!((over.find("a"), over.find("b")), (Some(&json!(1)), Some(&json!(3))));
+        assert!(over.names().any(|name| name == "b"), "it may be meant by who misspells it");
     }
 }

@@ -20,6 +20,9 @@ const VALUES_BYTES_MAX: usize = 256 * 1024;
 /// Files of values, of which each goes over the one before.
 const VALUES_FILES_MAX: usize = 50;
 
+/// More than a cluster with every operator that there is serves.
+const API_VERSIONS_MAX: usize = 1_000;
+
 /// What a target says of its render.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,6 +31,13 @@ pub struct RenderOptions {
     pub kind: RenderKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helm: Option<HelmOptions>,
+    /// A folder of the repo whose kustomization gets what a chart gives as a resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kustomize: Option<String>,
+    /// Files of the repo with parameters, a later one over an earlier, and those of the spec over all; their paths may have
+    /// `${…}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameter_files: Vec<String>,
 }
 
 /// Which engine makes objects of the files.
@@ -58,6 +68,32 @@ pub struct HelmOptions {
     /// What the chart keeps in `crds/`.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub include_crds: bool,
+    #[serde(default, skip_serializing_if = "Lookup::is_refused")]
+    pub lookup: Lookup,
+    /// Of Kubernetes, as templates see it; it may have `${…}`. Helm's own when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kube_version: Option<String>,
+    /// That templates see besides those of Helm; they may have `${…}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_versions: Vec<String>,
+}
+
+/// What a template gets that looks for an object in a cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Lookup {
+    /// An error: nobody asks a cluster while something is rendered.
+    #[default]
+    Refuse,
+    /// Nothing, as if there were no such object.
+    Empty,
+}
+
+impl Lookup {
+    /// Serde gives a reference.
+    pub fn is_refused(&self) -> bool {
+        *self == Self::Refuse
+    }
 }
 
 fn yes() -> bool {
@@ -71,7 +107,15 @@ fn is_true(value: &bool) -> bool {
 
 impl Default for HelmOptions {
     fn default() -> Self {
-        Self { release: None, values: Map::new(), values_files: Vec::new(), include_crds: true }
+        Self {
+            release: None,
+            values: Map::new(),
+            values_files: Vec::new(),
+            include_crds: true,
+            lookup: Lookup::Refuse,
+            kube_version: None,
+            api_versions: Vec::new(),
+        }
     }
 }
 
@@ -85,13 +129,19 @@ impl RenderKind {
 /// Why render options are refused. No variant holds a value: it could be a secret.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidRender {
-    #[error("`render.helm` is for Helm, and `render.kind` says otherwise")]
+    #[error("`render.helm` and `render.kustomize` are for Helm, and `render.kind` says otherwise")]
     NotHelm,
+    #[error("`{path}` of `render.kustomize` does not lead into the repo")]
+    Kustomize { path: String },
+    #[error("`render.helm.apiVersions` has more than {API_VERSIONS_MAX} lines")]
+    TooManyVersions,
     #[error("`render.helm.release` is longer than the {RELEASE_BYTES_MAX} characters of a release's name")]
     Release,
     #[error("`render.helm.values` has {bytes} bytes, more than {VALUES_BYTES_MAX}")]
     Values { bytes: usize },
-    #[error("`render.helm.valuesFiles` has more than {VALUES_FILES_MAX} files")]
+    #[error("`{path}` of `render.parameterFiles` does not lead into the repo")]
+    ParameterFile { path: String },
+    #[error("`render.helm.valuesFiles` or `render.parameterFiles` has more than {VALUES_FILES_MAX} files")]
     TooManyFiles,
     #[error("`{path}` of `render.helm.valuesFiles` does not lead into the repo")]
     ValuesFile { path: String },
@@ -102,9 +152,11 @@ impl InvalidRender {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotHelm => "render_kind_differs",
+            Self::Kustomize { .. } => "kustomize_path_invalid",
+            Self::TooManyVersions => "api_versions_too_many",
             Self::Release => "helm_release_invalid",
             Self::Values { .. } => "helm_values_too_large",
-            Self::TooManyFiles | Self::ValuesFile { .. } => "values_file_invalid",
+            Self::TooManyFiles | Self::ValuesFile { .. } | Self::ParameterFile { .. } => "values_file_invalid",
         }
     }
 
@@ -112,10 +164,14 @@ impl InvalidRender {
     pub fn hint(&self) -> Option<Cow<'static, str>> {
         Some(Cow::Borrowed(match self {
             Self::NotHelm => "leave one of them out",
+            Self::Kustomize { .. } => {
+                "write a folder from the repo's root on, without `..`, and without `/` at its start, such as apps/shop/eu"
+            }
+            Self::TooManyVersions => "name those that the chart asks for",
             Self::Release => "choose a shorter one; it is the target's name when left out",
             Self::Values { .. } => "keep them in a file of the repo, and name it in `valuesFiles`",
             Self::TooManyFiles => "put some of them together",
-            Self::ValuesFile { .. } => {
+            Self::ValuesFile { .. } | Self::ParameterFile { .. } => {
                 "write it from the repo's root on, without `..`, and without `/` at its start, such as apps/shop/values-eu.yaml"
             }
         }))
@@ -130,14 +186,27 @@ impl RenderOptions {
 
     /// Options for Helm are a choice of Helm.
     pub fn stated_kind(&self) -> RenderKind {
-        if self.kind == RenderKind::Auto && self.helm.is_some() { RenderKind::Helm } else { self.kind }
+        let is_for_helm = self.helm.is_some() || self.kustomize.is_some();
+        if self.kind == RenderKind::Auto && is_for_helm { RenderKind::Helm } else { self.kind }
     }
 
     /// Refuses what could never render. What `${…}` comes to is looked at for each cluster.
     pub fn check(&self) -> Result<(), InvalidRender> {
-        let Some(helm) = &self.helm else { return Ok(()) };
-        if self.stated_kind() != RenderKind::Helm {
+        if (self.helm.is_some() || self.kustomize.is_some()) && self.stated_kind() != RenderKind::Helm {
             return Err(InvalidRender::NotHelm);
+        }
+        if let Some(path) = self.kustomize.as_ref().filter(|path| !is_valid_path(path)) {
+            return Err(InvalidRender::Kustomize { path: path.chars().take(80).collect() });
+        }
+        if self.parameter_files.len() > VALUES_FILES_MAX {
+            return Err(InvalidRender::TooManyFiles);
+        }
+        if let Some(path) = self.parameter_files.iter().find(|path| path.is_empty() || !is_valid_path(path)) {
+            return Err(InvalidRender::ParameterFile { path: path.chars().take(80).collect() });
+        }
+        let Some(helm) = &self.helm else { return Ok(()) };
+        if helm.api_versions.len() > API_VERSIONS_MAX {
+            return Err(InvalidRender::TooManyVersions);
         }
         if helm.release.as_ref().is_some_and(|release| release.as_str().len() > RELEASE_BYTES_MAX) {
             return Err(InvalidRender::Release);
@@ -171,6 +240,13 @@ mod tests {
         assert_eq!(check(json!({})), Ok(()));
         assert_eq!(check(json!({"helm": {"release": "shop", "valuesFiles": ["a/${cluster.name}.yaml"]}})), Ok(()));
         assert_eq!(check(json!({"kind": "kustomize", "helm": {}})), Err(InvalidRender::NotHelm));
+        assert_eq!(check(json!({"kind": "plain", "kustomize": "a"})), Err(InvalidRender::NotHelm));
+        assert_eq!(check(json!({"kustomize": "apps/eu", "parameterFiles": ["a/${cluster.name}.yaml"]})), Ok(()));
+        let above = InvalidRender::ParameterFile { path: "../a".to_owned() };
+        assert_eq!(check(json!({"parameterFiles": ["../a"]})), Err(above));
+        assert_eq!(check(json!({"kustomize": "../a"})), Err(InvalidRender::Kustomize { path: "../a".to_owned() }));
+        let versions = check(json!({"helm": {"apiVersions": vec!["a/v1"; 1_001]}}));
+        assert_eq!(versions, Err(InvalidRender::TooManyVersions));
         assert_eq!(check(json!({"helm": {"release": "x".repeat(54)}})), Err(InvalidRender::Release));
         for path in ["", "../values.yaml", "/etc/passwd", "a/../b", ".git/config"] {
             let refused = check(json!({"helm": {"valuesFiles": [path]}}));
@@ -186,6 +262,7 @@ mod tests {
         let kind = |options: Value| serde_json::from_value::<RenderOptions>(options).expect("options").stated_kind();
 
         assert_eq!(kind(json!({"helm": {}})), RenderKind::Helm);
+        assert_eq!(kind(json!({"kustomize": "a"})), RenderKind::Helm);
         assert_eq!(kind(json!({})), RenderKind::Auto);
         assert_eq!(kind(json!({"kind": "plain"})), RenderKind::Plain);
     }

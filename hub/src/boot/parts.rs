@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::setup::{Listeners, SetupError};
 use crate::record::queue::Incoming;
 use crate::store::work::Stage;
-use crate::{Hub, http, link, pki, record, source, work, worker};
+use crate::{Hub, bundle, http, link, pki, record, source, work, worker};
 
 /// What is in hand may take so long to finish after the first signal.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -84,13 +84,14 @@ fn list(
 ) -> Vec<(&'static str, Part)> {
     let (one, two) = (|| hub.clone(), || stop.clone());
     let mut parts: Vec<_> = Stage::ALL.iter().map(|&stage| (stage.as_str(), run_stage(stage, one(), two()))).collect();
-    let beside: [(_, Part); 11] = [
+    let beside: [(_, Part); 12] = [
         ("record", Box::pin(record::run(one(), queue, two()))),
         ("sealer", Box::pin(worker::sealer::run(one(), two()))),
         ("signals out", Box::pin(work::notify::send(one(), two()))),
         ("signals in", Box::pin(work::notify::listen(one(), two()))),
         ("sweep", Box::pin(worker::sweep::run(one(), two()))),
         ("mirrors", Box::pin(source::sweep(one(), two()))),
+        ("engines", Box::pin(bundle::sweep(one(), two()))),
         ("trust", Box::pin(pki::revocations::run(one(), two()))),
         ("heartbeat", Box::pin(worker::heartbeat::run(one(), two()))),
         ("stream ends", Box::pin(link::write_ends(one(), two()))),

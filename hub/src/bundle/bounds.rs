@@ -24,6 +24,9 @@ const SHARE_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// Somebody installs it, or the machine had a bad moment; what dies each time costs a second each time.
 const ENGINE_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
+/// Of one target's renders of one revision: a thousand sets of values that take a third of a second each.
+pub(super) const TOGETHER_MINUTES: u64 = 5;
+
 /// One hub's bad moment is none of the render's fault, nor are two.
 const DEATHS_MAX: i64 = 3;
 
@@ -35,9 +38,8 @@ pub(super) fn tried_again_after(condition: &Condition) -> Option<SignedDuration>
     match condition.code.as_str() {
         SHARE_SPENT => Some(SHARE_PAUSE),
         BROKE_DOWN => Some(DEATHS_COUNT),
-        "engine_missing" | "engine_not_started" | "engine_unconfined" | "engine_died" | "engine_protocol" => {
-            Some(ENGINE_PAUSE)
-        }
+        "engine_missing" | "engine_not_started" | "engine_unconfined" | "engine_died" | "engine_protocol"
+        | "engine_panicked" | "engine_failed" | "bad_request" => Some(ENGINE_PAUSE),
         _ => None,
     }
 }

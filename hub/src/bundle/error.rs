@@ -29,6 +29,8 @@ pub(super) enum BundleError {
     BrokeDown,
     #[error("what this target's renders have stored within a day is more than {} MiB", bounds::STORED_BYTES_MAX >> 20)]
     ShareSpent,
+    #[error("its renders take more than {} minutes together", bounds::TOGETHER_MINUTES)]
+    TooLong,
     #[error("it is not known any more what it came from")]
     OriginUnknown,
     #[error("the target's spec was another one then")]
@@ -52,13 +54,19 @@ impl BundleError {
         match self {
             Self::Render(_) | Self::Manifest(_) => true,
             Self::Read(error) => !error.is_of_mirror(),
-            Self::Store(_)
+            Self::TooLong
+            | Self::Store(_)
             | Self::BrokeDown
             | Self::ShareSpent
             | Self::OriginUnknown
             | Self::SpecOlder
             | Self::MadeOtherwise => false,
         }
+    }
+
+    /// An engine was ended, or ended by itself: with other values it would most likely be the same.
+    pub(super) fn is_over_limit(&self) -> bool {
+        matches!(self, Self::Render(error) if matches!(error.code(), "over_limit" | "engine_died"))
     }
 
     pub(super) fn condition(&self, now: Timestamp) -> Condition {
@@ -73,6 +81,10 @@ impl BundleError {
             Self::ShareSpent => {
                 let hint = "let less change with each push, or for each cluster; it is tried again each hour";
                 (SHARE_SPENT, Some(Cow::Borrowed(hint)), None, None)
+            }
+            Self::TooLong => {
+                let hint = "split the target, or let fewer clusters have values of their own";
+                ("over_limit", Some(Cow::Borrowed(hint)), None, None)
             }
             Self::Store(_) => ("database_failed", None, None, None),
             Self::OriginUnknown | Self::SpecOlder | Self::MadeOtherwise => ("content_missing", None, None, None),

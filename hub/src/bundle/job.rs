@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::parameters::Values;
@@ -24,6 +25,8 @@ pub(super) struct Rendered {
     /// What it was made from: paths of the commit, and the digest of what was there.
     pub(super) inputs: (Vec<String>, String),
     pub(super) variables: BTreeSet<String>,
+    /// The versions of what made it, if an engine did.
+    pub(super) engine: Option<String>,
     /// An earlier render of the same is used.
     pub(super) is_reused: bool,
     /// Digest of the used parameters → bundle.
@@ -72,6 +75,7 @@ impl Job<'_> {
         agents: BTreeSet<String>,
     ) -> Result<Rendered, BundleError> {
         let same_spec = known.filter(|render| render.target_version == self.target.version);
+        let same_spec = self.of_this_engine(same_spec).await?;
         let existing = same_spec.as_ref().filter(|render| render.revision == self.revision.id).map(|render| render.id);
         if let Some(reused) = self.find(same_spec).await?
             && (!self.is_asked || self.is_whole(&reused).await?)
@@ -90,7 +94,18 @@ impl Job<'_> {
         let inputs = manifests.inputs().paths();
         let digest = self.digest_of(inputs.clone()).await?;
         let (inputs, variables) = ((inputs.into_iter().collect(), digest), manifests.variables().clone());
-        Ok(Rendered { inputs, variables, is_reused: false, variants, unwritten, lacking, existing })
+        let engine = manifests.engine().map(|engine| engine.to_string());
+        Ok(Rendered { inputs, variables, engine, is_reused: false, variants, unwritten, lacking, existing })
+    }
+
+    /// Not what an engine of other versions made before this hub began. What one made since is a newer hub's, which has its
+    /// way; of a hub without an engine nothing is said while nothing changes.
+    async fn of_this_engine(&self, render: Option<Render>) -> Result<Option<Render>, BundleError> {
+        let Some(made_by) = render.as_ref().and_then(|render| render.engine.clone()) else { return Ok(render) };
+        let engines = self.hub.engines.clone();
+        let versions = blocking(move || Ok(engines.versions().ok())).await?;
+        let is_other = versions.is_some_and(|versions| *versions != *made_by);
+        Ok(render.filter(|render| !is_other || render.id.as_uuid() >= self.hub.id))
     }
 
     /// An earlier render of what the commit has at the paths that it came from, if it has a variant for every cluster.
@@ -127,6 +142,7 @@ impl Job<'_> {
             options: spec.render.clone(),
             name: self.target.name.to_string(),
             namespace: spec.namespace.as_ref().map(ToString::to_string),
+            has_parameters: !spec.parameters.is_empty(),
             project: self.target.project.to_string(),
         };
         blocking(move || {
@@ -136,20 +152,27 @@ impl Job<'_> {
         .await
     }
 
-    /// One after another, and written as they come; the last ones are left to whoever writes the render.
+    /// One after another, and written as they come; the last ones are left to whoever writes the render. After one that an
+    /// engine did not end, none is begun: the others would take as long, and other targets wait.
     async fn render_variants(
         &self,
         manifests: &Arc<Manifests<CommitFiles>>,
         recipe: &Arc<Recipe>,
     ) -> Result<Variants, BundleError> {
         let (mut variants, mut failed, mut bytes) = (Variants::default(), BTreeSet::new(), 0);
+        let (until, mut is_over) = (Instant::now() + Duration::from_mins(bounds::TOGETHER_MINUTES), false);
         for (cluster, values) in &self.clusters {
             let used = values.restricted_to(manifests.variables());
             let parameters = used.digest();
-            if failed.contains(&parameters) {
-                variants.lacking.push(cluster.clone());
+            if variants.digests.contains_key(&parameters) {
+                continue;
             }
-            if failed.contains(&parameters) || variants.digests.contains_key(&parameters) {
+            if !is_over && Instant::now() >= until {
+                is_over = true;
+                variants.error.get_or_insert(BundleError::TooLong);
+            }
+            if is_over || failed.contains(&parameters) {
+                variants.lacking.push(cluster.clone());
                 continue;
             }
             if bytes > UNWRITTEN_BYTES_MAX {
@@ -164,6 +187,7 @@ impl Job<'_> {
                     variants.unwritten.push(made);
                 }
                 Err(error) if error.is_of_content() => {
+                    is_over |= error.is_over_limit();
                     failed.insert(parameters);
                     variants.lacking.push(cluster.clone());
                     variants.error.get_or_insert(error);
@@ -208,6 +232,7 @@ fn reuse(render: Render, clusters: &[(Name, Values)]) -> Option<Rendered> {
     Some(Rendered {
         inputs: (render.inputs, render.inputs_digest),
         variables,
+        engine: render.engine,
         is_reused: true,
         variants: render.variants,
         unwritten: Vec::new(),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
 use bellwether_core::{Condition, Name, TargetId};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use self::error::BundleError;
@@ -27,11 +28,15 @@ use crate::store::targets::Target;
 use crate::store::work::{self, QueueItem, Stage};
 use crate::store::{self, StoreError};
 use crate::work::change::Change;
+use crate::worker;
 use crate::worker::stage::{self, Detached, Progress};
 
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     stage::run_detached(hub, Bundle, stop).await;
 }
+
+/// More than an installation has; the rest follows in an hour.
+const TARGETS_AT_ONCE: i64 = 5_000;
 
 pub(crate) struct Bundle;
 
@@ -47,6 +52,35 @@ impl Detached for Bundle {
         }
         outcome
     }
+}
+
+/// The part of a hub that has rendered anew what another engine made.
+pub(crate) async fn sweep(hub: Arc<Hub>, stop: CancellationToken) {
+    let once = || async {
+        if let Err(error) = sweep_engines(&hub, clock::now()).await {
+            tracing::warn!(error = %crate::chain(&error), "could not look for what another engine made");
+        }
+    };
+    worker::sweep::hourly(&stop, once).await;
+}
+
+/// What an engine of other versions made before this hub began is rendered anew: nobody is moved where the same comes out.
+/// Asked again each hour, as a hub of that version may have taken the work.
+pub(crate) async fn sweep_engines(hub: &Hub, now: Timestamp) -> Result<(), StoreError> {
+    let engines = hub.engines.clone();
+    let versions = tokio::task::spawn_blocking(move || engines.versions()).await;
+    // Targets that need an engine say that there is none.
+    let Ok(Ok(versions)) = versions else { return Ok(()) };
+    let mut db = hub.pool.acquire().await?;
+    let targets = store::wanted::list_made_otherwise(&mut db, &versions, hub.id, TARGETS_AT_ONCE).await?;
+    drop(db);
+    if targets.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(targets = targets.len(), engine = &*versions, "rendered anew: another engine made what is there");
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    change.tell(Stage::Bundle, &targets, now, None).await?;
+    change.commit().await
 }
 
 async fn attempt(hub: &Hub, item: &QueueItem) -> Result<Progress, StoreError> {

@@ -57,9 +57,13 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
             }
             let revision = said.revision.expect("only a revision renders");
             look_again(&mut change, &said.target, &revision, now).await?;
-            let bundles = rendered.variants.len();
+            let (bundles, pause) =
+                (rendered.variants.len(), rendered.lacking.as_ref().and_then(bounds::tried_again_after));
             record(&mut change, &said.target, &revision, rendered, now).await?;
             change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
+            if let Some(pause) = pause {
+                change.tell(Stage::Bundle, &[item.key], now + pause, None).await?;
+            }
             change.commit().await?;
             tracing::info!(
                 target.name = %said.target.name,
@@ -128,6 +132,7 @@ async fn record(
             inputs_digest,
             variables: variables.iter().cloned().collect(),
             variants: variants.clone(),
+            engine: rendered.engine,
         };
         store::renders::insert(change, &render, now).await?;
     }

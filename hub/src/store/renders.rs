@@ -23,6 +23,8 @@ pub(crate) struct Render {
     pub(crate) variables: Vec<String>,
     /// Digest of the used parameters → bundle.
     pub(crate) variants: BTreeMap<Digest, Digest>,
+    /// The versions of the engine that made it, if one did.
+    pub(crate) engine: Option<String>,
 }
 
 pub(super) struct Row {
@@ -33,6 +35,7 @@ pub(super) struct Row {
     pub(super) inputs: Vec<String>,
     pub(super) inputs_digest: String,
     pub(super) variables: Vec<String>,
+    pub(super) engine: Option<String>,
     /// Of the variants, and in the same order what they render to.
     pub(super) parameters: Vec<Vec<u8>>,
     pub(super) digests: Vec<Vec<u8>>,
@@ -44,6 +47,7 @@ macro_rules! render_rows {
         sqlx::query!(
             "select " + $besides + r#"
                    r.render_id, r.target_id, r.revision_id, r.target_version, r.inputs, r.inputs_digest, r.variables,
+                   r.engine,
                    array(select v.parameters from render_variants v where v.render_id = r.render_id
                           order by v.parameters) as "parameters!",
                    array(select v.digest from render_variants v where v.render_id = r.render_id
@@ -65,6 +69,7 @@ macro_rules! render_of {
             inputs: $row.inputs,
             inputs_digest: $row.inputs_digest,
             variables: $row.variables,
+            engine: $row.engine,
             parameters: $row.parameters,
             digests: $row.digests,
         })
@@ -78,8 +83,9 @@ pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp)
         r#"
         with render as (
             insert into renders
-                   (render_id, target_id, revision_id, target_version, inputs, inputs_digest, variables, created_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8)
+                   (render_id, target_id, revision_id, target_version, inputs, inputs_digest, variables, created_at,
+                    engine)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $11)
             returning render_id
         )
         insert into render_variants (render_id, parameters, digest)
@@ -95,6 +101,7 @@ pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp)
         to_sql(now),
         &render.variants.keys().map(|digest| digest.as_bytes().to_vec()).collect::<Vec<_>>(),
         &render.variants.values().map(|digest| digest.as_bytes().to_vec()).collect::<Vec<_>>(),
+        render.engine.as_deref(),
     )
     .execute(db)
     .await?;
@@ -204,6 +211,7 @@ impl TryFrom<Row> for Render {
             inputs: row.inputs,
             inputs_digest: row.inputs_digest,
             variables: row.variables,
+            engine: row.engine,
             variants: variants
                 .map(|(parameters, variant)| Ok((digest(parameters)?, digest(variant)?)))
                 .collect::<Result<_, StoreError>>()?,

@@ -48,6 +48,30 @@ pub(crate) async fn find(db: &mut Connection, target: TargetId) -> Result<Option
     }))
 }
 
+/// So many of the targets that are to run what an engine of other versions made before a hub began.
+pub(crate) async fn list_made_otherwise(
+    db: &mut Connection,
+    engine: &str,
+    hub: Uuid,
+    limit: i64,
+) -> Result<Vec<Uuid>, StoreError> {
+    let targets = sqlx::query_scalar!(
+        r#"
+        select w.target_id
+          from wanted_renders w
+          join renders r using (render_id)
+         where r.engine <> $1 and r.render_id < $2
+         limit $3
+        "#,
+        engine,
+        hub,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(targets)
+}
+
 /// Writes what is wanted from now on, unless what stands is of a newer spec or revision: a late render is history.
 pub(crate) async fn mark(
     db: &mut Connection,

@@ -29,10 +29,13 @@ impl Scene {
 
     /// What the target's clusters are to run: one bundle for each set of values.
     async fn bundles_of(&self, target: &str) -> BTreeSet<Digest> {
+        self.wanted_of(target).await.render.variants.into_values().collect()
+    }
+
+    async fn wanted_of(&self, target: &str) -> store::wanted::Wanted {
         let id = TargetId::new(self.id(target).await);
         let mut db = self.hub.pool.acquire().await.expect("a connection");
-        let wanted = store::wanted::find(&mut db, id).await.expect("it is read").expect("it was rendered");
-        wanted.render.variants.into_values().collect()
+        store::wanted::find(&mut db, id).await.expect("it is read").expect("it was rendered")
     }
 
     /// Whom a push concerns, and what of `one` is wrong then.
@@ -209,13 +212,17 @@ fn held_engine(folder: &Path) -> PathBuf {
         "#!/bin/sh\n: >{at}/waits\nwhile [ ! -e {at}/go ]; do /bin/sleep 0.02; done\nexec {}\n",
         engine().display()
     );
-    // Written by another process: one that is started while this one writes would hold the file.
+    program(&file, &text)
+}
+
+/// Written by another process: one that is started while this one writes would hold the file.
+fn program(file: &Path, text: &str) -> PathBuf {
     let write = "cat >\"$1\" && chmod 755 \"$1\"";
-    let child = Command::new("/bin/sh").args(["-c", write, "sh"]).arg(&file).stdin(Stdio::piped()).spawn();
+    let child = Command::new("/bin/sh").args(["-c", write, "sh"]).arg(file).stdin(Stdio::piped()).spawn();
     let mut child = child.expect("it starts");
     std::io::Write::write_all(&mut child.stdin.take().expect("piped"), text.as_bytes()).expect("it is written");
     assert!(child.wait().expect("it ends").success());
-    file
+    file.to_owned()
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -247,4 +254,103 @@ async fn what_moves_while_a_render_first_reads_it_is_rendered_anew(pool: Pool) {
     let before = scene.bundles_of("one").await;
     assert_eq!(scene.reconcile(Stage::Bundle).await, [one], "the push compared what the render before it had read");
     assert_ne!(scene.bundles_of("one").await, before);
+}
+
+/// A program that says that it is an engine of another version, and is the same otherwise.
+fn other_engine(folder: &Path) -> PathBuf {
+    let engine = engine();
+    let said = Command::new(&engine).stdin(Stdio::null()).output().expect("it says who it is, and ends").stdout;
+    let mut hello: serde_json::Value = serde_json::from_slice(&said[4..]).expect("a frame");
+    hello["hello"]["helm"] = "v0".into();
+    let hello = hello.to_string();
+    std::fs::write(folder.join("hello"), [&(hello.len() as u32).to_be_bytes(), hello.as_bytes()].concat())
+        .expect("a file");
+    let text = format!(
+        "#!/bin/sh\n/bin/cat {}/hello\n{} | /usr/bin/tail -c +{}\n",
+        folder.display(),
+        engine.display(),
+        said.len() + 1
+    );
+    program(&folder.join("other-engine"), &text)
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn another_engine_renders_anew_what_an_engine_made_and_moves_nobody_where_the_same_comes_out(pool: Pool) {
+    let mut scene = scene(&pool, 1, &engine()).await;
+    scene.push(&[("one/kustomization.yaml", "resources: [a.yaml]\n"), ("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    let (one, before, first) = (scene.id("one").await, scene.wanted_of("one").await, scene.hub.clone());
+    assert!(before.render.engine.as_ref().is_some_and(|engine| engine.contains("kustomize v")), "{before:?}");
+    assert_eq!(scene.wanted_of("two").await.render.engine, None);
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = other_engine(folder.path());
+    let seal_key = scene.folder.path().join("seal-key");
+    let settings =
+        ["--seal-key-file", &seal_key.to_string_lossy(), "--render-engine", &other.to_string_lossy()].map(String::from);
+    let settings: Vec<_> = settings.iter().map(String::as_str).collect();
+    let (later, _data) = crate::testing::hub_with(&pool, &settings).await;
+
+    crate::bundle::sweep_engines(&first, clock::now()).await.expect("a sweep");
+    assert_eq!(scene.reconcile(Stage::Bundle).await, Vec::<uuid::Uuid>::new(), "it is of its own engine");
+    crate::bundle::sweep_engines(&later, clock::now()).await.expect("a sweep");
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [one]);
+    assert_eq!(scene.wanted_of("one").await.render.id, before.render.id, "a hub of the earlier version took it");
+    crate::bundle::sweep_engines(&later, clock::now()).await.expect("a sweep");
+    scene.hub = later;
+    let fetched = scene.id("one").await;
+    scene.tell(Stage::Source, scene.repo.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [fetched]);
+
+    let after = scene.wanted_of("one").await;
+    assert!(after.render.engine.as_ref().is_some_and(|engine| engine.contains("helm v0, ")), "{after:?}");
+    assert_ne!(after.render.id, before.render.id);
+    assert_eq!((after.since, &after.render.variants), (before.since, &before.render.variants), "nobody is moved");
+    for hub in [first, scene.hub.clone()] {
+        crate::bundle::sweep_engines(&hub, clock::now()).await.expect("a sweep");
+        assert_eq!(scene.reconcile(Stage::Bundle).await, Vec::<uuid::Uuid>::new(), "each has what it wants");
+    }
+}
+
+/// A program that renders once and dies of what it is asked then, as often as it is started. Says where it notes its starts.
+fn mortal_engine(folder: &Path) -> (PathBuf, PathBuf) {
+    let starts = folder.join("starts");
+    let said = Command::new(engine()).stdin(Stdio::null()).output().expect("it says who it is, and ends").stdout;
+    std::fs::write(folder.join("hello"), said).expect("a file");
+    let done = json!({"done": {"documents": ONE}}).to_string();
+    let length = u32::try_from(done.len()).expect("it is short").to_be_bytes();
+    std::fs::write(folder.join("done"), [&length, done.as_bytes()].concat()).expect("a file");
+    let at = folder.display();
+    let text = format!(
+        "#!/bin/sh\necho >>{at}/starts\n/bin/cat {at}/hello\n/usr/bin/head -c 4 >/dev/null\n\
+         [ $(/usr/bin/wc -l <{at}/starts) = 1 ] && /bin/cat {at}/done\nexit 1\n"
+    );
+    (program(&folder.join("mortal-engine"), &text), starts)
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn of_values_that_an_engine_dies_of_one_is_tried_and_all_are_tried_again_in_minutes(pool: Pool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (program, starts) = mortal_engine(folder.path());
+    let scene = scene(&pool, 4, &program).await;
+    scene.push(&CHART).await;
+    scene
+        .change_spec("one", |spec| {
+            let options = json!({"helm": {"values": {"host": "${cluster.name}"}}});
+            spec.render = serde_json::from_value(options).expect("options");
+        })
+        .await;
+
+    scene.reconcile(Stage::Bundle).await;
+
+    let condition = scene.condition_of("one").await.expect("it died");
+    assert_eq!(condition.code, "engine_died");
+    assert!(condition.message.starts_with("not for cluster-2, cluster-3, cluster-4: "), "{condition:?}");
+    assert_eq!(scene.bundles_of("one").await.len(), 1);
+    let starts = std::fs::read_to_string(starts).expect("it was started").len();
+    assert_eq!(starts, 2, "it is not started for each set of values");
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let later = clock::now() + jiff::SignedDuration::from_mins(10);
+    let due = work::list_due(&mut db, Stage::Bundle, later, &[], 16).await.expect("what is due");
+    assert_eq!(due.iter().map(|item| item.key).collect::<Vec<_>>(), [scene.id("one").await]);
 }

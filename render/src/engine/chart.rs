@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bellwether_core::parameters::Values;
-use bellwether_core::render::HelmOptions;
+use bellwether_core::render::{HelmOptions, RenderOptions};
 use bellwether_core::source::is_valid_path;
 use serde_json::{Map, Value};
 
+use super::made::Maker;
 use super::variables::{Template, Unfilled, nearest};
 use crate::error::{Place, RenderError};
 use crate::external::wire::{HelmRequest, Request};
@@ -24,6 +25,8 @@ const NAMESPACE: &str = "default";
 pub(crate) struct Chart {
     folder: String,
     options: HelmOptions,
+    /// The folder of a kustomization over what it gives.
+    over: Option<String>,
     release: String,
     namespace: String,
     variables: BTreeSet<String>,
@@ -32,17 +35,18 @@ pub(crate) struct Chart {
 impl Chart {
     pub(crate) fn new(
         folder: &str,
-        options: HelmOptions,
+        options: RenderOptions,
         target: &str,
         namespace: Option<&str>,
     ) -> Result<Self, RenderError> {
+        let (over, options) = (options.kustomize, options.helm.unwrap_or_default());
         let release = options.release.as_ref().map_or(target, |release| release.as_str()).to_owned();
         let namespace = namespace.unwrap_or(NAMESPACE).to_owned();
         let mut variables = BTreeSet::new();
-        for (field, value) in fields(&options) {
+        for (field, value) in fields(&options, over.as_deref()) {
             collect_names(value, &field, &mut variables)?;
         }
-        Ok(Self { folder: folder.to_owned(), options, release, namespace, variables })
+        Ok(Self { folder: folder.to_owned(), options, over, release, namespace, variables })
     }
 
     /// Every variable that is referenced, also in defaults.
@@ -50,44 +54,64 @@ impl Chart {
         &self.variables
     }
 
-    pub(crate) fn folder(&self) -> &str {
-        &self.folder
+    /// Where its objects come from, as far as can be told of what a kustomization was laid over.
+    pub(crate) fn maker<'c>(&'c self, request: &'c Request, is_read: &'c dyn Fn(&str) -> bool) -> Maker<'c> {
+        match &request.kustomize {
+            Some(folder) => Maker::Release { folder },
+            None => Maker::Helm { folder: &self.folder, is_read },
+        }
     }
 
     /// What Helm is asked for these values.
     pub(crate) fn request(&self, values: &Values) -> Result<Request, RenderError> {
-        let mut filling = Filling { values, bytes_left: VALUES_BYTES_MAX };
+        let mut filling = Filling::new(values);
         let mut filled = Map::new();
         for (key, value) in &self.options.values {
             filled.insert(key.clone(), filling.value(value, &format!("{VALUES}.{key}"))?);
         }
         let files = self.options.values_files.iter().enumerate();
         let files = files.map(|(index, path)| filling.path(path, &format!("{FILES}[{index}]")));
+        let values_files = files.collect::<Result<_, _>>()?;
+        let versions = self.options.api_versions.iter();
+        let versions = versions.map(|version| filling.plain(version, API_VERSIONS));
+        let api_versions = versions.collect::<Result<_, _>>()?;
+        let kube_version = self.options.kube_version.as_ref();
         let helm = HelmRequest {
             release: self.release.clone(),
             namespace: self.namespace.clone(),
             values: filled,
-            values_files: files.collect::<Result<_, _>>()?,
+            values_files,
             include_crds: self.options.include_crds,
             // They are for who asks for them.
             skip_tests: true,
+            kube_version: kube_version.map(|version| filling.plain(version, KUBE_VERSION)).transpose()?,
+            api_versions,
+            lookup: self.options.lookup,
         };
-        Ok(Request { kind: "helm", path: self.folder.clone(), helm: Some(helm) })
+        let kustomize = self.over.as_ref().map(|folder| filling.path(folder, OVER)).transpose()?;
+        Ok(Request { kind: "helm", path: self.folder.clone(), helm: Some(helm), kustomize })
     }
 }
 
 const VALUES: &str = "render.helm.values";
 const FILES: &str = "render.helm.valuesFiles";
+const KUBE_VERSION: &str = "render.helm.kubeVersion";
+const API_VERSIONS: &str = "render.helm.apiVersions";
+const OVER: &str = "render.kustomize";
 
 /// All that may have variables, by where it stands.
-fn fields(options: &HelmOptions) -> Vec<(String, Value)> {
+fn fields(options: &HelmOptions, over: Option<&str>) -> Vec<(String, Value)> {
     let values = options.values.iter().map(|(key, value)| (format!("{VALUES}.{key}"), value.clone()));
     let files = options.values_files.iter().enumerate();
-    values.chain(files.map(|(index, path)| (format!("{FILES}[{index}]"), Value::from(path.as_str())))).collect()
+    let files = files.map(|(index, path)| (format!("{FILES}[{index}]"), Value::from(path.as_str())));
+    let versions = options.api_versions.iter().map(|version| (API_VERSIONS, version.as_str()));
+    let kube = options.kube_version.iter().map(|version| (KUBE_VERSION, version.as_str()));
+    let texts = versions.chain(kube).chain(over.map(|folder| (OVER, folder)));
+    values.chain(files).chain(texts.map(|(field, text)| (field.to_owned(), Value::from(text)))).collect()
 }
 
 /// Also finds every reference that is malformed.
-fn collect_names(value: Value, field: &str, names: &mut BTreeSet<String>) -> Result<(), RenderError> {
+pub(super) fn collect_names(value: Value, field: &str, names: &mut BTreeSet<String>) -> Result<(), RenderError> {
     match value {
         Value::String(text) => {
             if let Some(template) = parse(&text, field)? {
@@ -116,12 +140,16 @@ fn at(field: &str) -> Place {
     Place::Field { path: Arc::from(field) }
 }
 
-struct Filling<'v> {
+pub(super) struct Filling<'v> {
     values: &'v Values,
     bytes_left: usize,
 }
 
-impl Filling<'_> {
+impl<'v> Filling<'v> {
+    pub(super) fn new(values: &'v Values) -> Self {
+        Self { values, bytes_left: VALUES_BYTES_MAX }
+    }
+
     /// A text that is nothing but a reference takes the type of its value.
     fn value(&mut self, value: &Value, field: &str) -> Result<Value, RenderError> {
         match value {
@@ -153,11 +181,15 @@ impl Filling<'_> {
         Ok(filled)
     }
 
-    fn path(&mut self, path: &str, field: &str) -> Result<String, RenderError> {
-        let filled = match self.text(path, field)? {
+    fn plain(&mut self, text: &str, field: &str) -> Result<String, RenderError> {
+        Ok(match self.text(text, field)? {
             Value::String(text) => text,
             other => other.to_string(),
-        };
+        })
+    }
+
+    pub(super) fn path(&mut self, path: &str, field: &str) -> Result<String, RenderError> {
+        let filled = self.plain(path, field)?;
         if filled.is_empty() || !is_valid_path(&filled) {
             return Err(RenderError::ValuesFile { at: at(field), text: path.to_owned() });
         }
@@ -184,7 +216,8 @@ mod tests {
     use super::*;
 
     fn chart(options: Value) -> Result<Chart, RenderError> {
-        let options = serde_json::from_value(options).expect("options");
+        let helm = Some(serde_json::from_value(options).expect("options"));
+        let options = RenderOptions { helm, ..RenderOptions::default() };
         Chart::new("charts/shop", options, "web", None)
     }
 

@@ -9,22 +9,42 @@ use crate::error::RenderError;
 use crate::finish::Origin;
 use crate::yaml::{Content, Entry, Node, Text, TextStyle};
 
+/// Which of what looks like a variable is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fills {
+    Nothing,
+    /// Texts that refer to the cluster: a target without parameters can mean no other, and scripts and settings of what is
+    /// deployed have `${…}` of their own.
+    ClustersOwn,
+    All,
+}
+
+impl Fills {
+    fn takes(self, text: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::ClustersOwn => text.contains("${cluster."),
+            Self::All => true,
+        }
+    }
+}
+
 /// One object on its way from what is written to JSON.
 pub(super) struct Filling<'s> {
     origin: Origin<'s>,
     values: &'s Values,
-    is_filled: bool,
+    fills: Fills,
     /// For what is filled in: a short file may refer to a long value very often.
     bytes_left: usize,
 }
 
 impl<'s> Filling<'s> {
-    pub(super) fn new(origin: Origin<'s>, values: &'s Values, is_filled: bool) -> Self {
-        Self { origin, values, is_filled, bytes_left: OBJECT_BYTES_MAX }
+    pub(super) fn new(origin: Origin<'s>, values: &'s Values, fills: Fills) -> Self {
+        Self { origin, values, fills, bytes_left: OBJECT_BYTES_MAX }
     }
 
     pub(super) fn value(&mut self, node: &Node) -> Result<Value, RenderError> {
-        if !self.is_filled {
+        if self.fills == Fills::Nothing {
             return Ok(node.to_json());
         }
         match &node.content {
@@ -56,7 +76,7 @@ impl<'s> Filling<'s> {
     /// A plain scalar that is nothing but a reference takes the type of its value.
     fn text(&mut self, text: &Text, line: u32) -> Result<Value, RenderError> {
         if text.style == TextStyle::Plain
-            && let Some(template) = template(self.origin, &text.value, text.style, line)?
+            && let Some(template) = template(self.origin, &text.value, text.style, line, self.fills)?
             && let Some(value) =
                 self.take(template.value(self.values, self.bytes_left), &text.value, text.style, line)?
         {
@@ -69,7 +89,7 @@ impl<'s> Filling<'s> {
 
     /// `None` if there is nothing to fill in.
     fn filled(&mut self, text: &str, style: TextStyle, line: u32) -> Result<Option<String>, RenderError> {
-        let Some(template) = template(self.origin, text, style, line)? else {
+        let Some(template) = template(self.origin, text, style, line, self.fills)? else {
             return Ok(None);
         };
         let filled = self.take(template.fill(self.values, self.bytes_left), text, style, line)?;
@@ -109,7 +129,11 @@ pub(super) fn template<'t>(
     text: &'t str,
     style: TextStyle,
     line: u32,
+    fills: Fills,
 ) -> Result<Option<Template<'t>>, RenderError> {
+    if !fills.takes(text) {
+        return Ok(None);
+    }
     // No default and no escape makes such a text short enough for an object, and its pieces would fill the memory.
     if text.len() > OBJECT_BYTES_MAX && text.contains("${") {
         return Err(RenderError::TooLarge { at: origin.place(line), key: "a text".to_owned() });

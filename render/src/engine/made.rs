@@ -3,10 +3,12 @@
 //! Nobody wrote its lines, so errors point to the file that an object was made from: the template that Helm names before
 //! each document, else the kustomization.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bellwether_core::bundle::OBJECTS_MAX;
 
+use super::fill::Fills;
 use super::plain::{Documents, SOURCES_BYTES_MAX, Written};
 use crate::error::RenderError;
 use crate::yaml::{self, Node};
@@ -21,23 +23,37 @@ const HOOK_ANNOTATION: &str = "helm.sh/hook";
 /// rolled back, or when somebody tests it, would do its work here while nobody deletes anything.
 const HOOKS_APPLIED: [&str; 5] = ["pre-install", "post-install", "pre-upgrade", "post-upgrade", "crd-install"];
 
+/// A chart may have one hook for an installation and another of the same name for an upgrade. The first is taken.
+const HOOKS_FIRST: [&str; 3] = ["pre-install", "post-install", "crd-install"];
+
 /// Where a stream comes from.
 pub(crate) enum Maker<'a> {
-    Kustomize { file: &'a str },
-    Helm { folder: &'a str },
+    Kustomize {
+        file: &'a str,
+    },
+    Helm {
+        folder: &'a str,
+        /// Whether there is a file of this path, and it was read.
+        is_read: &'a dyn Fn(&str) -> bool,
+    },
+    /// A kustomization over what Helm gave.
+    Release {
+        folder: &'a str,
+    },
 }
 
 impl Documents {
     /// Kustomize's are filled in for each cluster, as plain files are; Helm has its values.
-    pub(crate) fn made(stream: &str, maker: &Maker<'_>) -> Result<Self, RenderError> {
+    pub(crate) fn made(stream: &str, maker: &Maker<'_>, fills: Fills) -> Result<Self, RenderError> {
         if stream.len() > SOURCES_BYTES_MAX {
             return Err(RenderError::SourcesTooLarge { bytes: stream.len(), max: SOURCES_BYTES_MAX });
         }
-        let mut documents = Self::default();
+        let (mut documents, mut hooks) = (Self::default(), Vec::new());
         let mut budget = yaml::Budget::default();
         let whole: Arc<str> = match maker {
             Maker::Kustomize { file } => Arc::from(*file),
-            Maker::Helm { folder } => Arc::from(below(folder, "Chart.yaml")),
+            Maker::Helm { folder, .. } => Arc::from(below(folder, "Chart.yaml")),
+            Maker::Release { folder } => Arc::from(below(folder, "kustomization.yaml")),
         };
         for (index, part) in yaml::split_made(stream).enumerate() {
             let made = |problem| RenderError::Made { file: whole.clone(), problem };
@@ -48,11 +64,27 @@ impl Documents {
             }
             let file = maker.source_of(part).map_or_else(|| whole.clone(), Arc::from);
             let read = yaml::read_made(part, &mut budget);
-            let is_helm = matches!(maker, Maker::Helm { .. });
+            let is_helm = !matches!(maker, Maker::Kustomize { .. });
             for document in read.map_err(|problem| RenderError::Made { file: file.clone(), problem })? {
-                if !is_helm || is_applied(&document.root) {
-                    documents.add(Written { file: &file, is_filled: !is_helm, made: true }, document.root)?;
+                let fills = if is_helm { Fills::Nothing } else { fills };
+                let written = Written { file: &file, fills, made: true };
+                match hook_times(&document.root).filter(|_| is_helm) {
+                    None => documents.add(written, document.root)?,
+                    Some(times) => {
+                        let is_later = !times.iter().any(|time| HOOKS_FIRST.contains(&time.as_str()));
+                        if times.iter().any(|time| HOOKS_APPLIED.contains(&time.as_str())) {
+                            hooks.push((is_later, file.clone(), document.root));
+                        }
+                    }
                 }
+            }
+        }
+        // Those of an installation first: sorting keeps the order of the others.
+        hooks.sort_by_key(|(is_later, ..)| *is_later);
+        let mut seen = BTreeSet::new();
+        for (_, file, root) in hooks {
+            if seen.insert(spelling(&root)) {
+                documents.add(Written { file: &file, fills: Fills::Nothing, made: true }, root)?;
             }
         }
         Ok(documents)
@@ -60,13 +92,14 @@ impl Documents {
 }
 
 impl Maker<'_> {
-    /// The template, by its path in the repo. A chart's name stands where its folder is.
+    /// The template, by its path in the repo, if it is there: of a chart below another Helm says the name, not the folder, and
+    /// it may be packed.
     fn source_of(&self, part: &str) -> Option<String> {
-        let Self::Helm { folder } = self else { return None };
+        let Self::Helm { folder, is_read } = self else { return None };
         let source = part.lines().take(3).find_map(|line| line.strip_prefix(SOURCE))?;
         let (_, path) = source.trim().split_once('/')?;
         let path: String = path.chars().filter(|character| !character.is_control()).take(500).collect();
-        Some(below(folder, &path))
+        Some(below(folder, &path)).filter(|path| is_read(path))
     }
 }
 
@@ -74,16 +107,22 @@ pub(crate) fn below(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
-fn is_applied(root: &Node) -> bool {
-    let annotations = root.field("metadata").and_then(|metadata| metadata.field("annotations"));
-    let hook = annotations.and_then(|annotations| annotations.field(HOOK_ANNOTATION)).and_then(Node::text);
-    hook.is_none_or(|times| times.split(',').any(|time| HOOKS_APPLIED.contains(&time.trim())))
+/// `None`: it is no hook.
+fn hook_times(root: &Node) -> Option<Vec<String>> {
+    let annotations = root.field("metadata")?.field("annotations")?;
+    let times = annotations.field(HOOK_ANNOTATION)?.text()?;
+    Some(times.split(',').map(|time| time.trim().to_owned()).collect())
+}
+
+/// What makes two hooks the same object.
+fn spelling(root: &Node) -> [String; 4] {
+    let text = |node: Option<&Node>| node.and_then(Node::text).unwrap_or_default().to_owned();
+    let metadata = |field| text(root.field("metadata").and_then(|metadata| metadata.field(field)));
+    [text(root.field("apiVersion")), text(root.field("kind")), metadata("namespace"), metadata("name")]
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use bellwether_core::parameters::Values;
     use serde_json::json;
 
@@ -100,7 +139,11 @@ mod tests {
     }
 
     fn helm(stream: &str) -> Result<Documents, RenderError> {
-        Documents::made(stream, &Maker::Helm { folder: "charts/shop" })
+        Documents::made(
+            stream,
+            &Maker::Helm { folder: "charts/shop", is_read: &|path| !path.contains("packed") },
+            Fills::All,
+        )
     }
 
     #[test]
@@ -115,6 +158,15 @@ mod tests {
     }
 
     #[test]
+    fn a_template_that_is_not_in_the_repo_is_not_named() {
+        let stream = "---\n# Source: shop/charts/packed/templates/a.yaml\nkind: ConfigMap\nmetadata: {name: a}\n";
+
+        let error = helm(stream).expect("it is read").render(&recipe(), &Values::default()).expect_err("is refused");
+
+        assert_eq!(error.file(), Some("charts/shop/Chart.yaml"));
+    }
+
+    #[test]
     fn what_a_chart_makes_is_not_filled_in_and_what_kustomize_makes_is() {
         let stream = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: '${x}'}\n";
 
@@ -123,7 +175,8 @@ mod tests {
         let objects = helm.render(&recipe(), &Values::default()).expect("it renders");
         assert!(String::from_utf8_lossy(&objects[0].body).contains("${x}"));
 
-        let built = Documents::made(stream, &Maker::Kustomize { file: "a/kustomization.yaml" }).expect("it is read");
+        let built = Documents::made(stream, &Maker::Kustomize { file: "a/kustomization.yaml" }, Fills::All)
+            .expect("it is read");
         assert_eq!(built.variables().iter().collect::<Vec<_>>(), ["x"]);
         let error = built.render(&recipe(), &Values::default()).expect_err("it is unset");
         assert_eq!(error.to_string(), "a/kustomization.yaml (ConfigMap a): variable `x` has no value and no default");
@@ -142,6 +195,21 @@ mod tests {
         let objects = helm(&stream).expect("it is read").render(&recipe(), &Values::default()).expect("it renders");
 
         assert_eq!(objects.iter().map(|object| object.key.name.as_str()).collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn of_hooks_of_one_name_that_of_an_installation_is_taken() {
+        let job = |hook: &str, text: &str| {
+            format!(
+                "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, annotations: {{helm.sh/hook: {hook}}}}}\ndata: {{at: {text}}}\n"
+            )
+        };
+
+        let stream = job("pre-upgrade", "upgrade") + &job("pre-install", "install");
+        let objects = helm(&stream).expect("it is read").render(&recipe(), &Values::default()).expect("it renders");
+
+        assert_eq!(objects.len(), 1);
+        assert!(String::from_utf8_lossy(&objects[0].body).contains("\"at\":\"install\""), "{:?}", objects[0]);
     }
 
     #[test]

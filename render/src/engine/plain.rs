@@ -10,9 +10,10 @@ use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::parameters::Values;
 use serde_json::{Map, Value};
 
-use super::fill::{Filling, template};
-use crate::error::RenderError;
+use super::fill::{Filling, Fills, template};
+use crate::error::{Place, RenderError};
 use crate::finish::{BundleLimit, Draft, Origin, Scopes};
+use crate::ignore;
 use crate::tree::{is_lfs_pointer, is_manifest};
 use crate::yaml::{self, Content, Node, Text, TextStyle};
 use crate::{Recipe, RenderedObject, SourceFile};
@@ -35,7 +36,7 @@ pub struct Documents {
 struct Source {
     file: Arc<str>,
     root: Node,
-    is_filled: bool,
+    fills: Fills,
     /// What it is, if an engine made it.
     made: Option<Arc<str>>,
 }
@@ -43,6 +44,10 @@ struct Source {
 impl Documents {
     /// Takes the files that end in `.yaml`, `.yml` and `.json`; their order does not matter.
     pub fn parse(files: &[SourceFile]) -> Result<Self, RenderError> {
+        Self::read(files, Fills::All)
+    }
+
+    pub(crate) fn read(files: &[SourceFile], fills: Fills) -> Result<Self, RenderError> {
         let mut files: Vec<_> = files.iter().filter(|file| is_manifest(&file.path)).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let bytes = files.iter().map(|file| file.bytes.len()).sum();
@@ -56,11 +61,36 @@ impl Documents {
                 return Err(RenderError::LfsPointer { file: file.path.clone() });
             }
             let name = Arc::from(file.path.as_str());
-            for document in yaml::read_within(&file.path, &file.bytes, &mut budget)? {
-                documents.add(Written { file: &name, is_filled: true, made: false }, document.root)?;
+            let read = yaml::read_within(&file.path, &file.bytes, &mut budget);
+            if ignore::is_of_another_tool(&file.path) && !read.as_ref().is_ok_and(|read| read.iter().all(is_object)) {
+                continue;
+            }
+            for document in read? {
+                documents.add(Written { file: &name, fills, made: false }, document.root)?;
             }
         }
         Ok(documents)
+    }
+
+    /// What another tool's files below the same folder make.
+    pub(crate) fn append(&mut self, others: Self) -> Result<(), RenderError> {
+        if self.sources.len() + others.sources.len() > OBJECTS_MAX {
+            return Err(RenderError::TooMany);
+        }
+        self.sources.extend(others.sources);
+        self.variables.extend(others.variables);
+        Ok(())
+    }
+
+    /// Where the first object is that another render of the same made otherwise, or did not make.
+    pub(crate) fn first_difference(&self, other: &Self) -> Option<Place> {
+        let pairs = self.sources.iter().zip(&other.sources);
+        let differs = |(one, other): (&'_ Source, &'_ Source)| {
+            (one.root.to_json() != other.root.to_json()).then(|| one.origin().start())
+        };
+        let length = self.sources.len().min(other.sources.len());
+        let more = self.sources.get(length).or(other.sources.get(length));
+        pairs.into_iter().find_map(differs).or_else(|| Some(more?.origin().start()))
     }
 
     /// Every variable that is referenced, also in defaults.
@@ -105,9 +135,9 @@ impl Documents {
         if self.sources.len() == OBJECTS_MAX {
             return Err(RenderError::TooMany);
         }
-        let is_filled = written.is_filled && may_be_filled(&root);
-        let source = Source { file: file.clone(), root, is_filled, made };
-        if is_filled {
+        let fills = if may_be_filled(&root) { written.fills } else { Fills::Nothing };
+        let source = Source { file: file.clone(), root, fills, made };
+        if fills != Fills::Nothing {
             source.collect_variables(&source.root, &mut self.variables)?;
         }
         self.sources.push(source);
@@ -126,12 +156,17 @@ impl Documents {
     }
 }
 
+/// Whether it says that it is an object for an API server.
+fn is_object(document: &yaml::Document) -> bool {
+    ["apiVersion", "kind"].iter().all(|field| document.root.field(field).and_then(Node::text).is_some())
+}
+
 /// Where a document comes from.
 #[derive(Clone, Copy)]
 pub(super) struct Written<'f> {
     pub(super) file: &'f Arc<str>,
     /// Its variables are filled in, unless it says otherwise.
-    pub(super) is_filled: bool,
+    pub(super) fills: Fills,
     /// An engine made it, so that its lines are nobody's.
     pub(super) made: bool,
 }
@@ -173,7 +208,7 @@ impl Source {
     }
 
     fn fill(&self, values: &Values) -> Result<Map<String, Value>, RenderError> {
-        match Filling::new(self.origin(), values, self.is_filled).value(&self.root)? {
+        match Filling::new(self.origin(), values, self.fills).value(&self.root)? {
             Value::Object(object) => Ok(object),
             _ => Err(RenderError::NotAnObject { at: self.origin().start(), found: self.root.kind() }),
         }
@@ -194,7 +229,7 @@ impl Source {
     }
 
     fn collect_names(&self, text: &Text, line: u32, names: &mut BTreeSet<String>) -> Result<(), RenderError> {
-        if let Some(template) = template(self.origin(), &text.value, text.style, line)? {
+        if let Some(template) = template(self.origin(), &text.value, text.style, line, self.fills)? {
             names.extend(template.names().into_iter().map(str::to_owned));
         }
         Ok(())

@@ -27,7 +27,20 @@ pub enum EngineError {
     Protocol { reason: String },
 }
 
+/// Shorter ones say little, and are parts of many words.
+const HIDDEN_BYTES_MIN: usize = 4;
+
 impl EngineError {
+    /// The same without these texts: what is said of an error is shown, logged and kept.
+    pub(crate) fn hiding(self, mut texts: Vec<String>) -> Self {
+        let Self::Failed { code, message, hint, file, line } = self else { return self };
+        texts.retain(|text| text.len() >= HIDDEN_BYTES_MIN);
+        // What holds another goes first.
+        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        let hide = |said: String| texts.iter().fold(said, |said, text| said.replace(text.as_str(), "…"));
+        Self::Failed { code, message: hide(message), hint: hint.map(hide), file, line }
+    }
+
     /// Stable, for machines.
     pub fn code(&self) -> &'static str {
         match self {

@@ -12,6 +12,9 @@ use super::wire::{Answer, Done, Question, Request};
 /// What the program is called.
 const NAME: &str = "bellwether-render-engine";
 
+/// What no project is called: an engine that is only asked who it is renders for none.
+const NOBODYS: &str = "";
+
 /// An engine is started in a moment, and holds 40 MB.
 const IDLE_LONGEST: Duration = Duration::from_mins(1);
 
@@ -40,6 +43,14 @@ struct Shared {
     times: Times,
     running: Mutex<Running>,
     left: Condvar,
+    /// Of the program, as the engine that was started last said.
+    versions: Mutex<Option<Arc<str>>>,
+}
+
+/// What an engine made, and which one.
+pub(crate) struct Made {
+    pub(crate) done: Done,
+    pub(crate) versions: Arc<str>,
 }
 
 /// How long an engine may do what.
@@ -66,8 +77,8 @@ impl Engines {
     }
 
     pub(super) fn with(program: Option<PathBuf>, confinement: Confinement, most: usize, times: Times) -> Self {
-        let (running, left) = (Mutex::default(), Condvar::new());
-        Self { shared: Arc::new(Shared { program, confinement, most, times, running, left }) }
+        let (running, left, versions) = (Mutex::default(), Condvar::new(), Mutex::default());
+        Self { shared: Arc::new(Shared { program, confinement, most, times, running, left, versions }) }
     }
 
     /// Others, of the same program, that render for no longer.
@@ -89,7 +100,7 @@ impl Engines {
         project: &str,
         request: &Request,
         answer: &mut dyn FnMut(Question) -> Option<Answer>,
-    ) -> Result<String, EngineError> {
+    ) -> Result<Made, EngineError> {
         let (turn, idle) = self.take(project);
         let is_new = idle.is_none();
         let mut process = idle.map_or_else(|| self.start(), Ok)?;
@@ -98,10 +109,21 @@ impl Engines {
             process = self.start()?;
             made = process.render(request, self.shared.times.render, answer);
         }
+        let versions = process.versions.clone();
         if matches!(made, Ok(_) | Err(EngineError::Failed { .. })) {
             turn.give_back(project, process);
         }
-        made.map(|Done { documents }| documents)
+        made.map(|done| Made { done, versions })
+    }
+
+    /// Of the engine, of Helm and of Kustomize. Starts an engine if none has said it yet.
+    pub fn versions(&self) -> Result<Arc<str>, EngineError> {
+        if let Some(known) = self.shared.versions().clone() {
+            return Ok(known);
+        }
+        let (_turn, idle) = self.take(NOBODYS);
+        let process = idle.map_or_else(|| self.start(), Ok)?;
+        Ok(process.versions.clone())
     }
 
     /// Waits for the right to run an engine, and takes one that was this project's and is free. For a new one, one of another
@@ -125,6 +147,7 @@ impl Engines {
     fn start(&self) -> Result<Process, EngineError> {
         let program = self.shared.program.as_deref().ok_or(EngineError::Missing { name: NAME.to_owned() })?;
         let process = Process::start(program)?;
+        *self.shared.versions() = Some(process.versions.clone());
         if !process.missing.is_empty() && self.shared.confinement == Confinement::Required {
             return Err(EngineError::Unconfined { layers: process.missing.clone() });
         }
@@ -135,6 +158,10 @@ impl Engines {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn versions(&self) -> MutexGuard<'_, Option<Arc<str>>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) struct Process {
     life: Arc<Life>,
     /// Layers that it could not shut itself in with.
     pub(super) missing: Vec<String>,
+    pub(super) versions: Arc<str>,
 }
 
 /// When it is to end, and what it said then. Shared with the thread that ends it.
@@ -41,7 +42,9 @@ struct Life {
 struct State {
     /// `None`: at once.
     until: Option<Instant>,
-    /// It was ended, because its time was up.
+    /// Somebody waits for what it says.
+    is_awaited: bool,
+    /// It was ended while somebody waited, because its time was up.
     was_late: bool,
     /// It has ended, and how.
     ended: Option<String>,
@@ -63,14 +66,23 @@ impl Process {
         else {
             return Err(not_started("it has no pipes".to_owned()));
         };
-        let state = State { until: Some(Instant::now() + START_LONGEST), was_late: false, ended: None };
+        let state =
+            State { until: Some(Instant::now() + START_LONGEST), is_awaited: true, was_late: false, ended: None };
         let life = Arc::new(Life { state: Mutex::new(state), changed: Condvar::new() });
         let kept = life.clone();
         let keeper = thread::Builder::new().name("render engine".to_owned());
         keeper.spawn(move || kept.keep(child, errors)).map_err(|error| not_started(error.to_string()))?;
-        let mut process = Self { to, from: BufReader::new(from), life, missing: Vec::new() };
+        let mut process = Self { to, from: BufReader::new(from), life, missing: Vec::new(), versions: Arc::from("") };
         match wire::read(&mut process.from) {
-            Ok(Said::Hello(hello)) => process.missing = hello.missing,
+            Ok(Said::Hello(hello)) => {
+                if hello.engine != wire::ENGINE {
+                    let reason =
+                        format!("it is engine {}, and this program needs engine {}", hello.engine, wire::ENGINE);
+                    return Err(not_started(reason));
+                }
+                process.versions = hello.versions().into();
+                process.missing = hello.missing;
+            }
             Ok(_) => return Err(not_started("it does not say hello".to_owned())),
             Err(unread) => return Err(not_started(process.explain(unread, START_LONGEST).to_string())),
         }
@@ -84,7 +96,7 @@ impl Process {
         longest: Duration,
         answer: &mut dyn FnMut(Question) -> Option<Answer>,
     ) -> Result<Done, EngineError> {
-        self.life.lock().until = Some(Instant::now() + longest);
+        self.life.await_until(Instant::now() + longest, true);
         self.tell(&Tell::Render(request), longest)?;
         loop {
             let question = match wire::read(&mut self.from) {
@@ -106,7 +118,7 @@ impl Process {
 
     /// It may wait so long to be asked again.
     pub(super) fn rest(&self, longest: Duration) {
-        self.life.lock().until = Some(Instant::now() + longest);
+        self.life.await_until(Instant::now() + longest, false);
         self.life.changed.notify_all();
     }
 
@@ -138,6 +150,11 @@ impl Life {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn await_until(&self, until: Instant, is_awaited: bool) {
+        let mut state = self.lock();
+        (state.until, state.is_awaited) = (Some(until), is_awaited);
+    }
+
     fn end(&self) {
         self.lock().until = None;
         self.changed.notify_all();
@@ -165,7 +182,8 @@ impl Life {
         while let Some(until) = state.until {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                state.was_late = true;
+                // One that rested is another's to start anew, though it may have been asked at this moment.
+                state.was_late = state.is_awaited;
                 break;
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;

@@ -28,8 +28,12 @@ impl Stage {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let stage = Self { folder: tempfile::tempdir().expect("a folder"), _turn: turn };
         for (name, message) in [
-            ("hello", json!({"hello": {"engine": "0", "layers": [], "missing": []}})),
-            ("bare", json!({"hello": {"engine": "0", "layers": [], "missing": ["seccomp", "landlock"]}})),
+            (
+                "hello",
+                json!({"hello": {"engine": wire::ENGINE, "helm": "v4", "kustomize": "v0", "layers": [], "missing": []}}),
+            ),
+            ("other", json!({"hello": {"engine": "9.9.9", "missing": []}})),
+            ("bare", json!({"hello": {"engine": wire::ENGINE, "layers": [], "missing": ["seccomp", "landlock"]}})),
             ("done", json!({"done": {"documents": "made"}})),
             ("failed", json!({"failed": {"code": "helm_failed", "message": "no"}})),
             ("read", json!({"read": "a.yaml"})),
@@ -74,11 +78,12 @@ impl Stage {
 }
 
 fn request_of(path: &str) -> Request {
-    Request { kind: "kustomize", path: path.to_owned(), helm: None }
+    Request { kind: "kustomize", path: path.to_owned(), helm: None, kustomize: None }
 }
 
 fn render(engines: &Engines, project: &str) -> Result<String, EngineError> {
-    engines.render(project, &request_of("a"), &mut |_| Some(Answer::Absent(true)))
+    let made = engines.render(project, &request_of("a"), &mut |_| Some(Answer::Absent(true)));
+    made.map(|made| made.done.documents)
 }
 
 #[test]
@@ -91,6 +96,24 @@ fn one_engine_serves_a_project_and_another_project_gets_a_new_one() {
     }
 
     assert_eq!(stage.pids().len(), 3);
+}
+
+#[test]
+fn what_an_engine_is_is_asked_once_and_told_with_what_it_makes() {
+    let stage = Stage::new();
+    let engines = stage.engines("say hello; while :; do hear; say done; done");
+
+    let versions = engines.versions().expect("it says so");
+
+    assert_eq!(*versions, *format!("engine {}, helm v4, kustomize v0", wire::ENGINE));
+    assert_eq!(engines.versions().as_ref(), Ok(&versions));
+    assert_eq!(stage.pids().len(), 1);
+    let made = engines.render("one", &request_of("a"), &mut |_| Some(Answer::Absent(true))).expect("it renders");
+    assert_eq!(made.versions, versions);
+    assert_eq!(
+        Engines::new(Some("/nowhere".as_ref()), Confinement::AsThereIs).versions().expect_err("none").code(),
+        "engine_not_started"
+    );
 }
 
 #[test]
@@ -153,7 +176,7 @@ fn an_engine_that_asks_for_too_much_gets_no_answer_and_is_ended() {
         (asked < 50).then(|| Answer::File("YQ==".repeat(1_000)))
     });
 
-    assert_eq!(made, Err(EngineError::Stopped));
+    assert_eq!(made.err(), Some(EngineError::Stopped));
     await_end(&stage.pids()[0]);
 }
 
@@ -234,4 +257,22 @@ fn await_end(pid: &str) {
         assert!(Instant::now() < deadline, "{pid} still runs");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn an_engine_of_another_version_is_not_asked() {
+    let stage = Stage::new();
+
+    let error =
+        render(&stage.engines("say other; while :; do hear; say done; done"), "one").expect_err("it is refused");
+
+    assert_eq!(error.code(), "engine_not_started");
+    assert!(error.to_string().contains("it is engine 9.9.9"), "{error}");
+}
+
+#[test]
+fn the_engine_that_is_built_is_the_one_that_is_asked_for() {
+    let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/engine/main.go")).expect("it is read");
+
+    assert!(source.contains(&format!("const version = \"{}\"", wire::ENGINE)));
 }

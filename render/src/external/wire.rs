@@ -6,6 +6,7 @@ use std::io::{self, BufRead, Read, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bellwether_core::render::Lookup;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -14,6 +15,13 @@ use crate::files::{Listing, Read as Found};
 
 /// Of a frame: as much as a bundle may have.
 pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The engine that this program is made with: what another makes of the same may be something else, and what it is told may
+/// mean something else to it.
+pub(crate) const ENGINE: &str = "0.2.0";
+
+/// Of three versions, each of some ten.
+const VERSIONS_CHARACTERS_MAX: usize = 200;
 
 /// Of a text that people are shown.
 const MESSAGE_CHARACTERS_MAX: usize = 4_000;
@@ -40,13 +48,28 @@ pub(crate) enum Question {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Hello {
+    pub(crate) engine: String,
+    helm: String,
+    kustomize: String,
     pub(crate) missing: Vec<String>,
+}
+
+impl Hello {
+    /// What has other versions may make something else of the same.
+    pub(crate) fn versions(&self) -> String {
+        let Self { engine, helm, kustomize, .. } = self;
+        let versions = format!("engine {engine}, helm {helm}, kustomize {kustomize}");
+        versions.chars().filter(|character| !character.is_control()).take(VERSIONS_CHARACTERS_MAX).collect()
+    }
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Done {
     /// A stream of YAML.
     pub(crate) documents: String,
+    /// Functions of a chart that were called and may give something else next time.
+    #[serde(default)]
+    pub(crate) volatile: Vec<String>,
 }
 
 /// Why it made nothing.
@@ -106,6 +129,9 @@ pub(crate) struct Request {
     pub(crate) path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) helm: Option<HelmRequest>,
+    /// The folder of a kustomization over what Helm gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kustomize: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -117,6 +143,29 @@ pub(crate) struct HelmRequest {
     pub(crate) values_files: Vec<String>,
     pub(crate) include_crds: bool,
     pub(crate) skip_tests: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kube_version: Option<String>,
+    pub(crate) api_versions: Vec<String>,
+    #[serde(skip_serializing_if = "Lookup::is_refused")]
+    pub(crate) lookup: Lookup,
+}
+
+impl HelmRequest {
+    /// All that stands in the values of a target: it may be secret.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        fn collect(value: &Value, texts: &mut Vec<String>) {
+            match value {
+                Value::String(text) => texts.push(text.clone()),
+                Value::Number(number) => texts.push(number.to_string()),
+                Value::Array(items) => items.iter().for_each(|item| collect(item, texts)),
+                Value::Object(fields) => fields.values().for_each(|value| collect(value, texts)),
+                Value::Null | Value::Bool(_) => {}
+            }
+        }
+        let mut texts = Vec::new();
+        self.values.values().for_each(|value| collect(value, &mut texts));
+        texts
+    }
 }
 
 /// What an engine is answered.

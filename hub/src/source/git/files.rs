@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use bellwether_render::{Files, Found, Listed, Listing, SourceFile};
+use bellwether_render::{Files, Found, LeaveOut, Listed, Listing, SourceFile};
 use gix::ObjectId;
 use gix::objs::Kind;
 use gix::objs::tree::EntryKind;
@@ -88,13 +88,13 @@ impl Files for CommitFiles {
         })
     }
 
-    fn manifests(&self, folder: &str) -> Result<Vec<SourceFile>, ReadError> {
-        let mut files = self.reader.read_folder(&self.commit, folder)?.files;
-        if !folder.is_empty() {
-            // People read paths from the repo's root on.
-            for file in &mut files {
-                file.path = format!("{folder}/{}", file.path);
-            }
+    fn manifests(&self, folder: &str, leave_out: &LeaveOut<'_>) -> Result<Vec<SourceFile>, ReadError> {
+        // People read paths from the repo's root on.
+        let whole = |path: &str| if folder.is_empty() { path.to_owned() } else { format!("{folder}/{path}") };
+        let leave_out = |path: &str, is_folder| leave_out(&whole(path), is_folder);
+        let mut files = self.reader.read_folder(&self.commit, folder, &leave_out)?.files;
+        for file in &mut files {
+            file.path = whole(&file.path);
         }
         Ok(files)
     }

@@ -36,6 +36,7 @@ use bellwether_core::report::is_obeyed;
 use bellwether_core::source;
 use bellwether_core::source::GitRef;
 use bellwether_core::version_range::VersionRange;
+use bellwether_render::LeaveOut;
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use gix::objs::Kind;
@@ -405,9 +406,10 @@ impl Mirror {
 }
 
 impl Reader {
-    /// The manifests below `path` (the empty path is the root) in a commit that was fetched.
-    pub(crate) fn read_folder(&self, commit: &str, path: &str) -> Result<Folder, ReadError> {
-        self.note_damage(read::read_folder(&self.repo.to_thread_local(), commit, path, &self.lacking))
+    /// The manifests below `path` (the empty path is the root) in a commit that was fetched, without those that are left
+    /// out by their paths below it.
+    pub(crate) fn read_folder(&self, commit: &str, path: &str, leave_out: &LeaveOut<'_>) -> Result<Folder, ReadError> {
+        self.note_damage(read::read_folder(&self.repo.to_thread_local(), commit, path, &self.lacking, leave_out))
     }
 
     /// The id of that folder's tree; it changes exactly when something in the folder does.

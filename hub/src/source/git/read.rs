@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bellwether_core::Digest;
 use bellwether_core::source::is_valid_path;
-use bellwether_render::{Aspect, Input, SourceFile};
+use bellwether_render::{Aspect, Input, LeaveOut, SourceFile, is_named_for_render};
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::{EntryKind, EntryRef};
@@ -43,9 +43,11 @@ pub(super) fn read_folder(
     commit: &str,
     path: &str,
     lacking: &Lacking,
+    leave_out: &LeaveOut<'_>,
 ) -> Result<Folder, ReadError> {
     let tree = find_tree(repo, commit, path)?;
-    let mut walk = Walk { repo, lacking, files: Vec::new(), entries: 0, bytes: 0, listings_bytes: 0, is_whole: true };
+    let (files, entries, bytes, listings_bytes) = (Vec::new(), 0, 0, 0);
+    let mut walk = Walk { repo, lacking, leave_out, files, entries, bytes, listings_bytes, is_whole: true };
     walk.visit(tree, "", 0)?;
     if !walk.is_whole {
         return Err(ReadError::NotFetched);
@@ -243,6 +245,8 @@ impl Trees {
 struct Walk<'a> {
     repo: &'a gix::Repository,
     lacking: &'a Lacking,
+    /// By paths below the folder.
+    leave_out: &'a LeaveOut<'a>,
     files: Vec<SourceFile>,
     /// Of all kinds, so that a folder of ten million pictures ends too.
     entries: usize,
@@ -271,13 +275,16 @@ impl Walk<'_> {
                 return Err(ReadError::TooManyFiles { files_max: FILES_MAX });
             }
             let path = format!("{above}{}", check_name(entry.filename, above)?);
+            if (self.leave_out)(&path, entry.mode.is_tree()) {
+                continue;
+            }
             match entry.mode.kind() {
                 EntryKind::Tree => self.visit(entry.oid.to_owned(), &format!("{path}/"), depth + 1)?,
                 // Even one beside the manifests: it could stand for a folder of them, left out silently.
                 EntryKind::Link => return Err(ReadError::Symlink { file: path }),
                 // A folder that nobody looked into is not an empty one: what it held would be pruned.
                 EntryKind::Commit => return Err(ReadError::Submodule { path }),
-                EntryKind::Blob | EntryKind::BlobExecutable if is_manifest(&path) => {
+                EntryKind::Blob | EntryKind::BlobExecutable if is_named_for_render(&path) => {
                     self.read(entry.oid.to_owned(), path)?;
                 }
                 EntryKind::Blob | EntryKind::BlobExecutable => {}
@@ -305,11 +312,6 @@ impl Walk<'_> {
         self.files.push(SourceFile { path, bytes });
         Ok(())
     }
-}
-
-fn is_manifest(path: &str) -> bool {
-    let extension = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, extension)| extension);
-    matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
 /// A tree may hold any bytes as a name. What would mean something else on another file system, or moves a terminal's

@@ -112,7 +112,7 @@ fn a_mirror_of_many_packs_becomes_one_pack_when_nothing_is_new() {
 
     assert_eq!(local.stored(), (0, 1));
     assert_eq!(fs::read_dir(local.folder.path()).expect("a folder").count(), 1, "nothing is left over");
-    assert_eq!(reader.read_folder(&last, "shop").expect("a reader goes on").files.len(), 101);
+    assert_eq!(reader.read_folder(&last, "shop", &|_, _| false).expect("a reader goes on").files.len(), 101);
     assert_eq!(local.files(&last, "shop").len(), 101);
     let next = upstream.push("main", "Next", &[("shop/0.yaml", "a: next")]);
     assert_eq!(local.fetch_main(&upstream.remote()).id, next);
@@ -264,7 +264,7 @@ fn a_damaged_object_is_never_read_and_the_next_fetch_repairs_it() {
     fs::remove_file(&place).expect("it is there");
     fs::copy(upstream.folder().join(loose(&other)), &place).expect("it can be written");
 
-    let damage = local.mirror.reader().read_folder(&id, "").expect_err("it is damaged");
+    let damage = local.mirror.reader().read_folder(&id, "", &|_, _| false).expect_err("it is damaged");
     local.fetch_main(&upstream.remote());
 
     assert!(matches!(damage, ReadError::Damaged { .. }), "{damage:?}");

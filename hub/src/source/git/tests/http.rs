@@ -490,7 +490,7 @@ fn a_large_file_that_a_target_needs_comes_with_the_fetch_after_it_was_missed() {
     let mut local = Local::new();
     local.fetch_main(&server.remote());
 
-    let missed = local.mirror.reader().read_folder(&id, "shop").expect_err("it was left out");
+    let missed = local.mirror.reader().read_folder(&id, "shop", &|_, _| false).expect_err("it was left out");
     local.fetch_main(&server.remote());
 
     assert!(matches!(missed, ReadError::NotFetched), "{missed:?}");
@@ -510,12 +510,12 @@ fn a_file_that_is_too_large_for_one_target_stops_no_other() {
     let id = upstream.push("main", "Huge", &[("shop/huge.yaml", &huge), ("other/b.yaml", "b: 2")]);
     let mut local = Local::new();
     local.fetch_main(&upstream.remote());
-    let missed = local.mirror.reader().read_folder(&id, "shop").expect_err("it was left out");
+    let missed = local.mirror.reader().read_folder(&id, "shop", &|_, _| false).expect_err("it was left out");
     assert!(matches!(missed, ReadError::NotFetched), "{missed:?}");
 
     local.fetch_main(&upstream.remote());
 
-    let refused = local.mirror.reader().read_folder(&id, "shop").expect_err("it is too large");
+    let refused = local.mirror.reader().read_folder(&id, "shop", &|_, _| false).expect_err("it is too large");
     assert!(matches!(&refused, ReadError::FileTooLarge { file, .. } if file == "huge.yaml"), "{refused:?}");
     assert_eq!(local.files(&id, "other"), [("b.yaml".to_owned(), "b: 2".to_owned())]);
 }

@@ -7,7 +7,7 @@ fn refused(upstream: &Upstream, entries: &[(&str, &[u8], &str)]) -> ReadError {
     upstream.push_tree("main", &upstream.tree(entries));
     let mut local = Local::new();
     let commit = local.fetch_main(&upstream.remote());
-    local.mirror.reader().read_folder(&commit.id, "").expect_err("it must be refused")
+    local.mirror.reader().read_folder(&commit.id, "", &|_, _| false).expect_err("it must be refused")
 }
 
 #[test]
@@ -44,9 +44,9 @@ fn a_submodule_in_the_folder_is_an_error_that_names_it_and_one_elsewhere_is_not(
     local.fetch_main(&upstream.remote());
     let reader = local.mirror.reader();
 
-    let error = reader.read_folder(&id, "shop").expect_err("it must be refused");
+    let error = reader.read_folder(&id, "shop", &|_, _| false).expect_err("it must be refused");
     assert_eq!((error.code(), error.to_string().as_str()), ("file_submodule", "`shared` is a submodule"));
-    let error = reader.read_folder(&id, "shop/shared").expect_err("it must be refused");
+    let error = reader.read_folder(&id, "shop/shared", &|_, _| false).expect_err("it must be refused");
     assert_eq!(error.to_string(), "`shop/shared` is a submodule");
     assert_eq!(local.files(&id, "bank"), pairs(&[("a.yaml", "a: 1")]));
 }
@@ -71,7 +71,7 @@ fn a_link_on_the_way_to_the_folder_is_not_followed() {
     let mut local = Local::new();
     let commit = local.fetch_main(&upstream.remote());
 
-    let error = local.mirror.reader().read_folder(&commit.id, "apps/shop").expect_err("a link");
+    let error = local.mirror.reader().read_folder(&commit.id, "apps/shop", &|_, _| false).expect_err("a link");
 
     assert_eq!(error.to_string(), "`apps` is a symbolic link");
 }
@@ -143,14 +143,14 @@ fn a_path_that_is_not_there_suggests_the_nearest_and_never_leaves_the_commit() {
     ];
 
     for (path, code, hint) in cases {
-        let error = local.mirror.reader().read_folder(&id, path).expect_err(path);
+        let error = local.mirror.reader().read_folder(&id, path, &|_, _| false).expect_err(path);
         assert_eq!(error.code(), code, "{path}");
         assert_eq!(local.mirror.reader().tree_of(&id, path).expect_err(path).code(), code, "{path}");
         if let Some(hint) = hint {
             assert_eq!(error.hint().as_deref(), Some(hint), "{path}");
         }
     }
-    let error = local.mirror.reader().read_folder(&"1".repeat(40), "").expect_err("no such commit");
+    let error = local.mirror.reader().read_folder(&"1".repeat(40), "", &|_, _| false).expect_err("no such commit");
     assert_eq!(error.code(), "commit_not_mirrored");
 }
 
@@ -174,7 +174,7 @@ fn too_deep_too_many_and_too_large_are_errors_and_not_a_full_memory() {
     {
         let id = upstream.push_tree(name, &tree);
         local.fetch_one(&upstream.remote(), branch(name)).expect("it can be fetched");
-        assert_eq!(local.mirror.reader().read_folder(&id, "").expect_err(name).code(), code);
+        assert_eq!(local.mirror.reader().read_folder(&id, "", &|_, _| false).expect_err(name).code(), code);
     }
 }
 
@@ -210,7 +210,7 @@ fn paths_count_as_the_bytes_that_they_take() {
     let mut local = Local::new();
     local.fetch_main(&upstream.remote());
 
-    let refused = local.mirror.reader().read_folder(&commit, "").expect_err("75 MB of paths");
+    let refused = local.mirror.reader().read_folder(&commit, "", &|_, _| false).expect_err("75 MB of paths");
 
     assert!(matches!(refused, ReadError::TooLarge { .. }), "{refused:?}");
 }
@@ -258,7 +258,7 @@ fn a_commit_is_asked_for_one_path_after_the_other() {
     assert_eq!(files.list("a").expect("it is read"), Listing::Folder(vec![entry("b", true), entry("x.txt", false)]));
     assert_eq!(files.list("a/x.txt").expect("it is read"), Listing::NotAFolder);
     assert_eq!(files.list("z").expect("it is read"), Listing::Absent);
-    let manifests = files.manifests("a").expect("they are read");
+    let manifests = files.manifests("a", &|_, _| false).expect("they are read");
     assert_eq!(manifests.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["a/b/y.yaml"]);
     assert_eq!(
         local.mirror.reader().files(&"1".repeat(40)).read("a", 9).expect_err("no commit").code(),

@@ -1,0 +1,168 @@
+//! What is left out of a folder of plain manifests: by `.bellwetherignore`, which has the rules of `.gitignore`, and by
+//! names that other tools give to files that are no manifests.
+
+use bellwether_core::source::is_valid_path;
+use gix_ignore::glob::{Pattern, pattern::Case, wildmatch};
+
+use crate::error::RenderError;
+
+/// Read in the folder of a target and in those above it, up to the repo's root.
+pub(crate) const FILE: &str = ".bellwetherignore";
+
+/// Of such a file: some thousand lines.
+pub(crate) const BYTES_MAX: usize = 64 * 1024;
+
+/// Of a line: each more may make a match take longer by the length of a path.
+const STARS_MAX: usize = 8;
+
+/// Files of forges, editors and tools; they may be taken back in by `!`.
+const HIDDEN: &str = ".*\n";
+
+/// Files that other tools read. One that holds objects all the same is none of these.
+const OTHERS: &str = "\
+values.yaml\nvalues.yml\nvalues-*.yaml\nvalues-*.yml\n*-values.yaml\n*.values.yaml\nvalues.*.yaml\n*.schema.json\n\
+kustomizeconfig.yaml\nkustomizeconfig.yml\nfleet.yaml\nfleet.yml\nhelmfile.yaml\nskaffold.yaml\n\
+docker-compose*.yaml\ndocker-compose*.yml\ncompose.yaml\ncompose.yml\ndocker-stack.yml\n\
+package.json\npackage-lock.json\ntsconfig*.json\nrenovate.json\ncloudbuild.yaml\nmkdocs.yml\nTaskfile.yml\nTaskfile.yaml\n";
+
+/// Lists of patterns, the outermost first.
+pub(crate) struct Rules {
+    lists: Vec<List>,
+}
+
+struct List {
+    /// Where it was written; its patterns are for what is below.
+    folder: String,
+    patterns: Vec<Pattern>,
+}
+
+impl Rules {
+    pub(crate) fn new() -> Self {
+        Self { lists: vec![List::parse("", HIDDEN)] }
+    }
+
+    /// One that goes over those before: it lies deeper.
+    pub(crate) fn add(&mut self, folder: &str, file: &str, bytes: &[u8]) -> Result<(), RenderError> {
+        let text = String::from_utf8_lossy(bytes);
+        let is_costly = |line: &str| line.split('*').filter(|part| !part.is_empty()).count() > STARS_MAX;
+        if bytes.len() > BYTES_MAX || text.lines().any(is_costly) {
+            return Err(RenderError::IgnoreFile { file: file.to_owned() });
+        }
+        self.lists.push(List::parse(folder, &text));
+        Ok(())
+    }
+
+    /// Whether what is at a path is left out, or is in a folder that is. `folder` is the target's, of which nothing is asked.
+    pub(crate) fn leaves_out(&self, folder: &str, path: &str, is_folder: bool) -> bool {
+        let within = path.strip_prefix(folder).unwrap_or(path);
+        let start = path.len() - within.trim_start_matches('/').len();
+        let ends = path[start..].match_indices('/').map(|(at, _)| start + at);
+        ends.into_iter().any(|end| self.matches(&path[..end], true)) || self.matches(path, is_folder)
+    }
+
+    /// The last line that matches decides, of the innermost list that has one.
+    fn matches(&self, path: &str, is_folder: bool) -> bool {
+        let found = self.lists.iter().rev().find_map(|list| list.find(path, is_folder));
+        found.is_some_and(|pattern| !pattern.is_negative())
+    }
+}
+
+impl List {
+    fn parse(folder: &str, text: &str) -> Self {
+        let patterns = gix_ignore::parse(text.as_bytes(), false).map(|(pattern, ..)| pattern).collect();
+        Self { folder: folder.to_owned(), patterns }
+    }
+
+    fn find(&self, path: &str, is_folder: bool) -> Option<&Pattern> {
+        let within = match self.folder.as_str() {
+            "" => path,
+            folder => path.strip_prefix(folder)?.strip_prefix('/')?,
+        };
+        let name = within.rfind('/').map(|at| at + 1);
+        self.patterns.iter().rev().find(|pattern| {
+            let mode = wildmatch::Mode::NO_MATCH_SLASH_LITERAL;
+            pattern.matches_repo_relative_path(within.into(), name, Some(is_folder), Case::Sensitive, mode)
+        })
+    }
+}
+
+/// Whether a file is named as one that another tool reads.
+pub(crate) fn is_of_another_tool(path: &str) -> bool {
+    List::parse("", OTHERS).find(path, false).is_some()
+}
+
+/// The line of a `.bellwetherignore` at the repo's root that leaves out what is at a path.
+pub(crate) fn line_for(path: &str) -> String {
+    let is_plain = is_valid_path(path.trim_end_matches('/')) && !path.contains(['*', '?', '[', '\\', ' ']);
+    if is_plain { format!("/{path}") } else { "its path".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(lists: &[(&str, &str)]) -> Rules {
+        let mut rules = Rules::new();
+        for (folder, text) in lists {
+            rules.add(folder, FILE, text.as_bytes()).expect("it is read");
+        }
+        rules
+    }
+
+    #[test]
+    fn lines_are_read_as_git_reads_them() {
+        let rules = rules(&[
+            ("", "# no manifests\n\n/apps/shop/ci/\n*.tmpl.yaml\n!kept.tmpl.yaml\n"),
+            ("apps/shop", "docs/*.yaml\n**/samples\n!.kept/\n"),
+        ]);
+        let left_out = |path: &str| rules.leaves_out("apps/shop", path, false);
+
+        for path in [
+            "apps/shop/ci/a.yaml",
+            "apps/shop/ci/deep/a.yaml",
+            "apps/shop/a.tmpl.yaml",
+            "apps/shop/docs/a.yaml",
+            "apps/shop/x/samples/a.yaml",
+            "apps/shop/.github/a.yaml",
+            "apps/shop/.sops.yaml",
+        ] {
+            assert!(left_out(path), "{path}");
+        }
+        for path in [
+            "apps/shop/a.yaml",
+            "apps/shop/kept.tmpl.yaml",
+            "apps/shop/docs/deep/a.yaml",
+            "apps/shop/.kept/a.yaml",
+            "apps/shop/cia/a.yaml",
+        ] {
+            assert!(!left_out(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_target_may_be_in_a_folder_that_would_be_left_out() {
+        let rules = rules(&[("", "apps/\n")]);
+
+        assert!(!rules.leaves_out(".deploy", ".deploy/a.yaml", false));
+        assert!(!rules.leaves_out("apps", "apps/a.yaml", false));
+        assert!(rules.leaves_out("", "apps/a.yaml", false));
+    }
+
+    #[test]
+    fn a_line_that_would_take_for_ever_is_refused() {
+        let error = Rules::new().add("", FILE, "a*b*c*d*e*f*g*h*i*j.yaml".as_bytes()).expect_err("it is refused");
+
+        assert_eq!(error.code(), "ignore_file_invalid");
+        assert!(Rules::new().add("", FILE, &vec![b'\n'; BYTES_MAX + 1]).is_err());
+    }
+
+    #[test]
+    fn files_of_other_tools_are_known_by_their_names() {
+        for name in ["values.yaml", "a/values-prod.yaml", "a/docker-compose.dev.yml", "fleet.yaml", "x/package.json"] {
+            assert!(is_of_another_tool(name), "{name}");
+        }
+        for name in ["deployment.yaml", "a/values/b.yaml", "config.yaml"] {
+            assert!(!is_of_another_tool(name), "{name}");
+        }
+    }
+}
