@@ -1,5 +1,7 @@
 //! Bellwether's own documents: strict, as a hub is.
 
+use std::borrow::Cow;
+
 use bellwether_core::api::{API_VERSION, RepoDocument, TargetDocument};
 use bellwether_core::parameters::Parameters;
 use bellwether_core::render::RenderOptions;
@@ -11,7 +13,7 @@ use crate::path::{Problem, nearest};
 const KINDS: [&str; 2] = ["Repo", "Target"];
 
 /// A Repo's, which the command line replaces by what they name before a hub sees the document.
-const READ_BY_THE_CLIENT: [&str; 2] = ["caFile", "tokenFile"];
+const READ_BY_THE_CLIENT: [&str; 4] = ["caFile", "knownHostsFile", "sshKeyFile", "tokenFile"];
 
 /// A document that a hub would take.
 #[derive(Debug)]
@@ -57,14 +59,14 @@ fn read_repo(root: &Node) -> Result<OwnDocument, Problem> {
 fn read_target(root: &Node) -> Result<OwnDocument, Problem> {
     let document: TargetDocument = serde_json::from_value(root.to_json()).map_err(|error| unreadable(root, &error))?;
     let spec = TargetSpec::from(document.spec);
-    let refused = |path: &str, message: String, hint: &str| {
-        problem(root, path, "document_invalid", message, Some(hint.to_owned()))
+    let refused = |path: &str, message: String, hint: Option<Cow<'static, str>>| {
+        problem(root, path, "document_invalid", message, hint.map(Cow::into_owned))
     };
     Parameters::check(&spec.parameters).map_err(|error| refused("spec.parameters", error.to_string(), error.hint()))?;
     RenderOptions::check(&spec.render).map_err(|error| refused("spec.render", error.to_string(), error.hint()))?;
-    spec.clusters
-        .check()
-        .map_err(|error| refused("spec.clusters", error.to_string(), "write it as a Kubernetes LabelSelector"))?;
+    spec.clusters.check().map_err(|error| {
+        refused("spec.clusters", error.to_string(), Some(Cow::Borrowed("write it as a Kubernetes LabelSelector")))
+    })?;
     Ok(OwnDocument::Target { name: document.metadata.name.to_string(), spec: Box::new(spec) })
 }
 

@@ -5,6 +5,7 @@ mod pretty;
 mod progress;
 mod render;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -210,7 +211,7 @@ impl Run<'_> {
                 Ok(Contents::Documents(each.map(written).collect()))
             }
             Err(error) if has_bytes(&bytes, b"apiVersion") => Ok(Contents::Wrong(Box::new(Finding {
-                hint: Some(error.problem.hint().to_owned()),
+                hint: error.problem.hint().map(Cow::into_owned),
                 line: u32::try_from(error.at.line).ok(),
                 ..self.finding(error.problem.code(), error.problem.to_string(), file, &folder_of(file))
             }))),
@@ -302,8 +303,8 @@ fn add_stdin(set: &mut Set) -> Result<(), Failure> {
     std::io::stdin()
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::new(format!("cannot read standard input: {error}")))?;
-    let documents =
-        yaml::read("stdin", &bytes).map_err(|error| Failure::new(error.to_string()).hint(error.problem.hint()))?;
+    let documents = yaml::read("stdin", &bytes)
+        .map_err(|error| Failure::new(error.to_string()).maybe_hint(error.problem.hint()))?;
     let mut objects = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
         for root in items(document.root) {

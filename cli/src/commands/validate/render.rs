@@ -2,6 +2,7 @@
 //!
 //! Where a cluster's values are not known, `${…}` stays as it is.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -304,7 +305,7 @@ fn refused(place: &Place, asked: &Asked, error: RenderFailure<Failure>) -> Findi
         RenderFailure::Render(error) => {
             let mut finding = whole(error.to_string());
             error.code().clone_into(&mut finding.code);
-            finding.hint = error.hint();
+            finding.hint = error.hint().map(Cow::into_owned);
             finding.line = error.line();
             if let Some(file) = error.file() {
                 finding.file = place.shown(file);
