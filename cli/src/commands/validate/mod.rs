@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bellwether_render::yaml::{self, Node};
 use bellwether_render::{Confinement, Engines};
@@ -16,7 +17,6 @@ use bellwether_validate::{
     Definitions, Finding, Found, FoundFolder, Object, Options, OwnDocument, Report, Schemas, Set, Severity, Skipped,
     Source, TargetReport, Version, find, is_own, json, junit, read_own, sarif,
 };
-use std::sync::Arc;
 
 use self::progress::Bar;
 use self::render::{Asked, Rendering};
@@ -26,6 +26,9 @@ use crate::output::{Output, note, print};
 
 /// Standard input, as it is named on the command line.
 const STDIN: &str = "-";
+
+/// All documents of Bellwether's are reported together.
+const OWN: &str = "bellwether";
 
 pub(super) fn run(output: &Output, arguments: &ValidateArgs) -> anyhow::Result<Exit> {
     if let Some(arguments) = &arguments.kubeconform_compat {
@@ -236,14 +239,15 @@ impl Run<'_> {
                         document: Some(one.number),
                         object: Some(named),
                         field: Some(problem.path).filter(|path| !path.is_empty()),
-                        ..self.finding(problem.code, problem.message, &one.file, "bellwether")
+                        target: OWN.to_owned(),
+                        ..self.finding(problem.code, problem.message, &one.file, "")
                     };
                     self.set.add_finding(finding);
                 }
             }
         }
         if !cases.is_empty() {
-            let target = TargetReport { name: "bellwether".to_owned(), kind: "bellwether", cases };
+            let target = TargetReport { name: OWN.to_owned(), kind: OWN, cases };
             self.set.add_report(target);
         }
         asked
