@@ -63,6 +63,11 @@ impl Failure {
         Self { hint: hint.map(Into::into).or(self.hint), ..self }
     }
 
+    /// With another exit code.
+    pub(crate) fn ending(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// Says first where it happened.
     pub(crate) fn at(self, place: impl fmt::Display) -> Self {
         Self { message: format!("{place}: {}", self.message), ..self }

@@ -60,6 +60,8 @@ pub struct RenderedObject {
     pub body: Vec<u8>,
     /// Of the body.
     pub digest: Digest,
+    /// Where it was written, or what it was made from.
+    pub place: Place,
 }
 
 /// Without the body, which may be a Secret's.

@@ -10,6 +10,7 @@ mod repo;
 mod rollout;
 mod target;
 mod token;
+mod validate;
 mod values;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub(crate) use repo::{Provider, RepoAddArgs, RepoCommand, RepoWebhookArgs};
 pub(crate) use rollout::{Reason, RolloutCommand, SteerArgs, SteerClusterArgs};
 pub(crate) use target::{DeleteMode, TargetCommand};
 pub(crate) use token::TokenCommand;
+pub(crate) use validate::ValidateArgs;
 use values::parse_url;
 pub(crate) use values::{Label, LabelChange, RolloutChoice, TokenFile, is_loopback};
 
@@ -77,6 +79,7 @@ pub(crate) struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people.
+    #[value(alias = "pretty")]
     Table,
     /// The hub's document as it is.
     Json,
@@ -88,6 +91,10 @@ pub(crate) enum Format {
     Manifest,
     #[value(hide = true)]
     Token,
+    #[value(hide = true)]
+    Junit,
+    #[value(hide = true)]
+    Sarif,
 }
 
 #[derive(Debug, Subcommand)]
@@ -108,6 +115,8 @@ pub(crate) enum Command {
     Apply(ApplyArgs),
     /// What a folder or a target's spec renders to; no hub is asked.
     Render(RenderArgs),
+    /// What is wrong with manifests, overlays and charts; no hub is asked, and no cluster.
+    Validate(ValidateArgs),
     /// List one kind of thing, or show one of it in a line.
     #[command(after_long_help = "Examples:\n  bellwether get targets\n  bellwether get cluster eu-1 -o yaml")]
     Get {
@@ -283,6 +292,7 @@ mod tests {
         rollout why
         apply
         render
+        validate
         get
         describe
         delete

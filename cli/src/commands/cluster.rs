@@ -47,7 +47,9 @@ fn print_registered(context: &Context, answer: &Answer<RegisteredCluster>) -> an
     match context.output.format() {
         None | Some(Format::Manifest) => print(&registered.manifest)?,
         Some(Format::Token) => print(&registered.token)?,
-        Some(Format::Table) => print(&draw_registered(registered, context.output.style()))?,
+        Some(Format::Table | Format::Junit | Format::Sarif) => {
+            print(&draw_registered(registered, context.output.style()))?;
+        }
         Some(Format::Json | Format::Yaml | Format::Objects) => context.output.answer(answer, |_, _| String::new())?,
     }
     let name = &registered.cluster.metadata.name;

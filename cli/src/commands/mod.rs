@@ -12,6 +12,7 @@ mod rollout;
 mod status;
 mod target;
 mod token;
+mod validate;
 mod watch;
 mod webhook;
 
@@ -43,6 +44,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Completions { shell } => return completions(shell),
         Command::Version => return version(&output),
         Command::Render(arguments) => return render::run(&output, &arguments),
+        Command::Validate(arguments) => return validate::run(&output, &arguments),
         command => command,
     };
     let context = Context { client: Client::new(&arguments.connection)?, output };
@@ -61,7 +63,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::Whoami => whoami(&context).await,
-        Command::Completions { .. } | Command::Version | Command::Render(_) => Ok(Exit::Done),
+        Command::Completions { .. } | Command::Version | Command::Render(_) | Command::Validate(_) => Ok(Exit::Done),
     }
 }
 

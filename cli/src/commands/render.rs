@@ -184,7 +184,7 @@ fn read_target(file: &Path) -> anyhow::Result<TargetDocument> {
 }
 
 /// The repo, or what is taken for one.
-fn root_of(stated: Option<&Path>, start: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn root_of(stated: Option<&Path>, start: &Path) -> anyhow::Result<PathBuf> {
     if let Some(stated) = stated {
         return stated.canonicalize().with_context(|| format!("cannot read `{}`", stated.display()));
     }
@@ -196,7 +196,7 @@ fn root_of(stated: Option<&Path>, start: &Path) -> anyhow::Result<PathBuf> {
     Ok(if start.starts_with(&here) { here } else { start.to_owned() })
 }
 
-fn below(root: &Path, folder: &Path) -> Result<String, Failure> {
+pub(super) fn below(root: &Path, folder: &Path) -> Result<String, Failure> {
     let below = folder.strip_prefix(root).map_err(|_| {
         Failure::usage(format!("`{}` is not below `{}`", folder.display(), root.display()))
             .hint("`--root` is a folder above it")

@@ -47,8 +47,19 @@ impl Output {
         match self.format {
             None => Ok(Format::Table),
             Some(format @ (Format::Table | Format::Json | Format::Yaml)) => Ok(format),
-            Some(Format::Manifest | Format::Token | Format::Objects) => {
+            Some(Format::Manifest | Format::Token | Format::Objects | Format::Junit | Format::Sarif) => {
                 Err(Failure::usage("this command prints `table`, `json` or `yaml`")
+                    .hint("leave `-o` out, or change it"))
+            }
+        }
+    }
+
+    /// For commands that print what they found.
+    pub(crate) fn report_format(&self) -> Result<Format, Failure> {
+        match self.format.unwrap_or(Format::Table) {
+            format @ (Format::Table | Format::Json | Format::Junit | Format::Sarif) => Ok(format),
+            Format::Yaml | Format::Manifest | Format::Token => {
+                Err(Failure::usage("this command prints `pretty`, `json`, `junit` or `sarif`")
                     .hint("leave `-o` out, or change it"))
             }
         }

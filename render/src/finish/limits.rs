@@ -32,5 +32,5 @@ pub(super) fn sealed(origin: Origin<'_>, key: ObjectKey, object: &Value) -> Resu
         return Err(RenderError::TooLarge { at: origin.start(), key: key.to_string() });
     }
     let digest = Digest::of(&body);
-    Ok(RenderedObject { key, body, digest })
+    Ok(RenderedObject { key, body, digest, place: origin.start() })
 }

@@ -1,0 +1,316 @@
+//! What an engine makes of a folder, or the hub of a Target, so that it can be looked at.
+//!
+//! Where a cluster's values are not known, `${…}` stays as it is.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use bellwether_core::Name;
+use bellwether_core::labels::{LabelSelector, Labels};
+use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters};
+use bellwether_core::render::{HelmOptions, RenderKind, RenderOptions};
+use bellwether_core::target::TargetSpec;
+use bellwether_render::yaml::{self, Node};
+use bellwether_render::{
+    Aspect, EngineError, Engines, Failure as RenderFailure, Input, Manifests, Plan, Recipe, RenderError, RenderedObject,
+};
+use bellwether_validate::{Finding, FoundFolder, Object, Severity, Source};
+use serde_json::Value;
+
+use super::{Place, items, kustomization_of};
+use crate::failure::Failure;
+use crate::folder::FolderFiles;
+
+/// Where nothing says one: kubectl's.
+const NAMESPACE: &str = "default";
+
+const CLUSTER_LABELS: &str = "cluster.labels.";
+
+/// What chart-testing calls the values that a chart is tried with.
+const CI_VALUES: &str = "-values.yaml";
+
+/// Something that is rendered.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) kind: &'static str,
+    pub(super) folder: String,
+    /// Of a Target, or of a file of values.
+    name: Option<String>,
+    options: RenderOptions,
+    namespace: Option<String>,
+    parameters: Vec<ParameterSet>,
+    /// A Target says all of its parameters; of a folder nobody knows any.
+    knows_parameters: bool,
+}
+
+impl Asked {
+    /// A chart that has values to be tried with is rendered with each.
+    pub(super) fn of_folder(folder: &FoundFolder, root: &Path) -> Vec<Self> {
+        let plain = |kind: &'static str, name: Option<String>, options: RenderOptions| Self {
+            kind,
+            folder: folder.path().to_owned(),
+            name,
+            options,
+            namespace: None,
+            parameters: Vec::new(),
+            knows_parameters: false,
+        };
+        let FoundFolder::Chart(path) = folder else {
+            let options = RenderOptions { kind: RenderKind::Kustomize, helm: None };
+            return vec![plain("kustomize", None, options)];
+        };
+        let helm = |values_files: Vec<String>| RenderOptions {
+            kind: RenderKind::Helm,
+            helm: Some(HelmOptions { values_files, ..HelmOptions::default() }),
+        };
+        let values = ci_values(root, path);
+        if values.is_empty() {
+            return vec![plain("helm", None, helm(Vec::new()))];
+        }
+        values.into_iter().map(|file| plain("helm", Some(file.clone()), helm(vec![file]))).collect()
+    }
+
+    /// `None` if its folder is not here: it may be in another repo.
+    pub(super) fn of_target(root: &Path, name: String, spec: TargetSpec) -> Option<Self> {
+        let is_here = !spec.path.is_empty() && root.join(&spec.path).is_dir();
+        is_here.then(|| Self {
+            kind: "target",
+            folder: spec.path,
+            name: Some(name),
+            options: spec.render,
+            namespace: spec.namespace.map(|namespace| namespace.to_string()),
+            parameters: spec.parameters,
+            knows_parameters: true,
+        })
+    }
+
+    pub(super) fn shown(&self, place: &Place) -> String {
+        let folder = place.shown(&self.folder);
+        match &self.name {
+            Some(name) => format!("{folder} ({name})"),
+            None => folder,
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let last = self.folder.rsplit('/').next().filter(|last| !last.is_empty()).unwrap_or("release");
+        let name = self.name.as_ref().filter(|_| self.knows_parameters).cloned();
+        Plan {
+            folder: self.folder.clone(),
+            options: self.options.clone(),
+            name: name.unwrap_or_else(|| last.to_lowercase()),
+            namespace: Some(self.namespace().to_owned()),
+            project: "local".to_owned(),
+        }
+    }
+
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or(NAMESPACE)
+    }
+
+    /// Whether a cluster may have a value for it that is not known here.
+    fn may_be_set(&self, variable: &str) -> bool {
+        !self.knows_parameters
+            || variable.starts_with("cluster.")
+            || self.parameters.iter().any(|set| set.values.contains_key(variable))
+    }
+}
+
+fn ci_values(root: &Path, chart: &str) -> Vec<String> {
+    let folder = if chart.is_empty() { "ci".to_owned() } else { format!("{chart}/ci") };
+    let Ok(entries) = std::fs::read_dir(root.join(&folder)) else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut files: Vec<_> =
+        names.filter(|name| name.ends_with(CI_VALUES)).map(|name| format!("{folder}/{name}")).collect();
+    files.sort();
+    files
+}
+
+/// What a render read: its files are not looked at a second time.
+#[derive(Debug, Default)]
+pub(super) struct Covered {
+    files: BTreeSet<String>,
+    /// With all that is below.
+    folders: Vec<String>,
+}
+
+impl Covered {
+    pub(super) fn has(&self, file: &str) -> bool {
+        let is_below = |folder: &String| {
+            folder.is_empty() || file.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        };
+        self.files.contains(file) || self.folders.iter().any(is_below)
+    }
+}
+
+/// What became of it.
+pub(super) struct Rendering {
+    pub(super) objects: Vec<Object>,
+    pub(super) findings: Vec<Finding>,
+    pub(super) covered: Covered,
+}
+
+/// An error only when nothing can be rendered at all, as without an engine.
+pub(super) fn render(engines: &Engines, place: &Place, asked: &Asked) -> Result<Rendering, Failure> {
+    let (result, covered) = try_render(engines, place, asked);
+    let mut rendering = Rendering { objects: Vec::new(), findings: Vec::new(), covered };
+    match result {
+        Ok(objects) => {
+            let sources = Sources::read(place, &rendering.covered, asked);
+            let made = objects.iter().map(|object| made(object, &sources, place, asked));
+            rendering.objects = made.collect::<Result<_, _>>()?;
+        }
+        Err(RenderFailure::Render(RenderError::Engine(
+            error @ (EngineError::Missing { .. } | EngineError::NotStarted { .. } | EngineError::Protocol { .. }),
+        ))) => return Err(Failure::new(error.to_string()).maybe_hint(error.hint())),
+        Err(error) => rendering.findings.push(refused(place, asked, error)),
+    }
+    Ok(rendering)
+}
+
+type Rendered = Result<Vec<RenderedObject>, RenderFailure<Failure>>;
+
+fn try_render(engines: &Engines, place: &Place, asked: &Asked) -> (Rendered, Covered) {
+    // What nobody can say the inputs of has at least all that is below it.
+    let whole = || Covered { files: BTreeSet::new(), folders: vec![asked.folder.clone()] };
+    let files = FolderFiles::new(place.root.clone());
+    let manifests = match Manifests::open(engines.clone(), files, asked.plan()) {
+        Ok(manifests) => manifests,
+        Err(error) => return (Err(error), whole()),
+    };
+    let rendered = fill(&manifests, asked);
+    let mut covered = if rendered.is_ok() { Covered::default() } else { whole() };
+    for input in manifests.inputs().paths() {
+        let Input { path, aspect } = Input::parse(&input);
+        if aspect == Aspect::Content && place.root.join(&path).is_dir() {
+            covered.folders.push(path);
+        } else if aspect == Aspect::Content {
+            covered.files.insert(path);
+        }
+    }
+    (rendered, covered)
+}
+
+/// Each variable that may have a value elsewhere stands for itself.
+fn fill(manifests: &Manifests<FolderFiles>, asked: &Asked) -> Rendered {
+    let recipe = Recipe { marks: None, namespace: Some(asked.namespace().to_owned()), agents: BTreeSet::new() };
+    let name: Name = "cluster".parse().expect("it is a name");
+    let (mut labels, mut unknown) = (Labels::new(), BTreeMap::new());
+    for variable in manifests.variables().iter().filter(|variable| asked.may_be_set(variable)) {
+        let itself = format!("${{{variable}}}");
+        if let Some(label) = variable.strip_prefix(CLUSTER_LABELS) {
+            labels.insert(label.to_owned(), itself);
+        }
+    }
+    loop {
+        let mut sets = asked.parameters.clone();
+        // The weakest, so that what is known stays.
+        sets.insert(0, ParameterSet { clusters: None, values: unknown.clone() });
+        sets.iter_mut().for_each(|set| drop(set.clusters.take_if(|clusters| *clusters == LabelSelector::default())));
+        let values = Parameters::resolve(&sets, ClusterFacts { name: &name, labels: &labels });
+        match manifests.render(&recipe, &values.restricted_to(manifests.variables())) {
+            Err(RenderFailure::Render(RenderError::VariableUnset { name, .. }))
+                if asked.may_be_set(&name) && !unknown.contains_key(&name) =>
+            {
+                let itself = Value::from(format!("${{{name}}}"));
+                unknown.insert(name, itself);
+            }
+            rendered => return rendered,
+        }
+    }
+}
+
+/// What people wrote, by kind and name.
+struct Sources {
+    written: BTreeMap<(String, String), Vec<(String, usize, Arc<Node>)>>,
+}
+
+impl Sources {
+    fn read(place: &Place, covered: &Covered, asked: &Asked) -> Self {
+        let mut written: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut files: Vec<String> = covered.files.iter().cloned().collect();
+        if asked.kind != "helm" {
+            let below = covered.folders.clone();
+            let found = bellwether_validate::find(&place.root, &below, &[]).map(|found| found.files);
+            files.extend(found.unwrap_or_default());
+        }
+        for file in
+            files.iter().filter(|file| file.ends_with("yaml") || file.ends_with("yml") || file.ends_with("json"))
+        {
+            let documents = place.read(file).ok().and_then(|bytes| yaml::read(file, &bytes).ok());
+            for (index, document) in documents.into_iter().flatten().enumerate() {
+                for item in items(document.root) {
+                    let named = bellwether_validate::named(&item);
+                    let one = (file.clone(), index + 1, Arc::new(item));
+                    written.entry((named.kind, named.name)).or_default().push(one);
+                }
+            }
+        }
+        Self { written }
+    }
+
+    /// Where it stands itself, else where one of its kind and name does: what an overlay made of it.
+    fn find(&self, object: &RenderedObject) -> Option<&(String, usize, Arc<Node>)> {
+        let all = self.written.get(&(object.key.kind.clone(), object.key.name.clone()))?;
+        let (file, line) = (object.place.file(), object.place.line());
+        let itself = all.iter().find(|(of, _, root)| Some(of.as_str()) == file && Some(root.line()) == line);
+        itself.or_else(|| all.first())
+    }
+}
+
+fn made(object: &RenderedObject, sources: &Sources, place: &Place, asked: &Asked) -> Result<Object, Failure> {
+    let unread = |error: yaml::YamlError| Failure::new(format!("what was rendered cannot be read: {error}"));
+    let documents = yaml::read(&object.key.to_string(), &object.body).map_err(unread)?;
+    let Some(document) = documents.into_iter().next() else {
+        return Err(Failure::new(format!("{} was rendered to nothing", object.key)));
+    };
+    let (file, document_number, written) = match sources.find(object) {
+        Some((file, number, written)) => (place.shown(file), Some(*number), Some(written.clone())),
+        None => (
+            object.place.file().map_or_else(|| place.shown(&file_of(place, asked)), |file| place.shown(file)),
+            None,
+            None,
+        ),
+    };
+    let source = Source { file, document: document_number };
+    Ok(Object { source, root: document.root, written, may_have_variables: asked.kind != "helm" })
+}
+
+/// What to look at when no file of its own is known.
+fn file_of(place: &Place, asked: &Asked) -> String {
+    let chart = if asked.folder.is_empty() { "Chart.yaml".to_owned() } else { format!("{}/Chart.yaml", asked.folder) };
+    kustomization_of(&place.root, &asked.folder)
+        .or_else(|| place.root.join(&chart).is_file().then_some(chart))
+        .unwrap_or_else(|| asked.folder.clone())
+}
+
+fn refused(place: &Place, asked: &Asked, error: RenderFailure<Failure>) -> Finding {
+    let whole = |message: String| Finding {
+        severity: Severity::Error,
+        code: "file_unreadable".to_owned(),
+        message,
+        hint: None,
+        file: place.shown(&file_of(place, asked)),
+        line: None,
+        document: None,
+        object: None,
+        field: None,
+        versions: Vec::new(),
+        target: asked.shown(place),
+    };
+    match error {
+        RenderFailure::Files(error) => whole(error.to_string()),
+        RenderFailure::Render(error) => {
+            let mut finding = whole(error.to_string());
+            error.code().clone_into(&mut finding.code);
+            finding.hint = error.hint().map(Cow::into_owned);
+            finding.line = error.line();
+            if let Some(file) = error.file() {
+                finding.file = place.shown(file);
+            }
+            finding
+        }
+    }
+}

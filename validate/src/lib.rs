@@ -1,0 +1,31 @@
+//! What is wrong with manifests, told without an API server: for CI and before a commit.
+//!
+//! The schemas of several Kubernetes versions are carried with it (`schemas/`), so that nothing is asked of a network.
+//! Neighbours: `render` reads the files and makes objects of them, and whoever has the files gives both here; nothing here
+//! starts an engine.
+//!
+//! `find` says what a folder holds: kustomizations, charts, plain manifests. `schema` knows the built-in kinds, `custom`
+//! those that CustomResourceDefinitions define and `lifecycle` when an API goes; `fields` and `structural` hold an object
+//! against them. [`Set`] is all the objects of a run, and [`Report`] what was found, in the formats of `report`.
+
+mod custom;
+mod fields;
+mod find;
+mod formats;
+mod lifecycle;
+mod own;
+mod path;
+mod report;
+mod rules;
+mod schema;
+mod set;
+mod structural;
+
+pub use custom::Definitions;
+pub use find::{Found, FoundFolder, Unreadable, find};
+pub use own::{OwnDocument, is_own, read_own};
+pub use path::Problem;
+pub use report::{Finding, Named, Report, Severity, Skipped, TargetReport, json, junit, sarif};
+pub use schema::{Schemas, UnknownVersion, Version};
+pub use set::{Object, Options, Set, Source, named};
+pub use structural::Structural;

@@ -1,0 +1,451 @@
+//! All the objects of a run, and what is wrong with each and with all together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bellwether_core::labels::{Labels, check_labels};
+use bellwether_render::yaml::{Content, Node};
+
+use crate::custom::{Definitions, Known};
+use crate::fields::Checker;
+use crate::lifecycle::Lives;
+use crate::path::{Problem, Trail, line_of, nearest};
+use crate::report::{Finding, Named, Report, Severity, Skipped, TargetReport};
+use crate::rules;
+use crate::schema::{Schemas, split};
+
+/// In every cluster from its beginning.
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// Groups that are Kubernetes' own: a kind in one of them has a schema in its version, or is not there.
+const OWN_GROUPS: [&str; 6] = ["", "apps", "autoscaling", "batch", "extensions", "policy"];
+
+/// What is asked of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A custom resource without a schema is an error.
+    pub strict_schemas: bool,
+    /// Namespaces that are there already.
+    pub namespaces: BTreeSet<String>,
+}
+
+/// Where an object was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// As people name it.
+    pub file: String,
+    /// From 1, of those in the file.
+    pub document: Option<usize>,
+}
+
+/// One object of a target.
+#[derive(Debug, Clone)]
+pub struct Object {
+    pub source: Source,
+    /// As it is applied.
+    pub root: Node,
+    /// As people wrote it, for its lines; `None` when an engine made it, and nobody wrote them.
+    pub written: Option<Arc<Node>>,
+    /// `${…}` are filled in later.
+    pub may_have_variables: bool,
+}
+
+impl Object {
+    fn text(&self, path: &[&str]) -> Option<&str> {
+        text_at(&self.root, path)
+    }
+
+    fn named(&self) -> Named {
+        named(&self.root)
+    }
+
+    fn line(&self, path: &str) -> Option<u32> {
+        self.written.as_ref().map(|written| line_of(written, path))
+    }
+}
+
+/// Not an empty one.
+fn text_at<'n>(root: &'n Node, path: &[&str]) -> Option<&'n str> {
+    path.iter().try_fold(root, |node, field| node.field(field))?.text().filter(|text| !text.is_empty())
+}
+
+/// As it says what it is; what it does not say is empty.
+pub fn named(root: &Node) -> Named {
+    let text = |path: &[&str]| text_at(root, path).unwrap_or_default().to_owned();
+    Named {
+        api_version: text(&["apiVersion"]),
+        kind: text(&["kind"]),
+        namespace: text_at(root, &["metadata", "namespace"]).map(ToOwned::to_owned),
+        name: text(&["metadata", "name"]),
+    }
+}
+
+/// The objects of a run.
+#[derive(Debug)]
+pub struct Set {
+    options: Options,
+    versions: Vec<Schemas>,
+    definitions: Definitions,
+    lives: Lives,
+    targets: Vec<(TargetReport, Vec<Object>)>,
+    report: Report,
+}
+
+impl Set {
+    /// Further definitions than those of the objects are in `definitions`.
+    pub fn new(options: Options, versions: Vec<Schemas>, definitions: Definitions) -> Self {
+        let report = Report {
+            versions: versions.iter().map(|schemas| schemas.version().to_string()).collect(),
+            ..Report::default()
+        };
+        Self { options, versions, definitions, lives: Lives::load(), targets: Vec::new(), report }
+    }
+
+    pub fn add_target(&mut self, target: TargetReport, objects: Vec<Object>) {
+        for object in &objects {
+            if object.text(&["kind"]) == Some("CustomResourceDefinition") {
+                self.definitions.learn(&object.root.to_json());
+            }
+        }
+        let cases = objects.iter().map(|object| (object.source.file.clone(), object.named())).collect();
+        self.targets.push((TargetReport { cases, ..target }, objects));
+    }
+
+    /// What has been looked at already.
+    pub fn add_report(&mut self, target: TargetReport) {
+        self.report.targets.push(target);
+    }
+
+    /// What was found before there were objects, as when they cannot be rendered.
+    pub fn add_finding(&mut self, finding: Finding) {
+        self.report.findings.push(finding);
+    }
+
+    /// What is none of ours, and so is not looked at.
+    pub fn add_skipped(&mut self, skipped: Skipped) {
+        self.report.skipped.push(skipped);
+    }
+
+    /// `progress` is told the number of objects that are done.
+    pub fn check(mut self, mut progress: impl FnMut(usize)) -> Report {
+        let targets = std::mem::take(&mut self.targets);
+        let created = targets.iter().flat_map(|(_, objects)| objects);
+        let created = created.filter(|object| object.text(&["kind"]) == Some("Namespace"));
+        let names = created.filter_map(|object| object.text(&["metadata", "name"]).map(ToOwned::to_owned));
+        let namespaces: BTreeSet<_> = names
+            .chain(NAMESPACES.map(ToOwned::to_owned))
+            .chain(std::mem::take(&mut self.options.namespaces))
+            .collect();
+        let mut done = 0;
+        for (target, objects) in targets {
+            for object in &objects {
+                self.check_object(&target, object);
+                done += 1;
+                progress(done);
+            }
+            self.check_twins(&target, &objects);
+            self.check_namespaces(&target, &objects, &namespaces);
+            self.report.targets.push(target);
+        }
+        self.report.sort();
+        self.report
+    }
+
+    fn check_object(&mut self, target: &TargetReport, object: &Object) {
+        let mut merged: BTreeMap<(Severity, Problem), Vec<String>> = BTreeMap::new();
+        let mut skipped = false;
+        let mut add = |version: &Schemas, severity, problem| {
+            merged.entry((severity, problem)).or_default().push(version.version().to_string());
+        };
+        for version in &self.versions {
+            let mut judge = Judge { set: self, version, object, found: Vec::new(), is_skipped: false };
+            judge.judge();
+            skipped |= judge.is_skipped;
+            judge.found.into_iter().for_each(|(severity, problem)| add(version, severity, problem));
+        }
+        let all = self.versions.len();
+        for ((severity, problem), versions) in merged {
+            let versions = if versions.len() == all { Vec::new() } else { versions };
+            let finding = finding(target, object, severity, problem, versions);
+            self.report.findings.push(finding);
+        }
+        if skipped {
+            self.report.skipped.push(Skipped {
+                file: object.source.file.clone(),
+                object: Some(object.named()),
+                reason: "no schema".to_owned(),
+            });
+        }
+    }
+
+    fn check_twins(&mut self, target: &TargetReport, objects: &[Object]) {
+        let mut seen: BTreeMap<(String, Named), &Object> = BTreeMap::new();
+        for object in objects {
+            let mut named = object.named();
+            if named.name.is_empty() || named.kind.is_empty() {
+                continue;
+            }
+            let group = split(&named.api_version).0.to_owned();
+            named.api_version.clear();
+            named.namespace.get_or_insert_with(|| "default".to_owned());
+            if let Some(first) = seen.insert((group, named), object) {
+                let at = match first.line("") {
+                    Some(line) => format!("{}:{line}", first.source.file),
+                    None => first.source.file.clone(),
+                };
+                let problem = Problem {
+                    path: String::new(),
+                    code: "object_duplicate",
+                    message: format!("stands twice in {}, first at {at}", target.name),
+                    hint: Some("remove one, or rename it".to_owned()),
+                    line: 0,
+                };
+                let finding = finding(target, object, Severity::Error, problem, Vec::new());
+                self.report.findings.push(finding);
+            }
+        }
+    }
+
+    fn check_namespaces(&mut self, target: &TargetReport, objects: &[Object], known: &BTreeSet<String>) {
+        let mut told = BTreeSet::new();
+        for object in objects {
+            let Some(namespace) = object.text(&["metadata", "namespace"]) else { continue };
+            if known.contains(namespace) || crate::path::has_variable(namespace) || !told.insert(namespace) {
+                continue;
+            }
+            let problem = Problem {
+                path: "metadata.namespace".to_owned(),
+                code: "namespace_unknown",
+                message: format!("is `{namespace}`, which nothing here creates"),
+                hint: Some(format!("add a Namespace, or say with `--namespace {namespace}` that it is there")),
+                line: 0,
+            };
+            let finding = finding(target, object, Severity::Warning, problem, Vec::new());
+            self.report.findings.push(finding);
+        }
+    }
+}
+
+fn finding(
+    target: &TargetReport,
+    object: &Object,
+    severity: Severity,
+    problem: Problem,
+    versions: Vec<String>,
+) -> Finding {
+    Finding {
+        severity,
+        code: problem.code.to_owned(),
+        message: problem.message,
+        hint: problem.hint,
+        file: object.source.file.clone(),
+        line: object.line(&problem.path),
+        document: object.source.document,
+        object: Some(object.named()),
+        field: Some(problem.path).filter(|path| !path.is_empty()),
+        versions,
+        target: target.name.clone(),
+    }
+}
+
+/// One object in one version.
+struct Judge<'a> {
+    set: &'a Set,
+    version: &'a Schemas,
+    object: &'a Object,
+    found: Vec<(Severity, Problem)>,
+    is_skipped: bool,
+}
+
+impl Judge<'_> {
+    fn judge(&mut self) {
+        let Some((api_version, kind)) = self.check_names() else { return };
+        let mut checker = Checker::new(self.version, self.object.may_have_variables);
+        let mut trail = Trail::default();
+        if let Some(known) = self.version.kind(&api_version, &kind) {
+            checker.object(&mut trail, &self.object.root, self.version.fields(known.fields));
+            rules::check(&mut trail, &self.object.root, &api_version, &kind);
+            self.warn_of_end(&api_version, &kind);
+        } else {
+            self.judge_custom(&mut trail, &mut checker, &api_version, &kind);
+        }
+        let problems = trail.into_problems().into_iter();
+        // The line is that of what is applied, which nobody wrote; the place is found again by the path.
+        self.found.extend(problems.map(|problem| (Severity::Error, Problem { line: 0, ..problem })));
+    }
+
+    fn judge_custom(&mut self, trail: &mut Trail, checker: &mut Checker<'_>, api_version: &str, kind: &str) {
+        match self.set.definitions.find(api_version, kind) {
+            Known::Version { deprecated, schema } => {
+                if let Some(why) = deprecated {
+                    let message = format!("{api_version} {kind} is deprecated");
+                    self.tell(
+                        Severity::Warning,
+                        "api_deprecated",
+                        message,
+                        Some(why.to_owned()).filter(|why| !why.is_empty()),
+                    );
+                }
+                match schema {
+                    Some(schema) => self.set.definitions.check(trail, &self.object.root, schema, checker),
+                    None => self.skip(api_version, kind),
+                }
+            }
+            Known::OtherVersions(served) => {
+                let message = format!("{api_version} {kind} is not served by its CustomResourceDefinition");
+                let hint = (!served.is_empty()).then(|| format!("it serves {}", served.join(", ")));
+                self.tell(Severity::Error, "api_unknown", message, hint);
+            }
+            Known::Nothing if is_own_group(api_version) => self.judge_gone(api_version, kind),
+            Known::Nothing => {
+                checker.metadata(trail, &self.object.root);
+                self.skip(api_version, kind);
+            }
+        }
+    }
+
+    /// A kind in a group of Kubernetes, which this version of it does not have.
+    fn judge_gone(&mut self, api_version: &str, kind: &str) {
+        let version = self.version.version();
+        if let Some(life) = self.set.lives.find(api_version, kind).filter(|life| life.is_removed_in(version)) {
+            let message = format!("{api_version} {kind} was removed in Kubernetes 1.{}", life.removed);
+            let hint = self.set.lives.hint(life, version);
+            self.tell(Severity::Error, "api_removed", message, hint);
+            return;
+        }
+        let (group, _) = split(api_version);
+        let others = self.version.kinds().filter(|&(of_group, _, of_kind)| of_group == group && of_kind == kind);
+        let others: Vec<_> = others.map(|(_, version, _)| version).collect();
+        let hint = if let Some(newest) = others.last() {
+            Some(format!("use {}", joined(group, newest)))
+        } else {
+            let kinds = self.version.kinds().map(|(_, _, kind)| kind);
+            nearest(kind, kinds).map(|nearest| match self.version.kinds().find(|of| of.2 == nearest) {
+                Some((group, version, kind)) => format!("did you mean {} {kind}?", joined(group, version)),
+                None => format!("did you mean {nearest}?"),
+            })
+        };
+        self.tell(Severity::Error, "api_unknown", format!("{api_version} {kind} is not in Kubernetes {version}"), hint);
+    }
+
+    fn warn_of_end(&mut self, api_version: &str, kind: &str) {
+        let version = self.version.version();
+        let Some(life) = self.set.lives.find(api_version, kind).filter(|life| life.is_deprecated_in(version)) else {
+            return;
+        };
+        let removed = match life.removed {
+            0 => String::new(),
+            removed => format!(", and goes with 1.{removed}"),
+        };
+        let message = format!("{api_version} {kind} is deprecated since Kubernetes 1.{}{removed}", life.deprecated);
+        let hint = self.set.lives.hint(life, version);
+        self.tell(Severity::Warning, "api_deprecated", message, hint);
+    }
+
+    fn skip(&mut self, api_version: &str, kind: &str) {
+        if self.set.options.strict_schemas {
+            let message = format!("there is no schema for {api_version} {kind}");
+            let hint = "name a folder with its CustomResourceDefinition by `--crds`".to_owned();
+            self.tell(Severity::Error, "schema_missing", message, Some(hint));
+        } else {
+            self.is_skipped = true;
+        }
+    }
+
+    fn tell(&mut self, severity: Severity, code: &'static str, message: String, hint: Option<String>) {
+        self.found.push((severity, Problem { path: String::new(), code, message, hint, line: 0 }));
+    }
+
+    fn field(&mut self, path: &str, code: &'static str, message: String) {
+        let problem = Problem { path: path.to_owned(), code, message, hint: None, line: 0 };
+        self.found.push((Severity::Error, problem));
+    }
+
+    /// What it is, if that can be told; and whether it could be stored under its name.
+    fn check_names(&mut self) -> Option<(String, String)> {
+        let object = self.object;
+        let mut text = |field: &'static str| {
+            let found = object.text(&[field]).map(ToOwned::to_owned);
+            if found.is_none() {
+                let (code, what) = match object.root.field(field).map(|node| &node.content) {
+                    None | Some(Content::Null | Content::Text(_)) => ("field_missing", "is required, and missing"),
+                    Some(_) => ("field_type_wrong", "is not a string"),
+                };
+                self.field(field, code, what.to_owned());
+            }
+            found
+        };
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        let (api_version, kind) = (api_version?, kind?);
+        match (object.text(&["metadata", "name"]), object.text(&["metadata", "generateName"])) {
+            (Some(name), _) => self.check_name(&api_version, &kind, name),
+            (None, Some(_)) => {
+                let message = "would make a new object with every apply".to_owned();
+                self.field("metadata.generateName", "object_name_generated", message);
+            }
+            (None, None) if object.root.field("metadata").and_then(|of| of.field("name")).is_none_or(is_empty) => {
+                self.field("metadata.name", "field_missing", "is required, and missing".to_owned());
+            }
+            (None, None) => {}
+        }
+        self.check_labels();
+        Some((api_version, kind))
+    }
+
+    fn check_name(&mut self, api_version: &str, kind: &str, name: &str) {
+        if self.object.may_have_variables && crate::path::has_variable(name) {
+            return;
+        }
+        let is_good = match (split(api_version).0, kind) {
+            ("rbac.authorization.k8s.io", _) => name != "." && name != ".." && !name.contains(['/', '%']),
+            ("", "Namespace") => is_dns_label(name),
+            _ => is_dns_subdomain(name),
+        };
+        if !is_good {
+            let message =
+                "is no name: lower-case letters, digits, `-` and `.`, beginning and ending with a letter or digit";
+            self.field("metadata.name", "object_name_invalid", message.to_owned());
+        }
+    }
+
+    fn check_labels(&mut self) {
+        let labels = self.object.root.field("metadata").and_then(|of| of.field("labels")).and_then(Node::entries);
+        for entry in labels.into_iter().flatten() {
+            let Some(value) = entry.value.text() else { continue };
+            if self.object.may_have_variables && crate::path::has_variable(value) {
+                continue;
+            }
+            let label: Labels = [(entry.key.to_string(), value.to_owned())].into_iter().collect();
+            if let Err(error) = check_labels(&label) {
+                self.field("metadata.labels", "label_invalid", error.to_string());
+            }
+        }
+    }
+}
+
+fn is_empty(node: &Node) -> bool {
+    node.content == Content::Null || node.text() == Some("")
+}
+
+fn joined(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// The names of further groups end in `.k8s.io`, and so do those of projects beside Kubernetes, whose kinds are custom.
+fn is_own_group(api_version: &str) -> bool {
+    let (group, _) = split(api_version);
+    OWN_GROUPS.contains(&group) || bellwether_core::object::is_built_in_group(group)
+}
+
+fn is_dns_label(name: &str) -> bool {
+    let may_stand = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len()) && name.bytes().all(may_stand) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+/// Its parts may be as long as the whole.
+fn is_dns_subdomain(name: &str) -> bool {
+    let is_edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let may_stand = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    let is_part = |part: &[u8]| is_edge(part.first()) && is_edge(part.last()) && part.iter().all(may_stand);
+    name.len() <= 253 && name.split('.').all(|part| is_part(part.as_bytes()))
+}
