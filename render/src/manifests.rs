@@ -52,7 +52,7 @@ pub struct Manifests<F> {
     files: Recorder<F>,
     /// Files with parameters.
     parameter_files: Vec<String>,
-    fills: Fills,
+    filled: Fills,
     content: Content,
     variables: BTreeSet<String>,
     /// Of the engine that made something of it.
@@ -71,8 +71,8 @@ impl<F: Files> Manifests<F> {
         let (files, content) = (Recorder::new(files), Content::Documents(Documents::default()));
         let parameter_files = options.parameter_files.clone();
         let (variables, versions) = (parameters::variables_of(&parameter_files)?, OnceLock::new());
-        let fills = if has_parameters || !parameter_files.is_empty() { Fills::All } else { Fills::ClustersOwn };
-        let mut manifests = Self { engines, project, files, parameter_files, fills, content, variables, versions };
+        let filled = if has_parameters || !parameter_files.is_empty() { Fills::All } else { Fills::ClustersOwn };
+        let mut manifests = Self { engines, project, files, parameter_files, filled, content, variables, versions };
         let chart = |options| Chart::new(&folder, options, &name, namespace.as_deref());
         manifests.content = match manifests.kind_of(&folder, options.stated_kind())? {
             Kind::Plain => Content::Documents(manifests.read_plain(&folder, options.kind)?),
@@ -161,7 +161,7 @@ impl<F: Files> Manifests<F> {
         let is_kustomization = |file: &SourceFile| KUSTOMIZATIONS.contains(&name_of(&file.path));
         if stated == RenderKind::Plain {
             files.retain(|file| !is_kustomization(file));
-            return Ok(Documents::read(&files, self.fills)?);
+            return Ok(Documents::read(&files, self.filled)?);
         }
         let mut built: Vec<(String, String)> = Vec::new();
         let is_within = |path: &str, folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
@@ -174,7 +174,7 @@ impl<F: Files> Manifests<F> {
             }
         }
         files.retain(|file| !built.iter().any(|(outer, _)| is_within(&file.path, outer)));
-        let mut documents = Documents::read(&files, self.fills)?;
+        let mut documents = Documents::read(&files, self.filled)?;
         for (at, file) in built {
             documents.append(self.build(&at, &file)?)?;
         }
@@ -190,13 +190,13 @@ impl<F: Files> Manifests<F> {
     /// every commit would be a change.
     fn make(&self, request: &Request, maker: &Maker<'_>) -> Result<Documents, Failure<F::Error>> {
         let first = self.ask(request)?;
-        let made = Documents::made(&first.documents, maker, self.fills)?;
+        let made = Documents::made(&first.documents, maker, self.filled)?;
         if first.volatile.is_empty() {
             return Ok(made);
         }
         let again = self.ask(request)?;
         if again.documents != first.documents
-            && let Some(at) = made.first_difference(&Documents::made(&again.documents, maker, self.fills)?)
+            && let Some(at) = made.first_difference(&Documents::made(&again.documents, maker, self.filled)?)
         {
             let functions = first.volatile.join(", ").chars().take(FUNCTIONS_CHARACTERS_MAX).collect();
             return Err(RenderError::Volatile { at, functions }.into());

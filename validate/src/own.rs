@@ -50,7 +50,9 @@ pub fn read_own(root: &Node) -> Result<OwnDocument, Problem> {
 fn read_repo(root: &Node) -> Result<OwnDocument, Problem> {
     let mut document = root.to_json();
     if let Some(spec) = document.get_mut("spec").and_then(serde_json::Value::as_object_mut) {
-        READ_BY_THE_CLIENT.iter().for_each(|field| drop(spec.remove(*field)));
+        for field in READ_BY_THE_CLIENT {
+            spec.remove(field);
+        }
     }
     serde_json::from_value::<RepoDocument>(document).map_err(|error| unreadable(root, &error))?;
     Ok(OwnDocument::Repo)

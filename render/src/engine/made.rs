@@ -44,7 +44,7 @@ pub(crate) enum Maker<'a> {
 
 impl Documents {
     /// Kustomize's are filled in for each cluster, as plain files are; Helm has its values.
-    pub(crate) fn made(stream: &str, maker: &Maker<'_>, fills: Fills) -> Result<Self, RenderError> {
+    pub(crate) fn made(stream: &str, maker: &Maker<'_>, filled: Fills) -> Result<Self, RenderError> {
         if stream.len() > SOURCES_BYTES_MAX {
             return Err(RenderError::SourcesTooLarge { bytes: stream.len(), max: SOURCES_BYTES_MAX });
         }
@@ -66,8 +66,8 @@ impl Documents {
             let read = yaml::read_made(part, &mut budget);
             let is_helm = !matches!(maker, Maker::Kustomize { .. });
             for document in read.map_err(|problem| RenderError::Made { file: file.clone(), problem })? {
-                let fills = if is_helm { Fills::Nothing } else { fills };
-                let written = Written { file: &file, fills, made: true };
+                let filled = if is_helm { Fills::Nothing } else { filled };
+                let written = Written { file: &file, filled, made: true };
                 match hook_times(&document.root).filter(|_| is_helm) {
                     None => documents.add(written, document.root)?,
                     Some(times) => {
@@ -84,7 +84,7 @@ impl Documents {
         let mut seen = BTreeSet::new();
         for (_, file, root) in hooks {
             if seen.insert(spelling(&root)) {
-                documents.add(Written { file: &file, fills: Fills::Nothing, made: true }, root)?;
+                documents.add(Written { file: &file, filled: Fills::Nothing, made: true }, root)?;
             }
         }
         Ok(documents)

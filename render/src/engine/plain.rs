@@ -36,7 +36,7 @@ pub struct Documents {
 struct Source {
     file: Arc<str>,
     root: Node,
-    fills: Fills,
+    filled: Fills,
     /// What it is, if an engine made it.
     made: Option<Arc<str>>,
 }
@@ -47,7 +47,7 @@ impl Documents {
         Self::read(files, Fills::All)
     }
 
-    pub(crate) fn read(files: &[SourceFile], fills: Fills) -> Result<Self, RenderError> {
+    pub(crate) fn read(files: &[SourceFile], filled: Fills) -> Result<Self, RenderError> {
         let mut files: Vec<_> = files.iter().filter(|file| is_manifest(&file.path)).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let bytes = files.iter().map(|file| file.bytes.len()).sum();
@@ -66,7 +66,7 @@ impl Documents {
                 continue;
             }
             for document in read? {
-                documents.add(Written { file: &name, fills, made: false }, document.root)?;
+                documents.add(Written { file: &name, filled, made: false }, document.root)?;
             }
         }
         Ok(documents)
@@ -135,9 +135,9 @@ impl Documents {
         if self.sources.len() == OBJECTS_MAX {
             return Err(RenderError::TooMany);
         }
-        let fills = if may_be_filled(&root) { written.fills } else { Fills::Nothing };
-        let source = Source { file: file.clone(), root, fills, made };
-        if fills != Fills::Nothing {
+        let filled = if may_be_filled(&root) { written.filled } else { Fills::Nothing };
+        let source = Source { file: file.clone(), root, filled, made };
+        if filled != Fills::Nothing {
             source.collect_variables(&source.root, &mut self.variables)?;
         }
         self.sources.push(source);
@@ -166,7 +166,7 @@ fn is_object(document: &yaml::Document) -> bool {
 pub(super) struct Written<'f> {
     pub(super) file: &'f Arc<str>,
     /// Its variables are filled in, unless it says otherwise.
-    pub(super) fills: Fills,
+    pub(super) filled: Fills,
     /// An engine made it, so that its lines are nobody's.
     pub(super) made: bool,
 }
@@ -208,7 +208,7 @@ impl Source {
     }
 
     fn fill(&self, values: &Values) -> Result<Map<String, Value>, RenderError> {
-        match Filling::new(self.origin(), values, self.fills).value(&self.root)? {
+        match Filling::new(self.origin(), values, self.filled).value(&self.root)? {
             Value::Object(object) => Ok(object),
             _ => Err(RenderError::NotAnObject { at: self.origin().start(), found: self.root.kind() }),
         }
@@ -229,7 +229,7 @@ impl Source {
     }
 
     fn collect_names(&self, text: &Text, line: u32, names: &mut BTreeSet<String>) -> Result<(), RenderError> {
-        if let Some(template) = template(self.origin(), &text.value, text.style, line, self.fills)? {
+        if let Some(template) = template(self.origin(), &text.value, text.style, line, self.filled)? {
             names.extend(template.names().into_iter().map(str::to_owned));
         }
         Ok(())

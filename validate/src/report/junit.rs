@@ -19,7 +19,9 @@ pub fn junit(report: &Report) -> String {
             escaped(&name),
             cases.len()
         );
-        cases.iter().for_each(|case| case.write(&mut suites));
+        for case in &cases {
+            case.write(&mut suites);
+        }
         suites.push_str("  </testsuite>\n");
     }
     format!(

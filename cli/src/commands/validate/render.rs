@@ -58,12 +58,13 @@ impl Asked {
             knows_parameters: false,
         };
         let FoundFolder::Chart(path) = folder else {
-            let options = RenderOptions { kind: RenderKind::Kustomize, helm: None };
+            let options = RenderOptions { kind: RenderKind::Kustomize, ..RenderOptions::default() };
             return vec![plain("kustomize", None, options)];
         };
         let helm = |values_files: Vec<String>| RenderOptions {
             kind: RenderKind::Helm,
             helm: Some(HelmOptions { values_files, ..HelmOptions::default() }),
+            ..RenderOptions::default()
         };
         let values = ci_values(root, path);
         if values.is_empty() {
@@ -102,6 +103,7 @@ impl Asked {
             options: self.options.clone(),
             name: name.unwrap_or_else(|| last.to_lowercase()),
             namespace: Some(self.namespace().to_owned()),
+            has_parameters: !self.parameters.is_empty(),
             project: "local".to_owned(),
         }
     }
