@@ -35,7 +35,7 @@ pub(super) async fn run(context: &Context, command: RepoCommand) -> anyhow::Resu
 
 async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> {
     let ca = arguments.ca_file.as_deref().map(read_text).transpose()?;
-    let cosign_keys = arguments.cosign_keys.iter().map(|path| read_text(path)).collect::<Result<_, _>>()?;
+    let cosign_keys = arguments.cosign_keys.iter().map(|path| read_text(path)).collect::<Result<Vec<_>, _>>()?;
     let known_hosts = arguments.known_hosts_file.as_deref().map(read_text).transpose()?;
     let credential = match (&arguments.token_file, &arguments.ssh_key_file) {
         (Some(path), _) => Some(Credential::read_token(path)?),

@@ -4,7 +4,7 @@ use bellwether_core::repo::{ForcePush, RepoSpec};
 use bellwether_core::{RepoId, TargetId, Version};
 use serde_json::json;
 
-use super::scene::{ANOTHER, ONE, Scene};
+use super::scene::{ANOTHER, ONE, Scene, finish};
 use crate::process::clock;
 use crate::source::oci::artifact::Artifact;
 use crate::source::oci::docker::DockerRegistry;
@@ -59,6 +59,13 @@ async fn reconcile(scene: &Scene, repo: RepoId) {
     }
 }
 
+/// The cluster runs what it was assigned, and the rollout ends.
+async fn settle(scene: &Scene, time: i64) {
+    finish(scene, time).await;
+    scene.tell(Stage::Rollout, scene.id("of-artifact").await).await;
+    scene.reconcile(Stage::Rollout).await;
+}
+
 #[crate::store::database_test(migrations = "../migrations")]
 async fn what_is_pushed_to_a_registry_is_assigned_to_clusters_and_what_is_broken_is_not(pool: Pool) {
     let registry = DockerRegistry::start().await;
@@ -70,10 +77,12 @@ async fn what_is_pushed_to_a_registry_is_assigned_to_clusters_and_what_is_broken
 
     reconcile(&scene, repo).await;
     let first = scene.listing(scene.clusters[0]).await.remove("of-artifact").expect("it is assigned");
+    settle(&scene, 1).await;
 
     push(ANOTHER).await;
     reconcile(&scene, repo).await;
     let second = scene.listing(scene.clusters[0]).await.remove("of-artifact").expect("it is assigned");
+    settle(&scene, 2).await;
     assert_ne!(first.assignment.digest, second.assignment.digest);
 
     let layer = ("application/vnd.oci.image.layer.v1.tar+zstd", &b"x"[..], json!(null));

@@ -97,7 +97,7 @@ impl Fake {
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (is_secure, noted) = (acceptor.is_some(), asked.clone());
         let handle = move |request: Request| {
-            let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+            let target = request.uri().path_and_query().map_or("", axum::http::uri::PathAndQuery::as_str);
             let one = Asked { line: format!("{} {target}", request.method()), headers: request.headers().clone() };
             noted.lock().expect("not poisoned").push(one.clone());
             let answered = answer(&one).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response());

@@ -28,8 +28,8 @@ async fn pull(
     fetched.map(|mut heads| heads.remove(0).outcome.expect_err("it is refused"))
 }
 
-async fn refusal_of(layer: Vec<u8>) -> RefError {
-    pull(Artifact::new(&[(FLUX, &layer, Value::Null)]), |_, _| None).await.expect("the registry answers")
+async fn refusal_of(layer: &[u8]) -> RefError {
+    pull(Artifact::new(&[(FLUX, layer, Value::Null)]), |_, _| None).await.expect("the registry answers")
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn what_would_fill_memory_or_disk_is_refused_while_it_is_small() {
         gzip(&tar.into_inner().expect("a tar"))
     };
     for (what, layer) in [("zeros", bomb), ("one file", file), ("a name", name), ("many files", many)] {
-        let refused = refusal_of(layer).await;
+        let refused = refusal_of(&layer).await;
         assert_eq!(refused.code(), "artifact_too_large", "{what}: {refused}");
     }
     let huge = json!({"mediaType": FLUX, "digest": sha256(b""), "size": 1_u64 << 40});
@@ -115,7 +115,7 @@ async fn what_is_not_a_plain_file_with_a_plain_path_is_refused_by_its_name() {
         let mut tar = Builder::new(Vec::new());
         add(&mut tar, EntryType::Regular, "a.yaml", "a: 1");
         add(&mut tar, kind, path, content);
-        let refused = refusal_of(gzip(&tar.into_inner().expect("a tar"))).await;
+        let refused = refusal_of(&gzip(&tar.into_inner().expect("a tar"))).await;
         let told = refused.to_string();
         assert!(
             refused.code() == "artifact_file_refused" || kind == EntryType::GNUSparse,
@@ -131,7 +131,7 @@ async fn what_cannot_be_unpacked_is_refused_and_not_asked_for_again() {
     for (what, layer) in
         [("text", b"hello".to_vec()), ("gzip of text", gzip(&[b'x'; 2000])), ("nothing", gzip(&tar(&[])))]
     {
-        let refused = refusal_of(layer).await;
+        let refused = refusal_of(&layer).await;
         assert!(["artifact_damaged", "artifact_unsupported"].contains(&refused.code()), "{what}: {refused}");
     }
 

@@ -23,7 +23,9 @@ async fn fetch(mut local: Local, at: &Remote) -> (Local, Result<(), FetchError>)
     let at = at.clone();
     blocking(move || {
         let fetched = local.fetch(&at, &[tag("latest")]).map(|heads| {
-            heads.into_iter().for_each(|head| drop(head.outcome.expect("a commit")));
+            for head in heads {
+                head.outcome.expect("a commit");
+            }
         });
         (local, fetched)
     })
