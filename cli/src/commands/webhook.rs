@@ -38,11 +38,10 @@ pub(super) async fn run(context: &Context, arguments: &RepoWebhookArgs) -> anyho
     }
     context.output.answer(&Answer { json, document: webhook }, draw)?;
     if context.output.document_format()? == Format::Table {
-        note(&match arguments.rotate {
-            true => format!("the webhook secret of repo {} is new and is not shown again", arguments.name),
-            false => {
-                format!("its secret is not shown again; a new one: bellwether repo webhook {} --rotate", arguments.name)
-            }
+        note(&if arguments.rotate {
+            format!("the webhook secret of repo {} is new and is not shown again", arguments.name)
+        } else {
+            format!("its secret is not shown again; a new one: bellwether repo webhook {} --rotate", arguments.name)
         });
     }
     Ok(Exit::Done)

@@ -60,7 +60,7 @@ fn json_has_the_counts_and_every_finding() {
 fn sarif_has_the_shape_of_its_schema() {
     let sarif = sarif(&report());
 
-    let text = |value: &Value| value.as_str().map(ToOwned::to_owned).unwrap_or_else(|| panic!("{value} is no text"));
+    let text = |value: &Value| value.as_str().map_or_else(|| panic!("{value} is no text"), ToOwned::to_owned);
     assert_eq!(sarif["version"], "2.1.0");
     assert!(text(&sarif["$schema"]).starts_with("https://"));
     let [run] = sarif["runs"].as_array().expect("a list").as_slice() else { panic!("one run") };

@@ -24,6 +24,7 @@ const LAYOUT: &str =
 
 /// What it was asked.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of kubeconform")]
 struct Asked {
     files: Vec<String>,
     ignored: Vec<Regex>,

@@ -106,7 +106,9 @@ fn definitions(paths: &[PathBuf]) -> Result<Definitions, Failure> {
         for file in find(&root, &[start], &[]).map_err(|error| unread(error.to_string()))?.files {
             let bytes = std::fs::read(root.join(&file)).map_err(|error| unread(error.to_string()))?;
             for document in yaml::read(&file, &bytes).map_err(|error| unread(error.to_string()))? {
-                items(document.root).iter().for_each(|item| definitions.learn(&item.to_json()));
+                for item in items(document.root) {
+                    definitions.learn(&item.to_json());
+                }
             }
         }
     }
@@ -274,7 +276,9 @@ impl Run<'_> {
 
     fn render(&mut self, asked: &Asked) -> Result<render::Covered, Failure> {
         let Rendering { objects, findings, covered } = render::render(self.engines, &self.place, asked)?;
-        findings.into_iter().for_each(|finding| self.set.add_finding(finding));
+        for finding in findings {
+            self.set.add_finding(finding);
+        }
         let name = asked.shown(&self.place);
         self.set.add_target(TargetReport { name, kind: asked.kind, cases: Vec::new() }, objects);
         Ok(covered)

@@ -210,7 +210,9 @@ fn fill(manifests: &Manifests<FolderFiles>, asked: &Asked) -> Rendered {
         let mut sets = asked.parameters.clone();
         // The weakest, so that what is known stays.
         sets.insert(0, ParameterSet { clusters: None, values: unknown.clone() });
-        sets.iter_mut().for_each(|set| drop(set.clusters.take_if(|clusters| *clusters == LabelSelector::default())));
+        for set in &mut sets {
+            set.clusters.take_if(|clusters| *clusters == LabelSelector::default());
+        }
         let values = Parameters::resolve(&sets, ClusterFacts { name: &name, labels: &labels });
         match manifests.render(&recipe, &values.restricted_to(manifests.variables())) {
             Err(RenderFailure::Render(RenderError::VariableUnset { name, .. }))
@@ -226,8 +228,11 @@ fn fill(manifests: &Manifests<FolderFiles>, asked: &Asked) -> Rendered {
 
 /// What people wrote, by kind and name.
 struct Sources {
-    written: BTreeMap<(String, String), Vec<(String, usize, Arc<Node>)>>,
+    written: BTreeMap<(String, String), Vec<Written>>,
 }
+
+/// A file, a line of it, and what stands there.
+type Written = (String, usize, Arc<Node>);
 
 impl Sources {
     fn read(place: &Place, covered: &Covered, asked: &Asked) -> Self {

@@ -188,7 +188,9 @@ async fn answer_as_git(
 
 fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let mut hashed = HmacSha256::new(key);
-    parts.iter().for_each(|part| hashed.update(part));
+    for part in parts {
+        hashed.update(part);
+    }
     hashed.bytes()
 }
 
@@ -593,7 +595,7 @@ async fn a_webhook_before_its_commit_can_be_seen_is_not_content_with_another_one
     let mut by = clock::now();
     for _ in 0..5 {
         scene.fetch_what_is_due(by).await;
-        by = by + SignedDuration::from_secs(20);
+        by += SignedDuration::from_secs(20);
     }
     assert!(scene.pause().await > 20.0, "{}", scene.pause().await);
     let mut db = scene.hub.pool.acquire().await.expect("a connection");

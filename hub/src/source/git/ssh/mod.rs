@@ -355,15 +355,13 @@ impl Exchange<'_> {
                     let room = SAID_BYTES_MAX.saturating_sub(self.said.len()).min(data.len());
                     self.said.extend_from_slice(&data[..room]);
                 }
-                Some(ChannelMsg::Failure) => failed = true,
+                Some(ChannelMsg::Failure | ChannelMsg::ExitSignal { .. }) => failed = true,
                 Some(ChannelMsg::ExitStatus { exit_status }) => failed |= exit_status != 0,
-                Some(ChannelMsg::ExitSignal { .. }) => failed = true,
-                Some(ChannelMsg::Close) => break,
                 // The whole connection.
                 None if self.talk.connection.handle.is_closed() => {
                     return Err(self.talk.fail(unreachable(&self.talk.host(), "the connection was cut")));
                 }
-                None => break,
+                Some(ChannelMsg::Close) | None => break,
                 Some(_) => {}
             }
         }

@@ -336,7 +336,8 @@ fn a_server_that_speaks_an_old_protocol_is_told_with_what_helps() {
 fn the_bounds_of_a_fetch_hold_for_ssh() {
     let upstream = Upstream::new();
     // What does not compress.
-    let noise: String = (0..60_000_u32).map(|seed| format!("{:x}", seed.wrapping_mul(2_654_435_761))).collect();
+    let words: Vec<_> = (0..60_000_u32).map(|seed| format!("{:x}", seed.wrapping_mul(2_654_435_761))).collect();
+    let noise = words.concat();
     upstream.push("main", "Large", &[("a.yaml", &noise)]);
     let sshd = Sshd::start();
     let _entered = sshd.runtime.enter();

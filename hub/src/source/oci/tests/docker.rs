@@ -59,10 +59,9 @@ impl DockerRegistry {
         if let Some(identity) = &identity {
             let (certificate, key) = (write("cert.pem", &identity.certificate), write("key.pem", &identity.key));
             let accounts = write("accounts", ACCOUNTS);
-            config += &format!(
-                "  tls: {{certificate: {certificate}, key: {key}}}\n\
-                 auth: {{htpasswd: {{realm: a registry, path: {accounts}}}}}\n",
-            );
+            let tls = format!("  tls: {{certificate: {certificate}, key: {key}}}\n");
+            config.push_str(&tls);
+            config.push_str(&format!("auth: {{htpasswd: {{realm: a registry, path: {accounts}}}}}\n"));
         }
         let config = write("config.yml", &config);
         let child = Command::new("docker-registry")

@@ -203,8 +203,8 @@ async fn a_range_of_versions_is_followed_over_the_tags_of_a_registry_page_by_pag
     .await;
     let at = remote(&server.url());
     let heads = blocking(move || {
-        let semver = |range: &str| bellwether_core::source::GitRef::Semver(range.to_owned());
-        Local::new().fetch(&at, &[semver("1.x"), semver(">=2"), semver("~1.2.0")]).expect("the registry answers")
+        let within = |range: &str| bellwether_core::source::GitRef::Semver(range.to_owned());
+        Local::new().fetch(&at, &[within("1.x"), within(">=2"), within("~1.2.0")]).expect("the registry answers")
     })
     .await;
 
