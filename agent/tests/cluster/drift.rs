@@ -6,7 +6,7 @@ use bellwether_core::report::{Outcome, Report, Verdict};
 use bellwether_core::session::{DriftMode, SyncOptions};
 use serde_json::{Value, json};
 
-use crate::fixture::Fixture;
+use crate::fixture::{FENCE_COUNTS, Fixture};
 
 fn is_done(generation: i64) -> impl Fn(&Report) -> bool {
     move |report| report.generation == Generation::new(generation) && report.verdict == Verdict::Healthy
@@ -41,8 +41,9 @@ async fn an_edit_is_put_right_in_two_round_trips() {
     let mut fixture = fixture!();
     let gateway = fixture.put_gateway_before("configmaps").await;
     begin(&mut fixture).await;
-    // Its journal is written, and asked for nothing but whose it is.
+    // Its journal is written, and asked for nothing but whose it is, once what is known of that no longer counts.
     fixture.wait_for_inventory(1).await;
+    tokio::time::sleep(FENCE_COUNTS).await;
 
     gateway.follow_requests();
     fixture.edit("a", &json!({"data": {"key": "theirs"}})).await;

@@ -28,6 +28,9 @@ const KUBECONFIG: &str = "BELLWETHER_TEST_KUBECONFIG";
 /// For anything that a test waits for; on a machine that does something else meanwhile, too.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// For so long an agent that has written its journal, or asked whose it is, does not ask again; and a little more.
+pub(crate) const FENCE_COUNTS: Duration = Duration::from_millis(1_300);
+
 pub(crate) struct Fixture {
     pub(crate) hub: Hub,
     pub(crate) target: TargetId,

@@ -356,10 +356,12 @@ async fn where_it_cannot_be_told_who_acts_nothing_is_let_go() {
     fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
     fixture.start_agent();
     fixture.report(|report| report.verdict == Verdict::Healthy).await;
-    fixture.wait_for_inventory(1).await;
-    gateway.refuse(|method, uri| method == http::Method::GET && uri.path().contains("/secrets/bellwether-journal-"));
-
+    gateway.hold(|method, uri| method == http::Method::GET && uri.path().ends_with("/configmaps/a"));
     fixture.assign_tombstone(2, Action::Orphan);
+    gateway.wait_for_held().await;
+    tokio::time::sleep(fixture::FENCE_COUNTS).await;
+    gateway.refuse(|method, uri| method == http::Method::GET && uri.path().contains("/secrets/bellwether-journal-"));
+    gateway.release();
 
     let is_second = |report: &bellwether_core::report::Report| report.generation == Generation::new(2);
     let told = fixture.report(|report| is_second(report) && report.verdict >= Verdict::Degraded).await;
