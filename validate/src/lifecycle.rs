@@ -2,7 +2,7 @@
 //!
 //! Of the versions that are carried, their schemas say which kinds there are. What was before them, when something is
 //! deprecated and what to use instead stands in `lifecycle.json`, which `schemas/generate` takes from the marks in
-//! Kubernetes' own types, and below, for types that are gone from there.
+//! Kubernetes' own types, and below, for types that are gone from there or have no mark.
 
 use serde::Deserialize;
 
@@ -10,8 +10,10 @@ use crate::schema::{Version, split};
 
 const MARKED: &str = include_str!("../schemas/lifecycle.json");
 
-/// Group, version, kind, deprecated in, removed in, and what to use instead.
-const GONE: &[(&str, &str, &str, u32, u32, &str)] = &[
+/// Group, version, kind, deprecated in, removed in (0: not yet), and what to use instead.
+const UNMARKED: &[(&str, &str, &str, u32, u32, &str)] = &[
+    ("", "v1", "ComponentStatus", 19, 0, ""),
+    ("", "v1", "Endpoints", 33, 0, "discovery.k8s.io/v1 EndpointSlice"),
     ("extensions", "v1beta1", "PodSecurityPolicy", 11, 16, "a ValidatingAdmissionPolicy, or Pod Security Admission"),
     ("policy", "v1beta1", "PodSecurityPolicy", 21, 25, "a ValidatingAdmissionPolicy, or Pod Security Admission"),
     (
@@ -85,7 +87,7 @@ impl Lives {
     pub(crate) fn load() -> Self {
         let mut lives: Vec<Life> =
             serde_json::from_str(MARKED).expect("it was written by the generator, and a test reads it");
-        lives.extend(GONE.iter().map(|&(group, version, kind, deprecated, removed, replacement)| Life {
+        lives.extend(UNMARKED.iter().map(|&(group, version, kind, deprecated, removed, replacement)| Life {
             group: group.to_owned(),
             version: version.to_owned(),
             kind: kind.to_owned(),

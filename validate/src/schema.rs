@@ -232,7 +232,8 @@ mod tests {
             let deployment = schemas.kind("apps/v1", "Deployment").expect("every version has it");
             assert!(deployment.is_namespaced);
             let fields = schemas.fields(deployment.fields);
-            assert_eq!(fields.required, ["spec"], "{version}");
+            let Form::Type(spec) = fields.known["spec"] else { panic!("{version}") };
+            assert_eq!(schemas.fields(spec).required, ["selector", "template"], "{version}");
             assert!(matches!(fields.known["kind"], Form::Scalar(Scalar::Text)));
             assert!(!schemas.kind("v1", "Namespace").expect("every version has it").is_namespaced);
             assert!(matches!(schemas.metadata(), Some(Form::Type(_))));

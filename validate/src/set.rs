@@ -325,7 +325,12 @@ impl Judge<'_> {
                 None => format!("did you mean {nearest}?"),
             })
         };
-        self.tell(Severity::Error, "api_unknown", format!("{api_version} {kind} is not in Kubernetes {version}"), hint);
+        self.tell(
+            Severity::Error,
+            "api_unknown",
+            format!("{api_version} {kind} is no API of Kubernetes' in this version"),
+            hint,
+        );
     }
 
     fn warn_of_end(&mut self, api_version: &str, kind: &str) {

@@ -52,6 +52,6 @@ pub(crate) struct ValidateArgs {
     #[arg(long, env = "BELLWETHER_RENDER_ENGINE", hide_env_values = true, value_name = "FILE")]
     pub(crate) engine: Option<PathBuf>,
     /// All that follows is read as kubeconform reads its arguments, and answered as it answers.
-    #[arg(long, num_args = 0.., value_name = "ARGUMENT", allow_hyphen_values = true, exclusive = true)]
+    #[arg(long, num_args = 0.., value_name = "ARGUMENT", allow_hyphen_values = true)]
     pub(crate) kubeconform_compat: Option<Vec<String>>,
 }

@@ -31,8 +31,13 @@ const STDIN: &str = "-";
 const OWN: &str = "bellwether";
 
 pub(super) fn run(output: &Output, arguments: &ValidateArgs) -> anyhow::Result<Exit> {
-    if let Some(arguments) = &arguments.kubeconform_compat {
-        return kubeconform::run(arguments);
+    if let Some(theirs) = &arguments.kubeconform_compat {
+        if !arguments.paths.is_empty() {
+            return Err(Failure::usage("`--kubeconform-compat` stands before all else")
+                .hint("write `bellwether validate --kubeconform-compat` and then what kubeconform takes")
+                .into());
+        }
+        return kubeconform::run(theirs);
     }
     let format = output.report_format()?;
     let report = validate(arguments).map_err(|error| error.ending(Exit::Usage))?;
