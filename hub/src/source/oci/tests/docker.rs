@@ -60,8 +60,8 @@ impl DockerRegistry {
             let (certificate, key) = (write("cert.pem", &identity.certificate), write("key.pem", &identity.key));
             let accounts = write("accounts", ACCOUNTS);
             let tls = format!("  tls: {{certificate: {certificate}, key: {key}}}\n");
-            config.push_str(&tls);
-            config.push_str(&format!("auth: {{htpasswd: {{realm: a registry, path: {accounts}}}}}\n"));
+            let accounts = format!("auth: {{htpasswd: {{realm: a registry, path: {accounts}}}}}\n");
+            config = [config, tls, accounts].concat();
         }
         let config = write("config.yml", &config);
         let child = Command::new("docker-registry")
