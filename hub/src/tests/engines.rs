@@ -263,8 +263,11 @@ fn other_engine(folder: &Path) -> PathBuf {
     let mut hello: serde_json::Value = serde_json::from_slice(&said[4..]).expect("a frame");
     hello["hello"]["helm"] = "v0".into();
     let hello = hello.to_string();
-    std::fs::write(folder.join("hello"), [&u32::try_from(hello.len()).expect("a short one").to_be_bytes(), hello.as_bytes()].concat())
-        .expect("a file");
+    std::fs::write(
+        folder.join("hello"),
+        [&u32::try_from(hello.len()).expect("a short one").to_be_bytes(), hello.as_bytes()].concat(),
+    )
+    .expect("a file");
     let text = format!(
         "#!/bin/sh\n/bin/cat {}/hello\n{} | /usr/bin/tail -c +{}\n",
         folder.display(),

@@ -3,7 +3,6 @@
 //! Nobody wrote its lines, so errors point to the file that an object was made from: the template that Helm names before
 //! each document, else the kustomization.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bellwether_core::bundle::OBJECTS_MAX;
@@ -19,12 +18,10 @@ const SOURCE: &str = "# Source: ";
 /// On an object: when Helm would make it, besides being one of the release.
 const HOOK_ANNOTATION: &str = "helm.sh/hook";
 
-/// Of the times at which hooks are made, those at which a target is applied. What only runs when a release is deleted or
-/// rolled back, or when somebody tests it, would do its work here while nobody deletes anything.
-const HOOKS_APPLIED: [&str; 5] = ["pre-install", "post-install", "pre-upgrade", "post-upgrade", "crd-install"];
-
-/// A chart may have one hook for an installation and another of the same name for an upgrade. The first is taken.
-const HOOKS_FIRST: [&str; 3] = ["pre-install", "post-install", "crd-install"];
+/// Of the times at which hooks are made, those at which a target is applied first. What only runs when a release is
+/// upgraded, deleted or rolled back, or when somebody tests it, Helm would not run then either, and what is rendered does not
+/// tell what was there before.
+const HOOKS_APPLIED: [&str; 3] = ["pre-install", "post-install", "crd-install"];
 
 /// Where a stream comes from.
 pub(crate) enum Maker<'a> {
@@ -48,7 +45,7 @@ impl Documents {
         if stream.len() > SOURCES_BYTES_MAX {
             return Err(RenderError::SourcesTooLarge { bytes: stream.len(), max: SOURCES_BYTES_MAX });
         }
-        let (mut documents, mut hooks) = (Self::default(), Vec::new());
+        let mut documents = Self::default();
         let mut budget = yaml::Budget::default();
         let whole: Arc<str> = match maker {
             Maker::Kustomize { file } => Arc::from(*file),
@@ -68,23 +65,9 @@ impl Documents {
             for document in read.map_err(|problem| RenderError::Made { file: file.clone(), problem })? {
                 let filled = if is_helm { Fills::Nothing } else { filled };
                 let written = Written { file: &file, filled, made: true };
-                match hook_times(&document.root).filter(|_| is_helm) {
-                    None => documents.add(written, document.root)?,
-                    Some(times) => {
-                        let is_later = !times.iter().any(|time| HOOKS_FIRST.contains(&time.as_str()));
-                        if times.iter().any(|time| HOOKS_APPLIED.contains(&time.as_str())) {
-                            hooks.push((is_later, file.clone(), document.root));
-                        }
-                    }
+                if !is_helm || is_applied(&document.root) {
+                    documents.add(written, document.root)?;
                 }
-            }
-        }
-        // Those of an installation first: sorting keeps the order of the others.
-        hooks.sort_by_key(|(is_later, ..)| *is_later);
-        let mut seen = BTreeSet::new();
-        for (_, file, root) in hooks {
-            if seen.insert(spelling(&root)) {
-                documents.add(Written { file: &file, filled: Fills::Nothing, made: true }, root)?;
             }
         }
         Ok(documents)
@@ -107,22 +90,17 @@ pub(crate) fn below(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
-/// `None`: it is no hook.
-fn hook_times(root: &Node) -> Option<Vec<String>> {
-    let annotations = root.field("metadata")?.field("annotations")?;
-    let times = annotations.field(HOOK_ANNOTATION)?.text()?;
-    Some(times.split(',').map(|time| time.trim().to_owned()).collect())
-}
-
-/// What makes two hooks the same object.
-fn spelling(root: &Node) -> [String; 4] {
-    let text = |node: Option<&Node>| node.and_then(Node::text).unwrap_or_default().to_owned();
-    let metadata = |field| text(root.field("metadata").and_then(|metadata| metadata.field(field)));
-    [text(root.field("apiVersion")), text(root.field("kind")), metadata("namespace"), metadata("name")]
+/// It is no hook, or one whose time comes when a target is applied.
+fn is_applied(root: &Node) -> bool {
+    let annotations = root.field("metadata").and_then(|metadata| metadata.field("annotations"));
+    let times = annotations.and_then(|annotations| annotations.field(HOOK_ANNOTATION)?.text());
+    times.is_none_or(|times| times.split(',').any(|time| HOOKS_APPLIED.contains(&time.trim())))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use bellwether_core::parameters::Values;
     use serde_json::json;
 
@@ -189,8 +167,10 @@ mod tests {
                 "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, annotations: {{helm.sh/hook: '{hook}'}}}}\n"
             )
         };
-        let stream =
-            object("a", "pre-install,post-delete") + &object("b", "pre-delete") + &object("c", "test, pre-rollback");
+        let stream = object("a", "pre-install,post-delete")
+            + &object("b", "pre-delete")
+            + &object("c", "test, pre-rollback")
+            + &object("d", "pre-upgrade,post-upgrade");
 
         let objects = helm(&stream).expect("it is read").render(&recipe(), &Values::default()).expect("it renders");
 
