@@ -285,7 +285,7 @@ fn the_folder_says_what_it_is_unless_the_target_does() {
 
     assert_eq!(kinds(json!({})).expect("it is Kustomize's"), 1);
     assert_eq!(kinds(json!({"kind": "helm"})).expect("it is Helm's"), 2);
-    assert_eq!(refused(&tree, "charts/shop", json!({"kind": "plain"})).code(), "yaml_invalid");
+    assert_eq!(refused(&tree, "charts/shop", json!({"kind": "plain"})).code(), "chart_in_folder");
     assert_eq!(
         refused(&Tree::of(&[("a/a.yaml", DEPLOYMENT)]), "a", json!({"kind": "kustomize"})).code(),
         "kustomize_failed"
