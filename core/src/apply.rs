@@ -95,14 +95,17 @@ pub fn is_made_anew(object: &Value) -> bool {
 
 /// Of a hook that is made when something is installed or upgraded.
 fn hook_phase<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -> Option<Phase> {
-    let has = |when: [&str; 2]| {
-        annotation(HOOK_ANNOTATION).is_some_and(|times| times.split(',').any(|time| when.contains(&time.trim())))
-    };
+    let has =
+        |when: &str| annotation(HOOK_ANNOTATION).is_some_and(|times| times.split(',').any(|time| time.trim() == when));
     let weight = annotation(HOOK_WEIGHT_ANNOTATION).and_then(|text| text.trim().parse().ok()).unwrap_or_default();
-    if has(["pre-install", "pre-upgrade"]) {
-        return Some(Phase::PreHook(weight));
-    }
-    has(["post-install", "post-upgrade"]).then_some(Phase::PostHook(weight))
+    // What is of an installation decides: a hook that comes after that and before an upgrade needs what is installed.
+    let phases = [
+        ("pre-install", Phase::PreHook(weight)),
+        ("post-install", Phase::PostHook(weight)),
+        ("pre-upgrade", Phase::PreHook(weight)),
+        ("post-upgrade", Phase::PostHook(weight)),
+    ];
+    phases.into_iter().find(|(when, _)| has(when)).map(|(_, phase)| phase)
 }
 
 /// Where classes are the cluster's. Elsewhere they may be namespaced and need what is applied with them, as Cluster API's
@@ -376,6 +379,7 @@ mod tests {
         let hooks = [Phase::PreHook(-1), Phase::PreHook(0), Phase::Main(0), Phase::Main(3), Phase::Admission];
         assert_eq!((&phases[1..6], phases[6]), (&hooks[..], Phase::PostHook(5)));
         assert_eq!(of(&object("batch/v1 Job test helm.sh/hook=test")), Phase::Main(0));
+        assert_eq!(of(&object("batch/v1 Job m helm.sh/hook=pre-upgrade,post-install")), Phase::PostHook(0));
     }
 
     #[test]

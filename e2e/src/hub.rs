@@ -13,6 +13,9 @@ use crate::process::{Launch, Tier};
 /// With its private Postgres server made and every migration run, beside a busy machine.
 pub const START_DEADLINE: Duration = Duration::from_mins(2);
 
+/// Names the program that renders Kustomize and Helm; without it a hub looks beside itself. `./dev` builds it.
+pub const RENDER_ENGINE: &str = "BELLWETHER_RENDER_ENGINE";
+
 /// A database, as each of its two roles.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -55,6 +58,10 @@ pub fn launch(options: &HubOptions) -> Launch {
         .args(["--listen-agents".to_owned(), format!("127.0.0.1:{}", options.ports.agents)])
         .args(["--insecure-git"])
         .args(options.flags.iter().cloned());
+    let launch = match std::env::var(RENDER_ENGINE) {
+        Ok(engine) => launch.env(RENDER_ENGINE, engine),
+        Err(_) => launch,
+    };
     match &options.database {
         // Not as a flag: it may hold a password, and arguments are there for all to read.
         Some(database) => {

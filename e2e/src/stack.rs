@@ -38,6 +38,9 @@ pub struct Stack {
 impl Stack {
     pub fn export(&self, exports: &mut BTreeMap<String, String>) {
         exports.insert("BELLWETHER_URL".to_owned(), self.api.url.to_string());
+        if let Ok(engine) = std::env::var(hub::RENDER_ENGINE) {
+            exports.insert(hub::RENDER_ENGINE.to_owned(), engine);
+        }
         exports.insert("BELLWETHER_TOKEN".to_owned(), self.api.token.clone());
         exports.insert("BELLWETHER_CA".to_owned(), self.api.ca.display().to_string());
         exports.insert("GIT_URL".to_owned(), self.git_url.clone());

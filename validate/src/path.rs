@@ -154,11 +154,11 @@ mod tests {
 
     #[test]
     fn a_path_leads_to_its_line() {
-        let text = "a:\n  b.c/d: 1\n  e:\n  - x: 1\n  - y:\n      z: 1\n";
+        let text = "a:\n  b.c/d: 1\n  e:\n  - x: 1\n  - w:\n      z: 1\n";
         let documents = bellwether_render::yaml::read("a.yaml", text.as_bytes()).expect("it is read");
         let root = &documents[0].root;
 
-        let lines = ["", "a", "a[b.c/d]", "a.e[1].y.z", "a.e[1].q", "a.e[7]"].map(|path| line_of(root, path));
+        let lines = ["", "a", "a[b.c/d]", "a.e[1].w.z", "a.e[1].q", "a.e[7]"].map(|path| line_of(root, path));
 
         assert_eq!(lines, [1, 1, 2, 6, 5, 3]);
     }

@@ -213,11 +213,9 @@ impl Store {
     }
 
     async fn wait_after(&self, failures: &mut u32, error: ClusterError) -> Result<(), JournalError> {
-        if matches!(error, ClusterError::Rejected { .. }) {
-            return Err(JournalError::Storage { namespace: self.namespace.clone(), source: error });
-        }
         *failures += 1;
-        if *failures >= HICCUPS_MAX {
+        // A policy refuses by whatever code it likes, and may be changed.
+        if *failures >= HICCUPS_MAX || matches!(error, ClusterError::Rejected { .. }) {
             self.trouble.send_replace(error.to_string());
         }
         tracing::warn!(%error, "the journal cannot be written; nothing new is applied");

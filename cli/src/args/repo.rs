@@ -93,9 +93,10 @@ pub(crate) struct RepoAddArgs {
     /// A file with the certificates (PEM) of a private authority that signs the Git server's.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// What happens to a commit that does not build on the one before, of a branch that was rewritten or a tag that was moved.
-    #[arg(long, value_name = "POLICY", default_value = "allow", value_parser = parse_force_push)]
-    pub(crate) force_push: ForcePush,
+    /// What happens to a commit that does not build on the one before, of a branch that was rewritten or a tag that was moved:
+    /// `allow`, which holds when nothing is said of a new repo, or `block`.
+    #[arg(long, value_name = "POLICY", value_parser = parse_force_push)]
+    pub(crate) force_push: Option<ForcePush>,
     /// Seconds between two fetches without a webhook; 60 when left out, at least 5.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(5..))]
     pub(crate) poll_seconds: Option<u32>,

@@ -42,15 +42,22 @@ async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> 
         (None, Some(path)) => Some(Credential::read_ssh_key(path)?),
         (None, None) => None,
     };
-    let (force_push, poll_seconds) = (arguments.force_push, arguments.poll_seconds);
+    // What is not said stays as it is: who gives a new token means to take no protection away.
+    let before = find(context, &arguments.name).await?;
+    let known = before.as_ref();
     let spec = WrittenRepo {
         url: arguments.git_url,
-        chart: arguments.chart,
-        cosign_keys,
-        ca,
-        known_hosts,
-        force_push,
-        poll_seconds,
+        chart: arguments.chart.or_else(|| known?.chart.clone()),
+        cosign_keys: if cosign_keys.is_empty() {
+            known.map(|known| known.cosign_keys.clone())
+        } else {
+            Some(cosign_keys)
+        }
+        .unwrap_or_default(),
+        ca: ca.or_else(|| known?.ca.clone()),
+        known_hosts: known_hosts.or_else(|| known?.known_hosts.clone()),
+        force_push: arguments.force_push.or_else(|| Some(known?.force_push)).unwrap_or_default(),
+        poll_seconds: arguments.poll_seconds.or_else(|| known?.poll_seconds),
     };
     let document: RepoDocument = Document {
         api_version: API_VERSION.to_owned(),
@@ -69,6 +76,15 @@ async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> 
     outcome::wait(context, vec![Pending::Repo(arguments.name.clone())]).await?;
     note(&format!("repo {} was fetched", arguments.name));
     Ok(Exit::Done)
+}
+
+/// `None`: there is no repo of this name.
+async fn find(context: &Context, name: &Name) -> Result<Option<WrittenRepo>, RequestError> {
+    match context.client.fetch::<RepoDocument>(&Route::named("repos", name)).await {
+        Ok(known) => Ok(Some(known.document.spec)),
+        Err(RequestError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Sends a repo. What is answered has to be shown before anything else can fail: it may hold the webhook's secret.

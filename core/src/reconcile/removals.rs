@@ -214,9 +214,10 @@ impl Removals {
                 return true;
             }
             Finding::There { uid, namespace, version, finalizers, is_leaving, kept_by } => {
-                self.objects[index].failures = 0;
                 self.note_inspected(index);
                 if *is_leaving && self.mode != Mode::Orphan {
+                    // Only now: that it is still there is what each new try begins with.
+                    self.objects[index].failures = 0;
                     self.follow(index, finalizers.clone(), now, chance);
                 } else if let Some(name) = kept_by.filter(|_| self.mode != Mode::Orphan) {
                     self.leave(index, format!("left: {name} asks for it"));

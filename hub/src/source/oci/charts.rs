@@ -3,7 +3,6 @@
 use bellwether_core::source::GitRef;
 use bellwether_core::version_range::VersionRange;
 use gix::ObjectId;
-use jiff::Timestamp;
 use reqwest::header::{ETAG, HeaderValue};
 use reqwest::{Method, StatusCode};
 use url::Url;
@@ -48,7 +47,11 @@ pub(super) fn fetch(
                 has_grown |= is_new;
                 Ok(commit)
             }
-            Err(PullError::Ref(error)) => Err(error),
+            Err(PullError::Ref(error)) => {
+                // Something of what was refused may be here.
+                has_grown = true;
+                Err(error)
+            }
             Err(PullError::Fetch(error)) => return Err(error),
         };
         found.push(Found { tag, commit });
@@ -128,9 +131,11 @@ fn pull(
     talk.registry.check_other(&url)?;
     let digest = version.digest.as_ref().map(|digest| format!("sha256:{}", digest.trim_start_matches("sha256:")));
     // Without a digest it is what its index calls it, and when that says that it was made.
-    let name = digest.clone().unwrap_or_else(|| {
-        format!("{}#{}#{}", url.as_str().replace(' ', ""), version.name, version.created.as_deref().unwrap_or_default())
-    });
+    let name = match &digest {
+        // Of one archive under two names each is a commit of its own, whichever is asked for first.
+        Some(digest) => format!("{digest}#{}", version.name),
+        None => format!("{}#{}#{}", url.as_str(), version.name, version.created.as_deref().unwrap_or_default()),
+    };
     let name = name.replace(char::is_whitespace, "");
     if let Some(commit) = talk.registry.known.commit_of(&name, repo) {
         return Ok((commit, false));
@@ -161,11 +166,8 @@ fn pull_archive(
     if files.ids.is_empty() {
         return Err(ArtifactError::Unsupported { reason: "holds no file".to_owned() }.into());
     }
-    let made_at = version.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
-    let made = Made {
-        author: "a chart",
-        message: format!("{} {} ({digest})\n", tidy(chart), tidy(&version.name)),
-        seconds: made_at.map_or(0, Timestamp::as_second),
-    };
+    // Not when it was made: an index that is written anew says another time of the same archive.
+    let message = format!("{} {} ({digest})\n", tidy(chart), tidy(&version.name));
+    let made = Made { author: "a chart", message, seconds: 0 };
     Ok(write_commit(repo, &files.ids, &made)?)
 }

@@ -116,7 +116,9 @@ where
         loop {
             match self.next()? {
                 Event::SequenceEnd => return Ok(urls),
-                Event::Scalar(text, ..) => urls.push(text.into_owned()),
+                // The others lead to the same.
+                Event::Scalar(text, ..) if urls.is_empty() => urls.push(text.into_owned()),
+                Event::Scalar(..) => {}
                 other => self.skip_rest_of(&other)?,
             }
         }

@@ -27,6 +27,8 @@ const MANIFEST_BYTES_MAX: u64 = 4 << 20;
 /// Of one page; registries that know no pages list a hundred thousand tags in it.
 const TAGS_BYTES_MAX: u64 = 4 << 20;
 
+/// Of one repository of a registry, over all pages.
+const TAGS_MAX: usize = 100_000;
 /// Most registries give a hundred or a thousand tags in each.
 const PAGES_MAX: usize = 200;
 
@@ -178,7 +180,7 @@ impl<'a> Pull<'a> {
         let tags = match self.list_tags(1) {
             // Some registries list nothing for whoever may only pull.
             Err(FetchError::Unauthorized { .. } | FetchError::ServerFailed { .. }) => Vec::new(),
-            listed => listed?,
+            listed => listed?.0,
         };
         Ok(match wanted {
             Wanted::Tag(tag) => {
@@ -191,7 +193,7 @@ impl<'a> Pull<'a> {
     /// The tag of the newest version in a range.
     pub(super) fn find_newest(&mut self, range: &str) -> Result<String, PullError> {
         let parsed = VersionRange::parse(range).ok_or(RefError::Invalid { reference: range.to_owned() })?;
-        let tags = self.list_tags(PAGES_MAX)?;
+        let tags = self.list_all_tags()?;
         // No tag may hold the plus sign that begins what was built, so Helm writes another one.
         let versions: BTreeMap<String, &String> = tags.iter().map(|tag| (tag.replacen('_', "+", 1), tag)).collect();
         let names = || versions.keys().map(String::as_str);
@@ -204,11 +206,23 @@ impl<'a> Pull<'a> {
         }
     }
 
-    fn list_tags(&mut self, pages: usize) -> Result<Vec<String>, FetchError> {
+    /// All tags, or an error: of a list that is cut off the newest version may be an old one.
+    fn list_all_tags(&mut self) -> Result<Vec<String>, FetchError> {
+        match self.list_tags(PAGES_MAX)? {
+            (tags, true) => Ok(tags),
+            (_, false) => Err(FetchError::TooLarge {
+                what: "its list of tags is cut off, or goes on".to_owned(),
+                max: TAGS_MAX as u64,
+            }),
+        }
+    }
+
+    /// Tags of so many pages, and whether those are all.
+    fn list_tags(&mut self, pages: usize) -> Result<(Vec<String>, bool), FetchError> {
         let mut tags = Vec::new();
         let mut next = Some(self.talk.registry.place.tags());
         for _ in 0..pages {
-            let Some(url) = next else { break };
+            let Some(url) = next else { return Ok((tags, true)) };
             let mut response = self.talk.ask(&Method::GET, url.clone(), "application/json")?;
             if response.status() != StatusCode::OK {
                 return Err(self.talk.judge(&response));
@@ -216,11 +230,17 @@ impl<'a> Pull<'a> {
             let body = self.talk.read(&mut response, TAGS_BYTES_MAX)?;
             let listed: Tags = serde_json::from_slice(&body).map_err(|_| self.talk.not_a_registry())?;
             tags.extend(listed.tags.unwrap_or_default().into_iter().filter(|tag| is_valid_artifact_tag(tag)));
+            if tags.len() > TAGS_MAX {
+                return Ok((tags, false));
+            }
+            let Some(page) = next_page(&response) else { return Ok((tags, true)) };
             // The rest of a list is nowhere else than its beginning.
-            next = next_page(&response).and_then(|page| url.join(&page).ok());
-            next = next.filter(|next| self.talk.registry.place.is_origin_of(next));
+            next = url.join(&page).ok().filter(|next| *next != url && self.talk.registry.place.is_origin_of(next));
+            if next.is_none() {
+                return Ok((tags, false));
+            }
         }
-        Ok(tags)
+        Ok((tags, next.is_none()))
     }
 
     fn pull(&mut self, digest: &str, bytes: &[u8]) -> Result<ObjectId, PullError> {
@@ -234,6 +254,8 @@ impl<'a> Pull<'a> {
             }
         }
         let mut files = Files::default();
+        // Also if it comes to nothing.
+        self.has_grown = true;
         for (layer, content) in manifest.contents()? {
             let url = self.talk.registry.place.blob(&layer.digest);
             let layer = Layer { url, digest: Some(&layer.digest), bytes_max: layer.size, is_exact: true };
@@ -242,9 +264,7 @@ impl<'a> Pull<'a> {
         if files.ids.is_empty() {
             return Err(ArtifactError::Unsupported { reason: "holds no file".to_owned() }.into());
         }
-        let commit = write_commit(self.repo, &files.ids, &describe(digest, &manifest))?;
-        self.has_grown = true;
-        Ok(commit)
+        Ok(write_commit(self.repo, &files.ids, &describe(digest, &manifest))?)
     }
 }
 
@@ -297,11 +317,14 @@ pub(super) fn pull_layer(
     unpacked.map(|()| digest)
 }
 
-/// `</v2/NAME/tags/list?n=100&last=x>; rel="next"`
+/// `</v2/NAME/tags/list?n=100&last=x>; rel="next"`, among other links.
 fn next_page(response: &Response) -> Option<String> {
-    let link = response.headers().get(LINK)?.to_str().ok()?;
-    let (target, relation) = link.strip_prefix('<')?.split_once('>')?;
-    relation.contains("next").then(|| target.to_owned())
+    let links = response.headers().get_all(LINK).into_iter().filter_map(|link| link.to_str().ok());
+    // No comma stands in a target of ours, as it is none of the letters of a tag.
+    links.flat_map(|link| link.split(',')).find_map(|link| {
+        let (target, relation) = link.trim().strip_prefix('<')?.split_once('>')?;
+        relation.contains("next").then(|| target.to_owned())
+    })
 }
 
 fn said_digest(response: &Response) -> Option<String> {

@@ -17,6 +17,8 @@ use crate::source::git::{Budget, write_file};
 
 /// As many as a target may have.
 const FILES_MAX: usize = 10_000;
+/// Folders around a file. Each costs an object of Git, whatever is in it, and a path has room for five hundred.
+const DEPTH_MAX: usize = 32;
 
 /// Files, and as many folders.
 const ENTRIES_MAX: usize = 2 * FILES_MAX;
@@ -132,6 +134,9 @@ impl Files {
             return Err(too_many(self.ids.len() + 1).into());
         }
         let above = || path.match_indices('/').map(|(at, _)| &path[..at]);
+        if above().count() > DEPTH_MAX {
+            return Err(too_deep(path).into());
+        }
         // Two readers must not see different files.
         let is_twice = self.ids.contains_key(path)
             || self.folders.contains(path)
@@ -140,6 +145,9 @@ impl Files {
             return Err(ArtifactError::File { file: tidy(path), reason: "is there twice" }.into());
         }
         self.folders.extend(above().map(str::to_owned));
+        if self.folders.len() > FILES_MAX {
+            return Err(too_many_folders().into());
+        }
         self.ids.insert(path.to_owned(), write_file(repo, bytes)?);
         Ok(())
     }
@@ -151,6 +159,15 @@ fn too_large() -> ArtifactError {
 
 fn too_many(files: usize) -> ArtifactError {
     ArtifactError::TooLarge { what: format!("it has {files} files or more"), max: FILES_MAX as u64 }
+}
+
+fn too_deep(path: &str) -> ArtifactError {
+    let what = format!("`{}` lies in more than {DEPTH_MAX} folders", tidy(path));
+    ArtifactError::TooLarge { what, max: DEPTH_MAX as u64 }
+}
+
+fn too_many_folders() -> ArtifactError {
+    ArtifactError::TooLarge { what: format!("it has more than {FILES_MAX} folders"), max: FILES_MAX as u64 }
 }
 
 fn damaged(error: &io::Error) -> ArtifactError {

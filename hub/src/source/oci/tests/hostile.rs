@@ -84,7 +84,24 @@ async fn what_would_fill_memory_or_disk_is_refused_while_it_is_small() {
         }
         gzip(&tar.into_inner().expect("a tar"))
     };
-    for (what, layer) in [("zeros", bomb), ("one file", file), ("a name", name), ("many files", many)] {
+    let folders = |files: usize, depth: usize| {
+        let mut tar = Builder::new(Vec::new());
+        for number in 0..files {
+            let above = "a/".repeat(depth);
+            add(&mut tar, EntryType::Regular, &format!("{number}/{above}f"), "");
+        }
+        gzip(&tar.into_inner().expect("a tar"))
+    };
+    let (deep, wide) = (folders(1, 40), folders(400, 30));
+    let layers = [
+        ("zeros", bomb),
+        ("one file", file),
+        ("a name", name),
+        ("many files", many),
+        ("a deep folder", deep),
+        ("many folders", wide),
+    ];
+    for (what, layer) in layers {
         let refused = refusal_of(&layer).await;
         assert_eq!(refused.code(), "artifact_too_large", "{what}: {refused}");
     }

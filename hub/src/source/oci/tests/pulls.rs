@@ -213,3 +213,29 @@ async fn a_range_of_versions_is_followed_over_the_tags_of_a_registry_page_by_pag
     assert_eq!(of(1), (None, Err("version_not_found")));
     assert_eq!(of(2), (Some("1.2.0"), Ok(())));
 }
+
+#[tokio::test]
+async fn of_a_list_of_tags_that_is_cut_off_nothing_is_the_newest() {
+    let ends = [
+        "<http://elsewhere.test/v2/team/shop/tags/list?last=1.0.0>; rel=\"next\"",
+        "</v2/team/shop/tags/list>; rel=\"next\"",
+    ];
+    for next in ends {
+        let artifacts = BTreeMap::from([("1.0.0", Artifact::flux(&[("a.yaml", "a: 1")]))]);
+        let server = Fake::start(move |asked| {
+            let page = axum::Json(json!({"name": "team/shop", "tags": ["1.0.0"]}));
+            let is_list = asked.line.contains("/tags/list");
+            if is_list { Some(([("link", next)], page).into_response()) } else { serve(asked, &artifacts) }
+        })
+        .await;
+        let at = remote(&server.url());
+
+        let fetched = blocking(move || {
+            let wanted = bellwether_core::source::GitRef::Semver(">=1".to_owned());
+            Local::new().fetch(&at, &[wanted]).map(drop)
+        })
+        .await;
+
+        assert_eq!(fetched.expect_err(next).code(), "git_too_large");
+    }
+}
