@@ -126,7 +126,7 @@ fn pull(
     repo: &gix::Repository,
 ) -> Result<(ObjectId, bool), PullError> {
     let unsupported = |reason: &str| ArtifactError::Unsupported { reason: reason.to_owned() };
-    let url = version.urls.first().ok_or_else(|| unsupported("has no URL in the index"))?;
+    let url = version.url.as_ref().ok_or_else(|| unsupported("has no URL in the index"))?;
     let url = index.url.join(url).map_err(|_| unsupported("has a URL in the index that is none"))?;
     talk.registry.check_other(&url)?;
     let digest = version.digest.as_ref().map(|digest| format!("sha256:{}", digest.trim_start_matches("sha256:")));

@@ -28,7 +28,7 @@ pub(super) struct Version {
     pub(super) digest: Option<String>,
     pub(super) created: Option<String>,
     /// Relative to the index, or anywhere.
-    pub(super) urls: Vec<String>,
+    pub(super) url: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -99,26 +99,25 @@ where
                 "version" => version.name = self.next_text()?.unwrap_or_default(),
                 "digest" => version.digest = self.next_text()?,
                 "created" => version.created = self.next_text()?,
-                "urls" => version.urls = self.read_urls()?,
+                "urls" => version.url = self.read_first_url()?,
                 _ => self.skip_node()?,
             }
         }
         Ok(version)
     }
 
-    fn read_urls(&mut self) -> Result<Vec<String>, IndexError> {
+    /// The others lead to the same.
+    fn read_first_url(&mut self) -> Result<Option<String>, IndexError> {
         let first = self.next()?;
         if !matches!(first, Event::SequenceStart(..)) {
             self.skip_rest_of(&first)?;
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let mut urls = Vec::new();
+        let mut url = None;
         loop {
             match self.next()? {
-                Event::SequenceEnd => return Ok(urls),
-                // The others lead to the same.
-                Event::Scalar(text, ..) if urls.is_empty() => urls.push(text.into_owned()),
-                Event::Scalar(..) => {}
+                Event::SequenceEnd => return Ok(url),
+                Event::Scalar(text, ..) => url = url.or_else(|| Some(text.into_owned())),
                 other => self.skip_rest_of(&other)?,
             }
         }
@@ -245,10 +244,9 @@ generated: now
     fn the_versions_of_one_chart_are_read_and_nothing_else() {
         let versions = read_versions(INDEX.as_bytes(), "shop").expect("it is there");
 
-        let of = |version: &Version| (version.name.clone(), version.digest.clone(), version.urls.clone());
-        let urls = ["charts/shop-1.2.0.tgz", "https://elsewhere.example.com/shop-1.2.0.tgz"].map(str::to_owned);
-        assert_eq!(of(&versions[0]), ("1.2.0".to_owned(), Some("0a0b".to_owned()), urls.to_vec()));
-        assert_eq!(of(&versions[1]), ("1.1.0".to_owned(), None, vec!["shop-1.1.0.tgz".to_owned()]));
+        let of = |at: usize| (&*versions[at].name, versions[at].digest.as_deref(), versions[at].url.as_deref());
+        assert_eq!(of(0), ("1.2.0", Some("0a0b"), Some("charts/shop-1.2.0.tgz")));
+        assert_eq!(of(1), ("1.1.0", None, Some("shop-1.1.0.tgz")));
         assert_eq!(versions.len(), 2, "a dependency is none");
         let json = r#"{"apiVersion":"v1","entries":{"shop":[{"version":"1.0.0","urls":["a.tgz"]}]}}"#;
         assert_eq!(read_versions(json.as_bytes(), "shop").expect("it is there").len(), 1);
