@@ -390,14 +390,11 @@ impl Asked {
             Self::new(
                 &["union select target_id from awaited where cluster_id"],
                 &[clusters()],
-                &["rollout_clusters_open_idx", "rollouts_live_idx", "awaited_pkey"],
+                // Members are found by their cluster or by their rollout, whichever are fewer.
+                &["rollouts_live_idx", "awaited_pkey"],
             ),
-            Self::new(
-                &["union select a.target_id from sessions s join awaited a"],
-                &[none()],
-                &["rollout_clusters_open_idx"],
-            ),
-            Self::new(&["with said as"], &[clusters(), targets()], &["rollout_clusters_open_idx"]),
+            Self::new(&["union select a.target_id from sessions s join awaited a"], &[none()], &[]),
+            Self::new(&["with said as"], &[clusters(), targets()], &[]),
             Self::new(
                 &["a.digest, r.trace_id", "unnest($1::uuid[], $2::uuid[])"],
                 &[clusters(), targets()],
