@@ -513,8 +513,8 @@ async fn an_agent_that_was_replaced_and_heard_nothing_of_it_ends_before_it_puts_
     fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
     fixture.start_agent();
     fixture.report(|report| report.verdict == Verdict::Healthy).await;
-    // What it has learned is written down within five seconds: of two who write at once the second would end.
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    // What it has learned is written down by then: of two who write at once the second would end.
+    fixture.wait_for_inventory(1).await;
     let first = fixture.take_agent();
     fixture.hub.shut_out();
     fixture.start_agent_without_token();

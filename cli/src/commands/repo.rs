@@ -48,12 +48,10 @@ async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> 
     let spec = WrittenRepo {
         url: arguments.git_url,
         chart: arguments.chart.or_else(|| known?.chart.clone()),
-        cosign_keys: if cosign_keys.is_empty() {
-            known.map(|known| known.cosign_keys.clone())
-        } else {
-            Some(cosign_keys)
-        }
-        .unwrap_or_default(),
+        cosign_keys: match known {
+            Some(known) if cosign_keys.is_empty() => known.cosign_keys.clone(),
+            _ => cosign_keys,
+        },
         ca: ca.or_else(|| known?.ca.clone()),
         known_hosts: known_hosts.or_else(|| known?.known_hosts.clone()),
         force_push: arguments.force_push.or_else(|| Some(known?.force_push)).unwrap_or_default(),
