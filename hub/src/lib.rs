@@ -2,7 +2,8 @@
 //!
 //! Stages (`source`, `bundle`, `rollout`, `link`, `record`) never call each other: each reads rows, decides with
 //! `bellwether-core`, and writes rows, work and audit entries in one transaction ([`work::change`]). Everything that is
-//! big has one door: `sqlx` in `store`, `gix` in `source`, `axum` in `http`, `tonic` in `link`, `rcgen` in `pki`.
+//! big has one door: `sqlx` in `store`, `gix` in `source`, `axum` in `http`, `tonic` in `link`, `rcgen` in `pki`, and what goes
+//! out goes by `egress`.
 
 #[macro_use]
 mod stages;
@@ -11,6 +12,7 @@ mod access;
 mod boot;
 mod bundle;
 mod context;
+mod egress;
 mod http;
 mod link;
 mod pki;

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use crate::egress::Failure;
 use crate::source::oci::ArtifactError;
 
 /// Errors below this module; their types stay in it.
@@ -101,6 +102,17 @@ pub(crate) enum FetchError {
 }
 
 impl FetchError {
+    /// `host` is what was spoken to.
+    pub(in crate::source) fn of_egress(host: String, failure: Failure) -> Self {
+        match failure {
+            Failure::InvalidAuthority(source) => Self::InvalidAuthority { source },
+            Failure::Private { host, address } => Self::Private { host, address },
+            Failure::Redirected { target } => Self::Redirected { host, target },
+            Failure::Untrusted { reason } => Self::Untrusted { host, reason },
+            Failure::Unreachable(source) => Self::Unreachable { host, source },
+        }
+    }
+
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "git_unreachable",

@@ -11,7 +11,6 @@ mod descent;
 mod error;
 mod files;
 mod lacking;
-mod reach;
 mod read;
 mod scan;
 mod session;
@@ -59,14 +58,14 @@ pub(crate) use self::budget::FetchBounds;
 use self::error::Cause;
 pub(super) use self::error::nearest;
 use self::lacking::Lacking;
-pub(super) use self::reach::is_public;
 use self::scan::READ_BYTES_MAX;
 use self::session::Session;
 use self::unpack::Stored;
 use self::wire::Wire;
-pub(super) use self::wire::{build_client, describe_failure, describe_status};
+pub(super) use self::wire::describe_status;
 pub(super) use self::write::{Made, write_commit, write_file};
 use super::oci::{self, Registry};
+use crate::egress::Destination;
 
 /// The only way to name objects that servers and clients agree on today.
 const HASH: gix::hash::Kind = gix::hash::Kind::Sha1;
@@ -117,6 +116,11 @@ impl Remote {
             && self.cosign_keys == other.cosign_keys
             && self.may_be_private == other.may_be_private
             && credential(self) == credential(other)
+    }
+
+    /// One of the hosts that it is fetched from.
+    pub(super) fn destination<'a>(&'a self, host: &'a str, is_loopback: bool) -> Destination<'a> {
+        Destination { host, is_loopback, may_be_private: self.may_be_private, ca_pem: self.ca_pem.as_deref() }
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use super::reach::is_public;
+use crate::egress::is_public;
 use crate::source::oci::{self, Place};
 
 /// Longer ones are no addresses but attempts.

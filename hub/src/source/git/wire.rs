@@ -6,37 +6,30 @@
 //! the repo's own host only; and every wait in it ends at the fetch's deadline.
 
 use std::cell::RefCell;
-use std::error::Error;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io::{self, BufRead, Cursor, Read, Write};
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use base64::Engine;
 use gix::protocol::transport::client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse};
 use hyper::body::Bytes;
+use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{StatusCode, redirect};
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
 use super::Remote;
 use super::budget::{Budget, TICK};
-use super::error::{FetchError, find_cause};
-use super::reach::{PrivateAddress, PublicOnly};
+use super::error::FetchError;
+use crate::egress::{self, Failure};
 
 /// The user name that GitHub, GitLab, Gitea and Bitbucket take beside a token.
 const TOKEN_USER: &str = "x-access-token";
 
 /// What tells a Git server from a page for people.
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
-
-/// A renamed repo redirects once, some servers add `.git` with another.
-const REDIRECTS_MAX: usize = 3;
-
-/// A host that takes longer is down or drops what is sent to it; each such wait holds one of few slots.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// What is asked for in it is a pack, after which nothing more is asked.
 const FETCH: &[u8] = b"command=fetch";
@@ -61,8 +54,9 @@ struct Advertisement {
 
 impl Connection {
     pub(super) fn open(remote: &Remote) -> Result<Self, FetchError> {
-        let follow = redirect::Policy::custom(follow_on_the_same_host);
-        let client = build_client(remote, &remote.url.host(), remote.url.is_loopback(), follow)?;
+        let host = remote.url.host();
+        let client = remote.destination(&host, remote.url.is_loopback()).build_client(egress::same_host());
+        let client = client.map_err(|failure| FetchError::of_egress(host, failure))?;
         Ok(Self {
             remote: remote.clone(),
             client,
@@ -81,7 +75,7 @@ impl Connection {
     }
 
     fn describe(&self, error: reqwest::Error) -> FetchError {
-        describe_failure(self.remote.url.host(), error)
+        FetchError::of_egress(self.remote.url.host(), Failure::of(error))
     }
 }
 
@@ -99,53 +93,6 @@ pub(in crate::source) fn describe_status(
         StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => FetchError::Limited { host, retry_after },
         status => FetchError::ServerFailed { host, status: status.as_u16() },
     }
-}
-
-pub(in crate::source) fn describe_failure(host: String, error: reqwest::Error) -> FetchError {
-    if let Some(RedirectRefused { target }) = find_cause(&error) {
-        return FetchError::Redirected { host, target: target.clone() };
-    }
-    if let Some(PrivateAddress { host, address }) = find_cause(&error) {
-        return FetchError::Private { host: host.clone(), address: *address };
-    }
-    if let Some(rustls::Error::InvalidCertificate(reason)) = find_cause(&error) {
-        return FetchError::Untrusted { host, reason: reason.to_string() };
-    }
-    FetchError::Unreachable { host, source: error.without_url().into() }
-}
-
-/// For one host that a remote is fetched from: what it leads to by a redirect has a client of its own.
-pub(in crate::source) fn build_client(
-    remote: &Remote,
-    host: &str,
-    is_loopback: bool,
-    follow: redirect::Policy,
-) -> Result<reqwest::Client, FetchError> {
-    let mut builder = reqwest::Client::builder()
-        .redirect(follow)
-        .connect_timeout(CONNECT_MAX)
-        // One fetch at a time talks to a remote.
-        .pool_max_idle_per_host(1)
-        // Longer than the default poll, so that a quiet repo keeps its connection.
-        .pool_idle_timeout(Duration::from_secs(90));
-    if !remote.may_be_private {
-        builder = builder.dns_resolver(Arc::new(PublicOnly { host: host.to_owned() }));
-    }
-    if is_loopback {
-        builder = builder.no_proxy();
-    }
-    if let Some(pem) = &remote.ca_pem {
-        let invalid = |source: reqwest::Error| FetchError::InvalidAuthority { source: source.into() };
-        let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(invalid)?;
-        if authorities.is_empty() {
-            return Err(FetchError::InvalidAuthority { source: "it holds no certificate".into() });
-        }
-        builder = builder.tls_certs_only(authorities);
-    }
-    builder.build().map_err(|source| match &remote.ca_pem {
-        Some(_) => FetchError::InvalidAuthority { source: source.into() },
-        None => FetchError::Unreachable { host: host.to_owned(), source: source.into() },
-    })
 }
 
 /// Seconds, or the moment when they are over.
@@ -168,30 +115,6 @@ fn authorization(remote: &Remote) -> Result<Option<HeaderValue>, FetchError> {
     value.set_sensitive(true);
     Ok(Some(value))
 }
-
-fn follow_on_the_same_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let origin =
-        |url: &reqwest::Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
-    let first = attempt.previous().first().map(origin);
-    if first.as_ref() != Some(&origin(attempt.url())) {
-        let target = attempt.url().host_str().unwrap_or_default().to_owned();
-        return attempt.error(RedirectRefused { target });
-    }
-    if attempt.previous().len() > REDIRECTS_MAX { attempt.stop() } else { attempt.follow() }
-}
-
-#[derive(Debug)]
-struct RedirectRefused {
-    target: String,
-}
-
-impl fmt::Display for RedirectRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redirect to {} refused", self.target)
-    }
-}
-
-impl Error for RedirectRefused {}
 
 /// One fetch's use of a connection, handed to gix.
 ///

@@ -23,7 +23,8 @@ use super::cosign::CosignKey;
 use super::error::ArtifactError;
 use super::known::Known;
 use super::place::Place;
-use crate::source::git::{Budget, FetchError, Remote, build_client, describe_failure, describe_status, is_public};
+use crate::egress::{Failure, is_public};
+use crate::source::git::{Budget, FetchError, Remote, describe_status};
 
 /// Beside a token without one; registries that know no users there take any.
 const TOKEN_USER: &str = "x-access-token";
@@ -131,7 +132,8 @@ impl Registry {
             Some(Host::Ipv6(address)) => address.is_loopback(),
             None => false,
         };
-        let client = build_client(&self.remote, host, is_loopback, redirect::Policy::none())?;
+        let client = self.remote.destination(host, is_loopback).build_client(redirect::Policy::none());
+        let client = client.map_err(|failure| FetchError::of_egress(host.to_owned(), failure))?;
         if self.clients.len() >= CLIENTS_MAX {
             self.clients.clear();
         }
@@ -259,7 +261,9 @@ impl<'a> Talk<'a> {
             }
         }
         let host = url.host_str().unwrap_or_default().to_owned();
-        self.budget.wait(&self.runtime, request.send())?.map_err(|error| describe_failure(host, error))
+        self.budget
+            .wait(&self.runtime, request.send())?
+            .map_err(|error| FetchError::of_egress(host, Failure::of(error)))
     }
 
     /// What the registry wants to see, as it says in its refusal.
@@ -325,8 +329,10 @@ impl<'a> Talk<'a> {
 
     fn next_chunk(&self, response: &mut Response) -> Result<Option<Bytes>, FetchError> {
         let host = response.url().host_str().unwrap_or_default().to_owned();
-        let chunk =
-            self.budget.wait(&self.runtime, response.chunk())?.map_err(|error| describe_failure(host, error))?;
+        let chunk = self
+            .budget
+            .wait(&self.runtime, response.chunk())?
+            .map_err(|error| FetchError::of_egress(host, Failure::of(error)))?;
         self.budget.charge(chunk.as_ref().map_or(0, Bytes::len))?;
         Ok(chunk)
     }

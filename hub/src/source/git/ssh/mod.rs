@@ -10,7 +10,6 @@ mod known_hosts;
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +21,7 @@ use russh::client::{self, AuthResult, Handle, Msg};
 use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Channel, ChannelMsg, Preferred};
 use secrecy::ExposeSecret as _;
-use tokio::net::TcpStream;
 use tokio::runtime;
-use url::Host;
 
 pub(crate) use self::key::{InvalidKey, SshKey};
 pub(crate) use self::known_hosts::KnownHosts;
@@ -32,11 +29,8 @@ use self::known_hosts::Verdict;
 use super::Remote;
 use super::budget::Budget;
 use super::error::{Cause, FetchError};
-use super::reach::is_public;
 use super::url::{SSH_PORT, SshPlace};
-
-/// As over HTTP.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+use crate::egress;
 
 /// Longer than the default poll, so that a quiet repo keeps its connection; and longer than a server may be silent.
 const IDLE_MIN: Duration = Duration::from_secs(90);
@@ -81,7 +75,8 @@ impl Connection {
             return Err(FetchError::unknown_host(place));
         }
         let key = read_key(remote, place)?;
-        let stream = budget.wait(&runtime, connect(place, remote.may_be_private))??;
+        let stream = budget.wait(&runtime, egress::connect(&place.host, place.port, remote.may_be_private))?;
+        let stream = stream.map_err(|failure| FetchError::of_egress(host.clone(), failure))?;
         let algorithms = known.prefer(place, &Preferred::DEFAULT.key);
         let doorkeeper = Doorkeeper { place: place.clone(), known };
         let session = client::connect_stream(Arc::new(config(algorithms, budget)), stream, doorkeeper);
@@ -109,36 +104,6 @@ fn read_key(remote: &Remote, place: &SshPlace) -> Result<SshKey, FetchError> {
         return Err(FetchError::NoKey { host: remote.url.host(), user: place.user.clone() });
     };
     SshKey::parse(text.expose_secret()).map_err(|source| FetchError::InvalidKey { source: source.into() })
-}
-
-/// To the first address that answers, of those that a repo may be at.
-async fn connect(place: &SshPlace, may_be_private: bool) -> Result<TcpStream, FetchError> {
-    let host = place.host.to_string();
-    let found: Vec<SocketAddr> = match &place.host {
-        Host::Domain(name) => {
-            let found = tokio::net::lookup_host((&**name, place.port)).await;
-            found.map_err(|source| unreachable(&host, source))?.collect()
-        }
-        Host::Ipv4(address) => vec![(*address, place.port).into()],
-        Host::Ipv6(address) => vec![(*address, place.port).into()],
-    };
-    let allowed = found.iter().filter(|at| may_be_private || is_public(at.ip()));
-    let mut last: Option<Cause> = None;
-    for address in allowed {
-        match tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true).map_err(|source| unreachable(&host, source))?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = Some(error.into()),
-            Err(elapsed) => last = Some(elapsed.into()),
-        }
-    }
-    match (last, found.first()) {
-        (Some(source), _) => Err(unreachable(&host, source)),
-        (None, Some(refused)) => Err(FetchError::Private { host, address: refused.ip() }),
-        (None, None) => Err(unreachable(&host, "it has no address")),
-    }
 }
 
 async fn authenticate(handle: &mut Handle<Doorkeeper>, place: &SshPlace, key: SshKey) -> Result<(), FetchError> {
