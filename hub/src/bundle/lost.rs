@@ -4,8 +4,10 @@
 //! After the target's own render, which nobody waits longer for, and which makes whole what the newest commit gives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bellwether_core::audit::{Action, Event, Outcome};
+use bellwether_core::backoff::{Backoff, Jitter};
 use bellwether_core::parameters::{ClusterFacts, Parameters};
 use bellwether_core::{ClusterId, Condition, Digest, RenderId};
 use jiff::{SignedDuration, Timestamp};
@@ -24,10 +26,9 @@ use crate::work::actors;
 use crate::work::change::Change;
 use crate::work::subjects;
 
-/// Until what could not be made anew is tried again; twice as long after each time.
-const PAUSE: SignedDuration = SignedDuration::from_mins(5);
-/// It does not mend itself by then. Somebody may have mended the database.
-const PAUSE_MAX: SignedDuration = SignedDuration::from_hours(1);
+/// Between tries: it does not mend itself, but somebody may have mended the database.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(5 * 60), longest: Duration::from_secs(3600), jitter: Jitter::None };
 /// Renders that are made anew in one try, the newest first: more than a target's clusters run at once.
 const RENDERS_MAX: usize = 20;
 /// So often a commit that this hub's mirror lacks is left to a hub that has it, before that is told as the reason.
@@ -82,7 +83,7 @@ async fn begin_try(hub: &Hub, target: &Target, lost: &Lost) -> Result<bool, Stor
     if now < lost.again_at {
         return Ok(false);
     }
-    let again_at = now + (PAUSE * (1 << lost.tries.min(10))).min(PAUSE_MAX);
+    let again_at = now + BACKOFF.whole(lost.tries.saturating_add(1));
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     if !store::lost::begin_try(&mut change, target.id, lost, again_at).await? {
         return Ok(false);

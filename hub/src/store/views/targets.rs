@@ -18,6 +18,8 @@ use crate::store::{Connection, StoreError, digest, from_sql, name, rollouts, to_
 const WAITING_MAX: i64 = 50;
 /// As many of those that are left out.
 const SET_ASIDE_MAX: usize = 50;
+/// Of these are looked at: more, because some were left out of what another cluster gets by now.
+const LEFT_OUT_MAX: i64 = 200;
 
 /// A target, with what is said of it.
 pub(crate) struct TargetView {
@@ -113,7 +115,7 @@ pub(crate) async fn load(
         super::rollouts::load(db, shown).await?.into_iter().map(|view| (view.row.target, view)).collect();
     let ending: Vec<_> = targets.iter().filter(|target| target.deletion.is_some()).map(|target| target.id).collect();
     let mut waiting = list_waiting(db, &ending, now).await?;
-    let mut left_out = list_left_out(db, &ids).await?;
+    let mut left_out = list_left_out(db, &targets, &facts).await?;
     let view = |target: Target| {
         let facts = facts.remove(&target.id).unwrap_or_default();
         let left_out = left_out.remove(&target.id).unwrap_or_default();
@@ -211,11 +213,15 @@ struct LeftOut {
     said: SetAside,
 }
 
+/// Until the spec as it stands is rendered, nobody knows what it gives to whom.
+fn known<'a>(target: &Target, wanted: Option<&'a WantedView>) -> Option<&'a WantedView> {
+    wanted.filter(|wanted| wanted.target_version == target.version)
+}
+
 /// Those that are left out of what is wanted: what was for a cluster once, and what another has by now, is over.
 fn set_aside(left_out: Vec<LeftOut>, target: &Target, wanted: Option<&WantedView>) -> Vec<SetAside> {
-    // Until the spec as it stands is rendered, nobody knows what it gives to whom.
-    let wanted = wanted.filter(|wanted| wanted.target_version == target.version);
-    let rendered = wanted.map(|wanted| Rendered::new(&target.spec.parameters, &wanted.variables, &wanted.variants));
+    let rendered =
+        known(target, wanted).map(|wanted| Rendered::new(&target.spec.parameters, &wanted.variables, &wanted.variants));
     let is_wanted = |one: &LeftOut| match (&rendered, &one.candidate) {
         (Some(rendered), Some(candidate)) => rendered.gives(candidate) == Some(one.digest),
         _ => true,
@@ -223,22 +229,43 @@ fn set_aside(left_out: Vec<LeftOut>, target: &Target, wanted: Option<&WantedView
     left_out.into_iter().filter(is_wanted).map(|one| one.said).take(SET_ASIDE_MAX).collect()
 }
 
-/// By name. Who runs by now what it was left out of is none of them.
+/// A bounded number of each target, by name. Who runs by now what it was left out of is none of them, nor is who was left
+/// out of what the target gives to nobody any more.
 async fn list_left_out(
     db: &mut Connection,
-    targets: &[TargetId],
+    targets: &[Target],
+    facts: &BTreeMap<TargetId, Facts>,
 ) -> Result<BTreeMap<TargetId, Vec<LeftOut>>, StoreError> {
+    let ids: Vec<_> = targets.iter().map(|target| target.id).collect();
+    let wanted = |target: &Target| known(target, facts.get(&target.id)?.wanted.as_ref()).map(|known| &known.variants);
+    let (known, unknown): (Vec<_>, Vec<_>) = targets.iter().partition(|target| wanted(target).is_some());
+    let given =
+        known.iter().flat_map(|target| wanted(target).into_iter().flatten().map(|(_, digest)| (target.id, *digest)));
+    let (given_by, given): (Vec<_>, Vec<_>) =
+        given.map(|(id, digest)| (id.as_uuid(), digest.as_bytes().to_vec())).unzip();
+    let unknown: Vec<_> = unknown.iter().map(|target| target.id.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"
         select s.target_id, s.cluster_id, s.digest, c.name, c.labels as "labels: Stored<Labels>", s.cause, s.rollout_id,
                s.set_at
-          from set_aside s
+          from unnest($1::uuid[]) as t (target_id)
+         cross join lateral (
+               select s.*
+                 from set_aside s
+                 left join assignments a on a.cluster_id = s.cluster_id and a.target_id = s.target_id
+                where s.target_id = t.target_id and a.digest is distinct from s.digest
+                  and (s.target_id = any($2)
+                       or (s.target_id, s.digest) in (select * from unnest($3::uuid[], $4::bytea[])))
+                order by s.cluster_id
+                limit $5) s
           join clusters c using (cluster_id)
-          left join assignments a on a.cluster_id = s.cluster_id and a.target_id = s.target_id
-         where s.target_id = any($1) and a.digest is distinct from s.digest
          order by s.target_id, c.name
         "#,
-        &uuids(targets),
+        &uuids(&ids),
+        &unknown,
+        &given_by,
+        &given,
+        LEFT_OUT_MAX,
     )
     .fetch_all(db)
     .await?;
