@@ -97,7 +97,14 @@ fn behind(status: &StatusDocument) -> impl Iterator<Item = String> {
         let commit = status.commit.as_deref().filter(|_| status.behind > 0 && !status.held)?;
         let clusters = if status.behind == 1 { "1 cluster is" } else { &format!("{} clusters are", status.behind) };
         let commit = short_commit(commit);
-        Some(format!("target {name}: {clusters} not at {commit}; `bellwether rollout why {name}` says why"))
+        let why = if status.condition.is_some() {
+            "its condition says why".to_owned()
+        } else if status.set_aside.is_empty() {
+            format!("`bellwether rollout why {name}` says why")
+        } else {
+            format!("`bellwether target show {name}` names who was left out")
+        };
+        Some(format!("target {name}: {clusters} not at {commit}; {why}"))
     })
 }
 

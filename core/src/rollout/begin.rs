@@ -66,7 +66,7 @@ pub fn replacing(moves: &[Move]) -> BTreeSet<Digest> {
     moves.iter().filter(|one| one.from.is_some()).map(|one| one.to).collect()
 }
 
-/// The waves of those that move. A named wave that selects nobody stays, and holds; one whose clusters merely have
+/// The waves of those that move. A wave whose selector selects nobody stays, and holds; one whose clusters merely have
 /// nothing to change is left out.
 fn planned_waves(begin: &Begin<'_>) -> Vec<PlannedWave> {
     let moving: Vec<_> = begin.moves.iter().map(|one| one.candidate.clone()).collect();

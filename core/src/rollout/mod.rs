@@ -50,7 +50,7 @@ pub use start::{
 };
 pub use strategy::{Amount, Offline, OnFailure, Strategy, StrategyError, WAVES_MAX, WaveSpec};
 pub use wanted::Wanted;
-pub use why::why;
+pub use why::{newer_waits, why};
 
 use jiff::{SignedDuration, Timestamp};
 

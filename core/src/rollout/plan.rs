@@ -1,7 +1,7 @@
 //! Which cluster moves in which wave: decided once, from the fleet as it is, and then frozen.
 //!
-//! Every candidate is in exactly one wave. A named wave that selects nothing stays: it holds the rollout, because
-//! whoever wrote it wanted proof from it before going on.
+//! Every candidate is in exactly one wave. A wave with a selector that selects nothing stays: it holds the rollout,
+//! because whoever wrote it wanted proof from it before going on. One that takes whoever is left is left out when nobody is.
 
 use jiff::SignedDuration;
 
@@ -41,7 +41,10 @@ pub fn waves(candidates: &[Candidate], strategy: &Strategy) -> Vec<PlannedWave> 
     if strategy.waves.is_empty() {
         return first_then_rest(left);
     }
-    let mut waves: Vec<PlannedWave> = strategy.waves.iter().map(|spec| planned(spec, &take(spec, &mut left))).collect();
+    let takes_nobody = |spec: &WaveSpec, wave: &PlannedWave| spec.clusters.is_none() && wave.members.is_empty();
+    let planned = strategy.waves.iter().map(|spec| (spec, planned(spec, &take(spec, &mut left))));
+    let mut waves: Vec<PlannedWave> =
+        planned.filter(|(spec, wave)| !takes_nobody(spec, wave)).map(|(_, wave)| wave).collect();
     if !left.is_empty() {
         waves.push(rest(&left, Amount::Percent(100)));
     }
@@ -173,6 +176,8 @@ mod tests {
             json!({"waves": [{"name": "canary", "clusters": {"matchLabels": {"ring": "canary"}}}, {"name": "all"}]});
 
         assert_eq!(plan(&["a"], waves), ["canary:  (1 at once, 1 healthy)", "all: a (1 at once, 1 healthy)"]);
+        let waves = json!({"waves": [{"name": "canary", "count": 1}, {"name": "rest"}]});
+        assert_eq!(plan(&["a"], waves), ["canary: a (1 at once, 1 healthy)"], "nobody is left");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Candidate, Rendered, RolloutState, after};
+use super::{Candidate, Rendered, RolloutState, Strategy, after, waves};
 use crate::{ClusterId, Digest, RenderId};
 
 /// Why there is a rollout.
@@ -88,6 +88,10 @@ pub struct Situation {
     pub rolled: Option<RenderId>,
     /// Of that rollout; `None`: there was nothing to move.
     pub main: Option<RolloutState>,
+    /// The wave at which it holds because it selects no cluster.
+    pub empty_wave: Option<String>,
+    /// The target's own, as its spec says now; `None`: the default one.
+    pub strategy: Option<Strategy>,
     /// Since then.
     pub changes: Vec<LiveChange>,
     /// Kept back after a rollback.
@@ -110,6 +114,11 @@ pub enum Start {
     Revision {
         moves: Vec<Move>,
     },
+    /// The same content, over waves that have somebody in them by now: what goes on is superseded, who was set aside stays
+    /// so, and these move.
+    Anew {
+        moves: Vec<Move>,
+    },
     /// Beside what goes on.
     ClusterChange {
         moves: Vec<Move>,
@@ -126,14 +135,26 @@ impl Situation {
         let is_new = self.rolled != Some(wanted);
         match self.main {
             None | Some(RolloutState::Done) => false,
-            // A rollout that rolls is not disturbed: the newest revision waits.
-            Some(RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack) => true,
+            // A rollout that rolls is not disturbed: the newest revision waits. One whose wave selects nobody rolls no more.
+            Some(RolloutState::Rolling) => self.empty_wave.is_none(),
+            Some(RolloutState::Planned | RolloutState::RollingBack) => true,
             // It has stopped for a reason that newer content may fix. What failed or was aborted is not tried again by
             // itself, nor given to others.
             Some(RolloutState::Paused | RolloutState::Failed | RolloutState::Cancelled | RolloutState::Superseded) => {
                 !is_new
             }
         }
+    }
+}
+
+impl Situation {
+    /// The wave that selects nobody would not hold a rollout that began now: its selector, or somebody's labels, changed.
+    fn is_planned_otherwise(&self) -> bool {
+        let Some(empty) = &self.empty_wave else { return false };
+        let able = self.placed.iter().filter(|one| one.wants.is_some());
+        let able: Vec<_> = able.map(|one| one.candidate.clone()).collect();
+        let planned = waves(&able, &self.strategy.clone().unwrap_or_default());
+        !planned.iter().any(|wave| wave.name == *empty && wave.members.is_empty())
     }
 }
 
@@ -146,6 +167,15 @@ pub fn start(situation: &Situation, now: Timestamp) -> Start {
     let awaits_render = unrendered(&situation.placed).any(|one| !one.is_unrenderable);
     if situation.rolled != situation.wanted {
         return if awaits_render { Start::Render } else { Start::Revision { moves } };
+    }
+    if situation.is_planned_otherwise() {
+        let is_aside =
+            |cluster| situation.placed.iter().any(|one| one.candidate.cluster == cluster && one.aside == one.wants);
+        let moves = moves.into_iter().filter(|one| !is_aside(one.candidate.cluster)).collect();
+        return Start::Anew { moves };
+    }
+    if situation.empty_wave.is_some() {
+        return Start::Nothing;
     }
     let is_newcomer = |one: &&Placed| one.candidate.connected && one.aside != one.wants && one.moving != one.wants;
     let newcomers: Vec<ClusterId> =
@@ -264,6 +294,7 @@ pub fn back(runs: &BTreeMap<ClusterId, Digest>, earlier: &[Earlier]) -> Option<R
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use uuid::Uuid;
 
     use super::*;
@@ -292,6 +323,8 @@ mod tests {
             wanted: Some(render(1)),
             rolled: Some(render(1)),
             main: Some(RolloutState::Done),
+            empty_wave: None,
+            strategy: None,
             changes: Vec::new(),
             held: false,
             placed,
@@ -299,7 +332,9 @@ mod tests {
     }
 
     fn names(start: &Start) -> Vec<&str> {
-        let (Start::Revision { moves } | Start::ClusterChange { moves }) = start else { return Vec::new() };
+        let (Start::Revision { moves } | Start::Anew { moves } | Start::ClusterChange { moves }) = start else {
+            return Vec::new();
+        };
         moves.iter().map(|one| one.candidate.name.as_str()).collect()
     }
 
@@ -379,6 +414,33 @@ mod tests {
         }
         let rolling = Situation { main: Some(RolloutState::Rolling), rolled: None, ..done(vec![placed(1, None)]) };
         assert_eq!(start(&rolling, NOW), Start::Nothing);
+    }
+
+    #[test]
+    fn a_rollout_at_a_wave_that_selects_nobody_gives_way_to_new_content_and_to_waves_that_select_somebody() {
+        let in_ring = |ring: &str| {
+            let selects = json!({"matchLabels": {"ring": ring}});
+            serde_json::from_value(json!({"waves": [{"name": "canary", "clusters": selects}]})).expect("a strategy")
+        };
+        let mut canary = placed(1, None);
+        canary.candidate.labels = Labels::from([("ring".to_owned(), "canary".to_owned())]);
+        let aside = Placed { aside: Some(bundle("new")), ..placed(2, None) };
+        let held = Situation {
+            main: Some(RolloutState::Rolling),
+            empty_wave: Some("canary".to_owned()),
+            strategy: Some(in_ring("canray")),
+            ..done(vec![canary, aside, placed(3, None)])
+        };
+        let moving = |situation: &Situation| match start(situation, NOW) {
+            Start::Anew { moves } => moves.len(),
+            other => panic!("{other:?}"),
+        };
+
+        assert_eq!(start(&held, NOW), Start::Nothing, "it would hold again");
+        assert_eq!(names(&start(&Situation { rolled: None, ..held.clone() }, NOW)), ["c1", "c2", "c3"], "new content");
+        let corrected = Situation { strategy: Some(in_ring("canary")), ..held.clone() };
+        assert_eq!(names(&start(&corrected, NOW)), ["c1", "c3"], "whoever was taken out stays so");
+        assert_eq!(moving(&Situation { strategy: None, ..held }), 2, "there is no such wave any more");
     }
 
     #[test]

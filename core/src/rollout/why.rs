@@ -26,6 +26,14 @@ pub fn why(rollout: &Rollout, now: Timestamp) -> String {
     }
 }
 
+/// What comes after a rollout that goes on, of which commit.
+pub fn newer_waits(commit: &str, rolling: Option<&str>) -> String {
+    if rolling == Some(commit) {
+        return "a newer spec waits until this ends".to_owned();
+    }
+    format!("commit {} waits until this ends", commit.get(..8).unwrap_or(commit))
+}
+
 fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
     if text.is_empty() { otherwise } else { text }
 }

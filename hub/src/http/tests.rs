@@ -691,6 +691,40 @@ async fn pages_of_what_runs_where_show_everything_once_and_cut_nothing(pool: Poo
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn the_status_of_one_target_speaks_of_its_own_repo_and_of_no_other(pool: Pool) {
+    const BOTH_FAIL: &str = "insert into repo_fetch_status (repo_id, checked_at, condition)
+        select repo_id, now(), '{\"code\": \"git_unreachable\", \"message\": \"cannot reach it\"}' from repos";
+    let api = api(&pool).await;
+    store::execute_raw(&pool, GROW).await.expect("it is made");
+    store::execute_raw(&pool, "select grow(2, 1)").await.expect("two targets of two repos");
+    store::execute_raw(&pool, BOTH_FAIL).await.expect("it is written");
+    let repos = async |path: &str| {
+        let conditions = api.fetch(path).await["conditions"].as_array().expect("a list").clone();
+        conditions.iter().map(|one| one["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+
+    assert_eq!(repos("/status").await, ["r1", "r2"]);
+    assert_eq!(repos("/status?target=t2").await, ["r2"]);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_helm_repository_may_be_a_whole_host_and_a_git_repository_may_not(pool: Pool) {
+    let api = api(&pool).await;
+    let document = |chart: &str| {
+        format!(
+            r#"{{"apiVersion": "bellwether.dev/v1", "kind": "Repo", "metadata": {{"name": "charts"}},
+                 "spec": {{"url": "https://charts.example.com"{chart}}}}}"#
+        )
+    };
+
+    let (status, refusal) = api.ask("PUT", "/repos/charts", &document("")).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refusal}");
+    assert!(refusal.contains("repo_url_invalid") && refusal.contains("--chart"), "{refusal}");
+    let (status, created) = api.ask("PUT", "/repos/charts", &document(r#", "chart": "cert-manager""#)).await;
+    assert_eq!(status, StatusCode::CREATED, "{created}");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_document_says_where_its_list_goes_on(pool: Pool) {
     let api = api(&pool).await;
     store::execute_raw(&pool, GROW).await.expect("it is made");

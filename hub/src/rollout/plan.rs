@@ -50,6 +50,8 @@ pub(super) async fn start_next(
         wanted: wanted.as_ref().map(|wanted| wanted.since),
         rolled: state.rolled_since,
         main: main.map(|row| row.state),
+        empty_wave: find_empty_wave(change, main).await?,
+        strategy: target.spec.rollout.clone(),
         changes: Vec::new(),
         held: state.held,
         placed: Vec::new(),
@@ -71,13 +73,17 @@ pub(super) async fn start_next(
             change.tell(Stage::Bundle, &[target.id.as_uuid()], now, trace_id).await?;
             return Ok(Begun::None(None));
         }
-        Start::Revision { moves } => (Kind::Revision, moves),
+        Start::Revision { moves } | Start::Anew { moves } => (Kind::Revision, moves),
         Start::ClusterChange { moves } => (Kind::ClusterChange, moves),
     };
     if kind == Kind::Revision {
         let live: Vec<&Row> = current.iter().filter(|row| is_live(row.state)).collect();
-        supersede(change, target, &live, "a newer revision took its place", now).await?;
-        store::wanted::delete_aside(change, target.id).await?;
+        let is_new = state.rolled_since != Some(wanted.since);
+        let why = if is_new { "a newer revision took its place" } else { "its waves have other clusters now" };
+        supersede(change, target, &live, why, now).await?;
+        if is_new {
+            store::wanted::delete_aside(change, target.id).await?;
+        }
         if moves.is_empty() {
             if !all.is_empty() {
                 mark_rolled(change, target, Some(wanted.since), clock::new_id()).await?;
@@ -101,6 +107,13 @@ pub(super) async fn start_next(
         }
     }
     Ok(Begun::Rollout)
+}
+
+async fn find_empty_wave(db: &mut Connection, main: Option<&Row>) -> Result<Option<String>, StoreError> {
+    match main {
+        Some(main) if main.state == RolloutState::Rolling => store::rollouts::find_empty_wave(db, main.id).await,
+        _ => Ok(None),
+    }
 }
 
 /// What is decided about from now on.

@@ -129,6 +129,61 @@ async fn rollouts_that_ended_before_all_had_it_are_kept_no_longer_than_others(po
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn a_wave_that_selects_nobody_rolls_on_when_its_selector_or_a_label_is_corrected_or_newer_content_comes(
+    pool: Pool,
+) {
+    let ring = |ring: &str| json!({"waves": [{"name": "canary", "clusters": {"matchLabels": {"ring": ring}}}]});
+    let scene = Scene::with(&pool, 2, &[], &ring("canray")).await;
+    scene.label(scene.clusters[0], "ring", "canary").await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.render().await;
+    let counts = async || {
+        let assigned = scene.runs(scene.clusters[0]).await.is_some();
+        (scene.states().await, assigned)
+    };
+    assert_eq!(counts().await, (vec![RolloutState::Rolling], false), "it holds");
+
+    let corrected = serde_json::from_value(ring("canary")).expect("a strategy");
+    scene.change_spec("one", |spec| spec.rollout = Some(corrected)).await;
+    scene.render().await;
+    assert_eq!(counts().await, (vec![RolloutState::Rolling, RolloutState::Superseded], true), "the selector");
+
+    let mistyped = serde_json::from_value(ring("canarry")).expect("a strategy");
+    scene.say(0, Verdict::Healthy, 1).await;
+    scene.say(1, Verdict::Healthy, 1).await;
+    scene.change_spec("one", |spec| spec.rollout = Some(mistyped)).await;
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.render().await;
+    let before = scene.runs(scene.clusters[1]).await;
+    scene.label(scene.clusters[1], "ring", "canarry").await;
+    scene.decide("one").await;
+    assert_ne!(scene.runs(scene.clusters[1]).await, before, "the label");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_waits_behind_a_rollout_is_told_by_it(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    let why = async || {
+        let (_, rollouts) = scene.ask("GET", "/rollouts", "").await;
+        rollouts["items"][0]["why"].as_str().expect("it says why").to_owned()
+    };
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.render().await;
+    assert!(!why().await.contains("waits until"), "{}", why().await);
+
+    scene.change_spec("one", |spec| spec.rollout = None).await;
+    scene.render().await;
+    assert!(
+        why().await.ends_with("a newer spec waits until this ends: `bellwether rollout abort one` ends it"),
+        "{}",
+        why().await
+    );
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.render().await;
+    assert!(why().await.contains("; commit ") && why().await.contains(" waits until this ends"), "{}", why().await);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn nobody_is_open_in_a_rollout_that_another_replaced(pool: Pool) {
     const OPEN: &str = "select count(*) = 0 from rollout_clusters where is_unsettled";
     const WAITING: &str = "select count(*) = 1 from rollout_clusters where state = 'waiting'";

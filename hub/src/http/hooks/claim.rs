@@ -101,7 +101,8 @@ impl Claim {
             host,
             event: event.map(ToOwned::to_owned),
             delivery: delivery.map(|id| delivery_id(host, id)),
-            is_form: content_type.starts_with("application/x-www-form-urlencoded"),
+            // Of what is sent by hand it is only what curl says of any body.
+            is_form: content_type.starts_with("application/x-www-form-urlencoded") && host != Host::Generic,
             proof,
         })
     }

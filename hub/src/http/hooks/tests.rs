@@ -416,7 +416,12 @@ fn azure(secret: &str, reference: &str, after: &str) -> Sent {
 
 fn generic(secret: &str, reference: &str, after: &str) -> Sent {
     let body = json!({"ref": reference, "commit": after}).to_string().into_bytes();
-    Sent { headers: vec![("x-signature", format!("sha256={}", hex_of(secret, &body)))], body }
+    let signature = format!("sha256={}", hex_of(secret, &body));
+    // As curl says of any body.
+    Sent {
+        headers: vec![("x-signature", signature), ("content-type", "application/x-www-form-urlencoded".to_owned())],
+        body,
+    }
 }
 
 /// What a script sends that says nothing.

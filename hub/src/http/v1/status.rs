@@ -67,6 +67,10 @@ pub(in crate::http) async fn show(
     if after.is_none() {
         readable("Repo", store::repos::list(&mut db, "", pages::FULL).await?, &mut conditions);
         conditions.extend(store::views::repos::list_conditions(&mut db).await?);
+        if query.target.is_some() {
+            let repos: Vec<_> = targets.iter().map(|target| &target.spec.repo).collect();
+            conditions.retain(|one| one.kind != "Repo" || repos.contains(&&one.name));
+        }
     }
     let next = next.and_then(|place| pages::encode_cursor(&place));
     Ok(Json(StatusDocument { targets, rows, conditions, next }))

@@ -97,6 +97,10 @@ impl InvalidUrl {
             Self::HoldsTag { .. } => {
                 "leave it out of the URL, and give it to the targets: `ref: {tag: …}` or `ref: {digest: …}`"
             }
+            Self::NoPath => {
+                "give it as `https://HOST/PATH`, `ssh://git@HOST/PATH`, `git@HOST:PATH` or `oci://HOST/PATH`; of a Helm \
+                 repository name a chart too: `chart`, or `--chart`"
+            }
             Self::HoldsCredentials => "leave them out of the URL and store a token or a key with the repo",
             _ => "give it as `https://HOST/PATH`, `ssh://git@HOST/PATH`, `git@HOST:PATH` or `oci://HOST/PATH`",
         }))
@@ -157,6 +161,11 @@ impl RepoUrl {
 
     pub(crate) fn is_registry(&self) -> bool {
         self.artifact().is_some()
+    }
+
+    /// It is of a Helm repository, or of none.
+    pub(crate) fn names_a_host_alone(&self) -> bool {
+        matches!(self, Self::Plain(url) if is_whole_host(url))
     }
 
     pub(crate) fn may_have_charts(&self) -> bool {
@@ -321,10 +330,19 @@ fn check_parts(url: &Url) -> Result<(), InvalidUrl> {
         (_, Some(host)) if host.is_empty() || host.starts_with('-') => return Err(InvalidUrl::InvalidHost),
         _ => {}
     }
-    if url.path().trim_matches('/').is_empty() {
+    if is_whole_host(url) && !may_be_whole_host(url) {
         return Err(InvalidUrl::NoPath);
     }
     Ok(())
+}
+
+fn is_whole_host(url: &Url) -> bool {
+    url.path().trim_matches('/').is_empty()
+}
+
+/// Many Helm repositories are.
+fn may_be_whole_host(url: &Url) -> bool {
+    matches!(url.scheme(), "https" | "http")
 }
 
 #[cfg(test)]
@@ -415,8 +433,6 @@ mod tests {
             ("https://token@host/a", "repo_url_holds_credentials"),
             ("https://host/a\nb", "repo_url_invalid"),
             ("https://host/a b", "repo_url_invalid"),
-            ("https://host/", "repo_url_invalid"),
-            ("https:///a", "repo_url_invalid"),
             ("https://host/a?x=1", "repo_url_invalid"),
             ("https://host/a#x", "repo_url_invalid"),
             ("oci://user:secret@host/a", "repo_url_holds_credentials"),

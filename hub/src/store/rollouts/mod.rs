@@ -17,7 +17,7 @@ pub(crate) use self::members::{
     Which, count_under_way, insert_members, is_any_unsettled, list_members, list_moving, list_ran, list_renders_before,
     list_targets_of, mark_history, mark_members, mark_overtaken,
 };
-pub(crate) use self::waves::{insert_waves, list_waves, mark_wave};
+pub(crate) use self::waves::{find_empty_wave, insert_waves, list_waves, mark_wave};
 pub(crate) use crate::store::columns::text;
 
 type DateTime = chrono::DateTime<chrono::Utc>;

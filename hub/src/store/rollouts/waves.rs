@@ -128,6 +128,24 @@ impl TryFrom<WaveRow> for Wave {
     }
 }
 
+/// The open wave of a rollout, if it has no members.
+pub(crate) async fn find_empty_wave(db: &mut Connection, rollout: RolloutId) -> Result<Option<String>, StoreError> {
+    let name = sqlx::query_scalar!(
+        r#"
+        select name
+          from rollout_waves w
+         where rollout_id = $1 and state = 'open'
+           and not exists (select from rollout_clusters m
+                            where m.rollout_id = w.rollout_id and m.wave = w.wave and not m.overtaken)
+         limit 1
+        "#,
+        rollout.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(name)
+}
+
 /// The waves of these rollouts in their order, with their members counted and none of them named.
 pub(crate) async fn list_waves(
     db: &mut Connection,

@@ -19,6 +19,8 @@ pub(crate) struct RolloutView {
     pub(crate) rollout: rollout::Rollout,
     pub(crate) from_commit: Option<String>,
     pub(crate) to_commit: Option<String>,
+    /// The commit of what waits until it ends: another one, or the same with another spec.
+    pub(crate) newer: Option<String>,
 }
 
 /// In the order of the rows.
@@ -30,17 +32,18 @@ pub(crate) async fn load(db: &mut Connection, rows: Vec<Row>) -> Result<Vec<Roll
     let mut waves = rollouts::list_waves(db, &ids).await?;
     let members = list_named_members(db, &ids).await?;
     let commits = list_commits(db, rows.iter().flat_map(|row| row.from_render.into_iter().chain([row.render]))).await?;
-    let targets = list_names(db, rows.iter().map(|row| row.target)).await?;
+    let targets = list_targets(db, rows.iter().map(|row| row.target)).await?;
     let mut views = Vec::with_capacity(rows.len());
     for row in rows {
-        let Some(target) = targets.get(&row.target).cloned() else { continue };
+        let Some(target) = targets.get(&row.target) else { continue };
         let mut rollout = row.with_waves(waves.remove(&row.id).unwrap_or_default());
         for member in members.get(&row.id).into_iter().flatten() {
             member.clone().explain(&mut rollout);
         }
         views.push(RolloutView {
             rollout,
-            target,
+            target: target.name.clone(),
+            newer: target.newer.clone().filter(|_| row.ended_at.is_none() && target.current == Some(row.id)),
             from_commit: row.from_render.and_then(|render| commits.get(&render).cloned()),
             to_commit: commits.get(&row.render).cloned(),
             row,
@@ -110,14 +113,40 @@ async fn list_commits(
     Ok(rows.into_iter().map(|row| (RenderId::new(row.render_id), row.commit_id)).collect())
 }
 
-async fn list_names(
+/// What of a target its rollouts are explained by.
+struct Followed {
+    name: Name,
+    /// The rollout over the whole target that counts.
+    current: Option<RolloutId>,
+    /// The commit of what is wanted since then.
+    newer: Option<String>,
+}
+
+async fn list_targets(
     db: &mut Connection,
     targets: impl Iterator<Item = TargetId>,
-) -> Result<BTreeMap<TargetId, Name>, StoreError> {
+) -> Result<BTreeMap<TargetId, Followed>, StoreError> {
     let targets: Vec<Uuid> = targets.map(TargetId::as_uuid).collect();
-    let rows =
-        sqlx::query!("select target_id, name from targets where target_id = any($1)", &targets).fetch_all(db).await?;
-    rows.into_iter().map(|row| Ok((TargetId::new(row.target_id), name(&row.name, "targets")?))).collect()
+    let rows = sqlx::query!(
+        r#"
+        select t.target_id as "target_id!", t.name as "name!", s.current_from as "current?", v.commit_id as "newer?"
+          from targets t
+          left join target_states s using (target_id)
+          left join wanted_renders w on w.target_id = t.target_id and w.since is distinct from s.rolled_since
+          left join revisions v on v.revision_id = w.revision_id
+         where t.target_id = any($1)
+        "#,
+        &targets,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let name = name(&row.name, "targets")?;
+            let current = row.current.map(RolloutId::new);
+            Ok((TargetId::new(row.target_id), Followed { name, current, newer: row.newer }))
+        })
+        .collect()
 }
 
 /// Where a member stands in the list of its rollout: its wave, and its cluster's name.

@@ -19,7 +19,7 @@ use crate::http::input::{Body, Named, QueryParams};
 use crate::http::problem::Refusal;
 use crate::process::clock;
 use crate::source::credential_purpose;
-use crate::source::git::{FetchError, KnownHosts, RepoUrl};
+use crate::source::git::{FetchError, InvalidUrl, KnownHosts, RepoUrl};
 use crate::source::oci::CosignKey;
 use crate::store::repos::Repo;
 use crate::store::work::Stage;
@@ -130,8 +130,11 @@ fn new_repo(hub: &Hub, name: Name, spec: RepoSpec) -> (Repo, SecretString) {
 
 fn check(hub: &Hub, name: &Name, document: &RepoDocument) -> Result<(), Refusal> {
     crate::http::v1::targets::check_head(name, "Repo", &document.api_version, &document.kind, &document.metadata)?;
-    let url = RepoUrl::parse(&document.spec.url, hub.config.url_policy())
-        .map_err(|error| Refusal::invalid(error.code(), crate::chain(&error)).maybe_hint(error.hint()))?;
+    let refuse = |error: InvalidUrl| Refusal::invalid(error.code(), crate::chain(&error)).maybe_hint(error.hint());
+    let url = RepoUrl::parse(&document.spec.url, hub.config.url_policy()).map_err(refuse)?;
+    if url.names_a_host_alone() && document.spec.chart.is_none() {
+        return Err(refuse(InvalidUrl::NoPath));
+    }
     check_known_hosts(&url, document.spec.known_hosts.as_deref())?;
     check_chart(&url, document.spec.chart.as_deref())?;
     check_cosign_keys(&url, &document.spec.cosign_keys)?;

@@ -1,18 +1,23 @@
 //! Rollouts as the API shows them.
 
 use bellwether_core::api::{RolloutDocument, WaveDocument};
-use bellwether_core::rollout::{Wave, why};
+use bellwether_core::rollout::{self, Wave, why};
 use jiff::Timestamp;
 
 use crate::store::views::rollouts::RolloutView;
 
 /// With its members left out.
 pub(in crate::http::v1) fn document_of(view: RolloutView, now: Timestamp) -> RolloutDocument {
+    let mut why = why(&view.rollout, now);
+    if let Some(commit) = &view.newer {
+        let newer = rollout::newer_waits(commit, view.to_commit.as_deref());
+        why = format!("{why}; {newer}: `bellwether rollout abort {}` ends it", view.target);
+    }
     RolloutDocument {
         id: view.row.id,
         target: view.target,
         state: view.row.state,
-        why: why(&view.rollout, now),
+        why,
         from_commit: view.from_commit,
         to_commit: view.to_commit.unwrap_or_default(),
         started_at: view.row.created_at,
