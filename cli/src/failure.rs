@@ -1,6 +1,7 @@
 //! How a command ends: its exit code, and what a person reads when it did not succeed.
 //!
-//! Everything here goes to standard error. A closed pipe is no failure: whoever reads has seen enough.
+//! Everything here goes to standard error. A closed pipe is no failure: whoever reads has seen enough. Nor is it a success
+//! where the exit code is a verdict.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -115,6 +116,11 @@ fn write_report(error: &anyhow::Error, failure: Option<&Failure>) -> io::Result<
         writeln!(stderr, "{} {}", "hint:".cyan().bold(), crate::text::visible(hint))?;
     }
     Ok(())
+}
+
+/// Of a command whose exit code is a verdict: that stands, whether somebody reads all that is printed or not.
+pub(crate) fn unless_unread(printed: anyhow::Result<()>) -> anyhow::Result<()> {
+    printed.or_else(|error| if is_closed_pipe(&error) { Ok(()) } else { Err(error) })
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -43,7 +43,11 @@ impl FolderFiles {
 
     fn find(&self, path: &str) -> Result<Lies, Failure> {
         let (mut here, mut lies) = (self.root.clone(), Lies::Folder(self.root.clone()));
-        for part in path.split('/').filter(|part| !part.is_empty()) {
+        for part in path.split('/').filter(|_| !path.is_empty()) {
+            if ["", ".", ".."].contains(&part) {
+                return Err(Failure::new(format!("`{path}` does not lead into the repo"))
+                    .hint("write it without `..`, and without `/` at its start or end, such as apps/shop"));
+            }
             if !matches!(lies, Lies::Folder(_)) {
                 return Ok(Lies::Nothing);
             }
@@ -201,6 +205,19 @@ mod tests {
         assert_eq!(entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["a", "d.json"]);
         let manifests = files.manifests("", &|_, _| false).expect("they are read");
         assert_eq!(manifests.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["a/b.yaml", "d.json"]);
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_root() {
+        let (folder, _) = folder(&[("repo/b.yaml", "a: 1"), ("outside/a.yaml", "a: 1")]);
+        let files = FolderFiles::new(folder.path().join("repo"));
+        let absolute = folder.path().join("outside").display().to_string();
+
+        for path in ["..", "../outside", "../outside/a.yaml", "./b.yaml", "/b.yaml", "b.yaml/", absolute.as_str()] {
+            let error = files.read(path, 100).expect_err(path).to_string();
+            assert!(error.ends_with("does not lead into the repo"), "{error}");
+            assert!(files.list(path).is_err() && files.manifests(path, &|_, _| false).is_err(), "{path}");
+        }
     }
 
     #[test]

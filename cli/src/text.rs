@@ -9,6 +9,11 @@ pub(crate) fn visible(text: &str) -> String {
     text.chars().map(|character| if is_obeyed(character) && character != '\n' { ' ' } else { character }).collect()
 }
 
+/// The same in one line: what a file names itself begins no line of a log.
+pub(crate) fn visible_line(text: &str) -> String {
+    visible(text).replace('\n', " ")
+}
+
 /// How long ago, in its largest unit: `5s`, `12m`, `3h`, `9d`.
 pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
     short_duration(now.duration_since(then))

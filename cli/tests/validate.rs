@@ -1,8 +1,9 @@
 //! `bellwether validate` as a program: its exit codes and what it prints where.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -40,6 +41,31 @@ fn json(folder: &Path, arguments: &[&str]) -> (i32, Value) {
     let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     (output.status.code().expect("it ended by itself"), json)
 }
+
+fn piped(folder: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
+    let command = command.arg("validate").args(arguments).current_dir(folder);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    child.stdin.take().expect("it has one").write_all(input.as_bytes()).expect("it reads");
+    child.wait_with_output().expect("it ends")
+}
+
+/// What was not looked at, and why.
+fn skipped(report: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let each = report["skipped"].as_array().expect("a list").iter();
+    each.map(|of| format!("{}: {}", text(&of["file"]), text(&of["reason"]))).collect()
+}
+
+/// The test programs that render have an engine from `./dev test`.
+fn needs_engine() {
+    assert!(std::env::var_os("BELLWETHER_RENDER_ENGINE").is_some(), "`./dev test` builds the engine and names it");
+}
+
+const CONFIG_MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+const WRONG_MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\ndta: {}\n";
+const TARGET: &str = "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {name: shop}\nspec:\n  repo: apps\n";
 
 /// `FILE:LINE CODE FIELD` of each finding.
 fn findings(report: &Value) -> Vec<String> {
@@ -313,4 +339,282 @@ fn overlays_and_charts_are_rendered_and_their_bases_are_not_looked_at_twice() {
     assert!(found.iter().any(|found| found.ends_with("field_type_wrong spec.replicas")), "{found:?}");
     assert!(found.iter().any(|found| found.starts_with("overlays/us/kustomization.yaml")), "{found:?}");
     assert!(found.iter().any(|found| found == "chart/templates/map.yaml:null field_type_wrong data.a"), "{found:?}");
+}
+
+#[test]
+fn a_target_leads_to_nothing_outside_of_its_repo() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: outer}\ndata: {p: aHVudGVyMg==}\nx: 1\n";
+    let folder = folder(&[("outside/secret.yaml", secret), ("repo/.git/config", "")]);
+    let (repo, outside) = (folder.path().join("repo"), folder.path().join("outside"));
+    for path in ["../outside", "../outside/secret.yaml", outside.to_str().expect("it is text")] {
+        fs::write(repo.join("t.yaml"), format!("{TARGET}  path: {path}\n  namespace: x\n")).expect("a file");
+
+        let (code, report) = json(&repo, &[]);
+        assert_eq!((code, findings(&report)), (1, vec!["t.yaml:6 path_invalid spec.path".to_owned()]), "{path}");
+        let mut render = Command::new(env!("CARGO_BIN_EXE_bellwether"));
+        let output = render.args(["render", "--target", "t.yaml"]).current_dir(&repo).output().expect("it starts");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{path}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("does not lead into the repo"), "{output:?}");
+    }
+}
+
+#[test]
+fn what_no_render_reads_is_looked_at() {
+    needs_engine();
+    let folder = folder(&[
+        ("beside/kustomization.yaml", "resources: [a.yaml]\n"),
+        ("beside/a.yaml", CONFIG_MAP),
+        ("beside/b.yaml", WRONG_MAP),
+        ("beside/target.yaml", &format!("{TARGET}  pth: x\n")),
+        ("one/kustomization.yaml", "resources: [../two]\n"),
+        ("two/kustomization.yaml", "resources: [../one]\n"),
+        ("Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.0.0\n"),
+        ("values.yaml", "a: 1\n"),
+        ("templates/map.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, x: {{ .Values.a }}}\n"),
+        ("clusters/prod.yaml", WRONG_MAP),
+        ("deep/parts/kustomization.yaml", "kind: Component\n"),
+    ]);
+
+    let (code, report) = json(folder.path(), &[]);
+
+    assert_eq!(code, 1);
+    let found = findings(&report);
+    for expected in [
+        "beside/b.yaml:4 field_unknown dta",
+        "beside/target.yaml:6 document_invalid spec.pth",
+        "clusters/prod.yaml:4 field_unknown dta",
+        "templates/map.yaml:null field_unknown metadata.x",
+    ] {
+        assert!(found.iter().any(|found| found == expected), "{expected}: {found:?}");
+    }
+    assert!(found.iter().any(|found| found.starts_with("one/kustomization.yaml")), "a cycle: {found:?}");
+    assert_eq!(skipped(&report), ["deep/parts: a component, which is built as part of others"]);
+}
+
+#[test]
+fn a_target_that_is_not_rendered_is_named() {
+    let folder =
+        folder(&[("targets/shop.yaml", &format!("{TARGET}  path: apps/shpo\n")), ("apps/shop/a.yaml", CONFIG_MAP)]);
+    let (code, report) = json(folder.path(), &[]);
+    assert_eq!(
+        (code, skipped(&report)),
+        (0, vec!["targets/shop.yaml: Target `shop`: there is no folder `apps/shpo`".to_owned()])
+    );
+
+    let root = tempfile::tempdir().expect("a folder");
+    let inner = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '${nme}'}\n";
+    fs::create_dir(root.path().join("all")).expect("a folder");
+    fs::write(root.path().join("all/a.yaml"), inner).expect("a file");
+    fs::write(root.path().join("a.yaml"), inner).expect("a file");
+    fs::create_dir(root.path().join(".targets")).expect("a folder");
+    let target = format!("{TARGET}  parameters:\n  - values: {{name: b}}\n");
+    fs::write(root.path().join(".targets/t.yaml"), target).expect("a file");
+    let (code, report) = json(root.path(), &[".targets/t.yaml"]);
+    assert_eq!(
+        (code, findings(&report)),
+        (1, vec!["a.yaml:3 variable_unset -".to_owned()]),
+        "the root is a folder, too"
+    );
+}
+
+#[test]
+fn targets_of_another_repo_are_not_rendered_from_this_one() {
+    let repo = "apiVersion: bellwether.dev/v1\nkind: Repo\nmetadata: {name: this}\nspec: {url: https://git.example.org/team/this.git}\n";
+    let target = TARGET.replace("repo: apps", "repo: other") + "  path: deploy\n  parameters:\n  - values: {a: 1}\n";
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '${nope}'}\n";
+    let folder = folder(&[("hub/repo.yaml", repo), ("hub/t.yaml", &target), ("deploy/a.yaml", map)]);
+
+    let (code, report) = json(folder.path(), &[]);
+    let reason = "hub/t.yaml: Target `shop`: nobody says whether this is its repo `other`: `--repo` does";
+    assert_eq!((code, findings(&report), skipped(&report)), (0, vec![], vec![reason.to_owned()]));
+
+    let of_this = vec!["hub/t.yaml: Target `shop`: it is of repo `other`, and this is `this`".to_owned()];
+    assert_eq!(skipped(&json(folder.path(), &["--repo", "this"]).1), of_this);
+    assert_eq!(findings(&json(folder.path(), &["--repo", "other"]).1), ["deploy/a.yaml:3 variable_unset -"]);
+
+    fs::create_dir(folder.path().join(".git")).expect("a folder");
+    let config = "[remote \"origin\"]\n\turl = git@git.example.org:team/this\n";
+    fs::write(folder.path().join(".git/config"), config).expect("a file");
+    assert_eq!(skipped(&json(folder.path(), &[]).1), of_this);
+}
+
+#[test]
+fn nothing_at_all_is_told() {
+    let empty = folder(&[("README.md", "")]);
+
+    let (code, report) = json(empty.path(), &[]);
+    assert_eq!((code, skipped(&report)), (0, vec![".: nothing that could be deployed is there".to_owned()]));
+
+    let output = piped(empty.path(), &["-"], "");
+    assert_eq!(output.status.code(), Some(2), "`helm template` before the pipe may have failed: {output:?}");
+}
+
+#[test]
+fn what_is_broken_is_wrong_however_broken_it_is() {
+    let large = format!("kind: ConfigMap\ndata: {{a: {}}}\n", "x".repeat(9 << 20));
+    let folder = folder(&[
+        ("a/broken.yaml", "apiversion: v1\nkind: ConfigMap\n  metadata: [\n"),
+        ("b/large.yaml", &large),
+        ("c/kind.yaml", "{kind: Deployment, spec: {}}\n"),
+        ("d/list.yaml", "apiVersion: v1\nkind: ConfigMapList\nitems: [{metadata: {name: a}, dta: {}}]\n"),
+        ("e/words.yaml", "a: b: c\n"),
+        ("f/template.yaml", "{{ if .x }}\na: b: c\n"),
+        ("f/values.yaml", "replicas: 2\n"),
+    ]);
+
+    let (code, report) = json(folder.path(), &[]);
+
+    assert_eq!(code, 1);
+    let found = findings(&report);
+    for expected in
+        ["a/broken.yaml:", "b/large.yaml:", "c/kind.yaml:1 field_missing apiVersion", "d/list.yaml:3 field_unknown dta"]
+    {
+        assert!(found.iter().any(|found| found.starts_with(expected)), "{expected}: {found:?}");
+    }
+    let of_words = report["findings"].as_array().expect("a list").iter().find(|of| of["file"] == "e/words.yaml");
+    assert_eq!(of_words.map(|of| &of["severity"]), Some(&Value::from("warning")), "it may be nobody's");
+    assert_eq!(skipped(&report), ["f/template.yaml: no Kubernetes object", "f/values.yaml: no Kubernetes object"]);
+
+    for named in ["e/words.yaml", "f/template.yaml", "f/values.yaml"] {
+        let (code, report) = json(folder.path(), &[named]);
+        assert_eq!((code, skipped(&report).len()), (1, 0), "who names it means it: {named}");
+    }
+}
+
+#[test]
+fn what_a_hub_leaves_out_is_left_out() {
+    let folder = folder(&[
+        (".bellwetherignore", "/apps/tpl.yaml\n"),
+        ("apps/tpl.yaml", "apiVersion: {{ x }}\n"),
+        ("apps/a.yaml", CONFIG_MAP),
+    ]);
+
+    let (code, report) = json(folder.path(), &[]);
+
+    assert_eq!((code, findings(&report)), (0, vec![]));
+    assert_eq!(skipped(&report), [".: 1 left out by .bellwetherignore"]);
+}
+
+#[test]
+fn a_chart_is_rendered_for_each_version_that_is_asked_for() {
+    needs_engine();
+    let template = "{{- if semverCompare \">=1.35-0\" .Capabilities.KubeVersion.Version }}\napiVersion: networking.k8s.io/v1\n\
+                    {{- else }}\napiVersion: networking.k8s.io/v1beta1\n{{- end }}\nkind: IngressClass\nmetadata: {name: a}\n";
+    let chart = "apiVersion: v2\nname: shop\nversion: 1.0.0\n";
+    let folder = folder(&[("chart/Chart.yaml", chart), ("chart/templates/a.yaml", template)]);
+    let told = |report: &Value| -> Vec<String> {
+        let each = report["findings"].as_array().expect("a list").iter();
+        each.map(|of| format!("{} {}", of["code"], of["versions"])).collect()
+    };
+
+    assert_eq!(json(folder.path(), &["--kubernetes-version", "1.36,1.37"]).0, 0);
+    let (code, report) = json(folder.path(), &["--kubernetes-version", "1.31"]);
+    assert_eq!((code, told(&report)), (1, vec!["\"api_removed\" null".to_owned()]));
+    let (_, report) = json(folder.path(), &["--kubernetes-version", "1.31,1.32,1.37"]);
+    assert_eq!(told(&report), ["\"api_removed\" [\"1.31\",\"1.32\"]"]);
+    let names: Vec<_> = report["targets"].as_array().expect("a list").iter().map(|target| &target["name"]).collect();
+    assert_eq!(names, ["chart (Kubernetes 1.31, 1.32)", "chart (Kubernetes 1.37)"]);
+
+    fs::write(folder.path().join("chart/Chart.yaml"), format!("{chart}kubeVersion: '>=1.36-0'\n")).expect("a file");
+    let (code, report) = json(folder.path(), &["--kubernetes-version", "1.31,1.37"]);
+    assert_eq!((code, told(&report).len()), (1, 1), "{report}");
+    assert_eq!(report["findings"][0]["versions"], serde_json::json!(["1.31"]));
+}
+
+#[test]
+fn who_reads_the_first_line_only_does_not_change_the_verdict() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for number in 0..1_500 {
+        fs::write(folder.path().join(format!("{number}.yaml")), WRONG_MAP).expect("a file");
+    }
+    for arguments in [&["."][..], &["--kubeconform-compat", "-strict", "."]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
+        let command = command.arg("validate").args(arguments).current_dir(folder.path());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        drop(child.stdout.take());
+
+        assert_eq!(child.wait().expect("it ends").code(), Some(1), "{arguments:?}");
+    }
+}
+
+#[test]
+fn standard_input_is_judged_as_a_file_is() {
+    let empty = folder(&[]);
+    let own = format!("{TARGET}  pth: apps\n---\n{CONFIG_MAP}");
+
+    let output = piped(empty.path(), &["-o", "json", "-"], &own);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (output.status.code(), findings(&report)),
+        (Some(1), vec!["stdin:6 document_invalid spec.pth".to_owned()])
+    );
+
+    let output = piped(empty.path(), &["-o", "json", "-"], TARGET);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(skipped(&report), ["stdin: Target `shop`: standard input has no folders"]);
+
+    let output = piped(empty.path(), &["-o", "junit", "-"], "a: b: c\n");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("<failure"), "{output:?}");
+}
+
+#[test]
+fn definitions_are_found_wherever_they_lie_below_the_folder() {
+    let definition = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: widgets.example.org}\nspec:\n  \
+                      group: example.org\n  scope: Namespaced\n  names: {kind: Widget, plural: widgets}\n  versions:\n  - {name: v1, served: true, \
+                      storage: true, schema: {openAPIV3Schema: {type: object, properties: {size: {type: integer}}}}}\n";
+    let folder = folder(&[
+        ("crds/bases/w.yaml", definition),
+        ("crds/kustomization.yaml", "resources: [bases/w.yaml]\n"),
+        ("none/a.yaml", CONFIG_MAP),
+        ("a.yaml", "apiVersion: example.org/v1\nkind: Widget\nmetadata: {name: a}\nsze: 1\n"),
+    ]);
+
+    let (code, report) = json(folder.path(), &["a.yaml", "--crds", "crds"]);
+    assert_eq!((code, findings(&report)), (1, vec!["a.yaml:4 field_unknown sze".to_owned()]));
+
+    let output = validate(folder.path(), &["a.yaml", "--crds", "none"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let folder = folder(&[("a.yaml", CONFIG_MAP)]);
+    let made = Command::new("mkfifo").arg(folder.path().join("pipe.yaml")).status().expect("it starts");
+    assert!(made.success());
+
+    let (code, report) = json(folder.path(), &[]);
+    assert_eq!((code, skipped(&report)), (0, vec!["pipe.yaml: neither a file nor a folder".to_owned()]));
+    let output = validate(folder.path(), &["--kubeconform-compat", "pipe.yaml"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn files_are_named_from_where_a_person_is_and_to_code_scanning_from_the_root() {
+    let folder = folder(&[(".git/config", ""), ("a/x.yaml", WRONG_MAP), ("b/x.yaml", WRONG_MAP)]);
+
+    let (_, report) = json(&folder.path().join("a"), &[".", "../b"]);
+    assert_eq!(findings(&report), ["../b/x.yaml:4 field_unknown dta", "x.yaml:4 field_unknown dta"]);
+
+    let output = validate(&folder.path().join("a"), &["-o", "sarif", "."]);
+    let sarif: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let place = &sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"];
+    assert_eq!(place["uri"], "a/x.yaml");
+}
+
+#[test]
+fn text_of_a_file_writes_no_lines_of_its_own() {
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: \"a\\n::error file=ok.yaml::forged\\u009b\"}\n";
+    let folder = folder(&[("a.yaml", map)]);
+
+    let output = validate(folder.path(), &["a.yaml"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("forged") && !text.lines().any(|line| line.starts_with("::")), "{text}");
+
+    for format in ["tap", "text"] {
+        let output = validate(folder.path(), &["--kubeconform-compat", "-verbose", "-output", format, "a.yaml"]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("forged") && !text.contains('\u{9b}'), "{text}");
+        assert!(!text.lines().any(|line| line.starts_with("::")), "{text}");
+    }
 }

@@ -7,10 +7,10 @@ use gix_ignore::glob::{Pattern, pattern::Case, wildmatch};
 use crate::error::RenderError;
 
 /// Read in the folder of a target and in those above it, up to the repo's root.
-pub(crate) const FILE: &str = ".bellwetherignore";
+pub const FILE: &str = ".bellwetherignore";
 
 /// Of such a file: some thousand lines.
-pub(crate) const BYTES_MAX: usize = 64 * 1024;
+pub const BYTES_MAX: usize = 64 * 1024;
 
 /// Of a line: each more may make a match take longer by the length of a path.
 const STARS_MAX: usize = 8;
@@ -26,10 +26,12 @@ docker-compose*.yaml\ndocker-compose*.yml\ncompose.yaml\ncompose.yml\ndocker-sta
 package.json\npackage-lock.json\ntsconfig*.json\nrenovate.json\ncloudbuild.yaml\nmkdocs.yml\nTaskfile.yml\nTaskfile.yaml\n";
 
 /// Lists of patterns, the outermost first.
-pub(crate) struct Rules {
+#[derive(Debug, Clone)]
+pub struct Rules {
     lists: Vec<List>,
 }
 
+#[derive(Debug, Clone)]
 struct List {
     /// Where it was written; its patterns are for what is below.
     folder: String,
@@ -37,12 +39,13 @@ struct List {
 }
 
 impl Rules {
-    pub(crate) fn new() -> Self {
+    /// Those that hold everywhere.
+    pub fn new() -> Self {
         Self { lists: vec![List::parse("", HIDDEN)] }
     }
 
     /// One that goes over those before: it lies deeper.
-    pub(crate) fn add(&mut self, folder: &str, file: &str, bytes: &[u8]) -> Result<(), RenderError> {
+    pub fn add(&mut self, folder: &str, file: &str, bytes: &[u8]) -> Result<(), RenderError> {
         let text = String::from_utf8_lossy(bytes);
         let is_costly = |line: &str| line.split('*').filter(|part| !part.is_empty()).count() > STARS_MAX;
         if bytes.len() > BYTES_MAX || text.lines().any(is_costly) {
@@ -53,7 +56,7 @@ impl Rules {
     }
 
     /// Whether what is at a path is left out, or is in a folder that is. `folder` is the target's, of which nothing is asked.
-    pub(crate) fn leaves_out(&self, folder: &str, path: &str, is_folder: bool) -> bool {
+    pub fn leaves_out(&self, folder: &str, path: &str, is_folder: bool) -> bool {
         let within = path.strip_prefix(folder).unwrap_or(path);
         let start = path.len() - within.trim_start_matches('/').len();
         let ends = path[start..].match_indices('/').map(|(at, _)| start + at);
@@ -64,6 +67,12 @@ impl Rules {
     fn matches(&self, path: &str, is_folder: bool) -> bool {
         let found = self.lists.iter().rev().find_map(|list| list.find(path, is_folder));
         found.is_some_and(|pattern| !pattern.is_negative())
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -87,7 +96,7 @@ impl List {
 }
 
 /// Whether a file is named as one that another tool reads.
-pub(crate) fn is_of_another_tool(path: &str) -> bool {
+pub fn is_of_another_tool(path: &str) -> bool {
     List::parse("", OTHERS).find(path, false).is_some()
 }
 

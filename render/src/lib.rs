@@ -5,7 +5,7 @@
 //! Git and stores what comes out. `core` names and hashes objects and resolves parameters. Only `external` starts a
 //! program and looks at a clock: the engines of Kustomize and Helm.
 //!
-//! `files` and `tree` are what is read, `yaml` reads it, an engine makes objects of it, and `finish` completes and checks
+//! `files` and `tree` are what is read, `ignore` says what is left out, `yaml` reads it, an engine makes objects of it, and `finish` completes and checks
 //! each. [`Manifests`] is all of that for one target.
 
 mod engine;
@@ -13,7 +13,7 @@ mod error;
 mod external;
 mod files;
 mod finish;
-mod ignore;
+pub mod ignore;
 mod manifests;
 #[cfg(test)]
 mod tests;
@@ -25,12 +25,12 @@ use std::fmt;
 
 use bellwether_core::{Digest, ObjectKey, TargetId};
 
-pub use engine::plain::{Documents, SOURCES_BYTES_MAX};
+pub use engine::plain::{Documents, SOURCES_BYTES_MAX, objects_of};
 pub use error::{Failure, Place, RenderError};
 pub use external::{Confinement, EngineError, Engines};
 pub use files::{Files, Found, LeaveOut, Listed, Listing};
-pub use manifests::{Manifests, Plan};
-pub use tree::{Aspect, Input, Inputs, SourceFile, is_named_for_render};
+pub use manifests::{KUSTOMIZATIONS, Manifests, Plan};
+pub use tree::{Aspect, Input, Inputs, SourceFile, is_manifest, is_named_for_render};
 
 /// Whose an object is, written on it.
 #[derive(Debug, Clone)]

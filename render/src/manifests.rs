@@ -23,7 +23,7 @@ use crate::tree::Inputs;
 use crate::{Recipe, RenderedObject, SourceFile};
 
 /// In the order in which Kustomize looks for them.
-const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+pub const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
 /// Of the names of all functions that there are.
 const FUNCTIONS_CHARACTERS_MAX: usize = 200;

@@ -142,6 +142,19 @@ fn lists_are_unrolled_however_deep() {
 }
 
 #[test]
+fn items_of_a_typed_list_are_of_its_kind() {
+    let bare = json!({"metadata": {"name": "a"}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "b"}});
+    let list = |kind: &str| json!({"apiVersion": "v1", "kind": kind, "items": [bare, secret]}).to_string();
+
+    let objects = render(&list("ConfigMapList")).expect("renders");
+
+    let keys: Vec<_> = objects.iter().map(|object| object.key.to_string()).collect();
+    assert_eq!(keys, ["ConfigMap shop/a", "Secret shop/b"]);
+    assert_eq!(render(&list("List")).expect_err("a List is of no kind").code(), "object_without_api_version");
+}
+
+#[test]
 fn what_is_no_object_is_refused_with_a_code_and_a_line() {
     for (text, code, line) in [
         ("- a\n", "object_invalid", 1),

@@ -25,7 +25,8 @@ pub(crate) fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(b"version https://git-lfs.github.com/spec/")
 }
 
-pub(crate) fn is_manifest(path: &str) -> bool {
+/// Whether a file is named as one of YAML or JSON.
+pub fn is_manifest(path: &str) -> bool {
     let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
     matches!(extension, Some("yaml" | "yml" | "json"))
 }

@@ -46,13 +46,13 @@ impl Default for Definitions {
 }
 
 impl Definitions {
-    /// Learns from a CustomResourceDefinition; other objects teach nothing.
-    pub fn learn(&mut self, object: &Value) {
+    /// Learns from a CustomResourceDefinition; of other objects it says that they are none.
+    pub fn learn(&mut self, object: &Value) -> bool {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
         let is_definition = text("/kind") == Some("CustomResourceDefinition")
             && text("/apiVersion").is_some_and(|version| version.starts_with("apiextensions.k8s.io/"));
         let (true, Some(group), Some(kind)) = (is_definition, text("/spec/group"), text("/spec/names/kind")) else {
-            return;
+            return false;
         };
         let known = self.kinds.entry((group.to_owned(), kind.to_owned())).or_default();
         let shared = object.pointer("/spec/validation/openAPIV3Schema");
@@ -67,6 +67,7 @@ impl Definitions {
             };
             known.insert(name.to_owned(), of);
         }
+        true
     }
 
     pub(crate) fn find(&self, api_version: &str, kind: &str) -> Known<'_> {

@@ -1,24 +1,26 @@
-//! Bellwether's own documents: strict, as a hub is.
-
-use std::borrow::Cow;
+//! Bellwether's own documents: strict, as a hub is, and by the same rules. What a repo's URL allows only a hub knows.
 
 use bellwether_core::api::{API_VERSION, RepoDocument, TargetDocument};
-use bellwether_core::parameters::Parameters;
-use bellwether_core::render::RenderOptions;
+use bellwether_core::repo::RepoSpec;
 use bellwether_core::target::TargetSpec;
-use bellwether_render::yaml::{Content, Node};
+use bellwether_render::yaml::Node;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use crate::path::{Problem, nearest};
+use crate::path::{Problem, nearest, push_index, push_key};
 
 const KINDS: [&str; 2] = ["Repo", "Target"];
 
 /// A Repo's, which the command line replaces by what they name before a hub sees the document.
 const READ_BY_THE_CLIENT: [&str; 4] = ["caFile", "knownHostsFile", "sshKeyFile", "tokenFile"];
 
+/// Of which a Repo has one at most.
+const RIVALS: [[&str; 2]; 3] = [["ca", "caFile"], ["knownHosts", "knownHostsFile"], ["tokenFile", "sshKeyFile"]];
+
 /// A document that a hub would take.
 #[derive(Debug)]
 pub enum OwnDocument {
-    Repo,
+    Repo { name: String, url: String },
     Target { name: String, spec: Box<TargetSpec> },
 }
 
@@ -48,53 +50,65 @@ pub fn read_own(root: &Node) -> Result<OwnDocument, Problem> {
 }
 
 fn read_repo(root: &Node) -> Result<OwnDocument, Problem> {
+    let refused = |field: &str, code: &'static str, message: String, hint: Option<&str>| {
+        problem(root, &format!("spec.{field}"), code, message, hint.map(ToOwned::to_owned))
+    };
     let mut document = root.to_json();
-    if let Some(spec) = document.get_mut("spec").and_then(serde_json::Value::as_object_mut) {
+    if let Some(spec) = document.get_mut("spec").and_then(Value::as_object_mut) {
+        if let Some([one, other]) = RIVALS.into_iter().find(|pair| pair.iter().all(|field| spec.contains_key(*field))) {
+            let message = format!("is given as well as `{one}`");
+            return Err(refused(other, "document_invalid", message, Some("keep one of them")));
+        }
         for field in READ_BY_THE_CLIENT {
-            spec.remove(field);
+            if spec.remove(field).is_some_and(|path| !path.is_string()) {
+                return Err(refused(field, "document_invalid", "is no path of a file".to_owned(), None));
+            }
         }
     }
-    serde_json::from_value::<RepoDocument>(document).map_err(|error| unreadable(root, &error))?;
-    Ok(OwnDocument::Repo)
+    let document: RepoDocument = read(root, document)?;
+    let spec = RepoSpec::from(document.spec);
+    spec.check().map_err(|error| refused(error.field(), error.code(), error.to_string(), error.hint()))?;
+    Ok(OwnDocument::Repo { name: document.metadata.name.to_string(), url: spec.url })
 }
 
 fn read_target(root: &Node) -> Result<OwnDocument, Problem> {
-    let document: TargetDocument = serde_json::from_value(root.to_json()).map_err(|error| unreadable(root, &error))?;
+    let document: TargetDocument = read(root, root.to_json())?;
     let spec = TargetSpec::from(document.spec);
-    let refused = |path: &str, message: String, hint: Option<Cow<'static, str>>| {
-        problem(root, path, "document_invalid", message, hint.map(Cow::into_owned))
-    };
-    Parameters::check(&spec.parameters).map_err(|error| refused("spec.parameters", error.to_string(), error.hint()))?;
-    RenderOptions::check(&spec.render).map_err(|error| refused("spec.render", error.to_string(), error.hint()))?;
-    spec.clusters.check().map_err(|error| {
-        refused("spec.clusters", error.to_string(), Some(Cow::Borrowed("write it as a Kubernetes LabelSelector")))
+    spec.check().map_err(|error| {
+        let hint = error.hint().map(std::borrow::Cow::into_owned);
+        problem(root, &format!("spec.{}", error.field()), error.code(), bellwether_core::chain(&error), hint)
     })?;
     Ok(OwnDocument::Target { name: document.metadata.name.to_string(), spec: Box::new(spec) })
 }
 
-/// Serde names the field and not where it stands.
-fn unreadable(root: &Node, error: &serde_json::Error) -> Problem {
-    let message = error.to_string();
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let found = quoted.find_map(|word| path_of(root, word, ""));
-    let (path, line) = found.unwrap_or_else(|| (String::new(), root.line()));
-    Problem { path, code: "document_invalid", message, hint: None, line }
+fn read<T: DeserializeOwned>(root: &Node, document: Value) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(document).map_err(|error| {
+        let mut path = String::new();
+        for segment in error.path() {
+            match segment {
+                serde_path_to_error::Segment::Map { key } => push_key(&mut path, key),
+                serde_path_to_error::Segment::Seq { index } => push_index(&mut path, *index),
+                serde_path_to_error::Segment::Enum { .. } | serde_path_to_error::Segment::Unknown => {}
+            }
+        }
+        unreadable(root, path, &error.into_inner().to_string())
+    })
 }
 
-/// The first field that is called so.
-fn path_of(node: &Node, name: &str, path: &str) -> Option<(String, u32)> {
-    let below = |path: &str, key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-    match &node.content {
-        Content::Map(entries) => entries.iter().find_map(|entry| {
-            let path = below(path, &entry.key);
-            if &*entry.key == name { Some((path, entry.line())) } else { path_of(&entry.value, name, &path) }
-        }),
-        Content::List(items) => {
-            let mut items = items.iter().enumerate();
-            items.find_map(|(index, item)| path_of(item, name, &format!("{path}[{index}]")))
-        }
-        _ => None,
-    }
+/// In the words that are used of other objects, as far as serde's say which these are.
+fn unreadable(root: &Node, mut path: String, message: &str) -> Problem {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let (message, hint) = if message.starts_with("unknown field") {
+        let unknown = quoted.next().unwrap_or_default();
+        let hint = nearest(unknown, quoted).map(|nearest| format!("did you mean `{nearest}`?"));
+        ("is no known field".to_owned(), hint)
+    } else if message.starts_with("missing field") {
+        push_key(&mut path, quoted.next().unwrap_or_default());
+        ("is required, and missing".to_owned(), None)
+    } else {
+        (message.to_owned(), None)
+    };
+    problem(root, &path, "document_invalid", message, hint)
 }
 
 fn problem(root: &Node, path: &str, code: &'static str, message: String, hint: Option<String>) -> Problem {
@@ -118,10 +132,30 @@ mod tests {
         assert!(matches!(read(target), Ok(OwnDocument::Target { .. })));
         let repo =
             "apiVersion: bellwether.dev/v1\nkind: Repo\nmetadata: {name: apps}\nspec:\n  url: https://a.example/b\n";
-        assert!(matches!(read(&format!("{repo}  tokenFile: t\n")), Ok(OwnDocument::Repo)));
+        let is_repo = |read| matches!(read, Ok(OwnDocument::Repo { name, url }) if name == "apps" && url == "https://a.example/b");
+        assert!(is_repo(read(&format!("{repo}  tokenFile: t\n"))));
 
         for (text, line, path) in [
             (format!("{target}  pth: shop\n"), 6, "spec.pth"),
+            (format!("{target}  path: ../etc\n"), 6, "spec.path"),
+            (format!("{target}  path: 5\n"), 6, "spec.path"),
+            (format!("{target}  ref:\n    semver: not a range\n"), 6, "spec.ref"),
+            (format!("{target}  rollout:\n    waves: [{{name: a}}, {{name: a}}]\n"), 6, "spec.rollout"),
+            (
+                format!("{target}  clusters:\n    matchLabels:\n      a: b\n      path: 5\n"),
+                9,
+                "spec.clusters.matchLabels.path",
+            ),
+            (
+                format!("{target}  parameters:\n  - values: {{a: 1}}\n  - valus: {{a: 1}}\n"),
+                8,
+                "spec.parameters[1].valus",
+            ),
+            (target.replace("repo: apps", "path: apps"), 5, "spec.repo"),
+            (format!("{repo}  pollSeconds: 1\n"), 6, "spec.pollSeconds"),
+            (format!("{repo}  tokenFile: [t]\n"), 6, "spec.tokenFile"),
+            (format!("{repo}  tokenFile: t\n  sshKeyFile: k\n"), 7, "spec.sshKeyFile"),
+            (format!("{repo}  ca: none\n"), 6, "spec.ca"),
             (format!("{target}  parameters:\n  - values: {{cluster.name: x}}\n"), 6, "spec.parameters"),
             (repo.replace("v1", "v2"), 1, "apiVersion"),
             (repo.replace("Repo", "Rpo"), 2, "kind"),
@@ -130,5 +164,15 @@ mod tests {
             let problem = read(&text).expect_err("it is refused");
             assert_eq!((problem.line, problem.path.as_str()), (line, path), "{text}: {}", problem.message);
         }
+    }
+
+    #[test]
+    fn an_unknown_field_is_told_with_the_one_that_was_meant() {
+        let text = "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {name: a}\nspec: {repo: a, pth: b}\n";
+
+        let problem = read(text).expect_err("it is refused");
+
+        assert_eq!(problem.message, "is no known field");
+        assert_eq!(problem.hint.as_deref(), Some("did you mean `path`?"));
     }
 }

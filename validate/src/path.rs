@@ -53,7 +53,7 @@ impl Trail {
 
     pub(crate) fn within_item<T>(&mut self, index: usize, walk: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.path.len();
-        let _ = write!(self.path, "[{index}]");
+        push_index(&mut self.path, index);
         let walked = walk(self);
         self.path.truncate(before);
         walked
@@ -80,7 +80,11 @@ impl Trail {
     }
 }
 
-fn push_key(path: &mut String, key: &str) {
+pub(crate) fn push_index(path: &mut String, index: usize) {
+    let _ = write!(path, "[{index}]");
+}
+
+pub(crate) fn push_key(path: &mut String, key: &str) {
     let is_plain =
         !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '$');
     if !is_plain {

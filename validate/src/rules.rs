@@ -52,7 +52,9 @@ fn check_without_spec(trail: &mut Trail, root: &Node, kind: &str) {
         }
         each(trail, root, "subjects", |trail, subject| {
             one_of(trail, subject, "kind", &["ServiceAccount", "User", "Group"]);
-            if subject.field("kind").and_then(Node::text) == Some("ServiceAccount") {
+            // A RoleBinding's own namespace is its subjects', where they name none.
+            let is_account = subject.field("kind").and_then(Node::text) == Some("ServiceAccount");
+            if is_account && kind == "ClusterRoleBinding" {
                 not_empty(trail, subject, "namespace");
             }
         });
@@ -276,7 +278,7 @@ mod tests {
                 "rules[0].verbs",
             ),
             (
-                "{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, subjects: [{kind: ServiceAccount, name: a}]}",
+                "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, subjects: [{kind: ServiceAccount, name: a}]}",
                 "subjects[0].namespace",
             ),
             (
@@ -287,6 +289,7 @@ mod tests {
             assert_eq!(check_text(text), [format!("{expected} is required, and missing or empty")], "{text}");
         }
         for text in [
+            "{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, subjects: [{kind: ServiceAccount, name: a}]}",
             "{apiVersion: v1, kind: Service, spec: {clusterIP: None}}",
             "{apiVersion: v1, kind: Service, spec: {type: ExternalName, externalName: a.b}}",
             "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, rules: [{nonResourceURLs: [/a], verbs: [get]}]}",

@@ -12,7 +12,7 @@ use crate::lifecycle::Lives;
 use crate::path::{Problem, Trail, line_of, nearest};
 use crate::report::{Finding, Named, Report, Severity, Skipped, TargetReport};
 use crate::rules;
-use crate::schema::{Schemas, split};
+use crate::schema::{Schemas, Version, split};
 
 /// In every cluster from its beginning.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -80,6 +80,21 @@ pub fn named(root: &Node) -> Named {
     }
 }
 
+/// What was rendered, or read together.
+#[derive(Debug, Default)]
+pub struct Part {
+    pub target: TargetReport,
+    pub objects: Vec<Object>,
+    /// Of Kubernetes, for which the objects are; empty for all that are asked for.
+    pub versions: Vec<Version>,
+}
+
+impl Part {
+    fn is_for(&self, version: Version) -> bool {
+        self.versions.is_empty() || self.versions.contains(&version)
+    }
+}
+
 /// The objects of a run.
 #[derive(Debug)]
 pub struct Set {
@@ -87,7 +102,7 @@ pub struct Set {
     versions: Vec<Schemas>,
     definitions: Definitions,
     lives: Lives,
-    targets: Vec<(TargetReport, Vec<Object>)>,
+    parts: Vec<Part>,
     report: Report,
 }
 
@@ -98,17 +113,17 @@ impl Set {
             versions: versions.iter().map(|schemas| schemas.version().to_string()).collect(),
             ..Report::default()
         };
-        Self { options, versions, definitions, lives: Lives::load(), targets: Vec::new(), report }
+        Self { options, versions, definitions, lives: Lives::load(), parts: Vec::new(), report }
     }
 
-    pub fn add_target(&mut self, target: TargetReport, objects: Vec<Object>) {
-        for object in &objects {
+    pub fn add(&mut self, part: Part) {
+        for object in &part.objects {
             if object.text(&["kind"]) == Some("CustomResourceDefinition") {
                 self.definitions.learn(&object.root.to_json());
             }
         }
-        let cases = objects.iter().map(|object| (object.source.file.clone(), object.named())).collect();
-        self.targets.push((TargetReport { cases, ..target }, objects));
+        let cases = part.objects.iter().map(|object| (object.source.file.clone(), object.named())).collect();
+        self.parts.push(Part { target: TargetReport { cases, ..part.target }, ..part });
     }
 
     /// What has been looked at already.
@@ -128,8 +143,8 @@ impl Set {
 
     /// `progress` is told the number of objects that are done.
     pub fn check(mut self, mut progress: impl FnMut(usize)) -> Report {
-        let targets = std::mem::take(&mut self.targets);
-        let created = targets.iter().flat_map(|(_, objects)| objects);
+        let parts = std::mem::take(&mut self.parts);
+        let created = parts.iter().flat_map(|part| &part.objects);
         let created = created.filter(|object| object.text(&["kind"]) == Some("Namespace"));
         let names = created.filter_map(|object| object.text(&["metadata", "name"]).map(ToOwned::to_owned));
         let namespaces: BTreeSet<_> = names
@@ -137,27 +152,27 @@ impl Set {
             .chain(std::mem::take(&mut self.options.namespaces))
             .collect();
         let mut done = 0;
-        for (target, objects) in targets {
-            for object in &objects {
-                self.check_object(&target, object);
+        for part in parts {
+            for object in &part.objects {
+                self.check_object(&part, object);
                 done += 1;
                 progress(done);
             }
-            self.check_twins(&target, &objects);
-            self.check_namespaces(&target, &objects, &namespaces);
-            self.report.targets.push(target);
+            self.check_twins(&part.target, &part.objects);
+            self.check_namespaces(&part.target, &part.objects, &namespaces);
+            self.report.targets.push(part.target);
         }
         self.report.sort();
         self.report
     }
 
-    fn check_object(&mut self, target: &TargetReport, object: &Object) {
+    fn check_object(&mut self, part: &Part, object: &Object) {
         let mut merged: BTreeMap<(Severity, Problem), Vec<String>> = BTreeMap::new();
         let mut skipped = false;
         let mut add = |version: &Schemas, severity, problem| {
             merged.entry((severity, problem)).or_default().push(version.version().to_string());
         };
-        for version in &self.versions {
+        for version in self.versions.iter().filter(|schemas| part.is_for(schemas.version())) {
             let mut judge = Judge { set: self, version, object, found: Vec::new(), is_skipped: false };
             judge.judge();
             skipped |= judge.is_skipped;
@@ -166,7 +181,7 @@ impl Set {
         let all = self.versions.len();
         for ((severity, problem), versions) in merged {
             let versions = if versions.len() == all { Vec::new() } else { versions };
-            let finding = finding(target, object, severity, problem, versions);
+            let finding = finding(&part.target, object, severity, problem, versions);
             self.report.findings.push(finding);
         }
         if skipped {

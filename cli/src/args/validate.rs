@@ -44,6 +44,10 @@ pub(crate) struct ValidateArgs {
     /// A regular expression: paths that it matches, from the root on, are passed over. May be repeated.
     #[arg(long = "ignore", value_name = "PATTERN")]
     pub(crate) ignored: Vec<Regex>,
+    /// The repo that this is, as Targets name it: those of other repos are not rendered. When left out, it is the Repo among
+    /// the documents whose URL is that of Git's `origin`, else the one that all name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) repo: Option<Name>,
     /// The root of the repo: the nearest folder above each PATH that has `.git`, when left out; without one, the folder
     /// that this was started in.
     #[arg(long, value_name = "DIR")]

@@ -134,6 +134,11 @@ impl<'a> Asked<'a> {
         let (name, spec) = document.map_or((None, None), |document| {
             (Some(document.metadata.name.to_string()), Some(TargetSpec::from(document.spec)))
         });
+        if let (Some(file), Some(spec)) = (&arguments.target, &spec) {
+            spec.check().map_err(|error| {
+                Failure::new(bellwether_core::chain(&error)).at(file.display()).maybe_hint(error.hint())
+            })?;
+        }
         let folder = match (&arguments.path, &spec) {
             (None, Some(spec)) => spec.path.clone(),
             _ => below(&root, &start)?,

@@ -13,7 +13,7 @@ use super::Context;
 use super::cluster::yes_no;
 use crate::args::Format;
 use crate::client::{Answer, Client, PAGES_MAX, RequestError, Route, endless};
-use crate::failure::{Exit, condition_text};
+use crate::failure::{Exit, condition_text, unless_unread};
 use crate::output::table::{Field, Tone, table, verdict};
 use crate::output::{Style, age, note, short_commit, visible};
 
@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, target: Option<&Name>, watches: bool)
     }
     let answer = fetch(&context.client, target).await?;
     let now = Timestamp::now();
-    context.output.answer(&answer, |status, style| draw(status, now, style))?;
+    unless_unread(context.output.answer(&answer, |status, style| draw(status, now, style)))?;
     note_if_nothing(&answer.document);
     Ok(if is_well(&answer.document) { Exit::Done } else { Exit::Differs })
 }

@@ -33,6 +33,77 @@ pub struct RepoSpec {
     pub poll_seconds: Option<u32>,
 }
 
+/// Less would only hurt the Git server: webhooks are for speed.
+const POLL_SECONDS_MIN: u32 = 5;
+
+/// Two while a key is changed for another, for each of some teams.
+const COSIGN_KEYS_MAX: usize = 10;
+
+/// Why a repo is refused, whoever reads it. What its URL allows, and whether its keys are keys, the hub knows.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidRepo {
+    #[error("`chart` is no name of a chart")]
+    Chart,
+    #[error("`cosignKeys` are at most {COSIGN_KEYS_MAX}")]
+    CosignKeys,
+    #[error("`pollSeconds` is at least {POLL_SECONDS_MIN}")]
+    Poll,
+    #[error("`ca` holds no certificate in PEM form")]
+    Ca,
+}
+
+impl InvalidRepo {
+    /// Stable, for machines.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Chart => "chart_invalid",
+            Self::CosignKeys => "cosign_key_invalid",
+            Self::Poll => "poll_invalid",
+            Self::Ca => "ca_invalid",
+        }
+    }
+
+    /// Of the spec.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Chart => "chart",
+            Self::CosignKeys => "cosignKeys",
+            Self::Poll => "pollSeconds",
+            Self::Ca => "ca",
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Chart => Some("such as `podinfo`"),
+            Self::Poll => Some("send webhooks to be faster than that"),
+            Self::CosignKeys | Self::Ca => None,
+        }
+    }
+}
+
+impl RepoSpec {
+    /// Refuses what could never be fetched.
+    pub fn check(&self) -> Result<(), InvalidRepo> {
+        let is_inner = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+        let is_name = |chart: &String| !chart.is_empty() && chart.len() <= 250 && chart.chars().all(is_inner);
+        if !self.chart.as_ref().is_none_or(is_name) {
+            return Err(InvalidRepo::Chart);
+        }
+        if self.cosign_keys.len() > COSIGN_KEYS_MAX {
+            return Err(InvalidRepo::CosignKeys);
+        }
+        if self.poll_seconds.is_some_and(|seconds| seconds < POLL_SECONDS_MIN) {
+            return Err(InvalidRepo::Poll);
+        }
+        if self.ca.as_ref().is_some_and(|ca| !ca.contains("-----BEGIN CERTIFICATE-----")) {
+            return Err(InvalidRepo::Ca);
+        }
+        Ok(())
+    }
+}
+
 /// What is done with a ref whose history was rewritten.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

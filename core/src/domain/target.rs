@@ -4,17 +4,18 @@
 //! so fields that are not known are ignored, and those that are missing have their defaults. What people write is
 //! another type, which refuses what it does not know: `api::WrittenTarget`. `docs/decisions/0009` says why.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
-use crate::labels::{LabelSelector, Labels};
-use crate::parameters::{ClusterFacts, ParameterSet, Parameters};
-use crate::render::RenderOptions;
-use crate::rollout::Strategy;
+use crate::labels::{InvalidLabel, LabelSelector, Labels};
+use crate::parameters::{ClusterFacts, InvalidParameter, ParameterSet, Parameters};
+use crate::render::{InvalidRender, RenderOptions};
+use crate::rollout::{Strategy, StrategyError};
 use crate::session::SyncOptions;
-use crate::source::GitRef;
+use crate::source::{GitRef, is_valid, is_valid_path};
 
 /// What a person wants of a target, as the program has it and rows hold it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,7 +45,86 @@ pub struct TargetSpec {
     pub rollout: Option<Strategy>,
 }
 
+/// Why a target is refused, whoever reads it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidTarget {
+    #[error("`{range}` is not a range of versions")]
+    Range { range: String },
+    #[error("`ref` is not a name that Git could have")]
+    Reference,
+    #[error("`path` `{path}` does not lead into the repo")]
+    Path { path: String },
+    #[error(transparent)]
+    Clusters(InvalidLabel),
+    #[error(transparent)]
+    Parameters(#[from] InvalidParameter),
+    #[error(transparent)]
+    Render(#[from] InvalidRender),
+    #[error(transparent)]
+    Rollout(#[from] StrategyError),
+}
+
+impl InvalidTarget {
+    /// Stable, for machines.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Range { .. } | Self::Reference => "ref_invalid",
+            Self::Path { .. } => "path_invalid",
+            Self::Clusters(_) => "selector_invalid",
+            Self::Parameters(error) => error.code(),
+            Self::Render(error) => error.code(),
+            Self::Rollout(_) => "rollout_invalid",
+        }
+    }
+
+    /// Of the spec.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Range { .. } | Self::Reference => "ref",
+            Self::Path { .. } => "path",
+            Self::Clusters(_) => "clusters",
+            Self::Parameters(_) => "parameters",
+            Self::Render(_) => "render",
+            Self::Rollout(_) => "rollout",
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Range { .. } | Self::Reference => Some(Cow::Borrowed(
+                "give one of branch, tag, semver with a range such as `>=1.2 <2` or `1.2.x`, commit with 40 hexadecimal digits, or, of \
+                 an artifact, digest with `sha256:` and 64 of them",
+            )),
+            Self::Path { .. } => {
+                Some(Cow::Borrowed("write it without `..`, and without `/` at its start or end, such as apps/shop"))
+            }
+            Self::Parameters(error) => error.hint(),
+            Self::Render(error) => error.hint(),
+            Self::Clusters(_) | Self::Rollout(_) => None,
+        }
+    }
+}
+
 impl TargetSpec {
+    /// Refuses what could never be rendered or rolled out. Whether its repo is there, the hub knows.
+    pub fn check(&self) -> Result<(), InvalidTarget> {
+        if !is_valid(&self.reference) {
+            return Err(match &self.reference {
+                GitRef::Semver(range) => InvalidTarget::Range { range: range.clone() },
+                _ => InvalidTarget::Reference,
+            });
+        }
+        if !is_valid_path(&self.path) {
+            return Err(InvalidTarget::Path { path: self.path.clone() });
+        }
+        self.clusters.check().map_err(InvalidTarget::Clusters)?;
+        Parameters::check(&self.parameters)?;
+        self.render.check()?;
+        self.rollout.as_ref().map_or(Ok(()), Strategy::check)?;
+        Ok(())
+    }
+
     /// Whether it matters to the target that a cluster has other labels now: to whether it selects the cluster, or to what
     /// it gives it. `None`: the cluster is not there. Of a target that has rendered it is known which values are `used`.
     pub fn minds(

@@ -123,9 +123,10 @@ impl Documents {
     }
 
     pub(super) fn add(&mut self, written: Written<'_>, root: Node) -> Result<(), RenderError> {
-        if is_list(&root) {
-            return self.add_items(written, root);
-        }
+        objects_of(root).into_iter().try_for_each(|object| self.add_one(written, object))
+    }
+
+    fn add_one(&mut self, written: Written<'_>, root: Node) -> Result<(), RenderError> {
         let Written { file, .. } = written;
         let made = written.made.then(|| named(&root));
         if root.entries().is_none() {
@@ -142,17 +143,6 @@ impl Documents {
         }
         self.sources.push(source);
         Ok(())
-    }
-
-    fn add_items(&mut self, written: Written<'_>, list: Node) -> Result<(), RenderError> {
-        let Content::Map(entries) = list.content else {
-            return Ok(());
-        };
-        let items = entries.into_iter().find(|entry| &*entry.key == "items").map(|entry| entry.value.content);
-        let Some(Content::List(items)) = items else {
-            return Ok(());
-        };
-        items.into_iter().try_for_each(|item| self.add(written, item))
     }
 }
 
@@ -178,7 +168,27 @@ fn named(root: &Node) -> Arc<str> {
     format!("{} {}", text(root.field("kind")), text(name)).into()
 }
 
-/// `List`, and as with kubectl any other list of objects, such as `ConfigMapList`.
+/// The objects of a document: itself; of a `List`, and as with kubectl of any other list of objects, such as
+/// `ConfigMapList`, what it lists. API servers leave out what the items of such a list are, so an item that does not say it
+/// is of the list's kind.
+pub fn objects_of(root: Node) -> Vec<Node> {
+    if !is_list(&root) {
+        return vec![root];
+    }
+    let text = |field: &str| root.field(field).and_then(Node::text).unwrap_or_default().to_owned();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let kind = kind.strip_suffix("List").unwrap_or_default();
+    let Content::Map(entries) = root.content else { return Vec::new() };
+    let items = entries.into_iter().find(|entry| &*entry.key == "items").map(|entry| entry.value.content);
+    let Some(Content::List(items)) = items else { return Vec::new() };
+    let known = |item: Node| {
+        let says_something = ["apiVersion", "kind"].iter().any(|field| item.field(field).is_some());
+        let is_complete = says_something || kind.is_empty() || api_version.is_empty();
+        if is_complete { item } else { item.with_text("apiVersion", &api_version).with_text("kind", kind) }
+    };
+    items.into_iter().map(known).flat_map(objects_of).collect()
+}
+
 fn is_list(root: &Node) -> bool {
     let is_named_so = root.field("kind").and_then(Node::text).is_some_and(|kind| kind.ends_with("List"));
     let items = root.field("items").map(|items| &items.content);

@@ -135,6 +135,18 @@ impl Node {
         if let Content::Text(text) = &self.content { Some(&text.value) } else { None }
     }
 
+    /// With another field, in the line of the whole; as it is when it is no map, or has the field.
+    pub(crate) fn with_text(mut self, key: &str, value: &str) -> Self {
+        let line = self.line;
+        if let Content::Map(entries) = &mut self.content
+            && let Err(index) = entries.binary_search_by(|entry| (*entry.key).cmp(key))
+        {
+            let text = Text { value: value.into(), style: TextStyle::Quoted };
+            entries.insert(index, Entry { key: key.into(), line, value: Node { line, content: Content::Text(text) } });
+        }
+        self
+    }
+
     /// As people call it in an error.
     pub fn kind(&self) -> &'static str {
         match &self.content {

@@ -9,6 +9,9 @@ use super::{Finding, Report, Severity};
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
+/// What paths begin at, as code scanning calls it.
+const ROOT: &str = "%SRCROOT%";
+
 pub fn sarif(report: &Report) -> Value {
     let codes: BTreeSet<_> = report.findings.iter().map(|finding| finding.code.as_str()).collect();
     let rules: Vec<_> =
@@ -28,6 +31,7 @@ pub fn sarif(report: &Report) -> Value {
                 "rules": rules,
             }},
             "columnKind": "unicodeCodePoints",
+            "originalUriBaseIds": {ROOT: {"description": {"text": "The root of the repo."}}},
             "results": results,
         }],
     })
@@ -40,7 +44,7 @@ fn result(finding: &Finding, rule: Option<usize>) -> Value {
     };
     let object = finding.object.as_ref().map(|object| format!("{object}: ")).unwrap_or_default();
     let hint = finding.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
-    let mut physical = json!({"artifactLocation": {"uri": uri(&finding.file)}});
+    let mut physical = json!({"artifactLocation": {"uri": uri(&finding.file), "uriBaseId": ROOT}});
     // A result without a line is shown at the beginning of its file.
     physical["region"] = json!({"startLine": finding.line.unwrap_or(1)});
     let mut location = json!({"physicalLocation": physical});
@@ -57,7 +61,7 @@ fn result(finding: &Finding, rule: Option<usize>) -> Value {
     })
 }
 
-/// Relative paths stay relative: code scanning takes them from the repo's root on.
+/// Whoever made the report names files from the repo's root on.
 fn uri(file: &str) -> String {
     let mut uri = String::with_capacity(file.len());
     for byte in file.bytes() {

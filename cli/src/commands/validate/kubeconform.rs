@@ -5,18 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::Path;
 use std::time::Instant;
 
+use bellwether_render::objects_of;
 use bellwether_render::yaml::{self, Node};
-use bellwether_validate::{Problem, Schemas, Structural, Version};
+use bellwether_validate::{Problem, Schemas, Structural, Version, read_file, read_within};
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::items;
-use crate::failure::{Exit, Failure};
-use crate::output::print;
+use crate::failure::{Exit, Failure, unless_unread};
+use crate::output::{print, visible_line};
 
 const DEFAULT: &str = "default";
 const LAYOUT: &str =
@@ -49,12 +48,11 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<Exit> {
     let mut results = Vec::new();
     let is_stdin = asked.files.is_empty() || asked.files == ["-"];
     if is_stdin {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes)?;
+        let bytes = read_within(std::io::stdin())?;
         judge.file("stdin", &bytes, &mut results);
     } else {
         for file in listed(&asked)? {
-            match std::fs::read(&file) {
+            match read_file(Path::new(&file)) {
                 Ok(bytes) => judge.file(&file, &bytes, &mut results),
                 Err(error) => results.push(Outcome::error(&file, format!("open {file}: {error}"))),
             }
@@ -64,7 +62,7 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<Exit> {
         }
     }
     let report = Report { asked: &asked, results: &results, is_stdin };
-    print(&report.text(began_at))?;
+    unless_unread(print(&report.text(began_at)))?;
     Ok(if results.iter().any(Outcome::has_failed) { Exit::Failed } else { Exit::Done })
 }
 
@@ -282,7 +280,7 @@ impl<'a> Judge<'a> {
         if documents.is_empty() {
             results.push(Outcome { status: Status::Empty, ..Outcome::error(file, String::new()) });
         }
-        for root in documents.into_iter().flat_map(|document| items(document.root)) {
+        for root in documents.into_iter().flat_map(|document| objects_of(document.root)) {
             results.push(self.object(file, &root));
         }
     }
@@ -339,7 +337,7 @@ impl<'a> Judge<'a> {
             Location::Carried(schemas) => schemas.as_ref()?.check(root, version, kind),
             Location::Files(template) => {
                 let path = self.path(template, version, kind);
-                let schema: Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+                let schema: Value = serde_json::from_slice(&read_file(Path::new(&path)).ok()?).ok()?;
                 Some(self.structural.check(root, &schema))
             }
         });
@@ -401,6 +399,7 @@ impl Report<'_> {
     fn lines(&self) -> String {
         let mut text = String::new();
         for Outcome { file, kind, name, status, message, .. } in self.results {
+            let [file, kind, name, message] = [file, kind, name, message].map(|text| visible_line(text));
             let _ = match status {
                 Status::Valid if self.asked.verbose => writeln!(text, "{file} - {kind} {name} is valid"),
                 Status::Invalid => writeln!(text, "{file} - {kind} {name} is invalid: {message}"),
@@ -460,15 +459,17 @@ impl Report<'_> {
     fn tap(&self) -> String {
         let mut text = String::new();
         for (index, result) in self.results.iter().enumerate() {
-            let (number, file, name) = (index + 1, &result.file, result.qualified_name());
+            let number = index + 1;
+            let [file, name, message] =
+                [&result.file, &result.qualified_name(), &result.message].map(|text| visible_line(text));
             if index == 0 {
                 text.push_str("TAP version 13\n");
             }
             let _ = match result.status {
                 Status::Valid => writeln!(text, "ok {number} - {file} ({name})"),
-                Status::Invalid => writeln!(text, "not ok {number} - {file} ({name}): {}", result.message),
+                Status::Invalid => writeln!(text, "not ok {number} - {file} ({name}): {message}"),
                 Status::Empty => writeln!(text, "ok {number} - {file} (empty)"),
-                Status::Error => writeln!(text, "not ok {number} - {file}: {}", result.message),
+                Status::Error => writeln!(text, "not ok {number} - {file}: {message}"),
                 Status::Skipped => writeln!(text, "ok {number} - {file} ({name}) # skip"),
             };
         }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use bellwether_validate::{Finding, Report, Severity};
 use owo_colors::OwoColorize as _;
 
-use crate::output::{Style, visible};
+use crate::output::{Style, visible_line};
 
 /// Of one kind of reason; the rest is counted.
 const SKIPPED_MAX: usize = 10;
@@ -32,7 +32,8 @@ pub(super) fn text(report: &Report, style: Style) -> String {
         if more > 0 {
             let _ = write!(list, " and {more} more");
         }
-        let _ = writeln!(text, "{}", faint(&format!("skipped, {}: {}", visible(reason), visible(&list)), style));
+        let _ =
+            writeln!(text, "{}", faint(&format!("skipped, {}: {}", visible_line(reason), visible_line(&list)), style));
     }
     text
 }
@@ -50,9 +51,14 @@ fn write_finding(text: &mut String, finding: &Finding, style: Style) {
         Severity::Warning if style.color => "warning".yellow().bold().to_string(),
         Severity::Warning => "warning".to_owned(),
     };
-    let _ = writeln!(text, "{}: {word}: {}", visible(&place), visible(&format!("{object}{}", finding.sentence())));
+    let _ = writeln!(
+        text,
+        "{}: {word}: {}",
+        visible_line(&place),
+        visible_line(&format!("{object}{}", finding.sentence()))
+    );
     if let Some(hint) = &finding.hint {
-        let _ = writeln!(text, "  {}", faint(&format!("hint: {}", visible(hint)), style));
+        let _ = writeln!(text, "  {}", faint(&format!("hint: {}", visible_line(hint)), style));
     }
 }
 

@@ -14,12 +14,13 @@ use bellwether_core::render::{HelmOptions, RenderKind, RenderOptions};
 use bellwether_core::target::TargetSpec;
 use bellwether_render::yaml::{self, Node};
 use bellwether_render::{
-    Aspect, EngineError, Engines, Failure as RenderFailure, Input, Manifests, Plan, Recipe, RenderError, RenderedObject,
+    Aspect, EngineError, Engines, Failure as RenderFailure, Input, Manifests, Plan, Recipe, RenderError,
+    RenderedObject, is_manifest, objects_of,
 };
-use bellwether_validate::{Finding, FoundFolder, Object, Severity, Source};
+use bellwether_validate::{Finding, FoundFolder, Object, Severity, Source, Version, is_part_of_chart};
 use serde_json::Value;
 
-use super::{Place, items, kustomization_of};
+use super::{Place, kustomization_of};
 use crate::failure::Failure;
 use crate::folder::FolderFiles;
 
@@ -73,10 +74,9 @@ impl Asked {
         values.into_iter().map(|file| plain("helm", Some(file.clone()), helm(vec![file]))).collect()
     }
 
-    /// `None` if its folder is not here: it may be in another repo.
-    pub(super) fn of_target(root: &Path, name: String, spec: TargetSpec) -> Option<Self> {
-        let is_here = !spec.path.is_empty() && root.join(&spec.path).is_dir();
-        is_here.then(|| Self {
+    /// Its spec was checked, and its folder is here.
+    pub(super) fn of_target(name: String, spec: TargetSpec) -> Self {
+        Self {
             kind: "target",
             folder: spec.path,
             name: Some(name),
@@ -84,7 +84,23 @@ impl Asked {
             namespace: spec.namespace.map(|namespace| namespace.to_string()),
             parameters: spec.parameters,
             knows_parameters: true,
-        })
+        }
+    }
+
+    /// Whether what is made may depend on the version of Kubernetes that it is for.
+    pub(super) fn minds_version(&self, root: &Path) -> bool {
+        let states_version = self.options.helm.as_ref().is_some_and(|helm| helm.kube_version.is_some());
+        self.is_chart(root) && !states_version
+    }
+
+    fn is_chart(&self, root: &Path) -> bool {
+        match self.options.stated_kind() {
+            RenderKind::Helm => true,
+            RenderKind::Auto => {
+                kustomization_of(root, &self.folder).is_none() && root.join(&self.folder).join("Chart.yaml").is_file()
+            }
+            RenderKind::Plain | RenderKind::Kustomize => false,
+        }
     }
 
     pub(super) fn shown(&self, place: &Place) -> String {
@@ -95,12 +111,16 @@ impl Asked {
         }
     }
 
-    fn plan(&self) -> Plan {
+    fn plan(&self, version: Option<Version>) -> Plan {
+        let mut options = self.options.clone();
+        if let Some(version) = version {
+            options.helm.get_or_insert_default().kube_version = Some(format!("{version}.0"));
+        }
         let last = self.folder.rsplit('/').next().filter(|last| !last.is_empty()).unwrap_or("release");
         let name = self.name.as_ref().filter(|_| self.knows_parameters).cloned();
         Plan {
             folder: self.folder.clone(),
-            options: self.options.clone(),
+            options,
             name: name.unwrap_or_else(|| last.to_lowercase()),
             namespace: Some(self.namespace().to_owned()),
             has_parameters: !self.parameters.is_empty(),
@@ -122,7 +142,9 @@ impl Asked {
 
 fn ci_values(root: &Path, chart: &str) -> Vec<String> {
     let folder = if chart.is_empty() { "ci".to_owned() } else { format!("{chart}/ci") };
-    let Ok(entries) = std::fs::read_dir(root.join(&folder)) else { return Vec::new() };
+    let folder_is_here = std::fs::symlink_metadata(root.join(&folder)).is_ok_and(|found| found.is_dir());
+    let entries = folder_is_here.then(|| std::fs::read_dir(root.join(&folder)).ok()).flatten();
+    let Some(entries) = entries else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut files: Vec<_> =
         names.filter(|name| name.ends_with(CI_VALUES)).map(|name| format!("{folder}/{name}")).collect();
@@ -136,15 +158,41 @@ pub(super) struct Covered {
     files: BTreeSet<String>,
     /// With all that is below.
     folders: Vec<String>,
+    /// With all that is part of it.
+    charts: Vec<String>,
 }
 
 impl Covered {
-    pub(super) fn has(&self, file: &str) -> bool {
-        let is_below = |folder: &String| {
-            folder.is_empty() || file.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'))
-        };
-        self.files.contains(file) || self.folders.iter().any(is_below)
+    pub(super) fn below(folder: String) -> Self {
+        Self { folders: vec![folder], ..Self::default() }
     }
+
+    pub(super) fn extend(&mut self, other: Self) {
+        self.files.extend(other.files);
+        self.folders.extend(other.folders);
+        self.charts.extend(other.charts);
+    }
+
+    /// Helm reads every file of a chart's folder, and makes nothing of those that are no part of it.
+    fn narrow_to_chart(&mut self, chart: &str, values: &[String]) {
+        self.files.retain(|file| within(chart, file).is_none_or(is_part_of_chart) || values.contains(file));
+        if self.folders.iter().any(|folder| folder == chart) {
+            self.folders.retain(|folder| folder != chart);
+            self.charts.push(chart.to_owned());
+        }
+    }
+
+    pub(super) fn has(&self, file: &str) -> bool {
+        let is_part = |chart: &String| within(chart, file).is_some_and(is_part_of_chart);
+        self.files.contains(file)
+            || self.folders.iter().any(|folder| within(folder, file).is_some())
+            || self.charts.iter().any(is_part)
+    }
+}
+
+/// The path from a folder on of what is below it.
+fn within<'f>(folder: &str, file: &'f str) -> Option<&'f str> {
+    if folder.is_empty() { Some(file) } else { file.strip_prefix(folder)?.strip_prefix('/') }
 }
 
 /// What became of it.
@@ -154,9 +202,28 @@ pub(super) struct Rendering {
     pub(super) covered: Covered,
 }
 
+impl Rendering {
+    /// For a hub, and so for whoever looks at it.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let mut pairs = self.objects.iter().zip(&other.objects);
+        self.findings == other.findings
+            && self.objects.len() == other.objects.len()
+            && pairs.all(|(one, other)| one.root == other.root)
+    }
+}
+
 /// An error only when nothing can be rendered at all, as without an engine.
-pub(super) fn render(engines: &Engines, place: &Place, asked: &Asked) -> Result<Rendering, Failure> {
-    let (result, covered) = try_render(engines, place, asked);
+pub(super) fn render(
+    engines: &Engines,
+    place: &Place,
+    asked: &Asked,
+    version: Option<Version>,
+) -> Result<Rendering, Failure> {
+    let (result, mut covered) = try_render(engines, place, asked, version);
+    if asked.is_chart(&place.root) {
+        let values = asked.options.helm.as_ref().map(|helm| helm.values_files.as_slice()).unwrap_or_default();
+        covered.narrow_to_chart(&asked.folder, values);
+    }
     let mut rendering = Rendering { objects: Vec::new(), findings: Vec::new(), covered };
     match result {
         Ok(objects) => {
@@ -174,11 +241,11 @@ pub(super) fn render(engines: &Engines, place: &Place, asked: &Asked) -> Result<
 
 type Rendered = Result<Vec<RenderedObject>, RenderFailure<Failure>>;
 
-fn try_render(engines: &Engines, place: &Place, asked: &Asked) -> (Rendered, Covered) {
+fn try_render(engines: &Engines, place: &Place, asked: &Asked, version: Option<Version>) -> (Rendered, Covered) {
     // What nobody can say the inputs of has at least all that is below it.
-    let whole = || Covered { files: BTreeSet::new(), folders: vec![asked.folder.clone()] };
+    let whole = || Covered::below(asked.folder.clone());
     let files = FolderFiles::new(place.root.clone());
-    let manifests = match Manifests::open(engines.clone(), files, asked.plan()) {
+    let manifests = match Manifests::open(engines.clone(), files, asked.plan(version)) {
         Ok(manifests) => manifests,
         Err(error) => return (Err(error), whole()),
     };
@@ -243,12 +310,10 @@ impl Sources {
             let found = bellwether_validate::find(&place.root, &below, &[]).map(|found| found.files);
             files.extend(found.unwrap_or_default());
         }
-        for file in
-            files.iter().filter(|file| file.ends_with("yaml") || file.ends_with("yml") || file.ends_with("json"))
-        {
+        for file in files.iter().filter(|file| is_manifest(file)) {
             let documents = place.read(file).ok().and_then(|bytes| yaml::read(file, &bytes).ok());
             for (index, document) in documents.into_iter().flatten().enumerate() {
-                for item in items(document.root) {
+                for item in objects_of(document.root) {
                     let named = bellwether_validate::named(&item);
                     let one = (file.clone(), index + 1, Arc::new(item));
                     written.entry((named.kind, named.name)).or_default().push(one);

@@ -17,6 +17,7 @@ use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::{Body, Named, QueryParams};
 use crate::http::problem::Refusal;
+use crate::http::v1::targets::check_head;
 use crate::process::clock;
 use crate::source::credential_purpose;
 use crate::source::git::{FetchError, InvalidUrl, KnownHosts, RepoUrl};
@@ -25,12 +26,6 @@ use crate::store::repos::Repo;
 use crate::store::work::Stage;
 use crate::store::{self, StoreError};
 use crate::work::change::Change;
-
-/// Less would only hurt the Git server: webhooks are for speed.
-const POLL_SECONDS_MIN: u32 = 5;
-
-/// Two while a key is changed for another, for each of some teams.
-const COSIGN_KEYS_MAX: usize = 10;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -54,8 +49,9 @@ pub(in crate::http) async fn put(
     QueryParams(query): QueryParams<PutQuery>,
     Body(document): Body<RepoDocument>,
 ) -> Result<(StatusCode, Json<CreatedRepo>), Refusal> {
-    check(&hub, &name, &document)?;
+    check_head(&name, "Repo", &document.api_version, &document.kind, &document.metadata)?;
     let spec = RepoSpec::from(document.spec);
+    check(&hub, &spec)?;
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let known = store::repos::lock_by_name(&mut change, &name).await?;
@@ -128,34 +124,23 @@ fn new_repo(hub: &Hub, name: Name, spec: RepoSpec) -> (Repo, SecretString) {
     (repo, secret)
 }
 
-fn check(hub: &Hub, name: &Name, document: &RepoDocument) -> Result<(), Refusal> {
-    crate::http::v1::targets::check_head(name, "Repo", &document.api_version, &document.kind, &document.metadata)?;
+fn check(hub: &Hub, spec: &RepoSpec) -> Result<(), Refusal> {
     let refuse = |error: InvalidUrl| Refusal::invalid(error.code(), crate::chain(&error)).maybe_hint(error.hint());
-    let url = RepoUrl::parse(&document.spec.url, hub.config.url_policy()).map_err(refuse)?;
-    if url.names_a_host_alone() && document.spec.chart.is_none() {
+    let url = RepoUrl::parse(&spec.url, hub.config.url_policy()).map_err(refuse)?;
+    if url.names_a_host_alone() && spec.chart.is_none() {
         return Err(refuse(InvalidUrl::NoPath));
     }
-    check_known_hosts(&url, document.spec.known_hosts.as_deref())?;
-    check_chart(&url, document.spec.chart.as_deref())?;
-    check_cosign_keys(&url, &document.spec.cosign_keys)?;
-    if document.spec.poll_seconds.is_some_and(|seconds| seconds < POLL_SECONDS_MIN) {
-        let detail = format!("`pollSeconds` is at least {POLL_SECONDS_MIN}");
-        return Err(Refusal::invalid("poll_invalid", detail).hint("send webhooks to be faster than that"));
+    check_known_hosts(&url, spec.known_hosts.as_deref())?;
+    spec.check().map_err(|error| Refusal::invalid(error.code(), error.to_string()).maybe_hint(error.hint()))?;
+    if spec.chart.is_some() && !url.may_have_charts() {
+        return Err(Refusal::invalid("chart_invalid", "`chart` is for Helm repositories, which are at https URLs")
+            .hint("leave it out: an artifact of a registry is one chart"));
     }
-    if let Some(ca) = &document.spec.ca
-        && !ca.contains("-----BEGIN CERTIFICATE-----")
-    {
-        return Err(Refusal::invalid("ca_invalid", "`ca` holds no certificate in PEM form"));
-    }
-    Ok(())
+    check_cosign_keys(&url, &spec.cosign_keys)
 }
 
 fn check_cosign_keys(url: &RepoUrl, keys: &[String]) -> Result<(), Refusal> {
     let hint = "`cosign generate-key-pair` writes it to cosign.pub";
-    if keys.len() > COSIGN_KEYS_MAX {
-        let detail = format!("`cosignKeys` are at most {COSIGN_KEYS_MAX}");
-        return Err(Refusal::invalid("cosign_key_invalid", detail));
-    }
     if !keys.is_empty() && !url.is_registry() {
         let refusal = Refusal::invalid("cosign_key_invalid", "`cosignKeys` are for artifacts at `oci://` URLs");
         return Err(refusal.hint("leave them out"));
@@ -163,20 +148,6 @@ fn check_cosign_keys(url: &RepoUrl, keys: &[String]) -> Result<(), Refusal> {
     for key in keys {
         CosignKey::read(key)
             .map_err(|error| Refusal::invalid("cosign_key_invalid", crate::chain(&error)).hint(hint))?;
-    }
-    Ok(())
-}
-
-/// A chart is one of a Helm repository; whether it is there, its index says.
-fn check_chart(url: &RepoUrl, chart: Option<&str>) -> Result<(), Refusal> {
-    let Some(chart) = chart else { return Ok(()) };
-    let is_inner = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
-    if chart.is_empty() || chart.len() > 250 || !chart.chars().all(is_inner) {
-        return Err(Refusal::invalid("chart_invalid", "`chart` is no name of a chart").hint("such as `podinfo`"));
-    }
-    if !url.may_have_charts() {
-        return Err(Refusal::invalid("chart_invalid", "`chart` is for Helm repositories, which are at https URLs")
-            .hint("leave it out: an artifact of a registry is one chart"));
     }
     Ok(())
 }

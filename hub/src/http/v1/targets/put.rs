@@ -7,8 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use bellwether_core::api::TargetDocument;
 use bellwether_core::audit::Action;
-use bellwether_core::parameters::Parameters;
-use bellwether_core::source::{GitRef, full_name, is_valid, is_valid_path};
+use bellwether_core::source::full_name;
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{Name, TargetId, Version};
 
@@ -33,7 +32,7 @@ pub(in crate::http) async fn put(
 ) -> Result<(StatusCode, Json<TargetDocument>), Refusal> {
     check_head(&name, "Target", &document.api_version, &document.kind, &document.metadata)?;
     let spec = TargetSpec::from(document.spec);
-    check_spec(&spec)?;
+    spec.check().map_err(|error| Refusal::invalid(error.code(), crate::chain(&error)).maybe_hint(error.hint()))?;
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let repo = find_repo(&mut change, &spec.repo).await?;
@@ -83,31 +82,6 @@ pub(in crate::http) async fn put(
     let document = document_of(&mut change, &target).await?;
     change.commit().await?;
     Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)))
-}
-
-fn check_spec(spec: &TargetSpec) -> Result<(), Refusal> {
-    if !is_valid(&spec.reference) {
-        let detail = match &spec.reference {
-            GitRef::Semver(range) => format!("`{range}` is not a range of versions"),
-            _ => "`ref` is not a name that Git could have".to_owned(),
-        };
-        return Err(Refusal::invalid("ref_invalid", detail).hint(
-            "give one of branch, tag, semver with a range such as `>=1.2 <2` or `1.2.x`, commit with 40 hexadecimal digits, or, of an \
-             artifact, digest with `sha256:` and 64 of them",
-        ));
-    }
-    if !is_valid_path(&spec.path) {
-        return Err(Refusal::invalid("path_invalid", format!("`path` `{}` does not lead into the repo", spec.path))
-            .hint("write it without `..`, and without `/` at its start or end, such as apps/shop"));
-    }
-    spec.clusters.check().map_err(|error| Refusal::invalid("selector_invalid", error.to_string()))?;
-    Parameters::check(&spec.parameters)
-        .map_err(|error| Refusal::invalid(error.code(), error.to_string()).maybe_hint(error.hint()))?;
-    spec.render.check().map_err(|error| Refusal::invalid(error.code(), error.to_string()).maybe_hint(error.hint()))?;
-    if let Some(strategy) = &spec.rollout {
-        strategy.check().map_err(|error| Refusal::invalid("rollout_invalid", crate::chain(&error)))?;
-    }
-    Ok(())
 }
 
 async fn find_repo(db: &mut Connection, name: &Name) -> Result<store::repos::Repo, Refusal> {
