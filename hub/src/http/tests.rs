@@ -183,6 +183,7 @@ async fn bad_input_is_refused_by_name(pool: Pool) {
         ("PUT", "/repos/a", "{".to_owned(), "body_invalid"),
         ("POST", "/clusters", r#"{"name":"a","labels":{"a b":"c"}}"#.to_owned(), "label_invalid"),
         ("POST", "/clusters", r#"{"name":"a","ttlSeconds":9999999}"#.to_owned(), "ttl_invalid"),
+        ("POST", "/clusters", r#"{"name":"a","namespace":"kube-system"}"#.to_owned(), "namespace_shared"),
         ("GET", "/clusters?cursor=!", String::new(), "cursor_invalid"),
         ("GET", "/audit?actr=me", String::new(), "query_invalid"),
         ("GET", "/rollouts/none", String::new(), "rollout_not_found"),

@@ -23,6 +23,9 @@ use crate::work::change::Change;
 /// Where agents are installed when nobody says otherwise.
 const NAMESPACE: &str = "bellwether-system";
 
+/// Others live there: an agent's manifest holds its namespace to the strictest rules for Pods.
+const SHARED: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
+
 pub(in crate::http) async fn register(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
@@ -30,6 +33,12 @@ pub(in crate::http) async fn register(
 ) -> Result<(StatusCode, Json<RegisteredCluster>), Refusal> {
     check_labels(&asked.labels).map_err(|error| Refusal::invalid("label_invalid", error.to_string()))?;
     let ttl = checked_ttl(asked.ttl_seconds)?;
+    if let Some(shared) = asked.namespace.as_ref().filter(|name| SHARED.contains(&name.as_str())) {
+        let detail = format!("an agent has a namespace of its own, and `{shared}` is not one");
+        return Err(
+            Refusal::invalid("namespace_shared", detail).hint(format!("leave it out: it is `{NAMESPACE}` then"))
+        );
+    }
     let now = clock::now();
     let cluster = Cluster {
         id: ClusterId::new(clock::new_id()),
