@@ -12,59 +12,67 @@ use gix::ObjectId;
 use gix::objs::Kind;
 use gix::protocol::transport::client::blocking_io::Transport;
 
+use super::disk::{create, open, remove};
 use super::error::FetchError;
 use super::session::Session;
-use super::{HASH, create, damaged, mirror, read, remove};
+use super::{HASH, damaged, mirror, read};
 
-pub(super) fn builds_on<'a, T: Transport>(
-    new: ObjectId,
-    old: ObjectId,
-    repo: &gix::Repository,
-    scratch: &Path,
-    open: impl FnOnce() -> Result<Session<'a, T>, FetchError>,
-) -> Result<bool, FetchError> {
-    if new == old || parents(new, repo).contains(&old) {
-        return Ok(true);
-    }
-    remove(scratch).map_err(mirror)?;
-    let found = look(new, old, repo, scratch, open);
-    remove(scratch).map_err(mirror)?;
-    match found {
-        // What is too much, or what a server does not want to tell.
-        Err(FetchError::TooLarge { .. } | FetchError::Refused { .. } | FetchError::Protocol { .. }) => Ok(false),
-        found => found,
-    }
+/// A new commit, and the one that it may build on.
+pub(super) struct Descent<'a> {
+    pub(super) new: ObjectId,
+    pub(super) old: ObjectId,
+    pub(super) repo: &'a gix::Repository,
+    /// Where a history may be for as long as it is looked at.
+    pub(super) scratch: &'a Path,
 }
 
-fn look<'a, T: Transport>(
-    new: ObjectId,
-    old: ObjectId,
-    repo: &gix::Repository,
-    scratch: &Path,
-    open: impl FnOnce() -> Result<Session<'a, T>, FetchError>,
-) -> Result<bool, FetchError> {
-    create(scratch, "a history is looked at")?;
-    // What is sent may build on what is in the mirror.
-    let alternates = format!("{}\n", repo.objects.store_ref().path().display());
-    fs::write(scratch.join("objects/info/alternates"), alternates).map_err(mirror)?;
-    let history = super::open(scratch).map_err(damaged)?.to_thread_local();
-    let mut session = open()?;
-    session.receive_history(new, old, &history)?;
-    session.close();
-    // A pack of it is seen only anew.
-    let history = super::open(scratch).map_err(damaged)?.to_thread_local();
-    let (mut seen, mut next) = (BTreeSet::from([new]), vec![new]);
-    while let Some(commit) = next.pop() {
-        for parent in parents(commit, &history) {
-            if parent == old {
-                return Ok(true);
-            }
-            if seen.insert(parent) {
-                next.push(parent);
-            }
+impl Descent<'_> {
+    pub(super) fn is_true<'a, T: Transport>(
+        &self,
+        connect: impl FnOnce() -> Result<Session<'a, T>, FetchError>,
+    ) -> Result<bool, FetchError> {
+        let Self { new, old, repo, scratch } = *self;
+        if new == old || parents(new, repo).contains(&old) {
+            return Ok(true);
+        }
+        remove(scratch).map_err(mirror)?;
+        let found = self.look(connect);
+        remove(scratch).map_err(mirror)?;
+        match found {
+            // What is too much, or what a server does not want to tell.
+            Err(FetchError::TooLarge { .. } | FetchError::Refused { .. } | FetchError::Protocol { .. }) => Ok(false),
+            found => found,
         }
     }
-    Ok(false)
+
+    fn look<'a, T: Transport>(
+        &self,
+        connect: impl FnOnce() -> Result<Session<'a, T>, FetchError>,
+    ) -> Result<bool, FetchError> {
+        let Self { new, old, repo, scratch } = *self;
+        create(scratch, "a history is looked at")?;
+        // What is sent may build on what is in the mirror.
+        let alternates = format!("{}\n", repo.objects.store_ref().path().display());
+        fs::write(scratch.join("objects/info/alternates"), alternates).map_err(mirror)?;
+        let history = open(scratch).map_err(damaged)?.to_thread_local();
+        let mut session = connect()?;
+        session.receive_history(new, old, &history)?;
+        session.close();
+        // A pack of it is seen only anew.
+        let history = open(scratch).map_err(damaged)?.to_thread_local();
+        let (mut seen, mut next) = (BTreeSet::from([new]), vec![new]);
+        while let Some(commit) = next.pop() {
+            for parent in parents(commit, &history) {
+                if parent == old {
+                    return Ok(true);
+                }
+                if seen.insert(parent) {
+                    next.push(parent);
+                }
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// None of a commit that is not there, or that is damaged.
