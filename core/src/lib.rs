@@ -50,7 +50,7 @@ pub mod yielded;
 pub use chain::chain;
 pub use domain::{
     access, bundle, condition, digest, enrollment, ids, labels, names, object, parameters, render, repo, report,
-    schedule, source, target, version_range,
+    schedule, signature, source, target, version_range,
 };
 
 pub use condition::Condition;

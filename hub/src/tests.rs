@@ -20,4 +20,5 @@ mod reports;
 mod retention;
 mod rollouts;
 mod scene;
+mod signatures;
 mod targets;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 const FENCES: &[(&str, &[&str])] = &[
     ("sqlx", &["hub/src/store"]),
     ("gix", &["hub/src/source"]),
-    ("russh", &["hub/src/source/git/ssh"]),
+    ("russh", &["hub/src/source/git/ssh", "hub/src/source/git/verify/ssh.rs"]),
+    ("pgp", &["hub/src/source/git/verify/openpgp.rs"]),
     ("axum", &["hub/src/http"]),
     ("tonic", &["hub/src/link", "agent/src/link", "proto"]),
     ("kube", &["agent/src/executor/kubernetes/client"]),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bellwether_core::Name;
 use bellwether_core::repo::ForcePush;
+use bellwether_core::signature::VerifyMode;
 use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
@@ -78,6 +79,12 @@ pub(crate) struct RepoAddArgs {
     /// Of an artifact: a file with a public key of cosign, such as `cosign.pub`. What no key given signed is not deployed.
     #[arg(long = "cosign-key", value_name = "FILE")]
     pub(crate) cosign_keys: Vec<PathBuf>,
+    /// Of Git: a file with public keys of OpenPGP or SSH. What none of the keys given signed is shown and not rolled out.
+    #[arg(long = "verify-key", value_name = "FILE")]
+    pub(crate) verify_keys: Vec<PathBuf>,
+    /// What has to be signed by one of those keys; commits when left out.
+    #[arg(long, value_name = "WHAT", value_parser = parse_verify_mode)]
+    pub(crate) verify_mode: Option<VerifyMode>,
     /// Of a Helm repository at the URL, the chart that is meant.
     #[arg(long, value_name = "NAME")]
     pub(crate) chart: Option<String>,
@@ -110,6 +117,15 @@ fn parse_force_push(text: &str) -> Result<ForcePush, String> {
         "allow" => Ok(ForcePush::Allow),
         "block" => Ok(ForcePush::Block),
         _ => Err("give `allow` or `block`".to_owned()),
+    }
+}
+
+fn parse_verify_mode(text: &str) -> Result<VerifyMode, String> {
+    match text {
+        "commit" => Ok(VerifyMode::Commit),
+        "tag" => Ok(VerifyMode::Tag),
+        "tagAndCommit" => Ok(VerifyMode::TagAndCommit),
+        _ => Err("give `commit`, `tag` or `tagAndCommit`".to_owned()),
     }
 }
 

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use bellwether_core::api::{
-    API_VERSION, AcceptHead, CreatedRepo, Document, List, Metadata, RepoDocument, RepoHead, WrittenRepo,
+    API_VERSION, AcceptHead, CreatedRepo, Document, List, Metadata, RepoDocument, RepoHead, WrittenRepo, WrittenVerify,
 };
+use bellwether_core::signature::VerifyMode;
 use bellwether_core::{Name, Version};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -36,6 +37,7 @@ pub(super) async fn run(context: &Context, command: RepoCommand) -> anyhow::Resu
 async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> {
     let ca = arguments.ca_file.as_deref().map(read_text).transpose()?;
     let cosign_keys = arguments.cosign_keys.iter().map(|path| read_text(path)).collect::<Result<Vec<_>, _>>()?;
+    let verify_keys = arguments.verify_keys.iter().map(|path| read_text(path)).collect::<Result<Vec<_>, _>>()?;
     let known_hosts = arguments.known_hosts_file.as_deref().map(read_text).transpose()?;
     let credential = match (&arguments.token_file, &arguments.ssh_key_file) {
         (Some(path), _) => Some(Credential::read_token(path)?),
@@ -51,6 +53,15 @@ async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> 
         cosign_keys: match known {
             Some(known) if cosign_keys.is_empty() => known.cosign_keys.clone(),
             _ => cosign_keys,
+        },
+        verify: match known.and_then(|known| known.verify.clone()) {
+            Some(known) if verify_keys.is_empty() => {
+                Some(WrittenVerify { mode: arguments.verify_mode.unwrap_or(known.mode), ..known })
+            }
+            known => {
+                let mode = arguments.verify_mode.or_else(|| Some(known?.mode)).unwrap_or_default();
+                (!verify_keys.is_empty()).then_some(WrittenVerify { mode, keys: verify_keys })
+            }
         },
         ca: ca.or_else(|| known?.ca.clone()),
         known_hosts: known_hosts.or_else(|| known?.known_hosts.clone()),
@@ -245,7 +256,7 @@ fn draw(repo: &RepoDocument, style: Style) -> String {
     let pairs = [
         ("name", Field::from(&repo.metadata.name)),
         ("url", repo.spec.url.as_str().into()),
-        ("signed by", if repo.spec.cosign_keys.is_empty() { "" } else { "keys of its own" }.into()),
+        ("signed by", signers(&repo.spec).into()),
         ("chart", repo.spec.chart.as_deref().unwrap_or_default().into()),
         ("ca", repo.spec.ca.as_ref().map_or("", |_| "private").into()),
         ("known hosts", if is_ssh { "of its own" } else { "" }.into()),
@@ -261,6 +272,21 @@ fn draw(repo: &RepoDocument, style: Style) -> String {
     if heads.is_empty() { fields } else { format!("{fields}\n\n{heads}") }
 }
 
+fn signers(repo: &WrittenRepo) -> String {
+    match &repo.verify {
+        Some(verify) => {
+            let what = match verify.mode {
+                VerifyMode::Commit => "commits",
+                VerifyMode::Tag => "tags",
+                VerifyMode::TagAndCommit => "tags and commits",
+            };
+            format!("keys of its own ({what})")
+        }
+        None if repo.cosign_keys.is_empty() => String::new(),
+        None => "keys of its own".to_owned(),
+    }
+}
+
 fn draw_heads(heads: &[RepoHead], style: Style) -> String {
     if heads.is_empty() {
         return String::new();
@@ -273,11 +299,12 @@ fn draw_heads(heads: &[RepoHead], style: Style) -> String {
                 .into(),
             short_commit(&head.commit).into(),
             head.author.as_str().into(),
+            head.verified_by.as_deref().unwrap_or_default().into(),
             time(head.seen_at).into(),
             head.subject.as_str().into(),
         ]
     };
-    table(["REF", "COMMIT", "AUTHOR", "SEEN", "SUBJECT"], heads.iter().map(row), style)
+    table(["REF", "COMMIT", "AUTHOR", "VERIFIED BY", "SEEN", "SUBJECT"], heads.iter().map(row), style)
 }
 
 pub(super) async fn delete(context: &Context, name: &Name) -> anyhow::Result<Exit> {

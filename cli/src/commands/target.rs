@@ -120,6 +120,7 @@ fn draw(target: &TargetDocument, style: Style) -> String {
     let pairs = [
         ("name", Field::from(&target.metadata.name)),
         ("revision", status.and_then(|status| status.commit.clone()).unwrap_or_default().into()),
+        ("verified by", status.and_then(|status| status.verified_by.clone()).unwrap_or_default().into()),
         ("bundle", status.and_then(|status| status.digest).map(|digest| digest.short()).unwrap_or_default().into()),
         ("healthy", status.map_or_else(|| Field::from(""), healthy)),
         ("held", Field::toned(held, Tone::Busy)),

@@ -24,7 +24,10 @@ pub use audit::{AuditDocument, AuditEntry, AuditFilter, AuditVerification};
 pub use cluster::{ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget, RegisterCluster, RegisteredCluster};
 pub use drift::{DriftAction, DriftChange, DriftDocument};
 pub use problem::Problem;
-pub use repo::{AcceptHead, CreatedRepo, RepoDocument, RepoHead, RepoStatus, WebhookAnswer, WrittenRepo, webhook_path};
+pub use repo::{
+    AcceptHead, CreatedRepo, RepoDocument, RepoHead, RepoStatus, WebhookAnswer, WrittenRepo, WrittenVerify,
+    webhook_path,
+};
 pub use rollout::{MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 pub use status::{NamedCondition, StatusDocument, StatusRow};
 pub use strategy::{WrittenStrategy, WrittenWave};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Document;
 use crate::repo::{ForcePush, RepoSpec};
+use crate::signature::{Verify, VerifyMode};
 use crate::{Condition, Name};
 
 /// A Git repository that the hub watches.
@@ -24,6 +25,9 @@ pub struct WrittenRepo {
     /// Public keys (PEM) of cosign: of an artifact only what one of them signed is deployed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cosign_keys: Vec<String>,
+    /// Who has to have signed commits or tags of Git: others are shown and not rolled out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<WrittenVerify>,
     /// Certificates (PEM) of a private authority that signs the Git server's, instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
@@ -39,15 +43,32 @@ pub struct WrittenRepo {
     pub poll_seconds: Option<u32>,
 }
 
+/// Signatures of Git.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WrittenVerify {
+    /// `commit` when left out: the commit that a ref leads to. `tag`: the tag of a target that follows one, or a range of
+    /// versions. `tagAndCommit`: both.
+    #[serde(default)]
+    pub mode: VerifyMode,
+    /// Public keys, of which one has to have signed: OpenPGP's in ASCII armor, or SSH's in lines as `ssh-keygen` writes
+    /// them.
+    pub keys: Vec<String>,
+}
+
 impl From<WrittenRepo> for RepoSpec {
-    fn from(WrittenRepo { url, chart, cosign_keys, ca, known_hosts, force_push, poll_seconds }: WrittenRepo) -> Self {
-        Self { url, chart, cosign_keys, ca, known_hosts, force_push, poll_seconds }
+    fn from(written: WrittenRepo) -> Self {
+        let WrittenRepo { url, chart, cosign_keys, verify, ca, known_hosts, force_push, poll_seconds } = written;
+        let verify = verify.map(|WrittenVerify { mode, keys }| Verify { mode, keys });
+        Self { url, chart, cosign_keys, verify, ca, known_hosts, force_push, poll_seconds }
     }
 }
 
 impl From<RepoSpec> for WrittenRepo {
-    fn from(RepoSpec { url, chart, cosign_keys, ca, known_hosts, force_push, poll_seconds }: RepoSpec) -> Self {
-        Self { url, chart, cosign_keys, ca, known_hosts, force_push, poll_seconds }
+    fn from(spec: RepoSpec) -> Self {
+        let RepoSpec { url, chart, cosign_keys, verify, ca, known_hosts, force_push, poll_seconds } = spec;
+        let verify = verify.map(|Verify { mode, keys }| WrittenVerify { mode, keys });
+        Self { url, chart, cosign_keys, verify, ca, known_hosts, force_push, poll_seconds }
     }
 }
 
@@ -84,6 +105,9 @@ pub struct RepoHead {
     pub author: String,
     /// The first line of the commit's message.
     pub subject: String,
+    /// The key, or the keys, that the hub found it signed by; `None`: it did not look, or none of the repo's has signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_by: Option<String>,
     /// When the hub saw it first, whatever date the commit bears.
     pub seen_at: Timestamp,
 }

@@ -272,6 +272,9 @@ pub struct TargetStatus {
     pub in_place: u32,
     /// The newest commit of the ref, rendered or not.
     pub commit: Option<String>,
+    /// The key, or the keys, that this commit was found signed by, where its repo names some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_by: Option<String>,
     /// Clusters that are assigned something else than what the newest render gives them: a rollout has not come to them, was
     /// stopped, or there is none.
     #[serde(default)]

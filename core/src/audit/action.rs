@@ -60,6 +60,8 @@ actions! {
     RepoFailed = "repo.failed",
     RepoDeleted = "repo.deleted",
     RevisionSeen = "revision.seen",
+    /// It was seen before, and is found signed by one of the repo's keys.
+    RevisionVerified = "revision.verified",
     WebhookRefused = "webhook.refused",
 
     TargetAdded = "target.added",

@@ -14,6 +14,7 @@ pub mod render;
 pub mod repo;
 pub mod report;
 pub mod schedule;
+pub mod signature;
 pub mod source;
 pub mod target;
 pub mod version_range;

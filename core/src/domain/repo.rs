@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::signature::Verify;
 use crate::source::GitRef;
 use crate::version_range;
 
@@ -19,6 +20,9 @@ pub struct RepoSpec {
     /// Public keys (PEM) of cosign: of an artifact only what one of them signed is deployed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cosign_keys: Vec<String>,
+    /// Who has to have signed commits or tags of Git before they are rolled out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
     /// Certificates (PEM) of a private authority that signs the Git server's, instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,

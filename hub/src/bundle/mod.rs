@@ -23,6 +23,7 @@ use self::record::{finish, record_failure};
 use crate::Hub;
 use crate::process::clock;
 use crate::source::git::ReadError;
+use crate::source::policy;
 use crate::store::revisions::Revision;
 use crate::store::targets::Target;
 use crate::store::work::{self, QueueItem, Stage};
@@ -107,6 +108,14 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target) -> Result<Progress,
         let outcome = ref_condition.map(|condition| Said { target, revision: None, result: Err(condition) });
         return finish(hub, item, outcome).await;
     };
+    // Before it is read: what nobody signed is not even rendered.
+    let repo = store::repos::find(&mut db, target.repo).await?;
+    let held = repo.and_then(|repo| policy::hold(&repo.spec, &revision, clock::now()));
+    if let Some(held) = held {
+        drop(db);
+        let result = Err(ref_condition.unwrap_or(held));
+        return finish(hub, item, Some(Said { target, revision: Some(revision), result })).await;
+    }
     let known = store::wanted::find(&mut db, target.id).await?.map(|wanted| wanted.render);
     let clusters = values_of(&mut db, &target).await?;
     let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;

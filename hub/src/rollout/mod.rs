@@ -74,6 +74,7 @@ impl Transactional for Rollouts {
             plan::mark_unselected(change, &target, now).await?;
             next_at = sync_options(change, &target, trace_id, now).await?;
         }
+        let policy = plan::load_policy(change, &target).await?;
         // A rollout that ends makes room for the next, which begins in the same reconcile.
         for _ in 0..ROUNDS_MAX {
             let state = store::targets::find_state(change, target.id).await?;
@@ -83,6 +84,15 @@ impl Transactional for Rollouts {
                 .await?;
             let mut next = None;
             for row in &mut current {
+                if !plan::may_go_on(change, &target, policy.as_ref(), row, now).await? {
+                    let goes_on = |intent: &IntentRow| intent.rollout == Some(row.id) && intent.verb.assigns();
+                    let reason = (goes_on, target_intents::UNVERIFIED);
+                    target_intents::refuse(change, &target, &mut open, reason, now).await?;
+                    if row.state == RolloutState::Done {
+                        // Who was away when it ended, and comes back, would be given it.
+                        continue;
+                    }
+                }
                 next = earliest(next, roll(hub, change, &target, row, &mut open, now).await?);
             }
             match plan::start_next(change, &target, &state, &current, (trace_id, now), &mut waits_for).await? {

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::is_live;
 use crate::process::clock;
+use crate::source::policy::Policy;
 use crate::store::renders::Render;
 use crate::store::rollouts::Rollout as Row;
 use crate::store::targets::{State, Target};
@@ -57,6 +58,9 @@ pub(super) async fn start_next(
         placed: Vec::new(),
     };
     let Some(wanted) = wanted.filter(|_| !situation.is_closed()) else { return Ok(Begun::None(None)) };
+    if !is_admitted(change, target, &wanted.render).await? {
+        return Ok(Begun::None(None));
+    }
     let candidates = selected(change, target).await?;
     mark_selection(change, target, state, candidates.is_empty(), now).await?;
     let runs = list_runs(change, target).await?;
@@ -114,6 +118,56 @@ async fn find_empty_wave(db: &mut Connection, main: Option<&Row>) -> Result<Opti
         Some(main) if main.state == RolloutState::Rolling => store::rollouts::find_empty_wave(db, main.id).await,
         _ => Ok(None),
     }
+}
+
+/// Whether the repo's keys of now have signed what a render is of.
+pub(super) async fn is_admitted(db: &mut Connection, target: &Target, render: &Render) -> Result<bool, StoreError> {
+    match load_policy(db, target).await? {
+        Some(policy) => admits(db, &policy, render).await,
+        None => Ok(true),
+    }
+}
+
+async fn admits(db: &mut Connection, policy: &Policy, render: &Render) -> Result<bool, StoreError> {
+    let revision = store::revisions::find(db, render.revision).await?;
+    Ok(revision.is_some_and(|revision| policy.admits(&revision)))
+}
+
+/// `None`: nothing has to be signed.
+pub(super) async fn load_policy(db: &mut Connection, target: &Target) -> Result<Option<Policy>, StoreError> {
+    Ok(store::repos::find(db, target.repo).await?.and_then(|repo| Policy::of(&repo.spec)))
+}
+
+/// Whether a rollout may give its revision to further clusters. If none of the repo's keys of now signed that, one that is under
+/// way pauses: keys were given, or taken away, since it began.
+pub(super) async fn may_go_on(
+    change: &mut Change<'_>,
+    target: &Target,
+    policy: Option<&Policy>,
+    row: &mut Row,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let Some(policy) = policy else { return Ok(true) };
+    let Some(render) = store::renders::find(change, row.render).await? else { return Ok(true) };
+    if admits(change, policy, &render).await? {
+        return Ok(true);
+    }
+    if matches!(row.state, RolloutState::Planned | RolloutState::Rolling) {
+        "its revision is not known to be signed by one of the repo's keys; resume it once it is"
+            .clone_into(&mut row.reason);
+        (row.state, row.state_since) = (RolloutState::Paused, now);
+        store::rollouts::mark_state(change, row.id, row.state, &row.reason, now).await?;
+        change.audit(&paused(target, row, now)).await?;
+    }
+    Ok(false)
+}
+
+fn paused(target: &Target, row: &Row, now: Timestamp) -> Event {
+    let subject = subjects::rollout(row.id, &target.name);
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RolloutPaused, subject);
+    event.trace_id = Some(row.trace_id.clone());
+    event.reason.clone_from(&row.reason);
+    event
 }
 
 /// What is decided about from now on.
@@ -334,15 +388,16 @@ pub(super) async fn begin_rollout(
     let mut event = Event::new(clock::new_id(), now, begin.actor, Action::RolloutPlanned, subject);
     event.trace_id = Some(row.trace_id.clone());
     event.reason = if row.reason.is_empty() { begin.reason } else { row.reason.clone() };
-    event.commit = store::revisions::find(change, begin.render.revision).await?.map(|revision| revision.commit);
     event.detail = serde_json::json!({"clusters": beginning.members.len(), "waves": beginning.waves.len()});
+    if let Some(revision) = store::revisions::find(change, begin.render.revision).await? {
+        event.commit = Some(revision.commit);
+        if let Some(verified) = revision.verified {
+            event.detail["verifiedBy"] = verified.to_string().into();
+        }
+    }
     change.audit(&event).await?;
     if row.state == RolloutState::Paused {
-        let subject = subjects::rollout(row.id, &target.name);
-        let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RolloutPaused, subject);
-        event.trace_id = Some(row.trace_id.clone());
-        event.reason.clone_from(&row.reason);
-        change.audit(&event).await?;
+        change.audit(&paused(target, &row, now)).await?;
     }
     Ok(row)
 }

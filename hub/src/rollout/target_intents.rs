@@ -49,6 +49,9 @@ async fn release(change: &mut Change<'_>, target: &Target) -> Result<Answer, Sto
 const NOTHING_BEFORE: &str =
     "no earlier revision would change what its clusters run; `bellwether rollout list` shows what there was, for --to";
 
+pub(super) const UNVERIFIED: &str =
+    "that revision is not known to be signed by one of the repo's keys, and what is not signed is not rolled out";
+
 /// Clusters that stay as they are, as the log names them.
 const STAYING_MAX: usize = 50;
 
@@ -66,6 +69,9 @@ async fn roll_back(
         None => (plan::find_back(change, target).await?, NOTHING_BEFORE),
     };
     let Some(render) = found else { return Ok(Err(missing)) };
+    if !plan::is_admitted(change, target, &render).await? {
+        return Ok(Err(UNVERIFIED));
+    }
     let state = store::targets::find_state(change, target.id).await?;
     let candidates = plan::selected(change, target).await?;
     let all = candidates.clone();

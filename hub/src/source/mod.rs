@@ -8,6 +8,7 @@
 pub(crate) mod git;
 pub(crate) mod mirrors;
 pub(crate) mod oci;
+pub(crate) mod policy;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::repo::Move;
 use bellwether_core::schedule::{Ended, Schedule};
+use bellwether_core::signature::Verified;
 use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::{Condition, Digest, RepoId, RevisionId, TargetId, Version};
 use jiff::{SignedDuration, Timestamp};
@@ -281,6 +283,7 @@ async fn fetch(hub: &Hub, known: Known, was_asked: bool) -> Result<Vec<Found>, R
         known_hosts: repo.spec.known_hosts.clone(),
         chart: repo.spec.chart.clone(),
         cosign_keys: repo.spec.cosign_keys.clone(),
+        verify: repo.spec.verify.clone(),
         credential,
         may_be_private: policy.private,
     };
@@ -434,7 +437,18 @@ async fn record_heads(
                 };
                 record_ref_failure(change, seen, &error).await?;
             }
-            Ok(commit) => has_moved |= record_commit(change, seen, commit, unmoved).await?,
+            Ok(commit) => {
+                let (verified, refusal) = match head.verified {
+                    Some(Ok(verified)) => (Some(verified), None),
+                    Some(Err(error)) => (None, Some(error)),
+                    None => (None, None),
+                };
+                let found = Signed { verified, is_refused: refusal.is_some() };
+                has_moved |= record_commit(change, seen, commit, found, unmoved).await?;
+                if let Some(error) = refusal {
+                    record_ref_failure(change, seen, &error).await?;
+                }
+            }
             Err(error) => record_ref_failure(change, seen, &error).await?,
         }
     }
@@ -474,11 +488,19 @@ async fn has_to_wait(
     Ok(bellwether_core::repo::has_to_wait(repo.spec.force_push, moved))
 }
 
+/// What came of looking for signatures, where somebody has to have signed.
+struct Signed {
+    verified: Option<Verified>,
+    /// It is shown, and not rolled out.
+    is_refused: bool,
+}
+
 /// A commit that is not the last one seen at its ref is a new revision, forwards or backwards. Says whether it is.
 async fn record_commit(
     change: &mut Change<'_>,
     seen: Seen<'_>,
     commit: Commit,
+    Signed { verified, is_refused }: Signed,
     unmoved: Unmoved,
 ) -> Result<bool, StoreError> {
     let Seen { repo, reference, tag, trace_id, now } = seen;
@@ -486,13 +508,14 @@ async fn record_commit(
     if !repo.spec.force_push.is_allowed() {
         store::heads::delete_waiting(change, repo.id, reference).await?;
     }
-    let cleared = condition.is_some();
+    let cleared = condition.is_some() && !is_refused;
     if cleared {
         store::revisions::mark_ref_condition(change, repo.id, reference, None).await?;
     }
     let moved_from = head.as_ref().filter(|head| is_moved_tag(head, tag, &commit)).map(|head| head.commit.clone());
     // The same commit under a newer version's tag is told as such.
     let has_tag = head.as_ref().is_some_and(|head| head.tag.as_deref() == tag);
+    let before = head.as_ref().map(|head| (head.id, head.verified.clone()));
     let since = head.map(|head| head.commit);
     let is_new = since.as_ref() != Some(&commit.id) || !has_tag;
     // Another hub may have seen something in between; and who was told that the ref is gone is told that it is back.
@@ -502,11 +525,15 @@ async fn record_commit(
     } else {
         Vec::new()
     };
-    if is_new || cleared {
+    let is_verified_anew = !is_new && before.as_ref().is_some_and(|(_, before)| *before != verified);
+    if is_new || cleared || is_verified_anew {
         let moved = store::targets::list_ids_moved(change, repo.id, reference, &unmoved).await?;
         change.tell(Stage::Bundle, &moved, now, Some(trace_id)).await?;
     }
     if !is_new {
+        if let Some((id, _)) = before.filter(|_| is_verified_anew) {
+            record_signature(change, seen, id, (&commit.id, verified.as_ref())).await?;
+        }
         return Ok(false);
     }
     let revision = Revision {
@@ -516,6 +543,7 @@ async fn record_commit(
         commit: commit.id,
         author: commit.author,
         subject: commit.subject,
+        verified,
         seen_at: now,
         trace_id: trace_id.to_owned(),
     };
@@ -527,6 +555,9 @@ async fn record_commit(
     if let Some(tag) = tag {
         event.detail["tag"] = tag.into();
     }
+    if let Some(verified) = &revision.verified {
+        event.detail["verifiedBy"] = verified.to_string().into();
+    }
     if let Some(moved_from) = moved_from {
         tracing::warn!(repo.name = %repo.name, reference, tag, moved_from, revision = revision.commit, "a tag was moved");
         event.detail["movedFrom"] = moved_from.into();
@@ -534,6 +565,24 @@ async fn record_commit(
     change.audit(&event).await?;
     tracing::info!(repo.name = %repo.name, revision = revision.commit, trace.id = trace_id, "saw a new revision");
     Ok(true)
+}
+
+/// Who signed what was seen before: keys were given since, or others.
+async fn record_signature(
+    change: &mut Change<'_>,
+    seen: Seen<'_>,
+    revision: RevisionId,
+    (commit, verified): (&str, Option<&Verified>),
+) -> Result<(), StoreError> {
+    store::revisions::mark_verified(change, revision, verified).await?;
+    let Some(verified) = verified else { return Ok(()) };
+    let Seen { repo, reference, trace_id, now, .. } = seen;
+    let subject = subjects::repo(&repo.name);
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RevisionVerified, subject);
+    event.commit = Some(commit.to_owned());
+    event.trace_id = Some(trace_id.to_owned());
+    event.detail = serde_json::json!({"ref": reference, "verifiedBy": verified.to_string()});
+    change.audit(&event).await
 }
 
 /// Whether a name that is to stay where it is leads somewhere else now.

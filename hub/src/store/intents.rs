@@ -26,6 +26,13 @@ pub(crate) enum TargetVerb {
     Release,
 }
 
+impl Verb {
+    /// Clusters may be given something for it.
+    pub(crate) const fn assigns(&self) -> bool {
+        matches!(self, Self::Rollout(Intent::Resume | Intent::Retry { .. } | Intent::Promote))
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct IntentRow {
     pub(crate) id: Uuid,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bellwether_core::signature::Verified;
 use bellwether_core::{Condition, RepoId, RevisionId};
 use jiff::Timestamp;
 use sqlx::types::Json;
@@ -17,6 +18,8 @@ pub(crate) struct Revision {
     pub(crate) commit: String,
     pub(crate) author: String,
     pub(crate) subject: String,
+    /// By which of the keys that its repo had it was found signed.
+    pub(crate) verified: Option<Verified>,
     pub(crate) seen_at: Timestamp,
     pub(crate) trace_id: String,
 }
@@ -28,6 +31,7 @@ struct Row {
     commit_id: String,
     author: String,
     subject: String,
+    verified: Option<Json<Verified>>,
     seen_at: chrono::DateTime<chrono::Utc>,
     trace_id: String,
 }
@@ -41,6 +45,7 @@ impl From<Row> for Revision {
             commit: row.commit_id,
             author: row.author,
             subject: row.subject,
+            verified: row.verified.map(|verified| verified.0),
             seen_at: from_sql(row.seen_at),
             trace_id: row.trace_id,
         }
@@ -50,8 +55,8 @@ impl From<Row> for Revision {
 pub(crate) async fn insert(db: &mut Connection, repo: RepoId, revision: &Revision) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into revisions (revision_id, repo_id, ref, tag, commit_id, author, subject, seen_at, trace_id)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        insert into revisions (revision_id, repo_id, ref, tag, commit_id, author, subject, verified, seen_at, trace_id)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         "#,
         revision.id.as_uuid(),
         repo.as_uuid(),
@@ -60,11 +65,24 @@ pub(crate) async fn insert(db: &mut Connection, repo: RepoId, revision: &Revisio
         revision.commit,
         revision.author,
         revision.subject,
+        revision.verified.as_ref().map(Json) as _,
         to_sql(revision.seen_at),
         revision.trace_id,
     )
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// The keys of its repo are others since it was seen.
+pub(crate) async fn mark_verified(
+    db: &mut Connection,
+    id: RevisionId,
+    verified: Option<&Verified>,
+) -> Result<(), StoreError> {
+    sqlx::query!("update revisions set verified = $2 where revision_id = $1", id.as_uuid(), verified.map(Json) as _,)
+        .execute(db)
+        .await?;
     Ok(())
 }
 
@@ -77,11 +95,11 @@ pub(crate) async fn find_head(
     let row = sqlx::query!(
         r#"
         select v.revision_id as "revision_id?", v.tag as "tag?", v.commit_id as "commit_id?", v.author as "author?",
-               v.subject as "subject?", v.seen_at as "seen_at?", v.trace_id as "trace_id?",
+               v.subject as "subject?", v.verified as "verified?: Json<Verified>", v.seen_at as "seen_at?", v.trace_id as "trace_id?",
                c.condition as "condition?: Json<Condition>"
           from (values ($1::uuid, $2::text)) as r (repo_id, ref)
           left join lateral (
-               select revision_id, tag, commit_id, author, subject, seen_at, trace_id
+               select revision_id, tag, commit_id, author, subject, verified, seen_at, trace_id
                  from revisions
                 where repo_id = r.repo_id and ref = r.ref
                 order by revision_id desc
@@ -102,6 +120,7 @@ pub(crate) async fn find_head(
             commit: row.commit_id?,
             author: row.author?,
             subject: row.subject?,
+            verified: row.verified.map(|verified| verified.0),
             seen_at: from_sql(row.seen_at?),
             trace_id: row.trace_id?,
         })
@@ -113,7 +132,8 @@ pub(crate) async fn find(db: &mut Connection, id: RevisionId) -> Result<Option<R
     let row = sqlx::query_as!(
         Row,
         r#"
-        select revision_id, ref, tag, commit_id, author, subject, seen_at, trace_id
+        select revision_id, ref, tag, commit_id, author, subject, verified as "verified: Json<Verified>", seen_at,
+               trace_id
           from revisions
          where revision_id = $1
         "#,
@@ -132,7 +152,8 @@ pub(crate) async fn list_heads(
     let repos: Vec<_> = repos.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        select distinct on (repo_id, ref) repo_id as "repo_id!", revision_id, ref, tag, commit_id, author, subject, seen_at, trace_id
+        select distinct on (repo_id, ref) repo_id as "repo_id!", revision_id, ref, tag, commit_id, author, subject,
+               verified as "verified: Json<Verified>", seen_at, trace_id
           from revisions
          where repo_id = any($1)
          order by repo_id, ref, revision_id desc
@@ -150,6 +171,7 @@ pub(crate) async fn list_heads(
             commit: row.commit_id,
             author: row.author,
             subject: row.subject,
+            verified: row.verified.map(|verified| verified.0),
             seen_at: from_sql(row.seen_at),
             trace_id: row.trace_id,
         };

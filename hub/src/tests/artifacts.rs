@@ -8,6 +8,7 @@ use super::scene::{ANOTHER, ONE, Scene, finish};
 use crate::process::clock;
 use crate::source::oci::artifact::Artifact;
 use crate::source::oci::docker::DockerRegistry;
+use crate::source::oci::signatures::{CosignPair, signature_tag};
 use crate::store::repos::{self, Repo};
 use crate::store::targets::Target;
 use crate::store::work::Stage;
@@ -24,6 +25,7 @@ async fn insert_artifact(scene: &Scene, url: String) -> RepoId {
             ca: None,
             chart: None,
             cosign_keys: Vec::new(),
+            verify: None,
             known_hosts: None,
             force_push: ForcePush::Allow,
             poll_seconds: None,
@@ -93,4 +95,35 @@ async fn what_is_pushed_to_a_registry_is_assigned_to_clusters_and_what_is_broken
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let condition = store::revisions::find_ref_condition(&mut db, repo, "refs/tags/stable").await.expect("it is read");
     assert_eq!(condition.map(|condition| condition.code).as_deref(), Some("artifact_unsupported"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn keys_that_are_given_later_hold_for_artifacts_that_were_seen_before(pool: Pool) {
+    let registry = DockerRegistry::start().await;
+    let scene = Scene::new(&pool, 1).await;
+    let pushed = registry.push("team/shop", "stable", &Artifact::flux(&[("shop/a.yaml", ONE)])).await;
+    let repo = insert_artifact(&scene, registry.repo_url("team/shop")).await;
+    scene.tell(Stage::Source, repo.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+    let key = CosignPair::new();
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let mut known = repos::find(&mut db, repo).await.expect("it is read").expect("it is there");
+    known.spec.cosign_keys = vec![key.pem()];
+    repos::mark_spec(&mut db, repo, known.version, &known.spec, clock::now()).await.expect("it is written");
+
+    // As for a target that was just added: faster than the registry answers.
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    assert!(scene.listing(scene.clusters[0]).await.is_empty());
+    assert_eq!(scene.condition("of-artifact").await.as_deref(), Some("revision_unverified"));
+    reconcile(&scene, repo).await;
+    assert!(scene.listing(scene.clusters[0]).await.is_empty());
+    assert_eq!(scene.condition("of-artifact").await.as_deref(), Some("artifact_unsigned"));
+    registry.push("team/shop", &signature_tag(&pushed), &key.sign(&pushed)).await;
+    reconcile(&scene, repo).await;
+    assert!(scene.listing(scene.clusters[0]).await.contains_key("of-artifact"));
+    let (head, _) = store::revisions::find_head(&mut db, repo, "refs/tags/stable").await.expect("it is read");
+    let verified = head.expect("it was seen").verified.expect("it is signed").to_string();
+    assert!(verified.starts_with("cosign:sha256:"), "{verified}");
 }

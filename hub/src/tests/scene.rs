@@ -136,6 +136,7 @@ pub(super) async fn insert_repo(db: &mut Connection, project: ProjectId, upstrea
             ca: None,
             chart: None,
             cosign_keys: Vec::new(),
+            verify: None,
             known_hosts: None,
             force_push: ForcePush::Allow,
             poll_seconds: None,

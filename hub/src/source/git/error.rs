@@ -8,6 +8,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use super::verify::{InvalidVerifyKey, Unverified};
 use crate::egress::Failure;
 use crate::source::oci::ArtifactError;
 
@@ -87,6 +88,8 @@ pub(crate) enum FetchError {
     Stopped,
     #[error("the repo is too large: {what}, and at most {max} are allowed")]
     TooLarge { what: String, max: u64 },
+    #[error("the repo's keys for signatures cannot be used")]
+    InvalidVerifyKey(#[from] InvalidVerifyKey),
     #[error("{host} is at {address}, inside a private network")]
     Private { host: String, address: std::net::IpAddr },
     #[error("the mirror is damaged")]
@@ -138,6 +141,7 @@ impl FetchError {
             Self::Protocol { .. } => "git_protocol",
             Self::Deadline { .. } | Self::Stalled { .. } => "git_deadline",
             Self::Private { .. } => "git_private_address",
+            Self::InvalidVerifyKey(_) => "verify_key_invalid",
             Self::Stopped => "git_stopped",
             Self::TooLarge { .. } => "git_too_large",
             Self::Damaged { .. } => "git_mirror_damaged",
@@ -167,6 +171,7 @@ impl FetchError {
                 ).into());
             }
             Self::InvalidKnownHosts { .. } => super::KnownHosts::HINT,
+            Self::InvalidVerifyKey(_) => InvalidVerifyKey::HINT,
             Self::NoKey { .. } => "give it a private key: `bellwether repo add NAME URL --ssh-key-file FILE`",
             Self::InvalidKey { .. } => "give the repo another key: `bellwether repo add NAME URL --ssh-key-file FILE`",
             Self::KeyRefused { .. } => {
@@ -233,6 +238,8 @@ pub(crate) enum RefError {
     NoSuchTag { tag: String, nearest: Option<String> },
     #[error("`{reference}` leads to commit {commit}, which does not build on the one before")]
     Rewritten { repo: String, reference: String, commit: String },
+    #[error("{what} {why}")]
+    Unverified { what: String, why: Unverified },
     #[error("no tag is a version in `{range}`")]
     NoVersion { range: String, nearest: Vec<String> },
     #[error("there is no commit {commit}")]
@@ -257,6 +264,7 @@ impl RefError {
             Self::NoSuchBranch { .. } => "branch_not_found",
             Self::NoSuchTag { .. } => "tag_not_found",
             Self::Rewritten { .. } => "head_rewritten",
+            Self::Unverified { why, .. } => why.code(),
             Self::NoVersion { .. } => "version_not_found",
             Self::NoSuchCommit { .. } => "commit_not_found",
             Self::NotACommit { .. } => "ref_not_a_commit",
@@ -276,6 +284,7 @@ impl RefError {
             Self::Rewritten { repo, commit, .. } => {
                 Some(format!("if that is meant, let it in: `bellwether repo accept {repo} {commit}`").into())
             }
+            Self::Unverified { why, .. } => Some(why.hint().into()),
             Self::NoVersion { nearest, .. } => Some(match &nearest[..] {
                 [] => "no tag of the repo is a version, such as `v1.2.3`".into(),
                 nearest => format!(

@@ -19,7 +19,9 @@ use super::error::{FetchError, RefError, nearest};
 use super::lacking::Lacking;
 use super::session::{self, Session};
 use super::unpack::Stored;
+use super::verify::{Signable, Verifier};
 use super::{Head, damaged, protocol, tidy};
+use crate::process::clock;
 
 const TAGS: &str = "refs/tags/";
 
@@ -43,11 +45,11 @@ pub(super) struct Fetched {
 
 /// Where each wanted ref leads, before anything is fetched.
 enum Found {
-    Commit(ObjectId),
+    Commit(At),
     /// A tag, of all that are in a range of versions.
     Newest {
         tag: String,
-        id: ObjectId,
+        at: At,
     },
     /// No tag is in that range; the nearest to it.
     NoneInRange {
@@ -56,6 +58,32 @@ enum Found {
     },
     Missing,
     Invalid,
+}
+
+impl Found {
+    /// What is to be signed there.
+    fn signable<'a>(&'a self, reference: &'a GitRef) -> Option<Signable<'a>> {
+        match (self, reference) {
+            (Self::Commit(at), GitRef::Tag(name)) => Some(Signable { commit: at.id, tag: Some((name, at.tag)) }),
+            (Self::Commit(at), _) => Some(Signable { commit: at.id, tag: None }),
+            (Self::Newest { tag, at }, _) => Some(Signable { commit: at.id, tag: Some((tag, at.tag)) }),
+            _ => None,
+        }
+    }
+}
+
+/// Where a name leads.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    id: ObjectId,
+    /// A tag that is more than a name is an object itself, and may be signed.
+    tag: Option<ObjectId>,
+}
+
+impl From<ObjectId> for At {
+    fn from(id: ObjectId) -> Self {
+        Self { id, tag: None }
+    }
 }
 
 /// What a fetch builds on.
@@ -68,6 +96,7 @@ pub(super) struct Here<'a> {
     pub(super) bases: &'a BTreeMap<String, ObjectId>,
     /// Where a history may be for as long as it is looked at.
     pub(super) scratch: &'a Path,
+    pub(super) verifier: Option<&'a Verifier>,
 }
 
 /// `connect` begins a conversation. One that ended in an error is not gone on with: a process at the other end is gone
@@ -78,7 +107,7 @@ pub(super) fn run_fetch<T: Transport>(
     here: Here<'_>,
     budget: &Budget<'_>,
 ) -> Result<Fetched, FetchError> {
-    let Here { repo, tips, lacking, refused, expects_news, bases, scratch } = here;
+    let Here { repo, tips, lacking, refused, expects_news, bases, scratch, verifier } = here;
     let mut session = Session::open(connect(), budget)?;
     // Of what was too large before nothing is asked for before it is known to be something else.
     let asks_by_name = expects_news && !tips.is_empty() && refused.is_none();
@@ -90,13 +119,15 @@ pub(super) fn run_fetch<T: Transport>(
                 session = Session::open(connect(), budget)?;
             }
             let found = locate(&mut session, wanted)?;
-            let stored = fetch_missing(&mut session, &list_missing(&found, wanted, repo), tips, repo, refused)?;
+            let needs_tags = verifier.is_some_and(Verifier::needs_tags);
+            let wants = list_missing(&found, wanted, needs_tags, repo);
+            let stored = fetch_missing(&mut session, &wants, tips, repo, refused)?;
             (found, stored)
         }
     };
     for (found, reference) in found.iter_mut().zip(wanted) {
         // Pinned commits go one by one: a server refuses the whole request for one that it does not have.
-        let (Found::Commit(id), GitRef::Commit(_)) = (&*found, reference) else { continue };
+        let (Found::Commit(At { id, .. }), GitRef::Commit(_)) = (&*found, reference) else { continue };
         if !repo.has_object(*id) {
             match Session::open(connect(), budget)?.receive(&[*id], tips, repo) {
                 Ok(done) => stored = Some(done).max(stored),
@@ -120,7 +151,13 @@ pub(super) fn run_fetch<T: Transport>(
     let outcomes = found.iter().zip(wanted).map(|(found, reference)| {
         let outcome = describe(found, reference, repo, suggest)?;
         let tag = if let Found::Newest { tag, .. } = found { Some(tag.clone()) } else { None };
-        Ok(Head { reference: reference.clone(), tag, builds_on: None, outcome })
+        let verified = match (verifier, found.signable(reference)) {
+            (Some(verifier), Some(signable)) if outcome.is_ok() => {
+                Some(verifier.verify(signable, repo, clock::now())?)
+            }
+            _ => None,
+        };
+        Ok(Head { reference: reference.clone(), tag, builds_on: None, verified, outcome })
     });
     let mut heads: Vec<Head> = outcomes.collect::<Result<_, FetchError>>()?;
     for head in &mut heads {
@@ -157,7 +194,7 @@ fn fetch_named<T: Transport>(
     }
     let names: Vec<String> = wanted.iter().map(source::full_name).collect();
     match session.receive_named(&names, tips, repo) {
-        Ok((ids, stored)) => Ok(Named::Found(ids.into_iter().map(Found::Commit).collect(), stored)),
+        Ok((ids, stored)) => Ok(Named::Found(ids.into_iter().map(|id| Found::Commit(id.into())).collect(), stored)),
         Err(FetchError::Refused { .. } | FetchError::TooLarge { .. }) => Ok(Named::Refused),
         Err(error) => Err(error),
     }
@@ -180,23 +217,23 @@ fn locate<T: Transport>(session: &mut Session<'_, T>, wanted: &[GitRef]) -> Resu
         names.push("HEAD".to_owned());
     }
     let refs = session.list(names)?;
-    let targets: HashMap<&[u8], ObjectId> = refs.iter().filter_map(target).collect();
+    let targets: HashMap<&[u8], At> = refs.iter().filter_map(target).collect();
     let find = |reference: &GitRef| match reference {
         reference if !source::is_valid(reference) => Found::Invalid,
-        GitRef::Commit(id) => ObjectId::from_hex(id.as_bytes()).map_or(Found::Invalid, Found::Commit),
+        GitRef::Commit(id) => ObjectId::from_hex(id.as_bytes()).map_or(Found::Invalid, |id| Found::Commit(id.into())),
         GitRef::Semver(range) => find_newest(range, &targets),
         GitRef::Digest(_) => Found::Missing,
-        listed => targets.get(source::full_name(listed).as_bytes()).map_or(Found::Missing, |id| Found::Commit(*id)),
+        listed => targets.get(source::full_name(listed).as_bytes()).map_or(Found::Missing, |at| Found::Commit(*at)),
     };
     Ok(wanted.iter().map(find).collect())
 }
 
-fn find_newest(range: &str, targets: &HashMap<&[u8], ObjectId>) -> Found {
+fn find_newest(range: &str, targets: &HashMap<&[u8], At>) -> Found {
     let Some(parsed) = VersionRange::parse(range) else { return Found::Invalid };
-    let tags = targets.iter().filter_map(|(name, id)| Some((name.strip_prefix(TAGS.as_bytes())?.to_str().ok()?, *id)));
-    let tags: BTreeMap<&str, ObjectId> = tags.collect();
+    let tags = targets.iter().filter_map(|(name, at)| Some((name.strip_prefix(TAGS.as_bytes())?.to_str().ok()?, *at)));
+    let tags: BTreeMap<&str, At> = tags.collect();
     match parsed.newest(tags.keys().copied()) {
-        Some(tag) => Found::Newest { tag: tag.to_owned(), id: tags[tag] },
+        Some(tag) => Found::Newest { tag: tag.to_owned(), at: tags[tag] },
         None => {
             let nearest = parsed.nearest(tags.keys().copied());
             let nearest = nearest.into_iter().map(|tag| tidy(tag.as_bytes())).collect();
@@ -206,21 +243,26 @@ fn find_newest(range: &str, targets: &HashMap<&[u8], ObjectId>) -> Found {
 }
 
 /// A ref's full name, and what it leads to when tags and symbolic refs are followed.
-fn target(listed: &Ref) -> Option<(&[u8], ObjectId)> {
+fn target(listed: &Ref) -> Option<(&[u8], At)> {
     match listed {
-        Ref::Direct { full_ref_name, object }
-        | Ref::Peeled { full_ref_name, object, .. }
-        | Ref::Symbolic { full_ref_name, object, .. } => Some((full_ref_name.as_bytes(), *object)),
+        Ref::Direct { full_ref_name, object } => Some((full_ref_name.as_bytes(), (*object).into())),
+        Ref::Peeled { full_ref_name, object, tag } => {
+            Some((full_ref_name.as_bytes(), At { id: *object, tag: Some(*tag) }))
+        }
+        Ref::Symbolic { full_ref_name, object, tag, .. } => {
+            Some((full_ref_name.as_bytes(), At { id: *object, tag: *tag }))
+        }
         Ref::Unborn { .. } => None,
     }
 }
 
-/// Commits at branches and tags that are not here.
-fn list_missing(found: &[Found], wanted: &[GitRef], repo: &gix::Repository) -> Vec<ObjectId> {
+/// Commits at branches and tags that are not here; and the tags themselves where they have to be signed.
+fn list_missing(found: &[Found], wanted: &[GitRef], needs_tags: bool, repo: &gix::Repository) -> Vec<ObjectId> {
     let named = found.iter().zip(wanted).filter_map(|(found, reference)| match (found, reference) {
-        (Found::Commit(id), GitRef::Branch(_) | GitRef::Tag(_)) | (Found::Newest { id, .. }, _) => Some(*id),
+        (Found::Commit(at), GitRef::Branch(_) | GitRef::Tag(_)) | (Found::Newest { at, .. }, _) => Some(*at),
         _ => None,
     });
+    let named = named.flat_map(|at| [Some(at.id), at.tag.filter(|_| needs_tags)]).flatten();
     let mut wants: Vec<ObjectId> = named.filter(|id| !repo.has_object(id)).collect();
     wants.sort_unstable();
     wants.dedup();
@@ -292,7 +334,7 @@ fn describe(
     suggest: impl Fn(&str, &str) -> Option<String>,
 ) -> Result<Result<Commit, RefError>, FetchError> {
     Ok(match (found, reference) {
-        (Found::Commit(id) | Found::Newest { id, .. }, _)
+        (Found::Commit(At { id, .. }) | Found::Newest { at: At { id, .. }, .. }, _)
             if repo.find_header(*id).map_err(damaged)?.kind() == Kind::Commit =>
         {
             Ok(read_commit(*id, repo)?)

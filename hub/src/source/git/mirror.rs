@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bellwether_core::signature::Verified;
 use bellwether_core::source::GitRef;
 use gix::ObjectId;
 use gix::protocol::transport::Protocol;
@@ -19,6 +20,7 @@ use super::fetch::{Fetched, Here, Refused, run_fetch};
 use super::lacking::Lacking;
 use super::reader::Reader;
 use super::unpack::Stored;
+use super::verify::Verifier;
 use super::wire::{self, Wire};
 use super::{Head, Remote, mirror, protocol, ssh};
 use crate::source::oci::{self, Registry};
@@ -192,6 +194,7 @@ impl Mirror {
             return self.fetch_artifacts(remote, wanted, &repo, budget);
         }
         let expects_news = self.expects_news;
+        let verifier = remote.verify.as_ref().map(Verifier::read).transpose()?;
         let scratch = beside(&self.folder, "history");
         let here = Here {
             repo: &repo,
@@ -201,6 +204,7 @@ impl Mirror {
             expects_news,
             bases: &self.bases,
             scratch: &scratch,
+            verifier: verifier.as_ref(),
         };
         if let Some(folder) = remote.url.local_folder() {
             let connect = || {
@@ -257,7 +261,8 @@ impl Mirror {
                 Err(error) => Err(error),
             };
             // An artifact has no history that it could build on.
-            Ok(Head { reference: reference.clone(), tag: found.tag, builds_on: None, outcome })
+            let verified = found.verified.map(|key| Ok(Verified { artifact: Some(key), ..Verified::default() }));
+            Ok(Head { reference: reference.clone(), tag: found.tag, builds_on: None, verified, outcome })
         });
         Ok(Fetched { heads: outcomes.collect::<Result<_, FetchError>>()?, tips: Vec::new(), stored })
     }

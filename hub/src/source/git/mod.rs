@@ -24,10 +24,12 @@ mod ssh;
 mod tests;
 mod unpack;
 mod url;
+mod verify;
 mod wire;
 mod write;
 
 use bellwether_core::report::is_obeyed;
+use bellwether_core::signature::{Verified, Verify};
 use bellwether_core::source::GitRef;
 use gix::bstr::ByteSlice;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -41,8 +43,9 @@ pub(crate) use self::mirror::Mirror;
 pub(crate) use self::reader::Reader;
 pub(crate) use self::ssh::{InvalidKey, KnownHosts, SshKey};
 #[cfg(test)]
-pub(crate) use self::tests::upstream;
+pub(crate) use self::tests::{signers, upstream};
 pub(crate) use self::url::{InvalidUrl, RepoUrl, UrlPolicy};
+pub(crate) use self::verify::{InvalidVerifyKey, Verifier};
 
 pub(super) use self::budget::Budget;
 use self::error::Cause;
@@ -69,6 +72,8 @@ pub(crate) struct Remote {
     pub(crate) chart: Option<String>,
     /// Of an artifact only what one of these keys (PEM) signed is taken, if there are any.
     pub(crate) cosign_keys: Vec<String>,
+    /// Of Git: whose signatures of commits and tags are looked for.
+    pub(crate) verify: Option<Verify>,
     /// A token; by ssh the private key.
     pub(crate) credential: Option<SecretString>,
     /// Its name may lead to an address inside the hub's network.
@@ -83,6 +88,7 @@ impl Remote {
             && self.known_hosts == other.known_hosts
             && self.chart == other.chart
             && self.cosign_keys == other.cosign_keys
+            && self.verify == other.verify
             && self.may_be_private == other.may_be_private
             && credential(self) == credential(other)
     }
@@ -101,6 +107,8 @@ pub(crate) struct Head {
     pub(crate) tag: Option<String>,
     /// The commit that it was asked about and is known to build on.
     pub(crate) builds_on: Option<String>,
+    /// By which of the repo's keys it is signed, or why by none; `None`: nobody asks.
+    pub(crate) verified: Option<Result<Verified, RefError>>,
     pub(crate) outcome: Result<Commit, RefError>,
 }
 

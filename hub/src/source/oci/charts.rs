@@ -54,7 +54,7 @@ pub(super) fn fetch(
             }
             Err(PullError::Fetch(error)) => return Err(error),
         };
-        found.push(Found { tag, commit });
+        found.push(Found { tag, commit, verified: None });
     }
     Ok(Fetched { found, has_grown })
 }

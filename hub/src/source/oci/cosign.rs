@@ -6,6 +6,7 @@ use base64::Engine as _;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 /// What was signed is some hundred bytes.
 pub(super) const PAYLOAD_BYTES_MAX: u64 = 64 << 10;
@@ -28,13 +29,23 @@ pub(crate) enum InvalidCosignKey {
 
 /// A key that artifacts may be signed by.
 #[derive(Debug)]
-pub(crate) struct CosignKey(ParsedPublicKey);
+pub(crate) struct CosignKey {
+    key: ParsedPublicKey,
+    id: String,
+}
 
 impl CosignKey {
     pub(crate) fn read(pem: &str) -> Result<Self, InvalidCosignKey> {
         let key = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_| InvalidCosignKey::NotPem)?;
         let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.as_ref());
-        parsed.map(Self).map_err(|_| InvalidCosignKey::NotP256)
+        let key_id = format!("cosign:sha256:{}", hex::encode(Sha256::digest(key.as_ref())));
+        parsed.map(|key| Self { key, id: key_id }).map_err(|_| InvalidCosignKey::NotP256)
+    }
+
+    /// How it is called where a revision is said to be verified by it: the hash that `openssl pkey -pubin -outform DER` and
+    /// `sha256sum` give.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Whether it signed this payload, and that says this digest.
@@ -44,7 +55,7 @@ impl CosignKey {
         let Ok(says) = serde_json::from_slice::<Payload>(payload) else { return false };
         says.critical.kind == TYPE
             && says.critical.image.digest == digest
-            && self.0.verify_sig(payload, &signature).is_ok()
+            && self.key.verify_sig(payload, &signature).is_ok()
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) use self::error::ArtifactError;
 pub(super) use self::place::{INSECURE_SCHEME, Place, SCHEME, default_port, host_of, is_registry, read_url};
 pub(super) use self::registry::Registry;
 #[cfg(test)]
-pub(crate) use self::tests::{artifact, docker};
+pub(crate) use self::tests::{artifact, docker, signatures};
 
 use self::error::PullError;
 use self::pull::Pull;
@@ -46,6 +46,8 @@ pub(super) struct Found {
     /// Of a range of versions the tag that is the newest in it.
     pub(super) tag: Option<String>,
     pub(super) commit: Result<ObjectId, RefError>,
+    /// The key that signed it; `None`: the repo names none.
+    pub(super) verified: Option<String>,
 }
 
 /// Without any it still asks, so that a registry that is not there is noticed.
@@ -68,11 +70,11 @@ pub(super) fn fetch(
     let mut found = Vec::with_capacity(wanted.len());
     for reference in wanted {
         let mut newest = None;
-        let commit = match reference {
+        let pulled = match reference {
             GitRef::Semver(range) if source::is_valid(reference) => pull.find_newest(range).and_then(|tag| {
-                let commit = pull.find_tag(&tag);
+                let pulled = pull.find_tag(&tag);
                 newest = Some(tag);
-                commit
+                pulled
             }),
             GitRef::Tag(tag) if source::is_valid_artifact_tag(tag) => pull.find_tag(tag),
             GitRef::Digest(digest) if source::is_valid(reference) => pull.find_digest(digest),
@@ -82,12 +84,12 @@ pub(super) fn fetch(
             GitRef::Branch(_) => Err(RefError::NotOfRegistry { place: "an artifact", what: "branches" }.into()),
             GitRef::Commit(_) => Err(RefError::NotOfRegistry { place: "an artifact", what: "commits" }.into()),
         };
-        let commit = match commit {
-            Ok(commit) => Ok(commit),
-            Err(PullError::Ref(error)) => Err(error),
+        let (commit, verified) = match pulled {
+            Ok(pulled) => (Ok(pulled.commit), pulled.signer),
+            Err(PullError::Ref(error)) => (Err(error), None),
             Err(PullError::Fetch(error)) => return Err(error),
         };
-        found.push(Found { tag: newest, commit });
+        found.push(Found { tag: newest, commit, verified });
     }
     Ok(Fetched { found, has_grown: pull.has_grown() })
 }

@@ -49,6 +49,13 @@ struct Tags {
     tags: Option<Vec<String>>,
 }
 
+/// An artifact that is here.
+pub(super) struct Pulled {
+    pub(super) commit: ObjectId,
+    /// The key that signed it, where the repo names some.
+    pub(super) signer: Option<String>,
+}
+
 /// Which artifact was asked for.
 #[derive(Clone, Copy)]
 enum Wanted<'a> {
@@ -77,28 +84,28 @@ impl<'a> Pull<'a> {
         self.list_tags(1).map(drop)
     }
 
-    pub(super) fn find_tag(&mut self, tag: &str) -> Result<ObjectId, PullError> {
+    pub(super) fn find_tag(&mut self, tag: &str) -> Result<Pulled, PullError> {
         self.find(Wanted::Tag(tag))
     }
 
-    pub(super) fn find_digest(&mut self, digest: &str) -> Result<ObjectId, PullError> {
+    pub(super) fn find_digest(&mut self, digest: &str) -> Result<Pulled, PullError> {
         self.find(Wanted::Digest(digest))
     }
 
-    fn find(&mut self, wanted: Wanted<'_>) -> Result<ObjectId, PullError> {
+    fn find(&mut self, wanted: Wanted<'_>) -> Result<Pulled, PullError> {
         // What is known and has not moved costs one request and no body.
         if !self.talk.registry.known.is_empty()
             && (!self.expects_news || matches!(wanted, Wanted::Digest(_)))
             && let Some(digest) = self.ask_digest(wanted)?
             && let Some(commit) = self.talk.registry.known.commit_of(&digest, self.repo)
         {
-            self.check_signature(&digest)?;
-            return Ok(commit);
+            let signer = self.check_signature(&digest)?;
+            return Ok(Pulled { commit, signer });
         }
         let (digest, bytes) = self.fetch_manifest(wanted)?;
-        self.check_signature(&digest)?;
+        let signer = self.check_signature(&digest)?;
         if let Some(commit) = self.talk.registry.known.commit_of(&digest, self.repo) {
-            return Ok(commit);
+            return Ok(Pulled { commit, signer });
         }
         if let Some(error) = self.talk.registry.refusal(&digest) {
             return Err(error.clone().into());
@@ -109,13 +116,17 @@ impl<'a> Pull<'a> {
             Err(PullError::Ref(RefError::Artifact(error))) => self.talk.registry.note_refusal(&digest, error),
             Err(_) => {}
         }
-        pulled
+        pulled.map(|commit| Pulled { commit, signer })
     }
 
     /// Before anything of an artifact is used, where its repo names keys. What was found good stays so for this digest.
-    fn check_signature(&mut self, digest: &str) -> Result<(), PullError> {
-        if !self.talk.registry.has_to_be_signed() || self.talk.registry.verified.contains(digest) {
-            return Ok(());
+    /// Says which key signed it.
+    fn check_signature(&mut self, digest: &str) -> Result<Option<String>, PullError> {
+        if !self.talk.registry.has_to_be_signed() {
+            return Ok(None);
+        }
+        if let Some(signer) = self.talk.registry.verified.get(digest) {
+            return Ok(Some(signer.clone()));
         }
         let url = self.talk.registry.place.manifest(&cosign::tag_of(digest));
         let mut response = self.talk.ask(&Method::GET, url, ACCEPT)?;
@@ -133,9 +144,9 @@ impl<'a> Pull<'a> {
             }
             // It is signed as it is, so its own digest says nothing more.
             let payload = self.talk.read(&mut response, cosign::PAYLOAD_BYTES_MAX)?;
-            if self.talk.registry.have_signed(digest, &payload, signature) {
-                self.talk.registry.verified.insert(digest.to_owned());
-                return Ok(());
+            if let Some(signer) = self.talk.registry.find_signer(digest, &payload, signature) {
+                self.talk.registry.verified.insert(digest.to_owned(), signer.clone());
+                return Ok(Some(signer));
             }
         }
         Err(ArtifactError::SignedByOthers { digest: digest.to_owned() }.into())

@@ -4,7 +4,7 @@
 //! the policy for addresses holds for each of them, and the credential goes to the registry itself and to the server of
 //! tokens that it names over https; to no other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -48,8 +48,8 @@ pub(in crate::source) struct Registry {
     pub(super) place: Place,
     pub(super) known: Known,
     keys: Vec<CosignKey>,
-    /// Digests whose signature was found good.
-    pub(super) verified: BTreeSet<String>,
+    /// Digests whose signature was found good, and by which key.
+    pub(super) verified: BTreeMap<String, String>,
     /// Of a Helm repository.
     pub(super) index: Option<KnownIndex>,
     /// By digest: they are not pulled again while the hub runs.
@@ -73,7 +73,7 @@ impl Registry {
             known: Known::open(folder),
             // One that cannot be read signed nothing.
             keys: remote.cosign_keys.iter().filter_map(|pem| CosignKey::read(pem).ok()).collect(),
-            verified: BTreeSet::new(),
+            verified: BTreeMap::new(),
             index: None,
             refused: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -90,8 +90,10 @@ impl Registry {
         !self.remote.cosign_keys.is_empty()
     }
 
-    pub(super) fn have_signed(&self, digest: &str, payload: &[u8], signature: &str) -> bool {
-        self.keys.iter().any(|key| key.has_signed(digest, payload, signature))
+    /// Which of the repo's keys signed it, as it is called.
+    pub(super) fn find_signer(&self, digest: &str, payload: &[u8], signature: &str) -> Option<String> {
+        let signer = self.keys.iter().find(|key| key.has_signed(digest, payload, signature));
+        signer.map(|key| key.id().to_owned())
     }
 
     /// The name of a chart, of a Helm repository.

@@ -8,6 +8,9 @@ select t.target_id as "target_id!",
        (select v.commit_id from revisions v
          where v.repo_id = t.repo_id and v.ref = t.ref
          order by v.revision_id desc limit 1) as "commit?",
+       (select v.verified from revisions v
+         where v.repo_id = t.repo_id and v.ref = t.ref
+         order by v.revision_id desc limit 1) as "verified?: Json<Verified>",
        coalesce(s.held, false) as "held!",
        coalesce(f.condition, e.condition, s.condition, l.condition) as "condition?: Json<Condition>",
        w.target_version as "wanted_version?",

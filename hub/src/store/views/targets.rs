@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::api::SetAside;
 use bellwether_core::rollout::{Candidate, Rendered};
+use bellwether_core::signature::Verified;
 use bellwether_core::{ClusterId, Condition, Digest, Labels, ProjectId, RolloutId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
@@ -40,6 +41,7 @@ pub(crate) struct Facts {
     pub(crate) pending: bool,
     /// The newest of its ref.
     pub(crate) commit: Option<String>,
+    pub(crate) verified: Option<Verified>,
     pub(crate) held: bool,
     pub(crate) condition: Option<Condition>,
     pub(crate) wanted: Option<WantedView>,
@@ -151,6 +153,7 @@ async fn list_facts(
         let facts = Facts {
             pending: row.pending,
             commit: row.commit,
+            verified: row.verified.map(|verified| verified.0),
             held: row.held,
             condition: row.condition.map(|condition| condition.0),
             wanted,

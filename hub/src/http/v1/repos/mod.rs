@@ -20,6 +20,7 @@ use crate::http::auth::Caller;
 use crate::http::problem::Refusal;
 use crate::pki::seal;
 use crate::process::clock;
+use crate::source::git::Verifier;
 use crate::store::installation::PROJECT;
 use crate::store::repos::Repo;
 use crate::store::revisions::Revision;
@@ -80,6 +81,7 @@ fn document(view: RepoView) -> RepoDocument {
         commit: head.commit,
         author: head.author,
         subject: head.subject,
+        verified_by: head.verified.map(|verified| verified.to_string()),
         seen_at: head.seen_at,
     };
     RepoDocument {
@@ -115,6 +117,10 @@ fn audited(spec: &RepoSpec) -> serde_json::Value {
         "url": spec.url,
         "chart": spec.chart,
         "cosignKeys": spec.cosign_keys.iter().map(|key| Digest::of(key.trim().as_bytes())).collect::<Vec<_>>(),
+        "verify": spec.verify.as_ref().map(|verify| serde_json::json!({
+            "mode": verify.mode,
+            "keys": Verifier::read(verify).map(|verifier| verifier.ids()).unwrap_or_default(),
+        })),
         "ca": spec.ca.as_ref().map(|ca| Digest::of(ca.trim().as_bytes())),
         "knownHosts": spec.known_hosts.as_ref().map(|known| Digest::of(known.trim().as_bytes())),
         "forcePush": spec.force_push,

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use bellwether_core::api::{CreatedRepo, RepoDocument};
 use bellwether_core::audit::Action;
 use bellwether_core::repo::RepoSpec;
+use bellwether_core::signature::Verify;
 use bellwether_core::{Name, RepoId, Version};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -20,12 +21,15 @@ use crate::http::problem::Refusal;
 use crate::http::v1::targets::check_head;
 use crate::process::clock;
 use crate::source::credential_purpose;
-use crate::source::git::{FetchError, InvalidUrl, KnownHosts, RepoUrl};
+use crate::source::git::{FetchError, InvalidUrl, InvalidVerifyKey, KnownHosts, RepoUrl, Verifier};
 use crate::source::oci::CosignKey;
 use crate::store::repos::Repo;
 use crate::store::work::Stage;
 use crate::store::{self, StoreError};
 use crate::work::change::Change;
+
+/// A team's keys; each is read whenever a revision is to be rolled out.
+const VERIFY_KEYS_BYTES_MAX: usize = 128 << 10;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -136,6 +140,9 @@ fn check(hub: &Hub, spec: &RepoSpec) -> Result<(), Refusal> {
         return Err(Refusal::invalid("chart_invalid", "`chart` is for Helm repositories, which are at https URLs")
             .hint("leave it out: an artifact of a registry is one chart"));
     }
+    if let Some(verify) = &spec.verify {
+        check_verify(&url, spec.chart.as_deref(), verify)?;
+    }
     check_cosign_keys(&url, &spec.cosign_keys)
 }
 
@@ -150,6 +157,23 @@ fn check_cosign_keys(url: &RepoUrl, keys: &[String]) -> Result<(), Refusal> {
             .map_err(|error| Refusal::invalid("cosign_key_invalid", crate::chain(&error)).hint(hint))?;
     }
     Ok(())
+}
+
+fn check_verify(url: &RepoUrl, chart: Option<&str>, verify: &Verify) -> Result<(), Refusal> {
+    if url.is_registry() || chart.is_some() {
+        return Err(Refusal::invalid("verify_unused", "`verify` is for commits and tags of Git")
+            .hint("leave it out; of an artifact give `cosignKeys`"));
+    }
+    let bytes: usize = verify.keys.iter().map(String::len).sum();
+    if bytes > VERIFY_KEYS_BYTES_MAX {
+        let detail =
+            format!("the keys of `verify` have {bytes} bytes, and at most {VERIFY_KEYS_BYTES_MAX} are allowed");
+        let hint = "export them without what others signed: `gpg --export-options export-minimal --armor --export KEY`";
+        return Err(Refusal::invalid("verify_key_invalid", detail).hint(hint));
+    }
+    Verifier::read(verify)
+        .map(drop)
+        .map_err(|error| Refusal::invalid("verify_key_invalid", crate::chain(&error)).hint(InvalidVerifyKey::HINT))
 }
 
 /// Nobody is trusted for being met first, so a repo by ssh comes with its host's keys.

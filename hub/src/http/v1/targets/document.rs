@@ -62,6 +62,7 @@ fn status(view: TargetView, fleet: &[FleetMember], now: Timestamp) -> TargetStat
         unselected: count(unselected),
         set_aside: view.set_aside,
         commit: facts.commit,
+        verified_by: facts.verified.map(|verified| verified.to_string()),
         digest: wanted.and_then(|wanted| the_only(wanted.variants.into_values())),
         held: facts.held,
         pending: facts.pending,

@@ -5,5 +5,7 @@ mod fuzz;
 mod http;
 mod packs;
 mod read;
+pub(crate) mod signers;
 mod ssh;
 pub(crate) mod upstream;
+mod verify;

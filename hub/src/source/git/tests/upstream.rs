@@ -124,6 +124,7 @@ pub(super) fn remote(url: &str) -> Remote {
         ca_pem: None,
         chart: None,
         cosign_keys: Vec::new(),
+        verify: None,
         known_hosts: None,
         credential: None,
         may_be_private: true,

@@ -6,7 +6,7 @@ pub(crate) mod docker;
 mod fake;
 mod hostile;
 mod pulls;
-mod signatures;
+pub(crate) mod signatures;
 mod signing_in;
 
 use std::sync::atomic::AtomicBool;
@@ -68,6 +68,7 @@ fn remote(url: &str) -> Remote {
         ca_pem: None,
         chart: None,
         cosign_keys: Vec::new(),
+        verify: None,
         known_hosts: None,
         credential: None,
         may_be_private: true,

@@ -17,20 +17,20 @@ use super::{Local, blocking, remote, tag};
 use crate::source::git::Remote;
 use crate::source::oci::CosignKey;
 
-struct Key(EcdsaKeyPair);
+pub(crate) struct CosignPair(EcdsaKeyPair);
 
-impl Key {
-    fn new() -> Self {
+impl CosignPair {
+    pub(crate) fn new() -> Self {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key"))
     }
 
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         let der: PublicKeyX509Der<'_> = self.0.public_key().as_der().expect("it is encoded");
         format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der.as_ref()))
     }
 
     /// As `cosign sign --key` makes it.
-    fn sign(&self, digest: &str) -> Artifact {
+    pub(crate) fn sign(&self, digest: &str) -> Artifact {
         let payload = json!({
             "critical": {
                 "identity": {"docker-reference": "registry.example.com/team/shop"},
@@ -46,8 +46,8 @@ impl Key {
     }
 }
 
-fn signature_tag(artifact: &Artifact) -> String {
-    format!("{}.sig", artifact.digest().replace(':', "-"))
+pub(crate) fn signature_tag(digest: &str) -> String {
+    format!("{}.sig", digest.replace(':', "-"))
 }
 
 async fn fetch(mut local: Local, at: &Remote) -> (Local, Result<(), &'static str>) {
@@ -62,20 +62,20 @@ async fn fetch(mut local: Local, at: &Remote) -> (Local, Result<(), &'static str
 #[tokio::test]
 async fn with_keys_nothing_is_taken_that_none_of_them_signed() {
     let registry = DockerRegistry::start().await;
-    let (ours, other) = (Key::new(), Key::new());
+    let (ours, other) = (CosignPair::new(), CosignPair::new());
     let (artifact, another) = (Artifact::flux(&[("a.yaml", "a: 1")]), Artifact::flux(&[("a.yaml", "a: 2")]));
     let digest = registry.push("team/shop", "stable", &artifact).await;
     let at = Remote { cosign_keys: vec![ours.pem()], ..remote(&registry.repo_url("team/shop")) };
 
     let (local, unsigned) = fetch(Local::new(), &at).await;
     assert_eq!(unsigned, Err("artifact_unsigned"));
-    registry.push("team/shop", &signature_tag(&artifact), &other.sign(&digest)).await;
+    registry.push("team/shop", &signature_tag(&artifact.digest()), &other.sign(&digest)).await;
     let (local, by_another) = fetch(local, &at).await;
     assert_eq!(by_another, Err("artifact_signed_by_others"));
-    registry.push("team/shop", &signature_tag(&artifact), &ours.sign(&another.digest())).await;
+    registry.push("team/shop", &signature_tag(&artifact.digest()), &ours.sign(&another.digest())).await;
     let (local, of_another) = fetch(local, &at).await;
     assert_eq!(of_another, Err("artifact_signed_by_others"), "a signature is of one digest only");
-    registry.push("team/shop", &signature_tag(&artifact), &ours.sign(&digest)).await;
+    registry.push("team/shop", &signature_tag(&artifact.digest()), &ours.sign(&digest)).await;
     let (local, signed) = fetch(local, &at).await;
     assert_eq!(signed, Ok(()));
 
@@ -89,9 +89,9 @@ async fn with_keys_nothing_is_taken_that_none_of_them_signed() {
 
 #[tokio::test]
 async fn a_signature_that_was_found_good_is_not_asked_for_again() {
-    let key = Key::new();
+    let key = CosignPair::new();
     let artifact = Artifact::flux(&[("a.yaml", "a: 1")]);
-    let (name, signature) = (signature_tag(&artifact), key.sign(&artifact.digest()));
+    let (name, signature) = (signature_tag(&artifact.digest()), key.sign(&artifact.digest()));
     let tags = Arc::new(Mutex::new(BTreeMap::from([("stable", artifact)])));
     let name: &'static str = name.leak();
     tags.lock().expect("not poisoned").insert(name, signature);
@@ -108,7 +108,7 @@ async fn a_signature_that_was_found_good_is_not_asked_for_again() {
 
 #[test]
 fn only_a_public_key_of_the_right_kind_is_a_key() {
-    assert!(CosignKey::read(&Key::new().pem()).is_ok());
+    assert!(CosignKey::read(&CosignPair::new().pem()).is_ok());
     let pem = |der: &[u8]| format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der));
     for text in [
         "",
