@@ -13,7 +13,7 @@ use crate::engine::made::below;
 use crate::engine::plain::SOURCES_BYTES_MAX;
 use crate::error::{Failure, RenderError};
 use crate::ignore::{self, Rules};
-use crate::tree::{Aspect, Inputs, SourceFile, is_lfs_pointer, is_manifest};
+use crate::tree::{Aspect, Inputs, SourceFile, is_lfs_pointer};
 
 /// Of one target: ten thousand files, and as often a look where none is.
 const LOOK_UPS_MAX: usize = 20_000;
@@ -118,7 +118,7 @@ impl<F: Files> Recorder<F> {
                 asked.inputs.add(path, Aspect::Content);
                 let left = SOURCES_BYTES_MAX.saturating_sub(asked.bytes + path.len()).min(READ_BYTES_MAX);
                 let read = match self.files.read(path, left).map_err(Failure::Files)? {
-                    Found::File(bytes) if is_manifest(path) && is_lfs_pointer(&bytes) => {
+                    Found::File(bytes) if is_lfs_pointer(&bytes) => {
                         return Err(RenderError::LfsPointer { file: path.to_owned() }.into());
                     }
                     Found::File(bytes) => {
@@ -214,7 +214,7 @@ mod tests {
             self.asked.lock().expect("it is whole").push(path.to_owned());
             match path {
                 "folder" => Ok(Found::Folder),
-                "lfs.yaml" => Ok(Found::File(b"version https://git-lfs.github.com/spec/v1\noid".to_vec())),
+                "lfs.yaml" | "logo.png" => Ok(Found::File(b"version https://git-lfs.github.com/spec/v1\noid".to_vec())),
                 "link" => Err(std::io::Error::other("a link")),
                 _ if path.starts_with("no/") || path.ends_with(ignore::FILE) => Ok(Found::Absent),
                 _ if bytes_max < 1 << 20 => Ok(Found::TooLarge),
@@ -277,5 +277,6 @@ mod tests {
 
         assert_eq!(code(files.read("link")), "files");
         assert_eq!(code(files.read("lfs.yaml")), "file_lfs_pointer");
+        assert_eq!(code(files.read("logo.png")), "file_lfs_pointer", "what is no manifest is rendered, too");
     }
 }

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::parameters::Values;
 use bellwether_core::{Condition, Digest, Name, RenderId};
-use bellwether_render::{Manifests, Marks, Plan, Recipe, RenderedObject};
+use bellwether_render::{Input, Manifests, Marks, Plan, Recipe, RenderedObject};
 use jiff::Timestamp;
 
 use super::error::BundleError;
 use super::{bounds, record};
 use crate::Hub;
 use crate::process::clock;
-use crate::source::git::{CommitFiles, ReadError};
+use crate::source::git::{ATTRIBUTES_FILE, CommitFiles, ReadError};
 use crate::store::content;
 use crate::store::renders::Render;
 use crate::store::revisions::Revision;
@@ -91,7 +91,7 @@ impl Job<'_> {
         });
         let made = self.render_variants(&manifests, &recipe).await?;
         let (Variants { digests: variants, unwritten, .. }, lacking) = made.condition(clock::now())?;
-        let inputs = manifests.inputs().paths();
+        let inputs = and_attributes(manifests.inputs().paths());
         let digest = self.digest_of(inputs.clone()).await?;
         let (inputs, variables) = ((inputs.into_iter().collect(), digest), manifests.variables().clone());
         let engine = manifests.engine().map(|engine| engine.to_string());
@@ -220,6 +220,19 @@ pub(super) async fn list_broken(
         broken.extend(some.iter().filter(|bundle| !is_whole(bundle)));
     }
     Ok(broken)
+}
+
+/// What a repo says of files stands in other files, in each folder that they are in.
+fn and_attributes(mut inputs: BTreeSet<String>) -> BTreeSet<String> {
+    let mut folders = BTreeSet::new();
+    for input in &inputs {
+        let path = Input::parse(input).path;
+        folders.extend(path.match_indices('/').map(|(end, _)| path[..=end].to_owned()));
+        // Of the repo's root everything is an input already.
+        folders.extend((!path.is_empty()).then(String::new));
+    }
+    inputs.extend(folders.into_iter().map(|folder| folder + ATTRIBUTES_FILE));
+    inputs
 }
 
 /// An earlier render of the same, if it has a variant for every cluster.

@@ -124,7 +124,7 @@ async fn a_push_concerns_a_target_whose_render_read_something_that_moved(pool: P
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let (one, two) = (scene.id("one").await, scene.id("two").await);
     let inputs = store::renders::list_inputs(&mut db, scene.repo).await.expect("they are read");
-    let read = |folder: &str| vec![".bellwetherignore".to_owned(), folder.to_owned()];
+    let read = |folder: &str| vec![".bellwetherignore".to_owned(), ".gitattributes".to_owned(), folder.to_owned()];
     assert_eq!(inputs, [(TargetId::new(one), read("one")), (TargetId::new(two), read("two"))].into());
 
     // As an engine will say that it looked for a file that is not there, and read another folder.

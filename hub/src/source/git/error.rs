@@ -327,6 +327,8 @@ pub(crate) enum ReadError {
     Symlink { file: String },
     #[error("`{path}` is a submodule")]
     Submodule { path: String },
+    #[error("`{file}` is left out of what its repo exports: `{by}` has the attribute `export-ignore`")]
+    ExportIgnored { file: String, by: String },
     #[error("`{file}` has a name that is not allowed")]
     UnsafeName { file: String },
     #[error("more than {files_max} files")]
@@ -356,6 +358,7 @@ impl ReadError {
             Self::NotAFolder { .. } => "path_not_a_folder",
             Self::Symlink { .. } => "file_symlink",
             Self::Submodule { .. } => "file_submodule",
+            Self::ExportIgnored { .. } => "file_export_ignored",
             Self::UnsafeName { .. } => "file_name_unsafe",
             Self::TooManyFiles { .. } => "too_many_files",
             Self::TooLarge { .. } | Self::FileTooLarge { .. } => "files_too_large",
@@ -375,6 +378,9 @@ impl ReadError {
             Self::Symlink { .. } => "put the file itself there; links are not followed",
             Self::Submodule { .. } => {
                 "submodules are not fetched: copy the files, or make it a repo and a target of its own"
+            }
+            Self::ExportIgnored { .. } => {
+                "take it out of `.gitattributes` if it is to be deployed, or name it in `.bellwetherignore` if it is not"
             }
             Self::UnsafeName { .. } => "rename it: no control characters, no backslash, nothing like `.git` or `..`",
             Self::TooManyFiles { .. } | Self::TooLarge { .. } | Self::FileTooLarge { .. } | Self::TooDeep { .. } => {

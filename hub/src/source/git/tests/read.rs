@@ -304,3 +304,46 @@ fn a_name_that_stands_twice_or_is_not_allowed_is_refused_whoever_lists_it() {
         assert_eq!(error.code(), "file_name_unsafe");
     }
 }
+
+#[test]
+fn what_a_repo_leaves_out_of_its_exports_is_refused_where_it_would_be_rendered_and_nowhere_else() {
+    let upstream = Upstream::new();
+    let commit = upstream.push(
+        "main",
+        "A push",
+        &[
+            (".gitattributes", "*.md export-ignore\ninternal export-ignore\n[attr]private export-ignore\n"),
+            ("a/app.yaml", "a: 1"),
+            ("a/README.md", "text"),
+            ("b/internal/deep/app.yaml", "a: 1"),
+            ("c/.gitattributes", "/x.yaml export-ignore\ny.yaml private\nz.yaml -export-ignore\n"),
+            ("c/x.yaml", "a: 1"),
+            ("c/sub/x.yaml", "a: 1"),
+            ("c/y.yaml", "a: 1"),
+            ("c/z.yaml", "a: 1"),
+        ],
+    );
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    let files = local.mirror.reader().files(&commit);
+    let none = |_: &str, _: bool| false;
+    let error = |result: Result<Found, ReadError>| {
+        let error = result.expect_err("it is refused");
+        assert_eq!(error.code(), "file_export_ignored");
+        error.to_string()
+    };
+
+    assert_eq!(files.manifests("a", &none).expect("no manifest of it is left out").len(), 1);
+    let refused = files.manifests("b", &none).expect_err("it is refused");
+    assert_eq!(
+        refused.to_string(),
+        "`b/internal/deep/app.yaml` is left out of what its repo exports: `b/internal` has the attribute `export-ignore`"
+    );
+    assert!(files.manifests("b", &|path: &str, _| path == "b/internal").is_ok(), "the target leaves it out, too");
+    assert!(error(files.read("a/README.md", 100)).starts_with("`a/README.md`"));
+    assert!(error(files.read("c/x.yaml", 100)).starts_with("`c/x.yaml`"));
+    assert!(error(files.read("c/y.yaml", 100)).starts_with("`c/y.yaml`"), "by a macro of the root's");
+    for path in ["c/sub/x.yaml", "c/z.yaml", "c/.gitattributes"] {
+        assert_eq!(files.read(path, 100).ok().map(|found| matches!(found, Found::File(_))), Some(true), "{path}");
+    }
+}
