@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FENCES: &[(&str, &[&str])] = &[
     ("sqlx", &["hub/src/store"]),
     ("gix", &["hub/src/source"]),
-    ("russh", &["hub/src/source/git/ssh", "hub/src/source/git/verify/ssh.rs"]),
+    ("russh", &["hub/src/source/git/ssh", "hub/src/source/git/verify/ssh.rs", "hub/src/source/git/tests/opened.rs"]),
     ("pgp", &["hub/src/source/git/verify/openpgp.rs"]),
     ("axum", &["hub/src/http"]),
     ("tonic", &["hub/src/link", "agent/src/link", "proto"]),

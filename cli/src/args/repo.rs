@@ -47,6 +47,9 @@ Examples:
         name: Name,
         /// All 40 digits of the commit.
         commit: String,
+        /// The ref that it waits at, such as `refs/heads/main`; needed where it waits at several.
+        #[arg(long = "ref", value_name = "REF")]
+        reference: Option<String>,
         /// Do not wait for the fetch.
         #[arg(long)]
         no_wait: bool,

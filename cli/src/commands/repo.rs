@@ -28,7 +28,9 @@ pub(super) async fn run(context: &Context, command: RepoCommand) -> anyhow::Resu
             let sentence = format!("repo {name} was fetched");
             refresh(context, &route, Pending::Repo(name), &sentence, no_wait).await
         }
-        RepoCommand::Accept { name, commit, no_wait } => accept(context, name, &commit, no_wait).await,
+        RepoCommand::Accept { name, commit, reference, no_wait } => {
+            accept(context, name, AcceptHead { commit, reference }, no_wait).await
+        }
         RepoCommand::Webhook(arguments) => webhook::run(context, &arguments).await,
         RepoCommand::Delete { name } => delete(context, &name).await,
     }
@@ -148,11 +150,11 @@ impl Credential {
     }
 }
 
-async fn accept(context: &Context, name: Name, commit: &str, no_wait: bool) -> anyhow::Result<Exit> {
+async fn accept(context: &Context, name: Name, accepted: AcceptHead, no_wait: bool) -> anyhow::Result<Exit> {
     let route = Route::named("repos", &name).then("accept");
-    let body = serde_json::to_value(AcceptHead { commit: commit.to_owned() })?;
+    let body = serde_json::to_value(&accepted)?;
     let answer: Answer<Value> = context.client.post(&route, &body).await?;
-    let sentence = format!("commit {} of repo {name} is accepted", short_commit(commit));
+    let sentence = format!("commit {} of repo {name} is accepted", short_commit(&accepted.commit));
     if !no_wait {
         outcome::wait(context, vec![Pending::Repo(name)]).await?;
     }

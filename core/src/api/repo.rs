@@ -136,6 +136,9 @@ pub struct CreatedRepo {
 pub struct AcceptHead {
     /// All 40 digits: it is exactly this one that is accepted.
     pub commit: String,
+    /// Where, in full: `refs/heads/main`. Needed where it waits at several refs: it is let in at one.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }
 
 /// Where the webhooks of a repo are sent: a `POST` as GitHub, GitLab, Gitea, Forgejo, Bitbucket and Azure DevOps send it,

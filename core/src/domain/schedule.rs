@@ -13,6 +13,8 @@ const AGAIN: [SignedDuration; 3] =
     [SignedDuration::from_secs(2), SignedDuration::from_secs(5), SignedDuration::from_secs(15)];
 /// Between two fetches that fail; a longer poll stays what it is.
 const PAUSE_MAX: SignedDuration = SignedDuration::from_mins(5);
+/// After the first of them that somebody asked for: a webhook is not sent again.
+const ASKED_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// A server that asks for more is wrong about itself, or wants to be forgotten.
 const WAIT_MAX: SignedDuration = SignedDuration::from_hours(1);
 
@@ -54,6 +56,8 @@ pub enum Ended<'a> {
     Failed {
         /// The server asked to be left alone for so long.
         retry_after: Option<Duration>,
+        /// As above.
+        asked_by: Option<&'a str>,
     },
 }
 
@@ -78,15 +82,21 @@ impl Schedule {
                 let again = again.filter(|_| pause.is_some()).map(|again| Again { times: again.times + 1, ..again });
                 (Self { poll_at: Some(poll_at), again, ..Self::default() }, due_at)
             }
-            Ended::Failed { retry_after } => {
-                let failures = self.failures.saturating_add(1);
+            Ended::Failed { retry_after, asked_by } => {
+                // Somebody waits, whatever failed before.
+                let failures = if asked_by.is_some() { 1 } else { self.failures.saturating_add(1) };
+                let begun = || asked_by.map(|trace_id| Again { times: 0, trace_id: trace_id.to_owned() });
+                let again = begun().or_else(|| self.again.clone());
+                let first = if again.is_some() { poll.min(ASKED_PAUSE) } else { poll };
                 let doubled = 1i32.checked_shl(u32::try_from(failures - 1).unwrap_or(0)).filter(|times| *times > 0);
-                let grown = doubled.and_then(|times| poll.checked_mul(times)).unwrap_or(PAUSE_MAX);
-                let retry_at = now + grown.min(PAUSE_MAX.max(poll));
+                let grown = doubled.and_then(|times| first.checked_mul(times)).unwrap_or(SignedDuration::MAX);
+                let again = again.filter(|_| grown <= PAUSE_MAX);
+                let pause = if again.is_some() { grown } else { grown.max(poll).min(PAUSE_MAX.max(poll)) };
+                let retry_at = now + pause;
                 let wait = retry_after.map(|wait| SignedDuration::try_from(wait).unwrap_or(WAIT_MAX).min(WAIT_MAX));
                 let not_before = wait.map(|wait| now + wait);
                 let due_at = not_before.map_or(retry_at, |not_before| not_before.max(retry_at));
-                (Self { failures, not_before, retry_at: Some(due_at), ..Self::default() }, due_at)
+                (Self { failures, not_before, retry_at: Some(due_at), again, ..Self::default() }, due_at)
             }
         }
     }
@@ -97,7 +107,7 @@ mod tests {
     use super::*;
 
     const POLL: SignedDuration = SignedDuration::from_secs(60);
-    const FAILED: Ended<'_> = Ended::Failed { retry_after: None };
+    const FAILED: Ended<'_> = Ended::Failed { retry_after: None, asked_by: None };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a time")
@@ -135,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_server_that_says_when_to_come_back_is_left_alone_for_an_hour_at_most() {
-        let limited = |seconds| Ended::Failed { retry_after: Some(Duration::from_secs(seconds)) };
+        let limited = |seconds| Ended::Failed { retry_after: Some(Duration::from_secs(seconds)), asked_by: None };
 
         let (next, due_at) = Schedule::default().after(limited(600), SignedDuration::from_secs(5), at(0));
 
@@ -171,6 +181,19 @@ mod tests {
         assert_eq!((&next.again, due_at), (&None, at(60)));
         let (_, due_at) = next.after(Ended::Unmoved { asked_by: None }, POLL, at(60));
         assert_eq!(due_at, at(120));
+    }
+
+    #[test]
+    fn a_fetch_that_fails_though_somebody_asked_is_tried_again_soon_and_only_then_left_to_the_poll() {
+        let hour = SignedDuration::from_hours(1);
+        let asked = Ended::Failed { retry_after: None, asked_by: Some("a trace") };
+
+        let (next, due_at) = Schedule { failures: 9, ..Schedule::default() }.after(asked, hour, at(0));
+
+        assert_eq!((due_at, next.again.as_ref().map(|again| &*again.trace_id)), (at(5), Some("a trace")));
+        assert_eq!(follow(next.clone(), FAILED, hour, 8), [10, 20, 40, 80, 160, 3600, 3600, 3600]);
+        let (found, due_at) = next.after(Ended::Unmoved { asked_by: None }, hour, at(5));
+        assert_eq!((due_at, found.failures), (at(7), 0), "it is looked for as after the signal itself");
     }
 
     #[test]

@@ -98,9 +98,16 @@ fn version_of(tag: &str) -> Option<Version> {
     Version::parse(tag.strip_prefix('v').unwrap_or(tag)).ok()
 }
 
-/// Whether a tag's version comes after another's; what is no version never does.
+/// What a registry's tag means as a version: no tag may hold the plus sign that begins what was built, so Helm writes another
+/// one.
+pub fn of_registry(tag: &str) -> String {
+    tag.replacen('_', "+", 1)
+}
+
+/// Whether a tag's version comes after another's; what is no version never does. No version of Git's tags has a `_`, so
+/// those of registries are read by the same rule.
 pub fn is_newer(tag: &str, than: &str) -> bool {
-    matches!((version_of(tag), version_of(than)), (Some(tag), Some(than)) if precedes(&than, &tag))
+    matches!((version_of(&of_registry(tag)), version_of(&of_registry(than))), (Some(tag), Some(than)) if precedes(&than, &tag))
 }
 
 /// By version alone, whatever was built.
@@ -268,6 +275,12 @@ mod tests {
 
     fn newest(range: &str) -> Option<&'static str> {
         VersionRange::parse(range).unwrap_or_else(|| panic!("{range} is a range")).newest(TAGS)
+    }
+
+    #[test]
+    fn a_tag_of_a_registry_is_the_version_that_it_stands_for() {
+        assert!(is_newer("1.2.4_b5", "1.2.3_b4") && is_newer("v1.10.0", "v1.9.0"));
+        assert!(!is_newer("1.2.3_b6", "1.2.4_b5") && !is_newer("latest", "1.0.0"));
     }
 
     #[test]

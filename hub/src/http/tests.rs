@@ -913,3 +913,49 @@ async fn where_good_tokens_come_from_is_known_after_a_restart_and_of_no_other(po
         .expect("it is written");
     assert!(known().await.is_empty());
 }
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_commit_that_waits_at_several_refs_is_let_in_at_the_one_that_is_meant(pool: Pool) {
+    let api = api(&pool).await;
+    let (status, text) = api.ask("PUT", "/repos/apps", &repo("https://git.example.com/apps.git", None)).await;
+    assert_eq!(status, StatusCode::CREATED, "{text}");
+    let name = "apps".parse().expect("a name");
+    let mut db = api.hub.pool.acquire().await.expect("a connection");
+    let known = store::repos::find_by_name(&mut db, &name).await.expect("it is read").expect("it is there");
+    let commit = "1234567890123456789012345678901234567890";
+    for reference in ["refs/heads/dev", "refs/heads/prod"] {
+        store::heads::mark_waiting(&mut db, known.id, reference, commit, clock::now()).await.expect("it waits");
+    }
+    let accepted = async |reference: &str| {
+        let mut db = api.hub.pool.acquire().await.expect("a connection");
+        store::heads::is_accepted(&mut db, known.id, reference, commit).await.expect("it is read")
+    };
+
+    let (_, problem) = api.problem("POST", "/repos/apps/accept", &json!({"commit": commit}).to_string()).await;
+    assert_eq!(problem.code, "head_waits_at_several");
+    assert!(!accepted("refs/heads/dev").await && !accepted("refs/heads/prod").await);
+    let body = json!({"commit": commit, "ref": "refs/heads/dev"}).to_string();
+    assert_eq!(api.ask("POST", "/repos/apps/accept", &body).await.0, StatusCode::ACCEPTED);
+
+    assert!(accepted("refs/heads/dev").await && !accepted("refs/heads/prod").await);
+    let body = json!({"commit": commit}).to_string();
+    assert_eq!(api.ask("POST", "/repos/apps/accept", &body).await.0, StatusCode::ACCEPTED, "it waits at one only");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_forged_webhook_is_answered_before_it_stands_in_the_log(pool: Pool) {
+    let api = api(&pool).await;
+    api.ask("PUT", "/repos/apps", &repo("https://git.example.com/apps.git", None)).await;
+    let mut holder = pool.begin().await.expect("a transaction");
+    store::lock_table(&mut holder, "audit_outbox").await.expect("it is held");
+
+    assert_eq!(api.hook("wrong", b"{}").await, StatusCode::UNAUTHORIZED);
+
+    drop(holder);
+    let written = async {
+        while api.audited("webhook.refused").await.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), written).await.expect("it is written");
+}

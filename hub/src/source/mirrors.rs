@@ -83,6 +83,8 @@ pub(crate) struct Wanted {
     pub(crate) refs: Vec<GitRef>,
     /// By their full names, refs and commits: whether they build on them is to be found out.
     pub(crate) bases: BTreeMap<String, String>,
+    /// By their full names, refs and commits there that do not, and wait for somebody.
+    pub(crate) waiting: BTreeMap<String, String>,
     /// Somebody says that there is something new.
     pub(crate) was_asked: bool,
 }
@@ -92,7 +94,7 @@ impl Slot {
     pub(crate) fn fetch(&self, remote: &Remote, wanted: &Wanted, stop: &AtomicBool) -> Result<Vec<Head>, FetchError> {
         let heads = self.with(|mirror| {
             mirror.expect_news(wanted.was_asked);
-            mirror.ask_whether(&wanted.bases);
+            mirror.ask_whether(&wanted.bases, &wanted.waiting);
             mirror.fetch(remote, &wanted.refs, stop)
         })?;
         self.fetched.send_replace(());

@@ -91,6 +91,8 @@ struct Known {
     followers: Vec<Follower>,
     /// The last commit seen at each ref.
     heads: BTreeMap<String, String>,
+    /// Commits at refs that wait for somebody to let them in.
+    waiting: BTreeMap<String, String>,
     /// What the last render of each target came from.
     inputs: BTreeMap<TargetId, Vec<String>>,
     credential: Option<Vec<u8>>,
@@ -107,10 +109,12 @@ async fn load(hub: &Hub, id: RepoId) -> Result<Option<Known>, StoreError> {
         let mut db = hub.pool.acquire().await?;
         let followers = store::targets::list_followers(&mut db, id).await?;
         let heads = store::revisions::list_commits_at(&mut db, id, followers.iter().map(|one| &*one.reference)).await?;
-        Ok::<_, StoreError>((followers, heads, store::renders::list_inputs(&mut db, id).await?))
+        let waiting = store::heads::list_waiting(&mut db, id).await?;
+        Ok::<_, StoreError>((followers, (heads, waiting), store::renders::list_inputs(&mut db, id).await?))
     };
-    let ((repo, (credential, schedule)), (followers, heads, inputs)) = tokio::try_join!(of_repo, of_targets)?;
-    Ok(repo.map(|repo| Known { repo, followers, heads, inputs, credential, schedule }))
+    let ((repo, (credential, schedule)), (followers, commits, inputs)) = tokio::try_join!(of_repo, of_targets)?;
+    let (heads, waiting) = commits;
+    Ok(repo.map(|repo| Known { repo, followers, heads, waiting, inputs, credential, schedule }))
 }
 
 impl Known {
@@ -122,7 +126,7 @@ impl Known {
     /// reached.
     fn wanted(&self, was_asked: bool) -> Wanted {
         let bases = if self.repo.spec.force_push.is_allowed() { BTreeMap::new() } else { self.heads.clone() };
-        Wanted { refs: self.refs(), bases, was_asked }
+        Wanted { refs: self.refs(), bases, waiting: self.waiting.clone(), was_asked }
     }
 
     fn refs(&self) -> Vec<GitRef> {
@@ -349,7 +353,13 @@ async fn record(
     let due_at = match fetched {
         Ok(found) => {
             let heads = found.iter().map(|found| head_of(&found.head)).collect();
-            let has_moved = record_heads(&mut change, repo, found, &trace_id, now).await?;
+            let expected = store::webhooks::list_expected(&mut change, repo.id).await?;
+            let is_late = item.trace_id.is_none() && !expected.is_empty();
+            // What is found beside what was said belongs to nobody.
+            let trace_of = |name: &str| {
+                if is_late && !expected.contains_key(name) { clock::new_trace() } else { trace_id.clone() }
+            };
+            let has_moved = record_heads(&mut change, repo, found, trace_of, now).await?;
             let expected = take_expected(&mut change, repo.id, &heads).await?;
             let ended = expected.ended(has_moved, item.trace_id.as_deref());
             let (next, due_at) = before.schedule.after(ended, poll, now);
@@ -360,8 +370,10 @@ async fn record(
             due_at
         }
         Err(error) => {
-            let ended = Ended::Failed { retry_after: error.retry_after() };
+            let ended = Ended::Failed { retry_after: error.retry_after(), asked_by: item.trace_id.as_deref() };
             let (next, due_at) = before.schedule.after(ended, poll, now);
+            // What a host sends again because nothing came of it is heard again.
+            store::webhooks::delete_deliveries_of(&mut change, repo.id).await?;
             record_failure(&mut change, repo, &error, &next, now).await?;
             due_at
         }
@@ -416,12 +428,13 @@ async fn record_heads(
     change: &mut Change<'_>,
     repo: &Repo,
     found: Vec<Found>,
-    trace_id: &str,
+    trace_of: impl Fn(&str) -> String,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let mut has_moved = false;
     for Found { head, unmoved } in found {
         let reference = full_name(&head.reference);
+        let trace_id = &*trace_of(&reference);
         let seen = Seen { repo, reference: &reference, tag: head.tag.as_deref(), trace_id, now };
         let has_to_wait = match &head.outcome {
             Ok(commit) => has_to_wait(change, seen, &head, commit).await?,

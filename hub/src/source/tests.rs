@@ -387,7 +387,7 @@ async fn a_branch_that_was_forced_waits_until_somebody_accepts_exactly_that_comm
     };
     let accept = async |commit: &str| {
         let mut db = scene.hub.pool.acquire().await.expect("a connection");
-        store::heads::mark_accepted(&mut db, scene.repo.id, commit, clock::now()).await.expect("it is written")
+        store::heads::mark_accepted(&mut db, scene.repo.id, commit, None, clock::now()).await.expect("it is written")
     };
     seen().await;
     let good = upstream.push("main", "Two", &[("app/a.yaml", "a: 2")]);
@@ -397,7 +397,7 @@ async fn a_branch_that_was_forced_waits_until_somebody_accepts_exactly_that_comm
     let (head, condition) = seen().await;
     let (code, hint) = condition.expect("it is told");
     assert_eq!((head, code.as_str()), (good.clone(), "head_rewritten"));
-    assert!(hint.expect("a hint").contains(&format!("bellwether repo accept apps {first}")));
+    assert!(hint.expect("a hint").contains(&format!("bellwether repo accept apps {first} --ref refs/heads/main")));
     assert_eq!(accept(&good).await, [""; 0], "it does not wait");
     assert_eq!(accept(&first).await, ["refs/heads/main"]);
 

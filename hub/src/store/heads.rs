@@ -1,5 +1,7 @@
 //! Commits that wait at their refs for somebody to let them in.
 
+use std::collections::BTreeMap;
+
 use bellwether_core::RepoId;
 use jiff::Timestamp;
 
@@ -54,22 +56,40 @@ pub(crate) async fn is_accepted(
     Ok(is_accepted)
 }
 
-/// At which refs the commit waited.
+/// At which refs the commit waited, at that ref or at any.
 pub(crate) async fn mark_accepted(
     db: &mut Connection,
     repo: RepoId,
     commit: &str,
+    reference: Option<&str>,
     now: Timestamp,
 ) -> Result<Vec<String>, StoreError> {
     let references = sqlx::query_scalar!(
-        "update waiting_heads set accepted_at = $3 where repo_id = $1 and commit_id = $2 and accepted_at is null returning ref",
+        r#"
+        update waiting_heads
+           set accepted_at = $4
+         where repo_id = $1 and commit_id = $2 and accepted_at is null and ($3::text is null or ref = $3)
+        returning ref
+        "#,
         repo.as_uuid(),
         commit,
+        reference,
         to_sql(now),
     )
     .fetch_all(db)
     .await?;
     Ok(references)
+}
+
+/// Refs, and the commits that wait there.
+pub(crate) async fn list_waiting(db: &mut Connection, repo: RepoId) -> Result<BTreeMap<String, String>, StoreError> {
+    let rows = sqlx::query!(
+        "select ref, commit_id from waiting_heads where repo_id = $1 and accepted_at is null",
+        repo.as_uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.r#ref, row.commit_id)).collect())
 }
 
 /// What is at the ref now waits for nobody.

@@ -302,13 +302,13 @@ pub(crate) async fn mark_failed(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into repo_fetch_status as l (repo_id, checked_at, condition, failures, not_before, retry_at)
-        values ($1, $2, $3, $4, $5, $6)
+        insert into repo_fetch_status as l (repo_id, checked_at, condition, failures, not_before, retry_at, fetched_again, fetched_again_for)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
             on conflict (repo_id) do update
            set checked_at = case when excluded.condition is null then l.checked_at else excluded.checked_at end,
                condition = coalesce(excluded.condition, l.condition),
                failures = excluded.failures, not_before = excluded.not_before, retry_at = excluded.retry_at,
-               poll_at = null, fetched_again = null, fetched_again_for = null
+               poll_at = null, fetched_again = excluded.fetched_again, fetched_again_for = excluded.fetched_again_for
         "#,
         id.as_uuid(),
         to_sql(now),
@@ -316,6 +316,8 @@ pub(crate) async fn mark_failed(
         next.failures,
         next.not_before.map(to_sql),
         next.retry_at.map(to_sql),
+        next.again.as_ref().map(|again| again.times),
+        next.again.as_ref().map(|again| again.trace_id.as_str()),
     )
     .execute(db)
     .await?;

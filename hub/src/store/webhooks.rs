@@ -66,6 +66,12 @@ pub(crate) async fn insert_delivery(
     Ok(inserted.rows_affected() == 1)
 }
 
+/// What a repo's hosts sent is heard again if they send it again.
+pub(crate) async fn delete_deliveries_of(db: &mut Connection, repo: RepoId) -> Result<(), StoreError> {
+    sqlx::query!("delete from webhook_deliveries where repo_id = $1", repo.as_uuid()).execute(db).await?;
+    Ok(())
+}
+
 /// Deletes so many that came before; says how many it deleted.
 pub(crate) async fn delete_deliveries(db: &mut Connection, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
     let deleted = sqlx::query!(

@@ -67,13 +67,17 @@ pub(super) async fn take(
     let repo = find_repo(&hub, &name, address).await?;
     // The same work and the same answer for a repo that is not there: names are not told to strangers.
     let secret = match &repo {
-        Some(repo) => open_secret(&hub, repo)?,
+        Some(repo) => open_secret(&hub, repo).unwrap_or_else(|| seal::random_token("bww_")),
         None => seal::random_token("bww_"),
     };
     match (receive(&hub, body, &claim, &secret).await?, repo) {
         (Received::Proven(body), Some(repo)) => hear(&hub, &repo, &claim, body.as_deref()).await,
         (Received::Forged, Some(repo)) => {
-            audit_forged(&hub, &repo, &claim, address).await?;
+            // Written after the answer, which comes as soon as for a repo that is not there.
+            let forged = forged_event(&hub, &repo, &claim, address);
+            if let Some(event) = forged {
+                hub.tasks.spawn(audit_forged(hub.clone(), event));
+            }
             Err(refused())
         }
         (_, None) => Err(refused()),
@@ -190,9 +194,9 @@ async fn collect(body: Body, mut hasher: Option<&mut HmacSha256>, keeps: bool) -
 }
 
 /// A stranger can fail as often as they like; once a minute is enough to know of it.
-async fn audit_forged(hub: &Hub, repo: &Repo, claim: &Claim, address: SocketAddr) -> Result<(), Refusal> {
+fn forged_event(hub: &Hub, repo: &Repo, claim: &Claim, address: SocketAddr) -> Option<Event> {
     let from = Some(network(address.ip()));
-    let Some(count) = hub.forged_webhooks.count(repo.id.as_uuid(), from, clock::steady()) else { return Ok(()) };
+    let count = hub.forged_webhooks.count(repo.id.as_uuid(), from, clock::steady())?;
     let subject = subjects::webhook(&repo.name);
     let mut event = Event::new(clock::new_id(), clock::now(), actors::anonymous(), Action::WebhookRefused, subject);
     event.outcome = Outcome::Denied;
@@ -203,10 +207,18 @@ async fn audit_forged(hub: &Hub, repo: &Repo, claim: &Claim, address: SocketAddr
         "times": count.times,
         "ofAll": count.of_all,
     });
-    let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    change.audit(&event).await?;
-    change.commit().await?;
-    Ok(())
+    Some(event)
+}
+
+async fn audit_forged(hub: Arc<Hub>, event: Event) {
+    let written = async {
+        let mut change = Change::begin(&hub.requests, &hub.signals).await?;
+        change.audit(&event).await?;
+        change.commit().await
+    };
+    if let Err(error) = written.await {
+        tracing::warn!(error = %crate::chain(&error), "a forged webhook is not in the log");
+    }
 }
 
 fn nothing(outcome: &str) -> Answer {
@@ -224,20 +236,14 @@ fn refused() -> Refusal {
     )
 }
 
-fn open_secret(hub: &Hub, repo: &Repo) -> Result<SecretString, Refusal> {
-    let unreadable = |cause: String| {
-        tracing::error!(repo.name = %repo.name, error = cause, "a webhook secret cannot be opened");
-        Refusal::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "secret_unreadable",
-            "the repo's webhook secret cannot be opened",
-        )
-        .hint("was the hub started with another seal key?")
-    };
-    let bytes = hub
-        .seal
-        .open(&webhook_purpose(repo.id), &repo.webhook_secret)
-        .map_err(|error| unreadable(crate::chain(&error)))?;
-    let text = String::from_utf8(bytes.expose_secret().to_vec()).map_err(|error| unreadable(error.to_string()))?;
-    Ok(SecretString::from(text))
+/// `None` is told to whoever runs the hub, and to nobody who sends webhooks.
+fn open_secret(hub: &Hub, repo: &Repo) -> Option<SecretString> {
+    let opened = hub.seal.open(&webhook_purpose(repo.id), &repo.webhook_secret).map_err(|error| crate::chain(&error));
+    let text =
+        opened.and_then(|bytes| String::from_utf8(bytes.expose_secret().to_vec()).map_err(|error| error.to_string()));
+    if let Err(cause) = &text {
+        let hint = "was the hub started with another seal key?";
+        tracing::error!(repo.name = %repo.name, error = cause, hint, "a webhook secret cannot be opened");
+    }
+    text.ok().map(SecretString::from)
 }

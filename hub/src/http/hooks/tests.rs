@@ -41,7 +41,7 @@ struct Scene {
     upstream: Upstream,
     /// Requests that the Git server was sent.
     asked: Arc<AtomicUsize>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// What a host sends.
@@ -75,7 +75,7 @@ impl Scene {
         let secret = created["webhookSecret"].as_str().expect("it is new").to_owned();
         let repo = created["repo"]["metadata"]["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
         let repo = RepoId::new(repo);
-        let scene = Self { hub, router, http, url, secret, repo, upstream, asked, _folder: folder };
+        let scene = Self { hub, router, http, url, secret, repo, upstream, asked, folder };
         scene.fetch_what_is_due(clock::now()).await;
         scene
     }
@@ -659,4 +659,54 @@ async fn of_a_forged_webhook_that_would_show_the_secret_nothing_is_read(pool: Po
             tokio::time::timeout(std::time::Duration::from_secs(5), answer).await.expect("nothing is waited for");
         assert_eq!(answer.expect("answered").status(), StatusCode::UNAUTHORIZED);
     }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_webhook_whose_fetch_failed_is_tried_again_soon_and_heard_when_it_is_sent_again(pool: Pool) {
+    let scene = Scene::new(&pool).await;
+    let (_, shape) = SHAPES[0];
+    let commit = scene.push("a: 2");
+    let sent = shape(&scene.secret, "refs/heads/main", &commit);
+    let folder = scene.upstream.url().replace("file://", "");
+    std::fs::rename(&folder, format!("{folder}.away")).expect("it is moved");
+
+    assert_eq!(scene.send(&sent).await.0, 202);
+    scene.fetch().await;
+
+    assert!(scene.pause().await <= 10.0);
+    std::fs::rename(format!("{folder}.away"), &folder).expect("it is moved back");
+    assert_eq!(scene.send(&sent).await.0, 202, "nothing came of it before");
+    scene.fetch().await;
+    assert_eq!(scene.head().await, (commit, None));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_is_found_beside_what_was_said_has_a_trace_of_its_own(pool: Pool) {
+    let scene = Scene::new(&pool).await;
+    let spec = json!({"repo": "apps", "path": "shop", "ref": {"branch": "prod"}});
+    let body = json!({"apiVersion": "bellwether.dev/v1", "kind": "Target", "metadata": {"name": "prod"}, "spec": spec});
+    let request = scene.http.put(format!("{}/api/v1/targets/prod", scene.url)).json(&body);
+    let answer = request.bearer_auth(testing::admin_token(&scene.folder)).send().await.expect("answered");
+    assert!(answer.status().is_success());
+    scene.upstream.push("prod", "One", &[("shop/a.yaml", "a: 1")]);
+    scene.fetch().await;
+    let (_, shape) = SHAPES[0];
+    assert_eq!(scene.send(&shape(&scene.secret, "refs/heads/main", NOWHERE)).await.0, 202);
+    scene.fetch().await;
+    let waits = async || {
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        let (_, schedule) = store::repos::find_access(&mut db, scene.repo).await.expect("it is read");
+        schedule.again.expect("it is looked for again").trace_id
+    };
+    let said = waits().await;
+
+    let prod = scene.upstream.push("prod", "Two", &[("shop/a.yaml", "a: 2")]);
+    scene.fetch_what_is_due(clock::now() + SignedDuration::from_secs(3)).await;
+
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let (head, _) = store::revisions::find_head(&mut db, scene.repo, "refs/heads/prod").await.expect("it is read");
+    let head = head.expect("it was seen");
+    assert_eq!(head.commit, prod);
+    assert_ne!(head.trace_id, said);
+    assert_eq!(waits().await, said, "what was said is looked for all the same");
 }

@@ -39,10 +39,11 @@ impl Default for FetchBounds {
 #[derive(Debug)]
 pub(in crate::source) struct Budget<'a> {
     bounds: FetchBounds,
-    ends: Instant,
+    ends: Cell<Instant>,
     /// When something last came, or was last asked for.
     moved_at: Cell<Instant>,
     stop: &'a AtomicBool,
+    pack_bytes_max: Cell<u64>,
     /// Of the answer that is being read now.
     bytes_max: Cell<u64>,
     bytes_left: Cell<u64>,
@@ -57,7 +58,8 @@ impl<'a> Budget<'a> {
     pub(in crate::source) fn new(bounds: FetchBounds, stop: &'a AtomicBool) -> Self {
         Self {
             bounds,
-            ends: Instant::now() + bounds.deadline,
+            ends: Cell::new(Instant::now() + bounds.deadline),
+            pack_bytes_max: Cell::new(bounds.pack_bytes_max),
             moved_at: Cell::new(Instant::now()),
             stop,
             bytes_max: Cell::new(LISTING_BYTES_MAX),
@@ -70,12 +72,23 @@ impl<'a> Budget<'a> {
     }
 
     pub(super) fn allow_pack(&self) {
-        self.allow(self.bounds.pack_bytes_max);
+        self.allow(self.pack_bytes_max.get());
     }
 
     /// Of all objects of a pack.
     pub(super) fn inflated_bytes_max(&self) -> u64 {
-        self.bounds.pack_bytes_max.saturating_mul(INFLATED_BY)
+        self.pack_bytes_max.get().saturating_mul(INFLATED_BY)
+    }
+
+    /// For `work`, which the fetch can do without, narrower bounds.
+    pub(super) fn narrowed<T>(&self, deadline: Duration, pack_bytes_max: u64, work: impl FnOnce() -> T) -> T {
+        let (ends, bytes_max) = (self.ends.get(), self.pack_bytes_max.get());
+        self.ends.set(ends.min(Instant::now() + deadline));
+        self.pack_bytes_max.set(bytes_max.min(pack_bytes_max));
+        let done = work();
+        self.ends.set(ends);
+        self.pack_bytes_max.set(bytes_max);
+        done
     }
 
     fn begin_wait(&self) {
@@ -104,7 +117,7 @@ impl<'a> Budget<'a> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(FetchError::Stopped);
         }
-        if Instant::now() >= self.ends {
+        if Instant::now() >= self.ends.get() {
             return Err(FetchError::Deadline { deadline: self.bounds.deadline });
         }
         Ok(())
@@ -136,7 +149,7 @@ impl<'a> Budget<'a> {
 
     fn time_left(&self) -> Duration {
         let stalled = self.moved_at.get() + self.bounds.stall;
-        self.ends.min(stalled).saturating_duration_since(Instant::now())
+        self.ends.get().min(stalled).saturating_duration_since(Instant::now())
     }
 
     /// Runs `work` with a flag that rises when the time is over or the caller stops: for code that computes for long
@@ -145,7 +158,7 @@ impl<'a> Budget<'a> {
         /// Short against a stop's patience, long against a core's.
         const POLL_EVERY: Duration = Duration::from_millis(20);
         let (raised, done) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (stop, ends) = (self.stop, self.ends);
+        let (stop, ends) = (self.stop, self.ends.get());
         std::thread::scope(|scope| {
             let watcher = scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {

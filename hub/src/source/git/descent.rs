@@ -7,15 +7,23 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use gix::ObjectId;
 use gix::objs::Kind;
 use gix::protocol::transport::client::blocking_io::Transport;
 
+use super::budget::Budget;
 use super::disk::{create, open, remove};
 use super::error::FetchError;
 use super::session::Session;
 use super::{HASH, damaged, mirror, read};
+
+/// Whoever waits for a branch to go on waits for no more than this.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// A thousand commits have some hundred KiB; a server that cannot leave out what they hold sends more.
+const BYTES_MAX: u64 = 64 << 20;
 
 /// A new commit, and the one that it may build on.
 pub(super) struct Descent<'a> {
@@ -29,6 +37,7 @@ pub(super) struct Descent<'a> {
 impl Descent<'_> {
     pub(super) fn is_true<'a, T: Transport>(
         &self,
+        budget: &Budget<'_>,
         connect: impl FnOnce() -> Result<Session<'a, T>, FetchError>,
     ) -> Result<bool, FetchError> {
         let Self { new, old, repo, scratch } = *self;
@@ -36,12 +45,15 @@ impl Descent<'_> {
             return Ok(true);
         }
         remove(scratch).map_err(mirror)?;
-        let found = self.look(connect);
+        let found = budget.narrowed(DEADLINE, BYTES_MAX, || self.look(connect));
         remove(scratch).map_err(mirror)?;
         match found {
-            // What is too much, or what a server does not want to tell.
-            Err(FetchError::TooLarge { .. } | FetchError::Refused { .. } | FetchError::Protocol { .. }) => Ok(false),
-            found => found,
+            Err(error @ (FetchError::Stopped | FetchError::Mirror { .. })) => Err(error),
+            found => {
+                // What is too much, takes too long, or what a server does not want to tell; unless the whole fetch is over.
+                budget.check()?;
+                Ok(found.unwrap_or(false))
+            }
         }
     }
 

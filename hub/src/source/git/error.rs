@@ -281,8 +281,9 @@ impl RefError {
                 Some(nearest) => format!("did you mean `{nearest}`?").into(),
                 None => "push it, or change the target's `ref`".into(),
             }),
-            Self::Rewritten { repo, commit, .. } => {
-                Some(format!("if that is meant, let it in: `bellwether repo accept {repo} {commit}`").into())
+            Self::Rewritten { repo, commit, reference } => {
+                let command = format!("bellwether repo accept {repo} {commit} --ref {reference}");
+                Some(format!("if that is meant, let it in: `{command}`").into())
             }
             Self::Unverified { why, .. } => Some(why.hint().into()),
             Self::NoVersion { nearest, .. } => Some(match &nearest[..] {

@@ -94,6 +94,7 @@ pub(super) struct Here<'a> {
     pub(super) refused: &'a mut Option<Refused>,
     pub(super) expects_news: bool,
     pub(super) bases: &'a BTreeMap<String, ObjectId>,
+    pub(super) waiting: &'a BTreeMap<String, ObjectId>,
     /// Where a history may be for as long as it is looked at.
     pub(super) scratch: &'a Path,
     pub(super) verifier: Option<&'a Verifier>,
@@ -107,7 +108,7 @@ pub(super) fn run_fetch<T: Transport>(
     here: Here<'_>,
     budget: &Budget<'_>,
 ) -> Result<Fetched, FetchError> {
-    let Here { repo, tips, lacking, refused, expects_news, bases, scratch, verifier } = here;
+    let Here { repo, tips, lacking, refused, expects_news, bases, waiting, scratch, verifier } = here;
     let mut session = Session::open(connect(), budget)?;
     // Of what was too large before nothing is asked for before it is known to be something else.
     let asks_by_name = expects_news && !tips.is_empty() && refused.is_none();
@@ -163,8 +164,12 @@ pub(super) fn run_fetch<T: Transport>(
     for head in &mut heads {
         let Some(base) = bases.get(&source::full_name(&head.reference)) else { continue };
         let Ok(new) = head.outcome.as_ref().map(|commit| ObjectId::from_hex(commit.id.as_bytes())) else { continue };
+        if waiting.get(&source::full_name(&head.reference)) == new.as_ref().ok() {
+            // It was looked at when it came, and somebody is asked about it.
+            continue;
+        }
         let descent = Descent { new: new.map_err(protocol)?, old: *base, repo, scratch };
-        if descent.is_true(|| Session::open(connect(), budget))? {
+        if descent.is_true(budget, || Session::open(connect(), budget))? {
             head.builds_on = Some(base.to_string());
         }
     }

@@ -63,6 +63,8 @@ pub(crate) struct Mirror {
     expects_news: bool,
     /// By their full names, refs and the commits that they are to build on.
     bases: BTreeMap<String, ObjectId>,
+    /// Commits at refs that are known not to.
+    waiting: BTreeMap<String, ObjectId>,
     /// Something was stored since it was last found small enough.
     has_grown: bool,
 }
@@ -88,6 +90,7 @@ impl Mirror {
             refused: None,
             expects_news: false,
             bases: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             has_grown: true,
         })
     }
@@ -103,12 +106,13 @@ impl Mirror {
     }
 
     /// Whether these refs, by their full names, build on commits is looked for by the next fetches, wherever they lead
-    /// somewhere else.
-    pub(crate) fn ask_whether(&mut self, builds_on: &BTreeMap<String, String>) {
-        let bases = builds_on.iter();
-        self.bases = bases
-            .filter_map(|(name, commit)| Some((name.clone(), ObjectId::from_hex(commit.as_bytes()).ok()?)))
-            .collect();
+    /// somewhere else; not of commits that were looked at, and wait.
+    pub(crate) fn ask_whether(&mut self, builds_on: &BTreeMap<String, String>, waiting: &BTreeMap<String, String>) {
+        let read = |commits: &BTreeMap<String, String>| {
+            let commits = commits.iter();
+            commits.filter_map(|(name, id)| Some((name.clone(), ObjectId::from_hex(id.as_bytes()).ok()?))).collect()
+        };
+        (self.bases, self.waiting) = (read(builds_on), read(waiting));
     }
 
     /// Finds where the `wanted` refs are, and fetches the commits that are not here yet.
@@ -203,6 +207,7 @@ impl Mirror {
             refused: &mut self.refused,
             expects_news,
             bases: &self.bases,
+            waiting: &self.waiting,
             scratch: &scratch,
             verifier: verifier.as_ref(),
         };

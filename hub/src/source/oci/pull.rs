@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, Read};
 
 use bellwether_core::source::{is_valid_artifact_tag, is_valid_digest};
-use bellwether_core::version_range::VersionRange;
+use bellwether_core::version_range::{VersionRange, of_registry};
 use gix::ObjectId;
 use jiff::Timestamp;
 use reqwest::header::LINK;
@@ -205,8 +205,7 @@ impl<'a> Pull<'a> {
     pub(super) fn find_newest(&mut self, range: &str) -> Result<String, PullError> {
         let parsed = VersionRange::parse(range).ok_or(RefError::Invalid { reference: range.to_owned() })?;
         let tags = self.list_all_tags()?;
-        // No tag may hold the plus sign that begins what was built, so Helm writes another one.
-        let versions: BTreeMap<String, &String> = tags.iter().map(|tag| (tag.replacen('_', "+", 1), tag)).collect();
+        let versions: BTreeMap<String, &String> = tags.iter().map(|tag| (of_registry(tag), tag)).collect();
         let names = || versions.keys().map(String::as_str);
         match parsed.newest(names()).and_then(|version| versions.get(version)) {
             Some(tag) => Ok((*tag).clone()),

@@ -27,7 +27,14 @@ pub(in crate::http) async fn accept(
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let known = store::repos::lock_by_name(&mut change, &name).await?;
     let repo = known.ok_or_else(|| Refusal::not_found("repo", &name))?;
-    let references = store::heads::mark_accepted(&mut change, repo.id, &body.commit, now).await?;
+    let (commit, reference) = (&body.commit, body.reference.as_deref());
+    let references = store::heads::mark_accepted(&mut change, repo.id, commit, reference, now).await?;
+    if references.len() > 1 {
+        // Not one of them was meant for sure: who owns one branch looks at that.
+        let detail = format!("commit `{commit}` waits at {}", references.join(", "));
+        change.abandon().await?;
+        return Err(Refusal::invalid("head_waits_at_several", detail).hint("say at which with `ref`, or `--ref`"));
+    }
     if references.is_empty() {
         let detail = format!("commit `{}` does not wait in repo `{name}`", body.commit);
         return Err(Refusal::invalid("head_not_waiting", detail)

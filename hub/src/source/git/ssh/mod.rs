@@ -17,7 +17,7 @@ use std::time::Duration;
 use gix::protocol::transport::Protocol;
 use gix::protocol::transport::client::git::{ConnectMode, blocking_io};
 use hyper::body::Bytes;
-use russh::client::{self, AuthResult, Handle, Msg};
+use russh::client::{self, AuthResult, ChannelOpenHandle, Handle, Msg, Session};
 use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Channel, ChannelMsg, Preferred};
 use secrecy::ExposeSecret as _;
@@ -194,6 +194,87 @@ impl client::Handler for Doorkeeper {
         };
         Err(Failure::Refused(refused))
     }
+
+    // No Git server opens a channel. Each would be kept for as long as the connection is, so this ends it.
+
+    async fn server_channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Failure> {
+        Err(opened_by_server())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _: Channel<Msg>,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Failure> {
+        Err(opened_by_server())
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Failure> {
+        Err(opened_by_server())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Failure> {
+        Err(opened_by_server())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Failure> {
+        Err(opened_by_server())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Failure> {
+        Err(opened_by_server())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Failure> {
+        Err(opened_by_server())
+    }
+}
+
+fn opened_by_server() -> Failure {
+    Failure::Refused(super::protocol("the server opens a channel, as no Git server does"))
 }
 
 /// One fetch's use of a connection, handed to gix.

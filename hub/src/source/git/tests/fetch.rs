@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -390,7 +391,7 @@ fn whether_a_commit_builds_on_another_is_found_out_without_keeping_its_history()
         let mut local = Local::new();
         local.fetch_main(&upstream.remote());
         let mut builds_on = |base: &str| {
-            local.mirror.ask_whether(&[("refs/heads/main".to_owned(), base.to_owned())].into());
+            local.mirror.ask_whether(&[("refs/heads/main".to_owned(), base.to_owned())].into(), &BTreeMap::new());
             let heads = local.fetch(&upstream.remote(), &[branch("main")]).expect("the server answers");
             heads[0].builds_on.as_deref() == Some(base)
         };

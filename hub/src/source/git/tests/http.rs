@@ -39,6 +39,8 @@ enum Mood {
     /// To a fetch; before that it serves.
     AnswerFetch(Bytes),
     Hang,
+    /// When it is asked for a history.
+    HangHistory,
     /// A piece every 100 ms.
     Trickle,
 }
@@ -168,6 +170,8 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             return ([(header::CONTENT_TYPE, "application/x-git-upload-pack-result")], answer).into_response();
         }
         Mood::Redirect(_) | Mood::AnswerFetch(_) => "version=2",
+        Mood::HangHistory if body.windows(11).any(|bytes| bytes == b"deepen 1000") => std::future::pending().await,
+        Mood::HangHistory => "version=2",
         Mood::Hang => std::future::pending().await,
     };
     let mut child = Command::new("git")
@@ -610,4 +614,33 @@ fn a_fetch_asks_the_server_even_if_nothing_is_wanted() {
     server.set(Mood::Answer(StatusCode::NOT_FOUND));
 
     assert_eq!(local.fetch(&server.remote(), &[]).expect_err("it is gone").code(), "git_repo_not_found");
+}
+
+#[test]
+fn a_history_that_does_not_come_in_time_is_unknown_and_keeps_no_other_branch_back() {
+    let upstream = upstream();
+    let server = Server::start(&upstream);
+    let _guard = server.enter();
+    let remote = server.remote();
+    let mut local = Local::new();
+    local.mirror =
+        local.mirror.with_bounds(FetchBounds { stall: Duration::from_millis(900), ..FetchBounds::default() });
+    let old = local.fetch_main(&remote).id;
+    let blob = upstream.blob(b"a: 9");
+    let forced = upstream.push_tree("main", &upstream.tree(&[("100644", b"a.yaml", &blob)]));
+    let prod = upstream.push("prod", "Two", &[("shop/a.yaml", "a: 2")]);
+    server.set(Mood::HangHistory);
+    let bases = [("refs/heads/main".to_owned(), old)].into();
+
+    local.mirror.ask_whether(&bases, &std::collections::BTreeMap::new());
+    let heads = local.fetch(&remote, &[branch("main"), branch("prod")]).expect("the rest is known");
+
+    let ids: Vec<_> = heads.iter().map(|head| head.outcome.as_ref().expect("it is there").id.clone()).collect();
+    assert_eq!(ids, [forced.clone(), prod]);
+    assert_eq!(heads[0].builds_on, None);
+    server.requests();
+    let waiting = [("refs/heads/main".to_owned(), forced)].into();
+    local.mirror.ask_whether(&bases, &waiting);
+    local.fetch(&remote, &[branch("main")]).expect("it is there");
+    assert!(server.requests().len() <= 2, "of what waits already no history is asked for again");
 }

@@ -3,6 +3,7 @@
 mod fetch;
 mod fuzz;
 mod http;
+mod opened;
 mod packs;
 mod read;
 pub(crate) mod signers;
