@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::quoting::without_values;
 use crate::report::{Verdict, bounded_message};
 use fields::{Condition, Unreadable, conditions, integer, text};
 
@@ -30,8 +31,8 @@ pub struct Health {
 
 impl Health {
     fn new(verdict: Verdict, message: impl Into<String>) -> Self {
-        // It is kept for each object, and a controller may write as much as it likes.
-        Self { verdict, message: bounded_message(&message.into()), fails_at: None }
+        // It is kept for each object, and a controller may write as much as it likes; also what it was refused.
+        Self { verdict, message: bounded_message(&without_values(&message.into())), fails_at: None }
     }
 
     fn healthy(message: impl Into<String>) -> Self {

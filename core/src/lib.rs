@@ -38,6 +38,7 @@ pub mod drift;
 pub mod health;
 pub mod journal;
 pub mod keep;
+pub mod quoting;
 pub mod reconcile;
 pub mod reserved;
 pub mod rollout;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bellwether_core::bundle::{Manifest, ManifestError};
 use bellwether_core::drift::{Change, Drift, FIELDS_MAX, MANAGER_BYTES_MAX, Response, TEXT_BYTES_MAX};
+use bellwether_core::quoting::without_values;
 use bellwether_core::report::{
     Counts, LINES_MAX, MESSAGE_BYTES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message, bounded_text,
 };
@@ -272,7 +273,8 @@ fn object_line(message: v1::ObjectLine) -> Result<ObjectLine, WireError> {
         key: object_key(message.key.ok_or(WireError::Unspecified { field: "key" })?)?,
         outcome,
         verdict: verdict(message.verdict)?,
-        message: bounded_message(&message.message),
+        // An agent of before may quote values.
+        message: bounded_message(&without_values(&message.message)),
         hint: bounded_message(&message.hint),
         may_pass: message.may_pass,
     })

@@ -1,6 +1,7 @@
 //! A namespace, a hub and an agent for one test, and the API server that all tests have in common.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -92,8 +93,20 @@ impl Fixture {
 
     /// As a process of its own, whose memory is its own.
     pub(crate) fn start_agent_process(&mut self) -> tokio::process::Child {
+        self.start_agent_process_into(Stdio::inherit())
+    }
+
+    /// And the file that it logs to.
+    pub(crate) fn start_agent_process_with_log(&mut self) -> (PathBuf, tokio::process::Child) {
+        let log = self.folder.path().join("log");
+        let file = std::fs::File::create(&log).expect("makes a file");
+        (log, self.start_agent_process_into(file.into()))
+    }
+
+    fn start_agent_process_into(&mut self, log: Stdio) -> tokio::process::Child {
         tokio::process::Command::new(env!("CARGO_BIN_EXE_bellwether-agent"))
             .args(self.flags(Some(TOKEN)))
+            .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .expect("starts")

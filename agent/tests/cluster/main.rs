@@ -13,6 +13,7 @@ macro_rules! fixture {
     };
 }
 
+mod contest;
 mod drift;
 mod fixture;
 mod gateway;
@@ -20,6 +21,7 @@ mod hooks;
 mod hub;
 mod many;
 mod ownership;
+mod refusals;
 mod verdicts;
 mod watches;
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Health;
 use super::fields::{Condition, Unreadable, conditions, field, integer, number, text};
 use crate::object::MANAGER;
+use crate::report::Verdict;
 
 /// The scheduler gets this long to place a pod before it counts as unschedulable.
 const SCHEDULE_WINDOW: SignedDuration = SignedDuration::from_secs(15);
@@ -82,7 +83,29 @@ fn stateful_set(object: &Value) -> Result<Health, Unreadable> {
     Ok(Health::healthy(format!("Replicas: {replicas}")))
 }
 
+/// By its numbers and its deadline; of one that is not well, with what its controller knows of the reason.
 fn deployment(object: &Value) -> Result<Health, Unreadable> {
+    let health = rolled_out(object)?;
+    if health.verdict == Verdict::Healthy {
+        return Ok(health);
+    }
+    let is_paused = field(object, &["spec", "paused"]).and_then(Value::as_bool) == Some(true);
+    let paused = is_paused.then(|| "it is paused (spec.paused)".to_owned());
+    let refused = replica_failure(&conditions(object)?).map(|failure| explained("replica failure", &failure));
+    let reasons: Vec<_> = paused.into_iter().chain(refused).collect();
+    if reasons.is_empty() {
+        return Ok(health);
+    }
+    let message = format!("{}; {}", reasons.join("; "), health.message);
+    Ok(Health { fails_at: health.fails_at, ..Health::new(health.verdict, message) })
+}
+
+/// That its pods are refused: by a quota, by admission.
+fn replica_failure<'a>(conditions: &[Condition<'a>]) -> Option<Condition<'a>> {
+    conditions.iter().find(|condition| condition.kind == "ReplicaFailure" && condition.status == "True").copied()
+}
+
+fn rolled_out(object: &Value) -> Result<Health, Unreadable> {
     let deadline = number(object, &["spec", "progressDeadlineSeconds"], NO_DEADLINE);
     let has_no_deadline = deadline == NO_DEADLINE;
     let conditions = conditions(object)?;
@@ -136,10 +159,7 @@ fn explained(what: &str, condition: &Condition) -> String {
 }
 
 fn replica_set(object: &Value) -> Result<Health, Unreadable> {
-    let failure = conditions(object)?
-        .into_iter()
-        .find(|condition| condition.kind == "ReplicaFailure" && condition.status == "True");
-    if let Some(failure) = failure {
+    if let Some(failure) = replica_failure(&conditions(object)?) {
         return Ok(Health::progressing(explained("replica failure", &failure)));
     }
     let wanted = number(object, &["spec", "replicas"], 1);

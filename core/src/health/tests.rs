@@ -102,6 +102,46 @@ fn a_deployment_is_healthy_when_its_new_pods_are_available() {
 }
 
 #[test]
+fn a_deployment_that_is_not_well_says_what_keeps_it() {
+    let refused = json!({
+        "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+        "message": "pods \"web-x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0",
+    });
+    let invalid = json!({
+        "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+        "message": "Pod \"web-x\" is invalid: spec.containers[0].env[0]: Invalid value: {\"name\":\"PW\",\"value\":\"swordfish\"}: no",
+    });
+    let without_pods = |conditions: Value| json!({"observedGeneration": 2, "conditions": conditions});
+    let late = condition("Progressing", "False", "ProgressDeadlineExceeded");
+    let passed = json!({"type": "ReplicaFailure", "status": "False", "message": "exceeded quota"});
+    let spec = || json!({"replicas": 1, "progressDeadlineSeconds": 600});
+    let paused = || json!({"replicas": 1, "progressDeadlineSeconds": 600, "paused": true});
+    let words = "replica failure: pods \"web-x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0; ";
+    for (spec, status, verdict, message) in [
+        (spec(), without_pods(json!([refused])), Progressing, format!("{words}Replicas: 0/1")),
+        (
+            spec(),
+            without_pods(json!([late, refused])),
+            Failed,
+            format!("{words}progress deadline exceeded: message of ProgressDeadlineExceeded"),
+        ),
+        (
+            spec(),
+            without_pods(json!([invalid])),
+            Progressing,
+            "replica failure: Pod \"web-x\" is invalid: spec.containers[0].env[0]: Invalid value: …: no; Replicas: 0/1"
+                .to_owned(),
+        ),
+        (spec(), without_pods(json!([passed])), Progressing, "Replicas: 0/1".to_owned()),
+        (paused(), without_pods(json!([])), Progressing, "it is paused (spec.paused); Replicas: 0/1".to_owned()),
+        (json!({"replicas": 3, "paused": true}), rolled_out(), Healthy, "Replicas: 3".to_owned()),
+    ] {
+        let health = assess(&object("apps/v1", "Deployment", &spec, &status));
+        assert_eq!((health.verdict, health.message), (verdict, message));
+    }
+}
+
+#[test]
 fn a_deployment_without_a_deadline_is_judged_by_its_availability_alone() {
     let waiting = |condition: Value| but(rolled_out(), &json!({"conditions": [condition]}));
     check(

@@ -77,8 +77,13 @@ impl Target {
     }
 
     fn raise(&mut self, identity: &Identity, signal: DriftSignal, now: Timestamp) {
-        if self.asks() && self.objects.contains(identity) {
-            self.rechecks.raise(identity, signal, now);
+        if !self.asks() || !self.objects.contains(identity) {
+            return;
+        }
+        self.rechecks.raise(identity, signal, now);
+        if self.rechecks.is_flapping(identity, now) {
+            // Nothing is asked or answered for a while, and nothing else of it may change.
+            self.said.note_change();
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) struct Object {
     /// Another one that is this one, if their kind has no namespaces.
     pub(super) twin: Option<ObjectKey>,
     pub(super) failures: u32,
-    /// The last drift of it under this assignment.
+    /// The last drift of it.
     pub(super) drift: Option<Found>,
     /// It is left as it was found.
     pub(super) is_left_drifted: bool,
@@ -106,6 +106,15 @@ impl Objects {
         let by_identity = all.iter().enumerate().map(|(index, object)| (object.identity(), index)).collect();
         let ready = (0..all.len()).filter(|&index| all[index].state == State::Ready).collect();
         Self { all, by_identity, ready, ..Self::default() }
+    }
+
+    /// Who changes an object again and again is known under the next assignment too.
+    pub(super) fn keep_drifts(&mut self, former: Self) {
+        for object in former.all.into_iter().filter(|object| object.drift.is_some()) {
+            if let Some(same) = self.find_mut(&object.identity()) {
+                same.drift = object.drift;
+            }
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Object> {

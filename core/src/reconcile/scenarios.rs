@@ -146,6 +146,7 @@ scripts::scenarios! {
     what_is_not_there_does_not_refuse_a_prune,
     what_is_not_there_or_not_ours_needs_no_plan,
     what_is_put_right_again_and_again_holds_up_a_prune,
+    what_is_put_right_again_and_again_is_told_though_nothing_else_happens,
     what_left_and_goes_unseen_is_made_again_by_a_revert,
     what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before,
     what_lost_our_label_stays_at_a_prune_and_the_line_says_so,

@@ -96,6 +96,7 @@ impl Target {
         self.retries.clear();
         self.accepted_at = None;
         self.said.note_change();
+        let former = std::mem::take(&mut self.objects);
         self.objects = match self.assignment.action {
             Action::Apply => {
                 let entries = || self.assignment.manifest.entries().iter();
@@ -105,6 +106,7 @@ impl Target {
             }
             Action::Delete | Action::Orphan => Objects::default(),
         };
+        self.objects.keep_drifts(former);
         let asks = self.asks();
         self.rechecks.retain(|identity| asks && self.objects.contains(identity));
         self.inventory.track(&self.assignment.prunable, self.objects.iter());

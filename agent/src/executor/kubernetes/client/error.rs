@@ -1,7 +1,9 @@
-//! Reads what went wrong with a request from what the API server answered.
+//! Reads what went wrong with a request from what the API server answered: into reports, audit entries and logs go the field
+//! and the reason, and no value of an object.
 
 use std::time::Duration;
 
+use bellwether_core::quoting::without_values;
 use bellwether_core::reconcile::{ClusterError, Contested};
 use http::StatusCode;
 use serde::Deserialize;
@@ -42,12 +44,29 @@ struct Cause {
 /// duplicate list entry). It answers that with 500 and no reason, as if it were its own fault.
 const UNFIT: &str = "failed to create typed patch object";
 
+/// Before the words of a webhook or of a policy.
+const DENIED: [&str; 2] = ["denied the request: ", "denied request: "];
+
+/// A request, as far as its answer depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// Whoever refuses it in words of their own may quote its values in any way.
+    Secrets,
+    Others,
+}
+
 /// Reads an answer that is not a success. `retry_after` is the header of that name.
-pub(super) fn judge(code: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> ClusterError {
+pub(super) fn judge(code: StatusCode, retry_after: Option<Duration>, about: About, body: &[u8]) -> ClusterError {
     // Overload and proxies answer in plain text; their first words are then the message.
     let status = serde_json::from_slice::<Status>(body).unwrap_or_default();
     let details = status.details.unwrap_or_default();
-    let message = if status.message.is_empty() { plain(code, body) } else { status.message };
+    let is_unfit = status.reason.is_empty() && status.message.starts_with(UNFIT);
+    let message = match status.message.as_str() {
+        "" => plain(code, body),
+        message if is_unfit => unfit(message),
+        message => invalid(message, &details.causes).unwrap_or_else(|| without_values(message)),
+    };
+    let message = if about == About::Secrets { without_words_of_others(message) } else { message };
     let after = retry_after.or(details.retry_after_seconds.map(Duration::from_secs));
     match code {
         StatusCode::CONFLICT => conflict(&details.causes, message),
@@ -60,7 +79,7 @@ pub(super) fn judge(code: StatusCode, retry_after: Option<Duration>, body: &[u8]
         StatusCode::UNAUTHORIZED | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
             ClusterError::Retry { after, message }
         }
-        StatusCode::INTERNAL_SERVER_ERROR if status.reason.is_empty() && message.starts_with(UNFIT) => {
+        StatusCode::INTERNAL_SERVER_ERROR if is_unfit => {
             ClusterError::Rejected { reason: "Invalid".to_owned(), message }
         }
         // We said which object we mean, and another has its name now.
@@ -93,7 +112,56 @@ fn not_found(details: &Details) -> ClusterError {
 
 fn plain(code: StatusCode, body: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
-    if text.trim().is_empty() { format!("the API server answered {code}") } else { text.trim().to_owned() }
+    if text.trim().is_empty() { format!("the API server answered {code}") } else { without_values(text.trim()) }
+}
+
+/// `Job.batch "j" is invalid: spec.template: Invalid value: …: field is immutable`: each field by its cause, which says where
+/// a value ends and the next field begins.
+fn invalid(message: &str, causes: &[Cause]) -> Option<String> {
+    let (what, _) = message.split_once(" is invalid: ")?;
+    let of_fields = causes.iter().filter(|cause| cause.reason.starts_with("FieldValue") && !cause.field.is_empty());
+    let mut told: Vec<_> = of_fields
+        // What goes on in another line is a comparison of the two objects.
+        .map(|cause| format!("{}: {}", cause.field, first_line(&without_values(&cause.message))))
+        .collect();
+    told.dedup();
+    (!told.is_empty()).then(|| format!("{} is invalid: {}", without_values(what), told.join(", ")))
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// `.data.a: expected string, got &value.valueUnstructured{Value:1}`, alone or a line each, after the object's name.
+fn unfit(message: &str) -> String {
+    let fields = message.split_once("): ").map_or("", |(_, fields)| fields);
+    // Every other line is of a value that has several.
+    let lines = fields.lines().map(str::trim).filter(|line| line.starts_with('.'));
+    let told: Vec<_> = lines.map(unfit_field).collect();
+    let told = if told.is_empty() { "a field of it has another type".to_owned() } else { told.join("; ") };
+    format!("it does not fit the schema of its kind: {told}")
+}
+
+fn unfit_field(line: &str) -> String {
+    let Some((field, value)) = line.split_once(", got ") else { return without_values(line) };
+    let value = value.split_once("{Value:").map_or(value.trim_start_matches("&{"), |(_, value)| value);
+    let kind = match value {
+        value if value.starts_with('"') => "a string",
+        value if value.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => "a number",
+        value if value.starts_with("true") || value.starts_with("false") => "a boolean",
+        value if value.starts_with("map[") => "a map",
+        value if value.starts_with('[') => "a list",
+        value if value.starts_with("interface {}(nil)") || value.starts_with("<nil>") => "null",
+        _ => "another type",
+    };
+    format!("{}, got {kind}", without_values(field))
+}
+
+fn without_words_of_others(message: String) -> String {
+    let Some(end) = DENIED.iter().filter_map(|words| Some(message.find(words)? + words.len())).min() else {
+        return message;
+    };
+    format!("{}its words may hold values of the Secret, and are left out", &message[..end])
 }
 
 #[cfg(test)]
@@ -103,7 +171,11 @@ mod tests {
     use super::*;
 
     fn judged(code: u16, body: &serde_json::Value) -> ClusterError {
-        judge(StatusCode::from_u16(code).expect("is a code"), None, body.to_string().as_bytes())
+        judged_about(About::Others, code, body)
+    }
+
+    fn judged_about(about: About, code: u16, body: &serde_json::Value) -> ClusterError {
+        judge(StatusCode::from_u16(code).expect("is a code"), None, about, body.to_string().as_bytes())
     }
 
     #[test]
@@ -128,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_path_that_is_not_served_is_a_missing_kind() {
-        let plain = judge(StatusCode::NOT_FOUND, None, b"404 page not found\n");
+        let plain = judge(StatusCode::NOT_FOUND, None, About::Others, b"404 page not found\n");
 
         assert!(matches!(plain, ClusterError::KindMissing { .. }));
     }
@@ -146,7 +218,8 @@ mod tests {
     fn overload_is_retried_after_what_the_server_says() {
         let after = Some(Duration::from_secs(3));
 
-        let plain = judge(StatusCode::TOO_MANY_REQUESTS, after, b"Too many requests, please try again later.\n");
+        let plain =
+            judge(StatusCode::TOO_MANY_REQUESTS, after, About::Others, b"Too many requests, please try again later.\n");
         let in_body = judged(503, &json!({"message": "m", "details": {"retryAfterSeconds": 3}}));
 
         let message = "Too many requests, please try again later.".to_owned();
@@ -182,5 +255,96 @@ mod tests {
 
         let expected = ("Invalid".to_owned(), "spec.x: Required value".to_owned());
         assert_eq!(rejected, ClusterError::Rejected { reason: expected.0, message: expected.1 });
+    }
+
+    /// As an API server answers to a Job with another template, shortened in the middle of the template only.
+    fn changed_job() -> serde_json::Value {
+        let template = r#"{"labels":{"batch.kubernetes.io/job-name":"j"},"Spec":{"Volumes":null,"Containers":[{"Name":"a","Image":"a:2","Command":null,"Args":["--password=swordfish77"],"Env":[{"Name":"PW","Value":"swordfish77","ValueFrom":null}]}],"RestartPolicy":"Never"}}"#;
+        let quoted = format!("Invalid value: {template}: field is immutable");
+        let cause = json!({"reason": "FieldValueInvalid", "message": quoted, "field": "spec.template"});
+        json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Invalid", "code": 422,
+            "message": format!("Job.batch \"j\" is invalid: spec.template: {quoted}"),
+            "details": {"name": "j", "group": "batch", "kind": "Job", "causes": [cause]},
+        })
+    }
+
+    #[test]
+    fn of_a_field_that_cannot_change_the_reason_is_told_and_no_value() {
+        let told = judged(422, &changed_job()).to_string();
+
+        assert_eq!(told, "Job.batch \"j\" is invalid: spec.template: Invalid value: …: field is immutable");
+        let mut without_causes = changed_job();
+        without_causes["details"] = json!(null);
+        assert_eq!(judged(422, &without_causes).to_string(), told);
+    }
+
+    #[test]
+    fn every_invalid_field_is_told_by_its_cause() {
+        let cause =
+            |reason: &str, field: &str, message: &str| json!({"reason": reason, "field": field, "message": message});
+        let causes = [
+            cause("FieldValueInvalid", "spec.a", "Invalid value: \"a, spec.x: swordfish\": must be less"),
+            cause("FieldValueRequired", "spec.b", "Required value"),
+            cause(
+                "FieldValueForbidden",
+                "spec",
+                "Forbidden: pod updates may not change fields\n core.PodSpec{\n-\tImage: \"swordfish\"",
+            ),
+        ];
+        let body =
+            json!({"reason": "Invalid", "message": "Kind \"n\" is invalid: [swordfish", "details": {"causes": causes}});
+
+        let told = judged(422, &body).to_string();
+
+        let expected = "Kind \"n\" is invalid: spec.a: Invalid value: …: must be less, spec.b: Required value, spec: Forbidden: pod updates may not change fields";
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn of_what_does_not_fit_the_schema_the_types_are_told_and_no_value() {
+        let told = |fields: &str| {
+            let message = format!("failed to create typed patch object (n21/bad; /v1, Kind=ConfigMap): {fields}");
+            judged(500, &json!({"message": message})).to_string()
+        };
+
+        assert_eq!(
+            told(
+                "errors:\n  .data.a: expected string, got &value.valueUnstructured{Value:1}\n  .data.true: expected string, got &value.valueUnstructured{Value:true}"
+            ),
+            "it does not fit the schema of its kind: .data.a: expected string, got a number; .data.true: expected string, got a boolean"
+        );
+        assert_eq!(
+            told(".spec.ports: expected list, got &{sword\nfish}"),
+            "it does not fit the schema of its kind: .spec.ports: expected list, got another type"
+        );
+        assert_eq!(
+            told(".spec.colour: field not declared in schema"),
+            "it does not fit the schema of its kind: .spec.colour: field not declared in schema"
+        );
+    }
+
+    #[test]
+    fn what_a_webhook_says_is_told_but_of_secrets() {
+        let body = json!({"message": "admission webhook \"a.example.org\" denied the request: swordfish is too short"});
+        let policy = json!({"message": "secrets \"s\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: swordfish"});
+
+        let of_another = judged_about(About::Others, 400, &body).to_string();
+        let of_secrets =
+            [(400, &body), (422, &policy)].map(|(code, body)| judged_about(About::Secrets, code, body).to_string());
+
+        assert_eq!(of_another, "admission webhook \"a.example.org\" denied the request: swordfish is too short");
+        assert!(
+            of_secrets[0].starts_with("admission webhook \"a.example.org\" denied the request: its words"),
+            "{of_secrets:?}"
+        );
+        assert!(of_secrets.iter().all(|told| !told.contains("swordfish")), "{of_secrets:?}");
+    }
+
+    #[test]
+    fn what_is_no_answer_of_an_api_server_is_told_without_values() {
+        let plain = judge(StatusCode::BAD_GATEWAY, None, About::Others, br#"cannot forward {"env": "swordfish"}"#);
+
+        assert_eq!(plain.to_string(), "cannot forward {…}");
     }
 }

@@ -9,7 +9,7 @@ use http::{Method, StatusCode, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::error::judge;
+use super::error::{About, judge};
 use super::{ClusterError, Live, Metadata};
 
 /// The API server answers a read from memory or from one read of its store.
@@ -91,6 +91,7 @@ impl Requests {
             message: format!("no request can be made of this: {error}"),
         })?;
         let is_read = request.method() == Method::GET;
+        let about = about(request.uri().path());
         let deadline = if is_read { READ_DEADLINE } else { WRITE_DEADLINE };
         let exchange = async {
             let response = self.client.send(request).await.map_err(|error| unanswered(&error))?;
@@ -100,12 +101,20 @@ impl Requests {
         };
         let (status, retry_after, body) =
             tokio::time::timeout(deadline, exchange).await.map_err(|_| late(deadline, is_read))??;
-        if status.is_success() { Ok(Answer(body)) } else { Err(judge(status, retry_after, &body)) }
+        if status.is_success() { Ok(Answer(body)) } else { Err(judge(status, retry_after, about, &body)) }
     }
 }
 
 fn request(method: Method, path: &str, accept: &str) -> http::request::Builder {
     http::Request::builder().method(method).uri(path).header(header::ACCEPT, accept)
+}
+
+fn about(path: &str) -> About {
+    if path.starts_with("/api/v1/") && path.split('/').any(|part| part == "secrets") {
+        About::Secrets
+    } else {
+        About::Others
+    }
 }
 
 fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
@@ -144,7 +153,7 @@ impl Answer {
 /// are not repeated.
 fn judge_unreadable(error: &serde_json::Error) -> ClusterError {
     let at = (error.line(), error.column());
-    judge(StatusCode::BAD_GATEWAY, None, format!("an answer cannot be read at {at:?}").as_bytes())
+    judge(StatusCode::BAD_GATEWAY, None, About::Others, format!("an answer cannot be read at {at:?}").as_bytes())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use std::time::Duration;
 use bellwether_core::ObjectKey;
 use bellwether_core::health;
 use bellwether_core::object::TARGET_LABEL;
+use bellwether_core::quoting::without_values;
 use bellwether_core::reconcile::{Condition, Kind, ObjectEvent, ObjectState, Sight, WatchEvent};
 use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
@@ -289,7 +290,7 @@ impl Watch {
             Some(code) if (400..500).contains(&code) && code != 429 => REFUSED,
             _ => RECONNECT,
         };
-        tracing::warn!(kind = %self.kind.kind, error = %crate::chain(error), "a watch broke off");
+        tracing::warn!(kind = %self.kind.kind, error = %told(error), "a watch broke off");
         self.tell_if_blind().await;
         tokio::time::sleep(backoff.wait(failures, chance())).await;
     }
@@ -365,6 +366,23 @@ fn status(error: &watcher::Error) -> Option<u16> {
         | WatchError(status) => Some(status.code),
         InitialListFailed(_) | WatchStartFailed(_) | WatchFailed(_) => None,
         NoResourceVersion => Some(405),
+    }
+}
+
+/// kube's own words hold the whole answer, and those of its reader what it read.
+fn told(error: &watcher::Error) -> String {
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+    let (what, error) = match error {
+        InitialListFailed(error) => ("it cannot be listed", error),
+        WatchStartFailed(error) => ("it cannot be watched", error),
+        WatchFailed(error) => ("it broke off", error),
+        WatchError(status) => return format!("the API server ended it: {}", without_values(&status.message)),
+        NoResourceVersion => return "the API server sends no versions".to_owned(),
+    };
+    match error {
+        kube::Error::Api(status) => format!("{what}: {}", without_values(&status.message)),
+        kube::Error::SerdeError(_) => format!("{what}: what the API server sends cannot be read"),
+        error => format!("{what}: {}", crate::chain(error)),
     }
 }
 
