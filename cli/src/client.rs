@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use crate::args::{Connection, is_loopback};
+use crate::args::{Connection, is_loopback, parse_url};
 use crate::failure::Failure;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -130,11 +130,11 @@ type Answered<T> = Result<Answer<T>, RequestError>;
 impl Client {
     /// Reads what the flags and the environment say; nothing is sent yet.
     pub(crate) fn new(connection: &Connection) -> anyhow::Result<Self> {
-        let base = connection.url.clone().ok_or_else(|| {
-            Failure::usage("no hub is named").hint("set BELLWETHER_URL, or give --url https://HOST:PORT")
-        })?;
-        let token = find_token(connection, |name| std::env::var(name).ok())?;
-        Self::with_token(base, &token, connection.ca.as_deref())
+        let variable = |name: &str| std::env::var(name).ok();
+        let base = find_url(connection, variable)?;
+        let token = find_token(connection, variable)?;
+        let ca = connection.ca.clone().or_else(|| non_empty(variable("BELLWETHER_CA")).map(PathBuf::from));
+        Self::with_token(base, &token, ca.as_deref())
     }
 
     fn with_token(base: Url, token: &str, ca: Option<&Path>) -> anyhow::Result<Self> {
@@ -283,9 +283,23 @@ fn read_certificates(path: &Path) -> anyhow::Result<Vec<Certificate>> {
     Ok(certificates)
 }
 
+/// CI systems say that a variable is not set by an empty one.
+fn non_empty(value: Option<String>) -> Option<String> {
+    value.filter(|value| !value.is_empty())
+}
+
+fn find_url(connection: &Connection, variable: impl Fn(&str) -> Option<String>) -> Result<Url, Failure> {
+    if let Some(url) = &connection.url {
+        return Ok(url.clone());
+    }
+    let hint = "set BELLWETHER_URL, or give --url https://HOST:PORT";
+    let text = non_empty(variable("BELLWETHER_URL")).ok_or_else(|| Failure::usage("no hub is named").hint(hint))?;
+    parse_url(&text).map_err(|error| Failure::usage(format!("BELLWETHER_URL: {error}")).hint(hint))
+}
+
 /// Flags come before the environment, and a token before a file that holds one.
 fn find_token(connection: &Connection, variable: impl Fn(&str) -> Option<String>) -> Result<String, Failure> {
-    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+    let variable = |name: &str| non_empty(variable(name));
     let from_file = |path: PathBuf| {
         std::fs::read_to_string(&path)
             .map(|text| text.trim().to_owned())

@@ -618,3 +618,106 @@ fn text_of_a_file_writes_no_lines_of_its_own() {
         assert!(!text.lines().any(|line| line.starts_with("::")), "{text}");
     }
 }
+
+#[test]
+fn a_schema_that_cannot_be_used_is_not_as_good_as_none() {
+    let widget = "apiVersion: example.org/v1\nkind: Widget\nmetadata: {name: a}\nspec: {size: big}\nextra: 1\n";
+    let folder = folder(&[("a.yaml", widget)]);
+    let run = |schema: &str, arguments: &[&str]| {
+        fs::create_dir_all(folder.path().join("http-schemas")).expect("a folder");
+        fs::write(folder.path().join("http-schemas/widget.json"), schema).expect("a file");
+        let fixed = ["--kubeconform-compat", "-schema-location", "http-schemas/{{ .ResourceKind }}.json"];
+        let output = validate(folder.path(), &[&fixed[..], arguments, &["a.yaml"]].concat());
+        (output.status.code().expect("it ended"), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+
+    let (code, text) = run(r##"{"properties": {"spec": {"$ref": "#/definitions/s"}}}"##, &["-ignore-missing-schemas"]);
+    assert!(code == 1 && text.contains("$ref"), "{text}");
+    let (code, text) = run("{", &["-ignore-missing-schemas"]);
+    assert!(code == 1 && text.contains("cannot use schema"), "{text}");
+    let closed =
+        r#"{"properties": {"apiVersion": {}, "kind": {}, "metadata": {}, "spec": {}}, "additionalProperties": false}"#;
+    let (code, text) = run(closed, &[]);
+    assert!(code == 1 && text.contains("/extra"), "what a schema of one's own forbids needs no `-strict`: {text}");
+
+    for flag in ["-h", "-v"] {
+        let output = validate(folder.path(), &["--kubeconform-compat", flag]);
+        assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(0), false), "{output:?}");
+    }
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let folder = folder(&[("a.yaml", CONFIG_MAP)]);
+    for (arguments, expected) in [(&["validate", "a.yaml"][..], 0), (&["version"], 0), (&["whoami"], 2)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
+        let command = command.args(arguments).current_dir(folder.path()).env_remove("BELLWETHER_TOKEN");
+        let variables = ["BELLWETHER_URL", "BELLWETHER_CA", "BELLWETHER_RENDER_ENGINE"].map(|name| (name, ""));
+        let output = command.envs(variables).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(expected), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn what_an_api_server_refuses_of_lists_and_names_is_told() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: a, image: a, env: [{name: A}, {name: A}]}\n";
+    let folder = folder(&[
+        ("a.yaml", pod),
+        ("b.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: my.service}\nspec: {ports: [{port: 80}]}\n"),
+        ("c.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: Foo_Bar}\n"),
+        ("d.yaml", "apiVersion: user.openshift.io/v1\nkind: Identity\nmetadata: {name: 'htpasswd:alice'}\n"),
+    ]);
+
+    let (_, report) = json(folder.path(), &[]);
+
+    assert_eq!(
+        findings(&report),
+        [
+            "a.yaml:6 value_twice spec.containers[0].env[1]",
+            "b.yaml:3 object_name_invalid metadata.name",
+            "c.yaml:3 object_name_invalid metadata.namespace",
+        ]
+    );
+}
+
+#[test]
+fn values_have_the_formats_that_an_api_server_knows() {
+    let property = |name: &str, schema: &str| format!("                {name}: {schema}\n");
+    let properties = [
+        property("wait", "{type: string, format: duration}"),
+        property("step", "{type: number, multipleOf: 0.1}"),
+        property("link", "{type: string, format: uri}"),
+        property("id", "{type: string, format: uuid}"),
+        property("net", "{type: string, format: cidr}"),
+        property("size", "{type: integer, format: int32}"),
+        property(
+            "list",
+            "{type: array, x-kubernetes-list-type: map, x-kubernetes-list-map-keys: [name], items: {type: object, properties: {name: {type: string}}}}",
+        ),
+    ];
+    let definition = format!(
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: widgets.example.org}}\nspec:\n  \
+         group: example.org\n  scope: Namespaced\n  names: {{kind: Widget, plural: widgets}}\n  versions:\n  - name: v1\n    served: true\n    \
+         storage: true\n    schema:\n      openAPIV3Schema:\n        type: object\n        properties:\n          spec:\n            type: object\n            \
+         properties:\n{}",
+        properties.concat()
+    );
+    let widget =
+        |spec: &str| format!("apiVersion: example.org/v1\nkind: Widget\nmetadata: {{name: a}}\nspec: {spec}\n");
+    let good = "{wait: 1 day, step: 0.3, link: 'https://a.example', id: 3d8b5c0e-6f5e-4b7e-9a51-1b2c3d4e5f60, net: 10.0.0.0/8, size: 1}";
+    let bad = "{wait: soon, step: 0.35, link: nonsense, id: nonsense, net: nonsense, size: 4294967296, list: [{name: a}, {name: a}]}";
+    let lease = "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {name: a}\nspec: {renewTime: '2026-11-28T10:00:00+01:00[Europe/Paris]'}\n";
+    let folder = folder(&[
+        ("crds/w.yaml", &definition),
+        ("good/w.yaml", &widget(good)),
+        ("bad/w.yaml", &widget(bad)),
+        ("bad/lease.yaml", lease),
+    ]);
+
+    assert_eq!(json(folder.path(), &["good", "--crds", "crds"]).0, 0);
+    let (_, report) = json(folder.path(), &["bad", "--crds", "crds"]);
+    let fields: Vec<_> = report["findings"].as_array().expect("a list").iter().map(|of| &of["field"]).collect();
+    let expected =
+        ["spec.renewTime", "spec.id", "spec.link", "spec.list[1]", "spec.net", "spec.size", "spec.step", "spec.wait"];
+    assert_eq!(fields, expected, "{report}");
+}

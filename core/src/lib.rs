@@ -38,6 +38,7 @@ pub mod drift;
 pub mod health;
 pub mod journal;
 pub mod keep;
+mod likeness;
 pub mod quoting;
 pub mod reconcile;
 pub mod reserved;
@@ -61,5 +62,6 @@ pub use ids::{
     SessionNumber, TargetId, TraceId, Version,
 };
 pub use labels::{LabelSelector, Labels};
+pub use likeness::nearest;
 pub use names::Name;
 pub use object::ObjectKey;

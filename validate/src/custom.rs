@@ -15,7 +15,9 @@ use crate::structural::{Structural, Unknown};
 pub struct Definitions {
     /// By group and kind.
     kinds: BTreeMap<(String, String), BTreeMap<String, Version>>,
-    structural: Structural,
+    /// What people wrote may have variables, what Helm made has none.
+    written: Structural,
+    made: Structural,
 }
 
 #[derive(Debug)]
@@ -41,7 +43,8 @@ pub(crate) enum Known<'d> {
 
 impl Default for Definitions {
     fn default() -> Self {
-        Self { kinds: BTreeMap::new(), structural: Structural::new(Unknown::Refused) }
+        let structural = |may_have_variables| Structural::new(Unknown::Refused, may_have_variables);
+        Self { kinds: BTreeMap::new(), written: structural(true), made: structural(false) }
     }
 }
 
@@ -89,7 +92,8 @@ impl Definitions {
     /// A custom resource: its metadata are as everywhere, the rest is as its schema says.
     pub(crate) fn check(&self, trail: &mut Trail, root: &Node, schema: &Value, checker: &mut Checker<'_>) {
         checker.metadata(trail, root);
-        self.structural.node(trail, root, schema, 0);
+        let structural = if checker.may_have_variables() { &self.written } else { &self.made };
+        structural.node(trail, root, schema, 0);
     }
 }
 

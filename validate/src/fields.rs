@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use bellwether_core::labels::{Labels, check_labels};
+use bellwether_core::nearest;
 use bellwether_render::yaml::{Content, Node};
 
 use crate::formats::{is_base64, is_quantity, is_time};
-use crate::path::{Trail, has_variable, nearest};
+use crate::lists;
+use crate::path::{Trail, has_variable};
 use crate::schema::{Fields, Form, Scalar, Schemas};
 
 pub(crate) struct Checker<'s> {
@@ -15,11 +18,17 @@ pub(crate) struct Checker<'s> {
     is_status: bool,
     /// What people wrote and variables are filled into, later.
     may_have_variables: bool,
+    /// What is one of an object, or of its template.
+    of_metadata: Option<&'s Form>,
 }
 
 impl<'s> Checker<'s> {
     pub(crate) fn new(schemas: &'s Schemas, may_have_variables: bool) -> Self {
-        Self { schemas, is_status: false, may_have_variables }
+        Self { schemas, is_status: false, may_have_variables, of_metadata: schemas.metadata() }
+    }
+
+    pub(crate) fn may_have_variables(&self) -> bool {
+        self.may_have_variables
     }
 
     /// A whole object.
@@ -43,6 +52,9 @@ impl<'s> Checker<'s> {
             Form::Type(number) => {
                 let schemas = self.schemas;
                 self.map(trail, node, schemas.fields(*number), false);
+                if self.of_metadata == Some(form) {
+                    self.check_words(trail, node);
+                }
             }
             Form::Scalar(scalar) => check_scalar(trail, node, *scalar),
             Form::Enum { texts } => check_enum(trail, node, texts),
@@ -65,6 +77,25 @@ impl<'s> Checker<'s> {
         }
     }
 
+    /// Labels and the keys of annotations, of the object itself and of what it is a template for.
+    fn check_words(&self, trail: &mut Trail, metadata: &Node) {
+        for field in ["labels", "annotations"] {
+            for entry in metadata.field(field).and_then(Node::entries).unwrap_or_default() {
+                let Some(value) = entry.value.text() else { continue };
+                let is_unknown = self.may_have_variables && (has_variable(value) || has_variable(&entry.key));
+                let (key, value) =
+                    if field == "labels" { (entry.key.to_string(), value) } else { (entry.key.to_lowercase(), "") };
+                let label: Labels = [(key, value.to_owned())].into_iter().collect();
+                if let Err(error) = check_labels(&label)
+                    && !is_unknown
+                {
+                    let code = if field == "labels" { "label_invalid" } else { "annotation_invalid" };
+                    trail.within(field, |trail| trail.problem(code, entry.line(), error.to_string()));
+                }
+            }
+        }
+    }
+
     fn map(&mut self, trail: &mut Trail, node: &Node, fields: &Fields, is_top: bool) {
         let Some(entries) = node.entries() else {
             trail.wrong_type(node, "a map");
@@ -80,7 +111,13 @@ impl<'s> Checker<'s> {
                 seen.insert(&*entry.key);
             }
             self.is_status |= is_top && &*entry.key == "status";
-            trail.within(&entry.key, |trail| self.form(trail, &entry.value, form));
+            trail.within(&entry.key, |trail| {
+                self.form(trail, &entry.value, form);
+                let keys = fields.keys.get(&*entry.key).filter(|_| !self.is_status);
+                if let (Some(keys), Content::List(items)) = (keys, &entry.value.content) {
+                    check_twins(trail, items, keys);
+                }
+            });
             self.is_status &= !is_top;
         }
         let missing = fields.required.iter().filter(|name| !seen.contains(name.as_str()));
@@ -92,6 +129,15 @@ impl<'s> Checker<'s> {
     fn is_unknown(&self, node: &Node, form: &Form) -> bool {
         let is_text = matches!(form, Form::Scalar(Scalar::Text | Scalar::Any));
         self.may_have_variables && !is_text && node.text().is_some_and(has_variable)
+    }
+}
+
+/// Without keys it is a set. Of the fields that tell items apart, one has a default.
+fn check_twins(trail: &mut Trail, items: &[Node], keys: &[String]) {
+    if keys.is_empty() {
+        lists::check_set(trail, items);
+    } else {
+        lists::check_keys(trail, items, keys, |key| (key == "protocol").then(|| "TCP".into()));
     }
 }
 
@@ -229,6 +275,15 @@ mod tests {
                 "10: spec.template.spec.containers[0].livenessProbe.httpGet.port is a list, not a string or a number",
             ),
             ("[a]", "10: spec.template.spec.containers[0] is a list, not a map"),
+            ("null", "10: spec.template.spec.containers[0] is null, and has no field that tells it apart"),
+            (
+                "{name: a, env: [{name: A, value: one}, {name: A, value: two}]}",
+                "10: spec.template.spec.containers[0].env[1] stands twice in the list: name \"A\"",
+            ),
+            (
+                "{name: a, ports: [{containerPort: 80}, {containerPort: 80, protocol: TCP}]}",
+                "10: spec.template.spec.containers[0].ports[1] stands twice in the list: containerPort 80, protocol \"TCP\"",
+            ),
         ] {
             assert_eq!(check(&deployment(container)), [expected], "{container}");
         }
@@ -239,13 +294,26 @@ mod tests {
         assert_eq!(check(&deployment("{name: a, image: null, tty: null}")), [""; 0]);
         assert_eq!(check(&deployment("{name: a, tty: '${tty}', ports: ['${port}']}")), [""; 0]);
         assert_eq!(check(&deployment("{name: null}")).len(), 1);
+        assert_eq!(check(&deployment("{name: a, env: [{name: '${a}'}, {name: '${a}'}]}")), [""; 0]);
     }
 
     #[test]
     fn nothing_of_a_status_is_missing() {
-        let text =
-            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nstatus: {conditions: [{}], replica: 1}\n";
+        let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nstatus: {conditions: [{type: a}, {type: a}], replica: 1}\n";
 
         assert_eq!(check(text), ["4: status.replica is no known field", "1: spec is required, and missing"]);
+    }
+
+    #[test]
+    fn labels_and_annotations_are_words_wherever_they_stand() {
+        let with = |metadata: &str| deployment("{name: a}").replace("{labels: {a: b}}", metadata);
+
+        assert_eq!(check(&with("{labels: {a: b}, annotations: {Example.ORG/a: 'any text, and more'}}")), [""; 0]);
+        for metadata in
+            ["{labels: {a: b, 'bad key!': x}}", "{labels: {a: 'bad value!'}}", "{annotations: {'bad key!': x}}"]
+        {
+            let found = check(&with(metadata));
+            assert!(found.len() == 1 && found[0].contains("spec.template.metadata."), "{metadata}: {found:?}");
+        }
     }
 }

@@ -13,6 +13,8 @@ mod fields;
 mod find;
 mod formats;
 mod lifecycle;
+mod lists;
+mod names;
 mod own;
 mod path;
 mod report;

@@ -1,13 +1,14 @@
 //! Bellwether's own documents: strict, as a hub is, and by the same rules. What a repo's URL allows only a hub knows.
 
 use bellwether_core::api::{API_VERSION, RepoDocument, TargetDocument};
+use bellwether_core::nearest;
 use bellwether_core::repo::RepoSpec;
 use bellwether_core::target::TargetSpec;
 use bellwether_render::yaml::Node;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::path::{Problem, nearest, push_index, push_key};
+use crate::path::{Problem, push_index, push_key};
 
 const KINDS: [&str; 2] = ["Repo", "Target"];
 
@@ -151,7 +152,7 @@ mod tests {
                 8,
                 "spec.parameters[1].valus",
             ),
-            (target.replace("repo: apps", "path: apps"), 5, "spec.repo"),
+            (target.replace("repo: apps", "path: apps"), 4, "spec.repo"),
             (format!("{repo}  pollSeconds: 1\n"), 6, "spec.pollSeconds"),
             (format!("{repo}  tokenFile: [t]\n"), 6, "spec.tokenFile"),
             (format!("{repo}  tokenFile: t\n  sshKeyFile: k\n"), 7, "spec.sshKeyFile"),

@@ -142,16 +142,6 @@ pub(crate) fn has_variable(text: &str) -> bool {
     false
 }
 
-/// A name further away than that from every known one is no misspelling of it.
-const LIKENESS_MIN: f64 = 0.8;
-
-/// The known name that was probably meant.
-pub(crate) fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = |name: &str| strsim::jaro_winkler(&written.to_lowercase(), &name.to_lowercase());
-    let best = known.map(|name| (likeness(name), name)).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 >= LIKENESS_MIN).then_some(best.1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 
 use bellwether_render::yaml::{Content, Node};
 
+use crate::names::{LABEL, is_dns_label};
 use crate::path::{Trail, has_variable};
 
 /// Of an object of a built-in group.
@@ -126,26 +127,31 @@ fn check_pod(trail: &mut Trail, pod: &Node, claims: &[&str]) {
     }
     let volumes = list(pod, "volumes").iter().filter_map(|volume| volume.field("name")?.text());
     let volumes: Vec<&str> = volumes.chain(claims.iter().copied()).collect();
+    // Two of one list are told by its schema.
     let mut names: Vec<&str> = Vec::new();
     for field in ["initContainers", "containers"] {
-        for (index, container) in list(pod, field).iter().enumerate() {
+        let containers = list(pod, field);
+        for (index, container) in containers.iter().enumerate() {
             trail.within(field, |trail| {
-                trail.within_item(index, |trail| check_container(trail, container, &volumes, &mut names));
+                trail.within_item(index, |trail| check_container(trail, container, &volumes, &names));
             });
         }
+        names.extend(containers.iter().filter_map(|container| container.field("name")?.text()));
     }
 }
 
-fn check_container<'n>(trail: &mut Trail, container: &'n Node, volumes: &[&str], names: &mut Vec<&'n str>) {
+fn check_container(trail: &mut Trail, container: &Node, volumes: &[&str], names: &[&str]) {
     if container.entries().is_none() {
         return;
     }
     not_empty(trail, container, "image");
-    if let Some(name) = container.field("name").and_then(Node::text) {
+    if let Some(name) = container.field("name").and_then(Node::text).filter(|name| !has_variable(name)) {
         if names.contains(&name) {
             trail.within("name", |trail| trail.problem("value_twice", container.line(), "is another container's too"));
         }
-        names.push(name);
+        if !is_dns_label(name) {
+            trail.within("name", |trail| trail.problem("object_name_invalid", container.line(), LABEL));
+        }
     }
     each(trail, container, "ports", |trail, port| check_port(trail, port, "containerPort"));
     each(trail, container, "volumeMounts", |trail, mount| {
@@ -322,5 +328,18 @@ mod tests {
                 "spec.template.spec.restartPolicy has to be `Never` or `OnFailure` for a job",
             ]
         );
+    }
+
+    #[test]
+    fn containers_have_names_of_their_own() {
+        let pod = |init: &str, name: &str| {
+            check_text(&format!(
+                "{{apiVersion: v1, kind: Pod, spec: {{initContainers: [{{name: {init}, image: a}}], containers: [{{name: {name}, image: a}}]}}}}"
+            ))
+        };
+
+        assert_eq!(pod("a", "b"), [""; 0]);
+        assert_eq!(pod("a", "a"), ["spec.containers[0].name is another container's too"]);
+        assert_eq!(pod("a", "my_app"), [format!("spec.containers[0].name {LABEL}")]);
     }
 }

@@ -102,6 +102,9 @@ pub(crate) struct Fields {
     pub(crate) known: BTreeMap<String, Form>,
     #[serde(rename = "r", default)]
     pub(crate) required: Vec<String>,
+    /// Of lists whose items are told apart, by which of their fields; by none where the whole item is meant.
+    #[serde(rename = "k", default)]
+    pub(crate) keys: BTreeMap<String, Vec<String>>,
 }
 
 /// What a field may hold.

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bellwether_core::labels::{Labels, check_labels};
+use bellwether_core::nearest;
 use bellwether_render::yaml::{Content, Node};
 
 use crate::custom::{Definitions, Known};
 use crate::fields::Checker;
 use crate::lifecycle::Lives;
-use crate::path::{Problem, Trail, line_of, nearest};
+use crate::names;
+use crate::path::{Problem, Trail, has_variable, line_of};
 use crate::report::{Finding, Named, Report, Severity, Skipped, TargetReport};
 use crate::rules;
 use crate::schema::{Schemas, Version, split};
@@ -225,7 +226,8 @@ impl Set {
         let mut told = BTreeSet::new();
         for object in objects {
             let Some(namespace) = object.text(&["metadata", "namespace"]) else { continue };
-            if known.contains(namespace) || crate::path::has_variable(namespace) || !told.insert(namespace) {
+            let is_nobodys = has_variable(namespace) || !names::is_dns_label(namespace);
+            if known.contains(namespace) || is_nobodys || !told.insert(namespace) {
                 continue;
             }
             let problem = Problem {
@@ -408,37 +410,26 @@ impl Judge<'_> {
             }
             (None, None) => {}
         }
-        self.check_labels();
+        self.check_namespace();
         Some((api_version, kind))
     }
 
     fn check_name(&mut self, api_version: &str, kind: &str, name: &str) {
-        if self.object.may_have_variables && crate::path::has_variable(name) {
+        if self.object.may_have_variables && has_variable(name) {
             return;
         }
-        let is_good = match (split(api_version).0, kind) {
-            ("rbac.authorization.k8s.io", _) => name != "." && name != ".." && !name.contains(['/', '%']),
-            ("", "Namespace") => is_dns_label(name),
-            _ => is_dns_subdomain(name),
-        };
-        if !is_good {
-            let message =
-                "is no name: lower-case letters, digits, `-` and `.`, beginning and ending with a letter or digit";
+        let is_known = self.version.kind(api_version, kind).is_some()
+            || !matches!(self.set.definitions.find(api_version, kind), Known::Nothing);
+        if let Err(message) = names::check_name(api_version, kind, name, is_known) {
             self.field("metadata.name", "object_name_invalid", message.to_owned());
         }
     }
 
-    fn check_labels(&mut self) {
-        let labels = self.object.root.field("metadata").and_then(|of| of.field("labels")).and_then(Node::entries);
-        for entry in labels.into_iter().flatten() {
-            let Some(value) = entry.value.text() else { continue };
-            if self.object.may_have_variables && crate::path::has_variable(value) {
-                continue;
-            }
-            let label: Labels = [(entry.key.to_string(), value.to_owned())].into_iter().collect();
-            if let Err(error) = check_labels(&label) {
-                self.field("metadata.labels", "label_invalid", error.to_string());
-            }
+    fn check_namespace(&mut self) {
+        let Some(namespace) = self.object.text(&["metadata", "namespace"]) else { return };
+        let is_unknown = self.object.may_have_variables && has_variable(namespace);
+        if !is_unknown && !names::is_dns_label(namespace) {
+            self.field("metadata.namespace", "object_name_invalid", names::LABEL.to_owned());
         }
     }
 }
@@ -455,17 +446,4 @@ fn joined(group: &str, version: &str) -> String {
 fn is_own_group(api_version: &str) -> bool {
     let (group, _) = split(api_version);
     OWN_GROUPS.contains(&group) || bellwether_core::object::is_built_in_group(group)
-}
-
-fn is_dns_label(name: &str) -> bool {
-    let may_stand = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&name.len()) && name.bytes().all(may_stand) && !name.starts_with('-') && !name.ends_with('-')
-}
-
-/// Its parts may be as long as the whole.
-fn is_dns_subdomain(name: &str) -> bool {
-    let is_edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let may_stand = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
-    let is_part = |part: &[u8]| is_edge(part.first()) && is_edge(part.last()) && part.iter().all(may_stand);
-    name.len() <= 253 && name.split('.').all(|part| is_part(part.as_bytes()))
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::fields::unknown;
 use crate::formats::has_format;
+use crate::lists;
 use crate::path::{Trail, has_variable};
 
 /// Alternatives within alternatives: a schema that nests them deeper is not followed further.
@@ -32,17 +33,24 @@ pub(crate) enum Unknown {
 #[derive(Debug)]
 pub struct Structural {
     unknown: Unknown,
+    /// What people wrote and variables are filled into, later.
+    may_have_variables: bool,
     patterns: RefCell<BTreeMap<String, Option<Regex>>>,
 }
 
 impl Structural {
-    pub(crate) fn new(unknown: Unknown) -> Self {
-        Self { unknown, patterns: RefCell::default() }
+    pub(crate) fn new(unknown: Unknown, may_have_variables: bool) -> Self {
+        Self { unknown, may_have_variables, patterns: RefCell::default() }
     }
 
     /// For JSON schemas, such as kubeconform's.
     pub fn json_schema() -> Self {
-        Self::new(Unknown::Allowed)
+        Self::new(Unknown::Allowed, false)
+    }
+
+    /// A keyword of a JSON schema that is not asked here, so that what it says would not be known.
+    pub fn unknown_keyword(schema: &Value) -> Option<String> {
+        unknown_keyword(schema, 0)
     }
 
     /// What a JSON schema says is wrong.
@@ -56,7 +64,7 @@ impl Structural {
         let Some(schema) = schema.as_object() else {
             return;
         };
-        if depth > DEPTH_MAX || node.text().is_some_and(|text| self.unknown == Unknown::Refused && has_variable(text)) {
+        if depth > DEPTH_MAX || node.text().is_some_and(|text| self.may_have_variables && has_variable(text)) {
             return;
         }
         if node.content == Content::Null && self.may_be_null(schema) {
@@ -83,15 +91,22 @@ impl Structural {
     fn map(&self, trail: &mut Trail, node: &Node, schema: &Map<String, Value>, depth: usize) {
         let nothing = Map::new();
         let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&nothing);
+        let patterns = schema.get("patternProperties").and_then(Value::as_object).unwrap_or(&nothing);
         let additional = schema.get("additionalProperties");
         let is_object = is_true(schema, "x-kubernetes-embedded-resource");
         for entry in node.entries().unwrap_or_default() {
             let key = &*entry.key;
+            let mut is_named = false;
+            for (_, property) in patterns.iter().filter(|(pattern, _)| self.matches(key, pattern) == Some(true)) {
+                is_named = true;
+                trail.within(key, |trail| self.node(trail, &entry.value, property, depth + 1));
+            }
             if let Some(property) = properties.get(key) {
                 trail.within(key, |trail| self.node(trail, &entry.value, property, depth + 1));
-            } else if let Some(values @ Value::Object(_)) = additional {
+            } else if let Some(values @ Value::Object(_)) = additional.filter(|_| !is_named) {
                 trail.within(key, |trail| self.node(trail, &entry.value, values, depth + 1));
-            } else if !(is_object && ["apiVersion", "kind", "metadata"].contains(&key))
+            } else if !is_named
+                && !(is_object && ["apiVersion", "kind", "metadata"].contains(&key))
                 && self.refuses(schema, additional)
             {
                 unknown(trail, key, entry.line(), properties.keys().map(String::as_str));
@@ -132,13 +147,14 @@ impl Structural {
             }
         }
         count(trail, node, items.len(), schema, ["minItems", "maxItems"], "items");
-        if is_true(schema, "uniqueItems") || schema.get("x-kubernetes-list-type").is_some_and(|of| of == "set") {
-            let values: Vec<Value> = items.iter().map(Node::to_json).collect();
-            let second = (1..values.len()).find(|&index| values[..index].contains(&values[index]));
-            if let Some(second) = second {
-                let line = items[second].line();
-                trail.within_item(second, |trail| trail.problem("value_twice", line, "stands twice in the list"));
-            }
+        let list_type = schema.get("x-kubernetes-list-type").and_then(Value::as_str);
+        if is_true(schema, "uniqueItems") || list_type == Some("set") {
+            lists::check_set(trail, items);
+        } else if list_type == Some("map") {
+            let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array).into_iter().flatten();
+            let keys: Vec<_> = keys.filter_map(Value::as_str).map(ToOwned::to_owned).collect();
+            let properties = schema.get("items").and_then(|items| items.get("properties"));
+            lists::check_keys(trail, items, &keys, |key| properties?.get(key)?.get("default").cloned());
         }
     }
 
@@ -155,7 +171,10 @@ impl Structural {
             trail.problem("value_unknown", node.line(), format!("is not `{}`", shown(value)));
         }
         match &node.content {
-            Content::Number(number) => check_number(trail, node, number.as_f64().unwrap_or(f64::NAN), schema),
+            Content::Number(number) => {
+                check_number(trail, node, number.as_f64().unwrap_or(f64::NAN), schema);
+                check_bits(trail, node, number, schema);
+            }
             Content::Text(text) => self.check_text(trail, node, &text.value, schema),
             _ => {}
         }
@@ -215,10 +234,72 @@ impl Structural {
 
     /// In an alternative, what it does not name is no unknown field.
     fn inner(&self, trail: &mut Trail, node: &Node, schema: &Value, depth: usize) {
-        let inner = Self { unknown: Unknown::Allowed, patterns: RefCell::new(self.patterns.take()) };
+        let inner = Self { unknown: Unknown::Allowed, patterns: RefCell::new(self.patterns.take()), ..*self };
         inner.node(trail, node, schema, depth);
         self.patterns.replace(inner.patterns.into_inner());
     }
+}
+
+/// Of those that are asked, the ones that hold further schemas: by name, one, or a list.
+const BY_NAME: [&str; 2] = ["properties", "patternProperties"];
+const ONE: [&str; 3] = ["additionalProperties", "items", "not"];
+const SEVERAL: [&str; 3] = ["allOf", "anyOf", "oneOf"];
+const PLAIN: [&str; 20] = [
+    "type",
+    "enum",
+    "const",
+    "format",
+    "pattern",
+    "required",
+    "nullable",
+    "uniqueItems",
+    "multipleOf",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "default",
+];
+/// That say nothing of what is valid. Definitions matter where one refers to them, which is not known.
+const ANNOTATIONS: [&str; 13] = [
+    "$schema",
+    "$id",
+    "id",
+    "$comment",
+    "title",
+    "description",
+    "example",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "definitions",
+    "$defs",
+];
+
+fn unknown_keyword(schema: &Value, depth: usize) -> Option<String> {
+    let fields = schema.as_object().filter(|_| depth <= DEPTH_MAX)?;
+    fields.iter().find_map(|(keyword, value)| {
+        let is_known = |known: &[&str]| known.contains(&keyword.as_str());
+        if is_known(&BY_NAME) {
+            value.as_object()?.values().find_map(|schema| unknown_keyword(schema, depth + 1))
+        } else if keyword == "items" && value.is_array() {
+            Some("items: [...]".to_owned())
+        } else if is_known(&ONE) {
+            unknown_keyword(value, depth + 1)
+        } else if is_known(&SEVERAL) {
+            value.as_array()?.iter().find_map(|schema| unknown_keyword(schema, depth + 1))
+        } else {
+            let is_silent = is_known(&PLAIN) || is_known(&ANNOTATIONS) || keyword.starts_with("x-");
+            (!is_silent).then(|| keyword.clone())
+        }
+    })
 }
 
 fn is_true(schema: &Map<String, Value>, key: &str) -> bool {
@@ -315,9 +396,24 @@ fn check_number(trail: &mut Trail, node: &Node, number: f64, schema: &Map<String
     }
     if let Some(step) = limit("multipleOf")
         && step > 0.0
-        && (number / step).fract() != 0.0
+        && !is_multiple(number, step)
     {
         trail.problem("value_out_of_range", node.line(), format!("is no multiple of {step}"));
+    }
+}
+
+/// A tenth is not exactly a tenth: as near as Go's reader of OpenAPI wants it.
+fn is_multiple(number: f64, step: f64) -> bool {
+    let times = if step < 1.0 { 1.0 / step * number } else { number / step };
+    (times - times.round()).abs() < 1e-9 * times.abs().max(1.0)
+}
+
+/// Formats of numbers are how many bits they have.
+fn check_bits(trail: &mut Trail, node: &Node, number: &serde_json::Number, schema: &Map<String, Value>) {
+    let is_too_large = schema.get("format").is_some_and(|format| format == "int32")
+        && number.as_i64().is_none_or(|number| i32::try_from(number).is_err());
+    if is_too_large {
+        trail.problem("value_malformed", node.line(), "is no whole number of 32 bits");
     }
 }
 
@@ -330,7 +426,7 @@ mod tests {
     fn check(unknown: Unknown, text: &str, schema: &Value) -> Vec<String> {
         let documents = bellwether_render::yaml::read("a.yaml", text.as_bytes()).expect("it is read");
         let mut trail = Trail::default();
-        Structural::new(unknown).node(&mut trail, &documents[0].root, schema, 0);
+        Structural::new(unknown, unknown == Unknown::Refused).node(&mut trail, &documents[0].root, schema, 0);
         trail.into_problems().into_iter().map(|problem| format!("{} {}", problem.path, problem.message)).collect()
     }
 
@@ -370,5 +466,60 @@ mod tests {
         assert_eq!(check(Unknown::Allowed, "{z: 1, a: {b: {w: 1}}}", &schema), [""; 0]);
         let closed = json!({"type": ["object", "null"], "additionalProperties": false, "properties": {"a": {}}});
         assert_eq!(check(Unknown::Allowed, "{a: 1, b: 2}", &closed), ["b is no known field"]);
+    }
+
+    #[test]
+    fn the_same_stands_in_a_list_once() {
+        let keyed = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name", "kind"],
+            "items": {"type": "object", "properties": {"name": {"type": "string"}, "kind": {"type": "string", "default": "a"}}}});
+        let check = |text: &str| check(Unknown::Refused, text, &keyed);
+
+        assert_eq!(check("[{name: x}, {name: z}, {name: x, kind: b}, {kind: c}, {kind: c}]"), [""; 0]);
+        assert_eq!(check("[{name: '${x}'}, {name: '${x}'}]"), [""; 0], "they may be others");
+        assert_eq!(check("[{name: x}, {name: x, kind: a}]"), ["[1] stands twice in the list: name \"x\", kind \"a\""]);
+    }
+
+    #[test]
+    fn many_items_of_a_set_are_told_apart_quickly() {
+        let set = json!({"type": "array", "x-kubernetes-list-type": "set"});
+        let items: Vec<_> = (0..60_000).map(|number| format!("a-text-that-is-not-short-{number}")).collect();
+        let began_at = std::time::Instant::now();
+
+        assert_eq!(check(Unknown::Refused, &format!("[{}]", items.join(", ")), &set), [""; 0]);
+        assert!(began_at.elapsed() < std::time::Duration::from_secs(30));
+    }
+
+    #[test]
+    fn numbers_are_held_against_their_format_and_step() {
+        let step = json!({"type": "number", "multipleOf": 0.1});
+        assert_eq!(check(Unknown::Refused, "0.3", &step), [""; 0]);
+        assert_eq!(check(Unknown::Refused, "0.35", &step).len(), 1);
+
+        let narrow = json!({"type": "integer", "format": "int32"});
+        assert_eq!(check(Unknown::Refused, "2147483647", &narrow), [""; 0]);
+        assert_eq!(check(Unknown::Refused, "4294967296", &narrow), [" is no whole number of 32 bits"]);
+    }
+
+    #[test]
+    fn keys_may_be_named_by_a_pattern() {
+        let schema =
+            json!({"type": "object", "patternProperties": {"^x-": {"type": "string"}}, "additionalProperties": false});
+        let check = |text: &str| check(Unknown::Allowed, text, &schema);
+
+        assert_eq!(check("{x-a: q}"), [""; 0]);
+        assert_eq!(check("{x-a: 1}"), ["x-a is a number, not a string"]);
+        assert_eq!(check("{z: q}"), ["z is no known field"]);
+    }
+
+    #[test]
+    fn a_keyword_that_is_not_asked_is_told() {
+        for (schema, expected) in [
+            (json!({"type": "object", "properties": {"if": {"type": "string", "x-a": 1}}, "title": "a"}), None),
+            (json!({"properties": {"spec": {"$ref": "#/definitions/s"}}}), Some("$ref")),
+            (json!({"anyOf": [{"if": {}}]}), Some("if")),
+            (json!({"items": [{"type": "string"}]}), Some("items: [...]")),
+        ] {
+            assert_eq!(Structural::unknown_keyword(&schema).as_deref(), expected, "{schema}");
+        }
     }
 }

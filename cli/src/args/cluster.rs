@@ -4,7 +4,7 @@ use bellwether_core::Name;
 use bellwether_core::rollout::HumanDuration;
 use clap::{Args, Subcommand};
 
-use super::values::{Label, LabelChange, parse_label, parse_label_change, parse_ttl};
+use super::values::{Label, LabelChange, output_of, parse_label, parse_label_change, parse_ttl};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
@@ -56,6 +56,7 @@ Examples:
 }
 
 #[derive(Debug, Args)]
+#[command(arg = output_of(&["manifest", "token", "table", "json", "yaml"], "How to print what the hub answers"))]
 pub(crate) struct RegisterArgs {
     /// What to call it: lower-case letters, digits and `-`.
     pub(crate) name: Name,

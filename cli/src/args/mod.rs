@@ -27,8 +27,7 @@ pub(crate) use rollout::{Reason, RolloutCommand, SteerArgs, SteerClusterArgs};
 pub(crate) use target::{DeleteMode, TargetCommand};
 pub(crate) use token::TokenCommand;
 pub(crate) use validate::ValidateArgs;
-use values::parse_url;
-pub(crate) use values::{Label, LabelChange, RolloutChoice, TokenFile, is_loopback};
+pub(crate) use values::{Label, LabelChange, RolloutChoice, TokenFile, engine, is_loopback, parse_url};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -50,7 +49,7 @@ Examples:
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) connection: Connection,
-    /// How to print what the hub answers; `cluster register` also knows `manifest` and `token`.
+    /// How to print what the hub answers.
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT", help_heading = "Options")]
     pub(crate) output: Option<Format>,
     #[command(subcommand)]
@@ -61,8 +60,9 @@ pub(crate) struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
-    /// The hub's address, such as `https://hub.example.org:8443`.
-    #[arg(long, global = true, env = "BELLWETHER_URL", hide_env_values = true, value_parser = parse_url)]
+    /// The hub's address, such as `https://hub.example.org:8443` [env: BELLWETHER_URL].
+    // The environment is read where it is needed, here as below: an offline command minds none of it.
+    #[arg(long, global = true, value_parser = parse_url)]
     pub(crate) url: Option<Url>,
     /// The API token [env: BELLWETHER_TOKEN]; other users of this machine can read what stands on a command line.
     #[arg(long, global = true)]
@@ -71,8 +71,9 @@ pub(crate) struct Connection {
     // Not global: `repo add --token-file` is the Git server's, and one must never be sent in place of the other.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// A file with the hub's CA certificate (PEM). Only what it signs is trusted; the system's roots when left out.
-    #[arg(long, global = true, env = "BELLWETHER_CA", hide_env_values = true, value_name = "FILE")]
+    /// A file with the hub's CA certificate (PEM) [env: BELLWETHER_CA]. Only what it signs is trusted; the system's roots
+    /// when left out.
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
 }
 
@@ -307,6 +308,34 @@ mod tests {
         completions
         version
         ");
+    }
+
+    #[test]
+    fn a_command_tells_the_formats_that_it_prints() {
+        let help = |path: &[&str]| {
+            let mut command = Arguments::command();
+            command.build();
+            let found =
+                path.iter().fold(&mut command, |command, name| command.find_subcommand_mut(name).expect("it is there"));
+            found.render_long_help().to_string()
+        };
+
+        let validate = help(&["validate"]);
+        assert!(
+            validate.contains("sarif") && !validate.contains("yaml]") && !validate.contains("--token"),
+            "{validate}"
+        );
+        assert!(help(&["render"]).contains("objects"));
+        assert!(help(&["cluster", "register"]).contains("manifest"));
+        assert!(help(&["status"]).contains("yaml") && !help(&["status"]).contains("manifest"));
+        for line in ["validate -o yaml", "render a -o junit", "cluster list -o sarif -x"] {
+            let words = std::iter::once("bellwether").chain(line.split(' '));
+            assert_eq!(Arguments::try_parse_from(words).expect_err(line).exit_code(), 2, "{line}");
+        }
+        for line in ["validate -o sarif", "-o sarif validate"] {
+            let words = std::iter::once("bellwether").chain(line.split(' '));
+            assert_eq!(Arguments::try_parse_from(words).expect(line).output, Some(Format::Sarif), "{line}");
+        }
     }
 
     #[test]

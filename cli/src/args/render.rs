@@ -8,9 +8,10 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::Label;
-use super::values::{parse_label, parse_parameter};
+use super::values::{offline, output_of, parse_label, parse_parameter};
 
 #[derive(Debug, Args)]
+#[command(args = offline(), arg = output_of(&["yaml", "json", "objects"], "How to print the objects; `objects` are their digests and names"))]
 #[command(after_long_help = "\
 No hub is asked. What is printed is what a hub stores for a commit with these files; with --target-id and --owner, which \
 `bellwether target show NAME -o yaml` and every object of the target name, it is the same bytes. Files are read as they \
@@ -65,8 +66,9 @@ pub(crate) struct RenderArgs {
     /// The owner that its objects name: `INSTALLATION/PROJECT/TARGET`.
     #[arg(long, requires = "target_id")]
     pub(crate) owner: Option<String>,
-    /// The program that renders Kustomize and Helm; looked for beside this one and in PATH, when left out.
-    #[arg(long, env = "BELLWETHER_RENDER_ENGINE", hide_env_values = true, value_name = "FILE")]
+    /// The program that renders Kustomize and Helm [env: BELLWETHER_RENDER_ENGINE]; looked for beside this one and in PATH,
+    /// when left out.
+    #[arg(long, value_name = "FILE")]
     pub(crate) engine: Option<PathBuf>,
 }
 

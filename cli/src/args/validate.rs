@@ -7,12 +7,14 @@ use bellwether_validate::Version;
 use clap::Args;
 use regex::Regex;
 
+use super::values::{offline, output_of};
+
 #[derive(Debug, Args)]
+#[command(args = offline(), arg = output_of(&["pretty", "json", "junit", "sarif"], "How to print what was found"))]
 #[command(after_long_help = "\
 Nothing is asked of a network. Kustomizations that no other includes, charts, Bellwether's Targets and plain manifests are \
 found below each PATH, rendered as `bellwether render` does, and every object is held against the schemas of Kubernetes \
-1.31 to 1.37 that this program carries, and against CustomResourceDefinitions. `-o` is `pretty`, `json`, `junit` or \
-`sarif`.
+1.31 to 1.37 that this program carries, and against CustomResourceDefinitions.
 
 Exit codes:
   0  nothing is wrong; warnings may be there
@@ -52,8 +54,9 @@ pub(crate) struct ValidateArgs {
     /// that this was started in.
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
-    /// The program that renders Kustomize and Helm; looked for beside this one and in PATH, when left out.
-    #[arg(long, env = "BELLWETHER_RENDER_ENGINE", hide_env_values = true, value_name = "FILE")]
+    /// The program that renders Kustomize and Helm [env: BELLWETHER_RENDER_ENGINE]; looked for beside this one and in PATH,
+    /// when left out.
+    #[arg(long, value_name = "FILE")]
     pub(crate) engine: Option<PathBuf>,
     /// All that follows is read as kubeconform reads its arguments, and answered as it answers.
     #[arg(long, num_args = 0.., value_name = "ARGUMENT", allow_hyphen_values = true)]

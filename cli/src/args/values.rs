@@ -7,10 +7,14 @@ use bellwether_core::access::Role;
 use bellwether_core::labels::check_labels;
 use bellwether_core::rollout::HumanDuration;
 use bellwether_core::{Labels, Name};
+use clap::ValueEnum as _;
+use clap::builder::TypedValueParser as _;
 use jiff::Timestamp;
 use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
+
+use super::Format;
 
 /// Which file holds the token of which repo.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +152,27 @@ pub(super) fn parse_commit(text: &str) -> Result<String, String> {
 }
 
 /// The token must not travel in the clear, except inside this machine.
-pub(super) fn parse_url(text: &str) -> Result<Url, String> {
+/// `-o` of a command that prints other forms than most; it is the global flag, with other words.
+pub(super) fn output_of(known: &'static [&'static str], help: &'static str) -> clap::Arg {
+    let format = |text: String| Format::from_str(&text, false).expect("each of them is one");
+    let parser = clap::builder::PossibleValuesParser::new(known).map(format);
+    clap::Arg::new("output").short('o').long("output").value_name("FORMAT").value_parser(parser).help(help)
+}
+
+/// The connection's flags, of a command that asks no hub: they may be there, and are not in its help.
+pub(super) fn offline() -> [clap::Arg; 3] {
+    let flag = |name: &'static str| clap::Arg::new(name).long(name).hide(true).help("Not used: no hub is asked");
+    let path = clap::value_parser!(PathBuf);
+    [flag("url").value_parser(parse_url), flag("token"), flag("ca").value_parser(path)]
+}
+
+/// The program that renders: as it is named, or by the environment, in which an empty name is none.
+pub(crate) fn engine(stated: Option<&PathBuf>) -> Option<PathBuf> {
+    let from_environment = || std::env::var_os("BELLWETHER_RENDER_ENGINE").filter(|path| !path.is_empty());
+    stated.cloned().or_else(|| from_environment().map(PathBuf::from))
+}
+
+pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
     let url: Url = text.parse().map_err(|error| format!("{error}; write it as `https://host:port`"))?;
     if url.host().is_none() || url.cannot_be_a_base() {
         return Err("it names no host; write it as `https://host:port`".to_owned());

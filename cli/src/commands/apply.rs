@@ -8,8 +8,8 @@ use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use bellwether_core::Name;
 use bellwether_core::api::{API_VERSION, CreatedRepo, TargetDocument};
+use bellwether_core::{Name, nearest};
 use serde_json::{Map, Value, json};
 use serde_saphyr::Spanned;
 
@@ -22,8 +22,6 @@ use crate::failure::{Exit, Failure};
 use crate::output::{note, print};
 
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
-/// A name further away than that from every known one is no misspelling of it.
-const LIKENESS_MIN: f64 = 0.7;
 
 /// The kinds that can be applied, in the order in which they are sent: targets name repos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -308,16 +306,10 @@ fn find_kind(fields: &Map<String, Value>) -> Result<Applied, Failure> {
         "" => Failure::new("it has no `kind`"),
         written => Failure::new(format!("kind `{written}` is not known here")),
     };
-    Err(match nearest(written, &known) {
+    Err(match nearest(written, known) {
         Some(nearest) => failure.hint(format!("did you mean `{nearest}`?")),
         None => failure.hint(format!("these can be applied: {}", known.join(", "))),
     })
-}
-
-fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
-    let likeness = |name: &str| strsim::jaro_winkler(&written.to_lowercase(), &name.to_lowercase());
-    let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) >= LIKENESS_MIN).then_some(best)
 }
 
 /// What the CLI reads for the hub: `caFile` becomes `ca` and `knownHostsFile` `knownHosts`; `tokenFile` and `sshKeyFile` go

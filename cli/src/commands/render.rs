@@ -16,7 +16,7 @@ use bellwether_render::{
 };
 use serde_json::{Value, json};
 
-use crate::args::{Format, RenderArgs};
+use crate::args::{Format, RenderArgs, engine};
 use crate::failure::{Exit, Failure, condition_text};
 use crate::folder::FolderFiles;
 use crate::output::{Output, note, print, yaml};
@@ -42,7 +42,7 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
         has_parameters: asked.has_parameters(),
         project: "local".to_owned(),
     };
-    let engines = Engines::new(arguments.engine.as_deref(), CONFINEMENT);
+    let engines = Engines::new(engine(arguments.engine.as_ref()).as_deref(), CONFINEMENT);
     let manifests = Manifests::open(engines, FolderFiles::new(asked.root.clone()), plan).map_err(told)?;
     let marks = arguments.target_id.zip(arguments.owner.clone()).map(|(target, owner)| Marks { target, owner });
     let recipe = Recipe { marks, namespace: asked.namespace(), agents: BTreeSet::new() };

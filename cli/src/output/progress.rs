@@ -125,7 +125,8 @@ impl<'a> Progress<'a> {
     /// Where a document is wanted on standard output, the lines go to the other one.
     fn line(&self, line: &str) -> anyhow::Result<()> {
         if self.output.document_format()? == crate::args::Format::Table {
-            return super::print(&visible(line));
+            // Who stops reading still waits for the verdict.
+            return crate::failure::unless_unread(super::print(&visible(line)));
         }
         super::note(line);
         Ok(())

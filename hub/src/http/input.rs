@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use bellwether_core::Name;
+use bellwether_core::{Name, nearest};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -78,16 +78,6 @@ fn suggest(message: &str) -> Option<String> {
     let unknown = words.next()?;
     let nearest = nearest(unknown, words)?;
     Some(format!("did you mean `{nearest}`?"))
-}
-
-/// The candidate that is most like a word, if one is like it at all.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
-        .filter(|&(likeness, _)| likeness > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }
 
 /// The `{name}` of a path.

@@ -28,8 +28,9 @@ import (
 type form any
 
 type fields struct {
-	Fields   map[string]form `json:"f,omitempty"`
-	Required []string        `json:"r,omitempty"`
+	Fields   map[string]form     `json:"f,omitempty"`
+	Required []string            `json:"r,omitempty"`
+	Keys     map[string][]string `json:"k,omitempty"` // of lists whose items are told apart; empty for sets
 }
 
 type kind struct {
@@ -55,6 +56,8 @@ type schema struct {
 	Properties           map[string]*schema `json:"properties"`
 	Required             []string           `json:"required"`
 	Kinds                []groupVersionKind `json:"x-kubernetes-group-version-kind"`
+	ListType             string             `json:"x-kubernetes-list-type"`
+	ListMapKeys          []string           `json:"x-kubernetes-list-map-keys"`
 }
 
 type groupVersionKind struct{ Group, Version, Kind string }
@@ -174,14 +177,21 @@ func (c *compactor) number(name string) int {
 	c.numbers[name] = number
 	c.output.Types = append(c.output.Types, fields{})
 	definition := c.spec.Definitions[name]
-	made := fields{Fields: map[string]form{}, Required: definition.Required}
+	made := fields{Fields: map[string]form{}, Required: definition.Required, Keys: map[string][]string{}}
 	var properties []string
 	for property := range definition.Properties {
 		properties = append(properties, property)
 	}
 	sort.Strings(properties)
 	for _, property := range properties {
-		made.Fields[property] = c.form(definition.Properties[property], c.enums[name][property])
+		of := definition.Properties[property]
+		made.Fields[property] = c.form(of, c.enums[name][property])
+		switch of.ListType {
+		case "map":
+			made.Keys[property] = of.ListMapKeys
+		case "set":
+			made.Keys[property] = []string{}
+		}
 	}
 	c.output.Types[number] = made
 	return number

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use bellwether_render::objects_of;
@@ -20,6 +21,10 @@ use crate::output::{print, visible_line};
 const DEFAULT: &str = "default";
 const LAYOUT: &str =
     "/{{ .NormalizedKubernetesVersion }}-standalone{{ .StrictSuffix }}/{{ .ResourceKind }}{{ .KindSuffix }}.json";
+
+/// `{{ .ResourceKind }}`.
+static FIELD: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\{\{\s*\.(\w+)\s*\}\}").expect("the pattern is a constant"));
 
 /// What it was asked.
 #[derive(Debug)]
@@ -43,6 +48,10 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<Exit> {
     let began_at = Instant::now();
     // It has one exit code for all that goes wrong.
     let wrong = |failure: Failure| failure.ending(Exit::Failed);
+    if let Some(text) = asked_for_text(arguments) {
+        print(&text)?;
+        return Ok(Exit::Done);
+    }
     let asked = Asked::parse(arguments).map_err(wrong)?;
     let judge = Judge::new(&asked).map_err(wrong)?;
     let mut results = Vec::new();
@@ -64,6 +73,19 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<Exit> {
     let report = Report { asked: &asked, results: &results, is_stdin };
     unless_unread(print(&report.text(began_at)))?;
     Ok(if results.iter().any(Outcome::has_failed) { Exit::Failed } else { Exit::Done })
+}
+
+/// What is printed instead of an answer.
+fn asked_for_text(arguments: &[String]) -> Option<String> {
+    let is_one_of = |flags: &[&str]| {
+        let is_flag = |argument: &&String| argument.starts_with('-') && *argument != "--";
+        let mut flags_given = arguments.iter().take_while(is_flag);
+        flags_given.any(|argument| flags.contains(&argument.trim_start_matches('-')))
+    };
+    if is_one_of(&["h", "help"]) {
+        return Some("Usage: bellwether validate --kubeconform-compat [OPTION]... [FILE OR FOLDER]...".to_owned());
+    }
+    is_one_of(&["v"]).then(|| format!("bellwether {}", env!("CARGO_PKG_VERSION")))
 }
 
 impl Asked {
@@ -255,7 +277,7 @@ impl<'a> Judge<'a> {
         for location in &asked.locations {
             locations.push(match location.as_str() {
                 DEFAULT => carried(),
-                url if url.starts_with("http") => {
+                url if url.starts_with("http://") || url.starts_with("https://") => {
                     return Err(Failure::usage(format!("`{url}` would be fetched, and nothing is"))
                         .hint("name a folder with the schemas, or `default` for those that this program carries"));
                 }
@@ -280,7 +302,10 @@ impl<'a> Judge<'a> {
         if documents.is_empty() {
             results.push(Outcome { status: Status::Empty, ..Outcome::error(file, String::new()) });
         }
-        for root in documents.into_iter().flat_map(|document| objects_of(document.root)) {
+        // Lists of one kind are a resource of their own to it.
+        let is_list = |root: &Node| root.field("kind").and_then(Node::text) == Some("List");
+        let each = documents.into_iter().map(|document| document.root);
+        for root in each.flat_map(|root| if is_list(&root) { objects_of(root) } else { vec![root] }) {
             results.push(self.object(file, &root));
         }
     }
@@ -316,7 +341,11 @@ impl<'a> Judge<'a> {
         if is_one_of(&self.asked.reject) {
             return outcome(Status::Error, &format!("prohibited resource kind {kind}"), Vec::new());
         }
-        match self.problems(root, version, kind) {
+        let problems = match self.problems(root, version, kind) {
+            Ok(problems) => problems,
+            Err(message) => return outcome(Status::Error, &message, Vec::new()),
+        };
+        match problems {
             None if self.asked.ignore_missing_schemas => outcome(Status::Skipped, "", Vec::new()),
             None => outcome(Status::Error, &format!("could not find schema for {kind}"), Vec::new()),
             Some(problems) if problems.is_empty() => outcome(Status::Valid, "", problems),
@@ -331,19 +360,38 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// `None` without a schema.
-    fn problems(&self, root: &Node, version: &str, kind: &str) -> Option<Vec<Problem>> {
-        let found = self.locations.iter().find_map(|location| match location {
-            Location::Carried(schemas) => schemas.as_ref()?.check(root, version, kind),
-            Location::Files(template) => {
-                let path = self.path(template, version, kind);
-                let schema: Value = serde_json::from_slice(&read_file(Path::new(&path)).ok()?).ok()?;
-                Some(self.structural.check(root, &schema))
+    /// `None` without a schema; an error of one that cannot be used, which is not as good as none.
+    fn problems(&self, root: &Node, version: &str, kind: &str) -> Result<Option<Vec<Problem>>, String> {
+        for location in &self.locations {
+            match location {
+                Location::Carried(schemas) => {
+                    let Some(mut problems) = schemas.as_ref().and_then(|of| of.check(root, version, kind)) else {
+                        continue;
+                    };
+                    // Kubeconform's schemas of Kubernetes know unknown fields with `-strict` alone, and never twins.
+                    let is_told = |problem: &Problem| match problem.code {
+                        "field_unknown" => self.asked.strict,
+                        code => !["value_twice", "label_invalid", "annotation_invalid"].contains(&code),
+                    };
+                    problems.retain(is_told);
+                    return Ok(Some(problems));
+                }
+                Location::Files(template) => {
+                    let path = self.path(template, version, kind);
+                    if !Path::new(&path).exists() {
+                        continue;
+                    }
+                    let unusable = |error: String| format!("cannot use schema {path}: {error}");
+                    let bytes = read_file(Path::new(&path)).map_err(|error| unusable(error.to_string()))?;
+                    let schema: Value = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
+                    if let Some(keyword) = Structural::unknown_keyword(&schema) {
+                        return Err(unusable(format!("it has `{keyword}`, which is not known here")));
+                    }
+                    return Ok(Some(self.structural.check(root, &schema)));
+                }
             }
-        });
-        let mut problems = found?;
-        problems.retain(|problem| self.asked.strict || problem.code != "field_unknown");
-        Some(problems)
+        }
+        Ok(None)
     }
 
     fn path(&self, template: &str, api_version: &str, kind: &str) -> String {
@@ -368,8 +416,7 @@ impl<'a> Judge<'a> {
             ("Group", first),
             ("KindSuffix", suffix.as_str()),
         ]);
-        let pattern = Regex::new(r"\{\{\s*\.(\w+)\s*\}\}").expect("the pattern is a constant");
-        let filled = pattern.replace_all(template, |found: &regex::Captures<'_>| {
+        let filled = FIELD.replace_all(template, |found: &regex::Captures<'_>| {
             values.get(&found[1]).map_or_else(String::new, |value| (*value).to_owned())
         });
         filled.into_owned()

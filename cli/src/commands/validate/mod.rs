@@ -22,7 +22,7 @@ use bellwether_validate::{
 
 use self::progress::Bar;
 use self::render::{Asked, Covered, Rendering};
-use crate::args::{Format, ValidateArgs};
+use crate::args::{Format, ValidateArgs, engine};
 use crate::failure::{Exit, Failure, unless_unread};
 use crate::output::{Output, note, print};
 
@@ -74,7 +74,7 @@ fn validate(arguments: &ValidateArgs, format: Format) -> Result<Report, Failure>
     let schemas = versions.iter().copied().map(Schemas::load).collect();
     let bar = Bar::new();
     let mut set = Set::new(options, schemas, definitions(&arguments.crds)?);
-    let engines = Engines::new(arguments.engine.as_deref(), Confinement::AsThereIs);
+    let engines = Engines::new(engine(arguments.engine.as_ref()).as_deref(), Confinement::AsThereIs);
     let roots = roots(arguments)?;
     if format == Format::Sarif && roots.len() > 1 {
         return Err(Failure::new("SARIF names files from the root of one repo on, and these are in several")
@@ -184,7 +184,8 @@ impl Place {
 fn relative(path: &Path, from: &Path) -> PathBuf {
     let (mut path, mut from) = (path.components().peekable(), from.components().peekable());
     while path.peek().is_some() && path.peek() == from.peek() {
-        (path.next(), from.next());
+        path.next();
+        from.next();
     }
     from.map(|_| Component::ParentDir).chain(path).collect()
 }
@@ -227,7 +228,7 @@ impl Run<'_> {
         let found =
             find(&self.place.root, starts, &arguments.ignored).map_err(|error| Failure::new(error.to_string()))?;
         let Found { folders, included, components, files, skipped } = found;
-        if folders.is_empty() && files.is_empty() {
+        if folders.is_empty() && files.is_empty() && included.is_empty() && components.is_empty() {
             for start in starts {
                 self.skip(start, "nothing that could be deployed is there");
             }

@@ -89,7 +89,9 @@ impl Asked {
 
     /// Whether what is made may depend on the version of Kubernetes that it is for.
     pub(super) fn minds_version(&self, root: &Path) -> bool {
-        let states_version = self.options.helm.as_ref().is_some_and(|helm| helm.kube_version.is_some());
+        let stated = self.options.helm.as_ref().and_then(|helm| helm.kube_version.as_ref());
+        // One that each cluster fills in is anyone that is asked for.
+        let states_version = stated.is_some_and(|version| !version.contains("${"));
         self.is_chart(root) && !states_version
     }
 

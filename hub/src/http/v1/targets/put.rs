@@ -9,12 +9,12 @@ use bellwether_core::api::TargetDocument;
 use bellwether_core::audit::Action;
 use bellwether_core::source::full_name;
 use bellwether_core::target::TargetSpec;
-use bellwether_core::{Name, TargetId, Version};
+use bellwether_core::{Name, TargetId, Version, nearest};
 
 use super::{changed_event, check_head, check_stays, document_of};
 use crate::Hub;
 use crate::http::auth::Caller;
-use crate::http::input::{Body, Named, nearest};
+use crate::http::input::{Body, Named};
 use crate::http::problem::Refusal;
 use crate::process::clock;
 use crate::store::targets::Target;
