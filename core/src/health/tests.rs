@@ -115,7 +115,7 @@ fn a_deployment_that_is_not_well_says_what_keeps_it() {
     let late = condition("Progressing", "False", "ProgressDeadlineExceeded");
     let passed = json!({"type": "ReplicaFailure", "status": "False", "message": "exceeded quota"});
     let spec = || json!({"replicas": 1, "progressDeadlineSeconds": 600});
-    let paused = || json!({"replicas": 1, "progressDeadlineSeconds": 600, "paused": true});
+    let held = || json!({"replicas": 1, "progressDeadlineSeconds": 600, "paused": true});
     let words = "replica failure: pods \"web-x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0; ";
     for (spec, status, verdict, message) in [
         (spec(), without_pods(json!([refused])), Progressing, format!("{words}Replicas: 0/1")),
@@ -133,7 +133,7 @@ fn a_deployment_that_is_not_well_says_what_keeps_it() {
                 .to_owned(),
         ),
         (spec(), without_pods(json!([passed])), Progressing, "Replicas: 0/1".to_owned()),
-        (paused(), without_pods(json!([])), Progressing, "it is paused (spec.paused); Replicas: 0/1".to_owned()),
+        (held(), without_pods(json!([])), Progressing, "it is paused (spec.paused); Replicas: 0/1".to_owned()),
         (json!({"replicas": 3, "paused": true}), rolled_out(), Healthy, "Replicas: 3".to_owned()),
     ] {
         let health = assess(&object("apps/v1", "Deployment", &spec, &status));
