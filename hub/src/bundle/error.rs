@@ -71,7 +71,7 @@ impl BundleError {
 
     pub(super) fn condition(&self, now: Timestamp) -> Condition {
         let (code, hint, file, line) = match self {
-            Self::Read(error) => (error.code(), error.hint(), None, None),
+            Self::Read(error) => (error.code(), error.hint(), error.file(), None),
             Self::Render(error) => (error.code(), error.hint(), error.file(), error.line()),
             Self::Manifest(_) => ("bundle_invalid", None, None, None),
             Self::BrokeDown => {

@@ -183,6 +183,7 @@ async fn a_link_in_a_base_is_told_by_its_name_and_the_last_render_stays(pool: Po
         (condition.code.as_str(), condition.message.as_str()),
         ("file_symlink", "`base/a.yaml` is a symbolic link")
     );
+    assert_eq!(condition.file.as_deref(), Some("base/a.yaml"));
     assert_eq!(scene.bundles_of("one").await, before);
 }
 
