@@ -32,6 +32,8 @@ type fault struct {
 	// Says is a part of the message, or how it begins.
 	Says  string `json:"says"`
 	First bool   `json:"first"`
+	// Hides is what the message must not have.
+	Hides string `json:"hides"`
 	// NotAsTheCommand is for what the command does, or tries to do.
 	NotAsTheCommand bool `json:"notAsTheCommand"`
 }
@@ -107,6 +109,9 @@ func (f fault) check(t *testing.T, got *failure) {
 	placed := (f.File == "" || f.File == got.File) && (f.Line == 0 || f.Line == got.Line)
 	if got.Code != f.Code || !said || !placed {
 		t.Errorf("expected %+v\ngot %s in %s:%d: %s", f, got.Code, got.File, got.Line, got.Message)
+	}
+	if f.Hides != "" && strings.Contains(got.Message, f.Hides) {
+		t.Errorf("the message has what a file has: %s", got.Message)
 	}
 	if strings.Contains(got.Message, root) {
 		t.Errorf("the message has a path of the engine's own: %s", got.Message)

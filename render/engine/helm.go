@@ -28,7 +28,7 @@ func renderHelm(asked request, repository *repository) (done, *failure) {
 		return done{}, &failure{Code: badRequest, Message: "a render of a chart needs the field `helm`"}
 	}
 	source := &chartSource{repository: repository, folder: asked.Path}
-	run := &helmRun{helmRequest: *asked.Helm, source: source}
+	run := &helmRun{helmRequest: *asked.Helm, source: source, again: asked.Again}
 	documents, err := run.template()
 	if err != nil {
 		return done{}, run.explain(err)
@@ -52,6 +52,7 @@ func renderRelease(folder, documents string, run *helmRun) (done, *failure) {
 		released:   documents,
 		helm:       run.helmRequest,
 		volatile:   run.volatile,
+		again:      run.again,
 	}
 	return build.render()
 }
@@ -65,6 +66,8 @@ type helmRun struct {
 	skipHooks bool
 	// lookedUp says that a template failed because it called `lookup`.
 	lookedUp bool
+	// again says that this is rendered a second time, to see whether it stays the same.
+	again bool
 	// volatile are the functions that were called and may give something else next time.
 	volatile []string
 }
@@ -229,7 +232,7 @@ func (r *helmRun) valuesFor(loaded *chart.Chart, given map[string]any) (common.V
 }
 
 func (r *helmRun) runTemplates(loaded *chart.Chart, values common.Values) (map[string]string, error) {
-	functions := r.watchVolatile()
+	functions := r.sameFunctions()
 	if r.Lookup != "empty" {
 		functions["lookup"] = r.refuseLookup
 	}

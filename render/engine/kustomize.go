@@ -18,7 +18,7 @@ import (
 // renderKustomize gives what `kustomize build` prints, with two differences: files may be read from the whole repository,
 // and nothing is fetched or run.
 func renderKustomize(asked request, repository *repository) (done, *failure) {
-	return (&kustomizeBuild{repository: repository, folder: asked.Path}).render()
+	return (&kustomizeBuild{repository: repository, folder: asked.Path, again: asked.Again}).render()
 }
 
 func (b *kustomizeBuild) render() (done, *failure) {
@@ -47,6 +47,10 @@ type kustomizeBuild struct {
 	variables written
 	// volatile are the functions of its charts that may give something else next time.
 	volatile []string
+	// open are the kustomizations that are being built, the outermost first.
+	open []*beingBuilt
+	// again says that this is built a second time, to see whether it stays the same.
+	again bool
 }
 
 func (b *kustomizeBuild) run() (objects resmap.ResMap, err error) {
@@ -84,11 +88,12 @@ func (b *kustomizeBuild) prepare(name string, content []byte) ([]byte, error) {
 	}
 	b.ownSchema = b.ownSchema || len(kustomization.OpenAPI) > 0
 	b.variables.noteSecrets(&kustomization)
+	inherited := b.enter(name, &kustomization)
 	if why := findUnsupported(name, content, &kustomization, b.repository); why != nil {
 		b.repository.keep(why)
 		return nil, why
 	}
-	prepared, why := b.withCharts(name, content, &kustomization)
+	prepared, why := b.withCharts(name, content, &kustomization, inherited)
 	if why != nil {
 		b.repository.keep(why)
 		return nil, why
@@ -207,7 +212,7 @@ func (b *kustomizeBuild) explain(text string) *failure {
 	if b.repository.refusal != nil {
 		return b.repository.refusal
 	}
-	why := &failure{Code: kustomizeFailed, Message: withoutRoot(text)}
+	why := &failure{Code: kustomizeFailed, Message: withoutContents(withoutRoot(text))}
 	folder, kustomization, content := b.blame(text)
 	why.File = kustomization
 	why.Line = lineWith(content, lastMatch(namedResource, text))

@@ -1,10 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
+	"strings"
+	"text/template"
 
+	"github.com/Masterminds/sprig/v3"
+	"sigs.k8s.io/kustomize/api/konfig"
+	"sigs.k8s.io/kustomize/api/provider"
+	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/types"
 	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
 	"sigs.k8s.io/kustomize/kyaml/yaml/merge2"
@@ -15,16 +23,28 @@ import (
 // charts, and with what they give as resources, in files that the repository does not have.
 
 // withCharts gives a kustomization with resources in place of its charts.
-func (b *kustomizeBuild) withCharts(name string, content []byte, kustomization *types.Kustomization) ([]byte, *failure) {
+func (b *kustomizeBuild) withCharts(
+	name string, content []byte, kustomization *types.Kustomization, inherited string,
+) ([]byte, *failure) {
 	folder, _ := split(name)
 	var given []any
 	if b.released != "" && folder == b.folder {
-		given = append(given, b.serve(folder, "release", b.released))
+		released, err := markForOthers(b.released)
+		if err != nil {
+			return nil, &failure{Code: kustomizeFailed, Message: name + ": what the chart gives: " + withoutContents(err.Error()), File: name}
+		}
+		given = append(given, b.serve(folder, "release", released))
 	}
 	for index := range kustomization.HelmCharts {
-		documents, why := b.inflate(name, content, kustomization, &kustomization.HelmCharts[index])
+		chart := kustomization.HelmCharts[index]
+		chart.Namespace = cmp.Or(chart.Namespace, kustomization.Namespace, inherited)
+		documents, why := b.inflate(name, content, kustomization, &chart)
 		if why != nil {
 			return nil, why
+		}
+		documents, err := markGenerated(documents)
+		if err != nil {
+			return nil, &failure{Code: kustomizeFailed, Message: fmt.Sprintf("%s: what the chart `%s` gives: %s", name, chart.Name, withoutContents(err.Error())), File: name}
 		}
 		given = append(given, b.serve(folder, fmt.Sprintf("chart-%d", index), documents))
 	}
@@ -44,6 +64,92 @@ func (b *kustomizeBuild) withCharts(name string, content []byte, kustomization *
 		return nil, &failure{Code: kustomizeFailed, Message: name + ": " + err.Error(), File: name}
 	}
 	return content, nil
+}
+
+// othersMark stands in `${…}` that a chart has written for whoever runs what it deploys, until the parent has filled in those of
+// the kustomization over it. The parent takes it out.
+const othersMark = "\uf0a7"
+
+func markForOthers(documents string) (string, error) {
+	if !strings.Contains(documents, "{") || !strings.Contains(documents, "$") {
+		return documents, nil
+	}
+	return eachObject(documents, func(object *kyaml.RNode) error {
+		markScalars(object.YNode())
+		return nil
+	})
+}
+
+func markScalars(node *kyaml.Node) {
+	if node.Kind == kyaml.ScalarNode {
+		node.Value = strings.ReplaceAll(node.Value, "${", "$"+othersMark+"{")
+	}
+	for _, each := range node.Content {
+		markScalars(each)
+	}
+}
+
+// markGenerated marks objects as Kustomize's generator of charts does: they keep the namespaces that the chart gave them.
+func markGenerated(documents string) (string, error) {
+	return eachObject(documents, func(object *kyaml.RNode) error {
+		return object.PipeE(kyaml.SetAnnotation(konfig.HelmGeneratedAnnotation, "true"))
+	})
+}
+
+// eachObject gives the objects as Kustomize reads them, each changed.
+func eachObject(documents string, change func(*kyaml.RNode) error) (string, error) {
+	objects, err := resmap.NewFactory(provider.NewDefaultDepProvider().GetResourceFactory()).NewResMapFromBytes([]byte(documents))
+	if err != nil {
+		return "", err
+	}
+	var changed strings.Builder
+	for _, object := range objects.Resources() {
+		if err := change(&object.RNode); err != nil {
+			return "", err
+		}
+		text, err := object.RNode.String()
+		if err != nil {
+			return "", err
+		}
+		changed.WriteString("---\n" + text)
+	}
+	return changed.String(), nil
+}
+
+// beingBuilt is a kustomization that is being built.
+type beingBuilt struct {
+	// namespace is the one that charts get that name none.
+	namespace string
+	// awaited are the folders of others that it is built of, and that were not read yet.
+	awaited []string
+}
+
+// enter notes that a kustomization is read, and gives the namespace that its charts inherit: that of the nearest one above.
+// Kustomize tells a file system nothing of who asks, but builds depth first, and reads each as often as it is named.
+func (b *kustomizeBuild) enter(name string, kustomization *types.Kustomization) (inherited string) {
+	folder, _ := split(name)
+	for len(b.open) > 0 {
+		above := b.open[len(b.open)-1]
+		if at := slices.Index(above.awaited, folder); at >= 0 {
+			above.awaited = slices.Delete(above.awaited, at, at+1)
+			inherited = above.namespace
+			break
+		}
+		b.open = b.open[:len(b.open)-1]
+	}
+	here := &beingBuilt{namespace: cmp.Or(kustomization.Namespace, inherited)}
+	for _, list := range [][]string{
+		kustomization.Resources, kustomization.Bases, kustomization.Components,
+		kustomization.Generators, kustomization.Transformers, kustomization.Validators,
+	} {
+		for _, reference := range list {
+			if below, inside := clean(path.Join(folder, reference)); inside {
+				here.awaited = append(here.awaited, below)
+			}
+		}
+	}
+	b.open = append(b.open, here)
+	return inherited
 }
 
 // serve keeps a text as a file that is only there for this render, and gives its name, which no file of Git has.
@@ -79,8 +185,12 @@ func (b *kustomizeBuild) inflate(
 	if why != nil {
 		return "", why
 	}
-	run := &helmRun{source: &chartSource{repository: b.repository, folder: at}, helmRequest: helmRequest{
-		Release:     chart.ReleaseName,
+	release, why := b.nameRelease(name, content, chart)
+	if why != nil {
+		return "", why
+	}
+	run := &helmRun{source: &chartSource{repository: b.repository, folder: at}, again: b.again, helmRequest: helmRequest{
+		Release:     release,
 		Namespace:   chart.Namespace,
 		Values:      values,
 		KubeVersion: chart.KubeVersion,
@@ -89,9 +199,6 @@ func (b *kustomizeBuild) inflate(
 		SkipTests:   chart.SkipTests,
 		Lookup:      b.helm.Lookup,
 	}, skipHooks: chart.SkipHooks}
-	if run.Release == "" {
-		run.Release = "release-name" // what the command prints where nobody names one
-	}
 	if run.Namespace == "" {
 		run.Namespace = "default"
 	}
@@ -107,6 +214,35 @@ func (b *kustomizeBuild) inflate(
 		return "", run.explain(err)
 	}
 	return documents, nil
+}
+
+// nameRelease gives the name that the command takes.
+func (b *kustomizeBuild) nameRelease(name string, content []byte, chart *types.HelmChart) (string, *failure) {
+	if chart.NameTemplate == "" {
+		// The last is what the command prints where nobody names one.
+		return cmp.Or(chart.ReleaseName, "release-name"), nil
+	}
+	wrong := func(why string) *failure {
+		return &failure{Code: kustomizeFailed, Message: name + ": " + why, File: name, Line: lineWith(content, chart.NameTemplate)}
+	}
+	if chart.ReleaseName != "" {
+		return "", wrong("a chart has both nameTemplate and releaseName")
+	}
+	functions := sprig.TxtFuncMap()
+	delete(functions, "env")
+	delete(functions, "expandenv")
+	run := &helmRun{again: b.again}
+	maps.Copy(functions, run.sameFunctions())
+	parsed, err := template.New("nameTemplate").Funcs(functions).Parse(chart.NameTemplate)
+	var printed strings.Builder
+	if err == nil {
+		err = parsed.Execute(&printed, nil)
+	}
+	if err != nil {
+		return "", wrong(err.Error())
+	}
+	b.volatile = append(b.volatile, run.volatile...)
+	return printed.String(), nil
 }
 
 // chartValues are those of a file, which are the chart's own where none is named, and those that are written inline.

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/api/types"
@@ -23,7 +24,7 @@ type written struct {
 
 // note looks into a file that Kustomize reads. One that is no YAML has no quotes.
 func (w *written) note(content []byte) {
-	if !bytes.Contains(content, []byte("${")) {
+	if !bytes.Contains(content, []byte("${")) || !utf8.Valid(content) {
 		return
 	}
 	if w.inQuotes == nil {
@@ -140,7 +141,7 @@ func (w *written) reveal(secret *yaml.Node) {
 	var kept, revealed []*yaml.Node
 	for at := 0; at+1 < len(data.Content); at += 2 {
 		decoded, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(data.Content[at+1].Value), ""))
-		if text := string(decoded); err == nil && strings.Contains(text, "${") && w.isOfGenerator(text) {
+		if text := string(decoded); err == nil && utf8.Valid(decoded) && strings.Contains(text, "${") && w.isOfGenerator(text) {
 			value := &yaml.Node{Kind: yaml.ScalarNode, Tag: yaml.NodeTagString, Style: yaml.DoubleQuotedStyle, Value: text}
 			revealed = append(revealed, data.Content[at], value)
 		} else {

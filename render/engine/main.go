@@ -20,7 +20,7 @@ import (
 )
 
 // version is told to the parent, and is a part of what a cached render depends on.
-const version = "0.2.0"
+const version = "0.3.0"
 
 func main() {
 	var bounds limits

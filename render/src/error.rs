@@ -121,7 +121,7 @@ pub enum RenderError {
     ParameterFile { file: String, reason: String },
     #[error("there is no file `{file}` with parameters")]
     ParameterFileMissing { file: String },
-    #[error("`{file}` is too long, or has a line with too many `*`")]
+    #[error("`{file}` has too many lines for so many files, or a line with too many `*`")]
     IgnoreFile { file: String },
     #[error("`{file}` belongs to a chart, which is in a folder of plain manifests")]
     ChartBelow { file: String },
@@ -205,7 +205,8 @@ impl RenderError {
                 );
             }
             Self::Yaml(error) => return error.problem.hint(),
-            Self::IgnoreFile { .. } => "write shorter patterns",
+            Self::IgnoreFile { .. } => "write fewer and shorter patterns; a folder that is left out needs one line",
+
             Self::ParameterFile { .. } => "write each parameter as `name: value` at the start of a line",
             Self::ParameterFileMissing { .. } => {
                 "add it, or correct `render.parameterFiles`; paths are read from the repo's root on"

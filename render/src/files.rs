@@ -165,7 +165,12 @@ impl<F: Files> Recorder<F> {
         let rules = self.rules(folder)?;
         self.lock().inputs.add_folder(folder);
         let leave_out = |path: &str, is_folder: bool| rules.leaves_out(folder, path, is_folder);
-        self.files.manifests(folder, &leave_out).map_err(Failure::Files)
+        let files = self.files.manifests(folder, &leave_out).map_err(Failure::Files)?;
+        if rules.is_within_bounds() {
+            Ok(files)
+        } else {
+            Err(RenderError::IgnoreFile { file: ignore::FILE.to_owned() }.into())
+        }
     }
 
     /// Of the repo's root, and of each folder down to this one.

@@ -1,6 +1,10 @@
 //! What is left out of a folder of plain manifests: by `.bellwetherignore`, which has the rules of `.gitignore`, and by
 //! names that other tools give to files that are no manifests.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use bellwether_core::source::is_valid_path;
 use gix_ignore::glob::{Pattern, pattern::Case, wildmatch};
 
@@ -15,6 +19,13 @@ pub const BYTES_MAX: usize = 64 * 1024;
 /// Of a line: each more may make a match take longer by the length of a path.
 const STARS_MAX: usize = 8;
 
+/// Of all such files together. What they leave out is mostly folders.
+const LINES_MAX: usize = 1_000;
+
+/// Characters that are compared, for all lines and paths: a second's work. It is some hundred lines in a repo of ten thousand
+/// files, of which a target with a folder of its own has few.
+const COMPARED_MAX: usize = 1 << 30;
+
 /// Files of forges, editors and tools; they may be taken back in by `!`.
 const HIDDEN: &str = ".*\n";
 
@@ -26,9 +37,13 @@ docker-compose*.yaml\ndocker-compose*.yml\ncompose.yaml\ncompose.yml\ndocker-sta
 package.json\npackage-lock.json\ntsconfig*.json\nrenovate.json\ncloudbuild.yaml\nmkdocs.yml\nTaskfile.yml\nTaskfile.yaml\n";
 
 /// Lists of patterns, the outermost first.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Rules {
     lists: Vec<List>,
+    lines: usize,
+    /// Folders that were asked about, and whether they are left out.
+    folders: RefCell<HashMap<String, bool>>,
+    compared_left: Cell<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -36,12 +51,15 @@ struct List {
     /// Where it was written; its patterns are for what is below.
     folder: String,
     patterns: Vec<Pattern>,
+    /// How often it goes over a path, at most.
+    cost: usize,
 }
 
 impl Rules {
     /// Those that hold everywhere.
     pub fn new() -> Self {
-        Self { lists: vec![List::parse("", HIDDEN)] }
+        let (folders, compared_left) = (RefCell::default(), Cell::new(COMPARED_MAX));
+        Self { lists: vec![List::parse("", HIDDEN)], lines: 0, folders, compared_left }
     }
 
     /// One that goes over those before: it lies deeper.
@@ -51,8 +69,19 @@ impl Rules {
         if bytes.len() > BYTES_MAX || text.lines().any(is_costly) {
             return Err(RenderError::IgnoreFile { file: file.to_owned() });
         }
-        self.lists.push(List::parse(folder, &text));
+        let list = List::parse(folder, &text);
+        self.lines += list.patterns.len();
+        if self.lines > LINES_MAX {
+            return Err(RenderError::IgnoreFile { file: file.to_owned() });
+        }
+        self.lists.push(list);
+        self.folders.get_mut().clear();
         Ok(())
+    }
+
+    /// Whether all that was asked could be answered. After that everything was left out.
+    pub(crate) fn is_within_bounds(&self) -> bool {
+        self.compared_left.get() > 0
     }
 
     /// Whether what is at a path is left out, or is in a folder that is. `folder` is the target's, of which nothing is asked.
@@ -60,13 +89,36 @@ impl Rules {
         let within = path.strip_prefix(folder).unwrap_or(path);
         let start = path.len() - within.trim_start_matches('/').len();
         let ends = path[start..].match_indices('/').map(|(at, _)| start + at);
-        ends.into_iter().any(|end| self.matches(&path[..end], true)) || self.matches(path, is_folder)
+        if !self.is_within_bounds() || ends.into_iter().any(|end| self.leaves_out_folder(&path[..end])) {
+            return true;
+        }
+        if is_folder { self.leaves_out_folder(path) } else { self.matches(path, false) }
+    }
+
+    /// Each is decided once, not for each file in it.
+    fn leaves_out_folder(&self, path: &str) -> bool {
+        if let Some(known) = self.folders.borrow().get(path) {
+            return *known;
+        }
+        let is_left_out = self.matches(path, true);
+        self.folders.borrow_mut().insert(path.to_owned(), is_left_out);
+        is_left_out
     }
 
     /// The last line that matches decides, of the innermost list that has one.
     fn matches(&self, path: &str, is_folder: bool) -> bool {
+        let cost = self.lists.iter().map(|list| list.cost).fold(0, usize::saturating_add).saturating_mul(path.len());
+        self.compared_left.set(self.compared_left.get().saturating_sub(cost));
         let found = self.lists.iter().rev().find_map(|list| list.find(path, is_folder));
         found.is_some_and(|pattern| !pattern.is_negative())
+    }
+}
+
+/// What was asked is not copied: who goes down a tree has a copy for each folder.
+impl Clone for Rules {
+    fn clone(&self) -> Self {
+        let (lists, compared_left) = (self.lists.clone(), self.compared_left.clone());
+        Self { lists, lines: self.lines, folders: RefCell::default(), compared_left }
     }
 }
 
@@ -78,8 +130,10 @@ impl Default for Rules {
 
 impl List {
     fn parse(folder: &str, text: &str) -> Self {
-        let patterns = gix_ignore::parse(text.as_bytes(), false).map(|(pattern, ..)| pattern).collect();
-        Self { folder: folder.to_owned(), patterns }
+        let patterns: Vec<_> = gix_ignore::parse(text.as_bytes(), false).map(|(pattern, ..)| pattern).collect();
+        let stars = |pattern: &Pattern| pattern.text.iter().filter(|byte| **byte == b'*').count();
+        let cost = patterns.iter().map(|pattern| 1 + stars(pattern)).sum();
+        Self { folder: folder.to_owned(), patterns, cost }
     }
 
     fn find(&self, path: &str, is_folder: bool) -> Option<&Pattern> {
@@ -97,7 +151,8 @@ impl List {
 
 /// Whether a file is named as one that another tool reads.
 pub fn is_of_another_tool(path: &str) -> bool {
-    List::parse("", OTHERS).find(path, false).is_some()
+    static PARSED: LazyLock<List> = LazyLock::new(|| List::parse("", OTHERS));
+    PARSED.find(path, false).is_some()
 }
 
 /// The line of a `.bellwetherignore` at the repo's root that leaves out what is at a path.
@@ -163,6 +218,23 @@ mod tests {
 
         assert_eq!(error.code(), "ignore_file_invalid");
         assert!(Rules::new().add("", FILE, &vec![b'\n'; BYTES_MAX + 1]).is_err());
+    }
+
+    #[test]
+    fn lines_and_what_they_are_compared_with_have_a_bound_together() {
+        let lines = |count: usize| "*b\n".repeat(count);
+        assert!(Rules::new().add("", FILE, lines(LINES_MAX + 1).as_bytes()).is_err());
+        let mut two = Rules::new();
+        two.add("", FILE, lines(LINES_MAX).as_bytes()).expect("it is read");
+        assert_eq!(two.add("a", "a/ignore", b"*b\n").expect_err("one too many").file(), Some("a/ignore"));
+
+        let rules = rules(&[("", &lines(LINES_MAX))]);
+        let path = |number: usize| format!("{}{number}.yaml", "deep/".repeat(30));
+        let asked = (0..100_000).take_while(|number| !rules.leaves_out("", &path(*number), false)).count();
+        assert!((1_000..10_000).contains(&asked), "{asked} were answered");
+        assert!(!rules.is_within_bounds());
+        let few = self::rules(&[("", &lines(20))]);
+        assert!((0..20_000).all(|number| !few.leaves_out("", &path(number), false)) && few.is_within_bounds());
     }
 
     #[test]

@@ -32,6 +32,34 @@ pub use files::{Files, Found, LeaveOut, Listed, Listing};
 pub use manifests::{KUSTOMIZATIONS, Manifests, Plan};
 pub use tree::{Aspect, Input, Inputs, SourceFile, is_manifest, is_named_for_render};
 
+/// Of what this program makes of files, engines aside. Raised with whatever makes other bytes of the same files: a render belongs
+/// to the version that made it, and a hub of a later one makes it anew. It is a number, so that of two hubs of different
+/// versions it is known which is the later one. A test of what comes out fails while it is not raised.
+pub const VERSION: u32 = 1;
+
+/// What a render says of what made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MadeBy<'t> {
+    /// 0: it said none yet.
+    pub version: u32,
+    /// Of the engine, of Helm and of Kustomize, if they were asked.
+    pub engine: Option<&'t str>,
+}
+
+impl<'t> MadeBy<'t> {
+    /// Of any text.
+    pub fn read(text: &'t str) -> Self {
+        let Some(rest) = text.strip_prefix("render ") else { return Self { version: 0, engine: None } };
+        let (version, engine) = rest.split_once(", ").map_or((rest, None), |(version, engine)| (version, Some(engine)));
+        Self { version: version.parse().unwrap_or(0), engine }
+    }
+}
+
+/// As [`MadeBy::read`] reads it.
+pub fn made_by(engine: Option<&str>) -> String {
+    engine.map_or_else(|| format!("render {VERSION}"), |engine| format!("render {VERSION}, {engine}"))
+}
+
 /// Whose an object is, written on it.
 #[derive(Debug, Clone)]
 pub struct Marks {

@@ -4,7 +4,7 @@
 //! filled in for each cluster; Helm is asked for each set of values. All that was read on the way is told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bellwether_core::parameters::Values;
 use bellwether_core::render::{RenderKind, RenderOptions};
@@ -17,7 +17,7 @@ use crate::engine::parameters;
 use crate::engine::plain::Documents;
 use crate::error::{Failure, RenderError};
 use crate::external::Engines;
-use crate::external::wire::{Answer, Done, HelmRequest, Question, Request};
+use crate::external::wire::{Answer, Done, Question, Request};
 use crate::files::{Files, Read, Recorder};
 use crate::tree::Inputs;
 use crate::{Recipe, RenderedObject, SourceFile};
@@ -54,7 +54,8 @@ pub struct Manifests<F> {
     parameter_files: Vec<String>,
     filled: Fills,
     content: Content,
-    variables: BTreeSet<String>,
+    /// More are found where a kustomization is laid over a chart: which one may be chosen by values.
+    variables: Mutex<BTreeSet<String>>,
     /// Of the engine that made something of it.
     versions: OnceLock<Arc<str>>,
 }
@@ -70,26 +71,35 @@ impl<F: Files> Manifests<F> {
         let Plan { folder, options, name, namespace, has_parameters, project } = plan;
         let (files, content) = (Recorder::new(files), Content::Documents(Documents::default()));
         let parameter_files = options.parameter_files.clone();
-        let (variables, versions) = (parameters::variables_of(&parameter_files)?, OnceLock::new());
+        let (variables, versions) = (Mutex::new(parameters::variables_of(&parameter_files)?), OnceLock::new());
         let filled = if has_parameters || !parameter_files.is_empty() { Fills::All } else { Fills::ClustersOwn };
         let mut manifests = Self { engines, project, files, parameter_files, filled, content, variables, versions };
-        let chart = |options| Chart::new(&folder, options, &name, namespace.as_deref());
+        let chart = |options| Chart::new(&folder, options, &name, namespace.as_deref(), filled);
         manifests.content = match manifests.kind_of(&folder, options.stated_kind())? {
             Kind::Plain => Content::Documents(manifests.read_plain(&folder, options.kind)?),
             Kind::Kustomize { file } => Content::Documents(manifests.build(&folder, &file)?),
             Kind::Helm => Content::Chart(chart(options)?),
         };
-        let used = match &manifests.content {
+        manifests.know(match &manifests.content {
             Content::Documents(documents) => documents.variables(),
             Content::Chart(chart) => chart.variables(),
-        };
-        manifests.variables.extend(used.iter().cloned());
+        });
         Ok(manifests)
     }
 
-    /// Every variable that is referenced, also in defaults: clusters that have the same values of these get the same.
-    pub fn variables(&self) -> &BTreeSet<String> {
-        &self.variables
+    /// Every variable that is referenced, also in defaults: clusters that have the same values of these get the same. A render
+    /// may find more of them, and what was made before is to be looked at anew then.
+    pub fn variables(&self) -> BTreeSet<String> {
+        self.lock().clone()
+    }
+
+    /// What earlier renders of the same files have found.
+    pub fn know<'v>(&self, variables: impl IntoIterator<Item = &'v String>) {
+        self.lock().extend(variables.into_iter().cloned());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.variables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All that was read until now.
@@ -102,7 +112,8 @@ impl<F: Files> Manifests<F> {
         self.versions.get().cloned()
     }
 
-    /// The objects in order of their keys. Same files, plan, recipe and values: same bytes.
+    /// The objects in order of their keys. Same files, plan, recipe and values: same bytes. The values are all that a cluster
+    /// has: which of them are used may turn out here.
     pub fn render(&self, recipe: &Recipe, values: &Values) -> Result<Vec<RenderedObject>, Failure<F::Error>> {
         let values = &values.over(self.read_parameters(values)?);
         match &self.content {
@@ -110,6 +121,7 @@ impl<F: Files> Manifests<F> {
             Content::Chart(chart) => {
                 let request = chart.request(values)?;
                 let documents = self.make(&request, &chart.maker(&request, &|path| self.files.has_read(path)))?;
+                self.know(documents.variables());
                 Ok(documents.render(recipe, values)?)
             }
         }
@@ -155,13 +167,10 @@ impl<F: Files> Manifests<F> {
     /// Every manifest below. A folder that has a kustomization is what Kustomize builds of it, unless all is said to be plain.
     fn read_plain(&self, folder: &str, stated: RenderKind) -> Result<Documents, Failure<F::Error>> {
         let mut files = self.files.manifests(folder)?;
-        if let Some(chart) = files.iter().find(|file| name_of(&file.path) == CHARTS[0]) {
-            return Err(RenderError::ChartBelow { file: chart.path.clone() }.into());
-        }
         let is_kustomization = |file: &SourceFile| KUSTOMIZATIONS.contains(&name_of(&file.path));
         if stated == RenderKind::Plain {
             files.retain(|file| !is_kustomization(file));
-            return Ok(Documents::read(&files, self.filled)?);
+            return Ok(read_manifests(&files, self.filled)?);
         }
         let mut built: Vec<(String, String)> = Vec::new();
         let is_within = |path: &str, folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
@@ -174,7 +183,7 @@ impl<F: Files> Manifests<F> {
             }
         }
         files.retain(|file| !built.iter().any(|(outer, _)| is_within(&file.path, outer)));
-        let mut documents = Documents::read(&files, self.filled)?;
+        let mut documents = read_manifests(&files, self.filled)?;
         for (at, file) in built {
             documents.append(self.build(&at, &file)?)?;
         }
@@ -182,7 +191,7 @@ impl<F: Files> Manifests<F> {
     }
 
     fn build(&self, folder: &str, file: &str) -> Result<Documents, Failure<F::Error>> {
-        let request = Request { kind: "kustomize", path: folder.to_owned(), helm: None, kustomize: None };
+        let request = Request { kind: "kustomize", path: folder.to_owned(), helm: None, kustomize: None, again: false };
         self.make(&request, &Maker::Kustomize { file })
     }
 
@@ -194,7 +203,7 @@ impl<F: Files> Manifests<F> {
         if first.volatile.is_empty() {
             return Ok(made);
         }
-        let again = self.ask(request)?;
+        let again = self.ask(&Request { again: true, ..request.clone() })?;
         if again.documents != first.documents
             && let Some(at) = made.first_difference(&Documents::made(&again.documents, maker, self.filled)?)
         {
@@ -226,14 +235,22 @@ impl<F: Files> Manifests<F> {
         match (failure, made) {
             (Some(error), _) => Err(error),
             (None, Err(error)) => {
-                let texts = request.helm.as_ref().map(HelmRequest::texts).unwrap_or_default();
-                Err(RenderError::from(error.hiding(texts)).into())
+                let hidden = request.helm.as_ref().map(|helm| helm.hidden.as_slice()).unwrap_or_default();
+                Err(RenderError::from(error.hiding(hidden)).into())
             }
             (None, Ok(made)) => {
                 self.versions.get_or_init(|| made.versions);
                 Ok(made.done)
             }
         }
+    }
+}
+
+/// Of those that no kustomization has.
+fn read_manifests(files: &[SourceFile], filled: Fills) -> Result<Documents, RenderError> {
+    match files.iter().find(|file| name_of(&file.path) == CHARTS[0]) {
+        Some(chart) => Err(RenderError::ChartBelow { file: chart.path.clone() }),
+        None => Documents::read(files, filled),
     }
 }
 

@@ -391,6 +391,19 @@ fn no_reference_of_a_long_text_makes_more_than_an_object_may_be() {
 }
 
 #[test]
+fn where_texts_belong_a_null_is_the_empty_text_that_an_api_server_keeps() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: a, labels: {l: }, annotations: {foo: , n: ~}}\ndata: {p: }\nstringData: {q: }\n";
+
+    let object = only(secret, json!({}));
+
+    assert_eq!(object["data"], json!({"p": "", "q": ""}));
+    assert_eq!(
+        (&object["metadata"]["labels"]["l"], &object["metadata"]["annotations"]["foo"]),
+        (&json!(""), &json!(""))
+    );
+}
+
+#[test]
 fn values_of_a_secret_must_be_text_and_stand_in_no_error() {
     let secret = |field: &str, value: &str| {
         format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: login}}\n{field}:\n  ok: QQ==\n  pin: {value}\n")
@@ -400,7 +413,6 @@ fn values_of_a_secret_must_be_text_and_stand_in_no_error() {
         ("[opensesame88]", "field_type_wrong"),
         ("{a: opensesame88}", "field_type_wrong"),
         ("true", "field_type_wrong"),
-        ("", "field_type_wrong"),
         ("${number}", "field_type_wrong"),
         ("opensesame88!", "field_not_base64"),
         ("${text}", "field_not_base64"),

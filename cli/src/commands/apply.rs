@@ -246,10 +246,7 @@ fn list_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 fn read_documents(source: &Source) -> Result<Vec<Sendable>, Failure> {
-    // As kubectl reads numbers; duplicate keys are refused, because one of them would be lost.
-    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
-    let documents: Vec<Spanned<Value>> =
-        serde_saphyr::from_multiple_with_options(&source.text, options).map_err(|error| unparsable(source, &error))?;
+    let documents = read_values(&source.text).map_err(|error| unparsable(source, &error))?;
     let starts: Vec<u64> = documents.iter().map(|document| document.referenced.line()).collect();
     let read = |(index, document): (usize, Spanned<Value>)| {
         let place = Place { file: source.name.clone(), line: starts[index], number: index + 1 };
@@ -257,6 +254,12 @@ fn read_documents(source: &Source) -> Result<Vec<Sendable>, Failure> {
         read_document(source, &place, document.value, text).map_err(|failure| failure.at(&place))
     };
     documents.into_iter().enumerate().map(read).collect()
+}
+
+/// As kubectl reads numbers; duplicate keys are refused, because one of them would be lost.
+pub(super) fn read_values(text: &str) -> Result<Vec<Spanned<Value>>, serde_saphyr::Error> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+    serde_saphyr::from_multiple_with_options(text, options)
 }
 
 fn unparsable(source: &Source, error: &serde_saphyr::Error) -> Failure {

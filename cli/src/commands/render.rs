@@ -16,6 +16,7 @@ use bellwether_render::{
 };
 use serde_json::{Value, json};
 
+use super::apply::read_values;
 use crate::args::{Format, RenderArgs, engine};
 use crate::failure::{Exit, Failure, condition_text};
 use crate::folder::FolderFiles;
@@ -55,7 +56,6 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
         let from_files = manifests.read_parameters(&values).map_err(told)?;
         return explain(&asked, Parameters::explain(&sets, facts, name), from_files.get(name), name);
     }
-    let values = values.restricted_to(manifests.variables());
     let objects = manifests.render(&recipe, &values).map_err(told)?;
     show(format, &objects)
 }
@@ -182,10 +182,19 @@ impl<'a> Asked<'a> {
 
 fn read_target(file: &Path) -> anyhow::Result<TargetDocument> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    let document = serde_saphyr::from_str(&text).map_err(|error| {
-        Failure::new(format!("{error}")).at(file.display()).hint("it has to be one document of kind Target")
-    })?;
-    Ok(document)
+    parse_target(&text).map_err(|reason| {
+        Failure::new(reason).at(file.display()).hint("it has to be one document of kind Target").into()
+    })
+}
+
+/// By the same reader as what is applied: a hub gets the same values.
+fn parse_target(text: &str) -> Result<TargetDocument, String> {
+    let mut documents = read_values(text).map_err(|error| error.to_string())?;
+    match (documents.pop(), documents.is_empty()) {
+        (Some(document), true) => serde_json::from_value(document.value).map_err(|error| error.to_string()),
+        (None, _) => Err("it is empty".to_owned()),
+        (Some(_), false) => Err("it has several documents".to_owned()),
+    }
 }
 
 /// The repo, or what is taken for one.
@@ -209,4 +218,32 @@ pub(super) fn below(root: &Path, folder: &Path) -> Result<String, Failure> {
     let parts = below.iter().map(|part| part.to_str());
     let parts: Option<Vec<_>> = parts.collect();
     parts.map(|parts| parts.join("/")).ok_or_else(|| Failure::new(format!("`{}` is not UTF-8", folder.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_read_as_it_is_when_it_is_applied() {
+        let text = "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {name: vn}\nspec:\n  repo: r\n  path: vn\n  \
+                    render: {helm: {values: {q: 012, z: 0700, n: 0x1F, f: 1e3, d: 2001-01-01, b: off, k: ~, big: 12345678901234567890}}}\n  \
+                    parameters: [{values: {mode: 0755, f: 1e3, e: 1.50}}]\n";
+
+        let rendered = parse_target(text).expect("it is read");
+
+        let applied = read_values(text).expect("it is read").remove(0).value;
+        let applied: TargetDocument = serde_json::from_value(applied).expect("a target");
+        let (rendered, applied) = (TargetSpec::from(rendered.spec), TargetSpec::from(applied.spec));
+        assert_eq!(serde_json::to_value(&rendered).expect("JSON"), serde_json::to_value(&applied).expect("JSON"));
+        assert_eq!(rendered.render.helm.expect("it is for Helm").values["z"], 0o700);
+        assert_eq!(rendered.parameters[0].values["mode"], 0o755);
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_and_a_second_document_are_refused() {
+        for text in ["kind: Target\nkind: Target\n", "kind: Target\n---\nkind: Target\n", ""] {
+            assert!(parse_target(text).is_err(), "{text}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What renders may cost: hubs that die of one, and bytes that one target stores.
 
+use std::time::Duration;
+
 use bellwether_core::{Condition, TargetId};
 use jiff::{SignedDuration, Timestamp};
 
@@ -25,7 +27,7 @@ const SHARE_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 const ENGINE_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Of one target's renders of one revision: a thousand sets of values that take a third of a second each.
-pub(super) const TOGETHER_MINUTES: u64 = 5;
+pub(super) const TOGETHER: Duration = Duration::from_mins(5);
 
 /// One hub's bad moment is none of the render's fault, nor are two.
 const DEATHS_MAX: i64 = 3;

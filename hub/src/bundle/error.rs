@@ -29,7 +29,7 @@ pub(super) enum BundleError {
     BrokeDown,
     #[error("what this target's renders have stored within a day is more than {} MiB", bounds::STORED_BYTES_MAX >> 20)]
     ShareSpent,
-    #[error("its renders take more than {} minutes together", bounds::TOGETHER_MINUTES)]
+    #[error("its renders take more than {} minutes together", bounds::TOGETHER.as_secs() / 60)]
     TooLong,
     #[error("it is not known any more what it came from")]
     OriginUnknown,
@@ -71,7 +71,7 @@ impl BundleError {
 
     pub(super) fn condition(&self, now: Timestamp) -> Condition {
         let (code, hint, file, line) = match self {
-            Self::Read(error) => (error.code(), error.hint(), None, None),
+            Self::Read(error) => (error.code(), error.hint(), error.file(), None),
             Self::Render(error) => (error.code(), error.hint(), error.file(), error.line()),
             Self::Manifest(_) => ("bundle_invalid", None, None, None),
             Self::BrokeDown => {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::parameters::Values;
 use bellwether_core::{Condition, Digest, Name, RenderId};
-use bellwether_render::{Input, Manifests, Marks, Plan, Recipe, RenderedObject};
+use bellwether_render::{Input, MadeBy, Manifests, Marks, Plan, Recipe, RenderedObject, VERSION, made_by};
 use jiff::Timestamp;
 
 use super::error::BundleError;
@@ -25,8 +25,10 @@ pub(super) struct Rendered {
     /// What it was made from: paths of the commit, and the digest of what was there.
     pub(super) inputs: (Vec<String>, String),
     pub(super) variables: BTreeSet<String>,
-    /// The versions of what made it, if an engine did.
+    /// The versions of what made it.
     pub(super) engine: Option<String>,
+    /// Time was up, and the next run goes on from here.
+    pub(super) goes_on: bool,
     /// An earlier render of the same is used.
     pub(super) is_reused: bool,
     /// Digest of the used parameters → bundle.
@@ -66,6 +68,8 @@ pub(super) struct Job<'a> {
     pub(super) clusters: Vec<(Name, Values)>,
     /// By somebody who waits for it.
     pub(super) is_asked: bool,
+    /// For all that it renders.
+    pub(super) longest: Duration,
 }
 
 impl Job<'_> {
@@ -77,10 +81,13 @@ impl Job<'_> {
         let same_spec = known.filter(|render| render.target_version == self.target.version);
         let same_spec = self.of_this_engine(same_spec).await?;
         let existing = same_spec.as_ref().filter(|render| render.revision == self.revision.id).map(|render| render.id);
-        if let Some(reused) = self.find(same_spec).await?
-            && (!self.is_asked || self.is_whole(&reused).await?)
-        {
-            return Ok(Rendered { existing, ..reused });
+        let earlier = self.find(same_spec).await?;
+        let is_whole = match &earlier {
+            Some(earlier) if self.is_asked => self.is_whole(earlier).await?,
+            _ => true,
+        };
+        if is_whole && earlier.as_ref().is_some_and(|earlier| self.covers(earlier)) {
+            return Ok(reuse(earlier.expect("it was just looked at"), existing));
         }
         bounds::begin_try(self.hub, self.target, self.revision).await?;
         let manifests = Arc::new(self.open().await?);
@@ -89,32 +96,49 @@ impl Job<'_> {
             namespace: self.target.spec.namespace.as_ref().map(ToString::to_string),
             agents,
         });
-        let made = self.render_variants(&manifests, &recipe).await?;
+        // What it made goes on being what the same files make, and goes on depending on what it read.
+        manifests.know(earlier.iter().flat_map(|earlier| &earlier.variables));
+        let earlier = earlier.filter(|earlier| earlier.variables.iter().eq(&manifests.variables()));
+        let kept = earlier.as_ref().filter(|_| is_whole).map(|earlier| earlier.variants.clone()).unwrap_or_default();
+        let made = self.render_variants(&manifests, &recipe, kept).await?;
+        let goes_on = made.goes_on();
         let (Variants { digests: variants, unwritten, .. }, lacking) = made.condition(clock::now())?;
-        let inputs = and_attributes(manifests.inputs().paths());
+        let mut inputs = and_attributes(manifests.inputs().paths());
+        inputs.extend(earlier.into_iter().flat_map(|earlier| earlier.inputs));
         let digest = self.digest_of(inputs.clone()).await?;
-        let (inputs, variables) = ((inputs.into_iter().collect(), digest), manifests.variables().clone());
-        let engine = manifests.engine().map(|engine| engine.to_string());
-        Ok(Rendered { inputs, variables, engine, is_reused: false, variants, unwritten, lacking, existing })
+        let (inputs, variables) = ((inputs.into_iter().collect(), digest), manifests.variables());
+        let engine = Some(made_by(manifests.engine().as_deref()));
+        Ok(Rendered { inputs, variables, engine, goes_on, is_reused: false, variants, unwritten, lacking, existing })
     }
 
-    /// Not what an engine of other versions made before this hub began. What one made since is a newer hub's, which has its
-    /// way; of a hub without an engine nothing is said while nothing changes.
+    /// Not what an earlier version of this program made, nor what an engine of other versions made before this hub began.
+    /// What a later version made, or such an engine since then, is a newer hub's, which has its way; of a hub without an engine
+    /// nothing is said while nothing changes.
     async fn of_this_engine(&self, render: Option<Render>) -> Result<Option<Render>, BundleError> {
-        let Some(made_by) = render.as_ref().and_then(|render| render.engine.clone()) else { return Ok(render) };
+        let made_by = render.as_ref().and_then(|render| render.engine.clone()).unwrap_or_default();
+        let made_by = match MadeBy::read(&made_by) {
+            MadeBy { version, .. } if version < VERSION => return Ok(None),
+            MadeBy { version, engine: Some(engine) } if version == VERSION => engine.to_owned(),
+            MadeBy { .. } => return Ok(render),
+        };
         let engines = self.hub.engines.clone();
         let versions = blocking(move || Ok(engines.versions().ok())).await?;
         let is_other = versions.is_some_and(|versions| *versions != *made_by);
         Ok(render.filter(|render| !is_other || render.id.as_uuid() >= self.hub.id))
     }
 
-    /// An earlier render of what the commit has at the paths that it came from, if it has a variant for every cluster.
-    async fn find(&self, same_spec: Option<Render>) -> Result<Option<Rendered>, BundleError> {
+    /// An earlier render of what the commit has at the paths that it came from.
+    async fn find(&self, same_spec: Option<Render>) -> Result<Option<Render>, BundleError> {
         let Some(render) = same_spec.filter(|render| !render.inputs.is_empty()) else { return Ok(None) };
         let digest = self.digest_of(render.inputs.iter().cloned().collect()).await?;
-        Ok(Some(render)
-            .filter(|render| render.inputs_digest == digest)
-            .and_then(|render| reuse(render, &self.clusters)))
+        Ok(Some(render).filter(|render| render.inputs_digest == digest))
+    }
+
+    /// Whether a render has a variant for every cluster.
+    fn covers(&self, render: &Render) -> bool {
+        let variables: BTreeSet<_> = render.variables.iter().cloned().collect();
+        let has = |values: &Values| render.variants.contains_key(&values.restricted_to(&variables).digest());
+        !render.variants.is_empty() && self.clusters.iter().all(|(_, values)| has(values))
     }
 
     async fn digest_of(&self, inputs: BTreeSet<String>) -> Result<String, BundleError> {
@@ -128,7 +152,7 @@ impl Job<'_> {
 
     /// Whether all that an earlier render made is stored still. That is not asked whenever a cluster joins; but what lost
     /// something is made whole by whoever asks for it.
-    async fn is_whole(&self, earlier: &Rendered) -> Result<bool, BundleError> {
+    async fn is_whole(&self, earlier: &Render) -> Result<bool, BundleError> {
         let bundles: BTreeSet<_> = earlier.variants.values().copied().collect();
         let mut db = self.hub.pool.acquire().await.map_err(StoreError::from)?;
         Ok(list_broken(&mut db, &bundles).await?.is_empty())
@@ -152,22 +176,44 @@ impl Job<'_> {
         .await
     }
 
-    /// One after another, and written as they come; the last ones are left to whoever writes the render. After one that an
-    /// engine did not end, none is begun: the others would take as long, and other targets wait.
+    /// Those that are not known: one after another, and written as they come; the last ones are left to whoever writes the
+    /// render. After one that an engine did not end, none is begun: the others would take as long, and other targets wait.
     async fn render_variants(
         &self,
         manifests: &Arc<Manifests<CommitFiles>>,
         recipe: &Arc<Recipe>,
+        known: BTreeMap<Digest, Digest>,
     ) -> Result<Variants, BundleError> {
-        let (mut variants, mut failed, mut bytes) = (Variants::default(), BTreeSet::new(), 0);
-        let (until, mut is_over) = (Instant::now() + Duration::from_mins(bounds::TOGETHER_MINUTES), false);
+        let until = Instant::now() + self.longest;
+        let (mut variables, mut known) = (manifests.variables(), known);
+        loop {
+            let variants = self.render_by(manifests, recipe, known, &variables, until).await?;
+            if manifests.variables() == variables {
+                return Ok(variants);
+            }
+            // What was made by fewer may be shared by clusters that differ.
+            (variables, known) = (manifests.variables(), BTreeMap::new());
+        }
+    }
+
+    /// One for each distinct set of values of these variables, until more of them turn up.
+    async fn render_by(
+        &self,
+        manifests: &Arc<Manifests<CommitFiles>>,
+        recipe: &Arc<Recipe>,
+        known: BTreeMap<Digest, Digest>,
+        variables: &BTreeSet<String>,
+        until: Instant,
+    ) -> Result<Variants, BundleError> {
+        let mut variants = Variants { digests: known, ..Variants::default() };
+        let (mut failed, mut bytes, mut is_over) = (BTreeSet::new(), 0, false);
         for (cluster, values) in &self.clusters {
-            let used = values.restricted_to(manifests.variables());
-            let parameters = used.digest();
+            let parameters = values.restricted_to(variables).digest();
             if variants.digests.contains_key(&parameters) {
                 continue;
             }
-            if !is_over && Instant::now() >= until {
+            // One in any case, so that each run comes further.
+            if !is_over && variants.made > 0 && Instant::now() >= until {
                 is_over = true;
                 variants.error.get_or_insert(BundleError::TooLong);
             }
@@ -179,10 +225,15 @@ impl Job<'_> {
                 record::write_bundles(self.hub, self.target.id, std::mem::take(&mut variants.unwritten)).await?;
                 bytes = 0;
             }
-            let (manifests, recipe) = (manifests.clone(), recipe.clone());
-            match blocking(move || make(&manifests, &recipe, &used)).await {
+            let (asked, recipe, values) = (manifests.clone(), recipe.clone(), values.clone());
+            let made = blocking(move || make(&asked, &recipe, &values)).await;
+            if manifests.variables() != *variables {
+                return Ok(Variants::default());
+            }
+            match made {
                 Ok(made) => {
                     bytes += made.bytes();
+                    variants.made += 1;
                     variants.digests.insert(parameters, made.manifest.digest());
                     variants.unwritten.push(made);
                 }
@@ -235,29 +286,26 @@ fn and_attributes(mut inputs: BTreeSet<String>) -> BTreeSet<String> {
     inputs
 }
 
-/// An earlier render of the same, if it has a variant for every cluster.
-fn reuse(render: Render, clusters: &[(Name, Values)]) -> Option<Rendered> {
-    let variables: BTreeSet<_> = render.variables.into_iter().collect();
-    let covers = |values: &Values| render.variants.contains_key(&values.restricted_to(&variables).digest());
-    if !clusters.iter().all(|(_, values)| covers(values)) || render.variants.is_empty() {
-        return None;
-    }
-    Some(Rendered {
+fn reuse(render: Render, existing: Option<RenderId>) -> Rendered {
+    Rendered {
         inputs: (render.inputs, render.inputs_digest),
-        variables,
+        variables: render.variables.into_iter().collect(),
         engine: render.engine,
+        goes_on: false,
         is_reused: true,
         variants: render.variants,
         unwritten: Vec::new(),
         lacking: None,
-        existing: None,
-    })
+        existing,
+    }
 }
 
 /// The bundles of a target, and of which clusters there is none.
 #[derive(Default)]
 struct Variants {
     digests: BTreeMap<Digest, Digest>,
+    /// Of these, by this run.
+    made: usize,
     unwritten: Vec<Made>,
     lacking: Vec<Name>,
     /// Of the first of these.
@@ -268,9 +316,14 @@ struct Variants {
 const NAMED_MAX: usize = 5;
 
 impl Variants {
+    /// Only time lacked.
+    fn goes_on(&self) -> bool {
+        matches!(self.error, Some(BundleError::TooLong)) && self.made > 0
+    }
+
     /// Of one cluster nothing is kept back because another cannot have it; when none can, that is the target's fault.
     fn condition(self, now: Timestamp) -> Result<(Self, Option<Condition>), BundleError> {
-        let Self { digests, unwritten, lacking, error } = self;
+        let Self { digests, made, unwritten, lacking, error } = self;
         match error {
             Some(error) if digests.is_empty() => Err(error),
             error => {
@@ -278,7 +331,7 @@ impl Variants {
                     let message = format!("{}: {}", named(&lacking), condition.message);
                     condition.saying(&message)
                 });
-                Ok((Self { digests, unwritten, ..Self::default() }, condition))
+                Ok((Self { digests, made, unwritten, ..Self::default() }, condition))
             }
         }
     }

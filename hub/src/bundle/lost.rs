@@ -188,7 +188,7 @@ impl Broken {
             (holder.name.clone(), Parameters::resolve(&target.spec.parameters, facts))
         };
         let clusters = holders.iter().map(values).collect();
-        let older = Job { hub, target, revision: &revision, clusters, is_asked: true };
+        let older = Job { hub, target, revision: &revision, clusters, is_asked: true, longest: bounds::TOGETHER };
         let mut rendered = older.render(None, agents.clone()).await?;
         rendered.unwritten.retain(|made| self.bundles.contains(&made.manifest.digest()));
         record::write_bundles(hub, target.id, rendered.unwritten).await

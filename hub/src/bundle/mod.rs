@@ -11,9 +11,11 @@ mod lost;
 mod record;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
 use bellwether_core::{Condition, Name, TargetId};
+use bellwether_render::{VERSION, made_by};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +49,19 @@ impl Detached for Bundle {
     const AT_ONCE: usize = 4;
 
     async fn reconcile(&self, hub: &Hub, item: &QueueItem) -> Result<Progress, StoreError> {
-        let outcome = attempt(hub, item).await;
+        self.reconcile_within(hub, item, bounds::TOGETHER).await
+    }
+}
+
+impl Bundle {
+    /// Renders for so long, and the next time the rest.
+    pub(crate) async fn reconcile_within(
+        &self,
+        hub: &Hub,
+        item: &QueueItem,
+        longest: Duration,
+    ) -> Result<Progress, StoreError> {
+        let outcome = attempt(hub, item, longest).await;
         if outcome.is_err() {
             bounds::leave_try(hub, TargetId::new(item.key)).await;
         }
@@ -65,39 +79,40 @@ pub(crate) async fn sweep(hub: Arc<Hub>, stop: CancellationToken) {
     worker::sweep::hourly(&stop, once).await;
 }
 
-/// What an engine of other versions made before this hub began is rendered anew: nobody is moved where the same comes out.
-/// Asked again each hour, as a hub of that version may have taken the work.
+/// What an earlier version of this program made, or an engine of other versions before this hub began, is rendered anew:
+/// nobody is moved where the same comes out. Asked again each hour, as a hub of that version may have taken the work.
 pub(crate) async fn sweep_engines(hub: &Hub, now: Timestamp) -> Result<(), StoreError> {
     let engines = hub.engines.clone();
     let versions = tokio::task::spawn_blocking(move || engines.versions()).await;
     // Targets that need an engine say that there is none.
-    let Ok(Ok(versions)) = versions else { return Ok(()) };
+    let made_by = versions.ok().and_then(Result::ok).map(|versions| made_by(Some(&versions)));
     let mut db = hub.pool.acquire().await?;
-    let targets = store::wanted::list_made_otherwise(&mut db, &versions, hub.id, TARGETS_AT_ONCE).await?;
+    let targets =
+        store::wanted::list_made_otherwise(&mut db, VERSION, made_by.as_deref(), hub.id, TARGETS_AT_ONCE).await?;
     drop(db);
     if targets.is_empty() {
         return Ok(());
     }
-    tracing::info!(targets = targets.len(), engine = &*versions, "rendered anew: another engine made what is there");
+    tracing::info!(targets = targets.len(), engine = made_by, "rendered anew: another version made what is there");
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     change.tell(Stage::Bundle, &targets, now, None).await?;
     change.commit().await
 }
 
-async fn attempt(hub: &Hub, item: &QueueItem) -> Result<Progress, StoreError> {
+async fn attempt(hub: &Hub, item: &QueueItem, longest: Duration) -> Result<Progress, StoreError> {
     let mut db = hub.pool.acquire().await?;
     let target = store::targets::find(&mut db, TargetId::new(item.key)).await?;
     drop(db);
     let Some(target) = target else { return finish(hub, item, None).await };
     let lost = lost::find(hub, &target).await?;
-    let progress = render(hub, item, target.clone()).await?;
+    let progress = render(hub, item, target.clone(), longest).await?;
     if let Some(lost) = lost {
         lost::mend(hub, &target, &lost).await?;
     }
     Ok(progress)
 }
 
-async fn render(hub: &Hub, item: &QueueItem, target: Target) -> Result<Progress, StoreError> {
+async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) -> Result<Progress, StoreError> {
     let mut db = hub.pool.acquire().await?;
     // Source leaves out targets whose folder a revision did not move. Whoever reads a target after it was changed,
     // and before the revision that was seen with its earlier spec, would never hear of that revision.
@@ -122,7 +137,7 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target) -> Result<Progress,
     drop(db);
     let is_asked = item.trace_id.is_some();
     let fetched = hub.mirrors.of(target.repo).fetched();
-    let job = Job { hub, target: &target, revision: &revision, clusters, is_asked };
+    let job = Job { hub, target: &target, revision: &revision, clusters, is_asked, longest };
     let result = match job.render(known, agents).await {
         Err(BundleError::Store(error)) => return Err(error),
         Err(BundleError::Read(error @ (ReadError::NoSuchCommit { .. } | ReadError::NotFetched))) => {

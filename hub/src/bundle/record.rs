@@ -8,7 +8,7 @@ use bellwether_core::session::SyncOptions;
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{Condition, Digest, RenderId, TargetId};
 use bellwether_proto::compression;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::error::{BROKE_DOWN, BundleError};
 use super::job::{Made, Rendered};
@@ -59,6 +59,7 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
             look_again(&mut change, &said.target, &revision, now).await?;
             let (bundles, pause) =
                 (rendered.variants.len(), rendered.lacking.as_ref().and_then(bounds::tried_again_after));
+            let pause = if rendered.goes_on { Some(SignedDuration::ZERO) } else { pause };
             record(&mut change, &said.target, &revision, rendered, now).await?;
             change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
             if let Some(pause) = pause {

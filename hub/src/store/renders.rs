@@ -23,7 +23,7 @@ pub(crate) struct Render {
     pub(crate) variables: Vec<String>,
     /// Digest of the used parameters → bundle.
     pub(crate) variants: BTreeMap<Digest, Digest>,
-    /// The versions of the engine that made it, if one did.
+    /// The versions of what made it; `None`: one that did not say so.
     pub(crate) engine: Option<String>,
 }
 

@@ -48,10 +48,12 @@ pub(crate) async fn find(db: &mut Connection, target: TargetId) -> Result<Option
     }))
 }
 
-/// So many of the targets that are to run what an engine of other versions made before a hub began.
+/// So many of the targets that are to run what an earlier version of this program made, or an engine of other versions before a
+/// hub began. What a later version made is a newer hub's.
 pub(crate) async fn list_made_otherwise(
     db: &mut Connection,
-    engine: &str,
+    version: u32,
+    made_by: Option<&str>,
     hub: Uuid,
     limit: i64,
 ) -> Result<Vec<Uuid>, StoreError> {
@@ -60,10 +62,13 @@ pub(crate) async fn list_made_otherwise(
         select w.target_id
           from wanted_renders w
           join renders r using (render_id)
-         where r.engine <> $1 and r.render_id < $2
-         limit $3
+         cross join lateral (select coalesce(substring(r.engine from '^render ([0-9]+)')::integer, 0) as version) m
+         where m.version < $1
+            or (m.version = $1 and r.engine like '%, engine %' and r.engine <> $2 and r.render_id < $3)
+         limit $4
         "#,
-        engine,
+        i32::try_from(version).unwrap_or(i32::MAX),
+        made_by,
         hub,
         limit,
     )

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bellwether_core::{Condition, Digest, TargetId};
 use serde_json::json;
 
-use super::scene::{ANOTHER, ONE, Scene};
+use super::scene::{ANOTHER, ONE, Scene, label};
 use crate::bundle::Bundle;
 use crate::process::clock;
 use crate::store::work::{self, Stage};
@@ -183,6 +183,7 @@ async fn a_link_in_a_base_is_told_by_its_name_and_the_last_render_stays(pool: Po
         (condition.code.as_str(), condition.message.as_str()),
         ("file_symlink", "`base/a.yaml` is a symbolic link")
     );
+    assert_eq!(condition.file.as_deref(), Some("base/a.yaml"));
     assert_eq!(scene.bundles_of("one").await, before);
 }
 
@@ -203,6 +204,185 @@ async fn a_hub_without_an_engine_says_so_at_the_targets_that_need_one_and_tries_
         [scene.id("one").await],
         "nothing in Git may change"
     );
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_cannot_be_read_in_a_plain_folder_is_told_by_its_path_from_the_root_on(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/deep/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.upstream.push_link("main", "one/deep/b.yaml", "/etc/passwd");
+    scene.tell(Stage::Source, scene.repo.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    let condition = scene.condition_of("one").await.expect("it is refused");
+
+    assert_eq!((condition.code.as_str(), condition.file.as_deref()), ("file_symlink", Some("one/deep/b.yaml")));
+}
+
+/// Its size is in the file of the cluster's environment.
+async fn chart_of_environments(scene: &Scene) {
+    let files = [("envs/a.yaml", "size: a1\n"), ("envs/b.yaml", "size: b1\n"), ("envs/c.yaml", "size: c1\n")];
+    scene.push(&[CHART[0], CHART[1], CHART[2], files[0], files[1], files[2]]).await;
+    scene
+        .change_spec("one", |spec| {
+            let options = json!({"helm": {"valuesFiles": ["envs/${cluster.labels.env}.yaml"]}});
+            spec.render = serde_json::from_value(options).expect("options");
+        })
+        .await;
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_a_variant_read_counts_as_long_as_the_variant_does(pool: Pool) {
+    let scene = scene(&pool, 2, &engine()).await;
+    label(&scene, 0, json!({"env": "a"})).await;
+    label(&scene, 1, json!({"env": "b"})).await;
+    chart_of_environments(&scene).await;
+    scene.reconcile(Stage::Bundle).await;
+    let first = scene.bundles_of("one").await;
+    assert_eq!((scene.condition_of("one").await, first.len()), (None, 2));
+    let one = scene.id("one").await;
+
+    label(&scene, 1, json!({"env": "c"})).await;
+    scene.tell(Stage::Bundle, one).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition_of("one").await, None);
+    scene.push(&[("envs/b.yaml", "size: b2\n")]).await;
+    scene.reconcile(Stage::Bundle).await;
+    label(&scene, 1, json!({"env": "b"})).await;
+    scene.tell(Stage::Bundle, one).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    let last = scene.bundles_of("one").await;
+    let shared: Vec<_> = first.intersection(&last).collect();
+    assert_eq!(shared.len(), 1, "of the two only the one for `a` is still what the files make");
+}
+
+/// A program that is the engine, and keeps what it is asked.
+fn watched_engine(folder: &Path) -> (PathBuf, PathBuf) {
+    let asked = folder.join("asked");
+    let text = format!("#!/bin/sh\n/usr/bin/tee -a {} | {}\n", asked.display(), engine().display());
+    (program(&folder.join("watched-engine"), &text), asked)
+}
+
+/// How often it was asked to render.
+fn renders(asked: &Path) -> usize {
+    let asked = std::fs::read(asked).unwrap_or_default();
+    String::from_utf8_lossy(&asked).matches("{\"render\":").count()
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn for_a_cluster_that_joins_nothing_is_rendered_that_others_have(pool: Pool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (program, asked) = watched_engine(folder.path());
+    let mut scene = scene(&pool, 2, &program).await;
+    scene.push(&CHART).await;
+    scene
+        .change_spec("one", |spec| {
+            let options = json!({"helm": {"values": {"host": "${cluster.name}"}}});
+            spec.render = serde_json::from_value(options).expect("options");
+        })
+        .await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!((scene.bundles_of("one").await.len(), renders(&asked)), (2, 2));
+    let one = scene.id("one").await;
+
+    scene.join().await;
+    scene.tell(Stage::Bundle, one).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!((scene.bundles_of("one").await.len(), renders(&asked)), (3, 3));
+
+    // At another commit that moves none of it, too.
+    scene.push(&[("README.md", "1")]).await;
+    scene.join().await;
+    scene.tell(Stage::Bundle, one).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!((scene.bundles_of("one").await.len(), renders(&asked)), (4, 4));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_time_did_not_suffice_for_is_rendered_next(pool: Pool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (program, asked) = watched_engine(folder.path());
+    let scene = scene(&pool, 3, &program).await;
+    scene.push(&CHART).await;
+    scene
+        .change_spec("one", |spec| {
+            let options = json!({"helm": {"values": {"host": "${cluster.name}"}}});
+            spec.render = serde_json::from_value(options).expect("options");
+        })
+        .await;
+    let one = scene.id("one").await;
+
+    let mut bundles = Vec::new();
+    for _ in 0..10 {
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        let due = work::list_due(&mut db, Stage::Bundle, clock::now(), &[], 16).await.expect("what is due");
+        drop(db);
+        let Some(item) = due.into_iter().find(|item| item.key == one) else { break };
+        Bundle.reconcile_within(&scene.hub, &item, Duration::ZERO).await.expect("a reconcile");
+        bundles.push(scene.bundles_of("one").await.len());
+    }
+
+    assert_eq!((bundles, renders(&asked)), (vec![1, 2, 3], 3));
+    assert_eq!(scene.condition_of("one").await, None);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_an_earlier_version_of_this_program_made_is_made_anew_whenever_it_was_made(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    let (one, before) = (scene.id("one").await, scene.wanted_of("one").await);
+    assert_eq!(before.render.engine.as_deref(), Some(&*bellwether_render::made_by(None)));
+    let mark = async |made_by: Option<&str>| {
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        // As it is in a database of an earlier version, and as another hub writes it meanwhile.
+        sqlx::query("update renders set engine = $2 where target_id = $1")
+            .bind(one)
+            .bind(made_by)
+            .execute(&mut *db)
+            .await
+            .expect("it is written");
+        drop(db);
+        crate::bundle::sweep_engines(&scene.hub, clock::now()).await.expect("a sweep");
+        scene.reconcile(Stage::Bundle).await
+    };
+
+    assert_eq!(mark(Some("render 999999")).await, Vec::<uuid::Uuid>::new(), "a later hub's stays");
+    for made_by in [None, Some("engine 0.2.0, helm v4.3.1, kustomize v0.21.2"), Some("render 0")] {
+        let last = scene.wanted_of("one").await.render.id;
+        assert_eq!(mark(made_by).await, [one], "{made_by:?}");
+        let after = scene.wanted_of("one").await;
+        assert_ne!(after.render.id, last);
+        assert_eq!(after.render.engine, before.render.engine);
+        assert_eq!((after.since, &after.render.variants), (before.since, &before.render.variants), "nobody is moved");
+    }
+    crate::bundle::sweep_engines(&scene.hub, clock::now()).await.expect("a sweep");
+    assert_eq!(scene.reconcile(Stage::Bundle).await, Vec::<uuid::Uuid>::new());
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_only_a_kustomization_over_a_chart_refers_to_makes_clusters_differ(pool: Pool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (program, asked) = watched_engine(folder.path());
+    let mut scene = scene(&pool, 3, &program).await;
+    scene.push(&CHART).await;
+    scene.push(&[("over/kustomization.yaml", "commonAnnotations: {cluster: \"${cluster.name}\"}\n")]).await;
+    scene
+        .change_spec("one", |spec| {
+            spec.render = serde_json::from_value(json!({"kustomize": "over", "helm": {}})).expect("options");
+        })
+        .await;
+
+    scene.reconcile(Stage::Bundle).await;
+
+    assert_eq!(scene.condition_of("one").await, None);
+    assert_eq!((scene.bundles_of("one").await.len(), renders(&asked)), (3, 4), "the first finds what it refers to");
+    scene.join().await;
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!((scene.bundles_of("one").await.len(), renders(&asked)), (4, 5), "it is known then");
 }
 
 /// A program that waits for a file before it is the engine, and says that it waits.
@@ -285,7 +465,7 @@ async fn another_engine_renders_anew_what_an_engine_made_and_moves_nobody_where_
     scene.reconcile(Stage::Bundle).await;
     let (one, before, first) = (scene.id("one").await, scene.wanted_of("one").await, scene.hub.clone());
     assert!(before.render.engine.as_ref().is_some_and(|engine| engine.contains("kustomize v")), "{before:?}");
-    assert_eq!(scene.wanted_of("two").await.render.engine, None);
+    assert_eq!(scene.wanted_of("two").await.render.engine.as_deref(), Some(&*bellwether_render::made_by(None)));
     let folder = tempfile::tempdir().expect("a folder");
     let other = other_engine(folder.path());
     let seal_key = scene.folder.path().join("seal-key");

@@ -5,13 +5,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bellwether_core::parameters::Values;
+use bellwether_core::parameters::{Values, is_clusters_own};
 use bellwether_core::render::{HelmOptions, RenderOptions};
 use bellwether_core::source::is_valid_path;
 use serde_json::{Map, Value};
 
+use super::fill::Fills;
 use super::made::Maker;
-use super::variables::{Template, Unfilled, nearest};
+use super::variables::{Template, Unfilled, nearest, written};
 use crate::error::{Place, RenderError};
 use crate::external::wire::{HelmRequest, Request};
 
@@ -29,6 +30,8 @@ pub(crate) struct Chart {
     over: Option<String>,
     release: String,
     namespace: String,
+    /// Which `${…}` in values is a variable.
+    filled: Fills,
     variables: BTreeSet<String>,
 }
 
@@ -38,15 +41,19 @@ impl Chart {
         options: RenderOptions,
         target: &str,
         namespace: Option<&str>,
+        filled: Fills,
     ) -> Result<Self, RenderError> {
         let (over, options) = (options.kustomize, options.helm.unwrap_or_default());
         let release = options.release.as_ref().map_or(target, |release| release.as_str()).to_owned();
         let namespace = namespace.unwrap_or(NAMESPACE).to_owned();
         let mut variables = BTreeSet::new();
-        for (field, value) in fields(&options, over.as_deref()) {
-            collect_names(value, &field, &mut variables)?;
+        for (key, value) in &options.values {
+            collect_names(value, &format!("{VALUES}.{key}"), filled, &mut variables)?;
         }
-        Ok(Self { folder: folder.to_owned(), options, over, release, namespace, variables })
+        for (field, text) in texts(&options, over.as_deref()) {
+            collect_names(&Value::from(text), &field, Fills::All, &mut variables)?;
+        }
+        Ok(Self { folder: folder.to_owned(), options, over, release, namespace, filled, variables })
     }
 
     /// Every variable that is referenced, also in defaults.
@@ -62,12 +69,21 @@ impl Chart {
         }
     }
 
+    /// Whether a parameter has this value that chooses a file or a version, which errors are to name.
+    fn chooses(&self, value: &str, values: &Values) -> bool {
+        let texts = texts(&self.options, self.over.as_deref());
+        let templates = texts.iter().filter_map(|(_, text)| Template::parse(text, Fills::All).ok().flatten());
+        let mut names =
+            templates.flat_map(|template| template.names().into_iter().map(str::to_owned).collect::<Vec<_>>());
+        names.any(|name| values.find(&name).is_some_and(|chosen| plain(chosen) == value))
+    }
+
     /// What Helm is asked for these values.
     pub(crate) fn request(&self, values: &Values) -> Result<Request, RenderError> {
         let mut filling = Filling::new(values);
         let mut filled = Map::new();
         for (key, value) in &self.options.values {
-            filled.insert(key.clone(), filling.value(value, &format!("{VALUES}.{key}"))?);
+            filled.insert(key.clone(), filling.value(value, &format!("{VALUES}.{key}"), self.filled)?);
         }
         let files = self.options.values_files.iter().enumerate();
         let files = files.map(|(index, path)| filling.path(path, &format!("{FILES}[{index}]")));
@@ -76,7 +92,7 @@ impl Chart {
         let versions = versions.map(|version| filling.plain(version, API_VERSIONS));
         let api_versions = versions.collect::<Result<_, _>>()?;
         let kube_version = self.options.kube_version.as_ref();
-        let helm = HelmRequest {
+        let mut helm = HelmRequest {
             release: self.release.clone(),
             namespace: self.namespace.clone(),
             values: filled,
@@ -87,9 +103,11 @@ impl Chart {
             kube_version: kube_version.map(|version| filling.plain(version, KUBE_VERSION)).transpose()?,
             api_versions,
             lookup: self.options.lookup,
+            hidden: Vec::new(),
         };
         let kustomize = self.over.as_ref().map(|folder| filling.path(folder, OVER)).transpose()?;
-        Ok(Request { kind: "helm", path: self.folder.clone(), helm: Some(helm), kustomize })
+        helm.hidden = filling.hidden.into_iter().filter(|text| !self.chooses(text, values)).collect();
+        Ok(Request { kind: "helm", path: self.folder.clone(), helm: Some(helm), kustomize, again: false })
     }
 }
 
@@ -99,40 +117,44 @@ const KUBE_VERSION: &str = "render.helm.kubeVersion";
 const API_VERSIONS: &str = "render.helm.apiVersions";
 const OVER: &str = "render.kustomize";
 
-/// All that may have variables, by where it stands.
-fn fields(options: &HelmOptions, over: Option<&str>) -> Vec<(String, Value)> {
-    let values = options.values.iter().map(|(key, value)| (format!("{VALUES}.{key}"), value.clone()));
+/// What may have variables besides the values, by where it stands. It is for Bellwether alone: each `${…}` is one.
+fn texts<'o>(options: &'o HelmOptions, over: Option<&'o str>) -> Vec<(String, &'o str)> {
     let files = options.values_files.iter().enumerate();
-    let files = files.map(|(index, path)| (format!("{FILES}[{index}]"), Value::from(path.as_str())));
+    let files = files.map(|(index, path)| (format!("{FILES}[{index}]"), path.as_str()));
     let versions = options.api_versions.iter().map(|version| (API_VERSIONS, version.as_str()));
     let kube = options.kube_version.iter().map(|version| (KUBE_VERSION, version.as_str()));
     let texts = versions.chain(kube).chain(over.map(|folder| (OVER, folder)));
-    values.chain(files).chain(texts.map(|(field, text)| (field.to_owned(), Value::from(text)))).collect()
+    files.chain(texts.map(|(field, text)| (field.to_owned(), text))).collect()
 }
 
 /// Also finds every reference that is malformed.
-pub(super) fn collect_names(value: Value, field: &str, names: &mut BTreeSet<String>) -> Result<(), RenderError> {
+pub(super) fn collect_names(
+    value: &Value,
+    field: &str,
+    fills: Fills,
+    names: &mut BTreeSet<String>,
+) -> Result<(), RenderError> {
     match value {
         Value::String(text) => {
-            if let Some(template) = parse(&text, field)? {
+            if let Some(template) = parse(text, field, fills)? {
                 names.extend(template.names().into_iter().map(str::to_owned));
             }
             Ok(())
         }
         Value::Array(items) => {
-            let mut items = items.into_iter().enumerate();
-            items.try_for_each(|(index, item)| collect_names(item, &format!("{field}[{index}]"), names))
+            let mut items = items.iter().enumerate();
+            items.try_for_each(|(index, item)| collect_names(item, &format!("{field}[{index}]"), fills, names))
         }
         Value::Object(fields) => {
-            let mut fields = fields.into_iter();
-            fields.try_for_each(|(key, value)| collect_names(value, &format!("{field}.{key}"), names))
+            let mut fields = fields.iter();
+            fields.try_for_each(|(key, value)| collect_names(value, &format!("{field}.{key}"), fills, names))
         }
         _ => Ok(()),
     }
 }
 
-fn parse<'t>(text: &'t str, field: &str) -> Result<Option<Template<'t>>, RenderError> {
-    Template::parse(text)
+fn parse<'t>(text: &'t str, field: &str, fills: Fills) -> Result<Option<Template<'t>>, RenderError> {
+    Template::parse(text, fills)
         .map_err(|malformed| RenderError::VariableMalformed { at: at(field), name: malformed.name.to_owned() })
 }
 
@@ -140,37 +162,58 @@ fn at(field: &str) -> Place {
     Place::Field { path: Arc::from(field) }
 }
 
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| written(value), str::to_owned)
+}
+
 pub(super) struct Filling<'v> {
     values: &'v Values,
     bytes_left: usize,
+    /// What parameters gave to values: it may be secret.
+    hidden: BTreeSet<String>,
 }
 
 impl<'v> Filling<'v> {
     pub(super) fn new(values: &'v Values) -> Self {
-        Self { values, bytes_left: VALUES_BYTES_MAX }
+        Self { values, bytes_left: VALUES_BYTES_MAX, hidden: BTreeSet::new() }
     }
 
     /// A text that is nothing but a reference takes the type of its value.
-    fn value(&mut self, value: &Value, field: &str) -> Result<Value, RenderError> {
+    fn value(&mut self, value: &Value, field: &str, fills: Fills) -> Result<Value, RenderError> {
         match value {
-            Value::String(text) => self.text(text, field),
+            Value::String(text) => {
+                let filled = self.text(text, field, fills)?;
+                self.note_hidden(text, field, fills, &filled)?;
+                Ok(filled)
+            }
             Value::Array(items) => {
                 let items = items.iter().enumerate();
-                let items = items.map(|(index, item)| self.value(item, &format!("{field}[{index}]")));
+                let items = items.map(|(index, item)| self.value(item, &format!("{field}[{index}]"), fills));
                 Ok(Value::Array(items.collect::<Result<_, _>>()?))
             }
             Value::Object(fields) => {
                 let fields = fields.iter();
                 let fields =
-                    fields.map(|(key, value)| Ok((key.clone(), self.value(value, &format!("{field}.{key}"))?)));
+                    fields.map(|(key, value)| Ok((key.clone(), self.value(value, &format!("{field}.{key}"), fills)?)));
                 Ok(Value::Object(fields.collect::<Result<_, RenderError>>()?))
             }
             other => Ok(other.clone()),
         }
     }
 
-    fn text(&mut self, text: &str, field: &str) -> Result<Value, RenderError> {
-        let Some(template) = parse(text, field)? else { return Ok(Value::from(text)) };
+    /// What parameters gave; the cluster's own is no secret.
+    fn note_hidden(&mut self, text: &str, field: &str, fills: Fills, filled: &Value) -> Result<(), RenderError> {
+        let names = parse(text, field, fills)?.map(|template| template.names()).unwrap_or_default();
+        let given: Vec<_> = names.into_iter().filter(|name| !is_clusters_own(name)).collect();
+        if !given.is_empty() {
+            self.hidden.insert(plain(filled));
+            self.hidden.extend(given.into_iter().filter_map(|name| self.values.find(name)).map(plain));
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str, field: &str, fills: Fills) -> Result<Value, RenderError> {
+        let Some(template) = parse(text, field, fills)? else { return Ok(Value::from(text)) };
         let unfilled = |unfilled| self.explain(&unfilled, field);
         let filled = match template.value(self.values, self.bytes_left).map_err(unfilled)? {
             Some(value) => value,
@@ -182,10 +225,7 @@ impl<'v> Filling<'v> {
     }
 
     fn plain(&mut self, text: &str, field: &str) -> Result<String, RenderError> {
-        Ok(match self.text(text, field)? {
-            Value::String(text) => text,
-            other => other.to_string(),
-        })
+        Ok(plain(&self.text(text, field, Fills::All)?))
     }
 
     pub(super) fn path(&mut self, path: &str, field: &str) -> Result<String, RenderError> {
@@ -218,7 +258,7 @@ mod tests {
     fn chart(options: Value) -> Result<Chart, RenderError> {
         let helm = Some(serde_json::from_value(options).expect("options"));
         let options = RenderOptions { helm, ..RenderOptions::default() };
-        Chart::new("charts/shop", options, "web", None)
+        Chart::new("charts/shop", options, "web", None, Fills::All)
     }
 
     fn values(values: Value) -> Values {
@@ -252,6 +292,40 @@ mod tests {
         );
         assert_eq!(helm.values_files, ["shop/common.yaml", "shop/prod.yaml"]);
         assert_eq!((helm.release.as_str(), helm.namespace.as_str(), helm.include_crds), ("web", "default", true));
+    }
+
+    #[test]
+    fn without_parameters_only_references_to_the_cluster_are_filled_into_values() {
+        let options = json!({"values": {
+            "shell": "echo ${HOME}", "endpoint": "${env:MY_POD_IP}:4317", "escaped": "$${x}",
+            "host": "${cluster.name}.example.org ${HOME}",
+        }});
+        let options =
+            RenderOptions { helm: Some(serde_json::from_value(options).expect("options")), ..RenderOptions::default() };
+        let chart = Chart::new("charts/shop", options, "web", None, Fills::ClustersOwn).expect("a chart");
+
+        let names: Vec<_> = chart.variables().iter().map(String::as_str).collect();
+        assert_eq!(names, ["cluster.name"]);
+        let helm = chart.request(&values(json!({}))).expect("it is filled").helm.expect("it is for Helm");
+        assert_eq!(
+            Value::Object(helm.values),
+            json!({
+                "shell": "echo ${HOME}", "endpoint": "${env:MY_POD_IP}:4317", "escaped": "$${x}",
+                "host": "berlin.example.org ${HOME}",
+            })
+        );
+    }
+
+    #[test]
+    fn what_parameters_give_to_values_is_hidden_and_what_chooses_a_file_is_not() {
+        let options = json!({
+            "values": {"a": "${pw}", "b": "x-${pw}", "c": "plain", "d": "${cluster.name}", "e": "${stage}", "f": "${n}"},
+            "valuesFiles": ["envs/${stage}.yaml"],
+        });
+
+        let helm = asked(options, json!({"pw": "hunter2", "stage": "prod", "n": 5432})).expect("it is filled");
+
+        assert_eq!(helm.hidden, ["5432", "hunter2", "x-hunter2"]);
     }
 
     #[test]

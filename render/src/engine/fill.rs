@@ -13,20 +13,10 @@ use crate::yaml::{Content, Entry, Node, Text, TextStyle};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fills {
     Nothing,
-    /// Texts that refer to the cluster: a target without parameters can mean no other, and scripts and settings of what is
+    /// What refers to the cluster: a target without parameters can mean no other, and scripts and settings of what is
     /// deployed have `${…}` of their own.
     ClustersOwn,
     All,
-}
-
-impl Fills {
-    fn takes(self, text: &str) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::ClustersOwn => text.contains("${cluster."),
-            Self::All => true,
-        }
-    }
 }
 
 /// One object on its way from what is written to JSON.
@@ -131,14 +121,11 @@ pub(super) fn template<'t>(
     line: u32,
     fills: Fills,
 ) -> Result<Option<Template<'t>>, RenderError> {
-    if !fills.takes(text) {
-        return Ok(None);
-    }
     // No default and no escape makes such a text short enough for an object, and its pieces would fill the memory.
-    if text.len() > OBJECT_BYTES_MAX && text.contains("${") {
+    if fills != Fills::Nothing && text.len() > OBJECT_BYTES_MAX && text.contains("${") {
         return Err(RenderError::TooLarge { at: origin.place(line), key: "a text".to_owned() });
     }
-    Template::parse(text).map_err(|malformed| RenderError::VariableMalformed {
+    Template::parse(text, fills).map_err(|malformed| RenderError::VariableMalformed {
         at: origin.place(line_in(text, style, line, malformed.offset)),
         name: malformed.name.to_owned(),
     })

@@ -8,20 +8,12 @@ use std::sync::Arc;
 use bellwether_core::bundle::OBJECTS_MAX;
 
 use super::fill::Fills;
-use super::plain::{Documents, SOURCES_BYTES_MAX, Written};
+use super::plain::{Documents, Made, SOURCES_BYTES_MAX, Written};
 use crate::error::RenderError;
-use crate::yaml::{self, Node};
+use crate::yaml;
 
 /// Before each document of a chart.
 const SOURCE: &str = "# Source: ";
-
-/// On an object: when Helm would make it, besides being one of the release.
-const HOOK_ANNOTATION: &str = "helm.sh/hook";
-
-/// Of the times at which hooks are made, those at which a target is applied first. What only runs when a release is
-/// upgraded, deleted or rolled back, or when somebody tests it, Helm would not run then either, and what is rendered does not
-/// tell what was there before.
-const HOOKS_APPLIED: [&str; 3] = ["pre-install", "post-install", "crd-install"];
 
 /// Where a stream comes from.
 pub(crate) enum Maker<'a> {
@@ -40,7 +32,7 @@ pub(crate) enum Maker<'a> {
 }
 
 impl Documents {
-    /// Kustomize's are filled in for each cluster, as plain files are; Helm has its values.
+    /// Kustomize's are filled in for each cluster, as plain files are, but for what a chart below gave; Helm has its values.
     pub(crate) fn made(stream: &str, maker: &Maker<'_>, filled: Fills) -> Result<Self, RenderError> {
         if stream.len() > SOURCES_BYTES_MAX {
             return Err(RenderError::SourcesTooLarge { bytes: stream.len(), max: SOURCES_BYTES_MAX });
@@ -61,13 +53,11 @@ impl Documents {
             }
             let file = maker.source_of(part).map_or_else(|| whole.clone(), Arc::from);
             let read = yaml::read_made(part, &mut budget);
-            let is_helm = !matches!(maker, Maker::Kustomize { .. });
             for document in read.map_err(|problem| RenderError::Made { file: file.clone(), problem })? {
-                let filled = if is_helm { Fills::Nothing } else { filled };
-                let written = Written { file: &file, filled, made: true };
-                if !is_helm || is_applied(&document.root) {
-                    documents.add(written, document.root)?;
-                }
+                let filled = if matches!(maker, Maker::Helm { .. }) { Fills::Nothing } else { filled };
+                let made = if matches!(maker, Maker::Release { .. }) { Made::OverAChart } else { Made::Whole };
+                let written = Written { file: &file, filled, made: Some(made) };
+                documents.add(written, document.root)?;
             }
         }
         Ok(documents)
@@ -88,13 +78,6 @@ impl Maker<'_> {
 
 pub(crate) fn below(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
-}
-
-/// It is no hook, or one whose time comes when a target is applied.
-fn is_applied(root: &Node) -> bool {
-    let annotations = root.field("metadata").and_then(|metadata| metadata.field("annotations"));
-    let times = annotations.and_then(|annotations| annotations.field(HOOK_ANNOTATION)?.text());
-    times.is_none_or(|times| times.split(',').any(|time| HOOKS_APPLIED.contains(&time.trim())))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use bellwether_core::parameters::{ParameterSet, Parameters, Values};
 use serde_json::Value;
 
 use super::chart::{Filling, collect_names};
+use super::fill::Fills;
 use crate::error::RenderError;
 use crate::yaml;
 
@@ -15,7 +16,7 @@ const FILES: &str = "render.parameterFiles";
 pub(crate) fn variables_of(files: &[String]) -> Result<BTreeSet<String>, RenderError> {
     let mut variables = BTreeSet::new();
     for (index, path) in files.iter().enumerate() {
-        collect_names(Value::from(path.as_str()), &format!("{FILES}[{index}]"), &mut variables)?;
+        collect_names(&Value::from(path.as_str()), &format!("{FILES}[{index}]"), Fills::All, &mut variables)?;
     }
     Ok(variables)
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bellwether_core::apply::PHASE_ANNOTATION;
 use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::parameters::Values;
 use serde_json::{Map, Value};
@@ -24,6 +25,14 @@ pub const SOURCES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// On an object: `disabled` leaves its `${…}` alone. The second is Flux's, so that its users need not change a file.
 const SUBSTITUTE_ANNOTATIONS: [&str; 2] = ["bellwether.dev/substitute", "kustomize.toolkit.fluxcd.io/substitute"];
 
+/// On an object: when Helm would make it, besides being one of the release.
+const HOOK_ANNOTATION: &str = "helm.sh/hook";
+
+/// Of the times at which hooks are made, those at which a target is applied first. What only runs when a release is
+/// upgraded, deleted or rolled back, or when somebody tests it, Helm would not run then either, and what is rendered does not
+/// tell what was there before.
+const HOOKS_APPLIED: [&str; 3] = ["pre-install", "post-install", "crd-install"];
+
 /// The objects of a target as written, or as an engine made them, lists unrolled.
 #[derive(Clone, Default)]
 pub struct Documents {
@@ -39,7 +48,13 @@ struct Source {
     filled: Fills,
     /// What it is, if an engine made it.
     made: Option<Arc<str>>,
+    /// It may have marks of [`OTHERS_MARK`].
+    has_marks: bool,
 }
+
+/// In `${…}` that a chart has written for whoever runs what it deploys: between the two characters, where the engine has put a
+/// kustomization over what the chart gave. What has none is the kustomization's, and filled in.
+const OTHERS_MARK: &str = "$\u{f0a7}{";
 
 impl Documents {
     /// Takes the files that end in `.yaml`, `.yml` and `.json`; their order does not matter.
@@ -66,7 +81,7 @@ impl Documents {
                 continue;
             }
             for document in read? {
-                documents.add(Written { file: &name, filled, made: false }, document.root)?;
+                documents.add(Written { file: &name, filled, made: None }, document.root)?;
             }
         }
         Ok(documents)
@@ -127,8 +142,11 @@ impl Documents {
     }
 
     fn add_one(&mut self, written: Written<'_>, root: Node) -> Result<(), RenderError> {
+        if !is_applied(&root) {
+            return Ok(());
+        }
         let Written { file, .. } = written;
-        let made = written.made.then(|| named(&root));
+        let made = written.made.map(|_| named(&root));
         if root.entries().is_none() {
             let at = Origin { file, root: &root, made: made.as_ref() }.start();
             return Err(RenderError::NotAnObject { at, found: root.kind() });
@@ -137,13 +155,23 @@ impl Documents {
             return Err(RenderError::TooMany);
         }
         let filled = if may_be_filled(&root) { written.filled } else { Fills::Nothing };
-        let source = Source { file: file.clone(), root, filled, made };
+        let has_marks = written.made == Some(Made::OverAChart);
+        let source = Source { file: file.clone(), root, filled, made, has_marks };
         if filled != Fills::Nothing {
             source.collect_variables(&source.root, &mut self.variables)?;
         }
         self.sources.push(source);
         Ok(())
     }
+}
+
+/// It is no hook, or one whose time comes when a target is applied, or somebody says when that is. So it is whoever made it:
+/// charts are committed as plain files too, and Kustomize builds of them.
+fn is_applied(root: &Node) -> bool {
+    let annotations = root.field("metadata").and_then(|metadata| metadata.field("annotations"));
+    let annotation = |name| annotations.and_then(|annotations| annotations.field(name)?.text());
+    let is_of_installation = |times: &str| times.split(',').any(|time| HOOKS_APPLIED.contains(&time.trim()));
+    annotation(PHASE_ANNOTATION).is_some() || annotation(HOOK_ANNOTATION).is_none_or(is_of_installation)
 }
 
 /// Whether it says that it is an object for an API server.
@@ -158,7 +186,14 @@ pub(super) struct Written<'f> {
     /// Its variables are filled in, unless it says otherwise.
     pub(super) filled: Fills,
     /// An engine made it, so that its lines are nobody's.
-    pub(super) made: bool,
+    pub(super) made: Option<Made>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    Whole,
+    /// By Kustomize, of what Helm gave.
+    OverAChart,
 }
 
 /// `Deployment web`, for whoever looks for it.
@@ -204,6 +239,17 @@ fn may_be_filled(root: &Node) -> bool {
     !is_disabled && root.field("sops").is_none()
 }
 
+fn without_marks(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace(OTHERS_MARK, "${")),
+        Value::Array(items) => items.into_iter().map(without_marks).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(key, value)| (key.replace(OTHERS_MARK, "${"), without_marks(value))).collect()
+        }
+        other => other,
+    }
+}
+
 impl Source {
     fn render(&self, recipe: &Recipe, values: &Values, scopes: &Scopes) -> Result<RenderedObject, RenderError> {
         Draft { origin: self.origin(), object: self.fill(values)? }.finish(recipe, scopes)
@@ -218,7 +264,11 @@ impl Source {
     }
 
     fn fill(&self, values: &Values) -> Result<Map<String, Value>, RenderError> {
-        match Filling::new(self.origin(), values, self.filled).value(&self.root)? {
+        let mut filled = Filling::new(self.origin(), values, self.filled).value(&self.root)?;
+        if self.has_marks {
+            filled = without_marks(filled);
+        }
+        match filled {
             Value::Object(object) => Ok(object),
             _ => Err(RenderError::NotAnObject { at: self.origin().start(), found: self.root.kind() }),
         }

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use bellwether_core::parameters::{Values, is_clusters_own, is_parameter_name};
 use serde_json::Value;
 
+use super::fill::Fills;
+
 /// How deep a default may hold another reference; Flux's users go to two.
 const DEFAULT_DEPTH_MAX: usize = 8;
 
@@ -52,11 +54,16 @@ pub(crate) enum Unfilled<'t> {
 
 impl<'t> Template<'t> {
     /// `None` if nothing in the text could be a reference or an escape, which is so for nearly all texts.
-    pub(crate) fn parse(text: &'t str) -> Result<Option<Self>, Malformed<'t>> {
-        if !text.contains("${") {
+    pub(crate) fn parse(text: &'t str, fills: Fills) -> Result<Option<Self>, Malformed<'t>> {
+        let may_have = match fills {
+            Fills::Nothing => false,
+            Fills::ClustersOwn => text.contains("${cluster."),
+            Fills::All => text.contains("${"),
+        };
+        if !may_have {
             return Ok(None);
         }
-        let mut scanner = Scanner { text, offset: 0 };
+        let mut scanner = Scanner { text, offset: 0, fills };
         scanner.template(0).map(Some)
     }
 
@@ -118,7 +125,7 @@ impl<'t> Reference<'t> {
     fn fill_into(&self, text: &mut String, values: &Values, bytes_max: usize) -> Result<(), Unfilled<'t>> {
         match (self.find(values), &self.default) {
             (Some(Value::String(value)), _) => text.push_str(value),
-            (Some(value), _) => text.push_str(&value.to_string()),
+            (Some(value), _) => text.push_str(&written(value)),
             (None, Some(default)) => default.fill_into(text, values, bytes_max)?,
             (None, None) => return Err(self.unset()),
         }
@@ -142,9 +149,16 @@ fn typed(text: &str) -> Value {
     value.filter(|value| *text == *value.to_string()).unwrap_or_else(|| Value::from(text))
 }
 
+/// As JSON, but a whole number has no point, however it was written: as `kubectl` has it.
+pub(super) fn written(value: &Value) -> String {
+    let whole = value.as_f64().filter(|number| value.is_f64() && number.fract() == 0.0 && number.abs() < 1e21);
+    whole.map_or_else(|| value.to_string(), |number| format!("{number:.0}"))
+}
+
 struct Scanner<'t> {
     text: &'t str,
     offset: usize,
+    fills: Fills,
 }
 
 impl<'t> Scanner<'t> {
@@ -158,10 +172,10 @@ impl<'t> Scanner<'t> {
             push_text(&mut pieces, &rest[..plain]);
             self.offset += plain;
             let rest = &rest[plain..];
-            if rest.starts_with("$${") {
+            if rest.starts_with("$${") && self.may_take(&rest[1..], depth) {
                 push_text(&mut pieces, "${");
                 self.offset += "$${".len();
-            } else if let Some(name) = reference_name(rest) {
+            } else if let Some(name) = reference_name(rest).filter(|_| self.may_take(rest, depth)) {
                 pieces.push(Piece::Reference(self.reference(name, depth)?));
             } else if rest.starts_with('$') {
                 push_text(&mut pieces, "$");
@@ -170,6 +184,11 @@ impl<'t> Scanner<'t> {
                 return Ok(Template { pieces });
             }
         }
+    }
+
+    /// What is not the cluster's own may be text. In a default it is not: where that ends, its references tell.
+    fn may_take(&self, rest: &str, depth: usize) -> bool {
+        self.fills == Fills::All || depth > 0 || reference_name(rest).is_some_and(is_clusters_own)
     }
 
     fn reference(&mut self, name: &'t str, depth: usize) -> Result<Reference<'t>, Malformed<'t>> {
@@ -232,7 +251,7 @@ mod tests {
     }
 
     fn fill(text: &str) -> String {
-        let template = Template::parse(text).expect("is well-formed");
+        let template = Template::parse(text, Fills::All).expect("is well-formed");
         template.map_or(text.to_owned(), |template| {
             template.fill(&values(&[("a", "1"), ("b", "2"), ("empty", "")]), 100).expect("is set")
         })
@@ -269,16 +288,51 @@ mod tests {
     #[test]
     fn a_valid_name_in_another_form_is_malformed() {
         for text in ["${a", "${a^^}", "${a:0:3}", "${a:?b}", "${a }", "${a:-b", "${a/x/y}", "x ${a%%-*}"] {
-            let malformed = Template::parse(text).expect_err(text);
+            let malformed = Template::parse(text, Fills::All).expect_err(text);
             assert_eq!((malformed.name, malformed.offset), ("a", text.find('$').expect("has one")), "{text}");
         }
     }
 
     #[test]
     fn names_in_defaults_are_referenced_too() {
-        let template = Template::parse("${x:-${y}} $${z} ${w}").expect("is well-formed").expect("has references");
+        let template =
+            Template::parse("${x:-${y}} $${z} ${w}", Fills::All).expect("is well-formed").expect("has references");
 
         assert_eq!(template.names(), ["x", "y", "w"]);
+    }
+
+    #[test]
+    fn of_the_cluster_only_its_own_references_are_taken_and_every_other_stays_text() {
+        let own = |text: &str| {
+            let template = Template::parse(text, Fills::ClustersOwn).expect("is well-formed");
+            template.map_or(text.to_owned(), |template| template.fill(&values(&[("a", "1")]), 200).expect("is set"))
+        };
+
+        for (text, expected) in [
+            ("${cluster.name} ${HOME} ${a}", "berlin ${HOME} ${a}"),
+            ("${env:MY_POD_IP}:4317 in ${cluster.name}", "${env:MY_POD_IP}:4317 in berlin"),
+            ("${a^^} ${x:-y} ${cluster.labels.region}", "${a^^} ${x:-y} eu"),
+            ("$${y} $${cluster.name} ${cluster.name}", "$${y} ${cluster.name} berlin"),
+            ("${cluster.labels.none:-${cluster.name}}", "berlin"),
+            ("$${y} ${HOME}", "$${y} ${HOME}"),
+        ] {
+            assert_eq!(own(text), expected, "{text}");
+        }
+        assert!(Template::parse("${cluster.name^^}", Fills::ClustersOwn).is_err());
+    }
+
+    #[test]
+    fn a_whole_number_is_written_without_a_point() {
+        let sets = [ParameterSet {
+            clusters: None,
+            values: serde_json::from_str(r#"{"thousand": 1e3, "half": 1.5, "large": 1e21}"#).expect("values"),
+        }];
+        let name = "berlin".parse().expect("is a name");
+        let values = Parameters::resolve(&sets, ClusterFacts { name: &name, labels: &BTreeMap::new() });
+
+        let template = Template::parse("${thousand} ${half} ${large}", Fills::All).expect("is well-formed");
+
+        assert_eq!(template.expect("it has references").fill(&values, 100).expect("is set"), "1000 1.5 1e+21");
     }
 
     #[test]

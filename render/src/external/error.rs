@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 /// Why an engine made nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
@@ -30,14 +33,60 @@ pub enum EngineError {
 /// Shorter ones say little, and are parts of many words.
 const HIDDEN_BYTES_MIN: usize = 4;
 
+/// What a template or a library makes of a text that it tells: as it is, each of its lines, in quotes, as a part of a URL,
+/// and each of these in base64.
+fn forms_of(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).filter(|_| text.contains('\n'));
+    let plain = [text, text.trim()].into_iter().chain(lines);
+    let mut forms = Vec::new();
+    for plain in plain {
+        let quoted = serde_json::Value::from(plain).to_string();
+        let quoted = quoted[1..quoted.len() - 1].to_owned();
+        let for_html = quoted.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+        let in_path = escaped(plain);
+        let in_query = in_path.replace("%20", "+");
+        for form in [plain.to_owned(), quoted, for_html, in_path, in_query] {
+            forms.extend([STANDARD.encode(&form), form]);
+        }
+    }
+    forms.sort();
+    forms.dedup();
+    forms
+}
+
+fn escaped(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let part = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(part).collect()
+}
+
+/// Where it stands by itself: a part of a word is not it.
+fn without(said: &str, text: &str) -> String {
+    let is_word =
+        |character: Option<char>| character.is_some_and(|character| character.is_alphanumeric() || character == '_');
+    let (mut kept, mut rest) = (String::new(), said);
+    while let Some(at) = rest.find(text) {
+        let (before, after) = (&rest[..at], &rest[at + text.len()..]);
+        let is_joined =
+            (is_word(before.chars().next_back().or(kept.chars().next_back().filter(|_| before.is_empty())))
+                && is_word(text.chars().next()))
+                || (is_word(after.chars().next()) && is_word(text.chars().next_back()));
+        kept.push_str(before);
+        kept.push_str(if is_joined { text } else { "…" });
+        rest = after;
+    }
+    kept + rest
+}
+
 impl EngineError {
     /// The same without these texts: what is said of an error is shown, logged and kept.
-    pub(crate) fn hiding(self, mut texts: Vec<String>) -> Self {
+    pub(crate) fn hiding(self, texts: &[String]) -> Self {
         let Self::Failed { code, message, hint, file, line } = self else { return self };
+        let mut texts: Vec<_> = texts.iter().flat_map(|text| forms_of(text)).collect();
         texts.retain(|text| text.len() >= HIDDEN_BYTES_MIN);
         // What holds another goes first.
         texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
-        let hide = |said: String| texts.iter().fold(said, |said, text| said.replace(text.as_str(), "…"));
+        let hide = |said: String| texts.iter().fold(said, |said, text| without(&said, text));
         Self::Failed { code, message: hide(message), hint: hint.map(hide), file, line }
     }
 
@@ -85,5 +134,47 @@ impl EngineError {
             Self::Failed { line, .. } => *line,
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(message: &str, hidden: &[&str]) -> String {
+        let error = EngineError::Failed {
+            code: "helm_failed",
+            message: message.to_owned(),
+            hint: None,
+            file: None,
+            line: None,
+        };
+        let hidden: Vec<_> = hidden.iter().map(|text| (*text).to_owned()).collect();
+        error.hiding(&hidden).to_string()
+    }
+
+    #[test]
+    fn what_is_hidden_is_hidden_in_whatever_form_a_template_gives_it() {
+        let (password, pem) = ("hunter2 & <more>", "aaaa\nbbbb\"c\n");
+        for form in [
+            "hunter2 & <more>",
+            "aHVudGVyMiAmIDxtb3JlPg==",
+            r"hunter2 \u0026 \u003cmore\u003e",
+            "hunter2%20%26%20%3Cmore%3E",
+            "hunter2+%26+%3Cmore%3E",
+            r#"aaaa\nbbbb\"c\n"#,
+            "aaaa\nbbbb\"c",
+            "bbbb\"c",
+            "YWFhYQpiYmJiImMK",
+        ] {
+            assert_eq!(said(&format!("bad ({form}), at a.yaml:5"), &[password, pem]), "bad (…), at a.yaml:5", "{form}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_word_is_not_hidden() {
+        let message = "template: shop/templates/a.yaml:5: no template \"leaky\" in the leak's templates";
+
+        assert_eq!(said(message, &["leak", "plate"]), message.replace("leak's", "…'s"));
     }
 }

@@ -108,7 +108,20 @@ impl Process {
                 Err(unread) => return Err(self.explain(unread, longest)),
             };
             let Some(answer) = answer(question) else { return Err(EngineError::Stopped) };
-            self.tell(&answer, longest)?;
+            if let Err(error) = self.tell(&answer, longest) {
+                return Err(self.last_complaint().unwrap_or(error));
+            }
+        }
+    }
+
+    /// One that gives up while it is told something has written why before it ended.
+    fn last_complaint(&mut self) -> Option<EngineError> {
+        loop {
+            match wire::read(&mut self.from) {
+                Ok(Said::Failed(complaint)) => return Some(complaint.into()),
+                Ok(Said::Read(_) | Said::List(_)) => {}
+                Ok(_) | Err(_) => return None,
+            }
         }
     }
 

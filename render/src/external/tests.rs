@@ -78,7 +78,7 @@ impl Stage {
 }
 
 fn request_of(path: &str) -> Request {
-    Request { kind: "kustomize", path: path.to_owned(), helm: None, kustomize: None }
+    Request { kind: "kustomize", path: path.to_owned(), helm: None, kustomize: None, again: false }
 }
 
 fn render(engines: &Engines, project: &str) -> Result<String, EngineError> {
@@ -126,6 +126,21 @@ fn an_engine_that_says_what_is_wrong_is_asked_again() {
     }
 
     assert_eq!(stage.pids().len(), 1);
+}
+
+#[test]
+fn an_engine_that_gives_up_while_it_is_told_something_has_said_why() {
+    let stage = Stage::new();
+    stage.frame("gave_up", &json!({"failed": {"code": "over_limit", "message": "the render took longer than 1m0s"}}));
+    // It asks for two files, gives up, and takes no answer.
+    let engines = stage.engines("say hello; hear; say read; say read; say gave_up; exec 0<&-; exit 3");
+
+    // More than a pipe holds, so that this waits until the engine is gone.
+    let made = engines.render("one", &request_of("a"), &mut |_| Some(Answer::File("YQ==".repeat(100_000))));
+
+    let error = made.err().expect("it gave up");
+    assert_eq!((error.code(), error.to_string().as_str()), ("over_limit", "the render took longer than 1m0s"));
+    assert_eq!(stage.pids().len(), 1, "it is not started for that again");
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The engine that this program is made with: what another makes of the same may be something else, and what it is told may
 /// mean something else to it.
-pub(crate) const ENGINE: &str = "0.2.0";
+pub(crate) const ENGINE: &str = "0.3.0";
 
 /// Of three versions, each of some ten.
 const VERSIONS_CHARACTERS_MAX: usize = 200;
@@ -132,6 +132,9 @@ pub(crate) struct Request {
     /// The folder of a kustomization over what Helm gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kustomize: Option<String>,
+    /// The same as before, to see whether it stays the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) again: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -148,24 +151,9 @@ pub(crate) struct HelmRequest {
     pub(crate) api_versions: Vec<String>,
     #[serde(skip_serializing_if = "Lookup::is_refused")]
     pub(crate) lookup: Lookup,
-}
-
-impl HelmRequest {
-    /// All that stands in the values of a target: it may be secret.
-    pub(crate) fn texts(&self) -> Vec<String> {
-        fn collect(value: &Value, texts: &mut Vec<String>) {
-            match value {
-                Value::String(text) => texts.push(text.clone()),
-                Value::Number(number) => texts.push(number.to_string()),
-                Value::Array(items) => items.iter().for_each(|item| collect(item, texts)),
-                Value::Object(fields) => fields.values().for_each(|value| collect(value, texts)),
-                Value::Null | Value::Bool(_) => {}
-            }
-        }
-        let mut texts = Vec::new();
-        self.values.values().for_each(|value| collect(value, &mut texts));
-        texts
-    }
+    /// What no error may say.
+    #[serde(skip)]
+    pub(crate) hidden: Vec<String>,
 }
 
 /// What an engine is answered.

@@ -141,6 +141,13 @@ impl Draft<'_> {
     }
 }
 
+/// An API server keeps an empty text where a map of texts has a null.
+fn empty_for_null(value: &mut Value) {
+    if value.is_null() {
+        *value = Value::String(String::new());
+    }
+}
+
 /// Whether a text can stand in a request's path as it is. Manifests are hostile input, and agents ask for objects by
 /// these texts; whether a name is good for its kind, the API server says.
 fn is_path_segment(text: &str) -> bool {

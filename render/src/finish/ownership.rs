@@ -5,7 +5,7 @@ use bellwether_core::apply::PHASE_ANNOTATION;
 use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
 use serde_json::{Map, Value};
 
-use super::Draft;
+use super::{Draft, empty_for_null};
 use crate::error::RenderError;
 use crate::{Marks, Recipe};
 
@@ -50,7 +50,10 @@ impl Draft<'_> {
         let is_there = self.metadata().get(field).is_some_and(|texts| !texts.is_null());
         let mut texts = match self.metadata().remove(field) {
             None | Some(Value::Null) => Map::new(),
-            Some(Value::Object(texts)) => texts,
+            Some(Value::Object(mut texts)) => {
+                texts.values_mut().for_each(empty_for_null);
+                texts
+            }
             Some(other) => return Err(self.wrong_type(&["metadata", field], &other, "a map")),
         };
         if let Some((name, other)) = texts.iter().find(|(_, value)| !value.is_string()) {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::Draft;
+use super::{Draft, empty_for_null};
 use crate::error::RenderError;
 use crate::yaml::is_go_base64;
 
@@ -38,9 +38,12 @@ impl Draft<'_> {
             Some(Value::Object(fields)) => fields,
             Some(other) => return Err(self.wrong_type(&[field], &other, "a map")),
         };
-        let texts = fields.into_iter().map(|(key, value)| match value {
-            Value::String(text) => Ok((key, text)),
-            other => Err(self.wrong_type(&[field, &key], &other, "a string")),
+        let texts = fields.into_iter().map(|(key, mut value)| {
+            empty_for_null(&mut value);
+            match value {
+                Value::String(text) => Ok((key, text)),
+                other => Err(self.wrong_type(&[field, &key], &other, "a string")),
+            }
         });
         texts.collect::<Result<_, _>>().map(Some)
     }

@@ -283,7 +283,7 @@ fn fill(manifests: &Manifests<FolderFiles>, asked: &Asked) -> Rendered {
             set.clusters.take_if(|clusters| *clusters == LabelSelector::default());
         }
         let values = Parameters::resolve(&sets, ClusterFacts { name: &name, labels: &labels });
-        match manifests.render(&recipe, &values.restricted_to(manifests.variables())) {
+        match manifests.render(&recipe, &values) {
             Err(RenderFailure::Render(RenderError::VariableUnset { name, .. }))
                 if asked.may_be_set(&name) && !unknown.contains_key(&name) =>
             {

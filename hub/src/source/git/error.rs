@@ -351,6 +351,36 @@ impl ReadError {
         matches!(self, Self::Unopened(_) | Self::NoSuchCommit { .. } | Self::NotFetched | Self::Damaged { .. })
     }
 
+    /// Of a path that was told from a folder on.
+    pub(super) fn below(self, folder: &str) -> Self {
+        let whole = |path: String| if folder.is_empty() { path } else { format!("{folder}/{path}") };
+        match self {
+            Self::FileTooLarge { file, bytes_max } => Self::FileTooLarge { file: whole(file), bytes_max },
+            Self::Symlink { file } => Self::Symlink { file: whole(file) },
+            Self::UnsafeName { file } => Self::UnsafeName { file: whole(file) },
+            Self::Submodule { path } => Self::Submodule { path: whole(path) },
+            Self::TooDeep { path, depth_max } => Self::TooDeep { path: whole(path), depth_max },
+            other => other,
+        }
+    }
+
+    /// What of the commit is meant, from the repo's root on.
+    pub(crate) fn file(&self) -> Option<&str> {
+        match self {
+            Self::FileTooLarge { file, .. } | Self::Symlink { file } | Self::UnsafeName { file } => Some(file),
+            Self::NoSuchPath { path, .. }
+            | Self::NotAFolder { path }
+            | Self::Submodule { path }
+            | Self::TooDeep { path, .. } => Some(path),
+            Self::Unopened(_)
+            | Self::NoSuchCommit { .. }
+            | Self::NotFetched
+            | Self::TooManyFiles { .. }
+            | Self::TooLarge { .. }
+            | Self::Damaged { .. } => None,
+        }
+    }
+
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::Unopened(error) => error.code(),

@@ -48,7 +48,7 @@ pub(super) fn read_folder(
     let tree = find_tree(repo, commit, path)?;
     let (files, entries, bytes, listings_bytes) = (Vec::new(), 0, 0, 0);
     let mut walk = Walk { repo, lacking, leave_out, files, entries, bytes, listings_bytes, is_whole: true };
-    walk.visit(tree, "", 0)?;
+    walk.visit(tree, "", 0).map_err(|error| error.below(path))?;
     if !walk.is_whole {
         return Err(ReadError::NotFetched);
     }
