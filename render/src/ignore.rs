@@ -131,8 +131,8 @@ impl Default for Rules {
 impl List {
     fn parse(folder: &str, text: &str) -> Self {
         let patterns: Vec<_> = gix_ignore::parse(text.as_bytes(), false).map(|(pattern, ..)| pattern).collect();
-        let stars = |pattern: &Pattern| pattern.text.iter().filter(|byte| **byte == b'*').count();
-        let cost = patterns.iter().map(|pattern| 1 + stars(pattern)).sum();
+        let parts = |pattern: &Pattern| pattern.text.split(|byte| *byte == b'*').count();
+        let cost = patterns.iter().map(parts).sum();
         Self { folder: folder.to_owned(), patterns, cost }
     }
 

@@ -62,7 +62,7 @@ pub struct Manifests<F> {
 
 enum Content {
     Documents(Documents),
-    Chart(Chart),
+    Chart(Box<Chart>),
 }
 
 impl<F: Files> Manifests<F> {
@@ -78,7 +78,7 @@ impl<F: Files> Manifests<F> {
         manifests.content = match manifests.kind_of(&folder, options.stated_kind())? {
             Kind::Plain => Content::Documents(manifests.read_plain(&folder, options.kind)?),
             Kind::Kustomize { file } => Content::Documents(manifests.build(&folder, &file)?),
-            Kind::Helm => Content::Chart(chart(options)?),
+            Kind::Helm => Content::Chart(Box::new(chart(options)?)),
         };
         manifests.know(match &manifests.content {
             Content::Documents(documents) => documents.variables(),

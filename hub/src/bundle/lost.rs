@@ -28,7 +28,7 @@ use crate::work::subjects;
 
 /// Between tries: it does not mend itself, but somebody may have mended the database.
 const BACKOFF: Backoff =
-    Backoff { first: Duration::from_secs(5 * 60), longest: Duration::from_secs(3600), jitter: Jitter::None };
+    Backoff { first: Duration::from_mins(5), longest: Duration::from_hours(1), jitter: Jitter::None };
 /// Renders that are made anew in one try, the newest first: more than a target's clusters run at once.
 const RENDERS_MAX: usize = 20;
 /// So often a commit that this hub's mirror lacks is left to a hub that has it, before that is told as the reason.

@@ -125,10 +125,10 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
     };
     // Before it is read: what nobody signed is not even rendered.
     let repo = store::repos::find(&mut db, target.repo).await?;
-    let held = repo.and_then(|repo| policy::hold(&repo.spec, &revision, clock::now()));
-    if let Some(held) = held {
+    let unsigned = repo.and_then(|repo| policy::hold(&repo.spec, &revision, clock::now()));
+    if let Some(unsigned) = unsigned {
         drop(db);
-        let result = Err(ref_condition.unwrap_or(held));
+        let result = Err(ref_condition.unwrap_or(unsigned));
         return finish(hub, item, Some(Said { target, revision: Some(revision), result })).await;
     }
     let known = store::wanted::find(&mut db, target.id).await?.map(|wanted| wanted.render);

@@ -367,7 +367,10 @@ impl ReadError {
     /// What of the commit is meant, from the repo's root on.
     pub(crate) fn file(&self) -> Option<&str> {
         match self {
-            Self::FileTooLarge { file, .. } | Self::Symlink { file } | Self::UnsafeName { file } => Some(file),
+            Self::FileTooLarge { file, .. }
+            | Self::Symlink { file }
+            | Self::ExportIgnored { file, .. }
+            | Self::UnsafeName { file } => Some(file),
             Self::NoSuchPath { path, .. }
             | Self::NotAFolder { path }
             | Self::Submodule { path }

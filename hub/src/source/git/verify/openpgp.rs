@@ -110,7 +110,7 @@ fn find_binding<'a>(sub: &'a SignedPublicSubKey, primary: &PublicKey) -> Option<
 }
 
 fn newest(signatures: Vec<&Signature>) -> Option<&Signature> {
-    signatures.into_iter().max_by_key(|one| one.created().map(|at| at.as_secs()))
+    signatures.into_iter().max_by_key(|one| one.created().map(pgp::types::Timestamp::as_secs))
 }
 
 fn end(key: &impl KeyDetails, says: &Signature) -> Option<u64> {
