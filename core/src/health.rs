@@ -10,7 +10,7 @@ mod fields;
 #[cfg(test)]
 mod tests;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -125,6 +125,24 @@ pub fn ending(object: &Value) -> Option<Ending> {
         },
         _ => None,
     }
+}
+
+/// So long a Job or a Pod may take until something of it runs; an image that is pulled for longer is pulled for the next one.
+const BEGINS_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+
+/// Of one that has not ended: whether it may be that nothing of it runs, or ever will. Its Pods tell more.
+pub fn may_be_stuck(object: &Value, now: Timestamp) -> bool {
+    let created = text(object, &["metadata", "creationTimestamp"]).and_then(|at| at.parse::<Timestamp>().ok());
+    let is_late = created.is_some_and(|created| now.duration_since(created) >= BEGINS_WITHIN);
+    let count = |field: &str| object["status"][field].as_u64().unwrap_or_default();
+    is_late && count("ready") == 0 && count("succeeded") == 0
+}
+
+/// Whether a container of this Pod runs.
+pub fn runs_now(pod: &Value) -> bool {
+    let lists = ["containerStatuses", "initContainerStatuses"];
+    let mut statuses = lists.into_iter().filter_map(|list| pod["status"][list].as_array()).flatten();
+    statuses.any(|status| status["state"]["running"].is_object())
 }
 
 /// Whether objects of this kind run once: that one was applied must not be forgotten, or it would run twice.

@@ -1,7 +1,10 @@
 //! What Helm calls hooks: Jobs that a chart makes anew at each change.
 
+use std::time::Duration;
+
 use bellwether_core::Generation;
 use bellwether_core::report::{Report, Verdict};
+use bellwether_core::session::{DriftMode, SyncOptions};
 use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
@@ -51,6 +54,13 @@ async fn the_job_of_a_hook_that_still_runs_is_waited_for() {
     fixture.start_agent();
     fixture.report(|report| report.applied).await;
     let before = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    let pods = format!("/api/v1/namespaces/{}/pods", fixture.namespace);
+    let list = fixture.wait_for(&pods, |list| list["items"].as_array().is_some_and(|pods| !pods.is_empty())).await;
+    let name = list["items"][0]["metadata"]["name"].as_str().expect("has a name").to_owned();
+    let running = json!({"name": "a", "image": "one", "imageID": "", "ready": true, "restartCount": 0,
+        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}});
+    let status = json!({"status": {"phase": "Running", "containerStatuses": [running]}});
+    fixture.merge(&format!("{pods}/{name}/status"), "kubelet", &status).await;
 
     fixture.assign(2, &[fixture.namespace_object(), job(&fixture, "two", true)]);
     let is_second = |report: &Report| report.generation == Generation::new(2) && report.verdict == Verdict::Degraded;
@@ -58,6 +68,59 @@ async fn the_job_of_a_hook_that_still_runs_is_waited_for() {
 
     assert!(waits.lines[0].message.contains("runs still"), "{:?}", waits.lines);
     assert_eq!(fixture.wait_for(&path(&fixture), Value::is_object).await["metadata"]["uid"], before["metadata"]["uid"]);
+    // However long it takes.
+    let created: jiff::Timestamp =
+        before["metadata"]["creationTimestamp"].as_str().and_then(|at| at.parse().ok()).expect("has a time");
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(2);
+    while jiff::Timestamp::now().duration_since(created) < jiff::SignedDuration::from_secs(50) {
+        assert!(tokio::time::Instant::now() < deadline, "time passes");
+        let now = fixture.wait_for(&path(&fixture), Value::is_object).await;
+        assert_eq!(now["metadata"]["uid"], before["metadata"]["uid"]);
+    }
     fixture.remove(&path(&fixture)).await;
+    fixture.report(is_well(2)).await;
+}
+
+#[tokio::test]
+async fn the_job_of_a_hook_that_cannot_begin_makes_room_for_the_one_that_mends_it() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), job(&fixture, "typo", false)]);
+    fixture.start_agent();
+    fixture.report(|report| report.applied).await;
+    let before = fixture.wait_for(&path(&fixture), Value::is_object).await;
+
+    fixture.assign(2, &[fixture.namespace_object(), job(&fixture, "two", true)]);
+    fixture.report_within(Duration::from_mins(3), is_well(2)).await;
+
+    let after = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    assert_ne!(before["metadata"]["uid"], after["metadata"]["uid"]);
+    assert_eq!(after["spec"]["template"]["spec"]["containers"][0]["image"], "two");
+}
+
+#[tokio::test]
+async fn the_job_of_a_hook_that_somebody_asked_to_keep_is_not_deleted_for_the_one_that_changed() {
+    let mut fixture = fixture!();
+    fixture.options = SyncOptions { drift: DriftMode::Ignore, ..SyncOptions::default() };
+    fixture.assign(1, &[fixture.namespace_object(), job(&fixture, "one", true)]);
+    fixture.start_agent();
+    fixture.report(is_well(1)).await;
+    let keep = json!({"metadata": {"annotations": {"helm.sh/resource-policy": "keep"}}});
+    fixture.merge(&path(&fixture), "kubectl-annotate", &keep).await;
+    let before = fixture.wait_for(&path(&fixture), Value::is_object).await;
+
+    fixture.assign(2, &[fixture.namespace_object(), job(&fixture, "two", true)]);
+    let is_told = |report: &Report| report.generation == Generation::new(2) && report.verdict >= Verdict::Degraded;
+    let told = fixture.report(|report| is_told(report) || is_well(2)(report)).await;
+
+    assert!(told.lines.iter().any(|line| line.message.contains("helm.sh/resource-policy")), "{told:?}");
+    let after = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
+    fixture
+        .merge(
+            &path(&fixture),
+            "kubectl-annotate",
+            &json!({"metadata": {"annotations": {"helm.sh/resource-policy": null}}}),
+        )
+        .await;
     fixture.report(is_well(2)).await;
 }

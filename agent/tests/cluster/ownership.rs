@@ -1,13 +1,16 @@
 //! Whose an object is, in a real API server: nothing of a target is lost to a spelling, nothing of others is taken.
 
-use bellwether_core::Generation;
+use std::time::{Duration, Instant};
+
 use bellwether_core::drift::{Change, Response};
-use bellwether_core::object::TARGET_LABEL;
+use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
 use bellwether_core::report::{Outcome, Report, Verdict};
 use bellwether_core::session::{Action, DriftMode, SyncOptions};
+use bellwether_core::{Generation, TargetId};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, labelled};
 
 fn is_done(generation: i64) -> impl Fn(&Report) -> bool {
     move |report| report.generation == Generation::new(generation) && report.verdict == Verdict::Healthy
@@ -325,4 +328,83 @@ async fn what_lost_our_label_stays_when_git_takes_it_out_and_the_report_says_so(
     let line = report.lines.iter().find(|line| line.key.name == "b").expect("it has a line");
     assert!(line.message.contains("no longer carries this target's label"), "{}", line.message);
     assert!(fixture.is_there("b").await);
+}
+
+#[tokio::test]
+async fn an_object_that_moves_to_another_target_is_given_to_it_and_stays() {
+    let mut fixture = fixture!();
+    let moved = fixture.config_map("moved", "1");
+    fixture.assign(1, &[fixture.namespace_object(), moved.clone()]);
+    fixture.start_agent();
+    fixture.report(is_done(1)).await;
+    let before = fixture.fetch("ConfigMap", "moved").await;
+    let other = TargetId::new(Uuid::now_v7());
+
+    let changed = fixture.config_map("moved", "2");
+    fixture.assign_to(other, &[labelled(changed, other)]);
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while fixture.hub.reports(other).is_empty() {
+        assert!(Instant::now() < deadline, "the other target was not accepted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    fixture.assign_pruning(2, &[fixture.namespace_object()], &[moved]);
+
+    fixture.wait_for_value("moved", "2").await;
+    let after = fixture.fetch("ConfigMap", "moved").await;
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"], "it was never gone");
+    assert_eq!(after["metadata"]["labels"][TARGET_LABEL], other.as_uuid().simple().to_string());
+    let report = fixture.report(is_done(2)).await;
+    assert_eq!(report.lines[0].message, "another target of this cluster has it now");
+}
+
+/// As a renderer marks it.
+fn marked(mut object: Value, owner: &str) -> Value {
+    object["metadata"]["annotations"][OWNER_ANNOTATION] = json!(owner);
+    object
+}
+
+/// A target's Namespace and a ConfigMap that asks to be kept.
+fn kept(fixture: &Fixture, value: &str) -> [Value; 2] {
+    let mut kept = fixture.config_map("kept", value);
+    kept["metadata"]["annotations"]["helm.sh/resource-policy"] = json!("keep");
+    [fixture.namespace_object(), kept].map(|object| marked(object, "main/default/shop"))
+}
+
+#[tokio::test]
+async fn what_a_deleted_target_left_is_its_own_again_when_it_is_made_again() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &kept(&fixture, "1"));
+    fixture.start_agent();
+    fixture.report(is_done(1)).await;
+    fixture.assign_tombstone(2, Action::Delete);
+    fixture.report(|report| report.generation == Generation::new(2) && report.applied).await;
+    let before = fixture.fetch("ConfigMap", "kept").await;
+    let namespace = format!("/api/v1/namespaces/{}", fixture.namespace);
+    for left in [before.clone(), fixture.wait_for(&namespace, Value::is_object).await] {
+        assert_eq!(left["metadata"]["labels"][TARGET_LABEL], Value::Null, "nobody's: {left:#}");
+        assert_eq!(left["metadata"]["annotations"][OWNER_ANNOTATION], "main/default/shop", "whose it was: {left:#}");
+    }
+
+    // Another one has no part in it.
+    fixture.target = TargetId::new(Uuid::now_v7());
+    fixture.assign(1, &kept(&fixture, "2").map(|object| marked(object, "main/default/other")));
+    let refused = fixture.report(|report| report.verdict == Verdict::Failed).await;
+    assert_eq!(refused.objects.in_place, 1, "a namespace is for all of a project: {refused:?}");
+    assert_eq!(refused.lines[0].outcome, Outcome::Exists, "{refused:?}");
+    assert!(refused.lines[0].hint.contains("left by main/default/shop"), "{refused:?}");
+    fixture.assign_tombstone(2, Action::Delete);
+    fixture.report(|report| report.generation == Generation::new(2) && report.applied).await;
+
+    fixture.target = TargetId::new(Uuid::now_v7());
+    fixture.assign(1, &kept(&fixture, "1"));
+    fixture.report(is_done(1)).await;
+    // The same of what was let go of because somebody asked for that.
+    fixture.assign_tombstone(2, Action::Orphan);
+    fixture.report(|report| report.generation == Generation::new(2) && report.applied).await;
+    fixture.target = TargetId::new(Uuid::now_v7());
+    fixture.assign(1, &kept(&fixture, "2"));
+    fixture.report(is_done(1)).await;
+    let after = fixture.fetch("ConfigMap", "kept").await;
+    assert_eq!((&after["metadata"]["uid"], &after["data"]["key"]), (&before["metadata"]["uid"], &json!("2")));
+    assert_eq!(after["metadata"]["labels"][TARGET_LABEL], fixture.target.as_uuid().simple().to_string());
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Ending, assess, ending, goes_by_itself, needs_watch_in_full};
+use super::{Ending, assess, ending, goes_by_itself, may_be_stuck, needs_watch_in_full, runs_now};
 use crate::report::Verdict::{self, Failed, Healthy, Progressing, Unknown};
 
 fn object(api_version: &str, kind: &str, spec: &Value, status: &Value) -> Value {
@@ -596,4 +596,27 @@ fn what_goes_by_itself_when_it_has_ended_is_known() {
 
     assert!(job(&json!({"ttlSecondsAfterFinished": 0})) && !job(&json!({})));
     assert!(goes_by_itself(&pod("Never")) && !goes_by_itself(&pod("Always")));
+}
+
+#[test]
+fn a_job_may_be_stuck_that_has_nothing_to_show_for_a_while() {
+    let at = |text: &str| text.parse().expect("is a time");
+    let late = at("2026-01-01T00:00:30Z");
+    let job = |status: &Value| object("batch/v1", "Job", &json!({}), status);
+
+    assert!(may_be_stuck(&job(&json!({"active": 1, "ready": 0})), late));
+    assert!(may_be_stuck(&job(&json!({})), late), "one that is suspended");
+    assert!(!may_be_stuck(&job(&json!({"active": 1})), at("2026-01-01T00:00:29Z")));
+    assert!(!may_be_stuck(&job(&json!({"active": 1, "ready": 1})), late));
+    assert!(!may_be_stuck(&job(&json!({"active": 1, "succeeded": 1})), late), "between two of its Pods");
+}
+
+#[test]
+fn a_pod_runs_when_a_container_of_it_does() {
+    let pod = |list: &str, state: &Value| json!({"status": {list: [{"state": state}]}});
+    let waits = json!({"waiting": {"reason": "ImagePullBackOff"}});
+
+    assert!(runs_now(&pod("containerStatuses", &json!({"running": {}}))));
+    assert!(runs_now(&pod("initContainerStatuses", &json!({"running": {}}))));
+    assert!(!runs_now(&pod("containerStatuses", &waits)) && !runs_now(&json!({"status": {"phase": "Pending"}})));
 }

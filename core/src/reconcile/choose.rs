@@ -6,14 +6,18 @@ use super::phases::State;
 use super::removals::Standby;
 use super::step::{Act, Step};
 use super::target::Target;
-use crate::ObjectKey;
 use crate::object::Identity;
 use crate::session::DriftMode;
+use crate::{ObjectKey, TargetId};
 
 impl Target {
     /// The next step, if there is one whose time has come. What it names counts as under way until [`Target::record`] is
-    /// told of it. `is_claimed` tells whether another target has an object in its bundle.
-    pub(super) fn take_step(&mut self, now: Timestamp, is_claimed: impl Fn(&ObjectKey) -> bool) -> Option<Step> {
+    /// told of it. `claimed_by` tells which other target has an object in its bundle.
+    pub(super) fn take_step(
+        &mut self,
+        now: Timestamp,
+        claimed_by: impl Fn(&ObjectKey) -> Option<TargetId>,
+    ) -> Option<Step> {
         self.accepted_at.get_or_insert(now);
         while let Some(index) = self.retries.take_due(now) {
             self.try_again(index, now);
@@ -24,7 +28,7 @@ impl Target {
         } else {
             self.take_question(now).or_else(|| self.take_apply(now))
         };
-        let (key, act) = taken.or_else(|| self.take_removal(now, is_claimed))?;
+        let (key, act) = taken.or_else(|| self.take_removal(now, claimed_by))?;
         let identity = Identity::of(&key);
         let last_applied = self.inventory.last_applied(&identity).cloned();
         let twin = self.objects.find(&identity).and_then(|object| object.twin.clone());
@@ -79,7 +83,11 @@ impl Target {
         }
     }
 
-    fn take_removal(&mut self, now: Timestamp, is_claimed: impl Fn(&ObjectKey) -> bool) -> Option<(ObjectKey, Act)> {
+    fn take_removal(
+        &mut self,
+        now: Timestamp,
+        claimed_by: impl Fn(&ObjectKey) -> Option<TargetId>,
+    ) -> Option<(ObjectKey, Act)> {
         if self.removals.is_idle(now) {
             return None;
         }
@@ -88,14 +96,12 @@ impl Target {
         let step = self.removals.take_step(now, is_open, |key, live| {
             if under_way.contains(&Identity::of(key)) {
                 Standby::Busy
-            } else if is_claimed(live) {
-                Standby::Claimed
             } else {
-                Standby::Free
+                claimed_by(live).map_or(Standby::Free, Standby::Claimed)
             }
         });
         // What is to be deleted is no longer known to be as we applied it, whatever comes of that; unless nothing was sent.
-        if let Some((key, Act::Delete { .. } | Act::Orphan { .. })) = &step {
+        if let Some((key, Act::Delete { .. } | Act::Orphan { .. } | Act::Give { .. })) = &step {
             self.inventory.begin_doubt(&Identity::of(key));
         }
         step

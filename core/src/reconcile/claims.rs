@@ -37,9 +37,9 @@ impl Claims {
 
     /// `live` is the object's key as far as it is known in the cluster: without a namespace it has none, and whoever
     /// writes one means the same object.
-    pub(super) fn has_another(&self, target: TargetId, live: &ObjectKey) -> bool {
-        let claims = self.by_name.get(&named(live));
-        claims.is_some_and(|claims| claims.iter().any(|(key, by)| *by != target && key.is_at(live)))
+    pub(super) fn other(&self, target: TargetId, live: &ObjectKey) -> Option<TargetId> {
+        let mut claims = self.by_name.get(&named(live))?.iter();
+        claims.find(|(key, by)| *by != target && key.is_at(live)).map(|(_, by)| *by)
     }
 }
 
@@ -67,9 +67,10 @@ mod tests {
         let mut claims = Claims::default();
         claims.add(target(1), &entries);
 
-        assert!(claims.has_another(target(2), &key(None)) && claims.has_another(target(2), &key(Some("a"))));
-        assert!(!claims.has_another(target(2), &key(Some("b"))) && !claims.has_another(target(1), &key(None)));
+        let other = |claims: &Claims, number, namespace| claims.other(target(number), &key(namespace));
+        assert_eq!([None, Some("a")].map(|namespace| other(&claims, 2, namespace)), [Some(target(1)); 2]);
+        assert_eq!([other(&claims, 2, Some("b")), other(&claims, 1, None)], [None; 2]);
         claims.remove(target(1), &entries);
-        assert!(!claims.has_another(target(2), &key(None)));
+        assert_eq!(other(&claims, 2, None), None);
     }
 }

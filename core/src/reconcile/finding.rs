@@ -49,6 +49,8 @@ pub enum Finding {
     },
     /// Not there, or not ours (any more).
     Gone,
+    /// There, and no longer ours: it stays.
+    Released,
     Failed(ClusterError),
     /// Nothing was written, because it cannot be told whether this agent may: as before.
     Unasked(ClusterError),

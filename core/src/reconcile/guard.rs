@@ -22,7 +22,9 @@ pub fn refusal(home: &str, step: &Step, body: Option<&Body>) -> Option<Answer> {
             Some(refused("MetadataReserved", format!("{mark} is Bellwether's own")))
         }
         // Never this target's, whatever label it has.
-        Act::Inspect | Act::Delete { .. } | Act::Orphan { .. } => is_of_the_agent.then(|| Finding::Gone.into()),
+        Act::Inspect | Act::Delete { .. } | Act::Orphan { .. } | Act::Give { .. } => {
+            is_of_the_agent.then(|| Finding::Gone.into())
+        }
     }
 }
 

@@ -278,6 +278,7 @@ impl Inventory {
             | Finding::Unlabelled
             | Finding::There { .. }
             | Finding::Gone
+            | Finding::Released
             | Finding::Unasked(_) => return None,
         };
         let is_there = matches!(finding, Finding::Applied { .. } | Finding::Kept { seen: Some(_) });

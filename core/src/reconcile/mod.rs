@@ -60,5 +60,5 @@ pub use guard::refusal;
 pub use metadata::{ManagedFields, Metadata, OwnerReference};
 pub use owned::LastApplied;
 pub use owner::{Owner, is_ours, owner_hint};
-pub use step::{Act, Step};
+pub use step::{Act, Step, label_of};
 pub use targets::{Targets, Told};

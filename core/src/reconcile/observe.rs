@@ -54,7 +54,10 @@ impl Target {
         let Some((has_changed, signal)) = self.inventory.see(identity, version, seen, now) else { return };
         self.raise(identity, signal, now);
         if is_gone {
-            self.removals.note_gone(identity);
+            if self.removals.note_gone(identity) {
+                self.inventory.forget(identity);
+                self.said.note_change();
+            }
             self.run_what_is_owed(identity);
         }
         if has_changed {

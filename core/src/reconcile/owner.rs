@@ -5,7 +5,10 @@
 
 use uuid::Uuid;
 
+use super::bodies::Body;
 use super::metadata::{ManagedFields, Metadata};
+use super::removal::is_protected;
+use crate::ObjectKey;
 use crate::drift::Change;
 use crate::object::{MANAGER, OWNER_ANNOTATION, TARGET_LABEL};
 
@@ -17,6 +20,8 @@ pub enum Owner {
     UsUnlabelled,
     /// Ours in another life: it came back under our label and our name, from a backup as a rule.
     UsReplaced,
+    /// Left by a target that is no more, and ours to have.
+    Left,
     Stranger,
 }
 
@@ -31,6 +36,22 @@ impl Owner {
         }
     }
 
+    /// `body` is what would be applied: its owner is who it is for. What a target left when it went is without a label, has
+    /// the owner that it had, and our entry among its managers. A target of the same name may have it; of what is never
+    /// deleted, such as a namespace that several share, any of the project.
+    #[must_use]
+    pub fn or_left(self, there: &Metadata, key: &ObjectKey, body: &Body) -> Self {
+        if self != Self::Stranger || !is_left(there) {
+            return self;
+        }
+        let wanted = Metadata::of(body.bytes()).unwrap_or_default();
+        let owners = [&wanted, there].map(|it| it.annotations.get(OWNER_ANNOTATION).map(String::as_str));
+        let [Some(ours), Some(theirs)] = owners else { return self };
+        let project = |owner: &str| owner.rsplit_once('/').map(|(project, _)| project.to_owned());
+        let is_shared = is_protected(key) && project(ours).is_some() && project(ours) == project(theirs);
+        if ours == theirs || is_shared { Self::Left } else { self }
+    }
+
     /// It may be applied and put right.
     pub fn may_write(self) -> bool {
         self != Self::Stranger
@@ -41,7 +62,7 @@ impl Owner {
         match self {
             Self::Us => Change::Modified,
             Self::UsUnlabelled => Change::Unlabelled,
-            Self::UsReplaced | Self::Stranger => Change::Replaced,
+            Self::UsReplaced | Self::Left | Self::Stranger => Change::Replaced,
         }
     }
 }
@@ -49,9 +70,18 @@ impl Owner {
 /// Whether a target may delete it: it carries the label, and was applied by us. Who copies an object of ours copies the
 /// label too, and neither the uid nor our entry.
 pub(super) fn may_delete(there: &Metadata, label: &str, applied: Option<Uuid>) -> bool {
-    let is_manager =
+    is_ours(there, label) && (applied == Some(there.uid) || is_applied_by_us(there))
+}
+
+/// A target let go of it, and no other tool has it since.
+fn is_left(there: &Metadata) -> bool {
+    !there.labels.contains_key(TARGET_LABEL) && is_applied_by_us(there) && other_tool(there).is_none()
+}
+
+fn is_applied_by_us(there: &Metadata) -> bool {
+    let is_ours =
         |entry: &ManagedFields| entry.manager == MANAGER && entry.operation == "Apply" && entry.subresource.is_empty();
-    is_ours(there, label) && (applied == Some(there.uid) || there.managed_fields.iter().any(is_manager))
+    there.managed_fields.iter().any(is_ours)
 }
 
 /// Whether the object that is there is this target's.
@@ -61,15 +91,37 @@ pub fn is_ours(metadata: &Metadata, label: &str) -> bool {
 
 /// Whose it seems to be, and what to do about it.
 pub fn owner_hint(metadata: &Metadata) -> String {
+    let former = metadata.annotations.get(OWNER_ANNOTATION).filter(|_| is_left(metadata));
+    if let Some(former) = former {
+        return format!(
+            "left by {former}, which was deleted: take it out of the target, or write this one into its annotation {OWNER_ANNOTATION}"
+        );
+    }
     let owner = owner_of(metadata).map_or_else(|| "it".to_owned(), |owner| format!("{owner}; it"));
-    format!("{owner} stays as it is: take it out of the target, or delete it in the cluster")
+    let hint = format!("{owner} stays as it is: take it out of the target, or delete it in the cluster");
+    if metadata.labels.contains_key(TARGET_LABEL) {
+        return format!("{hint}; if that target is no more, take the label {TARGET_LABEL} off it");
+    }
+    hint
 }
 
 fn owner_of(metadata: &Metadata) -> Option<String> {
-    let annotation = |name: &str| metadata.annotations.get(name).filter(|value| !value.is_empty());
-    if let Some(owner) = annotation(OWNER_ANNOTATION) {
+    if let Some(owner) = metadata.annotations.get(OWNER_ANNOTATION).filter(|value| !value.is_empty()) {
         return Some(format!("owned by {owner}"));
     }
+    if let Some(owner) = other_tool(metadata) {
+        return Some(owner);
+    }
+    let writers = metadata.managed_fields.iter().filter(|entry| entry.subresource.is_empty());
+    let mut managers: Vec<_> = writers.map(|entry| entry.manager.as_str()).filter(|&name| name != MANAGER).collect();
+    managers.sort_unstable();
+    managers.dedup();
+    (!managers.is_empty()).then(|| format!("written by {}", managers.join(", ")))
+}
+
+/// Whose marks it has that are not ours.
+fn other_tool(metadata: &Metadata) -> Option<String> {
+    let annotation = |name: &str| metadata.annotations.get(name).filter(|value| !value.is_empty());
     if let Some(release) = annotation("meta.helm.sh/release-name") {
         return Some(format!("owned by the Helm release {release}"));
     }
@@ -79,14 +131,8 @@ fn owner_of(metadata: &Metadata) -> Option<String> {
     if let Some(tracking) = annotation("argocd.argoproj.io/tracking-id") {
         return Some(format!("owned by Argo CD as {tracking}"));
     }
-    if let Some(owner) = metadata.owner_references.iter().find(|owner| owner.controller) {
-        return Some(format!("controlled by {} {}", owner.kind, owner.name));
-    }
-    let writers = metadata.managed_fields.iter().filter(|entry| entry.subresource.is_empty());
-    let mut managers: Vec<_> = writers.map(|entry| entry.manager.as_str()).filter(|&name| name != MANAGER).collect();
-    managers.sort_unstable();
-    managers.dedup();
-    (!managers.is_empty()).then(|| format!("written by {}", managers.join(", ")))
+    let owner = metadata.owner_references.iter().find(|owner| owner.controller)?;
+    Some(format!("controlled by {} {}", owner.kind, owner.name))
 }
 
 #[cfg(test)]
@@ -116,6 +162,39 @@ mod tests {
         assert_eq!(owner("ours", 2, Some(1)), Owner::UsReplaced);
         assert_eq!(owner("theirs", 1, Some(1)), Owner::UsUnlabelled);
         assert_eq!([owner("theirs", 2, Some(1)), owner("theirs", 1, None)], [Owner::Stranger; 2]);
+    }
+
+    #[test]
+    fn what_a_target_left_is_its_own_when_it_is_made_again_and_nobody_elses() {
+        let body = |owner: &str| {
+            let body = serde_json::json!({"metadata": {"annotations": {OWNER_ANNOTATION: owner}}}).to_string();
+            Body::from(std::sync::Arc::<[u8]>::from(body.as_bytes()))
+        };
+        let mut left = there("before", 1, MANAGER);
+        left.annotations.insert(OWNER_ANNOTATION.to_owned(), "main/default/shop".to_owned());
+        let key = |kind: &str| {
+            let (api_version, name) = ("v1".to_owned(), "x".to_owned());
+            ObjectKey { api_version, kind: kind.to_owned(), namespace: None, name }
+        };
+        let of = |kind: &str, there: &Metadata, by: &str| {
+            Owner::of(there, "ours", None).or_left(there, &key(kind), &body(by))
+        };
+        let owner = |there: &Metadata, by: &str| of("ConfigMap", there, by);
+
+        assert_eq!(owner(&left, "main/default/shop"), Owner::Stranger, "the one before may be there still");
+        left.labels.clear();
+        assert_eq!(owner(&left, "main/default/shop"), Owner::Left);
+        assert_eq!(owner(&left, "main/default/other"), Owner::Stranger);
+        assert_eq!(of("Namespace", &left, "main/default/other"), Owner::Left, "it is never deleted");
+        assert_eq!(of("Namespace", &left, "main/team/other"), Owner::Stranger);
+        let mut helms = left.clone();
+        helms.annotations.insert("meta.helm.sh/release-name".to_owned(), "web".to_owned());
+        assert_eq!(owner(&helms, "main/default/shop"), Owner::Stranger, "another tool has it since");
+        assert!(owner_hint(&left).starts_with("left by main/default/shop"), "{}", owner_hint(&left));
+        left.managed_fields[0].manager = "somebody".to_owned();
+        assert_eq!(owner(&left, "main/default/shop"), Owner::Stranger, "a copy");
+        left.annotations.clear();
+        assert_eq!(owner(&left, ""), Owner::Stranger);
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Target {
             Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished | Finding::EndedUnseen => {
                 (object.failures, object.uncorrected) = (0, None);
             }
-            Finding::Unlabelled | Finding::There { .. } | Finding::Gone => {}
+            Finding::Unlabelled | Finding::There { .. } | Finding::Gone | Finding::Released => {}
             Finding::Exists { hint } => {
                 object.failures += 1;
                 self.fail(step, identity, judge::exists(hint), None, (now, chance));

@@ -9,18 +9,16 @@ use uuid::Uuid;
 use super::judge::Judgement;
 use super::status::Standing;
 use super::step::Act;
-use crate::ObjectKey;
 use crate::apply::{self, DeletionStage, Phase};
 use crate::journal::Before;
 use crate::report::{Outcome, Verdict};
+use crate::{ObjectKey, TargetId};
 
 /// So long what is to go later waits for an object that is being deleted; and then a person should see it.
 const LEAVING_MAX: SignedDuration = SignedDuration::from_secs(60);
 
 const REFUSED: &str = "prune refused: not in the plan";
 const REFUSED_HINT: &str = "nothing was deleted; delete it in the cluster, or put it back into the target";
-
-const PROTECTED: &str = "never deleted: it may hold more than this target's";
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -58,6 +56,35 @@ pub(super) struct Removal {
     pub(super) polls: u32,
     /// When it was first seen to be on its way out.
     pub(super) leaving_since: Option<Timestamp>,
+    /// It stays when its target goes, and why; it is let go of then.
+    pub(super) stays: Option<Left>,
+}
+
+/// Why an object stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// With it goes what nobody listed.
+    Protected,
+    /// It asks for it, by this name.
+    Kept(&'static str),
+    /// It is that target's by now.
+    Claimed(TargetId),
+    /// Somebody copied it, or restored it, and we never came to apply it.
+    Copy,
+    /// Somebody edited it, or gave the object away.
+    Unlabelled,
+}
+
+impl Left {
+    fn message(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Protected => "never deleted: it may hold more than this target's",
+            Self::Kept(name) => return format!("left: {name} asks for it").into(),
+            Self::Claimed(_) => "another target of this cluster has it now",
+            Self::Copy => "left: it carries this target's label, and was not applied by this target",
+            Self::Unlabelled => "left: it no longer carries this target's label",
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -76,7 +103,7 @@ pub(super) enum State {
         finalizers: Vec<String>,
     },
     /// Stays, and why.
-    Left(Cow<'static, str>),
+    Left(Left),
     /// Tried again when it stands among the wakes.
     Failed(Judgement),
     Gone,
@@ -84,9 +111,9 @@ pub(super) enum State {
 
 impl Removal {
     pub(super) fn plan(candidate: Candidate, mode: Mode) -> Self {
-        let stays = mode != Mode::Orphan && is_protected(&candidate.key);
-        let state = if stays { State::Left(PROTECTED.into()) } else { State::Waiting };
-        Self { candidate, state, inspected: stays, failures: 0, polls: 0, leaving_since: None }
+        let stays = stays_always(&candidate.key, mode);
+        let (state, inspected) = (State::Waiting, false);
+        Self { candidate, state, inspected, failures: 0, polls: 0, leaving_since: None, stays }
     }
 
     pub(super) fn stage(&self) -> DeletionStage {
@@ -100,6 +127,19 @@ impl Removal {
         }
     }
 
+    /// What another target wants is given to it, for as long as it does.
+    pub(super) fn note_claim(&mut self, by: Option<TargetId>, mode: Mode) {
+        let otherwise = match self.stays {
+            Some(Left::Claimed(_)) => stays_always(&self.candidate.key, mode),
+            otherwise => otherwise,
+        };
+        self.stays = by.map(Left::Claimed).or(otherwise);
+    }
+
+    pub(super) fn is_claimed(&self) -> bool {
+        matches!(self.stays, Some(Left::Claimed(_)))
+    }
+
     pub(super) fn begin(&mut self, mode: Mode) -> Act {
         let before = match &self.state {
             State::Leaving { .. } => return Act::Inspect,
@@ -107,8 +147,11 @@ impl Removal {
             _ => std::mem::replace(&mut self.state, State::Sent),
         };
         match before {
-            State::There { version, .. } if mode == Mode::Orphan => Act::Orphan { version },
-            State::There { uid, .. } => Act::Delete { uid },
+            State::There { uid, version, .. } => match self.stays {
+                Some(Left::Claimed(to)) => Act::Give { version, to },
+                None if mode != Mode::Orphan => Act::Delete { uid },
+                _ => Act::Orphan { version },
+            },
             _ => Act::Inspect,
         }
     }
@@ -128,14 +171,14 @@ impl Removal {
     /// There, ours, and in no plan.
     pub(super) fn is_unplanned(&self) -> bool {
         let may_go = self.candidate.prunable || !self.inspected;
-        !may_go && !matches!(self.state, State::Gone | State::Left(_) | State::Leaving { .. })
+        !may_go && !self.is_claimed() && !matches!(self.state, State::Gone | State::Left(_) | State::Leaving { .. })
     }
 
     pub(super) fn standing(&self, now: Timestamp, is_open: bool, is_refused: bool) -> Option<Standing<'_>> {
         let plain = |verdict, message: &'static str| (verdict, Cow::Borrowed(message), "");
         let (verdict, message, hint) = match &self.state {
             State::Gone => return None,
-            State::Left(why) => (Verdict::Healthy, Cow::Borrowed(&**why), ""),
+            State::Left(why) => (Verdict::Healthy, why.message(), ""),
             State::Failed(judgement) => (judgement.verdict, judgement.message.as_str().into(), judgement.hint.as_str()),
             State::Leaving { since, finalizers } if is_overdue(*since, now) => blocked(finalizers),
             State::Leaving { .. } => plain(Verdict::Progressing, "being deleted"),
@@ -160,8 +203,12 @@ fn is_overdue(since: Timestamp, now: Timestamp) -> bool {
     now.duration_since(since) >= LEAVING_MAX
 }
 
+fn stays_always(key: &ObjectKey, mode: Mode) -> Option<Left> {
+    (mode != Mode::Orphan && is_protected(key)).then_some(Left::Protected)
+}
+
 /// With these goes what nobody listed: all objects of a kind or of a namespace, or data.
-fn is_protected(key: &ObjectKey) -> bool {
+pub(super) fn is_protected(key: &ObjectKey) -> bool {
     matches!(
         (key.group(), key.kind.as_str()),
         ("apiextensions.k8s.io", "CustomResourceDefinition")

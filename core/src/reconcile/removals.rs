@@ -4,9 +4,9 @@
 //! and is wanted by nobody is touched. When all were inspected, they go stage by stage, in the reverse of applying;
 //! custom resources before who answers their finalizers. If one is there that the plan does not name, nothing is pruned
 //! at all; of those one is looked at until it is gone, and then the next. Definitions, namespaces and volumes always stay:
-//! with them goes what nobody listed; and so does what asks for it.
+//! with them goes what nobody listed; and so does what asks for it. Where the target itself goes it takes its label off what
+//! stays, or nobody could have that again.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use jiff::{SignedDuration, Timestamp};
 use super::error::ClusterError;
 use super::finding::Finding;
 use super::judge::{self, Judgement};
-use super::removal::{Candidate, Mode, Removal, State};
+use super::removal::{Candidate, Left, Mode, Removal, State};
 use super::retries::SPACING;
 use super::status::Standing;
 use super::step::Act;
-use crate::ObjectKey;
 use crate::apply::sort_for_deleting;
 use crate::backoff::{Backoff, Jitter};
 use crate::object::Identity;
+use crate::{ObjectKey, TargetId};
 
 /// Between two inspections of an object that is being deleted. Most are gone at the first.
 const POLL: Backoff =
@@ -31,12 +31,6 @@ const POLL: Backoff =
 /// Between two inspections of what no plan names: whoever deletes it, as they are told, sees the prune go on.
 const UNPLANNED: Backoff =
     Backoff { first: Duration::from_secs(5), longest: Duration::from_mins(1), jitter: Jitter::Half };
-
-/// Somebody copied it, or restored it, and we never came to apply it.
-const COPY: &str = "left: it carries this target's label, and was not applied by this target";
-
-/// Somebody edited it, or gave the object away.
-const UNLABELLED: &str = "left: it no longer carries this target's label";
 
 #[derive(Debug, Default)]
 pub(super) struct Removals {
@@ -67,7 +61,7 @@ pub(super) enum Standby {
     /// A request is on its way.
     Busy,
     /// Another target of this cluster has it in its bundle.
-    Claimed,
+    Claimed(TargetId),
 }
 
 impl Removals {
@@ -124,11 +118,16 @@ impl Removals {
             let object = &mut self.objects[index];
             let follows = matches!(object.state, State::Leaving { .. });
             match standby(&object.candidate.key, &object.live_key()) {
-                Standby::Claimed if !follows => {
-                    self.leave(index, "another target of this cluster has it now");
-                    self.look_on();
+                Standby::Claimed(by) if !follows => {
+                    object.note_claim(Some(by), self.mode);
+                    break Some((object.candidate.key.clone(), object.begin(self.mode)));
                 }
-                Standby::Free if is_open || follows => {
+                // The target still is, and may have it again.
+                Standby::Free if self.mode == Mode::Prune && object.stays == Some(Left::Protected) => {
+                    self.leave(index, Left::Protected);
+                }
+                Standby::Claimed(_) | Standby::Free if is_open || follows => {
+                    object.note_claim(None, self.mode);
                     break Some((object.candidate.key.clone(), object.begin(self.mode)));
                 }
                 _ => held_back.push(index),
@@ -140,8 +139,8 @@ impl Removals {
         found
     }
 
-    fn leave(&mut self, index: usize, why: impl Into<Cow<'static, str>>) {
-        self.objects[index].state = State::Left(why.into());
+    fn leave(&mut self, index: usize, why: Left) {
+        self.objects[index].state = State::Left(why);
         self.note_inspected(index);
     }
 
@@ -165,7 +164,8 @@ impl Removals {
             }
             let stage = self.objects[self.opened].stage();
             while let Some(object) = self.objects.get(self.opened).filter(|object| object.stage() == stage) {
-                if matches!(object.state, State::There { .. }) {
+                // What is given away is ready since it was inspected.
+                if matches!(object.state, State::There { .. }) && !object.is_claimed() {
                     self.ready.push_back(self.opened);
                 }
                 self.opened += 1;
@@ -189,16 +189,20 @@ impl Removals {
         self.ready.extend(self.looked_at);
     }
 
-    /// Of what refuses a prune, one is seen to have gone: the prune may go on, and nothing is said of what is not there.
-    pub(super) fn note_gone(&mut self, identity: &Identity) {
-        let refuses = |object: &Removal| object.is_unplanned() && matches!(object.state, State::There { .. });
-        let is_it = |object: &Removal| refuses(object) && Identity::of(&object.candidate.key) == *identity;
-        if self.mode == Mode::Prune
-            && let Some(index) = self.objects.iter().position(is_it)
-            && !self.ready.contains(&index)
-        {
-            self.ready.push_back(index);
+    /// One is seen to have gone: what it refused may go on, and nothing is said of what is not there. Whether it is no more
+    /// ours to follow.
+    pub(super) fn note_gone(&mut self, identity: &Identity) -> bool {
+        let is_it = |object: &Removal| Identity::of(&object.candidate.key) == *identity;
+        let Some(index) = self.objects.iter().position(is_it).filter(|_| self.mode == Mode::Prune) else {
+            return false;
+        };
+        let object = &mut self.objects[index];
+        match object.state {
+            State::There { .. } if object.is_unplanned() && !self.ready.contains(&index) => self.ready.push_back(index),
+            State::Left(Left::Protected | Left::Kept(_)) => object.state = State::Gone,
+            _ => return false,
         }
+        matches!(self.objects[index].state, State::Gone)
     }
 
     /// What came of a step; whether the object is no more ours to follow.
@@ -206,7 +210,14 @@ impl Removals {
         let same = |object: &Removal| object.candidate.key.identity() == key.identity();
         let Some(index) = self.objects.iter().position(same) else { return false };
         match finding {
-            Finding::Unlabelled if self.mode != Mode::Orphan => self.leave(index, UNLABELLED),
+            Finding::Unlabelled if self.mode != Mode::Orphan => self.leave(index, Left::Unlabelled),
+            Finding::Released => {
+                let object = &mut self.objects[index];
+                object.state = object.stays.filter(|_| self.mode != Mode::Orphan).map_or(State::Gone, State::Left);
+                self.note_inspected(index);
+                self.look_on();
+                return true;
+            }
             // Without our label is what an orphan is to be.
             Finding::Gone | Finding::Unlabelled => {
                 self.objects[index].state = State::Gone;
@@ -215,19 +226,25 @@ impl Removals {
             }
             Finding::There { uid, namespace, version, finalizers, is_leaving, kept_by } => {
                 self.note_inspected(index);
-                if *is_leaving && self.mode != Mode::Orphan {
+                let asked = kept_by.filter(|_| self.mode != Mode::Orphan).map(Left::Kept);
+                let object = &mut self.objects[index];
+                object.stays = object.stays.filter(|why| !matches!(why, Left::Kept(_))).or(asked);
+                let is_claimed = object.is_claimed();
+                if *is_leaving && object.stays == Some(Left::Protected) {
+                    self.leave(index, Left::Protected);
+                } else if *is_leaving && self.mode != Mode::Orphan {
                     // Only now: that it is still there is what each new try begins with.
                     self.objects[index].failures = 0;
                     self.follow(index, finalizers.clone(), now, chance);
-                } else if let Some(name) = kept_by.filter(|_| self.mode != Mode::Orphan) {
-                    self.leave(index, format!("left: {name} asks for it"));
+                } else if let Some(why) = asked.filter(|_| self.mode == Mode::Prune && !is_claimed) {
+                    self.leave(index, why);
                 } else {
                     let (namespace, version) = (namespace.clone(), version.clone());
                     let object = &mut self.objects[index];
                     object.state = State::There { uid: *uid, namespace, version };
                     if self.mode == Mode::Prune && object.is_unplanned() {
                         self.look_again(index, now, chance);
-                    } else if index < self.opened {
+                    } else if index < self.opened || is_claimed {
                         self.ready.push_back(index);
                     }
                 }
@@ -239,7 +256,7 @@ impl Removals {
                 let judgement = judge::unasked(error, object.failures);
                 self.try_again(index, judgement, now, chance);
             }
-            Finding::Exists { .. } => self.leave(index, COPY),
+            Finding::Exists { .. } => self.leave(index, Left::Copy),
             Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished | Finding::EndedUnseen => {}
         }
         false
@@ -272,6 +289,10 @@ impl Removals {
             object.state = State::Gone;
             self.note_inspected(index);
             return true;
+        }
+        if let Some(why) = object.stays.filter(|_| is_final) {
+            self.leave(index, why);
+            return false;
         }
         let judgement = judge::failure(&object.candidate.key, error, object.failures);
         self.try_again(index, judgement, now, chance);

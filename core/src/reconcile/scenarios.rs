@@ -13,7 +13,7 @@
 //! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
 //! count 2..9                     how many steps came since the last count
 //! answer a applied v3 healthy owning f:x ended failed fails 30s drift modified
-//! answer a kept | absent | exists WHOSE | gone | there v2 in ns uid 5 leaving finalizer x keep | read without-label
+//! answer a kept | absent | exists WHOSE | gone | released | there v2 in ns uid 5 leaving finalizer x keep | read without-label
 //! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | unasked
 //! answer all conflict .f helm
 //! settle                         all is done and answered with `applied`, until nothing is left to do
@@ -28,7 +28,7 @@
 //! repeat 100, until 60s          and indented lines after it
 //! ```
 //!
-//! A step is `inspect-and-apply`, `apply`, `correct`, `check`, `inspect`, `delete` or `orphan`, and a name; `a@2` also says
+//! A step is `inspect-and-apply`, `apply`, `correct`, `check`, `inspect`, `delete`, `orphan` or `give`, and a name; `a@2` also says
 //! which content, `was 1` which content of it was ours, and `twin x` which object may be the same one.
 
 mod words;
@@ -89,6 +89,7 @@ scripts::scenarios! {
     a_target_that_ignores_drift_asks_nothing,
     a_target_that_warns_leaves_it_and_says_so_until_the_next_assignment,
     a_tombstone_deletes_in_reverse_and_then_has_nothing_left,
+    a_tombstone_lets_go_of_what_it_leaves,
     a_tombstone_that_ended_is_forgotten_and_a_target_that_runs_is_not,
     after_a_request_whose_end_is_unknown_the_object_is_sent_again,
     after_a_restart_later_phases_are_healed_though_an_earlier_one_is_unwell,
@@ -124,6 +125,7 @@ scripts::scenarios! {
     questions_and_applies_take_turns,
     refused_corrections_hold_up_no_apply,
     the_first_report_comes_at_once_and_says_progressing,
+    the_line_of_what_was_kept_goes_with_it,
     the_server_is_not_asked_again_before_the_time_it_says,
     the_time_that_the_server_asks_for_holds_for_events_too,
     under_the_name_of_what_is_gone_is_inspected_before_anything_is_applied,

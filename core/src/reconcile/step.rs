@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::error::Contested;
 use super::owned::LastApplied;
 use crate::{Digest, Generation, ObjectKey, TargetId};
 
@@ -34,14 +35,16 @@ pub enum Act {
     Inspect,
     /// Delete exactly the one that was inspected.
     Delete { uid: Uuid },
-    /// Take our label off it, if nobody wrote it since it was inspected.
+    /// Take our label off it, if nobody wrote it since it was inspected. Whose it was stays written on it.
     Orphan { version: String },
+    /// Give it to another target, if nobody wrote it since it was inspected.
+    Give { version: String, to: TargetId },
 }
 
 impl Step {
     /// The value of the target label on what this target owns.
     pub fn label(&self) -> String {
-        self.target.as_uuid().simple().to_string()
+        label_of(self.target)
     }
 
     /// Of what we applied last under its name.
@@ -56,6 +59,12 @@ impl Step {
         self.is_latest && last_applied.is_some_and(|last_applied| last_applied.body.is_some())
     }
 
+    /// Whether our last apply has set each of the fields that others hold by now.
+    pub fn was_all_ours(&self, contested: &[Contested]) -> bool {
+        let fields = contested.iter().map(|field| field.field.as_str());
+        self.last_applied.as_ref().is_some_and(|last_applied| last_applied.says_all(fields))
+    }
+
     /// Whether the one with this uid is what another content was applied to.
     pub fn had_another_content(&self, uid: Uuid) -> bool {
         let last_applied = self.last_applied.as_ref().filter(|last_applied| last_applied.uid == uid);
@@ -68,6 +77,11 @@ impl Step {
     }
 }
 
+/// The value of the target label on what that target owns.
+pub fn label_of(target: TargetId) -> String {
+    target.as_uuid().simple().to_string()
+}
+
 impl Act {
     /// It may change something in the cluster.
     pub fn writes(&self) -> bool {
@@ -78,7 +92,7 @@ impl Act {
     pub fn digest(&self) -> Option<Digest> {
         match self {
             Self::Apply { digest, .. } | Self::Correct { digest, .. } => Some(*digest),
-            Self::Inspect | Self::Delete { .. } | Self::Orphan { .. } => None,
+            Self::Inspect | Self::Delete { .. } | Self::Orphan { .. } | Self::Give { .. } => None,
         }
     }
 }

@@ -147,7 +147,7 @@ impl Targets {
                     continue;
                 }
                 let claims = &self.claims;
-                if let Some(step) = target.take_step(now, |key| claims.has_another(id, key)) {
+                if let Some(step) = target.take_step(now, |key| claims.other(id, key)) {
                     self.turn = Some(id);
                     return Some(step);
                 }

@@ -6,19 +6,21 @@
 
 use std::sync::Arc;
 
-use bellwether_core::ObjectKey;
 use bellwether_core::apply::is_made_anew;
 use bellwether_core::drift::corrected_paths;
 use bellwether_core::health;
+use bellwether_core::keep::kept_by;
 use bellwether_core::reconcile::{
-    Act, Answer, Body, ClusterError, Condition, Finding, Found, Metadata, Owner, Step, is_ours, owner_hint,
+    Act, Answer, Body, ClusterError, Condition, Finding, Found, Metadata, Owner, Step, is_ours, label_of, owner_hint,
 };
 use bellwether_core::takeover::taken_over;
 use bellwether_core::yielded::without_yielded;
+use bellwether_core::{ObjectKey, TargetId};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::client::{Apply, Cluster, FIELD_MANAGER, Live, Onto};
+use crate::clock;
 use crate::journal::{Fence, JournalError};
 
 /// How often a correction is tried at once when somebody writes the object between its two requests: whoever edits a
@@ -65,12 +67,13 @@ pub(super) async fn carry_out(
         },
         Act::Inspect => inspect(cluster, step).await.map(Answer::from).map_err(Stopped::from),
         Act::Delete { uid } => on_its_way.delete(*uid).await.map(Answer::from),
-        Act::Orphan { version } => on_its_way.orphan(version).await.map(Answer::from),
+        Act::Orphan { version } => on_its_way.release(version, None).await.map(Answer::from),
+        Act::Give { version, to } => on_its_way.release(version, Some(*to)).await.map(Answer::from),
     };
     match found {
         // What is not there needs neither deleting nor releasing.
         Err(Stopped::Failed(ClusterError::NotFound))
-            if matches!(step.act, Act::Inspect | Act::Delete { .. } | Act::Orphan { .. }) =>
+            if matches!(step.act, Act::Inspect | Act::Delete { .. } | Act::Orphan { .. } | Act::Give { .. }) =>
         {
             Ok(Finding::Gone.into())
         }
@@ -81,8 +84,9 @@ pub(super) async fn carry_out(
     }
 }
 
-fn owner(step: &Step, there: &Metadata) -> Owner {
-    Owner::of(there, &step.label(), step.last_uid())
+/// Whose what is there is, to whom would apply that body.
+fn owner(step: &Step, there: &Metadata, body: &Body) -> Owner {
+    Owner::of(there, &step.label(), step.last_uid()).or_left(there, &step.key, body)
 }
 
 /// Without what is left to the cluster's own controllers.
@@ -139,7 +143,7 @@ impl Attempt<'_> {
         refuse_twin(self.cluster, self.step).await?;
         let key = &self.step.key;
         let there = if health::runs_once(key.group(), &key.kind) && is_made_anew(&parse(body.bytes())?) {
-            self.make_room().await?
+            self.make_room(&body).await?
         } else if inspect_first {
             self.find().await?
         } else {
@@ -148,7 +152,7 @@ impl Attempt<'_> {
             let (live, object) = self.apply(&body, true, onto).await?;
             return Ok(applied(&live, &object, body));
         };
-        if let Some(there) = there.as_ref().filter(|there| !owner(self.step, there).may_write()) {
+        if let Some(there) = there.as_ref().filter(|there| !owner(self.step, there, &body).may_write()) {
             return Ok(Finding::Exists { hint: owner_hint(there) });
         }
         let onto = there.map_or(Onto::Anything, |there| Onto::One(there.uid));
@@ -157,17 +161,23 @@ impl Attempt<'_> {
     }
 
     /// What asks to be made anew when it changes is deleted before that, if it is the very one that we applied, and has run
-    /// to its end. What is there then.
-    async fn make_room(&self) -> Result<Option<Metadata>, Stopped> {
+    /// to its end or cannot begin. What is there then.
+    async fn make_room(&self, body: &Body) -> Result<Option<Metadata>, Stopped> {
         let Some(there) = self.read().await? else { return Ok(None) };
         let is_former = self.step.had_another_content(there.metadata.uid);
-        if !is_former || owner(self.step, &there.metadata) != Owner::Us {
+        if !is_former || owner(self.step, &there.metadata, body) != Owner::Us {
             return Ok(Some(there.metadata));
         }
         if there.metadata.deletion_timestamp.is_some() {
             return Err(being_deleted().into());
         }
-        if health::ending(&parse(&there.body)?).is_none() {
+        if let Some(name) = kept_by(&there.metadata.annotations, &there.metadata.labels) {
+            let message =
+                format!("{name} asks for the one before to be left: take it off, or delete that in the cluster");
+            return Err(ClusterError::retry(message).into());
+        }
+        let former = parse(&there.body)?;
+        if health::ending(&former).is_none() && !self.cannot_begin(&former).await? {
             let message =
                 "the one before runs still: it is made anew when that has ended, or is deleted in the cluster";
             return Err(ClusterError::retry(message).into());
@@ -177,25 +187,51 @@ impl Attempt<'_> {
         if left.is_some() { Err(being_deleted().into()) } else { Ok(None) }
     }
 
+    /// Of what has not ended: whether nothing of it runs, and has not for long, so that only a change of it helps.
+    async fn cannot_begin(&self, former: &Value) -> Result<bool, ClusterError> {
+        if !health::may_be_stuck(former, clock::wall()) {
+            return Ok(false);
+        }
+        if self.step.key.kind == "Pod" {
+            return Ok(!health::runs_now(former));
+        }
+        let pods = match self.cluster.pods_of_job(former).await {
+            Ok(pods) => pods,
+            // Who may not look does not know.
+            Err(ClusterError::Forbidden { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        Ok(!pods.iter().any(health::runs_now))
+    }
+
     /// Applies, and takes over what others took of what was ours; what never was ours is a conflict, and nothing is changed.
     async fn apply(&self, body: &Body, writes: bool, onto: Onto<'_>) -> Result<(Live, Value), ClusterError> {
         let plain = if writes { Apply::Plain } else { Apply::DryRun };
         let step = self.step;
         let live = match self.cluster.apply(&step.key, body.bytes(), plain, onto).await {
             Err(ClusterError::Conflict(fields)) => {
-                let last_applied = step.last_applied.as_ref();
-                let was_ours = last_applied
-                    .is_some_and(|last_applied| last_applied.says_all(fields.iter().map(|field| field.field.as_str())));
                 // It may have been made again since it was inspected.
-                let there = if was_ours { self.cluster.find(&step.key).await? } else { None };
-                let Some(there) = there.filter(|there| owner(step, there).may_write()) else {
+                let there = if step.was_all_ours(&fields) { self.cluster.find(&step.key).await? } else { None };
+                let Some(there) = there.filter(|there| owner(step, there, body).may_write()) else {
                     return Err(ClusterError::Conflict(fields));
                 };
-                return self.force(body, writes, &there).await;
+                return self.take_back(body, writes, &there).await;
             }
             live => live?,
         };
         self.applied(body, writes, live).await
+    }
+
+    /// What stands in the way of the very version that was read is asked once more, as more may be theirs in it than in the
+    /// one before.
+    async fn take_back(&self, body: &Body, writes: bool, there: &Metadata) -> Result<(Live, Value), ClusterError> {
+        let plain = if writes { Apply::Plain } else { Apply::DryRun };
+        match self.cluster.apply(&self.step.key, body.bytes(), plain, Onto::AsRead(there)).await {
+            Err(ClusterError::Conflict(fields)) if self.step.was_all_ours(&fields) => {
+                self.force(body, writes, there).await
+            }
+            live => self.applied(body, writes, live?).await,
+        }
     }
 
     /// Takes each field that it applies, unless somebody has written the object since it was read: more may be theirs by now.
@@ -255,10 +291,11 @@ impl Attempt<'_> {
         Ok(left.map_or(Finding::Gone, |there| Finding::there(there, true)))
     }
 
-    async fn orphan(&self, version: &str) -> Result<Finding, Stopped> {
+    /// Leaves it, to that target or to nobody.
+    async fn release(&self, version: &str, to: Option<TargetId>) -> Result<Finding, Stopped> {
         self.pass_fence().await?;
-        self.cluster.orphan(&self.step.key, version).await?;
-        Ok(Finding::Gone)
+        self.cluster.set_label(&self.step.key, version, to.map(label_of).as_deref()).await?;
+        Ok(Finding::Released)
     }
 }
 
@@ -325,7 +362,7 @@ impl Question<'_> {
         if there.metadata.deletion_timestamp.is_some() {
             return Err(being_deleted());
         }
-        let owner = owner(self.attempt.step, &there.metadata);
+        let owner = owner(self.attempt.step, &there.metadata, &self.body);
         let found = parse(&there.body)?;
         if !owner.may_write() {
             let finding = Finding::Exists { hint: owner_hint(&there.metadata) };

@@ -343,6 +343,9 @@ fn log_answer(assignment: &Assignment, step: &Step, answer: &Answer) {
         Finding::Gone if !matches!(step.act, Act::Inspect) => {
             tracing::info!(target.name = %name, generation, object = %step.key, "removed");
         }
+        Finding::Released => {
+            tracing::info!(target.name = %name, generation, object = %step.key, "left, and no longer this target's");
+        }
         Finding::EndedUnseen => {
             tracing::warn!(target.name = %name, generation, object = %step.key, "gone, and nobody saw how it ended");
         }

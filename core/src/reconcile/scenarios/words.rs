@@ -115,6 +115,7 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
         "absent" => absent(step, body),
         "exists" => Finding::Exists { hint: message },
         "gone" => Finding::Gone,
+        "released" => Finding::Released,
         "there" => there(step, &words),
         "read" => Finding::inspected(step, Some(Metadata { uid, ..Metadata::default() })),
         "rejected" => Finding::Failed(ClusterError::Rejected { reason: "Invalid".to_owned(), message }),
@@ -194,6 +195,7 @@ pub(super) fn written(step: &Step, expected: &str, contents: &BTreeMap<Digest, S
         Act::Delete { uid: this } if *this == uid(&step.key.name) => ("delete", None),
         Act::Delete { uid } => ("delete", Some(format!("uid {}", uid.as_u128()))),
         Act::Orphan { version } => ("orphan", Some(format!("v{version}"))),
+        Act::Give { version, .. } => ("give", Some(format!("v{version}"))),
     };
     let mut words = vec![verb.to_owned()];
     let shown = step.act.digest().filter(|_| expected.contains('@'));

@@ -3,8 +3,8 @@
 //! A watch of a quiet kind sees no object for days, and a connection may be dead without an error. So it is listened to
 //! below the objects: the head of each answer and each part of a body count, a bookmark's too. That a list is answered says
 //! nothing of the watch behind it: what is not believed any more is believed again when a watch stands. Nor is an answer
-//! to a watch one: where watches end at once, or stay open and say nothing, the kind cannot be watched. Decides; measures no
-//! time itself.
+//! to a watch one: where watches end at once, or do not tell what a list then finds, the kind cannot be watched, for a while.
+//! Silence alone proves nothing: an API server need not send bookmarks. Decides; measures no time itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,10 +29,12 @@ const SILENCE_MAX: SignedDuration = SignedDuration::from_mins(2);
 /// Between two watches that are answered: one that ends at once, without an error, would else be begun without a pause.
 const AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
-/// Open for so long without a word, a watch is none: a bookmark comes each minute.
+/// Open for so long without a word, a watch may be none, as a bookmark comes each minute from most API servers: it is listed,
+/// to see what it did not tell.
 const MUTE_AFTER: SignedDuration = SignedDuration::from_secs(75);
 
-/// So many watches in a row that ended at once, or were mute, are no accident: something between answers for them.
+/// So many watches in a row that ended at once, or did not tell what was changed, are no accident: something between answers
+/// for them.
 const MUTE_MAX: u32 = 2;
 
 /// While nothing is believed, what may change that is looked for so often.
@@ -48,8 +50,14 @@ pub(super) struct Liveness {
     open_since: Option<Timestamp>,
     /// Nothing came on it yet.
     says_nothing: bool,
-    /// Watches in a row that proved nothing.
+    /// Watches in a row that proved to be none.
     mute: u32,
+    /// When they were too many.
+    mute_since: Option<Timestamp>,
+    /// The last one said nothing: the next list shows whether there was something to say.
+    is_doubted: bool,
+    /// What was last believed is what a list said.
+    is_known_by_lists: bool,
     /// When one was last answered.
     watched_at: Option<Timestamp>,
     /// When something was last heard.
@@ -77,6 +85,9 @@ impl Liveness {
             open_since: None,
             says_nothing: true,
             mute: 0,
+            mute_since: None,
+            is_doubted: false,
+            is_known_by_lists: false,
             watched_at: None,
             heard_at: now,
             is_blind: false,
@@ -112,8 +123,17 @@ impl Liveness {
         }
         if !self.says_nothing {
             self.mute = 0;
-        } else if ended_at_once || open >= MUTE_AFTER {
-            self.mute += 1;
+        } else if ended_at_once {
+            self.note_mute(now);
+        } else if open >= MUTE_AFTER {
+            self.is_doubted = true;
+        }
+    }
+
+    fn note_mute(&mut self, now: Timestamp) {
+        self.mute += 1;
+        if self.is_mute() {
+            (self.mute_since, self.stands_since) = (Some(now), None);
         }
     }
 
@@ -122,13 +142,30 @@ impl Liveness {
         self.mute >= MUTE_MAX
     }
 
+    /// Whether what there is has to be listed, to see whether the last watch told all.
+    pub(super) const fn is_doubted(&self) -> bool {
+        self.is_doubted
+    }
+
+    /// Whether a watch may begin. Where they were none one is tried now and then, and the first that is none again ends that.
+    pub(super) fn may_watch(&mut self, now: Timestamp, pause: SignedDuration) -> bool {
+        if self.mute_since.is_some_and(|since| now.duration_since(since) >= pause) {
+            (self.mute, self.mute_since) = (MUTE_MAX - 1, None);
+        }
+        !self.is_mute()
+    }
+
     /// When another watch may begin.
     fn again_at(&self) -> Timestamp {
         self.watched_at.map_or(Timestamp::MIN, |at| at + AGAIN)
     }
 
-    pub(super) const fn note_listed(&mut self) {
+    /// All was listed; `found_news`: something is there that no watch told.
+    pub(super) fn note_listed(&mut self, found_news: bool, now: Timestamp) {
         self.is_listed = true;
+        if std::mem::take(&mut self.is_doubted) && found_news {
+            self.note_mute(now);
+        }
     }
 
     /// An object was seen.
@@ -160,29 +197,30 @@ impl Liveness {
             return false;
         }
         (self.is_blind, self.is_listed, self.stands_since) = (true, false, None);
+        self.is_known_by_lists = false;
         true
     }
 
     /// Of a kind that is only listed: the list is all that is to be known.
-    pub(super) const fn turn_sighted(&mut self) {
-        (self.failures, self.is_blind) = (0, false);
+    pub(super) const fn turn_listed(&mut self) {
+        (self.failures, self.is_blind, self.is_known_by_lists) = (0, false, true);
     }
 
     /// What is believed again, from now on.
     pub(super) fn regains(&mut self, now: Timestamp) -> Option<Regained> {
-        if !self.is_blind || !self.stands(now) {
+        if !(self.is_blind || self.is_known_by_lists) || !self.stands(now) {
             return None;
         }
         if !self.is_listed {
             return Some(Regained::Watch);
         }
-        self.turn_sighted();
+        (self.failures, self.is_blind, self.is_known_by_lists) = (0, false, false);
         Some(Regained::Sight)
     }
 
     /// When that may change, if nothing is heard before.
     pub(super) fn next_change(&self, now: Timestamp) -> Timestamp {
-        if self.is_blind { now + LOOK } else { self.silent_at() }
+        if self.is_blind || self.is_known_by_lists { self.silent_at().min(now + LOOK) } else { self.silent_at() }
     }
 
     /// When it has been silent for too long, if nothing is heard before.
@@ -293,7 +331,7 @@ mod tests {
     #[test]
     fn tries_that_fail_slowly_are_in_a_row() {
         let mut liveness = Liveness::new(at(0));
-        liveness.note_listed();
+        liveness.note_listed(false, at(0));
         liveness.note_watched(at(3_600));
 
         let in_a_row = [3_610, 3_671, 3_702].map(|second| liveness.note_failure(at(second)));
@@ -317,7 +355,7 @@ mod tests {
     #[test]
     fn a_watch_that_hears_nothing_is_not_believed() {
         let mut liveness = Liveness::new(at(0));
-        liveness.note_listed();
+        liveness.note_listed(false, at(0));
         liveness.note_watched(at(60));
         liveness.note_failure(at(150));
 
@@ -342,8 +380,10 @@ mod tests {
             assert!(!liveness.is_mute());
             liveness.note_watched(at(second));
             liveness.note_failure(at(second + 90));
+            assert!(liveness.is_doubted());
+            liveness.note_listed(true, at(second + 91));
         }
-        assert!(liveness.is_mute(), "nothing comes on them");
+        assert!(liveness.is_mute(), "nothing comes on them, and something happened");
 
         let mut liveness = Liveness::new(at(0));
         for second in (0..10_000).step_by(100) {
@@ -359,9 +399,48 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_watch_that_says_nothing_where_nothing_happens_is_one() {
+        let mut liveness = Liveness::new(at(0));
+
+        for second in (0..10_000).step_by(100) {
+            liveness.note_watched(at(second));
+            liveness.note_failure(at(second + 90));
+            assert!(!liveness.is_mute(), "nobody has looked");
+            liveness.note_listed(false, at(second + 91));
+            assert!(!liveness.is_mute() && !liveness.is_doubted());
+        }
+    }
+
+    #[test]
+    fn where_watches_were_none_one_is_tried_now_and_then() {
+        let pause = SignedDuration::from_mins(10);
+        let mut liveness = Liveness::new(at(0));
+        let ends_at_once = |liveness: &mut Liveness, second: i64| {
+            liveness.note_watched(at(second));
+            liveness.note_end(at(second), false);
+        };
+        ends_at_once(&mut liveness, 1);
+        ends_at_once(&mut liveness, 2);
+        assert!(!liveness.may_watch(at(3), pause) && !liveness.may_watch(at(601), pause));
+        liveness.turn_listed();
+
+        assert!(liveness.may_watch(at(602), pause));
+        ends_at_once(&mut liveness, 602);
+        assert!(!liveness.may_watch(at(603), pause), "one more is enough");
+        assert_eq!(liveness.regains(at(700)), None);
+
+        assert!(liveness.may_watch(at(1_300), pause));
+        liveness.note_listed(true, at(1_300));
+        liveness.note_watched(at(1_301));
+        assert_eq!(liveness.regains(at(1_303)), None, "it may end at once");
+        assert_eq!(liveness.regains(at(1_304)), Some(Regained::Sight));
+        assert_eq!(liveness.regains(at(1_305)), None, "it is told once");
+    }
+
     fn blind(now: Timestamp) -> Liveness {
         let mut liveness = Liveness::new(now);
-        liveness.note_listed();
+        liveness.note_listed(false, at(0));
         for _ in 0..HICCUPS_MAX {
             liveness.note_failure(now);
         }
@@ -376,7 +455,7 @@ mod tests {
         liveness.note_watched(at(10));
         assert_eq!(liveness.regains(at(12)), None, "it may break off at once");
         assert_eq!(liveness.regains(at(13)), Some(Regained::Watch), "nobody has looked since");
-        liveness.note_listed();
+        liveness.note_listed(false, at(0));
 
         assert_eq!(liveness.regains(at(14)), Some(Regained::Sight));
         assert_eq!(liveness.note_failure(at(15)), 1);
@@ -389,7 +468,7 @@ mod tests {
 
         let in_a_row = [10, 20, 30].map(|second| {
             liveness.note_heard(at(second));
-            liveness.note_listed();
+            liveness.note_listed(false, at(0));
             assert_eq!(liveness.regains(at(second + 9)), None);
             liveness.note_failure(at(second + 9))
         });

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::ObjectKey;
-use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
+use bellwether_core::object::TARGET_LABEL;
 pub(crate) use bellwether_core::reconcile::ClusterError;
 use bellwether_core::reconcile::Metadata;
 use bellwether_core::session::UID_FACT;
@@ -199,11 +199,23 @@ impl Cluster {
         if answer.decode::<Kind>()?.kind == "Status" { Ok(None) } else { answer.metadata().map(Some) }
     }
 
-    /// Takes our label and our annotation off an object that was not written since that version.
-    pub(crate) async fn orphan(&self, key: &ObjectKey, version: &str) -> Result<(), ClusterError> {
-        let change = json!({"metadata": {"resourceVersion": version, "labels": {TARGET_LABEL: null},
-            "annotations": {OWNER_ANNOTATION: null}}});
+    /// Gives our label another value, or takes it off, on an object that was not written since that version. Whose it was
+    /// stays written on it.
+    pub(crate) async fn set_label(
+        &self,
+        key: &ObjectKey,
+        version: &str,
+        label: Option<&str>,
+    ) -> Result<(), ClusterError> {
+        let change = json!({"metadata": {"resourceVersion": version, "labels": {TARGET_LABEL: label}}});
         self.merge(key, &change).await
+    }
+
+    /// The Pods of a Job, as far as they are a few: of one that may be stuck.
+    pub(crate) async fn pods_of_job(&self, job: &Value) -> Result<Vec<Value>, ClusterError> {
+        let text = |field: &str| job["metadata"][field].as_str().unwrap_or_default();
+        let path = paths::pods_of_job(text("namespace"), text("uid"))?;
+        self.inner.requests.get(&path).await?.items()
     }
 
     /// Says who manages which fields of an object that was not written since that version. Changes no field.

@@ -31,6 +31,15 @@ pub(super) fn secret(namespace: &str, name: Option<&str>) -> String {
     name.map_or_else(|| collection.clone(), |name| format!("{collection}/{name}"))
 }
 
+/// Of a few Pods of the Job with that uid.
+pub(super) fn pods_of_job(namespace: &str, uid: &str) -> Result<String, ClusterError> {
+    let mut path = String::from("/api/v1/namespaces/");
+    push_segment(&mut path, namespace)?;
+    path.push_str("/pods?limit=100&labelSelector=batch.kubernetes.io%2Fcontroller-uid%3D");
+    push_segment(&mut path, uid)?;
+    Ok(path)
+}
+
 fn version(api_version: &str) -> String {
     let prefix = if api_version.contains('/') { "/apis" } else { "/api" };
     format!("{prefix}/{api_version}")

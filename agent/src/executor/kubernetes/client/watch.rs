@@ -4,9 +4,8 @@
 //! reconnects, and lists anew when the API server has forgotten where it was or could not be reached for a while. Every
 //! list is told as one, so that what went away unseen is found out. A watch that is broken, or silent, for longer than a
 //! hiccup says so: what it told before is then not known any more, until it stands again. Lists alone do not change that,
-//! and are not repeated for it. Of a kind that is served without the verb `watch`, or whose watches are
-//! answered and tell nothing, they are all that there is: they come at a steady pace, and what is known is known as of the
-//! last one.
+//! and are not repeated for it. Of a kind that is served without the verb `watch`, or whose watches are answered and do not
+//! tell what changes, they are all that there is: they come at a steady pace, and what is known is known as of the last one.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -19,7 +18,7 @@ use bellwether_core::object::TARGET_LABEL;
 use bellwether_core::quoting::without_values;
 use bellwether_core::reconcile::{Condition, Kind, ObjectEvent, ObjectState, Sight, WatchEvent};
 use futures_util::{Stream, StreamExt as _};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, ObjectMeta};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -47,6 +46,18 @@ const REFUSED: Backoff =
 /// thousand objects in half a minute is nothing to an API server.
 const LIST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Before a watch is tried again where watches were none: what answered for them may be gone, and each try costs a list.
+const TRY_PAUSE: Duration = Duration::from_mins(10);
+
+/// How often what cannot be watched is listed, and tried to be watched.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    list: Duration,
+    again: Duration,
+}
+
+const PACE: Pace = Pace { list: LIST_PAUSE, again: TRY_PAUSE };
+
 /// Between tries of a kind that the API server does not serve: whoever brings it back is seldom in a hurry.
 const ABSENT: Backoff =
     Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30), jitter: Jitter::Half };
@@ -71,6 +82,10 @@ impl Cluster {
     /// A send waits when the receiver is behind: the API server then holds the events back, and a watch that falls too
     /// far behind lists anew.
     pub(crate) async fn watch(self, kind: Kind, clock: Clock, events: mpsc::Sender<WatchEvent>) {
+        self.watch_at(PACE, kind, clock, events).await;
+    }
+
+    async fn watch_at(self, pace: Pace, kind: Kind, clock: Clock, events: mpsc::Sender<WatchEvent>) {
         let ear = Ear::new(clock);
         let client = ear.listen(self.inner.requests.client());
         let mut watch = Watch {
@@ -79,8 +94,11 @@ impl Cluster {
             events,
             clock,
             uids: BTreeSet::new(),
+            newest: 0,
+            has_news: false,
             ear,
             is_path_gone: false,
+            pace,
             kind,
         };
         // It is begun anew, with a list, when it was away for long.
@@ -90,8 +108,8 @@ impl Cluster {
                 self.inner.discovery.disprove(&key);
             }
             let (served, can_watch) = self.served(&watch).await;
-            // Until the next start: to try again would be to believe it again.
-            let can_watch = can_watch && !watch.ear.liveness().is_mute();
+            let again = SignedDuration::try_from(pace.again).unwrap_or(SignedDuration::MAX);
+            let can_watch = can_watch && watch.ear.liveness().may_watch(clock.now(), again);
             if health::needs_watch_in_full(key.group(), &key.kind) {
                 let api = Api::<DynamicObject>::all_with(client.clone(), &served);
                 watch.observe(api, can_watch, PAGE, full).await;
@@ -138,7 +156,12 @@ struct Watch {
     /// Of the list that is being read.
     began_at: Timestamp,
     uids: BTreeSet<Uuid>,
+    /// The newest version of an object that was seen.
+    newest: u64,
+    /// The list that is being read has a newer one.
+    has_news: bool,
     ear: Ear,
+    pace: Pace,
     /// The last failure says that the kind is not served where it was.
     is_path_gone: bool,
 }
@@ -204,7 +227,11 @@ impl Watch {
                 Some(Err(error)) => {
                     drop(turn.take());
                     self.fail(&error).await;
-                    if self.is_path_gone || is_expired(&error) || self.ear.liveness().is_mute() {
+                    let begins_anew = {
+                        let liveness = self.ear.liveness();
+                        liveness.is_mute() || liveness.is_doubted()
+                    };
+                    if self.is_path_gone || is_expired(&error) || begins_anew {
                         return;
                     }
                 }
@@ -231,9 +258,9 @@ impl Watch {
         if let Err(error) = listed {
             return self.fail(&watcher::Error::InitialListFailed(error)).await;
         }
-        self.ear.liveness().turn_sighted();
+        self.ear.liveness().turn_listed();
         self.tell(vec![self.sighted(Sight::AsOf(self.began_at))]).await;
-        tokio::time::sleep(LIST_PAUSE).await;
+        tokio::time::sleep(self.pace.list).await;
     }
 
     async fn list<K>(
@@ -317,16 +344,25 @@ impl Watch {
         is_news
     }
 
+    /// Whether none was seen that is as new.
+    fn note_version(&mut self, seen: Option<&ObjectEvent>) -> bool {
+        let version = seen.map_or(0, |seen| seen.version);
+        let is_newer = version > self.newest;
+        self.newest = self.newest.max(version);
+        is_newer
+    }
+
     fn take<K>(&mut self, event: Event<K>, parts: impl Fn(K) -> (ObjectMeta, Value)) -> Vec<WatchEvent> {
         match event {
             // The first of a list, before anything was asked: it says nothing about the connection.
             Event::Init => {
                 self.began_at = self.clock.now();
                 self.uids.clear();
+                self.has_news = false;
                 Vec::new()
             }
             Event::InitDone => {
-                self.ear.liveness().note_listed();
+                self.ear.liveness().note_listed(self.has_news, self.clock.now());
                 let uids = std::mem::take(&mut self.uids);
                 vec![WatchEvent::Listed { kind: self.kind.clone(), began_at: self.began_at, uids }]
             }
@@ -335,11 +371,14 @@ impl Watch {
                 let object_event =
                     reduce(&self.kind, parts(object), false).map(|seen| ObjectEvent { listed_at, ..seen });
                 self.uids.extend(object_event.as_ref().map(|object_event| object_event.uid));
+                self.has_news |= self.note_version(object_event.as_ref());
                 events_of(object_event)
             }
             Event::Apply(object) => {
                 self.ear.liveness().note_seen();
-                events_of(reduce(&self.kind, parts(object), false))
+                let object_event = reduce(&self.kind, parts(object), false);
+                self.note_version(object_event.as_ref());
+                events_of(object_event)
             }
             Event::Delete(object) => {
                 self.ear.liveness().note_seen();
@@ -348,6 +387,25 @@ impl Watch {
                 let last = reduce(&self.kind, parts.clone(), false).filter(ObjectEvent::has_ended);
                 events_of(last).into_iter().chain(events_of(reduce(&self.kind, parts, true))).collect()
             }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Watch {
+    fn of_config_maps(clock: Clock, events: mpsc::Sender<WatchEvent>) -> Self {
+        Self {
+            kind: Kind { api_version: "v1".to_owned(), kind: "ConfigMap".to_owned() },
+            events,
+            clock,
+            lists: Arc::new(Semaphore::new(1)),
+            began_at: clock.now(),
+            uids: BTreeSet::new(),
+            newest: 0,
+            has_news: false,
+            ear: Ear::new(clock),
+            pace: PACE,
+            is_path_gone: false,
         }
     }
 }
@@ -449,6 +507,8 @@ mod tests {
         /// At once.
         Ended,
         Kept,
+        /// And something is told on each.
+        Telling,
     }
 
     /// An API server that has one ConfigMap, and counts.
@@ -458,12 +518,14 @@ mod tests {
         watches_are: Mutex<Watches>,
         lists: AtomicUsize,
         watches: AtomicUsize,
+        /// The one that the ConfigMap has.
+        version: AtomicUsize,
     }
 
     impl ApiServer {
         fn start(verbs: &'static [&'static str], watches_are: Watches) -> Arc<Self> {
-            let (lists, watches) = (AtomicUsize::new(0), AtomicUsize::new(0));
-            Arc::new(Self { verbs, watches_are: Mutex::new(watches_are), lists, watches })
+            let (lists, watches, version) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(3));
+            Arc::new(Self { verbs, watches_are: Mutex::new(watches_are), lists, watches, version })
         }
 
         fn watches_are(&self) -> MutexGuard<'_, Watches> {
@@ -485,12 +547,18 @@ mod tests {
                         Watches::Refused => answer(403, &json!({"kind": "Status", "status": "Failure", "code": 403})),
                         Watches::Ended => http::Response::new(Full::default().boxed_unsync()),
                         Watches::Kept => http::Response::new(StreamBody::new(silence).boxed_unsync()),
+                        Watches::Telling => {
+                            let event = json!({"type": "MODIFIED", "object": {"kind": "PartialObjectMetadata",
+                                "apiVersion": "meta.k8s.io/v1", "metadata": self.metadata()}});
+                            let told = Ok(Frame::data(Bytes::from(format!("{event}\n"))));
+                            let stream = futures_util::stream::iter([told]).chain(silence);
+                            http::Response::new(StreamBody::new(stream).boxed_unsync())
+                        }
                     }
                 }
                 _ => {
                     self.lists.fetch_add(1, Ordering::SeqCst);
-                    let metadata = json!({"name": "a", "namespace": "shop", "resourceVersion": "3",
-                        "uid": "00000000-0000-0000-0000-000000000001", "labels": {TARGET_LABEL: "shop"}});
+                    let metadata = self.metadata();
                     answer(
                         200,
                         &json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
@@ -498,6 +566,13 @@ mod tests {
                     )
                 }
             }
+        }
+
+        /// As it is by now.
+        fn metadata(&self) -> Value {
+            let version = self.version.load(Ordering::SeqCst).to_string();
+            json!({"name": "a", "namespace": "shop", "resourceVersion": version,
+                "uid": "00000000-0000-0000-0000-000000000001", "labels": {TARGET_LABEL: "shop"}})
         }
 
         fn cluster(self: &Arc<Self>) -> Cluster {
@@ -512,8 +587,12 @@ mod tests {
         }
 
         fn watch(self: &Arc<Self>) -> (mpsc::Receiver<WatchEvent>, JoinHandle<()>) {
+            self.watch_at(PACE)
+        }
+
+        fn watch_at(self: &Arc<Self>, pace: Pace) -> (mpsc::Receiver<WatchEvent>, JoinHandle<()>) {
             let (events, told) = mpsc::channel(100);
-            (told, tokio::spawn(self.cluster().watch(config_maps(), Clock::start(), events)))
+            (told, tokio::spawn(self.cluster().watch_at(pace, config_maps(), Clock::start(), events)))
         }
 
         async fn wait_for_watches(&self, count: usize) {
@@ -575,6 +654,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_kind_whose_watches_were_none_is_watched_again_when_they_are() {
+        let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Ended);
+        let pace = Pace { list: Duration::from_millis(50), again: Duration::from_millis(100) };
+        let (mut told, watch) = api_server.watch_at(pace);
+        while next(&mut told).await != "known" {}
+
+        *api_server.watches_are() = Watches::Telling;
+
+        while next(&mut told).await != "watched" {}
+        let lists = api_server.lists.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(api_server.lists.load(Ordering::SeqCst), lists, "it is not listed any more");
+        watch.abort();
+    }
+
+    #[tokio::test]
+    async fn only_what_no_watch_told_before_it_was_listed_is_news() {
+        let clock = Clock::start();
+        let (events, _told) = mpsc::channel(10);
+        let mut watch = Watch::of_config_maps(clock, events);
+        let config_map = |version: &str| {
+            let labels = [(TARGET_LABEL.to_owned(), "shop".to_owned())].into();
+            let (name, uid) = (Some("a".to_owned()), Some(Uuid::from_u128(1).to_string()));
+            ObjectMeta {
+                name,
+                uid,
+                labels: Some(labels),
+                resource_version: Some(version.to_owned()),
+                ..ObjectMeta::default()
+            }
+        };
+        let parts = |metadata: ObjectMeta| (metadata, json!({}));
+        let list = |watch: &mut Watch, version: &str| {
+            for event in [Event::Init, Event::InitApply(config_map(version)), Event::InitDone] {
+                watch.take(event, parts);
+            }
+            watch.has_news
+        };
+
+        assert!(list(&mut watch, "3"), "nobody has looked before");
+        assert!(!list(&mut watch, "3"));
+        watch.take(Event::Apply(config_map("4")), parts);
+        assert!(!list(&mut watch, "4"), "a watch told it");
+        assert!(list(&mut watch, "5"));
+        assert!(!list(&mut watch, "5"), "the list told it");
+    }
+
+    #[tokio::test]
     async fn watches_that_end_at_once_are_not_believed() {
         let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Refused);
         let (mut told, watch) = api_server.watch();
@@ -591,16 +718,7 @@ mod tests {
     async fn a_list_that_is_never_answered_says_that_nothing_is_known_any_more() {
         let clock = Clock::start();
         let (events, mut told) = mpsc::channel(1);
-        let mut watch = Watch {
-            kind: config_maps(),
-            events,
-            clock,
-            lists: Arc::new(Semaphore::new(1)),
-            began_at: clock.now(),
-            uids: BTreeSet::new(),
-            ear: Ear::new(clock),
-            is_path_gone: false,
-        };
+        let mut watch = Watch::of_config_maps(clock, events);
         watch.ear.liveness().hear_nothing_since(Timestamp::UNIX_EPOCH);
         let never =
             tower::service_fn(|_: http::Request<Body>| std::future::pending::<Result<Answer, tower::BoxError>>());
@@ -639,23 +757,12 @@ mod tests {
     async fn a_watch_that_falls_silent_says_that_nothing_is_known_any_more() {
         let clock = Clock::start();
         let (events, mut told) = mpsc::channel(1);
-        let ear = Ear::new(clock);
-        let kind = Kind { api_version: "v1".to_owned(), kind: "ConfigMap".to_owned() };
-        let mut watch = Watch {
-            kind: kind.clone(),
-            events,
-            clock,
-            lists: Arc::new(Semaphore::new(1)),
-            began_at: clock.now(),
-            uids: BTreeSet::new(),
-            ear,
-            is_path_gone: false,
-        };
-        watch.ear.liveness().note_listed();
+        let mut watch = Watch::of_config_maps(clock, events);
+        watch.ear.liveness().note_listed(false, clock.now());
         watch.ear.liveness().hear_nothing_since(Timestamp::UNIX_EPOCH);
 
         watch.follow(futures_util::stream::pending(), full).await;
 
-        assert_eq!(told.try_recv(), Ok(WatchEvent::Sighted { kind, sight: Sight::Lost }));
+        assert_eq!(told.try_recv(), Ok(WatchEvent::Sighted { kind: config_maps(), sight: Sight::Lost }));
     }
 }
