@@ -19,7 +19,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("clap", &["hub/src/main.rs", "hub/src/process/config.rs", "agent/src/main.rs", "agent/src/config.rs", "cli"]),
 ];
 
-const CRATES: &[&str] = &["core/src", "proto/src", "render/src", "validate/src", "hub/src", "agent/src", "cli/src"];
+const CRATES: &[&str] =
+    &["core/src", "proto/src", "render/src", "import/src", "validate/src", "hub/src", "agent/src", "cli/src"];
 
 #[test]
 fn each_big_dependency_is_spoken_in_one_place_only() {

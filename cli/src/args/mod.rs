@@ -4,6 +4,7 @@
 //! ends with exit code 2 and nothing sent.
 
 mod cluster;
+mod import;
 mod log;
 mod render;
 mod repo;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
 pub(crate) use cluster::{ClusterCommand, RegisterArgs};
+pub(crate) use import::{ArgocdArgs, ImportArgs, ImportCommand};
 pub(crate) use log::{AuditCommand, AuditListArgs, DriftCommand, OutcomeChoice};
 pub(crate) use render::RenderArgs;
 pub(crate) use repo::{Provider, RepoAddArgs, RepoCommand, RepoWebhookArgs};
@@ -118,6 +120,9 @@ pub(crate) enum Command {
     Render(RenderArgs),
     /// What is wrong with manifests, overlays and charts; no hub is asked, and no cluster.
     Validate(ValidateArgs),
+    /// Move in: Bellwether's files from what Flux or Argo CD has; no hub is asked.
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// List one kind of thing, or show one of it in a line.
     #[command(after_long_help = "Examples:\n  bellwether get targets\n  bellwether get cluster eu-1 -o yaml")]
     Get {
@@ -294,6 +299,8 @@ mod tests {
         apply
         render
         validate
+        import flux
+        import argocd
         get
         describe
         delete

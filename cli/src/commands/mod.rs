@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod cluster;
 mod drift;
+mod import;
 mod meant;
 mod outcome;
 mod render;
@@ -45,6 +46,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Version => return version(&output),
         Command::Render(arguments) => return render::run(&output, &arguments),
         Command::Validate(arguments) => return validate::run(&output, &arguments),
+        Command::Import(command) => return import::run(&output, &command),
         command => command,
     };
     let context = Context { client: Client::new(&arguments.connection)?, output };
@@ -63,7 +65,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::Whoami => whoami(&context).await,
-        Command::Completions { .. } | Command::Version | Command::Render(_) | Command::Validate(_) => Ok(Exit::Done),
+        Command::Completions { .. }
+        | Command::Version
+        | Command::Render(_)
+        | Command::Validate(_)
+        | Command::Import(_) => Ok(Exit::Done),
     }
 }
 

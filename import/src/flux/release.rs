@@ -1,0 +1,287 @@
+//! A HelmRelease: a chart, and the target that deploys it.
+
+use bellwether_core::Digest;
+use bellwether_render::{Files, KUSTOMIZATIONS};
+use serde_json::{Map, Value, json};
+
+use super::sources::{Origin, Paths, chart_ref};
+use super::{Flux, Inherited, SOURCE, fields};
+use crate::audit::audit;
+use crate::draft::{Draft, OverlayDraft, Theirs, namespace};
+use crate::gather::{Object, find};
+use crate::kustomization::{Additions, Folder, Under, look_at};
+use crate::made::Asked;
+use crate::paths::{join, normal};
+use crate::report::{Entry, Remark};
+use crate::text::{fill, mark, to_template};
+use crate::view::Changes;
+
+/// Of a release's name, by Helm.
+const RELEASE_MAX: usize = 53;
+
+/// A folder that no repo has, for the other side of a comparison.
+const POST_RENDERERS: &str = "flux-post-renderers";
+
+/// Where a chart is, as a target has it.
+struct Chart {
+    from: Origin,
+    path: String,
+    /// Files of values are paths of the repo, and not of the chart.
+    is_in_git: bool,
+}
+
+impl<F: Files> Flux<'_, F> {
+    pub(super) fn release(&mut self, object: &Object, inherited: &Inherited) {
+        let mut entry = object.entry();
+        let spec = object.spec().clone();
+        entry.remarks.extend(audit(&spec, fields::RELEASE));
+        let chart = self.chart_of(object, inherited, &mut entry);
+        let values = self.release_values(object, inherited, &mut entry);
+        let Some(index) = self.tell_for(entry, object, inherited) else { return };
+        let mut entry = self.collected.report[index].clone();
+        let chart = match chart {
+            Ok(chart) => chart,
+            Err(why) => {
+                entry.add(Remark::none("spec.chart", why));
+                self.collected.report[index] = entry;
+                return;
+            }
+        };
+        entry.remarks.extend(chart.from.remark("spec.chart.spec.sourceRef"));
+        let is_here = |files: &F| look_at(files, &chart.path) == Folder::Chart;
+        if chart.from.is_own && self.collected.own.is_none() && is_here(&self.workspace.files) {
+            self.collected.own = Some(chart.from.repo.clone());
+        }
+        let mut draft = Draft::new(object.name(), index);
+        draft.repo.clone_from(&chart.from.repo);
+        draft.reference = chart.from.reference.clone();
+        draft.path.clone_from(&chart.path);
+        self.settle(object, &mut draft, inherited, &mut entry);
+        let target_namespace = object.text(&["spec", "targetNamespace"]);
+        let release_namespace = target_namespace.or_else(|| object.namespace());
+        draft.namespace = namespace(release_namespace, "spec.targetNamespace", &mut entry);
+        if draft.namespace.is_none() {
+            entry.add(Remark::todo("metadata.namespace", "it names no namespace: write `namespace` into the target"));
+        }
+        drift(&spec, &mut draft, &mut entry);
+        let mut helm = Map::new();
+        helm.insert("release".to_owned(), json!(release_name(object)));
+        if spec["install"]["crds"] == "Skip" || spec["install"]["skipCRDs"] == true {
+            helm.insert("includeCrds".to_owned(), json!(false));
+        } else if find(&spec, &["upgrade", "crds"]).is_none_or(|crds| crds != "CreateReplace") {
+            entry.add(Remark::differs("spec.upgrade.crds", "what the chart has in `crds/` is applied with each revision, and not only at the first: `render.helm.includeCrds: false` leaves it out"));
+        }
+        let files = values_files(&spec, &chart, &mut entry);
+        if !files.is_empty() {
+            helm.insert("valuesFiles".to_owned(), json!(files));
+        }
+        post_render(&spec, &chart, inherited, &mut draft, &mut entry);
+        draft.theirs = self.their_release(object, &chart, &helm, &values, inherited, &entry);
+        if !values.is_empty() {
+            helm.insert("values".to_owned(), to_template(&Value::Object(values.clone())));
+        }
+        draft.helm = Some(helm);
+        let written = Value::Object(values).to_string();
+        for (name, value) in inherited.values.iter().flatten().filter(|(name, _)| written.contains(&mark(name))) {
+            draft.parameters.insert(name.clone(), crate::text::typed(value));
+        }
+        self.collected.report[index] = entry;
+        self.collected.drafts.push(draft);
+    }
+
+    fn their_release(
+        &self,
+        object: &Object,
+        chart: &Chart,
+        helm: &Map<String, Value>,
+        values: &Map<String, Value>,
+        inherited: &Inherited,
+        entry: &Entry,
+    ) -> Result<Theirs, String> {
+        if entry
+            .remarks
+            .iter()
+            .any(|remark| remark.field.starts_with("spec.valuesFrom") && remark.effect == crate::Effect::None)
+        {
+            return Err("some of its values are not among these files".to_owned());
+        }
+        if inherited.is_open {
+            return Err("values of variables are not among these files".to_owned());
+        }
+        let own = chart.from.is_own.then_some(chart.from.repo.as_str());
+        let files = self.workspace.checkout(&chart.from.repo, own);
+        if files.is_some_and(|files| look_at(&*files, &chart.path) != Folder::Chart) {
+            return Err(format!("the chart `{}` is not among these files yet", chart.path));
+        }
+        let find_value = |name: &str| inherited.values.as_ref().and_then(|values| values.get(name).cloned());
+        let mut helm = helm.clone();
+        // A `${` of the values is none that anybody fills in.
+        let filled = to_template(&fill(&Value::Object(values.clone()), &find_value));
+        helm.insert("values".to_owned(), filled);
+        let mut asked = Asked {
+            folder: chart.path.clone(),
+            render: json!({"kind": "helm", "helm": helm}),
+            name: object.name().to_owned(),
+            namespace: object.text(&["spec", "targetNamespace"]).or_else(|| object.namespace()).map(str::to_owned),
+            changes: Changes::default(),
+        };
+        let Additions { fields, labels, annotations } = post_renderers(object.spec(), inherited);
+        if !fields.is_empty() {
+            asked.render["kustomize"] = json!(POST_RENDERERS);
+            asked.changes = Changes::with(&join(POST_RENDERERS, KUSTOMIZATIONS[0]), &Value::Object(fields));
+        }
+        Ok(Theirs { asked, labels, annotations, ..Theirs::default() })
+    }
+
+    fn chart_of(&mut self, object: &Object, inherited: &Inherited, entry: &mut Entry) -> Result<Chart, String> {
+        let spec = object.spec();
+        if let Some(reference) = find(spec, &["chartRef"]).cloned() {
+            let (kind, name) =
+                (reference["kind"].as_str().unwrap_or_default(), reference["name"].as_str().unwrap_or_default());
+            if kind == "HelmChart" {
+                let namespace = reference["namespace"].as_str().or_else(|| object.namespace());
+                let chart = self.find((SOURCE, kind), name, namespace, object, &inherited.scope);
+                let chart = chart.ok_or_else(|| format!("HelmChart `{name}` is not among the files"))?;
+                return self.chart_of_spec(&chart, &chart.spec().clone(), inherited, entry);
+            }
+            let from = self.source_of(object, &reference, inherited)?;
+            return Ok(Chart { from, path: String::new(), is_in_git: false });
+        }
+        match find(spec, &["chart", "spec"]).cloned() {
+            Some(chart) if chart["chart"].is_string() => self.chart_of_spec(object, &chart, inherited, entry),
+            _ => Err("it names no chart: it is a patch of another file, or it is not whole".to_owned()),
+        }
+    }
+
+    fn chart_of_spec(
+        &mut self,
+        object: &Object,
+        chart: &Value,
+        inherited: &Inherited,
+        entry: &mut Entry,
+    ) -> Result<Chart, String> {
+        let reference = &chart["sourceRef"];
+        let name = chart["chart"].as_str().unwrap_or_default();
+        let version = chart["version"].as_str().filter(|version| !version.is_empty());
+        if reference["kind"] != "HelmRepository" {
+            let from = self.source_of(object, reference, inherited)?;
+            let path = from.paths.find(name).ok_or_else(|| format!("`{name}` leads out of the repo"))?;
+            if version.is_some_and(|version| version != "*") {
+                entry.add(Remark::note(
+                    "spec.chart.spec.version",
+                    "of a chart in Git it is what its Chart.yaml says, in Flux too",
+                ));
+            }
+            return Ok(Chart { from, path, is_in_git: true });
+        }
+        let source_name = reference["name"].as_str().unwrap_or_default();
+        let namespace = reference["namespace"].as_str().or_else(|| object.namespace());
+        let source = self.find((SOURCE, "HelmRepository"), source_name, namespace, object, &inherited.scope);
+        let source = source.ok_or_else(|| {
+            format!("HelmRepository `{source_name}` is not among the files: read the folder that has it, too")
+        })?;
+        self.source(&source);
+        let url = source.text(&["spec", "url"]).unwrap_or_default().trim_end_matches('/').to_owned();
+        let repo = if url.starts_with("oci://") {
+            self.collected.repos.ensure(&format!("{url}/{name}"), None)
+        } else {
+            self.collected.repos.ensure_chart(&url, name)
+        };
+        entry.became("Repo", &repo);
+        let from =
+            Origin { repo, reference: chart_ref(version), is_own: false, paths: Paths::AsTheyAre, is_assumed: false };
+        Ok(Chart { from, path: String::new(), is_in_git: false })
+    }
+}
+
+/// All of them together, with values in place of variables: nobody fills in what is laid over a chart.
+fn post_renderers(spec: &Value, inherited: &Inherited) -> Additions {
+    let find_value = |name: &str| inherited.values.as_ref().and_then(|values| values.get(name).cloned());
+    let filled = fill(spec, &find_value);
+    let mut additions = Additions::default();
+    for field in ["patches", "patchesStrategicMerge", "patchesJson6902", "images"] {
+        let renderers = filled["postRenderers"].as_array().into_iter().flatten();
+        let all = renderers.filter_map(|one| find(one, &["kustomize", field])?.as_array());
+        additions.set(field, Some(&Value::Array(all.flatten().cloned().collect())));
+    }
+    let additions = additions.with_patches();
+    let texts = |field: &str| find(&filled, &["commonMetadata", field]).and_then(Value::as_object).cloned();
+    Additions {
+        labels: texts("labels").unwrap_or_default(),
+        annotations: texts("annotations").unwrap_or_default(),
+        ..additions
+    }
+}
+
+fn post_render(spec: &Value, chart: &Chart, inherited: &Inherited, draft: &mut Draft, entry: &mut Entry) {
+    let additions = post_renderers(spec, inherited);
+    if additions.is_empty() {
+        return;
+    }
+    for field in ["postRenderers", "commonMetadata"] {
+        if find(spec, &[field]).is_none() {
+            continue;
+        }
+        let field = format!("spec.{field}");
+        entry.add(if chart.is_in_git {
+            Remark::note(&field, "it stands in the kustomization that `render.kustomize` of the target names")
+        } else {
+            Remark::none(&field, "the target can have it as a kustomization over the chart (`render.kustomize`), but only in the repo that the chart is in: commit the chart to Git, or say it by the chart's values")
+        });
+    }
+    if chart.is_in_git {
+        draft.overlay = Some(OverlayDraft { under: Under::Chart, additions, without: Vec::new() });
+    }
+}
+
+fn drift(spec: &Value, draft: &mut Draft, entry: &mut Entry) {
+    let mode = find(spec, &["driftDetection", "mode"]).and_then(Value::as_str);
+    let (ours, sentence) = match mode {
+        Some("enabled") => (None, "what others change is taken back, as before"),
+        Some("warn") => {
+            (Some("warn"), "`sync.drift: warn`: what others change is told, and stays until the next revision")
+        }
+        Some("disabled") => (Some("ignore"), "`sync.drift: ignore`: nobody looks at what others change"),
+        _ => {
+            entry.add(Remark::differs("spec.driftDetection", "Flux does not look at what others change unless it is asked to; here it is taken back: `sync.drift: ignore` of the target would be as before"));
+            return;
+        }
+    };
+    draft.sync.extend(ours.map(|ours| ("drift".to_owned(), json!(ours))));
+    entry.add(Remark::note("spec.driftDetection.mode", sentence));
+}
+
+fn values_files(spec: &Value, chart: &Chart, entry: &mut Entry) -> Vec<String> {
+    let list = find(spec, &["chart", "spec", "valuesFiles"]).and_then(Value::as_array);
+    let one = find(spec, &["chart", "spec", "valuesFile"]).and_then(Value::as_str);
+    let files: Vec<&str> = match list {
+        Some(files) => files.iter().filter_map(Value::as_str).collect(),
+        None => one.into_iter().collect(),
+    };
+    if files.is_empty() {
+        return Vec::new();
+    }
+    entry.add(Remark::differs(
+        "spec.chart.spec.valuesFiles",
+        "the chart's own values.yaml is under them; Flux leaves it out unless it is listed",
+    ));
+    let path = |file: &&str| {
+        let file = if chart.is_in_git { chart.from.paths.find(file) } else { normal(&join(&chart.path, file)) };
+        file.filter(|file| !file.is_empty())
+    };
+    files.iter().filter_map(path).collect()
+}
+
+/// What Flux calls the release: cut, and made distinct, when it is too long.
+fn release_name(object: &Object) -> String {
+    let name = object.text(&["spec", "releaseName"]).map(str::to_owned);
+    let name = name.unwrap_or_else(|| match object.text(&["spec", "targetNamespace"]) {
+        Some(namespace) => format!("{namespace}-{}", object.name()),
+        None => object.name().to_owned(),
+    });
+    if name.len() <= RELEASE_MAX {
+        return name;
+    }
+    let start: String = name.chars().take(40).collect();
+    format!("{start}-{}", Digest::of(name.as_bytes()).short())
+}

@@ -1,0 +1,66 @@
+//! The files of a checkout, with some that are not there yet and without some that somebody leaves out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bellwether_render::{Files, Found, LeaveOut, Listed, Listing, SourceFile};
+
+use crate::paths::is_within;
+
+/// What is changed about them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Changes {
+    /// In place of what may be there.
+    pub(crate) added: BTreeMap<String, Vec<u8>>,
+    /// Of the manifests of a folder only these.
+    pub(crate) only: Option<BTreeSet<String>>,
+}
+
+pub(crate) struct View<F> {
+    pub(crate) files: Arc<F>,
+    pub(crate) changes: Changes,
+}
+
+impl<F> View<F> {
+    fn has_added(&self, folder: &str) -> bool {
+        self.changes.added.keys().any(|path| path != folder && is_within(path, folder))
+    }
+}
+
+impl<F: Files> Files for View<F> {
+    type Error = F::Error;
+
+    fn read(&self, path: &str, bytes_max: usize) -> Result<Found, F::Error> {
+        if let Some(bytes) = self.changes.added.get(path) {
+            return Ok(if bytes.len() > bytes_max { Found::TooLarge } else { Found::File(bytes.clone()) });
+        }
+        match self.files.read(path, bytes_max)? {
+            Found::Absent if self.has_added(path) => Ok(Found::Folder),
+            found => Ok(found),
+        }
+    }
+
+    fn list(&self, path: &str) -> Result<Listing, F::Error> {
+        let listing = self.files.list(path)?;
+        if !self.has_added(path) {
+            return Ok(listing);
+        }
+        let mut entries: BTreeMap<String, bool> = match listing {
+            Listing::Folder(entries) => entries.into_iter().map(|entry| (entry.name, entry.is_folder)).collect(),
+            _ => BTreeMap::new(),
+        };
+        for added in self.changes.added.keys().filter(|added| is_within(added, path)) {
+            let rest = added[path.len()..].trim_start_matches('/');
+            let (name, is_folder) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
+            entries.insert(name.to_owned(), is_folder);
+        }
+        let listed = |(name, is_folder)| Listed { name, is_folder };
+        Ok(Listing::Folder(entries.into_iter().map(listed).collect()))
+    }
+
+    fn manifests(&self, folder: &str, leave_out: &LeaveOut<'_>) -> Result<Vec<SourceFile>, F::Error> {
+        let files = self.files.manifests(folder, leave_out)?;
+        let is_taken = |file: &SourceFile| self.changes.only.as_ref().is_none_or(|only| only.contains(&file.path));
+        Ok(files.into_iter().filter(is_taken).collect())
+    }
+}
