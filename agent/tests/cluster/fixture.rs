@@ -106,7 +106,7 @@ impl Fixture {
     fn start_agent_process_into(&mut self, log: Stdio) -> tokio::process::Child {
         tokio::process::Command::new(env!("CARGO_BIN_EXE_bellwether-agent"))
             .args(self.flags(Some(TOKEN)))
-            .stderr(log)
+            .stdout(log)
             .kill_on_drop(true)
             .spawn()
             .expect("starts")
