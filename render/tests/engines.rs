@@ -3,6 +3,7 @@
 //! `./dev test` builds the engine and names it in `BELLWETHER_RENDER_ENGINE`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -801,7 +802,7 @@ fn other_bytes_of_the_same_files_are_another_version() {
     ] {
         let objects = render(tree, folder, options, json!({"n": 4, "region": "eu"})).expect("it renders");
         for object in objects {
-            made += &format!("{} {}\n", object.key, String::from_utf8_lossy(&object.body));
+            writeln!(made, "{} {}", object.key, String::from_utf8_lossy(&object.body)).expect("a text takes it");
         }
     }
 

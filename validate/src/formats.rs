@@ -145,7 +145,7 @@ fn is_uuid(text: &str, version: Option<char>) -> bool {
 fn is_hostname(text: &str) -> bool {
     let is_inner = |character: char| character.is_alphanumeric() || character == '-';
     let is_part = |part: &str| {
-        let is_edge = |end: Option<char>| end.is_some_and(|end| end.is_alphanumeric());
+        let is_edge = |end: Option<char>| end.is_some_and(char::is_alphanumeric);
         part.len() <= 63
             && is_edge(part.chars().next())
             && is_edge(part.chars().next_back())

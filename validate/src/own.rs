@@ -43,7 +43,7 @@ pub fn read_own(root: &Node) -> Result<OwnDocument, Problem> {
         "Repo" => read_repo(root),
         "Target" => read_target(root),
         other => {
-            let hint = nearest(other, KINDS.into_iter()).map(|kind| format!("did you mean `{kind}`?"));
+            let hint = nearest(other, KINDS).map(|kind| format!("did you mean `{kind}`?"));
             let hint = hint.unwrap_or_else(|| format!("these are known: {}", KINDS.join(", ")));
             Err(problem(root, "kind", "api_unknown", "is no kind of Bellwether's".to_owned(), Some(hint)))
         }
@@ -68,7 +68,7 @@ fn read_repo(root: &Node) -> Result<OwnDocument, Problem> {
     }
     let document: RepoDocument = read(root, document)?;
     let spec = RepoSpec::from(document.spec);
-    spec.check().map_err(|error| refused(error.field(), error.code(), error.to_string(), error.hint()))?;
+    spec.check().map_err(|error| refused(error.field(), error.code(), error.to_string(), error.hint().as_deref()))?;
     Ok(OwnDocument::Repo { name: document.metadata.name.to_string(), url: spec.url })
 }
 

@@ -105,8 +105,7 @@ impl Structural {
                 trail.within(key, |trail| self.node(trail, &entry.value, property, depth + 1));
             } else if let Some(values @ Value::Object(_)) = additional.filter(|_| !is_named) {
                 trail.within(key, |trail| self.node(trail, &entry.value, values, depth + 1));
-            } else if !is_named
-                && !(is_object && ["apiVersion", "kind", "metadata"].contains(&key))
+            } else if !(is_named || is_object && ["apiVersion", "kind", "metadata"].contains(&key))
                 && self.refuses(schema, additional)
             {
                 unknown(trail, key, entry.line(), properties.keys().map(String::as_str));

@@ -2,6 +2,8 @@
 //!
 //! A stored form as well, as a target's is: see [`target`](crate::target).
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::signature::Verify;
@@ -78,10 +80,10 @@ impl InvalidRepo {
     }
 
     /// What to do about it.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Chart => Some("such as `podinfo`"),
-            Self::Poll => Some("send webhooks to be faster than that"),
+            Self::Chart => Some("such as `podinfo`".into()),
+            Self::Poll => Some("send webhooks to be faster than that".into()),
             Self::CosignKeys | Self::Ca => None,
         }
     }

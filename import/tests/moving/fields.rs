@@ -91,19 +91,19 @@ fn assert_all_heeded(tool: Tool, list: &'static str, base: impl Fn(&str) -> Valu
     assert!(silent.is_empty(), "nothing is made of these, and nothing is said: {silent:#?}");
 }
 
-fn flux_object(group: &str, kind: &str, name: &str, spec: Value) -> Value {
+fn flux_object(group: &str, kind: &str, name: &str, spec: &Value) -> Value {
     let metadata = json!({"name": name, "namespace": "flux-system"});
     json!({"apiVersion": format!("{group}.toolkit.fluxcd.io/v1"), "kind": kind, "metadata": metadata, "spec": spec})
 }
 
 fn git() -> Value {
-    flux_object("source", "GitRepository", "fleet", json!({"interval": "10m", "url": URL, "ref": {"branch": "main"}}))
+    flux_object("source", "GitRepository", "fleet", &json!({"interval": "10m", "url": URL, "ref": {"branch": "main"}}))
 }
 
 fn kustomization() -> Value {
     let source = json!({"kind": "GitRepository", "name": "fleet"});
     let spec = json!({"interval": "10m", "path": "./apps", "prune": true, "sourceRef": source, "targetNamespace": "a"});
-    flux_object("kustomize", "Kustomization", "apps", spec)
+    flux_object("kustomize", "Kustomization", "apps", &spec)
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn no_field_of_a_release_is_left_out_silently() {
         "chart": {"spec": {"chart": "./charts/shop", "sourceRef": source}},
         "valuesFrom": [{"kind": "ConfigMap", "name": "values", "valuesKey": "size", "targetPath": "size"}],
     });
-    let release = flux_object("helm", "HelmRelease", "shop", spec);
+    let release = flux_object("helm", "HelmRelease", "shop", &spec);
 
     assert_all_heeded(Tool::Flux, include_str!("fields/HelmRelease.txt"), |_| release.clone(), &[git(), values]);
 }
@@ -134,18 +134,18 @@ fn no_field_of_a_source_is_left_out_silently() {
     };
     assert_all_heeded(Tool::Flux, include_str!("fields/GitRepository.txt"), |_| git(), &[of("GitRepository", "fleet")]);
     let url = "oci://registry.example.org/fleet";
-    let oci = flux_object("source", "OCIRepository", "fleet", json!({"interval": "10m", "url": url}));
+    let oci = flux_object("source", "OCIRepository", "fleet", &json!({"interval": "10m", "url": url}));
     let beside = [of("OCIRepository", "fleet")];
     assert_all_heeded(Tool::Flux, include_str!("fields/OCIRepository.txt"), |_| oci.clone(), &beside);
     let charts = json!({"interval": "10m", "url": "https://charts.example.org"});
-    let charts = flux_object("source", "HelmRepository", "charts", charts);
+    let charts = flux_object("source", "HelmRepository", "charts", &charts);
     let source = json!({"kind": "HelmRepository", "name": "charts"});
     let chart = json!({"chart": {"spec": {"chart": "shop", "sourceRef": source}}});
-    let beside = [flux_object("helm", "HelmRelease", "shop", chart)];
+    let beside = [flux_object("helm", "HelmRelease", "shop", &chart)];
     assert_all_heeded(Tool::Flux, include_str!("fields/HelmRepository.txt"), |_| charts.clone(), &beside);
 }
 
-fn argo_object(kind: &str, spec: Value) -> Value {
+fn argo_object(kind: &str, spec: &Value) -> Value {
     json!({"apiVersion": "argoproj.io/v1alpha1", "kind": kind, "metadata": {"name": "shop", "namespace": "argocd"}, "spec": spec})
 }
 
@@ -157,7 +157,7 @@ fn application(source: Value) -> Value {
     let automated = json!({"automated": {"prune": true, "selfHeal": true}});
     argo_object(
         "Application",
-        json!({"project": "default", "source": source, "destination": destination, "syncPolicy": automated}),
+        &json!({"project": "default", "source": source, "destination": destination, "syncPolicy": automated}),
     )
 }
 
@@ -187,9 +187,9 @@ fn no_field_of_a_set_or_a_project_is_left_out_silently() {
     let generators = json!([{"list": {"elements": [{"cluster": "eu"}]}}]);
     let set = argo_object(
         "ApplicationSet",
-        json!({"generators": generators, "template": {"metadata": template["metadata"], "spec": template["spec"]}}),
+        &json!({"generators": generators, "template": {"metadata": template["metadata"], "spec": template["spec"]}}),
     );
     assert_all_heeded(Tool::Argo, include_str!("fields/ApplicationSet.txt"), |_| set.clone(), &[]);
-    let project = argo_object("AppProject", json!({}));
+    let project = argo_object("AppProject", &json!({}));
     assert_all_heeded(Tool::Argo, include_str!("fields/AppProject.txt"), |_| project.clone(), &[]);
 }

@@ -41,6 +41,7 @@ const MUTE_MAX: u32 = 2;
 const LOOK: SignedDuration = SignedDuration::from_secs(1);
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one thing that was seen, and they come in any combination")]
 pub(super) struct Liveness {
     /// In a row.
     failures: u32,

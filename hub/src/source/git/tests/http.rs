@@ -169,9 +169,8 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Mood::AnswerFetch(answer) if body.windows(13).any(|bytes| bytes == b"command=fetch") => {
             return ([(header::CONTENT_TYPE, "application/x-git-upload-pack-result")], answer).into_response();
         }
-        Mood::Redirect(_) | Mood::AnswerFetch(_) => "version=2",
         Mood::HangHistory if body.windows(11).any(|bytes| bytes == b"deepen 1000") => std::future::pending().await,
-        Mood::HangHistory => "version=2",
+        Mood::Redirect(_) | Mood::AnswerFetch(_) | Mood::HangHistory => "version=2",
         Mood::Hang => std::future::pending().await,
     };
     let mut child = Command::new("git")

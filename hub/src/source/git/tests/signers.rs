@@ -56,8 +56,8 @@ impl Signer {
         std::fs::set_permissions(&program, mode).expect("it is ours");
         let settings = vec![format!("gpg.program={}", program.display())];
         let mut signer = Self { folder, settings, public: String::new(), id: String::new() };
-        let made = ["--passphrase", "", "--quick-generate-key", "Ada <ada@example.com>", kind, usage, expires];
-        signer.gpg(&[time, &made].concat());
+        let key = ["--passphrase", "", "--quick-generate-key", "Ada <ada@example.com>", kind, usage, expires];
+        signer.gpg(&[time, &key].concat());
         let listed = signer.gpg(&["--with-colons", "--list-keys"]);
         let fingerprint = listed.lines().find(|line| line.starts_with("fpr:")).expect("a fingerprint");
         let fingerprint = fingerprint.split(':').nth(9).expect("a fingerprint").to_owned();

@@ -148,11 +148,11 @@ fn a_tag_and_its_commit_may_have_to_be_signed_both() {
     let unsigned = upstream.git(["rev-parse", "main"], b"");
     signer.sign_tag(&upstream, "v1", &unsigned);
     assert_eq!(refusal(&remote, tag("v1")).code(), "revision_unsigned");
-    let signed = signer.sign_head(&upstream, "main");
-    upstream.git(["tag", "-f", "v1", &signed], b"");
+    let head = signer.sign_head(&upstream, "main");
+    upstream.git(["tag", "-f", "v1", &head], b"");
     assert_eq!(refusal(&remote, tag("v1")).code(), "revision_unsigned");
 
-    signer.sign_tag(&upstream, "v1", &signed);
+    signer.sign_tag(&upstream, "v1", &head);
 
     let id = Some(signer.id.clone());
     let verified = Verified { commit: id.clone(), tag: id, artifact: None };
