@@ -2,10 +2,14 @@
 //!
 //! No link is followed, and nothing above the root is looked at.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bellwether_core::Name;
+use bellwether_core::render::Source;
 use bellwether_render::{Files, Found, LeaveOut, Listed, Listing, SourceFile, is_named_for_render};
 
 use crate::failure::Failure;
@@ -124,9 +128,7 @@ impl FolderFiles {
     }
 }
 
-impl Files for FolderFiles {
-    type Error = Failure;
-
+impl FolderFiles {
     fn read(&self, path: &str, bytes_max: usize) -> Result<Found, Failure> {
         let (file, found) = match self.find(path)? {
             Lies::Nothing => return Ok(Found::Absent),
@@ -162,6 +164,66 @@ impl Files for FolderFiles {
     }
 }
 
+/// A folder, and those that are given for other repos.
+#[derive(Debug)]
+pub(crate) struct RepoFolders {
+    own: FolderFiles,
+    given: BTreeMap<Name, PathBuf>,
+    mounted: Mutex<BTreeMap<String, Arc<FolderFiles>>>,
+}
+
+impl RepoFolders {
+    pub(crate) fn new(root: PathBuf, given: BTreeMap<Name, PathBuf>) -> Self {
+        Self { own: FolderFiles::new(root), given, mounted: Mutex::default() }
+    }
+
+    fn look<T>(&self, path: &str, look: impl FnOnce(&FolderFiles, &str) -> Result<T, Failure>) -> Result<T, Failure> {
+        let there = self.lock().iter().find_map(|(mount, files)| {
+            let rest = path.strip_prefix(mount.as_str())?;
+            let below = if rest.is_empty() { rest } else { rest.strip_prefix('/')? };
+            Some((files.clone(), below.to_owned()))
+        });
+        match there {
+            Some((files, below)) => look(&files, &below),
+            None => look(&self.own, path),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<FolderFiles>>> {
+        self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Files for RepoFolders {
+    type Error = Failure;
+
+    fn read(&self, path: &str, bytes_max: usize) -> Result<Found, Failure> {
+        self.look(path, |files, path| files.read(path, bytes_max))
+    }
+
+    fn list(&self, path: &str) -> Result<Listing, Failure> {
+        self.look(path, |files, path| files.list(path))
+    }
+
+    fn manifests(&self, folder: &str, leave_out: &LeaveOut<'_>) -> Result<Vec<SourceFile>, Failure> {
+        self.own.manifests(folder, leave_out)
+    }
+
+    /// As it lies there: of the ref nothing can be known.
+    fn find_source(&self, source: &Source) -> Result<(), Failure> {
+        let Source::Repo { repo, .. } = source;
+        let Some(folder) = self.given.get(repo) else {
+            return Err(Failure::new(format!("files of repo `{repo}` are needed, and no hub is asked for them"))
+                .hint(format!("say where they are: --source {repo}=DIR")));
+        };
+        let root = folder
+            .canonicalize()
+            .map_err(|error| Failure::new(format!("cannot read `{}`: {error}", folder.display())))?;
+        self.lock().insert(source.mount(), Arc::new(FolderFiles::new(root)));
+        Ok(())
+    }
+}
+
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -178,7 +240,25 @@ fn narrower(message: String) -> Failure {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use bellwether_core::source::GitRef;
+
     use super::*;
+
+    #[test]
+    fn files_of_another_repo_are_read_where_somebody_says_that_they_are() {
+        let ((own, _), (there, _)) = (folder(&[("a.yaml", "a: 1")]), folder(&[("a.yaml", "a: 2")]));
+        let source = |repo: &str| Source::Repo { repo: repo.parse().expect("a name"), reference: GitRef::default() };
+        let given = [("env".parse().expect("a name"), there.path().to_owned())].into();
+        let files = RepoFolders::new(own.path().to_owned(), given);
+
+        files.find_source(&source("env")).expect("it is given");
+        let error = files.find_source(&source("other")).expect_err("it is not given");
+
+        assert_eq!(files.read("a.yaml", 100).expect("it is read"), Found::File(b"a: 1".to_vec()));
+        assert_eq!(files.read("env@main:/a.yaml", 100).expect("it is read"), Found::File(b"a: 2".to_vec()));
+        assert_eq!(files.read("other@main:/a.yaml", 100).expect("it is read"), Found::Absent);
+        assert_eq!(error.to_string(), "files of repo `other` are needed, and no hub is asked for them");
+    }
 
     fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, FolderFiles) {
         let folder = tempfile::tempdir().expect("a folder");

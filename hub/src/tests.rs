@@ -21,4 +21,5 @@ mod retention;
 mod rollouts;
 mod scene;
 mod signatures;
+mod sources;
 mod targets;

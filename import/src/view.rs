@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bellwether_core::render::Source;
 use bellwether_render::{Files, Found, LeaveOut, Listed, Listing, SourceFile};
 
 use crate::paths::is_within;
@@ -62,5 +63,9 @@ impl<F: Files> Files for View<F> {
         let files = self.files.manifests(folder, leave_out)?;
         let is_taken = |file: &SourceFile| self.changes.only.as_ref().is_none_or(|only| only.contains(&file.path));
         Ok(files.into_iter().filter(is_taken).collect())
+    }
+
+    fn find_source(&self, source: &Source) -> Result<(), F::Error> {
+        self.files.find_source(source)
     }
 }

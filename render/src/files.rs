@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bellwether_core::render::Source;
 use bellwether_core::source::is_valid_path;
 
 use crate::engine::made::below;
@@ -21,7 +22,8 @@ const LOOK_UPS_MAX: usize = 20_000;
 /// Of one file: as text it has to fit a frame to the engine. The largest packed charts have a few MiB.
 const READ_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// The files of one commit. Paths are relative to the repo's root, with `/`; the root itself is empty.
+/// The files of one commit, and of those of other repos that a render asks for. Paths are relative to the repo's root, with
+/// `/`; the root itself is empty.
 pub trait Files: Send + Sync {
     /// Why a path cannot or must not be read.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -35,6 +37,9 @@ pub trait Files: Send + Sync {
     /// Every file below a folder that is named as a manifest or as a kustomization, and all that is not left out by its
     /// path, which is from the repo's root on.
     fn manifests(&self, folder: &str, leave_out: &LeaveOut<'_>) -> Result<Vec<SourceFile>, Self::Error>;
+
+    /// From now on the files of another repo are read below its mount; or why they cannot be.
+    fn find_source(&self, source: &Source) -> Result<(), Self::Error>;
 }
 
 /// Whether what is at a path, and is a folder or is not, is to be left out.
@@ -173,6 +178,10 @@ impl<F: Files> Recorder<F> {
         }
     }
 
+    pub(crate) fn find_source(&self, source: &Source) -> Result<(), Failure<F::Error>> {
+        self.files.find_source(source).map_err(Failure::Files)
+    }
+
     /// Of the repo's root, and of each folder down to this one.
     fn rules(&self, folder: &str) -> Result<Rules, Failure<F::Error>> {
         let mut rules = Rules::new();
@@ -233,6 +242,10 @@ mod tests {
 
         fn manifests(&self, _: &str, _: &LeaveOut<'_>) -> Result<Vec<SourceFile>, Self::Error> {
             Ok(Vec::new())
+        }
+
+        fn find_source(&self, _: &Source) -> Result<(), Self::Error> {
+            Ok(())
         }
     }
 

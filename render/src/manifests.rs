@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bellwether_core::parameters::Values;
-use bellwether_core::render::{RenderKind, RenderOptions};
+use bellwether_core::render::{RenderKind, RenderOptions, RepoFile};
 use serde_json::Value;
 
 use crate::engine::chart::Chart;
@@ -51,7 +51,7 @@ pub struct Manifests<F> {
     project: String,
     files: Recorder<F>,
     /// Files with parameters.
-    parameter_files: Vec<String>,
+    parameter_files: Vec<RepoFile>,
     filled: Fills,
     content: Content,
     /// More are found where a kustomization is laid over a chart: which one may be chosen by values.
@@ -74,6 +74,9 @@ impl<F: Files> Manifests<F> {
         let (variables, versions) = (Mutex::new(parameters::variables_of(&parameter_files)?), OnceLock::new());
         let filled = if has_parameters || !parameter_files.is_empty() { Fills::All } else { Fills::ClustersOwn };
         let mut manifests = Self { engines, project, files, parameter_files, filled, content, variables, versions };
+        for source in options.sources() {
+            manifests.files.find_source(&source)?;
+        }
         let chart = |options| Chart::new(&folder, options, &name, namespace.as_deref(), filled);
         manifests.content = match manifests.kind_of(&folder, options.stated_kind())? {
             Kind::Plain => Content::Documents(manifests.read_plain(&folder, options.kind)?),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bellwether_core::Digest;
 use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters, Values};
+use bellwether_core::render::Source;
 use bellwether_render::{
     Confinement, Engines, Failure, Files, Found, LeaveOut, Listed, Listing, MadeBy, Manifests, Marks, Plan, Recipe,
     RenderedObject, SourceFile, VERSION, is_named_for_render, made_by,
@@ -67,6 +68,12 @@ impl Files for Tree {
         let files = self.0.iter().filter(|(path, _)| folder.is_empty() || path.starts_with(&format!("{folder}/")));
         let files = files.filter(|(path, _)| is_named_for_render(path) && !leave_out(path, false));
         Ok(files.map(|(path, text)| SourceFile { path: path.clone(), bytes: text.clone().into_bytes() }).collect())
+    }
+
+    /// Those that are there lie below their mounts.
+    fn find_source(&self, source: &Source) -> Result<(), Link> {
+        let mount = source.mount();
+        if self.has_folder(&mount) { Ok(()) } else { Err(Link(mount)) }
     }
 }
 

@@ -22,6 +22,7 @@ Examples:
   bellwether render charts/shop --values envs/eu.yaml --set tag=1.4.2
   bellwether render --target targets/shop.yaml --cluster eu-1 --cluster-labels region=eu,env=prod
   bellwether render --target targets/shop.yaml --cluster-labels env=prod --explain replicas
+  bellwether render --target targets/shop.yaml --source env=../env
   bellwether render charts/shop -o objects")]
 pub(crate) struct RenderArgs {
     /// The folder of the manifests, the kustomization or the chart; that of the target's spec when left out.
@@ -60,6 +61,10 @@ pub(crate) struct RenderArgs {
     /// A file of values for Helm, from the repo's root on. May be repeated; a later one is over an earlier.
     #[arg(long = "values", value_name = "FILE")]
     pub(crate) values_files: Vec<String>,
+    /// A folder with the files of another repo that the target names, as they are at the ref that it is to be rendered for;
+    /// no hub is asked. May be repeated.
+    #[arg(long = "source", value_name = "REPO=DIR", value_parser = parse_source)]
+    pub(crate) sources: Vec<(Name, PathBuf)>,
     /// The target's id, to mark objects as its own.
     #[arg(long, value_name = "ID", requires = "owner", value_parser = parse_target)]
     pub(crate) target_id: Option<TargetId>,
@@ -70,6 +75,11 @@ pub(crate) struct RenderArgs {
     /// when left out.
     #[arg(long, value_name = "FILE")]
     pub(crate) engine: Option<PathBuf>,
+}
+
+fn parse_source(text: &str) -> Result<(Name, PathBuf), String> {
+    let (name, folder) = text.split_once('=').ok_or("write it as REPO=DIR")?;
+    Ok((name.parse::<Name>().map_err(|error| format!("{error}"))?, PathBuf::from(folder)))
 }
 
 fn parse_target(text: &str) -> Result<TargetId, uuid::Error> {

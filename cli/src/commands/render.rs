@@ -9,7 +9,7 @@ use bellwether_core::api::TargetDocument;
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::labels::LabelSelector;
 use bellwether_core::parameters::{ClusterFacts, Layer, ParameterSet, Parameters};
-use bellwether_core::render::RenderOptions;
+use bellwether_core::render::{RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
 use bellwether_render::{
     Confinement, Engines, Failure as RenderFailure, Manifests, Marks, Plan, Recipe, RenderedObject,
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::apply::read_values;
 use crate::args::{Format, RenderArgs, engine};
 use crate::failure::{Exit, Failure, condition_text};
-use crate::folder::FolderFiles;
+use crate::folder::RepoFolders;
 use crate::output::{Output, note, print, yaml};
 
 /// Who renders files of their own needs no protection from them: an engine may run with what shuts it in here.
@@ -44,7 +44,8 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
         project: "local".to_owned(),
     };
     let engines = Engines::new(engine(arguments.engine.as_ref()).as_deref(), CONFINEMENT);
-    let manifests = Manifests::open(engines, FolderFiles::new(asked.root.clone()), plan).map_err(told)?;
+    let files = RepoFolders::new(asked.root.clone(), arguments.sources.iter().cloned().collect());
+    let manifests = Manifests::open(engines, files, plan).map_err(told)?;
     let marks = arguments.target_id.zip(arguments.owner.clone()).map(|(target, owner)| Marks { target, owner });
     let recipe = Recipe { marks, namespace: asked.namespace(), agents: BTreeSet::new() };
     let labels = arguments.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
@@ -157,7 +158,7 @@ impl<'a> Asked<'a> {
         if release.is_some() || !values_files.is_empty() {
             let helm = options.helm.get_or_insert_default();
             helm.release = release.clone().or(helm.release.take());
-            helm.values_files.extend(values_files.iter().cloned());
+            helm.values_files.extend(values_files.iter().cloned().map(RepoFile::Own));
         }
         options
     }

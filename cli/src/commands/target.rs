@@ -103,6 +103,12 @@ fn deleting(status: &TargetStatus) -> String {
     format!("{}, asked by {}; waits for {left}", deletion.mode, deletion.by)
 }
 
+/// What was read of other repos; empty when there are none.
+fn sources(status: &TargetStatus) -> String {
+    let said = status.sources.iter().map(|one| format!("{} {} {}", one.repo, one.reference, short_commit(&one.commit)));
+    said.collect::<Vec<_>>().join(", ")
+}
+
 /// Who does not get what is wanted by itself; empty when there is nobody.
 fn set_aside(status: &TargetStatus) -> String {
     let said = status.set_aside.iter().map(|one| format!("{} ({} in rollout {})", one.cluster, one.cause, one.rollout));
@@ -121,6 +127,7 @@ fn draw(target: &TargetDocument, style: Style) -> String {
         ("name", Field::from(&target.metadata.name)),
         ("revision", status.and_then(|status| status.commit.clone()).unwrap_or_default().into()),
         ("verified by", status.and_then(|status| status.verified_by.clone()).unwrap_or_default().into()),
+        ("besides", status.map_or_else(String::new, sources).into()),
         ("bundle", status.and_then(|status| status.digest).map(|digest| digest.short()).unwrap_or_default().into()),
         ("healthy", status.map_or_else(|| Field::from(""), healthy)),
         ("held", Field::toned(held, Tone::Busy)),

@@ -32,8 +32,8 @@ pub use rollout::{MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 pub use status::{NamedCondition, StatusDocument, StatusRow};
 pub use strategy::{WrittenStrategy, WrittenWave};
 pub use target::{
-    DeletionStatus, SetAside, TargetDocument, TargetStatus, WrittenHelm, WrittenParameters, WrittenRef, WrittenRender,
-    WrittenSync, WrittenTarget,
+    DeletionStatus, SetAside, SourceCommit, TargetDocument, TargetStatus, WrittenFile, WrittenHelm, WrittenOtherFile,
+    WrittenParameters, WrittenRef, WrittenRender, WrittenSync, WrittenTarget,
 };
 pub use token::{CreateToken, CreatedToken, TokenDocument};
 

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::SourceCommit;
 use crate::rollout::{Intent, MemberState, RolloutState, WaveState};
 use crate::{Digest, Generation, Name, RolloutId};
 
@@ -19,6 +20,9 @@ pub struct RolloutDocument {
     pub from_commit: Option<String>,
     /// 40 hexadecimal digits; empty when the revision is not stored any more.
     pub to_commit: String,
+    /// What it was rendered from besides, in other repos.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceCommit>,
     /// When it was planned.
     pub started_at: Timestamp,
     pub ended_at: Option<Timestamp>,

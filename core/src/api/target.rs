@@ -1,15 +1,18 @@
 //! Targets as people write them and the API shows them. Each `Written…` type is a noun's strict twin.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Document, RolloutDocument, WrittenStrategy};
 use crate::labels::LabelSelector;
 use crate::parameters::ParameterSet;
-use crate::render::{HelmOptions, Lookup, RenderKind, RenderOptions};
+use crate::render::{HelmOptions, Lookup, RenderKind, RenderOptions, RepoFile};
 use crate::session::{DriftMode, Prune, SyncOptions};
 use crate::source::GitRef;
 use crate::target::TargetSpec;
@@ -82,7 +85,7 @@ pub struct WrittenRender {
     /// Files with parameters, from the repo's root on, a later one over an earlier, and `parameters` over all; their paths
     /// may have `${…}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parameter_files: Vec<String>,
+    pub parameter_files: Vec<WrittenFile>,
 }
 
 impl WrittenRender {
@@ -101,9 +104,9 @@ pub struct WrittenHelm {
     /// Over all files. Texts in it may have `${…}`.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub values: Map<String, Value>,
-    /// Paths from the repo's root on, a later one over an earlier; they may have `${…}`.
+    /// From the repo's root on, a later one over an earlier; their paths may have `${…}`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub values_files: Vec<String>,
+    pub values_files: Vec<WrittenFile>,
     /// What the chart keeps in `crds/`; yes when left out.
     #[serde(skip_serializing_if = "is_true")]
     pub include_crds: bool,
@@ -126,6 +129,48 @@ fn is_true(value: &bool) -> bool {
 impl Default for WrittenHelm {
     fn default() -> Self {
         HelmOptions::default().into()
+    }
+}
+
+/// A file: its path, or where in another repo it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum WrittenFile {
+    Own(String),
+    Other(WrittenOtherFile),
+}
+
+/// A file of another repo of the project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WrittenOtherFile {
+    pub repo: Name,
+    /// `branch: main` when left out.
+    #[serde(rename = "ref", default)]
+    pub reference: WrittenRef,
+    pub path: String,
+}
+
+/// Not derived: it would not say which field is wrong.
+impl<'de> Deserialize<'de> for WrittenFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = WrittenFile;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a path, or a map of `repo`, `ref` and `path`")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<WrittenFile, E> {
+                Ok(WrittenFile::Own(path.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<WrittenFile, A::Error> {
+                WrittenOtherFile::deserialize(MapAccessDeserializer::new(map)).map(WrittenFile::Other)
+            }
+        }
+        deserializer.deserialize_any(Either)
     }
 }
 
@@ -211,20 +256,47 @@ impl From<GitRef> for WrittenRef {
 impl From<WrittenRender> for RenderOptions {
     fn from(written: WrittenRender) -> Self {
         let WrittenRender { kind, helm, kustomize, parameter_files } = written;
-        Self { kind, helm: helm.map(Into::into), kustomize, parameter_files }
+        Self { kind, helm: helm.map(Into::into), kustomize, parameter_files: all(parameter_files) }
     }
 }
 
 impl From<RenderOptions> for WrittenRender {
     fn from(options: RenderOptions) -> Self {
         let RenderOptions { kind, helm, kustomize, parameter_files } = options;
-        Self { kind, helm: helm.map(Into::into), kustomize, parameter_files }
+        Self { kind, helm: helm.map(Into::into), kustomize, parameter_files: all(parameter_files) }
+    }
+}
+
+fn all<T, U: From<T>>(files: Vec<T>) -> Vec<U> {
+    files.into_iter().map(Into::into).collect()
+}
+
+impl From<WrittenFile> for RepoFile {
+    fn from(written: WrittenFile) -> Self {
+        match written {
+            WrittenFile::Own(path) => Self::Own(path),
+            WrittenFile::Other(WrittenOtherFile { repo, reference, path }) => {
+                Self::Other { repo, reference: reference.into(), path }
+            }
+        }
+    }
+}
+
+impl From<RepoFile> for WrittenFile {
+    fn from(file: RepoFile) -> Self {
+        match file {
+            RepoFile::Own(path) => Self::Own(path),
+            RepoFile::Other { repo, reference, path } => {
+                Self::Other(WrittenOtherFile { repo, reference: reference.into(), path })
+            }
+        }
     }
 }
 
 impl From<WrittenHelm> for HelmOptions {
     fn from(written: WrittenHelm) -> Self {
         let WrittenHelm { release, values, values_files, include_crds, lookup, kube_version, api_versions } = written;
+        let values_files = all(values_files);
         Self { release, values, values_files, include_crds, lookup, kube_version, api_versions }
     }
 }
@@ -232,6 +304,7 @@ impl From<WrittenHelm> for HelmOptions {
 impl From<HelmOptions> for WrittenHelm {
     fn from(options: HelmOptions) -> Self {
         let HelmOptions { release, values, values_files, include_crds, lookup, kube_version, api_versions } = options;
+        let values_files = all(values_files);
         Self { release, values, values_files, include_crds, lookup, kube_version, api_versions }
     }
 }
@@ -275,6 +348,9 @@ pub struct TargetStatus {
     /// The key, or the keys, that this commit was found signed by, where its repo names some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_by: Option<String>,
+    /// What the newest render read of other repos.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceCommit>,
     /// Clusters that are assigned something else than what the newest render gives them: a rollout has not come to them, was
     /// stopped, or there is none.
     #[serde(default)]
@@ -301,6 +377,17 @@ pub struct TargetStatus {
     /// What is wrong with its ref, or its render, or its selection: the first of these that there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
+}
+
+/// Another repo that a render read, and where that was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceCommit {
+    pub repo: Name,
+    /// Full name, such as `refs/heads/main`.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    pub commit: String,
 }
 
 /// A cluster that is left out of what its target is to run.
@@ -339,7 +426,8 @@ mod tests {
         let written = json!({
             "repo": "apps", "ref": {"tag": "v1"}, "path": "shop", "namespace": "shop",
             "render": {"kind": "helm", "helm": {
-                "release": "web", "values": {"image": {"tag": "${tag}"}}, "valuesFiles": ["shop/eu.yaml"], "includeCrds": false,
+                "release": "web", "values": {"image": {"tag": "${tag}"}}, "includeCrds": false,
+                "valuesFiles": ["shop/eu.yaml", {"repo": "env", "ref": {"branch": "main"}, "path": "eu.yaml"}],
                 "lookup": "empty", "kubeVersion": "1.33", "apiVersions": ["a/v1"],
             }, "kustomize": "shop/over", "parameterFiles": ["envs/eu.yaml"]},
             "clusters": {"matchLabels": {"env": "prod"}},
@@ -367,6 +455,7 @@ mod tests {
             (json!({"repo": "a", "render": {"knd": "helm"}}), "`kind`"),
             (json!({"repo": "a", "render": {"kind": "hlm"}}), "`helm`"),
             (json!({"repo": "a", "render": {"helm": {"value": {}}}}), "`values`"),
+            (json!({"repo": "a", "render": {"helm": {"valuesFiles": [{"repo": "b", "pth": "c"}]}}}), "`path`"),
             (json!({"repo": "a", "sync": {"prun": "never"}}), "`prune`"),
             (json!({"repo": "a", "parameters": [{"value": {}}]}), "`values`"),
             (json!({"repo": "a", "clusters": {"matchLabel": {}}}), "`matchLabels`"),

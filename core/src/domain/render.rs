@@ -4,12 +4,13 @@
 //! `${…}` in them means; the crate `render` asks the engine.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Name;
-use crate::source::is_valid_path;
+use crate::source::{GitRef, full_name, is_valid, is_valid_path};
 
 /// Of a Helm release: what it adds to names has to fit into 63 characters, too.
 const RELEASE_BYTES_MAX: usize = 53;
@@ -34,10 +35,77 @@ pub struct RenderOptions {
     /// A folder of the repo whose kustomization gets what a chart gives as a resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kustomize: Option<String>,
-    /// Files of the repo with parameters, a later one over an earlier, and those of the spec over all; their paths may have
-    /// `${…}`.
+    /// Files with parameters, a later one over an earlier, and those of the spec over all; their paths may have `${…}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parameter_files: Vec<String>,
+    pub parameter_files: Vec<RepoFile>,
+}
+
+/// A file that a render reads: of the target's own repo, or of another one of its project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RepoFile {
+    Own(String),
+    Other {
+        repo: Name,
+        #[serde(rename = "ref", default)]
+        reference: GitRef,
+        path: String,
+    },
+}
+
+impl RepoFile {
+    /// In its repo.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Own(path) | Self::Other { path, .. } => path,
+        }
+    }
+
+    /// Which other repo has it.
+    pub fn source(&self) -> Option<Source> {
+        match self {
+            Self::Own(_) => None,
+            Self::Other { repo, reference, .. } => {
+                Some(Source::Repo { repo: repo.clone(), reference: reference.clone() })
+            }
+        }
+    }
+}
+
+impl From<String> for RepoFile {
+    fn from(path: String) -> Self {
+        Self::Own(path)
+    }
+}
+
+/// What a render reads besides its own repo. Its files lie below [`Source::mount`], as if they were in that repo: whoever
+/// has the files finds out where they really are, and at which commit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Source {
+    /// A repo of the project, by its name.
+    Repo {
+        repo: Name,
+        #[serde(rename = "ref")]
+        reference: GitRef,
+    },
+}
+
+impl Source {
+    /// The folder of its files, such as `env@main:`. No two sources have the same.
+    pub fn mount(&self) -> String {
+        match self {
+            Self::Repo { repo, reference } => format!("{repo}@{}:", short_name(reference)),
+        }
+    }
+}
+
+/// A branch as people name it, as long as that can be nothing else.
+fn short_name(reference: &GitRef) -> String {
+    match reference {
+        GitRef::Branch(name) if !name.contains(['/', ':']) && name.len() < 40 => name.clone(),
+        other => full_name(other),
+    }
 }
 
 /// Which engine makes objects of the files.
@@ -62,9 +130,9 @@ pub struct HelmOptions {
     /// Over all files. Texts in it may have `${…}`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub values: Map<String, Value>,
-    /// Paths in the repo, a later one over an earlier; they may have `${…}`.
+    /// A later one over an earlier; their paths may have `${…}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub values_files: Vec<String>,
+    pub values_files: Vec<RepoFile>,
     /// What the chart keeps in `crds/`.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub include_crds: bool,
@@ -145,6 +213,8 @@ pub enum InvalidRender {
     TooManyFiles,
     #[error("`{path}` of `render.helm.valuesFiles` does not lead into the repo")]
     ValuesFile { path: String },
+    #[error("the `ref` of repo `{repo}` in `render` is not a name that it could have")]
+    Reference { repo: Name },
 }
 
 impl InvalidRender {
@@ -157,6 +227,7 @@ impl InvalidRender {
             Self::Release => "helm_release_invalid",
             Self::Values { .. } => "helm_values_too_large",
             Self::TooManyFiles | Self::ValuesFile { .. } | Self::ParameterFile { .. } => "values_file_invalid",
+            Self::Reference { .. } => "ref_invalid",
         }
     }
 
@@ -174,6 +245,9 @@ impl InvalidRender {
             Self::ValuesFile { .. } | Self::ParameterFile { .. } => {
                 "write it from the repo's root on, without `..`, and without `/` at its start, such as apps/shop/values-eu.yaml"
             }
+            Self::Reference { .. } => {
+                "give one of branch, tag, semver, commit and digest, as for the target's own repo"
+            }
         }))
     }
 }
@@ -190,6 +264,12 @@ impl RenderOptions {
         if self.kind == RenderKind::Auto && is_for_helm { RenderKind::Helm } else { self.kind }
     }
 
+    /// The other repos that it names, each once.
+    pub fn sources(&self) -> BTreeSet<Source> {
+        let values_files = self.helm.iter().flat_map(|helm| &helm.values_files);
+        values_files.chain(&self.parameter_files).filter_map(RepoFile::source).collect()
+    }
+
     /// Refuses what could never render. What `${…}` comes to is looked at for each cluster.
     pub fn check(&self) -> Result<(), InvalidRender> {
         if (self.helm.is_some() || self.kustomize.is_some()) && self.stated_kind() != RenderKind::Helm {
@@ -201,8 +281,14 @@ impl RenderOptions {
         if self.parameter_files.len() > VALUES_FILES_MAX {
             return Err(InvalidRender::TooManyFiles);
         }
-        if let Some(path) = self.parameter_files.iter().find(|path| path.is_empty() || !is_valid_path(path)) {
-            return Err(InvalidRender::ParameterFile { path: path.chars().take(80).collect() });
+        if let Some(path) = invalid_path(&self.parameter_files) {
+            return Err(InvalidRender::ParameterFile { path });
+        }
+        for source in self.sources() {
+            let Source::Repo { repo, reference } = source;
+            if !is_valid(&reference) {
+                return Err(InvalidRender::Reference { repo });
+            }
         }
         let Some(helm) = &self.helm else { return Ok(()) };
         if helm.api_versions.len() > API_VERSIONS_MAX {
@@ -218,11 +304,17 @@ impl RenderOptions {
         if helm.values_files.len() > VALUES_FILES_MAX {
             return Err(InvalidRender::TooManyFiles);
         }
-        match helm.values_files.iter().find(|path| path.is_empty() || !is_valid_path(path)) {
-            Some(path) => Err(InvalidRender::ValuesFile { path: path.chars().take(80).collect() }),
+        match invalid_path(&helm.values_files) {
+            Some(path) => Err(InvalidRender::ValuesFile { path }),
             None => Ok(()),
         }
     }
+}
+
+/// The first that leads nowhere.
+fn invalid_path(files: &[RepoFile]) -> Option<String> {
+    let path = files.iter().map(RepoFile::path).find(|path| path.is_empty() || !is_valid_path(path))?;
+    Some(path.chars().take(80).collect())
 }
 
 #[cfg(test)]
@@ -255,6 +347,29 @@ mod tests {
         let large = check(json!({"helm": {"values": {"a": "x".repeat(VALUES_BYTES_MAX)}}}));
         assert!(matches!(large, Err(InvalidRender::Values { .. })));
         assert_eq!(check(json!({"helm": {"valuesFiles": vec!["a"; 51]}})), Err(InvalidRender::TooManyFiles));
+    }
+
+    #[test]
+    fn files_of_other_repos_are_below_a_folder_of_their_own_for_each_ref() {
+        let options = json!({
+            "helm": {"valuesFiles": [
+                "a.yaml", {"repo": "env", "path": "b.yaml"}, {"repo": "env", "ref": {"branch": "main"}, "path": "c.yaml"},
+                {"repo": "env", "ref": {"tag": "v1"}, "path": "d.yaml"},
+            ]},
+            "parameterFiles": [{"repo": "env", "ref": {"branch": "refs/tags/v1"}, "path": "e.yaml"}],
+        });
+        let options: RenderOptions = serde_json::from_value(options).expect("options");
+
+        let mounts: BTreeSet<_> = options.sources().iter().map(Source::mount).collect();
+
+        assert_eq!(options.check(), Ok(()));
+        assert_eq!(
+            mounts,
+            ["env@main:", "env@refs/tags/v1:", "env@refs/heads/refs/tags/v1:"].map(str::to_owned).into()
+        );
+        assert!(mounts.iter().all(|mount| is_valid_path(&format!("{mount}/a.yaml"))));
+        let wrong = json!({"parameterFiles": [{"repo": "env", "ref": {"branch": "../a"}, "path": "e.yaml"}]});
+        assert_eq!(check(wrong).map_err(|error| error.code()), Err("ref_invalid"));
     }
 
     #[test]

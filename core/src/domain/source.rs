@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::version_range::VersionRange;
 
 /// Which commit of a repo. Stored as one field that says how it is named.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", try_from = "StoredRef")]
 pub enum GitRef {
     Branch(String),

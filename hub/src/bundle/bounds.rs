@@ -42,6 +42,8 @@ pub(super) fn tried_again_after(condition: &Condition) -> Option<SignedDuration>
         BROKE_DOWN => Some(DEATHS_COUNT),
         "engine_missing" | "engine_not_started" | "engine_unconfined" | "engine_died" | "engine_protocol"
         | "engine_panicked" | "engine_failed" | "bad_request" => Some(ENGINE_PAUSE),
+        // Whoever adds the repo says so; but it may have come while this was looked for.
+        code if code.starts_with("source_") => Some(ENGINE_PAUSE),
         _ => None,
     }
 }

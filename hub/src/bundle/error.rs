@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
-use bellwether_core::Condition;
 use bellwether_core::bundle::ManifestError;
+use bellwether_core::{Condition, RepoId};
 use bellwether_render::{Failure, RenderError};
 use jiff::Timestamp;
 
 use super::bounds;
+use super::sources::{FilesError, SourceError};
 use crate::source::git::ReadError;
 use crate::store::StoreError;
 
@@ -19,6 +20,11 @@ pub(super) const SHARE_SPENT: &str = "content_share_spent";
 pub(super) enum BundleError {
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Of another repo, which lies below a mount.
+    #[error("{mount} {error}")]
+    ReadThere { repo: RepoId, mount: String, error: ReadError },
+    #[error(transparent)]
+    Source(SourceError),
     #[error(transparent)]
     Render(#[from] RenderError),
     #[error(transparent)]
@@ -39,11 +45,13 @@ pub(super) enum BundleError {
     MadeOtherwise,
 }
 
-impl From<Failure<ReadError>> for BundleError {
-    fn from(failure: Failure<ReadError>) -> Self {
+impl From<Failure<FilesError>> for BundleError {
+    fn from(failure: Failure<FilesError>) -> Self {
         match failure {
             Failure::Render(error) => Self::Render(error),
-            Failure::Files(error) => Self::Read(error),
+            Failure::Files(FilesError::Own(error)) => Self::Read(error),
+            Failure::Files(FilesError::There { repo, mount, error }) => Self::ReadThere { repo, mount, error },
+            Failure::Files(FilesError::Source(error)) => Self::Source(error),
         }
     }
 }
@@ -53,14 +61,25 @@ impl BundleError {
     pub(super) fn is_of_content(&self) -> bool {
         match self {
             Self::Render(_) | Self::Manifest(_) => true,
-            Self::Read(error) => !error.is_of_mirror(),
-            Self::TooLong
+            Self::Read(error) | Self::ReadThere { error, .. } => !error.is_of_mirror(),
+            Self::Source(_)
+            | Self::TooLong
             | Self::Store(_)
             | Self::BrokeDown
             | Self::ShareSpent
             | Self::OriginUnknown
             | Self::SpecOlder
             | Self::MadeOtherwise => false,
+        }
+    }
+
+    /// This hub's mirror of a repo lacks a commit that it saw, or something of it.
+    pub(super) fn lacking(&self, own: RepoId) -> Option<RepoId> {
+        let is_lacking = |error: &ReadError| matches!(error, ReadError::NoSuchCommit { .. } | ReadError::NotFetched);
+        match self {
+            Self::Read(error) if is_lacking(error) => Some(own),
+            Self::ReadThere { repo, error, .. } if is_lacking(error) => Some(*repo),
+            _ => None,
         }
     }
 
@@ -72,6 +91,12 @@ impl BundleError {
     pub(super) fn condition(&self, now: Timestamp) -> Condition {
         let (code, hint, file, line) = match self {
             Self::Read(error) => (error.code(), error.hint(), error.file(), None),
+            Self::ReadThere { mount, error, .. } => {
+                let file = error.file().map(|file| format!("{mount}/{file}"));
+                let condition = Condition::new(error.code(), &crate::chain(self), error.hint().as_deref(), Some(now));
+                return condition.at(file.as_deref(), None);
+            }
+            Self::Source(error) => (error.code(), error.hint(), None, None),
             Self::Render(error) => (error.code(), error.hint(), error.file(), error.line()),
             Self::Manifest(_) => ("bundle_invalid", None, None, None),
             Self::BrokeDown => {

@@ -6,24 +6,28 @@ use std::time::{Duration, Instant};
 
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::parameters::Values;
-use bellwether_core::{Condition, Digest, Name, RenderId};
+use bellwether_core::{Condition, Digest, Name, RenderId, RepoId};
 use bellwether_render::{Input, MadeBy, Manifests, Marks, Plan, Recipe, RenderedObject, VERSION, made_by};
 use jiff::Timestamp;
 
 use super::error::BundleError;
+use super::sources::{Asked, RepoFiles, Sources};
 use super::{bounds, record};
 use crate::Hub;
 use crate::process::clock;
-use crate::source::git::{ATTRIBUTES_FILE, CommitFiles, ReadError};
+use crate::source::git::{ATTRIBUTES_FILE, ReadError};
 use crate::store::content;
 use crate::store::renders::Render;
 use crate::store::revisions::Revision;
+use crate::store::sources::{ReadSource, inputs_of};
 use crate::store::targets::Target;
 use crate::store::{self, Connection, StoreError};
 
 pub(super) struct Rendered {
-    /// What it was made from: paths of the commit, and the digest of what was there.
+    /// What it was made from: paths of the commit and of its sources, and the digest of what was there.
     pub(super) inputs: (Vec<String>, String),
+    /// Other repos that it was made from.
+    pub(super) sources: Vec<ReadSource>,
     pub(super) variables: BTreeSet<String>,
     /// The versions of what made it.
     pub(super) engine: Option<String>,
@@ -70,6 +74,10 @@ pub(super) struct Job<'a> {
     pub(super) is_asked: bool,
     /// For all that it renders.
     pub(super) longest: Duration,
+    /// What is known of other repos.
+    pub(super) sources: Arc<Sources>,
+    /// Which of them are needed.
+    pub(super) asked: Arc<Asked>,
 }
 
 impl Job<'_> {
@@ -80,14 +88,18 @@ impl Job<'_> {
     ) -> Result<Rendered, BundleError> {
         let same_spec = known.filter(|render| render.target_version == self.target.version);
         let same_spec = self.of_this_engine(same_spec).await?;
-        let existing = same_spec.as_ref().filter(|render| render.revision == self.revision.id).map(|render| render.id);
+        let before = same_spec.as_ref().filter(|render| render.revision == self.revision.id);
+        let before = before.map(|render| (render.id, render.sources.clone()));
+        let existing = |sources: &[ReadSource]| before.filter(|(_, known)| known == sources).map(|(id, _)| id);
         let earlier = self.find(same_spec).await?;
         let is_whole = match &earlier {
             Some(earlier) if self.is_asked => self.is_whole(earlier).await?,
             _ => true,
         };
         if is_whole && earlier.as_ref().is_some_and(|earlier| self.covers(earlier)) {
-            return Ok(reuse(earlier.expect("it was just looked at"), existing));
+            let earlier = earlier.expect("it was just looked at");
+            let existing = existing(&earlier.sources);
+            return Ok(reuse(earlier, existing));
         }
         bounds::begin_try(self.hub, self.target, self.revision).await?;
         let manifests = Arc::new(self.open().await?);
@@ -104,11 +116,16 @@ impl Job<'_> {
         let goes_on = made.goes_on();
         let (Variants { digests: variants, unwritten, .. }, lacking) = made.condition(clock::now())?;
         let mut inputs = and_attributes(manifests.inputs().paths());
-        inputs.extend(earlier.into_iter().flat_map(|earlier| earlier.inputs));
-        let digest = self.digest_of(inputs.clone()).await?;
-        let (inputs, variables) = ((inputs.into_iter().collect(), digest), manifests.variables());
-        let engine = Some(made_by(manifests.engine().as_deref()));
-        Ok(Rendered { inputs, variables, engine, goes_on, is_reused: false, variants, unwritten, lacking, existing })
+        if let Some(earlier) = earlier {
+            inputs.extend(earlier.inputs);
+            self.asked.extend(earlier.sources.into_iter().map(|one| one.source));
+        }
+        let (inputs, sources): (Vec<_>, _) = (inputs.into_iter().collect(), self.asked.found(&self.sources));
+        let digest = self.digest_of(&inputs, &sources).await?;
+        let (inputs, variables) = ((inputs, digest), manifests.variables());
+        let (engine, existing) = (Some(made_by(manifests.engine().as_deref())), existing(&sources));
+        let is_reused = false;
+        Ok(Rendered { inputs, sources, variables, engine, goes_on, is_reused, variants, unwritten, lacking, existing })
     }
 
     /// Not what an earlier version of this program made, nor what an engine of other versions made before this hub began.
@@ -127,11 +144,15 @@ impl Job<'_> {
         Ok(render.filter(|render| !is_other || render.id.as_uuid() >= self.hub.id))
     }
 
-    /// An earlier render of what the commit has at the paths that it came from.
+    /// An earlier render of what the commit and its sources have at the paths that it came from, with where these are now.
     async fn find(&self, same_spec: Option<Render>) -> Result<Option<Render>, BundleError> {
         let Some(render) = same_spec.filter(|render| !render.inputs.is_empty()) else { return Ok(None) };
-        let digest = self.digest_of(render.inputs.iter().cloned().collect()).await?;
-        Ok(Some(render).filter(|render| render.inputs_digest == digest))
+        let sources = self.sources.found(&render.sources.iter().map(|one| one.source.clone()).collect());
+        if sources.len() < render.sources.len() {
+            return Ok(None);
+        }
+        let digest = self.digest_of(&render.inputs, &sources).await?;
+        Ok(Some(Render { sources, ..render }).filter(|render| render.inputs_digest == digest))
     }
 
     /// Whether a render has a variant for every cluster.
@@ -141,11 +162,31 @@ impl Job<'_> {
         !render.variants.is_empty() && self.clusters.iter().all(|(_, values)| has(values))
     }
 
-    async fn digest_of(&self, inputs: BTreeSet<String>) -> Result<String, BundleError> {
-        let (mirror, commit) = (self.hub.mirrors.of(self.target.repo), self.revision.commit.clone());
+    /// Of what a render read in its repo and, if there are some, in its sources.
+    async fn digest_of(&self, inputs: &[String], sources: &[ReadSource]) -> Result<String, BundleError> {
+        let mirrors = self.hub.mirrors.clone();
+        let own = (self.target.repo, self.revision.commit.clone(), inputs_of(inputs, sources, None));
+        let there: Vec<_> = sources
+            .iter()
+            .map(|source| {
+                let read = (source.repo, source.commit.clone(), inputs_of(inputs, sources, Some(source)));
+                (source.source.mount(), read)
+            })
+            .collect();
         blocking(move || {
-            let reader = mirror.reader().map_err(ReadError::from)?;
-            Ok(reader.digest_of(&commit, &inputs)?)
+            let digest_of = |(repo, commit, inputs): &(RepoId, String, BTreeSet<String>)| {
+                mirrors.of(*repo).reader().map_err(ReadError::from)?.digest_of(commit, inputs)
+            };
+            let mut digest = digest_of(&own)?;
+            for (mount, read) in &there {
+                let there = digest_of(read).map_err(|error| BundleError::ReadThere {
+                    repo: read.0,
+                    mount: mount.clone(),
+                    error,
+                })?;
+                digest = Digest::of(format!("{digest}\0{mount}\0{there}").as_bytes()).to_string();
+            }
+            Ok(digest)
         })
         .await
     }
@@ -158,9 +199,10 @@ impl Job<'_> {
         Ok(list_broken(&mut db, &bundles).await?.is_empty())
     }
 
-    async fn open(&self) -> Result<Manifests<CommitFiles>, BundleError> {
-        let mirror = self.hub.mirrors.of(self.target.repo);
-        let (commit, engines, spec) = (self.revision.commit.clone(), self.hub.engines.clone(), &self.target.spec);
+    async fn open(&self) -> Result<Manifests<RepoFiles>, BundleError> {
+        let (mirrors, engines, spec) = (self.hub.mirrors.clone(), self.hub.engines.clone(), &self.target.spec);
+        let (repo, commit) = (self.target.repo, self.revision.commit.clone());
+        let (sources, asked) = (self.sources.clone(), self.asked.clone());
         let plan = Plan {
             folder: spec.path.clone(),
             options: spec.render.clone(),
@@ -170,8 +212,8 @@ impl Job<'_> {
             project: self.target.project.to_string(),
         };
         blocking(move || {
-            let reader = mirror.reader().map_err(ReadError::from)?;
-            Ok(Manifests::open(engines, reader.files(&commit), plan)?)
+            let own = mirrors.of(repo).reader().map_err(ReadError::from)?.files(&commit);
+            Ok(Manifests::open(engines, RepoFiles::new(mirrors, own, sources, asked), plan)?)
         })
         .await
     }
@@ -180,7 +222,7 @@ impl Job<'_> {
     /// render. After one that an engine did not end, none is begun: the others would take as long, and other targets wait.
     async fn render_variants(
         &self,
-        manifests: &Arc<Manifests<CommitFiles>>,
+        manifests: &Arc<Manifests<RepoFiles>>,
         recipe: &Arc<Recipe>,
         known: BTreeMap<Digest, Digest>,
     ) -> Result<Variants, BundleError> {
@@ -199,7 +241,7 @@ impl Job<'_> {
     /// One for each distinct set of values of these variables, until more of them turn up.
     async fn render_by(
         &self,
-        manifests: &Arc<Manifests<CommitFiles>>,
+        manifests: &Arc<Manifests<RepoFiles>>,
         recipe: &Arc<Recipe>,
         known: BTreeMap<Digest, Digest>,
         variables: &BTreeSet<String>,
@@ -289,6 +331,7 @@ fn and_attributes(mut inputs: BTreeSet<String>) -> BTreeSet<String> {
 fn reuse(render: Render, existing: Option<RenderId>) -> Rendered {
     Rendered {
         inputs: (render.inputs, render.inputs_digest),
+        sources: render.sources,
         variables: render.variables.into_iter().collect(),
         engine: render.engine,
         goes_on: false,
@@ -352,7 +395,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(BundleError::BrokeDown))
 }
 
-fn make(manifests: &Manifests<CommitFiles>, recipe: &Recipe, values: &Values) -> Result<Made, BundleError> {
+fn make(manifests: &Manifests<RepoFiles>, recipe: &Recipe, values: &Values) -> Result<Made, BundleError> {
     let objects = manifests.render(recipe, values)?;
     let entries = objects.iter().map(|object| Entry { key: object.key.clone(), digest: object.digest });
     Ok(Made { manifest: Manifest::new(entries.collect())?, objects })

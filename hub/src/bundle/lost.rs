@@ -4,6 +4,7 @@
 //! After the target's own render, which nobody waits longer for, and which makes whole what the newest commit gives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::audit::{Action, Event, Outcome};
@@ -14,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::error::BundleError;
 use super::job::{self, Job};
+use super::sources::Sources;
 use super::{bounds, record};
 use crate::Hub;
 use crate::process::clock;
@@ -100,10 +102,15 @@ async fn say_why(
     why: &BundleError,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    if matches!(why, BundleError::Read(error) if error.is_of_mirror()) && lost.tries < ELSEWHERE_TRIES {
+    let elsewhere = match why {
+        BundleError::Read(error) if error.is_of_mirror() => Some(target.repo),
+        BundleError::ReadThere { repo, error, .. } if error.is_of_mirror() => Some(*repo),
+        _ => None,
+    };
+    if let Some(repo) = elsewhere.filter(|_| lost.tries < ELSEWHERE_TRIES) {
         let soon = now + ELSEWHERE_PAUSE;
         store::lost::mark_again(change, target.id, soon).await?;
-        change.tell(Stage::Source, &[target.repo.as_uuid()], now, None).await?;
+        change.tell(Stage::Source, &[repo.as_uuid()], now, None).await?;
         return change.tell(Stage::Bundle, &[target.id.as_uuid()], soon, None).await;
     }
     let before = lost.condition.as_ref();
@@ -188,7 +195,9 @@ impl Broken {
             (holder.name.clone(), Parameters::resolve(&target.spec.parameters, facts))
         };
         let clusters = holders.iter().map(values).collect();
-        let older = Job { hub, target, revision: &revision, clusters, is_asked: true, longest: bounds::TOGETHER };
+        let (sources, asked) = (Arc::new(Sources::pinned(&render.sources)), Arc::default());
+        let (revision, longest) = (&revision, bounds::TOGETHER);
+        let older = Job { hub, target, revision, clusters, is_asked: true, longest, sources, asked };
         let mut rendered = older.render(None, agents.clone()).await?;
         rendered.unwritten.retain(|made| self.bundles.contains(&made.manifest.digest()));
         record::write_bundles(hub, target.id, rendered.unwritten).await

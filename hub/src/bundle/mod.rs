@@ -9,24 +9,27 @@ mod error;
 mod job;
 mod lost;
 mod record;
+mod sources;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
-use bellwether_core::{Condition, Name, TargetId};
+use bellwether_core::{Condition, Name, RepoId, TargetId};
 use bellwether_render::{VERSION, made_by};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use self::error::BundleError;
 use self::job::{Job, Rendered};
 use self::record::{finish, record_failure};
+use self::sources::{SourceError, Sources};
 use crate::Hub;
 use crate::process::clock;
-use crate::source::git::ReadError;
 use crate::source::policy;
 use crate::store::revisions::Revision;
+use crate::store::sources::{Minded, ReadSource};
 use crate::store::targets::Target;
 use crate::store::work::{self, QueueItem, Stage};
 use crate::store::{self, StoreError};
@@ -120,7 +123,8 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
     let (head, ref_condition) = store::revisions::find_head(&mut db, target.repo, &target.reference).await?;
     let Some(revision) = head else {
         drop(db);
-        let outcome = ref_condition.map(|condition| Said { target, revision: None, result: Err(condition) });
+        let outcome =
+            ref_condition.map(|condition| Said { target, revision: None, read: None, result: Err(condition) });
         return finish(hub, item, outcome).await;
     };
     // Before it is read: what nobody signed is not even rendered.
@@ -129,25 +133,76 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
     if let Some(unsigned) = unsigned {
         drop(db);
         let result = Err(ref_condition.unwrap_or(unsigned));
-        return finish(hub, item, Some(Said { target, revision: Some(revision), result })).await;
+        return finish(hub, item, Some(Said { target, revision: Some(revision), read: None, result })).await;
     }
     let known = store::wanted::find(&mut db, target.id).await?.map(|wanted| wanted.render);
     let clusters = values_of(&mut db, &target).await?;
     let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
+    let mut sources = Sources::default();
+    let mut wanted = target.spec.render.sources();
+    for render in known.iter().filter(|render| render.target_version == target.version) {
+        wanted.extend(render.sources.iter().map(|one| one.source.clone()));
+    }
+    sources.find(&mut db, &target, wanted).await?;
     drop(db);
     let is_asked = item.trace_id.is_some();
-    let fetched = hub.mirrors.of(target.repo).fetched();
-    let job = Job { hub, target: &target, revision: &revision, clusters, is_asked, longest };
-    let result = match job.render(known, agents).await {
+    let mut fetched = hub.mirrors.of(target.repo).fetched();
+    let (result, sources) = loop {
+        let (known, found) = (known.clone(), Arc::new(sources.clone()));
+        let (clusters, asked, revision) = (clusters.clone(), Arc::default(), &revision);
+        let job = Job { hub, target: &target, revision, clusters, is_asked, longest, sources: found, asked };
+        match job.render(known, agents.clone()).await {
+            Err(BundleError::Source(SourceError::Unknown)) => {
+                let mut db = hub.pool.acquire().await?;
+                sources.find(&mut db, &target, job.asked.list()).await?;
+            }
+            result => break (result, sources),
+        }
+    };
+    let result = match result {
         Err(BundleError::Store(error)) => return Err(error),
-        Err(BundleError::Read(error @ (ReadError::NoSuchCommit { .. } | ReadError::NotFetched))) => {
-            let is_ours = await_mirror(hub, item, &target, &revision, error).await?;
+        Err(BundleError::Source(SourceError::NotSeen { .. })) => {
+            return await_source(hub, item, &target, &sources).await;
+        }
+        Err(error) if error.lacking(target.repo).is_some() => {
+            let repo = error.lacking(target.repo).expect("it was just found");
+            if repo != target.repo {
+                fetched = hub.mirrors.of(repo).fetched();
+            }
+            let is_ours = await_mirror(hub, item, (&target, repo), &revision, error).await?;
             return Ok(if is_ours { Progress::NotYet(fetched) } else { Progress::Done });
         }
         Ok(_) if ref_condition.is_some() => Err(ref_condition.expect("it was just found")),
         other => other.map_err(|error| error.condition(clock::now())),
     };
-    finish(hub, item, Some(Said { target, revision: Some(revision), result })).await
+    let read = Some(match &result {
+        Ok(rendered) => (rendered.sources.clone(), sources.minded(Some(&rendered.sources))),
+        Err(_) => (sources.all(), sources.minded(None)),
+    });
+    finish(hub, item, Some(Said { target, revision: Some(revision), read, result })).await
+}
+
+/// Until a source that nothing was ever seen of is looked at again: whoever fetches it says so when something is.
+const SOURCE_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Nothing is wrong yet: what the target is rendered from was not fetched before. It is now, and who sees it tells the target.
+async fn await_source(hub: &Hub, item: &QueueItem, target: &Target, sources: &Sources) -> Result<Progress, StoreError> {
+    let now = clock::now();
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    if !work::lock_subject(&mut change, Stage::Bundle, item.key).await? || !work::take_seen(&mut change, item).await? {
+        return Ok(Progress::Done);
+    }
+    store::renders::leave_try(&mut change, target.id, hub.id).await?;
+    let minded = sources.minded(None);
+    store::sources::mark(&mut change, target.id, &minded).await?;
+    let repos: BTreeSet<_> = minded.iter().map(|one| one.repo.as_uuid()).collect();
+    let trace_id = item.trace_id.clone().unwrap_or_else(clock::new_trace);
+    change.tell(Stage::Source, &repos.into_iter().collect::<Vec<_>>(), now, Some(&trace_id)).await?;
+    // Whom it selects counts all the same.
+    change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
+    change.tell(Stage::Bundle, &[item.key], now + SOURCE_PAUSE, None).await?;
+    change.commit().await?;
+    Ok(Progress::Done)
 }
 
 /// This hub's mirror lacks a commit: another hub has seen it, or the mirror was lost. The rows stay: a hub that has the
@@ -156,9 +211,9 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
 async fn await_mirror(
     hub: &Hub,
     item: &QueueItem,
-    target: &Target,
+    (target, repo): (&Target, RepoId),
     revision: &Revision,
-    error: ReadError,
+    error: BundleError,
 ) -> Result<bool, StoreError> {
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
@@ -167,9 +222,9 @@ async fn await_mirror(
     }
     store::renders::leave_try(&mut change, target.id, hub.id).await?;
     // Without a trace: after a failure this waits as a poll does.
-    change.tell(Stage::Source, &[target.repo.as_uuid()], now, None).await?;
-    if store::repos::find_fetch_status(&mut change, target.repo).await?.condition.is_some() {
-        let condition = BundleError::Read(error).condition(now);
+    change.tell(Stage::Source, &[repo.as_uuid()], now, None).await?;
+    if store::repos::find_fetch_status(&mut change, repo).await?.condition.is_some() {
+        let condition = error.condition(now);
         record_failure(&mut change, target, Some(revision), &condition, now).await?;
         // With a trace: a person may have changed whom it selects.
         change.tell(Stage::Rollout, &[item.key], now, Some(&clock::new_trace())).await?;
@@ -197,5 +252,7 @@ async fn values_of(db: &mut store::Connection, target: &Target) -> Result<Vec<(N
 struct Said {
     target: Target,
     revision: Option<Revision>,
+    /// What it read of other repos, or could have, and what of them it minds from now on; `None`: as before.
+    read: Option<(Vec<ReadSource>, BTreeSet<Minded>)>,
     result: Result<Rendered, Condition>,
 }

@@ -18,6 +18,7 @@ use crate::process::clock;
 use crate::store::bundles::Blob;
 use crate::store::renders::Render;
 use crate::store::revisions::Revision;
+use crate::store::sources::ReadSource;
 use crate::store::targets::Target;
 use crate::store::work::{self, QueueItem, Stage};
 use crate::store::{self, StoreError};
@@ -56,7 +57,9 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
                 }
             }
             let revision = said.revision.expect("only a revision renders");
-            look_again(&mut change, &said.target, &revision, now).await?;
+            let (read, minded) = said.read.unwrap_or_default();
+            look_again(&mut change, &said.target, &revision, &read, now).await?;
+            store::sources::mark(&mut change, said.target.id, &minded).await?;
             let (bundles, pause) =
                 (rendered.variants.len(), rendered.lacking.as_ref().and_then(bounds::tried_again_after));
             let pause = if rendered.goes_on { Some(SignedDuration::ZERO) } else { pause };
@@ -75,8 +78,12 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
             );
         }
         Err(condition) => {
+            let (read, minded) = said.read.unzip();
             if let Some(revision) = &said.revision {
-                look_again(&mut change, &said.target, revision, now).await?;
+                look_again(&mut change, &said.target, revision, &read.unwrap_or_default(), now).await?;
+            }
+            if let Some(minded) = minded {
+                store::sources::mark(&mut change, said.target.id, &minded).await?;
             }
             record_failure(&mut change, &said.target, said.revision.as_ref(), &condition, now).await?;
             // Whoever joined or was relabelled gets what the others run. With a trace: a label has none, and whom it takes out
@@ -96,10 +103,21 @@ async fn look_again(
     change: &mut Change<'_>,
     target: &Target,
     rendered: &Revision,
+    read: &[ReadSource],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    // Until the end, so that whoever records the next commit sees what is written here.
-    work::await_subject(change, Stage::Source, target.repo.as_uuid()).await?;
+    // Until the end, so that whoever records the next commit sees what is written here. Always in the same order, so that no
+    // two targets wait for each other.
+    let repos: BTreeSet<_> = read.iter().map(|source| source.repo).chain([target.repo]).collect();
+    for repo in repos {
+        work::await_subject(change, Stage::Source, repo.as_uuid()).await?;
+    }
+    for source in read {
+        let (head, _) = store::revisions::find_head(change, source.repo, &source.reference).await?;
+        if let Some(head) = head.filter(|head| head.commit != source.commit) {
+            change.tell(Stage::Bundle, &[target.id.as_uuid()], now, Some(&head.trace_id)).await?;
+        }
+    }
     let (head, _) = store::revisions::find_head(change, target.repo, &target.reference).await?;
     if let Some(head) = head.filter(|head| head.id != rendered.id) {
         change.tell(Stage::Bundle, &[target.id.as_uuid()], now, Some(&head.trace_id)).await?;
@@ -121,7 +139,8 @@ async fn record(
     let (variables, variants) = (rendered.variables, rendered.variants);
     let render_id = rendered.existing.unwrap_or_else(|| RenderId::new(clock::new_id()));
     if rendered.existing.is_some() {
-        store::renders::mark_inputs(change, render_id, &inputs, &inputs_digest).await?;
+        let sources = &rendered.sources;
+        store::renders::mark_inputs(change, render_id, (&inputs, &inputs_digest), sources).await?;
         store::renders::insert_variants(change, render_id, &variants).await?;
     } else {
         let render = Render {
@@ -134,6 +153,7 @@ async fn record(
             variables: variables.iter().cloned().collect(),
             variants: variants.clone(),
             engine: rendered.engine,
+            sources: rendered.sources,
         };
         store::renders::insert(change, &render, now).await?;
     }

@@ -15,6 +15,7 @@ use crate::process::clock;
 use crate::source::policy::Policy;
 use crate::store::renders::Render;
 use crate::store::rollouts::Rollout as Row;
+use crate::store::sources::ReadSource;
 use crate::store::targets::{State, Target};
 use crate::store::work::Stage;
 use crate::store::{self, Connection, StoreError};
@@ -394,6 +395,11 @@ pub(super) async fn begin_rollout(
         if let Some(verified) = revision.verified {
             event.detail["verifiedBy"] = verified.to_string().into();
         }
+    }
+    if !begin.render.sources.is_empty() {
+        let source =
+            |one: &ReadSource| serde_json::json!({"repo": one.name, "ref": one.reference, "commit": one.commit});
+        event.detail["sources"] = begin.render.sources.iter().map(source).collect();
     }
     change.audit(&event).await?;
     if row.state == RolloutState::Paused {

@@ -32,6 +32,7 @@ use self::mirrors::{Slot, Wanted};
 use crate::Hub;
 use crate::pki::seal::SealError;
 use crate::process::clock;
+use crate::store::renders::AtRef;
 use crate::store::repos::Repo;
 use crate::store::revisions::Revision;
 use crate::store::targets::Follower;
@@ -93,8 +94,8 @@ struct Known {
     heads: BTreeMap<String, String>,
     /// Commits at refs that wait for somebody to let them in.
     waiting: BTreeMap<String, String>,
-    /// What the last render of each target came from.
-    inputs: BTreeMap<TargetId, Vec<String>>,
+    /// What the last render of each target read of it, at which ref.
+    inputs: BTreeMap<AtRef, Vec<String>>,
     credential: Option<Vec<u8>>,
     schedule: Schedule,
 }
@@ -135,7 +136,7 @@ impl Known {
         if self.followers.is_empty() && (spec.chart.is_some() || RepoUrl::is_of_artifact(&spec.url)) {
             return Vec::new();
         }
-        let by_name: BTreeMap<_, _> = self.followers.iter().map(|one| (&one.reference, &one.spec.reference)).collect();
+        let by_name: BTreeMap<_, _> = self.followers.iter().map(|one| (&one.reference, &one.git_ref)).collect();
         if by_name.is_empty() { vec![GitRef::default()] } else { by_name.into_values().cloned().collect() }
     }
 
@@ -148,8 +149,9 @@ impl Known {
         }
         // Of what has not rendered yet, or with an earlier version of this program, it is not known what it reads.
         let rendered = self.followers.iter().filter(|one| one.reference == reference).filter_map(|one| {
-            let inputs = self.inputs.get(&one.id).filter(|inputs| !inputs.is_empty())?;
-            Some(UnmovedTarget { id: one.id, version: one.version, inputs: inputs.clone() })
+            let at = (one.id, one.reference.clone());
+            let inputs = self.inputs.get(&at).filter(|inputs| !inputs.is_empty())?;
+            Some(UnmovedTarget { at, version: one.version, inputs: inputs.clone() })
         });
         let mut targets: Vec<_> = rendered.collect();
         let paths = targets.iter().flat_map(|one| &one.inputs).cloned().collect();
@@ -168,16 +170,16 @@ struct Unmoved {
 
 #[derive(Debug)]
 struct UnmovedTarget {
-    id: TargetId,
+    at: AtRef,
     version: Version,
     inputs: Vec<String>,
 }
 
 impl Unmoved {
     /// Without those that were rendered since, and read something else.
-    fn still(self, inputs: &BTreeMap<TargetId, Vec<String>>) -> Vec<(TargetId, Version)> {
-        let same = self.targets.into_iter().filter(|one| inputs.get(&one.id) == Some(&one.inputs));
-        same.map(|one| (one.id, one.version)).collect()
+    fn still(self, inputs: &BTreeMap<AtRef, Vec<String>>) -> Vec<(TargetId, Version)> {
+        let same = self.targets.into_iter().filter(|one| inputs.get(&one.at) == Some(&one.inputs));
+        same.map(|one| (one.at.0, one.version)).collect()
     }
 }
 

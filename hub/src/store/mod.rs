@@ -28,6 +28,7 @@ pub(crate) mod revisions;
 pub(crate) mod roles;
 pub(crate) mod rollouts;
 pub(crate) mod sessions;
+pub(crate) mod sources;
 pub(crate) mod stored;
 pub(crate) mod targets;
 pub(crate) mod tokens;

@@ -1,12 +1,14 @@
 //! What targets render to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::{Condition, Digest, RenderId, RepoId, RevisionId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::sources::{ReadSource, inputs_of};
+use super::stored::Stored;
 use super::{Connection, StoreError, to_sql};
 
 /// One rendering of a target at a revision.
@@ -16,7 +18,7 @@ pub(crate) struct Render {
     pub(crate) target: TargetId,
     pub(crate) revision: RevisionId,
     pub(crate) target_version: Version,
-    /// Paths of the commit that it came from.
+    /// Paths of the commit that it came from, and of those of its sources, below their mounts.
     pub(crate) inputs: Vec<String>,
     /// Of what was there.
     pub(crate) inputs_digest: String,
@@ -25,7 +27,12 @@ pub(crate) struct Render {
     pub(crate) variants: BTreeMap<Digest, Digest>,
     /// The versions of what made it; `None`: one that did not say so.
     pub(crate) engine: Option<String>,
+    /// Other repos that it came from.
+    pub(crate) sources: Vec<ReadSource>,
 }
+
+/// As a row has them.
+pub(super) type StoredSources = Stored<Vec<ReadSource>>;
 
 pub(super) struct Row {
     pub(super) render_id: Uuid,
@@ -36,18 +43,19 @@ pub(super) struct Row {
     pub(super) inputs_digest: String,
     pub(super) variables: Vec<String>,
     pub(super) engine: Option<String>,
+    pub(super) sources: StoredSources,
     /// Of the variants, and in the same order what they render to.
     pub(super) parameters: Vec<Vec<u8>>,
     pub(super) digests: Vec<Vec<u8>>,
 }
 
-/// The columns of a render, `r`, and what else is read with it.
+/// The columns of a render, `r`, and what else is read with it. Whoever asks has `StoredSources` in scope.
 macro_rules! render_rows {
     ($besides:literal, $which:literal $(, $argument:expr)* $(,)?) => {
         sqlx::query!(
             "select " + $besides + r#"
                    r.render_id, r.target_id, r.revision_id, r.target_version, r.inputs, r.inputs_digest, r.variables,
-                   r.engine,
+                   r.engine, r.sources as "sources: StoredSources",
                    array(select v.parameters from render_variants v where v.render_id = r.render_id
                           order by v.parameters) as "parameters!",
                    array(select v.digest from render_variants v where v.render_id = r.render_id
@@ -70,6 +78,7 @@ macro_rules! render_of {
             inputs_digest: $row.inputs_digest,
             variables: $row.variables,
             engine: $row.engine,
+            sources: $row.sources,
             parameters: $row.parameters,
             digests: $row.digests,
         })
@@ -84,8 +93,8 @@ pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp)
         with render as (
             insert into renders
                    (render_id, target_id, revision_id, target_version, inputs, inputs_digest, variables, created_at,
-                    engine)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $11)
+                    engine, sources)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $11, $12)
             returning render_id
         )
         insert into render_variants (render_id, parameters, digest)
@@ -102,6 +111,7 @@ pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp)
         &render.variants.keys().map(|digest| digest.as_bytes().to_vec()).collect::<Vec<_>>(),
         &render.variants.values().map(|digest| digest.as_bytes().to_vec()).collect::<Vec<_>>(),
         render.engine.as_deref(),
+        Json(&render.sources) as _,
     )
     .execute(db)
     .await?;
@@ -144,14 +154,22 @@ pub(crate) async fn list_commits(
 ) -> Result<Vec<String>, StoreError> {
     let commits = sqlx::query_scalar!(
         r#"
-        select x.commit_id
-          from revisions x
-          join targets t on t.target_id = $1
-         where starts_with(x.commit_id, $2)
-           and ((x.repo_id = t.repo_id and x.ref = t.ref)
-                or exists (select from renders r where r.target_id = $1 and r.revision_id = x.revision_id))
-         group by x.commit_id
-         order by max(x.revision_id::text) desc
+        select commit_id as "commit_id!"
+          from (
+              select x.commit_id, x.revision_id::text as place
+                from revisions x
+                join targets t on t.target_id = $1
+               where (x.repo_id = t.repo_id and x.ref = t.ref)
+                  or exists (select from renders r where r.target_id = $1 and r.revision_id = x.revision_id)
+               union all
+              select s.source ->> 'commit', r.render_id::text
+                from renders r
+               cross join lateral jsonb_array_elements(r.sources) s (source)
+               where r.target_id = $1
+               ) c
+         where starts_with(commit_id, $2)
+         group by commit_id
+         order by max(place) desc
          limit $3
         "#,
         target.as_uuid(),
@@ -163,8 +181,8 @@ pub(crate) async fn list_commits(
     Ok(commits)
 }
 
-/// What a target was at by a commit: its newest render there, or the one before
-/// when the commit did not move its folder.
+/// What a target was at by a commit of its repo or of one that it is rendered from: its newest render there, or the one
+/// before when the commit did not move its folder.
 pub(crate) async fn find_at_commit(
     db: &mut Connection,
     target: TargetId,
@@ -176,8 +194,15 @@ pub(crate) async fn find_at_commit(
           from renders r
           join revisions x using (revision_id)
           join targets t using (target_id)
+         cross join lateral (
+               select starts_with(x.commit_id, $2)
+                      or exists (
+                          select from jsonb_array_elements(r.sources) s (source)
+                           where starts_with(s.source ->> 'commit', $2)
+                      ) as is_of_it
+               ) c
          where r.target_id = $1
-           and (starts_with(x.commit_id, $2)
+           and (c.is_of_it
                 or (x.ref = t.ref
                     and r.revision_id <= (
                         select n.revision_id
@@ -186,7 +211,7 @@ pub(crate) async fn find_at_commit(
                          order by n.revision_id desc
                          limit 1
                     )))
-         order by starts_with(x.commit_id, $2) desc, r.render_id desc
+         order by c.is_of_it desc, r.render_id desc
          limit 1
         "#,
         target.as_uuid(),
@@ -212,6 +237,7 @@ impl TryFrom<Row> for Render {
             inputs_digest: row.inputs_digest,
             variables: row.variables,
             engine: row.engine,
+            sources: row.sources.read("renders", "sources")?,
             variants: variants
                 .map(|(parameters, variant)| Ok((digest(parameters)?, digest(variant)?)))
                 .collect::<Result<_, StoreError>>()?,
@@ -359,38 +385,56 @@ pub(crate) async fn add_stored(
 pub(crate) async fn mark_inputs(
     db: &mut Connection,
     render: RenderId,
-    inputs: &[String],
-    inputs_digest: &str,
+    (inputs, inputs_digest): (&[String], &str),
+    sources: &[ReadSource],
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "update renders set inputs = $2, inputs_digest = $3 where render_id = $1",
+        "update renders set inputs = $2, inputs_digest = $3, sources = $4 where render_id = $1",
         render.as_uuid(),
         inputs,
         inputs_digest,
+        Json(sources) as _,
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// Paths of the commit that the last good renders of a repo's targets came from.
-pub(crate) async fn list_inputs(
-    db: &mut Connection,
-    repo: RepoId,
-) -> Result<BTreeMap<TargetId, Vec<String>>, StoreError> {
+/// A target, and the full name of a ref that it follows or minds.
+pub(crate) type AtRef = (TargetId, String);
+
+/// What the last good renders of targets read of a repo: paths of its commits, by the ref that they were read at.
+pub(crate) async fn list_inputs(db: &mut Connection, repo: RepoId) -> Result<BTreeMap<AtRef, Vec<String>>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select w.target_id, r.inputs
+        select w.target_id, t.repo_id, t.ref, r.inputs, r.sources as "sources: Stored<Vec<ReadSource>>"
           from targets t
           join wanted_renders w using (target_id)
           join renders r using (render_id)
-         where t.repo_id = $1
+         where t.target_id in (
+               select target_id from targets where repo_id = $1
+                union
+               select target_id from target_sources where repo_id = $1
+               )
         "#,
         repo.as_uuid(),
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (TargetId::new(row.target_id), row.inputs)).collect())
+    let mut inputs: BTreeMap<AtRef, BTreeSet<String>> = BTreeMap::new();
+    for row in rows {
+        // Of what this version cannot read it is not known what it reads.
+        let Ok(sources) = row.sources.read("renders", "sources") else { continue };
+        let target = TargetId::new(row.target_id);
+        if row.repo_id == repo.as_uuid() {
+            inputs.entry((target, row.r#ref)).or_default().extend(inputs_of(&row.inputs, &sources, None));
+        }
+        for source in sources.iter().filter(|source| source.repo == repo) {
+            let there = inputs_of(&row.inputs, &sources, Some(source));
+            inputs.entry((target, source.reference.clone())).or_default().extend(there);
+        }
+    }
+    Ok(inputs.into_iter().map(|(at, inputs)| (at, inputs.into_iter().collect())).collect())
 }
 
 /// So many of those that nothing names, besides the last ones of each target.

@@ -1,6 +1,7 @@
 //! Targets: what to deploy where.
 
 use bellwether_core::session::Action;
+use bellwether_core::source::GitRef;
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{Condition, Labels, Name, ProjectId, RenderId, RepoId, TargetId, Version};
 use jiff::Timestamp;
@@ -219,31 +220,45 @@ pub(crate) struct Follower {
     pub(crate) version: Version,
     /// Full name.
     pub(crate) reference: String,
-    pub(crate) spec: TargetSpec,
+    pub(crate) git_ref: GitRef,
 }
 
-/// Targets that follow a repo, but those that cannot be read: they move with no commit until they can.
+/// Targets that follow a repo or are rendered from it, once for each ref, but those that cannot be read: they move with no
+/// commit until they can.
 pub(crate) async fn list_followers(db: &mut Connection, repo: RepoId) -> Result<Vec<Follower>, StoreError> {
     let rows = sqlx::query!(
-        r#"select target_id, version, ref, spec as "spec: Stored<TargetSpec>" from targets where repo_id = $1"#,
+        r#"
+        select target_id as "target_id!", version as "version!", ref as "reference!",
+               git_ref as "git_ref!: Stored<GitRef>"
+          from (
+              select target_id, version, ref, coalesce(spec -> 'ref', '{"branch": "main"}') as git_ref
+                from targets
+               where repo_id = $1
+               union all
+              select s.target_id, t.version, s.ref, s.reference
+                from target_sources s
+                join targets t using (target_id)
+               where s.repo_id = $1
+               ) f
+        "#,
         repo.as_uuid(),
     )
     .fetch_all(db)
     .await?;
     let followers = rows.into_iter().map(|row| {
-        let follower = |spec| Follower {
+        let follower = |git_ref| Follower {
             id: TargetId::new(row.target_id),
             version: Version::new(row.version),
-            reference: row.r#ref,
-            spec,
+            reference: row.reference,
+            git_ref,
         };
-        Entry::of(row.target_id, row.spec.read("targets", "spec").map(follower))
+        Entry::of(row.target_id, row.git_ref.read("targets", "ref").map(follower))
     });
     Ok(followers.filter_map(Entry::readable).collect())
 }
 
-/// Targets that follow a ref of a repo and may be moved by what is new there: all but these, as they were. One that did
-/// not render is among them, because why it did not may have been fixed elsewhere.
+/// Targets that follow a ref of a repo, or are rendered from it, and may be moved by what is new there: all but these, as
+/// they were. One that did not render is among them, because why it did not may have been fixed elsewhere.
 pub(crate) async fn list_ids_moved(
     db: &mut Connection,
     repo: RepoId,
@@ -258,7 +273,12 @@ pub(crate) async fn list_ids_moved(
           from targets t
           left join unnest($3::uuid[], $4::bigint[]) as u (target_id, version) using (target_id, version)
           left join render_conditions c using (target_id)
-         where t.repo_id = $1 and t.ref = $2 and (u.target_id is null or c.target_id is not null)
+         where t.target_id in (
+               select target_id from targets where repo_id = $1 and ref = $2
+                union
+               select target_id from target_sources where repo_id = $1 and ref = $2
+               )
+           and (u.target_id is null or c.target_id is not null)
         "#,
         repo.as_uuid(),
         reference,

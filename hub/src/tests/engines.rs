@@ -21,18 +21,18 @@ const OVERLAY: &str = "resources: [../base]\n";
 const BASE: &str = "resources: [a.yaml]\n";
 
 impl Scene {
-    async fn condition_of(&self, target: &str) -> Option<Condition> {
+    pub(super) async fn condition_of(&self, target: &str) -> Option<Condition> {
         let id = TargetId::new(self.id(target).await);
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         store::renders::find_condition(&mut db, id).await.expect("it is read")
     }
 
     /// What the target's clusters are to run: one bundle for each set of values.
-    async fn bundles_of(&self, target: &str) -> BTreeSet<Digest> {
+    pub(super) async fn bundles_of(&self, target: &str) -> BTreeSet<Digest> {
         self.wanted_of(target).await.render.variants.into_values().collect()
     }
 
-    async fn wanted_of(&self, target: &str) -> store::wanted::Wanted {
+    pub(super) async fn wanted_of(&self, target: &str) -> store::wanted::Wanted {
         let id = TargetId::new(self.id(target).await);
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         store::wanted::find(&mut db, id).await.expect("it is read").expect("it was rendered")
@@ -46,12 +46,12 @@ impl Scene {
 }
 
 /// Tests that need the engine fail without one.
-fn engine() -> PathBuf {
+pub(super) fn engine() -> PathBuf {
     let program = std::env::var_os("BELLWETHER_RENDER_ENGINE");
     program.expect("BELLWETHER_RENDER_ENGINE names the engine; `./dev test unit` builds it and sets it").into()
 }
 
-async fn scene(pool: &Pool, clusters: i64, engine: &Path) -> Scene {
+pub(super) async fn scene(pool: &Pool, clusters: i64, engine: &Path) -> Scene {
     let settings = ["--render-engine", &engine.to_string_lossy(), "--allow-unconfined-render"];
     Scene::with(pool, clusters, &settings, &json!({"waves": [{"name": "all", "maxConcurrent": "100%"}]})).await
 }

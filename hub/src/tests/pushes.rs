@@ -125,7 +125,8 @@ async fn a_push_concerns_a_target_whose_render_read_something_that_moved(pool: P
     let (one, two) = (scene.id("one").await, scene.id("two").await);
     let inputs = store::renders::list_inputs(&mut db, scene.repo).await.expect("they are read");
     let read = |folder: &str| vec![".bellwetherignore".to_owned(), ".gitattributes".to_owned(), folder.to_owned()];
-    assert_eq!(inputs, [(TargetId::new(one), read("one")), (TargetId::new(two), read("two"))].into());
+    let at = |target| (TargetId::new(target), "refs/heads/main".to_owned());
+    assert_eq!(inputs, [(at(one), read("one")), (at(two), read("two"))].into());
 
     // As an engine will say that it looked for a file that is not there, and read another folder.
     let paths = BTreeSet::from(["one", "base", "missing/values.yaml"].map(ToOwned::to_owned));
@@ -159,7 +160,7 @@ async fn read_by_render(scene: &Scene, target: &str, paths: &BTreeSet<String>) {
     let digest = mirror.digest_of(&commit, paths).expect("it is read");
     let render = store::wanted::find(&mut db, id).await.expect("it is read").expect("it was rendered").render;
     let inputs: Vec<_> = paths.iter().cloned().collect();
-    store::renders::mark_inputs(&mut db, render.id, &inputs, &digest).await.expect("it is written");
+    store::renders::mark_inputs(&mut db, render.id, (&inputs, &digest), &[]).await.expect("it is written");
     let manifest = Manifest::new(Vec::new()).expect("a manifest").encode();
     let blob = store::bundles::Blob { digest: Digest::of(b"what it read before"), frame: compress(&manifest) };
     store::bundles::insert_bundle(&mut db, &blob, 0, clock::now()).await.expect("it is written");

@@ -136,7 +136,7 @@ impl Scene {
     }
 
     /// To what ran before.
-    async fn roll_back(&self) -> String {
+    pub(super) async fn roll_back(&self) -> String {
         self.intend(None, Verb::Target(TargetVerb::RollbackTo { render: None, commit: String::new() })).await
     }
 

@@ -126,11 +126,20 @@ pub(super) async fn shown(db: &mut Connection, target: TargetId) -> store::rollo
 }
 
 pub(super) async fn insert_repo(db: &mut Connection, project: ProjectId, upstream: &Upstream) -> RepoId {
+    insert_repo_named(db, project, "apps", upstream).await
+}
+
+pub(super) async fn insert_repo_named(
+    db: &mut Connection,
+    project: ProjectId,
+    name: &str,
+    upstream: &Upstream,
+) -> RepoId {
     let id = RepoId::new(clock::new_id());
     let repo = Repo {
         id,
         project,
-        name: "apps".parse().expect("a name"),
+        name: name.parse().expect("a name"),
         spec: RepoSpec {
             url: upstream.url(),
             ca: None,

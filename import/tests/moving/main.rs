@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bellwether_core::Labels;
 use bellwether_core::api::{WrittenRepo, WrittenTarget};
+use bellwether_core::render::Source;
 use bellwether_import::{Checked, Effect, Entry, Import, Options, Workspace, argocd, check, flux, gather, gather_text};
 use bellwether_render::{
     Confinement, Engines, Files, Found, LeaveOut, Listed, Listing, SourceFile, is_named_for_render,
@@ -66,6 +67,10 @@ impl Files for Tree {
         let files = self.0.iter().filter(|(path, _)| folder.is_empty() || path.starts_with(&format!("{folder}/")));
         let files = files.filter(|(path, _)| is_one(path));
         Ok(files.map(|(path, text)| SourceFile { path: path.clone(), bytes: text.clone().into_bytes() }).collect())
+    }
+
+    fn find_source(&self, _: &Source) -> Result<(), Infallible> {
+        Ok(())
     }
 }
 

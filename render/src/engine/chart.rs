@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bellwether_core::parameters::{Values, is_clusters_own};
-use bellwether_core::render::{HelmOptions, RenderOptions};
+use bellwether_core::render::{HelmOptions, RenderOptions, RepoFile};
 use bellwether_core::source::is_valid_path;
 use serde_json::{Map, Value};
 
 use super::fill::Fills;
-use super::made::Maker;
+use super::made::{Maker, below};
 use super::variables::{Template, Unfilled, nearest, written};
 use crate::error::{Place, RenderError};
 use crate::external::wire::{HelmRequest, Request};
@@ -86,7 +86,7 @@ impl Chart {
             filled.insert(key.clone(), filling.value(value, &format!("{VALUES}.{key}"), self.filled)?);
         }
         let files = self.options.values_files.iter().enumerate();
-        let files = files.map(|(index, path)| filling.path(path, &format!("{FILES}[{index}]")));
+        let files = files.map(|(index, file)| filling.file(file, &format!("{FILES}[{index}]")));
         let values_files = files.collect::<Result<_, _>>()?;
         let versions = self.options.api_versions.iter();
         let versions = versions.map(|version| filling.plain(version, API_VERSIONS));
@@ -120,7 +120,7 @@ const OVER: &str = "render.kustomize";
 /// What may have variables besides the values, by where it stands. It is for Bellwether alone: each `${…}` is one.
 fn texts<'o>(options: &'o HelmOptions, over: Option<&'o str>) -> Vec<(String, &'o str)> {
     let files = options.values_files.iter().enumerate();
-    let files = files.map(|(index, path)| (format!("{FILES}[{index}]"), path.as_str()));
+    let files = files.map(|(index, file)| (format!("{FILES}[{index}]"), file.path()));
     let versions = options.api_versions.iter().map(|version| (API_VERSIONS, version.as_str()));
     let kube = options.kube_version.iter().map(|version| (KUBE_VERSION, version.as_str()));
     let texts = versions.chain(kube).chain(over.map(|folder| (OVER, folder)));
@@ -236,6 +236,12 @@ impl<'v> Filling<'v> {
         Ok(filled)
     }
 
+    /// One of another repo is below the folder that stands for that.
+    pub(super) fn file(&mut self, file: &RepoFile, field: &str) -> Result<String, RenderError> {
+        let path = self.path(file.path(), field)?;
+        Ok(file.source().map_or_else(|| path.clone(), |source| below(&source.mount(), &path)))
+    }
+
     fn explain(&self, unfilled: &Unfilled<'_>, field: &str) -> RenderError {
         match unfilled {
             Unfilled::TooLong => RenderError::TooLarge { at: at(field), key: "a value".to_owned() },
@@ -278,7 +284,10 @@ mod tests {
                 "replicas": "${n}", "flag": "${on}", "tag": "${tag}", "host": "${cluster.name}.example.org",
                 "list": [{"name": "${tag}"}], "port": 80, "raw": "$${x}", "${key}": 1,
             },
-            "valuesFiles": ["shop/common.yaml", "shop/${cluster.labels.env}.yaml"],
+            "valuesFiles": [
+                "shop/common.yaml", "shop/${cluster.labels.env}.yaml",
+                {"repo": "env", "ref": {"tag": "v1"}, "path": "shop/${cluster.labels.env}.yaml"},
+            ],
         });
 
         let helm = asked(options, json!({"n": 3, "on": true, "tag": "1.10"})).expect("it is filled");
@@ -290,7 +299,7 @@ mod tests {
                 "list": [{"name": "1.10"}], "port": 80, "raw": "${x}", "${key}": 1,
             })
         );
-        assert_eq!(helm.values_files, ["shop/common.yaml", "shop/prod.yaml"]);
+        assert_eq!(helm.values_files, ["shop/common.yaml", "shop/prod.yaml", "env@refs/tags/v1:/shop/prod.yaml"]);
         assert_eq!((helm.release.as_str(), helm.namespace.as_str(), helm.include_crds), ("web", "default", true));
     }
 

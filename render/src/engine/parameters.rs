@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::parameters::{ParameterSet, Parameters, Values};
+use bellwether_core::render::RepoFile;
 use serde_json::Value;
 
 use super::chart::{Filling, collect_names};
@@ -13,17 +14,17 @@ use crate::yaml;
 const FILES: &str = "render.parameterFiles";
 
 /// What their paths refer to.
-pub(crate) fn variables_of(files: &[String]) -> Result<BTreeSet<String>, RenderError> {
+pub(crate) fn variables_of(files: &[RepoFile]) -> Result<BTreeSet<String>, RenderError> {
     let mut variables = BTreeSet::new();
-    for (index, path) in files.iter().enumerate() {
-        collect_names(&Value::from(path.as_str()), &format!("{FILES}[{index}]"), Fills::All, &mut variables)?;
+    for (index, file) in files.iter().enumerate() {
+        collect_names(&Value::from(file.path()), &format!("{FILES}[{index}]"), Fills::All, &mut variables)?;
     }
     Ok(variables)
 }
 
-pub(crate) fn paths(files: &[String], values: &Values) -> Result<Vec<String>, RenderError> {
+pub(crate) fn paths(files: &[RepoFile], values: &Values) -> Result<Vec<String>, RenderError> {
     let mut filling = Filling::new(values);
-    let paths = files.iter().enumerate().map(|(index, path)| filling.path(path, &format!("{FILES}[{index}]")));
+    let paths = files.iter().enumerate().map(|(index, file)| filling.file(file, &format!("{FILES}[{index}]")));
     paths.collect()
 }
 

@@ -17,7 +17,7 @@ use self::origin::Origin;
 use super::render::{below, root_of};
 use crate::args::{ArgocdArgs, Format, ImportArgs, ImportCommand};
 use crate::failure::{Exit, Failure};
-use crate::folder::FolderFiles;
+use crate::folder::RepoFolders;
 use crate::output::{Output, note, print, yaml};
 
 /// Standard input, as it is named on the command line.
@@ -167,7 +167,7 @@ impl Place {
     }
 
     fn gather(&self) -> Result<Gathered, Failure> {
-        let mut gathered = gather(&FolderFiles::new(self.root.clone()), &self.starts)?;
+        let mut gathered = gather(&RepoFolders::new(self.root.clone(), BTreeMap::new()), &self.starts)?;
         if self.reads_stdin {
             let mut bytes = Vec::new();
             std::io::stdin()
@@ -182,17 +182,17 @@ impl Place {
         Ok(gathered)
     }
 
-    fn workspace(&self, arguments: &ImportArgs) -> Result<Workspace<FolderFiles>, Failure> {
+    fn workspace(&self, arguments: &ImportArgs) -> Result<Workspace<RepoFolders>, Failure> {
         let mut others = BTreeMap::new();
         for checkout in &arguments.checkouts {
             let folder = checkout
                 .folder
                 .canonicalize()
                 .map_err(|error| Failure::new(format!("cannot read `{}`: {error}", checkout.folder.display())))?;
-            others.insert(checkout.repo.clone(), Arc::new(FolderFiles::new(folder)));
+            others.insert(checkout.repo.clone(), Arc::new(RepoFolders::new(folder, BTreeMap::new())));
         }
         Ok(Workspace {
-            files: Arc::new(FolderFiles::new(self.root.clone())),
+            files: Arc::new(RepoFolders::new(self.root.clone(), BTreeMap::new())),
             others,
             engines: Engines::new(arguments.engine.as_deref(), Confinement::AsThereIs),
         })

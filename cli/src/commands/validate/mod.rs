@@ -355,6 +355,9 @@ impl Run<'_> {
         for (one, document) in read {
             let OwnDocument::Target { name, spec } = document else { continue };
             match repo.has(&self.place.root, &spec) {
+                Ok(()) if !spec.render.sources().is_empty() => {
+                    self.skip(&one.file, &format!("Target `{name}`: it is rendered from other repos, too"));
+                }
                 Ok(()) => asked.push(Asked::of_target(name, *spec)),
                 Err(reason) => self.skip(&one.file, &format!("Target `{name}`: {reason}")),
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bellwether_core::Name;
 use bellwether_core::labels::{LabelSelector, Labels};
 use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters};
-use bellwether_core::render::{HelmOptions, RenderKind, RenderOptions};
+use bellwether_core::render::{HelmOptions, RenderKind, RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
 use bellwether_render::yaml::{self, Node};
 use bellwether_render::{
@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use super::{Place, kustomization_of};
 use crate::failure::Failure;
-use crate::folder::FolderFiles;
+use crate::folder::RepoFolders;
 
 /// Where nothing says one: kubectl's.
 const NAMESPACE: &str = "default";
@@ -64,7 +64,10 @@ impl Asked {
         };
         let helm = |values_files: Vec<String>| RenderOptions {
             kind: RenderKind::Helm,
-            helm: Some(HelmOptions { values_files, ..HelmOptions::default() }),
+            helm: Some(HelmOptions {
+                values_files: values_files.into_iter().map(Into::into).collect(),
+                ..HelmOptions::default()
+            }),
             ..RenderOptions::default()
         };
         let values = ci_values(root, path);
@@ -176,8 +179,9 @@ impl Covered {
     }
 
     /// Helm reads every file of a chart's folder, and makes nothing of those that are no part of it.
-    fn narrow_to_chart(&mut self, chart: &str, values: &[String]) {
-        self.files.retain(|file| within(chart, file).is_none_or(is_part_of_chart) || values.contains(file));
+    fn narrow_to_chart(&mut self, chart: &str, values: &[RepoFile]) {
+        let is_value = |file: &String| values.iter().any(|value| value.source().is_none() && value.path() == file);
+        self.files.retain(|file| within(chart, file).is_none_or(is_part_of_chart) || is_value(file));
         if self.folders.iter().any(|folder| folder == chart) {
             self.folders.retain(|folder| folder != chart);
             self.charts.push(chart.to_owned());
@@ -246,7 +250,7 @@ type Rendered = Result<Vec<RenderedObject>, RenderFailure<Failure>>;
 fn try_render(engines: &Engines, place: &Place, asked: &Asked, version: Option<Version>) -> (Rendered, Covered) {
     // What nobody can say the inputs of has at least all that is below it.
     let whole = || Covered::below(asked.folder.clone());
-    let files = FolderFiles::new(place.root.clone());
+    let files = RepoFolders::new(place.root.clone(), BTreeMap::new());
     let manifests = match Manifests::open(engines.clone(), files, asked.plan(version)) {
         Ok(manifests) => manifests,
         Err(error) => return (Err(error), whole()),
@@ -265,7 +269,7 @@ fn try_render(engines: &Engines, place: &Place, asked: &Asked, version: Option<V
 }
 
 /// Each variable that may have a value elsewhere stands for itself.
-fn fill(manifests: &Manifests<FolderFiles>, asked: &Asked) -> Rendered {
+fn fill(manifests: &Manifests<RepoFolders>, asked: &Asked) -> Rendered {
     let recipe = Recipe { marks: None, namespace: Some(asked.namespace().to_owned()), agents: BTreeSet::new() };
     let name: Name = "cluster".parse().expect("it is a name");
     let (mut labels, mut unknown) = (Labels::new(), BTreeMap::new());

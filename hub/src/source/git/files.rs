@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bellwether_render::{Files, Found, LeaveOut, Listed, Listing, SourceFile};
+use bellwether_render::{Found, LeaveOut, Listed, Listing, SourceFile};
 use gix::ObjectId;
 use gix::objs::Kind;
 use gix::objs::tree::EntryKind;
@@ -58,10 +58,9 @@ impl CommitFiles {
     }
 }
 
-impl Files for CommitFiles {
-    type Error = ReadError;
-
-    fn read(&self, path: &str, bytes_max: usize) -> Result<Found, ReadError> {
+/// As [`Files`](bellwether_render::Files) of one commit, which knows of no other repo.
+impl CommitFiles {
+    pub(crate) fn read(&self, path: &str, bytes_max: usize) -> Result<Found, ReadError> {
         self.look(|at, root| {
             let id = match at.find(root, path)? {
                 None => return Ok(Found::Absent),
@@ -84,7 +83,7 @@ impl Files for CommitFiles {
         })
     }
 
-    fn list(&self, path: &str) -> Result<Listing, ReadError> {
+    pub(crate) fn list(&self, path: &str) -> Result<Listing, ReadError> {
         self.look(|at, root| match at.find(root, path)? {
             None => Ok(Listing::Absent),
             Some((EntryKind::Tree, id)) => {
@@ -97,7 +96,7 @@ impl Files for CommitFiles {
         })
     }
 
-    fn manifests(&self, folder: &str, leave_out: &LeaveOut<'_>) -> Result<Vec<SourceFile>, ReadError> {
+    pub(crate) fn manifests(&self, folder: &str, leave_out: &LeaveOut<'_>) -> Result<Vec<SourceFile>, ReadError> {
         // People read paths from the repo's root on.
         let whole = |path: &str| if folder.is_empty() { path.to_owned() } else { format!("{folder}/{path}") };
         let leave_out = |path: &str, is_folder| leave_out(&whole(path), is_folder);

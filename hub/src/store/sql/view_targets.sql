@@ -15,6 +15,7 @@ select t.target_id as "target_id!",
        coalesce(f.condition, e.condition, s.condition, l.condition) as "condition?: Json<Condition>",
        w.target_version as "wanted_version?",
        r.variables as "variables?",
+       r.sources as "sources?: Stored<Vec<ReadSource>>",
        array(select x.parameters from render_variants x where x.render_id = r.render_id order by x.parameters)
            as "parameters!",
        array(select x.digest from render_variants x where x.render_id = r.render_id order by x.parameters)

@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 use crate::store::columns;
 use crate::store::rollouts::{self, Rollout as Row};
+use crate::store::sources::ReadSource;
+use crate::store::stored::Stored;
 use crate::store::{Connection, StoreError, digest, from_sql, name};
 
 /// A rollout, with what explains it.
@@ -21,6 +23,8 @@ pub(crate) struct RolloutView {
     pub(crate) to_commit: Option<String>,
     /// The commit of what waits until it ends: another one, or the same with another spec.
     pub(crate) newer: Option<String>,
+    /// Other repos that it was rendered from.
+    pub(crate) sources: Vec<ReadSource>,
 }
 
 /// In the order of the rows.
@@ -44,8 +48,9 @@ pub(crate) async fn load(db: &mut Connection, rows: Vec<Row>) -> Result<Vec<Roll
             rollout,
             target: target.name.clone(),
             newer: target.newer.clone().filter(|_| row.ended_at.is_none() && target.current == Some(row.id)),
-            from_commit: row.from_render.and_then(|render| commits.get(&render).cloned()),
-            to_commit: commits.get(&row.render).cloned(),
+            from_commit: row.from_render.and_then(|render| Some(commits.get(&render)?.0.clone())),
+            to_commit: commits.get(&row.render).map(|(commit, _)| commit.clone()),
+            sources: commits.get(&row.render).map(|(_, sources)| sources.clone()).unwrap_or_default(),
             row,
         });
     }
@@ -98,19 +103,25 @@ async fn list_named_members(
     Ok(named)
 }
 
-/// The commits that these renders are of.
+/// The commits that these renders are of, and what they read of other repos.
 async fn list_commits(
     db: &mut Connection,
     renders: impl Iterator<Item = RenderId>,
-) -> Result<BTreeMap<RenderId, String>, StoreError> {
+) -> Result<BTreeMap<RenderId, (String, Vec<ReadSource>)>, StoreError> {
     let renders: Vec<Uuid> = renders.map(RenderId::as_uuid).collect();
     let rows = sqlx::query!(
-        "select r.render_id, v.commit_id from renders r join revisions v using (revision_id) where r.render_id = any($1)",
+        r#"
+        select r.render_id, v.commit_id, r.sources as "sources: Stored<Vec<ReadSource>>"
+          from renders r
+          join revisions v using (revision_id)
+         where r.render_id = any($1)
+        "#,
         &renders,
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (RenderId::new(row.render_id), row.commit_id)).collect())
+    let of = |sources: Stored<Vec<ReadSource>>| sources.read("renders", "sources").unwrap_or_default();
+    Ok(rows.into_iter().map(|row| (RenderId::new(row.render_id), (row.commit_id, of(row.sources)))).collect())
 }
 
 /// What of a target its rollouts are explained by.

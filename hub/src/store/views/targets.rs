@@ -11,6 +11,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::rollouts::RolloutView;
+use crate::store::sources::ReadSource;
 use crate::store::stored::{Entry, Stored};
 use crate::store::targets::Target;
 use crate::store::{Connection, StoreError, digest, from_sql, name, rollouts, to_sql, work};
@@ -57,6 +58,8 @@ pub(crate) struct WantedView {
     pub(crate) target_version: Version,
     pub(crate) variables: Vec<String>,
     pub(crate) variants: BTreeMap<Digest, Digest>,
+    /// Other repos that it was rendered from.
+    pub(crate) sources: Vec<ReadSource>,
 }
 
 /// A cluster that targets select from.
@@ -147,6 +150,7 @@ async fn list_facts(
                 target_version: Version::new(version),
                 variables,
                 variants: variants(&row.parameters, &row.digests)?,
+                sources: row.sources.and_then(|sources| sources.read("renders", "sources").ok()).unwrap_or_default(),
             }),
             _ => None,
         };

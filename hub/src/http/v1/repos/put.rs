@@ -105,6 +105,9 @@ pub(in crate::http) async fn put(
         }
     };
     store::repos::end_pauses(&mut change, repo.id).await?;
+    // What lacked it renders now.
+    let lacking = store::sources::list_lacking(&mut change, repo.project).await?;
+    change.tell(Stage::Bundle, &lacking, now, Some(&clock::new_trace())).await?;
     if query.fetch {
         change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?;
     }

@@ -4,6 +4,7 @@ use bellwether_core::api::{RolloutDocument, WaveDocument};
 use bellwether_core::rollout::{self, Wave, why};
 use jiff::Timestamp;
 
+use crate::http::v1::targets::source_document;
 use crate::store::views::rollouts::RolloutView;
 
 /// With its members left out.
@@ -20,6 +21,7 @@ pub(in crate::http::v1) fn document_of(view: RolloutView, now: Timestamp) -> Rol
         why,
         from_commit: view.from_commit,
         to_commit: view.to_commit.unwrap_or_default(),
+        sources: view.sources.iter().map(source_document).collect(),
         started_at: view.row.created_at,
         ended_at: view.row.ended_at,
         failures_allowed: view.row.failures_max,

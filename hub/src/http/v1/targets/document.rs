@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ProjectId;
-use bellwether_core::api::{API_VERSION, DeletionStatus, Metadata, TargetDocument, TargetStatus};
+use bellwether_core::api::{API_VERSION, DeletionStatus, Metadata, SourceCommit, TargetDocument, TargetStatus};
 use bellwether_core::rollout::{Candidate, Rendered, behind};
 use bellwether_core::session::Action;
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::http::v1::rollouts;
 use crate::process::clock;
 use crate::store::installation::PROJECT;
+use crate::store::sources::ReadSource;
 use crate::store::targets::{Deletion, Target};
 use crate::store::views::targets::{self as views, FleetMember, TargetView, WantedView};
 use crate::store::{Connection, StoreError};
@@ -54,6 +55,7 @@ fn status(view: TargetView, fleet: &[FleetMember], now: Timestamp) -> TargetStat
     let (behind, unselected) = (count_behind(&view, fleet), count_unselected(&view, fleet));
     let (target, facts) = (view.target, view.facts);
     let wanted = facts.wanted.filter(|wanted| wanted.target_version == target.version);
+    let sources = wanted.iter().flat_map(|wanted| wanted.sources.iter().map(source_document)).collect();
     TargetStatus {
         clusters: facts.clusters,
         healthy: facts.healthy,
@@ -63,6 +65,7 @@ fn status(view: TargetView, fleet: &[FleetMember], now: Timestamp) -> TargetStat
         set_aside: view.set_aside,
         commit: facts.commit,
         verified_by: facts.verified.map(|verified| verified.to_string()),
+        sources,
         digest: wanted.and_then(|wanted| the_only(wanted.variants.into_values())),
         held: facts.held,
         pending: facts.pending,
@@ -72,9 +75,14 @@ fn status(view: TargetView, fleet: &[FleetMember], now: Timestamp) -> TargetStat
     }
 }
 
+pub(in crate::http::v1) fn source_document(source: &ReadSource) -> SourceCommit {
+    let ReadSource { name, reference, commit, .. } = source.clone();
+    SourceCommit { repo: name, reference, commit }
+}
+
 /// Clusters that are assigned something else than what is wanted; none, when nothing was ever rendered.
 fn count_behind(view: &TargetView, fleet: &[FleetMember]) -> usize {
-    let Some(WantedView { target_version, variables, variants }) = &view.facts.wanted else { return 0 };
+    let Some(WantedView { target_version, variables, variants, .. }) = &view.facts.wanted else { return 0 };
     let spec = &view.target.spec;
     let rendered = Rendered::new(&spec.parameters, variables, variants);
     let rendered = (*target_version == view.target.version).then_some(&rendered);

@@ -30,7 +30,7 @@ use crate::work::subjects;
 use super::find::target as find;
 pub(in crate::http) use delete::delete;
 use document::document_of;
-pub(in crate::http::v1) use document::documents_of;
+pub(in crate::http::v1) use document::{documents_of, source_document};
 pub(in crate::http) use list::list;
 pub(in crate::http) use put::put;
 pub(in crate::http) use refresh::refresh;

@@ -1,5 +1,6 @@
 //! Adds a target or changes it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -7,9 +8,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use bellwether_core::api::TargetDocument;
 use bellwether_core::audit::Action;
+use bellwether_core::render::Source;
 use bellwether_core::source::full_name;
 use bellwether_core::target::TargetSpec;
-use bellwether_core::{Name, TargetId, Version, nearest};
+use bellwether_core::{Name, RepoId, TargetId, Version, nearest};
 
 use super::{changed_event, check_head, check_stays, document_of};
 use crate::Hub;
@@ -17,6 +19,7 @@ use crate::http::auth::Caller;
 use crate::http::input::{Body, Named};
 use crate::http::problem::Refusal;
 use crate::process::clock;
+use crate::store::sources::Minded;
 use crate::store::targets::Target;
 use crate::store::work::Stage;
 use crate::store::{self, Connection, StoreError};
@@ -36,6 +39,7 @@ pub(in crate::http) async fn put(
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let repo = find_repo(&mut change, &spec.repo).await?;
+    let minded = find_sources(&mut change, &spec).await?;
     let known = store::targets::find_by_name(&mut change, &name).await?;
     known.as_ref().map_or(Ok(()), check_stays)?;
     let is_new = known.is_none();
@@ -74,14 +78,27 @@ pub(in crate::http) async fn put(
             target
         }
     };
+    store::sources::mark(&mut change, target.id, &minded).await?;
     let trace_id = clock::new_trace();
-    change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&trace_id)).await?;
+    let repos: BTreeSet<_> = minded.iter().map(|one| one.repo).chain([repo.id]).map(RepoId::as_uuid).collect();
+    let repos: Vec<_> = repos.into_iter().collect();
+    change.tell(Stage::Source, &repos, now, Some(&trace_id)).await?;
     change.tell(Stage::Bundle, &[target.id.as_uuid()], now, Some(&trace_id)).await?;
     // Whom it selects and how it is kept count at once, whether it renders or not.
     change.tell(Stage::Rollout, &[target.id.as_uuid()], now, Some(&trace_id)).await?;
     let document = document_of(&mut change, &target).await?;
     change.commit().await?;
     Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)))
+}
+
+/// The other repos that its render names.
+async fn find_sources(db: &mut Connection, spec: &TargetSpec) -> Result<BTreeSet<Minded>, Refusal> {
+    let mut minded = BTreeSet::new();
+    for source in spec.render.sources() {
+        let Source::Repo { repo, reference } = source;
+        minded.insert(Minded { repo: find_repo(db, &repo).await?.id, reference });
+    }
+    Ok(minded)
 }
 
 async fn find_repo(db: &mut Connection, name: &Name) -> Result<store::repos::Repo, Refusal> {

@@ -1,4 +1,4 @@
-use bellwether_render::{Files as _, Found, Listed, Listing};
+use bellwether_render::{Found, Listed, Listing};
 
 use super::upstream::{Local, Upstream, branch, pairs};
 use crate::source::git::ReadError;

@@ -1,0 +1,235 @@
+//! Targets that are rendered from more than one repo.
+
+use bellwether_core::{ProjectId, RepoId};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::engines::{engine, scene as scene_with_engine};
+use super::scene::{ONE, Scene, finish, insert_repo_named};
+use crate::process::clock;
+use crate::source::git::upstream::Upstream;
+use crate::store::work::Stage;
+use crate::store::{self, Pool};
+
+/// Another repo of a scene.
+struct Env {
+    upstream: Upstream,
+    repo: RepoId,
+}
+
+impl Env {
+    async fn new(scene: &Scene, name: &str, project: ProjectId) -> Self {
+        let upstream = Upstream::new();
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        let repo = insert_repo_named(&mut db, project, name, &upstream).await;
+        Self { upstream, repo }
+    }
+
+    async fn push(&self, scene: &Scene, files: &[(&str, &str)]) -> String {
+        let commit = self.upstream.push("main", "A push", files);
+        scene.tell(Stage::Source, self.repo.as_uuid()).await;
+        scene.reconcile(Stage::Source).await;
+        commit
+    }
+
+    /// Whom a push concerns.
+    async fn moves(&self, scene: &Scene, files: &[(&str, &str)]) -> Vec<Uuid> {
+        self.push(scene, files).await;
+        scene.reconcile(Stage::Bundle).await
+    }
+}
+
+const SIZED: &str =
+    "{apiVersion: v1, kind: ConfigMap, metadata: {name: one, namespace: default}, data: {size: \"${size}\"}}";
+
+/// Its parameters are in another repo.
+async fn sized_by(scene: &Scene, target: &str, files: Value) {
+    let render = json!({"parameterFiles": files});
+    scene.change_spec(target, |spec| spec.render = serde_json::from_value(render).expect("options")).await;
+    scene.tell(Stage::Bundle, scene.id(target).await).await;
+}
+
+async fn sources_of(scene: &Scene, target: &str) -> Vec<(String, String, String)> {
+    let sources = scene.wanted_of(target).await.render.sources;
+    sources.into_iter().map(|one| (one.name.to_string(), one.reference, one.commit)).collect()
+}
+
+/// Everything that is due, until nothing is.
+async fn settle(scene: &Scene) {
+    for _ in 0..5 {
+        scene.reconcile(Stage::Source).await;
+        scene.reconcile(Stage::Bundle).await;
+        scene.reconcile(Stage::Rollout).await;
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_push_to_another_repo_rolls_out_those_that_read_what_moved_and_a_rollback_brings_both_back(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let env = Env::new(&scene, "env", scene.hub.project).await;
+    env.upstream.push("main", "A push", &[("eu.yaml", "size: small\n"), ("us.yaml", "size: big\n")]);
+    sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
+    sized_by(&scene, "two", json!([{"repo": "env", "path": "us.yaml"}])).await;
+    scene.push(&[("one/a.yaml", SIZED), ("two/a.yaml", SIZED)]).await;
+    settle(&scene).await;
+    assert_eq!(scene.condition("one").await, None);
+    let head = env.upstream.git(["rev-parse", "main"], b"").trim().to_owned();
+    assert_eq!(sources_of(&scene, "one").await, [("env".to_owned(), "refs/heads/main".to_owned(), head)]);
+    finish(&scene, 1).await;
+    let runs = async |target: &str| scene.listing(scene.clusters[0]).await[target].assignment.digest;
+    let (first, other) = (runs("one").await, runs("two").await);
+
+    assert!(env.moves(&scene, &[("README.md", "1")]).await.is_empty(), "nobody reads it");
+    let one = scene.id("one").await;
+    let second = env.push(&scene, &[("eu.yaml", "size: tiny\n")]).await;
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [one]);
+    assert_eq!(sources_of(&scene, "one").await[0].2, second);
+    settle(&scene).await;
+    finish(&scene, 2).await;
+    assert_ne!(runs("one").await, first, "it is rolled out");
+    assert_eq!(runs("two").await, other);
+
+    // The commit of the target's own repo is the same before and after.
+    assert_eq!(scene.roll_back().await, "done");
+    settle(&scene).await;
+    assert_eq!(runs("one").await, first);
+
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let id = bellwether_core::TargetId::new(one);
+    let at = store::renders::find_at_commit(&mut db, id, &second).await.expect("it is read").expect("it was rendered");
+    assert_eq!(at.id, scene.wanted_of("one").await.render.id, "a commit of the other repo says which render is meant");
+    let known = store::renders::list_commits(&mut db, id, &second[..8], 5).await.expect("they are read");
+    assert_eq!(known, [second]);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_repo_that_is_missing_or_of_another_project_is_named_and_what_runs_stays(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    let before = scene.bundles_of("one").await;
+
+    sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
+    scene.reconcile(Stage::Bundle).await;
+    let condition = scene.condition_of("one").await.expect("there is no such repo");
+    assert_eq!(condition.code, "source_repo_not_found");
+    assert_eq!(condition.message, "there is no repo `env`, which `render` of the target names");
+    assert_eq!(
+        condition.hint.as_deref(),
+        Some("correct its name, or add it to the project: bellwether repo add env URL")
+    );
+    assert_eq!(scene.bundles_of("one").await, before);
+
+    let other = ProjectId::new(clock::new_id());
+    let insert = format!("insert into projects (project_id, name, created_at) values ('{other}', 'other', now())");
+    store::execute_raw(&pool, Box::leak(insert.into_boxed_str())).await.expect("it is written");
+    let env = Env::new(&scene, "env", other).await;
+    env.push(&scene, &[("eu.yaml", "size: small\n")]).await;
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    settle(&scene).await;
+    assert_eq!(scene.condition("one").await.as_deref(), Some("source_repo_not_found"), "it is nobody else's to read");
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let lacking = store::sources::list_lacking(&mut db, scene.hub.project).await.expect("they are read");
+    assert_eq!(lacking, [scene.id("one").await], "who adds it wakes these");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_file_or_a_ref_that_another_repo_does_not_have_is_named_and_comes_with_its_push(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let env = Env::new(&scene, "env", scene.hub.project).await;
+    env.upstream.push("main", "A push", &[("README.md", "1")]);
+    sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
+    sized_by(&scene, "two", json!([{"repo": "env", "ref": {"branch": "next"}, "path": "eu.yaml"}])).await;
+    scene.push(&[("one/a.yaml", SIZED), ("two/a.yaml", SIZED)]).await;
+    settle(&scene).await;
+
+    let missing = scene.condition_of("one").await.expect("there is no such file");
+    assert_eq!((missing.code.as_str(), missing.file.as_deref()), ("parameter_file_missing", Some("env@main:/eu.yaml")));
+    let gone = scene.condition_of("two").await.expect("there is no such branch");
+    assert_eq!(gone.code, "branch_not_found", "{gone:?}");
+    assert!(gone.message.contains("repo `env`") && gone.message.contains("next"), "{gone:?}");
+
+    env.upstream.push("next", "A push", &[("eu.yaml", "size: big\n")]);
+    env.push(&scene, &[("eu.yaml", "size: small\n")]).await;
+    settle(&scene).await;
+    assert_eq!((scene.condition("one").await, scene.condition("two").await), (None, None));
+    assert_ne!(scene.bundles_of("one").await, scene.bundles_of("two").await);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_repo_that_targets_are_rendered_from_is_in_use_until_they_are_not(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let env = Env::new(&scene, "env", scene.hub.project).await;
+    env.upstream.push("main", "A push", &[("eu.yaml", "size: small\n")]);
+    sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
+    scene.push(&[("one/a.yaml", SIZED), ("two/a.yaml", ONE)]).await;
+    settle(&scene).await;
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let deleted = store::repos::delete(&mut db, env.repo).await;
+    assert!(matches!(deleted, Err(store::StoreError::InUse)), "{deleted:?}");
+
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    sized_by(&scene, "one", json!([])).await;
+    settle(&scene).await;
+
+    store::repos::delete(&mut db, env.repo).await.expect("nobody reads it");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_commit_of_another_repo_that_the_mirror_lacks_is_fetched_and_no_condition(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let env = Env::new(&scene, "env", scene.hub.project).await;
+    env.upstream.push("main", "A push", &[("eu.yaml", "size: small\n")]);
+    sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
+    scene.push(&[("one/a.yaml", SIZED), ("two/a.yaml", ONE)]).await;
+    settle(&scene).await;
+    let before = scene.bundles_of("one").await;
+    // Another hub on the same database, or this one after its folder was lost.
+    let (other, _folder) = crate::testing::hub_beside(&pool, &scene.folder).await;
+    let scene = Scene { hub: other, ..scene };
+    store::execute_raw(&pool, "delete from wanted_renders").await.expect("an intruder can");
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+
+    for _ in 0..2 {
+        scene.reconcile(Stage::Bundle).await;
+        assert_eq!(scene.condition("one").await, None);
+        scene.reconcile(Stage::Source).await;
+    }
+    scene.reconcile(Stage::Bundle).await;
+
+    assert_eq!(scene.bundles_of("one").await, before);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_chart_gets_its_values_from_another_repo(pool: Pool) {
+    let scene = scene_with_engine(&pool, 1, &engine()).await;
+    let env = Env::new(&scene, "env", scene.hub.project).await;
+    env.upstream.push("main", "A push", &[("shop/eu.yaml", "size: small\n")]);
+    let chart = [
+        ("two/a.yaml", ONE),
+        ("one/Chart.yaml", "apiVersion: v2\nname: one\nversion: 1.0.0\n"),
+        (
+            "one/templates/a.yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: one, namespace: default}\ndata: {size: {{ .Values.size }}}\n",
+        ),
+        ("envs/eu.yaml", "size: large\n"),
+    ];
+    let files = json!(["envs/eu.yaml", {"repo": "env", "path": "shop/${cluster.labels.env:-eu}.yaml"}]);
+    let render = json!({"helm": {"valuesFiles": files}});
+    scene.change_spec("one", |spec| spec.render = serde_json::from_value(render).expect("options")).await;
+    scene.push(&chart).await;
+    settle(&scene).await;
+    assert_eq!(scene.condition_of("one").await, None);
+    let small = scene.bundles_of("one").await;
+    let one = scene.id("one").await;
+
+    assert_eq!(env.moves(&scene, &[("shop/us.yaml", "size: x\n")]).await, [] as [Uuid; 0]);
+    assert_eq!(env.moves(&scene, &[("shop/eu.yaml", "size: tiny\n")]).await, [one]);
+    assert_ne!(scene.bundles_of("one").await, small);
+    env.upstream.push_link("main", "shop/eu.yaml", "/etc/passwd");
+    scene.tell(Stage::Source, env.repo.as_uuid()).await;
+    settle(&scene).await;
+    let condition = scene.condition_of("one").await.expect("it is refused");
+    assert_eq!(condition.code, "file_symlink");
+    assert_eq!(condition.message, "env@main: `shop/eu.yaml` is a symbolic link");
+}
