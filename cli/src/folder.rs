@@ -202,7 +202,7 @@ impl Files for RepoFolders {
     }
 
     fn list(&self, path: &str) -> Result<Listing, Failure> {
-        self.look(path, |files, path| files.list(path))
+        self.look(path, FolderFiles::list)
     }
 
     fn manifests(&self, folder: &str, leave_out: &LeaveOut<'_>) -> Result<Vec<SourceFile>, Failure> {

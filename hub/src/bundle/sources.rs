@@ -237,7 +237,7 @@ impl Files for RepoFiles {
     }
 
     fn list(&self, path: &str) -> Result<Listing, FilesError> {
-        self.look(path, |files, path| files.list(path))
+        self.look(path, CommitFiles::list)
     }
 
     fn manifests(&self, folder: &str, leave_out: &LeaveOut<'_>) -> Result<Vec<SourceFile>, FilesError> {
