@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(documents.len(), 2);
         assert_eq!(repos.ensure_chart("https://charts.example.org/", "fleet"), "fleet-3");
         assert_eq!(repos.ensure_chart("https://charts.example.org", "fleet"), "fleet-3");
-        assert_eq!(repos.documents()[2].1, json!({"url": "https://charts.example.org/", "chart": "fleet"}));
+        assert_eq!(repos.documents()[2].1, json!({"url": "https://charts.example.org", "chart": "fleet"}));
     }
 
     #[test]

@@ -159,9 +159,12 @@ async fn each_failure_makes_the_pause_longer_and_a_success_makes_it_short_again(
     // It came before its time, as nobody asked for it.
     assert!(scene.pause().await < 6.0);
     for _ in 0..3 {
-        scene.hook().await;
+        store::execute_raw(&pool, "update repo_fetch_status set retry_at = now()").await.expect("its time has come");
+        scene.reconcile(clock::now() + SignedDuration::from_mins(2)).await;
     }
     assert!(scene.pause().await > 39.0, "{}", scene.pause().await);
+    scene.hook().await;
+    assert!(scene.pause().await < 6.0, "somebody waits: {}", scene.pause().await);
 
     let spec = RepoSpec { url: upstream.url(), ..scene.repo.spec.clone() };
     let mut db = scene.hub.pool.acquire().await.expect("a connection");

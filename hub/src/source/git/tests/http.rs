@@ -519,7 +519,7 @@ fn a_file_that_is_too_large_for_one_target_stops_no_other() {
     local.fetch_main(&upstream.remote());
 
     let refused = local.mirror.reader().read_folder(&id, "shop", &|_, _| false).expect_err("it is too large");
-    assert!(matches!(&refused, ReadError::FileTooLarge { file, .. } if file == "huge.yaml"), "{refused:?}");
+    assert!(matches!(&refused, ReadError::FileTooLarge { file, .. } if file == "shop/huge.yaml"), "{refused:?}");
     assert_eq!(local.files(&id, "other"), [("b.yaml".to_owned(), "b: 2".to_owned())]);
 }
 

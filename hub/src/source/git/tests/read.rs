@@ -45,7 +45,7 @@ fn a_submodule_in_the_folder_is_an_error_that_names_it_and_one_elsewhere_is_not(
     let reader = local.mirror.reader();
 
     let error = reader.read_folder(&id, "shop", &|_, _| false).expect_err("it must be refused");
-    assert_eq!((error.code(), error.to_string().as_str()), ("file_submodule", "`shared` is a submodule"));
+    assert_eq!((error.code(), error.to_string().as_str()), ("file_submodule", "`shop/shared` is a submodule"));
     let error = reader.read_folder(&id, "shop/shared", &|_, _| false).expect_err("it must be refused");
     assert_eq!(error.to_string(), "`shop/shared` is a submodule");
     assert_eq!(local.files(&id, "bank"), pairs(&[("a.yaml", "a: 1")]));

@@ -36,7 +36,15 @@ fn ada() -> Signer {
 #[test]
 fn a_commit_is_verified_by_the_key_that_signed_it_of_whatever_kind_it_is() {
     let mut with_subkey = Signer::openpgp("ed25519", "cert", &[], "never");
-    with_subkey.gpg(&["--passphrase", "", "--quick-add-key", with_subkey.fingerprint(), "nistp256", "sign", "never"]);
+    with_subkey.gpg(&[
+        "--passphrase",
+        "",
+        "--quick-add-key",
+        with_subkey.fingerprint(),
+        "nistp256/ecdsa",
+        "sign",
+        "never",
+    ]);
     with_subkey.export();
     let signers = [
         ada(),
