@@ -130,19 +130,27 @@ pub fn ending(object: &Value) -> Option<Ending> {
 /// So long a Job or a Pod may take until something of it runs; an image that is pulled for longer is pulled for the next one.
 const BEGINS_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
-/// Of one that has not ended: whether it may be that nothing of it runs, or ever will. Its Pods tell more.
+/// Of one that has not ended: whether it may be that nothing of it ever ran, or will. Its Pods tell more.
 pub fn may_be_stuck(object: &Value, now: Timestamp) -> bool {
     let created = text(object, &["metadata", "creationTimestamp"]).and_then(|at| at.parse::<Timestamp>().ok());
     let is_late = created.is_some_and(|created| now.duration_since(created) >= BEGINS_WITHIN);
     let count = |field: &str| object["status"][field].as_u64().unwrap_or_default();
-    is_late && count("ready") == 0 && count("succeeded") == 0
+    is_late && ["ready", "succeeded", "failed"].into_iter().all(|field| count(field) == 0)
 }
 
-/// Whether a container of this Pod runs.
-pub fn runs_now(pod: &Value) -> bool {
+/// Pods that this Job has now, as its controller says.
+pub fn active_pods(job: &Value) -> usize {
+    job["status"]["active"].as_u64().map_or(0, |count| usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+/// Whether a container of this Pod runs, or ever did.
+pub fn has_begun(pod: &Value) -> bool {
     let lists = ["containerStatuses", "initContainerStatuses"];
     let mut statuses = lists.into_iter().filter_map(|list| pod["status"][list].as_array()).flatten();
-    statuses.any(|status| status["state"]["running"].is_object())
+    let ran = |state: &Value| state["running"].is_object() || state["terminated"].is_object();
+    statuses.any(|status| {
+        ran(&status["state"]) || ran(&status["lastState"]) || status["restartCount"].as_u64().is_some_and(|n| n > 0)
+    })
 }
 
 /// Whether objects of this kind run once: that one was applied must not be forgotten, or it would run twice.

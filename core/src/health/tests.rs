@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Ending, assess, ending, goes_by_itself, may_be_stuck, needs_watch_in_full, runs_now};
+use super::{Ending, assess, ending, goes_by_itself, has_begun, may_be_stuck, needs_watch_in_full};
 use crate::report::Verdict::{self, Failed, Healthy, Progressing, Unknown};
 
 fn object(api_version: &str, kind: &str, spec: &Value, status: &Value) -> Value {
@@ -609,14 +609,17 @@ fn a_job_may_be_stuck_that_has_nothing_to_show_for_a_while() {
     assert!(!may_be_stuck(&job(&json!({"active": 1})), at("2026-01-01T00:00:29Z")));
     assert!(!may_be_stuck(&job(&json!({"active": 1, "ready": 1})), late));
     assert!(!may_be_stuck(&job(&json!({"active": 1, "succeeded": 1})), late), "between two of its Pods");
+    assert!(!may_be_stuck(&job(&json!({"failed": 1})), late), "between two tries");
 }
 
 #[test]
-fn a_pod_runs_when_a_container_of_it_does() {
+fn a_pod_has_begun_when_a_container_of_it_has() {
     let pod = |list: &str, state: &Value| json!({"status": {list: [{"state": state}]}});
     let waits = json!({"waiting": {"reason": "ImagePullBackOff"}});
 
-    assert!(runs_now(&pod("containerStatuses", &json!({"running": {}}))));
-    assert!(runs_now(&pod("initContainerStatuses", &json!({"running": {}}))));
-    assert!(!runs_now(&pod("containerStatuses", &waits)) && !runs_now(&json!({"status": {"phase": "Pending"}})));
+    assert!(has_begun(&pod("containerStatuses", &json!({"running": {}}))));
+    assert!(has_begun(&pod("initContainerStatuses", &json!({"running": {}}))));
+    assert!(has_begun(&pod("initContainerStatuses", &json!({"terminated": {"exitCode": 0}}))));
+    assert!(has_begun(&json!({"status": {"containerStatuses": [{"state": waits, "restartCount": 1}]}})), "it crashed");
+    assert!(!has_begun(&pod("containerStatuses", &waits)) && !has_begun(&json!({"status": {"phase": "Pending"}})));
 }

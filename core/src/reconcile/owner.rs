@@ -16,7 +16,7 @@ use crate::object::{MANAGER, OWNER_ANNOTATION, TARGET_LABEL};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     Us,
-    /// The one that we applied; somebody took our label off it or gave it another value.
+    /// The one that we applied; somebody took our label off it or gave it a value that is no target's.
     UsUnlabelled,
     /// Ours in another life: it came back under our label and our name, from a backup as a rule.
     UsReplaced,
@@ -31,7 +31,7 @@ impl Owner {
         match (is_ours(there, label), applied) {
             (true, Some(uid)) if uid != there.uid => Self::UsReplaced,
             (true, _) => Self::Us,
-            (false, Some(uid)) if uid == there.uid => Self::UsUnlabelled,
+            (false, Some(uid)) if uid == there.uid && !is_given_away(there) => Self::UsUnlabelled,
             (false, _) => Self::Stranger,
         }
     }
@@ -73,9 +73,21 @@ pub(super) fn may_delete(there: &Metadata, label: &str, applied: Option<Uuid>) -
     is_ours(there, label) && (applied == Some(there.uid) || is_applied_by_us(there))
 }
 
-/// A target let go of it, and no other tool has it since.
+/// It is another target's: labels are targets' ids. Whoever gave it away and forgot that must not take it back.
+fn is_given_away(there: &Metadata) -> bool {
+    there.labels.get(TARGET_LABEL).is_some_and(|label| label.parse::<Uuid>().is_ok())
+}
+
+/// A target let go of it, and no other tool has it since, nor does anybody else apply it.
 fn is_left(there: &Metadata) -> bool {
-    !there.labels.contains_key(TARGET_LABEL) && is_applied_by_us(there) && other_tool(there).is_none()
+    let is_others = |entry: &ManagedFields| {
+        let applies = entry.operation == "Apply" || entry.manager == "kubectl-client-side-apply";
+        applies && entry.manager != MANAGER && entry.subresource.is_empty()
+    };
+    !there.labels.contains_key(TARGET_LABEL)
+        && is_applied_by_us(there)
+        && other_tool(there).is_none()
+        && !there.managed_fields.iter().any(is_others)
 }
 
 fn is_applied_by_us(there: &Metadata) -> bool {
@@ -161,6 +173,7 @@ mod tests {
         assert_eq!(owner("ours", 1, None), Owner::Us);
         assert_eq!(owner("ours", 2, Some(1)), Owner::UsReplaced);
         assert_eq!(owner("theirs", 1, Some(1)), Owner::UsUnlabelled);
+        assert_eq!(owner("01a2241a-0000-7000-8000-000000000001", 1, Some(1)), Owner::Stranger, "it was given away");
         assert_eq!([owner("theirs", 2, Some(1)), owner("theirs", 1, None)], [Owner::Stranger; 2]);
     }
 
@@ -191,6 +204,12 @@ mod tests {
         helms.annotations.insert("meta.helm.sh/release-name".to_owned(), "web".to_owned());
         assert_eq!(owner(&helms, "main/default/shop"), Owner::Stranger, "another tool has it since");
         assert!(owner_hint(&left).starts_with("left by main/default/shop"), "{}", owner_hint(&left));
+        for (manager, operation) in [("kubectl", "Apply"), ("kubectl-client-side-apply", "Update")] {
+            let (manager, operation) = (manager.to_owned(), operation.to_owned());
+            let mut adopted = left.clone();
+            adopted.managed_fields.push(ManagedFields { manager, operation, ..ManagedFields::default() });
+            assert_eq!(owner(&adopted, "main/default/shop"), Owner::Stranger, "somebody applies it since");
+        }
         left.managed_fields[0].manager = "somebody".to_owned();
         assert_eq!(owner(&left, "main/default/shop"), Owner::Stranger, "a copy");
         left.annotations.clear();

@@ -89,8 +89,11 @@ impl Job<'_> {
         let same_spec = known.filter(|render| render.target_version == self.target.version);
         let same_spec = self.of_this_engine(same_spec).await?;
         let before = same_spec.as_ref().filter(|render| render.revision == self.revision.id);
-        let before = before.map(|render| (render.id, render.sources.clone()));
-        let existing = |sources: &[ReadSource]| before.filter(|(_, known)| known == sources).map(|(id, _)| id);
+        let before = before.map(|render| (render.id, render.sources.clone(), render.variables.clone()));
+        // A row's variants are found by its variables: what more of them turn up for is another row.
+        let existing = |sources: &[ReadSource], variables: &BTreeSet<String>| {
+            before.filter(|(_, read, used)| read == sources && used.iter().eq(variables)).map(|(id, ..)| id)
+        };
         let earlier = self.find(same_spec).await?;
         let is_whole = match &earlier {
             Some(earlier) if self.is_asked => self.is_whole(earlier).await?,
@@ -98,7 +101,7 @@ impl Job<'_> {
         };
         if is_whole && earlier.as_ref().is_some_and(|earlier| self.covers(earlier)) {
             let earlier = earlier.expect("it was just looked at");
-            let existing = existing(&earlier.sources);
+            let existing = existing(&earlier.sources, &earlier.variables.iter().cloned().collect());
             return Ok(reuse(earlier, existing));
         }
         bounds::begin_try(self.hub, self.target, self.revision).await?;
@@ -123,7 +126,7 @@ impl Job<'_> {
         let (inputs, sources): (Vec<_>, _) = (inputs.into_iter().collect(), self.asked.found(&self.sources));
         let digest = self.digest_of(&inputs, &sources).await?;
         let (inputs, variables) = ((inputs, digest), manifests.variables());
-        let (engine, existing) = (Some(made_by(manifests.engine().as_deref())), existing(&sources));
+        let (engine, existing) = (Some(made_by(manifests.engine().as_deref())), existing(&sources, &variables));
         let is_reused = false;
         Ok(Rendered { inputs, sources, variables, engine, goes_on, is_reused, variants, unwritten, lacking, existing })
     }

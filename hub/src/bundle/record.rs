@@ -158,7 +158,8 @@ async fn record(
         store::renders::insert(change, &render, now).await?;
     }
     mark_wanted(change, target, revision, render_id, &variables, &variants).await?;
-    match rendered.lacking {
+    // What only time lacked for comes with the next run: rollouts wait for it, as for any render.
+    match rendered.lacking.filter(|_| !rendered.goes_on) {
         Some(condition) => record_failure(change, target, Some(revision), &condition, now).await,
         None => store::renders::mark_condition(change, target.id, None, None).await,
     }

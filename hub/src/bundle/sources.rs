@@ -147,7 +147,8 @@ async fn find_at(
         if let Some(condition) = policy::hold(&repo.spec, &head, clock::now()) {
             return Ok(Err(SourceError::NotThere { repo: name, condition: Box::new(condition) }));
         }
-        let read = ReadSource { source: source.clone(), repo: repo.id, name, reference: full, commit: head.commit };
+        let (source, repo) = (source.clone(), repo.id);
+        let read = ReadSource { source, repo, name, reference: full, commit: head.commit, verified: head.verified };
         return Ok(Ok(read));
     }
     Ok(Err(match store::repos::find_fetch_status(db, repo.id).await?.condition {

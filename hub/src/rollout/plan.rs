@@ -121,17 +121,28 @@ async fn find_empty_wave(db: &mut Connection, main: Option<&Row>) -> Result<Opti
     }
 }
 
-/// Whether the repo's keys of now have signed what a render is of.
+/// Whether the keys of now, of each repo that a render is of, have signed what it read there.
 pub(super) async fn is_admitted(db: &mut Connection, target: &Target, render: &Render) -> Result<bool, StoreError> {
-    match load_policy(db, target).await? {
-        Some(policy) => admits(db, &policy, render).await,
-        None => Ok(true),
-    }
+    let policy = load_policy(db, target).await?;
+    admits(db, policy.as_ref(), render).await
 }
 
-async fn admits(db: &mut Connection, policy: &Policy, render: &Render) -> Result<bool, StoreError> {
-    let revision = store::revisions::find(db, render.revision).await?;
-    Ok(revision.is_some_and(|revision| policy.admits(&revision)))
+/// `own` is the policy of the target's own repo.
+async fn admits(db: &mut Connection, own: Option<&Policy>, render: &Render) -> Result<bool, StoreError> {
+    if let Some(policy) = own {
+        let revision = store::revisions::find(db, render.revision).await?;
+        if !revision.is_some_and(|revision| policy.admits(revision.verified.as_ref())) {
+            return Ok(false);
+        }
+    }
+    for read in &render.sources {
+        let repo = store::repos::find(db, read.repo).await?;
+        let policy = repo.and_then(|repo| Policy::of(&repo.spec));
+        if policy.is_some_and(|policy| !policy.admits(read.verified.as_ref())) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// `None`: nothing has to be signed.
@@ -148,13 +159,15 @@ pub(super) async fn may_go_on(
     row: &mut Row,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let Some(policy) = policy else { return Ok(true) };
+    if policy.is_none() && target.spec.render.sources().is_empty() {
+        return Ok(true);
+    }
     let Some(render) = store::renders::find(change, row.render).await? else { return Ok(true) };
     if admits(change, policy, &render).await? {
         return Ok(true);
     }
     if matches!(row.state, RolloutState::Planned | RolloutState::Rolling) {
-        "its revision is not known to be signed by one of the repo's keys; resume it once it is"
+        "what it is made of is not known to be signed by one of the repo's keys; resume it once it is"
             .clone_into(&mut row.reason);
         (row.state, row.state_since) = (RolloutState::Paused, now);
         store::rollouts::mark_state(change, row.id, row.state, &row.reason, now).await?;

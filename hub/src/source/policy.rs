@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use bellwether_core::Condition;
 use bellwether_core::repo::RepoSpec;
-use bellwether_core::signature::{Signed, is_admitted};
+use bellwether_core::signature::{Signed, Verified, is_admitted};
 use jiff::Timestamp;
 
 use super::git::Verifier;
@@ -35,15 +35,15 @@ impl Policy {
         Some(Self { signed: Signed::Artifact, keys: keys.map(|key| key.id().to_owned()).collect() })
     }
 
-    pub(crate) fn admits(&self, revision: &Revision) -> bool {
-        is_admitted(self.signed, revision.verified.as_ref(), &self.keys)
+    pub(crate) fn admits(&self, verified: Option<&Verified>) -> bool {
+        is_admitted(self.signed, verified, &self.keys)
     }
 }
 
 /// What keeps a revision from being rolled out, unless something better is known.
 pub(crate) fn hold(spec: &RepoSpec, revision: &Revision, now: Timestamp) -> Option<Condition> {
     let policy = Policy::of(spec)?;
-    if policy.admits(revision) {
+    if policy.admits(revision.verified.as_ref()) {
         return None;
     }
     let message = format!("commit {} is not known to be signed by one of the repo's keys", revision.commit);

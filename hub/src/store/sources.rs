@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bellwether_core::render::Source;
+use bellwether_core::signature::Verified;
 use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::{Name, RepoId, TargetId};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,9 @@ pub(crate) struct ReadSource {
     #[serde(rename = "ref")]
     pub(crate) reference: String,
     pub(crate) commit: String,
+    /// By which keys it was signed, when it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) verified: Option<Verified>,
 }
 
 /// A ref of another repo that a target minds.

@@ -187,13 +187,13 @@ impl Attempt<'_> {
         if left.is_some() { Err(being_deleted().into()) } else { Ok(None) }
     }
 
-    /// Of what has not ended: whether nothing of it runs, and has not for long, so that only a change of it helps.
+    /// Of what has not ended: whether nothing of it ever ran, for long, so that only a change of it helps.
     async fn cannot_begin(&self, former: &Value) -> Result<bool, ClusterError> {
         if !health::may_be_stuck(former, clock::wall()) {
             return Ok(false);
         }
         if self.step.key.kind == "Pod" {
-            return Ok(!health::runs_now(former));
+            return Ok(!health::has_begun(former));
         }
         let pods = match self.cluster.pods_of_job(former).await {
             Ok(pods) => pods,
@@ -201,7 +201,9 @@ impl Attempt<'_> {
             Err(ClusterError::Forbidden { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
-        Ok(!pods.iter().any(health::runs_now))
+        // Older servers, and whoever selects them otherwise, show none or not all of them.
+        let are_all_seen = pods.len() >= health::active_pods(former);
+        Ok(are_all_seen && !pods.iter().any(health::has_begun))
     }
 
     /// Applies, and takes over what others took of what was ours; what never was ours is a conflict, and nothing is changed.

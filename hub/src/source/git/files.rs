@@ -2,7 +2,7 @@
 //!
 //! Nothing is checked out and no link is followed, whoever asks for what is behind it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellwether_render::{Found, LeaveOut, Listed, Listing, SourceFile};
@@ -35,12 +35,20 @@ struct At {
     trees: Trees,
     /// By folder, what is said of files in it.
     attributes: HashMap<String, Option<Arc<Attributes>>>,
+    /// Folders that are exported.
+    exported: HashSet<String>,
 }
 
 impl CommitFiles {
     pub(super) fn new(reader: Reader, commit: String) -> Self {
         let repo = reader.repo.to_thread_local();
-        let at = Mutex::new(At { repo, root: None, trees: Trees::default(), attributes: HashMap::new() });
+        let at = Mutex::new(At {
+            repo,
+            root: None,
+            trees: Trees::default(),
+            attributes: HashMap::new(),
+            exported: HashSet::new(),
+        });
         Self { reader, commit, at }
     }
 
@@ -118,9 +126,15 @@ impl At {
         let ends = path.match_indices('/').map(|(end, _)| (end, true)).chain([(path.len(), false)]);
         for (end, is_folder) in ends {
             let (part, above) = (&path[..end], path[..end].rsplit_once('/').map_or("", |(above, _)| above));
+            if is_folder && self.exported.contains(part) {
+                continue;
+            }
             let attributes = self.attributes_of(root, above, lacking)?;
             if attributes.is_some_and(|attributes| attributes.leave_out(part, is_folder)) {
                 return Err(ReadError::ExportIgnored { file: path.to_owned(), by: part.to_owned() });
+            }
+            if is_folder {
+                self.exported.insert(part.to_owned());
             }
         }
         Ok(())
@@ -158,7 +172,7 @@ impl At {
             }
             Some(id) => {
                 let bytes = read::load(&self.repo, id, Kind::Blob, ATTRIBUTES_BYTES_MAX)?;
-                Some(Attributes::and(above.as_deref(), &file, &bytes)?)
+                Attributes::and(above, &file, &bytes)?
             }
         };
         self.attributes.insert(folder.to_owned(), all.clone());

@@ -16,7 +16,7 @@ use gix::ObjectId;
 use gix::objs::Kind;
 use jiff::Timestamp;
 
-use super::error::{FetchError, RefError};
+use super::error::{FetchError, ReadError, RefError};
 use super::{damaged, read};
 
 /// Whose signatures count, and of what.
@@ -158,8 +158,8 @@ impl Verifier {
             }
         }
         if self.mode.is_of_commits() {
-            let bytes = read::load(repo, signable.commit, Kind::Commit, read::COMMIT_BYTES_MAX).map_err(damaged)?;
-            match self.find_signer(object::read_commit(&bytes), now) {
+            let signed = load(repo, signable.commit, Kind::Commit)?.map(|bytes| object::read_commit(&bytes));
+            match self.find_signer(signed.flatten(), now) {
                 Ok(key) => verified.commit = Some(key),
                 Err(why) => return Ok(Err(refuse(commit(), why))),
             }
@@ -175,7 +175,7 @@ impl Verifier {
         now: Timestamp,
     ) -> Result<Result<String, Unverified>, FetchError> {
         let Some(object) = object else { return Ok(Err(Unverified::Unsigned)) };
-        let bytes = read::load(repo, object, Kind::Tag, read::COMMIT_BYTES_MAX).map_err(damaged)?;
+        let Some(bytes) = load(repo, object, Kind::Tag)? else { return Ok(Err(Unverified::Unsigned)) };
         Ok(match object::read_tag(&bytes) {
             Some(tag) if tag.target == commit && tag.name == name.as_bytes() => self.find_signer(tag.signed, now),
             // Whoever may push could give an old release a new name.
@@ -191,6 +191,14 @@ impl Verifier {
         } else {
             openpgp::find_signer(&self.openpgp, &content, &signature, now)
         }
+    }
+}
+
+/// `None`: larger than anything that people sign, which is whoever pushed it's doing and no damage.
+fn load(repo: &gix::Repository, id: ObjectId, kind: Kind) -> Result<Option<Vec<u8>>, FetchError> {
+    match read::load(repo, id, kind, read::COMMIT_BYTES_MAX) {
+        Err(ReadError::TooLarge { .. }) => Ok(None),
+        loaded => loaded.map(Some).map_err(damaged),
     }
 }
 
