@@ -230,12 +230,12 @@ fn the_domain_depends_on_what_was_agreed_and_no_more() {
     let names: Vec<_> =
         dependencies.lines().filter_map(|line| line.split(['.', ' ']).next()).filter(|name| !name.is_empty()).collect();
 
-    assert_eq!(names, ["serde", "serde_json", "sha2", "uuid", "jiff", "semver", "thiserror"]);
+    assert_eq!(names, ["serde", "serde_json", "sha2", "uuid", "jiff", "semver", "strsim", "thiserror"]);
 }
 
-/// Stages, and the only other stage's room that each may speak of: what passes in memory.
+/// Stages, and the only other stage's room that each may speak of: what passes in memory, and which keys a repo has.
 const STAGES: &[(&str, &str)] =
-    &[("source", ""), ("bundle", "source"), ("rollout", ""), ("link", "record"), ("record", "")];
+    &[("source", ""), ("bundle", "source"), ("rollout", "source"), ("link", "record"), ("record", "")];
 
 #[test]
 fn no_stage_speaks_to_another_but_where_something_passes_in_memory() {

@@ -13,7 +13,7 @@ use crate::kustomization::{Additions, Folder, Under, look_at};
 use crate::made::Asked;
 use crate::paths::{join, normal};
 use crate::report::{Entry, Remark};
-use crate::text::{fill, mark, to_template};
+use crate::text::{fill, mark, to_template, to_template_where_marked};
 use crate::view::Changes;
 
 /// Of a release's name, by Helm.
@@ -115,8 +115,7 @@ impl<F: Files> Flux<'_, F> {
         }
         let find_value = |name: &str| inherited.values.as_ref().and_then(|values| values.get(name).cloned());
         let mut helm = helm.clone();
-        // A `${` of the values is none that anybody fills in.
-        let filled = to_template(&fill(&Value::Object(values.clone()), &find_value));
+        let filled = to_template_where_marked(&fill(&Value::Object(values.clone()), &find_value));
         helm.insert("values".to_owned(), filled);
         let mut asked = Asked {
             folder: chart.path.clone(),

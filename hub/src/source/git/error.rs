@@ -285,7 +285,7 @@ impl RefError {
                 let command = format!("bellwether repo accept {repo} {commit} --ref {reference}");
                 Some(format!("if that is meant, let it in: `{command}`").into())
             }
-            Self::Unverified { why, .. } => Some(why.hint().into()),
+            Self::Unverified { why, .. } => why.hint(),
             Self::NoVersion { nearest, .. } => Some(match &nearest[..] {
                 [] => "no tag of the repo is a version, such as `v1.2.3`".into(),
                 nearest => format!(

@@ -8,6 +8,7 @@ mod object;
 mod openpgp;
 mod ssh;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -75,8 +76,8 @@ impl Unverified {
         }
     }
 
-    pub(super) const fn hint(&self) -> &'static str {
-        match self {
+    pub(super) fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(Cow::Borrowed(match self {
             Self::Unsigned => {
                 "sign it, with `git commit -S` or `git tag -s`, by one of the repo's keys; what runs goes on until then"
             }
@@ -88,7 +89,7 @@ impl Unverified {
                 "let the target follow a tag or a range of versions, or let the repo verify commits: `mode: commit`"
             }
             Self::OtherTag(_) => "make a new tag and sign it; a signature counts for the name that it was made for",
-        }
+        }))
     }
 }
 
