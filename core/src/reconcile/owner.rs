@@ -16,7 +16,7 @@ use crate::object::{MANAGER, OWNER_ANNOTATION, TARGET_LABEL};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     Us,
-    /// The one that we applied; somebody took our label off it or gave it a value that is no target's.
+    /// The one that we applied; somebody took our label off it or gave it another value.
     UsUnlabelled,
     /// Ours in another life: it came back under our label and our name, from a backup as a rule.
     UsReplaced,
@@ -31,7 +31,7 @@ impl Owner {
         match (is_ours(there, label), applied) {
             (true, Some(uid)) if uid != there.uid => Self::UsReplaced,
             (true, _) => Self::Us,
-            (false, Some(uid)) if uid == there.uid && !is_given_away(there) => Self::UsUnlabelled,
+            (false, Some(uid)) if uid == there.uid => Self::UsUnlabelled,
             (false, _) => Self::Stranger,
         }
     }
@@ -71,11 +71,6 @@ impl Owner {
 /// label too, and neither the uid nor our entry.
 pub(super) fn may_delete(there: &Metadata, label: &str, applied: Option<Uuid>) -> bool {
     is_ours(there, label) && (applied == Some(there.uid) || is_applied_by_us(there))
-}
-
-/// It is another target's: labels are targets' ids. Whoever gave it away and forgot that must not take it back.
-fn is_given_away(there: &Metadata) -> bool {
-    there.labels.get(TARGET_LABEL).is_some_and(|label| label.parse::<Uuid>().is_ok())
 }
 
 /// A target let go of it, and no other tool has it since, nor does anybody else apply it.
@@ -173,7 +168,6 @@ mod tests {
         assert_eq!(owner("ours", 1, None), Owner::Us);
         assert_eq!(owner("ours", 2, Some(1)), Owner::UsReplaced);
         assert_eq!(owner("theirs", 1, Some(1)), Owner::UsUnlabelled);
-        assert_eq!(owner("01a2241a-0000-7000-8000-000000000001", 1, Some(1)), Owner::Stranger, "it was given away");
         assert_eq!([owner("theirs", 2, Some(1)), owner("theirs", 1, None)], [Owner::Stranger; 2]);
     }
 
