@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_core::Name;
-use bellwether_core::render::Source;
+use bellwether_core::render::{Source, below_mount};
 use bellwether_render::{Files, Found, LeaveOut, Listed, Listing, SourceFile, is_named_for_render};
 
 use crate::failure::Failure;
@@ -178,11 +178,8 @@ impl RepoFolders {
     }
 
     fn look<T>(&self, path: &str, look: impl FnOnce(&FolderFiles, &str) -> Result<T, Failure>) -> Result<T, Failure> {
-        let there = self.lock().iter().find_map(|(mount, files)| {
-            let rest = path.strip_prefix(mount.as_str())?;
-            let below = if rest.is_empty() { rest } else { rest.strip_prefix('/')? };
-            Some((files.clone(), below.to_owned()))
-        });
+        let there =
+            self.lock().iter().find_map(|(mount, files)| Some((files.clone(), below_mount(mount, path)?.to_owned())));
         match there {
             Some((files, below)) => look(&files, &below),
             None => look(&self.own, path),

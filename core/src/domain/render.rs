@@ -100,6 +100,12 @@ impl Source {
     }
 }
 
+/// What a path is below a source's folder; `None`: it is not there.
+pub fn below_mount<'p>(mount: &str, path: &'p str) -> Option<&'p str> {
+    let rest = path.strip_prefix(mount)?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+}
+
 /// A branch as people name it, as long as that can be nothing else.
 fn short_name(reference: &GitRef) -> String {
     match reference {

@@ -169,9 +169,9 @@ pub fn start(situation: &Situation, now: Timestamp) -> Start {
         return if awaits_render { Start::Render } else { Start::Revision { moves } };
     }
     if situation.is_planned_otherwise() {
-        let is_aside =
-            |cluster| situation.placed.iter().any(|one| one.candidate.cluster == cluster && one.aside == one.wants);
-        let moves = moves.into_iter().filter(|one| !is_aside(one.candidate.cluster)).collect();
+        let aside = situation.placed.iter().filter(|one| one.aside == one.wants);
+        let aside: BTreeSet<_> = aside.map(|one| one.candidate.cluster).collect();
+        let moves = moves.into_iter().filter(|one| !aside.contains(&one.candidate.cluster)).collect();
         return Start::Anew { moves };
     }
     if situation.empty_wave.is_some() {

@@ -92,7 +92,10 @@ impl Job<'_> {
         let before = before.map(|render| (render.id, render.sources.clone(), render.variables.clone()));
         // A row's variants are found by its variables: what more of them turn up for is another row.
         let existing = |sources: &[ReadSource], variables: &BTreeSet<String>| {
-            before.filter(|(_, read, used)| read == sources && used.iter().eq(variables)).map(|(id, ..)| id)
+            let is_same = |read: &[ReadSource]| {
+                read.len() == sources.len() && read.iter().zip(sources).all(|(one, now)| one.has_same_files(now))
+            };
+            before.filter(|(_, read, used)| is_same(read) && used.iter().eq(variables)).map(|(id, ..)| id)
         };
         let earlier = self.find(same_spec).await?;
         let is_whole = match &earlier {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bellwether_core::render::Source;
+use bellwether_core::render::{Source, below_mount};
 use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::{Condition, Name, RepoId};
 use bellwether_render::{Files, Found, LeaveOut, Listing, SourceFile};
@@ -215,11 +215,10 @@ impl RepoFiles {
         path: &str,
         look: impl FnOnce(&CommitFiles, &str) -> Result<T, ReadError>,
     ) -> Result<T, FilesError> {
-        let there = self.lock().iter().find_map(|(mount, mounted)| {
-            let rest = path.strip_prefix(mount.as_str())?;
-            let below = if rest.is_empty() { rest } else { rest.strip_prefix('/')? };
-            Some((mounted.clone(), below.to_owned()))
-        });
+        let there = self
+            .lock()
+            .iter()
+            .find_map(|(mount, mounted)| Some((mounted.clone(), below_mount(mount, path)?.to_owned())));
         let Some((mounted, below)) = there else { return look(&self.own, path).map_err(FilesError::Own) };
         let Mounted { repo, mount, files } = &*mounted;
         look(files, &below).map_err(|error| FilesError::There { repo: *repo, mount: mount.clone(), error })

@@ -29,6 +29,14 @@ pub(crate) struct ReadSource {
     pub(crate) verified: Option<Verified>,
 }
 
+impl ReadSource {
+    /// The same files; who signed them may have been found out between.
+    pub(crate) fn has_same_files(&self, other: &Self) -> bool {
+        let without = |one: &Self| Self { verified: None, ..one.clone() };
+        without(self) == without(other)
+    }
+}
+
 /// A ref of another repo that a target minds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Minded {
