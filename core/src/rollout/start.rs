@@ -239,17 +239,42 @@ pub struct Past {
     pub from_render: Option<RenderId>,
     /// It has given it to some cluster.
     pub assigned: bool,
+    /// It came to its end: this is what the target ran from then on, also where a cluster's bundle was the same as before.
+    pub done: bool,
+    /// A person went back with it.
+    pub is_rollback: bool,
 }
 
-/// The renders that a rollback without a commit may go back to, in the order in which they are asked for: what rollouts
-/// moved from, and what those before the newest moved to, if it came to anybody.
+/// The renders that a rollback without a commit may go back to, in the order in which they are asked for. Before a rollout the
+/// target ran what the one before it moved to, if that was done; else what most of the clusters ran that it moved. What a
+/// rollback took back is nothing to go to: another one goes further back.
 pub fn former(past: &[Past]) -> Vec<RenderId> {
+    let past = kept(past);
     let mut seen: BTreeSet<RenderId> = past.first().map(|newest| newest.render).into_iter().collect();
-    let former = past.iter().enumerate().flat_map(|(place, past)| {
-        let moved_to = (place > 0 && past.assigned).then_some(past.render);
-        moved_to.into_iter().chain(past.from_render)
+    let former = past.iter().enumerate().flat_map(|(place, rollout)| {
+        let before = past.get(place + 1).filter(|before| before.assigned);
+        let (done, stopped) = (before.filter(|before| before.done), before.filter(|before| !before.done));
+        let moved_to = |before: Option<&&Past>| before.map(|before| before.render);
+        [moved_to(done), rollout.from_render, moved_to(stopped)]
     });
-    former.filter(|render| seen.insert(*render)).collect()
+    former.flatten().filter(|render| seen.insert(*render)).collect()
+}
+
+/// Without what was taken back: in the place of each rollback stands the rollout that it went back to.
+fn kept(past: &[Past]) -> Vec<&Past> {
+    let mut kept = Vec::new();
+    let mut rest = past;
+    while let Some((newest, older)) = rest.split_first() {
+        let original = older.iter().position(|one| one.render == newest.render).filter(|_| newest.is_rollback);
+        match original {
+            Some(place) => rest = &older[place..],
+            None => {
+                kept.push(newest);
+                rest = older;
+            }
+        }
+    }
+    kept
 }
 
 /// Who moves when a person goes back to a render, or why nothing does. Whom it gives nothing stays, and shuts nobody's way
@@ -480,12 +505,29 @@ mod tests {
 
     #[test]
     fn going_back_asks_for_what_ran_and_never_for_the_newest_or_what_came_to_nobody() {
-        let past =
-            |to, from: Option<u128>, assigned| Past { render: render(to), from_render: from.map(render), assigned };
+        let past = |to, from: Option<u128>, assigned| {
+            let (render, from_render) = (render(to), from.map(render));
+            Past { render, from_render, assigned, done: false, is_rollback: false }
+        };
         let rollouts = [past(5, Some(4), true), past(4, Some(2), true), past(3, Some(2), false), past(2, None, true)];
 
         assert_eq!(former(&rollouts), [4, 2].map(render));
         assert!(former(&[past(1, None, true)]).is_empty());
+    }
+
+    #[test]
+    fn what_was_rolled_out_last_is_gone_back_to_though_the_newest_moved_only_clusters_that_ran_what_was_before() {
+        let past = |to, from: u128, done| {
+            let (render, from_render) = (render(to), Some(render(from)));
+            Past { render, from_render, assigned: true, done, is_rollback: false }
+        };
+
+        // Of three commits each of the last two was for clusters of its own.
+        assert_eq!(former(&[past(3, 1, true), past(2, 1, true), past(1, 0, true)]), [2, 1, 0].map(render));
+        let back = Past { is_rollback: true, ..past(1, 2, true) };
+        assert_eq!(former(&[back, past(2, 1, false), past(1, 0, true)]), [render(0)], "what was taken back stays back");
+        // What failed at a canary is nothing that the target ran.
+        assert_eq!(former(&[past(3, 1, true), past(2, 1, false), past(1, 0, true)]), [1, 2, 0].map(render));
     }
 
     #[test]

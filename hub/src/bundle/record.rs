@@ -180,7 +180,13 @@ async fn mark_wanted(
     let recipe = Digest::of(&recipe).as_bytes().to_vec();
     let variables: Vec<_> = variables.iter().cloned().collect();
     let after = Wanted { spec: &target.spec, variables: &variables, variants };
-    let before = store::wanted::find(change, target.id).await?;
+    let mut before = store::wanted::find(change, target.id).await?;
+    if let Some(before) = &mut before
+        && variants.keys().any(|parameters| !before.render.variants.contains_key(parameters))
+    {
+        // Who had something before the last render failed for it is no newcomer.
+        before.render.variants = store::renders::list_given_since(change, target.id, before.since).await?;
+    }
     let same = before.filter(|before| {
         // An earlier version wrote no spec.
         let is_known = before.target_version == target.version || before.recipe == recipe;

@@ -140,6 +140,30 @@ pub(crate) async fn insert_variants(
     Ok(())
 }
 
+/// What a target's renders from one on gave last for each set of parameters: one that could not be made for some clusters says
+/// nothing of what those have.
+pub(crate) async fn list_given_since(
+    db: &mut Connection,
+    target: TargetId,
+    since: RenderId,
+) -> Result<BTreeMap<Digest, Digest>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select distinct on (v.parameters) v.parameters, v.digest
+          from renders r
+          join render_variants v using (render_id)
+         where r.target_id = $1 and r.render_id >= $2
+         order by v.parameters, r.render_id desc
+        "#,
+        target.as_uuid(),
+        since.as_uuid(),
+    )
+    .fetch_all(db)
+    .await?;
+    let digest = |bytes: &Vec<u8>| super::digest(bytes, "render_variants");
+    rows.iter().map(|row| Ok((digest(&row.parameters)?, digest(&row.digest)?))).collect()
+}
+
 pub(crate) async fn find(db: &mut Connection, id: RenderId) -> Result<Option<Render>, StoreError> {
     let row = render_rows!("", "from renders r where r.render_id = $1", id.as_uuid()).fetch_optional(db).await?;
     row.map(|row| render_of!(row)).transpose()

@@ -1,7 +1,7 @@
 //! Rollouts of one target after another: what is remembered of those that ended, and what people can go back to.
 
 use bellwether_core::report::{Counts, ObjectLine, Report, Verdict};
-use bellwether_core::rollout::{Intent, RolloutState};
+use bellwether_core::rollout::{Intent, Kind, RolloutState};
 use bellwether_core::session::DriftMode;
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{ClusterId, Digest, Generation, RenderId, ReportSequence, RolloutId, SessionNumber, TargetId};
@@ -345,6 +345,74 @@ async fn a_cluster_that_came_later_does_not_shut_the_way_back_for_the_others(poo
                   where convert_from(body, 'UTF8') like '%target.rolled_back%'
                     and convert_from(body, 'UTF8') like '%cluster-3%'";
     assert!(store::ask_raw(&mut db, named).await.expect("it is read"), "the log names who stayed");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_rollback_undoes_the_last_rollout_and_nothing_of_the_one_before(pool: Pool) {
+    let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
+    scene.label(scene.clusters[0], "region", "eu").await;
+    scene.label(scene.clusters[1], "region", "us").await;
+    let by_region = "region/${cluster.labels.region}.yaml".to_owned();
+    scene.change_spec("one", |spec| spec.render.parameter_files = vec![by_region.into()]).await;
+    let manifest = ("one/a.yaml", &*NAMED.replace("PUSH", "${push}"));
+    scene.roll_out(&[manifest, ("region/eu.yaml", "push: a"), ("region/us.yaml", "push: a")], 1).await;
+    scene.roll_out(&[("region/eu.yaml", "push: b")], 2).await;
+    let (eu, us) = (scene.runs(scene.clusters[0]).await, scene.runs(scene.clusters[1]).await);
+    scene.roll_out(&[("region/us.yaml", "push: b")], 3).await;
+    assert_ne!(scene.runs(scene.clusters[1]).await, us);
+
+    assert_eq!(scene.roll_back().await, "done");
+
+    assert_eq!((scene.runs(scene.clusters[0]).await, scene.runs(scene.clusters[1]).await), (eu, us));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_second_rollback_does_not_bring_back_what_the_first_took_away(pool: Pool) {
+    let waves = json!({"waves": [{"name": "one", "count": 1}, {"name": "rest"}]});
+    let scene = Scene::with(&pool, 2, &[], &waves).await;
+    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
+    finish(&scene, 2).await;
+    assert_eq!(scene.states().await, [RolloutState::Done]);
+    let good = scene.runs(scene.clusters[0]).await;
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.render().await;
+    let runs = async || [scene.runs(scene.clusters[0]).await, scene.runs(scene.clusters[1]).await];
+    assert_eq!(runs().await.iter().filter(|runs| **runs == good).count(), 1, "the canary has it");
+    assert_eq!(scene.roll_back().await, "done");
+    assert_eq!(runs().await, [good, good]);
+
+    let answer = scene.roll_back().await;
+
+    assert!(answer.starts_with("no earlier revision"), "{answer}");
+    assert_eq!(runs().await, [good, good]);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_comes_after_a_commit_that_some_could_not_be_rendered_for_goes_to_them_by_waves(pool: Pool) {
+    let scene = Scene::with(
+        &pool,
+        3,
+        &[],
+        &json!({"waves": [{"name": "one", "count": 1}, {"name": "rest", "maxConcurrent": 1}]}),
+    )
+    .await;
+    let by_name = "names/${cluster.name}.yaml".to_owned();
+    scene.change_spec("one", |spec| spec.render.parameter_files = vec![by_name.into()]).await;
+    let manifest = ("one/a.yaml", &*NAMED.replace("PUSH", "${push}"));
+    let names = ["names/cluster-1.yaml", "names/cluster-2.yaml", "names/cluster-3.yaml"];
+    scene.roll_out(&[manifest, (names[0], "push: a"), (names[1], "push: a"), (names[2], "push: a")], 1).await;
+    finish(&scene, 2).await;
+    finish(&scene, 3).await;
+    scene.roll_out(&[(names[1], "push: [a"), (names[2], "push: [a")], 4).await;
+    assert_eq!(scene.states().await, [RolloutState::Done], "they keep what they have");
+    let before = scene.runs(scene.clusters[2]).await;
+
+    scene.push(&[(names[1], "push: b"), (names[2], "push: b")]).await;
+    scene.render().await;
+
+    let newest = scene.rollouts().await.remove(0);
+    assert_eq!((newest.kind, newest.state), (Kind::Revision, RolloutState::Rolling));
+    assert_eq!(scene.runs(scene.clusters[2]).await, before, "one at a time");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

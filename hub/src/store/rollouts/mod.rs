@@ -211,7 +211,7 @@ pub(crate) async fn list_live(db: &mut Connection, target: TargetId) -> Result<V
 pub(crate) async fn list_past(db: &mut Connection, target: TargetId, limit: i64) -> Result<Vec<Past>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select o.render_id, o.from_render_id,
+        select o.render_id, o.from_render_id, o.state = 'done' as "done!", o.kind = 'rollback' as "is_rollback!",
                exists (
                    select from rollout_clusters m where m.rollout_id = o.rollout_id and m.assigned_at is not null
                ) as "assigned!"
@@ -229,6 +229,8 @@ pub(crate) async fn list_past(db: &mut Connection, target: TargetId, limit: i64)
         render: RenderId::new(row.render_id),
         from_render: row.from_render_id.map(RenderId::new),
         assigned: row.assigned,
+        done: row.done,
+        is_rollback: row.is_rollback,
     });
     Ok(past.collect())
 }
