@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Connection, StoreError, to_sql};
 
-/// A ref that targets of a repo follow, and what is known of it.
+/// A ref of a repo that targets follow or read files at, and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Followed {
     /// Full name, or a commit.
@@ -26,7 +26,11 @@ pub(crate) async fn list_followed(db: &mut Connection, repo: RepoId) -> Result<V
         select f.ref as "ref!", v.commit_id as "commit_id?",
                exists (select from ref_conditions c where c.repo_id = $1 and c.ref = f.ref) as "has_condition!",
                exists (select from expected_heads e where e.repo_id = $1 and e.ref = f.ref) as "is_expected!"
-          from (select distinct ref from targets where repo_id = $1) f
+          from (
+               select ref from targets where repo_id = $1
+                union
+               select ref from target_sources where repo_id = $1
+               ) f
           left join lateral (
                select commit_id
                  from revisions

@@ -61,23 +61,24 @@ impl Scene {
         upstream.push("main", "One", &[("shop/a.yaml", "a: 1")]);
         let (git_url, asked) = serve_git(&upstream).await;
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let put = async |path: &str, kind: &str, name: &str, spec: Value| {
-            let body =
-                json!({"apiVersion": "bellwether.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
-            let request =
-                http.put(format!("{url}/api/v1{path}")).bearer_auth(testing::admin_token(&folder)).json(&body);
-            let answer = request.send().await.expect("answered");
-            assert!(answer.status().is_success(), "{}", answer.status());
-            answer.json::<Value>().await.expect("a document")
-        };
-        let created = put("/repos/apps", "Repo", "apps", json!({"url": git_url})).await;
-        put("/targets/shop", "Target", "shop", json!({"repo": "apps", "path": "shop"})).await;
-        let secret = created["webhookSecret"].as_str().expect("it is new").to_owned();
+        let (secret, repo) = (String::new(), RepoId::new(clock::new_id()));
+        let mut scene = Self { hub, router, http, url, secret, repo, upstream, asked, folder };
+        let created = scene.put("Repo", "apps", json!({"url": git_url})).await;
+        scene.put("Target", "shop", json!({"repo": "apps", "path": "shop"})).await;
+        created["webhookSecret"].as_str().expect("it is new").clone_into(&mut scene.secret);
         let repo = created["repo"]["metadata"]["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
-        let repo = RepoId::new(repo);
-        let scene = Self { hub, router, http, url, secret, repo, upstream, asked, folder };
+        scene.repo = RepoId::new(repo);
         scene.fetch_what_is_due(clock::now()).await;
         scene
+    }
+
+    async fn put(&self, kind: &str, name: &str, spec: Value) -> Value {
+        let body = json!({"apiVersion": "bellwether.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        let address = format!("{}/api/v1/{}s/{name}", self.url, kind.to_lowercase());
+        let request = self.http.put(address).bearer_auth(testing::admin_token(&self.folder)).json(&body);
+        let answer = request.send().await.expect("answered");
+        assert!(answer.status().is_success(), "{}", answer.status());
+        answer.json().await.expect("a document")
     }
 
     async fn send(&self, sent: &Sent) -> (u16, String) {
@@ -463,6 +464,19 @@ async fn a_push_of_what_no_target_follows_wakes_nothing(pool: Pool) {
 
     assert_eq!(scene.fetch().await, 0);
     assert!(scene.pause().await > poll - 30.0, "nor is it fetched sooner");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_push_of_what_a_target_of_another_repo_reads_is_fetched(pool: Pool) {
+    let scene = Scene::new(&pool).await;
+    scene.put("Repo", "charts", json!({"url": "https://git.example.org/charts.git"})).await;
+    let values = json!({"repo": "apps", "ref": {"branch": "values"}, "path": "values.yaml"});
+    scene.put("Target", "other", json!({"repo": "charts", "render": {"parameterFiles": [values]}})).await;
+    let commit = scene.upstream.push("values", "Values", &[("values.yaml", "a: 1")]);
+
+    let (status, text) = scene.send(&github(&scene.secret, "refs/heads/values", &commit)).await;
+
+    assert_eq!(status, 202, "{text}");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
