@@ -3,7 +3,6 @@
 use bellwether_core::{ClusterId, Digest};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::process::clock;
 use crate::process::rate::{Buckets, Rate};
 
 /// Of streams and renewals that begin with one certificate: an agent whose connection breaks again and again waits between
@@ -27,10 +26,9 @@ impl Caller {
     /// Before anything is asked of the database: each call costs it several transactions. Counted by the certificate, so that
     /// one which counts no more spends nothing of what its cluster's next one may; and few are good at a time.
     pub(super) fn may_call(&self, calls: &Buckets<String>) -> bool {
-        let now = clock::steady();
-        let may = calls.may(&self.serial, now);
+        let may = calls.may(&self.serial);
         if may {
-            calls.take(self.serial.clone(), now);
+            calls.take(self.serial.clone());
         }
         may
     }

@@ -45,7 +45,7 @@ pub(super) async fn enroll(
     address: Option<SocketAddr>,
 ) -> Result<Issued, EnrollError> {
     let from = address.map(|address| network(address.ip()));
-    if from.is_some_and(|from| !hub.join_tries.may(&from, clock::now())) {
+    if from.is_some_and(|from| !hub.join_tries.may(&from)) {
         return Err(EnrollError::TooOften);
     }
     let _turn = hub.strangers.turn(from).await.ok_or(EnrollError::TooOften)?;
@@ -67,7 +67,7 @@ pub(super) async fn enroll(
     };
     if let Err(refused) = checked {
         if let Some(from) = from {
-            hub.join_tries.take(from, clock::now());
+            hub.join_tries.take(from);
         }
         let subject = cluster.as_ref().map_or(Uuid::nil(), |cluster| cluster.id.as_uuid());
         // A stranger can fail as often as they like; once a minute is enough to know of it.
@@ -78,7 +78,7 @@ pub(super) async fn enroll(
         return Err(refused);
     }
     let cluster = cluster.ok_or(Refused::Unknown)?;
-    hub.enrolments.take(cluster.id, clock::steady());
+    hub.enrolments.take(cluster.id);
     // Their answers were lost, or they were asked for by somebody who has no use for them.
     store::certificates::revoke_unused(&mut change, cluster.id, clock::now()).await?;
     let issued = issue(hub, &mut change, cluster.id, csr, None).await?;
@@ -97,7 +97,7 @@ pub(super) async fn renew(hub: &Hub, caller: &Caller, csr: &[u8]) -> Result<Issu
     if ca::key_of(csr).map_err(EnrollError::Request)? != caller.key {
         return Err(EnrollError::OtherKey);
     }
-    if !hub.renewals.may(&caller.cluster, now) || !caller.may_call(&hub.calls) {
+    if !hub.renewals.may(&caller.cluster) || !caller.may_call(&hub.calls) {
         return Err(EnrollError::TooOften);
     }
     let _turn = store::take_admission(&hub.stream_turns).await?;
@@ -106,7 +106,7 @@ pub(super) async fn renew(hub: &Hub, caller: &Caller, csr: &[u8]) -> Result<Issu
     if !store::certificates::mark_used(&mut change, &caller.serial, caller.cluster, now).await? {
         return Err(Refused::Revoked.into());
     }
-    hub.renewals.take(caller.cluster, now);
+    hub.renewals.take(caller.cluster);
     // Somebody kept a copy of the old one.
     if store::certificates::is_replaced(&mut change, &caller.serial, caller.cluster).await? {
         return Err(EnrollError::Replaced);
@@ -122,7 +122,7 @@ pub(super) async fn renew(hub: &Hub, caller: &Caller, csr: &[u8]) -> Result<Issu
 
 /// A token that is not spent is good as often as it is shown, and each time makes a certificate and an entry.
 fn check_rate(hub: &Hub, cluster: &Cluster) -> Result<(), EnrollError> {
-    hub.enrolments.may(&cluster.id, clock::steady()).then_some(()).ok_or(EnrollError::TooOften)
+    hub.enrolments.may(&cluster.id).then_some(()).ok_or(EnrollError::TooOften)
 }
 
 async fn issue(

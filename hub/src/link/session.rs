@@ -198,7 +198,7 @@ impl AgentStream {
         let now = clock::steady();
         match happened {
             Happened::Received(message) => {
-                self.hub.messages.take_many(self.caller.cluster, cost_of(&message), now);
+                self.hub.messages.take_many(self.caller.cluster, cost_of(&message));
                 self.session.handle(*message, now)?;
             }
             Happened::Writable(permit) => {

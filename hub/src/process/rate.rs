@@ -1,9 +1,12 @@
-//! How often something may happen: a bucket that fills at a steady rate, as a decision without a clock.
+//! How often something may happen: a bucket that fills at a steady rate is a decision without a clock; the buckets of many
+//! parties ask one that nobody sets.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+
+use super::clock;
 
 /// So many at once, and one more each time.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +52,12 @@ impl<K: Ord> Buckets<K> {
         Self { rate, of: Mutex::default() }
     }
 
-    pub(crate) fn may(&self, party: &K, now: Timestamp) -> bool {
+    /// By a clock that nobody sets: one that was a week ahead for a moment must not shut anybody out for a week.
+    pub(crate) fn may(&self, party: &K) -> bool {
+        self.may_at(party, clock::steady())
+    }
+
+    fn may_at(&self, party: &K, now: Timestamp) -> bool {
         let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         match of.get(party) {
             Some(bucket) => bucket.open_from(self.rate) <= now,
@@ -63,11 +71,15 @@ impl<K: Ord> Buckets<K> {
         of.get(party).map_or(Timestamp::UNIX_EPOCH, |bucket| bucket.open_from(self.rate))
     }
 
-    pub(crate) fn take(&self, party: K, now: Timestamp) {
-        self.take_many(party, 1, now);
+    pub(crate) fn take(&self, party: K) {
+        self.take_many(party, 1);
     }
 
-    pub(crate) fn take_many(&self, party: K, count: i32, now: Timestamp) {
+    pub(crate) fn take_many(&self, party: K, count: i32) {
+        self.take_at(party, count, clock::steady());
+    }
+
+    fn take_at(&self, party: K, count: i32, now: Timestamp) {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         if of.len() >= PARTIES_MAX {
             of.retain(|_, bucket| bucket.paid_until > now);
@@ -92,9 +104,9 @@ mod tests {
     fn so_many_pass_at_once_and_then_one_each_time() {
         let buckets = Buckets::new(RATE);
         let passes = |second| {
-            let may = buckets.may(&1, at(second));
+            let may = buckets.may_at(&1, at(second));
             if may {
-                buckets.take(1, at(second));
+                buckets.take_at(1, 1, at(second));
             }
             may
         };
@@ -103,7 +115,7 @@ mod tests {
             [100, 100, 100, 100, 109, 110, 111, 120].map(passes),
             [true, true, true, false, false, true, false, true]
         );
-        assert!(buckets.may(&2, at(100)), "another has its own");
+        assert!(buckets.may_at(&2, at(100)), "another has its own");
     }
 
     #[test]

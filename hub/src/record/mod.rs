@@ -216,9 +216,9 @@ async fn audit_turns(
             && is_bad(one.report.verdict)
             && before.get(&key) != Some(&said)
             // One that turns back and forth is told once a minute.
-            && hub.began_to_fail.may(&key, now)
+            && hub.began_to_fail.may(&key)
         {
-            hub.began_to_fail.take(key, now);
+            hub.began_to_fail.take(key);
             audit_turn(change, one, current, now).await?;
         }
     }

@@ -119,6 +119,25 @@ async fn an_outage_of_the_database_fails_no_healthy_rollout(pool: Pool) {
     }
 }
 
+/// A statement that is on its way when Postgres is stopped is carried out when that goes on, as if nothing had been.
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_time_in_which_postgres_stood_still_is_none_in_which_agents_were_heard(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    crate::worker::heartbeat::beat_and_tell(&scene.hub).await;
+    assert!(store::ask_raw(&mut db, "select is_heard from presences").await.expect("it is read"));
+
+    let goes_by = "update hubs set heartbeat_at = now() - interval '75 s', lives_until = now() - interval '60 s'";
+    store::execute_raw(&pool, goes_by).await.expect("it is written");
+    assert!(scene.hub.heartbeat.is_current(), "the hub knows of nothing");
+    crate::worker::heartbeat::beat_and_tell(&scene.hub).await;
+
+    let away =
+        "select is_connected and not is_heard and since between now() - interval '80 s' and now() - interval '70 s'
+                  from presences";
+    assert!(store::ask_raw(&mut db, away).await.expect("it is read"));
+}
+
 /// Writes again and again, whenever it can, that the first stream of each cluster is heard.
 async fn say_that_all_are_there(hub: Arc<Hub>, clusters: Vec<ClusterId>, stop: tokio_util::sync::CancellationToken) {
     while !stop.is_cancelled() {

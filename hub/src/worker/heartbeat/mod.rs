@@ -51,14 +51,15 @@ async fn beat_on(hub: &Hub, stop: &CancellationToken) {
 /// of this one when it was silent for too long. A hub that asks for the first time knows no earlier state: every one
 /// that has open sessions and does not live has gone since.
 async fn send(hub: &Hub, seen: Option<&BTreeSet<Uuid>>) -> Result<BTreeSet<Uuid>, StoreError> {
-    let began_at = Instant::now();
+    let mut began_at = Instant::now();
     let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
-    if hub.heartbeat.is_current() {
-        store::installation::mark_hub_heartbeat(&mut db, hub.id, hub.heartbeat.promise()).await?;
-    } else {
+    let is_kept = hub.heartbeat.is_current()
+        && store::installation::mark_hub_heartbeat(&mut db, hub.id, hub.heartbeat.promise()).await?;
+    if !is_kept {
+        began_at = Instant::now();
         come_back(hub).await?;
     }
-    if hub.heartbeat.note(began_at) {
+    if hub.heartbeat.note(began_at, is_kept) {
         tracing::warn!("this hub could not say for a while that it lives; its clusters have a new grace");
         hub.sessions.hear_anew();
         hub.heartbeat.tell_of([hub.id]);
@@ -82,7 +83,7 @@ async fn send(hub: &Hub, seen: Option<&BTreeSet<Uuid>>) -> Result<BTreeSet<Uuid>
 async fn come_back(hub: &Hub) -> Result<(), StoreError> {
     let mut both = store::begin(&hub.vital).await?;
     store::sessions::mark_unheard(&mut both, hub.id, clock::now()).await?;
-    store::installation::mark_hub_heartbeat(&mut both, hub.id, hub.heartbeat.promise()).await?;
+    store::installation::mark_hub_back(&mut both, hub.id, hub.heartbeat.promise()).await?;
     Ok(both.commit().await?)
 }
 

@@ -64,10 +64,11 @@ impl Heartbeat {
         now.checked_add(SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
     }
 
-    /// A heartbeat was written; true: those before it had stopped for longer than they promised.
-    pub(super) fn note(&self, began_at: Instant) -> bool {
+    /// A heartbeat was written, and whether Postgres found the promise before it kept; true: those before it had stopped for longer
+    /// than they promised.
+    pub(super) fn note(&self, began_at: Instant, is_kept: bool) -> bool {
         let mut heartbeats = self.lock();
-        let was_silent = began_at.saturating_duration_since(heartbeats.last) >= self.promise();
+        let was_silent = !is_kept || began_at.saturating_duration_since(heartbeats.last) >= self.promise();
         heartbeats.last = began_at;
         if was_silent {
             heartbeats.grace_until = Instant::now() + self.grace;
@@ -113,9 +114,9 @@ mod tests {
         heartbeat.lock().grace_until = Instant::now();
         let now = clock::now();
 
-        assert!(!heartbeat.note(Instant::now() + HOUR * 2));
+        assert!(!heartbeat.note(Instant::now() + HOUR * 2, true));
         assert!(heartbeat.grace_until(now) < now);
-        assert!(heartbeat.note(Instant::now() + HOUR * 6));
+        assert!(heartbeat.note(Instant::now() + HOUR * 6, true));
         assert!(heartbeat.grace_until(now) > now + SignedDuration::from_mins(59));
     }
 }
