@@ -1,5 +1,6 @@
 //! Values as people read them.
 
+use bellwether_core::api::SourceCommit;
 use bellwether_core::report::is_obeyed;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -37,6 +38,14 @@ pub(crate) fn time(at: Timestamp) -> String {
 /// The first digits of a commit, as Git shows them.
 pub(crate) fn short_commit(commit: &str) -> &str {
     commit.get(..8).unwrap_or(commit)
+}
+
+/// A commit, with those of other repos that it was rendered with: `0922e9ca with env 2fee930e`.
+pub(crate) fn revision(commit: &str, sources: &[SourceCommit]) -> String {
+    let others: Vec<_> =
+        sources.iter().map(|source| format!("{} {}", source.repo, short_commit(&source.commit))).collect();
+    let commit = short_commit(commit);
+    if others.is_empty() { commit.to_owned() } else { format!("{commit} with {}", others.join(", ")) }
 }
 
 /// The word that stands for an enum's variant in the API, so that no other name for it is ever printed.

@@ -48,16 +48,8 @@ const HOOK_WEIGHT_ANNOTATION: &str = "helm.sh/hook-weight";
 /// Helm's: what becomes of a hook that ran, or that ran before.
 const HOOK_DELETE_POLICY_ANNOTATION: &str = "helm.sh/hook-delete-policy";
 
-/// An annotation that should say when an object is applied, and does not; its value is cut to 40 characters.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("annotation `{annotation}` is `{value}`: write a whole number such as 1 or -1")]
-pub struct InvalidPhase {
-    pub annotation: &'static str,
-    pub value: String,
-}
-
-/// The phase of an object. An annotation that is no number counts as 0: [`check_phase`] refuses it where a person can
-/// still be told.
+/// The phase of an object. An annotation of ours that is no number is refused where a person can still be told, by
+/// [`is_phase`]; here, as one of Argo CD's, it counts for nothing.
 pub fn phase(key: &ObjectKey, annotations: &BTreeMap<String, String>) -> Phase {
     phase_by(key, |annotation| annotations.get(annotation).map(String::as_str))
 }
@@ -69,7 +61,7 @@ pub fn phase_of(object: &Value) -> Option<Phase> {
 }
 
 fn phase_by<'a>(key: &ObjectKey, annotation: impl Fn(&'static str) -> Option<&'a str>) -> Phase {
-    if let Some(number) = annotation(PHASE_ANNOTATION).and_then(|text| text.trim().parse().ok()) {
+    if let Some(number) = annotation(PHASE_ANNOTATION).and_then(number) {
         return Phase::Main(number);
     }
     match (key.group(), key.kind.as_str()) {
@@ -79,7 +71,7 @@ fn phase_by<'a>(key: &ObjectKey, annotation: impl Fn(&'static str) -> Option<&'a
         (group, kind) if kind.ends_with("Class") && CLASS_GROUPS.contains(&group) => Phase::Class,
         (group, _) => hook_phase(&annotation).unwrap_or_else(|| match group {
             "admissionregistration.k8s.io" => Phase::Admission,
-            _ => Phase::Main(number(annotation).unwrap_or_default().unwrap_or_default()),
+            _ => Phase::Main(annotation(SYNC_WAVE_ANNOTATION).and_then(number).unwrap_or_default()),
         }),
     }
 }
@@ -97,7 +89,7 @@ pub fn is_made_anew(object: &Value) -> bool {
 fn hook_phase<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -> Option<Phase> {
     let has =
         |when: &str| annotation(HOOK_ANNOTATION).is_some_and(|times| times.split(',').any(|time| time.trim() == when));
-    let weight = annotation(HOOK_WEIGHT_ANNOTATION).and_then(|text| text.trim().parse().ok()).unwrap_or_default();
+    let weight = annotation(HOOK_WEIGHT_ANNOTATION).and_then(number).unwrap_or_default();
     // What is of an installation decides: a hook that comes after that and before an upgrade needs what is installed.
     let phases = [
         ("pre-install", Phase::PreHook(weight)),
@@ -191,20 +183,13 @@ impl DeletionStage {
     }
 }
 
-/// The number that the annotations give; ours counts before Argo CD's.
-fn number<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -> Result<Option<i32>, InvalidPhase> {
-    for name in [PHASE_ANNOTATION, SYNC_WAVE_ANNOTATION] {
-        if let Some(text) = annotation(name) {
-            let refuse = |_| InvalidPhase { annotation: name, value: text.chars().take(40).collect() };
-            return text.trim().parse().map(Some).map_err(refuse);
-        }
-    }
-    Ok(None)
+/// Whether a text is a number such as [`PHASE_ANNOTATION`] has to be: a whole one.
+pub fn is_phase(text: &str) -> bool {
+    number(text).is_some()
 }
 
-/// Refuses an annotation that is no number.
-pub fn check_phase(annotations: &BTreeMap<String, String>) -> Result<(), InvalidPhase> {
-    number(|annotation| annotations.get(annotation).map(String::as_str)).map(|_| ())
+fn number(text: &str) -> Option<i32> {
+    text.trim().parse().ok()
 }
 
 /// Brings objects into the order of applying; what has the same place stays as it came.
@@ -348,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn our_annotation_counts_before_argos_and_nonsense_is_refused() {
+    fn our_annotation_counts_before_argos_and_nonsense_for_nothing() {
         let annotations = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
         };
@@ -357,9 +342,8 @@ mod tests {
         let nonsense = annotations(&[(SYNC_WAVE_ANNOTATION, "soon")]);
 
         assert_eq!(phase(&key, &both), Phase::Main(3));
-        assert_eq!((phase(&key, &nonsense), check_phase(&both)), (Phase::Main(0), Ok(())));
-        let refusal = check_phase(&nonsense).expect_err("refused").to_string();
-        assert!(refusal.contains("sync-wave") && refusal.contains("`soon`"), "{refusal}");
+        assert_eq!(phase(&key, &nonsense), Phase::Main(0));
+        assert_eq!(["1", " -3 ", "soon", "1.5", ""].map(is_phase), [true, true, false, false, false]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bellwether_core::ObjectKey;
+use bellwether_core::apply::PHASE_ANNOTATION;
 use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::object::OBJECT_BYTES_MAX;
 
@@ -83,6 +84,8 @@ pub enum RenderError {
     WrongType { at: Place, field: String, found: &'static str, wanted: &'static str },
     #[error("{at}: {field} `{text}` could not stand in an API path")]
     NotAPathSegment { at: Place, field: &'static str, text: String },
+    #[error("{at}: the annotation `{PHASE_ANNOTATION}` is no whole number")]
+    PhaseInvalid { at: Place },
     #[error("{at}: metadata.generateName would make a new object with every apply")]
     GeneratedName { at: Place },
     #[error("{key} stands twice: at {first} and at {second}")]
@@ -143,6 +146,7 @@ impl RenderError {
             Self::WithoutField { .. } => "object_without_name",
             Self::WrongType { .. } => "field_type_wrong",
             Self::NotAPathSegment { .. } => "object_name_invalid",
+            Self::PhaseInvalid { .. } => "object_phase_invalid",
             Self::GeneratedName { .. } => "object_name_generated",
             Self::Duplicate { .. } => "object_duplicate",
             Self::TooLarge { .. } => "object_too_large",
@@ -233,6 +237,7 @@ impl RenderError {
             Self::WrongType { wanted: "a string", .. } => "put it in quotes",
             Self::WrongType { .. } => "correct its type",
             Self::NotAPathSegment { .. } => "use a name that the Kubernetes API accepts",
+            Self::PhaseInvalid { .. } => "write a whole number in quotes, such as \"1\" or \"-1\"",
             Self::GeneratedName { .. } => "give the object a metadata.name",
             Self::Duplicate { .. } => "remove one, or rename it",
             Self::TooLarge { .. } => "split it; Kubernetes stores no larger object",
@@ -243,7 +248,9 @@ impl RenderError {
             Self::OfTheAgent { .. } => {
                 "use another namespace and name; agents are installed by `bellwether cluster register`"
             }
-            Self::LfsPointer { .. } => "keep manifests out of Git LFS: what it points to is not fetched",
+            Self::LfsPointer { .. } => {
+                "what it points to is not fetched: keep it out of Git LFS, or name it in `.bellwetherignore`, or a chart's `.helmignore`, if nothing is made of it"
+            }
             Self::VariableRepeatsKey { .. } => "give the keys names that stay different for every cluster",
         };
         Some(Cow::Borrowed(fixed))
@@ -281,6 +288,7 @@ impl RenderError {
             | Self::WithoutField { at, .. }
             | Self::WrongType { at, .. }
             | Self::NotAPathSegment { at, .. }
+            | Self::PhaseInvalid { at }
             | Self::GeneratedName { at }
             | Self::Duplicate { second: at, .. }
             | Self::TooLarge { at, .. }

@@ -172,6 +172,11 @@ fn what_is_no_object_is_refused_with_a_code_and_a_line() {
         ("apiVersion: v1\nkind: A\nmetadata:\n  name: ../a\n", "object_name_invalid", 4),
         ("apiVersion: a/b/c\nkind: A\nmetadata: {name: a}\n", "object_name_invalid", 1),
         ("apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  namespace: a/b\n", "object_name_invalid", 5),
+        (
+            "apiVersion: v1\nkind: A\nmetadata:\n  name: a\n  annotations:\n    bellwether.dev/phase: first\n",
+            "object_phase_invalid",
+            6,
+        ),
         ("a: 1\nb: [\n", "yaml_invalid", 2),
     ] {
         let error = refusal(text);

@@ -34,6 +34,16 @@ pub fn is_own(root: &Node) -> bool {
 
 /// The document, or what is wrong with it.
 pub fn read_own(root: &Node) -> Result<OwnDocument, Problem> {
+    if let Some(twice) = root.repeated() {
+        // `bellwether apply` refuses it, too: one of the two would be lost.
+        return Err(Problem {
+            path: twice.key.to_string(),
+            code: "document_invalid",
+            message: "stands twice".to_owned(),
+            hint: Some("keep one of the two".to_owned()),
+            line: twice.line(),
+        });
+    }
     let text = |field: &str| root.field(field).and_then(Node::text).unwrap_or_default();
     if text("apiVersion") != API_VERSION {
         let hint = Some(format!("write `apiVersion: {API_VERSION}`"));
@@ -158,6 +168,7 @@ mod tests {
             (format!("{repo}  tokenFile: t\n  sshKeyFile: k\n"), 7, "spec.sshKeyFile"),
             (format!("{repo}  ca: none\n"), 6, "spec.ca"),
             (format!("{target}  parameters:\n  - values: {{cluster.name: x}}\n"), 6, "spec.parameters"),
+            (format!("{target}  path: a\n  path: b\n"), 7, "path"),
             (repo.replace("v1", "v2"), 1, "apiVersion"),
             (repo.replace("Repo", "Rpo"), 2, "kind"),
             (repo.replace("url", "uri"), 5, "spec.uri"),

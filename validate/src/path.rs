@@ -97,8 +97,8 @@ pub(crate) fn push_key(path: &mut String, key: &str) {
     path.push_str(key);
 }
 
-/// The line of the field at a path, or of the nearest around it.
-pub(crate) fn line_of(root: &Node, path: &str) -> u32 {
+/// The line, from 1, of the field at a path such as `spec.waves[0].soak`, or of the nearest around it.
+pub fn line_of(root: &Node, path: &str) -> u32 {
     let (mut node, mut line, mut rest) = (root, root.line(), path);
     while !rest.is_empty() {
         let (step, left) = next_step(rest);

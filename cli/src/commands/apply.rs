@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use bellwether_core::api::{API_VERSION, CreatedRepo, TargetDocument};
 use bellwether_core::{Name, nearest};
+use bellwether_render::yaml::{self, Document, Node};
+use bellwether_validate::line_of;
 use serde_json::{Map, Value, json};
-use serde_saphyr::Spanned;
 
 use super::Context;
 use super::outcome::{self, Pending};
@@ -55,7 +56,7 @@ struct Source {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     file: String,
-    line: u64,
+    line: u32,
     /// From 1, of those in the file.
     number: usize,
 }
@@ -74,8 +75,8 @@ struct Sendable {
     place: Place,
     body: Value,
     credential: Option<Credential>,
-    /// Its own lines, to find a field in.
-    text: String,
+    /// As it was written, to find a field in.
+    root: Node,
 }
 
 pub(super) async fn run(context: &Context, arguments: &ApplyArgs) -> anyhow::Result<Exit> {
@@ -139,6 +140,7 @@ async fn send_repo(
             _ => "configured",
         };
         note(&format!("repo {name} {done}"));
+        repo::note_if_let_in_no_more(created);
         // A pipe that closed must not keep the rest from being sent.
         let _ = print(&draw_webhook(created, context.output.style()));
     }
@@ -178,8 +180,8 @@ async fn send_target(
 fn refused(sendable: &Sendable, error: RequestError) -> Failure {
     let failure = error.into_failure();
     let message = failure.to_string();
-    let line = quoted(&message).find_map(|word| line_of_field(&sendable.text, word)).unwrap_or_default();
-    failure.at(Place { line: sendable.place.line + line, ..sendable.place.clone() })
+    let line = quoted(&message).find_map(|word| line_of_field(&sendable.root, word)).unwrap_or(sendable.place.line);
+    failure.at(Place { line, ..sendable.place.clone() })
 }
 
 /// The words between backticks: messages name fields so.
@@ -187,14 +189,18 @@ fn quoted(message: &str) -> impl Iterator<Item = &str> {
     message.split('`').skip(1).step_by(2)
 }
 
-/// The first line, from 0, that has this field.
-fn line_of_field(text: &str, field: &str) -> Option<u64> {
-    let has_field = |line: &str| {
-        let key = line.trim_start_matches([' ', '-', '{', '"', '\'']);
-        let rest = key.strip_prefix(field).unwrap_or_default().trim_start_matches(['"', '\'']);
-        !field.is_empty() && rest.trim_start().starts_with(':')
-    };
-    text.lines().position(has_field).and_then(|line| u64::try_from(line).ok())
+/// The line of a field that is named by its path, or by its last word, wherever that stands.
+fn line_of_field(root: &Node, field: &str) -> Option<u32> {
+    if field.contains('.') {
+        return Some(line_of(root, field));
+    }
+    match &root.content {
+        yaml::Content::List(items) => items.iter().find_map(|item| line_of_field(item, field)),
+        yaml::Content::Map(entries) => entries.iter().find_map(|entry| {
+            if &*entry.key == field { Some(entry.line()) } else { line_of_field(&entry.value, field) }
+        }),
+        _ => None,
+    }
 }
 
 fn read_sources(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
@@ -246,38 +252,26 @@ fn list_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 fn read_documents(source: &Source) -> Result<Vec<Sendable>, Failure> {
-    let documents = read_values(&source.text).map_err(|error| unparsable(source, &error))?;
-    let starts: Vec<u64> = documents.iter().map(|document| document.referenced.line()).collect();
-    let read = |(index, document): (usize, Spanned<Value>)| {
-        let place = Place { file: source.name.clone(), line: starts[index], number: index + 1 };
-        let text = lines_between(&source.text, starts[index], starts.get(index + 1).copied());
-        read_document(source, &place, document.value, text).map_err(|failure| failure.at(&place))
+    let read = |(index, document): (usize, Document)| {
+        let place = Place { file: source.name.clone(), line: document.line, number: index + 1 };
+        read_document(source, &place, document.root).map_err(|failure| failure.at(&place))
     };
-    documents.into_iter().enumerate().map(read).collect()
+    read_yaml(&source.name, &source.text)?.into_iter().enumerate().map(read).collect()
 }
 
-/// As kubectl reads numbers; duplicate keys are refused, because one of them would be lost.
-pub(super) fn read_values(text: &str) -> Result<Vec<Spanned<Value>>, serde_saphyr::Error> {
-    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
-    serde_saphyr::from_multiple_with_options(text, options)
+/// As manifests are read, but that no key may stand twice: one of the two would be lost.
+pub(super) fn read_yaml(name: &str, text: &str) -> Result<Vec<Document>, Failure> {
+    let documents = yaml::read(name, text.as_bytes())
+        .map_err(|error| Failure::new(error.to_string()).hint("the file must be YAML or JSON that parses"))?;
+    if let Some(twice) = documents.iter().find_map(|document| document.root.repeated()) {
+        let message = format!("{name}:{}: `{}` stands twice", twice.line(), twice.key);
+        return Err(Failure::new(message).hint("keep one of the two"));
+    }
+    Ok(documents)
 }
 
-fn unparsable(source: &Source, error: &serde_saphyr::Error) -> Failure {
-    let line = error.location().map(|location| format!(":{}", location.line())).unwrap_or_default();
-    // The crate's own text ends with the position, which stands in front here.
-    let text = error.without_snippet().to_string();
-    let text = text.split(" at line ").next().unwrap_or_default().to_owned();
-    Failure::new(format!("{}{line}: {text}", source.name)).hint("the file must be YAML or JSON that parses")
-}
-
-/// Lines count from 1; `end` is the first that no longer belongs to it.
-fn lines_between(text: &str, start: u64, end: Option<u64>) -> String {
-    let index = |line: u64| usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
-    let count = end.map_or(usize::MAX, |end| index(end).saturating_sub(index(start)));
-    text.lines().skip(index(start)).take(count).collect::<Vec<_>>().join("\n")
-}
-
-fn read_document(source: &Source, place: &Place, mut body: Value, text: String) -> Result<Sendable, Failure> {
+fn read_document(source: &Source, place: &Place, root: Node) -> Result<Sendable, Failure> {
+    let mut body = root.to_json();
     let fields =
         body.as_object().ok_or_else(|| Failure::new("it is not a document with `kind`, `metadata` and `spec`"))?;
     let kind = find_kind(fields)?;
@@ -296,7 +290,7 @@ fn read_document(source: &Source, place: &Place, mut body: Value, text: String) 
         (Applied::Repo, Some(spec)) => take_files(source.folder.as_deref(), spec)?,
         _ => None,
     };
-    Ok(Sendable { kind, name, place: place.clone(), body, credential, text })
+    Ok(Sendable { kind, name, place: place.clone(), body, credential, root })
 }
 
 fn find_kind(fields: &Map<String, Value>) -> Result<Applied, Failure> {
@@ -431,6 +425,17 @@ mod tests {
 
         let values = &documents[0].body["spec"]["parameters"][0]["values"];
         assert_eq!(*values, json!({"a": true, "b": 511, "c": "yes", "d": 1000, "e": "2026-11-23"}));
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_path_and_else_what_it_stands_in() {
+        let text = "kind: Target\nspec:\n  path: a\n  rollout:\n    waves:\n      - name: one\n        soak: 10s\n      - name: two\n        \
+                    clusters: {matchLabels: {a: b}}\n        soak: 10\n";
+
+        let root = read_yaml("a.yaml", text).expect("it is read").remove(0).root;
+        let paths =
+            ["spec.rollout.waves[1].soak", "spec.rollout.waves[0].soak", "spec.rollout.waves[1].count", "path", "none"];
+        assert_eq!(paths.map(|path| line_of_field(&root, path)), [Some(10), Some(7), Some(8), Some(3), None]);
     }
 
     #[test]

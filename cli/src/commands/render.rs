@@ -16,7 +16,7 @@ use bellwether_render::{
 };
 use serde_json::{Value, json};
 
-use super::apply::read_values;
+use super::apply::read_yaml;
 use crate::args::{Format, RenderArgs, engine};
 use crate::failure::{Exit, Failure, condition_text};
 use crate::folder::RepoFolders;
@@ -183,18 +183,20 @@ impl<'a> Asked<'a> {
 
 fn read_target(file: &Path) -> anyhow::Result<TargetDocument> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    parse_target(&text).map_err(|reason| {
-        Failure::new(reason).at(file.display()).hint("it has to be one document of kind Target").into()
-    })
+    Ok(parse_target(&file.display().to_string(), &text)?)
 }
 
 /// By the same reader as what is applied: a hub gets the same values.
-fn parse_target(text: &str) -> Result<TargetDocument, String> {
-    let mut documents = read_values(text).map_err(|error| error.to_string())?;
+fn parse_target(name: &str, text: &str) -> Result<TargetDocument, Failure> {
+    let refused =
+        |reason: &str| Failure::new(reason.to_owned()).at(name).hint("it has to be one document of kind Target");
+    let mut documents = read_yaml(name, text)?;
     match (documents.pop(), documents.is_empty()) {
-        (Some(document), true) => serde_json::from_value(document.value).map_err(|error| error.to_string()),
-        (None, _) => Err("it is empty".to_owned()),
-        (Some(_), false) => Err("it has several documents".to_owned()),
+        (Some(document), true) => {
+            serde_json::from_value(document.to_json()).map_err(|error| refused(&error.to_string()))
+        }
+        (None, _) => Err(refused("it is empty")),
+        (Some(_), false) => Err(refused("it has several documents")),
     }
 }
 
@@ -231,9 +233,9 @@ mod tests {
                     render: {helm: {values: {q: 012, z: 0700, n: 0x1F, f: 1e3, d: 2001-01-01, b: off, k: ~, big: 12345678901234567890}}}\n  \
                     parameters: [{values: {mode: 0755, f: 1e3, e: 1.50}}]\n";
 
-        let rendered = parse_target(text).expect("it is read");
+        let rendered = parse_target("a.yaml", text).expect("it is read");
 
-        let applied = read_values(text).expect("it is read").remove(0).value;
+        let applied = read_yaml("a.yaml", text).expect("it is read").remove(0).to_json();
         let applied: TargetDocument = serde_json::from_value(applied).expect("a target");
         let (rendered, applied) = (TargetSpec::from(rendered.spec), TargetSpec::from(applied.spec));
         assert_eq!(serde_json::to_value(&rendered).expect("JSON"), serde_json::to_value(&applied).expect("JSON"));
@@ -244,7 +246,7 @@ mod tests {
     #[test]
     fn a_key_that_stands_twice_and_a_second_document_are_refused() {
         for text in ["kind: Target\nkind: Target\n", "kind: Target\n---\nkind: Target\n", ""] {
-            assert!(parse_target(text).is_err(), "{text}");
+            assert!(parse_target("a.yaml", text).is_err(), "{text}");
         }
     }
 }

@@ -49,6 +49,12 @@ async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> 
     // What is not said stays as it is: who gives a new token means to take no protection away.
     let before = find(context, &arguments.name).await?;
     let known = before.as_ref();
+    let has_keys = !verify_keys.is_empty() || known.is_some_and(|known| known.verify.is_some());
+    if arguments.verify_mode.is_some() && !has_keys {
+        return Err(Failure::usage("`--verify-mode` says what has to be signed, and no key says by whom")
+            .hint("give the public keys with --verify-key FILE")
+            .into());
+    }
     let spec = WrittenRepo {
         url: arguments.git_url,
         chart: arguments.chart.or_else(|| known?.chart.clone()),
@@ -175,8 +181,20 @@ fn print_created(context: &Context, answer: &Answer<CreatedRepo>) -> anyhow::Res
             None if created.unchanged => note(&format!("repo {name} was there already, and is as it was")),
             None => note(&format!("repo {name} was there already and is changed; its webhook secret stays")),
         }
+        note_if_let_in_no_more(created);
     }
     Ok(())
+}
+
+/// A token or key that was given away with the address would be the next host's.
+pub(super) fn note_if_let_in_no_more(created: &CreatedRepo) {
+    if created.credential_removed {
+        note(&format!(
+            "its token or key was for where it was before, and is deleted; unless it needs none: \
+             bellwether repo add {} {} --token-file FILE",
+            created.repo.metadata.name, created.repo.spec.url
+        ));
+    }
 }
 
 pub(super) fn is_new(created: &CreatedRepo) -> bool {

@@ -1,6 +1,8 @@
 //! Rollouts: steering them, and asking them why. Watching them is in `watch`.
 
-use bellwether_core::api::{ClusterDocument, List, MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
+use bellwether_core::api::{
+    ClusterDocument, List, MemberDocument, RolloutDocument, RolloutIntent, SourceCommit, WaveDocument,
+};
 use bellwether_core::rollout::{Intent, MemberState, RolloutState, WaveState};
 use bellwether_core::{ClusterId, Name};
 use jiff::Timestamp;
@@ -13,7 +15,7 @@ use crate::client::{Answer, Route};
 use crate::failure::{Exit, Failure};
 use crate::output::progress::{counts, head};
 use crate::output::table::{Field, Tone, fields, table};
-use crate::output::{Style, age, short_commit, time, word};
+use crate::output::{Style, age, revision, time, word};
 
 pub(super) async fn run(context: &Context, command: RolloutCommand) -> anyhow::Result<Exit> {
     match command {
@@ -64,7 +66,7 @@ fn draw_list(rollouts: &[RolloutDocument], style: Style) -> String {
         [
             Field::from(rollout.id),
             Field::from(&rollout.target),
-            short_commit(&rollout.to_commit).into(),
+            revision(&rollout.to_commit, &rollout.sources).into(),
             state(rollout.state),
             format!("{passed}/{}", rollout.waves.len()).into(),
             age(rollout.started_at, now).into(),
@@ -91,6 +93,8 @@ pub(super) async fn show(context: &Context, choice: &RolloutChoice) -> anyhow::R
 }
 
 fn draw(rollout: &RolloutDocument, style: Style) -> String {
+    let source = |one: &SourceCommit| format!("{} {} {}", one.repo, one.reference, one.commit);
+    let sources: Vec<_> = rollout.sources.iter().map(source).collect();
     let pairs = [
         ("id", Field::from(rollout.id)),
         ("target", Field::from(&rollout.target)),
@@ -98,6 +102,7 @@ fn draw(rollout: &RolloutDocument, style: Style) -> String {
         ("why", rollout.why.as_str().into()),
         ("from", rollout.from_commit.as_deref().unwrap_or_default().into()),
         ("to", rollout.to_commit.as_str().into()),
+        ("with", sources.join(", ").into()),
         ("started", time(rollout.started_at).into()),
         ("ended", rollout.ended_at.map(time).unwrap_or_default().into()),
     ];
@@ -201,7 +206,7 @@ async fn roll_back(context: &Context, target: &Name, to: Option<String>, reason:
     let route = Route::named("targets", target).then("rollback");
     let _: Answer<Value> = context.client.post(&route, &body).await?;
     let answer = fetch(&context.client, Some(&RolloutChoice::NewestOf(target.clone()))).await?;
-    let to = short_commit(&answer.document.to_commit);
+    let to = revision(&answer.document.to_commit, &answer.document.sources);
     let sentence = format!("target {target} goes back to {to}; `bellwether rollout watch {target}` follows it");
     context.output.done(&answer, &sentence)?;
     Ok(Exit::Done)

@@ -15,7 +15,7 @@ use crate::args::Format;
 use crate::client::{Answer, Client, PAGES_MAX, RequestError, Route, endless};
 use crate::failure::{Exit, condition_text, unless_unread};
 use crate::output::table::{Field, Tone, table, verdict};
-use crate::output::{Style, age, note, short_commit, visible};
+use crate::output::{Style, age, note, revision, short_commit, visible};
 
 /// Between two polls; a table that changes more often cannot be read.
 const POLL_PAUSE: Duration = Duration::from_secs(1);
@@ -87,24 +87,32 @@ async fn watch(context: &Context, target: Option<&Name>) -> anyhow::Result<Exit>
 /// Everything is in place, healthy and known, no cluster is behind Git, and nothing has a condition.
 fn is_well(status: &StatusDocument) -> bool {
     let row_is_well = |row: &StatusRow| row.connected && row.selected && row.applied && row.verdict == Verdict::Healthy;
-    status.rows.iter().all(row_is_well) && behind(status).next().is_none() && conditions(status).next().is_none()
+    status.rows.iter().all(row_is_well)
+        && behind(status).next().is_none()
+        && conditions(status).next().is_none()
+        && !status.targets.iter().any(is_being_deleted)
+}
+
+fn is_being_deleted(target: &TargetDocument) -> bool {
+    target.status.as_ref().is_some_and(|status| status.deletion.is_some())
 }
 
 /// Targets with clusters that do not run what Git says. Of one that is held, that is meant.
 fn behind(status: &StatusDocument) -> impl Iterator<Item = String> {
     status.targets.iter().filter_map(|target| {
         let (name, status) = (&target.metadata.name, target.status.as_ref()?);
-        let commit = status.commit.as_deref().filter(|_| status.behind > 0 && !status.held)?;
+        let commit =
+            status.commit.as_deref().filter(|_| status.behind > 0 && !status.held && status.deletion.is_none())?;
         let clusters = if status.behind == 1 { "1 cluster is" } else { &format!("{} clusters are", status.behind) };
-        let commit = short_commit(commit);
         let why = if status.condition.is_some() {
-            "its condition says why".to_owned()
+            // The commit may be what they run, and its condition something else.
+            return Some(format!("target {name}: {clusters} not known to run what is wanted; its condition says why"));
         } else if status.set_aside.is_empty() {
             format!("`bellwether rollout why {name}` says why")
         } else {
             format!("`bellwether target show {name}` names who was left out")
         };
-        Some(format!("target {name}: {clusters} not at {commit}; {why}"))
+        Some(format!("target {name}: {clusters} not at {}; {why}", revision(commit, &status.sources)))
     })
 }
 
@@ -127,8 +135,7 @@ fn draw(status: &StatusDocument, now: Timestamp, style: Style) -> String {
         parts.push(table(header, status.rows.iter().map(|row| draw_row(row, now)), style));
     }
     let held = status.targets.iter().filter(|target| target.status.as_ref().is_some_and(|status| status.held));
-    let is_deleted = |target: &&TargetDocument| target.status.as_ref().is_some_and(|status| status.deletion.is_some());
-    let deleting = status.targets.iter().filter(is_deleted);
+    let deleting = status.targets.iter().filter(|target| is_being_deleted(target));
     let remarks: Vec<_> = held
         .map(|target| {
             let name = &target.metadata.name;

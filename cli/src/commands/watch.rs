@@ -28,6 +28,8 @@ const POLL_PAUSE: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_mins(1);
 /// A `resume` just before is acted on within that; a rollout still paused then really waits for a person.
 const PAUSE_SETTLE: Duration = Duration::from_secs(1);
+/// A hub begins what waited within a moment; what has not begun by then does not begin by itself.
+const FOLLOW_UP: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(context: &Context, choice: Option<RolloutChoice>) -> anyhow::Result<Exit> {
     let Some(RolloutChoice::NewestOf(target)) = &choice else { return follow(context, choice.as_ref()).await };
@@ -60,7 +62,11 @@ async fn follow(context: &Context, choice: Option<&RolloutChoice>) -> anyhow::Re
                 paused_since = is_paused.then(|| paused_since.unwrap_or_else(Instant::now));
                 let settled = paused_since.is_none_or(|since: Instant| since.elapsed() >= PAUSE_SETTLE);
                 match ending(answer.document.state, answer.document.is_over_budget()).filter(|_| settled) {
-                    Some(Ending::Exit(exit)) => return finish(context, &progress, &answer, exit),
+                    Some(Ending::Exit(exit)) => match follow_up(&context.client, choice, &answer.document, exit).await?
+                    {
+                        Some(next) => id = next,
+                        None => return finish(context, &progress, &answer, exit),
+                    },
                     Some(Ending::Superseded) => match successor(&context.client, choice, &id).await {
                         Some(next) => id = next,
                         None => return finish(context, &progress, &answer, Exit::Failed),
@@ -124,6 +130,35 @@ async fn successor(client: &Client, choice: Option<&RolloutChoice>, id: &str) ->
     newest(client, Some(target)).await.ok().filter(|newest| newest != id)
 }
 
+/// What waited until a rollout was done begins then: whoever watches the target for it is not told of the one before.
+async fn follow_up(
+    client: &Client,
+    choice: Option<&RolloutChoice>,
+    done: &RolloutDocument,
+    exit: Exit,
+) -> anyhow::Result<Option<String>> {
+    let (Some(RolloutChoice::NewestOf(target)), Exit::Done) = (choice, exit) else { return Ok(None) };
+    let ended_at = Instant::now();
+    loop {
+        let StatusDocument { targets, .. } = status::fetch(client, Some(target)).await?.document;
+        let Some(status) = targets.into_iter().next().and_then(|target| target.status) else { return Ok(None) };
+        if let Some(next) = status.rollout.as_ref().filter(|newest| newest.id > done.id) {
+            return Ok(Some(next.id.to_string()));
+        }
+        if !is_followed_up(&status, done) || ended_at.elapsed() > FOLLOW_UP {
+            return Ok(None);
+        }
+        sleep(POLL_PAUSE).await;
+    }
+}
+
+/// Its clusters are to run something else than what this rollout moved to.
+fn is_followed_up(status: &TargetStatus, done: &RolloutDocument) -> bool {
+    let is_other =
+        status.commit.as_ref().is_some_and(|commit| *commit != done.to_commit) || status.sources != done.sources;
+    status.pending || (is_other && status.behind > 0 && !status.held && status.condition.is_none())
+}
+
 fn finish(
     context: &Context,
     progress: &Progress<'_>,
@@ -155,5 +190,26 @@ mod tests {
         let failed = exit(Exit::Failed);
         assert_eq!(ended, [exit(Exit::Done), failed, failed, exit(Exit::Differs), Some(Ending::Superseded)]);
         assert_eq!(ending(S::Done, true), failed, "it went on past failures");
+    }
+
+    #[test]
+    fn a_watch_goes_on_with_what_waited_until_a_rollout_was_done_and_with_nothing_else() {
+        let done = serde_json::json!({"id": uuid::Uuid::nil(), "target": "shop", "state": "done", "why": "", "fromCommit": null,
+            "toCommit": "old", "startedAt": "2026-01-01T00:00:00Z", "endedAt": null, "waves": []});
+        let done: RolloutDocument = serde_json::from_value(done).expect("a rollout");
+        let is_followed_up = |changes: serde_json::Value| {
+            let mut status = serde_json::json!({"clusters": 2, "healthy": 2, "inPlace": 2, "commit": "new", "behind": 2,
+                "digest": null, "held": false});
+            status.as_object_mut().expect("a map").extend(changes.as_object().expect("a map").clone());
+            is_followed_up(&serde_json::from_value(status).expect("a status"), &done)
+        };
+
+        assert!(is_followed_up(serde_json::json!({})));
+        assert!(is_followed_up(serde_json::json!({"commit": "old", "behind": 0, "pending": true})));
+        assert!(!is_followed_up(serde_json::json!({"commit": "old"})), "a cluster was skipped");
+        assert!(!is_followed_up(serde_json::json!({"behind": 0})), "it changes nothing");
+        assert!(!is_followed_up(serde_json::json!({"held": true})));
+        let condition = serde_json::json!({"code": "ref_missing", "message": "there is no branch"});
+        assert!(!is_followed_up(serde_json::json!({"condition": condition})), "it does not begin");
     }
 }

@@ -17,7 +17,7 @@ use crate::args::Format;
 use crate::client::Answer;
 use crate::failure::Failure;
 
-pub(crate) use crate::text::{age, short_commit, short_duration, time, visible, visible_line, word};
+pub(crate) use crate::text::{age, revision, short_commit, short_duration, time, visible, visible_line, word};
 
 /// Clears a terminal, for a table that is shown again and again.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";

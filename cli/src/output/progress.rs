@@ -13,7 +13,7 @@ use bellwether_core::rollout::WaveState;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 
-use super::{Output, short_commit, short_duration, visible, word};
+use super::{Output, revision, short_commit, short_duration, visible, word};
 
 const WAVE_TEMPLATE: &str = "  {prefix} {bar:24} {msg}";
 const TEXT_TEMPLATE: &str = "{wide_msg}";
@@ -163,11 +163,11 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the templates are constants")
 }
 
-/// `shop 1a2b3c4d → 5e6f7a8b: rolling`
+/// `shop 1a2b3c4d → 5e6f7a8b: rolling`, or `… → 5e6f7a8b with env 2fee930e: rolling` where other repos count, too.
 pub(crate) fn head(rollout: &RolloutDocument) -> String {
     let from = rollout.from_commit.as_deref().map_or("nothing", short_commit);
-    let (to, state) = (short_commit(&rollout.to_commit), word(&rollout.state));
-    format!("{} {} → {}: {}", rollout.target, visible(from), visible(to), state.replace('_', " "))
+    let (to, state) = (revision(&rollout.to_commit, &rollout.sources), word(&rollout.state));
+    format!("{} {} → {}: {}", rollout.target, visible(from), visible(&to), state.replace('_', " "))
 }
 
 /// `3/4 healthy, 1 in flight`, with only the counts that say something.

@@ -52,7 +52,7 @@ pub struct WrittenTarget {
 
 /// Which commit of a repo. Exactly one field is given; `branch: main` when none is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", try_from = "RefFields")]
 pub enum WrittenRef {
     Branch(String),
     Tag(String),
@@ -61,6 +61,40 @@ pub enum WrittenRef {
     Commit(String),
     /// Of an artifact in a registry.
     Digest(String),
+}
+
+/// What is read first, so that two at once are told by their names.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map with `branch`, `tag`, `semver`, `commit` or `digest`")]
+struct RefFields {
+    branch: Option<String>,
+    tag: Option<String>,
+    semver: Option<String>,
+    commit: Option<String>,
+    digest: Option<String>,
+}
+
+impl TryFrom<RefFields> for WrittenRef {
+    type Error = String;
+
+    fn try_from(fields: RefFields) -> Result<Self, String> {
+        let RefFields { branch, tag, semver, commit, digest } = fields;
+        let given = [
+            branch.map(|name| ("branch", Self::Branch(name))),
+            tag.map(|name| ("tag", Self::Tag(name))),
+            semver.map(|range| ("semver", Self::Semver(range))),
+            commit.map(|id| ("commit", Self::Commit(id))),
+            digest.map(|digest| ("digest", Self::Digest(digest))),
+        ];
+        let mut given = given.into_iter().flatten();
+        match (given.next(), given.next()) {
+            (None, _) => Ok(Self::default()),
+            (Some((_, one)), None) => Ok(one),
+            (Some((one, _)), Some((other, _))) => {
+                Err(format!("`{one}` and `{other}` are both given; keep one of them"))
+            }
+        }
+    }
 }
 
 impl Default for WrittenRef {
@@ -201,7 +235,7 @@ impl From<WrittenTarget> for TargetSpec {
         Self {
             repo,
             reference: reference.into(),
-            path,
+            path: plain_path(path),
             render: render.into(),
             namespace,
             clusters,
@@ -209,6 +243,16 @@ impl From<WrittenTarget> for TargetSpec {
             sync: sync.into(),
             rollout: rollout.map(Into::into),
         }
+    }
+}
+
+/// `./apps/`, as people know it from other tools, is `apps`; `.` is the root.
+fn plain_path(path: String) -> String {
+    match path.strip_prefix("./").unwrap_or(&path).trim_end_matches('/') {
+        "." => String::new(),
+        // Of the machine, and no folder of a repo: as it was written, to be refused.
+        "" if path.starts_with('/') => path,
+        plain => plain.to_owned(),
     }
 }
 
@@ -256,6 +300,7 @@ impl From<GitRef> for WrittenRef {
 impl From<WrittenRender> for RenderOptions {
     fn from(written: WrittenRender) -> Self {
         let WrittenRender { kind, helm, kustomize, parameter_files } = written;
+        let kustomize = kustomize.map(plain_path);
         Self { kind, helm: helm.map(Into::into), kustomize, parameter_files: all(parameter_files) }
     }
 }
@@ -274,9 +319,9 @@ fn all<T, U: From<T>>(files: Vec<T>) -> Vec<U> {
 impl From<WrittenFile> for RepoFile {
     fn from(written: WrittenFile) -> Self {
         match written {
-            WrittenFile::Own(path) => Self::Own(path),
+            WrittenFile::Own(path) => Self::Own(plain_path(path)),
             WrittenFile::Other(WrittenOtherFile { repo, reference, path }) => {
-                Self::Other { repo, reference: reference.into(), path }
+                Self::Other { repo, reference: reference.into(), path: plain_path(path) }
             }
         }
     }
@@ -420,6 +465,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn paths_are_written_as_other_tools_have_them_too() {
+        let plain =
+            ["./apps/", "apps", ".", "./", "", "/", "/etc/", "../a", "./a/./b"].map(|path| plain_path(path.to_owned()));
+
+        assert_eq!(plain, ["apps", "apps", "", "", "", "/", "/etc", "../a", "a/./b"]);
+    }
 
     #[test]
     fn a_document_with_everything_is_the_same_after_it_was_stored() {

@@ -26,12 +26,26 @@ impl<T: DeserializeOwned> FromRequest<Arc<Hub>> for Body<T> {
             .map_err(|_| too_slow())?
             .map_err(|rejection| Refusal::new(rejection.status(), "body_unreadable", rejection.body_text()))?;
         check_text(&bytes)?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
-            let message = error.to_string();
-            let code = if message.starts_with("unknown field") { "unknown_field" } else { "body_invalid" };
-            Refusal::new(StatusCode::BAD_REQUEST, code, plain(&message)).maybe_hint(suggest(&message))
-        })
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let read = serde_path_to_error::deserialize(&mut json).map_err(|error| unreadable(&error))?;
+        json.end().map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "body_invalid", plain(&error.to_string())))?;
+        Ok(Self(read))
     }
+}
+
+/// What is wrong, and in which field: `spec.rollout.waves[0].soak`. Of a field that nobody knows the name is in the message.
+fn unreadable(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
+    let message = error.inner().to_string();
+    let hint = suggest(&message);
+    if message.starts_with("unknown field") {
+        return Refusal::new(StatusCode::BAD_REQUEST, "unknown_field", plain(&message)).maybe_hint(hint);
+    }
+    let text = match error.path().to_string() {
+        // The whole body.
+        path if path == "." => plain(&message),
+        path => format!("`{path}`: {}", plain(&message)),
+    };
+    Refusal::new(StatusCode::BAD_REQUEST, "body_invalid", text).maybe_hint(hint)
 }
 
 /// A megabyte over a slow line; who needs longer holds a connection for nothing.

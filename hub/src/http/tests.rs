@@ -154,6 +154,48 @@ async fn an_unknown_field_suggests_the_nearest(pool: Pool) {
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn what_is_of_the_wrong_kind_is_told_with_its_field(pool: Pool) {
+    let api = api(&pool).await;
+    let target = |spec: Value| {
+        json!({"apiVersion": "bellwether.dev/v1", "kind": "Target", "metadata": {"name": "a"}, "spec": spec})
+            .to_string()
+    };
+
+    for (spec, told) in [
+        (json!({"repo": "r", "ref": {"branch": "a", "tag": "b"}}), "`spec.ref`: `branch` and `tag` are both given"),
+        (
+            json!({"repo": "r", "ref": "main"}),
+            "`spec.ref`: invalid type: string \"main\", expected a map with `branch`",
+        ),
+        (
+            json!({"repo": "r", "rollout": {"waves": [{"name": "a"}, {"name": "b", "soak": 10}]}}),
+            "`spec.rollout.waves[1].soak`: invalid type: integer `10`, expected a length of time with its unit",
+        ),
+        (
+            json!({"repo": "r", "rollout": {"onFailure": "rolback"}}),
+            "`spec.rollout.onFailure`: unknown variant `rolback`",
+        ),
+    ] {
+        let (status, problem) = api.problem("PUT", "/targets/a", &target(spec)).await;
+        assert_eq!((status, problem.code.as_str()), (StatusCode::BAD_REQUEST, "body_invalid"));
+        assert!(problem.detail.starts_with(told), "{}", problem.detail);
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_prefix_of_actions_that_is_none_is_a_mistake_and_no_empty_list(pool: Pool) {
+    let api = api(&pool).await;
+
+    for prefix in ["rollout", "rollout.wave", "rollout.wave.opened"] {
+        let (status, text) = api.ask("GET", &format!("/audit?action={prefix}"), "").await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+    }
+    let (_, problem) = api.problem("GET", "/audit?action=rolout", "").await;
+
+    assert_eq!(problem.hint.as_deref(), Some("did you mean `rollout`?"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_repo_that_is_not_there_suggests_the_nearest(pool: Pool) {
     let api = api(&pool).await;
     let repo = r#"{"apiVersion":"bellwether.dev/v1","kind":"Repo","metadata":{"name":"apps"},"spec":{"url":"https://example.org/apps.git"}}"#;
@@ -186,6 +228,7 @@ async fn bad_input_is_refused_by_name(pool: Pool) {
         ("POST", "/clusters", r#"{"name":"a","namespace":"kube-system"}"#.to_owned(), "namespace_shared"),
         ("GET", "/clusters?cursor=!", String::new(), "cursor_invalid"),
         ("GET", "/audit?actr=me", String::new(), "query_invalid"),
+        ("GET", "/audit?action=rolout", String::new(), "query_invalid"),
         ("GET", "/rollouts/none", String::new(), "rollout_not_found"),
         ("GET", "/nothing", String::new(), "no_such_route"),
     ] {

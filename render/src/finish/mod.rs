@@ -11,6 +11,7 @@ mod secret;
 use std::sync::Arc;
 
 use bellwether_core::ObjectKey;
+use bellwether_core::apply::{PHASE_ANNOTATION, is_phase};
 use serde_json::{Map, Value};
 
 pub(crate) use self::limits::BundleLimit;
@@ -62,6 +63,7 @@ impl Draft<'_> {
         self.check_key()?;
         self.object.remove("status");
         self.complete_metadata(recipe)?;
+        self.check_phase()?;
         self.complete_secret()?;
         let key = self.place_in_namespace(recipe, scopes)?;
         self.check_not_the_agents(&key, recipe)?;
@@ -89,6 +91,15 @@ impl Draft<'_> {
             return Err(self.not_a_segment("metadata.name", &path, name));
         }
         Ok(())
+    }
+
+    /// One that is mistyped would be applied with all the others, which is just what its author did not want.
+    fn check_phase(&self) -> Result<(), RenderError> {
+        let text = self.object["metadata"]["annotations"][PHASE_ANNOTATION].as_str();
+        if text.is_none_or(is_phase) {
+            return Ok(());
+        }
+        Err(RenderError::PhaseInvalid { at: self.origin.place_of(&["metadata", "annotations", PHASE_ANNOTATION]) })
     }
 
     fn metadata(&mut self) -> &mut Map<String, Value> {

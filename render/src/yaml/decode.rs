@@ -125,7 +125,7 @@ impl<'d, 't> Decoder<'d, 't> {
             let raw = self.node(key);
             let key = self.decode_key(key, depth)?;
             let value = self.decode(value, depth + 1)?;
-            entries.push(Entry { key, line: u32::try_from(raw.at.line).unwrap_or(u32::MAX), value });
+            entries.push(Entry::new(key, u32::try_from(raw.at.line).unwrap_or(u32::MAX), value));
         }
         Ok(())
     }
@@ -145,7 +145,7 @@ impl<'d, 't> Decoder<'d, 't> {
             return Err(Failure { at: raw.at, problem: Problem::MergeOfNoMap });
         }
         if let Content::Map(merged) = self.decode(id, depth)?.content {
-            entries.extend(merged);
+            entries.extend(merged.into_iter().map(|entry| Entry { merged: true, ..entry }));
         }
         Ok(())
     }

@@ -104,7 +104,7 @@ impl Reader<'_, '_> {
                 return Err(self.syntax("expected `:` after a key"));
             }
             self.skip_space();
-            entries.push(Entry { key, line, value: self.value(depth + 1)? });
+            entries.push(Entry::new(key, line, self.value(depth + 1)?));
             self.skip_space();
             if self.eat(b'}') {
                 return Ok(map_of(entries));

@@ -98,9 +98,17 @@ pub struct Entry {
     pub key: Box<str>,
     line: u32,
     pub value: Node,
+    /// It came by a `<<`.
+    merged: bool,
+    /// The key is written before, too, with a value that is lost.
+    repeated: bool,
 }
 
 impl Entry {
+    fn new(key: Box<str>, line: u32, value: Node) -> Self {
+        Self { key, line, value, merged: false, repeated: false }
+    }
+
     /// Of the key, from 1.
     pub fn line(&self) -> u32 {
         self.line
@@ -142,9 +150,21 @@ impl Node {
             && let Err(index) = entries.binary_search_by(|entry| (*entry.key).cmp(key))
         {
             let text = Text { value: value.into(), style: TextStyle::Quoted };
-            entries.insert(index, Entry { key: key.into(), line, value: Node { line, content: Content::Text(text) } });
+            entries.insert(index, Entry::new(key.into(), line, Node { line, content: Content::Text(text) }));
         }
         self
+    }
+
+    /// A key that is written twice in one map, here or below: kubectl takes the last, and the other is lost. What a `<<` brings may
+    /// be written over.
+    pub fn repeated(&self) -> Option<&Entry> {
+        match &self.content {
+            Content::List(items) => items.iter().find_map(Self::repeated),
+            Content::Map(entries) => {
+                entries.iter().find_map(|entry| if entry.repeated { Some(entry) } else { entry.value.repeated() })
+            }
+            _ => None,
+        }
     }
 
     /// As people call it in an error.
@@ -180,7 +200,11 @@ fn map_of(mut entries: Vec<Entry>) -> Content {
     // Stable, so that of equal keys the one written last stays last. Backwards, `dedup` then keeps it.
     entries.reverse();
     entries.sort_by(|a, b| a.key.cmp(&b.key));
-    entries.dedup_by(|later, earlier| later.key == earlier.key);
+    entries.dedup_by(|before, kept| {
+        let is_same = before.key == kept.key;
+        kept.repeated |= is_same && !before.merged && !kept.merged;
+        is_same
+    });
     entries.shrink_to_fit();
     Content::Map(entries)
 }

@@ -1,6 +1,6 @@
 // Command generate writes the schemas that `bellwether validate` carries.
 //
-//	go run ./validate/schemas/generate validate/schemas 1.31.14 1.32.13 …
+//	go -C validate/schemas/generate run . .. 1.31.14 1.32.13 …
 //
 // For each version it takes the OpenAPI document of the module k8s.io/kubernetes and, for the values that a text may have
 // (the document has none), the types of k8s.io/api that are marked `+enum`; of the newest k8s.io/api also when each API was

@@ -1,5 +1,6 @@
 //! `validate`: what is wrong with files, told without a hub and without a cluster.
 
+mod by_label;
 mod kubeconform;
 mod origin;
 mod pretty;
@@ -358,7 +359,7 @@ impl Run<'_> {
                 Ok(()) if !spec.render.sources().is_empty() => {
                     self.skip(&one.file, &format!("Target `{name}`: it is rendered from other repos, too"));
                 }
-                Ok(()) => asked.push(Asked::of_target(name, *spec)),
+                Ok(()) => asked.extend(Asked::of_target(&name, &spec, &self.place.root)),
                 Err(reason) => self.skip(&one.file, &format!("Target `{name}`: {reason}")),
             }
         }

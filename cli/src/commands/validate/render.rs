@@ -20,7 +20,7 @@ use bellwether_render::{
 use bellwether_validate::{Finding, FoundFolder, Object, Severity, Source, Version, is_part_of_chart};
 use serde_json::Value;
 
-use super::{Place, kustomization_of};
+use super::{Place, by_label, kustomization_of};
 use crate::failure::Failure;
 use crate::folder::RepoFolders;
 
@@ -42,6 +42,8 @@ pub(super) struct Asked {
     options: RenderOptions,
     namespace: Option<String>,
     parameters: Vec<ParameterSet>,
+    /// Of the clusters that it is rendered for: those that paths are filled in with.
+    labels: Labels,
     /// A Target says all of its parameters; of a folder nobody knows any.
     knows_parameters: bool,
 }
@@ -56,6 +58,7 @@ impl Asked {
             options,
             namespace: None,
             parameters: Vec::new(),
+            labels: Labels::new(),
             knows_parameters: false,
         };
         let FoundFolder::Chart(path) = folder else {
@@ -77,17 +80,20 @@ impl Asked {
         values.into_iter().map(|file| plain("helm", Some(file.clone()), helm(vec![file]))).collect()
     }
 
-    /// Its spec was checked, and its folder is here.
-    pub(super) fn of_target(name: String, spec: TargetSpec) -> Self {
-        Self {
+    /// Its spec was checked, and its folder is here. Where files are read by labels of clusters, as in
+    /// `envs/${cluster.labels.ring}.yaml`, it is rendered for each that there is a file for.
+    pub(super) fn of_target(name: &str, spec: &TargetSpec, root: &Path) -> Vec<Self> {
+        let one = |labels: Labels| Self {
             kind: "target",
-            folder: spec.path,
-            name: Some(name),
-            options: spec.render,
-            namespace: spec.namespace.map(|namespace| namespace.to_string()),
-            parameters: spec.parameters,
+            folder: spec.path.clone(),
+            name: Some(name.to_owned()),
+            options: spec.render.clone(),
+            namespace: spec.namespace.as_ref().map(ToString::to_string),
+            parameters: spec.parameters.clone(),
+            labels,
             knows_parameters: true,
-        }
+        };
+        by_label::list(root, &spec.render).into_iter().map(one).collect()
     }
 
     /// Whether what is made may depend on the version of Kubernetes that it is for.
@@ -110,10 +116,9 @@ impl Asked {
 
     pub(super) fn shown(&self, place: &Place) -> String {
         let folder = place.shown(&self.folder);
-        match &self.name {
-            Some(name) => format!("{folder} ({name})"),
-            None => folder,
-        }
+        let labels = self.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        let named: Vec<String> = self.name.iter().cloned().chain(labels).collect();
+        if named.is_empty() { folder } else { format!("{folder} ({})", named.join(", ")) }
     }
 
     fn plan(&self, version: Option<Version>) -> Plan {
@@ -272,11 +277,10 @@ fn try_render(engines: &Engines, place: &Place, asked: &Asked, version: Option<V
 fn fill(manifests: &Manifests<RepoFolders>, asked: &Asked) -> Rendered {
     let recipe = Recipe { marks: None, namespace: Some(asked.namespace().to_owned()), agents: BTreeSet::new() };
     let name: Name = "cluster".parse().expect("it is a name");
-    let (mut labels, mut unknown) = (Labels::new(), BTreeMap::new());
+    let (mut labels, mut unknown) = (asked.labels.clone(), BTreeMap::new());
     for variable in manifests.variables().iter().filter(|variable| asked.may_be_set(variable)) {
-        let itself = format!("${{{variable}}}");
         if let Some(label) = variable.strip_prefix(CLUSTER_LABELS) {
-            labels.insert(label.to_owned(), itself);
+            labels.entry(label.to_owned()).or_insert_with(|| format!("${{{variable}}}"));
         }
     }
     loop {

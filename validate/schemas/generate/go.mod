@@ -1,0 +1,3 @@
+module bellwether.dev/validate/schemas/generate
+
+go 1.26.0
