@@ -1,4 +1,5 @@
-//! The rules of the kinds that Kubernetes ships, as kstatus has them.
+//! The rules of the kinds that Kubernetes ships, as kstatus has them; and of three that it takes for well as soon as they are there,
+//! though they say themselves that they are not.
 //!
 //! They come after the generic rules: deletion and an unobserved generation are decided by then.
 
@@ -29,7 +30,9 @@ pub(super) fn rule(group: &str, kind: &str) -> Option<Rule> {
         ("apps", "StatefulSet") => stateful_set,
         ("apps" | "extensions", "DaemonSet") => daemon_set,
         ("apps" | "extensions", "Deployment") => deployment,
-        ("apps" | "extensions", "ReplicaSet") => replica_set,
+        ("apps" | "extensions", "ReplicaSet") | ("", "ReplicationController") => replica_set,
+        ("autoscaling", "HorizontalPodAutoscaler") => autoscaler,
+        ("apiregistration.k8s.io", "APIService") => api_service,
         ("batch", "Job") => job,
         ("policy", "PodDisruptionBudget") => disruption_budget,
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definition,
@@ -290,6 +293,25 @@ fn service(object: &Value) -> Result<Health, Unreadable> {
         return Ok(Health::progressing("no cluster IP yet"));
     }
     Ok(Health::healthy("ready"))
+}
+
+/// Whatever it is to scale may come after it, and metrics later still: not being able to is nothing final.
+fn autoscaler(object: &Value) -> Result<Health, Unreadable> {
+    let unable = conditions(object)?.into_iter().find(|one| one.kind == "AbleToScale" && one.status == "False");
+    Ok(unable.map_or_else(
+        || Health::healthy("current"),
+        |one| Health::progressing(explained("it is not able to scale", &one)),
+    ))
+}
+
+/// One that is not available makes discovery fail, and keeps namespaces from being deleted.
+fn api_service(object: &Value) -> Result<Health, Unreadable> {
+    let available = conditions(object)?.into_iter().find(|one| one.kind == "Available");
+    Ok(match available {
+        Some(one) if one.status == "True" => Health::healthy("available"),
+        Some(one) => Health::progressing(explained("it is not available", &one)),
+        None => Health::progressing("not looked at yet"),
+    })
 }
 
 fn definition(object: &Value) -> Result<Health, Unreadable> {

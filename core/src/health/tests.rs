@@ -549,6 +549,50 @@ fn plain_kinds_are_healthy_by_their_metadata_alone() {
 }
 
 #[test]
+fn what_says_itself_that_it_is_not_well_is_not_taken_for_well() {
+    let with = |condition: Value| json!({"conditions": [condition]});
+    check(
+        "autoscaling/v2",
+        "HorizontalPodAutoscaler",
+        vec![
+            ("new", json!({}), json!({}), Healthy, "current"),
+            ("able", json!({}), with(condition("AbleToScale", "True", "ReadyForNewScale")), Healthy, "current"),
+            (
+                "what it scales is not there",
+                json!({}),
+                with(condition("AbleToScale", "False", "FailedGetScale")),
+                Progressing,
+                "message of FailedGetScale",
+            ),
+        ],
+    );
+    check(
+        "apiregistration.k8s.io/v1",
+        "APIService",
+        vec![
+            ("new", json!({}), json!({}), Progressing, "not looked at"),
+            ("available", json!({}), with(condition("Available", "True", "Passed")), Healthy, "available"),
+            (
+                "no service",
+                json!({}),
+                with(condition("Available", "False", "ServiceNotFound")),
+                Progressing,
+                "message of ServiceNotFound",
+            ),
+        ],
+    );
+    let pods = |ready: u32| json!({"replicas": 1, "fullyLabeledReplicas": 1, "readyReplicas": ready, "availableReplicas": ready});
+    check(
+        "v1",
+        "ReplicationController",
+        vec![
+            ("a pod waits", json!({"replicas": 1}), pods(0), Progressing, "Available: 0/1"),
+            ("all run", json!({"replicas": 1}), pods(1), Healthy, "Replicas: 1"),
+        ],
+    );
+}
+
+#[test]
 fn nonsense_is_never_a_panic() {
     for nonsense in [json!(null), json!([]), json!("x"), json!({"kind": 7, "metadata": [], "status": "y"})] {
         assess(&nonsense);
