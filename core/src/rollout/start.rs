@@ -148,6 +148,12 @@ impl Situation {
 }
 
 impl Situation {
+    /// What is wanted was given up on its way, and nothing else is wanted yet.
+    pub fn is_stopped(&self) -> bool {
+        let ended = matches!(self.main, Some(RolloutState::Failed | RolloutState::Cancelled));
+        ended && !self.held && self.wanted.is_some() && self.rolled == self.wanted
+    }
+
     /// The wave that selects nobody would not hold a rollout that began now: its selector, or somebody's labels, changed.
     fn is_planned_otherwise(&self) -> bool {
         let Some(empty) = &self.empty_wave else { return false };
@@ -184,13 +190,27 @@ pub fn start(situation: &Situation, now: Timestamp) -> Start {
     if moves.is_empty() {
         return if awaits_render { Start::Render } else { Start::Nothing };
     }
-    // Those that come while others are being moved move together afterwards: a fleet that joins is a few rollouts.
-    let goes_on =
-        |change: &&LiveChange| change.state != RolloutState::Paused && change.unsettled > 0 && change.until > now;
-    match situation.changes.iter().filter(goes_on).map(|change| change.until).max() {
+    match busy_until(&situation.changes, now) {
         Some(until) => Start::Wait { until },
         None => Start::ClusterChange { moves },
     }
+}
+
+/// Those that come while others are being moved move together afterwards, by then: a fleet that joins is a few rollouts.
+pub fn busy_until(changes: &[LiveChange], now: Timestamp) -> Option<Timestamp> {
+    let goes_on =
+        |change: &&LiveChange| change.state != RolloutState::Paused && change.unsettled > 0 && change.until > now;
+    changes.iter().filter(goes_on).map(|change| change.until).max()
+}
+
+/// Who joins a target whose rollout was given up gets what the others run: nothing would come to it otherwise, until something
+/// else is pushed. `placed` is about that render, and not about the wanted one.
+pub fn welcome(placed: &[Placed]) -> Vec<Move> {
+    let is_new = |one: &&Placed| {
+        one.candidate.connected && one.runs.is_none() && one.aside != one.wants && one.moving != one.wants
+    };
+    let newcomers: Vec<_> = placed.iter().filter(is_new).cloned().collect();
+    moves(&newcomers)
 }
 
 /// Clusters that are away and would move if they were not: whoever sees one come back asks again what begins. New content

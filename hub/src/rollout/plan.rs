@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bellwether_core::audit::{Action, Actor, Event};
 use bellwether_core::rollout::{
     self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited, back,
-    former, most_common, replacing, start, strategy_for, waited_for,
+    busy_until, former, most_common, replacing, start, strategy_for, waited_for,
 };
 use bellwether_core::{ClusterId, Condition, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
@@ -58,7 +58,12 @@ pub(super) async fn start_next(
         held: state.held,
         placed: Vec::new(),
     };
-    let Some(wanted) = wanted.filter(|_| !situation.is_closed()) else { return Ok(Begun::None(None)) };
+    let Some(wanted) = wanted.filter(|_| !situation.is_closed()) else {
+        if situation.is_stopped() {
+            return welcome(change, target, state, current, (trace_id, now)).await;
+        }
+        return Ok(Begun::None(None));
+    };
     if !is_admitted(change, target, &wanted.render).await? {
         return Ok(Begun::None(None));
     }
@@ -111,6 +116,41 @@ pub(super) async fn start_next(
             mark_rolled(change, target, Some(wanted.since), row.id.as_uuid()).await?;
         }
     }
+    Ok(Begun::Rollout)
+}
+
+/// Gives who joined what most of the others run, but for what was given up.
+async fn welcome(
+    change: &mut Change<'_>,
+    target: &Target,
+    state: &State,
+    current: &[Row],
+    (trace_id, now): (Option<&str>, Timestamp),
+) -> Result<Begun, StoreError> {
+    let runs = list_runs(change, target).await?;
+    let is_kept = |render: &RenderId| state.rolled_since.is_none_or(|given_up| *render < given_up);
+    let kept = runs.values().map(|&(_, render)| render).filter(is_kept);
+    let Some(render) = most_common(kept) else { return Ok(Begun::None(None)) };
+    let Some(render) = store::renders::find(change, render).await? else { return Ok(Begun::None(None)) };
+    let candidates = selected(change, target).await?;
+    let all = candidates.clone();
+    let moves = rollout::welcome(&placed(change, target, state, &render, &runs, candidates).await?);
+    if moves.is_empty() || !is_admitted(change, target, &render).await? {
+        return Ok(Begun::None(None));
+    }
+    if let Some(until) = busy_until(&live_changes(change, current).await?, now) {
+        return Ok(Begun::None(Some(until)));
+    }
+    let clusters: Vec<_> = moves.iter().map(|one| one.candidate.cluster).collect();
+    let begin = Begin {
+        kind: Kind::ClusterChange,
+        render: &render,
+        trace_id: trace_id.map_or_else(clock::new_trace, ToOwned::to_owned),
+        actor: actors::hub(),
+        reason: String::new(),
+    };
+    let row = begin_rollout(change, target, begin, &all, (moves, &runs), now).await?;
+    store::rollouts::mark_overtaken(change, target.id, row.id, &clusters).await?;
     Ok(Begun::Rollout)
 }
 

@@ -388,6 +388,32 @@ async fn a_second_rollback_does_not_bring_back_what_the_first_took_away(pool: Po
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn who_joins_after_a_rollout_was_aborted_gets_what_the_others_run(pool: Pool) {
+    let mut scene =
+        Scene::with(&pool, 3, &[], &json!({"waves": [{"name": "one", "count": 1}, {"name": "rest"}]})).await;
+    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
+    finish(&scene, 2).await;
+    let good = scene.runs(scene.clusters[0]).await;
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.render().await;
+    let aborted = scene.rollouts().await.remove(0).id;
+    assert_eq!(scene.intend(Some(aborted), Verb::Rollout(Intent::Abort)).await, "done");
+
+    let joined = scene.join().await;
+    scene.render().await;
+
+    assert_eq!(scene.runs(joined).await, good);
+    assert_eq!(scene.states().await[1..], [RolloutState::Cancelled, RolloutState::Done]);
+    finish(&scene, 3).await;
+    scene.render().await;
+    assert_eq!(
+        scene.states().await,
+        [RolloutState::Done, RolloutState::Cancelled, RolloutState::Done],
+        "nothing else begins"
+    );
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn what_comes_after_a_commit_that_some_could_not_be_rendered_for_goes_to_them_by_waves(pool: Pool) {
     let scene = Scene::with(
         &pool,
