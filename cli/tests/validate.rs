@@ -418,6 +418,33 @@ fn a_target_that_is_not_rendered_is_named() {
 }
 
 #[test]
+fn an_error_of_a_render_has_its_place_once_and_says_where_the_object_was_written() {
+    needs_engine();
+    let web = WEB.replace("web:1", "web:${unset}");
+    let target = |path: &str| format!("{TARGET}  path: {path}\n  parameters:\n  - values: {{a: 1}}\n");
+    let folder = folder(&[
+        ("base/kustomization.yaml", "resources: [web.yaml]\n"),
+        ("base/web.yaml", &web),
+        ("overlay/kustomization.yaml", "resources: [../base]\n"),
+        ("plain/web.yaml", &web),
+        ("hub/overlay.yaml", &target("overlay")),
+        ("hub/plain.yaml", &target("plain").replace("{name: shop}", "{name: plain}")),
+    ]);
+
+    let output = validate(folder.path(), &["--repo", "apps", "hub"]);
+
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let unset = "variable `unset` has no value and no default";
+    assert!(
+        text.contains(&format!(
+            "overlay/kustomization.yaml: error: Deployment web, which is written in `base/web.yaml`: {unset}\n"
+        )),
+        "{text}"
+    );
+    assert!(text.contains(&format!("plain/web.yaml:11: error: {unset}\n")), "{text}");
+}
+
+#[test]
 fn targets_of_another_repo_are_not_rendered_from_this_one() {
     let repo = "apiVersion: bellwether.dev/v1\nkind: Repo\nmetadata: {name: this}\nspec: {url: https://git.example.org/team/this.git}\n";
     let target = TARGET.replace("repo: apps", "repo: other") + "  path: deploy\n  parameters:\n  - values: {a: 1}\n";

@@ -1,18 +1,17 @@
 //! Both sides of a move rendered and compared: what a target deploys, and what the manifest that it came from says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use bellwether_core::Labels;
-use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
-use bellwether_render::{Engines, Files};
+use bellwether_core::object::{Identity, OWNER_ANNOTATION, TARGET_LABEL};
+use bellwether_core::{Labels, ObjectKey};
+use bellwether_render::Files;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::Workspace;
 use crate::draft::{Import, Sides, Theirs};
 use crate::kustomization::is_removed;
-use crate::made::{Asked, Given, render};
+use crate::made::{Asked, Given, NotMade, render};
 use crate::text::typed;
 use crate::view::Changes;
 
@@ -36,7 +35,7 @@ pub struct Checked {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Difference {
-    /// `Kind namespace/name`.
+    /// `Kind namespace/name`, with its group where both sides have several that are called so.
     pub object: String,
     /// A field of it; empty when one side lacks the object.
     pub field: String,
@@ -57,27 +56,29 @@ pub fn check<F: Files>(workspace: &Workspace<F>, import: &Import) -> Vec<Checked
 fn check_one<F: Files>(workspace: &Workspace<F>, import: &Import, sides: &Sides) -> Checked {
     let mut checked =
         Checked { target: sides.target.clone(), objects: 0, unchecked: None, failure: None, differences: Vec::new() };
-    let files = workspace.checkout(&sides.repo, import.own.as_deref());
-    let (files, theirs) = match (files, &sides.theirs) {
-        (Some(files), Ok(theirs)) => (files, theirs),
-        (None, _) => {
-            let sentence = format!("repo `{0}` is not here: `--checkout {0}=DIR` names a checkout of it", sides.repo);
-            checked.unchecked = Some(sentence);
-            return checked;
-        }
-        (_, Err(why)) => {
+    let not_here = |repo: &str| format!("repo `{repo}` is not here: `--checkout {repo}=DIR` names a checkout of it");
+    if workspace.checkout(&sides.repo, import.own.as_deref()).is_none() {
+        checked.unchecked = Some(not_here(&sides.repo));
+        return checked;
+    }
+    let theirs = match &sides.theirs {
+        Ok(theirs) => theirs,
+        Err(why) => {
             checked.unchecked = Some(why.clone());
             return checked;
         }
     };
-    let both = their_objects(&workspace.engines, &files, theirs)
-        .map_err(|error| format!("what the manifest says does not render: {error}"))
-        .and_then(|theirs| {
-            let ours = our_objects(&workspace.engines, &files, import, sides);
-            Ok((theirs, ours.map_err(|error| format!("target `{}` does not render: {error}", sides.target))?))
-        });
+    let theirs = their_objects(workspace, import, theirs).map_err(|why| ("what the manifest says".to_owned(), why));
+    let both = theirs.and_then(|theirs| {
+        let ours = our_objects(workspace, import, sides);
+        Ok((theirs, ours.map_err(|why| (format!("target `{}`", sides.target), why))?))
+    });
     match both {
-        Err(failure) => checked.failure = Some(failure),
+        Err((_, NotMade::NotHere { repo })) => checked.unchecked = Some(not_here(&repo)),
+        Err((what, NotMade::Failed(why))) => checked.failure = Some(format!("{what} does not render: {why}")),
+        Ok((theirs, ours)) if theirs.is_empty() && ours.is_empty() => {
+            checked.failure = Some("there are no objects in it, which a target refuses".to_owned());
+        }
         Ok((theirs, ours)) => {
             checked.differences = compare(&theirs, &ours);
             checked.objects = ours.len();
@@ -86,15 +87,17 @@ fn check_one<F: Files>(workspace: &Workspace<F>, import: &Import, sides: &Sides)
     checked
 }
 
-type Objects = BTreeMap<String, Value>;
+/// As each is shown, and what is in it.
+type Objects = BTreeMap<Identity, (String, Value)>;
 
-fn their_objects<F: Files>(engines: &Engines, files: &Arc<F>, theirs: &Theirs) -> Result<Objects, String> {
+fn their_objects<F: Files>(workspace: &Workspace<F>, import: &Import, theirs: &Theirs) -> Result<Objects, NotMade> {
+    let own = import.own.as_deref();
     let made = match &theirs.values {
         Some(values) => {
             let find = |name: &str| values.get(name).map(|value| typed(value));
-            render(engines, files, &theirs.asked, &Given::Flux(&find))?
+            render(workspace, own, &theirs.asked, &Given::Flux(&find))?
         }
-        None => render(engines, files, &theirs.asked, &Given::Nothing)?,
+        None => render(workspace, own, &theirs.asked, &Given::Nothing)?,
     };
     let made = made.objects;
     let is_left = |object: &&Value| !theirs.without.iter().any(|what| is_removed(object, what));
@@ -103,18 +106,19 @@ fn their_objects<F: Files>(engines: &Engines, files: &Arc<F>, theirs: &Theirs) -
         add_texts(object, "labels", &theirs.labels);
         add_texts(object, "annotations", &theirs.annotations);
     }
-    Ok(keyed(objects))
+    Ok(keyed(objects)?)
 }
 
-fn our_objects<F: Files>(engines: &Engines, files: &Arc<F>, import: &Import, sides: &Sides) -> Result<Objects, String> {
+fn our_objects<F: Files>(workspace: &Workspace<F>, import: &Import, sides: &Sides) -> Result<Objects, NotMade> {
     let target = import.documents.iter().find(|one| one.kind == "Target" && one.name == sides.target);
-    let spec = target.map(|target| &target.spec).ok_or("it is not among the documents")?;
+    let spec = target.map(|target| &target.spec).ok_or_else(|| "it is not among the documents".to_owned())?;
     let text = |field: &str| spec[field].as_str().map(str::to_owned);
     let mut changes = Changes::default();
     for overlay in import.overlays.iter().filter(|overlay| overlay.repo == sides.repo) {
         changes.added.insert(overlay.path.clone(), overlay.content.to_string().into_bytes());
     }
     let asked = Asked {
+        repo: sides.repo.clone(),
         folder: text("path").unwrap_or_default(),
         render: spec["render"].clone(),
         name: sides.target.clone(),
@@ -123,18 +127,23 @@ fn our_objects<F: Files>(engines: &Engines, files: &Arc<F>, import: &Import, sid
     };
     let labels = serde_json::from_value::<Labels>(spec["clusters"]["matchLabels"].clone()).unwrap_or_default();
     let given = Given::Target { parameters: &spec["parameters"], labels: &labels };
-    Ok(keyed(render(engines, files, &asked, &given)?.objects))
+    Ok(keyed(render(workspace, import.own.as_deref(), &asked, &given)?.objects)?)
 }
 
-fn keyed(objects: Vec<Value>) -> Objects {
-    objects.into_iter().map(|object| (key_of(&object), without_ours(object))).collect()
-}
-
-fn key_of(object: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
-    let name = if namespace.is_empty() { name } else { format!("{namespace}/{name}") };
-    format!("{} {name}", text(&object["kind"]))
+fn keyed(objects: Vec<Value>) -> Result<Objects, String> {
+    let mut keyed = Objects::new();
+    for object in objects {
+        let key = ObjectKey::of(&object).ok_or("it has an object without a name")?;
+        keyed.insert(Identity::of(&key), (key.to_string(), without_ours(object)));
+    }
+    let mut called: BTreeMap<String, usize> = BTreeMap::new();
+    for (shown, _) in keyed.values() {
+        *called.entry(shown.clone()).or_default() += 1;
+    }
+    for (shown, object) in keyed.values_mut().filter(|(shown, _)| called[shown] > 1) {
+        *shown = format!("{shown} ({})", group_of(object));
+    }
+    Ok(keyed)
 }
 
 pub(crate) fn group_of(object: &Value) -> &str {
@@ -166,14 +175,19 @@ fn add_texts(object: &mut Value, field: &str, texts: &Map<String, Value>) {
 }
 
 fn compare(theirs: &Objects, ours: &Objects) -> Vec<Difference> {
-    let keys: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+    let keys: BTreeSet<&Identity> = theirs.keys().chain(ours.keys()).collect();
+    let missing = |object: &str, what: &str| Difference {
+        object: object.to_owned(),
+        field: String::new(),
+        what: what.to_owned(),
+    };
     let mut differences = Vec::new();
     for key in keys {
-        let missing = |what: &str| Difference { object: key.clone(), field: String::new(), what: what.to_owned() };
         match (theirs.get(key), ours.get(key)) {
-            (Some(theirs), Some(ours)) => compare_values(key, "", theirs, ours, &mut differences),
-            (Some(_), None) => differences.push(missing("the target does not deploy it")),
-            _ => differences.push(missing("only the target deploys it")),
+            (Some((shown, theirs)), Some((_, ours))) => compare_values(shown, "", theirs, ours, &mut differences),
+            (Some((shown, _)), None) => differences.push(missing(shown, "the target does not deploy it")),
+            (None, Some((shown, _))) => differences.push(missing(shown, "only the target deploys it")),
+            (None, None) => {}
         }
     }
     differences
@@ -231,7 +245,10 @@ mod tests {
 
     #[test]
     fn a_difference_names_object_and_field_and_no_value() {
-        let object = |value: Value| keyed(vec![json!({"kind": "Secret", "metadata": {"name": "a"}, "data": value})]);
+        let object = |value: Value| {
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "data": value});
+            keyed(vec![secret]).expect("it has a name")
+        };
 
         let differences = compare(&object(json!({"a": "x", "b": 1})), &object(json!({"a": "y", "b": "1", "c": 2})));
 
@@ -249,9 +266,11 @@ mod tests {
 
     #[test]
     fn what_bellwether_marks_its_objects_with_is_no_difference() {
-        let theirs = keyed(vec![json!({"kind": "A", "metadata": {"name": "a"}})]);
-        let labels = json!({TARGET_LABEL: "x"});
-        let ours = keyed(vec![json!({"kind": "A", "metadata": {"name": "a", "labels": labels}})]);
+        let object = |metadata: Value| {
+            keyed(vec![json!({"apiVersion": "v1", "kind": "A", "metadata": metadata})]).expect("it has a name")
+        };
+        let theirs = object(json!({"name": "a"}));
+        let ours = object(json!({"name": "a", "labels": {TARGET_LABEL: "x"}}));
 
         assert!(compare(&theirs, &ours).is_empty());
     }

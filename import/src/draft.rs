@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bellwether_core::api::{API_VERSION, TargetDocument};
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{Labels, Name};
+use bellwether_render::Fills;
 use serde_json::{Map, Value, json};
 
 use crate::Options;
@@ -62,6 +63,13 @@ pub struct Import {
     pub(crate) own: Option<String>,
 }
 
+impl Import {
+    /// Whether a Repo is the repository that was read.
+    pub fn is_own(&self, repo: &str) -> bool {
+        self.own.as_deref() == Some(repo)
+    }
+}
+
 /// Of one target what both of them deploy.
 #[derive(Debug, Clone)]
 pub(crate) struct Sides {
@@ -95,7 +103,8 @@ pub(crate) struct Draft {
     pub(crate) helm: Option<Map<String, Value>>,
     pub(crate) namespace: Option<String>,
     pub(crate) clusters: Value,
-    pub(crate) parameters: BTreeMap<String, Value>,
+    /// `None`: `${…}` is no variable to it, but for what it says of the cluster.
+    pub(crate) parameters: Option<BTreeMap<String, Value>>,
     pub(crate) sync: Map<String, Value>,
     pub(crate) overlay: Option<OverlayDraft>,
     /// The line of the report that it belongs to.
@@ -122,12 +131,17 @@ impl Draft {
             helm: None,
             namespace: None,
             clusters: json!({}),
-            parameters: BTreeMap::new(),
+            parameters: None,
             sync: Map::new(),
             overlay: None,
             entry,
             theirs: Err("nothing of it is in these files".to_owned()),
         }
+    }
+
+    /// What the target fills in.
+    pub(crate) fn fills(&self) -> Fills {
+        if self.parameters.is_some() { Fills::All } else { Fills::ClustersOwn }
     }
 
     /// What is to be done about a folder that nobody has here.
@@ -167,8 +181,8 @@ impl Draft {
             set("namespace", json!(namespace));
         }
         set("clusters", self.clusters.clone());
-        if !self.parameters.is_empty() {
-            set("parameters", json!([{ "values": self.parameters }]));
+        if let Some(parameters) = &self.parameters {
+            set("parameters", json!([{ "values": parameters }]));
         }
         if !self.sync.is_empty() {
             set("sync", Value::Object(self.sync.clone()));

@@ -3,7 +3,7 @@
 //! Files that are no YAML are told, not refused: a repository has templates of charts beside what is looked for.
 
 use bellwether_render::yaml::{self, Node};
-use bellwether_render::{Files, Found, Listing, is_manifest, objects_of};
+use bellwether_render::{CHART, Files, Found, Listing, is_manifest, is_part_of_chart, objects_of};
 use serde_json::Value;
 
 use crate::audit::audit_outside_spec;
@@ -15,7 +15,7 @@ const FILES_MAX: usize = 10_000;
 const DEPTH_MAX: usize = 64;
 
 /// Standard input, as it is called.
-const STDIN: &str = "-";
+pub(crate) const STDIN: &str = "-";
 
 /// An object of Kubernetes as it was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,17 +111,17 @@ fn walk<F: Files>(files: &F, folder: &str, depth: usize, left: &mut usize, gathe
         Ok(_) => return unread("it lies too deep".to_owned()),
         Err(error) => return unread(error.to_string()),
     };
-    let is_chart = entries.iter().any(|entry| entry.name == "Chart.yaml");
+    let is_chart = entries.iter().any(|entry| entry.name == CHART);
     if is_chart {
         gathered.charts.push(folder.to_owned());
     }
     for entry in entries.into_iter().filter(|entry| !entry.name.starts_with('.')) {
         let path = join(folder, &entry.name);
-        if entry.is_folder {
-            // What a chart is made of is no object yet.
-            if !is_chart || !["templates", "charts", "crds"].contains(&entry.name.as_str()) {
-                walk(files, &path, depth + 1, left, gathered);
-            }
+        let within = if entry.is_folder { format!("{}/", entry.name) } else { entry.name };
+        if is_chart && is_part_of_chart(&within) {
+            // It is no object yet.
+        } else if entry.is_folder {
+            walk(files, &path, depth + 1, left, gathered);
         } else if is_manifest(&path) && *left == 0 {
             gathered.unread.push(Unread { file: path, why: format!("it is one of more than {FILES_MAX} files") });
         } else if is_manifest(&path) {

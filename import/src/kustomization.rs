@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use bellwether_render::{Files, Found, KUSTOMIZATIONS, Listing, yaml};
+use bellwether_render::{CHART, Files, Found, KUSTOMIZATIONS, Listing, yaml};
 use serde_json::{Map, Value, json};
 
 use crate::paths::{join, relative};
@@ -48,7 +48,7 @@ pub(crate) fn look_at<F: Files>(files: &F, folder: &str) -> Folder {
             Err(error) => return Folder::Unreadable { why: error.to_string() },
         }
     }
-    match files.read(&join(folder, "Chart.yaml"), FILE_BYTES_MAX) {
+    match files.read(&join(folder, CHART), FILE_BYTES_MAX) {
         Ok(Found::File(_)) => Folder::Chart,
         _ => Folder::Plain,
     }
@@ -88,6 +88,17 @@ pub(crate) struct Additions {
 }
 
 impl Additions {
+    /// Every text of it made another.
+    pub(crate) fn map(&mut self, map: &dyn Fn(&Value) -> Value) {
+        for (_, value) in self.fields.iter_mut().chain(&mut self.labels).chain(&mut self.annotations) {
+            *value = map(value);
+        }
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        json!([self.fields, self.labels, self.annotations])
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.fields.is_empty() && self.labels.is_empty() && self.annotations.is_empty()
     }

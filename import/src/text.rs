@@ -3,6 +3,9 @@
 //! Where Flux fills something in later, a variable travels as a mark that no file has, so that a `${` that was meant as it
 //! is can be told from one that was meant as a variable.
 
+use std::collections::BTreeSet;
+
+use bellwether_render::{Fills, literal};
 use serde_json::Value;
 
 const BEGIN: char = '\u{E0B0}';
@@ -17,19 +20,21 @@ pub(crate) fn has_mark(text: &str) -> bool {
     text.contains(BEGIN)
 }
 
-/// As a target has it: a `${` that is none of ours is escaped, and marks are references.
-pub(crate) fn as_template(text: &str) -> String {
-    shown(&text.replace("${", "$${"))
+/// As a target has it where so much is filled in: a `${` that is none of ours stays one, and marks are references.
+pub(crate) fn as_template(text: &str, fills: Fills) -> String {
+    shown(&literal(text, fills))
 }
 
 /// The same of every text of a value.
-pub(crate) fn to_template(value: &Value) -> Value {
-    map_texts(value, &|text| Value::from(as_template(text)))
+pub(crate) fn to_template(value: &Value, fills: Fills) -> Value {
+    map_texts(value, &|text| Value::from(as_template(text, fills)))
 }
 
-/// The same of the texts that have marks: in files of a target without parameters, nobody looks at any other `${`.
-pub(crate) fn to_template_where_marked(value: &Value) -> Value {
-    map_texts(value, &|text| Value::from(if has_mark(text) { as_template(text) } else { text.to_owned() }))
+/// The variables that texts of a value have marks of.
+pub(crate) fn marked(value: &Value) -> BTreeSet<String> {
+    let text = value.to_string();
+    let names = text.split(BEGIN).skip(1).filter_map(|piece| piece.split_once(END));
+    names.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// As people read it.
@@ -99,7 +104,9 @@ mod tests {
     fn a_text_that_was_meant_as_it_is_stays_and_a_variable_is_one() {
         let value = json!({"a": format!("x{}y${{z}}", mark("v")), "b": mark("n"), "c": "${q}"});
 
-        assert_eq!(to_template(&value), json!({"a": "x${v}y$${z}", "b": "${n}", "c": "$${q}"}));
+        assert_eq!(to_template(&value, Fills::All), json!({"a": "x${v}y$${z}", "b": "${n}", "c": "$${q}"}));
+        assert_eq!(to_template(&value, Fills::ClustersOwn), json!({"a": "x${v}y${z}", "b": "${n}", "c": "${q}"}));
+        assert_eq!(marked(&value), ["n", "v"].map(str::to_owned).into());
         let find = |name: &str| Some(if name == "n" { "3".to_owned() } else { "V".to_owned() });
         assert_eq!(fill(&value, &find), json!({"a": "xVy${z}", "b": 3, "c": "${q}"}));
     }

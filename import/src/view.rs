@@ -1,9 +1,10 @@
-//! The files of a checkout, with some that are not there yet and without some that somebody leaves out.
+//! The files of a checkout, with some that are not there yet, without some that somebody leaves out, and with those of other
+//! repositories below their mounts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bellwether_core::render::Source;
+use bellwether_core::render::{Source, below_mount};
 use bellwether_render::{Files, Found, LeaveOut, Listed, Listing, SourceFile};
 
 use crate::paths::is_within;
@@ -20,9 +21,16 @@ pub(crate) struct Changes {
 pub(crate) struct View<F> {
     pub(crate) files: Arc<F>,
     pub(crate) changes: Changes,
+    /// By their mounts.
+    pub(crate) mounted: BTreeMap<String, Arc<F>>,
 }
 
 impl<F> View<F> {
+    /// What another repository has at a path.
+    fn find_mounted<'p>(&self, path: &'p str) -> Option<(&F, &'p str)> {
+        self.mounted.iter().find_map(|(mount, files)| Some((&**files, below_mount(mount, path)?)))
+    }
+
     fn has_added(&self, folder: &str) -> bool {
         self.changes.added.keys().any(|path| path != folder && is_within(path, folder))
     }
@@ -32,6 +40,9 @@ impl<F: Files> Files for View<F> {
     type Error = F::Error;
 
     fn read(&self, path: &str, bytes_max: usize) -> Result<Found, F::Error> {
+        if let Some((files, path)) = self.find_mounted(path) {
+            return files.read(path, bytes_max);
+        }
         if let Some(bytes) = self.changes.added.get(path) {
             return Ok(if bytes.len() > bytes_max { Found::TooLarge } else { Found::File(bytes.clone()) });
         }
@@ -42,6 +53,9 @@ impl<F: Files> Files for View<F> {
     }
 
     fn list(&self, path: &str) -> Result<Listing, F::Error> {
+        if let Some((files, path)) = self.find_mounted(path) {
+            return files.list(path);
+        }
         let listing = self.files.list(path)?;
         if !self.has_added(path) {
             return Ok(listing);
@@ -66,6 +80,6 @@ impl<F: Files> Files for View<F> {
     }
 
     fn find_source(&self, source: &Source) -> Result<(), F::Error> {
-        self.files.find_source(source)
+        if self.mounted.contains_key(&source.mount()) { Ok(()) } else { self.files.find_source(source) }
     }
 }

@@ -282,6 +282,14 @@ impl RenderError {
         }
     }
 
+    /// The object that an engine made, by kind and name, if it is about one.
+    pub fn object(&self) -> Option<&str> {
+        match self.place()? {
+            Place::Object { object, .. } => Some(object),
+            Place::Line { .. } | Place::Field { .. } => None,
+        }
+    }
+
     fn place(&self) -> Option<&Place> {
         match self {
             Self::NotAnObject { at, .. }

@@ -13,6 +13,7 @@ mod error;
 mod external;
 mod files;
 mod finish;
+mod folder;
 pub mod ignore;
 mod manifests;
 #[cfg(test)]
@@ -25,10 +26,13 @@ use std::fmt;
 
 use bellwether_core::{Digest, ObjectKey, TargetId};
 
+pub use engine::fill::Fills;
 pub use engine::plain::{Documents, SOURCES_BYTES_MAX, objects_of};
+pub use engine::variables::literal;
 pub use error::{Failure, Place, RenderError};
 pub use external::{Confinement, EngineError, Engines};
 pub use files::{Files, Found, LeaveOut, Listed, Listing};
+pub use folder::{CHART, is_part_of_chart};
 pub use manifests::{KUSTOMIZATIONS, Manifests, Plan};
 pub use tree::{Aspect, Input, Inputs, SourceFile, is_manifest, is_named_for_render};
 

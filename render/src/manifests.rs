@@ -20,7 +20,7 @@ use crate::external::Engines;
 use crate::external::wire::{Answer, Done, Question, Request};
 use crate::files::{Files, Read, Recorder};
 use crate::tree::Inputs;
-use crate::{Recipe, RenderedObject, SourceFile};
+use crate::{CHART, Recipe, RenderedObject, SourceFile};
 
 /// In the order in which Kustomize looks for them.
 pub const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
@@ -28,7 +28,7 @@ pub const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml"
 /// Of the names of all functions that there are.
 const FUNCTIONS_CHARACTERS_MAX: usize = 200;
 
-const CHARTS: [&str; 1] = ["Chart.yaml"];
+const CHARTS: [&str; 1] = [CHART];
 
 /// What a target says of its render.
 #[derive(Debug, Clone)]
@@ -251,7 +251,7 @@ impl<F: Files> Manifests<F> {
 
 /// Of those that no kustomization has.
 fn read_manifests(files: &[SourceFile], filled: Fills) -> Result<Documents, RenderError> {
-    match files.iter().find(|file| name_of(&file.path) == CHARTS[0]) {
+    match files.iter().find(|file| name_of(&file.path) == CHART) {
         Some(chart) => Err(RenderError::ChartBelow { file: chart.path.clone() }),
         None => Documents::read(files, filled),
     }

@@ -10,16 +10,10 @@ use std::path::{Path, PathBuf};
 
 use bellwether_render::ignore::{self, Rules};
 use bellwether_render::yaml::{self, Content, Node};
-use bellwether_render::{KUSTOMIZATIONS, is_manifest};
+use bellwether_render::{CHART, KUSTOMIZATIONS, is_manifest, is_part_of_chart};
 use regex::Regex;
 
 use crate::report::Skipped;
-
-const CHART: &str = "Chart.yaml";
-
-/// Folders of a chart's own, and its files besides those that tell their values.
-const CHART_FOLDERS: [&str; 5] = ["charts", "ci", "crds", "files", "templates"];
-const CHART_FILES: [&str; 4] = [CHART, "Chart.lock", "requirements.yaml", "requirements.lock"];
 
 /// Git's own, which no commit has.
 const GIT: &str = ".git";
@@ -115,14 +109,6 @@ pub fn read_within(from: impl io::Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(yaml::FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Whether what is at a path in a chart's folder is part of the chart.
-pub fn is_part_of_chart(path: &str) -> bool {
-    match path.split_once('/') {
-        Some((folder, _)) => CHART_FOLDERS.contains(&folder),
-        None => CHART_FILES.contains(&path) || path.starts_with("values") || ignore::is_of_another_tool(path),
-    }
 }
 
 /// What is under a name in a folder.

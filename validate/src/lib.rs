@@ -24,7 +24,7 @@ mod set;
 mod structural;
 
 pub use custom::Definitions;
-pub use find::{Found, FoundFolder, Unreadable, find, find_manifests, is_part_of_chart, read_file, read_within};
+pub use find::{Found, FoundFolder, Unreadable, find, find_manifests, read_file, read_within};
 pub use own::{OwnDocument, is_own, read_own};
 pub use path::{Problem, line_of};
 pub use report::{Finding, Named, Report, Severity, Skipped, TargetReport, json, junit, sarif};

@@ -48,7 +48,8 @@ pub(crate) struct ImportArgs {
     /// Folders and files of a repository, or `-` for standard input.
     #[arg(required = true, value_name = "DIR")]
     pub(crate) paths: Vec<PathBuf>,
-    /// A folder to write into: `repos/`, `targets/` and `overlays/`. One in the repository itself is best.
+    /// A folder to write into: `repos/`, `targets/`, `overlays/`, and `other-repos/` for what is to be committed elsewhere. One
+    /// in the repository itself is best.
     #[arg(long, value_name = "DIR")]
     pub(crate) into: Option<PathBuf>,
     /// Write over files that are there and say something else.

@@ -1,8 +1,9 @@
 //! A source that is a chart: its values from everywhere, and what Helm is asked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use bellwether_render::{Files, Found};
+use bellwether_render::{Files, Fills, Found};
 use serde_json::{Map, Value, json};
 
 use super::source::{FromGit, Moving, is_argo};
@@ -15,6 +16,24 @@ use crate::report::Effect;
 use crate::text::{as_template, has_mark, to_template, typed};
 use crate::values::{merge, read_values, set_path};
 use crate::view::Changes;
+
+/// A file that Helm gets.
+struct HelmFile {
+    /// Where it is, if that is not the chart's own repo.
+    from: Option<FromGit>,
+    path: String,
+}
+
+impl HelmFile {
+    /// As a target names it.
+    fn to_json(&self) -> Value {
+        let path = as_template(&self.path, Fills::All);
+        match &self.from {
+            None => json!(path),
+            Some(FromGit { repo, reference, .. }) => json!({"repo": repo, "ref": reference, "path": path}),
+        }
+    }
+}
 
 impl<F: Files> Argo<'_, F> {
     pub(super) fn chart(&mut self, moving: Moving<'_, F>, references: &BTreeMap<String, FromGit>) {
@@ -33,55 +52,36 @@ impl<F: Files> Argo<'_, F> {
         // Argo CD asks no cluster while it renders, and templates see nothing.
         asked.insert("lookup".to_owned(), json!("empty"));
         for field in ["kubeVersion", "apiVersions"] {
-            asked.extend(find(helm, &[field]).map(|value| (field.to_owned(), to_template(value))));
+            asked.extend(find(helm, &[field]).map(|value| (field.to_owned(), to_template(value, Fills::All))));
         }
-        let may_lack = helm["ignoreMissingValueFiles"] == true;
-        let mut paths = Vec::new();
-        for file in helm["valueFiles"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            match self.values_file(application, file, &draft, references) {
-                Some(path)
-                    if may_lack
-                        && !has_mark(&path)
-                        && files.as_ref().is_some_and(|files| !is_file(&**files, &path)) =>
-                {
-                    self.say(application, Effect::Differs, "source.helm.ignoreMissingValueFiles", format!("`{path}` is not there and was left out: a file that is missing is an error here, so add it to `valuesFiles` when there is one"));
-                }
-                Some(path) => paths.push(as_template(&path)),
-                None => {}
-            }
-        }
-        if may_lack && files.is_none() {
-            self.say(
-                application,
-                Effect::Todo,
-                "source.helm.ignoreMissingValueFiles",
-                "a file that is missing is an error here: take those that do not exist out of `valuesFiles`",
-            );
-        }
+        let paths = self.values_files(application, helm, &draft, files.as_ref(), references);
         if !paths.is_empty() {
             asked.insert("valuesFiles".to_owned(), json!(paths));
         }
-        let values = self.values(application, helm, &draft, files.as_deref());
-        if !values.is_empty() {
-            asked.insert("values".to_owned(), to_template(&Value::Object(values)));
+        let values = Value::Object(self.values(application, helm, &draft, files.as_ref(), references));
+        let theirs = asked.clone();
+        if values != json!({}) {
+            asked.insert("values".to_owned(), to_template(&values, draft.fills()));
         }
         if files.is_some() {
-            let asked = Asked {
+            let theirs = Asked {
+                repo: draft.repo.clone(),
                 folder: draft.path.clone(),
-                render: json!({"kind": "helm", "helm": asked}),
+                render: json!({"kind": "helm", "helm": theirs}),
                 name: name.clone(),
                 namespace: draft.namespace.clone(),
                 changes: Changes::default(),
             };
-            draft.theirs = Ok(Theirs { asked: asked.clone(), ..Theirs::default() });
+            let theirs = theirs.with_values(&values);
+            draft.theirs = Ok(Theirs { asked: theirs.clone(), ..Theirs::default() });
             if application.clusters.is_some() {
                 draft.theirs = Err("what it says of its cluster is known in clusters only".to_owned());
             }
-            draft.helm = asked.render["helm"].as_object().cloned();
             let is_open =
-                draft.helm.as_ref().is_some_and(|helm| Value::Object(helm.clone()).to_string().contains("${cluster."));
+                application.clusters.is_some() && Value::Object(asked.clone()).to_string().contains("${cluster.");
+            draft.helm = Some(asked);
             if !is_open
-                && let Some(made) = self.made(application, &draft, &asked)
+                && let Some(made) = self.made(application, &theirs)
                 && self.nested(application, &made)
             {
                 let others = made.objects.iter().any(|object| !is_argo(object));
@@ -106,47 +106,87 @@ impl<F: Files> Argo<'_, F> {
         wanted.to_owned()
     }
 
-    /// From the repo's root on.
-    fn values_file(
+    fn values_files(
         &mut self,
         application: &Application,
+        helm: &Value,
+        draft: &Draft,
+        files: Option<&Arc<F>>,
+        references: &BTreeMap<String, FromGit>,
+    ) -> Vec<Value> {
+        let may_lack = helm["ignoreMissingValueFiles"] == true;
+        let mut paths = Vec::new();
+        let mut is_open = false;
+        for file in helm["valueFiles"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let Some(file) = self.helm_file(application, "valueFiles", file, draft, references) else { continue };
+            let there = self.files_with(&file, files);
+            is_open |= there.is_none();
+            if may_lack && !has_mark(&file.path) && there.is_some_and(|there| !is_file(&*there, &file.path)) {
+                self.say(application, Effect::Differs, "source.helm.ignoreMissingValueFiles", format!("`{}` is not there and was left out: a file that is missing is an error here, so add it to `valuesFiles` when there is one", file.path));
+            } else {
+                paths.push(file.to_json());
+            }
+        }
+        if may_lack && is_open {
+            self.say(
+                application,
+                Effect::Todo,
+                "source.helm.ignoreMissingValueFiles",
+                "a file that is missing is an error here: take those that do not exist out of `valuesFiles`",
+            );
+        }
+        paths
+    }
+
+    /// What a path leads to: from the chart's folder on, from the repo's root on, or in another source.
+    fn helm_file(
+        &mut self,
+        application: &Application,
+        field: &str,
         file: &str,
         draft: &Draft,
         references: &BTreeMap<String, FromGit>,
-    ) -> Option<String> {
-        if file.contains("://") {
-            self.say(
-                application,
-                Effect::None,
-                "source.helm.valueFiles",
-                format!("`{file}` is fetched by nobody: commit it to the repo"),
-            );
-            return None;
-        }
-        if file.starts_with('$') {
-            let (name, path) = file.split_once('/').unwrap_or((file, ""));
-            let Some(reference) = references.get(name) else {
+    ) -> Option<HelmFile> {
+        let (name, path) = file.split_once('/').unwrap_or((file, ""));
+        let found = if file.contains("://") {
+            Err(format!("`{file}` is fetched by nobody: commit it to the repo"))
+        } else if !file.starts_with('$') {
+            let path = file.strip_prefix('/').map_or_else(|| join(&draft.path, file), str::to_owned);
+            Ok((None, normal(&path)))
+        } else {
+            let from = references.get(name).ok_or_else(|| format!("`{name}` is no source of the Application"));
+            let is_same = |from: &&FromGit| from.repo == draft.repo && from.reference == draft.reference;
+            from.map(|from| (Some(from).filter(|from| !is_same(from)).cloned(), normal(path)))
+        };
+        match found {
+            Ok((from, Some(path))) => {
+                let is_own = from.as_ref().is_some_and(|from| from.is_own) && is_file(&*self.workspace.files, &path);
+                if is_own && self.collected.own.is_none() {
+                    self.collected.own = from.as_ref().map(|from| from.repo.clone());
+                }
+                Some(HelmFile { from, path })
+            }
+            Ok((_, None)) => {
                 self.say(
                     application,
                     Effect::None,
-                    "source.helm.valueFiles",
-                    format!("`{name}` is no source of the Application"),
+                    &format!("source.helm.{field}"),
+                    format!("`{file}` leads out of the repo: correct it"),
                 );
-                return None;
-            };
-            if reference.repo != draft.repo || reference.reference != draft.reference {
-                let sentence = format!(
-                    "`{file}` is in repo `{}` and the chart is in `{}`: a target reads one repo, so write the values under `render.helm.values`, or commit the chart beside them",
-                    reference.repo, draft.repo
-                );
-                self.say(application, Effect::None, "source.helm.valueFiles", sentence);
-                return None;
+                None
             }
-            return normal(path);
+            Err(why) => {
+                self.say(application, Effect::None, &format!("source.helm.{field}"), why);
+                None
+            }
         }
-        match file.strip_prefix('/') {
-            Some(path) => normal(path),
-            None => normal(&join(&draft.path, file)),
+    }
+
+    /// The files that one is among, if they are here.
+    fn files_with(&self, file: &HelmFile, of_chart: Option<&Arc<F>>) -> Option<Arc<F>> {
+        match &file.from {
+            None => of_chart.cloned(),
+            Some(from) => self.workspace.checkout(&from.repo, self.collected.own.as_deref()),
         }
     }
 
@@ -156,7 +196,8 @@ impl<F: Files> Argo<'_, F> {
         application: &Application,
         helm: &Value,
         draft: &Draft,
-        files: Option<&F>,
+        files: Option<&Arc<F>>,
+        references: &BTreeMap<String, FromGit>,
     ) -> Map<String, Value> {
         let mut values = Map::new();
         if let Some(Value::Object(inline)) = find(helm, &["valuesObject"]) {
@@ -174,8 +215,9 @@ impl<F: Files> Argo<'_, F> {
         }
         for one in helm["fileParameters"].as_array().into_iter().flatten() {
             let (name, path) = (one["name"].as_str().unwrap_or_default(), one["path"].as_str().unwrap_or_default());
-            let path = normal(&join(&draft.path, path)).unwrap_or_default();
-            let found = files.map(|files| files.read(&path, 1 << 20));
+            let Some(file) = self.helm_file(application, "fileParameters", path, draft, references) else { continue };
+            let found = self.files_with(&file, files).map(|files| files.read(&file.path, 1 << 20));
+            let path = file.path;
             match found {
                 Some(Ok(Found::File(bytes))) => {
                     let text = String::from_utf8_lossy(&bytes).into_owned();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bellwether_render::{Files, Listed, Listing};
+use bellwether_render::{Files, Fills, Listed, Listing};
 use serde_json::{Map, Value, json};
 
 use super::application::DEPTH_MAX;
@@ -13,10 +13,10 @@ use crate::flux::chart_ref;
 use crate::gather::{Object, find};
 use crate::globs::{Glob, Reach};
 use crate::kustomization::{Additions, Folder, Under, look_at, merged};
-use crate::made::{Asked, Given, Made, render};
+use crate::made::{Asked, Given, Made, NotMade, render};
 use crate::paths::{folder_of, last_of, normal};
 use crate::report::Effect;
-use crate::text::{has_mark, to_template_where_marked};
+use crate::text::{has_mark, to_template};
 use crate::view::Changes;
 
 /// A commit of a repo.
@@ -41,6 +41,9 @@ impl<F: Files> Argo<'_, F> {
         let url = source["repoURL"].as_str().unwrap_or_default();
         let repo = self.collected.repos.ensure(url, None);
         let is_own = self.is_own(url);
+        if is_own && self.options.url.is_some() {
+            self.collected.own = Some(repo.clone());
+        }
         let revision = source["targetRevision"].as_str().unwrap_or_default();
         let branch = self.options.branch.as_deref().filter(|_| is_own).unwrap_or("main");
         if revision.is_empty() || revision == "HEAD" {
@@ -133,7 +136,7 @@ impl<F: Files> Argo<'_, F> {
     fn overlay(&mut self, moving: Moving<'_, F>, file: &str, content: &Value) {
         let Moving { application, source, mut draft, files } = moving;
         let empty = json!({});
-        let kustomize = to_template_where_marked(find(source, &["kustomize"]).unwrap_or(&empty));
+        let kustomize = to_template(find(source, &["kustomize"]).unwrap_or(&empty), Fills::ClustersOwn);
         let additions = additions(&kustomize);
         if !additions.is_empty() {
             self.say(
@@ -146,6 +149,7 @@ impl<F: Files> Argo<'_, F> {
         let mut without = Vec::new();
         if files.is_some() {
             let asked = Asked {
+                repo: draft.repo.clone(),
                 folder: draft.path.clone(),
                 render: json!({"kind": "kustomize"}),
                 name: draft.name.clone(),
@@ -153,7 +157,7 @@ impl<F: Files> Argo<'_, F> {
                 changes: Changes::with(file, &merged(content, &additions)),
             };
             draft.theirs = Ok(Theirs { asked: asked.clone(), ..Theirs::default() });
-            if let Some(made) = self.made(application, &draft, &asked)
+            if let Some(made) = self.made(application, &asked)
                 && self.nested(application, &made)
             {
                 if made.objects.iter().all(is_argo) {
@@ -213,6 +217,7 @@ impl<F: Files> Argo<'_, F> {
         };
         let taken: BTreeSet<String> = all.iter().filter(is_taken).cloned().collect();
         let asked = Asked {
+            repo: draft.repo.clone(),
             folder: draft.path.clone(),
             render: json!({"kind": "plain"}),
             name: draft.name.clone(),
@@ -242,7 +247,7 @@ impl<F: Files> Argo<'_, F> {
             self.say(application, Effect::None, "source.directory.jsonnet", "there are files of Jsonnet, which is not rendered: commit what they make, or render them in CI and push it as an artifact");
         }
         let mut without = Vec::new();
-        if let Some(made) = self.made(application, &draft, &asked) {
+        if let Some(made) = self.made(application, &asked) {
             if made.objects.is_empty() {
                 self.say(
                     application,
@@ -270,16 +275,25 @@ impl<F: Files> Argo<'_, F> {
     }
 
     /// What it deploys now, and what is to be said of that.
-    pub(super) fn made(&mut self, application: &Application, draft: &Draft, asked: &Asked) -> Option<Made> {
+    pub(super) fn made(&mut self, application: &Application, asked: &Asked) -> Option<Made> {
         let own = self.collected.own.clone();
-        let files = self.workspace.checkout(&draft.repo, own.as_deref())?;
-        let made = match render(&self.workspace.engines, &files, asked, &Given::Nothing) {
+        let made = match render(self.workspace, own.as_deref(), asked, &Given::Nothing) {
             Ok(made) => made,
-            Err(why) => {
+            Err(NotMade::NotHere { repo }) => {
+                let sentence = format!(
+                    "nobody looked into what it deploys: `--checkout {repo}=DIR` names a checkout of repo `{repo}`, which it reads files of"
+                );
+                self.say(application, Effect::Note, "source.path", sentence);
+                return None;
+            }
+            Err(NotMade::Failed(why)) => {
                 self.say(application, Effect::None, "source.path", format!("it does not render here: {why}"));
                 return None;
             }
         };
+        if let Some(taken) = made.taken_for_the_clusters().filter(|_| application.clusters.is_none()) {
+            self.say(application, Effect::Differs, "source.path", taken);
+        }
         let annotation = |object: &Value, name: &str| {
             object["metadata"]["annotations"][format!("argocd.argoproj.io/{name}")].as_str().map(str::to_owned)
         };

@@ -200,7 +200,7 @@ pub(crate) const RELEASE: &[Rule] = &[
         "`bellwether rollout rollback` goes back for all clusters; there is nothing to set for it",
     ),
     differs("spec.uninstall", "`bellwether target delete` prunes, and with `--orphan` leaves objects where they are"),
-    none("spec.test", "tests of a chart are not run: make the Job a part of the chart's objects, and it is waited for"),
+    taken("spec.test"),
     note(
         "spec.interval",
         "nothing to do: the Repo is polled, or tells by webhook, and drift is watched for all the time",

@@ -13,10 +13,10 @@ use crate::draft::{Draft, OverlayDraft, Theirs, how_to_label, selector};
 use crate::flux::sources::Origin;
 use crate::gather::{Object, find};
 use crate::kustomization::{Additions, Folder, Under, listed_by_flux, look_at, merged};
-use crate::made::{Asked, Given, render};
+use crate::made::{Asked, Given, NotMade, render};
 use crate::paths::join;
 use crate::report::{Entry, Remark};
-use crate::text::{fill, has_mark, mark, typed};
+use crate::text::{fill, has_mark, mark, marked, typed};
 use crate::view::Changes;
 
 /// What a Kustomization asks for as a kustomization does.
@@ -30,8 +30,10 @@ pub(crate) struct Built {
     pub(crate) objects: Vec<Value>,
     pub(crate) inputs: BTreeSet<String>,
     pub(crate) failure: Option<String>,
-    /// Variables that neither the Kustomization nor a default gives a value.
+    /// Variables that nothing gives a value which was read, nor a default.
     unset: BTreeSet<String>,
+    /// What is to be said of text that is a variable here.
+    taken: Option<String>,
     /// How it was asked for.
     asked: Option<Asked>,
     /// What Flux lists where there is no kustomization.
@@ -146,7 +148,10 @@ impl<F: Files> Flux<'_, F> {
                 "the overlay leaves Flux's own objects out, which are moved by themselves",
             ));
         }
-        parameters(&mut draft, variables, built, &mut entry);
+        if let Some(taken) = &built.taken {
+            entry.add(Remark::differs("spec.path", taken));
+        }
+        parameters(&mut draft, variables, built, &others, &mut entry);
         overlay(object, &mut draft, built, &without, &mut entry);
         if let Some(failure) = &built.failure {
             entry.add(Remark::none("spec.path", format!("it does not render here: {failure}")));
@@ -208,9 +213,10 @@ impl<F: Files> Flux<'_, F> {
             }
         };
         if from.is_own && self.collected.own.is_none() {
-            self.collected.own = Some(from.repo);
+            self.collected.own = Some(from.repo.clone());
         }
         let mut asked = Asked {
+            repo: from.repo.clone(),
             changes: Changes::with(&file, &merged(&content, &additions)),
             folder: path,
             render: json!({"kind": "kustomize"}),
@@ -218,15 +224,19 @@ impl<F: Files> Flux<'_, F> {
             namespace: None,
         };
         let variables = self.variables(object, inherited, &mut object.entry());
-        let engines = &self.workspace.engines;
+        let render = |asked: &Asked, given: &Given<'_>| render(self.workspace, own.as_deref(), asked, given);
         let with = |asked: &Asked| match &variables.values {
-            None => render(engines, &files, asked, &Given::Nothing),
+            None => render(asked, &Given::Nothing),
             Some(values) => {
                 let is_known = |name: &str| variables.is_open || values.contains_key(name);
                 let marked = |name: &str| is_known(name).then(|| Value::from(mark(name)));
                 let given = |name: &str| values.get(name).map(|value| typed(value));
-                let made = render(engines, &files, asked, &Given::Flux(&marked));
-                made.or_else(|_| render(engines, &files, asked, &Given::Flux(&given)))
+                let alone = || render(asked, &Given::Flux(&given));
+                let mut made = render(asked, &Given::Flux(&marked)).or_else(|_| alone())?;
+                if variables.is_open {
+                    made.unset = alone().map(|alone| alone.unset).unwrap_or_default();
+                }
+                Ok(made)
             }
         };
         let mut made = with(&asked);
@@ -239,11 +249,13 @@ impl<F: Files> Flux<'_, F> {
         }
         match made {
             Ok(made) => {
+                built.taken = made.taken_for_the_clusters().filter(|_| variables.values.is_none());
                 built.objects = made.objects;
                 built.unset = made.unset;
                 built.inputs = made.inputs;
             }
-            Err(failure) => built.failure = Some(failure),
+            Err(NotMade::NotHere { .. }) => return built,
+            Err(NotMade::Failed(failure)) => built.failure = Some(failure),
         }
         built.asked = Some(asked);
         built
@@ -265,15 +277,40 @@ fn settled(object: &Value, variables: &Variables) -> Value {
     settled
 }
 
-fn parameters(draft: &mut Draft, variables: &Variables, built: &Built, entry: &mut Entry) {
+fn parameters(draft: &mut Draft, variables: &Variables, built: &Built, objects: &[&Value], entry: &mut Entry) {
     let Some(values) = &variables.values else { return };
-    draft.parameters = values.iter().map(|(name, value)| (name.clone(), typed(value))).collect();
+    let parameters = draft.parameters.get_or_insert_default();
+    parameters.extend(values.iter().map(|(name, value)| (name.clone(), typed(value))));
+    if variables.is_open {
+        // Flux has the others for the objects that it moves by themselves.
+        let used: BTreeSet<String> = objects.iter().flat_map(|object| marked(object)).collect();
+        let (lacking, with_default): (Vec<&String>, Vec<&String>) =
+            used.iter().filter(|name| !values.contains_key(*name)).partition(|name| built.unset.contains(*name));
+        tell_of_open(&lacking, &with_default, entry);
+        return;
+    }
     for name in &built.unset {
-        draft.parameters.insert(name.clone(), json!(""));
+        parameters.insert(name.clone(), json!(""));
         let sentence = format!(
             "nothing gives `{name}` a value, which is an empty text in Flux and an error here: so it is empty under `parameters`"
         );
         entry.add(Remark::note("spec.postBuild", sentence));
+    }
+}
+
+/// Variables that may have a value where nobody looks.
+fn tell_of_open(lacking: &[&String], with_default: &[&String], entry: &mut Entry) {
+    let list = |names: &[&String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let mut sentences = Vec::new();
+    if !lacking.is_empty() {
+        let names = list(lacking);
+        sentences.push(format!("nothing that was read gives {names} a value: write it under `parameters` of the target, which does not render without"));
+    }
+    if !with_default.is_empty() {
+        sentences.push(format!("{} has its default now, unless `parameters` says otherwise", list(with_default)));
+    }
+    if !sentences.is_empty() {
+        entry.add(Remark::todo("spec.postBuild", sentences.join("; ")));
     }
 }
 

@@ -15,7 +15,7 @@ use bellwether_core::Labels;
 use bellwether_render::Files;
 
 use crate::draft::{Collected, Import, finish, named_cluster};
-use crate::gather::{Gathered, Object};
+use crate::gather::{Gathered, Object, STDIN};
 use crate::paths::{folder_of, last_of, shared};
 use crate::report::{Entry, Remark};
 use crate::{Options, Workspace};
@@ -117,13 +117,16 @@ impl<F: Files> Flux<'_, F> {
 
     /// What is deployed by nobody that was read.
     fn tell_of_the_rest(&mut self, raw: &[Object], inputs: &[BTreeSet<String>]) {
-        let has_units = !inputs.is_empty();
         let is_left = |object: &&Object| {
             !is_flux(object)
+                && object.file != STDIN
                 && !["kustomize.config.k8s.io", "bellwether.dev"].contains(&object.group())
                 && !inputs.iter().any(|inputs| covers(inputs, &object.file))
         };
-        for object in raw.iter().filter(is_left).filter(|_| has_units) {
+        // Where nothing is Flux's, it is no folder of it.
+        let has_flux = raw.iter().any(is_flux);
+        let left: Vec<&Object> = raw.iter().filter(is_left).filter(|_| has_flux).collect();
+        for object in left {
             let sentence = "no Kustomization that was read deploys it: write a target for its folder if it is deployed";
             self.tell(Entry { remarks: vec![Remark::none("", sentence)], ..object.entry() });
         }

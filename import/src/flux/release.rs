@@ -1,7 +1,9 @@
 //! A HelmRelease: a chart, and the target that deploys it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bellwether_core::Digest;
-use bellwether_render::{Files, KUSTOMIZATIONS};
+use bellwether_render::{Files, Fills, KUSTOMIZATIONS};
 use serde_json::{Map, Value, json};
 
 use super::sources::{Origin, Paths, chart_ref};
@@ -13,11 +15,14 @@ use crate::kustomization::{Additions, Folder, Under, look_at};
 use crate::made::Asked;
 use crate::paths::{join, normal};
 use crate::report::{Entry, Remark};
-use crate::text::{fill, mark, to_template, to_template_where_marked};
+use crate::text::{as_template, fill, mark, marked, to_template, typed};
 use crate::view::Changes;
 
 /// Of a release's name, by Helm.
 const RELEASE_MAX: usize = 53;
+
+/// A chart's own.
+const VALUES: &str = "values.yaml";
 
 /// A folder that no repo has, for the other side of a comparison.
 const POST_RENDERERS: &str = "flux-post-renderers";
@@ -71,20 +76,33 @@ impl<F: Files> Flux<'_, F> {
         } else if find(&spec, &["upgrade", "crds"]).is_none_or(|crds| crds != "CreateReplace") {
             entry.add(Remark::differs("spec.upgrade.crds", "what the chart has in `crds/` is applied with each revision, and not only at the first: `render.helm.includeCrds: false` leaves it out"));
         }
-        let files = values_files(&spec, &chart, &mut entry);
-        if !files.is_empty() {
-            helm.insert("valuesFiles".to_owned(), json!(files));
+        let paths = values_files(&spec, &chart, &mut entry);
+        if !paths.is_empty() {
+            let paths: Vec<String> = paths.iter().map(|path| as_template(path, Fills::All)).collect();
+            helm.insert("valuesFiles".to_owned(), json!(paths));
+        }
+        if let Some(test) = find(&spec, &["test"]) {
+            entry.add(if test["enable"] == true {
+                Remark::none(
+                    "spec.test",
+                    "tests of a chart are not run: make the Job a part of the chart's objects, and it is waited for",
+                )
+            } else {
+                Remark::note("spec.test", "nothing to do: tests of a chart are not run, as it says")
+            });
         }
         post_render(&spec, &chart, inherited, &mut draft, &mut entry);
+        let values = Value::Object(values);
         draft.theirs = self.their_release(object, &chart, &helm, &values, inherited, &entry);
-        if !values.is_empty() {
-            helm.insert("values".to_owned(), to_template(&Value::Object(values.clone())));
+        parameters(&values, inherited, &mut draft, &mut entry);
+        let fills = draft.fills();
+        if values != json!({}) {
+            helm.insert("values".to_owned(), to_template(&values, fills));
+        }
+        if let Some(overlay) = &mut draft.overlay {
+            overlay.additions.map(&|value| to_template(value, fills));
         }
         draft.helm = Some(helm);
-        let written = Value::Object(values).to_string();
-        for (name, value) in inherited.values.iter().flatten().filter(|(name, _)| written.contains(&mark(name))) {
-            draft.parameters.insert(name.clone(), crate::text::typed(value));
-        }
         self.collected.report[index] = entry;
         self.collected.drafts.push(draft);
     }
@@ -94,7 +112,7 @@ impl<F: Files> Flux<'_, F> {
         object: &Object,
         chart: &Chart,
         helm: &Map<String, Value>,
-        values: &Map<String, Value>,
+        values: &Value,
         inherited: &Inherited,
         entry: &Entry,
     ) -> Result<Theirs, String> {
@@ -114,20 +132,25 @@ impl<F: Files> Flux<'_, F> {
             return Err(format!("the chart `{}` is not among these files yet", chart.path));
         }
         let find_value = |name: &str| inherited.values.as_ref().and_then(|values| values.get(name).cloned());
-        let mut helm = helm.clone();
-        let filled = to_template_where_marked(&fill(&Value::Object(values.clone()), &find_value));
-        helm.insert("values".to_owned(), filled);
         let mut asked = Asked {
+            repo: chart.from.repo.clone(),
             folder: chart.path.clone(),
             render: json!({"kind": "helm", "helm": helm}),
             name: object.name().to_owned(),
             namespace: object.text(&["spec", "targetNamespace"]).or_else(|| object.namespace()).map(str::to_owned),
             changes: Changes::default(),
         };
+        let own_values = join(&chart.path, VALUES);
+        if helm.get("valuesFiles").and_then(Value::as_array).is_some_and(|files| !files.contains(&json!(own_values))) {
+            asked.changes.added.insert(own_values, b"{}".to_vec());
+        }
+        let mut asked = asked.with_values(&fill(values, &find_value));
         let Additions { fields, labels, annotations } = post_renderers(object.spec(), inherited);
         if !fields.is_empty() {
             asked.render["kustomize"] = json!(POST_RENDERERS);
-            asked.changes = Changes::with(&join(POST_RENDERERS, KUSTOMIZATIONS[0]), &Value::Object(fields));
+            let file = join(POST_RENDERERS, KUSTOMIZATIONS[0]);
+            let content = to_template(&Value::Object(fields), Fills::ClustersOwn);
+            asked.changes.added.insert(file, content.to_string().into_bytes());
         }
         Ok(Theirs { asked, labels, annotations, ..Theirs::default() })
     }
@@ -193,9 +216,10 @@ impl<F: Files> Flux<'_, F> {
     }
 }
 
-/// All of them together, with values in place of variables: nobody fills in what is laid over a chart.
+/// All of them together, with values in place of variables where they are known.
 fn post_renderers(spec: &Value, inherited: &Inherited) -> Additions {
-    let find_value = |name: &str| inherited.values.as_ref().and_then(|values| values.get(name).cloned());
+    let known = |name: &str| inherited.values.as_ref().and_then(|values| values.get(name).cloned());
+    let find_value = |name: &str| known(name).or_else(|| Some(mark(name)));
     let filled = fill(spec, &find_value);
     let mut additions = Additions::default();
     for field in ["patches", "patchesStrategicMerge", "patchesJson6902", "images"] {
@@ -233,6 +257,29 @@ fn post_render(spec: &Value, chart: &Chart, inherited: &Inherited, draft: &mut D
     }
 }
 
+/// Those that something of it has a variable for.
+fn parameters(values: &Value, inherited: &Inherited, draft: &mut Draft, entry: &mut Entry) {
+    let overlaid = draft.overlay.iter().flat_map(|overlay| marked(&overlay.additions.to_json()));
+    let used: BTreeSet<String> = marked(values).into_iter().chain(overlaid).collect();
+    if used.is_empty() {
+        return;
+    }
+    let given = inherited.values.iter().flatten().filter(|(name, _)| used.contains(*name));
+    let given: BTreeMap<String, Value> = given.map(|(name, value)| (name.clone(), typed(value))).collect();
+    let lacking: Vec<String> =
+        used.iter().filter(|name| !given.contains_key(*name)).map(|name| format!("`{name}`")).collect();
+    if !lacking.is_empty() {
+        entry.add(Remark::todo(
+            "spec.values",
+            format!(
+                "nothing that was read gives {} a value: write it under `parameters` of the target, which does not render without, or give the variable its default, if it had one",
+                lacking.join(", ")
+            ),
+        ));
+    }
+    draft.parameters = Some(given);
+}
+
 fn drift(spec: &Value, draft: &mut Draft, entry: &mut Entry) {
     let mode = find(spec, &["driftDetection", "mode"]).and_then(Value::as_str);
     let (ours, sentence) = match mode {
@@ -257,18 +304,18 @@ fn values_files(spec: &Value, chart: &Chart, entry: &mut Entry) -> Vec<String> {
         Some(files) => files.iter().filter_map(Value::as_str).collect(),
         None => one.into_iter().collect(),
     };
-    if files.is_empty() {
-        return Vec::new();
-    }
-    entry.add(Remark::differs(
-        "spec.chart.spec.valuesFiles",
-        "the chart's own values.yaml is under them; Flux leaves it out unless it is listed",
-    ));
     let path = |file: &&str| {
         let file = if chart.is_in_git { chart.from.paths.find(file) } else { normal(&join(&chart.path, file)) };
         file.filter(|file| !file.is_empty())
     };
-    files.iter().filter_map(path).collect()
+    let files: Vec<String> = files.iter().filter_map(path).collect();
+    if !files.is_empty() && !files.contains(&join(&chart.path, VALUES)) {
+        entry.add(Remark::differs(
+            "spec.chart.spec.valuesFiles",
+            "the chart's own values.yaml is under them; Flux leaves it out, as it is not listed",
+        ));
+    }
+    files
 }
 
 /// What Flux calls the release: cut, and made distinct, when it is too long.

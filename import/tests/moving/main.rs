@@ -86,11 +86,17 @@ enum Tool {
 }
 
 fn moved(tool: Tool, files: &[(&str, &str)], options: Options) -> Moved {
+    moved_beside(tool, files, &[], options)
+}
+
+/// With checkouts of other repositories, by their names as Repos.
+fn moved_beside(tool: Tool, files: &[(&str, &str)], others: &[(&str, &[(&str, &str)])], options: Options) -> Moved {
     let engine = std::env::var("BELLWETHER_RENDER_ENGINE").expect("`./dev test` names the engine");
     let engines = Engines::new(Some(Path::new(&engine)), Confinement::AsThereIs);
     let files = Arc::new(Tree::of(files));
     let gathered = gather(&*files, &[String::new()]).expect("files in memory are read");
-    let workspace = Workspace { files, others: BTreeMap::new(), engines };
+    let others = others.iter().map(|(repo, files)| ((*repo).to_owned(), Arc::new(Tree::of(files)))).collect();
+    let workspace = Workspace { files, others, engines };
     let options = Options { url: Some(URL.to_owned()), overlays: "bellwether/overlays".to_owned(), ..options };
     let import = match tool {
         Tool::Flux => flux(&workspace, gathered, &options),
@@ -437,6 +443,21 @@ fn what_kubectl_printed_is_read_and_sources_that_are_no_counterpart_are_told() {
 }
 
 #[test]
+fn objects_that_nobody_who_was_read_deploys_are_told() {
+    let mut files = vec![("shop.yaml", format!("{GIT}{}", release(""))), ("config.yaml", CONFIG.to_owned())];
+    files.extend(CHART.map(|(path, text)| (path, text.to_owned())));
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+
+    let moved = moved(Tool::Flux, &files, production());
+
+    assert_eq!(moved.says("config", ""), Effect::None, "a Kustomization may be in the cluster only");
+    // What `kubectl` printed beside Flux's own is in the cluster, and not in the repository.
+    let options = Options { overlays: "o".to_owned(), url: Some(URL.to_owned()), ..Options::default() };
+    let printed = flux(&moved.workspace, gather_text(format!("{GIT}---{CONFIG}").as_bytes()), &options);
+    assert!(printed.report.iter().all(|entry| entry.name != "config"), "{:#?}", printed.report);
+}
+
+#[test]
 fn what_two_clusters_have_in_common_becomes_a_target_for_each() {
     let above = |cluster: &str| format!("{GIT}{}", kustomization(cluster, "./common", ""));
     let common = kustomization("shop", "./apps/shop", "  targetNamespace: shop\n");
@@ -495,6 +516,182 @@ fn what_is_patched_after_a_chart_is_rendered_stands_in_a_kustomization_over_it()
     moved.assert_same(&[("shop", 1)]);
 }
 
+#[test]
+fn a_target_without_parameters_has_what_looks_like_a_variable_as_flux_has_it() {
+    let release = release("  values: {script: 'echo ${HOME} $${X} ${cluster.name} ${'}\n");
+    let mut files = vec![("shop.yaml", format!("{GIT}{release}"))];
+    files.extend(CHART.map(|(path, text)| (path, text.to_owned())));
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+
+    let moved = moved(Tool::Flux, &files, production());
+
+    assert_eq!(
+        moved.target("shop")["render"]["helm"]["values"],
+        json!({"script": "echo ${HOME} $${X} $${cluster.name} ${"})
+    );
+    assert_eq!(moved.target("shop").get("parameters"), None);
+    moved.assert_same(&[("shop", 1)]);
+}
+
+#[test]
+fn what_the_files_call_as_bellwether_calls_the_cluster_is_told() {
+    let config = CONFIG
+        .replace("echo $HOME", "${cluster.name} ${HOME}")
+        .replace("{name: config}", "{name: config, namespace: a}");
+    let sync = format!("{GIT}{}", kustomization("apps", "./apps", ""));
+    let application = application("web", "    path: apps\n", AUTOMATED);
+    let files = [("sync.yaml", &*sync), ("web.yaml", &*application), ("apps/config.yaml", &*config)];
+
+    for (tool, name, field) in [(Tool::Flux, "apps", "spec.path"), (Tool::Argo, "web", "spec.source.path")] {
+        let moved = moved(tool, &files, production());
+
+        assert_eq!(moved.says(name, field), Effect::Differs);
+        let told = moved.entry(name).remarks.iter().find(|remark| remark.field == field).expect("it is told");
+        assert!(told.sentence.contains("`${cluster.name}`") && !told.sentence.contains("HOME"), "{}", told.sentence);
+    }
+}
+
+#[test]
+fn what_is_laid_over_a_chart_keeps_its_own_variables_where_the_target_has_parameters() {
+    let more = "  values: {host: '${host}'}
+  postRenderers:
+    - kustomize:
+        patches:
+          - patch: |
+              - {op: add, path: /data/extra, value: 'echo $${HOME} ${host}'}
+            target: {kind: ConfigMap}
+";
+    let sync = kustomization("apps", "./apps", "  postBuild: {substitute: {host: example.org}}\n");
+    let mut files = vec![("clusters/prod/sync.yaml", format!("{GIT}{sync}")), ("apps/shop.yaml", release(more))];
+    files.extend(CHART.map(|(path, text)| (path, text.to_owned())));
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+
+    let moved = moved(Tool::Flux, &files, production());
+
+    assert_eq!(moved.target("shop")["parameters"], json!([{"values": {"host": "example.org"}}]));
+    moved.assert_same(&[("shop", 1)]);
+}
+
+#[test]
+fn what_only_a_secret_gives_is_named_and_nothing_is_deployed_without_it() {
+    let sync = kustomization("apps", "./apps", "  postBuild: {substituteFrom: [{kind: Secret, name: secrets}]}\n");
+    let config = CONFIG
+        .replace("echo $HOME", "${domain} ${size:=2}")
+        .replace("{name: config}", "{name: config, namespace: shop}");
+    let mut files = vec![
+        ("clusters/prod/sync.yaml", format!("{GIT}{sync}")),
+        ("apps/shop.yaml", release("  values: {host: '${host}'}\n")),
+        ("apps/config.yaml", config),
+    ];
+    files.extend(CHART.map(|(path, text)| (path, text.to_owned())));
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+
+    let moved = moved(Tool::Flux, &files, production());
+
+    let sentence = |name: &str, field: &str| {
+        let entry = moved.entry(name);
+        let found = entry.remarks.iter().find(|one| one.field == field && one.effect == Effect::Todo);
+        found.unwrap_or_else(|| panic!("nothing is to be done about {field}: {:#?}", entry.remarks)).sentence.clone()
+    };
+    let of_the_folder = sentence("apps", "spec.postBuild");
+    assert!(of_the_folder.contains("`domain`") && !of_the_folder.contains("`host`"), "{of_the_folder}");
+    assert!(of_the_folder.contains("`size`"), "a default may have been another value: {of_the_folder}");
+    assert!(sentence("shop", "spec.values").contains("`host`"));
+    // What nobody fills in would be deployed as it is written.
+    for target in ["apps", "shop"] {
+        assert_eq!(moved.target(target)["parameters"], json!([{"values": {}}]), "{target}");
+    }
+}
+
+#[test]
+fn tests_of_a_chart_that_are_off_are_not_missed() {
+    let with = |test: &str| {
+        let mut files = vec![("shop.yaml", format!("{GIT}{}", release(test)))];
+        files.extend(CHART.map(|(path, text)| (path, text.to_owned())));
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        moved(Tool::Flux, &files, production())
+    };
+
+    assert_eq!(with("  test: {enable: true}\n").says("shop", "spec.test"), Effect::None);
+    assert_eq!(with("  test: {enable: false, timeout: 1m}\n").says("shop", "spec.test"), Effect::Note);
+}
+
+#[test]
+fn a_charts_own_values_are_spoken_of_and_compared_where_flux_leaves_them_out() {
+    let with = |listed: &str| {
+        let chart = format!("{{spec: {{chart: ./charts/shop, {listed}sourceRef");
+        let release = release("").replace("{spec: {chart: ./charts/shop, sourceRef", &chart);
+        let mut files =
+            vec![("shop.yaml", format!("{GIT}{release}")), ("charts/shop/values-eu.yaml", "size: eu\n".to_owned())];
+        files.extend(CHART.map(|(path, text)| (path, text.to_owned())));
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        moved(Tool::Flux, &files, production())
+    };
+    let speaks =
+        |moved: &Moved| moved.entry("shop").remarks.iter().any(|remark| remark.field == "spec.chart.spec.valuesFiles");
+
+    let all = with("valuesFiles: [./charts/shop/values.yaml, ./charts/shop/values-eu.yaml], ");
+    assert_eq!(
+        all.target("shop")["render"]["helm"]["valuesFiles"],
+        json!(["charts/shop/values.yaml", "charts/shop/values-eu.yaml"])
+    );
+    assert!(!speaks(&all), "it is as in Flux: {:#?}", all.entry("shop").remarks);
+    all.assert_same(&[("shop", 1)]);
+
+    let one = with("valuesFiles: [./charts/shop/values-eu.yaml], ");
+    assert_eq!(one.says("shop", "spec.chart.spec.valuesFiles"), Effect::Differs);
+    assert!(one.checked()[0].differs(), "in Flux `host` has no value: {:#?}", one.checked());
+}
+
+#[test]
+fn a_target_that_deploys_nothing_is_not_said_to_be_the_same() {
+    let application = application("none", "    path: none\n", AUTOMATED);
+    let files = [("app.yaml", &*application), ("none/a.jsonnet", "{}"), ("none/README.md", "")];
+
+    let moved = moved(Tool::Argo, &files, Options::default());
+
+    assert_eq!(moved.says("none", "spec.source.path"), Effect::None);
+    assert!(moved.checked()[0].differs(), "{:#?}", moved.checked());
+}
+
+#[test]
+fn an_error_names_no_file_that_nobody_wrote() {
+    let sync = kustomization("apps", "./apps", "  postBuild: {substitute: {tag: v1}}\n");
+    let config = CONFIG.replace("echo $HOME", "${tag/x/y}");
+    let files = [("clusters/prod/sync.yaml", &*format!("{GIT}{sync}")), ("apps/config.yaml", &*config)];
+
+    let moved = moved(Tool::Flux, &files, production());
+
+    let entry = moved.entry("apps");
+    let told = entry.remarks.iter().find(|remark| remark.field == "spec.path" && remark.effect == Effect::None);
+    let told = &told.unwrap_or_else(|| panic!("it does not render: {entry:#?}")).sentence;
+    assert!(told.contains("`apps` (ConfigMap config)"), "{told}");
+    assert!(!told.contains("kustomization.yaml"), "{told}");
+    let checked = moved.checked();
+    let failure = checked[0].failure.as_deref().unwrap_or_default();
+    assert!(!failure.contains("kustomization.yaml"), "{failure}");
+}
+
+#[test]
+fn what_is_part_of_a_chart_is_no_object_yet() {
+    let object = |name: &str| kustomization(name, "./x", "");
+    let below = ["templates", "charts", "crds", "ci", "files", "docs"];
+    let mut files = Tree::of(&CHART);
+    for folder in below {
+        files.0.insert(format!("charts/shop/{folder}/a.yaml"), object(folder));
+    }
+    files.0.insert("charts/shop/values-eu.yaml".to_owned(), object("values"));
+    files.0.insert("charts/shop/sync.yaml".to_owned(), object("sync"));
+
+    let gathered = gather(&files, &[String::new()]).expect("files in memory are read");
+
+    let names: Vec<&str> =
+        gathered.objects.iter().map(|object| object.value["metadata"]["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["docs", "sync"]);
+    assert!(gathered.unread.is_empty(), "{:?}", gathered.unread);
+    assert_eq!(gathered.charts, ["charts/shop"]);
+}
+
 fn application(name: &str, source: &str, more: &str) -> String {
     format!(
         "---\napiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {{name: {name}, namespace: argocd}}\nspec:\n  project: default\n\
@@ -531,7 +728,7 @@ fn an_application_with_a_chart_becomes_a_target_that_deploys_the_same() {
             "clusters": {"matchLabels": {"cluster": "eu-1"}},
             "render": {"helm": {
                 "release": "shop", "lookup": "empty", "valuesFiles": ["charts/shop/values-eu.yaml", "envs/eu.yaml"],
-                "values": {"script": "echo $${HOME}", "host": "set", "replicas": 6, "size": "1"},
+                "values": {"script": "echo ${HOME}", "host": "set", "replicas": 6, "size": "1"},
             }},
         })
     );
@@ -670,7 +867,7 @@ fn a_cluster_generator_becomes_one_target_for_all_its_clusters() {
         target["render"]["helm"],
         json!({
             "release": "shop", "lookup": "empty", "valuesFiles": ["charts/shop/${cluster.labels.region}.yaml"],
-            "values": {"host": "${cluster.name}.example.org", "size": "${cluster.labels.size}", "script": "$${HOME}"},
+            "values": {"host": "${cluster.name}.example.org", "size": "${cluster.labels.size}", "script": "${HOME}"},
         })
     );
     assert_eq!(moved.says("set", "spec.template.spec.source.helm.releaseName"), Effect::Differs);
@@ -780,8 +977,98 @@ fn values_of_another_source_are_paths_when_they_are_in_the_charts_own_repo() {
     assert_eq!(moved.targets(), ["shop-shop", "shop-x"]);
     assert_eq!(moved.target("shop-shop")["render"]["helm"]["valuesFiles"], json!(["envs/eu.yaml"]));
     assert_eq!(moved.target("shop-x")["ref"], json!({"tag": "v1.0.0"}));
-    assert_eq!(moved.says("shop", "spec.source.helm.valueFiles"), Effect::None);
+    assert_eq!(
+        moved.target("shop-x")["render"]["helm"]["valuesFiles"],
+        json!([{"repo": "fleet", "ref": {"branch": "main"}, "path": "envs/eu.yaml"}])
+    );
     assert_eq!(moved.says("shop", "spec.sources"), Effect::Differs);
+}
+
+/// A chart of a Helm repository, whose values are in Git.
+fn chart_with_values(revision: &str, files: &str) -> String {
+    format!(
+        "apiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {{name: web, namespace: argocd}}\nspec:\n  destination: {{name: eu, namespace: shop}}\n{AUTOMATED}\
+         \x20 sources:\n  - {{repoURL: 'https://charts.example.org', chart: shop, targetRevision: 1.0.0, helm: {{valueFiles: {files}, ignoreMissingValueFiles: true}}}}\n\
+         \x20 - {{repoURL: 'https://git.example.org/values.git', targetRevision: {revision}, ref: values}}\n"
+    )
+}
+
+#[test]
+fn values_in_another_repo_than_the_chart_are_files_of_that_repo() {
+    let application = chart_with_values("v1.0", "[$values/envs/eu.yaml, $values/envs/none.yaml]");
+    let chart = CHART.map(|(path, text)| (path.trim_start_matches("charts/shop/"), text));
+    let values = [("envs/eu.yaml", "size: eu\nscript: 'echo ${HOME}'\n")];
+    let files = [("app.yaml", &*application)];
+    let others: [(&str, &[(&str, &str)]); 2] = [("shop", &chart), ("values", &values)];
+
+    let both = moved_beside(Tool::Argo, &files, &others, Options::default());
+
+    assert_eq!(
+        both.target("web")["render"]["helm"]["valuesFiles"],
+        json!([{"repo": "values", "ref": {"tag": "v1.0"}, "path": "envs/eu.yaml"}])
+    );
+    assert_eq!(both.says("web", "spec.source.helm.ignoreMissingValueFiles"), Effect::Differs);
+    let remarks = &both.entry("web").remarks;
+    assert!(remarks.iter().all(|remark| remark.effect != Effect::None), "{remarks:#?}");
+    both.assert_same(&[("web", 1)]);
+
+    let chart_alone = moved_beside(Tool::Argo, &files, &others[..1], Options::default());
+
+    let checked = chart_alone.checked();
+    let why = checked[0].unchecked.as_deref().unwrap_or_default();
+    assert!(why.contains("--checkout values=DIR"), "{checked:#?}");
+    assert_eq!(
+        chart_alone.target("web")["render"]["helm"]["valuesFiles"][1]["path"],
+        "envs/none.yaml",
+        "nobody can tell whether it is there"
+    );
+    let remarks = &chart_alone.entry("web").remarks;
+    assert!(remarks.iter().all(|remark| remark.effect != Effect::None), "{remarks:#?}");
+}
+
+#[test]
+fn values_in_the_repository_that_is_read_are_files_of_it_for_a_chart_from_elsewhere() {
+    let application =
+        chart_with_values("main", "[$values/envs/eu.yaml, $values/envs/none.yaml]").replace("values.git", "fleet.git");
+    let chart = CHART.map(|(path, text)| (path.trim_start_matches("charts/shop/"), text));
+    let files = [("app.yaml", &*application), ("envs/eu.yaml", "size: eu\n")];
+    let others: [(&str, &[(&str, &str)]); 1] = [("shop", &chart)];
+
+    let moved = moved_beside(Tool::Argo, &files, &others, Options::default());
+
+    assert_eq!(moved.says("web", "spec.source.helm.ignoreMissingValueFiles"), Effect::Differs);
+    assert_eq!(
+        moved.target("web")["render"]["helm"]["valuesFiles"],
+        json!([{"repo": "fleet", "ref": {"branch": "main"}, "path": "envs/eu.yaml"}])
+    );
+    moved.assert_same(&[("web", 1)]);
+}
+
+#[test]
+fn objects_of_one_kind_and_name_in_two_groups_are_both_compared() {
+    let gateways = |port: u16| {
+        let of = |group: &str, port: u16| {
+            format!(
+                "---\napiVersion: {group}/v1\nkind: Gateway\nmetadata: {{name: web, namespace: a}}\nspec: {{port: {port}}}\n"
+            )
+        };
+        of("gateway.networking.k8s.io", port) + &of("networking.istio.io", 80)
+    };
+    let sync = kustomization("apps", "./apps", "");
+    let files = [
+        ("clusters/prod/sync.yaml", &*format!("{GIT}{sync}")),
+        ("apps/web.yaml", &*gateways(1)),
+        ("other/web.yaml", &*gateways(2)),
+    ];
+    let mut moved = moved(Tool::Flux, &files, production());
+    moved.assert_same(&[("apps", 2)]);
+
+    let target = moved.import.documents.iter_mut().find(|one| one.kind == "Target").expect("it is there");
+    target.spec["path"] = json!("other");
+
+    let checked = moved.checked();
+    let told: Vec<_> = checked[0].differences.iter().map(|one| (one.object.as_str(), one.field.as_str())).collect();
+    assert_eq!(told, [("Gateway a/web (gateway.networking.k8s.io)", "spec.port")], "and which of them it is");
 }
 
 #[test]

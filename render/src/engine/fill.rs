@@ -11,7 +11,7 @@ use crate::yaml::{Content, Entry, Node, Text, TextStyle};
 
 /// Which of what looks like a variable is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fills {
+pub enum Fills {
     Nothing,
     /// What refers to the cluster: a target without parameters can mean no other, and scripts and settings of what is
     /// deployed have `${…}` of their own.

@@ -5,4 +5,4 @@ pub(crate) mod fill;
 pub(crate) mod made;
 pub(crate) mod parameters;
 pub(crate) mod plain;
-mod variables;
+pub(crate) mod variables;

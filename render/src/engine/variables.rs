@@ -219,6 +219,22 @@ fn reference_name(text: &str) -> Option<&str> {
     name.into_iter().find(|name| is_parameter_name(name))
 }
 
+/// The text that comes to this one when it is filled in: what would be taken for a reference is escaped.
+pub fn literal(text: &str, fills: Fills) -> String {
+    let (mut literal, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find("${") {
+        let is_taken = match fills {
+            Fills::Nothing => false,
+            Fills::ClustersOwn => reference_name(&rest[at..]).is_some_and(is_clusters_own),
+            Fills::All => true,
+        };
+        literal.push_str(&rest[..at]);
+        literal.push_str(if is_taken { "$${" } else { "${" });
+        rest = &rest[at + "${".len()..];
+    }
+    literal + rest
+}
+
 fn push_text<'t>(pieces: &mut Vec<Piece<'t>>, text: &'t str) {
     match pieces.last_mut() {
         _ if text.is_empty() => {}
@@ -275,6 +291,34 @@ mod tests {
             ("${cluster.labels.a.b/c}", "x"),
         ] {
             assert_eq!(fill(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_literal_text_is_itself_when_it_was_filled_in() {
+        for text in [
+            "",
+            "a",
+            "$",
+            "${",
+            "${a}",
+            "$${a}",
+            "$$${a}",
+            "${a${b}",
+            "${a:-${b}}",
+            "${1} ${} ${/x}",
+            "${cluster.name}",
+            "$${cluster.name} ${a}",
+            "${cluster.name:-${a}} $${b}",
+            "${cluster.labels.a.b/c} ${cluster.} ${cluster",
+            "é${a}é$",
+        ] {
+            for fills in [Fills::Nothing, Fills::ClustersOwn, Fills::All] {
+                let literal = literal(text, fills);
+                let template = Template::parse(&literal, fills).expect("is well-formed");
+                let filled = template.map(|template| template.fill(&values(&[]), 100).expect("nothing is asked for"));
+                assert_eq!(filled.unwrap_or_else(|| literal.clone()), text, "{fills:?} of {literal}");
+            }
         }
     }
 

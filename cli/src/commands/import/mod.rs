@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bellwether_core::Labels;
 use bellwether_import::{Checked, Effect, Gathered, Import, Options, Workspace, check, gather, gather_text};
-use bellwether_render::{Confinement, Engines};
+use bellwether_render::{Confinement, Engines, ignore};
 use serde_json::{Value, json};
 
 use self::origin::Origin;
@@ -25,6 +25,9 @@ const STDIN: &str = "-";
 
 /// In a repository that is not the one to write into.
 const OVERLAYS: &str = "bellwether/overlays";
+
+/// What is to be committed to other repositories. No file of it is one of the repository that it lies in.
+const OTHERS: &str = "other-repos";
 
 pub(super) fn run(output: &Output, command: &ImportCommand) -> anyhow::Result<Exit> {
     let (arguments, destinations) = match command {
@@ -48,6 +51,10 @@ pub(super) fn run(output: &Output, command: &ImportCommand) -> anyhow::Result<Ex
         write(into, &options, &import, arguments.overwrite).map_err(|error| error.ending(Exit::Usage))?;
     }
     show(output, format, arguments, &import, &checked)?;
+    if let Some(into) = arguments.into.as_ref().filter(|_| has_others(&import)) {
+        let folder = into.join(OTHERS);
+        note(&format!("overlays for other repos are in `{}`, each as it is to lie in its repo", folder.display()));
+    }
     if import.report.is_empty() {
         note(&nothing_found(command, chart.as_deref()));
     }
@@ -199,9 +206,21 @@ impl Place {
     }
 }
 
+fn has_others(import: &Import) -> bool {
+    import.overlays.iter().any(|overlay| !import.is_own(&overlay.repo))
+}
+
+/// With the line that leaves them out, if it is not there.
+fn with_others_left_out(lines: &str) -> Option<String> {
+    let line = format!("/{OTHERS}/");
+    let end = if lines.is_empty() || lines.ends_with('\n') { "" } else { "\n" };
+    (!lines.lines().any(|one| one == line)).then(|| format!("{lines}{end}{line}\n"))
+}
+
 /// All of it or, if something else is there, nothing.
 fn write(into: &Path, options: &Options, import: &Import, may_overwrite: bool) -> Result<(), Failure> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
+    let mut ignored = None;
     let text = |value: &Value| yaml::text(value).map_err(|error| Failure::new(error.to_string()));
     for document in &import.documents {
         let folder = if document.kind == "Repo" { "repos" } else { "targets" };
@@ -209,7 +228,20 @@ fn write(into: &Path, options: &Options, import: &Import, may_overwrite: bool) -
     }
     for overlay in &import.overlays {
         let below = overlay.path.strip_prefix(&options.overlays).unwrap_or(&overlay.path).trim_start_matches('/');
-        files.push((into.join("overlays").join(below), text(&overlay.content)?));
+        let file = if import.is_own(&overlay.repo) {
+            into.join("overlays").join(below)
+        } else {
+            into.join(OTHERS).join(&overlay.repo).join(&overlay.path)
+        };
+        files.push((file, text(&overlay.content)?));
+    }
+    if has_others(import) {
+        let file = into.join(ignore::FILE);
+        let there = std::fs::read_to_string(&file).unwrap_or_default();
+        if let Some(text) = with_others_left_out(&there) {
+            // What others wrote there stays.
+            ignored = Some((file, text));
+        }
     }
     for (path, text) in files.iter().filter(|_| !may_overwrite) {
         if std::fs::read_to_string(path).is_ok_and(|there| there != *text) {
@@ -217,6 +249,7 @@ fn write(into: &Path, options: &Options, import: &Import, may_overwrite: bool) -
                 .hint("`--overwrite` writes over it"));
         }
     }
+    files.extend(ignored);
     for (path, text) in &files {
         let failed = |error: std::io::Error| Failure::new(format!("cannot write `{}`: {error}", path.display()));
         if let Some(folder) = path.parent() {
@@ -225,4 +258,35 @@ fn write(into: &Path, options: &Options, import: &Import, may_overwrite: bool) -
         std::fs::write(path, text).map_err(failed)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_import::OverlayFile;
+
+    use super::*;
+
+    #[test]
+    fn what_is_for_another_repo_is_nothing_of_the_one_that_it_is_written_into() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let into = folder.path().join("bellwether");
+        std::fs::create_dir(&into).expect("a folder");
+        std::fs::write(into.join(ignore::FILE), "/notes.yaml").expect("a file");
+        let mut import = Import::default();
+        let path = "bellwether/overlays/web/kustomization.yaml".to_owned();
+        let (repo, target) = ("other".to_owned(), "web".to_owned());
+        import.overlays.push(OverlayFile { repo, path, target, content: json!({"resources": ["../../../deploy"]}) });
+        let options = Options { overlays: "bellwether/overlays".to_owned(), ..Options::default() };
+
+        for _ in 0..2 {
+            write(&into, &options, &import, false).expect("it is written");
+        }
+
+        let written = into.join("other-repos/other/bellwether/overlays/web/kustomization.yaml");
+        assert!(written.is_file() && !into.join("overlays").exists());
+        let ignored = std::fs::read_to_string(into.join(ignore::FILE)).expect("it is there");
+        assert_eq!(ignored, "/notes.yaml\n/other-repos/\n");
+        let found = bellwether_validate::find(folder.path(), &[String::new()], &[]).expect("it is read");
+        assert!(found.folders.is_empty(), "{found:?}");
+    }
 }

@@ -15,9 +15,9 @@ use bellwether_core::target::TargetSpec;
 use bellwether_render::yaml::{self, Node};
 use bellwether_render::{
     Aspect, EngineError, Engines, Failure as RenderFailure, Input, Manifests, Plan, Recipe, RenderError,
-    RenderedObject, is_manifest, objects_of,
+    RenderedObject, is_manifest, is_part_of_chart, objects_of,
 };
-use bellwether_validate::{Finding, FoundFolder, Object, Severity, Source, Version, is_part_of_chart};
+use bellwether_validate::{Finding, FoundFolder, Object, Severity, Source, Version};
 use serde_json::Value;
 
 use super::{Place, by_label, kustomization_of};
@@ -245,7 +245,10 @@ pub(super) fn render(
         Err(RenderFailure::Render(RenderError::Engine(
             error @ (EngineError::Missing { .. } | EngineError::NotStarted { .. } | EngineError::Protocol { .. }),
         ))) => return Err(Failure::new(error.to_string()).maybe_hint(error.hint())),
-        Err(error) => rendering.findings.push(refused(place, asked, error)),
+        Err(error) => {
+            let finding = refused(place, asked, error, &rendering.covered);
+            rendering.findings.push(finding);
+        }
     }
     Ok(rendering)
 }
@@ -368,7 +371,26 @@ fn file_of(place: &Place, asked: &Asked) -> String {
         .unwrap_or_else(|| asked.folder.clone())
 }
 
-fn refused(place: &Place, asked: &Asked, error: RenderFailure<Failure>) -> Finding {
+/// What is wrong, without the place that stands before it already. An object that an engine made was written somewhere else.
+fn sentence(place: &Place, asked: &Asked, error: &RenderError, covered: &Covered) -> String {
+    let message = error.to_string();
+    let Some(rest) = error.file().and_then(|file| message.strip_prefix(file)) else { return message };
+    let Some(object) = error.object() else {
+        let line = error.line().map(|line| format!(":{line}: "));
+        return line.and_then(|line| rest.strip_prefix(&line)).map_or_else(|| message.clone(), str::to_owned);
+    };
+    let Some(rest) = rest.strip_prefix(&format!(" ({object})")) else { return message };
+    let sources = Sources::read(place, covered, asked);
+    let written = object.split_once(' ').map(|(kind, name)| (kind.to_owned(), name.to_owned()));
+    let files: BTreeSet<&String> =
+        written.and_then(|key| sources.written.get(&key)).into_iter().flatten().map(|(file, ..)| file).collect();
+    match files.first() {
+        Some(file) if files.len() == 1 => format!("{object}, which is written in `{}`{rest}", place.shown(file)),
+        _ => format!("{object}{rest}"),
+    }
+}
+
+fn refused(place: &Place, asked: &Asked, error: RenderFailure<Failure>, covered: &Covered) -> Finding {
     let whole = |message: String| Finding {
         severity: Severity::Error,
         code: "file_unreadable".to_owned(),
@@ -385,7 +407,7 @@ fn refused(place: &Place, asked: &Asked, error: RenderFailure<Failure>) -> Findi
     match error {
         RenderFailure::Files(error) => whole(error.to_string()),
         RenderFailure::Render(error) => {
-            let mut finding = whole(error.to_string());
+            let mut finding = whole(sentence(place, asked, &error, covered));
             error.code().clone_into(&mut finding.code);
             finding.hint = error.hint().map(Cow::into_owned);
             finding.line = error.line();
