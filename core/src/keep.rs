@@ -5,18 +5,30 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 /// Whether one of `metadata.annotations` or `metadata.labels` asks for it: the name of the one that does.
 pub fn kept_by(annotations: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> Option<&'static str> {
-    let says = |map: &BTreeMap<String, String>, name: &str, word: &str| {
-        map.get(name).is_some_and(|value| value.trim().eq_ignore_ascii_case(word))
-    };
-    if says(annotations, HELM, "keep") {
+    asks(|name| annotations.get(name).map(String::as_str), |name| labels.get(name).map(String::as_str))
+}
+
+/// Whether the `metadata` of an object asks for it.
+pub(crate) fn is_asked(metadata: &Value) -> bool {
+    asks(|name| metadata["annotations"][name].as_str(), |name| metadata["labels"][name].as_str()).is_some()
+}
+
+fn asks<'a>(
+    annotation: impl Fn(&str) -> Option<&'a str>,
+    label: impl Fn(&str) -> Option<&'a str>,
+) -> Option<&'static str> {
+    let says = |value: Option<&str>, word: &str| value.is_some_and(|value| value.trim().eq_ignore_ascii_case(word));
+    if says(annotation(HELM), "keep") {
         return Some(HELM);
     }
-    if says(annotations, FLUX, "disabled") || says(labels, FLUX, "disabled") {
+    if says(annotation(FLUX), "disabled") || says(label(FLUX), "disabled") {
         return Some(FLUX);
     }
-    let options = annotations.get(ARGO).map(String::as_str).unwrap_or_default();
+    let options = annotation(ARGO).unwrap_or_default();
     options.split(',').any(|option| ARGO_OPTIONS.contains(&option.trim())).then_some(ARGO)
 }
 
@@ -40,6 +52,8 @@ mod tests {
         assert_eq!(kept_by(&BTreeMap::new(), &of(FLUX, "Disabled")), Some(FLUX));
         assert_eq!(annotated(ARGO, "ServerSideApply=true, Prune=false"), Some(ARGO));
         assert_eq!(annotated(ARGO, "Delete=false"), Some(ARGO));
+        assert!(is_asked(&serde_json::json!({"annotations": {HELM: "keep"}})));
+        assert!(!is_asked(&serde_json::json!({"annotations": {"keep": "keep"}})) && !is_asked(&Value::Null));
         for (name, value) in [(HELM, "delete"), (FLUX, "enabled"), (ARGO, "PruneLast=true"), ("keep", "keep")] {
             assert_eq!(annotated(name, value), None, "{name}: {value}");
         }

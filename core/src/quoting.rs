@@ -3,23 +3,70 @@
 //! Kubernetes quotes the whole of what it refuses: a changed pod template with its environment and arguments, the text of a
 //! field. What a person needs is the field and the reason; the value stands in Git, or is nothing to be shown to anybody.
 
-/// After these a value is quoted, and then the reason told.
-const QUOTING: [&str; 4] = ["Invalid value: ", "Duplicate value: ", "Unsupported value: ", "Not found: "];
+use serde_json::Value;
 
-/// How a whole object is printed, wherever it stands in a text.
-const DUMPS: [&str; 2] = ["{", "map["];
+/// How a value is printed that some words announce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Printed {
+    /// And then the reason is told.
+    Refused,
+    /// A whole object, up to this bracket.
+    Dump(char),
+    /// A list of texts.
+    List,
+    /// In quotes.
+    Text,
+}
+
+/// Before values. A quote at the end is already the value's.
+const WORDS: [(&str, Printed); 12] = [
+    ("Invalid value: ", Printed::Refused),
+    ("Duplicate value: ", Printed::Refused),
+    ("Unsupported value: ", Printed::Refused),
+    ("Not found: ", Printed::Refused),
+    ("{", Printed::Dump('}')),
+    ("map[", Printed::Dump(']')),
+    ("[\"", Printed::List),
+    ("[=\"", Printed::List),
+    // Go's readers of numbers, addresses and times.
+    ("parsing \"", Printed::Text),
+    ("parse \"", Printed::Text),
+    ("duration \"", Printed::Text),
+    ("value \"", Printed::Text),
+];
+
+/// What the JSON of an error holds: of others that are printed nothing is told.
+const OF_ERRORS: [&str; 12] = [
+    "apiVersion",
+    "code",
+    "details",
+    "error",
+    "innererror",
+    "kind",
+    "message",
+    "metadata",
+    "reason",
+    "requestId",
+    "status",
+    "target",
+];
 
 /// The text without the values in it: of `spec.x: Invalid value: {…}: is immutable` only the three dots are left of what was
 /// in the braces. Where a value does not end, neither does what is left out. Once more changes nothing.
 pub fn without_values(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some((at, words)) = next_value(rest) {
-        let (before, value) = rest.split_at(at + words.len());
+    while let Some((at, words, printed)) = next_value(rest) {
+        if let Some((error, end)) = told_by_json(&rest[at..]) {
+            kept.push_str(&rest[..at]);
+            kept.push_str(&without_values(&error));
+            rest = &rest[at + end..];
+            continue;
+        }
+        let (before, value) = rest.split_at(at + words.trim_end_matches('"').len());
         kept.push_str(before);
         kept.push('…');
-        let end = if DUMPS.contains(&words) { dump_end(value) } else { value_end(value) };
-        let Some(end) = end else { return kept };
+        let Some(end) = printed.end(value) else { return kept };
         rest = &value[end..];
     }
     kept.push_str(rest);
@@ -27,29 +74,80 @@ pub fn without_values(text: &str) -> String {
 }
 
 /// Where the next value is announced, and by what. In one pass: whoever writes a condition may write a million of them.
-fn next_value(text: &str) -> Option<(usize, &'static str)> {
-    let announced = |at: usize| QUOTING.into_iter().chain(DUMPS).find(|words| text[at..].starts_with(words));
-    text.char_indices().find_map(|(at, _)| Some((at, announced(at)?)))
+fn next_value(text: &str) -> Option<(usize, &'static str, Printed)> {
+    let mut before = None;
+    text.char_indices().find_map(|(at, character)| {
+        let rest = &text[at..];
+        let after = rest[character.len_utf8()..].chars().next();
+        // A brace by itself, as of what somebody else reads.
+        let is_named = before == Some('\\') || before == after && matches!(before, Some('"' | '\'' | '`'));
+        before = Some(character);
+        let mut words = WORDS.into_iter().filter(|(words, _)| rest.starts_with(words));
+        words.find(|(words, _)| *words != "{" || !is_named).map(|(words, printed)| (at, words, printed))
+    })
+}
+
+/// Many who ask another service tell its answer as it came: what the error there says, and where it ends.
+fn told_by_json(text: &str) -> Option<(String, usize)> {
+    if !text.starts_with("{\"") {
+        return None;
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let value = values.next()?.ok()?;
+    let is_error = value.as_object()?.keys().all(|key| OF_ERRORS.contains(&key.as_str()));
+    let error = value.get("error").unwrap_or(&value);
+    let message = error["message"].as_str().filter(|_| is_error)?;
+    let reason = ["code", "reason"].iter().find_map(|key| match &error[*key] {
+        Value::String(reason) => Some(reason.clone()),
+        Value::Number(code) => Some(code.to_string()),
+        _ => None,
+    });
+    Some((format!("{}: {message}", reason?), values.byte_offset()))
+}
+
+impl Printed {
+    /// Where it ends in a text that begins with it.
+    fn end(self, text: &str) -> Option<usize> {
+        match self {
+            Self::Refused => refused_end(text),
+            // Without quotes nobody knows which bracket is a value's.
+            Self::Dump(bracket) if !text.starts_with('"') => text.rfind(bracket),
+            Self::Dump(_) | Self::List => closing_bracket(text),
+            Self::Text => {
+                let mut nesting = Nesting::default();
+                text.char_indices().find_map(|(at, character)| {
+                    nesting.enter(character);
+                    nesting.is_outside().then_some(at + 1)
+                })
+            }
+        }
+    }
 }
 
 /// The end of a value that is followed by the reason, by the next error of a list, or by nothing.
-fn value_end(text: &str) -> Option<usize> {
-    // Of one that is printed by words of its own, nobody knows which comma is its own.
-    let is_plain = !text.starts_with(|first: char| "\"{[&-…".contains(first) || first.is_ascii_digit())
+fn refused_end(text: &str) -> Option<usize> {
+    let is_plain = !text.starts_with(|first: char| "\"{[(&-…".contains(first) || first.is_ascii_digit())
         && !["true", "false", "null"].iter().any(|word| text.starts_with(word));
-    let ends = |rest: &str| rest.starts_with(": ") || !is_plain && (rest.starts_with(", ") || rest.starts_with(']'));
     let mut nesting = Nesting::default();
+    let mut has_closed = false;
     for (at, character) in text.char_indices() {
-        if nesting.is_outside() && ends(&text[at..]) {
+        let ends_with = |words: &str| text[at..].starts_with(words);
+        if nesting.is_outside() && is_plain && !has_closed {
+            // Of one that is printed by words of its own, nobody knows which of them is the last.
+            if ends_with(": ") {
+                return text.rfind(": ");
+            }
+        } else if nesting.is_outside() && [": ", ", ", "]"].into_iter().any(ends_with) {
             return Some(at);
         }
         nesting.enter(character)?;
+        has_closed |= nesting.is_outside() && "}])".contains(character);
     }
     nesting.is_outside().then_some(text.len())
 }
 
-/// The closing bracket of what was opened before.
-fn dump_end(text: &str) -> Option<usize> {
+/// Of what was opened before.
+fn closing_bracket(text: &str) -> Option<usize> {
     let mut nesting = Nesting { depth: 1, ..Nesting::default() };
     text.char_indices().find_map(|(at, character)| {
         nesting.enter(character);
@@ -134,6 +232,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_printed_without_quotes_ends_where_its_text_cannot_go_on() {
+        for (text, expected) in [
+            ("got map[PW:p]swordfish n:1], which is not right", "got map[…], which is not right"),
+            ("got &{p}swordfish x}: no", "got &{…}: no"),
+            ("spec.x: Invalid value: sword: fish: no", "spec.x: Invalid value: …: no"),
+            ("strconv.ParseInt: parsing \"swordfish\": invalid syntax", "strconv.ParseInt: parsing …: invalid syntax"),
+            ("parse \"https://u:swordfish@h\": no host", "parse …: no host"),
+            ("time: invalid duration \"sword\\\"fish\"", "time: invalid duration …"),
+            ("invalid value \"swordfish\" for x", "invalid value … for x"),
+            ("args [\"--password=swordfish\", \"a\"] are wrong", "args […] are wrong"),
+            (".spec.x: duplicate entries for key [\"swordfish\"]", ".spec.x: duplicate entries for key […]"),
+            (".spec.x: duplicate entries for key [=\"swordfish\"]", ".spec.x: duplicate entries for key [=…]"),
+            (
+                "spec.a: Duplicate value: map[string]interface {}{\"a\":\"swordfish\"}, spec.b: Required value",
+                "spec.a: Duplicate value: …, spec.b: Required value",
+            ),
+        ] {
+            assert_eq!(without_values(text), expected);
+            assert_eq!(without_values(expected), expected);
+        }
+    }
+
+    #[test]
+    fn a_reason_that_is_json_is_told() {
+        let error = r#"Error 403: {"error":{"code":"AuthorizationFailed","message":"The client 'x' may not {\"a\":1}","details":["swordfish"]}}, again"#;
+
+        let told = without_values(error);
+
+        assert_eq!(told, "Error 403: AuthorizationFailed: The client 'x' may not {…}, again");
+        assert_eq!(without_values(&told), told);
+        let no_error = r#"it got {"name":"PW","message":"swordfish"}"#;
+        assert_eq!(without_values(no_error), "it got {…}");
+    }
+
+    #[test]
     fn what_quotes_no_value_is_left_as_it_is() {
         for text in [
             "Replicas: 0/3",
@@ -142,6 +275,10 @@ mod tests {
             r#"field .spec.containers[name="a"].image is managed by kubectl"#,
             "spec: Forbidden: updates to statefulset spec for fields other than 'replicas' are forbidden",
             "ü: …",
+            r#"nginx: [emerg] unexpected "{" in /etc/nginx.conf:123"#,
+            r"error parsing regexp: missing argument to repetition operator: `\{2`",
+            "containers with unready status: [web sidecar]",
+            r#".spec.ports[port=80,protocol="TCP"].name: field not declared in schema"#,
         ] {
             assert_eq!(without_values(text), text);
         }
@@ -152,6 +289,22 @@ mod tests {
         fn what_has_no_values_any_more_loses_nothing(text in "([ a\"\\\\{}\\[\\]:,é]|Invalid value: |map\\[|…){0,20}") {
             let once = without_values(&text);
             prop_assert_eq!(without_values(&once), once);
+        }
+
+        #[test]
+        fn no_text_of_a_value_is_left_that_is_printed_without_quotes(value in any::<String>(), more in any::<String>()) {
+            let value = format!("p{value}swordfish{more}");
+            let quoted = serde_json::Value::String(value.clone()).to_string();
+            for text in [
+                format!("got map[PW:{value} n:1], which is not right"),
+                format!("got &{{{value} x}}: no"),
+                format!("env [{{PW {value} nil}}] is not allowed"),
+                format!("parsing {quoted}: invalid syntax"),
+                format!("args [{quoted}] are wrong"),
+            ] {
+                let left = without_values(&text);
+                prop_assert!(!left.contains("swordfish"), "{left}");
+            }
         }
 
         #[test]

@@ -275,7 +275,7 @@ fn object_line(message: v1::ObjectLine) -> Result<ObjectLine, WireError> {
         verdict: verdict(message.verdict)?,
         // An agent of before may quote values.
         message: bounded_message(&without_values(&message.message)),
-        hint: bounded_message(&message.hint),
+        hint: bounded_message(&without_values(&message.hint)),
         may_pass: message.may_pass,
     })
 }

@@ -338,15 +338,8 @@ async fn an_object_that_moves_to_another_target_is_given_to_it_and_stays() {
     fixture.start_agent();
     fixture.report(is_done(1)).await;
     let before = fixture.fetch("ConfigMap", "moved").await;
-    let other = TargetId::new(Uuid::now_v7());
 
-    let changed = fixture.config_map("moved", "2");
-    fixture.assign_to(other, &[labelled(changed, other)]);
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while fixture.hub.reports(other).is_empty() {
-        assert!(Instant::now() < deadline, "the other target was not accepted");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let other = accept_in_another(&fixture, fixture.config_map("moved", "2")).await;
     fixture.assign_pruning(2, &[fixture.namespace_object()], &[moved]);
 
     fixture.wait_for_value("moved", "2").await;
@@ -355,6 +348,70 @@ async fn an_object_that_moves_to_another_target_is_given_to_it_and_stays() {
     assert_eq!(after["metadata"]["labels"][TARGET_LABEL], other.as_uuid().simple().to_string());
     let report = fixture.report(is_done(2)).await;
     assert_eq!(report.lines[0].message, "another target of this cluster has it now");
+}
+
+/// Another target of the cluster that has this in its bundle, and says so.
+async fn accept_in_another(fixture: &Fixture, object: Value) -> TargetId {
+    let other = TargetId::new(Uuid::now_v7());
+    fixture.assign_to(other, &[labelled(object, other)]);
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while fixture.hub.reports(other).is_empty() {
+        assert!(Instant::now() < deadline, "the other target was not accepted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    other
+}
+
+fn label(object: &Value) -> &Value {
+    &object["metadata"]["labels"][TARGET_LABEL]
+}
+
+#[tokio::test]
+async fn what_was_given_to_another_target_is_not_taken_back_by_who_forgot_that() {
+    let mut fixture = fixture!();
+    let moved = fixture.config_map("moved", "1");
+    fixture.assign(1, &[fixture.namespace_object(), moved.clone()]);
+    fixture.start_agent();
+    fixture.report(is_done(1)).await;
+    fixture.wait_for_inventory(1).await;
+    let other = accept_in_another(&fixture, fixture.config_map("moved", "theirs")).await;
+    fixture.assign_pruning(2, &[fixture.namespace_object()], &[moved]);
+    fixture.wait_for_value("moved", "theirs").await;
+
+    // Before the journal has learned of it; and then somebody puts it back into the first one, too.
+    fixture.kill_agent().await;
+    fixture.assign(3, &[fixture.namespace_object(), fixture.config_map("moved", "ours")]);
+    fixture.start_agent_without_token();
+
+    let third = |report: &Report| report.generation == Generation::new(3) && report.verdict == Verdict::Failed;
+    let report = fixture.report(third).await;
+    assert_eq!(report.lines[0].outcome, Outcome::Exists, "{:?}", report.lines);
+    let after = fixture.fetch("ConfigMap", "moved").await;
+    assert_eq!(
+        (label(&after), &after["data"]["key"]),
+        (&json!(other.as_uuid().simple().to_string()), &json!("theirs"))
+    );
+}
+
+#[tokio::test]
+async fn what_stayed_is_given_to_another_target_that_wants_it_later() {
+    let mut fixture = fixture!();
+    let [namespace, kept] = kept(&fixture, "1");
+    fixture.assign(1, &[namespace.clone(), kept.clone()]);
+    fixture.start_agent();
+    fixture.report(is_done(1)).await;
+    let before = fixture.fetch("ConfigMap", "kept").await;
+    fixture.assign_pruning(2, &[namespace], std::slice::from_ref(&kept));
+    let left = fixture.report(is_done(2)).await;
+    assert_eq!(left.lines.len(), 1, "{:?}", left.lines);
+
+    let changed = self::kept(&fixture, "2")[1].clone();
+    let other = accept_in_another(&fixture, marked(changed, "main/default/other")).await;
+
+    fixture.wait_for_value("kept", "2").await;
+    let after = fixture.fetch("ConfigMap", "kept").await;
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(label(&after), &json!(other.as_uuid().simple().to_string()));
 }
 
 /// As a renderer marks it.

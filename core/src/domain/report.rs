@@ -140,11 +140,12 @@ impl ObjectLine {
     }
 }
 
-/// `ConfigMap shop/web: the reason`, or what is done with it where nobody gave one.
+/// `ConfigMap shop/web: the reason; what a person can do`, or what is done with it where nobody gave a reason.
 impl std::fmt::Display for ObjectLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let why = if self.message.is_empty() { self.outcome.as_str() } else { &self.message };
-        write!(f, "{}: {why}", self.key)
+        write!(f, "{}: {why}", self.key)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, "; {}", self.hint) }
     }
 }
 
@@ -216,6 +217,22 @@ mod tests {
         assert_eq!(Verdict::worst([Verdict::Healthy, Verdict::Unknown, Verdict::Progressing]), Verdict::Unknown);
         assert_eq!(Verdict::worst([Verdict::Unknown, Verdict::Failed]), Verdict::Failed);
         assert_eq!(Verdict::worst([]), Verdict::Healthy);
+    }
+
+    #[test]
+    fn a_line_says_why_and_what_a_person_can_do() {
+        let line = |why: &str| {
+            let line = format!(
+                r#"{{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "outcome": "exists", "verdict": "failed"{why}}}"#
+            );
+            serde_json::from_str::<ObjectLine>(&line).expect("a line").to_string()
+        };
+
+        assert_eq!(line(""), "ConfigMap a: exists");
+        assert_eq!(
+            line(r#", "message": "it is there already", "hint": "delete it""#),
+            "ConfigMap a: it is there already; delete it"
+        );
     }
 
     #[test]

@@ -3,21 +3,16 @@
 use jiff::Timestamp;
 
 use super::phases::State;
-use super::removals::Standby;
 use super::step::{Act, Step};
 use super::target::Target;
+use crate::ObjectKey;
 use crate::object::Identity;
 use crate::session::DriftMode;
-use crate::{ObjectKey, TargetId};
 
 impl Target {
     /// The next step, if there is one whose time has come. What it names counts as under way until [`Target::record`] is
-    /// told of it. `claimed_by` tells which other target has an object in its bundle.
-    pub(super) fn take_step(
-        &mut self,
-        now: Timestamp,
-        claimed_by: impl Fn(&ObjectKey) -> Option<TargetId>,
-    ) -> Option<Step> {
+    /// told of it.
+    pub(super) fn take_step(&mut self, now: Timestamp) -> Option<Step> {
         self.accepted_at.get_or_insert(now);
         while let Some(index) = self.retries.take_due(now) {
             self.try_again(index, now);
@@ -28,7 +23,7 @@ impl Target {
         } else {
             self.take_question(now).or_else(|| self.take_apply(now))
         };
-        let (key, act) = taken.or_else(|| self.take_removal(now, claimed_by))?;
+        let (key, act) = taken.or_else(|| self.take_removal(now))?;
         let identity = Identity::of(&key);
         let last_applied = self.inventory.last_applied(&identity).cloned();
         let twin = self.objects.find(&identity).and_then(|object| object.twin.clone());
@@ -39,7 +34,7 @@ impl Target {
         }
         self.under_way.insert(identity);
         let (target, generation) = (self.assignment.target, self.assignment.generation);
-        Some(Step { target, generation, key, act, last_applied, is_latest, may_have_ended, twin })
+        Some(Step { target, generation, key, act, last_applied, is_latest, may_have_ended, twin, claims: Vec::new() })
     }
 
     fn writes(&self) -> bool {
@@ -83,23 +78,13 @@ impl Target {
         }
     }
 
-    fn take_removal(
-        &mut self,
-        now: Timestamp,
-        claimed_by: impl Fn(&ObjectKey) -> Option<TargetId>,
-    ) -> Option<(ObjectKey, Act)> {
+    fn take_removal(&mut self, now: Timestamp) -> Option<(ObjectKey, Act)> {
         if self.removals.is_idle(now) {
             return None;
         }
         let is_open = self.may_remove(now);
         let under_way = &self.under_way;
-        let step = self.removals.take_step(now, is_open, |key, live| {
-            if under_way.contains(&Identity::of(key)) {
-                Standby::Busy
-            } else {
-                claimed_by(live).map_or(Standby::Free, Standby::Claimed)
-            }
-        });
+        let step = self.removals.take_step(now, is_open, |key| under_way.contains(&Identity::of(key)));
         // What is to be deleted is no longer known to be as we applied it, whatever comes of that; unless nothing was sent.
         if let Some((key, Act::Delete { .. } | Act::Orphan { .. } | Act::Give { .. })) = &step {
             self.inventory.begin_doubt(&Identity::of(key));

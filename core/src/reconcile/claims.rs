@@ -2,11 +2,23 @@
 
 use std::collections::HashMap;
 
+use uuid::Uuid;
+
 use crate::bundle::Entry;
 use crate::{ObjectKey, TargetId};
 
 /// Group, kind and name: whether a namespace belongs to it, the cluster tells.
 type Named = (String, String, String);
+
+/// That another target of the cluster has an object of this name in its bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub by: TargetId,
+    /// As its bundle spells it.
+    pub key: ObjectKey,
+    /// Of what it applied last under that name.
+    pub last_uid: Option<Uuid>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Claims {
@@ -38,8 +50,18 @@ impl Claims {
     /// `live` is the object's key as far as it is known in the cluster: without a namespace it has none, and whoever
     /// writes one means the same object.
     pub(super) fn other(&self, target: TargetId, live: &ObjectKey) -> Option<TargetId> {
-        let mut claims = self.by_name.get(&named(live))?.iter();
-        claims.find(|(key, by)| *by != target && key.is_at(live)).map(|(_, by)| *by)
+        self.others(target, live).find(|(key, _)| key.is_at(live)).map(|(_, by)| *by)
+    }
+
+    /// Those of that name, in whatever namespace.
+    pub(super) fn others(&self, target: TargetId, key: &ObjectKey) -> impl Iterator<Item = &(ObjectKey, TargetId)> {
+        let claims = self.by_name.get(&named(key)).into_iter().flatten();
+        claims.filter(move |(_, by)| *by != target)
+    }
+
+    pub(super) fn has(&self, target: TargetId, live: &ObjectKey) -> bool {
+        let mut claims = self.by_name.get(&named(live)).into_iter().flatten();
+        claims.any(|(key, by)| *by == target && key.is_at(live))
     }
 }
 

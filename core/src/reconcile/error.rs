@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::quoting::without_values;
+
 /// Why a request did not succeed, in the API server's words where it gave some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
@@ -48,5 +50,6 @@ fn conflict_message(fields: &[Contested]) -> String {
     let Some((Contested { field, manager }, others)) = fields.split_first() else { return String::new() };
     let others = others.len();
     let more = if others == 0 { String::new() } else { format!(", and {others} more fields are in conflict") };
-    format!("field {field} is managed by {manager}{more}")
+    // Of a list of plain items the path holds one.
+    format!("field {} is managed by {manager}{more}", without_values(field))
 }

@@ -11,6 +11,7 @@ use super::step::Step;
 use crate::drift::Fingerprint;
 use crate::health::{self, Ending, Health};
 use crate::journal::Journalled;
+use crate::keep;
 use crate::object::MANAGER;
 use crate::{ObjectKey, TargetId};
 
@@ -117,6 +118,8 @@ pub struct Condition {
     pub finished: Option<Ending>,
     /// `None` when it was never in an API server.
     pub fingerprint: Option<Fingerprint>,
+    /// It asks to be left in the cluster.
+    pub is_kept: bool,
 }
 
 impl Condition {
@@ -126,6 +129,7 @@ impl Condition {
             health: health::assess(object),
             finished: health::ending(object),
             fingerprint: Fingerprint::of(&object["metadata"], MANAGER),
+            is_kept: keep::is_asked(&object["metadata"]),
         }
     }
 }

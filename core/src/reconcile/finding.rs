@@ -101,10 +101,12 @@ impl Finding {
     pub fn inspected(step: &Step, there: Option<Metadata>) -> Self {
         let label = step.label();
         match there {
-            Some(there) if Owner::of(&there, &label, step.last_uid()) == Owner::UsUnlabelled => Self::Unlabelled,
+            Some(there) if Owner::of(&there, step) == Owner::UsUnlabelled => Self::Unlabelled,
             None => Self::Gone,
             Some(there) if !is_ours(&there, &label) => Self::Gone,
-            Some(there) if !may_delete(&there, &label, step.last_uid()) => Self::Exists { hint: owner_hint(&there) },
+            Some(there) if !may_delete(&there, &label, step.last_uid()) => {
+                Self::Exists { hint: owner_hint(&there, step) }
+            }
             Some(there) => {
                 let is_leaving = there.deletion_timestamp.is_some();
                 Self::there(there, is_leaving)

@@ -39,21 +39,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{Digest, Generation, ObjectKey, TargetId};
+    use crate::{Digest, ObjectKey, TargetId};
 
     fn refused(body: &str) -> bool {
         let digest = Digest::of(body.as_bytes());
         let (api_version, kind) = ("v1".to_owned(), "Secret".to_owned());
-        let step = Step {
-            target: TargetId::new(Uuid::from_u128(7)),
-            generation: Generation::new(1),
-            key: ObjectKey { api_version, kind, namespace: Some("shop".to_owned()), name: "x".to_owned() },
-            act: Act::Apply { digest, inspect_first: true },
-            last_applied: None,
-            is_latest: false,
-            may_have_ended: false,
-            twin: None,
-        };
+        let key = ObjectKey { api_version, kind, namespace: Some("shop".to_owned()), name: "x".to_owned() };
+        let step = Step::about(TargetId::new(Uuid::from_u128(7)), key, Act::Apply { digest, inspect_first: true });
         refusal("bellwether", &step, Some(&Body::from(Arc::<[u8]>::from(body.as_bytes())))).is_some()
     }
 

@@ -16,7 +16,7 @@ use super::step::Step;
 use crate::bundle::Entry;
 use crate::drift::DriftSignal;
 use crate::health::{self, Ending};
-use crate::journal::{Applied, Journalled};
+use crate::journal::{Applied, Before, Journalled};
 use crate::object::Identity;
 use crate::{Digest, Generation, ObjectKey};
 
@@ -74,6 +74,17 @@ impl Inventory {
             let candidate = Candidate { key: object.key.clone(), phase: object.phase, prunable: false };
             self.candidates.insert(object.identity(), candidate);
         }
+    }
+
+    /// It may carry our label, whoever put that on.
+    pub(super) fn adopt(&mut self, key: &ObjectKey) {
+        let candidate = || Candidate::of(Before { key: key.clone(), prunable: false });
+        self.candidates.entry(Identity::of(key)).or_insert_with(candidate);
+    }
+
+    /// What was applied last under the name that an object has in the cluster.
+    pub(super) fn last_uid(&self, key: &ObjectKey) -> Option<Uuid> {
+        self.last_applied(&Identity::of(key)).map(|last| last.uid)
     }
 
     /// Of what an assignment wants and nobody has looked at since an earlier process.
@@ -282,7 +293,7 @@ impl Inventory {
             | Finding::Unasked(_) => return None,
         };
         let is_there = matches!(finding, Finding::Applied { .. } | Finding::Kept { seen: Some(_) });
-        let Condition { health, finished, fingerprint } = condition;
+        let Condition { health, finished, fingerprint, .. } = condition;
         let before = self.owned.remove(identity);
         // What it says right after an apply is from before that; only what we saw begin has a time.
         let same = before.as_ref().filter(|before| before.uid == uid && before.health.verdict == health.verdict);
@@ -340,7 +351,7 @@ impl Inventory {
             None => owned::deleted(),
         };
         let uid = last_applied.map_or(Uuid::nil(), |last_applied| last_applied.uid);
-        (uid, 0, Condition { health, finished, fingerprint: None }, is_as_wanted.then_some(digest))
+        (uid, 0, Condition { health, finished, fingerprint: None, is_kept: false }, is_as_wanted.then_some(digest))
     }
 
     /// The request may have been carried out, though its answer never came; or another object has its name.

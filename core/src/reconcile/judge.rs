@@ -155,6 +155,15 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
     }
 }
 
+/// Whether a failure is no hiccup, and passes by nothing that this agent could wait for.
+pub(super) fn is_lasting(error: &ClusterError, failures: u32) -> bool {
+    match error {
+        ClusterError::Rejected { .. } | ClusterError::Conflict(_) => true,
+        ClusterError::Forbidden { .. } => failures > FORBIDDEN_HICCUPS_MAX,
+        _ => false,
+    }
+}
+
 /// The admission webhook that the API server says it could not ask: `failed calling webhook "name": …`.
 fn unanswering_webhook(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("failed calling webhook \"")?;

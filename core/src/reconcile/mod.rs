@@ -52,6 +52,7 @@ mod targets;
 mod twins;
 
 pub use bodies::Body;
+pub use claims::Claim;
 pub use drifted::Drifted;
 pub use error::{ClusterError, Contested};
 pub use event::{Condition, Event, Kind, ObjectEvent, ObjectState, Sight, WatchEvent};

@@ -20,11 +20,16 @@ impl Target {
     /// What a watch saw of an object that this target follows, or that carries its label.
     pub(super) fn see(&mut self, object_event: ObjectEvent, now: Timestamp) {
         let ObjectEvent { key, uid, version, listed_at, seen, .. } = object_event;
-        let Some(identity) = self.inventory.followed(uid).cloned() else {
-            let identity = self.objects.wanted_at(&key).unwrap_or_else(|| Identity::of(&key));
+        let followed = self.inventory.followed(uid).cloned();
+        let identity = followed.clone().or_else(|| self.objects.wanted_at(&key)).unwrap_or_else(|| Identity::of(&key));
+        let is_unkept = matches!(&seen, ObjectState::Present(condition) if !condition.is_kept);
+        if is_unkept && self.removals.note_unkept(&identity) {
+            self.said.note_change();
+        }
+        if followed.is_none() {
             self.see_unknown(&identity, uid, version, seen, now);
             return;
-        };
+        }
         if self.under_way.contains(&identity) {
             // Which of the two is newer is known when the answer comes.
             self.early.insert(uid, (version, seen.clone()));

@@ -100,7 +100,7 @@ impl Owned {
         self.is_there = matches!(seen, ObjectState::Present(_));
         self.went_unseen = seen == ObjectState::Missing;
         let (health, signal, news) = match seen {
-            ObjectState::Present(Condition { health, finished, fingerprint }) => {
+            ObjectState::Present(Condition { health, finished, fingerprint, .. }) => {
                 self.finished = finished;
                 let since = |before: Option<&Fingerprint>| {
                     before.zip(fingerprint.as_ref()).map_or(DriftSignal::None, |(before, now)| before.signal(now))

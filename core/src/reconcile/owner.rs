@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::bodies::Body;
 use super::metadata::{ManagedFields, Metadata};
 use super::removal::is_protected;
+use super::step::{Step, label_of};
 use crate::ObjectKey;
 use crate::drift::Change;
 use crate::object::{MANAGER, OWNER_ANNOTATION, TARGET_LABEL};
@@ -16,7 +17,7 @@ use crate::object::{MANAGER, OWNER_ANNOTATION, TARGET_LABEL};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     Us,
-    /// The one that we applied; somebody took our label off it or gave it another value.
+    /// The one that we applied; somebody took our label off it or gave it a value that is nobody's.
     UsUnlabelled,
     /// Ours in another life: it came back under our label and our name, from a backup as a rule.
     UsReplaced,
@@ -26,12 +27,12 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// `applied`: the uid of what we applied last under that name, when it is known.
-    pub fn of(there: &Metadata, label: &str, applied: Option<Uuid>) -> Self {
-        match (is_ours(there, label), applied) {
+    /// What is there under the name of a step's object.
+    pub fn of(there: &Metadata, step: &Step) -> Self {
+        match (is_ours(there, &step.label()), step.last_uid()) {
             (true, Some(uid)) if uid != there.uid => Self::UsReplaced,
             (true, _) => Self::Us,
-            (false, Some(uid)) if uid == there.uid => Self::UsUnlabelled,
+            (false, Some(uid)) if uid == there.uid && !is_given_away(there, step) => Self::UsUnlabelled,
             (false, _) => Self::Stranger,
         }
     }
@@ -40,15 +41,15 @@ impl Owner {
     /// the owner that it had, and our entry among its managers. A target of the same name may have it; of what is never
     /// deleted, such as a namespace that several share, any of the project.
     #[must_use]
-    pub fn or_left(self, there: &Metadata, key: &ObjectKey, body: &Body) -> Self {
-        if self != Self::Stranger || !is_left(there) {
+    pub fn or_left(self, there: &Metadata, step: &Step, body: &Body) -> Self {
+        if self != Self::Stranger || !is_left(there, step) {
             return self;
         }
         let wanted = Metadata::of(body.bytes()).unwrap_or_default();
         let owners = [&wanted, there].map(|it| it.annotations.get(OWNER_ANNOTATION).map(String::as_str));
         let [Some(ours), Some(theirs)] = owners else { return self };
         let project = |owner: &str| owner.rsplit_once('/').map(|(project, _)| project.to_owned());
-        let is_shared = is_protected(key) && project(ours).is_some() && project(ours) == project(theirs);
+        let is_shared = is_protected(&step.key) && project(ours).is_some() && project(ours) == project(theirs);
         if ours == theirs || is_shared { Self::Left } else { self }
     }
 
@@ -73,13 +74,23 @@ pub(super) fn may_delete(there: &Metadata, label: &str, applied: Option<Uuid>) -
     is_ours(there, label) && (applied == Some(there.uid) || is_applied_by_us(there))
 }
 
+/// It carries the label of a target that has it in its bundle: whoever gave it away and forgot that must not take it back.
+/// Any other label is somebody's mistake.
+fn is_given_away(there: &Metadata, step: &Step) -> bool {
+    let live = ObjectKey { namespace: there.namespace.clone(), ..step.key.clone() };
+    step.claims.iter().any(|claim| is_ours(there, &label_of(claim.by)) && claim.key.is_at(&live))
+}
+
 /// A target let go of it, and no other tool has it since, nor does anybody else apply it.
-fn is_left(there: &Metadata) -> bool {
+fn is_left(there: &Metadata, step: &Step) -> bool {
+    // Of one that still is, somebody only took the label off.
+    let is_of_another = step.claims.iter().any(|claim| claim.last_uid == Some(there.uid));
     let is_others = |entry: &ManagedFields| {
         let applies = entry.operation == "Apply" || entry.manager == "kubectl-client-side-apply";
         applies && entry.manager != MANAGER && entry.subresource.is_empty()
     };
-    !there.labels.contains_key(TARGET_LABEL)
+    !is_of_another
+        && !there.labels.contains_key(TARGET_LABEL)
         && is_applied_by_us(there)
         && other_tool(there).is_none()
         && !there.managed_fields.iter().any(is_others)
@@ -96,9 +107,9 @@ pub fn is_ours(metadata: &Metadata, label: &str) -> bool {
     metadata.labels.get(TARGET_LABEL).is_some_and(|value| value == label)
 }
 
-/// Whose it seems to be, and what to do about it.
-pub fn owner_hint(metadata: &Metadata) -> String {
-    let former = metadata.annotations.get(OWNER_ANNOTATION).filter(|_| is_left(metadata));
+/// Whose what a step found seems to be, and what to do about it.
+pub fn owner_hint(metadata: &Metadata, step: &Step) -> String {
+    let former = metadata.annotations.get(OWNER_ANNOTATION).filter(|_| is_left(metadata, step));
     if let Some(former) = former {
         return format!(
             "left by {former}, which was deleted: take it out of the target, or write this one into its annotation {OWNER_ANNOTATION}"
@@ -146,7 +157,11 @@ fn other_tool(metadata: &Metadata) -> Option<String> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::claims::Claim;
+    use super::super::owned::LastApplied;
+    use super::super::step::Act;
     use super::*;
+    use crate::{Digest, Generation, TargetId};
 
     fn there(label: &str, uid: u128, manager: &str) -> Metadata {
         let (manager, operation) = (manager.to_owned(), "Apply".to_owned());
@@ -158,17 +173,55 @@ mod tests {
         }
     }
 
+    const OURS: TargetId = TargetId::new(Uuid::from_u128(7));
+    const THEIRS: TargetId = TargetId::new(Uuid::from_u128(8));
+
+    fn step(kind: &str, applied: Option<u128>) -> Step {
+        let (api_version, name) = ("v1".to_owned(), "x".to_owned());
+        let key = ObjectKey { api_version, kind: kind.to_owned(), namespace: None, name };
+        let last_applied = applied.map(|uid| LastApplied {
+            uid: Uuid::from_u128(uid),
+            digest: Digest::of(b""),
+            body: None,
+            finished: None,
+            generation: Generation::new(1),
+        });
+        Step { last_applied, ..Step::about(OURS, key, Act::Inspect) }
+    }
+
+    fn claim(namespace: Option<&str>, last_uid: Option<u128>) -> Claim {
+        let key = ObjectKey { namespace: namespace.map(str::to_owned), ..step("ConfigMap", None).key };
+        Claim { by: THEIRS, key, last_uid: last_uid.map(Uuid::from_u128) }
+    }
+
     #[test]
     fn a_name_that_was_ours_is_not_an_object_that_is_ours() {
-        let owner = |label: &str, uid, applied: Option<u128>| {
-            Owner::of(&there(label, uid, "x"), "ours", applied.map(Uuid::from_u128))
-        };
+        let ours = label_of(OURS);
+        let owner = |label: &str, uid, applied| Owner::of(&there(label, uid, "x"), &step("ConfigMap", applied));
 
-        assert_eq!(owner("ours", 1, Some(1)), Owner::Us);
-        assert_eq!(owner("ours", 1, None), Owner::Us);
-        assert_eq!(owner("ours", 2, Some(1)), Owner::UsReplaced);
+        assert_eq!(owner(&ours, 1, Some(1)), Owner::Us);
+        assert_eq!(owner(&ours, 1, None), Owner::Us);
+        assert_eq!(owner(&ours, 2, Some(1)), Owner::UsReplaced);
         assert_eq!(owner("theirs", 1, Some(1)), Owner::UsUnlabelled);
         assert_eq!([owner("theirs", 2, Some(1)), owner("theirs", 1, None)], [Owner::Stranger; 2]);
+    }
+
+    #[test]
+    fn a_label_is_believed_where_its_target_has_the_object_and_is_vandalism_elsewhere() {
+        let theirs = label_of(THEIRS);
+        let owner = |label: &str, claims: Vec<Claim>| {
+            Owner::of(&there(label, 1, "x"), &Step { claims, ..step("ConfigMap", Some(1)) })
+        };
+
+        assert_eq!(owner(&theirs, vec![]), Owner::UsUnlabelled, "it has nothing of that name");
+        assert_eq!(owner(&theirs, vec![claim(None, None)]), Owner::Stranger, "it was given away");
+        assert_eq!(owner("", vec![claim(None, None)]), Owner::UsUnlabelled, "it was not, though another wants it");
+        let namespaced = Metadata { namespace: Some("shop".to_owned()), ..there(&theirs, 1, "x") };
+        let owner = |namespace: &str| {
+            let claims = vec![claim(Some(namespace), None)];
+            Owner::of(&namespaced, &Step { claims, ..step("ConfigMap", Some(1)) })
+        };
+        assert_eq!((owner("shop"), owner("team")), (Owner::Stranger, Owner::UsUnlabelled));
     }
 
     #[test]
@@ -179,12 +232,9 @@ mod tests {
         };
         let mut left = there("before", 1, MANAGER);
         left.annotations.insert(OWNER_ANNOTATION.to_owned(), "main/default/shop".to_owned());
-        let key = |kind: &str| {
-            let (api_version, name) = ("v1".to_owned(), "x".to_owned());
-            ObjectKey { api_version, kind: kind.to_owned(), namespace: None, name }
-        };
         let of = |kind: &str, there: &Metadata, by: &str| {
-            Owner::of(there, "ours", None).or_left(there, &key(kind), &body(by))
+            let step = step(kind, None);
+            Owner::of(there, &step).or_left(there, &step, &body(by))
         };
         let owner = |there: &Metadata, by: &str| of("ConfigMap", there, by);
 
@@ -192,12 +242,18 @@ mod tests {
         left.labels.clear();
         assert_eq!(owner(&left, "main/default/shop"), Owner::Left);
         assert_eq!(owner(&left, "main/default/other"), Owner::Stranger);
+        for (last_uid, expected) in [(Some(1), Owner::Stranger), (Some(2), Owner::Left), (None, Owner::Left)] {
+            let step = Step { claims: vec![claim(None, last_uid)], ..step("Namespace", None) };
+            let owner = Owner::of(&left, &step).or_left(&left, &step, &body("main/default/other"));
+            assert_eq!(owner, expected, "a target that still is has not left what it applied");
+        }
         assert_eq!(of("Namespace", &left, "main/default/other"), Owner::Left, "it is never deleted");
         assert_eq!(of("Namespace", &left, "main/team/other"), Owner::Stranger);
         let mut helms = left.clone();
         helms.annotations.insert("meta.helm.sh/release-name".to_owned(), "web".to_owned());
         assert_eq!(owner(&helms, "main/default/shop"), Owner::Stranger, "another tool has it since");
-        assert!(owner_hint(&left).starts_with("left by main/default/shop"), "{}", owner_hint(&left));
+        let hint = owner_hint(&left, &step("ConfigMap", None));
+        assert!(hint.starts_with("left by main/default/shop"), "{hint}");
         for (manager, operation) in [("kubectl", "Apply"), ("kubectl-client-side-apply", "Update")] {
             let (manager, operation) = (manager.to_owned(), operation.to_owned());
             let mut adopted = left.clone();
@@ -236,7 +292,8 @@ mod tests {
             (Metadata::default(), "it stays"),
         ];
         for (metadata, start) in cases {
-            assert!(owner_hint(&metadata).starts_with(start), "{}", owner_hint(&metadata));
+            let hint = owner_hint(&metadata, &step("ConfigMap", None));
+            assert!(hint.starts_with(start), "{hint}");
         }
     }
 }

@@ -11,10 +11,17 @@ use super::target::Target;
 use crate::object::Identity;
 use crate::report::Outcome;
 use crate::session::Action;
-use crate::{Digest, ObjectKey};
+use crate::{Digest, ObjectKey, TargetId};
 
 impl Target {
-    pub(super) fn record(&mut self, step: &Step, answer: Answer, now: Timestamp, chance: f64) {
+    /// `claimed_by` tells which other target has an object in its bundle.
+    pub(super) fn record(
+        &mut self,
+        step: &Step,
+        answer: Answer,
+        claimed_by: impl Fn(&ObjectKey) -> Option<TargetId>,
+        (now, chance): (Timestamp, f64),
+    ) {
         let Answer { finding, drift } = answer;
         let identity = Identity::of(&step.key);
         self.under_way.remove(&identity);
@@ -23,7 +30,7 @@ impl Target {
             self.note_drift(step, &identity, drift, &finding, now);
             self.record_apply(step, &identity, finding, now, chance);
         } else {
-            self.record_removal(step, &identity, &finding, now, chance);
+            self.record_removal((step, &identity), &finding, claimed_by, (now, chance));
         }
         if self.under_way.is_empty() {
             self.early.clear();
@@ -136,7 +143,13 @@ impl Target {
         }
     }
 
-    fn record_removal(&mut self, step: &Step, identity: &Identity, finding: &Finding, now: Timestamp, chance: f64) {
+    fn record_removal(
+        &mut self,
+        (step, identity): (&Step, &Identity),
+        finding: &Finding,
+        claimed_by: impl Fn(&ObjectKey) -> Option<TargetId>,
+        at: (Timestamp, f64),
+    ) {
         let was_left_alone = matches!(finding, Finding::Unasked(_));
         self.inventory.end_doubt(identity, was_left_alone);
         if self.objects.contains(identity) {
@@ -148,7 +161,7 @@ impl Target {
             return;
         }
         let finding = if self.is_wanted(&step.key, finding) { &Finding::Gone } else { finding };
-        if self.removals.record(&step.key, finding, now, chance) {
+        if self.removals.record(step, finding, claimed_by, at) {
             self.inventory.forget(identity);
         }
         self.said.note_change();

@@ -28,6 +28,15 @@ pub(super) enum Mode {
     Delete,
     /// Takes our label away and leaves the object.
     Orphan,
+    /// Nothing goes; what another target wants is given to it.
+    Keep,
+}
+
+impl Mode {
+    /// The target itself goes: what stays is let go of.
+    pub(super) fn lets_go(self) -> bool {
+        matches!(self, Self::Delete | Self::Orphan)
+    }
 }
 
 /// An object that is to go.
@@ -50,14 +59,18 @@ impl Candidate {
 #[derive(Debug)]
 pub(super) struct Removal {
     pub(super) candidate: Candidate,
+    /// Its key as the cluster has it, as far as that is known.
+    pub(super) live: ObjectKey,
     pub(super) state: State,
     pub(super) inspected: bool,
     pub(super) failures: u32,
     pub(super) polls: u32,
     /// When it was first seen to be on its way out.
     pub(super) leaving_since: Option<Timestamp>,
-    /// It stays when its target goes, and why; it is let go of then.
+    /// It stays, and why; it is let go of when its target goes.
     pub(super) stays: Option<Left>,
+    /// Why its label could not be taken off.
+    pub(super) refused: Option<String>,
 }
 
 /// Why an object stays.
@@ -67,8 +80,10 @@ pub(super) enum Left {
     Protected,
     /// It asks for it, by this name.
     Kept(&'static str),
-    /// It is that target's by now.
+    /// That target wants it, or has it by now.
     Claimed(TargetId),
+    /// Its target prunes nothing, or its objects are to be left.
+    Asked,
     /// Somebody copied it, or restored it, and we never came to apply it.
     Copy,
     /// Somebody edited it, or gave the object away.
@@ -81,6 +96,7 @@ impl Left {
             Self::Protected => "never deleted: it may hold more than this target's",
             Self::Kept(name) => return format!("left: {name} asks for it").into(),
             Self::Claimed(_) => "another target of this cluster has it now",
+            Self::Asked => "left, as was asked for",
             Self::Copy => "left: it carries this target's label, and was not applied by this target",
             Self::Unlabelled => "left: it no longer carries this target's label",
         })
@@ -94,7 +110,6 @@ pub(super) enum State {
     Sent,
     There {
         uid: Uuid,
-        namespace: Option<String>,
         version: String,
     },
     /// Deleted, and not gone.
@@ -111,20 +126,14 @@ pub(super) enum State {
 
 impl Removal {
     pub(super) fn plan(candidate: Candidate, mode: Mode) -> Self {
-        let stays = stays_always(&candidate.key, mode);
-        let (state, inspected) = (State::Waiting, false);
-        Self { candidate, state, inspected, failures: 0, polls: 0, leaving_since: None, stays }
+        let (live, stays) = (candidate.key.clone(), stays_always(&candidate.key, mode));
+        let left = stays.filter(|_| !mode.lets_go());
+        let (inspected, state) = (left.is_some(), left.map_or(State::Waiting, State::Left));
+        Self { candidate, live, state, inspected, failures: 0, polls: 0, leaving_since: None, stays, refused: None }
     }
 
     pub(super) fn stage(&self) -> DeletionStage {
         DeletionStage::of(&self.candidate.key, self.candidate.phase)
-    }
-
-    pub(super) fn live_key(&self) -> ObjectKey {
-        match &self.state {
-            State::There { namespace, .. } => ObjectKey { namespace: namespace.clone(), ..self.candidate.key.clone() },
-            _ => self.candidate.key.clone(),
-        }
     }
 
     /// What another target wants is given to it, for as long as it does.
@@ -146,12 +155,10 @@ impl Removal {
             State::There { .. } if mode == Mode::Prune && self.is_unplanned() => return Act::Inspect,
             _ => std::mem::replace(&mut self.state, State::Sent),
         };
-        match before {
-            State::There { uid, version, .. } => match self.stays {
-                Some(Left::Claimed(to)) => Act::Give { version, to },
-                None if mode != Mode::Orphan => Act::Delete { uid },
-                _ => Act::Orphan { version },
-            },
+        match (before, self.stays) {
+            (State::There { version, .. }, Some(Left::Claimed(to))) => Act::Give { version, to },
+            (State::There { uid, .. }, None) if matches!(mode, Mode::Prune | Mode::Delete) => Act::Delete { uid },
+            (State::There { version, .. }, _) if mode.lets_go() => Act::Orphan { version },
             _ => Act::Inspect,
         }
     }
@@ -178,16 +185,26 @@ impl Removal {
         let plain = |verdict, message: &'static str| (verdict, Cow::Borrowed(message), "");
         let (verdict, message, hint) = match &self.state {
             State::Gone => return None,
-            State::Left(why) => (Verdict::Healthy, why.message(), ""),
+            State::Left(Left::Asked) if self.refused.is_none() => return None,
+            State::Left(why) => (Verdict::Healthy, self.left(*why), ""),
             State::Failed(judgement) => (judgement.verdict, judgement.message.as_str().into(), judgement.hint.as_str()),
             State::Leaving { since, finalizers } if is_overdue(*since, now) => blocked(finalizers),
             State::Leaving { .. } => plain(Verdict::Progressing, "being deleted"),
+            _ if self.is_claimed() => plain(Verdict::Healthy, "another target of this cluster gets it"),
             _ if is_refused && self.is_unplanned() => (Verdict::Degraded, REFUSED.into(), REFUSED_HINT),
             _ if is_refused => plain(Verdict::Degraded, "prune refused: others are not in the plan"),
             _ if is_open => plain(Verdict::Progressing, ""),
             _ => plain(Verdict::Progressing, "waits for the new objects"),
         };
         Some(Standing { key: &self.candidate.key, outcome: Outcome::Pruning, verdict, message, hint, may_pass: true })
+    }
+
+    fn left(&self, why: Left) -> Cow<'static, str> {
+        let message = why.message();
+        match &self.refused {
+            Some(refused) => format!("{message}; its label stays: {refused}").into(),
+            None => message,
+        }
     }
 }
 
@@ -204,7 +221,11 @@ fn is_overdue(since: Timestamp, now: Timestamp) -> bool {
 }
 
 fn stays_always(key: &ObjectKey, mode: Mode) -> Option<Left> {
-    (mode != Mode::Orphan && is_protected(key)).then_some(Left::Protected)
+    match mode {
+        Mode::Keep => Some(Left::Asked),
+        Mode::Prune | Mode::Delete => is_protected(key).then_some(Left::Protected),
+        Mode::Orphan => None,
+    }
 }
 
 /// With these goes what nobody listed: all objects of a kind or of a namespace, or data.

@@ -18,7 +18,7 @@ use super::judge::{self, Judgement};
 use super::removal::{Candidate, Left, Mode, Removal, State};
 use super::retries::SPACING;
 use super::status::Standing;
-use super::step::Act;
+use super::step::{Act, Step};
 use crate::apply::sort_for_deleting;
 use crate::backoff::{Backoff, Jitter};
 use crate::object::Identity;
@@ -53,16 +53,6 @@ pub(super) struct Removals {
 
 /// At most between tries of what the API server refuses to delete.
 const REFUSED_PAUSE: Duration = Duration::from_mins(1);
-
-/// What the surroundings know of an object that is to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standby {
-    Free,
-    /// A request is on its way.
-    Busy,
-    /// Another target of this cluster has it in its bundle.
-    Claimed(TargetId),
-}
 
 impl Removals {
     pub(super) fn plan(mode: Mode, candidates: Vec<Candidate>) -> Self {
@@ -100,13 +90,52 @@ impl Removals {
         self.wakes.pop_first().map(|(_, index)| index)
     }
 
-    /// The next thing to do. Nothing is begun unless `is_open`; what was begun is followed to its end. `standby` is asked
-    /// about an object by our name of it and by that which it has in the cluster, as far as that is known.
+    /// What others want may be another by now: what is to be given has its turn, and what is not any more waits for its
+    /// own. Answers whether that changes anything.
+    pub(super) fn note_claims(&mut self, claimed_by: impl Fn(&ObjectKey) -> Option<TargetId>) -> bool {
+        let mut has_changed = false;
+        for index in 0..self.objects.len() {
+            let object = &mut self.objects[index];
+            let was_claimed = object.is_claimed();
+            object.note_claim(claimed_by(&object.live), self.mode);
+            match (&object.state, object.is_claimed()) {
+                (State::Left(Left::Protected | Left::Kept(_) | Left::Asked), true) if !self.mode.lets_go() => {
+                    self.look_at(index);
+                }
+                (State::There { .. }, true) if !was_claimed && !self.ready.contains(&index) => {
+                    self.ready.push_back(index);
+                }
+                (State::There { .. }, false) if was_claimed => {
+                    // It was not asked whether it may go by now.
+                    self.close_phases();
+                    self.look_at(index);
+                }
+                _ => continue,
+            }
+            has_changed = true;
+        }
+        has_changed
+    }
+
+    fn look_at(&mut self, index: usize) {
+        self.objects[index].state = State::Waiting;
+        self.ready.push_back(index);
+    }
+
+    /// What has begun is followed, and all else waits for its stage once more.
+    fn close_phases(&mut self) {
+        (self.opened, self.passed) = (0, 0);
+        let waits = |object: &Removal| matches!(object.state, State::There { .. }) && !object.is_claimed();
+        self.ready.retain(|&index| self.objects[index].is_unplanned() || !waits(&self.objects[index]));
+    }
+
+    /// The next thing to do. Nothing is begun unless `is_open`, but what is given away; what was begun is followed to its
+    /// end.
     pub(super) fn take_step(
         &mut self,
         now: Timestamp,
         is_open: bool,
-        standby: impl Fn(&ObjectKey, &ObjectKey) -> Standby,
+        is_busy: impl Fn(&ObjectKey) -> bool,
     ) -> Option<(ObjectKey, Act)> {
         let woken = self.take_woken(now);
         self.ready.extend(woken);
@@ -116,18 +145,10 @@ impl Removals {
         let found = loop {
             let Some(index) = self.ready.pop_front() else { break None };
             let object = &mut self.objects[index];
-            let follows = matches!(object.state, State::Leaving { .. });
-            match standby(&object.candidate.key, &object.live_key()) {
-                Standby::Claimed(by) if !follows => {
-                    object.note_claim(Some(by), self.mode);
-                    break Some((object.candidate.key.clone(), object.begin(self.mode)));
-                }
-                // The target still is, and may have it again.
-                Standby::Free if self.mode == Mode::Prune && object.stays == Some(Left::Protected) => {
-                    self.leave(index, Left::Protected);
-                }
-                Standby::Claimed(_) | Standby::Free if is_open || follows => {
-                    object.note_claim(None, self.mode);
+            let goes_on = is_open || object.is_claimed() || matches!(object.state, State::Leaving { .. });
+            match object.state {
+                State::Gone | State::Left(_) | State::Sent => {}
+                _ if goes_on && !is_busy(&object.candidate.key) => {
                     break Some((object.candidate.key.clone(), object.begin(self.mode)));
                 }
                 _ => held_back.push(index),
@@ -193,27 +214,45 @@ impl Removals {
     /// ours to follow.
     pub(super) fn note_gone(&mut self, identity: &Identity) -> bool {
         let is_it = |object: &Removal| Identity::of(&object.candidate.key) == *identity;
-        let Some(index) = self.objects.iter().position(is_it).filter(|_| self.mode == Mode::Prune) else {
+        let Some(index) = self.objects.iter().position(is_it).filter(|_| !self.mode.lets_go()) else {
             return false;
         };
         let object = &mut self.objects[index];
         match object.state {
             State::There { .. } if object.is_unplanned() && !self.ready.contains(&index) => self.ready.push_back(index),
-            State::Left(Left::Protected | Left::Kept(_)) => object.state = State::Gone,
+            State::Left(Left::Protected | Left::Kept(_) | Left::Asked) => object.state = State::Gone,
             _ => return false,
         }
         matches!(self.objects[index].state, State::Gone)
     }
 
-    /// What came of a step; whether the object is no more ours to follow.
-    pub(super) fn record(&mut self, key: &ObjectKey, finding: &Finding, now: Timestamp, chance: f64) -> bool {
-        let same = |object: &Removal| object.candidate.key.identity() == key.identity();
+    /// One is seen that asks for nothing: what stays because it did has its turn.
+    pub(super) fn note_unkept(&mut self, identity: &Identity) -> bool {
+        let is_kept = |object: &Removal| matches!(object.state, State::Left(Left::Kept(_)));
+        let is_it = |object: &Removal| is_kept(object) && Identity::of(&object.candidate.key) == *identity;
+        let Some(index) = self.objects.iter().position(is_it).filter(|_| !self.mode.lets_go()) else { return false };
+        self.look_at(index);
+        true
+    }
+
+    /// What came of a step; whether the object is no more ours to follow. `claimed_by` tells which other target has it in its
+    /// bundle.
+    pub(super) fn record(
+        &mut self,
+        step: &Step,
+        finding: &Finding,
+        claimed_by: impl Fn(&ObjectKey) -> Option<TargetId>,
+        (now, chance): (Timestamp, f64),
+    ) -> bool {
+        let same = |object: &Removal| object.candidate.key.identity() == step.key.identity();
         let Some(index) = self.objects.iter().position(same) else { return false };
         match finding {
             Finding::Unlabelled if self.mode != Mode::Orphan => self.leave(index, Left::Unlabelled),
             Finding::Released => {
                 let object = &mut self.objects[index];
-                object.state = object.stays.filter(|_| self.mode != Mode::Orphan).map_or(State::Gone, State::Left);
+                let stays = object.stays.filter(|why| self.mode != Mode::Orphan && !matches!(why, Left::Claimed(_)));
+                let given = if let Act::Give { to, .. } = step.act { Some(Left::Claimed(to)) } else { None };
+                object.state = given.or(stays).map_or(State::Gone, State::Left);
                 self.note_inspected(index);
                 self.look_on();
                 return true;
@@ -228,28 +267,22 @@ impl Removals {
                 self.note_inspected(index);
                 let asked = kept_by.filter(|_| self.mode != Mode::Orphan).map(Left::Kept);
                 let object = &mut self.objects[index];
+                object.live.namespace.clone_from(namespace);
+                object.note_claim(claimed_by(&object.live), self.mode);
                 object.stays = object.stays.filter(|why| !matches!(why, Left::Kept(_))).or(asked);
-                let is_claimed = object.is_claimed();
-                if *is_leaving && object.stays == Some(Left::Protected) {
-                    self.leave(index, Left::Protected);
+                let stays = object.stays.filter(|why| matches!(why, Left::Protected | Left::Asked));
+                if let Some(why) = stays.filter(|_| *is_leaving) {
+                    self.leave(index, why);
                 } else if *is_leaving && self.mode != Mode::Orphan {
                     // Only now: that it is still there is what each new try begins with.
                     self.objects[index].failures = 0;
                     self.follow(index, finalizers.clone(), now, chance);
-                } else if let Some(why) = asked.filter(|_| self.mode == Mode::Prune && !is_claimed) {
-                    self.leave(index, why);
                 } else {
-                    let (namespace, version) = (namespace.clone(), version.clone());
-                    let object = &mut self.objects[index];
-                    object.state = State::There { uid: *uid, namespace, version };
-                    if self.mode == Mode::Prune && object.is_unplanned() {
-                        self.look_again(index, now, chance);
-                    } else if index < self.opened || is_claimed {
-                        self.ready.push_back(index);
-                    }
+                    self.objects[index].state = State::There { uid: *uid, version: version.clone() };
+                    self.place(index, now, chance);
                 }
             }
-            Finding::Failed(error) => return self.fail(index, error, now, chance),
+            Finding::Failed(error) => self.fail(index, error, now, chance),
             Finding::Unasked(error) => {
                 let object = &mut self.objects[index];
                 object.failures += 1;
@@ -260,6 +293,19 @@ impl Removals {
             Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished | Finding::EndedUnseen => {}
         }
         false
+    }
+
+    /// What is there and not on its way out has its turn, waits for it, or stays.
+    fn place(&mut self, index: usize, now: Timestamp, chance: f64) {
+        let object = &self.objects[index];
+        match object.stays {
+            Some(Left::Claimed(_)) => self.ready.push_back(index),
+            // The target still is, and may have it again.
+            Some(why) if !self.mode.lets_go() => self.leave(index, why),
+            _ if self.mode == Mode::Prune && object.is_unplanned() => self.look_again(index, now, chance),
+            _ if index < self.opened => self.ready.push_back(index),
+            _ => {}
+        }
     }
 
     fn look_again(&mut self, index: usize, now: Timestamp, chance: f64) {
@@ -281,22 +327,19 @@ impl Removals {
         self.wake_after(index, wait, now);
     }
 
-    fn fail(&mut self, index: usize, error: &ClusterError, now: Timestamp, chance: f64) -> bool {
+    fn fail(&mut self, index: usize, error: &ClusterError, now: Timestamp, chance: f64) {
         let object = &mut self.objects[index];
         object.failures += 1;
-        let is_final = matches!(error, ClusterError::Rejected { .. } | ClusterError::Conflict(_));
-        if self.mode == Mode::Orphan && is_final {
-            object.state = State::Gone;
-            self.note_inspected(index);
-            return true;
-        }
-        if let Some(why) = object.stays.filter(|_| is_final) {
+        // What is only to be let go of is left as it is where that is not allowed: or else its target would never be gone.
+        let otherwise = (self.mode == Mode::Orphan).then_some(Left::Asked);
+        let stays = object.stays.or(otherwise).filter(|_| self.mode.lets_go() && !object.is_claimed());
+        if let Some(why) = stays.filter(|_| judge::is_lasting(error, object.failures)) {
+            object.refused = Some(error.to_string());
             self.leave(index, why);
-            return false;
+            return;
         }
         let judgement = judge::failure(&object.candidate.key, error, object.failures);
         self.try_again(index, judgement, now, chance);
-        false
     }
 
     /// What somebody changed in between is inspected again at once; the rest waits.

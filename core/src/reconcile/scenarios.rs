@@ -4,7 +4,7 @@
 //! # what the script shows, in a sentence, and as many comments as are needed
 //! assign 2: ConfigMap/a@1 Realm/ns/b@x a{00..99}   kind, namespace if it is not shop, name and content
 //!        ; prunable ConfigMap/old ; drift warn ; prune never ; retried 2              options, all in one line
-//! tombstone 2 delete             or orphan
+//! tombstone 2 delete             or orphan; other-tombstone is the other target's
 //! ended, holds 2                 nobody asks about it again; the generation that the target has, or `nothing`
 //! bounded 2                      a target has so many steps under way at most
 //! other 1: ConfigMap/b@1         what another target of the cluster is given
@@ -12,8 +12,10 @@
 //! at 5s                          the time, since the start; all else takes none
 //! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
 //! count 2..9                     how many steps came since the last count
+//! they-do inspect b, they-answer b there v2                       the same of the other target; all its steps since the last they-do
 //! answer a applied v3 healthy owning f:x ended failed fails 30s drift modified
-//! answer a kept | absent | exists WHOSE | gone | released | there v2 in ns uid 5 leaving finalizer x keep | read without-label
+//! answer a kept | absent | exists WHOSE | gone | released | there v2 in ns uid 5 leaving finalizer x keep
+//! answer a read without-label | of-other | left                   as it is found, without a label or with the other's, or as a target left it
 //! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | unasked
 //! answer all conflict .f helm
 //! settle                         all is done and answered with `applied`, until nothing is left to do
@@ -65,6 +67,7 @@ fn step(world: &mut World, number: usize, line: &str) {
 
 scripts::scenarios! {
     play:
+    a_claim_that_is_withdrawn_deletes_nothing_before_its_time,
     a_copy_that_carries_the_label_stays_and_is_told,
     a_correction_that_is_refused_is_a_failure_and_one_that_is_not_answered_is_tried_again,
     a_correction_without_an_answer_waits_for_no_phase,
@@ -72,6 +75,7 @@ scripts::scenarios! {
     a_drift_that_cannot_be_put_right_stays_shown_until_it_is,
     a_failure_that_begins_after_the_assignment_counts_at_once,
     a_finalizer_is_waited_for_and_named_after_a_minute,
+    a_gift_that_is_refused_is_tried_again,
     a_job_that_failed_stays_failed_when_it_is_gone,
     a_job_that_ran_to_its_end_is_not_missed,
     a_job_that_somebody_deletes_is_made_again,
@@ -87,8 +91,10 @@ scripts::scenarios! {
     a_retry_holds_for_a_failed_job_that_still_stands_until_it_is_deleted,
     a_success_forgets_the_failures_before_it,
     a_target_that_ignores_drift_asks_nothing,
+    a_target_that_never_prunes_gives_what_another_one_wants,
     a_target_that_warns_leaves_it_and_says_so_until_the_next_assignment,
     a_tombstone_deletes_in_reverse_and_then_has_nothing_left,
+    a_tombstone_ends_though_it_may_not_let_go,
     a_tombstone_lets_go_of_what_it_leaves,
     a_tombstone_that_ended_is_forgotten_and_a_target_that_runs_is_not,
     after_a_request_whose_end_is_unknown_the_object_is_sent_again,
@@ -129,6 +135,7 @@ scripts::scenarios! {
     the_server_is_not_asked_again_before_the_time_it_says,
     the_time_that_the_server_asks_for_holds_for_events_too,
     under_the_name_of_what_is_gone_is_inspected_before_anything_is_applied,
+    what_a_refused_prune_holds_is_given_to_who_wants_it_later,
     what_an_older_assignment_sent_counts_when_it_is_what_the_newer_one_wants,
     what_another_target_has_now_is_left,
     what_another_target_wants_in_another_spelling_is_left_once_its_scope_is_known,
@@ -141,6 +148,7 @@ scripts::scenarios! {
     what_drifted_while_it_was_ignored_is_asked_about_when_it_no_longer_is,
     what_hangs_in_a_target_leaves_room_for_others,
     what_is_deleted_is_made_again,
+    what_is_given_to_who_wants_it_no_more_goes_with_that,
     what_is_immutable_is_applied_once_the_old_one_is_gone,
     what_is_left_drifted_holds_up_later_phases_and_a_prune,
     what_is_missing_in_a_list_went_away_unseen,
@@ -152,12 +160,17 @@ scripts::scenarios! {
     what_left_and_goes_unseen_is_made_again_by_a_revert,
     what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before,
     what_lost_our_label_stays_at_a_prune_and_the_line_says_so,
+    what_lost_the_label_of_a_living_target_is_not_left_by_it,
+    what_no_longer_asks_to_be_kept_goes,
     what_refused_a_prune_is_looked_for_again,
     what_refuses_a_prune_and_goes_is_looked_at,
     what_runs_once_runs_again_where_a_person_asks_for_it,
     what_seems_to_be_the_manifests_own_fault_is_tried_again_rarely,
+    what_stayed_is_given_to_who_wants_it_later,
     what_takes_too_long_fails_without_anything_being_seen,
     what_waits_for_its_phase_is_kept_as_it_is,
+    what_waits_for_its_stage_is_given_to_who_wants_it_later,
+    what_was_given_away_and_forgotten_is_not_taken_back,
     what_was_replaced_and_given_back_is_no_longer_drifted,
     what_was_taken_is_applied_within_seconds_of_its_being_free_however_long_it_was_taken,
     when_all_is_applied_the_next_report_says_so_and_then_there_is_silence,

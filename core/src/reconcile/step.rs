@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::claims::Claim;
 use super::error::Contested;
 use super::owned::LastApplied;
 use crate::{Digest, Generation, ObjectKey, TargetId};
@@ -22,6 +23,8 @@ pub struct Step {
     pub may_have_ended: bool,
     /// Another object of the bundle that is this one, if their kind has no namespaces.
     pub twin: Option<ObjectKey>,
+    /// Other targets of this cluster that have an object of this name in their bundles.
+    pub claims: Vec<Claim>,
 }
 
 /// What to do with the object. What each means in requests is the executor's; what was found comes back as a `Finding`.
@@ -74,6 +77,16 @@ impl Step {
     /// About an object that should be in place.
     pub(super) fn is_question(&self) -> bool {
         matches!(self.act, Act::Correct { .. })
+    }
+}
+
+#[cfg(test)]
+impl Step {
+    /// The first of its target, which knows of nothing.
+    pub(super) fn about(target: TargetId, key: ObjectKey, act: Act) -> Self {
+        let (last_applied, twin, claims) = (None, None, Vec::new());
+        let generation = Generation::new(1);
+        Self { target, generation, key, act, last_applied, is_latest: false, may_have_ended: false, twin, claims }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::apply::Phase;
 use crate::bundle::Entry;
 use crate::object::Identity;
 use crate::session::{Action, Assignment, Prune};
+use crate::{ObjectKey, TargetId};
 
 #[derive(Debug)]
 pub(super) struct Target {
@@ -131,7 +132,7 @@ impl Target {
         let mode = match (self.assignment.action, self.assignment.options.prune) {
             (Action::Delete, _) => Mode::Delete,
             (Action::Orphan, _) => Mode::Orphan,
-            (Action::Apply, Prune::Never) => return Removals::default(),
+            (Action::Apply, Prune::Never) => Mode::Keep,
             (Action::Apply, Prune::AfterHealthy | Prune::AfterApply) => Mode::Prune,
         };
         Removals::plan(mode, self.inventory.left_over(|identity| self.objects.contains(identity)))
@@ -167,6 +168,21 @@ impl Target {
         let recheck = self.rechecks.next_wake(|identity| !self.under_way.contains(identity));
         let (retry, removal) = (self.retries.next_at(), self.removals.next_wake());
         [retry, recheck, removal, self.said.fails_at()].into_iter().flatten().min()
+    }
+
+    /// What other targets want may be another by now.
+    pub(super) fn note_claims(&mut self, claimed_by: impl Fn(&ObjectKey) -> Option<TargetId>) {
+        if self.removals.note_claims(claimed_by) {
+            self.said.note_change();
+        }
+    }
+
+    /// It was given to this target, which does not want it any more: it goes with what left, if its plan says so.
+    pub(super) fn take_in(&mut self, key: &ObjectKey) {
+        self.inventory.adopt(key);
+        self.inventory.track(&self.assignment.prunable, self.objects.iter());
+        self.removals = self.plan_removals();
+        self.said.note_change();
     }
 
     /// Whether the object is one that this target applied, whatever its label says.

@@ -10,18 +10,18 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::bodies::{Bodies, Body};
-use super::claims::Claims;
+use super::claims::{Claim, Claims};
 use super::drifted::Drifted;
 use super::event::{Event, Kind, ObjectEvent, Sight, WatchEvent};
-use super::finding::Answer;
+use super::finding::{Answer, Finding};
 use super::inventory::{Inventory, Learned};
-use super::step::Step;
+use super::step::{Act, Step};
 use super::target::Target;
-use crate::TargetId;
 use crate::bundle::Entry;
 use crate::journal::{InventoryUpdate, Journalled};
 use crate::report::Report;
 use crate::session::{Action, Assignment};
+use crate::{ObjectKey, TargetId};
 
 /// All targets of a cluster. It does nothing: it is told what happened ([`Targets::handle`]), and asked for what is to
 /// be done ([`Targets::take_step`]) and said ([`Targets::take_reports`]), again after each event and when
@@ -34,6 +34,8 @@ pub struct Targets {
     by_id: BTreeMap<TargetId, Target>,
     bodies: Bodies,
     claims: Claims,
+    /// They are not what targets last heard of.
+    claims_have_changed: bool,
     /// The target that had the last turn: the next one is first in line.
     turn: Option<TargetId>,
     /// Of kinds that are not watched well.
@@ -75,6 +77,7 @@ impl Targets {
 
     fn accept(&mut self, journalled: Journalled, now: Timestamp, told: &mut Told) {
         let id = journalled.assignment.target;
+        self.claims_have_changed = true;
         // The new ones are held before the old ones are let go: what both have stays.
         if journalled.assignment.action == Action::Apply {
             let entries = journalled.assignment.manifest.entries();
@@ -105,9 +108,19 @@ impl Targets {
 
     fn record(&mut self, step: &Step, answer: Answer, now: Timestamp, chance: f64, told: &mut Told) {
         let Some(target) = self.by_id.get_mut(&step.target) else { return };
-        target.record(step, answer, now, chance);
+        let given_to = match (&step.act, &answer.finding) {
+            (&Act::Give { to, .. }, Finding::Released) if !self.claims.has(to, &step.key) => Some(to),
+            _ => None,
+        };
+        let claims = &self.claims;
+        target.record(step, answer, |key| claims.other(step.target, key), (now, chance));
         told.drifts = target.take_drifts();
         told.learn(step.target, target.take_learned());
+        // It dropped it while that was on its way, and nobody else would ever look at it.
+        if let Some(receiver) = given_to.and_then(|to| self.by_id.get_mut(&to)) {
+            receiver.take_in(&step.key);
+            self.claims_have_changed = true;
+        }
     }
 
     /// Goes to the target that the object is known by, and to the one that its label names: anybody may edit a label.
@@ -137,6 +150,12 @@ impl Targets {
     /// The next step, if there is one whose time has come; its object has no other until its answer comes. Targets take
     /// turns, so that a large one does not keep a small one waiting.
     pub fn take_step(&mut self, now: Timestamp) -> Option<Step> {
+        if std::mem::take(&mut self.claims_have_changed) {
+            let claims = &self.claims;
+            for (&id, target) in &mut self.by_id {
+                target.note_claims(|key| claims.other(id, key));
+            }
+        }
         let (after, until) = match self.turn {
             Some(last) => ((Excluded(last), Unbounded), (Unbounded, Included(last))),
             None => ((Unbounded, Unbounded), (Unbounded, Unbounded)),
@@ -146,14 +165,22 @@ impl Targets {
                 if target.is_full(self.under_way_max) {
                     continue;
                 }
-                let claims = &self.claims;
-                if let Some(step) = target.take_step(now, |key| claims.other(id, key)) {
+                if let Some(step) = target.take_step(now) {
                     self.turn = Some(id);
-                    return Some(step);
+                    return Some(Step { claims: self.claims_of(&step), ..step });
                 }
             }
         }
         None
+    }
+
+    fn claims_of(&self, step: &Step) -> Vec<Claim> {
+        let claim = |(key, by): &(ObjectKey, TargetId)| Claim {
+            by: *by,
+            key: key.clone(),
+            last_uid: self.by_id.get(by).and_then(|target| target.inventory.last_uid(key)),
+        };
+        self.claims.others(step.target, &step.key).map(claim).collect()
     }
 
     /// What a step applies; `None`: it applies nothing, or it never came.

@@ -34,7 +34,7 @@ pub(super) fn strategy(on_failure: &str) -> serde_json::Value {
 /// Of a failure that only another revision mends.
 fn failed_line() -> ObjectLine {
     let line = json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": "default", "name": "one",
-                      "outcome": "rejected", "verdict": "failed"});
+                      "outcome": "rejected", "verdict": "failed", "message": "it is wrong", "hint": "mend it"});
     serde_json::from_value(line).expect("a line")
 }
 
@@ -198,6 +198,20 @@ async fn what_went_back_with_a_change_of_single_clusters_stays_back(pool: Pool) 
     scene.label(second, "region", "us").await;
     scene.render().await;
     assert_ne!(scene.runs(second).await, before);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn the_reason_of_a_failure_says_what_a_person_can_do(pool: Pool) {
+    let scene = Scene::with(&pool, 1, &[], &strategy("pause")).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.render().await;
+
+    scene.say(0, Verdict::Failed, 1).await;
+
+    let rollout = scene.rollouts().await.remove(0);
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let members = store::rollouts::list_members(&mut db, rollout.id, Which::default(), clock::now()).await;
+    assert_eq!(members.expect("they are read")[0].member.reason, "it is wrong; mend it");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

@@ -86,7 +86,7 @@ pub(super) async fn carry_out(
 
 /// Whose what is there is, to whom would apply that body.
 fn owner(step: &Step, there: &Metadata, body: &Body) -> Owner {
-    Owner::of(there, &step.label(), step.last_uid()).or_left(there, &step.key, body)
+    Owner::of(there, step).or_left(there, step, body)
 }
 
 /// Without what is left to the cluster's own controllers.
@@ -153,7 +153,7 @@ impl Attempt<'_> {
             return Ok(applied(&live, &object, body));
         };
         if let Some(there) = there.as_ref().filter(|there| !owner(self.step, there, &body).may_write()) {
-            return Ok(Finding::Exists { hint: owner_hint(there) });
+            return Ok(Finding::Exists { hint: owner_hint(there, self.step) });
         }
         let onto = there.map_or(Onto::Anything, |there| Onto::One(there.uid));
         let (live, object) = self.apply(&body, true, onto).await?;
@@ -367,7 +367,7 @@ impl Question<'_> {
         let owner = owner(self.attempt.step, &there.metadata, &self.body);
         let found = parse(&there.body)?;
         if !owner.may_write() {
-            let finding = Finding::Exists { hint: owner_hint(&there.metadata) };
+            let finding = Finding::Exists { hint: owner_hint(&there.metadata, self.attempt.step) };
             return Ok(Answer { finding, drift: Some(Found::of(owner, &found, Vec::new())) });
         }
         let (live, after) = match self.apply_onto(&there.metadata).await {

@@ -7,9 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::world::OTHER;
 use crate::drift::{Change, Fingerprint};
 use crate::health::{Ending, Health};
-use crate::reconcile::{Act, Answer, ClusterError, Condition, Contested, Finding, Found, Metadata, Step};
+use crate::object::{MANAGER, OWNER_ANNOTATION, TARGET_LABEL};
+use crate::reconcile::{
+    Act, Answer, Body, ClusterError, Condition, Contested, Finding, Found, ManagedFields, Metadata, Owner, Step,
+    label_of, owner_hint,
+};
 use crate::report::Verdict;
 use crate::{Digest, ObjectKey};
 
@@ -98,7 +103,7 @@ impl<'a> Words<'a> {
                 {"manager": "bellwether", "operation": "Apply", "apiVersion": "v1", "time": "t", "fieldsV1": {fields: {}}}]});
             Fingerprint::of(&metadata, "bellwether")
         });
-        Condition { health, finished: ended.map(ending), fingerprint }
+        Condition { health, finished: ended.map(ending), fingerprint, is_kept: self.has("keep") }
     }
 }
 
@@ -117,7 +122,7 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
         "gone" => Finding::Gone,
         "released" => Finding::Released,
         "there" => there(step, &words),
-        "read" => Finding::inspected(step, Some(Metadata { uid, ..Metadata::default() })),
+        "read" => read(step, &words, body),
         "rejected" => Finding::Failed(ClusterError::Rejected { reason: "Invalid".to_owned(), message }),
         "forbidden" => Finding::Failed(ClusterError::Forbidden { message }),
         "stale" => Finding::Failed(ClusterError::Stale { message }),
@@ -135,6 +140,30 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
         other => panic!("`{other}` is not an answer"),
     };
     Answer { finding, drift: drift.map(|change| found(change.parse().expect("a change"))) }
+}
+
+/// What is there is without a label, and ours to have or not.
+fn read(step: &Step, words: &Words<'_>, body: &[u8]) -> Finding {
+    let label = words.has("of-other").then(|| (TARGET_LABEL.to_owned(), label_of(OTHER)));
+    let owner = words.has("left").then(|| (OWNER_ANNOTATION.to_owned(), "main/default/former".to_owned()));
+    let (manager, operation) = (MANAGER.to_owned(), "Apply".to_owned());
+    let there = Metadata {
+        uid: uid(&step.key.name),
+        namespace: step.key.namespace.clone(),
+        labels: label.into_iter().collect(),
+        annotations: owner.into_iter().collect(),
+        managed_fields: vec![ManagedFields { manager, operation, ..ManagedFields::default() }],
+        ..Metadata::default()
+    };
+    if step.act.digest().is_none() {
+        return Finding::inspected(step, Some(there));
+    }
+    let body = Body::from(std::sync::Arc::<[u8]>::from(body));
+    if Owner::of(&there, step).or_left(&there, step, &body).may_write() {
+        Finding::Applied { uid: there.uid, version: 9, condition: words.condition(), body }
+    } else {
+        Finding::Exists { hint: owner_hint(&there, step) }
+    }
 }
 
 /// What should be in place and is not there: made again, unless it may have ended.

@@ -14,7 +14,7 @@ use crate::session::{Action, Assignment, DriftMode, Prune, SyncOptions};
 use crate::{Digest, Generation, ObjectKey, TargetId};
 
 const SHOP: TargetId = TargetId::new(Uuid::from_u128(7));
-const OTHER: TargetId = TargetId::new(Uuid::from_u128(8));
+pub(super) const OTHER: TargetId = TargetId::new(Uuid::from_u128(8));
 
 /// The longest of all waits that jitter allows.
 const CHANCE: f64 = 0.999;
@@ -24,8 +24,11 @@ pub(super) struct World {
     targets: Targets,
     pub(super) now: Timestamp,
     contents: BTreeMap<Digest, String>,
-    /// Asked for and not answered.
+    /// Asked for and not looked at yet, and not answered; those of the other target apart.
+    fresh: Vec<Step>,
     sent: Vec<Step>,
+    theirs: Vec<Step>,
+    sent_by_them: Vec<Step>,
     /// Asked for since they were counted.
     taken: usize,
     drifts: Vec<Drifted>,
@@ -39,10 +42,12 @@ impl World {
             "other" => self.assign(OTHER, rest),
             "restart" => {
                 (self.targets, self.sent) = (Targets::default(), Vec::new());
+                (self.theirs, self.sent_by_them) = (Vec::new(), Vec::new());
                 self.assign(SHOP, rest);
             }
             "bounded" => self.targets = Targets::bounded(rest.parse().expect("a number")),
-            "tombstone" => self.bury(rest),
+            "tombstone" => self.bury(SHOP, rest),
+            "other-tombstone" => self.bury(OTHER, rest),
             "ended" => self.tell(Event::Ended(SHOP)),
             "holds" => {
                 let generation =
@@ -53,6 +58,8 @@ impl World {
             "do" => self.expect_steps(rest),
             "count" => self.expect_count(rest),
             "answer" => self.answer(rest),
+            "they-do" => self.expect_their_steps(rest),
+            "they-answer" => self.answer_them(rest),
             "settle" => self.settle(),
             "see" => self.see(rest),
             "list" => self.list(rest),
@@ -90,11 +97,11 @@ impl World {
         self.accept(assignment, had);
     }
 
-    fn bury(&mut self, text: &str) {
+    fn bury(&mut self, target: TargetId, text: &str) {
         let (generation, action) = text.split_once(' ').expect("a generation and an action");
         let action = if action == "orphan" { Action::Orphan } else { Action::Delete };
         let manifest = Manifest::new(Vec::new()).expect("a manifest");
-        self.accept(assignment(SHOP, generation, action, manifest), Vec::new());
+        self.accept(assignment(target, generation, action, manifest), Vec::new());
     }
 
     fn accept(&mut self, assignment: Assignment, applied: Vec<Applied>) {
@@ -135,19 +142,35 @@ impl World {
         }
     }
 
+    fn take_all(&mut self) {
+        while let Some(step) = self.targets.take_step(self.now) {
+            if step.target == SHOP { self.fresh.push(step) } else { self.theirs.push(step) }
+        }
+    }
+
     fn take_steps(&mut self) -> Vec<Step> {
-        let all = std::iter::from_fn(|| self.targets.take_step(self.now));
-        let ours: Vec<_> = all.filter(|step| step.target == SHOP).collect();
+        self.take_all();
+        let ours = std::mem::take(&mut self.fresh);
         self.taken += ours.len();
         self.sent.extend(ours.iter().cloned());
         ours
     }
 
+    fn expect_their_steps(&mut self, text: &str) {
+        self.take_all();
+        let theirs = std::mem::take(&mut self.theirs);
+        assert_eq!(joined(&self.written(&theirs, text)), text);
+        self.sent_by_them.extend(theirs);
+    }
+
+    fn written(&self, steps: &[Step], text: &str) -> Vec<String> {
+        steps.iter().map(|step| written(step, text, &self.contents)).collect()
+    }
+
     fn expect_steps(&mut self, text: &str) {
         let steps = self.take_steps();
         if text != "anything" {
-            let written: Vec<_> = steps.iter().map(|step| written(step, text, &self.contents)).collect();
-            assert_eq!(joined(&written), text);
+            assert_eq!(joined(&self.written(&steps, text)), text);
         }
     }
 
@@ -167,10 +190,21 @@ impl World {
         };
         assert!(named == "all" || !answered.is_empty(), "{named} is not under way");
         for step in answered {
-            let content = step.act.digest().and_then(|digest| self.contents.get(&digest)).cloned().unwrap_or_default();
-            let answer = answer(&step, text, body(&content).as_bytes());
-            self.tell(Event::Answered(Box::new(step), answer));
+            self.tell_answer(step, text);
         }
+    }
+
+    fn answer_them(&mut self, text: &str) {
+        let (named, text) = text.split_once(' ').expect("a name and an answer");
+        let at = self.sent_by_them.iter().position(|step| name(&step.key) == named).expect("it is under way");
+        let step = self.sent_by_them.remove(at);
+        self.tell_answer(step, text);
+    }
+
+    fn tell_answer(&mut self, step: Step, text: &str) {
+        let content = step.act.digest().and_then(|digest| self.contents.get(&digest)).cloned().unwrap_or_default();
+        let answer = answer(&step, text, body(&content).as_bytes());
+        self.tell(Event::Answered(Box::new(step), answer));
     }
 
     fn settle(&mut self) {
@@ -286,12 +320,13 @@ fn is_line(line: &ObjectLine, text: &str) -> bool {
     written == head && (line.message.contains(words) || line.hint.contains(words))
 }
 
-/// Of an object with that content: of one that says `ttl`, `pre` or `post` there is a little more to know.
+/// Of an object with that content: of one that says `ttl`, `pre`, `post` or `owned` there is a little more to know.
 fn body(content: &str) -> &str {
     match content {
         "ttl" => r#"{"kind": "Job", "spec": {"ttlSecondsAfterFinished": 60}}"#,
         "pre" => r#"{"metadata": {"annotations": {"helm.sh/hook": "pre-install,pre-upgrade"}}}"#,
         "post" => r#"{"metadata": {"annotations": {"helm.sh/hook": "post-install,post-upgrade"}}}"#,
+        "owned" => r#"{"metadata": {"annotations": {"bellwether.dev/owner": "main/default/shop"}}}"#,
         content => content,
     }
 }

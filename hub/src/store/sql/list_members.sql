@@ -7,7 +7,8 @@ select m.cluster_id, c.name as cluster_name, m.wave, m.digest, m.digest_before, 
        r.digest as "report_digest?",
        r.applied as "report_applied?",
        r.verdict as "report_verdict?",
-       r.lines -> 0 ->> 'message' as report_message,
+       -- Why, and what a person can do.
+       concat_ws('; ', r.lines -> 0 ->> 'message', r.lines -> 0 ->> 'hint') as report_message,
        -- Of a failure only: whether it may pass.
        case when r.verdict = 'failed' then r.lines end as "report_lines: Stored<Vec<ObjectLine>>",
        r.reported_at as "reported_at?"

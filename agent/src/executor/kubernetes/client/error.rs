@@ -44,8 +44,8 @@ struct Cause {
 /// duplicate list entry). It answers that with 500 and no reason, as if it were its own fault.
 const UNFIT: &str = "failed to create typed patch object";
 
-/// Before the words of a webhook or of a policy.
-const DENIED: [&str; 2] = ["denied the request: ", "denied request: "];
+/// Before the words of a webhook or of a policy, or of what answers for them.
+const DENIED: [&str; 3] = ["denied the request: ", "denied request: ", "an error on the server ("];
 
 /// A request, as far as its answer depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,7 @@ pub(super) fn judge(code: StatusCode, retry_after: Option<Duration>, about: Abou
     let details = status.details.unwrap_or_default();
     let is_unfit = status.reason.is_empty() && status.message.starts_with(UNFIT);
     let message = match status.message.as_str() {
+        "" if about == About::Secrets => format!("the API server answered {code}"),
         "" => plain(code, body),
         message if is_unfit => unfit(message),
         message => invalid(message, &details.causes).unwrap_or_else(|| without_values(message)),
@@ -339,6 +340,27 @@ mod tests {
             "{of_secrets:?}"
         );
         assert!(of_secrets.iter().all(|told| !told.contains("swordfish")), "{of_secrets:?}");
+    }
+
+    #[test]
+    fn of_secrets_nobodys_words_are_told_but_an_api_servers_own() {
+        let broken = json!({"reason": "InternalError", "message": "Internal error occurred: failed calling webhook \"a.example.org\": failed to call webhook: an error on the server (\"KeyError: swordfish\") has prevented the request from succeeding"});
+        let plain = judge(StatusCode::BAD_GATEWAY, None, About::Secrets, b"the firewall dislikes password=swordfish");
+
+        let told = judged_about(About::Secrets, 500, &broken).to_string();
+
+        assert!(told.contains("failed calling webhook \"a.example.org\"") && !told.contains("swordfish"), "{told}");
+        assert_eq!(plain.to_string(), "the API server answered 502 Bad Gateway");
+    }
+
+    #[test]
+    fn of_a_taken_item_of_a_list_the_field_is_told_and_no_value() {
+        let cause = |field| json!({"reason": "FieldManagerConflict", "message": "conflict with \"kubectl\" using v1", "field": field});
+        let causes = [cause(".spec.words[=\"swordfish\"]")];
+
+        let told = judged(409, &json!({"message": "…", "details": {"causes": causes}})).to_string();
+
+        assert_eq!(told, "field .spec.words[=…] is managed by kubectl");
     }
 
     #[test]

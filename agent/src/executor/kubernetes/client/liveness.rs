@@ -29,9 +29,9 @@ const SILENCE_MAX: SignedDuration = SignedDuration::from_mins(2);
 /// Between two watches that are answered: one that ends at once, without an error, would else be begun without a pause.
 const AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
-/// Open for so long without a word, a watch may be none, as a bookmark comes each minute from most API servers: it is listed,
-/// to see what it did not tell.
-const MUTE_AFTER: SignedDuration = SignedDuration::from_secs(75);
+/// Without a word for so long, on one watch or on several that ended, they may be none, as a bookmark comes each minute from
+/// most API servers: it is listed, to see what they did not tell.
+pub(super) const MUTE_AFTER: SignedDuration = SignedDuration::from_secs(75);
 
 /// So many watches in a row that ended at once, or did not tell what was changed, are no accident: something between answers
 /// for them.
@@ -49,13 +49,15 @@ pub(super) struct Liveness {
     stands_since: Option<Timestamp>,
     /// When the one that is open was answered.
     open_since: Option<Timestamp>,
-    /// Nothing came on it yet.
-    says_nothing: bool,
+    /// Since when watches are answered, and nothing came on any.
+    silent_since: Option<Timestamp>,
+    /// For how long they may.
+    mute_after: SignedDuration,
     /// Watches in a row that proved to be none.
     mute: u32,
     /// When they were too many.
     mute_since: Option<Timestamp>,
-    /// The last one said nothing: the next list shows whether there was something to say.
+    /// They said nothing for long: the next list shows whether there was something to say.
     is_doubted: bool,
     /// What was last believed is what a list said.
     is_known_by_lists: bool,
@@ -84,7 +86,8 @@ impl Liveness {
             failures: 0,
             stands_since: None,
             open_since: None,
-            says_nothing: true,
+            silent_since: None,
+            mute_after: MUTE_AFTER,
             mute: 0,
             mute_since: None,
             is_doubted: false,
@@ -103,7 +106,8 @@ impl Liveness {
     /// A watch was answered.
     fn note_watched(&mut self, now: Timestamp) {
         self.stands_since.get_or_insert(now);
-        (self.open_since, self.says_nothing) = (Some(now), true);
+        self.silent_since.get_or_insert(now);
+        self.open_since = Some(now);
         self.watched_at = Some(now);
         self.note_heard(now);
     }
@@ -111,7 +115,7 @@ impl Liveness {
     /// Something came on an open watch.
     fn note_frame(&mut self, now: Timestamp) {
         self.note_heard(now);
-        self.says_nothing = false;
+        self.silent_since = None;
     }
 
     /// The open watch is no more, if there was one. One that was broken off says nothing of those that end by themselves.
@@ -122,12 +126,10 @@ impl Liveness {
         if ended_at_once {
             self.stands_since = None;
         }
-        if !self.says_nothing {
-            self.mute = 0;
-        } else if ended_at_once {
-            self.note_mute(now);
-        } else if open >= MUTE_AFTER {
-            self.is_doubted = true;
+        match self.silent_since {
+            None => self.mute = 0,
+            Some(_) if ended_at_once => self.note_mute(now),
+            Some(since) => self.is_doubted |= now.duration_since(since) >= self.mute_after,
         }
     }
 
@@ -143,7 +145,7 @@ impl Liveness {
         self.mute >= MUTE_MAX
     }
 
-    /// Whether what there is has to be listed, to see whether the last watch told all.
+    /// Whether what there is has to be listed, to see whether the last watches told all.
     pub(super) const fn is_doubted(&self) -> bool {
         self.is_doubted
     }
@@ -163,7 +165,7 @@ impl Liveness {
 
     /// All was listed; `found_news`: something is there that no watch told.
     pub(super) fn note_listed(&mut self, found_news: bool, now: Timestamp) {
-        self.is_listed = true;
+        (self.is_listed, self.silent_since) = (true, None);
         if std::mem::take(&mut self.is_doubted) && found_news {
             self.note_mute(now);
         }
@@ -239,13 +241,15 @@ impl Liveness {
 #[derive(Debug, Clone)]
 pub(super) struct Ear {
     liveness: Arc<Mutex<Liveness>>,
-    turned_mute: Arc<Notify>,
+    is_doubted: Arc<Notify>,
     clock: Clock,
 }
 
 impl Ear {
-    pub(super) fn new(clock: Clock) -> Self {
-        Self { liveness: Arc::new(Mutex::new(Liveness::new(clock.now()))), turned_mute: Arc::default(), clock }
+    /// Watches are listened to for so long, before it is listed what they did not tell.
+    pub(super) fn new(clock: Clock, mute_after: SignedDuration) -> Self {
+        let liveness = Liveness { mute_after, ..Liveness::new(clock.now()) };
+        Self { liveness: Arc::new(Mutex::new(liveness)), is_doubted: Arc::default(), clock }
     }
 
     pub(super) fn liveness(&self) -> MutexGuard<'_, Liveness> {
@@ -263,9 +267,16 @@ impl Ear {
         }
     }
 
-    /// Until its watches proved to be none.
-    pub(super) async fn wait_for_mute(&self) {
-        self.turned_mute.notified().await;
+    /// Until its watches proved to be none, or one has ended by itself and it is to be listed what they did not tell. Answers
+    /// whether they are none.
+    pub(super) async fn wait_for_doubt(&self) -> bool {
+        loop {
+            self.is_doubted.notified().await;
+            let liveness = self.liveness();
+            if liveness.is_mute() || liveness.is_doubted() {
+                return liveness.is_mute();
+            }
+        }
     }
 
     fn note_frame(&self, is_watch: bool) {
@@ -277,8 +288,8 @@ impl Ear {
     fn note_next(&self) -> Timestamp {
         let mut liveness = self.liveness();
         liveness.note_end(self.clock.now(), false);
-        if liveness.is_mute() {
-            self.turned_mute.notify_one();
+        if liveness.is_mute() || liveness.is_doubted() {
+            self.is_doubted.notify_one();
         }
         liveness.again_at()
     }
@@ -414,6 +425,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_told_by_watches_that_end_soon_is_looked_for() {
+        for open in [10, 30, 90] {
+            let mut liveness = Liveness::new(at(0));
+            let mut looked_at = Vec::new();
+            for second in (0..1_000).step_by(100) {
+                liveness.note_watched(at(second));
+                liveness.note_end(at(second + open), false);
+                if liveness.is_doubted() {
+                    looked_at.push(second);
+                    liveness.note_listed(false, at(second + open + 1));
+                }
+            }
+            assert!(looked_at.len() >= 5, "{open}: {looked_at:?}");
+            assert!(!liveness.is_mute(), "there was nothing to tell");
+        }
+
+        let mut liveness = Liveness::new(at(0));
+        for second in (0..1_000).step_by(40) {
+            liveness.note_watched(at(second));
+            liveness.note_frame(at(second + 20));
+            liveness.note_end(at(second + 40), false);
+            assert!(!liveness.is_doubted(), "something comes on them");
+        }
+    }
+
+    #[test]
     fn where_watches_were_none_one_is_tried_now_and_then() {
         let pause = SignedDuration::from_mins(10);
         let mut liveness = Liveness::new(at(0));
@@ -479,7 +516,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_part_of_an_answer_is_heard_and_a_refusal_is_not() {
-        let ear = Ear::new(Clock::start());
+        let ear = Ear::new(Clock::start(), MUTE_AFTER);
         let hears = |ear: &Ear| {
             let before = std::mem::replace(&mut ear.liveness().heard_at, Timestamp::UNIX_EPOCH);
             before > Timestamp::UNIX_EPOCH

@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use uuid::Uuid;
 
 use super::discovery::Served;
-use super::liveness::{Ear, Regained};
+use super::liveness::{Ear, MUTE_AFTER, Regained};
 use super::{Cluster, ClusterError};
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::Clock;
@@ -49,14 +49,15 @@ const LIST_PAUSE: Duration = Duration::from_secs(30);
 /// Before a watch is tried again where watches were none: what answered for them may be gone, and each try costs a list.
 const TRY_PAUSE: Duration = Duration::from_mins(10);
 
-/// How often what cannot be watched is listed, and tried to be watched.
+/// How often what cannot be watched is listed, and tried to be watched; and after how long it is listed what may not be told.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     list: Duration,
     again: Duration,
+    mute: SignedDuration,
 }
 
-const PACE: Pace = Pace { list: LIST_PAUSE, again: TRY_PAUSE };
+const PACE: Pace = Pace { list: LIST_PAUSE, again: TRY_PAUSE, mute: MUTE_AFTER };
 
 /// Between tries of a kind that the API server does not serve: whoever brings it back is seldom in a hurry.
 const ABSENT: Backoff =
@@ -86,7 +87,7 @@ impl Cluster {
     }
 
     async fn watch_at(self, pace: Pace, kind: Kind, clock: Clock, events: mpsc::Sender<WatchEvent>) {
-        let ear = Ear::new(clock);
+        let ear = Ear::new(clock, pace.mute);
         let client = ear.listen(self.inner.requests.client());
         let mut watch = Watch {
             began_at: clock.now(),
@@ -203,8 +204,10 @@ impl Watch {
                     }
                     continue;
                 }
-                () = self.ear.wait_for_mute() => {
-                    tracing::warn!(kind = %self.kind.kind, "its watches tell nothing; it is listed");
+                is_mute = self.ear.wait_for_doubt() => {
+                    if is_mute {
+                        tracing::warn!(kind = %self.kind.kind, "its watches tell nothing; it is listed");
+                    }
                     return;
                 }
             };
@@ -403,7 +406,7 @@ impl Watch {
             uids: BTreeSet::new(),
             newest: 0,
             has_news: false,
-            ear: Ear::new(clock),
+            ear: Ear::new(clock, MUTE_AFTER),
             pace: PACE,
             is_path_gone: false,
         }
@@ -509,6 +512,8 @@ mod tests {
         Kept,
         /// And something is told on each.
         Telling,
+        /// After a while, without an error and without a word.
+        Swallowed(Duration),
     }
 
     /// An API server that has one ConfigMap, and counts.
@@ -546,6 +551,10 @@ mod tests {
                     match *self.watches_are() {
                         Watches::Refused => answer(403, &json!({"kind": "Status", "status": "Failure", "code": 403})),
                         Watches::Ended => http::Response::new(Full::default().boxed_unsync()),
+                        Watches::Swallowed(after) => {
+                            let ends = futures_util::stream::once(tokio::time::sleep(after));
+                            http::Response::new(StreamBody::new(ends.filter_map(async |()| None)).boxed_unsync())
+                        }
                         Watches::Kept => http::Response::new(StreamBody::new(silence).boxed_unsync()),
                         Watches::Telling => {
                             let event = json!({"type": "MODIFIED", "object": {"kind": "PartialObjectMetadata",
@@ -656,7 +665,7 @@ mod tests {
     #[tokio::test]
     async fn a_kind_whose_watches_were_none_is_watched_again_when_they_are() {
         let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Ended);
-        let pace = Pace { list: Duration::from_millis(50), again: Duration::from_millis(100) };
+        let pace = Pace { list: Duration::from_millis(50), again: Duration::from_millis(100), ..PACE };
         let (mut told, watch) = api_server.watch_at(pace);
         while next(&mut told).await != "known" {}
 
@@ -666,6 +675,21 @@ mod tests {
         let lists = api_server.lists.load(Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(api_server.lists.load(Ordering::SeqCst), lists, "it is not listed any more");
+        watch.abort();
+    }
+
+    #[tokio::test]
+    async fn what_watches_did_not_tell_that_ended_by_themselves_is_listed() {
+        let after = Duration::from_millis(3_200);
+        let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Swallowed(after));
+        let (mut told, watch) = api_server.watch_at(Pace { mute: SignedDuration::from_secs(4), ..PACE });
+        assert_eq!([next(&mut told).await, next(&mut told).await], ["object", "listed"]);
+
+        api_server.version.fetch_add(1, Ordering::SeqCst);
+
+        assert_eq!([next(&mut told).await, next(&mut told).await], ["object", "listed"]);
+        assert_eq!(api_server.lists.load(Ordering::SeqCst), 2);
+        assert!(api_server.watches.load(Ordering::SeqCst) >= 2, "one that said nothing was believed");
         watch.abort();
     }
 
