@@ -50,13 +50,13 @@ struct Samples {
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
-struct Milliseconds {
-    p50: f64,
-    p99: f64,
+pub(crate) struct Milliseconds {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
 }
 
 impl Milliseconds {
-    fn of(samples: &[f64]) -> Result<Self> {
+    pub(crate) fn of(samples: &[f64]) -> Result<Self> {
         let rank = |percent| nearest_rank(samples, percent).map(|ms| (ms * 10.0).round() / 10.0);
         let (p50, p99) = rank(50).zip(rank(99)).context("nothing was measured")?;
         Ok(Self { p50, p99 })
@@ -183,6 +183,11 @@ fn manifest(namespace: &str, value: &str) -> String {
     all.join("\n---\n")
 }
 
+/// Of this program, and of those beside it.
+pub(crate) const fn build() -> &'static str {
+    if cfg!(debug_assertions) { "debug" } else { "release" }
+}
+
 fn outcome(samples: &Samples) -> Result<Outcome> {
     let applied = Milliseconds::of(&samples.applied)?;
     let healthy = Milliseconds::of(&samples.healthy)?;
@@ -198,9 +203,8 @@ fn outcome(samples: &Samples) -> Result<Outcome> {
     ];
     let rows = rows.map(|(what, ms)| format!("{what:44} {:>8.1} {:>8.1}\n", ms.p50, ms.p99));
     let table = format!("{:44} {:>8} {:>8}\n{}", "ms", "p50", "p99", rows.concat());
-    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     let conditions = json!({
-        "build": build,
+        "build": build(),
         "clusters": 1, "objects": 5, "pushes": PUSHES, "waves": 1, "soak_s": 0, "trigger": "webhook", "fsync": true,
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "controller_manager_qps": 1000, "concurrent_deployment_syncs": 50, "percentiles": "nearest rank",

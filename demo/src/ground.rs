@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::evidence::{ApiRequest, read_api_audit};
 use crate::memory::MemoryWatch;
+use crate::monorepo::figure;
 use crate::sample::{self, Sample};
 use crate::show::Show;
 use crate::stamps::Stamps;
@@ -93,8 +94,14 @@ impl Ground {
             cli.run(&["repo", "add", stack::REPO, &repo.url, "--poll-seconds", POLL_SECONDS, "-o", "json"]).await?;
         let secret = added.ended_with(0)?.json()?["webhookSecret"].as_str().context("no webhook secret")?.to_owned();
         let webhooks = bell.answer(api.clone(), stack::REPO, &secret);
-        start_watcher(state, &table, &clusters, &sample, watched).await?;
-        show.done(format_args!("the Git server tells the hub of pushes; the watcher stamps what the clusters show"));
+        if clusters.is_empty() {
+            show.done(format_args!("the Git server tells the hub of pushes"));
+        } else {
+            start_watcher(state, &table, &clusters, &sample, watched).await?;
+            show.done(format_args!(
+                "the Git server tells the hub of pushes; the watcher stamps what the clusters show"
+            ));
+        }
         let stamps = Stamps::of(&stamps_file(state));
         let state = state.to_owned();
         Ok(Self { state, sample, table, clusters, api, repo, tree, stamps, memory, _git: git, _webhooks: webhooks })
@@ -119,6 +126,19 @@ impl Ground {
             joined
         });
         try_join_all(joins).await
+    }
+
+    /// A cluster that applies nothing: everything of the hub's is there, and nothing that a cluster takes.
+    pub async fn simulate_cluster(&self) -> Result<()> {
+        let launch =
+            Launch::new("agent-simulated", programs_folder()?.join("bellwether-agent"), Tier::Agents, &self.state)
+                .args(["simulate", "--count", "1"])
+                .env("BELLWETHER_URL", self.api.url.as_str())
+                .env("BELLWETHER_TOKEN", &self.api.token)
+                .env("BELLWETHER_CA", self.api.ca.display().to_string());
+        let process = self.table.start(&launch)?;
+        let connected = async || stack::is_connected(&self.api, "sim-0001").await.ok()?.then_some(());
+        wait_until_ready(&process, PATIENCE, connected).await
     }
 
     async fn join(&self, cluster: &Cluster) -> Result<u64> {
@@ -156,6 +176,29 @@ impl Ground {
     pub fn kubectl(&self, number: usize) -> Result<Kubectl> {
         let cluster = self.clusters.iter().find(|cluster| cluster.number == number);
         Ok(kubectl(&self.state, cluster.with_context(|| format!("there is no cluster {number}"))?))
+    }
+
+    /// Many targets, so many by each `bellwether apply`.
+    pub async fn apply_all(&self, targets: &[String], at_once: usize, show: &mut Show) -> Result<()> {
+        show.step("targets", targets.len().div_ceil(at_once));
+        for some in targets.chunks(at_once) {
+            self.apply("targets", &some.join("---\n")).await?;
+            show.advance();
+        }
+        Ok(())
+    }
+
+    /// Until no stage has anything to do.
+    pub async fn wait_for_rest(&self, patience: Duration) -> Result<()> {
+        eventually(patience, "nothing is left to do", async || {
+            let text = self.api.metrics().await?;
+            for stage in ["source", "bundle", "rollout"] {
+                let due = figure(&text, &format!("bellwether_work_due{{stage=\"{stage}\"}}"))?;
+                ensure!(due == 0.0, "{due} of {stage}");
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// `bellwether apply` of a target.

@@ -48,9 +48,14 @@ impl Api {
         Self { url, ..self.clone() }
     }
 
+    /// All figures that the hub tells.
+    pub async fn metrics(&self) -> Result<String> {
+        Ok(self.http.get(self.url.join("/metrics")?).send().await?.error_for_status()?.text().await?)
+    }
+
     /// One of the figures that the hub tells, named with its label where it has one.
     pub async fn metric(&self, name: &str) -> Result<u64> {
-        let text = self.http.get(self.url.join("/metrics")?).send().await?.error_for_status()?.text().await?;
+        let text = self.metrics().await?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         Ok(line.with_context(|| format!("no {name} in:\n{text}"))?.trim().parse()?)
     }

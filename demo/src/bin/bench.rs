@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bellwether_demo::bench;
 use bellwether_demo::run_dir::{Ended, run_in};
+use bellwether_demo::{bench, monorepo, renders};
 use clap::{Parser, ValueEnum};
 
 #[derive(Debug, Parser)]
@@ -20,7 +20,7 @@ struct Arguments {
     /// Where it keeps everything while it runs [default: a new folder].
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// Leave what was observed in this folder.
+    /// Of `push`: leave what was observed in this folder.
     #[arg(long, value_name = "DIR")]
     evidence: Option<PathBuf>,
 }
@@ -29,6 +29,10 @@ struct Arguments {
 enum Name {
     /// From a push to five objects in one cluster.
     Push,
+    /// A chart and an overlay in a warm engine, beside the commands; a thousand targets of one chart in a hub.
+    Render,
+    /// One commit of a repo of 50,000 files and 2,000 targets.
+    Monorepo,
 }
 
 fn main() -> Result<ExitCode> {
@@ -37,6 +41,8 @@ fn main() -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(run_in(arguments.state.as_deref(), async |state| match arguments.name {
         Name::Push => bench::push(state, arguments.evidence.as_deref()).await,
+        Name::Render => renders::renders(state).await,
+        Name::Monorepo => monorepo::monorepo(state).await,
     }))?;
     let outcome = match ended {
         Ended::Done(outcome) => outcome,

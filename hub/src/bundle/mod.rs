@@ -159,6 +159,9 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
             result => break (result, sources),
         }
     };
+    if let Ok(rendered) = &result {
+        hub.metrics.note_render(rendered.is_reused);
+    }
     let result = match result {
         Err(BundleError::Store(error)) => return Err(error),
         Err(BundleError::Source(SourceError::NotSeen { .. })) => {

@@ -32,6 +32,8 @@ pub(crate) struct Metrics {
     pub(crate) signals_heard: Counter,
     pub(crate) assignments: Counter,
     reports: Family<Label, Counter>,
+    renders: Family<Label, Counter>,
+    fetches: Histogram,
     stage_durations: Family<Label, Histogram, fn() -> Histogram>,
     settled: Family<Label, Histogram, fn() -> Histogram>,
     ended: Family<Label, Histogram, fn() -> Histogram>,
@@ -52,6 +54,8 @@ impl Default for Metrics {
             signals_heard: Counter::default(),
             assignments: Counter::default(),
             reports: Family::default(),
+            renders: Family::default(),
+            fetches: Histogram::new(STAGE_BUCKETS),
             stage_durations: Family::new_with_constructor(in_stages),
             settled: Family::new_with_constructor(in_changes),
             ended: Family::new_with_constructor(in_changes),
@@ -74,6 +78,12 @@ impl Metrics {
         registry.register("assignments", "Assignments written by rollouts", self.assignments.clone());
         registry.register("signals_heard", "Signals of other hubs that there is work", self.signals_heard.clone());
         registry.register(
+            "renders",
+            "Targets that were rendered, or not because nothing that they read moved",
+            self.renders.clone(),
+        );
+        registry.register("fetch_seconds", "How long Git hosts and registries took for a fetch", self.fetches.clone());
+        registry.register(
             "stage_duration_seconds",
             "How long stages took to reconcile something that was due",
             self.stage_durations.clone(),
@@ -92,6 +102,15 @@ impl Metrics {
 
     pub(crate) fn note_report(&self, verdict: &str) {
         self.reports.get_or_create(&[("verdict", verdict.to_owned())]).inc();
+    }
+
+    pub(crate) fn note_render(&self, is_reused: bool) {
+        let result = if is_reused { "reused" } else { "made" };
+        self.renders.get_or_create(&[("result", result.to_owned())]).inc();
+    }
+
+    pub(crate) fn note_fetch(&self, took: Duration) {
+        self.fetches.observe(took.as_secs_f64());
     }
 
     pub(crate) fn note_reconcile(&self, stage: Stage, took: Duration) {

@@ -15,7 +15,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::repo::Move;
@@ -298,11 +298,16 @@ async fn fetch(hub: &Hub, known: Known, was_asked: bool) -> Result<Vec<Found>, R
     let work = {
         let stop = stop.clone();
         tokio::task::spawn_blocking(move || {
-            let heads = mirror.fetch(&remote, &known.wanted(was_asked), &stop)?;
-            Ok(heads.into_iter().map(|head| compare(&known, &mirror, head)).collect())
+            let began = Instant::now();
+            let heads = mirror.fetch(&remote, &known.wanted(was_asked), &stop);
+            let took = began.elapsed();
+            let found = heads.map(|heads| heads.into_iter().map(|head| compare(&known, &mirror, head)).collect());
+            (found.map_err(RepoError::from), took)
         })
     };
-    work.await.expect("a fetch does not panic")
+    let (found, took) = work.await.expect("a fetch does not panic");
+    hub.metrics.note_fetch(took);
+    found
 }
 
 fn compare(known: &Known, mirror: &Slot, head: Head) -> Found {
