@@ -5,6 +5,7 @@
 //! | `config` | what it is told at its start |
 //! | `identity` | its key and certificates, and whom it trusts |
 //! | `link` | the connection to the hub; the only module that knows `tonic` |
+//! | `sight` | what it sees of its cluster: its version, and what it serves |
 //! | `renewal` | the next certificate, when half of this one's life is over |
 //! | `journal` | what was accepted, written down in the cluster before anything acts on it |
 //! | `executor` | what carries assignments out, and what it is given and gives |
@@ -24,6 +25,7 @@ mod journal;
 mod link;
 mod renewal;
 mod run;
+mod sight;
 mod simulate;
 
 pub(crate) use bellwether_core::chain;

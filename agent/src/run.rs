@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::journal::Journal;
+use bellwether_core::session::Sight;
 use bellwether_core::session::agent::AgentSession;
 use bellwether_proto::compression;
 use secrecy::SecretString;
@@ -25,6 +26,7 @@ use crate::identity::{self, Identity, IdentityError, Join, Start};
 use crate::journal::{self, Fence, INVENTORY_UPDATES_MAX, JournalError, Seal, Store};
 use crate::link::{self, CHANGES_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
 use crate::renewal::{self, Renewal};
+use crate::sight;
 
 /// Between tries to reach the API server at the start. It is often a pod's neighbour that starts at the same time.
 const API_SERVER: Backoff =
@@ -212,6 +214,8 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let (to_hub_sender, to_hub) = mpsc::channel(OUTBOUND_REPORTS_MAX);
     let (inventory, lacking) = (ready.journal.inventory(), ready.journal.lacking());
     let version = env!("CARGO_PKG_VERSION").to_owned();
+    let facts = ready.facts.clone();
+    let (to_link, sights) = watch::channel(Sight { facts: ready.facts.clone(), apis: None });
     let session = AgentSession::new(ready.boot, version, ready.facts, compression::decompress, clock.now())
         .resume(inventory.iter().map(|journalled| &journalled.assignment))
         .resume_lacking(lacking)
@@ -230,9 +234,21 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         clock,
         changes: changes_sender,
         to_hub,
+        sight: sights,
         presence: watch::Sender::new(false),
     };
     let mut parts: JoinSet<Result<(), Cause>> = JoinSet::new();
+    let looks = sight::serve(
+        ready.cluster.clone(),
+        facts,
+        Duration::from_secs(config.look_seconds.max(1)),
+        to_link,
+        stop.clone(),
+    );
+    parts.spawn(async {
+        looks.await;
+        Ok(())
+    });
     let link_stop = stop.clone();
     parts.spawn(async move {
         link::serve(link, link_stop).await;

@@ -51,7 +51,7 @@ pub mod yielded;
 
 pub use chain::chain;
 pub use domain::{
-    access, bundle, condition, digest, enrollment, ids, labels, names, object, parameters, render, repo, report,
+    access, apis, bundle, condition, digest, enrollment, ids, labels, names, object, parameters, render, repo, report,
     schedule, signature, source, target, version_range,
 };
 

@@ -102,8 +102,8 @@ fn in_engine() -> Result<(Vec<f64>, Vec<f64>)> {
     let (mut helm, mut kustomize) = (Vec::new(), Vec::new());
     for number in 0..RENDERS + WARM_UP {
         let cluster: Name = format!("site-{number}").parse()?;
-        let facts = ClusterFacts { name: &cluster, labels: &BTreeMap::new() };
-        let values = Parameters::resolve(&[], facts).restricted_to(chart.variables());
+        let labels = BTreeMap::new();
+        let values = Parameters::resolve(&[], ClusterFacts::new(&cluster, &labels)).restricted_to(&chart.variables());
         let began = Instant::now();
         let objects = chart.render(&recipe, &values).map_err(|error| anyhow!("{error:?}"))?;
         let helm_took = began.elapsed().as_secs_f64() * 1e3;

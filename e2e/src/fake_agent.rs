@@ -67,6 +67,7 @@ impl FakeAgent {
             root: Digest::from_bytes([0; 32]),
             acked: None,
             facts: BTreeMap::new(),
+            apis: None,
         };
         to_hub.send(AgentMessage::Hello(hello).into()).await?;
         let mut client = AgentsClient::new(connect(&self.hub, Arc::clone(&self.tls)).await?);

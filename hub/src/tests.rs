@@ -7,6 +7,7 @@ mod broken_renders;
 mod documents;
 mod dropped_reports;
 mod engines;
+mod facts;
 mod growth;
 mod kept_content;
 mod later_versions;

@@ -193,7 +193,7 @@ impl Given<'_> {
             }
             Self::Nothing => (Vec::new(), &none),
         };
-        Ok(Parameters::resolve(&sets, ClusterFacts { name: &name, labels }))
+        Ok(Parameters::resolve(&sets, ClusterFacts::new(&name, labels)))
     }
 }
 

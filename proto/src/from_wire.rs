@@ -1,7 +1,8 @@
 //! Wire → domain. Everything that the other end could have got wrong is refused here, by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use bellwether_core::apis::{APIS_BYTES_MAX, Apis};
 use bellwether_core::bundle::{Manifest, ManifestError};
 use bellwether_core::drift::{Change, Drift, FIELDS_MAX, MANAGER_BYTES_MAX, Response, TEXT_BYTES_MAX};
 use bellwether_core::quoting::without_values;
@@ -10,13 +11,13 @@ use bellwether_core::report::{
 };
 use bellwether_core::session::{
     Action, AgentMessage, Assignment, Desired, DriftMode, HeartbeatPolicy, Hello, HubMessage, Listed, Piece, Prune,
-    SyncOptions, Want, Welcome,
+    Sight, SightWanted, SyncOptions, Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::v1;
+use crate::{compression, v1};
 
 /// Facts that an agent may report, and the bytes of each.
 const FACTS_MAX: usize = 64;
@@ -42,6 +43,7 @@ pub enum WireError {
 pub fn agent_message(message: v1::FromAgent) -> Result<AgentMessage, WireError> {
     match message.message.ok_or(WireError::Empty)? {
         v1::from_agent::Message::Hello(message) => hello(message).map(AgentMessage::Hello),
+        v1::from_agent::Message::Sight(message) => sight(message).map(AgentMessage::Sight),
         v1::from_agent::Message::Report(message) => {
             report(message).map(|(sequence, report)| AgentMessage::Report(sequence, report))
         }
@@ -79,12 +81,8 @@ pub fn hub_message(message: v1::FromHub) -> Result<HubMessage, WireError> {
 }
 
 fn hello(message: v1::Hello) -> Result<Hello, WireError> {
-    let short = |text: &String| text.len() <= FACT_BYTES_MAX && !text.chars().any(char::is_control);
-    let facts: BTreeMap<_, _> = message.facts.into_iter().collect();
-    if facts.len() > FACTS_MAX || !facts.iter().all(|(key, value)| short(key) && short(value)) {
-        return Err(WireError::Malformed { field: "facts" });
-    }
-    if !short(&message.version) {
+    let facts = facts(message.facts)?;
+    if !is_short(&message.version) {
         return Err(WireError::Malformed { field: "version" });
     }
     Ok(Hello {
@@ -96,7 +94,32 @@ fn hello(message: v1::Hello) -> Result<Hello, WireError> {
             .acked
             .map(|position| (SessionNumber::new(position.session), ReportSequence::new(position.sequence))),
         facts,
+        apis: (!message.apis.is_empty()).then(|| digest(&message.apis, "apis")).transpose()?,
     })
+}
+
+fn is_short(text: &str) -> bool {
+    text.len() <= FACT_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
+fn facts(facts: HashMap<String, String>) -> Result<BTreeMap<String, String>, WireError> {
+    let facts: BTreeMap<_, _> = facts.into_iter().collect();
+    if facts.len() > FACTS_MAX || !facts.iter().all(|(key, value)| is_short(key) && is_short(value)) {
+        return Err(WireError::Malformed { field: "facts" });
+    }
+    Ok(facts)
+}
+
+fn sight(message: v1::Sight) -> Result<Sight, WireError> {
+    let malformed = || WireError::Malformed { field: "sight.apis" };
+    let apis = if message.apis.is_empty() {
+        None
+    } else {
+        let text = compression::decompress(&message.apis, APIS_BYTES_MAX).ok_or_else(malformed)?;
+        let text = String::from_utf8(text).map_err(|_| malformed())?;
+        Some(Apis::parse(&text).map_err(|_| malformed())?)
+    };
+    Ok(Sight { facts: facts(message.facts)?, apis })
 }
 
 fn welcome(message: v1::Welcome) -> Result<Welcome, WireError> {
@@ -112,7 +135,12 @@ fn welcome(message: v1::Welcome) -> Result<Welcome, WireError> {
         interval: SignedDuration::from_millis(message.heartbeat_ms.into()),
         deadline: SignedDuration::from_millis(message.deadline_ms.into()),
     };
-    Ok(Welcome { session: SessionNumber::new(message.session), want, heartbeat })
+    let sight = match (message.takes_sight, message.wants_sight) {
+        (_, true) => SightWanted::Now,
+        (true, false) => SightWanted::WhenChanged,
+        (false, false) => SightWanted::Never,
+    };
+    Ok(Welcome { session: SessionNumber::new(message.session), want, heartbeat, sight })
 }
 
 fn piece(message: v1::Piece) -> Result<Piece, WireError> {

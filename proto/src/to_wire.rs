@@ -5,16 +5,21 @@ use bellwether_core::ReportSequence;
 use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Piece, Prune, Want, Welcome,
+    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Piece, Prune, Sight, SightWanted,
+    Want, Welcome,
 };
 use jiff::SignedDuration;
 
-use crate::v1;
+use crate::{compression, v1};
 
 impl From<AgentMessage> for v1::FromAgent {
     fn from(message: AgentMessage) -> Self {
         let message = match message {
             AgentMessage::Hello(hello) => v1::from_agent::Message::Hello(hello.into()),
+            AgentMessage::Sight(Sight { facts, apis }) => {
+                let apis = apis.map(|apis| compression::compress(apis.text().as_bytes())).unwrap_or_default();
+                v1::from_agent::Message::Sight(v1::Sight { facts: facts.into_iter().collect(), apis })
+            }
             AgentMessage::Report(sequence, report) => v1::from_agent::Message::Report(report_to_wire(sequence, report)),
             AgentMessage::Drift(sequence, drift) => v1::from_agent::Message::Drift(drift_to_wire(sequence, drift)),
             AgentMessage::Inventory(listed) => {
@@ -58,6 +63,7 @@ impl From<Hello> for v1::Hello {
                 .acked
                 .map(|(session, sequence)| v1::Position { session: session.get(), sequence: sequence.get() }),
             facts: hello.facts.into_iter().collect(),
+            apis: hello.apis.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
         }
     }
 }
@@ -74,6 +80,8 @@ impl From<Welcome> for v1::Welcome {
             want: want.into(),
             heartbeat_ms: millis(welcome.heartbeat.interval),
             deadline_ms: millis(welcome.heartbeat.deadline),
+            takes_sight: welcome.sight != SightWanted::Never,
+            wants_sight: welcome.sight == SightWanted::Now,
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::apis::Apis;
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{Counts, ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, PROTOCOL, Piece, SyncOptions, Want,
-    Welcome,
+    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, PROTOCOL, Piece, Sight, SightWanted,
+    SyncOptions, Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 use bellwether_proto::{agent_message, hub_message, v1};
@@ -32,6 +33,7 @@ fn from_agent() -> Vec<AgentMessage> {
         root: Digest::of(b"root"),
         acked: Some((SessionNumber::new(3), ReportSequence::new(4))),
         facts: BTreeMap::from([("kubernetes.version".to_owned(), "v1.37.2".to_owned())]),
+        apis: Some(Digest::of(b"apis")),
     };
     let line = ObjectLine {
         key: key(),
@@ -66,6 +68,11 @@ fn from_agent() -> Vec<AgentMessage> {
         AgentMessage::Report(ReportSequence::new(1), report),
         AgentMessage::Drift(ReportSequence::new(2), drift),
         AgentMessage::Heartbeat,
+        AgentMessage::Sight(Sight {
+            facts: BTreeMap::from([("kubernetes.minor".to_owned(), "1.37".to_owned())]),
+            apis: Some(Apis::parse("apps/v1\napps/v1/Deployment").expect("names")),
+        }),
+        AgentMessage::Sight(Sight::default()),
         AgentMessage::Inventory(vec![assignment().listed()]),
         AgentMessage::Need(vec![Digest::of(b"object")]),
     ]
@@ -94,6 +101,7 @@ fn from_hub() -> Vec<HubMessage> {
             session: SessionNumber::new(1),
             want: Want::All,
             heartbeat: HeartbeatPolicy::default(),
+            sight: SightWanted::WhenChanged,
         }),
         HubMessage::Objects(vec![piece]),
         HubMessage::Desired(Desired { complete: true, assignments: vec![assignment()], unchanged }),

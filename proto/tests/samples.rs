@@ -2,6 +2,8 @@
 
 #[path = "samples/v0_1/mod.rs"]
 mod v0_1;
+#[path = "samples/v0_2/mod.rs"]
+mod v0_2;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -28,7 +30,10 @@ struct Version {
 }
 
 fn versions() -> Vec<Version> {
-    vec![Version { name: "v0_1", from_agent: v0_1::from_agent(), from_hub: v0_1::from_hub() }]
+    vec![
+        Version { name: "v0_1", from_agent: v0_1::from_agent(), from_hub: v0_1::from_hub() },
+        Version { name: "v0_2", from_agent: v0_2::from_agent(), from_hub: v0_2::from_hub() },
+    ]
 }
 
 fn path(version: &str, file: &str) -> PathBuf {

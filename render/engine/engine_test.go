@@ -60,6 +60,8 @@ type child struct {
 	hello   hello
 	// asked are the questions of the last render, and volatile what it told of its functions.
 	asked, volatile []string
+	// lookedAt is what of its cluster the last chart has looked at.
+	lookedAt []string
 }
 
 // toParent is any frame of the engine's.
@@ -126,9 +128,10 @@ func (c *child) render(from string, asked request) (string, *failure) {
 		frame := c.next()
 		switch {
 		case frame.Failed != nil:
+			c.lookedAt = frame.Failed.LookedAt
 			return "", frame.Failed
 		case frame.Done != nil:
-			c.volatile = frame.Done.Volatile
+			c.volatile, c.lookedAt = frame.Done.Volatile, frame.Done.LookedAt
 			return frame.Done.Documents, nil
 		}
 		c.answer(from, frame)

@@ -9,6 +9,8 @@ type failure struct {
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
 	Hint string `json:"hint,omitempty"`
+	// LookedAt is what of its cluster the chart has looked at before.
+	LookedAt []string `json:"lookedAt,omitempty"`
 }
 
 const (

@@ -42,8 +42,10 @@ type helmRequest struct {
 	Set         []string       `json:"set"`
 	KubeVersion string         `json:"kubeVersion"`
 	APIVersions []string       `json:"apiVersions"`
-	IncludeCRDs bool           `json:"includeCrds"`
-	SkipTests   bool           `json:"skipTests"`
+	// ClusterAPIVersions is all that the cluster serves, if that is known: it takes the place of what Helm has built in.
+	ClusterAPIVersions []string `json:"clusterApiVersions"`
+	IncludeCRDs        bool     `json:"includeCrds"`
+	SkipTests          bool     `json:"skipTests"`
 	// Lookup is empty, for templates that call `lookup` to fail, or "empty", for them to find nothing.
 	Lookup string `json:"lookup"`
 }
@@ -75,6 +77,8 @@ type done struct {
 	Documents string `json:"documents"`
 	// Volatile are the functions of a chart that may give something else next time.
 	Volatile []string `json:"volatile,omitempty"`
+	// LookedAt is what of its cluster the chart has looked at: see helm_capabilities.go.
+	LookedAt []string `json:"lookedAt,omitempty"`
 }
 
 // message is a frame to the parent: one of these.

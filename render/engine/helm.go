@@ -196,6 +196,9 @@ func (r *helmRun) capabilities() (*common.Capabilities, error) {
 		}
 		capabilities.KubeVersion = *parsed
 	}
+	if len(r.ClusterAPIVersions) > 0 {
+		capabilities.APIVersions = r.ClusterAPIVersions
+	}
 	capabilities.APIVersions = slices.Concat(capabilities.APIVersions, common.VersionSet(r.APIVersions))
 	return capabilities, nil
 }
@@ -224,7 +227,11 @@ func (r *helmRun) valuesFor(loaded *chart.Chart, given map[string]any) (common.V
 		schema := path.Join(r.source.folder, "values.schema.json")
 		return nil, &failure{Code: helmSchema, Message: err.Error(), File: schema}
 	}
+	all["Capabilities"] = &clusterView{Real: capabilities, IsAskedOnly: asksOnly(loaded, values)}
 	cluster := capabilities.KubeVersion
+	if loaded.Metadata.KubeVersion != "" {
+		look(lookedAtVersion)
+	}
 	if wanted := loaded.Metadata.KubeVersion; wanted != "" && !chartutil.IsCompatibleRange(wanted, cluster.String()) {
 		return nil, fmt.Errorf("the chart needs Kubernetes %s, and the cluster has %s", wanted, cluster.Version)
 	}

@@ -205,6 +205,9 @@ func (b *kustomizeBuild) inflate(
 	if run.KubeVersion == "" {
 		run.KubeVersion = b.helm.KubeVersion
 	}
+	if len(chart.ApiVersions) == 0 {
+		run.ClusterAPIVersions = b.helm.ClusterAPIVersions
+	}
 	for _, file := range chart.AdditionalValuesFiles {
 		run.lastFiles = append(run.lastFiles, path.Join(folder, file))
 	}

@@ -15,12 +15,13 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 	_ "time/tzdata" // templates may name a time zone, and its file cannot be opened
 )
 
 // version is told to the parent, and is a part of what a cached render depends on.
-const version = "0.3.0"
+const version = "0.4.0"
 
 func main() {
 	var bounds limits
@@ -57,13 +58,18 @@ func silence() {
 func serve(asked request, parent *parent, bounds limits) message {
 	stop := bounds.watch(parent.giveUp)
 	defer stop()
+	looks = nil
 	rendered, failed := render(asked, newRepository(parent.ask))
 	if failed == nil {
 		failed = bounds.check(rendered.Documents)
 	}
 	if failed != nil {
+		// For another cluster it may not fail.
+		failed.LookedAt = looks
 		return message{Failed: failed}
 	}
+	slices.Sort(looks)
+	rendered.LookedAt = looks
 	return message{Done: &rendered}
 }
 

@@ -8,7 +8,9 @@ use bellwether_core::ObjectKey;
 use bellwether_core::apply::PHASE_ANNOTATION;
 use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::object::OBJECT_BYTES_MAX;
+use bellwether_core::parameters::{CLUSTER_FACTS_PREFIX, Values, fact_of};
 
+use crate::engine::variables::nearest;
 use crate::external::EngineError;
 use crate::ignore;
 use crate::yaml::{Problem, YamlError};
@@ -98,6 +100,8 @@ pub enum RenderError {
     NamespaceMissing { at: Place, key: Box<ObjectKey> },
     #[error("{at}: variable `{name}` has no value and no default")]
     VariableUnset { at: Place, name: String, nearest: Option<String> },
+    #[error("{at}: the fact `{fact}` of cluster {cluster} is not known yet")]
+    FactUnknown { at: Place, fact: String, cluster: String },
     #[error("{at}: `${{{name}` is not continued as a reference")]
     VariableMalformed { at: Place, name: String },
     #[error("{at}: {field} is not base64")]
@@ -135,6 +139,20 @@ pub enum RenderError {
 }
 
 impl RenderError {
+    /// What a variable without value and default is.
+    pub(crate) fn unset(at: Place, name: &str, values: &Values) -> Self {
+        match fact_of(name) {
+            Some(fact) => {
+                let cluster = values.find("cluster.name").and_then(|name| name.as_str()).unwrap_or_default();
+                Self::FactUnknown { at, fact: fact.to_owned(), cluster: cluster.to_owned() }
+            }
+            None => {
+                let nearest = nearest(name, values.names()).map(str::to_owned);
+                Self::VariableUnset { at, name: name.to_owned(), nearest }
+            }
+        }
+    }
+
     /// Stable, for machines.
     pub fn code(&self) -> &'static str {
         match self {
@@ -153,6 +171,7 @@ impl RenderError {
             Self::TooMany => "objects_too_many",
             Self::NamespaceMissing { .. } => "namespace_missing",
             Self::VariableUnset { .. } => "variable_unset",
+            Self::FactUnknown { .. } => "fact_unknown",
             Self::VariableMalformed { .. } => "variable_malformed",
             Self::NotBase64 { .. } => "field_not_base64",
             Self::MetadataReserved { .. } => "metadata_reserved",
@@ -181,6 +200,12 @@ impl RenderError {
             Self::VariableUnset { name, nearest: None, .. } => {
                 return Some(format!(
                     "set `{name}` in the target's parameters, write `${{{name}:-default}}`, or `$${{{name}}}` if it is not meant for Bellwether"
+                ).into());
+            }
+            Self::FactUnknown { fact, cluster, .. } => {
+                return Some(format!(
+                    "`bellwether cluster show {cluster}` lists what its agent says; what is not a word of at most 63 letters, digits \
+                     and `._+-` is only shown. Or write `${{{CLUSTER_FACTS_PREFIX}{fact}:-default}}`"
                 ).into());
             }
             Self::VariableMalformed { name, .. } => {
@@ -302,6 +327,7 @@ impl RenderError {
             | Self::TooLarge { at, .. }
             | Self::NamespaceMissing { at, .. }
             | Self::VariableUnset { at, .. }
+            | Self::FactUnknown { at, .. }
             | Self::VariableMalformed { at, .. }
             | Self::NotBase64 { at, .. }
             | Self::MetadataReserved { at, .. }

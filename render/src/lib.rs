@@ -33,7 +33,7 @@ pub use error::{Failure, Place, RenderError};
 pub use external::{Confinement, EngineError, Engines};
 pub use files::{Files, Found, LeaveOut, Listed, Listing};
 pub use folder::{CHART, is_part_of_chart};
-pub use manifests::{KUSTOMIZATIONS, Manifests, Plan};
+pub use manifests::{KUSTOMIZATIONS, Manifests, Plan, values_in_files};
 pub use tree::{Aspect, Input, Inputs, SourceFile, is_manifest, is_named_for_render};
 
 /// Of what this program makes of files, engines aside. Raised with whatever makes other bytes of the same files: a render belongs

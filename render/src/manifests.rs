@@ -16,8 +16,8 @@ use crate::engine::made::{Maker, below};
 use crate::engine::parameters;
 use crate::engine::plain::Documents;
 use crate::error::{Failure, RenderError};
-use crate::external::Engines;
 use crate::external::wire::{Answer, Done, Question, Request};
+use crate::external::{EngineError, Engines};
 use crate::files::{Files, Read, Recorder};
 use crate::tree::Inputs;
 use crate::{CHART, Recipe, RenderedObject, SourceFile};
@@ -123,7 +123,12 @@ impl<F: Files> Manifests<F> {
             Content::Documents(documents) => Ok(documents.render(recipe, values)?),
             Content::Chart(chart) => {
                 let request = chart.request(values)?;
-                let documents = self.make(&request, &chart.maker(&request, &|path| self.files.has_read(path)))?;
+                let mut looked_at = Vec::new();
+                let is_read = |path: &str| self.files.has_read(path);
+                let made = self.make(&request, &chart.maker(&request, &is_read), &mut looked_at);
+                // Also of one that failed: for another cluster it may not.
+                self.know(&chart.variables_of(&looked_at));
+                let documents = made?;
                 self.know(documents.variables());
                 Ok(documents.render(recipe, values)?)
             }
@@ -195,18 +200,24 @@ impl<F: Files> Manifests<F> {
 
     fn build(&self, folder: &str, file: &str) -> Result<Documents, Failure<F::Error>> {
         let request = Request { kind: "kustomize", path: folder.to_owned(), helm: None, kustomize: None, again: false };
-        self.make(&request, &Maker::Kustomize { file })
+        // No cluster is seen by what is built once for all.
+        self.make(&request, &Maker::Kustomize { file }, &mut Vec::new())
     }
 
     /// What may be something else each time is made twice: clusters that are to have the same would get what differs, and
     /// every commit would be a change.
-    fn make(&self, request: &Request, maker: &Maker<'_>) -> Result<Documents, Failure<F::Error>> {
-        let first = self.ask(request)?;
+    fn make(
+        &self,
+        request: &Request,
+        maker: &Maker<'_>,
+        looked_at: &mut Vec<String>,
+    ) -> Result<Documents, Failure<F::Error>> {
+        let first = self.ask(request, looked_at)?;
         let made = Documents::made(&first.documents, maker, self.filled)?;
         if first.volatile.is_empty() {
             return Ok(made);
         }
-        let again = self.ask(&Request { again: true, ..request.clone() })?;
+        let again = self.ask(&Request { again: true, ..request.clone() }, looked_at)?;
         if again.documents != first.documents
             && let Some(at) = made.first_difference(&Documents::made(&again.documents, maker, self.filled)?)
         {
@@ -217,7 +228,7 @@ impl<F: Files> Manifests<F> {
     }
 
     /// What an engine must not read, or cannot, is an error whatever it makes of that.
-    fn ask(&self, request: &Request) -> Result<Done, Failure<F::Error>> {
+    fn ask(&self, request: &Request, looked_at: &mut Vec<String>) -> Result<Done, Failure<F::Error>> {
         let mut failure = None;
         self.files.begin_render();
         let made = self.engines.render(&self.project, request, &mut |question| {
@@ -238,15 +249,41 @@ impl<F: Files> Manifests<F> {
         match (failure, made) {
             (Some(error), _) => Err(error),
             (None, Err(error)) => {
+                if let EngineError::Failed { looked_at: before, .. } = &error {
+                    looked_at.extend(before.iter().cloned());
+                }
                 let hidden = request.helm.as_ref().map(|helm| helm.hidden.as_slice()).unwrap_or_default();
                 Err(RenderError::from(error.hiding(hidden)).into())
             }
             (None, Ok(made)) => {
+                looked_at.extend(made.done.looked_at.iter().cloned());
                 self.versions.get_or_init(|| made.versions);
                 Ok(made.done)
             }
         }
     }
+}
+
+/// Which files of parameters have a value for this one, the weakest first.
+pub fn values_in_files<F: Files>(
+    files: F,
+    parameter_files: &[RepoFile],
+    values: &Values,
+    parameter: &str,
+) -> Result<Vec<(String, Value)>, Failure<F::Error>> {
+    let files = Recorder::new(files);
+    for source in parameter_files.iter().filter_map(RepoFile::source) {
+        files.find_source(&source)?;
+    }
+    let mut found = Vec::new();
+    for path in parameters::paths(parameter_files, values)? {
+        let Read::File(bytes) = files.read(&path)? else {
+            return Err(RenderError::ParameterFileMissing { file: path }.into());
+        };
+        let value = parameters::read(&path, &bytes)?.remove(parameter);
+        found.extend(value.map(|value| (path, value)));
+    }
+    Ok(found)
 }
 
 /// Of those that no kustomization has.

@@ -30,7 +30,7 @@ fn values(values: Value) -> Values {
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let values = serde_json::from_value(values).expect("is a map");
     let sets = [ParameterSet { clusters: None, values }];
-    Parameters::resolve(&sets, ClusterFacts { name: &name, labels: &labels })
+    Parameters::resolve(&sets, ClusterFacts::new(&name, &labels))
 }
 
 fn render_with(text: &str, parameters: Value) -> Result<Vec<RenderedObject>, RenderError> {

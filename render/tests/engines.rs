@@ -103,7 +103,7 @@ fn recipe() -> Recipe {
 fn values(values: Value) -> Values {
     let labels = [("env".to_owned(), "prod".to_owned()), ("shard".to_owned(), "3".to_owned())].into();
     let sets = [ParameterSet { clusters: None, values: serde_json::from_value(values).expect("values") }];
-    Parameters::resolve(&sets, ClusterFacts { name: &"berlin".parse().expect("a name"), labels: &labels })
+    Parameters::resolve(&sets, ClusterFacts::new(&"berlin".parse().expect("a name"), &labels))
 }
 
 fn open(tree: &Tree, plan: Plan) -> Result<Manifests<Tree>, Failure<Link>> {

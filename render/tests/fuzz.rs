@@ -92,7 +92,7 @@ proptest! {
     fn what_is_rendered_of_a_changed_file_is_named_by_what_it_holds(bytes in mutated(corpus(), PIECES)) {
         let files = [SourceFile { path: "a.yaml".to_owned(), bytes }];
         let name = "berlin".parse().expect("is a name");
-        let values = Parameters::resolve(&[], ClusterFacts { name: &name, labels: &BTreeMap::new() });
+        let values = Parameters::resolve(&[], ClusterFacts::new(&name, &BTreeMap::new()));
         let rendered = Documents::parse(&files).ok().and_then(|documents| documents.render(&recipe(), &values).ok());
 
         for object in rendered.unwrap_or_default() {

@@ -122,7 +122,7 @@ fn what_comes_out_is_bounded_over_all_objects() {
     let value = serde_json::Value::from("x".repeat(60_000));
     let set = ParameterSet { clusters: None, values: [("v".to_owned(), value)].into() };
     let name = "berlin".parse().expect("is a name");
-    let values = Parameters::resolve(&[set], ClusterFacts { name: &name, labels: &Labels::new() });
+    let values = Parameters::resolve(&[set], ClusterFacts::new(&name, &Labels::new()));
     let target = serde_json::from_value(serde_json::json!("0193f0a0-0000-7000-8000-00000000000a")).expect("is an id");
     let recipe = Recipe {
         marks: Some(Marks { target, owner: "main/shop/web".to_owned() }),

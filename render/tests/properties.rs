@@ -92,7 +92,7 @@ fn render(text: &str, value: &Value) -> Option<Vec<bellwether_render::RenderedOb
     let files = [SourceFile { path: "a.yaml".to_owned(), bytes: text.as_bytes().to_vec() }];
     let set = ParameterSet { clusters: None, values: BTreeMap::from([("a".to_owned(), value.clone())]) };
     let name = "berlin".parse().expect("is a name");
-    let values = Parameters::resolve(&[set], ClusterFacts { name: &name, labels: &BTreeMap::new() });
+    let values = Parameters::resolve(&[set], ClusterFacts::new(&name, &BTreeMap::new()));
     Documents::parse(&files).ok()?.render(&recipe(), &values).ok()
 }
 

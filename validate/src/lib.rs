@@ -29,5 +29,5 @@ pub use own::{OwnDocument, is_own, read_own};
 pub use path::{Problem, line_of};
 pub use report::{Finding, Named, Report, Severity, Skipped, TargetReport, json, junit, sarif};
 pub use schema::{Schemas, UnknownVersion, Version};
-pub use set::{Object, Options, Part, Set, Source, named};
+pub use set::{Object, Options, Part, Served, Set, Source, named};
 pub use structural::Structural;

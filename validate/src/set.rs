@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bellwether_core::apis::Apis;
 use bellwether_core::nearest;
 use bellwether_render::yaml::{Content, Node};
 
@@ -28,7 +29,19 @@ pub struct Options {
     pub strict_schemas: bool,
     /// Namespaces that are there already.
     pub namespaces: BTreeSet<String>,
+    /// What clusters serve that it is for.
+    pub served: Vec<Served>,
 }
+
+/// What a cluster serves, by its name.
+#[derive(Debug, Clone)]
+pub struct Served {
+    pub cluster: String,
+    pub apis: Apis,
+}
+
+/// Clusters that a finding names; the others are counted.
+const CLUSTERS_NAMED_MAX: usize = 5;
 
 /// Where an object was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +169,7 @@ impl Set {
         for part in parts {
             for object in &part.objects {
                 self.check_object(&part, object);
+                self.check_served(&part.target, object);
                 done += 1;
                 progress(done);
             }
@@ -192,6 +206,34 @@ impl Set {
                 reason: "no schema".to_owned(),
             });
         }
+    }
+
+    /// A kind that clusters do not serve, unless its definition comes with it.
+    fn check_served(&mut self, target: &TargetReport, object: &Object) {
+        let Named { api_version, kind, .. } = object.named();
+        let name = format!("{api_version}/{kind}");
+        let is_one = !api_version.is_empty() && !kind.is_empty() && !has_variable(&name);
+        if !is_one || !matches!(self.definitions.find(&api_version, &kind), Known::Nothing) {
+            return;
+        }
+        let lacking = self.options.served.iter().filter(|served| !served.apis.has(&name));
+        let lacking: Vec<_> = lacking.map(|served| served.cluster.as_str()).collect();
+        if lacking.is_empty() {
+            return;
+        }
+        let named = lacking[..lacking.len().min(CLUSTERS_NAMED_MAX)].join(", ");
+        let more = match lacking.len().saturating_sub(CLUSTERS_NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let problem = Problem {
+            path: String::new(),
+            code: "api_not_served",
+            message: format!("{api_version} {kind} is not served by {named}{more}"),
+            hint: Some("install what brings that kind there first, or name its definition with `--crds`".to_owned()),
+            line: 0,
+        };
+        self.report.findings.push(finding(target, object, Severity::Error, problem, Vec::new()));
     }
 
     fn check_twins(&mut self, target: &TargetReport, objects: &[Object]) {
@@ -446,4 +488,58 @@ fn joined(group: &str, version: &str) -> String {
 fn is_own_group(api_version: &str) -> bool {
     let (group, _) = split(api_version);
     OWN_GROUPS.contains(&group) || bellwether_core::object::is_built_in_group(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_render::yaml;
+
+    use super::*;
+
+    /// What is said of these objects for clusters that serve so much.
+    fn found(served: &[(&str, &str)], text: &str) -> Vec<String> {
+        let served = served
+            .iter()
+            .map(|(cluster, apis)| Served { cluster: (*cluster).to_owned(), apis: Apis::parse(apis).expect("names") });
+        let options = Options { served: served.collect(), ..Options::default() };
+        let mut set = Set::new(options, vec![Schemas::load(Version::newest())], Definitions::default());
+        let documents = yaml::read("a.yaml", text.as_bytes()).expect("is YAML");
+        let source = Source { file: "a.yaml".to_owned(), document: None };
+        let object = |root| Object { source: source.clone(), root, written: None, may_have_variables: false };
+        let objects = documents.into_iter().map(|document| object(document.root)).collect();
+        set.add(Part { objects, ..Part::default() });
+        let findings = set.check(|_| {}).findings.into_iter();
+        findings.map(|finding| format!("{}: {}", finding.code, finding.message)).collect()
+    }
+
+    #[test]
+    fn a_kind_that_a_cluster_does_not_serve_is_told_unless_its_definition_comes_with_it() {
+        let monitor =
+            "{apiVersion: monitoring.coreos.com/v1, kind: ServiceMonitor, metadata: {name: a, namespace: default}}";
+        let plain = "apps/v1\napps/v1/Deployment\nv1\nv1/ConfigMap";
+        let monitored = "monitoring.coreos.com/v1\nmonitoring.coreos.com/v1/ServiceMonitor\nv1\nv1/ConfigMap";
+        let names: Vec<_> = (1..8).map(|number| format!("c{number}")).collect();
+        let many: Vec<_> = names.iter().map(|name| (name.as_str(), plain)).collect();
+
+        assert!(found(&[], monitor).is_empty(), "nobody said which cluster");
+        assert!(found(&[("eu", monitored)], monitor).is_empty());
+        assert_eq!(
+            found(&[("eu", plain), ("us", monitored)], monitor),
+            ["api_not_served: monitoring.coreos.com/v1 ServiceMonitor is not served by eu"]
+        );
+        assert_eq!(
+            found(&many, monitor),
+            ["api_not_served: monitoring.coreos.com/v1 ServiceMonitor is not served by c1, c2, c3, c4, c5 and 2 more"]
+        );
+        let definition = "{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, \
+             metadata: {name: servicemonitors.monitoring.coreos.com}, spec: {group: monitoring.coreos.com, scope: Namespaced, \
+             names: {plural: servicemonitors, kind: ServiceMonitor}, versions: [{name: v1, served: true, storage: true, \
+             schema: {openAPIV3Schema: {type: object}}}]}}";
+        let with_definition = "apiextensions.k8s.io/v1\napiextensions.k8s.io/v1/CustomResourceDefinition\nv1";
+        assert!(found(&[("eu", with_definition)], &format!("{definition}\n---\n{monitor}")).is_empty());
+        assert!(
+            found(&[("eu", plain)], "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: default}}")
+                .is_empty()
+        );
+    }
 }

@@ -11,6 +11,7 @@ mod renew;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_core::session::Sight;
 use bellwether_core::session::agent::{AgentSession, Change};
 use bellwether_proto::v1::agents_client::AgentsClient;
 use bellwether_proto::{AGENT_BYTES_MAX, HUB_BYTES_MAX, hub_message, v1};
@@ -48,6 +49,7 @@ pub(crate) struct Link {
     pub(crate) clock: Clock,
     pub(crate) changes: mpsc::Sender<Change>,
     pub(crate) to_hub: mpsc::Receiver<Outbound>,
+    pub(crate) sight: watch::Receiver<Sight>,
     /// Whether there is a stream, for whoever wants to see it.
     pub(crate) presence: watch::Sender<bool>,
 }
@@ -65,6 +67,7 @@ enum Event<'a> {
     Takable(mpsc::Permit<'a, Change>),
     Outbound(Outbound),
     Renewed,
+    Seen,
     Ticked,
 }
 
@@ -108,6 +111,7 @@ impl Link {
         let tls = certificates.borrow_and_update().tls();
         let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
         let now = self.clock.now();
+        self.session.see(self.sight.borrow_and_update().clone());
         self.session.connect(now);
         // The Hello goes with the request, so that the hub's first word needs no second way around.
         if let Some(hello) = self.session.take_outbound(now) {
@@ -127,7 +131,7 @@ impl Link {
         outbound: mpsc::Sender<v1::FromAgent>,
         mut certificates: watch::Receiver<Arc<Live>>,
     ) -> Result<(), LinkError> {
-        let Self { session, clock, changes, to_hub, presence, .. } = self;
+        let Self { session, clock, changes, to_hub, sight, presence, .. } = self;
         presence.send_replace(true);
         tracing::info!(hub = %self.hub, certificate_until = %self.identity.live().not_after(), "connected");
         let mut handing: Option<Change> = None;
@@ -149,6 +153,7 @@ impl Link {
                 Ok(slot) = changes.reserve(), if handing.is_some() => Event::Takable(slot),
                 Some(to_hub) = to_hub.recv() => Event::Outbound(to_hub),
                 Ok(()) = certificates.changed() => Event::Renewed,
+                Ok(()) = sight.changed() => Event::Seen,
                 () = clock.sleep_until(wake) => Event::Ticked,
             };
             match event {
@@ -166,6 +171,7 @@ impl Link {
                 Event::Outbound(Outbound::Report(report)) => session.report(report),
                 Event::Outbound(Outbound::Drift(drift)) => session.tell_drift(drift),
                 Event::Renewed => return Ok(()),
+                Event::Seen => session.see(sight.borrow_and_update().clone()),
                 Event::Ticked => session.handle_tick(clock.now()).map_err(LinkError::Violation)?,
             }
         }

@@ -3,6 +3,7 @@
 //! One connection over HTTP/2. The hub is known by its root certificate, as agents know it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,8 +83,13 @@ impl Api {
 
     /// A cluster with a token that was not used yet, whether it was there before or not.
     pub(super) async fn register(&self, name: &Name) -> Result<RegisteredCluster, ApiError> {
-        let cluster =
-            RegisterCluster { name: name.clone(), labels: self.labels.clone(), namespace: None, ttl_seconds: None };
+        let cluster = RegisterCluster {
+            name: name.clone(),
+            labels: self.labels.clone(),
+            annotations: BTreeMap::new(),
+            namespace: None,
+            ttl_seconds: None,
+        };
         match self.post("/api/v1/clusters", &cluster).await {
             Err(ApiError::Refused { status: StatusCode::CONFLICT, .. }) => {
                 self.post(&format!("/api/v1/clusters/{name}/reenroll"), &serde_json::json!({})).await

@@ -12,7 +12,7 @@ use bellwether_core::drift::Drift;
 use bellwether_core::journal::{Journal, Part};
 use bellwether_core::object::{TARGET_LABEL, canonical_json};
 use bellwether_core::report::Report;
-use bellwether_core::session::{Action, Assignment, SyncOptions};
+use bellwether_core::session::{Action, Assignment, Sight, SyncOptions};
 use bellwether_core::{Digest, Generation, ObjectKey, TargetId};
 use bellwether_proto::compression;
 use clap::Parser as _;
@@ -44,6 +44,8 @@ pub(crate) struct Fixture {
     folder: tempfile::TempDir,
     agent: Option<JoinHandle<Result<(), RunError>>>,
     pub(crate) options: SyncOptions,
+    /// How often the agent looks at what its cluster serves.
+    pub(crate) look_seconds: &'static str,
 }
 
 impl Fixture {
@@ -71,6 +73,7 @@ impl Fixture {
             folder: tempfile::tempdir().expect("makes a folder"),
             agent: None,
             options: SyncOptions::default(),
+            look_seconds: "300",
         };
         fixture.create(&namespace_object(&fixture.home), "fixture").await;
         Some(fixture)
@@ -146,6 +149,7 @@ impl Fixture {
             ("--namespace", &self.home),
             ("--kubeconfig", &kubeconfig),
             ("--token-file", &file),
+            ("--look-seconds", self.look_seconds),
         ];
         flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect()
     }
@@ -225,6 +229,19 @@ impl Fixture {
             assert!(!ended, "the agent ended; the newest report is {:#?}", reports.last());
             let is_late = tokio::time::Instant::now() > deadline;
             assert!(!is_late, "not within {patience:?}; the newest report is {:#?}", reports.last());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Until the agent has said this of its cluster.
+    pub(crate) async fn sight(&self, is_so: impl Fn(&Sight) -> bool) -> Sight {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let sights = self.hub.sights();
+            if let Some(sight) = sights.last().filter(|sight| is_so(sight)) {
+                return sight.clone();
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {:?}", sights.last());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -9,7 +9,7 @@ use bellwether_core::Digest;
 use bellwether_core::drift::Drift;
 use bellwether_core::report::Report;
 use bellwether_core::session::hub::{Effect, HubSession};
-use bellwether_core::session::{Assignment, HeartbeatPolicy, Want, root};
+use bellwether_core::session::{Assignment, HeartbeatPolicy, Sight, SightWanted, Want, root};
 use bellwether_core::{SessionNumber, TargetId};
 use bellwether_proto::v1::agents_server::{Agents, AgentsServer};
 use bellwether_proto::{agent_message, compression, v1};
@@ -59,6 +59,7 @@ struct Rows {
     reports: Vec<Report>,
     drifts: Vec<Drift>,
     facts: BTreeMap<String, String>,
+    sights: Vec<Sight>,
     /// Of the agents that came, as they said hello.
     roots: Vec<Digest>,
     /// The keys of the enrolments, as they came.
@@ -177,6 +178,11 @@ impl Hub {
 
     pub(crate) fn enrolled(&self) -> Vec<Vec<u8>> {
         self.state.rows().enrolled.clone()
+    }
+
+    /// What the agent has said of its cluster since it came.
+    pub(crate) fn sights(&self) -> Vec<Sight> {
+        self.state.rows().sights.clone()
     }
 
     pub(crate) fn facts(&self) -> BTreeMap<String, String> {
@@ -345,7 +351,7 @@ fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
             rows.facts = hello.facts;
             rows.roots.push(hello.root);
             drop(rows);
-            session.welcome(if hello.acked.is_some() { Want::Unacked } else { Want::All });
+            session.welcome(if hello.acked.is_some() { Want::Unacked } else { Want::All }, SightWanted::Now);
             session.handle_listing(listing(state));
         }
         Effect::Record(sequence, report) => {
@@ -356,6 +362,7 @@ fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
             state.rows().drifts.push(drift);
             session.handle_recorded(sequence);
         }
+        Effect::Seen(sight) => state.rows().sights.push(sight),
         Effect::CaughtUp => {}
         Effect::LoadBundles(digests) => {
             let rows = state.rows();

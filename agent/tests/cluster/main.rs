@@ -28,7 +28,7 @@ mod watches;
 use std::time::Duration;
 
 use bellwether_core::report::{ObjectLine, Outcome, Verdict};
-use bellwether_core::session::Action;
+use bellwether_core::session::{Action, Sight};
 use bellwether_core::{Generation, TargetId};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -48,7 +48,32 @@ async fn an_agent_joins_applies_what_it_is_assigned_and_says_so() {
     assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["key"], "1");
     let first = &fixture.hub.reports(fixture.target)[0];
     assert_eq!((first.applied, first.verdict), (false, Verdict::Progressing), "the acknowledgement");
-    assert!(fixture.hub.facts()["kubernetes.version"].starts_with("v1."));
+    let facts = fixture.hub.facts();
+    assert!(facts["kubernetes.version"].starts_with("v1."));
+    assert!(facts["kubernetes.version"].starts_with(&format!("v{}.", facts["kubernetes.minor"])), "{facts:?}");
+}
+
+#[tokio::test]
+async fn an_agent_says_what_its_cluster_serves_and_when_a_definition_comes_and_goes() {
+    let mut fixture = fixture!();
+    fixture.look_seconds = "1";
+    fixture.start_agent();
+    let serves = |sight: &Sight, name: &str| sight.apis.as_ref().is_some_and(|apis| apis.has(name));
+
+    let sight = fixture.sight(|sight| sight.apis.is_some()).await;
+    for name in ["v1", "v1/ConfigMap", "v1/Eviction", "apps/v1", "apps/v1/Deployment", "apps/v1/Scale"] {
+        assert!(serves(&sight, name), "{name}: {:?}", sight.apis.map(|apis| apis.text().to_owned()));
+    }
+    assert!(sight.facts.contains_key("kubernetes.minor"), "{:?}", sight.facts);
+
+    let group = format!("{}.example.org", fixture.namespace);
+    let (version, kind) = (format!("{group}/v1"), format!("{group}/v1/Widget"));
+    assert!(!serves(&sight, &version));
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    fixture.post(definitions, &fixture.definition(&group)).await;
+    fixture.sight(|sight| serves(sight, &version) && serves(sight, &kind)).await;
+    fixture.remove(&format!("{definitions}/widgets.{group}")).await;
+    fixture.sight(|sight| !serves(sight, &version)).await;
 }
 
 #[tokio::test]

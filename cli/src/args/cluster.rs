@@ -4,7 +4,10 @@ use bellwether_core::Name;
 use bellwether_core::rollout::HumanDuration;
 use clap::{Args, Subcommand};
 
-use super::values::{Label, LabelChange, output_of, parse_label, parse_label_change, parse_ttl};
+use super::values::{
+    Label, LabelChange, output_of, parse_annotation, parse_annotation_change, parse_label, parse_label_change,
+    parse_ttl,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
@@ -38,6 +41,15 @@ Examples:
         #[arg(required = true, value_name = "CHANGE", value_parser = parse_label_change)]
         changes: Vec<LabelChange>,
     },
+    /// Set annotations (`key=value`) and remove them (`key-`): what is rendered may read them, and nothing is chosen by them.
+    #[command(after_long_help = "Examples:\n  bellwether cluster annotate eu-1 contact='Ann <ann@example.org>' old-")]
+    Annotate {
+        /// The cluster.
+        name: Name,
+        /// `key=value` or `key-`.
+        #[arg(required = true, value_name = "CHANGE", value_parser = parse_annotation_change)]
+        changes: Vec<LabelChange>,
+    },
     /// Refuse its agent from now on, and cut its connection.
     Revoke {
         /// The cluster.
@@ -63,6 +75,9 @@ pub(crate) struct RegisterArgs {
     /// A label; targets and waves choose clusters by labels.
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(crate) labels: Vec<Label>,
+    /// An annotation; what is rendered for the cluster may read it.
+    #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = parse_annotation)]
+    pub(crate) annotations: Vec<Label>,
     /// Where in the cluster the agent is installed; `bellwether-system` when left out.
     #[arg(short, long)]
     pub(crate) namespace: Option<Name>,

@@ -1,4 +1,4 @@
-//! `bellwether render`: what a target's files make, without a hub.
+//! `bellwether render`: what a target's files make, without a hub; or what a hub gives a cluster.
 
 use std::path::PathBuf;
 
@@ -8,14 +8,17 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::Label;
-use super::values::{offline, output_of, parse_label, parse_parameter};
+use super::values::{output_of, parse_annotation, parse_label, parse_parameter};
 
 #[derive(Debug, Args)]
-#[command(args = offline(), arg = output_of(&["yaml", "json", "objects"], "How to print the objects; `objects` are their digests and names"))]
+#[command(arg = output_of(&["yaml", "json", "objects"], "How to print the objects; `objects` are their digests and names"))]
 #[command(after_long_help = "\
-No hub is asked. What is printed is what a hub stores for a commit with these files; with --target-id and --owner, which \
+With a folder no hub is asked. What is printed is what a hub stores for a commit with these files; with --target-id and --owner, which \
 `bellwether target show NAME -o yaml` and every object of the target name, it is the same bytes. Files are read as they \
 are, committed or not; links are not followed.
+
+With the name of a target and --cluster, the hub is asked: what is printed is what it stores for that very cluster, with its \
+labels, annotations and facts. A folder of that name is taken first, unless --hub is said.
 
 Examples:
   bellwether render apps/shop/overlays/eu --namespace shop | kubectl diff -f -
@@ -23,11 +26,17 @@ Examples:
   bellwether render --target targets/shop.yaml --cluster eu-1 --cluster-labels region=eu,env=prod
   bellwether render --target targets/shop.yaml --cluster-labels env=prod --explain replicas
   bellwether render --target targets/shop.yaml --source env=../env
-  bellwether render charts/shop -o objects")]
+  bellwether render charts/shop -o objects
+  bellwether render shop --cluster eu-1
+  bellwether render shop --cluster eu-1 --explain replicas")]
 pub(crate) struct RenderArgs {
-    /// The folder of the manifests, the kustomization or the chart; that of the target's spec when left out.
-    #[arg(required_unless_present = "target")]
+    /// The folder of the manifests, the kustomization or the chart; that of the target's spec when left out. Or the name of a
+    /// target of the hub.
+    #[arg(value_name = "PATH|TARGET", required_unless_present = "target")]
     pub(crate) path: Option<PathBuf>,
+    /// Asks the hub, also where there is a folder of that name.
+    #[arg(long, requires = "cluster", conflicts_with = "target")]
+    pub(crate) hub: bool,
     /// The root of the repo, from which paths are read: the nearest folder above that has `.git`, when left out; without
     /// one, the folder that this was started in.
     #[arg(long, value_name = "DIR")]
@@ -39,13 +48,19 @@ pub(crate) struct RenderArgs {
     /// repeated.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_parameter)]
     pub(crate) parameters: Vec<(String, Value)>,
-    /// The cluster's name: what `${cluster.name}` is.
-    #[arg(long, value_name = "NAME", default_value = "cluster")]
-    pub(crate) cluster: Name,
+    /// The cluster's name: what `${cluster.name}` is; `cluster` when left out.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<Name>,
     /// Labels of the cluster, with `,` between them: they select parameters, and are what `${cluster.labels.KEY}` is. May be
     /// repeated.
     #[arg(long = "cluster-labels", alias = "cluster-label", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
     pub(crate) labels: Vec<Label>,
+    /// An annotation of the cluster: what `${cluster.annotations.KEY}` is. May be repeated.
+    #[arg(long = "cluster-annotation", value_name = "KEY=VALUE", value_parser = parse_annotation)]
+    pub(crate) annotations: Vec<Label>,
+    /// What the cluster's agent says of it, with `,` between them: what `${cluster.facts.NAME}` is. May be repeated.
+    #[arg(long = "cluster-facts", alias = "cluster-fact", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = parse_fact)]
+    pub(crate) facts: Vec<(String, String)>,
     /// Says where the value of a parameter comes from, and renders nothing.
     #[arg(long, value_name = "PARAMETER")]
     pub(crate) explain: Option<String>,
@@ -80,6 +95,39 @@ pub(crate) struct RenderArgs {
 fn parse_source(text: &str) -> Result<(Name, PathBuf), String> {
     let (name, folder) = text.split_once('=').ok_or("write it as REPO=DIR")?;
     Ok((name.parse::<Name>().map_err(|error| format!("{error}"))?, PathBuf::from(folder)))
+}
+
+fn parse_fact(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE, such as kubernetes.minor=1.33")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl RenderArgs {
+    /// The target of a hub that is meant, and the cluster.
+    pub(crate) fn of_hub(&self) -> Option<(Name, Name)> {
+        let (path, cluster) = (self.path.as_ref()?, self.cluster.clone()?);
+        let is_folder = !self.hub && path.exists();
+        let name = path.to_str().filter(|_| !is_folder && self.target.is_none())?.parse().ok()?;
+        Some((name, cluster))
+    }
+
+    /// The flags that say what a hub knows by itself.
+    pub(crate) fn stated(&self) -> Vec<&'static str> {
+        let stated = [
+            ("--root", self.root.is_some()),
+            ("--set", !self.parameters.is_empty()),
+            ("--cluster-labels", !self.labels.is_empty()),
+            ("--cluster-annotation", !self.annotations.is_empty()),
+            ("--cluster-facts", !self.facts.is_empty()),
+            ("--kind", self.kind.is_some()),
+            ("--namespace", self.namespace.is_some()),
+            ("--release", self.release.is_some()),
+            ("--values", !self.values_files.is_empty()),
+            ("--source", !self.sources.is_empty()),
+            ("--target-id", self.target_id.is_some()),
+        ];
+        stated.into_iter().filter(|(_, is_stated)| *is_stated).map(|(flag, _)| flag).collect()
+    }
 }
 
 fn parse_target(text: &str) -> Result<TargetId, uuid::Error> {

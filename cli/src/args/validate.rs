@@ -7,12 +7,12 @@ use bellwether_validate::Version;
 use clap::Args;
 use regex::Regex;
 
-use super::values::{offline, output_of};
+use super::values::output_of;
 
 #[derive(Debug, Args)]
-#[command(args = offline(), arg = output_of(&["pretty", "json", "junit", "sarif"], "How to print what was found"))]
+#[command(arg = output_of(&["pretty", "json", "junit", "sarif"], "How to print what was found"))]
 #[command(after_long_help = "\
-Nothing is asked of a network. Kustomizations that no other includes, charts, Bellwether's Targets and plain manifests are \
+Nothing is asked of a network, unless clusters are named. Kustomizations that no other includes, charts, Bellwether's Targets and plain manifests are \
 found below each PATH, rendered as `bellwether render` does, and every object is held against the schemas of Kubernetes \
 1.31 to 1.37 that this program carries, and against CustomResourceDefinitions.
 
@@ -24,6 +24,7 @@ Exit codes:
 Examples:
   bellwether validate
   bellwether validate apps/ clusters/ --kubernetes-version 1.33 --kubernetes-version 1.34
+  bellwether validate --cluster eu-1 --cluster us-1
   bellwether validate --crds crds/ --strict-schemas -o sarif > findings.sarif
   helm template charts/shop | bellwether validate -
   bellwether validate --kubeconform-compat -strict -summary -output json apps/")]
@@ -34,6 +35,13 @@ pub(crate) struct ValidateArgs {
     /// A version of Kubernetes that it is to run on; the newest that is known when left out. May be repeated.
     #[arg(long = "kubernetes-version", value_name = "VERSION", value_delimiter = ',')]
     pub(crate) versions: Vec<Version>,
+    /// A cluster that it is to run on: the hub is asked which version of Kubernetes it has, and which kinds it serves. May be
+    /// repeated.
+    #[arg(long = "cluster", value_name = "NAME", conflicts_with = "clusters")]
+    pub(crate) cluster: Vec<Name>,
+    /// All clusters that have joined the hub, in the place of `--cluster` for each.
+    #[arg(long)]
+    pub(crate) clusters: bool,
     /// A folder or file with CustomResourceDefinitions, besides those among the objects. May be repeated.
     #[arg(long, value_name = "PATH")]
     pub(crate) crds: Vec<PathBuf>,
@@ -61,4 +69,10 @@ pub(crate) struct ValidateArgs {
     /// All that follows is read as kubeconform reads its arguments, and answered as it answers.
     #[arg(long, num_args = 0.., value_name = "ARGUMENT", allow_hyphen_values = true)]
     pub(crate) kubeconform_compat: Option<Vec<String>>,
+}
+
+impl ValidateArgs {
+    pub(crate) fn asks_hub(&self) -> bool {
+        self.clusters || !self.cluster.is_empty()
+    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use bellwether_core::access::Role;
-use bellwether_core::labels::check_labels;
+use bellwether_core::labels::{check_annotations, check_labels};
 use bellwether_core::rollout::HumanDuration;
 use bellwether_core::{Labels, Name};
 use clap::ValueEnum as _;
@@ -106,6 +106,16 @@ pub(super) fn parse_label(text: &str) -> Result<Label, String> {
     Ok(label)
 }
 
+pub(super) fn parse_annotation(text: &str) -> Result<Label, String> {
+    let Some((key, value)) = text.split_once('=') else {
+        return Err(format!("`{text}` is not of the form KEY=VALUE, such as `contact=Ann`"));
+    };
+    let annotation = Label { key: key.to_owned(), value: value.to_owned() };
+    check_annotations(&[(annotation.key.clone(), annotation.value.clone())].into())
+        .map_err(|error| error.to_string())?;
+    Ok(annotation)
+}
+
 /// What is a boolean, a number or a string in JSON is that; everything else is text.
 pub(super) fn parse_parameter(text: &str) -> Result<(String, Value), String> {
     let Some((name, value)) = text.split_once('=') else {
@@ -124,9 +134,20 @@ pub(super) fn parse_label_change(text: &str) -> Result<LabelChange, String> {
     if text.contains('=') {
         return parse_label(text).map(LabelChange::Set);
     }
+    parse_removal(text, "a label")
+}
+
+pub(super) fn parse_annotation_change(text: &str) -> Result<LabelChange, String> {
+    if text.contains('=') {
+        return parse_annotation(text).map(LabelChange::Set);
+    }
+    parse_removal(text, "an annotation")
+}
+
+fn parse_removal(text: &str, noun: &str) -> Result<LabelChange, String> {
     match text.strip_suffix('-') {
         Some(key) if !key.is_empty() => Ok(LabelChange::Remove(key.to_owned())),
-        _ => Err(format!("`{text}` neither sets a label (`key=value`) nor removes one (`key-`)")),
+        _ => Err(format!("`{text}` neither sets {noun} (`key=value`) nor removes one (`key-`)")),
     }
 }
 
@@ -157,13 +178,6 @@ pub(super) fn output_of(known: &'static [&'static str], help: &'static str) -> c
     let format = |text: String| Format::from_str(&text, false).expect("each of them is one");
     let parser = clap::builder::PossibleValuesParser::new(known).map(format);
     clap::Arg::new("output").short('o').long("output").value_name("FORMAT").value_parser(parser).help(help)
-}
-
-/// The connection's flags, of a command that asks no hub: they may be there, and are not in its help.
-pub(super) fn offline() -> [clap::Arg; 3] {
-    let flag = |name: &'static str| clap::Arg::new(name).long(name).hide(true).help("Not used: no hub is asked");
-    let path = clap::value_parser!(PathBuf);
-    [flag("url").value_parser(parse_url), flag("token"), flag("ca").value_parser(path)]
 }
 
 /// The program that renders: as it is named, or by the environment, in which an empty name is none.

@@ -1,6 +1,7 @@
 //! Clusters: registering them, and what they are and run.
 
 use bellwether_core::api::{ClusterDocument, ClusterPhase, ClusterTarget, List, RegisterCluster, RegisteredCluster};
+use bellwether_core::labels::Annotations;
 use bellwether_core::{Labels, Name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ pub(super) async fn run(context: &Context, command: ClusterCommand) -> anyhow::R
         ClusterCommand::List { labels } => list(context, &labels).await,
         ClusterCommand::Show { name } => show(context, &name).await,
         ClusterCommand::Label { name, changes } => label(context, &name, &changes).await,
+        ClusterCommand::Annotate { name, changes } => annotate(context, &name, &changes).await,
         ClusterCommand::Revoke { name } => revoke(context, &name).await,
         ClusterCommand::Reenroll { name } => reenroll(context, &name).await,
         ClusterCommand::Delete { name } => delete(context, &name).await,
@@ -29,6 +31,7 @@ async fn register(context: &Context, arguments: RegisterArgs) -> anyhow::Result<
     let body = RegisterCluster {
         name: arguments.name,
         labels: arguments.labels.into_iter().map(|label| (label.key, label.value)).collect(),
+        annotations: arguments.annotations.into_iter().map(|one| (one.key, one.value)).collect(),
         namespace: arguments.namespace,
         ttl_seconds: seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
     };
@@ -146,6 +149,7 @@ fn draw(cluster: &ClusterDocument, style: Style) -> String {
         ("agent", status.agent_version.clone().unwrap_or_default().into()),
         ("certificate until", status.certificate_expires_at.map(time).unwrap_or_default().into()),
         ("labels", label_text(&cluster.labels).into()),
+        ("annotations", annotation_lines(&cluster.annotations).replace('\n', " ").into()),
         ("facts", facts.into()),
     ];
     let mut parts = vec![fields(pairs, style)];
@@ -217,6 +221,28 @@ async fn label(context: &Context, name: &Name, changes: &[LabelChange]) -> anyho
     let sentence = format!("cluster {name} has the labels {}", label_text(&answer.document.labels));
     context.output.done(&answer, &sentence)?;
     Ok(Exit::Done)
+}
+
+/// As with labels.
+async fn annotate(context: &Context, name: &Name, changes: &[LabelChange]) -> anyhow::Result<Exit> {
+    let route = Route::named("clusters", name);
+    let before = context.client.fetch::<ClusterDocument>(&route).await?;
+    let version = before.document.metadata.version.map(|version| version.get().to_string());
+    let annotations = changed(before.document.annotations, changes);
+    let route = route.then("annotations").maybe_with("version", version);
+    let answer: Answer<ClusterDocument> = context.client.put(&route, &annotations).await?;
+    let sentence = match annotation_lines(&answer.document.annotations) {
+        lines if lines.is_empty() => format!("cluster {name} has no annotations"),
+        lines => format!("cluster {name} has the annotations\n{lines}"),
+    };
+    context.output.done(&answer, &sentence)?;
+    Ok(Exit::Done)
+}
+
+/// One a line, each value as JSON writes it: it may be several lines itself.
+fn annotation_lines(annotations: &Annotations) -> String {
+    let line = |(key, value): (&String, &String)| format!("{key}={}", Value::from(value.as_str()));
+    annotations.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn changed(mut labels: Labels, changes: &[LabelChange]) -> Labels {

@@ -44,13 +44,17 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let command = match arguments.command {
         Command::Completions { shell } => return completions(shell),
         Command::Version => return version(&output),
-        Command::Render(arguments) => return render::run(&output, &arguments),
-        Command::Validate(arguments) => return validate::run(&output, &arguments),
+        Command::Render(arguments) if arguments.of_hub().is_none() => return render::run(&output, &arguments),
+        Command::Validate(arguments) if !arguments.asks_hub() => {
+            return validate::run(&output, &arguments, Vec::new());
+        }
         Command::Import(command) => return import::run(&output, &command),
         command => command,
     };
     let context = Context { client: Client::new(&arguments.connection)?, output };
     match command {
+        Command::Render(arguments) => render::of_hub(&context, &arguments).await,
+        Command::Validate(arguments) => validate::for_clusters(&context, &arguments).await,
         Command::Cluster(command) => cluster::run(&context, command).await,
         Command::Repo(command) => repo::run(&context, command).await,
         Command::Target(command) => target::run(&context, command).await,
@@ -65,11 +69,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::Whoami => whoami(&context).await,
-        Command::Completions { .. }
-        | Command::Version
-        | Command::Render(_)
-        | Command::Validate(_)
-        | Command::Import(_) => Ok(Exit::Done),
+        Command::Completions { .. } | Command::Version | Command::Import(_) => Ok(Exit::Done),
     }
 }
 

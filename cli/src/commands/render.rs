@@ -1,29 +1,34 @@
-//! `render`: the objects of a folder or of a target's spec, as a hub would store them, without one.
+//! `render`: the objects of a folder or of a target's spec, as a hub would store them, without one; or as it stores them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use bellwether_core::Condition;
-use bellwether_core::api::TargetDocument;
+use bellwether_core::api::{ExplainedParameter, ParameterLayer, RenderedTarget, TargetDocument};
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::labels::LabelSelector;
-use bellwether_core::parameters::{ClusterFacts, Layer, ParameterSet, Parameters};
+use bellwether_core::parameters::{ClusterFacts, Layer, ParameterSet, Parameters, Traits};
 use bellwether_core::render::{RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
+use bellwether_core::{Condition, Digest, ObjectKey};
 use bellwether_render::{
     Confinement, Engines, Failure as RenderFailure, Manifests, Marks, Plan, Recipe, RenderedObject,
 };
 use serde_json::{Value, json};
 
+use super::Context;
 use super::apply::read_yaml;
-use crate::args::{Format, RenderArgs, engine};
+use crate::args::{Format, Label, RenderArgs, engine};
+use crate::client::{Answer, Route};
 use crate::failure::{Exit, Failure, condition_text};
 use crate::folder::RepoFolders;
 use crate::output::{Output, note, print, yaml};
 
 /// Who renders files of their own needs no protection from them: an engine may run with what shuts it in here.
 const CONFINEMENT: Confinement = Confinement::AsThereIs;
+
+/// Whose name nobody says.
+const CLUSTER: &str = "cluster";
 
 /// A release needs a name, and a folder's may be none.
 const NAME: &str = "release";
@@ -33,6 +38,9 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
         Some(Format::Objects) => Format::Objects,
         _ => output.document_format()?,
     };
+    if arguments.hub {
+        return Err(Failure::usage("with --hub, the name of a target is needed, and no path").into());
+    }
     let asked = Asked::read(arguments)?;
     asked.options().check().map_err(|error| Failure::usage(error.to_string()).maybe_hint(error.hint()))?;
     let plan = Plan {
@@ -48,8 +56,11 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
     let manifests = Manifests::open(engines, files, plan).map_err(told)?;
     let marks = arguments.target_id.zip(arguments.owner.clone()).map(|(target, owner)| Marks { target, owner });
     let recipe = Recipe { marks, namespace: asked.namespace(), agents: BTreeSet::new() };
-    let labels = arguments.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
-    let facts = ClusterFacts { name: &arguments.cluster, labels: &labels };
+    let pairs = |labels: &[Label]| labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
+    let (labels, annotations) = (pairs(&arguments.labels), pairs(&arguments.annotations));
+    let traits = Traits { annotations, facts: arguments.facts.iter().cloned().collect(), apis: None };
+    let cluster = arguments.cluster.clone().map_or_else(|| CLUSTER.parse(), Ok)?;
+    let facts = ClusterFacts::new(&cluster, &labels).with(&traits);
     let sets = asked.parameters();
     Parameters::check(&sets).map_err(|error| Failure::usage(error.to_string()).maybe_hint(error.hint()))?;
     let values = Parameters::resolve(&sets, facts);
@@ -61,7 +72,78 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
     show(format, &objects)
 }
 
+/// What the hub stores for a cluster.
+pub(super) async fn of_hub(context: &Context, arguments: &RenderArgs) -> anyhow::Result<Exit> {
+    let Some((target, cluster)) = arguments.of_hub() else { return Ok(Exit::Done) };
+    if let Some(flag) = arguments.stated().first() {
+        let hint = "the hub knows it; or name a folder, to render without a hub";
+        return Err(Failure::usage(format!("{flag} is not for a target of the hub")).hint(hint).into());
+    }
+    let route = Route::named("targets", &target);
+    if let Some(parameter) = &arguments.explain {
+        let route = route.then("explain").with("cluster", cluster.as_str()).with("parameter", parameter.as_str());
+        let answer: Answer<ExplainedParameter> = context.client.fetch(&route).await?;
+        if context.output.format().is_some_and(|format| matches!(format, Format::Json | Format::Yaml)) {
+            context.output.answer(&answer, |_, _| String::new())?;
+            return Ok(Exit::Done);
+        }
+        let lines: Vec<_> = answer.document.layers.iter().map(layer_line).collect();
+        return print_layers(&lines, parameter);
+    }
+    let format = match context.output.format() {
+        Some(Format::Objects) => Format::Objects,
+        _ => context.output.document_format()?,
+    };
+    let route = route.then("render").with("cluster", cluster.as_str());
+    let answer: Answer<RenderedTarget> = context.client.fetch(&route).await?;
+    let rendered = answer.document;
+    let objects = rendered.objects.into_iter().map(|object| (object.digest, key_text(&object.body), object.body));
+    let count = print_objects(format, objects.collect())?;
+    let short: String = rendered.commit.chars().take(12).collect();
+    note(&format!("{count}, bundle {}, of commit {short}", rendered.digest));
+    match rendered.runs {
+        Some(runs) if runs == rendered.digest => note(&format!("{cluster} is assigned it")),
+        Some(runs) => note(&format!("{cluster} is assigned bundle {runs} as yet: see `bellwether status {target}`")),
+        None => note(&format!("{cluster} is assigned nothing of it as yet: see `bellwether status {target}`")),
+    }
+    Ok(Exit::Done)
+}
+
+/// As keys are written everywhere.
+fn key_text(body: &Value) -> String {
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let key = ObjectKey {
+        api_version: text("/apiVersion").unwrap_or_default(),
+        kind: text("/kind").unwrap_or_default(),
+        namespace: text("/metadata/namespace"),
+        name: text("/metadata/name").unwrap_or_default(),
+    };
+    key.to_string()
+}
+
+fn layer_line(layer: &ParameterLayer) -> String {
+    let place = match (&layer.file, layer.set) {
+        (Some(file), _) => file.clone(),
+        (None, None) => "the cluster itself".to_owned(),
+        (None, Some(number)) => set_text(number as usize, layer.selected),
+    };
+    format!("{}\t{place}", layer.value)
+}
+
+fn set_text(number: usize, is_selected: bool) -> String {
+    let which = if is_selected { "which selects the cluster" } else { "which is for all" };
+    format!("parameters[{}], {which}", number.saturating_sub(1))
+}
+
 /// The last line is what the cluster has; each goes over the one before.
+fn print_layers(lines: &[String], name: &str) -> anyhow::Result<Exit> {
+    if lines.is_empty() {
+        return Err(Failure::new(format!("nothing gives `{name}` a value for this cluster")).into());
+    }
+    print(&lines.join("\n"))?;
+    Ok(Exit::Done)
+}
+
 fn explain(asked: &Asked<'_>, layers: Vec<Layer>, from_file: Option<&Value>, name: &str) -> anyhow::Result<Exit> {
     let number_set_here = asked.spec.as_ref().map_or(0, |spec| spec.parameters.len()) + 1;
     let from_file = from_file.map(|value| (value.clone(), "a file of render.parameterFiles".to_owned()));
@@ -69,17 +151,12 @@ fn explain(asked: &Asked<'_>, layers: Vec<Layer>, from_file: Option<&Value>, nam
         let place = match layer.set {
             None => "the cluster itself".to_owned(),
             Some(number) if number == number_set_here => "--set".to_owned(),
-            Some(number) if layer.is_selected => format!("parameters[{}], which selects the cluster", number - 1),
-            Some(number) => format!("parameters[{}], which is for all", number - 1),
+            Some(number) => set_text(number, layer.is_selected),
         };
         (layer.value, place)
     });
     let lines: Vec<_> = from_file.into_iter().chain(told).map(|(value, place)| format!("{value}\t{place}")).collect();
-    if lines.is_empty() {
-        return Err(Failure::new(format!("nothing gives `{name}` a value for this cluster")).into());
-    }
-    print(&lines.join("\n"))?;
-    Ok(Exit::Done)
+    print_layers(&lines, name)
 }
 
 /// What a hub says of such a target, and where.
@@ -95,21 +172,33 @@ fn told(failure: RenderFailure<Failure>) -> Failure {
 fn show(format: Format, objects: &[RenderedObject]) -> anyhow::Result<Exit> {
     let entries = objects.iter().map(|object| Entry { key: object.key.clone(), digest: object.digest }).collect();
     let manifest = Manifest::new(entries)?;
-    let bodies = objects.iter().map(|object| serde_json::from_slice(&object.body));
-    let bodies: Vec<Value> = bodies.collect::<Result<_, _>>().context("an object is not JSON")?;
+    let read = |object: &RenderedObject| {
+        let body = serde_json::from_slice(&object.body).context("an object is not JSON")?;
+        anyhow::Ok((object.digest, object.key.to_string(), body))
+    };
+    let count = print_objects(format, objects.iter().map(read).collect::<Result<_, _>>()?)?;
+    note(&format!("{count}, bundle {}", manifest.digest()));
+    Ok(Exit::Done)
+}
+
+/// Says how many they are.
+fn print_objects(format: Format, objects: Vec<(Digest, String, Value)>) -> anyhow::Result<String> {
+    let noun = if objects.len() == 1 { "object" } else { "objects" };
+    let count = format!("{} {noun}", objects.len());
     if format == Format::Objects {
-        let line = |object: &RenderedObject| format!("{} {}", object.digest, object.key);
+        let line = |(digest, key, _): &(Digest, String, Value)| format!("{digest} {key}");
         print(&objects.iter().map(line).collect::<Vec<_>>().join("\n"))?;
-    } else if format == Format::Json {
+        return Ok(count);
+    }
+    let bodies: Vec<_> = objects.into_iter().map(|(.., body)| body).collect();
+    if format == Format::Json {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": bodies});
         print(&serde_json::to_string_pretty(&list)?)?;
     } else {
         let documents = bodies.iter().map(yaml::text).collect::<Result<Vec<_>, _>>()?;
         print(&documents.join("---\n"))?;
     }
-    let noun = if objects.len() == 1 { "object" } else { "objects" };
-    note(&format!("{} {noun}, bundle {}", objects.len(), manifest.digest()));
-    Ok(Exit::Done)
+    Ok(count)
 }
 
 /// What is to be rendered, from a file with a target or from flags.

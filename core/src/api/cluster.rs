@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Metadata;
+use crate::labels::Annotations;
 use crate::report::{Counts, ObjectLine, Verdict};
 use crate::{Condition, Digest, Generation, Labels, Name};
 
@@ -17,6 +18,9 @@ pub struct ClusterDocument {
     pub kind: String,
     pub metadata: Metadata,
     pub labels: Labels,
+    /// A person's word too; what is rendered may read them, and nothing is chosen by them.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
     pub status: ClusterStatus,
 }
 
@@ -29,7 +33,7 @@ pub struct ClusterStatus {
     pub since: Option<Timestamp>,
     /// As the agent said in its newest Hello; `None` before the first.
     pub agent_version: Option<String>,
-    /// What its agent says of it, such as `kubernetes.version`. Decides nothing.
+    /// What its agent says of it, such as `kubernetes.version`. What is rendered may read them; nothing is chosen by them.
     pub facts: BTreeMap<String, String>,
     /// When its agent's certificate ends; the agent renews it at half of its life.
     pub certificate_expires_at: Option<Timestamp>,
@@ -42,6 +46,16 @@ pub struct ClusterStatus {
     /// Where the list of its targets goes on; `None`: all of them are here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets_next: Option<String>,
+}
+
+/// `GET /api/v1/clusters/{name}/apis`: what it serves, as its agent says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterApis {
+    pub cluster: Name,
+    pub facts: BTreeMap<String, String>,
+    /// Such as `apps/v1` and `apps/v1/Deployment`, in order; `None`: its agent has not said them.
+    pub apis: Option<Vec<String>>,
 }
 
 /// Where a cluster is between being registered and being refused.
@@ -84,6 +98,8 @@ pub struct RegisterCluster {
     pub name: Name,
     #[serde(default)]
     pub labels: Labels,
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
     /// Where the agent is installed; `bellwether-system` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Name>,

@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use audit::{AuditDocument, AuditEntry, AuditFilter, AuditVerification};
-pub use cluster::{ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget, RegisterCluster, RegisteredCluster};
+pub use cluster::{
+    ClusterApis, ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget, RegisterCluster, RegisteredCluster,
+};
 pub use drift::{DriftAction, DriftChange, DriftDocument};
 pub use problem::Problem;
 pub use repo::{
@@ -32,8 +34,9 @@ pub use rollout::{MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 pub use status::{NamedCondition, StatusDocument, StatusRow};
 pub use strategy::{WrittenStrategy, WrittenWave};
 pub use target::{
-    DeletionStatus, SetAside, SourceCommit, TargetDocument, TargetStatus, WrittenFile, WrittenHelm, WrittenOtherFile,
-    WrittenParameters, WrittenRef, WrittenRender, WrittenSync, WrittenTarget,
+    DeletionStatus, ExplainedParameter, ParameterLayer, RenderedObject, RenderedTarget, SetAside, SourceCommit,
+    TargetDocument, TargetStatus, WrittenFile, WrittenHelm, WrittenOtherFile, WrittenParameters, WrittenRef,
+    WrittenRender, WrittenSync, WrittenTarget,
 };
 pub use token::{CreateToken, CreatedToken, TokenDocument};
 

@@ -18,6 +18,55 @@ use crate::source::GitRef;
 use crate::target::TargetSpec;
 use crate::{Condition, Digest, Name, RolloutId};
 
+/// `GET /api/v1/targets/{name}/render?cluster=NAME`: what one cluster gets of a target, as it is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenderedTarget {
+    pub target: Name,
+    pub cluster: Name,
+    /// Of the target's own repo.
+    pub commit: String,
+    /// The bundle's.
+    pub digest: Digest,
+    /// What the cluster is assigned now; another one is on its way to it, or kept back. `None`: nothing yet.
+    pub runs: Option<Digest>,
+    pub objects: Vec<RenderedObject>,
+}
+
+/// An object as a cluster gets it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenderedObject {
+    pub digest: Digest,
+    pub body: Value,
+}
+
+/// `GET /api/v1/targets/{name}/explain?cluster=NAME&parameter=NAME`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainedParameter {
+    pub target: Name,
+    pub cluster: Name,
+    pub parameter: String,
+    /// The weakest first; the cluster has the last. None: nothing gives it a value.
+    pub layers: Vec<ParameterLayer>,
+}
+
+/// A value that a cluster was given, by a file, by one of the target's sets, or, without either, by the cluster itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParameterLayer {
+    pub value: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// From 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<u32>,
+    /// The set is for the clusters that it selects, and this is one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub selected: bool,
+}
+
 /// What to deploy where.
 pub type TargetDocument = Document<WrittenTarget, TargetStatus>;
 

@@ -45,6 +45,7 @@ actions! {
     ClusterContested = "cluster.contested",
     ClusterRenewed = "cluster.renewed",
     ClusterLabelled = "cluster.labelled",
+    ClusterAnnotated = "cluster.annotated",
     ClusterRevoked = "cluster.revoked",
     ClusterReenrolled = "cluster.reenrolled",
     ClusterDeleted = "cluster.deleted",

@@ -89,6 +89,39 @@ impl Requirement {
     }
 }
 
+/// What people write at a cluster that nothing is chosen by: it only goes into what is rendered for it.
+pub type Annotations = BTreeMap<String, String>;
+
+/// Of all annotations of a cluster, with their keys: they are read for whole fleets, and are settings, not files.
+pub const ANNOTATIONS_BYTES_MAX: usize = 16 * 1024;
+
+/// Why annotations are refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidAnnotation {
+    #[error(
+        "annotation key `{0}` is not of the form [prefix/]name, with at most 63 letters, digits, `-`, `_` and `.` in the name"
+    )]
+    Key(String),
+    #[error("the value of annotation `{0}` has characters that a terminal obeys")]
+    Value(String),
+    #[error("the annotations have {bytes} bytes together, more than {ANNOTATIONS_BYTES_MAX}")]
+    TooMuch { bytes: usize },
+}
+
+/// Refuses what no Kubernetes object could carry, and what nobody could show.
+pub fn check_annotations(annotations: &Annotations) -> Result<(), InvalidAnnotation> {
+    let bytes = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > ANNOTATIONS_BYTES_MAX {
+        return Err(InvalidAnnotation::TooMuch { bytes });
+    }
+    let is_obeyed = |character: char| character.is_control() && !"\n\t".contains(character);
+    annotations.iter().try_for_each(|(key, value)| match check_key(key) {
+        Err(_) => Err(InvalidAnnotation::Key(key.chars().take(80).collect())),
+        Ok(()) if value.contains(is_obeyed) => Err(InvalidAnnotation::Value(key.clone())),
+        Ok(()) => Ok(()),
+    })
+}
+
 /// Refuses keys and values that no Kubernetes object could carry.
 pub fn check_labels(labels: &Labels) -> Result<(), InvalidLabel> {
     labels.iter().try_for_each(|(key, value)| {
@@ -142,6 +175,17 @@ mod tests {
     #[test]
     fn an_empty_selector_selects_every_cluster() {
         assert!(LabelSelector::default().selects(&labels(&[])));
+    }
+
+    #[test]
+    fn annotations_hold_any_text_that_can_be_shown_and_no_more_of_it_than_a_setting_is() {
+        let check = |key: &str, value: &str| check_annotations(&[(key.to_owned(), value.to_owned())].into());
+
+        assert_eq!(check("example.org/contact", "Ann Ö. <ann@example.org>,\n\tBob"), Ok(()));
+        assert!(matches!(check("a b", "x"), Err(InvalidAnnotation::Key(_))));
+        assert!(matches!(check("a", "\u{1b}[2J"), Err(InvalidAnnotation::Value(_))));
+        let long = "x".repeat(ANNOTATIONS_BYTES_MAX);
+        assert!(matches!(check("a", &long), Err(InvalidAnnotation::TooMuch { .. })));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::apis::Apis;
 use crate::labels::{InvalidLabel, LabelSelector, Labels};
 use crate::object::digest_of;
 use crate::{Digest, Name};
@@ -21,6 +22,17 @@ pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// Names that start so are the cluster's own, and cannot be set.
 const CLUSTER_PREFIX: &str = "cluster.";
 const CLUSTER_LABELS_PREFIX: &str = "cluster.labels.";
+const CLUSTER_ANNOTATIONS_PREFIX: &str = "cluster.annotations.";
+pub const CLUSTER_FACTS_PREFIX: &str = "cluster.facts.";
+/// Stands for all APIs of the cluster: whoever looks at them as a whole depends on each.
+pub const CLUSTER_APIS: &str = "cluster.apis";
+/// And before the name of one, for whether the cluster serves it. Neither can be written by anybody: charts ask for them.
+pub const CLUSTER_APIS_PREFIX: &str = "cluster.apis.";
+/// The fact that charts know as their Kubernetes version.
+pub const VERSION_FACT: &str = "kubernetes.version";
+
+/// Of a fact that is a parameter: a fact is an agent's word, and is to be no more than one.
+const FACT_BYTES_MAX: usize = 63;
 
 /// One entry of `parameters:` in a Target: values for the clusters that it selects, or for all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +81,10 @@ impl InvalidParameter {
     pub fn hint(&self) -> Option<Cow<'static, str>> {
         Some(Cow::Borrowed(match self {
             Self::Name { .. } => "choose a name such as `replicas` or `image.tag`",
-            Self::Reserved { .. } => "`cluster.name` and `cluster.labels.KEY` are always there; choose another prefix",
+            Self::Reserved { .. } => {
+                "`cluster.name`, `cluster.labels.KEY`, `cluster.annotations.KEY` and `cluster.facts.NAME` are the cluster's; \
+                 choose another prefix"
+            }
             Self::NotScalar { .. } => "write one parameter for each value",
             Self::TooLong { .. } => "keep files in the repo, and choose between them by a short parameter",
             Self::Selector { .. } => "write it as a Kubernetes LabelSelector with matchLabels or matchExpressions",
@@ -77,11 +92,93 @@ impl InvalidParameter {
     }
 }
 
+/// What is known of a cluster besides its name and its labels: it is rendered for by this, and never chosen by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// A person's word.
+    pub annotations: BTreeMap<String, String>,
+    /// Its agent's, such as `kubernetes.version`.
+    pub facts: BTreeMap<String, String>,
+    /// `None`: its agent has not said them.
+    pub apis: Option<Apis>,
+}
+
+/// Which traits somebody depends on: the others need not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraitsUsed {
+    pub annotations: bool,
+    pub facts: bool,
+    pub apis: bool,
+}
+
+impl TraitsUsed {
+    pub const NONE: Self = Self { annotations: false, facts: false, apis: false };
+    pub const ALL: Self = Self { annotations: true, facts: true, apis: true };
+
+    /// By whoever uses these variables.
+    pub fn by<'v>(variables: impl IntoIterator<Item = &'v String>) -> Self {
+        let mut used = Self::NONE;
+        for name in variables {
+            used.annotations |= name.starts_with(CLUSTER_ANNOTATIONS_PREFIX);
+            used.facts |= name.starts_with(CLUSTER_FACTS_PREFIX);
+            used.apis |= name == CLUSTER_APIS || name.starts_with(CLUSTER_APIS_PREFIX);
+        }
+        used
+    }
+
+    /// Whether these are among the others.
+    pub fn is_within(self, others: Self) -> bool {
+        self.and(others) == others
+    }
+
+    /// What the cluster's agent says.
+    pub const fn is_of_agents(self) -> bool {
+        self.facts || self.apis
+    }
+
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            annotations: self.annotations || other.annotations,
+            facts: self.facts || other.facts,
+            apis: self.apis || other.apis,
+        }
+    }
+}
+
 /// What is known of a cluster when its values are chosen.
 #[derive(Debug, Clone, Copy)]
 pub struct ClusterFacts<'a> {
-    pub name: &'a Name,
-    pub labels: &'a Labels,
+    name: &'a Name,
+    labels: &'a Labels,
+    traits: Option<&'a Traits>,
+}
+
+impl<'a> ClusterFacts<'a> {
+    /// Nothing else is known of it.
+    pub const fn new(name: &'a Name, labels: &'a Labels) -> Self {
+        Self { name, labels, traits: None }
+    }
+
+    pub const fn labels(&self) -> &'a Labels {
+        self.labels
+    }
+
+    #[must_use]
+    pub const fn with(self, traits: &'a Traits) -> Self {
+        Self { traits: Some(traits), ..self }
+    }
+}
+
+/// Whether a fact may be a parameter. Others are only shown.
+fn is_parameter(fact: &str, value: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
+    value.len() <= FACT_BYTES_MAX && value.bytes().all(inner) && is_parameter_name(fact)
+}
+
+/// The fact that a parameter stands for.
+pub fn fact_of(parameter: &str) -> Option<&str> {
+    parameter.strip_prefix(CLUSTER_FACTS_PREFIX)
 }
 
 /// The parameters of a target, as operations on its sets.
@@ -127,11 +224,17 @@ impl Parameters {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         values.insert(format!("{CLUSTER_PREFIX}name"), Value::from(cluster.name.as_str()));
-        let labels = cluster.labels.iter();
-        values
-            .extend(labels.map(|(key, value)| (format!("{CLUSTER_LABELS_PREFIX}{key}"), Value::from(value.as_str()))));
+        let mut give = |prefix: &str, key: &str, value: &str| {
+            values.insert(format!("{prefix}{key}"), Value::from(value));
+        };
+        cluster.labels.iter().for_each(|(key, value)| give(CLUSTER_LABELS_PREFIX, key, value));
+        if let Some(Traits { annotations, facts, .. }) = cluster.traits {
+            annotations.iter().for_each(|(key, value)| give(CLUSTER_ANNOTATIONS_PREFIX, key, value));
+            let facts = facts.iter().filter(|(name, value)| is_parameter(name, value));
+            facts.for_each(|(name, value)| give(CLUSTER_FACTS_PREFIX, name, value));
+        }
         let names = Arc::new(values.keys().cloned().collect());
-        Values { values, names }
+        Values { values, names, apis: cluster.traits.and_then(|traits| traits.apis.clone()) }
     }
 }
 
@@ -145,16 +248,16 @@ pub struct Layer {
     pub value: Value,
 }
 
-/// Whether `${NAME}` can mean a parameter. Only the cluster's labels may have a `/`, for the sake of keys such as
-/// `topology.kubernetes.io/region`.
+/// Whether `${NAME}` can mean a parameter. Only the cluster's labels and annotations may have a `/`, for the sake of keys
+/// such as `topology.kubernetes.io/region`.
 pub fn is_parameter_name(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     let first_may_stand = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-    let slash_may_stand = name.starts_with(CLUSTER_LABELS_PREFIX);
+    let slash_may_stand = name.starts_with(CLUSTER_LABELS_PREFIX) || name.starts_with(CLUSTER_ANNOTATIONS_PREFIX);
     first_may_stand && name.bytes().all(|byte| inner(byte) || (byte == b'/' && slash_may_stand))
 }
 
-/// Whether a parameter is the cluster's name or one of its labels, which are always text.
+/// Whether a parameter is the cluster's own (its name, a label, an annotation, a fact), which is always text.
 pub fn is_clusters_own(name: &str) -> bool {
     name.starts_with(CLUSTER_PREFIX)
 }
@@ -184,11 +287,13 @@ pub struct Values {
     values: BTreeMap<String, Value>,
     /// What the cluster has beyond what is used, for suggestions. No part of what the values are.
     names: Arc<BTreeSet<String>>,
+    /// What the cluster serves. Once it is known what is used of it, that is among the values, and the rest is left out.
+    apis: Option<Apis>,
 }
 
 impl PartialEq for Values {
     fn eq(&self, other: &Self) -> bool {
-        self.values == other.values
+        self.values == other.values && self.apis == other.apis
     }
 }
 
@@ -218,15 +323,29 @@ impl Values {
         let mut values = weaker;
         values.extend(self.values.clone());
         let names = self.names.iter().chain(values.keys()).cloned().collect();
-        Self { values, names: Arc::new(names) }
+        Self { values, names: Arc::new(names), apis: self.apis.clone() }
+    }
+
+    /// What the cluster serves, as far as that is known.
+    pub const fn apis(&self) -> Option<&Apis> {
+        self.apis.as_ref()
     }
 
     /// Only what is used. Clusters whose used values are equal share a bundle.
     #[must_use]
     pub fn restricted_to(&self, names: &BTreeSet<String>) -> Self {
         let used = self.values.iter().filter(|(name, _)| names.contains(*name));
-        let values = used.map(|(name, value)| (name.clone(), value.clone())).collect();
-        Self { values, names: Arc::clone(&self.names) }
+        let mut values: BTreeMap<_, _> = used.map(|(name, value)| (name.clone(), value.clone())).collect();
+        if let Some(apis) = &self.apis {
+            if names.contains(CLUSTER_APIS) {
+                values.insert(CLUSTER_APIS.to_owned(), Value::from(apis.digest().to_string()));
+            }
+            for name in names.range(CLUSTER_APIS_PREFIX.to_owned()..) {
+                let Some(api) = name.strip_prefix(CLUSTER_APIS_PREFIX) else { break };
+                values.insert(name.clone(), Value::from(apis.has(api)));
+            }
+        }
+        Self { values, names: Arc::clone(&self.names), apis: None }
     }
 
     /// Equal for equal values, and only for these: the number 4 is not the string `4`.
@@ -248,7 +367,7 @@ mod tests {
     fn resolve(document: Value, labels: Value) -> Values {
         let name = "berlin".parse().expect("is a name");
         let labels = serde_json::from_value(labels).expect("are labels");
-        Parameters::resolve(&sets(document), ClusterFacts { name: &name, labels: &labels })
+        Parameters::resolve(&sets(document), ClusterFacts::new(&name, &labels))
     }
 
     fn check(values: &Value) -> Result<(), InvalidParameter> {
@@ -289,6 +408,60 @@ mod tests {
         assert_eq!(values.find("cluster.name"), Some(&json!("berlin")));
         assert_eq!(values.find("cluster.labels.topology.kubernetes.io/region"), Some(&json!("eu")));
         assert_eq!(values.find("cluster.labels.ring"), None);
+    }
+
+    #[test]
+    fn annotations_and_facts_are_the_clusters_own_and_a_fact_is_never_more_than_a_word() {
+        let traits = Traits {
+            annotations: [("team/owner".to_owned(), "Ann & Bob\n".to_owned())].into(),
+            facts: [("kubernetes.version", "v1.33.2+k3s1"), ("kubernetes.platform", "linux/amd64"), ("a b", "c")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            apis: None,
+        };
+        let (name, labels) = ("berlin".parse().expect("is a name"), Labels::new());
+        let cluster = ClusterFacts::new(&name, &labels);
+
+        let values = Parameters::resolve(&[], cluster.with(&traits));
+
+        assert_eq!(values.find("cluster.annotations.team/owner"), Some(&json!("Ann & Bob\n")));
+        assert_eq!(values.find("cluster.facts.kubernetes.version"), Some(&json!("v1.33.2+k3s1")));
+        let others = values.names().filter(|name| name.starts_with("cluster.facts.")).count();
+        assert_eq!(others, 1, "what is no word is only shown");
+        assert!(is_parameter_name("cluster.annotations.team/owner"));
+        assert_eq!(Parameters::resolve(&[], cluster).find("cluster.facts.kubernetes.version"), None);
+        let own = Parameters::explain(&[], cluster.with(&traits), "cluster.facts.kubernetes.version");
+        assert_eq!(own.len(), 1, "it can be explained");
+    }
+
+    #[test]
+    fn who_uses_neither_annotations_nor_facts_need_not_have_them_read() {
+        let used = |names: &[&str]| TraitsUsed::by(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+
+        assert_eq!(used(&["cluster.name", "cluster.labels.a", "facts"]), TraitsUsed::NONE);
+        assert_eq!(used(&["a", "cluster.facts.b"]), TraitsUsed { facts: true, ..TraitsUsed::NONE });
+        assert_eq!(used(&["cluster.annotations.a/b", "cluster.facts.b", "cluster.apis.v1"]), TraitsUsed::ALL);
+    }
+
+    #[test]
+    fn clusters_that_serve_other_apis_are_the_same_to_who_asks_for_what_both_serve() {
+        let with = |apis: &str| Traits { apis: Some(Apis::parse(apis).expect("names")), ..Traits::default() };
+        let (name, labels) = ("berlin".parse().expect("is a name"), Labels::new());
+        let (plain, more) = (with("apps/v1\nv1"), with("apps/v1\nmonitoring.coreos.com/v1\nv1"));
+        let resolve = |traits| Parameters::resolve(&[], ClusterFacts::new(&name, &labels).with(traits));
+        let digest = |traits, used: &[&str]| {
+            let used = used.iter().map(|&name| name.to_owned()).collect();
+            resolve(traits).restricted_to(&used).digest()
+        };
+
+        let apps = ["cluster.apis.apps/v1"];
+        assert_eq!(digest(&plain, &apps), digest(&more, &apps));
+        for used in ["cluster.apis.monitoring.coreos.com/v1", "cluster.apis"] {
+            assert_ne!(digest(&plain, &[used]), digest(&more, &[used]), "{used}");
+        }
+        let unknown = Traits::default();
+        assert_ne!(digest(&plain, &apps), digest(&unknown, &apps), "what is not known is neither");
+        assert_ne!(resolve(&plain), resolve(&more), "what is used is not known yet");
     }
 
     #[test]
@@ -340,7 +513,7 @@ mod tests {
             {"clusters": {"matchLabels": {"env": "test"}}, "values": {"size": 2}},
         ]));
         let (name, labels) = ("berlin".parse().expect("is a name"), [("env".to_owned(), "prod".to_owned())].into());
-        let cluster = ClusterFacts { name: &name, labels: &labels };
+        let cluster = ClusterFacts::new(&name, &labels);
 
         let layers = Parameters::explain(&sets, cluster, "size");
 

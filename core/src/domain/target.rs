@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
-use crate::labels::{InvalidLabel, LabelSelector, Labels};
+use crate::labels::{InvalidLabel, LabelSelector};
 use crate::parameters::{ClusterFacts, InvalidParameter, ParameterSet, Parameters};
 use crate::render::{InvalidRender, RenderOptions};
 use crate::rollout::{Strategy, StrategyError};
@@ -125,17 +125,16 @@ impl TargetSpec {
         Ok(())
     }
 
-    /// Whether it matters to the target that a cluster has other labels now: to whether it selects the cluster, or to what
+    /// Whether it matters to the target that a cluster is another now: to whether it selects the cluster, or to what
     /// it gives it. `None`: the cluster is not there. Of a target that has rendered it is known which values are `used`.
     pub fn minds(
         &self,
-        cluster: &Name,
-        (before, after): (Option<&Labels>, Option<&Labels>),
+        (before, after): (Option<ClusterFacts<'_>>, Option<ClusterFacts<'_>>),
         used: Option<&BTreeSet<String>>,
     ) -> bool {
-        let given = |labels: Option<&Labels>| {
-            let labels = labels.filter(|labels| self.clusters.selects(labels))?;
-            let values = Parameters::resolve(&self.parameters, ClusterFacts { name: cluster, labels });
+        let given = |cluster: Option<ClusterFacts<'_>>| {
+            let cluster = cluster.filter(|cluster| self.clusters.selects(cluster.labels()))?;
+            let values = Parameters::resolve(&self.parameters, cluster);
             Some(used.map_or_else(|| values.clone(), |used| values.restricted_to(used)))
         };
         given(before) != given(after)
@@ -147,6 +146,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::Labels;
+    use crate::parameters::Traits;
     use crate::session::Prune;
 
     #[test]
@@ -193,7 +194,8 @@ mod tests {
         let sized = spec(&in_europe, &by_rack);
         let uses = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
         let minds = |spec: &TargetSpec, before: &Labels, after: &Labels, used: &[&str]| {
-            spec.minds(&name, (Some(before), Some(after)), Some(&uses(used)))
+            let (before, after) = (ClusterFacts::new(&name, before), ClusterFacts::new(&name, after));
+            spec.minds((Some(before), Some(after)), Some(&uses(used)))
         };
 
         assert!(minds(&plain, &eu, &us, &[]), "it is selected no more");
@@ -202,8 +204,13 @@ mod tests {
         assert!(minds(&plain, &eu, &moved, &["cluster.labels.rack"]), "a manifest has it");
         assert!(minds(&sized, &eu, &moved, &["size"]), "a value is chosen by it");
         assert!(!minds(&sized, &eu, &moved, &["other"]), "no manifest has that value");
-        assert!(plain.minds(&name, (Some(&eu), Some(&moved)), None), "what it uses is not known yet");
-        assert!(plain.minds(&name, (None, Some(&eu)), Some(&uses(&[]))), "it joins");
-        assert!(!plain.minds(&name, (None, Some(&us)), Some(&uses(&[]))), "it joins elsewhere");
+        let with = |labels| Some(ClusterFacts::new(&name, labels));
+        assert!(plain.minds((with(&eu), with(&moved)), None), "what it uses is not known yet");
+        assert!(plain.minds((None, with(&eu)), Some(&uses(&[]))), "it joins");
+        assert!(!plain.minds((None, with(&us)), Some(&uses(&[]))), "it joins elsewhere");
+        let traits = Traits { facts: [("kubernetes.minor".to_owned(), "33".to_owned())].into(), ..Traits::default() };
+        let upgraded = with(&eu).map(|cluster| cluster.with(&traits));
+        assert!(!plain.minds((with(&eu), upgraded), Some(&uses(&["cluster.name"]))), "no manifest has that fact");
+        assert!(plain.minds((with(&eu), upgraded), Some(&uses(&["cluster.facts.kubernetes.minor"]))));
     }
 }

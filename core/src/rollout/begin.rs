@@ -51,10 +51,11 @@ pub fn begin(begin: &Begin<'_>) -> Beginning {
 
 /// How a rollout of this kind crosses the fleet. A change of single clusters goes to just those, all of them in one wave:
 /// the revision has passed the target's own. What a person goes back to is known, so it is in one wave too.
-pub fn strategy_for(kind: Kind, own: Option<&Strategy>) -> Strategy {
+pub fn strategy_for(kind: Kind, own: Option<&Strategy>, asks_nobody: bool) -> Strategy {
     let own = own.cloned().unwrap_or_default();
     let name = match kind {
         Kind::Revision => return own,
+        Kind::ClusterChange if asks_nobody => return own,
         Kind::Rollback => "all",
         Kind::ClusterChange => "newcomers",
     };
@@ -104,6 +105,7 @@ mod tests {
 
     use super::*;
     use crate::Labels;
+    use crate::parameters::Traits;
 
     fn bundle(name: &str) -> Digest {
         Digest::of(name.as_bytes())
@@ -114,6 +116,7 @@ mod tests {
             cluster: ClusterId::new(Uuid::from_u128(number)),
             name: format!("c{number}").parse().expect("a name"),
             labels: Labels::from([("ring".to_owned(), ring.to_owned())]),
+            traits: Traits::default(),
             connected: true,
         }
     }
@@ -158,7 +161,7 @@ mod tests {
     fn only_a_revision_crosses_the_fleet_by_the_targets_own_waves() {
         let own = Strategy { on_failure: crate::rollout::OnFailure::Continue, ..strategy() };
         let waves = |kind| {
-            let strategy = strategy_for(kind, Some(&own));
+            let strategy = strategy_for(kind, Some(&own), false);
             assert_eq!(strategy.on_failure, own.on_failure);
             strategy.waves.iter().map(|wave| wave.name.to_string()).collect::<Vec<_>>()
         };
@@ -166,6 +169,7 @@ mod tests {
         assert_eq!(waves(Kind::Revision), ["canary", "none", "stable"]);
         assert_eq!(waves(Kind::ClusterChange), ["newcomers"]);
         assert_eq!(waves(Kind::Rollback), ["all"]);
+        assert_eq!(strategy_for(Kind::ClusterChange, Some(&own), true), own, "what nobody asked for goes by waves");
     }
 
     #[test]

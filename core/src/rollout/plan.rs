@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 
 use super::HumanDuration;
 use super::strategy::{Amount, FIRST, REST, Strategy, WaveSpec};
+use crate::parameters::{ClusterFacts, Traits};
 use crate::{ClusterId, Labels, Name};
 
 /// Where a cluster stands among its like; an integer, those without one last.
@@ -18,7 +19,16 @@ pub struct Candidate {
     pub cluster: ClusterId,
     pub name: Name,
     pub labels: Labels,
+    /// As far as somebody asked for them: no wave is chosen by these.
+    pub traits: Traits,
     pub connected: bool,
+}
+
+impl Candidate {
+    /// What it is rendered for.
+    pub const fn facts(&self) -> ClusterFacts<'_> {
+        ClusterFacts::new(&self.name, &self.labels).with(&self.traits)
+    }
 }
 
 /// A wave as it will be written.
@@ -124,6 +134,7 @@ mod tests {
             )),
             name: name_only.parse().expect("a name"),
             labels: labels.collect(),
+            traits: Traits::default(),
             connected: !name.ends_with('!'),
         }
     }

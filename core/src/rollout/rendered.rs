@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Candidate;
 use crate::Digest;
-use crate::parameters::{ClusterFacts, ParameterSet, Parameters, Values};
+use crate::parameters::{ParameterSet, Parameters, Values};
 
 /// A render, with the parameters of its target: which bundle each cluster gets from it.
 #[derive(Debug, Clone)]
@@ -28,8 +28,7 @@ impl<'a> Rendered<'a> {
     /// The cluster's bundle; `None`: it was never rendered with that cluster's parameters.
     pub fn gives(&self, cluster: &Candidate) -> Option<Digest> {
         let values = self.plain.unwrap_or_else(|| {
-            let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
-            Parameters::resolve(self.parameters, facts).restricted_to(&self.variables).digest()
+            Parameters::resolve(self.parameters, cluster.facts()).restricted_to(&self.variables).digest()
         });
         self.variants.get(&values).copied()
     }
@@ -41,17 +40,17 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::parameters::Traits;
     use crate::{ClusterId, Labels};
 
     fn cluster(name: &str, region: &str) -> Candidate {
         let labels = Labels::from([("region".to_owned(), region.to_owned())]);
         let cluster = ClusterId::new(Uuid::nil());
-        Candidate { cluster, name: name.parse().expect("a name"), labels, connected: true }
+        Candidate { cluster, name: name.parse().expect("a name"), labels, traits: Traits::default(), connected: true }
     }
 
     fn used(parameters: &[ParameterSet], variables: &[String], cluster: &Candidate) -> Digest {
-        let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
-        Parameters::resolve(parameters, facts).restricted_to(&variables.iter().cloned().collect()).digest()
+        Parameters::resolve(parameters, cluster.facts()).restricted_to(&variables.iter().cloned().collect()).digest()
     }
 
     #[test]

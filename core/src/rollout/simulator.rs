@@ -10,6 +10,7 @@ use super::rows::{
 };
 use super::settle::{Evidence, Heard, Limits, Seen, settle};
 use super::{Candidate, Decision, MemberSnapshot, OnFailure, RolloutSnapshot, Strategy, after, decide, waves};
+use crate::parameters::Traits;
 use crate::report::Verdict;
 use crate::{ClusterId, Digest, Generation, Labels, RolloutId};
 
@@ -693,6 +694,7 @@ impl Cluster {
             cluster: self.id,
             name: self.name.parse().expect("a name"),
             labels: self.labels.clone(),
+            traits: Traits::default(),
             connected: self.presence.is_connected(),
         }
     }

@@ -344,6 +344,7 @@ mod tests {
 
     use super::*;
     use crate::Labels;
+    use crate::parameters::Traits;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -358,7 +359,7 @@ mod tests {
     fn placed(number: u128, runs: Option<Digest>) -> Placed {
         let name = format!("c{number}").parse().expect("a name");
         let cluster = ClusterId::new(Uuid::from_u128(number));
-        let candidate = Candidate { cluster, name, labels: Labels::new(), connected: true };
+        let candidate = Candidate { cluster, name, labels: Labels::new(), traits: Traits::default(), connected: true };
         Placed { candidate, runs, wants: Some(bundle("new")), is_unrenderable: false, aside: None, moving: None }
     }
 

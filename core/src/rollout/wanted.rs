@@ -23,10 +23,15 @@ pub struct Wanted<'a> {
 impl Wanted<'_> {
     /// Neither the spec, but for how the target is kept, nor what it gives any cluster is another.
     pub fn is_same(&self, before: &Self) -> bool {
-        let recipe = |spec: &TargetSpec| TargetSpec { sync: SyncOptions::default(), ..spec.clone() };
-        recipe(self.spec) == recipe(before.spec)
+        self.is_same_recipe(before)
             && self.variables == before.variables
             && is_same_content(before.variants, self.variants)
+    }
+
+    /// The spec, but for how the target is kept, is no other.
+    pub fn is_same_recipe(&self, before: &Self) -> bool {
+        let recipe = |spec: &TargetSpec| TargetSpec { sync: SyncOptions::default(), ..spec.clone() };
+        recipe(self.spec) == recipe(before.spec)
     }
 }
 

@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use super::{
     Action, AgentMessage, Assignment, Desired, Forgotten, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL, Piece,
-    Violation, Want, Welcome, root,
+    Sight, SightWanted, Violation, Want, Welcome, root,
 };
+use crate::apis::Apis;
 use crate::drift::Drift;
 use crate::object::OBJECT_BYTES_MAX;
 use crate::report::Report;
@@ -63,7 +64,7 @@ pub enum Change {
 pub struct AgentSession {
     boot: Uuid,
     version: String,
-    facts: BTreeMap<String, String>,
+    sight: Sight,
     decompress: Decompress,
     inventory: BTreeMap<TargetId, InventoryEntry>,
     /// Assigned, and not accepted before all of its objects are here.
@@ -85,6 +86,9 @@ struct Connection {
     outbound: VecDeque<AgentMessage>,
     session: Option<SessionNumber>,
     heartbeat: HeartbeatPolicy,
+    sight: SightWanted,
+    /// Something was seen since the Hello.
+    has_seen: bool,
     sequence: ReportSequence,
     arriving: Option<Arriving>,
     arrived: Arrived,
@@ -158,7 +162,7 @@ impl AgentSession {
         Self {
             boot,
             version,
-            facts,
+            sight: Sight { facts, apis: None },
             decompress,
             inventory: BTreeMap::new(),
             lacking: BTreeMap::new(),
@@ -217,7 +221,8 @@ impl AgentSession {
             boot: self.boot,
             root: self.root(),
             acked: self.acked,
-            facts: self.facts.clone(),
+            facts: self.sight.facts.clone(),
+            apis: self.sight.apis.as_ref().map(Apis::digest),
         };
         self.connection.outbound.push_back(AgentMessage::Hello(hello));
     }
@@ -303,12 +308,34 @@ impl AgentSession {
         self.connection.heartbeat_at = now + welcome.heartbeat.interval;
         self.connection.report_at = now;
         self.connection.caught_up = false;
+        self.connection.sight = welcome.sight;
+        if welcome.sight == SightWanted::Now || self.connection.has_seen {
+            self.tell_sight();
+        }
         if welcome.want == Want::All {
             for waiting in self.reports.values_mut() {
                 waiting.durable = false;
             }
         }
         self.ask();
+    }
+
+    /// What is seen of the cluster from now on. It is told to a hub that takes it, and stands in the next Hello.
+    pub fn see(&mut self, sight: Sight) {
+        if sight != self.sight {
+            self.sight = sight;
+            self.connection.has_seen = true;
+            self.tell_sight();
+        }
+    }
+
+    fn tell_sight(&mut self) {
+        if self.connection.sight == SightWanted::Never {
+            return;
+        }
+        let outbound = &mut self.connection.outbound;
+        outbound.retain(|message| !matches!(message, AgentMessage::Sight(_)));
+        outbound.push_back(AgentMessage::Sight(self.sight.clone()));
     }
 
     fn handle_piece(&mut self, piece: &Piece) -> Result<(), Violation> {
@@ -539,6 +566,8 @@ impl Connection {
             outbound: VecDeque::new(),
             session: None,
             heartbeat: HeartbeatPolicy::default(),
+            sight: SightWanted::Never,
+            has_seen: false,
             sequence: ReportSequence::default(),
             arriving: None,
             arrived: Arrived::default(),

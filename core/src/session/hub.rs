@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, Hello, HubMessage, Listed, Listing,
-    PROTOCOL, Piece, Violation, Want, Welcome, root,
+    PROTOCOL, Piece, SIGHT_PAUSE, Sight, SightWanted, Violation, Want, Welcome, root,
 };
 use crate::bundle::Manifest;
 use crate::drift::Drift;
@@ -45,6 +45,8 @@ pub enum Effect {
     /// The agent is known now: write down its facts, read its assignments, answer with
     /// [`HubSession::handle_listing`].
     Greeted(Hello),
+    /// Write down what the agent has seen of its cluster.
+    Seen(Sight),
     /// Record this report, then call [`HubSession::handle_recorded`].
     Record(ReportSequence, Report),
     /// Record this drift, then call [`HubSession::handle_recorded`].
@@ -94,6 +96,10 @@ pub struct HubSession {
     durable: Option<ReportSequence>,
     received: Option<ReportSequence>,
     caught_up: CatchUp,
+    /// What the agent said last, as long as it is not passed on.
+    sight: Option<Sight>,
+    /// When it may be.
+    sight_at: Timestamp,
     heard_at: Timestamp,
 }
 
@@ -177,6 +183,8 @@ impl HubSession {
             durable: None,
             received: None,
             caught_up: CatchUp::Sending,
+            sight: None,
+            sight_at: now,
             heard_at: now,
         }
     }
@@ -188,7 +196,8 @@ impl HubSession {
 
     /// When [`HubSession::handle_tick`] has something to say, if nothing comes before.
     pub fn next_wake(&self) -> Timestamp {
-        self.compare_at.min(self.heard_at + self.heartbeat.deadline)
+        let next = self.compare_at.min(self.heard_at + self.heartbeat.deadline);
+        if self.sight.is_some() { next.min(self.sight_at) } else { next }
     }
 
     /// To be called when [`HubSession::next_wake`] has come; earlier does no harm. Fails when the agent was silent for
@@ -197,6 +206,7 @@ impl HubSession {
         if now >= self.heard_at + self.heartbeat.deadline {
             return Err(Violation::Silent(self.heartbeat.deadline));
         }
+        self.pass_sight_on(now);
         if now >= self.compare_at {
             self.compare_at = now + COMPARE_EVERY;
             // While something is on its way they differ by right.
@@ -205,6 +215,16 @@ impl HubSession {
             }
         }
         Ok(())
+    }
+
+    /// It costs rows and renders, so an agent that says another one each second is not followed.
+    fn pass_sight_on(&mut self, now: Timestamp) {
+        if now >= self.sight_at
+            && let Some(sight) = self.sight.take()
+        {
+            self.sight_at = now + SIGHT_PAUSE;
+            self.effects.push_back(Effect::Seen(sight));
+        }
     }
 
     fn compare(&mut self, ours: Digest) {
@@ -220,6 +240,11 @@ impl HubSession {
             AgentMessage::Hello(_) if self.greeted => Err(Violation::Repeated),
             AgentMessage::Hello(hello) => self.handle_hello(hello),
             _ if !self.greeted => Err(Violation::NoHello),
+            AgentMessage::Sight(sight) => {
+                self.sight = Some(sight);
+                self.pass_sight_on(now);
+                Ok(())
+            }
             AgentMessage::Inventory(listed) => self.handle_inventory(listed),
             AgentMessage::Need(objects) => self.handle_need(objects),
             AgentMessage::Report(sequence, report) => {
@@ -260,8 +285,8 @@ impl HubSession {
     }
 
     /// Answers the Hello: to be called once after [`Effect::Greeted`], when the agent's past is known.
-    pub fn welcome(&mut self, want: Want) {
-        let welcome = Welcome { session: self.number, want, heartbeat: self.heartbeat };
+    pub fn welcome(&mut self, want: Want, sight: SightWanted) {
+        let welcome = Welcome { session: self.number, want, heartbeat: self.heartbeat, sight };
         self.controls.push_back(HubMessage::Welcome(welcome));
     }
 

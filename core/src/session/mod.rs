@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::SignedDuration;
 use uuid::Uuid;
 
+use crate::apis::Apis;
 use crate::bundle::Manifest;
 use crate::drift::Drift;
 use crate::report::Report;
@@ -50,6 +51,8 @@ impl Default for HeartbeatPolicy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentMessage {
     Hello(Hello),
+    /// What it has seen of its cluster, to a hub that takes it ([`SightWanted`]).
+    Sight(Sight),
     /// All that it has accepted; the answer to a [`HubMessage::Compare`] with another root than its own.
     Inventory(Vec<Listed>),
     /// Objects that its assignments name and that it does not have: what a journal has lost.
@@ -91,7 +94,30 @@ pub struct Hello {
     pub acked: Option<(SessionNumber, ReportSequence)>,
     /// What the agent says of its cluster, such as [`UID_FACT`]. Decides nothing about where something runs.
     pub facts: BTreeMap<String, String>,
+    /// Of the APIs of its cluster; `None`: it has not seen them, or is of a version that does not look.
+    pub apis: Option<Digest>,
 }
+
+/// What an agent has seen of its cluster. It is what something is rendered for, and decides nothing about where it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sight {
+    pub facts: BTreeMap<String, String>,
+    /// `None`: not seen yet.
+    pub apis: Option<Apis>,
+}
+
+/// Whether a hub takes a [`Sight`]; one of an earlier version would end the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SightWanted {
+    Never,
+    /// When something is another than the Hello said.
+    WhenChanged,
+    /// At once: it does not know these APIs.
+    Now,
+}
+
+/// The least time between what two sights lead to: one that comes before is kept until then, unless a newer one comes.
+pub const SIGHT_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
 /// The first message of the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +126,7 @@ pub struct Welcome {
     pub session: SessionNumber,
     pub want: Want,
     pub heartbeat: HeartbeatPolicy,
+    pub sight: SightWanted,
 }
 
 /// Which reports the hub wants first.

@@ -96,6 +96,58 @@ async fn what_is_rendered_without_a_hub_is_what_a_hub_stores() -> Result<()> {
     .await
 }
 
+/// What templates and manifests read of the cluster that they are for.
+const SEEING: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\n\
+                      data: {minor: '{{ .Capabilities.KubeVersion.Major }}.{{ .Capabilities.KubeVersion.Minor }}', \
+                      scale: '{{ .Capabilities.APIVersions.Has \"apps/v1/Scale\" }}'}\n";
+
+#[tokio::test]
+async fn what_a_cluster_is_comes_into_what_it_gets_and_is_shown_exactly() -> Result<()> {
+    Scene::run(&[1], async |scene| {
+        let plain = config_map("plain", "text", "${cluster.facts.kubernetes.minor} of ${cluster.annotations.contact}");
+        let files = [("seen/Chart.yaml", CHART), ("seen/templates/a.yaml", SEEING), ("plain/a.yaml", &plain)];
+        scene.push(&files).await?;
+        scene.add_repo().await?;
+        scene.cli(&["cluster", "annotate", "c1", "contact=Ann"]).await?.ended_with(0)?;
+        scene.apply_target("seen", "").await?.ended_with(0)?;
+        scene.apply_target("plain", "").await?.ended_with(0)?;
+
+        let shown = scene.cli(&["cluster", "show", "c1", "-o", "json"]).await?.ended_with(0)?.json()?;
+        let minor = shown["status"]["facts"]["kubernetes.minor"].as_str().context("its agent says it")?.to_owned();
+        scene.wait_for_value(1, "plain", "text", &format!("{minor} of Ann")).await?;
+        scene.wait_for_value(1, "seen", "minor", &minor).await?;
+        // Helm itself knows no kinds.
+        scene.wait_for_value(1, "seen", "scale", "true").await?;
+
+        for (target, object) in [("seen", "seen"), ("plain", "plain")] {
+            let rendered =
+                scene.cli(&["render", target, "--hub", "--cluster", "c1", "-o", "json"]).await?.ended_with(0)?;
+            rendered.tells(&["c1 is assigned it"])?;
+            let live: Value = serde_json::from_str(
+                &scene.kubectl(1, &["get", "configmap", object, "-n", &scene.namespace, "-o", "json"]).await?,
+            )?;
+            ensure!(rendered.json()?["items"][0]["data"] == live["data"], "{rendered:?} is not {live:#}");
+        }
+        let folder = scene.folder.path().join("checked");
+        std::fs::create_dir_all(&folder)?;
+        let checked = folder.display().to_string();
+        std::fs::write(folder.join("a.yaml"), config_map("a", "text", "b"))?;
+        scene.cli(&["validate", &checked, "--cluster", "c1"]).await?.ended_with(0)?;
+        std::fs::write(
+            folder.join("b.yaml"),
+            "{apiVersion: a.example.org/v1, kind: A, metadata: {name: a, namespace: default}}",
+        )?;
+        let refused = scene.cli(&["validate", &checked, "--clusters"]).await?.ended_with(1)?;
+        ensure!(refused.stdout.contains("a.example.org/v1 A is not served by c1"), "{refused:?}");
+        let why = ["render", "plain", "--hub", "--cluster", "c1", "--explain", "cluster.annotations.contact"];
+        let why = scene.cli(&why).await?.ended_with(0)?;
+        ensure!(why.stdout.trim() == "\"Ann\"\tthe cluster itself", "{why:?}");
+        let wrong = scene.cli(&["render", "plain", "--hub", "--cluster", "c1", "--set", "a=b"]).await?.ended_with(2)?;
+        wrong.tells(&["--set is not for a target of the hub"])
+    })
+    .await
+}
+
 /// As its annotation says.
 async fn owner_of(scene: &Scene, object: &str) -> Result<String> {
     let args = ["get", "configmap", object, "-n", &scene.namespace, "-o", "json"];

@@ -35,6 +35,9 @@ pub(super) enum BundleError {
     BrokeDown,
     #[error("what this target's renders have stored within a day is more than {} MiB", bounds::STORED_BYTES_MAX >> 20)]
     ShareSpent,
+    /// It reads more of its clusters than was read.
+    #[error("not all that it reads of clusters is known")]
+    TraitsUnread,
     #[error("its renders take more than {} minutes together", bounds::TOGETHER.as_secs() / 60)]
     TooLong,
     #[error("it is not known any more what it came from")]
@@ -64,6 +67,7 @@ impl BundleError {
             Self::Read(error) | Self::ReadThere { error, .. } => !error.is_of_mirror(),
             Self::Source(_)
             | Self::TooLong
+            | Self::TraitsUnread
             | Self::Store(_)
             | Self::BrokeDown
             | Self::ShareSpent
@@ -111,7 +115,8 @@ impl BundleError {
                 let hint = "split the target, or let fewer clusters have values of their own";
                 ("over_limit", Some(Cow::Borrowed(hint)), None, None)
             }
-            Self::Store(_) => ("database_failed", None, None, None),
+            // It is rendered at once with all that is known.
+            Self::Store(_) | Self::TraitsUnread => ("database_failed", None, None, None),
             Self::OriginUnknown | Self::SpecOlder | Self::MadeOtherwise => ("content_missing", None, None, None),
         };
         Condition::new(code, &crate::chain(self), hint.as_deref(), Some(now)).at(file, line)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_core::bundle::{Entry, Manifest};
-use bellwether_core::parameters::Values;
+use bellwether_core::parameters::{TraitsUsed, Values};
 use bellwether_core::{Condition, Digest, Name, RenderId, RepoId};
 use bellwether_render::{Input, MadeBy, Manifests, Marks, Plan, Recipe, RenderedObject, VERSION, made_by};
 use jiff::Timestamp;
@@ -70,6 +70,8 @@ pub(super) struct Job<'a> {
     pub(super) target: &'a Target,
     pub(super) revision: &'a Revision,
     pub(super) clusters: Vec<(Name, Values)>,
+    /// Of these it is known which traits they have.
+    pub(super) read: TraitsUsed,
     /// By somebody who waits for it.
     pub(super) is_asked: bool,
     /// For all that it renders.
@@ -235,6 +237,9 @@ impl Job<'_> {
         let until = Instant::now() + self.longest;
         let (mut variables, mut known) = (manifests.variables(), known);
         loop {
+            if !TraitsUsed::by(&variables).is_within(self.read) {
+                return Err(BundleError::TraitsUnread);
+            }
             let variants = self.render_by(manifests, recipe, known, &variables, until).await?;
             if manifests.variables() == variables {
                 return Ok(variants);
@@ -395,7 +400,7 @@ fn named(clusters: &[Name]) -> String {
 }
 
 /// Computes; what breaks down in it is told at the target.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BundleError> + Send + 'static,
 ) -> Result<T, BundleError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(BundleError::BrokeDown))

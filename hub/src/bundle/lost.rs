@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::backoff::{Backoff, Jitter};
-use bellwether_core::parameters::{ClusterFacts, Parameters};
+use bellwether_core::parameters::{ClusterFacts, Parameters, TraitsUsed};
 use bellwether_core::{ClusterId, Condition, Digest, RenderId};
 use jiff::{SignedDuration, Timestamp};
 
@@ -186,18 +186,22 @@ impl Broken {
         let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
         let render = store::renders::find(&mut db, id).await?.ok_or(BundleError::OriginUnknown)?;
         let revision = store::revisions::find(&mut db, render.revision).await?.ok_or(BundleError::OriginUnknown)?;
-        drop(db);
         if render.target_version != target.version {
             return Err(BundleError::SpecOlder);
         }
+        let clusters: Vec<_> = holders.iter().map(|holder| holder.cluster).collect();
+        // As they are now: of a cluster that is another since then it may be something else.
+        let traits = store::traits::load(&mut db, &clusters, TraitsUsed::ALL).await?;
+        drop(db);
         let values = |holder: &&Holder| {
-            let facts = ClusterFacts { name: &holder.name, labels: &holder.labels };
-            (holder.name.clone(), Parameters::resolve(&target.spec.parameters, facts))
+            let facts = ClusterFacts::new(&holder.name, &holder.labels).with(traits.get(&holder.cluster)?);
+            Some((holder.name.clone(), Parameters::resolve(&target.spec.parameters, facts)))
         };
-        let clusters = holders.iter().map(values).collect();
+        let clusters = holders.iter().filter_map(values).collect();
         let (sources, asked) = (Arc::new(Sources::pinned(&render.sources)), Arc::default());
         let (revision, longest) = (&revision, bounds::TOGETHER);
-        let older = Job { hub, target, revision, clusters, is_asked: true, longest, sources, asked };
+        let read = TraitsUsed::ALL;
+        let older = Job { hub, target, revision, clusters, read, is_asked: true, longest, sources, asked };
         let mut rendered = older.render(None, agents.clone()).await?;
         rendered.unwritten.retain(|made| self.bundles.contains(&made.manifest.digest()));
         record::write_bundles(hub, target.id, rendered.unwritten).await

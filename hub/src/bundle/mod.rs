@@ -9,13 +9,14 @@ mod error;
 mod job;
 mod lost;
 mod record;
+pub(crate) mod shown;
 mod sources;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_core::parameters::{ClusterFacts, Parameters, Values};
+use bellwether_core::parameters::{Parameters, TraitsUsed, Values};
 use bellwether_core::{Condition, Name, RepoId, TargetId};
 use bellwether_render::{VERSION, made_by};
 use jiff::{SignedDuration, Timestamp};
@@ -136,7 +137,10 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
         return finish(hub, item, Some(Said { target, revision: Some(revision), read: None, result })).await;
     }
     let known = store::wanted::find(&mut db, target.id).await?.map(|wanted| wanted.render);
-    let clusters = values_of(&mut db, &target).await?;
+    // What it reads of clusters as it was rendered before; if that is more by now, it turns out.
+    let same_spec = known.iter().filter(|render| render.target_version == target.version);
+    let mut read = TraitsUsed::by(same_spec.flat_map(|render| &render.variables));
+    let mut clusters = values_of(&mut db, &target, read).await?;
     let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
     let mut sources = Sources::default();
     let mut wanted = target.spec.render.sources();
@@ -149,12 +153,27 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
     let mut fetched = hub.mirrors.of(target.repo).fetched();
     let (result, sources) = loop {
         let (known, found) = (known.clone(), Arc::new(sources.clone()));
-        let (clusters, asked, revision) = (clusters.clone(), Arc::default(), &revision);
-        let job = Job { hub, target: &target, revision, clusters, is_asked, longest, sources: found, asked };
+        let (asked, revision) = (Arc::default(), &revision);
+        let job = Job {
+            hub,
+            target: &target,
+            revision,
+            clusters: clusters.clone(),
+            read,
+            is_asked,
+            longest,
+            sources: found,
+            asked,
+        };
         match job.render(known, agents.clone()).await {
             Err(BundleError::Source(SourceError::Unknown)) => {
                 let mut db = hub.pool.acquire().await?;
                 sources.find(&mut db, &target, job.asked.list()).await?;
+            }
+            Err(BundleError::TraitsUnread) => {
+                let mut db = hub.pool.acquire().await?;
+                read = TraitsUsed::ALL;
+                clusters = values_of(&mut db, &target, read).await?;
             }
             result => break (result, sources),
         }
@@ -238,16 +257,17 @@ async fn await_mirror(
 
 /// The values that the selected clusters have, by their names. Clusters that have not joined yet are left out: they are
 /// rendered for when they come.
-async fn values_of(db: &mut store::Connection, target: &Target) -> Result<Vec<(Name, Values)>, StoreError> {
+async fn values_of(
+    db: &mut store::Connection,
+    target: &Target,
+    read: TraitsUsed,
+) -> Result<Vec<(Name, Values)>, StoreError> {
     let labels = &target.spec.clusters.match_labels;
-    let candidates = store::fleet::list_candidates(db, target.project, labels).await?;
+    let candidates = store::fleet::list_candidates(db, target.project, labels, read).await?;
     Ok(candidates
         .iter()
         .filter(|cluster| target.spec.clusters.selects(&cluster.labels))
-        .map(|cluster| {
-            let facts = ClusterFacts { name: &cluster.name, labels: &cluster.labels };
-            (cluster.name.clone(), Parameters::resolve(&target.spec.parameters, facts))
-        })
+        .map(|cluster| (cluster.name.clone(), Parameters::resolve(&target.spec.parameters, cluster.facts())))
         .collect())
 }
 

@@ -138,6 +138,7 @@ async fn record(
     let (inputs, inputs_digest) = rendered.inputs;
     let (variables, variants) = (rendered.variables, rendered.variants);
     let render_id = rendered.existing.unwrap_or_else(|| RenderId::new(clock::new_id()));
+    let origin = Origin { engine: rendered.engine.clone(), sources: rendered.sources.clone() };
     if rendered.existing.is_some() {
         let sources = &rendered.sources;
         store::renders::mark_inputs(change, render_id, (&inputs, &inputs_digest), sources).await?;
@@ -157,11 +158,28 @@ async fn record(
         };
         store::renders::insert(change, &render, now).await?;
     }
-    mark_wanted(change, target, revision, render_id, &variables, &variants).await?;
+    mark_wanted(change, target, revision, (render_id, &origin), &variables, &variants).await?;
     // What only time lacked for comes with the next run: rollouts wait for it, as for any render.
     match rendered.lacking.filter(|_| !rendered.goes_on) {
         Some(condition) => record_failure(change, target, Some(revision), &condition, now).await,
         None => store::renders::mark_condition(change, target.id, None, None).await,
+    }
+}
+
+/// What makes something of a spec and of a cluster.
+struct Origin {
+    engine: Option<String>,
+    sources: Vec<ReadSource>,
+}
+
+impl Origin {
+    /// Whatever it is found to read of clusters, it gives each what it gave before.
+    fn is_of(&self, before: &Render, revision: &Revision) -> bool {
+        let sources = before.sources.iter().zip(&self.sources);
+        before.revision == revision.id
+            && before.engine == self.engine
+            && before.sources.len() == self.sources.len()
+            && sources.into_iter().all(|(before, now)| before.has_same_files(now))
     }
 }
 
@@ -171,7 +189,7 @@ async fn mark_wanted(
     change: &mut Change<'_>,
     target: &Target,
     revision: &Revision,
-    render: RenderId,
+    (render, origin): (RenderId, &Origin),
     variables: &BTreeSet<String>,
     variants: &BTreeMap<Digest, Digest>,
 ) -> Result<(), StoreError> {
@@ -193,7 +211,10 @@ async fn mark_wanted(
         let spec = before.spec.as_ref().or(is_known.then_some(&target.spec));
         spec.is_some_and(|spec| {
             let (variables, variants) = (&before.render.variables, &before.render.variants);
-            after.is_same(&Wanted { spec, variables, variants })
+            let before_it = Wanted { spec, variables, variants };
+            let is_found_to_read_more =
+                after.variables != before_it.variables && origin.is_of(&before.render, revision);
+            after.is_same(&before_it) || (is_found_to_read_more && after.is_same_recipe(&before_it))
         })
     });
     let since = same.map_or(render, |before| before.since);

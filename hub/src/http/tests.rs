@@ -29,7 +29,9 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("GET", "/clusters/a"),
     ("DELETE", "/clusters/a"),
     ("GET", "/clusters/a/targets"),
+    ("GET", "/clusters/a/apis"),
     ("PUT", "/clusters/a/labels"),
+    ("PUT", "/clusters/a/annotations"),
     ("POST", "/clusters/a/revoke"),
     ("POST", "/clusters/a/reenroll"),
     ("GET", "/repos"),
@@ -44,6 +46,8 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("GET", "/targets/a"),
     ("PUT", "/targets/a"),
     ("DELETE", "/targets/a"),
+    ("GET", "/targets/a/render"),
+    ("GET", "/targets/a/explain"),
     ("POST", "/targets/a/refresh"),
     ("POST", "/targets/a/rollback"),
     ("POST", "/targets/a/release"),
@@ -496,6 +500,22 @@ async fn revoking_and_enrolling_again_leave_nothing_of_before(pool: Pool) {
     let mut change = store::begin(&pool).await.expect("a transaction");
     let found = store::clusters::lock_enrollment(&mut change, seal::hash_token(&token)).await.expect("asked");
     assert!(found.is_none(), "the earlier join token came back: {found:?}");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn who_only_looks_sees_no_secrets_of_targets(pool: Pool) {
+    let api = api(&pool).await;
+    let (_, created) = api.ask("POST", "/tokens", r#"{"name":"wallboard"}"#).await;
+    let created: Value = serde_json::from_str(&created).expect("a document");
+    let viewer = created["secret"].as_str().expect("the token").to_owned();
+
+    for path in ["render?cluster=a", "explain?cluster=a&parameter=b"] {
+        let path = format!("/targets/a/{path}");
+        let (status, body) = api.call("GET", &format!("/api/v1{path}"), Some(&viewer), "").await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
+        let (status, body) = api.ask("GET", &path, "").await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{body}");
+    }
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use bellwether_core::apis::Apis;
 use bellwether_core::audit::{Action, Event};
+use bellwether_core::parameters::Traits;
 use bellwether_core::session::rivals::{Guest, Rivalry};
-use bellwether_core::session::{UID_FACT, Want};
-use bellwether_core::{ClusterId, SessionNumber};
+use bellwether_core::session::{Sight, SightWanted, UID_FACT, Want};
+use bellwether_core::{ClusterId, Digest, SessionNumber};
 use jiff::Timestamp;
 
 use super::arrivals::{Arrival, CaughtUp, Greeted};
@@ -15,11 +17,11 @@ use super::caller::Caller;
 use super::listing;
 use crate::Hub;
 use crate::process::clock;
-use crate::store::sessions::{self, Before, Opened};
+use crate::store::sessions::{self, Before, Opened, Seen};
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
 use crate::work::actors;
-use crate::work::change::Change;
+use crate::work::change::{Change, ChangedFacts};
 use crate::work::subjects;
 
 /// Writes down that a stream began. `None`: its cluster has a newer one, or its certificate counts no more.
@@ -95,12 +97,19 @@ async fn greet_all(
     work::take_due_of(change, Stage::Link, &keys, Timestamp::MAX).await?;
     let acked: Vec<_> = opened.iter().filter_map(|one| Some((one.caller.cluster, one.hello.acked?))).collect();
     let known = store::reports::list_known(change, &acked).await?;
-    let mut greeted = BTreeMap::new();
+    let said = opened.iter().filter_map(|one| one.hello.apis).collect();
+    let known_apis = store::apis::list_known(change, &said).await?;
+    let is_known = |digest: &Digest| known_apis.contains(digest);
+    let (mut greeted, mut changed) = (BTreeMap::new(), Vec::new());
     for one in opened {
         let cluster = one.caller.cluster;
         let (same_boot, is_contested) = match before.remove(&cluster) {
             None => continue,
-            Some(Before::Guest(last, rivalry)) => {
+            Some(Before::Guest { guest: last, rivalry, facts, apis }) => {
+                let said = Seen { facts: one.hello.facts.clone(), apis: one.hello.apis.filter(is_known).or(apis) };
+                if facts != said.facts || apis != said.apis {
+                    changed.push((cluster, Seen { facts, apis }, said));
+                }
                 (last.boot == one.hello.boot, mark_rivalry(change, one, *last, rivalry, now).await?)
             }
             Some(Before::Nothing) => {
@@ -109,9 +118,67 @@ async fn greet_all(
             }
         };
         let want = Want::assess(same_boot, one.hello.acked.map(|_| known.contains(&cluster)));
-        greeted.insert(one.number, Greeted { want, is_contested, listing: None });
+        let lacks_apis = one.hello.apis.is_some_and(|digest| !is_known(&digest));
+        let sight = if lacks_apis { SightWanted::Now } else { SightWanted::WhenChanged };
+        greeted.insert(one.number, Greeted { want, sight, is_contested, listing: None });
     }
+    tell_of_seen(change, changed, now).await?;
     Ok(greeted)
+}
+
+/// Writes down what an agent has seen of its cluster. Of a stream that is not its cluster's newest it is let go.
+pub(super) async fn mark_sight(
+    hub: &Hub,
+    cluster: ClusterId,
+    number: SessionNumber,
+    Sight { facts, apis }: Sight,
+) -> Result<(), StoreError> {
+    let now = clock::now();
+    let _turn = store::take_turn(&hub.stream_turns).await;
+    let mut change = Change::begin(&hub.vital, &hub.signals).await?;
+    if let Some(apis) = &apis {
+        store::apis::mark(&mut change, apis, now).await?;
+    }
+    let digest = apis.as_ref().map(Apis::digest);
+    let Some(before) = sessions::mark_seen(&mut change, cluster, number, &facts, digest).await? else {
+        return change.abandon().await;
+    };
+    let after = Seen { facts, apis: digest.or(before.apis) };
+    let replaced = before.apis.filter(|_| before.apis != after.apis);
+    if before.facts != after.facts || before.apis != after.apis {
+        tell_of_seen(&mut change, vec![(cluster, before, after)], now).await?;
+    }
+    // So an agent that says something else each time fills no table.
+    if let Some(replaced) = replaced {
+        store::apis::delete_unnamed(&mut change, replaced).await?;
+    }
+    change.commit().await
+}
+
+/// What an agent says of its cluster goes into what is rendered for it.
+async fn tell_of_seen(
+    change: &mut Change<'_>,
+    changed: Vec<(ClusterId, Seen, Seen)>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let digests = changed.iter().filter(|(_, before, after)| before.apis != after.apis);
+    let digests = digests.flat_map(|(_, before, after)| before.apis.into_iter().chain(after.apis)).collect();
+    let apis = store::apis::load(change, &digests).await?;
+    let ids: Vec<_> = changed.iter().map(|(cluster, ..)| *cluster).collect();
+    let clusters = store::clusters::list_of(change, &ids).await?;
+    let mut clusters: BTreeMap<_, _> = clusters.into_iter().map(|cluster| (cluster.id, cluster)).collect();
+    let of = |seen: Seen| {
+        let apis = seen.apis.and_then(|digest| apis.get(&digest).cloned());
+        Traits { facts: seen.facts, apis, ..Traits::default() }
+    };
+    let told = changed.into_iter().filter_map(|(cluster, before, after)| {
+        let cluster = clusters.remove(&cluster)?;
+        Some(ChangedFacts { cluster, before: of(before), after: of(after) })
+    });
+    change.tell_of_facts(&told.collect::<Vec<_>>(), now).await
 }
 
 async fn load_listings(
@@ -156,6 +223,7 @@ fn row<'a>(hub: &Hub, arrival: &'a Arrival) -> Opened<'a> {
         serial: &caller.serial,
         agent_version: &hello.version,
         facts: &hello.facts,
+        apis: hello.apis,
     }
 }
 

@@ -220,6 +220,9 @@ impl AgentStream {
     async fn carry_out(&mut self, effect: Effect) -> Result<(), Ended> {
         match effect {
             Effect::Greeted(hello) => self.greet(hello).await,
+            Effect::Seen(sight) => {
+                Ok(greet::mark_sight(&self.hub, self.caller.cluster, self.session.number(), sight).await?)
+            }
             Effect::Record(sequence, report) => self.pass_on(sequence, AgentEvent::Report(report)).await,
             Effect::RecordDrift(sequence, drift) => self.pass_on(sequence, AgentEvent::Drift(drift)).await,
             Effect::CaughtUp => Ok(greet::mark_caught_up(&self.hub, self.caller.cluster, self.session.number()).await?),
@@ -266,9 +269,10 @@ impl AgentStream {
 
     async fn greet(&mut self, hello: Hello) -> Result<(), Ended> {
         let arrival = Arrival { caller: self.caller.clone(), number: self.session.number(), hello };
-        let Greeted { want, is_contested, listing } = greet::greet(&self.hub, arrival).await?.ok_or(Ended::Cut)?;
+        let Greeted { want, sight, is_contested, listing } =
+            greet::greet(&self.hub, arrival).await?.ok_or(Ended::Cut)?;
         self.is_contested = is_contested;
-        self.session.welcome(want);
+        self.session.welcome(want, sight);
         self.read_at = Some(listing.as_ref().map_or_else(Instant::now, |(read_at, _)| *read_at));
         if let Some((_, listing)) = listing {
             self.session.handle_listing(listing);

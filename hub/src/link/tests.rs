@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bellwether_core::session::{AgentMessage, Hello, Listing, PROTOCOL, UID_FACT, root};
+use bellwether_core::parameters::TraitsUsed;
+use bellwether_core::session::{AgentMessage, Hello, Listing, PROTOCOL, Sight, UID_FACT, root};
 use bellwether_core::{ClusterId, Digest, Labels, SessionNumber, Version};
 use bellwether_proto::v1::{FromAgent, FromHub};
 use futures_util::StreamExt as _;
@@ -34,6 +35,7 @@ async fn register(hub: &Hub, name: &str) -> ClusterId {
         namespace: "bellwether-system".to_owned(),
         version: Version::new(1),
         created_at: clock::now(),
+        annotations: BTreeMap::new(),
         revoked_at: None,
     };
     let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
@@ -64,6 +66,7 @@ async fn open_at(hub: &Hub, cluster: ClusterId, at: Uuid) -> SessionNumber {
         serial: &serial,
         agent_version: "1",
         facts: &BTreeMap::new(),
+        apis: None,
     };
     sessions::mark_opened(&mut change, &[opened], clock::now()).await.expect("it is written");
     change.tell(Stage::Link, &[cluster.as_uuid()], clock::now(), None).await.expect("it is written");
@@ -73,6 +76,17 @@ async fn open_at(hub: &Hub, cluster: ClusterId, at: Uuid) -> SessionNumber {
 
 /// An agent opens a stream, has nothing to say but what it holds, and goes again once it counts as connected.
 pub(crate) async fn come_back(hub: &Arc<Hub>, cluster: ClusterId, serial: &str, held: Digest) {
+    say_hello(hub, cluster, serial, held, BTreeMap::new()).await;
+}
+
+/// The same, with facts.
+pub(crate) async fn say_hello(
+    hub: &Arc<Hub>,
+    cluster: ClusterId,
+    serial: &str,
+    held: Digest,
+    facts: BTreeMap<String, String>,
+) {
     let not_after = clock::now() + SignedDuration::from_hours(24);
     let (serial, address) = (serial.to_owned(), "192.0.2.1:1".to_owned());
     let caller = Caller { cluster, serial, not_after, key: Digest::of(b"key"), address };
@@ -82,7 +96,8 @@ pub(crate) async fn come_back(hub: &Arc<Hub>, cluster: ClusterId, serial: &str, 
         boot: clock::new_id(),
         root: held,
         acked: None,
-        facts: BTreeMap::new(),
+        facts,
+        apis: None,
     };
     let said = [AgentMessage::Hello(hello), AgentMessage::Heartbeat].map(|message| Ok(message.into()));
     let said = futures_util::stream::iter(said).chain(futures_util::stream::pending());
@@ -95,6 +110,15 @@ pub(crate) async fn come_back(hub: &Arc<Hub>, cluster: ClusterId, serial: &str, 
     cut.cancel();
     // The end of the stream waits for what is in hand: that it has caught up is written then.
     assert!(to_agent.next().await.is_none(), "it holds what it is to run");
+}
+
+/// The agent of a cluster that is connected says this of it.
+pub(crate) async fn see(hub: &Hub, cluster: ClusterId, sight: Sight) {
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    let open = sessions::list_open(&mut db, hub.id).await.expect("they are read");
+    drop(db);
+    let (_, number) = open.into_iter().find(|(one, _)| *one == cluster).expect("it is connected");
+    greet::mark_sight(hub, cluster, number, sight).await.expect("it is written");
 }
 
 /// An agent with a new certificate opens a stream and says this.
@@ -242,6 +266,7 @@ async fn a_stream_that_was_overtaken_neither_opens_nor_takes_a_place(pool: Pool)
         serial: "",
         agent_version: "1",
         facts: &facts,
+        apis: None,
     };
     let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let before = sessions::mark_opened(&mut change, &[late], clock::now()).await.expect("it is no error");
@@ -546,6 +571,7 @@ fn chatter(
         root: root([]),
         acked: None,
         facts: BTreeMap::new(),
+        apis: None,
     };
     let messages = std::iter::once(AgentMessage::Hello(hello)).chain((0..heartbeats).map(|_| AgentMessage::Heartbeat));
     let read = read.clone();
@@ -627,6 +653,7 @@ async fn greet(hub: &Hub, cluster: ClusterId, boot: u128, uid: &str) -> bool {
         root: root([]),
         acked: None,
         facts: BTreeMap::from([(UID_FACT.to_owned(), uid.to_owned())]),
+        apis: None,
     };
     let greeted = greet::greet(hub, Arrival { caller, number, hello }).await.expect("it is written");
     greeted.expect("it is the newest").listing.is_none()
@@ -679,9 +706,10 @@ async fn a_cluster_that_two_agents_claim_is_not_heard_whatever_they_say(pool: Po
 
     assert!(alone);
     assert!(!ask_raw(&mut db, HEARD).await.expect("it is read"));
-    let candidates = store::fleet::list_candidates(&mut db, hub.project, &bellwether_core::Labels::new())
-        .await
-        .expect("they are read");
+    let candidates =
+        store::fleet::list_candidates(&mut db, hub.project, &bellwether_core::Labels::new(), TraitsUsed::NONE)
+            .await
+            .expect("they are read");
     assert!(!candidates[0].connected, "no rollout begins with it");
 }
 
@@ -732,6 +760,7 @@ async fn agents_that_come_at_once_are_greeted_at_once_and_each_by_its_own_rows(p
             root: root([]),
             acked: None,
             facts: BTreeMap::new(),
+            apis: None,
         };
         greet::greet(&hub, Arrival { caller, number, hello }).await
     });
@@ -914,4 +943,56 @@ async fn a_call_of_one_message_is_not_read_beyond_what_such_a_message_needs(pool
 
     assert!(refused.message().contains("length limit"), "it was read: {refused}");
     drop(port.stop);
+}
+
+fn greeting(apis: Option<Digest>) -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        version: "1".to_owned(),
+        boot: clock::new_id(),
+        root: root([]),
+        acked: None,
+        facts: BTreeMap::from([("kubernetes.minor".to_owned(), "1.33".to_owned())]),
+        apis,
+    }
+}
+
+/// Whether a hub that is told of APIs by their digest asks for them.
+async fn asks_for_apis(hub: &Arc<Hub>, cluster: ClusterId, apis: Option<Digest>) -> bool {
+    let said = futures_util::stream::iter([Ok(AgentMessage::Hello(greeting(apis)).into())]);
+    let mut told = connect(hub, cluster, said.chain(futures_util::stream::pending())).await;
+    let welcome = told.next().await.expect("it is greeted").expect("it is let in");
+    match bellwether_proto::hub_message(welcome).expect("it is read") {
+        bellwether_core::session::HubMessage::Welcome(welcome) => {
+            assert_ne!(welcome.sight, bellwether_core::session::SightWanted::Never);
+            welcome.sight == bellwether_core::session::SightWanted::Now
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn apis_that_one_cluster_has_said_are_asked_of_no_other_and_go_when_none_has_them(pool: Pool) {
+    const SETS: &str = "select count(*) = 1 from api_sets";
+    let (hub, _folder) = testing::hub(&pool).await;
+    let (one, other) = (register(&hub, "one").await, register(&hub, "other").await);
+    let apis = |text| bellwether_core::apis::Apis::parse(text).expect("names");
+    let (old, new) = (apis("apps/v1\nv1"), apis("apps/v1\nmonitoring.coreos.com/v1\nv1"));
+    let sight = |apis: &bellwether_core::apis::Apis| Sight { facts: BTreeMap::new(), apis: Some(apis.clone()) };
+
+    assert!(!asks_for_apis(&hub, one, None).await, "an agent that has not looked has nothing to say");
+    assert!(asks_for_apis(&hub, one, Some(old.digest())).await);
+    see(&hub, one, sight(&old)).await;
+    assert!(!asks_for_apis(&hub, one, Some(old.digest())).await);
+    assert!(!asks_for_apis(&hub, other, Some(old.digest())).await, "they are the same");
+
+    see(&hub, one, sight(&new)).await;
+    see(&hub, one, sight(&new)).await;
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    assert!(!ask_raw(&mut db, SETS).await.expect("asked"), "the other has the old ones still");
+    see(&hub, other, sight(&new)).await;
+    assert!(ask_raw(&mut db, SETS).await.expect("asked"));
+    let used = bellwether_core::parameters::TraitsUsed::ALL;
+    let traits = store::traits::load(&mut db, &[one, other], used).await.expect("read");
+    assert_eq!(traits[&one].apis, Some(new));
 }

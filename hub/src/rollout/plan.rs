@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::audit::{Action, Actor, Event};
+use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::rollout::{
     self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited, back,
     busy_until, former, most_common, replacing, start, strategy_for, waited_for,
@@ -67,7 +68,8 @@ pub(super) async fn start_next(
     if !is_admitted(change, target, &wanted.render).await? {
         return Ok(Begun::None(None));
     }
-    let candidates = selected(change, target).await?;
+    let used = TraitsUsed::by(&wanted.render.variables);
+    let candidates = selected(change, target, used).await?;
     mark_selection(change, target, state, candidates.is_empty(), now).await?;
     let runs = list_runs(change, target).await?;
     situation.placed = placed(change, target, state, &wanted.render, &runs, candidates).await?;
@@ -132,7 +134,7 @@ async fn welcome(
     let kept = runs.values().map(|&(_, render)| render).filter(is_kept);
     let Some(render) = most_common(kept) else { return Ok(Begun::None(None)) };
     let Some(render) = store::renders::find(change, render).await? else { return Ok(Begun::None(None)) };
-    let candidates = selected(change, target).await?;
+    let candidates = selected(change, target, TraitsUsed::by(&render.variables)).await?;
     let all = candidates.clone();
     let moves = rollout::welcome(&placed(change, target, state, &render, &runs, candidates).await?);
     if moves.is_empty() || !is_admitted(change, target, &render).await? {
@@ -299,9 +301,13 @@ async fn gives(
 }
 
 /// Clusters that the target selects, joined and not revoked.
-pub(super) async fn selected(db: &mut Connection, target: &Target) -> Result<Vec<Candidate>, StoreError> {
+pub(super) async fn selected(
+    db: &mut Connection,
+    target: &Target,
+    used: TraitsUsed,
+) -> Result<Vec<Candidate>, StoreError> {
     let labels = &target.spec.clusters.match_labels;
-    let mut candidates = store::fleet::list_candidates(db, target.project, labels).await?;
+    let mut candidates = store::fleet::list_candidates(db, target.project, labels, used).await?;
     candidates.retain(|cluster| target.spec.clusters.selects(&cluster.labels));
     Ok(candidates)
 }
@@ -352,7 +358,7 @@ pub(super) async fn mark_unselected(
 
 /// What a rollback without a commit goes back to.
 pub(super) async fn find_back(db: &mut Connection, target: &Target) -> Result<Option<Render>, StoreError> {
-    let candidates = selected(db, target).await?;
+    let candidates = selected(db, target, TraitsUsed::ALL).await?;
     let runs = list_runs(db, target).await?.into_iter().map(|(cluster, (digest, _))| (cluster, digest)).collect();
     let past = store::rollouts::list_past(db, target.id, PAST_MAX).await?;
     let mut renders = BTreeMap::new();
@@ -415,7 +421,10 @@ pub(super) async fn begin_rollout(
     (moves, runs): (Vec<Move>, &Runs),
     now: Timestamp,
 ) -> Result<Row, StoreError> {
-    let strategy = strategy_for(begin.kind, target.spec.rollout.as_ref());
+    // Nobody gave them another label: what they are changed, maybe of all at once.
+    let asks_nobody =
+        TraitsUsed::by(&begin.render.variables).is_of_agents() && moves.iter().any(|one| one.from.is_some());
+    let strategy = strategy_for(begin.kind, target.spec.rollout.as_ref(), asks_nobody);
     let replacing: Vec<_> = replacing(&moves).into_iter().collect();
     let empties = store::bundles::is_any_empty(change, &replacing).await?;
     let beginning = rollout::begin(&rollout::Begin { strategy: &strategy, all, moves: &moves, empties });

@@ -2,6 +2,7 @@
 
 use bellwether_core::RenderId;
 use bellwether_core::audit::{Action, Event, Outcome};
+use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::rollout::{self, Kind, unrendered};
 use jiff::Timestamp;
 
@@ -73,7 +74,7 @@ async fn roll_back(
         return Ok(Err(UNVERIFIED));
     }
     let state = store::targets::find_state(change, target.id).await?;
-    let candidates = plan::selected(change, target).await?;
+    let candidates = plan::selected(change, target, TraitsUsed::ALL).await?;
     let all = candidates.clone();
     let runs = plan::list_runs(change, target).await?;
     let placed = plan::placed(change, target, &state, &render, &runs, candidates).await?;

@@ -285,6 +285,22 @@ pub(crate) struct Holder {
     pub(crate) unselected: bool,
 }
 
+/// What a cluster is to run of a target; `None`: nothing.
+pub(crate) async fn find_digest(
+    db: &mut Connection,
+    target: TargetId,
+    cluster: ClusterId,
+) -> Result<Option<Digest>, StoreError> {
+    let digest = sqlx::query_scalar!(
+        "select digest from assignments where cluster_id = $1 and target_id = $2 and action = 'apply'",
+        cluster.as_uuid(),
+        target.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    digest.map(|digest| super::digest(&digest, "assignments")).transpose()
+}
+
 /// But those whose labels cannot be read: nothing is decided about them.
 pub(crate) async fn list_holders(db: &mut Connection, target: TargetId) -> Result<Vec<Holder>, StoreError> {
     let rows = sqlx::query!(

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bellwether_core::enrollment::JoinToken;
+use bellwether_core::labels::Annotations;
 use bellwether_core::{ClusterId, Digest, Labels, Name, ProjectId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
@@ -16,6 +17,7 @@ pub(crate) struct Cluster {
     pub(crate) project: ProjectId,
     pub(crate) name: Name,
     pub(crate) labels: Labels,
+    pub(crate) annotations: Annotations,
     pub(crate) namespace: String,
     pub(crate) version: Version,
     pub(crate) created_at: Timestamp,
@@ -27,6 +29,7 @@ struct Row {
     project_id: uuid::Uuid,
     name: String,
     labels: Stored<Labels>,
+    annotations: Stored<Annotations>,
     namespace: String,
     version: i64,
     created_at: chrono::DateTime<chrono::Utc>,
@@ -39,7 +42,8 @@ macro_rules! rows {
         sqlx::query_as!(
             Row,
             r#"
-            select cluster_id, project_id, name, labels as "labels: Stored<Labels>", namespace, version, created_at, revoked_at
+            select cluster_id, project_id, name, labels as "labels: Stored<Labels>",
+                   annotations as "annotations: Stored<Annotations>", namespace, version, created_at, revoked_at
               from clusters
             "# + $which
             $(, $argument)*
@@ -56,6 +60,7 @@ impl TryFrom<Row> for Cluster {
             project: ProjectId::new(row.project_id),
             name: super::name(&row.name, "clusters")?,
             labels: row.labels.read("clusters", "labels")?,
+            annotations: row.annotations.read("clusters", "annotations")?,
             namespace: row.namespace,
             version: Version::new(row.version),
             created_at: from_sql(row.created_at),
@@ -67,13 +72,14 @@ impl TryFrom<Row> for Cluster {
 pub(crate) async fn insert(db: &mut Connection, cluster: &Cluster) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into clusters (cluster_id, project_id, name, labels, namespace, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $6)
+        insert into clusters (cluster_id, project_id, name, labels, annotations, namespace, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $7)
         "#,
         cluster.id.as_uuid(),
         cluster.project.as_uuid(),
         cluster.name.as_str(),
         Json(&cluster.labels) as _,
+        Json(&cluster.annotations) as _,
         cluster.namespace,
         to_sql(cluster.created_at),
     )
@@ -86,6 +92,13 @@ pub(crate) async fn insert(db: &mut Connection, cluster: &Cluster) -> Result<(),
 pub(crate) async fn find(db: &mut Connection, id: ClusterId) -> Result<Option<Cluster>, StoreError> {
     let row = rows!("where cluster_id = $1", id.as_uuid()).fetch_optional(db).await?;
     row.map(TryInto::try_into).transpose()
+}
+
+/// Those of these that can be read.
+pub(crate) async fn list_of(db: &mut Connection, ids: &[ClusterId]) -> Result<Vec<Cluster>, StoreError> {
+    let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
+    let rows = rows!("where cluster_id = any($1)", &ids).fetch_all(db).await?;
+    Ok(rows.into_iter().filter_map(|row| Entry::of(row.name.clone(), row.try_into()).readable()).collect())
 }
 
 pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Option<Cluster>, StoreError> {
@@ -129,6 +142,28 @@ pub(crate) async fn mark_labels(
         id.as_uuid(),
         seen.get(),
         Json(labels) as _,
+        to_sql(now),
+    )
+    .execute(db)
+    .await?;
+    if updated.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Stale { table: "clusters" }) }
+}
+
+pub(crate) async fn mark_annotations(
+    db: &mut Connection,
+    id: ClusterId,
+    seen: Version,
+    annotations: &Annotations,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let updated = sqlx::query!(
+        r#"
+        update clusters set annotations = $3, version = version + 1, updated_at = $4
+         where cluster_id = $1 and version = $2
+        "#,
+        id.as_uuid(),
+        seen.get(),
+        Json(annotations) as _,
         to_sql(now),
     )
     .execute(db)

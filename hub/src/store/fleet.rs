@@ -1,5 +1,6 @@
 //! What runs where: the reads across clusters, sessions, assignments and reports that people ask for.
 
+use bellwether_core::parameters::{Traits, TraitsUsed};
 use bellwether_core::report::{Counts, ObjectLine, Verdict};
 use bellwether_core::rollout::Candidate;
 use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ProjectId, TargetId};
@@ -7,14 +8,15 @@ use jiff::Timestamp;
 use sqlx::types::Json;
 
 use super::stored::{Entry, Stored};
-use super::{Connection, StoreError, from_sql, to_sql};
+use super::{Connection, StoreError, from_sql, to_sql, traits};
 
 /// Clusters that a rollout may have as members, joined and not revoked, with at least these labels, by name. A contested one counts as away: nothing is told to it.
-/// One whose labels cannot be read is none: it keeps what it has.
+/// One of which something cannot be read is none: it keeps what it has.
 pub(crate) async fn list_candidates(
     db: &mut Connection,
     project: ProjectId,
     labels: &Labels,
+    used: TraitsUsed,
 ) -> Result<Vec<Candidate>, StoreError> {
     let rows = sqlx::query!(
         r#"
@@ -27,7 +29,7 @@ pub(crate) async fn list_candidates(
         project.as_uuid(),
         Json(labels) as _,
     )
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
     let candidates = rows.into_iter().map(|row| {
         let name = row.name.clone();
@@ -36,12 +38,15 @@ pub(crate) async fn list_candidates(
                 cluster: ClusterId::new(row.cluster_id),
                 name: super::name(&row.name, "clusters")?,
                 labels: row.labels.read("clusters", "labels")?,
+                traits: Traits::default(),
                 connected: row.connected,
             })
         };
         Entry::of(name, read())
     });
-    Ok(candidates.filter_map(Entry::readable).collect())
+    let mut candidates = candidates.filter_map(Entry::readable).collect();
+    traits::give(db, &mut candidates, used).await?;
+    Ok(candidates)
 }
 
 /// One target in one cluster.

@@ -3,6 +3,7 @@
 //! Functions are free and take a connection, so that who opens the transaction decides what commits together. Nothing
 //! here decides anything. A row that cannot be read fails alone ([`stored`]). The rest of the hub never sees `sqlx` but through this door.
 
+pub(crate) mod apis;
 pub(crate) mod assignments;
 pub(crate) mod audit;
 pub(crate) mod bundles;
@@ -32,6 +33,7 @@ pub(crate) mod sources;
 pub(crate) mod stored;
 pub(crate) mod targets;
 pub(crate) mod tokens;
+pub(crate) mod traits;
 pub(crate) mod views;
 pub(crate) mod wanted;
 pub(crate) mod webhooks;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bellwether_core::session::UID_FACT;
 use bellwether_core::session::rivals::{Guest, Rivalry};
-use bellwether_core::{ClusterId, SessionNumber};
+use bellwether_core::{ClusterId, Digest, SessionNumber};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -56,12 +56,20 @@ pub(crate) struct Opened<'a> {
     pub(crate) serial: &'a str,
     pub(crate) agent_version: &'a str,
     pub(crate) facts: &'a BTreeMap<String, String>,
+    /// As far as the agent has seen them.
+    pub(crate) apis: Option<Digest>,
 }
 
 /// What was known of the cluster's agent before a stream.
 pub(crate) enum Before {
     Nothing,
-    Guest(Box<Guest>, Option<Rivalry>),
+    Guest {
+        guest: Box<Guest>,
+        rivalry: Option<Rivalry>,
+        /// What it said of the cluster.
+        facts: BTreeMap<String, String>,
+        apis: Option<Digest>,
+    },
 }
 
 /// Writes down streams that began, at most one of each cluster, and says what was known before; those of which there is a
@@ -80,13 +88,17 @@ pub(crate) async fn mark_opened(
     let serials: Vec<_> = opened.iter().map(|one| one.serial.to_owned()).collect();
     let versions: Vec<_> = opened.iter().map(|one| one.agent_version.to_owned()).collect();
     let facts: Vec<_> = opened.iter().map(|one| Json(one.facts)).collect();
+    let apis: Vec<_> = opened.iter().map(|one| one.apis.map(|digest| digest.as_bytes().to_vec())).collect();
     let written = sqlx::query_scalar!(
         r#"
         insert into sessions
-               (cluster_id, session, hub_id, boot, since, away_since, address, certificate_serial, agent_version, facts)
-        select cluster_id, session, hub_id, boot, $9, $9, address, serial, version, facts
-          from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::jsonb[])
-               as o (cluster_id, session, hub_id, boot, address, serial, version, facts)
+               (cluster_id, session, hub_id, boot, since, away_since, address, certificate_serial, agent_version, facts,
+                apis)
+        select cluster_id, session, hub_id, boot, $9, $9, address, serial, version, facts,
+               (select digest from api_sets where digest = o.apis)
+          from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
+                      $10::bytea[])
+               as o (cluster_id, session, hub_id, boot, address, serial, version, facts, apis)
          order by cluster_id
             on conflict (cluster_id) do update
            set session = excluded.session, hub_id = excluded.hub_id, boot = excluded.boot, since = excluded.since,
@@ -97,7 +109,9 @@ pub(crate) async fn mark_opened(
                    excluded.since
                ),
                address = excluded.address, certificate_serial = excluded.certificate_serial,
-               agent_version = excluded.agent_version, facts = excluded.facts
+               agent_version = excluded.agent_version, facts = excluded.facts,
+               -- What the hub does not know comes in a moment.
+               apis = coalesce(excluded.apis, sessions.apis)
          where sessions.session < excluded.session
         returning cluster_id
         "#,
@@ -110,6 +124,7 @@ pub(crate) async fn mark_opened(
         &versions,
         &facts as _,
         to_sql(now),
+        &apis as _,
     )
     .fetch_all(db)
     .await?;
@@ -122,7 +137,7 @@ async fn list_guests(db: &mut Connection, opened: &[Opened<'_>]) -> Result<BTree
     let clusters: Vec<_> = opened.iter().map(|one| one.cluster.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        select cluster_id, boot, address, since, facts as "facts: Json<BTreeMap<String, String>>",
+        select cluster_id, boot, address, since, apis, facts as "facts: Json<BTreeMap<String, String>>",
                rivalry as "rivalry: Json<Rivalry>"
           from sessions
          where cluster_id = any($1)
@@ -133,12 +148,51 @@ async fn list_guests(db: &mut Connection, opened: &[Opened<'_>]) -> Result<BTree
     )
     .fetch_all(db)
     .await?;
-    let guests = rows.into_iter().map(|mut row| {
-        let uid = row.facts.0.remove(UID_FACT);
-        let guest = Guest { boot: row.boot, uid, address: row.address, at: from_sql(row.since) };
-        (ClusterId::new(row.cluster_id), Before::Guest(Box::new(guest), row.rivalry.map(|rivalry| rivalry.0)))
+    let guests = rows.into_iter().map(|row| {
+        let (facts, rivalry) = (row.facts.0, row.rivalry.map(|rivalry| rivalry.0));
+        let apis = row.apis.and_then(|digest| super::digest(&digest, "sessions").ok());
+        let uid = facts.get(UID_FACT).cloned();
+        let guest = Box::new(Guest { boot: row.boot, uid, address: row.address, at: from_sql(row.since) });
+        (ClusterId::new(row.cluster_id), Before::Guest { guest, rivalry, facts, apis })
     });
     Ok(guests.collect())
+}
+
+/// What a stream said of its cluster before.
+pub(crate) struct Seen {
+    pub(crate) facts: BTreeMap<String, String>,
+    pub(crate) apis: Option<Digest>,
+}
+
+/// Writes down what a stream says of its cluster, and says what it said before; `None`: there is a newer one.
+pub(crate) async fn mark_seen(
+    db: &mut Connection,
+    cluster: ClusterId,
+    session: SessionNumber,
+    facts: &BTreeMap<String, String>,
+    apis: Option<Digest>,
+) -> Result<Option<Seen>, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        with before as (
+            select cluster_id, facts, apis from sessions where cluster_id = $1 and session = $2 for update
+        )
+        update sessions s
+           set facts = $3, apis = coalesce($4, s.apis)
+          from before b
+         where s.cluster_id = b.cluster_id
+        returning b.facts as "facts!: Json<BTreeMap<String, String>>", b.apis as "apis?"
+        "#,
+        cluster.as_uuid(),
+        session.get(),
+        Json(facts) as _,
+        apis.as_ref().map(|digest| digest.as_bytes().as_slice()),
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let apis = row.apis.map(|digest| super::digest(&digest, "sessions")).transpose()?;
+    Ok(Some(Seen { facts: row.facts.0, apis }))
 }
 
 /// Remembers the agent before this one; `None` forgets it.

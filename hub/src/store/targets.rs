@@ -1,5 +1,6 @@
 //! Targets: what to deploy where.
 
+use bellwether_core::parameters::{CLUSTER_APIS, CLUSTER_FACTS_PREFIX, ClusterFacts};
 use bellwether_core::session::Action;
 use bellwether_core::source::GitRef;
 use bellwether_core::target::TargetSpec;
@@ -175,6 +176,47 @@ pub(crate) struct Selecting {
     pub(crate) spec: Option<TargetSpec>,
     /// Values that its manifests use; `None`: it has not rendered as it stands.
     pub(crate) used: Option<Vec<String>>,
+}
+
+impl Selecting {
+    /// Whether it matters to the target that a cluster is another now. One that cannot be read is told: whoever can read it
+    /// decides.
+    pub(crate) fn minds(&self, before: Option<ClusterFacts<'_>>, after: Option<ClusterFacts<'_>>) -> bool {
+        let used = self.used.as_ref().map(|used| used.iter().cloned().collect());
+        self.spec.as_ref().is_none_or(|spec| spec.minds((before, after), used.as_ref()))
+    }
+}
+
+/// Targets that read what agents say of clusters, or of which nobody knows what they read.
+pub(crate) async fn list_using_facts(db: &mut Connection, project: ProjectId) -> Result<Vec<Selecting>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select t.target_id as "target_id!", t.name as "name!", t.spec as "spec!: Stored<TargetSpec>", r.variables as "used?"
+          from targets t
+          left join lateral (
+               select n.variables
+                 from wanted_renders w
+                 join renders n using (render_id)
+                where w.target_id = t.target_id and w.target_version = t.version
+                  and not exists (select from render_conditions c where c.target_id = t.target_id)
+                limit 1
+               ) r on true
+         where t.project_id = $1
+           and (r.variables is null
+                or exists (select from unnest(r.variables) as v (name)
+                            where starts_with(v.name, $2) or starts_with(v.name, $3)))
+        "#,
+        project.as_uuid(),
+        CLUSTER_FACTS_PREFIX,
+        CLUSTER_APIS,
+    )
+    .fetch_all(db)
+    .await?;
+    let using = rows.into_iter().map(|row| {
+        let spec = Entry::of(row.name, row.spec.read("targets", "spec")).readable();
+        Selecting { id: TargetId::new(row.target_id), spec, used: row.used }
+    });
+    Ok(using.collect())
 }
 
 /// Targets whose `matchLabels` are among either of these labels.

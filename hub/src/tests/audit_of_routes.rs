@@ -43,6 +43,7 @@ const MUTATIONS: &[(&str, &str, &str)] = &[
     ("DELETE", "/tokens/ci", ""),
     ("POST", "/clusters", r#"{"name": "new"}"#),
     ("PUT", "/clusters/new/labels", r#"{"ring": "canary"}"#),
+    ("PUT", "/clusters/new/annotations", r#"{"contact": "Ann <ann@example.org>"}"#),
     ("POST", "/clusters/new/reenroll", "{}"),
     ("POST", "/clusters/new/revoke", "{}"),
     ("DELETE", "/clusters/new", ""),

@@ -25,6 +25,7 @@ fn newcomer() -> impl Stream<Item = Result<FromAgent, Status>> + Send + Unpin + 
         root: root([]),
         acked: None,
         facts: BTreeMap::new(),
+        apis: None,
     };
     let said = [AgentMessage::Hello(hello), AgentMessage::Heartbeat].map(|message| Ok(message.into()));
     futures_util::stream::iter(said).chain(futures_util::stream::pending())

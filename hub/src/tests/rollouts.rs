@@ -161,6 +161,7 @@ impl Scene {
             serial: "1",
             agent_version: "1",
             facts: &std::collections::BTreeMap::new(),
+            apis: None,
         };
         sessions::mark_opened(&mut db, &[opened], now).await.expect("a stream");
     }

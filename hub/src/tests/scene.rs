@@ -187,6 +187,7 @@ pub(super) async fn join(db: &mut Connection, hub: &Hub, number: i64) -> Cluster
         project: hub.project,
         name: format!("cluster-{number}").parse().expect("a name"),
         labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
         namespace: "bellwether-system".to_owned(),
         version: Version::new(1),
         created_at: now,
@@ -202,6 +203,7 @@ pub(super) async fn join(db: &mut Connection, hub: &Hub, number: i64) -> Cluster
         serial: "1",
         agent_version: "1",
         facts: &BTreeMap::new(),
+        apis: None,
     };
     sessions::mark_opened(db, &[opened], now).await.expect("a stream");
     sessions::mark_caught_up(db, &[(id, SessionNumber::new(number))], now).await.expect("it has caught up");
@@ -249,6 +251,11 @@ pub(super) async fn go_away(scene: &Scene, number: usize) {
 
 /// Its agent is back, with what it is to run.
 pub(super) async fn come_back(scene: &Scene, number: usize) {
+    say(scene, number, json!({})).await;
+}
+
+/// Its agent is back, and says this of its cluster. It stays connected.
+pub(super) async fn say(scene: &Scene, number: usize, facts: serde_json::Value) {
     let cluster = scene.clusters[number];
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     store::execute_raw(&scene.hub.pool, "select setval('session_numbers', 1000 + nextval('session_numbers'))")
@@ -265,7 +272,8 @@ pub(super) async fn come_back(scene: &Scene, number: usize) {
         digest: one.digest,
     });
     let held = bellwether_core::session::root(held);
-    crate::link::tests::come_back(&scene.hub, cluster, &serial, held).await;
+    let facts = serde_json::from_value(facts).expect("facts");
+    crate::link::tests::say_hello(&scene.hub, cluster, &serial, held, facts).await;
 }
 
 /// A person gives a cluster a label.
@@ -281,6 +289,15 @@ pub(super) async fn label(scene: &Scene, number: usize, labels: serde_json::Valu
 }
 
 impl Scene {
+    /// What clusters are to run of target `one`, in their order.
+    pub(super) async fn listings(&self) -> Vec<Option<bellwether_core::Digest>> {
+        let mut listings = Vec::new();
+        for cluster in &self.clusters {
+            listings.push(self.listing(*cluster).await.get("one").map(|listed| listed.assignment.digest));
+        }
+        listings
+    }
+
     /// As if hubs had ended, as often as is borne, whenever they rendered the target's last revision.
     pub(super) async fn die_of_rendering(&self, target: &str) {
         let (target, now) = (TargetId::new(self.id(target).await), clock::now());

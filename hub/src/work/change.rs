@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 
-use bellwether_core::Labels;
 use bellwether_core::audit::Event;
+use bellwether_core::parameters::{ClusterFacts, Traits};
+use bellwether_core::{Labels, ProjectId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -16,6 +17,13 @@ use crate::store::targets::Selecting;
 use crate::store::work::Stage;
 use crate::store::{self, Connection, Pool, StoreError, Transaction};
 use crate::work::signals::Signals;
+
+/// A cluster of which something else is known than before.
+pub(crate) struct ChangedFacts {
+    pub(crate) cluster: Cluster,
+    pub(crate) before: Traits,
+    pub(crate) after: Traits,
+}
 
 pub(crate) struct Change<'a> {
     transaction: Transaction,
@@ -76,14 +84,39 @@ impl<'a> Change<'a> {
         after: Option<&Labels>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let selecting = store::targets::list_selecting(self, cluster.project, before, after).await?;
-        let minds = |target: &Selecting| {
-            let used = target.used.as_ref().map(|used| used.iter().cloned().collect());
-            // One that cannot be read is told: whoever can read it decides.
-            target.spec.as_ref().is_none_or(|spec| spec.minds(&cluster.name, (before, after), used.as_ref()))
-        };
+        let of = |labels| ClusterFacts::new(&cluster.name, labels);
+        self.tell_of_cluster(cluster.project, (before.map(of), after.map(of)), now).await
+    }
+
+    /// The same of whatever is another at a cluster: what both sides do not say is as it was.
+    pub(crate) async fn tell_of_cluster(
+        &mut self,
+        project: ProjectId,
+        (before, after): (Option<ClusterFacts<'_>>, Option<ClusterFacts<'_>>),
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let labels = |cluster: Option<ClusterFacts<'_>>| cluster.map(|cluster| cluster.labels().clone());
+        let (had, has) = (labels(before), labels(after));
+        let selecting = store::targets::list_selecting(self, project, had.as_ref(), has.as_ref()).await?;
+        let minds = |target: &Selecting| target.minds(before, after);
         let keys: Vec<_> = selecting.into_iter().filter(minds).map(|target| target.id.as_uuid()).collect();
         self.tell(Stage::Bundle, &keys, now, None).await
+    }
+
+    /// The same of clusters whose agents say other facts than before.
+    pub(crate) async fn tell_of_facts(&mut self, changed: &[ChangedFacts], now: Timestamp) -> Result<(), StoreError> {
+        let projects: BTreeSet<_> = changed.iter().map(|one| one.cluster.project).collect();
+        let mut keys = BTreeSet::new();
+        for project in projects {
+            // Mostly none, and then a fleet that comes back with a newer agent costs one statement.
+            let using = store::targets::list_using_facts(self, project).await?;
+            for one in changed.iter().filter(|one| one.cluster.project == project) {
+                let cluster = ClusterFacts::new(&one.cluster.name, &one.cluster.labels);
+                let (before, after) = (Some(cluster.with(&one.before)), Some(cluster.with(&one.after)));
+                keys.extend(using.iter().filter(|target| target.minds(before, after)).map(|one| one.id.as_uuid()));
+            }
+        }
+        self.tell(Stage::Bundle, &keys.into_iter().collect::<Vec<_>>(), now, None).await
     }
 
     pub(crate) async fn audit(&mut self, event: &Event) -> Result<(), StoreError> {

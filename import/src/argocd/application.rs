@@ -207,10 +207,16 @@ impl<F: Files> Argo<'_, F> {
     /// Texts that name what no target can say of a cluster.
     pub(super) fn mind_marks(&mut self, application: &Application, field: &str, value: &Value) {
         let text = value.to_string();
-        for (what, hint) in [(SERVER, "the address of a cluster's API"), (ANNOTATIONS, "annotations of a cluster")] {
-            if text.contains(&crate::text::mark(what)) || text.contains(&format!("{what}.")) {
-                self.say(application, Effect::None, field, format!("{hint} is not known to a target: give clusters a label for it, and write `${{cluster.labels.…}}`"));
-            }
+        if text.contains(&crate::text::mark(SERVER)) || text.contains(&format!("{SERVER}.")) {
+            self.say(application, Effect::None, field, "the address of a cluster's API is not known to a target: give clusters a label for it, and write `${cluster.labels.…}`");
+        }
+        if text.contains(&format!("{ANNOTATIONS}.")) {
+            self.say(
+                application,
+                Effect::Todo,
+                field,
+                "give the clusters these annotations: bellwether cluster annotate",
+            );
         }
     }
 }

@@ -5,14 +5,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bellwether_core::parameters::{Values, is_clusters_own};
+use bellwether_core::apis::Apis;
+use bellwether_core::parameters::{
+    CLUSTER_APIS, CLUSTER_APIS_PREFIX, CLUSTER_FACTS_PREFIX, VERSION_FACT, Values, is_clusters_own,
+};
 use bellwether_core::render::{HelmOptions, RenderOptions, RepoFile};
 use bellwether_core::source::is_valid_path;
 use serde_json::{Map, Value};
 
 use super::fill::Fills;
 use super::made::{Maker, below};
-use super::variables::{Template, Unfilled, nearest, written};
+use super::variables::{Template, Unfilled, written};
 use crate::error::{Place, RenderError};
 use crate::external::wire::{HelmRequest, Request};
 
@@ -61,6 +64,22 @@ impl Chart {
         &self.variables
     }
 
+    /// The variables of a cluster that stand for what was looked at, but for what the target says itself.
+    pub(crate) fn variables_of(&self, looked_at: &[String]) -> BTreeSet<String> {
+        let variable = |at: &String| match (at.as_str(), at.strip_prefix("api:")) {
+            ("version", _) if self.options.kube_version.is_none() => {
+                Some(format!("{CLUSTER_FACTS_PREFIX}{VERSION_FACT}"))
+            }
+            ("apis", _) if self.options.api_versions.is_empty() => Some(CLUSTER_APIS.to_owned()),
+            // What is no name is served by none.
+            (_, Some(api)) if self.options.api_versions.is_empty() && Apis::parse(api).is_ok() => {
+                Some(format!("{CLUSTER_APIS_PREFIX}{api}"))
+            }
+            _ => None,
+        };
+        looked_at.iter().filter_map(variable).collect()
+    }
+
     /// Where its objects come from, as far as can be told of what a kustomization was laid over.
     pub(crate) fn maker<'c>(&'c self, request: &'c Request, is_read: &'c dyn Fn(&str) -> bool) -> Maker<'c> {
         match &request.kustomize {
@@ -91,7 +110,14 @@ impl Chart {
         let versions = self.options.api_versions.iter();
         let versions = versions.map(|version| filling.plain(version, API_VERSIONS));
         let api_versions = versions.collect::<Result<_, _>>()?;
-        let kube_version = self.options.kube_version.as_ref();
+        let kube_version = match &self.options.kube_version {
+            Some(version) => Some(filling.plain(version, KUBE_VERSION)?),
+            None => version_of(values),
+        };
+        let cluster_api_versions = match values.apis() {
+            Some(apis) if self.options.api_versions.is_empty() => apis.names().map(str::to_owned).collect(),
+            _ => Vec::new(),
+        };
         let mut helm = HelmRequest {
             release: self.release.clone(),
             namespace: self.namespace.clone(),
@@ -100,8 +126,9 @@ impl Chart {
             include_crds: self.options.include_crds,
             // They are for who asks for them.
             skip_tests: true,
-            kube_version: kube_version.map(|version| filling.plain(version, KUBE_VERSION)).transpose()?,
+            kube_version,
             api_versions,
+            cluster_api_versions,
             lookup: self.options.lookup,
             hidden: Vec::new(),
         };
@@ -109,6 +136,18 @@ impl Chart {
         helm.hidden = filling.hidden.into_iter().filter(|text| !self.chooses(text, values)).collect();
         Ok(Request { kind: "helm", path: self.folder.clone(), helm: Some(helm), kustomize, again: false })
     }
+}
+
+/// Of the cluster, as far as it is one: an agent could say anything.
+fn version_of(values: &Values) -> Option<String> {
+    let version = values.find(&format!("{CLUSTER_FACTS_PREFIX}{VERSION_FACT}"))?.as_str()?;
+    let mut parts = version.strip_prefix('v')?.splitn(3, '.');
+    let is_number = |part: Option<&str>| {
+        part.is_some_and(|part| (1..=5).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let is_patch = |part: &str| part.starts_with(|first: char| first.is_ascii_digit());
+    let is_version = is_number(parts.next()) && is_number(parts.next()) && parts.next().is_some_and(is_patch);
+    is_version.then(|| version.to_owned())
 }
 
 const VALUES: &str = "render.helm.values";
@@ -245,11 +284,7 @@ impl<'v> Filling<'v> {
     fn explain(&self, unfilled: &Unfilled<'_>, field: &str) -> RenderError {
         match unfilled {
             Unfilled::TooLong => RenderError::TooLarge { at: at(field), key: "a value".to_owned() },
-            Unfilled::Unset { name, .. } => RenderError::VariableUnset {
-                at: at(field),
-                name: (*name).to_owned(),
-                nearest: nearest(name, self.values.names()).map(str::to_owned),
-            },
+            Unfilled::Unset { name, .. } => RenderError::unset(at(field), name, self.values),
         }
     }
 }
@@ -270,7 +305,7 @@ mod tests {
     fn values(values: Value) -> Values {
         let labels = [("env".to_owned(), "prod".to_owned())].into();
         let sets = [ParameterSet { clusters: None, values: serde_json::from_value(values).expect("values") }];
-        Parameters::resolve(&sets, ClusterFacts { name: &"berlin".parse().expect("a name"), labels: &labels })
+        Parameters::resolve(&sets, ClusterFacts::new(&"berlin".parse().expect("a name"), &labels))
     }
 
     fn asked(options: Value, parameters: Value) -> Result<HelmRequest, RenderError> {

@@ -4,7 +4,7 @@ use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_core::parameters::Values;
 use serde_json::{Map, Value};
 
-use super::variables::{Template, Unfilled, nearest};
+use super::variables::{Template, Unfilled};
 use crate::error::RenderError;
 use crate::finish::Origin;
 use crate::yaml::{Content, Entry, Node, Text, TextStyle};
@@ -96,11 +96,9 @@ impl<'s> Filling<'s> {
     ) -> Result<T, RenderError> {
         result.map_err(|unfilled| match unfilled {
             Unfilled::TooLong => self.too_large(line),
-            Unfilled::Unset { name, offset } => RenderError::VariableUnset {
-                at: self.origin.place(line_in(text, style, line, offset)),
-                name: name.to_owned(),
-                nearest: nearest(name, self.values.names()).map(str::to_owned),
-            },
+            Unfilled::Unset { name, offset } => {
+                RenderError::unset(self.origin.place(line_in(text, style, line, offset)), name, self.values)
+            }
         })
     }
 

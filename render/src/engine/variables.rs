@@ -263,7 +263,7 @@ mod tests {
         let labels = BTreeMap::from([("region".to_owned(), "eu".to_owned()), ("a.b/c".to_owned(), "x".to_owned())]);
         let values = pairs.iter().map(|&(name, value)| (name.to_owned(), value.into())).collect();
         let set = ParameterSet { clusters: None, values };
-        Parameters::resolve(&[set], ClusterFacts { name: &name, labels: &labels })
+        Parameters::resolve(&[set], ClusterFacts::new(&name, &labels))
     }
 
     fn fill(text: &str) -> String {
@@ -372,7 +372,7 @@ mod tests {
             values: serde_json::from_str(r#"{"thousand": 1e3, "half": 1.5, "large": 1e21}"#).expect("values"),
         }];
         let name = "berlin".parse().expect("is a name");
-        let values = Parameters::resolve(&sets, ClusterFacts { name: &name, labels: &BTreeMap::new() });
+        let values = Parameters::resolve(&sets, ClusterFacts::new(&name, &BTreeMap::new()));
 
         let template = Template::parse("${thousand} ${half} ${large}", Fills::All).expect("is well-formed");
 

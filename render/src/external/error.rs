@@ -11,7 +11,15 @@ use base64::engine::general_purpose::STANDARD;
 pub enum EngineError {
     /// In its words. The code is one of those that are documented.
     #[error("{message}")]
-    Failed { code: &'static str, message: String, hint: Option<String>, file: Option<String>, line: Option<u32> },
+    Failed {
+        code: &'static str,
+        message: String,
+        hint: Option<String>,
+        file: Option<String>,
+        line: Option<u32>,
+        /// What of its cluster a chart has looked at before.
+        looked_at: Vec<String>,
+    },
     #[error("there is no program `{name}`, which renders Kustomize and Helm")]
     Missing { name: String },
     #[error("the render engine does not start: {reason}")]
@@ -81,13 +89,13 @@ fn without(said: &str, text: &str) -> String {
 impl EngineError {
     /// The same without these texts: what is said of an error is shown, logged and kept.
     pub(crate) fn hiding(self, texts: &[String]) -> Self {
-        let Self::Failed { code, message, hint, file, line } = self else { return self };
+        let Self::Failed { code, message, hint, file, line, looked_at } = self else { return self };
         let mut texts: Vec<_> = texts.iter().flat_map(|text| forms_of(text)).collect();
         texts.retain(|text| text.len() >= HIDDEN_BYTES_MIN);
         // What holds another goes first.
         texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
         let hide = |said: String| texts.iter().fold(said, |said, text| without(&said, text));
-        Self::Failed { code, message: hide(message), hint: hint.map(hide), file, line }
+        Self::Failed { code, message: hide(message), hint: hint.map(hide), file, line, looked_at }
     }
 
     /// Stable, for machines.
@@ -148,6 +156,7 @@ mod tests {
             hint: None,
             file: None,
             line: None,
+            looked_at: Vec::new(),
         };
         let hidden: Vec<_> = hidden.iter().map(|text| (*text).to_owned()).collect();
         error.hiding(&hidden).to_string()

@@ -18,7 +18,7 @@ pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The engine that this program is made with: what another makes of the same may be something else, and what it is told may
 /// mean something else to it.
-pub(crate) const ENGINE: &str = "0.3.0";
+pub(crate) const ENGINE: &str = "0.4.0";
 
 /// Of three versions, each of some ten.
 const VERSIONS_CHARACTERS_MAX: usize = 200;
@@ -64,27 +64,33 @@ impl Hello {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Done {
     /// A stream of YAML.
     pub(crate) documents: String,
     /// Functions of a chart that were called and may give something else next time.
     #[serde(default)]
     pub(crate) volatile: Vec<String>,
+    /// What of its cluster a chart has looked at.
+    #[serde(default)]
+    pub(crate) looked_at: Vec<String>,
 }
 
 /// Why it made nothing.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct Complaint {
     code: String,
     message: String,
     file: Option<String>,
     line: Option<u32>,
     hint: Option<String>,
+    /// Before: for another cluster it may not complain.
+    looked_at: Vec<String>,
 }
 
 impl From<Complaint> for EngineError {
-    fn from(Complaint { code, message, file, line, hint }: Complaint) -> Self {
+    fn from(Complaint { code, message, file, line, hint, looked_at }: Complaint) -> Self {
         let shown = |text: String| text.chars().take(MESSAGE_CHARACTERS_MAX).collect::<String>();
         Self::Failed {
             code: known_code(&code),
@@ -92,6 +98,7 @@ impl From<Complaint> for EngineError {
             hint: hint.map(shown),
             file: file.map(shown),
             line: line.filter(|line| *line > 0),
+            looked_at,
         }
     }
 }
@@ -149,6 +156,9 @@ pub(crate) struct HelmRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kube_version: Option<String>,
     pub(crate) api_versions: Vec<String>,
+    /// All that the cluster serves, if that is known and the target does not say it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) cluster_api_versions: Vec<String>,
     #[serde(skip_serializing_if = "Lookup::is_refused")]
     pub(crate) lookup: Lookup,
     /// What no error may say.

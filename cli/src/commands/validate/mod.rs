@@ -1,6 +1,7 @@
 //! `validate`: what is wrong with files, told without a hub and without a cluster.
 
 mod by_label;
+mod clusters;
 mod kubeconform;
 mod origin;
 mod pretty;
@@ -21,8 +22,10 @@ use bellwether_validate::{
     read_within, sarif,
 };
 
+use self::clusters::AskedCluster;
 use self::progress::Bar;
 use self::render::{Asked, Covered, Rendering};
+use super::Context;
 use crate::args::{Format, ValidateArgs, engine};
 use crate::failure::{Exit, Failure, unless_unread};
 use crate::output::{Output, note, print};
@@ -33,7 +36,17 @@ const STDIN: &str = "-";
 /// All documents of Bellwether's are reported together.
 const OWN: &str = "bellwether";
 
-pub(super) fn run(output: &Output, arguments: &ValidateArgs) -> anyhow::Result<Exit> {
+/// With what the hub knows of the clusters that are named.
+pub(super) async fn for_clusters(context: &Context, arguments: &ValidateArgs) -> anyhow::Result<Exit> {
+    let asked = clusters::ask(context, arguments).await;
+    let asked = asked.map_err(|error| match error.downcast::<Failure>() {
+        Ok(failure) => failure.ending(Exit::Usage).into(),
+        Err(other) => other,
+    })?;
+    run(&context.output, arguments, asked)
+}
+
+pub(super) fn run(output: &Output, arguments: &ValidateArgs, clusters: Vec<AskedCluster>) -> anyhow::Result<Exit> {
     if let Some(theirs) = &arguments.kubeconform_compat {
         if !arguments.paths.is_empty() {
             return Err(Failure::usage("`--kubeconform-compat` stands before all else")
@@ -43,7 +56,7 @@ pub(super) fn run(output: &Output, arguments: &ValidateArgs) -> anyhow::Result<E
         return kubeconform::run(theirs);
     }
     let format = output.report_format()?;
-    let report = validate(arguments, format).map_err(|error| error.ending(Exit::Usage))?;
+    let report = validate(arguments, format, clusters).map_err(|error| error.ending(Exit::Usage))?;
     unless_unread(show(output, format, &report))?;
     Ok(if report.count(Severity::Error) > 0 { Exit::Failed } else { Exit::Done })
 }
@@ -61,12 +74,15 @@ fn show(output: &Output, format: Format, report: &Report) -> anyhow::Result<()> 
     }
 }
 
-fn validate(arguments: &ValidateArgs, format: Format) -> Result<Report, Failure> {
+fn validate(arguments: &ValidateArgs, format: Format, clusters: Vec<AskedCluster>) -> Result<Report, Failure> {
+    let of_clusters: Vec<_> = clusters.iter().filter_map(|cluster| cluster.version).collect();
     let options = Options {
+        served: clusters.into_iter().filter_map(|cluster| cluster.served).collect(),
         strict_schemas: arguments.strict_schemas,
         namespaces: arguments.namespaces.iter().map(ToString::to_string).collect(),
     };
     let mut versions = arguments.versions.clone();
+    versions.extend(of_clusters);
     versions.sort();
     versions.dedup();
     if versions.is_empty() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bellwether_core::Name;
 use bellwether_core::labels::{LabelSelector, Labels};
-use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters};
+use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters, Traits, VERSION_FACT};
 use bellwether_core::render::{HelmOptions, RenderKind, RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
 use bellwether_render::yaml::{self, Node};
@@ -28,6 +28,7 @@ use crate::folder::RepoFolders;
 const NAMESPACE: &str = "default";
 
 const CLUSTER_LABELS: &str = "cluster.labels.";
+const CLUSTER_ANNOTATIONS: &str = "cluster.annotations.";
 
 /// What chart-testing calls the values that a chart is tried with.
 const CI_VALUES: &str = "-values.yaml";
@@ -280,10 +281,12 @@ fn try_render(engines: &Engines, place: &Place, asked: &Asked, version: Option<V
 fn fill(manifests: &Manifests<RepoFolders>, asked: &Asked) -> Rendered {
     let recipe = Recipe { marks: None, namespace: Some(asked.namespace().to_owned()), agents: BTreeSet::new() };
     let name: Name = "cluster".parse().expect("it is a name");
-    let (mut labels, mut unknown) = (asked.labels.clone(), BTreeMap::new());
+    let (mut labels, mut traits, mut unknown) = (asked.labels.clone(), Traits::default(), BTreeMap::new());
     for variable in manifests.variables().iter().filter(|variable| asked.may_be_set(variable)) {
         if let Some(label) = variable.strip_prefix(CLUSTER_LABELS) {
             labels.entry(label.to_owned()).or_insert_with(|| format!("${{{variable}}}"));
+        } else if let Some(annotation) = variable.strip_prefix(CLUSTER_ANNOTATIONS) {
+            traits.annotations.insert(annotation.to_owned(), format!("${{{variable}}}"));
         }
     }
     loop {
@@ -293,8 +296,11 @@ fn fill(manifests: &Manifests<RepoFolders>, asked: &Asked) -> Rendered {
         for set in &mut sets {
             set.clusters.take_if(|clusters| *clusters == LabelSelector::default());
         }
-        let values = Parameters::resolve(&sets, ClusterFacts { name: &name, labels: &labels });
+        let values = Parameters::resolve(&sets, ClusterFacts::new(&name, &labels).with(&traits));
         match manifests.render(&recipe, &values) {
+            Err(RenderFailure::Render(RenderError::FactUnknown { fact, .. })) if !traits.facts.contains_key(&fact) => {
+                traits.facts.insert(fact.clone(), any_fact(&fact));
+            }
             Err(RenderFailure::Render(RenderError::VariableUnset { name, .. }))
                 if asked.may_be_set(&name) && !unknown.contains_key(&name) =>
             {
@@ -303,6 +309,16 @@ fn fill(manifests: &Manifests<RepoFolders>, asked: &Asked) -> Rendered {
             }
             rendered => return rendered,
         }
+    }
+}
+
+/// A word that a cluster could say.
+fn any_fact(name: &str) -> String {
+    let newest = Version::newest();
+    match name {
+        VERSION_FACT => format!("v{newest}.0"),
+        "kubernetes.minor" => newest.to_string(),
+        _ => "fact".to_owned(),
     }
 }
 

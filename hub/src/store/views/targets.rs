@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::api::SetAside;
+use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::rollout::{Candidate, Rendered};
 use bellwether_core::signature::Verified;
 use bellwether_core::{ClusterId, Condition, Digest, Labels, ProjectId, RolloutId, TargetId, Version};
@@ -14,7 +15,7 @@ use super::rollouts::RolloutView;
 use crate::store::sources::ReadSource;
 use crate::store::stored::{Entry, Stored};
 use crate::store::targets::Target;
-use crate::store::{Connection, StoreError, digest, from_sql, name, rollouts, to_sql, work};
+use crate::store::{Connection, StoreError, digest, from_sql, name, rollouts, to_sql, traits, work};
 
 /// Clusters that are named as not done with a deletion: as many as a person reads.
 const WAITING_MAX: i64 = 50;
@@ -62,6 +63,13 @@ pub(crate) struct WantedView {
     pub(crate) sources: Vec<ReadSource>,
 }
 
+impl TargetView {
+    /// By what it is to run.
+    pub(crate) fn traits_used(&self) -> TraitsUsed {
+        traits_used(Some(&self.facts))
+    }
+}
+
 /// A cluster that targets select from.
 pub(crate) struct FleetMember {
     pub(crate) candidate: Candidate,
@@ -73,6 +81,7 @@ pub(crate) struct FleetMember {
 pub(crate) async fn load_fleet(
     db: &mut Connection,
     projects: &BTreeSet<ProjectId>,
+    used: TraitsUsed,
 ) -> Result<BTreeMap<ProjectId, Vec<FleetMember>>, StoreError> {
     let projects: Vec<Uuid> = projects.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query!(
@@ -86,15 +95,19 @@ pub(crate) async fn load_fleet(
         "#,
         &projects,
     )
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
+    let clusters: Vec<_> = rows.iter().map(|row| ClusterId::new(row.cluster_id)).collect();
+    let mut traits = traits::load(db, &clusters, used).await?;
     let mut fleets: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for row in rows {
         let Some(labels) = Entry::of(&row.name, row.labels.read("clusters", "labels")).readable() else { continue };
+        let Some(traits) = traits.remove(&ClusterId::new(row.cluster_id)) else { continue };
         let candidate = Candidate {
             cluster: ClusterId::new(row.cluster_id),
             name: name(&row.name, "clusters")?,
             labels,
+            traits,
             connected: row.connected,
         };
         let member = FleetMember { candidate, may_move: row.may_move };
@@ -274,13 +287,17 @@ async fn list_left_out(
         &given,
         LEFT_OUT_MAX,
     )
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
+    let used = known.iter().fold(TraitsUsed::NONE, |used, target| used.and(traits_used(facts.get(&target.id))));
+    let clusters: BTreeSet<_> = rows.iter().map(|row| ClusterId::new(row.cluster_id)).collect();
+    let traits = traits::load(db, &clusters.into_iter().collect::<Vec<_>>(), used).await?;
     let mut left_out: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for row in rows {
         let labels = Entry::of(&row.name, row.labels.read("clusters", "labels")).readable();
         let (cluster, name) = (ClusterId::new(row.cluster_id), name(&row.name, "clusters")?);
-        let candidate = labels.map(|labels| Candidate { cluster, name, labels, connected: false });
+        let candidate = labels.zip(traits.get(&cluster).cloned());
+        let candidate = candidate.map(|(labels, traits)| Candidate { cluster, name, labels, traits, connected: false });
         let said = SetAside {
             cluster: row.name,
             cause: row.cause,
@@ -291,6 +308,12 @@ async fn list_left_out(
         left_out.entry(TargetId::new(row.target_id)).or_default().push(one);
     }
     Ok(left_out)
+}
+
+/// By what the target is to run.
+fn traits_used(facts: Option<&Facts>) -> TraitsUsed {
+    let wanted = facts.and_then(|facts| facts.wanted.as_ref());
+    wanted.map_or(TraitsUsed::NONE, |wanted| TraitsUsed::by(&wanted.variables))
 }
 
 fn uuids(targets: &[TargetId]) -> Vec<Uuid> {

@@ -8,7 +8,8 @@ use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{Counts, ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, Piece, SyncOptions, Want, Welcome,
+    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, Piece, SightWanted, SyncOptions,
+    Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 use jiff::Timestamp;
@@ -31,6 +32,7 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
         root: Digest::of(b"root"),
         acked: Some((SessionNumber::new(3), ReportSequence::new(4))),
         facts: BTreeMap::from([("kubernetes.version".to_owned(), "v1.37.2".to_owned())]),
+        apis: None,
     };
     let line = ObjectLine {
         key: key(),
@@ -93,6 +95,7 @@ pub(crate) fn from_hub() -> Vec<HubMessage> {
             session: SessionNumber::new(1),
             want: Want::All,
             heartbeat: HeartbeatPolicy::default(),
+            sight: SightWanted::Never,
         }),
         HubMessage::Objects(vec![piece]),
         HubMessage::Desired(Desired { complete: true, assignments: vec![assignment()], unchanged }),

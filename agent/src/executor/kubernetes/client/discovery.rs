@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bellwether_core::ObjectKey;
+use bellwether_core::apis::Apis;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -194,12 +195,87 @@ async fn fetch_snapshot(requests: &Requests) -> Result<Snapshot, ClusterError> {
     Ok(snapshot)
 }
 
+/// Groups with their versions, and kinds in these. Of versions whose servers do not answer, what was known before.
+pub(super) async fn fetch_names(requests: &Requests, before: Option<&Apis>) -> Result<BTreeSet<String>, ClusterError> {
+    let mut names = Names::default();
+    for path in ["/api", "/apis"] {
+        match requests.get_discovery(path).await?.decode()? {
+            Answer::Aggregated(groups) => names.take_in(groups),
+            Answer::Names(found) => {
+                for api_version in found.api_versions() {
+                    match requests.get(&format!("{path}/{api_version}")).await.and_then(|list| list.decode::<List>()) {
+                        Ok(list) => names.take_in_list(&api_version, list),
+                        Err(error) if group_of(&api_version).is_empty() => return Err(error),
+                        Err(_) => names.note_unknown(api_version),
+                    }
+                }
+            }
+        }
+    }
+    Ok(names.with(before))
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    served: BTreeSet<String>,
+    /// Versions whose servers do not answer.
+    unknown: BTreeSet<String>,
+}
+
+impl Names {
+    fn take_in(&mut self, groups: Groups) {
+        for group in groups.items {
+            for version in group.versions {
+                let api_version = api_version(&group.metadata.name, &version.version);
+                if version.freshness == "Stale" || version.resources.is_empty() {
+                    self.unknown.insert(api_version.clone());
+                }
+                let of = |resource: GroupResource| {
+                    let parts = resource.subresources.into_iter().filter_map(|part| part.response_kind);
+                    parts.chain(resource.response_kind).map(|kind| kind.kind).collect::<Vec<_>>()
+                };
+                self.add(&api_version, version.resources.into_iter().flat_map(of));
+            }
+        }
+    }
+
+    fn take_in_list(&mut self, api_version: &str, list: List) {
+        self.add(api_version, list.resources.into_iter().map(|resource| resource.kind));
+    }
+
+    fn note_unknown(&mut self, api_version: String) {
+        self.add(&api_version, []);
+        self.unknown.insert(api_version);
+    }
+
+    fn add(&mut self, api_version: &str, kinds: impl IntoIterator<Item = String>) {
+        let kinds = kinds.into_iter().filter(|kind| !kind.is_empty());
+        self.served.extend(kinds.map(|kind| format!("{api_version}/{kind}")));
+        self.served.insert(api_version.to_owned());
+    }
+
+    fn with(mut self, before: Option<&Apis>) -> BTreeSet<String> {
+        let is_of_unknown = |name: &&str| {
+            let version = name.rsplit_once('/').map_or("", |(version, _)| version);
+            self.unknown.contains(version)
+        };
+        let kept = before.into_iter().flat_map(Apis::names).filter(is_of_unknown).map(str::to_owned);
+        self.served.extend(kept.collect::<Vec<_>>());
+        self.served
+    }
+}
+
+/// The core group's versions have no group in front.
+fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
 /// What an API server says at `/api` and `/apis`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Answer {
     Aggregated(Groups),
-    Names(Names),
+    Names(Named),
 }
 
 #[derive(Deserialize)]
@@ -209,7 +285,7 @@ struct Groups {
 
 /// Versions of the core group, or groups with their versions.
 #[derive(Deserialize)]
-struct Names {
+struct Named {
     #[serde(default)]
     versions: Vec<String>,
     #[serde(default)]
@@ -228,7 +304,7 @@ struct NamedVersion {
     group_version: String,
 }
 
-impl Names {
+impl Named {
     fn api_versions(self) -> Vec<String> {
         let of_groups = self.groups.into_iter().flat_map(|group| group.versions).map(|version| version.group_version);
         self.versions.into_iter().chain(of_groups).collect()
@@ -286,6 +362,14 @@ struct GroupResource {
     scope: String,
     #[serde(default)]
     verbs: Vec<String>,
+    #[serde(default)]
+    subresources: Vec<Subresource>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Subresource {
+    response_kind: Option<ResponseKind>,
 }
 
 #[derive(Deserialize)]
@@ -327,10 +411,7 @@ impl Snapshot {
                 if version.freshness == "Stale" || version.resources.is_empty() {
                     self.unknown_groups.insert(name.clone());
                 }
-                let api_version = match name.as_str() {
-                    "" => version.version,
-                    name => format!("{name}/{}", version.version),
-                };
+                let api_version = api_version(&name, &version.version);
                 for resource in version.resources {
                     let Some(response) = resource.response_kind else { continue };
                     let (namespaced, can_watch) = (resource.scope == "Namespaced", can_watch(&resource.verbs));
@@ -346,6 +427,27 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn apis_are_named_as_helm_names_them_and_who_does_not_answer_keeps_what_was_known() {
+        let groups = r#"{"items": [
+            {"versions": [{"version": "v1", "resources": [{"resource": "pods", "responseKind": {"kind": "Pod"},
+                "subresources": [{"subresource": "eviction", "responseKind": {"kind": "Eviction"}}]}]}]},
+            {"metadata": {"name": "metrics.k8s.io"}, "versions": [{"version": "v1", "freshness": "Stale"}]},
+            {"metadata": {"name": "gone.io"}, "versions": []}]}"#;
+        let before = Apis::parse("gone.io/v1\nmetrics.k8s.io/v1\nmetrics.k8s.io/v1/PodMetrics").expect("names");
+        let look = |before: Option<&Apis>| {
+            let mut names = Names::default();
+            names.take_in(serde_json::from_str(groups).expect("is discovery"));
+            names.with(before).into_iter().collect::<Vec<_>>()
+        };
+
+        assert_eq!(look(None), ["metrics.k8s.io/v1", "v1", "v1/Eviction", "v1/Pod"]);
+        assert_eq!(
+            look(Some(&before)),
+            ["metrics.k8s.io/v1", "metrics.k8s.io/v1/PodMetrics", "v1", "v1/Eviction", "v1/Pod"]
+        );
+    }
 
     #[test]
     fn kinds_are_found_by_group_version_and_kind() {

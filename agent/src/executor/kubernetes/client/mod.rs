@@ -14,12 +14,13 @@ mod secret;
 pub(crate) mod watch;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::ObjectKey;
+use bellwether_core::apis::Apis;
 use bellwether_core::object::TARGET_LABEL;
 pub(crate) use bellwether_core::reconcile::ClusterError;
 use bellwether_core::reconcile::Metadata;
@@ -119,10 +120,11 @@ impl Cluster {
             platform: String,
         }
         let version: Version = self.inner.requests.get("/version").await?.decode()?;
-        let mut facts = BTreeMap::from([
-            ("kubernetes.version".to_owned(), version.git_version),
-            ("kubernetes.platform".to_owned(), version.platform),
-        ]);
+        // What is rendered by it is the same for all patches of a minor version.
+        let minor = minor_of(&version.git_version).map(|minor| ("kubernetes.minor".to_owned(), minor));
+        let mut facts: BTreeMap<_, _> = minor.into_iter().collect();
+        facts.insert("kubernetes.version".to_owned(), version.git_version);
+        facts.insert("kubernetes.platform".to_owned(), version.platform);
         // As old as the cluster, and in each one another: what tells a cluster from a copy of it. An agent that may not
         // read it does without.
         match self.inner.requests.get_metadata("/api/v1/namespaces/kube-system").await.and_then(|it| it.metadata()) {
@@ -131,6 +133,11 @@ impl Cluster {
             Err(error) => return Err(error),
         }
         Ok(facts)
+    }
+
+    /// Names of all APIs that are served, as Helm has them. Of those whose servers do not answer, what was known before.
+    pub(crate) async fn fetch_apis(&self, before: Option<&Apis>) -> Result<BTreeSet<String>, ClusterError> {
+        discovery::fetch_names(&self.inner.requests, before).await
     }
 
     /// Server-side apply. `body` is the object as the bundle has it. Unless it may be applied onto anything, it is refused
@@ -321,6 +328,16 @@ fn absent_as_none<T>(found: Result<T, ClusterError>) -> Result<Option<T>, Cluste
         Err(ClusterError::NotFound | ClusterError::NamespaceMissing { .. }) => Ok(None),
         found => found.map(Some),
     }
+}
+
+/// `1.33` of `v1.33.2+k3s1`.
+fn minor_of(version: &str) -> Option<String> {
+    let mut parts = version.strip_prefix('v')?.split('.');
+    let (major, minor) = (parts.next()?, parts.next()?);
+    // `33+` is how some call a patched one.
+    let minor = minor.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number(major) && is_number(minor)).then(|| format!("{major}.{minor}"))
 }
 
 async fn read_kubeconfig(path: &Path) -> Result<kube::Config, ConnectError> {

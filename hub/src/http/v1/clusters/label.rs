@@ -23,7 +23,7 @@ use crate::{Hub, store};
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(in crate::http) struct LabelQuery {
     /// What the labels were read at: refused when somebody else wrote meanwhile.
-    version: Option<Version>,
+    pub(super) version: Option<Version>,
 }
 
 pub(in crate::http) async fn label(

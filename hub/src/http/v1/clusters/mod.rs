@@ -1,5 +1,7 @@
 //! Registering clusters, and what is known of them.
 
+mod annotate;
+mod apis;
 mod delete;
 mod label;
 mod list;
@@ -29,6 +31,8 @@ use crate::store::{self, Connection, StoreError, views};
 use crate::work::change::Change;
 use crate::work::subjects;
 
+pub(in crate::http) use annotate::annotate;
+pub(in crate::http) use apis::list_apis;
 pub(in crate::http) use delete::delete;
 pub(in crate::http) use label::label;
 pub(in crate::http) use list::list;
@@ -137,6 +141,7 @@ fn document_with(cluster: Cluster, agent: AgentStatus) -> ClusterDocument {
             created_at: Some(cluster.created_at),
         },
         labels: cluster.labels,
+        annotations: cluster.annotations,
         status: ClusterStatus {
             phase,
             since: cluster.revoked_at.or(agent.since),

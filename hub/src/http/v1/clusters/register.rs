@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use bellwether_core::api::{RegisterCluster, RegisteredCluster};
 use bellwether_core::audit::Action;
-use bellwether_core::labels::check_labels;
+use bellwether_core::labels::{check_annotations, check_labels};
 use bellwether_core::{ClusterId, Version};
 
 use super::{checked_ttl, event, hand_out_token};
@@ -32,6 +32,7 @@ pub(in crate::http) async fn register(
     Body(asked): Body<RegisterCluster>,
 ) -> Result<(StatusCode, Json<RegisteredCluster>), Refusal> {
     check_labels(&asked.labels).map_err(|error| Refusal::invalid("label_invalid", error.to_string()))?;
+    check_annotations(&asked.annotations).map_err(|error| Refusal::invalid("annotation_invalid", error.to_string()))?;
     let ttl = checked_ttl(asked.ttl_seconds)?;
     if let Some(shared) = asked.namespace.as_ref().filter(|name| SHARED.contains(&name.as_str())) {
         let detail = format!("an agent has a namespace of its own, and `{shared}` is not one");
@@ -46,6 +47,7 @@ pub(in crate::http) async fn register(
         namespace: asked.namespace.map_or_else(|| NAMESPACE.to_owned(), |namespace| namespace.to_string()),
         name: asked.name,
         labels: asked.labels,
+        annotations: asked.annotations,
         version: Version::new(1),
         created_at: now,
         revoked_at: None,
@@ -60,7 +62,7 @@ pub(in crate::http) async fn register(
     })?;
     let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;
     let mut event = event(&cluster, &caller, Action::ClusterRegistered);
-    event.detail = serde_json::json!({"labels": cluster.labels, "namespace": cluster.namespace});
+    event.detail = serde_json::json!({"labels": cluster.labels, "annotations": cluster.annotations, "namespace": cluster.namespace});
     change.audit(&event).await?;
     change.commit().await?;
     Ok((StatusCode::CREATED, Json(registered)))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bellwether_core::ProjectId;
 use bellwether_core::api::{API_VERSION, DeletionStatus, Metadata, SourceCommit, TargetDocument, TargetStatus};
+use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::rollout::{Candidate, Rendered, behind};
 use bellwether_core::session::Action;
 use jiff::Timestamp;
@@ -29,7 +30,8 @@ pub(in crate::http::v1) async fn documents_of(
     let now = clock::now();
     let views = views::load(db, targets, now).await?;
     let projects = views.iter().map(|view| view.target.project).collect();
-    let fleets = views::load_fleet(db, &projects).await?;
+    let used = views.iter().fold(TraitsUsed::NONE, |used, view| used.and(view.traits_used()));
+    let fleets = views::load_fleet(db, &projects, used).await?;
     Ok(views.into_iter().map(|view| document(view, &fleets, now)).collect())
 }
 

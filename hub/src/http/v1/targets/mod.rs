@@ -6,6 +6,7 @@ mod list;
 mod put;
 mod refresh;
 mod release;
+mod render;
 mod rollback;
 mod show;
 
@@ -35,6 +36,7 @@ pub(in crate::http) use list::list;
 pub(in crate::http) use put::put;
 pub(in crate::http) use refresh::refresh;
 pub(in crate::http) use release::release;
+pub(in crate::http) use render::{explain, render};
 pub(in crate::http) use rollback::rollback;
 pub(in crate::http) use show::show;
 

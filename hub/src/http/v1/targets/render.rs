@@ -1,0 +1,162 @@
+//! What one cluster gets of a target, as it is stored, and where a parameter of it comes from.
+//!
+//! Objects have what Secrets hold, so these are for whoever may change targets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use bellwether_core::api::{ExplainedParameter, ParameterLayer, RenderedObject, RenderedTarget};
+use bellwether_core::parameters::{Layer, Parameters, TraitsUsed};
+use bellwether_core::rollout::{Candidate, Rendered};
+use bellwether_core::{Condition, Name};
+use bellwether_proto::compression;
+use serde::Deserialize;
+
+use super::find;
+use crate::Hub;
+use crate::bundle::shown::values_in_files_of;
+use crate::http::auth::Caller;
+use crate::http::input::{Named, QueryParams};
+use crate::http::problem::Refusal;
+use crate::http::v1::clusters;
+use crate::store::renders::Render;
+use crate::store::revisions::Revision;
+use crate::store::targets::Target;
+use crate::store::{self, Connection, StoreError};
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(in crate::http) struct RenderQuery {
+    cluster: Name,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(in crate::http) struct ExplainQuery {
+    cluster: Name,
+    parameter: String,
+}
+
+pub(in crate::http) async fn render(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    Named(name): Named,
+    QueryParams(query): QueryParams<RenderQuery>,
+) -> Result<Json<RenderedTarget>, Refusal> {
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
+    let asked = Asked::read(&mut db, &name, &query.cluster, TraitsUsed::NONE).await?;
+    let Asked { target, render, revision, candidate } = &asked;
+    let rendered = Rendered::new(&target.spec.parameters, &render.variables, &render.variants);
+    let Some(digest) = rendered.gives(candidate) else {
+        let condition = store::renders::find_condition(&mut db, target.id).await?;
+        return Err(not_rendered(target, Some(&candidate.name), condition));
+    };
+    let runs = store::assignments::find_digest(&mut db, target.id, candidate.cluster).await?;
+    let mut manifests = hub.content.load_manifests(&mut db, &[digest].into()).await?;
+    drop(db);
+    let manifest = manifests.remove(&digest).ok_or_else(|| lost(target))?;
+    let digests: Vec<_> = manifest.entries().iter().map(|entry| entry.digest).collect();
+    let frames: BTreeMap<_, _> = hub.content.load_objects(&hub.requests, &digests).await?.into_iter().collect();
+    let object = |digest| {
+        let body = compression::decompress(frames.get(&digest)?, bellwether_core::object::OBJECT_BYTES_MAX)?;
+        Some(RenderedObject { digest, body: serde_json::from_slice(&body).ok()? })
+    };
+    let objects = digests.into_iter().map(object).collect::<Option<_>>().ok_or_else(|| lost(target))?;
+    Ok(Json(RenderedTarget {
+        target: target.name.clone(),
+        cluster: candidate.name.clone(),
+        commit: revision.commit.clone(),
+        digest,
+        runs,
+        objects,
+    }))
+}
+
+pub(in crate::http) async fn explain(
+    State(hub): State<Arc<Hub>>,
+    _: Caller,
+    Named(name): Named,
+    QueryParams(query): QueryParams<ExplainQuery>,
+) -> Result<Json<ExplainedParameter>, Refusal> {
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
+    // What it is about need not be used by the target.
+    let asked = Asked::read(&mut db, &name, &query.cluster, TraitsUsed::ALL).await?;
+    drop(db);
+    let Asked { target, render, revision, candidate } = &asked;
+    let values = Parameters::resolve(&target.spec.parameters, candidate.facts());
+    let read = values_in_files_of(&hub, target, (render, revision), values, query.parameter.clone()).await;
+    let in_files = read.map_err(|(_, condition)| {
+        Refusal::conflict("parameter_files_unreadable", condition.message).maybe_hint(condition.hint)
+    })?;
+    let in_files = in_files.into_iter().map(|(file, value)| ParameterLayer {
+        value,
+        file: Some(file),
+        ..ParameterLayer::default()
+    });
+    let given = Parameters::explain(&target.spec.parameters, candidate.facts(), &query.parameter);
+    let given = given.into_iter().map(|Layer { set, is_selected, value }| ParameterLayer {
+        value,
+        file: None,
+        set: set.and_then(|set| u32::try_from(set).ok()),
+        selected: is_selected,
+    });
+    let layers = in_files.chain(given).collect();
+    Ok(Json(ExplainedParameter {
+        target: target.name.clone(),
+        cluster: query.cluster,
+        parameter: query.parameter,
+        layers,
+    }))
+}
+
+/// A target as it is wanted, and a cluster that it selects.
+struct Asked {
+    target: Target,
+    render: Render,
+    revision: Revision,
+    candidate: Candidate,
+}
+
+impl Asked {
+    async fn read(db: &mut Connection, target: &Name, cluster: &Name, read: TraitsUsed) -> Result<Self, Refusal> {
+        let target = find(db, target).await?;
+        let cluster = clusters::find(db, cluster).await?;
+        if cluster.project != target.project || !target.spec.clusters.selects(&cluster.labels) {
+            let detail = format!("target {} does not select cluster {}", target.name, cluster.name);
+            return Err(Refusal::conflict("cluster_not_selected", detail)
+                .hint("compare its `clusters` with the labels in: bellwether cluster list"));
+        }
+        let wanted = store::wanted::find(db, target.id).await?;
+        let wanted = wanted.filter(|wanted| wanted.target_version == target.version);
+        let Some(render) = wanted.map(|wanted| wanted.render) else {
+            let condition = store::renders::find_condition(db, target.id).await?;
+            return Err(not_rendered(&target, None, condition));
+        };
+        let revision = store::revisions::find(db, render.revision).await?.ok_or_else(|| lost(&target))?;
+        let mut traits = store::traits::load(db, &[cluster.id], TraitsUsed::by(&render.variables).and(read)).await?;
+        let candidate = Candidate {
+            cluster: cluster.id,
+            name: cluster.name,
+            labels: cluster.labels,
+            traits: traits.remove(&cluster.id).unwrap_or_default(),
+            connected: false,
+        };
+        Ok(Self { target, render, revision, candidate })
+    }
+}
+
+fn not_rendered(target: &Target, cluster: Option<&Name>, condition: Option<Condition>) -> Refusal {
+    let of = cluster.map(|cluster| format!(" for cluster {cluster}")).unwrap_or_default();
+    let (why, hint) = condition.map_or((None, None), |condition| (Some(condition.message), condition.hint));
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    let detail = format!("target {} as it stands is not rendered{of}{why}", target.name);
+    let hint = hint.map_or("a cluster is rendered for once its agent has joined".to_owned(), |hint| hint.to_string());
+    Refusal::conflict("not_rendered", detail).hint(hint)
+}
+
+fn lost(target: &Target) -> Refusal {
+    Refusal::conflict("content_missing", format!("something that target {} renders to is stored no more", target.name))
+        .hint(format!("bellwether target refresh {}", target.name))
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"helm.sh/helm/v4/pkg/chart/common"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
+)
+
+// What a chart looks at of its cluster is told, so that clusters which differ in something else share what it makes.
+
+const (
+	// lookedAtVersion says that the version of Kubernetes was looked at.
+	lookedAtVersion = "version"
+	// lookedAtAPIs says that all APIs were looked at.
+	lookedAtAPIs = "apis"
+	// lookedAtAPI stands before the name of one.
+	lookedAtAPI = "api:"
+	// looksMax is how many are told one by one; who looks at more has looked at all.
+	looksMax = 500
+)
+
+// looks are what was looked at by the render that goes on: there is one at a time. Templates copy what they are given, so
+// what they are given cannot point to it.
+var looks []string
+
+func look(at string) {
+	if slices.Contains(looks, at) || slices.Contains(looks, lookedAtAPIs) && strings.HasPrefix(at, lookedAtAPI) {
+		return
+	}
+	if len(looks) >= looksMax {
+		at = lookedAtAPIs
+		looks = slices.DeleteFunc(looks, func(one string) bool { return strings.HasPrefix(one, lookedAtAPI) })
+	}
+	looks = append(looks, at)
+}
+
+// clusterView is what templates have as `.Capabilities`: it reads as Helm's own does.
+type clusterView struct {
+	// Real is exported so that a copy of it, which templates may make, has it too.
+	Real *common.Capabilities
+	// IsAskedOnly says that nothing is ever done with the set of APIs but to ask whether it has one.
+	IsAskedOnly bool
+}
+
+func (v *clusterView) KubeVersion() *common.KubeVersion {
+	look(lookedAtVersion)
+	return &v.Real.KubeVersion
+}
+
+func (v *clusterView) APIVersions() any {
+	if v.IsAskedOnly {
+		return &askedVersions{Set: v.Real.APIVersions}
+	}
+	look(lookedAtAPIs)
+	return v.Real.APIVersions
+}
+
+func (v *clusterView) HelmVersion() any { return v.Real.HelmVersion }
+
+func (v *clusterView) MarshalJSON() ([]byte, error) {
+	look(lookedAtVersion)
+	look(lookedAtAPIs)
+	return json.Marshal(v.Real)
+}
+
+func (v *clusterView) String() string {
+	look(lookedAtVersion)
+	look(lookedAtAPIs)
+	return fmt.Sprint(v.Real)
+}
+
+type askedVersions struct{ Set common.VersionSet }
+
+func (v *askedVersions) Has(apiVersion string) bool {
+	look(lookedAtAPI + apiVersion)
+	return v.Set.Has(apiVersion)
+}
+
+// asksOnly says that no text of a chart or of its values does anything with the set of APIs but to ask it.
+func asksOnly(loaded *chart.Chart, values map[string]any) bool {
+	if given, err := json.Marshal(values); err != nil || !asksOnlyIn(string(given)) {
+		return false
+	}
+	for _, file := range slices.Concat(loaded.Templates, loaded.Files) {
+		if !asksOnlyIn(string(file.Data)) {
+			return false
+		}
+	}
+	for _, dependency := range loaded.Dependencies() {
+		if !asksOnly(dependency, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+func asksOnlyIn(text string) bool {
+	for {
+		_, after, found := strings.Cut(text, "APIVersions")
+		if !found {
+			return true
+		}
+		if !strings.HasPrefix(after, ".Has") {
+			return false
+		}
+		text = after
+	}
+}
