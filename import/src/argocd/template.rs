@@ -278,9 +278,11 @@ fn whole_mark(value: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_render::Fills;
     use serde_json::json;
 
     use super::*;
+    use crate::text::as_template;
 
     fn go(text: &str, params: &Value) -> Result<String, String> {
         fill_text(text, params, Language::Go { is_strict: true })
@@ -323,7 +325,7 @@ mod tests {
             go("{{.name}} {{.metadata.labels.env | default \"dev\"}} {{index .metadata.labels \"a/b\"}}", &params);
         let fast = fill_text("{{metadata.labels.a.b/c}}", &params, Language::Fast);
 
-        let template = |text: Result<String, String>| crate::text::as_template(&text.expect("it is filled"));
+        let template = |text: Result<String, String>| as_template(&text.expect("it is filled"), Fills::All);
         assert_eq!(template(filled), "${cluster.name} ${cluster.labels.env:-dev} ${cluster.labels.a/b}");
         assert_eq!(template(fast), "${cluster.labels.a.b/c}");
         assert!(go("{{.name | upper}}", &params).is_err(), "nobody knows it yet");
