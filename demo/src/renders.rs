@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bellwether_core::Name;
 use bellwether_core::parameters::{ClusterFacts, Parameters};
+use bellwether_core::render::Source;
 use bellwether_render::{
     Confinement, Engines, Files, Found, LeaveOut, Listed, Listing, Manifests, Plan, Recipe, SourceFile,
 };
@@ -223,6 +224,11 @@ impl Files for Memory {
     fn manifests(&self, _: &str, _: &LeaveOut<'_>) -> Result<Vec<SourceFile>, Infallible> {
         // Neither a chart nor an overlay is read like that.
         Ok(Vec::new())
+    }
+
+    fn find_source(&self, _: &Source) -> Result<(), Infallible> {
+        // Neither names another repo.
+        Ok(())
     }
 }
 
