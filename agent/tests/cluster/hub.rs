@@ -332,7 +332,11 @@ async fn run_stream(
             outbound.send(Ok(message.into())).await.map_err(|_| Status::cancelled("the agent is gone"))?;
             continue;
         }
+        let wake = session.next_wake().duration_since(Timestamp::now());
         tokio::select! {
+            () = tokio::time::sleep(wake.try_into().unwrap_or_default()) => {
+                session.handle_tick(Timestamp::now()).map_err(|error| Status::aborted(error.to_string()))?;
+            }
             message = inbound.message() => {
                 let message = message?.ok_or_else(|| Status::cancelled("the agent is gone"))?;
                 let message = agent_message(message).map_err(|error| Status::invalid_argument(error.to_string()))?;
