@@ -119,7 +119,7 @@ fn audited(spec: &RepoSpec) -> serde_json::Value {
         "cosignKeys": spec.cosign_keys.iter().map(|key| Digest::of(key.trim().as_bytes())).collect::<Vec<_>>(),
         "verify": spec.verify.as_ref().map(|verify| serde_json::json!({
             "mode": verify.mode,
-            "keys": Verifier::read(verify).map(|verifier| verifier.ids()).unwrap_or_default(),
+            "keys": Verifier::read(verify).map(|verifier| verifier.names()).unwrap_or_default(),
         })),
         "ca": spec.ca.as_ref().map(|ca| Digest::of(ca.trim().as_bytes())),
         "knownHosts": spec.known_hosts.as_ref().map(|known| Digest::of(known.trim().as_bytes())),
