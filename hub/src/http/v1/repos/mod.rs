@@ -29,7 +29,7 @@ use crate::store::{self, Connection, StoreError, views};
 use crate::work::subjects;
 
 pub(in crate::http) use accept::accept;
-pub(in crate::http) use credential::put_credential;
+pub(in crate::http) use credential::{delete_credential, make_credential, put_credential};
 pub(in crate::http) use delete::delete;
 pub(in crate::http) use list::list;
 pub(in crate::http) use put::put;
@@ -98,7 +98,8 @@ fn document(view: RepoView) -> RepoDocument {
         status: Some(RepoStatus {
             fetched_at: view.fetch.fetched_at,
             heads: view.heads.into_iter().map(head).collect(),
-            has_credential: view.fetch.has_credential,
+            has_credential: view.fetch.credential.is_some(),
+            credential: view.fetch.credential,
             pending: view.pending,
             condition: view.fetch.condition,
         }),
