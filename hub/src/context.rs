@@ -24,6 +24,7 @@ use crate::process::rate::Buckets;
 use crate::process::rate_limiter::RateLimiter;
 use crate::process::turns::Turns;
 use crate::record::queue::Incoming;
+use crate::source::github::AppTokens;
 use crate::source::mirrors::Mirrors;
 use crate::store::Pool;
 use crate::store::content::Content;
@@ -63,6 +64,8 @@ pub(crate) struct Hub {
     pub(crate) metrics: Metrics,
     /// Of repos: forged webhooks are audited once in a while.
     pub(crate) forged_webhooks: RateLimiter,
+    /// Of GitHub Apps, for repos that they may read.
+    pub(crate) app_tokens: AppTokens,
     /// Webhooks whose bodies are kept while they come.
     pub(crate) webhook_bodies: Semaphore,
     /// Of clusters, or of nobody's: so are join tokens that are refused.

@@ -4,6 +4,7 @@
 //! ends with exit code 2 and nothing sent.
 
 mod cluster;
+mod credential;
 mod import;
 mod log;
 mod render;
@@ -21,6 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
 pub(crate) use cluster::{ClusterCommand, RegisterArgs};
+pub(crate) use credential::{CredentialCommand, CredentialSetArgs};
 pub(crate) use import::{ArgocdArgs, ImportArgs, ImportCommand};
 pub(crate) use log::{AuditCommand, AuditListArgs, DriftCommand, OutcomeChoice};
 pub(crate) use render::RenderArgs;
@@ -108,6 +110,9 @@ pub(crate) enum Command {
     /// Git repositories that the hub watches.
     #[command(subcommand)]
     Repo(RepoCommand),
+    /// What repos are read with: tokens, keys, GitHub Apps.
+    #[command(subcommand)]
+    Credential(CredentialCommand),
     /// What is deployed where.
     #[command(subcommand)]
     Target(TargetCommand),
@@ -280,6 +285,10 @@ mod tests {
         repo accept
         repo webhook
         repo delete
+        credential list
+        credential set
+        credential make
+        credential remove
         target list
         target show
         target refresh
@@ -359,6 +368,10 @@ mod tests {
             "apply -f - --token-file token",
             "apply -f - --token-file Apps=token",
             "apply -f - --token-file apps=",
+            "credential set apps",
+            "credential set apps --token-file a --ssh-key-file b",
+            "credential set apps --github-key-file a --github-app-id 1",
+            "credential set apps --token-file a --github-app-id 1",
         ] {
             let words = std::iter::once("bellwether").chain(line.split(' '));
             let error = Arguments::try_parse_from(words).expect_err(line);

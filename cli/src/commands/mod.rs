@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod cluster;
+mod credential;
 mod drift;
 mod import;
 mod meant;
@@ -57,6 +58,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Validate(arguments) => validate::for_clusters(&context, &arguments).await,
         Command::Cluster(command) => cluster::run(&context, command).await,
         Command::Repo(command) => repo::run(&context, command).await,
+        Command::Credential(command) => credential::run(&context, command).await,
         Command::Target(command) => target::run(&context, command).await,
         Command::Rollout(command) => rollout::run(&context, command).await,
         Command::Apply(arguments) => apply::run(&context, &arguments).await,

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use bellwether_core::api::{
-    API_VERSION, AcceptHead, CreatedRepo, Document, List, Metadata, RepoDocument, RepoHead, WrittenRepo, WrittenVerify,
+    API_VERSION, AcceptHead, CreatedRepo, Document, List, Metadata, RepoCredential, RepoDocument, RepoHead,
+    WrittenRepo, WrittenVerify,
 };
 use bellwether_core::signature::VerifyMode;
 use bellwether_core::{Name, Version};
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::outcome::{self, Pending};
-use super::{ALL, Context, as_list, delete_named, note_if_empty, refresh, webhook};
+use super::{ALL, Context, as_list, credential, delete_named, note_if_empty, refresh, webhook};
 use crate::args::{Format, RepoAddArgs, RepoCommand};
 use crate::client::{Answer, Client, RequestError, Route};
 use crate::failure::{Exit, Failure, condition_text};
@@ -125,6 +126,7 @@ pub(super) async fn send_credential(
         None => return Ok(()),
         Some(Credential::Token(token)) => json!({"token": token}),
         Some(Credential::SshKey(key)) => json!({"sshKey": key}),
+        Some(Credential::GithubApp(app)) => json!({"githubApp": app}),
     };
     client.put::<Value>(&Route::named("repos", name).then("credential"), &body).await?;
     Ok(())
@@ -135,6 +137,8 @@ pub(super) async fn send_credential(
 pub(super) enum Credential {
     Token(String),
     SshKey(String),
+    /// With its ids.
+    GithubApp(Value),
 }
 
 impl std::fmt::Debug for Credential {
@@ -142,6 +146,7 @@ impl std::fmt::Debug for Credential {
         f.write_str(match self {
             Self::Token(_) => "Token(…)",
             Self::SshKey(_) => "SshKey(…)",
+            Self::GithubApp(_) => "GithubApp(…)",
         })
     }
 }
@@ -153,6 +158,11 @@ impl Credential {
 
     pub(super) fn read_ssh_key(path: &Path) -> Result<Self, Failure> {
         read_secret(path, "`ssh-keygen` writes a private key into it").map(Self::SshKey)
+    }
+
+    pub(super) fn read_app_key(path: &Path, app: &str, installation: u64) -> Result<Self, Failure> {
+        let key = read_secret(path, "GitHub makes it on the app's page: Settings > General > Private keys")?;
+        Ok(Self::GithubApp(json!({"appId": app, "installationId": installation, "privateKey": key})))
     }
 }
 
@@ -251,7 +261,7 @@ fn draw_list(repos: &[RepoDocument], style: Style) -> String {
     table(["NAME", "URL", "FETCHED", "CONDITION"], repos.iter().map(row), style)
 }
 
-fn condition(repo: &RepoDocument) -> Field {
+pub(super) fn condition(repo: &RepoDocument) -> Field {
     let condition = repo.status.as_ref().and_then(|status| status.condition.as_ref());
     Field::toned(condition.map(condition_text).unwrap_or_default(), Tone::Bad)
 }
@@ -267,10 +277,16 @@ pub(super) async fn show(context: &Context, name: &Name) -> anyhow::Result<Exit>
 fn draw(repo: &RepoDocument, style: Style) -> String {
     let status = repo.status.as_ref();
     let is_ssh = repo.spec.known_hosts.is_some();
-    let credential = match (status.is_some_and(|status| status.has_credential), is_ssh) {
-        (true, true) => "a key is stored",
-        (true, false) => "a token is stored",
-        (false, _) => "",
+    let credential = match status.and_then(|status| status.credential.as_ref()) {
+        Some(RepoCredential { kind: Some(kind), public, .. }) => match public {
+            Some(public) => format!("{}: {public}", credential::kind(Some(*kind))),
+            None => format!("a {} is stored", credential::kind(Some(*kind))),
+        },
+        // Of an earlier version.
+        _ if status.is_some_and(|status| status.has_credential) => {
+            if is_ssh { "a key is stored" } else { "a token is stored" }.to_owned()
+        }
+        _ => String::new(),
     };
     let hint = status.and_then(|status| status.condition.as_ref()).and_then(|condition| condition.hint.clone());
     let pairs = [

@@ -27,8 +27,8 @@ pub use cluster::{
 pub use drift::{DriftAction, DriftChange, DriftDocument};
 pub use problem::Problem;
 pub use repo::{
-    AcceptHead, CreatedRepo, RepoDocument, RepoHead, RepoStatus, WebhookAnswer, WrittenRepo, WrittenVerify,
-    webhook_path,
+    AcceptHead, CreatedRepo, MadeCredential, RepoCredential, RepoDocument, RepoHead, RepoStatus, WebhookAnswer,
+    WrittenRepo, WrittenVerify, webhook_path,
 };
 pub use rollout::{MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 pub use status::{NamedCondition, StatusDocument, StatusRow};

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Document;
-use crate::repo::{ForcePush, RepoSpec};
+use crate::repo::{CredentialKind, ForcePush, RepoSpec};
 use crate::signature::{Verify, VerifyMode};
 use crate::{Condition, Name};
 
@@ -80,14 +80,39 @@ pub struct RepoStatus {
     pub fetched_at: Option<Timestamp>,
     /// Refs that targets use, and where they are.
     pub heads: Vec<RepoHead>,
-    /// A token for the repo is stored, or its private key. It is never shown.
+    /// Something to read the repo with is stored. It is never shown.
     pub has_credential: bool,
+    /// What can be said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<RepoCredential>,
     /// The hub was told to fetch it and has not done so yet: what stands here is from before that.
     #[serde(default)]
     pub pending: bool,
     /// Why the last fetch failed; `None` when it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
+}
+
+/// What a repo is read with, as far as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepoCredential {
+    /// `None`: it was stored before that was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<CredentialKind>,
+    /// Of an ssh key the public one, as its host wants it; of a GitHub App its id, and where it is installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<String>,
+    /// When it was given or made.
+    pub since: Timestamp,
+}
+
+/// The answer to a request for a key: its private half stays with the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MadeCredential {
+    /// One line, for the Git host.
+    pub public_key: String,
 }
 
 /// Where a ref is: its newest revision.

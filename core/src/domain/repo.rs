@@ -39,6 +39,16 @@ pub struct RepoSpec {
     pub poll_seconds: Option<u32>,
 }
 
+/// What a repo is read with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CredentialKind {
+    Token,
+    SshKey,
+    /// The key of a GitHub App, which asks for tokens.
+    GithubApp,
+}
+
 /// Less would only hurt the Git server: webhooks are for speed.
 const POLL_SECONDS_MIN: u32 = 5;
 

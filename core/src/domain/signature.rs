@@ -42,7 +42,7 @@ impl VerifyMode {
 }
 
 /// By which keys a revision was found signed. Keys are named as the tools name them that made them: `openpgp:` and the
-/// primary key's fingerprint, `ssh:SHA256:…`, `cosign:sha256:…`.
+/// primary key's fingerprint, then `/` and that of the part that signed, if it was another; `ssh:SHA256:…`, `cosign:sha256:…`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verified {
@@ -56,12 +56,21 @@ pub struct Verified {
 
 impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys: BTreeSet<&String> = [&self.commit, &self.tag, &self.artifact].into_iter().flatten().collect();
+        let keys = [&self.commit, &self.tag, &self.artifact].into_iter().flatten();
+        let keys: BTreeSet<&str> = keys.map(|key| name_of(key)).collect();
         for (place, key) in keys.into_iter().enumerate() {
             let before = if place == 0 { "" } else { ", " };
             write!(f, "{before}{key}")?;
         }
         Ok(())
+    }
+}
+
+/// People know a key of OpenPGP by its primary part. In fingerprints of SSH a `/` is a digit.
+fn name_of(key: &str) -> &str {
+    match key.split_once('/') {
+        Some((primary, _)) if key.starts_with("openpgp:") => primary,
+        _ => key,
     }
 }
 
@@ -115,5 +124,17 @@ mod tests {
         assert!(!is_admitted(Signed::Git(VerifyMode::TagAndCommit), Some(&tag), &known));
         assert!(is_admitted(Signed::Git(VerifyMode::TagAndCommit), Some(&both), &known));
         assert_eq!(both.to_string(), "ssh:a, ssh:b");
+    }
+
+    #[test]
+    fn a_key_is_shown_by_its_primary_part_and_counts_by_the_one_that_signed() {
+        let by = |key: &str| Verified { commit: Some(key.to_owned()), ..Verified::default() };
+        let (part, commit) = (by("openpgp:A/B"), Signed::Git(VerifyMode::Commit));
+
+        assert_eq!(part.to_string(), "openpgp:A");
+        assert_eq!(by("ssh:SHA256:a/b").to_string(), "ssh:SHA256:a/b");
+        assert!(is_admitted(commit, Some(&part), &keys(&["openpgp:A", "openpgp:A/B"])));
+        assert!(!is_admitted(commit, Some(&part), &keys(&["openpgp:A", "openpgp:A/C"])));
+        assert!(!is_admitted(commit, Some(&by("openpgp:A")), &keys(&["openpgp:A/B"])));
     }
 }

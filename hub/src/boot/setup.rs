@@ -35,6 +35,7 @@ use crate::process::rate::{Buckets, Rate};
 use crate::process::rate_limiter::RateLimiter;
 use crate::process::turns::Turns;
 use crate::record::queue::{self, Incoming};
+use crate::source::github::AppTokens;
 use crate::source::mirrors::Mirrors;
 use crate::store::content::Content;
 use crate::store::installation::PROJECT;
@@ -200,6 +201,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         report_queue,
         metrics: Metrics::default(),
         forged_webhooks: RateLimiter::default(),
+        app_tokens: AppTokens::default(),
         webhook_bodies: tokio::sync::Semaphore::new(BODIES_KEPT),
         refused_enrolments: RateLimiter::default(),
         dropped_events: RateLimiter::default(),

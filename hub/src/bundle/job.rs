@@ -119,6 +119,7 @@ impl Job<'_> {
         // What it made goes on being what the same files make, and goes on depending on what it read.
         manifests.know(earlier.iter().flat_map(|earlier| &earlier.variables));
         let earlier = earlier.filter(|earlier| earlier.variables.iter().eq(&manifests.variables()));
+        let maker = earlier.as_ref().and_then(|earlier| earlier.engine.clone());
         let kept = earlier.as_ref().filter(|_| is_whole).map(|earlier| earlier.variants.clone()).unwrap_or_default();
         let made = self.render_variants(&manifests, &recipe, kept).await?;
         let goes_on = made.goes_on();
@@ -131,7 +132,8 @@ impl Job<'_> {
         let (inputs, sources): (Vec<_>, _) = (inputs.into_iter().collect(), self.asked.found(&self.sources));
         let digest = self.digest_of(&inputs, &sources).await?;
         let (inputs, variables) = ((inputs, digest), manifests.variables());
-        let (engine, existing) = (Some(made_by(manifests.engine().as_deref())), existing(&sources, &variables));
+        let (engine, existing) = (made_by(manifests.engine().as_deref()), existing(&sources, &variables));
+        let engine = maker.map_or(Some(engine.clone()), |maker| made_together(&maker, engine));
         let is_reused = false;
         Ok(Rendered { inputs, sources, variables, engine, goes_on, is_reused, variants, unwritten, lacking, existing })
     }
@@ -164,7 +166,7 @@ impl Job<'_> {
     }
 
     /// Whether a render has a variant for every cluster.
-    fn covers(&self, render: &Render) -> bool {
+    pub(super) fn covers(&self, render: &Render) -> bool {
         let variables: BTreeSet<_> = render.variables.iter().cloned().collect();
         let has = |values: &Values| render.variants.contains_key(&values.restricted_to(&variables).digest());
         !render.variants.is_empty() && self.clusters.iter().all(|(_, values)| has(values))
@@ -339,6 +341,20 @@ fn and_attributes(mut inputs: BTreeSet<String>) -> BTreeSet<String> {
     inputs
 }
 
+/// What is said of a render that holds what two made: of two versions the earlier one, so that the later one makes it anew. Of two
+/// engines nobody knows which is the later one, and nothing is said, so that it is made anew by whoever finds it.
+fn made_together(before: &str, now: String) -> Option<String> {
+    let (earlier, ours) = (MadeBy::read(before), MadeBy::read(&now));
+    if earlier.version > ours.version {
+        return Some(now);
+    }
+    match (earlier.engine, ours.engine) {
+        (Some(one), Some(other)) if one != other => None,
+        (Some(_), None) => Some(before.to_owned()),
+        _ => Some(now),
+    }
+}
+
 fn reuse(render: Render, existing: Option<RenderId>) -> Rendered {
     Rendered {
         inputs: (render.inputs, render.inputs_digest),
@@ -410,4 +426,21 @@ fn make(manifests: &Manifests<RepoFiles>, recipe: &Recipe, values: &Values) -> R
     let objects = manifests.render(recipe, values)?;
     let entries = objects.iter().map(|object| Entry { key: object.key.clone(), digest: object.digest });
     Ok(Made { manifest: Manifest::new(entries.collect())?, objects })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_made_is_never_said_to_be_the_later_ones() {
+        let ours = made_by(Some("engine 2"));
+        let later = format!("render {}, engine 3", VERSION + 1);
+
+        assert_eq!(made_together(&later, ours.clone()).as_deref(), Some(&*ours));
+        assert_eq!(made_together(&ours, ours.clone()).as_deref(), Some(&*ours));
+        assert_eq!(made_together(&made_by(None), ours.clone()).as_deref(), Some(&*ours));
+        assert_eq!(made_together(&ours, made_by(None)).as_deref(), Some(&*ours));
+        assert_eq!(made_together(&made_by(Some("engine 1")), ours), None);
+    }
 }

@@ -6,6 +6,7 @@
 
 mod bounds;
 mod error;
+mod former;
 mod job;
 mod lost;
 mod record;
@@ -128,15 +129,16 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
             ref_condition.map(|condition| Said { target, revision: None, read: None, result: Err(condition) });
         return finish(hub, item, outcome).await;
     };
+    let known = store::wanted::find(&mut db, target.id).await?.map(|wanted| wanted.render);
     // Before it is read: what nobody signed is not even rendered.
     let repo = store::repos::find(&mut db, target.repo).await?;
     let unsigned = repo.and_then(|repo| policy::hold(&repo.spec, &revision, clock::now()));
     if let Some(unsigned) = unsigned {
         drop(db);
+        former::complete(hub, &target, known, longest).await?;
         let result = Err(ref_condition.unwrap_or(unsigned));
         return finish(hub, item, Some(Said { target, revision: Some(revision), read: None, result })).await;
     }
-    let known = store::wanted::find(&mut db, target.id).await?.map(|wanted| wanted.render);
     // What it reads of clusters as it was rendered before; if that is more by now, it turns out.
     let same_spec = known.iter().filter(|render| render.target_version == target.version);
     let mut read = TraitsUsed::by(same_spec.flat_map(|render| &render.variables));
@@ -201,6 +203,9 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
         Ok(rendered) => (rendered.sources.clone(), sources.minded(Some(&rendered.sources))),
         Err(_) => (sources.all(), sources.minded(None)),
     });
+    if result.is_err() {
+        former::complete(hub, &target, known, longest).await?;
+    }
     finish(hub, item, Some(Said { target, revision: Some(revision), read, result })).await
 }
 

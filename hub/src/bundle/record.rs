@@ -141,7 +141,8 @@ async fn record(
     let origin = Origin { engine: rendered.engine.clone(), sources: rendered.sources.clone() };
     if rendered.existing.is_some() {
         let sources = &rendered.sources;
-        store::renders::mark_inputs(change, render_id, (&inputs, &inputs_digest), sources).await?;
+        let engine = rendered.engine.as_deref();
+        store::renders::mark_inputs(change, render_id, (&inputs, &inputs_digest), sources, engine).await?;
         store::renders::insert_variants(change, render_id, &variants).await?;
     } else {
         let render = Render {
@@ -219,6 +220,22 @@ async fn mark_wanted(
     });
     let since = same.map_or(render, |before| before.since);
     store::wanted::mark(change, target, revision.id, (render, &recipe, since)).await
+}
+
+/// More variants of a render that is there. It stays what is wanted.
+pub(super) async fn add_variants(
+    hub: &Hub,
+    target: TargetId,
+    render: RenderId,
+    rendered: Rendered,
+) -> Result<(), BundleError> {
+    let mut change = Change::begin_deferred(&hub.pool, &hub.signals).await?;
+    store_bundles(hub, &mut change, target, rendered.unwritten).await?;
+    let (inputs, digest) = &rendered.inputs;
+    let engine = rendered.engine.as_deref();
+    store::renders::mark_inputs(&mut change, render, (inputs, digest), &rendered.sources, engine).await?;
+    store::renders::insert_variants(&mut change, render, &rendered.variants).await?;
+    Ok(change.commit().await?)
 }
 
 pub(super) async fn write_bundles(hub: &Hub, target: TargetId, bundles: Vec<Made>) -> Result<(), BundleError> {

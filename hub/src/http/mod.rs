@@ -66,7 +66,10 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/clusters/{name}/reenroll", change(post(clusters::reenroll)))
         .route("/repos", read(get(repos::list)))
         .route("/repos/{name}", read(get(repos::show)).merge(change(put(repos::put).delete(repos::delete))))
-        .route("/repos/{name}/credential", change(put(repos::put_credential)))
+        .route(
+            "/repos/{name}/credential",
+            change(put(repos::put_credential).post(repos::make_credential).delete(repos::delete_credential)),
+        )
         .route("/repos/{name}/webhook-secret", change(post(repos::renew_webhook_secret)))
         .route("/repos/{name}/refresh", change(post(repos::refresh)))
         .route("/repos/{name}/accept", change(post(repos::accept)))

@@ -39,6 +39,8 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("PUT", "/repos/a"),
     ("DELETE", "/repos/a"),
     ("PUT", "/repos/a/credential"),
+    ("POST", "/repos/a/credential"),
+    ("DELETE", "/repos/a/credential"),
     ("POST", "/repos/a/webhook-secret"),
     ("POST", "/repos/a/refresh"),
     ("POST", "/repos/a/accept"),
@@ -369,6 +371,99 @@ async fn a_repo_by_ssh_comes_with_the_keys_of_its_host(pool: Pool) {
     let entries = api.audited("repo.changed").await;
     assert!(entries.iter().all(|entry| !entry.to_string().contains(secret)));
     assert!(entries[0]["detail"]["after"]["knownHosts"].as_str().is_some_and(|digest| digest.starts_with("sha256:")));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_a_repo_is_read_with_is_given_changed_and_taken_away_and_never_shown(pool: Pool) {
+    let api = api(&pool).await;
+    api.ask("PUT", "/repos/apps", &repo("https://git.example.org/acme/apps.git", None)).await;
+    let (pem, _) = testing::rsa_key();
+    let app =
+        |id: &str, key: &str| json!({"githubApp": {"appId": id, "installationId": 7, "privateKey": key}}).to_string();
+    let shown = async || {
+        let (_, shown) = api.ask("GET", "/repos/apps", "").await;
+        assert!(!shown.contains("PRIVATE KEY") && !shown.contains("hunter2"), "{shown}");
+        let status = serde_json::from_str::<Value>(&shown).expect("a document")["status"].take();
+        assert_eq!(status["hasCredential"] == true, !status["credential"].is_null());
+        (status["credential"]["kind"].clone(), status["credential"]["public"].clone())
+    };
+
+    for (body, hint) in [
+        (app("1 2", &pem), "Settings > General"),
+        (app("12", "no key"), "a private key was generated"),
+        (json!({"token": "a", "githubApp": {"appId": "1", "installationId": 7, "privateKey": pem}}).to_string(), ""),
+        ("{}".to_owned(), ""),
+    ] {
+        let (status, problem) = api.problem("PUT", "/repos/apps/credential", &body).await;
+        assert_eq!((status, problem.code.as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "credential_invalid"));
+        let (said, given) = (problem.hint.unwrap_or_default(), problem.detail);
+        assert!(said.contains(hint) && !given.contains("no key"), "{said} {given}");
+    }
+    // However it begins, it is what it was given as.
+    let alike = json!({"token": app("12", &pem)}).to_string();
+    for (body, kind, public) in [
+        (r#"{"token":"hunter2"}"#.to_owned(), "token", Value::Null),
+        (app("Iv23.a", &pem), "githubApp", json!("app Iv23.a, installation 7")),
+        (alike, "token", Value::Null),
+    ] {
+        assert_eq!(api.ask("PUT", "/repos/apps/credential", &body).await.0, StatusCode::NO_CONTENT);
+        assert_eq!(shown().await, (json!(kind), public));
+    }
+    for _ in 0..2 {
+        assert_eq!(api.ask("DELETE", "/repos/apps/credential", "").await.0, StatusCode::NO_CONTENT);
+        assert_eq!(shown().await, (Value::Null, Value::Null));
+    }
+
+    let entries = api.audited("repo.credential.changed").await;
+    let told = entries.iter().map(|entry| (&entry["detail"]["credential"]["kind"], &entry["detail"]["removed"]));
+    let (none, removed) = (Value::Null, json!(true));
+    let kinds = [json!("token"), json!("githubApp"), json!("token")];
+    assert!(told.eq(kinds.iter().map(|kind| (kind, &none)).chain([(&none, &removed)])), "once each: {entries:?}");
+    let entries = serde_json::to_string(&entries).expect("text");
+    assert!(!entries.contains("PRIVATE KEY") && !entries.contains("hunter2"), "{entries}");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn an_app_reads_only_where_github_may_be(pool: Pool) {
+    let api = api(&pool).await;
+    let (pem, _) = testing::rsa_key();
+    let app = json!({"githubApp": {"appId": "1", "installationId": 7, "privateKey": pem}}).to_string();
+    for url in ["https://git.example.org/apps.git", "http://git.example.org/acme/apps", "oci://ghcr.io/acme/apps"] {
+        api.ask("PUT", "/repos/apps", &repo(url, None)).await;
+        let (status, problem) = api.problem("PUT", "/repos/apps/credential", &app).await;
+        assert_eq!((status, problem.code.as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "credential_invalid"), "{url}");
+        assert!(problem.detail.contains("https://HOST/OWNER/NAME"), "{}", problem.detail);
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_key_that_the_hub_makes_is_told_by_its_public_half_alone(pool: Pool) {
+    let api = api(&pool).await;
+    api.ask("PUT", "/repos/apps", &repo("https://git.example.org/apps.git", None)).await;
+    let (status, problem) = api.problem("POST", "/repos/apps/credential", "").await;
+    assert_eq!((status, problem.code.as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "credential_invalid"));
+    let mut document: Value = serde_json::from_str(&repo("git@git.example.org:apps.git", None)).expect("a document");
+    document["spec"]["knownHosts"] =
+        "git.example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl".into();
+    api.ask("PUT", "/repos/apps", &document.to_string()).await;
+
+    let (status, first) = api.ask("POST", "/repos/apps/credential", "").await;
+    let (_, second) = api.ask("POST", "/repos/apps/credential", "").await;
+
+    assert_eq!(status, StatusCode::CREATED);
+    let line = |text: &str| serde_json::from_str::<Value>(text).expect("an answer")["publicKey"].clone();
+    assert_ne!(line(&first), line(&second), "each is a new one");
+    assert!(!first.contains("PRIVATE KEY"), "{first}");
+    let (_, shown) = api.ask("GET", "/repos/apps", "").await;
+    let shown: Value = serde_json::from_str(&shown).expect("a document");
+    assert_eq!(shown["status"]["credential"]["public"], line(&second));
+    let entries = api.audited("repo.credential.changed").await;
+    assert_eq!(entries.last().expect("it is told")["detail"]["credential"]["public"], line(&second));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("made.pub");
+    std::fs::write(&file, line(&second).as_str().expect("a line")).expect("it is written");
+    let read = std::process::Command::new("ssh-keygen").arg("-lf").arg(&file).output().expect("ssh-keygen starts");
+    assert!(String::from_utf8_lossy(&read.stdout).contains("bellwether-apps (ED25519)"), "{read:?}");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

@@ -1,5 +1,6 @@
 //! Keys, certificates and whom they are trusted by; secrets at rest.
 
+pub(crate) mod app_key;
 pub(crate) mod ca;
 pub(crate) mod pem;
 pub(crate) mod revocations;

@@ -357,18 +357,35 @@ pub(super) async fn mark_unselected(
 }
 
 /// What a rollback without a commit goes back to.
-pub(super) async fn find_back(db: &mut Connection, target: &Target) -> Result<Option<Render>, StoreError> {
+pub(super) enum Back {
+    To(Box<Render>),
+    /// There is something, of which the keys of now have signed nothing.
+    Unverified,
+    Nothing,
+}
+
+pub(super) async fn find_back(db: &mut Connection, target: &Target) -> Result<Back, StoreError> {
+    let own = load_policy(db, target).await?;
     let candidates = selected(db, target, TraitsUsed::ALL).await?;
     let runs = list_runs(db, target).await?.into_iter().map(|(cluster, (digest, _))| (cluster, digest)).collect();
     let past = store::rollouts::list_past(db, target.id, PAST_MAX).await?;
     let mut renders = BTreeMap::new();
-    let mut earlier = Vec::new();
+    let (mut earlier, mut unverified) = (Vec::new(), Vec::new());
     for id in former(&past) {
         let Some(render) = store::renders::find(db, id).await? else { continue };
-        earlier.push(Earlier { render: id, gives: gives(db, target, &render, &candidates).await? });
-        renders.insert(id, render);
+        let found = Earlier { render: id, gives: gives(db, target, &render, &candidates).await? };
+        if admits(db, own.as_ref(), &render).await? {
+            earlier.push(found);
+            renders.insert(id, render);
+        } else {
+            unverified.push(found);
+        }
     }
-    Ok(back(&runs, &earlier).and_then(|id| renders.remove(&id)))
+    Ok(match back(&runs, &earlier).and_then(|id| renders.remove(&id)) {
+        Some(render) => Back::To(Box::new(render)),
+        None if back(&runs, &unverified).is_some() => Back::Unverified,
+        None => Back::Nothing,
+    })
 }
 
 /// Ends what of a target goes on.

@@ -6,7 +6,7 @@ use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::rollout::{self, Kind, unrendered};
 use jiff::Timestamp;
 
-use super::plan::{self, Begin};
+use super::plan::{self, Back, Begin};
 use crate::process::clock;
 use crate::store::intents::{IntentRow, TargetVerb, Verb};
 use crate::store::targets::{State, Target};
@@ -50,6 +50,8 @@ async fn release(change: &mut Change<'_>, target: &Target) -> Result<Answer, Sto
 const NOTHING_BEFORE: &str =
     "no earlier revision would change what its clusters run; `bellwether rollout list` shows what there was, for --to";
 
+const NOT_STORED: &str = "what that revision rendered to is no longer stored";
+
 pub(super) const UNVERIFIED: &str =
     "that revision is not known to be signed by one of the repo's keys, and what is not signed is not rolled out";
 
@@ -65,14 +67,20 @@ async fn roll_back(
     render: Option<RenderId>,
     now: Timestamp,
 ) -> Result<Answer, StoreError> {
-    let (found, missing) = match render {
-        Some(id) => (store::renders::find(change, id).await?, "what that revision rendered to is no longer stored"),
-        None => (plan::find_back(change, target).await?, NOTHING_BEFORE),
+    let render = match render {
+        Some(id) => {
+            let Some(render) = store::renders::find(change, id).await? else { return Ok(Err(NOT_STORED)) };
+            if !plan::is_admitted(change, target, &render).await? {
+                return Ok(Err(UNVERIFIED));
+            }
+            render
+        }
+        None => match plan::find_back(change, target).await? {
+            Back::To(render) => *render,
+            Back::Unverified => return Ok(Err(UNVERIFIED)),
+            Back::Nothing => return Ok(Err(NOTHING_BEFORE)),
+        },
     };
-    let Some(render) = found else { return Ok(Err(missing)) };
-    if !plan::is_admitted(change, target, &render).await? {
-        return Ok(Err(UNVERIFIED));
-    }
     let state = store::targets::find_state(change, target.id).await?;
     let candidates = plan::selected(change, target, TraitsUsed::ALL).await?;
     let all = candidates.clone();

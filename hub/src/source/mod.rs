@@ -6,6 +6,7 @@
 //! a history that was rewritten: the last good revision stays, and nothing downstream hears of it.
 
 pub(crate) mod git;
+pub(crate) mod github;
 pub(crate) mod mirrors;
 pub(crate) mod oci;
 pub(crate) mod policy;
@@ -18,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bellwether_core::audit::{Action, Event};
-use bellwether_core::repo::Move;
+use bellwether_core::repo::{CredentialKind, Move};
 use bellwether_core::schedule::{Ended, Schedule};
 use bellwether_core::signature::Verified;
 use bellwether_core::source::{GitRef, full_name};
@@ -28,12 +29,13 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use self::git::{Commit, FetchError, Head, RefError, Remote, RepoUrl};
+use self::github::{AppError, GithubApp};
 use self::mirrors::{Slot, Wanted};
 use crate::Hub;
 use crate::pki::seal::SealError;
 use crate::process::clock;
 use crate::store::renders::AtRef;
-use crate::store::repos::Repo;
+use crate::store::repos::{Credential, Repo};
 use crate::store::revisions::Revision;
 use crate::store::targets::Follower;
 use crate::store::work::{self, QueueItem, Stage};
@@ -82,7 +84,7 @@ impl Detached for Source {
 /// What a fetch is recorded on.
 struct Before {
     repo: Repo,
-    credential: Option<Vec<u8>>,
+    credential: Option<Credential>,
     schedule: Schedule,
 }
 
@@ -96,7 +98,7 @@ struct Known {
     waiting: BTreeMap<String, String>,
     /// What the last render of each target read of it, at which ref.
     inputs: BTreeMap<AtRef, Vec<String>>,
-    credential: Option<Vec<u8>>,
+    credential: Option<Credential>,
     schedule: Schedule,
 }
 
@@ -128,6 +130,10 @@ impl Known {
     fn wanted(&self, was_asked: bool) -> Wanted {
         let bases = if self.repo.spec.force_push.is_allowed() { BTreeMap::new() } else { self.heads.clone() };
         Wanted { refs: self.refs(), bases, waiting: self.waiting.clone(), was_asked }
+    }
+
+    fn is_read_by_an_app(&self) -> bool {
+        self.credential.as_ref().is_some_and(|credential| credential.kind == Some(CredentialKind::GithubApp))
     }
 
     fn refs(&self) -> Vec<GitRef> {
@@ -194,6 +200,7 @@ async fn forget(hub: &Hub, item: &QueueItem) -> Result<(), StoreError> {
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     work::take_seen(&mut change, item).await?;
     change.commit().await?;
+    hub.app_tokens.forget(RepoId::new(item.key));
     remove_mirrors(hub, [RepoId::new(item.key)].into()).await;
     Ok(())
 }
@@ -256,12 +263,15 @@ enum RepoError {
     Credential(#[from] SealError),
     #[error("the repo's URL is no longer allowed")]
     Url(#[from] git::InvalidUrl),
+    #[error(transparent)]
+    App(#[from] AppError),
 }
 
 impl RepoError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Fetch(FetchError::Limited { retry_after, .. }) => *retry_after,
+            Self::Fetch(FetchError::Limited { retry_after, .. })
+            | Self::App(AppError::Fetch(FetchError::Limited { retry_after, .. })) => *retry_after,
             _ => None,
         }
     }
@@ -270,30 +280,61 @@ impl RepoError {
         let (code, hint) = match self {
             Self::Fetch(error) => (error.code(), error.hint()),
             Self::Credential(_) => {
-                ("credential_unreadable", Some("give the token or key again: bellwether repo add".into()))
+                ("credential_unreadable", Some("give the token or key again: bellwether credential set".into()))
             }
             Self::Url(error) => (error.code(), error.hint()),
+            Self::App(error) => (error.code(), error.hint()),
         };
         Condition::new(code, &crate::chain(self), hint.as_deref(), Some(now))
     }
 }
 
 async fn fetch(hub: &Hub, known: Known, was_asked: bool) -> Result<Vec<Found>, RepoError> {
+    let (known, policy) = (Arc::new(known), hub.config.url_policy());
     let repo = &known.repo;
-    let credential = known.credential.as_ref().map(|sealed| open_credential(hub, repo, sealed)).transpose()?;
-    let policy = hub.config.url_policy();
-    let url = RepoUrl::parse(&repo.spec.url, policy)?;
+    let credential = known.credential.as_ref().map(|one| open_credential(hub, repo, one)).transpose()?;
     let remote = Remote {
-        url,
+        url: RepoUrl::parse(&repo.spec.url, policy)?,
         ca_pem: repo.spec.ca.clone(),
         known_hosts: repo.spec.known_hosts.clone(),
         chart: repo.spec.chart.clone(),
         cosign_keys: repo.spec.cosign_keys.clone(),
         verify: repo.spec.verify.clone(),
-        credential,
+        credential: None,
         may_be_private: policy.private,
     };
-    let mirror = hub.mirrors.of(repo.id);
+    match credential {
+        Some(app) if known.is_read_by_an_app() => fetch_as_app(hub, &known, &app, remote, was_asked).await,
+        credential => fetch_from(hub, &known, Remote { credential, ..remote }, was_asked).await,
+    }
+}
+
+/// By a token that the app is given. One that was kept may have been taken back since: another is asked for, once.
+async fn fetch_as_app(
+    hub: &Hub,
+    known: &Arc<Known>,
+    app: &SecretString,
+    remote: Remote,
+    was_asked: bool,
+) -> Result<Vec<Found>, RepoError> {
+    let (app, longest) = (GithubApp::read(app)?, hub.config.fetch_bounds().deadline);
+    loop {
+        let token = hub.app_tokens.token(known.repo.id, &app, &remote, longest, clock::now()).await?;
+        let with_it = Remote { credential: Some(token.text), ..remote.clone() };
+        match fetch_from(hub, known, with_it, was_asked).await {
+            Err(RepoError::Fetch(FetchError::Unauthorized { host, .. })) => {
+                hub.app_tokens.forget(known.repo.id);
+                if token.is_new {
+                    return Err(AppError::TokenRefused { host }.into());
+                }
+            }
+            fetched => return fetched,
+        }
+    }
+}
+
+async fn fetch_from(hub: &Hub, known: &Arc<Known>, remote: Remote, was_asked: bool) -> Result<Vec<Found>, RepoError> {
+    let (known, mirror) = (known.clone(), hub.mirrors.of(known.repo.id));
     let stop = Arc::new(AtomicBool::new(false));
     let work = {
         let stop = stop.clone();
@@ -316,18 +357,20 @@ fn compare(known: &Known, mirror: &Slot, head: Head) -> Found {
     Found { head, unmoved: unmoved.unwrap_or_default() }
 }
 
-fn open_credential(hub: &Hub, repo: &Repo, sealed: &[u8]) -> Result<SecretString, SealError> {
-    let purpose = credential_purpose(repo.id, &repo.spec.url, repo.spec.ca.as_deref());
-    let bytes = hub.seal.open(&purpose, sealed)?;
+fn open_credential(hub: &Hub, repo: &Repo, credential: &Credential) -> Result<SecretString, SealError> {
+    let purpose = credential_purpose(credential.kind, repo.id, &repo.spec.url, repo.spec.ca.as_deref());
+    let bytes = hub.seal.open(&purpose, &credential.sealed)?;
     let text = std::str::from_utf8(bytes.expose_secret()).map_err(|_| SealError::NotSealed { purpose })?;
     Ok(SecretString::from(text))
 }
 
 /// What a repo's credential is sealed for: it opens for no other host, and for nobody else's certificate. An ssh key is
-/// never told to a host, so other known hosts leave it where it is.
-pub(crate) fn credential_purpose(repo: RepoId, url: &str, ca: Option<&str>) -> String {
+/// never told to a host, so other known hosts leave it where it is. Nor is the key of a GitHub App, which therefore opens
+/// where nothing else does: a hub that takes it for a token must not send it.
+pub(crate) fn credential_purpose(kind: Option<CredentialKind>, repo: RepoId, url: &str, ca: Option<&str>) -> String {
+    let what = if kind == Some(CredentialKind::GithubApp) { "github-app" } else { "credential" };
     let authority = ca.map_or_else(|| "system".to_owned(), |pem| Digest::of(pem.trim().as_bytes()).to_string());
-    format!("credential/{repo}/{}/{authority}", RepoUrl::origin_of(url))
+    format!("{what}/{repo}/{}/{authority}", RepoUrl::origin_of(url))
 }
 
 async fn record(

@@ -5,11 +5,13 @@
 //! signature.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 
-use bellwether_core::Condition;
 use bellwether_core::repo::RepoSpec;
-use bellwether_core::signature::{Signed, Verified, is_admitted};
+use bellwether_core::signature::{Signed, Verified, Verify, is_admitted};
+use bellwether_core::{Condition, Digest};
 use jiff::Timestamp;
+use quick_cache::sync::Cache;
 
 use super::git::Verifier;
 use super::oci::CosignKey;
@@ -18,21 +20,32 @@ use crate::store::revisions::Revision;
 /// What has to be signed, and by whom.
 pub(crate) struct Policy {
     signed: Signed,
-    keys: BTreeSet<String>,
+    keys: Arc<BTreeSet<String>>,
+}
+
+/// Which signatures count, by what a repo says: a team's keys are looked through once, and asked for whenever a rollout is
+/// looked at. As many as an installation has repos with keys; others are looked through again.
+static KEYS: LazyLock<Cache<Digest, Arc<BTreeSet<String>>>> = LazyLock::new(|| Cache::new(1_000));
+
+fn keys_of(verify: &Verify) -> Arc<BTreeSet<String>> {
+    let read = || Verifier::read(verify).map(|verifier| verifier.ids()).unwrap_or_default();
+    let texts = Digest::of_parts(verify.keys.iter().map(String::as_bytes));
+    let found = KEYS.get_or_insert_with(&texts, || Ok::<_, std::convert::Infallible>(Arc::new(read())));
+    let Ok(found) = found;
+    found
 }
 
 impl Policy {
     /// `None`: nothing has to be signed. A key that cannot be read has signed nothing.
     pub(crate) fn of(spec: &RepoSpec) -> Option<Self> {
         if let Some(verify) = &spec.verify {
-            let keys = Verifier::read(verify).map(|verifier| verifier.ids()).unwrap_or_default();
-            return Some(Self { signed: Signed::Git(verify.mode), keys });
+            return Some(Self { signed: Signed::Git(verify.mode), keys: keys_of(verify) });
         }
         if spec.cosign_keys.is_empty() {
             return None;
         }
         let keys = spec.cosign_keys.iter().filter_map(|pem| CosignKey::read(pem).ok());
-        Some(Self { signed: Signed::Artifact, keys: keys.map(|key| key.id().to_owned()).collect() })
+        Some(Self { signed: Signed::Artifact, keys: Arc::new(keys.map(|key| key.id().to_owned()).collect()) })
     }
 
     pub(crate) fn admits(&self, verified: Option<&Verified>) -> bool {
@@ -49,4 +62,25 @@ pub(crate) fn hold(spec: &RepoSpec, revision: &Revision, now: Timestamp) -> Opti
     let message = format!("commit {} is not known to be signed by one of the repo's keys", revision.commit);
     let hint = "it is looked at with the next fetch of the repo: bellwether repo refresh; what runs goes on until then";
     Some(Condition::new("revision_unverified", &message, Some(hint), Some(now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::signature::VerifyMode;
+
+    use super::*;
+    use crate::source::git::signers::Signer;
+
+    #[test]
+    fn keys_are_looked_through_once_however_often_they_are_asked_for() {
+        let (ada, ben) = (Signer::ssh(&["ed25519"]), Signer::ssh(&["ed25519"]));
+        let of = |signers: &[&Signer]| {
+            let keys = signers.iter().map(|signer| signer.public.clone()).collect();
+            keys_of(&Verify { mode: VerifyMode::Commit, keys })
+        };
+
+        assert!(Arc::ptr_eq(&of(&[&ada]), &of(&[&ada])));
+        assert_eq!(*of(&[&ada, &ben]), [ada.id.clone(), ben.id.clone()].into());
+        assert_eq!(*of(&[&ben]), [ben.id.clone()].into());
+    }
 }

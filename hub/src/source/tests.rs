@@ -15,7 +15,7 @@ use super::git::upstream::Upstream;
 use super::{Source, credential_purpose, fetch, load, record, sweep_mirrors};
 use crate::Hub;
 use crate::process::clock;
-use crate::store::repos::Repo;
+use crate::store::repos::{Credential, Repo};
 use crate::store::targets::Target;
 use crate::store::work::{self, Stage};
 use crate::store::{self, Pool};
@@ -237,17 +237,17 @@ async fn the_mirror_of_a_deleted_repo_goes_also_from_hubs_that_were_not_told(poo
 async fn a_token_opens_only_for_the_host_and_authority_that_it_was_given_for(pool: Pool) {
     let (address, asked) = answer(LIMITED).await;
     let scene = Scene::new(&pool, format!("https://{address}/shop.git"), None).await;
-    let purpose = credential_purpose(scene.repo.id, "https://git.example.com/shop.git", None);
+    let purpose = credential_purpose(None, scene.repo.id, "https://git.example.com/shop.git", None);
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
-    let sealed = scene.hub.seal.seal(&purpose, b"secret");
-    store::repos::mark_credential(&mut db, scene.repo.id, &sealed, clock::now()).await.expect("it is stored");
+    let sealed = Credential { kind: None, sealed: scene.hub.seal.seal(&purpose, b"secret") };
+    store::repos::mark_credential(&mut db, scene.repo.id, &sealed, None, clock::now()).await.expect("it is stored");
     drop(db);
 
     scene.hook().await;
 
     let condition = scene.status().await.condition.expect("it fails");
     assert_eq!((condition.code.as_str(), asked.load(Ordering::Relaxed)), ("credential_unreadable", 0));
-    let of = |url, ca| credential_purpose(scene.repo.id, url, ca);
+    let of = |url, ca| credential_purpose(None, scene.repo.id, url, ca);
     assert_eq!(of("https://git.example.com:443/other.git", None), purpose, "another path of the same host");
     for (url, ca) in [
         ("https://git.example.com:8443/shop.git", None),
@@ -293,7 +293,8 @@ async fn what_a_fetch_found_at_an_address_that_the_repo_has_left_is_not_written(
     // A token that was taken away says nothing about the one that is there.
     let known = load(&scene.hub, scene.repo.id).await.expect("it is read").expect("it is there");
     let before = known.before();
-    store::repos::mark_credential(&mut db, scene.repo.id, b"sealed", clock::now()).await.expect("it is written");
+    let other = Credential { kind: None, sealed: b"sealed".to_vec() };
+    store::repos::mark_credential(&mut db, scene.repo.id, &other, None, clock::now()).await.expect("it is written");
     let refused = Err(super::RepoError::Url(super::git::InvalidUrl::TooLong));
     record(&scene.hub, &left[0], &before, refused).await.expect("it is no error");
     assert!(scene.status().await.condition.is_none());

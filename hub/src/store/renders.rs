@@ -411,13 +411,15 @@ pub(crate) async fn mark_inputs(
     render: RenderId,
     (inputs, inputs_digest): (&[String], &str),
     sources: &[ReadSource],
+    engine: Option<&str>,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "update renders set inputs = $2, inputs_digest = $3, sources = $4 where render_id = $1",
+        "update renders set inputs = $2, inputs_digest = $3, sources = $4, engine = $5 where render_id = $1",
         render.as_uuid(),
         inputs,
         inputs_digest,
         Json(sources) as _,
+        engine,
     )
     .execute(db)
     .await?;

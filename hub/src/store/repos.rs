@@ -1,13 +1,14 @@
 //! Repos, their credentials, and how the last fetch of them ended.
 
-use bellwether_core::repo::RepoSpec;
+use bellwether_core::api::RepoCredential;
+use bellwether_core::repo::{CredentialKind, RepoSpec};
 use bellwether_core::schedule::{Again, Schedule};
 use bellwether_core::{Condition, Name, ProjectId, RepoId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 
 use super::stored::{Entry, Stored};
-use super::{Connection, StoreError, from_sql, named, to_sql};
+use super::{Connection, StoreError, columns, from_sql, named, to_sql};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Repo {
@@ -153,20 +154,33 @@ pub(crate) async fn list_ids(db: &mut Connection) -> Result<Vec<RepoId>, StoreEr
     Ok(ids.into_iter().map(RepoId::new).collect())
 }
 
+/// What a repo is read with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Credential {
+    /// `None`: an earlier version stored it, which knew of tokens and of keys for ssh.
+    pub(crate) kind: Option<CredentialKind>,
+    pub(crate) sealed: Vec<u8>,
+}
+
+/// In the place of the one before. `public` is what may be shown of it.
 pub(crate) async fn mark_credential(
     db: &mut Connection,
     id: RepoId,
-    sealed: &[u8],
+    credential: &Credential,
+    public: Option<&str>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
-        insert into credentials (repo_id, sealed, updated_at)
-        values ($1, $2, $3)
-            on conflict (repo_id) do update set sealed = excluded.sealed, updated_at = excluded.updated_at
+        insert into credentials (repo_id, sealed, kind, public, updated_at)
+        values ($1, $2, $3, $4, $5)
+            on conflict (repo_id) do update
+           set sealed = excluded.sealed, kind = excluded.kind, public = excluded.public, updated_at = excluded.updated_at
         "#,
         id.as_uuid(),
-        sealed,
+        credential.sealed,
+        credential.kind.map(columns::text),
+        public,
         to_sql(now),
     )
     .execute(db)
@@ -175,10 +189,10 @@ pub(crate) async fn mark_credential(
 }
 
 /// The sealed credential, and when the repo is fetched next.
-pub(crate) async fn find_access(db: &mut Connection, id: RepoId) -> Result<(Option<Vec<u8>>, Schedule), StoreError> {
+pub(crate) async fn find_access(db: &mut Connection, id: RepoId) -> Result<(Option<Credential>, Schedule), StoreError> {
     let row = sqlx::query!(
         r#"
-        select c.sealed as "sealed?", l.failures as "failures?", l.not_before, l.retry_at, l.poll_at, l.fetched_again,
+        select c.sealed as "sealed?", c.kind, l.failures as "failures?", l.not_before, l.retry_at, l.poll_at, l.fetched_again,
                l.fetched_again_for
           from repos r
           left join credentials c using (repo_id)
@@ -197,7 +211,8 @@ pub(crate) async fn find_access(db: &mut Connection, id: RepoId) -> Result<(Opti
         poll_at: row.poll_at.map(from_sql),
         again: row.fetched_again.zip(row.fetched_again_for).map(|(times, trace_id)| Again { times, trace_id }),
     };
-    Ok((row.sealed, schedule))
+    let kind = row.kind.map(|kind| columns::word(&kind, "credentials")).transpose()?;
+    Ok((row.sealed.map(|sealed| Credential { kind, sealed }), schedule))
 }
 
 /// A person asks: pauses after failures, and those that the server asked for, are over.
@@ -240,16 +255,28 @@ pub(crate) async fn lock(db: &mut Connection, id: RepoId) -> Result<Option<Versi
 pub(crate) struct FetchStatus {
     pub(crate) fetched_at: Option<Timestamp>,
     pub(crate) condition: Option<Condition>,
-    pub(crate) has_credential: bool,
+    /// What may be shown of what it is read with.
+    pub(crate) credential: Option<RepoCredential>,
+}
+
+/// `since` is there, if anything is.
+pub(crate) fn shown_credential(
+    since: Option<chrono::DateTime<chrono::Utc>>,
+    kind: Option<&str>,
+    public: Option<String>,
+) -> Result<Option<RepoCredential>, StoreError> {
+    let kind = kind.map(|kind| columns::word(kind, "credentials")).transpose()?;
+    Ok(since.map(|since| RepoCredential { kind, public, since: from_sql(since) }))
 }
 
 pub(crate) async fn find_fetch_status(db: &mut Connection, id: RepoId) -> Result<FetchStatus, StoreError> {
     let row = sqlx::query!(
         r#"
         select l.fetched_at as "fetched_at?", l.condition as "condition?: Json<Condition>",
-               exists (select from credentials c where c.repo_id = r.repo_id) as "has_credential!"
+               c.updated_at as "since?", c.kind, c.public
           from repos r
           left join repo_fetch_status l using (repo_id)
+          left join credentials c using (repo_id)
          where r.repo_id = $1
         "#,
         id.as_uuid(),
@@ -260,7 +287,7 @@ pub(crate) async fn find_fetch_status(db: &mut Connection, id: RepoId) -> Result
     Ok(FetchStatus {
         fetched_at: row.fetched_at.map(from_sql),
         condition: row.condition.map(|condition| condition.0),
-        has_credential: row.has_credential,
+        credential: shown_credential(row.since, row.kind.as_deref(), row.public)?,
     })
 }
 

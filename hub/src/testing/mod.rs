@@ -37,3 +37,21 @@ pub(crate) async fn hub_with(pool: &Pool, more: &[&str]) -> (Arc<Hub>, tempfile:
 pub(crate) fn admin_token(folder: &tempfile::TempDir) -> String {
     std::fs::read_to_string(folder.path().join("admin-token")).expect("the first start wrote it")
 }
+
+/// A key as GitHub gives it to an app (PKCS #1 in PEM form), made by the real `ssh-keygen`; and the bytes of its public half.
+pub(crate) fn rsa_key() -> (String, Vec<u8>) {
+    use base64::Engine as _;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("app.pem");
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new("ssh-keygen").args(arguments).arg("-f").arg(&file).output();
+        let output = output.expect("ssh-keygen starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    run(&["-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", ""]);
+    let public = run(&["-e", "-m", "PEM"]);
+    let lines: String = public.lines().filter(|line| !line.starts_with('-')).collect();
+    let public = base64::engine::general_purpose::STANDARD.decode(lines).expect("base64");
+    (std::fs::read_to_string(&file).expect("a key"), public)
+}

@@ -37,6 +37,11 @@ async fn a_wish_about_one_cluster_names_that_cluster_in_the_log(pool: Pool) {
     assert_eq!((told.len(), &told[0]["cluster"]), (1, &json!(name)));
 }
 
+/// A repo that is fetched by ssh.
+const SHELL: &str = r#"{"apiVersion": "bellwether.dev/v1", "kind": "Repo", "metadata": {"name": "shell"},
+    "spec": {"url": "git@git.example.org:shell.git",
+        "knownHosts": "git.example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"}}"#;
+
 /// What each route that changes something is sent, in an order in which all of them can be carried out.
 const MUTATIONS: &[(&str, &str, &str)] = &[
     ("POST", "/tokens", r#"{"name": "ci", "role": "admin"}"#),
@@ -54,6 +59,9 @@ const MUTATIONS: &[(&str, &str, &str)] = &[
             "spec": {"url": "https://git.example.org/spare.git"}}"#,
     ),
     ("PUT", "/repos/spare/credential", r#"{"token": "hunter2"}"#),
+    ("DELETE", "/repos/spare/credential", ""),
+    ("PUT", "/repos/shell", SHELL),
+    ("POST", "/repos/shell/credential", ""),
     ("POST", "/repos/spare/webhook-secret", ""),
     ("POST", "/repos/spare/refresh", ""),
     ("POST", "/repos/apps/accept", r#"{"commit": "1f0b7f9c2a6d4e8b9c3a5d7e1f0b7f9c2a6d4e8b"}"#),

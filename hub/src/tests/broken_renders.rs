@@ -92,3 +92,32 @@ async fn who_joins_while_the_newest_commit_does_not_render_gets_what_the_others_
     assert_eq!(scene.condition("one").await.as_deref(), Some("yaml_invalid"));
     assert!(scene.listing(newcomer).await.contains_key("one"));
 }
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn who_joins_while_the_newest_commit_does_not_render_gets_what_it_would_have_had(pool: Pool) {
+    const NAMED: &str =
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: one, namespace: default}, data: {at: \"${cluster.name}\"}}";
+    let mut scene = Scene::new(&pool, 2).await;
+    scene.push(&[("one/a.yaml", NAMED), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    let before = scene.listing(scene.clusters[0]).await["one"].assignment.digest;
+    scene.push(&[("one/a.yaml", "a: [")]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    let newcomer = scene.join().await;
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    assert_eq!(scene.condition("one").await.as_deref(), Some("yaml_invalid"));
+    let given = scene.listing(newcomer).await["one"].assignment.digest;
+    assert_ne!(given, before, "with its own name");
+    assert_eq!(scene.listing(scene.clusters[0]).await["one"].assignment.digest, before);
+    scene.push(&[("one/a.yaml", NAMED), ("one/README.md", "mended")]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    assert_eq!(scene.listing(newcomer).await["one"].assignment.digest, given, "as the next commit has it");
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bellwether_core::{Condition, Digest, TargetId};
 use serde_json::json;
 
-use super::scene::{ANOTHER, ONE, Scene, label};
+use super::scene::{ANOTHER, ONE, Scene, finish, label};
 use crate::bundle::Bundle;
 use crate::process::clock;
 use crate::store::work::{self, Stage};
@@ -314,7 +314,7 @@ async fn what_time_did_not_suffice_for_is_rendered_next(pool: Pool) {
         .await;
     let one = scene.id("one").await;
 
-    let mut bundles = Vec::new();
+    let (mut bundles, mut rollouts) = (Vec::new(), Vec::new());
     for _ in 0..10 {
         let mut db = scene.hub.pool.acquire().await.expect("a connection");
         let due = work::list_due(&mut db, Stage::Bundle, clock::now(), &[], 16).await.expect("what is due");
@@ -322,10 +322,26 @@ async fn what_time_did_not_suffice_for_is_rendered_next(pool: Pool) {
         let Some(item) = due.into_iter().find(|item| item.key == one) else { break };
         Bundle.reconcile_within(&scene.hub, &item, Duration::ZERO).await.expect("a reconcile");
         bundles.push(scene.bundles_of("one").await.len());
+        scene.reconcile(Stage::Rollout).await;
+        rollouts.push(scene.rollouts().await.len());
     }
 
     assert_eq!((bundles, renders(&asked)), (vec![1, 2, 3], 3));
     assert_eq!(scene.condition_of("one").await, None);
+    assert_eq!(rollouts, [0, 0, 1], "nobody is rolled out to before there is something for everybody");
+    let all = scene.runs_of_all().await;
+    assert_eq!(all.into_iter().flatten().count(), 3, "its waves have all of them");
+    assert!(!scene.entries().await.iter().any(|entry| entry["action"] == "render.failed"), "nothing failed");
+}
+
+impl Scene {
+    async fn runs_of_all(&self) -> Vec<Option<Digest>> {
+        let mut runs = Vec::new();
+        for cluster in &self.clusters {
+            runs.push(self.runs(*cluster).await);
+        }
+        runs
+    }
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -383,6 +399,73 @@ async fn what_only_a_kustomization_over_a_chart_refers_to_makes_clusters_differ(
     scene.tell(Stage::Bundle, scene.id("one").await).await;
     scene.reconcile(Stage::Bundle).await;
     assert_eq!((scene.bundles_of("one").await.len(), renders(&asked)), (4, 5), "it is known then");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_a_later_cluster_refers_to_and_the_others_do_not_is_rendered_and_reaches_it(pool: Pool) {
+    let mut scene = scene(&pool, 1, &engine()).await;
+    scene.push(&CHART).await;
+    scene
+        .push(&[
+            ("over/dev/kustomization.yaml", "commonAnnotations: {size: small}\n"),
+            ("over/prod/kustomization.yaml", "commonAnnotations: {replicas: \"${replicas}\"}\n"),
+        ])
+        .await;
+    scene
+        .change_spec("one", |spec| {
+            let options = json!({"kustomize": "over/${cluster.labels.env}", "helm": {}});
+            spec.render = serde_json::from_value(options).expect("options");
+            spec.parameters = serde_json::from_value(json!([{"values": {"replicas": 3}}])).expect("sets");
+        })
+        .await;
+    label(&scene, 0, json!({"env": "dev"})).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    assert_eq!(scene.condition_of("one").await, None);
+    let (first, before) =
+        (scene.runs(scene.clusters[0]).await.expect("it is rolled out"), scene.wanted_of("one").await);
+
+    finish(&scene, 1).await;
+
+    scene.join().await;
+    label(&scene, 1, json!({"env": "prod"})).await;
+    for _ in 0..4 {
+        scene.reconcile(Stage::Bundle).await;
+        scene.reconcile(Stage::Rollout).await;
+    }
+
+    let after = scene.wanted_of("one").await;
+    assert_ne!(after.render.id, before.render.id, "a row's variants are found by its variables");
+    assert_eq!(after.render.variables, ["cluster.labels.env", "replicas"]);
+    let second = scene.runs(scene.clusters[1]).await.expect("it is reached");
+    assert_ne!(second, first);
+    assert_eq!(scene.runs(scene.clusters[0]).await, Some(first), "its own is what it was");
+    assert_eq!(scene.reconcile(Stage::Bundle).await, Vec::<uuid::Uuid>::new(), "and then there is peace");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_is_added_to_the_render_of_a_later_version_is_made_anew_by_that(pool: Pool) {
+    let mut scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", super::rollouts::REGIONAL), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    let (one, later) = (scene.id("one").await, bellwether_render::VERSION + 1);
+    let before = scene.wanted_of("one").await;
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    // A hub of that version is beside this one.
+    let mark = sqlx::query("update renders set engine = $2 where target_id = $1");
+    mark.bind(one).bind(format!("render {later}")).execute(&mut *db).await.expect("it is written");
+    let made_otherwise = async |db: &mut store::Connection| {
+        store::wanted::list_made_otherwise(db, later, None, clock::new_id(), 10).await.expect("they are read")
+    };
+    assert!(!made_otherwise(&mut db).await.contains(&one), "all of it is that version's");
+
+    scene.join().await;
+    label(&scene, 1, json!({"region": "eu"})).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    let after = scene.wanted_of("one").await;
+    assert_eq!((after.render.id, after.render.variants.len()), (before.render.id, 2), "nobody else is moved");
+    assert!(made_otherwise(&mut db).await.contains(&one), "{:?}", after.render.engine);
 }
 
 /// A program that waits for a file before it is the engine, and says that it waits.

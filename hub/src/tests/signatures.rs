@@ -22,7 +22,7 @@ impl Scene {
         store::repos::mark_spec(&mut db, repo.id, repo.version, &repo.spec, clock::now()).await.expect("written");
     }
 
-    async fn trust(&self, signers: &[&Signer]) {
+    pub(super) async fn trust(&self, signers: &[&Signer]) {
         let keys = signers.iter().map(|signer| signer.public.clone()).collect();
         self.change_repo(|spec| spec.verify = Some(Verify { mode: VerifyMode::Commit, keys })).await;
     }
@@ -210,4 +210,56 @@ async fn a_rollout_under_way_pauses_when_no_key_that_is_given_signed_it(pool: Po
     scene.change_repo(|spec| spec.verify = None).await;
     scene.intend(Some(rollout), Verb::Rollout(Intent::Resume)).await;
     assert_eq!(assigned().await, 2);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_rollback_goes_back_to_the_last_that_a_key_of_now_has_signed(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let (ada, ben) = (Signer::ssh(&["ed25519"]), Signer::ssh(&["ed25519"]));
+    scene.trust(&[&ada, &ben]).await;
+    let mut ran = Vec::new();
+    for (time, signer, text) in [(1, &ben, ONE), (2, &ada, ANOTHER), (3, &ben, super::rollouts::REGIONAL)] {
+        scene.upstream.push("main", "A push", &[("one/a.yaml", text)]);
+        signer.sign_head(&scene.upstream, "main");
+        scene.reconcile_all().await;
+        finish(&scene, time).await;
+        ran.push(scene.runs(scene.clusters[0]).await);
+    }
+    assert!(ran[0] != ran[1] && ran[1] != ran[2], "{ran:?}");
+
+    scene.trust(&[&Signer::ssh(&["ed25519"])]).await;
+    let answer = scene.roll_back().await;
+    assert!(answer.contains("signed by one of the repo's keys"), "{answer}");
+    assert_eq!(scene.runs(scene.clusters[0]).await, ran[2]);
+
+    scene.trust(&[&ben]).await;
+    assert_eq!(scene.roll_back().await, "done");
+    assert_eq!(scene.runs(scene.clusters[0]).await, ran[0]);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_a_revoked_part_of_a_key_signed_is_not_brought_back(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let mut ada = Signer::by_parts();
+    scene.trust(&[&ada]).await;
+    scene.upstream.push("main", "A push", &[("one/a.yaml", ONE)]);
+    ada.sign_head(&scene.upstream, "main");
+    scene.reconcile_all().await;
+    finish(&scene, 1).await;
+    assert_eq!(scene.verified_by().await, Some(ada.id.clone()), "people know it by its primary part");
+    let (first, ran) = (scene.head().await.id, scene.runs(scene.clusters[0]).await);
+    assert!(ran.is_some());
+
+    ada.revoke_part(1);
+    ada.add_part();
+    scene.trust(&[&ada]).await;
+    scene.upstream.push("main", "A push", &[("one/a.yaml", ANOTHER)]);
+    ada.sign_head(&scene.upstream, "main");
+    scene.reconcile_all().await;
+    finish(&scene, 2).await;
+    assert_ne!(scene.runs(scene.clusters[0]).await, ran, "the other part signs");
+
+    let answer = scene.roll_back_to(scene.render_of(first).await).await;
+    assert!(answer.contains("signed by one of the repo's keys"), "{answer}");
+    assert_ne!(scene.runs(scene.clusters[0]).await, ran);
 }

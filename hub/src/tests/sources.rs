@@ -1,5 +1,8 @@
 //! Targets that are rendered from more than one repo.
 
+use bellwether_core::report::Verdict;
+use bellwether_core::rollout::{Intent, RolloutState};
+use bellwether_core::signature::{Verify, VerifyMode};
 use bellwether_core::{ProjectId, RepoId};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -7,7 +10,9 @@ use uuid::Uuid;
 use super::engines::{engine, scene as scene_with_engine};
 use super::scene::{ONE, Scene, finish, insert_repo_named};
 use crate::process::clock;
+use crate::source::git::signers::Signer;
 use crate::source::git::upstream::Upstream;
+use crate::store::intents::Verb;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
 
@@ -232,4 +237,126 @@ async fn a_chart_gets_its_values_from_another_repo(pool: Pool) {
     let condition = scene.condition_of("one").await.expect("it is refused");
     assert_eq!(condition.code, "file_symlink");
     assert_eq!(condition.message, "env@main: `shop/eu.yaml` is a symbolic link");
+}
+
+impl Env {
+    async fn trust(&self, scene: &Scene, signers: &[&Signer]) {
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        let mut repo = store::repos::find(&mut db, self.repo).await.expect("it is read").expect("it is there");
+        let keys = signers.iter().map(|signer| signer.public.clone()).collect();
+        repo.spec.verify = (!signers.is_empty()).then_some(Verify { mode: VerifyMode::Commit, keys });
+        store::repos::mark_spec(&mut db, repo.id, repo.version, &repo.spec, clock::now()).await.expect("written");
+    }
+}
+
+const UNSIGNED: &str = "signed by one of the repo's keys";
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_no_key_of_another_repo_signed_goes_no_further_once_keys_are_given_there(pool: Pool) {
+    let waves = json!({"waves": [{"name": "all", "maxConcurrent": 1}]});
+    let scene = Scene::with(&pool, 2, &[], &waves).await;
+    let env = Env::new(&scene, "env", scene.hub.project).await;
+    env.upstream.push("main", "A push", &[("eu.yaml", "size: small\n")]);
+    sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
+    scene.push(&[("one/a.yaml", SIZED), ("two/a.yaml", ONE)]).await;
+    settle(&scene).await;
+    let assigned = async |scene: &Scene| {
+        let mut count = 0;
+        for cluster in &scene.clusters {
+            count += usize::from(scene.runs(*cluster).await.is_some());
+        }
+        count
+    };
+    assert_eq!(assigned(&scene).await, 1);
+
+    env.trust(&scene, &[&Signer::ssh(&["ed25519"])]).await;
+    let place = usize::from(scene.runs(scene.clusters[0]).await.is_none());
+    scene.say(place, Verdict::Healthy, 1).await;
+    assert_eq!((scene.states().await, assigned(&scene).await), (vec![RolloutState::Paused], 1));
+    let rollout = scene.rollouts().await[0].id;
+    let answer = scene.intend(Some(rollout), Verb::Rollout(Intent::Resume)).await;
+    assert!(answer.contains(UNSIGNED), "{answer}");
+    assert_eq!(assigned(&scene).await, 1);
+
+    env.trust(&scene, &[]).await;
+    scene.intend(Some(rollout), Verb::Rollout(Intent::Resume)).await;
+    assert_eq!(assigned(&scene).await, 2);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn whoever_joins_gets_nothing_that_no_key_of_another_repo_signed(pool: Pool) {
+    let mut scene = Scene::new(&pool, 1).await;
+    let env = Env::new(&scene, "env", scene.hub.project).await;
+    env.upstream.push("main", "A push", &[("eu.yaml", "size: small\n")]);
+    sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
+    scene.push(&[("one/a.yaml", SIZED), ("two/a.yaml", ONE)]).await;
+    settle(&scene).await;
+    finish(&scene, 1).await;
+    env.trust(&scene, &[&Signer::ssh(&["ed25519"])]).await;
+
+    let newcomer = scene.join().await;
+    scene.decide("one").await;
+    assert_eq!(scene.runs(newcomer).await, None);
+    assert!(scene.runs(scene.clusters[0]).await.is_some(), "what runs goes on");
+
+    env.trust(&scene, &[]).await;
+    scene.decide("one").await;
+    assert_eq!(scene.runs(newcomer).await, scene.runs(scene.clusters[0]).await);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_rollback_does_not_bring_back_what_no_key_of_another_repo_signed(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let env = Env::new(&scene, "env", scene.hub.project).await;
+    let ada = Signer::ssh(&["ed25519"]);
+    env.upstream.push("main", "A push", &[("eu.yaml", "size: small\n")]);
+    sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
+    scene.push(&[("one/a.yaml", SIZED), ("two/a.yaml", ONE)]).await;
+    settle(&scene).await;
+    finish(&scene, 1).await;
+    let (unsigned, ran) = (scene.wanted_of("one").await.render.id, scene.runs(scene.clusters[0]).await);
+    env.trust(&scene, &[&ada]).await;
+    env.upstream.push("main", "A push", &[("eu.yaml", "size: big\n")]);
+    ada.sign_head(&env.upstream, "main");
+    scene.tell(Stage::Source, env.repo.as_uuid()).await;
+    settle(&scene).await;
+    finish(&scene, 2).await;
+    let signed = scene.runs(scene.clusters[0]).await;
+    assert!(ran.is_some() && signed != ran, "what is signed is rolled out");
+
+    for answer in [scene.roll_back_to(unsigned).await, scene.roll_back().await] {
+        assert!(answer.contains(UNSIGNED), "{answer}");
+    }
+    assert_eq!(scene.runs(scene.clusters[0]).await, signed);
+    env.trust(&scene, &[]).await;
+    assert_eq!(scene.roll_back().await, "done");
+    assert_eq!(scene.runs(scene.clusters[0]).await, ran);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_target_names_no_repo_of_another_project_and_is_not_told_that_there_is_one(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let other = ProjectId::new(clock::new_id());
+    let insert = format!("insert into projects (project_id, name, created_at) values ('{other}', 'other', now())");
+    store::execute_raw(&pool, Box::leak(insert.into_boxed_str())).await.expect("it is written");
+    let env = Env::new(&scene, "env", other).await;
+    let put = async |spec: Value| {
+        let document =
+            json!({"apiVersion": "bellwether.dev/v1", "kind": "Target", "metadata": {"name": "one"}, "spec": spec});
+        scene.ask("PUT", "/targets/one", &document.to_string()).await
+    };
+    let read = |name: &str| json!({"repo": "apps", "path": "one", "render": {"parameterFiles": [{"repo": name, "path": "eu.yaml"}]}});
+
+    for (spec, hint) in [
+        (read("env"), "add it first: bellwether repo add NAME URL"),
+        (read("envs"), "add it first: bellwether repo add NAME URL"),
+        (json!({"repo": "env", "path": "one"}), "add it first: bellwether repo add NAME URL"),
+        (read("aps"), "did you mean `apps`?"),
+    ] {
+        let (status, problem) = put(spec).await;
+        assert_eq!((status.as_u16(), problem["code"].as_str()), (422, Some("repo_not_found")), "{problem}");
+        assert_eq!(problem["hint"], hint);
+    }
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    store::repos::delete(&mut db, env.repo).await.expect("nobody minds it");
 }

@@ -4,8 +4,8 @@ use gix::ObjectId;
 use gix::objs::Kind;
 use jiff::Timestamp;
 
-use super::error::FetchError;
-use super::{HASH, damaged, protocol, read, tidy};
+use super::error::{FetchError, ReadError, RefError};
+use super::{HASH, damaged, read, tidy};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Commit {
@@ -18,14 +18,21 @@ pub(crate) struct Commit {
     pub(crate) committed_at: Timestamp,
 }
 
-pub(super) fn read_commit(id: ObjectId, repo: &gix::Repository) -> Result<Commit, FetchError> {
-    let bytes = read::load(repo, id, Kind::Commit, read::COMMIT_BYTES_MAX);
-    let bytes = bytes.map_err(damaged)?;
-    let commit = gix::objs::CommitRef::from_bytes(&bytes, HASH).map_err(protocol)?;
-    let author = commit.author().map_err(protocol)?;
-    let seconds = commit.time().map_err(protocol)?.seconds;
+/// What people push may be anything: what is no commit that could be read concerns the refs that lead to it, and nobody else.
+pub(super) fn read_commit(id: ObjectId, repo: &gix::Repository) -> Result<Result<Commit, RefError>, FetchError> {
+    let bytes = match read::load(repo, id, Kind::Commit, read::COMMIT_BYTES_MAX) {
+        Err(ReadError::TooLarge { .. }) => return Ok(Err(RefError::CommitTooLarge { commit: id.to_string() })),
+        loaded => loaded.map_err(damaged)?,
+    };
+    Ok(parse(id, &bytes).ok_or_else(|| RefError::UnreadableCommit { commit: id.to_string() }))
+}
+
+fn parse(id: ObjectId, bytes: &[u8]) -> Option<Commit> {
+    let commit = gix::objs::CommitRef::from_bytes(bytes, HASH).ok()?;
+    let author = commit.author().ok()?;
+    let seconds = commit.time().ok()?.seconds;
     let name = tidy(author.name);
-    Ok(Commit {
+    Some(Commit {
         id: id.to_string(),
         tree: commit.tree().to_string(),
         // Of what is made here from an artifact, no address is known.

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use super::read::COMMIT_BYTES_MAX;
 use super::verify::{InvalidVerifyKey, Unverified};
 use crate::egress::Failure;
 use crate::source::oci::ArtifactError;
@@ -244,6 +245,10 @@ pub(crate) enum RefError {
     NoVersion { range: String, nearest: Vec<String> },
     #[error("there is no commit {commit}")]
     NoSuchCommit { commit: String },
+    #[error("commit {commit} is larger than {} KiB, without its files", COMMIT_BYTES_MAX >> 10)]
+    CommitTooLarge { commit: String },
+    #[error("commit {commit} is not written as Git writes one")]
+    UnreadableCommit { commit: String },
     #[error("`{reference}` does not lead to a commit")]
     NotACommit { reference: String },
     #[error("`{reference}` cannot be the name of a ref")]
@@ -267,6 +272,8 @@ impl RefError {
             Self::Unverified { why, .. } => why.code(),
             Self::NoVersion { .. } => "version_not_found",
             Self::NoSuchCommit { .. } => "commit_not_found",
+            Self::CommitTooLarge { .. } => "commit_too_large",
+            Self::UnreadableCommit { .. } => "commit_unreadable",
             Self::NotACommit { .. } => "ref_not_a_commit",
             Self::Invalid { .. } => "ref_invalid",
             Self::NoSuchDigest { .. } => "digest_not_found",
@@ -295,6 +302,9 @@ impl RefError {
                 .into(),
             }),
             Self::NoSuchCommit { .. } => Some("give all 40 digits of a commit that was pushed".into()),
+            Self::CommitTooLarge { .. } | Self::UnreadableCommit { .. } => {
+                Some("push another one, or change the target's `ref`; what runs goes on until then".into())
+            }
             Self::NotACommit { .. } => Some("a target needs a commit or a tag of one".into()),
             Self::NoSuchDigest { .. } => {
                 Some("registries delete what no tag names; push it again, or change the target's `ref`".into())

@@ -342,7 +342,7 @@ fn describe(
         (Found::Commit(At { id, .. }) | Found::Newest { at: At { id, .. }, .. }, _)
             if repo.find_header(*id).map_err(damaged)?.kind() == Kind::Commit =>
         {
-            Ok(read_commit(*id, repo)?)
+            read_commit(*id, repo)?
         }
         (Found::Newest { tag, .. }, _) => Err(RefError::NotACommit { reference: format!("{TAGS}{tag}") }),
         (Found::Commit(_), _) => Err(RefError::NotACommit { reference: source::full_name(reference) }),

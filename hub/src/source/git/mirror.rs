@@ -262,7 +262,7 @@ impl Mirror {
         let stored = fetched.has_grown.then_some(Stored::Loose);
         let outcomes = wanted.iter().zip(fetched.found).map(|(reference, found)| {
             let outcome = match found.commit {
-                Ok(commit) => Ok(read_commit(commit, repo)?),
+                Ok(commit) => read_commit(commit, repo)?,
                 Err(error) => Err(error),
             };
             // An artifact has no history that it could build on.

@@ -52,7 +52,7 @@ pub(crate) use self::verify::{InvalidVerifyKey, Verifier};
 pub(super) use self::budget::Budget;
 use self::error::Cause;
 pub(super) use self::error::nearest;
-pub(super) use self::wire::describe_status;
+pub(super) use self::wire::{describe_status, parse_wait};
 pub(super) use self::write::{Made, write_commit, write_file};
 use crate::egress::Destination;
 
@@ -115,7 +115,7 @@ pub(crate) struct Head {
 }
 
 /// One short line of somebody else's text, safe to print.
-fn tidy(text: &[u8]) -> String {
+pub(super) fn tidy(text: &[u8]) -> String {
     let text = text.to_str_lossy();
     let line = text.trim().chars().filter(|character| !is_obeyed(*character));
     line.take(LINE_CHARACTERS_MAX).collect()

@@ -206,7 +206,7 @@ impl RepoUrl {
         }
     }
 
-    pub(super) fn is_loopback(&self) -> bool {
+    pub(in crate::source) fn is_loopback(&self) -> bool {
         match self.parsed_host() {
             Some(Host::Domain(name)) => name == "localhost",
             Some(Host::Ipv4(address)) => address.is_loopback(),

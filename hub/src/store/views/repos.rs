@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::store::repos::{FetchStatus, Repo};
+use crate::store::repos::{FetchStatus, Repo, shown_credential};
 use crate::store::revisions::{self, Revision};
 use crate::store::{Connection, StoreError, from_sql, name, to_sql, work};
 
@@ -49,9 +49,10 @@ async fn list_fetches(
                     where k.stage = 'source' and k.key = r.repo_id and k.trace_id is not null and k.due_at <= $2
                ) as "pending!",
                l.fetched_at as "fetched_at?", l.condition as "condition?: Json<Condition>",
-               exists (select from credentials c where c.repo_id = r.repo_id) as "has_credential!"
+               c.updated_at as "since?", c.kind, c.public
           from repos r
           left join repo_fetch_status l using (repo_id)
+          left join credentials c using (repo_id)
          where r.repo_id = any($1)
         "#,
         &repos,
@@ -63,11 +64,11 @@ async fn list_fetches(
         let fetch = FetchStatus {
             fetched_at: row.fetched_at.map(from_sql),
             condition: row.condition.map(|condition| condition.0),
-            has_credential: row.has_credential,
+            credential: shown_credential(row.since, row.kind.as_deref(), row.public)?,
         };
-        (RepoId::new(row.repo_id), (row.pending, fetch))
+        Ok((RepoId::new(row.repo_id), (row.pending, fetch)))
     });
-    Ok(fetches.collect())
+    fetches.collect()
 }
 
 /// What is wrong with repos, by their names.

@@ -29,7 +29,7 @@ use crate::store::{self, Connection, StoreError, views};
 use crate::work::subjects;
 
 pub(in crate::http) use accept::accept;
-pub(in crate::http) use credential::put_credential;
+pub(in crate::http) use credential::{delete_credential, make_credential, put_credential};
 pub(in crate::http) use delete::delete;
 pub(in crate::http) use list::list;
 pub(in crate::http) use put::put;
@@ -98,7 +98,8 @@ fn document(view: RepoView) -> RepoDocument {
         status: Some(RepoStatus {
             fetched_at: view.fetch.fetched_at,
             heads: view.heads.into_iter().map(head).collect(),
-            has_credential: view.fetch.has_credential,
+            has_credential: view.fetch.credential.is_some(),
+            credential: view.fetch.credential,
             pending: view.pending,
             condition: view.fetch.condition,
         }),
@@ -119,7 +120,7 @@ fn audited(spec: &RepoSpec) -> serde_json::Value {
         "cosignKeys": spec.cosign_keys.iter().map(|key| Digest::of(key.trim().as_bytes())).collect::<Vec<_>>(),
         "verify": spec.verify.as_ref().map(|verify| serde_json::json!({
             "mode": verify.mode,
-            "keys": Verifier::read(verify).map(|verifier| verifier.ids()).unwrap_or_default(),
+            "keys": Verifier::read(verify).map(|verifier| verifier.names()).unwrap_or_default(),
         })),
         "ca": spec.ca.as_ref().map(|ca| Digest::of(ca.trim().as_bytes())),
         "knownHosts": spec.known_hosts.as_ref().map(|known| Digest::of(known.trim().as_bytes())),

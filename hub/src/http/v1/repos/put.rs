@@ -73,7 +73,7 @@ pub(in crate::http) async fn put(
             }
             store::repos::mark_spec(&mut change, repo.id, seen, &spec, now).await?;
             // A token that was given for one server is not told to another.
-            let purpose = |spec: &RepoSpec| credential_purpose(repo.id, &spec.url, spec.ca.as_deref());
+            let purpose = |spec: &RepoSpec| credential_purpose(None, repo.id, &spec.url, spec.ca.as_deref());
             if purpose(&repo.spec) != purpose(&spec) {
                 credential_removed = store::repos::delete_credential(&mut change, repo.id).await?;
             }

@@ -11,7 +11,7 @@ use bellwether_core::audit::Action;
 use bellwether_core::render::Source;
 use bellwether_core::source::full_name;
 use bellwether_core::target::TargetSpec;
-use bellwether_core::{Name, RepoId, TargetId, Version, nearest};
+use bellwether_core::{Name, ProjectId, RepoId, TargetId, Version, nearest};
 
 use super::{changed_event, check_head, check_stays, document_of};
 use crate::Hub;
@@ -38,8 +38,8 @@ pub(in crate::http) async fn put(
     spec.check().map_err(|error| Refusal::invalid(error.code(), crate::chain(&error)).maybe_hint(error.hint()))?;
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let repo = find_repo(&mut change, &spec.repo).await?;
-    let minded = find_sources(&mut change, &spec).await?;
+    let repo = find_repo(&mut change, hub.project, &spec.repo).await?;
+    let minded = find_sources(&mut change, hub.project, &spec).await?;
     let known = store::targets::find_by_name(&mut change, &name).await?;
     known.as_ref().map_or(Ok(()), check_stays)?;
     let is_new = known.is_none();
@@ -92,21 +92,23 @@ pub(in crate::http) async fn put(
 }
 
 /// The other repos that its render names.
-async fn find_sources(db: &mut Connection, spec: &TargetSpec) -> Result<BTreeSet<Minded>, Refusal> {
+async fn find_sources(db: &mut Connection, project: ProjectId, spec: &TargetSpec) -> Result<BTreeSet<Minded>, Refusal> {
     let mut minded = BTreeSet::new();
     for source in spec.render.sources() {
         let Source::Repo { repo, reference } = source;
-        minded.insert(Minded { repo: find_repo(db, &repo).await?.id, reference });
+        minded.insert(Minded { repo: find_repo(db, project, &repo).await?.id, reference });
     }
     Ok(minded)
 }
 
-async fn find_repo(db: &mut Connection, name: &Name) -> Result<store::repos::Repo, Refusal> {
-    if let Some(repo) = store::repos::find_by_name(db, name).await? {
+/// What other projects have is not even named.
+async fn find_repo(db: &mut Connection, project: ProjectId, name: &Name) -> Result<store::repos::Repo, Refusal> {
+    if let Some(repo) = store::repos::find_by_name(db, name).await?.filter(|repo| repo.project == project) {
         return Ok(repo);
     }
     let known = store::repos::list(db, "", 1_000).await?;
-    let nearest = nearest(name.as_str(), known.iter().map(|repo| repo.name.as_str()));
+    let known = known.iter().filter_map(|entry| entry.read.as_ref().ok()).filter(|repo| repo.project == project);
+    let nearest = nearest(name.as_str(), known.map(|repo| repo.name.as_str()));
     let hint = nearest.map_or_else(
         || "add it first: bellwether repo add NAME URL".to_owned(),
         |nearest| format!("did you mean `{nearest}`?"),

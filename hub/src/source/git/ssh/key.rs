@@ -2,7 +2,13 @@
 
 use std::borrow::Cow;
 
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::{Algorithm, PrivateKey, decode_secret_key};
+use secrecy::SecretString;
+use secrecy::zeroize::Zeroize as _;
+
+use crate::pki::seal::random;
 
 /// A key of 16,384 bits with its comment is smaller.
 const BYTES_MAX: usize = 32 << 10;
@@ -44,6 +50,22 @@ impl InvalidKey {
 }
 
 impl SshKey {
+    /// A new one as `ssh-keygen -t ed25519` writes it, and its public half.
+    pub(crate) fn make(comment: &str) -> (SecretString, String) {
+        let mut seed = random::<32>();
+        let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed));
+        seed.zeroize();
+        let key = PrivateKey::new(pair, comment).expect("a pair of this kind is a key");
+        let text = key.to_openssh(LineEnding::LF).expect("a key is written as text");
+        let public = Self(key).public_line().expect("a key is written as text");
+        (SecretString::from(text.as_str()), public)
+    }
+
+    /// As hosts take it.
+    pub(crate) fn public_line(&self) -> Option<String> {
+        self.0.public_key().to_openssh().ok()
+    }
+
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidKey> {
         if text.len() > BYTES_MAX {
             return Err(InvalidKey::NotAKey);

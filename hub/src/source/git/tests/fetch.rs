@@ -419,3 +419,30 @@ fn whether_a_commit_builds_on_another_is_found_out_without_keeping_its_history()
         assert_eq!(local.files(&merged, ""), pairs(&[("a.yaml", "a: 1")]));
     }
 }
+
+#[test]
+fn a_commit_that_nobody_would_write_concerns_its_ref_alone() {
+    let (upstream, mut local) = (Upstream::new(), Local::new());
+    let before = upstream.push("main", "A push", &[("shop/a.yaml", "a")]);
+    local.fetch_main(&upstream.remote());
+    let head = upstream.push("main", "Another push", &[("shop/a.yaml", "b")]);
+    let tree = upstream.git(["rev-parse", "main^{tree}"], b"");
+    let large = upstream.git(["commit-tree", &tree, "-F", "-"], "x".repeat(1200 << 10).as_bytes());
+    upstream.git(["update-ref", "refs/heads/large", &large], b"");
+    let strange = format!("tree {tree}\nauthored by nobody\n\nA push\n");
+    let strange = upstream.git(["hash-object", "-t", "commit", "--literally", "-w", "--stdin"], strange.as_bytes());
+    std::fs::write(upstream.folder().join("refs/heads/strange"), format!("{strange}\n")).expect("a ref");
+
+    for _ in 0..2 {
+        let wanted = [branch("main"), branch("large"), branch("strange")];
+        let heads = local.fetch(&upstream.remote(), &wanted).expect("nothing is damaged");
+
+        assert_eq!(heads[0].outcome.as_ref().expect("it is there").id, head);
+        let refused = |place: usize| heads[place].outcome.as_ref().expect_err("it is refused");
+        assert_eq!(refused(1).code(), "commit_too_large");
+        assert_eq!(refused(1).to_string(), format!("commit {large} is larger than 1024 KiB, without its files"));
+        assert_eq!(refused(2).code(), "commit_unreadable");
+        let kept = [("a.yaml".to_owned(), "a".to_owned())];
+        assert_eq!(local.files(&before, "shop"), kept, "the mirror is that of before");
+    }
+}

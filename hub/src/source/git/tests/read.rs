@@ -347,3 +347,24 @@ fn what_a_repo_leaves_out_of_its_exports_is_refused_where_it_would_be_rendered_a
         assert_eq!(files.read(path, 100).ok().map(|found| matches!(found, Found::File(_))), Some(true), "{path}");
     }
 }
+
+#[test]
+fn what_files_may_be_compared_with_is_bounded_and_the_file_that_says_too_much_is_named() {
+    let upstream = Upstream::new();
+    let lines = |count: usize| (0..count).map(|number| format!("{number}.md export-ignore\n")).collect::<String>();
+    let (many, more, others) = (lines(300), lines(201), "a b\n".repeat(60_000));
+    let files = [("many/.gitattributes", &*many), ("many/a.yaml", "a"), ("many/more/.gitattributes", &*more)];
+    let beside = [("many/more/a.yaml", "a"), ("others/.gitattributes", &*others), ("others/a.yaml", "a")];
+    let commit = upstream.push("main", "A push", &[&files[..], &beside].concat());
+    let mut local = Local::new();
+    local.fetch_main(&upstream.remote());
+    let files = local.mirror.reader().files(&commit);
+    let none = |_: &str, _: bool| false;
+
+    assert!(matches!(files.read("many/a.yaml", 1_000), Ok(Found::File(_))));
+    let error = files.manifests("many", &none).expect_err("501 lines");
+    assert_eq!(error.code(), "files_too_large");
+    assert!(error.to_string().contains("many/more/.gitattributes"), "{error}");
+    // Lines about something else are none of them.
+    assert!(matches!(files.read("others/a.yaml", 1_000), Ok(Found::File(_))));
+}

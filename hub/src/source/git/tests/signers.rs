@@ -47,7 +47,7 @@ impl Signer {
     }
 
     /// A new keyring whose first key is made by `--quick-generate-key`.
-    pub(super) fn openpgp(kind: &str, usage: &str, time: &[&str], expires: &str) -> Self {
+    pub(crate) fn openpgp(kind: &str, usage: &str, time: &[&str], expires: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let program = folder.path().join("gpg");
         let script = format!("#!/bin/sh\nexec gpg --homedir {} --batch --quiet \"$@\"\n", folder.path().display());
@@ -67,16 +67,47 @@ impl Signer {
         signer
     }
 
-    pub(super) fn fingerprint(&self) -> &str {
+    pub(crate) fn fingerprint(&self) -> &str {
         self.id.strip_prefix("openpgp:").expect("a key of OpenPGP")
     }
 
-    pub(super) fn gpg(&self, arguments: &[&str]) -> String {
+    pub(crate) fn gpg(&self, arguments: &[&str]) -> String {
         run(self.program().to_str().expect("text"), arguments, b"")
     }
 
-    pub(super) fn export(&mut self) {
+    pub(crate) fn export(&mut self) {
         self.public = self.gpg(&["--armor", "--export"]);
+    }
+
+    /// A person of OpenPGP whose key signs by parts alone.
+    pub(crate) fn by_parts() -> Self {
+        let mut signer = Self::openpgp("ed25519", "cert", &[], "never");
+        signer.add_part();
+        signer
+    }
+
+    /// It signs by this one from now on.
+    pub(crate) fn add_part(&mut self) {
+        self.gpg(&["--passphrase", "", "--quick-add-key", self.fingerprint(), "nistp256/ecdsa", "sign", "never"]);
+        self.export();
+    }
+
+    /// Parts are counted from 1.
+    pub(crate) fn revoke_part(&mut self, number: usize) {
+        let said = format!("key {number}\nrevkey\ny\n0\n\ny\nsave\n");
+        let folder = self.folder.path().to_str().expect("text");
+        let asks = ["--no-tty", "--quiet", "--command-fd", "0", "--pinentry-mode", "loopback", "--passphrase", ""];
+        let edit = ["--homedir", folder, "--edit-key", self.fingerprint()];
+        run("gpg", &[&asks[..], &edit].concat(), said.as_bytes());
+        self.export();
+    }
+
+    /// Parts as the hub calls them.
+    pub(crate) fn parts(&self) -> Vec<String> {
+        let shown = ["--list-options", "show-unusable-subkeys"];
+        let listed = self.gpg(&[&shown[..], &["--with-colons", "--with-subkey-fingerprint", "--list-keys"]].concat());
+        let all = listed.lines().filter(|line| line.starts_with("fpr:")).filter_map(|line| line.split(':').nth(9));
+        all.skip(1).map(|part| format!("{}/{part}", self.id)).collect()
     }
 
     fn program(&self) -> PathBuf {

@@ -154,6 +154,21 @@ fn failure(local: &mut Local, remote: &Remote) -> FetchError {
 }
 
 #[test]
+fn a_key_that_the_hub_made_lets_it_in_once_the_host_has_its_public_half() {
+    let (sshd, upstream) = (Sshd::start(), Upstream::new());
+    upstream.push("main", "A push", &[("a.yaml", "a: 1")]);
+    let (key, public) = SshKey::make("bellwether-apps");
+    let remote = sshd.remote(&upstream, key);
+    let _entered = sshd.runtime.enter();
+
+    assert_eq!(failure(&mut Local::new(), &remote).code(), "git_unauthorized");
+    fs::write(sshd.path("authorized_keys"), format!("{public}\n")).expect("a file");
+
+    Local::new().fetch_main(&remote);
+    assert!(public.starts_with("ssh-ed25519 ") && public.ends_with(" bellwether-apps"), "{public}");
+}
+
+#[test]
 fn every_kind_of_key_is_let_in_and_fetches() {
     let upstream = Upstream::new();
     let commit = upstream.push("main", "First", &[("shop/a.yaml", "a: 1\n")]);

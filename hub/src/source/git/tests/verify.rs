@@ -35,22 +35,11 @@ fn ada() -> Signer {
 
 #[test]
 fn a_commit_is_verified_by_the_key_that_signed_it_of_whatever_kind_it_is() {
-    let mut with_subkey = Signer::openpgp("ed25519", "cert", &[], "never");
-    with_subkey.gpg(&[
-        "--passphrase",
-        "",
-        "--quick-add-key",
-        with_subkey.fingerprint(),
-        "nistp256/ecdsa",
-        "sign",
-        "never",
-    ]);
-    with_subkey.export();
     let signers = [
         ada(),
         Signer::openpgp("rsa2048", "sign", &[], "never"),
         Signer::openpgp("nistp384", "sign", &[], "never"),
-        with_subkey,
+        Signer::by_parts(),
         Signer::ssh(&["ed25519"]),
         Signer::ssh(&["ecdsa", "-b", "521"]),
         Signer::ssh(&["rsa", "-b", "2048"]),
@@ -63,9 +52,50 @@ fn a_commit_is_verified_by_the_key_that_signed_it_of_whatever_kind_it_is() {
         let head = fetch(&remote(&upstream, VerifyMode::Commit, &all), branch("main"));
 
         assert_eq!(head.outcome.expect("it is there").id, commit);
-        let verified = Verified { commit: Some(signer.id.clone()), ..Verified::default() };
+        let part = signer.id.starts_with("openpgp").then(|| signer.parts().pop()).flatten();
+        let verified = Verified { commit: Some(part.unwrap_or_else(|| signer.id.clone())), ..Verified::default() };
+        assert_eq!(verified.to_string(), signer.id);
         assert_eq!(head.verified, Some(Ok(verified)));
     }
+}
+
+#[test]
+fn a_part_that_was_revoked_is_none_of_those_that_count() {
+    let mut signer = Signer::by_parts();
+    let ids = |signer: &Signer| {
+        let keys = vec![signer.public.clone()];
+        Verifier::read(&Verify { mode: VerifyMode::Commit, keys }).expect("a key").ids()
+    };
+    let first = signer.parts();
+    assert_eq!(ids(&signer).into_iter().collect::<Vec<_>>(), first);
+
+    signer.revoke_part(1);
+    signer.add_part();
+
+    let parts = signer.parts();
+    assert_eq!((parts.len(), &parts[0]), (2, &first[0]));
+    assert_eq!(ids(&signer).into_iter().collect::<Vec<_>>(), parts[1..]);
+}
+
+#[test]
+fn a_tag_that_nobody_would_write_concerns_its_ref_alone() {
+    let (upstream, signer, mut local) = (upstream(), Signer::ssh(&["ed25519"]), Local::new());
+    let remote = remote(&upstream, VerifyMode::Tag, &[&signer]);
+    let before = upstream.git(["rev-parse", "main"], b"");
+    signer.sign_tag(&upstream, "v1.0.0", &before);
+    local.fetch(&remote, &[tag("v1.0.0")]).expect("it is fetched");
+    upstream.push("main", "Another push", &[("shop/a.yaml", "b")]);
+    let book = "x".repeat(1200 << 10);
+    upstream.git(["tag", "-a", "-F", "-", "v1.99.0", "main"], book.as_bytes());
+
+    let wanted = [branch("main"), tag("v1.0.0"), GitRef::Semver("^1".to_owned())];
+    let heads = local.fetch(&remote, &wanted).expect("nothing is damaged");
+
+    assert!(heads.iter().all(|head| head.outcome.is_ok()), "{heads:?}");
+    assert!(matches!(heads[1].verified, Some(Ok(_))), "{heads:?}");
+    let refused = heads[2].verified.clone().expect("somebody asks").expect_err("nobody reads a book for a signature");
+    assert_eq!(refused.code(), "revision_unsigned");
+    assert_eq!(local.files(&before, "shop"), [("a.yaml".to_owned(), "a".to_owned())], "the mirror is that of before");
 }
 
 #[test]

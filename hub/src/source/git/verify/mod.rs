@@ -133,9 +133,15 @@ impl Verifier {
         Ok(read)
     }
 
-    /// How the keys are called whose signatures count.
-    pub(crate) fn ids(&self) -> BTreeSet<String> {
+    /// How the keys are called.
+    pub(crate) fn names(&self) -> BTreeSet<String> {
         let openpgp = self.openpgp.iter().map(openpgp::Key::id);
+        openpgp.chain(self.ssh.iter().map(ssh::Key::id)).collect()
+    }
+
+    /// How that is called whose signatures count: keys, and parts of them.
+    pub(crate) fn ids(&self) -> BTreeSet<String> {
+        let openpgp = self.openpgp.iter().flat_map(openpgp::Key::ids_of_parts);
         openpgp.chain(self.ssh.iter().map(ssh::Key::id)).collect()
     }
 

@@ -43,6 +43,18 @@ impl Key {
     pub(super) fn id(&self) -> String {
         id_of(&self.fingerprint)
     }
+
+    /// What it signed is kept by the part that did: one that is revoked later has signed nothing.
+    pub(super) fn ids_of_parts(&self) -> impl Iterator<Item = String> {
+        self.signers.iter().map(|signer| self.id_of_part(&signer.part))
+    }
+
+    fn id_of_part(&self, part: &Part) -> String {
+        match part {
+            Part::Primary(_) => self.id(),
+            Part::Sub(sub) => format!("{}/{:X}", self.id(), sub.fingerprint()),
+        }
+    }
 }
 
 fn id_of(fingerprint: &str) -> String {
@@ -118,7 +130,7 @@ fn end(key: &impl KeyDetails, says: &Signature) -> Option<u64> {
     Some(u64::from(key.created_at().as_secs()) + lasts)
 }
 
-/// By which of the keys the content is signed.
+/// By which part of the keys the content is signed.
 pub(super) fn find_signer(
     keys: &[Key],
     content: &[u8],
@@ -145,7 +157,7 @@ fn find_one(keys: &[Key], content: &[u8], signature: &Signature, now: Timestamp)
     let made = signers.find(|(_, signer)| signer.part.says_to_have_made(signature));
     let Some((key, signer)) = made else { return Err(Unverified::ByOthers(describe_issuer(signature))) };
     match signer.judge(content, signature, now) {
-        Ok(()) => Ok(key.id()),
+        Ok(()) => Ok(key.id_of_part(&signer.part)),
         Err(reason) => Err(Unverified::NotGood { key: key.id(), reason }),
     }
 }

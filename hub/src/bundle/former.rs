@@ -1,0 +1,58 @@
+//! The last render that was good, while the newest commit does not render: whoever joined or was relabelled since is to run what
+//! the others run, with values of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_core::parameters::TraitsUsed;
+
+use super::error::BundleError;
+use super::job::Job;
+use super::sources::Sources;
+use super::{bounds, record, values_of};
+use crate::Hub;
+use crate::process::clock;
+use crate::source::policy;
+use crate::store::renders::Render;
+use crate::store::targets::Target;
+use crate::store::{self, StoreError};
+
+/// Renders its commit again for clusters that it has nothing for. What does not come of that is no condition: the target says why
+/// the newest commit does not render, and each further reconcile tries again.
+pub(super) async fn complete(
+    hub: &Hub,
+    target: &Target,
+    former: Option<Render>,
+    longest: Duration,
+) -> Result<(), StoreError> {
+    let Some(former) = former.filter(|former| former.target_version == target.version) else { return Ok(()) };
+    let mut db = hub.pool.acquire().await?;
+    let revision = store::revisions::find(&mut db, former.revision).await?;
+    let repo = store::repos::find(&mut db, target.repo).await?;
+    let read = TraitsUsed::ALL;
+    let clusters = values_of(&mut db, target, read).await?;
+    let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
+    drop(db);
+    let (Some(revision), Some(repo)) = (revision, repo) else { return Ok(()) };
+    let (sources, asked) = (Arc::new(Sources::pinned(&former.sources)), Arc::default());
+    let job = Job { hub, target, revision: &revision, clusters, read, is_asked: false, longest, sources, asked };
+    if job.covers(&former) || policy::hold(&repo.spec, &revision, clock::now()).is_some() {
+        return Ok(());
+    }
+    let id = former.id;
+    let added = match job.render(Some(former), agents).await {
+        // What its other variants do not refer to would make it another render, and everybody's.
+        Ok(rendered) if rendered.existing == Some(id) => record::add_variants(hub, target.id, id, rendered).await,
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    bounds::leave_try(hub, target.id).await;
+    match added {
+        Err(BundleError::Store(error)) => Err(error),
+        Err(error) => {
+            tracing::debug!(target.name = %target.name, error = %crate::chain(&error), "the last render has nothing for some clusters");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
