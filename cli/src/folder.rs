@@ -8,7 +8,6 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bellwether_core::Name;
 use bellwether_core::render::{Source, below_mount};
 use bellwether_render::{Files, Found, LeaveOut, Listed, Listing, SourceFile, is_named_for_render};
 
@@ -168,12 +167,12 @@ impl FolderFiles {
 #[derive(Debug)]
 pub(crate) struct RepoFolders {
     own: FolderFiles,
-    given: BTreeMap<Name, PathBuf>,
+    given: BTreeMap<String, PathBuf>,
     mounted: Mutex<BTreeMap<String, Arc<FolderFiles>>>,
 }
 
 impl RepoFolders {
-    pub(crate) fn new(root: PathBuf, given: BTreeMap<Name, PathBuf>) -> Self {
+    pub(crate) fn new(root: PathBuf, given: BTreeMap<String, PathBuf>) -> Self {
         Self { own: FolderFiles::new(root), given, mounted: Mutex::default() }
     }
 
@@ -208,10 +207,32 @@ impl Files for RepoFolders {
 
     /// As it lies there: of the ref nothing can be known.
     fn find_source(&self, source: &Source) -> Result<(), Failure> {
-        let Source::Repo { repo, .. } = source;
-        let Some(folder) = self.given.get(repo) else {
-            return Err(Failure::new(format!("files of repo `{repo}` are needed, and no hub is asked for them"))
-                .hint(format!("say where they are: --source {repo}=DIR")));
+        let (name, url, needed, besides) = match source {
+            Source::Repo { repo, .. } => {
+                let needed = format!("files of repo `{repo}` are needed, and no hub is asked for them");
+                (repo.to_string(), None, needed, "say where they are")
+            }
+            Source::Chart { repository, name, versions } => {
+                let url = format!("{}/{name}", repository.trim_end_matches('/'));
+                let version = if versions.is_empty() { String::new() } else { format!(" {versions}") };
+                let needed = format!("chart `{name}`{version} of {repository} is needed, and no hub is asked for it");
+                (
+                    name.clone(),
+                    Some(url),
+                    needed,
+                    "put it into charts/ with `helm dependency build`, or say where it is",
+                )
+            }
+            Source::Git { url, reference } => {
+                let name = url.rsplit(['/', ':']).next().unwrap_or_default();
+                let at = if reference.is_empty() { String::new() } else { format!(" at `{reference}`") };
+                let needed = format!("the base {url}{at} is needed, and no hub is asked for it");
+                (name.to_owned(), Some(url.clone()), needed, "say where its repository is")
+            }
+        };
+        let given = self.given.get(&name).or_else(|| self.given.get(url.as_ref()?));
+        let Some(folder) = given else {
+            return Err(Failure::new(needed).hint(format!("{besides}: --source {name}=DIR")));
         };
         let root = folder
             .canonicalize()
@@ -245,7 +266,7 @@ mod tests {
     fn files_of_another_repo_are_read_where_somebody_says_that_they_are() {
         let ((own, _), (there, _)) = (folder(&[("a.yaml", "a: 1")]), folder(&[("a.yaml", "a: 2")]));
         let source = |repo: &str| Source::Repo { repo: repo.parse().expect("a name"), reference: GitRef::default() };
-        let given = [("env".parse().expect("a name"), there.path().to_owned())].into();
+        let given = [("env".to_owned(), there.path().to_owned())].into();
         let files = RepoFolders::new(own.path().to_owned(), given);
 
         files.find_source(&source("env")).expect("it is given");
@@ -255,6 +276,38 @@ mod tests {
         assert_eq!(files.read("env@main:/a.yaml", 100).expect("it is read"), Found::File(b"a: 2".to_vec()));
         assert_eq!(files.read("other@main:/a.yaml", 100).expect("it is read"), Found::Absent);
         assert_eq!(error.to_string(), "files of repo `other` are needed, and no hub is asked for them");
+    }
+
+    #[test]
+    fn charts_and_bases_are_read_where_somebody_says_that_they_are() {
+        let ((own, _), (there, _)) = (folder(&[]), folder(&[("a.yaml", "a: 2")]));
+        let chart = |name: &str, repository: &str| {
+            let (repository, name) = (repository.to_owned(), name.to_owned());
+            Source::Chart { repository, name, versions: "~1.2".to_owned() }
+        };
+        let base = |url: &str| Source::Git { url: url.to_owned(), reference: "v1".to_owned() };
+        let given = ["redis", "https://b.example.org/db", "git@c.example.org:team/bases"];
+        let given = given.map(|name| (name.to_owned(), there.path().to_owned())).into();
+        let files = RepoFolders::new(own.path().to_owned(), given);
+
+        for source in [
+            chart("redis", "https://a.example.org"),
+            chart("db", "https://b.example.org/"),
+            base("git@c.example.org:team/bases"),
+        ] {
+            files.find_source(&source).expect("it is given");
+            let file = files.read(&format!("{}/a.yaml", source.mount()), 100).expect("it is read");
+            assert_eq!(file, Found::File(b"a: 2".to_vec()));
+        }
+        let told = |source| files.find_source(&source).expect_err("it is not given").to_string();
+        assert_eq!(
+            told(chart("db", "https://a.example.org")),
+            "chart `db` ~1.2 of https://a.example.org is needed, and no hub is asked for it"
+        );
+        assert_eq!(
+            told(base("https://c.example.org/other")),
+            "the base https://c.example.org/other at `v1` is needed, and no hub is asked for it"
+        );
     }
 
     fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, FolderFiles) {

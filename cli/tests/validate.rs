@@ -748,3 +748,25 @@ fn values_have_the_formats_that_an_api_server_knows() {
         ["spec.renewTime", "spec.id", "spec.link", "spec.list[1]", "spec.net", "spec.size", "spec.step", "spec.wait"];
     assert_eq!(fields, expected, "{report}");
 }
+
+#[test]
+fn what_needs_a_chart_or_a_base_of_another_place_is_left_out_and_says_so() {
+    let chart = "apiVersion: v2\nname: shop\nversion: 1.0.0\ndependencies:\n\
+                 - {name: db, version: ~1.2, repository: 'https://charts.example.org'}\n";
+    let folder = folder(&[
+        ("chart/Chart.yaml", chart),
+        ("chart/templates/map.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\n"),
+        ("eu/kustomization.yaml", "resources: ['https://git.example.org/team/bases//shop?ref=v1']\n"),
+    ]);
+
+    let (code, report) = json(folder.path(), &[]);
+
+    assert_eq!(code, 0, "{report}");
+    assert_eq!(
+        skipped(&report),
+        [
+            "chart/Chart.yaml: chart `db` ~1.2 of https://charts.example.org is needed, and no hub is asked for it",
+            "eu/kustomization.yaml: the base https://git.example.org/team/bases at `v1` is needed, and no hub is asked for it",
+        ]
+    );
+}

@@ -25,6 +25,10 @@ type chartSource struct {
 	rules      *ignore.Rules
 	files      []*archive.BufferedFile
 	bytes      int64
+	// depth says of how many charts it is a dependency.
+	depth int
+	// elsewhere are its dependencies that are not in charts/.
+	elsewhere []dependency
 }
 
 // loadChart reads a chart as Helm reads a folder: everything that .helmignore does not name.
@@ -40,6 +44,9 @@ func (s *chartSource) loadChart() (*chart.Chart, error) {
 	}
 	loaded, err := loader.LoadFiles(s.files)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.addDependencies(loaded); err != nil {
 		return nil, err
 	}
 	sortDependencies(loaded)
@@ -113,6 +120,11 @@ func (s *chartSource) fileOf(template string) string {
 	parts := strings.SplitN(within, "/", 3)
 	if parts[0] != "charts" || len(parts) < 3 {
 		return ""
+	}
+	for _, of := range s.elsewhere {
+		if cmp.Or(of.Alias, of.Name) == parts[1] {
+			return of.source.fileOf(parts[1] + "/" + parts[2])
+		}
 	}
 	for _, file := range s.repository.entriesOf(path.Join(s.folder, "charts")) {
 		if strings.HasPrefix(file.Name, parts[1]+"-") && strings.HasSuffix(file.Name, ".tgz") {

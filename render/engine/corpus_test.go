@@ -191,8 +191,10 @@ func (c corpusCase) checkCommand(t *testing.T, command string, arguments ...stri
 	}
 	t.Run(c.name, func(t *testing.T) {
 		run := exec.Command(command, arguments...)
-		run.Dir = c.folder
-		run.Env = []string{"HOME=" + t.TempDir(), "TZ=UTC"}
+		run.Dir, run.Env = c.prepare(t)
+		if c.request.Helm != nil && c.dependsOnOthers() {
+			c.fetchDependencies(t, command, run)
+		}
 		var complaint strings.Builder
 		run.Stderr = &complaint
 		printed, err := run.Output()

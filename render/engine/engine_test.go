@@ -71,6 +71,8 @@ type toParent struct {
 	Failed *failure `json:"failed"`
 	Read   *string  `json:"read"`
 	List   *string  `json:"list"`
+
+	Source *sourceAsked `json:"source"`
 }
 
 // start takes a file that the engine inherits, or nil.
@@ -140,7 +142,20 @@ func (c *child) render(from string, asked request) (string, *failure) {
 
 func (c *child) answer(from string, frame toParent) {
 	c.t.Helper()
-	if frame.Read != nil {
+	if frame.Source != nil {
+		name := ""
+		if frame.Source.Chart != nil {
+			name = frame.Source.Chart.Name
+		} else {
+			name = frame.Source.Git.URL
+		}
+		c.asked = append(c.asked, "source "+name)
+		if found := findElsewhere(from, frame.Source); found != "" {
+			c.send(map[string]any{"source": found})
+		} else {
+			c.send(map[string]any{"refused": "nobody has `" + name + "`"})
+		}
+	} else if frame.Read != nil {
 		c.asked = append(c.asked, "read "+*frame.Read)
 		c.send(readAnswer(from, *frame.Read))
 	} else {

@@ -50,10 +50,27 @@ type helmRequest struct {
 	Lookup string `json:"lookup"`
 }
 
-// question is what the engine asks while it renders: one of the two.
+// question is what the engine asks while it renders: one of these.
 type question struct {
-	Read *string `json:"read,omitempty"`
-	List *string `json:"list,omitempty"`
+	Read   *string      `json:"read,omitempty"`
+	List   *string      `json:"list,omitempty"`
+	Source *sourceAsked `json:"source,omitempty"`
+}
+
+// sourceAsked is something that is not in the repository, and where it is named. The parent answers with the folder that its
+// files can be read in.
+type sourceAsked struct {
+	File  string        `json:"file"`
+	Line  int           `json:"line"`
+	Chart *remoteChart  `json:"chart,omitempty"`
+	Git   *remoteFolder `json:"git,omitempty"`
+}
+
+// remoteChart is a chart in a Helm repository or in a registry, at the newest version of a range.
+type remoteChart struct {
+	Repository string `json:"repository"`
+	Name       string `json:"name"`
+	Versions   string `json:"versions"`
 }
 
 // answer is what the parent knows about a path: one of these.
@@ -64,6 +81,7 @@ type answer struct {
 	NotDirectory bool    `json:"notDirectory"`
 	Absent       bool    `json:"absent"`
 	Refused      *string `json:"refused"`
+	Source       *string `json:"source"`
 }
 
 // entry is a line of a listing.

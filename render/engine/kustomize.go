@@ -88,17 +88,32 @@ func (b *kustomizeBuild) prepare(name string, content []byte) ([]byte, error) {
 	}
 	b.ownSchema = b.ownSchema || len(kustomization.OpenAPI) > 0
 	b.variables.noteSecrets(&kustomization)
-	inherited := b.enter(name, &kustomization)
-	if why := findUnsupported(name, content, &kustomization, b.repository); why != nil {
-		b.repository.keep(why)
-		return nil, why
-	}
-	prepared, why := b.withCharts(name, content, &kustomization, inherited)
+	prepared, why := b.withOthers(name, content, &kustomization)
 	if why != nil {
 		b.repository.keep(why)
 		return nil, why
 	}
 	return prepared, nil
+}
+
+// withOthers puts what Kustomize would fetch or run into the places where a kustomization names it.
+func (b *kustomizeBuild) withOthers(name string, content []byte, kustomization *types.Kustomization) ([]byte, *failure) {
+	if why := b.stays(name, content, kustomization); why != nil {
+		return nil, why
+	}
+	places, why := b.findBases(name, content, kustomization)
+	if why != nil {
+		return nil, why
+	}
+	inherited := b.enter(name, kustomization)
+	if why := findUnsupported(name, content, kustomization, b.repository); why != nil {
+		return nil, why
+	}
+	content, why = b.withCharts(name, content, kustomization, inherited)
+	if why != nil {
+		return nil, why
+	}
+	return withBases(name, content, places)
 }
 
 func findUnsupported(name string, content []byte, kustomization *types.Kustomization, repository *repository) *failure {
@@ -116,7 +131,7 @@ func findUnsupported(name string, content []byte, kustomization *types.Kustomiza
 
 const (
 	helmChartsHint = "write it as `helmCharts`, with the chart in the repository"
-	remoteHint     = "copy what it names into the repository, and refer to it by its path"
+	remoteHint     = "copy it into the repository, and refer to it by its path; of what is remote only folders of Git repositories are taken"
 )
 
 func unsupported(name string, content []byte, mark, what, hint string) *failure {

@@ -172,13 +172,24 @@ func (b *kustomizeBuild) inflate(
 		home = path.Join(home, chart.Name+"-"+chart.Version)
 	}
 	at, inside := clean(path.Join(home, chart.Name))
+	if chart.Name != "" && chart.Repo != "" && inside && b.repository.kindOf(at) != directory {
+		found, err := b.repository.find(sourceAsked{
+			File:  name,
+			Line:  lineWith(content, chart.Name),
+			Chart: &remoteChart{Repository: chart.Repo, Name: chart.Name, Versions: chart.Version},
+		})
+		if err != nil {
+			return "", b.repository.refusal
+		}
+		at = found
+	}
 	if chart.Name == "" || !inside || b.repository.kindOf(at) != directory {
 		return "", &failure{
 			Code:    kustomizeUnsupported,
 			Message: fmt.Sprintf("%s: the chart `%s` is not in the repository, and nothing is fetched", name, chart.Name),
 			File:    name,
 			Line:    lineWith(content, chart.Name),
-			Hint:    "run `helm pull --untar` and commit it as `" + at + "`",
+			Hint:    "name its `repo`, or run `helm pull --untar` and commit it as `" + at + "`",
 		}
 	}
 	values, why := b.chartValues(folder, at, chart)

@@ -23,6 +23,8 @@ type repository struct {
 	// refusal is the first thing that was not allowed. The libraries turn errors into text on their way up; this one
 	// is kept, to be told instead of what became of it.
 	refusal *failure
+	// sources are the folders of what is not in the repository itself.
+	sources []string
 }
 
 // node is what is known about a path.
@@ -140,6 +142,40 @@ func (r *repository) askToList(name string, node *node) {
 	default:
 		node.kind = absent
 	}
+}
+
+// find gives the folder of something that is not in the repository itself.
+func (r *repository) find(asked sourceAsked) (string, error) {
+	got := r.ask(question{Source: &asked})
+	if got.Source != nil {
+		if !slices.Contains(r.sources, *got.Source) {
+			r.sources = append(r.sources, *got.Source)
+		}
+		return *got.Source, nil
+	}
+	text := "it is not known"
+	if got.Refused != nil {
+		text = *got.Refused
+	}
+	why := &failure{Code: fileRefused, Message: text, File: asked.File, Line: asked.Line}
+	r.keep(why)
+	return "", why
+}
+
+// within joins a path to a folder, and says whether it stays in the same repository.
+func (r *repository) within(folder, name string) (string, bool) {
+	joined, inside := clean(path.Join(folder, name))
+	return joined, inside && r.sourceOf(joined) == r.sourceOf(folder)
+}
+
+// sourceOf is the folder of the source that a path is in, or empty.
+func (r *repository) sourceOf(name string) string {
+	for _, source := range r.sources {
+		if name == source || strings.HasPrefix(name, source+"/") {
+			return source
+		}
+	}
+	return ""
 }
 
 func (r *repository) refuse(node *node, name, why string) {

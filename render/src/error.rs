@@ -67,6 +67,9 @@ pub enum Failure<E> {
     Render(#[from] RenderError),
     #[error(transparent)]
     Files(E),
+    /// What is to be read of another repo cannot be found.
+    #[error("{at}: {error}")]
+    Source { at: Place, error: E },
 }
 
 /// Why a target's files give no objects for a cluster, at the first thing that is wrong. Beyond names, no variant holds
@@ -116,6 +119,8 @@ pub enum RenderError {
     BundleTooLarge { max: usize },
     #[error("{at}: a variable makes key `{key}` equal to another key of the map")]
     VariableRepeatsKey { at: Place, key: String },
+    #[error("{at}: it is no name of a chart, no range of versions, or no ref of a repository")]
+    SourceInvalid { at: Place },
     #[error("`{file}` and what was read before it have more than {max} bytes together")]
     ReadsTooLarge { file: String, max: usize },
     #[error("more than {max} files were looked for")]
@@ -180,6 +185,7 @@ impl RenderError {
             Self::BundleTooLarge { .. } => "bundle_too_large",
             Self::VariableRepeatsKey { .. } => "variable_repeats_key",
             Self::TooManyLookUps { .. } => "too_many_look_ups",
+            Self::SourceInvalid { .. } => "ref_invalid",
             Self::ValuesFile { .. } => "values_file_invalid",
             Self::ParameterFile { .. } => "parameter_file_invalid",
             Self::ParameterFileMissing { .. } => "parameter_file_missing",
@@ -235,7 +241,9 @@ impl RenderError {
             }
             Self::Yaml(error) => return error.problem.hint(),
             Self::IgnoreFile { .. } => "write fewer and shorter patterns; a folder that is left out needs one line",
-
+            Self::SourceInvalid { .. } => {
+                "write a chart's version as Helm does, such as 1.2.3 or ~1.2, and `?ref=` as a branch, a tag or a whole commit"
+            }
             Self::ParameterFile { .. } => "write each parameter as `name: value` at the start of a line",
             Self::ParameterFileMissing { .. } => {
                 "add it, or correct `render.parameterFiles`; paths are read from the repo's root on"
@@ -334,6 +342,7 @@ impl RenderError {
             | Self::OfTheAgent { at, .. }
             | Self::VariableRepeatsKey { at, .. }
             | Self::Volatile { at, .. }
+            | Self::SourceInvalid { at }
             | Self::ValuesFile { at, .. } => Some(at),
             Self::Yaml(_)
             | Self::SourcesTooLarge { .. }

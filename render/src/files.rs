@@ -12,7 +12,7 @@ use bellwether_core::source::is_valid_path;
 
 use crate::engine::made::below;
 use crate::engine::plain::SOURCES_BYTES_MAX;
-use crate::error::{Failure, RenderError};
+use crate::error::{Failure, Place, RenderError};
 use crate::ignore::{self, Rules};
 use crate::tree::{Aspect, Inputs, SourceFile, is_lfs_pointer};
 
@@ -178,8 +178,11 @@ impl<F: Files> Recorder<F> {
         }
     }
 
-    pub(crate) fn find_source(&self, source: &Source) -> Result<(), Failure<F::Error>> {
-        self.files.find_source(source).map_err(Failure::Files)
+    /// Asked for at `at`. Says where its files are.
+    pub(crate) fn find_source(&self, source: &Source, at: Place) -> Result<String, Failure<F::Error>> {
+        self.lock().begin_look_up()?;
+        self.files.find_source(source).map_err(|error| Failure::Source { at, error })?;
+        Ok(source.mount())
     }
 
     /// Of the repo's root, and of each folder down to this one.
@@ -252,7 +255,7 @@ mod tests {
     fn code<T>(result: Result<T, Failure<std::io::Error>>) -> &'static str {
         match result {
             Err(Failure::Render(error)) => error.code(),
-            Err(Failure::Files(_)) => "files",
+            Err(Failure::Files(_) | Failure::Source { .. }) => "files",
             Ok(_) => "ok",
         }
     }

@@ -15,8 +15,8 @@ use crate::engine::fill::Fills;
 use crate::engine::made::{Maker, below};
 use crate::engine::parameters;
 use crate::engine::plain::Documents;
-use crate::error::{Failure, RenderError};
-use crate::external::wire::{Answer, Done, Question, Request};
+use crate::error::{Failure, Place, RenderError};
+use crate::external::wire::{Answer, Done, Question, Request, SourceAsked};
 use crate::external::{EngineError, Engines};
 use crate::files::{Files, Read, Recorder};
 use crate::tree::Inputs;
@@ -75,7 +75,7 @@ impl<F: Files> Manifests<F> {
         let filled = if has_parameters || !parameter_files.is_empty() { Fills::All } else { Fills::ClustersOwn };
         let mut manifests = Self { engines, project, files, parameter_files, filled, content, variables, versions };
         for source in options.sources() {
-            manifests.files.find_source(&source)?;
+            manifests.files.find_source(&source, Place::Field { path: Arc::from("render") })?;
         }
         let chart = |options| Chart::new(&folder, options, &name, namespace.as_deref(), filled);
         manifests.content = match manifests.kind_of(&folder, options.stated_kind())? {
@@ -227,6 +227,14 @@ impl<F: Files> Manifests<F> {
         Ok(made)
     }
 
+    fn find_source(&self, asked: SourceAsked) -> Result<String, Failure<F::Error>> {
+        let at = asked.place();
+        match asked.source() {
+            Some(source) => self.files.find_source(&source, at),
+            None => Err(RenderError::SourceInvalid { at }.into()),
+        }
+    }
+
     /// What an engine must not read, or cannot, is an error whatever it makes of that.
     fn ask(&self, request: &Request, looked_at: &mut Vec<String>) -> Result<Done, Failure<F::Error>> {
         let mut failure = None;
@@ -235,6 +243,7 @@ impl<F: Files> Manifests<F> {
             let answer = match question {
                 Question::Read(path) => self.files.read(&path).map(Answer::from),
                 Question::List(path) => self.files.list(&path).map(|listing| Answer::from(&*listing)),
+                Question::Source(asked) => self.find_source(asked).map(Answer::Source),
             };
             answer.map_or_else(
                 |error| {
@@ -273,7 +282,7 @@ pub fn values_in_files<F: Files>(
 ) -> Result<Vec<(String, Value)>, Failure<F::Error>> {
     let files = Recorder::new(files);
     for source in parameter_files.iter().filter_map(RepoFile::source) {
-        files.find_source(&source)?;
+        files.find_source(&source, Place::Field { path: Arc::from("render") })?;
     }
     let mut found = Vec::new();
     for path in parameters::paths(parameter_files, values)? {

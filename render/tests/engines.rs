@@ -122,7 +122,7 @@ fn bodies(objects: &[RenderedObject]) -> BTreeMap<String, Value> {
 fn refused(tree: &Tree, folder: &str, options: Value) -> bellwether_render::RenderError {
     match render(tree, folder, options, json!({})) {
         Err(Failure::Render(error)) => error,
-        Err(Failure::Files(error)) => panic!("{error}"),
+        Err(error) => panic!("{error}"),
         Ok(objects) => panic!("{:?}", bodies(&objects)),
     }
 }
@@ -340,14 +340,23 @@ fn nothing_above_the_root_is_asked_for() {
 #[test]
 fn what_is_not_in_the_repo_is_not_fetched_or_run() {
     for kustomization in [
-        "resources: ['https://169.254.169.254/latest/meta-data']\n",
+        "resources: ['https://169.254.169.254/latest/meta-data.yaml']\n",
+        "resources: ['file:///etc//passwd']\n",
         "resources: ['git::ssh://internal/repo']\n",
-        "resources: ['github.com/example/repo//base?ref=v1']\n",
-        "helmCharts: [{name: a, repo: 'https://charts.example.org'}]\n",
+        "helmCharts: [{name: a}]\n",
     ] {
         let tree = Tree::of(&[("a/kustomization.yaml", kustomization)]);
         let error = refused(&tree, "a", json!({}));
         assert_eq!(error.code(), "kustomize_unsupported", "{error}");
+    }
+    for remote in [
+        "https://169.254.169.254/latest/meta-data",
+        "git::ssh://internal/a/repo",
+        "github.com/example/repo//base?ref=v1",
+    ] {
+        let text = format!("resources: ['{remote}']\n");
+        let made = render(&Tree::of(&[("a/kustomization.yaml", &text)]), "a", json!({}), json!({}));
+        assert!(matches!(made, Err(Failure::Source { .. })), "{remote}");
     }
     let plugin = "apiVersion: example.org/v1\nkind: Exec\nmetadata:\n  name: a\n  annotations:\n    \
                   config.kubernetes.io/function: |\n      exec: {path: /bin/sh}\n";
@@ -558,6 +567,122 @@ fn a_kustomization_has_a_chart_of_the_repo_by_our_own_helm() {
         "what is only there for the render is none"
     );
     assert!(manifests.engine().is_some_and(|engine| engine.contains("helm v4")), "an upgrade is another input");
+}
+
+#[test]
+fn a_remote_base_is_as_if_it_were_a_folder_and_leads_nowhere_else() {
+    let source = Source::Git { url: "https://github.com/org/bases".to_owned(), reference: "v1.0".to_owned() };
+    let mount = source.mount();
+    let overlay = |base: &str| format!("namePrefix: eu-\nresources:\n- {base}\n");
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: map}\ndata: {a: '${x}'}\n";
+    let remote = |above: &str| {
+        Tree::of(&[
+            ("apps/eu/kustomization.yaml", &overlay("https://github.com/org/bases//shop/base?ref=v1.0")),
+            (&format!("{mount}/shop/base/kustomization.yaml"), &format!("resources: [../map.yaml, {above}]\n")),
+            (&format!("{mount}/shop/map.yaml"), map),
+            (&format!("{mount}/more/kustomization.yaml"), "namePrefix: more-\nresources: [map.yaml]\n"),
+            (&format!("{mount}/more/map.yaml"), map),
+            ("secret.yaml", map),
+        ])
+    };
+    let local = Tree::of(&[
+        ("apps/eu/kustomization.yaml", &overlay("../../bases/shop/base")),
+        ("bases/shop/base/kustomization.yaml", "resources: [../map.yaml, ../../more]\n"),
+        ("bases/shop/map.yaml", map),
+        ("bases/more/kustomization.yaml", "namePrefix: more-\nresources: [map.yaml]\n"),
+        ("bases/more/map.yaml", map),
+    ]);
+    let of = |tree: &Tree| {
+        let objects = render(tree, "apps/eu", json!({}), json!({"x": 1})).unwrap_or_else(|error| panic!("{error}"));
+        objects.iter().map(|object| (object.key.to_string(), object.digest)).collect::<Vec<_>>()
+    };
+
+    assert_eq!(of(&remote("../../more")), of(&local));
+    let error = refused(&remote("../../../secret.yaml"), "apps/eu", json!({}));
+    assert_eq!(error.code(), "outside_repository", "{error}");
+}
+
+const UMBRELLA: &str = "apiVersion: v2\nname: shop\nversion: 1.0.0\ndependencies:\n\
+                        - {name: cache, version: 1.x.x, alias: fast, repository: 'https://charts.example.org'}\n\
+                        - {name: cache, version: 1.x.x, alias: slow, repository: 'https://charts.example.org'}\n\
+                        - {name: db, version: 2.0.1, repository: 'oci://registry.example.org/charts', condition: db.on}\n\
+                        - {name: common, version: '*', repository: 'file://../common'}\n";
+
+/// As `helm dependency update` writes it: its digest is of what Chart.yaml says, and of what it says itself.
+fn lock(cache: &str) -> String {
+    let (charts, registry) = ("https://charts.example.org", "oci://registry.example.org/charts");
+    let wanted = format!(
+        r#"{{"name":"cache","version":"1.x.x","repository":"{charts}","alias":"fast"}},{{"name":"cache","version":"1.x.x","repository":"{charts}","alias":"slow"}},{{"name":"db","version":"2.0.1","repository":"{registry}","condition":"db.on"}},{{"name":"common","version":"*","repository":"file://../common"}}"#
+    );
+    let locked = format!(
+        r#"{{"name":"cache","version":"{cache}","repository":"{charts}"}},{{"name":"db","version":"2.0.1","repository":"{registry}"}}"#
+    );
+    let digest = Digest::of(format!("[[{wanted}],[{locked}]]").as_bytes());
+    format!("dependencies: [{locked}]\ndigest: {digest}\ngenerated: '2026-01-01T00:00:00Z'\n")
+}
+
+/// The files of a chart, with one template that says what it is called.
+fn dependency(at: &str, name: &str, version: &str) -> Vec<(String, String)> {
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '{{ .Release.Name }}-{{ .Chart.Name }}'}\n\
+                    data: {size: '{{ .Values.size }}', version: '{{ .Chart.Version }}'}\n";
+    vec![
+        (format!("{at}/Chart.yaml"), format!("apiVersion: v2\nname: {name}\nversion: {version}\n")),
+        (format!("{at}/values.yaml"), "size: small\n".to_owned()),
+        (format!("{at}/templates/a.yaml"), template.to_owned()),
+    ]
+}
+
+fn umbrella(cache: &str, db: &str, common: &str) -> Tree {
+    let mut files = dependency("charts/shop", "shop", "1.0.0");
+    files[0].1 = UMBRELLA.to_owned();
+    files[1].1 = "fast: {size: fast}\ndb: {on: true}\nsize: none\n".to_owned();
+    files.extend(dependency(cache, "cache", "1.4.0"));
+    files.extend(dependency(db, "db", "2.0.1"));
+    files.extend(dependency(common, "common", "0.1.0"));
+    Tree(files.into_iter().collect())
+}
+
+#[test]
+fn dependencies_that_are_elsewhere_are_as_if_they_were_in_the_folder_of_charts() {
+    let source = |repository: &str, name: &str, versions: &str| Source::Chart {
+        repository: repository.to_owned(),
+        name: name.to_owned(),
+        versions: versions.to_owned(),
+    };
+    let cache = source("https://charts.example.org", "cache", "1.x.x").mount();
+    let db = source("oci://registry.example.org/charts", "db", "2.0.1").mount();
+    let options = || json!({"helm": {"release": "web"}});
+
+    let vendored = umbrella("charts/shop/charts/cache", "charts/shop/charts/db", "charts/shop/charts/common");
+    let vendored = render(&vendored, "charts/shop", options(), json!({})).expect("it renders");
+    let tree = umbrella(&cache, &db, "charts/common");
+    let elsewhere = open(&tree, plan("charts/shop", options())).expect("it opens");
+    let objects = elsewhere.render(&recipe(), &values(json!({}))).expect("it renders");
+
+    let keys: Vec<_> = vendored.iter().map(|object| object.key.to_string()).collect();
+    assert_eq!(keys.len(), 5, "{keys:?}");
+    let of =
+        |objects: &[RenderedObject]| objects.iter().map(|one| (one.key.to_string(), one.digest)).collect::<Vec<_>>();
+    assert_eq!(of(&objects), of(&vendored));
+    let inputs = elsewhere.inputs().paths();
+    assert!(inputs.contains(&format!("{cache}/Chart.yaml")), "{inputs:?}");
+
+    let mut locked = umbrella(&source("https://charts.example.org", "cache", "1.4.0").mount(), &db, "charts/common");
+    let lock = lock("1.4.0");
+    locked.0.insert("charts/shop/Chart.lock".to_owned(), lock.clone());
+    assert_eq!(of(&render(&locked, "charts/shop", options(), json!({})).expect("it renders")), of(&vendored));
+
+    for other in [lock.replace("1.4.0", "1.4.1"), self::lock("2.4.0")] {
+        locked.0.insert("charts/shop/Chart.lock".to_owned(), other);
+        let error = refused(&locked, "charts/shop", options());
+        assert_eq!((error.code(), error.file()), ("helm_dependency", Some("charts/shop/Chart.lock")), "{error}");
+    }
+    let Err(Failure::Source { at, error }) =
+        render(&umbrella("no", &db, "charts/common"), "charts/shop", options(), json!({}))
+    else {
+        panic!("it is nowhere");
+    };
+    assert_eq!((at.file(), at.line()), (Some("charts/shop/Chart.yaml"), Some(5)), "{error}");
 }
 
 #[test]

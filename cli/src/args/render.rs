@@ -76,10 +76,10 @@ pub(crate) struct RenderArgs {
     /// A file of values for Helm, from the repo's root on. May be repeated; a later one is over an earlier.
     #[arg(long = "values", value_name = "FILE")]
     pub(crate) values_files: Vec<String>,
-    /// A folder with the files of another repo that the target names, as they are at the ref that it is to be rendered for;
-    /// no hub is asked. May be repeated.
-    #[arg(long = "source", value_name = "REPO=DIR", value_parser = parse_source)]
-    pub(crate) sources: Vec<(Name, PathBuf)>,
+    /// A folder with the files of another repo that the target names, or of a chart that one depends on, by its name or, where
+    /// two have the same, its URL; no hub is asked. May be repeated.
+    #[arg(long = "source", value_name = "NAME=DIR", value_parser = parse_source)]
+    pub(crate) sources: Vec<(String, PathBuf)>,
     /// The target's id, to mark objects as its own.
     #[arg(long, value_name = "ID", requires = "owner", value_parser = parse_target)]
     pub(crate) target_id: Option<TargetId>,
@@ -92,9 +92,9 @@ pub(crate) struct RenderArgs {
     pub(crate) engine: Option<PathBuf>,
 }
 
-fn parse_source(text: &str) -> Result<(Name, PathBuf), String> {
-    let (name, folder) = text.split_once('=').ok_or("write it as REPO=DIR")?;
-    Ok((name.parse::<Name>().map_err(|error| format!("{error}"))?, PathBuf::from(folder)))
+fn parse_source(text: &str) -> Result<(String, PathBuf), &'static str> {
+    let (name, folder) = text.split_once('=').ok_or("write it as NAME=DIR")?;
+    Ok((name.to_owned(), PathBuf::from(folder)))
 }
 
 fn parse_fact(text: &str) -> Result<(String, String), String> {

@@ -162,7 +162,7 @@ fn explain(asked: &Asked<'_>, layers: Vec<Layer>, from_file: Option<&Value>, nam
 /// What a hub says of such a target, and where.
 fn told(failure: RenderFailure<Failure>) -> Failure {
     let error = match failure {
-        RenderFailure::Files(error) => return error,
+        RenderFailure::Files(error) | RenderFailure::Source { error, .. } => return error,
         RenderFailure::Render(error) => error,
     };
     let condition = Condition::new(error.code(), &error.to_string(), None, None).at(error.file(), error.line());

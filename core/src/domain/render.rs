@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::Name;
 use crate::source::{GitRef, full_name, is_valid, is_valid_path};
+use crate::{Digest, Name, version_range};
 
 /// Of a Helm release: what it adds to names has to fit into 63 characters, too.
 const RELEASE_BYTES_MAX: usize = 53;
@@ -89,6 +89,15 @@ pub enum Source {
         #[serde(rename = "ref")]
         reference: GitRef,
     },
+    /// A chart in a Helm repository or in a registry: the newest of these versions.
+    Chart { repository: String, name: String, versions: String },
+    /// A Git repository by its URL, as a remote base of Kustomize names it.
+    Git {
+        url: String,
+        /// A branch, a tag or a commit; none is the branch that most repositories have.
+        #[serde(rename = "ref")]
+        reference: String,
+    },
 }
 
 impl Source {
@@ -96,8 +105,87 @@ impl Source {
     pub fn mount(&self) -> String {
         match self {
             Self::Repo { repo, reference } => format!("{repo}@{}:", short_name(reference)),
+            Self::Chart { repository, name, versions } => {
+                // No repo has a name that begins so.
+                format!("chart:{name}@{versions}:{}", Digest::of(repository.as_bytes()).short())
+            }
+            Self::Git { url, reference } => {
+                let at = if reference.is_empty() { String::new() } else { format!("@{reference}") };
+                format!("git:{}{at}:{}", last_name(url), Digest::of(url.as_bytes()).short())
+            }
         }
     }
+
+    /// Whether its mount leads nowhere else. What a chart names is what somebody wrote who is not trusted.
+    pub fn is_valid(&self) -> bool {
+        match self {
+            Self::Repo { reference, .. } => is_valid(reference),
+            Self::Chart { repository, name, versions } => {
+                let is_named = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+                !name.is_empty()
+                    && name.len() <= CHART_BYTES_MAX
+                    && name.bytes().all(is_named)
+                    && is_url(repository)
+                    && !versions.contains(['/', '\\'])
+                    && chart_reference(versions).is_some()
+            }
+            Self::Git { url, reference } => is_url(url) && !base_references(reference).is_empty(),
+        }
+    }
+}
+
+/// Of a repository at a URL, without what no path of ours may have.
+fn last_name(url: &str) -> String {
+    let name = url.rsplit(['/', ':']).next().unwrap_or_default();
+    name.chars().filter(|character| character.is_ascii_alphanumeric() || "._-".contains(*character)).take(100).collect()
+}
+
+/// The longest name that a commit has.
+const COMMIT_DIGITS: usize = 40;
+
+/// What the `ref` of a remote base may mean, in the order in which Git looks for it; nothing when it can mean nothing.
+pub fn base_references(text: &str) -> Vec<GitRef> {
+    let branch = |name: &str| GitRef::Branch(name.to_owned());
+    let tag = |name: &str| GitRef::Tag(name.to_owned());
+    let is_commit = text.len() == COMMIT_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut references = match (text.strip_prefix("refs/heads/"), text.strip_prefix("refs/tags/")) {
+        (Some(name), _) => vec![branch(name)],
+        (_, Some(name)) => vec![tag(name)],
+        _ if text.is_empty() => vec![branch("main"), branch("master")],
+        _ if is_commit => vec![GitRef::Commit(text.to_lowercase())],
+        _ => vec![tag(text), branch(text)],
+    };
+    references.retain(is_valid);
+    references
+}
+
+/// As of a repo's URL.
+const URL_BYTES_MAX: usize = 2_000;
+
+/// Longer than any that Helm takes.
+const CHART_BYTES_MAX: usize = 250;
+
+/// Whether it may be shown as a URL; what it leads to is asked of the project's repos, and never of a network.
+fn is_url(text: &str) -> bool {
+    text.len() <= URL_BYTES_MAX && !text.chars().any(|character| character.is_control() || character.is_whitespace())
+}
+
+/// A URL without what may be a password in it.
+pub fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (host, _) = rest.split_once('/').unwrap_or((rest, ""));
+    host.rfind('@').map_or_else(|| url.to_owned(), |at| format!("{scheme}://{}", &rest[at + 1..]))
+}
+
+/// Where the versions of a chart lead to, as Helm means them; none when they are no versions.
+pub fn chart_reference(versions: &str) -> Option<GitRef> {
+    let versions = versions.trim();
+    if version_range::is_version(versions) {
+        return Some(GitRef::Tag(versions.to_owned()));
+    }
+    // Helm also writes a comma between what has to be so together.
+    let range = if versions.is_empty() { "*".to_owned() } else { versions.replace(',', " ") };
+    Some(GitRef::Semver(range)).filter(is_valid)
 }
 
 /// What a path is below a source's folder; `None`: it is not there.
@@ -291,8 +379,9 @@ impl RenderOptions {
             return Err(InvalidRender::ParameterFile { path });
         }
         for source in self.sources() {
-            let Source::Repo { repo, reference } = source;
-            if !is_valid(&reference) {
+            if let Source::Repo { repo, reference } = source
+                && !is_valid(&reference)
+            {
                 return Err(InvalidRender::Reference { repo });
             }
         }
@@ -376,6 +465,56 @@ mod tests {
         assert!(mounts.iter().all(|mount| is_valid_path(&format!("{mount}/a.yaml"))));
         let wrong = json!({"parameterFiles": [{"repo": "env", "ref": {"branch": "../a"}, "path": "e.yaml"}]});
         assert_eq!(check(wrong).map_err(|error| error.code()), Err("ref_invalid"));
+    }
+
+    #[test]
+    fn what_a_chart_names_has_a_place_of_its_own_or_is_refused() {
+        let chart = |name: &str, versions: &str| Source::Chart {
+            repository: "https://charts.example.org".to_owned(),
+            name: name.to_owned(),
+            versions: versions.to_owned(),
+        };
+        for (versions, reference) in [
+            ("18.1.0", GitRef::Tag("18.1.0".to_owned())),
+            ("1.2.3-fix.x", GitRef::Tag("1.2.3-fix.x".to_owned())),
+            ("18.x.x", GitRef::Semver("18.x.x".to_owned())),
+            ("~1.2", GitRef::Semver("~1.2".to_owned())),
+            (">=1.0, <2", GitRef::Semver(">=1.0  <2".to_owned())),
+            ("", GitRef::Semver("*".to_owned())),
+        ] {
+            let source = chart("redis", versions);
+            assert_eq!(chart_reference(versions), Some(reference), "{versions}");
+            assert!(source.is_valid() && is_valid_path(&source.mount()), "{source:?}");
+        }
+        for wrong in [chart("../redis", "1"), chart("", "1"), chart("redis", "latest"), chart("redis", "1 || ../a")] {
+            assert!(!wrong.is_valid(), "{wrong:?}");
+        }
+        let url =
+            |url: &str| Source::Chart { repository: url.to_owned(), name: "a".to_owned(), versions: "1".to_owned() };
+        assert!(!url("https://a.example.org\nhint: b").is_valid());
+        assert_eq!(without_user("https://me:secret@a.example.org/b@c"), "https://a.example.org/b@c");
+        assert_eq!(without_user("git@a.example.org:b/c"), "git@a.example.org:b/c");
+        assert_ne!(chart("redis", "1").mount(), chart("redis", "2").mount());
+    }
+
+    #[test]
+    fn the_ref_of_a_remote_base_means_what_such_a_name_most_likely_means() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let (branch, tag) = (|name: &str| GitRef::Branch(name.to_owned()), |name: &str| GitRef::Tag(name.to_owned()));
+        for (text, meant) in [
+            ("", vec![branch("main"), branch("master")]),
+            ("v1.2", vec![tag("v1.2"), branch("v1.2")]),
+            ("feature/x", vec![tag("feature/x"), branch("feature/x")]),
+            ("refs/tags/a", vec![tag("a")]),
+            (commit, vec![GitRef::Commit(commit.to_owned())]),
+            ("../x", vec![]),
+        ] {
+            assert_eq!(base_references(text), meant, "{text}");
+            let url = "git@example.org:a/b/../c".to_owned();
+            let source = Source::Git { url, reference: text.to_owned() };
+            assert_eq!(source.is_valid(), !meant.is_empty());
+            assert!(meant.is_empty() || is_valid_path(&source.mount()), "{}", source.mount());
+        }
     }
 
     #[test]

@@ -32,6 +32,11 @@ struct Partial {
     pre: Prerelease,
 }
 
+/// Whether a text is one version, and no range.
+pub fn is_version(text: &str) -> bool {
+    Version::parse(text.strip_prefix('v').unwrap_or(text)).is_ok()
+}
+
 impl VersionRange {
     /// Nothing, when it is no range.
     pub fn parse(text: &str) -> Option<Self> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bellwether_core::bundle::ManifestError;
 use bellwether_core::{Condition, RepoId};
-use bellwether_render::{Failure, RenderError};
+use bellwether_render::{Failure, Place, RenderError};
 use jiff::Timestamp;
 
 use super::bounds;
@@ -23,8 +23,9 @@ pub(super) enum BundleError {
     /// Of another repo, which lies below a mount.
     #[error("{mount} {error}")]
     ReadThere { repo: RepoId, mount: String, error: ReadError },
-    #[error(transparent)]
-    Source(SourceError),
+    /// Of what is asked for there.
+    #[error("{error}")]
+    Source { at: Place, error: SourceError },
     #[error(transparent)]
     Render(#[from] RenderError),
     #[error(transparent)]
@@ -54,7 +55,15 @@ impl From<Failure<FilesError>> for BundleError {
             Failure::Render(error) => Self::Render(error),
             Failure::Files(FilesError::Own(error)) => Self::Read(error),
             Failure::Files(FilesError::There { repo, mount, error }) => Self::ReadThere { repo, mount, error },
-            Failure::Files(FilesError::Source(error)) => Self::Source(error),
+            Failure::Source { at, error: FilesError::Source(error) } => Self::Source { at, error },
+            Failure::Source { error: FilesError::Own(error), .. } => Self::Read(error),
+            Failure::Source { error: FilesError::There { repo, mount, error }, .. } => {
+                Self::ReadThere { repo, mount, error }
+            }
+            // Only who is asked for a source says so.
+            Failure::Files(FilesError::Source(error)) => {
+                Self::Source { at: Place::Field { path: "render".into() }, error }
+            }
         }
     }
 }
@@ -65,7 +74,7 @@ impl BundleError {
         match self {
             Self::Render(_) | Self::Manifest(_) => true,
             Self::Read(error) | Self::ReadThere { error, .. } => !error.is_of_mirror(),
-            Self::Source(_)
+            Self::Source { .. }
             | Self::TooLong
             | Self::TraitsUnread
             | Self::Store(_)
@@ -100,7 +109,7 @@ impl BundleError {
                 let condition = Condition::new(error.code(), &crate::chain(self), error.hint().as_deref(), Some(now));
                 return condition.at(file.as_deref(), None);
             }
-            Self::Source(error) => (error.code(), error.hint(), None, None),
+            Self::Source { at, error } => (error.code(), error.hint(), at.file(), at.line()),
             Self::Render(error) => (error.code(), error.hint(), error.file(), error.line()),
             Self::Manifest(_) => ("bundle_invalid", None, None, None),
             Self::BrokeDown => {

@@ -168,7 +168,7 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
             asked,
         };
         match job.render(known, agents.clone()).await {
-            Err(BundleError::Source(SourceError::Unknown)) => {
+            Err(BundleError::Source { error: SourceError::Unknown, .. }) => {
                 let mut db = hub.pool.acquire().await?;
                 sources.find(&mut db, &target, job.asked.list()).await?;
             }
@@ -185,7 +185,7 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
     }
     let result = match result {
         Err(BundleError::Store(error)) => return Err(error),
-        Err(BundleError::Source(SourceError::NotSeen { .. })) => {
+        Err(BundleError::Source { error: SourceError::NotSeen { .. }, .. }) => {
             return await_source(hub, item, &target, &sources).await;
         }
         Err(error) if error.lacking(target.repo).is_some() => {

@@ -7,15 +7,17 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bellwether_core::render::{Source, below_mount};
+use bellwether_core::api::API_VERSION;
+use bellwether_core::render::{Source, base_references, below_mount, chart_reference};
 use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::{Condition, Name, RepoId};
 use bellwether_render::{Files, Found, LeaveOut, Listing, SourceFile};
 
 use crate::process::clock;
-use crate::source::git::{CommitFiles, ReadError};
+use crate::source::git::{CommitFiles, ReadError, RepoUrl, nearest};
 use crate::source::mirrors::Mirrors;
 use crate::source::policy;
+use crate::store::repos::Repo;
 use crate::store::sources::{Minded, ReadSource};
 use crate::store::targets::Target;
 use crate::store::work::{self, Stage};
@@ -33,6 +35,12 @@ pub(super) enum SourceError {
     NotThere { repo: Name, condition: Box<Condition> },
     #[error("nothing was seen yet at `{reference}` of repo `{repo}`, which the target is rendered from")]
     NotSeen { repo: Name, reference: String },
+    #[error("chart `{chart}` of {url} is of no repo of the project, and nothing else is fetched")]
+    NotRegistered { chart: String, url: String, nearest: Option<String> },
+    #[error("{url} is of no repo of the project, and nothing else is fetched")]
+    NoSuchBase { url: String, nearest: Option<String> },
+    #[error("two sources of the target would be read at `{mount}`")]
+    SameMount { mount: String },
     #[error("the target is rendered from more than {SOURCES_MAX} other repos")]
     TooMany,
     /// It has to be found out first.
@@ -44,9 +52,10 @@ impl SourceError {
     pub(super) fn code(&self) -> &str {
         match self {
             Self::NoRepo { .. } => "source_repo_not_found",
+            Self::NotRegistered { .. } | Self::NoSuchBase { .. } => "source_not_registered",
             Self::NotThere { condition, .. } => &condition.code,
             Self::NotSeen { .. } | Self::Unknown => "source_not_seen",
-            Self::TooMany => "sources_too_many",
+            Self::TooMany | Self::SameMount { .. } => "sources_too_many",
         }
     }
 
@@ -58,6 +67,18 @@ impl SourceError {
             Self::NotThere { condition, .. } => condition.hint.clone().map(Cow::Owned),
             Self::NotSeen { .. } | Self::Unknown => Some("it is fetched; what runs goes on until then".into()),
             Self::TooMany => Some("split the target".into()),
+            Self::NoSuchBase { url, nearest } => {
+                let nearest = nearest.as_ref().map(|nearest| format!("{nearest}; ")).unwrap_or_default();
+                let document = document(url.rsplit(['/', ':']).next().unwrap_or_default(), &format!("{{url: {url}}}"));
+                Some(format!("{nearest}apply it as a repo of the project: {document}").into())
+            }
+            Self::SameMount { .. } => Some("write one of the URLs in another way".into()),
+            Self::NotRegistered { chart, url, nearest } => {
+                let nearest = nearest.as_ref().map(|nearest| format!("{nearest}; ")).unwrap_or_default();
+                let document = chart_document(chart, url);
+                let hint = "apply it as a repo of the project, or vendor it with `helm dependency build`";
+                Some(format!("{nearest}{hint}: {document}").into())
+            }
         }
     }
 }
@@ -70,7 +91,7 @@ type Answer = Result<ReadSource, SourceError>;
 pub(super) struct Sources {
     known: BTreeMap<Source, Answer>,
     /// Refs that are worth a fetch, whether anything is there or not.
-    minded: BTreeMap<Source, Minded>,
+    minded: BTreeMap<Source, BTreeSet<Minded>>,
     /// As an earlier render had them; nothing else is looked up.
     is_pinned: bool,
 }
@@ -89,28 +110,91 @@ impl Sources {
         target: &Target,
         wanted: BTreeSet<Source>,
     ) -> Result<(), StoreError> {
+        let mut repos = Registered::default();
         for source in wanted {
             if self.known.contains_key(&source) {
                 continue;
             }
+            let mount = source.mount();
             let answer = if self.is_pinned || self.known.len() >= SOURCES_MAX {
                 Err(SourceError::TooMany)
+            } else if self.known.keys().any(|known| known.mount() == mount) {
+                Err(SourceError::SameMount { mount })
             } else {
-                self.look_up(db, target, &source).await?
+                self.look_up(db, target, &source, &mut repos).await?
             };
             self.known.insert(source, answer);
         }
         Ok(())
     }
 
-    async fn look_up(&mut self, db: &mut Connection, target: &Target, source: &Source) -> Result<Answer, StoreError> {
-        let Source::Repo { repo: name, reference } = source;
-        let repo = store::repos::find_by_name(db, name).await?.filter(|repo| repo.project == target.project);
-        let Some(repo) = repo else {
-            return Ok(Err(SourceError::NoRepo { repo: name.clone() }));
-        };
-        self.minded.insert(source.clone(), Minded { repo: repo.id, reference: reference.clone() });
-        find_at(db, &repo, source, reference).await
+    async fn look_up(
+        &mut self,
+        db: &mut Connection,
+        target: &Target,
+        source: &Source,
+        known: &mut Registered,
+    ) -> Result<Answer, StoreError> {
+        match source {
+            Source::Repo { repo: name, reference } => {
+                let repo = store::repos::find_by_name(db, name).await?.filter(|repo| repo.project == target.project);
+                let Some(repo) = repo else {
+                    return Ok(Err(SourceError::NoRepo { repo: name.clone() }));
+                };
+                self.find_at(db, &repo, source, reference).await
+            }
+            Source::Chart { repository, name, versions } => {
+                let repos = known.list(db, target).await?;
+                match find_chart(repos, repository, (name, versions)) {
+                    Ok((repo, reference)) => self.find_at(db, repo, source, &reference).await,
+                    Err(error) => Ok(Err(error)),
+                }
+            }
+            Source::Git { url, reference } => match find_base(known.list(db, target).await?, url) {
+                Ok(repo) => self.find_at_first(db, repo, source, &base_references(reference)).await,
+                Err(error) => Ok(Err(error)),
+            },
+        }
+    }
+
+    /// At the first of these that there is. Those before it are minded, too: one that comes is meant from then on.
+    async fn find_at_first(
+        &mut self,
+        db: &mut Connection,
+        repo: &Repo,
+        source: &Source,
+        references: &[GitRef],
+    ) -> Result<Answer, StoreError> {
+        let mut missing = None;
+        for reference in references {
+            let answer = self.find_at(db, repo, source, reference).await?;
+            match &answer {
+                Err(SourceError::NotThere { condition, .. }) if is_of_no_ref(&condition.code) => {
+                    missing.get_or_insert(answer);
+                }
+                // All are fetched at once.
+                Err(SourceError::NotSeen { .. }) => {
+                    let minded = references.iter().map(|one| Minded { repo: repo.id, reference: one.clone() });
+                    self.minded.entry(source.clone()).or_default().extend(minded);
+                    return Ok(answer);
+                }
+                _ => return Ok(answer),
+            }
+        }
+        Ok(missing.unwrap_or(Err(SourceError::Unknown)))
+    }
+
+    /// Minded from now on, whether anything is there or not.
+    async fn find_at(
+        &mut self,
+        db: &mut Connection,
+        repo: &Repo,
+        source: &Source,
+        reference: &GitRef,
+    ) -> Result<Answer, StoreError> {
+        let minded = Minded { repo: repo.id, reference: reference.clone() };
+        self.minded.entry(source.clone()).or_default().insert(minded);
+        find_at(db, repo, source, reference).await
     }
 
     /// What was found of those that were asked for.
@@ -125,16 +209,102 @@ impl Sources {
     /// Refs of those; of all that was looked for, if it is not known which are needed.
     pub(super) fn minded(&self, of: Option<&[ReadSource]>) -> BTreeSet<Minded> {
         let is_of = |source: &Source| of.is_none_or(|of| of.iter().any(|one| one.source == *source));
-        self.minded.iter().filter(|(source, _)| is_of(source)).map(|(_, minded)| minded.clone()).collect()
+        self.minded.iter().filter(|(source, _)| is_of(source)).flat_map(|(_, minded)| minded.clone()).collect()
     }
 }
 
-async fn find_at(
-    db: &mut Connection,
-    repo: &store::repos::Repo,
-    source: &Source,
-    reference: &GitRef,
-) -> Result<Answer, StoreError> {
+fn is_of_no_ref(code: &str) -> bool {
+    matches!(code, "branch_not_found" | "tag_not_found")
+}
+
+/// Repos of the target's project, once somebody has to choose among them.
+#[derive(Default)]
+struct Registered(Option<Vec<Repo>>);
+
+impl Registered {
+    async fn list(&mut self, db: &mut Connection, target: &Target) -> Result<&[Repo], StoreError> {
+        let repos = match self.0.take() {
+            Some(repos) => repos,
+            None => store::repos::list_of_project(db, target.project).await?,
+        };
+        Ok(self.0.insert(repos))
+    }
+}
+
+/// Only what somebody registered for the project is fetched, with the credential and the policy of that.
+fn find_chart<'r>(
+    repos: &'r [Repo],
+    url: &str,
+    (chart, versions): (&str, &str),
+) -> Result<(&'r Repo, GitRef), SourceError> {
+    let is_registry = RepoUrl::is_of_artifact(url);
+    let url = chart_url(url);
+    let places: Vec<_> = repos.iter().filter_map(|repo| Some((repo, chart_place(repo)?))).collect();
+    let found = places.iter().find(|(_, (there, name))| *there == url && *name == chart).map(|(repo, _)| *repo);
+    match (found, chart_reference(versions)) {
+        // Registries have no `+` in a tag, and Helm writes this instead.
+        (Some(repo), Some(GitRef::Tag(tag))) if is_registry => Ok((repo, GitRef::Tag(tag.replace('+', "_")))),
+        (Some(repo), Some(reference)) => Ok((repo, reference)),
+        _ => {
+            let elsewhere = places.iter().find(|(_, (_, name))| *name == chart);
+            let there = places.iter().filter(|(_, (there, _))| *there == url).map(|(_, (_, name))| *name);
+            let nearest = match elsewhere {
+                Some((repo, (there, _))) => Some(format!("repo `{}` has a chart `{chart}` of {there}", repo.name)),
+                None => nearest(chart, there).map(|name| format!("of {url} there is a repo with the chart `{name}`")),
+            };
+            Err(SourceError::NotRegistered { chart: chart.to_owned(), url, nearest })
+        }
+    }
+}
+
+/// Where the chart of a repo is, and what it is called there; a repo of Git has none.
+fn chart_place(repo: &Repo) -> Option<(String, &str)> {
+    let url = &repo.spec.url;
+    match &repo.spec.chart {
+        Some(chart) => Some((chart_url(url), chart)),
+        None if RepoUrl::is_of_artifact(url) => {
+            url.trim_end_matches('/').rsplit_once('/').map(|(there, name)| (chart_url(there), name))
+        }
+        None => None,
+    }
+}
+
+/// How a registry is reached is what its repo says; charts have one word for it.
+fn chart_url(url: &str) -> String {
+    RepoUrl::normal(url).replacen("oci+http://", "oci://", 1)
+}
+
+/// By its host and path: protocol, user and credential are the registered repo's.
+fn find_base<'r>(repos: &'r [Repo], url: &str) -> Result<&'r Repo, SourceError> {
+    let wanted = RepoUrl::place_of(url);
+    let places: Vec<_> = repos
+        .iter()
+        .filter(|repo| repo.spec.chart.is_none() && !RepoUrl::is_of_artifact(&repo.spec.url))
+        .map(|repo| (repo, RepoUrl::place_of(&repo.spec.url)))
+        .collect();
+    if let Some((repo, _)) = places.iter().find(|(_, place)| *place == wanted) {
+        return Ok(repo);
+    }
+    let host = wanted.split('/').next().unwrap_or_default();
+    let there = places.iter().filter(|(_, place)| place.split('/').next() == Some(host)).map(|(_, place)| &**place);
+    let nearest = nearest(&wanted, there).and_then(|nearest| places.iter().find(|(_, place)| *place == nearest));
+    let nearest = nearest.map(|(repo, place)| format!("repo `{}` is {place}", repo.name));
+    Err(SourceError::NoSuchBase { url: url.to_owned(), nearest })
+}
+
+/// As a document that somebody can apply.
+fn chart_document(chart: &str, url: &str) -> String {
+    let is_registry = RepoUrl::is_of_artifact(url);
+    let spec = if is_registry { format!("{{url: {url}/{chart}}}") } else { format!("{{url: {url}, chart: {chart}}}") };
+    document(chart, &spec)
+}
+
+fn document(named: &str, spec: &str) -> String {
+    let name = named.to_lowercase().replace(['.', '_'], "-");
+    format!("{{apiVersion: {API_VERSION}, kind: Repo, metadata: {{name: {name}}}, spec: {spec}}}")
+}
+
+async fn find_at(db: &mut Connection, repo: &Repo, source: &Source, reference: &GitRef) -> Result<Answer, StoreError> {
     // As of the target's own repo: see `render`.
     work::await_subject(db, Stage::Source, repo.id.as_uuid()).await?;
     let (name, full) = (repo.name.clone(), full_name(reference));

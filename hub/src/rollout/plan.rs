@@ -8,7 +8,7 @@ use bellwether_core::rollout::{
     self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited, back,
     busy_until, former, most_common, replacing, start, strategy_for, waited_for,
 };
-use bellwether_core::{ClusterId, Condition, Digest, RenderId, RolloutId};
+use bellwether_core::{ClusterId, Condition, Digest, RenderId, RevisionId, RolloutId};
 use jiff::Timestamp;
 
 use super::is_live;
@@ -166,18 +166,22 @@ async fn find_empty_wave(db: &mut Connection, main: Option<&Row>) -> Result<Opti
 /// Whether the keys of now, of each repo that a render is of, have signed what it read there.
 pub(super) async fn is_admitted(db: &mut Connection, target: &Target, render: &Render) -> Result<bool, StoreError> {
     let policy = load_policy(db, target).await?;
-    admits(db, policy.as_ref(), render).await
+    admits(db, policy.as_ref(), (render.revision, &render.sources)).await
 }
 
 /// `own` is the policy of the target's own repo.
-async fn admits(db: &mut Connection, own: Option<&Policy>, render: &Render) -> Result<bool, StoreError> {
+async fn admits(
+    db: &mut Connection,
+    own: Option<&Policy>,
+    (revision, sources): (RevisionId, &[ReadSource]),
+) -> Result<bool, StoreError> {
     if let Some(policy) = own {
-        let revision = store::revisions::find(db, render.revision).await?;
+        let revision = store::revisions::find(db, revision).await?;
         if !revision.is_some_and(|revision| policy.admits(revision.verified.as_ref())) {
             return Ok(false);
         }
     }
-    for read in &render.sources {
+    for read in sources {
         let repo = store::repos::find(db, read.repo).await?;
         let policy = repo.and_then(|repo| Policy::of(&repo.spec));
         if policy.is_some_and(|policy| !policy.admits(read.verified.as_ref())) {
@@ -201,11 +205,9 @@ pub(super) async fn may_go_on(
     row: &mut Row,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    if policy.is_none() && target.spec.render.sources().is_empty() {
-        return Ok(true);
-    }
-    let Some(render) = store::renders::find(change, row.render).await? else { return Ok(true) };
-    if admits(change, policy, &render).await? {
+    // What a render read is more than its target names: charts and bases have dependencies of their own.
+    let Some((revision, sources)) = store::renders::find_read(change, row.render).await? else { return Ok(true) };
+    if admits(change, policy, (revision, &sources)).await? {
         return Ok(true);
     }
     if matches!(row.state, RolloutState::Planned | RolloutState::Rolling) {

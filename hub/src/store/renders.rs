@@ -169,6 +169,20 @@ pub(crate) async fn find(db: &mut Connection, id: RenderId) -> Result<Option<Ren
     row.map(|row| render_of!(row)).transpose()
 }
 
+/// What it was made of: the revision of the target's own repo, and other repos. Cheaper than all of it.
+pub(crate) async fn find_read(
+    db: &mut Connection,
+    id: RenderId,
+) -> Result<Option<(RevisionId, Vec<ReadSource>)>, StoreError> {
+    let row = sqlx::query!(
+        r#"select revision_id, sources as "sources: StoredSources" from renders where render_id = $1"#,
+        id.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| Ok((RevisionId::new(row.revision_id), row.sources.read("renders", "sources")?))).transpose()
+}
+
 /// So many of the commits that begin so and that a target was rendered at, or may have been: those of its ref.
 pub(crate) async fn list_commits(
     db: &mut Connection,

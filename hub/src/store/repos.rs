@@ -133,6 +133,12 @@ pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Opt
     row.map(TryInto::try_into).transpose()
 }
 
+/// Those of a project, the one that was added first at the front; one that this version cannot read is none that it can fetch.
+pub(crate) async fn list_of_project(db: &mut Connection, project: ProjectId) -> Result<Vec<Repo>, StoreError> {
+    let rows = rows!("where project_id = $1 order by repo_id", project.as_uuid()).fetch_all(db).await?;
+    Ok(rows.into_iter().filter_map(|row| Entry::of(row.name.clone(), row.try_into()).readable()).collect())
+}
+
 /// A page in order of names, after one.
 pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Entry<Repo>>, StoreError> {
     let rows = rows!(

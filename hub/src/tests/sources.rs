@@ -1,18 +1,27 @@
 //! Targets that are rendered from more than one repo.
 
+use std::sync::{Arc, Mutex};
+
+use axum::response::IntoResponse as _;
+use bellwether_core::repo::{ForcePush, RepoSpec};
 use bellwether_core::report::Verdict;
 use bellwether_core::rollout::{Intent, RolloutState};
 use bellwether_core::signature::{Verify, VerifyMode};
-use bellwether_core::{ProjectId, RepoId};
+use bellwether_core::{ProjectId, RepoId, Version};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::engines::{engine, scene as scene_with_engine};
-use super::scene::{ONE, Scene, finish, insert_repo_named};
+use super::scene::{ANOTHER, ONE, Scene, finish, insert_repo_named};
 use crate::process::clock;
+use crate::source::git::http;
 use crate::source::git::signers::Signer;
 use crate::source::git::upstream::Upstream;
+use crate::source::oci::artifact::{Artifact, gzip, sha256, tar};
+use crate::source::oci::docker::DockerRegistry;
+use crate::source::oci::signatures::CosignPair;
 use crate::store::intents::Verb;
+use crate::store::repos::Repo;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
 
@@ -359,4 +368,271 @@ async fn a_target_names_no_repo_of_another_project_and_is_not_told_that_there_is
     }
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     store::repos::delete(&mut db, env.repo).await.expect("nobody minds it");
+}
+
+/// A Helm repository with versions of the chart `db`, over http.
+struct Charts {
+    url: String,
+    versions: Arc<Mutex<Vec<&'static str>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+fn archive(name: &str, version: &str) -> Vec<u8> {
+    let chart = format!("apiVersion: v2\nname: {name}\nversion: {version}\n");
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '{{ .Chart.Name }}', namespace: default}\n\
+                    data: {version: '{{ .Chart.Version }}'}\n";
+    let (at, templates) = (format!("{name}/Chart.yaml"), format!("{name}/templates/a.yaml"));
+    gzip(&tar(&[(&at, &chart), (&templates, template)]))
+}
+
+impl Charts {
+    async fn start(versions: &[&'static str]) -> Self {
+        let versions = Arc::new(Mutex::new(versions.to_vec()));
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (known, heard) = (versions.clone(), asked.clone());
+        let answer = move |uri: axum::http::Uri| {
+            heard.lock().expect("not poisoned").push(uri.path().to_owned());
+            let known = known.lock().expect("not poisoned").clone();
+            async move {
+                if uri.path() == "/charts/index.yaml" {
+                    let entry = |version: &&str| {
+                        let digest = sha256(&archive("db", version));
+                        let digest = digest.trim_start_matches("sha256:");
+                        format!("  - {{name: db, version: {version}, digest: {digest}, urls: [db-{version}.tgz]}}\n")
+                    };
+                    let entries: String = known.iter().map(entry).collect();
+                    return format!("apiVersion: v1\nentries:\n  db:\n{entries}").into_response();
+                }
+                let version = uri.path().strip_prefix("/charts/db-").and_then(|rest| rest.strip_suffix(".tgz"));
+                version.map_or_else(
+                    || axum::http::StatusCode::NOT_FOUND.into_response(),
+                    |version| archive("db", version).into_response(),
+                )
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/charts", listener.local_addr().expect("it is bound"));
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+        Self { url, versions, asked }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("not poisoned").clone()
+    }
+}
+
+async fn add_repo(scene: &Scene, name: &str, url: &str, chart: Option<&str>) -> RepoId {
+    let repo = Repo {
+        id: RepoId::new(clock::new_id()),
+        project: scene.hub.project,
+        name: name.parse().expect("a name"),
+        spec: RepoSpec {
+            url: url.to_owned(),
+            ca: None,
+            chart: chart.map(str::to_owned),
+            cosign_keys: Vec::new(),
+            known_hosts: None,
+            force_push: ForcePush::Allow,
+            verify: None,
+            poll_seconds: None,
+        },
+        webhook_secret: Vec::new(),
+        version: Version::new(1),
+        created_at: clock::now(),
+    };
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    store::repos::insert(&mut db, &repo).await.expect("a new repo");
+    repo.id
+}
+
+/// As `helm dependency update` writes it.
+fn lock(wanted: &[String], locked: &[String]) -> String {
+    let (wanted, locked) = (wanted.join(","), locked.join(","));
+    let digest = sha256(format!("[[{wanted}],[{locked}]]").as_bytes());
+    format!("dependencies: [{locked}]\ndigest: {digest}\ngenerated: '2026-01-01T00:00:00Z'\n")
+}
+
+/// How a registry is reached is what its repo says.
+fn as_charts_have_it(url: &str) -> String {
+    url.replace("oci+http://", "oci://")
+}
+
+/// Of a chart, as Helm writes it in JSON.
+fn dependency(name: &str, version: &str, repository: &str) -> String {
+    format!(r#"{{"name":"{name}","version":"{version}","repository":"{repository}"}}"#)
+}
+
+/// A chart that has nothing but these.
+fn chart_of(dependencies: &[String]) -> String {
+    let each: String = dependencies.iter().map(|one| format!("- {one}\n")).collect();
+    format!("apiVersion: v2\nname: one\nversion: 1.0.0\ndependencies:\n{each}")
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn dependencies_of_a_chart_are_fetched_from_repos_of_the_project_and_from_nowhere_else(pool: Pool) {
+    let (charts, registry) = (Charts::start(&["1.0.0"]).await, DockerRegistry::start().await);
+    let cache = archive("cache", "2.1.0");
+    let layer = ("application/vnd.cncf.helm.chart.content.v1.tar+gzip", &cache[..], json!(null));
+    registry.push("charts/cache", "2.1.0", &Artifact::new(&[layer])).await;
+    let registry_url = as_charts_have_it(&registry.repo_url("charts"));
+    let wanted = [dependency("db", "~1.0", &charts.url), dependency("cache", "2.1.0", &registry_url)];
+    let scene = scene_with_engine(&pool, 1, &engine()).await;
+    scene.push(&[("one/Chart.yaml", &chart_of(&wanted)), ("two/a.yaml", ONE)]).await;
+    settle(&scene).await;
+
+    let condition = scene.condition_of("one").await.expect("nobody registered it");
+    assert_eq!(condition.code, "source_not_registered", "{condition:?}");
+    assert_eq!((condition.file.as_deref(), condition.line), (Some("one/Chart.yaml"), Some(5)));
+    let hint = condition.hint.expect("what to do");
+    let document = format!("kind: Repo, metadata: {{name: db}}, spec: {{url: {}, chart: db}}", charts.url);
+    assert!(hint.starts_with("apply it as a repo") && hint.contains(&document), "{hint}");
+    assert!(charts.asked().is_empty(), "nobody said that it may be");
+    add_repo(&scene, "mirror", "https://charts.example.org", Some("db")).await;
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    scene.reconcile(Stage::Bundle).await;
+    let hint = scene.condition_of("one").await.and_then(|condition| condition.hint).expect("what to do");
+    assert!(hint.starts_with("repo `mirror` has a chart `db` of https://charts.example.org; "), "{hint}");
+
+    let db = add_repo(&scene, "db", &charts.url, Some("db")).await;
+    add_repo(&scene, "cache", &registry.repo_url("charts/cache"), None).await;
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    settle(&scene).await;
+    settle(&scene).await;
+    assert_eq!(scene.condition_of("one").await, None);
+    let names: Vec<_> = sources_of(&scene, "one").await.into_iter().map(|(name, at, _)| (name, at)).collect();
+    let expected = [("cache", "refs/tags/2.1.0"), ("db", "semver:~1.0")];
+    let by_name: std::collections::BTreeSet<_> = names.iter().map(|(name, at)| (&**name, &**at)).collect();
+    assert_eq!(by_name.into_iter().collect::<Vec<_>>(), expected);
+    let (one, before) = (scene.id("one").await, scene.bundles_of("one").await);
+
+    let release = async |version: &'static str| {
+        charts.versions.lock().expect("not poisoned").push(version);
+        scene.tell(Stage::Source, db.as_uuid()).await;
+        scene.reconcile(Stage::Source).await;
+        scene.reconcile(Stage::Bundle).await
+    };
+    assert_eq!(release("1.1.0").await, [] as [Uuid; 0], "it is not in the range");
+    assert_eq!(release("1.0.7").await, [one]);
+    let newer = scene.bundles_of("one").await;
+    assert_ne!(newer, before);
+
+    let locked = [dependency("db", "1.0.0", &charts.url), dependency("cache", "2.1.0", &registry_url)];
+    scene.push(&[("one/Chart.lock", &lock(&wanted, &locked))]).await;
+    settle(&scene).await;
+    settle(&scene).await;
+    assert_eq!(scene.condition_of("one").await, None);
+    assert_eq!(scene.bundles_of("one").await, before, "it is what the lock says");
+    assert_eq!(release("1.0.8").await, [] as [Uuid; 0]);
+
+    let wanted = [dependency("db", "~3.0", &charts.url), dependency("cache", "2.1.0", &registry_url)];
+    scene.push(&[("one/Chart.yaml", &chart_of(&wanted))]).await;
+    settle(&scene).await;
+    let condition = scene.condition_of("one").await.expect("the lock is of something else");
+    assert_eq!((condition.code.as_str(), condition.file.as_deref()), ("helm_dependency", Some("one/Chart.lock")));
+    let locked = [dependency("db", "3.0.1", &charts.url), dependency("cache", "2.1.0", &registry_url)];
+    scene.push(&[("one/Chart.lock", &lock(&wanted, &locked))]).await;
+    settle(&scene).await;
+    settle(&scene).await;
+    let condition = scene.condition_of("one").await.expect("there is no such version");
+    assert_eq!(condition.code, "tag_not_found", "{condition:?}");
+    assert!(condition.message.starts_with("repo `db`, which the target is rendered from: "), "{condition:?}");
+    assert!(condition.message.contains("3.0.1"), "{condition:?}");
+    assert_eq!((condition.file.as_deref(), condition.line), (Some("one/Chart.yaml"), Some(5)));
+    assert_eq!(scene.bundles_of("one").await, before, "what runs stays");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_a_chart_of_a_registry_has_not_signed_goes_no_further_once_its_repo_has_keys(pool: Pool) {
+    let registry = DockerRegistry::start().await;
+    let cache = archive("cache", "2.1.0");
+    let layer = ("application/vnd.cncf.helm.chart.content.v1.tar+gzip", &cache[..], json!(null));
+    registry.push("charts/cache", "2.1.0", &Artifact::new(&[layer])).await;
+    let engine = engine();
+    let settings = ["--render-engine", engine.to_str().expect("a name"), "--allow-unconfined-render"];
+    let waves = json!({"waves": [{"name": "all", "maxConcurrent": 1}]});
+    let scene = Scene::with(&pool, 2, &settings, &waves).await;
+    let repo = add_repo(&scene, "cache", &registry.repo_url("charts/cache"), None).await;
+    let wanted = [dependency("cache", "2.1.0", &as_charts_have_it(&registry.repo_url("charts")))];
+    scene.push(&[("one/Chart.yaml", &chart_of(&wanted))]).await;
+    for _ in 0..2 {
+        scene.reconcile(Stage::Bundle).await;
+        scene.reconcile(Stage::Source).await;
+    }
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    let assigned = async || {
+        let runs = [scene.runs(scene.clusters[0]).await, scene.runs(scene.clusters[1]).await];
+        runs.into_iter().flatten().count()
+    };
+    assert_eq!((scene.condition_of("one").await, assigned().await), (None, 1));
+
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let mut known = store::repos::find(&mut db, repo).await.expect("it is read").expect("it is there");
+    known.spec.cosign_keys = vec![CosignPair::new().pem()];
+    store::repos::mark_spec(&mut db, repo, known.version, &known.spec, clock::now()).await.expect("it is written");
+    let place = usize::from(scene.runs(scene.clusters[0]).await.is_none());
+    scene.say(place, Verdict::Healthy, 1).await;
+
+    assert_eq!(scene.states().await, [RolloutState::Paused]);
+    assert_eq!(assigned().await, 1, "it reaches no further cluster");
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition("one").await.as_deref(), Some("revision_unverified"));
+}
+
+/// A kustomization of remote bases.
+fn overlay(bases: &[String]) -> String {
+    format!("# eu\nnamespace: default\nresources: [{}]\n", bases.join(", "))
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_remote_base_is_fetched_from_the_repo_of_the_project_and_moves_with_its_ref(pool: Pool) {
+    let bases = Upstream::new();
+    let base =
+        |map: &str| [("shop/kustomization.yaml", "resources: [a.yaml]\n".to_owned()), ("shop/a.yaml", map.to_owned())];
+    let push = |map: &str| {
+        let files = base(map);
+        bases.push("main", "A push", &[(files[0].0, &files[0].1), (files[1].0, &files[1].1)])
+    };
+    let first = push(ONE);
+    bases.git(["tag", "v1", "main"], b"");
+    let url = http::start_serving(&bases).await;
+    let scene = scene_with_engine(&pool, 1, &engine()).await;
+    let (at_tag, at_branch) =
+        (overlay(&[format!("'{url}//shop?ref=v1'")]), overlay(&[format!("'{url}//shop?ref=main'")]));
+    scene.push(&[("one/kustomization.yaml", &at_tag), ("two/kustomization.yaml", &at_branch)]).await;
+    settle(&scene).await;
+    let condition = scene.condition_of("one").await.expect("nobody registered it");
+    assert_eq!(condition.code, "source_not_registered", "{condition:?}");
+    assert_eq!((condition.file.as_deref(), condition.line), (Some("one/kustomization.yaml"), Some(3)));
+    let hint = condition.hint.expect("what to do");
+    let place = url.trim_end_matches(".git");
+    assert!(hint.contains(&format!("metadata: {{name: shop}}, spec: {{url: {place}}}")), "{hint}");
+
+    let repo = add_repo(&scene, "bases", &url, None).await;
+    for target in ["one", "two"] {
+        scene.tell(Stage::Bundle, scene.id(target).await).await;
+    }
+    settle(&scene).await;
+    settle(&scene).await;
+    assert_eq!((scene.condition_of("one").await, scene.condition_of("two").await), (None, None));
+    let read = |at: &str, commit: &str| [("bases".to_owned(), at.to_owned(), commit.to_owned())];
+    assert_eq!(sources_of(&scene, "one").await, read("refs/tags/v1", &first));
+    assert_eq!(sources_of(&scene, "two").await, read("refs/heads/main", &first));
+    let two = scene.id("two").await;
+    let before = scene.bundles_of("two").await;
+
+    let second = push(ANOTHER);
+    scene.tell(Stage::Source, repo.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [two], "a tag stays where it is");
+    assert_eq!(sources_of(&scene, "two").await, read("refs/heads/main", &second));
+    assert_ne!(scene.bundles_of("two").await, before);
+
+    // Git takes a tag before a branch of the same name.
+    bases.git(["tag", "main", &first], b"");
+    scene.tell(Stage::Source, repo.as_uuid()).await;
+    settle(&scene).await;
+    assert_eq!(sources_of(&scene, "two").await, read("refs/tags/main", &first));
+    assert_eq!(scene.bundles_of("two").await, before);
 }

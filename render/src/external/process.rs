@@ -102,6 +102,7 @@ impl Process {
             let question = match wire::read(&mut self.from) {
                 Ok(Said::Read(path)) => Question::Read(path),
                 Ok(Said::List(path)) => Question::List(path),
+                Ok(Said::Source(asked)) => Question::Source(asked),
                 Ok(Said::Done(done)) => return Ok(done),
                 Ok(Said::Failed(complaint)) => return Err(complaint.into()),
                 Ok(Said::Hello(_)) => return Err(EngineError::Protocol { reason: "it says hello again".to_owned() }),

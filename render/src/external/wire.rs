@@ -6,11 +6,12 @@ use std::io::{self, BufRead, Read, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bellwether_core::render::Lookup;
+use bellwether_core::render::{Lookup, Source, without_user};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::EngineError;
+use crate::error::Place;
 use crate::files::{Listing, Read as Found};
 
 /// Of a frame: as much as a bundle may have.
@@ -18,13 +19,16 @@ pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The engine that this program is made with: what another makes of the same may be something else, and what it is told may
 /// mean something else to it.
-pub(crate) const ENGINE: &str = "0.4.0";
+pub(crate) const ENGINE: &str = "0.5.0";
 
 /// Of three versions, each of some ten.
 const VERSIONS_CHARACTERS_MAX: usize = 200;
 
 /// Of a text that people are shown.
 const MESSAGE_CHARACTERS_MAX: usize = 4_000;
+
+/// Of a file that people are shown.
+const NAME_CHARACTERS_MAX: usize = 1_000;
 
 /// What an engine says.
 #[derive(Debug, Deserialize)]
@@ -33,6 +37,7 @@ pub(crate) enum Said {
     Hello(Hello),
     Read(String),
     List(String),
+    Source(SourceAsked),
     Done(Done),
     Failed(Complaint),
 }
@@ -42,6 +47,49 @@ pub(crate) enum Said {
 pub(crate) enum Question {
     Read(String),
     List(String),
+    Source(SourceAsked),
+}
+
+/// Something that is not in the repo, and where it is named.
+#[derive(Debug, Deserialize)]
+pub(crate) struct SourceAsked {
+    file: String,
+    line: u32,
+    chart: Option<ChartAsked>,
+    git: Option<GitAsked>,
+}
+
+#[derive(Debug, Deserialize)]
+struct GitAsked {
+    url: String,
+    reference: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct ChartAsked {
+    repository: String,
+    name: String,
+    versions: String,
+}
+
+impl SourceAsked {
+    pub(crate) fn place(&self) -> Place {
+        Place::Line {
+            file: self.file.chars().take(NAME_CHARACTERS_MAX).collect::<String>().into(),
+            line: self.line.max(1),
+        }
+    }
+
+    /// `None`: it can be none.
+    pub(crate) fn source(self) -> Option<Source> {
+        // Rows and messages hold it.
+        let chart = self.chart.map(|ChartAsked { repository, name, versions }| {
+            let repository = without_user(&repository);
+            Source::Chart { repository, name, versions }
+        });
+        let git = self.git.map(|GitAsked { url, reference }| Source::Git { url: without_user(&url), reference });
+        chart.or(git).filter(Source::is_valid)
+    }
 }
 
 /// Which engine it is, and how it has shut itself in.
@@ -176,6 +224,8 @@ pub(crate) enum Answer {
     NotDirectory(bool),
     Absent(bool),
     Refused(String),
+    /// The folder of a source.
+    Source(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

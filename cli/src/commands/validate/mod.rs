@@ -461,6 +461,10 @@ impl Run<'_> {
         for version in each {
             let mut rendering = render::render(self.engines, &self.place, asked, version)?;
             covered.extend(std::mem::take(&mut rendering.covered));
+            if let Some(reason) = rendering.elsewhere.take() {
+                self.skip(&render::file_of(&self.place, asked), &reason);
+                return Ok(covered);
+            }
             match made.iter_mut().find(|(_, known)| known.is_same(&rendering)) {
                 Some((versions, _)) => versions.extend(version),
                 None => made.push((version.into_iter().collect(), rendering)),

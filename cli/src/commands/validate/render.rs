@@ -212,6 +212,8 @@ pub(super) struct Rendering {
     pub(super) objects: Vec<Object>,
     pub(super) findings: Vec<Finding>,
     pub(super) covered: Covered,
+    /// What it is made of besides, and is not here.
+    pub(super) elsewhere: Option<String>,
 }
 
 impl Rendering {
@@ -236,7 +238,7 @@ pub(super) fn render(
         let values = asked.options.helm.as_ref().map(|helm| helm.values_files.as_slice()).unwrap_or_default();
         covered.narrow_to_chart(&asked.folder, values);
     }
-    let mut rendering = Rendering { objects: Vec::new(), findings: Vec::new(), covered };
+    let mut rendering = Rendering { objects: Vec::new(), findings: Vec::new(), covered, elsewhere: None };
     match result {
         Ok(objects) => {
             let sources = Sources::read(place, &rendering.covered, asked);
@@ -246,6 +248,7 @@ pub(super) fn render(
         Err(RenderFailure::Render(RenderError::Engine(
             error @ (EngineError::Missing { .. } | EngineError::NotStarted { .. } | EngineError::Protocol { .. }),
         ))) => return Err(Failure::new(error.to_string()).maybe_hint(error.hint())),
+        Err(RenderFailure::Source { error, .. }) => rendering.elsewhere = Some(error.to_string()),
         Err(error) => {
             let finding = refused(place, asked, error, &rendering.covered);
             rendering.findings.push(finding);
@@ -380,7 +383,7 @@ fn made(object: &RenderedObject, sources: &Sources, place: &Place, asked: &Asked
 }
 
 /// What to look at when no file of its own is known.
-fn file_of(place: &Place, asked: &Asked) -> String {
+pub(super) fn file_of(place: &Place, asked: &Asked) -> String {
     let chart = if asked.folder.is_empty() { "Chart.yaml".to_owned() } else { format!("{}/Chart.yaml", asked.folder) };
     kustomization_of(&place.root, &asked.folder)
         .or_else(|| place.root.join(&chart).is_file().then_some(chart))
@@ -421,7 +424,7 @@ fn refused(place: &Place, asked: &Asked, error: RenderFailure<Failure>, covered:
         target: asked.shown(place),
     };
     match error {
-        RenderFailure::Files(error) => whole(error.to_string()),
+        RenderFailure::Files(error) | RenderFailure::Source { error, .. } => whole(error.to_string()),
         RenderFailure::Render(error) => {
             let mut finding = whole(sentence(place, asked, &error, covered));
             error.code().clone_into(&mut finding.code);

@@ -457,7 +457,7 @@ pub(super) fn find_cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static
 }
 
 /// The candidate that was probably meant: close by, or the only one.
-pub(in crate::source) fn nearest<'a>(wanted: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn nearest<'a>(wanted: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     let candidates: Vec<&str> = candidates.collect();
     if let [only] = candidates[..] {
         return Some(only.to_owned());

@@ -45,13 +45,13 @@ pub(crate) use self::mirror::Mirror;
 pub(crate) use self::reader::Reader;
 pub(crate) use self::ssh::{InvalidKey, KnownHosts, SshKey};
 #[cfg(test)]
-pub(crate) use self::tests::{signers, upstream};
+pub(crate) use self::tests::{http, signers, upstream};
 pub(crate) use self::url::{InvalidUrl, RepoUrl, UrlPolicy};
 pub(crate) use self::verify::{InvalidVerifyKey, Verifier};
 
 pub(super) use self::budget::Budget;
 use self::error::Cause;
-pub(super) use self::error::nearest;
+pub(crate) use self::error::nearest;
 pub(super) use self::wire::{describe_status, parse_wait};
 pub(super) use self::write::{Made, write_commit, write_file};
 use crate::egress::Destination;

@@ -143,6 +143,28 @@ impl RepoUrl {
         format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default())
     }
 
+    /// As it is the same for all who write it.
+    pub(crate) fn normal(text: &str) -> String {
+        let read = Self::parse(text, UrlPolicy { insecure: true, private: true });
+        read.map_or_else(|_| text.trim_end_matches('/').to_owned(), |url| url.as_str().to_owned())
+    }
+
+    /// Host and path, by which people mean the same repository, whoever they are to its server and however it is asked.
+    pub(crate) fn place_of(text: &str) -> String {
+        let text = text.trim_end_matches('/');
+        let text = text.strip_suffix(".git").unwrap_or(text);
+        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+        let (host, path) =
+            if scheme.is_empty() { rest.split_once(':') } else { rest.split_once('/') }.unwrap_or((rest, ""));
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host).to_lowercase();
+        let own_port = match scheme.to_ascii_lowercase().as_str() {
+            "https" => ":443",
+            "http" => ":80",
+            _ => ":22",
+        };
+        format!("{}/{}", host.strip_suffix(own_port).unwrap_or(&host), path.trim_start_matches('/'))
+    }
+
     pub(crate) fn is_of_artifact(text: &str) -> bool {
         Url::parse(text).is_ok_and(|url| oci::is_registry(&url))
     }

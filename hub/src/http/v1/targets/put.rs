@@ -95,7 +95,7 @@ pub(in crate::http) async fn put(
 async fn find_sources(db: &mut Connection, project: ProjectId, spec: &TargetSpec) -> Result<BTreeSet<Minded>, Refusal> {
     let mut minded = BTreeSet::new();
     for source in spec.render.sources() {
-        let Source::Repo { repo, reference } = source;
+        let Source::Repo { repo, reference } = source else { continue };
         minded.insert(Minded { repo: find_repo(db, project, &repo).await?.id, reference });
     }
     Ok(minded)

@@ -1,6 +1,7 @@
 //! With a server that can be told to misbehave.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, http};
@@ -173,11 +175,21 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Mood::Redirect(_) | Mood::AnswerFetch(_) | Mood::HangHistory => "version=2",
         Mood::Hang => std::future::pending().await,
     };
+    let mut response = serve(&shared.root, &parts, protocol, &body).await;
+    if trickles {
+        let body = to_bytes(std::mem::take(response.body_mut()), usize::MAX).await.expect("a body");
+        *response.body_mut() = trickle(&body);
+    }
+    response
+}
+
+/// What Git itself answers of the repositories in a folder.
+async fn serve(root: &Path, parts: &Parts, protocol: &str, body: &[u8]) -> Response {
     let mut child = Command::new("git")
         .arg("http-backend")
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("GIT_PROJECT_ROOT", &shared.root)
+        .env("GIT_PROJECT_ROOT", root)
         .envs([("GIT_HTTP_EXPORT_ALL", "1"), ("GIT_PROTOCOL", protocol)])
         .env("PATH_INFO", parts.uri.path().replacen("/moved", "/shop.git", 1))
         .env("QUERY_STRING", parts.uri.query().unwrap_or_default())
@@ -192,7 +204,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         .spawn()
         .expect("git starts");
     let mut input = child.stdin.take().expect("piped");
-    input.write_all(&body).await.expect("git reads");
+    input.write_all(body).await.expect("git reads");
     drop(input);
     let output = child.wait_with_output().await.expect("git ends").stdout;
     let end = output.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("headers");
@@ -204,8 +216,24 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             _ => response.header(name, value),
         };
     }
-    let body = output[end + 4..].to_vec();
-    response.body(if trickles { trickle(&body) } else { Body::from(body) }).expect("a response")
+    response.body(Body::from(output[end + 4..].to_vec())).expect("a response")
+}
+
+/// Serves a repository by http, for as long as the test's runtime runs, and says where.
+pub(crate) async fn start_serving(upstream: &Upstream) -> String {
+    let root = upstream.folder().parent().expect("a parent").to_owned();
+    let answer = move |request: Request| {
+        let root = root.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = to_bytes(body, usize::MAX).await.expect("a body");
+            serve(&root, &parts, "version=2", &body).await
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    format!("http://{address}/shop.git")
 }
 
 fn trickle(body: &[u8]) -> Body {

@@ -2,7 +2,7 @@
 
 mod fetch;
 mod fuzz;
-mod http;
+pub(crate) mod http;
 mod opened;
 mod packs;
 mod read;
