@@ -376,7 +376,7 @@ pub(super) async fn find_back(db: &mut Connection, target: &Target) -> Result<Ba
     for id in former(&past) {
         let Some(render) = store::renders::find(db, id).await? else { continue };
         let found = Earlier { render: id, gives: gives(db, target, &render, &candidates).await? };
-        if admits(db, own.as_ref(), &render).await? {
+        if admits(db, own.as_ref(), (render.revision, &render.sources)).await? {
             earlier.push(found);
             renders.insert(id, render);
         } else {
