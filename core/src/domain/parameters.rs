@@ -207,7 +207,7 @@ impl Parameters {
         let given = defaults.chain(selected).filter_map(|(number, set)| {
             Some(Layer { set: Some(number), is_selected: set.clusters.is_some(), value: value(set)? })
         });
-        let own = Self::resolve(&[], cluster).values.remove(name);
+        let own = Self::resolve(&[], cluster).by_name.remove(name);
         given.chain(own.map(|value| Layer { set: None, is_selected: true, value })).collect()
     }
 
@@ -229,12 +229,14 @@ impl Parameters {
         };
         cluster.labels.iter().for_each(|(key, value)| give(CLUSTER_LABELS_PREFIX, key, value));
         if let Some(Traits { annotations, facts, .. }) = cluster.traits {
-            annotations.iter().for_each(|(key, value)| give(CLUSTER_ANNOTATIONS_PREFIX, key, value));
+            for (key, value) in annotations {
+                give(CLUSTER_ANNOTATIONS_PREFIX, key, value);
+            }
             let facts = facts.iter().filter(|(name, value)| is_parameter(name, value));
             facts.for_each(|(name, value)| give(CLUSTER_FACTS_PREFIX, name, value));
         }
         let names = Arc::new(values.keys().cloned().collect());
-        Values { values, names, apis: cluster.traits.and_then(|traits| traits.apis.clone()) }
+        Values { by_name: values, names, apis: cluster.traits.and_then(|traits| traits.apis.clone()) }
     }
 }
 
@@ -284,7 +286,7 @@ fn check_value(name: &str, value: &Value) -> Result<(), InvalidParameter> {
 /// The values of one cluster, or of all clusters that have the same: strings, numbers and booleans.
 #[derive(Clone, Default)]
 pub struct Values {
-    values: BTreeMap<String, Value>,
+    by_name: BTreeMap<String, Value>,
     /// What the cluster has beyond what is used, for suggestions. No part of what the values are.
     names: Arc<BTreeSet<String>>,
     /// What the cluster serves. Once it is known what is used of it, that is among the values, and the rest is left out.
@@ -293,7 +295,7 @@ pub struct Values {
 
 impl PartialEq for Values {
     fn eq(&self, other: &Self) -> bool {
-        self.values == other.values && self.apis == other.apis
+        self.by_name == other.by_name && self.apis == other.apis
     }
 }
 
@@ -302,14 +304,14 @@ impl Eq for Values {}
 /// Names only: a value may be a secret.
 impl fmt::Debug for Values {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.values.keys()).finish()
+        f.debug_set().entries(self.by_name.keys()).finish()
     }
 }
 
 impl Values {
     /// A string, number or boolean, as it was given.
     pub fn find(&self, name: &str) -> Option<&Value> {
-        self.values.get(name)
+        self.by_name.get(name)
     }
 
     /// Every name that the cluster has a value for, also those that [`Values::restricted_to`] left out.
@@ -321,9 +323,9 @@ impl Values {
     #[must_use]
     pub fn over(&self, weaker: BTreeMap<String, Value>) -> Self {
         let mut values = weaker;
-        values.extend(self.values.clone());
+        values.extend(self.by_name.clone());
         let names = self.names.iter().chain(values.keys()).cloned().collect();
-        Self { values, names: Arc::new(names), apis: self.apis.clone() }
+        Self { by_name: values, names: Arc::new(names), apis: self.apis.clone() }
     }
 
     /// What the cluster serves, as far as that is known.
@@ -334,7 +336,7 @@ impl Values {
     /// Only what is used. Clusters whose used values are equal share a bundle.
     #[must_use]
     pub fn restricted_to(&self, names: &BTreeSet<String>) -> Self {
-        let used = self.values.iter().filter(|(name, _)| names.contains(*name));
+        let used = self.by_name.iter().filter(|(name, _)| names.contains(*name));
         let mut values: BTreeMap<_, _> = used.map(|(name, value)| (name.clone(), value.clone())).collect();
         if let Some(apis) = &self.apis {
             if names.contains(CLUSTER_APIS) {
@@ -345,12 +347,12 @@ impl Values {
                 values.insert(name.clone(), Value::from(apis.has(api)));
             }
         }
-        Self { values, names: Arc::clone(&self.names), apis: None }
+        Self { by_name: values, names: Arc::clone(&self.names), apis: None }
     }
 
     /// Equal for equal values, and only for these: the number 4 is not the string `4`.
     pub fn digest(&self) -> Digest {
-        digest_of(&self.values.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+        digest_of(&self.by_name.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 }
 
