@@ -227,7 +227,7 @@ func (r *helmRun) valuesFor(loaded *chart.Chart, given map[string]any) (common.V
 		schema := path.Join(r.source.folder, "values.schema.json")
 		return nil, &failure{Code: helmSchema, Message: err.Error(), File: schema}
 	}
-	all["Capabilities"] = &clusterView{Real: capabilities, IsAskedOnly: asksOnly(loaded, values)}
+	all["Capabilities"] = viewOf(capabilities, loaded, values)
 	cluster := capabilities.KubeVersion
 	if loaded.Metadata.KubeVersion != "" {
 		look(lookedAtVersion)

@@ -46,6 +46,17 @@ type clusterView struct {
 	IsAskedOnly bool
 }
 
+// viewOf is Helm's own where a template may do something with the version as a whole: it is a text when it is printed, and not
+// when it is given to a function, which only a field of Helm's can be.
+func viewOf(real *common.Capabilities, loaded *chart.Chart, values map[string]any) any {
+	if !everyText(loaded, values, takesVersionApart) {
+		look(lookedAtVersion)
+		look(lookedAtAPIs)
+		return real
+	}
+	return &clusterView{Real: real, IsAskedOnly: everyText(loaded, values, asksOnly)}
+}
+
 func (v *clusterView) KubeVersion() *common.KubeVersion {
 	look(lookedAtVersion)
 	return &v.Real.KubeVersion
@@ -80,31 +91,38 @@ func (v *askedVersions) Has(apiVersion string) bool {
 	return v.Set.Has(apiVersion)
 }
 
-// asksOnly says that no text of a chart or of its values does anything with the set of APIs but to ask it.
-func asksOnly(loaded *chart.Chart, values map[string]any) bool {
-	if given, err := json.Marshal(values); err != nil || !asksOnlyIn(string(given)) {
+// everyText says that something is so of every text of a chart, of those it depends on, and of its values.
+func everyText(loaded *chart.Chart, values map[string]any, is func(text string) bool) bool {
+	if given, err := json.Marshal(values); err != nil || !is(string(given)) {
 		return false
 	}
 	for _, file := range slices.Concat(loaded.Templates, loaded.Files) {
-		if !asksOnlyIn(string(file.Data)) {
+		if !is(string(file.Data)) {
 			return false
 		}
 	}
 	for _, dependency := range loaded.Dependencies() {
-		if !asksOnly(dependency, nil) {
+		if !everyText(dependency, nil, is) {
 			return false
 		}
 	}
 	return true
 }
 
-func asksOnlyIn(text string) bool {
+// asksOnly says that nothing is done with the set of APIs but to ask it.
+func asksOnly(text string) bool { return isFollowed(text, "APIVersions", ".Has") }
+
+// takesVersionApart says that nothing is done with the version but to look at its parts.
+func takesVersionApart(text string) bool { return isFollowed(text, "KubeVersion", ".") }
+
+// isFollowed says that after a word always comes another text.
+func isFollowed(text, word, by string) bool {
 	for {
-		_, after, found := strings.Cut(text, "APIVersions")
+		_, after, found := strings.Cut(text, word)
 		if !found {
 			return true
 		}
-		if !strings.HasPrefix(after, ".Has") {
+		if !strings.HasPrefix(after, by) {
 			return false
 		}
 		text = after
