@@ -113,9 +113,9 @@ pub async fn monorepo(state: &Path) -> Result<Outcome> {
         }
     }
     show.done(format_args!("{COMMITS} commits of one file that one target reads"));
-    let mut of_none = Vec::new();
+    let mut unread = Vec::new();
     for number in 0..COMMITS_OF_THE_BASE {
-        of_none.push(commit(&ground, &format!("apps/{}/src/file-1.txt", app(1)), &format!("{number}\n"), 0).await?);
+        unread.push(commit(&ground, &format!("apps/{}/src/file-1.txt", app(1)), &format!("{number}\n"), 0).await?);
     }
     let mut of_base = Vec::new();
     for number in 0..COMMITS_OF_THE_BASE {
@@ -123,7 +123,7 @@ pub async fn monorepo(state: &Path) -> Result<Outcome> {
         of_base.push(commit(&ground, "base/shared.yaml", &text, OVERLAYS).await?);
     }
     show.done(format_args!("{COMMITS_OF_THE_BASE} commits that nobody reads, and as many of what {OVERLAYS} share"));
-    outcome(&ground, &of_one, &of_none, &of_base)
+    outcome(&ground, &of_one, &unread, &of_base)
 }
 
 /// Pushes one changed file, and waits until the hub has dealt with it.
@@ -188,10 +188,10 @@ fn targets() -> Vec<String> {
     apps.chain(overlays).collect()
 }
 
-fn outcome(ground: &Ground, of_one: &[Figures], of_none: &[Figures], of_base: &[Figures]) -> Result<Outcome> {
+fn outcome(ground: &Ground, of_one: &[Figures], unread: &[Figures], of_base: &[Figures]) -> Result<Outcome> {
     let steps = [
         ("one file of one target", of_one),
-        ("one file that nobody reads", of_none),
+        ("one file that nobody reads", unread),
         ("what 40 overlays share", of_base),
     ];
     let mut table = format!(

@@ -53,13 +53,14 @@ impl From<Failure<FilesError>> for BundleError {
     fn from(failure: Failure<FilesError>) -> Self {
         match failure {
             Failure::Render(error) => Self::Render(error),
-            Failure::Files(FilesError::Own(error)) => Self::Read(error),
-            Failure::Files(FilesError::There { repo, mount, error }) => Self::ReadThere { repo, mount, error },
-            Failure::Source { at, error: FilesError::Source(error) } => Self::Source { at, error },
-            Failure::Source { error: FilesError::Own(error), .. } => Self::Read(error),
-            Failure::Source { error: FilesError::There { repo, mount, error }, .. } => {
+            Failure::Files(FilesError::Own(error)) | Failure::Source { error: FilesError::Own(error), .. } => {
+                Self::Read(error)
+            }
+            Failure::Files(FilesError::There { repo, mount, error })
+            | Failure::Source { error: FilesError::There { repo, mount, error }, .. } => {
                 Self::ReadThere { repo, mount, error }
             }
+            Failure::Source { at, error: FilesError::Source(error) } => Self::Source { at, error },
             // Only who is asked for a source says so.
             Failure::Files(FilesError::Source(error)) => {
                 Self::Source { at: Place::Field { path: "render".into() }, error }

@@ -108,7 +108,7 @@ impl Given {
 
 fn refused(api: &Url, status: StatusCode, headers: &HeaderMap, body: &[u8], signed: &str) -> AppError {
     let host = api.host_str().unwrap_or_default().to_owned();
-    if let Some(retry_after) = limit(status, headers, clock::now()) {
+    if let Some(Limit { retry_after }) = limit(status, headers, clock::now()) {
         return FetchError::Limited { host, retry_after }.into();
     }
     if status.is_redirection() {
@@ -127,22 +127,29 @@ fn refused(api: &Url, status: StatusCode, headers: &HeaderMap, body: &[u8], sign
     AppError::Refused { message: said.unwrap_or_else(|_| format!("HTTP status {}", status.as_u16())) }
 }
 
-/// Whether it asks to come back later, and when: <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>.
-fn limit(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Option<Duration>> {
+/// It asks to come back later; `None`: it does not say when.
+#[derive(Debug, PartialEq, Eq)]
+struct Limit {
+    retry_after: Option<Duration>,
+}
+
+/// Whether it asks to come back later: <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>.
+fn limit(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Limit> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let wait = header(RETRY_AFTER.as_str()).and_then(parse_wait);
     let may_limit = matches!(status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS);
     if wait.is_some() && (may_limit || status == StatusCode::SERVICE_UNAVAILABLE) {
-        return Some(wait);
+        return Some(Limit { retry_after: wait });
     }
     let is_used_up = header("x-ratelimit-remaining") == Some("0");
     let resets_at = header("x-ratelimit-reset").and_then(|at| Timestamp::from_second(at.parse().ok()?).ok());
     let until_then = resets_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
-    match status {
-        StatusCode::FORBIDDEN if is_used_up => Some(until_then),
-        StatusCode::TOO_MANY_REQUESTS => Some(until_then.filter(|_| is_used_up)),
-        _ => None,
-    }
+    let retry_after = match status {
+        StatusCode::FORBIDDEN if is_used_up => until_then,
+        StatusCode::TOO_MANY_REQUESTS => until_then.filter(|_| is_used_up),
+        _ => return None,
+    };
+    Some(Limit { retry_after })
 }
 
 #[cfg(test)]
@@ -171,7 +178,7 @@ mod tests {
             let headers = headers
                 .iter()
                 .map(|(name, value)| ((*name).try_into().expect("a name"), value.parse().expect("a value")));
-            limit(status, &headers.collect(), now).map(|wait| wait.map(|wait| wait.as_secs()))
+            limit(status, &headers.collect(), now).map(|limit| limit.retry_after.map(|wait| wait.as_secs()))
         };
         let forbidden = StatusCode::FORBIDDEN;
 

@@ -152,7 +152,7 @@ fn not_rendered(target: &Target, cluster: Option<&Name>, condition: Option<Condi
     let (why, hint) = condition.map_or((None, None), |condition| (Some(condition.message), condition.hint));
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     let detail = format!("target {} as it stands is not rendered{of}{why}", target.name);
-    let hint = hint.map_or("a cluster is rendered for once its agent has joined".to_owned(), |hint| hint.to_string());
+    let hint = hint.unwrap_or_else(|| "a cluster is rendered for once its agent has joined".to_owned());
     Refusal::conflict("not_rendered", detail).hint(hint)
 }
 
