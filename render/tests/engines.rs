@@ -634,8 +634,8 @@ fn dependency(at: &str, name: &str, version: &str) -> Vec<(String, String)> {
 
 fn umbrella(cache: &str, db: &str, common: &str) -> Tree {
     let mut files = dependency("charts/shop", "shop", "1.0.0");
-    files[0].1 = UMBRELLA.to_owned();
-    files[1].1 = "fast: {size: fast}\ndb: {on: true}\nsize: none\n".to_owned();
+    UMBRELLA.clone_into(&mut files[0].1);
+    "fast: {size: fast}\ndb: {on: true}\nsize: none\n".clone_into(&mut files[1].1);
     files.extend(dependency(cache, "cache", "1.4.0"));
     files.extend(dependency(db, "db", "2.0.1"));
     files.extend(dependency(common, "common", "0.1.0"));

@@ -464,8 +464,8 @@ fn dependency(name: &str, version: &str, repository: &str) -> String {
 
 /// A chart that has nothing but these.
 fn chart_of(dependencies: &[String]) -> String {
-    let each: String = dependencies.iter().map(|one| format!("- {one}\n")).collect();
-    format!("apiVersion: v2\nname: one\nversion: 1.0.0\ndependencies:\n{each}")
+    let each: Vec<_> = dependencies.iter().map(|one| format!("- {one}\n")).collect();
+    format!("apiVersion: v2\nname: one\nversion: 1.0.0\ndependencies:\n{}", each.concat())
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

@@ -1,6 +1,7 @@
 //! With Postgres, Git behind `git http-backend`, and an https server that speaks GitHub's API as it is documented and lets in
 //! whom it gave a token.
 
+use std::fmt::Write as _;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -46,13 +47,16 @@ struct GitHub {
     state: Mutex<Said>,
 }
 
+/// Status, headers and body.
+type Other = (StatusCode, Vec<(&'static str, String)>, String);
+
 struct Said {
     /// Tokens given; the last is good.
     given: usize,
     good: Option<String>,
     life: SignedDuration,
     /// Of the API, instead of a token.
-    answer: Option<(StatusCode, Vec<(&'static str, String)>, String)>,
+    answer: Option<Other>,
     /// All that was sent, for what must not be among it.
     heard: String,
 }
@@ -67,7 +71,7 @@ async fn answer(
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     {
         let mut said = github.state.lock().expect("no panic");
-        said.heard.push_str(&format!("{method} {uri} {headers:?} {}\n", String::from_utf8_lossy(&body)));
+        let _ = writeln!(said.heard, "{method} {uri} {headers:?} {}", String::from_utf8_lossy(&body));
         if uri.path() == "/api/v3/app/installations/77/access_tokens" {
             let authorization = header("authorization");
             let claims = github.claims(&authorization);
@@ -365,7 +369,7 @@ async fn what_github_answers_instead_of_a_token_is_told_as_what_it_is(pool: Pool
         (StatusCode::FORBIDDEN, "<html>", "github_app_refused"),
     ] {
         scene.answer(status, &[], text);
-        assert_eq!(scene.code().await.as_deref(), Some(code), "{status} {:.40}", text);
+        assert_eq!(scene.code().await.as_deref(), Some(code), "{status} {text:.40}");
     }
 }
 

@@ -351,7 +351,8 @@ fn what_a_repo_leaves_out_of_its_exports_is_refused_where_it_would_be_rendered_a
 #[test]
 fn what_files_may_be_compared_with_is_bounded_and_the_file_that_says_too_much_is_named() {
     let upstream = Upstream::new();
-    let lines = |count: usize| (0..count).map(|number| format!("{number}.md export-ignore\n")).collect::<String>();
+    let lines =
+        |count: usize| (0..count).map(|number| format!("{number}.md export-ignore\n")).collect::<Vec<_>>().concat();
     let (many, more, others) = (lines(300), lines(201), "a b\n".repeat(60_000));
     let files = [("many/.gitattributes", &*many), ("many/a.yaml", "a"), ("many/more/.gitattributes", &*more)];
     let beside = [("many/more/a.yaml", "a"), ("others/.gitattributes", &*others), ("others/a.yaml", "a")];
