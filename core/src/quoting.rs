@@ -110,9 +110,14 @@ impl Printed {
     fn end(self, text: &str) -> Option<usize> {
         match self {
             Self::Refused => refused_end(text),
-            // Without quotes nobody knows which bracket is a value's.
-            Self::Dump(bracket) if !text.starts_with('"') => text.rfind(bracket),
-            Self::Dump(_) | Self::List => closing_bracket(text),
+            Self::Dump(bracket) => {
+                let is_end = |at: &usize| text[*at..].starts_with(bracket);
+                let done = text.strip_prefix('…').map(|rest| text.len() - rest.len()).filter(is_end);
+                let quoted = closing_bracket(text).filter(|at| text.starts_with('"') && is_end(at));
+                // Without quotes nobody knows which bracket is a value's.
+                done.or(quoted).or_else(|| text.rfind(bracket))
+            }
+            Self::List => closing_bracket(text),
             Self::Text => {
                 let mut nesting = Nesting::default();
                 text.char_indices().find_map(|(at, character)| {
@@ -281,6 +286,14 @@ mod tests {
             r#".spec.ports[port=80,protocol="TCP"].name: field not declared in schema"#,
         ] {
             assert_eq!(without_values(text), text);
+        }
+    }
+
+    #[test]
+    fn another_bracket_ends_no_value() {
+        for (text, expected) in [(r#"map[""}"#, "map[…"), (r#"{"a"] b} c"#, "{…} c"), (r#"{"a"}b}"#, "{…}b}")] {
+            let once = without_values(text);
+            assert_eq!((once.as_str(), without_values(&once).as_str()), (expected, expected));
         }
     }
 
