@@ -49,6 +49,9 @@ pub mod session;
 pub mod takeover;
 pub mod yielded;
 
+/// What stands in `apiVersion` of every document that people write; nothing else is accepted.
+pub const API_VERSION: &str = "bellwether.dev/v1";
+
 pub use chain::chain;
 pub use domain::{
     access, apis, bundle, condition, digest, enrollment, ids, labels, names, object, parameters, render, repo, report,

@@ -339,7 +339,6 @@ mod tests {
 
         let validate = help(&["validate"]);
         assert!(validate.contains("sarif") && !validate.contains("yaml]"), "{validate}");
-        assert!(!help(&["import", "flux"]).contains("--token"), "it asks no hub");
         assert!(help(&["render"]).contains("objects"));
         assert!(help(&["cluster", "register"]).contains("manifest"));
         assert!(help(&["status"]).contains("yaml") && !help(&["status"]).contains("manifest"));

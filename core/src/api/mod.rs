@@ -40,10 +40,8 @@ pub use target::{
 };
 pub use token::{CreateToken, CreatedToken, TokenDocument};
 
+pub use crate::API_VERSION;
 use crate::{Name, Version};
-
-/// What stands in `apiVersion` of every document that people write; nothing else is accepted.
-pub const API_VERSION: &str = "bellwether.dev/v1";
 
 /// What people write and read: a kind, a name, a spec, and what became of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -139,6 +139,7 @@ async fn record(
     let (variables, variants) = (rendered.variables, rendered.variants);
     let render_id = rendered.existing.unwrap_or_else(|| RenderId::new(clock::new_id()));
     let origin = Origin { engine: rendered.engine.clone(), sources: rendered.sources.clone() };
+    let before = given_before(change, target, &variants).await?;
     if rendered.existing.is_some() {
         let sources = &rendered.sources;
         let engine = rendered.engine.as_deref();
@@ -159,7 +160,7 @@ async fn record(
         };
         store::renders::insert(change, &render, now).await?;
     }
-    mark_wanted(change, target, revision, (render_id, &origin), &variables, &variants).await?;
+    mark_wanted(change, target, revision, before, (render_id, &origin), (&variables, &variants)).await?;
     // What only time lacked for comes with the next run: rollouts wait for it, as for any render.
     match rendered.lacking.filter(|_| !rendered.goes_on) {
         Some(condition) => record_failure(change, target, Some(revision), &condition, now).await,
@@ -184,28 +185,35 @@ impl Origin {
     }
 }
 
+/// What was wanted, with all that was given since that content began, if it says nothing of some variant: who had something before
+/// the last render failed for it is no newcomer. Read before the new ones are written.
+async fn given_before(
+    change: &mut Change<'_>,
+    target: &Target,
+    variants: &BTreeMap<Digest, Digest>,
+) -> Result<Option<store::wanted::Wanted>, StoreError> {
+    let Some(mut before) = store::wanted::find(change, target.id).await? else { return Ok(None) };
+    if variants.keys().any(|parameters| !before.render.variants.contains_key(parameters)) {
+        before.render.variants = store::renders::list_given_since(change, target.id, before.since).await?;
+    }
+    Ok(Some(before))
+}
+
 /// The target is to run this from now on: the same as before, as far as rollouts go, when neither the spec nor what it
 /// gives any cluster is another.
 async fn mark_wanted(
     change: &mut Change<'_>,
     target: &Target,
     revision: &Revision,
+    before: Option<store::wanted::Wanted>,
     (render, origin): (RenderId, &Origin),
-    variables: &BTreeSet<String>,
-    variants: &BTreeMap<Digest, Digest>,
+    (variables, variants): (&BTreeSet<String>, &BTreeMap<Digest, Digest>),
 ) -> Result<(), StoreError> {
     let recipe = TargetSpec { sync: SyncOptions::default(), ..target.spec.clone() };
     let recipe = serde_json::to_vec(&recipe).expect("a spec is JSON");
     let recipe = Digest::of(&recipe).as_bytes().to_vec();
     let variables: Vec<_> = variables.iter().cloned().collect();
     let after = Wanted { spec: &target.spec, variables: &variables, variants };
-    let mut before = store::wanted::find(change, target.id).await?;
-    if let Some(before) = &mut before
-        && variants.keys().any(|parameters| !before.render.variants.contains_key(parameters))
-    {
-        // Who had something before the last render failed for it is no newcomer.
-        before.render.variants = store::renders::list_given_since(change, target.id, before.since).await?;
-    }
     let same = before.filter(|before| {
         // An earlier version wrote no spec.
         let is_known = before.target_version == target.version || before.recipe == recipe;

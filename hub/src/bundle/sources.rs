@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bellwether_core::api::API_VERSION;
+use bellwether_core::API_VERSION;
 use bellwether_core::render::{Source, base_references, below_mount, chart_reference};
 use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::{Condition, Name, RepoId};

@@ -16,6 +16,8 @@ const REFUSED_ONLY: &[(&str, &str)] = &[
     ("GET", "/rollouts/a"),
     ("GET", "/rollouts/a/members"),
     ("POST", "/rollouts/a/intents"),
+    ("GET", "/targets/a/render"),
+    ("GET", "/targets/a/explain"),
     ("POST", "/targets/a/rollback"),
     ("POST", "/targets/a/release"),
     ("POST", "/repos/a/accept"),
@@ -118,6 +120,10 @@ async fn every_route_answers_as_it_did(pool: Pool) {
     say.ask("GET", "/clusters/none/targets", "").await;
     say.ask("PUT", "/clusters/berlin/labels?version=1", r#"{"ring":"stable"}"#).await;
     say.ask("PUT", "/clusters/berlin/labels?version=1", r#"{"ring":"rest"}"#).await;
+    say.ask("PUT", "/clusters/berlin/annotations", r#"{"contact":"Ann"}"#).await;
+    say.ask("PUT", "/clusters/berlin/annotations?version=1", r#"{"contact":"Ben"}"#).await;
+    say.ask("GET", "/clusters/berlin/apis", "").await;
+    say.ask("GET", "/clusters/none/apis", "").await;
     say.ask("POST", "/clusters/berlin/reenroll", "").await;
     say.ask("POST", "/clusters/none/reenroll", "").await;
     say.ask("POST", "/clusters/berlin/revoke", "").await;
@@ -154,6 +160,8 @@ async fn every_route_answers_as_it_did(pool: Pool) {
     say.ask("GET", "/targets?lmit=1", "").await;
     say.ask("GET", "/targets/shop", "").await;
     say.ask("GET", "/targets/shpo", "").await;
+    say.ask("GET", "/targets/shop/render?cluster=none", "").await;
+    say.ask("GET", "/targets/shop/explain?cluster=none&parameter=size", "").await;
     say.ask("POST", "/targets/shop/refresh", "").await;
     say.ask("POST", "/targets/none/refresh", "").await;
     say.ask("POST", "/targets/shop/rollback", r#"{"to":"0123","reason":"because"}"#).await;

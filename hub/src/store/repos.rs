@@ -1,6 +1,5 @@
 //! Repos, their credentials, and how the last fetch of them ended.
 
-use bellwether_core::api::RepoCredential;
 use bellwether_core::repo::{CredentialKind, RepoSpec};
 use bellwether_core::schedule::{Again, Schedule};
 use bellwether_core::{Condition, Name, ProjectId, RepoId, Version};
@@ -256,13 +255,23 @@ pub(crate) async fn lock(db: &mut Connection, id: RepoId) -> Result<Option<Versi
     Ok(version.map(Version::new))
 }
 
+/// What may be shown of what a repo is read with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CredentialNote {
+    /// `None`: it was stored before that was noted.
+    pub(crate) kind: Option<CredentialKind>,
+    pub(crate) public: Option<String>,
+    /// When it was given or made.
+    pub(crate) since: Timestamp,
+}
+
 /// How the last fetch ended.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FetchStatus {
     pub(crate) fetched_at: Option<Timestamp>,
     pub(crate) condition: Option<Condition>,
     /// What may be shown of what it is read with.
-    pub(crate) credential: Option<RepoCredential>,
+    pub(crate) credential: Option<CredentialNote>,
 }
 
 /// `since` is there, if anything is.
@@ -270,9 +279,9 @@ pub(crate) fn shown_credential(
     since: Option<chrono::DateTime<chrono::Utc>>,
     kind: Option<&str>,
     public: Option<String>,
-) -> Result<Option<RepoCredential>, StoreError> {
+) -> Result<Option<CredentialNote>, StoreError> {
     let kind = kind.map(|kind| columns::word(kind, "credentials")).transpose()?;
-    Ok(since.map(|since| RepoCredential { kind, public, since: from_sql(since) }))
+    Ok(since.map(|since| CredentialNote { kind, public, since: from_sql(since) }))
 }
 
 pub(crate) async fn find_fetch_status(db: &mut Connection, id: RepoId) -> Result<FetchStatus, StoreError> {

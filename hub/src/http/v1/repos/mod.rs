@@ -9,7 +9,9 @@ mod refresh;
 mod show;
 mod webhook_secret;
 
-use bellwether_core::api::{API_VERSION, CreatedRepo, Metadata, RepoDocument, RepoHead, RepoStatus, webhook_path};
+use bellwether_core::api::{
+    API_VERSION, CreatedRepo, Metadata, RepoCredential, RepoDocument, RepoHead, RepoStatus, webhook_path,
+};
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::repo::RepoSpec;
 use bellwether_core::{Digest, Name, RepoId};
@@ -22,7 +24,7 @@ use crate::pki::seal;
 use crate::process::clock;
 use crate::source::git::Verifier;
 use crate::store::installation::PROJECT;
-use crate::store::repos::Repo;
+use crate::store::repos::{CredentialNote, Repo};
 use crate::store::revisions::Revision;
 use crate::store::views::repos::RepoView;
 use crate::store::{self, Connection, StoreError, views};
@@ -99,7 +101,11 @@ fn document(view: RepoView) -> RepoDocument {
             fetched_at: view.fetch.fetched_at,
             heads: view.heads.into_iter().map(head).collect(),
             has_credential: view.fetch.credential.is_some(),
-            credential: view.fetch.credential,
+            credential: view.fetch.credential.map(|CredentialNote { kind, public, since }| RepoCredential {
+                kind,
+                public,
+                since,
+            }),
             pending: view.pending,
             condition: view.fetch.condition,
         }),
