@@ -24,7 +24,7 @@ func TestAChartSeesTheClusterThatItIsRenderedFor(t *testing.T) {
 	if failed != nil || !strings.Contains(documents, `"v1.32.3 v1.32.3+k3s1 32 true false"`) {
 		t.Fatalf("%+v\n%s", failed, documents)
 	}
-	documents, failed = engine.render(chart, seenBy("", ""))
+	documents, failed = engine.render(chart, seenBy(""))
 	if failed != nil || !strings.Contains(documents, ` false true"`) {
 		t.Fatalf("Helm's own are not there where none are known: %+v\n%s", failed, documents)
 	}
