@@ -15,6 +15,8 @@ pub(crate) mod reads;
 #[cfg(test)]
 mod snapshots;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 pub(crate) use tests::ROUTES;

@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::tests::{Api, ROUTES, api};
+use super::testing::{Api, api};
+use super::tests::ROUTES;
 use crate::store::Pool;
 
 /// Routes whose success needs a rollout, which the end-to-end tests have: here they are only refused.

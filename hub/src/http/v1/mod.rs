@@ -9,3 +9,5 @@ pub(super) mod repos;
 pub(super) mod rollouts;
 pub(super) mod status;
 pub(super) mod targets;
+#[cfg(test)]
+mod tests;

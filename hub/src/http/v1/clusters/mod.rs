@@ -10,6 +10,8 @@ mod register;
 mod revoke;
 mod show;
 mod targets;
+#[cfg(test)]
+mod tests;
 
 use bellwether_core::api::{API_VERSION, ClusterDocument, ClusterPhase, ClusterStatus, Metadata, RegisteredCluster};
 use bellwether_core::audit::{Action, Event};

@@ -7,6 +7,8 @@ mod list;
 mod put;
 mod refresh;
 mod show;
+#[cfg(test)]
+mod tests;
 mod webhook_secret;
 
 use bellwether_core::api::{

@@ -9,6 +9,8 @@ mod release;
 mod render;
 mod rollback;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use bellwether_core::Name;
 use bellwether_core::api::{API_VERSION, Metadata};

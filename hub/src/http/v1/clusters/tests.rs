@@ -1,0 +1,50 @@
+//! Clusters, through the whole router.
+
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use crate::http::testing::api;
+use crate::pki::seal;
+use crate::process::clock;
+use crate::store::{self, Pool};
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_is_registered_once_and_its_token_is_shown_once(pool: Pool) {
+    let api = api(&pool).await;
+
+    let (first, registered) = api.ask("POST", "/clusters", r#"{"name":"a","labels":{"ring":"canary"}}"#).await;
+    let (second, problem) = api.problem("POST", "/clusters", r#"{"name":"a"}"#).await;
+    let (_, shown) = api.ask("GET", "/clusters/a", "").await;
+
+    assert_eq!(first, StatusCode::CREATED);
+    assert!(registered.contains("bwj_"), "the answer holds the token");
+    assert_eq!((second, problem.code.as_str()), (StatusCode::CONFLICT, "cluster_exists"));
+    assert!(!shown.contains("bwj_"), "{shown}");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn revoking_and_enrolling_again_leave_nothing_of_before(pool: Pool) {
+    let api = api(&pool).await;
+    let (_, registered) = api.ask("POST", "/clusters", r#"{"name":"a"}"#).await;
+    let registered: Value = serde_json::from_str(&registered).expect("a document");
+    let token = registered["token"].as_str().expect("a token").to_owned();
+    let id = registered["cluster"]["metadata"]["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    let cluster = bellwether_core::ClusterId::new(id);
+    let now = clock::now();
+
+    let mut db = api.hub.pool.acquire().await.expect("a connection");
+    store::certificates::insert(&mut db, "aa", cluster, now, now + jiff::SignedDuration::from_hours(1), None)
+        .await
+        .expect("written");
+    let (status, _) = api.ask("POST", "/clusters/a/reenroll", "").await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert!(!store::certificates::mark_used(&mut db, "aa", cluster, now).await.expect("asked"), "it was good still");
+
+    let (status, _) = api.ask("POST", "/clusters/a/revoke", "").await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let (status, _) = api.ask("POST", "/clusters/a/reenroll", "").await;
+    assert_eq!(status, StatusCode::CREATED);
+    let mut change = store::begin(&pool).await.expect("a transaction");
+    let found = store::clusters::lock_enrollment(&mut change, seal::hash_token(&token)).await.expect("asked");
+    assert!(found.is_none(), "the earlier join token came back: {found:?}");
+}
