@@ -97,7 +97,10 @@ pub(super) async fn of_hub(context: &Context, arguments: &RenderArgs) -> anyhow:
     let route = route.then("render").with("cluster", cluster.as_str());
     let answer: Answer<RenderedTarget> = context.client.fetch(&route).await?;
     let rendered = answer.document;
-    let objects = rendered.objects.into_iter().map(|object| (object.digest, key_text(&object.body), object.body));
+    let objects = rendered.objects.into_iter().map(|object| {
+        let key = ObjectKey::of(&object.body).map(|key| key.to_string()).unwrap_or_default();
+        (object.digest, key, object.body)
+    });
     let count = print_objects(format, objects.collect())?;
     let short: String = rendered.commit.chars().take(12).collect();
     note(&format!("{count}, bundle {}, of commit {short}", rendered.digest));
@@ -107,18 +110,6 @@ pub(super) async fn of_hub(context: &Context, arguments: &RenderArgs) -> anyhow:
         None => note(&format!("{cluster} is assigned nothing of it as yet: see `bellwether status {target}`")),
     }
     Ok(Exit::Done)
-}
-
-/// As keys are written everywhere.
-fn key_text(body: &Value) -> String {
-    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    let key = ObjectKey {
-        api_version: text("/apiVersion").unwrap_or_default(),
-        kind: text("/kind").unwrap_or_default(),
-        namespace: text("/metadata/namespace"),
-        name: text("/metadata/name").unwrap_or_default(),
-    };
-    key.to_string()
 }
 
 fn layer_line(layer: &ParameterLayer) -> String {

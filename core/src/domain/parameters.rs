@@ -21,8 +21,8 @@ pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 
 /// Names that start so are the cluster's own, and cannot be set.
 const CLUSTER_PREFIX: &str = "cluster.";
-const CLUSTER_LABELS_PREFIX: &str = "cluster.labels.";
-const CLUSTER_ANNOTATIONS_PREFIX: &str = "cluster.annotations.";
+pub const CLUSTER_LABELS_PREFIX: &str = "cluster.labels.";
+pub const CLUSTER_ANNOTATIONS_PREFIX: &str = "cluster.annotations.";
 pub const CLUSTER_FACTS_PREFIX: &str = "cluster.facts.";
 /// Stands for all APIs of the cluster: whoever looks at them as a whole depends on each.
 pub const CLUSTER_APIS: &str = "cluster.apis";

@@ -60,6 +60,13 @@ pub struct Placed {
     pub moving: Option<Digest>,
 }
 
+impl Placed {
+    /// It is there, and neither left out of what it is to run nor on its way to it.
+    fn may_move(&self) -> bool {
+        self.candidate.connected && self.aside != self.wants && self.moving != self.wants
+    }
+}
+
 /// A cluster that is to run something else than it does: `to` differs from `from`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Move {
@@ -183,9 +190,8 @@ pub fn start(situation: &Situation, now: Timestamp) -> Start {
     if situation.empty_wave.is_some() {
         return Start::Nothing;
     }
-    let is_newcomer = |one: &&Placed| one.candidate.connected && one.aside != one.wants && one.moving != one.wants;
     let newcomers: Vec<ClusterId> =
-        situation.placed.iter().filter(is_newcomer).map(|one| one.candidate.cluster).collect();
+        situation.placed.iter().filter(|one| one.may_move()).map(|one| one.candidate.cluster).collect();
     let moves: Vec<_> = moves.into_iter().filter(|one| newcomers.contains(&one.candidate.cluster)).collect();
     if moves.is_empty() {
         return if awaits_render { Start::Render } else { Start::Nothing };
@@ -206,10 +212,7 @@ pub fn busy_until(changes: &[LiveChange], now: Timestamp) -> Option<Timestamp> {
 /// Who joins a target whose rollout was given up gets what the others run: nothing would come to it otherwise, until something
 /// else is pushed. `placed` is about that render, and not about the wanted one.
 pub fn welcome(placed: &[Placed]) -> Vec<Move> {
-    let is_new = |one: &&Placed| {
-        one.candidate.connected && one.runs.is_none() && one.aside != one.wants && one.moving != one.wants
-    };
-    let newcomers: Vec<_> = placed.iter().filter(is_new).cloned().collect();
+    let newcomers: Vec<_> = placed.iter().filter(|one| one.runs.is_none() && one.may_move()).cloned().collect();
     moves(&newcomers)
 }
 

@@ -104,13 +104,7 @@ pub(super) async fn start_next(
         }
     }
     let clusters: Vec<_> = moves.iter().map(|one| one.candidate.cluster).collect();
-    let begin = Begin {
-        kind,
-        render: &wanted.render,
-        trace_id: trace_id.map_or_else(clock::new_trace, ToOwned::to_owned),
-        actor: actors::hub(),
-        reason: String::new(),
-    };
+    let begin = Begin::by_hub(kind, &wanted.render, trace_id);
     let row = begin_rollout(change, target, begin, &all, (moves, &runs), now).await?;
     match kind {
         Kind::ClusterChange => store::rollouts::mark_overtaken(change, target.id, row.id, &clusters).await?,
@@ -144,13 +138,7 @@ async fn welcome(
         return Ok(Begun::None(Some(until)));
     }
     let clusters: Vec<_> = moves.iter().map(|one| one.candidate.cluster).collect();
-    let begin = Begin {
-        kind: Kind::ClusterChange,
-        render: &render,
-        trace_id: trace_id.map_or_else(clock::new_trace, ToOwned::to_owned),
-        actor: actors::hub(),
-        reason: String::new(),
-    };
+    let begin = Begin::by_hub(Kind::ClusterChange, &render, trace_id);
     let row = begin_rollout(change, target, begin, &all, (moves, &runs), now).await?;
     store::rollouts::mark_overtaken(change, target.id, row.id, &clusters).await?;
     Ok(Begun::Rollout)
@@ -429,6 +417,13 @@ pub(super) struct Begin<'a> {
     pub(super) actor: Actor,
     /// In a person's words; may be empty.
     pub(super) reason: String,
+}
+
+impl<'a> Begin<'a> {
+    fn by_hub(kind: Kind, render: &'a Render, trace_id: Option<&str>) -> Self {
+        let trace_id = trace_id.map_or_else(clock::new_trace, ToOwned::to_owned);
+        Self { kind, render, trace_id, actor: actors::hub(), reason: String::new() }
+    }
 }
 
 /// Writes a rollout with its waves and members, all waiting.

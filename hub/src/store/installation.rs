@@ -50,40 +50,37 @@ pub(crate) async fn ensure_project(
 
 /// A heartbeat, the first or a later one: the hub promises to send the next within so long. False: the last promise was not kept,
 /// and nothing is written. Only Postgres can tell, which may have stood still with the statement on its way to it.
-///
-/// By Postgres' clock, which is the same for all hubs.
 pub(crate) async fn mark_hub_heartbeat(db: &mut Connection, hub: Uuid, promise: Duration) -> Result<bool, StoreError> {
+    write_heartbeat(db, hub, promise, false).await
+}
+
+/// The first heartbeat after a promise that was not kept.
+pub(crate) async fn mark_hub_back(db: &mut Connection, hub: Uuid, promise: Duration) -> Result<(), StoreError> {
+    write_heartbeat(db, hub, promise, true).await.map(drop)
+}
+
+/// By Postgres' clock, which is the same for all hubs. Whether it is written.
+async fn write_heartbeat(
+    db: &mut Connection,
+    hub: Uuid,
+    promise: Duration,
+    comes_back: bool,
+) -> Result<bool, StoreError> {
     let written = sqlx::query!(
         r#"
         insert into hubs (hub_id, started_at, heartbeat_at, lives_until)
         values ($1, now(), now(), now() + make_interval(secs => $2))
             on conflict (hub_id) do update
            set heartbeat_at = excluded.heartbeat_at, lives_until = excluded.lives_until
-         where hubs.lives_until > clock_timestamp()
+         where $3 or hubs.lives_until > clock_timestamp()
         "#,
         hub,
         promise.as_secs_f64(),
+        comes_back,
     )
     .execute(db)
     .await?;
     Ok(written.rows_affected() == 1)
-}
-
-/// The first heartbeat after a promise that was not kept.
-pub(crate) async fn mark_hub_back(db: &mut Connection, hub: Uuid, promise: Duration) -> Result<(), StoreError> {
-    sqlx::query!(
-        r#"
-        insert into hubs (hub_id, started_at, heartbeat_at, lives_until)
-        values ($1, now(), now(), now() + make_interval(secs => $2))
-            on conflict (hub_id) do update
-           set heartbeat_at = excluded.heartbeat_at, lives_until = excluded.lives_until
-        "#,
-        hub,
-        promise.as_secs_f64(),
-    )
-    .execute(db)
-    .await?;
-    Ok(())
 }
 
 /// A hub that stops in order: its sessions are over for everybody at once.

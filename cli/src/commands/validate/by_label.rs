@@ -6,9 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use bellwether_core::labels::Labels;
+use bellwether_core::parameters::CLUSTER_LABELS_PREFIX;
 use bellwether_core::render::{RenderOptions, RepoFile};
-
-const BEGIN: &str = "${cluster.labels.";
 
 /// Each is a render: more kinds of clusters than fleets have.
 const KINDS_MAX: usize = 100;
@@ -28,7 +27,7 @@ pub(super) fn list(root: &Path, options: &RenderOptions) -> Vec<Labels> {
             continue;
         };
         for value in values.into_iter().rev() {
-            let filled = paths.iter().map(|path| path.replace(&format!("{BEGIN}{label}}}"), &value)).collect();
+            let filled = paths.iter().map(|path| path.replace(&asked_by(label), &value)).collect();
             let mut labels = labels.clone();
             labels.insert(label.to_owned(), value);
             kinds.push((labels, filled));
@@ -39,13 +38,19 @@ pub(super) fn list(root: &Path, options: &RenderOptions) -> Vec<Labels> {
 
 /// The first label that a path asks for, without a default.
 fn label_in(path: &str) -> Option<&str> {
-    let (label, _) = path.split_once(BEGIN)?.1.split_once('}')?;
+    let after = path.split("${").skip(1).find_map(|after| after.strip_prefix(CLUSTER_LABELS_PREFIX))?;
+    let (label, _) = after.split_once('}')?;
     (!label.contains([':', '$'])).then_some(label)
+}
+
+/// As paths ask for it.
+fn asked_by(label: &str) -> String {
+    format!("${{{CLUSTER_LABELS_PREFIX}{label}}}")
 }
 
 /// What stands in the place of the label in the names that there are.
 fn values_of(root: &Path, path: &str, label: &str) -> BTreeSet<String> {
-    let asked = format!("{BEGIN}{label}}}");
+    let asked = asked_by(label);
     let parts: Vec<&str> = path.split('/').collect();
     let Some(place) = parts.iter().position(|part| part.contains(&asked)) else { return BTreeSet::new() };
     let Some((before, after)) = parts[place].split_once(&asked) else { return BTreeSet::new() };

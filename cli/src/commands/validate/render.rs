@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use bellwether_core::Name;
 use bellwether_core::labels::{LabelSelector, Labels};
-use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters, Traits, VERSION_FACT};
+use bellwether_core::parameters::{
+    CLUSTER_ANNOTATIONS_PREFIX, CLUSTER_LABELS_PREFIX, ClusterFacts, ParameterSet, Parameters, Traits, VERSION_FACT,
+};
 use bellwether_core::render::{HelmOptions, RenderKind, RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
 use bellwether_render::yaml::{self, Node};
@@ -26,9 +28,6 @@ use crate::folder::RepoFolders;
 
 /// Where nothing says one: kubectl's.
 const NAMESPACE: &str = "default";
-
-const CLUSTER_LABELS: &str = "cluster.labels.";
-const CLUSTER_ANNOTATIONS: &str = "cluster.annotations.";
 
 /// What chart-testing calls the values that a chart is tried with.
 const CI_VALUES: &str = "-values.yaml";
@@ -286,9 +285,9 @@ fn fill(manifests: &Manifests<RepoFolders>, asked: &Asked) -> Rendered {
     let name: Name = "cluster".parse().expect("it is a name");
     let (mut labels, mut traits, mut unknown) = (asked.labels.clone(), Traits::default(), BTreeMap::new());
     for variable in manifests.variables().iter().filter(|variable| asked.may_be_set(variable)) {
-        if let Some(label) = variable.strip_prefix(CLUSTER_LABELS) {
+        if let Some(label) = variable.strip_prefix(CLUSTER_LABELS_PREFIX) {
             labels.entry(label.to_owned()).or_insert_with(|| format!("${{{variable}}}"));
-        } else if let Some(annotation) = variable.strip_prefix(CLUSTER_ANNOTATIONS) {
+        } else if let Some(annotation) = variable.strip_prefix(CLUSTER_ANNOTATIONS_PREFIX) {
             traits.annotations.insert(annotation.to_owned(), format!("${{{variable}}}"));
         }
     }
