@@ -40,8 +40,9 @@ func look(at string) {
 
 // clusterView is what templates have as `.Capabilities`: it reads as Helm's own does.
 type clusterView struct {
-	// Real is exported so that a copy of it, which templates may make, has it too.
-	Real *common.Capabilities
+	// BehindTheView is exported so that a copy of it, which templates may make, has it too; viewOf gives no view to a chart that
+	// names it.
+	BehindTheView *common.Capabilities
 	// IsAskedOnly says that nothing is ever done with the set of APIs but to ask whether it has one.
 	IsAskedOnly bool
 }
@@ -54,34 +55,34 @@ func viewOf(real *common.Capabilities, loaded *chart.Chart, values map[string]an
 		look(lookedAtAPIs)
 		return real
 	}
-	return &clusterView{Real: real, IsAskedOnly: everyText(loaded, values, asksOnly)}
+	return &clusterView{BehindTheView: real, IsAskedOnly: everyText(loaded, values, asksOnly)}
 }
 
 func (v *clusterView) KubeVersion() *common.KubeVersion {
 	look(lookedAtVersion)
-	return &v.Real.KubeVersion
+	return &v.BehindTheView.KubeVersion
 }
 
 func (v *clusterView) APIVersions() any {
 	if v.IsAskedOnly {
-		return &askedVersions{Set: v.Real.APIVersions}
+		return &askedVersions{Set: v.BehindTheView.APIVersions}
 	}
 	look(lookedAtAPIs)
-	return v.Real.APIVersions
+	return v.BehindTheView.APIVersions
 }
 
-func (v *clusterView) HelmVersion() any { return v.Real.HelmVersion }
+func (v *clusterView) HelmVersion() any { return v.BehindTheView.HelmVersion }
 
 func (v *clusterView) MarshalJSON() ([]byte, error) {
 	look(lookedAtVersion)
 	look(lookedAtAPIs)
-	return json.Marshal(v.Real)
+	return json.Marshal(v.BehindTheView)
 }
 
 func (v *clusterView) String() string {
 	look(lookedAtVersion)
 	look(lookedAtAPIs)
-	return fmt.Sprint(v.Real)
+	return fmt.Sprint(v.BehindTheView)
 }
 
 type askedVersions struct{ Set common.VersionSet }
@@ -112,8 +113,10 @@ func everyText(loaded *chart.Chart, values map[string]any, is func(text string) 
 // asksOnly says that nothing is done with the set of APIs but to ask it.
 func asksOnly(text string) bool { return isFollowed(text, "APIVersions", ".Has") }
 
-// takesVersionApart says that nothing is done with the version but to look at its parts.
-func takesVersionApart(text string) bool { return isFollowed(text, "KubeVersion", ".") }
+// takesVersionApart says that nothing is done with the version but to look at its parts, and that nothing gets past the view.
+func takesVersionApart(text string) bool {
+	return isFollowed(text, "KubeVersion", ".") && !strings.Contains(text, "BehindTheView")
+}
 
 // isFollowed says that after a word always comes another text.
 func isFollowed(text, word, by string) bool {

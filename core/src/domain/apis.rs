@@ -102,7 +102,8 @@ impl Apis {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether it may be the name of one API.
+pub fn is_name(name: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_inner) && name.split('/').count() <= 3
 }

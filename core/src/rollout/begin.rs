@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Candidate, Kind, Member, Move, PlannedWave, RolloutState, Strategy, WaveSpec, waves};
+use crate::parameters::TraitsUsed;
 use crate::{ClusterId, Digest, RenderId};
 
 /// What a rollout is begun over.
@@ -49,17 +50,24 @@ pub fn begin(begin: &Begin<'_>) -> Beginning {
     }
 }
 
-/// How a rollout of this kind crosses the fleet. A change of single clusters goes to just those, all of them in one wave:
-/// the revision has passed the target's own. What a person goes back to is known, so it is in one wave too.
-pub fn strategy_for(kind: Kind, own: Option<&Strategy>, asks_nobody: bool) -> Strategy {
+/// How a rollout of this kind crosses the fleet. Who joins, or one cluster that somebody relabelled, gets it at once: the
+/// revision has passed the target's own waves. What a person goes back to is known, so it is in one wave too.
+pub fn strategy_for(kind: Kind, own: Option<&Strategy>, changes_fleet: bool) -> Strategy {
     let own = own.cloned().unwrap_or_default();
     let name = match kind {
         Kind::Revision => return own,
-        Kind::ClusterChange if asks_nobody => return own,
+        Kind::ClusterChange if changes_fleet => return own,
         Kind::Rollback => "all",
         Kind::ClusterChange => "newcomers",
     };
     Strategy { waves: vec![WaveSpec::named(name.parse().expect("a constant that is a name"))], ..own }
+}
+
+/// Whether a change of clusters is to go by the target's waves: a label or an annotation is given to a hundred clusters as
+/// easily as to one, and of what agents tell nobody was asked.
+pub fn changes_fleet(moves: &[Move], used: TraitsUsed) -> bool {
+    let replaced = moves.iter().filter(|one| one.from.is_some()).count();
+    replaced > 1 || (replaced > 0 && used.is_of_agents())
 }
 
 /// The bundles that take the place of others. Where one holds nothing, clusters would lose what they run.
@@ -169,7 +177,18 @@ mod tests {
         assert_eq!(waves(Kind::Revision), ["canary", "none", "stable"]);
         assert_eq!(waves(Kind::ClusterChange), ["newcomers"]);
         assert_eq!(waves(Kind::Rollback), ["all"]);
-        assert_eq!(strategy_for(Kind::ClusterChange, Some(&own), true), own, "what nobody asked for goes by waves");
+        assert_eq!(strategy_for(Kind::ClusterChange, Some(&own), true), own);
+    }
+
+    #[test]
+    fn what_changes_several_clusters_or_asked_nobody_goes_by_waves_and_who_joins_does_not() {
+        let (joins, changes) = (moved(&candidate(1, "a"), None), moved(&candidate(2, "a"), Some("old")));
+        let by_agents = TraitsUsed { facts: true, ..TraitsUsed::NONE };
+
+        assert!(!changes_fleet(&[joins.clone(), joins.clone()], TraitsUsed::ALL));
+        assert!(!changes_fleet(&[joins.clone(), changes.clone()], TraitsUsed::NONE), "somebody meant this one");
+        assert!(changes_fleet(&[joins.clone(), changes.clone()], by_agents));
+        assert!(changes_fleet(&[changes.clone(), joins, changes], TraitsUsed::NONE));
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod scenarios;
 #[cfg(test)]
 mod simulator;
 
-pub use begin::{Begin, Beginning, begin, most_common, replacing, strategy_for};
+pub use begin::{Begin, Beginning, begin, changes_fleet, most_common, replacing, strategy_for};
 pub use decide::{Decision, decide};
 pub use human_duration::{HumanDuration, InvalidDuration};
 pub use plan::{Candidate, ORDER_LABEL, PlannedWave, waves};

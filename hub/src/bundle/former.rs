@@ -11,7 +11,6 @@ use super::job::Job;
 use super::sources::Sources;
 use super::{bounds, record, values_of};
 use crate::Hub;
-use crate::process::clock;
 use crate::source::policy;
 use crate::store::renders::Render;
 use crate::store::targets::Target;
@@ -28,15 +27,15 @@ pub(super) async fn complete(
     let Some(former) = former.filter(|former| former.target_version == target.version) else { return Ok(()) };
     let mut db = hub.pool.acquire().await?;
     let revision = store::revisions::find(&mut db, former.revision).await?;
-    let repo = store::repos::find(&mut db, target.repo).await?;
     let read = TraitsUsed::ALL;
     let clusters = values_of(&mut db, target, read).await?;
     let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
+    let is_admitted = policy::is_admitted(&mut db, target, &former).await?;
     drop(db);
-    let (Some(revision), Some(repo)) = (revision, repo) else { return Ok(()) };
+    let Some(revision) = revision.filter(|_| is_admitted) else { return Ok(()) };
     let (sources, asked) = (Arc::new(Sources::pinned(&former.sources)), Arc::default());
     let job = Job { hub, target, revision: &revision, clusters, read, is_asked: false, longest, sources, asked };
-    if job.covers(&former) || policy::hold(&repo.spec, &revision, clock::now()).is_some() {
+    if job.covers(&former) {
         return Ok(());
     }
     let id = former.id;

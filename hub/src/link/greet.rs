@@ -1,7 +1,7 @@
 //! Agents that come and are heard → rows, many at once: a fleet of 10,000 that comes back in a moment passes in some hundred
 //! transactions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use bellwether_core::apis::Apis;
@@ -74,9 +74,12 @@ impl Batched for Arrival {
         let certificates: Vec<_> = all.iter().map(|one| (one.caller.serial.as_str(), one.caller.cluster)).collect();
         let good = store::certificates::mark_all_used(&mut change, &certificates, now).await?;
         let opened = newest(all.iter().filter(|one| good.contains(&one.caller.serial)));
-        let rows: Vec<_> = opened.iter().map(|one| row(hub, one)).collect();
+        // Before anything is written by it: a set that another stream brings meanwhile is asked for once more.
+        let said = opened.iter().filter_map(|one| one.hello.apis).collect();
+        let known_apis = store::apis::list_known(&mut change, &said).await?;
+        let rows: Vec<_> = opened.iter().map(|one| row(hub, one, &known_apis)).collect();
         let before = sessions::mark_opened(&mut change, &rows, now).await?;
-        let mut greeted = greet_all(&mut change, &opened, before, now).await?;
+        let mut greeted = greet_all(&mut change, &opened, before, &known_apis, now).await?;
         change.commit().await?;
         // Afterwards: nobody waits for the rows of these clusters while bundles are read.
         load_listings(hub, &opened, &mut greeted).await?;
@@ -89,6 +92,7 @@ async fn greet_all(
     change: &mut Change<'_>,
     opened: &[&Arrival],
     mut before: BTreeMap<ClusterId, Before>,
+    known_apis: &BTreeSet<Digest>,
     now: Timestamp,
 ) -> Result<BTreeMap<SessionNumber, Greeted>, StoreError> {
     let clusters: Vec<_> = before.keys().copied().collect();
@@ -97,8 +101,6 @@ async fn greet_all(
     work::take_due_of(change, Stage::Link, &keys, Timestamp::MAX).await?;
     let acked: Vec<_> = opened.iter().filter_map(|one| Some((one.caller.cluster, one.hello.acked?))).collect();
     let known = store::reports::list_known(change, &acked).await?;
-    let said = opened.iter().filter_map(|one| one.hello.apis).collect();
-    let known_apis = store::apis::list_known(change, &said).await?;
     let is_known = |digest: &Digest| known_apis.contains(digest);
     let (mut greeted, mut changed) = (BTreeMap::new(), Vec::new());
     for one in opened {
@@ -212,7 +214,7 @@ fn newest<'a>(arrivals: impl Iterator<Item = &'a Arrival>) -> Vec<&'a Arrival> {
     newest.into_values().collect()
 }
 
-fn row<'a>(hub: &Hub, arrival: &'a Arrival) -> Opened<'a> {
+fn row<'a>(hub: &Hub, arrival: &'a Arrival, known_apis: &BTreeSet<Digest>) -> Opened<'a> {
     let Arrival { caller, number, hello } = arrival;
     Opened {
         cluster: caller.cluster,
@@ -223,7 +225,7 @@ fn row<'a>(hub: &Hub, arrival: &'a Arrival) -> Opened<'a> {
         serial: &caller.serial,
         agent_version: &hello.version,
         facts: &hello.facts,
-        apis: hello.apis,
+        apis: hello.apis.filter(|digest| known_apis.contains(digest)),
     }
 }
 

@@ -995,4 +995,8 @@ async fn apis_that_one_cluster_has_said_are_asked_of_no_other_and_go_when_none_h
     let used = bellwether_core::parameters::TraitsUsed::ALL;
     let traits = store::traits::load(&mut db, &[one, other], used).await.expect("read");
     assert_eq!(traits[&one].apis, Some(new));
+
+    store::execute_raw(&pool, "update api_sets set apis = 'apps/v1'").await.expect("written");
+    let traits = store::traits::load(&mut db, &[one, other], used).await.expect("read");
+    assert!(traits.is_empty(), "what cannot be read was taken for what was never told: {traits:?}");
 }

@@ -24,6 +24,7 @@ use self::carry_out::RolloutExecutor;
 use self::plan::Begun;
 use crate::Hub;
 use crate::process::clock;
+use crate::source::policy;
 use crate::store::intents::IntentRow;
 use crate::store::rollouts::Rollout as Row;
 use crate::store::targets::Target;
@@ -74,7 +75,7 @@ impl Transactional for Rollouts {
             plan::mark_unselected(change, &target, now).await?;
             next_at = sync_options(change, &target, trace_id, now).await?;
         }
-        let policy = plan::load_policy(change, &target).await?;
+        let policy = policy::load_policy(change, &target).await?;
         // A rollout that ends makes room for the next, which begins in the same reconcile.
         for _ in 0..ROUNDS_MAX {
             let state = store::targets::find_state(change, target.id).await?;

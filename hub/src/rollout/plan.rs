@@ -6,14 +6,14 @@ use bellwether_core::audit::{Action, Actor, Event};
 use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::rollout::{
     self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited, back,
-    busy_until, former, most_common, replacing, start, strategy_for, waited_for,
+    busy_until, changes_fleet, former, most_common, replacing, start, strategy_for, waited_for,
 };
-use bellwether_core::{ClusterId, Condition, Digest, RenderId, RevisionId, RolloutId};
+use bellwether_core::{ClusterId, Condition, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
 
 use super::is_live;
 use crate::process::clock;
-use crate::source::policy::Policy;
+use crate::source::policy::{Policy, admits, is_admitted, load_policy};
 use crate::store::renders::Render;
 use crate::store::rollouts::Rollout as Row;
 use crate::store::sources::ReadSource;
@@ -149,39 +149,6 @@ async fn find_empty_wave(db: &mut Connection, main: Option<&Row>) -> Result<Opti
         Some(main) if main.state == RolloutState::Rolling => store::rollouts::find_empty_wave(db, main.id).await,
         _ => Ok(None),
     }
-}
-
-/// Whether the keys of now, of each repo that a render is of, have signed what it read there.
-pub(super) async fn is_admitted(db: &mut Connection, target: &Target, render: &Render) -> Result<bool, StoreError> {
-    let policy = load_policy(db, target).await?;
-    admits(db, policy.as_ref(), (render.revision, &render.sources)).await
-}
-
-/// `own` is the policy of the target's own repo.
-async fn admits(
-    db: &mut Connection,
-    own: Option<&Policy>,
-    (revision, sources): (RevisionId, &[ReadSource]),
-) -> Result<bool, StoreError> {
-    if let Some(policy) = own {
-        let revision = store::revisions::find(db, revision).await?;
-        if !revision.is_some_and(|revision| policy.admits(revision.verified.as_ref())) {
-            return Ok(false);
-        }
-    }
-    for read in sources {
-        let repo = store::repos::find(db, read.repo).await?;
-        let policy = repo.and_then(|repo| Policy::of(&repo.spec));
-        if policy.is_some_and(|policy| !policy.admits(read.verified.as_ref())) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// `None`: nothing has to be signed.
-pub(super) async fn load_policy(db: &mut Connection, target: &Target) -> Result<Option<Policy>, StoreError> {
-    Ok(store::repos::find(db, target.repo).await?.and_then(|repo| Policy::of(&repo.spec)))
 }
 
 /// Whether a rollout may give its revision to further clusters. If none of the repo's keys of now signed that, one that is under
@@ -435,10 +402,8 @@ pub(super) async fn begin_rollout(
     (moves, runs): (Vec<Move>, &Runs),
     now: Timestamp,
 ) -> Result<Row, StoreError> {
-    // Nobody gave them another label: what they are changed, maybe of all at once.
-    let asks_nobody =
-        TraitsUsed::by(&begin.render.variables).is_of_agents() && moves.iter().any(|one| one.from.is_some());
-    let strategy = strategy_for(begin.kind, target.spec.rollout.as_ref(), asks_nobody);
+    let changes_fleet = changes_fleet(&moves, TraitsUsed::by(&begin.render.variables));
+    let strategy = strategy_for(begin.kind, target.spec.rollout.as_ref(), changes_fleet);
     let replacing: Vec<_> = replacing(&moves).into_iter().collect();
     let empties = store::bundles::is_any_empty(change, &replacing).await?;
     let beginning = rollout::begin(&rollout::Begin { strategy: &strategy, all, moves: &moves, empties });

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::plan::{self, Back, Begin};
 use crate::process::clock;
+use crate::source::policy;
 use crate::store::intents::{IntentRow, TargetVerb, Verb};
 use crate::store::targets::{State, Target};
 use crate::store::{self, StoreError};
@@ -70,7 +71,7 @@ async fn roll_back(
     let render = match render {
         Some(id) => {
             let Some(render) = store::renders::find(change, id).await? else { return Ok(Err(NOT_STORED)) };
-            if !plan::is_admitted(change, target, &render).await? {
+            if !policy::is_admitted(change, target, &render).await? {
                 return Ok(Err(UNVERIFIED));
             }
             render

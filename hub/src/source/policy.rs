@@ -8,14 +8,18 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use bellwether_core::repo::RepoSpec;
-use bellwether_core::signature::{Signed, Verified, Verify, is_admitted};
-use bellwether_core::{Condition, Digest};
+use bellwether_core::signature::{self, Signed, Verified, Verify};
+use bellwether_core::{Condition, Digest, RevisionId};
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
 
 use super::git::Verifier;
 use super::oci::CosignKey;
+use crate::store::renders::Render;
 use crate::store::revisions::Revision;
+use crate::store::sources::ReadSource;
+use crate::store::targets::Target;
+use crate::store::{self, Connection, StoreError};
 
 /// What has to be signed, and by whom.
 pub(crate) struct Policy {
@@ -49,7 +53,7 @@ impl Policy {
     }
 
     pub(crate) fn admits(&self, verified: Option<&Verified>) -> bool {
-        is_admitted(self.signed, verified, &self.keys)
+        signature::is_admitted(self.signed, verified, &self.keys)
     }
 }
 
@@ -62,6 +66,39 @@ pub(crate) fn hold(spec: &RepoSpec, revision: &Revision, now: Timestamp) -> Opti
     let message = format!("commit {} is not known to be signed by one of the repo's keys", revision.commit);
     let hint = "it is looked at with the next fetch of the repo: bellwether repo refresh; what runs goes on until then";
     Some(Condition::new("revision_unverified", &message, Some(hint), Some(now)))
+}
+
+/// Whether the keys of now, of each repo that a render is of, have signed what it read there.
+pub(crate) async fn is_admitted(db: &mut Connection, target: &Target, render: &Render) -> Result<bool, StoreError> {
+    let policy = load_policy(db, target).await?;
+    admits(db, policy.as_ref(), (render.revision, &render.sources)).await
+}
+
+/// `own` is the policy of the target's own repo.
+pub(crate) async fn admits(
+    db: &mut Connection,
+    own: Option<&Policy>,
+    (revision, sources): (RevisionId, &[ReadSource]),
+) -> Result<bool, StoreError> {
+    if let Some(policy) = own {
+        let revision = store::revisions::find(db, revision).await?;
+        if !revision.is_some_and(|revision| policy.admits(revision.verified.as_ref())) {
+            return Ok(false);
+        }
+    }
+    for read in sources {
+        let repo = store::repos::find(db, read.repo).await?;
+        let policy = repo.and_then(|repo| Policy::of(&repo.spec));
+        if policy.is_some_and(|policy| !policy.admits(read.verified.as_ref())) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// `None`: nothing has to be signed.
+pub(crate) async fn load_policy(db: &mut Connection, target: &Target) -> Result<Option<Policy>, StoreError> {
+    Ok(store::repos::find(db, target.repo).await?.and_then(|repo| Policy::of(&repo.spec)))
 }
 
 #[cfg(test)]

@@ -37,14 +37,16 @@ pub(crate) async fn load(
     )
     .fetch_all(&mut *db)
     .await?;
-    let digest = |bytes: &Option<Vec<u8>>| bytes.as_deref().and_then(|bytes| super::digest(bytes, "sessions").ok());
-    let apis = apis::load(db, &rows.iter().filter_map(|row| digest(&row.apis)).collect()).await?;
+    let digest = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(|bytes| super::digest(bytes, "sessions")).transpose();
+    let apis = apis::load(db, &rows.iter().filter_map(|row| digest(&row.apis).ok()?).collect()).await?;
     let traits = rows.into_iter().map(|row| {
         let read = || {
             let annotations = row.annotations.read("clusters", "annotations")?;
             let facts = row.facts.read("sessions", "facts")?;
-            // Shared by all that serve the same.
-            let apis = digest(&row.apis).and_then(|digest| apis.get(&digest).cloned());
+            // Shared by all that serve the same. One that cannot be read is not one that was never told.
+            let unreadable = || StoreError::Unreadable { table: "api_sets", column: "apis" };
+            let apis =
+                digest(&row.apis)?.map(|digest| apis.get(&digest).cloned().ok_or_else(unreadable)).transpose()?;
             Ok((ClusterId::new(row.cluster_id), Traits { annotations, facts, apis }))
         };
         Entry::of(&row.name, read())

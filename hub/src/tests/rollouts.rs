@@ -457,6 +457,26 @@ async fn what_comes_after_a_commit_that_some_could_not_be_rendered_for_goes_to_t
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn a_label_that_many_clusters_are_given_changes_them_by_waves(pool: Pool) {
+    let waves = json!({"waves": [{"name": "one", "count": 1}, {"name": "rest", "maxConcurrent": 1}]});
+    let scene = Scene::with(&pool, 3, &[], &waves).await;
+    scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;
+    finish(&scene, 2).await;
+    finish(&scene, 3).await;
+    let last = scene.clusters[2];
+    let before = scene.runs(last).await;
+
+    for cluster in scene.clusters.clone() {
+        scene.label(cluster, "region", "typing-error").await;
+    }
+    scene.render().await;
+
+    let newest = scene.rollouts().await.remove(0);
+    assert_eq!((newest.kind, newest.state), (Kind::ClusterChange, RolloutState::Rolling));
+    assert_eq!(scene.runs(last).await, before, "nobody looked yet at what the first makes of it");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_change_whose_only_cluster_another_one_took_over_is_superseded_and_not_shown(pool: Pool) {
     let scene = Scene::with(&pool, 2, &[], &strategy("pause")).await;
     scene.roll_out(&[("one/a.yaml", REGIONAL)], 1).await;

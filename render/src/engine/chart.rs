@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bellwether_core::apis::Apis;
+use bellwether_core::apis::is_name;
 use bellwether_core::parameters::{
     CLUSTER_APIS, CLUSTER_APIS_PREFIX, CLUSTER_FACTS_PREFIX, VERSION_FACT, Values, is_clusters_own,
 };
@@ -72,7 +72,7 @@ impl Chart {
             }
             ("apis", _) if self.options.api_versions.is_empty() => Some(CLUSTER_APIS.to_owned()),
             // What is no name is served by none.
-            (_, Some(api)) if self.options.api_versions.is_empty() && Apis::parse(api).is_ok() => {
+            (_, Some(api)) if self.options.api_versions.is_empty() && is_name(api) => {
                 Some(format!("{CLUSTER_APIS_PREFIX}{api}"))
             }
             _ => None,
@@ -379,6 +379,17 @@ mod tests {
         let names: Vec<_> = chart.expect("a chart").variables().iter().cloned().collect();
 
         assert_eq!(names, ["env", "x", "y", "z"]);
+    }
+
+    #[test]
+    fn what_a_chart_asks_about_that_is_no_name_of_an_api_is_no_variable() {
+        let chart = chart(json!({})).expect("a chart");
+        let variables = |api: &str| chart.variables_of(&[format!("api:{api}")]).into_iter().collect::<Vec<_>>();
+
+        assert_eq!(variables("apps/v1"), [format!("{CLUSTER_APIS_PREFIX}apps/v1")]);
+        for no_name in ["", "apps/v1\nv1", &"a".repeat(10_000)] {
+            assert!(variables(no_name).is_empty(), "{no_name:.20}");
+        }
     }
 
     #[test]
