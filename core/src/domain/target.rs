@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
-use crate::labels::{InvalidLabel, LabelSelector};
+use crate::labels::{InvalidLabel, LabelSelector, Labels};
 use crate::parameters::{ClusterFacts, InvalidParameter, ParameterSet, Parameters};
 use crate::render::{InvalidRender, RenderOptions};
 use crate::rollout::{Strategy, StrategyError};
@@ -125,8 +125,9 @@ impl TargetSpec {
         Ok(())
     }
 
-    /// Whether it matters to the target that a cluster is another now: to whether it selects the cluster, or to what
-    /// it gives it. `None`: the cluster is not there. Of a target that has rendered it is known which values are `used`.
+    /// Whether it matters to the target that a cluster is another now: to whether it selects the cluster, to what it gives it,
+    /// or to the wave that it is in. `None`: the cluster is not there. Of a target that has rendered it is known which values
+    /// are `used`.
     pub fn minds(
         &self,
         (before, after): (Option<ClusterFacts<'_>>, Option<ClusterFacts<'_>>),
@@ -135,9 +136,16 @@ impl TargetSpec {
         let given = |cluster: Option<ClusterFacts<'_>>| {
             let cluster = cluster.filter(|cluster| self.clusters.selects(cluster.labels()))?;
             let values = Parameters::resolve(&self.parameters, cluster);
-            Some(used.map_or_else(|| values.clone(), |used| values.restricted_to(used)))
+            let values = used.map_or_else(|| values.clone(), |used| values.restricted_to(used));
+            Some((values, self.waves_of(cluster.labels())))
         };
         given(before) != given(after)
+    }
+
+    /// Which waves select a cluster by its labels.
+    fn waves_of(&self, labels: &Labels) -> Vec<bool> {
+        let waves = self.rollout.iter().flat_map(|strategy| &strategy.waves);
+        waves.map(|wave| wave.clusters.as_ref().is_some_and(|clusters| clusters.selects(labels))).collect()
     }
 }
 
@@ -146,7 +154,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::Labels;
     use crate::parameters::Traits;
     use crate::session::Prune;
 

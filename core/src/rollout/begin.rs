@@ -12,6 +12,7 @@ use crate::{ClusterId, Digest, RenderId};
 /// What a rollout is begun over.
 #[derive(Debug, Clone, Copy)]
 pub struct Begin<'a> {
+    pub kind: Kind,
     pub strategy: &'a Strategy,
     /// Everybody whom the target selects.
     pub all: &'a [Candidate],
@@ -76,13 +77,14 @@ pub fn replacing(moves: &[Move]) -> BTreeSet<Digest> {
 }
 
 /// The waves of those that move. A wave whose selector selects nobody stays, and holds; one whose clusters merely have
-/// nothing to change is left out.
+/// nothing to change is left out. A change of clusters holds at no such wave: the revision has passed it.
 fn planned_waves(begin: &Begin<'_>) -> Vec<PlannedWave> {
     let moving: Vec<_> = begin.moves.iter().map(|one| one.candidate.clone()).collect();
     let of_all = waves(begin.all, begin.strategy);
-    let is_idle = |wave: &PlannedWave| {
-        wave.members.is_empty() && of_all.iter().any(|other| other.name == wave.name && !other.members.is_empty())
-    };
+    let selects_somebody =
+        |wave: &PlannedWave| of_all.iter().any(|other| other.name == wave.name && !other.members.is_empty());
+    let is_idle =
+        |wave: &PlannedWave| wave.members.is_empty() && (begin.kind == Kind::ClusterChange || selects_somebody(wave));
     let mut planned = waves(&moving, begin.strategy);
     planned.retain(|wave| !is_idle(wave));
     planned
@@ -143,7 +145,8 @@ mod tests {
         let all = [candidate(1, "canary"), candidate(2, "stable")];
         let moves = [moved(&all[1], Some("old"))];
 
-        let beginning = begin(&Begin { strategy: &strategy(), all: &all, moves: &moves, empties: false });
+        let beginning =
+            begin(&Begin { kind: Kind::Revision, strategy: &strategy(), all: &all, moves: &moves, empties: false });
 
         let names: Vec<_> = beginning.waves.iter().map(|wave| (wave.name.as_str(), wave.members.len())).collect();
         assert_eq!(names, [("none", 0), ("stable", 1)]);
@@ -157,7 +160,8 @@ mod tests {
         let all = [candidate(1, "canary"), candidate(2, "stable")];
         let moves = [moved(&all[0], None), moved(&all[1], Some("old"))];
 
-        let beginning = begin(&Begin { strategy: &strategy(), all: &all, moves: &moves, empties: true });
+        let beginning =
+            begin(&Begin { kind: Kind::Revision, strategy: &strategy(), all: &all, moves: &moves, empties: true });
 
         assert_eq!(beginning.state, RolloutState::Paused);
         assert!(beginning.reason.contains("renders to nothing"), "{}", beginning.reason);
@@ -178,6 +182,23 @@ mod tests {
         assert_eq!(waves(Kind::ClusterChange), ["newcomers"]);
         assert_eq!(waves(Kind::Rollback), ["all"]);
         assert_eq!(strategy_for(Kind::ClusterChange, Some(&own), true), own);
+    }
+
+    #[test]
+    fn a_change_of_clusters_holds_at_no_wave_that_selects_nobody() {
+        let all = [candidate(1, "canary"), candidate(2, "stable")];
+        let moves = [moved(&all[1], Some("old"))];
+
+        let beginning = begin(&Begin {
+            kind: Kind::ClusterChange,
+            strategy: &strategy(),
+            all: &all,
+            moves: &moves,
+            empties: false,
+        });
+
+        let names: Vec<_> = beginning.waves.iter().map(|wave| (wave.name.as_str(), wave.members.len())).collect();
+        assert_eq!(names, [("stable", 1)]);
     }
 
     #[test]

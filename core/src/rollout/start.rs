@@ -216,6 +216,15 @@ pub fn welcome(placed: &[Placed]) -> Vec<Move> {
     moves(&newcomers)
 }
 
+/// Clusters that are away and would be welcome if they were not: whoever sees one come back asks again.
+pub fn awaited_welcome(placed: &[Placed]) -> Vec<ClusterId> {
+    let is_awaited = |one: &&Placed| {
+        let is_new = one.runs.is_none() && one.wants.is_some();
+        is_new && !one.candidate.connected && one.aside != one.wants && one.moving != one.wants
+    };
+    placed.iter().filter(is_awaited).map(|one| one.candidate.cluster).collect()
+}
+
 /// Clusters that are away and would move if they were not: whoever sees one come back asks again what begins. New content
 /// waits for nobody, as it has everybody as a member.
 pub fn awaited(situation: &Situation) -> Vec<ClusterId> {

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::parameters::TraitsUsed;
+use jiff::SignedDuration;
 
 use super::error::BundleError;
 use super::job::Job;
 use super::sources::Sources;
 use super::{bounds, record, values_of};
 use crate::Hub;
+use crate::process::clock;
 use crate::source::policy;
 use crate::store::renders::Render;
 use crate::store::targets::Target;
+use crate::store::work::Stage;
 use crate::store::{self, StoreError};
+use crate::work::change::Change;
 
 /// Renders its commit again for clusters that it has nothing for. What does not come of that is no condition: the target says why
 /// the newest commit does not render, and each further reconcile tries again.
@@ -39,19 +43,42 @@ pub(super) async fn complete(
         return Ok(());
     }
     let id = former.id;
+    let Some(former) = of_this_engine(&job, former).await? else {
+        tracing::info!(target.name = %target.name, "the last render has nothing for some clusters, and another version made it");
+        return Ok(());
+    };
     let added = match job.render(Some(former), agents).await {
         // What its other variants do not refer to would make it another render, and everybody's.
-        Ok(rendered) if rendered.existing == Some(id) => record::add_variants(hub, target.id, id, rendered).await,
-        Ok(_) => Ok(()),
+        Ok(rendered) if rendered.existing == Some(id) => {
+            let pause = rendered.tried_again_after();
+            record::add_variants(hub, target.id, id, rendered).await.map(|()| pause)
+        }
+        Ok(_) => Ok(None),
         Err(error) => Err(error),
     };
     bounds::leave_try(hub, target.id).await;
     match added {
         Err(BundleError::Store(error)) => Err(error),
         Err(error) => {
-            tracing::debug!(target.name = %target.name, error = %crate::chain(&error), "the last render has nothing for some clusters");
+            tracing::info!(target.name = %target.name, error = %crate::chain(&error), "the last render has nothing for some clusters");
             Ok(())
         }
-        Ok(()) => Ok(()),
+        Ok(pause) => go_on(hub, target, pause).await,
     }
+}
+
+/// What another version made is not added to: everything would be made anew, for nobody.
+async fn of_this_engine(job: &Job<'_>, former: Render) -> Result<Option<Render>, StoreError> {
+    match job.of_this_engine(Some(former)).await {
+        Err(BundleError::Store(error)) => Err(error),
+        answer => Ok(answer.unwrap_or_default()),
+    }
+}
+
+/// What time lacked for comes with another turn.
+async fn go_on(hub: &Hub, target: &Target, pause: Option<SignedDuration>) -> Result<(), StoreError> {
+    let Some(pause) = pause else { return Ok(()) };
+    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+    change.tell(Stage::Bundle, &[target.id.as_uuid()], clock::now() + pause, None).await?;
+    change.commit().await
 }

@@ -8,7 +8,7 @@ use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::parameters::{TraitsUsed, Values};
 use bellwether_core::{Condition, Digest, Name, RenderId, RepoId};
 use bellwether_render::{Input, MadeBy, Manifests, Marks, Plan, Recipe, RenderedObject, VERSION, made_by};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::error::BundleError;
 use super::sources::{Asked, RepoFiles, Sources};
@@ -43,6 +43,17 @@ pub(super) struct Rendered {
     pub(super) lacking: Option<Condition>,
     /// The render of exactly this revision and spec is there, and only variants are added to it.
     pub(super) existing: Option<RenderId>,
+}
+
+impl Rendered {
+    /// When to go on, if not all was made that could be; `None`: nothing would come of it.
+    pub(super) fn tried_again_after(&self) -> Option<SignedDuration> {
+        if self.goes_on {
+            Some(SignedDuration::ZERO)
+        } else {
+            self.lacking.as_ref().and_then(bounds::tried_again_after)
+        }
+    }
 }
 
 /// A bundle that was just made.
@@ -141,7 +152,7 @@ impl Job<'_> {
     /// Not what an earlier version of this program made, nor what an engine of other versions made before this hub began.
     /// What a later version made, or such an engine since then, is a newer hub's, which has its way; of a hub without an engine
     /// nothing is said while nothing changes.
-    async fn of_this_engine(&self, render: Option<Render>) -> Result<Option<Render>, BundleError> {
+    pub(super) async fn of_this_engine(&self, render: Option<Render>) -> Result<Option<Render>, BundleError> {
         let made_by = render.as_ref().and_then(|render| render.engine.clone()).unwrap_or_default();
         let made_by = match MadeBy::read(&made_by) {
             MadeBy { version, .. } if version < VERSION => return Ok(None),

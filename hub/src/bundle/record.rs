@@ -8,7 +8,7 @@ use bellwether_core::session::SyncOptions;
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{Condition, Digest, RenderId, TargetId};
 use bellwether_proto::compression;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::error::{BROKE_DOWN, BundleError};
 use super::job::{Made, Rendered};
@@ -60,9 +60,7 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
             let (read, minded) = said.read.unwrap_or_default();
             look_again(&mut change, &said.target, &revision, &read, now).await?;
             store::sources::mark(&mut change, said.target.id, &minded).await?;
-            let (bundles, pause) =
-                (rendered.variants.len(), rendered.lacking.as_ref().and_then(bounds::tried_again_after));
-            let pause = if rendered.goes_on { Some(SignedDuration::ZERO) } else { pause };
+            let (bundles, pause) = (rendered.variants.len(), rendered.tried_again_after());
             record(&mut change, &said.target, &revision, rendered, now).await?;
             change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
             if let Some(pause) = pause {
@@ -139,8 +137,9 @@ async fn record(
     let (variables, variants) = (rendered.variables, rendered.variants);
     let render_id = rendered.existing.unwrap_or_else(|| RenderId::new(clock::new_id()));
     let origin = Origin { engine: rendered.engine.clone(), sources: rendered.sources.clone() };
-    let before = given_before(change, target, &variants).await?;
-    if rendered.existing.is_some() {
+    let is_more_of_the_same = rendered.existing.is_some();
+    let before = given_before(change, target, (!is_more_of_the_same).then_some(&variants)).await?;
+    if is_more_of_the_same {
         let sources = &rendered.sources;
         let engine = rendered.engine.as_deref();
         store::renders::mark_inputs(change, render_id, (&inputs, &inputs_digest), sources, engine).await?;
@@ -185,15 +184,16 @@ impl Origin {
     }
 }
 
-/// What was wanted, with all that was given since that content began, if it says nothing of some variant: who had something before
-/// the last render failed for it is no newcomer. Read before the new ones are written.
+/// What was wanted, with all that was given since that content began, if it says nothing of some variant of another render: who
+/// had something before the last render failed for it is no newcomer. Read before the new ones are written.
 async fn given_before(
     change: &mut Change<'_>,
     target: &Target,
-    variants: &BTreeMap<Digest, Digest>,
+    of_another: Option<&BTreeMap<Digest, Digest>>,
 ) -> Result<Option<store::wanted::Wanted>, StoreError> {
     let Some(mut before) = store::wanted::find(change, target.id).await? else { return Ok(None) };
-    if variants.keys().any(|parameters| !before.render.variants.contains_key(parameters)) {
+    let is_unknown = |parameters: &Digest| !before.render.variants.contains_key(parameters);
+    if of_another.is_some_and(|variants| variants.keys().any(is_unknown)) {
         before.render.variants = store::renders::list_given_since(change, target.id, before.since).await?;
     }
     Ok(Some(before))

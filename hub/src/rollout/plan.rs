@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bellwether_core::audit::{Action, Actor, Event};
 use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::rollout::{
-    self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited, back,
-    busy_until, changes_fleet, former, most_common, replacing, start, strategy_for, waited_for,
+    self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited,
+    awaited_welcome, back, busy_until, changes_fleet, former, most_common, replacing, start, strategy_for, waited_for,
 };
 use bellwether_core::{ClusterId, Condition, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
@@ -61,7 +61,7 @@ pub(super) async fn start_next(
     };
     let Some(wanted) = wanted.filter(|_| !situation.is_closed()) else {
         if situation.is_stopped() {
-            return welcome(change, target, state, current, (trace_id, now)).await;
+            return welcome(change, target, state, current, (trace_id, now), waits_for).await;
         }
         return Ok(Begun::None(None));
     };
@@ -115,22 +115,36 @@ pub(super) async fn start_next(
     Ok(Begun::Rollout)
 }
 
-/// Gives who joined what most of the others run, but for what was given up.
+/// What most clusters run, but for what was given up. A render of the spec as it stands says what others get, too: one of an
+/// earlier version goes only to who ran it.
+async fn kept(db: &mut Connection, target: &Target, state: &State, runs: &Runs) -> Result<Option<Render>, StoreError> {
+    let of_now = match state.rolled_since {
+        Some(given_up) => store::renders::find_most_run(db, target.id, target.version, given_up).await?,
+        None => None,
+    };
+    let is_kept = |render: &RenderId| state.rolled_since.is_none_or(|given_up| *render < given_up);
+    let Some(render) = of_now.or_else(|| most_common(runs.values().map(|&(_, render)| render).filter(is_kept))) else {
+        return Ok(None);
+    };
+    store::renders::find(db, render).await
+}
+
+/// Gives who joined what most of the others run.
 async fn welcome(
     change: &mut Change<'_>,
     target: &Target,
     state: &State,
     current: &[Row],
     (trace_id, now): (Option<&str>, Timestamp),
+    waits_for: &mut Option<Vec<ClusterId>>,
 ) -> Result<Begun, StoreError> {
     let runs = list_runs(change, target).await?;
-    let is_kept = |render: &RenderId| state.rolled_since.is_none_or(|given_up| *render < given_up);
-    let kept = runs.values().map(|&(_, render)| render).filter(is_kept);
-    let Some(render) = most_common(kept) else { return Ok(Begun::None(None)) };
-    let Some(render) = store::renders::find(change, render).await? else { return Ok(Begun::None(None)) };
+    let Some(render) = kept(change, target, state, &runs).await? else { return Ok(Begun::None(None)) };
     let candidates = selected(change, target, TraitsUsed::by(&render.variables)).await?;
     let all = candidates.clone();
-    let moves = rollout::welcome(&placed(change, target, state, &render, &runs, candidates).await?);
+    let placed = placed(change, target, state, &render, &runs, candidates).await?;
+    *waits_for = Some(awaited_welcome(&placed));
+    let moves = rollout::welcome(&placed);
     if moves.is_empty() || !is_admitted(change, target, &render).await? {
         return Ok(Begun::None(None));
     }
@@ -406,7 +420,8 @@ pub(super) async fn begin_rollout(
     let strategy = strategy_for(begin.kind, target.spec.rollout.as_ref(), changes_fleet);
     let replacing: Vec<_> = replacing(&moves).into_iter().collect();
     let empties = store::bundles::is_any_empty(change, &replacing).await?;
-    let beginning = rollout::begin(&rollout::Begin { strategy: &strategy, all, moves: &moves, empties });
+    let beginning =
+        rollout::begin(&rollout::Begin { kind: begin.kind, strategy: &strategy, all, moves: &moves, empties });
     let row = Row {
         id: RolloutId::new(clock::new_id()),
         target: target.id,

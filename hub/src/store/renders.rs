@@ -164,6 +164,33 @@ pub(crate) async fn list_given_since(
     rows.iter().map(|row| Ok((digest(&row.parameters)?, digest(&row.digest)?))).collect()
 }
 
+/// The render of this version of the spec, before another one, that most clusters run a bundle of; of two the newer.
+pub(crate) async fn find_most_run(
+    db: &mut Connection,
+    target: TargetId,
+    version: Version,
+    before: RenderId,
+) -> Result<Option<RenderId>, StoreError> {
+    let render = sqlx::query_scalar!(
+        r#"
+        select r.render_id
+          from renders r
+          join render_variants v using (render_id)
+          join assignments a on a.target_id = r.target_id and a.digest = v.digest
+         where r.target_id = $1 and r.target_version = $2 and r.render_id < $3
+         group by r.render_id
+         order by count(distinct a.cluster_id) desc, r.render_id desc
+         limit 1
+        "#,
+        target.as_uuid(),
+        version.get(),
+        before.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(render.map(RenderId::new))
+}
+
 pub(crate) async fn find(db: &mut Connection, id: RenderId) -> Result<Option<Render>, StoreError> {
     let row = render_rows!("", "from renders r where r.render_id = $1", id.as_uuid()).fetch_optional(db).await?;
     row.map(|row| render_of!(row)).transpose()

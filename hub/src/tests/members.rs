@@ -155,8 +155,9 @@ async fn a_wave_that_selects_nobody_rolls_on_when_its_selector_or_a_label_is_cor
     scene.push(&[("one/a.yaml", ANOTHER)]).await;
     scene.render().await;
     let before = scene.runs(scene.clusters[1]).await;
-    scene.label(scene.clusters[1], "ring", "canarry").await;
-    scene.decide("one").await;
+    label(&scene, 1, json!({"ring": "canarry"})).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
     assert_ne!(scene.runs(scene.clusters[1]).await, before, "the label");
 }
 

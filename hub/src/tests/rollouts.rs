@@ -7,7 +7,7 @@ use bellwether_core::target::TargetSpec;
 use bellwether_core::{ClusterId, Digest, Generation, RenderId, ReportSequence, RolloutId, SessionNumber, TargetId};
 use serde_json::json;
 
-use super::scene::{ANOTHER, ONE, Scene, await_true, finish};
+use super::scene::{ANOTHER, ONE, Scene, await_true, come_back, finish, go_away};
 use crate::process::clock;
 use crate::rollout::Rollouts;
 use crate::store::intents::{IntentRow, TargetVerb, Verb};
@@ -426,6 +426,49 @@ async fn who_joins_after_a_rollout_was_aborted_gets_what_the_others_run(pool: Po
         [RolloutState::Done, RolloutState::Cancelled, RolloutState::Done],
         "nothing else begins"
     );
+}
+
+/// Something was rolled out and finished, and what came next was aborted after its first cluster.
+async fn aborted(pool: &Pool, between: impl AsyncFnOnce(&Scene)) -> (Scene, Option<Digest>) {
+    let waves = json!({"waves": [{"name": "one", "count": 1}, {"name": "rest"}]});
+    let scene = Scene::with(pool, 3, &[], &waves).await;
+    scene.roll_out(&[("one/a.yaml", ONE)], 1).await;
+    finish(&scene, 2).await;
+    let good = scene.runs(scene.clusters[0]).await;
+    between(&scene).await;
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    scene.render().await;
+    let newest = scene.rollouts().await.remove(0).id;
+    assert_eq!(scene.intend(Some(newest), Verb::Rollout(Intent::Abort)).await, "done");
+    (scene, good)
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn who_joined_and_is_away_when_a_rollout_is_aborted_is_welcome_when_it_comes_back(pool: Pool) {
+    let (mut scene, good) = aborted(&pool, async |_| {}).await;
+    let joined = scene.join().await;
+    go_away(&scene, 3).await;
+    scene.render().await;
+    assert_eq!(scene.runs(joined).await, None);
+
+    come_back(&scene, 3).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    assert_eq!(scene.runs(joined).await, good);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn who_joins_after_an_abort_gets_what_the_others_run_though_the_spec_was_edited_since(pool: Pool) {
+    let edit = async |scene: &Scene| {
+        scene.change_spec("one", |spec| spec.sync.prune = bellwether_core::session::Prune::Never).await;
+        scene.render().await;
+    };
+    let (mut scene, good) = aborted(&pool, edit).await;
+
+    let joined = scene.join().await;
+    scene.render().await;
+
+    assert_eq!(scene.runs(joined).await, good);
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
