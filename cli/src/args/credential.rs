@@ -42,7 +42,7 @@ Examples:
 pub(crate) struct CredentialSetArgs {
     /// The repo.
     pub(crate) name: Name,
-    /// A file with a token.
+    /// A file with a token, or with `USER:PASSWORD`.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// By ssh: a file with the private key, without a passphrase.

@@ -91,7 +91,7 @@ pub(crate) struct RepoAddArgs {
     /// Of a Helm repository at the URL, the chart that is meant.
     #[arg(long, value_name = "NAME")]
     pub(crate) chart: Option<String>,
-    /// A file with the token for the Git repository or the registry; `USER:PASSWORD` for a registry that has users.
+    /// A file with the token for the Git repository or the registry, or with `USER:PASSWORD` where it has users.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// By ssh: a file with the private key, without a passphrase.

@@ -29,10 +29,12 @@ mod verify;
 mod wire;
 mod write;
 
+use base64::Engine as _;
 use bellwether_core::report::is_obeyed;
 use bellwether_core::signature::{Verified, Verify};
 use bellwether_core::source::GitRef;
 use gix::bstr::ByteSlice;
+use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub(crate) use self::attributes::FILE as ATTRIBUTES_FILE;
@@ -82,7 +84,24 @@ pub(crate) struct Remote {
     pub(crate) may_be_private: bool,
 }
 
+/// The user name that hosts and registries take beside a token.
+const TOKEN_USER: &str = "x-access-token";
+
 impl Remote {
+    /// How a request says who it is from: a token alone, or `USER:PASSWORD`. Marked as a secret, for whoever logs it.
+    pub(in crate::source) fn authorization(&self) -> Result<Option<HeaderValue>, FetchError> {
+        let Some(credential) = &self.credential else { return Ok(None) };
+        if !self.url.is_https() {
+            return Err(FetchError::TokenNeedsHttps { host: self.url.host() });
+        }
+        let credential = credential.expose_secret();
+        let pair = if credential.contains(':') { credential.to_owned() } else { format!("{TOKEN_USER}:{credential}") };
+        let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+        let mut value = HeaderValue::try_from(format!("Basic {encoded}")).expect("base64 is valid in a header");
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
     pub(super) fn is(&self, other: &Self) -> bool {
         let credential = |remote: &Self| remote.credential.as_ref().map(|text| text.expose_secret().to_owned());
         self.url == other.url

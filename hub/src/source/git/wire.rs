@@ -12,21 +12,16 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use base64::Engine;
 use gix::protocol::transport::client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse};
 use hyper::body::Bytes;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
 use super::Remote;
 use super::budget::{Budget, TICK};
 use super::error::FetchError;
 use crate::egress::{self, Failure};
-
-/// The user name that GitHub, GitLab, Gitea and Bitbucket take beside a token.
-const TOKEN_USER: &str = "x-access-token";
 
 /// What tells a Git server from a page for people.
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
@@ -60,7 +55,7 @@ impl Connection {
         Ok(Self {
             remote: remote.clone(),
             client,
-            authorization: authorization(remote)?,
+            authorization: remote.authorization()?,
             advertisement: OnceLock::new(),
         })
     }
@@ -102,18 +97,6 @@ pub(in crate::source) fn parse_wait(text: &str) -> Option<Duration> {
     }
     let moment = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
     Some(Duration::try_from(moment.duration_since(crate::process::clock::now())).unwrap_or(Duration::ZERO))
-}
-
-fn authorization(remote: &Remote) -> Result<Option<HeaderValue>, FetchError> {
-    let Some(token) = &remote.credential else { return Ok(None) };
-    if !remote.url.is_https() {
-        return Err(FetchError::TokenNeedsHttps { host: remote.url.host() });
-    }
-    let pair = format!("{TOKEN_USER}:{}", token.expose_secret());
-    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-    let mut value = HeaderValue::try_from(format!("Basic {encoded}")).expect("base64 is valid in a header");
-    value.set_sensitive(true);
-    Ok(Some(value))
 }
 
 /// One fetch's use of a connection, handed to gix.

@@ -8,12 +8,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-use base64::Engine as _;
 use gix::ObjectId;
 use hyper::body::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, redirect};
-use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use url::{Host, Url};
@@ -25,9 +23,6 @@ use super::known::Known;
 use super::place::Place;
 use crate::egress::{Failure, is_public};
 use crate::source::git::{Budget, FetchError, Remote, describe_status};
-
-/// Beside a token without one; registries that know no users there take any.
-const TOKEN_USER: &str = "x-access-token";
 
 /// To a store and, within it, to where the blob is.
 const REDIRECTS_MAX: usize = 3;
@@ -66,7 +61,7 @@ impl Registry {
         let not_a_registry = || FetchError::NotARegistry { url: remote.url.to_string() };
         let place = if remote.chart.is_some() { remote.url.https_place() } else { remote.url.artifact() };
         let place = place.ok_or_else(not_a_registry)?;
-        let basic = basic(remote)?;
+        let basic = remote.authorization()?;
         Ok(Self {
             remote: remote.clone(),
             place,
@@ -167,18 +162,6 @@ impl Registry {
         }
         Err(FetchError::Private { host: target, address })
     }
-}
-
-/// `USER:PASSWORD`, or a token alone.
-fn basic(remote: &Remote) -> Result<Option<HeaderValue>, FetchError> {
-    let Some(token) = &remote.credential else { return Ok(None) };
-    if !remote.url.is_https() {
-        return Err(FetchError::TokenNeedsHttps { host: remote.url.host() });
-    }
-    let token = token.expose_secret();
-    let pair = if token.contains(':') { token.to_owned() } else { format!("{TOKEN_USER}:{token}") };
-    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-    Ok(secret(format!("Basic {encoded}")))
 }
 
 fn secret(text: String) -> Option<HeaderValue> {

@@ -320,6 +320,19 @@ fn a_private_repo_behind_a_private_authority_is_fetched_with_its_token() {
 }
 
 #[test]
+fn a_private_repo_of_a_host_that_has_users_is_fetched_with_user_and_password() {
+    let upstream = upstream();
+    let server = Server::start_tls(&upstream);
+    let _runtime = server.enter();
+    *server.shared.token.lock().expect("not poisoned") = Some("Basic YWRhOmx8b3ZlOmxhY2U=".to_owned());
+    let remote = Remote { credential: Some(SecretString::from("ada:l|ove:lace")), ..server.remote() };
+
+    Local::new().fetch_main(&remote);
+
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
 fn a_server_whose_authority_is_not_known_is_not_trusted() {
     let upstream = upstream();
     let server = Server::start_tls(&upstream);
