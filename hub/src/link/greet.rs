@@ -246,7 +246,7 @@ async fn mark_rivalry(
     }
     let Some(rivalry) = rivalry.filter(|rivalry| rivalry.contested_at.is_some()) else { return Ok(false) };
     if !was_contested && let Some(cluster) = store::clusters::find(change, caller.cluster).await? {
-        let subject = subjects::cluster(&cluster.name);
+        let subject = subjects::cluster(&cluster);
         let mut event =
             Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ClusterContested, subject);
         event.reason =
@@ -281,7 +281,7 @@ impl Batched for CaughtUp {
 /// A cluster's first stream: the targets that select it may move it now.
 async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -> Result<(), StoreError> {
     let Some(cluster) = store::clusters::find(change, caller.cluster).await? else { return Ok(()) };
-    let subject = subjects::cluster(&cluster.name);
+    let subject = subjects::cluster(&cluster);
     let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ClusterJoined, subject);
     event.detail = serde_json::json!({"address": caller.address, "serial": caller.serial});
     change.audit(&event).await?;

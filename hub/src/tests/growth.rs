@@ -45,7 +45,7 @@ impl Fleet {
         let (hub, folder) = crate::testing::hub(pool).await;
         let upstream = Upstream::new();
         let mut db = hub.pool.acquire().await.expect("a connection");
-        let repo = insert_repo(&mut db, hub.project, &upstream).await;
+        let repo = insert_repo(&mut db, &hub.project, &upstream).await;
         drop(db);
         let fleet = Self { hub, folder, upstream };
         let commit = fleet.upstream.push("main", "A push", &[("app/a.yaml", ONE)]);
@@ -504,7 +504,7 @@ async fn what_is_asked_often_is_found_by_index(pool: Pool) {
     let fleet = Fleet::new(&pool, SMALL).await;
     store::execute_raw(&pool, SOME_ARE_AWAITED).await.expect("it is written");
     store::execute_raw(&pool, "analyze awaited").await.expect("it is read");
-    let asked = Asked::list(fleet.hub.project.as_uuid());
+    let asked = Asked::list(fleet.hub.project.id.as_uuid());
     let mut db = store::begin(&pool).await.expect("a transaction");
 
     let mut faults = Vec::new();

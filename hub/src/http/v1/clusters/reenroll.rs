@@ -25,7 +25,7 @@ pub(in crate::http) async fn reenroll(
 ) -> Result<(StatusCode, Json<RegisteredCluster>), Refusal> {
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let cluster = lock(&mut change, &name).await?;
+    let cluster = lock(&mut change, &caller, &name).await?;
     store::clusters::delete_enrollments(&mut change, cluster.id).await?;
     store::certificates::mark_all_revoked(&mut change, cluster.id, now).await?;
     store::clusters::mark_welcome_again(&mut change, cluster.id, now).await?;
