@@ -671,7 +671,7 @@ async fn of_a_cluster_and_its_copy_both_are_named_and_neither_is_trusted_until_i
     let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let said = audit::take_unsealed(&mut change, 100).await.expect("the rows can be read");
     let said: Vec<_> = said.iter().map(|one| String::from_utf8_lossy(&one.body)).collect();
-    sessions::mark_rivalry(&mut change, cluster, None).await.expect("it is written");
+    sessions::mark_identity_conflict(&mut change, cluster, None).await.expect("it is written");
     change.commit().await.expect("it commits");
     let settled = greet(&hub, cluster, 1, "a").await;
 

@@ -15,7 +15,7 @@ mod tests;
 
 use bellwether_core::api::{API_VERSION, ClusterDocument, ClusterPhase, ClusterStatus, Metadata, RegisteredCluster};
 use bellwether_core::audit::{Action, Event};
-use bellwether_core::session::rivals::Rivalry;
+use bellwether_core::session::identity_conflict::IdentityConflict;
 use bellwether_core::{ClusterId, Condition, Name, Version};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret as _;
@@ -149,18 +149,18 @@ fn document_with(cluster: Cluster, agent: AgentStatus) -> ClusterDocument {
             agent_version: agent.agent_version,
             facts: agent.facts,
             certificate_expires_at: agent.certificate_expires_at,
-            conditions: agent.rivalry.and_then(|rivalry| contested(&cluster.name, rivalry)).into_iter().collect(),
+            conditions: agent.conflict.and_then(|conflict| contested(&cluster.name, conflict)).into_iter().collect(),
             targets: Vec::new(),
             targets_next: None,
         },
     }
 }
 
-fn contested(cluster: &Name, (rivalry, address): (Rivalry, String)) -> Option<Condition> {
-    let since = rivalry.contested_at?;
+fn contested(cluster: &Name, (conflict, address): (IdentityConflict, String)) -> Option<Condition> {
+    let since = conflict.contested_at?;
     let message = format!(
         "two agents take turns with this cluster's identity, from {} and {address}; neither is told anything new",
-        rivalry.other.address
+        conflict.other.address
     );
     let hint = format!(
         "bellwether cluster reenroll {cluster}: apply what it prints to the cluster that is to keep the identity"

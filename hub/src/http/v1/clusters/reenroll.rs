@@ -32,7 +32,7 @@ pub(in crate::http) async fn reenroll(
     if cluster.revoked_at.is_some() {
         change.tell_of_labels(&cluster, None, Some(&cluster.labels), now).await?;
     }
-    store::sessions::mark_rivalry(&mut change, cluster.id, None).await?;
+    store::sessions::mark_identity_conflict(&mut change, cluster.id, None).await?;
     let ttl = checked_ttl(None)?;
     let cluster = Cluster { revoked_at: None, version: next(cluster.version), ..cluster };
     let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;
