@@ -198,7 +198,7 @@ fn statements(text: &str) -> Vec<Statement> {
                 length = rest.find("*/").map_or(rest.len(), |end| end + 2);
             } else if sign == '\'' {
                 length = 1 + rest[1..].find('\'').map_or(rest.len() - 1, |end| end + 1);
-            } else if sign == ';' && words.iter().filter(|word| *word == "$").count() % 4 == 0 {
+            } else if sign == ';' && words.iter().filter(|word| *word == "$").count().is_multiple_of(4) {
                 all.push(Statement { words: std::mem::take(&mut words), has_reason });
                 has_reason = false;
             } else if !sign.is_whitespace() {
