@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bellwether_core::{ClusterId, Digest, ProjectId, TargetId};
+use bellwether_core::{ClusterId, Digest, TargetId};
 use bellwether_render::Engines;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -28,7 +28,7 @@ use crate::source::github::AppTokens;
 use crate::source::mirrors::Mirrors;
 use crate::store::Pool;
 use crate::store::content::Content;
-use crate::store::installation::PROJECT;
+use crate::store::projects::Project;
 use crate::store::targets::Target;
 use crate::work::signals::Signals;
 use crate::worker::heartbeat::promise::Heartbeat;
@@ -38,8 +38,8 @@ pub(crate) struct Hub {
     pub(crate) id: Uuid,
     pub(crate) config: Config,
     pub(crate) installation: Uuid,
-    /// The id of [`PROJECT`].
-    pub(crate) project: ProjectId,
+    /// The one that every installation has: all callers', and that of webhooks whose path names none.
+    pub(crate) project: Project,
     /// Of the stages.
     pub(crate) pool: Pool,
     /// Of what people and webhooks ask.
@@ -100,6 +100,6 @@ pub(crate) struct Hub {
 impl Hub {
     /// `installation/project/target`: the owner that a target's objects name.
     pub(crate) fn owner_of(&self, target: &Target) -> String {
-        format!("{}/{}/{}", self.installation, PROJECT, target.name)
+        format!("{}/{}/{}", self.installation, target.project.name, target.name)
     }
 }

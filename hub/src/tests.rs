@@ -15,6 +15,7 @@ mod lost_objects;
 mod members;
 mod mirrors_behind;
 mod presence;
+mod projects;
 mod pushes;
 mod renders;
 mod reports;

@@ -6,7 +6,7 @@
 pub mod agent;
 mod forgotten;
 pub mod hub;
-pub mod rivals;
+pub mod identity_conflict;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@
 use bellwether_core::access::{Right, Role};
 use bellwether_core::audit::Actor;
 
+use crate::store::projects::Project;
 use crate::work::actors;
 
 /// Somebody with a token that is good now.
@@ -10,6 +11,8 @@ use crate::work::actors;
 pub(crate) struct Caller {
     pub(crate) name: String,
     pub(crate) role: Role,
+    /// What they name is looked for there, and nowhere else.
+    pub(crate) project: Project,
 }
 
 impl Caller {

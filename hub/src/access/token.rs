@@ -71,5 +71,5 @@ pub(crate) async fn authenticate(
     let own =
         hub.known_tokens.get_or_insert_with(&hash, || Ok::<_, Infallible>(Arc::new(Semaphore::new(ASKED_AT_ONCE))));
     let Ok(own) = own;
-    Ok(Some((Caller { name: found.name, role: found.role }, own)))
+    Ok(Some((Caller { name: found.name, role: found.role, project: hub.project.clone() }, own)))
 }

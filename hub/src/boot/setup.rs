@@ -38,7 +38,7 @@ use crate::record::queue::{self, Incoming};
 use crate::source::github::AppTokens;
 use crate::source::mirrors::Mirrors;
 use crate::store::content::Content;
-use crate::store::installation::PROJECT;
+use crate::store::projects::{self, Project};
 use crate::store::{self, Pool, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
@@ -297,12 +297,12 @@ async fn own_database(database: &Database) -> Result<Pool, StoreError> {
     Ok(owner)
 }
 
-async fn ensure_installation(pool: &Pool) -> Result<(Uuid, ProjectId), SetupError> {
+async fn ensure_installation(pool: &Pool) -> Result<(Uuid, Project), SetupError> {
     let now = clock::now();
     let mut db = store::begin(pool).await?;
     let installation = store::installation::ensure(&mut db, clock::new_id(), now).await?;
-    let name = PROJECT.parse().expect("`default` is a name");
-    let project = store::installation::ensure_project(&mut db, ProjectId::new(clock::new_id()), &name, now).await?;
+    let name = projects::DEFAULT.parse().expect("`default` is a name");
+    let project = projects::ensure(&mut db, ProjectId::new(clock::new_id()), name, now).await?;
     db.commit().await.map_err(StoreError::from)?;
     Ok((installation, project))
 }

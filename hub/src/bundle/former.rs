@@ -33,7 +33,7 @@ pub(super) async fn complete(
     let revision = store::revisions::find(&mut db, former.revision).await?;
     let read = TraitsUsed::ALL;
     let clusters = values_of(&mut db, target, read).await?;
-    let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
+    let agents = store::clusters::list_agent_namespaces(&mut db, target.project.id).await?;
     let is_admitted = policy::is_admitted(&mut db, target, &former).await?;
     drop(db);
     let Some(revision) = revision.filter(|_| is_admitted) else { return Ok(()) };

@@ -230,7 +230,7 @@ impl Job<'_> {
             name: self.target.name.to_string(),
             namespace: spec.namespace.as_ref().map(ToString::to_string),
             has_parameters: !spec.parameters.is_empty(),
-            project: self.target.project.to_string(),
+            project: self.target.project.id.to_string(),
         };
         blocking(move || {
             let own = mirrors.of(repo).reader().map_err(ReadError::from)?.files(&commit);

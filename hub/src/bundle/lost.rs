@@ -121,8 +121,13 @@ async fn say_why(
     condition.since = before.and_then(|before| before.since).or(condition.since);
     store::lost::mark_condition(change, target.id, &condition).await?;
     tracing::warn!(target.name = %target.name, error = condition.message, "a target has lost something for good");
-    let mut event =
-        Event::new(clock::new_id(), now, actors::hub(), Action::RenderFailed, subjects::target(&target.name));
+    let mut event = Event::new(
+        clock::new_id(),
+        now,
+        actors::hub(),
+        Action::RenderFailed,
+        subjects::target(&target.project, &target.name),
+    );
     event.outcome = Outcome::Failed;
     event.detail = serde_json::json!({"code": condition.code});
     event.reason = condition.message;
@@ -155,7 +160,7 @@ impl Broken {
     async fn remake(&self, hub: &Hub, target: &Target) -> Result<Option<BundleError>, StoreError> {
         let mut db = hub.pool.acquire().await?;
         let holders = assignments::list_holders(&mut db, target.id).await?;
-        let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
+        let agents = store::clusters::list_agent_namespaces(&mut db, target.project.id).await?;
         drop(db);
         let mut by_render: BTreeMap<RenderId, Vec<&Holder>> = BTreeMap::new();
         for holder in &holders {

@@ -143,7 +143,7 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
     let same_spec = known.iter().filter(|render| render.target_version == target.version);
     let mut read = TraitsUsed::by(same_spec.flat_map(|render| &render.variables));
     let mut clusters = values_of(&mut db, &target, read).await?;
-    let agents = store::clusters::list_agent_namespaces(&mut db, target.project).await?;
+    let agents = store::clusters::list_agent_namespaces(&mut db, target.project.id).await?;
     let mut sources = Sources::default();
     let mut wanted = target.spec.render.sources();
     for render in known.iter().filter(|render| render.target_version == target.version) {
@@ -268,7 +268,7 @@ async fn values_of(
     read: TraitsUsed,
 ) -> Result<Vec<(Name, Values)>, StoreError> {
     let labels = &target.spec.clusters.match_labels;
-    let candidates = store::fleet::list_candidates(db, target.project, labels, read).await?;
+    let candidates = store::fleet::list_candidates(db, target.project.id, labels, read).await?;
     Ok(candidates
         .iter()
         .filter(|cluster| target.spec.clusters.selects(&cluster.labels))

@@ -308,7 +308,7 @@ pub(super) async fn record_failure(
     if is_known {
         return Ok(());
     }
-    let subject = subjects::target(&target.name);
+    let subject = subjects::target(&target.project, &target.name);
     let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RenderFailed, subject);
     event.outcome = Outcome::Failed;
     event.commit = revision.map(|revision| revision.commit.clone());

@@ -137,7 +137,7 @@ impl Sources {
     ) -> Result<Answer, StoreError> {
         match source {
             Source::Repo { repo: name, reference } => {
-                let repo = store::repos::find_by_name(db, name).await?.filter(|repo| repo.project == target.project);
+                let repo = store::repos::find_by_name(db, target.project.id, name).await?;
                 let Some(repo) = repo else {
                     return Ok(Err(SourceError::NoRepo { repo: name.clone() }));
                 };
@@ -225,7 +225,7 @@ impl Registered {
     async fn list(&mut self, db: &mut Connection, target: &Target) -> Result<&[Repo], StoreError> {
         let repos = match self.0.take() {
             Some(repos) => repos,
-            None => store::repos::list_of_project(db, target.project).await?,
+            None => store::repos::list_of_project(db, target.project.id).await?,
         };
         Ok(self.0.insert(repos))
     }

@@ -161,6 +161,6 @@ async fn audit_refusal(
 }
 
 fn event(cluster: &Cluster, action: Action) -> Event {
-    let subject = subjects::cluster(&cluster.name);
+    let subject = subjects::cluster(cluster);
     Event::new(clock::new_id(), clock::now(), actors::agent(&cluster.name), action, subject)
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bellwether_core::apis::Apis;
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::parameters::Traits;
-use bellwether_core::session::rivals::{Guest, Rivalry};
+use bellwether_core::session::identity_conflict::{Guest, IdentityConflict};
 use bellwether_core::session::{Sight, SightWanted, UID_FACT, Want};
 use bellwether_core::{ClusterId, Digest, SessionNumber};
 use jiff::Timestamp;
@@ -107,12 +107,12 @@ async fn greet_all(
         let cluster = one.caller.cluster;
         let (same_boot, is_contested) = match before.remove(&cluster) {
             None => continue,
-            Some(Before::Guest { guest: last, rivalry, facts, apis }) => {
+            Some(Before::Guest { guest: last, conflict, facts, apis }) => {
                 let said = Seen { facts: one.hello.facts.clone(), apis: one.hello.apis.filter(is_known).or(apis) };
                 if facts != said.facts || apis != said.apis {
                     changed.push((cluster, Seen { facts, apis }, said));
                 }
-                (last.boot == one.hello.boot, mark_rivalry(change, one, *last, rivalry, now).await?)
+                (last.boot == one.hello.boot, mark_identity_conflict(change, one, *last, conflict, now).await?)
             }
             Some(Before::Nothing) => {
                 mark_joined(change, &one.caller, now).await?;
@@ -230,29 +230,29 @@ fn row<'a>(hub: &Hub, arrival: &'a Arrival, known_apis: &BTreeSet<Digest>) -> Op
 }
 
 /// Whether two agents take turns with this identity. The first time, it is told.
-async fn mark_rivalry(
+async fn mark_identity_conflict(
     change: &mut Change<'_>,
     Arrival { caller, hello, .. }: &Arrival,
     last: Guest,
-    before: Option<Rivalry>,
+    before: Option<IdentityConflict>,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let (uid, address) = (hello.facts.get(UID_FACT).cloned(), caller.address.clone());
     let guest = Guest { boot: hello.boot, uid, address, at: now };
     let was_contested = before.as_ref().is_some_and(|before| before.contested_at.is_some());
-    let rivalry = Rivalry::assess(last, before.clone(), &guest);
-    if rivalry != before {
-        sessions::mark_rivalry(change, caller.cluster, rivalry.as_ref()).await?;
+    let conflict = IdentityConflict::assess(last, before.clone(), &guest);
+    if conflict != before {
+        sessions::mark_identity_conflict(change, caller.cluster, conflict.as_ref()).await?;
     }
-    let Some(rivalry) = rivalry.filter(|rivalry| rivalry.contested_at.is_some()) else { return Ok(false) };
+    let Some(conflict) = conflict.filter(|conflict| conflict.contested_at.is_some()) else { return Ok(false) };
     if !was_contested && let Some(cluster) = store::clusters::find(change, caller.cluster).await? {
-        let subject = subjects::cluster(&cluster.name);
+        let subject = subjects::cluster(&cluster);
         let mut event =
             Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ClusterContested, subject);
         event.reason =
-            format!("two agents take turns with this identity: {} and {}", rivalry.other.address, guest.address);
+            format!("two agents take turns with this identity: {} and {}", conflict.other.address, guest.address);
         event.detail = serde_json::json!({"agents": [
-            {"address": rivalry.other.address, "uid": rivalry.other.uid, "boot": rivalry.other.boot},
+            {"address": conflict.other.address, "uid": conflict.other.uid, "boot": conflict.other.boot},
             {"address": guest.address, "uid": guest.uid, "boot": guest.boot},
         ]});
         change.audit(&event).await?;
@@ -281,7 +281,7 @@ impl Batched for CaughtUp {
 /// A cluster's first stream: the targets that select it may move it now.
 async fn mark_joined(change: &mut Change<'_>, caller: &Caller, now: Timestamp) -> Result<(), StoreError> {
     let Some(cluster) = store::clusters::find(change, caller.cluster).await? else { return Ok(()) };
-    let subject = subjects::cluster(&cluster.name);
+    let subject = subjects::cluster(&cluster);
     let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ClusterJoined, subject);
     event.detail = serde_json::json!({"address": caller.address, "serial": caller.serial});
     change.audit(&event).await?;

@@ -29,7 +29,7 @@ use crate::{Hub, store, testing};
 async fn register(hub: &Hub, name: &str) -> ClusterId {
     let cluster = Cluster {
         id: ClusterId::new(clock::new_id()),
-        project: hub.project,
+        project: hub.project.clone(),
         name: name.parse().expect("is a name"),
         labels: Labels::default(),
         namespace: "bellwether-system".to_owned(),
@@ -671,7 +671,7 @@ async fn of_a_cluster_and_its_copy_both_are_named_and_neither_is_trusted_until_i
     let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let said = audit::take_unsealed(&mut change, 100).await.expect("the rows can be read");
     let said: Vec<_> = said.iter().map(|one| String::from_utf8_lossy(&one.body)).collect();
-    sessions::mark_rivalry(&mut change, cluster, None).await.expect("it is written");
+    sessions::mark_identity_conflict(&mut change, cluster, None).await.expect("it is written");
     change.commit().await.expect("it commits");
     let settled = greet(&hub, cluster, 1, "a").await;
 
@@ -707,7 +707,7 @@ async fn a_cluster_that_two_agents_claim_is_not_heard_whatever_they_say(pool: Po
     assert!(alone);
     assert!(!ask_raw(&mut db, HEARD).await.expect("it is read"));
     let candidates =
-        store::fleet::list_candidates(&mut db, hub.project, &bellwether_core::Labels::new(), TraitsUsed::NONE)
+        store::fleet::list_candidates(&mut db, hub.project.id, &bellwether_core::Labels::new(), TraitsUsed::NONE)
             .await
             .expect("they are read");
     assert!(!candidates[0].connected, "no rollout begins with it");

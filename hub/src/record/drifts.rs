@@ -41,10 +41,10 @@ async fn audit(
 ) -> Result<(), StoreError> {
     let cluster = store::clusters::find(change, cluster).await?;
     let target = store::targets::find_name(change, target).await?;
-    let (Some(cluster), Some(target)) = (cluster, target) else { return Ok(()) };
+    let (Some(cluster), Some((project, target))) = (cluster, target) else { return Ok(()) };
     let is_undone = drifts.iter().all(|drift| drift.response == Response::Corrected);
     let action = if is_undone { Action::DriftCorrected } else { Action::DriftFound };
-    let subject = subjects::target(&target);
+    let subject = subjects::target(&project, &target);
     let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), action, subject);
     event.cluster = Some(cluster.name.to_string());
     event.outcome = if is_undone { Outcome::Done } else { Outcome::Failed };

@@ -96,7 +96,7 @@ async fn drop_one(hub: &Hub, one: &Incoming, error: &StoreError) -> Result<(), S
         Err(StoreError::Unreadable { .. }) => None,
         found => found?,
     };
-    let subject = subjects::told(kind, target);
+    let subject = subjects::told(kind, cluster.as_ref(), target);
     let mut event = Event::new(clock::new_id(), clock::now(), actors::hub(), action, subject);
     event.cluster = Some(cluster.map_or_else(|| one.cluster.to_string(), |cluster| cluster.name.to_string()));
     event.outcome = Outcome::Failed;
@@ -174,7 +174,7 @@ async fn audit_foreign(
         let Some(count) = hub.foreign_reports.count(id.as_uuid(), None, clock::steady()) else { continue };
         let Some(cluster) = store::clusters::find(change, id).await? else { continue };
         tracing::warn!(cluster.name = %cluster.name, reports = targets.len(), "dropped reports about foreign targets");
-        let subject = subjects::told("report", targets[0]);
+        let subject = subjects::told("report", Some(&cluster), targets[0]);
         let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ReportRefused, subject);
         event.cluster = Some(cluster.name.to_string());
         event.outcome = Outcome::Denied;
@@ -233,9 +233,9 @@ async fn audit_turn(
 ) -> Result<(), StoreError> {
     let cluster = store::clusters::find(change, one.cluster).await?;
     let target = store::targets::find_name(change, one.report.target).await?;
-    let (Some(cluster), Some(target)) = (cluster, target) else { return Ok(()) };
+    let (Some(cluster), Some((project, target))) = (cluster, target) else { return Ok(()) };
     let action = if one.report.verdict == Verdict::Failed { Action::ReportFailed } else { Action::ReportDegraded };
-    let subject = subjects::target(&target);
+    let subject = subjects::target(&project, &target);
     let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), action, subject);
     event.cluster = Some(cluster.name.to_string());
     event.trace_id.clone_from(&assigned.trace_id);

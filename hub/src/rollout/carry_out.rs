@@ -278,7 +278,7 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
     }
 
     fn event(&self, action: Action) -> Event {
-        let subject = subjects::rollout(self.row.id, &self.target.name);
+        let subject = subjects::rollout(self.row.id, &self.target.project, &self.target.name);
         let mut event = Event::new(clock::new_id(), self.now, actors::hub(), action, subject);
         event.trace_id = Some(self.row.trace_id.clone());
         event

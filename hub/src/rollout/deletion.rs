@@ -79,7 +79,7 @@ async fn finish(
     store::assignments::mark_outliving(change, target.id, &target.name).await?;
     store::targets::delete(change, target.id).await?;
     tracing::info!(target.name = %target.name, unanswered = waiting.len(), "a target is gone");
-    let subject = subjects::target(&target.name);
+    let subject = subjects::target(&target.project, &target.name);
     let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::TargetGone, subject);
     let unanswered: Vec<_> = waiting.iter().map(|one| one.cluster.as_str()).collect();
     event.detail = serde_json::json!({

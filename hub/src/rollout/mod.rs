@@ -133,7 +133,7 @@ async fn sync_options(
         return Ok(None);
     }
     change.tell(Stage::Link, &told, now, trace_id).await?;
-    let subject = subjects::target(&target.name);
+    let subject = subjects::target(&target.project, &target.name);
     let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::TargetOptionsAssigned, subject);
     event.detail = serde_json::json!({"sync": target.spec.sync, "clusters": told.len()});
     change.audit(&event).await?;

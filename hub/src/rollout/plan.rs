@@ -190,7 +190,7 @@ pub(super) async fn may_go_on(
 }
 
 fn paused(target: &Target, row: &Row, now: Timestamp) -> Event {
-    let subject = subjects::rollout(row.id, &target.name);
+    let subject = subjects::rollout(row.id, &target.project, &target.name);
     let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RolloutPaused, subject);
     event.trace_id = Some(row.trace_id.clone());
     event.reason.clone_from(&row.reason);
@@ -278,7 +278,7 @@ pub(super) async fn selected(
     used: TraitsUsed,
 ) -> Result<Vec<Candidate>, StoreError> {
     let labels = &target.spec.clusters.match_labels;
-    let mut candidates = store::fleet::list_candidates(db, target.project, labels, used).await?;
+    let mut candidates = store::fleet::list_candidates(db, target.project.id, labels, used).await?;
     candidates.retain(|cluster| target.spec.clusters.selects(&cluster.labels));
     Ok(candidates)
 }
@@ -316,7 +316,7 @@ pub(super) async fn mark_unselected(
         }
         store::assignments::mark_unselected(change, target.id, holder.cluster, (!selects).then_some(now)).await?;
         let action = if selects { Action::TargetClusterSelected } else { Action::TargetClusterUnselected };
-        let subject = subjects::target(&target.name);
+        let subject = subjects::target(&target.project, &target.name);
         let mut event = Event::new(clock::new_id(), now, actors::hub(), action, subject);
         event.cluster = Some(holder.name.to_string());
         if !selects {
@@ -383,7 +383,7 @@ pub(super) async fn end(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     store::rollouts::mark_state(change, row.id, state, reason, now).await?;
-    let subject = subjects::rollout(row.id, &target.name);
+    let subject = subjects::rollout(row.id, &target.project, &target.name);
     let mut event = Event::new(clock::new_id(), now, actors::hub(), action, subject);
     event.trace_id = Some(row.trace_id.clone());
     reason.clone_into(&mut event.reason);
@@ -441,7 +441,7 @@ pub(super) async fn begin_rollout(
     store::rollouts::insert(change, &row).await?;
     store::rollouts::insert_waves(change, row.id, &beginning.waves).await?;
     store::rollouts::insert_members(change, row.id, &beginning.members, &renders_before).await?;
-    let subject = subjects::rollout(row.id, &target.name);
+    let subject = subjects::rollout(row.id, &target.project, &target.name);
     let mut event = Event::new(clock::new_id(), now, begin.actor, Action::RolloutPlanned, subject);
     event.trace_id = Some(row.trace_id.clone());
     event.reason = if row.reason.is_empty() { begin.reason } else { row.reason.clone() };

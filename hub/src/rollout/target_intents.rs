@@ -127,7 +127,7 @@ pub(super) async fn refuse(
         match intent.rollout {
             None => audit(change, target, &intent, Err(reason), now).await?,
             Some(rollout) => {
-                let subject = subjects::rollout(rollout, &target.name);
+                let subject = subjects::rollout(rollout, &target.project, &target.name);
                 let actor = actors::token(&intent.actor);
                 let mut event = Event::new(clock::new_id(), now, actor, Action::RolloutIntentRefused, subject);
                 event.outcome = Outcome::Denied;
@@ -150,7 +150,7 @@ async fn audit(
         Verb::Target(TargetVerb::Release) => Action::TargetReleased,
         _ => Action::TargetRolledBack,
     };
-    let subject = subjects::target(&target.name);
+    let subject = subjects::target(&target.project, &target.name);
     let mut event = Event::new(clock::new_id(), now, actors::token(&intent.actor), action, subject);
     event.outcome = if answer.is_err() { Outcome::Denied } else { Outcome::Done };
     event.reason = answer.as_ref().err().map_or_else(|| intent.reason.clone(), |refused| (*refused).to_owned());

@@ -611,7 +611,7 @@ async fn record_commit(
         trace_id: trace_id.to_owned(),
     };
     store::revisions::insert(change, repo.id, &revision).await?;
-    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RevisionSeen, subjects::repo(&repo.name));
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RevisionSeen, subjects::repo(repo));
     event.commit = Some(revision.commit.clone());
     event.trace_id = Some(trace_id.to_owned());
     event.detail = serde_json::json!({"ref": reference, "author": revision.author, "subject": revision.subject});
@@ -640,7 +640,7 @@ async fn record_signature(
     store::revisions::mark_verified(change, revision, verified).await?;
     let Some(verified) = verified else { return Ok(()) };
     let Seen { repo, reference, trace_id, now, .. } = seen;
-    let subject = subjects::repo(&repo.name);
+    let subject = subjects::repo(repo);
     let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RevisionVerified, subject);
     event.commit = Some(commit.to_owned());
     event.trace_id = Some(trace_id.to_owned());
@@ -688,7 +688,7 @@ async fn record_failure(
 }
 
 fn failure(repo: &Repo, condition: &Condition, now: Timestamp) -> Event {
-    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RepoFailed, subjects::repo(&repo.name));
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RepoFailed, subjects::repo(repo));
     event.outcome = bellwether_core::audit::Outcome::Failed;
     event.reason.clone_from(&condition.message);
     event.detail = serde_json::json!({"code": condition.code});

@@ -33,7 +33,7 @@ impl Scene {
         let (hub, folder) = crate::testing::hub(pool).await;
         let repo = Repo {
             id: RepoId::new(clock::new_id()),
-            project: hub.project,
+            project: hub.project.clone(),
             name: "apps".parse().expect("a name"),
             spec: RepoSpec {
                 url,
@@ -314,7 +314,7 @@ async fn a_range_of_versions_moves_to_newer_tags_and_a_tag_that_was_moved_is_tol
     let spec = serde_json::json!({"repo": "apps", "path": "app", "ref": {"semver": "^1"}});
     let target = Target {
         id: TargetId::new(clock::new_id()),
-        project: scene.hub.project,
+        project: scene.hub.project.clone(),
         name: "app".parse().expect("a name"),
         repo: scene.repo.id,
         reference: reference.clone(),
@@ -368,7 +368,7 @@ async fn a_branch_that_was_forced_waits_until_somebody_accepts_exactly_that_comm
     let spec = serde_json::json!({"repo": "apps", "path": "app"});
     let target = Target {
         id: TargetId::new(clock::new_id()),
-        project: scene.hub.project,
+        project: scene.hub.project.clone(),
         name: "app".parse().expect("a name"),
         repo: scene.repo.id,
         reference: "refs/heads/main".to_owned(),

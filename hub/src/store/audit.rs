@@ -1,8 +1,8 @@
 //! The audit log's rows: the outbox that handlers and stages write, and the entries that the sealer numbers.
 
-use bellwether_core::Digest;
 use bellwether_core::api::{AuditEntry, AuditFilter};
 use bellwether_core::audit::{Actor, ActorKind, Event, Frontier, Outcome, Subject};
+use bellwether_core::{Digest, Name};
 use jiff::Timestamp;
 
 use super::{Connection, StoreError, from_sql, to_sql};
@@ -163,9 +163,10 @@ struct Row {
     leaf_hash: Vec<u8>,
 }
 
-/// A page, newest first, before a place in the log.
+/// A page, newest first, before a place in the log: what is about this project, or about the whole installation.
 pub(crate) async fn list(
     db: &mut Connection,
+    project: &Name,
     filter: &AuditFilter,
     before: Option<(Timestamp, i64)>,
     limit: i64,
@@ -185,6 +186,7 @@ pub(crate) async fn list(
            and ($7::timestamptz is null or at >= $7)
            and ($8::timestamptz is null or at < $8)
            and ($9::timestamptz is null or (at, seq) < ($9, $10))
+           and (project is null or project = $12)
          order by at desc, seq desc
          limit $11
         "#,
@@ -199,6 +201,7 @@ pub(crate) async fn list(
         before.map(|(at, _)| to_sql(at)),
         before.map_or(0, |(_, seq)| seq),
         limit,
+        project.as_str(),
     )
     .fetch_all(db)
     .await?;

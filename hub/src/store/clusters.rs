@@ -8,13 +8,14 @@ use bellwether_core::{ClusterId, Digest, Labels, Name, ProjectId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 
+use super::projects::Project;
 use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, named, to_sql};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {
     pub(crate) id: ClusterId,
-    pub(crate) project: ProjectId,
+    pub(crate) project: Project,
     pub(crate) name: Name,
     pub(crate) labels: Labels,
     pub(crate) annotations: Annotations,
@@ -27,6 +28,7 @@ pub(crate) struct Cluster {
 struct Row {
     cluster_id: uuid::Uuid,
     project_id: uuid::Uuid,
+    project: String,
     name: String,
     labels: Stored<Labels>,
     annotations: Stored<Annotations>,
@@ -42,7 +44,8 @@ macro_rules! rows {
         sqlx::query_as!(
             Row,
             r#"
-            select cluster_id, project_id, name, labels as "labels: Stored<Labels>",
+            select cluster_id, project_id,
+                   (select p.name from projects p where p.project_id = clusters.project_id) as "project!", name, labels as "labels: Stored<Labels>",
                    annotations as "annotations: Stored<Annotations>", namespace, version, created_at, revoked_at
               from clusters
             "# + $which
@@ -57,7 +60,7 @@ impl TryFrom<Row> for Cluster {
     fn try_from(row: Row) -> Result<Self, StoreError> {
         Ok(Self {
             id: ClusterId::new(row.cluster_id),
-            project: ProjectId::new(row.project_id),
+            project: Project::read(row.project_id, &row.project)?,
             name: super::name(&row.name, "clusters")?,
             labels: row.labels.read("clusters", "labels")?,
             annotations: row.annotations.read("clusters", "annotations")?,
@@ -76,7 +79,7 @@ pub(crate) async fn insert(db: &mut Connection, cluster: &Cluster) -> Result<(),
         values ($1, $2, $3, $4, $5, $6, $7, $7)
         "#,
         cluster.id.as_uuid(),
-        cluster.project.as_uuid(),
+        cluster.project.id.as_uuid(),
         cluster.name.as_str(),
         Json(&cluster.labels) as _,
         Json(&cluster.annotations) as _,
@@ -101,8 +104,12 @@ pub(crate) async fn list_of(db: &mut Connection, ids: &[ClusterId]) -> Result<Ve
     Ok(rows.into_iter().filter_map(|row| Entry::of(row.name.clone(), row.try_into()).readable()).collect())
 }
 
-pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Option<Cluster>, StoreError> {
-    let row = rows!("where name = $1", name.as_str()).fetch_optional(db).await?;
+pub(crate) async fn find_by_name(
+    db: &mut Connection,
+    project: ProjectId,
+    name: &Name,
+) -> Result<Option<Cluster>, StoreError> {
+    let row = rows!("where project_id = $1 and name = $2", project.as_uuid(), name.as_str()).fetch_optional(db).await?;
     row.map(TryInto::try_into).transpose()
 }
 
@@ -114,14 +121,20 @@ pub(crate) async fn lock(db: &mut Connection, id: ClusterId) -> Result<Option<Cl
     find(db, id).await
 }
 
-/// A page in order of names, after one.
-pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Entry<Cluster>>, StoreError> {
+/// A page of a project's, in order of names, after one.
+pub(crate) async fn list(
+    db: &mut Connection,
+    project: ProjectId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Entry<Cluster>>, StoreError> {
     let rows = rows!(
         r#"
-         where name > $1
+         where project_id = $1 and name > $2
          order by name
-         limit $2
+         limit $3
         "#,
+        project.as_uuid(),
         after,
         limit,
     )

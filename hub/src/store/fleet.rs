@@ -105,16 +105,25 @@ pub(crate) struct PlacementPage {
     pub(crate) next: Option<PlacementPlace>,
 }
 
-/// A page of assignments, in order of targets and clusters, after a place: of these targets or of all, of one cluster
-/// when given. What cannot be read is left out.
+/// Which assignments are asked for, all of one project: names mean nothing across two.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Placements<'a> {
+    OfTargets(ProjectId, &'a [TargetId]),
+    InCluster(ProjectId, ClusterId),
+}
+
+/// A page of assignments, in order of targets and clusters, after a place. What cannot be read is left out.
 pub(crate) async fn list_placements(
     db: &mut Connection,
-    targets: Option<&[TargetId]>,
-    cluster: Option<ClusterId>,
+    of: Placements<'_>,
     after: Option<&PlacementPlace>,
     limit: i64,
     now: Timestamp,
 ) -> Result<PlacementPage, StoreError> {
+    let (project, targets, cluster) = match of {
+        Placements::OfTargets(project, targets) => (project, Some(targets), None),
+        Placements::InCluster(project, cluster) => (project, None, Some(cluster)),
+    };
     let targets: Option<Vec<_>> = targets.map(|targets| targets.iter().map(|id| id.as_uuid()).collect());
     let rows = sqlx::query_file_as!(
         Row,
@@ -125,6 +134,7 @@ pub(crate) async fn list_placements(
         after.map(|(_, cluster)| cluster.as_str()).unwrap_or_default(),
         limit,
         to_sql(now),
+        project.as_uuid(),
     )
     .fetch_all(db)
     .await?;

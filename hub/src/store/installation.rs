@@ -1,16 +1,12 @@
-//! The installation's own row, and the project that every installation has.
+//! The installation's own row, and its hubs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bellwether_core::{Name, ProjectId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Connection, StoreError, to_sql};
-
-/// The only project as yet.
-pub(crate) const PROJECT: &str = "default";
 
 /// The installation's id; the first hub on a database writes the proposed one.
 pub(crate) async fn ensure(db: &mut Connection, proposed: Uuid, now: Timestamp) -> Result<Uuid, StoreError> {
@@ -27,25 +23,6 @@ pub(crate) async fn ensure(db: &mut Connection, proposed: Uuid, now: Timestamp) 
 /// Whether the database answers, and is one of ours.
 pub(crate) async fn is_there(db: &mut Connection) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar!(r#"select exists (select from installation) as "there!""#).fetch_one(db).await?)
-}
-
-pub(crate) async fn ensure_project(
-    db: &mut Connection,
-    proposed: ProjectId,
-    name: &Name,
-    now: Timestamp,
-) -> Result<ProjectId, StoreError> {
-    sqlx::query!(
-        "insert into projects (project_id, name, created_at) values ($1, $2, $3) on conflict do nothing",
-        proposed.as_uuid(),
-        name.as_str(),
-        to_sql(now),
-    )
-    .execute(&mut *db)
-    .await?;
-    let id =
-        sqlx::query_scalar!("select project_id from projects where name = $1", name.as_str()).fetch_one(db).await?;
-    Ok(ProjectId::new(id))
 }
 
 /// A heartbeat, the first or a later one: the hub promises to send the next within so long. False: the last promise was not kept,

@@ -22,6 +22,7 @@ pub(crate) mod installation;
 pub(crate) mod intents;
 pub(crate) mod keys;
 pub(crate) mod lost;
+pub(crate) mod projects;
 pub(crate) mod renders;
 pub(crate) mod reports;
 pub(crate) mod repos;

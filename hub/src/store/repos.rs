@@ -6,13 +6,14 @@ use bellwether_core::{Condition, Name, ProjectId, RepoId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
 
+use super::projects::Project;
 use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, columns, from_sql, named, to_sql};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Repo {
     pub(crate) id: RepoId,
-    pub(crate) project: ProjectId,
+    pub(crate) project: Project,
     pub(crate) name: Name,
     pub(crate) spec: RepoSpec,
     /// Sealed.
@@ -24,6 +25,7 @@ pub(crate) struct Repo {
 struct Row {
     repo_id: uuid::Uuid,
     project_id: uuid::Uuid,
+    project: String,
     name: String,
     spec: Stored<RepoSpec>,
     webhook_secret: Vec<u8>,
@@ -37,7 +39,8 @@ macro_rules! rows {
         sqlx::query_as!(
             Row,
             r#"
-            select repo_id, project_id, name, spec as "spec: Stored<RepoSpec>", webhook_secret, version, created_at
+            select repo_id, project_id,
+                   (select p.name from projects p where p.project_id = repos.project_id) as "project!", name, spec as "spec: Stored<RepoSpec>", webhook_secret, version, created_at
               from repos
             "# + $which
             $(, $argument)*
@@ -51,7 +54,7 @@ impl TryFrom<Row> for Repo {
     fn try_from(row: Row) -> Result<Self, StoreError> {
         Ok(Self {
             id: RepoId::new(row.repo_id),
-            project: ProjectId::new(row.project_id),
+            project: Project::read(row.project_id, &row.project)?,
             name: super::name(&row.name, "repos")?,
             spec: row.spec.read("repos", "spec")?,
             webhook_secret: row.webhook_secret,
@@ -68,7 +71,7 @@ pub(crate) async fn insert(db: &mut Connection, repo: &Repo) -> Result<(), Store
         values ($1, $2, $3, $4, $5, $6, $6)
         "#,
         repo.id.as_uuid(),
-        repo.project.as_uuid(),
+        repo.project.id.as_uuid(),
         repo.name.as_str(),
         Json(&repo.spec) as _,
         repo.webhook_secret,
@@ -127,8 +130,12 @@ pub(crate) async fn find(db: &mut Connection, id: RepoId) -> Result<Option<Repo>
     row.map(TryInto::try_into).transpose()
 }
 
-pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Option<Repo>, StoreError> {
-    let row = rows!("where name = $1", name.as_str()).fetch_optional(db).await?;
+pub(crate) async fn find_by_name(
+    db: &mut Connection,
+    project: ProjectId,
+    name: &Name,
+) -> Result<Option<Repo>, StoreError> {
+    let row = rows!("where project_id = $1 and name = $2", project.as_uuid(), name.as_str()).fetch_optional(db).await?;
     row.map(TryInto::try_into).transpose()
 }
 
@@ -138,14 +145,20 @@ pub(crate) async fn list_of_project(db: &mut Connection, project: ProjectId) -> 
     Ok(rows.into_iter().filter_map(|row| Entry::of(row.name.clone(), row.try_into()).readable()).collect())
 }
 
-/// A page in order of names, after one.
-pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Entry<Repo>>, StoreError> {
+/// A page of a project's, in order of names, after one.
+pub(crate) async fn list(
+    db: &mut Connection,
+    project: ProjectId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Entry<Repo>>, StoreError> {
     let rows = rows!(
         r#"
-         where name > $1
+         where project_id = $1 and name > $2
          order by name
-         limit $2
+         limit $3
         "#,
+        project.as_uuid(),
         after,
         limit,
     )
@@ -242,9 +255,19 @@ pub(crate) async fn delete_credential(db: &mut Connection, id: RepoId) -> Result
 }
 
 /// Holds the repo's row, so that no token for its old address is stored while it moves.
-pub(crate) async fn lock_by_name(db: &mut Connection, name: &Name) -> Result<Option<Repo>, StoreError> {
-    sqlx::query!("select from repos where name = $1 for no key update", name.as_str()).fetch_optional(&mut *db).await?;
-    find_by_name(db, name).await
+pub(crate) async fn lock_by_name(
+    db: &mut Connection,
+    project: ProjectId,
+    name: &Name,
+) -> Result<Option<Repo>, StoreError> {
+    sqlx::query!(
+        "select from repos where project_id = $1 and name = $2 for no key update",
+        project.as_uuid(),
+        name.as_str(),
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    find_by_name(db, project, name).await
 }
 
 /// Holds the repo's row, so that nobody moves it meanwhile; at which version.

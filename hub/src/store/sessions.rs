@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::session::UID_FACT;
-use bellwether_core::session::rivals::{Guest, Rivalry};
+use bellwether_core::session::identity_conflict::{Guest, IdentityConflict};
 use bellwether_core::{ClusterId, Digest, SessionNumber};
 use jiff::Timestamp;
 use sqlx::types::Json;
@@ -65,7 +65,7 @@ pub(crate) enum Before {
     Nothing,
     Guest {
         guest: Box<Guest>,
-        rivalry: Option<Rivalry>,
+        conflict: Option<IdentityConflict>,
         /// What it said of the cluster.
         facts: BTreeMap<String, String>,
         apis: Option<Digest>,
@@ -138,7 +138,7 @@ async fn list_guests(db: &mut Connection, opened: &[Opened<'_>]) -> Result<BTree
     let rows = sqlx::query!(
         r#"
         select cluster_id, boot, address, since, apis, facts as "facts: Json<BTreeMap<String, String>>",
-               rivalry as "rivalry: Json<Rivalry>"
+               rivalry as "conflict: Json<IdentityConflict>"
           from sessions
          where cluster_id = any($1)
          order by cluster_id
@@ -149,11 +149,11 @@ async fn list_guests(db: &mut Connection, opened: &[Opened<'_>]) -> Result<BTree
     .fetch_all(db)
     .await?;
     let guests = rows.into_iter().map(|row| {
-        let (facts, rivalry) = (row.facts.0, row.rivalry.map(|rivalry| rivalry.0));
+        let (facts, conflict) = (row.facts.0, row.conflict.map(|conflict| conflict.0));
         let apis = row.apis.and_then(|digest| super::digest(&digest, "sessions").ok());
         let uid = facts.get(UID_FACT).cloned();
         let guest = Box::new(Guest { boot: row.boot, uid, address: row.address, at: from_sql(row.since) });
-        (ClusterId::new(row.cluster_id), Before::Guest { guest, rivalry, facts, apis })
+        (ClusterId::new(row.cluster_id), Before::Guest { guest, conflict, facts, apis })
     });
     Ok(guests.collect())
 }
@@ -196,12 +196,12 @@ pub(crate) async fn mark_seen(
 }
 
 /// Remembers the agent before this one; `None` forgets it.
-pub(crate) async fn mark_rivalry(
+pub(crate) async fn mark_identity_conflict(
     db: &mut Connection,
     cluster: ClusterId,
-    rivalry: Option<&Rivalry>,
+    conflict: Option<&IdentityConflict>,
 ) -> Result<(), StoreError> {
-    sqlx::query!("update sessions set rivalry = $2 where cluster_id = $1", cluster.as_uuid(), rivalry.map(Json) as _,)
+    sqlx::query!("update sessions set rivalry = $2 where cluster_id = $1", cluster.as_uuid(), conflict.map(Json) as _,)
         .execute(db)
         .await?;
     Ok(())

@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::projects::Project;
 use super::stored::{Entry, Stored};
 use super::{Connection, StoreError, from_sql, named, to_sql};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) id: TargetId,
-    pub(crate) project: ProjectId,
+    pub(crate) project: Project,
     pub(crate) name: Name,
     pub(crate) repo: RepoId,
     /// Full name.
@@ -41,6 +42,7 @@ pub(crate) struct Deletion {
 struct Row {
     target_id: Uuid,
     project_id: Uuid,
+    project: String,
     name: String,
     repo_id: Uuid,
     r#ref: String,
@@ -59,7 +61,8 @@ macro_rules! rows {
         sqlx::query_as!(
             Row,
             r#"
-            select target_id, project_id, name, repo_id, ref, spec as "spec: Stored<TargetSpec>", version, created_at,
+            select target_id, project_id,
+                   (select p.name from projects p where p.project_id = targets.project_id) as "project!", name, repo_id, ref, spec as "spec: Stored<TargetSpec>", version, created_at,
                    deletion, deletion_forced, deletion_by, deletion_at
               from targets
             "# + $which
@@ -84,7 +87,7 @@ impl TryFrom<Row> for Target {
         };
         Ok(Self {
             id: TargetId::new(row.target_id),
-            project: ProjectId::new(row.project_id),
+            project: Project::read(row.project_id, &row.project)?,
             name: super::name(&row.name, "targets")?,
             repo: RepoId::new(row.repo_id),
             reference: row.r#ref,
@@ -103,7 +106,7 @@ pub(crate) async fn insert(db: &mut Connection, target: &Target) -> Result<(), S
         values ($1, $2, $3, $4, $5, $6, $7, $7)
         "#,
         target.id.as_uuid(),
-        target.project.as_uuid(),
+        target.project.id.as_uuid(),
         target.name.as_str(),
         target.repo.as_uuid(),
         target.reference,
@@ -141,25 +144,44 @@ pub(crate) async fn find(db: &mut Connection, id: TargetId) -> Result<Option<Tar
     row.map(TryInto::try_into).transpose()
 }
 
-pub(crate) async fn find_by_name(db: &mut Connection, name: &Name) -> Result<Option<Target>, StoreError> {
-    let row = rows!("where name = $1", name.as_str()).fetch_optional(db).await?;
+pub(crate) async fn find_by_name(
+    db: &mut Connection,
+    project: ProjectId,
+    name: &Name,
+) -> Result<Option<Target>, StoreError> {
+    let row = rows!("where project_id = $1 and name = $2", project.as_uuid(), name.as_str()).fetch_optional(db).await?;
     row.map(TryInto::try_into).transpose()
 }
 
-/// Only what a target is called, which can be read whatever its spec says.
-pub(crate) async fn find_name(db: &mut Connection, id: TargetId) -> Result<Option<Name>, StoreError> {
-    let name = sqlx::query_scalar!("select name from targets where target_id = $1", id.as_uuid());
-    name.fetch_optional(db).await?.map(|name| super::name(&name, "targets")).transpose()
+/// Only what a target is called, and in which project, which can be read whatever its spec says.
+pub(crate) async fn find_name(db: &mut Connection, id: TargetId) -> Result<Option<(Project, Name)>, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        select t.name, p.project_id, p.name as project
+          from targets t
+          join projects p using (project_id)
+         where t.target_id = $1
+        "#,
+        id.as_uuid(),
+    );
+    let Some(row) = row.fetch_optional(db).await? else { return Ok(None) };
+    Ok(Some((Project::read(row.project_id, &row.project)?, super::name(&row.name, "targets")?)))
 }
 
-/// A page in order of names, after one.
-pub(crate) async fn list(db: &mut Connection, after: &str, limit: i64) -> Result<Vec<Entry<Target>>, StoreError> {
+/// A page of a project's, in order of names, after one.
+pub(crate) async fn list(
+    db: &mut Connection,
+    project: ProjectId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Entry<Target>>, StoreError> {
     let rows = rows!(
         r#"
-         where name > $1
+         where project_id = $1 and name > $2
          order by name
-         limit $2
+         limit $3
         "#,
+        project.as_uuid(),
         after,
         limit,
     )

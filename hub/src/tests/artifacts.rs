@@ -18,7 +18,7 @@ async fn insert_artifact(scene: &Scene, url: String) -> RepoId {
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let repo = Repo {
         id: RepoId::new(clock::new_id()),
-        project: scene.hub.project,
+        project: scene.hub.project.clone(),
         name: "artifact".parse().expect("a name"),
         spec: RepoSpec {
             url,
@@ -41,7 +41,7 @@ async fn insert_artifact(scene: &Scene, url: String) -> RepoId {
     });
     let target = Target {
         id: TargetId::new(clock::new_id()),
-        project: scene.hub.project,
+        project: scene.hub.project.clone(),
         name: "of-artifact".parse().expect("a name"),
         repo: repo.id,
         reference: "refs/tags/stable".to_owned(),

@@ -45,7 +45,7 @@ impl Fleet {
         let (hub, folder) = crate::testing::hub(pool).await;
         let upstream = Upstream::new();
         let mut db = hub.pool.acquire().await.expect("a connection");
-        let repo = insert_repo(&mut db, hub.project, &upstream).await;
+        let repo = insert_repo(&mut db, &hub.project, &upstream).await;
         drop(db);
         let fleet = Self { hub, folder, upstream };
         let commit = fleet.upstream.push("main", "A push", &[("app/a.yaml", ONE)]);
@@ -308,6 +308,9 @@ async fn what_each_step_reads_of_a_large_fleet(pool: Pool) {
 /// Small enough for every run, and large enough for Postgres to prefer an index.
 const SMALL: Size = Size { clusters: 1_000, targets: 100, groups: 10, certificates: 4 };
 
+/// Assignments of the ten targets of one group.
+const SMALL_OF_A_GROUP: i64 = 1_000;
+
 /// Besides what has a row for each target: of so few Postgres reads all instead of one, and the large fleet shows more.
 fn sum(read: &BTreeMap<String, i64>) -> i64 {
     read.iter()
@@ -355,6 +358,58 @@ async fn a_step_reads_what_it_is_about_and_not_the_fleet(pool: Pool) {
     assert_eq!((told_by_connect, told_by_report, told_by_unread), (0, 0, 0), "nobody has anything to do");
     // Those that it leaves and those that it comes to, each in bundle and rollout.
     assert!((40..=60).contains(&told_by_moves), "{told_by_moves}");
+}
+
+/// A cluster of the first group that nobody has heard of yet, and a certificate of it.
+const NEWCOMER: &str = "
+    with new as (
+        insert into clusters (cluster_id, project_id, name, labels, namespace, created_at, updated_at)
+        select '00000001-0000-7000-8000-0000000f4240', project_id, 'newcomer', '{\"group\": \"g1\"}', 'bellwether-system', now(), now()
+          from projects
+     returning cluster_id)
+    insert into certificates (serial, cluster_id, issued_at, not_after)
+    select 'newcomer', cluster_id, now(), now() + interval '1 day' from new";
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_that_joins_wakes_the_targets_that_select_it_and_no_others(pool: Pool) {
+    let fleet = Fleet::new(&pool, SMALL).await;
+    store::execute_raw(&pool, NEWCOMER).await.expect("it is registered");
+    fleet.settle().await;
+
+    let joins = async {
+        link::tests::come_back(&fleet.hub, Fleet::cluster(1_000_000), "newcomer", root([])).await;
+        fleet.settle().await
+    };
+    let (read, told) = fleet.read_by(joins).await;
+
+    // Ten targets, each in bundle and rollout, and once more when the agent has caught up.
+    assert!((20..=40).contains(&told), "{told}");
+    let rows = |table: &str| read.get(table).copied().unwrap_or(0);
+    // What those ten have, a few times over, and what the other ninety have not once.
+    let of_the_ten = |times: i64| times * SMALL_OF_A_GROUP;
+    assert!(rows("assignments") < of_the_ten(8) && rows("reports") < of_the_ten(4), "{read:?}");
+    assert!(rows("rollout_clusters") < of_the_ten(25), "{read:?}");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_sweep_reads_what_is_kept_of_targets_and_not_what_clusters_have(pool: Pool) {
+    let fleet = Fleet::new(&pool, SMALL).await;
+    let later = clock::now() + jiff::SignedDuration::from_hours(4 * 24);
+    let sweep = async |at| worker::sweep::sweep(&fleet.hub, at).await.expect("all of it");
+
+    let (read, ()) = fleet.read_by(sweep(clock::now())).await;
+    // Each bundle's objects are marked once in three days, and not at every sweep.
+    let (marks, ()) = fleet.read_by(sweep(later)).await;
+    let (marked, ()) = fleet.read_by(sweep(later)).await;
+
+    // There are 10,000 assignments, as many reports and members, and 4,000 certificates.
+    for table in ["assignments", "reports", "rollout_clusters", "certificates"] {
+        assert!(read.get(table).copied().unwrap_or(0) < 2_000, "{table}: {read:?}");
+    }
+    // Ten renders and twenty rollouts of each target are looked through.
+    assert!(sum(&read) < 10_000, "{read:?}");
+    let rows = |read: &BTreeMap<String, i64>| read.get("bundles").copied().unwrap_or(0);
+    assert!(rows(&marked) < rows(&marks), "{marks:?}, then {marked:?}");
 }
 
 /// Tables that grow with the fleet: nobody reads through them for one subject. Of sessions and targets the small fleet has
@@ -504,7 +559,7 @@ async fn what_is_asked_often_is_found_by_index(pool: Pool) {
     let fleet = Fleet::new(&pool, SMALL).await;
     store::execute_raw(&pool, SOME_ARE_AWAITED).await.expect("it is written");
     store::execute_raw(&pool, "analyze awaited").await.expect("it is read");
-    let asked = Asked::list(fleet.hub.project.as_uuid());
+    let asked = Asked::list(fleet.hub.project.id.as_uuid());
     let mut db = store::begin(&pool).await.expect("a transaction");
 
     let mut faults = Vec::new();

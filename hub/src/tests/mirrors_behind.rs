@@ -22,7 +22,7 @@ async fn left_behind(pool: &Pool) -> (Scene, tempfile::TempDir) {
     let mut db = pool.acquire().await.expect("a connection");
     let strategy = json!({"waves": [{"name": "all", "maxConcurrent": "100%"}]});
     for name in &FIVE[2..] {
-        insert_target(&mut db, scene.hub.project, scene.repo, name, &strategy).await;
+        insert_target(&mut db, &scene.hub.project, scene.repo, name, &strategy).await;
     }
     let paths = FIVE.map(|name| format!("{name}/a.yaml"));
     let files: Vec<_> = paths.iter().map(|path| (path.as_str(), ONE)).collect();
@@ -45,7 +45,7 @@ async fn targets_whose_commit_no_mirror_has_hold_up_no_other(pool: Pool) {
     upstream.push("main", "A push", &[("other/a.yaml", ONE)]);
     let repo = Repo {
         id: RepoId::new(clock::new_id()),
-        project: scene.hub.project,
+        project: scene.hub.project.clone(),
         name: "others".parse().expect("a name"),
         spec: RepoSpec {
             url: upstream.url(),
@@ -65,7 +65,7 @@ async fn targets_whose_commit_no_mirror_has_hold_up_no_other(pool: Pool) {
     repos::insert(&mut db, &repo).await.expect("a new repo");
     insert_target(
         &mut db,
-        scene.hub.project,
+        &scene.hub.project,
         repo.id,
         "other",
         &json!({"waves": [{"name": "all", "maxConcurrent": "100%"}]}),

@@ -93,7 +93,9 @@ impl Scene {
     pub(super) async fn rollouts(&self) -> Vec<Rollout> {
         let target = TargetId::new(self.id("one").await);
         let mut db = self.hub.pool.acquire().await.expect("a connection");
-        let found = store::rollouts::list(&mut db, Some(target), uuid::Uuid::max(), 20).await.expect("they are read");
+        let found = store::rollouts::list(&mut db, self.hub.project.id, Some(target), uuid::Uuid::max(), 20)
+            .await
+            .expect("they are read");
         let found: Vec<_> = found.into_iter().filter_map(Entry::readable).collect();
         drop(db);
         for rollout in &found {

@@ -19,6 +19,7 @@ use crate::source::Source;
 use crate::source::git::upstream::Upstream;
 use crate::store::assignments::Listed;
 use crate::store::clusters::Cluster;
+use crate::store::projects::Project;
 use crate::store::reports::Received;
 use crate::store::repos::Repo;
 use crate::store::sessions::{self, Opened};
@@ -50,13 +51,13 @@ impl Scene {
         store::installation::mark_hub_heartbeat(&mut db, hub.id, std::time::Duration::from_mins(10))
             .await
             .expect("a heartbeat");
-        let repo = insert_repo(&mut db, hub.project, &upstream).await;
+        let repo = insert_repo(&mut db, &hub.project, &upstream).await;
         let mut joined = Vec::new();
         for number in 1..=clusters {
             joined.push(join(&mut db, &hub, number).await);
         }
         for name in ["one", "two"] {
-            insert_target(&mut db, hub.project, repo, name, rollout).await;
+            insert_target(&mut db, &hub.project, repo, name, rollout).await;
         }
         drop(db);
         Self { hub, upstream, repo, clusters: joined, folder }
@@ -101,7 +102,7 @@ impl Scene {
     pub(super) async fn id(&self, target: &str) -> Uuid {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         let name = target.parse().expect("a name");
-        let target = store::targets::find_by_name(&mut db, &name).await.expect("it is read");
+        let target = store::targets::find_by_name(&mut db, self.hub.project.id, &name).await.expect("it is read");
         target.expect("it is there").id.as_uuid()
     }
 
@@ -125,20 +126,20 @@ pub(super) async fn shown(db: &mut Connection, target: TargetId) -> store::rollo
     store::rollouts::list_shown(db, &[target]).await.expect("it is read").pop().expect("it is there")
 }
 
-pub(super) async fn insert_repo(db: &mut Connection, project: ProjectId, upstream: &Upstream) -> RepoId {
+pub(super) async fn insert_repo(db: &mut Connection, project: &Project, upstream: &Upstream) -> RepoId {
     insert_repo_named(db, project, "apps", upstream).await
 }
 
 pub(super) async fn insert_repo_named(
     db: &mut Connection,
-    project: ProjectId,
+    project: &Project,
     name: &str,
     upstream: &Upstream,
 ) -> RepoId {
     let id = RepoId::new(clock::new_id());
     let repo = Repo {
         id,
-        project,
+        project: project.clone(),
         name: name.parse().expect("a name"),
         spec: RepoSpec {
             url: upstream.url(),
@@ -160,7 +161,7 @@ pub(super) async fn insert_repo_named(
 
 pub(super) async fn insert_target(
     db: &mut Connection,
-    project: ProjectId,
+    project: &Project,
     repo: RepoId,
     name: &str,
     rollout: &serde_json::Value,
@@ -168,7 +169,7 @@ pub(super) async fn insert_target(
     let spec = json!({"repo": "apps", "path": name, "rollout": rollout});
     let target = Target {
         id: TargetId::new(clock::new_id()),
-        project,
+        project: project.clone(),
         name: name.parse().expect("a name"),
         repo,
         reference: "refs/heads/main".to_owned(),
@@ -184,7 +185,7 @@ pub(super) async fn join(db: &mut Connection, hub: &Hub, number: i64) -> Cluster
     let (id, now) = (ClusterId::new(clock::new_id()), clock::now());
     let cluster = Cluster {
         id,
-        project: hub.project,
+        project: hub.project.clone(),
         name: format!("cluster-{number}").parse().expect("a name"),
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
@@ -320,9 +321,19 @@ impl Scene {
     pub(super) async fn change_spec(&self, target: &str, change: impl FnOnce(&mut TargetSpec)) {
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         let name = target.parse().expect("a name");
-        let mut target = store::targets::find_by_name(&mut db, &name).await.expect("it is read").expect("it is there");
+        let mut target = store::targets::find_by_name(&mut db, self.hub.project.id, &name)
+            .await
+            .expect("it is read")
+            .expect("it is there");
         change(&mut target.spec);
         store::targets::mark_spec(&mut db, &target, clock::now()).await.expect("it is written");
+    }
+
+    /// Another project, as a later version makes them.
+    pub(super) async fn add_project(&self, name: &str) -> Project {
+        let mut db = self.hub.pool.acquire().await.expect("a connection");
+        let (id, name) = (ProjectId::new(clock::new_id()), name.parse().expect("a name"));
+        store::projects::ensure(&mut db, id, name, clock::now()).await.expect("it is written")
     }
 
     pub(super) async fn join(&mut self) -> ClusterId {

@@ -94,7 +94,7 @@ async fn keys_that_are_given_later_hold_for_what_was_seen_before(pool: Pool) {
     scene.trust(&[&ada]).await;
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let rollout = json!({"waves": [{"name": "all", "maxConcurrent": "100%"}]});
-    insert_target(&mut db, scene.hub.project, scene.repo, "three", &rollout).await;
+    insert_target(&mut db, &scene.hub.project, scene.repo, "three", &rollout).await;
     drop(db);
 
     // Before it is known who signed it; and then the targets that were to be rendered anyway.

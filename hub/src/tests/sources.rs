@@ -7,7 +7,7 @@ use bellwether_core::repo::{ForcePush, RepoSpec};
 use bellwether_core::report::Verdict;
 use bellwether_core::rollout::{Intent, RolloutState};
 use bellwether_core::signature::{Verify, VerifyMode};
-use bellwether_core::{ProjectId, RepoId, Version};
+use bellwether_core::{RepoId, Version};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ use crate::source::oci::artifact::{Artifact, gzip, sha256, tar};
 use crate::source::oci::docker::DockerRegistry;
 use crate::source::oci::signatures::CosignPair;
 use crate::store::intents::Verb;
+use crate::store::projects::Project;
 use crate::store::repos::Repo;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
@@ -32,7 +33,7 @@ struct Env {
 }
 
 impl Env {
-    async fn new(scene: &Scene, name: &str, project: ProjectId) -> Self {
+    async fn new(scene: &Scene, name: &str, project: &Project) -> Self {
         let upstream = Upstream::new();
         let mut db = scene.hub.pool.acquire().await.expect("a connection");
         let repo = insert_repo_named(&mut db, project, name, &upstream).await;
@@ -80,7 +81,7 @@ async fn settle(scene: &Scene) {
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_push_to_another_repo_rolls_out_those_that_read_what_moved_and_a_rollback_brings_both_back(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
-    let env = Env::new(&scene, "env", scene.hub.project).await;
+    let env = Env::new(&scene, "env", &scene.hub.project).await;
     env.upstream.push("main", "A push", &[("eu.yaml", "size: small\n"), ("us.yaml", "size: big\n")]);
     sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
     sized_by(&scene, "two", json!([{"repo": "env", "path": "us.yaml"}])).await;
@@ -134,23 +135,21 @@ async fn a_repo_that_is_missing_or_of_another_project_is_named_and_what_runs_sta
     );
     assert_eq!(scene.bundles_of("one").await, before);
 
-    let other = ProjectId::new(clock::new_id());
-    let insert = format!("insert into projects (project_id, name, created_at) values ('{other}', 'other', now())");
-    store::execute_raw(&pool, Box::leak(insert.into_boxed_str())).await.expect("it is written");
-    let env = Env::new(&scene, "env", other).await;
+    let other = scene.add_project("other").await;
+    let env = Env::new(&scene, "env", &other).await;
     env.push(&scene, &[("eu.yaml", "size: small\n")]).await;
     scene.tell(Stage::Bundle, scene.id("one").await).await;
     settle(&scene).await;
     assert_eq!(scene.condition("one").await.as_deref(), Some("source_repo_not_found"), "it is nobody else's to read");
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
-    let lacking = store::sources::list_lacking(&mut db, scene.hub.project).await.expect("they are read");
+    let lacking = store::sources::list_lacking(&mut db, scene.hub.project.id).await.expect("they are read");
     assert_eq!(lacking, [scene.id("one").await], "who adds it wakes these");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_file_or_a_ref_that_another_repo_does_not_have_is_named_and_comes_with_its_push(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
-    let env = Env::new(&scene, "env", scene.hub.project).await;
+    let env = Env::new(&scene, "env", &scene.hub.project).await;
     env.upstream.push("main", "A push", &[("README.md", "1")]);
     sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
     sized_by(&scene, "two", json!([{"repo": "env", "ref": {"branch": "next"}, "path": "eu.yaml"}])).await;
@@ -173,7 +172,7 @@ async fn a_file_or_a_ref_that_another_repo_does_not_have_is_named_and_comes_with
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_repo_that_targets_are_rendered_from_is_in_use_until_they_are_not(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
-    let env = Env::new(&scene, "env", scene.hub.project).await;
+    let env = Env::new(&scene, "env", &scene.hub.project).await;
     env.upstream.push("main", "A push", &[("eu.yaml", "size: small\n")]);
     sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
     scene.push(&[("one/a.yaml", SIZED), ("two/a.yaml", ONE)]).await;
@@ -192,7 +191,7 @@ async fn a_repo_that_targets_are_rendered_from_is_in_use_until_they_are_not(pool
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_commit_of_another_repo_that_the_mirror_lacks_is_fetched_and_no_condition(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
-    let env = Env::new(&scene, "env", scene.hub.project).await;
+    let env = Env::new(&scene, "env", &scene.hub.project).await;
     env.upstream.push("main", "A push", &[("eu.yaml", "size: small\n")]);
     sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
     scene.push(&[("one/a.yaml", SIZED), ("two/a.yaml", ONE)]).await;
@@ -217,7 +216,7 @@ async fn a_commit_of_another_repo_that_the_mirror_lacks_is_fetched_and_no_condit
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_chart_gets_its_values_from_another_repo(pool: Pool) {
     let scene = scene_with_engine(&pool, 1, &engine()).await;
-    let env = Env::new(&scene, "env", scene.hub.project).await;
+    let env = Env::new(&scene, "env", &scene.hub.project).await;
     env.upstream.push("main", "A push", &[("shop/eu.yaml", "size: small\n")]);
     let chart = [
         ("two/a.yaml", ONE),
@@ -264,7 +263,7 @@ const UNSIGNED: &str = "signed by one of the repo's keys";
 async fn what_no_key_of_another_repo_signed_goes_no_further_once_keys_are_given_there(pool: Pool) {
     let waves = json!({"waves": [{"name": "all", "maxConcurrent": 1}]});
     let scene = Scene::with(&pool, 2, &[], &waves).await;
-    let env = Env::new(&scene, "env", scene.hub.project).await;
+    let env = Env::new(&scene, "env", &scene.hub.project).await;
     env.upstream.push("main", "A push", &[("eu.yaml", "size: small\n")]);
     sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
     scene.push(&[("one/a.yaml", SIZED), ("two/a.yaml", ONE)]).await;
@@ -295,7 +294,7 @@ async fn what_no_key_of_another_repo_signed_goes_no_further_once_keys_are_given_
 #[crate::store::database_test(migrations = "../migrations")]
 async fn whoever_joins_gets_nothing_that_no_key_of_another_repo_signed(pool: Pool) {
     let mut scene = Scene::new(&pool, 1).await;
-    let env = Env::new(&scene, "env", scene.hub.project).await;
+    let env = Env::new(&scene, "env", &scene.hub.project).await;
     env.upstream.push("main", "A push", &[("eu.yaml", "size: small\n")]);
     sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
     scene.push(&[("one/a.yaml", SIZED), ("two/a.yaml", ONE)]).await;
@@ -316,7 +315,7 @@ async fn whoever_joins_gets_nothing_that_no_key_of_another_repo_signed(pool: Poo
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_rollback_does_not_bring_back_what_no_key_of_another_repo_signed(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
-    let env = Env::new(&scene, "env", scene.hub.project).await;
+    let env = Env::new(&scene, "env", &scene.hub.project).await;
     let ada = Signer::ssh(&["ed25519"]);
     env.upstream.push("main", "A push", &[("eu.yaml", "size: small\n")]);
     sized_by(&scene, "one", json!([{"repo": "env", "path": "eu.yaml"}])).await;
@@ -345,10 +344,8 @@ async fn a_rollback_does_not_bring_back_what_no_key_of_another_repo_signed(pool:
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_target_names_no_repo_of_another_project_and_is_not_told_that_there_is_one(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
-    let other = ProjectId::new(clock::new_id());
-    let insert = format!("insert into projects (project_id, name, created_at) values ('{other}', 'other', now())");
-    store::execute_raw(&pool, Box::leak(insert.into_boxed_str())).await.expect("it is written");
-    let env = Env::new(&scene, "env", other).await;
+    let other = scene.add_project("other").await;
+    let env = Env::new(&scene, "env", &other).await;
     let put = async |spec: Value| {
         let document =
             json!({"apiVersion": "bellwether.dev/v1", "kind": "Target", "metadata": {"name": "one"}, "spec": spec});
@@ -424,7 +421,7 @@ impl Charts {
 async fn add_repo(scene: &Scene, name: &str, url: &str, chart: Option<&str>) -> RepoId {
     let repo = Repo {
         id: RepoId::new(clock::new_id()),
-        project: scene.hub.project,
+        project: scene.hub.project.clone(),
         name: name.parse().expect("a name"),
         spec: RepoSpec {
             url: url.to_owned(),

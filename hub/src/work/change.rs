@@ -85,7 +85,7 @@ impl<'a> Change<'a> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let of = |labels| ClusterFacts::new(&cluster.name, labels);
-        self.tell_of_cluster(cluster.project, (before.map(of), after.map(of)), now).await
+        self.tell_of_cluster(cluster.project.id, (before.map(of), after.map(of)), now).await
     }
 
     /// The same of whatever is another at a cluster: what both sides do not say is as it was.
@@ -105,12 +105,12 @@ impl<'a> Change<'a> {
 
     /// The same of clusters whose agents say other facts than before.
     pub(crate) async fn tell_of_facts(&mut self, changed: &[ChangedFacts], now: Timestamp) -> Result<(), StoreError> {
-        let projects: BTreeSet<_> = changed.iter().map(|one| one.cluster.project).collect();
+        let projects: BTreeSet<_> = changed.iter().map(|one| one.cluster.project.id).collect();
         let mut keys = BTreeSet::new();
         for project in projects {
             // Mostly none, and then a fleet that comes back with a newer agent costs one statement.
             let using = store::targets::list_using_facts(self, project).await?;
-            for one in changed.iter().filter(|one| one.cluster.project == project) {
+            for one in changed.iter().filter(|one| one.cluster.project.id == project) {
                 let cluster = ClusterFacts::new(&one.cluster.name, &one.cluster.labels);
                 let (before, after) = (Some(cluster.with(&one.before)), Some(cluster.with(&one.after)));
                 keys.extend(using.iter().filter(|target| target.minds(before, after)).map(|one| one.id.as_uuid()));

@@ -3,10 +3,13 @@
 use bellwether_core::audit::About;
 use bellwether_core::{Name, RolloutId, TargetId};
 
-use crate::store::installation::PROJECT;
+use crate::store::clusters::Cluster;
+use crate::store::projects::Project;
+use crate::store::repos::Repo;
 
-pub(crate) fn cluster(name: &Name) -> About {
-    About { cluster: Some(name.to_string()), ..in_project("cluster", name) }
+pub(crate) fn cluster(cluster: &Cluster) -> About {
+    let Cluster { project, name, .. } = cluster;
+    About { cluster: Some(name.to_string()), ..within(project, "cluster", name) }
 }
 
 /// A cluster that nobody registered, or none of ours: in no project.
@@ -14,26 +17,29 @@ pub(crate) fn unknown_cluster() -> About {
     About::new("cluster", "unknown")
 }
 
-pub(crate) fn repo(name: &Name) -> About {
-    in_project("repo", name)
+pub(crate) fn repo(repo: &Repo) -> About {
+    within(&repo.project, "repo", &repo.name)
 }
 
 /// Of a repo.
-pub(crate) fn webhook(repo: &Name) -> About {
-    in_project("webhook", repo)
+pub(crate) fn webhook(repo: &Repo) -> About {
+    within(&repo.project, "webhook", &repo.name)
 }
 
-pub(crate) fn target(name: &Name) -> About {
-    About { target: Some(name.to_string()), ..in_project("target", name) }
+pub(crate) fn target(project: &Project, name: &Name) -> About {
+    About { target: Some(name.to_string()), ..within(project, "target", name) }
 }
 
-pub(crate) fn rollout(id: RolloutId, target: &Name) -> About {
-    About { target: Some(target.to_string()), rollout: Some(id), ..in_project("rollout", &id) }
+pub(crate) fn rollout(id: RolloutId, project: &Project, target: &Name) -> About {
+    About { target: Some(target.to_string()), rollout: Some(id), ..within(project, "rollout", &id) }
 }
 
-/// What an agent told of a target, which may be gone.
-pub(crate) fn told(kind: &str, target: TargetId) -> About {
-    in_project(kind, &target)
+/// What an agent told of a target, which may be gone: in its cluster's project, or in none if nobody knows that.
+pub(crate) fn told(kind: &str, cluster: Option<&Cluster>, target: TargetId) -> About {
+    match cluster {
+        Some(cluster) => within(&cluster.project, kind, &target),
+        None => About::new(kind, &target),
+    }
 }
 
 /// Good for the whole installation.
@@ -41,7 +47,6 @@ pub(crate) fn token(name: &Name) -> About {
     About::new("token", name)
 }
 
-/// There is one project: when there are more, each of these takes that of its row.
-fn in_project(kind: &str, name: &impl ToString) -> About {
-    About { project: PROJECT.parse().ok(), ..About::new(kind, name) }
+fn within(project: &Project, kind: &str, name: &impl ToString) -> About {
+    About { project: Some(project.name.clone()), ..About::new(kind, name) }
 }

@@ -149,7 +149,7 @@ async fn ask_for_fetch(
 async fn find_repo(hub: &Hub, name: &Name, address: SocketAddr) -> Result<Option<Repo>, Refusal> {
     let _turn = hub.strangers.turn(Some(network(address.ip()))).await.ok_or_else(busy)?;
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    Ok(store::repos::find_by_name(&mut db, name).await?)
+    Ok(store::repos::find_by_name(&mut db, hub.project.id, name).await?)
 }
 
 /// Whoever shows the secret itself is judged before anything is received.
@@ -197,7 +197,7 @@ async fn collect(body: Body, mut hasher: Option<&mut HmacSha256>, keeps: bool) -
 fn forged_event(hub: &Hub, repo: &Repo, claim: &Claim, address: SocketAddr) -> Option<Event> {
     let from = Some(network(address.ip()));
     let count = hub.forged_webhooks.count(repo.id.as_uuid(), from, clock::steady())?;
-    let subject = subjects::webhook(&repo.name);
+    let subject = subjects::webhook(repo);
     let mut event = Event::new(clock::new_id(), clock::now(), actors::anonymous(), Action::WebhookRefused, subject);
     event.outcome = Outcome::Denied;
     "what it shows does not fit the repo's webhook secret".clone_into(&mut event.reason);

@@ -515,6 +515,30 @@ async fn each_host_is_believed_by_its_own_rule_only_and_strangers_learn_no_names
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn a_webhook_is_not_for_a_repo_of_another_project_that_is_called_the_same(pool: Pool) {
+    let scene = Scene::new(&pool).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let (id, name) = (bellwether_core::ProjectId::new(clock::new_id()), "other".parse().expect("a name"));
+    let project = store::projects::ensure(&mut db, id, name, clock::now()).await.expect("it is written");
+    let own = store::repos::find(&mut db, scene.repo).await.expect("it is read").expect("it is there");
+    let id = RepoId::new(clock::new_id());
+    let secret = "of the other project";
+    let webhook_secret = scene.hub.seal.seal(&super::webhook_purpose(id), secret.as_bytes());
+    store::repos::insert(&mut db, &store::repos::Repo { id, project, webhook_secret, ..own })
+        .await
+        .expect("it is free");
+    let commit = scene.push("Two");
+
+    let (status, _) = scene.send(&github(secret, "refs/heads/main", &commit)).await;
+    assert_eq!(status, 401, "the other project's secret opens nothing here");
+    let (status, answer) = scene.send(&github(&scene.secret, "refs/heads/main", &commit)).await;
+    assert_eq!(status, 202, "{answer}");
+
+    let due = work::list_due(&mut db, Stage::Source, clock::now(), &[], 16).await.expect("what is due");
+    assert_eq!(due.into_iter().map(|due| due.key).collect::<Vec<_>>(), [scene.repo.as_uuid()]);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_ping_is_answered_and_fetches_nothing(pool: Pool) {
     let scene = Scene::new(&pool).await;
     let body =

@@ -20,14 +20,14 @@ use crate::worker::sealer;
 
 pub(in crate::http) async fn list(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     QueryParams(filter): QueryParams<AuditFilter>,
 ) -> Result<Json<List<AuditEntry>>, Refusal> {
     filter.action.as_deref().map_or(Ok(()), check_action)?;
     let before = filter.cursor.as_deref().map(pages::decode_cursor::<(Timestamp, i64)>).transpose()?;
     let limit = pages::limit(filter.limit);
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let entries = store::audit::list(&mut db, &filter, before, limit).await?;
+    let entries = store::audit::list(&mut db, &caller.project.name, &filter, before, limit).await?;
     Ok(Json(pages::page(entries, limit, |entry| pages::encode_cursor(&(entry.at, entry.seq)))))
 }
 

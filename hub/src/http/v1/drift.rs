@@ -28,18 +28,18 @@ pub(in crate::http) struct DriftQuery {
 
 pub(in crate::http) async fn list(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     QueryParams(query): QueryParams<DriftQuery>,
 ) -> Result<Json<List<DriftDocument>>, Refusal> {
     let before = query.cursor.as_deref().map(pages::decode_cursor::<Place>).transpose()?;
     let limit = pages::limit(query.limit);
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let cluster = match &query.cluster {
-        Some(name) => Some(clusters::find(&mut db, name).await?.id),
+        Some(name) => Some(clusters::find(&mut db, &caller, name).await?.id),
         None => None,
     };
-    let target = find::asked_target(&mut db, query.target.as_ref()).await?;
-    let drifts = drifts::list(&mut db, cluster, target, before, limit).await?;
+    let target = find::asked_target(&mut db, &caller, query.target.as_ref()).await?;
+    let drifts = drifts::list(&mut db, caller.project.id, cluster, target, before, limit).await?;
     let page = pages::page(drifts, limit, |(_, place)| pages::encode_cursor(place));
     let items = page.items.into_iter().map(|(document, _)| document).collect();
     Ok(Json(List { items, next: page.next }))

@@ -17,7 +17,7 @@ use crate::http::input::QueryParams;
 use crate::http::pages;
 use crate::http::problem::{Refusal, unreadable};
 use crate::process::clock;
-use crate::store::fleet::Placement;
+use crate::store::fleet::{Placement, Placements};
 use crate::store::stored::Entry;
 use crate::store::targets::Target;
 use crate::store::{self, Connection, StoreError};
@@ -43,17 +43,17 @@ struct Place {
 /// A page: so many targets, and so many of their clusters. A target's document stands on the page that begins it.
 pub(in crate::http) async fn show(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     QueryParams(query): QueryParams<StatusQuery>,
 ) -> Result<Json<StatusDocument>, Refusal> {
     let after = query.cursor.as_deref().map(pages::decode_cursor::<Place>).transpose()?;
     let limit = pages::limit(query.limit);
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let mut listed = list_targets(&mut db, query.target.as_ref(), after.as_ref()).await?;
+    let mut listed = list_targets(&mut db, &caller, query.target.as_ref(), after.as_ref()).await?;
     let ids: Vec<_> = listed.targets.iter().map(|target| target.id).collect();
     let begun = after.as_ref().and_then(|place| Some((place.target.clone(), place.cluster.clone()?)));
-    let now = clock::now();
-    let placements = store::fleet::list_placements(&mut db, Some(&ids), None, begun.as_ref(), limit, now).await?;
+    let (of, now) = (Placements::OfTargets(caller.project.id, &ids), clock::now());
+    let placements = store::fleet::list_placements(&mut db, of, begun.as_ref(), limit, now).await?;
     let next = match placements.next {
         Some((target, cluster)) => Some(listed.end_within(target, cluster)),
         None => listed.end(),
@@ -65,8 +65,8 @@ pub(in crate::http) async fn show(
     let targets = targets::documents_of(&mut db, shown).await?;
     let mut conditions = listed.conditions;
     if after.is_none() {
-        readable("Repo", store::repos::list(&mut db, "", pages::FULL).await?, &mut conditions);
-        conditions.extend(store::views::repos::list_conditions(&mut db).await?);
+        readable("Repo", store::repos::list(&mut db, caller.project.id, "", pages::FULL).await?, &mut conditions);
+        conditions.extend(store::views::repos::list_conditions(&mut db, caller.project.id).await?);
         if query.target.is_some() {
             let repos: Vec<_> = targets.iter().map(|target| &target.spec.repo).collect();
             conditions.retain(|one| one.kind != "Repo" || repos.contains(&&one.name));
@@ -105,18 +105,24 @@ impl Listed {
     }
 }
 
-async fn list_targets(db: &mut Connection, only: Option<&Name>, after: Option<&Place>) -> Result<Listed, Refusal> {
+async fn list_targets(
+    db: &mut Connection,
+    caller: &Caller,
+    only: Option<&Name>,
+    after: Option<&Place>,
+) -> Result<Listed, Refusal> {
+    let project = caller.project.id;
     let begun = match after {
-        Some(Place { target, cluster: Some(_) }) => store::targets::find_by_name(db, target).await?,
+        Some(Place { target, cluster: Some(_) }) => store::targets::find_by_name(db, project, target).await?,
         _ => None,
     };
     let is_begun = begun.is_some();
     let rest = match (only, after) {
-        (Some(name), None) => vec![Entry::of(name, Ok(find::target(db, name).await?))],
+        (Some(name), None) => vec![Entry::of(name, Ok(find::target(db, caller, name).await?))],
         (Some(_), Some(_)) => Vec::new(),
         (None, after) => {
             let after = after.map(|place| place.target.as_str()).unwrap_or_default();
-            store::targets::list(db, after, pages::TARGETS_MAX).await?
+            store::targets::list(db, project, after, pages::TARGETS_MAX).await?
         }
     };
     let is_full = only.is_none() && i64::try_from(rest.len()).is_ok_and(|count| count >= pages::TARGETS_MAX);

@@ -201,7 +201,7 @@ impl Scene {
         let (url, ca) = serve(Arc::clone(&github)).await;
         let repo = Repo {
             id: RepoId::new(clock::new_id()),
-            project: hub.project,
+            project: hub.project.clone(),
             name: "apps".parse().expect("a name"),
             spec: RepoSpec {
                 url: format!("{url}/acme/shop.git"),

@@ -4,7 +4,7 @@ mod members;
 mod waves;
 
 use bellwether_core::rollout::{self, Kind, Past, RolloutState, Strategy, Wave};
-use bellwether_core::{RenderId, RolloutId, TargetId};
+use bellwether_core::{ProjectId, RenderId, RolloutId, TargetId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -235,9 +235,10 @@ pub(crate) async fn list_past(db: &mut Connection, target: TargetId, limit: i64)
     Ok(past.collect())
 }
 
-/// A page, newest first, before one; of one target or of all.
+/// A page, newest first, before one; of one target or of all that a project has.
 pub(crate) async fn list(
     db: &mut Connection,
+    project: ProjectId,
     target: Option<TargetId>,
     before: Uuid,
     limit: i64,
@@ -245,12 +246,14 @@ pub(crate) async fn list(
     let rows = rows!(
         r#"
          where ($1::uuid is null or target_id = $1) and rollout_id < $2
+           and exists (select from targets t where t.target_id = o.target_id and t.project_id = $4)
          order by rollout_id desc
          limit $3
         "#,
         target.map(TargetId::as_uuid),
         before,
         limit,
+        project.as_uuid(),
     )
     .fetch_all(db)
     .await?;

@@ -22,7 +22,8 @@ select t.name as target, c.name as cluster, c.labels as "labels: Stored<Labels>"
   left join reports r
     on r.cluster_id = a.cluster_id and r.target_id = a.target_id
    and r.generation = a.generation and r.digest = a.digest
- where ($1::uuid[] is null or a.target_id = any($1))
+ where t.project_id = $7
+   and ($1::uuid[] is null or a.target_id = any($1))
    and ($2::uuid is null or a.cluster_id = $2)
    and (t.name, c.name) > ($3::text, $4::text)
  order by t.name, c.name

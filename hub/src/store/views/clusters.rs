@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ClusterId;
-use bellwether_core::session::rivals::Rivalry;
+use bellwether_core::session::identity_conflict::IdentityConflict;
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -20,7 +20,7 @@ pub(crate) struct AgentStatus {
     pub(crate) facts: BTreeMap<String, String>,
     pub(crate) certificate_expires_at: Option<Timestamp>,
     /// The agent before the newest one, and the newest one's address.
-    pub(crate) rivalry: Option<(Rivalry, String)>,
+    pub(crate) conflict: Option<(IdentityConflict, String)>,
 }
 
 /// Of those that have had a stream.
@@ -36,7 +36,7 @@ pub(crate) async fn load(
                case when p.is_connected then s.since else coalesce($2::timestamptz - p.silent_for, p.since) end as "since!",
                s.agent_version as "agent_version!",
                s.facts as "facts!: Json<BTreeMap<String, String>>", s.address as "address!",
-               s.rivalry as "rivalry?: Json<Rivalry>",
+               s.rivalry as "conflict?: Json<IdentityConflict>",
                x.not_after as "not_after?"
           from sessions s
           join presences p using (cluster_id)
@@ -55,7 +55,7 @@ pub(crate) async fn load(
             agent_version: Some(row.agent_version),
             facts: row.facts.0,
             certificate_expires_at: row.not_after.map(from_sql),
-            rivalry: row.rivalry.map(|rivalry| (rivalry.0, row.address)),
+            conflict: row.conflict.map(|conflict| (conflict.0, row.address)),
         };
         (ClusterId::new(row.cluster_id), status)
     });

@@ -1,7 +1,7 @@
 //! What others changed in the clusters, as people are shown it.
 
 use bellwether_core::api::DriftDocument;
-use bellwether_core::{ClusterId, ObjectKey, TargetId};
+use bellwether_core::{ClusterId, ObjectKey, ProjectId, TargetId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -25,9 +25,10 @@ struct Row {
     recorded_at: chrono::DateTime<chrono::Utc>,
 }
 
-/// A page, newest first, before a place; with the place of each.
+/// A page of a project's, newest first, before a place; with the place of each.
 pub(crate) async fn list(
     db: &mut Connection,
+    project: ProjectId,
     cluster: Option<ClusterId>,
     target: Option<TargetId>,
     before: Option<Place>,
@@ -44,6 +45,7 @@ pub(crate) async fn list(
          where ($1::uuid is null or d.cluster_id = $1)
            and ($2::uuid is null or d.target_id = $2)
            and ($3::timestamptz is null or (d.recorded_at, d.drift_id) < ($3, $4::uuid))
+           and t.project_id = $6
          order by d.recorded_at desc, d.drift_id desc
          limit $5
         "#,
@@ -52,6 +54,7 @@ pub(crate) async fn list(
         before.map(|(at, _)| to_sql(at)),
         before.map_or(Uuid::nil(), |(_, id)| id),
         limit,
+        project.as_uuid(),
     )
     .fetch_all(db)
     .await?;

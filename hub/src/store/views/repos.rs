@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::api::NamedCondition;
-use bellwether_core::{Condition, RepoId};
+use bellwether_core::{Condition, ProjectId, RepoId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -71,16 +71,20 @@ async fn list_fetches(
     fetches.collect()
 }
 
-/// What is wrong with repos, by their names.
-pub(crate) async fn list_conditions(db: &mut Connection) -> Result<Vec<NamedCondition>, StoreError> {
+/// What is wrong with a project's repos, by their names.
+pub(crate) async fn list_conditions(
+    db: &mut Connection,
+    project: ProjectId,
+) -> Result<Vec<NamedCondition>, StoreError> {
     let rows = sqlx::query!(
         r#"
         select r.name, l.condition as "condition!: Json<Condition>"
           from repos r
           join repo_fetch_status l using (repo_id)
-         where l.condition is not null
+         where r.project_id = $1 and l.condition is not null
          order by r.name
         "#,
+        project.as_uuid(),
     )
     .fetch_all(db)
     .await?;

@@ -51,7 +51,7 @@ async fn pause(stop: &CancellationToken) {
 }
 
 /// Numbers what waits; says how many.
-async fn seal_batch(hub: &Hub) -> Result<i64, StoreError> {
+pub(crate) async fn seal_batch(hub: &Hub) -> Result<i64, StoreError> {
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
     if !audit::lock_sealer(&mut change).await? {
         return Ok(0);

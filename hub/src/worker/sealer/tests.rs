@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use bellwether_core::audit::{Action, Event};
+use bellwether_core::audit::{About, Action, Event};
 
 use super::{seal_batch, verify};
 use crate::process::clock;
 use crate::store::{Pool, execute_raw};
 use crate::work::actors;
 use crate::work::change::Change;
-use crate::work::subjects;
 use crate::{Hub, testing};
 
 async fn write(hub: &Hub, name: &str) {
     let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
-    let subject = subjects::cluster(&name.parse().expect("is a name"));
+    let subject = About::new("cluster", name);
     let event = Event::new(clock::new_id(), clock::now(), actors::hub(), Action::ClusterRegistered, subject);
     change.audit(&event).await.expect("the outbox takes it");
     change.commit().await.expect("it commits");
@@ -80,7 +79,7 @@ async fn an_entry_of_a_month_without_a_partition_moves_into_it_and_the_log_verif
     let (hub, folder) = sealed_hub(&pool).await;
     let later = clock::now() + jiff::SignedDuration::from_hours(100 * 24);
     let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
-    let subject = subjects::cluster(&"d".parse().expect("is a name"));
+    let subject = About::new("cluster", "d");
     let event = Event::new(clock::new_id(), later, actors::hub(), Action::ClusterRegistered, subject);
     change.audit(&event).await.expect("the outbox takes it");
     change.commit().await.expect("it commits");

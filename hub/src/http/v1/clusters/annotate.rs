@@ -29,7 +29,7 @@ pub(in crate::http) async fn annotate(
     check_annotations(&annotations).map_err(|error| Refusal::invalid("annotation_invalid", error.to_string()))?;
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let cluster = find(&mut change, &name).await?;
+    let cluster = find(&mut change, &caller, &name).await?;
     let seen = query.version.unwrap_or(cluster.version);
     store::clusters::mark_annotations(&mut change, cluster.id, seen, &annotations, now).await?;
     let mut event = event(&cluster, &caller, Action::ClusterAnnotated);
@@ -38,7 +38,9 @@ pub(in crate::http) async fn annotate(
     let is_there = ClusterFacts::new(&cluster.name, &cluster.labels);
     let [before, after] = [&cluster.annotations, &annotations]
         .map(|annotations| Traits { annotations: annotations.clone(), ..Traits::default() });
-    change.tell_of_cluster(cluster.project, (Some(is_there.with(&before)), Some(is_there.with(&after))), now).await?;
+    change
+        .tell_of_cluster(cluster.project.id, (Some(is_there.with(&before)), Some(is_there.with(&after))), now)
+        .await?;
     let document = document(&mut change, &Cluster { annotations, version: next(cluster.version), ..cluster }).await?;
     change.commit().await?;
     Ok(Json(document))

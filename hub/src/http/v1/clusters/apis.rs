@@ -16,11 +16,11 @@ use crate::store::{self, StoreError};
 
 pub(in crate::http) async fn list_apis(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Named(name): Named,
 ) -> Result<Json<ClusterApis>, Refusal> {
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let cluster = find(&mut db, &name).await?;
+    let cluster = find(&mut db, &caller, &name).await?;
     let mut traits = store::traits::load(&mut db, &[cluster.id], TraitsUsed::ALL).await?;
     let traits = traits.remove(&cluster.id).unwrap_or_default();
     Ok(Json(ClusterApis {

@@ -22,7 +22,7 @@ pub(in crate::http) async fn delete(
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let cluster = lock(&mut change, &name).await?;
+    let cluster = lock(&mut change, &caller, &name).await?;
     let concerned = store::rollouts::list_targets_of(&mut change, &[cluster.id]).await?;
     store::clusters::delete(&mut change, cluster.id).await?;
     // Their waves have a member less to wait for.

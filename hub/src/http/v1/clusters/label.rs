@@ -36,7 +36,7 @@ pub(in crate::http) async fn label(
     check_labels(&labels).map_err(|error| Refusal::invalid("label_invalid", error.to_string()))?;
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let cluster = find(&mut change, &name).await?;
+    let cluster = find(&mut change, &caller, &name).await?;
     let seen = query.version.unwrap_or(cluster.version);
     store::clusters::mark_labels(&mut change, cluster.id, seen, &labels, now).await?;
     let mut event = event(&cluster, &caller, Action::ClusterLabelled);

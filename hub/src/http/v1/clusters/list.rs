@@ -28,14 +28,15 @@ pub(in crate::http) struct ListQuery {
 
 pub(in crate::http) async fn list(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     QueryParams(query): QueryParams<ListQuery>,
 ) -> Result<Json<List<ClusterDocument>>, Refusal> {
     let after = query.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let selector = selector(query.label.as_deref())?;
     let limit = pages::limit(query.limit);
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let page = pages::page(store::clusters::list(&mut db, &after, limit).await?, limit, pages::by_name);
+    let listed = store::clusters::list(&mut db, caller.project.id, &after, limit).await?;
+    let page = pages::page(listed, limit, pages::by_name);
     let clusters = page.items.into_iter().filter_map(Entry::readable);
     let chosen = clusters.filter(|cluster| selector.selects(&cluster.labels)).collect();
     let items = documents_of(&mut db, chosen).await?;

@@ -15,7 +15,7 @@ mod tests;
 
 use bellwether_core::api::{API_VERSION, ClusterDocument, ClusterPhase, ClusterStatus, Metadata, RegisteredCluster};
 use bellwether_core::audit::{Action, Event};
-use bellwether_core::session::rivals::Rivalry;
+use bellwether_core::session::identity_conflict::IdentityConflict;
 use bellwether_core::{ClusterId, Condition, Name, Version};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret as _;
@@ -27,7 +27,6 @@ use crate::http::problem::Refusal;
 use crate::pki::{revocations, seal};
 use crate::process::clock;
 use crate::store::clusters::Cluster;
-use crate::store::installation::PROJECT;
 use crate::store::views::clusters::AgentStatus;
 use crate::store::{self, Connection, StoreError, views};
 use crate::work::change::Change;
@@ -100,13 +99,13 @@ async fn shut_out(hub: &Hub, cluster: ClusterId) {
     }
 }
 
-async fn lock(change: &mut Change<'_>, name: &Name) -> Result<Cluster, Refusal> {
-    let cluster = find(change, name).await?;
+async fn lock(change: &mut Change<'_>, caller: &Caller, name: &Name) -> Result<Cluster, Refusal> {
+    let cluster = find(change, caller, name).await?;
     store::clusters::lock(change, cluster.id).await?.ok_or_else(|| Refusal::not_found("cluster", name))
 }
 
-pub(in crate::http) async fn find(db: &mut Connection, name: &Name) -> Result<Cluster, Refusal> {
-    store::clusters::find_by_name(db, name).await?.ok_or_else(|| Refusal::not_found("cluster", name))
+pub(in crate::http) async fn find(db: &mut Connection, caller: &Caller, name: &Name) -> Result<Cluster, Refusal> {
+    store::clusters::find_by_name(db, caller.project.id, name).await?.ok_or_else(|| Refusal::not_found("cluster", name))
 }
 
 async fn document(db: &mut Connection, cluster: &Cluster) -> Result<ClusterDocument, StoreError> {
@@ -137,7 +136,7 @@ fn document_with(cluster: Cluster, agent: AgentStatus) -> ClusterDocument {
         kind: "Cluster".to_owned(),
         metadata: Metadata {
             name: cluster.name.clone(),
-            project: PROJECT.parse().ok(),
+            project: Some(cluster.project.name),
             id: Some(cluster.id.as_uuid()),
             version: Some(cluster.version),
             created_at: Some(cluster.created_at),
@@ -150,18 +149,18 @@ fn document_with(cluster: Cluster, agent: AgentStatus) -> ClusterDocument {
             agent_version: agent.agent_version,
             facts: agent.facts,
             certificate_expires_at: agent.certificate_expires_at,
-            conditions: agent.rivalry.and_then(|rivalry| contested(&cluster.name, rivalry)).into_iter().collect(),
+            conditions: agent.conflict.and_then(|conflict| contested(&cluster.name, conflict)).into_iter().collect(),
             targets: Vec::new(),
             targets_next: None,
         },
     }
 }
 
-fn contested(cluster: &Name, (rivalry, address): (Rivalry, String)) -> Option<Condition> {
-    let since = rivalry.contested_at?;
+fn contested(cluster: &Name, (conflict, address): (IdentityConflict, String)) -> Option<Condition> {
+    let since = conflict.contested_at?;
     let message = format!(
         "two agents take turns with this cluster's identity, from {} and {address}; neither is told anything new",
-        rivalry.other.address
+        conflict.other.address
     );
     let hint = format!(
         "bellwether cluster reenroll {cluster}: apply what it prints to the cluster that is to keep the identity"
@@ -170,6 +169,6 @@ fn contested(cluster: &Name, (rivalry, address): (Rivalry, String)) -> Option<Co
 }
 
 fn event(cluster: &Cluster, caller: &Caller, action: Action) -> Event {
-    let subject = subjects::cluster(&cluster.name);
+    let subject = subjects::cluster(cluster);
     Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject)
 }

@@ -25,14 +25,14 @@ pub(in crate::http) async fn reenroll(
 ) -> Result<(StatusCode, Json<RegisteredCluster>), Refusal> {
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let cluster = lock(&mut change, &name).await?;
+    let cluster = lock(&mut change, &caller, &name).await?;
     store::clusters::delete_enrollments(&mut change, cluster.id).await?;
     store::certificates::mark_all_revoked(&mut change, cluster.id, now).await?;
     store::clusters::mark_welcome_again(&mut change, cluster.id, now).await?;
     if cluster.revoked_at.is_some() {
         change.tell_of_labels(&cluster, None, Some(&cluster.labels), now).await?;
     }
-    store::sessions::mark_rivalry(&mut change, cluster.id, None).await?;
+    store::sessions::mark_identity_conflict(&mut change, cluster.id, None).await?;
     let ttl = checked_ttl(None)?;
     let cluster = Cluster { revoked_at: None, version: next(cluster.version), ..cluster };
     let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;

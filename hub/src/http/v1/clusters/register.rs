@@ -43,7 +43,7 @@ pub(in crate::http) async fn register(
     let now = clock::now();
     let cluster = Cluster {
         id: ClusterId::new(clock::new_id()),
-        project: hub.project,
+        project: caller.project.clone(),
         namespace: asked.namespace.map_or_else(|| NAMESPACE.to_owned(), |namespace| namespace.to_string()),
         name: asked.name,
         labels: asked.labels,

@@ -22,7 +22,7 @@ pub(in crate::http) async fn revoke(
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let cluster = lock(&mut change, &name).await?;
+    let cluster = lock(&mut change, &caller, &name).await?;
     store::clusters::delete_enrollments(&mut change, cluster.id).await?;
     store::clusters::mark_revoked(&mut change, cluster.id, now).await?;
     store::certificates::mark_all_revoked(&mut change, cluster.id, now).await?;

@@ -12,16 +12,17 @@ use crate::http::auth::Caller;
 use crate::http::input::Named;
 use crate::http::pages;
 use crate::http::problem::{Refusal, unreadable};
+use crate::store::fleet::Placements;
 use crate::store::{self, StoreError};
 
 /// With the first page of its targets.
 pub(in crate::http) async fn show(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Named(name): Named,
 ) -> Result<Json<ClusterDocument>, Refusal> {
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let cluster = find(&mut db, &name).await?;
+    let cluster = find(&mut db, &caller, &name).await?;
     let mut document = document(&mut db, &cluster).await?;
     for row in store::assignments::list_of_clusters(&mut db, &[cluster.id]).await? {
         if let Err(error) = row.read {
@@ -29,7 +30,7 @@ pub(in crate::http) async fn show(
             document.status.conditions.push(unreadable(&message));
         }
     }
-    let page = targets::page(&mut db, cluster.id, None, pages::FULL).await?;
+    let page = targets::page(&mut db, Placements::InCluster(caller.project.id, cluster.id), None, pages::FULL).await?;
     (document.status.targets, document.status.targets_next) = (page.items, page.next);
     Ok(Json(document))
 }

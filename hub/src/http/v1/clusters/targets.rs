@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use bellwether_core::ClusterId;
 use bellwether_core::api::{ClusterTarget, List};
 use bellwether_core::report::{Counts, Verdict};
 
@@ -15,29 +14,30 @@ use crate::http::input::{Named, QueryParams};
 use crate::http::pages::{self, Paging};
 use crate::http::problem::Refusal;
 use crate::process::clock;
-use crate::store::fleet::{self, Placement, PlacementPlace};
+use crate::store::fleet::{self, Placement, PlacementPlace, Placements};
 use crate::store::{Connection, StoreError};
 
 pub(in crate::http) async fn list(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Named(name): Named,
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<List<ClusterTarget>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<PlacementPlace>).transpose()?;
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let cluster = find(&mut db, &name).await?;
-    Ok(Json(page(&mut db, cluster.id, after.as_ref(), pages::limit(paging.limit)).await?))
+    let cluster = find(&mut db, &caller, &name).await?;
+    let of = Placements::InCluster(caller.project.id, cluster.id);
+    Ok(Json(page(&mut db, of, after.as_ref(), pages::limit(paging.limit)).await?))
 }
 
 /// In the order of names.
 pub(super) async fn page(
     db: &mut Connection,
-    cluster: ClusterId,
+    of: Placements<'_>,
     after: Option<&PlacementPlace>,
     limit: i64,
 ) -> Result<List<ClusterTarget>, StoreError> {
-    let placements = fleet::list_placements(db, None, Some(cluster), after, limit, clock::now()).await?;
+    let placements = fleet::list_placements(db, of, after, limit, clock::now()).await?;
     let next = placements.next.and_then(|place| pages::encode_cursor(&place));
     Ok(List { items: placements.items.into_iter().map(document).collect(), next })
 }

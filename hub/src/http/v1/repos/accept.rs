@@ -25,7 +25,7 @@ pub(in crate::http) async fn accept(
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let known = store::repos::lock_by_name(&mut change, &name).await?;
+    let known = store::repos::lock_by_name(&mut change, caller.project.id, &name).await?;
     let repo = known.ok_or_else(|| Refusal::not_found("repo", &name))?;
     let (commit, reference) = (&body.commit, body.reference.as_deref());
     let references = store::heads::mark_accepted(&mut change, repo.id, commit, reference, now).await?;

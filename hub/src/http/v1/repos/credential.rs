@@ -84,7 +84,7 @@ pub(in crate::http) async fn delete_credential(
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let repo = lock(&mut change, &name).await?;
+    let repo = lock(&mut change, &caller, &name).await?;
     if store::repos::delete_credential(&mut change, repo.id).await? {
         let mut event = event(&repo, &caller, Action::RepoCredentialChanged);
         event.detail["removed"] = true.into();
@@ -99,7 +99,7 @@ pub(in crate::http) async fn delete_credential(
 async fn store_given(hub: &Hub, caller: &Caller, name: &Name, given: &Given) -> Result<(), Refusal> {
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let repo = lock(&mut change, name).await?;
+    let repo = lock(&mut change, caller, name).await?;
     given.check_place(&repo)?;
     let purpose = credential_purpose(Some(given.kind), repo.id, &repo.spec.url, repo.spec.ca.as_deref());
     let sealed = hub.seal.seal(&purpose, given.secret.expose_secret().as_bytes());
@@ -114,8 +114,8 @@ async fn store_given(hub: &Hub, caller: &Caller, name: &Name, given: &Given) -> 
     Ok(())
 }
 
-async fn lock(change: &mut Change<'_>, name: &Name) -> Result<Repo, Refusal> {
-    store::repos::lock_by_name(change, name).await?.ok_or_else(|| Refusal::not_found("repo", name))
+async fn lock(change: &mut Change<'_>, caller: &Caller, name: &Name) -> Result<Repo, Refusal> {
+    store::repos::lock_by_name(change, caller.project.id, name).await?.ok_or_else(|| Refusal::not_found("repo", name))
 }
 
 async fn fetch_at_once(change: &mut Change<'_>, repo: &Repo, now: Timestamp) -> Result<(), Refusal> {

@@ -22,7 +22,7 @@ pub(in crate::http) async fn delete(
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let repo = find(&mut change, &name).await?;
+    let repo = find(&mut change, &caller, &name).await?;
     store::repos::delete(&mut change, repo.id).await.map_err(|error| match error {
         StoreError::InUse => Refusal::conflict("repo_in_use", format!("targets still use repo `{name}`"))
             .hint("delete those targets first: bellwether target list"),

@@ -25,7 +25,6 @@ use crate::http::problem::Refusal;
 use crate::pki::seal;
 use crate::process::clock;
 use crate::source::git::Verifier;
-use crate::store::installation::PROJECT;
 use crate::store::repos::{CredentialNote, Repo};
 use crate::store::revisions::Revision;
 use crate::store::views::repos::RepoView;
@@ -52,8 +51,8 @@ fn new_webhook_secret(hub: &Hub, repo: RepoId) -> (SecretString, Vec<u8>) {
     (secret, sealed)
 }
 
-async fn find(db: &mut Connection, name: &Name) -> Result<Repo, Refusal> {
-    store::repos::find_by_name(db, name).await?.ok_or_else(|| Refusal::not_found("repo", name))
+async fn find(db: &mut Connection, caller: &Caller, name: &Name) -> Result<Repo, Refusal> {
+    store::repos::find_by_name(db, caller.project.id, name).await?.ok_or_else(|| Refusal::not_found("repo", name))
 }
 
 async fn document_of(db: &mut Connection, repo: &Repo) -> Result<RepoDocument, StoreError> {
@@ -93,7 +92,7 @@ fn document(view: RepoView) -> RepoDocument {
         kind: "Repo".to_owned(),
         metadata: Metadata {
             name: view.repo.name,
-            project: PROJECT.parse().ok(),
+            project: Some(view.repo.project.name),
             id: Some(view.repo.id.as_uuid()),
             version: Some(view.repo.version),
             created_at: Some(view.repo.created_at),
@@ -115,7 +114,7 @@ fn document(view: RepoView) -> RepoDocument {
 }
 
 fn event(repo: &Repo, caller: &Caller, action: Action) -> Event {
-    let subject = subjects::repo(&repo.name);
+    let subject = subjects::repo(repo);
     let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
     event.detail = audited(&repo.spec);
     event

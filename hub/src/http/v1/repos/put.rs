@@ -58,7 +58,7 @@ pub(in crate::http) async fn put(
     check(&hub, &spec)?;
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let known = store::repos::lock_by_name(&mut change, &name).await?;
+    let known = store::repos::lock_by_name(&mut change, caller.project.id, &name).await?;
     let status = if known.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     let mut credential_removed = false;
     let (repo, secret) = match known {
@@ -98,7 +98,7 @@ pub(in crate::http) async fn put(
         // Somebody deleted what this was read from.
         None if document.metadata.version.is_some() => return Err(StoreError::Stale { table: "repos" }.into()),
         None => {
-            let (repo, secret) = new_repo(&hub, name, spec);
+            let (repo, secret) = new_repo(&hub, &caller, name, spec);
             store::repos::insert(&mut change, &repo).await?;
             change.audit(&event(&repo, &caller, Action::RepoAdded)).await?;
             (repo, Some(secret))
@@ -106,7 +106,7 @@ pub(in crate::http) async fn put(
     };
     store::repos::end_pauses(&mut change, repo.id).await?;
     // What lacked it renders now.
-    let lacking = store::sources::list_lacking(&mut change, repo.project).await?;
+    let lacking = store::sources::list_lacking(&mut change, repo.project.id).await?;
     change.tell(Stage::Bundle, &lacking, now, Some(&clock::new_trace())).await?;
     if query.fetch {
         change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?;
@@ -116,12 +116,12 @@ pub(in crate::http) async fn put(
     Ok((status, Json(CreatedRepo { credential_removed, ..answer })))
 }
 
-fn new_repo(hub: &Hub, name: Name, spec: RepoSpec) -> (Repo, SecretString) {
+fn new_repo(hub: &Hub, caller: &Caller, name: Name, spec: RepoSpec) -> (Repo, SecretString) {
     let id = RepoId::new(clock::new_id());
     let (secret, sealed) = new_webhook_secret(hub, id);
     let repo = Repo {
         id,
-        project: hub.project,
+        project: caller.project.clone(),
         name,
         spec,
         webhook_secret: sealed,

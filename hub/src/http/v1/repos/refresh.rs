@@ -21,7 +21,7 @@ pub(in crate::http) async fn refresh(
     Named(name): Named,
 ) -> Result<StatusCode, Refusal> {
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let repo = find(&mut change, &name).await?;
+    let repo = find(&mut change, &caller, &name).await?;
     store::repos::end_pauses(&mut change, repo.id).await?;
     let trace_id = clock::new_trace();
     change.tell(Stage::Source, &[repo.id.as_uuid()], clock::now(), Some(&trace_id)).await?;

@@ -15,10 +15,10 @@ use crate::store::StoreError;
 
 pub(in crate::http) async fn show(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Named(name): Named,
 ) -> Result<Json<RepoDocument>, Refusal> {
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let repo = find(&mut db, &name).await?;
+    let repo = find(&mut db, &caller, &name).await?;
     Ok(Json(document_of(&mut db, &repo).await?))
 }

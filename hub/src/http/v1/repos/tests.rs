@@ -257,7 +257,8 @@ async fn a_commit_that_waits_at_several_refs_is_let_in_at_the_one_that_is_meant(
     assert_eq!(status, StatusCode::CREATED, "{text}");
     let name = "apps".parse().expect("a name");
     let mut db = api.hub.pool.acquire().await.expect("a connection");
-    let known = store::repos::find_by_name(&mut db, &name).await.expect("it is read").expect("it is there");
+    let known =
+        store::repos::find_by_name(&mut db, api.hub.project.id, &name).await.expect("it is read").expect("it is there");
     let commit = "1234567890123456789012345678901234567890";
     for reference in ["refs/heads/dev", "refs/heads/prod"] {
         store::heads::mark_waiting(&mut db, known.id, reference, commit, clock::now()).await.expect("it waits");

@@ -21,7 +21,7 @@ pub(in crate::http) async fn renew_webhook_secret(
     Named(name): Named,
 ) -> Result<Json<CreatedRepo>, Refusal> {
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let known = store::repos::lock_by_name(&mut change, &name).await?;
+    let known = store::repos::lock_by_name(&mut change, caller.project.id, &name).await?;
     let repo = known.ok_or_else(|| Refusal::not_found("repo", &name))?;
     let (secret, sealed) = new_webhook_secret(&hub, repo.id);
     store::repos::mark_webhook_secret(&mut change, repo.id, &sealed, clock::now()).await?;

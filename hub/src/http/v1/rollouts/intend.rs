@@ -30,13 +30,13 @@ pub(in crate::http) async fn intend(
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let (row, target) = find(&mut change, &id).await?;
+    let (row, target) = find(&mut change, &caller, &id).await?;
     if !row.state.takes(&asked.intent) {
         let detail = format!("the rollout is over: {}", serde_word(&row.state));
         return Err(Refusal::conflict("rollout_over", detail)
-            .hint(format!("to go back to what ran before: bellwether rollout rollback {target}")));
+            .hint(format!("to go back to what ran before: bellwether rollout rollback {}", target.name)));
     }
-    let subject = subjects::rollout(row.id, &target);
+    let subject = subjects::rollout(row.id, &target.project, &target.name);
     let mut event = Event::new(clock::new_id(), now, caller.actor(), action_of(&asked.intent), subject);
     event.reason.clone_from(&asked.reason);
     if let Intent::Skip { cluster } | Intent::Retry { cluster } = &asked.intent {

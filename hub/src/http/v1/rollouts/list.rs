@@ -30,14 +30,15 @@ pub(in crate::http) struct ListQuery {
 
 pub(in crate::http) async fn list(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     QueryParams(query): QueryParams<ListQuery>,
 ) -> Result<Json<List<RolloutDocument>>, Refusal> {
     let before = query.cursor.as_deref().map(pages::decode_cursor::<Uuid>).transpose()?.unwrap_or(Uuid::max());
     let limit = pages::limit(query.limit);
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let target = find::asked_target(&mut db, query.target.as_ref()).await?;
-    let page = pages::page(store::rollouts::list(&mut db, target, before, limit).await?, limit, pages::by_name);
+    let target = find::asked_target(&mut db, &caller, query.target.as_ref()).await?;
+    let listed = store::rollouts::list(&mut db, caller.project.id, target, before, limit).await?;
+    let page = pages::page(listed, limit, pages::by_name);
     let now = clock::now();
     let rows = page.items.into_iter().filter_map(Entry::readable).collect();
     let views = views::rollouts::load(&mut db, rows).await?;

@@ -18,13 +18,13 @@ use crate::store::{Connection, StoreError};
 
 pub(in crate::http) async fn list(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Path(id): Path<String>,
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<List<MemberDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<MemberPlace>).transpose()?;
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let (row, _) = find(&mut db, &id).await?;
+    let (row, _) = find(&mut db, &caller, &id).await?;
     Ok(Json(page(&mut db, row.id, after, pages::limit(paging.limit)).await?))
 }
 

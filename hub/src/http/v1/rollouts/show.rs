@@ -17,11 +17,11 @@ use crate::store::{StoreError, views};
 /// With the first page of its members.
 pub(in crate::http) async fn show(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<RolloutDocument>, Refusal> {
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let (row, _) = find(&mut db, &id).await?;
+    let (row, _) = find(&mut db, &caller, &id).await?;
     let page = members::page(&mut db, row.id, None, pages::FULL).await?;
     let view =
         views::rollouts::load(&mut db, vec![row]).await?.pop().ok_or_else(|| Refusal::not_found("rollout", id))?;

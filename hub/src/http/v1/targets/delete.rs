@@ -44,7 +44,7 @@ pub(in crate::http) async fn delete(
     };
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let target = find(&mut change, &name).await?;
+    let target = find(&mut change, &caller, &name).await?;
     let deletion = Deletion { action, forced: query.force, by: caller.name.clone(), at: now };
     let is_asked = |known: &Deletion| (known.action, known.forced) == (deletion.action, deletion.forced);
     if !target.deletion.as_ref().is_some_and(is_asked) {
@@ -55,7 +55,7 @@ pub(in crate::http) async fn delete(
         change.audit(&event).await?;
     }
     change.tell(Stage::Rollout, &[target.id.as_uuid()], now, None).await?;
-    let target = find(&mut change, &name).await?;
+    let target = find(&mut change, &caller, &name).await?;
     let document = document_of(&mut change, &target).await?;
     change.commit().await?;
     Ok((StatusCode::ACCEPTED, Json(document)))

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 
 use crate::http::v1::rollouts;
 use crate::process::clock;
-use crate::store::installation::PROJECT;
 use crate::store::sources::ReadSource;
 use crate::store::targets::{Deletion, Target};
 use crate::store::views::targets::{self as views, FleetMember, TargetView, WantedView};
@@ -29,20 +28,20 @@ pub(in crate::http::v1) async fn documents_of(
 ) -> Result<Vec<TargetDocument>, StoreError> {
     let now = clock::now();
     let views = views::load(db, targets, now).await?;
-    let projects = views.iter().map(|view| view.target.project).collect();
+    let projects = views.iter().map(|view| view.target.project.id).collect();
     let used = views.iter().fold(TraitsUsed::NONE, |used, view| used.and(view.traits_used()));
     let fleets = views::load_fleet(db, &projects, used).await?;
     Ok(views.into_iter().map(|view| document(view, &fleets, now)).collect())
 }
 
 fn document(view: TargetView, fleets: &BTreeMap<ProjectId, Vec<FleetMember>>, now: Timestamp) -> TargetDocument {
-    let fleet = fleets.get(&view.target.project).map(Vec::as_slice).unwrap_or_default();
+    let fleet = fleets.get(&view.target.project.id).map(Vec::as_slice).unwrap_or_default();
     TargetDocument {
         api_version: API_VERSION.to_owned(),
         kind: "Target".to_owned(),
         metadata: Metadata {
             name: view.target.name.clone(),
-            project: PROJECT.parse().ok(),
+            project: Some(view.target.project.name.clone()),
             id: Some(view.target.id.as_uuid()),
             version: Some(view.target.version),
             created_at: Some(view.target.created_at),

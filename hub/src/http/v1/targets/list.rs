@@ -17,13 +17,14 @@ use crate::store::{self, StoreError};
 
 pub(in crate::http) async fn list(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<List<TargetDocument>>, Refusal> {
     let after = paging.cursor.as_deref().map(pages::decode_cursor::<String>).transpose()?.unwrap_or_default();
     let limit = pages::limit(paging.limit).min(pages::TARGETS_MAX);
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let page = pages::page(store::targets::list(&mut db, &after, limit).await?, limit, pages::by_name);
+    let listed = store::targets::list(&mut db, caller.project.id, &after, limit).await?;
+    let page = pages::page(listed, limit, pages::by_name);
     let targets = page.items.into_iter().filter_map(Entry::readable).collect();
     Ok(Json(List { items: documents_of(&mut db, targets).await?, next: page.next }))
 }

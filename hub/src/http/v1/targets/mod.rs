@@ -84,7 +84,7 @@ async fn ask(
         Verb::Target(TargetVerb::RollbackTo { commit, .. }) => (Action::TargetRollbackAsked, Some(commit.clone())),
         _ => (Action::TargetReleaseAsked, None),
     };
-    let subject = subjects::target(&target.name);
+    let subject = subjects::target(&target.project, &target.name);
     let mut event = Event::new(clock::new_id(), now, caller.actor(), action, subject);
     event.commit = commit.filter(|commit| !commit.is_empty());
     event.reason.clone_from(&intent.reason);
@@ -103,7 +103,7 @@ fn check_stays(target: &Target) -> Result<(), Refusal> {
 }
 
 fn changed_event(hub: &Hub, target: &Target, caller: &Caller, action: Action) -> Event {
-    let subject = subjects::target(&target.name);
+    let subject = subjects::target(&target.project, &target.name);
     let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
     event.detail = serde_json::json!({"spec": spec_for_audit(hub, target)});
     event

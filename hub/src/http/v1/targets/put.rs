@@ -38,9 +38,9 @@ pub(in crate::http) async fn put(
     spec.check().map_err(|error| Refusal::invalid(error.code(), crate::chain(&error)).maybe_hint(error.hint()))?;
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let repo = find_repo(&mut change, hub.project, &spec.repo).await?;
-    let minded = find_sources(&mut change, hub.project, &spec).await?;
-    let known = store::targets::find_by_name(&mut change, &name).await?;
+    let repo = find_repo(&mut change, caller.project.id, &spec.repo).await?;
+    let minded = find_sources(&mut change, caller.project.id, &spec).await?;
+    let known = store::targets::find_by_name(&mut change, caller.project.id, &name).await?;
     known.as_ref().map_or(Ok(()), check_stays)?;
     let is_new = known.is_none();
     let reference = full_name(&spec.reference);
@@ -64,7 +64,7 @@ pub(in crate::http) async fn put(
             let id = TargetId::new(clock::new_id());
             let target = Target {
                 id,
-                project: hub.project,
+                project: caller.project.clone(),
                 name,
                 repo: repo.id,
                 reference,
@@ -103,11 +103,11 @@ async fn find_sources(db: &mut Connection, project: ProjectId, spec: &TargetSpec
 
 /// What other projects have is not even named.
 async fn find_repo(db: &mut Connection, project: ProjectId, name: &Name) -> Result<store::repos::Repo, Refusal> {
-    if let Some(repo) = store::repos::find_by_name(db, name).await?.filter(|repo| repo.project == project) {
+    if let Some(repo) = store::repos::find_by_name(db, project, name).await? {
         return Ok(repo);
     }
-    let known = store::repos::list(db, "", 1_000).await?;
-    let known = known.iter().filter_map(|entry| entry.read.as_ref().ok()).filter(|repo| repo.project == project);
+    let known = store::repos::list(db, project, "", 1_000).await?;
+    let known = known.iter().filter_map(|entry| entry.read.as_ref().ok());
     let nearest = nearest(name.as_str(), known.map(|repo| repo.name.as_str()));
     let hint = nearest.map_or_else(
         || "add it first: bellwether repo add NAME URL".to_owned(),

@@ -25,12 +25,17 @@ pub(in crate::http) async fn refresh(
     let now = clock::now();
     let trace_id = clock::new_trace();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let target = find(&mut change, &name).await?;
+    let target = find(&mut change, &caller, &name).await?;
     store::repos::end_pauses(&mut change, target.repo).await?;
     change.tell(Stage::Source, &[target.repo.as_uuid()], now, Some(&trace_id)).await?;
     change.tell(Stage::Bundle, &[target.id.as_uuid()], now, Some(&trace_id)).await?;
-    let mut event =
-        Event::new(clock::new_id(), now, caller.actor(), Action::TargetRefreshAsked, subjects::target(&name));
+    let mut event = Event::new(
+        clock::new_id(),
+        now,
+        caller.actor(),
+        Action::TargetRefreshAsked,
+        subjects::target(&target.project, &target.name),
+    );
     event.trace_id = Some(trace_id);
     change.audit(&event).await?;
     change.commit().await?;

@@ -32,7 +32,7 @@ pub(in crate::http) async fn release(
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let target = find(&mut change, &name).await?;
+    let target = find(&mut change, &caller, &name).await?;
     check_stays(&target)?;
     let state = store::targets::find_state(&mut change, target.id).await?;
     if rollout::release(state.held).is_err() {

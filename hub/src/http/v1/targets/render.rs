@@ -41,12 +41,12 @@ pub(in crate::http) struct ExplainQuery {
 
 pub(in crate::http) async fn render(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Named(name): Named,
     QueryParams(query): QueryParams<RenderQuery>,
 ) -> Result<Json<RenderedTarget>, Refusal> {
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let asked = Asked::read(&mut db, &name, &query.cluster, TraitsUsed::NONE).await?;
+    let asked = Asked::read(&mut db, &caller, (&name, &query.cluster), TraitsUsed::NONE).await?;
     let Asked { target, render, revision, candidate } = &asked;
     let rendered = Rendered::new(&target.spec.parameters, &render.variables, &render.variants);
     let Some(digest) = rendered.gives(candidate) else {
@@ -76,13 +76,13 @@ pub(in crate::http) async fn render(
 
 pub(in crate::http) async fn explain(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Named(name): Named,
     QueryParams(query): QueryParams<ExplainQuery>,
 ) -> Result<Json<ExplainedParameter>, Refusal> {
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     // What it is about need not be used by the target.
-    let asked = Asked::read(&mut db, &name, &query.cluster, TraitsUsed::ALL).await?;
+    let asked = Asked::read(&mut db, &caller, (&name, &query.cluster), TraitsUsed::ALL).await?;
     drop(db);
     let Asked { target, render, revision, candidate } = &asked;
     let values = Parameters::resolve(&target.spec.parameters, candidate.facts());
@@ -120,9 +120,14 @@ struct Asked {
 }
 
 impl Asked {
-    async fn read(db: &mut Connection, target: &Name, cluster: &Name, read: TraitsUsed) -> Result<Self, Refusal> {
-        let target = find(db, target).await?;
-        let cluster = clusters::find(db, cluster).await?;
+    async fn read(
+        db: &mut Connection,
+        caller: &Caller,
+        (target, cluster): (&Name, &Name),
+        read: TraitsUsed,
+    ) -> Result<Self, Refusal> {
+        let target = find(db, caller, target).await?;
+        let cluster = clusters::find(db, caller, cluster).await?;
         if cluster.project != target.project || !target.spec.clusters.selects(&cluster.labels) {
             let detail = format!("target {} does not select cluster {}", target.name, cluster.name);
             return Err(Refusal::conflict("cluster_not_selected", detail)

@@ -37,7 +37,7 @@ pub(in crate::http) async fn rollback(
 ) -> Result<StatusCode, Refusal> {
     let now = clock::now();
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
-    let target = find(&mut change, &name).await?;
+    let target = find(&mut change, &caller, &name).await?;
     check_stays(&target)?;
     let verb = match &body.to {
         // What ran before is found when it is answered.

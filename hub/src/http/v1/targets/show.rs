@@ -15,10 +15,10 @@ use crate::store::StoreError;
 
 pub(in crate::http) async fn show(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Named(name): Named,
 ) -> Result<Json<TargetDocument>, Refusal> {
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let target = find(&mut db, &name).await?;
+    let target = find(&mut db, &caller, &name).await?;
     Ok(Json(document_of(&mut db, &target).await?))
 }

@@ -28,7 +28,10 @@ async fn a_spec_that_was_read_before_a_deletion_is_not_written_after_it(pool: Po
     api.ask("PUT", "/targets/shop", &target(&json!({"repo": "apps"}))).await;
     let mut db = pool.acquire().await.expect("a connection");
     let shop = "shop".parse().expect("is a name");
-    let seen = store::targets::find_by_name(&mut db, &shop).await.expect("it is read").expect("it is there");
+    let seen = store::targets::find_by_name(&mut db, api.hub.project.id, &shop)
+        .await
+        .expect("it is read")
+        .expect("it is there");
 
     let (status, body) = api.ask("DELETE", "/targets/shop?mode=prune", "").await;
     assert_eq!(status, StatusCode::ACCEPTED, "{body}");

@@ -1,13 +1,13 @@
 //! Whether one cluster's identity is used by two agents at once, as when a cluster was copied with its Secrets.
 //!
 //! Each of them ends the other's stream, for ever, and both apply what is meant for one. One that comes after another is
-//! no rival: agents are restarted, and clusters are built anew. One that was there before the other and comes back is.
+//! no conflict: agents are restarted, and clusters are built anew. One that was there before the other and comes back is one.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// One that comes back later than that was away, and the other may have ended meanwhile. Rivals come back within seconds.
+/// One that comes back later than that was away, and the other may have ended meanwhile. Two that are in conflict come back within seconds.
 const RETURN_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// Processes of one cluster may overlap when its agent is moved from a node that cannot be reached; the journal ends one
@@ -27,7 +27,7 @@ pub struct Guest {
 
 /// What is remembered of the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rivalry {
+pub struct IdentityConflict {
     pub other: Guest,
     /// How often in a row one came back after the other.
     pub returns: u32,
@@ -46,7 +46,7 @@ impl Guest {
     }
 }
 
-impl Rivalry {
+impl IdentityConflict {
     /// After `last`, of which `before` was remembered, came `now`. Once contested it stays so, until it is forgotten.
     pub fn assess(last: Guest, before: Option<Self>, now: &Guest) -> Option<Self> {
         if last.boot == now.boot {
@@ -74,15 +74,15 @@ mod tests {
             address: format!("10.0.0.{boot}"),
             at: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second),
         };
-        let mut rivalry = None;
+        let mut conflict = None;
         for pair in guests.windows(2) {
-            rivalry = Rivalry::assess(guest(&pair[0]), rivalry, &guest(&pair[1]));
+            conflict = IdentityConflict::assess(guest(&pair[0]), conflict, &guest(&pair[1]));
         }
-        rivalry.is_some_and(|rivalry| rivalry.contested_at.is_some())
+        conflict.is_some_and(|conflict| conflict.contested_at.is_some())
     }
 
     #[test]
-    fn a_copy_that_takes_turns_with_its_original_is_a_rival() {
+    fn a_copy_that_takes_turns_with_its_original_is_in_conflict_with_it() {
         assert!(contested(&[(1, "a", 0), (2, "b", 1), (1, "a", 2)]));
         assert!(contested(&[(1, "a", 0), (2, "b", 1), (3, "a", 2)]), "though its process was started anew");
         assert!(contested(&[(1, "a", 0), (2, "b", 1), (1, "a", 2), (9, "c", 5000)]), "and it stays one");
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_of_a_whole_machine_has_the_same_uid_and_is_a_rival_all_the_same() {
+    fn a_copy_of_a_whole_machine_has_the_same_uid_and_is_in_conflict_all_the_same() {
         let turns: Vec<_> = (0..5).map(|turn| (1 + u128::from(turn % 2 == 1), "a", turn)).collect();
 
         assert!(!contested(&turns[..4]), "a pod that is moved from a lost node");
