@@ -5,6 +5,7 @@
 //! | `config` | what it is told at its start |
 //! | `identity` | its key and certificates, and whom it trusts |
 //! | `link` | the connection to the hub; the only module that knows `tonic` |
+//! | `definitions` | which CustomResourceDefinitions its cluster has |
 //! | `sight` | what it sees of its cluster: its version, and what it serves |
 //! | `renewal` | the next certificate, when half of this one's life is over |
 //! | `journal` | what was accepted, written down in the cluster before anything acts on it |
@@ -19,6 +20,7 @@
 mod backoff;
 mod clock;
 mod config;
+mod definitions;
 mod executor;
 mod identity;
 mod journal;

@@ -2,7 +2,7 @@
 //! until the stop.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::{self, Clock};
 use crate::config::{self, Config};
+use crate::definitions;
 use crate::executor::Ports;
 use crate::executor::kubernetes::client::{Cluster, ClusterError, ConnectError};
 use crate::executor::kubernetes::{self, ReconcileError};
@@ -215,7 +216,9 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let (inventory, lacking) = (ready.journal.inventory(), ready.journal.lacking());
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let facts = ready.facts.clone();
-    let (to_link, sights) = watch::channel(Sight { facts: ready.facts.clone(), apis: None });
+    let (to_link, sights) = watch::channel(Sight { facts: ready.facts.clone(), ..Sight::default() });
+    let (wanted_sender, wanted) = watch::channel(BTreeSet::new());
+    let (definitions_sender, definitions) = mpsc::channel(1);
     let session = AgentSession::new(ready.boot, version, ready.facts, compression::decompress, clock.now())
         .resume(inventory.iter().map(|journalled| &journalled.assignment))
         .resume_lacking(lacking)
@@ -235,16 +238,19 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         changes: changes_sender,
         to_hub,
         sight: sights,
+        wanted: wanted_sender,
+        definitions,
         presence: watch::Sender::new(false),
     };
     let mut parts: JoinSet<Result<(), Cause>> = JoinSet::new();
-    let looks = sight::serve(
-        ready.cluster.clone(),
-        facts,
-        Duration::from_secs(config.look_seconds.max(1)),
-        to_link,
-        stop.clone(),
-    );
+    let every = Duration::from_secs(config.look_seconds.max(1));
+    let ports = definitions::Ports { to_link: to_link.clone(), wanted, to_hub: definitions_sender };
+    let tells = definitions::serve(ready.cluster.clone(), every.min(definitions::PAUSE), ports, stop.clone());
+    parts.spawn(async {
+        tells.await;
+        Ok(())
+    });
+    let looks = sight::serve(ready.cluster.clone(), facts, every, to_link, stop.clone());
     parts.spawn(async {
         looks.await;
         Ok(())

@@ -22,15 +22,17 @@ pub(crate) async fn serve(
     to_link: watch::Sender<Sight>,
     stop: CancellationToken,
 ) {
-    let mut eye = Eye { seen: Sight { facts, apis: None }, doubt: None };
+    let mut eye = Eye { seen: Sight { facts, ..Sight::default() }, doubt: None };
     loop {
         match look(&cluster, &eye).await {
             Ok((facts, apis)) => {
                 eye.take_in(facts, apis);
                 to_link.send_if_modified(|told| {
-                    let is_new = *told != eye.seen;
+                    let Sight { facts, apis, .. } = &eye.seen;
+                    let is_new = (&told.facts, &told.apis) != (facts, apis);
                     if is_new {
-                        told.clone_from(&eye.seen);
+                        told.facts.clone_from(facts);
+                        told.apis.clone_from(apis);
                     }
                     is_new
                 });

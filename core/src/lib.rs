@@ -54,8 +54,8 @@ pub const API_VERSION: &str = "bellwether.dev/v1";
 
 pub use chain::chain;
 pub use domain::{
-    access, apis, bundle, condition, digest, enrollment, ids, labels, names, object, parameters, render, repo, report,
-    schedule, signature, source, target, version_range,
+    access, apis, bundle, condition, definitions, digest, enrollment, ids, labels, names, object, parameters, render,
+    repo, report, schedule, signature, source, target, version_range,
 };
 
 pub use condition::Condition;

@@ -68,6 +68,7 @@ impl FakeAgent {
             acked: None,
             facts: BTreeMap::new(),
             apis: None,
+            definitions: None,
         };
         to_hub.send(AgentMessage::Hello(hello).into()).await?;
         let mut client = AgentsClient::new(connect(&self.hub, Arc::clone(&self.tls)).await?);

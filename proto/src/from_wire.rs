@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use bellwether_core::apis::{APIS_BYTES_MAX, Apis};
 use bellwether_core::bundle::{Manifest, ManifestError};
+use bellwether_core::definitions::{DEFINITION_PACKED_BYTES_MAX, DEFINITIONS_BYTES_MAX, DEFINITIONS_MAX, Definitions};
 use bellwether_core::drift::{Change, Drift, FIELDS_MAX, MANAGER_BYTES_MAX, Response, TEXT_BYTES_MAX};
 use bellwether_core::quoting::without_values;
 use bellwether_core::report::{
     Counts, LINES_MAX, MESSAGE_BYTES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message, bounded_text,
 };
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, DriftMode, HeartbeatPolicy, Hello, HubMessage, Listed, Piece, Prune,
-    Sight, SightWanted, SyncOptions, Want, Welcome,
+    Action, AgentMessage, Assignment, Desired, DriftMode, HeartbeatPolicy, Hello, HubMessage, Listed, Packed, Piece,
+    Prune, Sight, SightWanted, SyncOptions, Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 use jiff::{SignedDuration, Timestamp};
@@ -57,6 +58,7 @@ pub fn agent_message(message: v1::FromAgent) -> Result<AgentMessage, WireError> 
             let objects = message.objects.iter().map(|bytes| digest(bytes, "need.objects"));
             objects.collect::<Result<_, _>>().map(AgentMessage::Need)
         }
+        v1::from_agent::Message::Definition(message) => packed(message).map(AgentMessage::Definition),
         v1::from_agent::Message::Heartbeat(v1::Heartbeat {}) => Ok(AgentMessage::Heartbeat),
     }
 }
@@ -76,6 +78,13 @@ pub fn hub_message(message: v1::FromHub) -> Result<HubMessage, WireError> {
             Ok(HubMessage::Desired(Desired { complete: message.complete, assignments, unchanged }))
         }
         v1::from_hub::Message::Compare(message) => digest(&message.root, "compare.root").map(HubMessage::Compare),
+        v1::from_hub::Message::Wanted(message) => {
+            if message.definitions.len() > DEFINITIONS_MAX {
+                return Err(WireError::Malformed { field: "wanted.definitions" });
+            }
+            let definitions = message.definitions.iter().map(|bytes| digest(bytes, "wanted.definitions"));
+            definitions.collect::<Result<_, _>>().map(HubMessage::Wanted)
+        }
         v1::from_hub::Message::Ack(message) => Ok(HubMessage::Ack(ReportSequence::new(message.sequence))),
     }
 }
@@ -95,6 +104,9 @@ fn hello(message: v1::Hello) -> Result<Hello, WireError> {
             .map(|position| (SessionNumber::new(position.session), ReportSequence::new(position.sequence))),
         facts,
         apis: (!message.apis.is_empty()).then(|| digest(&message.apis, "apis")).transpose()?,
+        definitions: (!message.definitions.is_empty())
+            .then(|| digest(&message.definitions, "definitions"))
+            .transpose()?,
     })
 }
 
@@ -111,15 +123,30 @@ fn facts(facts: HashMap<String, String>) -> Result<BTreeMap<String, String>, Wir
 }
 
 fn sight(message: v1::Sight) -> Result<Sight, WireError> {
-    let malformed = || WireError::Malformed { field: "sight.apis" };
-    let apis = if message.apis.is_empty() {
-        None
-    } else {
-        let text = compression::decompress(&message.apis, APIS_BYTES_MAX).ok_or_else(malformed)?;
-        let text = String::from_utf8(text).map_err(|_| malformed())?;
-        Some(Apis::parse(&text).map_err(|_| malformed())?)
+    let malformed = |field| move || WireError::Malformed { field };
+    let text_of = |packed: &[u8], bytes_max: usize| {
+        compression::decompress(packed, bytes_max).and_then(|text| String::from_utf8(text).ok())
     };
-    Ok(Sight { facts: facts(message.facts)?, apis })
+    let (apis, definitions) = (malformed("sight.apis"), malformed("sight.definitions"));
+    let apis = match &message.apis[..] {
+        [] => None,
+        packed => Some(text_of(packed, APIS_BYTES_MAX).and_then(|text| Apis::parse(&text).ok()).ok_or_else(apis)?),
+    };
+    let definitions = match &message.definitions[..] {
+        [] => None,
+        packed => {
+            let text = text_of(packed, DEFINITIONS_BYTES_MAX);
+            Some(text.and_then(|text| Definitions::parse(&text).ok()).ok_or_else(definitions)?)
+        }
+    };
+    Ok(Sight { facts: facts(message.facts)?, apis, definitions })
+}
+
+fn packed(message: v1::Definition) -> Result<Packed, WireError> {
+    if message.packed.len() > DEFINITION_PACKED_BYTES_MAX {
+        return Err(WireError::Malformed { field: "definition.packed" });
+    }
+    Ok(Packed { digest: digest(&message.digest, "definition.digest")?, bytes: message.packed })
 }
 
 fn welcome(message: v1::Welcome) -> Result<Welcome, WireError> {

@@ -5,8 +5,8 @@ use bellwether_core::ReportSequence;
 use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Piece, Prune, Sight, SightWanted,
-    Want, Welcome,
+    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Packed, Piece, Prune, Sight,
+    SightWanted, Want, Welcome,
 };
 use jiff::SignedDuration;
 
@@ -16,9 +16,15 @@ impl From<AgentMessage> for v1::FromAgent {
     fn from(message: AgentMessage) -> Self {
         let message = match message {
             AgentMessage::Hello(hello) => v1::from_agent::Message::Hello(hello.into()),
-            AgentMessage::Sight(Sight { facts, apis }) => {
+            AgentMessage::Sight(Sight { facts, apis, definitions }) => {
                 let apis = apis.map(|apis| compression::compress(apis.text().as_bytes())).unwrap_or_default();
-                v1::from_agent::Message::Sight(v1::Sight { facts: facts.into_iter().collect(), apis })
+                let definitions =
+                    definitions.map(|all| compression::compress(all.text().as_bytes())).unwrap_or_default();
+                v1::from_agent::Message::Sight(v1::Sight { facts: facts.into_iter().collect(), apis, definitions })
+            }
+            AgentMessage::Definition(Packed { digest, bytes }) => {
+                let digest = digest.as_bytes().to_vec();
+                v1::from_agent::Message::Definition(v1::Definition { digest, packed: bytes })
             }
             AgentMessage::Report(sequence, report) => v1::from_agent::Message::Report(report_to_wire(sequence, report)),
             AgentMessage::Drift(sequence, drift) => v1::from_agent::Message::Drift(drift_to_wire(sequence, drift)),
@@ -46,6 +52,10 @@ impl From<HubMessage> for v1::FromHub {
                 v1::from_hub::Message::Objects(v1::Objects { pieces })
             }
             HubMessage::Desired(desired) => v1::from_hub::Message::Desired(desired.into()),
+            HubMessage::Wanted(definitions) => {
+                let definitions = definitions.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+                v1::from_hub::Message::Wanted(v1::Wanted { definitions })
+            }
             HubMessage::Ack(sequence) => v1::from_hub::Message::Ack(v1::Ack { sequence: sequence.get() }),
         };
         Self { message: Some(message) }
@@ -64,6 +74,7 @@ impl From<Hello> for v1::Hello {
                 .map(|(session, sequence)| v1::Position { session: session.get(), sequence: sequence.get() }),
             facts: hello.facts.into_iter().collect(),
             apis: hello.apis.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
+            definitions: hello.definitions.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
         }
     }
 }

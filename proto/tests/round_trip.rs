@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use bellwether_core::apis::Apis;
 use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::definitions::Definitions;
 use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{Counts, ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, PROTOCOL, Piece, Sight, SightWanted,
-    SyncOptions, Want, Welcome,
+    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, PROTOCOL, Packed, Piece, Sight,
+    SightWanted, SyncOptions, Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 use bellwether_proto::{agent_message, hub_message, v1};
@@ -34,6 +35,7 @@ fn from_agent() -> Vec<AgentMessage> {
         acked: Some((SessionNumber::new(3), ReportSequence::new(4))),
         facts: BTreeMap::from([("kubernetes.version".to_owned(), "v1.37.2".to_owned())]),
         apis: Some(Digest::of(b"apis")),
+        definitions: Some(Digest::of(b"definitions")),
     };
     let line = ObjectLine {
         key: key(),
@@ -71,8 +73,12 @@ fn from_agent() -> Vec<AgentMessage> {
         AgentMessage::Sight(Sight {
             facts: BTreeMap::from([("kubernetes.minor".to_owned(), "1.37".to_owned())]),
             apis: Some(Apis::parse("apps/v1\napps/v1/Deployment").expect("names")),
+            definitions: Some(Definitions::new([("widgets.example.org".to_owned(), Some(Digest::of(b"widget")))])),
         }),
+        // A cluster without any is another than one that nobody has looked at.
+        AgentMessage::Sight(Sight { definitions: Some(Definitions::new([])), ..Sight::default() }),
         AgentMessage::Sight(Sight::default()),
+        AgentMessage::Definition(Packed { digest: Digest::of(b"widget"), bytes: b"packed".to_vec() }),
         AgentMessage::Inventory(vec![assignment().listed()]),
         AgentMessage::Need(vec![Digest::of(b"object")]),
     ]

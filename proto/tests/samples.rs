@@ -4,6 +4,8 @@
 mod v0_1;
 #[path = "samples/v0_2/mod.rs"]
 mod v0_2;
+#[path = "samples/v0_3/mod.rs"]
+mod v0_3;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -33,6 +35,7 @@ fn versions() -> Vec<Version> {
     vec![
         Version { name: "v0_1", from_agent: v0_1::from_agent(), from_hub: v0_1::from_hub() },
         Version { name: "v0_2", from_agent: v0_2::from_agent(), from_hub: v0_2::from_hub() },
+        Version { name: "v0_3", from_agent: v0_3::from_agent(), from_hub: v0_3::from_hub() },
     ]
 }
 

@@ -92,7 +92,12 @@ impl Definitions {
     /// A custom resource: its metadata are as everywhere, the rest is as its schema says.
     pub(crate) fn check(&self, trail: &mut Trail, root: &Node, schema: &Value, checker: &mut Checker<'_>) {
         checker.metadata(trail, root);
-        let structural = if checker.may_have_variables() { &self.written } else { &self.made };
+        self.check_schema(trail, root, schema, checker.may_have_variables());
+    }
+
+    /// The rest alone.
+    pub(crate) fn check_schema(&self, trail: &mut Trail, root: &Node, schema: &Value, may_have_variables: bool) {
+        let structural = if may_have_variables { &self.written } else { &self.made };
         structural.node(trail, root, schema, 0);
     }
 }

@@ -22,6 +22,7 @@ mod rules;
 mod schema;
 mod set;
 mod structural;
+mod told;
 
 pub use custom::Definitions;
 pub use find::{Found, FoundFolder, Unreadable, find, find_manifests, read_file, read_within};
@@ -31,3 +32,4 @@ pub use report::{Finding, Named, Report, Severity, Skipped, TargetReport, json, 
 pub use schema::{Schemas, UnknownVersion, Version};
 pub use set::{Object, Options, Part, Served, Set, Source, named};
 pub use structural::Structural;
+pub use told::{Told, ToldSchema};

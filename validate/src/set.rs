@@ -15,6 +15,7 @@ use crate::path::{Problem, Trail, has_variable, line_of};
 use crate::report::{Finding, Named, Report, Severity, Skipped, TargetReport};
 use crate::rules;
 use crate::schema::{Schemas, Version, split};
+use crate::told::{Told, ToldSchema, named as named_clusters};
 
 /// In every cluster from its beginning.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -39,9 +40,6 @@ pub struct Served {
     pub cluster: String,
     pub apis: Apis,
 }
-
-/// Clusters that a finding names; the others are counted.
-const CLUSTERS_NAMED_MAX: usize = 5;
 
 /// Where an object was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +113,7 @@ pub struct Set {
     options: Options,
     versions: Vec<Schemas>,
     definitions: Definitions,
+    told: Vec<Told>,
     lives: Lives,
     parts: Vec<Part>,
     report: Report,
@@ -127,7 +126,7 @@ impl Set {
             versions: versions.iter().map(|schemas| schemas.version().to_string()).collect(),
             ..Report::default()
         };
-        Self { options, versions, definitions, lives: Lives::load(), parts: Vec::new(), report }
+        Self { options, versions, definitions, told: Vec::new(), lives: Lives::load(), parts: Vec::new(), report }
     }
 
     pub fn add(&mut self, part: Part) {
@@ -138,6 +137,21 @@ impl Set {
         }
         let cases = part.objects.iter().map(|object| (object.source.file.clone(), object.named())).collect();
         self.parts.push(Part { target: TargetReport { cases, ..part.target }, ..part });
+    }
+
+    /// The groups of custom resources that nothing here defines: what is to be asked of clusters.
+    pub fn undefined_groups(&self) -> BTreeSet<String> {
+        let objects = self.parts.iter().flat_map(|part| &part.objects).map(Object::named);
+        let undefined = objects.filter(|Named { api_version, kind, .. }| {
+            !is_own_group(api_version)
+                && matches!(self.definitions.find(api_version, kind), Known::Nothing)
+                && !self.versions.iter().any(|version| version.kind(api_version, kind).is_some())
+        });
+        undefined.map(|named| split(&named.api_version).0.to_owned()).collect()
+    }
+
+    pub fn add_told(&mut self, told: Told) {
+        self.told.push(told);
     }
 
     /// What has been looked at already.
@@ -184,15 +198,19 @@ impl Set {
     fn check_object(&mut self, part: &Part, object: &Object) {
         let mut merged: BTreeMap<(Severity, Problem), Vec<String>> = BTreeMap::new();
         let mut skipped = false;
+        let mut told = BTreeSet::new();
         let mut add = |version: &Schemas, severity, problem| {
             merged.entry((severity, problem)).or_default().push(version.version().to_string());
         };
         for version in self.versions.iter().filter(|schemas| part.is_for(schemas.version())) {
-            let mut judge = Judge { set: self, version, object, found: Vec::new(), is_skipped: false };
+            let mut judge =
+                Judge { set: self, version, object, found: Vec::new(), is_skipped: false, told: Vec::new() };
             judge.judge();
             skipped |= judge.is_skipped;
+            told.extend(judge.told);
             judge.found.into_iter().for_each(|(severity, problem)| add(version, severity, problem));
         }
+        self.report.told.extend(told);
         let all = self.versions.len();
         for ((severity, problem), versions) in merged {
             let versions = if versions.len() == all { Vec::new() } else { versions };
@@ -221,15 +239,10 @@ impl Set {
         if lacking.is_empty() {
             return;
         }
-        let named = lacking[..lacking.len().min(CLUSTERS_NAMED_MAX)].join(", ");
-        let more = match lacking.len().saturating_sub(CLUSTERS_NAMED_MAX) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
         let problem = Problem {
             path: String::new(),
             code: "api_not_served",
-            message: format!("{api_version} {kind} is not served by {named}{more}"),
+            message: format!("{api_version} {kind} is not served by {}", named_clusters(&lacking)),
             hint: Some("install what brings that kind there first, or name its definition with `--crds`".to_owned()),
             line: 0,
         };
@@ -314,6 +327,8 @@ struct Judge<'a> {
     object: &'a Object,
     found: Vec<(Severity, Problem)>,
     is_skipped: bool,
+    /// Schemas of clusters that it was held against.
+    told: Vec<ToldSchema>,
 }
 
 impl Judge<'_> {
@@ -358,9 +373,42 @@ impl Judge<'_> {
             Known::Nothing if is_own_group(api_version) => self.judge_gone(api_version, kind),
             Known::Nothing => {
                 checker.metadata(trail, &self.object.root);
-                self.skip(api_version, kind);
+                if !self.judge_told(checker.may_have_variables(), api_version, kind) {
+                    self.skip(api_version, kind);
+                }
             }
         }
+    }
+
+    /// By the definitions of clusters, each of which may be another. False: none has a schema.
+    fn judge_told(&mut self, may_have_variables: bool, api_version: &str, kind: &str) -> bool {
+        let set = self.set;
+        let mut is_judged = false;
+        for told in &set.told {
+            match told.find(api_version, kind) {
+                Some(Known::Version { schema: Some(schema), .. }) => {
+                    is_judged = true;
+                    self.told.extend(told.schemas(api_version, kind));
+                    let mut trail = Trail::default();
+                    told.definitions().check_schema(&mut trail, &self.object.root, schema, may_have_variables);
+                    self.found.extend(trail.into_problems().into_iter().map(|problem| {
+                        let message = format!("{}, as {} defines it", problem.message, told.names());
+                        (Severity::Error, Problem { line: 0, message, ..problem })
+                    }));
+                }
+                Some(Known::OtherVersions(served)) => {
+                    is_judged = true;
+                    let message = format!(
+                        "{api_version} {kind} is not served by its CustomResourceDefinition of {}",
+                        told.names()
+                    );
+                    let hint = (!served.is_empty()).then(|| format!("it serves {}", served.join(", ")));
+                    self.tell(Severity::Error, "api_unknown", message, hint);
+                }
+                Some(Known::Version { .. } | Known::Nothing) | None => {}
+            }
+        }
+        is_judged
     }
 
     /// A kind in a group of Kubernetes, which this version of it does not have.
@@ -541,5 +589,67 @@ mod tests {
             found(&[("eu", plain)], "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: default}}")
                 .is_empty()
         );
+    }
+
+    const WIDGET: &str =
+        "{apiVersion: example.org/v1, kind: Widget, metadata: {name: a, namespace: default}, spec: {size: 1}}";
+
+    fn definition(kind: &str) -> serde_json::Value {
+        serde_json::json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "widgets.example.org"}, "spec": {"group": "example.org", "scope": "Namespaced",
+            "names": {"plural": "widgets", "kind": "Widget"}, "versions": [{"name": "v1", "served": true, "storage": true,
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object",
+            "properties": {"size": {"type": kind}}}}}}}]}})
+    }
+
+    /// What is said of a widget by these definitions of clusters, and against which schemas it was held.
+    fn told(told: &[(&str, &str)], text: &str) -> (Vec<String>, Vec<String>, usize) {
+        let mut set =
+            Set::new(Options::default(), Version::carried().map(Schemas::load).collect(), Definitions::default());
+        let documents = yaml::read("a.yaml", text.as_bytes()).expect("is YAML");
+        let source = Source { file: "a.yaml".to_owned(), document: None };
+        let object = |root| Object { source: source.clone(), root, written: None, may_have_variables: false };
+        let objects = documents.into_iter().map(|document| object(document.root)).collect();
+        set.add(Part { objects, ..Part::default() });
+        for (cluster, kind) in told {
+            let at = "2026-11-25T12:00:00Z".parse().expect("a time");
+            let clusters = BTreeSet::from([((*cluster).to_owned(), at)]);
+            set.add_told(Told::new(clusters, &definition(kind)).expect("is one"));
+        }
+        let report = set.check(|_| {});
+        let findings = report.findings.iter().map(|finding| format!("{}: {}", finding.code, finding.sentence()));
+        let schemas = report.told.iter().map(|one| format!("{} {} of {}", one.api_version, one.kind, one.cluster));
+        (findings.collect(), schemas.collect(), report.skipped.len())
+    }
+
+    #[test]
+    fn a_kind_that_nothing_here_defines_is_held_against_what_each_cluster_has_told_of_it() {
+        let (findings, schemas, skipped) = told(&[], WIDGET);
+        assert_eq!((findings.len(), schemas.len(), skipped), (0, 0, 1), "it is not known, and not wrong");
+
+        let (findings, schemas, skipped) = told(&[("eu", "integer"), ("us", "string")], WIDGET);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(
+            findings[0].starts_with("field_type_wrong: spec.size ") && findings[0].ends_with(", as us defines it"),
+            "{findings:?}"
+        );
+        assert_eq!(schemas, ["example.org/v1 Widget of eu", "example.org/v1 Widget of us"]);
+        assert_eq!(skipped, 0);
+
+        let newer = WIDGET.replace("example.org/v1", "example.org/v2");
+        let (findings, ..) = told(&[("eu", "integer")], &newer);
+        assert_eq!(
+            findings,
+            ["api_unknown: example.org/v2 Widget is not served by its CustomResourceDefinition of eu"]
+        );
+    }
+
+    #[test]
+    fn what_is_defined_here_counts_before_what_clusters_have_and_is_not_asked_for() {
+        let text = format!("{}\n---\n{WIDGET}", definition("integer"));
+
+        let (findings, schemas, skipped) = told(&[("us", "string")], &text);
+
+        assert_eq!((findings, schemas.len(), skipped), (Vec::new(), 0, 0));
     }
 }

@@ -8,11 +8,13 @@ mod enroll;
 mod failure;
 mod renew;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_core::session::Sight;
+use bellwether_core::Digest;
 use bellwether_core::session::agent::{AgentSession, Change};
+use bellwether_core::session::{Packed, Sight};
 use bellwether_proto::v1::agents_client::AgentsClient;
 use bellwether_proto::{AGENT_BYTES_MAX, HUB_BYTES_MAX, hub_message, v1};
 use jiff::{SignedDuration, Timestamp};
@@ -50,6 +52,9 @@ pub(crate) struct Link {
     pub(crate) changes: mpsc::Sender<Change>,
     pub(crate) to_hub: mpsc::Receiver<Outbound>,
     pub(crate) sight: watch::Receiver<Sight>,
+    /// Definitions that the hub does not have, and where they come from.
+    pub(crate) wanted: watch::Sender<BTreeSet<Digest>>,
+    pub(crate) definitions: mpsc::Receiver<Packed>,
     /// Whether there is a stream, for whoever wants to see it.
     pub(crate) presence: watch::Sender<bool>,
 }
@@ -68,6 +73,7 @@ enum Event<'a> {
     Outbound(Outbound),
     Renewed,
     Seen,
+    Defined(Packed),
     Ticked,
 }
 
@@ -81,6 +87,7 @@ pub(crate) async fn serve(mut link: Link, stop: CancellationToken) {
             ended = link.connect_and_run() => ended,
         };
         link.presence.send_replace(false);
+        link.wanted.send_replace(BTreeSet::new());
         // The hub knows a session by its certificate, and ends it with that.
         let Err(reason) = ended else {
             failures = 0;
@@ -131,7 +138,7 @@ impl Link {
         outbound: mpsc::Sender<v1::FromAgent>,
         mut certificates: watch::Receiver<Arc<Live>>,
     ) -> Result<(), LinkError> {
-        let Self { session, clock, changes, to_hub, sight, presence, .. } = self;
+        let Self { session, clock, changes, to_hub, sight, wanted, definitions, presence, .. } = self;
         presence.send_replace(true);
         tracing::info!(hub = %self.hub, certificate_until = %self.identity.live().not_after(), "connected");
         let mut handing: Option<Change> = None;
@@ -154,10 +161,16 @@ impl Link {
                 Some(to_hub) = to_hub.recv() => Event::Outbound(to_hub),
                 Ok(()) = certificates.changed() => Event::Renewed,
                 Ok(()) = sight.changed() => Event::Seen,
+                Some(definition) = definitions.recv(), if session.takes_definition() => Event::Defined(definition),
                 () = clock.sleep_until(wake) => Event::Ticked,
             };
             match event {
-                Event::Received(message) => handle_received(session, message, clock.now())?,
+                Event::Received(message) => {
+                    handle_received(session, message, clock.now())?;
+                    if let Some(definitions) = session.take_wanted() {
+                        wanted.send_replace(definitions);
+                    }
+                }
                 Event::Writable(slot) => {
                     if let Some(message) = session.take_outbound(clock.now()) {
                         slot.send(message.into());
@@ -172,6 +185,7 @@ impl Link {
                 Event::Outbound(Outbound::Drift(drift)) => session.tell_drift(drift),
                 Event::Renewed => return Ok(()),
                 Event::Seen => session.see(sight.borrow_and_update().clone()),
+                Event::Defined(definition) => session.tell_definition(definition),
                 Event::Ticked => session.handle_tick(clock.now()).map_err(LinkError::Violation)?,
             }
         }

@@ -8,7 +8,7 @@ mod api;
 mod figures;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -129,7 +129,7 @@ async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> 
     let (to_hub_sender, to_hub) = mpsc::channel(OUTBOUND_REPORTS_MAX);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let facts = BTreeMap::from([("simulated".to_owned(), "true".to_owned())]);
-    let (_, sight) = watch::channel(Sight { facts: facts.clone(), apis: None });
+    let (_, sight) = watch::channel(Sight { facts: facts.clone(), ..Sight::default() });
     let presence = watch::Sender::new(false);
     let mut present = presence.subscribe();
     let link = Link {
@@ -140,6 +140,9 @@ async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> 
         changes: changes_sender,
         to_hub,
         sight,
+        // It has none.
+        wanted: watch::Sender::new(BTreeSet::new()),
+        definitions: mpsc::channel(1).1,
         presence,
     };
     // It ends with its task, in the middle of whatever it does: nothing is kept.

@@ -246,6 +246,18 @@ impl Fixture {
         }
     }
 
+    /// What the hub was told of the definition with this digest.
+    pub(crate) async fn told(&self, digest: Digest) -> Value {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(definition) = self.hub.definition(digest) {
+                return serde_json::from_str(definition.text()).expect("is JSON");
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub(crate) fn object(&self, api_version: &str, kind: &str, name: &str, rest: &Value) -> Value {
         let labels = json!({TARGET_LABEL: self.target.as_uuid().simple().to_string()});
         let metadata = json!({"name": name, "namespace": self.namespace, "labels": labels});

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellwether_core::Digest;
+use bellwether_core::definitions::{DEFINITION_BYTES_MAX, Definition, Definitions};
 use bellwether_core::drift::Drift;
 use bellwether_core::report::Report;
 use bellwether_core::session::hub::{Effect, HubSession};
@@ -60,6 +61,7 @@ struct Rows {
     drifts: Vec<Drift>,
     facts: BTreeMap<String, String>,
     sights: Vec<Sight>,
+    definitions: BTreeMap<Digest, Definition>,
     /// Of the agents that came, as they said hello.
     roots: Vec<Digest>,
     /// The keys of the enrolments, as they came.
@@ -181,6 +183,15 @@ impl Hub {
     }
 
     /// What the agent has said of its cluster since it came.
+    /// Of the definitions that it was told.
+    pub(crate) fn definition(&self, digest: Digest) -> Option<Definition> {
+        self.state.rows().definitions.get(&digest).cloned()
+    }
+
+    pub(crate) fn definition_count(&self) -> usize {
+        self.state.rows().definitions.len()
+    }
+
     pub(crate) fn sights(&self) -> Vec<Sight> {
         self.state.rows().sights.clone()
     }
@@ -366,7 +377,19 @@ fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
             state.rows().drifts.push(drift);
             session.handle_recorded(sequence);
         }
-        Effect::Seen(sight) => state.rows().sights.push(sight),
+        Effect::Seen(sight) => {
+            let mut rows = state.rows();
+            let digests = sight.definitions.iter().flat_map(Definitions::digests);
+            session.want(digests.filter(|digest| !rows.definitions.contains_key(digest)).collect());
+            rows.sights.push(sight);
+        }
+        Effect::Define(packed) => {
+            let text = compression::decompress(&packed.bytes, DEFINITION_BYTES_MAX).expect("it was packed");
+            let text = String::from_utf8(text).expect("is text");
+            let definition = Definition::parse(text).expect("is a definition");
+            assert_eq!(definition.digest(), packed.digest);
+            state.rows().definitions.insert(packed.digest, definition);
+        }
         Effect::CaughtUp => {}
         Effect::LoadBundles(digests) => {
             let rows = state.rows();

@@ -77,6 +77,40 @@ async fn an_agent_says_what_its_cluster_serves_and_when_a_definition_comes_and_g
 }
 
 #[tokio::test]
+async fn an_agent_tells_the_definitions_of_its_cluster_when_they_come_change_and_go() {
+    let mut fixture = fixture!();
+    fixture.look_seconds = "1";
+    let group = format!("{}.example.org", fixture.namespace);
+    let name = format!("widgets.{group}");
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let mut object = fixture.definition(&group);
+    fixture.post(path, &object).await;
+    fixture.start_agent();
+    let digest_of = |sight: &Sight| {
+        let definitions = sight.definitions.as_ref()?;
+        definitions.entries().find(|(of, _)| *of == name).and_then(|(_, digest)| digest)
+    };
+
+    let sight = fixture.sight(|sight| digest_of(sight).is_some()).await;
+    let first = digest_of(&sight).expect("it is told");
+    let told = fixture.told(first).await;
+    assert_eq!(told["spec"]["names"]["kind"], "Widget");
+    let size = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size/type";
+    assert_eq!(told.pointer(size), Some(&json!("integer")));
+    assert_eq!(told["metadata"], json!({"name": name}), "and nothing that only this cluster has");
+
+    *object.pointer_mut(size).expect("it is there") = json!("string");
+    let change = json!({"spec": {"versions": object["spec"]["versions"]}});
+    fixture.merge(&format!("{path}/{name}"), "somebody", &change).await;
+    let sight = fixture.sight(|sight| digest_of(sight).is_some_and(|digest| digest != first)).await;
+    let told = fixture.told(digest_of(&sight).expect("it is told")).await;
+    assert_eq!(told.pointer(size), Some(&json!("string")));
+
+    fixture.remove(&format!("{path}/{name}")).await;
+    fixture.sight(|sight| sight.definitions.is_some() && digest_of(sight).is_none()).await;
+}
+
+#[tokio::test]
 async fn a_lost_answer_to_the_join_is_asked_for_again_with_the_same_key() {
     let mut fixture = fixture!();
     fixture.hub.lose_answers(2);

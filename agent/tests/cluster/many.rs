@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bellwether_core::TargetId;
 use bellwether_core::report::{Report, Verdict};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::fixture::labelled;
@@ -112,6 +113,49 @@ fn data(number: usize, index: usize) -> String {
         writeln!(text, "setting.{place}.{number} = {index}").expect("writing into memory cannot fail");
     }
     text
+}
+
+const DEFINITIONS: usize = 300;
+/// Of each: together they are 20 MB, most of them descriptions, as in those of large operators.
+const FIELDS: usize = 260;
+
+/// Of an agent that has nothing to do in a cluster with many definitions; all bodies together are more.
+const QUIET_BYTES_MAX: u64 = 20 * 1024 * 1024;
+
+#[tokio::test]
+async fn an_agent_tells_three_hundred_definitions_without_having_them_in_memory() {
+    let mut fixture = fixture!();
+    fixture.look_seconds = "1";
+    let group = format!("{}.example.org", fixture.namespace);
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let mut definition = fixture.definition(&group);
+    let field = |number: usize| {
+        let text = format!("What the field {number} of it does, said as operators say it. ").repeat(4);
+        (format!("field{number}"), json!({"type": "string", "description": text}))
+    };
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"] =
+        Value::Object((0..FIELDS).map(field).collect());
+    for number in 0..DEFINITIONS {
+        definition["metadata"]["name"] = json!(format!("w{number}s.{group}"));
+        definition["spec"]["names"] =
+            json!({"plural": format!("w{number}s"), "singular": format!("w{number}"), "kind": format!("W{number}")});
+        // As good as none of the others.
+        definition["spec"]["versions"][0]["served"] = json!(false);
+        fixture.post(path, &definition).await;
+    }
+    let agent = fixture.start_agent_process();
+
+    let deadline = Instant::now() + PATIENCE;
+    while fixture.hub.definition_count() < DEFINITIONS {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {}", fixture.hub.definition_count());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    let peak = peak_bytes(agent.id().expect("it runs"));
+    for number in 0..DEFINITIONS {
+        fixture.remove(&format!("{path}/w{number}s.{group}")).await;
+    }
+    assert!(peak < QUIET_BYTES_MAX, "{} MiB", peak / 1024 / 1024);
 }
 
 /// The most that a process has had in memory.

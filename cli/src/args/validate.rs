@@ -35,8 +35,8 @@ pub(crate) struct ValidateArgs {
     /// A version of Kubernetes that it is to run on; the newest that is known when left out. May be repeated.
     #[arg(long = "kubernetes-version", value_name = "VERSION", value_delimiter = ',')]
     pub(crate) versions: Vec<Version>,
-    /// A cluster that it is to run on: the hub is asked which version of Kubernetes it has, and which kinds it serves. May be
-    /// repeated.
+    /// A cluster that it is to run on: the hub is asked which version of Kubernetes it has, which kinds it serves, and how its
+    /// CustomResourceDefinitions define what nothing here does. May be repeated.
     #[arg(long = "cluster", value_name = "NAME", conflicts_with = "clusters")]
     pub(crate) cluster: Vec<Name>,
     /// All clusters that have joined the hub, in the place of `--cluster` for each.

@@ -47,7 +47,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Version => return version(&output),
         Command::Render(arguments) if arguments.of_hub().is_none() => return render::run(&output, &arguments),
         Command::Validate(arguments) if !arguments.asks_hub() => {
-            return validate::run(&output, &arguments, Vec::new());
+            return validate::run(&output, &arguments);
         }
         Command::Import(command) => return import::run(&output, &command),
         command => command,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::Metadata;
 use crate::labels::Annotations;
@@ -56,6 +57,42 @@ pub struct ClusterApis {
     pub facts: BTreeMap<String, String>,
     /// Such as `apps/v1` and `apps/v1/Deployment`, in order; `None`: its agent has not said them.
     pub apis: Option<Vec<String>>,
+}
+
+/// `GET /api/v1/clusters/{name}/definitions`: which CustomResourceDefinitions it has, as its agent says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterDefinitions {
+    pub cluster: Name,
+    /// When it last said so.
+    pub told_at: Option<Timestamp>,
+    /// In order; `None`: its agent has not said them.
+    pub definitions: Option<Vec<NamedDefinition>>,
+    /// How many more there are than an agent names.
+    pub more: u64,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedDefinition {
+    /// `widgets.example.org`.
+    pub name: String,
+    /// Of what it defines; `None`: it is too large to be told.
+    pub digest: Option<Digest>,
+    /// What it defines can be asked for.
+    pub is_stored: bool,
+}
+
+/// `GET /api/v1/clusters/{name}/definitions/{definition}`: what it defines, without descriptions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterDefinition {
+    pub cluster: Name,
+    pub told_at: Timestamp,
+    pub digest: Digest,
+    /// A CustomResourceDefinition.
+    pub definition: Box<RawValue>,
 }
 
 /// Where a cluster is between being registered and being refused.

@@ -22,7 +22,8 @@ use uuid::Uuid;
 
 pub use audit::{AuditDocument, AuditEntry, AuditFilter, AuditVerification};
 pub use cluster::{
-    ClusterApis, ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget, RegisterCluster, RegisteredCluster,
+    ClusterApis, ClusterDefinition, ClusterDefinitions, ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget,
+    NamedDefinition, RegisterCluster, RegisteredCluster,
 };
 pub use drift::{DriftAction, DriftChange, DriftDocument};
 pub use problem::Problem;

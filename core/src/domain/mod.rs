@@ -4,6 +4,7 @@ pub mod access;
 pub mod apis;
 pub mod bundle;
 pub mod condition;
+pub mod definitions;
 pub mod digest;
 pub mod enrollment;
 pub mod ids;

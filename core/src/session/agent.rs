@@ -13,10 +13,11 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{
-    Action, AgentMessage, Assignment, Desired, Forgotten, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL, Piece,
-    Sight, SightWanted, Violation, Want, Welcome, root,
+    Action, AgentMessage, Assignment, Desired, Forgotten, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL, Packed,
+    Piece, Sight, SightWanted, Violation, Want, Welcome, root,
 };
 use crate::apis::Apis;
+use crate::definitions::Definitions;
 use crate::drift::Drift;
 use crate::object::OBJECT_BYTES_MAX;
 use crate::report::Report;
@@ -89,6 +90,12 @@ struct Connection {
     sight: SightWanted,
     /// Something was seen since the Hello.
     has_seen: bool,
+    /// Definitions that the hub waits for.
+    wanted: BTreeSet<Digest>,
+    /// It asked for these since [`AgentSession::take_wanted`] was asked.
+    is_wanted_news: bool,
+    /// The next one for it.
+    definition: Option<Packed>,
     sequence: ReportSequence,
     arriving: Option<Arriving>,
     arrived: Arrived,
@@ -162,7 +169,7 @@ impl AgentSession {
         Self {
             boot,
             version,
-            sight: Sight { facts, apis: None },
+            sight: Sight { facts, ..Sight::default() },
             decompress,
             inventory: BTreeMap::new(),
             lacking: BTreeMap::new(),
@@ -223,6 +230,7 @@ impl AgentSession {
             acked: self.acked,
             facts: self.sight.facts.clone(),
             apis: self.sight.apis.as_ref().map(Apis::digest),
+            definitions: self.sight.definitions.as_ref().map(Definitions::digest),
         };
         self.connection.outbound.push_back(AgentMessage::Hello(hello));
     }
@@ -299,6 +307,11 @@ impl AgentSession {
                 Ok(())
             }
             HubMessage::Ack(sequence) => self.handle_ack(sequence),
+            HubMessage::Wanted(definitions) => {
+                self.connection.wanted = definitions.into_iter().collect();
+                self.connection.is_wanted_news = true;
+                Ok(())
+            }
         }
     }
 
@@ -336,6 +349,24 @@ impl AgentSession {
         let outbound = &mut self.connection.outbound;
         outbound.retain(|message| !matches!(message, AgentMessage::Sight(_)));
         outbound.push_back(AgentMessage::Sight(self.sight.clone()));
+    }
+
+    /// Definitions that the hub asked for since this was asked last: whoever has them gives one at a time to
+    /// [`AgentSession::tell_definition`].
+    pub fn take_wanted(&mut self) -> Option<BTreeSet<Digest>> {
+        std::mem::take(&mut self.connection.is_wanted_news).then(|| self.connection.wanted.clone())
+    }
+
+    /// The one before is on its way, so that one at a time is in memory.
+    pub const fn takes_definition(&self) -> bool {
+        self.connection.definition.is_none()
+    }
+
+    /// One that nobody asked for on this connection is let go.
+    pub fn tell_definition(&mut self, definition: Packed) {
+        if self.connection.wanted.remove(&definition.digest) {
+            self.connection.definition = Some(definition);
+        }
     }
 
     fn handle_piece(&mut self, piece: &Piece) -> Result<(), Violation> {
@@ -510,6 +541,7 @@ impl AgentSession {
         !self.connection.outbound.is_empty()
             || !self.connection.caught_up && self.next_unsent().is_none()
             || self.may_report(now) && self.next_unsent().is_some()
+            || self.connection.definition.is_some()
     }
 
     /// The next message, when there is room for one; a report that is not taken may still be replaced by a newer one.
@@ -520,10 +552,10 @@ impl AgentSession {
         }
         let Some(unsent) = self.next_unsent() else {
             let says_so = !std::mem::replace(&mut self.connection.caught_up, true);
-            return says_so.then_some(AgentMessage::Heartbeat);
+            return if says_so { Some(AgentMessage::Heartbeat) } else { self.take_definition() };
         };
         if !self.may_report(now) {
-            return None;
+            return self.take_definition();
         }
         let sequence = ReportSequence::new(self.connection.sequence.get() + 1);
         self.connection.sequence = sequence;
@@ -540,6 +572,11 @@ impl AgentSession {
                 Some(AgentMessage::Drift(sequence, pending.drift.clone()))
             }
         }
+    }
+
+    /// Nobody waits for it: what is reported goes before.
+    fn take_definition(&mut self) -> Option<AgentMessage> {
+        self.connection.definition.take().map(AgentMessage::Definition)
     }
 
     fn may_report(&self, now: Timestamp) -> bool {
@@ -568,6 +605,9 @@ impl Connection {
             heartbeat: HeartbeatPolicy::default(),
             sight: SightWanted::Never,
             has_seen: false,
+            wanted: BTreeSet::new(),
+            is_wanted_news: false,
+            definition: None,
             sequence: ReportSequence::default(),
             arriving: None,
             arrived: Arrived::default(),

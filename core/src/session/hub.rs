@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, Hello, HubMessage, Listed, Listing,
-    PROTOCOL, Piece, SIGHT_PAUSE, Sight, SightWanted, Violation, Want, Welcome, root,
+    PROTOCOL, Packed, Piece, SIGHT_PAUSE, Sight, SightWanted, Violation, Want, Welcome, root,
 };
 use crate::bundle::Manifest;
 use crate::drift::Drift;
@@ -45,8 +45,10 @@ pub enum Effect {
     /// The agent is known now: write down its facts, read its assignments, answer with
     /// [`HubSession::handle_listing`].
     Greeted(Hello),
-    /// Write down what the agent has seen of its cluster.
+    /// Write down what the agent has seen of its cluster, and answer with [`HubSession::want`].
     Seen(Sight),
+    /// Keep this definition, if it is what its digest says.
+    Define(Packed),
     /// Record this report, then call [`HubSession::handle_recorded`].
     Record(ReportSequence, Report),
     /// Record this drift, then call [`HubSession::handle_recorded`].
@@ -100,6 +102,8 @@ pub struct HubSession {
     sight: Option<Sight>,
     /// When it may be.
     sight_at: Timestamp,
+    /// Definitions that the agent was asked for and has not sent.
+    wanted: BTreeSet<Digest>,
     heard_at: Timestamp,
 }
 
@@ -185,6 +189,7 @@ impl HubSession {
             caught_up: CatchUp::Sending,
             sight: None,
             sight_at: now,
+            wanted: BTreeSet::new(),
             heard_at: now,
         }
     }
@@ -247,6 +252,13 @@ impl HubSession {
             }
             AgentMessage::Inventory(listed) => self.handle_inventory(listed),
             AgentMessage::Need(objects) => self.handle_need(objects),
+            AgentMessage::Definition(definition) => {
+                // What is not wanted any more may have been on its way.
+                if self.wanted.remove(&definition.digest) {
+                    self.effects.push_back(Effect::Define(definition));
+                }
+                Ok(())
+            }
             AgentMessage::Report(sequence, report) => {
                 self.received = self.received.max(Some(sequence));
                 self.effects.push_back(Effect::Record(sequence, report));
@@ -288,6 +300,15 @@ impl HubSession {
     pub fn welcome(&mut self, want: Want, sight: SightWanted) {
         let welcome = Welcome { session: self.number, want, heartbeat: self.heartbeat, sight };
         self.controls.push_back(HubMessage::Welcome(welcome));
+    }
+
+    /// Asks for definitions that a [`Sight`] has named and that are not stored, in the place of those before.
+    pub fn want(&mut self, definitions: BTreeSet<Digest>) {
+        if definitions != self.wanted {
+            self.controls.retain(|control| !matches!(control, HubMessage::Wanted(_)));
+            self.controls.push_back(HubMessage::Wanted(definitions.iter().copied().collect()));
+            self.wanted = definitions;
+        }
     }
 
     /// What the rows say now: all assignments of this cluster. To be called after [`Effect::Greeted`], after

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::apis::Apis;
 use crate::bundle::Manifest;
+use crate::definitions::Definitions;
 use crate::drift::Drift;
 use crate::report::Report;
 use crate::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
@@ -57,6 +58,8 @@ pub enum AgentMessage {
     Inventory(Vec<Listed>),
     /// Objects that its assignments name and that it does not have: what a journal has lost.
     Need(Vec<Digest>),
+    /// One that a [`HubMessage::Wanted`] asked for.
+    Definition(Packed),
     Report(ReportSequence, Report),
     /// In one count with the reports.
     Drift(ReportSequence, Drift),
@@ -78,6 +81,18 @@ pub enum HubMessage {
     Desired(Desired),
     /// Everything up to this report or drift is committed. 0: nothing yet.
     Ack(ReportSequence),
+    /// Definitions of a [`Sight`] of this session that the hub does not have, in the place of all that it asked for before.
+    Wanted(Vec<Digest>),
+}
+
+/// A definition on its way, compressed. Whoever takes it reads it and checks its digest: one that cannot be read, as of
+/// another version, is not worth a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// Of the text of a [`crate::definitions::Definition`].
+    pub digest: Digest,
+    /// At most [`crate::definitions::DEFINITION_PACKED_BYTES_MAX`].
+    pub bytes: Vec<u8>,
 }
 
 /// The first message of an agent.
@@ -96,6 +111,8 @@ pub struct Hello {
     pub facts: BTreeMap<String, String>,
     /// Of the APIs of its cluster; `None`: it has not seen them, or is of a version that does not look.
     pub apis: Option<Digest>,
+    /// Of the list of its definitions; `None`: as above.
+    pub definitions: Option<Digest>,
 }
 
 /// What an agent has seen of its cluster. It is what something is rendered for, and decides nothing about where it runs.
@@ -104,6 +121,8 @@ pub struct Sight {
     pub facts: BTreeMap<String, String>,
     /// `None`: not seen yet.
     pub apis: Option<Apis>,
+    /// `None`: not seen yet.
+    pub definitions: Option<Definitions>,
 }
 
 /// Whether a hub takes a [`Sight`]; one of an earlier version would end the stream.
@@ -112,7 +131,7 @@ pub enum SightWanted {
     Never,
     /// When something is another than the Hello said.
     WhenChanged,
-    /// At once: it does not know these APIs.
+    /// At once: it does not know these APIs, or does not have all of these definitions.
     Now,
 }
 

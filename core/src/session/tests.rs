@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::agent::{Accepted, AgentSession, Change};
 use super::hub::{Effect, HubSession};
 use super::{
-    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, HubMessage, Listing, Piece,
+    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, HubMessage, Listing, Packed, Piece,
     SIGHT_PAUSE, Sight, SightWanted, SyncOptions, Violation, Want, root,
 };
 use crate::apis::Apis;
@@ -113,6 +113,7 @@ struct Wire<'a> {
     caught_up: bool,
     /// What the agent said of its cluster.
     seen: Vec<Sight>,
+    defined: Vec<Packed>,
     /// Targets of which an object was not stored.
     concerned: BTreeSet<TargetId>,
 }
@@ -133,6 +134,7 @@ impl<'a> Wire<'a> {
             is_deaf: false,
             caught_up: false,
             seen: Vec::new(),
+            defined: Vec::new(),
             concerned: BTreeSet::new(),
         }
     }
@@ -203,6 +205,7 @@ impl<'a> Wire<'a> {
                 }
                 Effect::CaughtUp => self.caught_up = true,
                 Effect::Seen(sight) => self.seen.push(sight),
+                Effect::Define(packed) => self.defined.push(packed),
             }
         }
     }
@@ -981,7 +984,7 @@ fn an_agent_that_is_to_be_heard_anew_counts_again_from_its_next_heartbeat_on() {
 
 fn sight(facts: &str, apis: &str) -> Sight {
     let facts = BTreeMap::from([("kubernetes.minor".to_owned(), facts.to_owned())]);
-    Sight { facts, apis: Some(Apis::parse(apis).expect("names")) }
+    Sight { facts, apis: Some(Apis::parse(apis).expect("names")), definitions: None }
 }
 
 #[test]
@@ -1005,6 +1008,61 @@ fn what_an_agent_sees_is_told_when_it_changes_and_an_agent_that_says_too_much_is
     wire.hub.handle_tick(at(1) + SIGHT_PAUSE).expect("it is not silent yet");
     wire.carry_out();
     assert_eq!(wire.seen, [sight("1.34", "v1"), sight("1.36", "v1")]);
+}
+
+fn packed(text: &str) -> Packed {
+    Packed { digest: Digest::of(text.as_bytes()), bytes: text.as_bytes().to_vec() }
+}
+
+#[test]
+fn definitions_are_sent_as_far_as_the_hub_asks_for_them_one_at_a_time_and_after_what_is_reported() {
+    let mut store = Store::default();
+    store.assign(1, 1, &["a"]);
+    let mut agent = new_agent();
+    let mut wire = Wire::connect(&mut agent, &store, 1);
+    wire.run(usize::MAX).expect("nothing is wrong");
+    let manifest = accepted(wire.agent)[0].assignment.manifest.digest();
+    assert_eq!(wire.agent.take_wanted(), None, "nobody asked");
+    wire.agent.tell_definition(packed("a"));
+    wire.run(usize::MAX).expect("nothing is wrong");
+    assert!(wire.defined.is_empty(), "nobody asked");
+
+    wire.hub.want(BTreeSet::from([packed("a").digest, packed("b").digest]));
+    wire.run(usize::MAX).expect("nothing is wrong");
+    assert_eq!(wire.agent.take_wanted(), Some(BTreeSet::from([packed("a").digest, packed("b").digest])));
+    assert_eq!(wire.agent.take_wanted(), None, "it was told");
+    assert!(wire.agent.takes_definition());
+    wire.agent.tell_definition(packed("a"));
+    assert!(!wire.agent.takes_definition(), "one waits");
+    wire.agent.report(report(1, 1, manifest));
+    let first = wire.agent.take_outbound(at(2)).expect("something waits");
+    assert!(matches!(first, AgentMessage::Report(..)), "{first:?}");
+    wire.hub.handle(first, at(2)).expect("nothing is wrong");
+    wire.carry_out();
+    wire.run(usize::MAX).expect("nothing is wrong");
+    assert_eq!(wire.defined, [packed("a")]);
+
+    wire.hub.want(BTreeSet::new());
+    wire.agent.tell_definition(packed("b"));
+    wire.run(usize::MAX).expect("what was on its way is no fault");
+    assert_eq!(wire.defined, [packed("a")], "and what is not wanted any more is let go");
+}
+
+#[test]
+fn what_an_agent_was_asked_for_on_one_connection_is_sent_on_no_other() {
+    let store = Store::default();
+    let mut agent = new_agent();
+    let mut wire = Wire::connect(&mut agent, &store, 1);
+    wire.run(usize::MAX).expect("nothing is wrong");
+    wire.hub.want(BTreeSet::from([packed("a").digest]));
+    wire.run(usize::MAX).expect("nothing is wrong");
+
+    let mut wire = Wire::connect(&mut agent, &store, 2);
+    wire.run(usize::MAX).expect("nothing is wrong");
+    wire.agent.tell_definition(packed("a"));
+    wire.run(usize::MAX).expect("nothing is wrong");
+
+    assert!(wire.defined.is_empty());
 }
 
 #[test]

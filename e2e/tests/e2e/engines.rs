@@ -11,6 +11,12 @@ const TEMPLATE: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Re
                         data: {size: {{ .Values.size | quote }}, cluster: {{ .Values.cluster | quote }}}\n";
 const CHART_SPEC: &str = "  render: {helm: {valuesFiles: [envs/small.yaml], values: {cluster: '${cluster.name}'}}}\n";
 
+const DEFINITION: &str = r#"{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+    "metadata": {"name": "as.a.example.org"}, "spec": {"group": "a.example.org", "scope": "Namespaced",
+    "names": {"plural": "as", "singular": "a", "kind": "A"}, "versions": [{"name": "v1", "served": true, "storage": true,
+    "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties":
+    {"size": {"type": "integer", "description": "Of it."}}}}}}}]}}"#;
+
 fn files() -> Vec<(&'static str, String)> {
     vec![
         ("base/kustomization.yaml", "resources: [greeting.yaml]\n".to_owned()),
@@ -135,10 +141,24 @@ async fn what_a_cluster_is_comes_into_what_it_gets_and_is_shown_exactly() -> Res
         scene.cli(&["validate", &checked, "--cluster", "c1"]).await?.ended_with(0)?;
         std::fs::write(
             folder.join("b.yaml"),
-            "{apiVersion: a.example.org/v1, kind: A, metadata: {name: a, namespace: default}}",
+            "{apiVersion: a.example.org/v1, kind: A, metadata: {name: a, namespace: default}, spec: {size: large}}",
         )?;
         let refused = scene.cli(&["validate", &checked, "--clusters"]).await?.ended_with(1)?;
         ensure!(refused.stdout.contains("a.example.org/v1 A is not served by c1"), "{refused:?}");
+        // Once it is defined there, by what that says.
+        let definition = scene.folder.path().join("definition.json");
+        std::fs::write(&definition, DEFINITION)?;
+        let definition = definition.display().to_string();
+        scene.kubectl(1, &["apply", "-f", &definition]).await?;
+        eventually(PATIENCE, "the hub knows the definition", async || {
+            let said = scene.cli(&["validate", &checked, "--cluster", "c1"]).await?;
+            for words in ["spec.size", ", as c1 defines it", "A is held against what it is in c1 (told "] {
+                ensure!(said.stdout.contains(words), "{words}: {said:?}");
+            }
+            Ok(())
+        })
+        .await?;
+        scene.kubectl(1, &["delete", "-f", &definition]).await?;
         let why = ["render", "plain", "--hub", "--cluster", "c1", "--explain", "cluster.annotations.contact"];
         let why = scene.cli(&why).await?.ended_with(0)?;
         ensure!(why.stdout.trim() == "\"Ann\"\tthe cluster itself", "{why:?}");

@@ -24,6 +24,8 @@ const REFUSED_ONLY: &[(&str, &str)] = &[
     ("POST", "/repos/a/accept"),
     // Needs a repo by ssh, and answers something else each time.
     ("POST", "/repos/a/credential"),
+    // Needs an agent that tells it.
+    ("GET", "/clusters/a/definitions/a"),
 ];
 
 /// A conversation with the API, as it is written down.
@@ -125,6 +127,8 @@ async fn every_route_answers_as_it_did(pool: Pool) {
     say.ask("PUT", "/clusters/berlin/annotations?version=1", r#"{"contact":"Ben"}"#).await;
     say.ask("GET", "/clusters/berlin/apis", "").await;
     say.ask("GET", "/clusters/none/apis", "").await;
+    say.ask("GET", "/clusters/berlin/definitions", "").await;
+    say.ask("GET", "/clusters/berlin/definitions/a", "").await;
     say.ask("POST", "/clusters/berlin/reenroll", "").await;
     say.ask("POST", "/clusters/none/reenroll", "").await;
     say.ask("POST", "/clusters/berlin/revoke", "").await;

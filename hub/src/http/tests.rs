@@ -23,6 +23,8 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("DELETE", "/clusters/a"),
     ("GET", "/clusters/a/targets"),
     ("GET", "/clusters/a/apis"),
+    ("GET", "/clusters/a/definitions"),
+    ("GET", "/clusters/a/definitions/a"),
     ("PUT", "/clusters/a/labels"),
     ("PUT", "/clusters/a/annotations"),
     ("POST", "/clusters/a/revoke"),

@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use bellwether_core::apis::Apis;
 use bellwether_core::audit::{Action, Event};
+use bellwether_core::definitions::{DEFINITION_BYTES_MAX, Definition, Definitions};
 use bellwether_core::parameters::Traits;
 use bellwether_core::session::identity_conflict::{Guest, IdentityConflict};
-use bellwether_core::session::{Sight, SightWanted, UID_FACT, Want};
+use bellwether_core::session::{Packed, Sight, SightWanted, UID_FACT, Want};
 use bellwether_core::{ClusterId, Digest, SessionNumber};
+use bellwether_proto::compression;
 use jiff::Timestamp;
 
 use super::arrivals::{Arrival, CaughtUp, Greeted};
@@ -17,7 +19,7 @@ use super::caller::Caller;
 use super::listing;
 use crate::Hub;
 use crate::process::clock;
-use crate::store::sessions::{self, Before, Opened, Seen};
+use crate::store::sessions::{self, Before, Opened, Said, Seen};
 use crate::store::work::{self, Stage};
 use crate::store::{self, StoreError};
 use crate::work::actors;
@@ -77,9 +79,11 @@ impl Batched for Arrival {
         // Before anything is written by it: a set that another stream brings meanwhile is asked for once more.
         let said = opened.iter().filter_map(|one| one.hello.apis).collect();
         let known_apis = store::apis::list_known(&mut change, &said).await?;
+        let said = opened.iter().filter_map(|one| one.hello.definitions).collect();
+        let whole = store::definitions::list_whole(&mut change, &said).await?;
         let rows: Vec<_> = opened.iter().map(|one| row(hub, one, &known_apis)).collect();
         let before = sessions::mark_opened(&mut change, &rows, now).await?;
-        let mut greeted = greet_all(&mut change, &opened, before, &known_apis, now).await?;
+        let mut greeted = greet_all(&mut change, &opened, before, (&known_apis, &whole), now).await?;
         change.commit().await?;
         // Afterwards: nobody waits for the rows of these clusters while bundles are read.
         load_listings(hub, &opened, &mut greeted).await?;
@@ -92,7 +96,7 @@ async fn greet_all(
     change: &mut Change<'_>,
     opened: &[&Arrival],
     mut before: BTreeMap<ClusterId, Before>,
-    known_apis: &BTreeSet<Digest>,
+    (known_apis, whole): (&BTreeSet<Digest>, &BTreeSet<Digest>),
     now: Timestamp,
 ) -> Result<BTreeMap<SessionNumber, Greeted>, StoreError> {
     let clusters: Vec<_> = before.keys().copied().collect();
@@ -121,29 +125,36 @@ async fn greet_all(
         };
         let want = Want::assess(same_boot, one.hello.acked.map(|_| known.contains(&cluster)));
         let lacks_apis = one.hello.apis.is_some_and(|digest| !is_known(&digest));
-        let sight = if lacks_apis { SightWanted::Now } else { SightWanted::WhenChanged };
+        let lacks_definitions = one.hello.definitions.is_some_and(|digest| !whole.contains(&digest));
+        let sight = if lacks_apis || lacks_definitions { SightWanted::Now } else { SightWanted::WhenChanged };
         greeted.insert(one.number, Greeted { want, sight, is_contested, listing: None });
     }
     tell_of_seen(change, changed, now).await?;
     Ok(greeted)
 }
 
-/// Writes down what an agent has seen of its cluster. Of a stream that is not its cluster's newest it is let go.
+/// Writes down what an agent has seen of its cluster, and says which of its definitions are not stored; `None`: it named
+/// none. Of a stream that is not its cluster's newest it is let go.
 pub(super) async fn mark_sight(
     hub: &Hub,
     cluster: ClusterId,
     number: SessionNumber,
-    Sight { facts, apis }: Sight,
-) -> Result<(), StoreError> {
+    Sight { facts, apis, definitions }: Sight,
+) -> Result<Option<BTreeSet<Digest>>, StoreError> {
     let now = clock::now();
     let _turn = store::take_turn(&hub.stream_turns).await;
     let mut change = Change::begin(&hub.vital, &hub.signals).await?;
     if let Some(apis) = &apis {
         store::apis::mark(&mut change, apis, now).await?;
     }
-    let digest = apis.as_ref().map(Apis::digest);
-    let Some(before) = sessions::mark_seen(&mut change, cluster, number, &facts, digest).await? else {
-        return change.abandon().await;
+    if let Some(definitions) = &definitions {
+        store::definitions::mark(&mut change, definitions, now).await?;
+    }
+    let (digest, listed) = (apis.as_ref().map(Apis::digest), definitions.as_ref().map(Definitions::digest));
+    let said = Said { facts: &facts, apis: digest, definitions: listed };
+    let Some((before, listed_before)) = sessions::mark_seen(&mut change, cluster, number, &said, now).await? else {
+        change.abandon().await?;
+        return Ok(None);
     };
     let after = Seen { facts, apis: digest.or(before.apis) };
     let replaced = before.apis.filter(|_| before.apis != after.apis);
@@ -154,7 +165,38 @@ pub(super) async fn mark_sight(
     if let Some(replaced) = replaced {
         store::apis::delete_unnamed(&mut change, replaced).await?;
     }
-    change.commit().await
+    if let Some(replaced) = listed_before.filter(|_| listed.is_some() && listed != listed_before) {
+        store::definitions::delete_unnamed(&mut change, replaced).await?;
+    }
+    let missing = match listed {
+        Some(list) => Some(store::definitions::list_missing(&mut change, list).await?),
+        None => None,
+    };
+    change.commit().await?;
+    Ok(missing)
+}
+
+/// Stores a definition that an agent was asked for. One that is not what its digest says, or cannot be read, as of another
+/// version, is let go: its cluster is known without it.
+pub(super) async fn keep_definition(
+    hub: &Hub,
+    cluster: ClusterId,
+    number: SessionNumber,
+    packed: Packed,
+) -> Result<(), StoreError> {
+    let text =
+        compression::decompress(&packed.bytes, DEFINITION_BYTES_MAX).and_then(|text| String::from_utf8(text).ok());
+    let definition = text.and_then(|text| Definition::parse(text).ok());
+    if definition.is_none_or(|definition| definition.digest() != packed.digest) {
+        tracing::warn!(cluster.id = %cluster, digest = %packed.digest, "what an agent tells of a definition cannot be used");
+        return Ok(());
+    }
+    let _turn = store::take_turn(&hub.stream_turns).await;
+    let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
+    if !store::definitions::insert(&mut db, (cluster, number), &packed, clock::now()).await? {
+        tracing::debug!(cluster.id = %cluster, digest = %packed.digest, "a definition is not stored");
+    }
+    Ok(())
 }
 
 /// What an agent says of its cluster goes into what is rendered for it.
@@ -226,6 +268,7 @@ fn row<'a>(hub: &Hub, arrival: &'a Arrival, known_apis: &BTreeSet<Digest>) -> Op
         agent_version: &hello.version,
         facts: &hello.facts,
         apis: hello.apis.filter(|digest| known_apis.contains(digest)),
+        definitions: hello.definitions,
     }
 }
 

@@ -221,7 +221,15 @@ impl AgentStream {
         match effect {
             Effect::Greeted(hello) => self.greet(hello).await,
             Effect::Seen(sight) => {
-                Ok(greet::mark_sight(&self.hub, self.caller.cluster, self.session.number(), sight).await?)
+                let number = self.session.number();
+                if let Some(missing) = greet::mark_sight(&self.hub, self.caller.cluster, number, sight).await? {
+                    self.session.want(missing);
+                }
+                Ok(())
+            }
+            Effect::Define(packed) => {
+                let number = self.session.number();
+                Ok(greet::keep_definition(&self.hub, self.caller.cluster, number, packed).await?)
             }
             Effect::Record(sequence, report) => self.pass_on(sequence, AgentEvent::Report(report)).await,
             Effect::RecordDrift(sequence, drift) => self.pass_on(sequence, AgentEvent::Drift(drift)).await,
@@ -351,10 +359,15 @@ async fn tell_of_missing(
 pub(crate) const SAID: Rate = Rate { at_once: 5_000, every: SignedDuration::from_millis(10) };
 /// Looks at every object of the cluster's targets.
 const NEED_COST: i32 = 100;
+/// Is unpacked and looked at, for milliseconds; and written, for each KiB of it.
+const DEFINITION_COST: i32 = 10;
 
 fn cost_of(message: &AgentMessage) -> i32 {
     match message {
         AgentMessage::Need(_) => NEED_COST,
+        AgentMessage::Definition(packed) => {
+            DEFINITION_COST + i32::try_from(packed.bytes.len() / 1024).unwrap_or(i32::MAX / 2)
+        }
         _ => 1,
     }
 }

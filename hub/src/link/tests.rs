@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bellwether_core::definitions::{Definition, Definitions};
 use bellwether_core::parameters::TraitsUsed;
-use bellwether_core::session::{AgentMessage, Hello, Listing, PROTOCOL, Sight, UID_FACT, root};
+use bellwether_core::session::{
+    AgentMessage, Hello, HubMessage, Listing, PROTOCOL, Packed, Sight, SightWanted, UID_FACT, root,
+};
 use bellwether_core::{ClusterId, Digest, Labels, SessionNumber, Version};
+use bellwether_proto::compression;
 use bellwether_proto::v1::{FromAgent, FromHub};
 use futures_util::StreamExt as _;
 use jiff::SignedDuration;
@@ -67,6 +71,7 @@ async fn open_at(hub: &Hub, cluster: ClusterId, at: Uuid) -> SessionNumber {
         agent_version: "1",
         facts: &BTreeMap::new(),
         apis: None,
+        definitions: None,
     };
     sessions::mark_opened(&mut change, &[opened], clock::now()).await.expect("it is written");
     change.tell(Stage::Link, &[cluster.as_uuid()], clock::now(), None).await.expect("it is written");
@@ -98,6 +103,7 @@ pub(crate) async fn say_hello(
         acked: None,
         facts,
         apis: None,
+        definitions: None,
     };
     let said = [AgentMessage::Hello(hello), AgentMessage::Heartbeat].map(|message| Ok(message.into()));
     let said = futures_util::stream::iter(said).chain(futures_util::stream::pending());
@@ -114,11 +120,14 @@ pub(crate) async fn say_hello(
 
 /// The agent of a cluster that is connected says this of it.
 pub(crate) async fn see(hub: &Hub, cluster: ClusterId, sight: Sight) {
+    let number = newest_stream(hub, cluster).await;
+    greet::mark_sight(hub, cluster, number, sight).await.expect("it is written");
+}
+
+async fn newest_stream(hub: &Hub, cluster: ClusterId) -> SessionNumber {
     let mut db = hub.pool.acquire().await.expect("a connection");
     let open = sessions::list_open(&mut db, hub.id).await.expect("they are read");
-    drop(db);
-    let (_, number) = open.into_iter().find(|(one, _)| *one == cluster).expect("it is connected");
-    greet::mark_sight(hub, cluster, number, sight).await.expect("it is written");
+    open.into_iter().find(|(one, _)| *one == cluster).expect("it is connected").1
 }
 
 /// An agent with a new certificate opens a stream and says this.
@@ -267,6 +276,7 @@ async fn a_stream_that_was_overtaken_neither_opens_nor_takes_a_place(pool: Pool)
         agent_version: "1",
         facts: &facts,
         apis: None,
+        definitions: None,
     };
     let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let before = sessions::mark_opened(&mut change, &[late], clock::now()).await.expect("it is no error");
@@ -572,6 +582,7 @@ fn chatter(
         acked: None,
         facts: BTreeMap::new(),
         apis: None,
+        definitions: None,
     };
     let messages = std::iter::once(AgentMessage::Hello(hello)).chain((0..heartbeats).map(|_| AgentMessage::Heartbeat));
     let read = read.clone();
@@ -654,6 +665,7 @@ async fn greet(hub: &Hub, cluster: ClusterId, boot: u128, uid: &str) -> bool {
         acked: None,
         facts: BTreeMap::from([(UID_FACT.to_owned(), uid.to_owned())]),
         apis: None,
+        definitions: None,
     };
     let greeted = greet::greet(hub, Arrival { caller, number, hello }).await.expect("it is written");
     greeted.expect("it is the newest").listing.is_none()
@@ -761,6 +773,7 @@ async fn agents_that_come_at_once_are_greeted_at_once_and_each_by_its_own_rows(p
             acked: None,
             facts: BTreeMap::new(),
             apis: None,
+            definitions: None,
         };
         greet::greet(&hub, Arrival { caller, number, hello }).await
     });
@@ -954,18 +967,23 @@ fn greeting(apis: Option<Digest>) -> Hello {
         acked: None,
         facts: BTreeMap::from([("kubernetes.minor".to_owned(), "1.33".to_owned())]),
         apis,
+        definitions: None,
     }
 }
 
 /// Whether a hub that is told of APIs by their digest asks for them.
 async fn asks_for_apis(hub: &Arc<Hub>, cluster: ClusterId, apis: Option<Digest>) -> bool {
-    let said = futures_util::stream::iter([Ok(AgentMessage::Hello(greeting(apis)).into())]);
+    asks_for_sight(hub, cluster, greeting(apis)).await
+}
+
+async fn asks_for_sight(hub: &Arc<Hub>, cluster: ClusterId, hello: Hello) -> bool {
+    let said = futures_util::stream::iter([Ok(AgentMessage::Hello(hello).into())]);
     let mut told = connect(hub, cluster, said.chain(futures_util::stream::pending())).await;
     let welcome = told.next().await.expect("it is greeted").expect("it is let in");
     match bellwether_proto::hub_message(welcome).expect("it is read") {
-        bellwether_core::session::HubMessage::Welcome(welcome) => {
-            assert_ne!(welcome.sight, bellwether_core::session::SightWanted::Never);
-            welcome.sight == bellwether_core::session::SightWanted::Now
+        HubMessage::Welcome(welcome) => {
+            assert_ne!(welcome.sight, SightWanted::Never);
+            welcome.sight == SightWanted::Now
         }
         other => panic!("{other:?}"),
     }
@@ -978,7 +996,7 @@ async fn apis_that_one_cluster_has_said_are_asked_of_no_other_and_go_when_none_h
     let (one, other) = (register(&hub, "one").await, register(&hub, "other").await);
     let apis = |text| bellwether_core::apis::Apis::parse(text).expect("names");
     let (old, new) = (apis("apps/v1\nv1"), apis("apps/v1\nmonitoring.coreos.com/v1\nv1"));
-    let sight = |apis: &bellwether_core::apis::Apis| Sight { facts: BTreeMap::new(), apis: Some(apis.clone()) };
+    let sight = |apis: &bellwether_core::apis::Apis| Sight { apis: Some(apis.clone()), ..Sight::default() };
 
     assert!(!asks_for_apis(&hub, one, None).await, "an agent that has not looked has nothing to say");
     assert!(asks_for_apis(&hub, one, Some(old.digest())).await);
@@ -999,4 +1017,162 @@ async fn apis_that_one_cluster_has_said_are_asked_of_no_other_and_go_when_none_h
     store::execute_raw(&pool, "update api_sets set apis = 'apps/v1'").await.expect("written");
     let traits = store::traits::load(&mut db, &[one, other], used).await.expect("read");
     assert!(traits.is_empty(), "what cannot be read was taken for what was never told: {traits:?}");
+}
+
+/// What is told of a definition of this name, which defines this field.
+fn packed(name: &str, field: &str) -> Packed {
+    let definition = serde_json::json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
+        "spec": {"group": "example.org", "names": {"plural": "widgets", "kind": "Widget"}, "scope": "Namespaced",
+            "versions": [{"name": "v1", "served": true, "schema": {"openAPIV3Schema":
+                {"type": "object", "properties": {"spec": {"type": "object", "properties": {(field): {"type": "string"}}}}}}}]},
+    });
+    let definition = Definition::parse(definition.to_string()).expect("is one");
+    Packed { digest: definition.digest(), bytes: compression::compress(definition.text().as_bytes()) }
+}
+
+fn named(all: &[(&str, &Packed)]) -> Definitions {
+    Definitions::new(all.iter().map(|(name, packed)| ((*name).to_owned(), Some(packed.digest))))
+}
+
+fn sight_of(definitions: &Definitions) -> Sight {
+    Sight { definitions: Some(definitions.clone()), ..Sight::default() }
+}
+
+/// A new cluster tells a definition, and that it has another one that is too large to be told.
+pub(crate) async fn tell_a_definition(hub: &Arc<Hub>, name: &str) -> Digest {
+    let cluster = register(hub, name).await;
+    asks_for_sight(hub, cluster, greeting(None)).await;
+    let told = packed("widgets.example.org", "size");
+    let list = [("widgets.example.org", Some(told.digest)), ("gadgets.example.org", None)];
+    let list = Definitions::new(list.map(|(name, digest)| (name.to_owned(), digest)));
+    see(hub, cluster, sight_of(&list)).await;
+    keep(hub, cluster, &told).await;
+    told.digest
+}
+
+/// Of which definitions a hub lacks more than the digest, when it is told of these.
+async fn missing(hub: &Hub, cluster: ClusterId, definitions: &Definitions) -> BTreeSet<Digest> {
+    let number = newest_stream(hub, cluster).await;
+    let missing = greet::mark_sight(hub, cluster, number, sight_of(definitions)).await.expect("it is written");
+    missing.expect("it named some")
+}
+
+async fn keep(hub: &Hub, cluster: ClusterId, packed: &Packed) {
+    let number = newest_stream(hub, cluster).await;
+    greet::keep_definition(hub, cluster, number, packed.clone()).await.expect("it is written");
+}
+
+async fn stored(hub: &Hub, packed: &Packed) -> bool {
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    store::definitions::find_packed(&mut db, packed.digest).await.expect("it is read").is_some()
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn definitions_that_one_cluster_has_told_are_asked_of_no_other_and_go_when_none_has_them(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let (one, other) = (register(&hub, "one").await, register(&hub, "other").await);
+    let (a, b, c) = (packed("a.io", "a"), packed("b.io", "b"), packed("b.io", "c"));
+    let (old, new) = (named(&[("a.io", &a), ("b.io", &b)]), named(&[("a.io", &a), ("b.io", &c)]));
+    let hello = |list: &Definitions| Hello { definitions: Some(list.digest()), ..greeting(None) };
+
+    assert!(!asks_for_sight(&hub, one, greeting(None)).await, "an agent that has not looked has nothing to say");
+    assert!(asks_for_sight(&hub, one, hello(&old)).await);
+    assert_eq!(missing(&hub, one, &old).await, BTreeSet::from([a.digest, b.digest]));
+    keep(&hub, one, &a).await;
+    assert!(asks_for_sight(&hub, one, hello(&old)).await, "one of them is not here");
+    assert_eq!(missing(&hub, one, &old).await, BTreeSet::from([b.digest]));
+    keep(&hub, one, &b).await;
+    assert!(!asks_for_sight(&hub, one, hello(&old)).await);
+    assert!(!asks_for_sight(&hub, other, hello(&old)).await, "they are the same");
+
+    assert_eq!(missing(&hub, one, &new).await, BTreeSet::from([c.digest]), "one was changed");
+    keep(&hub, one, &c).await;
+    assert!(stored(&hub, &b).await, "the other has it still");
+    assert!(missing(&hub, other, &new).await.is_empty());
+    assert!(stored(&hub, &a).await && stored(&hub, &c).await && !stored(&hub, &b).await);
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    assert!(ask_raw(&mut db, "select count(*) = 1 from definition_lists").await.expect("asked"));
+    let told = store::definitions::find_told(&mut db, other).await.expect("it is read").expect("it was told");
+    assert_eq!((told.list, told.stored), (new, BTreeSet::from([a.digest, c.digest])));
+    drop(db);
+
+    // Their clusters are deleted.
+    let later = clock::now() + SignedDuration::from_hours(2);
+    sqlx::query("delete from sessions").execute(&pool).await.expect("they are deleted");
+    crate::worker::sweep::sweep(&hub, later).await.expect("it sweeps");
+    assert!(!stored(&hub, &a).await && !stored(&hub, &c).await);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn of_definitions_only_what_its_own_cluster_names_and_is_what_it_says_is_stored_and_so_much_of_it(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let (one, other) = (register(&hub, "one").await, register(&hub, "other").await);
+    let (a, b) = (packed("a.io", "a"), packed("b.io", "b"));
+    for cluster in [one, other] {
+        asks_for_sight(&hub, cluster, greeting(None)).await;
+    }
+    missing(&hub, one, &named(&[("a.io", &a)])).await;
+
+    keep(&hub, one, &b).await;
+    keep(&hub, other, &a).await;
+    keep(&hub, one, &Packed { bytes: b.bytes.clone(), ..a.clone() }).await;
+    keep(&hub, one, &Packed { bytes: b"no frame".to_vec(), ..a.clone() }).await;
+    let bomb = vec![b' '; 8 << 20];
+    keep(&hub, one, &Packed { digest: Digest::of(&bomb), bytes: compression::compress(&bomb) }).await;
+    let text = compression::compress(b"{}");
+    missing(&hub, one, &named(&[("a.io", &a), ("c.io", &Packed { digest: Digest::of(b"{}"), bytes: Vec::new() })]))
+        .await;
+    keep(&hub, one, &Packed { digest: Digest::of(b"{}"), bytes: text }).await;
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    assert!(ask_raw(&mut db, "select count(*) = 0 from definitions").await.expect("asked"), "nothing is right");
+
+    // What they unpack to was looked at above; here only how much it is.
+    let huge =
+        |number: usize| Packed { digest: Digest::of(format!("{number}").as_bytes()), bytes: vec![0; 512 * 1024] };
+    let all: Vec<_> = (0..40).map(|number| (format!("c{number:0>2}.io"), huge(number))).collect();
+    let list: Vec<_> = all.iter().map(|(name, packed)| (name.as_str(), packed)).collect();
+    assert_eq!(missing(&hub, other, &named(&list)).await.len(), 40);
+    let stream = (other, newest_stream(&hub, other).await);
+    for (_, packed) in &all {
+        store::definitions::insert(&mut db, stream, packed, clock::now()).await.expect("it is written or not");
+    }
+    assert!(ask_raw(&mut db, "select count(*) = 32 from definitions").await.expect("asked"), "16 MiB");
+    assert!(missing(&hub, other, &named(&list)).await.is_empty(), "more is not asked for");
+    assert_eq!(missing(&hub, one, &named(&[("a.io", &a)])).await, BTreeSet::from([a.digest]), "of another it is");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_definition_that_a_hub_lacks_is_asked_for_over_the_stream_and_one_that_cannot_be_read_does_not_end_it(
+    pool: Pool,
+) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "one").await;
+    let (a, b) = (packed("a.io", "a"), packed("b.io", "b"));
+    let list = named(&[("a.io", &a), ("b.io", &b)]);
+    let (say, said) = tokio::sync::mpsc::channel::<Result<FromAgent, tonic::Status>>(8);
+    let said = tokio_stream::wrappers::ReceiverStream::new(said);
+    let mut told = connect(&hub, cluster, said).await;
+    let say = async |message: AgentMessage| say.send(Ok(message.into())).await.expect("it is heard");
+
+    say(AgentMessage::Hello(Hello { definitions: Some(list.digest()), ..greeting(None) })).await;
+    say(AgentMessage::Sight(sight_of(&list))).await;
+    let wanted = loop {
+        let message = told.next().await.expect("it goes on").expect("it is well");
+        if let HubMessage::Wanted(wanted) = bellwether_proto::hub_message(message).expect("it is read") {
+            break wanted;
+        }
+    };
+    assert_eq!(wanted.into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([a.digest, b.digest]));
+    say(AgentMessage::Definition(Packed { bytes: b"of a later version".to_vec(), ..a.clone() })).await;
+    say(AgentMessage::Definition(b.clone())).await;
+    say(AgentMessage::Heartbeat).await;
+    loop {
+        let message = told.next().await.expect("it goes on").expect("it is well");
+        if let HubMessage::Ack(_) = bellwether_proto::hub_message(message).expect("it is read") {
+            break;
+        }
+    }
+
+    assert!(stored(&hub, &b).await && !stored(&hub, &a).await);
 }

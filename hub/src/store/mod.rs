@@ -12,6 +12,7 @@ pub(crate) mod channel;
 pub(crate) mod clusters;
 pub(crate) mod columns;
 pub(crate) mod content;
+pub(crate) mod definitions;
 pub(crate) mod drifts;
 pub(crate) mod figures;
 pub(crate) mod fleet;

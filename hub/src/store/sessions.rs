@@ -58,6 +58,7 @@ pub(crate) struct Opened<'a> {
     pub(crate) facts: &'a BTreeMap<String, String>,
     /// As far as the agent has seen them.
     pub(crate) apis: Option<Digest>,
+    pub(crate) definitions: Option<Digest>,
 }
 
 /// What was known of the cluster's agent before a stream.
@@ -89,16 +90,20 @@ pub(crate) async fn mark_opened(
     let versions: Vec<_> = opened.iter().map(|one| one.agent_version.to_owned()).collect();
     let facts: Vec<_> = opened.iter().map(|one| Json(one.facts)).collect();
     let apis: Vec<_> = opened.iter().map(|one| one.apis.map(|digest| digest.as_bytes().to_vec())).collect();
+    let definitions: Vec<_> =
+        opened.iter().map(|one| one.definitions.map(|digest| digest.as_bytes().to_vec())).collect();
     let written = sqlx::query_scalar!(
         r#"
         insert into sessions
                (cluster_id, session, hub_id, boot, since, away_since, address, certificate_serial, agent_version, facts,
-                apis)
+                apis, definitions, definitions_at)
         select cluster_id, session, hub_id, boot, $9, $9, address, serial, version, facts,
-               (select digest from api_sets where digest = o.apis)
+               (select digest from api_sets where digest = o.apis),
+               (select digest from definition_lists where digest = o.definitions),
+               (select $9::timestamptz from definition_lists where digest = o.definitions)
           from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
-                      $10::bytea[])
-               as o (cluster_id, session, hub_id, boot, address, serial, version, facts, apis)
+                      $10::bytea[], $11::bytea[])
+               as o (cluster_id, session, hub_id, boot, address, serial, version, facts, apis, definitions)
          order by cluster_id
             on conflict (cluster_id) do update
            set session = excluded.session, hub_id = excluded.hub_id, boot = excluded.boot, since = excluded.since,
@@ -111,7 +116,9 @@ pub(crate) async fn mark_opened(
                address = excluded.address, certificate_serial = excluded.certificate_serial,
                agent_version = excluded.agent_version, facts = excluded.facts,
                -- What the hub does not know comes in a moment.
-               apis = coalesce(excluded.apis, sessions.apis)
+               apis = coalesce(excluded.apis, sessions.apis),
+               definitions = coalesce(excluded.definitions, sessions.definitions),
+               definitions_at = coalesce(excluded.definitions_at, sessions.definitions_at)
          where sessions.session < excluded.session
         returning cluster_id
         "#,
@@ -125,6 +132,7 @@ pub(crate) async fn mark_opened(
         &facts as _,
         to_sql(now),
         &apis as _,
+        &definitions as _,
     )
     .fetch_all(db)
     .await?;
@@ -164,35 +172,50 @@ pub(crate) struct Seen {
     pub(crate) apis: Option<Digest>,
 }
 
-/// Writes down what a stream says of its cluster, and says what it said before; `None`: there is a newer one.
+/// What a stream says of its cluster now.
+pub(crate) struct Said<'a> {
+    pub(crate) facts: &'a BTreeMap<String, String>,
+    /// What is `None` stays as it was.
+    pub(crate) apis: Option<Digest>,
+    pub(crate) definitions: Option<Digest>,
+}
+
+/// Writes down what a stream says of its cluster, and says what it said before, with the list of its definitions; `None`:
+/// there is a newer one.
 pub(crate) async fn mark_seen(
     db: &mut Connection,
     cluster: ClusterId,
     session: SessionNumber,
-    facts: &BTreeMap<String, String>,
-    apis: Option<Digest>,
-) -> Result<Option<Seen>, StoreError> {
+    said: &Said<'_>,
+    now: Timestamp,
+) -> Result<Option<(Seen, Option<Digest>)>, StoreError> {
+    let bytes = |digest: &Option<Digest>| digest.as_ref().map(|digest| digest.as_bytes().to_vec());
     let row = sqlx::query!(
         r#"
         with before as (
-            select cluster_id, facts, apis from sessions where cluster_id = $1 and session = $2 for update
+            select cluster_id, facts, apis, definitions from sessions where cluster_id = $1 and session = $2 for update
         )
         update sessions s
-           set facts = $3, apis = coalesce($4, s.apis)
+           set facts = $3, apis = coalesce($4, s.apis), definitions = coalesce($5, s.definitions),
+               definitions_at = case when $5::bytea is null then s.definitions_at else $6 end
           from before b
          where s.cluster_id = b.cluster_id
-        returning b.facts as "facts!: Json<BTreeMap<String, String>>", b.apis as "apis?"
+        returning b.facts as "facts!: Json<BTreeMap<String, String>>", b.apis as "apis?",
+                  b.definitions as "definitions?"
         "#,
         cluster.as_uuid(),
         session.get(),
-        Json(facts) as _,
-        apis.as_ref().map(|digest| digest.as_bytes().as_slice()),
+        Json(said.facts) as _,
+        bytes(&said.apis),
+        bytes(&said.definitions),
+        to_sql(now),
     )
     .fetch_optional(db)
     .await?;
     let Some(row) = row else { return Ok(None) };
     let apis = row.apis.map(|digest| super::digest(&digest, "sessions")).transpose()?;
-    Ok(Some(Seen { facts: row.facts.0, apis }))
+    let definitions = row.definitions.map(|digest| super::digest(&digest, "sessions")).transpose()?;
+    Ok(Some((Seen { facts: row.facts.0, apis }, definitions)))
 }
 
 /// Remembers the agent before this one; `None` forgets it.

@@ -87,7 +87,7 @@ async fn what_is_pushed_to_a_registry_is_assigned_to_clusters_and_what_is_broken
     settle(&scene, 2).await;
     assert_ne!(first.assignment.digest, second.assignment.digest);
 
-    let layer = ("application/vnd.oci.image.layer.v1.tar+zstd", &b"x"[..], json!(null));
+    let layer = ("application/vnd.oci.image.layer.v1.tar+xz", &b"x"[..], json!(null));
     registry.push("team/shop", "stable", &Artifact::new(&[layer])).await;
     reconcile(&scene, repo).await;
     let third = scene.listing(scene.clusters[0]).await.remove("of-artifact").expect("it is assigned");

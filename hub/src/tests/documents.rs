@@ -61,6 +61,7 @@ async fn a_cluster_that_is_back_and_not_heard_yet_is_not_called_healthy(pool: Po
         agent_version: "1",
         facts: &std::collections::BTreeMap::new(),
         apis: None,
+        definitions: None,
     };
     sessions::mark_opened(&mut db, &[opened], clock::now()).await.expect("a stream");
 

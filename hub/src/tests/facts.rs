@@ -210,7 +210,7 @@ async fn what_a_cluster_gets_and_where_a_parameter_comes_from_is_shown_as_it_is(
 /// The agent of a cluster says its version and what it serves.
 async fn see(scene: &Scene, number: usize, version: &str, apis: &str) {
     let facts = BTreeMap::from([("kubernetes.version".to_owned(), version.to_owned())]);
-    let sight = Sight { facts, apis: Some(Apis::parse(apis).expect("names")) };
+    let sight = Sight { facts, apis: Some(Apis::parse(apis).expect("names")), definitions: None };
     crate::link::tests::see(&scene.hub, scene.clusters[number], sight).await;
 }
 

@@ -26,6 +26,7 @@ fn newcomer() -> impl Stream<Item = Result<FromAgent, Status>> + Send + Unpin + 
         acked: None,
         facts: BTreeMap::new(),
         apis: None,
+        definitions: None,
     };
     let said = [AgentMessage::Hello(hello), AgentMessage::Heartbeat].map(|message| Ok(message.into()));
     futures_util::stream::iter(said).chain(futures_util::stream::pending())

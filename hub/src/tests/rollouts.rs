@@ -164,6 +164,7 @@ impl Scene {
             agent_version: "1",
             facts: &std::collections::BTreeMap::new(),
             apis: None,
+            definitions: None,
         };
         sessions::mark_opened(&mut db, &[opened], now).await.expect("a stream");
     }

@@ -205,6 +205,7 @@ pub(super) async fn join(db: &mut Connection, hub: &Hub, number: i64) -> Cluster
         agent_version: "1",
         facts: &BTreeMap::new(),
         apis: None,
+        definitions: None,
     };
     sessions::mark_opened(db, &[opened], now).await.expect("a stream");
     sessions::mark_caught_up(db, &[(id, SessionNumber::new(number))], now).await.expect("it has caught up");

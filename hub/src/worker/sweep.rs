@@ -26,7 +26,7 @@ const HUB_KEPT: Duration = Duration::from_hours(24);
 const UNHEARD_KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// Ids of webhooks: no host sends one again that is older than three days.
 const DELIVERIES_KEPT: SignedDuration = SignedDuration::from_hours(4 * 24);
-/// Sets of APIs that no cluster serves any more, as far as it is known: of clusters that were deleted.
+/// Sets of APIs and definitions that no cluster has any more, as far as it is known: of clusters that were deleted.
 const APIS_KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// Of each target, whatever their age: what people look back at.
 const ROLLOUTS_KEPT: i64 = 20;
@@ -62,6 +62,7 @@ enum Step {
     Work,
     Deliveries,
     Apis,
+    Definitions,
     Drifts,
     Intents,
     Rollouts,
@@ -73,7 +74,7 @@ enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::AuditMonths,
         Self::Hubs,
         Self::Enrollments,
@@ -81,6 +82,7 @@ impl Step {
         Self::Work,
         Self::Deliveries,
         Self::Apis,
+        Self::Definitions,
         Self::Drifts,
         Self::Intents,
         Self::Rollouts,
@@ -144,6 +146,7 @@ async fn carry_out(step: Step, hub: &Hub, now: Timestamp) -> Result<(), StoreErr
             while is_full_of_leaves(store::webhooks::delete_deliveries(db, now - DELIVERIES_KEPT, LEAVES_MAX).await?) {}
         }
         Step::Apis => while is_full(store::apis::delete_unseen(db, now - APIS_KEPT, ROWS_MAX).await?) {},
+        Step::Definitions => while is_full(store::definitions::delete_unseen(db, now - APIS_KEPT, ROWS_MAX).await?) {},
         Step::Drifts => while is_full_of_leaves(store::drifts::delete_before(db, now - KEPT, LEAVES_MAX).await?) {},
         Step::Intents => while is_full_of_leaves(store::intents::delete_done(db, now - KEPT, LEAVES_MAX).await?) {},
         Step::Rollouts => while is_full(store::rollouts::delete_old(db, now - KEPT, ROLLOUTS_KEPT, ROWS_MAX).await?) {},

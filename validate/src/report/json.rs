@@ -21,5 +21,6 @@ pub fn json(report: &Report) -> Value {
         "targets": targets.collect::<Vec<_>>(),
         "findings": report.findings,
         "skipped": report.skipped,
+        "schemasOfClusters": report.told,
     })
 }

@@ -10,6 +10,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::told::ToldSchema;
+
 pub use json::json;
 pub use junit::junit;
 pub use sarif::sarif;
@@ -119,6 +121,8 @@ pub struct Report {
     pub targets: Vec<TargetReport>,
     pub findings: Vec<Finding>,
     pub skipped: Vec<Skipped>,
+    /// Of clusters, as far as something was held against them.
+    pub told: Vec<ToldSchema>,
 }
 
 impl Report {
@@ -139,5 +143,7 @@ impl Report {
         self.findings.dedup();
         self.skipped.sort();
         self.skipped.dedup();
+        self.told.sort();
+        self.told.dedup();
     }
 }

@@ -40,6 +40,7 @@ fn report() -> Report {
             finding(Severity::Error, None, None),
         ],
         skipped: vec![Skipped { file, object: Some(named("Widget", "c")), reason: "no schema".to_owned() }],
+        told: Vec::new(),
     }
 }
 

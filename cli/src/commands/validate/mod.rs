@@ -38,15 +38,26 @@ const OWN: &str = "bellwether";
 
 /// With what the hub knows of the clusters that are named.
 pub(super) async fn for_clusters(context: &Context, arguments: &ValidateArgs) -> anyhow::Result<Exit> {
-    let asked = clusters::ask(context, arguments).await;
-    let asked = asked.map_err(|error| match error.downcast::<Failure>() {
+    let as_usage = |error: anyhow::Error| match error.downcast::<Failure>() {
         Ok(failure) => failure.ending(Exit::Usage).into(),
         Err(other) => other,
-    })?;
-    run(&context.output, arguments, asked)
+    };
+    if arguments.kubeconform_compat.is_some() {
+        return run(&context.output, arguments);
+    }
+    let asked = clusters::ask(context, arguments).await.map_err(as_usage)?;
+    let names: Vec<_> = asked.iter().map(|cluster| cluster.name().clone()).collect();
+    let format = context.output.report_format()?;
+    let bar = Bar::new();
+    let mut set = gather(arguments, format, asked, &bar).map_err(|error| error.ending(Exit::Usage))?;
+    let told = clusters::ask_told(context, &names, &set.undefined_groups()).await.map_err(as_usage)?;
+    for one in told {
+        set.add_told(one);
+    }
+    judge(&context.output, format, set, &bar)
 }
 
-pub(super) fn run(output: &Output, arguments: &ValidateArgs, clusters: Vec<AskedCluster>) -> anyhow::Result<Exit> {
+pub(super) fn run(output: &Output, arguments: &ValidateArgs) -> anyhow::Result<Exit> {
     if let Some(theirs) = &arguments.kubeconform_compat {
         if !arguments.paths.is_empty() {
             return Err(Failure::usage("`--kubeconform-compat` stands before all else")
@@ -56,7 +67,13 @@ pub(super) fn run(output: &Output, arguments: &ValidateArgs, clusters: Vec<Asked
         return kubeconform::run(theirs);
     }
     let format = output.report_format()?;
-    let report = validate(arguments, format, clusters).map_err(|error| error.ending(Exit::Usage))?;
+    let bar = Bar::new();
+    let set = gather(arguments, format, Vec::new(), &bar).map_err(|error| error.ending(Exit::Usage))?;
+    judge(output, format, set, &bar)
+}
+
+fn judge(output: &Output, format: Format, set: Set, bar: &Bar) -> anyhow::Result<Exit> {
+    let report = set.check(|done| bar.say("objects", done));
     unless_unread(show(output, format, &report))?;
     Ok(if report.count(Severity::Error) > 0 { Exit::Failed } else { Exit::Done })
 }
@@ -67,14 +84,15 @@ fn show(output: &Output, format: Format, report: &Report) -> anyhow::Result<()> 
         Format::Junit => print(&junit(report)),
         Format::Sarif => print(&serde_json::to_string_pretty(&sarif(report))?),
         _ => {
-            print(&pretty::text(report, output.style()))?;
+            print(&pretty::text(report, output.style(), jiff::Timestamp::now()))?;
             note(&pretty::summary(report));
             Ok(())
         }
     }
 }
 
-fn validate(arguments: &ValidateArgs, format: Format, clusters: Vec<AskedCluster>) -> Result<Report, Failure> {
+/// All the objects, rendered.
+fn gather(arguments: &ValidateArgs, format: Format, clusters: Vec<AskedCluster>, bar: &Bar) -> Result<Set, Failure> {
     let of_clusters: Vec<_> = clusters.iter().filter_map(|cluster| cluster.version).collect();
     let options = Options {
         served: clusters.into_iter().filter_map(|cluster| cluster.served).collect(),
@@ -89,7 +107,6 @@ fn validate(arguments: &ValidateArgs, format: Format, clusters: Vec<AskedCluster
         versions.push(Version::newest());
     }
     let schemas = versions.iter().copied().map(Schemas::load).collect();
-    let bar = Bar::new();
     let mut set = Set::new(options, schemas, definitions(&arguments.crds)?);
     let engines = Engines::new(engine(arguments.engine.as_ref()).as_deref(), Confinement::AsThereIs);
     let roots = roots(arguments)?;
@@ -100,13 +117,13 @@ fn validate(arguments: &ValidateArgs, format: Format, clusters: Vec<AskedCluster
     for (root, starts) in roots {
         let names = if format == Format::Sarif { Names::FromRoot } else { Names::FromHere };
         let place = Place::new(root, names)?;
-        Run { set: &mut set, engines: &engines, bar: &bar, place, versions: &versions }.folders(&starts, arguments)?;
+        Run { set: &mut set, engines: &engines, bar, place, versions: &versions }.folders(&starts, arguments)?;
     }
     if arguments.paths.iter().any(|path| path.as_os_str() == STDIN) {
         let place = Place::new(PathBuf::new(), Names::Stdin)?;
-        Run { set: &mut set, engines: &engines, bar: &bar, place, versions: &versions }.stdin()?;
+        Run { set: &mut set, engines: &engines, bar, place, versions: &versions }.stdin()?;
     }
-    Ok(set.check(|done| bar.say("objects", done)))
+    Ok(set)
 }
 
 /// What lies below each root, as paths from it on.

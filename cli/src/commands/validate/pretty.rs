@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bellwether_validate::{Finding, Report, Severity};
+use jiff::Timestamp;
 use owo_colors::OwoColorize as _;
 
-use crate::output::{Style, visible_line};
+use crate::output::{Style, age, visible_line};
 
 /// Of one kind of reason; the rest is counted.
 const SKIPPED_MAX: usize = 10;
 
-pub(super) fn text(report: &Report, style: Style) -> String {
+pub(super) fn text(report: &Report, style: Style, now: Timestamp) -> String {
     let mut text = String::new();
     for finding in &report.findings {
         write_finding(&mut text, finding, style);
@@ -35,7 +36,27 @@ pub(super) fn text(report: &Report, style: Style) -> String {
         let _ =
             writeln!(text, "{}", faint(&format!("skipped, {}: {}", visible_line(reason), visible_line(&list)), style));
     }
+    write_told(&mut text, report, style, now);
     text
+}
+
+/// Where the schemas of custom resources came from that nothing here defines. What a cluster told long ago may be another
+/// by now.
+fn write_told(text: &mut String, report: &Report, style: Style, now: Timestamp) {
+    let mut kinds: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for one in &report.told {
+        let told = format!("{} (told {} ago)", one.cluster, age(one.told_at, now));
+        kinds.entry(format!("{} {}", one.api_version, one.kind)).or_default().push(told);
+    }
+    for (kind, told) in kinds {
+        let more = told.len().saturating_sub(SKIPPED_MAX);
+        let mut list = told[..told.len() - more].join(", ");
+        if more > 0 {
+            let _ = write!(list, " and {more} more");
+        }
+        let line = format!("{} is held against what it is in {}", visible_line(&kind), visible_line(&list));
+        let _ = writeln!(text, "{}", faint(&line, style));
+    }
 }
 
 fn write_finding(text: &mut String, finding: &Finding, style: Style) {

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::error::{ArtifactError, PullError};
 use super::index::{INDEX_BYTES_MAX, IndexError, Version, read_versions};
-use super::manifest::{Content, LAYER_BYTES_MAX, tidy};
+use super::manifest::{Content, LAYER_BYTES_MAX, Packed, tidy};
 use super::pull::{Layer, pull_layer};
 use super::registry::{Blob, Talk};
 use super::unpack::Files;
@@ -161,7 +161,7 @@ fn pull_archive(
     repo: &gix::Repository,
 ) -> Result<ObjectId, PullError> {
     let mut files = Files::default();
-    let content = Content::Tar { gzip: true, is_chart: true };
+    let content = Content::Tar { packed: Packed::Gzip, is_chart: true };
     let digest = pull_layer(talk, layer, &content, &mut files, repo)?;
     if files.ids.is_empty() {
         return Err(ArtifactError::Unsupported { reason: "holds no file".to_owned() }.into());

@@ -46,7 +46,7 @@ impl ArtifactError {
             Self::SignedByOthers { .. } => "if that is meant, put the public key into `cosignKeys`",
             Self::TooLarge { .. } => "push only what a target deploys",
             Self::Unsupported { .. } => {
-                "push it with `flux push artifact`, `oras push` or `helm push`: one manifest, its layers tar or tar+gzip"
+                "push it with `flux push artifact`, `oras push` or `helm push`: one manifest, its layers tar, tar+gzip or tar+zstd"
             }
             Self::File { .. } => "push files and folders, each with a relative path, and the file in place of a link",
             Self::Damaged { .. } | Self::Incomplete { .. } => "push it again",

@@ -20,9 +20,12 @@ const LAYERS_MAX: usize = 100;
 pub(super) const LAYER_BYTES_MAX: u64 = 64 << 20;
 
 const FLUX_CONTENT: &str = "application/vnd.cncf.flux.content.v1.tar+gzip";
+const FLUX_CONTENT_ZSTD: &str = "application/vnd.cncf.flux.content.v1.tar+zstd";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 const CHART: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
 const CHART_PROVENANCE: &str = "application/vnd.cncf.helm.chart.provenance.v1.prov";
 
@@ -56,12 +59,20 @@ pub(super) struct Descriptor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
     Tar {
-        gzip: bool,
+        packed: Packed,
         /// A chart lies in a folder of its name, which is left out.
         is_chart: bool,
     },
     /// The layer is this file.
     File(String),
+}
+
+/// How the bytes of a tar were made fewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packed {
+    Not,
+    Gzip,
+    Zstd,
 }
 
 impl Manifest {
@@ -139,15 +150,16 @@ impl Descriptor {
     /// `None`: it holds no files. `oras push` calls single files a tar unless it is told what they are, and says by
     /// another word which of them it packed.
     fn content(&self) -> Result<Option<Content>, ArtifactError> {
-        let tar = |gzip| Content::Tar { gzip, is_chart: false };
+        let tar = |packed| Content::Tar { packed, is_chart: false };
         let is_packed = self.annotation(UNPACK) == Some("true");
         let title = self.annotation(TITLE).filter(|_| !is_packed);
         Ok(Some(match (self.media_type.as_str(), title) {
-            (CHART, _) => Content::Tar { gzip: true, is_chart: true },
+            (CHART, _) => Content::Tar { packed: Packed::Gzip, is_chart: true },
             (CHART_PROVENANCE, _) => return Ok(None),
-            (FLUX_CONTENT, _) | (LAYER_GZIP | DOCKER_LAYER_GZIP, None) => tar(true),
+            (FLUX_CONTENT, _) | (LAYER_GZIP | DOCKER_LAYER_GZIP, None) => tar(Packed::Gzip),
+            (FLUX_CONTENT_ZSTD, _) | (LAYER_ZSTD | DOCKER_LAYER_ZSTD, None) => tar(Packed::Zstd),
             (_, Some(title)) => Content::File(file_name(title)?),
-            (LAYER, None) => tar(false),
+            (LAYER, None) => tar(Packed::Not),
             (other, None) => {
                 let reason = format!("has a layer of the type `{}`, which is not known here", tidy(other));
                 return Err(ArtifactError::Unsupported { reason });
@@ -191,17 +203,19 @@ mod tests {
 
     #[test]
     fn what_the_usual_tools_push_is_known() {
-        let tar = |gzip| Content::Tar { gzip, is_chart: false };
+        let tar = |packed| Content::Tar { packed, is_chart: false };
         let flux = layer(FLUX_CONTENT, &Value::Null);
-        assert_eq!(contents(&json!([flux])), Ok(vec![tar(true)]));
+        assert_eq!(contents(&json!([flux])), Ok(vec![tar(Packed::Gzip)]));
         let file = layer(LAYER, &json!({TITLE: "./shop.yaml"}));
         assert_eq!(contents(&json!([file])), Ok(vec![Content::File("shop.yaml".to_owned())]));
         let typed = layer("application/yaml", &json!({TITLE: "a/shop.yaml"}));
         assert_eq!(contents(&json!([typed])), Ok(vec![Content::File("a/shop.yaml".to_owned())]));
         let folder = layer(LAYER_GZIP, &json!({TITLE: "shop", UNPACK: "true"}));
-        assert_eq!(contents(&json!([folder])), Ok(vec![tar(true)]));
+        assert_eq!(contents(&json!([folder])), Ok(vec![tar(Packed::Gzip)]));
         let chart = [layer(CHART, &Value::Null), layer(CHART_PROVENANCE, &Value::Null)];
-        assert_eq!(contents(&json!(chart)), Ok(vec![Content::Tar { gzip: true, is_chart: true }]));
+        assert_eq!(contents(&json!(chart)), Ok(vec![Content::Tar { packed: Packed::Gzip, is_chart: true }]));
+        let zstd = [FLUX_CONTENT_ZSTD, LAYER_ZSTD, DOCKER_LAYER_ZSTD].map(|media_type| layer(media_type, &Value::Null));
+        assert_eq!(contents(&json!(zstd)), Ok(vec![tar(Packed::Zstd); 3]));
     }
 
     #[test]
@@ -209,7 +223,7 @@ mod tests {
         let code = |layers: &Value| contents(layers).expect_err("refused").code();
         assert_eq!(code(&json!([])), "artifact_unsupported");
         assert_eq!(
-            code(&json!([layer("application/vnd.oci.image.layer.v1.tar+zstd", &Value::Null)])),
+            code(&json!([layer("application/vnd.oci.image.layer.v1.tar+xz", &Value::Null)])),
             "artifact_unsupported"
         );
         assert_eq!(code(&json!(vec![layer(FLUX_CONTENT, &Value::Null); 101])), "artifact_too_large");

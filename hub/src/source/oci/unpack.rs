@@ -12,7 +12,7 @@ use gix::ObjectId;
 use tar::{Archive, EntryType};
 
 use super::error::{ArtifactError, PullError};
-use super::manifest::{Content, tidy};
+use super::manifest::{Content, Packed, tidy};
 use crate::source::git::{Budget, write_file};
 
 /// As many as a target may have.
@@ -28,6 +28,10 @@ const FILE_BYTES_MAX: u64 = 32 << 20;
 
 /// Of all layers, as the files are. It bounds what a small layer can make of itself.
 const BYTES_MAX: u64 = 64 << 20;
+
+/// How far back a zstd frame may reach, as a power of two: 32 MiB. A frame of a few bytes says itself how much memory its
+/// reader needs. This is what the strongest level of the usual tools asks for.
+const WINDOW_LOG_MAX: u32 = 25;
 
 /// The files of an artifact so far.
 #[derive(Default)]
@@ -49,8 +53,15 @@ pub(super) fn unpack(
             let bytes = read(layer, path)?;
             files.add(path, &bytes, repo)
         }
-        Content::Tar { gzip: false, is_chart } => unpack_tar(layer, *is_chart, files, repo, budget),
-        Content::Tar { gzip: true, is_chart } => unpack_tar(MultiGzDecoder::new(layer), *is_chart, files, repo, budget),
+        Content::Tar { packed: Packed::Not, is_chart } => unpack_tar(layer, *is_chart, files, repo, budget),
+        Content::Tar { packed: Packed::Gzip, is_chart } => {
+            unpack_tar(MultiGzDecoder::new(layer), *is_chart, files, repo, budget)
+        }
+        Content::Tar { packed: Packed::Zstd, is_chart } => {
+            let mut frames = zstd::Decoder::new(layer).map_err(|error| damaged(&error))?;
+            frames.window_log_max(WINDOW_LOG_MAX).map_err(|error| damaged(&error))?;
+            unpack_tar(frames, *is_chart, files, repo, budget)
+        }
     }
 }
 

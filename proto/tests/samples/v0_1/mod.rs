@@ -33,6 +33,7 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
         acked: Some((SessionNumber::new(3), ReportSequence::new(4))),
         facts: BTreeMap::from([("kubernetes.version".to_owned(), "v1.37.2".to_owned())]),
         apis: None,
+        definitions: None,
     };
     let line = ObjectLine {
         key: key(),

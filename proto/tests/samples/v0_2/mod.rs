@@ -15,6 +15,7 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
     messages.push(AgentMessage::Sight(Sight {
         facts: BTreeMap::from([("kubernetes.minor".to_owned(), "1.37".to_owned())]),
         apis: Some(Apis::parse("apps/v1\napps/v1/Deployment").expect("names")),
+        definitions: None,
     }));
     messages
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::ClusterError;
 use super::request::Requests;
 
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub(super) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const API_SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
 
 /// Whether a definition of this group and kind is stored. Names are listed and not bodies, which are large; a definition's

@@ -3,6 +3,7 @@
 //! Nothing here decides: it sends what it is told to, once, with a deadline, and says in [`ClusterError`] what came of
 //! it. It retries nothing (the reconciler has the one retry policy) and forces nothing by itself.
 
+mod definitions;
 mod discovery;
 mod error;
 mod evidence;
@@ -30,6 +31,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+pub(crate) use definitions::Seen as SeenDefinition;
 use discovery::{Discovery, Resource, Served};
 use live::Sending;
 pub(crate) use live::{Live, Onto};

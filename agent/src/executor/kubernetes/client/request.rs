@@ -135,6 +135,10 @@ impl Answer {
         serde_json::from_slice(&self.0).map_err(|error| judge_unreadable(&error))
     }
 
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     pub(super) fn items<T: DeserializeOwned>(&self) -> Result<Vec<T>, ClusterError> {
         self.decode::<List<T>>().map(|list| list.items.unwrap_or_default())
     }

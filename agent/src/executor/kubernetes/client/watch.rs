@@ -418,7 +418,7 @@ fn events_of(object_event: Option<ObjectEvent>) -> Vec<WatchEvent> {
 }
 
 /// What the API server answered with, if it did. That it sends no versions is as good as a refusal.
-fn status(error: &watcher::Error) -> Option<u16> {
+pub(super) fn status(error: &watcher::Error) -> Option<u16> {
     use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
     match error {
         InitialListFailed(kube::Error::Api(status))
@@ -431,7 +431,7 @@ fn status(error: &watcher::Error) -> Option<u16> {
 }
 
 /// kube's own words hold the whole answer, and those of its reader what it read.
-fn told(error: &watcher::Error) -> String {
+pub(super) fn told(error: &watcher::Error) -> String {
     use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
     let (what, error) = match error {
         InitialListFailed(error) => ("it cannot be listed", error),

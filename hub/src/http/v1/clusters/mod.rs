@@ -2,6 +2,7 @@
 
 mod annotate;
 mod apis;
+mod definitions;
 mod delete;
 mod label;
 mod list;
@@ -34,6 +35,7 @@ use crate::work::subjects;
 
 pub(in crate::http) use annotate::annotate;
 pub(in crate::http) use apis::list_apis;
+pub(in crate::http) use definitions::{list_definitions, show_definition};
 pub(in crate::http) use delete::delete;
 pub(in crate::http) use label::label;
 pub(in crate::http) use list::list;

@@ -1,9 +1,10 @@
 //! Clusters, through the whole router.
 
 use axum::http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::http::testing::api;
+use crate::link;
 use crate::pki::seal;
 use crate::process::clock;
 use crate::store::{self, Pool};
@@ -47,4 +48,28 @@ async fn revoking_and_enrolling_again_leave_nothing_of_before(pool: Pool) {
     let mut change = store::begin(&pool).await.expect("a transaction");
     let found = store::clusters::lock_enrollment(&mut change, seal::hash_token(&token)).await.expect("asked");
     assert!(found.is_none(), "the earlier join token came back: {found:?}");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_a_cluster_defines_is_shown_with_when_it_was_told_and_what_is_not_known_is_not_called_missing(pool: Pool) {
+    let api = api(&pool).await;
+    let told = link::tests::tell_a_definition(&api.hub, "a").await;
+    let ask = async |path: &str| {
+        let (status, text) = api.ask("GET", path, "").await;
+        (status, serde_json::from_str::<Value>(&text).expect("JSON"))
+    };
+
+    let (_, all) = ask("/clusters/a/definitions").await;
+    let (status, one) = ask("/clusters/a/definitions/widgets.example.org").await;
+    let (_, other) = ask("/clusters/a/definitions/gadgets.example.org").await;
+    let (_, none) = ask("/clusters/a/definitions/none.example.org").await;
+
+    let digest = told.to_string();
+    let widget = json!({"name": "widgets.example.org", "digest": digest, "isStored": true});
+    let gadget = json!({"name": "gadgets.example.org", "digest": null, "isStored": false});
+    assert_eq!(all["definitions"], json!([gadget, widget]));
+    assert!(all["toldAt"].is_string() && all["more"] == 0, "{all}");
+    assert_eq!((status, &one["digest"], &one["toldAt"]), (StatusCode::OK, &json!(digest), &all["toldAt"]));
+    assert_eq!(one["definition"]["spec"]["names"]["kind"], "Widget");
+    assert_eq!((&other["code"], &none["code"]), (&json!("definition_unknown"), &json!("definition_not_found")));
 }

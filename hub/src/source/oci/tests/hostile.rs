@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use tar::{Builder, EntryType};
 
-use super::artifact::{Artifact, FLUX, add, gzip, sha256, tar};
+use super::artifact::{Artifact, FLUX, add, gzip, sha256, tar, zstd};
 use super::fake::{Asked, Fake, serve};
 use super::{Local, blocking, remote, tag};
 use crate::source::git::{FetchBounds, FetchError, RefError};
@@ -29,7 +29,11 @@ async fn pull(
 }
 
 async fn refusal_of(layer: &[u8]) -> RefError {
-    pull(Artifact::new(&[(FLUX, layer, Value::Null)]), |_, _| None).await.expect("the registry answers")
+    refusal_of_type(FLUX, layer).await
+}
+
+async fn refusal_of_type(media_type: &str, layer: &[u8]) -> RefError {
+    pull(Artifact::new(&[(media_type, layer, Value::Null)]), |_, _| None).await.expect("the registry answers")
 }
 
 #[tokio::test]
@@ -109,6 +113,45 @@ async fn what_would_fill_memory_or_disk_is_refused_while_it_is_small() {
     let manifest = json!({"schemaVersion": 2, "layers": [huge]}).to_string();
     let refused = pull(Artifact { manifest, blobs: BTreeMap::new() }, |_, _| None).await.expect("it answers");
     assert_eq!(refused.code(), "artifact_too_large");
+}
+
+#[tokio::test]
+async fn a_layer_of_zstd_has_the_same_bounds_and_its_window_one_of_its_own() {
+    const ZSTD: &str = "application/vnd.cncf.flux.content.v1.tar+zstd";
+    let bomb = zstd(&vec![0; 300 << 20]);
+    assert!(bomb.len() < 64 << 10, "it is small: {}", bomb.len());
+    let one_file = zstd(&tar(&[("a.yaml", &" ".repeat(33 << 20))]));
+    let many = {
+        let mut tar = Builder::new(Vec::new());
+        for number in 0..10_001 {
+            add(&mut tar, EntryType::Regular, &format!("{number}.yaml"), "");
+        }
+        zstd(&tar.into_inner().expect("a tar"))
+    };
+    let good = tar(&[("a.yaml", "a: 1")]);
+    let (whole, short) = (zstd(&good), zstd(&good[..600]));
+    // Its reader is to keep 128 MiB.
+    let mut wide = zstd::Encoder::new(Vec::new(), 3).expect("an encoder");
+    wide.window_log(27).expect("it is allowed");
+    std::io::Write::write_all(&mut wide, &good).expect("it is packed");
+    let wide = wide.finish().expect("a frame");
+    let layers = [
+        ("zeros", bomb, "artifact_too_large"),
+        ("one file", one_file, "artifact_too_large"),
+        ("many files", many, "artifact_too_large"),
+        ("a wide window", wide, "artifact_damaged"),
+        ("a frame that was cut", whole[..whole.len() - 3].to_vec(), "artifact_damaged"),
+        ("a frame of a tar that was cut", short, "artifact_damaged"),
+        ("a frame and gzip", [whole, gzip(&good)].concat(), "artifact_damaged"),
+        ("gzip", gzip(&good), "artifact_damaged"),
+        ("text", b"hello".to_vec(), "artifact_damaged"),
+        ("nothing", Vec::new(), "artifact_damaged"),
+        ("a tar of nothing", zstd(&tar(&[])), "artifact_unsupported"),
+    ];
+    for (what, layer, code) in layers {
+        let refused = refusal_of_type(ZSTD, &layer).await;
+        assert_eq!(refused.code(), code, "{what}: {refused}");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use axum::response::IntoResponse as _;
 use serde_json::json;
 
-use super::artifact::{Artifact, gzip, tar};
+use super::artifact::{Artifact, gzip, tar, zstd};
 use super::docker::DockerRegistry;
 use super::fake::{Asked, Fake, serve};
 use super::{Local, blocking, digest, pairs, remote, tag};
@@ -60,6 +60,31 @@ async fn what_each_tool_pushes_becomes_its_files() {
         (commits[0].author.as_str(), commits[0].committed_at.to_string().as_str()),
         ("an artifact", "2026-03-01T10:00:00Z")
     );
+}
+
+#[tokio::test]
+async fn layers_of_zstd_become_their_files_also_in_several_frames_and_with_what_chunked_tools_put_between() {
+    let registry = DockerRegistry::start().await;
+    let (files, null) = (tar(&[("a.yaml", "a: 1"), ("x/b.yaml", "b: 1")]), json!(null));
+    let (one, other) = files.split_at(700);
+    // A frame that says something to some readers and nothing to others, as zstd:chunked has at its end.
+    let skipped = [&0x184d_2a50_u32.to_le_bytes()[..], &3_u32.to_le_bytes(), b"toc"].concat();
+    let chunked = [zstd(one), skipped.clone(), zstd(other), skipped].concat();
+    let flux = "application/vnd.cncf.flux.content.v1.tar+zstd";
+    let docker = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+    registry.push("team/shop", "plain", &Artifact::new(&[(LAYER, &files, null.clone())])).await;
+    registry.push("team/shop", "flux", &Artifact::new(&[(flux, &zstd(&files), null.clone())])).await;
+    registry.push("team/shop", "docker", &Artifact::new(&[(docker, &zstd(&files), null.clone())])).await;
+    registry.push("team/shop", "chunked", &Artifact::new(&[(&format!("{LAYER}+zstd"), &chunked, null)])).await;
+    let at = remote(&registry.repo_url("team/shop"));
+
+    let trees: Vec<_> = blocking(move || {
+        let heads = Local::new().fetch(&at, &["plain", "flux", "docker", "chunked"].map(tag)).expect("it answers");
+        heads.into_iter().map(|head| head.outcome.expect("a commit").tree).collect()
+    })
+    .await;
+
+    assert!(trees.iter().all(|tree| *tree == trees[0]), "{trees:?}");
 }
 
 #[tokio::test]
