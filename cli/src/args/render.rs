@@ -22,7 +22,7 @@ labels, annotations and facts. A folder of that name is taken first, unless --hu
 
 Examples:
   bellwether render apps/shop/overlays/eu --namespace shop | kubectl diff -f -
-  bellwether render charts/shop --values envs/eu.yaml --set tag=1.4.2
+  bellwether render charts/shop --values envs/eu.yaml --helm-set image.tag=1.4.2
   bellwether render --target targets/shop.yaml --cluster eu-1 --cluster-labels region=eu,env=prod
   bellwether render --target targets/shop.yaml --cluster-labels env=prod --explain replicas
   bellwether render --target targets/shop.yaml --source env=../env
@@ -44,8 +44,8 @@ pub(crate) struct RenderArgs {
     /// A file with a Target, whose spec is taken.
     #[arg(long, value_name = "FILE")]
     pub(crate) target: Option<PathBuf>,
-    /// A parameter, over those of the spec; `true`, numbers and JSON strings are what they are, all else is text. May be
-    /// repeated.
+    /// A parameter, over those of the spec: what `${NAME}` in files stands for. `true`, numbers and JSON strings are what they
+    /// are, all else is text. A value of a chart is set by --helm-set. May be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_parameter)]
     pub(crate) parameters: Vec<(String, Value)>,
     /// The cluster's name: what `${cluster.name}` is; `cluster` when left out.
@@ -76,6 +76,12 @@ pub(crate) struct RenderArgs {
     /// A file of values for Helm, from the repo's root on. May be repeated; a later one is over an earlier.
     #[arg(long = "values", value_name = "FILE")]
     pub(crate) values_files: Vec<String>,
+    /// Values for a chart, over all others, as `helm --set` reads them. May be repeated.
+    #[arg(long = "helm-set", value_name = "NAME=VALUE")]
+    pub(crate) helm_set: Vec<String>,
+    /// Texts for a chart, over all others, as `helm --set-string` reads them. May be repeated.
+    #[arg(long = "helm-set-string", value_name = "NAME=VALUE")]
+    pub(crate) helm_set_string: Vec<String>,
     /// A folder with the files of another repo that the target names, or of a chart that one depends on, by its name or, where
     /// two have the same, its URL; no hub is asked. May be repeated.
     #[arg(long = "source", value_name = "NAME=DIR", value_parser = parse_source)]
@@ -123,6 +129,8 @@ impl RenderArgs {
             ("--namespace", self.namespace.is_some()),
             ("--release", self.release.is_some()),
             ("--values", !self.values_files.is_empty()),
+            ("--helm-set", !self.helm_set.is_empty()),
+            ("--helm-set-string", !self.helm_set_string.is_empty()),
             ("--source", !self.sources.is_empty()),
             ("--target-id", self.target_id.is_some()),
         ];

@@ -30,6 +30,9 @@ const CONFINEMENT: Confinement = Confinement::AsThereIs;
 /// Whose name nobody says.
 const CLUSTER: &str = "cluster";
 
+/// What makes a folder a chart.
+const CHART: &str = "Chart.yaml";
+
 /// A release needs a name, and a folder's may be none.
 const NAME: &str = "release";
 
@@ -42,6 +45,7 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
         return Err(Failure::usage("with --hub, the name of a target is needed, and no path").into());
     }
     let asked = Asked::read(arguments)?;
+    asked.check_settings()?;
     asked.options().check().map_err(|error| Failure::usage(error.to_string()).maybe_hint(error.hint()))?;
     let plan = Plan {
         folder: asked.folder.clone(),
@@ -68,8 +72,19 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
         let from_files = manifests.read_parameters(&values).map_err(told)?;
         return explain(&asked, Parameters::explain(&sets, facts, name), from_files.get(name), name);
     }
-    let objects = manifests.render(&recipe, &values).map_err(told)?;
-    show(format, &objects)
+    let objects = manifests.render(&recipe, &values);
+    // Also where it fails: this may be why.
+    note_unused(arguments, &manifests.variables());
+    show(format, &objects.map_err(told)?)
+}
+
+/// What is set and nobody asks for was meant for something else.
+fn note_unused(arguments: &RenderArgs, used: &BTreeSet<String>) {
+    for (name, _) in arguments.parameters.iter().filter(|(name, _)| !used.contains(name)) {
+        note(&format!(
+            "warning: `--set {name}=…` changes nothing, as nothing refers to `${{{name}}}`; a value of a chart is set by `--helm-set`"
+        ));
+    }
 }
 
 /// What the hub stores for a cluster.
@@ -229,14 +244,34 @@ impl<'a> Asked<'a> {
         Ok(Self { arguments, spec, root, folder, name })
     }
 
+    /// They mean something to a chart alone.
+    fn check_settings(&self) -> Result<(), Failure> {
+        let RenderArgs { helm_set, helm_set_string, .. } = self.arguments;
+        let flag = match (helm_set.is_empty(), helm_set_string.is_empty()) {
+            (true, true) => return Ok(()),
+            (false, _) => "--helm-set",
+            (true, false) => "--helm-set-string",
+        };
+        if self.root.join(&self.folder).join(CHART).is_file() {
+            return Ok(());
+        }
+        Err(Failure::usage(format!("{flag} is for charts, and there is no `{CHART}` in `{}`", self.folder)).hint(
+            "`--set` gives parameters their values, and of a chart in a kustomization the kustomization has the values",
+        ))
+    }
+
     fn options(&self) -> RenderOptions {
-        let RenderArgs { kind, release, values_files, .. } = self.arguments;
+        let RenderArgs { kind, release, values_files, helm_set, helm_set_string, .. } = self.arguments;
         let mut options = self.spec.as_ref().map(|spec| spec.render.clone()).unwrap_or_default();
         if let Some(kind) = kind {
             options.kind = (*kind).into();
         }
-        if release.is_some() || !values_files.is_empty() {
+        let is_for_helm =
+            release.is_some() || !values_files.is_empty() || !helm_set.is_empty() || !helm_set_string.is_empty();
+        if is_for_helm {
             let helm = options.helm.get_or_insert_default();
+            helm.set.extend_from_slice(helm_set);
+            helm.set_string.extend_from_slice(helm_set_string);
             helm.release = release.clone().or(helm.release.take());
             helm.values_files.extend(values_files.iter().cloned().map(RepoFile::Own));
         }
