@@ -14,7 +14,7 @@ use crate::made::Asked;
 use crate::paths::{join, normal};
 use crate::report::Effect;
 use crate::text::{as_template, has_mark, to_template};
-use crate::values::{Settings, merge, read_values, whole};
+use crate::values::{Settings, read_values, whole};
 use crate::view::Changes;
 
 /// A file that Helm gets.
@@ -201,9 +201,7 @@ impl<F: Files> Argo<'_, F> {
         }
         let Some(text) = helm["values"].as_str().filter(|text| !text.trim().is_empty()) else { return Map::new() };
         if let Some(Value::Object(inline)) = read_values(text) {
-            let mut values = Map::new();
-            merge(&mut values, &inline);
-            return values;
+            return inline;
         }
         self.say(
             application,
