@@ -69,3 +69,25 @@ fn values_of_a_chart_are_set_in_a_chart_and_nowhere_else() {
     assert_eq!(plain.status.code(), Some(2), "{plain:?}");
     assert!(text(&plain.stderr).contains("--helm-set is for charts"), "{plain:?}");
 }
+
+#[test]
+fn a_chart_is_shown_the_apis_of_a_file() {
+    needs_engine();
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n\
+                    data: {monitors: '{{ .Capabilities.APIVersions.Has \"monitoring.coreos.com/v1\" }}'}\n";
+    let folder = folder(&[
+        ("chart/Chart.yaml", CHART),
+        ("chart/templates/a.yaml", template),
+        ("apis", "v1\nmonitoring.coreos.com/v1\napps/v1\n"),
+        ("wrong", "NAME READY\n"),
+    ]);
+
+    let alone = render(folder.path(), &["chart"]);
+    let with = render(folder.path(), &["chart", "--cluster-apis", "apis"]);
+    let wrong = render(folder.path(), &["chart", "--cluster-apis", "wrong"]);
+
+    assert!(text(&alone.stdout).contains("monitors: \"false\""), "{alone:?}");
+    assert!(text(&with.stdout).contains("monitors: \"true\""), "{with:?}");
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    assert!(text(&wrong.stderr).contains("line 1 is not the name of an API"), "{wrong:?}");
+}

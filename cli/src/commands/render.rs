@@ -1,5 +1,7 @@
 //! `render`: the objects of a folder or of a target's spec, as a hub would store them, without one; or as it stores them.
 
+mod known;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +9,7 @@ use anyhow::Context as _;
 use bellwether_core::api::{ExplainedParameter, ParameterLayer, RenderedTarget, TargetDocument};
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::labels::LabelSelector;
-use bellwether_core::parameters::{ClusterFacts, Layer, ParameterSet, Parameters, Traits};
+use bellwether_core::parameters::{ClusterFacts, Layer, ParameterSet, Parameters};
 use bellwether_core::render::{RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{Condition, Digest, ObjectKey};
@@ -16,9 +18,10 @@ use bellwether_render::{
 };
 use serde_json::{Value, json};
 
+pub(super) use self::known::{Known, ask};
 use super::Context;
 use super::apply::read_yaml;
-use crate::args::{Format, Label, RenderArgs, engine};
+use crate::args::{Format, RenderArgs, engine};
 use crate::client::{Answer, Route};
 use crate::failure::{Exit, Failure, condition_text};
 use crate::folder::RepoFolders;
@@ -36,7 +39,7 @@ const CHART: &str = "Chart.yaml";
 /// A release needs a name, and a folder's may be none.
 const NAME: &str = "release";
 
-pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exit> {
+pub(super) fn run(output: &Output, arguments: &RenderArgs, known: Known) -> anyhow::Result<Exit> {
     let format = match output.format() {
         Some(Format::Objects) => Format::Objects,
         _ => output.document_format()?,
@@ -60,9 +63,7 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
     let manifests = Manifests::open(engines, files, plan).map_err(told)?;
     let marks = arguments.target_id.zip(arguments.owner.clone()).map(|(target, owner)| Marks { target, owner });
     let recipe = Recipe { marks, namespace: asked.namespace(), agents: BTreeSet::new() };
-    let pairs = |labels: &[Label]| labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
-    let (labels, annotations) = (pairs(&arguments.labels), pairs(&arguments.annotations));
-    let traits = Traits { annotations, facts: arguments.facts.iter().cloned().collect(), apis: None };
+    let Known { labels, traits } = known.with(arguments)?;
     let cluster = arguments.cluster.clone().map_or_else(|| CLUSTER.parse(), Ok)?;
     let facts = ClusterFacts::new(&cluster, &labels).with(&traits);
     let sets = asked.parameters();
