@@ -1,4 +1,4 @@
-//! Values of charts: read, merged and set as Helm does.
+//! Values of charts: read and merged as Helm does, and what it is told to set over them.
 
 use bellwether_render::yaml;
 use serde_json::{Map, Value};
@@ -20,67 +20,35 @@ pub(crate) fn merge(under: &mut Map<String, Value>, over: &Map<String, Value>) {
     }
 }
 
-/// As `--set` understands a path: `a.b`, `a\.b` and `a[0].b`.
-pub(crate) fn set_path(values: &mut Map<String, Value>, path: &str, value: Value) {
-    let mut root = Value::Object(std::mem::take(values));
-    let mut place = &mut root;
-    for step in steps(path) {
-        place = match step {
-            Step::Key(key) => {
-                if !place.is_object() {
-                    *place = Value::Object(Map::new());
-                }
-                let Value::Object(fields) = place else { return };
-                fields.entry(key).or_insert(Value::Null)
+/// What Helm is told to set over all values: names as `--set` reads them, and what they are set to. Helm says of which type
+/// that is, and what the name means where files have a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) typed: Vec<(String, String)>,
+    /// Over the others, and always text.
+    pub(crate) texts: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// With each value as `change` makes it: names have no variables.
+    pub(crate) fn add_to(&self, helm: &mut Map<String, Value>, change: impl Fn(&str) -> String) {
+        for (field, settings) in [("set", &self.typed), ("setString", &self.texts)] {
+            if !settings.is_empty() {
+                let lines = settings.iter().map(|(name, value)| Value::from(format!("{name}={}", change(value))));
+                helm.insert(field.to_owned(), lines.collect());
             }
-            Step::Index(index) => {
-                if !place.is_array() {
-                    *place = Value::Array(Vec::new());
-                }
-                let Value::Array(items) = place else { return };
-                while items.len() <= index {
-                    items.push(Value::Null);
-                }
-                &mut items[index]
-            }
-        };
+        }
     }
-    *place = value;
-    if let Value::Object(root) = root {
-        *values = root;
+
+    pub(crate) fn values(&self) -> Value {
+        self.typed.iter().chain(&self.texts).map(|(_, value)| Value::from(value.as_str())).collect()
     }
 }
 
-enum Step {
-    Key(String),
-    Index(usize),
-}
-
-fn steps(path: &str) -> Vec<Step> {
-    /// Lists longer than that are not made by a path.
-    const INDEX_MAX: usize = 1_000;
-    let mut steps = Vec::new();
-    let mut key = String::new();
-    let mut characters = path.chars();
-    let end = |key: &mut String, steps: &mut Vec<Step>| {
-        if !key.is_empty() {
-            steps.push(Step::Key(std::mem::take(key)));
-        }
-    };
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' => key.extend(characters.next()),
-            '.' => end(&mut key, &mut steps),
-            '[' => {
-                end(&mut key, &mut steps);
-                let index: String = characters.by_ref().take_while(|&c| c != ']').collect();
-                steps.push(Step::Index(index.parse::<usize>().unwrap_or_default().min(INDEX_MAX)));
-            }
-            other => key.push(other),
-        }
-    }
-    end(&mut key, &mut steps);
-    steps
+/// A text as a setting has it that is to be that text: it begins no list, and ends nowhere.
+pub(crate) fn whole(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace(',', "\\,");
+    if escaped.starts_with('{') { format!("\\{escaped}") } else { escaped }
 }
 
 #[cfg(test)]
@@ -90,19 +58,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_merged_and_set_as_helm_does() {
+    fn values_are_merged_as_helm_does() {
         let mut values =
             json!({"image": {"tag": "1", "name": "a"}, "list": [1, 2]}).as_object().cloned().expect("a map");
 
         merge(&mut values, json!({"image": {"tag": "2"}, "list": [3]}).as_object().expect("a map"));
-        set_path(&mut values, "image.pull\\.policy", json!("Always"));
-        set_path(&mut values, "hosts[1].name", json!("b"));
 
-        assert_eq!(
-            Value::Object(values),
-            json!({
-                "image": {"tag": "2", "name": "a", "pull.policy": "Always"}, "list": [3], "hosts": [null, {"name": "b"}],
-            })
-        );
+        assert_eq!(Value::Object(values), json!({"image": {"tag": "2", "name": "a"}, "list": [3]}));
+    }
+
+    #[test]
+    fn a_text_that_is_to_stay_whole_is_escaped_where_it_would_end_or_be_a_list() {
+        for (text, written) in [("a,b", r"a\,b"), ("{a}", r"\{a}"), (r"a\", r"a\\"), ("a{b}=c", "a{b}=c")] {
+            assert_eq!(whole(text), written);
+        }
     }
 }

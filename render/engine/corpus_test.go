@@ -158,6 +158,9 @@ func helmArguments(t *testing.T, asked *helmRequest) []string {
 	for _, setting := range asked.Set {
 		arguments = append(arguments, "--set", setting)
 	}
+	for _, setting := range asked.SetString {
+		arguments = append(arguments, "--set-string", setting)
+	}
 	for _, version := range asked.APIVersions {
 		arguments = append(arguments, "--api-versions", version)
 	}

@@ -40,8 +40,10 @@ type helmRequest struct {
 	Values      map[string]any `json:"values"`
 	ValuesFiles []string       `json:"valuesFiles"`
 	Set         []string       `json:"set"`
-	KubeVersion string         `json:"kubeVersion"`
-	APIVersions []string       `json:"apiVersions"`
+	// SetString goes over Set, and all that it gives is text.
+	SetString   []string `json:"setString"`
+	KubeVersion string   `json:"kubeVersion"`
+	APIVersions []string `json:"apiVersions"`
 	// ClusterAPIVersions is all that the cluster serves, if that is known: it takes the place of what Helm has built in.
 	ClusterAPIVersions []string `json:"clusterApiVersions"`
 	IncludeCRDs        bool     `json:"includeCrds"`

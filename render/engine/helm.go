@@ -111,7 +111,7 @@ func (r *helmRun) loadChart(given map[string]any) (*chart.Chart, error) {
 }
 
 // mergeValues has Helm's precedence: files, the later ones over the earlier; then the inline values, as if they were the
-// last file; then the settings.
+// last file; then the settings, and those that are text over the others.
 func (r *helmRun) mergeValues() (map[string]any, error) {
 	merged, err := r.mergeFiles(map[string]any{}, r.ValuesFiles)
 	if err != nil {
@@ -121,12 +121,19 @@ func (r *helmRun) mergeValues() (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, setting := range r.Set {
-		if err := strvals.ParseInto(setting, merged); err != nil {
-			return nil, &failure{Code: helmFailed, Message: fmt.Sprintf("cannot read the setting `%s`: %s", setting, err)}
+	if err := setEach(merged, r.Set, strvals.ParseInto); err != nil {
+		return nil, err
+	}
+	return merged, setEach(merged, r.SetString, strvals.ParseIntoString)
+}
+
+func setEach(merged map[string]any, settings []string, set func(string, map[string]any) error) error {
+	for _, setting := range settings {
+		if err := set(setting, merged); err != nil {
+			return &failure{Code: helmFailed, Message: fmt.Sprintf("cannot read the setting `%s`: %s", setting, err)}
 		}
 	}
-	return merged, nil
+	return nil
 }
 
 func (r *helmRun) mergeFiles(merged map[string]any, names []string) (map[string]any, error) {

@@ -529,6 +529,45 @@ fn a_chart_is_told_the_cluster_that_its_target_says_and_finds_nothing_where_that
 }
 
 #[test]
+fn settings_go_over_values_by_helms_rules_and_a_parameter_in_one_sets_nothing_else() {
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {v: {{ .Values | toJson | quote }}}\n";
+    let options = json!({"helm": {
+        "values": {"hosts": [{"name": "a", "port": 1}, {"name": "b", "port": 2}], "both": "inline"},
+        "set": ["hosts[1].port=8080", "version=1.5,on=True,none=NULL", "tag=${tag},list={${tag},c}", "both=1"],
+        "setString": ["both=${n}", "off=False"],
+    }});
+
+    let objects = render(&chart_of(template), "charts/shop", options, json!({"tag": "x,admin=true}", "n": 3}));
+
+    let objects = objects.expect("it renders");
+    let values = bodies(&objects)["ConfigMap web/a"]["data"]["v"].as_str().map(str::to_owned).expect("a text");
+    let values: Value = serde_json::from_str(&values).expect("JSON");
+    for (field, expected) in [
+        ("hosts", json!([{"name": "a", "port": 1}, {"name": "b", "port": 8080}])),
+        ("version", json!("1.5")),
+        ("on", json!(true)),
+        ("tag", json!("x,admin=true}")),
+        ("list", json!(["x,admin=true}", "c"])),
+        ("both", json!("3")),
+        ("off", json!("False")),
+    ] {
+        assert_eq!(values[field], expected, "{field} of {values}");
+    }
+    assert_eq!(values.get("admin"), None);
+}
+
+#[test]
+fn a_setting_that_helm_cannot_read_is_told_without_what_a_parameter_gave() {
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    let options = json!({"helm": {"set": ["a[x]=${password}"]}});
+
+    let error = render(&chart_of(template), "charts/shop", options, json!({"password": "hunter2,b={"}));
+
+    let error = error.err().expect("it is refused").to_string();
+    assert!(error.contains("a[x]") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
 fn a_kustomization_is_laid_over_what_a_chart_gives() {
     let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\ndata: {text: '${left}', set: {{ .Values.set }}}\n";
     let options = json!({"kustomize": "over", "helm": {"release": "web", "values": {"set": "${set}"}}});

@@ -32,6 +32,11 @@ Examples:
         /// The cluster.
         name: Name,
     },
+    /// Print what a cluster serves, as its agent has seen it: for `bellwether render --cluster-apis FILE`.
+    Apis {
+        /// The cluster.
+        name: Name,
+    },
     /// Set labels (`key=value`) and remove them (`key-`).
     #[command(after_long_help = "Examples:\n  bellwether cluster label eu-1 ring=canary old-")]
     Label {

@@ -17,14 +17,17 @@ With a folder no hub is asked. What is printed is what a hub stores for a commit
 `bellwether target show NAME -o yaml` and every object of the target name, it is the same bytes. Files are read as they \
 are, committed or not; links are not followed.
 
+What charts ask about the APIs of a cluster is known with --ask-hub, or from a file (--cluster-apis).
+
 With the name of a target and --cluster, the hub is asked: what is printed is what it stores for that very cluster, with its \
 labels, annotations and facts. A folder of that name is taken first, unless --hub is said.
 
 Examples:
   bellwether render apps/shop/overlays/eu --namespace shop | kubectl diff -f -
-  bellwether render charts/shop --values envs/eu.yaml --set tag=1.4.2
+  bellwether render charts/shop --values envs/eu.yaml --helm-set image.tag=1.4.2
   bellwether render --target targets/shop.yaml --cluster eu-1 --cluster-labels region=eu,env=prod
   bellwether render --target targets/shop.yaml --cluster-labels env=prod --explain replicas
+  bellwether render --target targets/shop.yaml --cluster eu-1 --ask-hub
   bellwether render --target targets/shop.yaml --source env=../env
   bellwether render charts/shop -o objects
   bellwether render shop --cluster eu-1
@@ -37,6 +40,10 @@ pub(crate) struct RenderArgs {
     /// Asks the hub, also where there is a folder of that name.
     #[arg(long, requires = "cluster", conflicts_with = "target")]
     pub(crate) hub: bool,
+    /// Asks the hub for the labels, annotations, facts and APIs of the cluster, and for nothing else; what flags say is over
+    /// them.
+    #[arg(long, requires = "cluster", conflicts_with = "hub")]
+    pub(crate) ask_hub: bool,
     /// The root of the repo, from which paths are read: the nearest folder above that has `.git`, when left out; without
     /// one, the folder that this was started in.
     #[arg(long, value_name = "DIR")]
@@ -44,8 +51,8 @@ pub(crate) struct RenderArgs {
     /// A file with a Target, whose spec is taken.
     #[arg(long, value_name = "FILE")]
     pub(crate) target: Option<PathBuf>,
-    /// A parameter, over those of the spec; `true`, numbers and JSON strings are what they are, all else is text. May be
-    /// repeated.
+    /// A parameter, over those of the spec: what `${NAME}` in files stands for. `true`, numbers and JSON strings are what they
+    /// are, all else is text. A value of a chart is set by --helm-set. May be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_parameter)]
     pub(crate) parameters: Vec<(String, Value)>,
     /// The cluster's name: what `${cluster.name}` is; `cluster` when left out.
@@ -61,6 +68,9 @@ pub(crate) struct RenderArgs {
     /// What the cluster's agent says of it, with `,` between them: what `${cluster.facts.NAME}` is. May be repeated.
     #[arg(long = "cluster-facts", alias = "cluster-fact", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = parse_fact)]
     pub(crate) facts: Vec<(String, String)>,
+    /// A file with what the cluster serves, one a line, as `bellwether cluster apis NAME` and `kubectl api-versions` print it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster_apis: Option<PathBuf>,
     /// Says where the value of a parameter comes from, and renders nothing.
     #[arg(long, value_name = "PARAMETER")]
     pub(crate) explain: Option<String>,
@@ -76,6 +86,12 @@ pub(crate) struct RenderArgs {
     /// A file of values for Helm, from the repo's root on. May be repeated; a later one is over an earlier.
     #[arg(long = "values", value_name = "FILE")]
     pub(crate) values_files: Vec<String>,
+    /// Values for a chart, over all others, as `helm --set` reads them. May be repeated.
+    #[arg(long = "helm-set", value_name = "NAME=VALUE")]
+    pub(crate) helm_set: Vec<String>,
+    /// Texts for a chart, over all others, as `helm --set-string` reads them. May be repeated.
+    #[arg(long = "helm-set-string", value_name = "NAME=VALUE")]
+    pub(crate) helm_set_string: Vec<String>,
     /// A folder with the files of another repo that the target names, or of a chart that one depends on, by its name or, where
     /// two have the same, its URL; no hub is asked. May be repeated.
     #[arg(long = "source", value_name = "NAME=DIR", value_parser = parse_source)]
@@ -106,7 +122,7 @@ impl RenderArgs {
     /// The target of a hub that is meant, and the cluster.
     pub(crate) fn of_hub(&self) -> Option<(Name, Name)> {
         let (path, cluster) = (self.path.as_ref()?, self.cluster.clone()?);
-        let is_folder = !self.hub && path.exists();
+        let is_folder = self.ask_hub || !self.hub && path.exists();
         let name = path.to_str().filter(|_| !is_folder && self.target.is_none())?.parse().ok()?;
         Some((name, cluster))
     }
@@ -119,10 +135,13 @@ impl RenderArgs {
             ("--cluster-labels", !self.labels.is_empty()),
             ("--cluster-annotation", !self.annotations.is_empty()),
             ("--cluster-facts", !self.facts.is_empty()),
+            ("--cluster-apis", self.cluster_apis.is_some()),
             ("--kind", self.kind.is_some()),
             ("--namespace", self.namespace.is_some()),
             ("--release", self.release.is_some()),
             ("--values", !self.values_files.is_empty()),
+            ("--helm-set", !self.helm_set.is_empty()),
+            ("--helm-set-string", !self.helm_set_string.is_empty()),
             ("--source", !self.sources.is_empty()),
             ("--target-id", self.target_id.is_some()),
         ];

@@ -1,6 +1,8 @@
 //! Clusters: registering them, and what they are and run.
 
-use bellwether_core::api::{ClusterDocument, ClusterPhase, ClusterTarget, List, RegisterCluster, RegisteredCluster};
+use bellwether_core::api::{
+    ClusterApis, ClusterDocument, ClusterPhase, ClusterTarget, List, RegisterCluster, RegisteredCluster,
+};
 use bellwether_core::labels::Annotations;
 use bellwether_core::{Labels, Name};
 use jiff::Timestamp;
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 use super::{ALL, Context, as_list, delete_named, note_if_empty};
 use crate::args::{ClusterCommand, Format, Label, LabelChange, RegisterArgs};
 use crate::client::{Answer, Route};
-use crate::failure::Exit;
+use crate::failure::{Exit, Failure};
 use crate::output::table::{Field, Tone, fields, table, verdict};
 use crate::output::{Style, age, note, print, time, word};
 
@@ -18,6 +20,7 @@ pub(super) async fn run(context: &Context, command: ClusterCommand) -> anyhow::R
         ClusterCommand::Register(arguments) => register(context, arguments).await,
         ClusterCommand::List { labels } => list(context, &labels).await,
         ClusterCommand::Show { name } => show(context, &name).await,
+        ClusterCommand::Apis { name } => apis(context, &name).await,
         ClusterCommand::Label { name, changes } => label(context, &name, &changes).await,
         ClusterCommand::Annotate { name, changes } => annotate(context, &name, &changes).await,
         ClusterCommand::Revoke { name } => revoke(context, &name).await,
@@ -136,6 +139,15 @@ pub(super) async fn show(context: &Context, name: &Name) -> anyhow::Result<Exit>
         answer.json["status"]["targetsNext"] = Value::Null;
     }
     context.output.answer(&answer, draw)?;
+    Ok(Exit::Done)
+}
+
+async fn apis(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+    let answer: Answer<ClusterApis> = context.client.fetch(&Route::named("clusters", name).then("apis")).await?;
+    if answer.document.apis.is_none() {
+        return Err(Failure::new(format!("what {name} serves is not known yet")).into());
+    }
+    context.output.answer(&answer, |served, _| served.apis.as_deref().unwrap_or_default().join("\n"))?;
     Ok(Exit::Done)
 }
 

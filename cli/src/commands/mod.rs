@@ -45,7 +45,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let command = match arguments.command {
         Command::Completions { shell } => return completions(shell),
         Command::Version => return version(&output),
-        Command::Render(arguments) if arguments.of_hub().is_none() => return render::run(&output, &arguments),
+        Command::Render(arguments) if !arguments.ask_hub && arguments.of_hub().is_none() => {
+            return render::run(&output, &arguments, render::Known::default());
+        }
         Command::Validate(arguments) if !arguments.asks_hub() => {
             return validate::run(&output, &arguments);
         }
@@ -54,6 +56,10 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     let context = Context { client: Client::new(&arguments.connection)?, output };
     match command {
+        Command::Render(arguments) if arguments.ask_hub => {
+            let known = render::ask(&context, &arguments).await?;
+            render::run(&context.output, &arguments, known)
+        }
         Command::Render(arguments) => render::of_hub(&context, &arguments).await,
         Command::Validate(arguments) => validate::for_clusters(&context, &arguments).await,
         Command::Cluster(command) => cluster::run(&context, command).await,

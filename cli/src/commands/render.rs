@@ -1,5 +1,7 @@
 //! `render`: the objects of a folder or of a target's spec, as a hub would store them, without one; or as it stores them.
 
+mod known;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +9,7 @@ use anyhow::Context as _;
 use bellwether_core::api::{ExplainedParameter, ParameterLayer, RenderedTarget, TargetDocument};
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::labels::LabelSelector;
-use bellwether_core::parameters::{ClusterFacts, Layer, ParameterSet, Parameters, Traits};
+use bellwether_core::parameters::{ClusterFacts, Layer, ParameterSet, Parameters};
 use bellwether_core::render::{RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{Condition, Digest, ObjectKey};
@@ -16,9 +18,10 @@ use bellwether_render::{
 };
 use serde_json::{Value, json};
 
+pub(super) use self::known::{Known, ask};
 use super::Context;
 use super::apply::read_yaml;
-use crate::args::{Format, Label, RenderArgs, engine};
+use crate::args::{Format, RenderArgs, engine};
 use crate::client::{Answer, Route};
 use crate::failure::{Exit, Failure, condition_text};
 use crate::folder::RepoFolders;
@@ -30,10 +33,13 @@ const CONFINEMENT: Confinement = Confinement::AsThereIs;
 /// Whose name nobody says.
 const CLUSTER: &str = "cluster";
 
+/// What makes a folder a chart.
+const CHART: &str = "Chart.yaml";
+
 /// A release needs a name, and a folder's may be none.
 const NAME: &str = "release";
 
-pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exit> {
+pub(super) fn run(output: &Output, arguments: &RenderArgs, known: Known) -> anyhow::Result<Exit> {
     let format = match output.format() {
         Some(Format::Objects) => Format::Objects,
         _ => output.document_format()?,
@@ -42,6 +48,7 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
         return Err(Failure::usage("with --hub, the name of a target is needed, and no path").into());
     }
     let asked = Asked::read(arguments)?;
+    asked.check_settings()?;
     asked.options().check().map_err(|error| Failure::usage(error.to_string()).maybe_hint(error.hint()))?;
     let plan = Plan {
         folder: asked.folder.clone(),
@@ -56,9 +63,7 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
     let manifests = Manifests::open(engines, files, plan).map_err(told)?;
     let marks = arguments.target_id.zip(arguments.owner.clone()).map(|(target, owner)| Marks { target, owner });
     let recipe = Recipe { marks, namespace: asked.namespace(), agents: BTreeSet::new() };
-    let pairs = |labels: &[Label]| labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
-    let (labels, annotations) = (pairs(&arguments.labels), pairs(&arguments.annotations));
-    let traits = Traits { annotations, facts: arguments.facts.iter().cloned().collect(), apis: None };
+    let Known { labels, traits } = known.with(arguments)?;
     let cluster = arguments.cluster.clone().map_or_else(|| CLUSTER.parse(), Ok)?;
     let facts = ClusterFacts::new(&cluster, &labels).with(&traits);
     let sets = asked.parameters();
@@ -68,8 +73,19 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs) -> anyhow::Result<Exi
         let from_files = manifests.read_parameters(&values).map_err(told)?;
         return explain(&asked, Parameters::explain(&sets, facts, name), from_files.get(name), name);
     }
-    let objects = manifests.render(&recipe, &values).map_err(told)?;
-    show(format, &objects)
+    let objects = manifests.render(&recipe, &values);
+    // Also where it fails: this may be why.
+    note_unused(arguments, &manifests.variables());
+    show(format, &objects.map_err(told)?)
+}
+
+/// What is set and nobody asks for was meant for something else.
+fn note_unused(arguments: &RenderArgs, used: &BTreeSet<String>) {
+    for (name, _) in arguments.parameters.iter().filter(|(name, _)| !used.contains(name)) {
+        note(&format!(
+            "warning: `--set {name}=…` changes nothing, as nothing refers to `${{{name}}}`; a value of a chart is set by `--helm-set`"
+        ));
+    }
 }
 
 /// What the hub stores for a cluster.
@@ -229,14 +245,34 @@ impl<'a> Asked<'a> {
         Ok(Self { arguments, spec, root, folder, name })
     }
 
+    /// They mean something to a chart alone.
+    fn check_settings(&self) -> Result<(), Failure> {
+        let RenderArgs { helm_set, helm_set_string, .. } = self.arguments;
+        let flag = match (helm_set.is_empty(), helm_set_string.is_empty()) {
+            (true, true) => return Ok(()),
+            (false, _) => "--helm-set",
+            (true, false) => "--helm-set-string",
+        };
+        if self.root.join(&self.folder).join(CHART).is_file() {
+            return Ok(());
+        }
+        Err(Failure::usage(format!("{flag} is for charts, and there is no `{CHART}` in `{}`", self.folder)).hint(
+            "`--set` gives parameters their values, and of a chart in a kustomization the kustomization has the values",
+        ))
+    }
+
     fn options(&self) -> RenderOptions {
-        let RenderArgs { kind, release, values_files, .. } = self.arguments;
+        let RenderArgs { kind, release, values_files, helm_set, helm_set_string, .. } = self.arguments;
         let mut options = self.spec.as_ref().map(|spec| spec.render.clone()).unwrap_or_default();
         if let Some(kind) = kind {
             options.kind = (*kind).into();
         }
-        if release.is_some() || !values_files.is_empty() {
+        let is_for_helm =
+            release.is_some() || !values_files.is_empty() || !helm_set.is_empty() || !helm_set_string.is_empty();
+        if is_for_helm {
             let helm = options.helm.get_or_insert_default();
+            helm.set.extend_from_slice(helm_set);
+            helm.set_string.extend_from_slice(helm_set_string);
             helm.release = release.clone().or(helm.release.take());
             helm.values_files.extend(values_files.iter().cloned().map(RepoFile::Own));
         }

@@ -187,6 +187,12 @@ pub struct WrittenHelm {
     /// Over all files. Texts in it may have `${…}`.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub values: Map<String, Value>,
+    /// Over `values`, each as `helm --set` reads it; after the `=` it may have `${…}`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<String>,
+    /// Over `set`, each as `helm --set-string` reads it; after the `=` it may have `${…}`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub set_string: Vec<String>,
     /// From the repo's root on, a later one over an earlier; their paths may have `${…}`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values_files: Vec<WrittenFile>,
@@ -389,17 +395,37 @@ impl From<RepoFile> for WrittenFile {
 
 impl From<WrittenHelm> for HelmOptions {
     fn from(written: WrittenHelm) -> Self {
-        let WrittenHelm { release, values, values_files, include_crds, lookup, kube_version, api_versions } = written;
+        let WrittenHelm {
+            release,
+            values,
+            set,
+            set_string,
+            values_files,
+            include_crds,
+            lookup,
+            kube_version,
+            api_versions,
+        } = written;
         let values_files = all(values_files);
-        Self { release, values, values_files, include_crds, lookup, kube_version, api_versions }
+        Self { release, values, set, set_string, values_files, include_crds, lookup, kube_version, api_versions }
     }
 }
 
 impl From<HelmOptions> for WrittenHelm {
     fn from(options: HelmOptions) -> Self {
-        let HelmOptions { release, values, values_files, include_crds, lookup, kube_version, api_versions } = options;
+        let HelmOptions {
+            release,
+            values,
+            set,
+            set_string,
+            values_files,
+            include_crds,
+            lookup,
+            kube_version,
+            api_versions,
+        } = options;
         let values_files = all(values_files);
-        Self { release, values, values_files, include_crds, lookup, kube_version, api_versions }
+        Self { release, values, set, set_string, values_files, include_crds, lookup, kube_version, api_versions }
     }
 }
 
@@ -531,6 +557,7 @@ mod tests {
                 "release": "web", "values": {"image": {"tag": "${tag}"}}, "includeCrds": false,
                 "valuesFiles": ["shop/eu.yaml", {"repo": "env", "ref": {"branch": "main"}, "path": "eu.yaml"}],
                 "lookup": "empty", "kubeVersion": "1.33", "apiVersions": ["a/v1"],
+                "set": ["image.pull=${pull}"], "setString": ["ports[0]=80"],
             }, "kustomize": "shop/over", "parameterFiles": ["envs/eu.yaml"]},
             "clusters": {"matchLabels": {"env": "prod"}},
             "parameters": [{"clusters": {"matchLabels": {"size": "big"}}, "values": {"replicas": 3}}],

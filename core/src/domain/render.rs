@@ -18,11 +18,17 @@ const RELEASE_BYTES_MAX: usize = 53;
 /// Of inline values, as JSON. Charts have some hundred values of a line each; what is larger is a file in the repo.
 const VALUES_BYTES_MAX: usize = 256 * 1024;
 
+/// Lines of `set` and `setString` together: what has more of them is a file of values.
+const SETTINGS_MAX: usize = 1_000;
+
 /// Files of values, of which each goes over the one before.
 const VALUES_FILES_MAX: usize = 50;
 
 /// More than a cluster with every operator that there is serves.
 const API_VERSIONS_MAX: usize = 1_000;
+
+pub const SET: &str = "render.helm.set";
+pub const SET_STRING: &str = "render.helm.setString";
 
 /// What a target says of its render.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -224,6 +230,12 @@ pub struct HelmOptions {
     /// Over all files. Texts in it may have `${…}`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub values: Map<String, Value>,
+    /// Over `values`, each as `helm --set` reads it; after the `=` it may have `${…}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<String>,
+    /// Over `set`, each as `helm --set-string` reads it; after the `=` it may have `${…}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set_string: Vec<String>,
     /// A later one over an earlier; their paths may have `${…}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values_files: Vec<RepoFile>,
@@ -272,6 +284,8 @@ impl Default for HelmOptions {
         Self {
             release: None,
             values: Map::new(),
+            set: Vec::new(),
+            set_string: Vec::new(),
             values_files: Vec::new(),
             include_crds: true,
             lookup: Lookup::Refuse,
@@ -279,6 +293,28 @@ impl Default for HelmOptions {
             api_versions: Vec::new(),
         }
     }
+}
+
+impl HelmOptions {
+    /// What stands in `set` and `setString`, by where.
+    pub fn settings(&self) -> impl Iterator<Item = (String, &str)> {
+        let each = |field: &'static str, settings| {
+            let settings: std::slice::Iter<'_, String> = settings;
+            settings.enumerate().map(move |(index, text)| (format!("{field}[{index}]"), text.as_str()))
+        };
+        each(SET, self.set.iter()).chain(each(SET_STRING, self.set_string.iter()))
+    }
+}
+
+/// What a setting is the value of, with the `=` that ends it, and the value: only that may have `${…}`. `None`: it has none.
+pub fn sides(setting: &str) -> Option<(&str, &str)> {
+    let mut is_escaped = false;
+    let end = setting.bytes().position(|byte| {
+        let ends = byte == b'=' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    })?;
+    Some(setting.split_at(end + 1))
 }
 
 impl RenderKind {
@@ -299,8 +335,12 @@ pub enum InvalidRender {
     TooManyVersions,
     #[error("`render.helm.release` is longer than the {RELEASE_BYTES_MAX} characters of a release's name")]
     Release,
-    #[error("`render.helm.values` has {bytes} bytes, more than {VALUES_BYTES_MAX}")]
+    #[error("`render.helm.values`, `set` and `setString` have {bytes} bytes, more than {VALUES_BYTES_MAX}")]
     Values { bytes: usize },
+    #[error("`render.helm.set` and `render.helm.setString` have more than {SETTINGS_MAX} lines together")]
+    TooManySettings,
+    #[error("`{field}` has no `=`")]
+    Setting { field: String },
     #[error("`{path}` of `render.parameterFiles` does not lead into the repo")]
     ParameterFile { path: String },
     #[error("`render.helm.valuesFiles` or `render.parameterFiles` has more than {VALUES_FILES_MAX} files")]
@@ -320,6 +360,7 @@ impl InvalidRender {
             Self::TooManyVersions => "api_versions_too_many",
             Self::Release => "helm_release_invalid",
             Self::Values { .. } => "helm_values_too_large",
+            Self::TooManySettings | Self::Setting { .. } => "helm_set_invalid",
             Self::TooManyFiles | Self::ValuesFile { .. } | Self::ParameterFile { .. } => "values_file_invalid",
             Self::Reference { .. } => "ref_invalid",
         }
@@ -335,6 +376,8 @@ impl InvalidRender {
             Self::TooManyVersions => "name those that the chart asks for",
             Self::Release => "choose a shorter one; it is the target's name when left out",
             Self::Values { .. } => "keep them in a file of the repo, and name it in `valuesFiles`",
+            Self::TooManySettings => "write them into a file of the repo, and name it in `valuesFiles`",
+            Self::Setting { .. } => "write it as for `helm --set`: NAME=VALUE, such as image.tag=1.4.2",
             Self::TooManyFiles => "put some of them together",
             Self::ValuesFile { .. } | Self::ParameterFile { .. } => {
                 "write it from the repo's root on, without `..`, and without `/` at its start, such as apps/shop/values-eu.yaml"
@@ -392,7 +435,14 @@ impl RenderOptions {
         if helm.release.as_ref().is_some_and(|release| release.as_str().len() > RELEASE_BYTES_MAX) {
             return Err(InvalidRender::Release);
         }
-        let bytes = serde_json::to_vec(&helm.values).map_or(usize::MAX, |json| json.len());
+        if helm.set.len() + helm.set_string.len() > SETTINGS_MAX {
+            return Err(InvalidRender::TooManySettings);
+        }
+        if let Some((field, _)) = helm.settings().find(|(_, setting)| sides(setting).is_none()) {
+            return Err(InvalidRender::Setting { field });
+        }
+        let set: usize = helm.settings().map(|(_, setting)| setting.len()).sum();
+        let bytes = serde_json::to_vec(&helm.values).map_or(usize::MAX, |json| json.len() + set);
         if bytes > VALUES_BYTES_MAX {
             return Err(InvalidRender::Values { bytes });
         }
@@ -442,6 +492,32 @@ mod tests {
         let large = check(json!({"helm": {"values": {"a": "x".repeat(VALUES_BYTES_MAX)}}}));
         assert!(matches!(large, Err(InvalidRender::Values { .. })));
         assert_eq!(check(json!({"helm": {"valuesFiles": vec!["a"; 51]}})), Err(InvalidRender::TooManyFiles));
+    }
+
+    #[test]
+    fn settings_are_bounded_and_have_a_value_each() {
+        assert_eq!(check(json!({"helm": {"set": ["a.b[0].c=1,d=", "e={x,y}"], "setString": ["a\\=b=c"]}})), Ok(()));
+        let field = |field: &str| Err(InvalidRender::Setting { field: field.to_owned() });
+        assert_eq!(check(json!({"helm": {"set": ["a=1", "secret"]}})), field("render.helm.set[1]"));
+        assert_eq!(check(json!({"helm": {"setString": ["a\\=b"]}})), field("render.helm.setString[0]"));
+        let many = vec!["a=1"; SETTINGS_MAX / 2 + 1];
+        assert_eq!(check(json!({"helm": {"set": many, "setString": many}})), Err(InvalidRender::TooManySettings));
+        let long = format!("a={}", "x".repeat(VALUES_BYTES_MAX / 2));
+        let large = check(json!({"helm": {"set": [long], "setString": [long]}}));
+        assert!(matches!(large, Err(InvalidRender::Values { .. })));
+    }
+
+    #[test]
+    fn a_setting_has_its_value_after_the_first_sign_that_is_not_escaped() {
+        for (setting, parts) in [
+            ("a.b=c=d", Some(("a.b=", "c=d"))),
+            ("a\\=b=c", Some(("a\\=b=", "c"))),
+            ("a\\\\=b", Some(("a\\\\=", "b"))),
+            ("é=", Some(("é=", ""))),
+            ("a", None),
+        ] {
+            assert_eq!(sides(setting), parts, "{setting}");
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ fn files() -> Vec<(&'static str, String)> {
         ("chart/Chart.yaml", CHART.to_owned()),
         ("chart/templates/a.yaml", TEMPLATE.to_owned()),
         ("envs/small.yaml", "size: small\n".to_owned()),
+        ("seen/Chart.yaml", CHART.to_owned()),
+        ("seen/templates/a.yaml", SEEING.to_owned()),
     ]
 }
 
@@ -76,9 +78,13 @@ async fn what_is_rendered_without_a_hub_is_what_a_hub_stores() -> Result<()> {
             std::fs::write(file, text)?;
         }
         for (target, object, spec) in
-            [("shop", "greeting-eu", ""), ("chart", "chart", CHART_SPEC), ("plain", "plain", "")]
+            [("shop", "greeting-eu", ""), ("chart", "chart", CHART_SPEC), ("plain", "plain", ""), ("seen", "seen", "")]
         {
             scene.apply_target(target, spec).await?.ended_with(0)?;
+            if target == "seen" {
+                // What its agent has not said yet, a hub does not know either.
+                scene.wait_for_value(1, "seen", "scale", "true").await?;
+            }
             let shown = eventually(PATIENCE, "it is rendered and applied", async || {
                 scene.kubectl(1, &["get", "configmap", object, "-n", &scene.namespace]).await?;
                 scene.cli(&["target", "show", target, "-o", "json"]).await?.json()
@@ -91,11 +97,25 @@ async fn what_is_rendered_without_a_hub_is_what_a_hub_stores() -> Result<()> {
             let (of_spec, root) = (of_spec.display().to_string(), root.display().to_string());
             let where_ = ["render", "--target", &of_spec, "--root", &root, "--cluster", "c1", "-o", "json"];
 
-            let rendered = scene.cli(&[&where_[..], &marks].concat()).await?.ended_with(0)?;
+            let served = scene.cli(&["cluster", "apis", "c1"]).await?.ended_with(0)?.stdout;
+            let apis = scene.folder.path().join("apis");
+            std::fs::write(&apis, served)?;
+            let apis = apis.display().to_string();
+            let version = scene.cli(&["cluster", "show", "c1", "-o", "json"]).await?.ended_with(0)?.json()?;
+            let version = version["status"]["facts"]["kubernetes.version"].as_str().context("its agent says it")?;
+            let version = format!("kubernetes.version={version}");
 
             let digest = shown["status"]["digest"].as_str().context("all clusters have one bundle")?;
-            ensure!(rendered.stderr.contains(digest), "{rendered:?} is not {digest}");
-            ensure!(rendered.json()?["items"][0]["metadata"]["name"] == object, "{rendered:?}");
+            // Who looks at nothing of the cluster is the same without any of it.
+            let ways: &[&[&str]] = match target {
+                "seen" => &[&["--ask-hub"], &["--cluster-apis", &apis, "--cluster-facts", &version]],
+                _ => &[&[], &["--ask-hub"]],
+            };
+            for way in ways {
+                let rendered = scene.cli(&[&where_[..], &marks, way].concat()).await?.ended_with(0)?;
+                ensure!(rendered.stderr.contains(digest), "{rendered:?} is not {digest}");
+                ensure!(rendered.json()?["items"][0]["metadata"]["name"] == object, "{rendered:?}");
+            }
         }
         Ok(())
     })

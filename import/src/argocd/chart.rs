@@ -13,8 +13,8 @@ use crate::gather::find;
 use crate::made::Asked;
 use crate::paths::{join, normal};
 use crate::report::Effect;
-use crate::text::{as_template, has_mark, to_template, typed};
-use crate::values::{merge, read_values, set_path};
+use crate::text::{as_template, has_mark, to_template};
+use crate::values::{Settings, read_values, whole};
 use crate::view::Changes;
 
 /// A file that Helm gets.
@@ -58,8 +58,13 @@ impl<F: Files> Argo<'_, F> {
         if !paths.is_empty() {
             asked.insert("valuesFiles".to_owned(), json!(paths));
         }
-        let values = Value::Object(self.values(application, helm, &draft, files.as_ref(), references));
-        let theirs = asked.clone();
+        let values = Value::Object(self.values(application, helm));
+        let settings = self.settings(application, helm, &draft, files.as_ref(), references);
+        self.look_for_variables(application, &json!([values, settings.values()]));
+        let mut theirs = asked.clone();
+        // Of what it has no parameters for nothing is filled in, but for what says something of the cluster.
+        settings.add_to(&mut theirs, |value| as_template(value, Fills::ClustersOwn));
+        settings.add_to(&mut asked, |value| as_template(value, draft.fills()));
         if values != json!({}) {
             asked.insert("values".to_owned(), to_template(&values, draft.fills()));
         }
@@ -190,28 +195,37 @@ impl<F: Files> Argo<'_, F> {
         }
     }
 
-    /// Files' contents, inline values and parameters, each over the one before.
-    fn values(
+    fn values(&mut self, application: &Application, helm: &Value) -> Map<String, Value> {
+        if let Some(Value::Object(inline)) = find(helm, &["valuesObject"]) {
+            return inline.clone();
+        }
+        let Some(text) = helm["values"].as_str().filter(|text| !text.trim().is_empty()) else { return Map::new() };
+        if let Some(Value::Object(inline)) = read_values(text) {
+            return inline;
+        }
+        self.say(
+            application,
+            Effect::None,
+            "source.helm.values",
+            "it is no map of YAML: write it under `render.helm.values`",
+        );
+        Map::new()
+    }
+
+    /// Parameters, and files' contents over them.
+    fn settings(
         &mut self,
         application: &Application,
         helm: &Value,
         draft: &Draft,
         files: Option<&Arc<F>>,
         references: &BTreeMap<String, FromGit>,
-    ) -> Map<String, Value> {
-        let mut values = Map::new();
-        if let Some(Value::Object(inline)) = find(helm, &["valuesObject"]) {
-            merge(&mut values, inline);
-        } else if let Some(text) = helm["values"].as_str().filter(|text| !text.trim().is_empty()) {
-            match read_values(text) {
-                Some(Value::Object(inline)) => merge(&mut values, &inline),
-                _ => self.say(
-                    application,
-                    Effect::None,
-                    "source.helm.values",
-                    "it is no map of YAML: write it under `render.helm.values`",
-                ),
-            }
+    ) -> Settings {
+        let mut settings = Settings::default();
+        for one in helm["parameters"].as_array().into_iter().flatten() {
+            let (name, value) = (one["name"].as_str().unwrap_or_default(), one["value"].as_str().unwrap_or_default());
+            let of_its_type = if one["forceString"] == true { &mut settings.texts } else { &mut settings.typed };
+            of_its_type.push((name.to_owned(), parameter(value)));
         }
         for one in helm["fileParameters"].as_array().into_iter().flatten() {
             let (name, path) = (one["name"].as_str().unwrap_or_default(), one["path"].as_str().unwrap_or_default());
@@ -220,13 +234,12 @@ impl<F: Files> Argo<'_, F> {
             let path = file.path;
             match found {
                 Some(Ok(Found::File(bytes))) => {
-                    let text = String::from_utf8_lossy(&bytes).into_owned();
-                    set_path(&mut values, name, Value::from(text));
+                    settings.texts.push((name.to_owned(), whole(&String::from_utf8_lossy(&bytes))));
                     self.say(
                         application,
                         Effect::Differs,
                         "source.helm.fileParameters",
-                        format!("what `{path}` says now stands in `render.helm.values`: change it there"),
+                        format!("what `{path}` says now stands in `render.helm.setString`: change it there"),
                     );
                 }
                 _ => self.say(
@@ -237,15 +250,13 @@ impl<F: Files> Argo<'_, F> {
                 ),
             }
         }
-        for one in helm["parameters"].as_array().into_iter().flatten() {
-            let (name, value) = (one["name"].as_str().unwrap_or_default(), one["value"].as_str().unwrap_or_default());
-            let value = if one["forceString"] == true { Value::from(value) } else { parameter(value) };
-            set_path(&mut values, name, value);
-        }
-        if Value::Object(values.clone()).to_string().contains("ARGOCD_") {
+        settings
+    }
+
+    fn look_for_variables(&mut self, application: &Application, given: &Value) {
+        if given.to_string().contains("ARGOCD_") {
             self.say(application, Effect::None, "source.helm", "variables of Argo CD's build (`$ARGOCD_…`) are not filled in: write the values, or `${cluster.name}` and parameters");
         }
-        values
     }
 }
 
@@ -253,14 +264,19 @@ fn is_file<F: Files>(files: &F, path: &str) -> bool {
     matches!(files.read(path, 1 << 22), Ok(Found::File(_) | Found::TooLarge))
 }
 
-/// As `--set` reads a value.
-fn parameter(text: &str) -> Value {
-    match text.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
-        Some("") => json!([]),
-        Some(items) => Value::Array(items.split(',').map(|item| typed(item.trim())).collect()),
-        None if text == "null" => Value::Null,
-        None => typed(text),
+/// As Argo CD gives it to `--set`: a `,` begins another name in a list alone.
+fn parameter(text: &str) -> String {
+    if text.starts_with('{') && text.ends_with('}') {
+        return text.to_owned();
     }
+    let mut cleaned = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character == ',' && !cleaned.ends_with('\\') {
+            cleaned.push('\\');
+        }
+        cleaned.push(character);
+    }
+    cleaned
 }
 
 #[cfg(test)]
@@ -268,8 +284,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_read_as_helm_reads_them() {
-        assert_eq!(parameter("{a,2}"), json!(["a", 2]));
-        assert_eq!((parameter("1.10"), parameter("true")), (json!("1.10"), json!(true)));
+    fn parameters_are_given_to_helm_as_argo_cd_gives_them() {
+        for (text, given) in [("{a,2}", "{a,2}"), ("a,b", r"a\,b"), (r"a\,b", r"a\,b"), (",", r"\,"), ("1.10", "1.10")]
+        {
+            assert_eq!(parameter(text), given);
+        }
     }
 }

@@ -15,7 +15,8 @@ use crate::kustomization::{Additions, Folder, Under, look_at};
 use crate::made::Asked;
 use crate::paths::{join, normal};
 use crate::report::{Entry, Remark};
-use crate::text::{as_template, fill, mark, marked, to_template, typed};
+use crate::text::{as_template, fill, fill_text, mark, marked, to_template, typed};
+use crate::values::Settings;
 use crate::view::Changes;
 
 /// Of a release's name, by Helm.
@@ -35,13 +36,19 @@ struct Chart {
     is_in_git: bool,
 }
 
+/// What Helm is given by a release.
+struct Given<'a> {
+    values: &'a Value,
+    settings: &'a Settings,
+}
+
 impl<F: Files> Flux<'_, F> {
     pub(super) fn release(&mut self, object: &Object, inherited: &Inherited) {
         let mut entry = object.entry();
         let spec = object.spec().clone();
         entry.remarks.extend(audit(&spec, fields::RELEASE));
         let chart = self.chart_of(object, inherited, &mut entry);
-        let values = self.release_values(object, inherited, &mut entry);
+        let (values, settings) = self.release_values(object, inherited, &mut entry);
         let Some(index) = self.tell_for(entry, object, inherited) else { return };
         let mut entry = self.collected.report[index].clone();
         let chart = match chart {
@@ -93,12 +100,14 @@ impl<F: Files> Flux<'_, F> {
         }
         post_render(&spec, &chart, inherited, &mut draft, &mut entry);
         let values = Value::Object(values);
-        draft.theirs = self.their_release(object, &chart, &helm, &values, inherited, &entry);
-        parameters(&values, inherited, &mut draft, &mut entry);
+        let given = Given { values: &values, settings: &settings };
+        draft.theirs = self.their_release(object, &chart, &helm, &given, inherited, &entry);
+        parameters(&json!([values, settings.values()]), inherited, &mut draft, &mut entry);
         let fills = draft.fills();
         if values != json!({}) {
             helm.insert("values".to_owned(), to_template(&values, fills));
         }
+        settings.add_to(&mut helm, |value| as_template(value, fills));
         if let Some(overlay) = &mut draft.overlay {
             overlay.additions.map(&|value| to_template(value, fills));
         }
@@ -112,7 +121,7 @@ impl<F: Files> Flux<'_, F> {
         object: &Object,
         chart: &Chart,
         helm: &Map<String, Value>,
-        values: &Value,
+        given: &Given<'_>,
         inherited: &Inherited,
         entry: &Entry,
     ) -> Result<Theirs, String> {
@@ -132,6 +141,9 @@ impl<F: Files> Flux<'_, F> {
             return Err(format!("the chart `{}` is not among these files yet", chart.path));
         }
         let find_value = |name: &str| inherited.values.as_ref().and_then(|values| values.get(name).cloned());
+        let mut helm = helm.clone();
+        // Of what it has no parameters for nothing is filled in, but for what says something of the cluster.
+        given.settings.add_to(&mut helm, |value| as_template(&fill_text(value, &find_value), Fills::ClustersOwn));
         let mut asked = Asked {
             repo: chart.from.repo.clone(),
             folder: chart.path.clone(),
@@ -144,7 +156,7 @@ impl<F: Files> Flux<'_, F> {
         if helm.get("valuesFiles").and_then(Value::as_array).is_some_and(|files| !files.contains(&json!(own_values))) {
             asked.changes.added.insert(own_values, b"{}".to_vec());
         }
-        let mut asked = asked.with_values(&fill(values, &find_value));
+        let mut asked = asked.with_values(&fill(given.values, &find_value));
         let Additions { fields, labels, annotations } = post_renderers(object.spec(), inherited);
         if !fields.is_empty() {
             asked.render["kustomize"] = json!(POST_RENDERERS);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{Flux, Inherited};
 use crate::gather::{Object, find};
 use crate::report::{Entry, Remark};
-use crate::values::{merge, read_values, set_path};
+use crate::values::{Settings, merge, read_values, whole};
 
 /// What is known of a Kustomization's variables.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -64,15 +64,15 @@ impl<F: Files> Flux<'_, F> {
         map.value["data"].as_object().cloned()
     }
 
-    /// A release's values, merged as Flux merges them.
+    /// A release's values, merged as Flux merges them, and what is set over all of them.
     pub(super) fn release_values(
         &self,
         object: &Object,
         inherited: &Inherited,
         entry: &mut Entry,
-    ) -> Map<String, Value> {
+    ) -> (Map<String, Value>, Settings) {
         let mut values = Map::new();
-        let mut set = Vec::new();
+        let mut settings = Settings::default();
         for (index, from) in object.spec()["valuesFrom"].as_array().into_iter().flatten().enumerate() {
             let field = format!("spec.valuesFrom[{index}]");
             let text = |field: &str| from[field].as_str().unwrap_or_default();
@@ -88,22 +88,30 @@ impl<F: Files> Flux<'_, F> {
             };
             let target = text("targetPath");
             if !target.is_empty() {
-                set.push((target.to_owned(), found.to_owned(), from["literal"] == true));
+                set(&mut settings, target, found, from["literal"] == true);
             } else if let Some(Value::Object(read)) = read_values(found) {
                 merge(&mut values, &read);
             }
             entry.add(Remark::note(
                 &field,
-                format!("what {kind} `{name}` says now stands in `render.helm.values` of the target: change it there"),
+                format!("what {kind} `{name}` says now stands in `render.helm` of the target: change it there"),
             ));
         }
         if let Some(Value::Object(inline)) = find(object.spec(), &["values"]) {
             merge(&mut values, inline);
         }
-        for (path, text, is_literal) in set {
-            let value = if is_literal { Value::from(text) } else { crate::text::typed(&text) };
-            set_path(&mut values, &path, value);
-        }
-        values
+        (values, settings)
+    }
+}
+
+/// As Flux tells Helm: what stands in quotation marks is a text, and what is literal is one as a whole.
+fn set(settings: &mut Settings, path: &str, text: &str, is_literal: bool) {
+    let is_quoted = |quote: char| text.starts_with(quote) && text.ends_with(quote);
+    if is_literal {
+        settings.texts.push((path.replace('\\', "\\\\").replace(',', "\\,"), whole(text)));
+    } else if is_quoted('\'') || is_quoted('"') {
+        settings.texts.push((path.to_owned(), text.trim_matches(['\'', '"']).to_owned()));
+    } else {
+        settings.typed.push((path.to_owned(), text.to_owned()));
     }
 }

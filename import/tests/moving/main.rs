@@ -376,7 +376,7 @@ fn values_of_a_config_map_are_under_those_of_the_release_and_paths_are_over_all(
 
     assert_eq!(
         moved.target("shop")["render"]["helm"],
-        json!({"release": "web", "includeCrds": false, "values": {"host": "inline", "replicas": 4, "size": "big"}})
+        json!({"release": "web", "includeCrds": false, "values": {"host": "inline", "replicas": 4, "size": "middle"}, "set": ["size=big"]})
     );
     assert_eq!(moved.target("shop")["sync"], json!({"drift": "warn"}));
     assert_eq!(moved.target("shop")["namespace"], "front");
@@ -728,11 +728,120 @@ fn an_application_with_a_chart_becomes_a_target_that_deploys_the_same() {
             "clusters": {"matchLabels": {"cluster": "eu-1"}},
             "render": {"helm": {
                 "release": "shop", "lookup": "empty", "valuesFiles": ["charts/shop/values-eu.yaml", "envs/eu.yaml"],
-                "values": {"script": "echo ${HOME}", "host": "set", "replicas": 6, "size": "1"},
+                "values": {"script": "echo ${HOME}", "host": "inline"},
+                "set": ["host=set", "replicas=6"], "setString": ["size=1"],
             }},
         })
     );
     assert_eq!(moved.says("shop", "spec.destination"), Effect::Todo, "the cluster needs the label");
+    moved.assert_same(&[("shop", 1)]);
+}
+
+/// Shows all values, with their types.
+const SHOWING: [(&str, &str); 3] = [
+    ("charts/shop/Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.0.0\n"),
+    ("charts/shop/values.yaml", "hosts: [{name: a, port: 1}, {name: b, port: 2}]\ngone: here\n"),
+    (
+        "charts/shop/templates/config.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shop}\ndata: {values: {{ .Values | toJson | quote }}}\n",
+    ),
+];
+
+#[test]
+fn parameters_of_argo_cd_change_items_of_lists_and_have_the_types_that_helm_gives_them() {
+    let source = "    path: charts/shop
+    helm:
+      fileParameters: [{name: script, path: run.sh}]
+      parameters:
+        - {name: 'hosts[1].port', value: '8080'}
+        - {name: version, value: '1.5'}
+        - {name: 'on', value: 'True'}
+        - {name: gone, value: 'NULL'}
+        - {name: list, value: '{a,2.5,true}'}
+        - {name: words, value: 'a,b=${HOME}'}
+        - {name: text, value: 'True', forceString: true}
+";
+    let mut files = vec![
+        ("apps/shop.yaml", application("shop", source, AUTOMATED)),
+        ("charts/shop/run.sh", "{a,\\b}\n".to_owned()),
+    ];
+    files.extend(SHOWING.map(|(path, text)| (path, text.to_owned())));
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+
+    let mut moved = moved(Tool::Argo, &files, Options::default());
+
+    let helm = &moved.target("shop")["render"]["helm"];
+    assert_eq!(
+        helm["set"],
+        json!([
+            "hosts[1].port=8080",
+            "version=1.5",
+            "on=True",
+            "gone=NULL",
+            "list={a,2.5,true}",
+            "words=a\\,b=${HOME}"
+        ])
+    );
+    assert_eq!(helm["setString"], json!(["text=True", "script=\\{a\\,\\\\b}\n"]));
+    moved.assert_same(&[("shop", 1)]);
+    // What those parameters come to, as values. So a check that sees no difference has seen the same.
+    write_values(
+        &mut moved.import,
+        json!({
+            "hosts": [{"name": "a", "port": 1}, {"name": "b", "port": 8080}], "version": "1.5", "on": true, "gone": null,
+            "list": ["a", "2.5", true], "words": "a,b=${HOME}", "text": "True", "script": "{a,\\b}\n",
+        }),
+    );
+    moved.assert_same(&[("shop", 1)]);
+    // As they were worked out before there was `set`.
+    write_values(&mut moved.import, json!({"hosts": [null, {"port": 8080}], "version": 1.5, "on": "True"}));
+    assert_eq!(moved.checked()[0].differences.len(), 1, "what is worked out wrongly is seen");
+}
+
+/// In place of what is set.
+fn write_values(import: &mut Import, values: Value) {
+    let target = import.documents.iter_mut().find(|one| one.kind == "Target").expect("it is there");
+    let helm = target.spec["render"]["helm"].as_object_mut().expect("it is for Helm");
+    helm.remove("set");
+    helm.remove("setString");
+    helm.insert("values".to_owned(), values);
+}
+
+#[test]
+fn paths_of_a_release_change_items_of_lists_and_have_the_types_that_helm_gives_them() {
+    let from = |key: &str, path: &str, more: &str| {
+        format!("    - {{kind: ConfigMap, name: values, valuesKey: {key}, targetPath: '{path}'{more}}}\n")
+    };
+    let more = [
+        "  valuesFrom:\n".to_owned(),
+        from("port", "hosts[1].port", ""),
+        from("version", "version", ""),
+        from("enabled", "on", ""),
+        from("nothing", "gone", ""),
+        from("quoted", "text", ""),
+        from("whole", "words", ", literal: true"),
+    ];
+    let data =
+        "  port: '8080'\n  version: '1.5'\n  enabled: 'True'\n  nothing: 'NULL'\n  quoted: '\"1\"'\n  whole: '{a,1}'\n";
+    let map =
+        format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: values, namespace: shop}}\ndata:\n{data}");
+    let mut files = vec![("shop.yaml", format!("{GIT}{}{map}", release(&more.concat())))];
+    files.extend(SHOWING.map(|(path, text)| (path, text.to_owned())));
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+
+    let mut moved = moved(Tool::Flux, &files, production());
+
+    let helm = &moved.target("shop")["render"]["helm"];
+    assert_eq!(helm["set"], json!(["hosts[1].port=8080", "version=1.5", "on=True", "gone=NULL"]));
+    assert_eq!(helm["setString"], json!(["text=1", "words=\\{a\\,1}"]));
+    moved.assert_same(&[("shop", 1)]);
+    write_values(
+        &mut moved.import,
+        json!({
+            "hosts": [{"name": "a", "port": 1}, {"name": "b", "port": 8080}], "version": "1.5", "on": true, "gone": null,
+            "text": "1", "words": "{a,1}",
+        }),
+    );
     moved.assert_same(&[("shop", 1)]);
 }
 

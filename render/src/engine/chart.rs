@@ -9,7 +9,7 @@ use bellwether_core::apis::is_name;
 use bellwether_core::parameters::{
     CLUSTER_APIS, CLUSTER_APIS_PREFIX, CLUSTER_FACTS_PREFIX, VERSION_FACT, Values, is_clusters_own,
 };
-use bellwether_core::render::{HelmOptions, RenderOptions, RepoFile};
+use bellwether_core::render::{HelmOptions, RenderOptions, RepoFile, SET, SET_STRING, sides};
 use bellwether_core::source::is_valid_path;
 use serde_json::{Map, Value};
 
@@ -52,6 +52,11 @@ impl Chart {
         let mut variables = BTreeSet::new();
         for (key, value) in &options.values {
             collect_names(value, &format!("{VALUES}.{key}"), filled, &mut variables)?;
+        }
+        for (field, setting) in options.settings() {
+            if let Some((_, value)) = sides(setting) {
+                collect_names(&Value::from(value), &field, filled, &mut variables)?;
+            }
         }
         for (field, text) in texts(&options, over.as_deref()) {
             collect_names(&Value::from(text), &field, Fills::All, &mut variables)?;
@@ -97,6 +102,18 @@ impl Chart {
         names.any(|name| values.find(&name).is_some_and(|chosen| plain(chosen) == value))
     }
 
+    fn settings(
+        &self,
+        settings: &[String],
+        field: &str,
+        filling: &mut Filling<'_>,
+    ) -> Result<Vec<String>, RenderError> {
+        let settings = settings.iter().enumerate();
+        let settings =
+            settings.map(|(index, setting)| filling.setting(setting, &format!("{field}[{index}]"), self.filled));
+        settings.collect()
+    }
+
     /// What Helm is asked for these values.
     pub(crate) fn request(&self, values: &Values) -> Result<Request, RenderError> {
         let mut filling = Filling::new(values);
@@ -104,6 +121,8 @@ impl Chart {
         for (key, value) in &self.options.values {
             filled.insert(key.clone(), filling.value(value, &format!("{VALUES}.{key}"), self.filled)?);
         }
+        let set = self.settings(&self.options.set, SET, &mut filling)?;
+        let set_string = self.settings(&self.options.set_string, SET_STRING, &mut filling)?;
         let files = self.options.values_files.iter().enumerate();
         let files = files.map(|(index, file)| filling.file(file, &format!("{FILES}[{index}]")));
         let values_files = files.collect::<Result<_, _>>()?;
@@ -122,6 +141,8 @@ impl Chart {
             release: self.release.clone(),
             namespace: self.namespace.clone(),
             values: filled,
+            set,
+            set_string,
             values_files,
             include_crds: self.options.include_crds,
             // They are for who asks for them.
@@ -155,6 +176,18 @@ const FILES: &str = "render.helm.valuesFiles";
 const KUBE_VERSION: &str = "render.helm.kubeVersion";
 const API_VERSIONS: &str = "render.helm.apiVersions";
 const OVER: &str = "render.kustomize";
+
+/// As a part of a setting that Helm takes for itself: nothing in it ends a value, or begins another or a list.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if "\\,{}[].=".contains(character) {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
+}
 
 /// What may have variables besides the values, by where it stands. It is for Bellwether alone: each `${…}` is one.
 fn texts<'o>(options: &'o HelmOptions, over: Option<&'o str>) -> Vec<(String, &'o str)> {
@@ -261,6 +294,21 @@ impl<'v> Filling<'v> {
         let bytes = filled.as_str().map_or(0, str::len);
         self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(|| self.explain(&Unfilled::TooLong, field))?;
         Ok(filled)
+    }
+
+    /// What a variable gives is one value, or a part of one: it sets nothing else. Of which type it is, Helm says.
+    fn setting(&mut self, setting: &str, field: &str, fills: Fills) -> Result<String, RenderError> {
+        let Some((name, value)) = sides(setting) else { return Ok(setting.to_owned()) };
+        let Some(template) = parse(value, field, fills)? else { return Ok(setting.to_owned()) };
+        let filled = template.fill_each(self.values, self.bytes_left, escaped);
+        let filled = filled.map_err(|unfilled| self.explain(&unfilled, field))?;
+        self.bytes_left =
+            self.bytes_left.checked_sub(filled.len()).ok_or_else(|| self.explain(&Unfilled::TooLong, field))?;
+        self.note_hidden(value, field, fills, &Value::from(filled.as_str()))?;
+        let given = template.names().into_iter().filter(|name| !is_clusters_own(name));
+        let given: Vec<_> = given.filter_map(|name| self.values.find(name)).map(plain).collect();
+        self.hidden.extend(given.iter().map(|given| escaped(given)));
+        Ok(format!("{name}{filled}"))
     }
 
     fn plain(&mut self, text: &str, field: &str) -> Result<String, RenderError> {
@@ -370,6 +418,26 @@ mod tests {
         let helm = asked(options, json!({"pw": "hunter2", "stage": "prod", "n": 5432})).expect("it is filled");
 
         assert_eq!(helm.hidden, ["5432", "hunter2", "x-hunter2"]);
+    }
+
+    #[test]
+    fn a_variable_in_a_setting_is_one_value_and_sets_nothing_else() {
+        let options = json!({
+            "set": ["image.tag=${tag}", "list={${a},b}", "${tag}=$${x}", "n=${n},on=${on},none=${x:-q}"],
+            "setString": ["port=${n}"],
+        });
+
+        let given = json!({"tag": "1,admin=true", "a": "x}[0].y=\\z", "n": 1.5, "on": true});
+        let helm = asked(options, given).expect("it is filled");
+
+        assert_eq!(
+            helm.set,
+            [r"image.tag=1\,admin\=true", r"list={x\}\[0\]\.y\=\\z,b}", "${tag}=${x}", r"n=1\.5,on=true,none=q"]
+        );
+        assert_eq!(helm.set_string, [r"port=1\.5"]);
+        assert!(helm.hidden.contains(&r"1\,admin\=true".to_owned()), "{:?}", helm.hidden);
+        let chart = chart(json!({"set": ["a=${x},b=${y}"], "setString": ["${z}=${w}"]})).expect("a chart");
+        assert_eq!(chart.variables().iter().collect::<Vec<_>>(), ["w", "x", "y"]);
     }
 
     #[test]

@@ -107,6 +107,30 @@ impl<'t> Template<'t> {
         Ok(text)
     }
 
+    /// As [`Template::fill`] does it, with what each reference gives as `change` makes it.
+    pub(crate) fn fill_each(
+        &self,
+        values: &Values,
+        bytes_max: usize,
+        change: impl Fn(&str) -> String,
+    ) -> Result<String, Unfilled<'t>> {
+        let mut text = String::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(plain) => text.push_str(plain),
+                Piece::Reference(reference) => {
+                    let mut given = String::new();
+                    reference.fill_into(&mut given, values, bytes_max)?;
+                    text.push_str(&change(&given));
+                }
+            }
+            if text.len() > bytes_max {
+                return Err(Unfilled::TooLong);
+            }
+        }
+        Ok(text)
+    }
+
     fn fill_into(&self, text: &mut String, values: &Values, bytes_max: usize) -> Result<(), Unfilled<'t>> {
         for piece in &self.pieces {
             match piece {

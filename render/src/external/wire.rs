@@ -19,7 +19,7 @@ pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The engine that this program is made with: what another makes of the same may be something else, and what it is told may
 /// mean something else to it.
-pub(crate) const ENGINE: &str = "0.5.0";
+pub(crate) const ENGINE: &str = "0.6.0";
 
 /// Of three versions, each of some ten.
 const VERSIONS_CHARACTERS_MAX: usize = 200;
@@ -198,6 +198,10 @@ pub(crate) struct HelmRequest {
     pub(crate) release: String,
     pub(crate) namespace: String,
     pub(crate) values: Map<String, Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) set: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) set_string: Vec<String>,
     pub(crate) values_files: Vec<String>,
     pub(crate) include_crds: bool,
     pub(crate) skip_tests: bool,

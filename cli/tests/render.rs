@@ -1,0 +1,93 @@
+//! `bellwether render` as a program: what it says of what it was told to set.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {text: '${text}'}\n";
+const CHART: &str = "apiVersion: v2\nname: shop\nversion: 1.0.0\n";
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (path, text) in files {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+    folder
+}
+
+fn render(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
+    command.arg("render").args(arguments).current_dir(folder).output().expect("it starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The test programs that render have an engine from `./dev test`.
+fn needs_engine() {
+    assert!(std::env::var_os("BELLWETHER_RENDER_ENGINE").is_some(), "`./dev test` builds the engine and names it");
+}
+
+#[test]
+fn what_is_set_and_nothing_refers_to_is_warned_about() {
+    let folder = folder(&[("apps/a.yaml", MAP)]);
+
+    let used = render(folder.path(), &["apps", "--set", "text=hello"]);
+    let unused = render(folder.path(), &["apps", "--set", "text=hello", "--set", "image.tag=1.4.2"]);
+
+    assert!(used.status.success() && text(&used.stdout).contains("text: hello"), "{used:?}");
+    assert!(!text(&used.stderr).contains("warning"), "{used:?}");
+    assert!(unused.status.success(), "{unused:?}");
+    assert_eq!(text(&unused.stdout), text(&used.stdout));
+    assert!(text(&unused.stderr).contains("warning: `--set image.tag=…` changes nothing"), "{unused:?}");
+}
+
+#[test]
+fn values_of_a_chart_are_set_in_a_chart_and_nowhere_else() {
+    needs_engine();
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {v: {{ .Values | toJson | quote }}}\n";
+    let values = "image: {tag: old}\nports: [1, 2]\n";
+    let folder = folder(&[
+        ("apps/a.yaml", MAP),
+        ("chart/Chart.yaml", CHART),
+        ("chart/values.yaml", values),
+        ("chart/templates/a.yaml", template),
+    ]);
+
+    let flags =
+        ["--helm-set", "image.tag=1.5", "--helm-set", "ports[1]=80", "--helm-set-string", "size=3", "-o", "json"];
+    let chart = render(folder.path(), &[&["chart"], &flags[..]].concat());
+    let plain = render(folder.path(), &[&["apps"], &flags[..]].concat());
+
+    assert!(chart.status.success(), "{chart:?}");
+    let objects: serde_json::Value = serde_json::from_slice(&chart.stdout).expect("JSON");
+    let given = objects["items"][0]["data"]["v"].as_str().expect("a text").to_owned();
+    assert_eq!(given, r#"{"image":{"tag":"1.5"},"ports":[1,80],"size":"3"}"#);
+    assert_eq!(plain.status.code(), Some(2), "{plain:?}");
+    assert!(text(&plain.stderr).contains("--helm-set is for charts"), "{plain:?}");
+}
+
+#[test]
+fn a_chart_is_shown_the_apis_of_a_file() {
+    needs_engine();
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n\
+                    data: {monitors: '{{ .Capabilities.APIVersions.Has \"monitoring.coreos.com/v1\" }}'}\n";
+    let folder = folder(&[
+        ("chart/Chart.yaml", CHART),
+        ("chart/templates/a.yaml", template),
+        ("apis", "v1\nmonitoring.coreos.com/v1\napps/v1\n"),
+        ("wrong", "NAME READY\n"),
+    ]);
+
+    let alone = render(folder.path(), &["chart"]);
+    let with = render(folder.path(), &["chart", "--cluster-apis", "apis"]);
+    let wrong = render(folder.path(), &["chart", "--cluster-apis", "wrong"]);
+
+    assert!(text(&alone.stdout).contains("monitors: \"false\""), "{alone:?}");
+    assert!(text(&with.stdout).contains("monitors: \"true\""), "{with:?}");
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    assert!(text(&wrong.stderr).contains("line 1 is not the name of an API"), "{wrong:?}");
+}
