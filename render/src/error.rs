@@ -107,6 +107,8 @@ pub enum RenderError {
     FactUnknown { at: Place, fact: String, cluster: String },
     #[error("{at}: `${{{name}` is not continued as a reference")]
     VariableMalformed { at: Place, name: String },
+    #[error("{at}: the function of variable `{name}` gives nothing: {problem}")]
+    VariableMisused { at: Place, name: String, problem: &'static str },
     #[error("{at}: {field} is not base64")]
     NotBase64 { at: Place, field: String },
     #[error("{at}: {field} is Bellwether's own")]
@@ -178,6 +180,7 @@ impl RenderError {
             Self::VariableUnset { .. } => "variable_unset",
             Self::FactUnknown { .. } => "fact_unknown",
             Self::VariableMalformed { .. } => "variable_malformed",
+            Self::VariableMisused { .. } => "variable_misused",
             Self::NotBase64 { .. } => "field_not_base64",
             Self::MetadataReserved { .. } => "metadata_reserved",
             Self::OfTheAgent { .. } => "object_of_the_agent",
@@ -216,7 +219,7 @@ impl RenderError {
             }
             Self::VariableMalformed { name, .. } => {
                 return Some(format!(
-                    "write `${{{name}}}` or `${{{name}:-default}}`, or `$${{{name}…` if it is not meant for Bellwether; annotation `bellwether.dev/substitute: disabled` leaves the whole object alone"
+                    "write `${{{name}}}`, `${{{name}:-default}}` or another form of the docs (`:+` is none), or `$${{{name}…` if it is not meant for Bellwether; annotation `bellwether.dev/substitute: disabled` leaves the whole object alone"
                 ).into());
             }
             Self::Engine(error) => return error.hint(),
@@ -284,6 +287,9 @@ impl RenderError {
             Self::LfsPointer { .. } => {
                 "what it points to is not fetched: keep it out of Git LFS, or name it in `.bellwetherignore`, or a chart's `.helmignore`, if nothing is made of it"
             }
+            Self::VariableMisused { .. } => {
+                "offsets and lengths are whole numbers of bytes; a long value takes a short pattern"
+            }
             Self::VariableRepeatsKey { .. } => "give the keys names that stay different for every cluster",
         };
         Some(Cow::Borrowed(fixed))
@@ -337,6 +343,7 @@ impl RenderError {
             | Self::VariableUnset { at, .. }
             | Self::FactUnknown { at, .. }
             | Self::VariableMalformed { at, .. }
+            | Self::VariableMisused { at, .. }
             | Self::NotBase64 { at, .. }
             | Self::MetadataReserved { at, .. }
             | Self::OfTheAgent { at, .. }

@@ -12,6 +12,7 @@ use bellwether_core::parameters::Values;
 use serde_json::{Map, Value};
 
 use super::fill::{Filling, Fills, template};
+use super::variables::STEPS_MAX;
 use crate::error::{Place, RenderError};
 use crate::finish::{BundleLimit, Draft, Origin, Scopes};
 use crate::ignore;
@@ -116,14 +117,15 @@ impl Documents {
     /// The objects in order of their keys. Same documents, recipe and values: same bytes.
     pub fn render(&self, recipe: &Recipe, values: &Values) -> Result<Vec<RenderedObject>, RenderError> {
         let mut scopes = Scopes::default();
+        let mut steps = STEPS_MAX;
         for source in self.sources.iter().filter(|source| source.may_define_kind()) {
-            scopes.learn(&Value::Object(source.fill(values)?));
+            scopes.learn(&Value::Object(source.fill(values, &mut steps)?));
         }
         let mut seen = BTreeMap::new();
         let mut rendered = Vec::with_capacity(self.sources.len());
         let mut limit = BundleLimit::default();
         for source in &self.sources {
-            let object = source.render(recipe, values, &scopes)?;
+            let object = source.render(recipe, values, &scopes, &mut steps)?;
             limit.add(&object)?;
             let (group, kind, namespace, name) = object.key.identity();
             let identity = (group.to_owned(), kind.to_owned(), namespace.map(str::to_owned), name.to_owned());
@@ -251,8 +253,14 @@ fn without_marks(value: Value) -> Value {
 }
 
 impl Source {
-    fn render(&self, recipe: &Recipe, values: &Values, scopes: &Scopes) -> Result<RenderedObject, RenderError> {
-        Draft { origin: self.origin(), object: self.fill(values)? }.finish(recipe, scopes)
+    fn render(
+        &self,
+        recipe: &Recipe,
+        values: &Values,
+        scopes: &Scopes,
+        steps: &mut usize,
+    ) -> Result<RenderedObject, RenderError> {
+        Draft { origin: self.origin(), object: self.fill(values, steps)? }.finish(recipe, scopes)
     }
 
     fn origin(&self) -> Origin<'_> {
@@ -263,8 +271,10 @@ impl Source {
         self.root.field("kind").and_then(Node::text) == Some("CustomResourceDefinition")
     }
 
-    fn fill(&self, values: &Values) -> Result<Map<String, Value>, RenderError> {
-        let mut filled = Filling::new(self.origin(), values, self.filled).value(&self.root)?;
+    fn fill(&self, values: &Values, steps: &mut usize) -> Result<Map<String, Value>, RenderError> {
+        let mut filling = Filling::new(self.origin(), values, self.filled, *steps);
+        let mut filled = filling.value(&self.root)?;
+        *steps = filling.steps_left();
         if self.has_marks {
             filled = without_marks(filled);
         }
