@@ -10,6 +10,7 @@ use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_core::parameters::{CLUSTER_FACTS_PREFIX, Values, fact_of};
 
+use crate::engine::plain::SEALED_HINT;
 use crate::engine::variables::nearest;
 use crate::external::EngineError;
 use crate::ignore;
@@ -117,6 +118,8 @@ pub enum RenderError {
     OfTheAgent { at: Place, key: Box<ObjectKey> },
     #[error("`{file}` is a pointer of Git LFS, not the file itself")]
     LfsPointer { file: String },
+    #[error("{at}: {object} is sealed by SOPS, and would be applied in cipher")]
+    Sealed { at: Place, object: Arc<str> },
     #[error("the target renders to more than {max} bytes for a cluster")]
     BundleTooLarge { max: usize },
     #[error("{at}: a variable makes key `{key}` equal to another key of the map")]
@@ -185,6 +188,7 @@ impl RenderError {
             Self::MetadataReserved { .. } => "metadata_reserved",
             Self::OfTheAgent { .. } => "object_of_the_agent",
             Self::LfsPointer { .. } => "file_lfs_pointer",
+            Self::Sealed { .. } => "object_sealed",
             Self::BundleTooLarge { .. } => "bundle_too_large",
             Self::VariableRepeatsKey { .. } => "variable_repeats_key",
             Self::TooManyLookUps { .. } => "too_many_look_ups",
@@ -287,6 +291,11 @@ impl RenderError {
             Self::LfsPointer { .. } => {
                 "what it points to is not fetched: keep it out of Git LFS, or name it in `.bellwetherignore`, or a chart's `.helmignore`, if nothing is made of it"
             }
+            Self::Sealed { at, .. } => {
+                let left_out =
+                    at.file().map_or_else(String::new, |file| format!(", and until then {}", left_out(file)));
+                return Some(format!("{SEALED_HINT}{left_out}").into());
+            }
             Self::VariableMisused { .. } => {
                 "offsets and lengths are whole numbers of bytes; a long value takes a short pattern"
             }
@@ -344,6 +353,7 @@ impl RenderError {
             | Self::FactUnknown { at, .. }
             | Self::VariableMalformed { at, .. }
             | Self::VariableMisused { at, .. }
+            | Self::Sealed { at, .. }
             | Self::NotBase64 { at, .. }
             | Self::MetadataReserved { at, .. }
             | Self::OfTheAgent { at, .. }

@@ -27,7 +27,7 @@ use std::fmt;
 use bellwether_core::{Digest, ObjectKey, TargetId};
 
 pub use engine::fill::Fills;
-pub use engine::plain::{Documents, SOURCES_BYTES_MAX, objects_of};
+pub use engine::plain::{Documents, SEALED_HINT, SOURCES_BYTES_MAX, is_sealed, objects_of};
 pub use engine::variables::literal;
 pub use error::{Failure, Place, RenderError};
 pub use external::{Confinement, EngineError, Engines};

@@ -482,6 +482,21 @@ fn a_pointer_to_a_large_file_is_refused_for_what_it_is() {
 }
 
 #[test]
+fn what_sops_sealed_is_refused_and_not_applied_in_cipher() {
+    let sealed = "apiVersion: v1\nkind: Secret\nmetadata: {name: pw}\ndata: {a: 'ENC[AES256_GCM,data:x]'}\nsops: {mac: 'ENC[x]'}\n";
+
+    let error = refusal(&format!("{}---\n{sealed}", config("  a: b\n")));
+
+    assert_eq!((error.code(), error.file(), error.line()), ("object_sealed", Some("a.yaml"), Some(7)));
+    assert!(error.to_string().contains("Secret pw is sealed by SOPS"), "{error}");
+    assert!(error.hint().expect("it has one").contains("`.bellwetherignore`"));
+    let listed = format!("apiVersion: v1\nkind: List\nitems:\n- {}", sealed.trim_end().replace('\n', "\n  "));
+    assert_eq!(refusal(&listed).code(), "object_sealed");
+    let opened = "apiVersion: isindir.github.com/v1alpha3\nkind: SopsSecret\nmetadata: {name: pw}\nspec: {a: '${x}'}\nsops: {mac: x}\n";
+    assert!(String::from_utf8_lossy(&render(opened).expect("its controller opens it")[0].body).contains("${x}"));
+}
+
+#[test]
 fn a_function_of_a_variable_cannot_add_what_is_not_there() {
     let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '${who%%-*}'}\ndata:\n  a: ${who//-/${break}}\n  n: '${#who}'\n";
 

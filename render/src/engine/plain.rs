@@ -156,6 +156,10 @@ impl Documents {
         if self.sources.len() == OBJECTS_MAX {
             return Err(RenderError::TooMany);
         }
+        if is_sealed(&root) {
+            let at = Origin { file, root: &root, made: made.as_ref() }.start();
+            return Err(RenderError::Sealed { at, object: named(&root) });
+        }
         let filled = if may_be_filled(&root) { written.filled } else { Fills::Nothing };
         let has_marks = written.made == Some(Made::OverAChart);
         let source = Source { file: file.clone(), root, filled, made, has_marks };
@@ -240,6 +244,15 @@ fn may_be_filled(root: &Node) -> bool {
     let is_disabled = settings.any(|setting| setting.text() == Some("disabled"));
     !is_disabled && root.field("sops").is_none()
 }
+
+/// By SOPS: nobody opens it on the way, so a cluster would get what it says in cipher. A `SopsSecret` is made for that, and
+/// opened there by its controller.
+pub fn is_sealed(root: &Node) -> bool {
+    root.field("sops").is_some() && root.field("kind").and_then(Node::text) != Some("SopsSecret")
+}
+
+/// What to do about it, besides leaving it out.
+pub const SEALED_HINT: &str = "Bellwether does not open it: bring the Secret into clusters another way, such as External Secrets or Sealed Secrets";
 
 fn without_marks(value: Value) -> Value {
     match value {
