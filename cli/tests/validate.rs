@@ -225,6 +225,19 @@ fn what_is_no_object_is_skipped_and_what_is_none_but_should_be_is_told() {
 }
 
 #[test]
+fn what_sops_sealed_is_told() {
+    let sealed = "apiVersion: v1\nkind: Secret\nmetadata: {name: pw}\ndata: {a: YQ==}\nsops: {mac: x}\n";
+    let target = format!("{TARGET}  path: manifests\n");
+    let folder = folder(&[("alone/pw.yaml", sealed), ("manifests/pw.yaml", sealed), ("shop.yaml", &target)]);
+
+    let (code, report) = json(folder.path(), &[]);
+
+    let found = findings(&report);
+    let told = |file: &str| found.iter().any(|line| line.starts_with(file) && line.contains(" object_sealed "));
+    assert!(code == 1 && told("alone/pw.yaml:") && told("manifests/pw.yaml:"), "{found:?}");
+}
+
+#[test]
 fn a_target_is_rendered_with_its_parameters() {
     let target = "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {name: shop}\nspec:\n  repo: apps\n  path: apps/shop\n  \
                   parameters:\n  - values: {replicas: two}\n  - clusters: {matchLabels: {env: prod}}\n    values: {image: a}\n";

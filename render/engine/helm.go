@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -226,13 +227,13 @@ func (r *helmRun) valuesFor(loaded *chart.Chart, given map[string]any) (common.V
 	if err != nil {
 		return nil, err
 	}
-	wrong, err := checkSchemas(loaded, values)
+	wrong, schema, err := checkSchemas(loaded, values)
 	if err == nil && wrong != "" {
 		err = errors.New("the values do not fit the chart's schema\n" + strings.TrimSpace(wrong))
 	}
 	if err != nil {
-		schema := path.Join(r.source.folder, "values.schema.json")
-		return nil, &failure{Code: helmSchema, Message: err.Error(), File: schema}
+		file := cmp.Or(r.source.fileOf(schema), path.Join(r.source.folder, "Chart.yaml"))
+		return nil, &failure{Code: helmSchema, Message: err.Error(), File: file}
 	}
 	all["Capabilities"] = viewOf(capabilities, loaded, values)
 	cluster := capabilities.KubeVersion

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,16 +13,17 @@ import (
 )
 
 // checkSchemas checks values against the schemas of a chart and of those under it, as Helm does, and gives what Helm
-// would say. Helm's own check would read files and URLs that a schema refers to.
-func checkSchemas(of *chart.Chart, values map[string]any) (string, error) {
-	var wrong strings.Builder
+// would say, and the first schema that they do not fit, named as templates are. Helm's own check would read files and URLs
+// that a schema refers to.
+func checkSchemas(of *chart.Chart, values map[string]any) (wrong, first string, err error) {
+	schema := of.ChartFullPath() + "/values.schema.json"
 	if of.Schema != nil {
 		found, err := checkSchema(of.Schema, values)
 		if err != nil {
-			return "", fmt.Errorf("%s: cannot use values.schema.json: %w", of.ChartFullPath(), err)
+			return "", schema, fmt.Errorf("%s: cannot use values.schema.json: %w", of.ChartFullPath(), err)
 		}
 		if found != "" {
-			fmt.Fprintf(&wrong, "%s:\n%s", of.Name(), found)
+			wrong, first = fmt.Sprintf("%s:\n%s", of.Name(), found), schema
 		}
 	}
 	for _, under := range of.Dependencies() {
@@ -31,16 +33,16 @@ func checkSchemas(of *chart.Chart, values map[string]any) (string, error) {
 		}
 		table, isTable := given.(map[string]any)
 		if !isTable {
-			fmt.Fprintf(&wrong, "%s:\ninvalid type for values: expected object (map), got %T\n", under.Name(), given)
+			wrong += fmt.Sprintf("%s:\ninvalid type for values: expected object (map), got %T\n", under.Name(), given)
 			continue
 		}
-		found, err := checkSchemas(under, table)
+		found, in, err := checkSchemas(under, table)
 		if err != nil {
-			return "", err
+			return "", in, err
 		}
-		wrong.WriteString(found)
+		wrong, first = wrong+found, cmp.Or(first, in)
 	}
-	return wrong.String(), nil
+	return wrong, first, nil
 }
 
 // schemaName is the one that Helm compiles a schema under; relative references are resolved against it.

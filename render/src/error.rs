@@ -10,6 +10,7 @@ use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_core::parameters::{CLUSTER_FACTS_PREFIX, Values, fact_of};
 
+use crate::engine::plain::SEALED_HINT;
 use crate::engine::variables::nearest;
 use crate::external::EngineError;
 use crate::ignore;
@@ -107,6 +108,8 @@ pub enum RenderError {
     FactUnknown { at: Place, fact: String, cluster: String },
     #[error("{at}: `${{{name}` is not continued as a reference")]
     VariableMalformed { at: Place, name: String },
+    #[error("{at}: the function of variable `{name}` gives nothing: {problem}")]
+    VariableMisused { at: Place, name: String, problem: &'static str },
     #[error("{at}: {field} is not base64")]
     NotBase64 { at: Place, field: String },
     #[error("{at}: {field} is Bellwether's own")]
@@ -115,6 +118,8 @@ pub enum RenderError {
     OfTheAgent { at: Place, key: Box<ObjectKey> },
     #[error("`{file}` is a pointer of Git LFS, not the file itself")]
     LfsPointer { file: String },
+    #[error("{at}: {object} is sealed by SOPS, and would be applied in cipher")]
+    Sealed { at: Place, object: Arc<str> },
     #[error("the target renders to more than {max} bytes for a cluster")]
     BundleTooLarge { max: usize },
     #[error("{at}: a variable makes key `{key}` equal to another key of the map")]
@@ -178,10 +183,12 @@ impl RenderError {
             Self::VariableUnset { .. } => "variable_unset",
             Self::FactUnknown { .. } => "fact_unknown",
             Self::VariableMalformed { .. } => "variable_malformed",
+            Self::VariableMisused { .. } => "variable_misused",
             Self::NotBase64 { .. } => "field_not_base64",
             Self::MetadataReserved { .. } => "metadata_reserved",
             Self::OfTheAgent { .. } => "object_of_the_agent",
             Self::LfsPointer { .. } => "file_lfs_pointer",
+            Self::Sealed { .. } => "object_sealed",
             Self::BundleTooLarge { .. } => "bundle_too_large",
             Self::VariableRepeatsKey { .. } => "variable_repeats_key",
             Self::TooManyLookUps { .. } => "too_many_look_ups",
@@ -216,7 +223,7 @@ impl RenderError {
             }
             Self::VariableMalformed { name, .. } => {
                 return Some(format!(
-                    "write `${{{name}}}` or `${{{name}:-default}}`, or `$${{{name}…` if it is not meant for Bellwether; annotation `bellwether.dev/substitute: disabled` leaves the whole object alone"
+                    "write `${{{name}}}`, `${{{name}:-default}}` or another form of the docs (`:+` is none), or `$${{{name}…` if it is not meant for Bellwether; annotation `bellwether.dev/substitute: disabled` leaves the whole object alone"
                 ).into());
             }
             Self::Engine(error) => return error.hint(),
@@ -284,6 +291,14 @@ impl RenderError {
             Self::LfsPointer { .. } => {
                 "what it points to is not fetched: keep it out of Git LFS, or name it in `.bellwetherignore`, or a chart's `.helmignore`, if nothing is made of it"
             }
+            Self::Sealed { at, .. } => {
+                let left_out =
+                    at.file().map_or_else(String::new, |file| format!(", and until then {}", left_out(file)));
+                return Some(format!("{SEALED_HINT}{left_out}").into());
+            }
+            Self::VariableMisused { .. } => {
+                "offsets and lengths are whole numbers of bytes; a long value takes a short pattern"
+            }
             Self::VariableRepeatsKey { .. } => "give the keys names that stay different for every cluster",
         };
         Some(Cow::Borrowed(fixed))
@@ -337,6 +352,8 @@ impl RenderError {
             | Self::VariableUnset { at, .. }
             | Self::FactUnknown { at, .. }
             | Self::VariableMalformed { at, .. }
+            | Self::VariableMisused { at, .. }
+            | Self::Sealed { at, .. }
             | Self::NotBase64 { at, .. }
             | Self::MetadataReserved { at, .. }
             | Self::OfTheAgent { at, .. }

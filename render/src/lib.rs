@@ -27,7 +27,7 @@ use std::fmt;
 use bellwether_core::{Digest, ObjectKey, TargetId};
 
 pub use engine::fill::Fills;
-pub use engine::plain::{Documents, SOURCES_BYTES_MAX, objects_of};
+pub use engine::plain::{Documents, SEALED_HINT, SOURCES_BYTES_MAX, is_sealed, objects_of};
 pub use engine::variables::literal;
 pub use error::{Failure, Place, RenderError};
 pub use external::{Confinement, EngineError, Engines};
@@ -39,7 +39,7 @@ pub use tree::{Aspect, Input, Inputs, SourceFile, is_manifest, is_named_for_rend
 /// Of what this program makes of files, engines aside. Raised with whatever makes other bytes of the same files: a render belongs
 /// to the version that made it, and a hub of a later one makes it anew. It is a number, so that of two hubs of different
 /// versions it is known which is the later one. A test of what comes out fails while it is not raised.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a render says of what made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

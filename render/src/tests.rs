@@ -346,7 +346,7 @@ fn an_unset_variable_is_named_with_file_line_and_the_nearest_known_name() {
 
 #[test]
 fn a_malformed_reference_is_found_before_any_cluster_is_rendered() {
-    let error = parse(&config("  a: ok\n  b: '${v^^}'\n")).err().expect("is refused");
+    let error = parse(&config("  a: ok\n  b: '${v^^^}'\n")).err().expect("is refused");
 
     assert_eq!((error.code(), error.line()), ("variable_malformed", Some(7)));
 }
@@ -479,6 +479,43 @@ fn a_pointer_to_a_large_file_is_refused_for_what_it_is() {
 
     assert_eq!((error.code(), error.file()), ("file_lfs_pointer", Some("a.yaml")));
     assert!(error.hint().is_some());
+}
+
+#[test]
+fn what_sops_sealed_is_refused_and_not_applied_in_cipher() {
+    let sealed = "apiVersion: v1\nkind: Secret\nmetadata: {name: pw}\ndata: {a: 'ENC[AES256_GCM,data:x]'}\nsops: {mac: 'ENC[x]'}\n";
+
+    let error = refusal(&format!("{}---\n{sealed}", config("  a: b\n")));
+
+    assert_eq!((error.code(), error.file(), error.line()), ("object_sealed", Some("a.yaml"), Some(7)));
+    assert!(error.to_string().contains("Secret pw is sealed by SOPS"), "{error}");
+    assert!(error.hint().expect("it has one").contains("`.bellwetherignore`"));
+    let listed = format!("apiVersion: v1\nkind: List\nitems:\n- {}", sealed.trim_end().replace('\n', "\n  "));
+    assert_eq!(refusal(&listed).code(), "object_sealed");
+    let opened = "apiVersion: isindir.github.com/v1alpha3\nkind: SopsSecret\nmetadata: {name: pw}\nspec: {a: '${x}'}\nsops: {mac: x}\n";
+    assert!(String::from_utf8_lossy(&render(opened).expect("its controller opens it")[0].body).contains("${x}"));
+}
+
+#[test]
+fn a_function_of_a_variable_cannot_add_what_is_not_there() {
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '${who%%-*}'}\ndata:\n  a: ${who//-/${break}}\n  n: '${#who}'\n";
+
+    let objects = render_with(text, json!({"who": "x-y", "break": "\n  b: c\n---\nkind: Secret\n"})).expect("renders");
+
+    let object: Value = serde_json::from_slice(&objects[0].body).expect("is JSON");
+    assert_eq!((objects.len(), &object["metadata"]["name"]), (1, &json!("x")));
+    assert_eq!(object["data"], json!({"a": "x\n  b: c\n---\nkind: Secret\ny", "n": "3"}));
+}
+
+#[test]
+fn what_a_function_cannot_do_is_told_by_file_line_and_variable() {
+    let error =
+        render_with(&config("  a: b\n  c: '${word:0:5}'\n"), json!({"word": "stra\u{df}e"})).expect_err("is refused");
+
+    assert_eq!((error.code(), error.line()), ("variable_misused", Some(7)));
+    assert!(error.to_string().contains("`word`") && !error.to_string().contains("stra"), "{error}");
+    let unset = render_with(&config("  a: '${none^^}'\n"), json!({})).expect_err("is refused");
+    assert_eq!((unset.code(), unset.line()), ("variable_unset", Some(6)));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bellwether_core::apis::Apis;
 use bellwether_core::nearest;
 use bellwether_render::yaml::{Content, Node};
+use bellwether_render::{SEALED_HINT, is_sealed};
 
 use crate::custom::{Definitions, Known};
 use crate::fields::Checker;
@@ -183,6 +184,7 @@ impl Set {
         for part in parts {
             for object in &part.objects {
                 self.check_object(&part, object);
+                self.check_sealed(&part.target, object);
                 self.check_served(&part.target, object);
                 done += 1;
                 progress(done);
@@ -224,6 +226,21 @@ impl Set {
                 reason: "no schema".to_owned(),
             });
         }
+    }
+
+    /// It would be applied in cipher.
+    fn check_sealed(&mut self, target: &TargetReport, object: &Object) {
+        if !is_sealed(&object.root) {
+            return;
+        }
+        let problem = Problem {
+            path: "sops".to_owned(),
+            code: "object_sealed",
+            message: "it is sealed by SOPS, and would be applied in cipher".to_owned(),
+            hint: Some(SEALED_HINT.to_owned()),
+            line: 0,
+        };
+        self.report.findings.push(finding(target, object, Severity::Error, problem, Vec::new()));
     }
 
     /// A kind that clusters do not serve, unless its definition comes with it.

@@ -80,6 +80,21 @@ async fn objects_in_an_agents_namespace_are_refused_and_the_last_render_stays(po
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn what_sops_sealed_is_rolled_out_to_nobody_and_the_last_render_stays(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    let sealed =
+        "{apiVersion: v1, kind: Secret, metadata: {name: pw, namespace: default}, data: {a: x}, sops: {mac: x}}";
+
+    scene.push(&[("one/b.yaml", sealed)]).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    assert_eq!(scene.condition("one").await.as_deref(), Some("object_sealed"));
+    assert_eq!(scene.counts().await["renders"], 2);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn what_a_target_stores_counts_its_manifests_too(pool: Pool) {
     let scene = Scene::new(&pool, 3).await;
     let many = |last: &str| {

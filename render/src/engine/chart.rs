@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::fill::Fills;
 use super::made::{Maker, below};
-use super::variables::{Template, Unfilled, written};
+use super::variables::{Budget, STEPS_MAX, Template, Unfilled, written};
 use crate::error::{Place, RenderError};
 use crate::external::wire::{HelmRequest, Request};
 
@@ -240,14 +240,14 @@ fn plain(value: &Value) -> String {
 
 pub(super) struct Filling<'v> {
     values: &'v Values,
-    bytes_left: usize,
+    budget: Budget,
     /// What parameters gave to values: it may be secret.
     hidden: BTreeSet<String>,
 }
 
 impl<'v> Filling<'v> {
     pub(super) fn new(values: &'v Values) -> Self {
-        Self { values, bytes_left: VALUES_BYTES_MAX, hidden: BTreeSet::new() }
+        Self { values, budget: Budget { bytes: VALUES_BYTES_MAX, steps: STEPS_MAX }, hidden: BTreeSet::new() }
     }
 
     /// A text that is nothing but a reference takes the type of its value.
@@ -286,24 +286,19 @@ impl<'v> Filling<'v> {
 
     fn text(&mut self, text: &str, field: &str, fills: Fills) -> Result<Value, RenderError> {
         let Some(template) = parse(text, field, fills)? else { return Ok(Value::from(text)) };
-        let unfilled = |unfilled| self.explain(&unfilled, field);
-        let filled = match template.value(self.values, self.bytes_left).map_err(unfilled)? {
-            Some(value) => value,
-            None => Value::from(template.fill(self.values, self.bytes_left).map_err(unfilled)?),
+        let filled = match template.value(self.values, &mut self.budget) {
+            Ok(None) => template.fill(self.values, &mut self.budget).map(Value::from),
+            whole => whole.map(Option::unwrap_or_default),
         };
-        let bytes = filled.as_str().map_or(0, str::len);
-        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(|| self.explain(&Unfilled::TooLong, field))?;
-        Ok(filled)
+        filled.map_err(|unfilled| self.explain(&unfilled, field))
     }
 
     /// What a variable gives is one value, or a part of one: it sets nothing else. Of which type it is, Helm says.
     fn setting(&mut self, setting: &str, field: &str, fills: Fills) -> Result<String, RenderError> {
         let Some((name, value)) = sides(setting) else { return Ok(setting.to_owned()) };
         let Some(template) = parse(value, field, fills)? else { return Ok(setting.to_owned()) };
-        let filled = template.fill_each(self.values, self.bytes_left, escaped);
+        let filled = template.fill_each(self.values, &mut self.budget, escaped);
         let filled = filled.map_err(|unfilled| self.explain(&unfilled, field))?;
-        self.bytes_left =
-            self.bytes_left.checked_sub(filled.len()).ok_or_else(|| self.explain(&Unfilled::TooLong, field))?;
         self.note_hidden(value, field, fills, &Value::from(filled.as_str()))?;
         let given = template.names().into_iter().filter(|name| !is_clusters_own(name));
         let given: Vec<_> = given.filter_map(|name| self.values.find(name)).map(plain).collect();
@@ -332,6 +327,9 @@ impl<'v> Filling<'v> {
     fn explain(&self, unfilled: &Unfilled<'_>, field: &str) -> RenderError {
         match unfilled {
             Unfilled::TooLong => RenderError::TooLarge { at: at(field), key: "a value".to_owned() },
+            Unfilled::Misused { name, problem, .. } => {
+                RenderError::VariableMisused { at: at(field), name: (*name).to_owned(), problem }
+            }
             Unfilled::Unset { name, .. } => RenderError::unset(at(field), name, self.values),
         }
     }

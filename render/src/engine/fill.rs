@@ -4,7 +4,7 @@ use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_core::parameters::Values;
 use serde_json::{Map, Value};
 
-use super::variables::{Template, Unfilled};
+use super::variables::{Budget, Template, Unfilled};
 use crate::error::RenderError;
 use crate::finish::Origin;
 use crate::yaml::{Content, Entry, Node, Text, TextStyle};
@@ -24,13 +24,17 @@ pub(super) struct Filling<'s> {
     origin: Origin<'s>,
     values: &'s Values,
     fills: Fills,
-    /// For what is filled in: a short file may refer to a long value very often.
-    bytes_left: usize,
+    /// The bytes are for one object, the steps for all that one cluster gets.
+    budget: Budget,
 }
 
 impl<'s> Filling<'s> {
-    pub(super) fn new(origin: Origin<'s>, values: &'s Values, fills: Fills) -> Self {
-        Self { origin, values, fills, bytes_left: OBJECT_BYTES_MAX }
+    pub(super) fn new(origin: Origin<'s>, values: &'s Values, fills: Fills, steps: usize) -> Self {
+        Self { origin, values, fills, budget: Budget { bytes: OBJECT_BYTES_MAX, steps } }
+    }
+
+    pub(super) fn steps_left(&self) -> usize {
+        self.budget.steps
     }
 
     pub(super) fn value(&mut self, node: &Node) -> Result<Value, RenderError> {
@@ -67,11 +71,11 @@ impl<'s> Filling<'s> {
     fn text(&mut self, text: &Text, line: u32) -> Result<Value, RenderError> {
         if text.style == TextStyle::Plain
             && let Some(template) = template(self.origin, &text.value, text.style, line, self.fills)?
-            && let Some(value) =
-                self.take(template.value(self.values, self.bytes_left), &text.value, text.style, line)?
         {
-            self.use_bytes(value.as_str().map_or(0, str::len), line)?;
-            return Ok(value);
+            let value = template.value(self.values, &mut self.budget);
+            if let Some(value) = self.take(value, &text.value, text.style, line)? {
+                return Ok(value);
+            }
         }
         let filled = self.filled(&text.value, text.style, line)?;
         Ok(filled.map_or_else(|| Value::from(&*text.value), Value::String))
@@ -82,9 +86,8 @@ impl<'s> Filling<'s> {
         let Some(template) = template(self.origin, text, style, line, self.fills)? else {
             return Ok(None);
         };
-        let filled = self.take(template.fill(self.values, self.bytes_left), text, style, line)?;
-        self.use_bytes(filled.len(), line)?;
-        Ok(Some(filled))
+        let filled = template.fill(self.values, &mut self.budget);
+        self.take(filled, text, style, line).map(Some)
     }
 
     fn take<T>(
@@ -95,20 +98,16 @@ impl<'s> Filling<'s> {
         line: u32,
     ) -> Result<T, RenderError> {
         result.map_err(|unfilled| match unfilled {
-            Unfilled::TooLong => self.too_large(line),
+            Unfilled::TooLong => RenderError::TooLarge { at: self.origin.place(line), key: "an object".to_owned() },
+            Unfilled::Misused { name, offset, problem } => RenderError::VariableMisused {
+                at: self.origin.place(line_in(text, style, line, offset)),
+                name: name.to_owned(),
+                problem,
+            },
             Unfilled::Unset { name, offset } => {
                 RenderError::unset(self.origin.place(line_in(text, style, line, offset)), name, self.values)
             }
         })
-    }
-
-    fn use_bytes(&mut self, bytes: usize, line: u32) -> Result<(), RenderError> {
-        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(|| self.too_large(line))?;
-        Ok(())
-    }
-
-    fn too_large(&self, line: u32) -> RenderError {
-        RenderError::TooLarge { at: self.origin.place(line), key: "an object".to_owned() }
     }
 }
 

@@ -12,6 +12,7 @@ use bellwether_core::parameters::Values;
 use serde_json::{Map, Value};
 
 use super::fill::{Filling, Fills, template};
+use super::variables::STEPS_MAX;
 use crate::error::{Place, RenderError};
 use crate::finish::{BundleLimit, Draft, Origin, Scopes};
 use crate::ignore;
@@ -116,14 +117,15 @@ impl Documents {
     /// The objects in order of their keys. Same documents, recipe and values: same bytes.
     pub fn render(&self, recipe: &Recipe, values: &Values) -> Result<Vec<RenderedObject>, RenderError> {
         let mut scopes = Scopes::default();
+        let mut steps = STEPS_MAX;
         for source in self.sources.iter().filter(|source| source.may_define_kind()) {
-            scopes.learn(&Value::Object(source.fill(values)?));
+            scopes.learn(&Value::Object(source.fill(values, &mut steps)?));
         }
         let mut seen = BTreeMap::new();
         let mut rendered = Vec::with_capacity(self.sources.len());
         let mut limit = BundleLimit::default();
         for source in &self.sources {
-            let object = source.render(recipe, values, &scopes)?;
+            let object = source.render(recipe, values, &scopes, &mut steps)?;
             limit.add(&object)?;
             let (group, kind, namespace, name) = object.key.identity();
             let identity = (group.to_owned(), kind.to_owned(), namespace.map(str::to_owned), name.to_owned());
@@ -153,6 +155,10 @@ impl Documents {
         }
         if self.sources.len() == OBJECTS_MAX {
             return Err(RenderError::TooMany);
+        }
+        if is_sealed(&root) {
+            let at = Origin { file, root: &root, made: made.as_ref() }.start();
+            return Err(RenderError::Sealed { at, object: named(&root) });
         }
         let filled = if may_be_filled(&root) { written.filled } else { Fills::Nothing };
         let has_marks = written.made == Some(Made::OverAChart);
@@ -239,6 +245,15 @@ fn may_be_filled(root: &Node) -> bool {
     !is_disabled && root.field("sops").is_none()
 }
 
+/// By SOPS: nobody opens it on the way, so a cluster would get what it says in cipher. A `SopsSecret` is made for that, and
+/// opened there by its controller.
+pub fn is_sealed(root: &Node) -> bool {
+    root.field("sops").is_some() && root.field("kind").and_then(Node::text) != Some("SopsSecret")
+}
+
+/// What to do about it, besides leaving it out.
+pub const SEALED_HINT: &str = "Bellwether does not open it: bring the Secret into clusters another way, such as External Secrets or Sealed Secrets";
+
 fn without_marks(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(text.replace(OTHERS_MARK, "${")),
@@ -251,8 +266,14 @@ fn without_marks(value: Value) -> Value {
 }
 
 impl Source {
-    fn render(&self, recipe: &Recipe, values: &Values, scopes: &Scopes) -> Result<RenderedObject, RenderError> {
-        Draft { origin: self.origin(), object: self.fill(values)? }.finish(recipe, scopes)
+    fn render(
+        &self,
+        recipe: &Recipe,
+        values: &Values,
+        scopes: &Scopes,
+        steps: &mut usize,
+    ) -> Result<RenderedObject, RenderError> {
+        Draft { origin: self.origin(), object: self.fill(values, steps)? }.finish(recipe, scopes)
     }
 
     fn origin(&self) -> Origin<'_> {
@@ -263,8 +284,10 @@ impl Source {
         self.root.field("kind").and_then(Node::text) == Some("CustomResourceDefinition")
     }
 
-    fn fill(&self, values: &Values) -> Result<Map<String, Value>, RenderError> {
-        let mut filled = Filling::new(self.origin(), values, self.filled).value(&self.root)?;
+    fn fill(&self, values: &Values, steps: &mut usize) -> Result<Map<String, Value>, RenderError> {
+        let mut filling = Filling::new(self.origin(), values, self.filled, *steps);
+        let mut filled = filling.value(&self.root)?;
+        *steps = filling.steps_left();
         if self.has_marks {
             filled = without_marks(filled);
         }

@@ -15,9 +15,7 @@ impl Draft<'_> {
             return Ok(());
         }
         let data = self.take_texts("data")?;
-        // What SOPS sealed is not what an API server gets.
-        let is_sealed = self.object.contains_key("sops");
-        if let Some((key, _)) = data.iter().flatten().find(|(_, text)| !is_sealed && !is_go_base64(text)) {
+        if let Some((key, _)) = data.iter().flatten().find(|(_, text)| !is_go_base64(text)) {
             let at = self.origin.place_of(&["data", key]);
             return Err(RenderError::NotBase64 { at, field: format!("data.{key}") });
         }

@@ -5,6 +5,8 @@
 //! what is said is not known yet ([`judge`]). What cannot be made out is fetched for.
 
 mod claim;
+#[cfg(test)]
+mod fuzz;
 mod judge;
 #[cfg(test)]
 mod tests;
