@@ -259,8 +259,40 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use bellwether_core::source::GitRef;
+    use bellwether_render::{Confinement, Engines, Failure as RenderFailure, Manifests, Plan};
 
     use super::*;
+
+    #[test]
+    fn what_a_repo_leaves_out_of_its_exports_is_refused_here_as_by_a_hub() {
+        let object = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}";
+        let (repo, _) = folder(&[
+            (".gitattributes", "*.draft.yaml export-ignore\n/old export-ignore\n"),
+            ("app/a.yaml", object),
+            ("drafts/b.draft.yaml", object),
+            ("old/deep/c.yaml", object),
+        ]);
+        let open = |path: &str| {
+            let plan = Plan {
+                folder: path.to_owned(),
+                options: bellwether_core::render::RenderOptions::default(),
+                name: "shop".to_owned(),
+                namespace: None,
+                has_parameters: false,
+                project: "local".to_owned(),
+            };
+            let files = RepoFolders::new(repo.path().to_owned(), BTreeMap::new());
+            match Manifests::open(Engines::new(None, Confinement::AsThereIs), files, plan) {
+                Ok(manifests) => manifests.inputs().paths().into_iter().collect::<Vec<_>>().join(" "),
+                Err(RenderFailure::Render(error)) => error.code().to_owned(),
+                Err(other) => panic!("{other}"),
+            }
+        };
+
+        assert_eq!(open("app"), ".bellwetherignore .gitattributes app", "what is said of files is an input");
+        assert_eq!(open("drafts"), "file_export_ignored");
+        assert_eq!(open("old/deep"), "file_export_ignored");
+    }
 
     #[test]
     fn files_of_another_repo_are_read_where_somebody_says_that_they_are() {

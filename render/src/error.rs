@@ -12,6 +12,7 @@ use bellwether_core::parameters::{CLUSTER_FACTS_PREFIX, Values, fact_of};
 
 use crate::engine::plain::SEALED_HINT;
 use crate::engine::variables::nearest;
+use crate::exports;
 use crate::external::EngineError;
 use crate::ignore;
 use crate::yaml::{Problem, YamlError};
@@ -140,6 +141,14 @@ pub enum RenderError {
     ParameterFileMissing { file: String },
     #[error("`{file}` has too many lines for so many files, or a line with too many `*`")]
     IgnoreFile { file: String },
+    #[error("`{file}` is left out of what its repo exports: `{by}` has the attribute `export-ignore`")]
+    ExportIgnored { file: String, by: String },
+    #[error(
+        "`{file}` has more than {} bytes, or with those above it more than {} lines about what is exported",
+        exports::BYTES_MAX,
+        exports::LINES_MAX
+    )]
+    Attributes { file: String },
     #[error("`{file}` belongs to a chart, which is in a folder of plain manifests")]
     ChartBelow { file: String },
     #[error("what `{file}` makes cannot be read: {problem}")]
@@ -198,6 +207,8 @@ impl RenderError {
             Self::ParameterFileMissing { .. } => "parameter_file_missing",
             Self::Volatile { .. } => "helm_volatile",
             Self::IgnoreFile { .. } => "ignore_file_invalid",
+            Self::ExportIgnored { .. } => "file_export_ignored",
+            Self::Attributes { .. } => "files_too_large",
             Self::ChartBelow { .. } => "chart_in_folder",
             Self::Made { problem, .. } => problem.code(),
             Self::Engine(error) => error.code(),
@@ -248,6 +259,10 @@ impl RenderError {
             }
             Self::Yaml(error) => return error.problem.hint(),
             Self::IgnoreFile { .. } => "write fewer and shorter patterns; a folder that is left out needs one line",
+            Self::ExportIgnored { .. } => {
+                "take it out of `.gitattributes` if it is to be deployed, or name it in `.bellwetherignore` if it is not"
+            }
+            Self::Attributes { .. } => "write patterns in place of single files",
             Self::SourceInvalid { .. } => {
                 "write a chart's version as Helm does, such as 1.2.3 or ~1.2, and `?ref=` as a branch, a tag or a whole commit"
             }
@@ -311,6 +326,8 @@ impl RenderError {
             Self::LfsPointer { file }
             | Self::ReadsTooLarge { file, .. }
             | Self::IgnoreFile { file }
+            | Self::ExportIgnored { file, .. }
+            | Self::Attributes { file }
             | Self::ParameterFile { file, .. }
             | Self::ParameterFileMissing { file }
             | Self::ChartBelow { file } => Some(file),
@@ -370,6 +387,8 @@ impl RenderError {
             | Self::TooManyLookUps { .. }
             | Self::Made { .. }
             | Self::IgnoreFile { .. }
+            | Self::ExportIgnored { .. }
+            | Self::Attributes { .. }
             | Self::ParameterFile { .. }
             | Self::ParameterFileMissing { .. }
             | Self::ChartBelow { .. }

@@ -13,6 +13,7 @@ use bellwether_core::source::is_valid_path;
 use crate::engine::made::below;
 use crate::engine::plain::SOURCES_BYTES_MAX;
 use crate::error::{Failure, Place, RenderError};
+use crate::exports::{self, Exports};
 use crate::ignore::{self, Rules};
 use crate::tree::{Aspect, Inputs, SourceFile, is_lfs_pointer};
 
@@ -89,6 +90,7 @@ struct Asked {
     inputs: Inputs,
     read: BTreeMap<String, Read>,
     listed: BTreeMap<String, Arc<Listing>>,
+    exports: Exports,
     bytes: usize,
     /// Since the last render began.
     look_ups: usize,
@@ -99,6 +101,21 @@ impl Asked {
     fn begin_look_up(&mut self) -> Result<(), RenderError> {
         self.look_ups += 1;
         if self.look_ups > LOOK_UPS_MAX { Err(RenderError::TooManyLookUps { max: LOOK_UPS_MAX }) } else { Ok(()) }
+    }
+}
+
+impl Asked {
+    /// What its repo says of a file is an input like the file.
+    fn check_exported<F: Files>(&mut self, files: &F, path: &str) -> Result<(), Failure<F::Error>> {
+        let Self { exports, inputs, bytes, .. } = self;
+        exports.check(path, &mut |file| {
+            inputs.add(file, Aspect::Content);
+            let found = files.read(file, exports::BYTES_MAX).map_err(Failure::Files)?;
+            if let Found::File(said) = &found {
+                *bytes += said.len();
+            }
+            Ok(found)
+        })
     }
 }
 
@@ -114,35 +131,40 @@ impl<F: Files> Recorder<F> {
     pub(crate) fn read(&self, path: &str) -> Result<Read, Failure<F::Error>> {
         let asked = &mut *self.lock();
         asked.begin_look_up()?;
-        match asked.read.entry(path.to_owned()) {
-            Entry::Occupied(known) => Ok(known.get().clone()),
-            // Git keeps no such path.
-            Entry::Vacant(_) if !is_valid_path(path) => Ok(Read::Absent),
-            Entry::Vacant(place) => {
-                // Also when it fails: what is in its place next time is another input.
-                asked.inputs.add(path, Aspect::Content);
-                let left = SOURCES_BYTES_MAX.saturating_sub(asked.bytes + path.len()).min(READ_BYTES_MAX);
-                let read = match self.files.read(path, left).map_err(Failure::Files)? {
-                    Found::File(bytes) if is_lfs_pointer(&bytes) => {
-                        return Err(RenderError::LfsPointer { file: path.to_owned() }.into());
-                    }
-                    Found::File(bytes) => {
-                        asked.bytes += bytes.len() + path.len();
-                        Read::File(bytes.into())
-                    }
-                    Found::TooLarge => {
-                        let max = SOURCES_BYTES_MAX;
-                        return Err(RenderError::ReadsTooLarge { file: path.to_owned(), max }.into());
-                    }
-                    Found::Folder => {
-                        asked.inputs.narrow_to_kind(path);
-                        Read::Folder
-                    }
-                    Found::Absent => Read::Absent,
-                };
-                Ok(place.insert(read).clone())
-            }
+        if let Some(known) = asked.read.get(path) {
+            return Ok(known.clone());
         }
+        // Git keeps no such path.
+        if !is_valid_path(path) {
+            return Ok(Read::Absent);
+        }
+        // Also when it fails: what is in its place next time is another input.
+        asked.inputs.add(path, Aspect::Content);
+        let left = SOURCES_BYTES_MAX.saturating_sub(asked.bytes + path.len()).min(READ_BYTES_MAX);
+        let found = self.files.read(path, left).map_err(Failure::Files)?;
+        if matches!(found, Found::File(_) | Found::TooLarge) {
+            asked.check_exported(&self.files, path)?;
+        }
+        let read = match found {
+            Found::File(bytes) if is_lfs_pointer(&bytes) => {
+                return Err(RenderError::LfsPointer { file: path.to_owned() }.into());
+            }
+            Found::File(bytes) => {
+                asked.bytes += bytes.len() + path.len();
+                Read::File(bytes.into())
+            }
+            Found::TooLarge => {
+                let max = SOURCES_BYTES_MAX;
+                return Err(RenderError::ReadsTooLarge { file: path.to_owned(), max }.into());
+            }
+            Found::Folder => {
+                asked.inputs.narrow_to_kind(path);
+                Read::Folder
+            }
+            Found::Absent => Read::Absent,
+        };
+        asked.read.insert(path.to_owned(), read.clone());
+        Ok(read)
     }
 
     pub(crate) fn list(&self, path: &str) -> Result<Arc<Listing>, Failure<F::Error>> {
@@ -171,17 +193,21 @@ impl<F: Files> Recorder<F> {
         self.lock().inputs.add_folder(folder);
         let leave_out = |path: &str, is_folder: bool| rules.leaves_out(folder, path, is_folder);
         let files = self.files.manifests(folder, &leave_out).map_err(Failure::Files)?;
-        if rules.is_within_bounds() {
-            Ok(files)
-        } else {
-            Err(RenderError::IgnoreFile { file: ignore::FILE.to_owned() }.into())
+        if !rules.is_within_bounds() {
+            return Err(RenderError::IgnoreFile { file: ignore::FILE.to_owned() }.into());
         }
+        let asked = &mut *self.lock();
+        files.iter().try_for_each(|file| asked.check_exported(&self.files, &file.path))?;
+        // With what is said in folders below.
+        asked.inputs.add_folder(folder);
+        Ok(files)
     }
 
     /// Asked for at `at`. Says where its files are.
     pub(crate) fn find_source(&self, source: &Source, at: Place) -> Result<String, Failure<F::Error>> {
         self.lock().begin_look_up()?;
         self.files.find_source(source).map_err(|error| Failure::Source { at, error })?;
+        self.lock().exports.add_mount(source.mount());
         Ok(source.mount())
     }
 
@@ -233,7 +259,8 @@ mod tests {
                 "folder" => Ok(Found::Folder),
                 "lfs.yaml" | "logo.png" => Ok(Found::File(b"version https://git-lfs.github.com/spec/v1\noid".to_vec())),
                 "link" => Err(std::io::Error::other("a link")),
-                _ if path.starts_with("no/") || path.ends_with(ignore::FILE) => Ok(Found::Absent),
+                _ if path.starts_with("no/") => Ok(Found::Absent),
+                _ if path.ends_with(ignore::FILE) || path.ends_with(".gitattributes") => Ok(Found::Absent),
                 _ if bytes_max < 1 << 20 => Ok(Found::TooLarge),
                 _ => Ok(Found::File(vec![b'x'; 1 << 20])),
             }
@@ -273,8 +300,9 @@ mod tests {
             assert!(matches!(files.read("../a"), Ok(Read::Absent)));
         }
 
-        assert_eq!(*files.files.asked.lock().expect("it is whole"), ["a", "no/b", "folder"]);
-        assert_eq!(files.inputs().paths().into_iter().collect::<Vec<_>>(), ["a", "folder/.", "listed/", "no/b"]);
+        assert_eq!(*files.files.asked.lock().expect("it is whole"), ["a", ".gitattributes", "no/b", "folder"]);
+        let inputs = files.inputs().paths().into_iter().collect::<Vec<_>>();
+        assert_eq!(inputs, [".gitattributes", "a", "folder/.", "listed/", "no/b"]);
         files.manifests("folder").expect("they are read");
         assert!(files.inputs().paths().contains("folder"), "all that is below it");
     }

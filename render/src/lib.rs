@@ -5,11 +5,12 @@
 //! Git and stores what comes out. `core` names and hashes objects and resolves parameters. Only `external` starts a
 //! program and looks at a clock: the engines of Kustomize and Helm.
 //!
-//! `files` and `tree` are what is read, `ignore` says what is left out, `yaml` reads it, an engine makes objects of it, and `finish` completes and checks
+//! `files` and `tree` are what is read, `ignore` says what is left out and `exports` what its repo does not deliver, `yaml` reads it, an engine makes objects of it, and `finish` completes and checks
 //! each. [`Manifests`] is all of that for one target.
 
 mod engine;
 mod error;
+mod exports;
 mod external;
 mod files;
 mod finish;

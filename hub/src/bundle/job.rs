@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::parameters::{TraitsUsed, Values};
 use bellwether_core::{Condition, Digest, Name, RenderId, RepoId};
-use bellwether_render::{Input, MadeBy, Manifests, Marks, Plan, Recipe, RenderedObject, VERSION, made_by};
+use bellwether_render::{MadeBy, Manifests, Marks, Plan, Recipe, RenderedObject, VERSION, made_by};
 use jiff::{SignedDuration, Timestamp};
 
 use super::error::BundleError;
@@ -15,7 +15,7 @@ use super::sources::{Asked, RepoFiles, Sources};
 use super::{bounds, record};
 use crate::Hub;
 use crate::process::clock;
-use crate::source::git::{ATTRIBUTES_FILE, ReadError};
+use crate::source::git::ReadError;
 use crate::store::content;
 use crate::store::renders::Render;
 use crate::store::revisions::Revision;
@@ -135,7 +135,7 @@ impl Job<'_> {
         let made = self.render_variants(&manifests, &recipe, kept).await?;
         let goes_on = made.goes_on();
         let (Variants { digests: variants, unwritten, .. }, lacking) = made.condition(clock::now())?;
-        let mut inputs = and_attributes(manifests.inputs().paths());
+        let mut inputs = manifests.inputs().paths();
         if let Some(earlier) = earlier {
             inputs.extend(earlier.inputs);
             self.asked.extend(earlier.sources.into_iter().map(|one| one.source));
@@ -337,19 +337,6 @@ pub(super) async fn list_broken(
         broken.extend(some.iter().filter(|bundle| !is_whole(bundle)));
     }
     Ok(broken)
-}
-
-/// What a repo says of files stands in other files, in each folder that they are in.
-fn and_attributes(mut inputs: BTreeSet<String>) -> BTreeSet<String> {
-    let mut folders = BTreeSet::new();
-    for input in &inputs {
-        let path = Input::parse(input).path;
-        folders.extend(path.match_indices('/').map(|(end, _)| path[..=end].to_owned()));
-        // Of the repo's root everything is an input already.
-        folders.extend((!path.is_empty()).then(String::new));
-    }
-    inputs.extend(folders.into_iter().map(|folder| folder + ATTRIBUTES_FILE));
-    inputs
 }
 
 /// What is said of a render that holds what two made: of two versions the earlier one, so that the later one makes it anew. Of two

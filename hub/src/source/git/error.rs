@@ -338,10 +338,6 @@ pub(crate) enum ReadError {
     Symlink { file: String },
     #[error("`{path}` is a submodule")]
     Submodule { path: String },
-    #[error("`{file}` is left out of what its repo exports: `{by}` has the attribute `export-ignore`")]
-    ExportIgnored { file: String, by: String },
-    #[error("`{file}` and those above it say more than {lines_max} lines about what is exported")]
-    TooManyAttributes { file: String, lines_max: usize },
     #[error("`{file}` has a name that is not allowed")]
     UnsafeName { file: String },
     #[error("more than {files_max} files")]
@@ -379,11 +375,7 @@ impl ReadError {
     /// What of the commit is meant, from the repo's root on.
     pub(crate) fn file(&self) -> Option<&str> {
         match self {
-            Self::FileTooLarge { file, .. }
-            | Self::Symlink { file }
-            | Self::ExportIgnored { file, .. }
-            | Self::TooManyAttributes { file, .. }
-            | Self::UnsafeName { file } => Some(file),
+            Self::FileTooLarge { file, .. } | Self::Symlink { file } | Self::UnsafeName { file } => Some(file),
             Self::NoSuchPath { path, .. }
             | Self::NotAFolder { path }
             | Self::Submodule { path }
@@ -405,10 +397,9 @@ impl ReadError {
             Self::NotAFolder { .. } => "path_not_a_folder",
             Self::Symlink { .. } => "file_symlink",
             Self::Submodule { .. } => "file_submodule",
-            Self::ExportIgnored { .. } => "file_export_ignored",
             Self::UnsafeName { .. } => "file_name_unsafe",
             Self::TooManyFiles { .. } => "too_many_files",
-            Self::TooLarge { .. } | Self::FileTooLarge { .. } | Self::TooManyAttributes { .. } => "files_too_large",
+            Self::TooLarge { .. } | Self::FileTooLarge { .. } => "files_too_large",
             Self::TooDeep { .. } => "files_too_deep",
             Self::Damaged { .. } => "git_mirror_damaged",
         }
@@ -426,10 +417,6 @@ impl ReadError {
             Self::Submodule { .. } => {
                 "submodules are not fetched: copy the files, or make it a repo and a target of its own"
             }
-            Self::ExportIgnored { .. } => {
-                "take it out of `.gitattributes` if it is to be deployed, or name it in `.bellwetherignore` if it is not"
-            }
-            Self::TooManyAttributes { .. } => "write patterns in place of single files",
             Self::UnsafeName { .. } => "rename it: no control characters, no backslash, nothing like `.git` or `..`",
             Self::TooManyFiles { .. } | Self::TooLarge { .. } | Self::FileTooLarge { .. } | Self::TooDeep { .. } => {
                 "give the target a `path` that holds only what it deploys"

@@ -2,8 +2,7 @@
 //!
 //! Nothing is checked out and no link is followed, whoever asks for what is behind it.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use bellwether_render::{Found, LeaveOut, Listed, Listing, SourceFile};
 use gix::ObjectId;
@@ -12,14 +11,9 @@ use gix::objs::tree::EntryKind;
 use gix::odb::HeaderExt as _;
 
 use super::Reader;
-use super::attributes::{self, Attributes};
 use super::error::ReadError;
-use super::lacking::Lacking;
 use super::read::{self, Trees};
 use super::scan::OBJECT_BYTES_MAX;
-
-/// Such files have some lines; all of them are held and looked through.
-const ATTRIBUTES_BYTES_MAX: u64 = 256 << 10;
 
 /// The files of a commit that was fetched.
 pub(crate) struct CommitFiles {
@@ -33,22 +27,12 @@ struct At {
     repo: gix::Repository,
     root: Option<ObjectId>,
     trees: Trees,
-    /// By folder, what is said of files in it.
-    attributes: HashMap<String, Option<Arc<Attributes>>>,
-    /// Folders that are exported.
-    exported: HashSet<String>,
 }
 
 impl CommitFiles {
     pub(super) fn new(reader: Reader, commit: String) -> Self {
         let repo = reader.repo.to_thread_local();
-        let at = Mutex::new(At {
-            repo,
-            root: None,
-            trees: Trees::default(),
-            attributes: HashMap::new(),
-            exported: HashSet::new(),
-        });
+        let at = Mutex::new(At { repo, root: None, trees: Trees::default() });
         Self { reader, commit, at }
     }
 
@@ -76,7 +60,6 @@ impl CommitFiles {
                 Some((_, id)) => id,
             };
             let lacking = &self.reader.lacking;
-            at.check_exported(root, path, lacking)?;
             if lacking.is_too_large(id) {
                 return Err(ReadError::FileTooLarge { file: path.to_owned(), bytes_max: OBJECT_BYTES_MAX });
             }
@@ -112,73 +95,11 @@ impl CommitFiles {
         for file in &mut files {
             file.path = whole(&file.path);
         }
-        self.look(|at, root| {
-            let mut paths = files.iter().map(|file| &file.path);
-            paths.try_for_each(|path| at.check_exported(root, path, &self.reader.lacking))
-        })?;
         Ok(files)
     }
 }
 
 impl At {
-    /// Refuses what the repo leaves out of what it exports, itself or with a folder that it is in.
-    fn check_exported(&mut self, root: ObjectId, path: &str, lacking: &Lacking) -> Result<(), ReadError> {
-        let ends = path.match_indices('/').map(|(end, _)| (end, true)).chain([(path.len(), false)]);
-        for (end, is_folder) in ends {
-            let (part, above) = (&path[..end], path[..end].rsplit_once('/').map_or("", |(above, _)| above));
-            if is_folder && self.exported.contains(part) {
-                continue;
-            }
-            let attributes = self.attributes_of(root, above, lacking)?;
-            if attributes.is_some_and(|attributes| attributes.leave_out(part, is_folder)) {
-                return Err(ReadError::ExportIgnored { file: path.to_owned(), by: part.to_owned() });
-            }
-            if is_folder {
-                self.exported.insert(part.to_owned());
-            }
-        }
-        Ok(())
-    }
-
-    /// Asked from the root downwards, so that those of the folder above are known.
-    fn attributes_of(
-        &mut self,
-        root: ObjectId,
-        folder: &str,
-        lacking: &Lacking,
-    ) -> Result<Option<Arc<Attributes>>, ReadError> {
-        if let Some(known) = self.attributes.get(folder) {
-            return Ok(known.clone());
-        }
-        let above = folder.rsplit_once('/').map_or("", |(above, _)| above);
-        let above = if folder.is_empty() { None } else { self.attributes.get(above).cloned().flatten() };
-        let file =
-            if folder.is_empty() { attributes::FILE.to_owned() } else { format!("{folder}/{}", attributes::FILE) };
-        let found = match self.find(root, &file)? {
-            Some((EntryKind::Blob | EntryKind::BlobExecutable, id)) => Some(id),
-            _ => None,
-        };
-        let all = match found {
-            None => above,
-            Some(id) if lacking.is_too_large(id) => {
-                return Err(ReadError::FileTooLarge { file, bytes_max: OBJECT_BYTES_MAX });
-            }
-            Some(id) if !self.repo.has_object(id) => {
-                lacking.want(id);
-                return Err(ReadError::NotFetched);
-            }
-            Some(id) if self.repo.objects.header(id).map_err(read::damaged)?.size() > ATTRIBUTES_BYTES_MAX => {
-                return Err(ReadError::FileTooLarge { file, bytes_max: ATTRIBUTES_BYTES_MAX });
-            }
-            Some(id) => {
-                let bytes = read::load(&self.repo, id, Kind::Blob, ATTRIBUTES_BYTES_MAX)?;
-                Attributes::and(above, &file, &bytes)?
-            }
-        };
-        self.attributes.insert(folder.to_owned(), all.clone());
-        Ok(all)
-    }
-
     /// A link or a submodule, there or on the way there, is an error that names it.
     fn find(&mut self, root: ObjectId, path: &str) -> Result<Option<(EntryKind, ObjectId)>, ReadError> {
         let (mut here, mut end) = ((EntryKind::Tree, root), 0);

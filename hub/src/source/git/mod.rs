@@ -6,7 +6,6 @@
 //!
 //! Everything here blocks: callers are in `spawn_blocking`. A fetch that fails changes nothing of what can be read.
 
-mod attributes;
 mod budget;
 mod commit;
 mod descent;
@@ -37,7 +36,6 @@ use gix::bstr::ByteSlice;
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub(crate) use self::attributes::FILE as ATTRIBUTES_FILE;
 pub(crate) use self::budget::FetchBounds;
 pub(crate) use self::commit::Commit;
 pub(crate) use self::disk::remove_mirror;

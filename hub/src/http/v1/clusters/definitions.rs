@@ -21,11 +21,11 @@ use crate::store::definitions::{find_packed, find_told};
 
 pub(in crate::http) async fn list_definitions(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Named(name): Named,
 ) -> Result<Json<ClusterDefinitions>, Refusal> {
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let cluster = find(&mut db, &name).await?;
+    let cluster = find(&mut db, &caller, &name).await?;
     let Some(told) = find_told(&mut db, cluster.id).await? else {
         return Ok(Json(ClusterDefinitions { cluster: cluster.name, told_at: None, definitions: None, more: 0 }));
     };
@@ -44,13 +44,13 @@ pub(in crate::http) async fn list_definitions(
 
 pub(in crate::http) async fn show_definition(
     State(hub): State<Arc<Hub>>,
-    _: Caller,
+    caller: Caller,
     Path((name, wanted)): Path<(String, String)>,
 ) -> Result<Json<ClusterDefinition>, Refusal> {
     let name: Name =
         name.parse().map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "name_invalid", "that is no name"))?;
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let cluster = find(&mut db, &name).await?;
+    let cluster = find(&mut db, &caller, &name).await?;
     let unknown = |detail: String| Refusal::new(StatusCode::NOT_FOUND, "definition_unknown", detail);
     let told = find_told(&mut db, cluster.id)
         .await?
