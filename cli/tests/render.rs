@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {text: '${text}'}\n";
+const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: a}\ndata: {text: '${text}'}\n";
 const CHART: &str = "apiVersion: v2\nname: shop\nversion: 1.0.0\n";
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -48,7 +48,7 @@ fn what_is_set_and_nothing_refers_to_is_warned_about() {
 #[test]
 fn values_of_a_chart_are_set_in_a_chart_and_nowhere_else() {
     needs_engine();
-    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {v: {{ .Values | toJson | quote }}}\n";
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: a}\ndata: {v: {{ .Values | toJson | quote }}}\n";
     let values = "image: {tag: old}\nports: [1, 2]\n";
     let folder = folder(&[
         ("apps/a.yaml", MAP),
@@ -73,7 +73,7 @@ fn values_of_a_chart_are_set_in_a_chart_and_nowhere_else() {
 #[test]
 fn a_chart_is_shown_the_apis_of_a_file() {
     needs_engine();
-    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n\
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: a}\n\
                     data: {monitors: '{{ .Capabilities.APIVersions.Has \"monitoring.coreos.com/v1\" }}'}\n";
     let folder = folder(&[
         ("chart/Chart.yaml", CHART),

@@ -788,7 +788,7 @@ fn parameters_of_argo_cd_change_items_of_lists_and_have_the_types_that_helm_give
     write_values(
         &mut moved.import,
         json!({
-            "hosts": [{"name": "a", "port": 1}, {"name": "b", "port": 8080}], "version": "1.5", "on": true, "gone": null,
+            "hosts": [null, {"port": 8080}], "version": "1.5", "on": true, "gone": null,
             "list": ["a", "2.5", true], "words": "a,b=${HOME}", "text": "True", "script": "{a,\\b}\n",
         }),
     );
@@ -838,7 +838,7 @@ fn paths_of_a_release_change_items_of_lists_and_have_the_types_that_helm_gives_t
     write_values(
         &mut moved.import,
         json!({
-            "hosts": [{"name": "a", "port": 1}, {"name": "b", "port": 8080}], "version": "1.5", "on": true, "gone": null,
+            "hosts": [null, {"port": 8080}], "version": "1.5", "on": true, "gone": null,
             "text": "1", "words": "{a,1}",
         }),
     );
