@@ -13,6 +13,7 @@ mod engines;
 mod faults;
 mod identity;
 mod joining;
+mod moments;
 mod private_repos;
 mod rollouts;
 mod seeing;
