@@ -8,6 +8,7 @@ mod bad_input;
 mod borrowing;
 mod crashes;
 mod deleting;
+mod disk;
 mod drift;
 mod engines;
 mod faults;
