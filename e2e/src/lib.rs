@@ -20,6 +20,7 @@ pub mod options;
 pub mod pki;
 pub mod ports;
 pub mod postgres;
+pub mod postgres_proxy;
 pub mod process;
 pub mod progress;
 pub mod stack;

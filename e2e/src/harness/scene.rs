@@ -32,6 +32,7 @@ use crate::hub::{self, HubOptions, Ports};
 use crate::kubectl::Kubectl;
 use crate::options::Durability;
 use crate::postgres::{self, Postgres};
+use crate::postgres_proxy::{Held, Moment, PostgresProxy};
 use crate::process::{Child, ProcessTable};
 use crate::stack::is_connected;
 use crate::{install_crypto, ports};
@@ -56,11 +57,18 @@ pub struct SceneOptions {
     pub git: GitServerOptions,
     /// With a Postgres server that no other test uses.
     pub has_own_postgres: bool,
+    /// Whose hub has a proxy before its database.
+    pub has_proxy: bool,
 }
 
 impl Default for SceneOptions {
     fn default() -> Self {
-        Self { flags: HEARTBEAT_FLAGS.to_vec(), git: GitServerOptions::default(), has_own_postgres: false }
+        Self {
+            flags: HEARTBEAT_FLAGS.to_vec(),
+            git: GitServerOptions::default(),
+            has_own_postgres: false,
+            has_proxy: false,
+        }
     }
 }
 
@@ -72,6 +80,8 @@ pub struct Scene {
     pub database: Url,
     /// When the scene has its own.
     pub postgres: Option<Postgres>,
+    /// Between the hub and its database, when the scene has one.
+    pub proxy: Option<PostgresProxy>,
     pub hub: Hub,
     /// A second one on the same database.
     pub other_hub: Option<Hub>,
@@ -149,11 +159,14 @@ impl Scene {
         let postgres = if given.has_own_postgres { Some(start_postgres(env, id, folder.path()).await?) } else { None };
         let server = postgres.as_ref().map_or(&env.database_url, |postgres| &postgres.url);
         let database = postgres::create_database(server, &database_name(id)).await?;
+        let runner = postgres::as_runner(&database)?;
+        let proxy = if given.has_proxy { Some(PostgresProxy::start(server).await?) } else { None };
+        let url = proxy.as_ref().map_or_else(|| Ok(runner.clone()), |proxy| proxy.url(&runner))?;
         let options = HubOptions {
             state: folder.path().to_owned(),
             programs: env.programs.clone(),
             data: folder.path().join("hub"),
-            database: Some(hub::Database { url: postgres::as_runner(&database)?, owner_url: database.clone() }),
+            database: Some(hub::Database { url, owner_url: database.clone() }),
             ports: Ports { api: ports::free()?, agents: ports::free()? },
             flags: given.flags.into_iter().map(str::to_owned).collect(),
         };
@@ -164,6 +177,7 @@ impl Scene {
             env: env.clone(),
             database,
             postgres,
+            proxy,
             hub,
             other_hub: None,
             api,
@@ -291,6 +305,13 @@ impl Scene {
     /// Runs a statement in the hub's database, behind its back; answers how many rows it changed.
     pub async fn sql(&self, statement: &str) -> Result<u64> {
         postgres::run(&self.database, statement).await
+    }
+
+    /// What tells when the hub's database is at this moment of a statement: see [`PostgresProxy::hold`].
+    pub fn hold(&self, moment: Moment, words: &str) -> Result<impl Future<Output = Result<Held>> + use<>> {
+        let caught = self.proxy.as_ref().context("the scene has no proxy")?.hold(moment, words);
+        let what = format!("{moment:?} of `{words}` comes");
+        Ok(async move { Ok(timeout(PATIENCE, caught).await.context(what)??) })
     }
 
     /// Lets the hub watch the scene's repo. Push something first: it waits until the hub has seen it.

@@ -5,6 +5,7 @@
 //! read again. What does not render is said at the target, and the last good render stays.
 
 mod bounds;
+pub(crate) mod engine_trouble;
 mod error;
 mod former;
 mod job;
@@ -23,6 +24,7 @@ use bellwether_render::{VERSION, made_by};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use self::engine_trouble::EngineTrouble;
 use self::error::BundleError;
 use self::job::{Job, Rendered};
 use self::record::{finish, record_failure};
@@ -76,8 +78,9 @@ impl Bundle {
 
 /// The part of a hub that has rendered anew what another engine made.
 pub(crate) async fn sweep(hub: Arc<Hub>, stop: CancellationToken) {
+    let trouble = EngineTrouble::default();
     let once = || async {
-        if let Err(error) = sweep_engines(&hub, clock::now()).await {
+        if let Err(error) = sweep_engines(&hub, &trouble, clock::now()).await {
             tracing::warn!(error = %crate::chain(&error), "could not look for what another engine made");
         }
     };
@@ -86,11 +89,11 @@ pub(crate) async fn sweep(hub: Arc<Hub>, stop: CancellationToken) {
 
 /// What an earlier version of this program made, or an engine of other versions before this hub began, is rendered anew:
 /// nobody is moved where the same comes out. Asked again each hour, as a hub of that version may have taken the work.
-pub(crate) async fn sweep_engines(hub: &Hub, now: Timestamp) -> Result<(), StoreError> {
+pub(crate) async fn sweep_engines(hub: &Hub, trouble: &EngineTrouble, now: Timestamp) -> Result<(), StoreError> {
     let engines = hub.engines.clone();
-    let versions = tokio::task::spawn_blocking(move || engines.versions()).await;
-    // Targets that need an engine say that there is none.
-    let made_by = versions.ok().and_then(Result::ok).map(|versions| made_by(Some(&versions)));
+    let versions = tokio::task::spawn_blocking(move || engines.versions()).await.expect("an engine does not panic");
+    trouble.tell(versions.as_ref().err());
+    let made_by = versions.ok().map(|versions| made_by(Some(&versions)));
     let mut db = hub.pool.acquire().await?;
     let targets =
         store::wanted::list_made_otherwise(&mut db, VERSION, made_by.as_deref(), hub.id, TARGETS_AT_ONCE).await?;

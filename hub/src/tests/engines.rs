@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bellwether_core::{Condition, Digest, TargetId};
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use super::scene::{ANOTHER, ONE, Scene, finish, label};
 use crate::bundle::Bundle;
+use crate::bundle::engine_trouble::EngineTrouble;
 use crate::process::clock;
 use crate::store::work::{self, Stage};
 use crate::store::{self, Pool};
@@ -361,7 +363,7 @@ async fn what_an_earlier_version_of_this_program_made_is_made_anew_whenever_it_w
             .await
             .expect("it is written");
         drop(db);
-        crate::bundle::sweep_engines(&scene.hub, clock::now()).await.expect("a sweep");
+        crate::bundle::sweep_engines(&scene.hub, &EngineTrouble::default(), clock::now()).await.expect("a sweep");
         scene.reconcile(Stage::Bundle).await
     };
 
@@ -374,7 +376,7 @@ async fn what_an_earlier_version_of_this_program_made_is_made_anew_whenever_it_w
         assert_eq!(after.render.engine, before.render.engine);
         assert_eq!((after.since, &after.render.variants), (before.since, &before.render.variants), "nobody is moved");
     }
-    crate::bundle::sweep_engines(&scene.hub, clock::now()).await.expect("a sweep");
+    crate::bundle::sweep_engines(&scene.hub, &EngineTrouble::default(), clock::now()).await.expect("a sweep");
     assert_eq!(scene.reconcile(Stage::Bundle).await, Vec::<uuid::Uuid>::new());
 }
 
@@ -557,12 +559,12 @@ async fn another_engine_renders_anew_what_an_engine_made_and_moves_nobody_where_
     let settings: Vec<_> = settings.iter().map(String::as_str).collect();
     let (later, _data) = crate::testing::hub_with(&pool, &settings).await;
 
-    crate::bundle::sweep_engines(&first, clock::now()).await.expect("a sweep");
+    crate::bundle::sweep_engines(&first, &EngineTrouble::default(), clock::now()).await.expect("a sweep");
     assert_eq!(scene.reconcile(Stage::Bundle).await, Vec::<uuid::Uuid>::new(), "it is of its own engine");
-    crate::bundle::sweep_engines(&later, clock::now()).await.expect("a sweep");
+    crate::bundle::sweep_engines(&later, &EngineTrouble::default(), clock::now()).await.expect("a sweep");
     assert_eq!(scene.reconcile(Stage::Bundle).await, [one]);
     assert_eq!(scene.wanted_of("one").await.render.id, before.render.id, "a hub of the earlier version took it");
-    crate::bundle::sweep_engines(&later, clock::now()).await.expect("a sweep");
+    crate::bundle::sweep_engines(&later, &EngineTrouble::default(), clock::now()).await.expect("a sweep");
     scene.hub = later;
     let fetched = scene.id("one").await;
     scene.tell(Stage::Source, scene.repo.as_uuid()).await;
@@ -574,7 +576,7 @@ async fn another_engine_renders_anew_what_an_engine_made_and_moves_nobody_where_
     assert_ne!(after.render.id, before.render.id);
     assert_eq!((after.since, &after.render.variants), (before.since, &before.render.variants), "nobody is moved");
     for hub in [first, scene.hub.clone()] {
-        crate::bundle::sweep_engines(&hub, clock::now()).await.expect("a sweep");
+        crate::bundle::sweep_engines(&hub, &EngineTrouble::default(), clock::now()).await.expect("a sweep");
         assert_eq!(scene.reconcile(Stage::Bundle).await, Vec::<uuid::Uuid>::new(), "each has what it wants");
     }
 }
@@ -620,4 +622,35 @@ async fn of_values_that_an_engine_dies_of_one_is_tried_and_all_are_tried_again_i
     let later = clock::now() + jiff::SignedDuration::from_mins(10);
     let due = work::list_due(&mut db, Stage::Bundle, later, &[], 16).await.expect("what is due");
     assert_eq!(due.iter().map(|item| item.key).collect::<Vec<_>>(), [scene.id("one").await]);
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn an_engine_that_does_not_start_is_told_once_though_it_is_tried_each_hour(pool: Pool) {
+    let scene = scene(&pool, 1, Path::new("/bin/false")).await;
+    let (lines, trouble) = (Lines::default(), EngineTrouble::default());
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    for _ in 0..2 {
+        crate::bundle::sweep_engines(&scene.hub, &trouble, clock::now()).await.expect("a sweep");
+    }
+
+    let logged = String::from_utf8(lines.0.lock().expect("not poisoned").clone()).expect("text");
+    assert_eq!(logged.matches("engine_not_started").count(), 1, "{logged}");
 }

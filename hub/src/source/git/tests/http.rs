@@ -75,13 +75,20 @@ impl Server {
     }
 
     fn start_tls(upstream: &Upstream) -> Self {
+        Self::start_tls_as(upstream, &["127.0.0.1"], |_| {})
+    }
+
+    /// With a certificate for these names, changed before it is signed.
+    fn start_tls_as(upstream: &Upstream, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([]).expect("valid names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca_pem = params.self_signed(&key).expect("a certificate").pem();
         let issuer = Issuer::new(params, key);
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("valid names");
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("valid names");
+        change(&mut params);
         let certificate = params.signed_by(&key, &issuer).expect("a certificate").der().clone();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -349,6 +356,24 @@ fn a_server_whose_authority_is_not_known_is_not_trusted() {
         assert_eq!(error.code(), "git_invalid_ca", "{ca_pem}: {error:?}");
     }
     assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn a_certificate_that_has_ended_or_is_another_hosts_gets_no_token() {
+    let upstream = upstream();
+    let ended = Server::start_tls_as(&upstream, &["127.0.0.1"], |certificate| {
+        certificate.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    });
+    let anothers = Server::start_tls_as(&upstream, &["git.example.org", "127.0.0.2"], |_| {});
+    let _runtime = ended.enter();
+    let mut local = Local::new();
+
+    for server in [&ended, &anothers] {
+        let remote = Remote { credential: Some(SecretString::from("secret")), ..server.remote() };
+        let error = failure(&mut local, &remote);
+        assert_eq!(error.code(), "git_untrusted", "{error:?}");
+        assert_eq!(server.requests().len(), 0);
+    }
 }
 
 #[test]
