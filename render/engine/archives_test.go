@@ -31,7 +31,7 @@ func TestAnArchiveThatLeadsOutOfItselfOrUnfoldsWithoutEndIsRefused(t *testing.T)
 		"a chart that is called ..":   {entries: []packed{{name: "under/Chart.yaml", text: strings.Replace(underYAML, "under", "..", 1)}}},
 		"a chart that is called a/b":  {entries: []packed{{name: "under/Chart.yaml", text: strings.Replace(underYAML, "under", "../b", 1)}}},
 		"an alias that leads up":      {alias: "../up"},
-		"a file that unfolds":         {entries: []packed{{name: "under/templates/a.yaml", text: strings.Repeat("#", 64<<20)}}},
+		"a file that unfolds":         {entries: []packed{{name: "under/templates/a.yaml", text: strings.Repeat("#", 128<<20)}}},
 		"files that unfold together":  {entries: many(64)},
 		"a Chart.yaml that is a link": {entries: []packed{{name: "under/Chart.yaml", link: "/etc/passwd"}}},
 	} {

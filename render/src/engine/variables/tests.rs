@@ -193,7 +193,8 @@ fn functions_give_what_flux_gives() {
         }),
     };
     let differs = |row: &&Row| match (ours(&row.text), &row.gives, &row.error) {
-        (Ok(text), Some(gives), _) => text != *gives,
+        // Flux leaves half a character.
+        (Ok(text), Some(gives), _) => text != *gives && !gives.contains('\u{fffd}'),
         (Err(told), _, Some(error)) => told != error,
         (Err("malformed"), Some(_), _) => !refused.contains(&row.text.as_str()),
         (Ok(_), _, Some(_)) => !taken.contains(&row.text.as_str()),
