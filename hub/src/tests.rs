@@ -6,6 +6,7 @@ mod audit_of_routes;
 mod broken_renders;
 mod documents;
 mod dropped_reports;
+mod endings;
 mod engines;
 mod facts;
 mod growth;

@@ -204,11 +204,13 @@ mod tests {
 
     #[test]
     fn the_table_says_what_runs_where_and_what_is_wrong() {
-        let rows = [
+        let mut rows = [
             row("eu-1", true, "healthy", ""),
             row("eu-22", false, "unknown", ""),
+            row("eu-3", true, "healthy", ""),
             row("us-1", true, "degraded", "Deployment shop/web: image not found"),
         ];
+        rows[2]["selected"] = json!(false);
         let condition = json!({"kind": "Repo", "name": "apps", "code": "repo_unreachable", "message": "cannot reach git.example.org",
             "hint": "is the address right?"});
 
@@ -222,6 +224,7 @@ mod tests {
         TARGET  CLUSTER  CONNECTED  REVISION  APPLIED  HEALTH    AGE  MESSAGE
         shop    eu-1     yes        01234567  yes      healthy   30s  -
         shop    eu-22    no         01234567  yes      unknown   30s  not connected for 60m
+        shop    eu-3     yes        01234567  yes      healthy   30s  not selected any more
         shop    us-1     yes        01234567  yes      degraded  30s  Deployment shop/web: image not found
 
         repo apps: cannot reach git.example.org
@@ -235,10 +238,13 @@ mod tests {
         let condition = json!([{"kind": "Repo", "name": "apps", "code": "x", "message": "y"}]);
         let mut not_applied = healthy();
         not_applied["applied"] = json!(false);
+        let mut not_selected = healthy();
+        not_selected["selected"] = json!(false);
 
         assert!(is_well(&status(&[healthy()], &json!([]))));
         assert!(!is_well(&status(&[healthy()], &condition)));
         assert!(!is_well(&status(&[healthy(), not_applied], &json!([]))));
+        assert!(!is_well(&status(&[healthy(), not_selected], &json!([]))));
         for (connected, verdict) in [(true, "progressing"), (true, "degraded"), (true, "unknown"), (false, "unknown")] {
             assert!(!is_well(&status(&[row("eu-1", connected, verdict, "")], &json!([]))), "{verdict}");
         }

@@ -58,9 +58,6 @@ fn always(_: &Value) -> Result<Health, Unreadable> {
 /// By its numbers alone: no controller sets conditions on it.
 #[expect(clippy::unnecessary_wraps, reason = "it is one of the rules, and others can fail")]
 fn stateful_set(object: &Value) -> Result<Health, Unreadable> {
-    if text(object, &["spec", "updateStrategy", "type"]) == Some("OnDelete") {
-        return Ok(Health::healthy("updated by hand (OnDelete)"));
-    }
     let wanted = number(object, &["spec", "replicas"], 1);
     let replicas = status(object, "replicas");
     if let Some(health) = lagging(&[("Replicas", replicas, wanted), ("Ready", status(object, "readyReplicas"), wanted)])
@@ -69,6 +66,10 @@ fn stateful_set(object: &Value) -> Result<Health, Unreadable> {
     }
     if replicas > wanted {
         return Ok(Health::progressing(format!("Pending termination: {}", replicas - wanted)));
+    }
+    // Nobody but a person makes more of them of the newest revision; kstatus does not wait for any pod at all.
+    if text(object, &["spec", "updateStrategy", "type"]) == Some("OnDelete") {
+        return Ok(Health::healthy("updated by hand (OnDelete)"));
     }
     let updated = status(object, "updatedReplicas");
     let partition = number(object, &["spec", "updateStrategy", "rollingUpdate", "partition"], -1);

@@ -202,7 +202,22 @@ fn a_stateful_set_is_healthy_when_all_run_the_updated_revision() {
                 Progressing,
                 "Updated: 0/1",
             ),
-            ("by hand", json!({"updateStrategy": {"type": "OnDelete"}}), json!({}), Healthy, "OnDelete"),
+        ],
+    );
+}
+
+#[test]
+fn a_stateful_set_that_people_update_waits_for_no_update_but_for_every_pod() {
+    let spec = || json!({"replicas": 3, "updateStrategy": {"type": "OnDelete"}});
+    let status = || json!({"observedGeneration": 2, "replicas": 3, "readyReplicas": 3, "updateRevision": "web-7f"});
+    check(
+        "apps/v1",
+        "StatefulSet",
+        vec![
+            ("none updated", spec(), status(), Healthy, "by hand (OnDelete)"),
+            ("just created", spec(), json!({}), Progressing, "Replicas: 0/3"),
+            ("one is not ready", spec(), but(status(), &json!({"readyReplicas": 2})), Progressing, "Ready: 2/3"),
+            ("one too many", spec(), but(status(), &json!({"replicas": 4})), Progressing, "Pending termination: 1"),
         ],
     );
 }

@@ -217,23 +217,33 @@ async fn a_token_is_shown_once_reads_as_its_role_says_and_ends_when_revoked(pool
     assert_eq!(api.audited("token.revoked").await.len(), 1);
 }
 
-#[crate::store::database_test(migrations = "../migrations")]
-async fn readiness_is_asked_of_the_database_once_in_a_while(pool: Pool) {
-    let api = api(&pool).await;
+/// Asked once, it is told again although no connection is free any more.
+async fn expect_remembered(pool: &Pool, path: &str) {
+    let api = api(pool).await;
     let mut held = Vec::new();
     for _ in 1..store::VITAL_CONNECTIONS_MAX {
         held.push(api.hub.vital.acquire().await.expect("a connection"));
     }
-    assert_eq!(api.call("GET", "/readyz", None, "").await.0, StatusCode::OK);
+    assert_eq!(api.call("GET", path, None, "").await.0, StatusCode::OK);
     held.push(api.hub.vital.acquire().await.expect("the last one"));
 
     let all = async {
         for _ in 0..200 {
-            assert_eq!(api.call("GET", "/readyz", None, "").await.0, StatusCode::OK);
+            assert_eq!(api.call("GET", path, None, "").await.0, StatusCode::OK);
         }
     };
 
     tokio::time::timeout(std::time::Duration::from_millis(900), all).await.expect("nobody waits for a connection");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn readiness_is_asked_of_the_database_once_in_a_while(pool: Pool) {
+    expect_remembered(&pool, "/readyz").await;
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn figures_are_asked_of_the_database_once_in_a_while(pool: Pool) {
+    expect_remembered(&pool, "/metrics").await;
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

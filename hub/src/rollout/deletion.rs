@@ -40,7 +40,7 @@ pub(super) async fn advance(
     deletion: &Deletion,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, StoreError> {
-    stop_rollouts(change, target, now).await?;
+    stop_rollouts(hub, change, target, now).await?;
     let mut open = store::intents::list_open(change, target.id).await?;
     target_intents::refuse(change, target, &mut open, (|_: &_| true, REASON), now).await?;
     let told = store::assignments::mark_tombstones(change, target.id, deletion.action, TOMBSTONES_MAX, now).await?;
@@ -61,9 +61,9 @@ pub(super) async fn advance(
     Ok(None)
 }
 
-async fn stop_rollouts(change: &mut Change<'_>, target: &Target, now: Timestamp) -> Result<(), StoreError> {
+async fn stop_rollouts(hub: &Hub, change: &mut Change<'_>, target: &Target, now: Timestamp) -> Result<(), StoreError> {
     for row in store::rollouts::list_live(change, target.id).await? {
-        plan::end(change, target, &row, (RolloutState::Cancelled, Action::RolloutCancelled), REASON, now).await?;
+        plan::end(hub, change, target, &row, (RolloutState::Cancelled, Action::RolloutCancelled), REASON, now).await?;
     }
     Ok(())
 }

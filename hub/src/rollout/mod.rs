@@ -25,7 +25,7 @@ use self::plan::Begun;
 use crate::Hub;
 use crate::process::clock;
 use crate::source::policy;
-use crate::store::intents::IntentRow;
+use crate::store::intents::{IntentRow, OPEN_MAX};
 use crate::store::rollouts::Rollout as Row;
 use crate::store::targets::Target;
 use crate::store::work::{self, Stage};
@@ -66,7 +66,8 @@ impl Transactional for Rollouts {
             return work::replace_timer(change, Stage::Rollout, key, at).await;
         }
         let mut open = store::intents::list_open(change, target.id).await?;
-        target_intents::answer_for_target(change, &target, &open, now).await?;
+        let may_be_more = open.len() == OPEN_MAX;
+        target_intents::answer_for_target(hub, change, &target, &open, now).await?;
         open.retain(|intent| intent.rollout.is_some());
         let intent: Vec<_> = open.iter().filter_map(|intent| intent.rollout).collect();
         let (mut next_at, mut waits_for) = (None, None);
@@ -96,7 +97,7 @@ impl Transactional for Rollouts {
                 }
                 next = earliest(next, roll(hub, change, &target, row, &mut open, now).await?);
             }
-            match plan::start_next(change, &target, &state, &current, (trace_id, now), &mut waits_for).await? {
+            match plan::start_next(hub, change, &target, &state, &current, (trace_id, now), &mut waits_for).await? {
                 Begun::Rollout => {}
                 Begun::None(at) => {
                     next_at = earliest(next_at, earliest(next, at));
@@ -109,6 +110,10 @@ impl Transactional for Rollouts {
             && store::wanted::mark_awaited(change, target.id, &clusters).await?
         {
             change.tell(Stage::Rollout, &[key], now, None).await?;
+        }
+        // Unless none of these could be answered: then the others would not come to their turn either.
+        if may_be_more && open.len() < OPEN_MAX {
+            next_at = Some(now);
         }
         let Some(at) = next_at else { return Ok(()) };
         work::replace_timer(change, Stage::Rollout, key, at.max(now)).await

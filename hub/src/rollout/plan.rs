@@ -12,6 +12,7 @@ use bellwether_core::{ClusterId, Condition, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
 
 use super::is_live;
+use crate::Hub;
 use crate::process::clock;
 use crate::source::policy::{Policy, admits, is_admitted, load_policy};
 use crate::store::renders::Render;
@@ -38,6 +39,7 @@ pub(super) enum Begun {
 /// Starts the next rollout of a target if there is one to start, and ends those that stand in its way. Notes whom the
 /// target waits for, unless nothing can begin.
 pub(super) async fn start_next(
+    hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
     state: &State,
@@ -92,7 +94,7 @@ pub(super) async fn start_next(
         let live: Vec<&Row> = current.iter().filter(|row| is_live(row.state)).collect();
         let is_new = state.rolled_since != Some(wanted.since);
         let why = if is_new { "a newer revision took its place" } else { "its waves have other clusters now" };
-        supersede(change, target, &live, why, now).await?;
+        supersede(hub, change, target, &live, why, now).await?;
         if is_new {
             store::wanted::delete_aside(change, target.id).await?;
         }
@@ -361,6 +363,7 @@ pub(super) async fn find_back(db: &mut Connection, target: &Target) -> Result<Ba
 
 /// Ends what of a target goes on.
 pub(super) async fn supersede(
+    hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
     live: &[&Row],
@@ -368,13 +371,14 @@ pub(super) async fn supersede(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for row in live {
-        end(change, target, row, (RolloutState::Superseded, Action::RolloutSuperseded), reason, now).await?;
+        end(hub, change, target, row, (RolloutState::Superseded, Action::RolloutSuperseded), reason, now).await?;
     }
     Ok(())
 }
 
-/// Ends a rollout from outside, with its entry.
+/// Ends a rollout from outside, with its entry and its figure.
 pub(super) async fn end(
+    hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
     row: &Row,
@@ -387,7 +391,9 @@ pub(super) async fn end(
     let mut event = Event::new(clock::new_id(), now, actors::hub(), action, subject);
     event.trace_id = Some(row.trace_id.clone());
     reason.clone_into(&mut event.reason);
-    change.audit(&event).await
+    change.audit(&event).await?;
+    hub.metrics.note_ended(store::rollouts::text(state), now.duration_since(row.created_at));
+    Ok(())
 }
 
 /// How a rollout begins.

@@ -7,6 +7,7 @@ use bellwether_core::rollout::{self, Kind, unrendered};
 use jiff::Timestamp;
 
 use super::plan::{self, Back, Begin};
+use crate::Hub;
 use crate::process::clock;
 use crate::source::policy;
 use crate::store::intents::{IntentRow, TargetVerb, Verb};
@@ -17,6 +18,7 @@ use crate::work::change::Change;
 use crate::work::subjects;
 
 pub(super) async fn answer_for_target(
+    hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
     open: &[IntentRow],
@@ -27,7 +29,7 @@ pub(super) async fn answer_for_target(
         let answer = match verb {
             TargetVerb::Release => release(change, target).await?,
             TargetVerb::RollbackTo { render, .. } => {
-                roll_back(change, target, intent, render.map(RenderId::new), now).await?
+                roll_back(hub, change, target, intent, render.map(RenderId::new), now).await?
             }
         };
         change.answer(intent.id, answer.as_ref().err().copied().unwrap_or("done"), now).await?;
@@ -62,6 +64,7 @@ const STAYING_MAX: usize = 50;
 /// Every cluster gets what an earlier render says, as far as it says something for that cluster: one wave, no soak,
 /// nothing fetched or rendered. The target is held from then on, so that the next push does not undo it.
 async fn roll_back(
+    hub: &Hub,
     change: &mut Change<'_>,
     target: &Target,
     intent: &IntentRow,
@@ -95,7 +98,7 @@ async fn roll_back(
     let staying: Vec<_> = unrendered(&placed).map(|one| one.candidate.name.to_string()).collect();
     let live = store::rollouts::list_live(change, target.id).await?;
     let live: Vec<_> = live.iter().collect();
-    plan::supersede(change, target, &live, "rolled back by a person", now).await?;
+    plan::supersede(hub, change, target, &live, "rolled back by a person", now).await?;
     store::wanted::delete_aside(change, target.id).await?;
     store::targets::mark_state(change, target.id, &State { held: true, ..state }).await?;
     let begin = Begin {

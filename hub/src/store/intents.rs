@@ -62,17 +62,40 @@ pub(crate) async fn insert(db: &mut Connection, intent: &IntentRow, now: Timesta
     Ok(())
 }
 
-/// Not answered yet, oldest first. One that only a later version understands waits for a hub of that.
+/// Intents answered in one transaction: people ask one at a time, programs hardly more. Further ones are for the next.
+pub(crate) const OPEN_MAX: usize = 100;
+
+/// Not answered yet, oldest first, at most [`OPEN_MAX`]. One that only a later version understands waits for a hub of
+/// that, and takes nobody's place.
 pub(crate) async fn list_open(db: &mut Connection, target: TargetId) -> Result<Vec<IntentRow>, StoreError> {
+    let (mut open, mut after) = (Vec::new(), Some(Uuid::nil()));
+    while let Some(last) = after {
+        let page = list_page(db, target, last).await?;
+        after = page.last().map(|(id, _)| *id).filter(|_| page.len() == OPEN_MAX);
+        open.extend(page.into_iter().filter_map(|(_, entry)| entry.readable()));
+        if open.len() >= OPEN_MAX {
+            open.truncate(OPEN_MAX);
+            break;
+        }
+    }
+    Ok(open)
+}
+
+async fn list_page(
+    db: &mut Connection,
+    target: TargetId,
+    after: Uuid,
+) -> Result<Vec<(Uuid, Entry<IntentRow>)>, StoreError> {
     let rows = sqlx::query!(
         r#"
         select intent_id, target_id, rollout_id, verb as "verb: Stored<Verb>", actor, reason
           from intents
-         where target_id = $1 and done_at is null
+         where target_id = $1 and done_at is null and intent_id > $2
          order by intent_id
          limit 100
         "#,
         target.as_uuid(),
+        after,
     )
     .fetch_all(db)
     .await?;
@@ -85,9 +108,9 @@ pub(crate) async fn list_open(db: &mut Connection, target: TargetId) -> Result<V
             actor: row.actor,
             reason: row.reason,
         };
-        Entry::of(row.intent_id, row.verb.read("intents", "verb").map(intent))
+        (row.intent_id, Entry::of(row.intent_id, row.verb.read("intents", "verb").map(intent)))
     });
-    Ok(intents.filter_map(Entry::readable).collect())
+    Ok(intents.collect())
 }
 
 pub(crate) async fn mark_done(db: &mut Connection, id: Uuid, outcome: &str, now: Timestamp) -> Result<(), StoreError> {

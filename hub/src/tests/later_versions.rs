@@ -115,8 +115,8 @@ async fn an_intent_that_only_a_later_version_understands_waits_and_holds_up_no_o
     scene.reconcile(Stage::Bundle).await;
     scene.reconcile(Stage::Rollout).await;
     let later = r#"insert into intents (intent_id, target_id, verb, actor, reason, created_at)
-                   select uuid_nil, target_id, '{"verb": "freeze"}', 'ci', '', now()
-                     from targets, (values ('00000000-0000-0000-0000-000000000000'::uuid)) as ids (uuid_nil)
+                   select first_id, target_id, '{"verb": "freeze"}', 'ci', '', now()
+                     from targets, (values ('00000000-0000-0000-0000-000000000001'::uuid)) as ids (first_id)
                     where name = 'one'"#;
     store::execute_raw(&pool, later).await.expect("a later version can");
     let mut db = pool.acquire().await.expect("a connection");
@@ -137,7 +137,7 @@ async fn an_intent_that_only_a_later_version_understands_waits_and_holds_up_no_o
 
     let outcome = store::intents::find_outcome(&mut db, pause.id).await.expect("it is read");
     assert_eq!(outcome.as_deref(), Some("done"));
-    let unanswered = store::intents::find_outcome(&mut db, Uuid::nil()).await.expect("it is read");
+    let unanswered = store::intents::find_outcome(&mut db, Uuid::from_u128(1)).await.expect("it is read");
     assert_eq!(unanswered, None, "a hub that understands it answers");
 }
 

@@ -131,7 +131,7 @@ impl Scene {
         store::intents::find_outcome(&mut db, id).await.expect("it is read").expect("it is answered")
     }
 
-    async fn wanted(&self) -> RenderId {
+    pub(super) async fn wanted(&self) -> RenderId {
         let target = TargetId::new(self.id("one").await);
         let mut db = self.hub.pool.acquire().await.expect("a connection");
         store::wanted::find(&mut db, target).await.expect("it is read").expect("it is there").render.id

@@ -28,6 +28,28 @@ async fn a_repo_that_moves_to_another_origin_loses_its_token(pool: Pool) {
     assert_eq!(entries[1]["detail"]["credentialRemoved"], true);
 }
 
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_changes_of_a_repo_stands_in_the_log_as_it_was_and_as_it_is(pool: Pool) {
+    let api = api(&pool).await;
+    let spec = |more: Value| {
+        let mut document: Value = serde_json::from_str(&repo("https://git.example.org/apps.git", None)).expect("JSON");
+        document["spec"].as_object_mut().expect("a spec").extend(more.as_object().expect("fields").clone());
+        document.to_string()
+    };
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let ca = rcgen::CertificateParams::new([]).expect("valid names").self_signed(&key).expect("a certificate").pem();
+    api.ask("PUT", "/repos/apps", &spec(json!({"pollSeconds": 60}))).await;
+
+    let (changed, answer) = api.ask("PUT", "/repos/apps", &spec(json!({"pollSeconds": 300, "ca": ca}))).await;
+
+    assert_eq!(changed, StatusCode::OK, "{answer}");
+    let entry = api.audited("repo.changed").await.remove(0);
+    let of = |side: &str| (entry["detail"][side]["pollSeconds"].clone(), entry["detail"][side]["ca"].clone());
+    let digest = bellwether_core::Digest::of(ca.trim().as_bytes());
+    assert_eq!(of("before"), (json!(60), Value::Null));
+    assert_eq!(of("after"), (json!(300), json!(digest)));
+}
+
 /// As `ssh-keygen` makes it.
 fn ssh_key(folder: &std::path::Path, name: &str, passphrase: &str) -> String {
     let file = folder.join(name);
