@@ -244,8 +244,8 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     };
     let mut parts: JoinSet<Result<(), Cause>> = JoinSet::new();
     let every = Duration::from_secs(config.look_seconds.max(1));
-    let ports = definitions::Ports { to_link: to_link.clone(), wanted, to_hub: definitions_sender };
-    let tells = definitions::serve(ready.cluster.clone(), every.min(definitions::PAUSE), ports, stop.clone());
+    let ends = definitions::Ports { to_link: to_link.clone(), wanted, to_hub: definitions_sender };
+    let tells = definitions::serve(ready.cluster.clone(), every.min(definitions::PAUSE), ends, stop.clone());
     parts.spawn(async {
         tells.await;
         Ok(())

@@ -215,7 +215,8 @@ mod tests {
 
     #[test]
     fn what_files_may_be_compared_with_is_bounded_and_the_file_that_says_too_much_is_named() {
-        let lines = |count: usize| (0..count).map(|number| format!("{number}.md export-ignore\n")).collect::<String>();
+        let lines =
+            |count: usize| (0..count).map(|number| format!("{number}.md export-ignore\n")).collect::<Vec<_>>().concat();
         let (many, more, others, long) = (lines(300), lines(201), "a b\n".repeat(60_000), "a b\n".repeat(70_000));
         let repo = repo(&[
             ("many/.gitattributes", &many),

@@ -487,7 +487,7 @@ fn what_sops_sealed_is_refused_and_not_applied_in_cipher() {
 
     let error = refusal(&format!("{}---\n{sealed}", config("  a: b\n")));
 
-    assert_eq!((error.code(), error.file(), error.line()), ("object_sealed", Some("a.yaml"), Some(7)));
+    assert_eq!((error.code(), error.file(), error.line()), ("object_sealed", Some("a.yaml"), Some(8)));
     assert!(error.to_string().contains("Secret pw is sealed by SOPS"), "{error}");
     assert!(error.hint().expect("it has one").contains("`.bellwetherignore`"));
     let listed = format!("apiVersion: v1\nkind: List\nitems:\n- {}", sealed.trim_end().replace('\n', "\n  "));
@@ -498,13 +498,13 @@ fn what_sops_sealed_is_refused_and_not_applied_in_cipher() {
 
 #[test]
 fn a_function_of_a_variable_cannot_add_what_is_not_there() {
-    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '${who%%-*}'}\ndata:\n  a: ${who//-/${break}}\n  n: '${#who}'\n";
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '${who%%-*}'}\ndata:\n  a: ${who//-/${break}}\n  length: '${#who}'\n";
 
     let objects = render_with(text, json!({"who": "x-y", "break": "\n  b: c\n---\nkind: Secret\n"})).expect("renders");
 
     let object: Value = serde_json::from_slice(&objects[0].body).expect("is JSON");
     assert_eq!((objects.len(), &object["metadata"]["name"]), (1, &json!("x")));
-    assert_eq!(object["data"], json!({"a": "x\n  b: c\n---\nkind: Secret\ny", "n": "3"}));
+    assert_eq!(object["data"], json!({"a": "x\n  b: c\n---\nkind: Secret\ny", "length": "3"}));
 }
 
 #[test]

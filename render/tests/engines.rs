@@ -563,7 +563,7 @@ fn a_setting_that_helm_cannot_read_is_told_without_what_a_parameter_gave() {
 
     let error = render(&chart_of(template), "charts/shop", options, json!({"password": "hunter2,b={"}));
 
-    let error = error.err().expect("it is refused").to_string();
+    let error = error.expect_err("it is refused").to_string();
     assert!(error.contains("a[x]") && !error.contains("hunter2"), "{error}");
 }
 

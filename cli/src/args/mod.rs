@@ -122,7 +122,7 @@ pub(crate) enum Command {
     /// Create or change repos and targets from files.
     Apply(ApplyArgs),
     /// What a folder or a target's spec renders to; no hub is asked.
-    Render(RenderArgs),
+    Render(Box<RenderArgs>),
     /// What is wrong with manifests, overlays and charts; no hub is asked, and no cluster.
     Validate(ValidateArgs),
     /// Move in: Bellwether's files from what Flux or Argo CD has; no hub is asked.

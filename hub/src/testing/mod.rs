@@ -1,5 +1,8 @@
 //! A hub for tests: real Postgres, real keys, no ports that anybody calls.
 
+#[path = "../../../proto/tests/mutation/mod.rs"]
+pub(crate) mod mutation;
+
 use std::sync::Arc;
 
 use clap::Parser as _;

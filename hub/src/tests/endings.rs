@@ -122,8 +122,7 @@ const MANY_ASKED: [&str; 2] = [
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn whoever_asks_after_many_others_is_answered_too(pool: Pool) {
-    const UNANSWERED: &str =
-        r#"select count(*) = 0 from intents where done_at is null and verb ->> 'verb' = 'release'"#;
+    const UNANSWERED: &str = "select count(*) = 0 from intents where done_at is null and verb ->> 'verb' = 'release'";
 
     let scene = Scene::with(&pool, 1, &[], &strategy("pause")).await;
     scene.add_commit(ONE).await;

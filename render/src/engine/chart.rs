@@ -465,7 +465,7 @@ mod tests {
         assert_eq!(unset.to_string(), "render.helm.values.image.tag: variable `tga` has no value and no default");
         assert_eq!((unset.file(), unset.code()), (None, "variable_unset"));
 
-        let malformed = chart(json!({"values": {"a": ["${x^^}"]}})).map(drop).expect_err("refused");
+        let malformed = chart(json!({"values": {"a": ["${x^^^}"]}})).map(drop).expect_err("refused");
         assert!(malformed.to_string().starts_with("render.helm.values.a[0]: "), "{malformed}");
 
         let outside =

@@ -1,13 +1,10 @@
 //! What is nearly a webhook's body: whatever it is, it is read to an end, and gives no more than it has.
 
-#[path = "../../../../proto/tests/mutation/mod.rs"]
-mod mutation;
-
-use mutation::mutated;
 use proptest::prelude::*;
 
 use super::claim::{Claim, Host, Proof};
 use super::told::{Now, Told, delivery_in, read};
+use crate::testing::mutation::mutated;
 
 const HOSTS: [(Host, Option<&str>); 12] = [
     (Host::GitHub, Some("push")),
@@ -33,7 +30,7 @@ const BODIES: &[&[u8]] = &[
     br#"{"push":{"changes":[{"new":{"type":"branch","name":"main","target":{"hash":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}},"old":null},{"new":null,"old":{"type":"tag","name":"v1"}}]}}"#,
     br#"{"changes":[{"refId":"refs/heads/main","toHash":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","type":"UPDATE"}],"refLimitExceeded":false}"#,
     br#"{"id":"03c164c2-8912-4d5e-8009-3707d5f83734","eventType":"git.push","resource":{"refUpdates":[{"name":"refs/heads/main","newObjectId":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}]}}"#,
-    br#"payload=%7B%22ref%22%3A%22refs%2Fheads%2Fmain%22%7D&a=b"#,
+    b"payload=%7B%22ref%22%3A%22refs%2Fheads%2Fmain%22%7D&a=b",
     br#"{"ref":"refs/heads/main","commit":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}"#,
 ];
 

@@ -86,10 +86,7 @@ impl<'t> Scanner<'t> {
         let offset = self.offset;
         let malformed = Malformed { name, offset };
         self.offset += "${".len() + usize::from(is_length) + name.len();
-        let function = match is_length {
-            true => Function::Length,
-            false => self.function(malformed, depth)?,
-        };
+        let function = if is_length { Function::Length } else { self.function(malformed, depth)? };
         if !self.rest().starts_with('}') {
             return Err(malformed);
         }

@@ -158,7 +158,7 @@ fn functions_give_what_flux_gives() {
     // `:+` is a default there and its opposite in a shell; a number that is none gives the whole value.
     let refused = ["${name:+1}", "${name: -3}"];
     // What Flux cannot read: an argument of text and a reference, and what is no variable here.
-    let taken = ["${a:${minus", "${a:1:${b}"];
+    let taken = ["${a:${minus", "${a:1:${b}", "${name#*${a}}"];
     let rows: Vec<Row> = serde_json::from_str(include_str!("flux.json")).expect("rows");
     let values = values(&[
         ("a", "1"),

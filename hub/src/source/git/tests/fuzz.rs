@@ -1,16 +1,13 @@
 //! What is nearly right: packs, stored whole or refused, whatever their sum says; URLs, known hosts and keys.
 
-#[path = "../../../../../proto/tests/mutation/mod.rs"]
-mod mutation;
-
 use std::sync::LazyLock;
 
-use mutation::mutated;
 use proptest::prelude::*;
 
 use super::packs::{Pack, seal_again, unpack_into};
 use super::upstream::Local;
 use crate::source::git::{KnownHosts, RepoUrl, SshKey, UrlPolicy};
+use crate::testing::mutation::mutated;
 
 /// Heads of entries, and lengths that go on.
 const PIECES: &[&[u8]] =
