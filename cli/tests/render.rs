@@ -65,7 +65,7 @@ fn values_of_a_chart_are_set_in_a_chart_and_nowhere_else() {
     assert!(chart.status.success(), "{chart:?}");
     let objects: serde_json::Value = serde_json::from_slice(&chart.stdout).expect("JSON");
     let given = objects["items"][0]["data"]["v"].as_str().expect("a text").to_owned();
-    assert_eq!(given, r#"{"image":{"tag":"1.5"},"ports":[1,80],"size":"3"}"#);
+    assert_eq!(given, r#"{"image":{"tag":"1.5"},"ports":[null,80],"size":"3"}"#);
     assert_eq!(plain.status.code(), Some(2), "{plain:?}");
     assert!(text(&plain.stderr).contains("--helm-set is for charts"), "{plain:?}");
 }

@@ -131,7 +131,9 @@ func (r *helmRun) mergeValues() (map[string]any, error) {
 func setEach(merged map[string]any, settings []string, set func(string, map[string]any) error) error {
 	for _, setting := range settings {
 		if err := set(setting, merged); err != nil {
-			return &failure{Code: helmFailed, Message: fmt.Sprintf("cannot read the setting `%s`: %s", setting, err)}
+			// Without its value, which may be a secret.
+			name, _, _ := strings.Cut(setting, "=")
+			return &failure{Code: helmFailed, Message: fmt.Sprintf("cannot read the setting `%s`: %s", name, err)}
 		}
 	}
 	return nil

@@ -274,6 +274,7 @@ mod tests {
         cluster register
         cluster list
         cluster show
+        cluster apis
         cluster label
         cluster annotate
         cluster revoke

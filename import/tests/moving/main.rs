@@ -657,7 +657,7 @@ fn a_target_that_deploys_nothing_is_not_said_to_be_the_same() {
 #[test]
 fn an_error_names_no_file_that_nobody_wrote() {
     let sync = kustomization("apps", "./apps", "  postBuild: {substitute: {tag: v1}}\n");
-    let config = CONFIG.replace("echo $HOME", "${tag/x/y}");
+    let config = CONFIG.replace("echo $HOME", "${tag:+y}");
     let files = [("clusters/prod/sync.yaml", &*format!("{GIT}{sync}")), ("apps/config.yaml", &*config)];
 
     let moved = moved(Tool::Flux, &files, production());

@@ -177,6 +177,20 @@ const KUBE_VERSION: &str = "render.helm.kubeVersion";
 const API_VERSIONS: &str = "render.helm.apiVersions";
 const OVER: &str = "render.kustomize";
 
+/// The values that Helm reads in the value side of a setting, which may go on with other settings.
+fn as_charts_see(settings: &str) -> Vec<String> {
+    let (mut seen, mut value, mut characters) = (Vec::new(), String::new(), settings.chars());
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => value.extend(characters.next()),
+            ',' | '=' | '{' | '}' => seen.push(std::mem::take(&mut value)),
+            plain => value.push(plain),
+        }
+    }
+    seen.push(value);
+    seen
+}
+
 /// As a part of a setting that Helm takes for itself: nothing in it ends a value, or begins another or a list.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -302,7 +316,10 @@ impl<'v> Filling<'v> {
         self.note_hidden(value, field, fills, &Value::from(filled.as_str()))?;
         let given = template.names().into_iter().filter(|name| !is_clusters_own(name));
         let given: Vec<_> = given.filter_map(|name| self.values.find(name)).map(plain).collect();
-        self.hidden.extend(given.iter().map(|given| escaped(given)));
+        if !given.is_empty() {
+            self.hidden.extend(given.iter().map(|given| escaped(given)));
+            self.hidden.extend(as_charts_see(&filled));
+        }
         Ok(format!("{name}{filled}"))
     }
 
@@ -445,6 +462,17 @@ mod tests {
         let names: Vec<_> = chart.expect("a chart").variables().iter().cloned().collect();
 
         assert_eq!(names, ["env", "x", "y", "z"]);
+    }
+
+    #[test]
+    fn what_a_setting_gives_a_chart_is_hidden_as_the_chart_sees_it() {
+        let set = json!({"set": ["auth.password=x${pw},auth.user=${pw:0:4}-y,on=true"]});
+
+        let helm = asked(set, json!({"pw": "hun,ter2"})).expect("it is filled");
+
+        for seen in ["xhun,ter2", "hun,-y", "hun,ter2"] {
+            assert!(helm.hidden.iter().any(|hidden| hidden == seen), "{seen}: {:?}", helm.hidden);
+        }
     }
 
     #[test]

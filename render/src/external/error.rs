@@ -68,6 +68,9 @@ fn escaped(text: &str) -> String {
     text.bytes().map(part).collect()
 }
 
+/// Of each text that an engine says of an error: a template may print all of its values.
+const SHOWN_CHARACTERS_MAX: usize = 4_000;
+
 /// Where it stands by itself: a part of a word is not it.
 fn without(said: &str, text: &str) -> String {
     let is_word =
@@ -87,15 +90,17 @@ fn without(said: &str, text: &str) -> String {
 }
 
 impl EngineError {
-    /// The same without these texts: what is said of an error is shown, logged and kept.
+    /// The same without these texts, and no longer than is shown: what is said of an error is shown, logged and kept. Cut
+    /// afterwards, since the beginning of a text is not found as that text.
     pub(crate) fn hiding(self, texts: &[String]) -> Self {
         let Self::Failed { code, message, hint, file, line, looked_at } = self else { return self };
         let mut texts: Vec<_> = texts.iter().flat_map(|text| forms_of(text)).collect();
         texts.retain(|text| text.len() >= HIDDEN_BYTES_MIN);
         // What holds another goes first.
         texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
-        let hide = |said: String| texts.iter().fold(said, |said, text| without(&said, text));
-        Self::Failed { code, message: hide(message), hint: hint.map(hide), file, line, looked_at }
+        let shown = |said: String| said.chars().take(SHOWN_CHARACTERS_MAX).collect::<String>();
+        let hide = |said: String| shown(texts.iter().fold(said, |said, text| without(&said, text)));
+        Self::Failed { code, message: hide(message), hint: hint.map(hide), file: file.map(shown), line, looked_at }
     }
 
     /// Stable, for machines.
@@ -160,6 +165,17 @@ mod tests {
         };
         let hidden: Vec<_> = hidden.iter().map(|text| (*text).to_owned()).collect();
         error.hiding(&hidden).to_string()
+    }
+
+    #[test]
+    fn what_is_longer_than_what_is_shown_is_hidden_before_it_is_cut() {
+        let long = "s3cret-".repeat(1_000);
+
+        assert_eq!(said(&format!("bad `{long}`: why"), &[&long]), "bad `…`: why");
+        let lies_over_the_end =
+            format!("{}{} end", "a ".repeat(SHOWN_CHARACTERS_MAX / 2 - 5), "s3cret-value-of-a-chart");
+        assert!(!said(&lies_over_the_end, &["s3cret-value-of-a-chart"]).contains("s3cret"));
+        assert_eq!(said(&"a".repeat(10_000), &[]).len(), SHOWN_CHARACTERS_MAX);
     }
 
     #[test]

@@ -24,9 +24,6 @@ pub(crate) const ENGINE: &str = "0.6.0";
 /// Of three versions, each of some ten.
 const VERSIONS_CHARACTERS_MAX: usize = 200;
 
-/// Of a text that people are shown.
-const MESSAGE_CHARACTERS_MAX: usize = 4_000;
-
 /// Of a file that people are shown.
 const NAME_CHARACTERS_MAX: usize = 1_000;
 
@@ -139,15 +136,8 @@ pub(crate) struct Complaint {
 
 impl From<Complaint> for EngineError {
     fn from(Complaint { code, message, file, line, hint, looked_at }: Complaint) -> Self {
-        let shown = |text: String| text.chars().take(MESSAGE_CHARACTERS_MAX).collect::<String>();
-        Self::Failed {
-            code: known_code(&code),
-            message: shown(message),
-            hint: hint.map(shown),
-            file: file.map(shown),
-            line: line.filter(|line| *line > 0),
-            looked_at,
-        }
+        // Whole, until what is secret in it is hidden.
+        Self::Failed { code: known_code(&code), message, hint, file, line: line.filter(|line| *line > 0), looked_at }
     }
 }
 
@@ -350,7 +340,7 @@ mod tests {
         let complaint: Complaint = serde_json::from_value(complaint).expect("a complaint");
         let error = EngineError::from(complaint);
         assert_eq!((error.code(), error.file(), error.line()), ("helm_failed", Some("a"), Some(3)));
-        assert_eq!(error.to_string().len(), MESSAGE_CHARACTERS_MAX);
+        assert_eq!(error.hiding(&[]).to_string().len(), 4_000);
 
         let odd: Complaint = serde_json::from_value(json!({"code": "<script>", "message": "m"})).expect("a complaint");
         assert_eq!(EngineError::from(odd).code(), "engine_failed");
