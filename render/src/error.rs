@@ -144,7 +144,8 @@ pub enum RenderError {
     #[error("`{file}` is left out of what its repo exports: `{by}` has the attribute `export-ignore`")]
     ExportIgnored { file: String, by: String },
     #[error(
-        "`{file}` has more than {} bytes, or with those above it more than {} lines about what is exported",
+        "`{file}` has more than {} bytes, or with those above it more than {} lines about what is exported, or one with too \
+         many `*`, or too many for so many files",
         exports::BYTES_MAX,
         exports::LINES_MAX
     )]

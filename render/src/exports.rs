@@ -14,6 +14,7 @@ use gix_attributes::search::{MetadataCollection, Outcome};
 use crate::engine::made::below;
 use crate::error::{Failure, RenderError};
 use crate::files::Found;
+use crate::ignore::{COMPARED_MAX, is_costly};
 
 const FILE: &str = ".gitattributes";
 
@@ -25,6 +26,9 @@ const MACRO: &[u8] = b"[attr]";
 /// Lines that a path may have to be compared with: repos have a handful, and each of their files is compared.
 pub(crate) const LINES_MAX: usize = 500;
 
+/// A path, and what is said of it.
+const LINE_BYTES_MAX: usize = 4 << 10;
+
 /// Such files have some lines; all of them are held and looked through.
 pub(crate) const BYTES_MAX: usize = 256 << 10;
 
@@ -35,6 +39,9 @@ struct Attributes {
     names: MetadataCollection,
     /// Of this and those above.
     lines: usize,
+    /// How often a path is gone through, at most.
+    cost: usize,
+    file: String,
     /// Other words may mean the attribute.
     has_macros: bool,
 }
@@ -48,6 +55,8 @@ pub(crate) struct Exports {
     said: HashMap<String, Option<Arc<Attributes>>>,
     /// Folders that are exported.
     exported: HashSet<String>,
+    /// Characters that were compared.
+    compared: usize,
 }
 
 impl Exports {
@@ -70,8 +79,14 @@ impl Exports {
         for (end, is_folder) in folders.chain([(path.len(), false)]) {
             let part = &path[..end];
             if !self.exported.contains(part) {
-                if said.as_ref().is_some_and(|said| said.leave_out(part, is_folder)) {
-                    return Err(RenderError::ExportIgnored { file: path.to_owned(), by: part.to_owned() }.into());
+                if let Some(said) = &said {
+                    self.compared = self.compared.saturating_add(said.cost.saturating_mul(part.len()));
+                    if self.compared > COMPARED_MAX {
+                        return Err(RenderError::Attributes { file: said.file.clone() }.into());
+                    }
+                    if said.leave_out(part, is_folder) {
+                        return Err(RenderError::ExportIgnored { file: path.to_owned(), by: part.to_owned() }.into());
+                    }
                 }
                 self.exported.extend(is_folder.then(|| part.to_owned()));
             }
@@ -122,15 +137,16 @@ impl Attributes {
             return Ok(above);
         }
         let unread = || RenderError::Attributes { file: file.to_owned() };
-        let lines = kept.len() + above.as_ref().map_or(0, |above| above.lines);
-        if lines > LINES_MAX {
+        let (lines, cost) = above.as_ref().map_or((0, 0), |above| (above.lines, above.cost));
+        let (lines, cost) = (lines + kept.len(), cost + kept.iter().map(|line| parts_of(line)).sum::<usize>());
+        if lines > LINES_MAX || kept.iter().any(|line| line.len() > LINE_BYTES_MAX || is_costly(line)) {
             return Err(unread());
         }
         let mut names = above.as_ref().map(|above| above.names.clone()).unwrap_or_default();
         let mut own = Search::default();
         let added = own.add_patterns_buffer(&kept.join(&b'\n'), file.into(), Some("".as_ref()), &mut names, is_root);
         added.map_err(|_| unread())?;
-        Ok(Some(Arc::new(Self { above, own, names, lines, has_macros })))
+        Ok(Some(Arc::new(Self { above, own, names, lines, cost, file: file.to_owned(), has_macros })))
     }
 
     /// The nearest folder that says something has its way.
@@ -144,6 +160,10 @@ impl Attributes {
             None => self.above.as_ref().is_some_and(|above| above.leave_out(path, is_folder)),
         }
     }
+}
+
+fn parts_of(line: &[u8]) -> usize {
+    line.split(|byte| *byte == b'*').count()
 }
 
 #[cfg(test)]
@@ -232,5 +252,20 @@ mod tests {
         assert_eq!(check("many/more/a.yaml"), too_much("many/more/.gitattributes"), "501 lines");
         assert_eq!(check("long/a.yaml"), too_much("long/.gitattributes"));
         assert_eq!(check("others/a.yaml"), Ok(()), "lines about something else are none of them");
+    }
+
+    #[test]
+    fn a_line_that_could_be_compared_for_ever_is_refused_and_so_is_much_work_together() {
+        let bomb = format!("{}z export-ignore\n", "**/".repeat(60));
+        let many = "a*b*c*d*e*f*g export-ignore\n".repeat(LINES_MAX);
+        let repo = repo(&[("bomb/.gitattributes", &bomb), ("many/.gitattributes", &many)]);
+        let mut exports = Exports::default();
+
+        let refused = repo.check_with(&mut exports, &format!("bomb/{}app.yaml", "a/".repeat(30)));
+        assert_eq!(refused, Err(RenderError::Attributes { file: "bomb/.gitattributes".to_owned() }));
+        let long = "f".repeat(100);
+        let refused =
+            (0..100_000).find_map(|number| repo.check_with(&mut exports, &format!("many/{long}{number}")).err());
+        assert_eq!(refused, Some(RenderError::Attributes { file: "many/.gitattributes".to_owned() }));
     }
 }

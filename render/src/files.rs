@@ -114,6 +114,9 @@ impl Asked {
             if let Found::File(said) = &found {
                 *bytes += said.len();
             }
+            if *bytes > SOURCES_BYTES_MAX {
+                return Err(RenderError::ReadsTooLarge { file: file.to_owned(), max: SOURCES_BYTES_MAX }.into());
+            }
             Ok(found)
         })
     }

@@ -24,7 +24,7 @@ const LINES_MAX: usize = 1_000;
 
 /// Characters that are compared, for all lines and paths: a second's work. It is some hundred lines in a repo of ten thousand
 /// files, of which a target with a folder of its own has few.
-const COMPARED_MAX: usize = 1 << 30;
+pub(crate) const COMPARED_MAX: usize = 1 << 30;
 
 /// Files of forges, editors and tools; they may be taken back in by `!`.
 const HIDDEN: &str = ".*\n";
@@ -55,6 +55,11 @@ struct List {
     cost: usize,
 }
 
+/// Whether a match of a line may take as long as it likes.
+pub(crate) fn is_costly(line: &[u8]) -> bool {
+    line.split(|byte| *byte == b'*').filter(|part| !part.is_empty()).count() > STARS_MAX
+}
+
 impl Rules {
     /// Those that hold everywhere.
     pub fn new() -> Self {
@@ -65,8 +70,7 @@ impl Rules {
     /// One that goes over those before: it lies deeper.
     pub fn add(&mut self, folder: &str, file: &str, bytes: &[u8]) -> Result<(), RenderError> {
         let text = String::from_utf8_lossy(bytes);
-        let is_costly = |line: &str| line.split('*').filter(|part| !part.is_empty()).count() > STARS_MAX;
-        if bytes.len() > BYTES_MAX || text.lines().any(is_costly) {
+        if bytes.len() > BYTES_MAX || text.lines().any(|line| is_costly(line.as_bytes())) {
             return Err(RenderError::IgnoreFile { file: file.to_owned() });
         }
         let list = List::parse(folder, &text);
