@@ -225,7 +225,14 @@ impl<F: Files> Argo<'_, F> {
         for one in helm["parameters"].as_array().into_iter().flatten() {
             let (name, value) = (one["name"].as_str().unwrap_or_default(), one["value"].as_str().unwrap_or_default());
             let of_its_type = if one["forceString"] == true { &mut settings.texts } else { &mut settings.typed };
-            of_its_type.push((name.to_owned(), parameter(value)));
+            let expanded = expand(value);
+            if expanded != value.replace("$$", "$") && !value.contains(BUILD_VARIABLE) {
+                let sentence = format!(
+                    "Argo CD takes a `$` in the value of `{name}` for a variable of its build, and has none: `$$` is a `$`"
+                );
+                self.say(application, Effect::Note, "source.helm.parameters", sentence);
+            }
+            of_its_type.push((name.to_owned(), parameter(&expanded)));
         }
         for one in helm["fileParameters"].as_array().into_iter().flatten() {
             let (name, path) = (one["name"].as_str().unwrap_or_default(), one["path"].as_str().unwrap_or_default());
@@ -254,7 +261,7 @@ impl<F: Files> Argo<'_, F> {
     }
 
     fn look_for_variables(&mut self, application: &Application, given: &Value) {
-        if given.to_string().contains("ARGOCD_") {
+        if given.to_string().contains(BUILD_VARIABLE) {
             self.say(application, Effect::None, "source.helm", "variables of Argo CD's build (`$ARGOCD_…`) are not filled in: write the values, or `${cluster.name}` and parameters");
         }
     }
@@ -262,6 +269,45 @@ impl<F: Files> Argo<'_, F> {
 
 fn is_file<F: Files>(files: &F, path: &str) -> bool {
     matches!(files.read(path, 1 << 22), Ok(Found::File(_) | Found::TooLarge))
+}
+
+/// What variables that Argo CD sets for a build begin with.
+const BUILD_VARIABLE: &str = "ARGOCD_";
+
+/// As Argo CD expands a parameter's value, by the rules of Go's `os.Expand`: `$$` is a `$`, and of a variable that it does not
+/// set nothing is left. Those that it sets are left as they are.
+fn expand(text: &str) -> String {
+    let (mut expanded, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('$') {
+        expanded.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let (name, length) = variable(after);
+        match name {
+            None if length == 0 => expanded.push('$'),
+            Some("$") => expanded.push('$'),
+            Some(name) if name.starts_with(BUILD_VARIABLE) => expanded.push_str(&rest[at..=at + length]),
+            Some(_) | None => {}
+        }
+        rest = &after[length..];
+    }
+    expanded + rest
+}
+
+/// The name of a variable after a `$`, and how long what names it is. Without a name that is eaten.
+fn variable(after: &str) -> (Option<&str>, usize) {
+    let is_special = |byte: u8| b"*#$@!?-0123456789".contains(&byte);
+    match after.as_bytes() {
+        [b'{', ..] => match after.find('}') {
+            None => (None, 1),
+            Some(1) => (None, 2),
+            Some(end) => (Some(&after[1..end]), end + 1),
+        },
+        [first, ..] if is_special(*first) => (Some(&after[..1]), 1),
+        bytes => {
+            let length = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+            (Some(&after[..length]).filter(|name| !name.is_empty()), length)
+        }
+    }
 }
 
 /// As Argo CD gives it to `--set`: a `,` begins another name in a list alone.
@@ -282,6 +328,24 @@ fn parameter(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_are_expanded_as_argo_cd_expands_them() {
+        for (text, expanded) in [
+            ("$$2a$$10$$abc", "$2a$10$abc"),
+            ("p$w0rd", "p"),
+            ("${HOME}/x", "/x"),
+            ("a$", "a$"),
+            ("a$.b", "a$.b"),
+            ("a${", "a"),
+            ("a${}b", "ab"),
+            ("a$1b", "ab"),
+            ("ü$ü", "ü$ü"),
+            ("$ARGOCD_APP_NAME-${ARGOCD_APP_REVISION}", "$ARGOCD_APP_NAME-${ARGOCD_APP_REVISION}"),
+        ] {
+            assert_eq!(expand(text), expanded, "{text}");
+        }
+    }
 
     #[test]
     fn parameters_are_given_to_helm_as_argo_cd_gives_them() {

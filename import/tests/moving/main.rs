@@ -758,7 +758,7 @@ fn parameters_of_argo_cd_change_items_of_lists_and_have_the_types_that_helm_give
         - {name: 'on', value: 'True'}
         - {name: gone, value: 'NULL'}
         - {name: list, value: '{a,2.5,true}'}
-        - {name: words, value: 'a,b=${HOME}'}
+        - {name: words, value: 'a,b=$${HOME}'}
         - {name: text, value: 'True', forceString: true}
 ";
     let mut files = vec![
