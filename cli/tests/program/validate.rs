@@ -7,6 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use super::{folder, needs_engine, run};
+
 const WEB: &str = "apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
@@ -20,19 +22,8 @@ spec:
         image: web:1
 ";
 
-fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    for (path, text) in files {
-        let path = folder.path().join(path);
-        fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
-        fs::write(path, text).expect("a file");
-    }
-    folder
-}
-
 fn validate(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
-    command.arg("validate").args(arguments).current_dir(folder).output().expect("it starts")
+    run("validate", folder, arguments)
 }
 
 fn json(folder: &Path, arguments: &[&str]) -> (i32, Value) {
@@ -56,11 +47,6 @@ fn skipped(report: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let each = report["skipped"].as_array().expect("a list").iter();
     each.map(|of| format!("{}: {}", text(&of["file"]), text(&of["reason"]))).collect()
-}
-
-/// The test programs that render have an engine from `./dev test`.
-fn needs_engine() {
-    assert!(std::env::var_os("BELLWETHER_RENDER_ENGINE").is_some(), "`./dev test` builds the engine and names it");
 }
 
 const CONFIG_MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";

@@ -1,5 +1,7 @@
 //! Each big dependency has one place: this test reads the sources and holds that.
 
+mod migrations;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -1,34 +1,19 @@
 //! `bellwether render` as a program: what it says of what it was told to set.
 
-use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
+
+use super::{folder, needs_engine, run};
 
 const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: a}\ndata: {text: '${text}'}\n";
 const CHART: &str = "apiVersion: v2\nname: shop\nversion: 1.0.0\n";
 
-fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    for (path, text) in files {
-        let path = folder.path().join(path);
-        fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
-        fs::write(path, text).expect("a file");
-    }
-    folder
-}
-
 fn render(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
-    command.arg("render").args(arguments).current_dir(folder).output().expect("it starts")
+    run("render", folder, arguments)
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// The test programs that render have an engine from `./dev test`.
-fn needs_engine() {
-    assert!(std::env::var_os("BELLWETHER_RENDER_ENGINE").is_some(), "`./dev test` builds the engine and names it");
 }
 
 #[test]
