@@ -14,7 +14,7 @@ use gix_attributes::search::{MetadataCollection, Outcome};
 use crate::engine::made::below;
 use crate::error::{Failure, RenderError};
 use crate::files::Found;
-use crate::ignore::{COMPARED_MAX, is_costly};
+use crate::ignore::{COMPARED_MAX, is_costly, parts_of};
 
 const FILE: &str = ".gitattributes";
 
@@ -160,10 +160,6 @@ impl Attributes {
             None => self.above.as_ref().is_some_and(|above| above.leave_out(path, is_folder)),
         }
     }
-}
-
-fn parts_of(line: &[u8]) -> usize {
-    line.split(|byte| *byte == b'*').count()
 }
 
 #[cfg(test)]

@@ -55,6 +55,11 @@ struct List {
     cost: usize,
 }
 
+/// How often a path is gone through to match a line, at most.
+pub(crate) fn parts_of(line: &[u8]) -> usize {
+    line.split(|byte| *byte == b'*').count()
+}
+
 /// Whether a match of a line may take as long as it likes.
 pub(crate) fn is_costly(line: &[u8]) -> bool {
     line.split(|byte| *byte == b'*').filter(|part| !part.is_empty()).count() > STARS_MAX
@@ -135,8 +140,7 @@ impl Default for Rules {
 impl List {
     fn parse(folder: &str, text: &str) -> Self {
         let patterns: Vec<_> = gix_ignore::parse(text.as_bytes(), false).map(|(pattern, ..)| pattern).collect();
-        let parts = |pattern: &Pattern| pattern.text.split(|byte| *byte == b'*').count();
-        let cost = patterns.iter().map(parts).sum();
+        let cost = patterns.iter().map(|pattern| parts_of(&pattern.text)).sum();
         Self { folder: folder.to_owned(), patterns, cost }
     }
 

@@ -1,6 +1,7 @@
 //! The last render that was good, while the newest commit does not render: whoever joined or was relabelled since is to run what
 //! the others run, with values of its own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,20 +43,7 @@ pub(super) async fn complete(
     if job.covers(&former) {
         return Ok(());
     }
-    let id = former.id;
-    let Some(former) = of_this_engine(&job, former).await? else {
-        tracing::info!(target.name = %target.name, "the last render has nothing for some clusters, and another version made it");
-        return Ok(());
-    };
-    let added = match job.render(Some(former), agents).await {
-        // What its other variants do not refer to would make it another render, and everybody's.
-        Ok(rendered) if rendered.existing == Some(id) => {
-            let pause = rendered.tried_again_after();
-            record::add_variants(hub, target.id, id, rendered).await.map(|()| pause)
-        }
-        Ok(_) => Ok(None),
-        Err(error) => Err(error),
-    };
+    let added = add(&job, former, agents).await;
     bounds::leave_try(hub, target.id).await;
     match added {
         Err(BundleError::Store(error)) => Err(error),
@@ -67,12 +55,23 @@ pub(super) async fn complete(
     }
 }
 
-/// What another version made is not added to: everything would be made anew, for nobody.
-async fn of_this_engine(job: &Job<'_>, former: Render) -> Result<Option<Render>, StoreError> {
-    match job.of_this_engine(Some(former)).await {
-        Err(BundleError::Store(error)) => Err(error),
-        answer => Ok(answer.unwrap_or_default()),
+/// Says when to go on, if not all could be made. What another version made is not added to: everything would be made anew, for
+/// nobody.
+async fn add(job: &Job<'_>, former: Render, agents: BTreeSet<String>) -> Result<Option<SignedDuration>, BundleError> {
+    let Job { hub, target, .. } = job;
+    let id = former.id;
+    let Some(former) = job.of_this_engine(Some(former)).await? else {
+        tracing::info!(target.name = %target.name, "the last render has nothing for some clusters, and another version made it");
+        return Ok(None);
+    };
+    let rendered = job.render(Some(former), agents).await?;
+    // What its other variants do not refer to would make it another render, and everybody's.
+    if rendered.existing != Some(id) {
+        return Ok(None);
     }
+    let pause = rendered.tried_again_after();
+    record::add_variants(hub, target.id, id, rendered).await?;
+    Ok(pause)
 }
 
 /// What time lacked for comes with another turn.
