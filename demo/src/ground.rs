@@ -182,7 +182,11 @@ impl Ground {
     pub async fn apply_all(&self, targets: &[String], at_once: usize, show: &mut Show) -> Result<()> {
         show.step("targets", targets.len().div_ceil(at_once));
         for some in targets.chunks(at_once) {
-            self.apply("targets", &some.join("---\n")).await?;
+            let file = self.state.join("targets.yaml");
+            write_private(&file, &some.join("---\n"))?;
+            // What they are rendered from may come later.
+            let command = ["apply", "--no-wait", "-f", &file.display().to_string()];
+            self.cli().run(&command).await?.ended_with(0)?;
             show.advance();
         }
         Ok(())

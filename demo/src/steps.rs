@@ -414,18 +414,16 @@ pub fn slowest(push: &Push, seen: &BTreeMap<String, u128>) -> f64 {
 /// From each ref update to the audit entry that says that its rollout is done.
 pub async fn healthy_ms(ground: &Ground, target: &str, pushes: &[(Push, String)]) -> Result<Vec<f64>> {
     let path = format!("&action=rollout.done&target={target}");
-    let entries = eventually(PATIENCE, "the rollouts' ends are sealed", async || {
+    eventually(PATIENCE, "the rollouts' ends are sealed", async || {
         let entries = ground.audit(&path).await?;
-        ensure!(entries.len() >= pushes.len(), "{} of {} are", entries.len(), pushes.len());
-        Ok(entries)
+        let sample = |(push, rollout): &(Push, String)| {
+            let done = entries.iter().find(|entry| entry["rollout"] == **rollout);
+            let entry = done.with_context(|| format!("no end of rollout {rollout}"))?;
+            Ok(ms_between(push.updated_unix_ns, timestamp(&entry["at"])?))
+        };
+        pushes.iter().map(sample).collect()
     })
-    .await?;
-    let done = |rollout: &str| entries.iter().find(|entry| entry["rollout"] == rollout);
-    let sample = |(push, rollout): &(Push, String)| {
-        let entry = done(rollout).with_context(|| format!("no end of rollout {rollout}"))?;
-        Ok(ms_between(push.updated_unix_ns, timestamp(&entry["at"])?))
-    };
-    pushes.iter().map(sample).collect()
+    .await
 }
 
 /// When the hub says that the canaries' wave had passed.

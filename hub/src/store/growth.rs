@@ -70,15 +70,35 @@ pub(crate) async fn fill(pool: &Pool, size: Size, common: Common<'_>, bundles: &
     Ok(())
 }
 
+/// Lets an index win where one serves. Of a few thousand rows Postgres may as well read all, and which it does hangs by a
+/// thread: from run to run it is not the same.
+pub(crate) async fn prefer_indexes(pools: &[&Pool]) -> Result<(), StoreError> {
+    for pool in pools {
+        for db in &mut connections(pool).await? {
+            sqlx::query("set random_page_cost = 1").execute(&mut **db).await?;
+        }
+    }
+    // Connections that are opened later have it as well.
+    let everywhere =
+        "do $$ begin execute format('alter database %I set random_page_cost = 1', current_database()); end $$";
+    sqlx::raw_sql(everywhere).execute(pools[0]).await?;
+    Ok(())
+}
+
+/// All that a pool has open.
+async fn connections(pool: &Pool) -> Result<Vec<sqlx::pool::PoolConnection<sqlx::Postgres>>, StoreError> {
+    let mut all = Vec::new();
+    while all.len() < pool.size() as usize {
+        all.push(pool.acquire().await?);
+    }
+    Ok(all)
+}
+
 /// Rows and index entries read so far, by table. Whoever asks must not have work of others going on.
 pub(crate) async fn rows_read(pools: &[&Pool]) -> Result<BTreeMap<String, i64>, StoreError> {
     for pool in pools {
         // A session keeps what it counted to itself for up to a second.
-        let mut all = Vec::new();
-        while all.len() < pool.size() as usize {
-            all.push(pool.acquire().await?);
-        }
-        for db in &mut all {
+        for db in &mut connections(pool).await? {
             sqlx::query("select pg_stat_force_next_flush()").execute(&mut **db).await?;
         }
     }

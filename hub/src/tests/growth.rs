@@ -59,6 +59,17 @@ impl Fleet {
         fleet
     }
 
+    /// Small enough for every run, and what is read of it follows from the indexes that there are.
+    async fn small(pool: &Pool) -> Self {
+        let fleet = Self::new(pool, SMALL).await;
+        growth::prefer_indexes(&fleet.pools()).await.expect("it is set");
+        fleet
+    }
+
+    fn pools(&self) -> [&Pool; 3] {
+        [&self.hub.pool, &self.hub.vital, &self.hub.requests]
+    }
+
     fn cluster(number: usize) -> ClusterId {
         ClusterId::new(growth::id(Kind::Cluster, number))
     }
@@ -171,7 +182,7 @@ impl Fleet {
 
     /// What a step reads, by table, and what it answers.
     async fn read_by<T>(&self, step: impl Future<Output = T>) -> (BTreeMap<String, i64>, T) {
-        let pools = [&self.hub.pool, &self.hub.vital, &self.hub.requests];
+        let pools = self.pools();
         let before = growth::rows_read(&pools).await.expect("it is counted");
         let answer = step.await;
         let after = growth::rows_read(&pools).await.expect("it is counted");
@@ -305,7 +316,7 @@ async fn what_each_step_reads_of_a_large_fleet(pool: Pool) {
         .await;
 }
 
-/// Small enough for every run, and large enough for Postgres to prefer an index.
+/// What every run has.
 const SMALL: Size = Size { clusters: 1_000, targets: 100, groups: 10, certificates: 4 };
 
 /// Assignments of the ten targets of one group.
@@ -321,7 +332,7 @@ fn sum(read: &BTreeMap<String, i64>) -> i64 {
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_step_reads_what_it_is_about_and_not_the_fleet(pool: Pool) {
-    let fleet = Fleet::new(&pool, SMALL).await;
+    let fleet = Fleet::small(&pool).await;
     let held = fleet.held_by(21).await;
     fleet.connect(11, &fleet.held_by(11).await).await;
     fleet.settle().await;
@@ -372,7 +383,7 @@ const NEWCOMER: &str = "
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_cluster_that_joins_wakes_the_targets_that_select_it_and_no_others(pool: Pool) {
-    let fleet = Fleet::new(&pool, SMALL).await;
+    let fleet = Fleet::small(&pool).await;
     store::execute_raw(&pool, NEWCOMER).await.expect("it is registered");
     fleet.settle().await;
 
@@ -393,7 +404,7 @@ async fn a_cluster_that_joins_wakes_the_targets_that_select_it_and_no_others(poo
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_sweep_reads_what_is_kept_of_targets_and_not_what_clusters_have(pool: Pool) {
-    let fleet = Fleet::new(&pool, SMALL).await;
+    let fleet = Fleet::small(&pool).await;
     let later = clock::now() + jiff::SignedDuration::from_hours(4 * 24);
     let sweep = async |at| worker::sweep::sweep(&fleet.hub, at).await.expect("all of it");
 
@@ -543,7 +554,7 @@ const ALL_LEFT_OUT: &str = "
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_page_of_targets_reads_some_of_those_that_are_left_out_and_not_all(pool: Pool) {
-    let fleet = Fleet::new(&pool, SMALL).await;
+    let fleet = Fleet::small(&pool).await;
     store::execute_raw(&pool, ALL_LEFT_OUT).await.expect("it is written");
     store::execute_raw(&pool, "update targets set version = version + 1").await.expect("it is written");
     store::execute_raw(&pool, "analyze set_aside").await.expect("it is read");
@@ -556,7 +567,7 @@ async fn a_page_of_targets_reads_some_of_those_that_are_left_out_and_not_all(poo
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn what_is_asked_often_is_found_by_index(pool: Pool) {
-    let fleet = Fleet::new(&pool, SMALL).await;
+    let fleet = Fleet::small(&pool).await;
     store::execute_raw(&pool, SOME_ARE_AWAITED).await.expect("it is written");
     store::execute_raw(&pool, "analyze awaited").await.expect("it is read");
     let asked = Asked::list(fleet.hub.project.id.as_uuid());
