@@ -14,7 +14,7 @@ pub(super) async fn run(context: &Context, command: DriftCommand) -> anyhow::Res
     let route = Route::new(["drift"]).maybe_with("cluster", cluster).maybe_with("target", target);
     let answer: Answer<List<DriftDocument>> = context.client.fetch_list(&route, limit).await?;
     context.output.answer(&answer, |list, style| draw(&list.items, style))?;
-    note_if_empty(&answer.document.items, "nobody changed anything that is deployed");
+    note_if_empty(&answer.document.items, "no agent told of a change by others");
     Ok(Exit::Done)
 }
 

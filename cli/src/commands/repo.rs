@@ -201,8 +201,8 @@ pub(super) fn note_if_let_in_no_more(created: &CreatedRepo) {
     if created.credential_removed {
         note(&format!(
             "its token or key was for where it was before, and is deleted; unless it needs none: \
-             bellwether repo add {} {} --token-file FILE",
-            created.repo.metadata.name, created.repo.spec.url
+             bellwether credential set {} --token-file FILE (or --ssh-key-file)",
+            created.repo.metadata.name
         ));
     }
 }

@@ -173,8 +173,12 @@ impl FetchError {
             }
             Self::InvalidKnownHosts { .. } => super::KnownHosts::HINT,
             Self::InvalidVerifyKey(_) => InvalidVerifyKey::HINT,
-            Self::NoKey { .. } => "give it a private key: `bellwether repo add NAME URL --ssh-key-file FILE`",
-            Self::InvalidKey { .. } => "give the repo another key: `bellwether repo add NAME URL --ssh-key-file FILE`",
+            Self::NoKey { .. } => {
+                "give it a private key: `bellwether credential set REPO --ssh-key-file FILE`, or `credential make REPO`"
+            }
+            Self::InvalidKey { .. } => {
+                "give the repo another key: `bellwether credential set REPO --ssh-key-file FILE`"
+            }
             Self::KeyRefused { .. } => {
                 "give that host the public key (`ssh-keygen -y -f FILE` prints it), with the right to read this repo"
             }
