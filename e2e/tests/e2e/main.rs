@@ -17,6 +17,7 @@ mod joining;
 mod moments;
 mod private_repos;
 mod rollouts;
+mod secrets;
 mod seeing;
 mod simulation;
 mod two_hubs;
