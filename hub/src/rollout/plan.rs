@@ -91,13 +91,7 @@ pub(super) async fn start_next(
         Start::ClusterChange { moves } => (Kind::ClusterChange, moves),
     };
     if kind == Kind::Revision {
-        let live: Vec<&Row> = current.iter().filter(|row| is_live(row.state)).collect();
-        let is_new = state.rolled_since != Some(wanted.since);
-        let why = if is_new { "a newer revision took its place" } else { "its waves have other clusters now" };
-        supersede(hub, change, target, &live, why, now).await?;
-        if is_new {
-            store::wanted::delete_aside(change, target.id).await?;
-        }
+        make_way(hub, change, target, current, state.rolled_since != Some(wanted.since), now).await?;
         if moves.is_empty() {
             if !all.is_empty() {
                 mark_rolled(change, target, Some(wanted.since), clock::new_id()).await?;
@@ -115,6 +109,24 @@ pub(super) async fn start_next(
         }
     }
     Ok(Begun::Rollout)
+}
+
+/// Ends what goes on, before a rollout over the whole target. What is new is for everybody.
+async fn make_way(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    target: &Target,
+    current: &[Row],
+    is_new: bool,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let live: Vec<&Row> = current.iter().filter(|row| is_live(row.state)).collect();
+    let why = if is_new { "a newer revision took its place" } else { "its waves have other clusters now" };
+    supersede(hub, change, target, &live, why, now).await?;
+    if is_new {
+        store::wanted::delete_aside(change, target.id).await?;
+    }
+    Ok(())
 }
 
 /// What most clusters run, but for what was given up. A render of the spec as it stands says what others get, too: one of an
