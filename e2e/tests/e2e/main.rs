@@ -13,6 +13,7 @@ mod drift;
 mod engines;
 mod faults;
 mod identity;
+mod images;
 mod joining;
 mod moments;
 mod private_repos;
