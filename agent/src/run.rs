@@ -207,6 +207,7 @@ async fn enroll(cluster: &Cluster, config: &Config, join: Join) -> Result<Identi
     Ok(identity)
 }
 
+#[expect(clippy::too_many_lines, reason = "it is the list of the parts of an agent")]
 async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result<(), RunError> {
     let clock = Clock::start();
     let (changes_sender, changes) = mpsc::channel(CHANGES_MAX);

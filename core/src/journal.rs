@@ -228,6 +228,7 @@ impl<R: io::Read, D: Fn(Vec<u8>) -> io::Result<R>> Loading<D> {
         Self { journal: Journal::default(), decompress, open: None, wanted: None }
     }
 
+    /// The next part, in the order of their numbers.
     pub fn take(&mut self, part: Part) -> Result<(), LoadError> {
         self.journal.last = self.journal.last.max(part.number);
         match self.open.as_mut().filter(|open| open.head.entry == part.head.entry) {
@@ -405,10 +406,12 @@ impl Journal {
         }
     }
 
+    /// What was let go here, and under which generation.
     pub fn forgotten(&self) -> &Forgotten {
         &self.forgotten
     }
 
+    /// Whether the next entry has a tombstone to say that was carried out.
     pub fn has_ended(&self) -> bool {
         !self.ended.is_empty()
     }

@@ -9,9 +9,10 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::process::Command;
 use url::Url;
 use uuid::Uuid;
 
@@ -126,6 +127,14 @@ pub async fn run(server: &Url, statement: &str) -> Result<u64> {
     let rows = done.with_context(|| statement.to_owned())?.rows_affected();
     connection.close().await?;
     Ok(rows)
+}
+
+/// The rows of a database, table by table, as `pg_dump` writes them.
+pub async fn dump(database: &Url) -> Result<String> {
+    let program = find_programs()?.join("pg_dump");
+    let output = Command::new(program).args(["--data-only", "--dbname", database.as_str()]).output().await?;
+    ensure!(output.status.success(), "pg_dump failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn quoted(name: &str) -> Result<String> {

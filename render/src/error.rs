@@ -217,6 +217,7 @@ impl RenderError {
     }
 
     /// What to do about it.
+    #[expect(clippy::too_many_lines, reason = "it is a list of what to do")]
     pub fn hint(&self) -> Option<Cow<'static, str>> {
         let fixed = match self {
             Self::VariableUnset { name, nearest: Some(nearest), .. } => {

@@ -73,18 +73,22 @@ impl Apis {
         Ok(Self { text: text.into(), digest: Digest::of(text.as_bytes()) })
     }
 
+    /// In order, one a line, as they rest and travel.
     pub fn text(&self) -> &str {
         &self.text
     }
 
+    /// Of the text.
     pub const fn digest(&self) -> Digest {
         self.digest
     }
 
+    /// In order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.text.lines()
     }
 
+    /// Whether the cluster serves this one.
     pub fn has(&self, name: &str) -> bool {
         let (text, mut low, mut high) = (&*self.text, 0, self.text.len());
         while low < high {

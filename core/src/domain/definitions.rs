@@ -99,10 +99,12 @@ impl Definitions {
         Self { digest: Digest::of(text.as_bytes()), text: text.into() }
     }
 
+    /// As it rests and travels.
     pub fn text(&self) -> &str {
         &self.text
     }
 
+    /// Of the text.
     pub const fn digest(&self) -> Digest {
         self.digest
     }
@@ -193,10 +195,12 @@ impl Definition {
         Ok(Self { digest: Digest::of(text.as_bytes()), text: text.into() })
     }
 
+    /// The CustomResourceDefinition as JSON, without what nobody is shown.
     pub fn text(&self) -> &str {
         &self.text
     }
 
+    /// Of the text.
     pub const fn digest(&self) -> Digest {
         self.digest
     }

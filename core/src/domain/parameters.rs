@@ -21,8 +21,11 @@ pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 
 /// Names that start so are the cluster's own, and cannot be set.
 const CLUSTER_PREFIX: &str = "cluster.";
+/// Before the key of a label of the cluster.
 pub const CLUSTER_LABELS_PREFIX: &str = "cluster.labels.";
+/// Before the key of an annotation of the cluster.
 pub const CLUSTER_ANNOTATIONS_PREFIX: &str = "cluster.annotations.";
+/// Before the name of a fact that its agent told.
 pub const CLUSTER_FACTS_PREFIX: &str = "cluster.facts.";
 /// Stands for all APIs of the cluster: whoever looks at them as a whole depends on each.
 pub const CLUSTER_APIS: &str = "cluster.apis";
@@ -112,7 +115,9 @@ pub struct TraitsUsed {
 }
 
 impl TraitsUsed {
+    /// Of whoever looks at none of them.
     pub const NONE: Self = Self { annotations: false, facts: false, apis: false };
+    /// Of whoever may look at any.
     pub const ALL: Self = Self { annotations: true, facts: true, apis: true };
 
     /// By whoever uses these variables.
@@ -136,6 +141,7 @@ impl TraitsUsed {
         self.facts || self.apis
     }
 
+    /// What either of two depends on.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self {
@@ -160,10 +166,12 @@ impl<'a> ClusterFacts<'a> {
         Self { name, labels, traits: None }
     }
 
+    /// What people wrote on it.
     pub const fn labels(&self) -> &'a Labels {
         self.labels
     }
 
+    /// The same cluster, of which these are known, too.
     #[must_use]
     pub const fn with(self, traits: &'a Traits) -> Self {
         Self { traits: Some(traits), ..self }

@@ -27,7 +27,9 @@ const VALUES_FILES_MAX: usize = 50;
 /// More than a cluster with every operator that there is serves.
 const API_VERSIONS_MAX: usize = 1_000;
 
+/// Where settings as of `helm --set` stand in a spec, for messages about them.
 pub const SET: &str = "render.helm.set";
+/// And those whose values are texts, whatever they look like.
 pub const SET_STRING: &str = "render.helm.setString";
 
 /// What a target says of its render.

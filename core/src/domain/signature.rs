@@ -32,10 +32,12 @@ pub enum VerifyMode {
 }
 
 impl VerifyMode {
+    /// Whether the commit itself has to be signed.
     pub const fn is_of_commits(self) -> bool {
         matches!(self, Self::Commit | Self::TagAndCommit)
     }
 
+    /// Whether the tag has to be.
     pub const fn is_of_tags(self) -> bool {
         matches!(self, Self::Tag | Self::TagAndCommit)
     }

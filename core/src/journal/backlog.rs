@@ -17,6 +17,7 @@ pub struct Backlog {
 }
 
 impl Backlog {
+    /// Puts it in the place of what the target was given before.
     pub fn take_in(&mut self, Accepted { assignment, objects }: Accepted) {
         self.bodies.extend(objects);
         if self.newest.insert(assignment.target, assignment).is_some() {
@@ -26,6 +27,7 @@ impl Backlog {
         }
     }
 
+    /// Whether all of it is written.
     pub fn is_empty(&self) -> bool {
         self.newest.is_empty()
     }

@@ -68,6 +68,7 @@ pub enum MemberState {
 }
 
 impl MemberState {
+    /// For whoever asks rows by state.
     pub const ALL: [Self; 8] = [
         Self::Waiting,
         Self::Assigned,
@@ -106,6 +107,7 @@ pub enum Aside {
 }
 
 impl Aside {
+    /// As rows and documents hold it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Skipped => "skipped",

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Candidate, Rendered, RolloutState, Strategy, after, waves};
+use super::{Candidate, Rendered, RolloutState, Strategy, after, most_common, waves};
 use crate::{ClusterId, Digest, RenderId};
 
 /// Why there is a rollout.
@@ -209,6 +209,28 @@ pub fn busy_until(changes: &[LiveChange], now: Timestamp) -> Option<Timestamp> {
     changes.iter().filter(goes_on).map(|change| change.until).max()
 }
 
+/// Which render newcomers are given after one that was given up: what most of the others run. `of_spec` is the one of the spec
+/// as it stands that most run, from before it: that says what others get, too. One of an earlier version of the spec goes
+/// only to who ran it, so it comes after.
+pub fn for_newcomers(
+    given_up: Option<RenderId>,
+    of_spec: Option<RenderId>,
+    runs: impl Iterator<Item = RenderId>,
+) -> Option<RenderId> {
+    let is_from_before = |render: &RenderId| given_up.is_none_or(|given_up| *render < given_up);
+    of_spec.or_else(|| most_common(runs.filter(is_from_before)))
+}
+
+/// What a rollout comes to whose revision none of its repo's keys of now signed: it pauses where it would give that to further
+/// clusters, and says why. `None`: it gives nobody anything, or a person is to decide already.
+pub const fn unsigned(state: RolloutState) -> Option<(RolloutState, &'static str)> {
+    const WHY: &str = "what it is made of is not known to be signed by one of the repo's keys; resume it once it is";
+    match state {
+        RolloutState::Planned | RolloutState::Rolling => Some((RolloutState::Paused, WHY)),
+        _ => None,
+    }
+}
+
 /// Who joins a target whose rollout was given up gets what the others run: nothing would come to it otherwise, until something
 /// else is pushed. `placed` is about that render, and not about the wanted one.
 pub fn welcome(placed: &[Placed]) -> Vec<Move> {
@@ -401,6 +423,32 @@ mod tests {
         let situation = Situation { wanted: None, ..done(vec![placed(1, Some(bundle("old")))]) };
 
         assert_eq!(start(&situation, NOW), Start::Nothing);
+    }
+
+    #[test]
+    fn who_joins_after_a_render_was_given_up_gets_what_most_run_of_the_spec_or_else_from_before() {
+        let runs = [2, 7, 3, 7, 3, 7].map(render);
+        let given = |given_up: Option<u128>, of_spec: Option<u128>| {
+            for_newcomers(given_up.map(render), of_spec.map(render), runs.into_iter())
+        };
+
+        assert_eq!(given(Some(7), Some(4)), Some(render(4)), "it says what others get, too");
+        assert_eq!(given(Some(7), None), Some(render(3)), "and not what was given up");
+        assert_eq!(given(Some(3), None), Some(render(2)), "nor what came after it");
+        assert_eq!(given(Some(2), None), None, "nothing is left of before");
+        assert_eq!(given(None, None), Some(render(7)), "nothing was given up");
+    }
+
+    #[test]
+    fn what_nobody_signed_pauses_only_what_would_go_on_by_itself() {
+        let pauses = |state| unsigned(state).map(|(state, _)| state);
+
+        for state in [RolloutState::Planned, RolloutState::Rolling] {
+            assert_eq!(pauses(state), Some(RolloutState::Paused), "{state:?}");
+        }
+        for state in [RolloutState::Paused, RolloutState::RollingBack, RolloutState::Done, RolloutState::Cancelled] {
+            assert_eq!(pauses(state), None, "{state:?} gives nobody what is new");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ const FORGOTTEN_MAX: usize = 1_000;
 pub struct Forgotten(BTreeMap<TargetId, Generation>);
 
 impl Forgotten {
+    /// Its tombstone of this generation was carried out.
     pub fn add(&mut self, target: TargetId, generation: Generation) {
         self.0.insert(target, generation);
         if self.0.len() > FORGOTTEN_MAX
@@ -35,10 +36,12 @@ impl Forgotten {
         self.0.get(&target).is_some_and(|&last| generation <= last)
     }
 
+    /// How many targets it remembers.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether nothing was let go here yet.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -33,7 +33,7 @@ use crate::kubectl::Kubectl;
 use crate::options::Durability;
 use crate::postgres::{self, Postgres};
 use crate::postgres_proxy::{Held, Moment, PostgresProxy};
-use crate::process::{Child, ProcessTable};
+use crate::process::{Child, Launch, ProcessTable};
 use crate::stack::is_connected;
 use crate::{install_crypto, ports};
 
@@ -59,6 +59,8 @@ pub struct SceneOptions {
     pub has_own_postgres: bool,
     /// Whose hub has a proxy before its database.
     pub has_proxy: bool,
+    /// What agents log, when it is other than what they log by themselves.
+    pub agent_log: Option<&'static str>,
 }
 
 impl Default for SceneOptions {
@@ -68,6 +70,7 @@ impl Default for SceneOptions {
             git: GitServerOptions::default(),
             has_own_postgres: false,
             has_proxy: false,
+            agent_log: None,
         }
     }
 }
@@ -101,6 +104,7 @@ pub struct Scene {
     /// Its files; programs run there.
     pub folder: TempDir,
     webhook_secret: Option<String>,
+    agent_log: Option<&'static str>,
 }
 
 impl Scene {
@@ -190,6 +194,7 @@ impl Scene {
             id: id.to_owned(),
             folder,
             webhook_secret: None,
+            agent_log: given.agent_log,
         };
         scene.join(clusters).await?;
         Ok(scene)
@@ -242,7 +247,9 @@ impl Scene {
             namespace: &self.install_namespace,
             without_pods: false,
         };
-        agent::install(&place, registered).await?.start_child()
+        let launch = agent::install(&place, registered).await?;
+        let log = self.agent_log.map(|filter| ("RUST_LOG".to_owned(), filter.to_owned()));
+        Launch { env: launch.env.into_iter().chain(log).collect(), ..launch }.start_child()
     }
 
     pub async fn wait_until_connected(&self, cluster: usize) -> Result<()> {
@@ -305,6 +312,11 @@ impl Scene {
     /// Runs a statement in the hub's database, behind its back; answers how many rows it changed.
     pub async fn sql(&self, statement: &str) -> Result<u64> {
         postgres::run(&self.database, statement).await
+    }
+
+    /// All rows of the hub's database, as `pg_dump` writes them.
+    pub async fn dump(&self) -> Result<String> {
+        postgres::dump(&self.database).await
     }
 
     /// What tells when the hub's database is at this moment of a statement: see [`PostgresProxy::hold`].

@@ -146,6 +146,7 @@ pub(crate) struct Listeners {
 
 type Built = (Arc<Hub>, Listeners, mpsc::Receiver<Incoming>, Option<PrivateServer>);
 
+#[expect(clippy::too_many_lines, reason = "half of it is the list of the parts of a hub")]
 pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
     config.check().map_err(SetupError::Setting)?;
     make_folder(&config.data)?;

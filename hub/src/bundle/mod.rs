@@ -32,6 +32,7 @@ use self::sources::{SourceError, Sources};
 use crate::Hub;
 use crate::process::clock;
 use crate::source::policy;
+use crate::store::renders::Render;
 use crate::store::revisions::Revision;
 use crate::store::sources::{Minded, ReadSource};
 use crate::store::targets::Target;
@@ -144,8 +145,8 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
     }
     // What it reads of clusters as it was rendered before; if that is more by now, it turns out.
     let same_spec = known.iter().filter(|render| render.target_version == target.version);
-    let mut read = TraitsUsed::by(same_spec.flat_map(|render| &render.variables));
-    let mut clusters = values_of(&mut db, &target, read).await?;
+    let read = TraitsUsed::by(same_spec.flat_map(|render| &render.variables));
+    let clusters = values_of(&mut db, &target, read).await?;
     let agents = store::clusters::list_agent_namespaces(&mut db, target.project.id).await?;
     let mut sources = Sources::default();
     let mut wanted = target.spec.render.sources();
@@ -154,35 +155,20 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
     }
     sources.find(&mut db, &target, wanted).await?;
     drop(db);
-    let is_asked = item.trace_id.is_some();
     let mut fetched = hub.mirrors.of(target.repo).fetched();
-    let (result, sources) = loop {
-        let (known, found) = (known.clone(), Arc::new(sources.clone()));
-        let (asked, revision) = (Arc::default(), &revision);
-        let job = Job {
-            hub,
-            target: &target,
-            revision,
-            clusters: clusters.clone(),
-            read,
-            is_asked,
-            longest,
-            sources: found,
-            asked,
-        };
-        match job.render(known, agents.clone()).await {
-            Err(BundleError::Source { error: SourceError::Unknown, .. }) => {
-                let mut db = hub.pool.acquire().await?;
-                sources.find(&mut db, &target, job.asked.list()).await?;
-            }
-            Err(BundleError::TraitsUnread) => {
-                let mut db = hub.pool.acquire().await?;
-                read = TraitsUsed::ALL;
-                clusters = values_of(&mut db, &target, read).await?;
-            }
-            result => break (result, sources),
-        }
+    let mut job = Job {
+        hub,
+        target: &target,
+        revision: &revision,
+        clusters,
+        read,
+        is_asked: item.trace_id.is_some(),
+        longest,
+        sources: Arc::new(sources),
+        asked: Arc::default(),
     };
+    let result = render_with_all_it_reads(&mut job, known.as_ref(), &agents).await;
+    let sources = job.sources;
     if let Ok(rendered) = &result {
         hub.metrics.note_render(rendered.is_reused);
     }
@@ -210,6 +196,29 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
         former::complete(hub, &target, known, longest).await?;
     }
     finish(hub, item, Some(Said { target, revision: Some(revision), read, result })).await
+}
+
+/// Again and again, until it is known of all that it turns out to read: other repos, and more of what clusters are.
+async fn render_with_all_it_reads(
+    job: &mut Job<'_>,
+    known: Option<&Render>,
+    agents: &BTreeSet<String>,
+) -> Result<Rendered, BundleError> {
+    loop {
+        match job.render(known.cloned(), agents.clone()).await {
+            Err(BundleError::Source { error: SourceError::Unknown, .. }) => {
+                let mut db = job.hub.pool.acquire().await.map_err(StoreError::from)?;
+                Arc::make_mut(&mut job.sources).find(&mut db, job.target, job.asked.list()).await?;
+            }
+            Err(BundleError::TraitsUnread) => {
+                let mut db = job.hub.pool.acquire().await.map_err(StoreError::from)?;
+                job.read = TraitsUsed::ALL;
+                job.clusters = values_of(&mut db, job.target, job.read).await?;
+            }
+            result => return result,
+        }
+        job.asked = Arc::default();
+    }
 }
 
 /// Until a source that nothing was ever seen of is looked at again: whoever fetches it says so when something is.

@@ -6,7 +6,8 @@ use bellwether_core::audit::{Action, Actor, Event};
 use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::rollout::{
     self, Candidate, Earlier, Kind, LiveChange, Move, Placed, Rendered, RolloutState, Situation, Start, awaited,
-    awaited_welcome, back, busy_until, changes_fleet, former, most_common, replacing, start, strategy_for, waited_for,
+    awaited_welcome, back, busy_until, changes_fleet, for_newcomers, former, most_common, replacing, start,
+    strategy_for, unsigned, waited_for,
 };
 use bellwether_core::{ClusterId, Condition, Digest, RenderId, RolloutId};
 use jiff::Timestamp;
@@ -91,13 +92,7 @@ pub(super) async fn start_next(
         Start::ClusterChange { moves } => (Kind::ClusterChange, moves),
     };
     if kind == Kind::Revision {
-        let live: Vec<&Row> = current.iter().filter(|row| is_live(row.state)).collect();
-        let is_new = state.rolled_since != Some(wanted.since);
-        let why = if is_new { "a newer revision took its place" } else { "its waves have other clusters now" };
-        supersede(hub, change, target, &live, why, now).await?;
-        if is_new {
-            store::wanted::delete_aside(change, target.id).await?;
-        }
+        make_way(hub, change, target, current, state.rolled_since != Some(wanted.since), now).await?;
         if moves.is_empty() {
             if !all.is_empty() {
                 mark_rolled(change, target, Some(wanted.since), clock::new_id()).await?;
@@ -117,18 +112,34 @@ pub(super) async fn start_next(
     Ok(Begun::Rollout)
 }
 
-/// What most clusters run, but for what was given up. A render of the spec as it stands says what others get, too: one of an
-/// earlier version goes only to who ran it.
+/// Ends what goes on, before a rollout over the whole target. What is new is for everybody.
+async fn make_way(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    target: &Target,
+    current: &[Row],
+    is_new: bool,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let live: Vec<&Row> = current.iter().filter(|row| is_live(row.state)).collect();
+    let why = if is_new { "a newer revision took its place" } else { "its waves have other clusters now" };
+    supersede(hub, change, target, &live, why, now).await?;
+    if is_new {
+        store::wanted::delete_aside(change, target.id).await?;
+    }
+    Ok(())
+}
+
+/// The render that newcomers get, read.
 async fn kept(db: &mut Connection, target: &Target, state: &State, runs: &Runs) -> Result<Option<Render>, StoreError> {
     let of_now = match state.rolled_since {
         Some(given_up) => store::renders::find_most_run(db, target.id, target.version, given_up).await?,
         None => None,
     };
-    let is_kept = |render: &RenderId| state.rolled_since.is_none_or(|given_up| *render < given_up);
-    let Some(render) = of_now.or_else(|| most_common(runs.values().map(|&(_, render)| render).filter(is_kept))) else {
-        return Ok(None);
-    };
-    store::renders::find(db, render).await
+    match for_newcomers(state.rolled_since, of_now, runs.values().map(|&(_, render)| render)) {
+        Some(render) => store::renders::find(db, render).await,
+        None => Ok(None),
+    }
 }
 
 /// Gives who joined what most of the others run.
@@ -181,10 +192,9 @@ pub(super) async fn may_go_on(
     if admits(change, policy, (revision, &sources)).await? {
         return Ok(true);
     }
-    if matches!(row.state, RolloutState::Planned | RolloutState::Rolling) {
-        "what it is made of is not known to be signed by one of the repo's keys; resume it once it is"
-            .clone_into(&mut row.reason);
-        (row.state, row.state_since) = (RolloutState::Paused, now);
+    if let Some((state, reason)) = unsigned(row.state) {
+        reason.clone_into(&mut row.reason);
+        (row.state, row.state_since) = (state, now);
         store::rollouts::mark_state(change, row.id, row.state, &row.reason, now).await?;
         change.audit(&paused(target, row, now)).await?;
     }

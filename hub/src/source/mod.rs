@@ -611,23 +611,32 @@ async fn record_commit(
         trace_id: trace_id.to_owned(),
     };
     store::revisions::insert(change, repo.id, &revision).await?;
-    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RevisionSeen, subjects::repo(repo));
+    if let Some(moved_from) = &moved_from {
+        tracing::warn!(repo.name = %repo.name, reference, tag, moved_from, revision = revision.commit, "a tag was moved");
+    }
+    let event = seen_event(repo, &revision, moved_from);
+    change.audit(&event).await?;
+    tracing::info!(repo.name = %repo.name, revision = revision.commit, trace.id = trace_id, "saw a new revision");
+    Ok(true)
+}
+
+fn seen_event(repo: &Repo, revision: &Revision, moved_from: Option<String>) -> Event {
+    let (now, subject) = (revision.seen_at, subjects::repo(repo));
+    let mut event = Event::new(clock::new_id(), now, actors::hub(), Action::RevisionSeen, subject);
     event.commit = Some(revision.commit.clone());
-    event.trace_id = Some(trace_id.to_owned());
-    event.detail = serde_json::json!({"ref": reference, "author": revision.author, "subject": revision.subject});
-    if let Some(tag) = tag {
-        event.detail["tag"] = tag.into();
+    event.trace_id = Some(revision.trace_id.clone());
+    event.detail =
+        serde_json::json!({"ref": revision.reference, "author": revision.author, "subject": revision.subject});
+    if let Some(tag) = &revision.tag {
+        event.detail["tag"] = tag.as_str().into();
     }
     if let Some(verified) = &revision.verified {
         event.detail["verifiedBy"] = verified.to_string().into();
     }
     if let Some(moved_from) = moved_from {
-        tracing::warn!(repo.name = %repo.name, reference, tag, moved_from, revision = revision.commit, "a tag was moved");
         event.detail["movedFrom"] = moved_from.into();
     }
-    change.audit(&event).await?;
-    tracing::info!(repo.name = %repo.name, revision = revision.commit, trace.id = trace_id, "saw a new revision");
-    Ok(true)
+    event
 }
 
 /// Who signed what was seen before: keys were given since, or others.

@@ -429,3 +429,157 @@ pub(crate) async fn mark_outliving(db: &mut Connection, target: TargetId, name: 
         .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::report::{Counts, Report, Verdict};
+    use bellwether_core::rollout::{Member, MemberState};
+    use bellwether_core::{ReportSequence, SessionNumber};
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::reports::{Received, mark_newer};
+    use crate::store::rollouts::{Rollout, Which, insert_members, list_members, mark_members};
+    use crate::store::rows::{MAIN, Rows, assignment};
+    use crate::store::targets::Target;
+    use crate::store::{Pool, targets};
+
+    /// Clusters that run the bundle `a` of a target.
+    async fn running(rows: &mut Rows, names: &[&str]) -> (Target, Rollout, Vec<ClusterId>) {
+        let (target, revision, bundle) =
+            (rows.target("shop").await, rows.revision(MAIN, "a").await, rows.bundle("a").await);
+        let render = rows.render(&target, revision, bundle).await;
+        let rollout = rows.rollout(&target, render).await;
+        let mut clusters = Vec::new();
+        for name in names {
+            let cluster = rows.cluster(name).await;
+            rows.assign(cluster, &rollout, bundle).await;
+            clusters.push(cluster);
+        }
+        (target, rollout, clusters)
+    }
+
+    async fn listed(rows: &mut Rows, cluster: ClusterId) -> Listed {
+        let mut listed = list_of_clusters(&mut rows.db, &[cluster]).await.expect("read");
+        assert_eq!(listed.len(), 1);
+        listed.remove(0).read.expect("it can be read")
+    }
+
+    /// The cluster says that all of it is in place, the later under the greater number.
+    async fn report(rows: &mut Rows, cluster: ClusterId, generation: Generation, digest: Digest, number: i64) {
+        let report = Report {
+            target: listed(rows, cluster).await.assignment.target,
+            generation,
+            digest,
+            applied: true,
+            verdict: Verdict::Healthy,
+            objects: Counts::default(),
+            lines: Vec::new(),
+        };
+        let (session, sequence) = (SessionNumber::new(1), ReportSequence::new(number));
+        let received = Received { cluster, session, sequence, report };
+        mark_newer(&mut rows.db, &[&received], clock::now()).await.expect("written");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn every_assignment_has_a_later_generation_than_all_before_and_says_who_asked_for_it_again(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (_, rollout, clusters) = running(&mut rows, &["c1", "c2"]).await;
+        let bundle = rows.bundle("a").await;
+        let before = listed(&mut rows, clusters[1]).await;
+        let again = clusters.iter().map(|cluster| assignment(*cluster, &rollout, bundle)).rev().collect();
+
+        let given = mark(&mut rows.db, again, &[clusters[0]].into(), clock::now()).await.expect("written");
+        let (asked, other) = (listed(&mut rows, clusters[0]).await, listed(&mut rows, clusters[1]).await);
+
+        assert!(given.iter().all(|(_, generation)| *generation > before.assignment.generation), "{given:?}");
+        assert_eq!(given.iter().map(|(cluster, _)| *cluster).collect::<Vec<_>>(), clusters, "in their order");
+        assert_eq!((asked.retried, other.retried), (asked.assignment.generation, Generation::default()));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_cluster_is_done_with_exactly_what_it_was_assigned_last(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, rollout, clusters) = running(&mut rows, &["c1"]).await;
+        let (cluster, [a, b]) = (clusters[0], [rows.bundle("a").await, rows.bundle("b").await]);
+        let first = listed(&mut rows, cluster).await.assignment.generation;
+        let is_done = async |rows: &mut Rows| {
+            list_replaced(&mut rows.db, target.id, &[cluster]).await.expect("read")[&cluster].is_done
+        };
+
+        assert!(!is_done(&mut rows).await, "it has said nothing");
+        report(&mut rows, cluster, first, b, 1).await;
+        assert!(!is_done(&mut rows).await, "of another bundle");
+        report(&mut rows, cluster, first, a, 2).await;
+        assert!(is_done(&mut rows).await);
+        rows.assign(cluster, &rollout, a).await;
+        assert!(!is_done(&mut rows).await, "of the generation before");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn who_is_to_keep_it_otherwise_is_judged_by_the_new_generation_and_the_others_are_left_alone(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, rollout, clusters) = running(&mut rows, &["c1", "c2", "c3"]).await;
+        let bundle = rows.bundle("a").await;
+        let warn = SyncOptions { drift: DriftMode::Warn, ..SyncOptions::default() };
+        let third = Assignment { options: warn, ..assignment(clusters[2], &rollout, bundle) };
+        mark(&mut rows.db, vec![third], &BTreeSet::new(), clock::now()).await.expect("written");
+        let before = listed(&mut rows, clusters[2]).await.assignment.generation;
+        let waiting = clusters.iter().map(|cluster| Member::waiting(*cluster, 0, bundle, None)).collect::<Vec<_>>();
+        insert_members(&mut rows.db, rollout.id, &waiting, &BTreeMap::new()).await.expect("written");
+        let judged = Member { state: MemberState::Assigned, generation: Some(before), ..waiting[0].clone() };
+        mark_members(&mut rows.db, rollout.id, &[&judged]).await.expect("written");
+        let mut changed =
+            async |limit| mark_options(&mut rows.db, target.id, warn, limit, clock::now()).await.expect("written");
+
+        assert_eq!(changed(1).await, [clusters[0].as_uuid()], "so many at once");
+        assert_eq!(changed(10).await, [clusters[1].as_uuid()], "who keeps it so has nothing new");
+        assert!(changed(10).await.is_empty());
+        let members = list_members(&mut rows.db, rollout.id, Which::default(), clock::now()).await.expect("read");
+        let generations: Vec<_> = members.iter().map(|one| one.member.generation).collect();
+        assert_eq!(generations, [Some(listed(&mut rows, clusters[0]).await.assignment.generation), None, None]);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_tombstone_allows_nothing_of_before_and_stays_until_it_is_carried_out(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, rollout, clusters) = running(&mut rows, &["c1", "c2"]).await;
+        let bundle = rows.bundle("a").await;
+        let key = ObjectKey { api_version: "v1".into(), kind: "Pod".into(), namespace: None, name: "a".into() };
+        let more = Assignment { prunable: vec![key], ..assignment(clusters[0], &rollout, bundle) };
+        mark(&mut rows.db, vec![more], &BTreeSet::new(), clock::now()).await.expect("written");
+        let before = listed(&mut rows, clusters[0]).await.assignment.generation;
+        let bury = async |rows: &mut Rows, limit| {
+            mark_tombstones(&mut rows.db, target.id, Action::Delete, limit, clock::now()).await.expect("written")
+        };
+
+        assert_eq!(bury(&mut rows, 1).await, [clusters[0].as_uuid()]);
+        assert_eq!(bury(&mut rows, 10).await, [clusters[1].as_uuid()]);
+        assert!(bury(&mut rows, 10).await.is_empty(), "each has one");
+        let tombstone = listed(&mut rows, clusters[0]).await.assignment;
+        assert_eq!((tombstone.action, tombstone.prunable.len()), (Action::Delete, 0));
+        assert!(list_holders(&mut rows.db, target.id).await.expect("read").is_empty());
+
+        report(&mut rows, clusters[0], before, bundle, 1).await;
+        delete_done(&mut rows.db, target.id).await.expect("written");
+        let waiting = list_waiting(&mut rows.db, target.id, 10, clock::now()).await.expect("read");
+        assert_eq!(waiting.len(), 2, "that was the assignment before");
+        report(&mut rows, clusters[0], tombstone.generation, bundle, 2).await;
+        delete_done(&mut rows.db, target.id).await.expect("written");
+        let waiting = list_waiting(&mut rows.db, target.id, 10, clock::now()).await.expect("read");
+        assert_eq!(waiting.iter().map(|one| one.cluster.as_str()).collect::<Vec<_>>(), ["c2"]);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_tombstone_outlives_its_target_under_its_name(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, _, clusters) = running(&mut rows, &["c1"]).await;
+        mark_tombstones(&mut rows.db, target.id, Action::Orphan, 10, clock::now()).await.expect("written");
+
+        mark_outliving(&mut rows.db, target.id, &target.name).await.expect("written");
+        targets::delete(&mut rows.db, target.id).await.expect("it goes");
+
+        let left = listed(&mut rows, clusters[0]).await;
+        assert_eq!((left.target_name, left.assignment.action, left.trace), (target.name, Action::Orphan, None));
+    }
+}

@@ -331,3 +331,124 @@ async fn ensure_partition(pool: &super::Pool, start: jiff::civil::Date) -> Resul
     db.commit().await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::{Pool, ask_number};
+
+    /// As the sealer writes one.
+    fn sealed(seq: i64, at: Timestamp, project: Option<&str>, action: &str) -> Sealed {
+        let body = serde_json::json!({
+            "eventId": clock::new_id(), "project": project, "actor": {"kind": "token", "name": "ann"},
+            "action": action, "subject": {"kind": "repo", "name": "apps"}, "outcome": "done", "reason": "",
+        });
+        let body = body.to_string().into_bytes();
+        let index = Index::of(&body).expect("it is an entry");
+        Sealed { seq, leaf_hash: Digest::of(&body), body, at, index }
+    }
+
+    async fn numbers(db: &mut Connection, filter: &AuditFilter, before: Option<(Timestamp, i64)>) -> Vec<i64> {
+        let project = "default".parse().expect("a name");
+        let listed = list(db, &project, filter, before, 2).await.expect("read");
+        listed.into_iter().map(|entry| entry.seq).collect()
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_was_written_is_taken_in_its_order_and_once(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        for body in ["one", "two", "three"] {
+            sqlx::query("insert into audit_outbox (at, body) values (now(), $1)")
+                .bind(body.as_bytes())
+                .execute(&mut *db)
+                .await
+                .expect("written");
+        }
+        let mut take = async |limit| {
+            let taken = take_unsealed(&mut db, limit).await.expect("taken");
+            taken.into_iter().map(|one| String::from_utf8(one.body).expect("text")).collect::<Vec<_>>()
+        };
+
+        assert_eq!(take(2).await, ["one", "two"]);
+        assert_eq!(take(2).await, ["three"]);
+        assert_eq!(take(2).await, [""; 0]);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn one_seals_at_a_time_and_nobody_waits_for_that(pool: Pool) {
+        let mut one = crate::store::begin(&pool).await.expect("a transaction");
+        let mut other = crate::store::begin(&pool).await.expect("a transaction");
+
+        assert!(lock_sealer(&mut one).await.expect("asked"));
+        assert!(!lock_sealer(&mut other).await.expect("asked"));
+        one.commit().await.expect("it commits");
+        assert!(lock_sealer(&mut other).await.expect("asked"));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn the_head_is_read_as_it_was_written(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let mut frontier = find_head(&mut db).await.expect("read");
+        assert_eq!(frontier.size(), 0);
+
+        for leaf in 0..7_u8 {
+            frontier.push(Digest::of(&[leaf]));
+        }
+        mark_head(&mut db, &frontier).await.expect("written");
+
+        let read = find_head(&mut db).await.expect("read");
+        assert_eq!((read.size(), read.root()), (7, frontier.root()));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn pages_of_the_log_leave_nothing_out_and_tell_nothing_of_other_projects(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let now = clock::now();
+        // Two have one time, as of one transaction.
+        for (seq, seconds, project, action) in [
+            (1, 0, Some("default"), "rollout.started"),
+            (2, 1, None, "token.created"),
+            (3, 1, Some("default"), "rollout.done"),
+            (4, 2, Some("other"), "rollout.done"),
+            (5, 3, Some("default"), "rollouts.listed"),
+        ] {
+            let entry = sealed(seq, now + SignedDuration::from_secs(seconds), project, action);
+            insert(&mut db, &entry).await.expect("written");
+        }
+        let all = AuditFilter::default();
+
+        assert_eq!(numbers(&mut db, &all, None).await, [5, 3]);
+        assert_eq!(numbers(&mut db, &all, Some((now + SignedDuration::from_secs(1), 3))).await, [2, 1]);
+        let of_rollouts = AuditFilter { action: Some("rollout".to_owned()), ..AuditFilter::default() };
+        assert_eq!(numbers(&mut db, &of_rollouts, None).await, [3, 1], "a word is no beginning of another");
+        let (since, until) = (now + SignedDuration::from_secs(1), now + SignedDuration::from_secs(3));
+        let between = AuditFilter { since: Some(since), until: Some(until), ..AuditFilter::default() };
+        assert_eq!(numbers(&mut db, &between, None).await, [3, 2], "since then, and before that");
+        let read = list_from(&mut db, 2, 2).await.expect("read");
+        assert_eq!(read.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [2, 3], "the proof is over all of it");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_month_that_was_late_takes_what_it_was_written_without(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let now = clock::now();
+        insert(&mut db, &sealed(1, now, None, "token.created")).await.expect("written");
+        insert(&mut db, &sealed(2, now - SignedDuration::from_hours(24 * 90), None, "token.created"))
+            .await
+            .expect("written");
+        let before = list_from(&mut db, 1, 10).await.expect("read");
+
+        ensure_partitions(&pool, now).await.expect("months");
+        ensure_partitions(&pool, now).await.expect("they are there");
+
+        let without = ask_number(&mut db, "select count(*) from audit_entries_other").await.expect("counted");
+        let after = list_from(&mut db, 1, 10).await.expect("read");
+        assert_eq!(without, 1, "a month that is over gets none");
+        let bytes =
+            |all: Vec<Sealed>| all.into_iter().map(|one| (one.seq, one.body, one.leaf_hash)).collect::<Vec<_>>();
+        assert_eq!(bytes(before), bytes(after));
+    }
+}

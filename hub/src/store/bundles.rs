@@ -259,3 +259,79 @@ pub(crate) async fn delete_unused_objects(
     .await?;
     Ok(deleted.rows_affected())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::clock;
+    use crate::store::Pool;
+    use crate::store::rows::{MAIN, Rows};
+
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+    fn blob(text: &str) -> Blob {
+        Blob { digest: Digest::of(text.as_bytes()), frame: text.as_bytes().to_vec() }
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_is_used_again_is_marked_once_a_day_and_what_is_missing_is_said(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let (a, b, now) = (blob("a"), blob("b"), clock::now());
+        insert_objects(&mut db, vec![b.clone(), a.clone()], now).await.expect("written");
+        let other = Blob { frame: b"damaged".to_vec(), ..a.clone() };
+        insert_objects(&mut db, vec![other], now + 48 * HOUR).await.expect("written");
+
+        let wanted = [a.digest, b.digest, Digest::of(b"c")];
+        let missing = list_missing_objects(&mut db, &wanted, now + HOUR).await.expect("read");
+        assert_eq!(missing, [Digest::of(b"c")]);
+        let swept = delete_unused_objects(&mut db, now + HOUR, now, 10).await.expect("swept");
+        assert_eq!(swept, 2, "an hour is no day: neither was marked again");
+        insert_objects(&mut db, vec![a.clone()], now).await.expect("written");
+        list_missing_objects(&mut db, &wanted, now + 25 * HOUR).await.expect("read");
+        assert_eq!(delete_unused_objects(&mut db, now + HOUR, now, 10).await.expect("swept"), 0);
+        let read = list_objects(&mut db, &wanted).await.expect("read");
+        assert_eq!(read.iter().map(|blob| blob.frame.as_slice()).collect::<Vec<_>>(), [b"a"]);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn no_object_goes_while_there_is_a_bundle_that_was_not_marked(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let (object, bundle, now) = (blob("a"), blob("manifest"), clock::now());
+        insert_objects(&mut db, vec![object], now - 9 * HOUR).await.expect("written");
+        assert!(insert_bundle(&mut db, &bundle, 1, now).await.expect("written"), "it is new");
+        assert!(!insert_bundle(&mut db, &bundle, 1, now).await.expect("written"));
+        mark_marked(&mut db, &[bundle.digest], now - 3 * HOUR).await.expect("written");
+
+        let held = delete_unused_objects(&mut db, now - HOUR, now - 2 * HOUR, 10).await.expect("swept");
+        let unmarked = list_unmarked(&mut db, now, None, 10).await.expect("read");
+        assert_eq!((held, unmarked.len()), (0, 1));
+        let behind = list_unmarked(&mut db, now, Some(unmarked[0]), 10).await.expect("read");
+        assert!(behind.is_empty(), "pages go on behind the last one");
+        mark_marked(&mut db, &[bundle.digest], now).await.expect("written");
+        assert_eq!(delete_unused_objects(&mut db, now - HOUR, now - 2 * HOUR, 10).await.expect("swept"), 1);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_bundle_that_a_render_or_a_cluster_has_is_kept(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let target = rows.target("shop").await;
+        let revision = rows.revision(MAIN, "a").await;
+        let (rendered, assigned, unused) =
+            (rows.bundle("rendered").await, rows.bundle("assigned").await, rows.bundle("unused").await);
+        let render = rows.render(&target, revision, rendered).await;
+        let rollout = rows.rollout(&target, render).await;
+        let cluster = rows.cluster("c1").await;
+        rows.assign(cluster, &rollout, assigned).await;
+        let (db, later) = (&mut rows.db, clock::now() + HOUR);
+
+        let young = delete_unused(db, clock::now() - HOUR, later, 10).await.expect("swept");
+        let marked_lately = delete_unused(db, later, clock::now() - HOUR, 10).await.expect("swept");
+        let swept = delete_unused(db, later, later, 10).await.expect("swept");
+
+        assert_eq!((young, marked_lately, swept), (0, 0, 1));
+        let left = list_manifests(db, &[rendered, assigned, unused]).await.expect("read");
+        let mut left: Vec<_> = left.into_iter().map(|blob| blob.frame).collect();
+        left.sort_unstable();
+        assert_eq!(left, [b"assigned".to_vec(), b"rendered".to_vec()]);
+    }
+}

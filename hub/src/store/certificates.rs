@@ -175,3 +175,68 @@ pub(crate) async fn delete_ended(db: &mut Connection, before: Timestamp, limit: 
     .await?;
     Ok(deleted.rows_affected())
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::Rows;
+    use crate::store::{Pool, clusters};
+
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+    async fn issue(rows: &mut Rows, serial: &str, cluster: ClusterId, at: Timestamp, from: Option<&str>) {
+        insert(&mut rows.db, serial, cluster, at, at + 24 * HOUR, from).await.expect("written");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_certificate_is_replaced_once_a_later_one_was_used(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (cluster, now) = (rows.cluster("c1").await, clock::now());
+        issue(&mut rows, "01", cluster, now, None).await;
+        issue(&mut rows, "02", cluster, now + HOUR, Some("01")).await;
+        let db = &mut rows.db;
+
+        assert!(!is_replaced(db, "01", cluster).await.expect("asked"), "its answer may have been lost");
+        assert!(mark_used(db, "02", cluster, now + HOUR).await.expect("marked"));
+        assert!(is_replaced(db, "01", cluster).await.expect("asked"));
+        assert!(!is_replaced(db, "02", cluster).await.expect("asked"));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_was_issued_and_never_used_is_revoked_and_what_was_used_stays(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (cluster, now) = (rows.cluster("c1").await, clock::now());
+        for (serial, from) in [("01", None), ("02", None), ("03", Some("01")), ("04", Some("01")), ("05", Some("02"))] {
+            issue(&mut rows, serial, cluster, now, from).await;
+        }
+        let db = &mut rows.db;
+        let used = mark_all_used(db, &[("01", cluster), ("04", cluster), ("99", cluster)], now).await.expect("marked");
+        assert_eq!(used, ["01", "04"].map(str::to_owned).into());
+
+        revoke_unused_successors(db, "01", now).await.expect("written");
+        assert_eq!(list_revoked(db, now).await.expect("read"), ["03"]);
+        revoke_unused(db, cluster, now).await.expect("written");
+        assert_eq!(list_revoked(db, now).await.expect("read"), ["02", "03"], "what came for the join token");
+        assert!(!mark_used(db, "03", cluster, now).await.expect("marked"), "and cannot be used any more");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn nobody_uses_a_certificate_of_another_cluster_or_of_one_that_is_revoked_or_gone(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (one, other, now) = (rows.cluster("c1").await, rows.cluster("c2").await, clock::now());
+        issue(&mut rows, "01", one, now, None).await;
+        issue(&mut rows, "02", other, now, None).await;
+        let db = &mut rows.db;
+
+        assert!(!mark_used(db, "01", other, now).await.expect("marked"));
+        clusters::mark_revoked(db, one, now).await.expect("written");
+        assert!(!mark_used(db, "01", one, now).await.expect("marked"));
+        clusters::delete(db, other).await.expect("it goes");
+        assert_eq!(list_revoked(db, now).await.expect("read"), ["02"], "who is gone is refused by serial");
+        assert!(list_revoked(db, now + 25 * HOUR).await.expect("read").is_empty(), "it has ended by itself");
+        assert_eq!(delete_ended(db, now + 25 * HOUR, 1).await.expect("swept"), 1, "so many at once");
+    }
+}

@@ -325,3 +325,70 @@ pub(crate) async fn list_agent_namespaces(
     .await?;
     Ok(namespaces.into_iter().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::Rows;
+    use crate::store::{Pool, certificates, execute_in};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn labels_are_changed_by_whoever_saw_the_last_ones(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let id = rows.cluster("c1").await;
+        let (db, labels) = (&mut rows.db, Labels::from([("ring".to_owned(), "canary".to_owned())]));
+
+        mark_labels(db, id, Version::new(1), &labels, clock::now()).await.expect("written");
+        let stale = mark_labels(db, id, Version::new(1), &Labels::new(), clock::now()).await;
+        let stale_too = mark_annotations(db, id, Version::new(1), &Annotations::new(), clock::now()).await;
+
+        assert!(matches!(stale, Err(StoreError::Stale { table: "clusters" })), "{stale:?}");
+        assert!(stale_too.is_err(), "one version counts for both");
+        assert_eq!(find(db, id).await.expect("read").expect("it is there").labels, labels);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_join_token_is_spent_once_a_certificate_that_came_of_it_was_used(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let id = rows.cluster("c1").await;
+        let (db, now, hour) = (&mut rows.db, clock::now(), SignedDuration::from_hours(1));
+        let (hash, key) = (Digest::of(b"token"), Digest::of(b"key"));
+        // Of an earlier life of the cluster.
+        certificates::insert(db, "00", id, now - 2 * hour, now + hour, None).await.expect("written");
+        certificates::mark_used(db, "00", id, now - hour).await.expect("marked");
+        insert_enrollment(db, hash, id, now, now + hour).await.expect("written");
+        assert_eq!(find_invited(db, hash).await.expect("read"), Some(id));
+
+        let fresh = lock_enrollment(db, hash).await.expect("read").expect("it is there");
+        assert_eq!((fresh.first_key, fresh.spent), (None, false));
+        mark_enrollment_used(db, hash, key, now).await.expect("written");
+        mark_enrollment_used(db, hash, key, now + hour).await.expect("written");
+        certificates::insert(db, "01", id, now, now + hour, None).await.expect("written");
+        let lost = lock_enrollment(db, hash).await.expect("read").expect("it is there");
+        assert_eq!((lost.first_key, lost.spent), (Some(key), false), "the answer may have been lost");
+        certificates::mark_used(db, "01", id, now).await.expect("marked");
+        assert!(lock_enrollment(db, hash).await.expect("read").expect("it is there").spent);
+
+        assert_eq!(delete_spent_enrollments(db, now, 10).await.expect("swept"), 0, "it has not ended");
+        delete_enrollments(db, id).await.expect("written");
+        assert_eq!(find_invited(db, hash).await.expect("read"), None);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn each_namespace_of_agents_is_told_once(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        for name in ["c1", "c2", "c3"] {
+            rows.cluster(name).await;
+        }
+        execute_in(&mut rows.db, "update clusters set namespace = 'edge' where name = 'c2'").await.expect("written");
+
+        let namespaces = list_agent_namespaces(&mut rows.db, rows.project.id).await.expect("read");
+
+        assert_eq!(namespaces, ["bellwether-system", "edge"].map(str::to_owned).into());
+        let other = ProjectId::new(clock::new_id());
+        assert!(list_agent_namespaces(&mut rows.db, other).await.expect("read").is_empty());
+    }
+}

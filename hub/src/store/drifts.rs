@@ -72,3 +72,60 @@ pub(crate) async fn delete_before(db: &mut Connection, before: Timestamp, limit:
     .await?;
     Ok(deleted.rows_affected())
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::drift::{Change, Response};
+    use bellwether_core::{ObjectKey, TargetId};
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::{Pool, execute_in};
+
+    fn drift(target: TargetId) -> Drift {
+        Drift {
+            id: clock::new_id(),
+            target,
+            object: ObjectKey { api_version: "v1".into(), kind: "ConfigMap".into(), namespace: None, name: "a".into() },
+            found_at: clock::now(),
+            change: Change::Modified,
+            response: Response::Corrected,
+            manager: None,
+            operation: None,
+            fields: Vec::new(),
+        }
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_drift_is_written_once_of_what_is_assigned_and_so_many_in_a_day(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, other) = (rows.target("shop").await, rows.target("other").await);
+        let (revision, bundle) = (rows.revision(MAIN, "a").await, rows.bundle("a").await);
+        let render = rows.render(&target, revision, bundle).await;
+        let rollout = rows.rollout(&target, render).await;
+        let cluster = rows.cluster("c1").await;
+        rows.assign(cluster, &rollout, bundle).await;
+        let (db, now, one) = (&mut rows.db, clock::now(), drift(target.id));
+        let mut write = async |drift: &Drift, now| insert_new(db, cluster, drift, now).await.expect("written");
+
+        assert!(write(&one, now).await);
+        assert!(!write(&one, now).await, "it came again");
+        assert!(!write(&drift(other.id), now).await, "the cluster does not run that");
+        for _ in 1..PER_TARGET_MAX {
+            assert!(write(&drift(target.id), now).await);
+        }
+        assert!(!write(&drift(target.id), now).await, "that is its share of this day");
+        assert!(write(&drift(target.id), now + SignedDuration::from_hours(25)).await);
+
+        execute_in(db, "update drift_events set recorded_at = recorded_at - interval '90 days'")
+            .await
+            .expect("time passes");
+        assert_eq!(
+            delete_before(db, now - SignedDuration::from_hours(24), 10).await.expect("swept"),
+            10,
+            "so many at once"
+        );
+    }
+}

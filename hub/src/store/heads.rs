@@ -99,3 +99,35 @@ pub(crate) async fn delete_waiting(db: &mut Connection, repo: RepoId, reference:
         .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::clock;
+    use crate::store::Pool;
+    use crate::store::rows::{MAIN, Rows};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_somebody_let_in_is_that_commit_there_and_no_other(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (db, repo, now) = (&mut rows.db, rows.repo, clock::now());
+        let release = "refs/heads/release";
+        for reference in [MAIN, release] {
+            mark_waiting(db, repo, reference, "a", now).await.expect("written");
+        }
+
+        assert!(mark_accepted(db, repo, "b", None, now).await.expect("written").is_empty(), "it does not wait");
+        assert_eq!(mark_accepted(db, repo, "a", Some(MAIN), now).await.expect("written"), [MAIN]);
+        mark_waiting(db, repo, MAIN, "a", now).await.expect("written");
+        assert!(is_accepted(db, repo, MAIN, "a").await.expect("asked"), "the same commit was let in");
+        assert!(!is_accepted(db, repo, release, "a").await.expect("asked"));
+        let waiting = list_waiting(db, repo).await.expect("read");
+        assert_eq!(waiting, [(release.to_owned(), "a".to_owned())].into());
+
+        mark_waiting(db, repo, MAIN, "b", now).await.expect("written");
+        assert!(!is_accepted(db, repo, MAIN, "a").await.expect("asked"), "another one waits there now");
+        assert!(!is_accepted(db, repo, MAIN, "b").await.expect("asked"));
+        delete_waiting(db, repo, MAIN).await.expect("written");
+        assert_eq!(list_waiting(db, repo).await.expect("read").len(), 1);
+    }
+}

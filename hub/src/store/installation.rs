@@ -90,3 +90,39 @@ pub(crate) async fn list_living(db: &mut Connection) -> Result<BTreeSet<Uuid>, S
     let hubs = sqlx::query_scalar!("select hub_id from hubs where lives_until > now()").fetch_all(db).await?;
     Ok(hubs.into_iter().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::clock;
+    use crate::store::{Pool, execute_in};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn an_installation_has_one_id_whoever_proposes_another(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        assert!(!is_there(&mut db).await.expect("asked"));
+
+        let first = ensure(&mut db, clock::new_id(), clock::now()).await.expect("written");
+        let again = ensure(&mut db, clock::new_id(), clock::now()).await.expect("written");
+
+        assert_eq!(first, again);
+        assert!(is_there(&mut db).await.expect("asked"));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_hub_that_broke_its_promise_is_not_back_by_a_heartbeat_alone(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let (hub, minute) = (clock::new_id(), Duration::from_mins(1));
+        assert!(mark_hub_heartbeat(&mut db, hub, minute).await.expect("written"), "the first one");
+        assert!(mark_hub_heartbeat(&mut db, hub, minute).await.expect("written"));
+        execute_in(&mut db, "update hubs set lives_until = now() - interval '1 second'").await.expect("time passes");
+
+        assert!(!mark_hub_heartbeat(&mut db, hub, minute).await.expect("written"));
+        assert!(list_living(&mut db).await.expect("read").is_empty());
+        mark_hub_back(&mut db, hub, minute).await.expect("written");
+        assert_eq!(list_living(&mut db).await.expect("read"), [hub].into());
+        assert!(mark_hub_heartbeat(&mut db, hub, minute).await.expect("written"));
+        delete_silent_hubs(&mut db, minute).await.expect("written");
+        assert_eq!(list_living(&mut db).await.expect("read").len(), 1, "it was heard a moment ago");
+    }
+}

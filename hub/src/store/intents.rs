@@ -138,3 +138,79 @@ pub(crate) async fn delete_done(db: &mut Connection, before: Timestamp, limit: i
     .await?;
     Ok(deleted.rows_affected())
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::Pool;
+
+    fn intent(target: TargetId, verb: Verb) -> IntentRow {
+        IntentRow { id: clock::new_id(), target, rollout: None, verb, actor: "ann".to_owned(), reason: String::new() }
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_is_not_answered_is_open_in_the_order_in_which_it_was_asked(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let (target, other) = (TargetId::new(clock::new_id()), TargetId::new(clock::new_id()));
+        let asked = [
+            intent(target, Verb::Rollout(Intent::Pause)),
+            intent(other, Verb::Rollout(Intent::Abort)),
+            intent(target, Verb::Target(TargetVerb::Release)),
+            intent(target, Verb::Rollout(Intent::Resume)),
+        ];
+        for intent in &asked {
+            insert(&mut db, intent, clock::now()).await.expect("written");
+        }
+
+        mark_done(&mut db, asked[2].id, "it is not held", clock::now()).await.expect("written");
+        let open = list_open(&mut db, target).await.expect("read");
+
+        let verbs: Vec<_> = open.into_iter().map(|one| one.verb).collect();
+        assert_eq!(verbs, [Verb::Rollout(Intent::Pause), Verb::Rollout(Intent::Resume)]);
+        assert_eq!(find_outcome(&mut db, asked[2].id).await.expect("read").as_deref(), Some("it is not held"));
+        assert_eq!(find_outcome(&mut db, asked[0].id).await.expect("read"), None);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn more_than_are_answered_at_once_wait_for_the_next_time(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let target = TargetId::new(clock::new_id());
+        let mut asked = Vec::new();
+        for number in 0..=OPEN_MAX {
+            asked.push(intent(target, Verb::Rollout(Intent::Pause)));
+            insert(&mut db, &asked[number], clock::now()).await.expect("written");
+        }
+        // As a later version asks: it takes nobody's place.
+        let later = sqlx::query(r#"update intents set verb = '{"verb": "a later one"}' where intent_id = $1"#);
+        later.bind(asked[0].id).execute(&mut *db).await.expect("written");
+
+        let open: Vec<_> = list_open(&mut db, target).await.expect("read").into_iter().map(|one| one.id).collect();
+
+        assert_eq!(open, asked[1..].iter().map(|one| one.id).collect::<Vec<_>>());
+        let further = intent(target, Verb::Rollout(Intent::Pause));
+        insert(&mut db, &further, clock::now()).await.expect("written");
+        let open = list_open(&mut db, target).await.expect("read");
+        assert!(open.len() == OPEN_MAX && open.iter().all(|one| one.id != further.id), "{}", open.len());
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_nobody_has_answered_is_kept_however_old_it_is(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let target = TargetId::new(clock::new_id());
+        let asked = [(); 3].map(|()| intent(target, Verb::Target(TargetVerb::Release)));
+        let (now, hour) = (clock::now(), SignedDuration::from_hours(1));
+        for intent in &asked {
+            insert(&mut db, intent, now - 9 * hour).await.expect("written");
+        }
+        mark_done(&mut db, asked[0].id, "done", now - 2 * hour).await.expect("written");
+        mark_done(&mut db, asked[1].id, "done", now).await.expect("written");
+
+        assert_eq!(delete_done(&mut db, now - hour, 10).await.expect("swept"), 1);
+        assert_eq!(list_open(&mut db, target).await.expect("read").len(), 1);
+        assert_eq!(delete_done(&mut db, now + hour, 0).await.expect("swept"), 0, "so many at once");
+        assert_eq!(find_outcome(&mut db, asked[1].id).await.expect("read").as_deref(), Some("done"));
+    }
+}

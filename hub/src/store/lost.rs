@@ -110,3 +110,47 @@ pub(crate) async fn delete(db: &mut Connection, target: TargetId) -> Result<(), 
     sqlx::query!("delete from lost_content where target_id = $1", target.as_uuid()).execute(db).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::Rows;
+    use crate::store::{Pool, count_rows};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_loss_is_told_once_however_many_find_it_and_again_when_it_was_long_forgotten(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let target = rows.target("shop").await.id;
+        let (db, now) = (&mut rows.db, clock::now());
+        let all = [target, TargetId::new(clock::new_id())];
+        let mut news = async |minutes| {
+            let told = note(db, &all, "trace", now + SignedDuration::from_mins(minutes)).await.expect("noted");
+            (told, count_rows(db, &["work"]).await.expect("counted")["work"])
+        };
+
+        assert_eq!(news(0).await, (vec![target], 1), "who is no target is left out");
+        assert_eq!(news(5).await, (vec![], 1));
+        assert_eq!(news(11).await, (vec![target], 2), "nobody has tried since");
+        assert_eq!(news(12).await, (vec![], 2));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn of_two_hubs_one_begins_a_try(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let target = rows.target("shop").await.id;
+        let (db, now) = (&mut rows.db, clock::now());
+        note(db, &[target], "trace", now).await.expect("noted");
+        let seen = find(db, target).await.expect("read").expect("it is noted");
+        let again_at = now + SignedDuration::from_mins(1);
+
+        assert!(begin_try(db, target, &seen, again_at).await.expect("begun"));
+        assert!(!begin_try(db, target, &seen, again_at).await.expect("begun"), "another has begun it");
+        let seen = find(db, target).await.expect("read").expect("it is noted");
+        assert_eq!((seen.tries, seen.again_at), (1, again_at));
+        delete(db, target).await.expect("written");
+        assert!(!begin_try(db, target, &seen, again_at).await.expect("begun"), "nothing is lost any more");
+    }
+}

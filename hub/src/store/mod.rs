@@ -30,6 +30,8 @@ pub(crate) mod repos;
 pub(crate) mod revisions;
 pub(crate) mod roles;
 pub(crate) mod rollouts;
+#[cfg(test)]
+mod rows;
 pub(crate) mod sessions;
 pub(crate) mod sources;
 pub(crate) mod stored;

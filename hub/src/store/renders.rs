@@ -534,3 +534,147 @@ pub(crate) async fn delete(db: &mut Connection, renders: &[Uuid]) -> Result<(), 
     sqlx::query!("delete from renders where render_id = any($1)", renders).execute(db).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::installation::mark_hub_heartbeat;
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::targets::Target;
+    use crate::store::{Pool, wanted};
+
+    async fn one(rows: &mut Rows) -> (Target, RevisionId) {
+        (rows.target("shop").await, rows.revision(MAIN, "aaa").await)
+    }
+
+    fn no_parameters(text: &str) -> Digest {
+        Digest::of(text.as_bytes())
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_variant_that_is_there_is_never_another_and_the_last_of_each_counts(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, revision) = one(&mut rows).await;
+        let (a, b, c) = (rows.bundle("a").await, rows.bundle("b").await, rows.bundle("c").await);
+        let before = rows.render_with(&target, revision, &[("eu", c), ("us", c)], None).await;
+        let since = rows.render_with(&target, revision, &[("eu", a), ("us", a)], None).await;
+        let last = rows.render_with(&target, revision, &[("eu", b)], None).await;
+
+        let more = [(no_parameters("eu"), c), (no_parameters("asia"), c)].into();
+        insert_variants(&mut rows.db, last, &more).await.expect("written");
+        let given = list_given_since(&mut rows.db, target.id, since).await.expect("read");
+
+        let expected = [(no_parameters("eu"), b), (no_parameters("us"), a), (no_parameters("asia"), c)];
+        assert_eq!(given, expected.into());
+        let first = find(&mut rows.db, before).await.expect("read").expect("it is there");
+        assert_eq!(first.variants[&no_parameters("us")], c);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn the_render_that_most_clusters_run_is_found_and_of_two_the_newer(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, revision) = one(&mut rows).await;
+        let (a, b) = (rows.bundle("a").await, rows.bundle("b").await);
+        let (one, two) = (rows.render(&target, revision, a).await, rows.render(&target, revision, b).await);
+        let last = rows.render(&target, revision, a).await;
+        let rollout = rows.rollout(&target, one).await;
+        for (name, digest) in [("c1", a), ("c2", b)] {
+            let cluster = rows.cluster(name).await;
+            rows.assign(cluster, &rollout, digest).await;
+        }
+
+        let found = find_most_run(&mut rows.db, target.id, target.version, last).await.expect("read");
+        assert_eq!(found, Some(two));
+        let third = rows.cluster("c3").await;
+        rows.assign(third, &rollout, a).await;
+        let found = find_most_run(&mut rows.db, target.id, target.version, last).await.expect("read");
+        assert_eq!(found, Some(one), "the last one is not asked about");
+        let of_another = find_most_run(&mut rows.db, target.id, Version::new(2), last).await.expect("read");
+        assert_eq!(of_another, None);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_target_is_at_a_commit_what_was_rendered_there_or_before(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, first) = one(&mut rows).await;
+        let bundle = rows.bundle("a").await;
+        let render = rows.render(&target, first, bundle).await;
+        rows.revision(MAIN, "bbb").await;
+        let third = rows.revision(MAIN, "ccc").await;
+        let last = rows.render(&target, third, bundle).await;
+        let again = rows.render(&target, third, bundle).await;
+        rows.revision("refs/heads/release", "ddd").await;
+        let mut at = async |commit| {
+            let found = find_at_commit(&mut rows.db, target.id, commit).await.expect("read");
+            found.map(|render| render.id)
+        };
+
+        assert_eq!(at("aa").await, Some(render));
+        assert_eq!(at("bbb").await, Some(render), "that commit did not move its folder");
+        assert_eq!(at("c").await, Some(again), "the newest there");
+        assert_eq!(at("ddd").await, None, "that is another ref's");
+        assert_ne!(last, again);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn only_hubs_that_are_gone_in_the_middle_of_this_render_count_as_dead_of_it(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, revision) = one(&mut rows).await;
+        let (db, now) = (&mut rows.db, clock::now());
+        let (us, dead, living, left, earlier, other) =
+            (clock::new_id(), clock::new_id(), clock::new_id(), clock::new_id(), clock::new_id(), clock::new_id());
+        let of = (revision, target.version);
+        mark_hub_heartbeat(db, living, std::time::Duration::from_mins(1)).await.expect("it lives");
+        for hub in [us, dead, living, left] {
+            begin_try(db, target.id, hub, of, now).await.expect("noted");
+        }
+        begin_try(db, target.id, earlier, of, now - SignedDuration::from_hours(2)).await.expect("noted");
+        begin_try(db, target.id, other, (revision, Version::new(2)), now).await.expect("noted");
+        leave_try(db, target.id, left).await.expect("noted");
+        let since = now - SignedDuration::from_hours(1);
+
+        assert_eq!(count_deaths(db, target.id, us, of, since).await.expect("counted"), 1);
+        end_tries(db, target.id).await.expect("noted");
+        assert_eq!(count_deaths(db, target.id, us, of, since).await.expect("counted"), 0);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_a_target_stores_is_summed_for_a_day_and_then_anew(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, _) = one(&mut rows).await;
+        let (db, start) = (&mut rows.db, clock::now());
+        let mut add = async |bytes, hours| {
+            let now = start + SignedDuration::from_hours(hours);
+            add_stored(db, target.id, bytes, now - SignedDuration::from_hours(24), now).await.expect("written")
+        };
+
+        assert_eq!([add(5, 0).await, add(7, 23).await], [5, 12]);
+        assert_eq!([add(1, 25).await, add(1, 48).await], [1, 2], "the day counts from its first byte");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn renders_that_something_names_or_that_are_the_last_are_used(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, revision) = one(&mut rows).await;
+        let bundle = rows.bundle("a").await;
+        let mut renders = Vec::new();
+        for _ in 0..6 {
+            renders.push(rows.render(&target, revision, bundle).await);
+        }
+        let rollout = rows.rollout(&target, renders[0]).await;
+        let cluster = rows.cluster("c1").await;
+        let elsewhere = crate::store::rollouts::Rollout { render: renders[1], ..rollout.clone() };
+        rows.assign(cluster, &elsewhere, bundle).await;
+        wanted::mark(&mut rows.db, &target, revision, (renders[2], b"", renders[2])).await.expect("written");
+
+        let unused = list_unused(&mut rows.db, 1, 10).await.expect("read");
+
+        assert_eq!(unused, [renders[4].as_uuid(), renders[3].as_uuid()]);
+        assert_eq!(list_unused(&mut rows.db, 1, 1).await.expect("read").len(), 1);
+        delete(&mut rows.db, &unused).await.expect("they go");
+        assert!(delete(&mut rows.db, &[renders[0].as_uuid()]).await.is_err(), "its rollout keeps it");
+    }
+}

@@ -193,3 +193,114 @@ pub(crate) async fn list_known(
     .await?;
     Ok(known.into_iter().map(ClusterId::new).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::report::{Counts, Verdict};
+    use bellwether_core::rollout::{Member, MemberState, RolloutState};
+    use bellwether_core::session::Action;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rollouts::{insert_members, mark_members};
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::targets::Target;
+    use crate::store::{Pool, assignments};
+
+    fn received(cluster: ClusterId, target: TargetId, place: (i64, i64), verdict: Verdict) -> Received {
+        let report = Report {
+            target,
+            generation: Generation::new(1),
+            digest: Digest::of(b"a"),
+            applied: true,
+            verdict,
+            objects: Counts::default(),
+            lines: Vec::new(),
+        };
+        Received { cluster, session: SessionNumber::new(place.0), sequence: ReportSequence::new(place.1), report }
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_report_that_comes_late_or_again_changes_nothing(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (cluster, target) = (rows.cluster("c1").await, TargetId::new(clock::new_id()));
+        let db = &mut rows.db;
+        let mut say = async |place, verdict: Verdict| {
+            let report = received(cluster, target, place, verdict);
+            mark_newer(db, &[&report], clock::now()).await.expect("written");
+            list_verdicts(db, &[report]).await.expect("read").remove(0).2
+        };
+
+        assert_eq!(say((7, 5), Verdict::Progressing).await, "progressing");
+        assert_eq!(say((7, 4), Verdict::Failed).await, "progressing", "it was overtaken");
+        assert_eq!(say((7, 5), Verdict::Failed).await, "progressing", "it came again");
+        assert_eq!(say((7, 6), Verdict::Degraded).await, "degraded");
+        assert_eq!(say((8, 1), Verdict::Healthy).await, "healthy", "a later stream counts from one");
+        assert_eq!(say((7, 9), Verdict::Failed).await, "healthy", "of a stream that was replaced");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_an_agent_was_acknowledged_is_known_while_something_as_late_is_there(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (one, other) = (rows.cluster("c1").await, rows.cluster("c2").await);
+        let (db, target) = (&mut rows.db, TargetId::new(clock::new_id()));
+        mark_newer(db, &[&received(one, target, (7, 5), Verdict::Healthy)], clock::now()).await.expect("written");
+        let mut knows = async |cluster, session, sequence| {
+            let acked = [(cluster, (SessionNumber::new(session), ReportSequence::new(sequence)))];
+            !list_known(db, &acked).await.expect("read").is_empty()
+        };
+
+        assert!(knows(one, 7, 5).await && knows(one, 7, 4).await && knows(one, 6, 9).await);
+        assert!(!knows(one, 7, 6).await, "a database from before that");
+        assert!(!knows(one, 8, 1).await && !knows(other, 7, 5).await);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_report_wakes_only_what_is_decided_by_it(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let cluster = rows.cluster("c1").await;
+        let mut all = Vec::new();
+        for (name, state, member) in [
+            ("live", RolloutState::Rolling, MemberState::Healthy),
+            ("settled", RolloutState::Done, MemberState::Healthy),
+            ("behind", RolloutState::Done, MemberState::Offline),
+            ("given-up", RolloutState::Failed, MemberState::Offline),
+            ("leaving", RolloutState::Done, MemberState::Healthy),
+        ] {
+            let target = member_of(&mut rows, cluster, name, state, member).await;
+            all.push(received(cluster, target.id, (1, 1), Verdict::Healthy));
+            if name == "leaving" {
+                let given = assignments::mark_tombstones(&mut rows.db, target.id, Action::Delete, 10, clock::now());
+                given.await.expect("written");
+            }
+        }
+
+        let decided = list_decided_by(&mut rows.db, &all.iter().collect::<Vec<_>>()).await.expect("read");
+
+        let of = |place: usize| decided.contains(&all[place].report.target.as_uuid());
+        assert_eq!([of(0), of(1), of(2), of(3), of(4)], [true, false, true, false, true]);
+        let stranger = received(rows.cluster("c2").await, all[0].report.target, (1, 1), Verdict::Healthy);
+        assert!(list_decided_by(&mut rows.db, &[&stranger]).await.expect("read").is_empty());
+        let assigned = list_assigned(&mut rows.db, &[all[0].clone(), stranger]).await.expect("read");
+        assert_eq!(assigned.into_keys().collect::<Vec<_>>(), [(cluster, all[0].report.target)]);
+    }
+
+    async fn member_of(
+        rows: &mut Rows,
+        cluster: ClusterId,
+        name: &str,
+        state: RolloutState,
+        is: MemberState,
+    ) -> Target {
+        let (target, revision, bundle) =
+            (rows.target(name).await, rows.revision(MAIN, name).await, rows.bundle("a").await);
+        let render = rows.render(&target, revision, bundle).await;
+        let rollout = rows.rollout(&target, render).await;
+        let member = Member::waiting(cluster, 0, bundle, None);
+        insert_members(&mut rows.db, rollout.id, &[member.clone()], &BTreeMap::new()).await.expect("written");
+        mark_members(&mut rows.db, rollout.id, &[&Member { state: is, ..member }]).await.expect("written");
+        rows.assign(cluster, &rollout, bundle).await;
+        rows.end(&rollout, state).await;
+        target
+    }
+}

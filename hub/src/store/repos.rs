@@ -388,3 +388,69 @@ pub(crate) async fn mark_failed(
     .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::Pool;
+    use crate::store::rows::Rows;
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_repo_is_changed_by_whoever_saw_the_last_one_and_stays_while_a_target_uses_it(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        rows.target("shop").await;
+        let (db, id) = (&mut rows.db, rows.repo);
+        let repo = find(db, id).await.expect("read").expect("it is there");
+
+        mark_spec(db, id, repo.version, &repo.spec, clock::now()).await.expect("written");
+        let stale = mark_spec(db, id, repo.version, &repo.spec, clock::now()).await;
+        assert!(matches!(stale, Err(StoreError::Stale { table: "repos" })), "{stale:?}");
+        let used = delete(db, id).await;
+        assert!(matches!(used, Err(StoreError::InUse)), "{used:?}");
+        let again = Repo { id: RepoId::new(clock::new_id()), ..repo };
+        let taken = insert(db, &again).await;
+        assert!(matches!(taken, Err(StoreError::NameTaken)), "{taken:?}");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_was_fetched_is_known_through_failures_and_a_person_ends_pauses(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (db, id, now) = (&mut rows.db, rows.repo, clock::now());
+        let later = now + SignedDuration::from_mins(10);
+        mark_fetched(db, id, &Schedule { poll_at: Some(later), ..Schedule::default() }, now).await.expect("written");
+        let down = Condition::new("git_unreachable", "it is down", None, None);
+        let failed = Schedule { failures: 3, not_before: Some(later), retry_at: Some(later), ..Schedule::default() };
+
+        mark_failed(db, id, Some(&down), &failed, later).await.expect("written");
+        mark_failed(db, id, None, &failed, later).await.expect("written");
+        let status = find_fetch_status(db, id).await.expect("read");
+        assert_eq!((status.fetched_at, status.condition), (Some(now), Some(down.clone())), "it is known already");
+        assert_eq!(find_access(db, id).await.expect("read"), (None, failed));
+        end_pauses(db, id).await.expect("written");
+        assert_eq!(find_access(db, id).await.expect("read"), (None, Schedule::default()));
+        let still = find_fetch_status(db, id).await.expect("read").condition;
+        assert_eq!(still, Some(down), "it is wrong until it was fetched");
+        mark_fetched(db, id, &Schedule::default(), later).await.expect("written");
+        assert_eq!(find_fetch_status(db, id).await.expect("read").condition, None);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_credential_takes_the_place_of_the_one_before_and_only_what_may_be_shown_is(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (db, id, now) = (&mut rows.db, rows.repo, clock::now());
+        let first = Credential { kind: None, sealed: b"one".to_vec() };
+        let second = Credential { sealed: b"two".to_vec(), ..first.clone() };
+
+        mark_credential(db, id, &first, Some("ssh-ed25519 AAAA"), now).await.expect("written");
+        mark_credential(db, id, &second, None, now).await.expect("written");
+
+        assert_eq!(find_access(db, id).await.expect("read").0, Some(second));
+        let shown = find_fetch_status(db, id).await.expect("read").credential;
+        assert_eq!(shown, Some(CredentialNote { kind: None, public: None, since: now }));
+        assert!(delete_credential(db, id).await.expect("written"));
+        assert!(!delete_credential(db, id).await.expect("written"), "there is none");
+    }
+}

@@ -278,3 +278,75 @@ pub(crate) async fn delete_unused(
     .await?;
     Ok(deleted.rows_affected())
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::{Pool, count_rows};
+
+    fn condition(code: &str) -> Condition {
+        Condition::new(code, "", None, None)
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn the_head_of_a_ref_is_what_was_seen_there_last(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        rows.revision(MAIN, "a").await;
+        rows.revision("refs/heads/release", "b").await;
+        rows.revision(MAIN, "c").await;
+        let (db, repo) = (&mut rows.db, rows.repo);
+
+        let (head, wrong) = find_head(db, repo, MAIN).await.expect("read");
+        let heads = list_heads(db, &[repo]).await.expect("read").remove(&repo).unwrap_or_default();
+        let at = list_commits_at(db, repo, [MAIN, "refs/heads/none", MAIN].into_iter()).await.expect("read");
+
+        assert_eq!((head.map(|head| head.commit).as_deref(), wrong), (Some("c"), None));
+        assert_eq!(heads.iter().map(|head| head.commit.as_str()).collect::<Vec<_>>(), ["c", "b"], "one of each ref");
+        assert_eq!(at, [(MAIN.to_owned(), "c".to_owned())].into(), "a ref without a commit is left out");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_is_wrong_with_a_ref_is_told_with_its_last_commit_until_nothing_is(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        rows.revision(MAIN, "a").await;
+        let (db, repo, lost) = (&mut rows.db, rows.repo, condition("ref_not_found"));
+
+        mark_ref_condition(db, repo, MAIN, Some(&condition("git_unreachable"))).await.expect("written");
+        mark_ref_condition(db, repo, MAIN, Some(&lost)).await.expect("written");
+        mark_ref_condition(db, repo, "refs/heads/none", Some(&lost)).await.expect("written");
+        let (head, wrong) = find_head(db, repo, MAIN).await.expect("read");
+        let never_seen = find_head(db, repo, "refs/heads/none").await.expect("read");
+        mark_ref_condition(db, repo, MAIN, None).await.expect("written");
+
+        assert_eq!((head.map(|head| head.commit).as_deref(), wrong.as_ref()), (Some("a"), Some(&lost)));
+        assert!(never_seen.0.is_none() && never_seen.1.as_ref() == Some(&lost), "{never_seen:?}");
+        assert_eq!(find_ref_condition(db, repo, MAIN).await.expect("read"), None);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn the_last_of_each_ref_and_what_was_rendered_are_kept(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let target = rows.target("shop").await;
+        let bundle = rows.bundle("a").await;
+        let rendered = rows.revision(MAIN, "a").await;
+        rows.render(&target, rendered, bundle).await;
+        let unused = rows.revision(MAIN, "b").await;
+        for commit in ["c", "d"] {
+            rows.revision(MAIN, commit).await;
+        }
+        rows.revision("refs/heads/release", "e").await;
+        let (db, later) = (&mut rows.db, clock::now() + SignedDuration::from_hours(1));
+
+        let young = delete_unused(db, clock::now() - SignedDuration::from_hours(1), 2, 10).await.expect("swept");
+        let old = delete_unused(db, later, 2, 10).await.expect("swept");
+
+        assert_eq!((young, old), (0, 1));
+        assert!(find(db, unused).await.expect("read").is_none());
+        assert_eq!(count_rows(db, &["revisions"]).await.expect("counted")["revisions"], 4);
+        assert_eq!(delete_unused(db, later, 0, 2).await.expect("swept"), 2, "so many at once, and no more");
+    }
+}

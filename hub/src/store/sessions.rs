@@ -385,3 +385,141 @@ pub(crate) async fn list_targets_of_hubs(db: &mut Connection, hubs: &[Uuid]) -> 
     .await?;
     Ok(targets)
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::installation::mark_hub_heartbeat;
+    use crate::store::rows::Rows;
+    use crate::store::{Pool, ask_raw, certificates, clusters, execute_in};
+
+    fn opened(cluster: ClusterId, session: i64, hub: Uuid, facts: &BTreeMap<String, String>) -> Opened<'_> {
+        Opened {
+            cluster,
+            session: SessionNumber::new(session),
+            hub,
+            boot: clock::new_id(),
+            address: "192.0.2.1:1",
+            serial: "1",
+            agent_version: "1",
+            facts,
+            apis: None,
+            definitions: None,
+        }
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_stream_takes_the_place_of_an_older_one_and_of_no_newer(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (cluster, hub, other, facts) =
+            (rows.cluster("c1").await, clock::new_id(), clock::new_id(), BTreeMap::new());
+        let (db, now) = (&mut rows.db, clock::now());
+        mark_opened(db, &[opened(cluster, 7, hub, &facts)], now).await.expect("written");
+
+        let late = mark_opened(db, &[opened(cluster, 6, other, &facts)], now).await.expect("written");
+        assert!(late.is_empty(), "there is a newer one");
+        assert_eq!(list_open(db, hub).await.expect("read"), [(cluster, SessionNumber::new(7))]);
+
+        let next = mark_opened(db, &[opened(cluster, 8, other, &facts)], now).await.expect("written");
+        assert!(matches!(next.get(&cluster), Some(Before::Guest { conflict: None, .. })));
+        assert!(list_open(db, hub).await.expect("read").is_empty());
+        let replaced = list_replaced(db, &[(cluster, SessionNumber::new(7))]).await.expect("read");
+        assert_eq!(replaced, [(cluster, SessionNumber::new(7))]);
+        let end = |session| End { cluster, session: SessionNumber::new(session), at: now };
+        assert!(mark_ended(db, &[end(7)]).await.expect("written").is_empty(), "it was replaced");
+        assert_eq!(mark_ended(db, &[end(8)]).await.expect("written"), [cluster]);
+        assert!(mark_ended(db, &[end(8)]).await.expect("written").is_empty(), "it has ended");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn an_absence_lasts_from_when_it_was_heard_last_until_all_that_it_kept_has_come(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (cluster, hub, facts) = (rows.cluster("c1").await, clock::new_id(), BTreeMap::new());
+        let (db, start) = (&mut rows.db, clock::now());
+        let at = |minutes: i64| start + SignedDuration::from_mins(minutes);
+        mark_hub_heartbeat(db, hub, std::time::Duration::from_mins(60)).await.expect("it lives");
+        let is = "select bool_and(is_heard) and bool_and(since - (select min(created_at) from clusters) < interval '10 minutes')
+                    from presences";
+        mark_opened(db, &[opened(cluster, 1, hub, &facts)], at(0)).await.expect("written");
+        mark_caught_up(db, &[(cluster, SessionNumber::new(1))], at(1)).await.expect("written");
+        assert!(ask_raw(db, is).await.expect("read"), "it is heard");
+
+        mark_ended(db, &[End { cluster, session: SessionNumber::new(1), at: at(5) }]).await.expect("written");
+        mark_opened(db, &[opened(cluster, 2, hub, &facts)], at(20)).await.expect("written");
+        let away = "select not is_heard and is_connected and since - (select min(created_at) from clusters)
+                           between interval '4 minutes' and interval '6 minutes' from presences";
+        assert!(ask_raw(db, away).await.expect("read"), "it is there, and has not been heard since");
+        mark_caught_up(db, &[(cluster, SessionNumber::new(1))], at(21)).await.expect("written");
+        assert!(ask_raw(db, away).await.expect("read"), "that is a stream of before");
+
+        mark_caught_up(db, &[(cluster, SessionNumber::new(2))], at(21)).await.expect("written");
+        let back = "select is_heard and since - (select min(created_at) from clusters) > interval '20 minutes'
+                           and heard_until - (select min(created_at) from clusters) < interval '6 minutes' from presences";
+        assert!(ask_raw(db, back).await.expect("read"), "and it is known until when it was heard before");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn whose_identity_two_agents_use_is_not_heard(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (cluster, hub, facts) = (rows.cluster("c1").await, clock::new_id(), BTreeMap::new());
+        let (db, now) = (&mut rows.db, clock::now());
+        mark_hub_heartbeat(db, hub, std::time::Duration::from_mins(60)).await.expect("it lives");
+        mark_opened(db, &[opened(cluster, 1, hub, &facts)], now).await.expect("written");
+        execute_in(db, r#"update sessions set rivalry = '{"contested_at": "2026-01-01T00:00:00Z"}'"#)
+            .await
+            .expect("written");
+
+        mark_caught_up(db, &[(cluster, SessionNumber::new(1))], now).await.expect("written");
+
+        assert!(ask_raw(db, "select not is_heard and is_contested from presences").await.expect("read"));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_number_is_for_whoever_has_a_certificate_of_its_own_that_nobody_revoked(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (one, other) = (rows.cluster("c1").await, rows.cluster("c2").await);
+        let (db, now) = (&mut rows.db, clock::now());
+        for (serial, cluster) in [("01", one), ("02", other)] {
+            let until = now + SignedDuration::from_hours(1);
+            certificates::insert(db, serial, cluster, now, until, None).await.expect("written");
+        }
+
+        let first = admit(db, "01", one).await.expect("asked").expect("it is let in");
+        let second = admit(db, "01", one).await.expect("asked").expect("it is let in");
+        assert!(first < second, "each has its own");
+        assert_eq!(admit(db, "02", one).await.expect("asked"), None, "of another cluster");
+        assert_eq!(admit(db, "03", one).await.expect("asked"), None, "of nobody");
+        execute_in(db, "update certificates set revoked_at = now() where serial = '02'").await.expect("written");
+        assert_eq!(admit(db, "02", other).await.expect("asked"), None);
+        clusters::mark_revoked(db, one, now).await.expect("written");
+        assert_eq!(admit(db, "01", one).await.expect("asked"), None);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_a_stream_does_not_say_anew_stays_and_only_the_newest_says_anything(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (cluster, hub, none) = (rows.cluster("c1").await, clock::new_id(), BTreeMap::new());
+        let (db, now) = (&mut rows.db, clock::now());
+        mark_opened(db, &[opened(cluster, 2, hub, &none)], now).await.expect("written");
+        let apis = Digest::of(b"apis");
+        sqlx::query("insert into api_sets (digest, apis, seen_at) values ($1, '', now())")
+            .bind(apis.as_bytes().as_slice())
+            .execute(&mut **db)
+            .await
+            .expect("written");
+        let facts = BTreeMap::from([("kubernetes.minor".to_owned(), "1.33".to_owned())]);
+        let mut says = async |session, apis| {
+            let said = Said { facts: &facts, apis, definitions: None };
+            let seen = mark_seen(db, cluster, SessionNumber::new(session), &said, now).await.expect("written");
+            seen.map(|(seen, _)| (seen.facts.len(), seen.apis))
+        };
+
+        assert_eq!(says(1, None).await, None, "it was replaced");
+        assert_eq!(says(2, Some(apis)).await, Some((0, None)), "what was said before");
+        assert_eq!(says(2, None).await, Some((1, Some(apis))));
+        assert_eq!(says(2, None).await, Some((1, Some(apis))), "nothing of it was forgotten");
+    }
+}

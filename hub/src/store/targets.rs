@@ -463,3 +463,89 @@ pub(crate) async fn is_any(db: &mut Connection, ids: &[TargetId]) -> Result<bool
     .await?;
     Ok(is_any)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::{Pool, execute_in, renders};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_spec_is_changed_by_whoever_saw_the_last_one_and_of_none_that_is_to_go(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let target = rows.target("shop").await;
+        let db = &mut rows.db;
+
+        mark_spec(db, &target, clock::now()).await.expect("written");
+        let stale = mark_spec(db, &target, clock::now()).await;
+        assert!(matches!(stale, Err(StoreError::Stale { table: "targets" })), "{stale:?}");
+        let seen = find(db, target.id).await.expect("read").expect("it is there");
+        assert_eq!(seen.version.get(), target.version.get() + 1);
+        let deletion = Deletion { action: Action::Delete, forced: false, by: "ann".to_owned(), at: clock::now() };
+        mark_deletion(db, target.id, &deletion).await.expect("written");
+        assert!(mark_spec(db, &seen, clock::now()).await.is_err(), "it is to go");
+        assert!(!is_any(db, &[target.id]).await.expect("asked"));
+        let read = find(db, target.id).await.expect("read").and_then(|target| target.deletion);
+        assert_eq!(read, Some(deletion));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_name_is_taken_once_and_a_page_has_what_can_be_read_and_what_cannot(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (b, a) = (rows.target("b").await, rows.target("a").await);
+        let again = Target { id: TargetId::new(clock::new_id()), ..a.clone() };
+        let taken = insert(&mut rows.db, &again).await;
+        assert!(matches!(taken, Err(StoreError::NameTaken)), "{taken:?}");
+
+        execute_in(&mut rows.db, "update targets set spec = '[]' where name = 'b'").await.expect("written");
+        let page = list(&mut rows.db, rows.project.id, "", 10).await.expect("read");
+
+        let told: Vec<_> = page.iter().map(|entry| (entry.name.as_str(), entry.read.is_ok())).collect();
+        assert_eq!(told, [("a", true), ("b", false)]);
+        let next = list(&mut rows.db, rows.project.id, "a", 10).await.expect("read");
+        assert_eq!(next.len(), 1, "a page goes on after a name");
+        let name = find_name(&mut rows.db, b.id).await.expect("read").map(|(_, name)| name.to_string());
+        assert_eq!(name.as_deref(), Some("b"), "whatever its spec says");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_a_commit_did_not_move_is_left_alone_as_it_was_and_while_it_renders(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (unmoved, edited, failing, moved) = (
+            rows.target("unmoved").await,
+            rows.target("edited").await,
+            rows.target("failing").await,
+            rows.target("moved").await,
+        );
+        let (db, repo) = (&mut rows.db, rows.repo);
+        let known: Vec<_> = [&unmoved, &edited, &failing].map(|target| (target.id, target.version)).into();
+        mark_spec(db, &edited, clock::now()).await.expect("written");
+        let condition = Condition::new("path_not_found", "", None, None);
+        renders::mark_condition(db, failing.id, None, Some(&condition)).await.expect("written");
+
+        let mut told = list_ids_moved(db, repo, MAIN, &known).await.expect("read");
+        told.sort_unstable();
+
+        assert_eq!(told, [edited.id, failing.id, moved.id].map(TargetId::as_uuid));
+        assert!(list_ids_moved(db, repo, "refs/heads/other", &[]).await.expect("read").is_empty());
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_is_rolled_out_is_written_without_touching_what_people_said(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let target = rows.target("shop").await.id;
+        let db = &mut rows.db;
+        assert!(!find_state(db, target).await.expect("read").held, "nothing is known of it");
+        let held =
+            State { held: true, condition: Some(Condition::new("no_clusters", "", None, None)), ..State::default() };
+        mark_state(db, target, &held).await.expect("written");
+        let (since, from) = (RenderId::new(clock::new_id()), clock::new_id());
+
+        mark_rolled(db, target, Some(since), from).await.expect("written");
+
+        let state = find_state(db, target).await.expect("read");
+        assert_eq!((state.held, state.condition), (true, held.condition));
+        assert_eq!((state.rolled_since, state.current_from), (Some(since), Some(from)));
+    }
+}

@@ -242,3 +242,133 @@ pub(crate) async fn delete_aside(db: &mut Connection, target: TargetId) -> Resul
     sqlx::query!("delete from set_aside where target_id = $1", target.as_uuid()).execute(db).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::rollout::RolloutState;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rollouts::{insert_members, insert_waves, mark_members, mark_overtaken};
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::{Pool, execute_in};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_late_render_takes_the_place_of_none_that_is_of_a_newer_revision_or_spec(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let first = rows.target("shop").await;
+        let edited = Target { version: Version::new(2), ..first.clone() };
+        let (one, two) = (rows.revision(MAIN, "a").await, rows.revision(MAIN, "b").await);
+        let bundle = rows.bundle("a").await;
+        let mut marked = async |target: &Target, revision| {
+            let render = rows.render(target, revision, bundle).await;
+            mark(&mut rows.db, target, revision, (render, b"", render)).await.expect("written");
+            let wanted = find(&mut rows.db, target.id).await.expect("read").expect("it is there");
+            wanted.render.id == render
+        };
+
+        assert!(marked(&first, two).await, "it is the first");
+        assert!(!marked(&first, one).await, "of an older revision");
+        assert!(marked(&first, two).await, "the same again");
+        assert!(marked(&edited, one).await, "of a newer spec, whatever it was rendered from");
+        assert!(!marked(&first, two).await, "of an older spec");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_spec_that_an_earlier_version_of_this_program_left_behind_is_none(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let target = rows.target("shop").await;
+        let (revision, bundle) = (rows.revision(MAIN, "a").await, rows.bundle("a").await);
+        let render = rows.render(&target, revision, bundle).await;
+        mark(&mut rows.db, &target, revision, (render, b"", render)).await.expect("written");
+
+        let own = find(&mut rows.db, target.id).await.expect("read").and_then(|wanted| wanted.spec);
+        // It knows no column for the spec, and leaves the one that is there.
+        execute_in(&mut rows.db, "update wanted_renders set target_version = target_version + 1")
+            .await
+            .expect("written");
+        let other = find(&mut rows.db, target.id).await.expect("read").and_then(|wanted| wanted.spec);
+
+        assert_eq!((own, other), (Some(target.spec), None));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn only_what_an_earlier_version_or_another_engine_before_this_hub_made_is_made_anew(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (revision, bundle) = (rows.revision(MAIN, "a").await, rows.bundle("a").await);
+        let mut ids = BTreeMap::new();
+        let mut want = async |rows: &mut Rows, name: &'static str, engine| {
+            let target = rows.target(name).await;
+            let render = rows.render_with(&target, revision, &[("", bundle)], engine).await;
+            mark(&mut rows.db, &target, revision, (render, b"", render)).await.expect("written");
+            ids.insert(target.id.as_uuid(), name);
+        };
+        want(&mut rows, "unsaid", None).await;
+        want(&mut rows, "earlier", Some("render 4")).await;
+        want(&mut rows, "plain", Some("render 5")).await;
+        want(&mut rows, "same", Some("render 5, engine b")).await;
+        want(&mut rows, "other", Some("render 5, engine a")).await;
+        want(&mut rows, "later", Some("render 6, engine a")).await;
+        let hub = clock::new_id();
+        want(&mut rows, "since", Some("render 5, engine a")).await;
+
+        let listed = list_made_otherwise(&mut rows.db, 5, Some("render 5, engine b"), hub, 10).await.expect("read");
+        let mut names: Vec<_> = listed.iter().map(|id| ids[id]).collect();
+        names.sort_unstable();
+
+        assert_eq!(names, ["earlier", "other", "unsaid"]);
+        let bounded = list_made_otherwise(&mut rows.db, 5, Some("render 5, engine b"), hub, 2).await.expect("read");
+        assert_eq!(bounded.len(), 2);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn who_is_tried_again_is_no_longer_aside_and_everybody_left_out_of_what_ended_is(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let target = rows.target("shop").await;
+        let (revision, bundle) = (rows.revision(MAIN, "a").await, rows.bundle("a").await);
+        let render = rows.render(&target, revision, bundle).await;
+        let rollout = rows.rollout(&target, render).await;
+        let mut members = Vec::new();
+        for name in ["failed", "skipped", "waiting", "healthy", "overtaken"] {
+            members.push(Member::waiting(rows.cluster(name).await, 0, bundle, None));
+        }
+        let clusters: Vec<_> = members.iter().map(|member| member.cluster).collect();
+        let db = &mut rows.db;
+        insert_waves(db, rollout.id, &[]).await.expect("written");
+        insert_members(db, rollout.id, &members, &BTreeMap::new()).await.expect("written");
+        members[0].state = MemberState::Failed;
+        members[1].state = MemberState::Skipped;
+        members[3].state = MemberState::Healthy;
+        mark_members(db, rollout.id, &members.iter().collect::<Vec<_>>()).await.expect("written");
+
+        mark_aside(db, target.id, rollout.id, &members.iter().collect::<Vec<_>>(), clock::now())
+            .await
+            .expect("written");
+        let aside = list_aside(db, target.id).await.expect("read");
+        assert_eq!(aside, [(clusters[0], bundle), (clusters[1], bundle)].into());
+
+        members[0].state = MemberState::Waiting;
+        mark_aside(db, target.id, rollout.id, &[&members[0]], clock::now()).await.expect("written");
+        assert_eq!(list_aside(db, target.id).await.expect("read"), [(clusters[1], bundle)].into());
+
+        mark_members(db, rollout.id, &[&members[0]]).await.expect("written");
+        mark_overtaken(db, target.id, RolloutId::new(clock::new_id()), &[clusters[4]]).await.expect("written");
+        crate::store::rollouts::mark_state(db, rollout.id, RolloutState::Cancelled, "", clock::now())
+            .await
+            .expect("written");
+        execute_in(db, "update set_aside set cause = 'failed'").await.expect("written");
+        mark_left_out(db, target.id, rollout.id, clock::now()).await.expect("written");
+        let aside = list_aside(db, target.id).await.expect("read");
+        assert_eq!(
+            aside.into_keys().collect::<Vec<_>>(),
+            clusters[..3],
+            "neither who is healthy nor who has another one"
+        );
+        let causes = "select string_agg(cause, ' ' order by cluster_id) from set_aside";
+        let causes = crate::store::ask_text(db, causes).await.expect("read");
+        assert_eq!(causes, "ended failed ended", "why somebody was left out of the same before stays");
+
+        delete_aside(db, target.id).await.expect("written");
+        assert!(list_aside(db, target.id).await.expect("read").is_empty());
+    }
+}

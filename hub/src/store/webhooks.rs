@@ -139,3 +139,53 @@ pub(crate) async fn delete_expected(db: &mut Connection, repo: RepoId, refs: &[S
         .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::Pool;
+    use crate::store::rows::{MAIN, Rows};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_delivery_is_heard_once_until_it_is_forgotten(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (db, repo, now) = (&mut rows.db, rows.repo, clock::now());
+        let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+        let hour = SignedDuration::from_hours(1);
+
+        assert!(insert_delivery(db, repo, one, now - hour).await.expect("written"));
+        assert!(!insert_delivery(db, repo, one, now).await.expect("written"));
+        assert!(insert_delivery(db, repo, other, now).await.expect("written"));
+        assert_eq!(delete_deliveries(db, now, 10).await.expect("swept"), 1);
+        assert!(insert_delivery(db, repo, one, now).await.expect("written"), "it was long ago");
+        delete_deliveries_of(db, repo).await.expect("written");
+        assert!(insert_delivery(db, repo, other, now).await.expect("written"), "the secret is another");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_a_host_said_last_of_a_ref_counts_until_it_was_seen(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        rows.target("shop").await;
+        rows.revision(MAIN, "a").await;
+        let (db, repo, now) = (&mut rows.db, rows.repo, clock::now());
+        let gone = BTreeMap::from([(MAIN.to_owned(), None)]);
+        let there = BTreeMap::from([(MAIN.to_owned(), Some("b".to_owned()))]);
+
+        expect_heads(db, repo, &gone, now).await.expect("written");
+        expect_heads(db, repo, &there, now).await.expect("written");
+        assert_eq!(list_expected(db, repo).await.expect("read"), there);
+        let followed = list_followed(db, repo).await.expect("read");
+        let main = Followed {
+            reference: MAIN.to_owned(),
+            head: Some("a".to_owned()),
+            has_condition: false,
+            is_expected: true,
+        };
+        assert_eq!(followed, [main.clone()]);
+        delete_expected(db, repo, &[MAIN.to_owned()]).await.expect("written");
+        assert_eq!(list_followed(db, repo).await.expect("read"), [Followed { is_expected: false, ..main }]);
+    }
+}

@@ -329,3 +329,167 @@ pub(crate) async fn replace_timer(
     .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::Rows;
+    use crate::store::sessions::{Opened, mark_opened};
+    use crate::store::{Pool, begin, count_rows};
+
+    fn keys<const COUNT: usize>() -> [Uuid; COUNT] {
+        std::array::from_fn(|_| clock::new_id())
+    }
+
+    fn ago(now: Timestamp, seconds: i64) -> Timestamp {
+        now - SignedDuration::from_secs(seconds)
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn who_waits_longest_comes_first_with_all_of_its_rows_and_nobody_before_their_time(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let ([early, late, future], now) = (keys(), clock::now());
+        append(&mut db, Stage::Rollout, &[late], ago(now, 5), Some("b")).await.expect("written");
+        append(&mut db, Stage::Rollout, &[early], ago(now, 9), None).await.expect("written");
+        append(&mut db, Stage::Rollout, &[early], now, Some("a")).await.expect("written");
+        append(&mut db, Stage::Rollout, &[future], ago(now, -60), None).await.expect("written");
+        append(&mut db, Stage::Link, &[early], ago(now, 60), None).await.expect("written");
+
+        let due = list_due(&mut db, Stage::Rollout, now, &[], 10).await.expect("read");
+        let first = list_due(&mut db, Stage::Rollout, now, &[], 1).await.expect("read");
+
+        let told: Vec<_> = due.iter().map(|item| (item.key, item.rows.len(), item.trace_id.as_deref())).collect();
+        assert_eq!(told, [(early, 2, Some("a")), (late, 1, Some("b"))]);
+        assert_eq!(first.iter().map(|item| item.key).collect::<Vec<_>>(), [early]);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn who_is_left_alone_is_so_until_somebody_changes_something(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let ([failed, other], now) = (keys(), clock::now());
+        append(&mut db, Stage::Source, &[failed], ago(now, 5), Some("before")).await.expect("written");
+        let seen = list_due(&mut db, Stage::Source, now, &[], 1).await.expect("read").remove(0).rows[0];
+        append(&mut db, Stage::Source, &[other], ago(now, 2), None).await.expect("written");
+        let besides = [LeftAlone { key: failed, seen }];
+        let mut listed = async |trace| {
+            append(&mut db, Stage::Source, &[failed], ago(now, 1), trace).await.expect("written");
+            let due = list_due(&mut db, Stage::Source, now, &besides, 10).await.expect("read");
+            let next = find_next(&mut db, Stage::Source, &besides).await.expect("read");
+            (due.into_iter().map(|item| item.key).collect::<Vec<_>>(), next)
+        };
+
+        assert_eq!(listed(None).await, (vec![other], Some(ago(now, 2))), "a poll changes nothing");
+        assert_eq!(listed(Some("after")).await, (vec![failed, other], Some(ago(now, 5))));
+        let whatever = [LeftAlone::whatever_comes(failed), LeftAlone::whatever_comes(other)];
+        assert!(list_due(&mut db, Stage::Source, now, &whatever, 10).await.expect("read").is_empty());
+        assert_eq!(find_next(&mut db, Stage::Source, &whatever).await.expect("read"), None);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_timer_takes_the_place_of_the_one_before_and_of_no_signal(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let ([key, other], now) = (keys(), clock::now());
+        append(&mut db, Stage::Rollout, &[key], ago(now, -90), None).await.expect("written");
+        for (of, seconds) in [(other, -10), (key, -20), (key, -60)] {
+            replace_timer(&mut db, Stage::Rollout, of, ago(now, seconds)).await.expect("written");
+        }
+
+        let mut at = async |seconds: i64| {
+            let due = list_due(&mut db, Stage::Rollout, ago(now, -seconds), &[], 10).await.expect("read");
+            due.into_iter().map(|item| (item.key, item.rows.len())).collect::<Vec<_>>()
+        };
+
+        assert_eq!(at(30).await, [(other, 1)], "the timer of before is gone");
+        assert_eq!(at(90).await, [(other, 1), (key, 2)], "the signal is there");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_comes_while_slow_work_goes_on_is_not_taken_with_what_was_seen(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let ([key], now) = (keys(), clock::now());
+        append(&mut db, Stage::Bundle, &[key], now, Some("one")).await.expect("written");
+        let seen = list_due(&mut db, Stage::Bundle, now, &[], 1).await.expect("read").remove(0);
+        append(&mut db, Stage::Bundle, &[key], now, Some("two")).await.expect("written");
+
+        assert!(is_seen(&mut db, &seen).await.expect("read"));
+        assert!(take_seen(&mut db, &seen).await.expect("taken"));
+        assert!(!is_seen(&mut db, &seen).await.expect("read"));
+        assert!(!take_seen(&mut db, &seen).await.expect("taken"), "another worker has taken them");
+        let left = list_due(&mut db, Stage::Bundle, now, &[], 1).await.expect("read");
+        assert_eq!(left[0].trace_id.as_deref(), Some("two"));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_is_taken_is_due_of_this_subject_and_of_this_stage(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let ([key, other], now) = (keys(), clock::now());
+        for (stage, subject, seconds, trace) in [
+            (Stage::Rollout, key, 1, Some("a")),
+            (Stage::Rollout, key, 1, Some("b")),
+            (Stage::Rollout, key, -60, Some("c")),
+            (Stage::Rollout, other, 1, None),
+            (Stage::Bundle, key, 1, None),
+        ] {
+            append(&mut db, stage, &[subject], ago(now, seconds), trace).await.expect("written");
+        }
+
+        let taken = take_due(&mut db, Stage::Rollout, key, now).await.expect("taken");
+        let of_both = take_due_of(&mut db, Stage::Rollout, &[key, other], now).await.expect("taken");
+
+        assert_eq!(taken.as_deref(), Some("b"), "the latest change");
+        assert_eq!(of_both, [other]);
+        assert_eq!(count_rows(&mut db, &["work"]).await.expect("counted")["work"], 2);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_subject_is_locked_by_one_until_its_transaction_ends_and_in_each_stage_by_itself(pool: Pool) {
+        let [key] = keys();
+        let mut holder = begin(&pool).await.expect("a transaction");
+        let mut other = begin(&pool).await.expect("a transaction");
+
+        assert!(lock_subject(&mut holder, Stage::Rollout, key).await.expect("asked"));
+        assert!(!lock_subject(&mut other, Stage::Rollout, key).await.expect("asked"));
+        assert!(lock_subject(&mut other, Stage::Bundle, key).await.expect("asked"));
+        holder.rollback().await.expect("it ends");
+        await_subject(&mut other, Stage::Rollout, key).await.expect("nobody has it");
+        let mut third = begin(&pool).await.expect("a transaction");
+        await_subject(&mut third, Stage::Rollout, key).await.expect("those who wait so do not wait for each other");
+        assert!(!lock_subject(&mut third, Stage::Bundle, key).await.expect("asked"));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_hub_takes_the_signals_of_its_own_streams_only_and_so_many_at_once(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (ours, theirs, nobodys) =
+            (rows.cluster("ours").await, rows.cluster("theirs").await, rows.cluster("nobodys").await);
+        let (hub, other, now) = (clock::new_id(), clock::new_id(), clock::now());
+        let facts = std::collections::BTreeMap::new();
+        let opened = [(ours, hub), (theirs, other)].map(|(cluster, hub)| Opened {
+            cluster,
+            session: bellwether_core::SessionNumber::new(1),
+            hub,
+            boot: clock::new_id(),
+            address: "192.0.2.1:1",
+            serial: "1",
+            agent_version: "1",
+            facts: &facts,
+            apis: None,
+            definitions: None,
+        });
+        let db = &mut rows.db;
+        mark_opened(db, &opened, now).await.expect("written");
+        let all = [ours, theirs, nobodys].map(bellwether_core::ClusterId::as_uuid);
+        for _ in 0..2 {
+            append(db, Stage::Link, &all, now, None).await.expect("written");
+        }
+        append(db, Stage::Rollout, &all, now, None).await.expect("written");
+
+        let first = take_due_of_streams(db, hub, 1, now).await.expect("taken");
+        let left = count_rows(db, &["work"]).await.expect("counted")["work"];
+        let rest = take_due_of_streams(db, hub, 10, now).await.expect("taken");
+
+        assert_eq!((first, left, rest), (vec![ours.as_uuid()], 8, vec![ours.as_uuid()]));
+        assert_eq!(count_rows(db, &["work"]).await.expect("counted")["work"], 7, "another hub takes its own");
+    }
+}

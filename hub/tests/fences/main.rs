@@ -64,6 +64,31 @@ fn time_and_ids_come_from_the_clock_alone() {
     assert!(breaches.is_empty(), "these have their place in {CLOCKS:?}:\n{}", breaches.join("\n"));
 }
 
+/// Fields and variants may speak for themselves, which is why this is not the compiler's `missing_docs`.
+#[test]
+fn every_public_item_of_the_domain_says_what_it_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    let mut silent = Vec::new();
+    for file in sources(&root.join("core/src")) {
+        let text = std::fs::read_to_string(&file).expect("a source can be read");
+        let mut is_told = false;
+        for line in product(&text).lines().map(str::trim).filter(|line| !line.starts_with("#[")) {
+            if is_public_item(line) && !is_told {
+                silent.push(format!("{}: {line}", file.display()));
+            }
+            is_told = line.starts_with("///");
+        }
+    }
+
+    assert!(silent.is_empty(), "these have no doc comment:\n{}", silent.join("\n"));
+}
+
+/// But a module, which says it at the top of its file.
+fn is_public_item(line: &str) -> bool {
+    let kinds = ["fn", "struct", "enum", "trait", "const", "static", "type", "macro", "async"];
+    line.strip_prefix("pub ").and_then(|item| item.split(' ').next()).is_some_and(|kind| kinds.contains(&kind))
+}
+
 #[test]
 fn the_domain_knows_nothing_of_the_documents() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");

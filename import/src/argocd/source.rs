@@ -173,6 +173,7 @@ impl<F: Files> Argo<'_, F> {
         self.collected.drafts.push(draft);
     }
 
+    #[expect(clippy::too_many_lines, reason = "each part is about another field of it")]
     fn directory(&mut self, moving: Moving<'_, F>, has_chart: bool) {
         let Moving { application, source, mut draft, files } = moving;
         let is_deep = find(source, &["directory", "recurse"]) == Some(&json!(true));

@@ -126,17 +126,7 @@ pub(super) fn run_fetch<T: Transport>(
             (found, stored)
         }
     };
-    for (found, reference) in found.iter_mut().zip(wanted) {
-        // Pinned commits go one by one: a server refuses the whole request for one that it does not have.
-        let (Found::Commit(At { id, .. }), GitRef::Commit(_)) = (&*found, reference) else { continue };
-        if !repo.has_object(*id) {
-            match Session::open(connect(), budget)?.receive(&[*id], tips, repo) {
-                Ok(done) => stored = Some(done).max(stored),
-                Err(error) if session::is_not_our_ref(&error) => *found = Found::Missing,
-                Err(error) => return Err(error),
-            }
-        }
-    }
+    stored = fetch_pinned(&connect, (&mut found, wanted), tips, repo, budget)?.max(stored);
     session.close();
     stored = fetch_lacking(&connect, lacking, repo, budget)?.max(stored);
     let listing = OnceCell::new();
@@ -162,19 +152,42 @@ pub(super) fn run_fetch<T: Transport>(
     });
     let mut heads: Vec<Head> = outcomes.collect::<Result<_, FetchError>>()?;
     for head in &mut heads {
-        let Some(base) = bases.get(&source::full_name(&head.reference)) else { continue };
+        let name = source::full_name(&head.reference);
+        let Some(base) = bases.get(&name) else { continue };
         let Ok(new) = head.outcome.as_ref().map(|commit| ObjectId::from_hex(commit.id.as_bytes())) else { continue };
-        if waiting.get(&source::full_name(&head.reference)) == new.as_ref().ok() {
-            // It was looked at when it came, and somebody is asked about it.
-            continue;
-        }
-        let descent = Descent { new: new.map_err(protocol)?, old: *base, repo, scratch };
-        if descent.is_true(budget, || Session::open(connect(), budget))? {
-            head.builds_on = Some(base.to_string());
+        let new = new.map_err(protocol)?;
+        // One that waits was looked at when it came, and somebody is asked about it.
+        if waiting.get(&name) != Some(&new) {
+            let descent = Descent { new, old: *base, repo, scratch };
+            let is_true = descent.is_true(budget, || Session::open(connect(), budget))?;
+            head.builds_on = is_true.then(|| base.to_string());
         }
     }
     let tips = heads.iter().filter_map(|head| ObjectId::from_hex(head.outcome.as_ref().ok()?.id.as_bytes()).ok());
     Ok(Fetched { tips: tips.collect(), heads, stored })
+}
+
+/// Commits that are pinned go one by one: a server refuses the whole request for one that it does not have.
+fn fetch_pinned<T: Transport>(
+    connect: &impl Fn() -> T,
+    (found, wanted): (&mut [Found], &[GitRef]),
+    tips: &[ObjectId],
+    repo: &gix::Repository,
+    budget: &Budget<'_>,
+) -> Result<Option<Stored>, FetchError> {
+    let mut stored = None;
+    for (found, reference) in found.iter_mut().zip(wanted) {
+        let (Found::Commit(At { id, .. }), GitRef::Commit(_)) = (&*found, reference) else { continue };
+        if repo.has_object(*id) {
+            continue;
+        }
+        match Session::open(connect(), budget)?.receive(&[*id], tips, repo) {
+            Ok(done) => stored = Some(done).max(stored),
+            Err(error) if session::is_not_our_ref(&error) => *found = Found::Missing,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(stored)
 }
 
 /// What came of asking for branches by name.

@@ -382,3 +382,152 @@ pub(crate) async fn list_targets_of(db: &mut Connection, clusters: &[ClusterId])
     .await?;
     Ok(targets)
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::rollout::{Kind, MemberState, RolloutState};
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::Pool;
+    use crate::store::rollouts::Rollout;
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::targets::Target;
+
+    async fn rolling(rows: &mut Rows) -> (Target, Rollout) {
+        let (target, revision, bundle) =
+            (rows.target("shop").await, rows.revision(MAIN, "a").await, rows.bundle("a").await);
+        let render = rows.render(&target, revision, bundle).await;
+        let rollout = rows.rollout(&target, render).await;
+        (target, rollout)
+    }
+
+    async fn write(rows: &mut Rows, rollout: &Rollout, members: &[Member]) {
+        insert_members(&mut rows.db, rollout.id, members, &BTreeMap::new()).await.expect("written");
+        mark_members(&mut rows.db, rollout.id, &members.iter().collect::<Vec<_>>()).await.expect("written");
+    }
+
+    async fn names(rows: &mut Rows, rollout: &Rollout, which: Which<'_>) -> Vec<String> {
+        let members = list_members(&mut rows.db, rollout.id, which, clock::now()).await.expect("read");
+        members.into_iter().map(|member| member.cluster_name).collect()
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn members_come_wave_by_wave_in_the_order_of_their_turns(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (_, rollout) = rolling(&mut rows).await;
+        let bundle = rows.bundle("a").await;
+        let mut members = Vec::new();
+        for (name, wave) in [("c9", 1), ("c3", 0), ("c1", 1), ("c2", 0)] {
+            members.push(Member::waiting(rows.cluster(name).await, wave, bundle, None));
+        }
+
+        insert_members(&mut rows.db, rollout.id, &members, &BTreeMap::new()).await.expect("written");
+
+        assert_eq!(names(&mut rows, &rollout, Which::default()).await, ["c3", "c2", "c9", "c1"]);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn only_members_are_read_that_something_is_decided_about_and_those_that_are_named(pool: Pool) {
+        use MemberState::{Applied, Failed, Healthy, Offline, RolledBack, Skipped, Waiting};
+        let mut rows = Rows::new(&pool).await;
+        let (target, rollout) = rolling(&mut rows).await;
+        let (bundle, before) = (rows.bundle("a").await, rows.bundle("before").await);
+        let mut members = BTreeMap::new();
+        for (name, wave, state) in [
+            ("passed", 0, Healthy),
+            ("failed", 0, Failed),
+            ("away", 0, Offline),
+            ("skipped", 0, Skipped),
+            ("late", 1, Waiting),
+            ("open", 1, Healthy),
+            ("in-flight", 1, Applied),
+            ("back", 1, RolledBack),
+            ("next", 2, Waiting),
+            ("gone-on", 1, Applied),
+        ] {
+            let member = Member::waiting(rows.cluster(name).await, wave, bundle, Some(before));
+            let assigned_at = (state != Waiting && state != Skipped).then(clock::now);
+            members.insert(name, Member { state, assigned_at, generation: Some(Generation::new(1)), ..member });
+        }
+        members.get_mut("back").expect("it is there").returning = true;
+        write(&mut rows, &rollout, &members.values().cloned().collect::<Vec<_>>()).await;
+        let gone = [members["gone-on"].cluster];
+        mark_overtaken(&mut rows.db, target.id, RolloutId::new(clock::new_id()), &gone).await.expect("written");
+        let scope = |returnable| Which { scope: Some(MemberScope { wave: 1, returnable }), named: &[] };
+        let sorted = |mut names: Vec<String>| {
+            names.sort_unstable();
+            names.join(" ")
+        };
+
+        let forward = sorted(names(&mut rows, &rollout, scope(false)).await);
+        let back = sorted(names(&mut rows, &rollout, scope(true)).await);
+        let named = Which { named: &[members["next"].cluster, gone[0]], ..scope(false) };
+        let named = sorted(names(&mut rows, &rollout, named).await);
+
+        assert_eq!(forward, "away failed in-flight late open");
+        assert_eq!(back, "away failed in-flight late open passed", "whoever was given it, and is not going back");
+        assert_eq!(named, "away failed gone-on in-flight late next open");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn whom_a_later_rollout_has_is_open_in_no_earlier_one_and_what_was_settled_stays_so(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, first) = rolling(&mut rows).await;
+        let bundle = rows.bundle("a").await;
+        let (one, two, three) = (rows.cluster("c1").await, rows.cluster("c2").await, rows.cluster("c3").await);
+        let with = |cluster, state| Member { state, ..Member::waiting(cluster, 0, bundle, None) };
+        let states = [(one, MemberState::Offline), (two, MemberState::Failed), (three, MemberState::Waiting)];
+        write(&mut rows, &first, &states.map(|(cluster, state)| with(cluster, state))).await;
+        let later = rows.rollout_of(&target, first.render, Kind::ClusterChange).await;
+        write(&mut rows, &later, &[with(one, MemberState::Waiting)]).await;
+
+        mark_overtaken(&mut rows.db, target.id, later.id, &[one, two]).await.expect("written");
+
+        let members = list_members(&mut rows.db, first.id, Which::default(), clock::now()).await.expect("read");
+        let told: Vec<_> = members.iter().map(|one| (one.member.state, one.member.overtaken)).collect();
+        let expected = [(MemberState::Skipped, true), (MemberState::Failed, true), (MemberState::Waiting, false)];
+        assert_eq!(told, expected);
+        assert_eq!(count_under_way(&mut rows.db, first.id).await.expect("counted"), 1);
+        let moving = list_moving(&mut rows.db, target.id, None).await.expect("read");
+        assert_eq!(moving.into_keys().collect::<Vec<_>>(), [one, three]);
+
+        rows.end(&first, RolloutState::Done).await;
+        mark_history(&mut rows.db, target.id, later.id.as_uuid()).await.expect("written");
+        assert!(!is_any_unsettled(&mut rows.db, first.id).await.expect("asked"));
+        assert!(is_any_unsettled(&mut rows.db, later.id).await.expect("asked"), "that is the one that counts");
+        let woken = list_targets_of(&mut rows.db, &[three]).await.expect("read");
+        assert!(woken.is_empty(), "nobody catches up with history");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn nobody_is_said_to_be_under_way_who_is_away(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (_, rollout) = rolling(&mut rows).await;
+        let bundle = rows.bundle("a").await;
+        let away = Member::waiting(rows.cluster("c1").await, 0, bundle, None);
+        write(&mut rows, &rollout, &[Member { state: MemberState::Offline, ..away }]).await;
+
+        assert_eq!(count_under_way(&mut rows.db, rollout.id).await.expect("counted"), 0);
+        assert!(is_any_unsettled(&mut rows.db, rollout.id).await.expect("asked"), "it catches up");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_a_cluster_ran_is_what_it_was_given_or_had_and_of_several_the_last(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, first) = rolling(&mut rows).await;
+        let (a, b, c) = (rows.bundle("a").await, rows.bundle("b").await, rows.bundle("c").await);
+        let (given, waiting, had) = (rows.cluster("c1").await, rows.cluster("c2").await, rows.cluster("c3").await);
+        let member = |cluster, digest, before| Member::waiting(cluster, 0, digest, before);
+        let now = Member { assigned_at: Some(clock::now()), ..member(given, a, None) };
+        write(&mut rows, &first, &[now.clone(), member(waiting, a, None), member(had, b, Some(c))]).await;
+        let second = rows.rollout(&target, first.render).await;
+        write(&mut rows, &second, &[Member { digest: b, ..now }]).await;
+
+        let ran = list_ran(&mut rows.db, target.id, &[a, b, c]).await.expect("read");
+        let of_a = list_ran(&mut rows.db, target.id, &[a]).await.expect("read");
+
+        assert_eq!(ran, [(given, b), (had, c)].into(), "whoever waited was given nothing");
+        assert_eq!(of_a, [(given, a)].into());
+    }
+}

@@ -326,3 +326,118 @@ pub(crate) async fn delete_old(
     .await?;
     Ok(deleted.rows_affected())
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::rollout::{Member, MemberState};
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::targets::Target;
+    use crate::store::{Pool, execute_in};
+
+    async fn rendered(rows: &mut Rows) -> (Target, RenderId) {
+        let (target, revision, bundle) =
+            (rows.target("shop").await, rows.revision(MAIN, "a").await, rows.bundle("a").await);
+        let render = rows.render(&target, revision, bundle).await;
+        (target, render)
+    }
+
+    async fn ended(rows: &mut Rows, target: &Target, render: RenderId, state: RolloutState) -> Rollout {
+        let rollout = rows.rollout(target, render).await;
+        rows.end(&rollout, state).await;
+        rollout
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn people_are_shown_what_goes_on_or_else_what_ended_last(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, render) = rendered(&mut rows).await;
+        let first = rows.rollout(&target, render).await;
+        let second = ended(&mut rows, &target, render, RolloutState::Done).await;
+        let shown = async |rows: &mut Rows| list_shown(&mut rows.db, &[target.id]).await.expect("read").remove(0).id;
+
+        assert_eq!(shown(&mut rows).await, first.id);
+        rows.end(&first, RolloutState::Superseded).await;
+        assert_eq!(shown(&mut rows).await, second.id);
+        execute_in(&mut rows.db, "update rollouts set strategy = '[]'").await.expect("written");
+        let unreadable = list_shown(&mut rows.db, &[target.id]).await.expect("the others could be read");
+        assert!(unreadable.is_empty());
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn an_end_is_written_with_the_state_and_goes_when_it_goes_on(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, render) = rendered(&mut rows).await;
+        let rollout = rows.rollout(&target, render).await;
+        let at = clock::now() + SignedDuration::from_secs(9);
+
+        mark_state(&mut rows.db, rollout.id, RolloutState::Failed, "too many", at).await.expect("written");
+        let failed = find(&mut rows.db, rollout.id).await.expect("read").expect("it is there");
+        mark_state(&mut rows.db, rollout.id, RolloutState::RollingBack, "", at).await.expect("written");
+        let again = find(&mut rows.db, rollout.id).await.expect("read").expect("it is there");
+
+        assert_eq!((failed.state_since, failed.ended_at, failed.reason.as_str()), (at, Some(at), "too many"));
+        assert_eq!((again.state, again.ended_at), (RolloutState::RollingBack, None));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn something_may_be_decided_in_what_goes_on_is_caught_up_with_or_was_asked_since_the_last_of_all(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, render) = rendered(&mut rows).await;
+        let bundle = rows.bundle("a").await;
+        let cluster = rows.cluster("c1").await;
+        let behind = async |rows: &mut Rows, kind, state| {
+            let rollout = rows.rollout_of(&target, render, kind).await;
+            let member = Member { state: MemberState::Offline, ..Member::waiting(cluster, 0, bundle, None) };
+            insert_members(&mut rows.db, rollout.id, &[member.clone()], &[].into()).await.expect("written");
+            mark_members(&mut rows.db, rollout.id, &[&member]).await.expect("written");
+            rows.end(&rollout, state).await;
+            rollout
+        };
+        let history = behind(&mut rows, Kind::Revision, RolloutState::Done).await;
+        let from = behind(&mut rows, Kind::Revision, RolloutState::Failed).await;
+        let caught_up_with = behind(&mut rows, Kind::ClusterChange, RolloutState::Done).await;
+        let given_up = behind(&mut rows, Kind::ClusterChange, RolloutState::Cancelled).await;
+        let live = rows.rollout(&target, render).await;
+        let mut current = async |asked: &[RolloutId]| {
+            let from = Some(from.id.as_uuid());
+            let current = list_current(&mut rows.db, target.id, from, asked).await.expect("read");
+            current.into_iter().map(|rollout| rollout.id).collect::<Vec<_>>()
+        };
+
+        assert_eq!(current(&[]).await, [from.id, caught_up_with.id, live.id]);
+        let asked = [history.id, given_up.id];
+        assert_eq!(current(&asked).await, [from.id, caught_up_with.id, given_up.id, live.id], "not of before");
+        let live_ones = list_live(&mut rows.db, target.id).await.expect("read");
+        assert_eq!(live_ones.iter().map(|rollout| rollout.id).collect::<Vec<_>>(), [live.id]);
+        let past = list_past(&mut rows.db, target.id, 10).await.expect("read");
+        assert_eq!(past.len(), 3, "changes of single clusters are no past of the whole");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn the_last_rollouts_and_the_one_that_a_target_goes_on_from_are_kept(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, render) = rendered(&mut rows).await;
+        let mut all = Vec::new();
+        for state in [RolloutState::Done, RolloutState::Failed, RolloutState::Done, RolloutState::Done] {
+            all.push(ended(&mut rows, &target, render, state).await.id);
+        }
+        sqlx::query("insert into target_states (target_id, held, current_from) values ($1, false, $2)")
+            .bind(target.id.as_uuid())
+            .bind(all[0].as_uuid())
+            .execute(&mut *rows.db)
+            .await
+            .expect("written");
+        let (db, hour) = (&mut rows.db, SignedDuration::from_hours(1));
+
+        assert_eq!(delete_old(db, clock::now() - hour, 1, 10).await.expect("swept"), 0, "they are young");
+        assert_eq!(delete_old(db, clock::now() + hour, 1, 1).await.expect("swept"), 1, "so many at once");
+        assert_eq!(delete_old(db, clock::now() + hour, 1, 10).await.expect("swept"), 1);
+        let left = list(db, rows.project.id, Some(target.id), Uuid::max(), 10).await.expect("read");
+        let left: Vec<_> = left.into_iter().filter_map(Entry::readable).map(|rollout| rollout.id).collect();
+        assert_eq!(left, [all[3], all[0]]);
+    }
+}

@@ -159,3 +159,100 @@ pub(crate) async fn list_waves(
     }
     Ok(waves)
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::rollout::{Member, MemberState, WaveState};
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::Pool;
+    use crate::store::rollouts::{Rollout, insert_members, mark_members, mark_overtaken};
+    use crate::store::rows::{MAIN, Rows};
+
+    fn planned(name: &str) -> PlannedWave {
+        PlannedWave {
+            name: name.to_owned(),
+            members: Vec::new(),
+            concurrent_max: 3,
+            healthy_min: 2,
+            soak: SignedDuration::from_secs(30),
+        }
+    }
+
+    async fn rolling(rows: &mut Rows) -> Rollout {
+        let (target, revision, bundle) =
+            (rows.target("shop").await, rows.revision(MAIN, "a").await, rows.bundle("a").await);
+        let render = rows.render(&target, revision, bundle).await;
+        let rollout = rows.rollout(&target, render).await;
+        insert_waves(&mut rows.db, rollout.id, &[planned("canary"), planned("rest")]).await.expect("written");
+        rollout
+    }
+
+    async fn waves(rows: &mut Rows, rollout: &Rollout) -> Vec<Wave> {
+        list_waves(&mut rows.db, &[rollout.id]).await.expect("read").remove(&rollout.id).expect("it has waves")
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn waves_are_read_in_their_order_as_they_were_written(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let rollout = rolling(&mut rows).await;
+        let first = waves(&mut rows, &rollout).await.remove(0);
+        let (state, opened_at) = (WaveState::Soaking, Some(clock::now()));
+        let soak_left = Some(SignedDuration::from_millis(1_500));
+
+        let soaking = Wave { state, opened_at, soak_left, ..first };
+        mark_wave(&mut rows.db, rollout.id, 0, &soaking).await.expect("written");
+
+        let read = waves(&mut rows, &rollout).await;
+        assert_eq!(read[0], soaking);
+        assert_eq!((read[1].name.as_str(), read[1].state, read[1].members), ("rest", WaveState::Waiting, 0));
+        assert_eq!((read[1].concurrent_max, read[1].healthy_min, read[1].soak.as_secs()), (3, 2, 30));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_member_that_another_rollout_has_is_in_no_count_but_its_own(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let rollout = rolling(&mut rows).await;
+        let (bundle, before) = (rows.bundle("a").await, rows.bundle("before").await);
+        let mut members = Vec::new();
+        for (name, state, had) in [
+            ("c1", MemberState::Healthy, Some(before)),
+            ("c2", MemberState::Applied, None),
+            ("c3", MemberState::Failed, Some(before)),
+            ("c4", MemberState::Applied, Some(before)),
+        ] {
+            let member = Member::waiting(rows.cluster(name).await, 0, bundle, had);
+            members.push(Member { state, assigned_at: Some(clock::now()), ..member });
+        }
+        insert_members(&mut rows.db, rollout.id, &members, &BTreeMap::new()).await.expect("written");
+        mark_members(&mut rows.db, rollout.id, &members.iter().collect::<Vec<_>>()).await.expect("written");
+        let by = RolloutId::new(clock::new_id());
+        mark_overtaken(&mut rows.db, rollout.target, by, &[members[3].cluster]).await.expect("written");
+
+        let wave = waves(&mut rows, &rollout).await.remove(0);
+
+        assert_eq!((wave.members, wave.overtaken), (3, 1));
+        assert_eq!((wave.healthy, wave.in_flight, wave.failed, wave.skipped), (1, 1, 1, 0));
+        assert_eq!((wave.returnable, wave.first_installs), (2, 1));
+        assert_eq!(wave.silent, 1, "nobody has heard the healthy one");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn an_open_wave_is_empty_when_others_have_all_of_its_members(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let rollout = rolling(&mut rows).await;
+        let bundle = rows.bundle("a").await;
+        let member = Member::waiting(rows.cluster("c1").await, 0, bundle, None);
+        insert_members(&mut rows.db, rollout.id, &[member.clone()], &BTreeMap::new()).await.expect("written");
+
+        assert_eq!(find_empty_wave(&mut rows.db, rollout.id).await.expect("read"), None, "none is open");
+        let open = Wave { state: WaveState::Open, ..waves(&mut rows, &rollout).await.remove(0) };
+        mark_wave(&mut rows.db, rollout.id, 0, &open).await.expect("written");
+        assert_eq!(find_empty_wave(&mut rows.db, rollout.id).await.expect("read"), None);
+        let by = RolloutId::new(clock::new_id());
+        mark_overtaken(&mut rows.db, rollout.target, by, &[member.cluster]).await.expect("written");
+        assert_eq!(find_empty_wave(&mut rows.db, rollout.id).await.expect("read").as_deref(), Some("canary"));
+    }
+}
