@@ -199,7 +199,7 @@ impl<F: Files> Manifests<F> {
     }
 
     fn build(&self, folder: &str, file: &str) -> Result<Documents, Failure<F::Error>> {
-        let request = Request { kind: "kustomize", path: folder.to_owned(), helm: None, kustomize: None, again: false };
+        let request = Request::kustomize(folder);
         // No cluster is seen by what is built once for all.
         self.make(&request, &Maker::Kustomize { file }, &mut Vec::new())
     }

@@ -582,6 +582,47 @@ fn a_kustomization_is_laid_over_what_a_chart_gives() {
 }
 
 #[test]
+fn a_kustomization_of_another_repo_is_laid_over_a_chart_and_leads_nowhere_else() {
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\ndata: {text: '${left}'}\n";
+    let over = "namePrefix: eu-\nresources: [../more]\ncommonAnnotations: {cluster: \"${cluster.name}\"}\n";
+    let mut tree = chart_of(template);
+    for above in ["lay/", "env@main:/"] {
+        tree.0.insert(format!("{above}over/prod/kustomization.yaml"), over.to_owned());
+        tree.0.insert(format!("{above}over/more/kustomization.yaml"), "resources: [map.yaml]\n".to_owned());
+        tree.0.insert(format!("{above}over/more/map.yaml"), MAP.to_owned());
+    }
+    tree.0.insert("env@main:/kustomization.yaml".to_owned(), "nameSuffix: -root\n".to_owned());
+    let there = |path: &str| json!({"kustomize": {"repo": "env", "path": path}, "helm": {}});
+    let of = |options: Value| {
+        let objects = render(&tree, "charts/shop", options, json!({})).unwrap_or_else(|error| panic!("{error}"));
+        objects.into_iter().map(|object| (object.key, object.body)).collect::<Vec<_>>()
+    };
+
+    let beside = of(json!({"kustomize": "lay/over/${cluster.labels.env}", "helm": {}}));
+    assert_eq!(of(there("over/${cluster.labels.env}")), beside);
+    assert_eq!(beside.len(), 2);
+    assert_eq!(of(there(".")), of(there("")), "its root is a folder, too");
+
+    let manifests = open(&tree, plan("charts/shop", there("over/${cluster.labels.env}"))).expect("it is opened");
+    assert!(manifests.variables().contains("cluster.labels.env"), "clusters that choose another folder are others");
+    manifests.render(&recipe(), &values(json!({}))).expect("it renders");
+    let inputs = manifests.inputs().paths();
+    assert!(inputs.contains("env@main:/over/more/map.yaml"), "{inputs:?}");
+    assert!(!inputs.iter().any(|path| path.contains("lay/") || path.starts_with("env@main:/kust")), "{inputs:?}");
+
+    for outside in ["../../../charts/shop/templates", "../../../over"] {
+        let mut tree = tree.clone();
+        let leads_out = format!("resources: [{outside}]\n");
+        tree.0.insert("env@main:/over/prod/kustomization.yaml".to_owned(), leads_out);
+        let error = refused(&tree, "charts/shop", there("over/prod"));
+        let file = Some("env@main:/over/prod/kustomization.yaml");
+        assert_eq!((error.code(), error.file()), ("outside_repository", file), "{error}");
+    }
+    let missing = refused(&tree, "charts/shop", there("over/dev"));
+    assert_eq!(missing.code(), "kustomize_failed", "{missing}");
+}
+
+#[test]
 fn a_kustomization_has_a_chart_of_the_repo_by_our_own_helm() {
     let tree = Tree::of(&[
         (
