@@ -23,8 +23,9 @@ type hello struct {
 
 // request asks for one render. Path is a folder of the repository, relative to its root.
 type request struct {
-	Kind string       `json:"kind"`
-	Path string       `json:"path"`
+	Kind string `json:"kind"`
+	Path string `json:"path"`
+	// Helm is needed for a chart. For a kustomization it says what the charts in it see of the cluster.
 	Helm *helmRequest `json:"helm"`
 	// Kustomize is the folder of a kustomization that gets what Helm gave as a resource, if there is one.
 	Kustomize *string `json:"kustomize"`

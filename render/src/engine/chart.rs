@@ -71,18 +71,9 @@ impl Chart {
 
     /// The variables of a cluster that stand for what was looked at, but for what the target says itself.
     pub(crate) fn variables_of(&self, looked_at: &[String]) -> BTreeSet<String> {
-        let variable = |at: &String| match (at.as_str(), at.strip_prefix("api:")) {
-            ("version", _) if self.options.kube_version.is_none() => {
-                Some(format!("{CLUSTER_FACTS_PREFIX}{VERSION_FACT}"))
-            }
-            ("apis", _) if self.options.api_versions.is_empty() => Some(CLUSTER_APIS.to_owned()),
-            // What is no name is served by none.
-            (_, Some(api)) if self.options.api_versions.is_empty() && is_name(api) => {
-                Some(format!("{CLUSTER_APIS_PREFIX}{api}"))
-            }
-            _ => None,
-        };
-        looked_at.iter().filter_map(variable).collect()
+        let HelmOptions { kube_version, api_versions, .. } = &self.options;
+        let is_said = |at: &String| if at == VERSION { kube_version.is_some() } else { !api_versions.is_empty() };
+        looked_at.iter().filter(|at| !is_said(at)).filter_map(|at| variable_of(at)).collect()
     }
 
     /// Where its objects come from, as far as can be told of what a kustomization was laid over.
@@ -133,10 +124,7 @@ impl Chart {
             Some(version) => Some(filling.plain(version, KUBE_VERSION)?),
             None => version_of(values),
         };
-        let cluster_api_versions = match values.apis() {
-            Some(apis) if self.options.api_versions.is_empty() => apis.names().map(str::to_owned).collect(),
-            _ => Vec::new(),
-        };
+        let cluster_api_versions = if self.options.api_versions.is_empty() { served_by(values) } else { Vec::new() };
         let mut helm = HelmRequest {
             release: self.release.clone(),
             namespace: self.namespace.clone(),
@@ -159,6 +147,30 @@ impl Chart {
         let path = self.folder.clone();
         Ok(Request { kind: "helm", path, helm: Some(helm), kustomize, kustomize_source, again: false })
     }
+}
+
+/// As the engine calls it.
+const VERSION: &str = "version";
+
+/// The variable of a cluster that stands for what was looked at.
+pub(crate) fn variable_of(looked_at: &str) -> Option<String> {
+    match (looked_at, looked_at.strip_prefix("api:")) {
+        (VERSION, _) => Some(format!("{CLUSTER_FACTS_PREFIX}{VERSION_FACT}")),
+        ("apis", _) => Some(CLUSTER_APIS.to_owned()),
+        // What is no name is served by none.
+        (_, Some(api)) if is_name(api) => Some(format!("{CLUSTER_APIS_PREFIX}{api}")),
+        _ => None,
+    }
+}
+
+/// What the charts of a kustomization see of a cluster.
+pub(crate) fn seen_of(values: &Values) -> HelmRequest {
+    HelmRequest { kube_version: version_of(values), cluster_api_versions: served_by(values), ..HelmRequest::default() }
+}
+
+/// All that is known to be served by the cluster.
+fn served_by(values: &Values) -> Vec<String> {
+    values.apis().map(|apis| apis.names().map(str::to_owned).collect()).unwrap_or_default()
 }
 
 /// Of the cluster, as far as it is one: an agent could say anything.

@@ -78,7 +78,7 @@ impl Stage {
 }
 
 fn request_of(path: &str) -> Request {
-    Request::kustomize(path)
+    Request::kustomize(path, None)
 }
 
 fn render(engines: &Engines, project: &str) -> Result<String, EngineError> {

@@ -186,14 +186,14 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Builds a kustomization.
-    pub(crate) fn kustomize(folder: &str) -> Self {
+    /// Builds a kustomization; what `helm` says is for the charts in it.
+    pub(crate) fn kustomize(folder: &str, helm: Option<HelmRequest>) -> Self {
         let path = folder.to_owned();
-        Self { kind: "kustomize", path, helm: None, kustomize: None, kustomize_source: None, again: false }
+        Self { kind: "kustomize", path, helm, kustomize: None, kustomize_source: None, again: false }
     }
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HelmRequest {
     pub(crate) release: String,
