@@ -1,5 +1,6 @@
 //! Targets that are rendered from more than one repo.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::response::IntoResponse as _;
@@ -375,6 +376,7 @@ struct Charts {
     url: String,
     versions: Arc<Mutex<Vec<&'static str>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    is_down: Arc<AtomicBool>,
 }
 
 fn archive(name: &str, version: &str) -> Vec<u8> {
@@ -389,11 +391,16 @@ impl Charts {
     async fn start(versions: &[&'static str]) -> Self {
         let versions = Arc::new(Mutex::new(versions.to_vec()));
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (known, heard) = (versions.clone(), asked.clone());
+        let is_down: Arc<AtomicBool> = Arc::default();
+        let (known, heard, ends) = (versions.clone(), asked.clone(), is_down.clone());
         let answer = move |uri: axum::http::Uri| {
             heard.lock().expect("not poisoned").push(uri.path().to_owned());
             let known = known.lock().expect("not poisoned").clone();
+            let is_down = ends.load(Ordering::Relaxed);
             async move {
+                if is_down {
+                    return axum::http::StatusCode::SERVICE_UNAVAILABLE.into_response();
+                }
                 if uri.path() == "/charts/index.yaml" {
                     let entry = |version: &&str| {
                         let digest = sha256(&archive("db", version));
@@ -413,7 +420,7 @@ impl Charts {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/charts", listener.local_addr().expect("it is bound"));
         tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
-        Self { url, versions, asked }
+        Self { url, versions, asked, is_down }
     }
 
     fn asked(&self) -> Vec<String> {
@@ -546,6 +553,50 @@ async fn push_cache(registry: &DockerRegistry, version: &str) {
     let cache = archive("cache", version);
     let layer = ("application/vnd.cncf.helm.chart.content.v1.tar+gzip", &cache[..], json!(null));
     registry.push("charts/cache", version, &Artifact::new(&[layer])).await;
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn charts_whose_registries_are_away_stay_what_they_were_and_go_on_being_rendered(pool: Pool) {
+    let (charts, registry) = (Charts::start(&["1.0.0"]).await, DockerRegistry::start().await);
+    push_cache(&registry, "2.1.0").await;
+    let scene = scene_with_engine(&pool, 1, &engine()).await;
+    let db = add_repo(&scene, "db", &charts.url, Some("db")).await;
+    let cache = add_repo(&scene, "cache", &registry.repo_url("charts/cache"), None).await;
+    let registry_url = as_charts_have_it(&registry.repo_url("charts"));
+    let wanted = [dependency("db", "~1.0", &charts.url), dependency("cache", "^2.0", &registry_url)];
+    scene.push(&[("one/Chart.yaml", &chart_of(&wanted)), ("two/a.yaml", ONE)]).await;
+    settle(&scene).await;
+    settle(&scene).await;
+    assert_eq!(scene.condition_of("one").await, None);
+    let (before, sources) = (scene.bundles_of("one").await, sources_of(&scene, "one").await);
+
+    charts.versions.lock().expect("not poisoned").push("1.0.7");
+    charts.is_down.store(true, Ordering::Relaxed);
+    drop(registry);
+    for repo in [db, cache] {
+        scene.tell(Stage::Source, repo.as_uuid()).await;
+    }
+    settle(&scene).await;
+    let mut connection = scene.hub.pool.acquire().await.expect("a connection");
+    for repo in [db, cache] {
+        let status = store::repos::find_fetch_status(&mut connection, repo).await.expect("it is read");
+        assert!(status.condition.is_some(), "its repo says that nobody answers");
+    }
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    settle(&scene).await;
+    assert_eq!((scene.condition_of("one").await, scene.bundles_of("one").await), (None, before.clone()));
+
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: own, namespace: default}\n";
+    scene.push(&[("one/templates/own.yaml", map)]).await;
+    settle(&scene).await;
+    let after = scene.bundles_of("one").await;
+    assert_eq!((scene.condition_of("one").await, sources_of(&scene, "one").await), (None, sources));
+    assert_ne!(after, before, "a push to its own repo waits for no registry");
+
+    charts.is_down.store(false, Ordering::Relaxed);
+    scene.tell(Stage::Source, db.as_uuid()).await;
+    settle(&scene).await;
+    assert_ne!(scene.bundles_of("one").await, after, "what was released meanwhile comes when it is back");
 }
 
 /// A target of this repo, which is rendered so.
