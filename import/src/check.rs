@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::object::{Identity, OWNER_ANNOTATION, TARGET_LABEL};
+use bellwether_core::render::RepoFile;
 use bellwether_core::{Labels, ObjectKey};
 use bellwether_render::Files;
 use serde::Serialize;
@@ -12,6 +13,7 @@ use crate::Workspace;
 use crate::draft::{Import, Sides, Theirs};
 use crate::kustomization::is_removed;
 use crate::made::{Asked, Given, NotMade, render};
+use crate::paths::join;
 use crate::text::typed;
 use crate::view::Changes;
 
@@ -114,8 +116,15 @@ fn our_objects<F: Files>(workspace: &Workspace<F>, import: &Import, sides: &Side
     let spec = target.map(|target| &target.spec).ok_or_else(|| "it is not among the documents".to_owned())?;
     let text = |field: &str| spec[field].as_str().map(str::to_owned);
     let mut changes = Changes::default();
-    for overlay in import.overlays.iter().filter(|overlay| overlay.repo == sides.repo) {
-        changes.added.insert(overlay.path.clone(), overlay.content.to_string().into_bytes());
+    let over = serde_json::from_value::<RepoFile>(spec["render"]["kustomize"].clone()).ok();
+    let mount = over.and_then(|over| over.source()).map(|source| source.mount());
+    for overlay in &import.overlays {
+        let is_own = overlay.repo == sides.repo;
+        let elsewhere = mount.as_ref().filter(|_| !is_own && overlay.target == sides.target);
+        let path = elsewhere.map_or_else(|| overlay.path.clone(), |mount| join(mount, &overlay.path));
+        if is_own || elsewhere.is_some() {
+            changes.added.insert(path, overlay.content.to_string().into_bytes());
+        }
     }
     let asked = Asked {
         repo: sides.repo.clone(),

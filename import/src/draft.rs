@@ -117,6 +117,15 @@ pub(crate) struct OverlayDraft {
     pub(crate) under: Under,
     pub(crate) additions: Additions,
     pub(crate) without: Vec<&'static str>,
+    /// Where it is committed, if nobody can commit to the target's own repo.
+    pub(crate) home: Option<Home>,
+}
+
+/// A repo of Git, at a ref.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    pub(crate) repo: String,
+    pub(crate) reference: Value,
 }
 
 impl Draft {
@@ -171,8 +180,10 @@ impl Draft {
         if let Some(helm) = &self.helm {
             render.insert("helm".to_owned(), Value::Object(helm.clone()));
         }
-        if let Some(overlay) = overlay.filter(|_| is_over_chart) {
-            render.insert("kustomize".to_owned(), json!(overlay));
+        if let Some(folder) = overlay.filter(|_| is_over_chart) {
+            let home = self.overlay.as_ref().and_then(|overlay| overlay.home.as_ref());
+            let over = home.map(|home| json!({"repo": home.repo, "ref": home.reference, "path": folder}));
+            render.insert("kustomize".to_owned(), over.unwrap_or_else(|| json!(folder)));
         }
         if !render.is_empty() {
             set("render", Value::Object(render));
@@ -219,15 +230,10 @@ pub(crate) fn finish(options: &Options, collected: Collected) -> Import {
             let folder = join(&options.overlays, &draft.name);
             let content = overlay(&folder, &draft.path, &over.under, &over.additions, &over.without);
             let file = join(&folder, "kustomization.yaml");
-            let sentence =
-                format!("commit `{file}` to repo `{}`: it takes what a target cannot say itself", draft.repo);
+            let repo = over.home.as_ref().map_or(&draft.repo, |home| &home.repo).clone();
+            let sentence = format!("commit `{file}` to repo `{repo}`: it takes what a target cannot say itself");
             entry.add(Remark::todo("", sentence));
-            import.overlays.push(OverlayFile {
-                repo: draft.repo.clone(),
-                path: file,
-                target: draft.name.clone(),
-                content,
-            });
+            import.overlays.push(OverlayFile { repo, path: file, target: draft.name.clone(), content });
             overlay_folder = Some(folder);
         }
         let spec = draft.spec(overlay_folder.as_deref());

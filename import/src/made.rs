@@ -93,8 +93,7 @@ impl<F: Files> Workspace<F> {
     fn view(&self, asked: &Asked, options: &RenderOptions, own: Option<&str>) -> Result<View<F>, NotMade> {
         let find = |repo: &str| self.checkout(repo, own).ok_or_else(|| NotMade::NotHere { repo: repo.to_owned() });
         let mut mounted = BTreeMap::new();
-        let values_files = options.helm.iter().flat_map(|helm| &helm.values_files);
-        for file in values_files.chain(&options.parameter_files) {
+        for file in options.files() {
             if let (RepoFile::Other { repo, .. }, Some(source)) = (file, file.source()) {
                 mounted.insert(source.mount(), find(repo.as_str())?);
             }

@@ -31,8 +31,16 @@ impl<F> View<F> {
         self.mounted.iter().find_map(|(mount, files)| Some((&**files, below_mount(mount, path)?)))
     }
 
-    fn has_added(&self, folder: &str) -> bool {
-        self.changes.added.keys().any(|path| path != folder && is_within(path, folder))
+    /// Whose files are asked, and for what.
+    fn find<'p>(&self, path: &'p str) -> (&F, &'p str) {
+        self.find_mounted(path).unwrap_or((&*self.files, path))
+    }
+
+    /// Below a folder of the same repository.
+    fn added<'v>(&'v self, folder: &'v str) -> impl Iterator<Item = &'v String> {
+        let is_mounted = self.find_mounted(folder).is_some();
+        let added = self.changes.added.keys().filter(move |path| *path != folder && is_within(path, folder));
+        added.filter(move |path| self.find_mounted(path).is_some() == is_mounted)
     }
 }
 
@@ -40,31 +48,27 @@ impl<F: Files> Files for View<F> {
     type Error = F::Error;
 
     fn read(&self, path: &str, bytes_max: usize) -> Result<Found, F::Error> {
-        if let Some((files, path)) = self.find_mounted(path) {
-            return files.read(path, bytes_max);
-        }
         if let Some(bytes) = self.changes.added.get(path) {
             return Ok(if bytes.len() > bytes_max { Found::TooLarge } else { Found::File(bytes.clone()) });
         }
-        match self.files.read(path, bytes_max)? {
-            Found::Absent if self.has_added(path) => Ok(Found::Folder),
+        let (files, below) = self.find(path);
+        match files.read(below, bytes_max)? {
+            Found::Absent if self.added(path).next().is_some() => Ok(Found::Folder),
             found => Ok(found),
         }
     }
 
     fn list(&self, path: &str) -> Result<Listing, F::Error> {
-        if let Some((files, path)) = self.find_mounted(path) {
-            return files.list(path);
-        }
-        let listing = self.files.list(path)?;
-        if !self.has_added(path) {
+        let (files, below) = self.find(path);
+        let listing = files.list(below)?;
+        if self.added(path).next().is_none() {
             return Ok(listing);
         }
         let mut entries: BTreeMap<String, bool> = match listing {
             Listing::Folder(entries) => entries.into_iter().map(|entry| (entry.name, entry.is_folder)).collect(),
             _ => BTreeMap::new(),
         };
-        for added in self.changes.added.keys().filter(|added| is_within(added, path)) {
+        for added in self.added(path) {
             let rest = added[path.len()..].trim_start_matches('/');
             let (name, is_folder) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
             entries.insert(name.to_owned(), is_folder);

@@ -34,6 +34,7 @@ func TestAnArchiveThatLeadsOutOfItselfOrUnfoldsWithoutEndIsRefused(t *testing.T)
 		"a file that unfolds":         {entries: []packed{{name: "under/templates/a.yaml", text: strings.Repeat("#", 128<<20)}}},
 		"files that unfold together":  {entries: many(64)},
 		"a Chart.yaml that is a link": {entries: []packed{{name: "under/Chart.yaml", link: "/etc/passwd"}}},
+		"a packed chart that unfolds": {entries: []packed{{name: "under/charts/x-1.0.0.tgz", text: bomb(t)}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			engine.t = t
@@ -73,12 +74,67 @@ func TestALinkInAnArchiveLeadsNowhere(t *testing.T) {
 	}
 }
 
+// What a chart in folders calls itself, its charts or their aliases leads to nothing: whether it renders or not, only what lies
+// in its own folder is asked for.
+func TestAChartThatIsCalledAsAWayUpAsksForNothingOutsideOfItsFolder(t *testing.T) {
+	engine := start(t, enginePath, nil)
+	const template = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\ndata: {a: '{{ .Files.Get \"../secret.yaml\" }}{{ .Files.Glob \"../**\" | len }}'}\n"
+	for name, c := range map[string]struct{ main, under string }{
+		"a chart":                      {main: "name: .."},
+		"a chart with a path":          {main: "name: ../../shop"},
+		"an absolute path":             {main: "name: /etc"},
+		"a chart below":                {main: "name: shop", under: "name: .."},
+		"a chart below that is wanted": {main: "name: shop, dependencies: [{name: .., version: 1.0.0}]", under: "name: .."},
+		"an alias":                     {main: "name: shop, dependencies: [{name: under, version: 1.0.0, alias: ..}]", under: "name: under"},
+		"an alias with a path":         {main: "name: shop, dependencies: [{name: under, version: 1.0.0, alias: ../../secret}]", under: "name: under"},
+		"an absolute folder":           {main: "name: shop, dependencies: [{name: under, version: 1.0.0, repository: 'file:///etc'}]"},
+		"a folder above the root":      {main: "name: shop, dependencies: [{name: under, version: 1.0.0, repository: 'file://../../..'}]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			engine.t = t
+			files := map[string]string{
+				"chart/Chart.yaml":       "{apiVersion: v2, version: 1.0.0, " + c.main + "}",
+				"chart/templates/a.yaml": template,
+				"secret.yaml":            "a: hush\n",
+			}
+			if c.under != "" {
+				files["chart/charts/x/Chart.yaml"] = "{apiVersion: v2, version: 1.0.0, " + c.under + "}"
+				files["chart/charts/x/templates/a.yaml"] = strings.Replace(template, "{name: a}", "{name: b}", 1)
+			}
+
+			documents, failed := engine.render(folderOf(t, files), request{Kind: "helm", Path: "chart", Helm: &helmRequest{Release: "shop"}})
+
+			for _, asked := range engine.asked {
+				if _, name, _ := strings.Cut(asked, " "); name != "chart" && !strings.HasPrefix(name, "chart/") || strings.Contains(name, "..") {
+					t.Errorf("it asked to %s", asked)
+				}
+			}
+			if strings.Contains(documents, "hush") {
+				t.Errorf("it gives\n%s", documents)
+			}
+			t.Logf("%+v", failed)
+		})
+	}
+	engine.t = t
+}
+
 func many(count int) []packed {
 	entries := make([]packed, count)
 	for i := range entries {
 		entries[i] = packed{name: "under/files/" + string(rune('a'+i%26)) + strings.Repeat("x", i), text: strings.Repeat("#", 4<<20)}
 	}
 	return entries
+}
+
+// bomb is a packed chart of some KiB that is a chart of 128 MiB.
+func bomb(t *testing.T) string {
+	t.Helper()
+	folder := chartOver(t, []packed{{name: "under/templates/a.yaml", text: strings.Repeat("#", 128<<20)}}, "")
+	content, err := os.ReadFile(filepath.Join(folder, "chart/charts/under-1.0.0.tgz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
 }
 
 // chartOver writes a chart that has a packed one, whose Chart.yaml is right unless the entries say another.

@@ -101,3 +101,33 @@ func TestAChartThatNeedsAVersionHasLookedAtIt(t *testing.T) {
 		t.Fatalf("%+v", failed)
 	}
 }
+
+func TestAChartOfAKustomizationTellsWhatItLookedAtOfTheCluster(t *testing.T) {
+	engine := start(t, enginePath, nil)
+	asks := `"{{ .Capabilities.KubeVersion.Minor }} {{ .Capabilities.APIVersions.Has "a.io/v1" }}"`
+	for _, one := range []struct {
+		said, gives string
+		expected    []string
+	}{
+		{"", "32 true", []string{"api:a.io/v1", "version"}},
+		{", kubeVersion: 1.30.0", "30 true", []string{"api:a.io/v1"}},
+		{", apiVersions: [b.io/v1]", "32 false", []string{"version"}},
+		{", kubeVersion: 1.30.0, apiVersions: [a.io/v1]", "30 true", nil},
+		// What another chart of it has looked at stays.
+		{"}, {name: app, releaseName: s, kubeVersion: 1.30.0, valuesInline: {name: b}", "32 true", []string{"api:a.io/v1", "version"}},
+	} {
+		from := folderOf(t, map[string]string{
+			"app/kustomization.yaml":          "helmCharts: [{name: app, releaseName: r" + one.said + "}]\n",
+			"app/charts/app/Chart.yaml":       "{apiVersion: v2, name: app, version: 1.0.0}",
+			"app/charts/app/values.yaml":      "name: a\n",
+			"app/charts/app/templates/a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Values.name }}}\ndata: {a: " + asks + "}\n",
+		})
+		seen := seenBy("v1.32.3", "a.io/v1", "v1").Helm
+
+		documents, failed := engine.render(from, request{Kind: "kustomize", Path: "app", Helm: seen})
+
+		if failed != nil || !strings.Contains(documents, one.gives) || !slices.Equal(engine.lookedAt, one.expected) {
+			t.Errorf("%s: %v, %+v\n%s", one.said, engine.lookedAt, failed, documents)
+		}
+	}
+}

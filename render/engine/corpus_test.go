@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,7 +13,10 @@ import (
 
 // A case of the corpus is a small repository that shows one feature or one fault. The folder `app` is the overlay and
 // `chart` the chart that is rendered; request.json has what else is asked. Beside them stands what is expected:
-// expected.yaml, which the real command has written, or expected.json, what is said about the fault.
+// expected.yaml, which the real command has written, or expected.json, what is said about the fault. What lies in `over` is
+// another repository, whose overlay is laid over the chart.
+
+const overApp = "over/app"
 
 var update = flag.Bool("update", false, "let the real commands write what is expected")
 
@@ -48,7 +52,11 @@ func corpus(t *testing.T, kind, rendered string) []corpusCase {
 	for _, each := range folders {
 		c := corpusCase{name: each.Name(), folder: filepath.Join("testdata", kind, each.Name())}
 		c.request = request{Kind: kind, Path: rendered}
-		if kind == "helm" {
+		if kind == "over" {
+			over := overApp
+			c.request.Kind, c.request.Kustomize, c.request.KustomizeSource = "helm", &over, path.Dir(over)
+		}
+		if kind != "kustomize" {
 			c.request.Helm = &helmRequest{Release: "shop", Namespace: "default", KubeVersion: "1.33.0"}
 			readJSON(t, filepath.Join(c.folder, "request.json"), c.request.Helm)
 		}
@@ -67,6 +75,9 @@ func TestAnOverlayGivesWhatKustomizeGives(t *testing.T) {
 	checkCorpus(t, corpus(t, "kustomize", "app"))
 }
 func TestAChartGivesWhatHelmGives(t *testing.T) { checkCorpus(t, corpus(t, "helm", "chart")) }
+func TestAKustomizationOverAChartGivesWhatBothCommandsGive(t *testing.T) {
+	checkCorpus(t, corpus(t, "over", "chart"))
+}
 
 // checkCorpus lets one engine render all cases, forwards and backwards: none may leave anything behind for another one.
 func checkCorpus(t *testing.T, cases []corpusCase) {
@@ -141,6 +152,20 @@ func TestHelmItselfGivesWhatIsExpected(t *testing.T) {
 	}
 	for _, each := range corpus(t, "helm", "chart") {
 		each.checkCommand(t, command, helmArguments(t, each.request.Helm)...)
+	}
+}
+
+// TestHelmAndKustomizeThemselvesGiveWhatIsExpected pipes the one command into the other, as people do.
+func TestHelmAndKustomizeThemselvesGiveWhatIsExpected(t *testing.T) {
+	helm, kustomize := os.Getenv("BELLWETHER_HELM"), os.Getenv("BELLWETHER_KUSTOMIZE")
+	if helm == "" || kustomize == "" {
+		t.Skip("BELLWETHER_HELM and BELLWETHER_KUSTOMIZE do not name the commands")
+	}
+	script := `over=$1 kustomize=$2 && shift 2 && "$@" >"$over/release.yaml" &&
+		(cd "$over" && "$kustomize" edit add resource release.yaml) && exec "$kustomize" build "$over"`
+	for _, each := range corpus(t, "over", "chart") {
+		arguments := []string{"-euc", script, "sh", overApp, kustomize, helm}
+		each.checkCommand(t, "/bin/sh", append(arguments, helmArguments(t, each.request.Helm)...)...)
 	}
 }
 

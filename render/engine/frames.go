@@ -23,11 +23,15 @@ type hello struct {
 
 // request asks for one render. Path is a folder of the repository, relative to its root.
 type request struct {
-	Kind string       `json:"kind"`
-	Path string       `json:"path"`
+	Kind string `json:"kind"`
+	Path string `json:"path"`
+	// Helm is needed for a chart. For a kustomization it says what the charts in it see of the cluster.
 	Helm *helmRequest `json:"helm"`
 	// Kustomize is the folder of a kustomization that gets what Helm gave as a resource, if there is one.
 	Kustomize *string `json:"kustomize"`
+	// KustomizeSource is the folder of the repository that this one is in, if that is not the chart's: it leads to nothing
+	// outside of it.
+	KustomizeSource string `json:"kustomizeSource"`
 	// Again is for a second render of the same: the clock and what is random differ from the first one's in all that they
 	// may give, so that what depends on them is another.
 	Again bool `json:"again"`

@@ -35,6 +35,9 @@ func renderHelm(asked request, repository *repository) (done, *failure) {
 		return done{}, run.explain(err)
 	}
 	if asked.Kustomize != nil {
+		if asked.KustomizeSource != "" {
+			repository.sources = append(repository.sources, asked.KustomizeSource)
+		}
 		return renderRelease(*asked.Kustomize, documents, run)
 	}
 	slices.Sort(run.volatile)

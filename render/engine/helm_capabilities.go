@@ -38,6 +38,16 @@ func look(at string) {
 	looks = append(looks, at)
 }
 
+// forgetLooks leaves those looks as they were before that show something else than the cluster.
+func forgetLooks(before []string, showsOther func(at string) bool) {
+	looks = slices.DeleteFunc(looks, showsOther)
+	for _, at := range before {
+		if showsOther(at) {
+			looks = append(looks, at)
+		}
+	}
+}
+
 // clusterView is what templates have as `.Capabilities`: it reads as Helm's own does.
 type clusterView struct {
 	// BehindTheView is exported so that a copy of it, which templates may make, has it too; viewOf gives no view to a chart that

@@ -18,7 +18,11 @@ import (
 // renderKustomize gives what `kustomize build` prints, with two differences: files may be read from the whole repository,
 // and nothing is fetched or run.
 func renderKustomize(asked request, repository *repository) (done, *failure) {
-	return (&kustomizeBuild{repository: repository, folder: asked.Path, again: asked.Again}).render()
+	build := &kustomizeBuild{repository: repository, folder: asked.Path, again: asked.Again}
+	if asked.Helm != nil {
+		build.helm = *asked.Helm
+	}
+	return build.render()
 }
 
 func (b *kustomizeBuild) render() (done, *failure) {

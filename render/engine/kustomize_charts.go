@@ -222,6 +222,12 @@ func (b *kustomizeBuild) inflate(
 	for _, file := range chart.AdditionalValuesFiles {
 		run.lastFiles = append(run.lastFiles, path.Join(folder, file))
 	}
+	defer forgetLooks(slices.Clone(looks), func(at string) bool {
+		if at == lookedAtVersion {
+			return chart.KubeVersion != ""
+		}
+		return len(chart.ApiVersions) > 0
+	})
 	documents, err := run.template()
 	b.volatile = append(b.volatile, run.volatile...)
 	if err != nil {

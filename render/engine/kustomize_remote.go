@@ -162,7 +162,7 @@ func (b *kustomizeBuild) stays(name string, content []byte, kustomization *types
 				Message: name + ": `" + reference + "` is outside of its repository",
 				File:    name,
 				Line:    lineWith(content, reference),
-				Hint:    "a remote base may name what is in its own repository, or remote bases",
+				Hint:    "a kustomization of another repository may name what is in that, or remote bases",
 			}
 		}
 	}

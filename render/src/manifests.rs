@@ -1,7 +1,8 @@
 //! One target at one commit: from its files to its objects, whatever engine they are for.
 //!
 //! What a folder is, is found in it, unless the target says so. Plain files and what Kustomize builds are read once and
-//! filled in for each cluster; Helm is asked for each set of values. All that was read on the way is told.
+//! filled in for each cluster, but for kustomizations whose charts look at it; Helm is asked for each set of values. All that was
+//! read on the way is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -10,7 +11,7 @@ use bellwether_core::parameters::Values;
 use bellwether_core::render::{RenderKind, RenderOptions, RepoFile};
 use serde_json::Value;
 
-use crate::engine::chart::Chart;
+use crate::engine::chart::{Chart, seen_of, variable_of};
 use crate::engine::fill::Fills;
 use crate::engine::made::{Maker, below};
 use crate::engine::parameters;
@@ -61,15 +62,36 @@ pub struct Manifests<F> {
 }
 
 enum Content {
-    Documents(Documents),
+    Documents(Built),
     Chart(Box<Chart>),
+}
+
+/// What is not a chart, before any cluster's values are in it.
+#[derive(Default)]
+struct Built {
+    /// The same for every cluster.
+    documents: Documents,
+    /// Kustomizations with charts that look at their cluster.
+    by_cluster: Vec<Kustomization>,
+}
+
+struct Kustomization {
+    folder: String,
+    file: String,
+}
+
+impl Built {
+    fn append(&mut self, others: Self) -> Result<(), RenderError> {
+        self.by_cluster.extend(others.by_cluster);
+        self.documents.append(others.documents)
+    }
 }
 
 impl<F: Files> Manifests<F> {
     /// Reads what can be read before there are values.
     pub fn open(engines: Engines, files: F, plan: Plan) -> Result<Self, Failure<F::Error>> {
         let Plan { folder, options, name, namespace, has_parameters, project } = plan;
-        let (files, content) = (Recorder::new(files), Content::Documents(Documents::default()));
+        let (files, content) = (Recorder::new(files), Content::Documents(Built::default()));
         let parameter_files = options.parameter_files.clone();
         let (variables, versions) = (Mutex::new(parameters::variables_of(&parameter_files)?), OnceLock::new());
         let filled = if has_parameters || !parameter_files.is_empty() { Fills::All } else { Fills::ClustersOwn };
@@ -84,7 +106,7 @@ impl<F: Files> Manifests<F> {
             Kind::Helm => Content::Chart(Box::new(chart(options)?)),
         };
         manifests.know(match &manifests.content {
-            Content::Documents(documents) => documents.variables(),
+            Content::Documents(built) => built.documents.variables(),
             Content::Chart(chart) => chart.variables(),
         });
         Ok(manifests)
@@ -120,19 +142,39 @@ impl<F: Files> Manifests<F> {
     pub fn render(&self, recipe: &Recipe, values: &Values) -> Result<Vec<RenderedObject>, Failure<F::Error>> {
         let values = &values.over(self.read_parameters(values)?);
         match &self.content {
-            Content::Documents(documents) => Ok(documents.render(recipe, values)?),
+            Content::Documents(built) if built.by_cluster.is_empty() => Ok(built.documents.render(recipe, values)?),
+            Content::Documents(built) => {
+                let mut documents = built.documents.clone();
+                for Kustomization { folder, file } in &built.by_cluster {
+                    let request = Request::kustomize(folder, Some(seen_of(values)));
+                    documents.append(self.make_for(&request, &Maker::Kustomize { file }, variables_of)?)?;
+                }
+                Ok(documents.render(recipe, values)?)
+            }
             Content::Chart(chart) => {
                 let request = chart.request(values)?;
-                let mut looked_at = Vec::new();
                 let is_read = |path: &str| self.files.has_read(path);
-                let made = self.make(&request, &chart.maker(&request, &is_read), &mut looked_at);
-                // Also of one that failed: for another cluster it may not.
-                self.know(&chart.variables_of(&looked_at));
-                let documents = made?;
-                self.know(documents.variables());
+                let maker = chart.maker(&request, &is_read);
+                let documents = self.make_for(&request, &maker, |looked_at| chart.variables_of(looked_at))?;
                 Ok(documents.render(recipe, values)?)
             }
         }
+    }
+
+    /// For one cluster. What it turns out to depend on is known from then on.
+    fn make_for(
+        &self,
+        request: &Request,
+        maker: &Maker<'_>,
+        variables_of: impl FnOnce(&[String]) -> BTreeSet<String>,
+    ) -> Result<Documents, Failure<F::Error>> {
+        let mut looked_at = Vec::new();
+        let made = self.make(request, maker, &mut looked_at);
+        // Also of one that failed: for another cluster it may not.
+        self.know(&variables_of(&looked_at));
+        let documents = made?;
+        self.know(documents.variables());
+        Ok(documents)
     }
 
     /// What the files of parameters have for these values, of which they are chosen.
@@ -173,12 +215,12 @@ impl<F: Files> Manifests<F> {
     }
 
     /// Every manifest below. A folder that has a kustomization is what Kustomize builds of it, unless all is said to be plain.
-    fn read_plain(&self, folder: &str, stated: RenderKind) -> Result<Documents, Failure<F::Error>> {
+    fn read_plain(&self, folder: &str, stated: RenderKind) -> Result<Built, Failure<F::Error>> {
         let mut files = self.files.manifests(folder)?;
         let is_kustomization = |file: &SourceFile| KUSTOMIZATIONS.contains(&name_of(&file.path));
         if stated == RenderKind::Plain {
             files.retain(|file| !is_kustomization(file));
-            return Ok(read_manifests(&files, self.filled)?);
+            return Ok(Built { documents: read_manifests(&files, self.filled)?, by_cluster: Vec::new() });
         }
         let mut built: Vec<(String, String)> = Vec::new();
         let is_within = |path: &str, folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
@@ -191,17 +233,29 @@ impl<F: Files> Manifests<F> {
             }
         }
         files.retain(|file| !built.iter().any(|(outer, _)| is_within(&file.path, outer)));
-        let mut documents = read_manifests(&files, self.filled)?;
+        let mut all = Built { documents: read_manifests(&files, self.filled)?, by_cluster: Vec::new() };
         for (at, file) in built {
-            documents.append(self.build(&at, &file)?)?;
+            all.append(self.build(&at, &file)?)?;
         }
-        Ok(documents)
+        Ok(all)
     }
 
-    fn build(&self, folder: &str, file: &str) -> Result<Documents, Failure<F::Error>> {
-        let request = Request { kind: "kustomize", path: folder.to_owned(), helm: None, kustomize: None, again: false };
-        // No cluster is seen by what is built once for all.
-        self.make(&request, &Maker::Kustomize { file }, &mut Vec::new())
+    /// Once for all clusters, and where a chart in it turns out to look at its cluster, again for each.
+    fn build(&self, folder: &str, file: &str) -> Result<Built, Failure<F::Error>> {
+        let mut looked_at = Vec::new();
+        let made = self.make(&Request::kustomize(folder, None), &Maker::Kustomize { file }, &mut looked_at);
+        if looked_at.is_empty() {
+            return Ok(Built { documents: made?, by_cluster: Vec::new() });
+        }
+        self.know(&variables_of(&looked_at));
+        match made {
+            Ok(documents) => self.know(documents.variables()),
+            // It may not fail for a cluster.
+            Err(Failure::Render(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let seeing = Kustomization { folder: folder.to_owned(), file: file.to_owned() };
+        Ok(Built { documents: Documents::default(), by_cluster: vec![seeing] })
     }
 
     /// What may be something else each time is made twice: clusters that are to have the same would get what differs, and
@@ -293,6 +347,11 @@ pub fn values_in_files<F: Files>(
         found.extend(value.map(|value| (path, value)));
     }
     Ok(found)
+}
+
+/// Of a cluster, what stands for what was looked at.
+fn variables_of(looked_at: &[String]) -> BTreeSet<String> {
+    looked_at.iter().filter_map(|at| variable_of(at)).collect()
 }
 
 /// Of those that no kustomization has.

@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use bellwether_core::Digest;
-use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters, Values};
+use bellwether_core::apis::Apis;
+use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters, Traits, Values};
 use bellwether_core::render::Source;
+use bellwether_core::{Digest, Name};
 use bellwether_render::{
     Confinement, Engines, Failure, Files, Found, LeaveOut, Listed, Listing, MadeBy, Manifests, Marks, Plan, Recipe,
     RenderedObject, SourceFile, VERSION, is_named_for_render, made_by,
@@ -582,6 +583,109 @@ fn a_kustomization_is_laid_over_what_a_chart_gives() {
 }
 
 #[test]
+fn a_kustomization_of_another_repo_is_laid_over_a_chart_and_leads_nowhere_else() {
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\ndata: {text: '${left}'}\n";
+    let over = "namePrefix: eu-\nresources: [../more]\ncommonAnnotations: {cluster: \"${cluster.name}\"}\n";
+    let mut tree = chart_of(template);
+    for above in ["lay/", "env@main:/"] {
+        tree.0.insert(format!("{above}over/prod/kustomization.yaml"), over.to_owned());
+        tree.0.insert(format!("{above}over/more/kustomization.yaml"), "resources: [map.yaml]\n".to_owned());
+        tree.0.insert(format!("{above}over/more/map.yaml"), MAP.to_owned());
+    }
+    tree.0.insert("env@main:/kustomization.yaml".to_owned(), "nameSuffix: -root\n".to_owned());
+    let there = |path: &str| json!({"kustomize": {"repo": "env", "path": path}, "helm": {}});
+    let of = |options: Value| {
+        let objects = render(&tree, "charts/shop", options, json!({})).unwrap_or_else(|error| panic!("{error}"));
+        objects.into_iter().map(|object| (object.key, object.body)).collect::<Vec<_>>()
+    };
+
+    let beside = of(json!({"kustomize": "lay/over/${cluster.labels.env}", "helm": {}}));
+    assert_eq!(of(there("over/${cluster.labels.env}")), beside);
+    assert_eq!(beside.len(), 2);
+    assert_eq!(of(there(".")), of(there("")), "its root is a folder, too");
+
+    let manifests = open(&tree, plan("charts/shop", there("over/${cluster.labels.env}"))).expect("it is opened");
+    assert!(manifests.variables().contains("cluster.labels.env"), "clusters that choose another folder are others");
+    manifests.render(&recipe(), &values(json!({}))).expect("it renders");
+    let inputs = manifests.inputs().paths();
+    assert!(inputs.contains("env@main:/over/more/map.yaml"), "{inputs:?}");
+    assert!(!inputs.iter().any(|path| path.contains("lay/") || path.starts_with("env@main:/kust")), "{inputs:?}");
+
+    for outside in ["../../../charts/shop/templates", "../../../over"] {
+        let mut tree = tree.clone();
+        let leads_out = format!("resources: [{outside}]\n");
+        tree.0.insert("env@main:/over/prod/kustomization.yaml".to_owned(), leads_out);
+        let error = refused(&tree, "charts/shop", there("over/prod"));
+        let file = Some("env@main:/over/prod/kustomization.yaml");
+        assert_eq!((error.code(), error.file()), ("outside_repository", file), "{error}");
+    }
+    let missing = refused(&tree, "charts/shop", there("over/dev"));
+    assert_eq!(missing.code(), "kustomize_failed", "{missing}");
+}
+
+#[test]
+fn charts_of_a_kustomization_see_the_cluster_and_what_sees_none_is_built_once() {
+    let chart = |template: &str| {
+        [
+            ("charts/app/Chart.yaml", "apiVersion: v2\nname: app\nversion: 1.0.0\n".to_owned()),
+            ("charts/app/values.yaml", String::new()),
+            (
+                "charts/app/templates/a.yaml",
+                format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\ndata: {{v: \"{template}\"}}\n"),
+            ),
+        ]
+    };
+    let tree = |fields: &str, template: &str| {
+        let kustomization = format!("helmCharts: [{{name: app, releaseName: r{fields}}}]\n");
+        let mut tree = Tree::of(&[("eu/kustomization.yaml", &kustomization), ("plain/map.yaml", MAP)]);
+        for (name, text) in chart(template) {
+            tree.0.insert(format!("eu/{name}"), text.clone());
+            tree.0.insert(format!("plain/eu/{name}"), text);
+        }
+        tree.0.insert("plain/eu/kustomization.yaml".to_owned(), kustomization);
+        tree
+    };
+    let seen = |version: &str, served: &[&str]| {
+        let (name, none): (Name, _) = ("berlin".parse().expect("a name"), BTreeMap::new());
+        let facts = BTreeMap::from([("kubernetes.version".to_owned(), version.to_owned())]);
+        let apis = Apis::parse(&served.join("\n")).expect("names");
+        let traits = Traits { facts, apis: Some(apis), ..Traits::default() };
+        Parameters::resolve(&[], ClusterFacts::new(&name, &none).with(&traits))
+    };
+    let value = |manifests: &Manifests<Tree>, values: &Values| {
+        let objects = bodies(&manifests.render(&recipe(), values).unwrap_or_else(|error| panic!("{error}")));
+        objects["ConfigMap web/a"]["data"]["v"].as_str().map(str::to_owned).expect("a text")
+    };
+    let asks = r"{{ .Capabilities.KubeVersion.Minor }} {{ .Capabilities.APIVersions.Has `a.io/v1` }}";
+    let (old, new) = (seen("v1.31.4", &["v1"]), seen("v1.33.0", &["a.io/v1", "v1"]));
+
+    for folder in ["eu", "plain"] {
+        let manifests = open(&tree("", asks), plan(folder, json!({}))).expect("it is opened");
+        let looked_at = ["cluster.apis.a.io/v1", "cluster.facts.kubernetes.version"];
+        assert_eq!(manifests.variables().iter().collect::<Vec<_>>(), looked_at, "{folder}");
+        assert_eq!(
+            (value(&manifests, &old), value(&manifests, &new)),
+            ("31 false".into(), "33 true".into()),
+            "{folder}"
+        );
+    }
+    let said = ", kubeVersion: 1.30.0, apiVersions: [a.io/v1]";
+    let manifests = open(&tree(said, asks), plan("eu", json!({}))).expect("it is opened");
+    assert!(
+        manifests.variables().is_empty(),
+        "the kustomization says what the cluster is: {:?}",
+        manifests.variables()
+    );
+    assert_eq!((value(&manifests, &old), value(&manifests, &new)), ("30 true".into(), "30 true".into()));
+
+    let needs = "{{ if ne .Capabilities.KubeVersion.Minor `33` }}{{ fail `not for it` }}{{ end }}well";
+    let manifests = open(&tree("", needs), plan("eu", json!({}))).expect("another cluster may have it");
+    assert_eq!(value(&manifests, &new), "well");
+    let failed = manifests.render(&recipe(), &old).map(drop).expect_err("it is another");
+    assert!(failed.to_string().contains("not for it"), "{failed}");
+}
+
+#[test]
 fn a_kustomization_has_a_chart_of_the_repo_by_our_own_helm() {
     let tree = Tree::of(&[
         (
@@ -951,7 +1055,7 @@ fn what_a_kustomization_over_a_chart_says_is_filled_in_and_what_the_chart_gave_i
 }
 
 /// What all of these make, and the version that made it.
-const RECORDED: (u32, &str) = (2, "sha256:cd8d09ceae07a89d2affc50463c68be33c88ab2e028573036f0ccd38f075a6a0");
+const RECORDED: (u32, &str) = (3, "sha256:cd8d09ceae07a89d2affc50463c68be33c88ab2e028573036f0ccd38f075a6a0");
 
 #[test]
 fn other_bytes_of_the_same_files_are_another_version() {

@@ -162,9 +162,9 @@ pub struct WrittenRender {
     /// For a chart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helm: Option<WrittenHelm>,
-    /// A folder, from the repo's root on, with a kustomization over what the chart gives.
+    /// A folder, from the repo's root on, with a kustomization over what the chart gives; its path may have `${…}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kustomize: Option<String>,
+    pub kustomize: Option<WrittenFile>,
     /// Files with parameters, from the repo's root on, a later one over an earlier, and `parameters` over all; their paths
     /// may have `${…}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -221,7 +221,7 @@ impl Default for WrittenHelm {
     }
 }
 
-/// A file: its path, or where in another repo it is.
+/// A file or a folder: its path, or where in another repo it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum WrittenFile {
@@ -229,7 +229,7 @@ pub enum WrittenFile {
     Other(WrittenOtherFile),
 }
 
-/// A file of another repo of the project.
+/// A file or a folder of another repo of the project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WrittenOtherFile {
@@ -355,15 +355,16 @@ impl From<GitRef> for WrittenRef {
 impl From<WrittenRender> for RenderOptions {
     fn from(written: WrittenRender) -> Self {
         let WrittenRender { kind, helm, kustomize, parameter_files } = written;
-        let kustomize = kustomize.map(plain_path);
-        Self { kind, helm: helm.map(Into::into), kustomize, parameter_files: all(parameter_files) }
+        let (helm, kustomize) = (helm.map(Into::into), kustomize.map(Into::into));
+        Self { kind, helm, kustomize, parameter_files: all(parameter_files) }
     }
 }
 
 impl From<RenderOptions> for WrittenRender {
     fn from(options: RenderOptions) -> Self {
         let RenderOptions { kind, helm, kustomize, parameter_files } = options;
-        Self { kind, helm: helm.map(Into::into), kustomize, parameter_files: all(parameter_files) }
+        let (helm, kustomize) = (helm.map(Into::into), kustomize.map(Into::into));
+        Self { kind, helm, kustomize, parameter_files: all(parameter_files) }
     }
 }
 

@@ -40,15 +40,15 @@ pub struct RenderOptions {
     pub kind: RenderKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helm: Option<HelmOptions>,
-    /// A folder of the repo whose kustomization gets what a chart gives as a resource.
+    /// The folder of a kustomization that gets what a chart gives as a resource; its path may have `${…}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kustomize: Option<String>,
+    pub kustomize: Option<RepoFile>,
     /// Files with parameters, a later one over an earlier, and those of the spec over all; their paths may have `${…}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameter_files: Vec<RepoFile>,
 }
 
-/// A file that a render reads: of the target's own repo, or of another one of its project.
+/// A file or a folder that a render reads: of the target's own repo, or of another one of its project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum RepoFile {
@@ -405,8 +405,13 @@ impl RenderOptions {
 
     /// The other repos that it names, each once.
     pub fn sources(&self) -> BTreeSet<Source> {
+        self.files().filter_map(RepoFile::source).collect()
+    }
+
+    /// All files and folders that it names besides the target's own folder.
+    pub fn files(&self) -> impl Iterator<Item = &RepoFile> {
         let values_files = self.helm.iter().flat_map(|helm| &helm.values_files);
-        values_files.chain(&self.parameter_files).filter_map(RepoFile::source).collect()
+        values_files.chain(&self.parameter_files).chain(&self.kustomize)
     }
 
     /// Refuses what could never render. What `${…}` comes to is looked at for each cluster.
@@ -414,7 +419,7 @@ impl RenderOptions {
         if (self.helm.is_some() || self.kustomize.is_some()) && self.stated_kind() != RenderKind::Helm {
             return Err(InvalidRender::NotHelm);
         }
-        if let Some(path) = self.kustomize.as_ref().filter(|path| !is_valid_path(path)) {
+        if let Some(path) = self.kustomize.as_ref().map(RepoFile::path).filter(|path| !is_valid_path(path)) {
             return Err(InvalidRender::Kustomize { path: path.chars().take(80).collect() });
         }
         if self.parameter_files.len() > VALUES_FILES_MAX {
@@ -542,6 +547,21 @@ mod tests {
         );
         assert!(mounts.iter().all(|mount| is_valid_path(&format!("{mount}/a.yaml"))));
         let wrong = json!({"parameterFiles": [{"repo": "env", "ref": {"branch": "../a"}, "path": "e.yaml"}]});
+        assert_eq!(check(wrong).map_err(|error| error.code()), Err("ref_invalid"));
+    }
+
+    #[test]
+    fn a_kustomization_over_a_chart_is_in_the_targets_repo_or_in_another_one() {
+        let other = |path: &str| json!({"kustomize": {"repo": "overlays", "ref": {"tag": "v1"}, "path": path}});
+        let options: RenderOptions = serde_json::from_value(other("shop/${cluster.labels.env}")).expect("options");
+
+        let mounts: Vec<_> = options.sources().iter().map(Source::mount).collect();
+
+        assert_eq!((options.check(), options.stated_kind()), (Ok(()), RenderKind::Helm));
+        assert_eq!(mounts, ["overlays@refs/tags/v1:"]);
+        assert_eq!(check(other("")), Ok(()), "the root of a repo is a folder too");
+        assert_eq!(check(other("../a")), Err(InvalidRender::Kustomize { path: "../a".to_owned() }));
+        let wrong = json!({"kustomize": {"repo": "overlays", "ref": {"branch": "../a"}, "path": "shop"}});
         assert_eq!(check(wrong).map_err(|error| error.code()), Err("ref_invalid"));
     }
 

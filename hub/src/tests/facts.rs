@@ -261,6 +261,39 @@ async fn a_chart_sees_its_own_cluster_and_clusters_that_answer_alike_share_what_
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn a_chart_of_a_kustomization_sees_its_own_cluster_and_is_rendered_anew_when_that_is_upgraded(pool: Pool) {
+    let scene = scene_with_engine(&pool, 3, &engine()).await;
+    for (number, version) in [(0, "v1.32.3"), (1, "v1.33.1"), (2, "v1.33.1")] {
+        see(&scene, number, version, PLAIN).await;
+    }
+    let [chart, template, two] = chart("{{ .Capabilities.KubeVersion.Version }}");
+    let kustomization = "helmCharts: [{name: app, releaseName: one}]\n".to_owned();
+    let files = [
+        ("one/kustomization.yaml", kustomization),
+        ("one/charts/app/Chart.yaml", chart.1.replace("name: one", "name: app")),
+        ("one/charts/app/values.yaml", String::new()),
+        ("one/charts/app/templates/a.yaml", template.1),
+        two,
+    ];
+    push(&scene, &files).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    assert_eq!(scene.condition("one").await, None);
+    for (cluster, version) in [("cluster-1", "v1.32.3"), ("cluster-2", "v1.33.1"), ("cluster-3", "v1.33.1")] {
+        assert_eq!(value_of(&scene, cluster).await, version, "{cluster}");
+    }
+    let render = scene.wanted_of("one").await.render;
+    assert_eq!((render.variables, render.variants.len()), (vec!["cluster.facts.kubernetes.version".to_owned()], 2));
+
+    see(&scene, 1, "v1.33.1", MONITORED).await;
+    assert!(scene.reconcile(Stage::Bundle).await.is_empty(), "nobody asks what it serves");
+    see(&scene, 0, "v1.34.0", PLAIN).await;
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [scene.id("one").await]);
+    assert_eq!(value_of(&scene, "cluster-1").await, "v1.34.0");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_chart_that_one_cluster_is_too_old_for_goes_to_the_others(pool: Pool) {
     let scene = scene_with_engine(&pool, 2, &engine()).await;
     see(&scene, 0, "v1.32.3", PLAIN).await;

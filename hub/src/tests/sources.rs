@@ -1,5 +1,6 @@
 //! Targets that are rendered from more than one repo.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::response::IntoResponse as _;
@@ -7,6 +8,8 @@ use bellwether_core::repo::{ForcePush, RepoSpec};
 use bellwether_core::report::Verdict;
 use bellwether_core::rollout::{Intent, RolloutState};
 use bellwether_core::signature::{Verify, VerifyMode};
+use bellwether_core::source::full_name;
+use bellwether_core::target::TargetSpec;
 use bellwether_core::{RepoId, Version};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -23,6 +26,7 @@ use crate::source::oci::signatures::CosignPair;
 use crate::store::intents::Verb;
 use crate::store::projects::Project;
 use crate::store::repos::Repo;
+use crate::store::targets::Target;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
 
@@ -372,6 +376,7 @@ struct Charts {
     url: String,
     versions: Arc<Mutex<Vec<&'static str>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    is_down: Arc<AtomicBool>,
 }
 
 fn archive(name: &str, version: &str) -> Vec<u8> {
@@ -386,11 +391,16 @@ impl Charts {
     async fn start(versions: &[&'static str]) -> Self {
         let versions = Arc::new(Mutex::new(versions.to_vec()));
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (known, heard) = (versions.clone(), asked.clone());
+        let is_down: Arc<AtomicBool> = Arc::default();
+        let (known, heard, ends) = (versions.clone(), asked.clone(), is_down.clone());
         let answer = move |uri: axum::http::Uri| {
             heard.lock().expect("not poisoned").push(uri.path().to_owned());
             let known = known.lock().expect("not poisoned").clone();
+            let is_down = ends.load(Ordering::Relaxed);
             async move {
+                if is_down {
+                    return axum::http::StatusCode::SERVICE_UNAVAILABLE.into_response();
+                }
                 if uri.path() == "/charts/index.yaml" {
                     let entry = |version: &&str| {
                         let digest = sha256(&archive("db", version));
@@ -410,7 +420,7 @@ impl Charts {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/charts", listener.local_addr().expect("it is bound"));
         tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
-        Self { url, versions, asked }
+        Self { url, versions, asked, is_down }
     }
 
     fn asked(&self) -> Vec<String> {
@@ -536,6 +546,125 @@ async fn dependencies_of_a_chart_are_fetched_from_repos_of_the_project_and_from_
     assert!(condition.message.contains("3.0.1"), "{condition:?}");
     assert_eq!((condition.file.as_deref(), condition.line), (Some("one/Chart.yaml"), Some(5)));
     assert_eq!(scene.bundles_of("one").await, before, "what runs stays");
+}
+
+/// The chart `cache` in a registry.
+async fn push_cache(registry: &DockerRegistry, version: &str) {
+    let cache = archive("cache", version);
+    let layer = ("application/vnd.cncf.helm.chart.content.v1.tar+gzip", &cache[..], json!(null));
+    registry.push("charts/cache", version, &Artifact::new(&[layer])).await;
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn charts_whose_registries_are_away_stay_what_they_were_and_go_on_being_rendered(pool: Pool) {
+    let (charts, registry) = (Charts::start(&["1.0.0"]).await, DockerRegistry::start().await);
+    push_cache(&registry, "2.1.0").await;
+    let scene = scene_with_engine(&pool, 1, &engine()).await;
+    let db = add_repo(&scene, "db", &charts.url, Some("db")).await;
+    let cache = add_repo(&scene, "cache", &registry.repo_url("charts/cache"), None).await;
+    let registry_url = as_charts_have_it(&registry.repo_url("charts"));
+    let wanted = [dependency("db", "~1.0", &charts.url), dependency("cache", "^2.0", &registry_url)];
+    scene.push(&[("one/Chart.yaml", &chart_of(&wanted)), ("two/a.yaml", ONE)]).await;
+    settle(&scene).await;
+    settle(&scene).await;
+    assert_eq!(scene.condition_of("one").await, None);
+    let (before, sources) = (scene.bundles_of("one").await, sources_of(&scene, "one").await);
+
+    charts.versions.lock().expect("not poisoned").push("1.0.7");
+    charts.is_down.store(true, Ordering::Relaxed);
+    drop(registry);
+    for repo in [db, cache] {
+        scene.tell(Stage::Source, repo.as_uuid()).await;
+    }
+    settle(&scene).await;
+    let mut connection = scene.hub.pool.acquire().await.expect("a connection");
+    for repo in [db, cache] {
+        let status = store::repos::find_fetch_status(&mut connection, repo).await.expect("it is read");
+        assert!(status.condition.is_some(), "its repo says that nobody answers");
+    }
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    settle(&scene).await;
+    assert_eq!((scene.condition_of("one").await, scene.bundles_of("one").await), (None, before.clone()));
+
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: own, namespace: default}\n";
+    scene.push(&[("one/templates/own.yaml", map)]).await;
+    settle(&scene).await;
+    let after = scene.bundles_of("one").await;
+    assert_eq!((scene.condition_of("one").await, sources_of(&scene, "one").await), (None, sources));
+    assert_ne!(after, before, "a push to its own repo waits for no registry");
+
+    charts.is_down.store(false, Ordering::Relaxed);
+    scene.tell(Stage::Source, db.as_uuid()).await;
+    settle(&scene).await;
+    assert_ne!(scene.bundles_of("one").await, after, "what was released meanwhile comes when it is back");
+}
+
+/// A target of this repo, which is rendered so.
+async fn add_target(scene: &Scene, name: &str, repo: (RepoId, &str), reference: Value, render: Value) {
+    let spec = json!({"repo": repo.1, "ref": reference, "path": "", "render": render});
+    let spec: TargetSpec = serde_json::from_value(spec).expect("a spec");
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let known = store::targets::find_by_name(&mut db, scene.hub.project.id, &"one".parse().expect("a name")).await;
+    let target = Target {
+        id: bellwether_core::TargetId::new(clock::new_id()),
+        name: name.parse().expect("a name"),
+        repo: repo.0,
+        reference: full_name(&spec.reference),
+        spec,
+        ..known.expect("it is read").expect("it is there")
+    };
+    store::targets::insert(&mut db, &target).await.expect("a new target");
+    scene.tell(Stage::Source, repo.0.as_uuid()).await;
+    scene.tell(Stage::Bundle, target.id.as_uuid()).await;
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_kustomization_in_git_lies_over_a_chart_of_a_helm_repository_and_of_a_registry(pool: Pool) {
+    let (charts, registry) = (Charts::start(&["1.0.0"]).await, DockerRegistry::start().await);
+    push_cache(&registry, "2.1.0").await;
+    let scene = scene_with_engine(&pool, 1, &engine()).await;
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ANOTHER)]).await;
+    let db = add_repo(&scene, "db", &charts.url, Some("db")).await;
+    let cache = add_repo(&scene, "cache", &registry.repo_url("charts/cache"), None).await;
+    let overlays = Env::new(&scene, "overlays", &scene.hub.project).await;
+    let files = [("db/kustomization.yaml", "namePrefix: eu-\n"), ("cache/kustomization.yaml", "nameSuffix: -eu\n")];
+    let first = overlays.upstream.push("main", "A push", &files);
+    let over = |path: &str| json!({"kustomize": {"repo": "overlays", "path": path}});
+    add_target(&scene, "over-db", (db, "db"), json!({"semver": "~1.0"}), over("db")).await;
+    add_target(&scene, "over-cache", (cache, "cache"), json!({"tag": "2.1.0"}), over("cache")).await;
+    settle(&scene).await;
+    settle(&scene).await;
+    let made = async |target: &str| {
+        let (status, rendered) = scene.ask("GET", &format!("/targets/{target}/render?cluster=cluster-1"), "").await;
+        assert!(status.is_success(), "{rendered}");
+        let body = &rendered["objects"][0]["body"];
+        format!("{} {}", body["metadata"]["name"], body["data"]["version"])
+    };
+
+    for (target, expected) in [("over-db", r#""eu-db" "1.0.0""#), ("over-cache", r#""cache-eu" "2.1.0""#)] {
+        assert_eq!(scene.condition_of(target).await, None);
+        assert_eq!(made(target).await, expected);
+        let read = [("overlays".to_owned(), "refs/heads/main".to_owned(), first.clone())];
+        assert_eq!(sources_of(&scene, target).await, read);
+    }
+    assert!(overlays.moves(&scene, &[("README.md", "1"), ("db/notes.md", "2")]).await.is_empty(), "nobody reads it");
+    let over_db = scene.id("over-db").await;
+    assert_eq!(overlays.moves(&scene, &[("db/kustomization.yaml", "namePrefix: us-\n")]).await, [over_db]);
+    assert_eq!(made("over-db").await, r#""us-db" "1.0.0""#);
+    charts.versions.lock().expect("not poisoned").push("1.0.7");
+    scene.tell(Stage::Source, db.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [over_db]);
+    assert_eq!(made("over-db").await, r#""us-db" "1.0.7""#);
+
+    overlays.push(&scene, &[("db/kustomization.yaml", "resources: [nowhere.yaml]\n")]).await;
+    settle(&scene).await;
+    let condition = scene.condition_of("over-db").await.expect("it is told");
+    let file = Some("overlays@main:/db/kustomization.yaml");
+    assert_eq!((condition.code.as_str(), condition.file.as_deref()), ("kustomize_failed", file), "{condition:?}");
+    let mut connection = scene.hub.pool.acquire().await.expect("a connection");
+    let deleted = store::repos::delete(&mut connection, overlays.repo).await;
+    assert!(matches!(deleted, Err(store::StoreError::InUse)), "{deleted:?}");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

@@ -73,8 +73,14 @@ pub(crate) const SOURCE: &[Rule] = &[
     note("spec.kustomize.forceCommonAnnotations", "nothing to do: the overlay is over what is there"),
     none("spec.kustomize.commonAnnotationsEnvsubst", "there are no variables of a build: write the values"),
     note("spec.kustomize.version", "nothing to do: it is Kustomize 5"),
-    none("spec.kustomize.kubeVersion", "Kustomize does not inflate charts here"),
-    none("spec.kustomize.apiVersions", "Kustomize does not inflate charts here"),
+    differs(
+        "spec.kustomize.kubeVersion",
+        "charts in `helmCharts` see the version of each cluster: write `kubeVersion` there if they are to see another",
+    ),
+    differs(
+        "spec.kustomize.apiVersions",
+        "charts in `helmCharts` see what each cluster serves: write `apiVersions` there if they are to see something else",
+    ),
     none(
         "spec.kustomize.ignoreMissingComponents",
         "components that are missing are an error: take them out of the list",

@@ -168,7 +168,7 @@ impl<F: Files> Argo<'_, F> {
             }
         }
         if !additions.is_empty() || !without.is_empty() {
-            draft.overlay = Some(OverlayDraft { under: Under::Folder, additions, without });
+            draft.overlay = Some(OverlayDraft { under: Under::Folder, additions, without, home: None });
         }
         self.collected.drafts.push(draft);
     }
@@ -268,7 +268,7 @@ impl<F: Files> Argo<'_, F> {
         if taken != all || !without.is_empty() {
             let below = |path: &String| path[draft.path.len()..].trim_start_matches('/').to_owned();
             let under = Under::Listed(taken.iter().map(below).collect());
-            draft.overlay = Some(OverlayDraft { under, additions: Additions::default(), without });
+            draft.overlay = Some(OverlayDraft { under, additions: Additions::default(), without, home: None });
         } else if has_chart || draft_is_kustomize(&*files, &draft.path) {
             draft.kind = Some("plain");
         }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::sources::{Origin, Paths, chart_ref};
 use super::{Flux, Inherited, SOURCE, fields};
 use crate::audit::audit;
-use crate::draft::{Draft, OverlayDraft, Theirs, namespace};
+use crate::draft::{Draft, Home, OverlayDraft, Theirs, namespace};
 use crate::gather::{Object, find};
 use crate::kustomization::{Additions, Folder, Under, look_at};
 use crate::made::Asked;
@@ -98,7 +98,7 @@ impl<F: Files> Flux<'_, F> {
                 Remark::note("spec.test", "nothing to do: tests of a chart are not run, as it says")
             });
         }
-        post_render(&spec, &chart, inherited, &mut draft, &mut entry);
+        self.post_render(&spec, &chart, inherited, &mut draft, &mut entry);
         let values = Value::Object(values);
         let given = Given { values: &values, settings: &settings };
         draft.theirs = self.their_release(object, &chart, &helm, &given, inherited, &entry);
@@ -114,6 +114,50 @@ impl<F: Files> Flux<'_, F> {
         draft.helm = Some(helm);
         self.collected.report[index] = entry;
         self.collected.drafts.push(draft);
+    }
+
+    /// What is done to what the chart gave, as a kustomization over it: in the chart's repo, or in the one that was read.
+    fn post_render(
+        &mut self,
+        spec: &Value,
+        chart: &Chart,
+        inherited: &Inherited,
+        draft: &mut Draft,
+        entry: &mut Entry,
+    ) {
+        let additions = post_renderers(spec, inherited);
+        if additions.is_empty() {
+            return;
+        }
+        let home = if chart.is_in_git { None } else { self.home() };
+        let has_place = chart.is_in_git || home.is_some();
+        for field in ["postRenderers", "commonMetadata"] {
+            if find(spec, &[field]).is_none() {
+                continue;
+            }
+            let field = format!("spec.{field}");
+            entry.add(if has_place {
+                Remark::note(&field, "it stands in the kustomization that `render.kustomize` of the target names")
+            } else {
+                Remark::none(&field, "the target can have it as a kustomization over the chart (`render.kustomize`), in a repo of Git: `--repo-url` says which one these files are of")
+            });
+        }
+        if let Some(home) = &home {
+            entry.became("Repo", &home.repo);
+        }
+        if has_place {
+            draft.overlay = Some(OverlayDraft { under: Under::Chart, additions, without: Vec::new(), home });
+        }
+    }
+
+    /// The repository that was read, if it is known where it is.
+    fn home(&mut self) -> Option<Home> {
+        if self.collected.own.is_none() {
+            let url = self.options.url.as_ref()?;
+            self.collected.own = Some(self.collected.repos.ensure(url, None));
+        }
+        let branch = self.options.branch.as_deref().unwrap_or("main");
+        Some(Home { repo: self.collected.own.clone()?, reference: json!({ "branch": branch }) })
     }
 
     fn their_release(
@@ -245,27 +289,6 @@ fn post_renderers(spec: &Value, inherited: &Inherited) -> Additions {
         labels: texts("labels").unwrap_or_default(),
         annotations: texts("annotations").unwrap_or_default(),
         ..additions
-    }
-}
-
-fn post_render(spec: &Value, chart: &Chart, inherited: &Inherited, draft: &mut Draft, entry: &mut Entry) {
-    let additions = post_renderers(spec, inherited);
-    if additions.is_empty() {
-        return;
-    }
-    for field in ["postRenderers", "commonMetadata"] {
-        if find(spec, &[field]).is_none() {
-            continue;
-        }
-        let field = format!("spec.{field}");
-        entry.add(if chart.is_in_git {
-            Remark::note(&field, "it stands in the kustomization that `render.kustomize` of the target names")
-        } else {
-            Remark::none(&field, "the target can have it as a kustomization over the chart (`render.kustomize`), but only in the repo that the chart is in: commit the chart to Git, or say it by the chart's values")
-        });
-    }
-    if chart.is_in_git {
-        draft.overlay = Some(OverlayDraft { under: Under::Chart, additions, without: Vec::new() });
     }
 }
 

@@ -516,6 +516,48 @@ fn what_is_patched_after_a_chart_is_rendered_stands_in_a_kustomization_over_it()
     moved.assert_same(&[("shop", 1)]);
 }
 
+/// A release of a chart that is in no Git repository.
+fn release_of_a_helm_repository(more: &str) -> String {
+    format!(
+        "---\napiVersion: source.toolkit.fluxcd.io/v1\nkind: HelmRepository\nmetadata: {{name: charts, namespace: shop}}\n\
+         spec: {{url: 'https://charts.example.org'}}\n---\napiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\n\
+         metadata: {{name: web, namespace: shop}}\nspec:\n  chart: {{spec: {{chart: shop, version: 1.0.0, sourceRef: {{kind: HelmRepository, name: charts}}}}}}\n\
+         \x20 driftDetection: {{mode: enabled}}\n{more}"
+    )
+}
+
+#[test]
+fn what_is_patched_after_a_chart_of_a_helm_repository_stands_in_the_repo_that_was_read() {
+    let more = "  commonMetadata: {labels: {team: a}}
+  postRenderers:
+    - kustomize:
+        patches:
+          - patch: |
+              - {op: add, path: /data/extra, value: more}
+            target: {kind: ConfigMap}
+";
+    let chart: Vec<(&str, &str)> =
+        CHART.iter().map(|(path, text)| (path.trim_start_matches("charts/shop/"), *text)).collect();
+    let overlay = json!({"repo": "fleet", "ref": {"branch": "main"}, "path": "bellwether/overlays/web"});
+    let release = release_of_a_helm_repository(more);
+    for source in [GIT, ""] {
+        let files = [("web.yaml", &*format!("{source}{release}"))];
+
+        let moved = moved_beside(Tool::Flux, &files, &[("shop", &chart)], production());
+
+        assert_eq!(moved.target("web")["repo"], "shop");
+        assert_eq!(moved.target("web")["render"]["kustomize"], overlay);
+        let names: Vec<_> = moved.import.documents.iter().map(|one| (one.kind, one.name.as_str())).collect();
+        assert!(names.contains(&("Repo", "fleet")), "somebody has to know where it is: {names:?}");
+        assert_eq!(
+            (moved.import.overlays[0].repo.as_str(), moved.says("web", "spec.postRenderers")),
+            ("fleet", Effect::Note)
+        );
+        assert!(moved.import.is_own("fleet"), "it is written where the others are");
+        moved.assert_same(&[("web", 1)]);
+    }
+}
+
 #[test]
 fn a_target_without_parameters_has_what_looks_like_a_variable_as_flux_has_it() {
     let release = release("  values: {script: 'echo ${HOME} $${X} ${cluster.name} ${'}\n");

@@ -30,7 +30,7 @@ pub(crate) struct Chart {
     folder: String,
     options: HelmOptions,
     /// The folder of a kustomization over what it gives.
-    over: Option<String>,
+    over: Option<RepoFile>,
     release: String,
     namespace: String,
     /// Which `${…}` in values is a variable.
@@ -58,7 +58,7 @@ impl Chart {
                 collect_names(&Value::from(value), &field, filled, &mut variables)?;
             }
         }
-        for (field, text) in texts(&options, over.as_deref()) {
+        for (field, text) in texts(&options, over.as_ref()) {
             collect_names(&Value::from(text), &field, Fills::All, &mut variables)?;
         }
         Ok(Self { folder: folder.to_owned(), options, over, release, namespace, filled, variables })
@@ -71,18 +71,9 @@ impl Chart {
 
     /// The variables of a cluster that stand for what was looked at, but for what the target says itself.
     pub(crate) fn variables_of(&self, looked_at: &[String]) -> BTreeSet<String> {
-        let variable = |at: &String| match (at.as_str(), at.strip_prefix("api:")) {
-            ("version", _) if self.options.kube_version.is_none() => {
-                Some(format!("{CLUSTER_FACTS_PREFIX}{VERSION_FACT}"))
-            }
-            ("apis", _) if self.options.api_versions.is_empty() => Some(CLUSTER_APIS.to_owned()),
-            // What is no name is served by none.
-            (_, Some(api)) if self.options.api_versions.is_empty() && is_name(api) => {
-                Some(format!("{CLUSTER_APIS_PREFIX}{api}"))
-            }
-            _ => None,
-        };
-        looked_at.iter().filter_map(variable).collect()
+        let HelmOptions { kube_version, api_versions, .. } = &self.options;
+        let is_said = |at: &String| if at == VERSION { kube_version.is_some() } else { !api_versions.is_empty() };
+        looked_at.iter().filter(|at| !is_said(at)).filter_map(|at| variable_of(at)).collect()
     }
 
     /// Where its objects come from, as far as can be told of what a kustomization was laid over.
@@ -95,7 +86,7 @@ impl Chart {
 
     /// Whether a parameter has this value that chooses a file or a version, which errors are to name.
     fn chooses(&self, value: &str, values: &Values) -> bool {
-        let texts = texts(&self.options, self.over.as_deref());
+        let texts = texts(&self.options, self.over.as_ref());
         let templates = texts.iter().filter_map(|(_, text)| Template::parse(text, Fills::All).ok().flatten());
         let mut names =
             templates.flat_map(|template| template.names().into_iter().map(str::to_owned).collect::<Vec<_>>());
@@ -133,10 +124,7 @@ impl Chart {
             Some(version) => Some(filling.plain(version, KUBE_VERSION)?),
             None => version_of(values),
         };
-        let cluster_api_versions = match values.apis() {
-            Some(apis) if self.options.api_versions.is_empty() => apis.names().map(str::to_owned).collect(),
-            _ => Vec::new(),
-        };
+        let cluster_api_versions = if self.options.api_versions.is_empty() { served_by(values) } else { Vec::new() };
         let mut helm = HelmRequest {
             release: self.release.clone(),
             namespace: self.namespace.clone(),
@@ -153,10 +141,36 @@ impl Chart {
             lookup: self.options.lookup,
             hidden: Vec::new(),
         };
-        let kustomize = self.over.as_ref().map(|folder| filling.path(folder, OVER)).transpose()?;
+        let kustomize = self.over.as_ref().map(|folder| filling.folder(folder, OVER)).transpose()?;
+        let kustomize_source = self.over.as_ref().and_then(RepoFile::source).map(|source| source.mount());
         helm.hidden = filling.hidden.into_iter().filter(|text| !self.chooses(text, values)).collect();
-        Ok(Request { kind: "helm", path: self.folder.clone(), helm: Some(helm), kustomize, again: false })
+        let path = self.folder.clone();
+        Ok(Request { kind: "helm", path, helm: Some(helm), kustomize, kustomize_source, again: false })
     }
+}
+
+/// As the engine calls it.
+const VERSION: &str = "version";
+
+/// The variable of a cluster that stands for what was looked at.
+pub(crate) fn variable_of(looked_at: &str) -> Option<String> {
+    match (looked_at, looked_at.strip_prefix("api:")) {
+        (VERSION, _) => Some(format!("{CLUSTER_FACTS_PREFIX}{VERSION_FACT}")),
+        ("apis", _) => Some(CLUSTER_APIS.to_owned()),
+        // What is no name is served by none.
+        (_, Some(api)) if is_name(api) => Some(format!("{CLUSTER_APIS_PREFIX}{api}")),
+        _ => None,
+    }
+}
+
+/// What the charts of a kustomization see of a cluster.
+pub(crate) fn seen_of(values: &Values) -> HelmRequest {
+    HelmRequest { kube_version: version_of(values), cluster_api_versions: served_by(values), ..HelmRequest::default() }
+}
+
+/// All that is known to be served by the cluster.
+fn served_by(values: &Values) -> Vec<String> {
+    values.apis().map(|apis| apis.names().map(str::to_owned).collect()).unwrap_or_default()
 }
 
 /// Of the cluster, as far as it is one: an agent could say anything.
@@ -204,12 +218,12 @@ fn escaped(text: &str) -> String {
 }
 
 /// What may have variables besides the values, by where it stands. It is for Bellwether alone: each `${…}` is one.
-fn texts<'o>(options: &'o HelmOptions, over: Option<&'o str>) -> Vec<(String, &'o str)> {
+fn texts<'o>(options: &'o HelmOptions, over: Option<&'o RepoFile>) -> Vec<(String, &'o str)> {
     let files = options.values_files.iter().enumerate();
     let files = files.map(|(index, file)| (format!("{FILES}[{index}]"), file.path()));
     let versions = options.api_versions.iter().map(|version| (API_VERSIONS, version.as_str()));
     let kube = options.kube_version.iter().map(|version| (KUBE_VERSION, version.as_str()));
-    let texts = versions.chain(kube).chain(over.map(|folder| (OVER, folder)));
+    let texts = versions.chain(kube).chain(over.map(|folder| (OVER, folder.path())));
     files.chain(texts.map(|(field, text)| (field.to_owned(), text))).collect()
 }
 
@@ -339,6 +353,14 @@ impl<'v> Filling<'v> {
     pub(super) fn file(&mut self, file: &RepoFile, field: &str) -> Result<String, RenderError> {
         let path = self.path(file.path(), field)?;
         Ok(file.source().map_or_else(|| path.clone(), |source| below(&source.mount(), &path)))
+    }
+
+    /// As a file, and the root of a repo is one, too.
+    fn folder(&mut self, folder: &RepoFile, field: &str) -> Result<String, RenderError> {
+        if folder.path().is_empty() {
+            return Ok(folder.source().map_or_else(String::new, |source| source.mount()));
+        }
+        self.file(folder, field)
     }
 
     fn explain(&self, unfilled: &Unfilled<'_>, field: &str) -> RenderError {

@@ -78,7 +78,7 @@ impl Stage {
 }
 
 fn request_of(path: &str) -> Request {
-    Request { kind: "kustomize", path: path.to_owned(), helm: None, kustomize: None, again: false }
+    Request::kustomize(path, None)
 }
 
 fn render(engines: &Engines, project: &str) -> Result<String, EngineError> {

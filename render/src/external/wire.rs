@@ -19,7 +19,7 @@ pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The engine that this program is made with: what another makes of the same may be something else, and what it is told may
 /// mean something else to it.
-pub(crate) const ENGINE: &str = "0.6.0";
+pub(crate) const ENGINE: &str = "0.7.0";
 
 /// Of three versions, each of some ten.
 const VERSIONS_CHARACTERS_MAX: usize = 200;
@@ -177,12 +177,23 @@ pub(crate) struct Request {
     /// The folder of a kustomization over what Helm gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kustomize: Option<String>,
+    /// The folder of the repo that this is in, if that is not the chart's own: it leads to nothing outside of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kustomize_source: Option<String>,
     /// The same as before, to see whether it stays the same.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) again: bool,
 }
 
-#[derive(Debug, Clone, Serialize)]
+impl Request {
+    /// Builds a kustomization; what `helm` says is for the charts in it.
+    pub(crate) fn kustomize(folder: &str, helm: Option<HelmRequest>) -> Self {
+        let path = folder.to_owned();
+        Self { kind: "kustomize", path, helm, kustomize: None, kustomize_source: None, again: false }
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HelmRequest {
     pub(crate) release: String,

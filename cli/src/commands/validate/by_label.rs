@@ -7,16 +7,15 @@ use std::path::Path;
 
 use bellwether_core::labels::Labels;
 use bellwether_core::parameters::CLUSTER_LABELS_PREFIX;
-use bellwether_core::render::{RenderOptions, RepoFile};
+use bellwether_core::render::RenderOptions;
 
 /// Each is a render: more kinds of clusters than fleets have.
 const KINDS_MAX: usize = 100;
 
 /// The labels of each kind of cluster: of one that nothing is known of, when no path asks for labels, or none leads to a file.
 pub(super) fn list(root: &Path, options: &RenderOptions) -> Vec<Labels> {
-    let values = options.helm.iter().flat_map(|helm| &helm.values_files);
-    let files = values.chain(&options.parameter_files).filter(|file| file.source().is_none()).map(RepoFile::path);
-    let paths: Vec<String> = files.chain(options.kustomize.as_deref()).map(ToOwned::to_owned).collect();
+    let own = options.files().filter(|file| file.source().is_none());
+    let paths: Vec<String> = own.map(|file| file.path().to_owned()).collect();
     let mut kinds = vec![(Labels::new(), paths)];
     let mut known = Vec::new();
     while let Some((labels, paths)) = kinds.pop() {
