@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_core::API_VERSION;
-use bellwether_core::render::{Source, base_references, below_mount, chart_reference};
+use bellwether_core::render::{Source, base_reference, below_mount, chart_reference};
 use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::{Condition, Name, RepoId};
 use bellwether_render::{Files, Found, LeaveOut, Listing, SourceFile};
@@ -151,37 +151,10 @@ impl Sources {
                 }
             }
             Source::Git { url, reference } => match find_base(known.list(db, target).await?, url) {
-                Ok(repo) => self.find_at_first(db, repo, source, &base_references(reference)).await,
+                Ok(repo) => self.find_at(db, repo, source, &base_reference(reference)).await,
                 Err(error) => Ok(Err(error)),
             },
         }
-    }
-
-    /// At the first of these that there is. Those before it are minded, too: one that comes is meant from then on.
-    async fn find_at_first(
-        &mut self,
-        db: &mut Connection,
-        repo: &Repo,
-        source: &Source,
-        references: &[GitRef],
-    ) -> Result<Answer, StoreError> {
-        let mut missing = None;
-        for reference in references {
-            let answer = self.find_at(db, repo, source, reference).await?;
-            match &answer {
-                Err(SourceError::NotThere { condition, .. }) if is_of_no_ref(&condition.code) => {
-                    missing.get_or_insert(answer);
-                }
-                // All are fetched at once.
-                Err(SourceError::NotSeen { .. }) => {
-                    let minded = references.iter().map(|one| Minded { repo: repo.id, reference: one.clone() });
-                    self.minded.entry(source.clone()).or_default().extend(minded);
-                    return Ok(answer);
-                }
-                _ => return Ok(answer),
-            }
-        }
-        Ok(missing.unwrap_or(Err(SourceError::Unknown)))
     }
 
     /// Minded from now on, whether anything is there or not.
@@ -211,10 +184,6 @@ impl Sources {
         let is_of = |source: &Source| of.is_none_or(|of| of.iter().any(|one| one.source == *source));
         self.minded.iter().filter(|(source, _)| is_of(source)).flat_map(|(_, minded)| minded.clone()).collect()
     }
-}
-
-fn is_of_no_ref(code: &str) -> bool {
-    matches!(code, "branch_not_found" | "tag_not_found")
 }
 
 /// Repos of the target's project, once somebody has to choose among them.

@@ -237,6 +237,10 @@ pub(crate) enum RefError {
     NoSuchBranch { branch: String, nearest: Option<String> },
     #[error("there is no tag `{tag}`")]
     NoSuchTag { tag: String, nearest: Option<String> },
+    #[error("there is neither a tag nor a branch `{name}`")]
+    NoSuchName { name: String, nearest: Option<String> },
+    #[error("there is no default branch")]
+    NoDefaultBranch,
     #[error("`{reference}` leads to commit {commit}, which does not build on the one before")]
     Rewritten { repo: String, reference: String, commit: String },
     #[error("{what} {why}")]
@@ -266,7 +270,7 @@ pub(crate) enum RefError {
 impl RefError {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
-            Self::NoSuchBranch { .. } => "branch_not_found",
+            Self::NoSuchBranch { .. } | Self::NoSuchName { .. } | Self::NoDefaultBranch => "branch_not_found",
             Self::NoSuchTag { .. } => "tag_not_found",
             Self::Rewritten { .. } => "head_rewritten",
             Self::Unverified { why, .. } => why.code(),
@@ -288,6 +292,11 @@ impl RefError {
                 Some(nearest) => format!("did you mean `{nearest}`?").into(),
                 None => "push it, or change the target's `ref`".into(),
             }),
+            Self::NoSuchName { nearest, .. } => Some(match nearest {
+                Some(nearest) => format!("did you mean `{nearest}`?").into(),
+                None => "push it, or name another one: `?ref=NAME`".into(),
+            }),
+            Self::NoDefaultBranch => Some("say which one is meant: `?ref=NAME`".into()),
             Self::Rewritten { repo, commit, reference } => {
                 let command = format!("bellwether repo accept {repo} {commit} --ref {reference}");
                 Some(format!("if that is meant, let it in: `{command}`").into())

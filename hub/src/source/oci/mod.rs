@@ -81,7 +81,9 @@ pub(super) fn fetch(
             GitRef::Tag(name) | GitRef::Digest(name) | GitRef::Semver(name) => {
                 Err(RefError::Invalid { reference: name.clone() }.into())
             }
-            GitRef::Branch(_) => Err(RefError::NotOfRegistry { place: "an artifact", what: "branches" }.into()),
+            GitRef::Branch(_) | GitRef::Named(_) => {
+                Err(RefError::NotOfRegistry { place: "an artifact", what: "branches" }.into())
+            }
             GitRef::Commit(_) => Err(RefError::NotOfRegistry { place: "an artifact", what: "commits" }.into()),
         };
         let (commit, verified) = match pulled {
