@@ -117,9 +117,6 @@ func (b *kustomizeBuild) withOthers(name string, content []byte, kustomization *
 }
 
 func findUnsupported(name string, content []byte, kustomization *types.Kustomization, repository *repository) *failure {
-	if len(kustomization.HelmChartInflationGenerator) > 0 {
-		return unsupported(name, content, "helmChartInflationGenerator", "`helmChartInflationGenerator`", helmChartsHint)
-	}
 	folder, _ := split(name)
 	for _, reference := range references(kustomization) {
 		if isRemote(reference, folder, repository) {
@@ -130,7 +127,7 @@ func findUnsupported(name string, content []byte, kustomization *types.Kustomiza
 }
 
 const (
-	helmChartsHint = "write it as `helmCharts`, with the chart in the repository"
+	helmChartsHint = "name its file in `generators`, or write it as `helmCharts`"
 	remoteHint     = "copy it into the repository, and refer to it by its path; of what is remote only folders of Git repositories are taken"
 )
 
