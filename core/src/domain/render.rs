@@ -104,6 +104,8 @@ pub enum Source {
         #[serde(rename = "ref")]
         reference: String,
     },
+    /// A single file at a URL, as a kustomization names one; it lies in its folder under its own name.
+    File { url: String },
 }
 
 impl Source {
@@ -119,6 +121,7 @@ impl Source {
                 let at = if reference.is_empty() { String::new() } else { format!("@{reference}") };
                 format!("git:{}{at}:{}", last_name(url), Digest::of(url.as_bytes()).short())
             }
+            Self::File { url } => format!("file:{}:{}", last_name(url), Digest::of(url.as_bytes()).short()),
         }
     }
 
@@ -136,8 +139,20 @@ impl Source {
                     && chart_reference(versions).is_some()
             }
             Self::Git { url, reference } => is_url(url) && is_valid(&base_reference(reference)),
+            Self::File { url } => is_url(url) && file_name(url).is_some(),
         }
     }
+}
+
+/// How a single file at a URL is called, where it is one by its name; a query is part of no name.
+pub fn file_name(url: &str) -> Option<&str> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (_, name) = rest.rsplit_once('/')?;
+    let (before, ending) = name.rsplit_once('.')?;
+    let is = |text: &str, any: &[&str]| any.iter().any(|one| text.eq_ignore_ascii_case(one));
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let is_file = is(scheme, &["https", "http"]) && is(ending, &["yaml", "yml", "json"]);
+    (is_file && is_plain && !before.is_empty() && !name.starts_with('.') && !rest.contains(['?', '#'])).then_some(name)
 }
 
 /// Of a repository at a URL, without what no path of ours may have.
@@ -588,6 +603,31 @@ mod tests {
             let source = Source::Git { url, reference: text.to_owned() };
             assert_eq!(source.is_valid(), is_sound, "{text}");
             assert!(!is_sound || is_valid_path(&source.mount()), "{}", source.mount());
+        }
+    }
+
+    #[test]
+    fn a_single_file_is_told_by_its_name_and_has_a_folder_of_its_own() {
+        let file = |url: &str| Source::File { url: url.to_owned() };
+        for url in
+            ["https://example.org/v1/install.yaml", "http://example.org/crds.YML", "HTTPS://example.org/a.b.json"]
+        {
+            assert!(file(url).is_valid() && is_valid_path(&file(url).mount()), "{url}");
+        }
+        assert_eq!(file_name("https://example.org/v1/install.yaml"), Some("install.yaml"));
+        assert_ne!(file("https://a.example.org/a.yaml").mount(), file("https://b.example.org/a.yaml").mount());
+        for url in [
+            "https://example.org/install",
+            "https://example.org/install.yaml?token=a",
+            "https://example.org/?a=/b.yaml",
+            "https://example.org/.yaml",
+            "https://a.yaml",
+            "https://example.org/a%2fb.yaml",
+            "https://example.org/\n.yaml",
+            "file:///etc/a.yaml",
+            "git@example.org:a/b.yaml",
+        ] {
+            assert!(!file(url).is_valid(), "{url}");
         }
     }
 

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_core::API_VERSION;
-use bellwether_core::render::{Source, base_reference, below_mount, chart_reference};
-use bellwether_core::source::{GitRef, full_name};
+use bellwether_core::render::{Source, base_reference, below_mount, chart_reference, file_name};
+use bellwether_core::source::{GitRef, HEAD, full_name};
 use bellwether_core::{Condition, Name, RepoId};
 use bellwether_render::{Files, Found, LeaveOut, Listing, SourceFile};
 
@@ -150,6 +150,10 @@ impl Sources {
                     Err(error) => Ok(Err(error)),
                 }
             }
+            Source::File { url } => match find_base(known.list(db, target).await?, url) {
+                Ok(repo) => self.find_at(db, repo, source, &GitRef::Named(HEAD.to_owned())).await,
+                Err(error) => Ok(Err(error)),
+            },
             Source::Git { url, reference } => match find_base(known.list(db, target).await?, url) {
                 Ok(repo) => self.find_at(db, repo, source, &base_reference(reference)).await,
                 Err(error) => Ok(Err(error)),
@@ -243,12 +247,13 @@ fn chart_url(url: &str) -> String {
     RepoUrl::normal(url).replacen("oci+http://", "oci://", 1)
 }
 
-/// By its host and path: protocol, user and credential are the registered repo's.
+/// A Git repository or a single file, by its host and path: protocol, user and credential are the registered repo's.
 fn find_base<'r>(repos: &'r [Repo], url: &str) -> Result<&'r Repo, SourceError> {
     let wanted = RepoUrl::place_of(url);
     let places: Vec<_> = repos
         .iter()
         .filter(|repo| repo.spec.chart.is_none() && !RepoUrl::is_of_artifact(&repo.spec.url))
+        .filter(|repo| file_name(&repo.spec.url).is_some() == file_name(url).is_some())
         .map(|repo| (repo, RepoUrl::place_of(&repo.spec.url)))
         .collect();
     if let Some((repo, _)) = places.iter().find(|(_, place)| *place == wanted) {

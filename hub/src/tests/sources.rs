@@ -672,6 +672,52 @@ async fn a_remote_base_without_a_ref_is_at_the_default_branch_and_what_is_well_i
     assert_eq!(failures(&scene).await.len(), 1, "what is not there is said once");
 }
 
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_single_file_is_fetched_from_the_repo_of_the_project_and_a_rollback_brings_it_back(pool: Pool) {
+    let text = Arc::new(Mutex::new(ONE.to_owned()));
+    let served = text.clone();
+    let answer = move || {
+        let text = served.lock().expect("not poisoned").clone();
+        async move { text }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/v1/install.yaml", listener.local_addr().expect("it is bound"));
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+    let scene = scene_with_engine(&pool, 1, &engine()).await;
+    scene.push(&[("one/kustomization.yaml", &overlay(std::slice::from_ref(&url)))]).await;
+    settle(&scene).await;
+    let condition = scene.condition_of("one").await.expect("nobody registered it");
+    assert_eq!((&*condition.code, condition.line), ("source_not_registered", Some(3)), "{condition:?}");
+    let hint = condition.hint.expect("what to do");
+    assert!(hint.contains(&format!("metadata: {{name: install-yaml}}, spec: {{url: {url}}}")), "{hint}");
+
+    let repo = add_repo(&scene, "install", &url, None).await;
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    settle(&scene).await;
+    settle(&scene).await;
+    assert_eq!(scene.condition_of("one").await, None);
+    let read = async || sources_of(&scene, "one").await.remove(0);
+    let (name, at, first) = read().await;
+    assert_eq!((&*name, &*at), ("install", "name:HEAD"));
+    finish(&scene, 1).await;
+    let runs = async || scene.listing(scene.clusters[0]).await["one"].assignment.digest;
+    let before = runs().await;
+    scene.tell(Stage::Source, repo.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+    assert!(scene.reconcile(Stage::Bundle).await.is_empty(), "the same file renders nothing");
+
+    ANOTHER.clone_into(&mut text.lock().expect("not poisoned"));
+    scene.tell(Stage::Source, repo.as_uuid()).await;
+    settle(&scene).await;
+    finish(&scene, 2).await;
+    assert!(read().await.2 != first && runs().await != before);
+
+    // Whatever the server has by now.
+    assert_eq!(scene.roll_back().await, "done");
+    settle(&scene).await;
+    assert_eq!(runs().await, before);
+}
+
 /// What the audit log says of repos that failed.
 async fn failures(scene: &Scene) -> Vec<Value> {
     let mut db = scene.hub.pool.acquire().await.expect("a connection");

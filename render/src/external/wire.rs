@@ -19,7 +19,7 @@ pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The engine that this program is made with: what another makes of the same may be something else, and what it is told may
 /// mean something else to it.
-pub(crate) const ENGINE: &str = "0.6.0";
+pub(crate) const ENGINE: &str = "0.7.0";
 
 /// Of three versions, each of some ten.
 const VERSIONS_CHARACTERS_MAX: usize = 200;
@@ -54,6 +54,12 @@ pub(crate) struct SourceAsked {
     line: u32,
     chart: Option<ChartAsked>,
     git: Option<GitAsked>,
+    remote: Option<FileAsked>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FileAsked {
+    url: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,7 +91,8 @@ impl SourceAsked {
             Source::Chart { repository, name, versions }
         });
         let git = self.git.map(|GitAsked { url, reference }| Source::Git { url: without_user(&url), reference });
-        chart.or(git).filter(Source::is_valid)
+        let file = self.remote.map(|FileAsked { url }| Source::File { url: without_user(&url) });
+        chart.or(git).or(file).filter(Source::is_valid)
     }
 }
 

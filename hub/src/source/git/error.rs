@@ -263,6 +263,8 @@ pub(crate) enum RefError {
     NotOfRegistry { place: &'static str, what: &'static str },
     #[error("a Git repo has no digests")]
     OfRegistry,
+    #[error("a single file has no branches, tags or commits")]
+    OfFile,
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
 }
@@ -281,7 +283,7 @@ impl RefError {
             Self::NotACommit { .. } => "ref_not_a_commit",
             Self::Invalid { .. } => "ref_invalid",
             Self::NoSuchDigest { .. } => "digest_not_found",
-            Self::NotOfRegistry { .. } | Self::OfRegistry => "ref_of_other_source",
+            Self::NotOfRegistry { .. } | Self::OfRegistry | Self::OfFile => "ref_of_other_source",
             Self::Artifact(error) => error.code(),
         }
     }
@@ -321,6 +323,7 @@ impl RefError {
             Self::NotOfRegistry { .. } => {
                 Some("give the target a `tag` or a `semver`; an artifact has digests, too".into())
             }
+            Self::OfFile => Some("name its URL in a kustomization, and give the target the repo of that".into()),
             Self::OfRegistry => Some("give the target a `branch`, a `tag` or a `commit`".into()),
             Self::Artifact(error) => error.hint(),
             Self::Invalid { .. } => None,
