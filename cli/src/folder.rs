@@ -229,6 +229,11 @@ impl Files for RepoFolders {
                 let needed = format!("the base {url}{at} is needed, and no hub is asked for it");
                 (name.to_owned(), Some(url.clone()), needed, "say where its repository is")
             }
+            Source::File { url } => {
+                let name = url.rsplit('/').next().unwrap_or_default();
+                let needed = format!("the file {url} is needed, and no hub is asked for it");
+                (name.to_owned(), Some(url.clone()), needed, "fetch it, and say in which folder it is")
+            }
         };
         let given = self.given.get(&name).or_else(|| self.given.get(url.as_ref()?));
         let Some(folder) = given else {
@@ -318,11 +323,13 @@ mod tests {
             Source::Chart { repository, name, versions: "~1.2".to_owned() }
         };
         let base = |url: &str| Source::Git { url: url.to_owned(), reference: "v1".to_owned() };
-        let given = ["redis", "https://b.example.org/db", "git@c.example.org:team/bases"];
+        let given = ["redis", "https://b.example.org/db", "git@c.example.org:team/bases", "a.yaml"];
         let given = given.map(|name| (name.to_owned(), there.path().to_owned())).into();
         let files = RepoFolders::new(own.path().to_owned(), given);
 
+        let file = |url: &str| Source::File { url: url.to_owned() };
         for source in [
+            file("https://d.example.org/v1/a.yaml"),
             chart("redis", "https://a.example.org"),
             chart("db", "https://b.example.org/"),
             base("git@c.example.org:team/bases"),
@@ -339,6 +346,10 @@ mod tests {
         assert_eq!(
             told(base("https://c.example.org/other")),
             "the base https://c.example.org/other at `v1` is needed, and no hub is asked for it"
+        );
+        assert_eq!(
+            told(file("https://d.example.org/b.yaml")),
+            "the file https://d.example.org/b.yaml is needed, and no hub is asked for it"
         );
     }
 

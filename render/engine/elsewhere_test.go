@@ -20,9 +20,9 @@ import (
 )
 
 // What a case has in other places lies in its folder `elsewhere`: the charts of Helm repositories and of registries in
-// `HOST/PATH/NAME-VERSION`, and Git repositories, at each of their tags, in `HOST/PATH@TAG`. The engine is given these
-// folders, and the real commands fetch them: charts through a proxy that has nothing else, and repositories by what
-// Git's configuration puts into the place of a URL.
+// `HOST/PATH/NAME-VERSION`, Git repositories, at each of their tags, in `HOST/PATH@TAG`, and single files where their URLs
+// have them. The engine is given these folders, and the real commands fetch them: charts and files through a proxy that
+// has nothing else, and repositories by what Git's configuration puts into the place of a URL.
 const elsewhere = "elsewhere"
 
 // findElsewhere gives the folder of what the engine asks for, which is empty if there is none.
@@ -30,6 +30,10 @@ func findElsewhere(from string, asked *sourceAsked) string {
 	if base := asked.Git; base != nil {
 		_, place, _ := strings.Cut(base.URL, "://")
 		return folderIn(from, path.Join(elsewhere, place+"@"+base.Reference))
+	}
+	if single := asked.Remote; single != nil {
+		_, place, _ := strings.Cut(single.URL, "://")
+		return folderIn(from, path.Join(elsewhere, path.Dir(place)))
 	}
 	_, place, _ := strings.Cut(asked.Chart.Repository, "://")
 	place = path.Join(elsewhere, place)
@@ -132,6 +136,8 @@ func (s chartServer) ServeHTTP(to http.ResponseWriter, asked *http.Request) {
 		s.answerAsRegistry(to, asked.URL.Host, strings.Split(place, "/"))
 	case path.Base(asked.URL.Path) == "index.yaml":
 		fmt.Fprint(to, index(folder))
+	case slices.Contains([]string{".yaml", ".json"}, path.Ext(asked.URL.Path)):
+		http.ServeFile(to, asked, filepath.Join(folder, path.Base(asked.URL.Path)))
 	case strings.HasSuffix(asked.URL.Path, ".tgz"):
 		to.Write(pack(filepath.Join(folder, strings.TrimSuffix(path.Base(asked.URL.Path), ".tgz"))))
 	default:

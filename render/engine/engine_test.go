@@ -144,10 +144,13 @@ func (c *child) answer(from string, frame toParent) {
 	c.t.Helper()
 	if frame.Source != nil {
 		name := ""
-		if frame.Source.Chart != nil {
-			name = frame.Source.Chart.Name
-		} else {
-			name = frame.Source.Git.URL
+		switch asked := frame.Source; {
+		case asked.Chart != nil:
+			name = asked.Chart.Name
+		case asked.Remote != nil:
+			name = asked.Remote.URL
+		default:
+			name = asked.Git.URL
 		}
 		c.asked = append(c.asked, "source "+name)
 		if found := findElsewhere(from, frame.Source); found != "" {

@@ -66,10 +66,11 @@ type question struct {
 // sourceAsked is something that is not in the repository, and where it is named. The parent answers with the folder that its
 // files can be read in.
 type sourceAsked struct {
-	File  string        `json:"file"`
-	Line  int           `json:"line"`
-	Chart *remoteChart  `json:"chart,omitempty"`
-	Git   *remoteFolder `json:"git,omitempty"`
+	File   string        `json:"file"`
+	Line   int           `json:"line"`
+	Chart  *remoteChart  `json:"chart,omitempty"`
+	Git    *remoteFolder `json:"git,omitempty"`
+	Remote *remoteFile   `json:"remote,omitempty"`
 }
 
 // remoteChart is a chart in a Helm repository or in a registry, at the newest version of a range.

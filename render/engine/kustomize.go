@@ -16,7 +16,7 @@ import (
 )
 
 // renderKustomize gives what `kustomize build` prints, with two differences: files may be read from the whole repository,
-// and nothing is fetched or run.
+// and nothing is fetched or run here.
 func renderKustomize(asked request, repository *repository) (done, *failure) {
 	build := &kustomizeBuild{repository: repository, folder: asked.Path, again: asked.Again}
 	if asked.Helm != nil {
@@ -105,28 +105,28 @@ func (b *kustomizeBuild) withOthers(name string, content []byte, kustomization *
 	if why := b.stays(name, content, kustomization); why != nil {
 		return nil, why
 	}
-	places, why := b.findBases(name, content, kustomization)
+	found, why := b.findRemotes(name, content, kustomization)
 	if why != nil {
 		return nil, why
 	}
-	inherited := b.enter(name, kustomization)
-	if why := findUnsupported(name, content, kustomization, b.repository); why != nil {
+	if why := findUnsupported(name, content, kustomization, b.repository, found); why != nil {
 		return nil, why
 	}
+	found.take(kustomization)
+	inherited := b.enter(name, kustomization)
 	content, why = b.withCharts(name, content, kustomization, inherited)
 	if why != nil {
 		return nil, why
 	}
-	return withBases(name, content, places)
+	return found.in(name, content)
 }
 
-func findUnsupported(name string, content []byte, kustomization *types.Kustomization, repository *repository) *failure {
-	if len(kustomization.HelmChartInflationGenerator) > 0 {
-		return unsupported(name, content, "helmChartInflationGenerator", "`helmChartInflationGenerator`", helmChartsHint)
-	}
+func findUnsupported(
+	name string, content []byte, kustomization *types.Kustomization, repository *repository, found places,
+) *failure {
 	folder, _ := split(name)
 	for _, reference := range references(kustomization) {
-		if isRemote(reference, folder, repository) {
+		if found[reference] == "" && isRemote(reference, folder, repository) {
 			return unsupported(name, content, reference, "the remote source `"+reference+"`", remoteHint)
 		}
 	}
@@ -134,8 +134,8 @@ func findUnsupported(name string, content []byte, kustomization *types.Kustomiza
 }
 
 const (
-	helmChartsHint = "write it as `helmCharts`, with the chart in the repository"
-	remoteHint     = "copy it into the repository, and refer to it by its path; of what is remote only folders of Git repositories are taken"
+	helmChartsHint = "name its file in `generators`, or write it as `helmCharts`"
+	remoteHint     = "copy it into the repository, and refer to it by its path; of what is remote only folders of Git repositories are taken, and YAML and JSON files at https URLs without a query"
 )
 
 func unsupported(name string, content []byte, mark, what, hint string) *failure {

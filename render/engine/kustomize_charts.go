@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/api/provider"
 	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/api/types"
 	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
 	"sigs.k8s.io/kustomize/kyaml/yaml/merge2"
@@ -35,16 +36,17 @@ func (b *kustomizeBuild) withCharts(
 		}
 		given = append(given, b.serve(folder, "release", released))
 	}
-	for index := range kustomization.HelmCharts {
-		chart := kustomization.HelmCharts[index]
-		chart.Namespace = cmp.Or(chart.Namespace, kustomization.Namespace, inherited)
-		documents, why := b.inflate(name, content, kustomization, &chart)
+	at := namedChart{folder: folder, file: name, content: content}
+	charts := chartsOf(kustomization, at, inherited)
+	generated, generators := b.splitGenerators(kustomization.Generators, at)
+	for index, chart := range append(charts, generated...) {
+		documents, why := b.inflate(&chart)
 		if why != nil {
 			return nil, why
 		}
 		documents, err := markGenerated(documents)
 		if err != nil {
-			return nil, &failure{Code: kustomizeFailed, Message: fmt.Sprintf("%s: what the chart `%s` gives: %s", name, chart.Name, withoutContents(err.Error())), File: name}
+			return nil, &failure{Code: kustomizeFailed, Message: fmt.Sprintf("%s: what the chart `%s` gives: %s", chart.file, chart.Name, withoutContents(err.Error())), File: chart.file}
 		}
 		given = append(given, b.serve(folder, fmt.Sprintf("chart-%d", index), documents))
 	}
@@ -56,6 +58,10 @@ func (b *kustomizeBuild) withCharts(
 	if err == nil {
 		delete(fields, "helmCharts")
 		delete(fields, "helmGlobals")
+		delete(fields, "helmChartInflationGenerator")
+		if len(generated) > 0 {
+			fields["generators"] = generators
+		}
 		resources, _ := fields["resources"].([]any)
 		fields["resources"] = slices.Concat(resources, given)
 		content, err = yaml.Marshal(fields)
@@ -64,6 +70,84 @@ func (b *kustomizeBuild) withCharts(
 		return nil, &failure{Code: kustomizeFailed, Message: name + ": " + err.Error(), File: name}
 	}
 	return content, nil
+}
+
+// namedChart is a chart that a kustomization names, and where it does.
+type namedChart struct {
+	types.HelmGlobals
+	types.HelmChart
+	// folder is the kustomization's: paths begin there.
+	folder string
+	file   string
+	// content is the file's.
+	content []byte
+}
+
+// chartsOf are those of `helmCharts`, and of the field that this had before.
+func chartsOf(kustomization *types.Kustomization, at namedChart, inherited string) (charts []namedChart) {
+	earlier, globals := types.SplitHelmParameters(kustomization.HelmChartInflationGenerator)
+	if kustomization.HelmGlobals != nil {
+		globals = *kustomization.HelmGlobals
+	}
+	for _, chart := range slices.Concat(kustomization.HelmCharts, earlier) {
+		chart.Namespace = cmp.Or(chart.Namespace, kustomization.Namespace, inherited)
+		at.HelmGlobals, at.HelmChart = globals, chart
+		charts = append(charts, at)
+	}
+	return charts
+}
+
+// splitGenerators gives the charts that a kustomization's generators name, and the generators without them.
+func (b *kustomizeBuild) splitGenerators(generators []string, at namedChart) (charts []namedChart, others []string) {
+	for index, generator := range generators {
+		found, rest := b.chartsIn(generator, at)
+		charts = append(charts, found...)
+		switch {
+		case len(found) == 0:
+			others = append(others, generator)
+		case rest != "":
+			others = append(others, b.serve(at.folder, fmt.Sprintf("generators-%d", index), rest))
+		}
+	}
+	return charts, others
+}
+
+// chartsIn gives the charts that a generator's configuration names, and what else it has. One that cannot be read is left to
+// Kustomize, which says why.
+func (b *kustomizeBuild) chartsIn(generator string, at namedChart) (charts []namedChart, rest string) {
+	objects, at := b.configured(generator, at)
+	for _, object := range objects {
+		text, err := object.RNode.String()
+		if err == nil && (object.GetApiVersion() != "builtin" || object.GetKind() != "HelmChartInflationGenerator") {
+			rest += "---\n" + text
+			continue
+		}
+		chart := at
+		if err == nil {
+			err = yaml.Unmarshal([]byte(text), &chart)
+		}
+		if err != nil {
+			return nil, ""
+		}
+		charts = append(charts, chart)
+	}
+	return charts, rest
+}
+
+// configured are the objects of a generator's configuration, and where that is: written inline, or in a file.
+func (b *kustomizeBuild) configured(generator string, at namedChart) ([]*resource.Resource, namedChart) {
+	if objects, err := readObjects(generator); err == nil {
+		return objects, at
+	}
+	name, inside := clean(path.Join(at.folder, generator))
+	if !inside || b.repository.kindOf(name) != file {
+		return nil, at
+	}
+	at.file = name
+	at.content, _ = b.repository.read(name)
+	b.variables.note(at.content)
+	objects, _ := readObjects(string(at.content))
+	return objects, at
 }
 
 // othersMark stands in `${…}` that a chart has written for whoever runs what it deploys, until the parent has filled in those of
@@ -98,12 +182,12 @@ func markGenerated(documents string) (string, error) {
 
 // eachObject gives the objects as Kustomize reads them, each changed.
 func eachObject(documents string, change func(*kyaml.RNode) error) (string, error) {
-	objects, err := resmap.NewFactory(provider.NewDefaultDepProvider().GetResourceFactory()).NewResMapFromBytes([]byte(documents))
+	objects, err := readObjects(documents)
 	if err != nil {
 		return "", err
 	}
 	var changed strings.Builder
-	for _, object := range objects.Resources() {
+	for _, object := range objects {
 		if err := change(&object.RNode); err != nil {
 			return "", err
 		}
@@ -114,6 +198,14 @@ func eachObject(documents string, change func(*kyaml.RNode) error) (string, erro
 		changed.WriteString("---\n" + text)
 	}
 	return changed.String(), nil
+}
+
+func readObjects(documents string) ([]*resource.Resource, error) {
+	objects, err := resmap.NewFactory(provider.NewDefaultDepProvider().GetResourceFactory()).NewResMapFromBytes([]byte(documents))
+	if err != nil {
+		return nil, err
+	}
+	return objects.Resources(), nil
 }
 
 // beingBuilt is a kustomization that is being built.
@@ -160,22 +252,16 @@ func (b *kustomizeBuild) serve(folder, name, documents string) string {
 }
 
 // inflate gives what Kustomize's generator gets from the command.
-func (b *kustomizeBuild) inflate(
-	name string, content []byte, kustomization *types.Kustomization, chart *types.HelmChart,
-) (string, *failure) {
-	folder, _ := split(name)
-	home := path.Join(folder, types.HelmDefaultHome)
-	if globals := kustomization.HelmGlobals; globals != nil && globals.ChartHome != "" {
-		home = path.Join(folder, globals.ChartHome)
-	}
+func (b *kustomizeBuild) inflate(chart *namedChart) (string, *failure) {
+	home := path.Join(chart.folder, cmp.Or(chart.ChartHome, types.HelmDefaultHome))
 	if chart.Version != "" && chart.Repo != "" {
 		home = path.Join(home, chart.Name+"-"+chart.Version)
 	}
 	at, inside := clean(path.Join(home, chart.Name))
 	if chart.Name != "" && chart.Repo != "" && inside && b.repository.kindOf(at) != directory {
 		found, err := b.repository.find(sourceAsked{
-			File:  name,
-			Line:  lineWith(content, chart.Name),
+			File:  chart.file,
+			Line:  lineWith(chart.content, chart.Name),
 			Chart: &remoteChart{Repository: chart.Repo, Name: chart.Name, Versions: chart.Version},
 		})
 		if err != nil {
@@ -186,17 +272,17 @@ func (b *kustomizeBuild) inflate(
 	if chart.Name == "" || !inside || b.repository.kindOf(at) != directory {
 		return "", &failure{
 			Code:    kustomizeUnsupported,
-			Message: fmt.Sprintf("%s: the chart `%s` is not in the repository, and nothing is fetched", name, chart.Name),
-			File:    name,
-			Line:    lineWith(content, chart.Name),
+			Message: fmt.Sprintf("%s: the chart `%s` is not in the repository, and nothing is fetched", chart.file, chart.Name),
+			File:    chart.file,
+			Line:    lineWith(chart.content, chart.Name),
 			Hint:    "name its `repo`, or run `helm pull --untar` and commit it as `" + at + "`",
 		}
 	}
-	values, why := b.chartValues(folder, at, chart)
+	values, why := b.chartValues(at, chart)
 	if why != nil {
 		return "", why
 	}
-	release, why := b.nameRelease(name, content, chart)
+	release, why := b.nameRelease(chart)
 	if why != nil {
 		return "", why
 	}
@@ -220,7 +306,7 @@ func (b *kustomizeBuild) inflate(
 		run.ClusterAPIVersions = b.helm.ClusterAPIVersions
 	}
 	for _, file := range chart.AdditionalValuesFiles {
-		run.lastFiles = append(run.lastFiles, path.Join(folder, file))
+		run.lastFiles = append(run.lastFiles, path.Join(chart.folder, file))
 	}
 	defer forgetLooks(slices.Clone(looks), func(at string) bool {
 		if at == lookedAtVersion {
@@ -237,13 +323,13 @@ func (b *kustomizeBuild) inflate(
 }
 
 // nameRelease gives the name that the command takes.
-func (b *kustomizeBuild) nameRelease(name string, content []byte, chart *types.HelmChart) (string, *failure) {
+func (b *kustomizeBuild) nameRelease(chart *namedChart) (string, *failure) {
 	if chart.NameTemplate == "" {
 		// The last is what the command prints where nobody names one.
 		return cmp.Or(chart.ReleaseName, "release-name"), nil
 	}
 	wrong := func(why string) *failure {
-		return &failure{Code: kustomizeFailed, Message: name + ": " + why, File: name, Line: lineWith(content, chart.NameTemplate)}
+		return &failure{Code: kustomizeFailed, Message: chart.file + ": " + why, File: chart.file, Line: lineWith(chart.content, chart.NameTemplate)}
 	}
 	if chart.ReleaseName != "" {
 		return "", wrong("a chart has both nameTemplate and releaseName")
@@ -266,10 +352,10 @@ func (b *kustomizeBuild) nameRelease(name string, content []byte, chart *types.H
 }
 
 // chartValues are those of a file, which are the chart's own where none is named, and those that are written inline.
-func (b *kustomizeBuild) chartValues(folder, chart string, of *types.HelmChart) (map[string]any, *failure) {
+func (b *kustomizeBuild) chartValues(chart string, of *namedChart) (map[string]any, *failure) {
 	name := path.Join(chart, "values.yaml")
 	if of.ValuesFile != "" {
-		name = path.Join(folder, of.ValuesFile)
+		name = path.Join(of.folder, of.ValuesFile)
 	}
 	cleaned, inside := clean(name)
 	if !inside {
@@ -278,7 +364,7 @@ func (b *kustomizeBuild) chartValues(folder, chart string, of *types.HelmChart) 
 	content, err := b.repository.read(cleaned)
 	var values map[string]any
 	if err == nil {
-		values, err = mergeChartValues(content, of)
+		values, err = mergeChartValues(content, &of.HelmChart)
 	}
 	if err != nil {
 		return nil, &failure{Code: kustomizeFailed, Message: fmt.Sprintf("the values file `%s`: %s", cleaned, err), File: cleaned}

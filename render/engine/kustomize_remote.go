@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net/url"
 	"path"
 	"regexp"
@@ -18,54 +19,118 @@ type remoteFolder struct {
 	Reference string `json:"reference"`
 }
 
-// findBases asks for the remote bases that a kustomization names, which Kustomize would clone, and puts the folders that
-// they can be read in into their places.
-func (b *kustomizeBuild) findBases(name string, content []byte, kustomization *types.Kustomization) (map[string]string, *failure) {
-	folder, _ := split(name)
-	places := map[string]string{}
-	var first *failure
-	for _, list := range [][]string{kustomization.Resources, kustomization.Components, kustomization.Bases} {
-		for index, reference := range list {
-			base, below, isBase := parseBase(reference)
-			if !isBase || !isRemote(reference, folder, b.repository) {
-				continue
-			}
-			if places[reference] == "" {
-				mount, err := b.repository.find(sourceAsked{File: name, Line: lineWith(content, reference), Git: &base})
-				if err != nil {
-					first = b.repository.refusal
-					continue // the others are asked for, too: whoever is asked may have to look for them first
-				}
-				places[reference] = upwards(folder) + path.Join(mount, below)
-			}
-			list[index] = places[reference]
-		}
-	}
-	return places, first
+// remoteFile is a single file at a URL.
+type remoteFile struct {
+	URL string `json:"url"`
 }
 
-// withBases gives a kustomization with these folders in the places of remote bases.
-func withBases(name string, content []byte, places map[string]string) ([]byte, *failure) {
-	if len(places) == 0 {
+// findRemotes asks for what a kustomization names in other places, which Kustomize would clone or fetch, and gives the paths
+// that it can be read at, by what names it.
+func (b *kustomizeBuild) findRemotes(name string, content []byte, kustomization *types.Kustomization) (places, *failure) {
+	folder, _ := split(name)
+	folders := slices.Concat(kustomization.Resources, kustomization.Components, kustomization.Bases)
+	found := places{}
+	var first *failure
+	for _, reference := range references(kustomization) {
+		asked, below, isTaken := parseRemote(reference, slices.Contains(folders, reference))
+		if found[reference] != "" || !isTaken || !isRemote(reference, folder, b.repository) {
+			continue
+		}
+		asked.File, asked.Line = name, lineWith(content, reference)
+		mount, err := b.repository.find(asked)
+		if err != nil {
+			first = b.repository.refusal
+			continue // the others are asked for, too: whoever is asked may have to look for them first
+		}
+		found[reference] = upwards(folder) + path.Join(mount, below)
+	}
+	return found, first
+}
+
+// parseRemote says what is to be asked for, and where it is in that. Kustomize takes for a folder what is no file.
+func parseRemote(reference string, mayBeFolder bool) (asked sourceAsked, below string, isTaken bool) {
+	if base, below, isBase := parseBase(reference); isBase && mayBeFolder {
+		return sourceAsked{Git: &base}, below, true
+	}
+	if found := singleFile.FindStringSubmatch(reference); found != nil {
+		return sourceAsked{Remote: &remoteFile{URL: reference}}, found[1], true
+	}
+	return asked, "", false
+}
+
+// singleFile has no query: what is in one is seldom the same for long, and often a secret.
+var singleFile = regexp.MustCompile(`(?i)^https?://[^/?#]+/(?:[^?#]*/)?([a-z0-9_-][a-z0-9._-]*\.(?:yaml|yml|json))$`)
+
+// places are the paths that stand for what is in other places.
+type places map[string]string
+
+// take puts the paths into the lists that are told from a kustomization later on.
+func (p places) take(kustomization *types.Kustomization) {
+	for _, list := range [][]string{
+		kustomization.Resources, kustomization.Components, kustomization.Bases,
+		kustomization.Generators, kustomization.Transformers, kustomization.Validators,
+	} {
+		for index, reference := range list {
+			list[index] = cmp.Or(p[reference], reference)
+		}
+	}
+}
+
+// in gives a kustomization with the paths in the places of what they stand for.
+func (p places) in(name string, content []byte) ([]byte, *failure) {
+	if len(p) == 0 {
 		return content, nil
 	}
 	var fields map[string]any
 	err := yaml.Unmarshal(content, &fields)
 	if err == nil {
-		for _, field := range []string{"resources", "components", "bases"} {
-			list, _ := fields[field].([]any)
-			for index, reference := range list {
-				if text, isText := reference.(string); isText && places[text] != "" {
-					list[index] = places[text]
-				}
-			}
-		}
+		p.replace(fields)
 		content, err = yaml.Marshal(fields)
 	}
 	if err != nil {
 		return nil, &failure{Code: kustomizeFailed, Message: name + ": " + err.Error(), File: name}
 	}
 	return content, nil
+}
+
+// replace knows the same fields as `references`.
+func (p places) replace(fields map[string]any) {
+	p.members(fields, "resources", "components", "bases", "crds", "configurations", "generators", "transformers",
+		"validators", "patchesStrategicMerge")
+	p.members(fields["openapi"], "path")
+	for _, field := range []string{
+		"patches", "patchesJson6902", "replacements", "configMapGenerator", "secretGenerator",
+	} {
+		list, _ := fields[field].([]any)
+		for _, each := range list {
+			p.members(each, "path", "env", "envs", "files")
+		}
+	}
+}
+
+// members replaces what these members of an object have, which is a text or a list of them.
+func (p places) members(object any, names ...string) {
+	members, _ := object.(map[string]any)
+	for _, name := range names {
+		switch value := members[name].(type) {
+		case string:
+			members[name] = p.of(value)
+		case []any:
+			for index, each := range value {
+				if text, isText := each.(string); isText {
+					value[index] = p.of(text)
+				}
+			}
+		}
+	}
+}
+
+// of gives the path, also of what a generator has under a name of its own: `key=https://…`.
+func (p places) of(text string) string {
+	if key, reference, named := strings.Cut(text, "="); named && p[text] == "" && p[reference] != "" {
+		return key + "=" + p[reference]
+	}
+	return cmp.Or(p[text], text)
 }
 
 // upwards leads from a folder to the root. It begins with a dot, and so is never taken for a host or a user.

@@ -29,3 +29,27 @@ func TestARemoteBaseIsTakenApartAsKustomizeDoesIt(t *testing.T) {
 		}
 	}
 }
+
+func TestASingleFileIsToldByItsNameAndHasNoQuery(t *testing.T) {
+	for reference, name := range map[string]string{
+		"https://example.org/releases/v1/install.yaml": "install.yaml",
+		"http://example.org/crds.yml":                  "crds.yml",
+		"HTTPS://example.org/a.b/schema.json":          "schema.json",
+	} {
+		asked, below, isTaken := parseRemote(reference, true)
+		if !isTaken || asked.Remote == nil || asked.Remote.URL != reference || below != name {
+			t.Errorf("%s: %+v %s", reference, asked, below)
+		}
+	}
+	for _, other := range []string{
+		"https://example.org/install", "https://example.org/install.yaml?token=a", "https://example.org/.yaml", "https://a.yaml",
+		"https://example.org/a%2f..%2fb.yaml", "file:///etc/a.yaml", "ssh://example.org/a.yaml", "install.yaml",
+	} {
+		if asked, _, isTaken := parseRemote(other, false); isTaken {
+			t.Errorf("%s is taken for %+v", other, asked)
+		}
+	}
+	if asked, _, _ := parseRemote("https://example.org/org/repo//base.yaml", true); asked.Git == nil {
+		t.Error("what has two slashes is a folder of a repository first")
+	}
+}

@@ -31,6 +31,8 @@ pub enum Place {
     Line { file: Arc<str>, line: u32 },
     /// An object that an engine made, and the file that it made it from. Nobody wrote the lines of such an object.
     Object { file: Arc<str>, object: Arc<str> },
+    /// A line that such an object has something of.
+    Written { file: Arc<str>, line: u32, object: Arc<str> },
     /// A field of the target's own spec.
     Field { path: Arc<str> },
 }
@@ -39,14 +41,14 @@ impl Place {
     /// Relative to the repo's root.
     pub fn file(&self) -> Option<&str> {
         match self {
-            Self::Line { file, .. } | Self::Object { file, .. } => Some(file),
+            Self::Line { file, .. } | Self::Object { file, .. } | Self::Written { file, .. } => Some(file),
             Self::Field { .. } => None,
         }
     }
 
     pub fn line(&self) -> Option<u32> {
         match self {
-            Self::Line { line, .. } => Some(*line),
+            Self::Line { line, .. } | Self::Written { line, .. } => Some(*line),
             Self::Object { .. } | Self::Field { .. } => None,
         }
     }
@@ -57,6 +59,7 @@ impl fmt::Display for Place {
         match self {
             Self::Line { file, line } => write!(f, "{file}:{line}"),
             Self::Object { file, object } => write!(f, "{file} ({object})"),
+            Self::Written { file, line, object } => write!(f, "{file}:{line} ({object})"),
             Self::Field { path } => write!(f, "{path}"),
         }
     }
@@ -159,6 +162,19 @@ pub enum RenderError {
 }
 
 impl RenderError {
+    /// With the line where a variable is written, for what is wrong with one in an object that an engine made.
+    pub(crate) fn written_at(mut self, find: impl FnOnce(&str) -> Option<(Arc<str>, u32)>) -> Self {
+        if let Self::VariableUnset { at, name, .. }
+        | Self::VariableMalformed { at, name }
+        | Self::VariableMisused { at, name, .. } = &mut self
+            && let Place::Object { object, .. } = at
+            && let Some((file, line)) = find(name)
+        {
+            *at = Place::Written { file, line, object: object.clone() };
+        }
+        self
+    }
+
     /// What a variable without value and default is.
     pub(crate) fn unset(at: Place, name: &str, values: &Values) -> Self {
         match fact_of(name) {
@@ -352,7 +368,7 @@ impl RenderError {
     /// The object that an engine made, by kind and name, if it is about one.
     pub fn object(&self) -> Option<&str> {
         match self.place()? {
-            Place::Object { object, .. } => Some(object),
+            Place::Object { object, .. } | Place::Written { object, .. } => Some(object),
             Place::Line { .. } | Place::Field { .. } => None,
         }
     }

@@ -233,6 +233,15 @@ impl<F: Files> Recorder<F> {
         matches!(self.lock().read.get(path), Some(Read::File(_)))
     }
 
+    /// The first line of what was read, in the order of the paths.
+    pub(crate) fn find_line(&self, is_meant: impl Fn(&str) -> bool) -> Option<(Arc<str>, u32)> {
+        self.lock().read.iter().find_map(|(path, read)| {
+            let Read::File(bytes) = read else { return None };
+            let line = std::str::from_utf8(bytes).ok()?.lines().position(&is_meant)?;
+            Some((Arc::from(path.as_str()), u32::try_from(line).ok()?.saturating_add(1)))
+        })
+    }
+
     /// Each render of a chart may ask the whole again.
     pub(crate) fn begin_render(&self) {
         self.lock().look_ups = 0;

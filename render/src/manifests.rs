@@ -142,14 +142,16 @@ impl<F: Files> Manifests<F> {
     pub fn render(&self, recipe: &Recipe, values: &Values) -> Result<Vec<RenderedObject>, Failure<F::Error>> {
         let values = &values.over(self.read_parameters(values)?);
         match &self.content {
-            Content::Documents(built) if built.by_cluster.is_empty() => Ok(built.documents.render(recipe, values)?),
+            Content::Documents(built) if built.by_cluster.is_empty() => {
+                Ok(built.documents.render(recipe, values).map_err(|error| self.with_line(error))?)
+            }
             Content::Documents(built) => {
                 let mut documents = built.documents.clone();
                 for Kustomization { folder, file } in &built.by_cluster {
                     let request = Request::kustomize(folder, Some(seen_of(values)));
                     documents.append(self.make_for(&request, &Maker::Kustomize { file }, variables_of)?)?;
                 }
-                Ok(documents.render(recipe, values)?)
+                Ok(documents.render(recipe, values).map_err(|error| self.with_line(error))?)
             }
             Content::Chart(chart) => {
                 let request = chart.request(values)?;
@@ -244,6 +246,10 @@ impl<F: Files> Manifests<F> {
     fn build(&self, folder: &str, file: &str) -> Result<Built, Failure<F::Error>> {
         let mut looked_at = Vec::new();
         let made = self.make(&Request::kustomize(folder, None), &Maker::Kustomize { file }, &mut looked_at);
+        let made = made.map_err(|failure| match failure {
+            Failure::Render(error) => Failure::Render(self.with_line(error)),
+            other => other,
+        });
         if looked_at.is_empty() {
             return Ok(Built { documents: made?, by_cluster: Vec::new() });
         }
@@ -256,6 +262,11 @@ impl<F: Files> Manifests<F> {
         }
         let seeing = Kustomization { folder: folder.to_owned(), file: file.to_owned() };
         Ok(Built { documents: Documents::default(), by_cluster: vec![seeing] })
+    }
+
+    /// Nobody wrote the lines of what Kustomize built, but somebody wrote the variables in them.
+    fn with_line(&self, error: RenderError) -> RenderError {
+        error.written_at(|name| self.files.find_line(|line| refers_to(line, name)))
     }
 
     /// What may be something else each time is made twice: clusters that are to have the same would get what differs, and
@@ -327,6 +338,17 @@ impl<F: Files> Manifests<F> {
     }
 }
 
+/// Whether a line has a reference to a variable, outside of a comment, that gives it no default.
+fn refers_to(line: &str, name: &str) -> bool {
+    let mark = format!("${{{name}");
+    let goes_on = |rest: &str| {
+        let is_of_a_name = rest.starts_with(|next: char| next.is_alphanumeric() || "_.-=".contains(next));
+        is_of_a_name || rest.starts_with(":-") || rest.starts_with(":=")
+    };
+    let is_meant = |(at, _): (usize, &str)| !line[..at].ends_with('$') && !goes_on(&line[at + mark.len()..]);
+    !line.trim_start().starts_with('#') && line.match_indices(&mark).any(is_meant)
+}
+
 /// Which files of parameters have a value for this one, the weakest first.
 pub fn values_in_files<F: Files>(
     files: F,
@@ -370,4 +392,19 @@ enum Kind {
     Plain,
     Kustomize { file: String },
     Helm,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_refers_to_a_variable_that_it_gives_no_default() {
+        for line in ["a: ${x}", "a: '${y}${x}'", "a: ${x^^}", "a: ${x:0:3} # why", "a: ${x"] {
+            assert!(refers_to(line, "x"), "{line}");
+        }
+        for line in ["a: ${xy}", "a: ${x.y}", "a: ${x:-1}", "a: ${x=1}", "a: $${x}", "# a: ${x}", "a: x", "a: $x"] {
+            assert!(!refers_to(line, "x"), "{line}");
+        }
+    }
 }

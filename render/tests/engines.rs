@@ -745,6 +745,49 @@ fn a_remote_base_is_as_if_it_were_a_folder_and_leads_nowhere_else() {
     assert_eq!(error.code(), "outside_repository", "{error}");
 }
 
+#[test]
+fn a_variable_without_a_value_in_what_kustomize_built_is_told_by_its_line() {
+    let base =
+        "# ${size} is given below\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: map}\ndata:\n  size: ${size}\n";
+    let tree = Tree::of(&[
+        ("apps/eu/kustomization.yaml", "namePrefix: eu-\nresources: [../../base]\n"),
+        ("base/kustomization.yaml", "resources: [map.yaml]\n"),
+        ("base/map.yaml", base),
+    ]);
+
+    let unset = refused(&tree, "apps/eu", json!({}));
+
+    assert_eq!((unset.file(), unset.line()), (Some("base/map.yaml"), Some(6)));
+    assert_eq!(unset.to_string(), "base/map.yaml:6 (ConfigMap eu-map): variable `size` has no value and no default");
+    let malformed = Tree::of(&[
+        ("a/kustomization.yaml", "resources: [map.yaml]\n"),
+        ("a/map.yaml", &base.replace("size: ${size}", "size: ${size^^^}")),
+    ]);
+    let malformed = refused(&malformed, "a", json!({}));
+    assert_eq!((malformed.file(), malformed.line()), (Some("a/map.yaml"), Some(6)), "{malformed}");
+}
+
+#[test]
+fn a_single_file_at_a_url_is_as_if_it_were_in_the_repo() {
+    let url = "https://files.example.org/v1/install.yaml";
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: map}\ndata: {a: '${x}'}\n";
+    let overlay = |file: &str| format!("namePrefix: eu-\nresources:\n- {file}\n");
+    let remote = Tree::of(&[
+        ("apps/eu/kustomization.yaml", &overlay(url)),
+        (&format!("{}/install.yaml", Source::File { url: url.to_owned() }.mount()), map),
+    ]);
+    let local = Tree::of(&[("apps/eu/kustomization.yaml", &overlay("install.yaml")), ("apps/eu/install.yaml", map)]);
+    let of = |tree: &Tree| {
+        let objects = render(tree, "apps/eu", json!({}), json!({"x": 1})).unwrap_or_else(|error| panic!("{error}"));
+        objects.iter().map(|object| (object.key.to_string(), object.digest)).collect::<Vec<_>>()
+    };
+
+    assert_eq!(of(&remote), of(&local));
+    let error =
+        refused(&Tree::of(&[("a/kustomization.yaml", &overlay("https://example.org/a.yaml?b=c"))]), "a", json!({}));
+    assert_eq!((error.code(), error.line()), ("kustomize_unsupported", Some(3)), "{error}");
+}
+
 const UMBRELLA: &str = "apiVersion: v2\nname: shop\nversion: 1.0.0\ndependencies:\n\
                         - {name: cache, version: 1.x.x, alias: fast, repository: 'https://charts.example.org'}\n\
                         - {name: cache, version: 1.x.x, alias: slow, repository: 'https://charts.example.org'}\n\

@@ -756,6 +756,7 @@ fn what_needs_a_chart_or_a_base_of_another_place_is_left_out_and_says_so() {
         ("chart/Chart.yaml", chart),
         ("chart/templates/map.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\n"),
         ("eu/kustomization.yaml", "resources: ['https://git.example.org/team/bases//shop?ref=v1']\n"),
+        ("us/kustomization.yaml", "resources: ['https://files.example.org/v1/install.yaml']\n"),
     ]);
 
     let (code, report) = json(folder.path(), &[]);
@@ -766,6 +767,7 @@ fn what_needs_a_chart_or_a_base_of_another_place_is_left_out_and_says_so() {
         [
             "chart/Chart.yaml: chart `db` ~1.2 of https://charts.example.org is needed, and no hub is asked for it",
             "eu/kustomization.yaml: the base https://git.example.org/team/bases at `v1` is needed, and no hub is asked for it",
+            "us/kustomization.yaml: the file https://files.example.org/v1/install.yaml is needed, and no hub is asked for it",
         ]
     );
 }

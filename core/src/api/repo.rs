@@ -119,7 +119,8 @@ pub struct MadeCredential {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RepoHead {
-    /// In full: `refs/heads/main`; `semver:>=1.2 <2` of a range; of a target that names a commit, the commit.
+    /// In full: `refs/heads/main`; `semver:>=1.2 <2` of a range; `name:v1` of what a remote base names; of a target
+    /// that names a commit, the commit.
     #[serde(rename = "ref")]
     pub reference: String,
     /// Of a range the tag that is the newest in it.

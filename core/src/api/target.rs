@@ -343,7 +343,8 @@ impl From<WrittenRef> for GitRef {
 impl From<GitRef> for WrittenRef {
     fn from(reference: GitRef) -> Self {
         match reference {
-            GitRef::Branch(name) => Self::Branch(name),
+            // Only remote bases have a name that may be either, and no document has those.
+            GitRef::Branch(name) | GitRef::Named(name) => Self::Branch(name),
             GitRef::Tag(name) => Self::Tag(name),
             GitRef::Semver(range) => Self::Semver(range),
             GitRef::Commit(id) => Self::Commit(id),

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::source::{GitRef, full_name, is_valid, is_valid_path};
+use crate::source::{GitRef, HEAD, full_name, is_valid, is_valid_path};
 use crate::{Digest, Name, version_range};
 
 /// Of a Helm release: what it adds to names has to fit into 63 characters, too.
@@ -102,10 +102,12 @@ pub enum Source {
     /// A Git repository by its URL, as a remote base of Kustomize names it.
     Git {
         url: String,
-        /// A branch, a tag or a commit; none is the branch that most repositories have.
+        /// A branch, a tag or a commit; none is the default branch.
         #[serde(rename = "ref")]
         reference: String,
     },
+    /// A single file at a URL, as a kustomization names one; it lies in its folder under its own name.
+    File { url: String },
 }
 
 impl Source {
@@ -121,6 +123,7 @@ impl Source {
                 let at = if reference.is_empty() { String::new() } else { format!("@{reference}") };
                 format!("git:{}{at}:{}", last_name(url), Digest::of(url.as_bytes()).short())
             }
+            Self::File { url } => format!("file:{}:{}", last_name(url), Digest::of(url.as_bytes()).short()),
         }
     }
 
@@ -137,9 +140,21 @@ impl Source {
                     && !versions.contains(['/', '\\'])
                     && chart_reference(versions).is_some()
             }
-            Self::Git { url, reference } => is_url(url) && !base_references(reference).is_empty(),
+            Self::Git { url, reference } => is_url(url) && is_valid(&base_reference(reference)),
+            Self::File { url } => is_url(url) && file_name(url).is_some(),
         }
     }
+}
+
+/// How a single file at a URL is called, where it is one by its name; a query is part of no name.
+pub fn file_name(url: &str) -> Option<&str> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (_, name) = rest.rsplit_once('/')?;
+    let (before, ending) = name.rsplit_once('.')?;
+    let is = |text: &str, any: &[&str]| any.iter().any(|one| text.eq_ignore_ascii_case(one));
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let is_file = is(scheme, &["https", "http"]) && is(ending, &["yaml", "yml", "json"]);
+    (is_file && is_plain && !before.is_empty() && !name.starts_with('.') && !rest.contains(['?', '#'])).then_some(name)
 }
 
 /// Of a repository at a URL, without what no path of ours may have.
@@ -151,20 +166,16 @@ fn last_name(url: &str) -> String {
 /// The longest name that a commit has.
 const COMMIT_DIGITS: usize = 40;
 
-/// What the `ref` of a remote base may mean, in the order in which Git looks for it; nothing when it can mean nothing.
-pub fn base_references(text: &str) -> Vec<GitRef> {
-    let branch = |name: &str| GitRef::Branch(name.to_owned());
-    let tag = |name: &str| GitRef::Tag(name.to_owned());
+/// What the `ref` of a remote base means, as `git fetch` takes it. It need not be valid.
+pub fn base_reference(text: &str) -> GitRef {
     let is_commit = text.len() == COMMIT_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let mut references = match (text.strip_prefix("refs/heads/"), text.strip_prefix("refs/tags/")) {
-        (Some(name), _) => vec![branch(name)],
-        (_, Some(name)) => vec![tag(name)],
-        _ if text.is_empty() => vec![branch("main"), branch("master")],
-        _ if is_commit => vec![GitRef::Commit(text.to_lowercase())],
-        _ => vec![tag(text), branch(text)],
-    };
-    references.retain(is_valid);
-    references
+    match (text.strip_prefix("refs/heads/"), text.strip_prefix("refs/tags/")) {
+        (Some(name), _) => GitRef::Branch(name.to_owned()),
+        (_, Some(name)) => GitRef::Tag(name.to_owned()),
+        _ if text.is_empty() => GitRef::Named(HEAD.to_owned()),
+        _ if is_commit => GitRef::Commit(text.to_lowercase()),
+        _ => GitRef::Named(text.to_owned()),
+    }
 }
 
 /// As of a repo's URL.
@@ -596,22 +607,49 @@ mod tests {
     }
 
     #[test]
-    fn the_ref_of_a_remote_base_means_what_such_a_name_most_likely_means() {
+    fn the_ref_of_a_remote_base_means_what_git_would_fetch() {
         let commit = "0123456789abcdef0123456789abcdef01234567";
-        let (branch, tag) = (|name: &str| GitRef::Branch(name.to_owned()), |name: &str| GitRef::Tag(name.to_owned()));
-        for (text, meant) in [
-            ("", vec![branch("main"), branch("master")]),
-            ("v1.2", vec![tag("v1.2"), branch("v1.2")]),
-            ("feature/x", vec![tag("feature/x"), branch("feature/x")]),
-            ("refs/tags/a", vec![tag("a")]),
-            (commit, vec![GitRef::Commit(commit.to_owned())]),
-            ("../x", vec![]),
+        let named = |name: &str| GitRef::Named(name.to_owned());
+        for (text, meant, is_sound) in [
+            ("", named("HEAD"), true),
+            ("v1.2", named("v1.2"), true),
+            ("feature/x", named("feature/x"), true),
+            ("refs/pull/1/head", named("refs/pull/1/head"), true),
+            ("refs/tags/a", GitRef::Tag("a".to_owned()), true),
+            ("refs/heads/a", GitRef::Branch("a".to_owned()), true),
+            (commit, GitRef::Commit(commit.to_owned()), true),
+            ("../x", named("../x"), false),
         ] {
-            assert_eq!(base_references(text), meant, "{text}");
+            assert_eq!(base_reference(text), meant, "{text}");
             let url = "git@example.org:a/b/../c".to_owned();
             let source = Source::Git { url, reference: text.to_owned() };
-            assert_eq!(source.is_valid(), !meant.is_empty());
-            assert!(meant.is_empty() || is_valid_path(&source.mount()), "{}", source.mount());
+            assert_eq!(source.is_valid(), is_sound, "{text}");
+            assert!(!is_sound || is_valid_path(&source.mount()), "{}", source.mount());
+        }
+    }
+
+    #[test]
+    fn a_single_file_is_told_by_its_name_and_has_a_folder_of_its_own() {
+        let file = |url: &str| Source::File { url: url.to_owned() };
+        for url in
+            ["https://example.org/v1/install.yaml", "http://example.org/crds.YML", "HTTPS://example.org/a.b.json"]
+        {
+            assert!(file(url).is_valid() && is_valid_path(&file(url).mount()), "{url}");
+        }
+        assert_eq!(file_name("https://example.org/v1/install.yaml"), Some("install.yaml"));
+        assert_ne!(file("https://a.example.org/a.yaml").mount(), file("https://b.example.org/a.yaml").mount());
+        for url in [
+            "https://example.org/install",
+            "https://example.org/install.yaml?token=a",
+            "https://example.org/?a=/b.yaml",
+            "https://example.org/.yaml",
+            "https://a.yaml",
+            "https://example.org/a%2fb.yaml",
+            "https://example.org/\n.yaml",
+            "file:///etc/a.yaml",
+            "git@example.org:a/b.yaml",
+        ] {
+            assert!(!file(url).is_valid(), "{url}");
         }
     }
 

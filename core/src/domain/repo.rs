@@ -159,7 +159,7 @@ pub fn has_to_wait(policy: ForcePush, moved: Move<'_>) -> bool {
         // Releases need not build on each other, but a range goes only to newer ones, and a tag stays where it is.
         (GitRef::Semver(_), (Some(before), Some(now))) => !version_range::is_newer(now, before),
         (GitRef::Semver(_) | GitRef::Commit(_) | GitRef::Digest(_), _) => false,
-        (GitRef::Branch(_) | GitRef::Tag(_), _) => !moved.descends,
+        (GitRef::Branch(_) | GitRef::Tag(_) | GitRef::Named(_), _) => !moved.descends,
     }
 }
 

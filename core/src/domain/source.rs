@@ -13,6 +13,8 @@ use crate::version_range::VersionRange;
 pub enum GitRef {
     Branch(String),
     Tag(String),
+    /// The tag or the branch of this name, as Git looks for it; `HEAD` is the default branch. Remote bases name one so.
+    Named(String),
     /// The newest of the tags in a range of versions.
     Semver(String),
     Commit(String),
@@ -32,6 +34,7 @@ impl Default for GitRef {
 struct StoredRef {
     branch: Option<String>,
     tag: Option<String>,
+    named: Option<String>,
     semver: Option<String>,
     commit: Option<String>,
     digest: Option<String>,
@@ -41,31 +44,65 @@ impl TryFrom<StoredRef> for GitRef {
     type Error = &'static str;
 
     fn try_from(stored: StoredRef) -> Result<Self, &'static str> {
-        let StoredRef { branch, tag, semver, commit, digest } = stored;
-        match (branch, tag, semver, commit, digest) {
-            (Some(name), None, None, None, None) => Ok(Self::Branch(name)),
-            (None, Some(name), None, None, None) => Ok(Self::Tag(name)),
-            (None, None, Some(range), None, None) => Ok(Self::Semver(range)),
-            (None, None, None, Some(id), None) => Ok(Self::Commit(id)),
-            (None, None, None, None, Some(digest)) => Ok(Self::Digest(digest)),
+        let StoredRef { branch, tag, named, semver, commit, digest } = stored;
+        let all = [
+            branch.map(Self::Branch),
+            tag.map(Self::Tag),
+            named.map(Self::Named),
+            semver.map(Self::Semver),
+            commit.map(Self::Commit),
+            digest.map(Self::Digest),
+        ];
+        let mut said = all.into_iter().flatten();
+        match (said.next(), said.next()) {
+            (Some(reference), None) => Ok(reference),
             _ => Err("a ref is one of `branch`, `tag`, `semver`, `commit` and `digest`"),
         }
     }
 }
 
+const HEADS: &str = "refs/heads/";
+const TAGS: &str = "refs/tags/";
+
+/// What leads to the default branch.
+pub const HEAD: &str = "HEAD";
+
 /// The full name of a ref, or of a commit or a digest: how a revision's row names where it was seen.
 pub fn full_name(reference: &GitRef) -> String {
     match reference {
-        GitRef::Branch(name) => format!("refs/heads/{name}"),
-        GitRef::Tag(name) => format!("refs/tags/{name}"),
+        GitRef::Branch(name) => format!("{HEADS}{name}"),
+        GitRef::Tag(name) => format!("{TAGS}{name}"),
+        GitRef::Named(name) => format!("{NAMED}{name}"),
         GitRef::Semver(range) => format!("semver:{range}"),
         GitRef::Commit(id) | GitRef::Digest(id) => id.clone(),
     }
 }
 
+/// No ref has a colon in its name.
+const NAMED: &str = "name:";
+
+/// The refs that a name may mean, in the order in which Git looks for them.
+pub fn meant_by(name: &str) -> Vec<String> {
+    let is_whole = name == HEAD || name.starts_with("refs/");
+    let whole = is_whole.then(|| name.to_owned());
+    whole.into_iter().chain([TAGS, HEADS].map(|kind| format!("{kind}{name}"))).collect()
+}
+
+/// Whether what is followed by a full name, as rows have it, is or may be this ref. Which branch is the default one, only
+/// the repository knows.
+pub fn may_mean(followed: &str, reference: &str) -> bool {
+    let is_meant = |name: &str| meant_by(name).iter().any(|one| one == reference);
+    followed == reference || name_in(followed).is_some_and(is_meant)
+}
+
+/// The name in a full name, if it may be a tag's or a branch's.
+pub fn name_in(followed: &str) -> Option<&str> {
+    followed.strip_prefix(NAMED)
+}
+
 /// Whether it names one branch or one tag.
 pub fn is_full_name(name: &str) -> bool {
-    let short = name.strip_prefix("refs/heads/").or_else(|| name.strip_prefix("refs/tags/"));
+    let short = name.strip_prefix(HEADS).or_else(|| name.strip_prefix(TAGS));
     short.is_some_and(is_valid_name)
 }
 
@@ -73,7 +110,7 @@ pub fn is_full_name(name: &str) -> bool {
 /// a control sequence.
 pub fn is_valid(reference: &GitRef) -> bool {
     match reference {
-        GitRef::Branch(name) | GitRef::Tag(name) => is_valid_name(name),
+        GitRef::Branch(name) | GitRef::Tag(name) | GitRef::Named(name) => is_valid_name(name),
         GitRef::Semver(range) => VersionRange::parse(range).is_some(),
         GitRef::Commit(id) => id.len() == 40 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
         GitRef::Digest(digest) => is_valid_digest(digest),
@@ -148,6 +185,26 @@ mod tests {
         assert_eq!(meant_commit("abcd", &commits), MeantCommit::Ambiguous);
         assert_eq!(meant_commit("abc", &commits[..1]), MeantCommit::Ambiguous);
         assert_eq!(meant_commit("abcd", &[]), MeantCommit::Unknown);
+    }
+
+    #[test]
+    fn a_name_means_what_git_takes_it_for_and_a_ref_is_one_thing() {
+        assert_eq!(meant_by("v1"), ["refs/tags/v1", "refs/heads/v1"]);
+        assert_eq!(meant_by("HEAD")[0], "HEAD");
+        assert_eq!(meant_by("refs/pull/1/head")[0], "refs/pull/1/head");
+        let named = full_name(&GitRef::Named("main".to_owned()));
+        assert!(may_mean(&named, "refs/heads/main") && may_mean(&named, "refs/tags/main"));
+        assert!(!may_mean(&named, "refs/heads/main/2") && !is_full_name(&named));
+        assert!(may_mean("refs/heads/main", "refs/heads/main") && !may_mean("refs/heads/main", "refs/tags/main"));
+        assert_eq!((name_in(&named), name_in("refs/heads/main")), (Some("main"), None));
+
+        for stored in [GitRef::Named("v1".to_owned()), GitRef::Branch("HEAD".to_owned())] {
+            let row = serde_json::to_value(&stored).expect("JSON");
+            assert_eq!(serde_json::from_value::<GitRef>(row).expect("a ref"), stored);
+        }
+        for wrong in [serde_json::json!({}), serde_json::json!({"named": "a", "tag": "a"})] {
+            assert!(serde_json::from_value::<GitRef>(wrong).is_err());
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_core::API_VERSION;
-use bellwether_core::render::{Source, base_references, below_mount, chart_reference};
-use bellwether_core::source::{GitRef, full_name};
+use bellwether_core::render::{Source, base_reference, below_mount, chart_reference, file_name};
+use bellwether_core::source::{GitRef, HEAD, full_name};
 use bellwether_core::{Condition, Name, RepoId};
 use bellwether_render::{Files, Found, LeaveOut, Listing, SourceFile};
 
@@ -150,38 +150,15 @@ impl Sources {
                     Err(error) => Ok(Err(error)),
                 }
             }
+            Source::File { url } => match find_base(known.list(db, target).await?, url) {
+                Ok(repo) => self.find_at(db, repo, source, &GitRef::Named(HEAD.to_owned())).await,
+                Err(error) => Ok(Err(error)),
+            },
             Source::Git { url, reference } => match find_base(known.list(db, target).await?, url) {
-                Ok(repo) => self.find_at_first(db, repo, source, &base_references(reference)).await,
+                Ok(repo) => self.find_at(db, repo, source, &base_reference(reference)).await,
                 Err(error) => Ok(Err(error)),
             },
         }
-    }
-
-    /// At the first of these that there is. Those before it are minded, too: one that comes is meant from then on.
-    async fn find_at_first(
-        &mut self,
-        db: &mut Connection,
-        repo: &Repo,
-        source: &Source,
-        references: &[GitRef],
-    ) -> Result<Answer, StoreError> {
-        let mut missing = None;
-        for reference in references {
-            let answer = self.find_at(db, repo, source, reference).await?;
-            match &answer {
-                Err(SourceError::NotThere { condition, .. }) if is_of_no_ref(&condition.code) => {
-                    missing.get_or_insert(answer);
-                }
-                // All are fetched at once.
-                Err(SourceError::NotSeen { .. }) => {
-                    let minded = references.iter().map(|one| Minded { repo: repo.id, reference: one.clone() });
-                    self.minded.entry(source.clone()).or_default().extend(minded);
-                    return Ok(answer);
-                }
-                _ => return Ok(answer),
-            }
-        }
-        Ok(missing.unwrap_or(Err(SourceError::Unknown)))
     }
 
     /// Minded from now on, whether anything is there or not.
@@ -211,10 +188,6 @@ impl Sources {
         let is_of = |source: &Source| of.is_none_or(|of| of.iter().any(|one| one.source == *source));
         self.minded.iter().filter(|(source, _)| is_of(source)).flat_map(|(_, minded)| minded.clone()).collect()
     }
-}
-
-fn is_of_no_ref(code: &str) -> bool {
-    matches!(code, "branch_not_found" | "tag_not_found")
 }
 
 /// Repos of the target's project, once somebody has to choose among them.
@@ -274,12 +247,13 @@ fn chart_url(url: &str) -> String {
     RepoUrl::normal(url).replacen("oci+http://", "oci://", 1)
 }
 
-/// By its host and path: protocol, user and credential are the registered repo's.
+/// A Git repository or a single file, by its host and path: protocol, user and credential are the registered repo's.
 fn find_base<'r>(repos: &'r [Repo], url: &str) -> Result<&'r Repo, SourceError> {
     let wanted = RepoUrl::place_of(url);
     let places: Vec<_> = repos
         .iter()
         .filter(|repo| repo.spec.chart.is_none() && !RepoUrl::is_of_artifact(&repo.spec.url))
+        .filter(|repo| file_name(&repo.spec.url).is_some() == file_name(url).is_some())
         .map(|repo| (repo, RepoUrl::place_of(&repo.spec.url)))
         .collect();
     if let Some((repo, _)) = places.iter().find(|(_, place)| *place == wanted) {

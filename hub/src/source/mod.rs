@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bellwether_core::audit::{Action, Event};
+use bellwether_core::render::file_name;
 use bellwether_core::repo::{CredentialKind, Move};
 use bellwether_core::schedule::{Ended, Schedule};
 use bellwether_core::signature::Verified;
@@ -137,9 +138,10 @@ impl Known {
     }
 
     fn refs(&self) -> Vec<GitRef> {
-        // An artifact has no default tag; whether its registry answers is found out without one.
+        // An artifact has no default tag, and a file no branch; whether its server answers is found out without one.
         let spec = &self.repo.spec;
-        if self.followers.is_empty() && (spec.chart.is_some() || RepoUrl::is_of_artifact(&spec.url)) {
+        let is_of_git = spec.chart.is_none() && !RepoUrl::is_of_artifact(&spec.url) && file_name(&spec.url).is_none();
+        if self.followers.is_empty() && !is_of_git {
             return Vec::new();
         }
         let by_name: BTreeMap<_, _> = self.followers.iter().map(|one| (&one.reference, &one.git_ref)).collect();

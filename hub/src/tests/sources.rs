@@ -743,8 +743,8 @@ async fn a_remote_base_is_fetched_from_the_repo_of_the_project_and_moves_with_it
     settle(&scene).await;
     assert_eq!((scene.condition_of("one").await, scene.condition_of("two").await), (None, None));
     let read = |at: &str, commit: &str| [("bases".to_owned(), at.to_owned(), commit.to_owned())];
-    assert_eq!(sources_of(&scene, "one").await, read("refs/tags/v1", &first));
-    assert_eq!(sources_of(&scene, "two").await, read("refs/heads/main", &first));
+    assert_eq!(sources_of(&scene, "one").await, read("name:v1", &first));
+    assert_eq!(sources_of(&scene, "two").await, read("name:main", &first));
     let two = scene.id("two").await;
     let before = scene.bundles_of("two").await;
 
@@ -752,13 +752,105 @@ async fn a_remote_base_is_fetched_from_the_repo_of_the_project_and_moves_with_it
     scene.tell(Stage::Source, repo.as_uuid()).await;
     scene.reconcile(Stage::Source).await;
     assert_eq!(scene.reconcile(Stage::Bundle).await, [two], "a tag stays where it is");
-    assert_eq!(sources_of(&scene, "two").await, read("refs/heads/main", &second));
+    assert_eq!(sources_of(&scene, "two").await, read("name:main", &second));
     assert_ne!(scene.bundles_of("two").await, before);
 
     // Git takes a tag before a branch of the same name.
     bases.git(["tag", "main", &first], b"");
     scene.tell(Stage::Source, repo.as_uuid()).await;
     settle(&scene).await;
-    assert_eq!(sources_of(&scene, "two").await, read("refs/tags/main", &first));
+    assert_eq!(sources_of(&scene, "two").await, read("name:main", &first));
     assert_eq!(scene.bundles_of("two").await, before);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_remote_base_without_a_ref_is_at_the_default_branch_and_what_is_well_is_never_said_to_have_failed(
+    pool: Pool,
+) {
+    let bases = Upstream::new();
+    let push = |branch: &str, map: &str| {
+        bases.push(branch, "A push", &[("shop/kustomization.yaml", "resources: [a.yaml]\n"), ("shop/a.yaml", map)])
+    };
+    push("main", ONE);
+    let trunk = push("trunk", ANOTHER);
+    bases.git(["symbolic-ref", "HEAD", "refs/heads/trunk"], b"");
+    let url = http::start_serving(&bases).await;
+    let scene = scene_with_engine(&pool, 1, &engine()).await;
+    let repo = add_repo(&scene, "bases", &url, None).await;
+    let (at_default, at_branch) =
+        (overlay(&[format!("'{url}//shop'")]), overlay(&[format!("'{url}//shop?ref=trunk'")]));
+    scene.push(&[("one/kustomization.yaml", &at_default), ("two/kustomization.yaml", &at_branch)]).await;
+    settle(&scene).await;
+    settle(&scene).await;
+
+    assert_eq!((scene.condition_of("one").await, scene.condition_of("two").await), (None, None));
+    for target in ["one", "two"] {
+        assert_eq!(sources_of(&scene, target).await[0].2, trunk, "{target}");
+    }
+    let moved = push("trunk", ONE);
+    scene.tell(Stage::Source, repo.as_uuid()).await;
+    settle(&scene).await;
+    assert_eq!(sources_of(&scene, "one").await[0].2, moved);
+    assert_eq!(failures(&scene).await, Vec::<Value>::new());
+
+    scene.push(&[("two/kustomization.yaml", &overlay(&[format!("'{url}//shop?ref=trunc'")]))]).await;
+    settle(&scene).await;
+    settle(&scene).await;
+    let condition = scene.condition_of("two").await.expect("there is none such");
+    assert_eq!((&*condition.code, condition.hint.as_deref()), ("branch_not_found", Some("did you mean `trunk`?")));
+    assert_eq!(failures(&scene).await.len(), 1, "what is not there is said once");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_single_file_is_fetched_from_the_repo_of_the_project_and_a_rollback_brings_it_back(pool: Pool) {
+    let text = Arc::new(Mutex::new(ONE.to_owned()));
+    let served = text.clone();
+    let answer = move || {
+        let text = served.lock().expect("not poisoned").clone();
+        async move { text }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/v1/install.yaml", listener.local_addr().expect("it is bound"));
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+    let scene = scene_with_engine(&pool, 1, &engine()).await;
+    scene.push(&[("one/kustomization.yaml", &overlay(std::slice::from_ref(&url)))]).await;
+    settle(&scene).await;
+    let condition = scene.condition_of("one").await.expect("nobody registered it");
+    assert_eq!((&*condition.code, condition.line), ("source_not_registered", Some(3)), "{condition:?}");
+    let hint = condition.hint.expect("what to do");
+    assert!(hint.contains(&format!("metadata: {{name: install-yaml}}, spec: {{url: {url}}}")), "{hint}");
+
+    let repo = add_repo(&scene, "install", &url, None).await;
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    settle(&scene).await;
+    settle(&scene).await;
+    assert_eq!(scene.condition_of("one").await, None);
+    let read = async || sources_of(&scene, "one").await.remove(0);
+    let (name, at, first) = read().await;
+    assert_eq!((&*name, &*at), ("install", "name:HEAD"));
+    finish(&scene, 1).await;
+    let runs = async || scene.listing(scene.clusters[0]).await["one"].assignment.digest;
+    let before = runs().await;
+    scene.tell(Stage::Source, repo.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+    assert!(scene.reconcile(Stage::Bundle).await.is_empty(), "the same file renders nothing");
+
+    ANOTHER.clone_into(&mut text.lock().expect("not poisoned"));
+    scene.tell(Stage::Source, repo.as_uuid()).await;
+    settle(&scene).await;
+    finish(&scene, 2).await;
+    assert!(read().await.2 != first && runs().await != before);
+
+    // Whatever the server has by now.
+    assert_eq!(scene.roll_back().await, "done");
+    settle(&scene).await;
+    assert_eq!(runs().await, before);
+}
+
+/// What the audit log says of repos that failed.
+async fn failures(scene: &Scene) -> Vec<Value> {
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let bodies = store::audit::list_bodies(&mut db).await.expect("the log can be read");
+    let read = bodies.iter().map(|body| serde_json::from_slice::<Value>(body).expect("JSON"));
+    read.filter(|entry| entry["action"] == "repo.failed").collect()
 }

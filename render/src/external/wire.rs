@@ -54,6 +54,12 @@ pub(crate) struct SourceAsked {
     line: u32,
     chart: Option<ChartAsked>,
     git: Option<GitAsked>,
+    remote: Option<FileAsked>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FileAsked {
+    url: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,7 +91,8 @@ impl SourceAsked {
             Source::Chart { repository, name, versions }
         });
         let git = self.git.map(|GitAsked { url, reference }| Source::Git { url: without_user(&url), reference });
-        chart.or(git).filter(Source::is_valid)
+        let file = self.remote.map(|FileAsked { url }| Source::File { url: without_user(&url) });
+        chart.or(git).or(file).filter(Source::is_valid)
     }
 }
 

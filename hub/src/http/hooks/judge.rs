@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::source::{HEAD, is_full_name, may_mean, name_in};
+
 use super::told::{Now, Push};
 use crate::store::webhooks::Followed;
 
@@ -32,7 +34,7 @@ pub(super) fn judge(pushes: &[Push], followed: &[Followed]) -> Verdict {
         let overtaken = pairs().filter(|(_, one)| one.is_expected).map(|(_, one)| one.reference.clone());
         return Verdict::Known { overtaken: overtaken.collect() };
     }
-    let expected = pairs().filter(|(push, one)| push.reference == one.reference && is_news(push, one));
+    let expected = pairs().filter(|(push, one)| may_mean(&one.reference, &push.reference) && is_news(push, one));
     let expected = expected.filter_map(|(push, one)| match &push.now {
         Now::At(commit) => Some((one.reference.clone(), Some(commit.clone()))),
         Now::Gone => Some((one.reference.clone(), None)),
@@ -41,21 +43,24 @@ pub(super) fn judge(pushes: &[Push], followed: &[Followed]) -> Verdict {
     Verdict::Fetch { expected: expected.collect() }
 }
 
-/// Whether what follows a ref may see something of a push. A commit can come with any, as long as it was not seen, and
-/// what is no name of a ref is a choice among tags.
+/// Whether what follows a ref may see something of a push. A commit can come with any, as long as it was not seen; any
+/// branch may be the default one; and what else is no name of a ref is a choice among tags.
 fn concerns(push: &Push, followed: &Followed) -> bool {
     let name = followed.reference.as_str();
-    if name == push.reference {
+    if may_mean(name, &push.reference) {
         return true;
     }
+    if let Some(name) = name_in(name) {
+        return name == HEAD && push.reference.starts_with("refs/heads/");
+    }
     let is_commit = name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let is_choice = !is_commit && !bellwether_core::source::is_full_name(name);
+    let is_choice = !is_commit && !is_full_name(name);
     (is_commit && followed.head.is_none() && push.now != Now::Gone)
         || (is_choice && push.reference.starts_with("refs/tags/"))
 }
 
 fn is_news(push: &Push, followed: &Followed) -> bool {
-    if followed.reference != push.reference {
+    if !may_mean(&followed.reference, &push.reference) {
         return true;
     }
     match &push.now {
@@ -93,6 +98,7 @@ mod tests {
     #[test]
     fn what_a_push_means_depends_on_what_is_followed_and_seen() {
         let main = || follows("refs/heads/main", Some(A));
+        let named = |name: &str| follows(&format!("name:{name}"), Some(A));
         let gone = || Followed { has_condition: true, ..main() };
         let known = || Verdict::Known { overtaken: Vec::new() };
         let tag = "refs/tags/v1";
@@ -108,6 +114,12 @@ mod tests {
             ("a commit that is not told", push(tag, Now::Somewhere), follows(tag, Some(A)), expects(&[])),
             ("a commit that is missing", push("refs/heads/dev", at(B)), follows(A, None), expects(&[])),
             ("a commit that is there", push("refs/heads/dev", at(B)), follows(A, Some(A)), Verdict::Unfollowed),
+            ("a branch by its name", push("refs/heads/main", at(B)), named("main"), expects(&[("name:main", Some(B))])),
+            ("a tag of that name", push("refs/tags/main", at(B)), named("main"), expects(&[("name:main", Some(B))])),
+            ("what was seen by that name", push("refs/heads/main", at(A)), named("main"), known()),
+            ("another name", push("refs/tags/v1", at(B)), named("main"), Verdict::Unfollowed),
+            ("what may be the default branch", push("refs/heads/dev", at(B)), named("HEAD"), expects(&[])),
+            ("what is no branch", push("refs/tags/v1", at(B)), named("HEAD"), Verdict::Unfollowed),
             ("a choice among tags", push("refs/tags/v1.2.3", at(B)), follows("tags ^1.2", Some(A)), expects(&[])),
             (
                 "a branch for those",

@@ -241,6 +241,10 @@ pub(crate) enum RefError {
     NoSuchBranch { branch: String, nearest: Option<String> },
     #[error("there is no tag `{tag}`")]
     NoSuchTag { tag: String, nearest: Option<String> },
+    #[error("there is neither a tag nor a branch `{name}`")]
+    NoSuchName { name: String, nearest: Option<String> },
+    #[error("there is no default branch")]
+    NoDefaultBranch,
     #[error("`{reference}` leads to commit {commit}, which does not build on the one before")]
     Rewritten { repo: String, reference: String, commit: String },
     #[error("{what} {why}")]
@@ -263,6 +267,8 @@ pub(crate) enum RefError {
     NotOfRegistry { place: &'static str, what: &'static str },
     #[error("a Git repo has no digests")]
     OfRegistry,
+    #[error("a single file has no branches, tags or commits")]
+    OfFile,
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
 }
@@ -270,7 +276,7 @@ pub(crate) enum RefError {
 impl RefError {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
-            Self::NoSuchBranch { .. } => "branch_not_found",
+            Self::NoSuchBranch { .. } | Self::NoSuchName { .. } | Self::NoDefaultBranch => "branch_not_found",
             Self::NoSuchTag { .. } => "tag_not_found",
             Self::Rewritten { .. } => "head_rewritten",
             Self::Unverified { why, .. } => why.code(),
@@ -281,7 +287,7 @@ impl RefError {
             Self::NotACommit { .. } => "ref_not_a_commit",
             Self::Invalid { .. } => "ref_invalid",
             Self::NoSuchDigest { .. } => "digest_not_found",
-            Self::NotOfRegistry { .. } | Self::OfRegistry => "ref_of_other_source",
+            Self::NotOfRegistry { .. } | Self::OfRegistry | Self::OfFile => "ref_of_other_source",
             Self::Artifact(error) => error.code(),
         }
     }
@@ -292,6 +298,11 @@ impl RefError {
                 Some(nearest) => format!("did you mean `{nearest}`?").into(),
                 None => "push it, or change the target's `ref`".into(),
             }),
+            Self::NoSuchName { nearest, .. } => Some(match nearest {
+                Some(nearest) => format!("did you mean `{nearest}`?").into(),
+                None => "push it, or name another one: `?ref=NAME`".into(),
+            }),
+            Self::NoDefaultBranch => Some("say which one is meant: `?ref=NAME`".into()),
             Self::Rewritten { repo, commit, reference } => {
                 let command = format!("bellwether repo accept {repo} {commit} --ref {reference}");
                 Some(format!("if that is meant, let it in: `{command}`").into())
@@ -316,6 +327,7 @@ impl RefError {
             Self::NotOfRegistry { .. } => {
                 Some("give the target a `tag` or a `semver`; an artifact has digests, too".into())
             }
+            Self::OfFile => Some("name its URL in a kustomization, and give the target the repo of that".into()),
             Self::OfRegistry => Some("give the target a `branch`, a `tag` or a `commit`".into()),
             Self::Artifact(error) => error.hint(),
             Self::Invalid { .. } => None,

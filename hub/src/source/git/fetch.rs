@@ -46,8 +46,8 @@ pub(super) struct Fetched {
 /// Where each wanted ref leads, before anything is fetched.
 enum Found {
     Commit(At),
-    /// A tag, of all that are in a range of versions.
-    Newest {
+    /// A tag: of all that are in a range of versions, or what a name means.
+    Tagged {
         tag: String,
         at: At,
     },
@@ -66,7 +66,7 @@ impl Found {
         match (self, reference) {
             (Self::Commit(at), GitRef::Tag(name)) => Some(Signable { commit: at.id, tag: Some((name, at.tag)) }),
             (Self::Commit(at), _) => Some(Signable { commit: at.id, tag: None }),
-            (Self::Newest { tag, at }, _) => Some(Signable { commit: at.id, tag: Some((tag, at.tag)) }),
+            (Self::Tagged { tag, at }, _) => Some(Signable { commit: at.id, tag: Some((tag, at.tag)) }),
             _ => None,
         }
     }
@@ -141,7 +141,7 @@ pub(super) fn run_fetch<T: Transport>(
     };
     let outcomes = found.iter().zip(wanted).map(|(found, reference)| {
         let outcome = describe(found, reference, repo, suggest)?;
-        let tag = if let Found::Newest { tag, .. } = found { Some(tag.clone()) } else { None };
+        let tag = if let Found::Tagged { tag, .. } = found { Some(tag.clone()) } else { None };
         let verified = match (verifier, found.signable(reference)) {
             (Some(verifier), Some(signable)) if outcome.is_ok() => {
                 Some(verifier.verify(signable, repo, clock::now())?)
@@ -224,11 +224,12 @@ fn locate<T: Transport>(session: &mut Session<'_, T>, wanted: &[GitRef]) -> Resu
     let is_listed = |reference: &&GitRef| {
         !matches!(reference, GitRef::Commit(_) | GitRef::Digest(_)) && source::is_valid(reference)
     };
-    let prefix = |reference: &GitRef| match reference {
-        GitRef::Semver(_) => TAGS.to_owned(),
-        named => source::full_name(named),
+    let prefixes = |reference: &GitRef| match reference {
+        GitRef::Semver(_) => vec![TAGS.to_owned()],
+        GitRef::Named(name) => source::meant_by(name),
+        full => vec![source::full_name(full)],
     };
-    let mut names: Vec<String> = wanted.iter().filter(is_listed).map(prefix).collect();
+    let mut names: Vec<String> = wanted.iter().filter(is_listed).flat_map(prefixes).collect();
     names.dedup();
     if names.is_empty() {
         // Without a prefix a server lists everything.
@@ -240,10 +241,22 @@ fn locate<T: Transport>(session: &mut Session<'_, T>, wanted: &[GitRef]) -> Resu
         reference if !source::is_valid(reference) => Found::Invalid,
         GitRef::Commit(id) => ObjectId::from_hex(id.as_bytes()).map_or(Found::Invalid, |id| Found::Commit(id.into())),
         GitRef::Semver(range) => find_newest(range, &targets),
+        GitRef::Named(name) => find_named(name, &targets),
         GitRef::Digest(_) => Found::Missing,
         listed => targets.get(source::full_name(listed).as_bytes()).map_or(Found::Missing, |at| Found::Commit(*at)),
     };
     Ok(wanted.iter().map(find).collect())
+}
+
+fn find_named(name: &str, targets: &HashMap<&[u8], At>) -> Found {
+    let meant = source::meant_by(name).into_iter().find_map(|full| Some((*targets.get(full.as_bytes())?, full)));
+    match meant {
+        Some((at, full)) => match full.strip_prefix(TAGS) {
+            Some(tag) => Found::Tagged { tag: tag.to_owned(), at },
+            None => Found::Commit(at),
+        },
+        None => Found::Missing,
+    }
 }
 
 fn find_newest(range: &str, targets: &HashMap<&[u8], At>) -> Found {
@@ -251,7 +264,7 @@ fn find_newest(range: &str, targets: &HashMap<&[u8], At>) -> Found {
     let tags = targets.iter().filter_map(|(name, at)| Some((name.strip_prefix(TAGS.as_bytes())?.to_str().ok()?, *at)));
     let tags: BTreeMap<&str, At> = tags.collect();
     match parsed.newest(tags.keys().copied()) {
-        Some(tag) => Found::Newest { tag: tag.to_owned(), at: tags[tag] },
+        Some(tag) => Found::Tagged { tag: tag.to_owned(), at: tags[tag] },
         None => {
             let nearest = parsed.nearest(tags.keys().copied());
             let nearest = nearest.into_iter().map(|tag| tidy(tag.as_bytes())).collect();
@@ -277,7 +290,9 @@ fn target(listed: &Ref) -> Option<(&[u8], At)> {
 /// Commits at branches and tags that are not here; and the tags themselves where they have to be signed.
 fn list_missing(found: &[Found], wanted: &[GitRef], needs_tags: bool, repo: &gix::Repository) -> Vec<ObjectId> {
     let named = found.iter().zip(wanted).filter_map(|(found, reference)| match (found, reference) {
-        (Found::Commit(at), GitRef::Branch(_) | GitRef::Tag(_)) | (Found::Newest { at, .. }, _) => Some(*at),
+        (Found::Commit(at), GitRef::Branch(_) | GitRef::Tag(_) | GitRef::Named(_)) | (Found::Tagged { at, .. }, _) => {
+            Some(*at)
+        }
         _ => None,
     });
     let named = named.flat_map(|at| [Some(at.id), at.tag.filter(|_| needs_tags)]).flatten();
@@ -352,12 +367,12 @@ fn describe(
     suggest: impl Fn(&str, &str) -> Option<String>,
 ) -> Result<Result<Commit, RefError>, FetchError> {
     Ok(match (found, reference) {
-        (Found::Commit(At { id, .. }) | Found::Newest { at: At { id, .. }, .. }, _)
+        (Found::Commit(At { id, .. }) | Found::Tagged { at: At { id, .. }, .. }, _)
             if repo.find_header(*id).map_err(damaged)?.kind() == Kind::Commit =>
         {
             read_commit(*id, repo)?
         }
-        (Found::Newest { tag, .. }, _) => Err(RefError::NotACommit { reference: format!("{TAGS}{tag}") }),
+        (Found::Tagged { tag, .. }, _) => Err(RefError::NotACommit { reference: format!("{TAGS}{tag}") }),
         (Found::Commit(_), _) => Err(RefError::NotACommit { reference: source::full_name(reference) }),
         (Found::NoneInRange { range, nearest }, _) => {
             Err(RefError::NoVersion { range: range.clone(), nearest: nearest.clone() })
@@ -368,6 +383,11 @@ fn describe(
         }
         (Found::Missing, GitRef::Tag(tag)) => {
             Err(RefError::NoSuchTag { tag: tag.clone(), nearest: suggest(TAGS, tag) })
+        }
+        (Found::Missing, GitRef::Named(name)) if name == source::HEAD => Err(RefError::NoDefaultBranch),
+        (Found::Missing, GitRef::Named(name)) => {
+            let nearest = suggest(TAGS, name).or_else(|| suggest("refs/heads/", name));
+            Err(RefError::NoSuchName { name: name.clone(), nearest })
         }
         (Found::Missing, GitRef::Commit(commit)) => Err(RefError::NoSuchCommit { commit: commit.clone() }),
         (Found::Missing, GitRef::Semver(range)) => {

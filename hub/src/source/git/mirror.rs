@@ -194,7 +194,7 @@ impl Mirror {
 
     fn fetch_once(&mut self, remote: &Remote, wanted: &[GitRef], budget: &Budget<'_>) -> Result<Fetched, FetchError> {
         let repo = self.repo.to_thread_local();
-        if remote.chart.is_some() || remote.url.artifact().is_some() {
+        if remote.chart.is_some() || remote.url.artifact().is_some() || remote.file().is_some() {
             return self.fetch_artifacts(remote, wanted, &repo, budget);
         }
         let expects_news = self.expects_news;
@@ -245,7 +245,7 @@ impl Mirror {
         fetched
     }
 
-    /// What a registry has becomes commits as well, each a function of its artifact.
+    /// What a registry or another server has becomes commits as well, each a function of its content.
     fn fetch_artifacts(
         &mut self,
         remote: &Remote,

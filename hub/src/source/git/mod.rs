@@ -100,6 +100,11 @@ impl Remote {
         Ok(Some(value))
     }
 
+    /// A single file, if that is what it is.
+    pub(in crate::source) fn file(&self) -> Option<&::url::Url> {
+        self.url.file().filter(|_| self.chart.is_none())
+    }
+
     pub(super) fn is(&self, other: &Self) -> bool {
         let credential = |remote: &Self| remote.credential.as_ref().map(|text| text.expose_secret().to_owned());
         self.url == other.url

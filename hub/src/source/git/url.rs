@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use bellwether_core::render::file_name;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
@@ -200,6 +201,18 @@ impl RepoUrl {
             Self::Plain(url) => Place::of_server(url),
             Self::Ssh(_) => None,
         }
+    }
+
+    /// Where a single file is, if that is what is at it.
+    pub(in crate::source) fn file(&self) -> Option<&Url> {
+        match self {
+            Self::Plain(url) => file_name(url.as_str()).map(|_| url),
+            Self::Ssh(_) => None,
+        }
+    }
+
+    pub(crate) fn is_file(&self) -> bool {
+        self.file().is_some()
     }
 
     pub(crate) const fn ssh(&self) -> Option<&SshPlace> {

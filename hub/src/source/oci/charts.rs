@@ -112,7 +112,9 @@ fn find_version<'a>(index: &'a KnownIndex, reference: &GitRef) -> Result<&'a Ver
             })
         }
         GitRef::Digest(_) => Err(RefError::NotOfRegistry { place: "a Helm repository", what: "digests" }),
-        GitRef::Branch(_) => Err(RefError::NotOfRegistry { place: "a Helm repository", what: "branches" }),
+        GitRef::Branch(_) | GitRef::Named(_) => {
+            Err(RefError::NotOfRegistry { place: "a Helm repository", what: "branches" })
+        }
         GitRef::Commit(_) => Err(RefError::NotOfRegistry { place: "a Helm repository", what: "commits" }),
     }
 }

@@ -1,4 +1,5 @@
-//! OCI: artifacts in registries as sources beside Git, and charts of Helm repositories, which are archives like them.
+//! OCI: artifacts in registries as sources beside Git; charts of Helm repositories, which are archives like them; and single
+//! files, which are fetched as those are.
 //!
 //! What an artifact holds is written into the repo's mirror as a commit of its own, without parents, whose id follows
 //! from the artifact's manifest alone. So whatever comes after the source stage sees commits, here as there: a reader,
@@ -10,6 +11,7 @@
 mod charts;
 mod cosign;
 mod error;
+mod file;
 mod index;
 mod known;
 mod manifest;
@@ -58,8 +60,11 @@ pub(super) fn fetch(
     repo: &gix::Repository,
     budget: &Budget<'_>,
 ) -> Result<Fetched, FetchError> {
-    let chart = registry.chart();
+    let (chart, file) = (registry.chart(), registry.file());
     let mut talk = Talk::new(registry, budget)?;
+    if let Some(url) = file {
+        return file::fetch(&mut talk, &url, wanted, repo);
+    }
     if let Some(chart) = chart {
         return charts::fetch(&mut talk, &chart, wanted, repo);
     }
@@ -81,7 +86,9 @@ pub(super) fn fetch(
             GitRef::Tag(name) | GitRef::Digest(name) | GitRef::Semver(name) => {
                 Err(RefError::Invalid { reference: name.clone() }.into())
             }
-            GitRef::Branch(_) => Err(RefError::NotOfRegistry { place: "an artifact", what: "branches" }.into()),
+            GitRef::Branch(_) | GitRef::Named(_) => {
+                Err(RefError::NotOfRegistry { place: "an artifact", what: "branches" }.into())
+            }
             GitRef::Commit(_) => Err(RefError::NotOfRegistry { place: "an artifact", what: "commits" }.into()),
         };
         let (commit, verified) = match pulled {

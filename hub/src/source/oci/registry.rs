@@ -19,6 +19,7 @@ use url::{Host, Url};
 use super::charts::KnownIndex;
 use super::cosign::CosignKey;
 use super::error::ArtifactError;
+use super::file::KnownFile;
 use super::known::Known;
 use super::place::Place;
 use crate::egress::{Failure, is_public};
@@ -47,6 +48,8 @@ pub(in crate::source) struct Registry {
     pub(super) verified: BTreeMap<String, String>,
     /// Of a Helm repository.
     pub(super) index: Option<KnownIndex>,
+    /// Of a single file.
+    pub(super) last: Option<KnownFile>,
     /// By digest: they are not pulled again while the hub runs.
     refused: BTreeMap<String, ArtifactError>,
     clients: BTreeMap<String, reqwest::Client>,
@@ -59,7 +62,8 @@ pub(in crate::source) struct Registry {
 impl Registry {
     pub(in crate::source) fn open(remote: &Remote, folder: &Path) -> Result<Self, FetchError> {
         let not_a_registry = || FetchError::NotARegistry { url: remote.url.to_string() };
-        let place = if remote.chart.is_some() { remote.url.https_place() } else { remote.url.artifact() };
+        let is_on_a_server = remote.chart.is_some() || remote.file().is_some();
+        let place = if is_on_a_server { remote.url.https_place() } else { remote.url.artifact() };
         let place = place.ok_or_else(not_a_registry)?;
         let basic = remote.authorization()?;
         Ok(Self {
@@ -70,6 +74,7 @@ impl Registry {
             keys: remote.cosign_keys.iter().filter_map(|pem| CosignKey::read(pem).ok()).collect(),
             verified: BTreeMap::new(),
             index: None,
+            last: None,
             refused: BTreeMap::new(),
             clients: BTreeMap::new(),
             basic,
@@ -94,6 +99,11 @@ impl Registry {
     /// The name of a chart, of a Helm repository.
     pub(super) fn chart(&self) -> Option<String> {
         self.remote.chart.clone()
+    }
+
+    /// Where a single file is, if that is what is asked for.
+    pub(super) fn file(&self) -> Option<Url> {
+        self.remote.file().cloned()
     }
 
     /// Where a Helm repository is.

@@ -163,7 +163,7 @@ fn check_cosign_keys(url: &RepoUrl, keys: &[String]) -> Result<(), Refusal> {
 }
 
 fn check_verify(url: &RepoUrl, chart: Option<&str>, verify: &Verify) -> Result<(), Refusal> {
-    if url.is_registry() || chart.is_some() {
+    if url.is_registry() || chart.is_some() || url.is_file() {
         return Err(Refusal::invalid("verify_unused", "`verify` is for commits and tags of Git")
             .hint("leave it out; of an artifact give `cosignKeys`"));
     }

@@ -170,6 +170,35 @@ fn tags_lead_to_commits_with_and_without_an_object_of_their_own() {
 }
 
 #[test]
+fn a_name_leads_to_a_tag_before_a_branch_and_head_to_the_default_branch() {
+    let upstream = Upstream::new();
+    let first = upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+    let trunk = upstream.push("trunk", "Two", &[("a.yaml", "a: 2")]);
+    upstream.git(["symbolic-ref", "HEAD", "refs/heads/trunk"], b"");
+    upstream.git(["tag", "-a", "-m", "A release", "v1", &first], b"");
+    upstream.git(["update-ref", "refs/pull/1/head", &first], b"");
+    let named = |name: &str| GitRef::Named(name.to_owned());
+    let wanted = ["HEAD", "v1", "trunk", "refs/pull/1/head", "trunc"].map(named);
+    let mut local = Local::new();
+
+    let heads = local.fetch(&upstream.remote(), &wanted).expect("an answer");
+
+    let found = |at: usize| (heads[at].tag.as_deref(), heads[at].outcome.as_ref().map(|commit| commit.id.as_str()));
+    assert_eq!(found(0), (None, Ok(&*trunk)));
+    assert_eq!(found(1), (Some("v1"), Ok(&*first)));
+    assert_eq!(found(2), (None, Ok(&*trunk)));
+    assert_eq!(found(3), (None, Ok(&*first)));
+    let missing = RefError::NoSuchName { name: "trunc".to_owned(), nearest: Some("trunk".to_owned()) };
+    assert_eq!(heads[4].outcome, Err(missing));
+    upstream.git(["tag", "trunk", &first], b"");
+    let head = local.fetch(&upstream.remote(), &[named("trunk")]).expect("an answer").remove(0);
+    assert_eq!((head.tag.as_deref(), head.outcome.expect("a commit").id), (Some("trunk"), first));
+
+    upstream.git(["symbolic-ref", "HEAD", "refs/heads/gone"], b"");
+    assert_eq!(local.fetch_one(&upstream.remote(), named("HEAD")), Err(RefError::NoDefaultBranch));
+}
+
+#[test]
 fn a_commit_is_fetched_by_its_id_and_an_unknown_one_fails_alone() {
     let upstream = Upstream::new();
     let first = upstream.push("main", "One", &[("a.yaml", "a: 1")]);

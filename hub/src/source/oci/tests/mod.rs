@@ -4,6 +4,7 @@ pub(crate) mod artifact;
 mod charts;
 pub(crate) mod docker;
 mod fake;
+mod files;
 mod hostile;
 mod pulls;
 pub(crate) mod signatures;
