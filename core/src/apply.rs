@@ -12,6 +12,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::ObjectKey;
@@ -22,6 +23,11 @@ use crate::object::is_built_in_group;
 pub const PHASE_ANNOTATION: &str = "bellwether.dev/phase";
 /// Argo CD's name for it; where it stands on what has a phase of its own, that phase stays.
 pub const SYNC_WAVE_ANNOTATION: &str = "argocd.argoproj.io/sync-wave";
+
+/// On an object: `once` has it made where it is absent, and left as it is where it is there, whoever has it.
+pub const APPLY_ANNOTATION: &str = "bellwether.dev/apply";
+/// All that [`APPLY_ANNOTATION`] may say.
+pub const ONCE: &str = "once";
 
 /// When an object is applied: each phase waits for the health of the one before. The order is that of applying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +89,24 @@ pub fn is_made_anew(object: &Value) -> bool {
     let policy = annotation(HOOK_DELETE_POLICY_ANNOTATION).map(str::trim).filter(|policy| !policy.is_empty());
     let asks = policy.is_none_or(|policy| policy.split(',').any(|word| word.trim() == "before-hook-creation"));
     annotation(HOOK_ANNOTATION).is_some() && asks
+}
+
+/// Whether an object, as canonical JSON, asks to be [applied once](APPLY_ANNOTATION).
+pub fn is_applied_once(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Object {
+        metadata: Metadata,
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        #[serde(default)]
+        annotations: BTreeMap<String, String>,
+    }
+    // Hardly any does, and what is sent is otherwise not read.
+    const SAID: &[u8] = br#""bellwether.dev/apply":"once""#;
+    let may_ask = body.windows(SAID.len()).any(|bytes| bytes == SAID);
+    let annotations = || Some(serde_json::from_slice::<Object>(body).ok()?.metadata.annotations);
+    may_ask && annotations().is_some_and(|annotations| annotations.get(APPLY_ANNOTATION).is_some_and(|it| it == ONCE))
 }
 
 /// Of a hook that is made when something is installed or upgraded.
@@ -344,6 +368,19 @@ mod tests {
         assert_eq!(phase(&key, &both), Phase::Main(3));
         assert_eq!(phase(&key, &nonsense), Phase::Main(0));
         assert_eq!(["1", " -3 ", "soon", "1.5", ""].map(is_phase), [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn an_object_is_applied_once_if_its_own_annotation_says_so() {
+        let said = r#""bellwether.dev/apply":"once""#;
+        let asks = |body: &str| is_applied_once(body.as_bytes());
+
+        assert!(asks(&format!(r#"{{"metadata":{{"annotations":{{{said}}},"name":"a"}}}}"#)));
+        assert!(!asks(&format!(
+            r#"{{"metadata":{{"name":"a"}},"spec":{{"template":{{"metadata":{{"annotations":{{{said}}}}}}}}}}}"#
+        )));
+        assert!(!asks(r#"{"metadata":{"annotations":{"bellwether.dev/apply":"always"},"name":"a"}}"#));
+        assert!(!asks("once"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What asks to be left in the cluster when nobody wants it any more: annotations of other tools that mean it.
+//! What asks to be left in the cluster when nobody wants it any more: annotations of other tools that mean it, and ours on
+//! what is only made where it is absent.
 //!
 //! What counts is the object as the cluster has it, whoever wrote the annotation. Who keeps a database's volume or a
 //! generated key like that must not lose it because it is applied by another tool now.
@@ -6,6 +7,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+
+use crate::apply::{APPLY_ANNOTATION, ONCE};
 
 /// Whether one of `metadata.annotations` or `metadata.labels` asks for it: the name of the one that does.
 pub fn kept_by(annotations: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> Option<&'static str> {
@@ -24,6 +27,9 @@ fn asks<'a>(
     let says = |value: Option<&str>, word: &str| value.is_some_and(|value| value.trim().eq_ignore_ascii_case(word));
     if says(annotation(HELM), "keep") {
         return Some(HELM);
+    }
+    if says(annotation(APPLY_ANNOTATION), ONCE) {
+        return Some(APPLY_ANNOTATION);
     }
     if says(annotation(FLUX), "disabled") || says(label(FLUX), "disabled") {
         return Some(FLUX);
@@ -48,6 +54,7 @@ mod tests {
         let annotated = |name, value| kept_by(&of(name, value), &BTreeMap::new());
 
         assert_eq!(annotated(HELM, "keep"), Some(HELM));
+        assert_eq!(annotated(APPLY_ANNOTATION, "once"), Some(APPLY_ANNOTATION));
         assert_eq!(annotated(FLUX, "disabled"), Some(FLUX));
         assert_eq!(kept_by(&BTreeMap::new(), &of(FLUX, "Disabled")), Some(FLUX));
         assert_eq!(annotated(ARGO, "ServerSideApply=true, Prune=false"), Some(ARGO));

@@ -51,9 +51,16 @@ type helmRequest struct {
 	// ClusterAPIVersions is all that the cluster serves, if that is known: it takes the place of what Helm has built in.
 	ClusterAPIVersions []string `json:"clusterApiVersions"`
 	IncludeCRDs        bool     `json:"includeCrds"`
-	SkipTests          bool     `json:"skipTests"`
+	// MarkCRDs is an annotation for each object of `crds/`, if there is one.
+	MarkCRDs  *crdMark `json:"markCrds"`
+	SkipTests bool     `json:"skipTests"`
 	// Lookup is empty, for templates that call `lookup` to fail, or "empty", for them to find nothing.
 	Lookup string `json:"lookup"`
+}
+
+type crdMark struct {
+	Annotation string `json:"annotation"`
+	Value      string `json:"value"`
 }
 
 // question is what the engine asks while it renders: one of these.

@@ -20,6 +20,7 @@ import (
 	release "helm.sh/helm/v4/pkg/release/v1"
 	releaseutil "helm.sh/helm/v4/pkg/release/v1/util"
 	"helm.sh/helm/v4/pkg/strvals"
+	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
 )
 
 // renderHelm gives what `helm template` prints. The command's own code for it is not used: it brings along registries,
@@ -286,7 +287,11 @@ func (r *helmRun) print(loaded *chart.Chart, rendered map[string]string) (string
 			if !utf8.Valid(crd.File.Data) { // nothing has parsed it
 				return "", fmt.Errorf("cannot load %s: it is not UTF-8", crd.Name)
 			}
-			printDocument(&documents, crd.Filename, string(crd.File.Data))
+			content, err := r.MarkCRDs.on(string(crd.File.Data))
+			if err != nil {
+				return "", fmt.Errorf("cannot load %s: %s", crd.Name, withoutContents(err.Error()))
+			}
+			printDocument(&documents, crd.Filename, content)
 		}
 	}
 	for _, manifest := range manifests {
@@ -302,6 +307,16 @@ func (r *helmRun) print(loaded *chart.Chart, rendered map[string]string) (string
 		printDocument(&documents, hook.Path, hook.Manifest)
 	}
 	return documents.String(), nil
+}
+
+// on gives the objects of a file of `crds/`, each marked; without a mark, the file.
+func (m *crdMark) on(content string) (string, error) {
+	if m == nil {
+		return content, nil
+	}
+	return eachObject(content, func(object *kyaml.RNode) error {
+		return object.PipeE(kyaml.SetAnnotation(m.Annotation, m.Value))
+	})
 }
 
 func printDocument(to *strings.Builder, source, document string) {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bellwether_core::ObjectKey;
-use bellwether_core::apply::PHASE_ANNOTATION;
+use bellwether_core::apply::{APPLY_ANNOTATION, ONCE, PHASE_ANNOTATION};
 use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_core::parameters::{CLUSTER_FACTS_PREFIX, Values, fact_of};
@@ -96,6 +96,8 @@ pub enum RenderError {
     NotAPathSegment { at: Place, field: &'static str, text: String },
     #[error("{at}: the annotation `{PHASE_ANNOTATION}` is no whole number")]
     PhaseInvalid { at: Place },
+    #[error("{at}: the annotation `{APPLY_ANNOTATION}` may only say `{ONCE}`")]
+    ApplyInvalid { at: Place },
     #[error("{at}: metadata.generateName would make a new object with every apply")]
     GeneratedName { at: Place },
     #[error("{key} stands twice: at {first} and at {second}")]
@@ -201,6 +203,7 @@ impl RenderError {
             Self::WrongType { .. } => "field_type_wrong",
             Self::NotAPathSegment { .. } => "object_name_invalid",
             Self::PhaseInvalid { .. } => "object_phase_invalid",
+            Self::ApplyInvalid { .. } => "object_apply_invalid",
             Self::GeneratedName { .. } => "object_name_generated",
             Self::Duplicate { .. } => "object_duplicate",
             Self::TooLarge { .. } => "object_too_large",
@@ -311,6 +314,9 @@ impl RenderError {
             Self::WrongType { .. } => "correct its type",
             Self::NotAPathSegment { .. } => "use a name that the Kubernetes API accepts",
             Self::PhaseInvalid { .. } => "write a whole number in quotes, such as \"1\" or \"-1\"",
+            Self::ApplyInvalid { .. } => {
+                "write `once`, or take the annotation off for an object that is kept as it is written"
+            }
             Self::GeneratedName { .. } => "give the object a metadata.name",
             Self::Duplicate { .. } => "remove one, or rename it",
             Self::TooLarge { .. } => "split it; Kubernetes stores no larger object",
@@ -380,6 +386,7 @@ impl RenderError {
             | Self::WrongType { at, .. }
             | Self::NotAPathSegment { at, .. }
             | Self::PhaseInvalid { at }
+            | Self::ApplyInvalid { at }
             | Self::GeneratedName { at }
             | Self::Duplicate { second: at, .. }
             | Self::TooLarge { at, .. }

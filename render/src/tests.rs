@@ -177,6 +177,11 @@ fn what_is_no_object_is_refused_with_a_code_and_a_line() {
             "object_phase_invalid",
             6,
         ),
+        (
+            "apiVersion: v1\nkind: A\nmetadata:\n  name: a\n  annotations:\n    bellwether.dev/apply: onec\n",
+            "object_apply_invalid",
+            6,
+        ),
         ("a: 1\nb: [\n", "yaml_invalid", 2),
     ] {
         let error = refusal(text);

@@ -250,11 +250,32 @@ fn a_chart_gets_values_of_files_and_parameters_and_what_it_makes_is_left_as_it_i
 
 #[test]
 fn a_release_and_its_definitions_are_as_the_target_says() {
-    let options = json!({"helm": {"release": "other", "includeCrds": false}});
+    let options = json!({"helm": {"release": "other", "crds": "skip"}});
 
     let objects = bodies(&render(&chart(), "charts/shop", options, json!({})).expect("it renders"));
 
     assert_eq!(objects.keys().collect::<Vec<_>>(), ["ConfigMap web/other-settings"]);
+}
+
+#[test]
+fn definitions_of_a_chart_are_applied_once_unless_they_are_to_be_upgraded_also_below_a_kustomization() {
+    let mut tree = chart();
+    tree.0.insert("over/kustomization.yaml".to_owned(), "commonAnnotations: {by: over}\n".to_owned());
+    let annotations = |helm: Value, more: Value| {
+        let mut options = json!({"helm": helm});
+        options.as_object_mut().expect("options").extend(more.as_object().expect("fields").clone());
+        let mut objects = bodies(&render(&tree, "charts/shop", options, json!({})).expect("it renders"));
+        let of = |object: &mut Value| object["metadata"]["annotations"]["bellwether.dev/apply"].take();
+        let name = "CustomResourceDefinition things.example.org";
+        let others = objects.iter_mut().filter(|(key, _)| *key != name).map(|(_, object)| of(object));
+        assert!(others.collect::<Vec<_>>().iter().all(Value::is_null), "only definitions");
+        of(objects.get_mut(name).expect("it is there"))
+    };
+
+    assert_eq!(annotations(json!({}), json!({})), "once");
+    assert_eq!(annotations(json!({"crds": "install"}), json!({"kustomize": "over"})), "once");
+    assert_eq!(annotations(json!({"crds": "upgrade"}), json!({})), Value::Null);
+    assert_eq!(annotations(json!({"includeCrds": true}), json!({"kustomize": "over"})), Value::Null);
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod gateway;
 mod hooks;
 mod hub;
 mod many;
+mod once;
 mod ownership;
 mod refusals;
 mod verdicts;

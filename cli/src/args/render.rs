@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bellwether_core::render::RenderKind;
+use bellwether_core::render::{Crds, RenderKind};
 use bellwether_core::{Name, TargetId};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -92,6 +92,9 @@ pub(crate) struct RenderArgs {
     /// Texts for a chart, over all others, as `helm --set-string` reads them. May be repeated.
     #[arg(long = "helm-set-string", value_name = "NAME=VALUE")]
     pub(crate) helm_set_string: Vec<String>,
+    /// What becomes of what a chart has in `crds/`: `install` when left out.
+    #[arg(long, value_enum)]
+    pub(crate) crds: Option<CrdsChoice>,
     /// A folder with the files of another repo that the target names, or of a chart that one depends on, by its name or, where
     /// two have the same, its URL; no hub is asked. May be repeated.
     #[arg(long = "source", value_name = "NAME=DIR", value_parser = parse_source)]
@@ -142,6 +145,7 @@ impl RenderArgs {
             ("--values", !self.values_files.is_empty()),
             ("--helm-set", !self.helm_set.is_empty()),
             ("--helm-set-string", !self.helm_set_string.is_empty()),
+            ("--crds", self.crds.is_some()),
             ("--source", !self.sources.is_empty()),
             ("--target-id", self.target_id.is_some()),
         ];
@@ -167,6 +171,26 @@ impl From<KindChoice> for RenderKind {
             KindChoice::Plain => Self::Plain,
             KindChoice::Kustomize => Self::Kustomize,
             KindChoice::Helm => Self::Helm,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum CrdsChoice {
+    /// Made where they are absent, and never changed.
+    Install,
+    /// Applied as all else is.
+    Upgrade,
+    /// Left out.
+    Skip,
+}
+
+impl From<CrdsChoice> for Crds {
+    fn from(choice: CrdsChoice) -> Self {
+        match choice {
+            CrdsChoice::Install => Self::Install,
+            CrdsChoice::Upgrade => Self::Upgrade,
+            CrdsChoice::Skip => Self::Skip,
         }
     }
 }

@@ -276,6 +276,9 @@ impl<'a> Asked<'a> {
             helm.release = release.clone().or(helm.release.take());
             helm.values_files.extend(values_files.iter().cloned().map(RepoFile::Own));
         }
+        if let Some(crds) = self.arguments.crds {
+            options.helm.get_or_insert_default().crds = crds.into();
+        }
         options
     }
 

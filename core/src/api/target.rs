@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{Document, RolloutDocument, WrittenStrategy};
 use crate::labels::LabelSelector;
 use crate::parameters::ParameterSet;
-use crate::render::{HelmOptions, Lookup, RenderKind, RenderOptions, RepoFile};
+use crate::render::{Crds, HelmOptions, Lookup, RenderKind, RenderOptions, RepoFile};
 use crate::session::{DriftMode, Prune, SyncOptions};
 use crate::source::GitRef;
 use crate::target::TargetSpec;
@@ -196,9 +196,9 @@ pub struct WrittenHelm {
     /// From the repo's root on, a later one over an earlier; their paths may have `${…}`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values_files: Vec<WrittenFile>,
-    /// What the chart keeps in `crds/`; yes when left out.
-    #[serde(skip_serializing_if = "is_true")]
-    pub include_crds: bool,
+    /// What becomes of what the chart keeps in `crds/`: `install` when left out, `upgrade`, or `skip`.
+    #[serde(alias = "includeCrds", skip_serializing_if = "Crds::is_install")]
+    pub crds: Crds,
     /// What `lookup` in a template does: `refuse` when left out, or `empty`.
     #[serde(skip_serializing_if = "Lookup::is_refused")]
     pub lookup: Lookup,
@@ -208,11 +208,6 @@ pub struct WrittenHelm {
     /// That templates see besides Helm's own; they may have `${…}`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub api_versions: Vec<String>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_true(value: &bool) -> bool {
-    *value
 }
 
 impl Default for WrittenHelm {
@@ -397,37 +392,19 @@ impl From<RepoFile> for WrittenFile {
 
 impl From<WrittenHelm> for HelmOptions {
     fn from(written: WrittenHelm) -> Self {
-        let WrittenHelm {
-            release,
-            values,
-            set,
-            set_string,
-            values_files,
-            include_crds,
-            lookup,
-            kube_version,
-            api_versions,
-        } = written;
+        let WrittenHelm { release, values, set, set_string, values_files, crds, lookup, kube_version, api_versions } =
+            written;
         let values_files = all(values_files);
-        Self { release, values, set, set_string, values_files, include_crds, lookup, kube_version, api_versions }
+        Self { release, values, set, set_string, values_files, crds, lookup, kube_version, api_versions }
     }
 }
 
 impl From<HelmOptions> for WrittenHelm {
     fn from(options: HelmOptions) -> Self {
-        let HelmOptions {
-            release,
-            values,
-            set,
-            set_string,
-            values_files,
-            include_crds,
-            lookup,
-            kube_version,
-            api_versions,
-        } = options;
+        let HelmOptions { release, values, set, set_string, values_files, crds, lookup, kube_version, api_versions } =
+            options;
         let values_files = all(values_files);
-        Self { release, values, set, set_string, values_files, include_crds, lookup, kube_version, api_versions }
+        Self { release, values, set, set_string, values_files, crds, lookup, kube_version, api_versions }
     }
 }
 
@@ -556,7 +533,7 @@ mod tests {
         let written = json!({
             "repo": "apps", "ref": {"tag": "v1"}, "path": "shop", "namespace": "shop",
             "render": {"kind": "helm", "helm": {
-                "release": "web", "values": {"image": {"tag": "${tag}"}}, "includeCrds": false,
+                "release": "web", "values": {"image": {"tag": "${tag}"}}, "crds": "upgrade",
                 "valuesFiles": ["shop/eu.yaml", {"repo": "env", "ref": {"branch": "main"}, "path": "eu.yaml"}],
                 "lookup": "empty", "kubeVersion": "1.33", "apiVersions": ["a/v1"],
                 "set": ["image.pull=${pull}"], "setString": ["ports[0]=80"],
@@ -576,6 +553,26 @@ mod tests {
 
         assert_eq!(stored, written, "rows keep what people write");
         assert_eq!(serde_json::to_value(WrittenTarget::from(spec)).expect("JSON"), written);
+    }
+
+    #[test]
+    fn definitions_of_a_chart_are_installed_unless_a_target_says_otherwise_in_a_word_or_as_it_was_written_before() {
+        let read = |helm: Value| {
+            let document = json!({"repo": "apps", "render": {"helm": helm}});
+            let document: WrittenTarget = serde_json::from_value(document).map_err(|error| error.to_string())?;
+            let stored = serde_json::to_value(TargetSpec::from(document)).expect("JSON");
+            let spec: TargetSpec = serde_json::from_value(stored).expect("it is read");
+            Ok::<_, String>(spec.render.helm.expect("it is for Helm").crds)
+        };
+
+        assert_eq!(read(json!({})), Ok(Crds::Install));
+        for (word, crds) in [("install", Crds::Install), ("upgrade", Crds::Upgrade), ("skip", Crds::Skip)] {
+            assert_eq!(read(json!({"crds": word})), Ok(crds));
+        }
+        assert_eq!(read(json!({"includeCrds": false})), Ok(Crds::Skip));
+        assert_eq!(read(json!({"includeCrds": true})), Ok(Crds::Upgrade));
+        let refusal = read(json!({"crds": "create"})).expect_err("is refused");
+        assert!(refusal.contains("`upgrade`"), "{refusal}");
     }
 
     #[test]

@@ -5,8 +5,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::source::{GitRef, HEAD, full_name, is_valid, is_valid_path};
@@ -252,9 +254,9 @@ pub struct HelmOptions {
     /// A later one over an earlier; their paths may have `${…}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values_files: Vec<RepoFile>,
-    /// What the chart keeps in `crds/`.
-    #[serde(default = "yes", skip_serializing_if = "is_true")]
-    pub include_crds: bool,
+    /// What becomes of what the chart keeps in `crds/`. Earlier versions had whether it is there at all.
+    #[serde(default, alias = "includeCrds", skip_serializing_if = "Crds::is_install")]
+    pub crds: Crds,
     #[serde(default, skip_serializing_if = "Lookup::is_refused")]
     pub lookup: Lookup,
     /// Of Kubernetes, as templates see it; it may have `${…}`. Helm's own when left out.
@@ -283,13 +285,54 @@ impl Lookup {
     }
 }
 
-fn yes() -> bool {
-    true
+/// What becomes of the definitions that a chart keeps in `crds/`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Crds {
+    /// As with Helm itself: made where they are absent, and then never changed.
+    #[default]
+    Install,
+    /// Applied as all else is: a new version of the chart changes them.
+    Upgrade,
+    /// Left out.
+    Skip,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_true(value: &bool) -> bool {
-    *value
+impl Crds {
+    /// Serde gives a reference.
+    pub fn is_install(&self) -> bool {
+        *self == Self::Install
+    }
+}
+
+impl<'de> Deserialize<'de> for Crds {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(CrdsWritten)
+    }
+}
+
+/// A word; or, as `includeCrds` was written, whether they are there.
+struct CrdsWritten;
+
+impl Visitor<'_> for CrdsWritten {
+    type Value = Crds;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`install`, `upgrade` or `skip`")
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<Crds, E> {
+        match word {
+            "install" => Ok(Crds::Install),
+            "upgrade" => Ok(Crds::Upgrade),
+            "skip" => Ok(Crds::Skip),
+            other => Err(E::unknown_variant(other, &["install", "upgrade", "skip"])),
+        }
+    }
+
+    fn visit_bool<E: de::Error>(self, are_there: bool) -> Result<Crds, E> {
+        Ok(if are_there { Crds::Upgrade } else { Crds::Skip })
+    }
 }
 
 impl Default for HelmOptions {
@@ -300,7 +343,7 @@ impl Default for HelmOptions {
             set: Vec::new(),
             set_string: Vec::new(),
             values_files: Vec::new(),
-            include_crds: true,
+            crds: Crds::Install,
             lookup: Lookup::Refuse,
             kube_version: None,
             api_versions: Vec::new(),

@@ -34,7 +34,20 @@ impl Target {
         }
         self.under_way.insert(identity);
         let (target, generation) = (self.assignment.target, self.assignment.generation);
-        Some(Step { target, generation, key, act, last_applied, is_latest, may_have_ended, twin, claims: Vec::new() })
+        // Of its body, which is shared, and other targets no target knows.
+        let (is_applied_once, claims) = (false, Vec::new());
+        Some(Step {
+            target,
+            generation,
+            key,
+            act,
+            last_applied,
+            is_applied_once,
+            is_latest,
+            may_have_ended,
+            twin,
+            claims,
+        })
     }
 
     fn writes(&self) -> bool {

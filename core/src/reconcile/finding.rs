@@ -10,8 +10,10 @@ use super::metadata::Metadata;
 use super::owner::{Owner, is_ours, may_delete, owner_hint};
 use super::step::Step;
 use crate::drift::{Change, culprit, differing_paths, lost_paths};
+use crate::health::Health;
 use crate::keep::kept_by;
 use crate::object::MANAGER;
+use crate::report::Verdict;
 
 /// What came of a step: what the object is like now, or why it could not be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,15 @@ pub enum Finding {
     /// Left as it is, whether it is as we applied it or not; `None`: it is not there.
     Kept {
         seen: Option<(Uuid, u64, Condition)>,
+    },
+    /// There, and left as it is, as is asked for; `note` says so where it is not what we made of it.
+    AsFound {
+        uid: Uuid,
+        version: u64,
+        condition: Condition,
+        /// Whether it carries our label: a watch tells of it.
+        is_watched: bool,
+        note: Option<String>,
     },
     /// A Job or a Pod that ran to its end, and is gone since.
     Finished,
@@ -80,6 +91,15 @@ impl From<Finding> for Answer {
     }
 }
 
+const LEFT_AS_FOUND: &str = "it is there, and is not changed, since it is applied once (of a chart: `crds: install`)";
+
+fn left_as_found(fields: &[String]) -> String {
+    if fields.is_empty() {
+        return LEFT_AS_FOUND.to_owned();
+    }
+    format!("{LEFT_AS_FOUND}; something else is wanted at {}", fields.join(", "))
+}
+
 impl Finding {
     /// Of an object that should be in place and is not there; `None`: somebody deleted it.
     pub fn ended(step: &Step) -> Option<Self> {
@@ -88,6 +108,24 @@ impl Finding {
             Some(_) => Some(Self::Finished),
             None => step.may_have_ended.then_some(Self::EndedUnseen),
         }
+    }
+
+    /// Of an object that is only made where it is absent, as it was read.
+    ///
+    /// What does not carry our label is not watched: it is looked at again until it is well.
+    pub fn as_found(step: &Step, there: &Metadata, wanted: &Value, found: &Value) -> Self {
+        let condition = Condition::of(found);
+        let is_watched = is_ours(there, &step.label());
+        if !is_watched && condition.health.verdict != Verdict::Healthy {
+            let Health { verdict, message, .. } = &condition.health;
+            let message = format!("{LEFT_AS_FOUND}; it is {verdict}: {message}");
+            return Self::Failed(ClusterError::retry(message));
+        }
+        let mut fields = differing_paths(wanted, found);
+        fields.retain(|field| !field.starts_with(".metadata."));
+        let is_as_wanted = is_watched && (step.has_made(there.uid) || fields.is_empty());
+        let note = (!is_as_wanted).then(|| left_as_found(&fields));
+        Self::AsFound { uid: there.uid, version: there.version(), condition, is_watched, note }
     }
 
     /// Of an object that was deleted, or that is to be and carries our label.

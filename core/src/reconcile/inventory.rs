@@ -274,6 +274,8 @@ impl Inventory {
                 self.note_applied(identity, &step.key, last_applied);
                 (*uid, *version, condition.clone(), Some(digest))
             }
+            // It is what is wanted, however it is.
+            Finding::AsFound { uid, version, condition, .. } => (*uid, *version, condition.clone(), Some(digest)),
             // What is left drifted is overwritten by the next assignment.
             Finding::Kept { seen: Some((uid, version, condition)) } => {
                 (*uid, *version, condition.clone(), (!is_drifted).then_some(digest))
@@ -292,7 +294,12 @@ impl Inventory {
             | Finding::Released
             | Finding::Unasked(_) => return None,
         };
-        let is_there = matches!(finding, Finding::Applied { .. } | Finding::Kept { seen: Some(_) });
+        // No list of what carries our label has what is another's.
+        let is_there = matches!(
+            finding,
+            Finding::Applied { .. } | Finding::Kept { seen: Some(_) } | Finding::AsFound { is_watched: true, .. }
+        );
+        let note = if let Finding::AsFound { note, .. } = finding { note.clone() } else { None };
         let Condition { health, finished, fingerprint, .. } = condition;
         let before = self.owned.remove(identity);
         // What it says right after an apply is from before that; only what we saw begin has a time.
@@ -306,6 +313,7 @@ impl Inventory {
             uid,
             is_there,
             went_unseen: false,
+            note,
             version,
             health,
             failed_at,

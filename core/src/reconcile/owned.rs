@@ -23,6 +23,8 @@ pub(super) struct Owned {
     pub(super) is_there: bool,
     /// No watch saw it go.
     pub(super) went_unseen: bool,
+    /// That it is left as it was found, where that is not what is wanted.
+    pub(super) note: Option<String>,
     /// At which version it was last seen.
     pub(super) version: u64,
     pub(super) health: Health,

@@ -73,6 +73,10 @@ impl Target {
                 object.settle(outcome);
                 object.is_left_drifted = false;
             }
+            Finding::AsFound { .. } if is_of_wanted => {
+                object.settle(Outcome::Unchanged);
+                object.is_left_drifted = false;
+            }
             // What an older assignment sent came after all; ours is still to be sent.
             _ if !is_current => return,
             Finding::Kept { .. } if is_of_wanted => object.settle(Outcome::Unchanged),
@@ -80,7 +84,11 @@ impl Target {
                 object.settle(Outcome::Unchanged);
                 object.is_left_drifted = false;
             }
-            Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished | Finding::EndedUnseen => {
+            Finding::Applied { .. }
+            | Finding::AsFound { .. }
+            | Finding::Kept { .. }
+            | Finding::Finished
+            | Finding::EndedUnseen => {
                 (object.failures, object.uncorrected) = (0, None);
             }
             Finding::Unlabelled | Finding::There { .. } | Finding::Gone | Finding::Released => {}

@@ -290,7 +290,11 @@ impl Removals {
                 self.try_again(index, judgement, now, chance);
             }
             Finding::Exists { .. } => self.leave(index, Left::Copy),
-            Finding::Applied { .. } | Finding::Kept { .. } | Finding::Finished | Finding::EndedUnseen => {}
+            Finding::Applied { .. }
+            | Finding::AsFound { .. }
+            | Finding::Kept { .. }
+            | Finding::Finished
+            | Finding::EndedUnseen => {}
         }
         false
     }

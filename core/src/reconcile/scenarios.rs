@@ -14,6 +14,7 @@
 //! count 2..9                     how many steps came since the last count
 //! they-do inspect b, they-answer b there v2                       the same of the other target; all its steps since the last they-do
 //! answer a applied v3 healthy owning f:x ended failed fails 30s drift modified
+//! answer a as-found v2 ours note not-changed                      it is applied once, and there; `ours`: with our label
 //! answer a kept | absent | exists WHOSE | gone | released | there v2 in ns uid 5 leaving finalizer x keep
 //! answer a read without-label | of-other | left                   as it is found, without a label or with the other's, or as a target left it
 //! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | unasked
@@ -31,7 +32,8 @@
 //! ```
 //!
 //! A step is `inspect-and-apply`, `apply`, `correct`, `check`, `inspect`, `delete`, `orphan` or `give`, and a name; `a@2` also says
-//! which content, `was 1` which content of it was ours, and `twin x` which object may be the same one.
+//! which content, `was 1` which content of it was ours, `once` that it is only made where it is absent, and `twin x` which
+//! object may be the same one.
 
 mod words;
 mod world;
@@ -140,6 +142,7 @@ scripts::scenarios! {
     what_another_target_has_now_is_left,
     what_another_target_wants_in_another_spelling_is_left_once_its_scope_is_known,
     what_asks_to_be_kept_is_never_deleted_and_the_line_says_so,
+    what_is_applied_once_is_in_place_as_it_is_found_and_the_line_says_so,
     what_cannot_be_inspected_for_long_is_not_known_to_be_healthy,
     what_cannot_be_watched_is_known_as_of_its_last_list,
     what_comes_back_while_it_is_being_deleted_is_applied_after_the_answer,

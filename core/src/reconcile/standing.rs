@@ -129,6 +129,9 @@ impl Target {
             Some(&Sight::AsOf(listed_at)) => as_of(&owned.health.message, listed_at.max(owned.asked_at)).into(),
             _ => owned.health.message.as_str().into(),
         };
+        if let (Verdict::Healthy, Some(note)) = (verdict, &owned.note) {
+            return Standing { is_told: true, ..standing(object, outcome, verdict, note.as_str().into(), "") };
+        }
         let owes_a_run = self.inventory.owes_a_run(object, self.assignment.retried);
         let hint = if owes_a_run { OWED_RUN_HINT } else { "" };
         Standing { may_pass, ..standing(object, outcome, verdict, message, hint) }
@@ -178,5 +181,5 @@ fn standing<'a>(
     message: Cow<'a, str>,
     hint: &'a str,
 ) -> Standing<'a> {
-    Standing { key: &object.key, outcome, verdict, message, hint, may_pass: false }
+    Standing { key: &object.key, outcome, verdict, message, hint, may_pass: false, is_told: false }
 }

@@ -1,6 +1,7 @@
 //! Rolls up what is known of a target's objects into what the hub is told.
 //!
-//! It decides what is worth a line: whatever is not well, worst first. What is well is in the counts.
+//! It decides what is worth a line: whatever is not well, worst first, and what is not as it is wanted though it is well. All
+//! else is in the counts.
 
 use std::borrow::Cow;
 
@@ -18,6 +19,8 @@ pub(super) struct Standing<'a> {
     pub(super) hint: &'a str,
     /// Of a failure: it may pass without another revision.
     pub(super) may_pass: bool,
+    /// It has a line though it is well.
+    pub(super) is_told: bool,
 }
 
 /// The report of a target whose objects stand like this. What leaves it has lines and a say in the verdict, and is not
@@ -35,7 +38,7 @@ pub(super) fn roll_up<'a>(
         counts.in_place += u32::from(standing.outcome.is_in_place());
         counts.healthy += u32::from(standing.verdict == Verdict::Healthy);
         verdict = verdict.max(standing.verdict);
-        if standing.verdict != Verdict::Healthy {
+        if standing.verdict != Verdict::Healthy || standing.is_told {
             unwell.push(standing);
         }
     }
@@ -103,7 +106,7 @@ mod tests {
     }
 
     fn standing(key: &ObjectKey, outcome: Outcome, verdict: Verdict) -> Standing<'_> {
-        Standing { key, outcome, verdict, message: "".into(), hint: "", may_pass: false }
+        Standing { key, outcome, verdict, message: "".into(), hint: "", may_pass: false, is_told: false }
     }
 
     #[test]

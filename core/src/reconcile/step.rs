@@ -17,6 +17,8 @@ pub struct Step {
     pub act: Act,
     /// What we applied under its name last.
     pub last_applied: Option<LastApplied>,
+    /// It is only made where it is absent: what is there is left as it is, whoever has it.
+    pub is_applied_once: bool,
     /// Exactly what is to be in place was applied last, and nothing that may have arrived was sent since.
     pub is_latest: bool,
     /// That goes by itself once it has run to its end, and nobody watched it.
@@ -68,6 +70,12 @@ impl Step {
         self.last_applied.as_ref().is_some_and(|last_applied| last_applied.says_all(fields))
     }
 
+    /// Whether the one with this uid is as it is to be, as far as we have done that.
+    pub fn has_made(&self, uid: Uuid) -> bool {
+        let last_applied = self.last_applied.as_ref().filter(|last_applied| last_applied.uid == uid);
+        last_applied.is_some_and(|last_applied| Some(last_applied.digest) == self.act.digest())
+    }
+
     /// Whether the one with this uid is what another content was applied to.
     pub fn had_another_content(&self, uid: Uuid) -> bool {
         let last_applied = self.last_applied.as_ref().filter(|last_applied| last_applied.uid == uid);
@@ -86,7 +94,8 @@ impl Step {
     pub(super) fn about(target: TargetId, key: ObjectKey, act: Act) -> Self {
         let (last_applied, twin, claims) = (None, None, Vec::new());
         let generation = Generation::new(1);
-        Self { target, generation, key, act, last_applied, is_latest: false, may_have_ended: false, twin, claims }
+        let (is_applied_once, is_latest, may_have_ended) = (false, false, false);
+        Self { target, generation, key, act, last_applied, is_applied_once, is_latest, may_have_ended, twin, claims }
     }
 }
 

@@ -17,6 +17,7 @@ use super::finding::{Answer, Finding};
 use super::inventory::{Inventory, Learned};
 use super::step::{Act, Step};
 use super::target::Target;
+use crate::apply::is_applied_once;
 use crate::bundle::Entry;
 use crate::journal::{InventoryUpdate, Journalled};
 use crate::report::Report;
@@ -167,7 +168,8 @@ impl Targets {
                 }
                 if let Some(step) = target.take_step(now) {
                     self.turn = Some(id);
-                    return Some(Step { claims: self.claims_of(&step), ..step });
+                    let is_applied_once = self.body(&step).is_some_and(|body| is_applied_once(body.bytes()));
+                    return Some(Step { claims: self.claims_of(&step), is_applied_once, ..step });
                 }
             }
         }

@@ -46,9 +46,9 @@ impl<F: Files> Argo<'_, F> {
         if let Some(namespace) = helm["namespace"].as_str().filter(|namespace| !namespace.is_empty()) {
             draft.namespace = Some(namespace.to_owned());
         }
-        if helm["skipCrds"] == true {
-            asked.insert("includeCrds".to_owned(), json!(false));
-        }
+        // Argo CD applies them as all else.
+        let crds = if helm["skipCrds"] == true { "skip" } else { "upgrade" };
+        asked.insert("crds".to_owned(), json!(crds));
         // Argo CD asks no cluster while it renders, and templates see nothing.
         asked.insert("lookup".to_owned(), json!("empty"));
         for field in ["kubeVersion", "apiVersions"] {

@@ -78,11 +78,7 @@ impl<F: Files> Flux<'_, F> {
         drift(&spec, &mut draft, &mut entry);
         let mut helm = Map::new();
         helm.insert("release".to_owned(), json!(release_name(object)));
-        if spec["install"]["crds"] == "Skip" || spec["install"]["skipCRDs"] == true {
-            helm.insert("includeCrds".to_owned(), json!(false));
-        } else if find(&spec, &["upgrade", "crds"]).is_none_or(|crds| crds != "CreateReplace") {
-            entry.add(Remark::differs("spec.upgrade.crds", "what the chart has in `crds/` is applied with each revision, and not only at the first: `render.helm.includeCrds: false` leaves it out"));
-        }
+        helm.extend(definitions(&spec, &mut entry).map(|crds| ("crds".to_owned(), json!(crds))));
         let paths = values_files(&spec, &chart, &mut entry);
         if !paths.is_empty() {
             let paths: Vec<String> = paths.iter().map(|path| as_template(path, Fills::All)).collect();
@@ -354,6 +350,29 @@ fn values_files(spec: &Value, chart: &Chart, entry: &mut Entry) -> Vec<String> {
 }
 
 /// What Flux calls the release: cut, and made distinct, when it is too long.
+/// What is written of what the chart has in `crds/`; `None`: it is installed, as with Flux.
+fn definitions(spec: &Value, entry: &mut Entry) -> Option<&'static str> {
+    let is_left_out = spec["install"]["crds"] == "Skip" || spec["install"]["skipCRDs"] == true;
+    match spec["upgrade"]["crds"].as_str() {
+        Some("CreateReplace") if is_left_out => {
+            entry.add(Remark::differs(
+                "spec.install.crds",
+                "`crds: upgrade` makes definitions with the first revision, too",
+            ));
+            Some("upgrade")
+        }
+        Some("CreateReplace") => Some("upgrade"),
+        Some("Create") => None,
+        _ if is_left_out => Some("skip"),
+        _ => {
+            if spec["install"]["crds"] == "CreateReplace" {
+                entry.add(Remark::differs("spec.install.crds", "a definition that is there is left as it is, at the first revision too: `render.helm.crds: upgrade` changes it"));
+            }
+            None
+        }
+    }
+}
+
 fn release_name(object: &Object) -> String {
     let name = object.text(&["spec", "releaseName"]).map(str::to_owned);
     let name = name.unwrap_or_else(|| match object.text(&["spec", "targetNamespace"]) {

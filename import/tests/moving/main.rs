@@ -376,7 +376,7 @@ fn values_of_a_config_map_are_under_those_of_the_release_and_paths_are_over_all(
 
     assert_eq!(
         moved.target("shop")["render"]["helm"],
-        json!({"release": "web", "includeCrds": false, "values": {"host": "inline", "replicas": 4, "size": "middle"}, "set": ["size=big"]})
+        json!({"release": "web", "crds": "skip", "values": {"host": "inline", "replicas": 4, "size": "middle"}, "set": ["size=big"]})
     );
     assert_eq!(moved.target("shop")["sync"], json!({"drift": "warn"}));
     assert_eq!(moved.target("shop")["namespace"], "front");
@@ -385,6 +385,29 @@ fn values_of_a_config_map_are_under_those_of_the_release_and_paths_are_over_all(
         assert_eq!(moved.says("shop", &format!("spec.{field}")), Effect::Differs, "{field}");
     }
     moved.assert_same(&[("shop", 1)]);
+}
+
+#[test]
+fn what_becomes_of_definitions_is_as_flux_has_it() {
+    for (written, expected, effect) in [
+        ("", Value::Null, None),
+        ("  install: {crds: Create}\n  upgrade: {crds: Create}\n", Value::Null, None),
+        ("  install: {crds: CreateReplace}\n", Value::Null, Some(Effect::Differs)),
+        ("  upgrade: {crds: CreateReplace}\n", json!("upgrade"), None),
+        ("  install: {crds: Skip}\n", json!("skip"), None),
+        ("  install: {skipCRDs: true}\n  upgrade: {crds: Skip}\n", json!("skip"), None),
+        ("  install: {crds: Skip}\n  upgrade: {crds: CreateReplace}\n", json!("upgrade"), Some(Effect::Differs)),
+    ] {
+        let mut files = vec![("shop.yaml", format!("{GIT}{}", release(written)))];
+        files.extend(CHART.map(|(path, text)| (path, text.to_owned())));
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+
+        let moved = moved(Tool::Flux, &files, production());
+
+        assert_eq!(moved.target("shop")["render"]["helm"]["crds"], expected, "{written}");
+        let remarks = moved.entry("shop").remarks.iter().filter(|remark| remark.field == "spec.install.crds");
+        assert_eq!(remarks.map(|remark| remark.effect).next(), effect, "{written}");
+    }
 }
 
 #[test]
@@ -769,7 +792,7 @@ fn an_application_with_a_chart_becomes_a_target_that_deploys_the_same() {
             "repo": "fleet", "ref": {"branch": "main"}, "path": "charts/shop", "namespace": "shop",
             "clusters": {"matchLabels": {"cluster": "eu-1"}},
             "render": {"helm": {
-                "release": "shop", "lookup": "empty", "valuesFiles": ["charts/shop/values-eu.yaml", "envs/eu.yaml"],
+                "release": "shop", "crds": "upgrade", "lookup": "empty", "valuesFiles": ["charts/shop/values-eu.yaml", "envs/eu.yaml"],
                 "values": {"script": "echo ${HOME}", "host": "inline"},
                 "set": ["host=set", "replicas=6"], "setString": ["size=1"],
             }},
@@ -1017,7 +1040,7 @@ fn a_cluster_generator_becomes_one_target_for_all_its_clusters() {
     assert_eq!(
         target["render"]["helm"],
         json!({
-            "release": "shop", "lookup": "empty", "valuesFiles": ["charts/shop/${cluster.labels.region}.yaml"],
+            "release": "shop", "crds": "upgrade", "lookup": "empty", "valuesFiles": ["charts/shop/${cluster.labels.region}.yaml"],
             "values": {"host": "${cluster.name}.example.org", "size": "${cluster.labels.size}", "script": "${HOME}"},
         })
     );

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bellwether_core::apis::is_name;
+use bellwether_core::apply::{APPLY_ANNOTATION, ONCE};
 use bellwether_core::parameters::{
     CLUSTER_APIS, CLUSTER_APIS_PREFIX, CLUSTER_FACTS_PREFIX, VERSION_FACT, Values, is_clusters_own,
 };
-use bellwether_core::render::{HelmOptions, RenderOptions, RepoFile, SET, SET_STRING, sides};
+use bellwether_core::render::{Crds, HelmOptions, RenderOptions, RepoFile, SET, SET_STRING, sides};
 use bellwether_core::source::is_valid_path;
 use serde_json::{Map, Value};
 
@@ -17,7 +18,7 @@ use super::fill::Fills;
 use super::made::{Maker, below};
 use super::variables::{Budget, STEPS_MAX, Template, Unfilled, written};
 use crate::error::{Place, RenderError};
-use crate::external::wire::{HelmRequest, Request};
+use crate::external::wire::{CrdMark, HelmRequest, Request};
 
 /// Of values with their variables: a short text may refer to a long value very often.
 const VALUES_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -132,7 +133,8 @@ impl Chart {
             set,
             set_string,
             values_files,
-            include_crds: self.options.include_crds,
+            include_crds: self.options.crds != Crds::Skip,
+            mark_crds: mark_of(self.options.crds),
             // They are for who asks for them.
             skip_tests: true,
             kube_version,
@@ -171,6 +173,11 @@ pub(crate) fn seen_of(values: &Values) -> HelmRequest {
 /// All that is known to be served by the cluster.
 fn served_by(values: &Values) -> Vec<String> {
     values.apis().map(|apis| apis.names().map(str::to_owned).collect()).unwrap_or_default()
+}
+
+/// What definitions are annotated with, so that an agent knows them.
+fn mark_of(crds: Crds) -> Option<CrdMark> {
+    (crds == Crds::Install).then_some(CrdMark { annotation: APPLY_ANNOTATION, value: ONCE })
 }
 
 /// Of the cluster, as far as it is one: an agent could say anything.

@@ -212,6 +212,9 @@ pub(crate) struct HelmRequest {
     pub(crate) set_string: Vec<String>,
     pub(crate) values_files: Vec<String>,
     pub(crate) include_crds: bool,
+    /// What each object of `crds/` gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mark_crds: Option<CrdMark>,
     pub(crate) skip_tests: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kube_version: Option<String>,
@@ -224,6 +227,12 @@ pub(crate) struct HelmRequest {
     /// What no error may say.
     #[serde(skip)]
     pub(crate) hidden: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct CrdMark {
+    pub(crate) annotation: &'static str,
+    pub(crate) value: &'static str,
 }
 
 /// What an engine is answered.

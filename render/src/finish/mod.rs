@@ -11,7 +11,7 @@ mod secret;
 use std::sync::Arc;
 
 use bellwether_core::ObjectKey;
-use bellwether_core::apply::{PHASE_ANNOTATION, is_phase};
+use bellwether_core::apply::{APPLY_ANNOTATION, ONCE, PHASE_ANNOTATION, is_phase};
 use serde_json::{Map, Value};
 
 pub(crate) use self::limits::BundleLimit;
@@ -64,6 +64,7 @@ impl Draft<'_> {
         self.object.remove("status");
         self.complete_metadata(recipe)?;
         self.check_phase()?;
+        self.check_apply()?;
         self.complete_secret()?;
         let key = self.place_in_namespace(recipe, scopes)?;
         self.check_not_the_agents(&key, recipe)?;
@@ -100,6 +101,15 @@ impl Draft<'_> {
             return Ok(());
         }
         Err(RenderError::PhaseInvalid { at: self.origin.place_of(&["metadata", "annotations", PHASE_ANNOTATION]) })
+    }
+
+    /// One that is mistyped would be changed and pruned as all others are.
+    fn check_apply(&self) -> Result<(), RenderError> {
+        let text = self.object["metadata"]["annotations"][APPLY_ANNOTATION].as_str();
+        if text.is_none_or(|text| text == ONCE) {
+            return Ok(());
+        }
+        Err(RenderError::ApplyInvalid { at: self.origin.place_of(&["metadata", "annotations", APPLY_ANNOTATION]) })
     }
 
     fn metadata(&mut self) -> &mut Map<String, Value> {

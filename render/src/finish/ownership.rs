@@ -1,8 +1,8 @@
 //! Whose an object is: the marks of its target, and nothing that only an API server may write.
 
 use bellwether_core::ObjectKey;
-use bellwether_core::apply::PHASE_ANNOTATION;
 use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
+use bellwether_core::reserved::is_reserved;
 use serde_json::{Map, Value};
 
 use super::{Draft, empty_for_null};
@@ -15,9 +15,6 @@ const SERVER_SET: [&str; 6] =
 
 /// Before an agent's namespace in the names of its ClusterRole and of what binds it.
 const AGENT_PREFIX: &str = "bellwether-agent-";
-
-/// What manifests may say to Bellwether.
-const FOR_PEOPLE: [&str; 2] = ["bellwether.dev/substitute", PHASE_ANNOTATION];
 
 impl Draft<'_> {
     pub(super) fn complete_metadata(&mut self, recipe: &Recipe) -> Result<(), RenderError> {
@@ -70,10 +67,4 @@ impl Draft<'_> {
         self.metadata().insert(field.to_owned(), Value::Object(texts));
         Ok(())
     }
-}
-
-/// By labels and annotations of this prefix the agent finds what is its own, its journal too: whoever wrote one could
-/// pass off an object as another target's, or as a part of the journal.
-fn is_reserved(name: &str) -> bool {
-    name.starts_with("bellwether.dev/") && !FOR_PEOPLE.contains(&name)
 }

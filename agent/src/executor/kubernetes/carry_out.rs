@@ -99,6 +99,13 @@ fn applied(live: &Live, object: &Value, body: Body) -> Finding {
     Finding::Applied { uid, version, condition: Condition::of(object), body }
 }
 
+fn as_found(step: &Step, there: &Live, body: &Body) -> Result<Finding, ClusterError> {
+    if there.metadata.deletion_timestamp.is_some() {
+        return Err(being_deleted());
+    }
+    Ok(Finding::as_found(step, &there.metadata, &parse(body.bytes())?, &parse(&there.body)?))
+}
+
 fn being_deleted() -> ClusterError {
     ClusterError::retry("it is being deleted, and applied again when it is gone")
 }
@@ -141,6 +148,9 @@ impl Attempt<'_> {
 
     async fn inspect_and_apply(&self, inspect_first: bool, body: Body) -> Result<Finding, Stopped> {
         refuse_twin(self.cluster, self.step).await?;
+        if self.step.is_applied_once {
+            return self.make_once(body).await;
+        }
         let key = &self.step.key;
         let there = if health::runs_once(key.group(), &key.kind) && is_made_anew(&parse(body.bytes())?) {
             self.make_room(&body).await?
@@ -158,6 +168,21 @@ impl Attempt<'_> {
         let onto = there.map_or(Onto::Anything, |there| Onto::One(there.uid));
         let (live, object) = self.apply(&body, true, onto).await?;
         Ok(applied(&live, &object, body))
+    }
+
+    /// Makes it where it is absent. Somebody who makes it meanwhile is not written over: it is found the next time.
+    async fn make_once(&self, body: Body) -> Result<Finding, Stopped> {
+        if let Some(there) = self.read().await? {
+            return Ok(as_found(self.step, &there, &body)?);
+        }
+        let (live, object) = self.create(&body).await?;
+        Ok(applied(&live, &object, body))
+    }
+
+    async fn create(&self, body: &Body) -> Result<(Live, Value), ClusterError> {
+        let live = self.cluster.create(&self.step.key, body.bytes()).await?;
+        let object = parse(&live.body)?;
+        Ok((live, object))
     }
 
     /// What asks to be made anew when it changes is deleted before that, if it is the very one that we applied, and has run
@@ -352,7 +377,12 @@ impl Question<'_> {
         if !self.writes {
             return Answer { finding: Finding::Kept { seen: None }, drift };
         }
-        let finding = match self.attempt.apply(&self.body, true, Onto::Anything).await {
+        let made = if self.attempt.step.is_applied_once {
+            self.attempt.create(&self.body).await
+        } else {
+            self.attempt.apply(&self.body, true, Onto::Anything).await
+        };
+        let finding = match made {
             Ok((live, object)) => applied(&live, &object, self.body),
             // It is gone all the same.
             Err(error) => Finding::Failed(error),
@@ -361,6 +391,9 @@ impl Question<'_> {
     }
 
     async fn answer_there(&self, there: Live) -> Result<Answer, ClusterError> {
+        if self.attempt.step.is_applied_once {
+            return as_found(self.attempt.step, &there, &self.body).map(Answer::from);
+        }
         if there.metadata.deletion_timestamp.is_some() {
             return Err(being_deleted());
         }

@@ -215,7 +215,7 @@ impl Reconciler {
     fn record(&mut self, step: Box<Step>, answer: Answer) {
         let Some(assignment) = self.targets.assignment(step.target) else { return };
         log_answer(assignment, &step, &answer);
-        if matches!(answer.finding, Finding::Applied { .. } | Finding::Kept { .. }) {
+        if matches!(answer.finding, Finding::Applied { .. } | Finding::AsFound { .. } | Finding::Kept { .. }) {
             self.watch(Kind::of(&step.key));
         }
         self.tell(Event::Answered(step, answer));
@@ -349,7 +349,12 @@ fn log_answer(assignment: &Assignment, step: &Step, answer: &Answer) {
         Finding::EndedUnseen => {
             tracing::warn!(target.name = %name, generation, object = %step.key, "gone, and nobody saw how it ended");
         }
-        Finding::There { .. } | Finding::Unlabelled | Finding::Gone | Finding::Kept { .. } | Finding::Finished => {
+        Finding::AsFound { .. }
+        | Finding::There { .. }
+        | Finding::Unlabelled
+        | Finding::Gone
+        | Finding::Kept { .. }
+        | Finding::Finished => {
             tracing::debug!(target.name = %name, generation, object = %step.key, "inspected");
         }
         Finding::Exists { hint } => {

@@ -117,6 +117,10 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
     let finding = match kind {
         "applied" => Finding::Applied { uid, version, condition, body: std::sync::Arc::<[u8]>::from(body).into() },
         "kept" => Finding::Kept { seen: Some((uid, version, condition)) },
+        "as-found" => {
+            let (is_watched, note) = (words.has("ours"), words.after("note").map(str::to_owned));
+            Finding::AsFound { uid, version, condition, is_watched, note }
+        }
         "absent" => absent(step, body),
         "exists" => Finding::Exists { hint: message },
         "gone" => Finding::Gone,
@@ -235,6 +239,7 @@ pub(super) fn written(step: &Step, expected: &str, contents: &BTreeMap<Digest, S
         words.extend(["was".to_owned(), content(last.digest).to_owned()]);
         words.extend(last.finished.map(|_| "ended".to_owned()));
     }
+    words.extend(step.is_applied_once.then(|| "once".to_owned()));
     words.extend(step.twin.iter().map(|twin| format!("twin {}", name(twin))));
     words.join(" ")
 }

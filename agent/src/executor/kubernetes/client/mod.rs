@@ -163,10 +163,41 @@ impl Cluster {
         let sending = Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), onto };
         let answer = self.inner.requests.apply(&format!("{path}?{query}"), sending.prepare(body)?).await;
         let live = self.checked(key, answer)?.live()?;
-        if (key.group(), key.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition") {
+        if is_definition(key) {
             self.inner.discovery.expect_kind();
         }
         Ok(live)
+    }
+
+    /// Makes an object that is not there; where one is by now, that is left as it is, and the answer is that what was known
+    /// is stale. It is managed as if it had been applied.
+    pub(crate) async fn create(&self, key: &ObjectKey, body: &[u8]) -> Result<Live, ClusterError> {
+        let resource = self.resource(key, Served::AsWritten).await?;
+        let path = paths::collection(key, &resource)?;
+        let query = format!("fieldManager={FIELD_MANAGER}&fieldValidation=Strict");
+        let sending =
+            Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), ..Sending::default() };
+        let answer = self.inner.requests.post(&format!("{path}?{query}"), sending.prepare(body)?).await;
+        self.checked(key, answer)?;
+        if is_definition(key) {
+            self.inner.discovery.expect_kind();
+        }
+        self.manage_as_applied(key).await
+    }
+
+    /// Of what was just made; its status may be written meanwhile.
+    async fn manage_as_applied(&self, key: &ObjectKey) -> Result<Live, ClusterError> {
+        const TRIES_MAX: u32 = 3;
+        let mut tries = 1;
+        loop {
+            let made = self.read(key).await?.ok_or(ClusterError::NotFound)?;
+            let managers = as_if_applied(&made.body);
+            match self.set_managers(key, &made.metadata.resource_version, &managers).await {
+                Ok(()) => return self.read(key).await?.ok_or(ClusterError::NotFound),
+                Err(ClusterError::Stale { .. }) if tries < TRIES_MAX => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The whole object; `None` when it is not there.
@@ -322,6 +353,21 @@ impl Cluster {
             error => error,
         })
     }
+}
+
+fn is_definition(key: &ObjectKey) -> bool {
+    (key.group(), key.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition")
+}
+
+/// The managers of what was made by a request that is no apply, as if it had been one: a later apply then takes away what it
+/// no longer says.
+fn as_if_applied(object: &[u8]) -> Value {
+    let object: Value = serde_json::from_slice(object).unwrap_or_default();
+    let mut entries = object["metadata"]["managedFields"].clone();
+    for entry in entries.as_array_mut().into_iter().flatten().filter(|entry| entry["manager"] == FIELD_MANAGER) {
+        entry["operation"] = json!("Apply");
+    }
+    entries
 }
 
 fn absent_as_none<T>(found: Result<T, ClusterError>) -> Result<Option<T>, ClusterError> {

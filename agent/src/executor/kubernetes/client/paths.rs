@@ -9,6 +9,14 @@ use super::discovery::Resource;
 
 /// Of one object.
 pub(super) fn object(key: &ObjectKey, resource: &Resource) -> Result<String, ClusterError> {
+    let mut path = collection(key, resource)?;
+    path.push('/');
+    push_segment(&mut path, &key.name)?;
+    Ok(path)
+}
+
+/// Of all objects that are where this one is.
+pub(super) fn collection(key: &ObjectKey, resource: &Resource) -> Result<String, ClusterError> {
     let mut path = version(&resource.api_version);
     if resource.namespaced {
         let namespace = key.namespace.as_deref().ok_or_else(|| ClusterError::Rejected {
@@ -20,8 +28,6 @@ pub(super) fn object(key: &ObjectKey, resource: &Resource) -> Result<String, Clu
     }
     path.push('/');
     path.push_str(&resource.plural);
-    path.push('/');
-    push_segment(&mut path, &key.name)?;
     Ok(path)
 }
 

@@ -1,0 +1,146 @@
+//! What is applied once, as definitions of a chart are with `crds: install`: made where it is absent, and left as it is
+//! where it is there, whoever has it.
+
+use bellwether_core::Generation;
+use bellwether_core::apply::APPLY_ANNOTATION;
+use bellwether_core::object::TARGET_LABEL;
+use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
+use bellwether_core::session::Action;
+use serde_json::{Value, json};
+
+use crate::fixture::Fixture;
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+fn is_done(generation: i64) -> impl Fn(&Report) -> bool {
+    move |report| report.generation == Generation::new(generation) && report.verdict == Verdict::Healthy
+}
+
+/// A group of the test's own, because definitions belong to the whole cluster.
+fn group(fixture: &Fixture) -> String {
+    format!("{}.example.org", fixture.namespace)
+}
+
+fn path(fixture: &Fixture) -> String {
+    format!("{DEFINITIONS}/widgets.{}", group(fixture))
+}
+
+/// With one more field of a widget, if there is one.
+fn definition(fixture: &Fixture, more: Option<&str>) -> Value {
+    let mut definition = fixture.definition(&group(fixture));
+    definition["metadata"]["annotations"] = json!({APPLY_ANNOTATION: "once"});
+    if let Some(more) = more {
+        let fields = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+        definition.pointer_mut(fields).expect("it is there")[more] = json!({"type": "string"});
+    }
+    definition
+}
+
+fn widget(fixture: &Fixture, spec: &Value) -> Value {
+    fixture.object(&format!("{}/v1", group(fixture)), "Widget", "one", &json!({"spec": spec}))
+}
+
+fn line(report: &Report) -> Option<&ObjectLine> {
+    report.lines.iter().find(|line| line.key.kind == "CustomResourceDefinition")
+}
+
+#[tokio::test]
+async fn a_definition_that_is_applied_once_is_made_and_then_never_changed_nor_deleted() {
+    let mut fixture = fixture!();
+    let size = json!({"size": 1});
+    let all = |fixture: &Fixture, more| [fixture.namespace_object(), definition(fixture, more), widget(fixture, &size)];
+    fixture.assign(1, &all(&fixture, None));
+    fixture.start_agent();
+    let made = fixture.report(is_done(1)).await;
+
+    assert_eq!(line(&made), None, "it is as it is wanted: {:?}", made.lines);
+    let label = json!(fixture.target.as_uuid().simple().to_string());
+    let before = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    assert_eq!(before["metadata"]["labels"][TARGET_LABEL], label);
+    let entries = before["metadata"]["managedFields"].as_array().expect("a list");
+    let ours: Vec<_> = entries.iter().filter(|entry| entry["manager"] == "bellwether").collect();
+    assert_eq!(ours.iter().map(|entry| &entry["operation"]).collect::<Vec<_>>(), ["Apply"], "{ours:?}");
+
+    // A new version of the chart brings another field.
+    fixture.assign(2, &all(&fixture, Some("color")));
+    let kept = fixture.report(is_done(2)).await;
+
+    let said = line(&kept).expect("it is said that it was not changed");
+    assert_eq!((said.outcome, said.verdict), (Outcome::Unchanged, Verdict::Healthy));
+    assert!(said.message.contains("not changed") && said.message.contains(".spec.versions"), "{said:?}");
+    let after = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    assert_eq!(after["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+
+    // Somebody who upgrades it by hand is no culprit.
+    fixture.merge(&path(&fixture), "kubectl-edit", &json!({"spec": {"names": {"shortNames": ["wg"]}}})).await;
+    fixture.assign(3, &all(&fixture, None));
+    fixture.report(is_done(3)).await;
+    let edited = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    assert_eq!(edited["spec"]["names"]["shortNames"], json!(["wg"]));
+    assert!(fixture.hub.drifts().is_empty(), "{:?}", fixture.hub.drifts());
+
+    // What is absent is made.
+    fixture.remove(&path(&fixture)).await;
+    let uid = edited["metadata"]["uid"].clone();
+    fixture.wait_for(&path(&fixture), |now| now.is_object() && now["metadata"]["uid"] != uid).await;
+    fixture.report(is_done(3)).await;
+
+    fixture.assign_pruning(4, &[fixture.namespace_object()], &[definition(&fixture, None)]);
+    fixture.report(is_done(4)).await;
+    assert!(fixture.wait_for(&path(&fixture), Value::is_object).await["metadata"]["deletionTimestamp"].is_null());
+}
+
+#[tokio::test]
+async fn a_definition_that_somebody_else_has_is_used_as_it_is() {
+    let mut fixture = fixture!();
+    let theirs = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("widgets.{}", group(&fixture)), "annotations": {"meta.helm.sh/release-name": "web"}},
+        "spec": definition(&fixture, None)["spec"]});
+    fixture.post(&format!("{DEFINITIONS}?fieldManager=helm"), &theirs).await;
+    let is_established = |now: &Value| now["status"]["conditions"].as_array().is_some_and(|them| them.len() > 1);
+    let before = fixture.wait_for(&path(&fixture), is_established).await;
+    let spec = json!({"size": 1});
+    fixture.assign(1, &[fixture.namespace_object(), definition(&fixture, Some("color")), widget(&fixture, &spec)]);
+    fixture.start_agent();
+
+    let used = fixture.report(is_done(1)).await;
+
+    assert_eq!((used.objects.total, used.objects.in_place), (3, 3), "{used:?}");
+    let said = line(&used).expect("it is said that it was there");
+    assert!(said.message.contains("it is there") && said.message.contains("not changed"), "{said:?}");
+    let after = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    assert_eq!(after["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+    assert_eq!(after["metadata"]["labels"][TARGET_LABEL], Value::Null);
+
+    // It is nobody's to delete when the target goes.
+    fixture.assign_tombstone(2, Action::Delete);
+    fixture.report(|report| report.generation == Generation::new(2) && report.applied).await;
+    let left = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    assert_eq!(left["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
+async fn any_object_may_ask_to_be_applied_once() {
+    let mut fixture = fixture!();
+    fixture.create_namespace().await;
+    let mut first = fixture.config_map("settings", "by somebody");
+    first["metadata"].as_object_mut().expect("is an object").remove("labels");
+    fixture.create_as("somebody", first).await;
+    let once = |name: &str| {
+        let mut object = fixture.config_map(name, "from Git");
+        object["metadata"]["annotations"] = json!({APPLY_ANNOTATION: "once"});
+        object
+    };
+    fixture.assign(1, &[fixture.namespace_object(), once("settings"), once("fresh")]);
+    fixture.start_agent();
+
+    let report = fixture.report(is_done(1)).await;
+
+    assert_eq!(report.objects.in_place, 3);
+    assert_eq!(fixture.fetch("ConfigMap", "settings").await["data"]["key"], "by somebody");
+    assert_eq!(fixture.fetch("ConfigMap", "fresh").await["data"]["key"], "from Git");
+    // It is left when the target drops it.
+    fixture.assign_pruning(2, &[fixture.namespace_object()], &[once("settings"), once("fresh")]);
+    fixture.report(is_done(2)).await;
+    assert!(fixture.is_there("fresh").await && fixture.is_there("settings").await);
+}
