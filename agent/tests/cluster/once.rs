@@ -126,12 +126,12 @@ async fn any_object_may_ask_to_be_applied_once() {
     let mut first = fixture.config_map("settings", "by somebody");
     first["metadata"].as_object_mut().expect("is an object").remove("labels");
     fixture.create_as("somebody", first).await;
-    let once = |name: &str| {
+    let [settings, fresh] = ["settings", "fresh"].map(|name| {
         let mut object = fixture.config_map(name, "from Git");
         object["metadata"]["annotations"] = json!({APPLY_ANNOTATION: "once"});
         object
-    };
-    fixture.assign(1, &[fixture.namespace_object(), once("settings"), once("fresh")]);
+    });
+    fixture.assign(1, &[fixture.namespace_object(), settings.clone(), fresh.clone()]);
     fixture.start_agent();
 
     let report = fixture.report(is_done(1)).await;
@@ -140,7 +140,7 @@ async fn any_object_may_ask_to_be_applied_once() {
     assert_eq!(fixture.fetch("ConfigMap", "settings").await["data"]["key"], "by somebody");
     assert_eq!(fixture.fetch("ConfigMap", "fresh").await["data"]["key"], "from Git");
     // It is left when the target drops it.
-    fixture.assign_pruning(2, &[fixture.namespace_object()], &[once("settings"), once("fresh")]);
+    fixture.assign_pruning(2, &[fixture.namespace_object()], &[settings, fresh]);
     fixture.report(is_done(2)).await;
     assert!(fixture.is_there("fresh").await && fixture.is_there("settings").await);
 }

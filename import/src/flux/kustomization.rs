@@ -337,7 +337,7 @@ fn overlay(object: &Object, draft: &mut Draft, built: &Built, without: &[&'stati
         ));
     }
     let under = if built.resources.is_empty() { Under::Folder } else { Under::Listed(built.resources.clone()) };
-    draft.overlay = Some(OverlayDraft { under, additions, without: without.to_vec() });
+    draft.overlay = Some(OverlayDraft { under, additions, without: without.to_vec(), home: None });
 }
 
 fn identity(object: &Object) -> String {
