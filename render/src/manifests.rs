@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bellwether_core::parameters::Values;
-use bellwether_core::render::{RenderKind, RenderOptions, RepoFile};
+use bellwether_core::render::{LeftOutHook, RenderKind, RenderOptions, RepoFile};
 use serde_json::Value;
 
 use crate::engine::chart::Chart;
@@ -56,6 +56,8 @@ pub struct Manifests<F> {
     content: Content,
     /// More are found where a kustomization is laid over a chart: which one may be chosen by values.
     variables: Mutex<BTreeSet<String>>,
+    /// Hooks that are not applied, of all that was made.
+    left_out_hooks: Mutex<BTreeSet<LeftOutHook>>,
     /// Of the engine that made something of it.
     versions: OnceLock<Arc<str>>,
 }
@@ -73,7 +75,9 @@ impl<F: Files> Manifests<F> {
         let parameter_files = options.parameter_files.clone();
         let (variables, versions) = (Mutex::new(parameters::variables_of(&parameter_files)?), OnceLock::new());
         let filled = if has_parameters || !parameter_files.is_empty() { Fills::All } else { Fills::ClustersOwn };
-        let mut manifests = Self { engines, project, files, parameter_files, filled, content, variables, versions };
+        let left_out_hooks = Mutex::default();
+        let mut manifests =
+            Self { engines, project, files, parameter_files, filled, content, variables, left_out_hooks, versions };
         for source in options.sources() {
             manifests.files.find_source(&source, Place::Field { path: Arc::from("render") })?;
         }
@@ -83,10 +87,10 @@ impl<F: Files> Manifests<F> {
             Kind::Kustomize { file } => Content::Documents(manifests.build(&folder, &file)?),
             Kind::Helm => Content::Chart(Box::new(chart(options)?)),
         };
-        manifests.know(match &manifests.content {
-            Content::Documents(documents) => documents.variables(),
-            Content::Chart(chart) => chart.variables(),
-        });
+        match &manifests.content {
+            Content::Documents(documents) => manifests.note(documents),
+            Content::Chart(chart) => manifests.know(chart.variables()),
+        }
         Ok(manifests)
     }
 
@@ -99,6 +103,17 @@ impl<F: Files> Manifests<F> {
     /// What earlier renders of the same files have found.
     pub fn know<'v>(&self, variables: impl IntoIterator<Item = &'v String>) {
         self.lock().extend(variables.into_iter().cloned());
+    }
+
+    /// Hooks of Helm that are not applied, as far as anything was made.
+    pub fn left_out_hooks(&self) -> BTreeSet<LeftOutHook> {
+        self.left_out_hooks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, documents: &Documents) {
+        self.know(documents.variables());
+        let mut left_out_hooks = self.left_out_hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        left_out_hooks.extend(documents.left_out_hooks().iter().cloned());
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -129,7 +144,7 @@ impl<F: Files> Manifests<F> {
                 // Also of one that failed: for another cluster it may not.
                 self.know(&chart.variables_of(&looked_at));
                 let documents = made?;
-                self.know(documents.variables());
+                self.note(&documents);
                 Ok(documents.render(recipe, values)?)
             }
         }
