@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bellwether_core::parameters::Values;
-use bellwether_core::render::{RenderKind, RenderOptions, RepoFile};
+use bellwether_core::render::{LeftOutHook, RenderKind, RenderOptions, RepoFile};
 use serde_json::Value;
 
 use crate::engine::chart::{Chart, seen_of, variable_of};
@@ -57,6 +57,8 @@ pub struct Manifests<F> {
     content: Content,
     /// More are found where a kustomization is laid over a chart: which one may be chosen by values.
     variables: Mutex<BTreeSet<String>>,
+    /// Hooks that are not applied, of all that was made.
+    left_out_hooks: Mutex<BTreeSet<LeftOutHook>>,
     /// Of the engine that made something of it.
     versions: OnceLock<Arc<str>>,
 }
@@ -95,7 +97,9 @@ impl<F: Files> Manifests<F> {
         let parameter_files = options.parameter_files.clone();
         let (variables, versions) = (Mutex::new(parameters::variables_of(&parameter_files)?), OnceLock::new());
         let filled = if has_parameters || !parameter_files.is_empty() { Fills::All } else { Fills::ClustersOwn };
-        let mut manifests = Self { engines, project, files, parameter_files, filled, content, variables, versions };
+        let left_out_hooks = Mutex::default();
+        let mut manifests =
+            Self { engines, project, files, parameter_files, filled, content, variables, left_out_hooks, versions };
         for source in options.sources() {
             manifests.files.find_source(&source, Place::Field { path: Arc::from("render") })?;
         }
@@ -105,10 +109,10 @@ impl<F: Files> Manifests<F> {
             Kind::Kustomize { file } => Content::Documents(manifests.build(&folder, &file)?),
             Kind::Helm => Content::Chart(Box::new(chart(options)?)),
         };
-        manifests.know(match &manifests.content {
-            Content::Documents(built) => built.documents.variables(),
-            Content::Chart(chart) => chart.variables(),
-        });
+        match &manifests.content {
+            Content::Documents(built) => manifests.note(&built.documents),
+            Content::Chart(chart) => manifests.know(chart.variables()),
+        }
         Ok(manifests)
     }
 
@@ -121,6 +125,17 @@ impl<F: Files> Manifests<F> {
     /// What earlier renders of the same files have found.
     pub fn know<'v>(&self, variables: impl IntoIterator<Item = &'v String>) {
         self.lock().extend(variables.into_iter().cloned());
+    }
+
+    /// Hooks of Helm that are not applied, as far as anything was made.
+    pub fn left_out_hooks(&self) -> BTreeSet<LeftOutHook> {
+        self.left_out_hooks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, documents: &Documents) {
+        self.know(documents.variables());
+        let mut left_out_hooks = self.left_out_hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        left_out_hooks.extend(documents.left_out_hooks().iter().cloned());
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -175,7 +190,7 @@ impl<F: Files> Manifests<F> {
         // Also of one that failed: for another cluster it may not.
         self.know(&variables_of(&looked_at));
         let documents = made?;
-        self.know(documents.variables());
+        self.note(&documents);
         Ok(documents)
     }
 
@@ -255,7 +270,7 @@ impl<F: Files> Manifests<F> {
         }
         self.know(&variables_of(&looked_at));
         match made {
-            Ok(documents) => self.know(documents.variables()),
+            Ok(documents) => self.note(&documents),
             // It may not fail for a cluster.
             Err(Failure::Render(_)) => {}
             Err(error) => return Err(error),

@@ -249,6 +249,19 @@ fn a_chart_gets_values_of_files_and_parameters_and_what_it_makes_is_left_as_it_i
 }
 
 #[test]
+fn hooks_of_a_chart_that_are_not_applied_are_known_by_their_names_once_it_is_rendered() {
+    let mut tree = chart();
+    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: '{{ .Release.Name }}-migrate', annotations: {helm.sh/hook: pre-upgrade}}\n";
+    tree.0.insert("charts/shop/templates/migrate.yaml".to_owned(), hook.to_owned());
+    let manifests = open(&tree, plan("charts/shop", json!({}))).expect("it is opened");
+
+    manifests.render(&recipe(), &values(json!({}))).expect("it renders");
+
+    let left_out_hooks: Vec<_> = manifests.left_out_hooks().iter().map(ToString::to_string).collect();
+    assert_eq!(left_out_hooks, ["Job shop-migrate (pre-upgrade)", "Pod test (test)"]);
+}
+
+#[test]
 fn a_release_and_its_definitions_are_as_the_target_says() {
     let options = json!({"helm": {"release": "other", "crds": "skip"}});
 

@@ -10,7 +10,7 @@ use bellwether_core::api::{ExplainedParameter, ParameterLayer, RenderedTarget, T
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::labels::LabelSelector;
 use bellwether_core::parameters::{ClusterFacts, Layer, ParameterSet, Parameters};
-use bellwether_core::render::{RenderOptions, RepoFile};
+use bellwether_core::render::{LeftOutHook, RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{Condition, Digest, ObjectKey};
 use bellwether_render::{
@@ -76,7 +76,19 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs, known: Known) -> anyh
     let objects = manifests.render(&recipe, &values);
     // Also where it fails: this may be why.
     note_unused(arguments, &manifests.variables());
+    note_left_out(&manifests.left_out_hooks());
     show(format, &objects.map_err(told)?)
+}
+
+/// Who waits for a hook to run is told that it does not.
+fn note_left_out<'h>(hooks: impl IntoIterator<Item = &'h LeftOutHook>) {
+    let hooks: Vec<_> = hooks.into_iter().map(ToString::to_string).collect();
+    if !hooks.is_empty() {
+        note(&format!(
+            "left out: {}; hooks of other times than an installation are applied if `bellwether.dev/phase` on them says when",
+            hooks.join(", ")
+        ));
+    }
 }
 
 /// What is set and nobody asks for was meant for something else.
@@ -120,6 +132,7 @@ pub(super) async fn of_hub(context: &Context, arguments: &RenderArgs) -> anyhow:
     let count = print_objects(format, objects.collect())?;
     let short: String = rendered.commit.chars().take(12).collect();
     note(&format!("{count}, bundle {}, of commit {short}", rendered.digest));
+    note_left_out(&rendered.left_out_hooks);
     match rendered.runs {
         Some(runs) if runs == rendered.digest => note(&format!("{cluster} is assigned it")),
         Some(runs) => note(&format!("{cluster} is assigned bundle {runs} as yet: see `bellwether status {target}`")),

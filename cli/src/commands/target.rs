@@ -109,6 +109,15 @@ fn sources(status: &TargetStatus) -> String {
     said.collect::<Vec<_>>().join(", ")
 }
 
+/// Hooks of Helm that are not applied; empty when there are none.
+fn left_out_hooks(status: &TargetStatus) -> String {
+    if status.left_out_hooks.is_empty() {
+        return String::new();
+    }
+    let named: Vec<_> = status.left_out_hooks.iter().map(ToString::to_string).collect();
+    format!("hooks of other times than an installation: {}", named.join(", "))
+}
+
 /// Who does not get what is wanted by itself; empty when there is nobody.
 fn set_aside(status: &TargetStatus) -> String {
     let said = status.set_aside.iter().map(|one| format!("{} ({} in rollout {})", one.cluster, one.cause, one.rollout));
@@ -128,6 +137,7 @@ fn draw(target: &TargetDocument, style: Style) -> String {
         ("revision", status.and_then(|status| status.commit.clone()).unwrap_or_default().into()),
         ("verified by", status.and_then(|status| status.verified_by.clone()).unwrap_or_default().into()),
         ("besides", status.map_or_else(String::new, sources).into()),
+        ("left out", status.map_or_else(String::new, left_out_hooks).into()),
         ("bundle", status.and_then(|status| status.digest).map(|digest| digest.short()).unwrap_or_default().into()),
         ("healthy", status.map_or_else(|| Field::from(""), healthy)),
         ("held", Field::toned(held, Tone::Busy)),

@@ -56,6 +56,34 @@ fn values_of_a_chart_are_set_in_a_chart_and_nowhere_else() {
 }
 
 #[test]
+fn hooks_that_are_left_out_are_named_beside_what_is_printed() {
+    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, namespace: a, annotations: {helm.sh/hook: pre-upgrade}}\n";
+    let folder = folder(&[("apps/a.yaml", MAP), ("apps/b.yaml", hook)]);
+
+    let output = render(folder.path(), &["apps", "-o", "objects"]);
+
+    assert!(output.status.success() && !text(&output.stdout).contains("migrate"), "{output:?}");
+    assert!(text(&output.stderr).contains("left out: Job migrate (pre-upgrade)"), "{output:?}");
+}
+
+#[test]
+fn what_becomes_of_definitions_is_said_by_a_flag() {
+    needs_engine();
+    let definition = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: things.example.org}\nspec: {group: example.org}\n";
+    let folder = folder(&[("chart/Chart.yaml", CHART), ("chart/crds/things.yaml", definition)]);
+    let printed = |flags: &[&str]| {
+        let output = render(folder.path(), &[&["chart"], flags].concat());
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stdout)
+    };
+
+    assert!(printed(&[]).contains("bellwether.dev/apply: once"));
+    assert!(printed(&["--crds", "upgrade"]).contains("things.example.org"));
+    assert!(!printed(&["--crds", "upgrade"]).contains("bellwether.dev/apply"));
+    assert!(!printed(&["--crds", "skip"]).contains("things.example.org"));
+}
+
+#[test]
 fn a_chart_is_shown_the_apis_of_a_file() {
     needs_engine();
     let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: a}\n\

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{Document, RolloutDocument, WrittenStrategy};
 use crate::labels::LabelSelector;
 use crate::parameters::ParameterSet;
-use crate::render::{Crds, HelmOptions, Lookup, RenderKind, RenderOptions, RepoFile};
+use crate::render::{Crds, HelmOptions, LeftOutHook, Lookup, RenderKind, RenderOptions, RepoFile};
 use crate::session::{DriftMode, Prune, SyncOptions};
 use crate::source::GitRef;
 use crate::target::TargetSpec;
@@ -30,6 +30,9 @@ pub struct RenderedTarget {
     pub digest: Digest,
     /// What the cluster is assigned now; another one is on its way to it, or kept back. `None`: nothing yet.
     pub runs: Option<Digest>,
+    /// Hooks of Helm that no cluster gets of it, since their times are not those of a target; at most 50.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out_hooks: Vec<LeftOutHook>,
     pub objects: Vec<RenderedObject>,
 }
 
@@ -450,6 +453,9 @@ pub struct TargetStatus {
     /// What the newest render read of other repos.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceCommit>,
+    /// Hooks of Helm that the newest render left out, since their times are not those of a target; at most 50.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out_hooks: Vec<LeftOutHook>,
     /// Clusters that are assigned something else than what the newest render gives them: a rollout has not come to them, was
     /// stopped, or there is none.
     #[serde(default)]

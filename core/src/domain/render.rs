@@ -267,6 +267,26 @@ pub struct HelmOptions {
     pub api_versions: Vec<String>,
 }
 
+/// A hook of Helm that is not applied: its times are not those of a target.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOutHook {
+    pub kind: String,
+    /// As it is written.
+    pub name: String,
+    /// Such as `pre-upgrade,pre-rollback`.
+    pub hook: String,
+}
+
+/// Of one render. A chart has a few; who commits more of them is not read any more.
+pub const LEFT_OUT_MAX: usize = 50;
+
+impl fmt::Display for LeftOutHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.kind, self.name, self.hook)
+    }
+}
+
 /// What a template gets that looks for an object in a cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::parameters::{TraitsUsed, Values};
+use bellwether_core::render::LeftOutHook;
 use bellwether_core::{Condition, Digest, Name, RenderId, RepoId};
 use bellwether_render::{MadeBy, Manifests, Marks, Plan, Recipe, RenderedObject, VERSION, made_by};
 use jiff::{SignedDuration, Timestamp};
@@ -29,6 +30,8 @@ pub(super) struct Rendered {
     /// Other repos that it was made from.
     pub(super) sources: Vec<ReadSource>,
     pub(super) variables: BTreeSet<String>,
+    /// Hooks that are not applied.
+    pub(super) left_out_hooks: BTreeSet<LeftOutHook>,
     /// The versions of what made it.
     pub(super) engine: Option<String>,
     /// Time was up, and the next run goes on from here.
@@ -135,9 +138,10 @@ impl Job<'_> {
         let made = self.render_variants(&manifests, &recipe, kept).await?;
         let goes_on = made.goes_on();
         let (Variants { digests: variants, unwritten, .. }, lacking) = made.condition(clock::now())?;
-        let mut inputs = manifests.inputs().paths();
+        let (mut inputs, mut left_out_hooks) = (manifests.inputs().paths(), manifests.left_out_hooks());
         if let Some(earlier) = earlier {
             inputs.extend(earlier.inputs);
+            left_out_hooks.extend(earlier.left_out_hooks);
             self.asked.extend(earlier.sources.into_iter().map(|one| one.source));
         }
         let (inputs, sources): (Vec<_>, _) = (inputs.into_iter().collect(), self.asked.found(&self.sources));
@@ -146,7 +150,19 @@ impl Job<'_> {
         let (engine, existing) = (made_by(manifests.engine().as_deref()), existing(&sources, &variables));
         let engine = maker.map_or(Some(engine.clone()), |maker| made_together(&maker, engine));
         let is_reused = false;
-        Ok(Rendered { inputs, sources, variables, engine, goes_on, is_reused, variants, unwritten, lacking, existing })
+        Ok(Rendered {
+            inputs,
+            sources,
+            variables,
+            left_out_hooks,
+            engine,
+            goes_on,
+            is_reused,
+            variants,
+            unwritten,
+            lacking,
+            existing,
+        })
     }
 
     /// Not what an earlier version of this program made, nor what an engine of other versions made before this hub began.
@@ -358,6 +374,7 @@ fn reuse(render: Render, existing: Option<RenderId>) -> Rendered {
         inputs: (render.inputs, render.inputs_digest),
         sources: render.sources,
         variables: render.variables.into_iter().collect(),
+        left_out_hooks: render.left_out_hooks.into_iter().collect(),
         engine: render.engine,
         goes_on: false,
         is_reused: true,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::audit::{Action, Event, Outcome};
+use bellwether_core::render::LEFT_OUT_MAX;
 use bellwether_core::rollout::Wanted;
 use bellwether_core::session::SyncOptions;
 use bellwether_core::target::TargetSpec;
@@ -135,14 +136,15 @@ async fn record(
     }
     let (inputs, inputs_digest) = rendered.inputs;
     let (variables, variants) = (rendered.variables, rendered.variants);
+    let left_out_hooks = rendered.left_out_hooks.into_iter().take(LEFT_OUT_MAX).collect();
     let render_id = rendered.existing.unwrap_or_else(|| RenderId::new(clock::new_id()));
     let origin = Origin { engine: rendered.engine.clone(), sources: rendered.sources.clone() };
     let is_more_of_the_same = rendered.existing.is_some();
     let before = given_before(change, target, (!is_more_of_the_same).then_some(&variants)).await?;
     if is_more_of_the_same {
-        let sources = &rendered.sources;
+        let found = (&*rendered.sources, &left_out_hooks);
         let engine = rendered.engine.as_deref();
-        store::renders::mark_inputs(change, render_id, (&inputs, &inputs_digest), sources, engine).await?;
+        store::renders::mark_inputs(change, render_id, (&inputs, &inputs_digest), found, engine).await?;
         store::renders::insert_variants(change, render_id, &variants).await?;
     } else {
         let render = Render {
@@ -156,6 +158,7 @@ async fn record(
             variants: variants.clone(),
             engine: rendered.engine,
             sources: rendered.sources,
+            left_out_hooks,
         };
         store::renders::insert(change, &render, now).await?;
     }
@@ -241,7 +244,9 @@ pub(super) async fn add_variants(
     store_bundles(hub, &mut change, target, rendered.unwritten).await?;
     let (inputs, digest) = &rendered.inputs;
     let engine = rendered.engine.as_deref();
-    store::renders::mark_inputs(&mut change, render, (inputs, digest), &rendered.sources, engine).await?;
+    let left_out_hooks = rendered.left_out_hooks.into_iter().take(LEFT_OUT_MAX).collect();
+    let found = (&*rendered.sources, &left_out_hooks);
+    store::renders::mark_inputs(&mut change, render, (inputs, digest), found, engine).await?;
     store::renders::insert_variants(&mut change, render, &rendered.variants).await?;
     Ok(change.commit().await?)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bellwether_core::render::LeftOutHook;
 use bellwether_core::{Condition, Digest, RenderId, RepoId, RevisionId, TargetId, Version};
 use jiff::Timestamp;
 use sqlx::types::Json;
@@ -29,10 +30,13 @@ pub(crate) struct Render {
     pub(crate) engine: Option<String>,
     /// Other repos that it came from.
     pub(crate) sources: Vec<ReadSource>,
+    /// Hooks that are not applied.
+    pub(crate) left_out_hooks: Vec<LeftOutHook>,
 }
 
 /// As a row has them.
 pub(super) type StoredSources = Stored<Vec<ReadSource>>;
+pub(super) type StoredHooks = Stored<Vec<LeftOutHook>>;
 
 pub(super) struct Row {
     pub(super) render_id: Uuid,
@@ -44,18 +48,19 @@ pub(super) struct Row {
     pub(super) variables: Vec<String>,
     pub(super) engine: Option<String>,
     pub(super) sources: StoredSources,
+    pub(super) left_out_hooks: StoredHooks,
     /// Of the variants, and in the same order what they render to.
     pub(super) parameters: Vec<Vec<u8>>,
     pub(super) digests: Vec<Vec<u8>>,
 }
 
-/// The columns of a render, `r`, and what else is read with it. Whoever asks has `StoredSources` in scope.
+/// The columns of a render, `r`, and what else is read with it. Whoever asks has `StoredSources` and `StoredHooks` in scope.
 macro_rules! render_rows {
     ($besides:literal, $which:literal $(, $argument:expr)* $(,)?) => {
         sqlx::query!(
             "select " + $besides + r#"
                    r.render_id, r.target_id, r.revision_id, r.target_version, r.inputs, r.inputs_digest, r.variables,
-                   r.engine, r.sources as "sources: StoredSources",
+                   r.engine, r.sources as "sources: StoredSources", r.left_out_hooks as "left_out_hooks: StoredHooks",
                    array(select v.parameters from render_variants v where v.render_id = r.render_id
                           order by v.parameters) as "parameters!",
                    array(select v.digest from render_variants v where v.render_id = r.render_id
@@ -79,6 +84,7 @@ macro_rules! render_of {
             variables: $row.variables,
             engine: $row.engine,
             sources: $row.sources,
+            left_out_hooks: $row.left_out_hooks,
             parameters: $row.parameters,
             digests: $row.digests,
         })
@@ -93,8 +99,8 @@ pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp)
         with render as (
             insert into renders
                    (render_id, target_id, revision_id, target_version, inputs, inputs_digest, variables, created_at,
-                    engine, sources)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $11, $12)
+                    engine, sources, left_out_hooks)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $11, $12, $13)
             returning render_id
         )
         insert into render_variants (render_id, parameters, digest)
@@ -112,6 +118,7 @@ pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp)
         &render.variants.values().map(|digest| digest.as_bytes().to_vec()).collect::<Vec<_>>(),
         render.engine.as_deref(),
         Json(&render.sources) as _,
+        Json(&render.left_out_hooks) as _,
     )
     .execute(db)
     .await?;
@@ -303,6 +310,7 @@ impl TryFrom<Row> for Render {
             variables: row.variables,
             engine: row.engine,
             sources: row.sources.read("renders", "sources")?,
+            left_out_hooks: row.left_out_hooks.read("renders", "left_out_hooks").unwrap_or_default(),
             variants: variants
                 .map(|(parameters, variant)| Ok((digest(parameters)?, digest(variant)?)))
                 .collect::<Result<_, StoreError>>()?,
@@ -451,16 +459,21 @@ pub(crate) async fn mark_inputs(
     db: &mut Connection,
     render: RenderId,
     (inputs, inputs_digest): (&[String], &str),
-    sources: &[ReadSource],
+    (sources, left_out_hooks): (&[ReadSource], &Vec<LeftOutHook>),
     engine: Option<&str>,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "update renders set inputs = $2, inputs_digest = $3, sources = $4, engine = $5 where render_id = $1",
+        r#"
+        update renders
+           set inputs = $2, inputs_digest = $3, sources = $4, engine = $5, left_out_hooks = $6
+         where render_id = $1
+        "#,
         render.as_uuid(),
         inputs,
         inputs_digest,
         Json(sources) as _,
         engine,
+        Json(left_out_hooks) as _,
     )
     .execute(db)
     .await?;

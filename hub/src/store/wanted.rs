@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::renders::{Render, StoredSources, render_of, render_rows};
+use super::renders::{Render, StoredHooks, StoredSources, render_of, render_rows};
 use super::stored::Stored;
 use super::targets::Target;
 use super::{Connection, StoreError, to_sql};

@@ -73,6 +73,27 @@ async fn a_cluster_that_is_back_and_not_heard_yet_is_not_called_healthy(pool: Po
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn hooks_that_a_target_leaves_out_are_named_at_the_target_and_at_what_a_cluster_gets(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, annotations: {helm.sh/hook: pre-upgrade}}\n";
+    scene.push(&[("one/a.yaml", ONE), ("one/b.yaml", hook), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    let named = json!([{"kind": "Job", "name": "migrate", "hook": "pre-upgrade"}]);
+    assert_eq!(scene.show("targets/one").await["status"]["leftOutHooks"], named);
+    assert_eq!(scene.show("targets/one/render?cluster=cluster-1").await["leftOutHooks"], named);
+    assert_eq!(scene.show("targets/two").await["status"]["leftOutHooks"], Value::Null);
+
+    // They go on being named where the same is used again, and no longer when they are gone.
+    scene.push(&[("README.md", "1")]).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.show("targets/one").await["status"]["leftOutHooks"], named);
+    scene.push(&[("one/b.yaml", &hook.replace("pre-upgrade", "pre-install"))]).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.show("targets/one").await["status"]["leftOutHooks"], Value::Null);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_cluster_that_was_lost_with_its_hub_is_away_since_then_and_not_since_it_connected(pool: Pool) {
     let scene = Scene::rolled_out(&pool).await;
     let lost = "update sessions set since = now() - interval '3 days', caught_up_at = now() - interval '3 days'";

@@ -160,7 +160,7 @@ async fn read_by_render(scene: &Scene, target: &str, paths: &BTreeSet<String>) {
     let digest = mirror.digest_of(&commit, paths).expect("it is read");
     let render = store::wanted::find(&mut db, id).await.expect("it is read").expect("it was rendered").render;
     let inputs: Vec<_> = paths.iter().cloned().collect();
-    store::renders::mark_inputs(&mut db, render.id, (&inputs, &digest), &[], render.engine.as_deref())
+    store::renders::mark_inputs(&mut db, render.id, (&inputs, &digest), (&[], &Vec::new()), render.engine.as_deref())
         .await
         .expect("it is written");
     let manifest = Manifest::new(Vec::new()).expect("a manifest").encode();

@@ -135,8 +135,6 @@ impl Chart {
             values_files,
             include_crds: self.options.crds != Crds::Skip,
             mark_crds: mark_of(self.options.crds),
-            // They are for who asks for them.
-            skip_tests: true,
             kube_version,
             api_versions,
             cluster_api_versions,

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_of_other_times_are_left_out() {
+    fn hooks_of_other_times_are_left_out_and_named() {
         let object = |name: &str, hook: &str| {
             format!(
                 "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, annotations: {{helm.sh/hook: '{hook}'}}}}\n"
@@ -155,9 +155,14 @@ mod tests {
             + &object("c", "test, pre-rollback")
             + &object("d", "pre-upgrade,post-upgrade");
 
-        let objects = helm(&stream).expect("it is read").render(&recipe(), &Values::default()).expect("it renders");
+        let documents = helm(&stream).expect("it is read");
+        let objects = documents.render(&recipe(), &Values::default()).expect("it renders");
 
         assert_eq!(objects.iter().map(|object| object.key.name.as_str()).collect::<Vec<_>>(), ["a"]);
+        let left_out_hooks: Vec<_> = documents.left_out_hooks().iter().map(ToString::to_string).collect();
+        let expected =
+            ["ConfigMap b (pre-delete)", "ConfigMap c (test, pre-rollback)", "ConfigMap d (pre-upgrade,post-upgrade)"];
+        assert_eq!(left_out_hooks, expected, "and that is told");
     }
 
     #[test]

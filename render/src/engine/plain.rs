@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bellwether_core::apply::PHASE_ANNOTATION;
 use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::parameters::Values;
+use bellwether_core::render::{LEFT_OUT_MAX, LeftOutHook};
 use serde_json::{Map, Value};
 
 use super::fill::{Filling, Fills, template};
@@ -39,6 +40,7 @@ const HOOKS_APPLIED: [&str; 3] = ["pre-install", "post-install", "crd-install"];
 pub struct Documents {
     sources: Vec<Source>,
     variables: BTreeSet<String>,
+    left_out_hooks: BTreeSet<LeftOutHook>,
 }
 
 /// One object as written.
@@ -95,6 +97,7 @@ impl Documents {
         }
         self.sources.extend(others.sources);
         self.variables.extend(others.variables);
+        self.left_out_hooks.extend(others.left_out_hooks);
         Ok(())
     }
 
@@ -112,6 +115,11 @@ impl Documents {
     /// Every variable that is referenced, also in defaults.
     pub fn variables(&self) -> &BTreeSet<String> {
         &self.variables
+    }
+
+    /// Hooks that are not applied.
+    pub(crate) fn left_out_hooks(&self) -> &BTreeSet<LeftOutHook> {
+        &self.left_out_hooks
     }
 
     /// The objects in order of their keys. Same documents, recipe and values: same bytes.
@@ -144,7 +152,10 @@ impl Documents {
     }
 
     fn add_one(&mut self, written: Written<'_>, root: Node) -> Result<(), RenderError> {
-        if !is_applied(&root) {
+        if let Some(hook) = hook_of_other_times(&root) {
+            if self.left_out_hooks.len() < LEFT_OUT_MAX {
+                self.left_out_hooks.insert(hook);
+            }
             return Ok(());
         }
         let Written { file, .. } = written;
@@ -171,13 +182,18 @@ impl Documents {
     }
 }
 
-/// It is no hook, or one whose time comes when a target is applied, or somebody says when that is. So it is whoever made it:
+/// A hook whose time never comes when a target is applied, and of which nobody says when that is. So it is whoever made it:
 /// charts are committed as plain files too, and Kustomize builds of them.
-fn is_applied(root: &Node) -> bool {
-    let annotations = root.field("metadata").and_then(|metadata| metadata.field("annotations"));
-    let annotation = |name| annotations.and_then(|annotations| annotations.field(name)?.text());
-    let is_of_installation = |times: &str| times.split(',').any(|time| HOOKS_APPLIED.contains(&time.trim()));
-    annotation(PHASE_ANNOTATION).is_some() || annotation(HOOK_ANNOTATION).is_none_or(is_of_installation)
+fn hook_of_other_times(root: &Node) -> Option<LeftOutHook> {
+    let metadata = root.field("metadata")?;
+    let annotations = metadata.field("annotations")?;
+    let times = annotations.field(HOOK_ANNOTATION)?.text()?;
+    let is_of_installation = times.split(',').any(|time| HOOKS_APPLIED.contains(&time.trim()));
+    let is_placed = annotations.field(PHASE_ANNOTATION).and_then(Node::text).is_some();
+    let short = |text: &str| text.chars().filter(|character| !character.is_control()).take(80).collect::<String>();
+    let text = |node: Option<&Node>| short(node.and_then(Node::text).unwrap_or("?"));
+    let (kind, name, hook) = (text(root.field("kind")), text(metadata.field("name")), short(times));
+    (!is_of_installation && !is_placed).then_some(LeftOutHook { kind, name, hook })
 }
 
 /// Whether it says that it is an object for an API server.

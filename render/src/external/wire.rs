@@ -215,7 +215,6 @@ pub(crate) struct HelmRequest {
     /// What each object of `crds/` gets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mark_crds: Option<CrdMark>,
-    pub(crate) skip_tests: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kube_version: Option<String>,
     pub(crate) api_versions: Vec<String>,

@@ -16,6 +16,7 @@ select t.target_id as "target_id!",
        w.target_version as "wanted_version?",
        r.variables as "variables?",
        r.sources as "sources?: Stored<Vec<ReadSource>>",
+       r.left_out_hooks as "left_out_hooks?: Stored<Vec<LeftOutHook>>",
        array(select x.parameters from render_variants x where x.render_id = r.render_id order by x.parameters)
            as "parameters!",
        array(select x.digest from render_variants x where x.render_id = r.render_id order by x.parameters)

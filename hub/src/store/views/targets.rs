@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::api::SetAside;
 use bellwether_core::parameters::TraitsUsed;
+use bellwether_core::render::LeftOutHook;
 use bellwether_core::rollout::{Candidate, Rendered};
 use bellwether_core::signature::Verified;
 use bellwether_core::{ClusterId, Condition, Digest, Labels, ProjectId, RolloutId, TargetId, Version};
@@ -61,6 +62,8 @@ pub(crate) struct WantedView {
     pub(crate) variants: BTreeMap<Digest, Digest>,
     /// Other repos that it was rendered from.
     pub(crate) sources: Vec<ReadSource>,
+    /// Hooks that it leaves out.
+    pub(crate) left_out_hooks: Vec<LeftOutHook>,
 }
 
 impl TargetView {
@@ -164,6 +167,10 @@ async fn list_facts(
                 variables,
                 variants: variants(&row.parameters, &row.digests)?,
                 sources: row.sources.and_then(|sources| sources.read("renders", "sources").ok()).unwrap_or_default(),
+                left_out_hooks: row
+                    .left_out_hooks
+                    .and_then(|hooks| hooks.read("renders", "left_out_hooks").ok())
+                    .unwrap_or_default(),
             }),
             _ => None,
         };

@@ -67,6 +67,7 @@ fn status(view: TargetView, fleet: &[FleetMember], now: Timestamp) -> TargetStat
         commit: facts.commit,
         verified_by: facts.verified.map(|verified| verified.to_string()),
         sources,
+        left_out_hooks: wanted.as_ref().map(|wanted| wanted.left_out_hooks.clone()).unwrap_or_default(),
         digest: wanted.and_then(|wanted| the_only(wanted.variants.into_values())),
         held: facts.held,
         pending: facts.pending,

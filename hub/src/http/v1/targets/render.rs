@@ -70,6 +70,7 @@ pub(in crate::http) async fn render(
         commit: revision.commit.clone(),
         digest,
         runs,
+        left_out_hooks: render.left_out_hooks.clone(),
         objects,
     }))
 }
