@@ -136,7 +136,7 @@ impl<F: Files> Manifests<F> {
     }
 
     /// What the files of parameters have for these values, of which they are chosen.
-    pub fn read_parameters(&self, values: &Values) -> Result<BTreeMap<String, Value>, Failure<F::Error>> {
+    fn read_parameters(&self, values: &Values) -> Result<BTreeMap<String, Value>, Failure<F::Error>> {
         let mut read = BTreeMap::new();
         for path in parameters::paths(&self.parameter_files, values)? {
             let Read::File(bytes) = self.files.read(&path)? else {

@@ -76,3 +76,33 @@ fn a_chart_is_shown_the_apis_of_a_file() {
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
     assert!(text(&wrong.stderr).contains("line 1 is not the name of an API"), "{wrong:?}");
 }
+
+#[test]
+fn where_a_value_comes_from_is_told_by_its_file_and_its_layer() {
+    let target = "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {name: shop}\nspec:\n  repo: r\n  path: apps\n\
+                  \x20 render:\n    parameterFiles: [envs/common.yaml, 'envs/${cluster.labels.env}.yaml']\n\
+                  \x20 parameters:\n  - clusters: {matchNames: [berlin]}\n    values: {text: named}\n\
+                  \x20 - values: {text: all}\n  - clusters: {matchLabels: {env: prod}}\n    values: {text: selected}\n";
+    let folder = folder(&[
+        ("apps/a.yaml", MAP),
+        ("t.yaml", target),
+        ("envs/common.yaml", "text: common\n"),
+        ("envs/prod.yaml", "text: prod\n"),
+    ]);
+    let asked = ["--target", "t.yaml", "--root", ".", "--cluster", "berlin", "--cluster-labels", "env=prod"];
+
+    let told = render(folder.path(), &[&asked[..], &["--explain", "text"]].concat());
+    let made = render(folder.path(), &asked);
+    let over = render(folder.path(), &[&asked[..], &["--set", "text=flag", "--explain", "text"]].concat());
+
+    let lines = [
+        "\"common\"\tenvs/common.yaml, of render.parameterFiles",
+        "\"prod\"\tenvs/prod.yaml, of render.parameterFiles",
+        "\"all\"\tparameters[1], which is for all",
+        "\"selected\"\tparameters[2], which selects the cluster",
+        "\"named\"\tparameters[0], which names the cluster",
+    ];
+    assert_eq!(text(&told.stdout).lines().collect::<Vec<_>>(), lines, "{told:?}");
+    assert!(text(&made.stdout).contains("text: named"), "{made:?}");
+    assert_eq!(text(&over.stdout).lines().last(), Some("\"flag\"\t--set"), "{over:?}");
+}
