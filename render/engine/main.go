@@ -21,7 +21,7 @@ import (
 )
 
 // version is told to the parent, and is a part of what a cached render depends on.
-const version = "0.6.0"
+const version = "0.7.0"
 
 func main() {
 	var bounds limits

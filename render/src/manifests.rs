@@ -16,7 +16,7 @@ use crate::engine::made::{Maker, below};
 use crate::engine::parameters;
 use crate::engine::plain::Documents;
 use crate::error::{Failure, Place, RenderError};
-use crate::external::wire::{Answer, Done, Question, Request, SourceAsked};
+use crate::external::wire::{Answer, Done, Question, Request, Settings, SourceAsked};
 use crate::external::{EngineError, Engines};
 use crate::files::{Files, Read, Recorder};
 use crate::tree::Inputs;
@@ -88,6 +88,15 @@ impl<F: Files> Manifests<F> {
             Content::Chart(chart) => chart.variables(),
         });
         Ok(manifests)
+    }
+
+    /// Sets values of a chart over all that the target sets; without a chart, nothing.
+    pub fn set_over(&mut self, settings: Settings) -> Result<(), RenderError> {
+        if let Content::Chart(chart) = &mut self.content {
+            chart.set_over(settings)?;
+            self.variables.get_mut().unwrap_or_else(PoisonError::into_inner).extend(chart.variables().iter().cloned());
+        }
+        Ok(())
     }
 
     /// Every variable that is referenced, also in defaults: clusters that have the same values of these get the same. A render

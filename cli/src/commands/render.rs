@@ -13,7 +13,8 @@ use bellwether_core::render::{RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{Condition, Digest, Name, ObjectKey};
 use bellwether_render::{
-    Confinement, Engines, Failure as RenderFailure, Manifests, Marks, Plan, Recipe, RenderedObject, values_in_files,
+    Confinement, Engines, Failure as RenderFailure, Manifests, Marks, Plan, Recipe, RenderedObject, Settings,
+    values_in_files,
 };
 use serde_json::{Value, json};
 
@@ -68,7 +69,9 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs, known: Known) -> anyh
         return explain(&asked, in_files, Parameters::explain(&sets, facts, name), name);
     }
     let engines = Engines::new(engine(arguments.engine.as_ref()).as_deref(), CONFINEMENT);
-    let manifests = Manifests::open(engines, files, plan).map_err(told)?;
+    let mut manifests = Manifests::open(engines, files, plan).map_err(told)?;
+    let over = Settings { set: arguments.helm_set.clone(), set_string: arguments.helm_set_string.clone() };
+    manifests.set_over(over).map_err(|error| told(RenderFailure::Render(error)))?;
     let marks = arguments.target_id.zip(arguments.owner.clone()).map(|(target, owner)| Marks { target, owner });
     let recipe = Recipe { marks, namespace: asked.namespace(), agents: BTreeSet::new() };
     let objects = manifests.render(&recipe, &values);
@@ -280,8 +283,6 @@ impl<'a> Asked<'a> {
             release.is_some() || !values_files.is_empty() || !helm_set.is_empty() || !helm_set_string.is_empty();
         if is_for_helm {
             let helm = options.helm.get_or_insert_default();
-            helm.set.extend_from_slice(helm_set);
-            helm.set_string.extend_from_slice(helm_set_string);
             helm.release = release.clone().or(helm.release.take());
             helm.values_files.extend(values_files.iter().cloned().map(RepoFile::Own));
         }

@@ -106,3 +106,19 @@ fn where_a_value_comes_from_is_told_by_its_file_and_its_layer() {
     assert!(text(&made.stdout).contains("text: named"), "{made:?}");
     assert_eq!(text(&over.stdout).lines().last(), Some("\"flag\"\t--set"), "{over:?}");
 }
+
+#[test]
+fn a_setting_of_a_flag_is_over_all_that_the_target_sets() {
+    needs_engine();
+    let target = "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {name: shop}\nspec:\n  repo: r\n  path: chart\n\
+                  \x20 render: {helm: {set: ['a=1', 'b=1'], setString: ['b=2', 'c=2', 'image.tag=1.0,d=2']}}\n";
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: a}\ndata: {v: {{ .Values | toJson | quote }}}\n";
+    let folder = folder(&[("t.yaml", target), ("chart/Chart.yaml", CHART), ("chart/templates/a.yaml", template)]);
+
+    let flags = ["--helm-set", "c=3,image.tag=2.0", "--helm-set-string", "a=4", "-o", "json"];
+    let output = render(folder.path(), &[&["--target", "t.yaml", "--root", "."], &flags[..]].concat());
+
+    let objects: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let given = objects["items"][0]["data"]["v"].as_str().expect("a text").to_owned();
+    assert_eq!(given, r#"{"a":"4","b":"2","c":3,"d":"2","image":{"tag":"2.0"}}"#, "{output:?}");
+}

@@ -17,7 +17,7 @@ use super::fill::Fills;
 use super::made::{Maker, below};
 use super::variables::{Budget, Part, STEPS_MAX, Template, Unfilled, written};
 use crate::error::{Place, RenderError};
-use crate::external::wire::{HelmRequest, Request};
+use crate::external::wire::{HelmRequest, Request, Settings};
 
 /// Of values with their variables: a short text may refer to a long value very often.
 const VALUES_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -31,6 +31,8 @@ pub(crate) struct Chart {
     options: HelmOptions,
     /// The folder of a kustomization over what it gives.
     over: Option<String>,
+    /// Set over all that the options set.
+    last: Settings,
     release: String,
     namespace: String,
     /// Which `${…}` in values is a variable.
@@ -59,7 +61,19 @@ impl Chart {
         for (field, text) in texts(&options, over.as_deref()) {
             collect_names(&Value::from(text), &field, Fills::All, &mut variables)?;
         }
-        Ok(Self { folder: folder.to_owned(), options, over, release, namespace, filled, variables })
+        let (folder, last) = (folder.to_owned(), Settings::default());
+        Ok(Self { folder, options, over, last, release, namespace, filled, variables })
+    }
+
+    /// Over all that the options set.
+    pub(crate) fn set_over(&mut self, settings: Settings) -> Result<(), RenderError> {
+        for (field, lines) in [(OVER_SET, &settings.set), (OVER_SET_STRING, &settings.set_string)] {
+            for (index, line) in lines.iter().enumerate() {
+                collect_names_of_setting(line, &format!("{field}[{index}]"), self.filled, &mut self.variables)?;
+            }
+        }
+        self.last = settings;
+        Ok(())
     }
 
     /// Every variable that is referenced, also in defaults.
@@ -121,6 +135,10 @@ impl Chart {
         }
         let set = self.settings(&self.options.set, SET, &mut filling)?;
         let set_string = self.settings(&self.options.set_string, SET_STRING, &mut filling)?;
+        let over = Settings {
+            set: self.settings(&self.last.set, OVER_SET, &mut filling)?,
+            set_string: self.settings(&self.last.set_string, OVER_SET_STRING, &mut filling)?,
+        };
         let files = self.options.values_files.iter().enumerate();
         let files = files.map(|(index, file)| filling.file(file, &format!("{FILES}[{index}]")));
         let values_files = files.collect::<Result<_, _>>()?;
@@ -141,6 +159,7 @@ impl Chart {
             values: filled,
             set,
             set_string,
+            over,
             values_files,
             include_crds: self.options.include_crds,
             // They are for who asks for them.
@@ -174,6 +193,9 @@ const FILES: &str = "render.helm.valuesFiles";
 const KUBE_VERSION: &str = "render.helm.kubeVersion";
 const API_VERSIONS: &str = "render.helm.apiVersions";
 const OVER: &str = "render.kustomize";
+/// Of whoever renders by hand: they are named as the flags are.
+const OVER_SET: &str = "--helm-set";
+const OVER_SET_STRING: &str = "--helm-set-string";
 
 /// The values that Helm reads in the value side of a setting, which may go on with other settings.
 fn as_charts_see(settings: &str) -> Vec<String> {

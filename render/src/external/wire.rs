@@ -19,7 +19,7 @@ pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The engine that this program is made with: what another makes of the same may be something else, and what it is told may
 /// mean something else to it.
-pub(crate) const ENGINE: &str = "0.6.0";
+pub(crate) const ENGINE: &str = "0.7.0";
 
 /// Of three versions, each of some ten.
 const VERSIONS_CHARACTERS_MAX: usize = 200;
@@ -182,6 +182,20 @@ pub(crate) struct Request {
     pub(crate) again: bool,
 }
 
+/// What is set over the values of a chart, as `helm --set` and `--set-string` do it: texts over the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    pub set: Vec<String>,
+    pub set_string: Vec<String>,
+}
+
+impl Settings {
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.set_string.is_empty()
+    }
+}
+
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HelmRequest {
@@ -192,6 +206,8 @@ pub(crate) struct HelmRequest {
     pub(crate) set: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) set_string: Vec<String>,
+    #[serde(skip_serializing_if = "Settings::is_empty")]
+    pub(crate) over: Settings,
     pub(crate) values_files: Vec<String>,
     pub(crate) include_crds: bool,
     pub(crate) skip_tests: bool,
