@@ -73,8 +73,14 @@ pub(crate) const SOURCE: &[Rule] = &[
     note("spec.kustomize.forceCommonAnnotations", "nothing to do: the overlay is over what is there"),
     none("spec.kustomize.commonAnnotationsEnvsubst", "there are no variables of a build: write the values"),
     note("spec.kustomize.version", "nothing to do: it is Kustomize 5"),
-    none("spec.kustomize.kubeVersion", "Kustomize does not inflate charts here"),
-    none("spec.kustomize.apiVersions", "Kustomize does not inflate charts here"),
+    none(
+        "spec.kustomize.kubeVersion",
+        "a chart of `helmCharts` sees what its kustomization says: write `kubeVersion` there, at the chart",
+    ),
+    none(
+        "spec.kustomize.apiVersions",
+        "a chart of `helmCharts` sees what its kustomization says: write `apiVersions` there, at the chart",
+    ),
     none(
         "spec.kustomize.ignoreMissingComponents",
         "components that are missing are an error: take them out of the list",
@@ -195,7 +201,8 @@ pub(crate) const SYNC_OPTIONS: &[(&str, Effect, &str)] = &[
     ("Prune", Effect::Differs, "`sync.prune` of the target says whether anything is pruned"),
     (
         "ClientSideApplyMigration",
-        Effect::Note,
-        "nothing to do: fields of earlier managers are taken over when a target takes an object over",
+        Effect::Differs,
+        "what `kubectl` holds of an object that the target has applied becomes the target's, always; objects that are there \
+         already are not taken over",
     ),
 ];
