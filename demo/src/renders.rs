@@ -1,7 +1,8 @@
 //! The benchmark `render`: what a render of a chart takes, in the engine and in a hub, and what the commands take for it.
 //!
 //! First one engine that is warm: the same chart with other values each time, and what is done with what comes out, as for a
-//! target. Beside it `helm template` and `kubectl kustomize`, a process for each render. Then a hub of its own with a thousand
+//! target. Beside it `helm template`, `kubectl kustomize` and `bellwether render`, which starts an engine of its own: a process
+//! for each render. Then a hub of its own with a thousand
 //! targets of one chart, each with other values, from the commit that brings the chart until all are rendered. The cluster is
 //! simulated, so that nothing is measured but the hub.
 
@@ -29,6 +30,7 @@ use crate::sample::Sample;
 use crate::show::Show;
 use bellwether_e2e::harness::eventually;
 use bellwether_e2e::hub::RENDER_ENGINE;
+use bellwether_e2e::options::programs_folder;
 
 const RENDERS: usize = 200;
 const WARM_UP: usize = 5;
@@ -48,6 +50,8 @@ struct Samples {
     kustomize: Vec<f64>,
     helm_command: Vec<f64>,
     kustomize_command: Vec<f64>,
+    helm_cold: Vec<f64>,
+    kustomize_cold: Vec<f64>,
 }
 
 /// Measures on a state folder of its own.
@@ -65,17 +69,23 @@ pub async fn renders(state: &Path) -> Result<Outcome> {
     show.done(format_args!("{RENDERS} renders of each kind in a warm engine"));
     let helm =
         PathBuf::from(std::env::var_os(HELM).with_context(|| format!("{HELM} has to name the command of Helm"))?);
-    let kubectl = ground.state.join("bin/kubectl");
+    let (kubectl, bellwether) = (ground.state.join("bin/kubectl"), programs_folder()?.join("bellwether"));
+    let (chart, overlay) = (folder.join(CHART).display().to_string(), folder.join(OVERLAY).display().to_string());
+    let root = folder.display().to_string();
     for number in 0..COMMANDS + WARM_UP {
-        let (chart, value) = (folder.join(CHART), format!("host=site-{number}.example.org"));
-        let helm_took = run(&helm, &["template", "shop", &chart.display().to_string(), "--set", &value]).await?;
-        let kustomize_took = run(&kubectl, &["kustomize", &folder.join(OVERLAY).display().to_string()]).await?;
+        let value = format!("host=site-{number}.example.org");
+        let by_helm = run(&helm, &["template", "shop", &chart, "--set", &value]).await?;
+        let by_kubectl = run(&kubectl, &["kustomize", &overlay]).await?;
+        let chart_by_us = run(&bellwether, &["render", &chart, "--root", &root, "--helm-set", &value]).await?;
+        let overlay_by_us = run(&bellwether, &["render", &overlay, "--root", &root, "--namespace", "shop"]).await?;
         if number >= WARM_UP {
-            samples.helm_command.push(helm_took);
-            samples.kustomize_command.push(kustomize_took);
+            samples.helm_command.push(by_helm);
+            samples.kustomize_command.push(by_kubectl);
+            samples.helm_cold.push(chart_by_us);
+            samples.kustomize_cold.push(overlay_by_us);
         }
     }
-    show.done(format_args!("{COMMANDS} times `helm template` and `kubectl kustomize`"));
+    show.done(format_args!("{COMMANDS} times `helm template`, `kubectl kustomize` and `bellwether render`"));
     let seconds = in_hub(&ground, &mut show).await?;
     outcome(&samples, seconds, ground.memory.peaks().rss().hub)
 }
@@ -168,8 +178,10 @@ fn outcome(samples: &Samples, seconds: f64, hub_mb: u64) -> Result<Outcome> {
     let rows = [
         ("helm_ms", "a chart, in a warm engine", &samples.helm),
         ("helm_template_ms", "the same by `helm template`", &samples.helm_command),
+        ("helm_cold_ms", "the same by `bellwether render`", &samples.helm_cold),
         ("kustomize_ms", "an overlay, in a warm engine", &samples.kustomize),
         ("kubectl_kustomize_ms", "the same by `kubectl kustomize`", &samples.kustomize_command),
+        ("kustomize_cold_ms", "the same by `bellwether render`", &samples.kustomize_cold),
     ];
     let mut table = format!("{:40} {:>8} {:>8}\n", "ms", "p50", "p99");
     let mut metrics = serde_json::Map::new();

@@ -43,9 +43,9 @@ type helmRequest struct {
 	Namespace   string         `json:"namespace"`
 	Values      map[string]any `json:"values"`
 	ValuesFiles []string       `json:"valuesFiles"`
-	Set         []string       `json:"set"`
-	// SetString goes over Set, and all that it gives is text.
-	SetString   []string `json:"setString"`
+	settings
+	// Over is what somebody sets over all that is asked for.
+	Over        settings `json:"over"`
 	KubeVersion string   `json:"kubeVersion"`
 	APIVersions []string `json:"apiVersions"`
 	// ClusterAPIVersions is all that the cluster serves, if that is known: it takes the place of what Helm has built in.
@@ -61,6 +61,13 @@ type helmRequest struct {
 type crdMark struct {
 	Annotation string `json:"annotation"`
 	Value      string `json:"value"`
+}
+
+// settings are over values, as `--set` and `--set-string` are.
+type settings struct {
+	Set []string `json:"set"`
+	// SetString goes over Set, and all that it gives is text.
+	SetString []string `json:"setString"`
 }
 
 // question is what the engine asks while it renders: one of these.

@@ -116,7 +116,7 @@ func (r *helmRun) loadChart(given map[string]any) (*chart.Chart, error) {
 }
 
 // mergeValues has Helm's precedence: files, the later ones over the earlier; then the inline values, as if they were the
-// last file; then the settings, and those that are text over the others.
+// last file; then the settings, and those that are text over the others; then the same of what is set over all.
 func (r *helmRun) mergeValues() (map[string]any, error) {
 	merged, err := r.mergeFiles(map[string]any{}, r.ValuesFiles)
 	if err != nil {
@@ -126,10 +126,15 @@ func (r *helmRun) mergeValues() (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := setEach(merged, r.Set, strvals.ParseInto); err != nil {
-		return nil, err
+	for _, layer := range []settings{r.settings, r.Over} {
+		if err := setEach(merged, layer.Set, strvals.ParseInto); err != nil {
+			return nil, err
+		}
+		if err := setEach(merged, layer.SetString, strvals.ParseIntoString); err != nil {
+			return nil, err
+		}
 	}
-	return merged, setEach(merged, r.SetString, strvals.ParseIntoString)
+	return merged, nil
 }
 
 func setEach(merged map[string]any, settings []string, set func(string, map[string]any) error) error {

@@ -116,6 +116,8 @@ pub enum RenderError {
     VariableMalformed { at: Place, name: String },
     #[error("{at}: the function of variable `{name}` gives nothing: {problem}")]
     VariableMisused { at: Place, name: String, problem: &'static str },
+    #[error("{at}: variable `{name}` stands {problem}, where it is not one value or a part of one")]
+    VariableMisplaced { at: Place, name: String, problem: &'static str },
     #[error("{at}: {field} is not base64")]
     NotBase64 { at: Place, field: String },
     #[error("{at}: {field} is Bellwether's own")]
@@ -213,6 +215,7 @@ impl RenderError {
             Self::FactUnknown { .. } => "fact_unknown",
             Self::VariableMalformed { .. } => "variable_malformed",
             Self::VariableMisused { .. } => "variable_misused",
+            Self::VariableMisplaced { .. } => "variable_misplaced",
             Self::NotBase64 { .. } => "field_not_base64",
             Self::MetadataReserved { .. } => "metadata_reserved",
             Self::OfTheAgent { .. } => "object_of_the_agent",
@@ -338,6 +341,9 @@ impl RenderError {
             Self::VariableMisused { .. } => {
                 "offsets and lengths are whole numbers of bytes; a long value takes a short pattern"
             }
+            Self::VariableMisplaced { .. } => {
+                "give the value a setting of its own, with no `\\` before the variable: what is in it is escaped anyway"
+            }
             Self::VariableRepeatsKey { .. } => "give the keys names that stay different for every cluster",
         };
         Some(Cow::Borrowed(fixed))
@@ -395,6 +401,7 @@ impl RenderError {
             | Self::FactUnknown { at, .. }
             | Self::VariableMalformed { at, .. }
             | Self::VariableMisused { at, .. }
+            | Self::VariableMisplaced { at, .. }
             | Self::Sealed { at, .. }
             | Self::NotBase64 { at, .. }
             | Self::MetadataReserved { at, .. }

@@ -17,7 +17,7 @@ use crate::engine::made::{Maker, below};
 use crate::engine::parameters;
 use crate::engine::plain::Documents;
 use crate::error::{Failure, Place, RenderError};
-use crate::external::wire::{Answer, Done, Question, Request, SourceAsked};
+use crate::external::wire::{Answer, Done, Question, Request, Settings, SourceAsked};
 use crate::external::{EngineError, Engines};
 use crate::files::{Files, Read, Recorder};
 use crate::tree::Inputs;
@@ -116,6 +116,15 @@ impl<F: Files> Manifests<F> {
         Ok(manifests)
     }
 
+    /// Sets values of a chart over all that the target sets; without a chart, nothing.
+    pub fn set_over(&mut self, settings: Settings) -> Result<(), RenderError> {
+        if let Content::Chart(chart) = &mut self.content {
+            chart.set_over(settings)?;
+            self.variables.get_mut().unwrap_or_else(PoisonError::into_inner).extend(chart.variables().iter().cloned());
+        }
+        Ok(())
+    }
+
     /// Every variable that is referenced, also in defaults: clusters that have the same values of these get the same. A render
     /// may find more of them, and what was made before is to be looked at anew then.
     pub fn variables(&self) -> BTreeSet<String> {
@@ -195,7 +204,7 @@ impl<F: Files> Manifests<F> {
     }
 
     /// What the files of parameters have for these values, of which they are chosen.
-    pub fn read_parameters(&self, values: &Values) -> Result<BTreeMap<String, Value>, Failure<F::Error>> {
+    fn read_parameters(&self, values: &Values) -> Result<BTreeMap<String, Value>, Failure<F::Error>> {
         let mut read = BTreeMap::new();
         for path in parameters::paths(&self.parameter_files, values)? {
             let Read::File(bytes) = self.files.read(&path)? else {

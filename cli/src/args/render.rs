@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::Label;
-use super::values::{output_of, parse_annotation, parse_label, parse_parameter};
+use super::values::{output_of, parse_annotation, parse_label, parse_parameter, parse_setting};
 
 #[derive(Debug, Args)]
 #[command(arg = output_of(&["yaml", "json", "objects"], "How to print the objects; `objects` are their digests and names"))]
@@ -86,11 +86,11 @@ pub(crate) struct RenderArgs {
     /// A file of values for Helm, from the repo's root on. May be repeated; a later one is over an earlier.
     #[arg(long = "values", value_name = "FILE")]
     pub(crate) values_files: Vec<String>,
-    /// Values for a chart, over all others, as `helm --set` reads them. May be repeated.
-    #[arg(long = "helm-set", value_name = "NAME=VALUE")]
+    /// Values for a chart, over all that files and the target set, as `helm --set` reads them. May be repeated.
+    #[arg(long = "helm-set", value_name = "NAME=VALUE", value_parser = parse_setting)]
     pub(crate) helm_set: Vec<String>,
-    /// Texts for a chart, over all others, as `helm --set-string` reads them. May be repeated.
-    #[arg(long = "helm-set-string", value_name = "NAME=VALUE")]
+    /// Texts for a chart, over all others and those of `--helm-set`, as `helm --set-string` reads them. May be repeated.
+    #[arg(long = "helm-set-string", value_name = "NAME=VALUE", value_parser = parse_setting)]
     pub(crate) helm_set_string: Vec<String>,
     /// What becomes of what a chart has in `crds/`: `install` when left out.
     #[arg(long, value_enum)]

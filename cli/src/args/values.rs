@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use bellwether_core::access::Role;
 use bellwether_core::labels::{check_annotations, check_labels};
+use bellwether_core::render::sides;
 use bellwether_core::rollout::HumanDuration;
 use bellwether_core::{Labels, Name};
 use clap::ValueEnum as _;
@@ -128,6 +129,14 @@ pub(super) fn parse_parameter(text: &str) -> Result<(String, Value), String> {
         other => other.is_string() || other.is_boolean(),
     });
     Ok((name.to_owned(), typed.unwrap_or_else(|| Value::from(value))))
+}
+
+/// As `helm --set` reads it, which has a value at least.
+pub(super) fn parse_setting(text: &str) -> Result<String, String> {
+    let is_one = sides(text).is_some();
+    is_one
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("`{text}` is not of the form NAME=VALUE, such as `image.tag=1.4`"))
 }
 
 pub(super) fn parse_label_change(text: &str) -> Result<LabelChange, String> {

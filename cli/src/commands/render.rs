@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use bellwether_core::api::{ExplainedParameter, ParameterLayer, RenderedTarget, TargetDocument};
 use bellwether_core::bundle::{Entry, Manifest};
-use bellwether_core::labels::LabelSelector;
-use bellwether_core::parameters::{ClusterFacts, Layer, ParameterSet, Parameters};
+use bellwether_core::parameters::{ClusterFacts, ClusterSelector, Layer, ParameterSet, Parameters, Strength};
 use bellwether_core::render::{LeftOutHook, RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
-use bellwether_core::{Condition, Digest, ObjectKey};
+use bellwether_core::{Condition, Digest, Name, ObjectKey};
 use bellwether_render::{
-    Confinement, Engines, Failure as RenderFailure, Manifests, Marks, Plan, Recipe, RenderedObject,
+    Confinement, Engines, Failure as RenderFailure, Manifests, Marks, Plan, Recipe, RenderedObject, Settings,
+    values_in_files,
 };
 use serde_json::{Value, json};
 
@@ -58,21 +58,22 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs, known: Known) -> anyh
         has_parameters: asked.has_parameters(),
         project: "local".to_owned(),
     };
-    let engines = Engines::new(engine(arguments.engine.as_ref()).as_deref(), CONFINEMENT);
-    let files = RepoFolders::new(asked.root.clone(), arguments.sources.iter().cloned().collect());
-    let manifests = Manifests::open(engines, files, plan).map_err(told)?;
-    let marks = arguments.target_id.zip(arguments.owner.clone()).map(|(target, owner)| Marks { target, owner });
-    let recipe = Recipe { marks, namespace: asked.namespace(), agents: BTreeSet::new() };
     let Known { labels, traits } = known.with(arguments)?;
-    let cluster = arguments.cluster.clone().map_or_else(|| CLUSTER.parse(), Ok)?;
-    let facts = ClusterFacts::new(&cluster, &labels).with(&traits);
+    let facts = ClusterFacts::new(&asked.cluster, &labels).with(&traits);
     let sets = asked.parameters();
     Parameters::check(&sets).map_err(|error| Failure::usage(error.to_string()).maybe_hint(error.hint()))?;
     let values = Parameters::resolve(&sets, facts);
+    let files = RepoFolders::new(asked.root.clone(), arguments.sources.iter().cloned().collect());
     if let Some(name) = &arguments.explain {
-        let from_files = manifests.read_parameters(&values).map_err(told)?;
-        return explain(&asked, Parameters::explain(&sets, facts, name), from_files.get(name), name);
+        let in_files = values_in_files(files, &plan.options.parameter_files, &values, name).map_err(told)?;
+        return explain(&asked, in_files, Parameters::explain(&sets, facts, name), name);
     }
+    let engines = Engines::new(engine(arguments.engine.as_ref()).as_deref(), CONFINEMENT);
+    let mut manifests = Manifests::open(engines, files, plan).map_err(told)?;
+    let over = Settings { set: arguments.helm_set.clone(), set_string: arguments.helm_set_string.clone() };
+    manifests.set_over(over).map_err(|error| told(RenderFailure::Render(error)))?;
+    let marks = arguments.target_id.zip(arguments.owner.clone()).map(|(target, owner)| Marks { target, owner });
+    let recipe = Recipe { marks, namespace: asked.namespace(), agents: BTreeSet::new() };
     let objects = manifests.render(&recipe, &values);
     // Also where it fails: this may be why.
     note_unused(arguments, &manifests.variables());
@@ -142,17 +143,30 @@ pub(super) async fn of_hub(context: &Context, arguments: &RenderArgs) -> anyhow:
 }
 
 fn layer_line(layer: &ParameterLayer) -> String {
+    let strength = match (layer.named, layer.selected) {
+        (true, _) => Strength::ByName,
+        (false, true) => Strength::ByLabels,
+        (false, false) => Strength::ForAll,
+    };
     let place = match (&layer.file, layer.set) {
-        (Some(file), _) => file.clone(),
-        (None, None) => "the cluster itself".to_owned(),
-        (None, Some(number)) => set_text(number as usize, layer.selected),
+        (Some(file), _) => file_text(file),
+        (None, set) => set_text(set.map(|set| set as usize), strength),
     };
     format!("{}\t{place}", layer.value)
 }
 
-fn set_text(number: usize, is_selected: bool) -> String {
-    let which = if is_selected { "which selects the cluster" } else { "which is for all" };
-    format!("parameters[{}], {which}", number.saturating_sub(1))
+fn file_text(file: &str) -> String {
+    format!("{file}, of render.parameterFiles")
+}
+
+fn set_text(number: Option<usize>, strength: Strength) -> String {
+    let Some(number) = number else { return "the cluster itself".to_owned() };
+    let which = match strength {
+        Strength::ForAll => "is for all",
+        Strength::ByLabels | Strength::Own => "selects the cluster",
+        Strength::ByName => "names the cluster",
+    };
+    format!("parameters[{}], which {which}", number.saturating_sub(1))
 }
 
 /// The last line is what the cluster has; each goes over the one before.
@@ -164,18 +178,14 @@ fn print_layers(lines: &[String], name: &str) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn explain(asked: &Asked<'_>, layers: Vec<Layer>, from_file: Option<&Value>, name: &str) -> anyhow::Result<Exit> {
+fn explain(asked: &Asked<'_>, in_files: Vec<(String, Value)>, layers: Vec<Layer>, name: &str) -> anyhow::Result<Exit> {
     let number_set_here = asked.spec.as_ref().map_or(0, |spec| spec.parameters.len()) + 1;
-    let from_file = from_file.map(|value| (value.clone(), "a file of render.parameterFiles".to_owned()));
-    let told = layers.into_iter().map(|layer| {
-        let place = match layer.set {
-            None => "the cluster itself".to_owned(),
-            Some(number) if number == number_set_here => "--set".to_owned(),
-            Some(number) => set_text(number, layer.is_selected),
-        };
-        (layer.value, place)
+    let in_files = in_files.into_iter().map(|(file, value)| (value, file_text(&file)));
+    let given = layers.into_iter().map(|layer| match layer.set {
+        Some(number) if number == number_set_here => (layer.value, "--set".to_owned()),
+        set => (layer.value, set_text(set, layer.strength)),
     });
-    let lines: Vec<_> = from_file.into_iter().chain(told).map(|(value, place)| format!("{value}\t{place}")).collect();
+    let lines: Vec<_> = in_files.chain(given).map(|(value, place)| format!("{value}\t{place}")).collect();
     print_layers(&lines, name)
 }
 
@@ -229,6 +239,7 @@ struct Asked<'a> {
     /// From the root on, with `/`.
     folder: String,
     name: String,
+    cluster: Name,
 }
 
 impl<'a> Asked<'a> {
@@ -255,7 +266,8 @@ impl<'a> Asked<'a> {
         };
         let last = folder.rsplit('/').next().filter(|last| !last.is_empty());
         let name = name.or_else(|| last.map(str::to_lowercase)).unwrap_or_else(|| NAME.to_owned());
-        Ok(Self { arguments, spec, root, folder, name })
+        let cluster = arguments.cluster.clone().map_or_else(|| CLUSTER.parse(), Ok)?;
+        Ok(Self { arguments, spec, root, folder, name, cluster })
     }
 
     /// They mean something to a chart alone.
@@ -284,8 +296,6 @@ impl<'a> Asked<'a> {
             release.is_some() || !values_files.is_empty() || !helm_set.is_empty() || !helm_set_string.is_empty();
         if is_for_helm {
             let helm = options.helm.get_or_insert_default();
-            helm.set.extend_from_slice(helm_set);
-            helm.set_string.extend_from_slice(helm_set_string);
             helm.release = release.clone().or(helm.release.take());
             helm.values_files.extend(values_files.iter().cloned().map(RepoFile::Own));
         }
@@ -308,7 +318,7 @@ impl<'a> Asked<'a> {
     fn parameters(&self) -> Vec<ParameterSet> {
         let mut sets = self.spec.as_ref().map(|spec| spec.parameters.clone()).unwrap_or_default();
         let values = self.arguments.parameters.iter().cloned().collect();
-        sets.push(ParameterSet { clusters: Some(LabelSelector::default()), values });
+        sets.push(ParameterSet { clusters: Some(ClusterSelector::named(self.cluster.clone())), values });
         sets
     }
 }

@@ -2,6 +2,7 @@
 
 mod render;
 mod validate;
+mod workflows;
 
 use std::fs;
 use std::path::Path;

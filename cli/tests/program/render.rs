@@ -104,3 +104,49 @@ fn a_chart_is_shown_the_apis_of_a_file() {
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
     assert!(text(&wrong.stderr).contains("line 1 is not the name of an API"), "{wrong:?}");
 }
+
+#[test]
+fn where_a_value_comes_from_is_told_by_its_file_and_its_layer() {
+    let target = "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {name: shop}\nspec:\n  repo: r\n  path: apps\n\
+                  \x20 render:\n    parameterFiles: [envs/common.yaml, 'envs/${cluster.labels.env}.yaml']\n\
+                  \x20 parameters:\n  - clusters: {matchNames: [berlin]}\n    values: {text: named}\n\
+                  \x20 - values: {text: all}\n  - clusters: {matchLabels: {env: prod}}\n    values: {text: selected}\n";
+    let folder = folder(&[
+        ("apps/a.yaml", MAP),
+        ("t.yaml", target),
+        ("envs/common.yaml", "text: common\n"),
+        ("envs/prod.yaml", "text: prod\n"),
+    ]);
+    let asked = ["--target", "t.yaml", "--root", ".", "--cluster", "berlin", "--cluster-labels", "env=prod"];
+
+    let told = render(folder.path(), &[&asked[..], &["--explain", "text"]].concat());
+    let made = render(folder.path(), &asked);
+    let over = render(folder.path(), &[&asked[..], &["--set", "text=flag", "--explain", "text"]].concat());
+
+    let lines = [
+        "\"common\"\tenvs/common.yaml, of render.parameterFiles",
+        "\"prod\"\tenvs/prod.yaml, of render.parameterFiles",
+        "\"all\"\tparameters[1], which is for all",
+        "\"selected\"\tparameters[2], which selects the cluster",
+        "\"named\"\tparameters[0], which names the cluster",
+    ];
+    assert_eq!(text(&told.stdout).lines().collect::<Vec<_>>(), lines, "{told:?}");
+    assert!(text(&made.stdout).contains("text: named"), "{made:?}");
+    assert_eq!(text(&over.stdout).lines().last(), Some("\"flag\"\t--set"), "{over:?}");
+}
+
+#[test]
+fn a_setting_of_a_flag_is_over_all_that_the_target_sets() {
+    needs_engine();
+    let target = "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {name: shop}\nspec:\n  repo: r\n  path: chart\n\
+                  \x20 render: {helm: {set: ['a=1', 'b=1'], setString: ['b=2', 'c=2', 'image.tag=1.0,d=2']}}\n";
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: a}\ndata: {v: {{ .Values | toJson | quote }}}\n";
+    let folder = folder(&[("t.yaml", target), ("chart/Chart.yaml", CHART), ("chart/templates/a.yaml", template)]);
+
+    let flags = ["--helm-set", "c=3,image.tag=2.0", "--helm-set-string", "a=4", "-o", "json"];
+    let output = render(folder.path(), &[&["--target", "t.yaml", "--root", "."], &flags[..]].concat());
+
+    let objects: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let given = objects["items"][0]["data"]["v"].as_str().expect("a text").to_owned();
+    assert_eq!(given, r#"{"a":"4","b":"2","c":3,"d":"2","image":{"tag":"2.0"}}"#, "{output:?}");
+}

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{Document, RolloutDocument, WrittenStrategy};
 use crate::labels::LabelSelector;
-use crate::parameters::ParameterSet;
+use crate::parameters::{ClusterSelector, ParameterSet};
 use crate::render::{Crds, HelmOptions, LeftOutHook, Lookup, RenderKind, RenderOptions, RepoFile};
 use crate::session::{DriftMode, Prune, SyncOptions};
 use crate::source::GitRef;
@@ -68,6 +68,9 @@ pub struct ParameterLayer {
     /// The set is for the clusters that it selects, and this is one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub selected: bool,
+    /// And it names the cluster, so that it is over those that do not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub named: bool,
 }
 
 /// What to deploy where.
@@ -92,7 +95,8 @@ pub struct WrittenTarget {
     /// All clusters when left out.
     #[serde(default)]
     pub clusters: LabelSelector,
-    /// Values by cluster; a later set wins.
+    /// Values by cluster. A set that selects the cluster is over one for all, and one that names it over both; of two of a kind the
+    /// later wins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<WrittenParameters>,
     #[serde(default)]
@@ -261,12 +265,12 @@ impl<'de> Deserialize<'de> for WrittenFile {
     }
 }
 
-/// Values for the clusters that are selected, or for all.
+/// Values for the clusters that are named or selected, or for all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WrittenParameters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clusters: Option<LabelSelector>,
+    pub clusters: Option<ClusterSelector>,
     /// Strings, numbers and booleans by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, Value>,

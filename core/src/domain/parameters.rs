@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::apis::Apis;
-use crate::labels::{InvalidLabel, LabelSelector, Labels};
+use crate::labels::{InvalidLabel, LabelSelector, Labels, Requirement};
 use crate::object::digest_of;
 use crate::{Digest, Name};
 
@@ -37,15 +37,75 @@ pub const VERSION_FACT: &str = "kubernetes.version";
 /// Of a fact that is a parameter: a fact is an agent's word, and is to be no more than one.
 const FACT_BYTES_MAX: usize = 63;
 
-/// One entry of `parameters:` in a Target: values for the clusters that it selects, or for all.
+/// One entry of `parameters:` in a Target: values for the clusters that it names or selects, or for all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParameterSet {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clusters: Option<LabelSelector>,
+    pub clusters: Option<ClusterSelector>,
     /// Strings, numbers and booleans by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, Value>,
+}
+
+/// Which clusters a parameter set is for: a [`LabelSelector`] that may name them, too. All conditions must hold, and one that
+/// is not known is not ignored. Only values are given by names: where something runs, and when, goes by labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WrittenSelector", into = "WrittenSelector")]
+pub struct ClusterSelector {
+    /// It is one of these. They need not be there yet.
+    pub match_names: Option<BTreeSet<Name>>,
+    pub labels: LabelSelector,
+}
+
+/// As people write it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WrittenSelector {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    match_names: Option<BTreeSet<Name>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    match_labels: Labels,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    match_expressions: Vec<Requirement>,
+}
+
+impl From<WrittenSelector> for ClusterSelector {
+    fn from(WrittenSelector { match_names, match_labels, match_expressions }: WrittenSelector) -> Self {
+        Self { match_names, labels: LabelSelector { match_labels, match_expressions } }
+    }
+}
+
+impl From<ClusterSelector> for WrittenSelector {
+    fn from(ClusterSelector { match_names, labels }: ClusterSelector) -> Self {
+        let LabelSelector { match_labels, match_expressions } = labels;
+        Self { match_names, match_labels, match_expressions }
+    }
+}
+
+impl ClusterSelector {
+    /// This cluster alone.
+    pub fn named(cluster: Name) -> Self {
+        Self { match_names: Some([cluster].into()), labels: LabelSelector::default() }
+    }
+
+    fn selects(&self, cluster: ClusterFacts<'_>) -> bool {
+        self.match_names.as_ref().is_none_or(|names| names.contains(cluster.name))
+            && self.labels.selects(cluster.labels)
+    }
+}
+
+/// How a value comes to a cluster, the weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Strength {
+    /// The set is for all.
+    ForAll,
+    /// It selects the cluster by its labels.
+    ByLabels,
+    /// It names the cluster.
+    ByName,
+    /// The cluster has it by itself, and no set can give another.
+    Own,
 }
 
 /// Why a parameter set is refused. No variant holds a value: it could be a secret.
@@ -66,6 +126,8 @@ pub enum InvalidParameter {
         #[source]
         source: InvalidLabel,
     },
+    #[error("`matchNames` of parameter set {number} names no cluster")]
+    NoNames { number: usize },
 }
 
 impl InvalidParameter {
@@ -76,7 +138,7 @@ impl InvalidParameter {
             Self::Reserved { .. } => "parameter_name_reserved",
             Self::NotScalar { .. } => "parameter_not_scalar",
             Self::TooLong { .. } => "parameter_too_long",
-            Self::Selector { .. } => "selector_invalid",
+            Self::Selector { .. } | Self::NoNames { .. } => "selector_invalid",
         }
     }
 
@@ -90,7 +152,10 @@ impl InvalidParameter {
             }
             Self::NotScalar { .. } => "write one parameter for each value",
             Self::TooLong { .. } => "keep files in the repo, and choose between them by a short parameter",
-            Self::Selector { .. } => "write it as a Kubernetes LabelSelector with matchLabels or matchExpressions",
+            Self::Selector { .. } => {
+                "write it as a Kubernetes LabelSelector with matchLabels or matchExpressions, or name clusters by matchNames"
+            }
+            Self::NoNames { .. } => "name at least one, or leave `matchNames` out",
         }))
     }
 }
@@ -197,8 +262,12 @@ impl Parameters {
     /// Refuses sets that could not be resolved or referenced.
     pub fn check(sets: &[ParameterSet]) -> Result<(), InvalidParameter> {
         for (index, set) in sets.iter().enumerate() {
-            if let Some(selector) = &set.clusters {
-                selector.check().map_err(|source| InvalidParameter::Selector { number: index + 1, source })?;
+            if let Some(ClusterSelector { match_names, labels }) = &set.clusters {
+                let number = index + 1;
+                labels.check().map_err(|source| InvalidParameter::Selector { number, source })?;
+                if match_names.as_ref().is_some_and(BTreeSet::is_empty) {
+                    return Err(InvalidParameter::NoNames { number });
+                }
             }
             set.values.iter().try_for_each(|(name, value)| check_value(name, value))?;
         }
@@ -207,27 +276,37 @@ impl Parameters {
 
     /// Every value that a cluster was given for a parameter, the weakest first.
     pub fn explain(sets: &[ParameterSet], cluster: ClusterFacts<'_>, name: &str) -> Vec<Layer> {
-        let numbered = || (1..).zip(sets);
-        let value = |set: &ParameterSet| set.values.get(name).filter(|value| check_value(name, value).is_ok()).cloned();
-        let defaults = numbered().filter(|(_, set)| set.clusters.is_none());
-        let selected = numbered()
-            .filter(|(_, set)| set.clusters.as_ref().is_some_and(|selector| selector.selects(cluster.labels)));
-        let given = defaults.chain(selected).filter_map(|(number, set)| {
-            Some(Layer { set: Some(number), is_selected: set.clusters.is_some(), value: value(set)? })
+        let given = Self::for_cluster(sets, cluster).into_iter().filter_map(|(strength, number, set)| {
+            let value = set.values.get(name).filter(|value| check_value(name, value).is_ok()).cloned()?;
+            Some(Layer { set: Some(number), strength, value })
         });
         let own = Self::resolve(&[], cluster).by_name.remove(name);
-        given.chain(own.map(|value| Layer { set: None, is_selected: true, value })).collect()
+        given.chain(own.map(|value| Layer { set: None, strength: Strength::Own, value })).collect()
     }
 
-    /// The values of one cluster. Sets without a selector are the weakest, whatever their place; of the others the later
-    /// wins. What [`Parameters::check`] would refuse is left out.
+    /// The sets that give this cluster values, with their numbers from 1: the weakest first, and of equal strength the earlier.
+    fn for_cluster<'s>(
+        sets: &'s [ParameterSet],
+        cluster: ClusterFacts<'_>,
+    ) -> Vec<(Strength, usize, &'s ParameterSet)> {
+        let strength = |set: &ParameterSet| match &set.clusters {
+            None => Some(Strength::ForAll),
+            Some(selector) if !selector.selects(cluster) => None,
+            Some(selector) if selector.match_names.is_some() => Some(Strength::ByName),
+            Some(_) => Some(Strength::ByLabels),
+        };
+        let numbered = (1..).zip(sets).filter_map(|(number, set)| Some((strength(set)?, number, set)));
+        let mut sets: Vec<_> = numbered.collect();
+        sets.sort_by_key(|&(strength, number, _)| (strength, number));
+        sets
+    }
+
+    /// The values of one cluster. Sets for all are under those that select it, and these under those that name it, whatever
+    /// their places; of two of one kind the later wins. What [`Parameters::check`] would refuse is left out.
     pub fn resolve(sets: &[ParameterSet], cluster: ClusterFacts<'_>) -> Values {
-        let defaults = sets.iter().filter(|set| set.clusters.is_none());
-        let selected =
-            sets.iter().filter(|set| set.clusters.as_ref().is_some_and(|selector| selector.selects(cluster.labels)));
-        let mut values: BTreeMap<String, Value> = defaults
-            .chain(selected)
-            .flat_map(|set| &set.values)
+        let mut values: BTreeMap<String, Value> = Self::for_cluster(sets, cluster)
+            .into_iter()
+            .flat_map(|(.., set)| &set.values)
             .filter(|&(name, value)| check_value(name, value).is_ok())
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
@@ -253,8 +332,7 @@ impl Parameters {
 pub struct Layer {
     /// Which of the target's sets, from 1; `None`: it is the cluster's own.
     pub set: Option<usize>,
-    /// The set is for the clusters that it selects, and this is one.
-    pub is_selected: bool,
+    pub strength: Strength,
     pub value: Value,
 }
 
@@ -409,6 +487,38 @@ mod tests {
     }
 
     #[test]
+    fn a_set_that_names_the_cluster_is_stronger_than_one_that_selects_it_whatever_their_order() {
+        let document = json!([
+            {"clusters": {"matchNames": ["berlin", "paris"]}, "values": {"size": 3, "log": "first"}},
+            {"clusters": {"matchNames": ["berlin"], "matchLabels": {"ring": "canary"}}, "values": {"log": "last"}},
+            {"clusters": {"matchNames": ["paris"]}, "values": {"size": 4}},
+            {"clusters": {"matchNames": ["berlin"], "matchLabels": {"ring": "other"}}, "values": {"size": 5}},
+            {"clusters": {"matchLabels": {"ring": "canary"}}, "values": {"size": 2}},
+            {"values": {"size": 1}},
+        ]);
+
+        let values = resolve(document, json!({"ring": "canary"}));
+
+        assert_eq!(values.find("size"), Some(&json!(3)));
+        assert_eq!(values.find("log"), Some(&json!("last")), "of two that name it the later wins");
+    }
+
+    #[test]
+    fn names_are_written_as_they_were_read_and_none_at_all_is_a_mistake() {
+        let written = json!([{"clusters": {"matchNames": ["berlin"], "matchLabels": {"a": "b"}}, "values": {"a": 1}}]);
+        assert_eq!(serde_json::to_value(sets(written.clone())).expect("JSON"), written);
+        let empty = sets(json!([{"values": {"a": 1}}, {"clusters": {"matchNames": []}, "values": {"a": 2}}]));
+
+        let refused = Parameters::check(&empty);
+
+        assert!(matches!(refused, Err(InvalidParameter::NoNames { number: 2 })), "{refused:?}");
+        let read = |set| serde_json::from_value::<ParameterSet>(set);
+        assert!(read(json!({"clusters": {"matchNames": ["a b"]}})).is_err());
+        let unknown = read(json!({"clusters": {"matchName": ["a"]}})).expect_err("it would be for all clusters");
+        assert!(unknown.to_string().contains("matchNames"), "{unknown}");
+    }
+
+    #[test]
     fn the_clusters_name_and_labels_are_always_there_and_cannot_be_set() {
         let document = json!([{"values": {"cluster.name": "forged", "cluster.labels.ring": "forged"}}]);
         assert!(matches!(Parameters::check(&sets(document.clone())), Err(InvalidParameter::Reserved { .. })));
@@ -521,17 +631,24 @@ mod tests {
             {"clusters": {"matchLabels": {"env": "prod"}}, "values": {"size": 3}},
             {"values": {"size": 1, "other": "x"}},
             {"clusters": {"matchLabels": {"env": "test"}}, "values": {"size": 2}},
+            {"clusters": {"matchNames": ["berlin"]}, "values": {"size": 4}},
+            {"clusters": {"matchNames": ["paris"]}, "values": {"size": 5}},
         ]));
         let (name, labels) = ("berlin".parse().expect("is a name"), [("env".to_owned(), "prod".to_owned())].into());
         let cluster = ClusterFacts::new(&name, &labels);
 
         let layers = Parameters::explain(&sets, cluster, "size");
 
-        let told: Vec<_> = layers.iter().map(|layer| (layer.set, layer.is_selected, layer.value.clone())).collect();
-        assert_eq!(told, [(Some(2), false, json!(1)), (Some(1), true, json!(3))]);
-        assert_eq!(Parameters::resolve(&sets, cluster).find("size"), Some(&json!(3)));
+        let told: Vec<_> = layers.iter().map(|layer| (layer.set, layer.strength, layer.value.clone())).collect();
+        let wanted = [
+            (Some(2), Strength::ForAll, json!(1)),
+            (Some(1), Strength::ByLabels, json!(3)),
+            (Some(4), Strength::ByName, json!(4)),
+        ];
+        assert_eq!(told, wanted);
+        assert_eq!(Parameters::resolve(&sets, cluster).find("size"), Some(&json!(4)));
         let own = Parameters::explain(&sets, cluster, "cluster.labels.env");
-        assert_eq!(own, [Layer { set: None, is_selected: true, value: json!("prod") }]);
+        assert_eq!(own, [Layer { set: None, strength: Strength::Own, value: json!("prod") }]);
         assert!(Parameters::explain(&sets, cluster, "none").is_empty());
     }
 

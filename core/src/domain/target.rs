@@ -176,7 +176,7 @@ mod tests {
     fn a_condition_of_a_selector_that_is_not_known_is_not_ignored() {
         for stored in [
             json!({"repo": "apps", "clusters": {"matchNames": ["a"]}}),
-            json!({"repo": "apps", "parameters": [{"clusters": {"matchNames": ["a"]}}]}),
+            json!({"repo": "apps", "parameters": [{"clusters": {"matchFields": ["a"]}}]}),
             json!({"repo": "apps", "rollout": {"waves": [{"name": "a", "clusters": {"matchNames": ["a"]}}]}}),
         ] {
             let read = serde_json::from_value::<TargetSpec>(stored.clone());
@@ -213,6 +213,11 @@ mod tests {
         assert!(!minds(&sized, &eu, &moved, &["other"]), "no manifest has that value");
         let with = |labels| Some(ClusterFacts::new(&name, labels));
         assert!(plain.minds((with(&eu), with(&moved)), None), "what it uses is not known yet");
+        let named = spec(&json!({}), &json!([{"clusters": {"matchNames": ["berlin"]}, "values": {"size": 4}}]));
+        let other: Name = "paris".parse().expect("is a name");
+        let renamed = (with(&eu), Some(ClusterFacts::new(&other, &eu)));
+        assert!(named.minds(renamed, Some(&uses(&["size"]))), "a value is given to it by its name");
+        assert!(!named.minds(renamed, Some(&uses(&["other"]))));
         assert!(plain.minds((None, with(&eu)), Some(&uses(&[]))), "it joins");
         assert!(!plain.minds((None, with(&us)), Some(&uses(&[]))), "it joins elsewhere");
         let traits = Traits { facts: [("kubernetes.minor".to_owned(), "33".to_owned())].into(), ..Traits::default() };

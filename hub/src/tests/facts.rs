@@ -207,6 +207,31 @@ async fn what_a_cluster_gets_and_where_a_parameter_comes_from_is_shown_as_it_is(
     assert_eq!((status, &refused["code"]), (StatusCode::CONFLICT, &json!("cluster_not_selected")));
 }
 
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_is_given_to_a_cluster_by_its_name_is_over_all_and_waits_for_who_joins_under_it(pool: Pool) {
+    let mut scene = Scene::new(&pool, 1).await;
+    let sets = json!([
+        {"clusters": {"matchNames": ["cluster-2"]}, "values": {"value": "its own"}},
+        {"clusters": {"matchLabels": {}}, "values": {"value": "selected"}},
+    ]);
+    scene.change_spec("one", |target| target.parameters = serde_json::from_value(sets).expect("sets")).await;
+    scene.push(&[("one/a.yaml", &config("${value}")), ("two/a.yaml", ONE)]).await;
+    settle(&scene, 1).await;
+    assert_eq!(value_of(&scene, "cluster-1").await, "selected");
+
+    scene.join().await;
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    settle(&scene, 2).await;
+
+    assert_eq!(value_of(&scene, "cluster-2").await, "its own");
+    let (_, told) = scene.ask("GET", "/targets/one/explain?cluster=cluster-2&parameter=value", "").await;
+    let layers = json!([
+        {"value": "selected", "set": 2, "selected": true},
+        {"value": "its own", "set": 1, "selected": true, "named": true},
+    ]);
+    assert_eq!(told["layers"], layers);
+}
+
 /// The agent of a cluster says its version and what it serves.
 async fn see(scene: &Scene, number: usize, version: &str, apis: &str) {
     let facts = BTreeMap::from([("kubernetes.version".to_owned(), version.to_owned())]);

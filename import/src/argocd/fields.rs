@@ -201,7 +201,8 @@ pub(crate) const SYNC_OPTIONS: &[(&str, Effect, &str)] = &[
     ("Prune", Effect::Differs, "`sync.prune` of the target says whether anything is pruned"),
     (
         "ClientSideApplyMigration",
-        Effect::Note,
-        "nothing to do: fields of earlier managers are taken over when a target takes an object over",
+        Effect::Differs,
+        "what `kubectl` holds of an object that the target has applied becomes the target's, always; objects that are there \
+         already are not taken over",
     ),
 ];

@@ -102,7 +102,11 @@ pub(crate) const RELEASE: &[Rule] = &[
         "spec.chart.spec.ignoreMissingValuesFiles",
         "a values file that is missing is an error: take it out of `valuesFiles`",
     ),
-    none("spec.chart.spec.verify", "signatures of charts are not looked at"),
+    todo(
+        "spec.chart.spec.verify",
+        "give the Repo of a chart of a registry (`oci://`) the public keys of cosign as `cosignKeys`; those of a Helm \
+         repository are not signed so",
+    ),
     none("spec.chart.metadata", "there is no such object as a HelmChart here"),
     taken("spec.chartRef.kind"),
     taken("spec.chartRef.name"),

@@ -172,6 +172,13 @@ impl<F: Files> Flux<'_, F> {
         {
             return Err("some of its values are not among these files".to_owned());
         }
+        if entry
+            .remarks
+            .iter()
+            .any(|remark| remark.field.ends_with("].targetPath") && remark.effect == crate::Effect::Differs)
+        {
+            return Err("which of its values is over which goes by an order that no target has".to_owned());
+        }
         if inherited.is_open {
             return Err("values of variables are not among these files".to_owned());
         }

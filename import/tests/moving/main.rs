@@ -356,7 +356,7 @@ fn a_release_that_an_overlay_patches_is_taken_as_it_is_built_and_its_objects_are
 }
 
 #[test]
-fn values_of_a_config_map_are_under_those_of_the_release_and_paths_are_over_all() {
+fn values_of_a_config_map_are_under_those_of_the_release_and_paths_are_over_files_before_them() {
     let more = "  releaseName: web
   targetNamespace: front
   install: {crds: Skip, createNamespace: true, remediation: {retries: 3}}
@@ -385,6 +385,58 @@ fn values_of_a_config_map_are_under_those_of_the_release_and_paths_are_over_all(
         assert_eq!(moved.says("shop", &format!("spec.{field}")), Effect::Differs, "{field}");
     }
     moved.assert_same(&[("shop", 1)]);
+}
+
+/// What Flux's own code gives for these (its `ChartValuesFromReferences`, over Helm's parser).
+#[test]
+fn what_a_path_of_a_release_sets_is_under_what_flux_reads_after_it() {
+    let map = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: shop}\ndata:\n  size: big\n  \
+               quoted: '\"1\"'\n  list: '{a,b}'\n  pairs: '1,b=2'\n  values.yaml: 'size: middle'\n  deep: 'host: {a: 1}'\n";
+    let moved_by = |more: &str| {
+        let mut files = vec![("shop.yaml", format!("{GIT}{}{map}", release(more)))];
+        files.extend(SHOWING.map(|(path, text)| (path, text.to_owned())));
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        moved(Tool::Flux, &files, production())
+    };
+    let path = |key: &str, path: &str| format!("{{kind: ConfigMap, name: m, valuesKey: {key}, targetPath: {path}}}");
+    let file = |key: &str| format!("{{kind: ConfigMap, name: m, valuesKey: {key}}}");
+    let from = |entries: &[String]| format!("  valuesFrom: [{}]\n", entries.join(", "));
+
+    for (more, values, set, set_string) in [
+        (from(&[path("size", "size"), file("values.yaml")]), json!({"size": "middle"}), json!(null), json!(null)),
+        (
+            from(&[path("size", "size")]) + "  values: {size: inline}\n",
+            json!({"size": "inline"}),
+            json!(null),
+            json!(null),
+        ),
+        (from(&[path("quoted", "a"), path("size", "a")]), json!(null), json!(["a=big"]), json!(null)),
+        (from(&[path("size", "a"), path("quoted", "a")]), json!(null), json!(["a=big"]), json!(["a=1"])),
+        (from(&[path("size", "host.b"), file("deep")]), json!({"host": {"a": 1}}), json!(["host.b=big"]), json!(null)),
+        (
+            from(&[path("list", "l")]) + "  values: {size: inline}\n",
+            json!({"size": "inline"}),
+            json!(["l={a,b}"]),
+            json!(null),
+        ),
+    ] {
+        let moved = moved_by(&more);
+        let helm = &moved.target("shop")["render"]["helm"];
+        assert_eq!((&helm["values"], &helm["set"], &helm["setString"]), (&values, &set, &set_string), "{more}");
+        moved.assert_same(&[("shop", 1)]);
+    }
+    // Here it goes by which map of the two Flux happens to write into.
+    for (more, field) in [
+        (from(&[path("size", "host.b")]) + "  values: {host: {b: inline}}\n", "spec.valuesFrom[0].targetPath"),
+        (from(&[file("deep"), path("size", "'list[0]'")]) + "  values: {list: [1]}\n", "spec.valuesFrom[1].targetPath"),
+        (from(&[path("quoted", "a.b"), path("size", "a")]), "spec.valuesFrom[0].targetPath"),
+        (from(&[path("pairs", "a")]) + "  values: {b: inline}\n", "spec.valuesFrom[0].targetPath"),
+    ] {
+        let moved = moved_by(&more);
+        assert_eq!(moved.says("shop", field), Effect::Differs, "{more}");
+        let unchecked = moved.checked()[0].unchecked.clone();
+        assert!(unchecked.is_some_and(|why| why.contains("order")), "it is not called the same: {more}");
+    }
 }
 
 #[test]

@@ -16,9 +16,9 @@ use serde_json::{Map, Value};
 
 use super::fill::Fills;
 use super::made::{Maker, below};
-use super::variables::{Budget, STEPS_MAX, Template, Unfilled, written};
+use super::variables::{Budget, Part, STEPS_MAX, Template, Unfilled, written};
 use crate::error::{Place, RenderError};
-use crate::external::wire::{CrdMark, HelmRequest, Request};
+use crate::external::wire::{CrdMark, HelmRequest, Request, Settings};
 
 /// Of values with their variables: a short text may refer to a long value very often.
 const VALUES_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -32,6 +32,8 @@ pub(crate) struct Chart {
     options: HelmOptions,
     /// The folder of a kustomization over what it gives.
     over: Option<RepoFile>,
+    /// Set over all that the options set.
+    last: Settings,
     release: String,
     namespace: String,
     /// Which `${…}` in values is a variable.
@@ -55,14 +57,24 @@ impl Chart {
             collect_names(value, &format!("{VALUES}.{key}"), filled, &mut variables)?;
         }
         for (field, setting) in options.settings() {
-            if let Some((_, value)) = sides(setting) {
-                collect_names(&Value::from(value), &field, filled, &mut variables)?;
-            }
+            collect_names_of_setting(setting, &field, filled, &mut variables)?;
         }
         for (field, text) in texts(&options, over.as_ref()) {
             collect_names(&Value::from(text), &field, Fills::All, &mut variables)?;
         }
-        Ok(Self { folder: folder.to_owned(), options, over, release, namespace, filled, variables })
+        let (folder, last) = (folder.to_owned(), Settings::default());
+        Ok(Self { folder, options, over, last, release, namespace, filled, variables })
+    }
+
+    /// Over all that the options set.
+    pub(crate) fn set_over(&mut self, settings: Settings) -> Result<(), RenderError> {
+        for (field, lines) in [(OVER_SET, &settings.set), (OVER_SET_STRING, &settings.set_string)] {
+            for (index, line) in lines.iter().enumerate() {
+                collect_names_of_setting(line, &format!("{field}[{index}]"), self.filled, &mut self.variables)?;
+            }
+        }
+        self.last = settings;
+        Ok(())
     }
 
     /// Every variable that is referenced, also in defaults.
@@ -115,6 +127,10 @@ impl Chart {
         }
         let set = self.settings(&self.options.set, SET, &mut filling)?;
         let set_string = self.settings(&self.options.set_string, SET_STRING, &mut filling)?;
+        let over = Settings {
+            set: self.settings(&self.last.set, OVER_SET, &mut filling)?,
+            set_string: self.settings(&self.last.set_string, OVER_SET_STRING, &mut filling)?,
+        };
         let files = self.options.values_files.iter().enumerate();
         let files = files.map(|(index, file)| filling.file(file, &format!("{FILES}[{index}]")));
         let values_files = files.collect::<Result<_, _>>()?;
@@ -132,6 +148,7 @@ impl Chart {
             values: filled,
             set,
             set_string,
+            over,
             values_files,
             include_crds: self.options.crds != Crds::Skip,
             mark_crds: mark_of(self.options.crds),
@@ -195,6 +212,9 @@ const FILES: &str = "render.helm.valuesFiles";
 const KUBE_VERSION: &str = "render.helm.kubeVersion";
 const API_VERSIONS: &str = "render.helm.apiVersions";
 const OVER: &str = "render.kustomize";
+/// Of whoever renders by hand: they are named as the flags are.
+const OVER_SET: &str = "--helm-set";
+const OVER_SET_STRING: &str = "--helm-set-string";
 
 /// The values that Helm reads in the value side of a setting, which may go on with other settings.
 fn as_charts_see(settings: &str) -> Vec<String> {
@@ -256,6 +276,66 @@ pub(super) fn collect_names(
         }
         _ => Ok(()),
     }
+}
+
+/// Of the value of a setting, which is all that may have variables.
+fn collect_names_of_setting(
+    setting: &str,
+    field: &str,
+    fills: Fills,
+    names: &mut BTreeSet<String>,
+) -> Result<(), RenderError> {
+    let Some((_, value)) = sides(setting) else { return Ok(()) };
+    let Some(template) = parse(value, field, fills)? else { return Ok(()) };
+    if let Some((name, problem)) = misplaced(&template) {
+        return Err(RenderError::VariableMisplaced { at: at(field), name: name.to_owned(), problem });
+    }
+    names.extend(template.names().into_iter().map(str::to_owned));
+    Ok(())
+}
+
+/// What Helm reads at a place of the value of a setting.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// The start of a value, where a `{` begins a list.
+    Begin,
+    Value,
+    List,
+    /// Of another value: after a `,` a setting goes on with it.
+    Name,
+}
+
+impl Reads {
+    fn after(self, character: char) -> Self {
+        match (self, character) {
+            (Self::Begin, '{') => Self::List,
+            (Self::Begin | Self::Value, ',') => Self::Name,
+            (Self::Name, '=') => Self::Begin,
+            (Self::List, '}') | (Self::Begin, _) => Self::Value,
+            (reads, _) => reads,
+        }
+    }
+}
+
+/// The first variable of the value of a setting that would be something else to Helm than one value, or a part of one.
+fn misplaced<'t>(template: &Template<'t>) -> Option<(&'t str, &'static str)> {
+    /// Which is read as itself wherever it stands.
+    const PLAIN: char = 'x';
+    let (mut reads, mut is_escaped) = (Reads::Begin, false);
+    for part in template.parts() {
+        match part {
+            Part::Text(text) => {
+                for character in text.chars() {
+                    reads = reads.after(if is_escaped { PLAIN } else { character });
+                    is_escaped = character == '\\' && !is_escaped;
+                }
+            }
+            Part::Reference(name) if is_escaped => return Some((name, "behind a `\\` of Helm's")),
+            Part::Reference(name) if reads == Reads::Name => return Some((name, "in a name")),
+            Part::Reference(_) => reads = reads.after(PLAIN),
+        }
+    }
+    None
 }
 
 fn parse<'t>(text: &'t str, field: &str, fills: Fills) -> Result<Option<Template<'t>>, RenderError> {
@@ -480,6 +560,25 @@ mod tests {
         assert!(helm.hidden.contains(&r"1\,admin\=true".to_owned()), "{:?}", helm.hidden);
         let chart = chart(json!({"set": ["a=${x},b=${y}"], "setString": ["${z}=${w}"]})).expect("a chart");
         assert_eq!(chart.variables().iter().collect::<Vec<_>>(), ["w", "x", "y"]);
+    }
+
+    #[test]
+    fn a_variable_in_a_setting_is_no_name_and_takes_no_escape_away() {
+        for (setting, problem) in [
+            (r"a=\${x}=on", "behind"),
+            (r"list={\${x},b}", "behind"),
+            (r"a=1,${k}=true", "in a name"),
+            (r"a={1,2},b.${k}=true", "in a name"),
+            (r"a=\\\${x}", "behind"),
+        ] {
+            let refused = chart(json!({"set": ["b=1", setting]})).map(drop).expect_err(setting);
+            assert_eq!(refused.code(), "variable_misplaced", "{setting}");
+            let told = refused.to_string();
+            assert!(told.starts_with("render.helm.set[1]: ") && told.contains(problem), "{told}");
+        }
+        for setting in [r"a=\\${x}", r"a={${x},${y}}", r"a=1,b=${x}", r"a=\,${x}", r"a=\$${x}", r"a=x{,b=${x}"] {
+            assert!(chart(json!({"set": [setting]})).is_ok(), "{setting}");
+        }
     }
 
     #[test]

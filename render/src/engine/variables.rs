@@ -25,6 +25,14 @@ pub(crate) struct Template<'t> {
     pieces: Vec<Piece<'t>>,
 }
 
+/// Of a template, as far as others look into one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part<'p, 't> {
+    Text(&'p str),
+    /// By the name of its variable.
+    Reference(&'t str),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece<'t> {
     Text(Cow<'t, str>),
@@ -122,6 +130,14 @@ impl<'t> Template<'t> {
             return Ok(None);
         }
         Scanner::new(text, fills).whole().map(Some)
+    }
+
+    /// Texts and references in their order, and not what is in these.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'_, 't>> {
+        self.pieces.iter().map(|piece| match piece {
+            Piece::Text(text) => Part::Text(text),
+            Piece::Reference(reference) => Part::Reference(reference.name),
+        })
     }
 
     /// Every name, also those in defaults and arguments.

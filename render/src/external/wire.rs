@@ -200,6 +200,20 @@ impl Request {
     }
 }
 
+/// What is set over the values of a chart, as `helm --set` and `--set-string` do it: texts over the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    pub set: Vec<String>,
+    pub set_string: Vec<String>,
+}
+
+impl Settings {
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.set_string.is_empty()
+    }
+}
+
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HelmRequest {
@@ -210,6 +224,8 @@ pub(crate) struct HelmRequest {
     pub(crate) set: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) set_string: Vec<String>,
+    #[serde(skip_serializing_if = "Settings::is_empty")]
+    pub(crate) over: Settings,
     pub(crate) values_files: Vec<String>,
     pub(crate) include_crds: bool,
     /// What each object of `crds/` gets.

@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bellwether_core::Name;
-use bellwether_core::labels::{LabelSelector, Labels};
+use bellwether_core::labels::Labels;
 use bellwether_core::parameters::{
-    CLUSTER_ANNOTATIONS_PREFIX, CLUSTER_LABELS_PREFIX, ClusterFacts, ParameterSet, Parameters, Traits, VERSION_FACT,
+    CLUSTER_ANNOTATIONS_PREFIX, CLUSTER_LABELS_PREFIX, ClusterFacts, ClusterSelector, ParameterSet, Parameters, Traits,
+    VERSION_FACT,
 };
 use bellwether_core::render::{HelmOptions, RenderKind, RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
@@ -296,7 +297,7 @@ fn fill(manifests: &Manifests<RepoFolders>, asked: &Asked) -> Rendered {
         // The weakest, so that what is known stays.
         sets.insert(0, ParameterSet { clusters: None, values: unknown.clone() });
         for set in &mut sets {
-            set.clusters.take_if(|clusters| *clusters == LabelSelector::default());
+            set.clusters.take_if(|clusters| *clusters == ClusterSelector::default());
         }
         let values = Parameters::resolve(&sets, ClusterFacts::new(&name, &labels).with(&traits));
         match manifests.render(&recipe, &values) {

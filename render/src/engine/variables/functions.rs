@@ -33,10 +33,20 @@ pub(super) fn cased(value: &str, casing: Casing) -> String {
 
 /// As Go has it, where a character never becomes two.
 fn cased_one(character: char, is_upper: bool) -> char {
-    let only = |mut of: Box<dyn Iterator<Item = char>>| of.next().filter(|_| of.next().is_none());
-    let cased =
-        if is_upper { only(Box::new(character.to_uppercase())) } else { only(Box::new(character.to_lowercase())) };
-    cased.unwrap_or(character)
+    let only = |mut of: Box<dyn Iterator<Item = char>>| of.next().filter(|_| of.next().is_none()).unwrap_or(character);
+    match (character, is_upper) {
+        // Two by the rules for texts, which Rust has, and one by those for characters.
+        ('\u{1f80}'..='\u{1f87}' | '\u{1f90}'..='\u{1f97}' | '\u{1fa0}'..='\u{1fa7}', true) => moved(character, 8),
+        ('\u{1fb3}' | '\u{1fc3}' | '\u{1ff3}', true) => moved(character, 9),
+        ('İ', false) => 'i',
+        (_, true) => only(Box::new(character.to_uppercase())),
+        (_, false) => only(Box::new(character.to_lowercase())),
+    }
+}
+
+/// So many characters further on.
+fn moved(character: char, by: u32) -> char {
+    char::from_u32(u32::from(character) + by).unwrap_or(character)
 }
 
 /// From an offset on, which counts from the end if it is negative; so many bytes, or up to so many before the end. `None`

@@ -42,7 +42,7 @@ impl<'t> Scanner<'t> {
     }
 
     pub(super) fn whole(mut self) -> Result<Template<'t>, Malformed<'t>> {
-        self.template(WHOLE, 0)
+        self.template(WHOLE, None, 0)
     }
 
     fn rest(&self) -> &'t str {
@@ -50,8 +50,15 @@ impl<'t> Scanner<'t> {
     }
 
     /// Up to the end of the text, or inside a reference up to the end of the argument.
-    fn template(&mut self, argument: Argument, depth: usize) -> Result<Template<'t>, Malformed<'t>> {
+    fn template(
+        &mut self,
+        argument: Argument,
+        of: Option<Malformed<'t>>,
+        depth: usize,
+    ) -> Result<Template<'t>, Malformed<'t>> {
         let mut pieces = Vec::new();
+        // Of what is escaped in an argument: each has an end of its own, which is not the argument's.
+        let mut escaped = 0_usize;
         loop {
             let rest = self.rest();
             let is_stop = |c: char| c == '$' || (c == '\\' && argument.has_escapes) || argument.ends.contains(&c);
@@ -65,8 +72,16 @@ impl<'t> Scanner<'t> {
             } else if rest.starts_with("$${") && self.may_take(&rest[1..], depth) {
                 push_text(&mut pieces, "${");
                 self.offset += "$${".len();
+                escaped += usize::from(of.is_some());
+            } else if escaped > 0 && rest.starts_with('}') {
+                push_text(&mut pieces, "}");
+                self.offset += 1;
+                escaped -= 1;
             } else if let Some(head) = head(rest).filter(|_| self.may_take(rest, depth)) {
                 pieces.push(Piece::Reference(self.reference(head, depth)?));
+            } else if let Some(malformed) = of.filter(|_| rest.starts_with("${")) {
+                // Whose `}` ends what, nobody could tell.
+                return Err(malformed);
             } else if rest.starts_with(['$', '\\']) {
                 push_text(&mut pieces, &rest[..1]);
                 self.offset += 1;
@@ -104,8 +119,8 @@ impl<'t> Scanner<'t> {
         self.offset += operator.len();
         let case = |is_upper, is_whole| Ok(Function::Case(Casing { is_upper, is_whole }));
         match operator {
-            ":-" | ":=" | "=" => self.template(WORD, depth + 1).map(Function::Default),
-            ":?" => self.template(WORD, depth + 1).map(|_| Function::Required),
+            ":-" | ":=" | "=" => self.template(WORD, Some(malformed), depth + 1).map(Function::Default),
+            ":?" => self.template(WORD, Some(malformed), depth + 1).map(|_| Function::Required),
             // Flux takes it for a default, and a shell for the opposite.
             ":+" => Err(malformed),
             ":" => self.part(malformed, depth),
@@ -168,7 +183,7 @@ impl<'t> Scanner<'t> {
         malformed: Malformed<'t>,
         depth: usize,
     ) -> Result<Template<'t>, Malformed<'t>> {
-        let template = self.template(argument, depth + 1)?;
+        let template = self.template(argument, Some(malformed), depth + 1)?;
         if template.pieces.is_empty() { Err(malformed) } else { Ok(template) }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use bellwether_core::api::{ExplainedParameter, ParameterLayer, RenderedObject, RenderedTarget};
-use bellwether_core::parameters::{Layer, Parameters, TraitsUsed};
+use bellwether_core::parameters::{Layer, Parameters, Strength, TraitsUsed};
 use bellwether_core::rollout::{Candidate, Rendered};
 use bellwether_core::{Condition, Name};
 use bellwether_proto::compression;
@@ -97,11 +97,12 @@ pub(in crate::http) async fn explain(
         ..ParameterLayer::default()
     });
     let given = Parameters::explain(&target.spec.parameters, candidate.facts(), &query.parameter);
-    let given = given.into_iter().map(|Layer { set, is_selected, value }| ParameterLayer {
+    let given = given.into_iter().map(|Layer { set, strength, value }| ParameterLayer {
         value,
         file: None,
         set: set.and_then(|set| u32::try_from(set).ok()),
-        selected: is_selected,
+        selected: strength > Strength::ForAll,
+        named: strength == Strength::ByName,
     });
     let layers = in_files.chain(given).collect();
     Ok(Json(ExplainedParameter {

@@ -99,6 +99,33 @@ async fn a_chart_of_a_helm_repository_is_followed_by_version_and_by_range() {
     assert_eq!(server.lines(), ["GET /charts/index.yaml", "GET /charts/shop-1.11.0.tgz"]);
 }
 
+/// See `helm/README.md`.
+#[tokio::test]
+async fn an_index_and_charts_that_helm_itself_wrote_are_read() {
+    let archives: [(&str, &[u8]); 2] = [
+        ("shop-1.2.0.tgz", include_bytes!("helm/shop-1.2.0.tgz")),
+        ("shop-1.10.0.tgz", include_bytes!("helm/shop-1.10.0.tgz")),
+    ];
+    let server = Fake::start(move |asked| match asked.line.strip_prefix("GET /charts/")? {
+        "index.yaml" => Some(include_str!("helm/index.yaml").into_response()),
+        path => archives.iter().find(|(name, _)| *name == path).map(|(_, bytes)| bytes.into_response()),
+    })
+    .await;
+
+    let (local, heads) =
+        fetch(Local::new(), &of(&server, "http"), vec![semver("1.x"), tag("1.2.0"), tag("9.0.0")]).await;
+    let heads = heads.expect("it answers");
+
+    assert_eq!(heads[0].tag.as_deref(), Some("1.10.0"));
+    let newest = heads[0].outcome.as_ref().expect("a commit");
+    assert_eq!(newest.subject, format!("shop 1.10.0 ({})", sha256(archives[1].1)));
+    let files = local.files(newest);
+    let names: Vec<_> = files.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(names, ["Chart.yaml", "templates/a.yaml", "values.yaml"]);
+    assert!(heads[1].outcome.is_ok());
+    assert_eq!(heads[2].outcome.as_ref().map(drop).map_err(RefError::code), Err("tag_not_found"), "of another chart");
+}
+
 #[tokio::test]
 async fn what_is_no_helm_repository_and_a_chart_that_is_not_there_are_told() {
     let server = Fake::start(|asked| answer(asked, &index(&[]).replace("shop:", "shops: []"))).await;
