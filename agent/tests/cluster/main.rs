@@ -24,6 +24,7 @@ mod ownership;
 mod refusals;
 mod verdicts;
 mod watches;
+mod yielding;
 
 use std::time::Duration;
 

@@ -51,7 +51,8 @@ impl Target {
         let act = if self.inventory.had(&identity, digest) {
             Act::Correct { digest, seen_at: now, writes }
         } else {
-            Act::Apply { digest, inspect_first: !self.inventory.is_known(&identity) }
+            let inspect_first = !self.inventory.is_known(&identity) || self.inventory.yields(&identity);
+            Act::Apply { digest, inspect_first }
         };
         Some((object.key.clone(), act))
     }

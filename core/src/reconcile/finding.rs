@@ -12,6 +12,7 @@ use super::step::Step;
 use crate::drift::{Change, culprit, differing_paths, lost_paths};
 use crate::keep::kept_by;
 use crate::object::MANAGER;
+use crate::yielded::Yielded;
 
 /// What came of a step: what the object is like now, or why it could not be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,11 +73,13 @@ pub struct Found {
 pub struct Answer {
     pub finding: Finding,
     pub drift: Option<Found>,
+    /// What of the manifest somebody else has set and keeps: no drift.
+    pub yielded: Option<Yielded>,
 }
 
 impl From<Finding> for Answer {
     fn from(finding: Finding) -> Self {
-        Self { finding, drift: None }
+        Self { finding, drift: None, yielded: None }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::drift::{DriftSignal, Fingerprint, says};
 use crate::health::{self, Ending, Health};
 use crate::journal::Applied;
 use crate::report::Verdict;
+use crate::yielded::Yielded;
 use crate::{Digest, Generation, ObjectKey};
 
 /// An object that this process applied or inspected, and that a watch follows.
@@ -34,6 +35,8 @@ pub(super) struct Owned {
     pub(super) last_seen: Option<Fingerprint>,
     /// The worst that was seen of it since we last had an answer, whether anybody wants to know or not.
     pub(super) signal: DriftSignal,
+    /// What of it is left to somebody else.
+    pub(super) yielded: Option<Yielded>,
     /// When we last had an answer about it.
     pub(super) asked_at: Timestamp,
 }

@@ -196,7 +196,8 @@ impl Removal {
             _ if is_open => plain(Verdict::Progressing, ""),
             _ => plain(Verdict::Progressing, "waits for the new objects"),
         };
-        Some(Standing { key: &self.candidate.key, outcome: Outcome::Pruning, verdict, message, hint, may_pass: true })
+        let (key, outcome) = (&self.candidate.key, Outcome::Pruning);
+        Some(Standing { key, outcome, verdict, message, hint, may_pass: true, is_told: true })
     }
 
     fn left(&self, why: Left) -> Cow<'static, str> {

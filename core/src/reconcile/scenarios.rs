@@ -13,7 +13,7 @@
 //! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
 //! count 2..9                     how many steps came since the last count
 //! they-do inspect b, they-answer b there v2                       the same of the other target; all its steps since the last they-do
-//! answer a applied v3 healthy owning f:x ended failed fails 30s drift modified
+//! answer a applied v3 healthy owning f:x ended failed fails 30s yields busy drift modified
 //! answer a kept | absent | exists WHOSE | gone | released | there v2 in ns uid 5 leaving finalizer x keep
 //! answer a read without-label | of-other | left                   as it is found, without a label or with the other's, or as a target left it
 //! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | unasked
@@ -151,6 +151,7 @@ scripts::scenarios! {
     what_is_given_to_who_wants_it_no_more_goes_with_that,
     what_is_immutable_is_applied_once_the_old_one_is_gone,
     what_is_left_drifted_holds_up_later_phases_and_a_prune,
+    what_is_left_to_an_autoscaler_is_said_and_asked_about_again,
     what_is_missing_in_a_list_went_away_unseen,
     what_is_new_is_inspected_before_it_is_applied_and_what_we_own_is_not,
     what_is_not_there_does_not_refuse_a_prune,

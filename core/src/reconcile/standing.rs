@@ -125,13 +125,19 @@ impl Target {
         let verdict = owned.evidence().verdict(self.accepted_at.unwrap_or(now), now);
         // What ended has ended; everything else can get well while nobody changes it.
         let may_pass = verdict == Verdict::Failed && owned.finished.is_none();
-        let message = match sight {
+        let message: Cow<'_, str> = match sight {
             Some(&Sight::AsOf(listed_at)) => as_of(&owned.health.message, listed_at.max(owned.asked_at)).into(),
             _ => owned.health.message.as_str().into(),
         };
+        let message = match &owned.yielded {
+            Some(yielded) if verdict == Verdict::Healthy => yielded.to_string().into(),
+            Some(yielded) => format!("{message}; {yielded}").into(),
+            None => message,
+        };
         let owes_a_run = self.inventory.owes_a_run(object, self.assignment.retried);
         let hint = if owes_a_run { OWED_RUN_HINT } else { "" };
-        Standing { may_pass, ..standing(object, outcome, verdict, message, hint) }
+        let is_told = owned.yielded.is_some();
+        Standing { may_pass, is_told, ..standing(object, outcome, verdict, message, hint) }
     }
 
     /// Of one that is drifted, or that cannot be asked about.
@@ -178,5 +184,5 @@ fn standing<'a>(
     message: Cow<'a, str>,
     hint: &'a str,
 ) -> Standing<'a> {
-    Standing { key: &object.key, outcome, verdict, message, hint, may_pass: false }
+    Standing { key: &object.key, outcome, verdict, message, hint, may_pass: false, is_told: false }
 }

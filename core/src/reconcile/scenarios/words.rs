@@ -16,6 +16,7 @@ use crate::reconcile::{
     label_of, owner_hint,
 };
 use crate::report::Verdict;
+use crate::yielded::Yielded;
 use crate::{Digest, ObjectKey};
 
 pub(super) fn duration(text: &str) -> SignedDuration {
@@ -139,7 +140,9 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
         }
         other => panic!("`{other}` is not an answer"),
     };
-    Answer { finding, drift: drift.map(|change| found(change.parse().expect("a change"))) }
+    let autoscaler = words.after("yields").map(str::to_owned);
+    let yielded = autoscaler.map(|autoscaler| Yielded::Replicas { autoscaler });
+    Answer { finding, drift: drift.map(|change| found(change.parse().expect("a change"))), yielded }
 }
 
 /// What is there is without a label, and ours to have or not.

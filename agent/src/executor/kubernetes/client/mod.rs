@@ -26,6 +26,7 @@ use bellwether_core::object::TARGET_LABEL;
 pub(crate) use bellwether_core::reconcile::ClusterError;
 use bellwether_core::reconcile::Metadata;
 use bellwether_core::session::UID_FACT;
+use bellwether_core::yielded::Autoscaler;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -225,6 +226,17 @@ impl Cluster {
         let text = |field: &str| job["metadata"][field].as_str().unwrap_or_default();
         let path = paths::pods_of_job(text("namespace"), text("uid"))?;
         self.inner.requests.get(&path).await?.items()
+    }
+
+    /// The autoscalers of a namespace; none where nobody serves them, or this agent may not look.
+    pub(crate) async fn autoscalers(&self, namespace: &str) -> Result<Vec<Autoscaler>, ClusterError> {
+        match self.inner.requests.get(&paths::autoscalers(namespace)?).await {
+            Ok(answer) => answer.items(),
+            Err(ClusterError::Forbidden { .. } | ClusterError::NotFound | ClusterError::KindMissing { .. }) => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Says who manages which fields of an object that was not written since that version. Changes no field.
