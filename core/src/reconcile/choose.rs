@@ -14,6 +14,7 @@ impl Target {
     /// told of it.
     pub(super) fn take_step(&mut self, now: Timestamp) -> Option<Step> {
         self.accepted_at.get_or_insert(now);
+        self.tick(now);
         while let Some(index) = self.retries.take_due(now) {
             self.try_again(index, now);
         }

@@ -123,10 +123,11 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Of an object as JSON; of kinds that need no watch in full, the metadata is enough.
-    pub fn of(object: &Value) -> Self {
+    /// Of an object as JSON; of kinds that need no watch in full, the metadata is enough. `has_status`: its kind is served
+    /// with a subresource for the status.
+    pub fn of(object: &Value, has_status: bool) -> Self {
         Self {
-            health: health::assess(object),
+            health: health::assess(object, has_status),
             finished: health::ending(object),
             fingerprint: Fingerprint::of(&object["metadata"], MANAGER),
             is_kept: keep::is_asked(&object["metadata"]),

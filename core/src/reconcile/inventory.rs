@@ -312,7 +312,7 @@ impl Inventory {
             is_there,
             went_unseen: false,
             version,
-            health,
+            health: health.seen_at(now),
             failed_at,
             finished,
             last_seen: fingerprint.clone(),

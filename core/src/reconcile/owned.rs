@@ -111,7 +111,7 @@ impl Owned {
                 // What was seen before was asked about then, or is when its time comes.
                 let (signal, since_last) = (since(self.fingerprint.as_ref()), since(self.last_seen.as_ref()));
                 self.last_seen = fingerprint;
-                (health, signal, signal.min(since_last))
+                (health.seen_at(now), signal, signal.min(since_last))
             }
             ObjectState::Deleted | ObjectState::Missing => match self.finished {
                 Some(ending) => (finished(ending), DriftSignal::None, DriftSignal::None),
@@ -133,7 +133,12 @@ impl Owned {
 }
 
 pub(super) fn deleted() -> Health {
-    Health { verdict: Verdict::Degraded, message: "deleted by somebody else".to_owned(), fails_at: None }
+    Health {
+        verdict: Verdict::Degraded,
+        message: "deleted by somebody else".to_owned(),
+        fails_at: None,
+        heals_at: None,
+    }
 }
 
 /// Of something that goes by itself when it ends.
@@ -141,7 +146,7 @@ pub(super) fn ended_unseen() -> Health {
     let message =
         "it is gone, and nobody saw how it ended: retry its rollout here, or give it another name, to run it again"
             .to_owned();
-    Health { verdict: Verdict::Unknown, message, fails_at: None }
+    Health { verdict: Verdict::Unknown, message, fails_at: None, heals_at: None }
 }
 
 /// Of something that is gone since it ended.
@@ -150,5 +155,5 @@ pub(super) fn finished(ending: Ending) -> Health {
         Ending::Succeeded => (Verdict::Healthy, "finished"),
         Ending::Failed => (Verdict::Failed, "it failed, and is gone since"),
     };
-    Health { verdict, message: message.to_owned(), fails_at: None }
+    Health { verdict, message: message.to_owned(), fails_at: None, heals_at: None }
 }

@@ -13,7 +13,7 @@
 //! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
 //! count 2..9                     how many steps came since the last count
 //! they-do inspect b, they-answer b there v2                       the same of the other target; all its steps since the last they-do
-//! answer a applied v3 healthy owning f:x ended failed fails 30s yields busy drift modified
+//! answer a applied v3 healthy owning f:x ended failed fails 30s heals 30s yields busy drift modified
 //! answer a kept | absent | exists WHOSE | gone | released | there v2 in ns uid 5 leaving finalizer x keep
 //! answer a read without-label | of-other | left                   as it is found, without a label or with the other's, or as a target left it
 //! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | unasked
@@ -168,6 +168,7 @@ scripts::scenarios! {
     what_runs_once_runs_again_where_a_person_asks_for_it,
     what_seems_to_be_the_manifests_own_fault_is_tried_again_rarely,
     what_stayed_is_given_to_who_wants_it_later,
+    what_says_nothing_is_healthy_after_a_while_and_the_next_phase_opens,
     what_takes_too_long_fails_without_anything_being_seen,
     what_waits_for_its_phase_is_kept_as_it_is,
     what_waits_for_its_stage_is_given_to_who_wants_it_later,

@@ -163,11 +163,11 @@ impl Target {
     /// When there is something new to do or to say, if nothing happens before.
     pub(super) fn next_wake(&self, under_way_max: Option<usize>) -> Option<Timestamp> {
         if self.is_full(under_way_max) {
-            return self.said.fails_at();
+            return self.said.turns_at();
         }
         let recheck = self.rechecks.next_wake(|identity| !self.under_way.contains(identity));
         let (retry, removal) = (self.retries.next_at(), self.removals.next_wake());
-        [retry, recheck, removal, self.said.fails_at()].into_iter().flatten().min()
+        [retry, recheck, removal, self.said.turns_at()].into_iter().flatten().min()
     }
 
     /// What other targets want may be another by now.

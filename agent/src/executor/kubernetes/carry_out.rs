@@ -124,8 +124,8 @@ struct Made {
 impl Made {
     /// All of the body is what Git says, and what was yielded of it is taken back when nobody keeps it any more.
     fn answer(self, body: Body, drift: Option<Found>) -> Answer {
-        let Live { metadata, .. } = self.live;
-        let (uid, version, condition) = (metadata.uid, metadata.version(), Condition::of(&self.object));
+        let Live { metadata, has_status, .. } = self.live;
+        let (uid, version, condition) = (metadata.uid, metadata.version(), Condition::of(&self.object, has_status));
         Answer { finding: Finding::Applied { uid, version, condition, body }, drift, yielded: self.yielded }
     }
 }
@@ -432,7 +432,7 @@ impl Question<'_> {
         if self.writes {
             return Ok(made.answer(self.body.clone(), drift));
         }
-        let seen = Some((there.metadata.uid, there.metadata.version(), Condition::of(&found)));
+        let seen = Some((there.metadata.uid, there.metadata.version(), Condition::of(&found, there.has_status)));
         Ok(Answer { finding: Finding::Kept { seen }, drift, yielded: made.yielded })
     }
 

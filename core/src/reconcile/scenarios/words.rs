@@ -89,7 +89,7 @@ impl<'a> Words<'a> {
 
     pub(super) fn condition(&self) -> Condition {
         if let Some(job) = self.words.iter().find_map(|word| word.strip_prefix("job-")) {
-            return Condition::of(&a_job(job));
+            return Condition::of(&a_job(job), true);
         }
         let ended = self.after("ended");
         let mut words = self.words.iter().enumerate().filter(|(at, _)| *at == 0 || self.words[at - 1] != "ended");
@@ -98,6 +98,7 @@ impl<'a> Words<'a> {
             verdict,
             message: self.after("saying").unwrap_or_default().to_owned(),
             fails_at: self.after("fails").map(time),
+            heals_at: self.after("heals").map(time),
         };
         let fingerprint = self.after("owning").and_then(|fields| {
             let metadata = json!({"uid": "u", "generation": 1, "managedFields": [

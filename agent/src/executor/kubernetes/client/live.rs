@@ -12,6 +12,8 @@ pub(crate) struct Live {
     pub(crate) metadata: Metadata,
     /// The whole object, for those rules that need it.
     pub(crate) body: Vec<u8>,
+    /// Its kind has a subresource for the status.
+    pub(crate) has_status: bool,
 }
 
 /// To what an object is applied.

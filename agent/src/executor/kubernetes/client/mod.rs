@@ -36,7 +36,7 @@ pub(crate) use definitions::Seen as SeenDefinition;
 use discovery::{Discovery, Resource, Served};
 use live::Sending;
 pub(crate) use live::{Live, Onto};
-use request::{Answer, Requests};
+use request::Requests;
 pub(crate) use secret::{Bytes, Secret};
 
 /// Our name among the managers of an object's fields.
@@ -163,7 +163,7 @@ impl Cluster {
         let query = format!("fieldManager={FIELD_MANAGER}&fieldValidation=Strict{more}");
         let sending = Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), onto };
         let answer = self.inner.requests.apply(&format!("{path}?{query}"), sending.prepare(body)?).await;
-        let live = self.checked(key, answer)?.live()?;
+        let live = self.checked(key, answer)?.live(resource.has_status)?;
         if (key.group(), key.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition") {
             self.inner.discovery.expect_kind();
         }
@@ -172,9 +172,9 @@ impl Cluster {
 
     /// The whole object; `None` when it is not there.
     pub(crate) async fn read(&self, key: &ObjectKey) -> Result<Option<Live>, ClusterError> {
-        let path = self.path(key).await?;
-        let answer = self.checked(key, self.inner.requests.get(&path).await);
-        absent_as_none(answer.and_then(Answer::live))
+        let resource = self.resource(key, Served::Somehow).await?;
+        let answer = self.checked(key, self.inner.requests.get(&paths::object(key, &resource)?).await);
+        absent_as_none(answer.and_then(|answer| answer.live(resource.has_status)))
     }
 
     /// The metadata of an object, and nothing else of it; `None` when it is not there.

@@ -86,7 +86,10 @@ mod tests {
 
     fn path(key: &ObjectKey, namespaced: bool) -> Result<String, ClusterError> {
         let api_version = key.api_version.clone();
-        object(key, &Resource { api_version, plural: "kinds".to_owned(), namespaced, can_watch: true })
+        object(
+            key,
+            &Resource { api_version, plural: "kinds".to_owned(), namespaced, can_watch: true, has_status: false },
+        )
     }
 
     #[test]

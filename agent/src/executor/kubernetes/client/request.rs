@@ -147,9 +147,9 @@ impl Answer {
         Metadata::of(&self.0).map_err(|error| judge_unreadable(&error))
     }
 
-    pub(super) fn live(self) -> Result<Live, ClusterError> {
+    pub(super) fn live(self, has_status: bool) -> Result<Live, ClusterError> {
         let metadata = self.metadata()?;
-        Ok(Live { metadata, body: self.0 })
+        Ok(Live { metadata, body: self.0, has_status })
     }
 }
 

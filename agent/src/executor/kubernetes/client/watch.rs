@@ -99,6 +99,7 @@ impl Cluster {
             has_news: false,
             ear,
             is_path_gone: false,
+            has_status: false,
             pace,
             kind,
         };
@@ -108,7 +109,7 @@ impl Cluster {
             if std::mem::take(&mut watch.is_path_gone) {
                 self.inner.discovery.disprove(&key);
             }
-            let (served, can_watch) = self.served(&watch).await;
+            let (served, can_watch) = self.served(&mut watch).await;
             let again = SignedDuration::try_from(pace.again).unwrap_or(SignedDuration::MAX);
             let can_watch = can_watch && watch.ear.liveness().may_watch(clock.now(), again);
             if health::needs_watch_in_full(key.group(), &key.kind) {
@@ -122,7 +123,7 @@ impl Cluster {
     }
 
     /// How the kind is served, and whether it can be watched.
-    async fn served(&self, watch: &Watch) -> (ApiResource, bool) {
+    async fn served(&self, watch: &mut Watch) -> (ApiResource, bool) {
         let key = key_of(&watch.kind);
         let mut failures = 0;
         let resource = loop {
@@ -136,6 +137,7 @@ impl Cluster {
             watch.tell_if_blind().await;
             tokio::time::sleep(backoff.wait(failures, chance())).await;
         };
+        watch.has_status = resource.has_status;
         let served = ObjectKey { api_version: resource.api_version, ..key };
         let as_served = ApiResource {
             group: served.group().to_owned(),
@@ -165,6 +167,8 @@ struct Watch {
     pace: Pace,
     /// The last failure says that the kind is not served where it was.
     is_path_gone: bool,
+    /// It is served with a subresource for the status.
+    has_status: bool,
 }
 
 impl Watch {
@@ -355,6 +359,23 @@ impl Watch {
         is_newer
     }
 
+    fn reduce(&self, (metadata, mut object): (ObjectMeta, Value), gone: bool) -> Option<ObjectEvent> {
+        let target = metadata.labels.as_ref()?.get(TARGET_LABEL)?.clone();
+        let uid = metadata.uid.as_ref()?.parse().ok()?;
+        let version = metadata.resource_version.as_ref()?.parse().unwrap_or_default();
+        let key =
+            ObjectKey { namespace: metadata.namespace.clone(), name: metadata.name.clone()?, ..key_of(&self.kind) };
+        if gone {
+            return Some(ObjectEvent { target, key, uid, version, listed_at: None, seen: ObjectState::Deleted });
+        }
+        object["metadata"] = to_value(&metadata)?;
+        // The items of a list do not repeat them.
+        object["apiVersion"] = Value::String(self.kind.api_version.clone());
+        object["kind"] = Value::String(self.kind.kind.clone());
+        let seen = ObjectState::Present(Condition::of(&object, self.has_status));
+        Some(ObjectEvent { target, key, uid, version, listed_at: None, seen })
+    }
+
     fn take<K>(&mut self, event: Event<K>, parts: impl Fn(K) -> (ObjectMeta, Value)) -> Vec<WatchEvent> {
         match event {
             // The first of a list, before anything was asked: it says nothing about the connection.
@@ -371,15 +392,14 @@ impl Watch {
             }
             Event::InitApply(object) => {
                 let listed_at = Some(self.began_at);
-                let object_event =
-                    reduce(&self.kind, parts(object), false).map(|seen| ObjectEvent { listed_at, ..seen });
+                let object_event = self.reduce(parts(object), false).map(|seen| ObjectEvent { listed_at, ..seen });
                 self.uids.extend(object_event.as_ref().map(|object_event| object_event.uid));
                 self.has_news |= self.note_version(object_event.as_ref());
                 events_of(object_event)
             }
             Event::Apply(object) => {
                 self.ear.liveness().note_seen();
-                let object_event = reduce(&self.kind, parts(object), false);
+                let object_event = self.reduce(parts(object), false);
                 self.note_version(object_event.as_ref());
                 events_of(object_event)
             }
@@ -387,8 +407,8 @@ impl Watch {
                 self.ear.liveness().note_seen();
                 let parts = parts(object);
                 // Its last state may be the only one that says how it ended.
-                let last = reduce(&self.kind, parts.clone(), false).filter(ObjectEvent::has_ended);
-                events_of(last).into_iter().chain(events_of(reduce(&self.kind, parts, true))).collect()
+                let last = self.reduce(parts.clone(), false).filter(ObjectEvent::has_ended);
+                events_of(last).into_iter().chain(events_of(self.reduce(parts, true))).collect()
             }
         }
     }
@@ -409,6 +429,7 @@ impl Watch {
             ear: Ear::new(clock, MUTE_AFTER),
             pace: PACE,
             is_path_gone: false,
+            has_status: false,
         }
     }
 }
@@ -458,21 +479,6 @@ fn full(object: DynamicObject) -> (ObjectMeta, Value) {
 
 fn metadata_only(object: PartialObjectMeta<DynamicObject>) -> (ObjectMeta, Value) {
     (object.metadata, json!({}))
-}
-
-fn reduce(kind: &Kind, (metadata, mut object): (ObjectMeta, Value), gone: bool) -> Option<ObjectEvent> {
-    let target = metadata.labels.as_ref()?.get(TARGET_LABEL)?.clone();
-    let uid = metadata.uid.as_ref()?.parse().ok()?;
-    let version = metadata.resource_version.as_ref()?.parse().unwrap_or_default();
-    let key = ObjectKey { namespace: metadata.namespace.clone(), name: metadata.name.clone()?, ..key_of(kind) };
-    if gone {
-        return Some(ObjectEvent { target, key, uid, version, listed_at: None, seen: ObjectState::Deleted });
-    }
-    object["metadata"] = to_value(&metadata)?;
-    // The items of a list do not repeat them.
-    object["apiVersion"] = Value::String(kind.api_version.clone());
-    object["kind"] = Value::String(kind.kind.clone());
-    Some(ObjectEvent { target, key, uid, version, listed_at: None, seen: ObjectState::Present(Condition::of(&object)) })
 }
 
 fn to_value(metadata: &impl Serialize) -> Option<Value> {
