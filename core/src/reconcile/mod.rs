@@ -54,7 +54,7 @@ mod twins;
 pub use bodies::Body;
 pub use claims::Claim;
 pub use drifted::Drifted;
-pub use error::{ClusterError, Contested};
+pub use error::{ClusterError, Contested, UNFIT_REASON};
 pub use event::{Condition, Event, Kind, ObjectEvent, ObjectState, Sight, WatchEvent};
 pub use finding::{Answer, Finding, Found};
 pub use guard::refusal;

@@ -52,10 +52,8 @@ pub(super) async fn carry_out(
     body: Option<Body>,
 ) -> Result<Answer, JournalError> {
     let body = || {
-        body.map(|body| yielding(&step.key, body)).ok_or_else(|| ClusterError::Rejected {
-            reason: "BodyMissing".to_owned(),
-            message: "the object's body never came".to_owned(),
-        })
+        let missing = || ClusterError::rejected("BodyMissing", "the object's body never came");
+        body.map(|body| yielding(&step.key, body)).ok_or_else(missing)
     };
     let on_its_way = Attempt { cluster, fence, step };
     let found = match &step.act {
@@ -358,7 +356,7 @@ async fn refuse_twin(cluster: &Cluster, step: &Step) -> Result<(), ClusterError>
     }
     let (key, kind) = (&step.key, &step.key.kind);
     let message = format!("it stands twice: {key} and {twin} are one object, because {kind} has no namespaces");
-    Err(ClusterError::Rejected { reason: "StandsTwice".to_owned(), message })
+    Err(ClusterError::rejected("StandsTwice", message))
 }
 
 /// Whether an object is as we applied it; and if it may be written, it then is.

@@ -125,7 +125,7 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
         "released" => Finding::Released,
         "there" => there(step, &words),
         "read" => read(step, &words, body),
-        "rejected" => Finding::Failed(ClusterError::Rejected { reason: "Invalid".to_owned(), message }),
+        "rejected" => Finding::Failed(rejected(message)),
         "forbidden" => Finding::Failed(ClusterError::Forbidden { message }),
         "stale" => Finding::Failed(ClusterError::Stale { message }),
         "no-namespace" => Finding::Failed(ClusterError::NamespaceMissing { namespace: message }),
@@ -144,6 +144,12 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
     let autoscaler = words.after("yields").map(str::to_owned);
     let yielded = autoscaler.map(|autoscaler| Yielded::Replicas { autoscaler });
     Answer { finding, drift: drift.map(|change| found(change.parse().expect("a change"))), yielded }
+}
+
+/// `spec.a: …`, as Kubernetes itself says it, or what somebody else says.
+fn rejected(message: String) -> ClusterError {
+    let field = message.split_once(": ").map(|(field, _)| field.to_owned()).filter(|field| !field.contains(' '));
+    ClusterError::Rejected { reason: "Invalid".to_owned(), fields: field.into_iter().collect(), message }
 }
 
 /// What is there is without a label, and ours to have or not.

@@ -11,9 +11,9 @@ use super::discovery::Resource;
 pub(super) fn object(key: &ObjectKey, resource: &Resource) -> Result<String, ClusterError> {
     let mut path = version(&resource.api_version);
     if resource.namespaced {
-        let namespace = key.namespace.as_deref().ok_or_else(|| ClusterError::Rejected {
-            reason: "NamespaceRequired".to_owned(),
-            message: format!("{} is namespaced, and this one names no namespace", key.kind),
+        let namespace = key.namespace.as_deref().ok_or_else(|| {
+            let message = format!("{} is namespaced, and this one names no namespace", key.kind);
+            ClusterError::rejected("NamespaceRequired", message)
         })?;
         path.push_str("/namespaces/");
         push_segment(&mut path, namespace)?;
@@ -56,10 +56,8 @@ fn version(api_version: &str) -> String {
 fn push_segment(path: &mut String, segment: &str) -> Result<(), ClusterError> {
     // The same that the API server allows in a name; RBAC names may hold a colon.
     if matches!(segment, "" | "." | "..") || segment.contains(['/', '%']) {
-        return Err(ClusterError::Rejected {
-            reason: "InvalidName".to_owned(),
-            message: format!("`{segment}` cannot be a name or a namespace"),
-        });
+        let message = format!("`{segment}` cannot be a name or a namespace");
+        return Err(ClusterError::rejected("InvalidName", message));
     }
     for byte in segment.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {

@@ -86,10 +86,9 @@ impl Requests {
     }
 
     async fn send(&self, request: http::request::Builder, body: Vec<u8>) -> Result<Answer, ClusterError> {
-        let request = request.body(body.into()).map_err(|error| ClusterError::Rejected {
-            reason: "BadRequest".to_owned(),
-            message: format!("no request can be made of this: {error}"),
-        })?;
+        let impossible =
+            |error| ClusterError::rejected("BadRequest", format!("no request can be made of this: {error}"));
+        let request = request.body(body.into()).map_err(impossible)?;
         let is_read = request.method() == Method::GET;
         let about = about(request.uri().path());
         let deadline = if is_read { READ_DEADLINE } else { WRITE_DEADLINE };
