@@ -180,6 +180,7 @@ scripts::scenarios! {
     while_a_watch_is_broken_no_gate_opens,
     while_a_watch_is_broken_nothing_is_known_to_be_healthy,
     who_changes_it_again_and_again_is_named,
+    who_waits_for_a_webhook_that_waits_for_it_goes_on_once_the_webhook_is_moved,
 }
 
 #[test]

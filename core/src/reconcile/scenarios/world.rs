@@ -320,10 +320,11 @@ fn is_line(line: &ObjectLine, text: &str) -> bool {
     written == head && (line.message.contains(words) || line.hint.contains(words))
 }
 
-/// Of an object with that content: of one that says `ttl`, `pre`, `post` or `owned` there is a little more to know.
+/// Of an object with that content: of one that says `ttl`, `early`, `pre`, `post` or `owned` there is a little more to know.
 fn body(content: &str) -> &str {
     match content {
         "ttl" => r#"{"kind": "Job", "spec": {"ttlSecondsAfterFinished": 60}}"#,
+        "early" => r#"{"metadata": {"annotations": {"bellwether.dev/phase": "0"}}}"#,
         "pre" => r#"{"metadata": {"annotations": {"helm.sh/hook": "pre-install,pre-upgrade"}}}"#,
         "post" => r#"{"metadata": {"annotations": {"helm.sh/hook": "post-install,post-upgrade"}}}"#,
         "owned" => r#"{"metadata": {"annotations": {"bellwether.dev/owner": "main/default/shop"}}}"#,

@@ -488,7 +488,7 @@ fn to_value(metadata: &impl Serialize) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use http_body_util::combinators::UnsyncBoxBody;
@@ -531,12 +531,17 @@ mod tests {
         watches: AtomicUsize,
         /// The one that the ConfigMap has.
         version: AtomicUsize,
+        /// Or else there are none.
+        has_config_maps: AtomicBool,
+        discoveries: AtomicUsize,
     }
 
     impl ApiServer {
         fn start(verbs: &'static [&'static str], watches_are: Watches) -> Arc<Self> {
             let (lists, watches, version) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(3));
-            Arc::new(Self { verbs, watches_are: Mutex::new(watches_are), lists, watches, version })
+            let (has_config_maps, discoveries) = (AtomicBool::new(true), AtomicUsize::new(0));
+            let watches_are = Mutex::new(watches_are);
+            Arc::new(Self { verbs, watches_are, lists, watches, version, has_config_maps, discoveries })
         }
 
         fn watches_are(&self) -> MutexGuard<'_, Watches> {
@@ -546,10 +551,14 @@ mod tests {
         fn answer(&self, uri: &http::Uri) -> Answer {
             let resource = json!({"resource": "configmaps", "responseKind": {"group": "", "version": "", "kind": "ConfigMap"},
                 "scope": "Namespaced", "verbs": self.verbs});
-            let core = json!({"versions": [{"version": "v1", "freshness": "Current", "resources": [resource]}]});
+            let resources = if self.has_config_maps.load(Ordering::SeqCst) { json!([resource]) } else { json!([]) };
+            let core = json!({"versions": [{"version": "v1", "freshness": "Current", "resources": resources}]});
             let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
             match uri.path() {
-                "/api" => answer(200, &json!({"items": [core]})),
+                "/api" => {
+                    self.discoveries.fetch_add(1, Ordering::SeqCst);
+                    answer(200, &json!({"items": [core]}))
+                }
                 "/apis" => answer(200, &json!({"items": []})),
                 _ if is_watch => {
                     self.watches.fetch_add(1, Ordering::SeqCst);
@@ -650,6 +659,22 @@ mod tests {
         let said = [next(&mut told).await, next(&mut told).await, next(&mut told).await];
         assert_eq!(said, ["object", "listed", "watched"], "once a watch stands, what is there is listed");
         assert_eq!(api_server.lists.load(Ordering::SeqCst), 2);
+        watch.abort();
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_is_gone_is_asked_for_seldom_and_followed_when_it_is_back() {
+        let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Kept);
+        api_server.has_config_maps.store(false, Ordering::SeqCst);
+        let (mut told, watch) = api_server.watch();
+
+        tokio::time::sleep(Duration::from_secs(4)).await;
+
+        let asked = (api_server.discoveries.load(Ordering::SeqCst), api_server.lists.load(Ordering::SeqCst));
+        assert_eq!(asked, (1, 0));
+        api_server.has_config_maps.store(true, Ordering::SeqCst);
+        while next(&mut told).await != "listed" {}
+        assert_eq!(next(&mut told).await, "watched");
         watch.abort();
     }
 
