@@ -55,7 +55,7 @@ pub use bodies::Body;
 pub use claims::Claim;
 pub use drifted::Drifted;
 pub use error::{ClusterError, Contested, UNFIT_REASON};
-pub use event::{Condition, Event, Kind, ObjectEvent, ObjectState, Sight, WatchEvent};
+pub use event::{Condition, Event, Freshness, Kind, ObjectEvent, ObjectState, WatchEvent};
 pub use finding::{Answer, Finding, Found};
 pub use guard::refusal;
 pub use metadata::{ManagedFields, Metadata, OwnerReference};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::event::{Kind, Sight};
+use super::event::{Freshness, Kind};
 use super::finding::Found;
 use super::owned::Owned;
 use super::phases::{Object, State};
@@ -127,15 +127,15 @@ impl Target {
         if let Some(doubtful) = self.doubtful(object, outcome, now) {
             return doubtful;
         }
-        let sight = self.sights.get(&Kind::of(&object.key));
-        if sight == Some(&Sight::Lost) {
+        let freshness = self.freshness.get(&Kind::of(&object.key));
+        if freshness == Some(&Freshness::Lost) {
             return standing(object, outcome, Verdict::Unknown, "its watch is broken".into(), "");
         }
         let verdict = owned.evidence().verdict(self.accepted_at.unwrap_or(now), now);
         // What ended has ended; everything else can get well while nobody changes it.
         let may_pass = verdict == Verdict::Failed && owned.finished.is_none();
-        let message: Cow<'_, str> = match sight {
-            Some(&Sight::AsOf(listed_at)) => as_of(&owned.health.message, listed_at.max(owned.asked_at)).into(),
+        let message: Cow<'_, str> = match freshness {
+            Some(&Freshness::AsOf(listed_at)) => as_of(&owned.health.message, listed_at.max(owned.asked_at)).into(),
             _ => owned.health.message.as_str().into(),
         };
         let message = match &owned.yielded {

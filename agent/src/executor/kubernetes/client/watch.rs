@@ -16,7 +16,7 @@ use bellwether_core::ObjectKey;
 use bellwether_core::health;
 use bellwether_core::object::TARGET_LABEL;
 use bellwether_core::quoting::without_values;
-use bellwether_core::reconcile::{Condition, Kind, ObjectEvent, ObjectState, Sight, WatchEvent};
+use bellwether_core::reconcile::{Condition, Freshness, Kind, ObjectEvent, ObjectState, WatchEvent};
 use futures_util::{Stream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, ObjectMeta};
@@ -134,7 +134,7 @@ impl Cluster {
                 Err(_) => RECONNECT,
             };
             failures += 1;
-            watch.tell_if_blind().await;
+            watch.tell_if_stale().await;
             tokio::time::sleep(backoff.wait(failures, chance())).await;
         };
         watch.has_status = resource.has_status;
@@ -202,7 +202,7 @@ impl Watch {
             let event = tokio::select! {
                 event = events.next() => event,
                 () = self.clock.sleep_until(next_change) => {
-                    if self.tell_if_blind().await {
+                    if self.tell_if_stale().await {
                         tracing::warn!(kind = %self.kind.kind, "a watch is silent");
                         return;
                     }
@@ -257,7 +257,7 @@ impl Watch {
             listed = self.list(api, page, parts) => listed,
             () = ear.wait_for_silence() => {
                 tracing::warn!(kind = %self.kind.kind, "a list is not answered");
-                self.tell_if_blind().await;
+                self.tell_if_stale().await;
                 return;
             }
         };
@@ -266,7 +266,7 @@ impl Watch {
             return self.fail(&watcher::Error::InitialListFailed(error)).await;
         }
         self.ear.liveness().turn_listed();
-        self.tell(vec![self.sighted(Sight::AsOf(self.began_at))]).await;
+        self.tell(vec![self.freshness_event(Freshness::AsOf(self.began_at))]).await;
         tokio::time::sleep(self.pace.list).await;
     }
 
@@ -305,8 +305,8 @@ impl Watch {
         }
     }
 
-    fn sighted(&self, sight: Sight) -> WatchEvent {
-        WatchEvent::Sighted { kind: self.kind.clone(), sight }
+    fn freshness_event(&self, freshness: Freshness) -> WatchEvent {
+        WatchEvent::Freshness { kind: self.kind.clone(), freshness }
     }
 
     /// `None`: somebody else's list takes long, and is waited for no more.
@@ -325,28 +325,28 @@ impl Watch {
             _ => RECONNECT,
         };
         tracing::warn!(kind = %self.kind.kind, error = %told(error), "a watch broke off");
-        self.tell_if_blind().await;
+        self.tell_if_stale().await;
         tokio::time::sleep(backoff.wait(failures, chance())).await;
     }
 
     /// Says it when what is known may be believed again, and answers with what came back.
     async fn regain(&self) -> Option<Regained> {
         let regained = self.ear.liveness().regains(self.clock.now());
-        if regained == Some(Regained::Sight) {
-            self.tell(vec![self.sighted(Sight::Watched)]).await;
+        if regained == Some(Regained::Freshness) {
+            self.tell(vec![self.freshness_event(Freshness::Watched)]).await;
         }
         regained
     }
 
     /// Says once that what it told is not known any more, when it is so. Answers whether it was said.
-    async fn tell_if_blind(&self) -> bool {
+    async fn tell_if_stale(&self) -> bool {
         let now = self.clock.now();
         let is_news = {
             let mut liveness = self.ear.liveness();
-            liveness.turns_blind(now) || self.is_path_gone && liveness.turn_blind()
+            liveness.turns_stale(now) || self.is_path_gone && liveness.turn_stale()
         };
         if is_news {
-            let _ = self.events.send(self.sighted(Sight::Lost)).await;
+            let _ = self.events.send(self.freshness_event(Freshness::Lost)).await;
         }
         is_news
     }
@@ -638,9 +638,9 @@ mod tests {
         match event.expect("the watch lives") {
             WatchEvent::Object(_) => "object",
             WatchEvent::Listed { .. } => "listed",
-            WatchEvent::Sighted { sight: Sight::Lost, .. } => "lost",
-            WatchEvent::Sighted { sight: Sight::Watched, .. } => "watched",
-            WatchEvent::Sighted { sight: Sight::AsOf(_), .. } => "known",
+            WatchEvent::Freshness { freshness: Freshness::Lost, .. } => "lost",
+            WatchEvent::Freshness { freshness: Freshness::Watched, .. } => "watched",
+            WatchEvent::Freshness { freshness: Freshness::AsOf(_), .. } => "known",
         }
     }
 
@@ -782,7 +782,7 @@ mod tests {
         let listed = tokio::time::timeout(Duration::from_secs(5), watch.list_once(&api, 1, &full)).await;
 
         assert!(listed.is_ok(), "it is given up");
-        assert_eq!(told.try_recv(), Ok(WatchEvent::Sighted { kind: config_maps(), sight: Sight::Lost }));
+        assert_eq!(told.try_recv(), Ok(WatchEvent::Freshness { kind: config_maps(), freshness: Freshness::Lost }));
     }
 
     fn as_resource() -> ApiResource {
@@ -818,6 +818,6 @@ mod tests {
 
         watch.follow(futures_util::stream::pending(), full).await;
 
-        assert_eq!(told.try_recv(), Ok(WatchEvent::Sighted { kind: config_maps(), sight: Sight::Lost }));
+        assert_eq!(told.try_recv(), Ok(WatchEvent::Freshness { kind: config_maps(), freshness: Freshness::Lost }));
     }
 }
