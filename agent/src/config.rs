@@ -51,9 +51,9 @@ pub struct Config {
     #[arg(long, env = "BELLWETHER_KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
-    /// How often it looks at which version its cluster has and what it serves
-    #[arg(long, env = "BELLWETHER_LOOK_SECONDS", value_name = "N", default_value_t = 300, hide = true)]
-    pub(crate) look_seconds: u64,
+    /// How often it polls which version its cluster has and what it serves
+    #[arg(long, env = "BELLWETHER_POLL_SECONDS", value_name = "N", default_value_t = 300, hide = true)]
+    pub(crate) poll_seconds: u64,
 
     /// How log lines look
     #[arg(long, env = "BELLWETHER_LOG", value_enum, default_value_t = LogFormat::Json)]

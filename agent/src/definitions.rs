@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bellwether_core::Digest;
 use bellwether_core::definitions::{DEFINITION_PACKED_BYTES_MAX, Definition, Definitions, is_name};
-use bellwether_core::session::{Packed, Sight};
+use bellwether_core::session::{Packed, Profile};
 use bellwether_proto::compression;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ const SEEN_MAX: usize = 16;
 
 /// Where things come from and go to.
 pub(crate) struct Ports {
-    pub(crate) to_link: watch::Sender<Sight>,
+    pub(crate) to_link: watch::Sender<Profile>,
     /// What the hub does not have.
     pub(crate) wanted: watch::Receiver<BTreeSet<Digest>>,
     /// One at a time.

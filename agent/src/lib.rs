@@ -6,7 +6,7 @@
 //! | `identity` | its key and certificates, and whom it trusts |
 //! | `link` | the connection to the hub; the only module that knows `tonic` |
 //! | `definitions` | which CustomResourceDefinitions its cluster has |
-//! | `sight` | what it sees of its cluster: its version, and what it serves |
+//! | `profile` | what it sees of its cluster: its version, and what it serves |
 //! | `renewal` | the next certificate, when half of this one's life is over |
 //! | `journal` | what was accepted, written down in the cluster before anything acts on it |
 //! | `executor` | what carries assignments out, and what it is given and gives |
@@ -25,9 +25,9 @@ mod executor;
 mod identity;
 mod journal;
 mod link;
+mod profile;
 mod renewal;
 mod run;
-mod sight;
 mod simulate;
 
 pub(crate) use bellwether_core::chain;

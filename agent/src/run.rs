@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::journal::Journal;
-use bellwether_core::session::Sight;
+use bellwether_core::session::Profile;
 use bellwether_core::session::agent::AgentSession;
 use bellwether_proto::compression;
 use secrecy::SecretString;
@@ -26,8 +26,8 @@ use crate::executor::kubernetes::{self, ReconcileError};
 use crate::identity::{self, Identity, IdentityError, Join, Start};
 use crate::journal::{self, Fence, INVENTORY_UPDATES_MAX, JournalError, Seal, Store};
 use crate::link::{self, CHANGES_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
+use crate::profile;
 use crate::renewal::{self, Renewal};
-use crate::sight;
 
 /// Between tries to reach the API server at the start. It is often a pod's neighbour that starts at the same time.
 const API_SERVER: Backoff =
@@ -217,7 +217,7 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let (inventory, lacking) = (ready.journal.inventory(), ready.journal.lacking());
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let facts = ready.facts.clone();
-    let (to_link, sights) = watch::channel(Sight { facts: ready.facts.clone(), ..Sight::default() });
+    let (to_link, profiles) = watch::channel(Profile { facts: ready.facts.clone(), ..Profile::default() });
     let (wanted_sender, wanted) = watch::channel(BTreeSet::new());
     let (definitions_sender, definitions) = mpsc::channel(1);
     let session = AgentSession::new(ready.boot, version, ready.facts, compression::decompress, clock.now())
@@ -238,22 +238,22 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         clock,
         changes: changes_sender,
         to_hub,
-        sight: sights,
+        profile: profiles,
         wanted: wanted_sender,
         definitions,
         presence: watch::Sender::new(false),
     };
     let mut parts: JoinSet<Result<(), Cause>> = JoinSet::new();
-    let every = Duration::from_secs(config.look_seconds.max(1));
+    let every = Duration::from_secs(config.poll_seconds.max(1));
     let ends = definitions::Ports { to_link: to_link.clone(), wanted, to_hub: definitions_sender };
     let tells = definitions::serve(ready.cluster.clone(), every.min(definitions::PAUSE), ends, stop.clone());
     parts.spawn(async {
         tells.await;
         Ok(())
     });
-    let looks = sight::serve(ready.cluster.clone(), facts, every, to_link, stop.clone());
+    let polls = profile::serve(ready.cluster.clone(), facts, every, to_link, stop.clone());
     parts.spawn(async {
-        looks.await;
+        polls.await;
         Ok(())
     });
     let link_stop = stop.clone();

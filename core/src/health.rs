@@ -2,7 +2,8 @@
 //! once: that is well when it has succeeded.
 //!
 //! Pure: reads one object as JSON and nothing else. An object whose controller has not seen its newest generation is
-//! never healthy, and a status that cannot be read is unknown, never healthy.
+//! never healthy, and a status that cannot be read is unknown, never healthy. A custom resource that has no status yet is
+//! given time for one, which kstatus does not.
 //! `builtin` holds the rules of the kinds that Kubernetes ships; everything else goes by its conditions.
 
 mod builtin;
@@ -14,9 +15,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::object::is_built_in_group;
 use crate::quoting::without_values;
 use crate::report::{Verdict, bounded_message};
-use fields::{Condition, Unreadable, conditions, integer, text};
+use fields::{Condition, Unreadable, conditions, field, integer, text};
 
 /// The verdict on one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +29,18 @@ pub struct Health {
     /// When the object counts as failed if nothing about it changes until then: a rule that gives time is asked again
     /// then, by [`Health::at`].
     pub fails_at: Option<Timestamp>,
+    /// When the object counts as healthy if nothing about it changes until then: it has had time to say otherwise.
+    pub heals_at: Option<Timestamp>,
 }
+
+/// So long the controller of a new custom resource may take to say something of it. One that runs does so within a second;
+/// one that has just been replaced first waits out the lease of the one before, 15 s by default, and lists what there is.
+const SPEAKS_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
 impl Health {
     fn new(verdict: Verdict, message: impl Into<String>) -> Self {
         // It is kept for each object, and a controller may write as much as it likes; also what it was refused.
-        Self { verdict, message: bounded_message(&without_values(&message.into())), fails_at: None }
+        Self { verdict, message: bounded_message(&without_values(&message.into())), fails_at: None, heals_at: None }
     }
 
     fn healthy(message: impl Into<String>) -> Self {
@@ -49,7 +57,23 @@ impl Health {
 
     /// The verdict at this time.
     pub fn at(&self, now: Timestamp) -> Verdict {
-        if self.fails_at.is_some_and(|at| at <= now) { Verdict::Failed } else { self.verdict }
+        let is_over = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+        match self.verdict {
+            _ if is_over(self.fails_at) => Verdict::Failed,
+            _ if is_over(self.heals_at) => Verdict::Healthy,
+            verdict => verdict,
+        }
+    }
+
+    /// When time alone changes the verdict next.
+    pub(crate) fn turns_at(&self) -> [Option<Timestamp>; 2] {
+        [self.fails_at, self.heals_at]
+    }
+
+    /// As it is when it is seen at this time: whatever the API server's clock says, nobody is given more time than there is.
+    pub(crate) fn seen_at(self, now: Timestamp) -> Self {
+        let latest = now.saturating_add(SPEAKS_WITHIN).unwrap_or(Timestamp::MAX);
+        Self { heals_at: self.heals_at.map(|at| at.min(latest)), ..self }
     }
 }
 
@@ -96,8 +120,29 @@ pub fn needs_watch_in_full(group: &str, kind: &str) -> bool {
 }
 
 /// The verdict on an object as the API server gives it. Of kinds that need no watch in full, the metadata is enough.
-pub fn assess(object: &Value) -> Health {
-    try_assess(object).unwrap_or_else(|unreadable| Health::new(Verdict::Unknown, unreadable.to_string()))
+/// `has_status`: its kind is served with a subresource for the status, so a controller is to write one.
+pub fn assess(object: &Value, has_status: bool) -> Health {
+    match try_assess(object) {
+        Ok(health) if has_status && health.verdict == Verdict::Healthy => wait_for_status(object).unwrap_or(health),
+        Ok(health) => health,
+        Err(unreadable) => Health::new(Verdict::Unknown, unreadable.to_string()),
+    }
+}
+
+/// Of a custom resource that nobody has said anything of since it was made.
+fn wait_for_status(object: &Value) -> Option<Health> {
+    let has_said = field(object, &["status"]).is_some_and(|status| status.as_object().is_none_or(|it| !it.is_empty()));
+    if has_said || is_built_in_group(group(object)) {
+        return None;
+    }
+    let created: Timestamp = text(object, &["metadata", "creationTimestamp"])?.parse().ok()?;
+    let heals_at = created.saturating_add(SPEAKS_WITHIN).ok();
+    Some(Health { heals_at, ..Health::progressing("its controller has written no status yet") })
+}
+
+fn group(object: &Value) -> &str {
+    let api_version = text(object, &["apiVersion"]).unwrap_or_default();
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// How something ended that runs once.
@@ -172,9 +217,7 @@ fn try_assess(object: &Value) -> Result<Health, Unreadable> {
     if let Some(health) = by_generic_rules(object)? {
         return Ok(health);
     }
-    let api_version = text(object, &["apiVersion"]).unwrap_or_default();
-    let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    match builtin::rule(group, text(object, &["kind"]).unwrap_or_default()) {
+    match builtin::rule(group(object), text(object, &["kind"]).unwrap_or_default()) {
         Some(rule) => rule(object),
         None => by_ready_condition(object),
     }

@@ -12,7 +12,7 @@ use bellwether_core::report::{
 };
 use bellwether_core::session::{
     Action, AgentMessage, Assignment, Desired, DriftMode, HeartbeatPolicy, Hello, HubMessage, Listed, Packed, Piece,
-    Prune, Sight, SightWanted, SyncOptions, Want, Welcome,
+    Profile, ProfileWanted, Prune, SyncOptions, Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 use jiff::{SignedDuration, Timestamp};
@@ -44,7 +44,7 @@ pub enum WireError {
 pub fn agent_message(message: v1::FromAgent) -> Result<AgentMessage, WireError> {
     match message.message.ok_or(WireError::Empty)? {
         v1::from_agent::Message::Hello(message) => hello(message).map(AgentMessage::Hello),
-        v1::from_agent::Message::Sight(message) => sight(message).map(AgentMessage::Sight),
+        v1::from_agent::Message::Profile(message) => profile(message).map(AgentMessage::Profile),
         v1::from_agent::Message::Report(message) => {
             report(message).map(|(sequence, report)| AgentMessage::Report(sequence, report))
         }
@@ -122,12 +122,12 @@ fn facts(facts: HashMap<String, String>) -> Result<BTreeMap<String, String>, Wir
     Ok(facts)
 }
 
-fn sight(message: v1::Sight) -> Result<Sight, WireError> {
+fn profile(message: v1::Profile) -> Result<Profile, WireError> {
     let malformed = |field| move || WireError::Malformed { field };
     let text_of = |packed: &[u8], bytes_max: usize| {
         compression::decompress(packed, bytes_max).and_then(|text| String::from_utf8(text).ok())
     };
-    let (apis, definitions) = (malformed("sight.apis"), malformed("sight.definitions"));
+    let (apis, definitions) = (malformed("profile.apis"), malformed("profile.definitions"));
     let apis = match &message.apis[..] {
         [] => None,
         packed => Some(text_of(packed, APIS_BYTES_MAX).and_then(|text| Apis::parse(&text).ok()).ok_or_else(apis)?),
@@ -139,7 +139,7 @@ fn sight(message: v1::Sight) -> Result<Sight, WireError> {
             Some(text.and_then(|text| Definitions::parse(&text).ok()).ok_or_else(definitions)?)
         }
     };
-    Ok(Sight { facts: facts(message.facts)?, apis, definitions })
+    Ok(Profile { facts: facts(message.facts)?, apis, definitions })
 }
 
 fn packed(message: v1::Definition) -> Result<Packed, WireError> {
@@ -162,12 +162,12 @@ fn welcome(message: v1::Welcome) -> Result<Welcome, WireError> {
         interval: SignedDuration::from_millis(message.heartbeat_ms.into()),
         deadline: SignedDuration::from_millis(message.deadline_ms.into()),
     };
-    let sight = match (message.takes_sight, message.wants_sight) {
-        (_, true) => SightWanted::Now,
-        (true, false) => SightWanted::WhenChanged,
-        (false, false) => SightWanted::Never,
+    let profile = match (message.takes_profile, message.wants_profile) {
+        (_, true) => ProfileWanted::Now,
+        (true, false) => ProfileWanted::WhenChanged,
+        (false, false) => ProfileWanted::Never,
     };
-    Ok(Welcome { session: SessionNumber::new(message.session), want, heartbeat, sight })
+    Ok(Welcome { session: SessionNumber::new(message.session), want, heartbeat, profile })
 }
 
 fn piece(message: v1::Piece) -> Result<Piece, WireError> {

@@ -5,8 +5,8 @@ use bellwether_core::ReportSequence;
 use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Packed, Piece, Prune, Sight,
-    SightWanted, Want, Welcome,
+    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Packed, Piece, Profile,
+    ProfileWanted, Prune, Want, Welcome,
 };
 use jiff::SignedDuration;
 
@@ -16,11 +16,11 @@ impl From<AgentMessage> for v1::FromAgent {
     fn from(message: AgentMessage) -> Self {
         let message = match message {
             AgentMessage::Hello(hello) => v1::from_agent::Message::Hello(hello.into()),
-            AgentMessage::Sight(Sight { facts, apis, definitions }) => {
+            AgentMessage::Profile(Profile { facts, apis, definitions }) => {
                 let apis = apis.map(|apis| compression::compress(apis.text().as_bytes())).unwrap_or_default();
                 let definitions =
                     definitions.map(|all| compression::compress(all.text().as_bytes())).unwrap_or_default();
-                v1::from_agent::Message::Sight(v1::Sight { facts: facts.into_iter().collect(), apis, definitions })
+                v1::from_agent::Message::Profile(v1::Profile { facts: facts.into_iter().collect(), apis, definitions })
             }
             AgentMessage::Definition(Packed { digest, bytes }) => {
                 let digest = digest.as_bytes().to_vec();
@@ -91,8 +91,8 @@ impl From<Welcome> for v1::Welcome {
             want: want.into(),
             heartbeat_ms: millis(welcome.heartbeat.interval),
             deadline_ms: millis(welcome.heartbeat.deadline),
-            takes_sight: welcome.sight != SightWanted::Never,
-            wants_sight: welcome.sight == SightWanted::Now,
+            takes_profile: welcome.profile != ProfileWanted::Never,
+            wants_profile: welcome.profile == ProfileWanted::Now,
         }
     }
 }

@@ -8,8 +8,8 @@ use bellwether_core::definitions::Definitions;
 use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{Counts, ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, PROTOCOL, Packed, Piece, Sight,
-    SightWanted, SyncOptions, Want, Welcome,
+    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, PROTOCOL, Packed, Piece, Profile,
+    ProfileWanted, SyncOptions, Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 use bellwether_proto::{agent_message, hub_message, v1};
@@ -70,14 +70,14 @@ fn from_agent() -> Vec<AgentMessage> {
         AgentMessage::Report(ReportSequence::new(1), report),
         AgentMessage::Drift(ReportSequence::new(2), drift),
         AgentMessage::Heartbeat,
-        AgentMessage::Sight(Sight {
+        AgentMessage::Profile(Profile {
             facts: BTreeMap::from([("kubernetes.minor".to_owned(), "1.37".to_owned())]),
             apis: Some(Apis::parse("apps/v1\napps/v1/Deployment").expect("names")),
             definitions: Some(Definitions::new([("widgets.example.org".to_owned(), Some(Digest::of(b"widget")))])),
         }),
         // A cluster without any is another than one that nobody has looked at.
-        AgentMessage::Sight(Sight { definitions: Some(Definitions::new([])), ..Sight::default() }),
-        AgentMessage::Sight(Sight::default()),
+        AgentMessage::Profile(Profile { definitions: Some(Definitions::new([])), ..Profile::default() }),
+        AgentMessage::Profile(Profile::default()),
         AgentMessage::Definition(Packed { digest: Digest::of(b"widget"), bytes: b"packed".to_vec() }),
         AgentMessage::Inventory(vec![assignment().listed()]),
         AgentMessage::Need(vec![Digest::of(b"object")]),
@@ -107,7 +107,7 @@ fn from_hub() -> Vec<HubMessage> {
             session: SessionNumber::new(1),
             want: Want::All,
             heartbeat: HeartbeatPolicy::default(),
-            sight: SightWanted::WhenChanged,
+            profile: ProfileWanted::WhenChanged,
         }),
         HubMessage::Objects(vec![piece]),
         HubMessage::Desired(Desired { complete: true, assignments: vec![assignment()], unchanged }),

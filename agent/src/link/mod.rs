@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bellwether_core::Digest;
 use bellwether_core::session::agent::{AgentSession, Change};
-use bellwether_core::session::{Packed, Sight};
+use bellwether_core::session::{Packed, Profile};
 use bellwether_proto::v1::agents_client::AgentsClient;
 use bellwether_proto::{AGENT_BYTES_MAX, HUB_BYTES_MAX, hub_message, v1};
 use jiff::{SignedDuration, Timestamp};
@@ -51,7 +51,7 @@ pub(crate) struct Link {
     pub(crate) clock: Clock,
     pub(crate) changes: mpsc::Sender<Change>,
     pub(crate) to_hub: mpsc::Receiver<Outbound>,
-    pub(crate) sight: watch::Receiver<Sight>,
+    pub(crate) profile: watch::Receiver<Profile>,
     /// Definitions that the hub does not have, and where they come from.
     pub(crate) wanted: watch::Sender<BTreeSet<Digest>>,
     pub(crate) definitions: mpsc::Receiver<Packed>,
@@ -118,7 +118,7 @@ impl Link {
         let tls = certificates.borrow_and_update().tls();
         let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
         let now = self.clock.now();
-        self.session.see(self.sight.borrow_and_update().clone());
+        self.session.see(self.profile.borrow_and_update().clone());
         self.session.connect(now);
         // The Hello goes with the request, so that the hub's first word needs no second way around.
         if let Some(hello) = self.session.take_outbound(now) {
@@ -138,7 +138,7 @@ impl Link {
         outbound: mpsc::Sender<v1::FromAgent>,
         mut certificates: watch::Receiver<Arc<Live>>,
     ) -> Result<(), LinkError> {
-        let Self { session, clock, changes, to_hub, sight, wanted, definitions, presence, .. } = self;
+        let Self { session, clock, changes, to_hub, profile, wanted, definitions, presence, .. } = self;
         presence.send_replace(true);
         tracing::info!(hub = %self.hub, certificate_until = %self.identity.live().not_after(), "connected");
         let mut handing: Option<Change> = None;
@@ -160,7 +160,7 @@ impl Link {
                 Ok(slot) = changes.reserve(), if handing.is_some() => Event::Takable(slot),
                 Some(to_hub) = to_hub.recv() => Event::Outbound(to_hub),
                 Ok(()) = certificates.changed() => Event::Renewed,
-                Ok(()) = sight.changed() => Event::Seen,
+                Ok(()) = profile.changed() => Event::Seen,
                 Some(definition) = definitions.recv(), if session.takes_definition() => Event::Defined(definition),
                 () = clock.sleep_until(wake) => Event::Ticked,
             };
@@ -184,7 +184,7 @@ impl Link {
                 Event::Outbound(Outbound::Report(report)) => session.report(report),
                 Event::Outbound(Outbound::Drift(drift)) => session.tell_drift(drift),
                 Event::Renewed => return Ok(()),
-                Event::Seen => session.see(sight.borrow_and_update().clone()),
+                Event::Seen => session.see(profile.borrow_and_update().clone()),
                 Event::Defined(definition) => session.tell_definition(definition),
                 Event::Ticked => session.handle_tick(clock.now()).map_err(LinkError::Violation)?,
             }

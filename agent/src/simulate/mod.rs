@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bellwether_core::Name;
 use bellwether_core::api::RegisteredCluster;
 use bellwether_core::report::{Counts, Report, Verdict};
-use bellwether_core::session::Sight;
+use bellwether_core::session::Profile;
 use bellwether_core::session::agent::{Accepted, AgentSession, Change};
 use bellwether_core::session::{Action, Assignment};
 use bellwether_proto::compression;
@@ -129,7 +129,7 @@ async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> 
     let (to_hub_sender, to_hub) = mpsc::channel(OUTBOUND_REPORTS_MAX);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let facts = BTreeMap::from([("simulated".to_owned(), "true".to_owned())]);
-    let (_, sight) = watch::channel(Sight { facts: facts.clone(), ..Sight::default() });
+    let (_, profile) = watch::channel(Profile { facts: facts.clone(), ..Profile::default() });
     let presence = watch::Sender::new(false);
     let mut present = presence.subscribe();
     let link = Link {
@@ -139,7 +139,7 @@ async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> 
         clock,
         changes: changes_sender,
         to_hub,
-        sight,
+        profile,
         // It has none.
         wanted: watch::Sender::new(BTreeSet::new()),
         definitions: mpsc::channel(1).1,

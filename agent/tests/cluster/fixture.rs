@@ -12,7 +12,7 @@ use bellwether_core::drift::Drift;
 use bellwether_core::journal::{Journal, Part};
 use bellwether_core::object::{TARGET_LABEL, canonical_json};
 use bellwether_core::report::Report;
-use bellwether_core::session::{Action, Assignment, Sight, SyncOptions};
+use bellwether_core::session::{Action, Assignment, Profile, SyncOptions};
 use bellwether_core::{Digest, Generation, ObjectKey, TargetId};
 use bellwether_proto::compression;
 use clap::Parser as _;
@@ -44,8 +44,8 @@ pub(crate) struct Fixture {
     folder: tempfile::TempDir,
     agent: Option<JoinHandle<Result<(), RunError>>>,
     pub(crate) options: SyncOptions,
-    /// How often the agent looks at what its cluster serves.
-    pub(crate) look_seconds: &'static str,
+    /// How often the agent polls what its cluster serves.
+    pub(crate) poll_seconds: &'static str,
 }
 
 impl Fixture {
@@ -73,7 +73,7 @@ impl Fixture {
             folder: tempfile::tempdir().expect("makes a folder"),
             agent: None,
             options: SyncOptions::default(),
-            look_seconds: "300",
+            poll_seconds: "300",
         };
         fixture.create(&namespace_object(&fixture.home), "fixture").await;
         Some(fixture)
@@ -149,7 +149,7 @@ impl Fixture {
             ("--namespace", &self.home),
             ("--kubeconfig", &kubeconfig),
             ("--token-file", &file),
-            ("--look-seconds", self.look_seconds),
+            ("--poll-seconds", self.poll_seconds),
         ];
         flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect()
     }
@@ -234,14 +234,14 @@ impl Fixture {
     }
 
     /// Until the agent has said this of its cluster.
-    pub(crate) async fn sight(&self, is_so: impl Fn(&Sight) -> bool) -> Sight {
+    pub(crate) async fn profile(&self, is_so: impl Fn(&Profile) -> bool) -> Profile {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let sights = self.hub.sights();
-            if let Some(sight) = sights.last().filter(|sight| is_so(sight)) {
-                return sight.clone();
+            let profiles = self.hub.profiles();
+            if let Some(profile) = profiles.last().filter(|profile| is_so(profile)) {
+                return profile.clone();
             }
-            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {:?}", sights.last());
+            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {:?}", profiles.last());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -32,6 +32,8 @@ struct State {
     /// What it is about.
     plural: &'static str,
     counts: Mutex<Counts>,
+    /// Each watch that is open holds one more.
+    open: Arc<()>,
     refused: Mutex<Option<Picked>>,
     held: Mutex<Option<Picked>>,
     /// How many requests are held back.
@@ -71,6 +73,7 @@ impl Gateway {
             client,
             plural,
             counts: Mutex::default(),
+            open: Arc::default(),
             refused: Mutex::default(),
             held: Mutex::default(),
             waiting: Mutex::default(),
@@ -101,6 +104,11 @@ impl Gateway {
 
     pub(crate) fn counts(&self) -> Counts {
         *self.state.counts()
+    }
+
+    /// Watches that nobody has ended.
+    pub(crate) fn open_watches(&self) -> usize {
+        Arc::strong_count(&self.state.open) - 1
     }
 
     /// As something between the agent and the API server does that does not know them.
@@ -222,6 +230,7 @@ impl State {
                 "reason": "MethodNotAllowed", "message": "it cannot be watched"});
             return Ok(answer(StatusCode::METHOD_NOT_ALLOWED, &status));
         }
+        let is_watch = self.is_watch(request.uri());
         let is_discovery = matches!(request.uri().path(), "/api" | "/apis") && self.counts().hides_watches;
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().expect("has a path").as_str().parse().expect("is a path");
@@ -230,6 +239,14 @@ impl State {
         parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let response = self.client.send(Request::from_parts(parts, Body::from(body))).await?;
+        if is_watch {
+            let open = Arc::clone(&self.open);
+            let held = move |frame| {
+                let _open = &open;
+                frame
+            };
+            return Ok(response.map(|body| body.map_frame(held).boxed_unsync()));
+        }
         if !is_discovery {
             return Ok(response.map(BodyExt::boxed_unsync));
         }
@@ -237,6 +254,11 @@ impl State {
         let mut groups: Value = serde_json::from_slice(&body).expect("is JSON");
         self.hide_watches(&mut groups);
         Ok(answer(status, &groups))
+    }
+
+    fn is_watch(&self, uri: &Uri) -> bool {
+        uri.path().ends_with(&format!("/{}", self.plural))
+            && uri.query().is_some_and(|query| query.contains("watch=true"))
     }
 
     fn is_refused(&self, uri: &http::Uri) -> bool {

@@ -10,7 +10,7 @@ use bellwether_core::definitions::{DEFINITION_BYTES_MAX, Definition, Definitions
 use bellwether_core::drift::Drift;
 use bellwether_core::report::Report;
 use bellwether_core::session::hub::{Effect, HubSession};
-use bellwether_core::session::{Assignment, HeartbeatPolicy, Sight, SightWanted, Want, root};
+use bellwether_core::session::{Assignment, HeartbeatPolicy, Profile, ProfileWanted, Want, root};
 use bellwether_core::{SessionNumber, TargetId};
 use bellwether_proto::v1::agents_server::{Agents, AgentsServer};
 use bellwether_proto::{agent_message, compression, v1};
@@ -60,7 +60,7 @@ struct Rows {
     reports: Vec<Report>,
     drifts: Vec<Drift>,
     facts: BTreeMap<String, String>,
-    sights: Vec<Sight>,
+    profiles: Vec<Profile>,
     definitions: BTreeMap<Digest, Definition>,
     /// Of the agents that came, as they said hello.
     roots: Vec<Digest>,
@@ -192,8 +192,8 @@ impl Hub {
         self.state.rows().definitions.len()
     }
 
-    pub(crate) fn sights(&self) -> Vec<Sight> {
-        self.state.rows().sights.clone()
+    pub(crate) fn profiles(&self) -> Vec<Profile> {
+        self.state.rows().profiles.clone()
     }
 
     pub(crate) fn facts(&self) -> BTreeMap<String, String> {
@@ -366,7 +366,7 @@ fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
             rows.facts = hello.facts;
             rows.roots.push(hello.root);
             drop(rows);
-            session.welcome(if hello.acked.is_some() { Want::Unacked } else { Want::All }, SightWanted::Now);
+            session.welcome(if hello.acked.is_some() { Want::Unacked } else { Want::All }, ProfileWanted::Now);
             session.handle_listing(listing(state));
         }
         Effect::Record(sequence, report) => {
@@ -377,11 +377,11 @@ fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
             state.rows().drifts.push(drift);
             session.handle_recorded(sequence);
         }
-        Effect::Seen(sight) => {
+        Effect::Seen(profile) => {
             let mut rows = state.rows();
-            let digests = sight.definitions.iter().flat_map(Definitions::digests);
+            let digests = profile.definitions.iter().flat_map(Definitions::digests);
             session.want(digests.filter(|digest| !rows.definitions.contains_key(digest)).collect());
-            rows.sights.push(sight);
+            rows.profiles.push(profile);
         }
         Effect::Define(packed) => {
             let text = compression::decompress(&packed.bytes, DEFINITION_BYTES_MAX).expect("it was packed");

@@ -25,11 +25,12 @@ mod ownership;
 mod refusals;
 mod verdicts;
 mod watches;
+mod yielding;
 
 use std::time::Duration;
 
 use bellwether_core::report::{ObjectLine, Outcome, Verdict};
-use bellwether_core::session::{Action, Sight};
+use bellwether_core::session::{Action, Profile};
 use bellwether_core::{Generation, TargetId};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -57,43 +58,43 @@ async fn an_agent_joins_applies_what_it_is_assigned_and_says_so() {
 #[tokio::test]
 async fn an_agent_says_what_its_cluster_serves_and_when_a_definition_comes_and_goes() {
     let mut fixture = fixture!();
-    fixture.look_seconds = "1";
+    fixture.poll_seconds = "1";
     fixture.start_agent();
-    let serves = |sight: &Sight, name: &str| sight.apis.as_ref().is_some_and(|apis| apis.has(name));
+    let serves = |profile: &Profile, name: &str| profile.apis.as_ref().is_some_and(|apis| apis.has(name));
 
-    let sight = fixture.sight(|sight| sight.apis.is_some()).await;
+    let profile = fixture.profile(|profile| profile.apis.is_some()).await;
     for name in ["v1", "v1/ConfigMap", "v1/Eviction", "apps/v1", "apps/v1/Deployment", "apps/v1/Scale"] {
-        assert!(serves(&sight, name), "{name}: {:?}", sight.apis.map(|apis| apis.text().to_owned()));
+        assert!(serves(&profile, name), "{name}: {:?}", profile.apis.map(|apis| apis.text().to_owned()));
     }
-    assert!(sight.facts.contains_key("kubernetes.minor"), "{:?}", sight.facts);
+    assert!(profile.facts.contains_key("kubernetes.minor"), "{:?}", profile.facts);
 
     let group = format!("{}.example.org", fixture.namespace);
     let (version, kind) = (format!("{group}/v1"), format!("{group}/v1/Widget"));
-    assert!(!serves(&sight, &version));
+    assert!(!serves(&profile, &version));
     let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     fixture.post(definitions, &fixture.definition(&group)).await;
-    fixture.sight(|sight| serves(sight, &version) && serves(sight, &kind)).await;
+    fixture.profile(|profile| serves(profile, &version) && serves(profile, &kind)).await;
     fixture.remove(&format!("{definitions}/widgets.{group}")).await;
-    fixture.sight(|sight| !serves(sight, &version)).await;
+    fixture.profile(|profile| !serves(profile, &version)).await;
 }
 
 #[tokio::test]
 async fn an_agent_tells_the_definitions_of_its_cluster_when_they_come_change_and_go() {
     let mut fixture = fixture!();
-    fixture.look_seconds = "1";
+    fixture.poll_seconds = "1";
     let group = format!("{}.example.org", fixture.namespace);
     let name = format!("widgets.{group}");
     let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let mut object = fixture.definition(&group);
     fixture.post(path, &object).await;
     fixture.start_agent();
-    let digest_of = |sight: &Sight| {
-        let definitions = sight.definitions.as_ref()?;
+    let digest_of = |profile: &Profile| {
+        let definitions = profile.definitions.as_ref()?;
         definitions.entries().find(|(of, _)| *of == name).and_then(|(_, digest)| digest)
     };
 
-    let sight = fixture.sight(|sight| digest_of(sight).is_some()).await;
-    let first = digest_of(&sight).expect("it is told");
+    let profile = fixture.profile(|profile| digest_of(profile).is_some()).await;
+    let first = digest_of(&profile).expect("it is told");
     let told = fixture.told(first).await;
     assert_eq!(told["spec"]["names"]["kind"], "Widget");
     let size = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size/type";
@@ -103,12 +104,12 @@ async fn an_agent_tells_the_definitions_of_its_cluster_when_they_come_change_and
     *object.pointer_mut(size).expect("it is there") = json!("string");
     let change = json!({"spec": {"versions": object["spec"]["versions"]}});
     fixture.merge(&format!("{path}/{name}"), "somebody", &change).await;
-    let sight = fixture.sight(|sight| digest_of(sight).is_some_and(|digest| digest != first)).await;
-    let told = fixture.told(digest_of(&sight).expect("it is told")).await;
+    let profile = fixture.profile(|profile| digest_of(profile).is_some_and(|digest| digest != first)).await;
+    let told = fixture.told(digest_of(&profile).expect("it is told")).await;
     assert_eq!(told.pointer(size), Some(&json!("string")));
 
     fixture.remove(&format!("{path}/{name}")).await;
-    fixture.sight(|sight| sight.definitions.is_some() && digest_of(sight).is_none()).await;
+    fixture.profile(|profile| profile.definitions.is_some() && digest_of(profile).is_none()).await;
 }
 
 #[tokio::test]

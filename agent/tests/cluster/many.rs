@@ -126,7 +126,7 @@ const QUIET_BYTES_MAX: u64 = 30 * 1024 * 1024;
 #[tokio::test]
 async fn an_agent_tells_three_hundred_definitions_without_having_them_in_memory() {
     let mut fixture = fixture!();
-    fixture.look_seconds = "1";
+    fixture.poll_seconds = "1";
     let group = format!("{}.example.org", fixture.namespace);
     let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let mut definition = fixture.definition(&group);

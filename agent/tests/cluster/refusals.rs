@@ -82,3 +82,25 @@ async fn what_is_invalid_in_many_ways_is_told_field_by_field_and_by_no_value() {
     let told = format!("{report:?}").to_lowercase();
     assert!(!told.contains("swordfish") && !told.contains("700077"), "{told}");
 }
+
+#[tokio::test]
+async fn an_address_that_the_cluster_does_not_give_is_refused_until_it_does_and_a_port_that_is_none_for_ever() {
+    let mut fixture = fixture!();
+    let service =
+        |fixture: &Fixture, name: &str, spec: &Value| fixture.object("v1", "Service", name, &json!({"spec": spec}));
+    // Of the addresses for documentation; no other test has any.
+    let outside = service(&fixture, "outside", &json!({"clusterIP": "203.0.113.7", "ports": [{"port": 80}]}));
+    fixture.assign(1, &[fixture.namespace_object(), outside]);
+    fixture.start_agent();
+    let refused = fixture.report(has_failed(1)).await;
+    assert!(refused.may_pass(), "{:?}", refused.lines);
+    assert!(line(&refused, "outside").message.contains("spec.clusterIPs"), "{:?}", refused.lines);
+
+    let ranges = json!({"metadata": {"name": fixture.namespace}, "spec": {"cidrs": ["203.0.113.0/24"]}});
+    fixture.post("/apis/networking.k8s.io/v1/servicecidrs", &ranges).await;
+    fixture.report(|report| report.verdict == Verdict::Healthy).await;
+
+    fixture.assign(2, &[fixture.namespace_object(), service(&fixture, "wrong", &json!({"ports": [{"port": 0}]}))]);
+    let wrong = fixture.report(has_failed(2)).await;
+    assert!(!wrong.may_pass(), "{:?}", wrong.lines);
+}

@@ -106,6 +106,36 @@ async fn an_aggregated_role_is_at_rest_and_keeps_the_rights_that_it_is_given() {
     assert_eq!(fields, [".aggregationRule"]);
 }
 
+#[tokio::test]
+async fn a_custom_resource_without_a_status_is_waited_for_and_healthy_once_none_came() {
+    let mut fixture = fixture!();
+    let group = format!("{}.example.org", fixture.namespace);
+    let mut definition = fixture.definition(&group);
+    let version = &mut definition["spec"]["versions"][0];
+    version["subresources"] = json!({"status": {}});
+    version["schema"]["openAPIV3Schema"]["x-kubernetes-preserve-unknown-fields"] = json!(true);
+    let widget = |name: &str| fixture.object(&format!("{group}/v1"), "Widget", name, &json!({"spec": {"size": 3}}));
+    fixture.assign(1, &[fixture.namespace_object(), definition, widget("answered"), widget("mute")]);
+    fixture.start_agent();
+    let waited = fixture.report(|report| report.applied).await;
+    let applied_at = Instant::now();
+    assert_eq!(
+        (waited.verdict, waited.objects.healthy, waited.lines.len()),
+        (Verdict::Progressing, 2, 2),
+        "{waited:?}"
+    );
+    assert!(waited.lines.iter().all(|line| line.message.contains("no status yet")), "{:?}", waited.lines);
+
+    let path = format!("/apis/{group}/v1/namespaces/{}/widgets/answered/status", fixture.namespace);
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    fixture.merge(&path, "its-controller", &ready).await;
+    let answered = fixture.report(|report| report.objects.healthy == 3).await;
+    assert_eq!((answered.verdict, answered.lines[0].key.name.as_str()), (Verdict::Progressing, "mute"));
+
+    fixture.report(stands(1, Verdict::Healthy)).await;
+    assert!(applied_at.elapsed() > Duration::from_secs(20), "{:?}", applied_at.elapsed());
+}
+
 /// Until the API server has taken it into use, an admission policy or webhook lets everything pass.
 async fn wait_until_refused(fixture: &Fixture, patience: Duration, body: &Value) {
     let path = format!("/api/v1/namespaces/{}/configmaps?dryRun=All&fieldManager=fixture", fixture.namespace);

@@ -63,3 +63,35 @@ async fn a_kind_that_is_served_without_watches_is_known_by_lists_and_holds_up_no
     assert!(told.iter().all(|report| report.verdict != Verdict::Unknown), "{told:#?}");
     assert_eq!(gateway.counts().watches, 0);
 }
+
+/// It waits for two minutes, as the agent does: until then a newer assignment may want the kind again.
+#[tokio::test]
+async fn a_kind_that_no_target_has_any_more_is_watched_no_more_and_again_when_one_has() {
+    let mut fixture = fixture!();
+    let gateway = fixture.put_gateway_before("configmaps").await;
+    let is_healthy = |generation| {
+        move |report: &Report| report.generation == Generation::new(generation) && report.verdict == Verdict::Healthy
+    };
+    let wait_for_open = async |count: usize| {
+        let deadline = Instant::now() + Duration::from_mins(4);
+        while gateway.open_watches() != count {
+            assert!(Instant::now() < deadline, "{} are open", gateway.open_watches());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let a = fixture.config_map("a", "1");
+    fixture.assign(1, &[fixture.namespace_object(), a.clone()]);
+    fixture.start_agent();
+    fixture.report(is_healthy(1)).await;
+    wait_for_open(1).await;
+
+    fixture.assign_pruning(2, &[fixture.namespace_object()], &[a]);
+    fixture.report(is_healthy(2)).await;
+    wait_for_open(0).await;
+
+    fixture.assign(3, &[fixture.namespace_object(), fixture.config_map("b", "1")]);
+    fixture.report(is_healthy(3)).await;
+    wait_for_open(1).await;
+    fixture.edit("b", &json!({"data": {"key": "theirs"}})).await;
+    fixture.wait_for_value("b", "1").await;
+}

@@ -161,7 +161,7 @@ pub struct Report {
     pub verdict: Verdict,
     /// Of all objects of the bundle, whatever has a line.
     pub objects: Counts,
-    /// What is not well, worst first; at most [`LINES_MAX`].
+    /// What is not well, worst first, and what is left to others; at most [`LINES_MAX`].
     pub lines: Vec<ObjectLine>,
 }
 

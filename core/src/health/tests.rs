@@ -1,5 +1,6 @@
 //! One table per kind: status as controllers write it, and the verdict that kstatus gives.
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Ending, assess, ending, goes_by_itself, has_begun, may_be_stuck, needs_watch_in_full};
@@ -20,7 +21,7 @@ type Row = (&'static str, Value, Value, Verdict, &'static str);
 
 fn check(api_version: &str, kind: &str, rows: Vec<Row>) {
     for (case, spec, status, verdict, words) in rows {
-        let health = assess(&object(api_version, kind, &spec, &status));
+        let health = assess(&object(api_version, kind, &spec, &status), false);
         assert_eq!(health.verdict, verdict, "{kind}: {case}: {}", health.message);
         assert!(health.message.contains(words), "{kind}: {case}: {}", health.message);
     }
@@ -136,7 +137,7 @@ fn a_deployment_that_is_not_well_says_what_keeps_it() {
         (held(), without_pods(json!([])), Progressing, "it is paused (spec.paused); Replicas: 0/1".to_owned()),
         (json!({"replicas": 3, "paused": true}), rolled_out(), Healthy, "Replicas: 3".to_owned()),
     ] {
-        let health = assess(&object("apps/v1", "Deployment", &spec, &status));
+        let health = assess(&object("apps/v1", "Deployment", &spec, &status), false);
         assert_eq!((health.verdict, health.message), (verdict, message));
     }
 }
@@ -421,7 +422,7 @@ fn a_pod_is_healthy_when_it_is_ready_or_has_completed() {
 fn an_unschedulable_pod_fails_after_fifteen_seconds_and_not_before() {
     let status = json!({"phase": "Pending", "conditions": [condition("PodScheduled", "False", "Unschedulable")]});
     let mut pod = object("v1", "Pod", &json!({}), &status);
-    let health = assess(&pod);
+    let health = assess(&pod, false);
     let at = |text: &str| health.at(text.parse().expect("a time"));
 
     assert_eq!(
@@ -430,7 +431,7 @@ fn an_unschedulable_pod_fails_after_fifteen_seconds_and_not_before() {
     );
 
     pod["metadata"]["creationTimestamp"] = Value::Null;
-    assert_eq!(assess(&pod).verdict, Failed);
+    assert_eq!(assess(&pod, false).verdict, Failed);
 }
 
 #[test]
@@ -542,7 +543,7 @@ fn what_is_being_deleted_is_not_healthy() {
     for (api_version, kind) in [("v1", "ConfigMap"), ("apps/v1", "Deployment"), ("example.org/v1", "Widget")] {
         let mut deleted = object(api_version, kind, &json!({"replicas": 3}), &rolled_out());
         deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        let health = assess(&deleted);
+        let health = assess(&deleted, false);
 
         assert_eq!((health.verdict, health.message.as_str()), (Progressing, "being deleted"));
     }
@@ -555,7 +556,7 @@ fn plain_kinds_are_healthy_by_their_metadata_alone() {
         let metadata = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a", "generation": 3}});
 
         assert!(!needs_watch_in_full(group, kind), "{kind}");
-        assert_eq!(assess(&metadata).verdict, Healthy, "{kind}");
+        assert_eq!(assess(&metadata, false).verdict, Healthy, "{kind}");
     }
     for (group, kind) in [("apps", "Deployment"), ("", "Pod"), ("example.org", "ConfigMap"), ("example.org", "Widget")]
     {
@@ -610,7 +611,7 @@ fn what_says_itself_that_it_is_not_well_is_not_taken_for_well() {
 #[test]
 fn nonsense_is_never_a_panic() {
     for nonsense in [json!(null), json!([]), json!("x"), json!({"kind": 7, "metadata": [], "status": "y"})] {
-        assess(&nonsense);
+        assess(&nonsense, false);
     }
 }
 
@@ -629,8 +630,8 @@ fn a_failure_from_before_our_last_change_is_no_failure_of_it() {
         })
     };
 
-    let before = assess(&applied_at("2026-01-01T00:00:10Z"));
-    assert_eq!((before.verdict, assess(&applied_at("2026-01-01T00:00:05Z")).verdict), (Progressing, Failed));
+    let before = assess(&applied_at("2026-01-01T00:00:10Z"), false);
+    assert_eq!((before.verdict, assess(&applied_at("2026-01-01T00:00:05Z"), false).verdict), (Progressing, Failed));
     // A change of metadata alone is never judged: the failure stands, and counts again.
     let at = |text: &str| before.at(text.parse().expect("a time"));
     assert_eq!((at("2026-01-01T00:00:39Z"), at("2026-01-01T00:00:40Z")), (Progressing, Failed));
@@ -642,7 +643,7 @@ fn of_a_message_without_end_only_a_part_is_kept() {
     ready["message"] = json!("x".repeat(100_000));
     let status = json!({"conditions": [ready]});
 
-    let health = assess(&object("example.org/v1", "Widget", &json!({}), &status));
+    let health = assess(&object("example.org/v1", "Widget", &json!({}), &status), false);
 
     assert!(health.message.len() <= crate::report::MESSAGE_BYTES_MAX, "{} bytes", health.message.len());
     assert!(health.message.contains("xxx"), "{}", health.message);
@@ -681,4 +682,24 @@ fn a_pod_has_begun_when_a_container_of_it_has() {
     assert!(has_begun(&pod("initContainerStatuses", &json!({"terminated": {"exitCode": 0}}))));
     assert!(has_begun(&json!({"status": {"containerStatuses": [{"state": waits, "restartCount": 1}]}})), "it crashed");
     assert!(!has_begun(&pod("containerStatuses", &waits)) && !has_begun(&json!({"status": {"phase": "Pending"}})));
+}
+
+#[test]
+fn a_custom_resource_without_a_status_has_half_a_minute_for_one() {
+    let made: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let after = |seconds| made + SignedDuration::from_secs(seconds);
+    let without = object("demo.example.org/v1", "Database", &json!({}), &json!({}));
+
+    let health = assess(&without, true);
+    assert_eq!((health.at(after(29)), health.at(after(30))), (Progressing, Healthy));
+    assert!(health.message.contains("no status yet"), "{}", health.message);
+    let late = health.clone().seen_at(after(-3600));
+    assert_eq!(late.at(after(-3570)), Healthy, "a clock that is wrong holds nobody up for an hour");
+    assert_eq!(health.seen_at(after(20)).at(after(29)), Progressing);
+
+    assert_eq!(assess(&without, false).verdict, Healthy, "nobody is to write one");
+    let said = object("demo.example.org/v1", "Database", &json!({}), &json!({"phase": "Pending"}));
+    assert_eq!(assess(&said, true).verdict, Healthy, "what is not understood says nothing, as kstatus has it");
+    let built_in = object("v1", "ConfigMap", &json!({}), &json!({}));
+    assert_eq!(assess(&built_in, true).verdict, Healthy);
 }

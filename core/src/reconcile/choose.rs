@@ -14,6 +14,7 @@ impl Target {
     /// told of it.
     pub(super) fn take_step(&mut self, now: Timestamp) -> Option<Step> {
         self.accepted_at.get_or_insert(now);
+        self.tick(now);
         while let Some(index) = self.retries.take_due(now) {
             self.try_again(index, now);
         }
@@ -64,7 +65,8 @@ impl Target {
         let act = if self.inventory.had(&identity, digest) {
             Act::Correct { digest, seen_at: now, writes }
         } else {
-            Act::Apply { digest, inspect_first: !self.inventory.is_known(&identity) }
+            let inspect_first = !self.inventory.is_known(&identity) || self.inventory.yields(&identity);
+            Act::Apply { digest, inspect_first }
         };
         Some((object.key.clone(), act))
     }

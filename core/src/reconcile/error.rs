@@ -5,12 +5,20 @@ use std::time::Duration;
 
 use crate::quoting::without_values;
 
+/// The reason of an object that does not fit the schema of its kind: API servers give none.
+pub const UNFIT_REASON: &str = "Unfit";
+
 /// Why a request did not succeed, in the API server's words where it gave some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
     /// The API server, or something that it asks, does not take it.
     #[error("{message}")]
-    Rejected { reason: String, message: String },
+    Rejected {
+        reason: String,
+        message: String,
+        /// Paths of the fields that Kubernetes' own validation finds at fault.
+        fields: Vec<String>,
+    },
     /// The agent's own rights do not allow it.
     #[error("{message}")]
     Forbidden { message: String },
@@ -40,6 +48,11 @@ pub struct Contested {
 }
 
 impl ClusterError {
+    /// Of no field, or of none that is known.
+    pub fn rejected(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Rejected { reason: reason.into(), message: message.into(), fields: Vec::new() }
+    }
+
     /// Without a time that the server asked for.
     pub fn retry(message: impl Into<String>) -> Self {
         Self::Retry { after: None, message: message.into() }

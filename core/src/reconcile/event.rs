@@ -53,15 +53,15 @@ pub enum WatchEvent {
         uids: BTreeSet<Uuid>,
     },
     /// What holds from now on, of what was told by then too.
-    Sighted {
+    Freshness {
         kind: Kind,
-        sight: Sight,
+        freshness: Freshness,
     },
 }
 
 /// How well it is known how objects of a kind stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
+pub enum Freshness {
     Watched,
     /// They cannot be watched: so they stood when they were last listed.
     AsOf(Timestamp),
@@ -69,10 +69,10 @@ pub enum Sight {
     Lost,
 }
 
-impl Sight {
+impl Freshness {
     /// Among those of kinds that are not watched well. Answers whether that is news.
-    pub(super) fn put(self, sights: &mut BTreeMap<Kind, Self>, kind: &Kind) -> bool {
-        let before = if self == Self::Watched { sights.remove(kind) } else { sights.insert(kind.clone(), self) };
+    pub(super) fn put(self, freshness: &mut BTreeMap<Kind, Self>, kind: &Kind) -> bool {
+        let before = if self == Self::Watched { freshness.remove(kind) } else { freshness.insert(kind.clone(), self) };
         before.unwrap_or(Self::Watched) != self
     }
 }
@@ -123,10 +123,11 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Of an object as JSON; of kinds that need no watch in full, the metadata is enough.
-    pub fn of(object: &Value) -> Self {
+    /// Of an object as JSON; of kinds that need no watch in full, the metadata is enough. `has_status`: its kind is served
+    /// with a subresource for the status.
+    pub fn of(object: &Value, has_status: bool) -> Self {
         Self {
-            health: health::assess(object),
+            health: health::assess(object, has_status),
             finished: health::ending(object),
             fingerprint: Fingerprint::of(&object["metadata"], MANAGER),
             is_kept: keep::is_asked(&object["metadata"]),

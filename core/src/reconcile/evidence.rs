@@ -50,7 +50,7 @@ mod tests {
     }
 
     fn health(verdict: Verdict, fails_at: Option<Timestamp>) -> Health {
-        Health { verdict, message: String::new(), fails_at }
+        Health { verdict, message: String::new(), fails_at, heals_at: None }
     }
 
     fn verdict(health: &Health, failed_at: Option<Timestamp>, ending: Option<Ending>, now: Timestamp) -> Verdict {

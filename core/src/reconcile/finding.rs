@@ -14,6 +14,7 @@ use crate::health::Health;
 use crate::keep::kept_by;
 use crate::object::MANAGER;
 use crate::report::Verdict;
+use crate::yielded::Yielded;
 
 /// What came of a step: what the object is like now, or why it could not be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,11 +84,13 @@ pub struct Found {
 pub struct Answer {
     pub finding: Finding,
     pub drift: Option<Found>,
+    /// What of the manifest somebody else has set and keeps: no drift.
+    pub yielded: Option<Yielded>,
 }
 
 impl From<Finding> for Answer {
     fn from(finding: Finding) -> Self {
-        Self { finding, drift: None }
+        Self { finding, drift: None, yielded: None }
     }
 }
 
@@ -113,8 +116,7 @@ impl Finding {
     /// Of an object that is only made where it is absent, as it was read.
     ///
     /// What does not carry our label is not watched: it is looked at again until it is well.
-    pub fn as_found(step: &Step, there: &Metadata, wanted: &Value, found: &Value) -> Self {
-        let condition = Condition::of(found);
+    pub fn as_found(step: &Step, there: &Metadata, condition: Condition, wanted: &Value, found: &Value) -> Self {
         let is_watched = is_ours(there, &step.label());
         if !is_watched && condition.health.verdict != Verdict::Healthy {
             let Health { verdict, message, .. } = &condition.health;

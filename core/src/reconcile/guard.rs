@@ -29,7 +29,7 @@ pub fn refusal(home: &str, step: &Step, body: Option<&Body>) -> Option<Answer> {
 }
 
 fn refused(reason: &str, message: String) -> Answer {
-    Finding::Failed(ClusterError::Rejected { reason: reason.to_owned(), message }).into()
+    Finding::Failed(ClusterError::rejected(reason, message)).into()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::error::ClusterError;
 use super::event::{Condition, Kind, ObjectState};
-use super::finding::Finding;
+use super::finding::{Answer, Finding};
 use super::owned::{self, LastApplied, Owned};
 use super::phases::Object;
 use super::removal::Candidate;
@@ -202,6 +202,11 @@ impl Inventory {
         known.is_some_and(|(owned, last_applied)| owned.is_there && owned.uid == last_applied.uid)
     }
 
+    /// A field of it was somebody else's when it was last asked about.
+    pub(super) fn yields(&self, identity: &Identity) -> bool {
+        self.owned(identity).is_some_and(|owned| owned.yielded.is_some())
+    }
+
     /// Whether the object is one that this target applied, whatever its label says; our name of it.
     pub(super) fn followed(&self, uid: Uuid) -> Option<&Identity> {
         self.by_uid.get(&uid)
@@ -263,10 +268,10 @@ impl Inventory {
         &mut self,
         (step, identity): (&Step, &Identity),
         digest: Digest,
-        finding: &Finding,
-        is_drifted: bool,
+        answer: &Answer,
         now: Timestamp,
     ) -> Option<Uuid> {
+        let Answer { finding, drift, yielded } = answer;
         let (uid, version, condition, digest) = match finding {
             Finding::Applied { uid, version, condition, body } => {
                 let (finished, generation) = (condition.finished, self.applied_under(step, identity, *uid, condition));
@@ -278,7 +283,7 @@ impl Inventory {
             Finding::AsFound { uid, version, condition, .. } => (*uid, *version, condition.clone(), Some(digest)),
             // What is left drifted is overwritten by the next assignment.
             Finding::Kept { seen: Some((uid, version, condition)) } => {
-                (*uid, *version, condition.clone(), (!is_drifted).then_some(digest))
+                (*uid, *version, condition.clone(), drift.is_none().then_some(digest))
             }
             Finding::Kept { seen: None } | Finding::Finished | Finding::EndedUnseen => {
                 self.note_missing(identity, digest, finding)
@@ -315,12 +320,13 @@ impl Inventory {
             went_unseen: false,
             note,
             version,
-            health,
+            health: health.seen_at(now),
             failed_at,
             finished,
             last_seen: fingerprint.clone(),
             fingerprint,
             signal: DriftSignal::None,
+            yielded: yielded.clone(),
             asked_at: now,
         };
         self.owned.insert(identity.clone(), owned);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::error::ClusterError;
+use super::error::{ClusterError, UNFIT_REASON};
 use crate::ObjectKey;
 use crate::backoff::{Backoff, Jitter};
 use crate::object::is_built_in_group;
@@ -115,7 +115,7 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
         ClusterError::Rejected { message, .. } if cannot_change(message) => {
             rejected("delete it in the cluster, or give it another name")
         }
-        ClusterError::Rejected { message, .. } if is_refused_by_the_cluster(message) => {
+        ClusterError::Rejected { reason, message, fields } if is_refused_by_others(reason, message, fields) => {
             let hint = "correct the manifest, or what refuses it";
             if failures <= REFUSALS_MAX { retrying(Verdict::Progressing, hint.to_owned()) } else { rejected(hint) }
         }
@@ -177,11 +177,26 @@ fn cannot_change(message: &str) -> bool {
         .any(|words| message.contains(words))
 }
 
-/// Whether a refusal is the cluster's of the moment and not the manifest's own: admission, or what others have taken.
-fn is_refused_by_the_cluster(message: &str) -> bool {
-    ["denied", "webhook", "already allocated", "exceeded quota", "is forbidden"]
-        .iter()
-        .any(|words| message.contains(words))
+/// Before what an admission webhook says: the API server's own words. Whatever else a webhook's answer has is the webhook's.
+const OF_A_WEBHOOK: &str = "admission webhook \"";
+
+/// Reasons why an API server, or this agent, cannot read an object at all.
+const UNREADABLE: [&str; 6] =
+    [UNFIT_REASON, "BadRequest", "RequestEntityTooLarge", "InvalidName", "BodyMissing", "BodyUnreadable"];
+
+/// Whether a refusal is not the API server's alone, which sees nothing but the object, the one before, and their schema.
+/// Kubernetes' validation names the field of each fault, and is the same in every cluster, but for what a Service asks for of
+/// what a cluster has. Whatever else refuses, such as policies, quotas and webhooks, goes by what is in the cluster.
+fn is_refused_by_others(reason: &str, message: &str, fields: &[String]) -> bool {
+    if message.starts_with(OF_A_WEBHOOK) {
+        return true;
+    }
+    !UNREADABLE.contains(&reason) && fields.iter().all(|field| is_allocated(field))
+}
+
+/// Addresses and ports of a Service, which others may have, or which the cluster may not give.
+fn is_allocated(field: &str) -> bool {
+    field.starts_with("spec.clusterIP") || field.ends_with(".nodePort") || field == "spec.healthCheckNodePort"
 }
 
 #[cfg(test)]
@@ -226,15 +241,51 @@ mod tests {
 
     #[test]
     fn two_spellings_of_one_object_are_the_manifests_own_fault_whatever_the_kind() {
-        let error = ClusterError::Rejected { reason: "StandsTwice".to_owned(), message: "m".to_owned() };
+        let error = ClusterError::rejected("StandsTwice", "m");
 
         let judged = failure(&key("example.org/v1"), &error, 1);
 
         assert_eq!((judged.outcome, judged.verdict, judged.may_pass), (Outcome::Rejected, Verdict::Failed, false));
     }
 
+    /// As Kubernetes' validation says it, of the field at the beginning; or as somebody else does.
     fn rejected(message: &str) -> ClusterError {
-        ClusterError::Rejected { reason: "Invalid".to_owned(), message: message.to_owned() }
+        let field = message.split_once(": ").map(|(field, _)| field.to_owned()).filter(|field| !field.contains(' '));
+        ClusterError::Rejected {
+            reason: "Invalid".to_owned(),
+            message: message.to_owned(),
+            fields: field.into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn who_refuses_a_built_in_kind_is_told_by_what_the_api_server_says_beside_the_words() {
+        let may_pass = |error: &ClusterError| failed(error, 3).may_pass;
+        let of_fields = |message: &str, fields: &[&str]| {
+            let (reason, message) = ("Invalid".to_owned(), message.to_owned());
+            ClusterError::Rejected { reason, message, fields: fields.iter().map(|&field| field.to_owned()).collect() }
+        };
+
+        for by_others in [
+            ClusterError::rejected("", "admission webhook \"a\" denied the request: no"),
+            of_fields("admission webhook \"a\" denied the request: Pod \"b\" is invalid", &["spec.x"]),
+            ClusterError::rejected("Invalid", "deployments \"a\" is forbidden: ValidatingAdmissionPolicy 'p' …"),
+            ClusterError::rejected("Conflict", "words of somebody"),
+            of_fields("failed to allocate IP 203.0.113.7: not in the valid range", &["spec.clusterIPs[0]"]),
+            of_fields("provided port is already allocated", &["spec.ports[2].nodePort"]),
+        ] {
+            assert!(may_pass(&by_others), "{by_others}");
+        }
+        for by_itself in [
+            of_fields("must be between 1 and 65535", &["spec.ports[0].port"]),
+            of_fields("a label may not say denied, webhook or quota", &["metadata.labels"]),
+            of_fields("a port and an address", &["spec.ports[0].port", "spec.clusterIPs[0]"]),
+            ClusterError::rejected(UNFIT_REASON, ".dataa: field not declared in schema"),
+            ClusterError::rejected("BadRequest", "strict decoding error: unknown field \"spec.webhook\""),
+            ClusterError::rejected("RequestEntityTooLarge", "limit is 3145728"),
+        ] {
+            assert!(!may_pass(&by_itself), "{by_itself}");
+        }
     }
 
     #[test]

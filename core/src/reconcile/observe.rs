@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::event::{Kind, ObjectEvent, ObjectState, Sight};
+use super::event::{Freshness, Kind, ObjectEvent, ObjectState};
 use super::owned::Owned;
 use super::phases::Object;
 use super::target::Target;
@@ -121,16 +121,16 @@ impl Target {
         }
     }
 
-    pub(super) fn set_sight(&mut self, kind: &Kind, sight: Sight, now: Timestamp) {
+    pub(super) fn set_freshness(&mut self, kind: &Kind, freshness: Freshness, now: Timestamp) {
         // As of an earlier time is said until it is too long ago: else each list would be news of what is not well.
-        if let (Some(&Sight::AsOf(before)), Sight::AsOf(listed_at)) = (self.sights.get(kind), sight)
+        if let (Some(&Freshness::AsOf(before)), Freshness::AsOf(listed_at)) = (self.freshness.get(kind), freshness)
             && listed_at.duration_since(before) < SAID_AGAIN
             && !self.changed_since_told.contains(kind)
         {
             return;
         }
         self.changed_since_told.remove(kind);
-        if sight.put(&mut self.sights, kind) {
+        if freshness.put(&mut self.freshness, kind) {
             self.said.note_change();
             self.open_phases(now);
         }

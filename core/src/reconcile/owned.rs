@@ -11,6 +11,7 @@ use crate::drift::{DriftSignal, Fingerprint, says};
 use crate::health::{self, Ending, Health};
 use crate::journal::Applied;
 use crate::report::Verdict;
+use crate::yielded::Yielded;
 use crate::{Digest, Generation, ObjectKey};
 
 /// An object that this process applied or inspected, and that a watch follows.
@@ -36,6 +37,8 @@ pub(super) struct Owned {
     pub(super) last_seen: Option<Fingerprint>,
     /// The worst that was seen of it since we last had an answer, whether anybody wants to know or not.
     pub(super) signal: DriftSignal,
+    /// What of it is left to somebody else.
+    pub(super) yielded: Option<Yielded>,
     /// When we last had an answer about it.
     pub(super) asked_at: Timestamp,
 }
@@ -110,7 +113,7 @@ impl Owned {
                 // What was seen before was asked about then, or is when its time comes.
                 let (signal, since_last) = (since(self.fingerprint.as_ref()), since(self.last_seen.as_ref()));
                 self.last_seen = fingerprint;
-                (health, signal, signal.min(since_last))
+                (health.seen_at(now), signal, signal.min(since_last))
             }
             ObjectState::Deleted | ObjectState::Missing => match self.finished {
                 Some(ending) => (finished(ending), DriftSignal::None, DriftSignal::None),
@@ -132,7 +135,12 @@ impl Owned {
 }
 
 pub(super) fn deleted() -> Health {
-    Health { verdict: Verdict::Degraded, message: "deleted by somebody else".to_owned(), fails_at: None }
+    Health {
+        verdict: Verdict::Degraded,
+        message: "deleted by somebody else".to_owned(),
+        fails_at: None,
+        heals_at: None,
+    }
 }
 
 /// Of something that goes by itself when it ends.
@@ -140,7 +148,7 @@ pub(super) fn ended_unseen() -> Health {
     let message =
         "it is gone, and nobody saw how it ended: retry its rollout here, or give it another name, to run it again"
             .to_owned();
-    Health { verdict: Verdict::Unknown, message, fails_at: None }
+    Health { verdict: Verdict::Unknown, message, fails_at: None, heals_at: None }
 }
 
 /// Of something that is gone since it ended.
@@ -149,5 +157,5 @@ pub(super) fn finished(ending: Ending) -> Health {
         Ending::Succeeded => (Verdict::Healthy, "finished"),
         Ending::Failed => (Verdict::Failed, "it failed, and is gone since"),
     };
-    Health { verdict, message: message.to_owned(), fails_at: None }
+    Health { verdict, message: message.to_owned(), fails_at: None, heals_at: None }
 }

@@ -26,6 +26,10 @@ const POSSIBLE_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 /// once.
 const POSSIBLE_SPACING: SignedDuration = SignedDuration::from_millis(100);
 
+/// Until it is asked whether what a field was left to is still there: nobody watches that. Each time is a read, a list and
+/// an apply that changes nothing.
+const YIELDED_AGAIN: SignedDuration = SignedDuration::from_mins(5);
+
 #[derive(Debug, Default)]
 pub(super) struct RecheckQueue {
     open: BTreeMap<Identity, Recheck>,
@@ -104,6 +108,13 @@ impl RecheckQueue {
     /// It could not be told, and is asked again then.
     pub(super) fn ask_again(&mut self, identity: &Identity, seen_at: Timestamp, due_at: Timestamp) {
         self.put(identity, Recheck { seen_at, due_at });
+    }
+
+    /// A field of it was left to somebody who may go unseen. Until then only what is certain is asked about: whatever that one
+    /// does to the object might be drift.
+    pub(super) fn ask_later(&mut self, identity: &Identity, now: Timestamp) {
+        let due_at = now.saturating_add(YIELDED_AGAIN).unwrap_or(Timestamp::MAX);
+        self.put(identity, Recheck { seen_at: due_at, due_at });
     }
 
     /// The API server asked for that long a pause, whatever is seen meanwhile.

@@ -11,6 +11,7 @@ use super::target::Target;
 use crate::object::Identity;
 use crate::report::Outcome;
 use crate::session::Action;
+use crate::yielded::Yielded;
 use crate::{Digest, ObjectKey, TargetId};
 
 impl Target {
@@ -22,15 +23,15 @@ impl Target {
         claimed_by: impl Fn(&ObjectKey) -> Option<TargetId>,
         (now, chance): (Timestamp, f64),
     ) {
-        let Answer { finding, drift } = answer;
         let identity = Identity::of(&step.key);
         self.under_way.remove(&identity);
         if let Some(digest) = step.act.digest() {
-            self.note(step, &identity, digest, (&finding, drift.is_some()), now);
+            self.note(step, &identity, digest, &answer, now);
+            let Answer { finding, drift, .. } = answer;
             self.note_drift(step, &identity, drift, &finding, now);
             self.record_apply(step, &identity, finding, now, chance);
         } else {
-            self.record_removal((step, &identity), &finding, claimed_by, (now, chance));
+            self.record_removal((step, &identity), &answer.finding, claimed_by, (now, chance));
         }
         if self.under_way.is_empty() {
             self.early.clear();
@@ -39,17 +40,13 @@ impl Target {
     }
 
     /// Keeps the inventory true, whatever the current assignment says.
-    fn note(
-        &mut self,
-        step: &Step,
-        identity: &Identity,
-        digest: Digest,
-        (finding, is_drifted): (&Finding, bool),
-        now: Timestamp,
-    ) {
-        let noted = self.inventory.note((step, identity), digest, finding, is_drifted, now);
+    fn note(&mut self, step: &Step, identity: &Identity, digest: Digest, answer: &Answer, now: Timestamp) {
+        let noted = self.inventory.note((step, identity), digest, answer, now);
         let Some(uid) = noted else { return };
         self.rechecks.settle(identity);
+        if answer.yielded.as_ref().is_some_and(Yielded::may_end) && self.asks() {
+            self.rechecks.ask_later(identity, now);
+        }
         if let Some((version, seen)) = self.early.remove(&uid) {
             self.see_followed(identity, (version, None), seen, now);
         }

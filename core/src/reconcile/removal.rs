@@ -239,3 +239,20 @@ pub(super) fn is_protected(key: &ObjectKey) -> bool {
             | ("project.openshift.io", "Project")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_a_namespace_by_another_name_is_protected_as_one() {
+        let key = |api_version: &str, kind: &str| {
+            let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
+            ObjectKey { api_version, kind, namespace: None, name: "shop".to_owned() }
+        };
+
+        assert!(is_protected(&key("v1", "Namespace")) && is_protected(&key("project.openshift.io/v1", "Project")));
+        assert!(!is_protected(&key("config.openshift.io/v1", "Project")), "the settings of all projects");
+        assert!(!is_protected(&key("argoproj.io/v1alpha1", "AppProject")));
+    }
+}

@@ -13,7 +13,7 @@
 //! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
 //! count 2..9                     how many steps came since the last count
 //! they-do inspect b, they-answer b there v2                       the same of the other target; all its steps since the last they-do
-//! answer a applied v3 healthy owning f:x ended failed fails 30s drift modified
+//! answer a applied v3 healthy owning f:x ended failed fails 30s heals 30s yields busy drift modified
 //! answer a as-found v2 ours note not-changed                      it is applied once, and there; `ours`: with our label
 //! answer a kept | absent | exists WHOSE | gone | released | there v2 in ns uid 5 leaving finalizer x keep
 //! answer a read without-label | of-other | left                   as it is found, without a label or with the other's, or as a target left it
@@ -154,6 +154,7 @@ scripts::scenarios! {
     what_is_given_to_who_wants_it_no_more_goes_with_that,
     what_is_immutable_is_applied_once_the_old_one_is_gone,
     what_is_left_drifted_holds_up_later_phases_and_a_prune,
+    what_is_left_to_an_autoscaler_is_said_and_asked_about_again,
     what_is_missing_in_a_list_went_away_unseen,
     what_is_new_is_inspected_before_it_is_applied_and_what_we_own_is_not,
     what_is_not_there_does_not_refuse_a_prune,
@@ -170,6 +171,7 @@ scripts::scenarios! {
     what_runs_once_runs_again_where_a_person_asks_for_it,
     what_seems_to_be_the_manifests_own_fault_is_tried_again_rarely,
     what_stayed_is_given_to_who_wants_it_later,
+    what_says_nothing_is_healthy_after_a_while_and_the_next_phase_opens,
     what_takes_too_long_fails_without_anything_being_seen,
     what_waits_for_its_phase_is_kept_as_it_is,
     what_waits_for_its_stage_is_given_to_who_wants_it_later,
@@ -181,6 +183,7 @@ scripts::scenarios! {
     while_a_watch_is_broken_no_gate_opens,
     while_a_watch_is_broken_nothing_is_known_to_be_healthy,
     who_changes_it_again_and_again_is_named,
+    who_waits_for_a_webhook_that_waits_for_it_goes_on_once_the_webhook_is_moved,
 }
 
 #[test]

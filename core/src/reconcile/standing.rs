@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::event::{Kind, Sight};
+use super::event::{Freshness, Kind};
 use super::finding::Found;
 use super::owned::Owned;
 use super::phases::{Object, State};
@@ -19,8 +19,8 @@ pub(super) struct Said {
     /// What was last said, to say it only once.
     last: Option<Report>,
     has_changed: bool,
-    /// When an object that progresses now counts as failed, if nothing is seen of it until then.
-    fails_at: Option<Timestamp>,
+    /// When an object counts as failed or as healthy that does not now, if nothing is seen of it until then.
+    turns_at: Option<Timestamp>,
 }
 
 impl Said {
@@ -32,15 +32,17 @@ impl Said {
         self.has_changed
     }
 
-    pub(super) fn fails_at(&self) -> Option<Timestamp> {
-        self.fails_at
+    pub(super) fn turns_at(&self) -> Option<Timestamp> {
+        self.turns_at
     }
 
-    fn tick(&mut self, now: Timestamp) {
-        if self.fails_at.is_some_and(|at| at <= now) {
-            self.fails_at = None;
-            self.has_changed = true;
+    /// Whether time alone changed something.
+    fn tick(&mut self, now: Timestamp) -> bool {
+        let has_turned = self.turns_at.is_some_and(|at| at <= now);
+        if has_turned {
+            (self.turns_at, self.has_changed) = (None, true);
         }
+        has_turned
     }
 
     /// The report, if it is another one than the last.
@@ -54,12 +56,19 @@ impl Said {
 }
 
 impl Target {
+    /// To be called before a step or a report: what time alone made well opens phases.
+    pub(super) fn tick(&mut self, now: Timestamp) {
+        if self.said.tick(now) {
+            self.open_phases(now);
+        }
+    }
+
     /// Says how the target stands, if that is something new and is not about to change with the next answer.
     ///
     /// The first report of an assignment is its acknowledgement, so it comes at once.
     pub(super) fn take_report(&mut self, may_be_partial: bool, now: Timestamp) -> Option<Report> {
         let accepted_at = *self.accepted_at.get_or_insert(now);
-        self.said.tick(now);
+        self.tick(now);
         let is_first = self.said.last.as_ref().is_none_or(|report| report.generation != self.assignment.generation);
         if !self.said.has_changed || !(is_first || may_be_partial || self.is_quiet(now)) {
             return None;
@@ -67,9 +76,9 @@ impl Target {
         self.said.has_changed = false;
         let times = |owned: &Owned| {
             let grace_end = owned.evidence().grace_end(accepted_at, now);
-            [owned.health.fails_at, grace_end].into_iter().flatten().filter(|&at| at > now).min()
+            owned.health.turns_at().into_iter().chain([grace_end]).flatten().filter(|&at| at > now).min()
         };
-        self.said.fails_at = self.inventory.all_owned().filter_map(times).min();
+        self.said.turns_at = self.inventory.all_owned().filter_map(times).min();
         let leaving = self.removals.standings(now, self.may_remove(now));
         let standings = self.objects.iter().map(|object| self.standing(object, now));
         let mut report = roll_up(&self.assignment, standings, leaving);
@@ -118,23 +127,29 @@ impl Target {
         if let Some(doubtful) = self.doubtful(object, outcome, now) {
             return doubtful;
         }
-        let sight = self.sights.get(&Kind::of(&object.key));
-        if sight == Some(&Sight::Lost) {
+        let freshness = self.freshness.get(&Kind::of(&object.key));
+        if freshness == Some(&Freshness::Lost) {
             return standing(object, outcome, Verdict::Unknown, "its watch is broken".into(), "");
         }
         let verdict = owned.evidence().verdict(self.accepted_at.unwrap_or(now), now);
         // What ended has ended; everything else can get well while nobody changes it.
         let may_pass = verdict == Verdict::Failed && owned.finished.is_none();
-        let message = match sight {
-            Some(&Sight::AsOf(listed_at)) => as_of(&owned.health.message, listed_at.max(owned.asked_at)).into(),
+        let message: Cow<'_, str> = match freshness {
+            Some(&Freshness::AsOf(listed_at)) => as_of(&owned.health.message, listed_at.max(owned.asked_at)).into(),
             _ => owned.health.message.as_str().into(),
         };
         if let (Verdict::Healthy, Some(note)) = (verdict, &owned.note) {
             return Standing { is_told: true, ..standing(object, outcome, verdict, note.as_str().into(), "") };
         }
+        let message = match &owned.yielded {
+            Some(yielded) if verdict == Verdict::Healthy => yielded.to_string().into(),
+            Some(yielded) => format!("{message}; {yielded}").into(),
+            None => message,
+        };
         let owes_a_run = self.inventory.owes_a_run(object, self.assignment.retried);
         let hint = if owes_a_run { OWED_RUN_HINT } else { "" };
-        Standing { may_pass, ..standing(object, outcome, verdict, message, hint) }
+        let is_told = owned.yielded.is_some();
+        Standing { may_pass, is_told, ..standing(object, outcome, verdict, message, hint) }
     }
 
     /// Of one that is drifted, or that cannot be asked about.

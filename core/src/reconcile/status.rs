@@ -1,7 +1,7 @@
 //! Rolls up what is known of a target's objects into what the hub is told.
 //!
-//! It decides what is worth a line: whatever is not well, worst first, and what is not as it is wanted though it is well. All
-//! else is in the counts.
+//! It decides what is worth a line: whatever is not well, worst first, and then what of the manifest is left to somebody
+//! else, or is left as it was found. What is well is in the counts.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ pub(super) struct Standing<'a> {
     pub(super) hint: &'a str,
     /// Of a failure: it may pass without another revision.
     pub(super) may_pass: bool,
-    /// It has a line though it is well.
+    /// It has a line, however it is.
     pub(super) is_told: bool,
 }
 
@@ -32,19 +32,19 @@ pub(super) fn roll_up<'a>(
 ) -> Report {
     let mut counts = Counts::default();
     let mut verdict = Verdict::Healthy;
-    let mut unwell = Vec::new();
+    let mut told = Vec::new();
     for standing in standings {
         counts.total += 1;
         counts.in_place += u32::from(standing.outcome.is_in_place());
         counts.healthy += u32::from(standing.verdict == Verdict::Healthy);
         verdict = verdict.max(standing.verdict);
         if standing.verdict != Verdict::Healthy || standing.is_told {
-            unwell.push(standing);
+            told.push(standing);
         }
     }
     for standing in leaving {
         verdict = verdict.max(standing.verdict);
-        unwell.push(standing);
+        told.push(standing);
     }
     Report {
         target: assignment.target,
@@ -53,18 +53,18 @@ pub(super) fn roll_up<'a>(
         applied: counts.in_place == counts.total,
         verdict,
         objects: counts,
-        lines: worst_first(unwell),
+        lines: worst_first(told),
     }
 }
 
-fn worst_first(mut unwell: Vec<Standing<'_>>) -> Vec<ObjectLine> {
+fn worst_first(mut told: Vec<Standing<'_>>) -> Vec<ObjectLine> {
     // What is final comes before what may pass: the hub judges by the lines that are left.
     let rank = |standing: &Standing<'_>| {
         (standing.verdict, !standing.may_pass, standing.outcome.is_stalled(), !standing.message.is_empty())
     };
-    unwell.sort_by(|one, other| rank(other).cmp(&rank(one)).then_with(|| one.key.cmp(other.key)));
-    unwell.truncate(LINES_MAX);
-    unwell.iter().map(line).collect()
+    told.sort_by(|one, other| rank(other).cmp(&rank(one)).then_with(|| one.key.cmp(other.key)));
+    told.truncate(LINES_MAX);
+    told.iter().map(line).collect()
 }
 
 fn line(standing: &Standing<'_>) -> ObjectLine {

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::drifted::Drifted;
-use super::event::{Kind, ObjectState, Sight};
+use super::event::{Freshness, Kind, ObjectState};
 use super::inventory::{Inventory, Learned};
 use super::phases::{Before, Objects};
 use super::recheck_queue::RecheckQueue;
@@ -43,7 +43,7 @@ pub(super) struct Target {
     /// Seen while a request is on its way: it may be about what that request makes.
     pub(super) early: BTreeMap<Uuid, (u64, ObjectState)>,
     /// Of kinds that are not watched well.
-    pub(super) sights: BTreeMap<Kind, Sight>,
+    pub(super) freshness: BTreeMap<Kind, Freshness>,
     /// Of those of which something else was seen since it was last said as of when they are known.
     pub(super) changed_since_told: BTreeSet<Kind>,
     /// Found and not told yet.
@@ -52,11 +52,11 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// `phase` tells in which phase an object of the assignment is applied, `sights` which kinds are not watched well.
+    /// `phase` tells in which phase an object of the assignment is applied, `freshness` which kinds are not watched well.
     pub(super) fn new(
         assignment: Assignment,
         inventory: Inventory,
-        sights: BTreeMap<Kind, Sight>,
+        freshness: BTreeMap<Kind, Freshness>,
         now: Timestamp,
         phase: impl Fn(&Entry) -> Phase,
     ) -> Self {
@@ -71,7 +71,7 @@ impl Target {
             asked_last: false,
             under_way: BTreeSet::new(),
             early: BTreeMap::new(),
-            sights,
+            freshness,
             changed_since_told: BTreeSet::new(),
             drifts: Vec::new(),
             said: Said::default(),
@@ -163,11 +163,11 @@ impl Target {
     /// When there is something new to do or to say, if nothing happens before.
     pub(super) fn next_wake(&self, under_way_max: Option<usize>) -> Option<Timestamp> {
         if self.is_full(under_way_max) {
-            return self.said.fails_at();
+            return self.said.turns_at();
         }
         let recheck = self.rechecks.next_wake(|identity| !self.under_way.contains(identity));
         let (retry, removal) = (self.retries.next_at(), self.removals.next_wake());
-        [retry, recheck, removal, self.said.fails_at()].into_iter().flatten().min()
+        [retry, recheck, removal, self.said.turns_at()].into_iter().flatten().min()
     }
 
     /// What other targets want may be another by now.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::bodies::{Bodies, Body};
 use super::claims::{Claim, Claims};
 use super::drifted::Drifted;
-use super::event::{Event, Kind, ObjectEvent, Sight, WatchEvent};
+use super::event::{Event, Freshness, Kind, ObjectEvent, WatchEvent};
 use super::finding::{Answer, Finding};
 use super::inventory::{Inventory, Learned};
 use super::step::{Act, Step};
@@ -40,7 +40,7 @@ pub struct Targets {
     /// The target that had the last turn: the next one is first in line.
     turn: Option<TargetId>,
     /// Of kinds that are not watched well.
-    sights: BTreeMap<Kind, Sight>,
+    freshness: BTreeMap<Kind, Freshness>,
     /// Of one target: what hangs in it leaves room for others.
     under_way_max: Option<usize>,
 }
@@ -71,7 +71,7 @@ impl Targets {
             Event::Watched(WatchEvent::Listed { kind, began_at, uids }) => {
                 self.see_all(&kind, began_at, &uids, now);
             }
-            Event::Watched(WatchEvent::Sighted { kind, sight }) => self.set_sight(&kind, sight, now),
+            Event::Watched(WatchEvent::Freshness { kind, freshness }) => self.set_freshness(&kind, freshness, now),
         }
         told
     }
@@ -88,7 +88,7 @@ impl Targets {
         let phase = |entry: &Entry| self.bodies.phase(entry);
         let Some(target) = self.by_id.get_mut(&id) else {
             let inventory = Inventory::of(&journalled);
-            let target = Target::new(journalled.assignment, inventory, self.sights.clone(), now, phase);
+            let target = Target::new(journalled.assignment, inventory, self.freshness.clone(), now, phase);
             self.by_id.insert(id, target);
             return;
         };
@@ -141,11 +141,11 @@ impl Targets {
         }
     }
 
-    fn set_sight(&mut self, kind: &Kind, sight: Sight, now: Timestamp) {
+    fn set_freshness(&mut self, kind: &Kind, freshness: Freshness, now: Timestamp) {
         for target in self.by_id.values_mut() {
-            target.set_sight(kind, sight, now);
+            target.set_freshness(kind, freshness, now);
         }
-        sight.put(&mut self.sights, kind);
+        freshness.put(&mut self.freshness, kind);
     }
 
     /// The next step, if there is one whose time has come; its object has no other until its answer comes. Targets take
@@ -220,7 +220,7 @@ impl Targets {
 
     /// It is watched no more.
     pub fn unwatch(&mut self, kind: &Kind, now: Timestamp) {
-        self.set_sight(kind, Sight::Watched, now);
+        self.set_freshness(kind, Freshness::Watched, now);
     }
 }
 

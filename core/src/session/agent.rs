@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Action, AgentMessage, Assignment, Desired, Forgotten, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL, Packed,
-    Piece, Sight, SightWanted, Violation, Want, Welcome, root,
+    Piece, Profile, ProfileWanted, Violation, Want, Welcome, root,
 };
 use crate::apis::Apis;
 use crate::definitions::Definitions;
@@ -65,7 +65,7 @@ pub enum Change {
 pub struct AgentSession {
     boot: Uuid,
     version: String,
-    sight: Sight,
+    profile: Profile,
     decompress: Decompress,
     inventory: BTreeMap<TargetId, InventoryEntry>,
     /// Assigned, and not accepted before all of its objects are here.
@@ -87,7 +87,7 @@ struct Connection {
     outbound: VecDeque<AgentMessage>,
     session: Option<SessionNumber>,
     heartbeat: HeartbeatPolicy,
-    sight: SightWanted,
+    profile: ProfileWanted,
     /// Something was seen since the Hello.
     has_seen: bool,
     /// Definitions that the hub waits for.
@@ -169,7 +169,7 @@ impl AgentSession {
         Self {
             boot,
             version,
-            sight: Sight { facts, ..Sight::default() },
+            profile: Profile { facts, ..Profile::default() },
             decompress,
             inventory: BTreeMap::new(),
             lacking: BTreeMap::new(),
@@ -228,9 +228,9 @@ impl AgentSession {
             boot: self.boot,
             root: self.root(),
             acked: self.acked,
-            facts: self.sight.facts.clone(),
-            apis: self.sight.apis.as_ref().map(Apis::digest),
-            definitions: self.sight.definitions.as_ref().map(Definitions::digest),
+            facts: self.profile.facts.clone(),
+            apis: self.profile.apis.as_ref().map(Apis::digest),
+            definitions: self.profile.definitions.as_ref().map(Definitions::digest),
         };
         self.connection.outbound.push_back(AgentMessage::Hello(hello));
     }
@@ -321,9 +321,9 @@ impl AgentSession {
         self.connection.heartbeat_at = now + welcome.heartbeat.interval;
         self.connection.report_at = now;
         self.connection.caught_up = false;
-        self.connection.sight = welcome.sight;
-        if welcome.sight == SightWanted::Now || self.connection.has_seen {
-            self.tell_sight();
+        self.connection.profile = welcome.profile;
+        if welcome.profile == ProfileWanted::Now || self.connection.has_seen {
+            self.tell_profile();
         }
         if welcome.want == Want::All {
             for waiting in self.reports.values_mut() {
@@ -334,21 +334,21 @@ impl AgentSession {
     }
 
     /// What is seen of the cluster from now on. It is told to a hub that takes it, and stands in the next Hello.
-    pub fn see(&mut self, sight: Sight) {
-        if sight != self.sight {
-            self.sight = sight;
+    pub fn see(&mut self, profile: Profile) {
+        if profile != self.profile {
+            self.profile = profile;
             self.connection.has_seen = true;
-            self.tell_sight();
+            self.tell_profile();
         }
     }
 
-    fn tell_sight(&mut self) {
-        if self.connection.sight == SightWanted::Never {
+    fn tell_profile(&mut self) {
+        if self.connection.profile == ProfileWanted::Never {
             return;
         }
         let outbound = &mut self.connection.outbound;
-        outbound.retain(|message| !matches!(message, AgentMessage::Sight(_)));
-        outbound.push_back(AgentMessage::Sight(self.sight.clone()));
+        outbound.retain(|message| !matches!(message, AgentMessage::Profile(_)));
+        outbound.push_back(AgentMessage::Profile(self.profile.clone()));
     }
 
     /// Definitions that the hub asked for since this was asked last: whoever has them gives one at a time to
@@ -603,7 +603,7 @@ impl Connection {
             outbound: VecDeque::new(),
             session: None,
             heartbeat: HeartbeatPolicy::default(),
-            sight: SightWanted::Never,
+            profile: ProfileWanted::Never,
             has_seen: false,
             wanted: BTreeSet::new(),
             is_wanted_news: false,

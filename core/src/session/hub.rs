@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, Hello, HubMessage, Listed, Listing,
-    PROTOCOL, Packed, Piece, SIGHT_PAUSE, Sight, SightWanted, Violation, Want, Welcome, root,
+    PROFILE_PAUSE, PROTOCOL, Packed, Piece, Profile, ProfileWanted, Violation, Want, Welcome, root,
 };
 use crate::bundle::Manifest;
 use crate::drift::Drift;
@@ -46,7 +46,7 @@ pub enum Effect {
     /// [`HubSession::handle_listing`].
     Greeted(Hello),
     /// Write down what the agent has seen of its cluster, and answer with [`HubSession::want`].
-    Seen(Sight),
+    Seen(Profile),
     /// Keep this definition, if it is what its digest says.
     Define(Packed),
     /// Record this report, then call [`HubSession::handle_recorded`].
@@ -99,9 +99,9 @@ pub struct HubSession {
     received: Option<ReportSequence>,
     caught_up: CatchUp,
     /// What the agent said last, as long as it is not passed on.
-    sight: Option<Sight>,
+    profile: Option<Profile>,
     /// When it may be.
-    sight_at: Timestamp,
+    profile_at: Timestamp,
     /// Definitions that the agent was asked for and has not sent.
     wanted: BTreeSet<Digest>,
     heard_at: Timestamp,
@@ -187,8 +187,8 @@ impl HubSession {
             durable: None,
             received: None,
             caught_up: CatchUp::Sending,
-            sight: None,
-            sight_at: now,
+            profile: None,
+            profile_at: now,
             wanted: BTreeSet::new(),
             heard_at: now,
         }
@@ -202,7 +202,7 @@ impl HubSession {
     /// When [`HubSession::handle_tick`] has something to say, if nothing comes before.
     pub fn next_wake(&self) -> Timestamp {
         let next = self.compare_at.min(self.heard_at + self.heartbeat.deadline);
-        if self.sight.is_some() { next.min(self.sight_at) } else { next }
+        if self.profile.is_some() { next.min(self.profile_at) } else { next }
     }
 
     /// To be called when [`HubSession::next_wake`] has come; earlier does no harm. Fails when the agent was silent for
@@ -211,7 +211,7 @@ impl HubSession {
         if now >= self.heard_at + self.heartbeat.deadline {
             return Err(Violation::Silent(self.heartbeat.deadline));
         }
-        self.pass_sight_on(now);
+        self.pass_profile_on(now);
         if now >= self.compare_at {
             self.compare_at = now + COMPARE_EVERY;
             // While something is on its way they differ by right.
@@ -223,12 +223,12 @@ impl HubSession {
     }
 
     /// It costs rows and renders, so an agent that says another one each second is not followed.
-    fn pass_sight_on(&mut self, now: Timestamp) {
-        if now >= self.sight_at
-            && let Some(sight) = self.sight.take()
+    fn pass_profile_on(&mut self, now: Timestamp) {
+        if now >= self.profile_at
+            && let Some(profile) = self.profile.take()
         {
-            self.sight_at = now + SIGHT_PAUSE;
-            self.effects.push_back(Effect::Seen(sight));
+            self.profile_at = now + PROFILE_PAUSE;
+            self.effects.push_back(Effect::Seen(profile));
         }
     }
 
@@ -245,9 +245,9 @@ impl HubSession {
             AgentMessage::Hello(_) if self.greeted => Err(Violation::Repeated),
             AgentMessage::Hello(hello) => self.handle_hello(hello),
             _ if !self.greeted => Err(Violation::NoHello),
-            AgentMessage::Sight(sight) => {
-                self.sight = Some(sight);
-                self.pass_sight_on(now);
+            AgentMessage::Profile(profile) => {
+                self.profile = Some(profile);
+                self.pass_profile_on(now);
                 Ok(())
             }
             AgentMessage::Inventory(listed) => self.handle_inventory(listed),
@@ -297,12 +297,12 @@ impl HubSession {
     }
 
     /// Answers the Hello: to be called once after [`Effect::Greeted`], when the agent's past is known.
-    pub fn welcome(&mut self, want: Want, sight: SightWanted) {
-        let welcome = Welcome { session: self.number, want, heartbeat: self.heartbeat, sight };
+    pub fn welcome(&mut self, want: Want, profile: ProfileWanted) {
+        let welcome = Welcome { session: self.number, want, heartbeat: self.heartbeat, profile };
         self.controls.push_back(HubMessage::Welcome(welcome));
     }
 
-    /// Asks for definitions that a [`Sight`] has named and that are not stored, in the place of those before.
+    /// Asks for definitions that a [`Profile`] has named and that are not stored, in the place of those before.
     pub fn want(&mut self, definitions: BTreeSet<Digest>) {
         if definitions != self.wanted {
             self.controls.retain(|control| !matches!(control, HubMessage::Wanted(_)));

@@ -52,8 +52,8 @@ impl Default for HeartbeatPolicy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentMessage {
     Hello(Hello),
-    /// What it has seen of its cluster, to a hub that takes it ([`SightWanted`]).
-    Sight(Sight),
+    /// What it has seen of its cluster, to a hub that takes it ([`ProfileWanted`]).
+    Profile(Profile),
     /// All that it has accepted; the answer to a [`HubMessage::Compare`] with another root than its own.
     Inventory(Vec<Listed>),
     /// Objects that its assignments name and that it does not have: what a journal has lost.
@@ -81,7 +81,7 @@ pub enum HubMessage {
     Desired(Desired),
     /// Everything up to this report or drift is committed. 0: nothing yet.
     Ack(ReportSequence),
-    /// Definitions of a [`Sight`] of this session that the hub does not have, in the place of all that it asked for before.
+    /// Definitions of a [`Profile`] of this session that the hub does not have, in the place of all that it asked for before.
     Wanted(Vec<Digest>),
 }
 
@@ -117,7 +117,7 @@ pub struct Hello {
 
 /// What an agent has seen of its cluster. It is what something is rendered for, and decides nothing about where it runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sight {
+pub struct Profile {
     pub facts: BTreeMap<String, String>,
     /// `None`: not seen yet.
     pub apis: Option<Apis>,
@@ -125,9 +125,9 @@ pub struct Sight {
     pub definitions: Option<Definitions>,
 }
 
-/// Whether a hub takes a [`Sight`]; one of an earlier version would end the stream.
+/// Whether a hub takes a [`Profile`]; one of an earlier version would end the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SightWanted {
+pub enum ProfileWanted {
     Never,
     /// When something is another than the Hello said.
     WhenChanged,
@@ -135,8 +135,8 @@ pub enum SightWanted {
     Now,
 }
 
-/// The least time between what two sights lead to: one that comes before is kept until then, unless a newer one comes.
-pub const SIGHT_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+/// The least time between what two profiles lead to: one that comes before is kept until then, unless a newer one comes.
+pub const PROFILE_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
 /// The first message of the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +145,7 @@ pub struct Welcome {
     pub session: SessionNumber,
     pub want: Want,
     pub heartbeat: HeartbeatPolicy,
-    pub sight: SightWanted,
+    pub profile: ProfileWanted,
 }
 
 /// Which reports the hub wants first.

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::agent::{Accepted, AgentSession, Change};
 use super::hub::{Effect, HubSession};
 use super::{
-    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, HubMessage, Listing, Packed, Piece,
-    SIGHT_PAUSE, Sight, SightWanted, SyncOptions, Violation, Want, root,
+    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, HubMessage, Listing, PROFILE_PAUSE,
+    Packed, Piece, Profile, ProfileWanted, SyncOptions, Violation, Want, root,
 };
 use crate::apis::Apis;
 use crate::bundle::{Entry, Manifest};
@@ -112,7 +112,7 @@ struct Wire<'a> {
     is_deaf: bool,
     caught_up: bool,
     /// What the agent said of its cluster.
-    seen: Vec<Sight>,
+    seen: Vec<Profile>,
     defined: Vec<Packed>,
     /// Targets of which an object was not stored.
     concerned: BTreeSet<TargetId>,
@@ -180,7 +180,7 @@ impl<'a> Wire<'a> {
         while let Some(effect) = self.hub.take_effect() {
             match effect {
                 Effect::Greeted(_) => {
-                    self.hub.welcome(Want::Unacked, SightWanted::WhenChanged);
+                    self.hub.welcome(Want::Unacked, ProfileWanted::WhenChanged);
                     self.hub.handle_listing(self.store.listing());
                 }
                 Effect::LoadBundles(_) => {
@@ -204,7 +204,7 @@ impl<'a> Wire<'a> {
                     self.hub.handle_recorded(sequence);
                 }
                 Effect::CaughtUp => self.caught_up = true,
-                Effect::Seen(sight) => self.seen.push(sight),
+                Effect::Seen(profile) => self.seen.push(profile),
                 Effect::Define(packed) => self.defined.push(packed),
             }
         }
@@ -982,32 +982,32 @@ fn an_agent_that_is_to_be_heard_anew_counts_again_from_its_next_heartbeat_on() {
     assert!(wire.caught_up);
 }
 
-fn sight(facts: &str, apis: &str) -> Sight {
+fn profile(facts: &str, apis: &str) -> Profile {
     let facts = BTreeMap::from([("kubernetes.minor".to_owned(), facts.to_owned())]);
-    Sight { facts, apis: Some(Apis::parse(apis).expect("names")), definitions: None }
+    Profile { facts, apis: Some(Apis::parse(apis).expect("names")), definitions: None }
 }
 
 #[test]
 fn what_an_agent_sees_is_told_when_it_changes_and_an_agent_that_says_too_much_is_not_followed() {
     let store = Store::default();
     let mut agent = new_agent();
-    agent.see(sight("1.33", "v1"));
+    agent.see(profile("1.33", "v1"));
     let mut wire = Wire::connect(&mut agent, &store, 1);
     wire.run(usize::MAX).expect("nothing is wrong");
     assert!(wire.seen.is_empty(), "the Hello has said it");
 
-    wire.agent.see(sight("1.34", "v1"));
+    wire.agent.see(profile("1.34", "v1"));
     wire.run(usize::MAX).expect("nothing is wrong");
     for minor in ["1.35", "1.36"] {
-        wire.agent.see(sight(minor, "v1"));
+        wire.agent.see(profile(minor, "v1"));
         wire.run(usize::MAX).expect("nothing is wrong");
     }
-    assert_eq!(wire.seen, [sight("1.34", "v1")]);
+    assert_eq!(wire.seen, [profile("1.34", "v1")]);
     let later = wire.hub.next_wake();
-    assert!(later <= at(1) + SIGHT_PAUSE, "it is not forgotten");
-    wire.hub.handle_tick(at(1) + SIGHT_PAUSE).expect("it is not silent yet");
+    assert!(later <= at(1) + PROFILE_PAUSE, "it is not forgotten");
+    wire.hub.handle_tick(at(1) + PROFILE_PAUSE).expect("it is not silent yet");
     wire.carry_out();
-    assert_eq!(wire.seen, [sight("1.34", "v1"), sight("1.36", "v1")]);
+    assert_eq!(wire.seen, [profile("1.34", "v1"), profile("1.36", "v1")]);
 }
 
 fn packed(text: &str) -> Packed {
@@ -1069,25 +1069,25 @@ fn what_an_agent_was_asked_for_on_one_connection_is_sent_on_no_other() {
 fn a_hub_of_an_earlier_version_is_told_nothing_that_it_does_not_know() {
     let mut agent = new_agent();
     agent.connect(at(0));
-    let welcome = |sight| {
+    let welcome = |profile| {
         let (session, want, heartbeat) = (SessionNumber::new(1), Want::Unacked, HeartbeatPolicy::default());
-        HubMessage::Welcome(super::Welcome { session, want, heartbeat, sight })
+        HubMessage::Welcome(super::Welcome { session, want, heartbeat, profile })
     };
     let says = |agent: &mut AgentSession| {
         let mut said = Vec::new();
         while let Some(message) = agent.take_outbound(at(1)) {
             said.push(message);
         }
-        said.iter().any(|message| matches!(message, AgentMessage::Sight(_)))
+        said.iter().any(|message| matches!(message, AgentMessage::Profile(_)))
     };
-    agent.handle(welcome(SightWanted::Never), at(0)).expect("it is greeted");
-    agent.see(sight("1.34", "v1"));
+    agent.handle(welcome(ProfileWanted::Never), at(0)).expect("it is greeted");
+    agent.see(profile("1.34", "v1"));
     assert!(!says(&mut agent));
 
     agent.connect(at(2));
-    agent.handle(welcome(SightWanted::WhenChanged), at(2)).expect("it is greeted");
+    agent.handle(welcome(ProfileWanted::WhenChanged), at(2)).expect("it is greeted");
     assert!(!says(&mut agent), "the Hello has said it");
     agent.connect(at(3));
-    agent.handle(welcome(SightWanted::Now), at(3)).expect("it is greeted");
+    agent.handle(welcome(ProfileWanted::Now), at(3)).expect("it is greeted");
     assert!(says(&mut agent));
 }

@@ -539,3 +539,70 @@ async fn revisions(scene: &Scene) -> Result<[u64; 3]> {
     let revision = |cluster| scene.revision(cluster, "configmap", "greeting");
     Ok([revision(1).await?, revision(2).await?, revision(3).await?])
 }
+
+/// A kind of its own, and one of it.
+fn database(group: &str, version: u32) -> [(&'static str, String); 2] {
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("databases.{group}")}, "spec": {"group": group, "scope": "Namespaced",
+            "names": {"plural": "databases", "singular": "database", "kind": "Database"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
+    let orders = json!({"apiVersion": format!("{group}/v1"), "kind": "Database", "metadata": {"name": "orders"},
+        "spec": {"version": version}});
+    [("shop/definition.json", definition.to_string()), ("shop/orders.json", orders.to_string())]
+}
+
+/// As its controller does.
+async fn say_ready(scene: &Scene, cluster: usize, kind: &str, generation: u32) -> Result<()> {
+    let ready =
+        json!({"status": {"conditions": [{"type": "Ready", "status": "True", "observedGeneration": generation}]}});
+    let patch = ready.to_string();
+    let of = ["patch", kind, "orders", "-n", &scene.namespace, "--subresource=status", "--type=merge", "-p", &patch];
+    scene.kubectl(cluster, &of).await.map(|_| ())
+}
+
+#[tokio::test]
+async fn a_custom_resource_holds_the_next_wave_until_its_controller_has_spoken_of_what_it_is_now() -> Result<()> {
+    Scene::run(&[1, 2], async |scene| {
+        let group = format!("{}.example.org", scene.own("db"));
+        let kind = format!("databases.{group}");
+        let push = async |scene: &Scene, version| {
+            let files = database(&group, version);
+            scene.push(&[(files[0].0, &files[0].1), (files[1].0, &files[1].1)]).await
+        };
+        let made = push(scene, 16).await?;
+        scene.add_repo().await?;
+        scene.apply_target("shop", CANARY_FIRST).await?.ended_with(0)?;
+
+        let silent = scene.wait_for_outcome(1, "orders", "applied").await?;
+        assert_eq!(silent["message"], "its controller has written no status yet");
+        let before = scene.now().await?;
+        say_ready(scene, 1, &kind, 1).await?;
+        let theirs =
+            eventually(PATIENCE, "the other cluster has it", async || scene.revision(2, &kind, "orders").await);
+        assert!(theirs.await? > before);
+        say_ready(scene, 2, &kind, 1).await?;
+        scene.wait_until_healthy(&made).await?;
+
+        let changed = push(scene, 17).await?;
+        let outdated = eventually(PATIENCE, "what it says is about the one before", async || {
+            let line = scene.wait_for_outcome(1, "orders", "applied").await?;
+            ensure!(line["message"] == "Ready is about generation 1, the object is at 2", "{line:#}");
+            Ok(())
+        });
+        outdated.await?;
+        let before = scene.now().await?;
+        say_ready(scene, 1, &kind, 2).await?;
+        let version = ["get", &kind, "orders", "-n", &scene.namespace, "-o", "jsonpath={.spec.version}"];
+        eventually(PATIENCE, "the other cluster has the change", async || {
+            ensure!(scene.kubectl(2, &version).await? == "17");
+            Ok(())
+        })
+        .await?;
+        assert!(scene.revision(2, &kind, "orders").await? > before);
+        say_ready(scene, 2, &kind, 2).await?;
+        scene.wait_until_healthy(&changed).await?;
+        Ok(())
+    })
+    .await
+}

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bellwether_core::session::{Hello, Listing, SightWanted, Want};
+use bellwether_core::session::{Hello, Listing, ProfileWanted, Want};
 use bellwether_core::{ClusterId, SessionNumber};
 
 use super::caller::Caller;
@@ -42,7 +42,7 @@ pub(super) struct CaughtUp {
 /// What the rows say to it.
 pub(super) struct Greeted {
     pub(super) want: Want,
-    pub(super) sight: SightWanted,
+    pub(super) profile: ProfileWanted,
     /// Two agents take turns with its identity, and neither is told anything.
     pub(super) is_contested: bool,
     /// What its cluster is to run, as of then; `None`: see above.

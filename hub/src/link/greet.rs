@@ -9,7 +9,7 @@ use bellwether_core::audit::{Action, Event};
 use bellwether_core::definitions::{DEFINITION_BYTES_MAX, Definition, Definitions};
 use bellwether_core::parameters::Traits;
 use bellwether_core::session::identity_conflict::{Guest, IdentityConflict};
-use bellwether_core::session::{Packed, Sight, SightWanted, UID_FACT, Want};
+use bellwether_core::session::{Packed, Profile, ProfileWanted, UID_FACT, Want};
 use bellwether_core::{ClusterId, Digest, SessionNumber};
 use bellwether_proto::compression;
 use jiff::Timestamp;
@@ -126,8 +126,8 @@ async fn greet_all(
         let want = Want::assess(same_boot, one.hello.acked.map(|_| known.contains(&cluster)));
         let lacks_apis = one.hello.apis.is_some_and(|digest| !is_known(&digest));
         let lacks_definitions = one.hello.definitions.is_some_and(|digest| !whole.contains(&digest));
-        let sight = if lacks_apis || lacks_definitions { SightWanted::Now } else { SightWanted::WhenChanged };
-        greeted.insert(one.number, Greeted { want, sight, is_contested, listing: None });
+        let profile = if lacks_apis || lacks_definitions { ProfileWanted::Now } else { ProfileWanted::WhenChanged };
+        greeted.insert(one.number, Greeted { want, profile, is_contested, listing: None });
     }
     tell_of_seen(change, changed, now).await?;
     Ok(greeted)
@@ -135,11 +135,11 @@ async fn greet_all(
 
 /// Writes down what an agent has seen of its cluster, and says which of its definitions are not stored; `None`: it named
 /// none. Of a stream that is not its cluster's newest it is let go.
-pub(super) async fn mark_sight(
+pub(super) async fn mark_profile(
     hub: &Hub,
     cluster: ClusterId,
     number: SessionNumber,
-    Sight { facts, apis, definitions }: Sight,
+    Profile { facts, apis, definitions }: Profile,
 ) -> Result<Option<BTreeSet<Digest>>, StoreError> {
     let now = clock::now();
     let _turn = store::take_turn(&hub.stream_turns).await;

@@ -220,9 +220,9 @@ impl AgentStream {
     async fn carry_out(&mut self, effect: Effect) -> Result<(), Ended> {
         match effect {
             Effect::Greeted(hello) => self.greet(hello).await,
-            Effect::Seen(sight) => {
+            Effect::Seen(profile) => {
                 let number = self.session.number();
-                if let Some(missing) = greet::mark_sight(&self.hub, self.caller.cluster, number, sight).await? {
+                if let Some(missing) = greet::mark_profile(&self.hub, self.caller.cluster, number, profile).await? {
                     self.session.want(missing);
                 }
                 Ok(())
@@ -277,10 +277,10 @@ impl AgentStream {
 
     async fn greet(&mut self, hello: Hello) -> Result<(), Ended> {
         let arrival = Arrival { caller: self.caller.clone(), number: self.session.number(), hello };
-        let Greeted { want, sight, is_contested, listing } =
+        let Greeted { want, profile, is_contested, listing } =
             greet::greet(&self.hub, arrival).await?.ok_or(Ended::Cut)?;
         self.is_contested = is_contested;
-        self.session.welcome(want, sight);
+        self.session.welcome(want, profile);
         self.read_at = Some(listing.as_ref().map_or_else(Instant::now, |(read_at, _)| *read_at));
         if let Some((_, listing)) = listing {
             self.session.handle_listing(listing);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bellwether_core::definitions::{Definition, Definitions};
 use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::session::{
-    AgentMessage, Hello, HubMessage, Listing, PROTOCOL, Packed, Sight, SightWanted, UID_FACT, root,
+    AgentMessage, Hello, HubMessage, Listing, PROTOCOL, Packed, Profile, ProfileWanted, UID_FACT, root,
 };
 use bellwether_core::{ClusterId, Digest, Labels, SessionNumber, Version};
 use bellwether_proto::compression;
@@ -119,9 +119,9 @@ pub(crate) async fn say_hello(
 }
 
 /// The agent of a cluster that is connected says this of it.
-pub(crate) async fn see(hub: &Hub, cluster: ClusterId, sight: Sight) {
+pub(crate) async fn see(hub: &Hub, cluster: ClusterId, profile: Profile) {
     let number = newest_stream(hub, cluster).await;
-    greet::mark_sight(hub, cluster, number, sight).await.expect("it is written");
+    greet::mark_profile(hub, cluster, number, profile).await.expect("it is written");
 }
 
 async fn newest_stream(hub: &Hub, cluster: ClusterId) -> SessionNumber {
@@ -973,17 +973,17 @@ fn greeting(apis: Option<Digest>) -> Hello {
 
 /// Whether a hub that is told of APIs by their digest asks for them.
 async fn asks_for_apis(hub: &Arc<Hub>, cluster: ClusterId, apis: Option<Digest>) -> bool {
-    asks_for_sight(hub, cluster, greeting(apis)).await
+    asks_for_profile(hub, cluster, greeting(apis)).await
 }
 
-async fn asks_for_sight(hub: &Arc<Hub>, cluster: ClusterId, hello: Hello) -> bool {
+async fn asks_for_profile(hub: &Arc<Hub>, cluster: ClusterId, hello: Hello) -> bool {
     let said = futures_util::stream::iter([Ok(AgentMessage::Hello(hello).into())]);
     let mut told = connect(hub, cluster, said.chain(futures_util::stream::pending())).await;
     let welcome = told.next().await.expect("it is greeted").expect("it is let in");
     match bellwether_proto::hub_message(welcome).expect("it is read") {
         HubMessage::Welcome(welcome) => {
-            assert_ne!(welcome.sight, SightWanted::Never);
-            welcome.sight == SightWanted::Now
+            assert_ne!(welcome.profile, ProfileWanted::Never);
+            welcome.profile == ProfileWanted::Now
         }
         other => panic!("{other:?}"),
     }
@@ -996,19 +996,19 @@ async fn apis_that_one_cluster_has_said_are_asked_of_no_other_and_go_when_none_h
     let (one, other) = (register(&hub, "one").await, register(&hub, "other").await);
     let apis = |text| bellwether_core::apis::Apis::parse(text).expect("names");
     let (old, new) = (apis("apps/v1\nv1"), apis("apps/v1\nmonitoring.coreos.com/v1\nv1"));
-    let sight = |apis: &bellwether_core::apis::Apis| Sight { apis: Some(apis.clone()), ..Sight::default() };
+    let profile = |apis: &bellwether_core::apis::Apis| Profile { apis: Some(apis.clone()), ..Profile::default() };
 
     assert!(!asks_for_apis(&hub, one, None).await, "an agent that has not looked has nothing to say");
     assert!(asks_for_apis(&hub, one, Some(old.digest())).await);
-    see(&hub, one, sight(&old)).await;
+    see(&hub, one, profile(&old)).await;
     assert!(!asks_for_apis(&hub, one, Some(old.digest())).await);
     assert!(!asks_for_apis(&hub, other, Some(old.digest())).await, "they are the same");
 
-    see(&hub, one, sight(&new)).await;
-    see(&hub, one, sight(&new)).await;
+    see(&hub, one, profile(&new)).await;
+    see(&hub, one, profile(&new)).await;
     let mut db = hub.pool.acquire().await.expect("a connection");
     assert!(!ask_raw(&mut db, SETS).await.expect("asked"), "the other has the old ones still");
-    see(&hub, other, sight(&new)).await;
+    see(&hub, other, profile(&new)).await;
     assert!(ask_raw(&mut db, SETS).await.expect("asked"));
     let used = bellwether_core::parameters::TraitsUsed::ALL;
     let traits = store::traits::load(&mut db, &[one, other], used).await.expect("read");
@@ -1035,18 +1035,18 @@ fn named(all: &[(&str, &Packed)]) -> Definitions {
     Definitions::new(all.iter().map(|(name, packed)| ((*name).to_owned(), Some(packed.digest))))
 }
 
-fn sight_of(definitions: &Definitions) -> Sight {
-    Sight { definitions: Some(definitions.clone()), ..Sight::default() }
+fn profile_of(definitions: &Definitions) -> Profile {
+    Profile { definitions: Some(definitions.clone()), ..Profile::default() }
 }
 
 /// A new cluster tells a definition, and that it has another one that is too large to be told.
 pub(crate) async fn tell_a_definition(hub: &Arc<Hub>, name: &str) -> Digest {
     let cluster = register(hub, name).await;
-    asks_for_sight(hub, cluster, greeting(None)).await;
+    asks_for_profile(hub, cluster, greeting(None)).await;
     let told = packed("widgets.example.org", "size");
     let list = [("widgets.example.org", Some(told.digest)), ("gadgets.example.org", None)];
     let list = Definitions::new(list.map(|(name, digest)| (name.to_owned(), digest)));
-    see(hub, cluster, sight_of(&list)).await;
+    see(hub, cluster, profile_of(&list)).await;
     keep(hub, cluster, &told).await;
     told.digest
 }
@@ -1054,7 +1054,7 @@ pub(crate) async fn tell_a_definition(hub: &Arc<Hub>, name: &str) -> Digest {
 /// Of which definitions a hub lacks more than the digest, when it is told of these.
 async fn missing(hub: &Hub, cluster: ClusterId, definitions: &Definitions) -> BTreeSet<Digest> {
     let number = newest_stream(hub, cluster).await;
-    let missing = greet::mark_sight(hub, cluster, number, sight_of(definitions)).await.expect("it is written");
+    let missing = greet::mark_profile(hub, cluster, number, profile_of(definitions)).await.expect("it is written");
     missing.expect("it named some")
 }
 
@@ -1076,15 +1076,15 @@ async fn definitions_that_one_cluster_has_told_are_asked_of_no_other_and_go_when
     let (old, new) = (named(&[("a.io", &a), ("b.io", &b)]), named(&[("a.io", &a), ("b.io", &c)]));
     let hello = |list: &Definitions| Hello { definitions: Some(list.digest()), ..greeting(None) };
 
-    assert!(!asks_for_sight(&hub, one, greeting(None)).await, "an agent that has not looked has nothing to say");
-    assert!(asks_for_sight(&hub, one, hello(&old)).await);
+    assert!(!asks_for_profile(&hub, one, greeting(None)).await, "an agent that has not looked has nothing to say");
+    assert!(asks_for_profile(&hub, one, hello(&old)).await);
     assert_eq!(missing(&hub, one, &old).await, BTreeSet::from([a.digest, b.digest]));
     keep(&hub, one, &a).await;
-    assert!(asks_for_sight(&hub, one, hello(&old)).await, "one of them is not here");
+    assert!(asks_for_profile(&hub, one, hello(&old)).await, "one of them is not here");
     assert_eq!(missing(&hub, one, &old).await, BTreeSet::from([b.digest]));
     keep(&hub, one, &b).await;
-    assert!(!asks_for_sight(&hub, one, hello(&old)).await);
-    assert!(!asks_for_sight(&hub, other, hello(&old)).await, "they are the same");
+    assert!(!asks_for_profile(&hub, one, hello(&old)).await);
+    assert!(!asks_for_profile(&hub, other, hello(&old)).await, "they are the same");
 
     assert_eq!(missing(&hub, one, &new).await, BTreeSet::from([c.digest]), "one was changed");
     keep(&hub, one, &c).await;
@@ -1110,7 +1110,7 @@ async fn of_definitions_only_what_its_own_cluster_names_and_is_what_it_says_is_s
     let (one, other) = (register(&hub, "one").await, register(&hub, "other").await);
     let (a, b) = (packed("a.io", "a"), packed("b.io", "b"));
     for cluster in [one, other] {
-        asks_for_sight(&hub, cluster, greeting(None)).await;
+        asks_for_profile(&hub, cluster, greeting(None)).await;
     }
     missing(&hub, one, &named(&[("a.io", &a)])).await;
 
@@ -1156,7 +1156,7 @@ async fn a_definition_that_a_hub_lacks_is_asked_for_over_the_stream_and_one_that
     let say = async |message: AgentMessage| say.send(Ok(message.into())).await.expect("it is heard");
 
     say(AgentMessage::Hello(Hello { definitions: Some(list.digest()), ..greeting(None) })).await;
-    say(AgentMessage::Sight(sight_of(&list))).await;
+    say(AgentMessage::Profile(profile_of(&list))).await;
     let wanted = loop {
         let message = told.next().await.expect("it goes on").expect("it is well");
         if let HubMessage::Wanted(wanted) = bellwether_proto::hub_message(message).expect("it is read") {

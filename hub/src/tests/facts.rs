@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use bellwether_core::apis::Apis;
-use bellwether_core::session::Sight;
+use bellwether_core::session::Profile;
 use serde_json::json;
 
 use super::engines::{engine, scene as scene_with_engine};
@@ -235,8 +235,8 @@ async fn what_is_given_to_a_cluster_by_its_name_is_over_all_and_waits_for_who_jo
 /// The agent of a cluster says its version and what it serves.
 async fn see(scene: &Scene, number: usize, version: &str, apis: &str) {
     let facts = BTreeMap::from([("kubernetes.version".to_owned(), version.to_owned())]);
-    let sight = Sight { facts, apis: Some(Apis::parse(apis).expect("names")), definitions: None };
-    crate::link::tests::see(&scene.hub, scene.clusters[number], sight).await;
+    let profile = Profile { facts, apis: Some(Apis::parse(apis).expect("names")), definitions: None };
+    crate::link::tests::see(&scene.hub, scene.clusters[number], profile).await;
 }
 
 const PLAIN: &str = "apps/v1\nv1";

@@ -1,8 +1,8 @@
 //! Carries out one step: which requests it takes, one after the other, and what came of them.
 //!
 //! What an answer means is decided by [`bellwether_core::reconcile`]: whose an object is, what was taken of what was ours,
-//! and what may be forced or deleted. Before anything is written the fence is asked, at the same time as what is there: a
-//! correction is two round trips.
+//! and what may be forced or deleted; and by [`bellwether_core::yielded`]: what of it somebody else keeps. Before anything is
+//! written the fence is asked, at the same time as what is there: a correction is two round trips.
 
 use std::sync::Arc;
 
@@ -10,11 +10,13 @@ use bellwether_core::apply::is_made_anew;
 use bellwether_core::drift::corrected_paths;
 use bellwether_core::health;
 use bellwether_core::keep::kept_by;
+use bellwether_core::object::canonical_json;
 use bellwether_core::reconcile::{
-    Act, Answer, Body, ClusterError, Condition, Finding, Found, Metadata, Owner, Step, is_ours, label_of, owner_hint,
+    Act, Answer, Body, ClusterError, Condition, Contested, Finding, Found, Metadata, Owner, Step, is_ours, label_of,
+    owner_hint,
 };
 use bellwether_core::takeover::taken_over;
-use bellwether_core::yielded::without_yielded;
+use bellwether_core::yielded::{Yielded, is_scaled, may_be_yielded, without_yielded};
 use bellwether_core::{ObjectKey, TargetId};
 use serde_json::Value;
 use uuid::Uuid;
@@ -50,15 +52,13 @@ pub(super) async fn carry_out(
     body: Option<Body>,
 ) -> Result<Answer, JournalError> {
     let body = || {
-        body.map(|body| yielding(&step.key, body)).ok_or_else(|| ClusterError::Rejected {
-            reason: "BodyMissing".to_owned(),
-            message: "the object's body never came".to_owned(),
-        })
+        let missing = || ClusterError::rejected("BodyMissing", "the object's body never came");
+        body.map(|body| yielding(&step.key, body)).ok_or_else(missing)
     };
     let on_its_way = Attempt { cluster, fence, step };
     let found = match &step.act {
         Act::Apply { inspect_first, .. } => match body() {
-            Ok(body) => on_its_way.inspect_and_apply(*inspect_first, body).await.map(Answer::from),
+            Ok(body) => on_its_way.inspect_and_apply(*inspect_first, body).await,
             Err(error) => Err(error.into()),
         },
         Act::Correct { writes, .. } => match body() {
@@ -94,16 +94,47 @@ fn yielding(key: &ObjectKey, body: Body) -> Body {
     without_yielded(key, body.bytes()).map_or(body, |body| Body::from(Arc::<[u8]>::from(body)))
 }
 
-fn applied(live: &Live, object: &Value, body: Body) -> Finding {
-    let (uid, version) = (live.metadata.uid, live.metadata.version());
-    Finding::Applied { uid, version, condition: Condition::of(object), body }
+/// What is applied of a body: all of it, but for what somebody else keeps.
+struct Wanted {
+    body: Body,
+    sent: Body,
+    yielded: Option<Yielded>,
+}
+
+impl Wanted {
+    fn whole(body: Body) -> Self {
+        Self { sent: body.clone(), body, yielded: None }
+    }
+
+    fn without(yielded: Yielded, object: Value, body: Body) -> Self {
+        let sent = canonical_json(&yielded.without(object));
+        Self { body, sent: Arc::<[u8]>::from(sent).into(), yielded: Some(yielded) }
+    }
+}
+
+/// What an apply made of an object.
+struct Made {
+    live: Live,
+    object: Value,
+    yielded: Option<Yielded>,
+}
+
+impl Made {
+    /// All of the body is what Git says, and what was yielded of it is taken back when nobody keeps it any more.
+    fn answer(self, body: Body, drift: Option<Found>) -> Answer {
+        let Live { metadata, has_status, .. } = self.live;
+        let (uid, version, condition) = (metadata.uid, metadata.version(), Condition::of(&self.object, has_status));
+        Answer { finding: Finding::Applied { uid, version, condition, body }, drift, yielded: self.yielded }
+    }
 }
 
 fn as_found(step: &Step, there: &Live, body: &Body) -> Result<Finding, ClusterError> {
     if there.metadata.deletion_timestamp.is_some() {
         return Err(being_deleted());
     }
-    Ok(Finding::as_found(step, &there.metadata, &parse(body.bytes())?, &parse(&there.body)?))
+    let (wanted, found) = (parse(body.bytes())?, parse(&there.body)?);
+    let condition = Condition::of(&found, there.has_status);
+    Ok(Finding::as_found(step, &there.metadata, condition, &wanted, &found))
 }
 
 fn being_deleted() -> ClusterError {
@@ -146,7 +177,7 @@ impl Attempt<'_> {
         Ok(there?)
     }
 
-    async fn inspect_and_apply(&self, inspect_first: bool, body: Body) -> Result<Finding, Stopped> {
+    async fn inspect_and_apply(&self, inspect_first: bool, body: Body) -> Result<Answer, Stopped> {
         refuse_twin(self.cluster, self.step).await?;
         if self.step.is_applied_once {
             return self.make_once(body).await;
@@ -155,43 +186,55 @@ impl Attempt<'_> {
         let there = if health::runs_once(key.group(), &key.kind) && is_made_anew(&parse(body.bytes())?) {
             self.make_room(&body).await?
         } else if inspect_first {
-            self.find().await?
+            self.read().await?
         } else {
             self.pass_fence().await?;
             let onto = self.step.last_uid().map_or(Onto::Anything, Onto::One);
-            let (live, object) = self.apply(&body, true, onto).await?;
-            return Ok(applied(&live, &object, body));
+            return Ok(self.apply(&Wanted::whole(body.clone()), true, onto).await?.answer(body, None));
         };
-        if let Some(there) = there.as_ref().filter(|there| !owner(self.step, there, &body).may_write()) {
-            return Ok(Finding::Exists { hint: owner_hint(there, self.step) });
+        let Some(there) = there else {
+            return Ok(self.apply(&Wanted::whole(body.clone()), true, Onto::Anything).await?.answer(body, None));
+        };
+        if !owner(self.step, &there.metadata, &body).may_write() {
+            return Ok(Finding::Exists { hint: owner_hint(&there.metadata, self.step) }.into());
         }
-        let onto = there.map_or(Onto::Anything, |there| Onto::One(there.uid));
-        let (live, object) = self.apply(&body, true, onto).await?;
-        Ok(applied(&live, &object, body))
+        let wanted = self.wanted(&body, &parse(&there.body)?).await?;
+        Ok(self.apply(&wanted, true, Onto::One(there.metadata.uid)).await?.answer(body, None))
+    }
+
+    /// What is to be applied to what is there.
+    async fn wanted(&self, body: &Body, found: &Value) -> Result<Wanted, ClusterError> {
+        let object = parse(body.bytes())?;
+        let autoscalers = match found["metadata"]["namespace"].as_str() {
+            Some(namespace) if is_scaled(&object, found) => self.cluster.autoscalers(namespace).await?,
+            _ => Vec::new(),
+        };
+        let yielded = Yielded::of(&self.step.key, &object, found, &autoscalers);
+        let whole = || Wanted::whole(body.clone());
+        Ok(yielded.map_or_else(whole, |yielded| Wanted::without(yielded, object, body.clone())))
     }
 
     /// Makes it where it is absent. Somebody who makes it meanwhile is not written over: it is found the next time.
-    async fn make_once(&self, body: Body) -> Result<Finding, Stopped> {
+    async fn make_once(&self, body: Body) -> Result<Answer, Stopped> {
         if let Some(there) = self.read().await? {
-            return Ok(as_found(self.step, &there, &body)?);
+            return Ok(as_found(self.step, &there, &body)?.into());
         }
-        let (live, object) = self.create(&body).await?;
-        Ok(applied(&live, &object, body))
+        Ok(self.create(&body).await?.answer(body, None))
     }
 
-    async fn create(&self, body: &Body) -> Result<(Live, Value), ClusterError> {
+    async fn create(&self, body: &Body) -> Result<Made, ClusterError> {
         let live = self.cluster.create(&self.step.key, body.bytes()).await?;
         let object = parse(&live.body)?;
-        Ok((live, object))
+        Ok(Made { live, object, yielded: None })
     }
 
     /// What asks to be made anew when it changes is deleted before that, if it is the very one that we applied, and has run
     /// to its end or cannot begin. What is there then.
-    async fn make_room(&self, body: &Body) -> Result<Option<Metadata>, Stopped> {
+    async fn make_room(&self, body: &Body) -> Result<Option<Live>, Stopped> {
         let Some(there) = self.read().await? else { return Ok(None) };
         let is_former = self.step.had_another_content(there.metadata.uid);
         if !is_former || owner(self.step, &there.metadata, body) != Owner::Us {
-            return Ok(Some(there.metadata));
+            return Ok(Some(there));
         }
         if there.metadata.deletion_timestamp.is_some() {
             return Err(being_deleted().into());
@@ -232,71 +275,76 @@ impl Attempt<'_> {
     }
 
     /// Applies, and takes over what others took of what was ours; what never was ours is a conflict, and nothing is changed.
-    async fn apply(&self, body: &Body, writes: bool, onto: Onto<'_>) -> Result<(Live, Value), ClusterError> {
+    async fn apply(&self, wanted: &Wanted, writes: bool, onto: Onto<'_>) -> Result<Made, ClusterError> {
         let plain = if writes { Apply::Plain } else { Apply::DryRun };
-        let step = self.step;
-        let live = match self.cluster.apply(&step.key, body.bytes(), plain, onto).await {
-            Err(ClusterError::Conflict(fields)) => {
-                // It may have been made again since it was inspected.
-                let there = if step.was_all_ours(&fields) { self.cluster.find(&step.key).await? } else { None };
-                let Some(there) = there.filter(|there| owner(step, there, body).may_write()) else {
-                    return Err(ClusterError::Conflict(fields));
-                };
-                return self.take_back(body, writes, &there).await;
-            }
-            live => live?,
-        };
-        self.applied(body, writes, live).await
+        match self.cluster.apply(&self.step.key, wanted.sent.bytes(), plain, onto).await {
+            Err(ClusterError::Conflict(fields)) => self.contest(wanted, writes, fields).await,
+            live => self.applied(wanted, writes, live?).await,
+        }
+    }
+
+    /// What stands in the way was ours, or is somebody else's to keep, or stays a conflict.
+    async fn contest(&self, wanted: &Wanted, writes: bool, fields: Vec<Contested>) -> Result<Made, ClusterError> {
+        let was_ours = self.step.was_all_ours(&fields);
+        let may_be_kept = fields.iter().any(|contested| may_be_yielded(&contested.field));
+        // It may have been made again since it was inspected.
+        let there = if was_ours || may_be_kept { self.cluster.read(&self.step.key).await? } else { None };
+        let there = there.filter(|there| owner(self.step, &there.metadata, &wanted.body).may_write());
+        let Some(there) = there else { return Err(ClusterError::Conflict(fields)) };
+        let wanted = self.wanted(&wanted.body, &parse(&there.body)?).await?;
+        if !was_ours && wanted.yielded.is_none() {
+            return Err(ClusterError::Conflict(fields));
+        }
+        self.take_back(&wanted, writes, &there.metadata).await
     }
 
     /// What stands in the way of the very version that was read is asked once more, as more may be theirs in it than in the
     /// one before.
-    async fn take_back(&self, body: &Body, writes: bool, there: &Metadata) -> Result<(Live, Value), ClusterError> {
+    async fn take_back(&self, wanted: &Wanted, writes: bool, there: &Metadata) -> Result<Made, ClusterError> {
         let plain = if writes { Apply::Plain } else { Apply::DryRun };
-        match self.cluster.apply(&self.step.key, body.bytes(), plain, Onto::AsRead(there)).await {
+        match self.cluster.apply(&self.step.key, wanted.sent.bytes(), plain, Onto::AsRead(there)).await {
             Err(ClusterError::Conflict(fields)) if self.step.was_all_ours(&fields) => {
-                self.force(body, writes, there).await
+                self.force(wanted, writes, there).await
             }
-            live => self.applied(body, writes, live?).await,
+            live => self.applied(wanted, writes, live?).await,
         }
     }
 
     /// Takes each field that it applies, unless somebody has written the object since it was read: more may be theirs by now.
-    async fn force(&self, body: &Body, writes: bool, there: &Metadata) -> Result<(Live, Value), ClusterError> {
+    async fn force(&self, wanted: &Wanted, writes: bool, there: &Metadata) -> Result<Made, ClusterError> {
         let how = if writes { Apply::Forced } else { Apply::ForcedDryRun };
-        let live = self.cluster.apply(&self.step.key, body.bytes(), how, Onto::AsRead(there)).await?;
-        self.applied(body, writes, live).await
+        let live = self.cluster.apply(&self.step.key, wanted.sent.bytes(), how, Onto::AsRead(there)).await?;
+        self.applied(wanted, writes, live).await
     }
 
-    async fn applied(&self, body: &Body, writes: bool, live: Live) -> Result<(Live, Value), ClusterError> {
+    async fn applied(&self, wanted: &Wanted, writes: bool, live: Live) -> Result<Made, ClusterError> {
         if live.metadata.deletion_timestamp.is_some() {
             return Err(being_deleted());
         }
         let object = parse(&live.body)?;
-        if writes { self.take_over(body, live, object).await } else { Ok((live, object)) }
+        let made = Made { live, object, yielded: wanted.yielded.clone() };
+        if writes { self.take_over(wanted, made).await } else { Ok(made) }
     }
 
     /// What left the manifest and stays because a tool that applied the same file holds it too, is made ours and goes.
-    async fn take_over(&self, body: &Body, live: Live, object: Value) -> Result<(Live, Value), ClusterError> {
+    async fn take_over(&self, wanted: &Wanted, made: Made) -> Result<Made, ClusterError> {
         let former = self
             .step
             .last_applied
             .as_ref()
-            .filter(|last_applied| last_applied.uid == live.metadata.uid)
+            .filter(|last_applied| last_applied.uid == made.live.metadata.uid)
             .and_then(|last_applied| last_applied.body.clone());
         // After a restart it is as the bundle has it.
         let former = former.map(|former| yielding(&self.step.key, former));
-        let Some(former) = former.filter(|former| former != body) else { return Ok((live, object)) };
-        let managed_fields = &object["metadata"]["managedFields"];
-        let Some(ours) = taken_over(managed_fields, FIELD_MANAGER, &parse(former.bytes())?, &parse(body.bytes())?)
-        else {
-            return Ok((live, object));
-        };
-        self.cluster.set_managers(&self.step.key, &live.metadata.resource_version, &ours).await?;
-        let onto = Onto::One(live.metadata.uid);
-        let live = self.cluster.apply(&self.step.key, body.bytes(), Apply::Plain, onto).await?;
+        let Some(former) = former.filter(|former| *former != wanted.body) else { return Ok(made) };
+        let managed_fields = &made.object["metadata"]["managedFields"];
+        let (former, body) = (parse(former.bytes())?, parse(wanted.body.bytes())?);
+        let Some(ours) = taken_over(managed_fields, FIELD_MANAGER, &former, &body) else { return Ok(made) };
+        let Metadata { uid, resource_version, .. } = &made.live.metadata;
+        self.cluster.set_managers(&self.step.key, resource_version, &ours).await?;
+        let live = self.cluster.apply(&self.step.key, wanted.sent.bytes(), Apply::Plain, Onto::One(*uid)).await?;
         let object = parse(&live.body)?;
-        Ok((live, object))
+        Ok(Made { live, object, ..made })
     }
 
     /// What was inspected may have been given to somebody else since: it is read once more, and deleted as it was read.
@@ -334,7 +382,7 @@ async fn refuse_twin(cluster: &Cluster, step: &Step) -> Result<(), ClusterError>
     }
     let (key, kind) = (&step.key, &step.key.kind);
     let message = format!("it stands twice: {key} and {twin} are one object, because {kind} has no namespaces");
-    Err(ClusterError::Rejected { reason: "StandsTwice".to_owned(), message })
+    Err(ClusterError::rejected("StandsTwice", message))
 }
 
 /// Whether an object is as we applied it; and if it may be written, it then is.
@@ -375,19 +423,18 @@ impl Question<'_> {
     async fn answer_deleted(self) -> Answer {
         let drift = Some(Found::deleted());
         if !self.writes {
-            return Answer { finding: Finding::Kept { seen: None }, drift };
+            return Answer { drift, ..Finding::Kept { seen: None }.into() };
         }
         let made = if self.attempt.step.is_applied_once {
             self.attempt.create(&self.body).await
         } else {
-            self.attempt.apply(&self.body, true, Onto::Anything).await
+            self.attempt.apply(&Wanted::whole(self.body.clone()), true, Onto::Anything).await
         };
-        let finding = match made {
-            Ok((live, object)) => applied(&live, &object, self.body),
+        match made {
+            Ok(made) => made.answer(self.body, drift),
             // It is gone all the same.
-            Err(error) => Finding::Failed(error),
-        };
-        Answer { finding, drift }
+            Err(error) => Answer { drift, ..Finding::Failed(error).into() },
+        }
     }
 
     async fn answer_there(&self, there: Live) -> Result<Answer, ClusterError> {
@@ -401,31 +448,32 @@ impl Question<'_> {
         let found = parse(&there.body)?;
         if !owner.may_write() {
             let finding = Finding::Exists { hint: owner_hint(&there.metadata, self.attempt.step) };
-            return Ok(Answer { finding, drift: Some(Found::of(owner, &found, Vec::new())) });
+            return Ok(Answer { drift: Some(Found::of(owner, &found, Vec::new())), ..finding.into() });
         }
-        let (live, after) = match self.apply_onto(&there.metadata).await {
-            Ok(answer) => answer,
+        let wanted = self.attempt.wanted(&self.body, &found).await?;
+        let made = match self.apply_onto(&wanted, &there.metadata).await {
+            Ok(made) => made,
             Err(error @ ClusterError::Stale { .. }) => return Err(error),
             Err(error) => {
-                let drift = Found::uncorrected(owner, &parse(self.body.bytes())?, &found, &error);
-                return Ok(Answer { finding: Finding::Failed(error), drift });
+                let drift = Found::uncorrected(owner, &parse(wanted.sent.bytes())?, &found, &error);
+                return Ok(Answer { drift, ..Finding::Failed(error).into() });
             }
         };
-        let fields = corrected_paths(&found, &after);
+        let fields = corrected_paths(&found, &made.object);
         let drift = (!fields.is_empty()).then(|| Found::of(owner, &found, fields));
         if self.writes {
-            return Ok(Answer { finding: applied(&live, &after, self.body.clone()), drift });
+            return Ok(made.answer(self.body.clone(), drift));
         }
-        let seen = Some((there.metadata.uid, there.metadata.version(), Condition::of(&found)));
-        Ok(Answer { finding: Finding::Kept { seen }, drift })
+        let seen = Some((there.metadata.uid, there.metadata.version(), Condition::of(&found, there.has_status)));
+        Ok(Answer { finding: Finding::Kept { seen }, drift, yielded: made.yielded })
     }
 
     /// Where each field is ours nobody is asked whether it is somebody's by now.
-    async fn apply_onto(&self, there: &Metadata) -> Result<(Live, Value), ClusterError> {
+    async fn apply_onto(&self, wanted: &Wanted, there: &Metadata) -> Result<Made, ClusterError> {
         if self.attempt.step.is_all_ours(there.uid) {
-            return self.attempt.force(&self.body, self.writes, there).await;
+            return self.attempt.force(wanted, self.writes, there).await;
         }
-        self.attempt.apply(&self.body, self.writes, Onto::One(there.uid)).await
+        self.attempt.apply(wanted, self.writes, Onto::One(there.uid)).await
     }
 }
 

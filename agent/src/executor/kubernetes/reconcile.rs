@@ -170,7 +170,7 @@ impl Reconciler {
                 self.record(step, answer);
             }
             // The last words of a watch that was ended.
-            Wake::Watched(WatchEvent::Sighted { kind, .. }) if !self.watched.contains_key(&kind) => {}
+            Wake::Watched(WatchEvent::Freshness { kind, .. }) if !self.watched.contains_key(&kind) => {}
             Wake::Watched(event) => self.tell(Event::Watched(event)),
             Wake::WatchEnded(Err(ended)) if ended.is_cancelled() => {}
             Wake::WatchEnded(ended) => {

@@ -16,6 +16,7 @@ use crate::reconcile::{
     label_of, owner_hint,
 };
 use crate::report::Verdict;
+use crate::yielded::Yielded;
 use crate::{Digest, ObjectKey};
 
 pub(super) fn duration(text: &str) -> SignedDuration {
@@ -88,7 +89,7 @@ impl<'a> Words<'a> {
 
     pub(super) fn condition(&self) -> Condition {
         if let Some(job) = self.words.iter().find_map(|word| word.strip_prefix("job-")) {
-            return Condition::of(&a_job(job));
+            return Condition::of(&a_job(job), true);
         }
         let ended = self.after("ended");
         let mut words = self.words.iter().enumerate().filter(|(at, _)| *at == 0 || self.words[at - 1] != "ended");
@@ -97,6 +98,7 @@ impl<'a> Words<'a> {
             verdict,
             message: self.after("saying").unwrap_or_default().to_owned(),
             fails_at: self.after("fails").map(time),
+            heals_at: self.after("heals").map(time),
         };
         let fingerprint = self.after("owning").and_then(|fields| {
             let metadata = json!({"uid": "u", "generation": 1, "managedFields": [
@@ -127,7 +129,7 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
         "released" => Finding::Released,
         "there" => there(step, &words),
         "read" => read(step, &words, body),
-        "rejected" => Finding::Failed(ClusterError::Rejected { reason: "Invalid".to_owned(), message }),
+        "rejected" => Finding::Failed(rejected(message)),
         "forbidden" => Finding::Failed(ClusterError::Forbidden { message }),
         "stale" => Finding::Failed(ClusterError::Stale { message }),
         "no-namespace" => Finding::Failed(ClusterError::NamespaceMissing { namespace: message }),
@@ -143,7 +145,15 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
         }
         other => panic!("`{other}` is not an answer"),
     };
-    Answer { finding, drift: drift.map(|change| found(change.parse().expect("a change"))) }
+    let autoscaler = words.after("yields").map(str::to_owned);
+    let yielded = autoscaler.map(|autoscaler| Yielded::Replicas { autoscaler });
+    Answer { finding, drift: drift.map(|change| found(change.parse().expect("a change"))), yielded }
+}
+
+/// `spec.a: …`, as Kubernetes itself says it, or what somebody else says.
+fn rejected(message: String) -> ClusterError {
+    let field = message.split_once(": ").map(|(field, _)| field.to_owned()).filter(|field| !field.contains(' '));
+    ClusterError::Rejected { reason: "Invalid".to_owned(), fields: field.into_iter().collect(), message }
 }
 
 /// What is there is without a label, and ours to have or not.

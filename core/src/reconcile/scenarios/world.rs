@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::words::{Words, answer, duration, ending, key, name, time, uid, written};
 use crate::bundle::{Entry, Manifest};
 use crate::journal::{Applied, Journalled};
-use crate::reconcile::{Drifted, Event, Kind, ObjectEvent, ObjectState, Sight, Step, Targets, WatchEvent};
+use crate::reconcile::{Drifted, Event, Freshness, Kind, ObjectEvent, ObjectState, Step, Targets, WatchEvent};
 use crate::report::{ObjectLine, Report};
 use crate::session::{Action, Assignment, DriftMode, Prune, SyncOptions};
 use crate::{Digest, Generation, ObjectKey, TargetId};
@@ -63,8 +63,8 @@ impl World {
             "settle" => self.settle(),
             "see" => self.see(rest),
             "list" => self.list(rest),
-            "lost" => self.watched(WatchEvent::Sighted { kind: kind(rest), sight: Sight::Lost }),
-            "watched" => self.watched(WatchEvent::Sighted { kind: kind(rest), sight: Sight::Watched }),
+            "lost" => self.watched(WatchEvent::Freshness { kind: kind(rest), freshness: Freshness::Lost }),
+            "watched" => self.watched(WatchEvent::Freshness { kind: kind(rest), freshness: Freshness::Watched }),
             "known" => self.know(rest),
             "wake" => self.wake(rest),
             "asleep" => assert_eq!(self.targets.next_wake(), None),
@@ -239,7 +239,7 @@ impl World {
 
     fn know(&mut self, text: &str) {
         let (kind_name, listed_at) = text.split_once(' ').expect("a kind and a time");
-        self.watched(WatchEvent::Sighted { kind: kind(kind_name), sight: Sight::AsOf(time(listed_at)) });
+        self.watched(WatchEvent::Freshness { kind: kind(kind_name), freshness: Freshness::AsOf(time(listed_at)) });
     }
 
     fn watched(&mut self, event: WatchEvent) {
@@ -320,10 +320,11 @@ fn is_line(line: &ObjectLine, text: &str) -> bool {
     written == head && (line.message.contains(words) || line.hint.contains(words))
 }
 
-/// Of an object with that content: of one that says `ttl`, `pre`, `post`, `once` or `owned` there is a little more to know.
+/// Of an object with that content: of one that says `ttl`, `early`, `pre`, `post`, `once` or `owned` there is a little more to know.
 fn body(content: &str) -> &str {
     match content {
         "ttl" => r#"{"kind": "Job", "spec": {"ttlSecondsAfterFinished": 60}}"#,
+        "early" => r#"{"metadata": {"annotations": {"bellwether.dev/phase": "0"}}}"#,
         "pre" => r#"{"metadata": {"annotations": {"helm.sh/hook": "pre-install,pre-upgrade"}}}"#,
         "once" => r#"{"metadata":{"annotations":{"bellwether.dev/apply":"once"}}}"#,
         "once-too" => r#"{"metadata":{"annotations":{"bellwether.dev/apply":"once"}},"spec":{}}"#,

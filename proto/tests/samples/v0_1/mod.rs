@@ -8,7 +8,7 @@ use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{Counts, ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, Piece, SightWanted, SyncOptions,
+    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, Piece, ProfileWanted, SyncOptions,
     Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
@@ -96,7 +96,7 @@ pub(crate) fn from_hub() -> Vec<HubMessage> {
             session: SessionNumber::new(1),
             want: Want::All,
             heartbeat: HeartbeatPolicy::default(),
-            sight: SightWanted::Never,
+            profile: ProfileWanted::Never,
         }),
         HubMessage::Objects(vec![piece]),
         HubMessage::Desired(Desired { complete: true, assignments: vec![assignment()], unchanged }),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::apis::Apis;
-use bellwether_core::session::{AgentMessage, HeartbeatPolicy, HubMessage, Sight, SightWanted, Want, Welcome};
+use bellwether_core::session::{AgentMessage, HeartbeatPolicy, HubMessage, Profile, ProfileWanted, Want, Welcome};
 use bellwether_core::{Digest, SessionNumber};
 
 use super::v0_1;
@@ -12,7 +12,7 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
     let mut messages = v0_1::from_agent();
     let Some(AgentMessage::Hello(hello)) = messages.first_mut() else { panic!("the first is a Hello") };
     hello.apis = Some(Digest::of(b"apps/v1\napps/v1/Deployment"));
-    messages.push(AgentMessage::Sight(Sight {
+    messages.push(AgentMessage::Profile(Profile {
         facts: BTreeMap::from([("kubernetes.minor".to_owned(), "1.37".to_owned())]),
         apis: Some(Apis::parse("apps/v1\napps/v1/Deployment").expect("names")),
         definitions: None,
@@ -26,7 +26,7 @@ pub(crate) fn from_hub() -> Vec<HubMessage> {
         session: SessionNumber::new(2),
         want: Want::Unacked,
         heartbeat: HeartbeatPolicy::default(),
-        sight: SightWanted::Now,
+        profile: ProfileWanted::Now,
     }));
     messages
 }

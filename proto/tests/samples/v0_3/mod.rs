@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bellwether_core::Digest;
 use bellwether_core::definitions::Definitions;
-use bellwether_core::session::{AgentMessage, HubMessage, Packed, Sight};
+use bellwether_core::session::{AgentMessage, HubMessage, Packed, Profile};
 
 use super::v0_2;
 
@@ -17,7 +17,7 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
     let mut messages = v0_2::from_agent();
     let Some(AgentMessage::Hello(hello)) = messages.first_mut() else { panic!("the first is a Hello") };
     hello.definitions = Some(definitions().digest());
-    messages.push(AgentMessage::Sight(Sight {
+    messages.push(AgentMessage::Profile(Profile {
         facts: BTreeMap::from([("kubernetes.minor".to_owned(), "1.37".to_owned())]),
         apis: None,
         definitions: Some(definitions()),

@@ -35,6 +35,8 @@ pub(super) struct Resource {
     pub(super) namespaced: bool,
     /// Or else it is only listed.
     pub(super) can_watch: bool,
+    /// It has a subresource for the status.
+    pub(super) has_status: bool,
 }
 
 /// Of what is listed. Whoever names no verbs at all is believed to have the usual ones.
@@ -369,6 +371,8 @@ struct GroupResource {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Subresource {
+    #[serde(default)]
+    subresource: String,
     response_kind: Option<ResponseKind>,
 }
 
@@ -396,10 +400,12 @@ impl Snapshot {
         if list.resources.is_empty() {
             self.unknown_groups.insert(group.to_owned());
         }
-        for resource in list.resources.into_iter().filter(|resource| !resource.name.contains('/')) {
+        let (parts, whole): (Vec<_>, Vec<_>) = list.resources.into_iter().partition(|it| it.name.contains('/'));
+        let statuses: BTreeSet<_> = parts.iter().filter_map(|part| part.name.strip_suffix("/status")).collect();
+        for resource in whole {
             let ListedResource { name: plural, kind, namespaced, verbs } = resource;
-            let can_watch = can_watch(&verbs);
-            let found = Resource { api_version: api_version.to_owned(), plural, namespaced, can_watch };
+            let (can_watch, has_status) = (can_watch(&verbs), statuses.contains(plural.as_str()));
+            let found = Resource { api_version: api_version.to_owned(), plural, namespaced, can_watch, has_status };
             self.kinds.entry((group.to_owned(), kind)).or_default().push(found);
         }
     }
@@ -415,8 +421,9 @@ impl Snapshot {
                 for resource in version.resources {
                     let Some(response) = resource.response_kind else { continue };
                     let (namespaced, can_watch) = (resource.scope == "Namespaced", can_watch(&resource.verbs));
+                    let has_status = resource.subresources.iter().any(|part| part.subresource == "status");
                     let (api_version, plural) = (api_version.clone(), resource.resource);
-                    let found = Resource { api_version, plural, namespaced, can_watch };
+                    let found = Resource { api_version, plural, namespaced, can_watch, has_status };
                     self.kinds.entry((name.clone(), response.kind)).or_default().push(found);
                 }
             }
@@ -456,13 +463,15 @@ mod tests {
                 {"resource": "namespaces", "responseKind": {"group": "", "version": "", "kind": "Namespace"}, "scope": "Cluster"},
                 {"resource": "orphans", "scope": "Namespaced"}]}]},
             {"metadata": {"name": "apps"}, "versions": [{"version": "v1", "resources": [
-                {"resource": "deployments", "responseKind": {"kind": "Deployment"}, "scope": "Namespaced"}]}]}]}"#;
+                {"resource": "deployments", "responseKind": {"kind": "Deployment"}, "scope": "Namespaced",
+                 "subresources": [{"subresource": "scale", "responseKind": {"kind": "Scale"}}, {"subresource": "status"}]}]}]}]}"#;
         let found = snapshot(groups);
 
         let kind = |version: &str, kind: &str| found.find(&key(version, kind), Served::AsWritten).cloned();
-        let resource = |api_version: &str, plural: &str, namespaced| {
+        let resource = |api_version: &str, plural: &str, is_deployment| {
             let (api_version, plural) = (api_version.to_owned(), plural.to_owned());
-            Some(Resource { api_version, plural, namespaced, can_watch: true })
+            let (namespaced, has_status) = (is_deployment, is_deployment);
+            Some(Resource { api_version, plural, namespaced, can_watch: true, has_status })
         };
         assert_eq!(kind("v1", "Namespace"), resource("v1", "namespaces", false));
         assert_eq!(kind("apps/v1", "Deployment"), resource("apps/v1", "deployments", true));
@@ -539,7 +548,8 @@ mod tests {
             "preferredVersion": {"groupVersion": "apps/v1", "version": "v1"}}]}"#;
         let list = r#"{"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [
             {"name": "deployments", "singularName": "deployment", "namespaced": true, "kind": "Deployment", "verbs": []},
-            {"name": "deployments/scale", "group": "autoscaling", "namespaced": true, "kind": "Scale", "verbs": []}]}"#;
+            {"name": "deployments/scale", "group": "autoscaling", "namespaced": true, "kind": "Scale", "verbs": []},
+            {"name": "deployments/status", "namespaced": true, "kind": "Deployment", "verbs": []}]}"#;
         let empty = r#"{"kind": "APIResourceList", "groupVersion": "empty/v1", "resources": []}"#;
         let mut found = Snapshot::default();
 
@@ -548,7 +558,7 @@ mod tests {
 
         assert_eq!((names(core), names(groups)), (vec!["v1".to_owned()], vec!["apps/v1".to_owned()]));
         let (api_version, plural) = ("apps/v1".to_owned(), "deployments".to_owned());
-        let deployments = Resource { api_version, plural, namespaced: true, can_watch: true };
+        let deployments = Resource { api_version, plural, namespaced: true, can_watch: true, has_status: true };
         assert_eq!(found.find(&key("apps/v1", "Deployment"), Served::AsWritten), Some(&deployments));
         assert_eq!(found.find(&key("apps/v1beta1", "Deployment"), Served::Somehow), Some(&deployments));
         assert_eq!(found.kinds.len(), 1);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bellwether_core::quoting::without_values;
-use bellwether_core::reconcile::{ClusterError, Contested};
+use bellwether_core::reconcile::{ClusterError, Contested, UNFIT_REASON};
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -80,15 +80,13 @@ pub(super) fn judge(code: StatusCode, retry_after: Option<Duration>, about: Abou
         StatusCode::UNAUTHORIZED | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
             ClusterError::Retry { after, message }
         }
-        StatusCode::INTERNAL_SERVER_ERROR if is_unfit => {
-            ClusterError::Rejected { reason: "Invalid".to_owned(), message }
-        }
+        StatusCode::INTERNAL_SERVER_ERROR if is_unfit => ClusterError::rejected(UNFIT_REASON, message),
         // We said which object we mean, and another has its name now.
         StatusCode::UNPROCESSABLE_ENTITY if details.causes.iter().any(|cause| cause.field == "metadata.uid") => {
             ClusterError::Stale { message }
         }
         code if code.is_server_error() => ClusterError::Retry { after, message },
-        _ => ClusterError::Rejected { reason: status.reason, message },
+        _ => ClusterError::Rejected { reason: status.reason, message, fields: fields_at_fault(&details.causes) },
     }
 }
 
@@ -120,13 +118,21 @@ fn plain(code: StatusCode, body: &[u8]) -> String {
 /// a value ends and the next field begins.
 fn invalid(message: &str, causes: &[Cause]) -> Option<String> {
     let (what, _) = message.split_once(" is invalid: ")?;
-    let of_fields = causes.iter().filter(|cause| cause.reason.starts_with("FieldValue") && !cause.field.is_empty());
-    let mut told: Vec<_> = of_fields
+    let mut told: Vec<_> = at_fault(causes)
         // What goes on in another line is a comparison of the two objects.
         .map(|cause| format!("{}: {}", cause.field, first_line(&without_values(&cause.message))))
         .collect();
     told.dedup();
     (!told.is_empty()).then(|| format!("{} is invalid: {}", without_values(what), told.join(", ")))
+}
+
+/// What Kubernetes' validation found: each with its field and the kind of fault. What a policy says has neither.
+fn at_fault(causes: &[Cause]) -> impl Iterator<Item = &Cause> {
+    causes.iter().filter(|cause| cause.reason.starts_with("FieldValue") && !cause.field.is_empty())
+}
+
+fn fields_at_fault(causes: &[Cause]) -> Vec<String> {
+    at_fault(causes).map(|cause| cause.field.clone()).collect()
 }
 
 fn first_line(text: &str) -> &str {
@@ -254,8 +260,7 @@ mod tests {
     fn what_is_invalid_stays_invalid() {
         let rejected = judged(422, &json!({"reason": "Invalid", "message": "spec.x: Required value"}));
 
-        let expected = ("Invalid".to_owned(), "spec.x: Required value".to_owned());
-        assert_eq!(rejected, ClusterError::Rejected { reason: expected.0, message: expected.1 });
+        assert_eq!(rejected, ClusterError::rejected("Invalid", "spec.x: Required value"));
     }
 
     /// As an API server answers to a Job with another template, shortened in the middle of the template only.
@@ -275,6 +280,8 @@ mod tests {
         let told = judged(422, &changed_job()).to_string();
 
         assert_eq!(told, "Job.batch \"j\" is invalid: spec.template: Invalid value: …: field is immutable");
+        let fields = |error| if let ClusterError::Rejected { fields, .. } = error { fields } else { Vec::new() };
+        assert_eq!(fields(judged(422, &changed_job())), ["spec.template"]);
         let mut without_causes = changed_job();
         without_causes["details"] = json!(null);
         assert_eq!(judged(422, &without_causes).to_string(), told);
@@ -297,7 +304,9 @@ mod tests {
             json!({"reason": "Invalid", "message": "Kind \"n\" is invalid: [swordfish", "details": {"causes": causes}});
 
         let told = judged(422, &body).to_string();
+        let of_a_policy = json!({"reason": "Invalid", "message": "m", "details": {"causes": [{"message": "no"}]}});
 
+        assert_eq!(judged(422, &of_a_policy), ClusterError::rejected("Invalid", "m"));
         let expected = "Kind \"n\" is invalid: spec.a: Invalid value: …: must be less, spec.b: Required value, spec: Forbidden: pod updates may not change fields";
         assert_eq!(told, expected);
     }

@@ -12,6 +12,8 @@ pub(crate) struct Live {
     pub(crate) metadata: Metadata,
     /// The whole object, for those rules that need it.
     pub(crate) body: Vec<u8>,
+    /// Its kind has a subresource for the status.
+    pub(crate) has_status: bool,
 }
 
 /// To what an object is applied.
@@ -40,10 +42,8 @@ impl Sending<'_> {
         if !self.drops_namespace && matches!(self.onto, Onto::Anything) {
             return Ok(object.to_vec());
         }
-        let mut object: Value = serde_json::from_slice(object).map_err(|error| ClusterError::Rejected {
-            reason: "BadRequest".to_owned(),
-            message: format!("the object is not JSON: {error}"),
-        })?;
+        let mut object: Value = serde_json::from_slice(object)
+            .map_err(|error| ClusterError::rejected("BadRequest", format!("the object is not JSON: {error}")))?;
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             if self.drops_namespace {
                 metadata.remove("namespace");

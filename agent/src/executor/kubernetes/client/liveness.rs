@@ -66,7 +66,7 @@ pub(super) struct Liveness {
     /// When something was last heard.
     heard_at: Timestamp,
     /// Nothing is believed.
-    is_blind: bool,
+    is_stale: bool,
     /// All objects were listed since it was.
     is_listed: bool,
 }
@@ -75,7 +75,7 @@ pub(super) struct Liveness {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Regained {
     /// All that is known.
-    Sight,
+    Freshness,
     /// What there is has to be listed: the API server may be another one by now, or have gone back to a backup.
     Watch,
 }
@@ -94,7 +94,7 @@ impl Liveness {
             is_known_by_lists: false,
             watched_at: None,
             heard_at: now,
-            is_blind: false,
+            is_stale: false,
             is_listed: false,
         }
     }
@@ -189,46 +189,46 @@ impl Liveness {
     }
 
     /// Whether what is known of the kind is no longer believed, from now on.
-    pub(super) fn turns_blind(&mut self, now: Timestamp) -> bool {
+    pub(super) fn turns_stale(&mut self, now: Timestamp) -> bool {
         let is_lost = self.failures >= HICCUPS_MAX || self.silent_at() <= now;
-        is_lost && self.turn_blind()
+        is_lost && self.turn_stale()
     }
 
     /// Whatever was heard, the kind is not where it was. Answers whether that is news.
-    pub(super) const fn turn_blind(&mut self) -> bool {
-        if self.is_blind {
+    pub(super) const fn turn_stale(&mut self) -> bool {
+        if self.is_stale {
             return false;
         }
-        (self.is_blind, self.is_listed, self.stands_since) = (true, false, None);
+        (self.is_stale, self.is_listed, self.stands_since) = (true, false, None);
         self.is_known_by_lists = false;
         true
     }
 
     /// Of a kind that is only listed: the list is all that is to be known.
     pub(super) const fn turn_listed(&mut self) {
-        (self.failures, self.is_blind, self.is_known_by_lists) = (0, false, true);
+        (self.failures, self.is_stale, self.is_known_by_lists) = (0, false, true);
     }
 
     /// What is believed again, from now on.
     pub(super) fn regains(&mut self, now: Timestamp) -> Option<Regained> {
-        if !(self.is_blind || self.is_known_by_lists) || !self.stands(now) {
+        if !(self.is_stale || self.is_known_by_lists) || !self.stands(now) {
             return None;
         }
         if !self.is_listed {
             return Some(Regained::Watch);
         }
-        (self.failures, self.is_blind, self.is_known_by_lists) = (0, false, false);
-        Some(Regained::Sight)
+        (self.failures, self.is_stale, self.is_known_by_lists) = (0, false, false);
+        Some(Regained::Freshness)
     }
 
     /// When that may change, if nothing is heard before.
     pub(super) fn next_change(&self, now: Timestamp) -> Timestamp {
-        if self.is_blind || self.is_known_by_lists { self.silent_at().min(now + LOOK) } else { self.silent_at() }
+        if self.is_stale || self.is_known_by_lists { self.silent_at().min(now + LOOK) } else { self.silent_at() }
     }
 
     /// When it has been silent for too long, if nothing is heard before.
     pub(super) fn silent_at(&self) -> Timestamp {
-        if self.is_blind { Timestamp::MAX } else { self.heard_at + SILENCE_MAX }
+        if self.is_stale { Timestamp::MAX } else { self.heard_at + SILENCE_MAX }
     }
 
     #[cfg(test)]
@@ -349,8 +349,8 @@ mod tests {
         let in_a_row = [3_610, 3_671, 3_702].map(|second| liveness.note_failure(at(second)));
 
         assert_eq!(in_a_row, [1, 2, 3]);
-        assert!(liveness.turns_blind(at(3_702)));
-        assert!(!liveness.turns_blind(at(3_800)), "it is told once");
+        assert!(liveness.turns_stale(at(3_702)));
+        assert!(!liveness.turns_stale(at(3_800)), "it is told once");
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
         for second in (0..10_000).step_by(70) {
             liveness.note_watched(at(second));
             assert_eq!(liveness.note_failure(at(second + 61)), 1);
-            assert!(!liveness.turns_blind(at(second + 61)));
+            assert!(!liveness.turns_stale(at(second + 61)));
         }
     }
 
@@ -371,9 +371,9 @@ mod tests {
         liveness.note_watched(at(60));
         liveness.note_failure(at(150));
 
-        assert!(!liveness.turns_blind(at(179)));
+        assert!(!liveness.turns_stale(at(179)));
         assert_eq!(liveness.next_change(at(179)), at(180));
-        assert!(liveness.turns_blind(at(180)));
+        assert!(liveness.turns_stale(at(180)));
     }
 
     #[test]
@@ -472,37 +472,37 @@ mod tests {
         liveness.note_listed(true, at(1_300));
         liveness.note_watched(at(1_301));
         assert_eq!(liveness.regains(at(1_303)), None, "it may end at once");
-        assert_eq!(liveness.regains(at(1_304)), Some(Regained::Sight));
+        assert_eq!(liveness.regains(at(1_304)), Some(Regained::Freshness));
         assert_eq!(liveness.regains(at(1_305)), None, "it is told once");
     }
 
-    fn blind(now: Timestamp) -> Liveness {
+    fn stale(now: Timestamp) -> Liveness {
         let mut liveness = Liveness::new(now);
         liveness.note_listed(false, at(0));
         for _ in 0..HICCUPS_MAX {
             liveness.note_failure(now);
         }
-        assert!(liveness.turns_blind(now));
+        assert!(liveness.turns_stale(now));
         liveness
     }
 
     #[test]
-    fn what_turned_blind_is_believed_when_a_watch_stands_and_all_was_listed_since() {
-        let mut liveness = blind(at(0));
+    fn what_turned_stale_is_believed_when_a_watch_stands_and_all_was_listed_since() {
+        let mut liveness = stale(at(0));
 
         liveness.note_watched(at(10));
         assert_eq!(liveness.regains(at(12)), None, "it may break off at once");
         assert_eq!(liveness.regains(at(13)), Some(Regained::Watch), "nobody has looked since");
         liveness.note_listed(false, at(0));
 
-        assert_eq!(liveness.regains(at(14)), Some(Regained::Sight));
+        assert_eq!(liveness.regains(at(14)), Some(Regained::Freshness));
         assert_eq!(liveness.note_failure(at(15)), 1);
-        assert!(!liveness.turns_blind(at(15)));
+        assert!(!liveness.turns_stale(at(15)));
     }
 
     #[test]
     fn lists_alone_are_not_believed_and_what_fails_after_each_fails_in_a_row() {
-        let mut liveness = blind(at(0));
+        let mut liveness = stale(at(0));
 
         let in_a_row = [10, 20, 30].map(|second| {
             liveness.note_heard(at(second));

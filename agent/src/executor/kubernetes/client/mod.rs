@@ -26,6 +26,7 @@ use bellwether_core::object::TARGET_LABEL;
 pub(crate) use bellwether_core::reconcile::ClusterError;
 use bellwether_core::reconcile::Metadata;
 use bellwether_core::session::UID_FACT;
+use bellwether_core::yielded::Autoscaler;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -35,7 +36,7 @@ pub(crate) use definitions::Seen as SeenDefinition;
 use discovery::{Discovery, Resource, Served};
 use live::Sending;
 pub(crate) use live::{Live, Onto};
-use request::{Answer, Requests};
+use request::Requests;
 pub(crate) use secret::{Bytes, Secret};
 
 /// Our name among the managers of an object's fields.
@@ -162,7 +163,7 @@ impl Cluster {
         let query = format!("fieldManager={FIELD_MANAGER}&fieldValidation=Strict{more}");
         let sending = Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), onto };
         let answer = self.inner.requests.apply(&format!("{path}?{query}"), sending.prepare(body)?).await;
-        let live = self.checked(key, answer)?.live()?;
+        let live = self.checked(key, answer)?.live(resource.has_status)?;
         if is_definition(key) {
             self.inner.discovery.expect_kind();
         }
@@ -202,9 +203,9 @@ impl Cluster {
 
     /// The whole object; `None` when it is not there.
     pub(crate) async fn read(&self, key: &ObjectKey) -> Result<Option<Live>, ClusterError> {
-        let path = self.path(key).await?;
-        let answer = self.checked(key, self.inner.requests.get(&path).await);
-        absent_as_none(answer.and_then(Answer::live))
+        let resource = self.resource(key, Served::Somehow).await?;
+        let answer = self.checked(key, self.inner.requests.get(&paths::object(key, &resource)?).await);
+        absent_as_none(answer.and_then(|answer| answer.live(resource.has_status)))
     }
 
     /// The metadata of an object, and nothing else of it; `None` when it is not there.
@@ -256,6 +257,17 @@ impl Cluster {
         let text = |field: &str| job["metadata"][field].as_str().unwrap_or_default();
         let path = paths::pods_of_job(text("namespace"), text("uid"))?;
         self.inner.requests.get(&path).await?.items()
+    }
+
+    /// The autoscalers of a namespace; none where nobody serves them, or this agent may not look.
+    pub(crate) async fn autoscalers(&self, namespace: &str) -> Result<Vec<Autoscaler>, ClusterError> {
+        match self.inner.requests.get(&paths::autoscalers(namespace)?).await {
+            Ok(answer) => answer.items(),
+            Err(ClusterError::Forbidden { .. } | ClusterError::NotFound | ClusterError::KindMissing { .. }) => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Says who manages which fields of an object that was not written since that version. Changes no field.

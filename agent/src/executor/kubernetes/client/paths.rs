@@ -19,9 +19,9 @@ pub(super) fn object(key: &ObjectKey, resource: &Resource) -> Result<String, Clu
 pub(super) fn collection(key: &ObjectKey, resource: &Resource) -> Result<String, ClusterError> {
     let mut path = version(&resource.api_version);
     if resource.namespaced {
-        let namespace = key.namespace.as_deref().ok_or_else(|| ClusterError::Rejected {
-            reason: "NamespaceRequired".to_owned(),
-            message: format!("{} is namespaced, and this one names no namespace", key.kind),
+        let namespace = key.namespace.as_deref().ok_or_else(|| {
+            let message = format!("{} is namespaced, and this one names no namespace", key.kind);
+            ClusterError::rejected("NamespaceRequired", message)
         })?;
         path.push_str("/namespaces/");
         push_segment(&mut path, namespace)?;
@@ -46,6 +46,14 @@ pub(super) fn pods_of_job(namespace: &str, uid: &str) -> Result<String, ClusterE
     Ok(path)
 }
 
+/// Of the HorizontalPodAutoscalers of a namespace.
+pub(super) fn autoscalers(namespace: &str) -> Result<String, ClusterError> {
+    let mut path = String::from("/apis/autoscaling/v2/namespaces/");
+    push_segment(&mut path, namespace)?;
+    path.push_str("/horizontalpodautoscalers");
+    Ok(path)
+}
+
 fn version(api_version: &str) -> String {
     let prefix = if api_version.contains('/') { "/apis" } else { "/api" };
     format!("{prefix}/{api_version}")
@@ -54,10 +62,8 @@ fn version(api_version: &str) -> String {
 fn push_segment(path: &mut String, segment: &str) -> Result<(), ClusterError> {
     // The same that the API server allows in a name; RBAC names may hold a colon.
     if matches!(segment, "" | "." | "..") || segment.contains(['/', '%']) {
-        return Err(ClusterError::Rejected {
-            reason: "InvalidName".to_owned(),
-            message: format!("`{segment}` cannot be a name or a namespace"),
-        });
+        let message = format!("`{segment}` cannot be a name or a namespace");
+        return Err(ClusterError::rejected("InvalidName", message));
     }
     for byte in segment.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
@@ -84,7 +90,10 @@ mod tests {
 
     fn path(key: &ObjectKey, namespaced: bool) -> Result<String, ClusterError> {
         let api_version = key.api_version.clone();
-        object(key, &Resource { api_version, plural: "kinds".to_owned(), namespaced, can_watch: true })
+        object(
+            key,
+            &Resource { api_version, plural: "kinds".to_owned(), namespaced, can_watch: true, has_status: false },
+        )
     }
 
     #[test]

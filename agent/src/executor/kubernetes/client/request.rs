@@ -86,10 +86,9 @@ impl Requests {
     }
 
     async fn send(&self, request: http::request::Builder, body: Vec<u8>) -> Result<Answer, ClusterError> {
-        let request = request.body(body.into()).map_err(|error| ClusterError::Rejected {
-            reason: "BadRequest".to_owned(),
-            message: format!("no request can be made of this: {error}"),
-        })?;
+        let impossible =
+            |error| ClusterError::rejected("BadRequest", format!("no request can be made of this: {error}"));
+        let request = request.body(body.into()).map_err(impossible)?;
         let is_read = request.method() == Method::GET;
         let about = about(request.uri().path());
         let deadline = if is_read { READ_DEADLINE } else { WRITE_DEADLINE };
@@ -147,9 +146,9 @@ impl Answer {
         Metadata::of(&self.0).map_err(|error| judge_unreadable(&error))
     }
 
-    pub(super) fn live(self) -> Result<Live, ClusterError> {
+    pub(super) fn live(self, has_status: bool) -> Result<Live, ClusterError> {
         let metadata = self.metadata()?;
-        Ok(Live { metadata, body: self.0 })
+        Ok(Live { metadata, body: self.0, has_status })
     }
 }
 

@@ -16,7 +16,7 @@ use bellwether_core::ObjectKey;
 use bellwether_core::health;
 use bellwether_core::object::TARGET_LABEL;
 use bellwether_core::quoting::without_values;
-use bellwether_core::reconcile::{Condition, Kind, ObjectEvent, ObjectState, Sight, WatchEvent};
+use bellwether_core::reconcile::{Condition, Freshness, Kind, ObjectEvent, ObjectState, WatchEvent};
 use futures_util::{Stream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, ObjectMeta};
@@ -99,6 +99,7 @@ impl Cluster {
             has_news: false,
             ear,
             is_path_gone: false,
+            has_status: false,
             pace,
             kind,
         };
@@ -108,7 +109,7 @@ impl Cluster {
             if std::mem::take(&mut watch.is_path_gone) {
                 self.inner.discovery.disprove(&key);
             }
-            let (served, can_watch) = self.served(&watch).await;
+            let (served, can_watch) = self.served(&mut watch).await;
             let again = SignedDuration::try_from(pace.again).unwrap_or(SignedDuration::MAX);
             let can_watch = can_watch && watch.ear.liveness().may_watch(clock.now(), again);
             if health::needs_watch_in_full(key.group(), &key.kind) {
@@ -122,7 +123,7 @@ impl Cluster {
     }
 
     /// How the kind is served, and whether it can be watched.
-    async fn served(&self, watch: &Watch) -> (ApiResource, bool) {
+    async fn served(&self, watch: &mut Watch) -> (ApiResource, bool) {
         let key = key_of(&watch.kind);
         let mut failures = 0;
         let resource = loop {
@@ -133,9 +134,10 @@ impl Cluster {
                 Err(_) => RECONNECT,
             };
             failures += 1;
-            watch.tell_if_blind().await;
+            watch.tell_if_stale().await;
             tokio::time::sleep(backoff.wait(failures, chance())).await;
         };
+        watch.has_status = resource.has_status;
         let served = ObjectKey { api_version: resource.api_version, ..key };
         let as_served = ApiResource {
             group: served.group().to_owned(),
@@ -165,6 +167,8 @@ struct Watch {
     pace: Pace,
     /// The last failure says that the kind is not served where it was.
     is_path_gone: bool,
+    /// It is served with a subresource for the status.
+    has_status: bool,
 }
 
 impl Watch {
@@ -198,7 +202,7 @@ impl Watch {
             let event = tokio::select! {
                 event = events.next() => event,
                 () = self.clock.sleep_until(next_change) => {
-                    if self.tell_if_blind().await {
+                    if self.tell_if_stale().await {
                         tracing::warn!(kind = %self.kind.kind, "a watch is silent");
                         return;
                     }
@@ -253,7 +257,7 @@ impl Watch {
             listed = self.list(api, page, parts) => listed,
             () = ear.wait_for_silence() => {
                 tracing::warn!(kind = %self.kind.kind, "a list is not answered");
-                self.tell_if_blind().await;
+                self.tell_if_stale().await;
                 return;
             }
         };
@@ -262,7 +266,7 @@ impl Watch {
             return self.fail(&watcher::Error::InitialListFailed(error)).await;
         }
         self.ear.liveness().turn_listed();
-        self.tell(vec![self.sighted(Sight::AsOf(self.began_at))]).await;
+        self.tell(vec![self.freshness_event(Freshness::AsOf(self.began_at))]).await;
         tokio::time::sleep(self.pace.list).await;
     }
 
@@ -301,8 +305,8 @@ impl Watch {
         }
     }
 
-    fn sighted(&self, sight: Sight) -> WatchEvent {
-        WatchEvent::Sighted { kind: self.kind.clone(), sight }
+    fn freshness_event(&self, freshness: Freshness) -> WatchEvent {
+        WatchEvent::Freshness { kind: self.kind.clone(), freshness }
     }
 
     /// `None`: somebody else's list takes long, and is waited for no more.
@@ -321,28 +325,28 @@ impl Watch {
             _ => RECONNECT,
         };
         tracing::warn!(kind = %self.kind.kind, error = %told(error), "a watch broke off");
-        self.tell_if_blind().await;
+        self.tell_if_stale().await;
         tokio::time::sleep(backoff.wait(failures, chance())).await;
     }
 
     /// Says it when what is known may be believed again, and answers with what came back.
     async fn regain(&self) -> Option<Regained> {
         let regained = self.ear.liveness().regains(self.clock.now());
-        if regained == Some(Regained::Sight) {
-            self.tell(vec![self.sighted(Sight::Watched)]).await;
+        if regained == Some(Regained::Freshness) {
+            self.tell(vec![self.freshness_event(Freshness::Watched)]).await;
         }
         regained
     }
 
     /// Says once that what it told is not known any more, when it is so. Answers whether it was said.
-    async fn tell_if_blind(&self) -> bool {
+    async fn tell_if_stale(&self) -> bool {
         let now = self.clock.now();
         let is_news = {
             let mut liveness = self.ear.liveness();
-            liveness.turns_blind(now) || self.is_path_gone && liveness.turn_blind()
+            liveness.turns_stale(now) || self.is_path_gone && liveness.turn_stale()
         };
         if is_news {
-            let _ = self.events.send(self.sighted(Sight::Lost)).await;
+            let _ = self.events.send(self.freshness_event(Freshness::Lost)).await;
         }
         is_news
     }
@@ -353,6 +357,23 @@ impl Watch {
         let is_newer = version > self.newest;
         self.newest = self.newest.max(version);
         is_newer
+    }
+
+    fn reduce(&self, (metadata, mut object): (ObjectMeta, Value), gone: bool) -> Option<ObjectEvent> {
+        let target = metadata.labels.as_ref()?.get(TARGET_LABEL)?.clone();
+        let uid = metadata.uid.as_ref()?.parse().ok()?;
+        let version = metadata.resource_version.as_ref()?.parse().unwrap_or_default();
+        let key =
+            ObjectKey { namespace: metadata.namespace.clone(), name: metadata.name.clone()?, ..key_of(&self.kind) };
+        if gone {
+            return Some(ObjectEvent { target, key, uid, version, listed_at: None, seen: ObjectState::Deleted });
+        }
+        object["metadata"] = to_value(&metadata)?;
+        // The items of a list do not repeat them.
+        object["apiVersion"] = Value::String(self.kind.api_version.clone());
+        object["kind"] = Value::String(self.kind.kind.clone());
+        let seen = ObjectState::Present(Condition::of(&object, self.has_status));
+        Some(ObjectEvent { target, key, uid, version, listed_at: None, seen })
     }
 
     fn take<K>(&mut self, event: Event<K>, parts: impl Fn(K) -> (ObjectMeta, Value)) -> Vec<WatchEvent> {
@@ -371,15 +392,14 @@ impl Watch {
             }
             Event::InitApply(object) => {
                 let listed_at = Some(self.began_at);
-                let object_event =
-                    reduce(&self.kind, parts(object), false).map(|seen| ObjectEvent { listed_at, ..seen });
+                let object_event = self.reduce(parts(object), false).map(|seen| ObjectEvent { listed_at, ..seen });
                 self.uids.extend(object_event.as_ref().map(|object_event| object_event.uid));
                 self.has_news |= self.note_version(object_event.as_ref());
                 events_of(object_event)
             }
             Event::Apply(object) => {
                 self.ear.liveness().note_seen();
-                let object_event = reduce(&self.kind, parts(object), false);
+                let object_event = self.reduce(parts(object), false);
                 self.note_version(object_event.as_ref());
                 events_of(object_event)
             }
@@ -387,8 +407,8 @@ impl Watch {
                 self.ear.liveness().note_seen();
                 let parts = parts(object);
                 // Its last state may be the only one that says how it ended.
-                let last = reduce(&self.kind, parts.clone(), false).filter(ObjectEvent::has_ended);
-                events_of(last).into_iter().chain(events_of(reduce(&self.kind, parts, true))).collect()
+                let last = self.reduce(parts.clone(), false).filter(ObjectEvent::has_ended);
+                events_of(last).into_iter().chain(events_of(self.reduce(parts, true))).collect()
             }
         }
     }
@@ -409,6 +429,7 @@ impl Watch {
             ear: Ear::new(clock, MUTE_AFTER),
             pace: PACE,
             is_path_gone: false,
+            has_status: false,
         }
     }
 }
@@ -460,21 +481,6 @@ fn metadata_only(object: PartialObjectMeta<DynamicObject>) -> (ObjectMeta, Value
     (object.metadata, json!({}))
 }
 
-fn reduce(kind: &Kind, (metadata, mut object): (ObjectMeta, Value), gone: bool) -> Option<ObjectEvent> {
-    let target = metadata.labels.as_ref()?.get(TARGET_LABEL)?.clone();
-    let uid = metadata.uid.as_ref()?.parse().ok()?;
-    let version = metadata.resource_version.as_ref()?.parse().unwrap_or_default();
-    let key = ObjectKey { namespace: metadata.namespace.clone(), name: metadata.name.clone()?, ..key_of(kind) };
-    if gone {
-        return Some(ObjectEvent { target, key, uid, version, listed_at: None, seen: ObjectState::Deleted });
-    }
-    object["metadata"] = to_value(&metadata)?;
-    // The items of a list do not repeat them.
-    object["apiVersion"] = Value::String(kind.api_version.clone());
-    object["kind"] = Value::String(kind.kind.clone());
-    Some(ObjectEvent { target, key, uid, version, listed_at: None, seen: ObjectState::Present(Condition::of(&object)) })
-}
-
 fn to_value(metadata: &impl Serialize) -> Option<Value> {
     serde_json::to_value(metadata).ok()
 }
@@ -482,7 +488,7 @@ fn to_value(metadata: &impl Serialize) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use http_body_util::combinators::UnsyncBoxBody;
@@ -525,12 +531,17 @@ mod tests {
         watches: AtomicUsize,
         /// The one that the ConfigMap has.
         version: AtomicUsize,
+        /// Or else there are none.
+        has_config_maps: AtomicBool,
+        discoveries: AtomicUsize,
     }
 
     impl ApiServer {
         fn start(verbs: &'static [&'static str], watches_are: Watches) -> Arc<Self> {
             let (lists, watches, version) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(3));
-            Arc::new(Self { verbs, watches_are: Mutex::new(watches_are), lists, watches, version })
+            let (has_config_maps, discoveries) = (AtomicBool::new(true), AtomicUsize::new(0));
+            let watches_are = Mutex::new(watches_are);
+            Arc::new(Self { verbs, watches_are, lists, watches, version, has_config_maps, discoveries })
         }
 
         fn watches_are(&self) -> MutexGuard<'_, Watches> {
@@ -540,10 +551,14 @@ mod tests {
         fn answer(&self, uri: &http::Uri) -> Answer {
             let resource = json!({"resource": "configmaps", "responseKind": {"group": "", "version": "", "kind": "ConfigMap"},
                 "scope": "Namespaced", "verbs": self.verbs});
-            let core = json!({"versions": [{"version": "v1", "freshness": "Current", "resources": [resource]}]});
+            let resources = if self.has_config_maps.load(Ordering::SeqCst) { json!([resource]) } else { json!([]) };
+            let core = json!({"versions": [{"version": "v1", "freshness": "Current", "resources": resources}]});
             let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
             match uri.path() {
-                "/api" => answer(200, &json!({"items": [core]})),
+                "/api" => {
+                    self.discoveries.fetch_add(1, Ordering::SeqCst);
+                    answer(200, &json!({"items": [core]}))
+                }
                 "/apis" => answer(200, &json!({"items": []})),
                 _ if is_watch => {
                     self.watches.fetch_add(1, Ordering::SeqCst);
@@ -623,9 +638,9 @@ mod tests {
         match event.expect("the watch lives") {
             WatchEvent::Object(_) => "object",
             WatchEvent::Listed { .. } => "listed",
-            WatchEvent::Sighted { sight: Sight::Lost, .. } => "lost",
-            WatchEvent::Sighted { sight: Sight::Watched, .. } => "watched",
-            WatchEvent::Sighted { sight: Sight::AsOf(_), .. } => "known",
+            WatchEvent::Freshness { freshness: Freshness::Lost, .. } => "lost",
+            WatchEvent::Freshness { freshness: Freshness::Watched, .. } => "watched",
+            WatchEvent::Freshness { freshness: Freshness::AsOf(_), .. } => "known",
         }
     }
 
@@ -644,6 +659,22 @@ mod tests {
         let said = [next(&mut told).await, next(&mut told).await, next(&mut told).await];
         assert_eq!(said, ["object", "listed", "watched"], "once a watch stands, what is there is listed");
         assert_eq!(api_server.lists.load(Ordering::SeqCst), 2);
+        watch.abort();
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_is_gone_is_asked_for_seldom_and_followed_when_it_is_back() {
+        let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Kept);
+        api_server.has_config_maps.store(false, Ordering::SeqCst);
+        let (mut told, watch) = api_server.watch();
+
+        tokio::time::sleep(Duration::from_secs(4)).await;
+
+        let asked = (api_server.discoveries.load(Ordering::SeqCst), api_server.lists.load(Ordering::SeqCst));
+        assert_eq!(asked, (1, 0));
+        api_server.has_config_maps.store(true, Ordering::SeqCst);
+        while next(&mut told).await != "listed" {}
+        assert_eq!(next(&mut told).await, "watched");
         watch.abort();
     }
 
@@ -751,7 +782,7 @@ mod tests {
         let listed = tokio::time::timeout(Duration::from_secs(5), watch.list_once(&api, 1, &full)).await;
 
         assert!(listed.is_ok(), "it is given up");
-        assert_eq!(told.try_recv(), Ok(WatchEvent::Sighted { kind: config_maps(), sight: Sight::Lost }));
+        assert_eq!(told.try_recv(), Ok(WatchEvent::Freshness { kind: config_maps(), freshness: Freshness::Lost }));
     }
 
     fn as_resource() -> ApiResource {
@@ -787,6 +818,6 @@ mod tests {
 
         watch.follow(futures_util::stream::pending(), full).await;
 
-        assert_eq!(told.try_recv(), Ok(WatchEvent::Sighted { kind: config_maps(), sight: Sight::Lost }));
+        assert_eq!(told.try_recv(), Ok(WatchEvent::Freshness { kind: config_maps(), freshness: Freshness::Lost }));
     }
 }

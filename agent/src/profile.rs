@@ -1,4 +1,4 @@
-//! Looks at the cluster now and then, and says what it has seen: its version, and which APIs it serves.
+//! Polls the cluster now and then, and says what it has seen: its version, and which APIs it serves.
 //!
 //! What is there is believed at once. What is gone is believed once it was gone twice in a row: an API server that starts
 //! publishes its kinds one by one, and a cluster that seems to lose them for a moment would be rendered for as if it had.
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bellwether_core::apis::Apis;
-use bellwether_core::session::Sight;
+use bellwether_core::session::Profile;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -19,16 +19,16 @@ pub(crate) async fn serve(
     cluster: Cluster,
     facts: BTreeMap<String, String>,
     every: Duration,
-    to_link: watch::Sender<Sight>,
+    to_link: watch::Sender<Profile>,
     stop: CancellationToken,
 ) {
-    let mut eye = Eye { seen: Sight { facts, ..Sight::default() }, doubt: None };
+    let mut polled = Polled { seen: Profile { facts, ..Profile::default() }, doubt: None };
     loop {
-        match look(&cluster, &eye).await {
+        match poll(&cluster, &polled).await {
             Ok((facts, apis)) => {
-                eye.take_in(facts, apis);
+                polled.take_in(facts, apis);
                 to_link.send_if_modified(|told| {
-                    let Sight { facts, apis, .. } = &eye.seen;
+                    let Profile { facts, apis, .. } = &polled.seen;
                     let is_new = (&told.facts, &told.apis) != (facts, apis);
                     if is_new {
                         told.facts.clone_from(facts);
@@ -37,9 +37,9 @@ pub(crate) async fn serve(
                     is_new
                 });
             }
-            Err(error) => tracing::debug!(%error, "could not look at what the cluster serves"),
+            Err(error) => tracing::debug!(%error, "could not poll what the cluster serves"),
         }
-        // Fleets do not look all at once.
+        // Fleets do not poll all at once.
         let pause = every.mul_f64(0.8 + 0.4 * chance());
         tokio::select! {
             () = stop.cancelled() => return,
@@ -48,21 +48,21 @@ pub(crate) async fn serve(
     }
 }
 
-async fn look(cluster: &Cluster, eye: &Eye) -> Result<(BTreeMap<String, String>, Option<Apis>), ClusterError> {
+async fn poll(cluster: &Cluster, polled: &Polled) -> Result<(BTreeMap<String, String>, Option<Apis>), ClusterError> {
     let facts = cluster.fetch_facts().await?;
-    let names = cluster.fetch_apis(eye.seen.apis.as_ref()).await?;
+    let names = cluster.fetch_apis(polled.seen.apis.as_ref()).await?;
     let apis = Apis::new(names)
         .inspect_err(|error| tracing::warn!(%error, "what the cluster serves cannot be told to the hub"));
     Ok((facts, apis.ok()))
 }
 
-struct Eye {
-    seen: Sight,
+struct Polled {
+    seen: Profile,
     /// What was seen last, and lacks something that was there before.
     doubt: Option<Apis>,
 }
 
-impl Eye {
+impl Polled {
     fn take_in(&mut self, facts: BTreeMap<String, String>, apis: Option<Apis>) {
         self.seen.facts = facts;
         let Some(apis) = apis else { return };
@@ -85,17 +85,17 @@ mod tests {
 
     #[test]
     fn what_comes_is_seen_at_once_and_what_goes_only_when_it_is_gone_twice() {
-        let mut eye = Eye { seen: Sight::default(), doubt: None };
-        let mut look = |names: &[&str]| {
-            eye.take_in(BTreeMap::new(), Some(apis(names)));
-            eye.seen.apis.clone()
+        let mut polled = Polled { seen: Profile::default(), doubt: None };
+        let mut poll = |names: &[&str]| {
+            polled.take_in(BTreeMap::new(), Some(apis(names)));
+            polled.seen.apis.clone()
         };
 
-        assert_eq!(look(&["a/v1", "v1"]), Some(apis(&["a/v1", "v1"])));
-        assert_eq!(look(&["v1"]), Some(apis(&["a/v1", "v1"])), "it may come back");
-        assert_eq!(look(&["a/v1", "b/v1", "v1"]), Some(apis(&["a/v1", "b/v1", "v1"])));
-        assert_eq!(look(&["v1"]), Some(apis(&["a/v1", "b/v1", "v1"])));
-        assert_eq!(look(&["b/v1"]), Some(apis(&["a/v1", "b/v1", "v1"])), "another doubt");
-        assert_eq!(look(&["b/v1"]), Some(apis(&["b/v1"])));
+        assert_eq!(poll(&["a/v1", "v1"]), Some(apis(&["a/v1", "v1"])));
+        assert_eq!(poll(&["v1"]), Some(apis(&["a/v1", "v1"])), "it may come back");
+        assert_eq!(poll(&["a/v1", "b/v1", "v1"]), Some(apis(&["a/v1", "b/v1", "v1"])));
+        assert_eq!(poll(&["v1"]), Some(apis(&["a/v1", "b/v1", "v1"])));
+        assert_eq!(poll(&["b/v1"]), Some(apis(&["a/v1", "b/v1", "v1"])), "another doubt");
+        assert_eq!(poll(&["b/v1"]), Some(apis(&["b/v1"])));
     }
 }
