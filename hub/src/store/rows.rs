@@ -141,6 +141,7 @@ impl Rows {
             variants: variants.iter().map(|(name, bundle)| (Digest::of(name.as_bytes()), *bundle)).collect(),
             engine: engine.map(str::to_owned),
             sources: Vec::new(),
+            left_out_hooks: Vec::new(),
         };
         renders::insert(&mut self.db, &render, clock::now()).await.expect("a render");
         render.id

@@ -78,7 +78,7 @@ impl Cluster {
     /// As the API server has it; `None` when it is not there.
     pub(crate) async fn fetch_definition(&self, name: &str) -> Result<Option<Vec<u8>>, ClusterError> {
         let answer = absent_as_none(self.inner.requests.get(&format!("{DEFINITIONS}/{name}")).await)?;
-        Ok(answer.map(super::Answer::into_bytes))
+        Ok(answer.map(super::request::Answer::into_bytes))
     }
 }
 
