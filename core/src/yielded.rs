@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(applied(&service).expect("it yields")["spec"], json!({"version": "v1"}));
     }
 
-    fn entry(manager: &str, subresource: &str, fields: Value) -> Value {
+    fn entry(manager: &str, subresource: &str, fields: &Value) -> Value {
         json!({"manager": manager, "operation": if manager == MANAGER { "Apply" } else { "Update" },
             "subresource": subresource, "fieldsV1": {"f:spec": fields}})
     }
@@ -284,15 +284,15 @@ mod tests {
         let wanted = deployment(1, &[]);
         let key = ObjectKey::of(&wanted).expect("has a key");
         let of = |found: &Value, autoscaler| Yielded::of(&key, &wanted, found, &[autoscaler]);
-        let ours = entry(MANAGER, "", json!({"f:replicas": {}}));
-        let theirs = entry("kube-controller-manager", "scale", json!({"f:replicas": {}}));
+        let ours = entry(MANAGER, "", &json!({"f:replicas": {}}));
+        let theirs = entry("kube-controller-manager", "scale", &json!({"f:replicas": {}}));
         let scaled = deployment(3, &[ours.clone(), theirs]);
         let busy = || autoscaler("apps/v1beta1", "Deployment", "web");
 
-        let left = Some(Yielded::Replicas { autoscaler: "busy".to_owned() });
-        assert_eq!(of(&scaled, busy()), left);
-        assert_eq!(of(&deployment(0, &[]), busy()), left, "whoever scales to nothing manages nothing");
-        assert_eq!(left.expect("is left").without(wanted.clone())["spec"], json!({"paused": false}));
+        let left = Yielded::Replicas { autoscaler: "busy".to_owned() };
+        assert_eq!(of(&scaled, busy()).as_ref(), Some(&left));
+        assert_eq!(of(&deployment(0, &[]), busy()).as_ref(), Some(&left), "whoever scales to nothing manages nothing");
+        assert_eq!(left.without(wanted.clone())["spec"], json!({"paused": false}));
 
         assert_eq!(of(&scaled, autoscaler("apps/v1", "Deployment", "other")), None);
         assert_eq!(of(&scaled, autoscaler("apps/v1", "StatefulSet", "web")), None);
@@ -306,7 +306,7 @@ mod tests {
         let claim = |size: &str, manager: &str| {
             let fields = json!({"f:resources": {"f:requests": {"f:storage": {}}}});
             json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "shop",
-                "managedFields": [entry(manager, "", fields)]}, "spec": {"resources": {"requests": {"storage": size}}}})
+                "managedFields": [entry(manager, "", &fields)]}, "spec": {"resources": {"requests": {"storage": size}}}})
         };
         let left = |wanted: &str, found: &str, manager: &str| {
             let (wanted, found) = (claim(wanted, MANAGER), claim(found, manager));

@@ -242,7 +242,7 @@ impl State {
         if is_watch {
             let open = Arc::clone(&self.open);
             let held = move |frame| {
-                let _open = &open;
+                let _open = Arc::clone(&open);
                 frame
             };
             return Ok(response.map(|body| body.map_frame(held).boxed_unsync()));

@@ -61,6 +61,7 @@ pub struct ClusterSelector {
 /// As people write it.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "they are the document's words")]
 struct WrittenSelector {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     match_names: Option<BTreeSet<Name>>,

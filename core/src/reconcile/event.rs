@@ -102,6 +102,7 @@ impl ObjectEvent {
 
 /// What an event says of an object.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "almost all that is seen is there")]
 pub enum ObjectState {
     Present(Condition),
     /// Deleted, or without our label.

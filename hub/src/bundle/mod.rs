@@ -144,15 +144,13 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
         return finish(hub, item, Some(Said { target, revision: Some(revision), read: None, result })).await;
     }
     // What it reads of clusters as it was rendered before; if that is more by now, it turns out.
-    let same_spec = known.iter().filter(|render| render.target_version == target.version);
-    let read = TraitsUsed::by(same_spec.flat_map(|render| &render.variables));
+    let same_spec = || known.iter().filter(|render| render.target_version == target.version);
+    let read = TraitsUsed::by(same_spec().flat_map(|render| &render.variables));
     let clusters = values_of(&mut db, &target, read).await?;
     let agents = store::clusters::list_agent_namespaces(&mut db, target.project.id).await?;
     let mut sources = Sources::default();
     let mut wanted = target.spec.render.sources();
-    for render in known.iter().filter(|render| render.target_version == target.version) {
-        wanted.extend(render.sources.iter().map(|one| one.source.clone()));
-    }
+    wanted.extend(same_spec().flat_map(|render| render.sources.iter().map(|one| one.source.clone())));
     sources.find(&mut db, &target, wanted).await?;
     drop(db);
     let mut fetched = hub.mirrors.of(target.repo).fetched();

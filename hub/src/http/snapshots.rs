@@ -102,7 +102,6 @@ fn target(spec: &Value) -> String {
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
-#[expect(clippy::too_many_lines, reason = "it is a list of requests")]
 async fn every_route_answers_as_it_did(pool: Pool) {
     let api = api(&pool).await;
     let mut all = (Vec::new(), Vec::new());

@@ -297,7 +297,9 @@ mod tests {
         let render = rows.render(&target, revision, bundle).await;
         let rollout = rows.rollout(&target, render).await;
         let member = Member::waiting(cluster, 0, bundle, None);
-        insert_members(&mut rows.db, rollout.id, &[member.clone()], &BTreeMap::new()).await.expect("written");
+        insert_members(&mut rows.db, rollout.id, std::slice::from_ref(&member), &BTreeMap::new())
+            .await
+            .expect("written");
         mark_members(&mut rows.db, rollout.id, &[&Member { state: is, ..member }]).await.expect("written");
         rows.assign(cluster, &rollout, bundle).await;
         rows.end(&rollout, state).await;

@@ -440,7 +440,7 @@ mod tests {
         let (cluster, hub, facts) = (rows.cluster("c1").await, clock::new_id(), BTreeMap::new());
         let (db, start) = (&mut rows.db, clock::now());
         let at = |minutes: i64| start + SignedDuration::from_mins(minutes);
-        mark_hub_heartbeat(db, hub, std::time::Duration::from_mins(60)).await.expect("it lives");
+        mark_hub_heartbeat(db, hub, std::time::Duration::from_hours(1)).await.expect("it lives");
         let is = "select bool_and(is_heard) and bool_and(since - (select min(created_at) from clusters) < interval '10 minutes')
                     from presences";
         mark_opened(db, &[opened(cluster, 1, hub, &facts)], at(0)).await.expect("written");
@@ -466,7 +466,7 @@ mod tests {
         let mut rows = Rows::new(&pool).await;
         let (cluster, hub, facts) = (rows.cluster("c1").await, clock::new_id(), BTreeMap::new());
         let (db, now) = (&mut rows.db, clock::now());
-        mark_hub_heartbeat(db, hub, std::time::Duration::from_mins(60)).await.expect("it lives");
+        mark_hub_heartbeat(db, hub, std::time::Duration::from_hours(1)).await.expect("it lives");
         mark_opened(db, &[opened(cluster, 1, hub, &facts)], now).await.expect("written");
         execute_in(db, r#"update sessions set rivalry = '{"contested_at": "2026-01-01T00:00:00Z"}'"#)
             .await

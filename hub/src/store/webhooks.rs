@@ -184,7 +184,7 @@ mod tests {
             has_condition: false,
             is_expected: true,
         };
-        assert_eq!(followed, [main.clone()]);
+        assert_eq!(followed, std::slice::from_ref(&main));
         delete_expected(db, repo, &[MAIN.to_owned()]).await.expect("written");
         assert_eq!(list_followed(db, repo).await.expect("read"), [Followed { is_expected: false, ..main }]);
     }

@@ -231,7 +231,6 @@ const BACK: &str =
 /// `./dev bench growth`. Nothing is asserted: it takes minutes, and what a step may read is asserted below on a small fleet.
 #[crate::store::database_test(migrations = "../migrations")]
 #[ignore = "a measurement of minutes: ./dev bench growth"]
-#[expect(clippy::too_many_lines, reason = "it is a list of measurements")]
 async fn what_each_step_reads_of_a_large_fleet(pool: Pool) {
     let size = Size { clusters: 10_000, targets: 1_000, groups: 10, certificates: 28 };
     let began_at = Instant::now();

@@ -150,6 +150,7 @@ impl FetchError {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "it is a list of what to do")]
     pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
         let text = match self {
             Self::Unreachable { .. } => "check the repo's URL, and that the hub may connect to that host",

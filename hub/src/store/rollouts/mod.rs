@@ -392,7 +392,7 @@ mod tests {
         let behind = async |rows: &mut Rows, kind, state| {
             let rollout = rows.rollout_of(&target, render, kind).await;
             let member = Member { state: MemberState::Offline, ..Member::waiting(cluster, 0, bundle, None) };
-            insert_members(&mut rows.db, rollout.id, &[member.clone()], &[].into()).await.expect("written");
+            insert_members(&mut rows.db, rollout.id, std::slice::from_ref(&member), &[].into()).await.expect("written");
             mark_members(&mut rows.db, rollout.id, &[&member]).await.expect("written");
             rows.end(&rollout, state).await;
             rollout

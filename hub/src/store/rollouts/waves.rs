@@ -245,7 +245,9 @@ mod tests {
         let rollout = rolling(&mut rows).await;
         let bundle = rows.bundle("a").await;
         let member = Member::waiting(rows.cluster("c1").await, 0, bundle, None);
-        insert_members(&mut rows.db, rollout.id, &[member.clone()], &BTreeMap::new()).await.expect("written");
+        insert_members(&mut rows.db, rollout.id, std::slice::from_ref(&member), &BTreeMap::new())
+            .await
+            .expect("written");
 
         assert_eq!(find_empty_wave(&mut rows.db, rollout.id).await.expect("read"), None, "none is open");
         let open = Wave { state: WaveState::Open, ..waves(&mut rows, &rollout).await.remove(0) };
