@@ -18,7 +18,8 @@ use crate::source::GitRef;
 use crate::target::TargetSpec;
 use crate::{Condition, Digest, Name, RolloutId};
 
-/// `GET /api/v1/targets/{name}/render?cluster=NAME`: what one cluster gets of a target, as it is stored.
+/// `GET /api/v1/targets/{name}/render?cluster=NAME`: what one cluster gets of a target, as it is stored; what Secrets hold only
+/// with `secrets=true`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RenderedTarget {
@@ -30,6 +31,10 @@ pub struct RenderedTarget {
     pub digest: Digest,
     /// What the cluster is assigned now; another one is on its way to it, or kept back. `None`: nothing yet.
     pub runs: Option<Digest>,
+    /// Of how many Secrets the objects here do not have the values.
+    #[serde(default)]
+    pub hidden_secrets: usize,
+    /// They come last: a hub writes them one after another.
     pub objects: Vec<RenderedObject>,
 }
 
