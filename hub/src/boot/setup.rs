@@ -244,7 +244,8 @@ fn make_folder(path: &Path) -> Result<(), SetupError> {
 
 fn open_mirrors(config: &Config) -> Result<Mirrors, SetupError> {
     let path = config.data.join("repos");
-    Mirrors::open(path.clone(), config.fetch_bounds()).map_err(|source| SetupError::Folder { path, source })
+    let opened = Mirrors::open(path.clone(), config.fetch_bounds(), config.mirrors_bytes_max());
+    opened.map_err(|source| SetupError::Folder { path, source })
 }
 
 fn load_seal(config: &Config) -> Result<Seal, SealError> {
