@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bellwether_core::{ClusterId, Digest, TargetId};
+use bellwether_core::{ClusterId, Digest, Name, TargetId};
 use bellwether_render::Engines;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -76,6 +76,8 @@ pub(crate) struct Hub {
     pub(crate) foreign_reports: RateLimiter,
     /// Of addresses: tries to join that were refused.
     pub(crate) join_tries: Buckets<IpAddr>,
+    /// Of clusters, by their names: renders for what their agents say of them.
+    pub(crate) told_renders: Buckets<Name>,
     /// Of clusters' targets: entries that one began to fail.
     pub(crate) began_to_fail: Buckets<(ClusterId, TargetId)>,
     pub(crate) renewals: Buckets<ClusterId>,

@@ -23,6 +23,7 @@ mod reports;
 mod retention;
 mod rollouts;
 mod scene;
+mod shown_renders;
 mod signatures;
 mod sources;
 mod targets;

@@ -44,7 +44,7 @@ func (s *chartSource) addDependencies(of *chart.Chart) error {
 		}
 		if !wanted.isMetBy(found) {
 			text := fmt.Sprintf("wants `%s` at %s, and what `%s` has is `%s` at %s",
-				wanted.Name, wanted.Version, withoutUser(wanted.Repository), found.Name(), found.Metadata.Version)
+				wanted.Name, wanted.Version, withoutSecrets(wanted.Repository), found.Name(), found.Metadata.Version)
 			return s.dependencyFailure(wanted.Dependency, text, "correct its version, or run `helm dependency update`")
 		}
 		of.AddDependency(found)
@@ -106,7 +106,8 @@ func (s *chartSource) find(of *chart.Chart, wanted *chart.Dependency) (string, e
 			Chart: &remoteChart{Repository: wanted.Repository, Name: wanted.Name, Versions: version},
 		})
 	default:
-		text := fmt.Sprintf("names `%s` in `%s`, which only a Helm of somebody's own knows", wanted.Name, wanted.Repository)
+		text := fmt.Sprintf("names `%s` in `%s`, which only a Helm of somebody's own knows",
+			wanted.Name, withoutSecrets(wanted.Repository))
 		return "", s.dependencyFailure(wanted, text, "write the repository's URL")
 	}
 }
@@ -176,12 +177,21 @@ func (s *chartSource) placeOf(wanted *chart.Dependency) (string, int) {
 	return path.Join(s.folder, "Chart.yaml"), 0
 }
 
-// withoutUser gives a URL without what may be a password.
-func withoutUser(url string) string {
-	scheme, rest, _ := strings.Cut(url, "://")
-	host, _, _ := strings.Cut(rest, "/")
-	if at := strings.LastIndex(host, "@"); at >= 0 {
-		return scheme + "://" + rest[at+1:]
+// withoutSecrets gives a URL without what may be a password: its user, its query, and all of it where neither can be told from
+// the rest.
+func withoutSecrets(url string) string {
+	if end := strings.IndexAny(url, "?#"); end >= 0 {
+		url = url[:end]
 	}
-	return url
+	scheme, rest, isURL := strings.Cut(url, "://")
+	if !isURL {
+		return url
+	}
+	host, path, _ := strings.Cut(rest, "/")
+	host = host[strings.LastIndex(host, "@")+1:]
+	after := host[strings.LastIndex(host, "]")+1:]
+	if _, port, _ := strings.Cut(after, ":"); strings.Trim(port, "0123456789") != "" {
+		return scheme + "://…"
+	}
+	return scheme + "://" + strings.TrimSuffix(host+"/"+path, "/")
 }

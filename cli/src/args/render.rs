@@ -44,6 +44,9 @@ pub(crate) struct RenderArgs {
     /// them.
     #[arg(long, requires = "cluster", conflicts_with = "hub")]
     pub(crate) ask_hub: bool,
+    /// Of a target of the hub: with what its Secrets hold. Who asked for it stands in the audit log.
+    #[arg(long, requires = "cluster", conflicts_with_all = ["target", "ask_hub", "explain"])]
+    pub(crate) show_secrets: bool,
     /// The root of the repo, from which paths are read: the nearest folder above that has `.git`, when left out; without
     /// one, the folder that this was started in.
     #[arg(long, value_name = "DIR")]

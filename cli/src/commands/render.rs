@@ -47,6 +47,10 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs, known: Known) -> anyh
     if arguments.hub {
         return Err(Failure::usage("with --hub, the name of a target is needed, and no path").into());
     }
+    if arguments.show_secrets {
+        let hint = "of a folder all is shown as it is";
+        return Err(Failure::usage("--show-secrets is for a target of the hub").hint(hint).into());
+    }
     let asked = Asked::read(arguments)?;
     asked.check_settings()?;
     asked.options().check().map_err(|error| Failure::usage(error.to_string()).maybe_hint(error.hint()))?;
@@ -123,7 +127,10 @@ pub(super) async fn of_hub(context: &Context, arguments: &RenderArgs) -> anyhow:
         Some(Format::Objects) => Format::Objects,
         _ => context.output.document_format()?,
     };
-    let route = route.then("render").with("cluster", cluster.as_str());
+    let mut route = route.then("render").with("cluster", cluster.as_str());
+    if arguments.show_secrets {
+        route = route.with("secrets", "true");
+    }
     let answer: Answer<RenderedTarget> = context.client.fetch(&route).await?;
     let rendered = answer.document;
     let objects = rendered.objects.into_iter().map(|object| {
@@ -134,6 +141,9 @@ pub(super) async fn of_hub(context: &Context, arguments: &RenderArgs) -> anyhow:
     let short: String = rendered.commit.chars().take(12).collect();
     note(&format!("{count}, bundle {}, of commit {short}", rendered.digest));
     note_left_out(&rendered.left_out_hooks);
+    if rendered.hidden_secrets > 0 && format != Format::Objects {
+        note(&format!("what {} of them hold is hidden: --show-secrets", rendered.hidden_secrets));
+    }
     match rendered.runs {
         Some(runs) if runs == rendered.digest => note(&format!("{cluster} is assigned it")),
         Some(runs) => note(&format!("{cluster} is assigned bundle {runs} as yet: see `bellwether status {target}`")),

@@ -18,7 +18,8 @@ use crate::source::GitRef;
 use crate::target::TargetSpec;
 use crate::{Condition, Digest, Name, RolloutId};
 
-/// `GET /api/v1/targets/{name}/render?cluster=NAME`: what one cluster gets of a target, as it is stored.
+/// `GET /api/v1/targets/{name}/render?cluster=NAME`: what one cluster gets of a target, as it is stored; what Secrets hold only
+/// with `secrets=true`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RenderedTarget {
@@ -33,6 +34,10 @@ pub struct RenderedTarget {
     /// Hooks of Helm that no cluster gets of it, since their times are not those of a target; at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out_hooks: Vec<LeftOutHook>,
+    /// Of how many Secrets the objects here do not have the values.
+    #[serde(default)]
+    pub hidden_secrets: usize,
+    /// They come last: a hub writes them one after another.
     pub objects: Vec<RenderedObject>,
 }
 

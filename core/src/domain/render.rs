@@ -191,11 +191,18 @@ fn is_url(text: &str) -> bool {
     text.len() <= URL_BYTES_MAX && !text.chars().any(|character| character.is_control() || character.is_whitespace())
 }
 
-/// A URL without what may be a password in it.
-pub fn without_user(url: &str) -> String {
+/// A URL without what may be a password in it: its user, its query, and all of it where neither can be told from the rest.
+pub fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (host, _) = rest.split_once('/').unwrap_or((rest, ""));
-    host.rfind('@').map_or_else(|| url.to_owned(), |at| format!("{scheme}://{}", &rest[at + 1..]))
+    let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let after_address = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
+    let port = after_address.rsplit_once(':').map_or("", |(_, port)| port);
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return format!("{scheme}://…");
+    }
+    path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
 }
 
 /// Where the versions of a chart lead to, as Helm means them; none when they are no versions.
@@ -664,8 +671,22 @@ mod tests {
         let url =
             |url: &str| Source::Chart { repository: url.to_owned(), name: "a".to_owned(), versions: "1".to_owned() };
         assert!(!url("https://a.example.org\nhint: b").is_valid());
-        assert_eq!(without_user("https://me:secret@a.example.org/b@c"), "https://a.example.org/b@c");
-        assert_eq!(without_user("git@a.example.org:b/c"), "git@a.example.org:b/c");
+        assert_eq!(without_secrets("https://me:secret@a.example.org/b@c"), "https://a.example.org/b@c");
+        assert_eq!(without_secrets("git@a.example.org:b/c"), "git@a.example.org:b/c");
+        assert_eq!(without_secrets("ssh://git:secret@a.example.org:22/b"), "ssh://a.example.org:22/b");
+        assert_eq!(without_secrets("https://[2606:50c0::1]:8443/b"), "https://[2606:50c0::1]:8443/b");
+        let odd = [
+            "https://a.example.org/b?access_token=secret",
+            "https://a.example.org/b#secret",
+            "https://me:sec/ret@a.example.org/b",
+            "https://me:se?cret@a.example.org/b",
+            "https://me:s@cret@a.example.org/b",
+            "https://me%3Asecret@a.example.org/b",
+        ];
+        for url in odd {
+            let shown = without_secrets(url);
+            assert!(!shown.contains("sec") && !shown.contains("cret"), "{url}: {shown}");
+        }
         assert_ne!(chart("redis", "1").mount(), chart("redis", "2").mount());
     }
 

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::Hub;
 use crate::access::token::{self, NewToken};
+use crate::bundle;
 use crate::http::hooks::BODIES_KEPT;
 use crate::http::readiness::Readiness;
 use crate::http::reads::Reads;
@@ -208,6 +209,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         dropped_events: RateLimiter::default(),
         foreign_reports: RateLimiter::default(),
         join_tries: Buckets::new(JOIN_TRIES),
+        told_renders: Buckets::new(bundle::TOLD),
         began_to_fail: Buckets::new(TURNS),
         enrolments: Buckets::new(ENROLMENTS),
         calls: Buckets::new(link::CALLS),
@@ -243,7 +245,8 @@ fn make_folder(path: &Path) -> Result<(), SetupError> {
 
 fn open_mirrors(config: &Config) -> Result<Mirrors, SetupError> {
     let path = config.data.join("repos");
-    Mirrors::open(path.clone(), config.fetch_bounds()).map_err(|source| SetupError::Folder { path, source })
+    let opened = Mirrors::open(path.clone(), config.fetch_bounds(), config.mirrors_bytes_max());
+    opened.map_err(|source| SetupError::Folder { path, source })
 }
 
 fn load_seal(config: &Config) -> Result<Seal, SealError> {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use bellwether_core::{Condition, TargetId};
 use jiff::{SignedDuration, Timestamp};
 
-use super::error::{BROKE_DOWN, BundleError, SHARE_SPENT};
+use super::error::{BROKE_DOWN, BundleError, SHARE_SPENT, TOLD_TOO_OFTEN};
 use crate::Hub;
 use crate::process::clock;
+use crate::process::rate::Rate;
 use crate::store::revisions::Revision;
 use crate::store::targets::Target;
 use crate::store::{self, StoreError};
@@ -22,6 +23,13 @@ const STORED_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// Most of what it renders is there by then, and costs no more than being rendered.
 const SHARE_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Renders that a hub makes because one cluster's agent says something new of it, over all targets: a new version of Kubernetes
+/// in each of some hundred targets at once, and then as many as are no burden.
+pub(crate) const TOLD: Rate = Rate { at_once: 500, every: SignedDuration::from_secs(30) };
+
+/// By then there is room for dozens again.
+const TOLD_PAUSE: SignedDuration = SignedDuration::from_mins(30);
 
 /// Somebody installs it, or the machine had a bad moment; what dies each time costs a second each time.
 const ENGINE_PAUSE: SignedDuration = SignedDuration::from_mins(5);
@@ -39,6 +47,7 @@ const DEATHS_COUNT: SignedDuration = SignedDuration::from_hours(1);
 pub(super) fn tried_again_after(condition: &Condition) -> Option<SignedDuration> {
     match condition.code.as_str() {
         SHARE_SPENT => Some(SHARE_PAUSE),
+        TOLD_TOO_OFTEN => Some(TOLD_PAUSE),
         BROKE_DOWN => Some(DEATHS_COUNT),
         "engine_missing" | "engine_not_started" | "engine_unconfined" | "engine_died" | "engine_protocol"
         | "engine_panicked" | "engine_failed" | "bad_request" => Some(ENGINE_PAUSE),

@@ -16,6 +16,8 @@ pub(super) const BROKE_DOWN: &str = "render_broke_down";
 
 pub(super) const SHARE_SPENT: &str = "content_share_spent";
 
+pub(super) const TOLD_TOO_OFTEN: &str = "cluster_changes_too_often";
+
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BundleError {
     #[error(transparent)]
@@ -41,6 +43,8 @@ pub(super) enum BundleError {
     TraitsUnread,
     #[error("its renders take more than {} minutes together", bounds::TOGETHER.as_secs() / 60)]
     TooLong,
+    #[error("too much was rendered lately for what its agent says of it")]
+    ToldTooOften,
     #[error("it is not known any more what it came from")]
     OriginUnknown,
     #[error("the target's spec was another one then")]
@@ -77,6 +81,7 @@ impl BundleError {
             Self::Read(error) | Self::ReadThere { error, .. } => !error.is_of_mirror(),
             Self::Source { .. }
             | Self::TooLong
+            | Self::ToldTooOften
             | Self::TraitsUnread
             | Self::Store(_)
             | Self::BrokeDown
@@ -124,6 +129,11 @@ impl BundleError {
             Self::TooLong => {
                 let hint = "split the target, or let fewer clusters have values of their own";
                 ("over_limit", Some(Cow::Borrowed(hint)), None, None)
+            }
+            Self::ToldTooOften => {
+                let hint = "see what changes so often: bellwether cluster show; it is tried again within the hour, and what \
+                            runs goes on until then";
+                (TOLD_TOO_OFTEN, Some(Cow::Borrowed(hint)), None, None)
             }
             // It is rendered at once with all that is known.
             Self::Store(_) | Self::TraitsUnread => ("database_failed", None, None, None),

@@ -40,6 +40,8 @@ pub(super) struct Rendered {
     pub(super) is_reused: bool,
     /// Digest of the used parameters → bundle.
     pub(super) variants: BTreeMap<Digest, Digest>,
+    /// Of these, what no cluster needs any more.
+    pub(super) spare: Vec<Digest>,
     /// Bundles that are not written yet.
     pub(super) unwritten: Vec<Made>,
     /// Why some clusters have none.
@@ -74,6 +76,10 @@ impl Made {
 /// Bundles that wait in memory to be written together, uncompressed. A fleet in which every cluster has values of its own
 /// has as many bundles as clusters.
 const UNWRITTEN_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Variants that a render keeps for values that no cluster has any more: some clusters change back. Agents say what their
+/// clusters are, and there is no end of that.
+const SPARE_MAX: usize = 100;
 
 /// Manifests that are read at once.
 const MANIFESTS_AT_ONCE: usize = 50;
@@ -137,7 +143,7 @@ impl Job<'_> {
         let kept = earlier.as_ref().filter(|_| is_whole).map(|earlier| earlier.variants.clone()).unwrap_or_default();
         let made = self.render_variants(&manifests, &recipe, kept).await?;
         let goes_on = made.goes_on();
-        let (Variants { digests: variants, unwritten, .. }, lacking) = made.condition(clock::now())?;
+        let (Variants { digests: variants, spare, unwritten, .. }, lacking) = made.condition(clock::now())?;
         let (mut inputs, mut left_out_hooks) = (manifests.inputs().paths(), manifests.left_out_hooks());
         if let Some(earlier) = earlier {
             inputs.extend(earlier.inputs);
@@ -159,6 +165,7 @@ impl Job<'_> {
             goes_on,
             is_reused,
             variants,
+            spare,
             unwritten,
             lacking,
             existing,
@@ -264,33 +271,12 @@ impl Job<'_> {
         known: BTreeMap<Digest, Digest>,
     ) -> Result<Variants, BundleError> {
         let until = Instant::now() + self.longest;
-        let (mut variables, mut known) = (manifests.variables(), known);
-        loop {
-            if !TraitsUsed::by(&variables).is_within(self.read) {
-                return Err(BundleError::TraitsUnread);
-            }
-            let variants = self.render_by(manifests, recipe, known, &variables, until).await?;
-            if manifests.variables() == variables {
-                return Ok(variants);
-            }
-            // What was made by fewer may be shared by clusters that differ.
-            (variables, known) = (manifests.variables(), BTreeMap::new());
-        }
-    }
-
-    /// One for each distinct set of values of these variables, until more of them turn up.
-    async fn render_by(
-        &self,
-        manifests: &Arc<Manifests<RepoFiles>>,
-        recipe: &Arc<Recipe>,
-        known: BTreeMap<Digest, Digest>,
-        variables: &BTreeSet<String>,
-        until: Instant,
-    ) -> Result<Variants, BundleError> {
+        let is_more_of_the_same = !known.is_empty();
         let mut variants = Variants { digests: known, ..Variants::default() };
-        let (mut failed, mut bytes, mut is_over) = (BTreeSet::new(), 0, false);
+        let (mut failed, mut bytes, mut is_over) = (BTreeMap::new(), 0, false);
+        let mut variables = self.check_read(manifests.variables())?;
         for (cluster, values) in &self.clusters {
-            let parameters = values.restricted_to(variables).digest();
+            let parameters = values.restricted_to(&variables).digest();
             if variants.digests.contains_key(&parameters) {
                 continue;
             }
@@ -299,19 +285,33 @@ impl Job<'_> {
                 is_over = true;
                 variants.error.get_or_insert(BundleError::TooLong);
             }
-            if is_over || failed.contains(&parameters) {
+            if is_over || failed.contains_key(&parameters) {
                 variants.lacking.push(cluster.clone());
                 continue;
+            }
+            if is_more_of_the_same && TraitsUsed::by(&variables).is_of_agents() {
+                if !self.hub.told_renders.may(cluster) {
+                    variants.lacking.push(cluster.clone());
+                    variants.error.get_or_insert(BundleError::ToldTooOften);
+                    continue;
+                }
+                self.hub.told_renders.take(cluster.clone());
             }
             if bytes > UNWRITTEN_BYTES_MAX {
                 record::write_bundles(self.hub, self.target.id, std::mem::take(&mut variants.unwritten)).await?;
                 bytes = 0;
             }
-            let (asked, recipe, values) = (manifests.clone(), recipe.clone(), values.clone());
-            let made = blocking(move || make(&asked, &recipe, &values)).await;
-            if manifests.variables() != *variables {
-                return Ok(Variants::default());
+            let (asked, recipe, asked_for) = (manifests.clone(), recipe.clone(), values.clone());
+            let made = blocking(move || make(&asked, &recipe, &asked_for)).await;
+            self.hub.metrics.variants.inc();
+            let found = manifests.variables();
+            if found != variables {
+                let found = self.check_read(found)?;
+                variants.digests = self.regroup(&variants.digests, &variables, &found);
+                failed = self.regroup(&failed, &variables, &found);
+                variables = found;
             }
+            let parameters = values.restricted_to(&variables).digest();
             match made {
                 Ok(made) => {
                     bytes += made.bytes();
@@ -321,14 +321,46 @@ impl Job<'_> {
                 }
                 Err(error) if error.is_of_content() => {
                     is_over |= error.is_over_limit();
-                    failed.insert(parameters);
+                    failed.insert(parameters, ());
                     variants.lacking.push(cluster.clone());
                     variants.error.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
             }
         }
+        variants.spare = self.spare(&variants.digests, &variables);
         Ok(variants)
+    }
+
+    /// Whether what these variables read of clusters was read.
+    fn check_read(&self, variables: BTreeSet<String>) -> Result<BTreeSet<String>, BundleError> {
+        if TraitsUsed::by(&variables).is_within(self.read) { Ok(variables) } else { Err(BundleError::TraitsUnread) }
+    }
+
+    /// By more variables, what was found by fewer. It stays right for all who had the same of these: what was made read no
+    /// others. So a variable that turns up late costs no render.
+    fn regroup<T: Clone>(
+        &self,
+        found: &BTreeMap<Digest, T>,
+        fewer: &BTreeSet<String>,
+        more: &BTreeSet<String>,
+    ) -> BTreeMap<Digest, T> {
+        let one = |(_, values): &(Name, Values)| {
+            let found = found.get(&values.restricted_to(fewer).digest())?;
+            Some((values.restricted_to(more).digest(), found.clone()))
+        };
+        self.clusters.iter().filter_map(one).collect()
+    }
+
+    /// Those that no cluster has the values for any more, once they are many.
+    fn spare(&self, variants: &BTreeMap<Digest, Digest>, variables: &BTreeSet<String>) -> Vec<Digest> {
+        if variants.len() <= SPARE_MAX {
+            return Vec::new();
+        }
+        let used: BTreeSet<_> =
+            self.clusters.iter().map(|(_, values)| values.restricted_to(variables).digest()).collect();
+        let spare: Vec<_> = variants.keys().filter(|parameters| !used.contains(parameters)).copied().collect();
+        if spare.len() > SPARE_MAX { spare } else { Vec::new() }
     }
 }
 
@@ -379,6 +411,7 @@ fn reuse(render: Render, existing: Option<RenderId>) -> Rendered {
         goes_on: false,
         is_reused: true,
         variants: render.variants,
+        spare: Vec::new(),
         unwritten: Vec::new(),
         lacking: None,
         existing,
@@ -391,6 +424,8 @@ struct Variants {
     digests: BTreeMap<Digest, Digest>,
     /// Of these, by this run.
     made: usize,
+    /// See [`Job::spare`].
+    spare: Vec<Digest>,
     unwritten: Vec<Made>,
     lacking: Vec<Name>,
     /// Of the first of these.
@@ -408,7 +443,7 @@ impl Variants {
 
     /// Of one cluster nothing is kept back because another cannot have it; when none can, that is the target's fault.
     fn condition(self, now: Timestamp) -> Result<(Self, Option<Condition>), BundleError> {
-        let Self { digests, made, unwritten, lacking, error } = self;
+        let Self { digests, made, spare, unwritten, lacking, error } = self;
         match error {
             Some(error) if digests.is_empty() => Err(error),
             error => {
@@ -416,7 +451,7 @@ impl Variants {
                     let message = format!("{}: {}", named(&lacking), condition.message);
                     condition.saying(&message)
                 });
-                Ok((Self { digests, made, unwritten, ..Self::default() }, condition))
+                Ok((Self { digests, made, spare, unwritten, ..Self::default() }, condition))
             }
         }
     }

@@ -24,6 +24,7 @@ use bellwether_render::{VERSION, made_by};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::bounds::TOLD;
 use self::engine_trouble::EngineTrouble;
 use self::error::BundleError;
 use self::job::{Job, Rendered};

@@ -139,13 +139,14 @@ async fn record(
     let left_out_hooks = rendered.left_out_hooks.into_iter().take(LEFT_OUT_MAX).collect();
     let render_id = rendered.existing.unwrap_or_else(|| RenderId::new(clock::new_id()));
     let origin = Origin { engine: rendered.engine.clone(), sources: rendered.sources.clone() };
-    let is_more_of_the_same = rendered.existing.is_some();
+    let (is_more_of_the_same, mut spare) = (rendered.existing.is_some(), Vec::new());
     let before = given_before(change, target, (!is_more_of_the_same).then_some(&variants)).await?;
     if is_more_of_the_same {
         let found = (&*rendered.sources, &left_out_hooks);
         let engine = rendered.engine.as_deref();
         store::renders::mark_inputs(change, render_id, (&inputs, &inputs_digest), found, engine).await?;
         store::renders::insert_variants(change, render_id, &variants).await?;
+        spare = rendered.spare;
     } else {
         let render = Render {
             id: render_id,
@@ -163,6 +164,8 @@ async fn record(
         store::renders::insert(change, &render, now).await?;
     }
     mark_wanted(change, target, revision, before, (render_id, &origin), (&variables, &variants)).await?;
+    // After it was compared: what nobody needs still says that the content is the same.
+    store::renders::delete_variants(change, render_id, &spare).await?;
     // What only time lacked for comes with the next run: rollouts wait for it, as for any render.
     match rendered.lacking.filter(|_| !rendered.goes_on) {
         Some(condition) => record_failure(change, target, Some(revision), &condition, now).await,
@@ -248,6 +251,7 @@ pub(super) async fn add_variants(
     let found = (&*rendered.sources, &left_out_hooks);
     store::renders::mark_inputs(&mut change, render, (inputs, digest), found, engine).await?;
     store::renders::insert_variants(&mut change, render, &rendered.variants).await?;
+    store::renders::delete_variants(&mut change, render, &rendered.spare).await?;
     Ok(change.commit().await?)
 }
 

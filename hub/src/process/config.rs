@@ -88,6 +88,11 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) git_pack_mib_max: u32,
 
+    /// MiB that the mirrors of all repos may have together, about: they are counted once an hour
+    #[arg(long, env = "BELLWETHER_GIT_MIRRORS_MIB_MAX", default_value = "65536", value_name = "MIB",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) git_mirrors_mib_max: u32,
+
     /// The program that renders Kustomize and Helm; when left out, it is looked for beside this one and in PATH
     #[arg(long, env = "BELLWETHER_RENDER_ENGINE", value_name = "FILE")]
     pub(crate) render_engine: Option<PathBuf>,
@@ -138,6 +143,10 @@ pub enum LogFormat {
 impl Config {
     pub(crate) fn url_policy(&self) -> UrlPolicy {
         UrlPolicy { insecure: self.insecure_git, private: self.git_allow_private || self.insecure_git }
+    }
+
+    pub(crate) fn mirrors_bytes_max(&self) -> u64 {
+        u64::from(self.git_mirrors_mib_max) << 20
     }
 
     pub(crate) fn fetch_bounds(&self) -> FetchBounds {

@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     pub(crate) reports_refused: Counter,
     pub(crate) signals_heard: Counter,
     pub(crate) assignments: Counter,
+    pub(crate) variants: Counter,
+    pub(crate) mirrors: Gauge,
     reports: Family<Label, Counter>,
     renders: Family<Label, Counter>,
     fetches: Histogram,
@@ -53,6 +55,8 @@ impl Default for Metrics {
             reports_refused: Counter::default(),
             signals_heard: Counter::default(),
             assignments: Counter::default(),
+            variants: Counter::default(),
+            mirrors: Gauge::default(),
             reports: Family::default(),
             renders: Family::default(),
             fetches: Histogram::new(STAGE_BUCKETS),
@@ -81,6 +85,16 @@ impl Metrics {
             "renders",
             "Targets that were rendered, or not because nothing that they read moved",
             self.renders.clone(),
+        );
+        registry.register(
+            "variants",
+            "Renders of a target for clusters that have the same values of what it reads",
+            self.variants.clone(),
+        );
+        registry.register(
+            "mirrors_bytes",
+            "What the mirrors of all repos have on this hub's disk",
+            self.mirrors.clone(),
         );
         registry.register("fetch_seconds", "How long Git hosts and registries took for a fetch", self.fetches.clone());
         registry.register(

@@ -22,6 +22,8 @@ const ENDING: &str = ".git";
 pub(crate) struct Mirrors {
     folder: PathBuf,
     bounds: FetchBounds,
+    /// Of all together.
+    bytes_max: u64,
     open: Mutex<BTreeMap<RepoId, Arc<Slot>>>,
 }
 
@@ -33,20 +35,38 @@ pub(crate) struct Slot {
     /// Of the mirror as the last fetch left it.
     reader: Mutex<Option<Reader>>,
     fetched: watch::Sender<()>,
+    room: Mutex<Room>,
+}
+
+/// What a mirror has of the room for all, as it was found when they were counted last.
+#[derive(Debug, Clone, Copy)]
+enum Room {
+    Enough,
+    /// It has more than its share: the next fetch makes it anew.
+    Short,
+    /// It was made anew since then.
+    Renewed,
+    /// It was, and still has more than its share.
+    Spent {
+        bytes: u64,
+        all: u64,
+        max: u64,
+    },
 }
 
 impl Mirrors {
     /// Closes the folder to everybody else, also one that an earlier hub left open.
-    pub(crate) fn open(folder: PathBuf, bounds: FetchBounds) -> io::Result<Self> {
+    pub(crate) fn open(folder: PathBuf, bounds: FetchBounds, bytes_max: u64) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
-        Ok(Self { folder, bounds, open: Mutex::default() })
+        Ok(Self { folder, bounds, bytes_max, open: Mutex::default() })
     }
 
     pub(crate) fn of(&self, repo: RepoId) -> Arc<Slot> {
         let slot = || {
             let (mirror, reader, fetched) = (Mutex::default(), Mutex::default(), watch::Sender::default());
-            Arc::new(Slot { folder: self.path(repo), bounds: self.bounds, mirror, reader, fetched })
+            let room = Mutex::new(Room::Enough);
+            Arc::new(Slot { folder: self.path(repo), bounds: self.bounds, mirror, reader, fetched, room })
         };
         lock(&self.open).entry(repo).or_insert_with(slot).clone()
     }
@@ -73,6 +93,26 @@ impl Mirrors {
         Ok(repos)
     }
 
+    /// Counts what all have together, and says so. While that is more than there is room for, those with more than an even
+    /// share are made anew, and what still has more is fetched no further: a small repo never waits for a large one. Blocks.
+    pub(crate) fn count(&self) -> io::Result<u64> {
+        let sizes =
+            self.list()?.into_iter().map(|repo| (repo, git::mirror_bytes(&self.path(repo)).unwrap_or_default()));
+        let sizes: Vec<_> = sizes.collect();
+        let all: u64 = sizes.iter().map(|(_, bytes)| bytes).sum();
+        let share = self.bytes_max / (sizes.len() as u64).max(1);
+        for (repo, bytes) in sizes {
+            let slot = self.of(repo);
+            let mut room = lock(&slot.room);
+            *room = match *room {
+                _ if all <= self.bytes_max || bytes <= share => Room::Enough,
+                Room::Enough | Room::Short => Room::Short,
+                Room::Renewed | Room::Spent { .. } => Room::Spent { bytes, all, max: self.bytes_max },
+            };
+        }
+        Ok(all)
+    }
+
     fn path(&self, repo: RepoId) -> PathBuf {
         self.folder.join(format!("{repo}{ENDING}"))
     }
@@ -92,11 +132,20 @@ pub(crate) struct Wanted {
 impl Slot {
     /// Blocks: for `spawn_blocking`.
     pub(crate) fn fetch(&self, remote: &Remote, wanted: &Wanted, stop: &AtomicBool) -> Result<Vec<Head>, FetchError> {
+        let room = *lock(&self.room);
+        if let Room::Spent { bytes, all, max } = room {
+            return Err(FetchError::MirrorsFull { bytes, all, max });
+        }
+        let is_short = matches!(room, Room::Short);
         let heads = self.with(|mirror| {
+            mirror.renew_soon(is_short);
             mirror.expect_news(wanted.was_asked);
             mirror.ask_whether(&wanted.bases, &wanted.waiting);
             mirror.fetch(remote, &wanted.refs, stop)
         })?;
+        if is_short {
+            *lock(&self.room) = Room::Renewed;
+        }
         self.fetched.send_replace(());
         Ok(heads)
     }
@@ -137,6 +186,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::source::git::upstream::Upstream;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).expect("it is there").permissions().mode() & 0o777
@@ -149,17 +199,78 @@ mod tests {
         fs::create_dir(&repos).expect("a new folder");
         fs::set_permissions(&repos, fs::Permissions::from_mode(0o755)).expect("it is ours");
 
-        let mirrors = Mirrors::open(repos.clone(), FetchBounds::default()).expect("it can be used");
+        let mirrors = Mirrors::open(repos.clone(), FetchBounds::default(), u64::MAX).expect("it can be used");
         let repo = RepoId::new(crate::process::clock::new_id());
         mirrors.of(repo).reader().expect("a new mirror");
 
         assert_eq!((mode(&repos), mode(&mirrors.path(repo))), (0o700, 0o700));
     }
 
+    fn remote(upstream: &Upstream) -> Remote {
+        let policy = git::UrlPolicy { insecure: true, private: true };
+        Remote {
+            url: git::RepoUrl::parse(&upstream.url(), policy).expect("a valid URL"),
+            ca_pem: None,
+            chart: None,
+            cosign_keys: Vec::new(),
+            verify: None,
+            known_hosts: None,
+            credential: None,
+            may_be_private: true,
+        }
+    }
+
+    /// So many lines that do not compress well, others in each round.
+    fn push(upstream: &Upstream, round: u32, lines: u32) {
+        let line = |line: u32| bellwether_core::Digest::of(&[round, line].map(u32::to_be_bytes).concat()).to_string();
+        let text: String = (0..lines).map(line).collect();
+        upstream.push("main", "Large", &[("shop/a.yaml", &text)]);
+    }
+
+    #[test]
+    fn mirrors_that_have_too_much_together_shrink_and_the_largest_stop_before_a_small_one_does() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mirrors =
+            Mirrors::open(folder.path().join("repos"), FetchBounds::default(), 200_000).expect("it can be used");
+        let ids = [(); 2].map(|()| RepoId::new(crate::process::clock::new_id()));
+        let (large, small) = (Upstream::new(), Upstream::new());
+        let main = || vec![GitRef::Branch("main".to_owned())];
+        let fetch = |repo: RepoId, upstream: &Upstream| {
+            let (bases, waiting) = (BTreeMap::new(), BTreeMap::new());
+            let wanted = Wanted { refs: main(), bases, waiting, was_asked: false };
+            mirrors.of(repo).fetch(&remote(upstream), &wanted, &AtomicBool::new(false)).map(drop)
+        };
+        push(&small, 0, 10);
+        fetch(ids[1], &small).expect("it is fetched");
+        for round in 0..5 {
+            push(&large, round, 1_600);
+            fetch(ids[0], &large).expect("it is fetched");
+        }
+
+        assert!(mirrors.count().expect("they are counted") > 200_000);
+        fetch(ids[0], &large).expect("it is fetched, and made anew");
+        assert!(mirrors.count().expect("they are counted") < 100_000, "what is wanted has room");
+        fetch(ids[0], &large).expect("it goes on");
+
+        push(&large, 10, 8_000);
+        fetch(ids[0], &large).expect("nobody has counted yet");
+        mirrors.count().expect("they are counted");
+        fetch(ids[0], &large).expect("it is made anew");
+        mirrors.count().expect("they are counted");
+        let error = fetch(ids[0], &large).expect_err("there is no room for it");
+        assert_eq!(error.code(), "git_mirrors_full", "{error}");
+        push(&small, 1, 10);
+        fetch(ids[1], &small).expect("a small one goes on");
+
+        mirrors.remove(ids[0]).expect("somebody deletes it");
+        assert!(mirrors.count().expect("they are counted") < 100_000);
+    }
+
     #[test]
     fn a_mirror_goes_with_its_repo_also_when_this_hub_never_opened_it() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mirrors = Mirrors::open(folder.path().join("repos"), FetchBounds::default()).expect("it can be used");
+        let mirrors =
+            Mirrors::open(folder.path().join("repos"), FetchBounds::default(), u64::MAX).expect("it can be used");
         let (opened, closed) =
             (RepoId::new(crate::process::clock::new_id()), RepoId::new(crate::process::clock::new_id()));
         mirrors.of(opened).reader().expect("a new mirror");

@@ -217,7 +217,7 @@ pub(crate) async fn sweep(hub: Arc<Hub>, stop: CancellationToken) {
     worker::sweep::hourly(&stop, once).await;
 }
 
-/// Mirrors of repos that another hub forgot, or that were deleted while this one was down.
+/// Mirrors of repos that another hub forgot, or that were deleted while this one was down, go; what the others have is counted.
 async fn sweep_mirrors(hub: &Hub) -> Result<(), StoreError> {
     let hub_mirrors = hub.mirrors.clone();
     let listed = tokio::task::spawn_blocking(move || hub_mirrors.list()).await.expect("a listing does not panic");
@@ -232,6 +232,11 @@ async fn sweep_mirrors(hub: &Hub) -> Result<(), StoreError> {
     }
     drop(db);
     remove_mirrors(hub, unknown).await;
+    let mirrors = hub.mirrors.clone();
+    match tokio::task::spawn_blocking(move || mirrors.count()).await.expect("a count does not panic") {
+        Ok(bytes) => hub.metrics.mirrors.set(i64::try_from(bytes).unwrap_or(i64::MAX)),
+        Err(error) => tracing::warn!(error = %error, "cannot count what the mirrors have"),
+    };
     Ok(())
 }
 

@@ -101,6 +101,9 @@ pub(crate) enum StoreError {
     Unreadable { table: &'static str, column: &'static str },
     #[error("somebody else changed this row of `{table}` meanwhile")]
     Stale { table: &'static str },
+    /// Whoever was at it panicked; the log has why.
+    #[error("what was to be read and written broke down")]
+    BrokeDown,
     #[error("the name is taken")]
     NameTaken,
     #[error("it is still used")]

@@ -147,6 +147,33 @@ pub(crate) async fn insert_variants(
     Ok(())
 }
 
+/// These of a render's variants, but for what clusters are to run.
+pub(crate) async fn delete_variants(
+    db: &mut Connection,
+    render: RenderId,
+    parameters: &[Digest],
+) -> Result<(), StoreError> {
+    if parameters.is_empty() {
+        return Ok(());
+    }
+    let parameters: Vec<_> = parameters.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+    sqlx::query!(
+        r#"
+        delete from render_variants v
+         using renders r
+         where v.render_id = $1
+           and r.render_id = v.render_id
+           and v.parameters = any($2)
+           and not exists (select from assignments a where a.target_id = r.target_id and a.digest = v.digest)
+        "#,
+        render.as_uuid(),
+        &parameters,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// What a target's renders from one on gave last for each set of parameters: one that could not be made for some clusters says
 /// nothing of what those have.
 pub(crate) async fn list_given_since(

@@ -377,3 +377,90 @@ async fn a_chart_that_comes_to_look_at_more_is_no_other_revision(pool: Pool) {
     let row = shown(&mut db, bellwether_core::TargetId::new(scene.id("one").await)).await;
     assert_eq!(row.kind.as_str(), "cluster_change");
 }
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn an_agent_that_says_something_new_again_and_again_is_rendered_for_so_often_and_the_others_go_on(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    for number in 0..2 {
+        say(&scene, number, json!({"kubernetes.minor": "1.33"})).await;
+    }
+    scene.push(&[("one/a.yaml", &config("${cluster.facts.kubernetes.minor}"))]).await;
+    settle(&scene, 1).await;
+    let running = scene.listings().await;
+    scene.hub.told_renders.take_many("cluster-1".parse().expect("a name"), 500);
+
+    say(&scene, 0, json!({"kubernetes.minor": "1.34"})).await;
+    say(&scene, 1, json!({"kubernetes.minor": "1.35"})).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    assert_eq!(scene.condition("one").await.as_deref(), Some("cluster_changes_too_often"));
+    let (_, shown) = scene.ask("GET", "/targets/one", "").await;
+    let text = shown.to_string();
+    assert!(text.contains("not for cluster-1: too much was rendered lately for what its agent says of it"), "{text}");
+    assert_eq!(value_of(&scene, "cluster-2").await, "1.35");
+    let listings = scene.listings().await;
+    assert_eq!((listings[0], listings[1] == running[1]), (running[0], false), "what runs goes on");
+
+    // What another has made is there, and costs nothing.
+    say(&scene, 0, json!({"kubernetes.minor": "1.35"})).await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition("one").await, None);
+    assert_eq!(value_of(&scene, "cluster-1").await, "1.35");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_was_rendered_for_facts_that_no_cluster_has_any_more_does_not_pile_up(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    for number in 0..2 {
+        say(&scene, number, json!({"kubernetes.minor": "1.0"})).await;
+    }
+    scene.push(&[("one/a.yaml", &config("${cluster.facts.kubernetes.minor}"))]).await;
+    settle(&scene, 1).await;
+    let (renders, rollouts) = (scene.counts().await["renders"], rollouts_of(&scene).await);
+    let running = scene.listings().await;
+
+    for minor in 1..=105 {
+        say(&scene, 0, json!({"kubernetes.minor": format!("1.{minor}")})).await;
+        scene.reconcile(Stage::Bundle).await;
+    }
+
+    let mut db = pool.acquire().await.expect("a connection");
+    let variants = store::ask_number(&mut db, "select count(*) from render_variants").await.expect("it is read");
+    assert!(variants <= 100, "{variants} of them");
+    assert_eq!(scene.counts().await["renders"], renders);
+    assert_eq!(value_of(&scene, "cluster-2").await, "1.0");
+    scene.decide("one").await;
+    let after = scene.listings().await;
+    assert_eq!((after[1], after[0] == running[0]), (running[1], false), "the other goes on with what it has");
+    assert_eq!(rollouts_of(&scene).await, rollouts + 1);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn clusters_that_each_read_of_another_api_are_rendered_for_once_each(pool: Pool) {
+    const CLUSTERS: usize = 8;
+    let scene = scene_with_engine(&pool, 8, &engine()).await;
+    for number in 0..CLUSTERS {
+        see(&scene, number, "v1.33.1", &format!("apps/v1\nof{}.io/v1\nv1", number + 1)).await;
+    }
+    let options = json!({"helm": {"values": {"name": "${cluster.name}"}}});
+    scene.change_spec("one", |spec| spec.render = serde_json::from_value(options).expect("options")).await;
+    let ask = |number| {
+        format!(
+            "{{{{ if eq .Values.name `cluster-{number}` }}}}{{{{ .Capabilities.APIVersions.Has `of{number}.io/v1` }}}}{{{{ end }}}}"
+        )
+    };
+    let before = scene.hub.metrics.variants.get();
+
+    push(&scene, &chart(&(1..=CLUSTERS).map(ask).collect::<String>())).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    // One more is of target `two`.
+    assert_eq!(scene.hub.metrics.variants.get() - before, CLUSTERS as u64 + 1);
+    assert_eq!(scene.condition("one").await, None);
+    let render = scene.wanted_of("one").await.render;
+    assert_eq!((render.variants.len(), render.variables.len()), (CLUSTERS, CLUSTERS + 1));
+    for number in 1..=CLUSTERS {
+        assert_eq!(value_of(&scene, &format!("cluster-{number}")).await, "true");
+    }
+}

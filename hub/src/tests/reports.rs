@@ -1,7 +1,7 @@
 //! What agents tell: reports and drifts, and their bounds.
 
 use bellwether_core::report::{Counts, Report, Verdict};
-use bellwether_core::{ReportSequence, SessionNumber, TargetId};
+use bellwether_core::{Digest, ReportSequence, SessionNumber, TargetId};
 use serde_json::json;
 
 use super::scene::{ONE, Scene, finish};
@@ -104,4 +104,40 @@ async fn a_cluster_has_its_share_of_a_days_drifts_and_no_more(pool: Pool) {
 
     assert_eq!(written, 500);
     assert!(others.expect("written") && next.expect("written"), "another cluster, and another day");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn failures_of_digests_that_an_agent_makes_up_stand_in_no_entry_and_what_it_runs_still_does(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    let assignment = scene.listing(scene.clusters[0]).await["one"].assignment.clone();
+    let failed = |digest| Report {
+        target: assignment.target,
+        generation: assignment.generation,
+        digest,
+        applied: true,
+        verdict: Verdict::Failed,
+        objects: Counts::default(),
+        lines: Vec::new(),
+    };
+    let forged = [Digest::of(b"one"), Digest::of(b"another")];
+    let alternating = (0..40).map(|number| failed(forged[number % 2]));
+    let (recorded, _durable) = tokio::sync::watch::channel(ReportSequence::default());
+
+    for (sequence, report) in (20..).zip(alternating.chain([failed(assignment.digest)])) {
+        let (session, sequence) = (SessionNumber::new(1), ReportSequence::new(sequence));
+        let event = crate::record::queue::AgentEvent::Report(report);
+        let (cluster, recorded) = (scene.clusters[0], recorded.clone());
+        let one = crate::record::queue::Incoming { cluster, session, sequence, event, recorded };
+        // Each in a batch of its own: of one batch the newest counts.
+        let (alone, queue_of_one) = tokio::sync::mpsc::channel(1);
+        alone.send(one).await.expect("there is room");
+        drop(alone);
+        crate::record::run(scene.hub.clone(), queue_of_one, tokio_util::sync::CancellationToken::new()).await;
+    }
+
+    let entries = scene.entries().await.into_iter().filter(|entry| entry["action"] == "report.failed");
+    assert_eq!(entries.count(), 1, "the one about what the cluster is assigned");
 }

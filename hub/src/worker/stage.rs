@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_core::backoff::{Backoff, Jitter};
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::{self, JoinError, JoinSet};
@@ -159,7 +161,7 @@ pub(crate) async fn run_transactional<T: Transactional>(hub: Arc<Hub>, stage: T,
 }
 
 /// Reconciles the first due subject that nobody else holds; false: there is none. An error says whose it is, if it is one
-/// subject's.
+/// subject's. One that breaks down fails alone: its transaction is rolled back, and the hub would end of it after each start.
 async fn reconcile_next<T: Transactional>(
     hub: &Hub,
     stage: &T,
@@ -183,7 +185,8 @@ async fn reconcile_next<T: Transactional>(
             continue;
         }
         let began_at = Instant::now();
-        let outcome = decide(hub, stage, change, item.key).await;
+        let decided = AssertUnwindSafe(decide(hub, stage, change, item.key)).catch_unwind().await;
+        let outcome = decided.unwrap_or(Err(StoreError::BrokeDown));
         backoff.note(&item, outcome.is_err(), began_at.elapsed());
         outcome.map_err(|error| (Some(item.key), error))?;
         hub.metrics.note_reconcile(T::STAGE, began_at.elapsed());
@@ -305,7 +308,13 @@ async fn wait(hub: &Hub, stage: Stage, pause: Duration, stop: &CancellationToken
 
 fn log_failure(stage: Stage, subject: Option<Uuid>, error: &StoreError) {
     let subject = subject.map(tracing::field::display);
-    tracing::warn!(stage = stage.as_str(), subject, error = %crate::chain(error), "a stage could not finish a reconcile");
+    let error_text = crate::chain(error);
+    // A fault of ours, which nothing but another version mends.
+    if matches!(error, StoreError::BrokeDown) {
+        tracing::error!(stage = stage.as_str(), subject, error = %error_text, "a reconcile broke down");
+    } else {
+        tracing::warn!(stage = stage.as_str(), subject, error = %error_text, "a stage could not finish a reconcile");
+    }
 }
 
 #[cfg(test)]
@@ -472,6 +481,90 @@ mod tests {
 
         assert!(found.expect("the good one is no failure"));
         assert_eq!(backoff.failed.len(), 40, "all others came first, since they waited for longer");
+    }
+
+    /// One subject has a fault of ours waiting for it.
+    struct Broken {
+        subject: Uuid,
+        reconciled: Arc<AtomicUsize>,
+    }
+
+    impl Broken {
+        fn reconcile(&self, key: Uuid) {
+            assert!(key != self.subject, "it breaks down");
+            self.reconciled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Transactional for Broken {
+        const STAGE: Stage = Stage::Rollout;
+
+        async fn reconcile(
+            &self,
+            _: &Hub,
+            _: &mut Change<'_>,
+            key: Uuid,
+            _: Option<&str>,
+            _: Timestamp,
+        ) -> Result<(), StoreError> {
+            Self::reconcile(self, key);
+            Ok(())
+        }
+    }
+
+    impl Detached for Broken {
+        const STAGE: Stage = Stage::Source;
+        const AT_ONCE: usize = 1;
+
+        async fn reconcile(&self, hub: &Hub, item: &QueueItem) -> Result<Progress, StoreError> {
+            Self::reconcile(self, item.key);
+            let mut change = Change::begin(&hub.pool, &hub.signals).await?;
+            work::take_seen(&mut change, item).await?;
+            change.commit().await?;
+            Ok(Progress::Done)
+        }
+    }
+
+    /// Until so many were reconciled besides one that breaks down.
+    async fn run_broken(hub: &Arc<Hub>, stage: Stage) {
+        let (subject, others): (Uuid, Vec<_>) = (clock::new_id(), (0..3).map(|_| clock::new_id()).collect());
+        tell(hub, stage, &[subject], None).await;
+        tell(hub, stage, &others, None).await;
+        let (stop, reconciled) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+        let broken = Broken { subject, reconciled: reconciled.clone() };
+        let (hub_of_it, stop_of_it) = (hub.clone(), stop.clone());
+        let worker = tokio::spawn(async move {
+            match stage {
+                Stage::Rollout => run_transactional(hub_of_it, broken, stop_of_it).await,
+                _ => run_detached(hub_of_it, broken, stop_of_it).await,
+            }
+        });
+        let until_done = async {
+            while reconciled.load(Ordering::Relaxed) < 3 && !worker.is_finished() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), until_done).await.expect("the others have their turn");
+        stop.cancel();
+        worker.await.expect("one subject that breaks down ends no stage");
+        assert_eq!(reconciled.load(Ordering::Relaxed), 3);
+        let mut db = hub.pool.acquire().await.expect("a connection");
+        let left = work::list_due(&mut db, stage, clock::now(), &[], 16).await.expect("what is due");
+        assert_eq!(left.into_iter().map(|item| item.key).collect::<Vec<_>>(), [subject], "its work is still there");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_decision_that_breaks_down_is_left_alone_and_ends_no_hub(pool: Pool) {
+        let (hub, _folder) = crate::testing::hub(&pool).await;
+
+        run_broken(&hub, Stage::Rollout).await;
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_detached_reconcile_that_breaks_down_frees_its_place_and_its_subject(pool: Pool) {
+        let (hub, _folder) = crate::testing::hub(&pool).await;
+
+        run_broken(&hub, Stage::Source).await;
     }
 
     /// Reads, and cannot write: the disk is full.

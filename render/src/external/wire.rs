@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bellwether_core::render::{Lookup, Source, without_user};
+use bellwether_core::render::{Lookup, Source, without_secrets};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -87,11 +87,11 @@ impl SourceAsked {
     pub(crate) fn source(self) -> Option<Source> {
         // Rows and messages hold it.
         let chart = self.chart.map(|ChartAsked { repository, name, versions }| {
-            let repository = without_user(&repository);
+            let repository = without_secrets(&repository);
             Source::Chart { repository, name, versions }
         });
-        let git = self.git.map(|GitAsked { url, reference }| Source::Git { url: without_user(&url), reference });
-        let file = self.remote.map(|FileAsked { url }| Source::File { url: without_user(&url) });
+        let git = self.git.map(|GitAsked { url, reference }| Source::Git { url: without_secrets(&url), reference });
+        let file = self.remote.map(|FileAsked { url }| Source::File { url: without_secrets(&url) });
         chart.or(git).or(file).filter(Source::is_valid)
     }
 }

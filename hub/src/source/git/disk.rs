@@ -61,6 +61,11 @@ pub(crate) fn remove_mirror(folder: &Path) -> io::Result<()> {
     remove(&beside(folder, "old"))
 }
 
+/// What a mirror's objects take on the disk.
+pub(crate) fn mirror_bytes(folder: &Path) -> io::Result<u64> {
+    measure(&folder.join("objects")).map(|size| size.bytes)
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Size {
     pub(super) loose: usize,
@@ -120,9 +125,9 @@ fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// After a crash a pack may be shorter than its index says. Both end with the sum over the pack; damage in the middle is
-/// found when the object there is read.
-fn check_packs(folder: &Path) -> Result<(), Cause> {
+/// After a crash a pack may be shorter than its index says. Both end with the sum over the pack; damage in the middle of a pack
+/// is found when the object there is read.
+pub(super) fn check_packs(folder: &Path) -> Result<(), Cause> {
     let sum_bytes = HASH.len_in_bytes();
     for entry in fs::read_dir(folder)? {
         let index = entry?.path();
@@ -132,9 +137,31 @@ fn check_packs(folder: &Path) -> Result<(), Cause> {
             if pack_end != index_end[..sum_bytes] {
                 return Err(format!("{} does not belong to its pack", index.display()).into());
             }
+            if !has_its_sum(&index)? {
+                return Err(format!("{} is damaged", index.display()).into());
+            }
         }
     }
     Ok(())
+}
+
+/// An index ends with the sum over itself. What a damaged one does not tell any more would be fetched in vain: the pack that
+/// brings it has the name of the one that is there, whose index stays.
+fn has_its_sum(index: &Path) -> io::Result<bool> {
+    use std::io::Read;
+
+    let mut file = fs::File::open(index)?;
+    let bytes = file.metadata()?.len().saturating_sub(HASH.len_in_bytes() as u64);
+    let (mut before, mut hasher, mut part) = ((&mut file).take(bytes), gix::hash::hasher(HASH), vec![0; 64 * 1024]);
+    loop {
+        match before.read(&mut part)? {
+            0 => break,
+            read => hasher.update(&part[..read]),
+        }
+    }
+    let mut sum = Vec::new();
+    file.read_to_end(&mut sum)?;
+    Ok(hasher.try_finalize().map_err(io::Error::other)?.as_bytes() == sum)
 }
 
 fn read_end(file: &Path, bytes: usize) -> io::Result<Vec<u8>> {

@@ -89,6 +89,11 @@ pub(crate) enum FetchError {
     Stopped,
     #[error("the repo is too large: {what}, and at most {max} are allowed")]
     TooLarge { what: String, max: u64 },
+    #[error(
+        "all repos' mirrors have {} MiB together, more than {}, and this one has {}",
+        .all >> 20, .max >> 20, .bytes >> 20
+    )]
+    MirrorsFull { bytes: u64, all: u64, max: u64 },
     #[error("the repo's keys for signatures cannot be used")]
     InvalidVerifyKey(#[from] InvalidVerifyKey),
     #[error("{host} is at {address}, inside a private network")]
@@ -145,6 +150,7 @@ impl FetchError {
             Self::InvalidVerifyKey(_) => "verify_key_invalid",
             Self::Stopped => "git_stopped",
             Self::TooLarge { .. } => "git_too_large",
+            Self::MirrorsFull { .. } => "git_mirrors_full",
             Self::Damaged { .. } => "git_mirror_damaged",
             Self::Mirror { .. } => "git_mirror",
         }
@@ -219,6 +225,10 @@ impl FetchError {
             Self::Deadline { .. } => "a smaller repo is quicker, or give it more time: `--git-fetch-seconds`",
             Self::TooLarge { .. } => {
                 "keep large binary files elsewhere, or in Git LFS; a server with `uploadpack.allowFilter` need not send them"
+            }
+            Self::MirrorsFull { .. } => {
+                "make the repo smaller, delete repos that nobody needs, or give all more room: `--git-mirrors-mib-max`; what \
+                 runs goes on"
             }
             Self::Private { .. } => "if that is meant, start the hub with `--git-allow-private`",
             Self::Damaged { .. } | Self::Mirror { .. } => {

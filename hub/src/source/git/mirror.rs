@@ -14,7 +14,7 @@ use gix::protocol::transport::client::blocking_io::{file, http};
 
 use super::budget::{Budget, FetchBounds};
 use super::commit::read_commit;
-use super::disk::{TIPS_MAX, beside, create, measure, open, read_tips, remove, write_tips};
+use super::disk::{TIPS_MAX, beside, check_packs, create, measure, open, read_tips, remove, write_tips};
 use super::error::FetchError;
 use super::fetch::{Fetched, Here, Refused, run_fetch};
 use super::lacking::Lacking;
@@ -28,6 +28,14 @@ use crate::source::oci::{self, Registry};
 /// A mirror beyond these is made anew: single objects and packs that Git would pack, too.
 const LOOSE_MAX: usize = 5_000;
 const PACKS_MAX: usize = 20;
+
+/// One that gets something new with every fetch is made anew beyond so many times as much. Somebody waits for that.
+const WORN_OUT: usize = 2;
+
+/// Fetches that stored something and after which it is not measured: each brings less than a hundred single objects, so this
+/// is the least that could matter. A pack counts for more.
+const UNMEASURED_MAX: usize = 50;
+const UNMEASURED_FOR_A_PACK: usize = 10;
 
 /// What is worth keeping between fetches.
 #[derive(Debug)]
@@ -67,6 +75,10 @@ pub(crate) struct Mirror {
     waiting: BTreeMap<String, ObjectId>,
     /// Something was stored since it was last found small enough.
     has_grown: bool,
+    /// Of [`UNMEASURED_MAX`].
+    unmeasured: usize,
+    /// Whatever it has.
+    is_to_shrink: bool,
 }
 
 impl Mirror {
@@ -92,6 +104,8 @@ impl Mirror {
             bases: BTreeMap::new(),
             waiting: BTreeMap::new(),
             has_grown: true,
+            unmeasured: 0,
+            is_to_shrink: false,
         })
     }
 
@@ -103,6 +117,11 @@ impl Mirror {
     /// and what they lead to comes with the answer. For what finds nothing a listing costs the server less.
     pub(crate) const fn expect_news(&mut self, expects_news: bool) {
         self.expects_news = expects_news;
+    }
+
+    /// After the next fetch, whatever that brings.
+    pub(crate) const fn renew_soon(&mut self, is_to_shrink: bool) {
+        self.is_to_shrink = is_to_shrink;
     }
 
     /// Whether these refs, by their full names, build on commits is looked for by the next fetches, wherever they lead
@@ -134,7 +153,10 @@ impl Mirror {
             fetched = self.fetch_once(remote, wanted, &budget);
         }
         let is_not_stored = matches!(fetched, Err(FetchError::Mirror { .. } | FetchError::Protocol { .. }));
-        if is_not_stored && !self.tips.is_empty() {
+        if is_not_stored && let Err(reason) = check_packs(&self.folder.join("objects/pack")) {
+            self.begin_anew(&reason.to_string())?;
+            fetched = self.fetch_once(remote, wanted, &budget);
+        } else if is_not_stored && !self.tips.is_empty() {
             // What is sent builds on the commits we say to have; one of them may be damaged.
             self.tips.clear();
             fetched = self.fetch_once(remote, wanted, &budget);
@@ -149,22 +171,37 @@ impl Mirror {
             self.repo = open(&self.folder).map_err(mirror)?;
         }
         self.remember(&tips)?;
-        match stored {
-            Some(_) => self.has_grown = true,
-            // Nobody waits for what nothing was found for.
-            None if std::mem::take(&mut self.has_grown) && self.is_worn() => {
-                if let Err(error) = self.renew(remote, wanted, stop) {
-                    tracing::warn!(folder = %self.folder.display(), error = %crate::chain(&error), "cannot renew a mirror");
-                }
-            }
-            None => {}
+        if self.is_to_be_renewed(stored)
+            && let Err(error) = self.renew(remote, wanted, stop)
+        {
+            tracing::warn!(folder = %self.folder.display(), error = %crate::chain(&error), "cannot renew a mirror");
         }
         Ok(heads)
     }
 
-    fn is_worn(&self) -> bool {
+    /// After a fetch that stored this.
+    fn is_to_be_renewed(&mut self, stored: Option<Stored>) -> bool {
+        if std::mem::take(&mut self.is_to_shrink) {
+            return true;
+        }
+        let Some(stored) = stored else {
+            // Nobody waits for what nothing was found for.
+            return std::mem::take(&mut self.has_grown) && self.is_larger_than(1);
+        };
+        self.has_grown = true;
+        self.unmeasured += if stored == Stored::Pack { UNMEASURED_FOR_A_PACK } else { 1 };
+        if self.unmeasured < UNMEASURED_MAX {
+            return false;
+        }
+        self.unmeasured = 0;
+        self.is_larger_than(WORN_OUT)
+    }
+
+    /// So many times as much as a mirror is to have.
+    fn is_larger_than(&self, times: usize) -> bool {
         let size = measure(&self.folder.join("objects")).unwrap_or_default();
-        size.loose > LOOSE_MAX || size.packs > PACKS_MAX || size.bytes > self.bounds.pack_bytes_max.saturating_mul(2)
+        let bytes_max = self.bounds.pack_bytes_max.saturating_mul(2 * times as u64);
+        size.loose > LOOSE_MAX * times || size.packs > PACKS_MAX * times || size.bytes > bytes_max
     }
 
     /// Fetches the commits that are wanted into a new mirror and puts it in the place of this one. Earlier commits go:

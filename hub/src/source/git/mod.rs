@@ -38,7 +38,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub(crate) use self::budget::FetchBounds;
 pub(crate) use self::commit::Commit;
-pub(crate) use self::disk::remove_mirror;
+pub(crate) use self::disk::{mirror_bytes, remove_mirror};
 pub(crate) use self::error::{FetchError, ReadError, RefError};
 pub(crate) use self::files::CommitFiles;
 pub(crate) use self::mirror::Mirror;

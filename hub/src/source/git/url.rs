@@ -45,10 +45,11 @@ pub(crate) struct SshPlace {
     pub(super) path: String,
 }
 
+/// Nothing is repeated of a text that is no URL: what people take for one has a password in it now and then, anywhere.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidUrl {
-    #[error("`{text}` is not a URL")]
-    NotAUrl { text: String },
+    #[error("it is not a URL")]
+    NotAUrl,
     #[error("the URL is longer than {LENGTH_MAX} characters")]
     TooLong,
     #[error("the URL holds a control character or a space")]
@@ -57,8 +58,8 @@ pub(crate) enum InvalidUrl {
     Insecure { scheme: String },
     #[error("`{host}` is inside a private network")]
     Private { host: String },
-    #[error("repos cannot be fetched by `{scheme}`")]
-    UnsupportedScheme { scheme: String },
+    #[error("repos cannot be fetched by what its scheme says")]
+    UnsupportedScheme,
     #[error("the URL holds credentials")]
     HoldsCredentials,
     #[error("the URL has no valid host")]
@@ -80,7 +81,7 @@ pub(crate) enum InvalidUrl {
 impl InvalidUrl {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
-            Self::UnsupportedScheme { .. } => "repo_url_unsupported",
+            Self::UnsupportedScheme => "repo_url_unsupported",
             Self::Insecure { .. } => "repo_url_insecure",
             Self::HoldsCredentials => "repo_url_holds_credentials",
             Self::Private { .. } => "repo_url_private",
@@ -121,7 +122,7 @@ impl RepoUrl {
         let url = if let Some(place) = SshPlace::find(text) {
             Self::Ssh(place?)
         } else {
-            let url = Url::parse(text).map_err(|_| InvalidUrl::NotAUrl { text: text.to_owned() })?;
+            let url = Url::parse(text).map_err(|_| InvalidUrl::NotAUrl)?;
             check_scheme(&url, policy.insecure)?;
             let url = if oci::is_registry(&url) { oci::read_url(text)? } else { url };
             check_parts(&url)?;
@@ -333,7 +334,7 @@ fn check_scheme(url: &Url, insecure_git: bool) -> Result<(), InvalidUrl> {
         "https" | oci::SCHEME => Ok(()),
         "http" | "file" | oci::INSECURE_SCHEME if insecure_git => Ok(()),
         "http" | oci::INSECURE_SCHEME => Err(InvalidUrl::Insecure { scheme }),
-        _ => Err(InvalidUrl::UnsupportedScheme { scheme }),
+        _ => Err(InvalidUrl::UnsupportedScheme),
     }
 }
 
@@ -492,6 +493,42 @@ mod tests {
                 Err(error) => assert_eq!(error.code(), code, "{text}: {error}"),
                 Ok(url) => panic!("{text} was read as {url}"),
             }
+        }
+    }
+
+    #[test]
+    fn no_refusal_of_a_url_says_what_may_be_a_secret_in_it() {
+        let urls = [
+            "https://ada:hunter2@git.example.com:port/a",
+            "https://ada:hunter2@[::1/a",
+            "https://ada:hunter2@/a",
+            "https://ada:hunter2@git.example.com/a",
+            "https://ada%3Ahunter2@git.example.com/a",
+            "https://ada:hunter2%40x@git.example.com/a",
+            "https://hunter2@git.example.com/a",
+            "https://git.example.com/a?access_token=hunter2",
+            "https://git.example.com:x/a?access_token=hunter2",
+            "https://git.example.com/a#hunter2",
+            "ssh://git:hunter2@git.example.com/a",
+            "ssh://git:hunter2@git.example.com:x/a",
+            "ssh://git%3Ahunter2@git.example.com/a",
+            "ssh://hunter2%0A@git.example.com/a",
+            "git:hunter2@git.example.com:a",
+            "git@hunter2@git.example.com:a",
+            "hunter2:x-oauth-basic@git.example.com/a",
+            "hunter2://git.example.com/a",
+            "//ada:hunter2@git.example.com/a",
+            "oci://ada:hunter2@git.example.com/a:1.2.3",
+            "oci://ada:hunter2@git.example.com/A",
+            "oci://git.example.com/a?hunter2",
+            "oci://git.example.com/A?hunter2",
+            "oci://git.example.com/a:1.2.3?token=hunter2",
+        ];
+
+        for text in urls {
+            let error = RepoUrl::parse(text, OPEN).expect_err(text);
+            let said = format!("{error} {error:?} {}", error.hint().unwrap_or_default());
+            assert!(!said.to_lowercase().contains("hunter2"), "{text}: {said}");
         }
     }
 

@@ -47,7 +47,7 @@ pub(in crate::source) fn host_of(url: &Url) -> Option<Host<String>> {
 
 /// The URL in its one form: what was checked is what is used.
 pub(in crate::source) fn read_url(text: &str) -> Result<Url, InvalidUrl> {
-    let not_a_url = || InvalidUrl::NotAUrl { text: text.to_owned() };
+    let not_a_url = || InvalidUrl::NotAUrl;
     let (scheme, rest) = text.split_once("://").ok_or_else(not_a_url)?;
     let (scheme, secure) = match scheme.to_ascii_lowercase().as_str() {
         SCHEME => (SCHEME, "https"),

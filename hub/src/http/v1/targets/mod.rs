@@ -7,6 +7,7 @@ mod put;
 mod refresh;
 mod release;
 mod render;
+mod rendered;
 mod rollback;
 mod show;
 #[cfg(test)]

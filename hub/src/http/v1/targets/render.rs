@@ -1,35 +1,43 @@
 //! What one cluster gets of a target, as it is stored, and where a parameter of it comes from.
 //!
-//! Objects have what Secrets hold, so these are for whoever may change targets.
+//! Not only Secrets hold what is a secret, so these are for whoever may change targets. What Secrets hold is shown to whoever
+//! asks for it, and that they did stands in the log.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use bellwether_core::api::{ExplainedParameter, ParameterLayer, RenderedObject, RenderedTarget};
+use axum::response::Response;
+use bellwether_core::api::{ExplainedParameter, ParameterLayer, RenderedTarget};
+use bellwether_core::audit::{Action, Event};
 use bellwether_core::parameters::{Layer, Parameters, Strength, TraitsUsed};
 use bellwether_core::rollout::{Candidate, Rendered};
 use bellwether_core::{Condition, Name};
-use bellwether_proto::compression;
 use serde::Deserialize;
 
 use super::find;
+use super::rendered::{answer, is_secret};
 use crate::Hub;
 use crate::bundle::shown::values_in_files_of;
 use crate::http::auth::Caller;
 use crate::http::input::{Named, QueryParams};
 use crate::http::problem::Refusal;
 use crate::http::v1::clusters;
+use crate::process::clock;
 use crate::store::renders::Render;
 use crate::store::revisions::Revision;
 use crate::store::targets::Target;
 use crate::store::{self, Connection, StoreError};
+use crate::work::change::Change;
+use crate::work::subjects;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(in crate::http) struct RenderQuery {
     cluster: Name,
+    /// With what Secrets hold: whoever sees that stands in the log.
+    #[serde(default)]
+    secrets: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,7 +52,7 @@ pub(in crate::http) async fn render(
     caller: Caller,
     Named(name): Named,
     QueryParams(query): QueryParams<RenderQuery>,
-) -> Result<Json<RenderedTarget>, Refusal> {
+) -> Result<Response, Refusal> {
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let asked = Asked::read(&mut db, &caller, (&name, &query.cluster), TraitsUsed::NONE).await?;
     let Asked { target, render, revision, candidate } = &asked;
@@ -55,24 +63,31 @@ pub(in crate::http) async fn render(
     };
     let runs = store::assignments::find_digest(&mut db, target.id, candidate.cluster).await?;
     let mut manifests = hub.content.load_manifests(&mut db, &[digest].into()).await?;
-    drop(db);
     let manifest = manifests.remove(&digest).ok_or_else(|| lost(target))?;
     let digests: Vec<_> = manifest.entries().iter().map(|entry| entry.digest).collect();
-    let frames: BTreeMap<_, _> = hub.content.load_objects(&hub.requests, &digests).await?.into_iter().collect();
-    let object = |digest| {
-        let body = compression::decompress(frames.get(&digest)?, bellwether_core::object::OBJECT_BYTES_MAX)?;
-        Some(RenderedObject { digest, body: serde_json::from_slice(&body).ok()? })
-    };
-    let objects = digests.into_iter().map(object).collect::<Option<_>>().ok_or_else(|| lost(target))?;
-    Ok(Json(RenderedTarget {
+    if !store::bundles::list_missing(&mut db, &digests).await?.is_empty() {
+        return Err(lost(target));
+    }
+    drop(db);
+    let secrets = manifest.entries().iter().filter(|entry| is_secret(&entry.key)).count();
+    if query.secrets && secrets > 0 {
+        let mut event = asked.event(&caller);
+        event.detail = serde_json::json!({"bundle": digest, "secrets": secrets});
+        let mut change = Change::begin(&hub.requests, &hub.signals).await?;
+        change.audit(&event).await?;
+        change.commit().await?;
+    }
+    let document = RenderedTarget {
         target: target.name.clone(),
         cluster: candidate.name.clone(),
         commit: revision.commit.clone(),
         digest,
         runs,
         left_out_hooks: render.left_out_hooks.clone(),
-        objects,
-    }))
+        hidden_secrets: if query.secrets { 0 } else { secrets },
+        objects: Vec::new(),
+    };
+    Ok(answer(hub, &document, manifest, query.secrets))
 }
 
 pub(in crate::http) async fn explain(
@@ -151,6 +166,16 @@ impl Asked {
             connected: false,
         };
         Ok(Self { target, render, revision, candidate })
+    }
+
+    /// That somebody sees what Secrets hold.
+    fn event(&self, caller: &Caller) -> Event {
+        let subject = subjects::target(&self.target.project, &self.target.name);
+        let action = Action::TargetSecretsShown;
+        let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), action, subject);
+        event.cluster = Some(self.candidate.name.to_string());
+        event.commit = Some(self.revision.commit.clone());
+        event
     }
 }
 

@@ -2,9 +2,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use bellwether_core::Digest;
 use bellwether_core::source::GitRef;
 
 use super::upstream::{Local, Upstream, branch, pairs, tag};
+use crate::source::git::budget::FetchBounds;
+use crate::source::git::disk::measure;
 use crate::source::git::{Mirror, ReadError, RefError};
 
 #[test]
@@ -118,6 +121,78 @@ fn a_mirror_of_many_packs_becomes_one_pack_when_nothing_is_new() {
     let next = upstream.push("main", "Next", &[("shop/0.yaml", "a: next")]);
     assert_eq!(local.fetch_main(&upstream.remote()).id, next);
     assert_eq!(local.stored().1, 1, "what is here was not sent again");
+}
+
+#[test]
+fn a_mirror_that_gets_something_new_with_every_fetch_is_made_anew_all_the_same() {
+    let upstream = Upstream::new();
+    let mut local = Local::new();
+    let (mut last, mut most) = (String::new(), 0);
+    for round in 0..60 {
+        let files: Vec<(String, String)> =
+            (0..101).map(|file| (format!("shop/{file}.yaml"), format!("a: {round}-{file}"))).collect();
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (path.as_str(), content.as_str())).collect();
+        last = upstream.push("main", "Many", &files);
+        local.fetch_main(&upstream.remote());
+        most = most.max(local.stored().1);
+    }
+
+    assert!(most < 50, "{most} packs");
+    assert_eq!(local.files(&last, "shop").len(), 101);
+}
+
+#[test]
+fn a_mirror_of_many_bytes_becomes_a_small_one_when_nothing_is_new() {
+    let upstream = Upstream::new();
+    let mut local = Local::new();
+    local.mirror = local.mirror.with_bounds(FetchBounds { pack_bytes_max: 100_000, ..FetchBounds::default() });
+    let size = |local: &Local| measure(&local.path().join("objects")).expect("a mirror").bytes;
+    let mut last = String::new();
+    for round in 0..5_u32 {
+        let text: String =
+            (0..1_600_u32).map(|line| Digest::of(&[round, line].map(u32::to_be_bytes).concat()).to_string()).collect();
+        last = upstream.push("main", "Large", &[("shop/a.yaml", &text)]);
+        local.fetch_main(&upstream.remote());
+    }
+    let before = size(&local);
+
+    local.fetch_main(&upstream.remote());
+
+    assert_eq!(local.files(&last, "shop").len(), 1);
+    assert!(before > 2 * size(&local), "{before} and {}", size(&local));
+}
+
+#[test]
+fn an_index_of_a_pack_that_is_damaged_anywhere_costs_a_fetch_and_nothing_else() {
+    let files: Vec<(String, String)> =
+        (0..101).map(|file| (format!("shop/{file}.yaml"), format!("a: {file}"))).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (path.as_str(), content.as_str())).collect();
+    let upstream = Upstream::new();
+    let id = upstream.push("main", "Many", &files);
+    // Its head, how many names begin with each byte, the names, and its end.
+    for damage in [0..8, 8..1_032, 1_032..1_400, 3_000..3_100] {
+        let mut local = Local::new();
+        local.fetch_main(&upstream.remote());
+        let packs = fs::read_dir(local.path().join("objects/pack")).expect("a folder");
+        let index = packs
+            .map(|file| file.expect("an entry").path())
+            .find(|file| file.extension().is_some_and(|end| end == "idx"));
+        let index = index.expect("a pack has one");
+        let mut bytes = fs::read(&index).expect("it is there");
+        for byte in bytes.iter_mut().skip(damage.start).take(damage.len()) {
+            *byte ^= 0xff;
+        }
+        fs::set_permissions(&index, fs::Permissions::from_mode(0o600)).expect("it is ours");
+        fs::write(&index, bytes).expect("it is written");
+
+        let mut local = local.reopen();
+        // What is damaged in the middle is found when it is read.
+        let _ = local.fetch(&upstream.remote(), &[branch("main")]);
+        let _ = local.mirror.reader().read_folder(&id, "shop", &|_, _| false);
+        local.fetch_main(&upstream.remote());
+
+        assert_eq!(local.files(&id, "shop").len(), 101, "{damage:?}");
+    }
 }
 
 #[test]

@@ -40,6 +40,8 @@ enum Mood {
     Page,
     /// To a fetch; before that it serves.
     AnswerFetch(Bytes),
+    /// A listing of `main` at this commit and of so many more branches.
+    ListMany(String, usize),
     Hang,
     /// When it is asked for a history.
     HangHistory,
@@ -178,8 +180,12 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Mood::AnswerFetch(answer) if body.windows(13).any(|bytes| bytes == b"command=fetch") => {
             return ([(header::CONTENT_TYPE, "application/x-git-upload-pack-result")], answer).into_response();
         }
+        Mood::ListMany(main, more) if body.windows(15).any(|bytes| bytes == b"command=ls-refs") => {
+            return ([(header::CONTENT_TYPE, "application/x-git-upload-pack-result")], listing(&main, more))
+                .into_response();
+        }
         Mood::HangHistory if body.windows(11).any(|bytes| bytes == b"deepen 1000") => std::future::pending().await,
-        Mood::Redirect(_) | Mood::AnswerFetch(_) | Mood::HangHistory => "version=2",
+        Mood::Redirect(_) | Mood::AnswerFetch(_) | Mood::ListMany(..) | Mood::HangHistory => "version=2",
         Mood::Hang => std::future::pending().await,
     };
     let mut response = serve(&shared.root, &parts, protocol, &body).await;
@@ -241,6 +247,14 @@ pub(crate) async fn start_serving(upstream: &Upstream) -> String {
     let address = listener.local_addr().expect("it is bound");
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
     format!("http://{address}/shop.git")
+}
+
+fn listing(main: &str, more: usize) -> Body {
+    let line = |text: String| format!("{:04x}{text}", text.len() + 4);
+    let main = line(format!("{main} refs/heads/main\n"));
+    let others = (0..more).map(move |number| line(format!("{} refs/heads/x{number:08}\n", "1".repeat(40))));
+    let lines = [main].into_iter().chain(others).chain(["0000".to_owned()]);
+    Body::from_stream(futures_util::stream::iter(lines.map(Ok::<_, std::convert::Infallible>)))
 }
 
 fn trickle(body: &[u8]) -> Body {
@@ -518,6 +532,24 @@ fn a_name_that_leads_inside_is_refused_when_it_is_connected_to() {
 
     assert_eq!((error.code(), server.requests().len()), ("git_private_address", 0), "{error:?}");
     Local::new().fetch_main(&inside);
+}
+
+#[test]
+fn a_listing_of_a_hundred_thousand_refs_is_read_and_one_of_a_million_is_not() {
+    let upstream = upstream();
+    let id = upstream.push("main", "Two", &[("shop/a.yaml", "a: 2")]);
+    let server = Server::start(&upstream);
+    let _runtime = server.enter();
+    let mut local = Local::new();
+
+    server.set(Mood::ListMany(id.clone(), 1_000_000));
+    let error = failure(&mut local, &server.remote());
+    assert_eq!(error.code(), "git_too_large", "{error:?}");
+
+    server.set(Mood::ListMany(id.clone(), 100_000));
+    assert_eq!(local.fetch_main(&server.remote()).id, id);
+    server.set(Mood::Serve);
+    assert_eq!(local.fetch_main(&server.remote()).id, id);
 }
 
 /// Text that does not compress well.
