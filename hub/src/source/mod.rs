@@ -234,7 +234,9 @@ async fn sweep_mirrors(hub: &Hub) -> Result<(), StoreError> {
     remove_mirrors(hub, unknown).await;
     let mirrors = hub.mirrors.clone();
     match tokio::task::spawn_blocking(move || mirrors.count()).await.expect("a count does not panic") {
-        Ok(bytes) => hub.metrics.mirrors.set(i64::try_from(bytes).unwrap_or(i64::MAX)),
+        Ok(bytes) => {
+            hub.metrics.mirrors.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
         Err(error) => tracing::warn!(error = %error, "cannot count what the mirrors have"),
     };
     Ok(())
