@@ -85,7 +85,8 @@ async fn a_definition_that_is_applied_once_is_made_and_then_never_changed_nor_de
     fixture.wait_for(&path(&fixture), |now| now.is_object() && now["metadata"]["uid"] != uid).await;
     fixture.report(is_done(3)).await;
 
-    fixture.assign_pruning(4, &[fixture.namespace_object()], &[definition(&fixture, None)]);
+    let left = [definition(&fixture, None), widget(&fixture, &size)];
+    fixture.assign_pruning(4, &[fixture.namespace_object()], &left);
     fixture.report(is_done(4)).await;
     assert!(fixture.wait_for(&path(&fixture), Value::is_object).await["metadata"]["deletionTimestamp"].is_null());
 }
@@ -126,21 +127,22 @@ async fn any_object_may_ask_to_be_applied_once() {
     let mut first = fixture.config_map("settings", "by somebody");
     first["metadata"].as_object_mut().expect("is an object").remove("labels");
     fixture.create_as("somebody", first).await;
-    let [settings, fresh] = ["settings", "fresh"].map(|name| {
+    let once = ["settings", "fresh"].map(|name| {
         let mut object = fixture.config_map(name, "from Git");
         object["metadata"]["annotations"] = json!({APPLY_ANNOTATION: "once"});
         object
     });
-    fixture.assign(1, &[fixture.namespace_object(), settings.clone(), fresh.clone()]);
+    let other = fixture.config_map("other", "1");
+    fixture.assign(1, &[&[other.clone()][..], &once[..]].concat());
     fixture.start_agent();
 
     let report = fixture.report(is_done(1)).await;
 
-    assert_eq!(report.objects.in_place, 3);
+    assert_eq!(report.objects.in_place, 3, "{report:?}");
     assert_eq!(fixture.fetch("ConfigMap", "settings").await["data"]["key"], "by somebody");
     assert_eq!(fixture.fetch("ConfigMap", "fresh").await["data"]["key"], "from Git");
     // It is left when the target drops it.
-    fixture.assign_pruning(2, &[fixture.namespace_object()], &[settings, fresh]);
+    fixture.assign_pruning(2, &[other], &once);
     fixture.report(is_done(2)).await;
     assert!(fixture.is_there("fresh").await && fixture.is_there("settings").await);
 }
