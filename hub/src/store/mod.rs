@@ -31,6 +31,7 @@ pub(crate) mod revisions;
 pub(crate) mod roles;
 pub(crate) mod rollouts;
 pub(crate) mod sessions;
+pub(crate) mod sets;
 pub(crate) mod sources;
 pub(crate) mod stored;
 pub(crate) mod targets;

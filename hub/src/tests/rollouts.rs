@@ -165,6 +165,7 @@ impl Scene {
             facts: &std::collections::BTreeMap::new(),
             apis: None,
             definitions: None,
+            is_believed: true,
         };
         sessions::mark_opened(&mut db, &[opened], now).await.expect("a stream");
     }
