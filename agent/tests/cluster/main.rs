@@ -25,6 +25,8 @@ mod refusals;
 mod verdicts;
 mod watches;
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bellwether_core::report::{ObjectLine, Outcome, Verdict};
@@ -108,6 +110,39 @@ async fn an_agent_tells_the_definitions_of_its_cluster_when_they_come_change_and
 
     fixture.remove(&format!("{path}/{name}")).await;
     fixture.sight(|sight| sight.definitions.is_some() && digest_of(sight).is_none()).await;
+}
+
+/// Of one definition; each is read once for its digest, and then because the hub asks for it.
+fn is_second_read(_: &http::Method, uri: &http::Uri) -> bool {
+    static READS: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+    if !uri.path().contains("/customresourcedefinitions/") {
+        return false;
+    }
+    let mut reads = READS.lock().unwrap_or_else(PoisonError::into_inner);
+    let times = reads.entry(uri.path().to_owned()).or_default();
+    *times += 1;
+    *times == 2
+}
+
+#[tokio::test]
+async fn a_definition_that_cannot_be_read_when_the_hub_asks_for_it_is_brought_a_little_later() {
+    let mut fixture = fixture!();
+    fixture.look_seconds = "1";
+    let group = format!("{}.example.org", fixture.namespace);
+    let name = format!("widgets.{group}");
+    fixture.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &fixture.definition(&group)).await;
+    let gateway = fixture.put_gateway_before("configmaps").await;
+    gateway.refuse(is_second_read);
+    fixture.start_agent();
+
+    let digest_of = |sight: &Sight| {
+        let definitions = sight.definitions.as_ref()?;
+        definitions.entries().find(|(of, _)| *of == name).and_then(|(_, digest)| digest)
+    };
+    let sight = fixture.sight(|sight| digest_of(sight).is_some()).await;
+
+    let told = fixture.told(digest_of(&sight).expect("it is told")).await;
+    assert_eq!(told["spec"]["names"]["kind"], "Widget");
 }
 
 #[tokio::test]
