@@ -1110,6 +1110,34 @@ async fn clusters_that_say_the_same_at_once_do_not_wait_for_each_other(pool: Poo
     change.commit().await.expect("it commits");
 }
 
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_is_known_of_a_cluster_is_shown_with_when_its_agent_told_it(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "one").await;
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    let mut shown = async || {
+        let shown = store::views::clusters::load(&mut db, &[cluster], clock::now()).await.expect("it is read");
+        let shown = shown.into_values().next().expect("it has joined");
+        (shown.facts_told_at, shown.apis_told_at)
+    };
+
+    clock::step(SignedDuration::from_hours(-1));
+    asks_for_sight(&hub, cluster, greeting(None)).await;
+    let (facts_at_first, apis_at_first) = shown().await;
+    clock::step(SignedDuration::ZERO);
+    let apis = bellwether_core::apis::Apis::parse("apps/v1").expect("names");
+    see(&hub, cluster, Sight { apis: Some(apis.clone()), ..Sight::default() }).await;
+    let (facts_at, apis_at) = shown().await;
+    see(&hub, cluster, Sight::default()).await;
+    let (_, apis_at_last) = shown().await;
+
+    let an_hour_ago = clock::now() - SignedDuration::from_mins(59);
+    assert!(facts_at_first.expect("they were told") < an_hour_ago);
+    assert_eq!(apis_at_first, None);
+    assert!(facts_at.expect("they were told") > an_hour_ago && apis_at == facts_at);
+    assert_eq!(apis_at_last, apis_at, "nothing was said of them");
+}
+
 /// What is told of a definition of this name, which defines this field.
 fn packed(name: &str, field: &str) -> Packed {
     let definition = serde_json::json!({

@@ -21,10 +21,11 @@ use crate::http::auth::Caller;
 use crate::http::input::{Named, QueryParams};
 use crate::http::problem::Refusal;
 use crate::http::v1::clusters;
+use crate::process::clock;
 use crate::store::renders::Render;
 use crate::store::revisions::Revision;
 use crate::store::targets::Target;
-use crate::store::{self, Connection, StoreError};
+use crate::store::{self, Connection, StoreError, views};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -54,6 +55,8 @@ pub(in crate::http) async fn render(
         return Err(not_rendered(target, Some(&candidate.name), condition));
     };
     let runs = store::assignments::find_digest(&mut db, target.id, candidate.cluster).await?;
+    let agent = views::clusters::load(&mut db, &[candidate.cluster], clock::now()).await?;
+    let agent = agent.into_values().next().unwrap_or_default();
     let mut manifests = hub.content.load_manifests(&mut db, &[digest].into()).await?;
     drop(db);
     let manifest = manifests.remove(&digest).ok_or_else(|| lost(target))?;
@@ -70,6 +73,8 @@ pub(in crate::http) async fn render(
         commit: revision.commit.clone(),
         digest,
         runs,
+        facts_told_at: agent.facts_told_at,
+        apis_told_at: agent.apis_told_at,
         objects,
     }))
 }
