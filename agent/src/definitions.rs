@@ -47,18 +47,23 @@ enum Event {
     Seen(Seen),
     Due,
     Wanted,
+    /// What could not be read is tried again.
+    Again,
     Writable(Digest),
 }
 
 async fn tell(cluster: &Cluster, pause: Duration, ports: Ports, mut seen: mpsc::Receiver<Seen>) {
     let Ports { to_link, mut wanted, to_hub } = ports;
     let (mut known, mut asked) = (Known::default(), BTreeSet::<Digest>::new());
-    let mut due: Option<Instant> = None;
+    let mut failed = BTreeSet::<Digest>::new();
+    let (mut due, mut again): (Option<Instant>, Option<Instant>) = (None, None);
+    let later = || Some(Instant::now() + pause.mul_f64(1.0 + chance()));
     loop {
         let next = asked.first().copied();
         let event = tokio::select! {
             Some(seen) = seen.recv() => Event::Seen(seen),
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::Due,
+            () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::Again,
             Ok(()) = wanted.changed() => Event::Wanted,
             Ok(_) = to_hub.reserve(), if next.is_some() => Event::Writable(next.unwrap_or_else(|| Digest::of(b""))),
             else => return,
@@ -66,13 +71,13 @@ async fn tell(cluster: &Cluster, pause: Duration, ports: Ports, mut seen: mpsc::
         match event {
             Event::Seen(event) => {
                 if known.take(event) && due.is_none() {
-                    due = Some(Instant::now() + pause.mul_f64(1.0 + chance()));
+                    due = later();
                 }
             }
             Event::Due => {
                 due = None;
                 if known.read(cluster).await.is_err() {
-                    due = Some(Instant::now() + pause.mul_f64(1.0 + chance()));
+                    due = later();
                 } else if known.is_listed {
                     let all = known.definitions();
                     to_link.send_if_modified(|told| {
@@ -82,13 +87,28 @@ async fn tell(cluster: &Cluster, pause: Duration, ports: Ports, mut seen: mpsc::
                     });
                 }
             }
-            Event::Wanted => asked.clone_from(&wanted.borrow_and_update()),
+            Event::Again => {
+                again = None;
+                asked.append(&mut failed);
+            }
+            Event::Wanted => {
+                asked.clone_from(&wanted.borrow_and_update());
+                failed.clear();
+            }
             Event::Writable(digest) => {
                 asked.remove(&digest);
-                if let Some(packed) = known.fetch(cluster, digest).await
-                    && to_hub.send(packed).await.is_err()
-                {
-                    return;
+                match known.fetch(cluster, digest).await {
+                    Ok(Some(packed)) => {
+                        if to_hub.send(packed).await.is_err() {
+                            return;
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, %digest, "a definition that the hub wants cannot be read");
+                        failed.insert(digest);
+                        again = again.or_else(later);
+                    }
                 }
             }
         }
@@ -166,10 +186,11 @@ impl Known {
     }
 
     /// One that has changed since is told by its new digest, and this one to nobody.
-    async fn fetch(&self, cluster: &Cluster, digest: Digest) -> Option<Packed> {
-        let (name, _) = self.by_name.iter().find(|(_, one)| one.digest == Some(digest))?;
-        let object = cluster.fetch_definition(name).await.ok()??;
-        pack(name, &object).filter(|packed| packed.digest == digest)
+    async fn fetch(&self, cluster: &Cluster, digest: Digest) -> Result<Option<Packed>, ClusterError> {
+        let named = self.by_name.iter().find(|(_, one)| one.digest == Some(digest));
+        let Some((name, _)) = named else { return Ok(None) };
+        let object = cluster.fetch_definition(name).await?;
+        Ok(object.and_then(|object| pack(name, &object)).filter(|packed| packed.digest == digest))
     }
 }
 

@@ -4,6 +4,7 @@
 mod artifacts;
 mod audit_of_routes;
 mod broken_renders;
+mod clocks;
 mod documents;
 mod dropped_reports;
 mod endings;

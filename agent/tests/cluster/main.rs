@@ -27,6 +27,8 @@ mod verdicts;
 mod watches;
 mod yielding;
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bellwether_core::report::{ObjectLine, Outcome, Verdict};
@@ -110,6 +112,39 @@ async fn an_agent_tells_the_definitions_of_its_cluster_when_they_come_change_and
 
     fixture.remove(&format!("{path}/{name}")).await;
     fixture.profile(|profile| profile.definitions.is_some() && digest_of(profile).is_none()).await;
+}
+
+/// Of one definition; each is read once for its digest, and then because the hub asks for it.
+fn is_second_read(_: &http::Method, uri: &http::Uri) -> bool {
+    static READS: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+    if !uri.path().contains("/customresourcedefinitions/") {
+        return false;
+    }
+    let mut reads = READS.lock().unwrap_or_else(PoisonError::into_inner);
+    let times = reads.entry(uri.path().to_owned()).or_default();
+    *times += 1;
+    *times == 2
+}
+
+#[tokio::test]
+async fn a_definition_that_cannot_be_read_when_the_hub_asks_for_it_is_brought_a_little_later() {
+    let mut fixture = fixture!();
+    fixture.poll_seconds = "1";
+    let group = format!("{}.example.org", fixture.namespace);
+    let name = format!("widgets.{group}");
+    fixture.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &fixture.definition(&group)).await;
+    let gateway = fixture.put_gateway_before("configmaps").await;
+    gateway.refuse(is_second_read);
+    fixture.start_agent();
+
+    let digest_of = |profile: &Profile| {
+        let definitions = profile.definitions.as_ref()?;
+        definitions.entries().find(|(of, _)| *of == name).and_then(|(_, digest)| digest)
+    };
+    let profile = fixture.profile(|profile| digest_of(profile).is_some()).await;
+
+    let told = fixture.told(digest_of(&profile).expect("it is told")).await;
+    assert_eq!(told["spec"]["names"]["kind"], "Widget");
 }
 
 #[tokio::test]

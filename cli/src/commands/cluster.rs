@@ -163,6 +163,8 @@ fn draw(cluster: &ClusterDocument, style: Style) -> String {
         ("labels", label_text(&cluster.labels).into()),
         ("annotations", annotation_lines(&cluster.annotations).replace('\n', " ").into()),
         ("facts", facts.into()),
+        ("facts told", status.facts_told_at.map(time).unwrap_or_default().into()),
+        ("apis told", status.apis_told_at.map(time).unwrap_or_default().into()),
     ];
     let mut parts = vec![fields(pairs, style)];
     for condition in &status.conditions {

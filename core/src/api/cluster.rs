@@ -36,6 +36,11 @@ pub struct ClusterStatus {
     pub agent_version: Option<String>,
     /// What its agent says of it, such as `kubernetes.version`. What is rendered may read them; nothing is chosen by them.
     pub facts: BTreeMap<String, String>,
+    /// When its agent last said its facts, and which APIs it serves; while it is connected, it says so when they change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts_told_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apis_told_at: Option<Timestamp>,
     /// When its agent's certificate ends; the agent renews it at half of its life.
     pub certificate_expires_at: Option<Timestamp>,
     /// What keeps it from being told what to run.
@@ -57,6 +62,11 @@ pub struct ClusterApis {
     pub facts: BTreeMap<String, String>,
     /// Such as `apps/v1` and `apps/v1/Deployment`, in order; `None`: its agent has not said them.
     pub apis: Option<Vec<String>>,
+    /// When its agent last said its facts, and which APIs it serves; while it is connected, it says so when they change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts_told_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apis_told_at: Option<Timestamp>,
 }
 
 /// `GET /api/v1/clusters/{name}/definitions`: which CustomResourceDefinitions it has, as its agent says.

@@ -31,6 +31,11 @@ pub struct RenderedTarget {
     pub digest: Digest,
     /// What the cluster is assigned now; another one is on its way to it, or kept back. `None`: nothing yet.
     pub runs: Option<Digest>,
+    /// When the cluster's agent last said its facts, and which APIs it serves: what is rendered for it is of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts_told_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apis_told_at: Option<Timestamp>,
     /// Hooks of Helm that no cluster gets of it, since their times are not those of a target; at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out_hooks: Vec<LeftOutHook>,

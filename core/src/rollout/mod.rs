@@ -46,7 +46,8 @@ pub use settle::{Evidence, Heard, Limits, Seen, Settled, settle};
 pub use snapshot::{MemberScope, MemberSnapshot, RolloutSnapshot};
 pub use start::{
     Earlier, Kind, LiveChange, Move, Past, Placed, Situation, Start, awaited, awaited_welcome, back, behind,
-    busy_until, for_newcomers, former, moves, release, roll_back, start, unrendered, unsigned, waited_for, welcome,
+    busy_until, for_newcomers, former, is_given_up, moves, release, roll_back, start, unrendered, unsigned, waited_for,
+    welcome,
 };
 pub use strategy::{Amount, Offline, OnFailure, Strategy, StrategyError, WAVES_MAX, WaveSpec};
 pub use wanted::Wanted;

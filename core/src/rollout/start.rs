@@ -157,8 +157,7 @@ impl Situation {
 impl Situation {
     /// What is wanted was given up on its way, and nothing else is wanted yet.
     pub fn is_stopped(&self) -> bool {
-        let ended = matches!(self.main, Some(RolloutState::Failed | RolloutState::Cancelled));
-        ended && !self.held && self.wanted.is_some() && self.rolled == self.wanted
+        !self.held && is_given_up(self.wanted, self.rolled, self.main)
     }
 
     /// The wave that selects nobody would not hold a rollout that began now: its selector, or somebody's labels, changed.
@@ -229,6 +228,11 @@ pub const fn unsigned(state: RolloutState) -> Option<(RolloutState, &'static str
         RolloutState::Planned | RolloutState::Rolling => Some((RolloutState::Paused, WHY)),
         _ => None,
     }
+}
+
+/// Whether what is wanted is what was rolled out last, by a rollout that failed or was aborted.
+pub fn is_given_up(wanted: Option<RenderId>, rolled: Option<RenderId>, main: Option<RolloutState>) -> bool {
+    wanted.is_some() && rolled == wanted && matches!(main, Some(RolloutState::Failed | RolloutState::Cancelled))
 }
 
 /// Who joins a target whose rollout was given up gets what the others run: nothing would come to it otherwise, until something

@@ -302,9 +302,10 @@ impl HubSession {
         self.controls.push_back(HubMessage::Welcome(welcome));
     }
 
-    /// Asks for definitions that a [`Profile`] has named and that are not stored, in the place of those before.
+    /// Asks for definitions that a [`Profile`] has named and that are not stored, in the place of those before. What was asked for
+    /// and did not come is asked for again: its agent may have let it go.
     pub fn want(&mut self, definitions: BTreeSet<Digest>) {
-        if definitions != self.wanted {
+        if !definitions.is_empty() || !self.wanted.is_empty() {
             self.controls.retain(|control| !matches!(control, HubMessage::Wanted(_)));
             self.controls.push_back(HubMessage::Wanted(definitions.iter().copied().collect()));
             self.wanted = definitions;

@@ -1042,6 +1042,10 @@ fn definitions_are_sent_as_far_as_the_hub_asks_for_them_one_at_a_time_and_after_
     wire.run(usize::MAX).expect("nothing is wrong");
     assert_eq!(wire.defined, [packed("a")]);
 
+    wire.hub.want(BTreeSet::from([packed("b").digest]));
+    wire.run(usize::MAX).expect("nothing is wrong");
+    assert_eq!(wire.agent.take_wanted(), Some(BTreeSet::from([packed("b").digest])), "it did not come");
+
     wire.hub.want(BTreeSet::new());
     wire.agent.tell_definition(packed("b"));
     wire.run(usize::MAX).expect("what was on its way is no fault");

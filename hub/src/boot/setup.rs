@@ -158,7 +158,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
     let pool = store::connect(&database.url).await?;
 
     let signals = Signals::default();
-    let id = clock::new_id();
+    let id = new_hub_id(&pool).await?;
     let vital = store::connect_vital(&database.url).await?;
     let requests = store::connect_requests(&database.url).await?;
     let (installation, project) = ensure_installation(&pool).await?;
@@ -299,6 +299,12 @@ async fn own_database(database: &Database) -> Result<Pool, StoreError> {
         tracing::warn!("no DATABASE_ADMIN_URL: the hub's one role of the database may rewrite the audit log");
     }
     Ok(owner)
+}
+
+/// After all that was rendered before: so a hub tells what was made before it began.
+async fn new_hub_id(pool: &Pool) -> Result<Uuid, SetupError> {
+    let mut db = pool.acquire().await.map_err(StoreError::from)?;
+    Ok(clock::new_id_after(store::renders::find_newest_of_all(&mut db).await?))
 }
 
 async fn ensure_installation(pool: &Pool) -> Result<(Uuid, Project), SetupError> {

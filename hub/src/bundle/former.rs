@@ -1,11 +1,13 @@
-//! The last render that was good, while the newest commit does not render: whoever joined or was relabelled since is to run what
-//! the others run, with values of its own.
+//! A render of before that clusters run while what is wanted now goes to nobody: the newest commit does not render, or its rollout
+//! was given up. Whoever joined or was relabelled since is to run what the others run, with values of its own.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_core::RolloutId;
 use bellwether_core::parameters::TraitsUsed;
+use bellwether_core::rollout::is_given_up;
 use jiff::SignedDuration;
 
 use super::error::BundleError;
@@ -18,8 +20,31 @@ use crate::source::policy;
 use crate::store::renders::Render;
 use crate::store::targets::Target;
 use crate::store::work::Stage;
-use crate::store::{self, StoreError};
+use crate::store::{self, Connection, StoreError};
 use crate::work::change::Change;
+
+/// Where the newest rollout was given up, what most clusters run is for those who join, too.
+pub(super) async fn complete_kept(hub: &Hub, target: &Target, longest: Duration) -> Result<(), StoreError> {
+    let mut db = hub.pool.acquire().await?;
+    let kept = find_kept(&mut db, target).await?;
+    drop(db);
+    complete(hub, target, kept, longest).await
+}
+
+async fn find_kept(db: &mut Connection, target: &Target) -> Result<Option<Render>, StoreError> {
+    let state = store::targets::find_state(db, target.id).await?;
+    let Some(from) = state.current_from.filter(|_| !state.held) else { return Ok(None) };
+    let main = store::rollouts::find(db, RolloutId::new(from)).await?.map(|main| main.state);
+    let wanted = store::wanted::find(db, target.id).await?.map(|wanted| wanted.since);
+    if !is_given_up(wanted, state.rolled_since, main) {
+        return Ok(None);
+    }
+    let Some(given_up) = state.rolled_since else { return Ok(None) };
+    match store::renders::find_most_run(db, target.id, target.version, given_up).await? {
+        Some(kept) => store::renders::find(db, kept).await,
+        None => Ok(None),
+    }
+}
 
 /// Renders its commit again for clusters that it has nothing for. What does not come of that is no condition: the target says why
 /// the newest commit does not render, and each further reconcile tries again.

@@ -191,8 +191,9 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
         Ok(rendered) => (rendered.sources.clone(), sources.minded(Some(&rendered.sources))),
         Err(_) => (sources.all(), sources.minded(None)),
     });
-    if result.is_err() {
-        former::complete(hub, &target, known, longest).await?;
+    match &result {
+        Ok(_) => former::complete_kept(hub, &target, longest).await?,
+        Err(_) => former::complete(hub, &target, known, longest).await?,
     }
     finish(hub, item, Some(Said { target, revision: Some(revision), read, result })).await
 }

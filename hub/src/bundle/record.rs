@@ -137,7 +137,10 @@ async fn record(
     let (inputs, inputs_digest) = rendered.inputs;
     let (variables, variants) = (rendered.variables, rendered.variants);
     let left_out_hooks = rendered.left_out_hooks.into_iter().take(LEFT_OUT_MAX).collect();
-    let render_id = rendered.existing.unwrap_or_else(|| RenderId::new(clock::new_id()));
+    let render_id = match rendered.existing {
+        Some(existing) => existing,
+        None => RenderId::new(clock::new_id_after(store::renders::find_newest(change, target.id).await?)),
+    };
     let origin = Origin { engine: rendered.engine.clone(), sources: rendered.sources.clone() };
     let (is_more_of_the_same, mut spare) = (rendered.existing.is_some(), Vec::new());
     let before = given_before(change, target, (!is_more_of_the_same).then_some(&variants)).await?;

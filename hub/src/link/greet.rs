@@ -9,7 +9,7 @@ use bellwether_core::audit::{Action, Event};
 use bellwether_core::definitions::{DEFINITION_BYTES_MAX, Definition, Definitions};
 use bellwether_core::parameters::Traits;
 use bellwether_core::session::identity_conflict::{Guest, IdentityConflict};
-use bellwether_core::session::{Packed, Profile, ProfileWanted, UID_FACT, Want};
+use bellwether_core::session::{Hello, Packed, Profile, ProfileWanted, UID_FACT, Want};
 use bellwether_core::{ClusterId, Digest, SessionNumber};
 use bellwether_proto::compression;
 use jiff::Timestamp;
@@ -81,9 +81,13 @@ impl Batched for Arrival {
         let known_apis = store::apis::list_known(&mut change, &said).await?;
         let said = opened.iter().filter_map(|one| one.hello.definitions).collect();
         let whole = store::definitions::list_whole(&mut change, &said).await?;
-        let rows: Vec<_> = opened.iter().map(|one| row(hub, one, &known_apis)).collect();
-        let before = sessions::mark_opened(&mut change, &rows, now).await?;
-        let mut greeted = greet_all(&mut change, &opened, before, (&known_apis, &whole), now).await?;
+        let clusters: Vec<_> = opened.iter().map(|one| one.caller.cluster).collect();
+        let before = sessions::lock_guests(&mut change, &clusters).await?;
+        let judged: Vec<_> = opened.iter().map(|one| Judged::of(one, &before, &known_apis, now)).collect();
+        let rows: Vec<_> = judged.iter().map(|one| one.row(hub)).collect();
+        let written = sessions::mark_opened(&mut change, &rows, now).await?;
+        let judged: Vec<_> = judged.into_iter().filter(|one| written.contains(&one.arrival.caller.cluster)).collect();
+        let mut greeted = greet_all(&mut change, &judged, (&known_apis, &whole), now).await?;
         change.commit().await?;
         // Afterwards: nobody waits for the rows of these clusters while bundles are read.
         load_listings(hub, &opened, &mut greeted).await?;
@@ -91,45 +95,101 @@ impl Batched for Arrival {
     }
 }
 
+/// A stream that begins, and what is known of its cluster's agent.
+struct Judged<'a> {
+    arrival: &'a Arrival,
+    /// `None`: it is the first.
+    before: Option<&'a Before>,
+    /// Whether two agents take turns with its identity, as far as the rows say so from now on.
+    conflict: Option<IdentityConflict>,
+    /// What is believed of its cluster: of two agents neither, so what was known stays.
+    seen: Seen,
+}
+
+impl<'a> Judged<'a> {
+    fn of(
+        arrival: &'a Arrival,
+        before: &'a BTreeMap<ClusterId, Before>,
+        known_apis: &BTreeSet<Digest>,
+        now: Timestamp,
+    ) -> Self {
+        let Hello { facts, apis, definitions, .. } = &arrival.hello;
+        let before = before.get(&arrival.caller.cluster);
+        let conflict = before.and_then(|before| {
+            IdentityConflict::assess(before.guest.clone(), before.conflict.clone(), &guest(arrival, now))
+        });
+        let is_contested = conflict.as_ref().is_some_and(|conflict| conflict.contested_at.is_some());
+        let seen = match before.filter(|_| is_contested) {
+            Some(before) => before.seen.clone(),
+            None => {
+                let last = before.and_then(|before| before.seen.apis);
+                let apis = apis.filter(|digest| known_apis.contains(digest)).or(last);
+                Seen { facts: facts.clone(), apis, definitions: *definitions }
+            }
+        };
+        Self { arrival, before, conflict, seen }
+    }
+
+    fn is_contested(&self) -> bool {
+        self.conflict.as_ref().is_some_and(|conflict| conflict.contested_at.is_some())
+    }
+
+    fn row(&self, hub: &Hub) -> Opened<'_> {
+        let Arrival { caller, number, hello } = self.arrival;
+        let is_believed = !self.is_contested();
+        Opened {
+            cluster: caller.cluster,
+            session: *number,
+            hub: hub.id,
+            boot: hello.boot,
+            address: &caller.address,
+            serial: &caller.serial,
+            agent_version: &hello.version,
+            facts: &self.seen.facts,
+            apis: hello.apis.filter(|_| is_believed),
+            definitions: hello.definitions.filter(|_| is_believed),
+            is_believed,
+        }
+    }
+}
+
+fn guest(Arrival { caller, hello, .. }: &Arrival, now: Timestamp) -> Guest {
+    Guest { boot: hello.boot, uid: hello.facts.get(UID_FACT).cloned(), address: caller.address.clone(), at: now }
+}
+
 /// What those streams are told that are their clusters' newest, but for what their clusters are to run.
 async fn greet_all(
     change: &mut Change<'_>,
-    opened: &[&Arrival],
-    mut before: BTreeMap<ClusterId, Before>,
+    opened: &[Judged<'_>],
     (known_apis, whole): (&BTreeSet<Digest>, &BTreeSet<Digest>),
     now: Timestamp,
 ) -> Result<BTreeMap<SessionNumber, Greeted>, StoreError> {
-    let clusters: Vec<_> = before.keys().copied().collect();
-    let keys: Vec<_> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
+    let keys: Vec<_> = opened.iter().map(|one| one.arrival.caller.cluster.as_uuid()).collect();
     // What these announced is seen by what is read after them.
     work::take_due_of(change, Stage::Link, &keys, Timestamp::MAX).await?;
-    let acked: Vec<_> = opened.iter().filter_map(|one| Some((one.caller.cluster, one.hello.acked?))).collect();
+    let acked = opened.iter().map(|one| one.arrival);
+    let acked: Vec<_> = acked.filter_map(|one| Some((one.caller.cluster, one.hello.acked?))).collect();
     let known = store::reports::list_known(change, &acked).await?;
-    let is_known = |digest: &Digest| known_apis.contains(digest);
     let (mut greeted, mut changed) = (BTreeMap::new(), Vec::new());
     for one in opened {
-        let cluster = one.caller.cluster;
-        let (same_boot, is_contested) = match before.remove(&cluster) {
-            None => continue,
-            Some(Before::Guest { guest: last, conflict, facts, apis }) => {
-                let said = Seen { facts: one.hello.facts.clone(), apis: one.hello.apis.filter(is_known).or(apis) };
-                if facts != said.facts || apis != said.apis {
-                    changed.push((cluster, Seen { facts, apis }, said));
-                }
-                (last.boot == one.hello.boot, mark_identity_conflict(change, one, *last, conflict, now).await?)
+        let Arrival { caller, number, hello } = one.arrival;
+        match one.before {
+            None => mark_joined(change, caller, now).await?,
+            Some(before) => {
+                mark_identity_conflict(change, one, before, now).await?;
+                changed.push((caller.cluster, before.seen.clone(), one.seen.clone()));
             }
-            Some(Before::Nothing) => {
-                mark_joined(change, &one.caller, now).await?;
-                (false, false)
-            }
-        };
-        let want = Want::assess(same_boot, one.hello.acked.map(|_| known.contains(&cluster)));
-        let lacks_apis = one.hello.apis.is_some_and(|digest| !is_known(&digest));
-        let lacks_definitions = one.hello.definitions.is_some_and(|digest| !whole.contains(&digest));
-        let profile = if lacks_apis || lacks_definitions { ProfileWanted::Now } else { ProfileWanted::WhenChanged };
-        greeted.insert(one.number, Greeted { want, profile, is_contested, listing: None });
+        }
+        let same_boot = one.before.is_some_and(|before| before.guest.boot == hello.boot);
+        let want = Want::assess(same_boot, hello.acked.map(|_| known.contains(&caller.cluster)));
+        let is_contested = one.is_contested();
+        let lacks_apis = hello.apis.is_some_and(|digest| !known_apis.contains(&digest));
+        let lacks_definitions = hello.definitions.is_some_and(|digest| !whole.contains(&digest));
+        let is_asked = !is_contested && (lacks_apis || lacks_definitions);
+        let profile = if is_asked { ProfileWanted::Now } else { ProfileWanted::WhenChanged };
+        greeted.insert(*number, Greeted { want, profile, is_contested, listing: None });
     }
-    tell_of_seen(change, changed, now).await?;
+    take_in(change, changed, now).await?;
     Ok(greeted)
 }
 
@@ -152,22 +212,12 @@ pub(super) async fn mark_profile(
     }
     let (digest, listed) = (apis.as_ref().map(Apis::digest), definitions.as_ref().map(Definitions::digest));
     let said = Said { facts: &facts, apis: digest, definitions: listed };
-    let Some((before, listed_before)) = sessions::mark_seen(&mut change, cluster, number, &said, now).await? else {
+    let Some(before) = sessions::mark_seen(&mut change, cluster, number, &said, now).await? else {
         change.abandon().await?;
         return Ok(None);
     };
-    let after = Seen { facts, apis: digest.or(before.apis) };
-    let replaced = before.apis.filter(|_| before.apis != after.apis);
-    if before.facts != after.facts || before.apis != after.apis {
-        tell_of_seen(&mut change, vec![(cluster, before, after)], now).await?;
-    }
-    // So an agent that says something else each time fills no table.
-    if let Some(replaced) = replaced {
-        store::apis::delete_unnamed(&mut change, replaced).await?;
-    }
-    if let Some(replaced) = listed_before.filter(|_| listed.is_some() && listed != listed_before) {
-        store::definitions::delete_unnamed(&mut change, replaced).await?;
-    }
+    let after = Seen { facts, apis: digest.or(before.apis), definitions: listed.or(before.definitions) };
+    take_in(&mut change, vec![(cluster, before, after)], now).await?;
     let missing = match listed {
         Some(list) => Some(store::definitions::list_missing(&mut change, list).await?),
         None => None,
@@ -187,16 +237,37 @@ pub(super) async fn keep_definition(
     let text =
         compression::decompress(&packed.bytes, DEFINITION_BYTES_MAX).and_then(|text| String::from_utf8(text).ok());
     let definition = text.and_then(|text| Definition::parse(text).ok());
-    if definition.is_none_or(|definition| definition.digest() != packed.digest) {
+    let Some(definition) = definition.filter(|definition| definition.digest() == packed.digest) else {
         tracing::warn!(cluster.id = %cluster, digest = %packed.digest, "what an agent tells of a definition cannot be used");
         return Ok(());
-    }
+    };
+    // Anew: an agent's frame may have any length, and it is counted with what all clusters store that have the definition.
+    let bytes = compression::compress(definition.text().as_bytes());
+    let packed = Packed { bytes, ..packed };
     let _turn = store::take_turn(&hub.stream_turns).await;
     let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
     if !store::definitions::insert(&mut db, (cluster, number), &packed, clock::now()).await? {
         tracing::debug!(cluster.id = %cluster, digest = %packed.digest, "a definition is not stored");
     }
     Ok(())
+}
+
+/// Tells of what agents say now and did not say before, and deletes what none says any more: so an agent that says something
+/// else each time fills no table.
+async fn take_in(
+    change: &mut Change<'_>,
+    mut changed: Vec<(ClusterId, Seen, Seen)>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let replaced = |of: fn(&Seen) -> Option<Digest>| {
+        let of_all = changed.iter().filter_map(|(_, before, after)| of(before).filter(|_| of(after) != of(before)));
+        of_all.collect::<BTreeSet<_>>()
+    };
+    let (apis, definitions) = (replaced(|seen| seen.apis), replaced(|seen| seen.definitions));
+    changed.retain(|(_, before, after)| before.facts != after.facts || before.apis != after.apis);
+    tell_of_seen(change, changed, now).await?;
+    store::apis::delete_unnamed(change, &apis).await?;
+    store::definitions::delete_unnamed(change, &definitions).await
 }
 
 /// What an agent says of its cluster goes into what is rendered for it.
@@ -256,52 +327,38 @@ fn newest<'a>(arrivals: impl Iterator<Item = &'a Arrival>) -> Vec<&'a Arrival> {
     newest.into_values().collect()
 }
 
-fn row<'a>(hub: &Hub, arrival: &'a Arrival, known_apis: &BTreeSet<Digest>) -> Opened<'a> {
-    let Arrival { caller, number, hello } = arrival;
-    Opened {
-        cluster: caller.cluster,
-        session: *number,
-        hub: hub.id,
-        boot: hello.boot,
-        address: &caller.address,
-        serial: &caller.serial,
-        agent_version: &hello.version,
-        facts: &hello.facts,
-        apis: hello.apis.filter(|digest| known_apis.contains(digest)),
-        definitions: hello.definitions,
-    }
-}
-
-/// Whether two agents take turns with this identity. The first time, it is told.
+/// Writes down whether two agents take turns with this identity. The first time, it is told.
 async fn mark_identity_conflict(
     change: &mut Change<'_>,
-    Arrival { caller, hello, .. }: &Arrival,
-    last: Guest,
-    before: Option<IdentityConflict>,
+    judged: &Judged<'_>,
+    before: &Before,
     now: Timestamp,
-) -> Result<bool, StoreError> {
-    let (uid, address) = (hello.facts.get(UID_FACT).cloned(), caller.address.clone());
-    let guest = Guest { boot: hello.boot, uid, address, at: now };
-    let was_contested = before.as_ref().is_some_and(|before| before.contested_at.is_some());
-    let conflict = IdentityConflict::assess(last, before.clone(), &guest);
-    if conflict != before {
-        sessions::mark_identity_conflict(change, caller.cluster, conflict.as_ref()).await?;
+) -> Result<(), StoreError> {
+    let Arrival { caller, .. } = judged.arrival;
+    if judged.conflict != before.conflict {
+        sessions::mark_identity_conflict(change, caller.cluster, judged.conflict.as_ref()).await?;
     }
-    let Some(conflict) = conflict.filter(|conflict| conflict.contested_at.is_some()) else { return Ok(false) };
-    if !was_contested && let Some(cluster) = store::clusters::find(change, caller.cluster).await? {
-        let subject = subjects::cluster(&cluster);
-        let mut event =
-            Event::new(clock::new_id(), now, actors::agent(&cluster.name), Action::ClusterContested, subject);
-        event.reason =
-            format!("two agents take turns with this identity: {} and {}", conflict.other.address, guest.address);
-        event.detail = serde_json::json!({"agents": [
-            {"address": conflict.other.address, "uid": conflict.other.uid, "boot": conflict.other.boot},
-            {"address": guest.address, "uid": guest.uid, "boot": guest.boot},
-        ]});
-        change.audit(&event).await?;
-        tracing::warn!(cluster.name = %cluster.name, reason = event.reason, "neither is told anything new");
-    }
-    Ok(true)
+    let was_contested = before.conflict.as_ref().is_some_and(|before| before.contested_at.is_some());
+    let Some(conflict) = judged.conflict.as_ref().filter(|_| judged.is_contested() && !was_contested) else {
+        return Ok(());
+    };
+    let Some(cluster) = store::clusters::find(change, caller.cluster).await? else { return Ok(()) };
+    let (other, guest) = (&conflict.other, guest(judged.arrival, now));
+    let mut event = Event::new(
+        clock::new_id(),
+        now,
+        actors::agent(&cluster.name),
+        Action::ClusterContested,
+        subjects::cluster(&cluster),
+    );
+    event.reason = format!("two agents take turns with this identity: {} and {}", other.address, guest.address);
+    event.detail = serde_json::json!({"agents": [
+        {"address": other.address, "uid": other.uid, "boot": other.boot},
+        {"address": guest.address, "uid": guest.uid, "boot": guest.boot},
+    ]});
+    change.audit(&event).await?;
+    tracing::warn!(cluster.name = %cluster.name, reason = event.reason, "neither is told anything new, nor believed");
+    Ok(())
 }
 
 impl Batched for CaughtUp {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bellwether_core::session::hub::{Effect, HubSession};
-use bellwether_core::session::{AgentMessage, Hello, Violation};
+use bellwether_core::session::{AgentMessage, Hello, Profile, Violation};
 use bellwether_core::{ClusterId, Digest, ReportSequence, SessionNumber, TargetId};
 use bellwether_proto::v1::{FromAgent, FromHub};
 use bellwether_proto::{WireError, agent_message};
@@ -359,17 +359,24 @@ async fn tell_of_missing(
 pub(crate) const SAID: Rate = Rate { at_once: 5_000, every: SignedDuration::from_millis(10) };
 /// Looks at every object of the cluster's targets.
 const NEED_COST: i32 = 100;
-/// Is unpacked and looked at, for milliseconds; and written, for each KiB of it.
+/// Is unpacked, looked at and packed anew, for milliseconds; and written, for each KiB of it.
 const DEFINITION_COST: i32 = 10;
 
 fn cost_of(message: &AgentMessage) -> i32 {
     match message {
         AgentMessage::Need(_) => NEED_COST,
-        AgentMessage::Definition(packed) => {
-            DEFINITION_COST + i32::try_from(packed.bytes.len() / 1024).unwrap_or(i32::MAX / 2)
+        AgentMessage::Definition(packed) => DEFINITION_COST + kib(packed.bytes.len()),
+        // A list of definitions is written name by name.
+        AgentMessage::Profile(Profile { apis, definitions, .. }) => {
+            let apis = apis.as_ref().map_or(0, |apis| apis.text().len());
+            1 + kib(apis + definitions.as_ref().map_or(0, |list| list.text().len()))
         }
         _ => 1,
     }
+}
+
+fn kib(bytes: usize) -> i32 {
+    i32::try_from(bytes / 1024).unwrap_or(i32::MAX / 2)
 }
 
 /// What broke, in the words of whoever saw it first: each error around it repeats them.

@@ -72,6 +72,7 @@ async fn open_at(hub: &Hub, cluster: ClusterId, at: Uuid) -> SessionNumber {
         facts: &BTreeMap::new(),
         apis: None,
         definitions: None,
+        is_believed: true,
     };
     sessions::mark_opened(&mut change, &[opened], clock::now()).await.expect("it is written");
     change.tell(Stage::Link, &[cluster.as_uuid()], clock::now(), None).await.expect("it is written");
@@ -277,6 +278,7 @@ async fn a_stream_that_was_overtaken_neither_opens_nor_takes_a_place(pool: Pool)
         facts: &facts,
         apis: None,
         definitions: None,
+        is_believed: true,
     };
     let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
     let before = sessions::mark_opened(&mut change, &[late], clock::now()).await.expect("it is no error");
@@ -695,6 +697,32 @@ async fn of_a_cluster_and_its_copy_both_are_named_and_neither_is_trusted_until_i
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn what_two_agents_with_one_identity_say_of_their_cluster_is_believed_of_neither_until_it_is_settled(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "c1").await;
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    let used = bellwether_core::parameters::TraitsUsed::ALL;
+    let mut known = async || store::traits::load(&mut db, &[cluster], used).await.expect("read").remove(&cluster);
+    for (boot, uid) in [(1, "a"), (2, "b")] {
+        assert!(!greet(&hub, cluster, boot, uid).await, "the cluster may have been built anew");
+    }
+    let before = known().await.expect("it is known");
+
+    assert!(greet(&hub, cluster, 1, "a").await, "it came back");
+    let apis = bellwether_core::apis::Apis::parse("apps/v1").expect("names");
+    let facts = BTreeMap::from([("kubernetes.minor".to_owned(), "1.99".to_owned())]);
+    see(&hub, cluster, Profile { facts, apis: Some(apis), ..profile_of(&named(&[])) }).await;
+
+    assert_eq!(known().await.as_ref(), Some(&before));
+    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("Postgres is there");
+    sessions::mark_identity_conflict(&mut change, cluster, None).await.expect("it is written");
+    change.commit().await.expect("it commits");
+    assert!(!greet(&hub, cluster, 1, "a").await, "it was settled");
+    let after = known().await.expect("it is known");
+    assert_eq!(after.facts[UID_FACT], "a");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn a_cluster_that_two_agents_claim_is_not_heard_whatever_they_say(pool: Pool) {
     const HEARD: &str = "select coalesce(bool_or(is_heard), false) from presences";
     let (hub, _folder) = testing::hub(&pool).await;
@@ -1019,6 +1047,97 @@ async fn apis_that_one_cluster_has_said_are_asked_of_no_other_and_go_when_none_h
     assert!(traits.is_empty(), "what cannot be read was taken for what was never told: {traits:?}");
 }
 
+#[crate::store::database_test(migrations = "../migrations")]
+async fn clusters_that_exchange_what_they_serve_and_define_do_not_wait_for_each_other(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let apis = ["apps/v1", "batch/v1"].map(|text| bellwether_core::apis::Apis::parse(text).expect("names"));
+    let lists = [named(&[("a.io", &packed("a.io", "a"))]), named(&[("b.io", &packed("b.io", "b"))])];
+    let clusters = [register(&hub, "one").await, register(&hub, "other").await];
+    let mut streams = Vec::new();
+    for ((cluster, apis), list) in clusters.into_iter().zip(&apis).zip(&lists) {
+        asks_for_profile(&hub, cluster, greeting(None)).await;
+        see(&hub, cluster, Profile { apis: Some(apis.clone()), ..profile_of(list) }).await;
+        streams.push((cluster, newest_stream(&hub, cluster).await));
+    }
+    let mut changes = Vec::new();
+    for _ in 0..2 {
+        changes.push(Change::begin(&hub.pool, &hub.signals).await.expect("a transaction"));
+    }
+
+    // Each has said what the other said before, and then what it said itself is named by none that it knows of.
+    for (place, change) in changes.iter_mut().enumerate() {
+        let (apis, list, (cluster, number)) = (&apis[1 - place], &lists[1 - place], streams[place]);
+        store::apis::mark(change, apis, clock::now()).await.expect("it is there");
+        store::definitions::mark(change, list, clock::now()).await.expect("it is there");
+        let (facts, definitions) = (BTreeMap::new(), Some(list.digest()));
+        let said = sessions::Said { facts: &facts, apis: Some(apis.digest()), definitions };
+        sessions::mark_seen(change, cluster, number, &said, clock::now()).await.expect("it is written");
+    }
+    let forget = async |(place, mut change): (usize, Change<'_>)| {
+        store::apis::delete_unnamed(&mut change, &BTreeSet::from([apis[place].digest()])).await?;
+        store::definitions::delete_unnamed(&mut change, &BTreeSet::from([lists[place].digest()])).await?;
+        change.commit().await
+    };
+    let ended = futures_util::future::join_all(changes.into_iter().enumerate().map(forget)).await;
+
+    for one in ended {
+        one.expect("it waits for nobody");
+    }
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    assert!(ask_raw(&mut db, "select count(*) = 2 from api_sets").await.expect("asked"), "both are named");
+    assert!(ask_raw(&mut db, "select count(*) = 2 from definition_lists").await.expect("asked"), "both are named");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn clusters_that_say_the_same_at_once_do_not_wait_for_each_other(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let apis = bellwether_core::apis::Apis::parse("apps/v1").expect("names");
+    let list = named(&[("a.io", &packed("a.io", "a"))]);
+    let profile = Profile { apis: Some(apis.clone()), ..profile_of(&list) };
+    let (one, other) = (register(&hub, "one").await, register(&hub, "other").await);
+    for cluster in [one, other] {
+        asks_for_profile(&hub, cluster, greeting(None)).await;
+    }
+    see(&hub, one, profile.clone()).await;
+
+    let mut change = Change::begin(&hub.pool, &hub.signals).await.expect("a transaction");
+    store::apis::mark(&mut change, &apis, clock::now()).await.expect("it is there");
+    store::definitions::mark(&mut change, &list, clock::now()).await.expect("it is there");
+    let number = newest_stream(&hub, other).await;
+    let meanwhile = greet::mark_profile(&hub, other, number, profile).await;
+
+    assert!(meanwhile.expect("nobody is waited for").is_some());
+    change.commit().await.expect("it commits");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_is_known_of_a_cluster_is_shown_with_when_its_agent_told_it(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "one").await;
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    let mut shown = async || {
+        let shown = store::views::clusters::load(&mut db, &[cluster], clock::now()).await.expect("it is read");
+        let shown = shown.into_values().next().expect("it has joined");
+        (shown.facts_told_at, shown.apis_told_at)
+    };
+
+    clock::step(SignedDuration::from_hours(-1));
+    asks_for_profile(&hub, cluster, greeting(None)).await;
+    let (facts_at_first, apis_at_first) = shown().await;
+    clock::step(SignedDuration::ZERO);
+    let apis = bellwether_core::apis::Apis::parse("apps/v1").expect("names");
+    see(&hub, cluster, Profile { apis: Some(apis.clone()), ..Profile::default() }).await;
+    let (facts_at, apis_at) = shown().await;
+    see(&hub, cluster, Profile::default()).await;
+    let (_, apis_at_last) = shown().await;
+
+    let an_hour_ago = clock::now() - SignedDuration::from_mins(59);
+    assert!(facts_at_first.expect("they were told") < an_hour_ago);
+    assert_eq!(apis_at_first, None);
+    assert!(facts_at.expect("they were told") > an_hour_ago && apis_at == facts_at);
+    assert_eq!(apis_at_last, apis_at, "nothing was said of them");
+}
+
 /// What is told of a definition of this name, which defines this field.
 fn packed(name: &str, field: &str) -> Packed {
     let definition = serde_json::json!({
@@ -1140,6 +1259,47 @@ async fn of_definitions_only_what_its_own_cluster_names_and_is_what_it_says_is_s
     assert!(ask_raw(&mut db, "select count(*) = 32 from definitions").await.expect("asked"), "16 MiB");
     assert!(missing(&hub, other, &named(&list)).await.is_empty(), "more is not asked for");
     assert_eq!(missing(&hub, one, &named(&[("a.io", &a)])).await, BTreeSet::from([a.digest]), "of another it is");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn of_a_definition_no_more_is_stored_than_it_says_however_it_was_packed(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let cluster = register(&hub, "one").await;
+    let mut told = packed("a.io", "a");
+    asks_for_profile(&hub, cluster, greeting(None)).await;
+    missing(&hub, cluster, &named(&[("a.io", &told)])).await;
+
+    // A frame that readers skip (RFC 8878, 3.1.2).
+    told.bytes.extend([0x50, 0x2a, 0x4d, 0x18]);
+    told.bytes.extend(400_000_u32.to_le_bytes());
+    told.bytes.extend(vec![0; 400_000]);
+    keep(&hub, cluster, &told).await;
+
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    let small = "select length(packed) = packed_bytes and packed_bytes < 1000 from definitions";
+    assert!(ask_raw(&mut db, small).await.expect("it is stored"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_hello_that_names_other_definitions_and_apis_leaves_none_that_nobody_names(pool: Pool) {
+    let (hub, _folder) = testing::hub(&pool).await;
+    let (one, other) = (register(&hub, "one").await, register(&hub, "other").await);
+    let (a, b) = (packed("a.io", "a"), packed("b.io", "b"));
+    let (old, new) = (named(&[("a.io", &a)]), named(&[("b.io", &b)]));
+    let apis = ["apps/v1", "batch/v1"].map(|text| bellwether_core::apis::Apis::parse(text).expect("names"));
+    for (cluster, list, apis, packed) in [(one, &old, &apis[0], &a), (other, &new, &apis[1], &b)] {
+        asks_for_profile(&hub, cluster, greeting(None)).await;
+        see(&hub, cluster, Profile { apis: Some(apis.clone()), ..profile_of(list) }).await;
+        keep(&hub, cluster, packed).await;
+    }
+
+    let hello = Hello { definitions: Some(new.digest()), ..greeting(Some(apis[1].digest())) };
+    assert!(!asks_for_profile(&hub, one, hello).await, "both are known");
+
+    let mut db = hub.pool.acquire().await.expect("a connection");
+    assert!(ask_raw(&mut db, "select count(*) = 1 from definition_lists").await.expect("asked"));
+    assert!(ask_raw(&mut db, "select count(*) = 1 from api_sets").await.expect("asked"));
+    assert!(!stored(&hub, &a).await && stored(&hub, &b).await);
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

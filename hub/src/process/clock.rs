@@ -29,6 +29,22 @@ fn wall() -> Timestamp {
     Timestamp::now() + STEPPED.get()
 }
 
+#[cfg(not(test))]
+fn wall_id() -> Uuid {
+    Uuid::now_v7()
+}
+
+/// As a process gives that began after the clock was set: within one, ids never go back.
+#[cfg(test)]
+fn wall_id() -> Uuid {
+    if STEPPED.get().is_zero() {
+        return Uuid::now_v7();
+    }
+    let wall = wall();
+    let (seconds, nanos) = (wall.as_second().unsigned_abs(), wall.subsec_nanosecond().unsigned_abs());
+    Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))
+}
+
 #[cfg(test)]
 thread_local! {
     static STEPPED: std::cell::Cell<SignedDuration> = const { std::cell::Cell::new(SignedDuration::ZERO) };
@@ -40,9 +56,17 @@ pub(crate) fn step(by: SignedDuration) {
     STEPPED.set(by);
 }
 
-/// A new id, in the order of time.
+/// A new id, in the order of time as this machine's clock tells it: other machines' ids, and those from before somebody set
+/// the clock, may be greater. What is asked for "the newest" of gets its ids from [`new_id_after`].
 pub(crate) fn new_id() -> Uuid {
-    Uuid::now_v7()
+    wall_id()
+}
+
+/// An id that is greater than the newest of its subject, whatever any machine's clock says: made under the subject's lock, such
+/// ids are in the order in which they were made.
+pub(crate) fn new_id_after(newest: Option<Uuid>) -> Uuid {
+    let next = newest.map(|newest| Uuid::from_u128(newest.as_u128().saturating_add(1)));
+    next.map_or_else(new_id, |next| next.max(new_id()))
 }
 
 /// The id that follows one change from webhook to report.

@@ -95,7 +95,8 @@ pub(super) async fn start_next(
         make_way(hub, change, target, current, state.rolled_since != Some(wanted.since), now).await?;
         if moves.is_empty() {
             if !all.is_empty() {
-                mark_rolled(change, target, Some(wanted.since), clock::new_id()).await?;
+                let place = new_place(change, target).await?;
+                mark_rolled(change, target, Some(wanted.since), place).await?;
             }
             return Ok(Begun::None(None));
         }
@@ -423,6 +424,11 @@ impl<'a> Begin<'a> {
     }
 }
 
+/// After all that there was of the target. The caller holds its lock.
+async fn new_place(db: &mut Connection, target: &Target) -> Result<uuid::Uuid, StoreError> {
+    Ok(clock::new_id_after(store::rollouts::find_newest(db, target.id).await?))
+}
+
 /// Writes a rollout with its waves and members, all waiting.
 pub(super) async fn begin_rollout(
     change: &mut Change<'_>,
@@ -439,7 +445,7 @@ pub(super) async fn begin_rollout(
     let beginning =
         rollout::begin(&rollout::Begin { kind: begin.kind, strategy: &strategy, all, moves: &moves, empties });
     let row = Row {
-        id: RolloutId::new(clock::new_id()),
+        id: RolloutId::new(new_place(change, target).await?),
         target: target.id,
         render: begin.render.id,
         from_render: most_common(beginning.members.iter().filter_map(|member| Some(runs.get(&member.cluster)?.1))),

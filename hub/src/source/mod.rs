@@ -588,6 +588,7 @@ async fn record_commit(
     // The same commit under a newer version's tag is told as such.
     let has_tag = head.as_ref().is_some_and(|head| head.tag.as_deref() == tag);
     let before = head.as_ref().map(|head| (head.id, head.verified.clone()));
+    let newest = head.as_ref().map(|head| head.id.as_uuid());
     let since = head.map(|head| head.commit);
     let is_new = since.as_ref() != Some(&commit.id) || !has_tag;
     // Another hub may have seen something in between; and who was told that the ref is gone is told that it is back.
@@ -609,7 +610,7 @@ async fn record_commit(
         return Ok(false);
     }
     let revision = Revision {
-        id: RevisionId::new(clock::new_id()),
+        id: RevisionId::new(clock::new_id_after(newest)),
         reference: reference.to_owned(),
         tag: tag.map(ToOwned::to_owned),
         commit: commit.id,

@@ -15,33 +15,36 @@ use super::{Connection, StoreError, from_sql, to_sql};
 /// the key of one agent can fill.
 const CLUSTER_BYTES_MAX: i64 = 16 * 1024 * 1024;
 
-/// Holds its row until the transaction ends, so that nobody deletes it before a stream names it.
+mod lists {
+    use super::super::sets::{marked, named};
+
+    marked!("definition_lists", "listing");
+    named!("definition_lists", "select from sessions s where s.definitions = said.digest");
+}
+
+mod bodies {
+    use super::super::sets::named;
+
+    named!("definitions", "select from definition_names n where n.digest = said.digest");
+}
+
+/// Keeps its row, and those of what it names, until the transaction ends.
 pub(crate) async fn mark(db: &mut Connection, list: &Definitions, now: Timestamp) -> Result<(), StoreError> {
     let digest = list.digest();
-    let is_new = sqlx::query_scalar!(
-        r#"
-        insert into definition_lists (digest, listing, seen_at) values ($1, $2, $3)
-            on conflict (digest) do update set seen_at = excluded.seen_at
-        returning xmax = 0 as "is_new!"
-        "#,
-        digest.as_bytes(),
-        list.text(),
-        to_sql(now),
-    )
-    .fetch_one(&mut *db)
-    .await?;
-    if is_new {
-        let named: BTreeSet<_> = list.digests().collect();
-        let named: Vec<_> = named.iter().map(|digest| digest.as_bytes().to_vec()).collect();
-        sqlx::query!(
-            "insert into definition_names (list, digest) select $1, unnest($2::bytea[])",
-            digest.as_bytes(),
-            &named,
-        )
-        .execute(db)
-        .await?;
+    if !lists::mark(db, digest, list.text(), now).await? {
+        return Ok(());
     }
-    Ok(())
+    let named: BTreeSet<_> = list.digests().collect();
+    let named: Vec<_> = named.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+    sqlx::query!(
+        "insert into definition_names (list, digest) select $1, unnest($2::bytea[])",
+        digest.as_bytes(),
+        &named
+    )
+    .execute(&mut *db)
+    .await?;
+    // Who deletes one that others named does not see yet that this list does.
+    bodies::share(db, &named).await.map(drop)
 }
 
 /// Which of these lists are stored, with all that they name.
@@ -122,61 +125,26 @@ pub(crate) async fn insert(
     Ok(inserted.rows_affected() > 0)
 }
 
-/// Deletes a list that no stream names, and what no other list names of it.
-pub(crate) async fn delete_unnamed(db: &mut Connection, list: Digest) -> Result<(), StoreError> {
-    let named = sqlx::query_scalar!("select digest from definition_names where list = $1", list.as_bytes())
-        .fetch_all(&mut *db)
-        .await?;
-    let deleted = sqlx::query!(
-        "delete from definition_lists where digest = $1 and not exists (select from sessions where definitions = $1)",
-        list.as_bytes(),
-    )
-    .execute(&mut *db)
-    .await?;
-    if deleted.rows_affected() == 0 {
+/// Deletes lists that no session names, and what no other list names of them. The caller's is a transaction.
+pub(crate) async fn delete_unnamed(db: &mut Connection, unnamed: &BTreeSet<Digest>) -> Result<(), StoreError> {
+    if unnamed.is_empty() {
         return Ok(());
     }
-    sqlx::query!(
-        r#"
-        delete from definitions d
-         where d.digest = any($1) and not exists (select from definition_names n where n.digest = d.digest)
-        "#,
-        &named,
-    )
-    .execute(db)
-    .await?;
+    let unnamed: Vec<_> = unnamed.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+    let named = sqlx::query_scalar!("select distinct digest from definition_names where list = any($1)", &unnamed)
+        .fetch_all(&mut *db)
+        .await?;
+    if lists::delete_unnamed(db, &unnamed).await? > 0 {
+        bodies::delete_unnamed(db, &named).await?;
+    }
     Ok(())
 }
 
-/// Deletes so many lists that no stream names, and so many definitions that no list names, of those that nobody brought
-/// since then; says how many of the one or the other it deleted.
+/// Deletes so many lists that no session names, and so many definitions that no list names, of those that came before then;
+/// says how many of the one or the other it deleted.
 pub(crate) async fn delete_unseen(db: &mut Connection, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
-    let lists = sqlx::query!(
-        r#"
-        delete from definition_lists
-         where digest in (select l.digest from definition_lists l
-                           where l.seen_at < $1 and not exists (select from sessions s where s.definitions = l.digest)
-                           limit $2)
-        "#,
-        to_sql(before),
-        limit,
-    )
-    .execute(&mut *db)
-    .await?;
-    let definitions = sqlx::query!(
-        r#"
-        delete from definitions
-         where digest in (select d.digest from definitions d
-                           where d.seen_at < $1
-                             and not exists (select from definition_names n where n.digest = d.digest)
-                           limit $2)
-        "#,
-        to_sql(before),
-        limit,
-    )
-    .execute(db)
-    .await?;
-    Ok(lists.rows_affected().max(definitions.rows_affected()))
+    let deleted = lists::delete_unseen(db, before, limit).await?;
+    Ok(deleted.max(bodies::delete_unseen(db, before, limit).await?))
 }
 
 /// What is known of a cluster's definitions.
@@ -209,7 +177,7 @@ pub(crate) async fn find_told(db: &mut Connection, cluster: ClusterId) -> Result
     Ok(Some(Told { list, at: from_sql(row.at), stored }))
 }
 
-/// As it was brought.
+/// Packed by a hub.
 pub(crate) async fn find_packed(db: &mut Connection, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
     Ok(sqlx::query_scalar!("select packed from definitions where digest = $1", digest.as_bytes())
         .fetch_optional(db)

@@ -33,6 +33,7 @@ pub(crate) mod rollouts;
 #[cfg(test)]
 mod rows;
 pub(crate) mod sessions;
+pub(crate) mod sets;
 pub(crate) mod sources;
 pub(crate) mod stored;
 pub(crate) mod targets;

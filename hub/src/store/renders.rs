@@ -125,6 +125,22 @@ pub(crate) async fn insert(db: &mut Connection, render: &Render, now: Timestamp)
     Ok(())
 }
 
+/// The newest of a target.
+pub(crate) async fn find_newest(db: &mut Connection, target: TargetId) -> Result<Option<Uuid>, StoreError> {
+    let newest = sqlx::query_scalar!(
+        "select render_id from renders where target_id = $1 order by render_id desc limit 1",
+        target.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(newest)
+}
+
+/// The newest of all.
+pub(crate) async fn find_newest_of_all(db: &mut Connection) -> Result<Option<Uuid>, StoreError> {
+    Ok(sqlx::query_scalar!("select render_id from renders order by render_id desc limit 1").fetch_optional(db).await?)
+}
+
 pub(crate) async fn insert_variants(
     db: &mut Connection,
     render: RenderId,

@@ -1,6 +1,6 @@
 //! The newest stream of each cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::session::UID_FACT;
 use bellwether_core::session::identity_conflict::{Guest, IdentityConflict};
@@ -59,28 +59,25 @@ pub(crate) struct Opened<'a> {
     /// As far as the agent has seen them.
     pub(crate) apis: Option<Digest>,
     pub(crate) definitions: Option<Digest>,
+    /// What it says of its cluster counts as said now.
+    pub(crate) is_believed: bool,
 }
 
-/// What was known of the cluster's agent before a stream.
-pub(crate) enum Before {
-    Nothing,
-    Guest {
-        guest: Box<Guest>,
-        conflict: Option<IdentityConflict>,
-        /// What it said of the cluster.
-        facts: BTreeMap<String, String>,
-        apis: Option<Digest>,
-    },
+/// What is known of a cluster's agent before another stream of it begins.
+pub(crate) struct Before {
+    pub(crate) guest: Guest,
+    pub(crate) conflict: Option<IdentityConflict>,
+    /// What it said of the cluster.
+    pub(crate) seen: Seen,
 }
 
-/// Writes down streams that began, at most one of each cluster, and says what was known before; those of which there is a
-/// newer one are left out.
+/// Writes down streams that began, at most one of each cluster, and says of which; those of which there is a newer one are left
+/// out.
 pub(crate) async fn mark_opened(
     db: &mut Connection,
     opened: &[Opened<'_>],
     now: Timestamp,
-) -> Result<BTreeMap<ClusterId, Before>, StoreError> {
-    let mut before = list_guests(db, opened).await?;
+) -> Result<BTreeSet<ClusterId>, StoreError> {
     let clusters: Vec<_> = opened.iter().map(|one| one.cluster.as_uuid()).collect();
     let numbers: Vec<_> = opened.iter().map(|one| one.session.get()).collect();
     let hubs: Vec<_> = opened.iter().map(|one| one.hub).collect();
@@ -92,18 +89,21 @@ pub(crate) async fn mark_opened(
     let apis: Vec<_> = opened.iter().map(|one| one.apis.map(|digest| digest.as_bytes().to_vec())).collect();
     let definitions: Vec<_> =
         opened.iter().map(|one| one.definitions.map(|digest| digest.as_bytes().to_vec())).collect();
+    let believed: Vec<_> = opened.iter().map(|one| one.is_believed).collect();
     let written = sqlx::query_scalar!(
         r#"
         insert into sessions
                (cluster_id, session, hub_id, boot, since, away_since, address, certificate_serial, agent_version, facts,
-                apis, definitions, definitions_at)
+                facts_at, apis, apis_at, definitions, definitions_at)
         select cluster_id, session, hub_id, boot, $9, $9, address, serial, version, facts,
+               case when is_believed then $9::timestamptz end,
                (select digest from api_sets where digest = o.apis),
+               (select $9::timestamptz from api_sets where digest = o.apis),
                (select digest from definition_lists where digest = o.definitions),
                (select $9::timestamptz from definition_lists where digest = o.definitions)
           from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
-                      $10::bytea[], $11::bytea[])
-               as o (cluster_id, session, hub_id, boot, address, serial, version, facts, apis, definitions)
+                      $10::bytea[], $11::bytea[], $12::boolean[])
+               as o (cluster_id, session, hub_id, boot, address, serial, version, facts, apis, definitions, is_believed)
          order by cluster_id
             on conflict (cluster_id) do update
            set session = excluded.session, hub_id = excluded.hub_id, boot = excluded.boot, since = excluded.since,
@@ -116,7 +116,9 @@ pub(crate) async fn mark_opened(
                address = excluded.address, certificate_serial = excluded.certificate_serial,
                agent_version = excluded.agent_version, facts = excluded.facts,
                -- What the hub does not know comes in a moment.
+               facts_at = coalesce(excluded.facts_at, sessions.facts_at),
                apis = coalesce(excluded.apis, sessions.apis),
+               apis_at = coalesce(excluded.apis_at, sessions.apis_at),
                definitions = coalesce(excluded.definitions, sessions.definitions),
                definitions_at = coalesce(excluded.definitions_at, sessions.definitions_at)
          where sessions.session < excluded.session
@@ -133,19 +135,22 @@ pub(crate) async fn mark_opened(
         to_sql(now),
         &apis as _,
         &definitions as _,
+        &believed,
     )
     .fetch_all(db)
     .await?;
-    let of = |id| (ClusterId::new(id), before.remove(&ClusterId::new(id)).unwrap_or(Before::Nothing));
-    Ok(written.into_iter().map(of).collect())
+    Ok(written.into_iter().map(ClusterId::new).collect())
 }
 
-/// The agents before these, and their rows until the transaction ends.
-async fn list_guests(db: &mut Connection, opened: &[Opened<'_>]) -> Result<BTreeMap<ClusterId, Before>, StoreError> {
-    let clusters: Vec<_> = opened.iter().map(|one| one.cluster.as_uuid()).collect();
+/// The newest agents of those of these clusters that had one, and their rows until the transaction ends.
+pub(crate) async fn lock_guests(
+    db: &mut Connection,
+    clusters: &[ClusterId],
+) -> Result<BTreeMap<ClusterId, Before>, StoreError> {
+    let clusters: Vec<_> = clusters.iter().map(|cluster| cluster.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        select cluster_id, boot, address, since, apis, facts as "facts: Json<BTreeMap<String, String>>",
+        select cluster_id, boot, address, since, apis, definitions, facts as "facts: Json<BTreeMap<String, String>>",
                rivalry as "conflict: Json<IdentityConflict>"
           from sessions
          where cluster_id = any($1)
@@ -158,18 +163,21 @@ async fn list_guests(db: &mut Connection, opened: &[Opened<'_>]) -> Result<BTree
     .await?;
     let guests = rows.into_iter().map(|row| {
         let (facts, conflict) = (row.facts.0, row.conflict.map(|conflict| conflict.0));
-        let apis = row.apis.and_then(|digest| super::digest(&digest, "sessions").ok());
-        let uid = facts.get(UID_FACT).cloned();
-        let guest = Box::new(Guest { boot: row.boot, uid, address: row.address, at: from_sql(row.since) });
-        (ClusterId::new(row.cluster_id), Before::Guest { guest, conflict, facts, apis })
+        let digest = |bytes: Option<Vec<u8>>| super::digest(&bytes?, "sessions").ok();
+        let guest =
+            Guest { boot: row.boot, uid: facts.get(UID_FACT).cloned(), address: row.address, at: from_sql(row.since) };
+        let seen = Seen { facts, apis: digest(row.apis), definitions: digest(row.definitions) };
+        (ClusterId::new(row.cluster_id), Before { guest, conflict, seen })
     });
     Ok(guests.collect())
 }
 
-/// What a stream said of its cluster before.
+/// What a stream said of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) facts: BTreeMap<String, String>,
     pub(crate) apis: Option<Digest>,
+    pub(crate) definitions: Option<Digest>,
 }
 
 /// What a stream says of its cluster now.
@@ -180,23 +188,28 @@ pub(crate) struct Said<'a> {
     pub(crate) definitions: Option<Digest>,
 }
 
-/// Writes down what a stream says of its cluster, and says what it said before, with the list of its definitions; `None`:
-/// there is a newer one.
+/// Writes down what a stream says of its cluster, and says what it said before; `None`: there is a newer one, or another
+/// agent with its identity, of which it may be the cluster.
 pub(crate) async fn mark_seen(
     db: &mut Connection,
     cluster: ClusterId,
     session: SessionNumber,
     said: &Said<'_>,
     now: Timestamp,
-) -> Result<Option<(Seen, Option<Digest>)>, StoreError> {
+) -> Result<Option<Seen>, StoreError> {
     let bytes = |digest: &Option<Digest>| digest.as_ref().map(|digest| digest.as_bytes().to_vec());
     let row = sqlx::query!(
         r#"
         with before as (
-            select cluster_id, facts, apis, definitions from sessions where cluster_id = $1 and session = $2 for update
+            select cluster_id, facts, apis, definitions
+              from sessions
+             where cluster_id = $1 and session = $2 and rivalry ->> 'contested_at' is null
+               for update
         )
         update sessions s
-           set facts = $3, apis = coalesce($4, s.apis), definitions = coalesce($5, s.definitions),
+           set facts = $3, facts_at = $6, apis = coalesce($4, s.apis),
+               apis_at = case when $4::bytea is null then s.apis_at else $6 end,
+               definitions = coalesce($5, s.definitions),
                definitions_at = case when $5::bytea is null then s.definitions_at else $6 end
           from before b
          where s.cluster_id = b.cluster_id
@@ -215,7 +228,7 @@ pub(crate) async fn mark_seen(
     let Some(row) = row else { return Ok(None) };
     let apis = row.apis.map(|digest| super::digest(&digest, "sessions")).transpose()?;
     let definitions = row.definitions.map(|digest| super::digest(&digest, "sessions")).transpose()?;
-    Ok(Some((Seen { facts: row.facts.0, apis }, definitions)))
+    Ok(Some(Seen { facts: row.facts.0, apis, definitions }))
 }
 
 /// Remembers the agent before this one; `None` forgets it.

@@ -62,6 +62,7 @@ async fn a_cluster_that_is_back_and_not_heard_yet_is_not_called_healthy(pool: Po
         facts: &std::collections::BTreeMap::new(),
         apis: None,
         definitions: None,
+        is_believed: true,
     };
     sessions::mark_opened(&mut db, &[opened], clock::now()).await.expect("a stream");
 

@@ -165,6 +165,7 @@ impl Scene {
             facts: &std::collections::BTreeMap::new(),
             apis: None,
             definitions: None,
+            is_believed: true,
         };
         sessions::mark_opened(&mut db, &[opened], now).await.expect("a stream");
     }
@@ -472,6 +473,28 @@ async fn who_joins_after_an_abort_gets_what_the_others_run_though_the_spec_was_e
     scene.render().await;
 
     assert_eq!(scene.runs(joined).await, good);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn who_joins_after_an_abort_with_values_of_its_own_gets_what_the_others_run_with_these(pool: Pool) {
+    let waves = json!({"waves": [{"name": "one", "count": 1}, {"name": "rest"}]});
+    let mut scene = Scene::with(&pool, 3, &[], &waves).await;
+    scene.roll_out(&[("one/a.yaml", &*NAMED.replace("PUSH", "a"))], 1).await;
+    finish(&scene, 2).await;
+    let kept = scene.wanted().await;
+    scene.push(&[("one/a.yaml", &*NAMED.replace("PUSH", "b"))]).await;
+    scene.render().await;
+    let newest = scene.rollouts().await.remove(0).id;
+    assert_eq!(scene.intend(Some(newest), Verb::Rollout(Intent::Abort)).await, "done");
+
+    let joined = scene.join().await;
+    scene.render().await;
+
+    let runs = scene.runs(joined).await.expect("it was given nothing");
+    let mut db = scene.hub.pool.acquire().await.expect("a connection");
+    let kept = store::renders::find(&mut db, kept).await.expect("it is read").expect("it is there");
+    assert_eq!(kept.variants.len(), 4);
+    assert!(kept.variants.values().any(|digest| *digest == runs), "it was given what was given up");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

@@ -206,6 +206,7 @@ pub(super) async fn join(db: &mut Connection, hub: &Hub, number: i64) -> Cluster
         facts: &BTreeMap::new(),
         apis: None,
         definitions: None,
+        is_believed: true,
     };
     sessions::mark_opened(db, &[opened], now).await.expect("a stream");
     sessions::mark_caught_up(db, &[(id, SessionNumber::new(number))], now).await.expect("it has caught up");

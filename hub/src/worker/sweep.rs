@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Hub;
 use crate::process::clock;
 use crate::store::bundles::Unmarked;
+use crate::store::sets::UNNAMED_KEPT;
 use crate::store::{self, Connection, StoreError};
 
 const EVERY: Duration = Duration::from_hours(1);
@@ -26,8 +27,6 @@ const HUB_KEPT: Duration = Duration::from_hours(24);
 const UNHEARD_KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// Ids of webhooks: no host sends one again that is older than three days.
 const DELIVERIES_KEPT: SignedDuration = SignedDuration::from_hours(4 * 24);
-/// Sets of APIs and definitions that no cluster has any more, as far as it is known: of clusters that were deleted.
-const APIS_KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// Of each target, whatever their age: what people look back at.
 const ROLLOUTS_KEPT: i64 = 20;
 /// Of each target, and revisions of each ref: what people go back to.
@@ -145,8 +144,10 @@ async fn carry_out(step: Step, hub: &Hub, now: Timestamp) -> Result<(), StoreErr
         Step::Deliveries => {
             while is_full_of_leaves(store::webhooks::delete_deliveries(db, now - DELIVERIES_KEPT, LEAVES_MAX).await?) {}
         }
-        Step::Apis => while is_full(store::apis::delete_unseen(db, now - APIS_KEPT, ROWS_MAX).await?) {},
-        Step::Definitions => while is_full(store::definitions::delete_unseen(db, now - APIS_KEPT, ROWS_MAX).await?) {},
+        Step::Apis => while is_full(store::apis::delete_unseen(db, now - UNNAMED_KEPT, ROWS_MAX).await?) {},
+        Step::Definitions => {
+            while is_full(store::definitions::delete_unseen(db, now - UNNAMED_KEPT, ROWS_MAX).await?) {}
+        }
         Step::Drifts => while is_full_of_leaves(store::drifts::delete_before(db, now - KEPT, LEAVES_MAX).await?) {},
         Step::Intents => while is_full_of_leaves(store::intents::delete_done(db, now - KEPT, LEAVES_MAX).await?) {},
         Step::Rollouts => while is_full(store::rollouts::delete_old(db, now - KEPT, ROLLOUTS_KEPT, ROWS_MAX).await?) {},

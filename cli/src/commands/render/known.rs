@@ -12,7 +12,7 @@ use super::super::Context;
 use crate::args::{Label, RenderArgs};
 use crate::client::{Answer, Route};
 use crate::failure::Failure;
-use crate::output::note;
+use crate::output::{note, time};
 
 #[derive(Debug, Default)]
 pub(in crate::commands) struct Known {
@@ -27,7 +27,12 @@ pub(in crate::commands) async fn ask(context: &Context, arguments: &RenderArgs) 
     let cluster: Answer<ClusterDocument> = context.client.fetch(&route).await?;
     let served: Answer<ClusterApis> = context.client.fetch(&route.then("apis")).await?;
     let ClusterDocument { labels, annotations, .. } = cluster.document;
-    let ClusterApis { facts, apis, .. } = served.document;
+    let ClusterApis { facts, apis, facts_told_at, apis_told_at, .. } = served.document;
+    for (told, at) in [("facts", facts_told_at), ("APIs", apis_told_at)] {
+        if let Some(at) = at {
+            note(&format!("the {told} of {name} are as its agent told them {}", time(at)));
+        }
+    }
     if apis.is_none() {
         note(&format!("what {name} serves is not known yet: charts see what Helm has built in"));
     }

@@ -51,7 +51,7 @@ async fn list(context: &Context) -> anyhow::Result<Vec<Name>> {
 
 /// What is not known is told, and asked of nothing.
 fn read(known: ClusterApis) -> anyhow::Result<AskedCluster> {
-    let ClusterApis { cluster, facts, apis } = known;
+    let ClusterApis { cluster, facts, apis, .. } = known;
     let minor = facts.get("kubernetes.minor");
     let version = minor.and_then(|minor| minor.parse::<Version>().ok());
     match (minor, version) {

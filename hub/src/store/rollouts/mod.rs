@@ -142,6 +142,22 @@ pub(crate) async fn insert(db: &mut Connection, rollout: &Rollout) -> Result<(),
     Ok(())
 }
 
+/// The last place in the order of a target's rollouts, whether or not there is a rollout at it.
+pub(crate) async fn find_newest(db: &mut Connection, target: TargetId) -> Result<Option<Uuid>, StoreError> {
+    let newest = sqlx::query_scalar!(
+        r#"
+        select greatest(
+                   (select rollout_id from rollouts where target_id = $1 order by rollout_id desc limit 1),
+                   (select current_from from target_states where target_id = $1)
+               )
+        "#,
+        target.as_uuid(),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(newest)
+}
+
 /// The rollout of each of these targets that people are shown: the newest that goes on, or else the newest. One that
 /// cannot be read is left out; nothing is decided by it.
 pub(crate) async fn list_shown(db: &mut Connection, targets: &[TargetId]) -> Result<Vec<Rollout>, StoreError> {

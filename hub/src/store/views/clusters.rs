@@ -18,6 +18,9 @@ pub(crate) struct AgentStatus {
     pub(crate) since: Option<Timestamp>,
     pub(crate) agent_version: Option<String>,
     pub(crate) facts: BTreeMap<String, String>,
+    /// When it last said them; `None`: an earlier version did not write it down.
+    pub(crate) facts_told_at: Option<Timestamp>,
+    pub(crate) apis_told_at: Option<Timestamp>,
     pub(crate) certificate_expires_at: Option<Timestamp>,
     /// The agent before the newest one, and the newest one's address.
     pub(crate) conflict: Option<(IdentityConflict, String)>,
@@ -35,7 +38,8 @@ pub(crate) async fn load(
         select s.cluster_id as "cluster_id!", p.is_connected as "connected!",
                case when p.is_connected then s.since else coalesce($2::timestamptz - p.silent_for, p.since) end as "since!",
                s.agent_version as "agent_version!",
-               s.facts as "facts!: Json<BTreeMap<String, String>>", s.address as "address!",
+               s.facts as "facts!: Json<BTreeMap<String, String>>", s.facts_at as "facts_at?", s.apis_at as "apis_at?",
+               s.address as "address!",
                s.rivalry as "conflict?: Json<IdentityConflict>",
                x.not_after as "not_after?"
           from sessions s
@@ -54,6 +58,8 @@ pub(crate) async fn load(
             since: Some(from_sql(row.since)),
             agent_version: Some(row.agent_version),
             facts: row.facts.0,
+            facts_told_at: row.facts_at.map(from_sql),
+            apis_told_at: row.apis_at.map(from_sql),
             certificate_expires_at: row.not_after.map(from_sql),
             conflict: row.conflict.map(|conflict| (conflict.0, row.address)),
         };

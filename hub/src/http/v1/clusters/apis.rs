@@ -12,7 +12,8 @@ use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::Named;
 use crate::http::problem::Refusal;
-use crate::store::{self, StoreError};
+use crate::process::clock;
+use crate::store::{self, StoreError, views};
 
 pub(in crate::http) async fn list_apis(
     State(hub): State<Arc<Hub>>,
@@ -23,9 +24,13 @@ pub(in crate::http) async fn list_apis(
     let cluster = find(&mut db, &caller, &name).await?;
     let mut traits = store::traits::load(&mut db, &[cluster.id], TraitsUsed::ALL).await?;
     let traits = traits.remove(&cluster.id).unwrap_or_default();
+    let agent = views::clusters::load(&mut db, &[cluster.id], clock::now()).await?;
+    let agent = agent.into_values().next().unwrap_or_default();
     Ok(Json(ClusterApis {
         cluster: cluster.name,
         facts: traits.facts,
         apis: traits.apis.map(|apis| apis.names().map(str::to_owned).collect()),
+        facts_told_at: agent.facts_told_at,
+        apis_told_at: agent.apis_told_at,
     }))
 }

@@ -150,6 +150,8 @@ fn document_with(cluster: Cluster, agent: AgentStatus) -> ClusterDocument {
             since: cluster.revoked_at.or(agent.since),
             agent_version: agent.agent_version,
             facts: agent.facts,
+            facts_told_at: agent.facts_told_at,
+            apis_told_at: agent.apis_told_at,
             certificate_expires_at: agent.certificate_expires_at,
             conditions: agent.conflict.and_then(|conflict| contested(&cluster.name, conflict)).into_iter().collect(),
             targets: Vec::new(),

@@ -27,7 +27,7 @@ use crate::process::clock;
 use crate::store::renders::Render;
 use crate::store::revisions::Revision;
 use crate::store::targets::Target;
-use crate::store::{self, Connection, StoreError};
+use crate::store::{self, Connection, StoreError, views};
 use crate::work::change::Change;
 use crate::work::subjects;
 
@@ -62,6 +62,8 @@ pub(in crate::http) async fn render(
         return Err(not_rendered(target, Some(&candidate.name), condition));
     };
     let runs = store::assignments::find_digest(&mut db, target.id, candidate.cluster).await?;
+    let agent = views::clusters::load(&mut db, &[candidate.cluster], clock::now()).await?;
+    let agent = agent.into_values().next().unwrap_or_default();
     let mut manifests = hub.content.load_manifests(&mut db, &[digest].into()).await?;
     let manifest = manifests.remove(&digest).ok_or_else(|| lost(target))?;
     let digests: Vec<_> = manifest.entries().iter().map(|entry| entry.digest).collect();
@@ -83,6 +85,8 @@ pub(in crate::http) async fn render(
         commit: revision.commit.clone(),
         digest,
         runs,
+        facts_told_at: agent.facts_told_at,
+        apis_told_at: agent.apis_told_at,
         left_out_hooks: render.left_out_hooks.clone(),
         hidden_secrets: if query.secrets { 0 } else { secrets },
         objects: Vec::new(),
