@@ -127,7 +127,7 @@ func findUnsupported(
 	folder, _ := split(name)
 	for _, reference := range references(kustomization) {
 		if found[reference] == "" && isRemote(reference, folder, repository) {
-			return unsupported(name, content, reference, "the remote source `"+reference+"`", remoteHint)
+			return unsupported(name, content, reference, "the remote source `"+withoutSecrets(reference)+"`", remoteHint)
 		}
 	}
 	return nil
@@ -146,6 +146,14 @@ func unsupported(name string, content []byte, mark, what, hint string) *failure 
 		Line:    lineWith(content, mark),
 		Hint:    hint,
 	}
+}
+
+var userInfo = regexp.MustCompile(`://[^/@]*@`)
+
+// withoutSecrets is a URL as it may be shown: without what may be a password or a token in it.
+func withoutSecrets(reference string) string {
+	shown, _, _ := strings.Cut(reference, "?")
+	return userInfo.ReplaceAllString(shown, "://")
 }
 
 func isKustomization(name string) bool {
