@@ -190,7 +190,7 @@ fn lists(entry: &Value, path: &[&str]) -> bool {
 
 /// Of `1.5Gi`, `100M` or `2e9`. Two that differ by less than a double can tell are as good as one.
 fn amount(quantity: &Value) -> Option<f64> {
-    let text = quantity.as_str()?;
+    let Some(text) = quantity.as_str() else { return quantity.as_f64() };
     let end = text.find(|character: char| character.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let factor = match suffix {
@@ -318,6 +318,7 @@ mod tests {
         assert_eq!(left("2G", "2Gi", "kubectl-edit"), more);
         assert_eq!(left("3Gi", "2Gi", "kubectl-edit"), None, "Git wants more by now");
         assert_eq!(left("2048Mi", "2Gi", "kubectl-edit"), None);
+        assert_eq!(amount(&json!(1_000)), Some(1000.0), "whoever writes no unit may write a number");
         assert_eq!(left("1Gi", "2Gi", MANAGER), None, "it is Git that wants less by now");
         let amounts = ["1.5Ki", "1536", "1536e0", "2k", "odd", "1Xi"].map(|text| amount(&json!(text)));
         assert_eq!(amounts, [Some(1536.0), Some(1536.0), Some(1536.0), Some(2000.0), None, None]);

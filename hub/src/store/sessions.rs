@@ -421,6 +421,7 @@ mod tests {
             facts,
             apis: None,
             definitions: None,
+            is_believed: true,
         }
     }
 
@@ -527,7 +528,7 @@ mod tests {
         let mut says = async |session, apis| {
             let said = Said { facts: &facts, apis, definitions: None };
             let seen = mark_seen(db, cluster, SessionNumber::new(session), &said, now).await.expect("written");
-            seen.map(|(seen, _)| (seen.facts.len(), seen.apis))
+            seen.map(|seen| (seen.facts.len(), seen.apis))
         };
 
         assert_eq!(says(1, None).await, None, "it was replaced");

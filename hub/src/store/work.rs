@@ -476,6 +476,7 @@ mod tests {
             facts: &facts,
             apis: None,
             definitions: None,
+            is_believed: true,
         });
         let db = &mut rows.db;
         mark_opened(db, &opened, now).await.expect("written");
