@@ -19,13 +19,13 @@ fn parse(text: &str) -> Value {
     yaml::read("docs/validate.md", text.as_bytes()).expect("it is YAML").remove(0).to_json()
 }
 
-/// The documents of the page's chapter, by what is above each.
+/// The documents of the page, by the title of the chapter.
 fn documents() -> Vec<(String, Value)> {
     let page = read("docs/validate.md");
     let chapters = page.split("\n### ").skip(1).map(|chapter| chapter.split_once('\n').expect("it has lines"));
-    let documents = chapters.map(|(title, text)| {
-        let document = text.split("```yaml\n").nth(1).and_then(|text| text.split("```").next()).expect("it has one");
-        (title.to_owned(), parse(document))
+    let documents = chapters.filter_map(|(title, text)| {
+        let document = text.split("```yaml\n").nth(1)?.split("```").next()?;
+        Some((title.to_owned(), parse(document)))
     });
     documents.collect()
 }

@@ -175,3 +175,90 @@ impl TryFrom<Row> for Placement {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::report::Report;
+    use bellwether_core::{ReportSequence, SessionNumber};
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::installation::mark_hub_heartbeat;
+    use crate::store::reports::{Received, mark_newer};
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::{Pool, clusters, execute_in};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn who_has_joined_and_may_is_a_candidate_with_whether_it_can_be_told_anything(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (hub, silent) = (clock::new_id(), clock::new_id());
+        mark_hub_heartbeat(&mut rows.db, hub, std::time::Duration::from_mins(1)).await.expect("it lives");
+        rows.cluster("never-joined").await;
+        for (name, at) in [("there", hub), ("away", silent), ("contested", hub), ("revoked", hub), ("other", hub)] {
+            let cluster = rows.cluster(name).await;
+            rows.connect(cluster, at).await;
+        }
+        let db = &mut rows.db;
+        execute_in(db, r#"update clusters set labels = '{"ring": "canary", "a": "b"}' where name <> 'other'"#)
+            .await
+            .expect("written");
+        let contested = r#"update sessions set rivalry = '{"contested_at": "2026-01-01T00:00:00Z"}'
+                            where cluster_id = (select cluster_id from clusters where name = 'contested')"#;
+        execute_in(db, contested).await.expect("written");
+        let revoked = "revoked".parse().expect("a name");
+        let revoked = clusters::find_by_name(db, rows.project.id, &revoked).await.expect("read").expect("it is there");
+        clusters::mark_revoked(db, revoked.id, clock::now()).await.expect("written");
+        let canary = Labels::from([("ring".to_owned(), "canary".to_owned())]);
+
+        let candidates = list_candidates(db, rows.project.id, &canary, TraitsUsed::NONE).await.expect("read");
+
+        let told: Vec<_> = candidates.iter().map(|one| (one.name.as_str(), one.connected)).collect();
+        assert_eq!(told, [("away", false), ("contested", false), ("there", true)]);
+        let all = list_candidates(db, rows.project.id, &Labels::new(), TraitsUsed::NONE).await.expect("read");
+        assert_eq!(all.len(), 4);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_an_agent_said_is_shown_of_exactly_what_it_is_to_run_and_pages_go_on_behind_a_place(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, revision) = (rows.target("shop").await, rows.revision(MAIN, "abc").await);
+        let bundle = rows.bundle("a").await;
+        let render = rows.render(&target, revision, bundle).await;
+        let rollout = rows.rollout(&target, render).await;
+        let mut reports = Vec::new();
+        for (number, name) in (1..).zip(["c1", "c2", "c3"]) {
+            let cluster = rows.cluster(name).await;
+            let generation = rows.assign(cluster, &rollout, bundle).await;
+            let report = Report {
+                target: target.id,
+                generation,
+                digest: bundle,
+                applied: true,
+                verdict: Verdict::Healthy,
+                objects: Counts::default(),
+                lines: Vec::new(),
+            };
+            let sequence = ReportSequence::new(number);
+            reports.push(Received { cluster, session: SessionNumber::new(1), sequence, report });
+        }
+        reports[1].report.digest = Digest::of(b"another");
+        let (db, now) = (&mut rows.db, clock::now());
+        mark_newer(db, &reports[..2].iter().collect::<Vec<_>>(), now).await.expect("written");
+        let targets = [target.id];
+        let of = Placements::OfTargets(rows.project.id, &targets);
+
+        let first = list_placements(db, of, None, 2, now).await.expect("read");
+        let rest = list_placements(db, of, first.next.as_ref(), 2, now).await.expect("read");
+
+        let told = |page: &PlacementPage| {
+            let items = page.items.iter();
+            items.map(|one| (one.cluster.to_string(), one.said.is_some(), one.commit.clone())).collect::<Vec<_>>()
+        };
+        let commit = Some("abc".to_owned());
+        assert_eq!(told(&first), [("c1".to_owned(), true, commit.clone()), ("c2".to_owned(), false, commit.clone())]);
+        assert_eq!((told(&rest), rest.next), (vec![("c3".to_owned(), false, commit)], None));
+        let other = Placements::InCluster(ProjectId::new(clock::new_id()), reports[0].cluster);
+        let elsewhere = list_placements(db, other, None, 10, now).await.expect("read");
+        assert!(elsewhere.items.is_empty(), "of another project nothing is told");
+    }
+}

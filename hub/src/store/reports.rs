@@ -223,7 +223,8 @@ mod tests {
     #[crate::store::database_test(migrations = "../migrations")]
     async fn a_report_that_comes_late_or_again_changes_nothing(pool: Pool) {
         let mut rows = Rows::new(&pool).await;
-        let (cluster, target) = (rows.cluster("c1").await, TargetId::new(clock::new_id()));
+        let cluster = rows.cluster("c1").await;
+        let target = member_of(&mut rows, cluster, "shop", RolloutState::Done, MemberState::Healthy).await.id;
         let db = &mut rows.db;
         let mut say = async |place, verdict: Verdict| {
             let report = received(cluster, target, place, verdict);
@@ -243,7 +244,8 @@ mod tests {
     async fn what_an_agent_was_acknowledged_is_known_while_something_as_late_is_there(pool: Pool) {
         let mut rows = Rows::new(&pool).await;
         let (one, other) = (rows.cluster("c1").await, rows.cluster("c2").await);
-        let (db, target) = (&mut rows.db, TargetId::new(clock::new_id()));
+        let target = member_of(&mut rows, one, "shop", RolloutState::Done, MemberState::Healthy).await.id;
+        let db = &mut rows.db;
         mark_newer(db, &[&received(one, target, (7, 5), Verdict::Healthy)], clock::now()).await.expect("written");
         let mut knows = async |cluster, session, sequence| {
             let acked = [(cluster, (SessionNumber::new(session), ReportSequence::new(sequence)))];

@@ -7,11 +7,12 @@ use bellwether_core::rollout::{Kind, RolloutState, Strategy};
 use bellwether_core::session::{Action, SyncOptions};
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{
-    ClusterId, Digest, Generation, ProjectId, RenderId, RepoId, RevisionId, RolloutId, TargetId, Version,
+    ClusterId, Digest, Generation, ProjectId, RenderId, RepoId, RevisionId, RolloutId, SessionNumber, TargetId, Version,
 };
 use serde_json::json;
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
+use uuid::Uuid;
 
 use super::assignments::Assignment;
 use super::bundles::Blob;
@@ -21,8 +22,9 @@ use super::renders::Render;
 use super::repos::Repo;
 use super::revisions::Revision;
 use super::rollouts::Rollout;
+use super::sessions::Opened;
 use super::targets::Target;
-use super::{Pool, assignments, bundles, clusters, renders, repos, revisions, rollouts, targets};
+use super::{Pool, assignments, bundles, clusters, renders, repos, revisions, rollouts, sessions, targets};
 use crate::process::clock;
 
 pub(super) const MAIN: &str = "refs/heads/main";
@@ -75,6 +77,24 @@ impl Rows {
         };
         clusters::insert(&mut self.db, &cluster).await.expect("a cluster");
         cluster.id
+    }
+
+    /// Its first stream, at this hub, which is not heard yet.
+    pub(super) async fn connect(&mut self, cluster: ClusterId, hub: Uuid) {
+        let opened = Opened {
+            cluster,
+            session: SessionNumber::new(1),
+            hub,
+            boot: clock::new_id(),
+            address: "192.0.2.1:1",
+            serial: "1",
+            agent_version: "1",
+            facts: &BTreeMap::new(),
+            apis: None,
+            definitions: None,
+            is_believed: true,
+        };
+        sessions::mark_opened(&mut self.db, &[opened], clock::now()).await.expect("a stream");
     }
 
     /// Of the repo's branch `main`.

@@ -335,7 +335,6 @@ mod tests {
     use super::*;
     use crate::process::clock;
     use crate::store::rows::Rows;
-    use crate::store::sessions::{Opened, mark_opened};
     use crate::store::{Pool, begin, count_rows};
 
     fn keys<const COUNT: usize>() -> [Uuid; COUNT] {
@@ -464,22 +463,9 @@ mod tests {
         let (ours, theirs, nobodys) =
             (rows.cluster("ours").await, rows.cluster("theirs").await, rows.cluster("nobodys").await);
         let (hub, other, now) = (clock::new_id(), clock::new_id(), clock::now());
-        let facts = std::collections::BTreeMap::new();
-        let opened = [(ours, hub), (theirs, other)].map(|(cluster, hub)| Opened {
-            cluster,
-            session: bellwether_core::SessionNumber::new(1),
-            hub,
-            boot: clock::new_id(),
-            address: "192.0.2.1:1",
-            serial: "1",
-            agent_version: "1",
-            facts: &facts,
-            apis: None,
-            definitions: None,
-            is_believed: true,
-        });
+        rows.connect(ours, hub).await;
+        rows.connect(theirs, other).await;
         let db = &mut rows.db;
-        mark_opened(db, &opened, now).await.expect("written");
         let all = [ours, theirs, nobodys].map(bellwether_core::ClusterId::as_uuid);
         for _ in 0..2 {
             append(db, Stage::Link, &all, now, None).await.expect("written");

@@ -521,6 +521,7 @@ mod tests {
         let member = |cluster, digest, before| Member::waiting(cluster, 0, digest, before);
         let now = Member { assigned_at: Some(clock::now()), ..member(given, a, None) };
         write(&mut rows, &first, &[now.clone(), member(waiting, a, None), member(had, b, Some(c))]).await;
+        rows.end(&first, RolloutState::Done).await;
         let second = rows.rollout(&target, first.render).await;
         write(&mut rows, &second, &[Member { digest: b, ..now }]).await;
 

@@ -371,14 +371,14 @@ mod tests {
     async fn people_are_shown_what_goes_on_or_else_what_ended_last(pool: Pool) {
         let mut rows = Rows::new(&pool).await;
         let (target, render) = rendered(&mut rows).await;
-        let first = rows.rollout(&target, render).await;
+        let first = rows.rollout_of(&target, render, Kind::ClusterChange).await;
         let second = ended(&mut rows, &target, render, RolloutState::Done).await;
         let shown = async |rows: &mut Rows| list_shown(&mut rows.db, &[target.id]).await.expect("read").remove(0).id;
 
         assert_eq!(shown(&mut rows).await, first.id);
         rows.end(&first, RolloutState::Superseded).await;
         assert_eq!(shown(&mut rows).await, second.id);
-        execute_in(&mut rows.db, "update rollouts set strategy = '[]'").await.expect("written");
+        execute_in(&mut rows.db, "update rollouts set strategy = '0'").await.expect("written");
         let unreadable = list_shown(&mut rows.db, &[target.id]).await.expect("the others could be read");
         assert!(unreadable.is_empty());
     }
