@@ -273,6 +273,7 @@ impl Job<'_> {
         let until = Instant::now() + self.longest;
         let is_more_of_the_same = !known.is_empty();
         let mut variants = Variants { digests: known, ..Variants::default() };
+        #[expect(clippy::zero_sized_map_values, reason = "it is grouped anew as those are that were made")]
         let (mut failed, mut bytes, mut is_over) = (BTreeMap::new(), 0, false);
         let mut variables = self.check_read(manifests.variables())?;
         for (cluster, values) in &self.clusters {

@@ -137,8 +137,7 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
     let known = store::wanted::find(&mut db, target.id).await?.map(|wanted| wanted.render);
     // Before it is read: what nobody signed is not even rendered.
     let repo = store::repos::find(&mut db, target.repo).await?;
-    let unsigned = repo.and_then(|repo| policy::hold(&repo.spec, &revision, clock::now()));
-    if let Some(unsigned) = unsigned {
+    if let Some(unsigned) = repo.and_then(|repo| policy::hold(&repo.spec, &revision, clock::now())) {
         drop(db);
         former::complete(hub, &target, known, longest).await?;
         let result = Err(ref_condition.unwrap_or(unsigned));

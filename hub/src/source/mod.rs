@@ -238,7 +238,7 @@ async fn sweep_mirrors(hub: &Hub) -> Result<(), StoreError> {
             hub.metrics.mirrors.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         Err(error) => tracing::warn!(error = %error, "cannot count what the mirrors have"),
-    };
+    }
     Ok(())
 }
 

@@ -93,7 +93,7 @@ async fn a_large_bundle_is_shown_in_pieces_and_never_whole_in_memory(pool: Pool)
     assert!(
         pieces.iter().all(|piece| piece.len() < 2 * OBJECT_BYTES_MAX),
         "{:?}",
-        pieces.iter().map(|p| p.len()).max()
+        pieces.iter().map(tokio_util::bytes::Bytes::len).max()
     );
     let whole: Value = serde_json::from_slice(&pieces.concat()).expect("it is one document");
     let objects = whole["objects"].as_array().expect("a list");
