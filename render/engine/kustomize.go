@@ -148,14 +148,6 @@ func unsupported(name string, content []byte, mark, what, hint string) *failure 
 	}
 }
 
-var userInfo = regexp.MustCompile(`://[^/@]*@`)
-
-// withoutSecrets is a URL as it may be shown: without what may be a password or a token in it.
-func withoutSecrets(reference string) string {
-	shown, _, _ := strings.Cut(reference, "?")
-	return userInfo.ReplaceAllString(shown, "://")
-}
-
 func isKustomization(name string) bool {
 	_, base := split(name)
 	for _, recognized := range konfig.RecognizedKustomizationFileNames() {
