@@ -375,7 +375,6 @@ fn nothing_above_the_root_is_asked_for() {
 #[test]
 fn what_is_not_in_the_repo_is_not_fetched_or_run() {
     for kustomization in [
-        "resources: ['https://169.254.169.254/latest/meta-data.yaml']\n",
         "resources: ['file:///etc//passwd']\n",
         "resources: ['git::ssh://internal/repo']\n",
         "helmCharts: [{name: a}]\n",
@@ -386,6 +385,7 @@ fn what_is_not_in_the_repo_is_not_fetched_or_run() {
     }
     for remote in [
         "https://169.254.169.254/latest/meta-data",
+        "https://169.254.169.254/latest/meta-data.yaml",
         "git::ssh://internal/a/repo",
         "github.com/example/repo//base?ref=v1",
     ] {

@@ -782,7 +782,7 @@ fn an_error_names_no_file_that_nobody_wrote() {
     let entry = moved.entry("apps");
     let told = entry.remarks.iter().find(|remark| remark.field == "spec.path" && remark.effect == Effect::None);
     let told = &told.unwrap_or_else(|| panic!("it does not render: {entry:#?}")).sentence;
-    assert!(told.contains("`apps` (ConfigMap config)"), "{told}");
+    assert!(told.contains("apps/config.yaml:5 (ConfigMap config)"), "{told}");
     assert!(!told.contains("kustomization.yaml"), "{told}");
     let checked = moved.checked();
     let failure = checked[0].failure.as_deref().unwrap_or_default();

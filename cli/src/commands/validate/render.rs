@@ -398,6 +398,10 @@ fn sentence(place: &Place, asked: &Asked, error: &RenderError, covered: &Covered
         let line = error.line().map(|line| format!(":{line}: "));
         return line.and_then(|line| rest.strip_prefix(&line)).map_or_else(|| message.clone(), str::to_owned);
     };
+    // Where the line is known, it is of the file that was written.
+    if let Some(rest) = error.line().and_then(|line| rest.strip_prefix(&format!(":{line} ({object})"))) {
+        return format!("{object}{rest}");
+    }
     let Some(rest) = rest.strip_prefix(&format!(" ({object})")) else { return message };
     let sources = Sources::read(place, covered, asked);
     let written = object.split_once(' ').map(|(kind, name)| (kind.to_owned(), name.to_owned()));

@@ -674,7 +674,7 @@ mod tests {
         assert_eq!(asked, (1, 0));
         api_server.has_config_maps.store(true, Ordering::SeqCst);
         while next(&mut told).await != "listed" {}
-        assert_eq!(next(&mut told).await, "watched");
+        api_server.wait_for_watches(1).await;
         watch.abort();
     }
 
