@@ -167,7 +167,7 @@ async fn bundles_of_many_clusters_are_written_as_they_are_made_and_do_not_wait_i
     const BYTES: usize = 1_000_000;
     let clusters = 24;
     let scene = Scene::new(&pool, clusters).await;
-    let head = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  of: ${cluster.name}\n";
+    let head = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shop}\ndata:\n  of: ${cluster.name}\n";
     let text = format!("{head}  a: {}\n", "x".repeat(BYTES));
     scene.push(&[("one/a.yaml", &text)]).await;
     let refused = "alter table renders add constraint never check (false) not valid";

@@ -386,7 +386,8 @@ fn describe(
         }
         (Found::Missing, GitRef::Named(name)) if name == source::HEAD => Err(RefError::NoDefaultBranch),
         (Found::Missing, GitRef::Named(name)) => {
-            let nearest = suggest(TAGS, name).or_else(|| suggest("refs/heads/", name));
+            let both = [TAGS, "refs/heads/"].into_iter().filter_map(|prefix| suggest(prefix, name));
+            let nearest = both.min_by_key(|found| strsim::damerau_levenshtein(name, found));
             Err(RefError::NoSuchName { name: name.clone(), nearest })
         }
         (Found::Missing, GitRef::Commit(commit)) => Err(RefError::NoSuchCommit { commit: commit.clone() }),
