@@ -76,7 +76,7 @@ async fn a_cluster_that_is_back_and_not_heard_yet_is_not_called_healthy(pool: Po
 #[crate::store::database_test(migrations = "../migrations")]
 async fn hooks_that_a_target_leaves_out_are_named_at_the_target_and_at_what_a_cluster_gets(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
-    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, annotations: {helm.sh/hook: pre-upgrade}}\n";
+    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, namespace: shop, annotations: {helm.sh/hook: pre-upgrade}}\n";
     scene.push(&[("one/a.yaml", ONE), ("one/b.yaml", hook), ("two/a.yaml", ONE)]).await;
     scene.reconcile(Stage::Bundle).await;
 

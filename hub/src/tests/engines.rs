@@ -396,7 +396,11 @@ async fn what_only_a_kustomization_over_a_chart_refers_to_makes_clusters_differ(
     scene.reconcile(Stage::Bundle).await;
 
     assert_eq!(scene.condition_of("one").await, None);
-    assert_eq!((scene.bundles_of("one").await.len(), renders(&asked)), (3, 3), "what the first finds changes nothing of it");
+    assert_eq!(
+        (scene.bundles_of("one").await.len(), renders(&asked)),
+        (3, 3),
+        "what the first finds changes nothing of it"
+    );
     scene.join().await;
     scene.tell(Stage::Bundle, scene.id("one").await).await;
     scene.reconcile(Stage::Bundle).await;

@@ -72,7 +72,8 @@ async fn a_large_bundle_is_shown_in_pieces_and_never_whole_in_memory(pool: Pool)
     let (count, bytes) = (40, 200 * 1024);
     let files: Vec<_> = (0..count)
         .map(|number| {
-            let head = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c{number:02}, namespace: shop}}\ndata:\n");
+            let head =
+                format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c{number:02}, namespace: shop}}\ndata:\n");
             (format!("one/{number:02}.yaml"), format!("{head}  a: {}\n", "x".repeat(bytes)))
         })
         .collect();

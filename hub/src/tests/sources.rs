@@ -29,6 +29,7 @@ use crate::store::repos::Repo;
 use crate::store::targets::Target;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
+use crate::work::change::Change;
 
 /// Another repo of a scene.
 struct Env {
@@ -594,7 +595,10 @@ async fn charts_whose_registries_are_away_stay_what_they_were_and_go_on_being_re
     assert_ne!(after, before, "a push to its own repo waits for no registry");
 
     charts.is_down.store(false, Ordering::Relaxed);
-    scene.tell(Stage::Source, db.as_uuid()).await;
+    let (asked, mut change) =
+        (clock::new_trace(), Change::begin(&scene.hub.pool, &scene.hub.signals).await.expect("a transaction"));
+    change.tell(Stage::Source, &[db.as_uuid()], clock::now(), Some(&asked)).await.expect("somebody asks");
+    change.commit().await.expect("it commits");
     settle(&scene).await;
     assert_ne!(scene.bundles_of("one").await, after, "what was released meanwhile comes when it is back");
 }
