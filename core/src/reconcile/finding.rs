@@ -1,5 +1,6 @@
 //! What came of a step, and what an executor that carries one out concludes from the answers of an API server.
 
+use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -10,7 +11,6 @@ use super::metadata::Metadata;
 use super::owner::{Owner, is_ours, may_delete, owner_hint};
 use super::step::Step;
 use crate::drift::{Change, culprit, differing_paths, lost_paths};
-use crate::health::Health;
 use crate::keep::kept_by;
 use crate::object::MANAGER;
 use crate::report::Verdict;
@@ -116,10 +116,17 @@ impl Finding {
     /// Of an object that is only made where it is absent, as it was read.
     ///
     /// What does not carry our label is not watched: it is looked at again until it is well.
-    pub fn as_found(step: &Step, there: &Metadata, condition: Condition, wanted: &Value, found: &Value) -> Self {
+    pub fn as_found(
+        step: &Step,
+        there: &Metadata,
+        condition: Condition,
+        (wanted, found): (&Value, &Value),
+        now: Timestamp,
+    ) -> Self {
         let is_watched = is_ours(there, &step.label());
-        if !is_watched && condition.health.verdict != Verdict::Healthy {
-            let Health { verdict, message, .. } = &condition.health;
+        let verdict = condition.health.at(now);
+        if !is_watched && verdict != Verdict::Healthy {
+            let message = &condition.health.message;
             let message = format!("{LEFT_AS_FOUND}; it is {verdict}: {message}");
             return Self::Failed(ClusterError::retry(message));
         }

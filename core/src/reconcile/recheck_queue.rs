@@ -154,7 +154,7 @@ impl RecheckQueue {
 
     /// It is changed, and was put right so often that the next time has to wait.
     pub(super) fn is_flapping(&self, identity: &Identity, now: Timestamp) -> bool {
-        self.open.contains_key(identity) && self.calm_at(identity, now) > now
+        self.open.get(identity).is_some_and(|open| open.seen_at <= now) && self.calm_at(identity, now) > now
     }
 
     /// From when on the object may be put right again.

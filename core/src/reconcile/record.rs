@@ -44,7 +44,9 @@ impl Target {
         let noted = self.inventory.note((step, identity), digest, answer, now);
         let Some(uid) = noted else { return };
         self.rechecks.settle(identity);
-        if answer.yielded.as_ref().is_some_and(Yielded::may_end) && self.asks() {
+        // Nobody tells when that ends, or when what is another's is deleted.
+        let is_unwatched = matches!(answer.finding, Finding::AsFound { is_watched: false, .. });
+        if (is_unwatched || answer.yielded.as_ref().is_some_and(Yielded::may_end)) && self.asks() {
             self.rechecks.ask_later(identity, now);
         }
         if let Some((version, seen)) = self.early.remove(&uid) {

@@ -134,7 +134,7 @@ fn as_found(step: &Step, there: &Live, body: &Body) -> Result<Finding, ClusterEr
     }
     let (wanted, found) = (parse(body.bytes())?, parse(&there.body)?);
     let condition = Condition::of(&found, there.has_status);
-    Ok(Finding::as_found(step, &there.metadata, condition, &wanted, &found))
+    Ok(Finding::as_found(step, &there.metadata, condition, (&wanted, &found), clock::wall()))
 }
 
 fn being_deleted() -> ClusterError {
