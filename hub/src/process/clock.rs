@@ -63,10 +63,11 @@ pub(crate) fn new_id() -> Uuid {
 }
 
 /// An id that is greater than the newest of its subject, whatever any machine's clock says: made under the subject's lock, such
-/// ids are in the order in which they were made.
+/// ids are in the order in which they were made. Two that follow the same one differ by chance all the same.
 pub(crate) fn new_id_after(newest: Option<Uuid>) -> Uuid {
-    let next = newest.map(|newest| Uuid::from_u128(newest.as_u128().saturating_add(1)));
-    next.map_or_else(new_id, |next| next.max(new_id()))
+    let now = new_id();
+    let step = 1 + (now.as_u128() & u128::from(u32::MAX));
+    newest.map_or(now, |newest| now.max(Uuid::from_u128(newest.as_u128().saturating_add(step))))
 }
 
 /// The id that follows one change from webhook to report.

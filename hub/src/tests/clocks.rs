@@ -89,3 +89,13 @@ async fn what_another_engine_made_is_made_anew_though_its_hub_had_a_clock_that_w
     let others = store::wanted::list_made_otherwise(&mut db, VERSION, Some(&engine("new")), hub.id, 10).await;
     assert!(others.expect("they are read").contains(&scene.id("one").await));
 }
+
+#[test]
+fn hubs_that_begin_after_the_same_render_have_ids_of_their_own() {
+    let newest: uuid::Uuid = "ffffffff-0000-7000-8000-000000000000".parse().expect("is an id");
+
+    let ids = [(); 2].map(|()| clock::new_id_after(Some(newest)));
+
+    assert_ne!(ids[0], ids[1]);
+    assert!(ids.iter().all(|id| *id > newest), "{ids:?}");
+}
