@@ -9,8 +9,8 @@ use bellwether_core::source::GitRef;
 
 use super::artifact::{gzip, sha256, tar};
 use super::fake::{Asked, Fake, Identity};
-use super::{Local, blocking, digest, pairs, remote, tag};
-use crate::source::git::{FetchError, Head, RefError, Remote};
+use super::{Local, digest, fetch, pairs, remote, tag};
+use crate::source::git::{RefError, Remote};
 
 fn archive(version: &str) -> Vec<u8> {
     gzip(&tar(&[("shop/Chart.yaml", &format!("version: {version}")), ("shop/templates/a.yaml", "a: 1")]))
@@ -50,15 +50,6 @@ fn answer(asked: &Asked, index: &str) -> Option<Response> {
 
 fn of(server: &Fake, scheme: &str) -> Remote {
     Remote { chart: Some("shop".to_owned()), ..remote(&format!("{scheme}://{}/charts", server.address)) }
-}
-
-async fn fetch(mut local: Local, at: &Remote, wanted: Vec<GitRef>) -> (Local, Result<Vec<Head>, FetchError>) {
-    let at = at.clone();
-    blocking(move || {
-        let fetched = local.fetch(&at, &wanted);
-        (local, fetched)
-    })
-    .await
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use bellwether_core::source::{GitRef, HEAD};
 
 use super::artifact::sha256;
 use super::fake::{Asked, Fake};
-use super::{Local, blocking, pairs, remote, tag};
-use crate::source::git::{FetchError, Head, RefError, Remote};
+use super::{Local, fetch, pairs, remote, tag};
+use crate::source::git::{FetchError, RefError, Remote};
 
 const PATH: &str = "/v1/install.yaml";
 
@@ -30,15 +30,6 @@ fn answer(asked: &Asked, text: &str) -> Option<Response> {
 
 fn at(server: &Fake) -> Remote {
     remote(&format!("http://{}{PATH}", server.address))
-}
-
-async fn fetch(mut local: Local, at: &Remote, wanted: Vec<GitRef>) -> (Local, Result<Vec<Head>, FetchError>) {
-    let at = at.clone();
-    blocking(move || {
-        let fetched = local.fetch(&at, &wanted);
-        (local, fetched)
-    })
-    .await
 }
 
 #[tokio::test]

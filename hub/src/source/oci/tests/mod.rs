@@ -62,6 +62,16 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.expect("it does not panic")
 }
 
+/// Fetches, and gives back what was fetched into.
+async fn fetch(mut local: Local, at: &Remote, wanted: Vec<GitRef>) -> (Local, Result<Vec<Head>, FetchError>) {
+    let at = at.clone();
+    blocking(move || {
+        let fetched = local.fetch(&at, &wanted);
+        (local, fetched)
+    })
+    .await
+}
+
 fn remote(url: &str) -> Remote {
     let url = RepoUrl::parse(url, UrlPolicy { insecure: true, private: true }).expect("a valid URL");
     Remote {
