@@ -21,7 +21,7 @@ use crate::bundle::Manifest;
 use crate::health::{self, Ending};
 use crate::object::Identity;
 use crate::session::agent::Accepted;
-use crate::session::{Action, Assignment, DriftMode, Forgotten, Prune, SyncOptions};
+use crate::session::{Action, Adopt, Assignment, DriftMode, Forgotten, Prune, SyncOptions};
 use crate::{Digest, Generation, Name, ObjectKey, TargetId, TraceId};
 
 pub use backlog::Backlog;
@@ -170,6 +170,8 @@ struct Record {
     prunable: Vec<ObjectKey>,
     prune: Prune,
     drift: DriftMode,
+    #[serde(default)]
+    adopt: Adopt,
     before: Vec<Before>,
     #[serde(default)]
     retried: Generation,
@@ -651,6 +653,7 @@ impl Record {
             prunable: assignment.prunable.clone(),
             prune: assignment.options.prune,
             drift: assignment.options.drift,
+            adopt: assignment.options.adopt,
             before: before.clone(),
             retried: assignment.retried,
             trace: assignment.trace,
@@ -665,7 +668,7 @@ impl Record {
             action: self.action.parse()?,
             manifest: Manifest::decode(self.manifest.as_bytes(), self.digest).map_err(|error| error.to_string())?,
             prunable: self.prunable.clone(),
-            options: SyncOptions { prune: self.prune, drift: self.drift },
+            options: SyncOptions { prune: self.prune, drift: self.drift, adopt: self.adopt },
             retried: self.retried,
             trace: self.trace,
         })

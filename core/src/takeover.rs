@@ -1,4 +1,5 @@
-//! What Git takes out goes, though somebody applied the same file with kubectl.
+//! What others apply of what is ours becomes ours: what Git takes out goes, though somebody applied the same file with
+//! kubectl; and what a target adopts is no other tool's any more.
 //!
 //! Server-side apply removes a field only when its last owner gives it up. Who runs `kubectl apply` with the file that is
 //! in Git changes nothing and becomes an owner beside us; from then on what leaves Git stays, and nobody is told. So what
@@ -7,8 +8,16 @@
 
 use serde_json::{Map, Value};
 
-/// Tools that apply what people keep in files. Others, such as `kubectl-edit`, change what is there: that is drift.
-const TOOLS: [&str; 3] = ["kubectl", "kubectl-client-side-apply", "before-first-apply"];
+/// Tools by which people apply what they keep in files. Others, such as `kubectl-edit`, change what is there: that is drift.
+const PERSONS_TOOLS: [&str; 3] = ["kubectl", "kubectl-client-side-apply", "before-first-apply"];
+
+/// Managers that Helm, Flux and Argo CD apply by.
+const TOOLS: [&str; 5] = ["helm", "helm-controller", "kustomize-controller", "argocd-controller", "argocd-application-controller"];
+
+/// Whether a manager of fields is a tool by which people apply what they keep in files.
+pub(crate) fn is_persons(manager: &str) -> bool {
+    PERSONS_TOOLS.contains(&manager)
+}
 
 /// `managedFields` in which what only such tools hold of `former`, and `wanted` does not have, is `manager`'s. `None` when
 /// there is nothing like that. `former` and `wanted` are the object as `manager` applied it before, and as it does now.
@@ -34,7 +43,49 @@ fn is_applied_by(entry: &Value, manager: &str) -> bool {
 }
 
 fn is_tools(entry: &Value) -> bool {
-    is_of_the_object(entry) && TOOLS.iter().any(|tool| entry["manager"] == *tool)
+    is_of_the_object(entry) && entry["manager"].as_str().is_some_and(is_persons)
+}
+
+/// `managedFields` in which all that tools which apply files hold is what `manager` has applied, so that its next apply
+/// removes what that does not say, the tools' marks among it. `spared` stays theirs: names of fields from the object down, of
+/// one that is not to be applied and must not fall back to a default. `None` when there is nothing to take. Of entries about another version of
+/// the kind than `api_version` nothing is known.
+pub fn adopted(managed_fields: &Value, manager: &str, api_version: &str, spared: Option<&[&str]>) -> Option<Value> {
+    let mut entries = managed_fields.as_array()?.clone();
+    let mut taken = Map::new();
+    for entry in entries.iter_mut().filter(|entry| entry["apiVersion"] == api_version && is_taken(entry, manager)) {
+        let Value::Object(mut all) = entry["fieldsV1"].take() else { continue };
+        entry["fieldsV1"] = Value::Object(spared.and_then(|path| take_out(&mut all, path)).unwrap_or_default());
+        unite(&mut taken, all);
+    }
+    if taken.is_empty() {
+        return None;
+    }
+    entries.retain(|entry| entry["fieldsV1"].as_object().is_none_or(|fields| !fields.is_empty()));
+    match entries.iter_mut().find(|entry| is_applied_by(entry, manager)) {
+        Some(ours) => unite(ours["fieldsV1"].as_object_mut()?, taken),
+        None => entries.push(serde_json::json!({"manager": manager, "operation": "Apply", "apiVersion": api_version,
+            "fieldsType": "FieldsV1", "fieldsV1": taken})),
+    }
+    Some(Value::Array(entries))
+}
+
+/// What such a tool holds; and what was written under our own name, but by no apply.
+fn is_taken(entry: &Value, manager: &str) -> bool {
+    let Some(name) = entry["manager"].as_str().filter(|_| is_of_the_object(entry)) else { return false };
+    is_persons(name) || TOOLS.contains(&name) || (name == manager && entry["operation"] != "Apply")
+}
+
+/// Takes one field out of a set: the set that has it alone, if it is there.
+fn take_out(fields: &mut Map<String, Value>, path: &[&str]) -> Option<Map<String, Value>> {
+    let (name, below) = path.split_first()?;
+    let key = format!("f:{name}");
+    let field = if below.is_empty() {
+        fields.remove(&key)?
+    } else {
+        Value::Object(take_out(fields.get_mut(&key)?.as_object_mut()?, below)?)
+    };
+    Some(Map::from_iter([(key, field)]))
 }
 
 fn is_of_the_object(entry: &Value) -> bool {
@@ -171,6 +222,42 @@ mod tests {
 
             assert_eq!(taken_over(&fields, "bellwether", &former, &wanted), None, "{other}");
         }
+    }
+
+    #[test]
+    fn what_is_adopted_is_as_if_we_had_applied_it_but_for_what_is_spared() {
+        let helms = json!({"f:metadata": {"f:annotations": {".": {}, "f:meta.helm.sh/release-name": {}}}});
+        let kubectls = json!({"f:spec": {"f:replicas": {}, "f:paused": {}}});
+        let mut status = entry("kubectl", "Update", &json!({"f:status": {}}));
+        status["subresource"] = json!("status");
+        let older = json!({"manager": "kubectl", "operation": "Apply", "apiVersion": "v1beta1", "fieldsV1": kubectls});
+        let others = [entry("controller", "Update", &kubectls), entry("kubectl-rollout", "Update", &kubectls), status, older];
+        let theirs = [entry("helm", "Update", &helms), entry("kubectl-client-side-apply", "Update", &kubectls)];
+        let fields = json!([others.as_slice(), theirs.as_slice()].concat());
+
+        let all = adopted(&fields, "bellwether", "v1", None).expect("there is something");
+        let spared = adopted(&fields, "bellwether", "v1", Some(&["spec", "replicas"])).expect("there is something");
+
+        let ours = |spec: Value| {
+            let mut fields = helms.clone();
+            fields["f:spec"] = spec;
+            entry("bellwether", "Apply", &fields)
+        };
+        let (all, spared) = (all.as_array().expect("a list"), spared.as_array().expect("a list"));
+        assert_eq!((&all[..4], &all[4..]), (others.as_slice(), &[ours(kubectls["f:spec"].clone())][..]));
+        let left = entry("kubectl-client-side-apply", "Update", &json!({"f:spec": {"f:replicas": {}}}));
+        assert_eq!(&spared[4..], [left, ours(json!({"f:paused": {}}))]);
+        assert_eq!(adopted(&json!(others), "bellwether", "v1", None), None);
+    }
+
+    #[test]
+    fn what_was_written_under_our_name_is_united_with_what_we_applied() {
+        let (a, b) = (json!({"f:data": {"f:a": {}}}), json!({"f:data": {"f:b": {}}}));
+        let fields = json!([entry("bellwether", "Update", &a), entry("bellwether", "Apply", &b)]);
+
+        let ours = adopted(&fields, "bellwether", "v1", None);
+
+        assert_eq!(ours, Some(json!([entry("bellwether", "Apply", &json!({"f:data": {"f:a": {}, "f:b": {}}}))])));
     }
 
     #[test]

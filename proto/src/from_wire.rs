@@ -11,7 +11,7 @@ use bellwether_core::report::{
     Counts, LINES_MAX, MESSAGE_BYTES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message, bounded_text,
 };
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, DriftMode, HeartbeatPolicy, Hello, HubMessage, Listed, Packed, Piece,
+    Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, HeartbeatPolicy, Hello, HubMessage, Listed, Packed, Piece,
     Profile, ProfileWanted, Prune, SyncOptions, Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
@@ -210,6 +210,12 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         Ok(v1::DriftMode::Ignore) => DriftMode::Ignore,
         _ => return Err(WireError::Unspecified { field: "drift" }),
     };
+    let adopt = match v1::Adopt::try_from(message.adopt) {
+        Ok(v1::Adopt::Unspecified | v1::Adopt::Never) => Adopt::Never,
+        Ok(v1::Adopt::IfUnowned) => Adopt::IfUnowned,
+        Ok(v1::Adopt::Always) => Adopt::Always,
+        Err(_) => return Err(WireError::Unspecified { field: "adopt" }),
+    };
     let name: Name = message.name.parse().map_err(|_| WireError::Malformed { field: "assignment.name" })?;
     let trace = match message.trace.as_slice() {
         [] => None,
@@ -222,7 +228,7 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         action: action(message.action)?,
         manifest: Manifest::decode(&message.manifest, digest(&message.digest, "assignment.digest")?)?,
         prunable: message.prunable.into_iter().map(object_key).collect::<Result<_, _>>()?,
-        options: SyncOptions { prune, drift },
+        options: SyncOptions { prune, drift, adopt },
         retried: Generation::new(message.retried),
         trace,
     })

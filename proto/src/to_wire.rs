@@ -5,7 +5,7 @@ use bellwether_core::ReportSequence;
 use bellwether_core::drift::{Change, Drift, Response};
 use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Packed, Piece, Profile,
+    Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Packed, Piece, Profile,
     ProfileWanted, Prune, Want, Welcome,
 };
 use jiff::SignedDuration;
@@ -130,6 +130,11 @@ impl From<Assignment> for v1::Assignment {
             DriftMode::Warn => v1::DriftMode::Warn,
             DriftMode::Ignore => v1::DriftMode::Ignore,
         };
+        let adopt = match assignment.options.adopt {
+            Adopt::Never => v1::Adopt::Never,
+            Adopt::IfUnowned => v1::Adopt::IfUnowned,
+            Adopt::Always => v1::Adopt::Always,
+        };
         Self {
             target: assignment.target.as_uuid().as_bytes().to_vec(),
             name: assignment.name.to_string(),
@@ -140,6 +145,7 @@ impl From<Assignment> for v1::Assignment {
             prunable: assignment.prunable.into_iter().map(Into::into).collect(),
             prune: prune.into(),
             drift: drift.into(),
+            adopt: adopt.into(),
             retried: assignment.retried.get(),
             trace: assignment.trace.map(|trace| trace.as_uuid().as_bytes().to_vec()).unwrap_or_default(),
         }

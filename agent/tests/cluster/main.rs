@@ -13,6 +13,7 @@ macro_rules! fixture {
     };
 }
 
+mod adoption;
 mod contest;
 mod drift;
 mod fixture;

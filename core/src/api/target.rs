@@ -13,7 +13,7 @@ use super::{Document, RolloutDocument, WrittenStrategy};
 use crate::labels::LabelSelector;
 use crate::parameters::{ClusterSelector, ParameterSet};
 use crate::render::{Crds, HelmOptions, LeftOutHook, Lookup, RenderKind, RenderOptions, RepoFile};
-use crate::session::{DriftMode, Prune, SyncOptions};
+use crate::session::{Adopt, DriftMode, Prune, SyncOptions};
 use crate::source::GitRef;
 use crate::target::TargetSpec;
 use crate::{Condition, Digest, Name, RolloutId};
@@ -292,6 +292,7 @@ pub struct WrittenParameters {
 pub struct WrittenSync {
     pub prune: Prune,
     pub drift: DriftMode,
+    pub adopt: Adopt,
 }
 
 // Both ways by all fields: one that is added to a noun or to a document does not compile before it is here.
@@ -438,14 +439,14 @@ impl From<ParameterSet> for WrittenParameters {
 }
 
 impl From<WrittenSync> for SyncOptions {
-    fn from(WrittenSync { prune, drift }: WrittenSync) -> Self {
-        Self { prune, drift }
+    fn from(WrittenSync { prune, drift, adopt }: WrittenSync) -> Self {
+        Self { prune, drift, adopt }
     }
 }
 
 impl From<SyncOptions> for WrittenSync {
-    fn from(SyncOptions { prune, drift }: SyncOptions) -> Self {
-        Self { prune, drift }
+    fn from(SyncOptions { prune, drift, adopt }: SyncOptions) -> Self {
+        Self { prune, drift, adopt }
     }
 }
 
@@ -560,7 +561,7 @@ mod tests {
             }, "kustomize": "shop/over", "parameterFiles": ["envs/eu.yaml"]},
             "clusters": {"matchLabels": {"env": "prod"}},
             "parameters": [{"clusters": {"matchLabels": {"size": "big"}}, "values": {"replicas": 3}}],
-            "sync": {"prune": "never", "drift": "warn"},
+            "sync": {"prune": "never", "drift": "warn", "adopt": "always"},
             "rollout": {
                 "waves": [{"name": "canary", "percent": 5, "maxConcurrent": 1, "soak": "10m", "minHealthy": "50%"}],
                 "failureBudget": "5%", "deadline": "1h", "onFailure": "rollback", "offline": "wait",

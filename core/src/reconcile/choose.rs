@@ -48,6 +48,7 @@ impl Target {
             may_have_ended,
             twin,
             claims,
+            adopt: self.assignment.options.adopt,
         })
     }
 

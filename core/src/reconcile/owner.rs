@@ -12,6 +12,8 @@ use super::step::{Step, label_of};
 use crate::ObjectKey;
 use crate::drift::Change;
 use crate::object::{MANAGER, OWNER_ANNOTATION, TARGET_LABEL};
+use crate::session::Adopt;
+use crate::takeover::is_persons;
 
 /// What an object is to this target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub enum Owner {
     UsReplaced,
     /// Left by a target that is no more, and ours to have.
     Left,
+    /// No target's, and the target may have it: it is taken from whoever applied it.
+    Adopted,
     Stranger,
 }
 
@@ -53,6 +57,17 @@ impl Owner {
         if ours == theirs || is_shared { Self::Left } else { self }
     }
 
+    /// What is no target's is this one's, as far as the target asks for that.
+    #[must_use]
+    pub fn or_adopted(self, there: &Metadata, step: &Step) -> Self {
+        let may_have = match step.adopt {
+            Adopt::Never => false,
+            Adopt::IfUnowned => is_no_targets(there, step) && is_unowned(there),
+            Adopt::Always => is_no_targets(there, step),
+        };
+        if self == Self::Stranger && may_have { Self::Adopted } else { self }
+    }
+
     /// It may be applied and put right.
     pub fn may_write(self) -> bool {
         self != Self::Stranger
@@ -63,7 +78,7 @@ impl Owner {
         match self {
             Self::Us => Change::Modified,
             Self::UsUnlabelled => Change::Unlabelled,
-            Self::UsReplaced | Self::Left | Self::Stranger => Change::Replaced,
+            Self::UsReplaced | Self::Left | Self::Adopted | Self::Stranger => Change::Replaced,
         }
     }
 }
@@ -83,17 +98,37 @@ fn is_given_away(there: &Metadata, step: &Step) -> bool {
 
 /// A target let go of it, and no other tool has it since, nor does anybody else apply it.
 fn is_left(there: &Metadata, step: &Step) -> bool {
-    // Of one that still is, somebody only took the label off.
-    let is_of_another = step.claims.iter().any(|claim| claim.last_uid == Some(there.uid));
     let is_others = |entry: &ManagedFields| {
         let applies = entry.operation == "Apply" || entry.manager == "kubectl-client-side-apply";
         applies && entry.manager != MANAGER && entry.subresource.is_empty()
     };
-    !is_of_another
-        && !there.labels.contains_key(TARGET_LABEL)
+    is_without_target(there, step)
         && is_applied_by_us(there)
         && other_tool(there).is_none()
         && !there.managed_fields.iter().any(is_others)
+}
+
+/// No target has it: of one that still is, somebody may only have taken the label off.
+fn is_without_target(there: &Metadata, step: &Step) -> bool {
+    let is_of_another = step.claims.iter().any(|claim| claim.last_uid == Some(there.uid));
+    !is_of_another && !there.labels.contains_key(TARGET_LABEL)
+}
+
+/// Nor is it made and unmade by what it belongs to.
+fn is_no_targets(there: &Metadata, step: &Step) -> bool {
+    is_without_target(there, step) && !there.owner_references.iter().any(|owner| owner.controller)
+}
+
+/// Without marks of other tools and of targets, and applied by nobody but people.
+fn is_unowned(there: &Metadata) -> bool {
+    let is_marked = there.annotations.get(OWNER_ANNOTATION).is_some_and(|owner| !owner.is_empty());
+    let is_others = |entry: &ManagedFields| {
+        entry.operation == "Apply"
+            && entry.subresource.is_empty()
+            && entry.manager != MANAGER
+            && !is_persons(&entry.manager)
+    };
+    !is_marked && other_tool(there).is_none() && !there.managed_fields.iter().any(is_others)
 }
 
 fn is_applied_by_us(there: &Metadata) -> bool {
@@ -117,10 +152,20 @@ pub fn owner_hint(metadata: &Metadata, step: &Step) -> String {
     }
     let owner = owner_of(metadata).map_or_else(|| "it".to_owned(), |owner| format!("{owner}; it"));
     let hint = format!("{owner} stays as it is: take it out of the target, or delete it in the cluster");
+    if let Some(asked) = adopting(metadata, step) {
+        return format!("{hint}; or let the target have it: sync: {{adopt: {asked}}}");
+    }
     if metadata.labels.contains_key(TARGET_LABEL) {
         return format!("{hint}; if that target is no more, take the label {TARGET_LABEL} off it");
     }
     hint
+}
+
+/// What a target is to say to have it.
+fn adopting(there: &Metadata, step: &Step) -> Option<&'static str> {
+    let may_have = |adopt| Owner::Stranger.or_adopted(there, &Step { adopt, ..step.clone() }) == Owner::Adopted;
+    let asked = [(Adopt::IfUnowned, "ifUnowned"), (Adopt::Always, "always")];
+    asked.into_iter().find(|(adopt, _)| may_have(*adopt)).map(|(_, word)| word)
 }
 
 fn owner_of(metadata: &Metadata) -> Option<String> {
@@ -146,6 +191,9 @@ fn other_tool(metadata: &Metadata) -> Option<String> {
     if let Some(name) = metadata.labels.get("kustomize.toolkit.fluxcd.io/name") {
         return Some(format!("owned by the Flux Kustomization {name}"));
     }
+    if let Some(name) = metadata.labels.get("helm.toolkit.fluxcd.io/name") {
+        return Some(format!("owned by the Flux HelmRelease {name}"));
+    }
     if let Some(tracking) = annotation("argocd.argoproj.io/tracking-id") {
         return Some(format!("owned by Argo CD as {tracking}"));
     }
@@ -158,6 +206,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::super::claims::Claim;
+    use super::super::metadata::OwnerReference;
     use super::super::owned::LastApplied;
     use super::super::step::Act;
     use super::*;
@@ -264,6 +313,44 @@ mod tests {
         assert_eq!(owner(&left, "main/default/shop"), Owner::Stranger, "a copy");
         left.annotations.clear();
         assert_eq!(owner(&left, ""), Owner::Stranger);
+    }
+
+    #[test]
+    fn what_is_no_targets_is_adopted_as_far_as_the_target_asks_for_it() {
+        let adopted = |there: &Metadata, claims: &[Claim]| {
+            [Adopt::Never, Adopt::IfUnowned, Adopt::Always].map(|adopt| {
+                let step = Step { adopt, claims: claims.to_vec(), ..step("ConfigMap", None) };
+                Owner::of(there, &step).or_adopted(there, &step) == Owner::Adopted
+            })
+        };
+        let of = |manager: &str| Metadata { labels: BTreeMap::new(), ..there("", 1, manager) };
+
+        assert_eq!(adopted(&of("kubectl"), &[]), [false, true, true]);
+        assert_eq!(adopted(&Metadata::default(), &[]), [false, true, true], "nobody manages it");
+        assert_eq!(adopted(&of("kustomize-controller"), &[]), [false, false, true], "somebody else applies it");
+        let mut helms = of("helm");
+        helms.managed_fields[0].operation = "Update".to_owned();
+        assert_eq!(adopted(&helms, &[]), [false, true, true], "a definition of a chart has no marks");
+        helms.annotations.insert("meta.helm.sh/release-name".to_owned(), "web".to_owned());
+        assert_eq!(adopted(&helms, &[]), [false, false, true]);
+        let mut left = of(MANAGER);
+        left.annotations.insert(OWNER_ANNOTATION.to_owned(), "main/default/other".to_owned());
+        assert_eq!(adopted(&left, &[]), [false, false, true], "a target that is no more left it");
+        assert_eq!(adopted(&left, &[claim(None, Some(1))]), [false; 3], "one that still is has it");
+        assert_eq!(adopted(&there(&label_of(THEIRS), 1, "kubectl"), &[]), [false; 3]);
+        let controller = OwnerReference { controller: true, ..OwnerReference::default() };
+        let controlled = Metadata { owner_references: vec![controller], ..of("kubectl") };
+        assert_eq!(adopted(&controlled, &[]), [false; 3], "its controller would make it again");
+    }
+
+    #[test]
+    fn the_hint_says_what_to_ask_for_where_that_helps() {
+        let hint = |there: &Metadata| owner_hint(there, &step("ConfigMap", None));
+        let mut flux = Metadata::default();
+        assert!(hint(&flux).ends_with("sync: {adopt: ifUnowned}"), "{}", hint(&flux));
+        flux.labels.insert("kustomize.toolkit.fluxcd.io/name".to_owned(), "apps".to_owned());
+        assert!(hint(&flux).ends_with("sync: {adopt: always}"), "{}", hint(&flux));
+        assert!(!hint(&there(&label_of(THEIRS), 1, "x")).contains("adopt"), "that would not help");
     }
 
     #[test]

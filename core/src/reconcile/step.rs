@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::claims::Claim;
 use super::error::Contested;
 use super::owned::LastApplied;
+use crate::session::Adopt;
 use crate::{Digest, Generation, ObjectKey, TargetId};
 
 /// A thing to do with one object.
@@ -27,6 +28,8 @@ pub struct Step {
     pub twin: Option<ObjectKey>,
     /// Other targets of this cluster that have an object of this name in their bundles.
     pub claims: Vec<Claim>,
+    /// What of others the target may have.
+    pub adopt: Adopt,
 }
 
 /// What to do with the object. What each means in requests is the executor's; what was found comes back as a `Finding`.
@@ -92,10 +95,10 @@ impl Step {
 impl Step {
     /// The first of its target, which knows of nothing.
     pub(super) fn about(target: TargetId, key: ObjectKey, act: Act) -> Self {
-        let (last_applied, twin, claims) = (None, None, Vec::new());
+        let (last_applied, twin, claims, adopt) = (None, None, Vec::new(), Adopt::Never);
         let generation = Generation::new(1);
         let (is_applied_once, is_latest, may_have_ended) = (false, false, false);
-        Self { target, generation, key, act, last_applied, is_applied_once, is_latest, may_have_ended, twin, claims }
+        Self { target, generation, key, act, last_applied, is_applied_once, is_latest, may_have_ended, twin, claims, adopt }
     }
 }
 

@@ -266,6 +266,7 @@ impl From<Vec<Assignment>> for Listing {
 pub struct SyncOptions {
     pub prune: Prune,
     pub drift: DriftMode,
+    pub adopt: Adopt,
 }
 
 /// When what left the bundle is deleted.
@@ -291,6 +292,19 @@ pub enum DriftMode {
     Warn,
     /// Nobody looks.
     Ignore,
+}
+
+/// Whether a target may have what is there already under a name of its own, and is no target's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Adopt {
+    /// It stays as it is, and is told.
+    #[default]
+    Never,
+    /// What no other tool has: whoever ran `kubectl apply` with the same file has given it to Git.
+    IfUnowned,
+    /// From Helm, Flux, Argo CD and whoever else applies it, too.
+    Always,
 }
 
 /// What makes an assignment another one, in short: it stands in the root.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::rollout::Presence;
-use bellwether_core::session::{Action, DriftMode, Prune, SyncOptions};
+use bellwether_core::session::{Action, Adopt, DriftMode, Prune, SyncOptions};
 use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ObjectKey, RenderId, RolloutId, TargetId, TraceId};
 use jiff::Timestamp;
 use sqlx::types::Json;
@@ -250,8 +250,9 @@ pub(crate) async fn mark_options(
                    select cluster_id
                      from assignments
                     where target_id = $1 and action = 'apply'
-                      and (coalesce(options ->> 'prune', $5), coalesce(options ->> 'drift', $6))
-                          <> ($2::jsonb ->> 'prune', $2::jsonb ->> 'drift')
+                      and (coalesce(options ->> 'prune', $5), coalesce(options ->> 'drift', $6),
+                           coalesce(options ->> 'adopt', $7))
+                          <> ($2::jsonb ->> 'prune', $2::jsonb ->> 'drift', $2::jsonb ->> 'adopt')
                     order by cluster_id
                     limit $3
                    )
@@ -270,6 +271,7 @@ pub(crate) async fn mark_options(
         to_sql(now),
         text(Prune::default()),
         text(DriftMode::default()),
+        text(Adopt::default()),
     )
     .fetch_all(db)
     .await?;

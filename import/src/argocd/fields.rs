@@ -203,6 +203,6 @@ pub(crate) const SYNC_OPTIONS: &[(&str, Effect, &str)] = &[
         "ClientSideApplyMigration",
         Effect::Differs,
         "what `kubectl` holds of an object that the target has applied becomes the target's, always; objects that are there \
-         already are not taken over",
+         already are taken over with `sync.adopt`",
     ),
 ];

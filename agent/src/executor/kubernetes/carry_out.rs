@@ -15,7 +15,7 @@ use bellwether_core::reconcile::{
     Act, Answer, Body, ClusterError, Condition, Contested, Finding, Found, Metadata, Owner, Step, is_ours, label_of,
     owner_hint,
 };
-use bellwether_core::takeover::taken_over;
+use bellwether_core::takeover::{adopted, taken_over};
 use bellwether_core::yielded::{Yielded, is_scaled, may_be_yielded, without_yielded};
 use bellwether_core::{ObjectKey, TargetId};
 use serde_json::Value;
@@ -86,7 +86,7 @@ pub(super) async fn carry_out(
 
 /// Whose what is there is, to whom would apply that body.
 fn owner(step: &Step, there: &Metadata, body: &Body) -> Owner {
-    Owner::of(there, step).or_left(there, step, body)
+    Owner::of(there, step).or_left(there, step, body).or_adopted(there, step)
 }
 
 /// Without what is left to the cluster's own controllers.
@@ -195,10 +195,14 @@ impl Attempt<'_> {
         let Some(there) = there else {
             return Ok(self.apply(&Wanted::whole(body.clone()), true, Onto::Anything).await?.answer(body, None));
         };
-        if !owner(self.step, &there.metadata, &body).may_write() {
+        let owner = owner(self.step, &there.metadata, &body);
+        if !owner.may_write() {
             return Ok(Finding::Exists { hint: owner_hint(&there.metadata, self.step) }.into());
         }
         let wanted = self.wanted(&body, &parse(&there.body)?).await?;
+        if owner == Owner::Adopted {
+            return Ok(self.adopt(&wanted, &there).await?.answer(body, None));
+        }
         Ok(self.apply(&wanted, true, Onto::One(there.metadata.uid)).await?.answer(body, None))
     }
 
@@ -315,6 +319,21 @@ impl Attempt<'_> {
         let how = if writes { Apply::Forced } else { Apply::ForcedDryRun };
         let live = self.cluster.apply(&self.step.key, wanted.sent.bytes(), how, Onto::AsRead(there)).await?;
         self.applied(wanted, writes, live).await
+    }
+
+    /// Takes it from whoever applied it: what they hold of it is ours before it is applied, so that what Git does not say
+    /// goes, their marks among that. Cut off in between it is nobody's, and adopted the next time.
+    async fn adopt(&self, wanted: &Wanted, there: &Live) -> Result<Made, ClusterError> {
+        let (key, spared) = (&self.step.key, wanted.yielded.as_ref().map(Yielded::path));
+        let object = parse(&there.body)?;
+        let ours = adopted(&object["metadata"]["managedFields"], FIELD_MANAGER, &key.api_version, spared);
+        let now = match ours {
+            Some(ours) => &self.cluster.set_managers(key, &there.metadata.resource_version, &ours).await?,
+            None => &there.metadata,
+        };
+        let live = self.cluster.apply(key, wanted.sent.bytes(), Apply::Forced, Onto::AsRead(now)).await?;
+        tracing::info!(target.id = %self.step.target, object = %key, from = owner_hint(&there.metadata, self.step), "adopted");
+        self.applied(wanted, true, live).await
     }
 
     async fn applied(&self, wanted: &Wanted, writes: bool, live: Live) -> Result<Made, ClusterError> {
@@ -446,12 +465,13 @@ impl Question<'_> {
         }
         let owner = owner(self.attempt.step, &there.metadata, &self.body);
         let found = parse(&there.body)?;
-        if !owner.may_write() {
+        // To ask what an apply would change, nothing is taken from anybody.
+        if !owner.may_write() || (owner == Owner::Adopted && !self.writes) {
             let finding = Finding::Exists { hint: owner_hint(&there.metadata, self.attempt.step) };
             return Ok(Answer { drift: Some(Found::of(owner, &found, Vec::new())), ..finding.into() });
         }
         let wanted = self.attempt.wanted(&self.body, &found).await?;
-        let made = match self.apply_onto(&wanted, &there.metadata).await {
+        let made = match self.apply_onto(&wanted, &there, owner).await {
             Ok(made) => made,
             Err(error @ ClusterError::Stale { .. }) => return Err(error),
             Err(error) => {
@@ -469,7 +489,11 @@ impl Question<'_> {
     }
 
     /// Where each field is ours nobody is asked whether it is somebody's by now.
-    async fn apply_onto(&self, wanted: &Wanted, there: &Metadata) -> Result<Made, ClusterError> {
+    async fn apply_onto(&self, wanted: &Wanted, there: &Live, owner: Owner) -> Result<Made, ClusterError> {
+        if owner == Owner::Adopted {
+            return self.attempt.adopt(wanted, there).await;
+        }
+        let there = &there.metadata;
         if self.attempt.step.is_all_ours(there.uid) {
             return self.attempt.force(wanted, self.writes, there).await;
         }

@@ -36,7 +36,7 @@ pub(crate) use definitions::Seen as SeenDefinition;
 use discovery::{Discovery, Resource, Served};
 use live::Sending;
 pub(crate) use live::{Live, Onto};
-use request::Requests;
+use request::{Answer, Requests};
 pub(crate) use secret::{Bytes, Secret};
 
 /// Our name among the managers of an object's fields.
@@ -194,7 +194,7 @@ impl Cluster {
             let made = self.read(key).await?.ok_or(ClusterError::NotFound)?;
             let managers = as_if_applied(&made.body);
             match self.set_managers(key, &made.metadata.resource_version, &managers).await {
-                Ok(()) => return self.read(key).await?.ok_or(ClusterError::NotFound),
+                Ok(_) => return self.read(key).await?.ok_or(ClusterError::NotFound),
                 Err(ClusterError::Stale { .. }) if tries < TRIES_MAX => tries += 1,
                 Err(error) => return Err(error),
             }
@@ -249,7 +249,7 @@ impl Cluster {
         label: Option<&str>,
     ) -> Result<(), ClusterError> {
         let change = json!({"metadata": {"resourceVersion": version, "labels": {TARGET_LABEL: label}}});
-        self.merge(key, &change).await
+        self.merge(key, &change).await.map(drop)
     }
 
     /// The Pods of a Job, as far as they are a few: of one that may be stuck.
@@ -270,21 +270,22 @@ impl Cluster {
         }
     }
 
-    /// Says who manages which fields of an object that was not written since that version. Changes no field.
+    /// Says who manages which fields of an object that was not written since that version. Changes no field; answers what is
+    /// there then.
     pub(crate) async fn set_managers(
         &self,
         key: &ObjectKey,
         version: &str,
         managed_fields: &Value,
-    ) -> Result<(), ClusterError> {
+    ) -> Result<Metadata, ClusterError> {
         let change = json!({"metadata": {"resourceVersion": version, "managedFields": managed_fields}});
-        self.merge(key, &change).await
+        self.merge(key, &change).await?.metadata()
     }
 
-    async fn merge(&self, key: &ObjectKey, change: &Value) -> Result<(), ClusterError> {
+    async fn merge(&self, key: &ObjectKey, change: &Value) -> Result<Answer, ClusterError> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}", self.path(key).await?);
         let answer = self.inner.requests.merge(&path, change.to_string().into_bytes()).await;
-        self.checked(key, answer).map(|_| ())
+        self.checked(key, answer)
     }
 
     pub(crate) async fn is_namespaced(&self, key: &ObjectKey) -> Result<bool, ClusterError> {
