@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::apply::is_applied_once;
 use crate::bundle::Manifest;
 use crate::health::{self, Ending};
 use crate::object::Identity;
@@ -68,6 +69,9 @@ pub struct Before {
     pub key: ObjectKey,
     /// A plan has named it, and no bundle since.
     pub prunable: bool,
+    /// The last bundle that had it asked for it to be applied once: so it stays, whatever its object in the cluster says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_once: bool,
 }
 
 /// What an apply that succeeded put into the cluster: the fields of that are ours, on the object with that uid.
@@ -509,14 +513,16 @@ impl Journal {
 
     fn before(&self, next: &Assignment) -> Vec<Before> {
         let Some(current) = self.current.get(&next.target) else { return Vec::new() };
-        let applied =
-            current.assignment.manifest.entries().iter().filter(|_| current.assignment.action == Action::Apply);
-        let had = applied.map(|entry| Before { key: entry.key.clone(), prunable: false });
         let wanted: BTreeSet<_> = next.manifest.entries().iter().map(|entry| entry.key.identity()).collect();
         let allowed: BTreeSet<_> = next.prunable.iter().map(ObjectKey::identity).collect();
         let stays = |key: &ObjectKey| next.action == Action::Apply && wanted.contains(&key.identity());
-        had.chain(current.before.iter().cloned())
-            .filter(|before| !stays(&before.key))
+        let applied =
+            current.assignment.manifest.entries().iter().filter(|_| current.assignment.action == Action::Apply);
+        let had = applied.filter(|entry| !stays(&entry.key)).map(|entry| {
+            let is_once = self.bodies.get(&entry.digest).is_some_and(|body| is_applied_once(body));
+            Before { key: entry.key.clone(), prunable: false, is_once }
+        });
+        had.chain(current.before.iter().filter(|before| !stays(&before.key)).cloned())
             .map(|before| Before { prunable: before.prunable || allowed.contains(&before.key.identity()), ..before })
             .collect()
     }
@@ -747,6 +753,22 @@ mod tests {
         assert_eq!(loaded.inventory()[0].objects.len(), 1);
         assert_eq!(names(&loaded.inventory()[0].before), [("b", false)]);
         assert_eq!(loaded.next_numbers(2), 3..=4);
+    }
+
+    #[test]
+    fn what_was_to_be_applied_once_last_is_known_to_a_new_process_after_it_left() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        let once = r#"{"metadata":{"annotations":{"bellwether.dev/apply":"once"}}}"#;
+        store.write(&mut journal, vec![accepted(1, &format!("a@1 b@{once}"))]);
+        store.write(&mut journal, vec![accepted(2, &format!("a@{once} b@2")), accepted(3, "c@1")]);
+
+        let is_once = |journal: &Journal| {
+            let before = &journal.inventory()[0].before;
+            before.iter().map(|before| (before.key.name.clone(), before.is_once)).collect::<Vec<_>>()
+        };
+        assert_eq!(is_once(&store.load()), [("a".to_owned(), true), ("b".to_owned(), false)]);
+        store.write(&mut journal, vec![accepted(4, "c@2")]);
+        assert_eq!(is_once(&store.load()), [("a".to_owned(), true), ("b".to_owned(), false)]);
     }
 
     #[test]

@@ -127,6 +127,38 @@ fn is_left_alone(now: &Value, before: &Value) -> bool {
         && !now["metadata"]["managedFields"].as_array().is_some_and(|entries| entries.iter().any(is_ours))
 }
 
+fn once(mut object: Value) -> Value {
+    object["metadata"]["annotations"] = json!({APPLY_ANNOTATION: "once"});
+    object
+}
+
+#[tokio::test]
+async fn what_is_to_be_applied_once_only_later_is_deleted_neither_with_the_file_nor_with_its_target() {
+    let mut fixture = fixture!();
+    let (other, first) = (fixture.config_map("other", "1"), fixture.config_map("key", "1"));
+    fixture.assign(1, &[fixture.namespace_object(), other.clone(), first]);
+    fixture.start_agent();
+    fixture.report(is_done(1)).await;
+    let later = once(fixture.config_map("key", "2"));
+    fixture.assign(2, &[fixture.namespace_object(), other.clone(), later.clone()]);
+    fixture.report(is_done(2)).await;
+    let left = fixture.fetch("ConfigMap", "key").await;
+    assert_eq!((&left["data"]["key"], &left["metadata"]["annotations"]), (&json!("1"), &Value::Null));
+
+    fixture.kill_agent().await;
+    fixture.assign_pruning(3, &[fixture.namespace_object(), other], &[later]);
+    fixture.start_agent_without_token();
+    let report = fixture.report(is_done(3)).await;
+    let asked = report.lines.iter().find(|line| line.key.name == "key").expect("it is said that it stays");
+    assert!(asked.message.contains(APPLY_ANNOTATION), "{asked:?}");
+    fixture.assign_tombstone(4, Action::Delete);
+    fixture.report(|report| report.generation == Generation::new(4) && report.applied).await;
+
+    assert!(!fixture.is_there("other").await);
+    let left = fixture.fetch("ConfigMap", "key").await;
+    assert!(left["metadata"]["deletionTimestamp"].is_null() && left["metadata"]["labels"][TARGET_LABEL].is_null());
+}
+
 #[tokio::test]
 async fn any_object_may_ask_to_be_applied_once() {
     let mut fixture = fixture!();
@@ -134,11 +166,7 @@ async fn any_object_may_ask_to_be_applied_once() {
     let mut first = fixture.config_map("settings", "by somebody");
     first["metadata"].as_object_mut().expect("is an object").remove("labels");
     fixture.create_as("somebody", first).await;
-    let once = ["settings", "fresh"].map(|name| {
-        let mut object = fixture.config_map(name, "from Git");
-        object["metadata"]["annotations"] = json!({APPLY_ANNOTATION: "once"});
-        object
-    });
+    let once = ["settings", "fresh"].map(|name| once(fixture.config_map(name, "from Git")));
     let other = fixture.config_map("other", "1");
     fixture.assign(1, &[&[other.clone()][..], &once[..]].concat());
     fixture.start_agent();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::Digest;
-use crate::apply::{self, Phase};
+use crate::apply::{self, APPLY_ANNOTATION, ONCE, Phase};
 use crate::bundle::Entry;
 
 /// An object as a bundle has it. It may be a Secret's, so nothing of it is ever printed.
@@ -32,6 +32,14 @@ impl std::fmt::Debug for Body {
     }
 }
 
+/// How an object asks to be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Manner {
+    pub(super) phase: Phase,
+    /// It is only made where it is absent, and then left.
+    pub(super) is_once: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
     stored: HashMap<Digest, StoredBody>,
@@ -41,7 +49,7 @@ pub(super) struct Bodies {
 struct StoredBody {
     /// `None` when it was named and never came.
     bytes: Option<Body>,
-    phase: Option<Phase>,
+    manner: Option<Manner>,
     /// How many lines of current assignments name it.
     names: usize,
 }
@@ -55,7 +63,7 @@ impl Bodies {
             if stored.bytes.is_none()
                 && let Some(body) = arrived.get(&entry.digest)
             {
-                stored.phase = phase_of(entry, body);
+                stored.manner = read_manner(entry, body);
                 stored.bytes = Some(Arc::clone(body).into());
             }
         }
@@ -71,10 +79,9 @@ impl Bodies {
         }
     }
 
-    /// In which phase the object is applied.
-    pub(super) fn phase(&self, entry: &Entry) -> Phase {
-        let known = self.stored.get(&entry.digest).and_then(|stored| stored.phase);
-        known.unwrap_or_else(|| apply::phase(&entry.key, &BTreeMap::new()))
+    pub(super) fn manner(&self, entry: &Entry) -> Manner {
+        let known = self.stored.get(&entry.digest).and_then(|stored| stored.manner);
+        known.unwrap_or_else(|| Manner { phase: apply::phase(&entry.key, &BTreeMap::new()), is_once: false })
     }
 
     pub(super) fn find(&self, digest: Digest) -> Option<Body> {
@@ -82,7 +89,7 @@ impl Bodies {
     }
 }
 
-fn phase_of(entry: &Entry, body: &[u8]) -> Option<Phase> {
+fn read_manner(entry: &Entry, body: &[u8]) -> Option<Manner> {
     #[derive(Deserialize)]
     struct Object {
         metadata: Metadata,
@@ -93,7 +100,9 @@ fn phase_of(entry: &Entry, body: &[u8]) -> Option<Phase> {
         annotations: Option<BTreeMap<String, String>>,
     }
     let object: Object = serde_json::from_slice(body).ok()?;
-    Some(apply::phase(&entry.key, &object.metadata.annotations.unwrap_or_default()))
+    let annotations = object.metadata.annotations.unwrap_or_default();
+    let is_once = annotations.get(APPLY_ANNOTATION).is_some_and(|value| value == ONCE);
+    Some(Manner { phase: apply::phase(&entry.key, &annotations), is_once })
 }
 
 #[cfg(test)]
@@ -129,14 +138,15 @@ mod tests {
     }
 
     #[test]
-    fn the_phase_is_what_the_annotations_say() {
+    fn phase_and_manner_are_what_the_annotations_say() {
         let mut bodies = Bodies::default();
-        let body = r#"{"metadata":{"annotations":{"bellwether.dev/phase":"3"}}}"#;
+        let body = r#"{"metadata":{"annotations":{"bellwether.dev/phase":"3","bellwether.dev/apply":"once"}}}"#;
         let (late, plain) = (entry(body), entry("{}"));
 
         bodies.hold(&[late.clone(), plain.clone()], &arrived(&[body, "{}"]));
 
-        assert_eq!((bodies.phase(&late), bodies.phase(&plain)), (Phase::Main(3), Phase::Main(0)));
+        assert_eq!(bodies.manner(&late), Manner { phase: Phase::Main(3), is_once: true });
+        assert_eq!(bodies.manner(&plain), Manner { phase: Phase::Main(0), is_once: false });
     }
 
     #[test]

@@ -83,6 +83,8 @@ impl Target {
             let Some(index) = self.objects.index(&identity) else { continue };
             let asked = self.objects.find(&identity).and_then(|object| match &object.state {
                 State::InPlace(_) => Some((object.key.clone(), object.digest)),
+                // What is to be left from its turn on is not put right with what it was.
+                State::Waiting if object.is_once => None,
                 State::Waiting => Some((object.key.clone(), self.inventory.held(&identity)?)),
                 _ => None,
             });

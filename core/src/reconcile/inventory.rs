@@ -71,14 +71,15 @@ impl Inventory {
             }
         }
         for object in wanted {
-            let candidate = Candidate { key: object.key.clone(), phase: object.phase, prunable: false };
+            let (key, phase, is_once) = (object.key.clone(), object.phase, object.is_once);
+            let candidate = Candidate { key, phase, prunable: false, is_once };
             self.candidates.insert(object.identity(), candidate);
         }
     }
 
     /// It may carry our label, whoever put that on.
     pub(super) fn adopt(&mut self, key: &ObjectKey) {
-        let candidate = || Candidate::of(Before { key: key.clone(), prunable: false });
+        let candidate = || Candidate::of(Before { key: key.clone(), prunable: false, is_once: false });
         self.candidates.entry(Identity::of(key)).or_insert_with(candidate);
     }
 

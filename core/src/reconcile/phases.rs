@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::Timestamp;
 
+use super::bodies::Manner;
 use super::finding::Found;
 use super::judge::Judgement;
 use super::twins::find_twins;
@@ -34,6 +35,8 @@ pub(super) struct Object {
     pub(super) key: ObjectKey,
     pub(super) digest: Digest,
     pub(super) phase: Phase,
+    /// It is only made where it is absent, and then left.
+    pub(super) is_once: bool,
     pub(super) state: State,
     /// Another one that is this one, if their kind has no namespaces.
     pub(super) twin: Option<ObjectKey>,
@@ -78,12 +81,13 @@ pub(super) enum Before {
 impl Objects {
     pub(super) fn plan(
         entries: &[Entry],
-        phase: impl Fn(&Entry) -> Phase,
+        manner: impl Fn(&Entry) -> Manner,
         before: impl Fn(&Identity, Digest) -> Before,
     ) -> Self {
         let mut twins = find_twins(entries);
         let object = |entry: &Entry| {
             let identity = Identity::of(&entry.key);
+            let Manner { phase, is_once } = manner(entry);
             let state = match before(&identity, entry.digest) {
                 Before::InPlace => State::InPlace(Outcome::Unchanged),
                 Before::Applied => State::Ready,
@@ -92,7 +96,8 @@ impl Objects {
             Object {
                 key: entry.key.clone(),
                 digest: entry.digest,
-                phase: phase(entry),
+                phase,
+                is_once,
                 state,
                 twin: twins.remove(&identity),
                 failures: 0,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::judge::Judgement;
 use super::status::Standing;
 use super::step::Act;
-use crate::apply::{self, DeletionStage, Phase};
+use crate::apply::{self, APPLY_ANNOTATION, DeletionStage, Phase};
 use crate::journal::Before;
 use crate::report::{Outcome, Verdict};
 use crate::{ObjectKey, TargetId};
@@ -46,13 +46,22 @@ pub(super) struct Candidate {
     pub(super) phase: Phase,
     /// A plan has named it, and no bundle since.
     pub(super) prunable: bool,
+    /// The last bundle that had it asked for it to be applied once: it stays, whatever the object in the cluster says, which
+    /// may be of before that.
+    pub(super) is_once: bool,
 }
 
 impl Candidate {
     /// What the journal knows of it: its phase is that of its kind.
     pub(super) fn of(before: Before) -> Self {
         let phase = apply::phase(&before.key, &BTreeMap::new());
-        Self { key: before.key, phase, prunable: before.prunable }
+        let Before { key, prunable, is_once } = before;
+        Self { key, phase, prunable, is_once }
+    }
+
+    /// Who asks for it to be left, though the object does not.
+    pub(super) fn kept_by(&self) -> Option<&'static str> {
+        self.is_once.then_some(APPLY_ANNOTATION)
     }
 }
 

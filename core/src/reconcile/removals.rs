@@ -226,10 +226,12 @@ impl Removals {
         matches!(self.objects[index].state, State::Gone)
     }
 
-    /// One is seen that asks for nothing: what stays because it did has its turn.
+    /// One is seen that asks for nothing: what stays because it did has its turn, unless its bundle did.
     pub(super) fn note_unkept(&mut self, identity: &Identity) -> bool {
         let is_kept = |object: &Removal| matches!(object.state, State::Left(Left::Kept(_)));
-        let is_it = |object: &Removal| is_kept(object) && Identity::of(&object.candidate.key) == *identity;
+        let is_it = |object: &Removal| {
+            is_kept(object) && object.candidate.kept_by().is_none() && Identity::of(&object.candidate.key) == *identity
+        };
         let Some(index) = self.objects.iter().position(is_it).filter(|_| !self.mode.lets_go()) else { return false };
         self.look_at(index);
         true
@@ -265,8 +267,9 @@ impl Removals {
             }
             Finding::There { uid, namespace, version, finalizers, is_leaving, kept_by } => {
                 self.note_inspected(index);
-                let asked = kept_by.filter(|_| self.mode != Mode::Orphan).map(Left::Kept);
                 let object = &mut self.objects[index];
+                let kept_by = kept_by.or(object.candidate.kept_by());
+                let asked = kept_by.filter(|_| self.mode != Mode::Orphan).map(Left::Kept);
                 object.live.namespace.clone_from(namespace);
                 object.note_claim(claimed_by(&object.live), self.mode);
                 object.stays = object.stays.filter(|why| !matches!(why, Left::Kept(_))).or(asked);

@@ -9,6 +9,7 @@
 //! bounded 2                      a target has so many steps under way at most
 //! other 1: ConfigMap/b@1         what another target of the cluster is given
 //! restart 1: ConfigMap/a@1 ; had Job/b@1 ended failed under 1     a new process, and what the one before applied
+//!        ; before ConfigMap/c once prunable                       and what the target had before, and was to have only once
 //! at 5s                          the time, since the start; all else takes none
 //! do apply a, inspect-and-apply b                                 all steps that come next; `nothing`, `anything`
 //! count 2..9                     how many steps came since the last count
@@ -161,6 +162,7 @@ scripts::scenarios! {
     what_is_not_there_or_not_ours_needs_no_plan,
     what_is_put_right_again_and_again_holds_up_a_prune,
     what_is_put_right_again_and_again_is_told_though_nothing_else_happens,
+    what_is_to_be_applied_once_later_is_left_though_the_cluster_does_not_say_so,
     what_left_and_goes_unseen_is_made_again_by_a_revert,
     what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before,
     what_lost_our_label_stays_at_a_prune_and_the_line_says_so,
@@ -175,6 +177,7 @@ scripts::scenarios! {
     what_takes_too_long_fails_without_anything_being_seen,
     what_waits_for_its_phase_is_kept_as_it_is,
     what_waits_for_its_stage_is_given_to_who_wants_it_later,
+    what_waits_to_be_applied_once_is_not_put_right,
     what_was_given_away_and_forgotten_is_not_taken_back,
     what_was_replaced_and_given_back_is_no_longer_drifted,
     what_was_taken_is_applied_within_seconds_of_its_being_free_however_long_it_was_taken,

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::bodies::Manner;
 use super::drifted::Drifted;
 use super::event::{Freshness, Kind, ObjectState};
 use super::inventory::{Inventory, Learned};
@@ -21,7 +22,6 @@ use super::removal::Mode;
 use super::removals::Removals;
 use super::retries::Retries;
 use super::standing::Said;
-use crate::apply::Phase;
 use crate::bundle::Entry;
 use crate::object::Identity;
 use crate::session::{Action, Assignment, Prune};
@@ -52,13 +52,13 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// `phase` tells in which phase an object of the assignment is applied, `freshness` which kinds are not watched well.
+    /// `manner` tells how an object of the assignment asks to be applied, `freshness` which kinds are not watched well.
     pub(super) fn new(
         assignment: Assignment,
         inventory: Inventory,
         freshness: BTreeMap<Kind, Freshness>,
         now: Timestamp,
-        phase: impl Fn(&Entry) -> Phase,
+        manner: impl Fn(&Entry) -> Manner,
     ) -> Self {
         let mut target = Self {
             assignment,
@@ -76,7 +76,7 @@ impl Target {
             drifts: Vec::new(),
             said: Said::default(),
         };
-        target.begin(now, phase);
+        target.begin(now, manner);
         target
     }
 
@@ -85,15 +85,15 @@ impl Target {
         &mut self,
         assignment: Assignment,
         now: Timestamp,
-        phase: impl Fn(&Entry) -> Phase,
+        manner: impl Fn(&Entry) -> Manner,
     ) -> Assignment {
         let old = std::mem::replace(&mut self.assignment, assignment);
-        self.begin(now, phase);
+        self.begin(now, manner);
         self.raise_again(now);
         old
     }
 
-    fn begin(&mut self, now: Timestamp, phase: impl Fn(&Entry) -> Phase) {
+    fn begin(&mut self, now: Timestamp, manner: impl Fn(&Entry) -> Manner) {
         self.retries.clear();
         self.accepted_at = None;
         self.said.note_change();
@@ -103,7 +103,7 @@ impl Target {
                 let entries = || self.assignment.manifest.entries().iter();
                 self.inventory.note_wanted(entries());
                 self.inventory.note_retried(entries(), self.assignment.retried);
-                self.plan_objects(phase)
+                self.plan_objects(manner)
             }
             Action::Delete | Action::Orphan => Objects::default(),
         };
@@ -115,8 +115,8 @@ impl Target {
         self.open_phases(now);
     }
 
-    fn plan_objects(&self, phase: impl Fn(&Entry) -> Phase) -> Objects {
-        Objects::plan(self.assignment.manifest.entries(), phase, |identity, digest| {
+    fn plan_objects(&self, manner: impl Fn(&Entry) -> Manner) -> Objects {
+        Objects::plan(self.assignment.manifest.entries(), manner, |identity, digest| {
             // What is on its way may be something else, and arrive after we inspected it.
             if self.inventory.has(identity, digest) && !self.under_way.contains(identity) {
                 Before::InPlace

@@ -85,14 +85,14 @@ impl Targets {
             self.bodies.hold(entries, &journalled.objects);
             self.claims.add(id, entries);
         }
-        let phase = |entry: &Entry| self.bodies.phase(entry);
+        let manner = |entry: &Entry| self.bodies.manner(entry);
         let Some(target) = self.by_id.get_mut(&id) else {
             let inventory = Inventory::of(&journalled);
-            let target = Target::new(journalled.assignment, inventory, self.freshness.clone(), now, phase);
+            let target = Target::new(journalled.assignment, inventory, self.freshness.clone(), now, manner);
             self.by_id.insert(id, target);
             return;
         };
-        let old = target.accept(journalled.assignment, now, phase);
+        let old = target.accept(journalled.assignment, now, manner);
         told.learn(id, target.take_learned());
         if old.action == Action::Apply {
             self.bodies.release(old.manifest.entries());

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::words::{Words, answer, duration, ending, key, name, time, uid, written};
 use crate::bundle::{Entry, Manifest};
-use crate::journal::{Applied, Journalled};
+use crate::journal::{Applied, Before, Journalled};
 use crate::reconcile::{Drifted, Event, Freshness, Kind, ObjectEvent, ObjectState, Step, Targets, WatchEvent};
 use crate::report::{ObjectLine, Report};
 use crate::session::{Action, Assignment, DriftMode, Prune, SyncOptions};
@@ -82,7 +82,7 @@ impl World {
         let entries = self.entries(parts.next().unwrap_or_default());
         let manifest = Manifest::new(entries).expect("a manifest");
         let mut assignment = assignment(target, generation, Action::Apply, manifest);
-        let mut had = Vec::new();
+        let (mut had, mut before) = (Vec::new(), Vec::new());
         for part in parts {
             let (word, value) = part.split_once(' ').expect("an option and its value");
             match word {
@@ -90,23 +90,24 @@ impl World {
                 "drift" => assignment.options.drift = drift_mode(value),
                 "prune" => assignment.options.prune = prune(value),
                 "had" => had.push(self.had(value)),
+                "before" => before.push(had_before(value)),
                 "retried" => assignment.retried = Generation::new(value.parse().expect("a number")),
                 other => panic!("`{other}` is not an option"),
             }
         }
-        self.accept(assignment, had);
+        self.accept(assignment, before, had);
     }
 
     fn bury(&mut self, target: TargetId, text: &str) {
         let (generation, action) = text.split_once(' ').expect("a generation and an action");
         let action = if action == "orphan" { Action::Orphan } else { Action::Delete };
         let manifest = Manifest::new(Vec::new()).expect("a manifest");
-        self.accept(assignment(target, generation, action, manifest), Vec::new());
+        self.accept(assignment(target, generation, action, manifest), Vec::new(), Vec::new());
     }
 
-    fn accept(&mut self, assignment: Assignment, applied: Vec<Applied>) {
+    fn accept(&mut self, assignment: Assignment, before: Vec<Before>, applied: Vec<Applied>) {
         let objects = self.contents.iter().map(|(digest, text)| (*digest, body(text).as_bytes().into())).collect();
-        self.tell(Event::Accepted(Journalled { assignment, before: Vec::new(), applied, objects }));
+        self.tell(Event::Accepted(Journalled { assignment, before, applied, objects }));
     }
 
     fn entries(&mut self, text: &str) -> Vec<Entry> {
@@ -281,6 +282,12 @@ impl World {
         });
         assert_eq!(joined(&said.collect::<Vec<_>>()), text);
     }
+}
+
+fn had_before(text: &str) -> Before {
+    let (object, more) = text.split_once(' ').unwrap_or((text, ""));
+    let words = Words::of(more);
+    Before { key: key(object), prunable: words.has("prunable"), is_once: words.has("once") }
 }
 
 fn assignment(target: TargetId, generation: &str, action: Action, manifest: Manifest) -> Assignment {
