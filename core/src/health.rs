@@ -70,10 +70,16 @@ impl Health {
         [self.fails_at, self.heals_at]
     }
 
-    /// As it is when it is seen at this time: whatever the API server's clock says, nobody is given more time than there is.
-    pub(crate) fn seen_at(self, now: Timestamp) -> Self {
-        let latest = now.saturating_add(SPEAKS_WITHIN).unwrap_or(Timestamp::MAX);
-        Self { heals_at: self.heals_at.map(|at| at.min(latest)), ..self }
+    /// As it is when it is seen at this time. When an object was made, the API server's clock says: nobody is given more time
+    /// for it than there is, nor another than the one that was `given` before.
+    pub(crate) fn seen_at(self, given: Option<Timestamp>, now: Timestamp) -> Self {
+        let heals_at = self.heals_at.map(|at| given.unwrap_or_else(|| at.min(Self::given_at(now))));
+        Self { heals_at, ..self }
+    }
+
+    /// The time that one is given which is made now.
+    pub(crate) fn given_at(now: Timestamp) -> Timestamp {
+        now.saturating_add(SPEAKS_WITHIN).unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -693,9 +693,11 @@ fn a_custom_resource_without_a_status_has_half_a_minute_for_one() {
     let health = assess(&without, true);
     assert_eq!((health.at(after(29)), health.at(after(30))), (Progressing, Healthy));
     assert!(health.message.contains("no status yet"), "{}", health.message);
-    let late = health.clone().seen_at(after(-3600));
+    let late = health.clone().seen_at(None, after(-3600));
     assert_eq!(late.at(after(-3570)), Healthy, "a clock that is wrong holds nobody up for an hour");
-    assert_eq!(health.seen_at(after(20)).at(after(29)), Progressing);
+    assert_eq!(health.clone().seen_at(None, after(20)).at(after(29)), Progressing);
+    let given = Some(after(-3570));
+    assert_eq!(health.seen_at(given, after(-3580)).at(after(-3570)), Healthy, "whoever sees it again gives no more");
 
     assert_eq!(assess(&without, false).verdict, Healthy, "nobody is to write one");
     let said = object("demo.example.org/v1", "Database", &json!({}), &json!({"phase": "Pending"}));

@@ -15,9 +15,10 @@ use super::removal::Candidate;
 use super::step::Step;
 use crate::bundle::Entry;
 use crate::drift::DriftSignal;
-use crate::health::{self, Ending};
+use crate::health::{self, Ending, Health};
 use crate::journal::{Applied, Before, Journalled};
 use crate::object::Identity;
+use crate::yielded::Yielded;
 use crate::{Digest, Generation, ObjectKey};
 
 #[derive(Debug, Default)]
@@ -273,6 +274,7 @@ impl Inventory {
         now: Timestamp,
     ) -> Option<Uuid> {
         let Answer { finding, drift, yielded } = answer;
+        let is_new = self.is_new(identity, finding);
         let (uid, version, condition, digest) = match finding {
             Finding::Applied { uid, version, condition, body } => {
                 let (finished, generation) = (condition.finished, self.applied_under(step, identity, *uid, condition));
@@ -306,14 +308,8 @@ impl Inventory {
             Finding::Applied { .. } | Finding::Kept { seen: Some(_) } | Finding::AsFound { is_watched: true, .. }
         );
         let note = if let Finding::AsFound { note, .. } = finding { note.clone() } else { None };
+        let is_anothers = matches!(finding, Finding::AsFound { is_watched: false, .. });
         let Condition { health, finished, fingerprint, .. } = condition;
-        let before = self.owned.remove(identity);
-        // What it says right after an apply is from before that; only what we saw begin has a time.
-        let same = before.as_ref().filter(|before| before.uid == uid && before.health.verdict == health.verdict);
-        let failed_at = same.and_then(|before| before.failed_at);
-        if let Some(before) = before {
-            self.unfollow(before.uid, identity);
-        }
         let owned = Owned {
             digest,
             uid,
@@ -321,18 +317,40 @@ impl Inventory {
             went_unseen: false,
             note,
             version,
-            health: health.seen_at(now),
-            failed_at,
+            health,
+            failed_at: None,
             finished,
             last_seen: fingerprint.clone(),
             fingerprint,
             signal: DriftSignal::None,
             yielded: yielded.clone(),
+            goes_unseen: is_anothers || yielded.as_ref().is_some_and(Yielded::may_end),
             asked_at: now,
         };
+        self.follow(identity, owned, is_new);
+        Some(uid)
+    }
+
+    /// It is another object than the one that we applied last.
+    fn is_new(&self, identity: &Identity, finding: &Finding) -> bool {
+        let Finding::Applied { uid, .. } = finding else { return false };
+        self.last_applied(identity).is_none_or(|last| last.uid != *uid)
+    }
+
+    fn follow(&mut self, identity: &Identity, mut owned: Owned, is_new: bool) {
+        let (uid, now) = (owned.uid, owned.asked_at);
+        let before = self.owned.remove(identity);
+        let same = before.as_ref().filter(|before| before.uid == uid);
+        // What it says right after an apply is from before that; only what we saw begin has a time.
+        let as_before = same.filter(|before| before.health.verdict == owned.health.verdict);
+        owned.failed_at = as_before.and_then(|before| before.failed_at);
+        let given = if is_new { Some(Health::given_at(now)) } else { same.and_then(|before| before.health.heals_at) };
+        owned.health = owned.health.seen_at(given, now);
+        if let Some(before) = before {
+            self.unfollow(before.uid, identity);
+        }
         self.owned.insert(identity.clone(), owned);
         self.by_uid.insert(uid, identity.clone());
-        Some(uid)
     }
 
     /// An object that was only asked about is as old as it was, and so is a failure that was found standing there.

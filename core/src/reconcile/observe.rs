@@ -100,16 +100,26 @@ impl Target {
         self.assignment.options.drift != DriftMode::Ignore
     }
 
-    /// What was seen under the assignment before, and has no answer yet.
+    /// About one of which nobody tells all, if anybody wants to know.
+    pub(super) fn ask_later(&mut self, identity: &Identity, now: Timestamp) {
+        if self.asks() && self.inventory.owned(identity).is_some_and(|owned| owned.goes_unseen) {
+            self.rechecks.ask_later(identity, now);
+        }
+    }
+
+    /// What was seen under the assignment before, and has no answer yet; and what is to be asked about anyway.
     pub(super) fn raise_again(&mut self, now: Timestamp) {
         let doubtful = |identity: &Identity| {
             let signal = self.inventory.owned(identity)?.signal;
             (signal != DriftSignal::None).then_some(signal)
         };
         let all: Vec<_> = self.objects.iter().map(Object::identity).collect();
-        let all: Vec<_> = all.into_iter().filter_map(|identity| Some((doubtful(&identity)?, identity))).collect();
+        let all: Vec<_> = all.into_iter().map(|identity| (doubtful(&identity), identity)).collect();
         for (signal, identity) in all {
-            self.raise(&identity, signal, now);
+            if let Some(signal) = signal {
+                self.raise(&identity, signal, now);
+            }
+            self.ask_later(&identity, now);
         }
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Owned {
     pub(super) signal: DriftSignal,
     /// What of it is left to somebody else.
     pub(super) yielded: Option<Yielded>,
+    /// Nobody tells when whom it is left to goes, or when what is another's is deleted: it is asked about now and then.
+    pub(super) goes_unseen: bool,
     /// When we last had an answer about it.
     pub(super) asked_at: Timestamp,
 }
@@ -113,7 +115,7 @@ impl Owned {
                 // What was seen before was asked about then, or is when its time comes.
                 let (signal, since_last) = (since(self.fingerprint.as_ref()), since(self.last_seen.as_ref()));
                 self.last_seen = fingerprint;
-                (health.seen_at(now), signal, signal.min(since_last))
+                (health.seen_at(self.health.heals_at, now), signal, signal.min(since_last))
             }
             ObjectState::Deleted | ObjectState::Missing => match self.finished {
                 Some(ending) => (finished(ending), DriftSignal::None, DriftSignal::None),

@@ -11,7 +11,6 @@ use super::target::Target;
 use crate::object::Identity;
 use crate::report::Outcome;
 use crate::session::Action;
-use crate::yielded::Yielded;
 use crate::{Digest, ObjectKey, TargetId};
 
 impl Target {
@@ -44,11 +43,7 @@ impl Target {
         let noted = self.inventory.note((step, identity), digest, answer, now);
         let Some(uid) = noted else { return };
         self.rechecks.settle(identity);
-        // Nobody tells when that ends, or when what is another's is deleted.
-        let is_unwatched = matches!(answer.finding, Finding::AsFound { is_watched: false, .. });
-        if (is_unwatched || answer.yielded.as_ref().is_some_and(Yielded::may_end)) && self.asks() {
-            self.rechecks.ask_later(identity, now);
-        }
+        self.ask_later(identity, now);
         if let Some((version, seen)) = self.early.remove(&uid) {
             self.see_followed(identity, (version, None), seen, now);
         }

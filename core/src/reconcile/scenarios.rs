@@ -179,6 +179,7 @@ scripts::scenarios! {
     what_waits_for_its_stage_is_given_to_who_wants_it_later,
     what_waits_to_be_applied_once_is_not_put_right,
     what_was_given_away_and_forgotten_is_not_taken_back,
+    what_was_put_right_often_is_well_while_it_is_only_to_be_asked_about_later,
     what_was_replaced_and_given_back_is_no_longer_drifted,
     what_was_taken_is_applied_within_seconds_of_its_being_free_however_long_it_was_taken,
     when_all_is_applied_the_next_report_says_so_and_then_there_is_silence,
