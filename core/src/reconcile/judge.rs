@@ -170,19 +170,29 @@ fn unanswering_webhook(message: &str) -> Option<&str> {
     rest.split_once('"').map(|(name, _)| name)
 }
 
-/// Whether a refusal is of a change and not of the object: once what is there is gone, the new one is taken.
+/// Whether a refusal is of a change and not of the object: once what is there is gone, the new one is taken. What a webhook
+/// says of a change promises nothing of a new one.
 fn cannot_change(message: &str) -> bool {
-    ["immutable", "may not change", "may not be changed", "cannot change", "updates to "]
+    let says_so = ["immutable", "may not change", "may not be changed", "cannot change", "updates to "]
         .iter()
-        .any(|words| message.contains(words))
+        .any(|words| message.contains(words));
+    says_so && !message.starts_with(OF_A_WEBHOOK)
 }
 
 /// Before what an admission webhook says: the API server's own words. Whatever else a webhook's answer has is the webhook's.
 const OF_A_WEBHOOK: &str = "admission webhook \"";
 
-/// Reasons why an API server, or this agent, cannot read an object at all.
-const UNREADABLE: [&str; 6] =
-    [UNFIT_REASON, "BadRequest", "RequestEntityTooLarge", "InvalidName", "BodyMissing", "BodyUnreadable"];
+/// Reasons why an API server, or this agent, cannot read an object at all, or takes none like it.
+const UNREADABLE: [&str; 8] = [
+    UNFIT_REASON,
+    "BadRequest",
+    "MethodNotAllowed",
+    "RequestEntityTooLarge",
+    "UnsupportedMediaType",
+    "InvalidName",
+    "BodyMissing",
+    "BodyUnreadable",
+];
 
 /// Whether a refusal is not the API server's alone, which sees nothing but the object, the one before, and their schema.
 /// Kubernetes' validation names the field of each fault, and is the same in every cluster, but for what a Service asks for of
@@ -283,6 +293,8 @@ mod tests {
             ClusterError::rejected(UNFIT_REASON, ".dataa: field not declared in schema"),
             ClusterError::rejected("BadRequest", "strict decoding error: unknown field \"spec.webhook\""),
             ClusterError::rejected("RequestEntityTooLarge", "limit is 3145728"),
+            ClusterError::rejected("MethodNotAllowed", "the server does not allow this method"),
+            ClusterError::rejected("UnsupportedMediaType", "the body of the request was in an unknown format"),
         ] {
             assert!(!may_pass(&by_itself), "{by_itself}");
         }
@@ -318,6 +330,9 @@ mod tests {
             assert_eq!((judged.outcome, judged.may_pass), (Outcome::Rejected, true), "{message}");
             assert!(judged.hint.starts_with("delete it in the cluster"), "{message}");
         }
+        let denial = "admission webhook \"a\" denied the request: updates to spec.x are not allowed on Fridays";
+        let judged = failed(&rejected(denial), 3);
+        assert!(judged.hint.starts_with("correct the manifest"), "it may refuse a new one, too: {}", judged.hint);
     }
 
     #[test]

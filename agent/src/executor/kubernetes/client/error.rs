@@ -86,7 +86,21 @@ pub(super) fn judge(code: StatusCode, retry_after: Option<Duration>, about: Abou
             ClusterError::Stale { message }
         }
         code if code.is_server_error() => ClusterError::Retry { after, message },
-        _ => ClusterError::Rejected { reason: status.reason, message, fields: fields_at_fault(&details.causes) },
+        _ => {
+            let reason = Some(status.reason).filter(|reason| !reason.is_empty());
+            let reason = reason.unwrap_or_else(|| reason_of(code).to_owned());
+            ClusterError::Rejected { reason, message, fields: fields_at_fault(&details.causes) }
+        }
+    }
+}
+
+/// As an API server calls it, of an answer that is not its own, or has no reason.
+fn reason_of(code: StatusCode) -> &'static str {
+    match code {
+        StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
+        StatusCode::PAYLOAD_TOO_LARGE => "RequestEntityTooLarge",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "UnsupportedMediaType",
+        _ => "",
     }
 }
 
@@ -370,6 +384,18 @@ mod tests {
         let told = judged(409, &json!({"message": "…", "details": {"causes": causes}})).to_string();
 
         assert_eq!(told, "field .spec.words[=…] is managed by kubectl");
+    }
+
+    #[test]
+    fn what_a_proxy_takes_for_no_reason_of_its_own_has_the_reason_of_its_code() {
+        let reason = |code: u16| {
+            let code = StatusCode::from_u16(code).expect("is a code");
+            let error = judge(code, None, About::Others, b"<html>");
+            if let ClusterError::Rejected { reason, .. } = error { reason } else { error.to_string() }
+        };
+
+        assert_eq!([405, 413, 415].map(reason), ["MethodNotAllowed", "RequestEntityTooLarge", "UnsupportedMediaType"]);
+        assert_eq!(reason(418), "");
     }
 
     #[test]
