@@ -34,7 +34,7 @@ struct State {
     counts: Mutex<Counts>,
     /// Each watch that is open holds one more.
     open: Arc<()>,
-    refused: Mutex<Option<Picked>>,
+    refused: Mutex<Option<(Picked, StatusCode)>>,
     held: Mutex<Option<Picked>>,
     /// How many requests are held back.
     waiting: Mutex<usize>,
@@ -113,7 +113,11 @@ impl Gateway {
 
     /// As something between the agent and the API server does that does not know them.
     pub(crate) fn refuse(&self, picked: Picked) {
-        *lock(&self.state.refused) = Some(picked);
+        self.refuse_with(StatusCode::METHOD_NOT_ALLOWED, picked);
+    }
+
+    pub(crate) fn refuse_with(&self, code: StatusCode, picked: Picked) {
+        *lock(&self.state.refused) = Some((picked, code));
     }
 
     pub(crate) fn refuse_nothing(&self) {
@@ -185,8 +189,9 @@ impl State {
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Answer, kube::Error> {
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        if lock(&self.refused).is_some_and(|picked| picked(&method, &uri)) {
-            return Ok(answer(StatusCode::METHOD_NOT_ALLOWED, &json!("not here")));
+        let refused = *lock(&self.refused);
+        if let Some((_, code)) = refused.filter(|(picked, _)| picked(&method, &uri)) {
+            return Ok(answer(code, &json!({"message": "not here"})));
         }
         self.hold_back(&method, &uri).await;
         if !self.begin(&method, &uri) {

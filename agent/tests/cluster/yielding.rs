@@ -2,7 +2,7 @@
 
 use bellwether_core::Generation;
 use bellwether_core::report::{Report, Verdict};
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
@@ -77,6 +77,43 @@ async fn what_an_autoscaler_scales_is_left_to_it_and_put_right_once_there_is_non
     let drift = fixture.drifts(1).await.remove(0);
     assert!(drift.fields.contains(&".spec.replicas".to_owned()), "{:?}", drift.fields);
     fixture.report(|report| is_healthy(3)(report) && said(report, "web").is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_an_autoscaler_scales_is_left_where_it_cannot_be_told_whether_there_is_one() {
+    let mut fixture = fixture!();
+    let gateway = fixture.put_gateway_before("configmaps").await;
+    fixture.assign(1, &[fixture.namespace_object(), web(&fixture, "one")]);
+    fixture.start_agent();
+    fixture.report(is_healthy(1)).await;
+    let of = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    let autoscaler =
+        json!({"metadata": {"name": "busy"}, "spec": {"scaleTargetRef": of, "minReplicas": 3, "maxReplicas": 5}});
+    let autoscalers = format!("/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers", fixture.namespace);
+    fixture.post(&autoscalers, &autoscaler).await;
+    let is_left = |generation| {
+        move |report: &Report| is_healthy(generation)(report) && said(report, "web").contains("Autoscaler busy")
+    };
+    fixture.report(is_left(1)).await;
+
+    let cases = [(StatusCode::FORBIDDEN, "two", "not here"), (StatusCode::NOT_FOUND, "three", "knows no Horizontal")];
+    for (generation, (code, image, why)) in (2..).zip(cases) {
+        gateway.refuse_with(code, |_, uri| uri.path().ends_with("/horizontalpodautoscalers"));
+        fixture.assign(generation, &[fixture.namespace_object(), web(&fixture, image)]);
+        let is_told = |report: &Report| {
+            report.generation == Generation::new(generation) && (report.applied || said(report, "web").contains(why))
+        };
+        let told = fixture.report(is_told).await;
+        assert!(!told.applied, "{code}: {told:?}");
+        assert!(replicas(3)(&wait_for_web(&fixture, Value::is_object).await));
+
+        gateway.refuse_nothing();
+        fixture.report(is_left(generation)).await;
+        let changed = wait_for_web(&fixture, Value::is_object).await;
+        assert!(replicas(3)(&changed), "{changed:#}");
+        assert_eq!(changed["spec"]["template"]["spec"]["containers"][0]["image"], image);
+    }
+    assert!(fixture.hub.drifts().is_empty(), "{:?}", fixture.hub.drifts());
 }
 
 fn claim(fixture: &Fixture, size: &str, label: &str) -> Value {

@@ -65,6 +65,8 @@ struct Known {
     snapshot: Snapshot,
     read_at: Option<Instant>,
     expecting_since: Option<Instant>,
+    /// Groups and kinds that the snapshot lacks because a path of them was not served.
+    disproved: BTreeSet<(String, String)>,
     /// Groups and kinds, when that was asked, and whether they are gone.
     gone: HashMap<(String, String), (Instant, bool)>,
 }
@@ -120,6 +122,7 @@ impl Discovery {
             let snapshot = fetch_snapshot(requests).await?;
             let mut known = self.lock();
             known.snapshot = snapshot;
+            known.disproved.clear();
             known.read_at = Some(Instant::now());
         }
         self.known(key, served).ok_or_else(|| missing(key))
@@ -133,6 +136,7 @@ impl Discovery {
     pub(super) fn disprove(&self, key: &ObjectKey) {
         let mut known = self.lock();
         known.snapshot.kinds.remove(&group_and_kind(key));
+        known.disproved.insert(group_and_kind(key));
         known.expecting_since = Some(Instant::now());
     }
 
@@ -148,7 +152,8 @@ impl Discovery {
         let kind = group_and_kind(key);
         {
             let known = self.lock();
-            if known.snapshot.unknown_groups.contains(key.group()) {
+            // Nobody has read since whether it is served.
+            if known.snapshot.unknown_groups.contains(key.group()) || known.disproved.contains(&kind) {
                 return Ok(false);
             }
             // Many objects of one kind miss it at once.

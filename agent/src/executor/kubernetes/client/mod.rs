@@ -259,15 +259,24 @@ impl Cluster {
         self.inner.requests.get(&path).await?.items()
     }
 
-    /// The autoscalers of a namespace; none where nobody serves them, or this agent may not look.
+    /// The autoscalers of a namespace. Whoever may not look, or finds no way there, does not know of any: that is an error.
+    /// There are none where it is certain that nobody can make one.
     pub(crate) async fn autoscalers(&self, namespace: &str) -> Result<Vec<Autoscaler>, ClusterError> {
-        match self.inner.requests.get(&paths::autoscalers(namespace)?).await {
-            Ok(answer) => answer.items(),
-            Err(ClusterError::Forbidden { .. } | ClusterError::NotFound | ClusterError::KindMissing { .. }) => {
-                Ok(Vec::new())
+        let key = ObjectKey {
+            api_version: "autoscaling/v2".to_owned(),
+            kind: "HorizontalPodAutoscaler".to_owned(),
+            namespace: Some(namespace.to_owned()),
+            name: String::new(),
+        };
+        let resource = match self.resource(&key, Served::Somehow).await {
+            Ok(resource) => resource,
+            Err(error @ ClusterError::KindMissing { .. }) => {
+                return if self.is_kind_gone(&key).await? { Ok(Vec::new()) } else { Err(error) };
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        let answer = self.inner.requests.get(&paths::collection(&key, &resource)?).await;
+        self.checked(&key, answer)?.items()
     }
 
     /// Says who manages which fields of an object that was not written since that version. Changes no field; answers what is

@@ -46,14 +46,6 @@ pub(super) fn pods_of_job(namespace: &str, uid: &str) -> Result<String, ClusterE
     Ok(path)
 }
 
-/// Of the HorizontalPodAutoscalers of a namespace.
-pub(super) fn autoscalers(namespace: &str) -> Result<String, ClusterError> {
-    let mut path = String::from("/apis/autoscaling/v2/namespaces/");
-    push_segment(&mut path, namespace)?;
-    path.push_str("/horizontalpodautoscalers");
-    Ok(path)
-}
-
 fn version(api_version: &str) -> String {
     let prefix = if api_version.contains('/') { "/apis" } else { "/api" };
     format!("{prefix}/{api_version}")
