@@ -4,9 +4,11 @@
 //! Server-side apply removes a field only when its last owner gives it up. Who runs `kubectl apply` with the file that is
 //! in Git changes nothing and becomes an owner beside us; from then on what leaves Git stays, and nobody is told. So what
 //! such a tool holds of what we applied and no longer want is made ours, and the next apply removes it. What it holds
-//! beyond that was never ours, and stays.
+//! beyond that was never ours, and stays. The same goes for what we made ourselves by a request that is no apply.
 
 use serde_json::{Map, Value};
+
+use crate::apply::APPLY_ANNOTATION;
 
 /// Tools by which people apply what they keep in files. Others, such as `kubectl-edit`, change what is there: that is drift.
 const PERSONS_TOOLS: [&str; 3] = ["kubectl", "kubectl-client-side-apply", "before-first-apply"];
@@ -36,6 +38,31 @@ pub fn taken_over(managed_fields: &Value, manager: &str, former: &Value, wanted:
     let ours = entries.iter_mut().find(|entry| is_applied_by(entry, manager))?;
     unite(ours["fieldsV1"].as_object_mut()?, taken);
     Some(Value::Array(entries))
+}
+
+/// `managedFields` of what `manager` made by a request that is no apply, since it asks to be applied once, as if that had been
+/// an apply: a later one then takes away what it no longer says. `None` when nobody made it so, or that was done.
+pub fn as_applied(managed_fields: &Value, manager: &str) -> Option<Value> {
+    let mut entries = managed_fields.as_array()?.clone();
+    let mut made = entries.remove(entries.iter().position(|entry| is_made_once_by(entry, manager))?);
+    match entries.iter_mut().find(|entry| is_applied_by(entry, manager)) {
+        Some(applied) if applied["apiVersion"] == made["apiVersion"] => {
+            let Value::Object(fields) = made["fieldsV1"].take() else { return None };
+            unite(applied["fieldsV1"].as_object_mut()?, fields);
+        }
+        Some(_) => return None,
+        None => {
+            made["operation"] = Value::from("Apply");
+            entries.push(made);
+        }
+    }
+    Some(Value::Array(entries))
+}
+
+/// Of a request that wrote the annotation: a label alone is written when an object is given to another target.
+fn is_made_once_by(entry: &Value, manager: &str) -> bool {
+    let asks = &entry["fieldsV1"]["f:metadata"]["f:annotations"][format!("f:{APPLY_ANNOTATION}")];
+    entry["manager"] == manager && entry["operation"] == "Update" && is_of_the_object(entry) && !asks.is_null()
 }
 
 fn is_applied_by(entry: &Value, manager: &str) -> bool {
@@ -193,6 +220,32 @@ mod tests {
             json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:containers": {
                 "k:{\"name\":\"web\"}": {".": {}, "f:name": {}}, "k:{\"name\":\"added\"}": {".": {}, "f:name": {}}}}})
         );
+    }
+
+    #[test]
+    fn what_was_made_once_is_managed_as_if_it_had_been_applied_and_nothing_else_is() {
+        let made = |more: Value| {
+            let mut fields = json!({"f:metadata": {"f:annotations": {".": {}, "f:bellwether.dev/apply": {}}}});
+            fields.as_object_mut().expect("a set").extend(more.as_object().expect("a set").clone());
+            fields
+        };
+        let (once, data) = (made(json!({"f:data": {"f:a": {}}})), json!({"f:data": {"f:b": {}}}));
+        let other = entry("kubectl", "Update", &data);
+        let as_applied = |entries: &[Value]| as_applied(&json!(entries), "bellwether");
+
+        let done = as_applied(&[entry("bellwether", "Update", &once), other.clone()]).expect("there is something");
+        assert_eq!(done, json!([other, entry("bellwether", "Apply", &once)]));
+        assert_eq!(as_applied(done.as_array().expect("a list")), None, "it is done");
+        let both = as_applied(&[entry("bellwether", "Update", &once), entry("bellwether", "Apply", &data)]);
+        let united = made(json!({"f:data": {"f:a": {}, "f:b": {}}}));
+        assert_eq!(both, Some(json!([entry("bellwether", "Apply", &united)])));
+
+        let given = json!({"f:metadata": {"f:labels": {"f:bellwether.dev/target": {}}}});
+        let mut status = entry("bellwether", "Update", &once);
+        status["subresource"] = json!("status");
+        for other in [entry("bellwether", "Update", &given), entry("kubectl", "Update", &once), status] {
+            assert_eq!(as_applied(std::slice::from_ref(&other)), None, "{other}");
+        }
     }
 
     #[test]

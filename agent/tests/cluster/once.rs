@@ -6,9 +6,11 @@ use bellwether_core::apply::APPLY_ANNOTATION;
 use bellwether_core::object::TARGET_LABEL;
 use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::Action;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
+use crate::gateway::Picked;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
@@ -157,6 +159,36 @@ async fn what_is_to_be_applied_once_only_later_is_deleted_neither_with_the_file_
     assert!(!fixture.is_there("other").await);
     let left = fixture.fetch("ConfigMap", "key").await;
     assert!(left["metadata"]["deletionTimestamp"].is_null() && left["metadata"]["labels"][TARGET_LABEL].is_null());
+}
+
+#[tokio::test]
+async fn what_was_made_once_and_not_finished_is_ours_as_if_it_had_been_applied() {
+    let mut fixture = fixture!();
+    let gateway = fixture.put_gateway_before("configmaps").await;
+    let is_finish: Picked = |method, uri| method == Method::PATCH && uri.path().ends_with("/configmaps/key");
+    gateway.refuse_with(StatusCode::SERVICE_UNAVAILABLE, is_finish);
+    let with = |data: Value| fixture.object("v1", "ConfigMap", "key", &json!({"data": data}));
+    let (first, second) = (once(with(json!({"a": "1", "b": "1"}))), with(json!({"a": "2"})));
+    fixture.assign(1, &[fixture.namespace_object(), first]);
+    fixture.start_agent();
+    fixture.report(|report| report.lines.iter().any(|line| line.message == "not here")).await;
+    assert!(fixture.is_there("key").await);
+
+    gateway.refuse_nothing();
+    fixture.report(is_done(1)).await;
+
+    let made = fixture.fetch("ConfigMap", "key").await;
+    let entries = made["metadata"]["managedFields"].as_array().expect("a list");
+    let ours: Vec<_> = entries.iter().filter(|entry| entry["manager"] == "bellwether").collect();
+    assert_eq!(ours.iter().map(|entry| &entry["operation"]).collect::<Vec<_>>(), ["Apply"], "{ours:?}");
+    // Git wants it as all else by now: what it no longer says goes, and so does the object.
+    fixture.assign(2, &[fixture.namespace_object(), second.clone()]);
+    fixture.report(is_done(2)).await;
+    let applied = fixture.fetch("ConfigMap", "key").await;
+    assert_eq!((&applied["data"], &applied["metadata"]["annotations"]), (&json!({"a": "2"}), &Value::Null));
+    fixture.assign_pruning(3, &[fixture.namespace_object()], &[second]);
+    fixture.report(is_done(3)).await;
+    assert!(!fixture.is_there("key").await);
 }
 
 #[tokio::test]

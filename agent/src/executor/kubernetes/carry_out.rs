@@ -199,6 +199,7 @@ impl Attempt<'_> {
         if !owner.may_write() {
             return Ok(Finding::Exists { hint: owner_hint(&there.metadata, self.step) }.into());
         }
+        let there = self.finish(there).await?;
         let wanted = self.wanted(&body, &parse(&there.body)?).await?;
         if owner == Owner::Adopted {
             return Ok(self.adopt(&wanted, &there).await?.answer(body, None));
@@ -221,9 +222,18 @@ impl Attempt<'_> {
     /// Makes it where it is absent. Somebody who makes it meanwhile is not written over: it is found the next time.
     async fn make_once(&self, body: Body) -> Result<Answer, Stopped> {
         if let Some(there) = self.read().await? {
+            let there = self.finish(there).await?;
             return Ok(as_found(self.step, &there, &body)?.into());
         }
         Ok(self.create(&body).await?.answer(body, None))
+    }
+
+    /// What this target once made, whatever kept it from doing all of that, is ours as if it had been applied.
+    async fn finish(&self, there: Live) -> Result<Live, ClusterError> {
+        if !is_ours(&there.metadata, &self.step.label()) {
+            return Ok(there);
+        }
+        self.cluster.manage_as_applied(&self.step.key, there).await
     }
 
     async fn create(&self, body: &Body) -> Result<Made, ClusterError> {
@@ -457,6 +467,7 @@ impl Question<'_> {
     }
 
     async fn answer_there(&self, there: Live) -> Result<Answer, ClusterError> {
+        let there = if self.writes { self.attempt.finish(there).await? } else { there };
         if self.attempt.step.is_applied_once {
             return as_found(self.attempt.step, &there, &self.body).map(Answer::from);
         }

@@ -26,6 +26,7 @@ use bellwether_core::object::TARGET_LABEL;
 pub(crate) use bellwether_core::reconcile::ClusterError;
 use bellwether_core::reconcile::Metadata;
 use bellwether_core::session::UID_FACT;
+use bellwether_core::takeover::as_applied;
 use bellwether_core::yielded::Autoscaler;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -170,8 +171,8 @@ impl Cluster {
         Ok(live)
     }
 
-    /// Makes an object that is not there; where one is by now, that is left as it is, and the answer is that what was known
-    /// is stale. It is managed as if it had been applied.
+    /// Makes an object that is not there, and that asks to be applied once; where one is by now, that is left as it is, and the
+    /// answer is that what was known is stale. It is managed as if it had been applied.
     pub(crate) async fn create(&self, key: &ObjectKey, body: &[u8]) -> Result<Live, ClusterError> {
         let resource = self.resource(key, Served::AsWritten).await?;
         let path = paths::collection(key, &resource)?;
@@ -179,26 +180,28 @@ impl Cluster {
         let sending =
             Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), ..Sending::default() };
         let answer = self.inner.requests.post(&format!("{path}?{query}"), sending.prepare(body)?).await;
-        self.checked(key, answer)?;
+        let made = self.checked(key, answer)?.live(resource.has_status)?;
         if is_definition(key) {
             self.inner.discovery.expect_kind();
         }
-        self.manage_as_applied(key).await
+        self.manage_as_applied(key, made).await
     }
 
-    /// Of what was just made; its status may be written meanwhile.
-    async fn manage_as_applied(&self, key: &ObjectKey) -> Result<Live, ClusterError> {
-        const TRIES_MAX: u32 = 3;
-        let mut tries = 1;
-        loop {
-            let made = self.read(key).await?.ok_or(ClusterError::NotFound)?;
-            let managers = as_if_applied(&made.body);
-            match self.set_managers(key, &made.metadata.resource_version, &managers).await {
-                Ok(_) => return self.read(key).await?.ok_or(ClusterError::NotFound),
-                Err(ClusterError::Stale { .. }) if tries < TRIES_MAX => tries += 1,
+    /// Of what was made by [`Cluster::create`], now or by one that came to no end; all else is answered as it was read. Its
+    /// status may be written meanwhile: a definition's is, two or three times.
+    pub(crate) async fn manage_as_applied(&self, key: &ObjectKey, there: Live) -> Result<Live, ClusterError> {
+        const TRIES_MAX: u32 = 4;
+        let (uid, mut there) = (there.metadata.uid, there);
+        for _ in 0..TRIES_MAX {
+            let Some(managers) = managers_as_applied(&there) else { return Ok(there) };
+            match self.set_managers(key, &there.metadata.resource_version, &managers).await {
+                Ok(_) | Err(ClusterError::Stale { .. }) => {}
                 Err(error) => return Err(error),
             }
+            let is_it = |now: &Live| now.metadata.uid == uid;
+            there = self.read(key).await?.filter(is_it).ok_or_else(|| stale("another object has its name by now"))?;
         }
+        Err(stale("it is written again and again"))
     }
 
     /// The whole object; `None` when it is not there.
@@ -381,15 +384,16 @@ fn is_definition(key: &ObjectKey) -> bool {
     (key.group(), key.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition")
 }
 
-/// The managers of what was made by a request that is no apply, as if it had been one: a later apply then takes away what it
-/// no longer says.
-fn as_if_applied(object: &[u8]) -> Value {
-    let object: Value = serde_json::from_slice(object).unwrap_or_default();
-    let mut entries = object["metadata"]["managedFields"].clone();
-    for entry in entries.as_array_mut().into_iter().flatten().filter(|entry| entry["manager"] == FIELD_MANAGER) {
-        entry["operation"] = json!("Apply");
-    }
-    entries
+fn managers_as_applied(there: &Live) -> Option<Value> {
+    // Of hardly any object: the others are not read for it.
+    let mut managers = there.metadata.managed_fields.iter();
+    managers.find(|entry| entry.manager == FIELD_MANAGER && entry.operation == "Update")?;
+    let object: Value = serde_json::from_slice(&there.body).ok()?;
+    as_applied(&object["metadata"]["managedFields"], FIELD_MANAGER)
+}
+
+fn stale(message: &str) -> ClusterError {
+    ClusterError::Stale { message: message.to_owned() }
 }
 
 fn absent_as_none<T>(found: Result<T, ClusterError>) -> Result<Option<T>, ClusterError> {
