@@ -13,8 +13,16 @@ use crate::apply::APPLY_ANNOTATION;
 /// Tools by which people apply what they keep in files. Others, such as `kubectl-edit`, change what is there: that is drift.
 const PERSONS_TOOLS: [&str; 3] = ["kubectl", "kubectl-client-side-apply", "before-first-apply"];
 
-/// Managers that Helm, Flux and Argo CD apply by.
-const TOOLS: [&str; 5] = ["helm", "helm-controller", "kustomize-controller", "argocd-controller", "argocd-application-controller"];
+/// Managers that Helm, Flux and Argo CD apply by, and people who made it once.
+const TOOLS: [&str; 7] = [
+    "argocd-application-controller",
+    "argocd-controller",
+    "helm",
+    "helm-controller",
+    "kubectl-create",
+    "kubectl-replace",
+    "kustomize-controller",
+];
 
 /// Whether a manager of fields is a tool by which people apply what they keep in files.
 pub(crate) fn is_persons(manager: &str) -> bool {
@@ -284,7 +292,8 @@ mod tests {
         let mut status = entry("kubectl", "Update", &json!({"f:status": {}}));
         status["subresource"] = json!("status");
         let older = json!({"manager": "kubectl", "operation": "Apply", "apiVersion": "v1beta1", "fieldsV1": kubectls});
-        let others = [entry("controller", "Update", &kubectls), entry("kubectl-rollout", "Update", &kubectls), status, older];
+        let others =
+            [entry("controller", "Update", &kubectls), entry("kubectl-rollout", "Update", &kubectls), status, older];
         let theirs = [entry("helm", "Update", &helms), entry("kubectl-client-side-apply", "Update", &kubectls)];
         let fields = json!([others.as_slice(), theirs.as_slice()].concat());
 

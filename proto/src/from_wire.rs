@@ -11,8 +11,8 @@ use bellwether_core::report::{
     Counts, LINES_MAX, MESSAGE_BYTES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message, bounded_text,
 };
 use bellwether_core::session::{
-    Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, HeartbeatPolicy, Hello, HubMessage, Listed, Packed, Piece,
-    Profile, ProfileWanted, Prune, SyncOptions, Want, Welcome,
+    Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, HeartbeatPolicy, Hello, HubMessage, Listed, Packed,
+    Piece, Profile, ProfileWanted, Prune, SyncOptions, Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 use jiff::{SignedDuration, Timestamp};

@@ -43,7 +43,11 @@ async fn apply_by_kubectl(fixture: &Fixture, replicas: u32) {
 
 fn managers(object: &Value) -> Vec<&str> {
     let entries = object["metadata"]["managedFields"].as_array().expect("a list");
-    entries.iter().filter(|entry| entry["subresource"].is_null()).filter_map(|entry| entry["manager"].as_str()).collect()
+    entries
+        .iter()
+        .filter(|entry| entry["subresource"].is_null())
+        .filter_map(|entry| entry["manager"].as_str())
+        .collect()
 }
 
 #[tokio::test]
@@ -97,7 +101,8 @@ async fn what_an_autoscaler_has_scaled_keeps_its_replicas_when_it_is_adopted() {
 /// What Helm, Flux and Argo CD leave on what they apply, and the managers that they apply by.
 fn marks() -> [(&'static str, &'static str, Value, Value); 3] {
     let helm = json!({"meta.helm.sh/release-name": "web", "meta.helm.sh/release-namespace": "shop"});
-    let flux = json!({"kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"});
+    let flux =
+        json!({"kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"});
     let argo = json!({"argocd.argoproj.io/tracking-id": "apps:/ConfigMap:shop/of-argo"});
     [
         ("of-helm", "helm", json!({"app.kubernetes.io/managed-by": "Helm"}), helm),

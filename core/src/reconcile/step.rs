@@ -98,7 +98,19 @@ impl Step {
         let (last_applied, twin, claims, adopt) = (None, None, Vec::new(), Adopt::Never);
         let generation = Generation::new(1);
         let (is_applied_once, is_latest, may_have_ended) = (false, false, false);
-        Self { target, generation, key, act, last_applied, is_applied_once, is_latest, may_have_ended, twin, claims, adopt }
+        Self {
+            target,
+            generation,
+            key,
+            act,
+            last_applied,
+            is_applied_once,
+            is_latest,
+            may_have_ended,
+            twin,
+            claims,
+            adopt,
+        }
     }
 }
 

@@ -165,7 +165,10 @@ pub(crate) const RELEASE: &[Rule] = &[
     ),
     differs("spec.install.disableWait", "health is always waited for"),
     differs("spec.install.disableWaitForJobs", "a Job is waited for until it is complete"),
-    note("spec.install.disableTakeOwnership", "nothing to do: objects of others are refused and told, unless `sync.adopt` says otherwise"),
+    note(
+        "spec.install.disableTakeOwnership",
+        "nothing to do: objects of others are refused and told, unless `sync.adopt` says otherwise",
+    ),
     note("spec.install.serverSideApply", "nothing to do: objects are always applied server-side"),
     note("spec.upgrade.strategy", "nothing to do: what fails is tried again with growing pauses"),
     differs(
@@ -197,7 +200,10 @@ pub(crate) const RELEASE: &[Rule] = &[
     ),
     differs("spec.upgrade.disableWait", "health is always waited for"),
     differs("spec.upgrade.disableWaitForJobs", "a Job is waited for until it is complete"),
-    note("spec.upgrade.disableTakeOwnership", "nothing to do: objects of others are refused and told, unless `sync.adopt` says otherwise"),
+    note(
+        "spec.upgrade.disableTakeOwnership",
+        "nothing to do: objects of others are refused and told, unless `sync.adopt` says otherwise",
+    ),
     note("spec.upgrade.serverSideApply", "nothing to do: objects are always applied server-side"),
     differs(
         "spec.rollback",
