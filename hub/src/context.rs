@@ -5,12 +5,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bellwether_core::{ClusterId, Digest, Name, TargetId};
+use bellwether_core::{ClusterId, Digest, TargetId};
 use bellwether_render::Engines;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::bundle::ToldRenders;
 use crate::http::readiness::Readiness;
 use crate::http::reads::Reads;
 use crate::link::arrivals::Arrivals;
@@ -76,8 +77,7 @@ pub(crate) struct Hub {
     pub(crate) foreign_reports: RateLimiter,
     /// Of addresses: tries to join that were refused.
     pub(crate) join_tries: Buckets<IpAddr>,
-    /// Of clusters, by their names: renders for what their agents say of them.
-    pub(crate) told_renders: Buckets<Name>,
+    pub(crate) told_renders: ToldRenders,
     /// Of clusters' targets: entries that one began to fail.
     pub(crate) began_to_fail: Buckets<(ClusterId, TargetId)>,
     pub(crate) renewals: Buckets<ClusterId>,

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::Hub;
 use crate::access::token::{self, NewToken};
-use crate::bundle;
+use crate::bundle::ToldRenders;
 use crate::http::hooks::BODIES_KEPT;
 use crate::http::readiness::Readiness;
 use crate::http::reads::Reads;
@@ -209,7 +209,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         dropped_events: RateLimiter::default(),
         foreign_reports: RateLimiter::default(),
         join_tries: Buckets::new(JOIN_TRIES),
-        told_renders: Buckets::new(bundle::TOLD),
+        told_renders: ToldRenders::new(),
         began_to_fail: Buckets::new(TURNS),
         enrolments: Buckets::new(ENROLMENTS),
         calls: Buckets::new(link::CALLS),

@@ -8,7 +8,6 @@ use jiff::{SignedDuration, Timestamp};
 use super::error::{BROKE_DOWN, BundleError, SHARE_SPENT, TOLD_TOO_OFTEN};
 use crate::Hub;
 use crate::process::clock;
-use crate::process::rate::Rate;
 use crate::store::revisions::Revision;
 use crate::store::targets::Target;
 use crate::store::{self, StoreError};
@@ -23,10 +22,6 @@ const STORED_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// Most of what it renders is there by then, and costs no more than being rendered.
 const SHARE_PAUSE: SignedDuration = SignedDuration::from_hours(1);
-
-/// Renders that a hub makes because one cluster's agent says something new of it, over all targets: a new version of Kubernetes
-/// in each of some hundred targets at once, and then as many as are no burden.
-pub(crate) const TOLD: Rate = Rate { at_once: 500, every: SignedDuration::from_secs(30) };
 
 /// By then there is room for dozens again.
 const TOLD_PAUSE: SignedDuration = SignedDuration::from_mins(30);

@@ -41,8 +41,6 @@ pub(super) enum BundleError {
     /// It reads more of its clusters than was read.
     #[error("not all that it reads of clusters is known")]
     TraitsUnread,
-    #[error("its renders take more than {} minutes together", bounds::TOGETHER.as_secs() / 60)]
-    TooLong,
     #[error("too much was rendered lately for what its agent says of it")]
     ToldTooOften,
     #[error("it is not known any more what it came from")]
@@ -80,7 +78,6 @@ impl BundleError {
             Self::Render(_) | Self::Manifest(_) => true,
             Self::Read(error) | Self::ReadThere { error, .. } => !error.is_of_mirror(),
             Self::Source { .. }
-            | Self::TooLong
             | Self::ToldTooOften
             | Self::TraitsUnread
             | Self::Store(_)
@@ -125,10 +122,6 @@ impl BundleError {
             Self::ShareSpent => {
                 let hint = "let less change with each push, or for each cluster; it is tried again each hour";
                 (SHARE_SPENT, Some(Cow::Borrowed(hint)), None, None)
-            }
-            Self::TooLong => {
-                let hint = "split the target, or let fewer clusters have values of their own";
-                ("over_limit", Some(Cow::Borrowed(hint)), None, None)
             }
             Self::ToldTooOften => {
                 let hint = "see what changes so often: bellwether cluster show; it is tried again within the hour, and what \

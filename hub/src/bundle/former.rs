@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_core::RolloutId;
 use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::rollout::is_given_up;
 use jiff::SignedDuration;
@@ -15,46 +14,45 @@ use super::job::Job;
 use super::sources::Sources;
 use super::{bounds, record, values_of};
 use crate::Hub;
-use crate::process::clock;
 use crate::source::policy;
 use crate::store::renders::Render;
 use crate::store::targets::Target;
-use crate::store::work::Stage;
-use crate::store::{self, Connection, StoreError};
-use crate::work::change::Change;
+use crate::store::wanted::Wanted;
+use crate::store::{self, StoreError};
 
-/// Where the newest rollout was given up, what most clusters run is for those who join, too.
-pub(super) async fn complete_kept(hub: &Hub, target: &Target, longest: Duration) -> Result<(), StoreError> {
-    let mut db = hub.pool.acquire().await?;
-    let kept = find_kept(&mut db, target).await?;
-    drop(db);
-    complete(hub, target, kept, longest).await
-}
-
-async fn find_kept(db: &mut Connection, target: &Target) -> Result<Option<Render>, StoreError> {
-    let state = store::targets::find_state(db, target.id).await?;
-    let Some(from) = state.current_from.filter(|_| !state.held) else { return Ok(None) };
-    let main = store::rollouts::find(db, RolloutId::new(from)).await?.map(|main| main.state);
-    let wanted = store::wanted::find(db, target.id).await?.map(|wanted| wanted.since);
-    if !is_given_up(wanted, state.rolled_since, main) {
-        return Ok(None);
-    }
-    let Some(given_up) = state.rolled_since else { return Ok(None) };
-    match store::renders::find_most_run(db, target.id, target.version, given_up).await? {
-        Some(kept) => store::renders::find(db, kept).await,
+/// Beside what is wanted: where that does not render, the last good render; where its rollout was given up, what most clusters
+/// run. Says when to go on, if not all could be made.
+pub(super) async fn complete(
+    hub: &Hub,
+    target: &Target,
+    (wanted, renders): (Option<Wanted>, bool),
+    longest: Duration,
+) -> Result<Option<SignedDuration>, StoreError> {
+    let former = match wanted {
+        Some(wanted) if is_given_up(Some(wanted.since), wanted.rolled, wanted.main) => {
+            let mut db = hub.pool.acquire().await?;
+            match store::renders::find_most_run(&mut db, target.id, target.version, wanted.since).await? {
+                Some(most_run) => store::renders::find(&mut db, most_run).await?,
+                None => None,
+            }
+        }
+        Some(wanted) if !renders => Some(wanted.render),
+        _ => None,
+    };
+    match former.filter(|former| former.target_version == target.version) {
+        Some(former) => add(hub, target, former, longest).await,
         None => Ok(None),
     }
 }
 
 /// Renders its commit again for clusters that it has nothing for. What does not come of that is no condition: the target says why
 /// the newest commit does not render, and each further reconcile tries again.
-pub(super) async fn complete(
+async fn add(
     hub: &Hub,
     target: &Target,
-    former: Option<Render>,
+    former: Render,
     longest: Duration,
-) -> Result<(), StoreError> {
-    let Some(former) = former.filter(|former| former.target_version == target.version) else { return Ok(()) };
+) -> Result<Option<SignedDuration>, StoreError> {
     let mut db = hub.pool.acquire().await?;
     let revision = store::revisions::find(&mut db, former.revision).await?;
     let read = TraitsUsed::ALL;
@@ -62,27 +60,30 @@ pub(super) async fn complete(
     let agents = store::clusters::list_agent_namespaces(&mut db, target.project.id).await?;
     let is_admitted = policy::is_admitted(&mut db, target, &former).await?;
     drop(db);
-    let Some(revision) = revision.filter(|_| is_admitted) else { return Ok(()) };
+    let Some(revision) = revision.filter(|_| is_admitted) else { return Ok(None) };
     let (sources, asked) = (Arc::new(Sources::pinned(&former.sources)), Arc::default());
     let job = Job { hub, target, revision: &revision, clusters, read, is_asked: false, longest, sources, asked };
-    if job.covers(&former) {
-        return Ok(());
+    if job.covers(&former, &BTreeSet::new()) {
+        return Ok(None);
     }
-    let added = add(&job, former, agents).await;
+    let added = add_to(&job, former, agents).await;
     bounds::leave_try(hub, target.id).await;
     match added {
         Err(BundleError::Store(error)) => Err(error),
         Err(error) => {
             tracing::info!(target.name = %target.name, error = %crate::chain(&error), "the last render has nothing for some clusters");
-            Ok(())
+            Ok(None)
         }
-        Ok(pause) => go_on(hub, target, pause).await,
+        Ok(again) => Ok(again),
     }
 }
 
-/// Says when to go on, if not all could be made. What another version made is not added to: everything would be made anew, for
-/// nobody.
-async fn add(job: &Job<'_>, former: Render, agents: BTreeSet<String>) -> Result<Option<SignedDuration>, BundleError> {
+/// What another version made is not added to: everything would be made anew, for nobody.
+async fn add_to(
+    job: &Job<'_>,
+    former: Render,
+    agents: BTreeSet<String>,
+) -> Result<Option<SignedDuration>, BundleError> {
     let Job { hub, target, .. } = job;
     let id = former.id;
     let Some(former) = job.of_this_engine(Some(former)).await? else {
@@ -94,15 +95,7 @@ async fn add(job: &Job<'_>, former: Render, agents: BTreeSet<String>) -> Result<
     if rendered.existing != Some(id) {
         return Ok(None);
     }
-    let pause = rendered.tried_again_after();
+    let again = rendered.again;
     record::add_variants(hub, target.id, id, rendered).await?;
-    Ok(pause)
-}
-
-/// What time lacked for comes with another turn.
-async fn go_on(hub: &Hub, target: &Target, pause: Option<SignedDuration>) -> Result<(), StoreError> {
-    let Some(pause) = pause else { return Ok(()) };
-    let mut change = Change::begin(&hub.pool, &hub.signals).await?;
-    change.tell(Stage::Bundle, &[target.id.as_uuid()], clock::now() + pause, None).await?;
-    change.commit().await
+    Ok(again)
 }

@@ -1,19 +1,21 @@
-//! One target at one revision: from the files of the commit to a bundle for each distinct set of values.
+//! One target at one revision: from the files of the commit, or from what was made of them before, to a
+//! bundle for each distinct set of values. Neighbour: `variants` makes those.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::bundle::Manifest;
 use bellwether_core::parameters::{TraitsUsed, Values};
 use bellwether_core::render::LeftOutHook;
 use bellwether_core::{Condition, Digest, Name, RenderId, RepoId};
-use bellwether_render::{MadeBy, Manifests, Marks, Plan, Recipe, RenderedObject, VERSION, made_by};
-use jiff::{SignedDuration, Timestamp};
+use bellwether_render::{MadeBy, Manifests, Marks, Plan, Recipe, VERSION, made_by};
+use jiff::SignedDuration;
 
+use super::bounds;
 use super::error::BundleError;
 use super::sources::{Asked, RepoFiles, Sources};
-use super::{bounds, record};
+use super::variants::{Lacking, Made};
 use crate::Hub;
 use crate::process::clock;
 use crate::source::git::ReadError;
@@ -34,8 +36,6 @@ pub(super) struct Rendered {
     pub(super) left_out_hooks: BTreeSet<LeftOutHook>,
     /// The versions of what made it.
     pub(super) engine: Option<String>,
-    /// Time was up, and the next run goes on from here.
-    pub(super) goes_on: bool,
     /// An earlier render of the same is used.
     pub(super) is_reused: bool,
     /// Digest of the used parameters → bundle.
@@ -46,40 +46,11 @@ pub(super) struct Rendered {
     pub(super) unwritten: Vec<Made>,
     /// Why some clusters have none.
     pub(super) lacking: Option<Condition>,
+    /// When to go on, if not all was made that could be; `None`: nothing would come of it.
+    pub(super) again: Option<SignedDuration>,
     /// The render of exactly this revision and spec is there, and only variants are added to it.
     pub(super) existing: Option<RenderId>,
 }
-
-impl Rendered {
-    /// When to go on, if not all was made that could be; `None`: nothing would come of it.
-    pub(super) fn tried_again_after(&self) -> Option<SignedDuration> {
-        if self.goes_on {
-            Some(SignedDuration::ZERO)
-        } else {
-            self.lacking.as_ref().and_then(bounds::tried_again_after)
-        }
-    }
-}
-
-/// A bundle that was just made.
-pub(super) struct Made {
-    pub(super) manifest: Manifest,
-    pub(super) objects: Vec<RenderedObject>,
-}
-
-impl Made {
-    fn bytes(&self) -> usize {
-        self.objects.iter().map(|object| object.body.len()).sum()
-    }
-}
-
-/// Bundles that wait in memory to be written together, uncompressed. A fleet in which every cluster has values of its own
-/// has as many bundles as clusters.
-const UNWRITTEN_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Variants that a render keeps for values that no cluster has any more: some clusters change back. Agents say what their
-/// clusters are, and there is no end of that.
-const SPARE_MAX: usize = 100;
 
 /// Manifests that are read at once.
 const MANIFESTS_AT_ONCE: usize = 50;
@@ -124,12 +95,25 @@ impl Job<'_> {
             Some(earlier) if self.is_asked => self.is_whole(earlier).await?,
             _ => true,
         };
-        if is_whole && earlier.as_ref().is_some_and(|earlier| self.covers(earlier)) {
+        let waiting = earlier.as_ref().filter(|_| is_whole).map(|earlier| self.waiting(earlier)).unwrap_or_default();
+        if is_whole && earlier.as_ref().is_some_and(|earlier| self.covers(earlier, &waiting)) {
             let earlier = earlier.expect("it was just looked at");
             let existing = existing(&earlier.sources, &earlier.variables.iter().cloned().collect());
-            return Ok(reuse(earlier, existing));
+            return Ok(self.reuse(earlier, existing, &waiting));
         }
         bounds::begin_try(self.hub, self.target, self.revision).await?;
+        let rendered = self.render_more((earlier, is_whole), waiting, agents).await?;
+        let existing = existing(&rendered.sources, &rendered.variables);
+        Ok(Rendered { existing, ..rendered })
+    }
+
+    /// What an earlier render lacks; where that is not whole, or does not count, everything.
+    async fn render_more(
+        &self,
+        (earlier, is_whole): (Option<Render>, bool),
+        waiting: BTreeSet<Digest>,
+        agents: BTreeSet<String>,
+    ) -> Result<Rendered, BundleError> {
         let manifests = Arc::new(self.open().await?);
         let recipe = Arc::new(Recipe {
             marks: Some(Marks { target: self.target.id, owner: self.hub.owner_of(self.target) }),
@@ -139,36 +123,35 @@ impl Job<'_> {
         // What it made goes on being what the same files make, and goes on depending on what it read.
         manifests.know(earlier.iter().flat_map(|earlier| &earlier.variables));
         let earlier = earlier.filter(|earlier| earlier.variables.iter().eq(&manifests.variables()));
-        let maker = earlier.as_ref().and_then(|earlier| earlier.engine.clone());
-        let kept = earlier.as_ref().filter(|_| is_whole).map(|earlier| earlier.variants.clone()).unwrap_or_default();
-        let made = self.render_variants(&manifests, &recipe, kept).await?;
-        let goes_on = made.goes_on();
-        let (Variants { digests: variants, spare, unwritten, .. }, lacking) = made.condition(clock::now())?;
+        let kept = earlier.as_ref().filter(|_| is_whole).map(|earlier| (earlier.variants.clone(), waiting));
+        let made = self.render_variants(&manifests, &recipe, kept.unwrap_or_default()).await?;
         let (mut inputs, mut left_out_hooks) = (manifests.inputs().paths(), manifests.left_out_hooks());
+        let mut engine = Some(made_by(manifests.engine().as_deref()));
         if let Some(earlier) = earlier {
             inputs.extend(earlier.inputs);
             left_out_hooks.extend(earlier.left_out_hooks);
             self.asked.extend(earlier.sources.into_iter().map(|one| one.source));
+            engine = match earlier.engine {
+                Some(maker) => engine.and_then(|engine| made_together(&maker, engine)),
+                None => engine,
+            };
         }
         let (inputs, sources): (Vec<_>, _) = (inputs.into_iter().collect(), self.asked.found(&self.sources));
         let digest = self.digest_of(&inputs, &sources).await?;
-        let (inputs, variables) = ((inputs, digest), manifests.variables());
-        let (engine, existing) = (made_by(manifests.engine().as_deref()), existing(&sources, &variables));
-        let engine = maker.map_or(Some(engine.clone()), |maker| made_together(&maker, engine));
-        let is_reused = false;
+        let (lacking, again) = made.lacking.tell(clock::now());
         Ok(Rendered {
-            inputs,
+            inputs: (inputs, digest),
             sources,
-            variables,
+            variables: manifests.variables(),
             left_out_hooks,
             engine,
-            goes_on,
-            is_reused,
-            variants,
-            spare,
-            unwritten,
+            is_reused: false,
+            variants: made.digests,
+            spare: made.spare,
+            unwritten: made.unwritten,
             lacking,
-            existing,
+            again,
+            existing: None,
         })
     }
 
@@ -199,11 +182,54 @@ impl Job<'_> {
         Ok(Some(Render { sources, ..render }).filter(|render| render.inputs_digest == digest))
     }
 
-    /// Whether a render has a variant for every cluster.
-    pub(super) fn covers(&self, render: &Render) -> bool {
+    /// Whether a render has a variant for every cluster, but for those that wait.
+    pub(super) fn covers(&self, render: &Render, waiting: &BTreeSet<Digest>) -> bool {
         let variables: BTreeSet<_> = render.variables.iter().cloned().collect();
-        let has = |values: &Values| render.variants.contains_key(&values.restricted_to(&variables).digest());
-        !render.variants.is_empty() && self.clusters.iter().all(|(_, values)| has(values))
+        let is_settled = |parameters| render.variants.contains_key(&parameters) || waiting.contains(&parameters);
+        !render.variants.is_empty()
+            && self.clusters.iter().all(|(_, values)| is_settled(values.restricted_to(&variables).digest()))
+    }
+
+    /// Which variants that an earlier render lacks are not to be made yet: for what each of their clusters' agents says, too much
+    /// was rendered lately. What is made the first time is made for everybody, and asks nobody.
+    fn waiting(&self, earlier: &Render) -> BTreeSet<Digest> {
+        let is_told = |name: &&String| TraitsUsed::by([*name]).is_of_agents();
+        let told: BTreeSet<_> = earlier.variables.iter().filter(is_told).cloned().collect();
+        if told.is_empty() || earlier.variants.is_empty() {
+            return BTreeSet::new();
+        }
+        let variables: BTreeSet<_> = earlier.variables.iter().cloned().collect();
+        let mut lacked: BTreeMap<Digest, bool> = BTreeMap::new();
+        for cluster in &self.clusters {
+            let parameters = cluster.1.restricted_to(&variables).digest();
+            if !earlier.variants.contains_key(&parameters) {
+                // Clusters that are to have the same pay for it once.
+                let is_admitted = lacked.entry(parameters).or_default();
+                *is_admitted = *is_admitted || self.hub.told_renders.admit(self.target.id, cluster, &told);
+            }
+        }
+        lacked.into_iter().filter_map(|(parameters, is_admitted)| (!is_admitted).then_some(parameters)).collect()
+    }
+
+    fn reuse(&self, render: Render, existing: Option<RenderId>, waiting: &BTreeSet<Digest>) -> Rendered {
+        let variables = render.variables.into_iter().collect();
+        let waits = |(_, values): &&(Name, Values)| waiting.contains(&values.restricted_to(&variables).digest());
+        let named = self.clusters.iter().filter(|_| !waiting.is_empty()).filter(waits).map(|(name, _)| name.clone());
+        let (lacking, again) = Lacking::of_waiting(named.collect()).tell(clock::now());
+        Rendered {
+            inputs: (render.inputs, render.inputs_digest),
+            sources: render.sources,
+            left_out_hooks: render.left_out_hooks.into_iter().collect(),
+            engine: render.engine,
+            is_reused: true,
+            variants: render.variants,
+            spare: Vec::new(),
+            unwritten: Vec::new(),
+            lacking,
+            again,
+            existing,
+            variables,
+        }
     }
 
     /// Of what a render read in its repo and, if there are some, in its sources.
@@ -261,108 +287,6 @@ impl Job<'_> {
         })
         .await
     }
-
-    /// Those that are not known: one after another, and written as they come; the last ones are left to whoever writes the
-    /// render. After one that an engine did not end, none is begun: the others would take as long, and other targets wait.
-    async fn render_variants(
-        &self,
-        manifests: &Arc<Manifests<RepoFiles>>,
-        recipe: &Arc<Recipe>,
-        known: BTreeMap<Digest, Digest>,
-    ) -> Result<Variants, BundleError> {
-        let until = Instant::now() + self.longest;
-        let is_more_of_the_same = !known.is_empty();
-        let mut variants = Variants { digests: known, ..Variants::default() };
-        #[expect(clippy::zero_sized_map_values, reason = "it is grouped anew as those are that were made")]
-        let (mut failed, mut bytes, mut is_over) = (BTreeMap::new(), 0, false);
-        let mut variables = self.check_read(manifests.variables())?;
-        for (cluster, values) in &self.clusters {
-            let parameters = values.restricted_to(&variables).digest();
-            if variants.digests.contains_key(&parameters) {
-                continue;
-            }
-            // One in any case, so that each run comes further.
-            if !is_over && variants.made > 0 && Instant::now() >= until {
-                is_over = true;
-                variants.error.get_or_insert(BundleError::TooLong);
-            }
-            if is_over || failed.contains_key(&parameters) {
-                variants.lacking.push(cluster.clone());
-                continue;
-            }
-            if is_more_of_the_same && TraitsUsed::by(&variables).is_of_agents() {
-                if !self.hub.told_renders.may(cluster) {
-                    variants.lacking.push(cluster.clone());
-                    variants.error.get_or_insert(BundleError::ToldTooOften);
-                    continue;
-                }
-                self.hub.told_renders.take(cluster.clone());
-            }
-            if bytes > UNWRITTEN_BYTES_MAX {
-                record::write_bundles(self.hub, self.target.id, std::mem::take(&mut variants.unwritten)).await?;
-                bytes = 0;
-            }
-            let (asked, recipe, asked_for) = (manifests.clone(), recipe.clone(), values.clone());
-            let made = blocking(move || make(&asked, &recipe, &asked_for)).await;
-            self.hub.metrics.variants.inc();
-            let found = manifests.variables();
-            if found != variables {
-                let found = self.check_read(found)?;
-                variants.digests = self.regroup(&variants.digests, &variables, &found);
-                failed = self.regroup(&failed, &variables, &found);
-                variables = found;
-            }
-            let parameters = values.restricted_to(&variables).digest();
-            match made {
-                Ok(made) => {
-                    bytes += made.bytes();
-                    variants.made += 1;
-                    variants.digests.insert(parameters, made.manifest.digest());
-                    variants.unwritten.push(made);
-                }
-                Err(error) if error.is_of_content() => {
-                    is_over |= error.is_over_limit();
-                    failed.insert(parameters, ());
-                    variants.lacking.push(cluster.clone());
-                    variants.error.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        variants.spare = self.spare(&variants.digests, &variables);
-        Ok(variants)
-    }
-
-    /// Whether what these variables read of clusters was read.
-    fn check_read(&self, variables: BTreeSet<String>) -> Result<BTreeSet<String>, BundleError> {
-        if TraitsUsed::by(&variables).is_within(self.read) { Ok(variables) } else { Err(BundleError::TraitsUnread) }
-    }
-
-    /// By more variables, what was found by fewer. It stays right for all who had the same of these: what was made read no
-    /// others. So a variable that turns up late costs no render.
-    fn regroup<T: Clone>(
-        &self,
-        found: &BTreeMap<Digest, T>,
-        fewer: &BTreeSet<String>,
-        more: &BTreeSet<String>,
-    ) -> BTreeMap<Digest, T> {
-        let one = |(_, values): &(Name, Values)| {
-            let found = found.get(&values.restricted_to(fewer).digest())?;
-            Some((values.restricted_to(more).digest(), found.clone()))
-        };
-        self.clusters.iter().filter_map(one).collect()
-    }
-
-    /// Those that no cluster has the values for any more, once they are many.
-    fn spare(&self, variants: &BTreeMap<Digest, Digest>, variables: &BTreeSet<String>) -> Vec<Digest> {
-        if variants.len() <= SPARE_MAX {
-            return Vec::new();
-        }
-        let used: BTreeSet<_> =
-            self.clusters.iter().map(|(_, values)| values.restricted_to(variables).digest()).collect();
-        let spare: Vec<_> = variants.keys().filter(|parameters| !used.contains(parameters)).copied().collect();
-        if spare.len() > SPARE_MAX { spare } else { Vec::new() }
-    }
 }
 
 /// Those of these bundles of which something is not stored, or cannot be read. Asked of the rows: what this hub has in
@@ -402,81 +326,11 @@ fn made_together(before: &str, now: String) -> Option<String> {
     }
 }
 
-fn reuse(render: Render, existing: Option<RenderId>) -> Rendered {
-    Rendered {
-        inputs: (render.inputs, render.inputs_digest),
-        sources: render.sources,
-        variables: render.variables.into_iter().collect(),
-        left_out_hooks: render.left_out_hooks.into_iter().collect(),
-        engine: render.engine,
-        goes_on: false,
-        is_reused: true,
-        variants: render.variants,
-        spare: Vec::new(),
-        unwritten: Vec::new(),
-        lacking: None,
-        existing,
-    }
-}
-
-/// The bundles of a target, and of which clusters there is none.
-#[derive(Default)]
-struct Variants {
-    digests: BTreeMap<Digest, Digest>,
-    /// Of these, by this run.
-    made: usize,
-    /// See [`Job::spare`].
-    spare: Vec<Digest>,
-    unwritten: Vec<Made>,
-    lacking: Vec<Name>,
-    /// Of the first of these.
-    error: Option<BundleError>,
-}
-
-/// Clusters that a condition names; the others are counted.
-const NAMED_MAX: usize = 5;
-
-impl Variants {
-    /// Only time lacked.
-    fn goes_on(&self) -> bool {
-        matches!(self.error, Some(BundleError::TooLong)) && self.made > 0
-    }
-
-    /// Of one cluster nothing is kept back because another cannot have it; when none can, that is the target's fault.
-    fn condition(self, now: Timestamp) -> Result<(Self, Option<Condition>), BundleError> {
-        let Self { digests, made, spare, unwritten, lacking, error } = self;
-        match error {
-            Some(error) if digests.is_empty() => Err(error),
-            error => {
-                let condition = error.map(|error| error.condition(now)).map(|condition| {
-                    let message = format!("{}: {}", named(&lacking), condition.message);
-                    condition.saying(&message)
-                });
-                Ok((Self { digests, made, spare, unwritten, ..Self::default() }, condition))
-            }
-        }
-    }
-}
-
-fn named(clusters: &[Name]) -> String {
-    let names: Vec<_> = clusters.iter().take(NAMED_MAX).map(ToString::to_string).collect();
-    match clusters.len().saturating_sub(NAMED_MAX) {
-        0 => format!("not for {}", names.join(", ")),
-        more => format!("not for {} and {more} more", names.join(", ")),
-    }
-}
-
 /// Computes; what breaks down in it is told at the target.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BundleError> + Send + 'static,
 ) -> Result<T, BundleError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(BundleError::BrokeDown))
-}
-
-fn make(manifests: &Manifests<RepoFiles>, recipe: &Recipe, values: &Values) -> Result<Made, BundleError> {
-    let objects = manifests.render(recipe, values)?;
-    let entries = objects.iter().map(|object| Entry { key: object.key.clone(), digest: object.digest });
-    Ok(Made { manifest: Manifest::new(entries.collect())?, objects })
 }
 
 #[cfg(test)]

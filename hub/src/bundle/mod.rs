@@ -13,6 +13,8 @@ mod lost;
 mod record;
 pub(crate) mod shown;
 mod sources;
+mod told;
+mod variants;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,12 +26,12 @@ use bellwether_render::{VERSION, made_by};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::bounds::TOLD;
 use self::engine_trouble::EngineTrouble;
 use self::error::BundleError;
 use self::job::{Job, Rendered};
 use self::record::{finish, record_failure};
 use self::sources::{SourceError, Sources};
+pub(crate) use self::told::ToldRenders;
 use crate::Hub;
 use crate::process::clock;
 use crate::source::policy;
@@ -130,28 +132,28 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
     let (head, ref_condition) = store::revisions::find_head(&mut db, target.repo, &target.reference).await?;
     let Some(revision) = head else {
         drop(db);
-        let outcome =
-            ref_condition.map(|condition| Said { target, revision: None, read: None, result: Err(condition) });
+        let outcome = ref_condition.map(|condition| Said::unread(target, None, condition, None));
         return finish(hub, item, outcome).await;
     };
-    let known = store::wanted::find(&mut db, target.id).await?.map(|wanted| wanted.render);
+    let wanted = store::wanted::find(&mut db, target.id).await?;
     // Before it is read: what nobody signed is not even rendered.
     let repo = store::repos::find(&mut db, target.repo).await?;
     if let Some(unsigned) = repo.and_then(|repo| policy::hold(&repo.spec, &revision, clock::now())) {
         drop(db);
-        former::complete(hub, &target, known, longest).await?;
-        let result = Err(ref_condition.unwrap_or(unsigned));
-        return finish(hub, item, Some(Said { target, revision: Some(revision), read: None, result })).await;
+        let again = former::complete(hub, &target, (wanted, false), longest).await?;
+        let condition = ref_condition.unwrap_or(unsigned);
+        return finish(hub, item, Some(Said::unread(target, Some(revision), condition, again))).await;
     }
     // What it reads of clusters as it was rendered before; if that is more by now, it turns out.
+    let known = wanted.as_ref().map(|wanted| &wanted.render);
     let same_spec = || known.iter().filter(|render| render.target_version == target.version);
     let read = TraitsUsed::by(same_spec().flat_map(|render| &render.variables));
     let clusters = values_of(&mut db, &target, read).await?;
     let agents = store::clusters::list_agent_namespaces(&mut db, target.project.id).await?;
     let mut sources = Sources::default();
-    let mut wanted = target.spec.render.sources();
-    wanted.extend(same_spec().flat_map(|render| render.sources.iter().map(|one| one.source.clone())));
-    sources.find(&mut db, &target, wanted).await?;
+    let mut needed = target.spec.render.sources();
+    needed.extend(same_spec().flat_map(|render| render.sources.iter().map(|one| one.source.clone())));
+    sources.find(&mut db, &target, needed).await?;
     drop(db);
     let mut fetched = hub.mirrors.of(target.repo).fetched();
     let mut job = Job {
@@ -165,7 +167,7 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
         sources: Arc::new(sources),
         asked: Arc::default(),
     };
-    let result = render_with_all_it_reads(&mut job, known.as_ref(), &agents).await;
+    let result = render_with_all_it_reads(&mut job, known, &agents).await;
     let sources = job.sources;
     if let Ok(rendered) = &result {
         hub.metrics.note_render(rendered.is_reused);
@@ -190,11 +192,8 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
         Ok(rendered) => (rendered.sources.clone(), sources.minded(Some(&rendered.sources))),
         Err(_) => (sources.all(), sources.minded(None)),
     });
-    match &result {
-        Ok(_) => former::complete_kept(hub, &target, longest).await?,
-        Err(_) => former::complete(hub, &target, known, longest).await?,
-    }
-    finish(hub, item, Some(Said { target, revision: Some(revision), read, result })).await
+    let again = former::complete(hub, &target, (wanted, result.is_ok()), longest).await?;
+    finish(hub, item, Some(Said { target, revision: Some(revision), read, result, again })).await
 }
 
 /// Again and again, until it is known of all that it turns out to read: other repos, and more of what clusters are.
@@ -238,7 +237,7 @@ async fn await_source(hub: &Hub, item: &QueueItem, target: &Target, sources: &So
     change.tell(Stage::Source, &repos.into_iter().collect::<Vec<_>>(), now, Some(&trace_id)).await?;
     // Whom it selects counts all the same.
     change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
-    change.tell(Stage::Bundle, &[item.key], now + SOURCE_PAUSE, None).await?;
+    work::replace_timer(&mut change, Stage::Bundle, item.key, now + SOURCE_PAUSE).await?;
     change.commit().await?;
     Ok(Progress::Done)
 }
@@ -294,4 +293,12 @@ struct Said {
     /// What it read of other repos, or could have, and what of them it minds from now on; `None`: as before.
     read: Option<(Vec<ReadSource>, BTreeSet<Minded>)>,
     result: Result<Rendered, Condition>,
+    /// When to go on with a former render, if not all of that could be made.
+    again: Option<SignedDuration>,
+}
+
+impl Said {
+    fn unread(target: Target, revision: Option<Revision>, condition: Condition, again: Option<SignedDuration>) -> Self {
+        Self { target, revision, read: None, result: Err(condition), again }
+    }
 }

@@ -9,10 +9,11 @@ use bellwether_core::session::SyncOptions;
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{Condition, Digest, RenderId, TargetId};
 use bellwether_proto::compression;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::error::{BROKE_DOWN, BundleError};
-use super::job::{Made, Rendered};
+use super::error::{BROKE_DOWN, BundleError, TOLD_TOO_OFTEN};
+use super::job::Rendered;
+use super::variants::Made;
 use super::{Said, bounds};
 use crate::Hub;
 use crate::process::clock;
@@ -61,12 +62,10 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
             let (read, minded) = said.read.unwrap_or_default();
             look_again(&mut change, &said.target, &revision, &read, now).await?;
             store::sources::mark(&mut change, said.target.id, &minded).await?;
-            let (bundles, pause) = (rendered.variants.len(), rendered.tried_again_after());
+            let (bundles, again) = (rendered.variants.len(), rendered.again.into_iter().chain(said.again).min());
             record(&mut change, &said.target, &revision, rendered, now).await?;
             change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
-            if let Some(pause) = pause {
-                change.tell(Stage::Bundle, &[item.key], now + pause, None).await?;
-            }
+            go_on(&mut change, item, again, now).await?;
             change.commit().await?;
             tracing::info!(
                 target.name = %said.target.name,
@@ -88,13 +87,27 @@ pub(super) async fn finish(hub: &Hub, item: &QueueItem, said: Option<Said>) -> R
             // Whoever joined or was relabelled gets what the others run. With a trace: a label has none, and whom it takes out
             // is to stand in the log all the same.
             change.tell(Stage::Rollout, &[item.key], now, Some(&trace_id)).await?;
-            if let Some(pause) = bounds::tried_again_after(&condition) {
-                change.tell(Stage::Bundle, &[item.key], now + pause, None).await?;
-            }
+            let again = bounds::tried_again_after(&condition).into_iter().chain(said.again).min();
+            go_on(&mut change, item, again, now).await?;
             change.commit().await?;
         }
     }
     Ok(Progress::Done)
+}
+
+/// What time lacked for comes with another turn, at once. What has to wait has one timer: whatever else is told meanwhile finds
+/// out anew whether it has to.
+async fn go_on(
+    change: &mut Change<'_>,
+    item: &QueueItem,
+    again: Option<SignedDuration>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    match again {
+        Some(SignedDuration::ZERO) => change.tell(Stage::Bundle, &[item.key], now, None).await,
+        Some(again) => work::replace_timer(change, Stage::Bundle, item.key, now + again).await,
+        None => Ok(()),
+    }
 }
 
 /// What was pushed while this was rendered was compared to what the render before had read, and that may be less.
@@ -142,14 +155,13 @@ async fn record(
         None => RenderId::new(clock::new_id_after(store::renders::find_newest(change, target.id).await?)),
     };
     let origin = Origin { engine: rendered.engine.clone(), sources: rendered.sources.clone() };
-    let (is_more_of_the_same, mut spare) = (rendered.existing.is_some(), Vec::new());
+    let is_more_of_the_same = rendered.existing.is_some();
     let before = given_before(change, target, (!is_more_of_the_same).then_some(&variants)).await?;
     if is_more_of_the_same {
         let found = (&*rendered.sources, &left_out_hooks);
         let engine = rendered.engine.as_deref();
         store::renders::mark_inputs(change, render_id, (&inputs, &inputs_digest), found, engine).await?;
         store::renders::insert_variants(change, render_id, &variants).await?;
-        spare = rendered.spare;
     } else {
         let render = Render {
             id: render_id,
@@ -168,9 +180,8 @@ async fn record(
     }
     mark_wanted(change, target, revision, before, (render_id, &origin), (&variables, &variants)).await?;
     // After it was compared: what nobody needs still says that the content is the same.
-    store::renders::delete_variants(change, render_id, &spare).await?;
-    // What only time lacked for comes with the next run: rollouts wait for it, as for any render.
-    match rendered.lacking.filter(|_| !rendered.goes_on) {
+    store::renders::delete_variants(change, render_id, &rendered.spare).await?;
+    match rendered.lacking {
         Some(condition) => record_failure(change, target, Some(revision), &condition, now).await,
         None => store::renders::mark_condition(change, target.id, None, None).await,
     }
@@ -311,7 +322,8 @@ pub(super) async fn record_failure(
     condition: &Condition,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    if condition.code != BROKE_DOWN {
+    // Neither was rendered: what hubs died of is still there.
+    if ![BROKE_DOWN, TOLD_TOO_OFTEN].contains(&&*condition.code) {
         store::renders::end_tries(change, target.id).await?;
     }
     let before = store::renders::find_condition(change, target.id).await?;

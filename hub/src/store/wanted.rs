@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::rollout::{Aside, Member, MemberState};
+use bellwether_core::rollout::{Aside, Member, MemberState, RolloutState};
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{ClusterId, Digest, RenderId, RevisionId, RolloutId, TargetId, Version};
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::renders::{Render, StoredHooks, StoredSources, render_of, render_rows};
 use super::stored::Stored;
 use super::targets::Target;
-use super::{Connection, StoreError, to_sql};
+use super::{Connection, StoreError, columns, to_sql};
 
 /// What a target is to run.
 #[derive(Debug, Clone)]
@@ -25,15 +25,25 @@ pub(crate) struct Wanted {
     pub(crate) recipe: Vec<u8>,
     /// The first render in a row that gave the same.
     pub(crate) since: RenderId,
+    /// Tells what was rolled out last over the whole target.
+    pub(crate) rolled: Option<RenderId>,
+    /// The state of the rollout of that, unless the target is held.
+    pub(crate) main: Option<RolloutState>,
 }
 
 pub(crate) async fn find(db: &mut Connection, target: TargetId) -> Result<Option<Wanted>, StoreError> {
     let row = render_rows!(
         r#"
-        w.target_version as wanted_version, w.recipe, w.since,
+        w.target_version as wanted_version, w.recipe, w.since, s.rolled_since as "rolled?", o.state as "main?",
         case when w.spec_version = w.target_version then w.spec end as "spec: Stored<TargetSpec>",
         "#,
-        "from wanted_renders w join renders r using (render_id) where w.target_id = $1",
+        r#"
+          from wanted_renders w
+          join renders r using (render_id)
+          left join target_states s on s.target_id = w.target_id
+          left join rollouts o on o.rollout_id = s.current_from and not s.held
+         where w.target_id = $1
+        "#,
         target.as_uuid(),
     )
     .fetch_optional(db)
@@ -45,6 +55,8 @@ pub(crate) async fn find(db: &mut Connection, target: TargetId) -> Result<Option
         spec: row.spec.and_then(|spec| spec.read("wanted_renders", "spec").ok()),
         recipe: row.recipe,
         since: RenderId::new(row.since),
+        rolled: row.rolled.map(RenderId::new),
+        main: row.main.map(|state| columns::word(&state, "rollouts")).transpose()?,
     }))
 }
 

@@ -336,6 +336,32 @@ async fn what_time_did_not_suffice_for_is_rendered_next(pool: Pool) {
     assert!(!scene.entries().await.iter().any(|entry| entry["action"] == "render.failed"), "nothing failed");
 }
 
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_time_did_not_suffice_for_is_rendered_next_though_a_cluster_before_it_fails(pool: Pool) {
+    let scene = Scene::new(&pool, 3).await;
+    let by_name = "names/${cluster.name}.yaml".to_owned();
+    scene.change_spec("one", |spec| spec.render.parameter_files = vec![by_name.into()]).await;
+    let names = ["names/cluster-1.yaml", "names/cluster-2.yaml", "names/cluster-3.yaml"];
+    let manifest = ONE.replace("name: one", "name: \"${name}\"");
+    let files = [("one/a.yaml", &*manifest), (names[0], "name: [a"), (names[1], "name: b"), (names[2], "name: c")];
+    scene.push(&files).await;
+    let one = scene.id("one").await;
+
+    let mut bundles = Vec::new();
+    for _ in 0..10 {
+        let mut db = scene.hub.pool.acquire().await.expect("a connection");
+        let due = work::list_due(&mut db, Stage::Bundle, clock::now(), &[], 16).await.expect("what is due");
+        drop(db);
+        let Some(item) = due.into_iter().find(|item| item.key == one) else { break };
+        Bundle.reconcile_within(&scene.hub, &item, Duration::ZERO).await.expect("a reconcile");
+        bundles.push(scene.bundles_of("one").await.len());
+    }
+
+    assert_eq!(bundles, [1, 2]);
+    let condition = scene.condition_of("one").await.expect("the first has nothing");
+    assert!(condition.message.starts_with("not for cluster-1: "), "{condition:?}");
+}
+
 impl Scene {
     async fn runs_of_all(&self) -> Vec<Option<Digest>> {
         let mut runs = Vec::new();

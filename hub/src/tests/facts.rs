@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use axum::http::StatusCode;
 use bellwether_core::apis::Apis;
 use bellwether_core::session::Profile;
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::engines::{engine, scene as scene_with_engine};
 use super::scene::{ONE, Scene, finish, say, shown};
-use crate::store::work::Stage;
+use crate::process::clock;
+use crate::store::work::{self, Stage};
 use crate::store::{self, Pool};
 
 fn config(value: &str) -> String {
@@ -387,7 +389,7 @@ async fn an_agent_that_says_something_new_again_and_again_is_rendered_for_so_oft
     scene.push(&[("one/a.yaml", &config("${cluster.facts.kubernetes.minor}"))]).await;
     settle(&scene, 1).await;
     let running = scene.listings().await;
-    scene.hub.told_renders.take_many("cluster-1".parse().expect("a name"), 500);
+    scene.hub.told_renders.spend("cluster-1", 500);
 
     say(&scene, 0, json!({"kubernetes.minor": "1.34"})).await;
     say(&scene, 1, json!({"kubernetes.minor": "1.35"})).await;
@@ -407,6 +409,99 @@ async fn an_agent_that_says_something_new_again_and_again_is_rendered_for_so_oft
     scene.reconcile(Stage::Bundle).await;
     assert_eq!(scene.condition("one").await, None);
     assert_eq!(value_of(&scene, "cluster-1").await, "1.35");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_that_waits_is_told_and_tried_again_though_another_fails(pool: Pool) {
+    let scene = Scene::new(&pool, 3).await;
+    for number in 1..3 {
+        say(&scene, number, json!({"kubernetes.minor": "1.33"})).await;
+    }
+    scene.push(&[("one/a.yaml", &config("${cluster.facts.kubernetes.minor}"))]).await;
+    settle(&scene, 1).await;
+    assert_eq!(scene.condition("one").await.as_deref(), Some("fact_unknown"), "the agent of the first says none");
+    scene.hub.told_renders.spend("cluster-2", 500);
+
+    say(&scene, 1, json!({"kubernetes.minor": "1.34"})).await;
+    for _ in 0..3 {
+        scene.reconcile(Stage::Bundle).await;
+        scene.tell(Stage::Bundle, scene.id("one").await).await;
+    }
+    scene.reconcile(Stage::Bundle).await;
+
+    let condition = scene.condition_of("one").await.expect("two clusters have nothing");
+    assert_eq!(condition.code, "fact_unknown");
+    let waits = "not for cluster-2: too much was rendered lately for what its agent says of it";
+    assert!(condition.message.contains("not for cluster-1: ") && condition.message.contains(waits), "{condition:?}");
+    let within_the_hour = clock::now() + SignedDuration::from_hours(1);
+    let mut db = pool.acquire().await.expect("a connection");
+    let due = work::list_due(&mut db, Stage::Bundle, within_the_hour, &[], 16).await.expect("what is due");
+    let one = scene.id("one").await;
+    let again = due.into_iter().find(|item| item.key == one).map(|item| item.rows.len());
+    assert_eq!(again, Some(1), "once, however often it was found to wait");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_is_charged_for_what_its_agent_says_and_not_for_commits(pool: Pool) {
+    let scene = Scene::new(&pool, 2).await;
+    say(&scene, 1, json!({"kubernetes.minor": "1.33"})).await;
+    scene.push(&[("one/a.yaml", &config("${cluster.facts.kubernetes.minor}"))]).await;
+    settle(&scene, 1).await;
+    // Two are left.
+    scene.hub.told_renders.spend("cluster-1", 498);
+
+    for push in 0..5 {
+        scene.push(&[("README.md", &push.to_string())]).await;
+        scene.reconcile(Stage::Bundle).await;
+        assert_eq!(scene.condition("one").await.as_deref(), Some("fact_unknown"), "after {push} pushes");
+    }
+    say(&scene, 0, json!({"kubernetes.minor": "1.34"})).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    assert_eq!(scene.condition("one").await, None);
+    assert_eq!(value_of(&scene, "cluster-1").await, "1.34");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn for_a_cluster_that_waits_nothing_is_read_and_no_render_begins(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    say(&scene, 0, json!({"kubernetes.minor": "1.33"})).await;
+    scene.push(&[("one/a.yaml", &config("${cluster.facts.kubernetes.minor}"))]).await;
+    settle(&scene, 1).await;
+    scene.hub.told_renders.spend("cluster-1", 500);
+    // Whoever begins is told that it must not.
+    scene.die_of_rendering("one").await;
+
+    say(&scene, 0, json!({"kubernetes.minor": "1.34"})).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    assert_eq!(scene.condition("one").await.as_deref(), Some("cluster_changes_too_often"));
+    let mut db = pool.acquire().await.expect("a connection");
+    let deaths = store::ask_number(&mut db, "select count(*) from render_begins").await.expect("it is read");
+    assert_eq!(deaths, 3, "nobody knows better yet");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_no_cluster_has_the_values_for_goes_also_when_each_commit_is_a_render_of_its_own(pool: Pool) {
+    let scene = Scene::new(&pool, 3).await;
+    for number in 0..2 {
+        say(&scene, number, json!({"kubernetes.minor": "1.0"})).await;
+    }
+    scene.push(&[("one/a.yaml", &config("${cluster.facts.kubernetes.minor}"))]).await;
+    settle(&scene, 1).await;
+    assert_eq!(scene.condition("one").await.as_deref(), Some("fact_unknown"), "so each commit is looked at");
+
+    for minor in 1..=104 {
+        say(&scene, 0, json!({"kubernetes.minor": format!("1.{minor}")})).await;
+        if minor > 100 {
+            scene.push(&[("README.md", &minor.to_string())]).await;
+        }
+        scene.reconcile(Stage::Bundle).await;
+    }
+
+    let variants = scene.wanted_of("one").await.render.variants.len();
+    assert!(variants < 50, "{variants} of them");
+    assert_eq!(value_of(&scene, "cluster-2").await, "1.0");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
