@@ -43,16 +43,22 @@ pub(crate) struct Slot {
 enum Room {
     Enough,
     /// It has more than its share: the next fetch makes it anew.
-    Short,
+    Short(Shortage),
     /// It was made anew since then.
     Renewed,
-    /// It was, and still has more than its share.
-    Spent {
-        bytes: u64,
-        all: u64,
-        max: u64,
-    },
+    /// It still has more than its share, or could not be made anew: nothing is fetched for so many counts.
+    Spent(Shortage, u32),
 }
+
+#[derive(Debug, Clone, Copy)]
+struct Shortage {
+    bytes: u64,
+    all: u64,
+    max: u64,
+}
+
+/// Six hours: somebody may have made the repo smaller, and to find out costs as much as the first fetch.
+const SPENT_COUNTS: u32 = 6;
 
 impl Mirrors {
     /// Closes the folder to everybody else, also one that an earlier hub left open.
@@ -94,7 +100,8 @@ impl Mirrors {
     }
 
     /// Counts what all have together, and says so. While that is more than there is room for, those with more than an even
-    /// share are made anew, and what still has more is fetched no further: a small repo never waits for a large one. Blocks.
+    /// share are made anew, and what still has more is fetched no further for a while: a small repo never waits for a large one.
+    /// Blocks.
     pub(crate) fn count(&self) -> io::Result<u64> {
         let sizes =
             self.list()?.into_iter().map(|repo| (repo, git::mirror_bytes(&self.path(repo)).unwrap_or_default()));
@@ -104,10 +111,12 @@ impl Mirrors {
         for (repo, bytes) in sizes {
             let slot = self.of(repo);
             let mut room = lock(&slot.room);
+            let shortage = Shortage { bytes, all, max: self.bytes_max };
             *room = match *room {
                 _ if all <= self.bytes_max || bytes <= share => Room::Enough,
-                Room::Enough | Room::Short => Room::Short,
-                Room::Renewed | Room::Spent { .. } => Room::Spent { bytes, all, max: self.bytes_max },
+                Room::Renewed => Room::Spent(shortage, SPENT_COUNTS),
+                Room::Spent(_, counts) if counts > 1 => Room::Spent(shortage, counts - 1),
+                Room::Enough | Room::Short(_) | Room::Spent(..) => Room::Short(shortage),
             };
         }
         Ok(all)
@@ -133,18 +142,19 @@ impl Slot {
     /// Blocks: for `spawn_blocking`.
     pub(crate) fn fetch(&self, remote: &Remote, wanted: &Wanted, stop: &AtomicBool) -> Result<Vec<Head>, FetchError> {
         let room = *lock(&self.room);
-        if let Room::Spent { bytes, all, max } = room {
+        if let Room::Spent(Shortage { bytes, all, max }, _) = room {
             return Err(FetchError::MirrorsFull { bytes, all, max });
         }
-        let is_short = matches!(room, Room::Short);
-        let heads = self.with(|mirror| {
-            mirror.renew_soon(is_short);
+        let (heads, is_still_short) = self.with(|mirror| {
+            mirror.renew_soon(matches!(room, Room::Short(_)));
             mirror.expect_news(wanted.was_asked);
             mirror.ask_whether(&wanted.bases, &wanted.waiting);
-            mirror.fetch(remote, &wanted.refs, stop)
+            let heads = mirror.fetch(remote, &wanted.refs, stop)?;
+            Ok((heads, mirror.is_to_shrink()))
         })?;
-        if is_short {
-            *lock(&self.room) = Room::Renewed;
+        if let Room::Short(shortage) = room {
+            // What cannot be made anew would grow with each fetch; the network may be better at the next count.
+            *lock(&self.room) = if is_still_short { Room::Spent(shortage, 1) } else { Room::Renewed };
         }
         self.fetched.send_replace(());
         Ok(heads)
@@ -206,20 +216,6 @@ mod tests {
         assert_eq!((mode(&repos), mode(&mirrors.path(repo))), (0o700, 0o700));
     }
 
-    fn remote(upstream: &Upstream) -> Remote {
-        let policy = git::UrlPolicy { insecure: true, private: true };
-        Remote {
-            url: git::RepoUrl::parse(&upstream.url(), policy).expect("a valid URL"),
-            ca_pem: None,
-            chart: None,
-            cosign_keys: Vec::new(),
-            verify: None,
-            known_hosts: None,
-            credential: None,
-            may_be_private: true,
-        }
-    }
-
     /// So many lines that do not compress well, others in each round.
     fn push(upstream: &Upstream, round: u32, lines: u32) {
         let line = |line: u32| bellwether_core::Digest::of(&[round, line].map(u32::to_be_bytes).concat()).to_string();
@@ -238,7 +234,7 @@ mod tests {
         let fetch = |repo: RepoId, upstream: &Upstream| {
             let (bases, waiting) = (BTreeMap::new(), BTreeMap::new());
             let wanted = Wanted { refs: main(), bases, waiting, was_asked: false };
-            mirrors.of(repo).fetch(&remote(upstream), &wanted, &AtomicBool::new(false)).map(drop)
+            mirrors.of(repo).fetch(&upstream.remote(), &wanted, &AtomicBool::new(false)).map(drop)
         };
         push(&small, 0, 10);
         fetch(ids[1], &small).expect("it is fetched");
@@ -262,7 +258,42 @@ mod tests {
         push(&small, 1, 10);
         fetch(ids[1], &small).expect("a small one goes on");
 
+        push(&large, 11, 10);
+        for _ in 0..30 {
+            mirrors.count().expect("they are counted");
+        }
+        fetch(ids[0], &large).expect("it is small by now");
+        assert!(mirrors.count().expect("they are counted") < 100_000);
+        fetch(ids[0], &large).expect("it goes on");
+
         mirrors.remove(ids[0]).expect("somebody deletes it");
+        assert!(mirrors.count().expect("they are counted") < 100_000);
+    }
+
+    #[test]
+    fn a_mirror_that_could_not_be_made_anew_once_is_tried_again_at_the_next_count() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mirrors =
+            Mirrors::open(folder.path().join("repos"), FetchBounds::default(), 100_000).expect("it can be used");
+        let (repo, upstream) = (RepoId::new(crate::process::clock::new_id()), Upstream::new());
+        let fetch = || {
+            let (refs, bases, waiting) = (vec![GitRef::Branch("main".to_owned())], BTreeMap::new(), BTreeMap::new());
+            let wanted = Wanted { refs, bases, waiting, was_asked: false };
+            mirrors.of(repo).fetch(&upstream.remote(), &wanted, &AtomicBool::new(false)).map(drop)
+        };
+        for round in 0..5 {
+            push(&upstream, round, 1_000);
+            fetch().expect("it is fetched");
+        }
+        assert!(mirrors.count().expect("they are counted") > 100_000);
+        let in_the_way = folder.path().join(format!("repos/{repo}.git.new"));
+        fs::write(&in_the_way, "").expect("it is written");
+
+        fetch().expect("what is new is here all the same");
+        fs::remove_file(&in_the_way).expect("it is ours");
+        mirrors.count().expect("they are counted");
+
+        fetch().expect("it is tried again");
         assert!(mirrors.count().expect("they are counted") < 100_000);
     }
 

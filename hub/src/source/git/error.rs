@@ -227,8 +227,8 @@ impl FetchError {
                 "keep large binary files elsewhere, or in Git LFS; a server with `uploadpack.allowFilter` need not send them"
             }
             Self::MirrorsFull { .. } => {
-                "make the repo smaller, delete repos that nobody needs, or give all more room: `--git-mirrors-mib-max`; what \
-                 runs goes on"
+                "make the repo smaller, delete repos that nobody needs, or give all more room: `--git-mirrors-mib-max`; it is \
+                 tried again within six hours, and what runs goes on"
             }
             Self::Private { .. } => "if that is meant, start the hub with `--git-allow-private`",
             Self::Damaged { .. } | Self::Mirror { .. } => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bellwether_core::signature::Verified;
-use bellwether_core::source::GitRef;
+use bellwether_core::source::{GitRef, full_name};
 use gix::ObjectId;
 use gix::protocol::transport::Protocol;
 use gix::protocol::transport::client::blocking_io::{file, http};
@@ -124,6 +124,11 @@ impl Mirror {
         self.is_to_shrink = is_to_shrink;
     }
 
+    /// It was to be made anew, and was not.
+    pub(crate) const fn is_to_shrink(&self) -> bool {
+        self.is_to_shrink
+    }
+
     /// Whether these refs, by their full names, build on commits is looked for by the next fetches, wherever they lead
     /// somewhere else; not of commits that were looked at, and wait.
     pub(crate) fn ask_whether(&mut self, builds_on: &BTreeMap<String, String>, waiting: &BTreeMap<String, String>) {
@@ -171,17 +176,20 @@ impl Mirror {
             self.repo = open(&self.folder).map_err(mirror)?;
         }
         self.remember(&tips)?;
-        if self.is_to_be_renewed(stored)
-            && let Err(error) = self.renew(remote, wanted, stop)
-        {
-            tracing::warn!(folder = %self.folder.display(), error = %crate::chain(&error), "cannot renew a mirror");
+        if self.is_to_be_renewed(stored) {
+            match self.renew(remote, (wanted, &heads), stop) {
+                Ok(is_renewed) => self.is_to_shrink &= !is_renewed,
+                Err(error) => {
+                    tracing::warn!(folder = %self.folder.display(), error = %crate::chain(&error), "cannot renew a mirror");
+                }
+            }
         }
         Ok(heads)
     }
 
     /// After a fetch that stored this.
     fn is_to_be_renewed(&mut self, stored: Option<Stored>) -> bool {
-        if std::mem::take(&mut self.is_to_shrink) {
+        if self.is_to_shrink {
             return true;
         }
         let Some(stored) = stored else {
@@ -205,17 +213,42 @@ impl Mirror {
     }
 
     /// Fetches the commits that are wanted into a new mirror and puts it in the place of this one. Earlier commits go:
-    /// what was rendered from them is kept elsewhere. Readers go on in the new one.
-    fn renew(&mut self, remote: &Remote, wanted: &[GitRef], stop: &AtomicBool) -> Result<(), FetchError> {
+    /// what was rendered from them is kept elsewhere. Readers go on in the new one. False: the server has not all any more that
+    /// counts here.
+    fn renew(
+        &mut self,
+        remote: &Remote,
+        (wanted, heads): (&[GitRef], &[Head]),
+        stop: &AtomicBool,
+    ) -> Result<bool, FetchError> {
         let (new, old) = (beside(&self.folder, "new"), beside(&self.folder, "old"));
         for folder in [&new, &old] {
             remove(folder).map_err(mirror)?;
         }
-        Self::open_or_create(&new)?.with_bounds(self.bounds).fetch(remote, wanted, stop)?;
+        let counting = self.counting(heads);
+        let pinned = counting.iter().map(|commit| GitRef::Commit(commit.to_string()));
+        let all: Vec<_> = wanted.iter().cloned().chain(pinned).collect();
+        let mut renewed = Self::open_or_create(&new)?.with_bounds(self.bounds);
+        renewed.fetch(remote, &all, stop)?;
+        if !counting.iter().all(|commit| renewed.repo.to_thread_local().has_object(*commit)) {
+            remove(&new).map_err(mirror)?;
+            return Ok(false);
+        }
         fs::rename(&self.folder, &old).and_then(|()| fs::rename(&new, &self.folder)).map_err(mirror)?;
         let Self { repo, tips, .. } = Self::open_or_create(&self.folder)?;
         (self.repo, self.tips) = (repo, tips);
-        remove(&old).map_err(mirror)
+        remove(&old).map_err(mirror)?;
+        Ok(true)
+    }
+
+    /// Commits that no ref leads to any more, and that count as long as what is there instead waits for somebody.
+    fn counting(&self, heads: &[Head]) -> Vec<ObjectId> {
+        let counts = heads.iter().filter_map(|head| {
+            let base = self.bases.get(&full_name(&head.reference))?;
+            let (there, counting) = (head.outcome.as_ref().ok()?, base.to_string());
+            (there.id != counting && head.builds_on.as_deref() != Some(&*counting)).then_some(*base)
+        });
+        counts.collect()
     }
 
     pub(crate) fn reader(&self) -> Reader {

@@ -163,6 +163,28 @@ fn a_mirror_of_many_bytes_becomes_a_small_one_when_nothing_is_new() {
 }
 
 #[test]
+fn a_mirror_is_not_made_anew_without_the_commit_that_counts_while_a_rewritten_one_waits() {
+    for has_it_still in [true, false] {
+        let upstream = Upstream::new();
+        let first = upstream.push("main", "One", &[("a.yaml", "a: 1")]);
+        let mut local = Local::new();
+        local.fetch_main(&upstream.remote());
+        let rewritten = upstream.push("other", "A history of its own", &[("a.yaml", "a: 2")]);
+        upstream.git(["update-ref", "refs/heads/main", &rewritten], b"");
+        if !has_it_still {
+            upstream.git(["gc", "--quiet", "--prune=now"], b"");
+        }
+
+        local.mirror.ask_whether(&[("refs/heads/main".to_owned(), first.clone())].into(), &BTreeMap::new());
+        local.mirror.renew_soon(true);
+        local.fetch_main(&upstream.remote());
+
+        assert_eq!(local.files(&first, ""), pairs(&[("a.yaml", "a: 1")]), "{has_it_still}");
+        assert_eq!(local.files(&rewritten, ""), pairs(&[("a.yaml", "a: 2")]), "{has_it_still}");
+    }
+}
+
+#[test]
 fn an_index_of_a_pack_that_is_damaged_anywhere_costs_a_fetch_and_nothing_else() {
     let files: Vec<(String, String)> =
         (0..101).map(|file| (format!("shop/{file}.yaml"), format!("a: {file}"))).collect();

@@ -34,7 +34,7 @@ impl Upstream {
         format!("file://{}", self.folder.display())
     }
 
-    pub(super) fn remote(&self) -> Remote {
+    pub(crate) fn remote(&self) -> Remote {
         remote(&self.url())
     }
 
@@ -116,7 +116,7 @@ impl Upstream {
     }
 }
 
-pub(super) fn remote(url: &str) -> Remote {
+pub(crate) fn remote(url: &str) -> Remote {
     let policy = UrlPolicy { insecure: true, private: true };
     let url = RepoUrl::parse(url, policy).expect("a valid URL");
     Remote {
