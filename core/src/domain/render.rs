@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::source::{GitRef, HEAD, full_name, is_valid, is_valid_path};
@@ -261,8 +261,14 @@ pub struct HelmOptions {
     /// A later one over an earlier; their paths may have `${…}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values_files: Vec<RepoFile>,
-    /// What becomes of what the chart keeps in `crds/`. Earlier versions had whether it is there at all.
-    #[serde(default, alias = "includeCrds", skip_serializing_if = "Crds::is_install")]
+    /// What becomes of what the chart keeps in `crds/`. Hubs of before read, under that name, whether it is there at all.
+    #[serde(
+        default,
+        rename = "includeCrds",
+        alias = "crds",
+        serialize_with = "Crds::are_there",
+        skip_serializing_if = "Crds::is_install"
+    )]
     pub crds: Crds,
     #[serde(default, skip_serializing_if = "Lookup::is_refused")]
     pub lookup: Lookup,
@@ -329,6 +335,10 @@ impl Crds {
     /// Serde gives a reference.
     pub fn is_install(&self) -> bool {
         *self == Self::Install
+    }
+
+    fn are_there<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bool(*self != Self::Skip)
     }
 }
 
@@ -735,6 +745,21 @@ mod tests {
         ] {
             assert!(!file(url).is_valid(), "{url}");
         }
+    }
+
+    #[test]
+    fn what_becomes_of_definitions_is_stored_so_that_a_hub_of_before_does_not_make_what_is_left_out() {
+        let read = |stored: Value| serde_json::from_value::<HelmOptions>(stored).expect("it is read").crds;
+
+        for (crds, stored) in [
+            (Crds::Skip, json!({"includeCrds": false})),
+            (Crds::Upgrade, json!({"includeCrds": true})),
+            (Crds::Install, json!({})),
+        ] {
+            let written = serde_json::to_value(HelmOptions { crds, ..HelmOptions::default() }).expect("JSON");
+            assert_eq!((&written, read(written.clone())), (&stored, crds));
+        }
+        assert_eq!(read(json!({"crds": "skip"})), Crds::Skip, "as it was stored for a while");
     }
 
     #[test]
