@@ -279,7 +279,8 @@ impl<F: Files> Manifests<F> {
         }
         self.know(&variables_of(&looked_at));
         match made {
-            Ok(documents) => self.note(&documents),
+            // For whoever wants to know before there is a cluster; what is left out shows with what one gets.
+            Ok(documents) => self.know(documents.variables()),
             // It may not fail for a cluster.
             Err(Failure::Render(_)) => {}
             Err(error) => return Err(error),

@@ -721,6 +721,35 @@ fn charts_of_a_kustomization_see_the_cluster_and_what_sees_none_is_built_once() 
 }
 
 #[test]
+fn a_hook_that_no_cluster_would_have_is_not_said_to_be_left_out() {
+    let template = "\
+        {{ if not (.Capabilities.APIVersions.Has `a.io/v1`) }}\n\
+        apiVersion: v1\nkind: Pod\nmetadata: {name: old, annotations: {helm.sh/hook: pre-upgrade}}\n---\n\
+        {{ end }}\n\
+        apiVersion: v1\nkind: Pod\nmetadata: {name: any, annotations: {helm.sh/hook: pre-upgrade}}\n---\n\
+        apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {v: '${x}'}\n";
+    let tree = Tree::of(&[
+        ("eu/kustomization.yaml", "helmCharts: [{name: app, releaseName: r}]\n"),
+        ("eu/charts/app/Chart.yaml", "apiVersion: v2\nname: app\nversion: 1.0.0\n"),
+        ("eu/charts/app/values.yaml", ""),
+        ("eu/charts/app/templates/a.yaml", template),
+    ]);
+    let (name, none): (Name, _) = ("berlin".parse().expect("a name"), BTreeMap::new());
+    let apis = Apis::parse("a.io/v1\nv1").expect("names");
+    let sets = [ParameterSet { clusters: None, values: [("x".to_owned(), json!("1"))].into() }];
+    let traits = Traits { apis: Some(apis), ..Traits::default() };
+    let values = Parameters::resolve(&sets, ClusterFacts::new(&name, &none).with(&traits));
+
+    let manifests = open(&tree, plan("eu", json!({}))).expect("it is opened");
+    let objects = manifests.render(&recipe(), &values).expect("it renders");
+
+    assert_eq!(objects.len(), 1);
+    let left_out: Vec<_> = manifests.left_out_hooks().iter().map(ToString::to_string).collect();
+    assert_eq!(left_out, ["Pod any (pre-upgrade)"]);
+    assert_eq!(manifests.variables().iter().collect::<Vec<_>>(), ["cluster.apis.a.io/v1", "x"]);
+}
+
+#[test]
 fn a_kustomization_has_a_chart_of_the_repo_by_our_own_helm() {
     let tree = Tree::of(&[
         (
