@@ -31,24 +31,8 @@ struct Scene {
 impl Scene {
     async fn new(pool: &Pool, url: String, poll_seconds: Option<u32>) -> Self {
         let (hub, folder) = crate::testing::hub(pool).await;
-        let repo = Repo {
-            id: RepoId::new(clock::new_id()),
-            project: hub.project.clone(),
-            name: "apps".parse().expect("a name"),
-            spec: RepoSpec {
-                url,
-                ca: None,
-                chart: None,
-                cosign_keys: Vec::new(),
-                verify: None,
-                known_hosts: None,
-                force_push: ForcePush::Allow,
-                poll_seconds,
-            },
-            webhook_secret: Vec::new(),
-            version: Version::new(1),
-            created_at: clock::now(),
-        };
+        let mut repo = crate::testing::repo(&hub.project, "apps", &url);
+        repo.spec.poll_seconds = poll_seconds;
         let mut db = hub.pool.acquire().await.expect("a connection");
         store::repos::insert(&mut db, &repo).await.expect("a new repo");
         drop(db);
@@ -272,16 +256,7 @@ async fn what_a_fetch_found_at_an_address_that_the_repo_has_left_is_not_written(
 
     // It takes minutes at times; meanwhile somebody moves the repo.
     let fetched = fetch(&scene.hub, known, false).await;
-    let elsewhere = RepoSpec {
-        url: "https://git.example.com/apps".to_owned(),
-        ca: None,
-        chart: None,
-        cosign_keys: Vec::new(),
-        verify: None,
-        known_hosts: None,
-        force_push: ForcePush::Allow,
-        poll_seconds: None,
-    };
+    let elsewhere = RepoSpec { url: "https://git.example.com/apps".to_owned(), ..scene.repo.spec.clone() };
     let (repo, now) = (&scene.repo, clock::now());
     store::repos::mark_spec(&mut db, repo.id, repo.version, &elsewhere, now).await.expect("it is written");
     record(&scene.hub, &item, &before, fetched).await.expect("it is no error");

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::repo::{ForcePush, RepoSpec};
 use bellwether_core::rollout::{Kind, RolloutState, Strategy};
 use bellwether_core::session::{Action, SyncOptions};
 use bellwether_core::target::TargetSpec;
@@ -19,7 +18,6 @@ use super::bundles::Blob;
 use super::clusters::Cluster;
 use super::projects::{self, Project};
 use super::renders::Render;
-use super::repos::Repo;
 use super::revisions::Revision;
 use super::rollouts::Rollout;
 use super::sessions::Opened;
@@ -40,25 +38,7 @@ impl Rows {
         let mut db = pool.acquire().await.expect("a connection");
         let (id, name) = (ProjectId::new(clock::new_id()), "default".parse().expect("a name"));
         let project = projects::ensure(&mut db, id, name, clock::now()).await.expect("a project");
-        let spec = RepoSpec {
-            url: "https://git.example.org/apps.git".to_owned(),
-            ca: None,
-            chart: None,
-            cosign_keys: Vec::new(),
-            verify: None,
-            known_hosts: None,
-            force_push: ForcePush::Allow,
-            poll_seconds: None,
-        };
-        let repo = Repo {
-            id: RepoId::new(clock::new_id()),
-            project: project.clone(),
-            name: "apps".parse().expect("a name"),
-            spec,
-            webhook_secret: Vec::new(),
-            version: Version::new(1),
-            created_at: clock::now(),
-        };
+        let repo = crate::testing::repo(&project, "apps", "https://git.example.org/apps.git");
         repos::insert(&mut db, &repo).await.expect("a repo");
         Self { db, project, repo: repo.id }
     }

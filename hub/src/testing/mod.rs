@@ -3,12 +3,17 @@
 #[path = "../../../proto/tests/mutation/mod.rs"]
 pub(crate) mod mutation;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use bellwether_core::repo::{ForcePush, RepoSpec};
+use bellwether_core::{RepoId, Version};
 use clap::Parser as _;
 
 use crate::boot::setup;
+use crate::process::clock;
 use crate::store::Pool;
+use crate::store::projects::Project;
+use crate::store::repos::Repo;
 use crate::{Config, Hub};
 
 /// A hub on the test's own database, and the folder that it keeps its files in.
@@ -39,6 +44,50 @@ pub(crate) async fn hub_with(pool: &Pool, more: &[&str]) -> (Arc<Hub>, tempfile:
 
 pub(crate) fn admin_token(folder: &tempfile::TempDir) -> String {
     std::fs::read_to_string(folder.path().join("admin-token")).expect("the first start wrote it")
+}
+
+/// A repo at a URL, with nothing else said of it.
+pub(crate) fn repo(project: &Project, name: &str, url: &str) -> Repo {
+    let spec = RepoSpec {
+        url: url.to_owned(),
+        ca: None,
+        chart: None,
+        cosign_keys: Vec::new(),
+        verify: None,
+        known_hosts: None,
+        force_push: ForcePush::Allow,
+        poll_seconds: None,
+    };
+    Repo {
+        id: RepoId::new(clock::new_id()),
+        project: project.clone(),
+        name: name.parse().expect("a name"),
+        spec,
+        webhook_secret: Vec::new(),
+        version: Version::new(1),
+        created_at: clock::now(),
+    }
+}
+
+/// A log that is kept, for what must or must not stand in it.
+#[derive(Clone, Default)]
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("not poisoned").clone()).expect("text")
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A key as GitHub gives it to an app (PKCS #1 in PEM form), made by the real `ssh-keygen`; and the bytes of its public half.

@@ -1,6 +1,5 @@
 //! An artifact in a registry, from the repo to what clusters are assigned.
 
-use bellwether_core::repo::{ForcePush, RepoSpec};
 use bellwether_core::{RepoId, TargetId, Version};
 use serde_json::json;
 
@@ -9,31 +8,14 @@ use crate::process::clock;
 use crate::source::oci::artifact::Artifact;
 use crate::source::oci::docker::DockerRegistry;
 use crate::source::oci::signatures::{CosignPair, signature_tag};
-use crate::store::repos::{self, Repo};
+use crate::store::repos;
 use crate::store::targets::Target;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
 
 async fn insert_artifact(scene: &Scene, url: String) -> RepoId {
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
-    let repo = Repo {
-        id: RepoId::new(clock::new_id()),
-        project: scene.hub.project.clone(),
-        name: "artifact".parse().expect("a name"),
-        spec: RepoSpec {
-            url,
-            ca: None,
-            chart: None,
-            cosign_keys: Vec::new(),
-            verify: None,
-            known_hosts: None,
-            force_push: ForcePush::Allow,
-            poll_seconds: None,
-        },
-        webhook_secret: Vec::new(),
-        version: Version::new(1),
-        created_at: clock::now(),
-    };
+    let repo = crate::testing::repo(&scene.hub.project, "artifact", &url);
     repos::insert(&mut db, &repo).await.expect("a new repo");
     let spec = json!({
         "repo": "artifact", "path": "shop", "ref": {"tag": "stable"},

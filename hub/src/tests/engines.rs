@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bellwether_core::{Condition, Digest, TargetId};
@@ -17,6 +16,7 @@ use crate::bundle::engine_trouble::EngineTrouble;
 use crate::process::clock;
 use crate::store::work::{self, Stage};
 use crate::store::{self, Pool};
+use crate::testing::Lines;
 use crate::worker::stage::Detached as _;
 
 const OVERLAY: &str = "resources: [../base]\n";
@@ -654,21 +654,6 @@ async fn of_values_that_an_engine_dies_of_one_is_tried_and_all_are_tried_again_i
     assert_eq!(due.iter().map(|item| item.key).collect::<Vec<_>>(), [scene.id("one").await]);
 }
 
-/// What was logged.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("not poisoned").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[crate::store::database_test(migrations = "../migrations")]
 async fn an_engine_that_does_not_start_is_told_once_though_it_is_tried_each_hour(pool: Pool) {
     let scene = scene(&pool, 1, Path::new("/bin/false")).await;
@@ -681,6 +666,6 @@ async fn an_engine_that_does_not_start_is_told_once_though_it_is_tried_each_hour
         crate::bundle::sweep_engines(&scene.hub, &trouble, clock::now()).await.expect("a sweep");
     }
 
-    let logged = String::from_utf8(lines.0.lock().expect("not poisoned").clone()).expect("text");
+    let logged = lines.text();
     assert_eq!(logged.matches("engine_not_started").count(), 1, "{logged}");
 }

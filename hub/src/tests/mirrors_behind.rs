@@ -1,7 +1,6 @@
 //! Targets whose commit this hub's mirror does not have, and cannot get.
 
-use bellwether_core::repo::{ForcePush, RepoSpec};
-use bellwether_core::{RepoId, Version};
+use bellwether_core::Version;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -9,7 +8,7 @@ use super::scene::{ANOTHER, ONE, Scene, await_true, finish, insert_target};
 use crate::bundle::Bundle;
 use crate::process::clock;
 use crate::source::git::upstream::Upstream;
-use crate::store::repos::{self, Repo};
+use crate::store::repos;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
 use crate::worker::stage;
@@ -43,24 +42,7 @@ async fn targets_whose_commit_no_mirror_has_hold_up_no_other(pool: Pool) {
     let (scene, _folder) = left_behind(&pool).await;
     let upstream = Upstream::new();
     upstream.push("main", "A push", &[("other/a.yaml", ONE)]);
-    let repo = Repo {
-        id: RepoId::new(clock::new_id()),
-        project: scene.hub.project.clone(),
-        name: "others".parse().expect("a name"),
-        spec: RepoSpec {
-            url: upstream.url(),
-            ca: None,
-            chart: None,
-            cosign_keys: Vec::new(),
-            verify: None,
-            known_hosts: None,
-            force_push: ForcePush::Allow,
-            poll_seconds: None,
-        },
-        webhook_secret: Vec::new(),
-        version: Version::new(1),
-        created_at: clock::now(),
-    };
+    let repo = crate::testing::repo(&scene.hub.project, "others", &upstream.url());
     let mut db = pool.acquire().await.expect("a connection");
     repos::insert(&mut db, &repo).await.expect("a new repo");
     insert_target(
@@ -127,16 +109,7 @@ async fn a_target_whose_commit_has_come_is_rendered_at_once(pool: Pool) {
     let (scene, _folder) = left_behind(&pool).await;
     let mut db = pool.acquire().await.expect("a connection");
     store::execute_raw(&pool, "delete from work where stage = 'source'").await.expect("nobody fetches yet");
-    let there = RepoSpec {
-        url: scene.upstream.url(),
-        ca: None,
-        chart: None,
-        cosign_keys: Vec::new(),
-        verify: None,
-        known_hosts: None,
-        force_push: ForcePush::Allow,
-        poll_seconds: None,
-    };
+    let there = crate::testing::repo(&scene.hub.project, "apps", &scene.upstream.url()).spec;
     let (stop, put_off) = (CancellationToken::new(), "select count(*) >= 15 from work where stage = 'source'");
     let worker = tokio::spawn(stage::run_detached(scene.hub.clone(), Bundle, stop.clone()));
     // Each of the five asks for a fetch whenever it is tried: after the third time it is left alone for eight seconds.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bellwether_core::repo::{ForcePush, RepoSpec};
 use bellwether_core::report::{Counts, Report, Verdict};
 use bellwether_core::target::TargetSpec;
 use bellwether_core::{ClusterId, ProjectId, RepoId, ReportSequence, SessionNumber, TargetId, Version};
@@ -21,7 +20,6 @@ use crate::store::assignments::Listed;
 use crate::store::clusters::Cluster;
 use crate::store::projects::Project;
 use crate::store::reports::Received;
-use crate::store::repos::Repo;
 use crate::store::sessions::{self, Opened};
 use crate::store::targets::Target;
 use crate::store::work::{self, Stage};
@@ -136,27 +134,9 @@ pub(super) async fn insert_repo_named(
     name: &str,
     upstream: &Upstream,
 ) -> RepoId {
-    let id = RepoId::new(clock::new_id());
-    let repo = Repo {
-        id,
-        project: project.clone(),
-        name: name.parse().expect("a name"),
-        spec: RepoSpec {
-            url: upstream.url(),
-            ca: None,
-            chart: None,
-            cosign_keys: Vec::new(),
-            verify: None,
-            known_hosts: None,
-            force_push: ForcePush::Allow,
-            poll_seconds: None,
-        },
-        webhook_secret: Vec::new(),
-        version: Version::new(1),
-        created_at: clock::now(),
-    };
+    let repo = crate::testing::repo(project, name, &upstream.url());
     store::repos::insert(db, &repo).await.expect("a new repo");
-    id
+    repo.id
 }
 
 pub(super) async fn insert_target(

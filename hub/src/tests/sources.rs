@@ -4,13 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::response::IntoResponse as _;
-use bellwether_core::repo::{ForcePush, RepoSpec};
+use bellwether_core::RepoId;
 use bellwether_core::report::Verdict;
 use bellwether_core::rollout::{Intent, RolloutState};
 use bellwether_core::signature::{Verify, VerifyMode};
 use bellwether_core::source::full_name;
 use bellwether_core::target::TargetSpec;
-use bellwether_core::{RepoId, Version};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -25,7 +24,6 @@ use crate::source::oci::docker::DockerRegistry;
 use crate::source::oci::signatures::CosignPair;
 use crate::store::intents::Verb;
 use crate::store::projects::Project;
-use crate::store::repos::Repo;
 use crate::store::targets::Target;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
@@ -430,24 +428,8 @@ impl Charts {
 }
 
 async fn add_repo(scene: &Scene, name: &str, url: &str, chart: Option<&str>) -> RepoId {
-    let repo = Repo {
-        id: RepoId::new(clock::new_id()),
-        project: scene.hub.project.clone(),
-        name: name.parse().expect("a name"),
-        spec: RepoSpec {
-            url: url.to_owned(),
-            ca: None,
-            chart: chart.map(str::to_owned),
-            cosign_keys: Vec::new(),
-            known_hosts: None,
-            force_push: ForcePush::Allow,
-            verify: None,
-            poll_seconds: None,
-        },
-        webhook_secret: Vec::new(),
-        version: Version::new(1),
-        created_at: clock::now(),
-    };
+    let mut repo = crate::testing::repo(&scene.hub.project, name, url);
+    repo.spec.chart = chart.map(str::to_owned);
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     store::repos::insert(&mut db, &repo).await.expect("a new repo");
     repo.id

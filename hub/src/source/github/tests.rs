@@ -13,8 +13,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use bellwether_core::repo::{CredentialKind, ForcePush, RepoSpec};
-use bellwether_core::{Condition, RepoId, Version};
+use bellwether_core::Condition;
+use bellwether_core::repo::CredentialKind;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -199,24 +199,8 @@ impl Scene {
         let said = Said { given: 0, good: None, life: HOUR, answer: None, heard: String::new() };
         let github = Arc::new(GitHub { public_key, root, state: Mutex::new(said) });
         let (url, ca) = serve(Arc::clone(&github)).await;
-        let repo = Repo {
-            id: RepoId::new(clock::new_id()),
-            project: hub.project.clone(),
-            name: "apps".parse().expect("a name"),
-            spec: RepoSpec {
-                url: format!("{url}/acme/shop.git"),
-                ca: Some(ca),
-                chart: None,
-                cosign_keys: Vec::new(),
-                verify: None,
-                known_hosts: None,
-                force_push: ForcePush::Allow,
-                poll_seconds: None,
-            },
-            webhook_secret: Vec::new(),
-            version: Version::new(1),
-            created_at: clock::now(),
-        };
+        let mut repo = testing::repo(&hub.project, "apps", &format!("{url}/acme/shop.git"));
+        repo.spec.ca = Some(ca);
         let mut db = hub.pool.acquire().await.expect("a connection");
         store::repos::insert(&mut db, &repo).await.expect("a new repo");
         drop(db);

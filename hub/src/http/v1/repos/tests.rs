@@ -301,25 +301,10 @@ async fn a_commit_that_waits_at_several_refs_is_let_in_at_the_one_that_is_meant(
     assert_eq!(api.ask("POST", "/repos/apps/accept", &body).await.0, StatusCode::ACCEPTED, "it waits at one only");
 }
 
-/// Lines of the log.
-#[derive(Clone, Default)]
-struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("not poisoned").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_url_with_a_password_in_an_odd_place_is_repeated_to_nobody(pool: Pool) {
     let api = api(&pool).await;
-    let lines = Lines::default();
+    let lines = testing::Lines::default();
     let writer = lines.clone();
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(move || writer.clone()).finish();
@@ -342,7 +327,7 @@ async fn a_url_with_a_password_in_an_odd_place_is_repeated_to_nobody(pool: Pool)
     }
 
     drop(guard);
-    let logged = String::from_utf8(lines.0.lock().expect("not poisoned").clone()).expect("text");
+    let logged = lines.text();
     assert!(!logged.contains("hunter2"), "{logged}");
     let mut db = pool.acquire().await.expect("a connection");
     let bodies = store::audit::list_bodies(&mut db).await.expect("the log can be read");

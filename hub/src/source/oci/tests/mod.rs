@@ -15,7 +15,8 @@ use std::sync::atomic::AtomicBool;
 use bellwether_core::source::GitRef;
 use tempfile::TempDir;
 
-use crate::source::git::{Commit, FetchBounds, FetchError, Head, Mirror, RefError, Remote, RepoUrl, UrlPolicy};
+use crate::source::git::upstream::remote;
+use crate::source::git::{Commit, FetchBounds, FetchError, Head, Mirror, RefError, Remote};
 
 /// A mirror in a folder that goes with it.
 struct Local {
@@ -70,20 +71,6 @@ async fn fetch(mut local: Local, at: &Remote, wanted: Vec<GitRef>) -> (Local, Re
         (local, fetched)
     })
     .await
-}
-
-fn remote(url: &str) -> Remote {
-    let url = RepoUrl::parse(url, UrlPolicy { insecure: true, private: true }).expect("a valid URL");
-    Remote {
-        url,
-        ca_pem: None,
-        chart: None,
-        cosign_keys: Vec::new(),
-        verify: None,
-        known_hosts: None,
-        credential: None,
-        may_be_private: true,
-    }
 }
 
 fn tag(name: &str) -> GitRef {
