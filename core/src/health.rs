@@ -1,15 +1,21 @@
 //! How well one Kubernetes object is, by its own status: the rules of kstatus (sigs.k8s.io/cli-utils), but for what runs
-//! once: that is well when it has succeeded.
+//! once: that is well when it has succeeded. Over them lies a table of kinds whose status kstatus does not understand.
 //!
 //! Pure: reads one object as JSON and nothing else. An object whose controller has not seen its newest generation is
 //! never healthy, and a status that cannot be read is unknown, never healthy. A custom resource that has no status yet is
 //! given time for one, which kstatus does not.
-//! `builtin` holds the rules of the kinds that Kubernetes ships; everything else goes by its conditions.
+//! `builtin` holds kstatus' rules of the kinds that Kubernetes ships; everything else goes by its conditions. `rule` says what a
+//! row of the table is, `table` holds the rows, and `pods` what containers say of why they do not run.
 
 mod builtin;
 mod fields;
+mod pods;
+mod rule;
+mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -19,6 +25,7 @@ use crate::object::is_built_in_group;
 use crate::quoting::without_values;
 use crate::report::{Verdict, bounded_message};
 use fields::{Condition, Unreadable, conditions, field, integer, text};
+use rule::Decision;
 
 /// The verdict on one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +91,7 @@ impl Health {
 }
 
 /// Kinds whose health is in their metadata alone: there, and not being deleted. (group, kind)
-const METADATA_IS_ENOUGH: [(&str, &str); 33] = [
+const METADATA_IS_ENOUGH: [(&str, &str); 32] = [
     ("", "ConfigMap"),
     ("", "Endpoints"),
     ("", "Event"),
@@ -104,7 +111,6 @@ const METADATA_IS_ENOUGH: [(&str, &str); 33] = [
     ("batch", "CronJob"),
     ("coordination.k8s.io", "Lease"),
     ("discovery.k8s.io", "EndpointSlice"),
-    ("networking.k8s.io", "Ingress"),
     ("networking.k8s.io", "IngressClass"),
     ("networking.k8s.io", "NetworkPolicy"),
     ("node.k8s.io", "RuntimeClass"),
@@ -125,14 +131,26 @@ pub fn needs_watch_in_full(group: &str, kind: &str) -> bool {
     !METADATA_IS_ENOUGH.contains(&(group, kind))
 }
 
+/// By which rules an object is to be judged, where it asks for others than its kind has here.
+pub const HEALTH_ANNOTATION: &str = "bellwether.dev/health";
+/// By those of kstatus alone.
+const KSTATUS: &str = "kstatus";
+
 /// The verdict on an object as the API server gives it. Of kinds that need no watch in full, the metadata is enough.
 /// `has_status`: its kind is served with a subresource for the status, so a controller is to write one.
 pub fn assess(object: &Value, has_status: bool) -> Health {
-    match try_assess(object) {
+    let is_by_kstatus = object["metadata"]["annotations"][HEALTH_ANNOTATION].as_str() == Some(KSTATUS);
+    let judged = if is_by_kstatus { by_kstatus(object) } else { by_all_rules(object) };
+    match judged {
         Ok(health) if has_status && health.verdict == Verdict::Healthy => wait_for_status(object).unwrap_or(health),
         Ok(health) => health,
         Err(unreadable) => Health::new(Verdict::Unknown, unreadable.to_string()),
     }
+}
+
+/// The verdict without the table, and without time for a first status.
+pub fn assess_by_kstatus(object: &Value) -> Health {
+    by_kstatus(object).unwrap_or_else(|unreadable| Health::new(Verdict::Unknown, unreadable.to_string()))
 }
 
 /// Of a custom resource that nobody has said anything of since it was made.
@@ -219,21 +237,45 @@ pub fn goes_by_itself(object: &Value) -> bool {
     }
 }
 
-fn try_assess(object: &Value) -> Result<Health, Unreadable> {
+fn by_all_rules(object: &Value) -> Result<Health, Unreadable> {
+    let (group, kind) = (group(object), text(object, &["kind"]).unwrap_or_default());
+    let row = table::find(group, kind);
+    if let Some(health) = being_deleted(object).or_else(|| row?.suspended(object)) {
+        return Ok(health);
+    }
     if let Some(health) = by_generic_rules(object)? {
         return Ok(health);
     }
-    match builtin::rule(group(object), text(object, &["kind"]).unwrap_or_default()) {
-        Some(rule) => rule(object),
-        None => by_ready_condition(object),
+    match row.map(|row| row.decide(object)).transpose()? {
+        Some(Decision::Health(health)) => Ok(health),
+        Some(Decision::As(group, kind)) => by_kind(object, group, kind),
+        None if (group, kind) == ("", "Pod") => Ok(pods::explain(object, by_kind(object, group, kind)?)),
+        None => by_kind(object, group, kind),
     }
 }
 
-/// What holds for every kind: deletion, the observed generation, and the conditions that say it all.
-fn by_generic_rules(object: &Value) -> Result<Option<Health>, Unreadable> {
-    if text(object, &["metadata", "deletionTimestamp"]).is_some_and(|at| !at.is_empty()) {
-        return Ok(Some(Health::progressing("being deleted")));
+fn by_kstatus(object: &Value) -> Result<Health, Unreadable> {
+    if let Some(health) = being_deleted(object) {
+        return Ok(health);
     }
+    if let Some(health) = by_generic_rules(object)? {
+        return Ok(health);
+    }
+    by_kind(object, group(object), text(object, &["kind"]).unwrap_or_default())
+}
+
+/// kstatus' rule for a kind, asked of an object that may be of another.
+fn by_kind(object: &Value, group: &str, kind: &str) -> Result<Health, Unreadable> {
+    builtin::rule(group, kind).map_or_else(|| by_ready_condition(object), |rule| rule(object))
+}
+
+fn being_deleted(object: &Value) -> Option<Health> {
+    let is_deleted = text(object, &["metadata", "deletionTimestamp"]).is_some_and(|at| !at.is_empty());
+    is_deleted.then(|| Health::progressing("being deleted"))
+}
+
+/// What holds for every kind that is not being deleted: the observed generation, and the conditions that say it all.
+fn by_generic_rules(object: &Value) -> Result<Option<Health>, Unreadable> {
     let generation = integer(object, &["metadata", "generation"])?;
     if let Some(generation) = generation
         && let Some(observed) = integer(object, &["status", "observedGeneration"])?

@@ -7,13 +7,14 @@ use serde_json::Value;
 
 use crate::ObjectKey;
 use crate::apply::{APPLY_ANNOTATION, PHASE_ANNOTATION};
+use crate::health::HEALTH_ANNOTATION;
 use crate::object::{OWNER_ANNOTATION, TARGET_LABEL};
 
 /// Before an agent's namespace in the names of its ClusterRole and of what binds it.
 const AGENT_PREFIX: &str = "bellwether-agent-";
 
 /// What manifests may say to Bellwether.
-const FOR_PEOPLE: [&str; 3] = [APPLY_ANNOTATION, "bellwether.dev/substitute", PHASE_ANNOTATION];
+const FOR_PEOPLE: [&str; 4] = [APPLY_ANNOTATION, HEALTH_ANNOTATION, "bellwether.dev/substitute", PHASE_ANNOTATION];
 
 /// Whether the object belongs to an agent that is installed in such a namespace. There are its journal and its identity:
 /// a target that wrote there, or over the rights that it was installed with, could take the agent over or keep it from

@@ -21,6 +21,8 @@ pub(super) struct Condition<'a> {
     pub(super) status: &'a str,
     pub(super) reason: &'a str,
     pub(super) message: &'a str,
+    /// Empty but for kinds of two families, which tell by it what is an error and what only takes time.
+    pub(super) severity: &'a str,
     /// Empty for conditions that do not say; RFC 3339 in UTC, so that times compare as texts.
     pub(super) updated_at: &'a str,
     /// The generation that it is about, of conditions that say so.
@@ -28,6 +30,16 @@ pub(super) struct Condition<'a> {
 }
 
 impl Condition<'_> {
+    /// `Ready is False: Reason: message`, as far as it says them.
+    pub(super) fn in_words(&self) -> String {
+        let mut words = format!("{} is {}", self.kind, self.status);
+        for part in [self.reason, self.message].into_iter().filter(|part| !part.is_empty()) {
+            words.push_str(": ");
+            words.push_str(part);
+        }
+        words
+    }
+
     /// In words, when it is about an older generation than this: then it says nothing about the object as it is.
     pub(super) fn outdated(&self, generation: Option<i64>) -> Option<String> {
         let (generation, observed) = generation.zip(self.observed)?;
@@ -62,7 +74,12 @@ pub(super) fn number(object: &Value, path: &[&str], absent: i64) -> i64 {
 }
 
 pub(super) fn conditions(object: &Value) -> Result<Vec<Condition<'_>>, Unreadable> {
-    let Some(conditions) = field(object, &["status", "conditions"]) else { return Ok(Vec::new()) };
+    field(object, &["status"]).map_or(Ok(Vec::new()), conditions_of)
+}
+
+/// Those of a status, or of one of the parts of a status that have some of their own.
+pub(super) fn conditions_of(status: &Value) -> Result<Vec<Condition<'_>>, Unreadable> {
+    let Some(conditions) = field(status, &["conditions"]) else { return Ok(Vec::new()) };
     conditions.as_array().ok_or(Unreadable::Conditions)?.iter().map(condition).collect()
 }
 
@@ -79,6 +96,7 @@ fn condition(value: &Value) -> Result<Condition<'_>, Unreadable> {
         status: part("status")?,
         reason: part("reason")?,
         message: part("message")?,
+        severity: value.get("severity").and_then(Value::as_str).unwrap_or_default(),
         // Few kinds have one, and each writes it in its own way: a time that cannot be read is none.
         updated_at: value.get("lastUpdateTime").and_then(Value::as_str).unwrap_or_default(),
         observed: value.get("observedGeneration").and_then(whole),

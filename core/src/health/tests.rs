@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Ending, assess, ending, goes_by_itself, has_begun, may_be_stuck, needs_watch_in_full};
-use crate::report::Verdict::{self, Failed, Healthy, Progressing, Unknown};
+use crate::report::Verdict::{self, Degraded, Failed, Healthy, Progressing, Unknown};
 
 fn object(api_version: &str, kind: &str, spec: &Value, status: &Value) -> Value {
     json!({
@@ -309,7 +309,7 @@ fn a_generation_spelled_in_digits_is_a_number() {
         "argoproj.io/v1alpha1",
         "Rollout",
         vec![
-            ("observed", json!({}), ready("2"), Healthy, "current"),
+            ("observed", json!({}), ready("2"), Healthy, "Healthy"),
             ("not observed", json!({}), ready("1"), Progressing, "generation is 2"),
             ("no number", json!({}), ready("-"), Unknown, "observedGeneration"),
         ],
@@ -436,12 +436,13 @@ fn an_unschedulable_pod_fails_after_fifteen_seconds_and_not_before() {
 
 #[test]
 fn claims_services_and_budgets_go_by_their_own_fields() {
+    let address = || json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}});
     check(
         "v1",
         "PersistentVolumeClaim",
         vec![
             ("bound", json!({}), json!({"phase": "Bound"}), Healthy, "bound"),
-            ("pending", json!({}), json!({"phase": "Pending"}), Progressing, "phase: Pending"),
+            ("pending", json!({}), json!({"phase": "Pending"}), Progressing, "first consumer"),
             ("just created", json!({}), json!({}), Progressing, "phase: unknown"),
         ],
     );
@@ -450,8 +451,8 @@ fn claims_services_and_budgets_go_by_their_own_fields() {
         "Service",
         vec![
             ("inside", json!({}), json!({"loadBalancer": {}}), Healthy, "ready"),
-            ("a load balancer", json!({"type": "LoadBalancer", "clusterIP": "10.0.0.7"}), json!({}), Healthy, "ready"),
-            ("no address", json!({"type": "LoadBalancer"}), json!({}), Progressing, "no cluster IP"),
+            ("no address", json!({"type": "LoadBalancer"}), address(), Progressing, "no cluster IP"),
+            ("a load balancer", json!({"type": "LoadBalancer", "clusterIP": "10.0.0.7"}), address(), Healthy, "ready"),
         ],
     );
     check(
@@ -535,7 +536,7 @@ fn other_kinds_go_by_generation_and_conditions() {
         ],
     );
     // Knative's Service is not Kubernetes' Service.
-    check("serving.knative.dev/v1", "Service", vec![("not ready", json!({}), with("Ready", "False"), Progressing, "")]);
+    check("serving.knative.dev/v1", "Service", vec![("not ready", json!({}), with("Ready", "False"), Degraded, "")]);
 }
 
 #[test]
