@@ -5,6 +5,7 @@
 
 mod cluster;
 mod credential;
+mod health;
 mod import;
 mod log;
 mod render;
@@ -23,6 +24,7 @@ use url::Url;
 
 pub(crate) use cluster::{ClusterCommand, RegisterArgs};
 pub(crate) use credential::{CredentialCommand, CredentialSetArgs};
+pub(crate) use health::HealthArgs;
 pub(crate) use import::{ArgocdArgs, ImportArgs, ImportCommand};
 pub(crate) use log::{AuditCommand, AuditListArgs, DriftCommand, OutcomeChoice};
 pub(crate) use render::RenderArgs;
@@ -125,6 +127,8 @@ pub(crate) enum Command {
     Render(Box<RenderArgs>),
     /// What is wrong with manifests, overlays and charts; no hub is asked, and no cluster.
     Validate(ValidateArgs),
+    /// How well objects are, as agents judge them, by what they say of themselves; no hub is asked, and no cluster.
+    Health(HealthArgs),
     /// Move in: Bellwether's files from what Flux or Argo CD has; no hub is asked.
     #[command(subcommand)]
     Import(ImportCommand),
@@ -310,6 +314,7 @@ mod tests {
         apply
         render
         validate
+        health
         import flux
         import argocd
         get
@@ -341,9 +346,12 @@ mod tests {
         let validate = help(&["validate"]);
         assert!(validate.contains("sarif") && !validate.contains("yaml]"), "{validate}");
         assert!(help(&["render"]).contains("objects"));
+        assert!(help(&["health"]).contains("pretty, json]"), "{}", help(&["health"]));
         assert!(help(&["cluster", "register"]).contains("manifest"));
         assert!(help(&["status"]).contains("yaml") && !help(&["status"]).contains("manifest"));
-        for line in ["validate -o yaml", "render a -o junit", "cluster list -o sarif -x"] {
+        for line in
+            ["validate -o yaml", "health -f a -o yaml", "health", "render a -o junit", "cluster list -o sarif -x"]
+        {
             let words = std::iter::once("bellwether").chain(line.split(' '));
             assert_eq!(Arguments::try_parse_from(words).expect_err(line).exit_code(), 2, "{line}");
         }

@@ -263,11 +263,19 @@ fn read_documents(source: &Source) -> Result<Vec<Sendable>, Failure> {
 pub(super) fn read_yaml(name: &str, text: &str) -> Result<Vec<Document>, Failure> {
     let documents = yaml::read(name, text.as_bytes())
         .map_err(|error| Failure::new(error.to_string()).hint("the file must be YAML or JSON that parses"))?;
-    if let Some(twice) = documents.iter().find_map(|document| document.root.repeated()) {
-        let message = format!("{name}:{}: `{}` stands twice", twice.line(), twice.key);
-        return Err(Failure::new(message).hint("keep one of the two"));
-    }
+    refuse_repeated(name, &documents)?;
     Ok(documents)
+}
+
+/// A key that stands twice means two things.
+pub(super) fn refuse_repeated(name: &str, documents: &[Document]) -> Result<(), Failure> {
+    match documents.iter().find_map(|document| document.root.repeated()) {
+        Some(twice) => {
+            Err(Failure::new(format!("{name}:{}: `{}` stands twice", twice.line(), twice.key))
+                .hint("keep one of the two"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn read_document(source: &Source, place: &Place, root: Node) -> Result<Sendable, Failure> {

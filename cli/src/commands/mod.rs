@@ -5,6 +5,7 @@ mod audit;
 mod cluster;
 mod credential;
 mod drift;
+mod health;
 mod import;
 mod meant;
 mod outcome;
@@ -51,6 +52,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Validate(arguments) if !arguments.asks_hub() => {
             return validate::run(&output, &arguments);
         }
+        Command::Health(arguments) => return health::run(&output, &arguments),
         Command::Import(command) => return import::run(&output, &command),
         command => command,
     };
@@ -77,7 +79,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::Whoami => whoami(&context).await,
-        Command::Completions { .. } | Command::Version | Command::Import(_) => Ok(Exit::Done),
+        Command::Completions { .. } | Command::Version | Command::Health(_) | Command::Import(_) => Ok(Exit::Done),
     }
 }
 

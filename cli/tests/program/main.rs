@@ -1,5 +1,6 @@
 //! The command line as a program, without a hub.
 
+mod health;
 mod render;
 mod validate;
 mod workflows;

@@ -144,6 +144,16 @@ fn each_row_of_the_table_has_vectors_of_both_ends_and_can_be_reached() {
 }
 
 #[test]
+fn each_row_of_the_table_stands_in_the_docs() {
+    let docs = include_str!("../../../docs/health.md");
+    for row in rows() {
+        for name in row.group.split('|').chain(row.kinds.split('|')).filter(|name| *name != "*") {
+            assert!(docs.contains(name), "{name}");
+        }
+    }
+}
+
+#[test]
 fn what_nobody_has_said_anything_of_is_not_taken_for_well() {
     for Vector { name, group, kind, object, .. } in vectors() {
         let row = table::find(&group, &kind).expect("a row");

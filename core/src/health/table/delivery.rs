@@ -141,6 +141,7 @@ pub(super) const ROWS: &[Row] = &[
             Failed("", &[Is("Promoted", "False"), At("status.phase", "Failed")]),
             Failed("", &[At("status.phase", "Failed")]),
             Progressing("it waits to be confirmed", &[At("status.phase", "Waiting|WaitingPromotion")]),
+            Progressing("", &[Is("Promoted", "Unknown"), At("status.phase", "Progressing|Promoting|Finalising")]),
             Healthy("", &[At("status.phase", "Initialized|Succeeded")]),
         ],
     ),

@@ -11,7 +11,7 @@ const PROVISIONER: &str = "metadata.annotations[volume.kubernetes.io/storage-pro
 
 /// Whether its class waits for the first consumer, a claim does not say: only that nobody was asked for a volume yet.
 const UNCLAIMED: &str = "not bound, and nobody was asked for a volume yet; where its class waits for the first consumer, \
-                         that is a pod of the same phase or an earlier one";
+                         a pod that uses it belongs into the same phase";
 
 /// A route at one of its parents, a policy at one of its ancestors.
 const ATTACHED: &[Clause] = &[

@@ -543,7 +543,7 @@ pub(super) const ROWS: &[Row] = &[
         "status.failureReason",
         &[
             Failed("", &[At("status.phase", "Failed|FailedValidation")]),
-            Degraded("", &[At("status.phase", "PartiallyFailed|*PartiallyFailed")]),
+            Degraded("", &[At("status.phase", "*PartiallyFailed")]),
             Healthy("", &[At("status.phase", "Completed")]),
         ],
     ),
