@@ -36,8 +36,23 @@ impl Api {
         token: Option<&str>,
         body: &str,
     ) -> (StatusCode, String) {
+        self.call_with(&[], method, path, token, body).await
+    }
+
+    /// The same, with other headers beside the token's.
+    pub(in crate::http) async fn call_with(
+        &self,
+        headers: &[(&str, &str)],
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: &str,
+    ) -> (StatusCode, String) {
         let method = Method::from_bytes(method.as_bytes()).expect("is a method");
         let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }

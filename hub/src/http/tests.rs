@@ -70,6 +70,48 @@ async fn no_route_of_the_api_answers_without_a_token(pool: Pool) {
     }
 }
 
+/// By which proxies say whom they have let in, and where somebody comes from.
+const CLAIMS: &[(&str, &str)] = &[
+    ("x-forwarded-user", "admin"),
+    ("x-remote-user", "admin"),
+    ("remote-user", "admin"),
+    ("x-auth-request-user", "admin"),
+    ("x-forwarded-groups", "system:masters"),
+    ("impersonate-user", "admin"),
+    ("x-client-cert", "CN=admin"),
+    ("x-forwarded-client-cert", "Subject=\"CN=admin\""),
+    ("x-ssl-client-verify", "SUCCESS"),
+    ("x-ssl-client-s-dn", "CN=admin"),
+    ("x-forwarded-for", "203.0.113.9"),
+    ("x-real-ip", "203.0.113.9"),
+    ("forwarded", "for=203.0.113.9;proto=https"),
+    ("cookie", "token=admin; session=admin"),
+];
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn no_header_but_a_tokens_says_who_somebody_is_or_where_they_come_from(pool: Pool) {
+    let api = api(&pool).await;
+    let (status, created) = api.ask("POST", "/tokens", r#"{"name": "eve", "role": "viewer"}"#).await;
+    assert_eq!(status, StatusCode::CREATED, "{created}");
+    let created: Value = serde_json::from_str(&created).expect("a document");
+    let viewer = created["secret"].as_str().expect("it is shown once");
+
+    for (method, path) in ROUTES {
+        let path = format!("/api/v1{path}");
+        let (status, body) = api.call_with(CLAIMS, method, &path, None, "{}").await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{method} {path}: {body}");
+        let (claimed, _) = api.call_with(CLAIMS, method, &path, Some(viewer), "{}").await;
+        let (plain, _) = api.call(method, &path, Some(viewer), "{}").await;
+        assert_eq!(claimed, plain, "{method} {path}");
+    }
+
+    let (_, said) = api.call_with(CLAIMS, "GET", "/api/v1/whoami", Some(viewer), "").await;
+    assert!(said.contains("eve") && !said.contains("admin"), "{said}");
+    let mut db = pool.acquire().await.expect("a connection");
+    let known = store::tokens::list_networks(&mut db, 100, crate::process::clock::now()).await.expect("they are read");
+    assert_eq!(known, ["127.0.0.1"]);
+}
+
 #[test]
 fn every_route_is_listed() {
     let source = include_str!("mod.rs");

@@ -187,10 +187,51 @@ fn unserved(error: &StoreError) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_core::ClusterId;
     use tonic::Code;
+    use uuid::Uuid;
 
     use super::*;
+    use crate::pki::ca::tests::{agent_request, authority, cluster, now};
     use crate::store::{self, Pool};
+
+    /// A call on a connection whose handshake showed this, with headers by which proxies say whom they have let in.
+    fn call_that_claims(claimed: ClusterId, leaf: Option<CertificateDer<'static>>) -> Request<()> {
+        let mut request = Request::new(());
+        let uri = format!("URI=spiffe://bellwether/cluster/{claimed}");
+        for (name, value) in [
+            ("x-forwarded-client-cert", uri.as_str()),
+            ("x-client-cert", &uri),
+            ("x-ssl-client-verify", "SUCCESS"),
+            ("x-cluster", &claimed.to_string()),
+            ("x-forwarded-for", "203.0.113.9"),
+            ("forwarded", "for=203.0.113.9"),
+        ] {
+            request.metadata_mut().insert(
+                name.parse::<tonic::metadata::MetadataKey<_>>().expect("a name"),
+                value.parse().expect("a value"),
+            );
+        }
+        let address = Some(SocketAddr::from(([127, 0, 0, 1], 1)));
+        request.extensions_mut().insert(CalledOn { address, leaf, usage: Usage::new(ports::AGENTS.timeouts) });
+        request
+    }
+
+    #[test]
+    fn no_header_says_which_cluster_calls_or_from_where() {
+        let authority = authority();
+        let (_, csr) = agent_request();
+        let issued = authority.issue_agent(&csr, cluster(), now(), Duration::from_hours(1)).expect("issued");
+        let leaf = CertificateDer::from(issued.chain[0].clone());
+        let another = ClusterId::new(Uuid::from_u128(2));
+
+        let nobody = caller(&call_that_claims(another, None));
+        let somebody = caller(&call_that_claims(another, Some(leaf)));
+
+        assert_eq!(nobody.err().map(|status| status.code()), Some(Code::Unauthenticated));
+        let somebody = somebody.unwrap_or_else(|status| panic!("it has a certificate: {status}"));
+        assert_eq!((somebody.cluster, somebody.address.as_str()), (cluster(), "127.0.0.1:1"));
+    }
 
     #[crate::store::database_test(migrations = "../migrations")]
     async fn an_agent_is_told_of_an_outage_only_when_there_is_one(pool: Pool) {

@@ -53,7 +53,7 @@ pub(super) struct Untaken {
 }
 
 impl Usage {
-    pub(super) fn new(timeouts: IdleTimeouts) -> Arc<Self> {
+    pub(crate) fn new(timeouts: IdleTimeouts) -> Arc<Self> {
         let opened_at = Instant::now();
         let quiet_until = opened_at + timeouts.before_first;
         let state = State { in_hand: 0, untaken: BTreeMap::new(), answers: 0, quiet_until, is_let_in: false };

@@ -1,10 +1,12 @@
 //! What agents tell: reports and drifts, and their bounds.
 
 use bellwether_core::report::{Counts, Report, Verdict};
+use bellwether_core::rollout::RolloutState;
 use bellwether_core::{Digest, ReportSequence, SessionNumber, TargetId};
 use serde_json::json;
 
-use super::scene::{ONE, Scene, finish};
+use super::rollouts::failed_line;
+use super::scene::{ONE, Scene, finish, shown};
 use crate::process::clock;
 use crate::store::work::Stage;
 use crate::store::{self, Pool};
@@ -140,4 +142,53 @@ async fn failures_of_digests_that_an_agent_makes_up_stand_in_no_entry_and_what_i
 
     let entries = scene.entries().await.into_iter().filter(|entry| entry["action"] == "report.failed");
     assert_eq!(entries.count(), 1, "the one about what the cluster is assigned");
+}
+
+/// Several batches of reports, and the last is not full.
+const FLEET: i64 = 1_200;
+const BATCHES: i64 = 3;
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_fleet_that_fails_at_once_is_written_in_batches_and_stops_its_rollout_once(pool: Pool) {
+    let scene = Scene::new(&pool, FLEET).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    let target = TargetId::new(scene.id("one").await);
+
+    let (queue, incoming) = tokio::sync::mpsc::channel(scene.clusters.len());
+    let (recorded, _durable) = tokio::sync::watch::channel(ReportSequence::default());
+    for (number, cluster) in (1..).zip(&scene.clusters) {
+        let assignment = scene.listing(*cluster).await["one"].assignment.clone();
+        let report = Report {
+            target,
+            generation: assignment.generation,
+            digest: assignment.digest,
+            applied: true,
+            verdict: Verdict::Failed,
+            objects: Counts::default(),
+            lines: vec![failed_line()],
+        };
+        let (session, sequence) = (SessionNumber::new(number), ReportSequence::new(1));
+        let (event, recorded) = (crate::record::queue::AgentEvent::Report(report), recorded.clone());
+        let one = crate::record::queue::Incoming { cluster: *cluster, session, sequence, event, recorded };
+        queue.send(one).await.expect("there is room");
+    }
+    drop(queue);
+    crate::record::run(scene.hub.clone(), incoming, tokio_util::sync::CancellationToken::new()).await;
+    let mut decisions = 0;
+    while !scene.reconcile(Stage::Rollout).await.is_empty() && decisions < 10 {
+        decisions += 1;
+    }
+
+    let mut db = pool.acquire().await.expect("a connection");
+    let failed = store::ask_number(&mut db, "select count(*) from reports where verdict = 'failed'").await;
+    // Who wrote a row is its transaction.
+    let written = "select count(distinct xmin::text) from reports where verdict = 'failed'";
+    assert_eq!(failed.expect("they are counted"), FLEET);
+    assert_eq!(store::ask_number(&mut db, written).await.expect("they are counted"), BATCHES);
+    assert_eq!(shown(&mut db, target).await.state, RolloutState::Paused);
+    let stops = scene.entries().await.into_iter().filter(|entry| entry["action"] == "rollout.paused");
+    assert_eq!(stops.count(), 1);
+    assert!(decisions < 10, "it is decided about for ever");
 }

@@ -32,7 +32,7 @@ pub(super) fn strategy(on_failure: &str) -> serde_json::Value {
 }
 
 /// Of a failure that only another revision mends.
-fn failed_line() -> ObjectLine {
+pub(super) fn failed_line() -> ObjectLine {
     let line = json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": "default", "name": "one",
                       "outcome": "rejected", "verdict": "failed", "message": "it is wrong", "hint": "mend it"});
     serde_json::from_value(line).expect("a line")

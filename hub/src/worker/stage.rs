@@ -608,6 +608,69 @@ mod tests {
         assert_eq!((tried.load(Ordering::Relaxed), is_often), (2, false), "the Git host is asked each time");
     }
 
+    /// Two subjects write the same two rows, each in another order. The first time they have one each before they go on.
+    struct Crossing(Arc<Meeting>);
+
+    struct Meeting {
+        first: Uuid,
+        met: tokio::sync::Barrier,
+        tries: AtomicUsize,
+    }
+
+    impl Transactional for Crossing {
+        const STAGE: Stage = Stage::Rollout;
+
+        async fn reconcile(
+            &self,
+            _: &Hub,
+            change: &mut Change<'_>,
+            key: Uuid,
+            _: Option<&str>,
+            _: Timestamp,
+        ) -> Result<(), StoreError> {
+            const ONE: &str = "update crossed set decisions = decisions + 1 where name = 'one'";
+            const OTHER: &str = "update crossed set decisions = decisions + 1 where name = 'other'";
+            let (now, then) = if key == self.0.first { (ONE, OTHER) } else { (OTHER, ONE) };
+            store::execute_in(change, now).await?;
+            if self.0.tries.fetch_add(1, Ordering::Relaxed) < 2 {
+                self.0.met.wait().await;
+            }
+            store::execute_in(change, then).await
+        }
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn of_two_decisions_that_are_in_each_others_way_both_are_made_once(pool: Pool) {
+        const MADE: &str = "select bool_and(decisions = 2) from crossed";
+        let (hub, _folder) = crate::testing::hub(&pool).await;
+        let rows = "create table crossed as select name, 0 as decisions from unnest(array['one', 'other']) as name";
+        store::execute_raw(&pool, rows).await.expect("it is made");
+        let keys = [clock::new_id(), clock::new_id()];
+        tell(&hub, Stage::Rollout, &keys, Some("a trace")).await;
+        let met = tokio::sync::Barrier::new(keys.len());
+        let meeting = Arc::new(Meeting { first: keys[0], met, tries: AtomicUsize::new(0) });
+        let stop = CancellationToken::new();
+
+        let workers = [(); 2]
+            .map(|()| tokio::spawn(run_transactional(Arc::clone(&hub), Crossing(Arc::clone(&meeting)), stop.clone())));
+        let mut db = pool.acquire().await.expect("a connection");
+        let until_made = async {
+            while !store::ask_raw(&mut db, MADE).await.expect("it is read") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), until_made).await.expect("both are made");
+        stop.cancel();
+        for worker in workers {
+            worker.await.expect("it ends no stage");
+        }
+
+        assert!(meeting.tries.load(Ordering::Relaxed) > 2, "none was in the other's way");
+        assert!(store::ask_raw(&mut db, MADE).await.expect("it is read"), "one was made twice");
+        let left = work::list_due(&mut db, Stage::Rollout, clock::now(), &[], 16).await.expect("what is due");
+        assert!(left.is_empty(), "{left:?}");
+    }
+
     #[crate::store::database_test(migrations = "../migrations")]
     async fn what_was_put_off_has_its_turn_when_somebody_changes_something(pool: Pool) {
         let (hub, _folder) = crate::testing::hub(&pool).await;
