@@ -51,3 +51,47 @@ pub(crate) async fn load(db: &mut Connection, now: Timestamp) -> Result<Rows, St
         rollouts: rollouts.into_iter().map(|row| (row.state, row.count)).collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::rollout::RolloutState;
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::{MAIN, Rows as Written};
+    use crate::store::{Pool, execute_in, work};
+
+    fn counted(counts: &[(String, i64)], of: &str) -> Option<i64> {
+        counts.iter().find(|(name, _)| name == of).map(|(_, count)| *count)
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn each_stage_and_state_is_counted_also_when_it_has_none(pool: Pool) {
+        let (mut rows, now) = (Written::new(&pool).await, clock::now());
+        let target = rows.target("shop").await;
+        let (revision, bundle) = (rows.revision(MAIN, "a").await, rows.bundle("a").await);
+        let render = rows.render(&target, revision, bundle).await;
+        let ended = rows.rollout(&target, render).await;
+        rows.end(&ended, RolloutState::Done).await;
+        rows.rollout(&target, render).await;
+        for name in ["c1", "c2"] {
+            rows.cluster(name).await;
+        }
+        let db = &mut rows.db;
+        execute_in(db, "update clusters set revoked_at = now() where name = 'c2'").await.expect("it is revoked");
+        for due_at in [now, now + SignedDuration::from_hours(1)] {
+            work::append(db, Stage::Rollout, &[target.id.as_uuid()], due_at, None).await.expect("it is told");
+        }
+
+        let figures = load(db, now).await.expect("they are read");
+
+        assert_eq!((figures.clusters, figures.unsealed), (1, 0), "a revoked one is none of them");
+        assert_eq!(figures.work_due.len(), Stage::ALL.len());
+        assert_eq!(counted(&figures.work_due, Stage::Rollout.as_str()), Some(1), "one is not due yet");
+        assert_eq!(counted(&figures.work_due, Stage::Link.as_str()), Some(0));
+        assert_eq!(counted(&figures.rollouts, "rolling"), Some(1));
+        assert_eq!(counted(&figures.rollouts, "paused"), Some(0));
+        assert_eq!(counted(&figures.rollouts, "done"), None, "there is no end of those that have ended");
+    }
+}

@@ -41,3 +41,33 @@ pub(crate) async fn ensure(
         sqlx::query_scalar!("select project_id from projects where name = $1", name.as_str()).fetch_one(db).await?;
     Ok(Project { id: ProjectId::new(id), name })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::clock;
+    use crate::store::Pool;
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_project_keeps_the_id_that_it_was_given_first(pool: Pool) {
+        let mut db = pool.acquire().await.expect("a connection");
+        let [first, second, other] = [(); 3].map(|()| ProjectId::new(clock::new_id()));
+        let mut ensure = async |id, name: &str| {
+            ensure(&mut db, id, name.parse().expect("a name"), clock::now()).await.expect("it is there")
+        };
+
+        let made = ensure(first, DEFAULT).await;
+        let again = ensure(second, DEFAULT).await;
+        let another = ensure(other, "another").await;
+
+        assert_eq!((made.id, &again), (first, &made));
+        assert_eq!(another.id, other);
+    }
+
+    #[test]
+    fn a_row_whose_project_has_no_name_of_ours_cannot_be_read() {
+        let read = Project::read(clock::new_id(), "Not A Name");
+
+        assert!(matches!(read, Err(StoreError::Unreadable { table: "projects", .. })), "{read:?}");
+    }
+}

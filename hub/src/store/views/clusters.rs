@@ -67,3 +67,43 @@ pub(crate) async fn load(
     });
     Ok(statuses.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bellwether_core::SessionNumber;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::Rows;
+    use crate::store::{Pool, execute_in, installation, sessions};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_cluster_is_connected_while_its_hub_lives_and_of_one_without_a_stream_nothing_is_said(pool: Pool) {
+        let (mut rows, hub) = (Rows::new(&pool).await, clock::new_id());
+        let (here, gone, new) = (rows.cluster("c1").await, rows.cluster("c2").await, rows.cluster("c3").await);
+        for cluster in [here, gone] {
+            rows.connect(cluster, hub).await;
+        }
+        let db = &mut rows.db;
+        installation::mark_hub_heartbeat(db, hub, Duration::from_mins(10)).await.expect("it beats");
+        let (session, at) = (SessionNumber::new(1), clock::now());
+        sessions::mark_caught_up(db, &[(gone, session)], at).await.expect("it is heard");
+        let end = sessions::End { cluster: gone, session, at };
+        sessions::mark_ended(db, &[end]).await.expect("it is written");
+        let all = [here, gone, new];
+
+        let before = load(db, &all, clock::now()).await.expect("it is read");
+        execute_in(db, "update hubs set lives_until = now()").await.expect("it dies");
+        let after = load(db, &all, clock::now()).await.expect("it is read");
+
+        assert_eq!(before.keys().copied().collect::<Vec<_>>(), [here, gone]);
+        assert!(before[&here].connected && !before[&gone].connected);
+        assert_eq!(before[&gone].since, Some(at), "since it went");
+        assert_eq!(before[&here].agent_version.as_deref(), Some("1"));
+        assert_eq!(before[&here].certificate_expires_at, None, "its certificate is not known");
+        assert!(!after[&here].connected && after[&here].since.is_some_and(|since| since <= clock::now()));
+        assert_eq!(load(db, &[new], clock::now()).await.expect("it is read").len(), 0);
+    }
+}

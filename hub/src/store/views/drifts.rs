@@ -82,3 +82,72 @@ impl TryFrom<Row> for (DriftDocument, Place) {
         Ok((document, place))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::drift::{Change, Drift, Response};
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::{Pool, drifts};
+
+    fn drift(target: TargetId) -> Drift {
+        Drift {
+            id: clock::new_id(),
+            target,
+            object: ObjectKey { api_version: "v1".into(), kind: "ConfigMap".into(), namespace: None, name: "a".into() },
+            found_at: clock::now(),
+            change: Change::Modified,
+            response: Response::Corrected,
+            manager: Some("kubectl".to_owned()),
+            operation: None,
+            fields: vec!["data.a".to_owned()],
+        }
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn pages_of_drifts_have_each_once_the_newest_first_and_only_what_was_asked_for(pool: Pool) {
+        let (mut rows, begin) = (Rows::new(&pool).await, clock::now());
+        let (revision, bundle) = (rows.revision(MAIN, "a").await, rows.bundle("a").await);
+        let clusters = [rows.cluster("c1").await, rows.cluster("c2").await];
+        let (mut targets, mut written) = (Vec::new(), Vec::new());
+        for (name, cluster) in ["shop", "till"].into_iter().zip(clusters) {
+            let target = rows.target(name).await;
+            let render = rows.render(&target, revision, bundle).await;
+            let rollout = rows.rollout(&target, render).await;
+            rows.assign(cluster, &rollout, bundle).await;
+            targets.push(target.id);
+        }
+        let (project, db) = (rows.project.id, &mut rows.db);
+        // Three came at the same moment.
+        for (seconds, one) in [(0, 0), (1, 1), (2, 0), (2, 0), (2, 1)] {
+            let (drift, at) = (drift(targets[one]), begin + SignedDuration::from_secs(seconds));
+            assert!(drifts::insert_new(db, clusters[one], &drift, at).await.expect("written"));
+            written.push((at, drift.id));
+        }
+        written.sort_unstable();
+        written.reverse();
+
+        let (mut read, mut before) = (Vec::new(), None);
+        loop {
+            let page = list(db, project, None, None, before, 2).await.expect("a page");
+            before = page.last().map(|(_, place)| *place);
+            read.extend(page.iter().map(|(_, place)| *place));
+            if page.is_empty() {
+                break;
+            }
+        }
+        let of_cluster = list(db, project, Some(clusters[1]), None, None, 10).await.expect("a page");
+        let of_target = list(db, project, None, Some(targets[0]), None, 10).await.expect("a page");
+        let of_both = list(db, project, Some(clusters[1]), Some(targets[0]), None, 10).await.expect("a page");
+        let of_others = list(db, ProjectId::new(clock::new_id()), None, None, None, 10).await.expect("a page");
+
+        assert_eq!(read, written);
+        assert!(of_cluster.iter().all(|(one, _)| one.cluster.as_str() == "c2") && of_cluster.len() == 2);
+        assert!(of_target.iter().all(|(one, _)| one.target.as_str() == "shop") && of_target.len() == 3);
+        assert!(of_both.is_empty() && of_others.is_empty());
+        assert_eq!(of_target[0].0.fields, ["data.a"]);
+    }
+}

@@ -95,3 +95,68 @@ pub(crate) async fn list_conditions(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::repo::{ForcePush, RepoSpec};
+    use bellwether_core::schedule::Schedule;
+    use bellwether_core::{ProjectId, Version};
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::Pool;
+    use crate::store::repos;
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::work::Stage;
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_repo_is_pending_while_somebodys_change_is_on_its_way_and_polls_are_nobodys(pool: Pool) {
+        let (mut rows, now) = (Rows::new(&pool).await, clock::now());
+        rows.revision(MAIN, "a").await;
+        rows.revision("refs/heads/release", "b").await;
+        let db = &mut rows.db;
+        let repo = repos::find(db, rows.repo).await.expect("read").expect("it is there");
+        let mut look = async |key: uuid::Uuid, trace_id: Option<&str>, due_at| {
+            work::append(db, Stage::Source, &[key], due_at, trace_id).await.expect("it is told");
+            load(db, vec![repo.clone()], now).await.expect("it is read").remove(0)
+        };
+
+        let polled = look(repo.id.as_uuid(), None, now).await;
+        let elsewhere = look(clock::new_id(), Some("a trace"), now).await;
+        let later = look(repo.id.as_uuid(), Some("a trace"), now + SignedDuration::from_hours(2)).await;
+        let asked = look(repo.id.as_uuid(), Some("a trace"), now).await;
+
+        assert!(!polled.pending && !elsewhere.pending && !later.pending);
+        assert!(asked.pending);
+        let mut heads: Vec<_> = asked.heads.iter().map(|head| head.commit.as_str()).collect();
+        heads.sort_unstable();
+        assert_eq!((heads, asked.fetch.fetched_at), (vec!["a", "b"], None));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn what_is_wrong_with_a_projects_repos_comes_by_name_and_of_no_other_project(pool: Pool) {
+        let (mut rows, now) = (Rows::new(&pool).await, clock::now());
+        let (project, other) = (rows.project.id, ProjectId::new(clock::new_id()));
+        let db = &mut rows.db;
+        let model = repos::find(db, rows.repo).await.expect("read").expect("it is there");
+        let spec = RepoSpec { force_push: ForcePush::Allow, ..model.spec.clone() };
+        let mut bad = async |name: &str| {
+            let id = RepoId::new(clock::new_id());
+            let name = name.parse().expect("a name");
+            let repo = Repo { id, name, spec: spec.clone(), version: Version::new(1), ..model.clone() };
+            repos::insert(db, &repo).await.expect("a repo");
+            let down = Condition::new("git_unreachable", "it is down", None, None);
+            repos::mark_failed(db, id, Some(&down), &Schedule::default(), now).await.expect("written");
+        };
+        bad("b").await;
+        bad("a").await;
+        repos::mark_fetched(db, rows.repo, &Schedule::default(), now).await.expect("written");
+
+        let told = list_conditions(db, project).await.expect("they are read");
+
+        let told: Vec<_> = told.iter().map(|one| (one.name.as_str(), one.condition.code.as_str())).collect();
+        assert_eq!(told, [("a", "git_unreachable"), ("b", "git_unreachable")]);
+        assert!(list_conditions(db, other).await.expect("they are read").is_empty());
+    }
+}

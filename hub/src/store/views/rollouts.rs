@@ -204,3 +204,66 @@ pub(crate) async fn list_members(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::rollout::RolloutState;
+
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::{Pool, execute_in};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn members_come_in_pages_wave_by_wave_and_by_name(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let target = rows.target("shop").await;
+        let (revision, bundle) = (rows.revision(MAIN, "a").await, rows.bundle("a").await);
+        let render = rows.render(&target, revision, bundle).await;
+        let rollout = rows.rollout(&target, render).await;
+        let mut members = Vec::new();
+        for (name, wave) in [("c9", 1), ("c3", 0), ("c1", 1), ("c2", 0)] {
+            members.push(Member::waiting(rows.cluster(name).await, wave, bundle, None));
+        }
+        let db = &mut rows.db;
+        rollouts::insert_members(db, rollout.id, &members, &BTreeMap::new()).await.expect("written");
+        let waves = "insert into rollout_waves (rollout_id, wave, name, state, concurrent_max, healthy_min, soak_ms)
+                     select rollout_id, wave, name, 'waiting', 1, 1, 0
+                       from rollouts, unnest(array[0, 1], array['canary', 'others']) as w (wave, name)";
+        execute_in(db, waves).await.expect("written");
+
+        let (mut read, mut after) = (Vec::new(), None);
+        loop {
+            let page = list_members(db, rollout.id, after, 3).await.expect("a page");
+            after = page.last().map(|(_, place)| place.clone());
+            read.extend(page.into_iter().map(|(member, _)| format!("{} {}", member.wave, member.cluster)));
+            if after.is_none() {
+                break;
+            }
+        }
+
+        assert_eq!(read, ["canary c2", "canary c3", "others c1", "others c9"]);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_rollout_is_told_with_the_commits_that_it_goes_from_and_to(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let target = rows.target("shop").await;
+        let bundle = rows.bundle("a").await;
+        let (first, second) = (rows.revision(MAIN, "first").await, rows.revision(MAIN, "second").await);
+        let (from, to) = (rows.render(&target, first, bundle).await, rows.render(&target, second, bundle).await);
+        let before = rows.rollout(&target, from).await;
+        rows.end(&before, RolloutState::Done).await;
+        let rollout = Row { from_render: Some(from), ..rows.rollout(&target, to).await };
+        let unknown = Row { target: TargetId::new(clock::new_id()), ..before };
+
+        let views = load(&mut rows.db, vec![rollout.clone(), unknown]).await.expect("they are read");
+
+        assert_eq!(views.len(), 1, "one of a target that is gone");
+        assert_eq!((views[0].row.id, views[0].target.as_str()), (rollout.id, "shop"));
+        assert_eq!(views[0].from_commit.as_deref(), Some("first"));
+        assert_eq!(views[0].to_commit.as_deref(), Some("second"));
+        assert_eq!(views[0].newer, None);
+        assert!(load(&mut rows.db, Vec::new()).await.expect("nothing is asked").is_empty());
+    }
+}

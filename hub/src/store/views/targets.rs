@@ -326,3 +326,68 @@ fn traits_used(facts: Option<&Facts>) -> TraitsUsed {
 fn uuids(targets: &[TargetId]) -> Vec<Uuid> {
     targets.iter().map(|id| id.as_uuid()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::clock;
+    use crate::store::rows::{MAIN, Rows};
+    use crate::store::work::Stage;
+    use crate::store::{Pool, execute_in};
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_fleet_is_a_projects_clusters_that_can_be_read_and_those_that_joined_may_move(pool: Pool) {
+        let (mut rows, hub) = (Rows::new(&pool).await, clock::new_id());
+        let (joined, new) = (rows.cluster("c1").await, rows.cluster("c2").await);
+        let (revoked, damaged) = (rows.cluster("c3").await, rows.cluster("c4").await);
+        for cluster in [joined, revoked, damaged] {
+            rows.connect(cluster, hub).await;
+        }
+        let (project, db) = (rows.project.id, &mut rows.db);
+        for statement in [
+            "update clusters set revoked_at = now() where name = 'c3'",
+            "update clusters set labels = '[]' where name = 'c4'",
+        ] {
+            execute_in(db, statement).await.expect("it is written");
+        }
+        let other = ProjectId::new(clock::new_id());
+
+        let fleets = load_fleet(db, &[project, other].into(), TraitsUsed::NONE).await.expect("they are read");
+
+        assert_eq!(fleets.keys().copied().collect::<Vec<_>>(), [project]);
+        let mut members: Vec<_> = fleets[&project].iter().map(|one| (one.candidate.cluster, one.may_move)).collect();
+        members.sort_unstable();
+        let mut expected = vec![(joined, true), (new, false), (revoked, false)];
+        expected.sort_unstable();
+        assert_eq!(members, expected);
+        assert!(fleets[&project].iter().all(|one| !one.candidate.connected), "their hub does not live");
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_target_is_told_with_its_head_what_clusters_run_of_it_and_its_rollout(pool: Pool) {
+        let (mut rows, now) = (Rows::new(&pool).await, clock::now());
+        let (shop, idle) = (rows.target("shop").await, rows.target("idle").await);
+        let (revision, bundle) = (rows.revision(MAIN, "a").await, rows.bundle("a").await);
+        let render = rows.render(&shop, revision, bundle).await;
+        let rollout = rows.rollout(&shop, render).await;
+        let cluster = rows.cluster("c1").await;
+        rows.assign(cluster, &rollout, bundle).await;
+        let db = &mut rows.db;
+        work::append(db, Stage::Bundle, &[idle.id.as_uuid()], now, Some("a trace")).await.expect("it is told");
+
+        let views = load(db, vec![idle.clone(), shop.clone()], now).await.expect("they are read");
+
+        assert_eq!(
+            views.iter().map(|view| view.target.id).collect::<Vec<_>>(),
+            [idle.id, shop.id],
+            "as they were given"
+        );
+        assert!(views[0].facts.pending && !views[1].facts.pending);
+        assert!(views.iter().all(|view| view.facts.commit.as_deref() == Some("a")));
+        assert_eq!(views[1].runs, [(cluster, bundle)].into());
+        assert_eq!((views[1].facts.clusters, views[1].facts.healthy), (1, 0), "it has said nothing yet");
+        assert_eq!(views[1].rollout.as_ref().map(|view| view.row.id), Some(rollout.id));
+        assert!(views[0].runs.is_empty() && views[0].rollout.is_none() && views[0].waits_for.is_empty());
+        assert!(load(db, Vec::new(), now).await.expect("nothing is asked").is_empty());
+    }
+}
