@@ -543,6 +543,65 @@ fn a_chart_is_rendered_for_each_version_that_is_asked_for() {
 }
 
 #[test]
+fn a_chart_in_a_kustomization_is_built_for_each_version_that_is_asked_for() {
+    needs_engine();
+    let template = "{{- if semverCompare \">=1.35-0\" .Capabilities.KubeVersion.Version }}\napiVersion: networking.k8s.io/v1\n\
+                    {{- else }}\napiVersion: networking.k8s.io/v1beta1\n{{- end }}\nkind: IngressClass\nmetadata: {name: a}\n";
+    let chart = "apiVersion: v2\nname: shop\nversion: 1.0.0\n";
+    let with = |chart: &str| format!("helmGlobals: {{chartHome: ../shared}}\nhelmCharts: [{chart}]\n");
+    let folder = folder(&[
+        ("shared/shop/Chart.yaml", chart),
+        ("shared/shop/values.yaml", ""),
+        ("shared/shop/templates/a.yaml", template),
+        ("seeing/kustomization.yaml", &with("{name: shop}")),
+        ("stating/kustomization.yaml", &with("{name: shop, kubeVersion: v1.36.0}")),
+        ("targeted/kustomization.yaml", &with("{name: shop, releaseName: r}")),
+        ("target.yaml", &format!("{TARGET}  path: targeted\n")),
+        ("without/kustomization.yaml", "resources: [a.yaml]\n"),
+        ("without/a.yaml", CONFIG_MAP),
+    ]);
+    let folders = ["seeing", "stating", "target.yaml", "without", "--repo", "apps"];
+
+    let (code, report) = json(folder.path(), &[&folders[..], &["--kubernetes-version", "1.31,1.32,1.37"]].concat());
+
+    let each = report["findings"].as_array().expect("a list").iter();
+    let told: Vec<_> = each.map(|of| format!("{} {} {}", of["target"], of["code"], of["versions"])).collect();
+    let removed = |of: &str| format!("\"{of} (Kubernetes 1.31, 1.32)\" \"api_removed\" [\"1.31\",\"1.32\"]");
+    assert_eq!((code, told), (1, vec![removed("seeing"), removed("targeted (shop)")]), "{report}");
+    let names: Vec<_> = report["targets"].as_array().expect("a list").iter().map(|of| of["name"].as_str()).collect();
+    let expected = [
+        "bellwether",
+        "targeted (shop) (Kubernetes 1.31, 1.32)",
+        "targeted (shop) (Kubernetes 1.37)",
+        "seeing (Kubernetes 1.31, 1.32)",
+        "seeing (Kubernetes 1.37)",
+        "stating",
+        "without",
+    ];
+    assert_eq!(names, expected.map(Some), "{report}");
+
+    // The first that is asked for does not fit, and the other one does.
+    let chart = format!("{chart}kubeVersion: '>=1.36-0'\n");
+    fs::write(folder.path().join("shared/shop/Chart.yaml"), chart).expect("a file");
+    let (code, report) = json(folder.path(), &["seeing", "--kubernetes-version", "1.31,1.37"]);
+    assert_eq!((code, report["findings"].as_array().map(Vec::len)), (1, Some(1)), "{report}");
+    assert_eq!(report["findings"][0]["versions"], serde_json::json!(["1.31"]), "{report}");
+}
+
+#[test]
+fn a_target_that_names_the_version_of_its_cluster_is_rendered_for_each_that_is_asked_for() {
+    let map = format!("{CONFIG_MAP}data: {{version: '${{cluster.facts.kubernetes.minor}}'}}\n");
+    let folder = folder(&[("app/a.yaml", &map), ("target.yaml", &format!("{TARGET}  path: app\n"))]);
+    let asked = ["target.yaml", "--repo", "apps", "--kubernetes-version", "1.31,1.37"];
+
+    let (code, report) = json(folder.path(), &asked);
+
+    let names: Vec<_> = report["targets"].as_array().expect("a list").iter().map(|of| of["name"].as_str()).collect();
+    let expected = ["bellwether", "app (shop) (Kubernetes 1.31)", "app (shop) (Kubernetes 1.37)"];
+    assert_eq!((code, names), (0, expected.map(Some).to_vec()), "{report}");
+}
+
+#[test]
 fn who_reads_the_first_line_only_does_not_change_the_verdict() {
     let folder = tempfile::tempdir().expect("a folder");
     for number in 0..1_500 {

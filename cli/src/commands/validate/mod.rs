@@ -466,25 +466,24 @@ impl Run<'_> {
         }
     }
 
-    /// A chart may make something else for each version of Kubernetes.
+    /// For each version of Kubernetes that is asked for, if the first turns out to count: a chart may ask which it is.
     fn render(&mut self, asked: &Asked) -> Result<Covered, Failure> {
         let mut covered = Covered::default();
         let mut made: Vec<(Vec<Version>, Rendering)> = Vec::new();
-        let each: Vec<_> = if asked.minds_version(&self.place.root) {
-            self.versions.iter().copied().map(Some).collect()
-        } else {
-            vec![None]
-        };
-        for version in each {
+        for version in self.versions.iter().copied() {
             let mut rendering = render::render(self.engines, &self.place, asked, version)?;
             covered.extend(std::mem::take(&mut rendering.covered));
             if let Some(reason) = rendering.elsewhere.take() {
                 self.skip(&render::file_of(&self.place, asked), &reason);
                 return Ok(covered);
             }
+            let minds_version = rendering.minds_version;
             match made.iter_mut().find(|(_, known)| known.is_same(&rendering)) {
-                Some((versions, _)) => versions.extend(version),
-                None => made.push((version.into_iter().collect(), rendering)),
+                Some((versions, _)) => versions.push(version),
+                None => made.push((vec![version], rendering)),
+            }
+            if !minds_version {
+                break;
             }
         }
         let differ = made.len() > 1;

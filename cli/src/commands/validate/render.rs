@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bellwether_core::Name;
 use bellwether_core::labels::Labels;
 use bellwether_core::parameters::{
-    CLUSTER_ANNOTATIONS_PREFIX, CLUSTER_LABELS_PREFIX, ClusterFacts, ClusterSelector, ParameterSet, Parameters, Traits,
-    VERSION_FACT,
+    CLUSTER_ANNOTATIONS_PREFIX, CLUSTER_FACTS_PREFIX, CLUSTER_LABELS_PREFIX, ClusterFacts, ClusterSelector,
+    ParameterSet, Parameters, Traits, VERSION_FACT,
 };
 use bellwether_core::render::{HelmOptions, RenderKind, RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
@@ -97,14 +97,6 @@ impl Asked {
         by_label::list(root, &spec.render).into_iter().map(one).collect()
     }
 
-    /// Whether what is made may depend on the version of Kubernetes that it is for.
-    pub(super) fn minds_version(&self, root: &Path) -> bool {
-        let stated = self.options.helm.as_ref().and_then(|helm| helm.kube_version.as_ref());
-        // One that each cluster fills in is anyone that is asked for.
-        let states_version = stated.is_some_and(|version| !version.contains("${"));
-        self.is_chart(root) && !states_version
-    }
-
     fn is_chart(&self, root: &Path) -> bool {
         match self.options.stated_kind() {
             RenderKind::Helm => true,
@@ -122,10 +114,13 @@ impl Asked {
         if named.is_empty() { folder } else { format!("{folder} ({})", named.join(", ")) }
     }
 
-    fn plan(&self, version: Option<Version>) -> Plan {
+    fn plan(&self) -> Plan {
         let mut options = self.options.clone();
-        if let Some(version) = version {
-            options.helm.get_or_insert_default().kube_version = Some(format!("{version}.0"));
+        // One that each cluster fills in is anyone that is asked for.
+        if let Some(stated) = options.helm.as_mut().and_then(|helm| helm.kube_version.as_mut())
+            && stated.contains("${")
+        {
+            *stated = format!("${{{CLUSTER_FACTS_PREFIX}{VERSION_FACT}}}");
         }
         let last = self.folder.rsplit('/').next().filter(|last| !last.is_empty()).unwrap_or("release");
         let name = self.name.as_ref().filter(|_| self.knows_parameters).cloned();
@@ -214,6 +209,8 @@ pub(super) struct Rendering {
     pub(super) covered: Covered,
     /// What it is made of besides, and is not here.
     pub(super) elsewhere: Option<String>,
+    /// Of another version of Kubernetes something else may be made.
+    pub(super) minds_version: bool,
 }
 
 impl Rendering {
@@ -227,18 +224,14 @@ impl Rendering {
 }
 
 /// An error only when nothing can be rendered at all, as without an engine.
-pub(super) fn render(
-    engines: &Engines,
-    place: &Place,
-    asked: &Asked,
-    version: Option<Version>,
-) -> Result<Rendering, Failure> {
-    let (result, mut covered) = try_render(engines, place, asked, version);
+pub(super) fn render(engines: &Engines, place: &Place, asked: &Asked, version: Version) -> Result<Rendering, Failure> {
+    let Tried { result, mut covered, minds_version } = try_render(engines, place, asked, version);
     if asked.is_chart(&place.root) {
         let values = asked.options.helm.as_ref().map(|helm| helm.values_files.as_slice()).unwrap_or_default();
         covered.narrow_to_chart(&asked.folder, values);
     }
-    let mut rendering = Rendering { objects: Vec::new(), findings: Vec::new(), covered, elsewhere: None };
+    let mut rendering =
+        Rendering { objects: Vec::new(), findings: Vec::new(), covered, elsewhere: None, minds_version };
     match result {
         Ok(objects) => {
             let sources = Sources::read(place, &rendering.covered, asked);
@@ -259,16 +252,23 @@ pub(super) fn render(
 
 type Rendered = Result<Vec<RenderedObject>, RenderFailure<Failure>>;
 
-fn try_render(engines: &Engines, place: &Place, asked: &Asked, version: Option<Version>) -> (Rendered, Covered) {
+struct Tried {
+    result: Rendered,
+    covered: Covered,
+    minds_version: bool,
+}
+
+fn try_render(engines: &Engines, place: &Place, asked: &Asked, version: Version) -> Tried {
     // What nobody can say the inputs of has at least all that is below it.
     let whole = || Covered::below(asked.folder.clone());
     let files = RepoFolders::new(place.root.clone(), BTreeMap::new());
-    let manifests = match Manifests::open(engines.clone(), files, asked.plan(version)) {
+    let manifests = match Manifests::open(engines.clone(), files, asked.plan()) {
         Ok(manifests) => manifests,
-        Err(error) => return (Err(error), whole()),
+        Err(error) => return Tried { result: Err(error), covered: whole(), minds_version: false },
     };
-    let rendered = fill(&manifests, asked);
-    let mut covered = if rendered.is_ok() { Covered::default() } else { whole() };
+    let facts = facts_of(version);
+    let result = fill(&manifests, asked, &facts);
+    let mut covered = if result.is_ok() { Covered::default() } else { whole() };
     for input in manifests.inputs().paths() {
         let Input { path, aspect } = Input::parse(&input);
         if aspect == Aspect::Content && place.root.join(&path).is_dir() {
@@ -277,14 +277,24 @@ fn try_render(engines: &Engines, place: &Place, asked: &Asked, version: Option<V
             covered.files.insert(path);
         }
     }
-    (rendered, covered)
+    // Charts look at it as at a variable.
+    let is_of_version =
+        |name: &String| name.strip_prefix(CLUSTER_FACTS_PREFIX).is_some_and(|of| facts.contains_key(of));
+    Tried { result, covered, minds_version: manifests.variables().iter().any(is_of_version) }
+}
+
+/// What an agent says of a cluster of this version.
+fn facts_of(version: Version) -> BTreeMap<String, String> {
+    let facts = [(VERSION_FACT, format!("v{version}.0")), ("kubernetes.minor", version.to_string())];
+    facts.map(|(name, fact)| (name.to_owned(), fact)).into()
 }
 
 /// Each variable that may have a value elsewhere stands for itself.
-fn fill(manifests: &Manifests<RepoFolders>, asked: &Asked) -> Rendered {
+fn fill(manifests: &Manifests<RepoFolders>, asked: &Asked, facts: &BTreeMap<String, String>) -> Rendered {
     let recipe = Recipe { marks: None, namespace: Some(asked.namespace().to_owned()), agents: BTreeSet::new() };
     let name: Name = "cluster".parse().expect("it is a name");
-    let (mut labels, mut traits, mut unknown) = (asked.labels.clone(), Traits::default(), BTreeMap::new());
+    let (mut labels, mut unknown) = (asked.labels.clone(), BTreeMap::new());
+    let mut traits = Traits { facts: facts.clone(), ..Traits::default() };
     for variable in manifests.variables().iter().filter(|variable| asked.may_be_set(variable)) {
         if let Some(label) = variable.strip_prefix(CLUSTER_LABELS_PREFIX) {
             labels.entry(label.to_owned()).or_insert_with(|| format!("${{{variable}}}"));
@@ -302,7 +312,7 @@ fn fill(manifests: &Manifests<RepoFolders>, asked: &Asked) -> Rendered {
         let values = Parameters::resolve(&sets, ClusterFacts::new(&name, &labels).with(&traits));
         match manifests.render(&recipe, &values) {
             Err(RenderFailure::Render(RenderError::FactUnknown { fact, .. })) if !traits.facts.contains_key(&fact) => {
-                traits.facts.insert(fact.clone(), any_fact(&fact));
+                traits.facts.insert(fact, "fact".to_owned());
             }
             Err(RenderFailure::Render(RenderError::VariableUnset { name, .. }))
                 if asked.may_be_set(&name) && !unknown.contains_key(&name) =>
@@ -312,16 +322,6 @@ fn fill(manifests: &Manifests<RepoFolders>, asked: &Asked) -> Rendered {
             }
             rendered => return rendered,
         }
-    }
-}
-
-/// A word that a cluster could say.
-fn any_fact(name: &str) -> String {
-    let newest = Version::newest();
-    match name {
-        VERSION_FACT => format!("v{newest}.0"),
-        "kubernetes.minor" => newest.to_string(),
-        _ => "fact".to_owned(),
     }
 }
 
