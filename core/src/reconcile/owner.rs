@@ -153,7 +153,7 @@ pub fn owner_hint(metadata: &Metadata, step: &Step) -> String {
     let owner = owner_of(metadata).map_or_else(|| "it".to_owned(), |owner| format!("{owner}; it"));
     let hint = format!("{owner} stays as it is: take it out of the target, or delete it in the cluster");
     if let Some(asked) = adopting(metadata, step) {
-        return format!("{hint}; or let the target have it: sync: {{adopt: {asked}}}");
+        return format!("{hint}; or let the target have it by sync.adopt: {asked}");
     }
     if metadata.labels.contains_key(TARGET_LABEL) {
         return format!("{hint}; if that target is no more, take the label {TARGET_LABEL} off it");
@@ -347,9 +347,9 @@ mod tests {
     fn the_hint_says_what_to_ask_for_where_that_helps() {
         let hint = |there: &Metadata| owner_hint(there, &step("ConfigMap", None));
         let mut flux = Metadata::default();
-        assert!(hint(&flux).ends_with("sync: {adopt: ifUnowned}"), "{}", hint(&flux));
+        assert!(hint(&flux).ends_with("sync.adopt: ifUnowned"), "{}", hint(&flux));
         flux.labels.insert("kustomize.toolkit.fluxcd.io/name".to_owned(), "apps".to_owned());
-        assert!(hint(&flux).ends_with("sync: {adopt: always}"), "{}", hint(&flux));
+        assert!(hint(&flux).ends_with("sync.adopt: always"), "{}", hint(&flux));
         assert!(!hint(&there(&label_of(THEIRS), 1, "x")).contains("adopt"), "that would not help");
     }
 
