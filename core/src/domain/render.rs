@@ -337,6 +337,7 @@ impl Crds {
         *self == Self::Install
     }
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
     fn are_there<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_bool(*self != Self::Skip)
     }
