@@ -117,7 +117,7 @@ async fn attempt(hub: &Hub, item: &QueueItem, longest: Duration) -> Result<Progr
     drop(db);
     let Some(target) = target else { return finish(hub, item, None).await };
     let lost = lost::find(hub, &target).await?;
-    let progress = render(hub, item, target.clone(), longest).await?;
+    let progress = Box::pin(render(hub, item, target.clone(), longest)).await?;
     if let Some(lost) = lost {
         lost::mend(hub, &target, &lost).await?;
     }
