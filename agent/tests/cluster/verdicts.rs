@@ -136,6 +136,37 @@ async fn a_custom_resource_without_a_status_is_waited_for_and_healthy_once_none_
     assert!(applied_at.elapsed() > Duration::from_secs(20), "{:?}", applied_at.elapsed());
 }
 
+#[tokio::test]
+async fn what_kstatus_takes_for_well_at_once_is_waited_for_until_it_says_so_in_its_own_words() {
+    let mut fixture = fixture!();
+    let group = format!("{}.crossplane.io", fixture.namespace);
+    let mut definition = fixture.definition(&group);
+    let version = &mut definition["spec"]["versions"][0];
+    version["subresources"] = json!({"status": {}});
+    version["schema"]["openAPIV3Schema"]["x-kubernetes-preserve-unknown-fields"] = json!(true);
+    let managed = fixture.object(&format!("{group}/v1"), "Widget", "bucket", &json!({"spec": {"size": 3}}));
+    let backend = json!({"spec": {"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}}});
+    let ingress = fixture.object("networking.k8s.io/v1", "Ingress", "web", &backend);
+    fixture.assign(1, &[fixture.namespace_object(), definition, managed, ingress]);
+    fixture.start_agent();
+    let waited = fixture.report(|report| report.applied).await;
+    assert_eq!((waited.verdict, waited.objects.healthy), (Verdict::Progressing, 2), "{waited:?}");
+
+    let namespace = &fixture.namespace;
+    let path = format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses/web/status");
+    let address = json!({"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}});
+    fixture.merge(&path, "its-controller", &address).await;
+    let path = format!("/apis/{group}/v1/namespaces/{namespace}/widgets/bucket/status");
+    let creating = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    fixture.merge(&path, "its-provider", &creating).await;
+    let half = fixture.report(|report| report.objects.healthy == 3).await;
+    assert_eq!(half.lines[0].key.name, "bucket", "its provider has not synced it: {half:?}");
+    let synced = json!([{"type": "Ready", "status": "True"}, {"type": "Synced", "status": "True"}]);
+    fixture.merge(&path, "its-provider", &json!({"status": {"conditions": synced}})).await;
+
+    fixture.report(stands(1, Verdict::Healthy)).await;
+}
+
 /// Until the API server has taken it into use, an admission policy or webhook lets everything pass.
 async fn wait_until_refused(fixture: &Fixture, patience: Duration, body: &Value) {
     let path = format!("/api/v1/namespaces/{}/configmaps?dryRun=All&fieldManager=fixture", fixture.namespace);
