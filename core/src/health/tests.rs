@@ -1,4 +1,4 @@
-//! One table per kind: status as controllers write it, and the verdict that kstatus gives.
+//! One table per kind of Kubernetes itself: status as controllers write it, and the verdict on it.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

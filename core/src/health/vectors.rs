@@ -36,7 +36,7 @@ struct Vector {
 
 fn vectors() -> Vec<Vector> {
     let documents = FILES.into_iter().flat_map(|text| serde_saphyr::from_multiple::<Document>(text).expect("YAML"));
-    documents.flat_map(|document| document.vectors()).collect()
+    documents.flat_map(Document::vectors).collect()
 }
 
 impl Document {
@@ -214,4 +214,9 @@ fn kstatus_alone_knows_nothing_of_the_table() {
     assert_eq!(assess(&canary, true).verdict, Verdict::Failed);
     assert_eq!(assess_by_kstatus(&canary).verdict, Verdict::Healthy);
     assert_eq!(assess(&chosen, true).verdict, Verdict::Healthy, "its manifest asks for it");
+
+    let balancer = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.7"}});
+    assert_eq!(assess(&balancer, true).verdict, Verdict::Progressing);
+    assert_eq!(assess_by_kstatus(&balancer).verdict, Verdict::Healthy);
 }
