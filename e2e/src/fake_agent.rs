@@ -8,8 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use bellwether_core::Digest;
-use bellwether_core::session::{AgentMessage, Hello, HubMessage, PROTOCOL};
+use bellwether_core::session::{AgentMessage, Hello, HubMessage, PROTOCOL, root};
 use bellwether_proto::v1::agents_client::AgentsClient;
 use bellwether_proto::{hub_message, v1};
 use hyper_util::rt::TokioIo;
@@ -64,7 +63,8 @@ impl FakeAgent {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             boot: Uuid::new_v4(),
-            root: Digest::from_bytes([0; 32]),
+            // It holds nothing.
+            root: root([]),
             acked: None,
             facts: BTreeMap::new(),
             apis: None,

@@ -302,7 +302,7 @@ fn write_hook(repo: &Path, name: &str, script: &str) -> anyhow::Result<()> {
     Ok(std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755))?)
 }
 
-fn acceptor(tls: &GitServerTls) -> anyhow::Result<TlsAcceptor> {
+pub(crate) fn acceptor(tls: &GitServerTls) -> anyhow::Result<TlsAcceptor> {
     let chain = CertificateDer::pem_slice_iter(tls.certificate_pem.as_bytes()).collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(tls.key_pem.as_bytes())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

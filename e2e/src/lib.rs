@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod api_server_proxy;
 pub mod balancer;
 pub mod borrowed;
 pub mod controlplane;
@@ -14,6 +15,7 @@ pub mod environment;
 pub mod fake_agent;
 pub mod git_server;
 pub mod harness;
+pub mod held;
 pub mod hub;
 pub mod kubectl;
 pub mod options;

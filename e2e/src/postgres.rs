@@ -129,6 +129,23 @@ pub async fn run(server: &Url, statement: &str) -> Result<u64> {
     Ok(rows)
 }
 
+/// A transaction that holds what it has locked. It ends when this is dropped, and changes nothing.
+#[derive(Debug)]
+pub struct Locks(PgConnection);
+
+impl Locks {
+    pub(crate) async fn hold(database: &Url, statement: &str) -> Result<Self> {
+        let mut connection = PgConnection::connect(database.as_str()).await?;
+        let text = format!("begin; {statement}");
+        sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.context("it cannot be locked")?;
+        Ok(Self(connection))
+    }
+
+    pub async fn release(self) -> Result<()> {
+        Ok(self.0.close().await?)
+    }
+}
+
 /// The rows of a database, table by table, as `pg_dump` writes them.
 pub async fn dump(database: &Url) -> Result<String> {
     let program = find_programs()?.join("pg_dump");

@@ -1,4 +1,5 @@
-//! A proxy between a hub and its Postgres server, which stops one message at a moment that a test names.
+//! A proxy between a hub and its Postgres server, which stops one message at a moment that a test names, lets nothing pass
+//! any more, or is slow.
 //!
 //! It knows of Postgres' protocol how messages are cut, and which statement each one runs: so a test says *the COMMIT of the
 //! transaction that writes this*, waits until the proxy has it, ends a process, and lets the message go or cuts its
@@ -8,13 +9,17 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use url::Url;
+
+use crate::held::{Held, wait_in};
 
 /// When a message is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,21 +32,6 @@ pub enum Moment {
     Committed,
 }
 
-/// A message that is stopped. Dropped, its connection ends on both sides.
-#[derive(Debug)]
-pub struct Held(oneshot::Sender<()>);
-
-impl Held {
-    pub fn let_go(self) {
-        // Its connection may have ended by itself.
-        let _ = self.0.send(());
-    }
-
-    pub fn cut(self) {
-        drop(self);
-    }
-}
-
 #[derive(Debug)]
 struct Trap {
     moment: Moment,
@@ -49,12 +39,25 @@ struct Trap {
     caught: oneshot::Sender<Held>,
 }
 
-type Traps = Arc<Mutex<Vec<Trap>>>;
+/// How everything passes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Passage {
+    is_cut_off: bool,
+    /// Of what asks the server for an answer.
+    delay: Duration,
+}
+
+/// What a test says, for all connections.
+#[derive(Debug, Clone, Default)]
+struct Orders {
+    traps: Arc<Mutex<Vec<Trap>>>,
+    passage: watch::Sender<Passage>,
+}
 
 #[derive(Debug)]
 pub struct PostgresProxy {
     port: u16,
-    traps: Traps,
+    orders: Orders,
     /// Ends with the proxy, and every connection with it.
     _serving: JoinSet<()>,
 }
@@ -65,10 +68,10 @@ impl PostgresProxy {
         let place = Arc::new(Place::of(server)?);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
-        let traps = Traps::default();
+        let orders = Orders::default();
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, place, Arc::clone(&traps)));
-        Ok(Self { port, traps, _serving: serving })
+        serving.spawn(serve(listener, place, orders.clone()));
+        Ok(Self { port, orders, _serving: serving })
     }
 
     /// The same database, through the proxy. Messages are read, so nothing is encrypted.
@@ -85,8 +88,22 @@ impl PostgresProxy {
     pub fn hold(&self, moment: Moment, words: &str) -> oneshot::Receiver<Held> {
         let (caught, told) = oneshot::channel();
         let trap = Trap { moment, words: words.to_owned(), caught };
-        self.traps.lock().unwrap_or_else(PoisonError::into_inner).push(trap);
+        self.orders.traps.lock().unwrap_or_else(PoisonError::into_inner).push(trap);
         told
+    }
+
+    /// Ends all connections, and takes none, until [`Self::let_through`].
+    pub fn cut_off(&self) {
+        self.orders.passage.send_modify(|passage| passage.is_cut_off = true);
+    }
+
+    pub fn let_through(&self) {
+        self.orders.passage.send_modify(|passage| passage.is_cut_off = false);
+    }
+
+    /// From now on each answer takes so much longer.
+    pub fn slow_down(&self, delay: Duration) {
+        self.orders.passage.send_modify(|passage| passage.delay = delay);
     }
 }
 
@@ -108,39 +125,42 @@ impl Place {
     }
 }
 
-async fn serve(listener: TcpListener, place: Arc<Place>, traps: Traps) {
+async fn serve(listener: TcpListener, place: Arc<Place>, orders: Orders) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        connections.spawn(connect(client, Arc::clone(&place), Arc::clone(&traps)));
+        connections.spawn(connect(client, Arc::clone(&place), orders.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn connect(client: TcpStream, place: Arc<Place>, traps: Traps) {
+async fn connect(client: TcpStream, place: Arc<Place>, orders: Orders) {
     let (from_client, to_client) = client.into_split();
     match &*place {
         Place::Socket(path) => {
             let Ok(server) = UnixStream::connect(path).await else { return };
             let (from_server, to_server) = server.into_split();
-            carry((from_client, to_client), (from_server, to_server), traps).await;
+            carry((from_client, to_client), (from_server, to_server), &orders).await;
         }
         Place::Tcp(address) => {
             let Ok(server) = TcpStream::connect(address).await else { return };
             let (from_server, to_server) = server.into_split();
-            carry((from_client, to_client), (from_server, to_server), traps).await;
+            carry((from_client, to_client), (from_server, to_server), &orders).await;
         }
     }
 }
 
-/// Until either end is gone, or what was held is cut.
+/// Until either end is gone, what was held is cut, or all are.
 async fn carry(
     client: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     server: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
-    traps: Traps,
+    orders: &Orders,
 ) {
     let awaited = Mutex::default();
+    let mut passage = orders.passage.subscribe();
     tokio::select! {
-        _ = carry_asked(client.0, server.1, &traps, &awaited) => {}
+        biased;
+        _ = passage.wait_for(|passage| passage.is_cut_off) => {}
+        _ = carry_asked(client.0, server.1, orders, &awaited) => {}
         _ = carry_answered(server.0, client.1, &awaited) => {}
     }
 }
@@ -151,7 +171,7 @@ type Awaited = Mutex<Option<oneshot::Sender<Held>>>;
 async fn carry_asked(
     mut client: impl AsyncRead + Unpin,
     mut server: impl AsyncWrite + Unpin,
-    traps: &Traps,
+    orders: &Orders,
     awaited: &Awaited,
 ) -> Result<()> {
     // The first message has no kind.
@@ -162,12 +182,16 @@ async fn carry_asked(
         let message = Message::read(&mut client).await?;
         let moments = session.note(&message);
         for (moment, statements) in moments {
-            let Some(caught) = spring(traps, moment, &statements) else { continue };
+            let Some(caught) = spring(&orders.traps, moment, &statements) else { continue };
             if moment == Moment::Committed {
                 *awaited.lock().unwrap_or_else(PoisonError::into_inner) = Some(caught);
             } else {
                 wait_in(caught).await?;
             }
+        }
+        if message.asks_for_an_answer() {
+            let delay = orders.passage.borrow().delay;
+            sleep(delay).await;
         }
         server.write_all(&message.bytes()).await?;
     }
@@ -190,18 +214,8 @@ async fn carry_answered(
     }
 }
 
-/// Tells the test, and waits for its word. An error: it cuts the connection.
-async fn wait_in(caught: oneshot::Sender<Held>) -> Result<()> {
-    let (go, gone) = oneshot::channel();
-    match caught.send(Held(go)) {
-        Ok(()) => Ok(gone.await?),
-        // Nobody waits for it any more.
-        Err(_) => Ok(()),
-    }
-}
-
 /// The trap for this moment of one of these statements. It is used once.
-fn spring(traps: &Traps, moment: Moment, statements: &[String]) -> Option<oneshot::Sender<Held>> {
+fn spring(traps: &Mutex<Vec<Trap>>, moment: Moment, statements: &[String]) -> Option<oneshot::Sender<Held>> {
     let mut traps = traps.lock().unwrap_or_else(PoisonError::into_inner);
     let fits = |trap: &Trap| trap.moment == moment && statements.iter().any(|one| one.contains(&trap.words));
     let at = traps.iter().position(fits)?;
@@ -218,6 +232,11 @@ impl Message {
         let kind = from.read_u8().await?;
         let length = from.read_u32().await?;
         Ok(Self { kind, body: read_body(from, length).await? })
+    }
+
+    /// Query and Sync: whoever sends one waits.
+    fn asks_for_an_answer(&self) -> bool {
+        matches!(self.kind, b'Q' | b'S')
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -260,20 +279,24 @@ impl Session {
                 }
                 None => vec![],
             },
-            b'Q' => self.note_plain(&first.to_ascii_lowercase()),
+            b'Q' => self.note_plain(first),
             _ => vec![],
         }
     }
 
-    fn note_plain(&mut self, statement: &str) -> Vec<(Moment, Vec<String>)> {
-        if statement.starts_with("commit") {
+    /// What is neither a transaction's beginning nor its end is a migration: many statements in one message.
+    fn note_plain(&mut self, text: String) -> Vec<(Moment, Vec<String>)> {
+        let begins_with = |word: &str| text.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word));
+        if begins_with("commit") {
             let ran = std::mem::take(&mut self.in_transaction);
             return vec![(Moment::Commit, ran.clone()), (Moment::Committed, ran)];
         }
-        if statement.starts_with("begin") || statement.starts_with("rollback") {
+        if begins_with("begin") || begins_with("rollback") {
             self.in_transaction.clear();
+            return vec![];
         }
-        vec![]
+        self.in_transaction.push(text.clone());
+        vec![(Moment::Statement, vec![text])]
     }
 }
 

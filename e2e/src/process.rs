@@ -202,6 +202,30 @@ impl Child {
         Ok(())
     }
 
+    /// Stops it where it is, as a machine does that has no time for it, and waits until it stands.
+    pub async fn pause(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        let id = self.id().context("it has ended")?;
+        let deadline = Instant::now() + KILL_DEADLINE;
+        while state_of(id).context("it has ended")? != 'T' {
+            if Instant::now() > deadline {
+                bail!("{} does not stand", self.launch.name);
+            }
+            sleep(POLL_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Lets it go on after [`Self::pause`].
+    pub fn go_on(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let id = self.id().with_context(|| format!("{} has ended", self.launch.name))?;
+        Ok(kill(Pid::from_raw(i32::try_from(id)?), signal)?)
+    }
+
     /// Starts it again, as it was started; killed before if it still runs.
     pub async fn restart(&mut self) -> Result<()> {
         if self.is_alive() {
@@ -379,6 +403,12 @@ fn started_at(pid: i32) -> Option<u64> {
     (!is_dead).then_some(started)
 }
 
+/// What it does, as a letter: `T` when it stands.
+fn state_of(id: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
 fn log_from(path: &Path, start: u64) -> String {
     let read = || -> std::io::Result<String> {
         let mut file = File::open(path)?;
@@ -411,6 +441,23 @@ mod tests {
         assert_eq!(found.pid, begun.pid);
         assert!(!begun.is_alive());
         Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_child_that_was_paused_stands_until_it_is_let_go_on() -> Result<()> {
+        let state = tempfile::tempdir()?;
+        let mut child = sleeper(state.path()).start_child()?;
+        let id = child.id().context("it runs")?;
+
+        child.pause().await?;
+        assert_eq!(state_of(id), Some('T'));
+        assert!(child.is_alive());
+        child.go_on()?;
+
+        while state_of(id) == Some('T') {
+            sleep(POLL_EVERY).await;
+        }
+        child.kill9().await
     }
 
     #[tokio::test]

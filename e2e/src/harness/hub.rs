@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tokio::time::{Instant, sleep};
 
 use super::wait::POLL_SOON;
@@ -37,13 +38,15 @@ impl Hub {
         Ok((hub, endpoints))
     }
 
-    /// Another hub on this one's database, with its seal key, and a folder and ports of its own.
-    pub(super) async fn start_beside(&self, state: PathBuf) -> Result<(Self, hub::Endpoints)> {
+    /// Another hub on the same database, with this one's seal key, and a folder and ports of its own.
+    pub(super) async fn start_beside(&self, state: PathBuf, database: hub::Database) -> Result<(Self, hub::Endpoints)> {
         fs::create_dir(&state)?;
         let mut flags = self.options.flags.clone();
         flags.push(format!("--seal-key-file={}", self.options.data.join("seal-key").display()));
         let ports = Ports { api: ports::free()?, agents: ports::free()? };
-        Self::start(HubOptions { data: state.join("hub"), state, ports, flags, ..self.options.clone() }).await
+        let data = state.join("hub");
+        let database = Some(database);
+        Self::start(HubOptions { data, state, database, ports, flags, ..self.options.clone() }).await
     }
 
     async fn wait_until_ready(&mut self) -> Result<hub::Endpoints> {
@@ -62,6 +65,23 @@ impl Hub {
         self.process.kill9().await
     }
 
+    /// Stops it where it is; see [`Child::pause`].
+    pub async fn pause(&self) -> Result<()> {
+        self.process.pause().await
+    }
+
+    pub fn go_on(&self) -> Result<()> {
+        self.process.go_on()
+    }
+
+    /// It may open nothing from now on that would have this number, or a greater one; what it has open it keeps.
+    pub fn limit_descriptors(&self, limit: u64) -> Result<()> {
+        let id = self.process.id().context("the hub has ended")?.to_string();
+        let limited = Command::new("prlimit").args(["--pid", &id, &format!("--nofile={limit}:")]).status()?;
+        ensure!(limited.success(), "the hub's descriptors cannot be limited");
+        Ok(())
+    }
+
     pub fn is_alive(&mut self) -> bool {
         self.process.is_alive()
     }
@@ -73,10 +93,15 @@ impl Hub {
 
     /// Starts it again on its data and its ports, and waits until it serves.
     pub async fn restart(&mut self) -> Result<()> {
+        self.begin_again().await?;
+        self.wait_until_ready().await.map(|_| ())
+    }
+
+    /// Starts it again, and waits for nothing.
+    pub async fn begin_again(&mut self) -> Result<()> {
         self.process.kill9().await?;
         hub::forget_endpoints(&self.options.data)?;
-        self.process.restart().await?;
-        self.wait_until_ready().await.map(|_| ())
+        self.process.restart().await
     }
 
     pub fn log(&self) -> String {

@@ -27,12 +27,15 @@ use super::hub::Hub;
 use super::wait::{PATIENCE, eventually};
 use crate::agent::{self, AgentPlace, Registered};
 use crate::api::{Api, Reply};
+use crate::api_server_proxy::ApiServerProxy;
 use crate::git_server::{GitRepo, GitServer, GitServerOptions, WorkTree};
+use crate::held::Held;
 use crate::hub::{self, HubOptions, Ports};
 use crate::kubectl::Kubectl;
 use crate::options::Durability;
-use crate::postgres::{self, Postgres};
-use crate::postgres_proxy::{Held, Moment, PostgresProxy};
+use crate::pki::write_private;
+use crate::postgres::{self, Locks, Postgres};
+use crate::postgres_proxy::{Moment, PostgresProxy};
 use crate::process::{Child, Launch, ProcessTable};
 use crate::stack::is_connected;
 use crate::{install_crypto, ports};
@@ -57,7 +60,7 @@ pub struct SceneOptions {
     pub git: GitServerOptions,
     /// With a Postgres server that no other test uses.
     pub has_own_postgres: bool,
-    /// Whose hub has a proxy before its database.
+    /// Whose hub has a proxy before its database, for both of its roles; a second hub has none.
     pub has_proxy: bool,
     /// What agents log, when it is other than what they log by themselves.
     pub agent_log: Option<&'static str>,
@@ -165,12 +168,12 @@ impl Scene {
         let database = postgres::create_database(server, &database_name(id)).await?;
         let runner = postgres::as_runner(&database)?;
         let proxy = if given.has_proxy { Some(PostgresProxy::start(server).await?) } else { None };
-        let url = proxy.as_ref().map_or_else(|| Ok(runner.clone()), |proxy| proxy.url(&runner))?;
+        let through = |url: &Url| proxy.as_ref().map_or_else(|| Ok(url.clone()), |proxy| proxy.url(url));
         let options = HubOptions {
             state: folder.path().to_owned(),
             programs: env.programs.clone(),
             data: folder.path().join("hub"),
-            database: Some(hub::Database { url, owner_url: database.clone() }),
+            database: Some(hub::Database { url: through(&runner)?, owner_url: through(&database)? }),
             ports: Ports { api: ports::free()?, agents: ports::free()? },
             flags: given.flags.into_iter().map(str::to_owned).collect(),
         };
@@ -202,7 +205,8 @@ impl Scene {
 
     /// Starts a second hub on the scene's database.
     pub async fn start_other_hub(&mut self) -> Result<hub::Endpoints> {
-        let (other, endpoints) = self.hub.start_beside(self.folder.path().join("other")).await?;
+        let database = hub::Database { url: postgres::as_runner(&self.database)?, owner_url: self.database.clone() };
+        let (other, endpoints) = self.hub.start_beside(self.folder.path().join("other"), database).await?;
         self.other_hub = Some(other);
         Ok(endpoints)
     }
@@ -224,6 +228,18 @@ impl Scene {
         Ok(())
     }
 
+    /// Joins a cluster whose agent has a proxy before its API server.
+    pub async fn join_behind(&mut self, cluster: usize) -> Result<ApiServerProxy> {
+        self.create_namespace(cluster, &self.namespace).await?;
+        let proxy = ApiServerProxy::start(self.env.kubeconfig(cluster)?).await?;
+        let launch = self.install_agent(cluster, &self.register(cluster).await?).await?;
+        let kubeconfig = self.folder.path().join(format!("agent-{cluster}/kubeconfig"));
+        write_private(&kubeconfig, &proxy.kubeconfig(&fs::read_to_string(&kubeconfig)?)?)?;
+        self.agents.insert(cluster, launch.start_child()?);
+        self.wait_until_connected(cluster).await?;
+        Ok(proxy)
+    }
+
     async fn start_agent_of(&self, cluster: usize) -> Result<Child> {
         self.create_namespace(cluster, &self.namespace).await?;
         let registered = self.register(cluster).await?;
@@ -239,6 +255,10 @@ impl Scene {
 
     /// Installs an agent with this manifest, whichever cluster it was made for.
     pub async fn start_agent(&self, cluster: usize, registered: &Registered) -> Result<Child> {
+        self.install_agent(cluster, registered).await?.start_child()
+    }
+
+    async fn install_agent(&self, cluster: usize, registered: &Registered) -> Result<Launch> {
         let place = AgentPlace {
             name: &format!("agent-{cluster}"),
             state: self.folder.path(),
@@ -249,7 +269,7 @@ impl Scene {
         };
         let launch = agent::install(&place, registered).await?;
         let log = self.agent_log.map(|filter| ("RUST_LOG".to_owned(), filter.to_owned()));
-        Launch { env: launch.env.into_iter().chain(log).collect(), ..launch }.start_child()
+        Ok(Launch { env: launch.env.into_iter().chain(log).collect(), ..launch })
     }
 
     pub async fn wait_until_connected(&self, cluster: usize) -> Result<()> {
@@ -312,6 +332,27 @@ impl Scene {
     /// Runs a statement in the hub's database, behind its back; answers how many rows it changed.
     pub async fn sql(&self, statement: &str) -> Result<u64> {
         postgres::run(&self.database, statement).await
+    }
+
+    /// Runs a statement there in a transaction that stays open: what it locks is locked until the answer is dropped.
+    pub async fn lock(&self, statement: &str) -> Result<Locks> {
+        Locks::hold(&self.database, statement).await
+    }
+
+    /// An empty database in the place of the hub's, which has to be ended before.
+    pub async fn empty_database(&self) -> Result<()> {
+        let name = database_name(&self.id);
+        let server = self.postgres.as_ref().map_or(&self.env.database_url, |postgres| &postgres.url);
+        postgres::drop_database(server, &name).await?;
+        postgres::create_database(server, &name).await.map(|_| ())
+    }
+
+    /// Speaks to the hub as it says now where it is and whom to trust.
+    pub fn meet_hub(&mut self) -> Result<()> {
+        let data = self.folder.path().join("hub");
+        let endpoints = hub::find_endpoints(&data).context("the hub serves nothing")?;
+        self.api = Api::of_hub(endpoints.api, &data)?;
+        Ok(())
     }
 
     /// All rows of the hub's database, as `pg_dump` writes them.

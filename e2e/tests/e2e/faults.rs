@@ -284,6 +284,35 @@ async fn a_wave_whose_only_cluster_is_cut_off_holds() -> Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn a_row_that_somebody_locks_for_a_while_holds_up_a_rollout_and_nobody_is_told_of_a_failure() -> Result<()> {
+    Scene::run(&[1], async |scene| {
+        let first = push_greeting(scene, "one").await?;
+        scene.add_repo().await?;
+        scene.apply_target("shop", "").await?.ended_with(0)?;
+        scene.wait_until_healthy(&first).await?;
+
+        let locks = scene.lock("select from assignments for update").await?;
+        let commit = push_greeting(scene, "two").await?;
+        eventually(PATIENCE, "the decision was given up twice", async || {
+            let log = scene.hub.log();
+            ensure!(log.matches("could not finish a reconcile").count() >= 2, "{log}");
+            Ok(())
+        })
+        .await?;
+        let during = scene.cli(&["status", "-o", "json"]).await?.json()?;
+        locks.release().await?;
+
+        ensure!(during["conditions"].as_array().is_none_or(Vec::is_empty), "{during:#}");
+        scene.wait_until_healthy(&commit).await?;
+        assert_eq!(scene.value(1, "greeting", "text").await?, "two");
+        let rollout = scene.wait_for_rollout("shop", &commit, &[("/state", "done")]).await?;
+        let steps = ["planned", "started", "wave.opened all", "wave.passed all", "done"];
+        expect_steps(scene, &rollout, &steps).await
+    })
+    .await
+}
+
 /// A cluster whose agent is ours to speak for.
 pub(crate) async fn enroll_fake(scene: &Scene, name: &str) -> Result<FakeAgent> {
     let body = json!({"name": name, "labels": {"ring": "fake"}, "namespace": scene.install_namespace});

@@ -1,8 +1,12 @@
 //! Agents that are simulated, against a real hub.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
-use bellwether_e2e::harness::{PATIENCE, Scene, eventually};
+use bellwether_e2e::harness::{PATIENCE, Scene, SceneOptions, eventually};
 use bellwether_e2e::process::{Child, Launch, Tier};
+use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::config_map;
@@ -83,6 +87,73 @@ async fn a_simulation_that_may_not_register_says_so_and_ends() -> Result<()> {
         .await?;
         let log = simulation.log();
         ensure!(log.contains("401") && log.contains("BELLWETHER_TOKEN"), "{log}");
+        Ok(())
+    })
+    .await
+}
+
+/// Who asks for everything all the time.
+const IMPATIENT: usize = 8;
+/// Of each answer of the database: a decision takes seconds then.
+const SLOW: Duration = Duration::from_millis(50);
+
+async fn ask_impatiently(scene: &Scene) {
+    loop {
+        // Whatever is answered, or whether: they ask again.
+        for (method, path) in [
+            (Method::GET, "/api/v1/status"),
+            (Method::POST, "/api/v1/targets/shop/refresh"),
+            (Method::GET, "/api/v1/clusters?limit=100"),
+            (Method::POST, "/api/v1/repos/apps/refresh"),
+        ] {
+            let _ = scene.request(method, path, None).await;
+        }
+    }
+}
+
+/// All agents go at once, and come back with new keys; three times, before all are there.
+async fn come_back_again_and_again(scene: &Scene, simulation: &mut Child) -> Result<()> {
+    for _ in 0..3 {
+        simulation.kill9().await?;
+        *simulation = start(scene)?;
+        eventually(PATIENCE, "some are there again", async || {
+            ensure!(scene.api.metric("bellwether_sessions").await? > 2, "they are not");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hub_that_had_too_much_to_do_with_too_slow_a_database_recovers_when_that_is_over() -> Result<()> {
+    let options = SceneOptions { has_proxy: true, ..SceneOptions::default() };
+    Scene::run_with(&[], options, async |scene| {
+        let mut simulation = start(scene)?;
+        wait_for_figure(&simulation, "/connected", 20).await?;
+        let first = scene.push(&[("shop/cm.yaml", &config_map("shop", "price", "one"))]).await?;
+        scene.add_repo().await?;
+        let waves = "  rollout: {waves: [{name: few, count: 2}, {name: rest}]}\n";
+        scene.apply_target("shop", waves).await?.ended_with(0)?;
+        scene.wait_for_rollout("shop", &first, &[("/state", "done")]).await?;
+
+        let proxy = scene.proxy.as_ref().context("the hub has a proxy")?;
+        proxy.slow_down(SLOW);
+        scene.push(&[("shop/cm.yaml", &config_map("shop", "price", "two"))]).await?;
+        let ended = tokio::select! {
+            ended = come_back_again_and_again(scene, &mut simulation) => ended,
+            _ = join_all((0..IMPATIENT).map(|_| ask_impatiently(scene))) => unreachable!("they ask for ever"),
+        };
+        ended?;
+        proxy.slow_down(Duration::ZERO);
+
+        wait_for_figure(&simulation, "/connected", 20).await?;
+        let last = scene.push(&[("shop/cm.yaml", &config_map("shop", "price", "three"))]).await?;
+        scene.wait_for_rollout("shop", &last, &[("/state", "done")]).await?;
+        wait_for_figure(&simulation, "/newest/agents", 20).await?;
+        scene.wait_until_healthy(&last).await?;
+        scene.cli(&["audit", "verify"]).await?.ended_with(0)?;
+        ensure!(scene.hub.is_alive(), "the hub ended");
         Ok(())
     })
     .await

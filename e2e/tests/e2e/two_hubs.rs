@@ -1,12 +1,22 @@
-//! Two hubs on one database, behind a balancer: none is the leader, and one is enough.
+//! Two hubs on one database, mostly behind a balancer: none is the leader, and one is enough.
 
-use anyhow::{Result, ensure};
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use bellwether_core::report::{Counts, Report, Verdict};
+use bellwether_core::session::{AgentMessage, HubMessage};
+use bellwether_core::{Digest, Generation, ReportSequence, TargetId};
 use bellwether_e2e::api::Api;
 use bellwether_e2e::balancer::Balancer;
+use bellwether_e2e::fake_agent::FakeSession;
 use bellwether_e2e::harness::{FAST_HEARTBEAT_FLAGS, PATIENCE, Scene, SceneOptions, eventually};
+use reqwest::Method;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 use crate::config_map;
-use crate::faults::{expect_it_went_on, make_room, stop_in_second_wave};
+use crate::faults::{enroll_fake, expect_it_went_on, make_room, stop_in_second_wave};
 
 /// The scene's hub, to which the first cluster is connected while it lives, beside one that has the second cluster. People
 /// speak to that other one.
@@ -92,6 +102,97 @@ async fn a_cluster_that_is_lost_with_its_hub_is_missed_by_the_other() -> Result<
         make_room(scene, 3).await?;
         scene.hub.restart().await?;
         scene.wait_until_healthy(&commit).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Between two heartbeats of an agent that is ours to speak for.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+
+/// Sends heartbeats until something has happened; answers with what came of that, and with what the hub said meanwhile.
+async fn hear_during<T>(
+    session: &mut FakeSession,
+    something: impl Future<Output = Result<T>>,
+) -> Result<(T, Vec<HubMessage>)> {
+    let (mut something, mut heard) = (pin!(something), Vec::new());
+    loop {
+        heard.push(answer(session).await?);
+        tokio::select! {
+            happened = something.as_mut() => return Ok((happened?, heard)),
+            () = sleep(HEARTBEAT) => {}
+        }
+    }
+}
+
+/// What the hub says next, after a heartbeat.
+async fn answer(session: &mut FakeSession) -> Result<HubMessage> {
+    session.send(AgentMessage::Heartbeat).await?;
+    let said = timeout(PATIENCE, session.next()).await.context("a heartbeat was not answered")?;
+    said?.context("the hub ended the stream")
+}
+
+/// About nothing that there is: whoever takes it notes that it was told.
+fn report() -> Report {
+    Report {
+        target: TargetId::new(Uuid::new_v4()),
+        generation: Generation::new(1),
+        digest: Digest::of(b"nothing"),
+        applied: true,
+        verdict: Verdict::Healthy,
+        objects: Counts::default(),
+        lines: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_hub_that_loses_the_database_keeps_its_streams_and_acknowledges_and_sends_nothing_new() -> Result<()> {
+    // No agent is missed for what takes seconds.
+    let options = SceneOptions { has_proxy: true, flags: Vec::new(), ..SceneOptions::default() };
+    Scene::run_with(&[], options, async |scene| {
+        let nothing = HubMessage::Ack(ReportSequence::default());
+        let everything = HubMessage::Ack(ReportSequence::new(1));
+        let cut_off = scene.api.clone();
+        let other = scene.start_other_hub().await?;
+        scene.join_through(1, &other.agents).await?;
+        let greeting = |text: &str| config_map("greeting", "text", text);
+        let files = [("shop/greeting.yaml", greeting("one")), ("fake/greeting.yaml", greeting("fake"))];
+        let first = scene.push(&files.each_ref().map(|(path, text)| (*path, text.as_str()))).await?;
+        scene.add_repo().await?;
+        scene.apply_target("shop", "  clusters: {matchLabels: {ring: canary}}\n").await?.ended_with(0)?;
+        scene.wait_until_healthy(&first).await?;
+        let mut session = enroll_fake(scene, "fake").await?.open().await?;
+        while answer(&mut session).await? != nothing {}
+
+        let proxy = scene.proxy.as_ref().context("the hub has a proxy")?;
+        proxy.cut_off();
+        session.send(AgentMessage::Report(ReportSequence::new(1), report())).await?;
+        scene.api = cut_off.at(other.api);
+        let goes_on = async {
+            scene.push(&[("shop/greeting.yaml", &greeting("two"))]).await?;
+            scene.apply_target("fake", "  clusters: {matchLabels: {ring: fake}}\n").await?.ended_with(0)?;
+            scene.wait_for_value(1, "greeting", "text", "two").await?;
+            cut_off.send(Method::GET, "/api/v1/status", None).await
+        };
+        let (refused, heard) = hear_during(&mut session, goes_on).await?;
+
+        assert_eq!(refused.status, 503, "{refused:?}");
+        ensure!(heard.iter().all(|said| *said == nothing), "{heard:?}");
+        // On the very stream.
+        proxy.let_through();
+        let (mut is_acknowledged, mut is_told) = (false, false);
+        timeout(PATIENCE, async {
+            while !(is_acknowledged && is_told) {
+                let said = answer(&mut session).await?;
+                is_acknowledged |= said == everything;
+                is_told |= matches!(&said, HubMessage::Desired(desired) if !desired.assignments.is_empty());
+                sleep(HEARTBEAT).await;
+            }
+            Ok(()) as Result<()>
+        })
+        .await
+        .with_context(|| format!("acknowledged: {is_acknowledged}, told: {is_told}"))??;
+        ensure!(scene.hub.is_alive(), "the hub ended with its database");
         Ok(())
     })
     .await
