@@ -43,9 +43,8 @@ struct JudgedObject {
 }
 
 pub(super) fn run(output: &Output, arguments: &HealthArgs) -> anyhow::Result<Exit> {
-    let format = match output.format().unwrap_or(Format::Table) {
-        format @ (Format::Table | Format::Json) => format,
-        _ => return Err(Failure::usage("this command prints `pretty` or `json`").hint("change `-o`").into()),
+    let format @ (Format::Table | Format::Json) = output.format().unwrap_or(Format::Table) else {
+        return Err(Failure::usage("this command prints `pretty` or `json`").hint("change `-o`").into());
     };
     let judged = judge(arguments, Timestamp::now()).map_err(|error| error.ending(Exit::Usage))?;
     unless_unread(show(output, format, &judged))?;
