@@ -131,7 +131,8 @@ pub fn needs_watch_in_full(group: &str, kind: &str) -> bool {
     !METADATA_IS_ENOUGH.contains(&(group, kind))
 }
 
-/// By which rules an object is to be judged, where it asks for others than its kind has here.
+/// By which rules an object is to be judged, where it asks for others than its kind has here: `kstatus`, or `address` of what
+/// is well without one.
 pub const HEALTH_ANNOTATION: &str = "bellwether.dev/health";
 /// By those of kstatus alone.
 const KSTATUS: &str = "kstatus";

@@ -146,7 +146,8 @@ async fn what_kstatus_takes_for_well_at_once_is_waited_for_until_it_says_so_in_i
     version["schema"]["openAPIV3Schema"]["x-kubernetes-preserve-unknown-fields"] = json!(true);
     let managed = fixture.object(&format!("{group}/v1"), "Widget", "bucket", &json!({"spec": {"size": 3}}));
     let backend = json!({"spec": {"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}}});
-    let ingress = fixture.object("networking.k8s.io/v1", "Ingress", "web", &backend);
+    let mut ingress = fixture.object("networking.k8s.io/v1", "Ingress", "web", &backend);
+    ingress["metadata"]["annotations"] = json!({"bellwether.dev/health": "address"});
     fixture.assign(1, &[fixture.namespace_object(), definition, managed, ingress]);
     fixture.start_agent();
     let waited = fixture.report(|report| report.applied).await;
