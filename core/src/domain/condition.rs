@@ -1,4 +1,4 @@
-//! What the hub keeps trying and people have to mend.
+//! What the hub keeps trying and people have to fix.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

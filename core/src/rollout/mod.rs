@@ -55,7 +55,7 @@ pub use why::{newer_waits, why};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// So much later, and never beyond the end of time.
+/// That much after a time, and never beyond the end of time.
 fn after(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }

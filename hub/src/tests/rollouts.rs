@@ -31,7 +31,7 @@ pub(super) fn strategy(on_failure: &str) -> serde_json::Value {
     json!({"onFailure": on_failure, "waves": [{"name": "all", "maxConcurrent": "100%"}]})
 }
 
-/// Of a failure that only another revision mends.
+/// Of a failure that only another revision fixes.
 pub(super) fn failed_line() -> ObjectLine {
     let line = json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": "default", "name": "one",
                       "outcome": "rejected", "verdict": "failed", "message": "it is wrong", "hint": "mend it"});
