@@ -11,6 +11,8 @@ type failure struct {
 	Hint string `json:"hint,omitempty"`
 	// LookedAt is what of its cluster the chart has looked at before.
 	LookedAt []string `json:"lookedAt,omitempty"`
+	// Secrets are what was frozen before, for the parent to hide it in what this says.
+	Secrets []string `json:"secrets,omitempty"`
 }
 
 const (
@@ -25,6 +27,7 @@ const (
 	helmSchema           = "helm_schema"
 	helmLookup           = "helm_lookup"
 	helmDependency       = "helm_dependency"
+	helmVolatile         = "helm_volatile"
 )
 
 func (f *failure) Error() string { return f.Message }

@@ -54,6 +54,8 @@ type helmRequest struct {
 	// MarkCRDs is an annotation for each object of `crds/`, if there is one.
 	MarkCRDs  *crdMark `json:"markCrds"`
 	SkipTests bool     `json:"skipTests"`
+	// Frozen is what all follows from that is volatile, if it is to be the same each time.
+	Frozen *frozenRequest `json:"frozen"`
 	// Lookup is empty, for templates that call `lookup` to fail, or "empty", for them to find nothing.
 	Lookup string `json:"lookup"`
 }

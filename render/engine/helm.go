@@ -30,7 +30,7 @@ func renderHelm(asked request, repository *repository) (done, *failure) {
 		return done{}, &failure{Code: badRequest, Message: "a render of a chart needs the field `helm`"}
 	}
 	source := &chartSource{repository: repository, folder: asked.Path}
-	run := &helmRun{helmRequest: *asked.Helm, source: source, again: asked.Again}
+	run := &helmRun{helmRequest: *asked.Helm, source: source, again: asked.Again, frozen: freeze(asked.Helm.Frozen)}
 	documents, err := run.template()
 	if err != nil {
 		return done{}, run.explain(err)
@@ -75,6 +75,8 @@ type helmRun struct {
 	again bool
 	// volatile are the functions that were called and may give something else next time.
 	volatile []string
+	// frozen gives what is volatile, if that is to be the same each time.
+	frozen *frozen
 }
 
 func (r *helmRun) template() (string, error) {
@@ -259,6 +261,9 @@ func (r *helmRun) valuesFor(loaded *chart.Chart, given map[string]any) (common.V
 
 func (r *helmRun) runTemplates(loaded *chart.Chart, values common.Values) (map[string]string, error) {
 	functions := r.sameFunctions()
+	if r.frozen != nil {
+		r.frozen.mark(loaded)
+	}
 	if r.Lookup != "empty" {
 		functions["lookup"] = r.refuseLookup
 	}

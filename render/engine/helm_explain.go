@@ -50,6 +50,10 @@ func (r *helmRun) explain(err error) *failure {
 		why.Code = helmLookup
 		why.Hint = "set `lookup: empty` for the target, if the chart works when nothing is found"
 	}
+	if r.frozen != nil && r.frozen.stays {
+		why.Code = helmVolatile
+		why.Hint = "give in `values` what the chart would make by itself there"
+	}
 	return why
 }
 

@@ -16,7 +16,8 @@ import (
 
 // A chart that asks the clock or makes random things gives something else each time. Whoever renders it a second time, to see
 // whether it stays the same, must not depend on luck: the second time the clock is years away, and what is random has
-// nothing in common with the first time's. What has the order of a Go map is sorted, which is one that Helm may give.
+// nothing in common with the first time's. What has the order of a Go map is sorted, which is one that Helm may give. What is
+// frozen needs none of this: see helm_frozen.go.
 
 // alwaysOther have so many random bits that two renders never agree.
 var alwaysOther = []string{
@@ -30,6 +31,12 @@ const secondClock = 1255*24*time.Hour + 13*time.Hour + 17*time.Minute + 29*time.
 // sameFunctions are those of Sprig that may give something else each time, in such a way that it can be told.
 func (r *helmRun) sameFunctions() template.FuncMap {
 	functions, all := template.FuncMap{}, sprig.TxtFuncMap()
+	maps.Copy(functions, r.clockFunctions(all))
+	maps.Copy(functions, sortedFunctions())
+	if r.frozen != nil {
+		maps.Copy(functions, r.frozen.functions())
+		return functions
+	}
 	for _, name := range alwaysOther {
 		original := reflect.ValueOf(all[name])
 		functions[name] = reflect.MakeFunc(original.Type(), func(arguments []reflect.Value) []reflect.Value {
@@ -40,9 +47,7 @@ func (r *helmRun) sameFunctions() template.FuncMap {
 			return original.Call(arguments)
 		}).Interface()
 	}
-	maps.Copy(functions, r.clockFunctions(all))
 	maps.Copy(functions, r.randomFunctions())
-	maps.Copy(functions, sortedFunctions())
 	return functions
 }
 
@@ -53,6 +58,9 @@ func (r *helmRun) note(function string) {
 }
 
 func (r *helmRun) now(asks string) time.Time {
+	if r.frozen != nil {
+		return r.frozen.At.UTC()
+	}
 	r.note(asks)
 	if r.again {
 		return time.Now().Add(secondClock)

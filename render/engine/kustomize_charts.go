@@ -295,7 +295,8 @@ func (b *kustomizeBuild) inflate(chart *namedChart) (string, *failure) {
 		IncludeCRDs: chart.IncludeCRDs,
 		SkipTests:   chart.SkipTests,
 		Lookup:      b.helm.Lookup,
-	}, skipHooks: chart.SkipHooks}
+		Frozen:      b.helm.Frozen,
+	}, skipHooks: chart.SkipHooks, frozen: b.freeze(chart)}
 	if run.Namespace == "" {
 		run.Namespace = "default"
 	}
@@ -322,6 +323,11 @@ func (b *kustomizeBuild) inflate(chart *namedChart) (string, *failure) {
 	return documents, nil
 }
 
+// freeze tells charts apart as their releases are told apart.
+func (b *kustomizeBuild) freeze(chart *namedChart) *frozen {
+	return freeze(b.helm.Frozen, chart.Name, cmp.Or(chart.NameTemplate, chart.ReleaseName), chart.Namespace)
+}
+
 // nameRelease gives the name that the command takes.
 func (b *kustomizeBuild) nameRelease(chart *namedChart) (string, *failure) {
 	if chart.NameTemplate == "" {
@@ -337,7 +343,7 @@ func (b *kustomizeBuild) nameRelease(chart *namedChart) (string, *failure) {
 	functions := sprig.TxtFuncMap()
 	delete(functions, "env")
 	delete(functions, "expandenv")
-	run := &helmRun{again: b.again}
+	run := &helmRun{again: b.again, frozen: b.freeze(chart)}
 	maps.Copy(functions, run.sameFunctions())
 	parsed, err := template.New("nameTemplate").Funcs(functions).Parse(chart.NameTemplate)
 	var printed strings.Builder

@@ -21,7 +21,7 @@ import (
 )
 
 // version is told to the parent, and is a part of what a cached render depends on.
-const version = "0.7.0"
+const version = "0.8.0"
 
 func main() {
 	var bounds limits
@@ -58,14 +58,14 @@ func silence() {
 func serve(asked request, parent *parent, bounds limits) message {
 	stop := bounds.watch(parent.giveUp)
 	defer stop()
-	looks = nil
+	looks, given = nil, nil
 	rendered, failed := render(asked, newRepository(parent.ask))
 	if failed == nil {
 		failed = bounds.check(rendered.Documents)
 	}
 	if failed != nil {
 		// For another cluster it may not fail.
-		failed.LookedAt = looks
+		failed.LookedAt, failed.Secrets = looks, given
 		return message{Failed: failed}
 	}
 	slices.Sort(looks)
@@ -85,6 +85,9 @@ func render(asked request, repository *repository) (rendered done, failed *failu
 		return done{}, &failure{Code: outsideRepository, Message: "`" + asked.Path + "` is outside of the repository"}
 	}
 	asked.Path = folder
+	if asked.Helm != nil && asked.Helm.Frozen != nil && len(asked.Helm.Frozen.Seed) != seedBytes {
+		return done{}, &failure{Code: badRequest, Message: "a seed has other than 32 bytes"}
+	}
 	renderKind := kinds[asked.Kind]
 	if renderKind == nil {
 		return done{}, &failure{Code: badRequest, Message: "there is no kind of render `" + asked.Kind + "`"}

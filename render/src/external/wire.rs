@@ -19,7 +19,7 @@ pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The engine that this program is made with: what another makes of the same may be something else, and what it is told may
 /// mean something else to it.
-pub(crate) const ENGINE: &str = "0.7.0";
+pub(crate) const ENGINE: &str = "0.8.0";
 
 /// Of three versions, each of some ten.
 const VERSIONS_CHARACTERS_MAX: usize = 200;
