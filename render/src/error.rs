@@ -142,6 +142,8 @@ pub enum RenderError {
     ValuesFile { at: Place, text: String },
     #[error("{at} is another each time it is rendered; the chart calls {functions}")]
     Volatile { at: Place, functions: String },
+    #[error("only its hub knows what is frozen for this target")]
+    FrozenElsewhere,
     #[error("`{file}`: {reason}")]
     ParameterFile { file: String, reason: String },
     #[error("there is no file `{file}` with parameters")]
@@ -229,6 +231,7 @@ impl RenderError {
             Self::ParameterFile { .. } => "parameter_file_invalid",
             Self::ParameterFileMissing { .. } => "parameter_file_missing",
             Self::Volatile { .. } => "helm_volatile",
+            Self::FrozenElsewhere => "helm_frozen",
             Self::IgnoreFile { .. } => "ignore_file_invalid",
             Self::ExportIgnored { .. } => "file_export_ignored",
             Self::Attributes { .. } => "files_too_large",
@@ -295,8 +298,9 @@ impl RenderError {
                 "add it, or correct `render.parameterFiles`; paths are read from the repo's root on"
             }
             Self::Volatile { .. } => {
-                "give in `values` what the chart would make by itself, such as a password or a certificate, or the name of a Secret that has it"
+                "give in `values` what the chart would make by itself, such as a password or a certificate, or the name of a Secret that has it; or let the hub keep it, with `volatile: freeze` in `render.helm`"
             }
+            Self::FrozenElsewhere => "ask the hub what it has for a cluster: bellwether render TARGET --cluster NAME",
             Self::Made { problem: Problem::Syntax(_), .. } => {
                 "correct what it makes; `bellwether render` shows the rest"
             }
@@ -423,6 +427,7 @@ impl RenderError {
             | Self::Attributes { .. }
             | Self::ParameterFile { .. }
             | Self::ParameterFileMissing { .. }
+            | Self::FrozenElsewhere
             | Self::ChartBelow { .. }
             | Self::Engine(_) => None,
         }

@@ -31,7 +31,7 @@ pub use engine::fill::Fills;
 pub use engine::plain::{Documents, SEALED_HINT, SOURCES_BYTES_MAX, is_sealed, objects_of};
 pub use engine::variables::literal;
 pub use error::{Failure, Place, RenderError};
-pub use external::wire::Settings;
+pub use external::wire::{Frozen, SEED_BYTES, Settings};
 pub use external::{Confinement, EngineError, Engines};
 pub use files::{Files, Found, LeaveOut, Listed, Listing};
 pub use folder::{CHART, is_part_of_chart};

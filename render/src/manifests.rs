@@ -17,7 +17,7 @@ use crate::engine::made::{Maker, below};
 use crate::engine::parameters;
 use crate::engine::plain::Documents;
 use crate::error::{Failure, Place, RenderError};
-use crate::external::wire::{Answer, Done, Question, Request, Settings, SourceAsked};
+use crate::external::wire::{Answer, Done, Frozen, Question, Request, Settings, SourceAsked};
 use crate::external::{EngineError, Engines};
 use crate::files::{Files, Read, Recorder};
 use crate::tree::Inputs;
@@ -123,6 +123,13 @@ impl<F: Files> Manifests<F> {
             self.variables.get_mut().unwrap_or_else(PoisonError::into_inner).extend(chart.variables().iter().cloned());
         }
         Ok(())
+    }
+
+    /// What a chart makes by itself follows from this, where the target freezes it; it cannot be rendered without.
+    pub fn freeze_with(&mut self, frozen: Frozen) {
+        if let Content::Chart(chart) = &mut self.content {
+            chart.freeze_with(frozen);
+        }
     }
 
     /// Every variable that is referenced, also in defaults: clusters that have the same values of these get the same. A render

@@ -12,8 +12,8 @@ use bellwether_core::parameters::{ClusterFacts, ParameterSet, Parameters, Traits
 use bellwether_core::render::Source;
 use bellwether_core::{Digest, Name};
 use bellwether_render::{
-    Confinement, Engines, Failure, Files, Found, LeaveOut, Listed, Listing, MadeBy, Manifests, Marks, Plan, Recipe,
-    RenderedObject, SourceFile, VERSION, is_named_for_render, made_by,
+    Confinement, Engines, Failure, Files, Found, Frozen, LeaveOut, Listed, Listing, MadeBy, Manifests, Marks, Plan,
+    Recipe, RenderedObject, SEED_BYTES, SourceFile, VERSION, is_named_for_render, made_by,
 };
 use serde_json::{Value, json};
 
@@ -543,6 +543,52 @@ fn a_chart_that_makes_a_password_of_its_own_is_refused_and_one_that_sorts_what_h
     let sorted =
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ keys (dict \"a\" 1 \"b\" 2) | sortAlpha | first }}}\n";
     assert_eq!(render(&chart_of(sorted), "charts/shop", json!({}), json!({})).expect("it renders").len(), 1);
+}
+
+#[test]
+fn what_is_frozen_is_rendered_with_its_seed_and_without_one_it_is_refused() {
+    let template = "apiVersion: v1\nkind: Secret\nmetadata: {name: web}\n\
+                    stringData: {password: {{ randAlphaNum 20 }}, at: {{ now | unixEpoch | quote }}}\n";
+    let (tree, options) = (chart_of(template), json!({"helm": {"volatile": {"freeze": 2}}}));
+    let at = "2026-05-04T03:02:01.5Z";
+    let frozen = |seed: u8, options: &Value| {
+        let mut manifests = open(&tree, plan("charts/shop", options.clone())).expect("it is read");
+        manifests.freeze_with(Frozen::new(&[seed; SEED_BYTES], at));
+        manifests.render(&recipe(), &values(json!({}))).expect("it renders")
+    };
+
+    let first = frozen(1, &options);
+
+    assert_eq!(first, frozen(1, &options));
+    let over = json!({"helm": {"volatile": "freeze"}, "kustomize": "over"});
+    let data = |objects: &[RenderedObject]| {
+        let mut secrets = bodies(objects).into_iter().filter(|(key, _)| key.starts_with("Secret"));
+        secrets.next().expect("it has one").1["data"].clone()
+    };
+    assert_eq!(data(&first), data(&frozen(1, &over)), "whatever is laid over it");
+    assert_ne!(data(&first)["password"], data(&frozen(2, &options))["password"]);
+    assert_eq!(data(&first)["at"], "MTc3Nzg2MzcyMQ==", "it is the time that was said");
+    let error = refused(&tree, "charts/shop", options);
+    assert_eq!((error.code(), error.hint().is_some()), ("helm_frozen", true), "{error}");
+    assert!(!format!("{:?}", Frozen::new(&[1; SEED_BYTES], at)).contains("AQEB"), "a seed is never shown");
+
+    let refuse = |template: &str| {
+        let plan = plan("charts/shop", json!({"helm": {"volatile": "freeze"}}));
+        let mut manifests = open(&chart_of(template), plan).expect("it is read");
+        manifests.freeze_with(Frozen::new(&[1; SEED_BYTES], at));
+        match manifests.render(&recipe(), &values(json!({}))) {
+            Err(Failure::Render(error)) => error,
+            _ => panic!("it is refused"),
+        }
+    };
+    let error = refuse("a: b\nc: {{ encryptAES \"a\" \"b\" }}\n");
+    assert_eq!(
+        (error.code(), error.file(), error.line()),
+        ("helm_volatile", Some("charts/shop/templates/a.yaml"), Some(2)),
+        "{error}"
+    );
+    let error = refuse("a: {{ fail (printf \"it is %s\" (b64enc (randAlphaNum 20))) }}\n");
+    assert!(error.to_string().contains("it is …\n"), "what is frozen is told to nobody: {error}");
 }
 
 #[test]

@@ -56,6 +56,32 @@ fn values_of_a_chart_are_set_in_a_chart_and_nowhere_else() {
 }
 
 #[test]
+fn what_a_hub_has_frozen_is_shown_by_no_one_else_and_looked_at_all_the_same() {
+    needs_engine();
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: a}\n\
+                  stringData: {password: {{ randAlphaNum 20 }}, key: {{ genPrivateKey \"ed25519\" | quote }}}\n";
+    let target = "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {name: shop}\nspec:\n  repo: apps\n  path: chart\n\
+                  \x20 render: {helm: {volatile: {freeze: 2}}}\n";
+    let folder = folder(&[
+        (".git/HEAD", "ref: refs/heads/main\n"),
+        ("chart/Chart.yaml", CHART),
+        ("chart/templates/a.yaml", secret),
+        ("target.yaml", target),
+    ]);
+
+    let rendered = render(folder.path(), &["--target", "target.yaml", "--cluster", "eu-1"]);
+    let validated = run("validate", folder.path(), &["target.yaml", "--repo", "apps"]);
+
+    assert_eq!((rendered.status.code(), text(&rendered.stdout)), (Some(1), String::new()), "{rendered:?}");
+    let said = text(&rendered.stderr);
+    assert!(
+        said.contains("only its hub knows what is frozen") && said.contains("render TARGET --cluster NAME"),
+        "{said}"
+    );
+    assert!(validated.status.success() && text(&validated.stderr).contains("2 objects"), "{validated:?}");
+}
+
+#[test]
 fn hooks_that_are_left_out_are_named_beside_what_is_printed() {
     let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, namespace: a, annotations: {helm.sh/hook: pre-upgrade}}\n";
     let folder = folder(&[("apps/a.yaml", MAP), ("apps/b.yaml", hook)]);

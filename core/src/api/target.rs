@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{Document, RolloutDocument, WrittenStrategy};
 use crate::labels::LabelSelector;
 use crate::parameters::{ClusterSelector, ParameterSet};
-use crate::render::{Crds, HelmOptions, LeftOutHook, Lookup, RenderKind, RenderOptions, RepoFile};
+use crate::render::{Crds, HelmOptions, LeftOutHook, Lookup, RenderKind, RenderOptions, RepoFile, Volatile};
 use crate::session::{Adopt, DriftMode, Prune, SyncOptions};
 use crate::source::GitRef;
 use crate::target::TargetSpec;
@@ -219,6 +219,9 @@ pub struct WrittenHelm {
     /// What `lookup` in a template does: `refuse` when left out, or `empty`.
     #[serde(skip_serializing_if = "Lookup::is_refused")]
     pub lookup: Lookup,
+    /// What becomes of passwords, keys and times that the chart makes by itself: `error` when left out, or `freeze`.
+    #[serde(skip_serializing_if = "Volatile::is_error")]
+    pub volatile: Volatile,
     /// Of Kubernetes, as templates see it; it may have `${…}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kube_version: Option<String>,
@@ -410,19 +413,39 @@ impl From<RepoFile> for WrittenFile {
 
 impl From<WrittenHelm> for HelmOptions {
     fn from(written: WrittenHelm) -> Self {
-        let WrittenHelm { release, values, set, set_string, values_files, crds, lookup, kube_version, api_versions } =
-            written;
+        let WrittenHelm {
+            release,
+            values,
+            set,
+            set_string,
+            values_files,
+            crds,
+            lookup,
+            volatile,
+            kube_version,
+            api_versions,
+        } = written;
         let values_files = all(values_files);
-        Self { release, values, set, set_string, values_files, crds, lookup, kube_version, api_versions }
+        Self { release, values, set, set_string, values_files, crds, lookup, volatile, kube_version, api_versions }
     }
 }
 
 impl From<HelmOptions> for WrittenHelm {
     fn from(options: HelmOptions) -> Self {
-        let HelmOptions { release, values, set, set_string, values_files, crds, lookup, kube_version, api_versions } =
-            options;
+        let HelmOptions {
+            release,
+            values,
+            set,
+            set_string,
+            values_files,
+            crds,
+            lookup,
+            volatile,
+            kube_version,
+            api_versions,
+        } = options;
         let values_files = all(values_files);
-        Self { release, values, set, set_string, values_files, crds, lookup, kube_version, api_versions }
+        Self { release, values, set, set_string, values_files, crds, lookup, volatile, kube_version, api_versions }
     }
 }
 
@@ -556,7 +579,7 @@ mod tests {
             "render": {"kind": "helm", "helm": {
                 "release": "web", "values": {"image": {"tag": "${tag}"}}, "crds": "upgrade",
                 "valuesFiles": ["shop/eu.yaml", {"repo": "env", "ref": {"branch": "main"}, "path": "eu.yaml"}],
-                "lookup": "empty", "kubeVersion": "1.33", "apiVersions": ["a/v1"],
+                "lookup": "empty", "volatile": {"freeze": "2"}, "kubeVersion": "1.33", "apiVersions": ["a/v1"],
                 "set": ["image.pull=${pull}"], "setString": ["ports[0]=80"],
             }, "kustomize": "shop/over", "parameterFiles": ["envs/eu.yaml"]},
             "clusters": {"matchLabels": {"env": "prod"}},

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::de::{self, Visitor};
+use serde::de::{self, MapAccess, Visitor};
+use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -28,6 +29,9 @@ const VALUES_FILES_MAX: usize = 50;
 
 /// More than a cluster with every operator that there is serves.
 const API_VERSIONS_MAX: usize = 1_000;
+
+/// Of what tells new frozen values from earlier ones: a number, a date or a word.
+const GENERATION_BYTES_MAX: usize = 63;
 
 /// Where settings as of `helm --set` stand in a spec, for messages about them.
 pub const SET: &str = "render.helm.set";
@@ -272,6 +276,9 @@ pub struct HelmOptions {
     pub crds: Crds,
     #[serde(default, skip_serializing_if = "Lookup::is_refused")]
     pub lookup: Lookup,
+    /// What becomes of what the chart leaves to chance or to the clock.
+    #[serde(default, skip_serializing_if = "Volatile::is_error")]
+    pub volatile: Volatile,
     /// Of Kubernetes, as templates see it; it may have `${…}`. Helm's own when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kube_version: Option<String>,
@@ -315,6 +322,89 @@ impl Lookup {
     /// Serde gives a reference.
     pub fn is_refused(&self) -> bool {
         *self == Self::Refuse
+    }
+}
+
+/// What becomes of what a chart makes by itself and would make otherwise the next time: passwords, keys, certificates, times.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Volatile {
+    /// An error: what is rendered follows from what is in Git.
+    #[default]
+    Error,
+    /// It is made once for each of these words, the empty one too, and is the same from then on.
+    Freeze { generation: String },
+}
+
+const ERROR: &str = "error";
+const FREEZE: &str = "freeze";
+
+impl Volatile {
+    /// Serde gives a reference.
+    pub fn is_error(&self) -> bool {
+        *self == Self::Error
+    }
+}
+
+impl Serialize for Volatile {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Error => to.serialize_str(ERROR),
+            Self::Freeze { generation } if generation.is_empty() => to.serialize_str(FREEZE),
+            Self::Freeze { generation } => {
+                let mut map = to.serialize_map(Some(1))?;
+                map.serialize_entry(FREEZE, generation)?;
+                map.end()
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Volatile {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(VolatileWritten)
+    }
+}
+
+/// A word; or a map of the word to what tells these values from earlier ones.
+struct VolatileWritten;
+
+impl<'de> Visitor<'de> for VolatileWritten {
+    type Value = Volatile;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`error`, `freeze` or `{freeze: WORD}`")
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<Volatile, E> {
+        match word {
+            ERROR => Ok(Volatile::Error),
+            FREEZE => Ok(Volatile::Freeze { generation: String::new() }),
+            other => Err(E::unknown_variant(other, &[ERROR, FREEZE])),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Volatile, A::Error> {
+        let mut generation = None;
+        while let Some(field) = map.next_key::<String>()? {
+            if field != FREEZE {
+                return Err(de::Error::unknown_field(&field, &[FREEZE]));
+            }
+            generation = Some(map.next_value::<Generation>()?.0);
+        }
+        generation.map(|generation| Volatile::Freeze { generation }).ok_or_else(|| de::Error::missing_field(FREEZE))
+    }
+}
+
+/// A text, or a whole number that is one.
+struct Generation(String);
+
+impl<'de> Deserialize<'de> for Generation {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Value::deserialize(from)? {
+            Value::String(text) => Ok(Self(text)),
+            Value::Number(number) if number.is_u64() => Ok(Self(number.to_string())),
+            _ => Err(de::Error::custom("what `freeze` is is a word or a number")),
+        }
     }
 }
 
@@ -383,6 +473,7 @@ impl Default for HelmOptions {
             values_files: Vec::new(),
             crds: Crds::Install,
             lookup: Lookup::Refuse,
+            volatile: Volatile::Error,
             kube_version: None,
             api_versions: Vec::new(),
         }
@@ -441,6 +532,8 @@ pub enum InvalidRender {
     TooManyFiles,
     #[error("`{path}` of `render.helm.valuesFiles` does not lead into the repo")]
     ValuesFile { path: String },
+    #[error("`freeze` of `render.helm.volatile` is more than {GENERATION_BYTES_MAX} letters, digits, `.`, `_` and `-`")]
+    Generation,
     #[error("the `ref` of repo `{repo}` in `render` is not a name that it could have")]
     Reference { repo: Name },
 }
@@ -456,6 +549,7 @@ impl InvalidRender {
             Self::Values { .. } => "helm_values_too_large",
             Self::TooManySettings | Self::Setting { .. } => "helm_set_invalid",
             Self::TooManyFiles | Self::ValuesFile { .. } | Self::ParameterFile { .. } => "values_file_invalid",
+            Self::Generation => "freeze_invalid",
             Self::Reference { .. } => "ref_invalid",
         }
     }
@@ -476,6 +570,7 @@ impl InvalidRender {
             Self::ValuesFile { .. } | Self::ParameterFile { .. } => {
                 "write it from the repo's root on, without `..`, and without `/` at its start, such as apps/shop/values-eu.yaml"
             }
+            Self::Generation => "write `freeze`, or a word that was not there before: {freeze: 2}",
             Self::Reference { .. } => {
                 "give one of branch, tag, semver, commit and digest, as for the target's own repo"
             }
@@ -493,6 +588,14 @@ impl RenderOptions {
     pub fn stated_kind(&self) -> RenderKind {
         let is_for_helm = self.helm.is_some() || self.kustomize.is_some();
         if self.kind == RenderKind::Auto && is_for_helm { RenderKind::Helm } else { self.kind }
+    }
+
+    /// Which values of a chart's own are frozen, if they are.
+    pub fn frozen_generation(&self) -> Option<&str> {
+        match &self.helm.as_ref()?.volatile {
+            Volatile::Error => None,
+            Volatile::Freeze { generation } => Some(generation),
+        }
     }
 
     /// The other repos that it names, each once.
@@ -531,6 +634,12 @@ impl RenderOptions {
         if helm.api_versions.len() > API_VERSIONS_MAX {
             return Err(InvalidRender::TooManyVersions);
         }
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if let Volatile::Freeze { generation } = &helm.volatile
+            && (generation.len() > GENERATION_BYTES_MAX || !generation.bytes().all(is_word))
+        {
+            return Err(InvalidRender::Generation);
+        }
         if helm.release.as_ref().is_some_and(|release| release.as_str().len() > RELEASE_BYTES_MAX) {
             return Err(InvalidRender::Release);
         }
@@ -566,6 +675,33 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_frozen_has_a_word_or_none() {
+        let read = |volatile: Value| serde_json::from_value::<Volatile>(volatile);
+        let frozen = |generation: &str| Volatile::Freeze { generation: generation.to_owned() };
+
+        for (written, volatile, rewritten) in [
+            (json!("error"), Volatile::Error, json!("error")),
+            (json!("freeze"), frozen(""), json!("freeze")),
+            (json!({"freeze": ""}), frozen(""), json!("freeze")),
+            (json!({"freeze": 2}), frozen("2"), json!({"freeze": "2"})),
+            (json!({"freeze": "2026-11"}), frozen("2026-11"), json!({"freeze": "2026-11"})),
+        ] {
+            assert_eq!(read(written.clone()).expect("it is read"), volatile, "{written}");
+            assert_eq!(serde_json::to_value(volatile).expect("JSON"), rewritten);
+        }
+        for wrong in
+            [json!("frozen"), json!({}), json!({"freeze": 1.5}), json!({"freeze": null}), json!({"at": 1}), json!(1)]
+        {
+            assert!(read(wrong.clone()).is_err(), "{wrong}");
+        }
+        let of = |word: &str| check(json!({"helm": {"volatile": {"freeze": word}}}));
+        assert_eq!((of("2026-11_b.c"), of(&"x".repeat(63))), (Ok(()), Ok(())));
+        for word in ["${x}", "a b", "ä", &"x".repeat(64)] {
+            assert_eq!(of(word), Err(InvalidRender::Generation), "{word}");
+        }
+    }
 
     fn check(options: Value) -> Result<(), InvalidRender> {
         serde_json::from_value::<RenderOptions>(options).expect("options").check()

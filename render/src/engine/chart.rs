@@ -10,7 +10,7 @@ use bellwether_core::apply::{APPLY_ANNOTATION, ONCE};
 use bellwether_core::parameters::{
     CLUSTER_APIS, CLUSTER_APIS_PREFIX, CLUSTER_FACTS_PREFIX, VERSION_FACT, Values, is_clusters_own,
 };
-use bellwether_core::render::{Crds, HelmOptions, RenderOptions, RepoFile, SET, SET_STRING, sides};
+use bellwether_core::render::{Crds, HelmOptions, RenderOptions, RepoFile, SET, SET_STRING, Volatile, sides};
 use bellwether_core::source::is_valid_path;
 use serde_json::{Map, Value};
 
@@ -18,7 +18,7 @@ use super::fill::Fills;
 use super::made::{Maker, below};
 use super::variables::{Budget, Part, STEPS_MAX, Template, Unfilled, written};
 use crate::error::{Place, RenderError};
-use crate::external::wire::{CrdMark, HelmRequest, Request, Settings};
+use crate::external::wire::{CrdMark, Frozen, HelmRequest, Request, Settings};
 
 /// Of values with their variables: a short text may refer to a long value very often.
 const VALUES_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -34,6 +34,8 @@ pub(crate) struct Chart {
     over: Option<RepoFile>,
     /// Set over all that the options set.
     last: Settings,
+    /// Where the target freezes what the chart makes by itself.
+    frozen: Option<Frozen>,
     release: String,
     namespace: String,
     /// Which `${…}` in values is a variable.
@@ -63,7 +65,19 @@ impl Chart {
             collect_names(&Value::from(text), &field, Fills::All, &mut variables)?;
         }
         let (folder, last) = (folder.to_owned(), Settings::default());
-        Ok(Self { folder, options, over, last, release, namespace, filled, variables })
+        Ok(Self { folder, options, over, last, frozen: None, release, namespace, filled, variables })
+    }
+
+    /// What is frozen follows from this.
+    pub(crate) fn freeze_with(&mut self, frozen: Frozen) {
+        self.frozen = Some(frozen);
+    }
+
+    fn frozen(&self) -> Result<Option<Frozen>, RenderError> {
+        match &self.options.volatile {
+            Volatile::Error => Ok(None),
+            Volatile::Freeze { .. } => self.frozen.clone().map(Some).ok_or(RenderError::FrozenElsewhere),
+        }
     }
 
     /// Over all that the options set.
@@ -156,6 +170,7 @@ impl Chart {
             api_versions,
             cluster_api_versions,
             lookup: self.options.lookup,
+            frozen: self.frozen()?,
             hidden: Vec::new(),
         };
         let kustomize = self.over.as_ref().map(|folder| filling.folder(folder, OVER)).transpose()?;

@@ -19,6 +19,8 @@ pub enum EngineError {
         line: Option<u32>,
         /// What of its cluster a chart has looked at before.
         looked_at: Vec<String>,
+        /// What it has made until then that nobody is to be told.
+        secrets: Vec<String>,
     },
     #[error("there is no program `{name}`, which renders Kustomize and Helm")]
     Missing { name: String },
@@ -93,14 +95,15 @@ impl EngineError {
     /// The same without these texts, and no longer than is shown: what is said of an error is shown, logged and kept. Cut
     /// afterwards, since the beginning of a text is not found as that text.
     pub(crate) fn hiding(self, texts: &[String]) -> Self {
-        let Self::Failed { code, message, hint, file, line, looked_at } = self else { return self };
-        let mut texts: Vec<_> = texts.iter().flat_map(|text| forms_of(text)).collect();
+        let Self::Failed { code, message, hint, file, line, looked_at, secrets } = self else { return self };
+        let mut texts: Vec<_> = texts.iter().chain(&secrets).flat_map(|text| forms_of(text)).collect();
         texts.retain(|text| text.len() >= HIDDEN_BYTES_MIN);
         // What holds another goes first.
         texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
         let shown = |said: String| said.chars().take(SHOWN_CHARACTERS_MAX).collect::<String>();
         let hide = |said: String| shown(texts.iter().fold(said, |said, text| without(&said, text)));
-        Self::Failed { code, message: hide(message), hint: hint.map(hide), file: file.map(shown), line, looked_at }
+        let (message, hint, file, secrets) = (hide(message), hint.map(hide), file.map(shown), Vec::new());
+        Self::Failed { code, message, hint, file, line, looked_at, secrets }
     }
 
     /// Stable, for machines.
@@ -162,6 +165,7 @@ mod tests {
             file: None,
             line: None,
             looked_at: Vec::new(),
+            secrets: Vec::new(),
         };
         let hidden: Vec<_> = hidden.iter().map(|text| (*text).to_owned()).collect();
         error.hiding(&hidden).to_string()

@@ -2,6 +2,7 @@
 //!
 //! An engine says hello, is asked to render, asks for files until it is done or has failed, and is asked again.
 
+use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 
 use base64::Engine as _;
@@ -139,12 +140,15 @@ pub(crate) struct Complaint {
     hint: Option<String>,
     /// Before: for another cluster it may not complain.
     looked_at: Vec<String>,
+    /// What was frozen before, as a chart has it.
+    secrets: Vec<String>,
 }
 
 impl From<Complaint> for EngineError {
-    fn from(Complaint { code, message, file, line, hint, looked_at }: Complaint) -> Self {
+    fn from(Complaint { code, message, file, line, hint, looked_at, secrets }: Complaint) -> Self {
         // Whole, until what is secret in it is hidden.
-        Self::Failed { code: known_code(&code), message, hint, file, line: line.filter(|line| *line > 0), looked_at }
+        let (code, line) = (known_code(&code), line.filter(|line| *line > 0));
+        Self::Failed { code, message, hint, file, line, looked_at, secrets }
     }
 }
 
@@ -162,6 +166,7 @@ fn known_code(code: &str) -> &'static str {
         "helm_schema",
         "helm_lookup",
         "helm_dependency",
+        "helm_volatile",
     ];
     known.into_iter().find(|known| *known == code).unwrap_or("engine_failed")
 }
@@ -214,6 +219,31 @@ impl Settings {
     }
 }
 
+/// Of a seed that all follows from which a chart would leave to chance.
+pub const SEED_BYTES: usize = 32;
+
+/// What a chart makes by itself follows from this, where a target freezes it: the same of the same, and for as long as nobody
+/// knows the seed nobody knows what is made.
+#[derive(Clone, Serialize)]
+pub struct Frozen {
+    seed: String,
+    at: String,
+}
+
+impl Frozen {
+    /// The time, as RFC 3339 writes it, is what such a chart takes for the present.
+    pub fn new(seed: &[u8; SEED_BYTES], at: &str) -> Self {
+        Self { seed: STANDARD.encode(seed), at: at.to_owned() }
+    }
+}
+
+/// Without the seed.
+impl fmt::Debug for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frozen").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HelmRequest {
@@ -239,6 +269,8 @@ pub(crate) struct HelmRequest {
     pub(crate) cluster_api_versions: Vec<String>,
     #[serde(skip_serializing_if = "Lookup::is_refused")]
     pub(crate) lookup: Lookup,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) frozen: Option<Frozen>,
     /// What no error may say.
     #[serde(skip)]
     pub(crate) hidden: Vec<String>,

@@ -17,8 +17,8 @@ use bellwether_core::render::{HelmOptions, RenderKind, RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
 use bellwether_render::yaml::{self, Node};
 use bellwether_render::{
-    Aspect, EngineError, Engines, Failure as RenderFailure, Input, Manifests, Plan, Recipe, RenderError,
-    RenderedObject, is_manifest, is_part_of_chart, objects_of,
+    Aspect, EngineError, Engines, Failure as RenderFailure, Frozen, Input, Manifests, Plan, Recipe, RenderError,
+    RenderedObject, SEED_BYTES, is_manifest, is_part_of_chart, objects_of,
 };
 use bellwether_validate::{Finding, FoundFolder, Object, Severity, Source, Version};
 use serde_json::Value;
@@ -262,10 +262,12 @@ fn try_render(engines: &Engines, place: &Place, asked: &Asked, version: Version)
     // What nobody can say the inputs of has at least all that is below it.
     let whole = || Covered::below(asked.folder.clone());
     let files = RepoFolders::new(place.root.clone(), BTreeMap::new());
-    let manifests = match Manifests::open(engines.clone(), files, asked.plan()) {
+    let mut manifests = match Manifests::open(engines.clone(), files, asked.plan()) {
         Ok(manifests) => manifests,
         Err(error) => return Tried { result: Err(error), covered: whole(), minds_version: false },
     };
+    // What a hub has frozen looks the same.
+    manifests.freeze_with(Frozen::new(&[0; SEED_BYTES], "1970-01-01T00:00:00Z"));
     let facts = facts_of(version);
     let result = fill(&manifests, asked, &facts);
     let mut covered = if result.is_ok() { Covered::default() } else { whole() };
