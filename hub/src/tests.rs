@@ -10,6 +10,7 @@ mod dropped_reports;
 mod endings;
 mod engines;
 mod facts;
+mod frozen;
 mod growth;
 mod kept_content;
 mod later_versions;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::bounds;
 use super::sources::{FilesError, SourceError};
+use crate::pki::seal::SealError;
 use crate::source::git::ReadError;
 use crate::store::StoreError;
 
@@ -34,6 +35,8 @@ pub(super) enum BundleError {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("cannot open what is frozen for this target")]
+    Frozen(#[from] SealError),
     #[error("a hub broke down whenever it rendered this")]
     BrokeDown,
     #[error("what this target's renders have stored within a day is more than {} MiB", bounds::STORED_BYTES_MAX >> 20)]
@@ -81,6 +84,7 @@ impl BundleError {
             | Self::ToldTooOften
             | Self::TraitsUnread
             | Self::Store(_)
+            | Self::Frozen(_)
             | Self::BrokeDown
             | Self::ShareSpent
             | Self::OriginUnknown
@@ -115,6 +119,7 @@ impl BundleError {
             Self::Source { at, error } => (error.code(), error.hint(), at.file(), at.line()),
             Self::Render(error) => (error.code(), error.hint(), error.file(), error.line()),
             Self::Manifest(_) => ("bundle_invalid", None, None, None),
+            Self::Frozen(error) => ("frozen_unreadable", error.hint(), None, None),
             Self::BrokeDown => {
                 let hint = "split the target or push something smaller; it is tried again in an hour";
                 (BROKE_DOWN, Some(Cow::Borrowed(hint)), None, None)

@@ -12,7 +12,7 @@ use bellwether_core::{Condition, Digest, Name, RenderId, RepoId};
 use bellwether_render::{MadeBy, Manifests, Marks, Plan, Recipe, VERSION, made_by};
 use jiff::SignedDuration;
 
-use super::bounds;
+use super::{bounds, frozen};
 use super::error::BundleError;
 use super::sources::{Asked, RepoFiles, Sources};
 use super::variants::{Lacking, Made};
@@ -281,9 +281,14 @@ impl Job<'_> {
             has_parameters: !spec.parameters.is_empty(),
             project: self.target.project.id.to_string(),
         };
+        let frozen = frozen::find_or_make(self.hub, self.target).await?;
         blocking(move || {
             let own = mirrors.of(repo).reader().map_err(ReadError::from)?.files(&commit);
-            Ok(Manifests::open(engines, RepoFiles::new(mirrors, own, sources, asked), plan)?)
+            let mut manifests = Manifests::open(engines, RepoFiles::new(mirrors, own, sources, asked), plan)?;
+            if let Some(frozen) = frozen {
+                manifests.freeze_with(frozen);
+            }
+            Ok(manifests)
         })
         .await
     }

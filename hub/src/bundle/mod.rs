@@ -8,6 +8,7 @@ mod bounds;
 pub(crate) mod engine_trouble;
 mod error;
 mod former;
+mod frozen;
 mod job;
 mod lost;
 mod record;

@@ -16,6 +16,7 @@ pub(crate) mod definitions;
 pub(crate) mod drifts;
 pub(crate) mod figures;
 pub(crate) mod fleet;
+pub(crate) mod frozen_seeds;
 #[cfg(test)]
 pub(crate) mod growth;
 pub(crate) mod heads;
@@ -358,6 +359,28 @@ pub(crate) async fn ask_number(db: &mut Connection, query: &'static str) -> Resu
 #[cfg(test)]
 pub(crate) async fn ask_text(db: &mut Connection, query: &'static str) -> Result<String, StoreError> {
     Ok(sqlx::query_scalar(query).fetch_one(db).await?)
+}
+
+/// Every table of the hub's that has a row with these bytes, written in one of the ways that bytes are written.
+#[cfg(test)]
+pub(crate) async fn list_tables_with(db: &mut Connection, bytes: &[u8]) -> Result<Vec<String>, StoreError> {
+    use base64::Engine as _;
+    let written = [hex::encode(bytes), base64::engine::general_purpose::STANDARD_NO_PAD.encode(bytes)];
+    let tables: Vec<String> =
+        sqlx::query_scalar("select tablename::text from pg_tables where schemaname = current_schema()")
+            .fetch_all(&mut *db)
+            .await?;
+    let mut found = Vec::new();
+    for table in tables {
+        let statement = format!("select count(*) from {table} t where strpos(t::text, $1) + strpos(t::text, $2) > 0");
+        let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
+            .bind(&written[0])
+            .bind(&written[1])
+            .fetch_one(&mut *db)
+            .await?;
+        found.extend((rows > 0).then_some(table));
+    }
+    Ok(found)
 }
 
 /// For tests that look at what is left.
