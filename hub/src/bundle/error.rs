@@ -119,7 +119,10 @@ impl BundleError {
             Self::Source { at, error } => (error.code(), error.hint(), at.file(), at.line()),
             Self::Render(error) => (error.code(), error.hint(), error.file(), error.line()),
             Self::Manifest(_) => ("bundle_invalid", None, None, None),
-            Self::Frozen(error) => ("frozen_unreadable", error.hint(), None, None),
+            Self::Frozen(error) => {
+                let hint = "restore the hub's database, or write a new word for `freeze`: then new ones are made";
+                ("frozen_unreadable", error.hint().or(Some(Cow::Borrowed(hint))), None, None)
+            }
             Self::BrokeDown => {
                 let hint = "split the target or push something smaller; it is tried again in an hour";
                 (BROKE_DOWN, Some(Cow::Borrowed(hint)), None, None)
