@@ -12,10 +12,10 @@ use bellwether_core::{Condition, Digest, Name, RenderId, RepoId};
 use bellwether_render::{MadeBy, Manifests, Marks, Plan, Recipe, VERSION, made_by};
 use jiff::SignedDuration;
 
-use super::{bounds, frozen};
 use super::error::BundleError;
 use super::sources::{Asked, RepoFiles, Sources};
 use super::variants::{Lacking, Made};
+use super::{bounds, frozen};
 use crate::Hub;
 use crate::process::clock;
 use crate::source::git::ReadError;
