@@ -244,6 +244,9 @@ fn by_all_rules(object: &Value) -> Result<Health, Unreadable> {
     if let Some(health) = being_deleted(object).or_else(|| row?.suspended(object)) {
         return Ok(health);
     }
+    if let Some(health) = fails_again_and_again(object)?.filter(|_| row.is_some()) {
+        return Ok(health);
+    }
     if let Some(health) = by_generic_rules(object)? {
         return Ok(health);
     }
@@ -268,6 +271,17 @@ fn by_kstatus(object: &Value) -> Result<Health, Unreadable> {
 /// kstatus' rule for a kind, asked of an object that may be of another.
 fn by_kind(object: &Value, group: &str, kind: &str) -> Result<Health, Unreadable> {
     builtin::rule(group, kind).map_or_else(|| by_ready_condition(object), |rule| rule(object))
+}
+
+/// Flux's controllers say that they go on beside why it failed, and observe no generation that they failed at.
+fn fails_again_and_again(object: &Value) -> Result<Option<Health>, Unreadable> {
+    let (conditions, generation) = (conditions(object)?, integer(object, &["metadata", "generation"])?);
+    let goes_on = conditions
+        .iter()
+        .any(|one| (one.kind, one.status, one.reason) == ("Reconciling", "True", "ProgressingWithRetry"));
+    let failed = conditions.iter().find(|one| (one.kind, one.status) == ("Ready", "False")).filter(|_| goes_on);
+    let is_of_now = |one: &&Condition<'_>| one.outdated(generation).is_none();
+    Ok(failed.filter(is_of_now).map(|one| Health::new(Verdict::Degraded, one.in_words())))
 }
 
 fn being_deleted(object: &Value) -> Option<Health> {

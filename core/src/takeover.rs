@@ -6,12 +6,12 @@
 //! such a tool holds of what we applied and no longer want is made ours, and the next apply removes it. What it holds
 //! beyond that was never ours, and stays. The same goes for what we made ourselves by a request that is no apply.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::apply::APPLY_ANNOTATION;
 
 /// Tools by which people apply what they keep in files. Others, such as `kubectl-edit`, change what is there: that is drift.
-const PERSONS_TOOLS: [&str; 3] = ["kubectl", "kubectl-client-side-apply", "before-first-apply"];
+const PERSONS_TOOLS: [&str; 4] = ["kubectl", "kubectl-client-side-apply", "kubectl-last-applied", "before-first-apply"];
 
 /// Managers that Helm, Flux and Argo CD apply by, and people who made it once.
 const TOOLS: [&str; 7] = [
@@ -35,7 +35,9 @@ pub fn taken_over(managed_fields: &Value, manager: &str, former: &Value, wanted:
     let mut entries = managed_fields.as_array()?.clone();
     let mut taken = Map::new();
     for entry in entries.iter_mut().filter(|entry| is_tools(entry)) {
-        let (left, more) = split(&entry["fieldsV1"], Some(former), Some(wanted));
+        let (mut left, mut more) = split(&entry["fieldsV1"], Some(former), Some(wanted));
+        // Whoever gives the replicas to an autoscaler takes them out of Git: without any holder there would be one.
+        unite(&mut left, spare(&mut more, &[REPLICAS]));
         unite(&mut taken, more);
         entry["fieldsV1"] = Value::Object(left);
     }
@@ -81,16 +83,36 @@ fn is_tools(entry: &Value) -> bool {
     is_of_the_object(entry) && entry["manager"].as_str().is_some_and(is_persons)
 }
 
-/// `managedFields` in which all that tools which apply files hold is what `manager` has applied, so that its next apply
-/// removes what that does not say, the tools' marks among it. `spared` stays theirs: names of fields from the object down, of
-/// one that is not to be applied and must not fall back to a default. `None` when there is nothing to take. Of entries about another version of
-/// the kind than `api_version` nothing is known.
-pub fn adopted(managed_fields: &Value, manager: &str, api_version: &str, spared: Option<&[&str]>) -> Option<Value> {
+/// What is never taken, whoever holds it: controllers' words about an object, what keeps it from going or ties it to others,
+/// and how much of it there is, which would fall back to a default where Git does not say it.
+const SPARED: [&[&str]; 6] = [
+    &["status"],
+    &["operation"],
+    &["metadata", "finalizers"],
+    &["metadata", "ownerReferences"],
+    REPLICAS,
+    &["spec", "resources", "requests", "storage"],
+];
+const REPLICAS: &[&str] = &["spec", "replicas"];
+
+/// Annotations and labels that a tool sets on what it applies, under whatever name it does.
+const MARKS: [(&str, &str); 5] = [
+    ("f:annotations", "f:kubectl.kubernetes.io/last-applied-configuration"),
+    ("f:annotations", "f:meta.helm.sh/release-name"),
+    ("f:annotations", "f:argocd.argoproj.io/tracking-id"),
+    ("f:labels", "f:kustomize.toolkit.fluxcd.io/name"),
+    ("f:labels", "f:helm.toolkit.fluxcd.io/name"),
+];
+
+/// `managedFields` in which what tools that apply files hold is what `manager` has applied, so that its next apply removes
+/// what that does not say, the tools' marks among it. `None` when there is nothing to take. Of entries about another version
+/// of the kind than `api_version` nothing is known.
+pub fn adopted(managed_fields: &Value, manager: &str, api_version: &str) -> Option<Value> {
     let mut entries = managed_fields.as_array()?.clone();
     let mut taken = Map::new();
     for entry in entries.iter_mut().filter(|entry| entry["apiVersion"] == api_version && is_taken(entry, manager)) {
         let Value::Object(mut all) = entry["fieldsV1"].take() else { continue };
-        entry["fieldsV1"] = Value::Object(spared.and_then(|path| take_out(&mut all, path)).unwrap_or_default());
+        entry["fieldsV1"] = Value::Object(spare(&mut all, &SPARED));
         unite(&mut taken, all);
     }
     if taken.is_empty() {
@@ -98,8 +120,10 @@ pub fn adopted(managed_fields: &Value, manager: &str, api_version: &str, spared:
     }
     entries.retain(|entry| entry["fieldsV1"].as_object().is_none_or(|fields| !fields.is_empty()));
     match entries.iter_mut().find(|entry| is_applied_by(entry, manager)) {
-        Some(ours) => unite(ours["fieldsV1"].as_object_mut()?, taken),
-        None => entries.push(serde_json::json!({"manager": manager, "operation": "Apply", "apiVersion": api_version,
+        Some(ours) if ours["apiVersion"] == api_version => unite(ours["fieldsV1"].as_object_mut()?, taken),
+        // Our next apply says it anew in this version, and leaves no more than one entry.
+        Some(_) => return None,
+        None => entries.push(json!({"manager": manager, "operation": "Apply", "apiVersion": api_version,
             "fieldsType": "FieldsV1", "fieldsV1": taken})),
     }
     Some(Value::Array(entries))
@@ -108,19 +132,48 @@ pub fn adopted(managed_fields: &Value, manager: &str, api_version: &str, spared:
 /// What such a tool holds; and what was written under our own name, but by no apply.
 fn is_taken(entry: &Value, manager: &str) -> bool {
     let Some(name) = entry["manager"].as_str().filter(|_| is_of_the_object(entry)) else { return false };
-    is_persons(name) || TOOLS.contains(&name) || (name == manager && entry["operation"] != "Apply")
+    let is_tools = is_persons(name) || TOOLS.contains(&name) || MARKS.iter().any(|mark| is_marked(entry, mark));
+    let is_written = name == manager && entry["operation"] != "Apply";
+    (is_tools && !is_controllers_own(entry, name)) || is_written
 }
 
-/// Takes one field out of a set: the set that has it alone, if it is there.
+fn is_marked(entry: &Value, (of, mark): &(&str, &str)) -> bool {
+    entry["fieldsV1"]["f:metadata"][of].get(mark).is_some()
+}
+
+/// Under these names their controllers write objects of their own kinds, too.
+fn is_controllers_own(entry: &Value, manager: &str) -> bool {
+    let version = entry["apiVersion"].as_str().unwrap_or_default();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let is_own = if manager.starts_with("argocd-") {
+        group == "argoproj.io"
+    } else {
+        manager.ends_with("-controller") && group.ends_with(".toolkit.fluxcd.io")
+    };
+    is_own && entry["operation"] != "Apply"
+}
+
+/// Takes fields out of a set: the set that has them alone.
+fn spare(fields: &mut Map<String, Value>, paths: &[&[&str]]) -> Map<String, Value> {
+    let mut spared = Map::new();
+    for field in paths.iter().filter_map(|path| take_out(fields, path)) {
+        unite(&mut spared, field);
+    }
+    spared
+}
+
 fn take_out(fields: &mut Map<String, Value>, path: &[&str]) -> Option<Map<String, Value>> {
     let (name, below) = path.split_first()?;
     let key = format!("f:{name}");
-    let field = if below.is_empty() {
-        fields.remove(&key)?
-    } else {
-        Value::Object(take_out(fields.get_mut(&key)?.as_object_mut()?, below)?)
-    };
-    Some(Map::from_iter([(key, field)]))
+    if below.is_empty() {
+        return fields.remove(&key).map(|field| Map::from_iter([(key, field)]));
+    }
+    let inner = fields.get_mut(&key)?.as_object_mut()?;
+    let taken = take_out(inner, below)?;
+    if inner.is_empty() {
+        fields.remove(&key);
+    }
+    Some(Map::from_iter([(key, Value::Object(taken))]))
 }
 
 fn is_of_the_object(entry: &Value) -> bool {
@@ -294,22 +347,47 @@ mod tests {
         let older = json!({"manager": "kubectl", "operation": "Apply", "apiVersion": "v1beta1", "fieldsV1": kubectls});
         let others =
             [entry("controller", "Update", &kubectls), entry("kubectl-rollout", "Update", &kubectls), status, older];
-        let theirs = [entry("helm", "Update", &helms), entry("kubectl-client-side-apply", "Update", &kubectls)];
+        let theirs =
+            [entry("Go-http-client", "Update", &helms), entry("kubectl-client-side-apply", "Update", &kubectls)];
         let fields = json!([others.as_slice(), theirs.as_slice()].concat());
 
-        let all = adopted(&fields, "bellwether", "v1", None).expect("there is something");
-        let spared = adopted(&fields, "bellwether", "v1", Some(&["spec", "replicas"])).expect("there is something");
+        let all = adopted(&fields, "bellwether", "v1").expect("there is something");
 
-        let ours = |spec: Value| {
-            let mut fields = helms.clone();
-            fields["f:spec"] = spec;
-            entry("bellwether", "Apply", &fields)
-        };
-        let (all, spared) = (all.as_array().expect("a list"), spared.as_array().expect("a list"));
-        assert_eq!((&all[..4], &all[4..]), (others.as_slice(), &[ours(kubectls["f:spec"].clone())][..]));
+        let mut ours = helms.clone();
+        ours["f:spec"] = json!({"f:paused": {}});
         let left = entry("kubectl-client-side-apply", "Update", &json!({"f:spec": {"f:replicas": {}}}));
-        assert_eq!(&spared[4..], [left, ours(json!({"f:paused": {}}))]);
-        assert_eq!(adopted(&json!(others), "bellwether", "v1", None), None);
+        let all = all.as_array().expect("a list");
+        assert_eq!((&all[..4], &all[4..]), (others.as_slice(), &[left, entry("bellwether", "Apply", &ours)][..]));
+        assert_eq!(adopted(&json!(others), "bellwether", "v1"), None);
+    }
+
+    #[test]
+    fn what_controllers_write_on_objects_of_their_own_kinds_is_not_taken() {
+        let of = |manager: &str, api_version: &str, fields: &Value| {
+            let mut entry = entry(manager, "Update", fields);
+            entry["apiVersion"] = json!(api_version);
+            adopted(&json!([entry]), "bellwether", api_version)
+        };
+        let finalizer = json!({"f:metadata": {"f:finalizers": {".": {}, "v:\"finalizers.fluxcd.io\"": {}}}});
+        let status = json!({"f:status": {"f:history": {}}, "f:operation": {}});
+
+        assert_eq!(of("argocd-application-controller", "argoproj.io/v1alpha1", &status), None);
+        assert_eq!(of("helm-controller", "helm.toolkit.fluxcd.io/v2", &finalizer), None);
+        assert_eq!(of("kubectl-create", "argoproj.io/v1alpha1", &status), None, "nor are they, whoever wrote them");
+        assert_eq!(of("kubectl-create", "v1", &finalizer), None);
+        assert!(of("argocd-controller", "apps/v1", &json!({"f:spec": {"f:paused": {}}})).is_some());
+    }
+
+    #[test]
+    fn replicas_that_leave_git_stay_with_whoever_holds_them_too() {
+        let (former, wanted) = (json!({"spec": {"replicas": 9, "paused": true}}), json!({"spec": {}}));
+        let ours = entry("bellwether", "Apply", &json!({"f:spec": {}}));
+        let fields = json!([entry("kubectl", "Apply", &json!({"f:spec": {"f:replicas": {}, "f:paused": {}}})), ours]);
+
+        let taken = taken_over(&fields, "bellwether", &former, &wanted).expect("there is something");
+
+        assert_eq!(taken[0]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
+        assert_eq!(taken[1]["fieldsV1"], json!({"f:spec": {".": {}, "f:paused": {}}}));
     }
 
     #[test]
@@ -317,7 +395,7 @@ mod tests {
         let (a, b) = (json!({"f:data": {"f:a": {}}}), json!({"f:data": {"f:b": {}}}));
         let fields = json!([entry("bellwether", "Update", &a), entry("bellwether", "Apply", &b)]);
 
-        let ours = adopted(&fields, "bellwether", "v1", None);
+        let ours = adopted(&fields, "bellwether", "v1");
 
         assert_eq!(ours, Some(json!([entry("bellwether", "Apply", &json!({"f:data": {"f:a": {}, "f:b": {}}}))])));
     }

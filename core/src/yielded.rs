@@ -91,17 +91,13 @@ impl Yielded {
         has_grown.then(|| Self::Storage { size: size.as_str().unwrap_or_default().to_owned() })
     }
 
-    /// Names of fields, from the object down to the one.
-    pub fn path(&self) -> &'static [&'static str] {
-        match self {
-            Self::Replicas { .. } => &REPLICAS,
-            Self::Storage { .. } => &STORAGE,
-        }
-    }
-
     /// The object without that field.
     pub fn without(&self, mut object: Value) -> Value {
-        if let Some((field, parents)) = self.path().split_last()
+        let path: &[&str] = match self {
+            Self::Replicas { .. } => &REPLICAS,
+            Self::Storage { .. } => &STORAGE,
+        };
+        if let Some((field, parents)) = path.split_last()
             && let Some(parent) = parents.iter().try_fold(&mut object, |object, name| object.get_mut(name))
         {
             remove(parent, field);

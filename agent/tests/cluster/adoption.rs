@@ -82,11 +82,31 @@ async fn what_kubectl_applied_is_adopted_without_a_restart_and_deleted_when_git_
     assert_eq!(of(&after), of(&before), "it is the same one, and its pods were left alone");
     assert_eq!(after["metadata"]["labels"]["added"], Value::Null, "Git does not say that");
     assert!(!after.to_string().contains("last-applied"), "{after:#}");
-    assert!(!managers(&after).iter().any(|manager| manager.starts_with("kubectl")), "{:?}", managers(&after));
+    let entries = after["metadata"]["managedFields"].as_array().expect("a list");
+    let theirs: Vec<_> = entries.iter().filter(|entry| entry["manager"] == "kubectl-client-side-apply").collect();
+    assert_eq!(theirs.len(), 1, "what could fall back to a default stays with whoever set it");
+    assert_eq!(theirs[0]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
 
     fixture.assign_pruning(2, &[fixture.namespace_object()], &[web(&fixture, 1)]);
     fixture.report(is_done(2)).await;
     fixture.wait_for(&path, Value::is_null).await;
+}
+
+#[tokio::test]
+async fn what_is_adopted_keeps_its_replicas_where_git_says_none() {
+    let mut fixture = fixture!();
+    fixture.create_namespace().await;
+    apply_by_kubectl(&fixture, 3).await;
+    wait_for_web(&fixture).await;
+    let mut ours = web(&fixture, 1);
+    ours["spec"].as_object_mut().expect("a spec").remove("replicas");
+    fixture.options = adopting(Adopt::IfUnowned);
+    fixture.assign(1, &[fixture.namespace_object(), ours]);
+    fixture.start_agent();
+
+    fixture.report(is_done(1)).await;
+
+    assert_eq!(wait_for_web(&fixture).await["spec"]["replicas"], 3);
 }
 
 #[tokio::test]
@@ -155,7 +175,7 @@ async fn what_helm_flux_and_argo_cd_have_is_adopted_when_that_is_asked_for_and_t
     for (name, manager, ..) in marks() {
         let after = fixture.fetch("ConfigMap", name).await;
         let text = after.to_string();
-        assert!(["helm", "fluxcd", "argoproj"].iter().all(|mark| !text.contains(mark)), "{after:#}");
+        assert!(["helm.sh", "fluxcd", "argoproj"].iter().all(|mark| !text.contains(mark)), "{after:#}");
         assert!(!managers(&after).contains(&manager), "{after:#}");
     }
 }

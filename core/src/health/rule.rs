@@ -66,6 +66,8 @@ pub(super) enum Ask {
     Same(&'static str, &'static str),
     /// Both are there and not equal.
     Differ(&'static str, &'static str),
+    /// Both are there, and differ in more than what a program leaves out that has nothing to say: null, false, 0 and empty.
+    Unlike(&'static str, &'static str),
     /// A text such as `2/2`, and not `0/0`.
     Full(&'static str),
 }
@@ -238,6 +240,10 @@ impl Ask {
             Self::Differ(first, second) => {
                 is_so(compare(value, first, second).is_some_and(|order| order != Ordering::Equal))
             }
+            Self::Unlike(first, second) => {
+                let both = at(value, first).zip(at(value, second));
+                is_so(both.is_some_and(|(first, second)| told(first) != told(second)))
+            }
             Self::Full(path) => {
                 let text = text_at(value, path)?;
                 let is_full = text.split_once('/').is_some_and(|(is, wanted)| is == wanted && is != "0");
@@ -262,7 +268,7 @@ impl Ask {
                 let wanted = number(scope.value, second).unwrap_or(1);
                 Some(Found::Text(first, Cow::Owned(format!("{is}/{wanted}"))))
             }
-            Self::Set(_) | Self::Unset(_) | Self::Same(..) | Self::Differ(..) => None,
+            Self::Set(_) | Self::Unset(_) | Self::Same(..) | Self::Differ(..) | Self::Unlike(..) => None,
         }
     }
 }
@@ -311,6 +317,26 @@ fn text_at<'a>(value: &'a Value, path: &str) -> Option<Cow<'a, str>> {
         Value::String(text) => Some(Cow::Borrowed(text)),
         scalar @ (Value::Number(_) | Value::Bool(_)) => Some(Cow::Owned(scalar.to_string())),
         _ => None,
+    }
+}
+
+/// A value without what says nothing.
+fn told(value: &Value) -> Value {
+    let says = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(elements) => !elements.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    };
+    match value {
+        Value::Array(elements) => elements.iter().map(told).collect(),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(key, value)| (key.clone(), told(value)));
+            Value::Object(fields.filter(|(_, value)| says(value)).collect())
+        }
+        scalar => scalar.clone(),
     }
 }
 

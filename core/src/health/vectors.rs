@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::rule::{Clause, Row};
+use super::rule::{Ask, Clause, Row};
 use super::{assess, assess_by_kstatus, table};
 use crate::report::Verdict;
 
@@ -107,7 +107,7 @@ fn rows() -> impl Iterator<Item = &'static Row> {
 
 /// kstatus' rule is one of them, or its manifest alone says enough.
 fn may_be_well_without_a_word(row: &Row) -> bool {
-    row.clauses.iter().any(|clause| matches!(clause, Clause::As(..) | Clause::Healthy(_, [])))
+    row.clauses.iter().any(|clause| matches!(clause, Clause::As(..) | Clause::Healthy(_, [] | [Ask::Unset(_)])))
 }
 
 #[test]
@@ -215,7 +215,8 @@ fn kstatus_alone_knows_nothing_of_the_table() {
     assert_eq!(assess_by_kstatus(&canary).verdict, Verdict::Healthy);
     assert_eq!(assess(&chosen, true).verdict, Verdict::Healthy, "its manifest asks for it");
 
-    let balancer = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"},
+    let asks = json!({"name": "a", "annotations": {"bellwether.dev/health": "address"}});
+    let balancer = json!({"apiVersion": "v1", "kind": "Service", "metadata": asks,
         "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.7"}});
     assert_eq!(assess(&balancer, true).verdict, Verdict::Progressing);
     assert_eq!(assess_by_kstatus(&balancer).verdict, Verdict::Healthy);

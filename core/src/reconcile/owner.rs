@@ -15,6 +15,9 @@ use crate::object::{MANAGER, OWNER_ANNOTATION, TARGET_LABEL};
 use crate::session::Adopt;
 use crate::takeover::is_persons;
 
+/// Kubernetes' own, which applies the rules of a ClusterRole that is made of others.
+const AGGREGATION: &str = "clusterrole-aggregation-controller";
+
 /// What an object is to this target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
@@ -100,7 +103,7 @@ fn is_given_away(there: &Metadata, step: &Step) -> bool {
 fn is_left(there: &Metadata, step: &Step) -> bool {
     let is_others = |entry: &ManagedFields| {
         let applies = entry.operation == "Apply" || entry.manager == "kubectl-client-side-apply";
-        applies && entry.manager != MANAGER && entry.subresource.is_empty()
+        applies && entry.manager != MANAGER && entry.manager != AGGREGATION && entry.subresource.is_empty()
     };
     is_without_target(there, step)
         && is_applied_by_us(there)
@@ -123,10 +126,10 @@ fn is_no_targets(there: &Metadata, step: &Step) -> bool {
 fn is_unowned(there: &Metadata) -> bool {
     let is_marked = there.annotations.get(OWNER_ANNOTATION).is_some_and(|owner| !owner.is_empty());
     let is_others = |entry: &ManagedFields| {
-        entry.operation == "Apply"
-            && entry.subresource.is_empty()
-            && entry.manager != MANAGER
-            && !is_persons(&entry.manager)
+        // By its client-side apply Argo CD sets no mark but a label that others set, too.
+        let applies = entry.operation == "Apply" || entry.manager.starts_with("argocd-");
+        let is_free = entry.manager == MANAGER || entry.manager == AGGREGATION || is_persons(&entry.manager);
+        applies && entry.subresource.is_empty() && !is_free
     };
     !is_marked && other_tool(there).is_none() && !there.managed_fields.iter().any(is_others)
 }
@@ -196,6 +199,14 @@ fn other_tool(metadata: &Metadata) -> Option<String> {
     }
     if let Some(tracking) = annotation("argocd.argoproj.io/tracking-id") {
         return Some(format!("owned by Argo CD as {tracking}"));
+    }
+    let others = [
+        (&metadata.labels, "kapp.k14s.io/app", "an app of kapp"),
+        (&metadata.labels, "olm.owner", "an operator's lifecycle manager"),
+        (&metadata.annotations, "objectset.rio.cattle.io/id", "an object set of Rancher"),
+    ];
+    if let Some((_, _, what)) = others.into_iter().find(|(marks, name, _)| marks.contains_key(*name)) {
+        return Some(format!("owned by {what}"));
     }
     let owner = metadata.owner_references.iter().find(|owner| owner.controller)?;
     Some(format!("controlled by {} {}", owner.kind, owner.name))
@@ -328,8 +339,14 @@ mod tests {
         assert_eq!(adopted(&of("kubectl"), &[]), [false, true, true]);
         assert_eq!(adopted(&Metadata::default(), &[]), [false, true, true], "nobody manages it");
         assert_eq!(adopted(&of("kustomize-controller"), &[]), [false, false, true], "somebody else applies it");
-        let mut helms = of("helm");
-        helms.managed_fields[0].operation = "Update".to_owned();
+        let updated = |manager: &str| {
+            let mut there = of(manager);
+            there.managed_fields[0].operation = "Update".to_owned();
+            there
+        };
+        assert_eq!(adopted(&updated("argocd-controller"), &[]), [false, false, true], "it has no mark of its own");
+        assert_eq!(adopted(&of("clusterrole-aggregation-controller"), &[]), [false, true, true]);
+        let mut helms = updated("helm");
         assert_eq!(adopted(&helms, &[]), [false, true, true], "a definition of a chart has no marks");
         helms.annotations.insert("meta.helm.sh/release-name".to_owned(), "web".to_owned());
         assert_eq!(adopted(&helms, &[]), [false, false, true]);

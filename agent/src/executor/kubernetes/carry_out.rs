@@ -334,16 +334,25 @@ impl Attempt<'_> {
     /// Takes it from whoever applied it: what they hold of it is ours before it is applied, so that what Git does not say
     /// goes, their marks among that. Cut off in between it is nobody's, and adopted the next time.
     async fn adopt(&self, wanted: &Wanted, there: &Live) -> Result<Made, ClusterError> {
-        let (key, spared) = (&self.step.key, wanted.yielded.as_ref().map(Yielded::path));
-        let object = parse(&there.body)?;
-        let ours = adopted(&object["metadata"]["managedFields"], FIELD_MANAGER, &key.api_version, spared);
-        let now = match ours {
-            Some(ours) => &self.cluster.set_managers(key, &there.metadata.resource_version, &ours).await?,
-            None => &there.metadata,
+        let (key, object) = (&self.step.key, parse(&there.body)?);
+        let former = &object["metadata"]["managedFields"];
+        let now = match adopted(former, FIELD_MANAGER, &key.api_version) {
+            Some(ours) => self.cluster.set_managers(key, &there.metadata.resource_version, &ours).await?,
+            None => there.metadata.clone(),
         };
-        let live = self.cluster.apply(key, wanted.sent.bytes(), Apply::Forced, Onto::AsRead(now)).await?;
-        tracing::info!(target.id = %self.step.target, object = %key, from = owner_hint(&there.metadata, self.step), "adopted");
-        self.applied(wanted, true, live).await
+        match self.cluster.apply(key, wanted.sent.bytes(), Apply::Forced, Onto::AsRead(&now)).await {
+            Ok(live) => {
+                let from = owner_hint(&there.metadata, self.step);
+                tracing::info!(target.id = %self.step.target, object = %key, from, "adopted");
+                self.applied(wanted, true, live).await
+            }
+            Err(error @ ClusterError::Rejected { .. }) => {
+                // It stays theirs, and what they drop from their files goes. If that fails, it is adopted in part the next time.
+                let _ = self.cluster.set_managers(key, &now.resource_version, former).await;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn applied(&self, wanted: &Wanted, writes: bool, live: Live) -> Result<Made, ClusterError> {

@@ -49,7 +49,11 @@ pub(super) const ROWS: &[Row] = &[
         "postgresql.cnpg.io",
         "Pooler",
         "",
-        &[Healthy("", &[Set("status.instances"), Reaches("status.instances", "spec.instances")])],
+        // It counts pods that are made, ready or not.
+        &[Healthy(
+            "its pods are made; only its Deployment tells whether they are ready",
+            &[Set("status.instances"), Reaches("status.instances", "spec.instances")],
+        )],
     ),
     row(
         "postgresql.cnpg.io",

@@ -1,6 +1,6 @@
 //! What delivers: Argo, Flux, Flagger, Tekton, and what runs in them.
 
-use super::super::rule::Ask::{At, Differ, For, Is, Reaches, Same, Set, Unset};
+use super::super::rule::Ask::{At, Differ, For, Is, Reaches, Same, Set, Unlike, Unset};
 use super::super::rule::Clause::{As, Degraded, Each, Failed, Healthy, Progressing, Suspended};
 use super::super::rule::{Clause, Row, row};
 use super::{READY, SUCCEEDED};
@@ -35,18 +35,28 @@ const DEPLOYED: &[Clause] = &[
     Healthy("", &[Is("Deployed", "True")]),
 ];
 
+/// An Application says of no generation that it saw it.
+const OLDER: &str = "what was compared is an older version of its spec";
+
 pub(super) const ROWS: &[Row] = &[
     row(
         "argoproj.io",
         "Application",
         "status.operationState.message",
         &[
-            Progressing(
-                "what was compared is an older revision of its spec",
-                &[Differ("spec.source.targetRevision", "status.sync.comparedTo.source.targetRevision")],
-            ),
+            Progressing(OLDER, &[Unlike("spec.source", "status.sync.comparedTo.source")]),
+            Progressing(OLDER, &[Unlike("spec.sources", "status.sync.comparedTo.sources")]),
+            Progressing(OLDER, &[Differ("spec.destination.namespace", "status.sync.comparedTo.destination.namespace")]),
             Progressing("", &[At("status.operationState.phase", "Running|Terminating")]),
-            Degraded("", &[At("status.operationState.phase", "Failed|Error")]),
+            // What failed before a commit that needs nothing done is no word of that one.
+            Degraded("", &[At("status.operationState.phase", "Failed|Error"), At("status.sync.status", "OutOfSync")]),
+            Degraded(
+                "",
+                &[
+                    At("status.operationState.phase", "Failed|Error"),
+                    Same("status.operationState.syncResult.revision", "status.sync.revision"),
+                ],
+            ),
             Degraded("its objects are not well", &[At("status.health.status", "Degraded")]),
             Progressing("its objects wait for a person", &[At("status.health.status", "Suspended")]),
             Healthy("", &[At("status.sync.status", "Synced"), At("status.health.status", "Healthy")]),

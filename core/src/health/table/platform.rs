@@ -276,6 +276,17 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "operator.victoriametrics.com",
+        "VMRule|VMServiceScrape|VMPodScrape|VMNodeScrape|VMStaticScrape|VMScrapeConfig|VMProbe|VMUser|VMAlertmanagerConfig",
+        "status.reason",
+        &[
+            Degraded("", &[At("status.updateStatus", "failed")]),
+            Healthy("", &[At("status.updateStatus", "operational")]),
+            // Older operators say nothing of these.
+            Healthy("there", &[Unset("status.updateStatus")]),
+        ],
+    ),
+    row(
+        "operator.victoriametrics.com",
         "*",
         "status.reason",
         &[
