@@ -1,5 +1,5 @@
-//! A proxy between an agent and its cluster's API server, which stops one request that a test names, and tells which ones
-//! passed.
+//! A proxy between an agent and its cluster's API server, which stops the requests that a test names, and tells which
+//! ones passed.
 //!
 //! It ends the agent's TLS and begins its own, and passes on whose token a request has; so whoever speaks through it may do
 //! what they may do without it.
@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::FutureExt as _;
+use futures_util::future::Shared;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, header};
@@ -28,14 +30,19 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::git_server::{GitServerTls, acceptor};
-use crate::held::{Held, wait_in};
+use crate::held::Held;
 
 #[derive(Debug)]
 struct Trap {
     method: Method,
     words: String,
-    caught: oneshot::Sender<Held>,
+    /// Until the first request has come.
+    untold: Option<(oneshot::Sender<Held>, Held)>,
+    /// The test's word, for every request: whoever sent the first may give it up, and send it again.
+    word: Word,
 }
+
+type Word = Shared<oneshot::Receiver<()>>;
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -77,10 +84,13 @@ impl ApiServerProxy {
         Ok(format!("{config:#}\n"))
     }
 
-    /// Stops the next request with this method whose path has these words. What is answered tells when it has come.
+    /// Stops every request with this method whose path has these words, until the first is let go. What is answered
+    /// tells when that has come.
     pub fn hold(&self, method: Method, words: &str) -> oneshot::Receiver<Held> {
         let (caught, told) = oneshot::channel();
-        self.lock().traps.push(Trap { method, words: words.to_owned(), caught });
+        let (held, word) = Held::pair();
+        let untold = Some((caught, held));
+        self.lock().traps.push(Trap { method, words: words.to_owned(), untold, word: word.shared() });
         told
     }
 
@@ -123,8 +133,8 @@ impl Passage {
     async fn carry(&self, request: Request<Incoming>) -> io::Result<Response<Body>> {
         let (mut head, body) = request.into_parts();
         let body = read(body).await.map_err(io::Error::other)?;
-        if let Some(caught) = self.spring(&head.method, head.uri.path()) {
-            wait_in(caught).await.map_err(io::Error::other)?;
+        if let Some(word) = self.spring(&head.method, head.uri.path()) {
+            word.await.map_err(io::Error::other)?;
         }
         let passed = (head.method.clone(), head.uri.path().to_owned());
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).passed.push(passed);
@@ -133,11 +143,17 @@ impl Passage {
         self.client.send(Request::from_parts(head, Body::from(body))).await.map_err(io::Error::other)
     }
 
-    /// The trap for this request. It is used once.
-    fn spring(&self, method: &Method, path: &str) -> Option<oneshot::Sender<Held>> {
+    /// What this request waits for, in the last trap that fits it. The first one there tells the test.
+    fn spring(&self, method: &Method, path: &str) -> Option<Word> {
         let traps = &mut self.seen.lock().unwrap_or_else(PoisonError::into_inner).traps;
-        let at = traps.iter().position(|trap| trap.method == *method && path.contains(&trap.words))?;
-        Some(traps.remove(at).caught)
+        let trap = traps.iter_mut().rfind(|trap| trap.method == *method && path.contains(&trap.words))?;
+        if let Some((caught, held)) = trap.untold.take()
+            && let Err(held) = caught.send(held)
+        {
+            // Nobody waits for it any more.
+            held.let_go();
+        }
+        Some(trap.word.clone())
     }
 }
 

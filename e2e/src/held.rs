@@ -8,6 +8,12 @@ use tokio::sync::oneshot;
 pub struct Held(oneshot::Sender<()>);
 
 impl Held {
+    /// With the test's word, for whoever holds the message. An error: it cuts the connection.
+    pub(crate) fn pair() -> (Self, oneshot::Receiver<()>) {
+        let (go, gone) = oneshot::channel();
+        (Self(go), gone)
+    }
+
     pub fn let_go(self) {
         // Its connection may have ended by itself.
         let _ = self.0.send(());
@@ -20,8 +26,8 @@ impl Held {
 
 /// Tells the test, and waits for its word. An error: it cuts the connection.
 pub(crate) async fn wait_in(caught: oneshot::Sender<Held>) -> Result<()> {
-    let (go, gone) = oneshot::channel();
-    match caught.send(Held(go)) {
+    let (held, gone) = Held::pair();
+    match caught.send(held) {
         Ok(()) => Ok(gone.await?),
         // Nobody waits for it any more.
         Err(_) => Ok(()),

@@ -20,8 +20,9 @@ async fn is_newest_assigned(scene: &Scene) -> Result<bool> {
 
 #[tokio::test]
 async fn a_hub_that_stands_still_inside_a_decision_finds_that_another_has_made_it() -> Result<()> {
-    // No hub and no agent is missed for what takes seconds.
-    let options = SceneOptions { has_proxy: true, flags: Vec::new(), ..SceneOptions::default() };
+    // No hub and no agent is missed for what takes seconds: a hub only after three heartbeats.
+    let flags = vec!["--hub-heartbeat-ms=20000"];
+    let options = SceneOptions { has_proxy: true, flags, ..SceneOptions::default() };
     Scene::run_with(&[], options, async |scene| {
         let first = scene.api.clone();
         let other = scene.start_other_hub().await?;
@@ -29,10 +30,11 @@ async fn a_hub_that_stands_still_inside_a_decision_finds_that_another_has_made_i
         deploy(scene).await?;
         let given = generations(scene).await?;
 
+        let pushed = scene.push_quietly(&[("shop/greeting.yaml", &config_map("greeting", "text", "two"))]).await?;
         // While the other one stands, it is known whose decision it is.
         scene.other_hub.as_ref().context("there are two")?.pause().await?;
         let caught = scene.hold(Moment::Commit, ASSIGNMENT)?;
-        let pushed = scene.push(&[("shop/greeting.yaml", &config_map("greeting", "text", "two"))]).await?;
+        assert_eq!(scene.send_webhook().await?.status, 202);
         let held = caught.await?;
         scene.hub.pause().await?;
         scene.other_hub.as_ref().context("there are two")?.go_on()?;
@@ -85,6 +87,7 @@ async fn an_agent_that_stands_still_while_it_applies_drops_what_is_stale_when_it
         scene
             .push(&[("shop/earlier.yaml", &earlier("one")), ("shop/later.yaml", &config_map("stale", "a", "b"))])
             .await?;
+        // Each time that it tries.
         let caught = proxy.hold(Method::PATCH, "/configmaps/earlier");
         scene.add_repo().await?;
         scene.apply_target("shop", "").await?.ended_with(0)?;

@@ -50,10 +50,25 @@ async fn expect_sessions(hub: &Api, sessions: u64) -> Result<()> {
     .await
 }
 
+const HEARD: &str = "bellwether_signals_heard_total";
 /// A hub's figures are as old as a second.
+const UNTIL_OTHER_FIGURES: Duration = Duration::from_millis(1500);
+
+/// How many signals a hub has heard, once it hears of nothing new.
+async fn heard_at_rest(hub: &Api) -> Result<u64> {
+    eventually(PATIENCE, &format!("{} hears nothing", hub.url), async || {
+        let before = hub.metric(HEARD).await?;
+        sleep(UNTIL_OTHER_FIGURES).await;
+        let heard = hub.metric(HEARD).await?;
+        ensure!(heard == before, "it had heard {before}, and then {heard}");
+        Ok(heard)
+    })
+    .await
+}
+
 async fn expect_more_heard(hub: &Api, heard: u64) -> Result<()> {
     eventually(PATIENCE, &format!("{} has heard signals", hub.url), async || {
-        let now = hub.metric("bellwether_signals_heard_total").await?;
+        let now = hub.metric(HEARD).await?;
         ensure!(now > heard, "it has heard {now}, as before");
         Ok(())
     })
@@ -65,7 +80,7 @@ async fn a_rollout_goes_on_at_the_other_hub_when_one_is_killed_in_the_second_wav
     Scene::run(&[], async |scene| {
         let pair = start_pair(scene).await?;
         scene.join_through(3, &pair.prefers_first.address).await?;
-        let heard = pair.first.metric("bellwether_signals_heard_total").await?;
+        let heard = heard_at_rest(&pair.first).await?;
         let (commit, rollout) = stop_in_second_wave(scene).await?;
         // What was asked of one hub reached the clusters of the other, and that one was told to reconcile.
         expect_more_heard(&pair.first, heard).await?;
