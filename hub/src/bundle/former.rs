@@ -14,11 +14,15 @@ use super::job::Job;
 use super::sources::Sources;
 use super::{bounds, record, values_of};
 use crate::Hub;
+use crate::process::clock;
 use crate::source::policy;
 use crate::store::renders::Render;
 use crate::store::targets::Target;
 use crate::store::wanted::Wanted;
 use crate::store::{self, StoreError};
+
+/// Until another hub, which may have the commit that this one's mirror lacks, or this one looks again.
+const ELSEWHERE_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Beside what is wanted: where that does not render, the last good render; where its rollout was given up, what most clusters
 /// run. Says when to go on, if not all could be made.
@@ -46,7 +50,8 @@ pub(super) async fn complete(
 }
 
 /// Renders its commit again for clusters that it has nothing for. What does not come of that is no condition: the target says why
-/// the newest commit does not render, and each further reconcile tries again.
+/// the newest commit does not render, and each further reconcile tries again. What may end by itself has one that comes by
+/// itself.
 async fn add(
     hub: &Hub,
     target: &Target,
@@ -72,7 +77,10 @@ async fn add(
         Err(BundleError::Store(error)) => Err(error),
         Err(error) => {
             tracing::info!(target.name = %target.name, error = %crate::chain(&error), "the last render has nothing for some clusters");
-            Ok(None)
+            Ok(match error.lacking(target.repo) {
+                Some(_) => Some(ELSEWHERE_PAUSE),
+                None => bounds::tried_again_after(&error.condition(clock::now())),
+            })
         }
         Ok(again) => Ok(again),
     }

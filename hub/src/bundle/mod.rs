@@ -183,7 +183,7 @@ async fn render(hub: &Hub, item: &QueueItem, target: Target, longest: Duration) 
             if repo != target.repo {
                 fetched = hub.mirrors.of(repo).fetched();
             }
-            let is_ours = await_mirror(hub, item, (&target, repo), &revision, error).await?;
+            let is_ours = await_mirror(hub, item, (&target, repo), &revision, (error, ref_condition)).await?;
             return Ok(if is_ours { Progress::NotYet(fetched) } else { Progress::Done });
         }
         Ok(_) if ref_condition.is_some() => Err(ref_condition.expect("it was just found")),
@@ -244,14 +244,15 @@ async fn await_source(hub: &Hub, item: &QueueItem, target: &Target, sources: &So
 }
 
 /// This hub's mirror lacks a commit: another hub has seen it, or the mirror was lost. The rows stay: a hub that has the
-/// commit may take them, and this one tries again when it may have fetched. Once the repo cannot be fetched either, the
-/// target says so, and whom the last good render is for gets that. False: another hub has taken them.
+/// commit may take them, and this one tries again when it may have fetched. Once the repo cannot be fetched either, or its ref is
+/// gone or waits for somebody, the target says so, and whom the last good render is for gets that. False: another hub has taken
+/// them.
 async fn await_mirror(
     hub: &Hub,
     item: &QueueItem,
     (target, repo): (&Target, RepoId),
     revision: &Revision,
-    error: BundleError,
+    (error, ref_condition): (BundleError, Option<Condition>),
 ) -> Result<bool, StoreError> {
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
@@ -261,8 +262,10 @@ async fn await_mirror(
     store::renders::leave_try(&mut change, target.id, hub.id).await?;
     // Without a trace: after a failure this waits as a poll does.
     change.tell(Stage::Source, &[repo.as_uuid()], now, None).await?;
-    if store::repos::find_fetch_status(&mut change, repo).await?.condition.is_some() {
-        let condition = error.condition(now);
+    let is_away = store::repos::find_fetch_status(&mut change, repo).await?.condition.is_some();
+    if is_away || ref_condition.is_some() {
+        // The ref's own word comes first, as it does where the commit is there.
+        let condition = ref_condition.unwrap_or_else(|| error.condition(now));
         record_failure(&mut change, target, Some(revision), &condition, now).await?;
         // With a trace: a person may have changed whom it selects.
         change.tell(Stage::Rollout, &[item.key], now, Some(&clock::new_trace())).await?;

@@ -266,6 +266,8 @@ pub(super) async fn add_variants(
     store::renders::mark_inputs(&mut change, render, (inputs, digest), found, engine).await?;
     store::renders::insert_variants(&mut change, render, &rendered.variants).await?;
     store::renders::delete_variants(&mut change, render, &rendered.spare).await?;
+    // Here and not only at the end of the reconcile, which is nobody's once another hub has taken its rows.
+    change.tell(Stage::Rollout, &[target.as_uuid()], clock::now(), None).await?;
     Ok(change.commit().await?)
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::audit::{Action, Event, Outcome};
 use bellwether_core::rollout::{
-    Decision, Member, MemberState, Replaced, RolloutSnapshot, RolloutState, left_behind, prunable,
+    Decision, Kind, Member, MemberState, Replaced, RolloutSnapshot, RolloutState, left_behind, prunable,
 };
 use bellwether_core::session;
 use bellwether_core::{ClusterId, Digest, Generation, ObjectKey};
@@ -83,6 +83,10 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
         }
         if has_ended {
             wanted::mark_left_out(self.change, self.target.id, id, self.now).await?;
+            if self.row.kind == Kind::Revision {
+                // Whoever joined meanwhile was rendered for at its commit only, and is to have what the others run.
+                self.change.tell(Stage::Bundle, &[self.target.id.as_uuid()], self.now, None).await?;
+            }
         }
         let is_settled = |member: &&Member| {
             matches!(member.state, MemberState::Healthy | MemberState::Failed | MemberState::RolledBack)

@@ -5,6 +5,13 @@ use crate::store::work::Stage;
 use crate::store::{self, Pool};
 use crate::worker::stage::Detached as _;
 
+/// Every cluster runs something of its own.
+const NAMED: &str =
+    "{apiVersion: v1, kind: ConfigMap, metadata: {name: one, namespace: default}, data: {at: \"${cluster.name}\"}}";
+const IN_AN_HOUR: &str = "select exists (select from work join targets on key = target_id
+                                          where stage = 'bundle' and name = 'one'
+                                            and due_at between now() + interval '59 min' and now() + interval '61 min')";
+
 impl Scene {
     /// The bundle stage works on what is due; how often that failed.
     async fn try_to_render(&self) -> usize {
@@ -51,10 +58,25 @@ async fn what_hubs_died_of_is_tried_again_after_an_hour(pool: Pool) {
     scene.reconcile(Stage::Bundle).await;
 
     let mut db = pool.acquire().await.expect("a connection");
-    let later = "select exists (select from work join targets on key = target_id
-                                 where stage = 'bundle' and name = 'one'
-                                   and due_at between now() + interval '59 min' and now() + interval '61 min')";
-    assert!(store::ask_raw(&mut db, later).await.expect("it is read"));
+    assert!(store::ask_raw(&mut db, IN_AN_HOUR).await.expect("it is read"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_hubs_died_of_for_who_joined_is_tried_again_though_the_newest_commit_does_not_render(pool: Pool) {
+    let mut scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", NAMED), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    scene.die_of_rendering("one").await;
+    scene.push(&[("one/a.yaml", "a: [")]).await;
+    scene.join().await;
+
+    scene.reconcile(Stage::Bundle).await;
+
+    let mut db = pool.acquire().await.expect("a connection");
+    assert_eq!(scene.condition("one").await.as_deref(), Some("yaml_invalid"));
+    assert!(store::ask_raw(&mut db, IN_AN_HOUR).await.expect("it is read"));
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -95,8 +117,6 @@ async fn who_joins_while_the_newest_commit_does_not_render_gets_what_the_others_
 
 #[crate::store::database_test(migrations = "../migrations")]
 async fn who_joins_while_the_newest_commit_does_not_render_gets_what_it_would_have_had(pool: Pool) {
-    const NAMED: &str =
-        "{apiVersion: v1, kind: ConfigMap, metadata: {name: one, namespace: default}, data: {at: \"${cluster.name}\"}}";
     let mut scene = Scene::new(&pool, 2).await;
     scene.push(&[("one/a.yaml", NAMED), ("two/a.yaml", ONE)]).await;
     scene.reconcile(Stage::Bundle).await;

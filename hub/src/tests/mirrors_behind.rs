@@ -1,6 +1,7 @@
 //! Targets whose commit this hub's mirror does not have, and cannot get.
 
 use bellwether_core::Version;
+use bellwether_core::repo::{ForcePush, RepoSpec};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -124,4 +125,91 @@ async fn a_target_whose_commit_has_come_is_rendered_at_once(pool: Pool) {
     worker.await.expect("it ends");
 
     assert!(soon.is_ok(), "nobody waits for what is there");
+}
+
+/// A target whose commit is to be rendered, of a repo whose branch is another one since, on a hub that was not there before.
+async fn at_a_new_hub(pool: &Pool, move_branch: impl FnOnce(&Upstream)) -> (Scene, tempfile::TempDir) {
+    let scene = Scene::new(pool, 1).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let there = crate::testing::repo(&scene.hub.project, "apps", &scene.upstream.url()).spec;
+    let spec = RepoSpec { force_push: ForcePush::Block, ..there };
+    repos::mark_spec(&mut db, scene.repo, Version::new(1), &spec, clock::now()).await.expect("it is changed");
+    scene.upstream.push("other", "A push", &[("other/a.yaml", ONE)]);
+    scene.push(&[("one/a.yaml", ONE), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    scene.push(&[("one/a.yaml", ANOTHER)]).await;
+    move_branch(&scene.upstream);
+    let (hub, folder) = crate::testing::hub_beside(pool, &scene.folder).await;
+    let mut scene = Scene { hub, ..scene };
+    scene.join().await;
+    scene.reconcile(Stage::Bundle).await;
+    assert_eq!(scene.condition("one").await, None, "nobody knows yet that the commit is gone");
+    scene.tell(Stage::Source, scene.repo.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    (scene, folder)
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_target_says_that_its_branch_is_gone_at_a_hub_that_never_had_its_commit(pool: Pool) {
+    let delete = |upstream: &Upstream| drop(upstream.git(["update-ref", "-d", "refs/heads/main"], b""));
+    let (scene, _folder) = at_a_new_hub(&pool, delete).await;
+
+    assert_eq!(scene.condition("one").await.as_deref(), Some("branch_not_found"));
+    assert!(scene.listing(scene.clusters[1]).await.contains_key("one"), "what the others run is for who joins too");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_target_says_that_a_rewritten_branch_waits_at_a_hub_that_never_had_its_commit(pool: Pool) {
+    let rewrite = |upstream: &Upstream| {
+        let blob = upstream.blob(ONE.as_bytes());
+        upstream.push_tree("main", &upstream.tree(&[("100644", b"a.yaml", &blob)]));
+    };
+    let (scene, _folder) = at_a_new_hub(&pool, rewrite).await;
+
+    assert_eq!(scene.condition("one").await.as_deref(), Some("head_rewritten"));
+    assert!(scene.listing(scene.clusters[1]).await.contains_key("one"), "what the others run is for who joins too");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_a_hub_cannot_make_for_who_joins_without_an_older_commit_is_tried_again_by_a_hub_that_has_it(pool: Pool) {
+    const NAMED: &str =
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: one, namespace: default}, data: {at: \"${cluster.name}\"}}";
+    const SOON: &str = "select exists (select from work join targets on key = target_id
+                                        where stage = 'bundle' and name = 'one'
+                                          and due_at between now() + interval '4 min' and now() + interval '6 min')";
+
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", NAMED), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    finish(&scene, 1).await;
+    scene.push(&[("one/a.yaml", "a: [")]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    let first = scene.hub.clone();
+    let (hub, _folder) = crate::testing::hub_beside(&pool, &scene.folder).await;
+    let mut scene = Scene { hub, ..scene };
+    // It fetches the newest commit, without those before.
+    scene.tell(Stage::Source, scene.repo.as_uuid()).await;
+    scene.reconcile(Stage::Source).await;
+    let newcomer = scene.join().await;
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+
+    let mut db = pool.acquire().await.expect("a connection");
+    assert_eq!(scene.condition("one").await.as_deref(), Some("yaml_invalid"));
+    assert!(!scene.listing(newcomer).await.contains_key("one"));
+    assert!(store::ask_raw(&mut db, SOON).await.expect("it is read"));
+    store::execute_raw(&pool, "update work set due_at = now() where stage = 'bundle'").await.expect("it is time");
+    let scene = Scene { hub: first, ..scene };
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    assert!(scene.listing(newcomer).await.contains_key("one"), "with its own name");
 }

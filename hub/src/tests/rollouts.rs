@@ -8,6 +8,7 @@ use bellwether_core::{ClusterId, Digest, Generation, RenderId, ReportSequence, R
 use serde_json::json;
 
 use super::scene::{ANOTHER, ONE, Scene, await_true, come_back, finish, go_away};
+use crate::bundle::Bundle;
 use crate::process::clock;
 use crate::rollout::Rollouts;
 use crate::store::intents::{IntentRow, TargetVerb, Verb};
@@ -15,10 +16,10 @@ use crate::store::reports::Received;
 use crate::store::rollouts::{Rollout, Which};
 use crate::store::sessions::{self, Opened};
 use crate::store::stored::Entry;
-use crate::store::work::Stage;
+use crate::store::work::{self, Stage};
 use crate::store::{self, Pool, StoreError};
 use crate::work::change::Change;
-use crate::worker::stage::Transactional as _;
+use crate::worker::stage::{Detached as _, Transactional as _};
 
 /// What a cluster runs says in which region it is.
 pub(super) const REGIONAL: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: one, namespace: default, \
@@ -495,6 +496,90 @@ async fn who_joins_after_an_abort_with_values_of_its_own_gets_what_the_others_ru
     let kept = store::renders::find(&mut db, kept).await.expect("it is read").expect("it is there");
     assert_eq!(kept.variants.len(), 4);
     assert!(kept.variants.values().any(|digest| *digest == runs), "it was given what was given up");
+}
+
+/// Every cluster runs something of its own, a commit is on its way that one cluster has, and another one joined and was rendered
+/// for at that commit only.
+struct OnTheWay {
+    scene: Scene,
+    kept: RenderId,
+    canary: usize,
+    joined: ClusterId,
+}
+
+impl OnTheWay {
+    async fn new(pool: &Pool, on_failure: &str) -> Self {
+        let waves = json!({"onFailure": on_failure, "waves": [{"name": "one", "count": 1}, {"name": "rest"}]});
+        let mut scene = Scene::with(pool, 3, &[], &waves).await;
+        scene.roll_out(&[("one/a.yaml", &*NAMED.replace("PUSH", "a"))], 1).await;
+        finish(&scene, 2).await;
+        let (kept, before) = (scene.wanted().await, scene.listings().await);
+        scene.push(&[("one/a.yaml", &*NAMED.replace("PUSH", "b"))]).await;
+        scene.render().await;
+        let now = scene.listings().await;
+        let canary = before.iter().zip(&now).position(|(before, now)| before != now).expect("one has it");
+        let joined = scene.join().await;
+        scene.render().await;
+        assert_eq!(scene.states().await[0], RolloutState::Rolling);
+        assert_eq!(scene.runs(joined).await, None, "what goes on is for who was there");
+        Self { scene, kept, canary, joined }
+    }
+
+    /// Whatever was told of the target by now is done, and nothing else is.
+    async fn has_what_the_others_run(&self) -> bool {
+        self.scene.reconcile(Stage::Bundle).await;
+        self.scene.reconcile(Stage::Rollout).await;
+        let mut db = self.scene.hub.pool.acquire().await.expect("a connection");
+        let kept = store::renders::find(&mut db, self.kept).await.expect("it is read").expect("it is there");
+        drop(db);
+        let runs = self.scene.runs(self.joined).await;
+        runs.is_some_and(|runs| kept.variants.values().any(|digest| *digest == runs))
+    }
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn who_joined_while_a_commit_was_on_its_way_gets_what_the_others_run_once_that_is_aborted(pool: Pool) {
+    let on_the_way = OnTheWay::new(&pool, "pause").await;
+    let scene = &on_the_way.scene;
+    let newest = scene.rollouts().await.remove(0).id;
+
+    assert_eq!(scene.intend(Some(newest), Verb::Rollout(Intent::Abort)).await, "done");
+
+    assert!(on_the_way.has_what_the_others_run().await);
+    assert_eq!(scene.reconcile(Stage::Bundle).await, [] as [uuid::Uuid; 0], "told once");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn who_joined_while_a_commit_was_on_its_way_gets_what_the_others_run_once_that_rolled_back_by_itself(pool: Pool) {
+    let on_the_way = OnTheWay::new(&pool, "rollback").await;
+    let scene = &on_the_way.scene;
+
+    scene.say(on_the_way.canary, Verdict::Failed, 3).await;
+    finish(scene, 4).await;
+    finish(scene, 5).await;
+
+    assert_eq!(scene.states().await[0], RolloutState::Failed);
+    assert!(on_the_way.has_what_the_others_run().await);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_was_made_for_who_joined_is_told_though_another_hub_took_the_work_meanwhile(pool: Pool) {
+    let mut on_the_way = OnTheWay::new(&pool, "pause").await;
+    let newest = on_the_way.scene.rollouts().await.remove(0).id;
+    assert_eq!(on_the_way.scene.intend(Some(newest), Verb::Rollout(Intent::Abort)).await, "done");
+    assert!(on_the_way.has_what_the_others_run().await);
+    finish(&on_the_way.scene, 3).await;
+    on_the_way.joined = on_the_way.scene.join().await;
+    let scene = &on_the_way.scene;
+    scene.tell(Stage::Bundle, scene.id("one").await).await;
+    let mut db = pool.acquire().await.expect("a connection");
+    let seen = work::list_due(&mut db, Stage::Bundle, clock::now(), &[], 16).await.expect("what is due");
+    assert_eq!(seen.len(), 1);
+    store::execute_raw(&pool, "delete from work where stage = 'bundle'").await.expect("another hub takes it");
+
+    Bundle.reconcile(&scene.hub, &seen[0]).await.expect("a reconcile");
+
+    assert!(on_the_way.has_what_the_others_run().await);
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
