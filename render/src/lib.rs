@@ -32,7 +32,7 @@ pub use engine::plain::{Documents, SEALED_HINT, SOURCES_BYTES_MAX, is_sealed, ob
 pub use engine::variables::literal;
 pub use error::{Failure, Place, RenderError};
 pub use external::wire::{Frozen, SEED_BYTES, Settings};
-pub use external::{Confinement, EngineError, Engines};
+pub use external::{Before, Confinement, EngineError, Engines};
 pub use files::{Files, Found, LeaveOut, Listed, Listing};
 pub use folder::{CHART, is_part_of_chart};
 pub use manifests::{KUSTOMIZATIONS, Manifests, Plan, values_in_files};

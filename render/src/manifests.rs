@@ -355,8 +355,8 @@ impl<F: Files> Manifests<F> {
         match (failure, made) {
             (Some(error), _) => Err(error),
             (None, Err(error)) => {
-                if let EngineError::Failed { looked_at: before, .. } = &error {
-                    looked_at.extend(before.iter().cloned());
+                if let EngineError::Failed { before, .. } = &error {
+                    looked_at.extend(before.looked_at.iter().cloned());
                 }
                 let hidden = request.helm.as_ref().map(|helm| helm.hidden.as_slice()).unwrap_or_default();
                 Err(RenderError::from(error.hiding(hidden)).into())

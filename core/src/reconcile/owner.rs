@@ -355,8 +355,8 @@ mod tests {
         assert_eq!(adopted(&left, &[]), [false, false, true], "a target that is no more left it");
         assert_eq!(adopted(&left, &[claim(None, Some(1))]), [false; 3], "one that still is has it");
         assert_eq!(adopted(&there(&label_of(THEIRS), 1, "kubectl"), &[]), [false; 3]);
-        let controller = OwnerReference { controller: true, ..OwnerReference::default() };
-        let controlled = Metadata { owner_references: vec![controller], ..of("kubectl") };
+        let of_a_set = OwnerReference { controller: true, ..OwnerReference::default() };
+        let controlled = Metadata { owner_references: vec![of_a_set], ..of("kubectl") };
         assert_eq!(adopted(&controlled, &[]), [false; 3], "its controller would make it again");
     }
 

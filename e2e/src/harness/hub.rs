@@ -46,7 +46,7 @@ impl Hub {
         let ports = Ports { api: ports::free()?, agents: ports::free()? };
         let data = state.join("hub");
         let database = Some(database);
-        Self::start(HubOptions { data, state, database, ports, flags, ..self.options.clone() }).await
+        Self::start(HubOptions { state, data, database, ports, flags, ..self.options.clone() }).await
     }
 
     async fn wait_until_ready(&mut self) -> Result<hub::Endpoints> {

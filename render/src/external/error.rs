@@ -17,10 +17,7 @@ pub enum EngineError {
         hint: Option<String>,
         file: Option<String>,
         line: Option<u32>,
-        /// What of its cluster a chart has looked at before.
-        looked_at: Vec<String>,
-        /// What it has made until then that nobody is to be told.
-        secrets: Vec<String>,
+        before: Box<Before>,
     },
     #[error("there is no program `{name}`, which renders Kustomize and Helm")]
     Missing { name: String },
@@ -38,6 +35,15 @@ pub enum EngineError {
     Stopped,
     #[error("the render engine said what could not be understood")]
     Protocol { reason: String },
+}
+
+/// What an engine did until it failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Before {
+    /// What of its cluster a chart has looked at.
+    pub(crate) looked_at: Vec<String>,
+    /// What it has made that nobody is to be told.
+    pub(crate) secrets: Vec<String>,
 }
 
 /// Shorter ones say little, and are parts of many words.
@@ -95,15 +101,16 @@ impl EngineError {
     /// The same without these texts, and no longer than is shown: what is said of an error is shown, logged and kept. Cut
     /// afterwards, since the beginning of a text is not found as that text.
     pub(crate) fn hiding(self, texts: &[String]) -> Self {
-        let Self::Failed { code, message, hint, file, line, looked_at, secrets } = self else { return self };
+        let Self::Failed { code, message, hint, file, line, mut before } = self else { return self };
+        let secrets = std::mem::take(&mut before.secrets);
         let mut texts: Vec<_> = texts.iter().chain(&secrets).flat_map(|text| forms_of(text)).collect();
         texts.retain(|text| text.len() >= HIDDEN_BYTES_MIN);
         // What holds another goes first.
         texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
         let shown = |said: String| said.chars().take(SHOWN_CHARACTERS_MAX).collect::<String>();
         let hide = |said: String| shown(texts.iter().fold(said, |said, text| without(&said, text)));
-        let (message, hint, file, secrets) = (hide(message), hint.map(hide), file.map(shown), Vec::new());
-        Self::Failed { code, message, hint, file, line, looked_at, secrets }
+        let (message, hint, file) = (hide(message), hint.map(hide), file.map(shown));
+        Self::Failed { code, message, hint, file, line, before }
     }
 
     /// Stable, for machines.
@@ -164,8 +171,7 @@ mod tests {
             hint: None,
             file: None,
             line: None,
-            looked_at: Vec::new(),
-            secrets: Vec::new(),
+            before: Box::default(),
         };
         let hidden: Vec<_> = hidden.iter().map(|text| (*text).to_owned()).collect();
         error.hiding(&hidden).to_string()

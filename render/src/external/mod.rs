@@ -11,5 +11,5 @@ mod process;
 mod tests;
 pub(crate) mod wire;
 
-pub use error::EngineError;
+pub use error::{Before, EngineError};
 pub use pool::{Confinement, Engines};

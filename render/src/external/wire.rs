@@ -11,7 +11,7 @@ use bellwether_core::render::{Lookup, Source, without_secrets};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::error::EngineError;
+use super::error::{Before, EngineError};
 use crate::error::Place;
 use crate::files::{Listing, Read as Found};
 
@@ -148,7 +148,7 @@ impl From<Complaint> for EngineError {
     fn from(Complaint { code, message, file, line, hint, looked_at, secrets }: Complaint) -> Self {
         // Whole, until what is secret in it is hidden.
         let (code, line) = (known_code(&code), line.filter(|line| *line > 0));
-        Self::Failed { code, message, hint, file, line, looked_at, secrets }
+        Self::Failed { code, message, hint, file, line, before: Box::new(Before { looked_at, secrets }) }
     }
 }
 
